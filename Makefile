@@ -1,0 +1,56 @@
+# Everything a checkout can do. Each target first installs what it needs into .venv, and only when the lock changed.
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := 1
+EXPERIMENTS ?= diabetes breast_cancer
+# What a saved notebook carries besides its cells: outputs, counts, run times, the look of the editor.
+STRIP := --keep-id --extra-keys "metadata.papermill cell.metadata.papermill metadata.widgets cell.metadata.execution"
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test lab check format lock clean
+
+help:  ## show this help
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1 \t/' | expand -t 16
+
+install: .venv/installed  ## make .venv with the locked packages and this checkout
+
+.venv/installed: requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+run: install  ## run the whole pipeline and show the results
+	@for experiment in $(EXPERIMENTS); do labkit run $$experiment || exit $$?; done
+
+test: install  ## run every test
+	python -m pytest
+
+lab: install  ## open JupyterLab on the notebooks
+	jupyter lab --ServerApp.ip=127.0.0.1 --notebook-dir=$(CURDIR) notebooks
+
+check: install  ## format, lint, types, notebooks and params schema: the gate before every commit
+	ruff format --check lib tests
+	ruff check lib tests
+	mypy
+	nbstripout --verify $(STRIP) notebooks/*.ipynb
+
+format: install  ## put code and notebooks into the house style
+	ruff format lib tests
+	ruff check --fix lib tests
+	nbstripout $(STRIP) notebooks/*.ipynb
+
+lock:  ## resolve the newest allowed versions into requirements.lock
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	uv pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --no-header --no-emit-index-url \
+	  --no-emit-find-links --python-version 3.11 --extra pycaret --group dev pyproject.toml -o requirements.lock
+
+clean:  ## remove everything that the targets above can make again
+	rm -rf .venv .labkit .mypy_cache .ruff_cache .pytest_cache mlruns mlflow.db .dvc/cache .dvc/tmp
+	rm -rf data/*/raw data/*/eda data/*/clean data/*/features data/*/model data/*/evaluation data/*/release
+	rm -rf data/*/scratch reports/* dvc.lock
+	find . -name __pycache__ -prune -exec rm -rf {} +

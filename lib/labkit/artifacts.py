@@ -1,0 +1,99 @@
+"""What passes from stage to stage: each artifact's name, place, form and check.
+
+The one list to look at to see who hands what to whom. How a form is written is in the room that owns it.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from labkit import paths
+from labkit.files import write_text
+from labkit.params import Params
+from labkit.run.step import Catalogue
+
+PLACES = {
+    "raw": "raw",
+    "profile": "eda/profile.parquet",
+    "clean_training": "clean/training.parquet",
+    "clean_validation": "clean/validation.parquet",
+    "clean_holdout": "clean/holdout.parquet",
+    "split": "clean/split.json",
+    "features_training": "features/training.parquet",
+    "features_validation": "features/validation.parquet",
+    "features_holdout": "features/holdout.parquet",
+    "row_features": "features/row_features.json",
+    "model": "model/model.skops",
+    "leaderboard": "model/leaderboard.parquet",
+    "metrics": "evaluation/metrics.json",
+    "gate": "evaluation/gate.json",
+    "predictions": "evaluation/predictions.parquet",
+    "release": "release",
+}
+CONTRACT = "contract.json"
+
+
+def load_artifact(name: str, path: Path, params: Params) -> Any:
+    """Read an artifact and check it; see `labkit.run.step.Step.load`."""
+    if name == "raw":
+        return load_raw(path, params)
+    if path.suffix == ".parquet":
+        from labkit.data.tables import load_table
+
+        frame = load_table(path)
+        check_clean(name, frame, params)
+        return frame
+    if name == "model":
+        from labkit.model.skops_file import load_model
+
+        return load_model(path)
+    if name == "release":
+        return path
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if name == "row_features":
+        from labkit.data.features import RowFeatures
+
+        return RowFeatures.from_json(content)
+    return content
+
+
+def save_artifact(name: str, path: Path, obj: Any, params: Params) -> None:
+    """Check an artifact and write it; see `labkit.run.step.Step.save`."""
+    if path.suffix == ".parquet":
+        from labkit.data.tables import save_table
+
+        check_clean(name, obj, params)
+        save_table(path, obj)
+    elif name == "model":
+        from labkit.model.skops_file import save_model
+
+        save_model(path, obj)
+    else:
+        content = obj.to_json() if name == "row_features" else obj
+        write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False, sort_keys=True) + "\n")
+
+
+def load_raw(folder: Path, params: Params) -> dict[str, Any]:
+    """Read all raw tables, each checked against the contract."""
+    from labkit.data.contract import check_table, load_contract
+    from labkit.data.tables import load_table
+
+    contract = load_contract(paths.find_data_dir(params.experiment) / CONTRACT)
+    return {
+        name: check_table(load_table(folder / f"{name}.parquet"), contract[name], f"raw table {name}")
+        for name in params.data.tables
+    }
+
+
+def check_clean(name: str, frame: Any, params: Params) -> None:
+    """Check a clean table against the contract of the joined raw tables."""
+    if not name.startswith("clean_"):
+        return
+    from labkit.data.contract import allow_missing, check_table, join_schemas, load_contract
+
+    contract = load_contract(paths.find_data_dir(params.experiment) / CONTRACT)
+    schema = join_schemas(contract, params.data, params.wrangling.drop)
+    check_table(frame, allow_missing(schema, params.wrangling.rules), name)
+
+
+CATALOGUE = Catalogue(PLACES, load_artifact, save_artifact)

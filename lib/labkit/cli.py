@@ -1,0 +1,225 @@
+"""The command line: words in, one public function each, errors out.
+
+Nothing is worked out here. Commands import what they need when called, so that `labkit --help` is quick.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from labkit import paths
+from labkit.errors import LabkitError, name_nearest
+
+if TYPE_CHECKING:
+    from labkit.params import Params
+    from labkit.run.experiment import PlainStage
+
+
+class Family(click.Group):
+    """A group that answers a mistyped command with the nearest one."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or say which is nearest."""
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            ctx.fail(f"no command {args[0]!r}: {name_nearest(args[0], self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Family, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="labkit")
+@click.option("--debug", is_flag=True, help="Show the whole traceback of an error.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """Run numbered notebooks as a reproducible, tracked and reported pipeline.
+
+    \b
+    labkit run diabetes                      run what has changed, show the results
+    labkit status diabetes                   what is stale, and why
+    labkit params diabetes                   what can be set, where it is set, what it means
+    labkit predict diabetes in.csv out.csv   predict with the published model
+    """
+    ctx.obj = debug
+
+
+@cli.command()
+@click.argument("experiment")
+@click.option("-S", "--set", "settings", multiple=True, metavar="SECTION.FIELD=VALUE", help="Change the params file.")
+@click.option("--until", metavar="STAGE", help="Stop after this stage.")
+@click.option("--force", metavar="STAGE", help="Run this stage even if nothing has changed.")
+@click.option("--sample", type=click.IntRange(20), metavar="N", help="Try on N rows, in scratch; nothing is published.")
+def run(experiment: str, settings: tuple[str, ...], until: str | None, force: str | None, sample: int | None) -> None:
+    """Run the stages of EXPERIMENT that have changed, from raw tables to the published model.
+
+    \b
+    labkit run diabetes
+    labkit run diabetes -S training.folds=10           change a parameter, then run what depends on it
+    labkit run diabetes --until training --force eda
+    labkit run breast_cancer --sample 200              a quick try that leaves the pipeline alone
+    """
+    if settings:
+        from labkit.params_file import apply_overrides
+
+        click.echo(apply_overrides(experiment, list(settings)) or "The params file says so already.")
+    from labkit.run.experiment import run_experiment, run_sample
+    from labkit.run.progress import Progress
+
+    if sample:
+        if force:
+            raise click.UsageError("--sample runs every stage: --force adds nothing to it")
+        run_sample(experiment, rows=sample, plain=PLAIN_STAGES, progress=Progress(), until=until)
+        pages = paths.find_reports_dir(experiment) / "sample"
+    else:
+        run_experiment(experiment, plain=PLAIN_STAGES, progress=Progress(), until=until, force=force)
+        pages = paths.find_reports_dir()
+    click.echo(f"Report:    {show(pages / 'index.html') if not sample else show(pages)}")
+    click.echo("Tracking:  mlflow ui   (in the checkout's root, then open the address it prints)")
+
+
+@cli.command()
+@click.argument("name")
+@click.argument("experiment")
+def stage(name: str, experiment: str) -> None:
+    """Run one stage, stale or not. This is what dvc.yaml calls.
+
+    \b
+    labkit stage training diabetes
+    """
+    from labkit.run.client import ask_runner
+
+    answer = ask_runner(name, experiment)
+    if answer is not None:
+        sys.exit(answer.code)
+    from labkit.run.experiment import run_stage
+    from labkit.run.progress import Progress
+
+    run_stage(name, experiment, plain=PLAIN_STAGES, progress=Progress())
+
+
+@cli.command()
+@click.argument("experiments", nargs=-1, metavar="[EXPERIMENT]...")
+def status(experiments: tuple[str, ...]) -> None:
+    """Show which stages are stale, and why.
+
+    \b
+    labkit status
+    labkit status diabetes
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from labkit.params_file import list_experiments
+    from labkit.run import pipeline
+    from labkit.run.record import load_records
+
+    repo = pipeline.open_repo()
+    for experiment in experiments or list_experiments():
+        records = load_records(paths.find_reports_dir(experiment))
+        table = Table("stage", "state", "why", "latest result", title=experiment, title_justify="left")
+        for state in pipeline.find_states(repo, experiment):
+            headline = records[state.name].headline if state.name in records else ""
+            word = "stale" if state.reasons else "checked each time" if state.name == pipeline.ALWAYS else "up to date"
+            table.add_row(state.name, word, "\n".join(state.reasons), headline)
+        Console(highlight=False).print(table)
+
+
+@cli.command()
+@click.argument("experiment", required=False)
+@click.option("--schema", is_flag=True, help="Write params/schema.json, by which editors complete and check.")
+def params(experiment: str | None, schema: bool) -> None:
+    """Show what can be set for EXPERIMENT: value, where it comes from, what it means.
+
+    \b
+    labkit params diabetes
+    labkit params --schema
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from labkit.files import write_text
+    from labkit.params_file import describe_params, list_experiments, make_schema
+
+    if schema:
+        path = paths.find_params_dir() / "schema.json"
+        write_text(path, make_schema())
+        click.echo(f"wrote {show(path)}")
+    elif experiment is None:
+        click.echo("\n".join(list_experiments()))
+    else:
+        table = Table("name", "value", "from", "meaning", title=experiment, title_justify="left")
+        for entry in describe_params(experiment):
+            table.add_row(entry.name, str(entry.value), entry.origin, entry.meaning)
+        Console(highlight=False).print(table)
+
+
+@cli.command()
+@click.argument("experiment")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("destination", type=click.Path(path_type=Path))
+def predict(experiment: str, source: Path, destination: Path) -> None:
+    """Predict every row of SOURCE with the published model of EXPERIMENT; CSV or Parquet by the file's ending.
+
+    \b
+    labkit predict diabetes new_patients.csv predictions.csv
+    """
+    from labkit.live.scoring import predict_file
+
+    click.echo(predict_file(experiment, source, destination))
+
+
+def perform_source(params: "Params", sample_rows: int | None) -> str:
+    """Put the raw tables in place."""
+    from labkit.artifacts import CONTRACT, PLACES
+    from labkit.data.sources import place_tables
+
+    folder = paths.find_scratch_dir(params.experiment) if sample_rows else paths.find_data_dir(params.experiment)
+    contract = paths.find_data_dir(params.experiment) / CONTRACT
+    return place_tables(params, folder / PLACES["raw"], contract, sample_rows=sample_rows)
+
+
+def perform_publish(params: "Params", sample_rows: int | None) -> str:
+    """Publish the release if the gate and the champion allow it."""
+    from labkit.live.publish import publish
+
+    return publish(params)
+
+
+PLAIN_STAGES: dict[str, "PlainStage"] = {"source": perform_source, "publish": perform_publish}
+
+
+def show(path: Path) -> str:
+    """Return a path as it would be typed from here."""
+    return os.path.relpath(path)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 a stage failed, 2 the input is at fault, 130 interrupted."""
+    sys.exit(call(cli, list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def call(command: Callable[..., Any], arguments: list[str]) -> int:
+    """Run a command and return its exit code, with errors printed in their own words."""
+    try:
+        command(arguments, standalone_mode=False)
+    except LabkitError as error:
+        if "--debug" in arguments:
+            raise
+        click.echo(f"labkit: {error}", err=True)
+        return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("labkit: interrupted; finished stages are kept", err=True)
+        return 130
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0

@@ -1,0 +1,228 @@
+"""Expressions over columns, as params files state them: a small, closed part of Python on numpy arrays.
+
+`bmi * bp`, `log1p(fare)`, `where(age < 18, 0, 1)`, `col("mean area") / 2`, `not missing(dep_time)`. Names are columns,
+nothing else; there is no attribute, index, loop or import to reach anything by.
+"""
+
+import ast
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from labkit.errors import ParamsError, name_nearest
+
+LONGEST = 500
+DEEPEST = 30
+
+
+def is_missing(values: Any) -> np.ndarray:
+    """Return where values are missing: NaN, NaT or None."""
+    array = np.asarray(values)
+    if array.dtype.kind in "fmM":
+        return np.isnan(array)
+    if array.dtype == object:
+        return np.array([value is None or value != value for value in array.ravel()], bool).reshape(array.shape)
+    return np.zeros(array.shape, bool)
+
+
+def is_in(values: Any, *options: Any) -> np.ndarray:
+    """Return where values equal one of the options."""
+    array = np.asarray(values)
+    found = np.zeros(array.shape, bool)
+    for option in options:
+        found |= np.asarray(array == option, bool)
+    return found
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "abs": np.abs,
+    "ceil": np.ceil,
+    "clip": np.clip,
+    "exp": np.exp,
+    "floor": np.floor,
+    "isin": is_in,
+    "log": np.log,
+    "log1p": np.log1p,
+    "max": np.fmax,
+    "min": np.fmin,
+    "missing": is_missing,
+    "round": np.round,
+    "sign": np.sign,
+    "sqrt": np.sqrt,
+    "where": np.where,
+}
+BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: np.add,
+    ast.Sub: np.subtract,
+    ast.Mult: np.multiply,
+    ast.Div: np.true_divide,
+    ast.FloorDiv: np.floor_divide,
+    ast.Mod: np.mod,
+    ast.Pow: np.float_power,
+    ast.BitAnd: np.logical_and,
+    ast.BitOr: np.logical_or,
+}
+COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Eq: lambda left, right: np.asarray(left) == right,
+    ast.NotEq: lambda left, right: np.asarray(left) != right,
+    ast.Lt: np.less,
+    ast.LtE: np.less_equal,
+    ast.Gt: np.greater,
+    ast.GtE: np.greater_equal,
+}
+UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
+    ast.USub: np.negative,
+    ast.UAdd: np.positive,
+    ast.Not: np.logical_not,
+    ast.Invert: np.logical_not,
+}
+
+
+def compute(text: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Compute an expression over columns.
+
+    Parameters
+    ----------
+    text
+        The expression.
+    columns
+        Arrays of shape (n_rows,).
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_rows,). What cannot be computed, such as a division by zero, is NaN.
+
+    Raises
+    ------
+    ParamsError
+        The expression is not one, names no column there is, or mixes kinds that do not go together.
+
+    Examples
+    --------
+    >>> compute("a / b", {"a": np.array([1.0, 2.0]), "b": np.array([2.0, 0.0])})
+    array([0.5, nan])
+    """
+    tree = parse(text)
+    try:
+        with np.errstate(all="ignore"):
+            values = np.asarray(evaluate(tree, columns, text))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ParamsError(f"expression {text!r}: {error}") from error
+    if values.dtype.kind == "f":
+        values = np.where(np.isinf(values), np.nan, values)
+    n_rows = len(next(iter(columns.values()))) if columns else 1
+    return np.broadcast_to(values, (n_rows,)).copy() if values.ndim == 0 else values
+
+
+def find_names(text: str) -> list[str]:
+    """Return the columns that an expression names, each once, in order.
+
+    >>> find_names('bmi * col("mean area") + bmi')
+    ['bmi', 'mean area']
+    """
+    names = []
+    for node in ast.walk(parse(text)):
+        if isinstance(node, ast.Call) and is_column_call(node):
+            names.append(str(node.args[0].value))  # type: ignore[attr-defined]
+        elif isinstance(node, ast.Name) and node.id not in {*FUNCTIONS, "col"}:
+            names.append(node.id)
+    return sorted(dict.fromkeys(names), key=lambda name: text.find(name))
+
+
+@cache
+def parse(text: str) -> ast.expr:
+    """Parse an expression and refuse all that is not in the language."""
+    if len(text) > LONGEST:
+        raise ParamsError(f"expression of {len(text)} characters: at most {LONGEST}")
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ParamsError(f"expression {text!r}: not an expression ({type(error).__name__})") from error
+    check_node(tree, text, 0)
+    return tree
+
+
+def check_node(node: ast.expr, text: str, depth: int) -> None:
+    """Refuse a part of an expression that the language does not have."""
+    if depth > DEEPEST:
+        raise ParamsError(f"expression {text[:40]!r} …: nested more than {DEEPEST} deep")
+    match node:
+        case ast.Name() | ast.Constant(value=bool() | float() | str() | None):
+            children: list[ast.expr] = []
+        case ast.Constant(value=int(value)) if abs(value) < 2**53:
+            children = []
+        case ast.BinOp(left=left, op=operator, right=right) if type(operator) in BINARY:
+            children = [left, right]
+        case ast.UnaryOp(op=operator, operand=operand) if type(operator) in UNARY:
+            children = [operand]
+        case ast.BoolOp(values=values):
+            children = values
+        case ast.Compare(left=left, ops=operators, comparators=others) if all(
+            type(o) in COMPARISONS for o in operators
+        ):
+            children = [left, *others]
+        case ast.Call(func=ast.Name(id="col")) if is_column_call(node):
+            children = []
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in FUNCTIONS:
+            children = arguments
+        case ast.Call(func=ast.Name(id=name)):
+            raise ParamsError(f"expression {text!r}: no function {name!r}: {name_nearest(name, [*FUNCTIONS, 'col'])}")
+        case _:
+            found = ast.unparse(node)
+            raise ParamsError(f"expression {text!r}: {found[:40]!r} is not allowed: use columns, numbers and functions")
+    for child in children:
+        check_node(child, text, depth + 1)
+
+
+def is_column_call(node: ast.Call) -> bool:
+    """Tell whether a call is `col("a name")`."""
+    return (
+        isinstance(node.func, ast.Name)
+        and node.func.id == "col"
+        and len(node.args) == 1
+        and not node.keywords
+        and isinstance(node.args[0], ast.Constant)
+        and isinstance(node.args[0].value, str)
+    )
+
+
+def evaluate(node: ast.expr, columns: Mapping[str, np.ndarray], text: str) -> Any:
+    """Compute one checked part of an expression."""
+    match node:
+        case ast.Constant(value=value):
+            return value
+        case ast.Name(id=name):
+            return find_column(name, columns, text)
+        case ast.BinOp(left=left, op=operator, right=right):
+            return BINARY[type(operator)](evaluate(left, columns, text), evaluate(right, columns, text))
+        case ast.UnaryOp(op=sign, operand=operand):
+            return UNARY[type(sign)](evaluate(operand, columns, text))
+        case ast.BoolOp(op=word, values=values):
+            combine = np.logical_and if isinstance(word, ast.And) else np.logical_or
+            return combine.reduce([np.asarray(evaluate(value, columns, text), bool) for value in values])
+        case ast.Compare(left=left, ops=operators, comparators=others):
+            return compare(evaluate(left, columns, text), operators, [evaluate(o, columns, text) for o in others])
+        case ast.Call(func=ast.Name(id="col"), args=[ast.Constant(value=name)]):
+            return find_column(str(name), columns, text)
+        case ast.Call(func=ast.Name(id=name), args=arguments):
+            return FUNCTIONS[name](*(evaluate(argument, columns, text) for argument in arguments))
+    raise ParamsError(f"expression {text!r}: not allowed")
+
+
+def compare(left: Any, operators: list[ast.cmpop], others: list[Any]) -> Any:
+    """Compute a chain of comparisons such as `0 < x <= 1`."""
+    result: Any = True
+    for operator, right in zip(operators, others, strict=True):
+        result = np.logical_and(result, COMPARISONS[type(operator)](left, right))
+        left = right
+    return result
+
+
+def find_column(name: str, columns: Mapping[str, np.ndarray], text: str) -> np.ndarray:
+    """Return a column by name."""
+    if name not in columns:
+        raise ParamsError(f"expression {text!r}: no column {name!r}: {name_nearest(name, columns)}")
+    return columns[name]

@@ -1,0 +1,182 @@
+"""Where raw tables come from.
+
+Reads what `data.tables` of the params names and checks that every column the params speak of is there. Not how
+tables are joined: that is `labkit.data.tables`.
+"""
+
+import importlib.util
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from labkit import paths
+from labkit.data import contract, expressions
+from labkit.data.tables import save_table
+from labkit.errors import DataError, MissingDataError, ParamsError, name_nearest
+from labkit.params import Data, Params, Table
+
+
+def load_tables(data: Data) -> dict[str, pd.DataFrame]:
+    """Read all raw tables.
+
+    Raises
+    ------
+    MissingDataError
+        A file or package is not there.
+    DataError
+        A file is not a table, or a time does not parse.
+    """
+    return {name: parse_times(read_table(name, table), name, table) for name, table in data.tables.items()}
+
+
+def read_table(name: str, table: Table) -> pd.DataFrame:
+    """Read one raw table from where its params say."""
+    if table.dataset:
+        return load_bundled(name, table.dataset)
+    path = find_file(name, table)
+    try:
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        return pd.read_csv(path, low_memory=False, index_col=False)
+    except (ValueError, OSError, UnicodeError) as error:
+        raise DataError(f"data.tables.{name}: {path}: {str(error).splitlines()[0]}") from error
+
+
+def find_file(name: str, table: Table) -> Path:
+    """Return the file of a table: in the checkout, or in the installed package that ships it."""
+    folder = paths.find_root()
+    if table.package:
+        # Found, not imported: a package of data may need what is not installed.
+        spec = importlib.util.find_spec(table.package)
+        if spec is None or not spec.submodule_search_locations:
+            raise MissingDataError(f"data.tables.{name}: package {table.package} is not installed: pip install it")
+        folder = Path(spec.submodule_search_locations[0])
+    path = (folder / str(table.path)).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise ParamsError(f"data.tables.{name}.path: {table.path} leads out of {folder}: name a file inside it")
+    if not path.is_file():
+        names = [file.name for file in path.parent.glob("*")] if path.parent.is_dir() else []
+        raise MissingDataError(f"data.tables.{name}: no file {path}: {name_nearest(path.name, names)}")
+    return path
+
+
+def load_bundled(name: str, dataset: str) -> pd.DataFrame:
+    """Read one of scikit-learn's bundled tables in its original units, classes by their names."""
+    import sklearn.datasets
+
+    bundled = {
+        "breast_cancer": sklearn.datasets.load_breast_cancer,
+        "diabetes": lambda **options: sklearn.datasets.load_diabetes(scaled=False, **options),
+        "digits": sklearn.datasets.load_digits,
+        "iris": sklearn.datasets.load_iris,
+        "wine": sklearn.datasets.load_wine,
+    }
+    if dataset not in bundled:
+        raise ParamsError(f"data.tables.{name}.dataset: no {dataset!r}: {name_nearest(dataset, bundled)}")
+    bunch = bundled[dataset](as_frame=True)
+    names = getattr(bunch, "target_names", None)
+    if names is None:
+        return bunch.frame
+    return bunch.frame.assign(target=[str(names[code]) for code in bunch.target])
+
+
+def parse_times(frame: pd.DataFrame, name: str, table: Table) -> pd.DataFrame:
+    """Turn the columns declared as times into times, refusing the first text that is none."""
+    require(table.times, frame.columns, f"data.tables.{name}.times")
+    for column in table.times:
+        parsed = pd.to_datetime(frame[column], errors="coerce", format="ISO8601", utc=False)
+        bad = frame.index[parsed.isna() & frame[column].notna()]
+        if len(bad):
+            raise DataError(
+                f"data.tables.{name}: column {column}, row {bad[0] + 1}: {frame[column][bad[0]]!r} is not an ISO time "
+                f"({len(bad):,} such rows): mend the file or take the column out of `times`"
+            )
+        frame = frame.assign(**{column: parsed})
+    return frame
+
+
+def check_columns(params: Params, tables: Mapping[str, pd.DataFrame]) -> None:
+    """Refuse params that name a table or column that is not there.
+
+    Raises
+    ------
+    ParamsError
+        Naming the params field, the column and the nearest column there is.
+    """
+    data = params.data
+    known = list(tables[data.main_table].columns)
+    for number, join in enumerate(data.joins):
+        where = f"data.joins.{number}"
+        require([join.table], tables, f"{where}.table", "table")
+        require(join.on, known, f"{where}.on")
+        require(join.on.values(), tables[join.table].columns, f"{where}.on ({join.table})")
+        known += [join.prefix + column for column in tables[join.table].columns if column not in join.on.values()]
+    require([data.target.column], known, "data.target.column")
+    require(params.wrangling.drop, known, "wrangling.drop")
+    require(params.wrangling.rules, known, "wrangling.rules")
+    if data.target.column in params.wrangling.drop:
+        raise ParamsError(f"wrangling.drop: {data.target.column} is the target: it cannot be dropped")
+    kept = [column for column in known if column not in params.wrangling.drop]
+    for number, expression in enumerate(params.wrangling.filters):
+        require(expressions.find_names(expression), known, f"wrangling.filters.{number}")
+    inputs = [column for column in kept if column != data.target.column]
+    for name, expression in params.features.expressions.items():
+        if name in known:
+            raise ParamsError(f"features.expressions.{name}: there is a column of that name: choose another")
+        where = f"features.expressions.{name}"
+        names = expressions.find_names(expression)
+        if data.target.column in names:
+            raise ParamsError(f"{where}: uses the target, which is not known when a prediction is asked for")
+        require(names, inputs, where)
+    require(params.features.drop, [*inputs, *params.features.expressions], "features.drop")
+
+
+def require(names: Iterable[str], known: Iterable[str], where: str, kind: str = "column") -> None:
+    """Refuse the first name that is not among the known ones."""
+    found = [str(name) for name in known]
+    for name in names:
+        if name not in found:
+            blank = next((column for column in found if column.strip() == name.strip()), None)
+            hint = f"there is {blank!r} with a blank" if blank else name_nearest(name, found)
+            raise ParamsError(f"{where}: no {kind} {name!r}: {hint}")
+
+
+def place_tables(params: Params, folder: Path, contract_path: Path, *, sample_rows: int | None = None) -> str:
+    """Read the raw tables, hold them against the contract, and write them as Parquet: the stage `source`.
+
+    Parameters
+    ----------
+    folder
+        Where one Parquet file per table goes.
+    contract_path
+        The contract; tables it does not know are added to it.
+
+    Returns
+    -------
+    str
+        A headline, e.g. `442 rows, 11 columns`.
+
+    Raises
+    ------
+    ParamsError, MissingDataError, DataError, ContractError
+        A table, file or column is not there, not readable, or not as agreed.
+    """
+    tables = load_tables(params.data)
+    check_columns(params, tables)
+    agreed = contract.load_contract(contract_path) if contract_path.is_file() else {}
+    for name, frame in tables.items():
+        if name in agreed:
+            contract.check_table(frame, agreed[name], f"raw table {name}")
+    new = {name: frame for name, frame in tables.items() if name not in agreed}
+    if new or set(agreed) - set(tables):
+        kept = {name: schema for name, schema in agreed.items() if name in tables}
+        contract.save_contract(contract_path, kept | contract.infer_contract(new))
+    main = tables[params.data.main_table]
+    if sample_rows is not None and sample_rows < len(main):
+        main = main.sample(sample_rows, random_state=params.seed).sort_index().reset_index(drop=True)
+        tables[params.data.main_table] = main
+    for name, frame in tables.items():
+        save_table(folder / f"{name}.parquet", frame)
+    n_columns = sum(len(frame.columns) for frame in tables.values())
+    return f"{len(main):,} rows, {n_columns} columns in {len(tables)} table{'s' if len(tables) > 1 else ''}"

@@ -1,0 +1,87 @@
+"""Every error labkit raises on purpose.
+
+LabkitError                 anything below; the command line prints it without a traceback
+├── ParamsError             a params file, an override or a command line word is wrong
+├── DataError               a table is not what was declared
+│   ├── MissingDataError    a file that a stage reads is not there
+│   └── ContractError       a table breaks its contract
+├── StageError              a stage failed while it ran
+├── TrackingError           the MLflow store cannot be used
+└── ModelError              a model cannot be built, converted or loaded
+    └── GateError           a model may not be published
+
+A message says what was found, where, and what to do. `exit_code` is 2 where the user's input is at fault and 1
+where a stage failed. Nothing here prints; see `labkit.cli`.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class LabkitError(Exception):
+    """Base of all errors that labkit raises on purpose."""
+
+    exit_code = 2
+
+
+class ParamsError(LabkitError):
+    """A params file, an override or a command line word is wrong."""
+
+
+class DataError(LabkitError):
+    """A table is not what was declared."""
+
+
+class MissingDataError(DataError):
+    """A file that a stage reads is not there."""
+
+
+class ContractError(DataError):
+    """A table breaks its contract."""
+
+
+class StageError(LabkitError):
+    """A stage failed while it ran."""
+
+    exit_code = 1
+
+
+class TrackingError(LabkitError):
+    """The MLflow store cannot be used."""
+
+
+class ModelError(LabkitError):
+    """A model cannot be built, converted or loaded."""
+
+    exit_code = 1
+
+
+class GateError(ModelError):
+    """A model may not be published."""
+
+
+def name_nearest(word: str, known: Iterable[str]) -> str:
+    """Return a hint that names the known word nearest to a mistyped one, or all of them.
+
+    >>> name_nearest("trainig", ["training", "features"])
+    "did you mean 'training'?"
+    >>> name_nearest("xyz", ["training", "features"])
+    'known: features, training'
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    shown = ", ".join(names[:12]) + (f", … and {len(names) - 12} more" if len(names) > 12 else "")
+    return f"known: {shown}" if names else "none is known"
+
+
+def list_briefly(lines: Iterable[str], most: int = 5) -> str:
+    """Join lines with "; ", the first `most` of them, and count the rest.
+
+    >>> list_briefly(["a", "b", "c"], most=2)
+    'a; b; … and 1 more'
+    """
+    items = list(lines)
+    rest = len(items) - most
+    return "; ".join(items[:most]) + (f"; … and {rest} more" if rest > 0 else "")

@@ -1,0 +1,175 @@
+"""Publishing a release: gate, comparison with the champion, registry, alias.
+
+The last stage of the pipeline and the only one that reads the registry. It is called every time and may be: it names
+a release by its digest, so publishing the same one twice changes nothing.
+"""
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from labkit import paths
+from labkit.artifacts import PLACES
+from labkit.data.tables import load_table
+from labkit.errors import DataError, LabkitError, MissingDataError, ModelError
+from labkit.files import compute_digest, write_text
+from labkit.model import metrics, release, skops_file
+from labkit.model.gate import Check, Decision, check_champion
+from labkit.params import Params
+from labkit.run import report, tracking
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What was decided: `published`, `kept champion` or `refused`, and why."""
+
+    decision: str
+    reasons: list[str]
+    version: int | None
+    headline: str
+
+
+def publish(params: Params) -> str:
+    """Publish the experiment's release if gate and champion allow it, and return a headline.
+
+    Raises
+    ------
+    MissingDataError
+        The release or the gate's decision is not there.
+    ModelError
+        The release is not what its manifest says.
+    TrackingError
+        The registry cannot be used.
+    """
+    data = paths.find_data_dir(params.experiment)
+    folder, gate_path = data / PLACES["release"], data / PLACES["gate"]
+    if not gate_path.is_file() or not folder.is_dir():
+        raise MissingDataError(f"{folder}: no release yet: run `labkit run {params.experiment}`")
+    opened = release.load_release(folder)
+    gate = Decision.from_dict(json.loads(gate_path.read_text(encoding="utf-8")))
+    done = decide(params, opened, gate, compute_digest(folder))
+    write_decision(params, done)
+    return done.headline
+
+
+def decide(params: Params, opened: release.Release, gate: Decision, digest: str) -> Publication:
+    """Decide on a release and act on the decision."""
+    name = params.experiment
+    reasons = [f"{check.name}: {check.evidence}" for check in gate.checks]
+    if not gate.passed:
+        failed = [check.name for check in gate.checks if not check.passed]
+        return Publication("refused", reasons, None, f"refused by the gate: not {', not '.join(failed)}")
+    champion = tracking.find_version(name, alias=CHAMPION)
+    if champion is not None and champion.digest == digest:
+        return Publication("published", reasons, champion.number, f"version {champion.number} is the champion already")
+    if champion is not None:
+        check = compare_with_champion(params, opened, champion)
+        reasons.append(f"{check.name}: {check.evidence}")
+        if not check.passed:
+            challenger = register(params, opened, digest)
+            tracking.set_alias(name, CHALLENGER, challenger)
+            headline = f"version {champion.number} stays champion; version {challenger.number} is the challenger"
+            return Publication("kept champion", reasons, champion.number, headline)
+    version = register(params, opened, digest)
+    tracking.set_alias(name, CHAMPION, version)
+    tracking.tag_version(name, version, {"validation_status": "passed", "labkit.reasons": "\n".join(reasons)})
+    return Publication("published", reasons, version.number, f"version {version.number} is the champion now")
+
+
+def register(params: Params, opened: release.Release, digest: str) -> tracking.Version:
+    """Return the version made from a release, registering it if there is none yet."""
+    known = tracking.find_version(params.experiment, digest=digest)
+    if known is not None:
+        return known
+    example = pd.read_json(opened.folder / release.EXAMPLE, orient="split")
+    with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
+        model_dir = Path(scratch) / "model"
+        tracking.save_mlflow_model(
+            model_dir,
+            opened.load_pipeline(),
+            example,
+            requirements=release.list_requirements(),
+            trusted_types=list(skops_file.TRUSTED),
+        )
+        run_id = tracking.find_release_run(params.experiment, digest) or tracking.make_run(params, "publish")
+        return tracking.register_model(params.experiment, run_id, model_dir, release_dir=opened.folder, digest=digest)
+
+
+def compare_with_champion(params: Params, opened: release.Release, champion: tracking.Version) -> Check:
+    """Hold the release against the champion on today's holdout rows, drawn alike for both."""
+    target, evaluation = params.data.target, params.evaluation
+    holdout = load_table(paths.find_data_dir(params.experiment) / PLACES["clean_holdout"])
+    named = f"version {champion.number}"
+    with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
+        try:
+            theirs = fetch_release(champion, Path(scratch))
+            if theirs.facts["classes"] != opened.facts["classes"]:
+                raise ModelError("it knows other classes")
+            truth = holdout[target.column]
+            answers = [make_answers(truth, one, holdout, params) for one in (opened, theirs)]
+        except (DataError, ModelError) as error:
+            evidence = f"{named} cannot predict today's rows ({error}), so it could not serve them either"
+            return Check("not worse than the champion", True, evidence)
+    gain = metrics.compare_paired(
+        params.training.metric,
+        *answers,
+        n_samples=evaluation.bootstrap_samples,
+        confidence=evaluation.confidence,
+        seed=params.seed,
+    )
+    return check_champion(
+        params.training.metric, gain, evaluation.gate, confidence=evaluation.confidence, champion=named
+    )
+
+
+def make_answers(truth: pd.Series, opened: release.Release, rows: pd.DataFrame, params: Params) -> metrics.Answers:
+    """Let a release predict rows and hold its predictions beside the truth."""
+    predicted = opened.predict(rows)
+    classes = tuple(opened.facts["classes"])
+    if not classes:
+        return metrics.Answers(truth.to_numpy(dtype="float64"), predicted)
+    unknown = sorted(set(truth) - set(classes), key=str)
+    if unknown:
+        raise ModelError(f"class {unknown[0]!r} is new to it")
+    codes = {label: code for code, label in enumerate(classes)}
+    positive = metrics.find_positive(classes, params.data.target)
+    return metrics.Answers(truth.map(codes).to_numpy(), predicted, classes, positive)
+
+
+def fetch_release(version: tracking.Version, folder: Path) -> release.Release:
+    """Download the release a version was made from and open it, after holding it against its recorded digest.
+
+    Raises
+    ------
+    ModelError
+        It is not there any more, or not what was published.
+    """
+    try:
+        place = tracking.download_file(version.run_id, "release", folder)
+    except LabkitError as error:
+        raise ModelError(f"version {version.number}: its release cannot be fetched ({error})") from error
+    if compute_digest(place) != version.digest:
+        raise ModelError(f"version {version.number}: its files are not those that were published: do not use them")
+    return release.load_release(place)
+
+
+def write_decision(params: Params, done: Publication) -> None:
+    """Leave the decision beside the reports, for people and for programs."""
+    pages = paths.find_reports_dir(params.experiment)
+    content = {
+        "decision": done.decision,
+        "reasons": done.reasons,
+        "version": done.version,
+        "headline": done.headline,
+    }
+    write_text(pages / "publish.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    card = paths.find_data_dir(params.experiment) / PLACES["release"] / release.CARD
+    text = [f"**{done.headline.capitalize()}.**", "", *(f"- {reason}." for reason in done.reasons), ""]
+    page = "\n".join(text) + "\n" + card.read_text(encoding="utf-8")
+    report.render_page(pages / "publish.html", title=f"{params.experiment}: publication", markdown=page)
+    report.render_index(paths.find_reports_dir())

@@ -1,0 +1,95 @@
+"""Batch prediction with the published model: a table in, a table out.
+
+Not a service; rows go through the same release as there.
+"""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from labkit import paths
+from labkit.data.tables import save_table
+from labkit.errors import DataError, MissingDataError, ParamsError, list_briefly, name_nearest
+from labkit.files import atomic_write
+from labkit.live.publish import CHAMPION, fetch_release
+from labkit.model.release import Release
+from labkit.params_file import load_params
+from labkit.run import tracking
+
+FORMATS = (".csv", ".parquet")
+
+
+def predict_file(experiment: str, source: Path, destination: Path) -> str:
+    """Predict every row of a file with the champion and return a sentence on it.
+
+    Parameters
+    ----------
+    source
+        CSV or Parquet with the raw columns the model was trained on; more columns are passed over.
+    destination
+        CSV or Parquet by its ending: `prediction`, and for classes the `probability_<class>` of each.
+
+    Raises
+    ------
+    ParamsError
+        Unknown experiment, no champion yet, or a file of another kind.
+    MissingDataError
+        There is no such file.
+    DataError
+        It is not a table, or a column is missing or not of its kind.
+    """
+    params = load_params(experiment)
+    for path in (source, destination):
+        if path.suffix not in FORMATS:
+            raise ParamsError(f"{path}: {path.suffix or 'no ending'}: use .csv or .parquet")
+    if not destination.parent.is_dir():
+        raise ParamsError(f"{destination.parent}: no such folder to write to")
+    rows = load_rows(source)
+    champion = tracking.find_version(params.experiment, alias=CHAMPION)
+    if champion is None:
+        raise ParamsError(f"{experiment} has no champion yet: run `labkit run {experiment}`")
+    with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
+        opened = fetch_release(champion, Path(scratch))
+        check_columns(rows, opened, source)
+        predictions = make_predictions(opened, rows)
+    if destination.suffix == ".parquet":
+        save_table(destination, predictions)
+    else:
+        with atomic_write(destination) as beside:
+            predictions.to_csv(beside, index=False)
+    return f"{len(predictions):,} rows predicted with {experiment} version {champion.number} → {destination}"
+
+
+def load_rows(source: Path) -> pd.DataFrame:
+    """Read the rows to predict."""
+    if not source.is_file():
+        names = [path.name for path in source.parent.glob("*")] if source.parent.is_dir() else []
+        raise MissingDataError(f"{source}: no such file: {name_nearest(source.name, names)}")
+    try:
+        rows = pd.read_parquet(source) if source.suffix == ".parquet" else pd.read_csv(source, index_col=False)
+    except (ValueError, OSError, UnicodeError) as error:
+        raise DataError(f"{source}: not a table: {str(error).splitlines()[0]}") from error
+    if not len(rows):
+        raise DataError(f"{source}: no rows to predict")
+    return rows
+
+
+def check_columns(rows: pd.DataFrame, opened: Release, source: Path) -> None:
+    """Refuse rows that lack a column the model needs."""
+    missing = [name for name in opened.row_features.inputs_ if name not in rows.columns]
+    if missing:
+        hint = name_nearest(missing[0], map(str, rows.columns))
+        raise DataError(f"{source}: missing columns {list_briefly(map(repr, missing))}: for {missing[0]!r}, {hint}")
+
+
+def make_predictions(opened: Release, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the predictions of all rows as a table."""
+    predicted = opened.predict(rows)
+    classes = opened.facts["classes"]
+    if not classes:
+        return pd.DataFrame({"prediction": predicted})
+    labels = np.array(classes, dtype=object)[np.argmax(predicted, axis=1)]
+    chances = {f"probability_{label}": predicted[:, code] for code, label in enumerate(classes)}
+    return pd.DataFrame({"prediction": labels, **chances})

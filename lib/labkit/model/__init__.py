@@ -1,0 +1,1 @@
+"""Models: candidates, figures, the gate, and what a release is made of."""

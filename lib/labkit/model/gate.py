@@ -1,0 +1,82 @@
+"""The gate: whether a model may be published, and why.
+
+Pure decisions on figures that others computed. Read next: `labkit.live.publish`, which acts on them.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from labkit.model.metrics import Interval, is_greater_better
+from labkit.params import Gate
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question to a model, with the answer in words for people who did not train it."""
+
+    name: str
+    passed: bool
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """All checks together: a model passes if every one does."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed."""
+        return all(check.passed for check in self.checks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the decision as plain data."""
+        return {"passed": self.passed, "checks": [asdict(check) for check in self.checks]}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "Decision":
+        """Return a decision from what `to_dict` gave."""
+        return cls(tuple(Check(**check) for check in content["checks"]))
+
+
+def check_dummy(metric: str, gain: Interval, gate: Gate, *, confidence: float) -> Check:
+    """Ask whether the model is better than answering the same for everybody.
+
+    Parameters
+    ----------
+    gain
+        Paired gain over the dummy on the holdout, positive is better.
+    """
+    passed = gain.low > gate.minimum_gain
+    verdict = "lies above" if passed else "does not lie above"
+    return Check(
+        "better than always giving the same answer",
+        passed,
+        f"{describe_gain(metric, gain, confidence)} over the dummy; the lower end {verdict} the least gain asked for, "
+        f"{gate.minimum_gain:g}",
+    )
+
+
+def check_champion(metric: str, gain: Interval, gate: Gate, *, confidence: float, champion: str) -> Check:
+    """Ask whether the model is at least about as good as the published one.
+
+    Parameters
+    ----------
+    gain
+        Paired gain over the champion on the same holdout, positive is better.
+    """
+    passed = gain.low >= -gate.champion_tolerance
+    verdict = "is within" if passed else "is beyond"
+    return Check(
+        "not worse than the champion",
+        passed,
+        f"{describe_gain(metric, gain, confidence)} over {champion}; the lower end {verdict} the accepted loss of "
+        f"{gate.champion_tolerance:g}",
+    )
+
+
+def describe_gain(metric: str, gain: Interval, confidence: float) -> str:
+    """Say a gain and its interval in words."""
+    kind = "gain" if is_greater_better(metric) else "reduction"
+    return f"{metric} {kind} of {gain.value:.4g} ({confidence:.0%} interval {gain.low:.4g} to {gain.high:.4g})"

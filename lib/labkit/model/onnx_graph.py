@@ -1,0 +1,171 @@
+"""Models as ONNX graphs: converted, proved equal on real rows, and run without scikit-learn.
+
+Sole owner of onnx, skl2onnx, onnxmltools and onnxruntime. A graph covers preparation and estimator; the row features
+before it are numpy in either case. Conversion is not trusted: without proof on real rows there is no graph.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pandas as pd
+
+from labkit.data.features import RowFeatures
+from labkit.errors import DataError, ModelError
+
+OPSET = {"": 17, "ai.onnx.ml": 3}
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far the graph's predictions are from the pipeline's, on the same raw rows.
+
+    Attributes
+    ----------
+    largest_difference
+        Of probabilities, or of predictions divided by the largest absolute prediction.
+    reason
+        Why there is no graph; empty if there is one and it is equal.
+    """
+
+    rows: int
+    largest_difference: float | None
+    tolerance: float
+    reason: str
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether the graph may stand in for the pipeline."""
+        return not self.reason
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return asdict(self)
+
+
+class Graph:
+    """An ONNX graph behind its row features: raw columns in, predictions out, numpy only."""
+
+    def __init__(self, content: bytes, row_features: RowFeatures) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self.session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises plain exceptions of its C++ side
+            raise ModelError(f"not an ONNX graph that can be run: {str(error).splitlines()[0]}") from error
+        self.row_features = row_features
+        self.inputs = [node.name for node in self.session.get_inputs()]
+        if len(self.inputs) != len(row_features.outputs_):
+            raise ModelError(
+                f"the graph takes {len(self.inputs)} columns, its features are {len(row_features.outputs_)}"
+            )
+
+    def predict(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Predict rows given as raw columns of shape (n_rows,).
+
+        Returns
+        -------
+        numpy.ndarray
+            Classification: probabilities, shape (n_rows, n_classes). Regression: shape (n_rows,).
+
+        Raises
+        ------
+        DataError
+            A column is missing or not of its kind.
+        """
+        features = self.row_features.transform_columns(columns)
+        feeds = {}
+        for node, (name, kind) in zip(self.inputs, self.row_features.outputs_.items(), strict=True):
+            values = features[name].astype("float32") if kind == "number" else features[name]
+            feeds[node] = values.reshape(-1, 1)
+        outputs = self.session.run(None, feeds)
+        predicted: np.ndarray = np.asarray(outputs[-1])
+        return predicted if predicted.shape[1:] != (1,) else predicted.ravel()
+
+
+@cache
+def register_lightgbm() -> None:
+    """Tell skl2onnx how LightGBM is converted."""
+    from lightgbm import LGBMClassifier, LGBMRegressor
+    from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
+    from skl2onnx import update_registered_converter
+    from skl2onnx.common.shape_calculator import (
+        calculate_linear_classifier_output_shapes,
+        calculate_linear_regressor_output_shapes,
+    )
+
+    update_registered_converter(
+        LGBMClassifier,
+        "LightGbmLGBMClassifier",
+        calculate_linear_classifier_output_shapes,
+        convert_lightgbm,
+        options={"nocl": [True, False], "zipmap": [True, False, "columns"]},
+    )
+    update_registered_converter(
+        LGBMRegressor, "LightGbmLGBMRegressor", calculate_linear_regressor_output_shapes, convert_lightgbm
+    )
+
+
+def convert(model: Any) -> bytes:
+    """Convert a fitted pipeline, without its row features, to ONNX.
+
+    Raises
+    ------
+    ModelError
+        The converter does not know a part of it, or fails on it.
+    """
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+
+    register_lightgbm()
+    pipeline, outputs = model[1:], model[0].outputs_
+    types = [
+        (name, FloatTensorType([None, 1]) if kind == "number" else StringTensorType([None, 1]))
+        for name, kind in outputs.items()
+    ]
+    options = {id(pipeline[-1]): {"zipmap": False}} if hasattr(pipeline[-1], "classes_") else None
+    try:
+        graph = to_onnx(pipeline, initial_types=types, options=options, target_opset=OPSET, name="labkit")
+    except Exception as error:  # a converter may fail with anything; the release then says so
+        raise ModelError(f"{type(pipeline[-1]).__name__} does not convert: {str(error).splitlines()[0]}") from error
+    return bytes(graph.SerializeToString())
+
+
+def prove_parity(model: Any, graph: Graph, frame: pd.DataFrame, *, tolerance: float) -> Parity:
+    """Hold the graph's predictions against the pipeline's, from raw columns.
+
+    Parameters
+    ----------
+    frame
+        Raw rows, shape (n_rows, n_columns).
+    tolerance
+        Largest accepted difference, see `Parity`.
+    """
+    columns = {name: frame[name].to_numpy() for name in model[0].inputs_}
+    is_classifier = hasattr(model[-1], "classes_")
+    expected = np.asarray(model.predict_proba(frame) if is_classifier else model.predict(frame))
+    try:
+        found = graph.predict(columns)
+    except (DataError, ModelError, RuntimeError, ValueError) as error:
+        return Parity(len(frame), None, tolerance, f"the graph fails on real rows: {str(error).splitlines()[0]}")
+    if found.shape != expected.shape or not np.isfinite(found).all():
+        return Parity(len(frame), None, tolerance, "the graph's predictions have another shape, or are not finite")
+    scale = 1.0 if is_classifier else max(float(np.abs(expected).max()), 1e-12)
+    difference = float(np.abs(found - expected).max()) / scale
+    reason = "" if difference <= tolerance else f"differs by {difference:.2g}, more than {tolerance:.2g}"
+    return Parity(len(frame), float(f"{difference:.3g}"), tolerance, reason)
+
+
+def make_graph(model: Any, frame: pd.DataFrame, *, tolerance: float) -> tuple[bytes | None, Parity]:
+    """Convert a model and prove the graph equal; without proof there is no graph, and the reason says why."""
+    try:
+        content = convert(model)
+        graph = Graph(content, model[0])
+    except ModelError as error:
+        return None, Parity(len(frame), None, tolerance, str(error))
+    parity = prove_parity(model, graph, frame, tolerance=tolerance)
+    return (content if parity.is_equal else None), parity

@@ -1,0 +1,123 @@
+"""Where everything lives, and the only reader of environment variables.
+
+Not a place for reading or writing the files themselves. Read next: `labkit.artifacts`, the files that pass from
+stage to stage.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from labkit.errors import ParamsError
+
+MARKER = "dvc.yaml"
+RUNNER_VARIABLE = "LABKIT_RUNNER"
+
+
+def find_root() -> Path:
+    """Return the checkout's folder: `LABKIT_ROOT`, or the nearest folder upwards with `dvc.yaml` and `params/`.
+
+    Raises
+    ------
+    ParamsError
+        Neither this folder nor any above it is a labkit checkout.
+    """
+    named = os.environ.get("LABKIT_ROOT")
+    start = Path(named).resolve() if named else Path.cwd()
+    for folder in [start] if named else [start, *start.parents]:
+        if (folder / MARKER).is_file() and (folder / "params").is_dir():
+            return folder
+    raise ParamsError(f"{start}: no labkit checkout here or above (no {MARKER} beside params/): change into one")
+
+
+def find_params_dir() -> Path:
+    """Return the folder of the params files."""
+    return find_root() / "params"
+
+
+def find_params_path(experiment: str) -> Path:
+    """Return the params file of an experiment, whether or not it exists."""
+    return find_params_dir() / f"{experiment}.yaml"
+
+
+def find_notebooks_dir() -> Path:
+    """Return the folder of the source notebooks."""
+    return find_root() / "notebooks"
+
+
+def find_data_dir(experiment: str) -> Path:
+    """Return the folder of an experiment's data."""
+    return find_root() / "data" / experiment
+
+
+def find_scratch_dir(experiment: str) -> Path:
+    """Return the folder where runs by hand and sample runs write: ignored by git and by DVC."""
+    return find_data_dir(experiment) / "scratch"
+
+
+def find_work_dir() -> Path:
+    """Return the folder for work in progress, on the same disk as the data, made if it is not there."""
+    folder = find_root() / ".labkit" / "work"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def find_reports_dir(experiment: str | None = None) -> Path:
+    """Return the folder of the rendered reports, of one experiment or of all."""
+    reports = find_root() / "reports"
+    return reports / experiment if experiment else reports
+
+
+def get_run_dir() -> Path | None:
+    """Return the work folder of the run this process belongs to, or None in a notebook run by hand."""
+    named = os.environ.get("LABKIT_RUN_DIR")
+    return Path(named) if named else None
+
+
+def get_runner_address() -> str | None:
+    """Return the socket of the `labkit run` that started this process, or None."""
+    return os.environ.get(RUNNER_VARIABLE) or None
+
+
+def get_parent_run_id() -> str | None:
+    """Return the MLflow run that the pipeline run opened, or None outside of one."""
+    return os.environ.get("LABKIT_PARENT_RUN_ID") or None
+
+
+def is_sample_run() -> bool:
+    """Tell whether this process belongs to a run on a sample, which lives in scratch."""
+    return bool(os.environ.get("LABKIT_SAMPLE_ROWS"))
+
+
+def get_sample_rows() -> int | None:
+    """Return the number of rows to which a sample run cuts the main table, or None for all rows."""
+    rows = os.environ.get("LABKIT_SAMPLE_ROWS")
+    return int(rows) if rows else None
+
+
+def get_tracking_uri() -> str:
+    """Return the MLflow store: `MLFLOW_TRACKING_URI`, or the SQLite file at the root that `mlflow ui` looks for."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{find_root() / 'mlflow.db'}"
+
+
+def make_environment(**extra: str) -> dict[str, str]:
+    """Return this process's environment with what every stage process needs, and `extra` on top.
+
+    Hash seed and thread counts are fixed so that results are the same from run to run; MLflow's and DVC's telemetry
+    is off.
+    """
+    fixed = {
+        "PYTHONHASHSEED": "0",
+        "OMP_NUM_THREADS": "2",
+        "OPENBLAS_NUM_THREADS": "2",
+        "MKL_NUM_THREADS": "2",
+        # Waiting threads sleep: on a busy machine, spinning ones made gradient boosting thirty times slower.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "1",
+        # The commands of this environment come first, also where it has not been activated.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "LABKIT_ROOT": str(find_root()),
+        "MLFLOW_TRACKING_URI": get_tracking_uri(),
+    }
+    return {**os.environ, **fixed, **extra}

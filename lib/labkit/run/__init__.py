@@ -1,0 +1,1 @@
+"""The machinery that runs notebooks: it knows nothing of tables and models."""

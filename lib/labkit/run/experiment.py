@@ -1,0 +1,231 @@
+"""Running an experiment from source to publication: stale stages in order, one parent run around them.
+
+What `labkit run` and `labkit stage` call. The stages without a notebook are handed in, because the machinery knows
+nothing of tables and models.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from labkit import paths
+from labkit.errors import LabkitError, ParamsError, StageError
+from labkit.params import Params
+from labkit.params_file import load_params, load_yaml, make_plain
+from labkit.run import client, pipeline
+from labkit.run.progress import Line, Progress
+from labkit.run.record import load_records
+
+if TYPE_CHECKING:
+    from labkit.run.tracking import Record
+
+PlainStage = Callable[[Params, int | None], str]
+"""A stage without a notebook: given the params and a sample's rows, does it and returns a headline."""
+
+
+@dataclass
+class Work:
+    """One run of an experiment: what has been done so far and what went wrong."""
+
+    params: Params
+    plain: Mapping[str, PlainStage]
+    progress: Progress
+    parents: ExitStack
+    sample_rows: int | None = None
+    parent: "Record | None" = None
+    ran: dict[str, Line] = field(default_factory=dict)
+    error: LabkitError | None = None
+
+    def perform(self, stage: str) -> str:
+        """Run one stage and return its headline."""
+        self.progress.start_stage(stage)
+        started = time.monotonic()
+        outcome, headline = "failed", ""
+        try:
+            headline = self.perform_plain(stage) if stage in self.plain else self.perform_notebook(stage)
+            outcome = "ran"
+        except LabkitError as error:
+            self.error = error
+            headline = str(error).splitlines()[0]
+            raise
+        finally:
+            self.ran[stage] = Line(stage, outcome, time.monotonic() - started, headline)
+            self.progress.end_stage(outcome, headline if outcome == "ran" else "")
+        return headline
+
+    def perform_plain(self, stage: str) -> str:
+        """Run a stage without a notebook."""
+        return self.plain[stage](self.params, self.sample_rows)
+
+    def perform_notebook(self, stage: str) -> str:
+        """Run a notebook stage below the parent run, which the first of them opens."""
+        # Imported on first need: with nothing to do, neither MLflow nor papermill is.
+        from labkit.run import stage as notebook_stage
+
+        done = notebook_stage.run_stage(
+            stage,
+            self.params,
+            on_cell=self.progress.start_cell,
+            parent_id=self.open_parent(),
+            sample_rows=self.sample_rows,
+        )
+        return done.headline
+
+    def open_parent(self) -> str:
+        """Open the parent run unless it is open, and return its id."""
+        from labkit.run import tracking
+
+        if self.parent is None:
+            name = f"{self.params.experiment} {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}"
+            kind = "sample" if self.sample_rows else "pipeline"
+            self.parent = self.parents.enter_context(
+                tracking.open_run(self.params, name, parent_id=None, tags={"labkit.kind": kind})
+            )
+            tracking.log_file(self.parent.run_id, paths.find_params_path(self.params.experiment))
+        return self.parent.run_id
+
+    def answer(self, stage: str, experiment: str) -> client.Answer:
+        """Run the stage that a stage process asks for."""
+        if experiment != self.params.experiment:
+            return client.Answer(2, f"this run is of {self.params.experiment}, not of {experiment}")
+        try:
+            self.perform(stage)
+        except LabkitError as error:
+            return client.Answer(error.exit_code, str(error))
+        return client.Answer(0)
+
+
+def run_experiment(
+    experiment: str,
+    *,
+    plain: Mapping[str, PlainStage],
+    progress: Progress,
+    until: str | None = None,
+    force: str | None = None,
+) -> list[Line]:
+    """Run what is stale of an experiment, through DVC, and return the closing table's lines.
+
+    Raises
+    ------
+    ParamsError, DataError
+        The input is at fault.
+    StageError
+        A stage failed; what had finished is kept.
+    """
+    params = load_params(experiment)
+    repo = pipeline.open_repo()
+    names = pipeline.list_stages(repo, experiment)
+    for word in (until, force):
+        if word:
+            pipeline.check_stage(word, names)
+    with ExitStack() as parents:
+        work = Work(params, plain, progress, parents)
+        try:
+            serve_stages(work, repo, until=until, force=force)
+        except StageError:
+            raise work.error or StageError(f"{experiment}: DVC stopped: run `dvc repro` to see why") from None
+        finally:
+            asked = names[: names.index(until) + 1] if until else names
+            lines = close_lines(work, asked)
+            progress.show_table(experiment, lines)
+        if work.parent:
+            work.parent.status = "FINISHED"
+    return lines
+
+
+def serve_stages(work: Work, repo: Any, *, until: str | None, force: str | None) -> None:
+    """Let DVC run the stale stages while this thread does their work."""
+    os.environ.update(paths.make_environment())
+    with client.open_server() as server:
+
+        def reproduce() -> None:
+            pipeline.reproduce(repo, work.params.experiment, until=until, force=force)
+
+        def serve(is_over: Event) -> None:
+            server.serve(is_over, work.answer)
+
+        pipeline.reproduce_beside(reproduce, serve)
+
+
+def run_sample(
+    experiment: str,
+    *,
+    rows: int,
+    plain: Mapping[str, PlainStage],
+    progress: Progress,
+    until: str | None = None,
+) -> list[Line]:
+    """Run every stage on a sample of the main table, in scratch: nothing of the pipeline is touched or published."""
+    params = load_params(experiment)
+    names = [name for name in list_declared(experiment) if name != pipeline.ALWAYS]
+    if until:
+        names = names[: names.index(pipeline.check_stage(until, names)) + 1]
+    os.environ.update(paths.make_environment())
+    with ExitStack() as parents:
+        work = Work(params, plain, progress, parents, sample_rows=rows)
+        try:
+            for name in names:
+                work.perform(name)
+        finally:
+            lines = close_lines(work, names)
+            progress.show_table(f"{experiment} (sample of {rows:,} rows)", lines)
+        if work.parent:
+            work.parent.status = "FINISHED"
+    return lines
+
+
+def list_declared(experiment: str) -> list[str]:
+    """Return the stages in the order of dvc.yaml.
+
+    Raises
+    ------
+    ParamsError
+        dvc.yaml does not list the experiment.
+    """
+    tree = make_plain(load_yaml(paths.find_root() / paths.MARKER))
+    listed = [name for entry in tree.get("vars", []) for name in entry.get("experiments", [])]
+    if experiment not in listed:
+        raise ParamsError(f"dvc.yaml does not list {experiment!r}: add it to `experiments` at its top")
+    return list(tree["stages"])
+
+
+def run_stage(stage: str, experiment: str, *, plain: Mapping[str, PlainStage], progress: Progress) -> None:
+    """Run one stage alone, stale or not: what `labkit stage` does when no runner started it."""
+    params = load_params(experiment)
+    pipeline.check_stage(stage, list_declared(experiment))
+    os.environ.update(paths.make_environment())
+    with ExitStack() as parents:
+        work = Work(params, plain, progress, parents)
+        work.parent = None
+        if stage in plain:
+            work.perform(stage)
+            return
+        progress.start_stage(stage)
+        outcome, headline = "failed", ""
+        try:
+            from labkit.run import stage as notebook_stage
+
+            done = notebook_stage.run_stage(
+                stage, params, on_cell=progress.start_cell, parent_id=paths.get_parent_run_id()
+            )
+            outcome, headline = "ran", done.headline
+        finally:
+            progress.end_stage(outcome, headline)
+
+
+def close_lines(work: Work, names: list[str]) -> list[Line]:
+    """Return a line for every stage, those that were not run with their latest figures."""
+    records = load_records(paths.find_reports_dir(work.params.experiment))
+    lines: list[Line] = []
+    for name in names:
+        if name in work.ran:
+            lines.append(work.ran[name])
+            continue
+        is_after_failure = any(line.outcome in ("failed", "not run") for line in lines)
+        headline = records[name].headline if name in records and not is_after_failure else ""
+        lines.append(Line(name, "not run" if is_after_failure else "cached", None, headline))
+    return lines

@@ -1,0 +1,193 @@
+"""Which stages are stale, and running them in order: DVC.
+
+Sole owner of dvc. `dvc.yaml` is the only definition of the pipeline. Not how a stage runs: DVC calls
+`labkit stage`, see `labkit.run.stage`.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+
+from labkit import paths
+from labkit.errors import ParamsError, StageError, name_nearest
+from labkit.params_file import load_yaml, make_plain
+
+ALWAYS = "publish"
+"""The stage that DVC always calls and that decides itself whether there is anything to do."""
+
+
+@dataclass(frozen=True)
+class StageState:
+    """One stage: `reasons` is empty if its outputs are up to date."""
+
+    name: str
+    reasons: tuple[str, ...]
+
+
+def open_repo() -> Repo:
+    """Return the checkout's DVC repository, quiet.
+
+    Raises
+    ------
+    ParamsError
+        The checkout has none, or dvc.yaml is not valid.
+    """
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)
+    try:
+        return Repo(str(paths.find_root()))
+    except DvcException as error:
+        raise ParamsError(f"{paths.find_root()}: {error}: is it a whole checkout?") from error
+
+
+def list_stages(repo: Repo, experiment: str) -> list[str]:
+    """Return the names of an experiment's stages in the order in which they run.
+
+    Raises
+    ------
+    ParamsError
+        dvc.yaml does not list the experiment.
+    """
+    try:
+        graph = repo.index.graph
+    except DvcException as error:
+        raise ParamsError(f"dvc.yaml: {error}") from error
+    ours = [stage for stage in graph if getattr(stage, "name", "").endswith(f"@{experiment}")]
+    if not ours:
+        raise ParamsError(f"dvc.yaml does not list {experiment!r}: add it to `experiments` at its top")
+    depth: dict[Any, int] = {}
+
+    def measure(stage: Any) -> int:
+        if stage not in depth:
+            depth[stage] = 1 + max((measure(before) for before in graph.successors(stage)), default=0)
+        return depth[stage]
+
+    declared = {stage.name: number for number, stage in enumerate(repo.index.stages) if hasattr(stage, "name")}
+    ours.sort(key=lambda stage: (measure(stage), declared[stage.name]))
+    return [stage.name.partition("@")[0] for stage in ours]
+
+
+def check_stage(name: str, known: Iterable[str]) -> str:
+    """Return a stage's name if the pipeline has it."""
+    names = list(known)
+    if name not in names:
+        raise ParamsError(f"no stage {name!r}: {name_nearest(name, names)}")
+    return name
+
+
+def find_states(repo: Repo, experiment: str) -> list[StageState]:
+    """Return every stage of an experiment with the reasons why it is stale, in the order in which they run."""
+    names = list_stages(repo, experiment)
+    try:
+        status = repo.status(targets=[f"{name}@{experiment}" for name in names])
+    except DvcException as error:
+        raise ParamsError(f"dvc: {error}") from error
+    found = {key.rpartition(":")[2].partition("@")[0]: value for key, value in status.items()}
+    states = []
+    for name in names:
+        states.append(StageState(name, tuple(describe_changes(found.get(name, [])))))
+    return states
+
+
+def describe_changes(changes: Iterable[Any]) -> list[str]:
+    """Turn DVC's status of one stage into words; of a stage that never ran only that is told."""
+    changes = list(changes)
+    mappings = [change for change in changes if isinstance(change, dict)]
+    outputs = [what for change in mappings for what in change.get("changed outs", {}).values()]
+    if outputs and set(outputs) == {"deleted"}:
+        return ["its outputs are not there"]
+    reasons = []
+    for change in changes:
+        if change == "always changed":
+            continue
+        if isinstance(change, str):
+            reasons.append(change)
+            continue
+        for kind, entries in change.items():
+            side = "output" if kind == "changed outs" else "input"
+            for path, what in entries.items():
+                reasons.append(describe_change(side, path, what))
+    return reasons
+
+
+def describe_change(side: str, path: str, what: Any) -> str:
+    """Say in a few words what changed."""
+    if isinstance(what, dict):
+        return "params " + ", ".join(f"{name} {state}" for name, state in what.items())
+    if what in ("deleted", "not in cache") and side == "output":
+        return f"{path} has not been made" if what == "deleted" else f"{path} is not in the cache"
+    return f"{path} {what}"
+
+
+def reproduce(repo: Repo, experiment: str, *, until: str | None, force: str | None) -> None:
+    """Run the stale stages of an experiment, with `force` one more, stopping after `until`.
+
+    Raises
+    ------
+    StageError
+        A stage failed; the caller knows why.
+    """
+    names = list_stages(repo, experiment)
+    targets = [f"{name}@{experiment}" for name in (names[: names.index(until) + 1] if until else names)]
+    try:
+        if force:
+            before = [f"{name}@{experiment}" for name in names[: names.index(force)]]
+            if before:
+                repo.reproduce(targets=before)
+            repo.reproduce(targets=[f"{force}@{experiment}"], force=True, single_item=True)
+        repo.reproduce(targets=targets)
+    except DvcException as error:
+        cause = error.__cause__ or error
+        raise StageError(f"dvc: {cause}") from error
+
+
+def reproduce_beside(work: Callable[[], None], serve: Callable[[threading.Event], None]) -> None:
+    """Run `work` in a thread while this one serves its stages, and raise what `work` raised.
+
+    DVC waits for the stage command, and the stage command asks this process to do the work: so they need two
+    threads, and notebooks get the main one, where signals arrive.
+    """
+    is_over = threading.Event()
+    raised: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            work()
+        except BaseException as error:  # handed to the main thread below
+            raised.append(error)
+        finally:
+            is_over.set()
+
+    thread = threading.Thread(target=call, name="dvc", daemon=True)
+    thread.start()
+    serve(is_over)
+    thread.join()
+    if raised:
+        raise raised[0]
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What dvc.yaml says of one stage: the params sections it reads and the outputs it writes."""
+
+    sections: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+def load_declarations(experiment: str) -> dict[str, Declaration]:
+    """Read dvc.yaml without DVC: each stage's declaration, outputs relative to the experiment's data folder."""
+    stages = load_yaml(paths.find_root() / paths.MARKER)["stages"]
+    folder = f"data/{experiment}/"
+    found = {}
+    for name, stage in stages.items():
+        body = make_plain(stage.get("do", stage))
+        sections = [key for entry in body.get("params", []) for keys in entry.values() for key in keys]
+        listed = [*body.get("outs", []), *body.get("metrics", []), *body.get("plots", [])]
+        outputs = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in listed]
+        named = [output.replace("${item}", experiment).removeprefix(folder) for output in outputs]
+        found[str(name)] = Declaration(tuple(sections), tuple(named))
+    return found

@@ -1,0 +1,81 @@
+"""What is known of the latest run of each stage, beside its report: `reports/<experiment>/<page>.json`.
+
+Lets `labkit status`, the closing table and the index of reports speak of stages that were not run this time, and
+tells whether a page still belongs to the data that is in place.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from labkit import paths
+from labkit.files import compute_digest, write_text
+from labkit.params import Params
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """One run of one stage.
+
+    Attributes
+    ----------
+    page
+        Name of its page without ending, e.g. `04_training`.
+    key
+        Digest of the params it read and of what it wrote; empty if it did not finish.
+    """
+
+    stage: str
+    page: str
+    title: str
+    status: Literal["finished", "failed", "interrupted"]
+    started: str
+    seconds: float
+    headline: str
+    run_id: str | None
+    key: str = ""
+    html: str | None = None
+
+
+def save_record(record: StageRecord, folder: Path) -> None:
+    """Write a record beside its page."""
+    write_text(folder / f"{record.page}.json", json.dumps(asdict(record), indent=1, ensure_ascii=False) + "\n")
+
+
+def load_records(folder: Path) -> dict[str, StageRecord]:
+    """Return the records in a folder by stage, in the order of the pages."""
+    records = {}
+    for path in sorted(folder.glob("[0-9][0-9]_*.json")):
+        record = StageRecord(**json.loads(path.read_text(encoding="utf-8")))
+        records[record.stage] = record
+    return records
+
+
+def compute_key(params: Params, sections: Iterable[str], outputs: Mapping[str, str]) -> str:
+    """Return a digest of what a stage was given and what it made.
+
+    Parameters
+    ----------
+    sections
+        The params it reads, dotted.
+    outputs
+        SHA-256 by place.
+    """
+    tree = params.model_dump(mode="json")
+    given: dict[str, Any] = {}
+    for name in sections:
+        value: Any = tree
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        given[name] = value
+    text = json.dumps({"params": given, "outputs": dict(outputs)}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def compute_outputs(experiment: str, outputs: Iterable[str]) -> dict[str, str]:
+    """Return the digest of each output that is in place."""
+    folder = paths.find_data_dir(experiment)
+    return {name: compute_digest(folder / name) for name in outputs if (folder / name).exists()}

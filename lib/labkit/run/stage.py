@@ -1,0 +1,226 @@
+"""One stage as seen from outside: run its notebook, put its outputs in place, record it, render its page.
+
+Not what happens inside the notebook: that is `labkit.run.step`. Not in which order stages run: that is
+`labkit.run.pipeline`.
+"""
+
+import json
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from labkit import errors, paths
+from labkit.errors import LabkitError, ParamsError, StageError
+from labkit.files import compute_digest
+from labkit.params import Params
+from labkit.params_file import show
+from labkit.run import report, tracking
+from labkit.run.pipeline import load_declarations
+from labkit.run.record import StageRecord, compute_key, save_record
+from labkit.run.runner import CellCallback, Execution, Failure, find_heading, load_source, run_notebook
+from labkit.run.step import LOG_NAME, OUTPUTS_NAME, start_step
+
+
+@dataclass(frozen=True)
+class Log:
+    """What the notebook reported through its step."""
+
+    metrics: dict[str, float]
+    children: list[dict[str, Any]]
+    headline: str
+    is_finished: bool
+
+
+def find_notebook(stage: str) -> Path:
+    """Return a stage's notebook: the one whose name is a number and the stage's.
+
+    Raises
+    ------
+    ParamsError
+        There is none, or more than one.
+    """
+    found = sorted(paths.find_notebooks_dir().glob(f"[0-9][0-9]_{stage}.ipynb"))
+    if len(found) != 1:
+        raise ParamsError(f"notebooks/: {len(found)} notebooks for the stage {stage!r}: exactly one NN_{stage}.ipynb")
+    return found[0]
+
+
+def run_stage(
+    stage: str, params: Params, *, on_cell: CellCallback, parent_id: str | None, sample_rows: int | None = None
+) -> StageRecord:
+    """Run one notebook stage and leave true records, whatever way it ends.
+
+    Parameters
+    ----------
+    parent_id
+        MLflow run of the pipeline run, or None for a stage run alone.
+    sample_rows
+        Rows of a sample run, which reads and writes scratch; None for the pipeline.
+
+    Raises
+    ------
+    ParamsError, DataError
+        The notebook refused its input.
+    StageError
+        The notebook failed.
+    """
+    path = find_notebook(stage)
+    notebook = load_source(path)
+    started = datetime.now(UTC)
+    tags = {"labkit.stage": stage, "labkit.notebook_sha256": compute_digest(path), "mlflow.source.name": show(path)}
+    with (
+        make_work_dir(params.experiment, started) as work,
+        tracking.open_run(params, stage, parent_id=parent_id, tags=tags) as record,
+    ):
+        executed = work / path.name
+        flat = {f"{stage}.{key}": value for key, value in getattr(params, stage).model_dump(mode="json").items()}
+        tracking.log_values(record.run_id, params={"seed": params.seed, **flat})
+        execution = run_notebook(
+            notebook,
+            executed,
+            parameters={"experiment": params.experiment},
+            environment=make_environment(work, record.run_id, sample_rows),
+            on_cell=on_cell,
+        )
+        log = load_log(work / LOG_NAME)
+        record.metrics.update(log.metrics)
+        for child in log.children:
+            tracking.log_child(params, record.run_id, child)
+        failure = execution.failure
+        if failure is None and not log.is_finished:
+            failure = Failure(
+                len(notebook.cells), len(notebook.cells), "", "", "StageError", "the notebook has no step.finish()"
+            )
+        key = ""
+        if failure is None:
+            digests = place_outputs(work / OUTPUTS_NAME, find_target_dir(params.experiment, sample_rows))
+            record.tags |= {f"labkit.output.{name}": digest for name, digest in digests.items()}
+            declared = load_declarations(params.experiment).get(stage)
+            key = compute_key(params, declared.sections if declared else (), digests)
+            record.tags["labkit.key"] = key
+        done = StageRecord(
+            stage=stage,
+            page=path.stem,
+            title=find_title(notebook),
+            status="finished" if failure is None else "failed",
+            started=started.isoformat(timespec="seconds"),
+            seconds=round(execution.seconds, 3),
+            headline=log.headline,
+            run_id=record.run_id,
+            key=key,
+            html=f"{path.stem}.html",
+        )
+        publish_page(done, executed, params, sample_rows)
+        tracking.log_file(record.run_id, executed, "notebook")
+        tracking.log_file(record.run_id, find_pages_dir(params.experiment, sample_rows) / f"{path.stem}.html", "report")
+        if failure is not None:
+            raise make_error(stage, path, execution, failure, find_pages_dir(params.experiment, sample_rows))
+        record.status = "FINISHED"
+    return done
+
+
+def make_environment(work: Path, run_id: str, sample_rows: int | None) -> dict[str, str]:
+    """Return the kernel's environment."""
+    sample = {"LABKIT_SAMPLE_ROWS": str(sample_rows)} if sample_rows else {}
+    return paths.make_environment(LABKIT_RUN_DIR=str(work), MLFLOW_RUN_ID=run_id, **sample)
+
+
+@contextmanager
+def make_work_dir(experiment: str, started: datetime) -> Iterator[Path]:
+    """Yield an empty folder that only this run writes to, and remove it afterwards."""
+    name = f"{experiment}-{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    work = paths.find_work_dir() / name
+    work.mkdir()
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def find_target_dir(experiment: str, sample_rows: int | None) -> Path:
+    """Return where a run's outputs belong."""
+    return paths.find_scratch_dir(experiment) if sample_rows else paths.find_data_dir(experiment)
+
+
+def find_pages_dir(experiment: str, sample_rows: int | None) -> Path:
+    """Return where a run's pages belong."""
+    pages = paths.find_reports_dir(experiment)
+    return pages / "sample" if sample_rows else pages
+
+
+def load_log(path: Path) -> Log:
+    """Read what the notebook reported."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    entries = [json.loads(line) for line in lines]
+    metrics = {key: value for entry in entries if entry["kind"] == "metrics" for key, value in entry["metrics"].items()}
+    ends = [entry for entry in entries if entry["kind"] == "finish"]
+    children = [entry for entry in entries if entry["kind"] == "child"]
+    return Log(metrics, children, ends[-1]["headline"] if ends else "", bool(ends))
+
+
+def place_outputs(outputs: Path, target: Path) -> dict[str, str]:
+    """Move each folder a stage wrote to its final name, the old one out of the way, and return digests by name."""
+    target.mkdir(parents=True, exist_ok=True)
+    digests = {}
+    for folder in sorted(outputs.iterdir()) if outputs.is_dir() else []:
+        digests[folder.name] = compute_digest(folder)
+        final = target / folder.name
+        if final.exists():
+            final.rename(outputs.parent / f"old-{folder.name}")
+        folder.rename(final)
+    return digests
+
+
+def publish_page(done: StageRecord, executed: Path, params: Params, sample_rows: int | None) -> None:
+    """Render the stage's page, keep the executed notebook beside it and bring the index up to date."""
+    pages = find_pages_dir(params.experiment, sample_rows)
+    pages.mkdir(parents=True, exist_ok=True)
+    commit, _ = tracking.find_commit()
+    header = report.ReportHeader(
+        experiment=params.experiment,
+        stage=done.stage,
+        title=done.title,
+        status=done.status,
+        started=done.started,
+        seconds=done.seconds,
+        run_id=done.run_id,
+        git_commit=commit,
+        parameters=list_parameters(done.stage, params),
+        note=f"A sample of {sample_rows:,} rows: for trying out, never published." if sample_rows else "",
+    )
+    report.render_report(executed, pages / f"{done.page}.html", header)
+    shutil.copyfile(executed, pages / executed.name)
+    save_record(done, pages)
+    report.render_index(paths.find_reports_dir())
+
+
+def list_parameters(stage: str, params: Params) -> list[tuple[str, str, str]]:
+    """Return name, value and origin of each of the stage's parameters."""
+    from labkit.run.step import Catalogue
+
+    step = start_step(stage, params.experiment, None, Catalogue({}, lambda *_: None, lambda *_: None))
+    return [(name, str(value), origin) for name, value, origin, _ in step.describe()]
+
+
+def find_title(notebook: nbformat.NotebookNode) -> str:
+    """Return a notebook's first heading."""
+    return find_heading(notebook.cells[:1], 1)
+
+
+def make_error(stage: str, path: Path, execution: Execution, failure: Failure, pages: Path) -> LabkitError:
+    """Return the error to raise for a failed notebook: of the kind raised inside it if that was one of ours."""
+    kind = getattr(errors, failure.error_name, None)
+    is_input = isinstance(kind, type) and issubclass(kind, LabkitError) and kind.exit_code == LabkitError.exit_code
+    message = (
+        f"stage {stage} failed after {execution.seconds:.0f} s: {path.name}, {failure.describe()}\n"
+        f"Page: {show(pages / path.stem)}.html   Notebook: {show(pages / path.name)}\n"
+        "Mend it and run again: finished stages are kept."
+    )
+    return (kind if is_input and kind else StageError)(message)

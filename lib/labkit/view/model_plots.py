@@ -1,0 +1,252 @@
+"""Figures of models: the leaderboard, figures with intervals, and what predictions get right and wrong.
+
+Not the look: that is `labkit.view.plots`. One function serves both tasks wherever one question does.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from sklearn import metrics as sk
+
+from labkit.model.metrics import Answers, Interval, find_labels, is_greater_better
+from labkit.view.plots import (
+    BLUE,
+    INK,
+    LINE,
+    MUTED,
+    ORANGE,
+    PALETTE,
+    SEQUENTIAL,
+    Axes,
+    Figure,
+    add_legend,
+    finish_bars,
+    make_figure,
+    set_ticks,
+    style,
+)
+from labkit.view.words import count, format_number, format_share, join_names, shorten
+
+DUMMY = "dummy"
+MOST_POINTS = 3000
+N_GROUPS = 10
+
+
+def plot_leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
+    """Draw each candidate's mean over the folds with its standard deviation, best on top, beside the dummy.
+
+    Parameters
+    ----------
+    frame
+        The leaderboard as `labkit.model.automl.compare` gives it.
+    """
+    ranked = frame[frame["error"] == ""]
+    names, means = list(ranked["model"]), ranked[metric].to_numpy(dtype=float)
+    deviations = ranked[f"{metric}_std"].to_numpy(dtype=float)
+    better = "to the right" if is_greater_better(metric) else "to the left"
+    fact = f"Best: {names[0]} with {format_number(means[0])}. Each line is one standard deviation over the folds to "
+    fact += f"either side; better is {better}."
+    if failed := list(frame.loc[frame["error"] != "", "model"]):
+        fact += f" Failed: {join_names(failed)}."
+    with style():
+        title = f"{count(len(names), 'candidate')} by {metric} in cross-validation"
+        figure, (axes,) = make_figure(title, fact, form="Point chart", height=0.8 + 0.36 * len(names))
+        for row, (name, mean, deviation) in enumerate(zip(names, means, deviations, strict=True)):
+            color = MUTED if name == DUMMY else ORANGE if row == 0 else BLUE
+            plot_interval(axes, row, Interval(mean, mean - deviation, mean + deviation), color=color)
+        if DUMMY in names:
+            axes.axvline(means[names.index(DUMMY)], color=MUTED, linestyle="--", linewidth=1.2)
+        finish_bars(axes, names, metric)
+        axes.margins(x=0.12)
+        set_ticks(axes, 6)
+        return figure
+
+
+def plot_interval(axes: Axes, row: int, interval: Interval, *, color: str) -> None:
+    """Draw a figure as a point on its interval, with its number."""
+    axes.plot([interval.low, interval.high], [row, row], color=color, linewidth=3, solid_capstyle="round", alpha=0.5)
+    axes.plot(interval.value, row, "o", color=color, markersize=8)
+    axes.annotate(
+        format_number(interval.value), (interval.value, row), (0, 8), textcoords="offset points", ha="center", size=10
+    )
+
+
+def plot_intervals(
+    figures: Mapping[str, Interval], dummy: Mapping[str, Interval], *, n_rows: int, confidence: float
+) -> Figure:
+    """Draw every figure of merit with its interval, above that of the dummy, each on a scale of its own."""
+    fact = f"Points: measured on {count(n_rows, 'holdout row')}. Lines: where the figure of many more such rows lies "
+    fact += f"with {format_share(confidence)} confidence. Where the lines stay apart, the model has learnt something."
+    rows = -(-len(figures) // 2)
+    with style():
+        title = "The model against a dummy that always says the same"
+        figure, panels = make_figure(title, fact, form="Interval chart", height=1.35 * rows + 0.2, grid=(rows, 2))
+        for axes, (name, interval) in zip(panels, figures.items(), strict=False):
+            plot_interval(axes, 0, interval, color=ORANGE)
+            plot_interval(axes, 1, dummy[name], color=MUTED)
+            finish_bars(axes, ["model", "dummy"], "")
+            axes.set_ylim(1.5, -0.9)
+            axes.margins(x=0.15)
+            set_ticks(axes, 4)
+            axes.set_title(f"{name} ({'more' if is_greater_better(name) else 'less'} is better)")
+        for axes in panels[len(figures) :]:
+            axes.set_visible(False)
+        stated = (f"{name} {format_number(interval.value)}" for name, interval in figures.items())
+        figure.set_label(f"{figure.get_label()} {join_names(stated, most=10)}.")
+        return figure
+
+
+def plot_curves(answers: Answers, dummy: Answers) -> Figure:
+    """Draw what can be had at which price: ROC and precision-recall curves, or errors from small to large."""
+    with style():
+        return plot_class_curves(answers) if answers.classes else plot_error_curves(answers, dummy)
+
+
+def list_codes(answers: Answers) -> list[int]:
+    """Return the classes to draw one against the rest: the one of interest of two, else the six most common."""
+    if len(answers.classes) == 2:
+        return [answers.positive]
+    return [int(code) for code in np.argsort(-np.bincount(answers.truth), kind="stable")[: len(PALETTE)]]
+
+
+def plot_class_curves(answers: Answers) -> Figure:
+    """Draw ROC and precision-recall curves, of each class against the rest."""
+    codes = list_codes(answers)
+    name = answers.classes[codes[0]] if len(codes) == 1 else "each class"
+    title, form = f"Finding {name}: what is caught and what is raised in vain", "Two curves"
+    areas = [sk.roc_auc_score(answers.truth == code, answers.prediction[:, code]) for code in codes]
+    fact = f"ROC AUC {format_number(np.mean(areas))}: so often does a row of the class rank above one that is not. "
+    fact += "Grey: guessing."
+    figure, axes = make_figure(title, fact, form=form, height=3.5, grid=(1, 2))
+    for code, color in zip(codes, (ORANGE, *PALETTE) if len(codes) == 1 else PALETTE, strict=False):
+        truth, chances = answers.truth == code, answers.prediction[:, code]
+        false, true, _ = sk.roc_curve(truth, chances)
+        precision, recall, _ = sk.precision_recall_curve(truth, chances)
+        axes[0].plot(false, true, color=color)
+        axes[1].step(recall, precision, where="post", color=color)
+        axes[1].axhline(truth.mean(), color=LINE, linestyle="--", linewidth=1.2)
+    axes[0].plot([0, 1], [0, 1], color=LINE, linestyle="--", linewidth=1.2)
+    axes[0].set(title="ROC", xlabel="false alarms (share of the others)", ylabel="caught (share of the class)")
+    axes[1].set(title="Precision and recall", xlabel="caught (recall)", ylabel="right when raised (precision)")
+    for panel in axes:
+        panel.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.03))
+        set_ticks(panel, 5)
+    if len(codes) > 1:
+        add_legend(figure, {str(answers.classes[code]): color for code, color in zip(codes, PALETTE, strict=False)})
+    return figure
+
+
+def plot_error_curves(answers: Answers, dummy: Answers) -> Figure:
+    """Draw which share of rows is predicted within which error, for model and dummy.
+
+    The regression error characteristic of Bi and Bennett (ICML 2003).
+    """
+    errors = {"model": np.sort(np.abs(answers.prediction - answers.truth))}
+    errors["dummy"] = np.sort(np.abs(dummy.prediction - dummy.truth))
+    middle = {name: float(np.median(values)) for name, values in errors.items()}
+    fact = f"Half of the rows are predicted within {format_number(middle['model'])}, "
+    fact += f"by the dummy within {format_number(middle['dummy'])}."
+    figure, (axes,) = make_figure("How far off, and how often", fact, form="Two curves", height=3.1)
+    for (name, values), color in zip(errors.items(), (ORANGE, MUTED), strict=True):
+        shares = np.arange(1, len(values) + 1) / len(values)
+        axes.step([0, *values], [0, *shares], where="post", color=color, label=name)
+        axes.plot(middle[name], 0.5, "o", color=color, markersize=8)
+    axes.axhline(0.5, color=LINE, linestyle="--", linewidth=1.2)
+    axes.set(xlabel="error at most (in the target's unit)", ylabel="share of rows", ylim=(0, 1.02), xlim=(0, None))
+    axes.legend(loc="lower right")
+    return figure
+
+
+def plot_calibration(answers: Answers, name: str) -> Figure:
+    """Draw whether predictions can be taken at their word: what came true beside what was said, in ten groups."""
+    if answers.classes:
+        code = list_codes(answers)[0]
+        said, came = answers.prediction[:, code], (answers.truth == code).astype(float)
+        said_name, came_name = f"predicted chance of {answers.classes[code]}", "share that came true"
+    else:
+        said, came = answers.prediction, answers.truth
+        said_name, came_name = f"predicted {name}", f"{name}, mean of the group"
+    groups = pd.DataFrame({"said": said, "came": came}).groupby(group_alike(said))
+    means, sizes = groups.mean(), groups.size()
+    deviations: pd.Series = groups["came"].std().fillna(0) / np.sqrt(sizes)
+    gap = float(np.average(np.abs(means["came"] - means["said"]), weights=sizes))
+    fact = (
+        f"On average a group's outcome is {format_number(gap)} away from what was said. On the dashed line, words and "
+    )
+    fact += "outcomes agree; lines are one standard error."
+    with style():
+        title = "Can the prediction be taken at its word?"
+        figure, (axes,) = make_figure(title, fact, form="Calibration curve", height=3.6)
+        ends = [min(means.min()), max(means.max())]
+        axes.plot(ends, ends, color=LINE, linestyle="--", linewidth=1.4)
+        axes.errorbar(means["said"], means["came"], deviations, fmt="o-", color=ORANGE, ecolor=LINE, markersize=7)
+        axes.plot(said, np.full(len(said), axes.get_ylim()[0]), "|", color=BLUE, alpha=0.4, markersize=9)
+        axes.set(xlabel=f"{said_name} (blue: each row)", ylabel=came_name)
+        return figure
+
+
+def group_alike(values: np.ndarray) -> np.ndarray:
+    """Return a group number per row: at most ten groups of about equally many rows, equal values together."""
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, N_GROUPS + 1)[1:-1]))
+    return np.searchsorted(edges, values, side="left")
+
+
+def plot_mistakes(answers: Answers, name: str) -> Figure:
+    """Draw what was said against what was true: a table of classes, or points and their errors."""
+    with style():
+        return plot_confusion(answers) if answers.classes else plot_residuals(answers, name)
+
+
+def plot_confusion(answers: Answers) -> Figure:
+    """Draw how many rows of each class were taken for which."""
+    labels, classes = find_labels(answers), [shorten(label, 16) for label in answers.classes]
+    table = sk.confusion_matrix(answers.truth, labels, labels=range(len(classes)))
+    wrong = int(table.sum() - np.trace(table))
+    fact = (
+        f"{count(wrong, 'mistake').capitalize()} in {count(len(labels), 'row')}; each row goes to its likeliest class."
+    )
+    height = 1.2 + max(0.45 * len(classes), 1.2)
+    figure, (axes,) = make_figure("What was taken for what", fact, form="Table of classes", height=height)
+    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap=SEQUENTIAL, vmin=0, vmax=1.25, aspect="auto")
+    for row, column in np.ndindex(*table.shape):
+        text = f"{table[row, column]:,}"
+        if len(classes) <= 4:
+            text += f"  ({format_share(shares[row, column])})"
+        color = "white" if shares[row, column] > 0.45 else INK
+        axes.text(
+            column, row, text, ha="center", va="center", color=color, weight="bold" if row == column else "normal"
+        )
+    axes.set_xticks(range(len(classes)), classes)
+    axes.set_yticks(range(len(classes)), classes)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def plot_residuals(answers: Answers, name: str) -> Figure:
+    """Draw predictions against the truth, and the errors as a histogram."""
+    errors = answers.prediction - answers.truth
+    high, low = float((errors > 0).mean()), float(errors.mean())
+    lean = "over" if low > 0 else "under"
+    fact = (
+        f"{format_share(high)} of the predictions are too high; on average they are {format_number(abs(low))} {lean}. "
+    )
+    fact += "On the dashed line, prediction and truth agree."
+    options = {"width_ratios": [3, 2]}
+    figure, axes = make_figure(
+        "What was said and what was true", fact, form="Scatter", height=3.3, grid=(1, 2), **options
+    )
+    step = len(errors) // MOST_POINTS + 1
+    truth, prediction = answers.truth[::step], answers.prediction[::step]
+    ends = [min(truth.min(), prediction.min()), max(truth.max(), prediction.max())]
+    axes[0].plot(ends, ends, color=LINE, linestyle="--", linewidth=1.4)
+    axes[0].plot(truth, prediction, "o", color=BLUE, alpha=0.45, markersize=5, markeredgewidth=0)
+    axes[0].set(title="Each row", xlabel=f"true {name}", ylabel=f"predicted {name}")
+    axes[1].hist(errors, bins=24, color=BLUE, edgecolor="white")
+    axes[1].axvline(0, color=ORANGE)
+    axes[1].set(title="Errors", xlabel="predicted − true", ylabel="rows")
+    set_ticks(axes[1], 4)
+    return figure

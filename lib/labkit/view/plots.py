@@ -1,0 +1,160 @@
+"""How every figure looks, how it is shown, and the plain bar chart.
+
+Sole owner of matplotlib, without pyplot: nothing is global, nothing is left open, the same data give the same bytes.
+Figures of tables are in `labkit.view.table_plots`, of models in `labkit.view.model_plots`; both draw with this.
+"""
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from typing import Any, Literal
+
+import matplotlib
+import numpy as np
+from IPython.display import Image, display
+from matplotlib.axes import Axes as Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure as Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from labkit.view.words import format_number, format_share, shorten
+
+WIDTH_INCHES = 7.0
+WIDTH_PIXELS = 700
+SHARPNESS = 2
+"""Pixels of the picture per pixel on an ordinary screen."""
+
+# Okabe and Ito's colours, which people with any kind of colour blindness tell apart (jfly.uni-koeln.de/color, 2008).
+BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+PALETTE = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY)
+INK, MUTED, LINE, PALE = "#1c2329", "#57616b", "#b4bdc6", "#e6eaee"
+DIVERGING = LinearSegmentedColormap.from_list("labkit", [BLUE, "#8dbbdb", "#ffffff", "#eba67a", ORANGE])
+SEQUENTIAL = LinearSegmentedColormap.from_list("labkit", ["#ffffff", "#9cc7e3", BLUE, "#003a5d"])
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans", "font.size": 11, "text.color": INK, "svg.hashsalt": "labkit",
+    "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.titlepad": 7,
+    "axes.labelsize": 11, "axes.labelcolor": MUTED, "axes.edgecolor": LINE, "axes.linewidth": 0.8,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.facecolor": "white",
+    "axes.grid": True, "grid.color": PALE, "grid.linewidth": 0.8,
+    "xtick.color": LINE, "ytick.color": LINE, "xtick.labelcolor": MUTED, "ytick.labelcolor": MUTED,
+    "xtick.labelsize": 10.5, "ytick.labelsize": 10.5, "xtick.major.size": 0, "ytick.major.size": 0,
+    "legend.frameon": False, "legend.fontsize": 10.5, "figure.facecolor": "white", "lines.linewidth": 2,
+}  # fmt: skip
+
+
+def show(figure: Figure, alt: str = "") -> None:
+    """Display a figure as a PNG with its text for those who do not see it; `alt` replaces the figure's own."""
+    size = {"width": WIDTH_PIXELS, "height": round(figure.get_figheight() * 100), "alt": alt or figure.get_label()}
+    display(Image(save_png(figure), width=size["width"], height=size["height"]), metadata={"image/png": size})
+
+
+def save_png(figure: Figure) -> bytes:
+    """Return a figure as PNG: the same figure gives the same bytes."""
+    stream = BytesIO()
+    with style():
+        figure.savefig(stream, format="png", dpi=100 * SHARPNESS, metadata={"Software": "labkit"})
+    return stream.getvalue()
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw in labkit's look inside of it, whatever the user's own settings, and in no other place."""
+    defaults: dict[Any, Any] = {key: value for key, value in matplotlib.rcParamsDefault.items() if key != "backend"}
+    with matplotlib.rc_context({**defaults, **STYLE}):
+        yield
+
+
+def make_figure(
+    title: str, fact: str, *, form: str, height: float, grid: tuple[int, int] = (1, 1), **options: Any
+) -> tuple[Figure, np.ndarray]:
+    """Return a figure with its title, main fact and text in place, and its axes as a flat array.
+
+    Parameters
+    ----------
+    fact
+        The sentence that the picture proves.
+    form
+        What kind of picture it is; leads the text for those who do not see it.
+    height
+        Inches below the header.
+    options
+        Passed to `Figure.subplots`.
+    """
+    head = textwrap.wrap(title, 58)
+    lines = textwrap.wrap(fact, 84)
+    header = 0.26 * len(head) + 0.21 * len(lines) + 0.16
+    total = height + header
+    figure = Figure(figsize=(WIDTH_INCHES, total), label=f"{form}: {title}. {fact}")
+    FigureCanvasAgg(figure)
+    figure.set_layout_engine("constrained", rect=(0.008, 0, 0.984, height / total), h_pad=0.06, w_pad=0.06)
+    top = 1 - 0.06 / total
+    figure.text(0.012, top, "\n".join(head), size=14, weight="bold", va="top", linespacing=1.25)
+    below = top - 0.26 * len(head) / total
+    figure.text(0.012, below, "\n".join(lines), size=11, color=MUTED, va="top", linespacing=1.3)
+    axes = figure.subplots(*grid, squeeze=False, **options).ravel()
+    return figure, axes
+
+
+def plot_bars(
+    values: Mapping[str, float],
+    *,
+    title: str,
+    fact: str,
+    unit: str,
+    scale: Literal["plain", "share", "log"] = "plain",
+    highlight: Sequence[str] = (),
+) -> Figure:
+    """Draw named values as bars from the top down, each with its number; the `highlight` ones stand out."""
+    with style():
+        figure, (axes,) = make_figure(title, fact, form="Bar chart", height=0.75 + 0.3 * max(len(values), 1))
+        names, numbers = [shorten(name) for name in values], np.array(list(values.values()), dtype=float)
+        axes.barh(
+            range(len(names)), numbers, color=[ORANGE if name in highlight else BLUE for name in values], height=0.72
+        )
+        for row, number in enumerate(numbers):
+            text = format_share(number) if scale == "share" else format_number(number)
+            axes.annotate(text, (number, row), (5, 0), textcoords="offset points", va="center", color=INK, size=10.5)
+        finish_bars(axes, names, unit)
+        largest = max(numbers.max(initial=0), 1e-12)
+        if scale == "log":
+            axes.set_xscale("log")
+            axes.set_xlim(None, 3 * largest)
+        else:
+            axes.set_xlim(0, 1.14 * largest)
+            set_ticks(axes, 6, as_share=scale == "share")
+        return figure
+
+
+def finish_bars(axes: Axes, names: Sequence[str], unit: str) -> None:
+    """Put names on the left from the top down and the unit below."""
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(axis="y", labelcolor=INK)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel(unit)
+
+
+def set_ticks(axes: Axes, most: int, *, as_share: bool = False) -> None:
+    """Put at most so many marks on the lower axis, in percent if it shows shares."""
+    axes.xaxis.set_major_locator(MaxNLocator(most))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda x, _: f"{format_number(100 * x)} %" if as_share else format_number(x))
+    )
+
+
+def set_time_ticks(axes: Axes) -> None:
+    """Put dates on the lower axis."""
+    axes.xaxis.set_major_locator(AutoDateLocator(maxticks=4))
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))
+
+
+def add_legend(figure: Figure, colors: Mapping[str, str]) -> None:
+    """Name the colours below the figure."""
+    handles = [Patch(color=color) for color in colors.values()]
+    names = [shorten(name) for name in colors]
+    figure.legend(handles, names, loc="outside lower left", ncols=min(4, len(names)), handlelength=1.2)

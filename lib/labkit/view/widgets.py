@@ -1,0 +1,98 @@
+"""What can be clicked in JupyterLab, each with a static twin for batch runs, whose pages hold no script.
+
+Sole owner of ipywidgets. The pictures are those of `labkit.view.table_plots`.
+"""
+
+import base64
+import html
+
+import ipywidgets
+import numpy as np
+import pandas as pd
+from IPython.display import HTML, display
+
+from labkit import paths
+from labkit.params import Target
+from labkit.view.plots import WIDTH_PIXELS, save_png, show
+from labkit.view.table_plots import plot_columns, rank_columns
+from labkit.view.words import format_number, format_share, shorten
+
+TWIN_COLUMNS = 2
+"""Columns that the static twin shows."""
+PANEL_INCHES = 2.9
+
+
+def explore_columns(frame: pd.DataFrame, profile: pd.DataFrame, target: Target) -> ipywidgets.VBox | None:
+    """Return the column explorer; in a batch run show its first columns instead and return None.
+
+    Parameters
+    ----------
+    frame
+        Shape (n_rows, n_columns), the target among the columns.
+    profile
+        As `labkit.data.profile.profile_table` returns it.
+    """
+    if paths.get_run_dir() is None:
+        return make_explorer(frame, profile, target)
+    for name in rank_columns(profile, target)[:TWIN_COLUMNS]:
+        show(plot_columns(frame, [name], target, panel_inches=PANEL_INCHES))
+        display(HTML(make_table(frame, profile, name)))
+    return None
+
+
+def make_explorer(frame: pd.DataFrame, profile: pd.DataFrame, target: Target) -> ipywidgets.VBox:
+    """Return a list of all columns, buttons to step through it, and the chosen column's picture and figures."""
+    scores = profile.set_index("column")["score"]
+    names = rank_columns(profile, target)
+    options = [(f"{shorten(name, 40)} · {format_share(scores[name])}", name) for name in names]
+    chosen = ipywidgets.Dropdown(
+        options=options, description="Column", layout={"width": "auto", "flex": "1 1 12rem", "max_width": "28rem"}
+    )
+    view = ipywidgets.HTML()
+
+    def draw(change: object = None) -> None:
+        view.value = make_view(frame, profile, chosen.value, target)
+
+    def make_button(icon: str, meaning: str, step: int) -> ipywidgets.Button:
+        button = ipywidgets.Button(icon=icon, tooltip=meaning, layout={"width": "3rem"})
+        button.on_click(lambda _: setattr(chosen, "index", (chosen.index + step) % len(names)))
+        return button
+
+    chosen.observe(draw, names="value")
+    draw()
+    buttons = [make_button("arrow-left", "Previous column", -1), make_button("arrow-right", "Next column", 1)]
+    row = ipywidgets.HBox([chosen, *buttons], layout={"flex_flow": "row wrap"})
+    return ipywidgets.VBox([row, view], layout={"max_width": f"{WIDTH_PIXELS + 20}px"})
+
+
+def make_view(frame: pd.DataFrame, profile: pd.DataFrame, name: str, target: Target) -> str:
+    """Return one column's picture and figures as HTML that fits any width."""
+    figure = plot_columns(frame, [name], target, panel_inches=PANEL_INCHES)
+    source = base64.b64encode(save_png(figure)).decode()
+    alt = html.escape(str(figure.get_label()))
+    picture = f'<img alt="{alt}" src="data:image/png;base64,{source}" style="width: 100%; max-width: {WIDTH_PIXELS}px">'
+    return f'<div aria-live="polite">{picture}{make_table(frame, profile, name)}</div>'
+
+
+def make_table(frame: pd.DataFrame, profile: pd.DataFrame, name: str) -> str:
+    """Return one column's figures as an HTML table."""
+    facts = describe_values(frame[name], profile[profile["column"] == name].iloc[0])
+    head = "".join(f"<th>{html.escape(key)}</th>" for key in facts)
+    cells = "".join(f"<td>{html.escape(value)}</td>" for value in facts.values())
+    caption = f"<caption>{html.escape(name)} in figures</caption>"
+    return f'<table class="dataframe">{caption}<thead><tr>{head}</tr></thead><tbody><tr>{cells}</tr></tbody></table>'
+
+
+def describe_values(values: pd.Series, line: pd.Series) -> dict[str, str]:
+    """Return a column's figures as texts: of numbers their quartiles, of all others the most common value."""
+    facts = {"kind": str(line["kind"]), "missing": format_share(line["missing_share"])}
+    facts["distinct"] = f"{line['distinct']:,}"
+    known = values.dropna()
+    if line["kind"] == "number" and len(known):
+        places = np.quantile(known.to_numpy(dtype=float), [0, 0.25, 0.5, 0.75, 1])
+        keys = ("smallest", "lower quarter", "median", "upper quarter", "largest")
+        facts |= dict(zip(keys, map(format_number, places), strict=True))
+    else:
+        named = ("smallest", "largest", "most_common") if line["kind"] == "time" else ("most_common",)
+        facts |= {key.replace("_", " "): shorten(line[key], 30) for key in named}
+    return facts | {"explains": format_share(line["score"])}

@@ -1,0 +1,74 @@
+"""Checkouts to test in: real copies of this one, in folders of their own."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIED = ("params", "notebooks", "lib", "dvc.yaml", ".dvcignore", "requirements.lock", "pyproject.toml")
+LABKIT = str(Path(sys.executable).with_name("labkit"))
+
+Labkit = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def make_checkout(folder: Path) -> Path:
+    """Copy what a run needs into an empty folder, with git and DVC set up as in a fresh clone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    skip = shutil.ignore_patterns("__pycache__", "*.egg-info", ".ipynb_checkpoints")
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=skip)
+        else:
+            shutil.copy(source, folder / name)
+    (folder / ".dvc").mkdir()
+    shutil.copy(ROOT / ".dvc" / "config", folder / ".dvc" / "config")
+    shutil.copy(ROOT / ".gitignore", folder / ".gitignore")
+    commit = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "start"]
+    for command in (["git", "init", "-q"], ["git", "add", "-A"], commit):
+        subprocess.run(command, cwd=folder, check=True)
+    return folder
+
+
+def make_environment(root: Path) -> dict[str, str]:
+    """Return an environment in which labkit works on that checkout only."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("LABKIT_", "MLFLOW_"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**kept, "PATH": path, "LABKIT_ROOT": str(root), "COLUMNS": "160", "NO_COLOR": "1"}
+
+
+def call_labkit(root: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a checkout and return how it ended."""
+    return subprocess.run(
+        [LABKIT, *arguments],
+        cwd=root,
+        env={**make_environment(root), **variables},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a fresh checkout, which is also the one that labkit finds in this process."""
+    root = make_checkout(tmp_path / "checkout")
+    monkeypatch.setenv("LABKIT_ROOT", str(root))
+    monkeypatch.delenv("LABKIT_RUN_DIR", raising=False)
+    return root
+
+
+@pytest.fixture
+def labkit(checkout: Path) -> Labkit:
+    """Return the command line, called in the checkout."""
+
+    def call(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return call_labkit(checkout, *arguments, **variables)
+
+    return call
