@@ -276,7 +276,7 @@ def test_a_report_says_what_ran(tmp_path):
 def test_code_is_folded_and_there(tmp_path, visit):
     cells = [
         new_code_cell("folds = 5\nseed = 42", execution_count=1, metadata={"tags": ["parameters"]}),
-        new_code_cell("folds = 7", execution_count=2, metadata={"tags": ["injected-parameters"]}),
+        new_code_cell("# Parameters\nfolds = 7", execution_count=2, metadata={"tags": ["injected-parameters"]}),
         new_code_cell("\nmodel = fit(rows)\nmodel.score()", execution_count=3),
         new_code_cell("", execution_count=None),
     ]

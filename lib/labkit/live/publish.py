@@ -20,6 +20,7 @@ from labkit.model import metrics, release, skops_file
 from labkit.model.gate import Check, Decision, check_champion
 from labkit.params import Params
 from labkit.run import report, tracking
+from labkit.run.pages import restore_pages
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 
@@ -53,6 +54,7 @@ def publish(params: Params) -> str:
     opened = release.load_release(folder)
     gate = Decision.from_dict(json.loads(gate_path.read_text(encoding="utf-8")))
     done = decide(params, opened, gate, compute_digest(folder))
+    restore_pages(params)
     write_decision(params, done)
     return done.headline
 

@@ -11,9 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from labkit import paths
 from labkit.files import compute_digest, write_text
 from labkit.params import Params
+
+PAGE_ENDINGS = (".html", ".ipynb", ".json")
+"""What there is of each page: the report, the executed notebook, the record."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,6 @@ def compute_key(params: Params, sections: Iterable[str], outputs: Mapping[str, s
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def compute_outputs(experiment: str, outputs: Iterable[str]) -> dict[str, str]:
-    """Return the digest of each output that is in place."""
-    folder = paths.find_data_dir(experiment)
+def compute_outputs(folder: Path, outputs: Iterable[str]) -> dict[str, str]:
+    """Return the digest of each output that is in place in a data folder."""
     return {name: compute_digest(folder / name) for name in outputs if (folder / name).exists()}

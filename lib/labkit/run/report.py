@@ -258,12 +258,15 @@ def render_python(source: str) -> Markup:
 
 
 def find_first_line(text: str) -> str:
-    """Return the first line that says something, without the temporary file that a kernel's warning names.
+    """Return the line that tells most of a text: its first that is no comment, without the file a warning names.
 
+    >>> find_first_line("# Parameters\\nfolds = 7")
+    'folds = 7'
     >>> find_first_line("\\n/tmp/ipykernel_7/12.py:3: UserWarning: small sample")
     'UserWarning: small sample'
     """
-    line = next((line for line in text.splitlines() if line.strip()), "")
+    lines = [line for line in text.splitlines() if line.strip()]
+    line = next((line for line in lines if not line.startswith("#")), lines[0] if lines else "")
     return re.sub(r"^\S*ipykernel_\S*:\d+: ", "", line)
 
 

@@ -4,6 +4,7 @@ Sole owner of papermill. Says how each cell ended; not what is recorded of it: t
 """
 
 import logging
+import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -192,9 +193,7 @@ def find_line(cell: nbformat.NotebookNode) -> str:
 
 def strip_colours(text: str) -> str:
     """Return a text without the terminal's colour codes."""
-    from nbconvert.filters import strip_ansi
-
-    return str(strip_ansi(text))
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
 def find_heading(cells: list[Any], index: int) -> str:

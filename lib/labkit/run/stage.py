@@ -7,7 +7,7 @@ Not what happens inside the notebook: that is `labkit.run.step`. Not in which or
 import json
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,13 +17,13 @@ from typing import Any
 import nbformat
 
 from labkit import errors, paths
-from labkit.errors import LabkitError, ParamsError, StageError
+from labkit.errors import LabkitError, ParamsError, StageError, list_briefly
 from labkit.files import compute_digest
 from labkit.params import Params
 from labkit.params_file import show
 from labkit.run import report, tracking
 from labkit.run.pipeline import load_declarations
-from labkit.run.record import StageRecord, compute_key, save_record
+from labkit.run.record import PAGE_ENDINGS, StageRecord, compute_key, compute_outputs, save_record
 from labkit.run.runner import CellCallback, Execution, Failure, find_heading, load_source, run_notebook
 from labkit.run.step import LOG_NAME, OUTPUTS_NAME, start_step
 
@@ -100,10 +100,13 @@ def run_stage(
             )
         key = ""
         if failure is None:
-            digests = place_outputs(work / OUTPUTS_NAME, find_target_dir(params.experiment, sample_rows))
+            declared = load_declarations(params.experiment)[stage]
+            check_declared(work / OUTPUTS_NAME, declared.outputs, stage)
+            target = find_target_dir(params.experiment, sample_rows)
+            place_outputs(work / OUTPUTS_NAME, target)
+            digests = compute_outputs(target, declared.outputs)
             record.tags |= {f"labkit.output.{name}": digest for name, digest in digests.items()}
-            declared = load_declarations(params.experiment).get(stage)
-            key = compute_key(params, declared.sections if declared else (), digests)
+            key = compute_key(params, declared.sections, digests)
             record.tags["labkit.key"] = key
         done = StageRecord(
             stage=stage,
@@ -118,10 +121,11 @@ def run_stage(
             html=f"{path.stem}.html",
         )
         publish_page(done, executed, params, sample_rows)
-        tracking.log_file(record.run_id, executed, "notebook")
-        tracking.log_file(record.run_id, find_pages_dir(params.experiment, sample_rows) / f"{path.stem}.html", "report")
+        pages = find_pages_dir(params.experiment, sample_rows)
+        for ending in PAGE_ENDINGS:
+            tracking.log_file(record.run_id, pages / f"{path.stem}{ending}", "report")
         if failure is not None:
-            raise make_error(stage, path, execution, failure, find_pages_dir(params.experiment, sample_rows))
+            raise make_error(stage, path, execution, failure, pages)
         record.status = "FINISHED"
     return done
 
@@ -165,17 +169,32 @@ def load_log(path: Path) -> Log:
     return Log(metrics, children, ends[-1]["headline"] if ends else "", bool(ends))
 
 
-def place_outputs(outputs: Path, target: Path) -> dict[str, str]:
-    """Move each folder a stage wrote to its final name, the old one out of the way, and return digests by name."""
+def check_declared(outputs: Path, declared: Iterable[str], stage: str) -> None:
+    """Refuse files that dvc.yaml does not know of: DVC could neither keep nor restore them.
+
+    Raises
+    ------
+    StageError
+        A file was written that is not declared, or a declared one was not written.
+    """
+    written = {path.relative_to(outputs).as_posix() for path in outputs.rglob("*") if path.is_file()}
+    known = tuple(declared)
+    foreign = sorted(name for name in written if not any(name == out or name.startswith(f"{out}/") for out in known))
+    absent = sorted(out for out in known if not any(name == out or name.startswith(f"{out}/") for name in written))
+    if foreign or absent:
+        parts = [f"wrote {list_briefly(foreign)}, not declared"] if foreign else []
+        parts += [f"did not write {list_briefly(absent)}"] if absent else []
+        raise StageError(f"stage {stage} {' and '.join(parts)}: make `outs` in dvc.yaml and the notebook agree")
+
+
+def place_outputs(outputs: Path, target: Path) -> None:
+    """Move each folder a stage wrote to its final name, the old one out of the way."""
     target.mkdir(parents=True, exist_ok=True)
-    digests = {}
     for folder in sorted(outputs.iterdir()) if outputs.is_dir() else []:
-        digests[folder.name] = compute_digest(folder)
         final = target / folder.name
         if final.exists():
             final.rename(outputs.parent / f"old-{folder.name}")
         folder.rename(final)
-    return digests
 
 
 def publish_page(done: StageRecord, executed: Path, params: Params, sample_rows: int | None) -> None:

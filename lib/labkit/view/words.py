@@ -3,6 +3,7 @@
 Not what is said: that stands in the notebooks, beside the numbers it speaks of.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -146,6 +147,15 @@ def say(*sentences: str) -> None:
         for index, text in enumerate(kept)
     ]
     display(Markdown("".join(pieces)))
+
+
+def demote_headings(markdown: str, levels: int = 2) -> str:
+    """Return Markdown with its headings so many levels lower, to stand inside another text.
+
+    >>> demote_headings("# Title")
+    '### Title'
+    """
+    return re.sub(r"(?m)^(#+ )", "#" * levels + r"\1", markdown)
 
 
 def is_item(text: str) -> bool:

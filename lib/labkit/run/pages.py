@@ -1,0 +1,50 @@
+"""Keeping the reports true: the page in place is that of the run which made the data in place.
+
+DVC restores outputs from its cache without running the notebook, after a change and its reversal for example. The
+page of that run is then fetched from its artifacts in MLflow.
+"""
+
+import tempfile
+from pathlib import Path
+
+from labkit import paths
+from labkit.params import Params
+from labkit.run import report, tracking
+from labkit.run.pipeline import load_declarations
+from labkit.run.record import PAGE_ENDINGS, compute_key, compute_outputs, load_records
+
+
+def restore_pages(params: Params) -> list[str]:
+    """Bring back the pages that do not belong to the data in place, and return the stages that have none.
+
+    A page of another run is removed if its own cannot be found: no page is better than a wrong one.
+    """
+    folder = paths.find_reports_dir(params.experiment)
+    records, without = load_records(folder), []
+    for path in sorted(paths.find_notebooks_dir().glob("[0-9][0-9]_*.ipynb")):
+        stage = path.stem.partition("_")[2]
+        declared = load_declarations(params.experiment).get(stage)
+        if declared is None:
+            continue
+        digests = compute_outputs(paths.find_data_dir(params.experiment), declared.outputs)
+        key = compute_key(params, declared.sections, digests)
+        if stage in records and records[stage].key == key:
+            continue
+        if not fetch_page(params.experiment, path.stem, key, folder):
+            without.append(stage)
+    report.render_index(paths.find_reports_dir())
+    return without
+
+
+def fetch_page(experiment: str, page: str, key: str, folder: Path) -> bool:
+    """Put the page of the run with a key in place, or none; tell whether there is one now."""
+    for ending in PAGE_ENDINGS:
+        (folder / f"{page}{ending}").unlink(missing_ok=True)
+    run_id = tracking.find_run_of(experiment, key)
+    if run_id is None:
+        return False
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
+        for ending in PAGE_ENDINGS:
+            tracking.download_file(run_id, f"report/{page}{ending}", Path(scratch)).rename(folder / f"{page}{ending}")
+    return True

@@ -1,0 +1,116 @@
+"""The house, made executable: who may import whom, and which file owns which framework."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LIB = ROOT / "lib" / "labkit"
+MODULES = sorted(path for path in LIB.rglob("*.py"))
+
+# Arrows point downwards: a room may import itself and the rooms below it.
+ALLOWED = {
+    "params": {"errors", "files", "paths"},
+    "errors": set(),
+    "paths": {"errors"},
+    "files": set(),
+    "params_file": {"params", "paths", "errors", "files"},
+    "data": {"params", "paths", "errors", "files"},
+    "model": {"data", "params", "paths", "errors", "files"},
+    "run": {"params", "params_file", "paths", "errors", "files"},
+    "artifacts": {"run", "model", "data", "params", "paths", "errors", "files"},
+    "live": {"artifacts", "run", "model", "data", "params", "params_file", "paths", "errors", "files"},
+    "view": {"model", "data", "params", "params_file", "paths", "errors", "files"},
+    "cli": {"artifacts", "live", "run", "model", "data", "params", "params_file", "paths", "errors", "files"},
+    "__init__": {"artifacts", "run"},
+}
+OWNERS = {
+    "mlflow": {"run/tracking.py"},
+    "papermill": {"run/runner.py"},
+    "nbclient": {"run/runner.py"},
+    "dvc": {"run/pipeline.py"},
+    "nbconvert": {"run/report.py"},
+    "nh3": {"run/report.py"},
+    "skops": {"model/skops_file.py"},
+    "onnx": {"model/onnx_graph.py"},
+    "onnxruntime": {"model/onnx_graph.py"},
+    "skl2onnx": {"model/onnx_graph.py"},
+    "onnxmltools": {"model/onnx_graph.py"},
+    "pandera": {"data/contract.py"},
+    "ipywidgets": {"view/widgets.py"},
+    "ruamel": {"params_file.py"},
+    "click": {"cli.py"},
+    "pydantic": {"params.py", "params_file.py"},
+}
+PICTURES = {"matplotlib", "seaborn"}
+
+
+def find_imports(path: Path) -> set[str]:
+    """Return the dotted names a module imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return names
+
+
+def find_room(path: Path) -> str:
+    """Return the room a module is in: its folder, or itself at the top."""
+    place = path.relative_to(LIB)
+    return place.parts[0] if len(place.parts) > 1 else place.stem
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(LIB)))
+def test_arrows_point_one_way(path: Path) -> None:
+    room = find_room(path)
+    used = {name.split(".")[1] for name in find_imports(path) if name.startswith("labkit.")}
+    rooms = used & {*ALLOWED}
+    assert rooms - {room} <= ALLOWED[room]
+
+
+@pytest.mark.parametrize("framework", [*OWNERS, *PICTURES])
+def test_framework_has_one_owner(framework: str) -> None:
+    users = {
+        path.relative_to(LIB).as_posix()
+        for path in MODULES
+        if any(name.split(".")[0] == framework for name in find_imports(path))
+    }
+    if framework in PICTURES:
+        assert {Path(user).parts[0] for user in users} <= {"view"}
+    else:
+        assert users <= OWNERS[framework]
+
+
+def test_environment_is_read_in_one_place() -> None:
+    readers = [
+        path.relative_to(LIB).as_posix()
+        for path in MODULES
+        if "os.environ" in path.read_text() and "os.environ.update" not in path.read_text()
+    ]
+    assert set(readers) <= {"paths.py", "run/client.py"}
+
+
+def test_nothing_that_runs_code_on_loading() -> None:
+    words = ("import pickle", "cloudpickle", "import joblib", "read_pickle", "allow_pickle=True", "yaml.load(")
+    found = [f"{path.name}: {word}" for path in MODULES for word in words if word in path.read_text()]
+    assert found == []
+
+
+def test_files_stay_readable() -> None:
+    long = {path.name: len(path.read_text().splitlines()) for path in MODULES}
+    assert {name: lines for name, lines in long.items() if lines > 400} == {}
+
+
+def test_help_needs_no_heavy_package() -> None:
+    code = (
+        "import sys; from labkit.cli import cli\n"
+        "heavy = {'pandas', 'numpy', 'sklearn', 'mlflow', 'papermill', 'dvc', 'nbconvert', 'matplotlib', 'pydantic'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
