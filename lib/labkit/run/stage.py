@@ -38,6 +38,11 @@ class Log:
     is_finished: bool
 
 
+def list_notebooks() -> list[Path]:
+    """Return the notebooks in the order of their numbers."""
+    return sorted(paths.find_notebooks_dir().glob("[0-9][0-9]_*.ipynb"))
+
+
 def find_notebook(stage: str) -> Path:
     """Return a stage's notebook: the one whose name is a number and the stage's.
 
@@ -46,7 +51,7 @@ def find_notebook(stage: str) -> Path:
     ParamsError
         There is none, or more than one.
     """
-    found = sorted(paths.find_notebooks_dir().glob(f"[0-9][0-9]_{stage}.ipynb"))
+    found = [path for path in list_notebooks() if path.stem[3:] == stage]
     if len(found) != 1:
         raise ParamsError(f"notebooks/: {len(found)} notebooks for the stage {stage!r}: exactly one NN_{stage}.ipynb")
     return found[0]
@@ -214,7 +219,8 @@ def publish_page(done: StageRecord, executed: Path, params: Params, sample_rows:
         parameters=list_parameters(done.stage, params),
         note=f"A sample of {sample_rows:,} rows: for trying out, never published." if sample_rows else "",
     )
-    report.render_report(executed, pages / f"{done.page}.html", header)
+    neighbours = [(path.stem.replace("_", " "), f"{path.stem}.html") for path in list_notebooks()]
+    report.render_report(executed, pages / f"{done.page}.html", header, neighbours=neighbours)
     shutil.copyfile(executed, pages / executed.name)
     save_record(done, pages)
     report.render_index(paths.find_reports_dir())

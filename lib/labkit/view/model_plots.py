@@ -53,14 +53,28 @@ def plot_leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
         title = f"{count(len(names), 'candidate')} by {metric} in cross-validation"
         figure, (axes,) = make_figure(title, fact, form="Point chart", height=0.8 + 0.36 * len(names))
         for row, (name, mean, deviation) in enumerate(zip(names, means, deviations, strict=True)):
-            color = MUTED if name == DUMMY else ORANGE if row == 0 else BLUE
-            plot_interval(axes, row, Interval(mean, mean - deviation, mean + deviation), color=color)
-        if DUMMY in names:
-            axes.axvline(means[names.index(DUMMY)], color=MUTED, linestyle="--", linewidth=1.2)
-        finish_bars(axes, names, metric)
+            if name != DUMMY:
+                interval = Interval(mean, mean - deviation, mean + deviation)
+                plot_interval(axes, row, interval, color=ORANGE if row == 0 else BLUE)
         axes.margins(x=0.12)
+        if DUMMY in names:
+            plot_dummy(axes, names.index(DUMMY), means[names.index(DUMMY)])
+        finish_bars(axes, names, metric)
         set_ticks(axes, 6)
         return figure
+
+
+def plot_dummy(axes: Axes, row: int, mean: float) -> None:
+    """Draw the dummy's figure, or, if it would squeeze all others together, say on which side it lies."""
+    low, high = axes.get_xlim()
+    if low - (high - low) <= mean <= high + (high - low):
+        axes.axvline(mean, color=MUTED, linestyle="--", linewidth=1.2)
+        plot_interval(axes, row, Interval(mean, mean, mean), color=MUTED)
+        return
+    is_left = mean < low
+    text = f"← {format_number(mean)}" if is_left else f"{format_number(mean)} →"
+    axes.set_xlim(low, high)
+    axes.text(low if is_left else high, row, text, va="center", ha="left" if is_left else "right", color=MUTED)
 
 
 def plot_interval(axes: Axes, row: int, interval: Interval, *, color: str) -> None:
@@ -76,8 +90,10 @@ def plot_intervals(
     figures: Mapping[str, Interval], dummy: Mapping[str, Interval], *, n_rows: int, confidence: float
 ) -> Figure:
     """Draw every figure of merit with its interval, above that of the dummy, each on a scale of its own."""
-    fact = f"Points: measured on {count(n_rows, 'holdout row')}. Lines: where the figure of many more such rows lies "
-    fact += f"with {format_share(confidence)} confidence. Where the lines stay apart, the model has learnt something."
+    fact = f"Points: measured on {count(n_rows, 'holdout row')}. Lines: where the figure lies with "
+    fact += (
+        f"{format_share(confidence)} confidence. Where they stay apart, the model has learnt. ↑ more is better, ↓ less."
+    )
     rows = -(-len(figures) // 2)
     with style():
         title = "The model against a dummy that always says the same"
@@ -89,7 +105,7 @@ def plot_intervals(
             axes.set_ylim(1.5, -0.9)
             axes.margins(x=0.15)
             set_ticks(axes, 4)
-            axes.set_title(f"{name} ({'more' if is_greater_better(name) else 'less'} is better)")
+            axes.set_title(f"{name} {'↑' if is_greater_better(name) else '↓'}")
         for axes in panels[len(figures) :]:
             axes.set_visible(False)
         stated = (f"{name} {format_number(interval.value)}" for name, interval in figures.items())
@@ -114,7 +130,7 @@ def plot_class_curves(answers: Answers) -> Figure:
     """Draw ROC and precision-recall curves, of each class against the rest."""
     codes = list_codes(answers)
     name = answers.classes[codes[0]] if len(codes) == 1 else "each class"
-    title, form = f"Finding {name}: what is caught and what is raised in vain", "Two curves"
+    title, form = f"What it costs to find {name}", "Two curves"
     areas = [sk.roc_auc_score(answers.truth == code, answers.prediction[:, code]) for code in codes]
     fact = f"ROC AUC {format_number(np.mean(areas))}: so often does a row of the class rank above one that is not. "
     fact += "Grey: guessing."

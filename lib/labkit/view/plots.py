@@ -88,7 +88,7 @@ def make_figure(
     lines = textwrap.wrap(fact, 84)
     header = 0.26 * len(head) + 0.21 * len(lines) + 0.16
     total = height + header
-    figure = Figure(figsize=(WIDTH_INCHES, total), label=f"{form}: {title}. {fact}")
+    figure = Figure(figsize=(WIDTH_INCHES, total), label=f"{form}: {title}{'' if title.endswith('?') else '.'} {fact}")
     FigureCanvasAgg(figure)
     figure.set_layout_engine("constrained", rect=(0.008, 0, 0.984, height / total), h_pad=0.06, w_pad=0.06)
     top = 1 - 0.06 / total
