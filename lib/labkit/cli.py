@@ -169,6 +169,7 @@ def predict(experiment: str, source: Path, destination: Path) -> None:
     """
     from labkit.live.scoring import predict_file
 
+    os.environ.update(paths.make_environment())
     click.echo(predict_file(experiment, source, destination))
 
 

@@ -114,6 +114,7 @@ def make_environment(**extra: str) -> dict[str, str]:
         # Waiting threads sleep: on a busy machine, spinning ones made gradient boosting thirty times slower.
         "OMP_WAIT_POLICY": "PASSIVE",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "DO_NOT_TRACK": "1",
         # The commands of this environment come first, also where it has not been activated.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",

@@ -6,10 +6,11 @@ nothing else; there is no attribute, index, loop or import to reach anything by.
 
 import ast
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, reduce
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from labkit.errors import ParamsError, name_nearest
 
@@ -23,7 +24,9 @@ def is_missing(values: Any) -> np.ndarray:
     if array.dtype.kind in "fmM":
         return np.isnan(array)
     if array.dtype == object:
-        return np.array([value is None or value != value for value in array.ravel()], bool).reshape(array.shape)
+        # pandas' own missing value is neither equal nor unequal to itself.
+        gaps = [value is None or value is pd.NA or value != value for value in array.ravel()]
+        return np.array(gaps, bool).reshape(array.shape)
     return np.zeros(array.shape, bool)
 
 
@@ -39,20 +42,23 @@ def is_in(values: Any, *options: Any) -> np.ndarray:
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "abs": np.abs,
     "ceil": np.ceil,
-    "clip": np.clip,
+    "clip": lambda values, low, high: np.clip(values, low, high),
     "exp": np.exp,
     "floor": np.floor,
     "isin": is_in,
     "log": np.log,
     "log1p": np.log1p,
-    "max": np.fmax,
-    "min": np.fmin,
+    "max": lambda first, *others: reduce(np.fmax, others, first),
+    "min": lambda first, *others: reduce(np.fmin, others, first),
     "missing": is_missing,
-    "round": np.round,
+    "round": lambda values, digits=0: np.round(values, int(digits)),
     "sign": np.sign,
     "sqrt": np.sqrt,
-    "where": np.where,
+    "where": lambda is_first, first, second: np.where(is_first, first, second),
 }
+# What takes columns as they are; all other functions and arithmetic compute in real numbers.
+UNCONVERTED = {"isin", "missing", "where"}
+ONE_ARGUMENT = {"abs", "ceil", "exp", "floor", "log", "log1p", "missing", "sign", "sqrt"}
 BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: np.add,
     ast.Sub: np.subtract,
@@ -64,6 +70,7 @@ BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.BitAnd: np.logical_and,
     ast.BitOr: np.logical_or,
 }
+LOGICAL = (ast.BitAnd, ast.BitOr)
 COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: lambda left, right: np.asarray(left) == right,
     ast.NotEq: lambda left, right: np.asarray(left) != right,
@@ -113,8 +120,18 @@ def compute(text: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         raise ParamsError(f"expression {text!r}: {error}") from error
     if values.dtype.kind == "f":
         values = np.where(np.isinf(values), np.nan, values)
+    if values.dtype.kind in "OU":
+        values = settle_kind(values)
     n_rows = len(next(iter(columns.values()))) if columns else 1
     return np.broadcast_to(values, (n_rows,)).copy() if values.ndim == 0 else values
+
+
+def settle_kind(values: np.ndarray) -> np.ndarray:
+    """Return mixed values as numbers if none is a text, else as texts, missing ones as None."""
+    flat = [None if gap else value for value, gap in zip(values.ravel(), is_missing(values).ravel(), strict=True)]
+    if not any(isinstance(value, str) for value in flat):
+        return np.array(flat, dtype="float64").reshape(values.shape)
+    return np.array([None if value is None else str(value) for value in flat], object).reshape(values.shape)
 
 
 def find_names(text: str) -> list[str]:
@@ -123,13 +140,15 @@ def find_names(text: str) -> list[str]:
     >>> find_names('bmi * col("mean area") + bmi')
     ['bmi', 'mean area']
     """
-    names = []
-    for node in ast.walk(parse(text)):
+    nodes = list(ast.walk(parse(text)))
+    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    found = []
+    for node in nodes:
         if isinstance(node, ast.Call) and is_column_call(node):
-            names.append(str(node.args[0].value))  # type: ignore[attr-defined]
-        elif isinstance(node, ast.Name) and node.id not in {*FUNCTIONS, "col"}:
-            names.append(node.id)
-    return sorted(dict.fromkeys(names), key=lambda name: text.find(name))
+            found.append((node.lineno, node.col_offset, str(node.args[0].value)))  # type: ignore[attr-defined]
+        elif isinstance(node, ast.Name) and id(node) not in called:
+            found.append((node.lineno, node.col_offset, node.id))
+    return list(dict.fromkeys(name for _, _, name in sorted(found)))
 
 
 @cache
@@ -167,11 +186,13 @@ def check_node(node: ast.expr, text: str, depth: int) -> None:
         case ast.Call(func=ast.Name(id="col")) if is_column_call(node):
             children = []
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in FUNCTIONS:
+            if name in ONE_ARGUMENT and len(arguments) != 1:
+                raise ParamsError(f"expression {text!r}: {name} takes 1 argument, not {len(arguments)}")
             children = arguments
         case ast.Call(func=ast.Name(id=name)):
             raise ParamsError(f"expression {text!r}: no function {name!r}: {name_nearest(name, [*FUNCTIONS, 'col'])}")
         case _:
-            found = ast.unparse(node)
+            found = ast.get_source_segment(text.strip(), node) or type(node).__name__
             raise ParamsError(f"expression {text!r}: {found[:40]!r} is not allowed: use columns, numbers and functions")
     for child in children:
         check_node(child, text, depth + 1)
@@ -197,28 +218,46 @@ def evaluate(node: ast.expr, columns: Mapping[str, np.ndarray], text: str) -> An
         case ast.Name(id=name):
             return find_column(name, columns, text)
         case ast.BinOp(left=left, op=operator, right=right):
-            return BINARY[type(operator)](evaluate(left, columns, text), evaluate(right, columns, text))
+            sides = [evaluate(side, columns, text) for side in (left, right)]
+            return BINARY[type(operator)](*(sides if isinstance(operator, LOGICAL) else map(make_real, sides)))
         case ast.UnaryOp(op=sign, operand=operand):
-            return UNARY[type(sign)](evaluate(operand, columns, text))
+            return UNARY[type(sign)](make_real(evaluate(operand, columns, text)))
         case ast.BoolOp(op=word, values=values):
             combine = np.logical_and if isinstance(word, ast.And) else np.logical_or
-            return combine.reduce([np.asarray(evaluate(value, columns, text), bool) for value in values])
+            return reduce(combine, [evaluate(value, columns, text) for value in values])
         case ast.Compare(left=left, ops=operators, comparators=others):
             return compare(evaluate(left, columns, text), operators, [evaluate(o, columns, text) for o in others])
         case ast.Call(func=ast.Name(id="col"), args=[ast.Constant(value=name)]):
             return find_column(str(name), columns, text)
         case ast.Call(func=ast.Name(id=name), args=arguments):
-            return FUNCTIONS[name](*(evaluate(argument, columns, text) for argument in arguments))
+            given = [evaluate(argument, columns, text) for argument in arguments]
+            return FUNCTIONS[name](*(given if name in UNCONVERTED else map(make_real, given)))
     raise ParamsError(f"expression {text!r}: not allowed")
+
+
+def make_real(value: Any) -> Any:
+    """Return whole numbers and booleans as real numbers, so that nothing overflows or is cut off; others as they are.
+
+    A training table may hold whole numbers where a live request holds real ones: both must give the same.
+    """
+    array = np.asarray(value)
+    return array.astype("float64") if array.dtype.kind in "iub" else array
 
 
 def compare(left: Any, operators: list[ast.cmpop], others: list[Any]) -> Any:
     """Compute a chain of comparisons such as `0 < x <= 1`."""
     result: Any = True
     for operator, right in zip(operators, others, strict=True):
-        result = np.logical_and(result, COMPARISONS[type(operator)](left, right))
+        sides = [read_time(left, beside=right), read_time(right, beside=left)]
+        result = np.logical_and(result, COMPARISONS[type(operator)](*sides))
         left = right
     return result
+
+
+def read_time(value: Any, *, beside: Any) -> Any:
+    """Return a text as a time where it is compared with times, else the value as it is."""
+    is_beside_times = isinstance(beside, np.ndarray) and beside.dtype.kind == "M"
+    return np.datetime64(value) if isinstance(value, str) and is_beside_times else value
 
 
 def find_column(name: str, columns: Mapping[str, np.ndarray], text: str) -> np.ndarray:

@@ -5,6 +5,7 @@ training, batch prediction and a server without pandas do exactly the same. What
 imputation, comes after it, in `labkit.model.automl`.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -86,10 +87,14 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             A column holds times, which no model takes as they are.
         """
         kinds = {str(name): find_kind(X[name]) for name in X.columns}
-        times = [name for name, kind in kinds.items() if kind == "time" and name not in self.drop]
+        used = {name for text in (self.expressions or {}).values() for name in expressions.find_names(text)}
+        kinds = {name: kind for name, kind in kinds.items() if name not in self.drop or name in used}
+        times = [name for name, kind in kinds.items() if kind == "time"]
         if times:
-            raise DataError(f"times cannot be features: {list_briefly(times)}: name them in features.drop")
-        self.inputs_ = {name: kind for name, kind in kinds.items() if kind != "time"}
+            raise DataError(
+                f"times cannot be features: {list_briefly(times)}: name them in features.drop and in no expression"
+            )
+        self.inputs_ = kinds
         made = self.compute_columns(take_columns(X, self.inputs_))
         self.outputs_ = {name: "category" if values.dtype == object else "number" for name, values in made.items()}
         self.categories_ = {name: self.find_categories(made[name]) for name in made if made[name].dtype == object}
@@ -97,9 +102,8 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def find_categories(self, values: np.ndarray) -> list[str]:
         """Return the categories of a column, shape (n_rows,), that are frequent enough to be kept."""
-        labels, counts = np.unique(values.astype(str), return_counts=True)
-        order = np.argsort(-counts, kind="stable")[: self.most_categories]
-        return sorted(str(labels[place]) for place in order if counts[place] >= self.fewest_rows)
+        ordered = sorted(Counter(values.tolist()).items(), key=lambda item: (-item[1], item[0]))
+        return sorted(label for label, count in ordered[: self.most_categories] if count >= self.fewest_rows)
 
     def transform(self, X: pd.DataFrame) -> pd.DataFrame:
         """Return the features of every row, shape (n_rows, n_features), indexed as `X`.
@@ -131,7 +135,10 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if missing:
             raise DataError(f"columns missing: {list_briefly(missing)}")
         raw = {name: make_array(columns[name], kind, name) for name, kind in self.inputs_.items()}
-        rules = {name: Rule(**{**rule, "missing": tuple(rule["missing"])}) for name, rule in (self.rules or {}).items()}
+        rules = {
+            name: Rule(**{**rule, "missing": tuple(rule.get("missing", ()))})
+            for name, rule in (self.rules or {}).items()
+        }
         clean = apply_rules(raw, rules)
         made = {name: expressions.compute(text, clean) for name, text in (self.expressions or {}).items()}
         kept = {name: values for name, values in {**clean, **made}.items() if name not in self.drop}

@@ -80,21 +80,25 @@ def score_column(values: pd.Series, answers: pd.Series, task: str, *, seed: int)
     regression, of log loss below that of the classes' shares for classification (McFadden's R²). At least 0.
     """
     codes = values.astype("float64") if find_kind(values) == "number" else pd.Series(pd.factorize(values)[0])
-    column = codes.to_numpy(dtype="float64").reshape(-1, 1)
+    # Trees compute in float32 and take gaps, but nothing infinite.
+    with np.errstate(over="ignore"):
+        column = codes.to_numpy(dtype="float64", na_value=np.nan).astype("float32").reshape(-1, 1)
+    column[np.isinf(column)] = np.nan
     leaf = max(5, len(column) // 100)
     if task == "regression":
         tree = DecisionTreeRegressor(max_depth=4, min_samples_leaf=leaf, random_state=seed)
         folds = KFold(3, shuffle=True, random_state=seed)
         return max(0.0, float(r2_score(answers, cross_val_predict(tree, column, answers, cv=folds))))
     labels, classes = pd.factorize(answers, sort=True)
-    if np.bincount(labels).min() < 3:
+    if len(classes) < 2 or np.bincount(labels).min() < 3:
         return np.nan
     tree = DecisionTreeClassifier(max_depth=4, min_samples_leaf=leaf, random_state=seed)
     folds = StratifiedKFold(3, shuffle=True, random_state=seed)
     chances = cross_val_predict(tree, column, labels, cv=folds, method="predict_proba")
     shares = np.bincount(labels) / len(labels)
     uncertainty = -float((shares * np.log(shares)).sum())
-    loss = log_loss(labels, np.clip(chances, 1e-3, 1), labels=range(len(classes)))
+    chances = np.clip(chances, 1e-3, 1)
+    loss = log_loss(labels, chances / chances.sum(axis=1, keepdims=True), labels=range(len(classes)))
     return max(0.0, 1 - loss / uncertainty)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from labkit.errors import DataError
 from labkit.params import Rule
 
 Columns = dict[str, np.ndarray]
@@ -21,7 +22,15 @@ def apply_rules(columns: Mapping[str, np.ndarray], rules: Mapping[str, Rule]) ->
         Arrays of shape (n_rows,); numbers miss as NaN, texts as None.
     rules
         By column; columns that are not there are passed over.
+
+    Raises
+    ------
+    DataError
+        A rule is for a column of times.
     """
+    times = [name for name in rules if name in columns and columns[name].dtype.kind in "mM"]
+    if times:
+        raise DataError(f"wrangling.rules.{times[0]}: holds times: rules are for numbers and texts")
     return {name: apply_rule(values, rules[name]) if name in rules else values for name, values in columns.items()}
 
 
@@ -48,6 +57,8 @@ def apply_number_rule(values: np.ndarray, rule: Rule) -> np.ndarray:
         is_missing |= is_outside
     else:
         numbers = np.clip(numbers, low, high)
+        # A value clipped onto a marker would miss the next time.
+        is_missing |= np.isin(numbers, markers)
     if not (is_missing.any() or is_outside.any()):
         return values
     return np.where(is_missing, np.nan, numbers)

@@ -5,6 +5,8 @@ tables are joined: that is `labkit.data.tables`.
 """
 
 import importlib.util
+import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -39,7 +41,7 @@ def read_table(name: str, table: Table) -> pd.DataFrame:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
         return pd.read_csv(path, low_memory=False, index_col=False)
-    except (ValueError, OSError, UnicodeError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"data.tables.{name}: {path}: {str(error).splitlines()[0]}") from error
 
 
@@ -48,7 +50,10 @@ def find_file(name: str, table: Table) -> Path:
     folder = paths.find_root()
     if table.package:
         # Found, not imported: a package of data may need what is not installed.
-        spec = importlib.util.find_spec(table.package)
+        try:
+            spec = importlib.util.find_spec(table.package)
+        except (ImportError, ValueError):  # a part of a dotted name is not there, or it is no name
+            spec = None
         if spec is None or not spec.submodule_search_locations:
             raise MissingDataError(f"data.tables.{name}: package {table.package} is not installed: pip install it")
         folder = Path(spec.submodule_search_locations[0])
@@ -85,7 +90,12 @@ def parse_times(frame: pd.DataFrame, name: str, table: Table) -> pd.DataFrame:
     """Turn the columns declared as times into times, refusing the first text that is none."""
     require(table.times, frame.columns, f"data.tables.{name}.times")
     for column in table.times:
-        parsed = pd.to_datetime(frame[column], errors="coerce", format="ISO8601", utc=False)
+        values = frame[column]
+        texts = values.astype(str) if pd.api.types.is_integer_dtype(values) else values
+        try:
+            parsed = pd.to_datetime(texts, errors="coerce", format="ISO8601", utc=False)
+        except ValueError as error:  # pandas does not coerce a column of several time zones
+            raise DataError(f"data.tables.{name}: column {column}: {str(error).splitlines()[0]}") from error
         bad = frame.index[parsed.isna() & frame[column].notna()]
         if len(bad):
             raise DataError(

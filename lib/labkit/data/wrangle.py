@@ -18,7 +18,8 @@ from labkit.params import Rule, Wrangling
 def apply_rules_to(frame: pd.DataFrame, rules: Mapping[str, Rule]) -> pd.DataFrame:
     """Return the table with the rules applied to their columns."""
     columns = apply_rules({name: frame[name].to_numpy() for name in rules}, rules)
-    return frame.assign(**columns)
+    texts = {name: "str" for name in rules if pd.api.types.is_string_dtype(frame[name])}
+    return frame.assign(**columns).astype(texts)
 
 
 def apply_filters(frame: pd.DataFrame, filters: tuple[str, ...]) -> tuple[pd.DataFrame, pd.DataFrame]:

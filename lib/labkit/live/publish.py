@@ -88,7 +88,7 @@ def register(params: Params, opened: release.Release, digest: str) -> tracking.V
     known = tracking.find_version(params.experiment, digest=digest)
     if known is not None:
         return known
-    example = pd.read_json(opened.folder / release.EXAMPLE, orient="split")
+    example = load_example(opened)
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
         model_dir = Path(scratch) / "model"
         tracking.save_mlflow_model(
@@ -100,6 +100,13 @@ def register(params: Params, opened: release.Release, digest: str) -> tracking.V
         )
         run_id = tracking.find_release_run(params.experiment, digest) or tracking.make_run(params, "publish")
         return tracking.register_model(params.experiment, run_id, model_dir, release_dir=opened.folder, digest=digest)
+
+
+def load_example(opened: release.Release) -> pd.DataFrame:
+    """Return the release's example rows, numbers as real ones: a column whole by chance need not stay so."""
+    rows = pd.read_json(opened.folder / release.EXAMPLE, orient="split", convert_dates=False)
+    kinds = opened.row_features.inputs_
+    return rows[list(kinds)].astype({name: "float64" for name, kind in kinds.items() if kind == "number"})
 
 
 def compare_with_champion(params: Params, opened: release.Release, champion: tracking.Version) -> Check:

@@ -5,6 +5,7 @@ are learnt anew in each fold. Row features come before it and are not refitted, 
 and never at the target.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +31,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from labkit.data.features import RowFeatures
-from labkit.errors import ModelError
+from labkit.errors import ModelError, list_briefly
 from labkit.model import metrics
 from labkit.params import Target, Training
 
@@ -157,8 +158,6 @@ def compare(
     ModelError
         Every candidate failed.
     """
-    import time
-
     kinds, lines, seconds = find_kinds(features), [], {}
     for model in training.models:
         started = time.monotonic()
@@ -174,14 +173,18 @@ def compare(
             line: dict[str, Any] = {"model": model, **scores, "error": ""}
             on_candidate(model, f"{training.metric} {scores[training.metric]:.4g}")
         except Exception as error:  # whatever a library raises, the candidate stays in the leaderboard with it
-            line = {"model": model, "error": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
+            reason = str(error).partition("\n")[0]
+            line = {"model": model, "error": f"{type(error).__name__}: {reason}"}
             on_candidate(model, line["error"])
         lines.append(line)
         seconds[model] = time.monotonic() - started
     frame = rank(pd.DataFrame(lines), training.metric)
     ranked = frame[(frame["error"] == "") & (frame["model"] != DUMMY)]
     if ranked.empty:
-        raise ModelError(f"no candidate could be fitted: {'; '.join(frame['error'])}")
+        reasons = list_briefly(
+            f"{model}: {error}" for model, error in zip(frame["model"], frame["error"], strict=True) if error
+        )
+        raise ModelError(f"no candidate besides the dummy could be fitted: {reasons or 'training.models has none'}")
     return Comparison(frame, seconds, str(ranked["model"].iloc[0]))
 
 

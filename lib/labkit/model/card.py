@@ -111,7 +111,7 @@ def list_limits(params: Params, holdout: pd.DataFrame, parity: Mapping[str, Any]
         limits.append(f"Answers outside of {low:.4g} to {high:.4g} were rare; predictions there are extrapolations.")
     gaps = holdout.drop(columns=target.column).isna().mean()
     if gaps.max() > 0:
-        limits.append(f"`{gaps.idxmax()}` is missing in {gaps.max():.0%} of the rows; gaps are filled by the median.")
+        limits.append(f"`{gaps.idxmax()}` is missing in {gaps.max():.0%} of the rows; the model fills gaps.")
     if parity["reason"]:
         limits.append(f"No ONNX graph: {parity['reason']}. The scikit-learn pipeline serves.")
     return limits

@@ -4,7 +4,7 @@ Sole owner of onnx, skl2onnx, onnxmltools and onnxruntime. A graph covers prepar
 before it are numpy in either case. Conversion is not trusted: without proof on real rows there is no graph.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
@@ -56,7 +56,7 @@ class Graph:
         try:
             self.session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises plain exceptions of its C++ side
-            raise ModelError(f"not an ONNX graph that can be run: {str(error).splitlines()[0]}") from error
+            raise ModelError(f"not an ONNX graph that can be run: {get_first_line(error)}") from error
         self.row_features = row_features
         self.inputs = [node.name for node in self.session.get_inputs()]
         if len(self.inputs) != len(row_features.outputs_):
@@ -87,12 +87,18 @@ class Graph:
         return predicted if predicted.shape[1:] != (1,) else predicted.ravel()
 
 
+def get_first_line(error: Exception) -> str:
+    """Return the first line of what an error says; some say nothing."""
+    return str(error).partition("\n")[0]
+
+
 @cache
-def register_lightgbm() -> None:
-    """Tell skl2onnx how LightGBM is converted."""
+def register_converters() -> None:
+    """Tell skl2onnx how LightGBM is converted, and mend how histogram gradient boosting is."""
     from lightgbm import LGBMClassifier, LGBMRegressor
     from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
     from skl2onnx import update_registered_converter
+    from skl2onnx.common._registration import get_converter, register_converter
     from skl2onnx.common.shape_calculator import (
         calculate_linear_classifier_output_shapes,
         calculate_linear_regressor_output_shapes,
@@ -108,6 +114,31 @@ def register_lightgbm() -> None:
     update_registered_converter(
         LGBMRegressor, "LightGbmLGBMRegressor", calculate_linear_regressor_output_shapes, convert_lightgbm
     )
+    for alias in ("SklearnHistGradientBoostingClassifier", "SklearnHistGradientBoostingRegressor"):
+        options = {"zipmap": [True, False, "columns"], "raw_scores": [True, False], "nocl": [True, False]}
+        register_converter(alias, use_plain_numbers(get_converter(alias)), overwrite=True, options=options)
+
+
+def use_plain_numbers(convert_trees: Callable[..., None]) -> Callable[..., None]:
+    """Return a converter of skl2onnx that hands lists of plain numbers to onnx, which refuses some of numpy's."""
+
+    def convert_plainly(scope: Any, operator: Any, container: Any) -> None:
+        def add_node(*arguments: Any, **attributes: Any) -> Any:
+            plain = {
+                name: [getattr(value, "item", lambda value=value: value)() for value in values]
+                if isinstance(values, list)
+                else values
+                for name, values in attributes.items()
+            }
+            return type(container).add_node(container, *arguments, **plain)
+
+        container.add_node = add_node
+        try:
+            convert_trees(scope, operator, container)
+        finally:
+            del container.add_node
+
+    return convert_plainly
 
 
 def convert(model: Any) -> bytes:
@@ -121,7 +152,7 @@ def convert(model: Any) -> bytes:
     from skl2onnx import to_onnx
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 
-    register_lightgbm()
+    register_converters()
     pipeline, outputs = model[1:], model[0].outputs_
     types = [
         (name, FloatTensorType([None, 1]) if kind == "number" else StringTensorType([None, 1]))
@@ -131,7 +162,7 @@ def convert(model: Any) -> bytes:
     try:
         graph = to_onnx(pipeline, initial_types=types, options=options, target_opset=OPSET, name="labkit")
     except Exception as error:  # a converter may fail with anything; the release then says so
-        raise ModelError(f"{type(pipeline[-1]).__name__} does not convert: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"{type(pipeline[-1]).__name__} does not convert: {get_first_line(error)}") from error
     return bytes(graph.SerializeToString())
 
 
@@ -151,7 +182,7 @@ def prove_parity(model: Any, graph: Graph, frame: pd.DataFrame, *, tolerance: fl
     try:
         found = graph.predict(columns)
     except (DataError, ModelError, RuntimeError, ValueError) as error:
-        return Parity(len(frame), None, tolerance, f"the graph fails on real rows: {str(error).splitlines()[0]}")
+        return Parity(len(frame), None, tolerance, f"the graph fails on real rows: {get_first_line(error)}")
     if found.shape != expected.shape or not np.isfinite(found).all():
         return Parity(len(frame), None, tolerance, "the graph's predictions have another shape, or are not finite")
     scale = 1.0 if is_classifier else max(float(np.abs(expected).max()), 1e-12)

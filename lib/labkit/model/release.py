@@ -23,6 +23,7 @@ from labkit.model import onnx_graph, skops_file
 MANIFEST = "manifest.json"
 GRAPH, PIPELINE, FEATURES, FACTS = "model.onnx", "model.skops", "row_features.json", "release.json"
 CARD, CONTRACT, REQUIREMENTS, EXAMPLE = "MODEL_CARD.md", "contract.json", "requirements.txt", "input_example.json"
+FILES = (MANIFEST, GRAPH, PIPELINE, FEATURES, FACTS, CARD, CONTRACT, REQUIREMENTS, EXAMPLE)
 REQUIRED = ("lightgbm", "numpy", "onnxruntime", "pandas", "scikit-learn", "skops")
 EXAMPLE_ROWS = 5
 
@@ -75,7 +76,7 @@ def write_release(
     card: str,
     example: pd.DataFrame,
 ) -> str:
-    """Write a release into an empty folder and return its digest.
+    """Write a release into a folder, in place of an earlier one, and return its digest.
 
     Parameters
     ----------
@@ -89,8 +90,17 @@ def write_release(
         The model card, as Markdown.
     example
         A few raw rows.
+
+    Raises
+    ------
+    ModelError
+        The folder holds what is no part of a release, or the model holds a type that may not be released.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path.name not in FILES:
+            raise ModelError(f"{folder}: {path.name} is no part of a release: remove it")
+        path.unlink()
     skops_file.save_model(folder / PIPELINE, model)
     if graph is not None:
         (folder / GRAPH).write_bytes(graph)
@@ -129,21 +139,38 @@ def check_release(folder: Path, *, digest: str | None = None) -> Path:
         A file is missing, changed, a link, or not listed; nothing has been opened then.
     """
     manifest = folder / MANIFEST
-    if not manifest.is_file() or manifest.is_symlink():
+    if manifest.is_symlink() or not manifest.is_file() or manifest.stat().st_nlink > 1:
         raise ModelError(f"{folder}: no {MANIFEST}: not a release; run the stage `deploy`")
     if digest is not None and compute_release_digest(folder) != digest:
         raise ModelError(f"{folder}: the manifest is not the one that was published: do not use this release")
-    listed = json.loads(manifest.read_text(encoding="utf-8"))
+    listed = load_manifest(manifest)
     found = {path.name for path in folder.iterdir()} - {MANIFEST}
     for name in sorted(found - set(listed)):
         raise ModelError(f"{folder}: {name} is not in the manifest: do not use this release")
-    for name, entry in sorted(listed.items()):
+    for name, sha256 in sorted(listed.items()):
         path = folder / name
-        if path.is_symlink() or not path.is_file() or path.stat().st_nlink > 1:
+        if path.parent != folder or path.is_symlink() or not path.is_file() or path.stat().st_nlink > 1:
             raise ModelError(f"{path}: missing, or a link: do not use this release")
-        if compute_digest(path) != entry["sha256"]:
+        if compute_digest(path) != sha256:
             raise ModelError(f"{path}: changed since it was released: do not use this release")
     return folder
+
+
+def load_manifest(path: Path) -> dict[str, str]:
+    """Read a manifest: the SHA-256 of each file by its name, at least of those that every release has.
+
+    Raises
+    ------
+    ModelError
+        It is not a manifest.
+    """
+    try:
+        listed = {str(name): str(entry["sha256"]) for name, entry in json.loads(path.read_bytes()).items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError(f"{path}: not a manifest ({error}): do not use this release") from error
+    for name in sorted({PIPELINE, FEATURES, FACTS} - set(listed)):
+        raise ModelError(f"{path}: does not list {name}: do not use this release")
+    return listed
 
 
 def load_release(folder: Path, *, digest: str | None = None) -> Release:

@@ -56,10 +56,13 @@ def load_model(path: Path) -> Any:
     """
     if not path.is_file():
         raise MissingDataError(f"{path}: not there: run the stage that writes it")
+    content = path.read_bytes()
     try:
-        check_types(skops.io.get_untrusted_types(file=path), path)
-        return skops.io.load(path, trusted=list(TRUSTED))
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, OSError) as error:
+        check_types(skops.io.get_untrusted_types(data=content), path)
+        return skops.io.loads(content, trusted=list(TRUSTED))
+    except ModelError:
+        raise
+    except Exception as error:  # what a damaged archive raises depends on where the damage is
         raise ModelError(f"{path}: not a model file, or damaged ({error}): run the stage that writes it") from error
 
 

@@ -187,6 +187,7 @@ def plot_calibration(answers: Answers, name: str) -> Figure:
     means, sizes = groups.mean(), groups.size()
     deviations: pd.Series = groups["came"].std().fillna(0) / np.sqrt(sizes)
     gap = float(np.average(np.abs(means["came"] - means["said"]), weights=sizes))
+    gap = 0.0 if gap < 1e-9 * np.abs(said).max() else gap
     fact = (
         f"On average a group's outcome is {format_number(gap)} away from what was said. On the dashed line, words and "
     )
@@ -245,12 +246,9 @@ def plot_confusion(answers: Answers) -> Figure:
 def plot_residuals(answers: Answers, name: str) -> Figure:
     """Draw predictions against the truth, and the errors as a histogram."""
     errors = answers.prediction - answers.truth
-    high, low = float((errors > 0).mean()), float(errors.mean())
-    lean = "over" if low > 0 else "under"
-    fact = (
-        f"{format_share(high)} of the predictions are too high; on average they are {format_number(abs(low))} {lean}. "
-    )
-    fact += "On the dashed line, prediction and truth agree."
+    high, lean = float((errors > 0).mean()), float(errors.mean())
+    fact = f"{format_share(high)} of the predictions are too high; the average one is {format_number(abs(lean))} too "
+    fact += f"{'high' if lean > 0 else 'low'}. On the dashed line, prediction and truth agree."
     options = {"width_ratios": [3, 2]}
     figure, axes = make_figure(
         "What was said and what was true", fact, form="Scatter", height=3.3, grid=(1, 2), **options
@@ -261,7 +259,7 @@ def plot_residuals(answers: Answers, name: str) -> Figure:
     axes[0].plot(ends, ends, color=LINE, linestyle="--", linewidth=1.4)
     axes[0].plot(truth, prediction, "o", color=BLUE, alpha=0.45, markersize=5, markeredgewidth=0)
     axes[0].set(title="Each row", xlabel=f"true {name}", ylabel=f"predicted {name}")
-    axes[1].hist(errors, bins=24, color=BLUE, edgecolor="white")
+    axes[1].hist(errors, bins=min(24, max(8, round(len(errors) ** 0.5))), color=BLUE, edgecolor="white")
     axes[1].axvline(0, color=ORANGE)
     axes[1].set(title="Errors", xlabel="predicted − true", ylabel="rows")
     set_ticks(axes[1], 4)

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -105,27 +105,27 @@ def plot_bars(
     title: str,
     fact: str,
     unit: str,
-    scale: Literal["plain", "share", "log"] = "plain",
+    as_share: bool = False,
     highlight: Sequence[str] = (),
 ) -> Figure:
     """Draw named values as bars from the top down, each with its number; the `highlight` ones stand out."""
     with style():
-        figure, (axes,) = make_figure(title, fact, form="Bar chart", height=0.75 + 0.3 * max(len(values), 1))
+        figure, (axes,) = make_figure(
+            title, fact, form="Bar chart", height=0.75 + 0.3 * len(values) if values else 0.05
+        )
+        if not values:
+            axes.remove()
+            return figure
         names, numbers = [shorten(name) for name in values], np.array(list(values.values()), dtype=float)
         axes.barh(
             range(len(names)), numbers, color=[ORANGE if name in highlight else BLUE for name in values], height=0.72
         )
         for row, number in enumerate(numbers):
-            text = format_share(number) if scale == "share" else format_number(number)
+            text = format_share(number) if as_share else format_number(number)
             axes.annotate(text, (number, row), (5, 0), textcoords="offset points", va="center", color=INK, size=10.5)
         finish_bars(axes, names, unit)
-        largest = max(numbers.max(initial=0), 1e-12)
-        if scale == "log":
-            axes.set_xscale("log")
-            axes.set_xlim(None, 3 * largest)
-        else:
-            axes.set_xlim(0, 1.14 * largest)
-            set_ticks(axes, 6, as_share=scale == "share")
+        axes.set_xlim(0, 1.14 * max(numbers.max(), 1e-12))
+        set_ticks(axes, 6, as_share=as_share)
         return figure
 
 

@@ -54,11 +54,11 @@ def plot_missing(profile: pd.DataFrame, *, most: int) -> Figure:
     if not len(gaps):
         full = {f"all {len(profile)} columns": 1.0}
         fact = "Nothing is missing: every row has a value in every column."
-        return plot_bars(full, title=title, fact=fact, unit="share of rows with a value", scale="share")
+        return plot_bars(full, title=title, fact=fact, unit="share of rows with a value", as_share=True)
     shares = dict(zip(gaps["column"].head(most), gaps["missing_share"].head(most), strict=True))
     rest = f", the {len(shares)} emptiest of which are drawn" if len(gaps) > len(shares) else ""
     fact = f"{len(gaps)} of {count(len(profile), 'column')} have gaps{rest}; {gaps['column'].iloc[0]} has the most."
-    return plot_bars(shares, title=title, fact=fact, unit="share of rows without a value", scale="share")
+    return plot_bars(shares, title=title, fact=fact, unit="share of rows without a value", as_share=True)
 
 
 def plot_scores(
@@ -74,7 +74,7 @@ def plot_scores(
     if shown := [name for name in highlight if name in scores]:
         fact += f" In orange: {join_names(shown)}."
     unit = "share of the target's uncertainty explained"
-    return plot_bars(scores, title=title, fact=fact, unit=unit, scale="share", highlight=highlight)
+    return plot_bars(scores, title=title, fact=fact, unit=unit, as_share=True, highlight=highlight)
 
 
 def list_classes(answers: pd.Series, positive: Any = None, most: int = len(PALETTE)) -> list[Any]:
@@ -209,13 +209,13 @@ def plot_correlation(frame: pd.DataFrame, columns: Sequence[str]) -> Figure:
     matrix = numbers.iloc[:: len(numbers) // MOST_ROWS + 1].corr(method="spearman").fillna(0)
     names = [str(name) for name in order_alike(matrix)]
     values, size = matrix.loc[names, names].to_numpy(dtype=float), len(names)
+    if size < 2:
+        fact = "There are no two columns of numbers to compare."
+        return plot_bars({}, title="Rank correlation", fact=fact, unit="")
     lower = np.tril(np.ones((size, size), dtype=bool), k=-1)
-    strongest = np.where(lower, np.abs(values), -1)
-    fact = "There are no two number columns to compare."
-    if size > 1:
-        first, second = divmod(int(strongest.argmax()), size)
-        fact = f"The closest pair is {names[first]} and {names[second]} at {values[first, second]:.2f}; 1 and "
-        fact += "−1 mean that one follows from the other's order, 0 that they know nothing of each other."
+    first, second = divmod(int(np.where(lower, np.abs(values), -1).argmax()), size)
+    fact = f"The closest pair is {names[first]} and {names[second]} at {values[first, second]:.2f}; 1 and "
+    fact += "−1 mean that one follows from the other's order, 0 that they know nothing of each other."
     with style():
         title = f"Rank correlation of {count(size, 'number column')}"
         figure, (axes,) = make_figure(title, fact, form="Heat map", height=1.1 + 0.36 * size)
@@ -227,7 +227,7 @@ def plot_correlation(frame: pd.DataFrame, columns: Sequence[str]) -> Figure:
             axes.text(column, row, text, ha="center", va="center", color=color, size=9.5 if size <= 14 else 6.5)
         axes.set_xticks(range(size - 1), [shorten(name, 18) for name in names[:-1]], rotation=40, ha="right")
         axes.set_yticks(range(1, size), [shorten(name, 22) for name in names[1:]])
-        axes.set(xlim=(-0.5, max(size - 1.5, 0.5)), ylim=(size - 0.5, 0.5 if size > 1 else -0.5))
+        axes.set(xlim=(-0.5, size - 1.5), ylim=(size - 0.5, 0.5))
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
         return figure

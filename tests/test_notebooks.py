@@ -1,0 +1,233 @@
+"""The notebook rules of the house style, made executable."""
+
+import ast
+import json
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from labkit.artifacts import PLACES
+from labkit.params import SECTIONS
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parents[1]
+PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+FITTING = {"fit", "fit_model", "fit_transform", "compare", "cross_validate", "cross_val_score", "cross_val_predict"}
+DRAWING = {"matplotlib", "seaborn", "plotly", "altair", "bokeh", "pylab"}
+MOST_LINES = 12
+LEAST_PROSE = 0.8
+
+Cell = dict[str, Any]
+
+
+def load(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def list_cells(path: Path, kind: str) -> list[Cell]:
+    return [cell for cell in load(path)["cells"] if cell["cell_type"] == kind]
+
+
+def read(cell: Cell) -> str:
+    return "".join(cell["source"])
+
+
+def find_stage(path: Path) -> str:
+    return path.stem.partition("_")[2]
+
+
+def parse_code(path: Path) -> ast.Module:
+    return ast.parse("\n".join(read(cell) for cell in list_cells(path, "code")))
+
+
+def find_calls(path: Path, *methods: str) -> set[str]:
+    """Return the first argument of every call of `step.<method>`."""
+    return {
+        node.args[0].value
+        for node in ast.walk(parse_code(path))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in methods
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id == "step"
+        and isinstance(node.args[0], ast.Constant)
+    }
+
+
+def find_whole_uses(path: Path) -> set[str]:
+    """Return what is used of the whole params, such as `data.target.column`."""
+    code = "\n".join(read(cell) for cell in list_cells(path, "code"))
+    return {name for name in re.findall(r"step\.whole\.([a-z_]+(?:\.[a-z_]+)*)", code) if name != "experiment"}
+
+
+def covers(declared: str, used: str) -> bool:
+    return used == declared or used.startswith(f"{declared}.") or declared.startswith(f"{used}.")
+
+
+def find_header(path: Path) -> list[str]:
+    """Return the cells of the table that says what a notebook reads, writes, is set by, and how long it takes."""
+    table = re.search(
+        r"\| reads \| writes \| parameters \| takes \|\n\|[-|]+\|\n\|(.+)\|", read(load(path)["cells"][0])
+    )
+    assert table, "the first cell has no table: reads, writes, parameters, takes"
+    return [entry.strip() for entry in table[1].split("|")]
+
+
+each_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+
+
+def test_notebooks_are_numbered_without_gap_and_named_by_their_stage() -> None:
+    names = [re.fullmatch(r"(\d\d)_([a-z_]+)\.ipynb", path.name) for path in PATHS]
+    assert all(names)
+    assert [int(name[1]) for name in names if name] == list(range(1, len(PATHS) + 1))
+    assert {name[2] for name in names if name} <= set(SECTIONS)
+
+
+@each_notebook
+def test_first_cell_has_the_only_title_and_a_question(path: Path) -> None:
+    titles = [
+        line for cell in list_cells(path, "markdown") for line in read(cell).splitlines() if line.startswith("# ")
+    ]
+    lines = [line for line in read(load(path)["cells"][0]).split("\n\n") if line]
+    assert len(titles) == 1
+    assert lines[0] == titles[0]
+    assert re.match(r"[^.]+\?", lines[1]), "the first sentence under the title is not a question"
+
+
+@each_notebook
+def test_header_says_what_the_code_reads_and_writes(path: Path) -> None:
+    reads, writes, parameters, takes = find_header(path)
+    assert set(re.findall(r"`(\w+)`", reads)) == find_calls(path, "load")
+    assert set(re.findall(r"`(\w+)`", writes)) == find_calls(path, "save", "make_folder")
+    assert find_calls(path, "load", "save", "make_folder") <= set(PLACES)
+    named = re.findall(r"`([\w.]+)`", parameters)
+    assert named[0] == find_stage(path)
+    hidden = [use for use in find_whole_uses(path) - {"seed"} if not any(covers(name, use) for name in named)]
+    assert not hidden
+    assert takes
+
+
+@each_notebook
+def test_dvc_is_told_of_every_param_that_the_code_uses(path: Path) -> None:
+    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    declared = [
+        name for entry in stages[find_stage(path)]["do"]["params"] for names in entry.values() for name in names
+    ]
+    used = find_whole_uses(path) | {find_stage(path)}
+    assert not [use for use in used if not any(use == name or use.startswith(f"{name}.") for name in declared)]
+
+
+@each_notebook
+def test_parameters_cell_names_experiment_and_overrides_only(path: Path) -> None:
+    tagged = [cell for cell in list_cells(path, "code") if "parameters" in cell["metadata"].get("tags", [])]
+    assert len(tagged) == 1
+    assert read(tagged[0]) == f'experiment = "diabetes"\n{find_stage(path)} = {{}}'
+
+
+@each_notebook
+def test_setup_cell_starts_the_stage_by_its_name(path: Path) -> None:
+    setup = read(list_cells(path, "code")[1])
+    assert setup.startswith("import ")
+    assert f'step = labkit.start("{find_stage(path)}", experiment, {find_stage(path)})' in setup.splitlines()
+
+
+@each_notebook
+def test_there_are_three_to_six_sections_before_what_we_saw(path: Path) -> None:
+    headings = [
+        line for cell in list_cells(path, "markdown") for line in read(cell).splitlines() if line.startswith("## ")
+    ]
+    assert headings[-1] == "## What we saw"
+    assert 3 <= len(headings) - 1 <= 6
+
+
+@each_notebook
+def test_cells_are_few_and_short(path: Path) -> None:
+    cells = list_cells(path, "code")
+    assert 8 <= len(cells) <= 20
+    long = {cell["id"]: len(read(cell).splitlines()) for cell in cells if len(read(cell).splitlines()) > MOST_LINES}
+    assert not long
+    assert not [line for cell in cells for line in read(cell).splitlines() if len(line) > 120]
+
+
+@each_notebook
+def test_prose_stands_before_nearly_every_cell(path: Path) -> None:
+    cells = load(path)["cells"]
+    before = [first["cell_type"] == "markdown" for first, cell in pairwise(cells) if is_code(cell)]
+    assert sum(before) / len(before) >= LEAST_PROSE
+
+
+def is_code(cell: Cell) -> bool:
+    return bool(cell["cell_type"] == "code")
+
+
+@each_notebook
+def test_code_that_deserves_a_test_is_in_the_library(path: Path) -> None:
+    tree = parse_code(path)
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Try, ast.While, ast.With, ast.Global)
+    assert not [type(node).__name__ for node in ast.walk(tree) if isinstance(node, kinds)]
+    loops = [
+        node for node in ast.walk(tree) if isinstance(node, ast.For | ast.ListComp | ast.DictComp | ast.GeneratorExp)
+    ]
+    names = {name for loop in loops for node in ast.walk(loop) if (name := name_of_call(node))}
+    assert not names & FITTING
+
+
+def name_of_call(node: ast.AST) -> str:
+    if not isinstance(node, ast.Call):
+        return ""
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+
+
+@each_notebook
+def test_figures_are_drawn_by_the_view_only(path: Path) -> None:
+    tree = parse_code(path)
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert not {name.partition(".")[0] for name in imported} & DRAWING
+    calls = [name_of_call(node) for node in ast.walk(tree)]
+    assert "plot" not in calls
+    drawn = [name for name in calls if name.startswith("plot_")]
+    assert len(drawn) == calls.count("show")
+
+
+@each_notebook
+def test_names_of_one_experiment_stay_out_of_the_code(path: Path) -> None:
+    code = "\n".join(read(cell) for cell in list_cells(path, "code")[1:])
+    columns = {"bmi", "s5", "bp", "mean area", "worst area", "malignant", "benign", "dep_delay"}
+    constants = {node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant)}
+    assert not columns & {value for value in constants if isinstance(value, str)}
+
+
+@each_notebook
+def test_stage_finishes_and_links_to_the_next(path: Path) -> None:
+    assert "step.finish(" in read(list_cells(path, "code")[-1])
+    last = load(path)["cells"][-1]
+    assert last["cell_type"] == "markdown"
+    following = PATHS[(PATHS.index(path) + 1) % len(PATHS)]
+    assert f"]({following.name})" in read(last)
+
+
+@each_notebook
+def test_notebook_is_stripped_and_keeps_its_ids(path: Path) -> None:
+    notebook = load(path)
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    assert set(notebook["metadata"]) <= {"kernelspec", "language_info"}
+    ids = [cell["id"] for cell in notebook["cells"]]
+    assert len(ids) == len(set(ids))
+    assert all(re.fullmatch(r"[a-z][a-z-]+", name) for name in ids), "ids are words, so that diffs can be read"
+    for cell in notebook["cells"]:
+        assert set(cell["metadata"]) <= {"tags"}
+        if is_code(cell):
+            assert cell["outputs"] == []
+            assert cell["execution_count"] is None
+
+
+@each_notebook
+def test_metrics_of_prose_are_computed_not_typed(path: Path) -> None:
+    saw = next(cell for cell in list_cells(path, "markdown") if "## What we saw" in read(cell))
+    assert not re.search(r"\d", read(saw))
+    cells = load(path)["cells"]
+    assert "say(" in read(cells[cells.index(saw) + 1])

@@ -1,0 +1,105 @@
+import numpy as np
+import pandas as pd
+import pytest
+from labkit.model.metrics import Answers, Interval
+from labkit.view import model_plots, plots
+
+RANDOM = np.random.default_rng(0)
+TRUTH = RANDOM.integers(0, 2, 200)
+CHANCES = np.clip(0.5 + (TRUTH - 0.5) * 0.4 + RANDOM.normal(0, 0.2, 200), 0.01, 0.99)
+TWO = Answers(TRUTH, np.column_stack([1 - CHANCES, CHANCES]), ("no", "yes"), 1)
+THREE = Answers(RANDOM.integers(0, 3, 200), RANDOM.dirichlet([1, 1, 1], 200), (10, 20, 30), 2)
+NUMBERS = Answers(np.arange(50.0), np.arange(50.0) + RANDOM.normal(0, 3, 50))
+MEAN = Answers(np.arange(50.0), np.full(50, 24.5))
+PERFECT = Answers(np.arange(50.0), np.arange(50.0))
+EACH = pytest.mark.parametrize("answers", [TWO, THREE, NUMBERS, MEAN, PERFECT])
+
+
+def is_drawn(figure: plots.Figure) -> bool:
+    return plots.save_png(figure).startswith(b"\x89PNG")
+
+
+@EACH
+def test_curves_are_drawn_for_either_task(answers: Answers) -> None:
+    assert is_drawn(model_plots.plot_curves(answers, MEAN))
+
+
+@EACH
+def test_calibration_is_drawn_for_either_task(answers: Answers) -> None:
+    assert is_drawn(model_plots.plot_calibration(answers, "price"))
+
+
+@EACH
+def test_mistakes_are_drawn_for_either_task(answers: Answers) -> None:
+    assert is_drawn(model_plots.plot_mistakes(answers, "price"))
+
+
+def test_roc_curve_ends_where_it_must_and_names_its_area() -> None:
+    figure = model_plots.plot_curves(TWO, TWO)
+    curve = figure.axes[0].lines[0]
+    assert (curve.get_xdata()[0], curve.get_ydata()[-1]) == (0, 1)
+    perfect = Answers(TRUTH, np.column_stack([1 - TRUTH, TRUTH]).astype(float), ("no", "yes"), 1)
+    assert "ROC AUC 1:" in str(model_plots.plot_curves(perfect, perfect).get_label())
+
+
+def test_error_curve_says_how_far_off_half_of_the_rows_are() -> None:
+    answers = Answers(np.zeros(4), np.array([1.0, 2.0, 3.0, 4.0]))
+    label = str(model_plots.plot_curves(answers, answers).get_label())
+    assert "Half of the rows are predicted within 2.5, by the dummy within 2.5." in label
+
+
+def test_confusion_counts_mistakes_by_class() -> None:
+    answers = Answers(np.array([0, 0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.1, 0.9]]), ("no", "yes"))
+    figure = model_plots.plot_mistakes(answers, "late")
+    assert "1 mistake in 4 rows" in str(figure.get_label())
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts == ["1  (50 %)", "1  (50 %)", "0  (0 %)", "2  (100 %)"]
+
+
+@pytest.mark.parametrize(("shift", "words"), [(2.0, "2 too high"), (-3.0, "3 too low")])
+def test_residuals_say_to_which_side_predictions_lean(shift: float, words: str) -> None:
+    answers = Answers(np.arange(10.0), np.arange(10.0) + shift)
+    assert words in str(model_plots.plot_mistakes(answers, "price").get_label())
+
+
+def test_honest_chances_lie_on_the_line() -> None:
+    chances = np.repeat([0.1, 0.5, 0.9], 1000)
+    truth = np.concatenate([np.arange(1000) < 1000 * chance for chance in (0.1, 0.5, 0.9)]).astype(int)
+    answers = Answers(truth, np.column_stack([1 - chances, chances]), ("no", "yes"))
+    assert "is 0 away from what was said" in str(model_plots.plot_calibration(answers, "late").get_label())
+
+
+def make_leaderboard() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "rank": [1, 2, 3, 4],
+            "model": ["linear", "lightgbm", "dummy", "broken"],
+            "roc_auc": [0.91, 0.9, 0.5, np.nan],
+            "roc_auc_std": [0.01, 0.02, 0.0, np.nan],
+            "error": ["", "", "", "ValueError: no"],
+        }
+    )
+
+
+def test_leaderboard_names_the_best_and_the_failed() -> None:
+    figure = model_plots.plot_leaderboard(make_leaderboard(), "roc_auc")
+    assert is_drawn(figure)
+    assert "Best: linear with 0.91." in str(figure.get_label())
+    assert "Failed: broken." in str(figure.get_label())
+
+
+def test_a_far_dummy_does_not_squeeze_the_candidates() -> None:
+    far = model_plots.plot_leaderboard(make_leaderboard(), "roc_auc").axes[0]
+    assert far.get_xlim()[0] > 0.8
+    assert "← 0.5" in [text.get_text() for text in far.texts]
+    near = make_leaderboard().replace({"roc_auc": {0.5: 0.88}})
+    assert not [text for text in model_plots.plot_leaderboard(near, "roc_auc").axes[0].texts if "←" in text.get_text()]
+
+
+def test_intervals_stand_above_those_of_the_dummy() -> None:
+    figures = {"mae": Interval(3.0, 2.5, 3.5), "r2": Interval(0.5, 0.4, 0.6), "rmse": Interval(4.0, 3.0, 5.0)}
+    figure = model_plots.plot_intervals(figures, figures, n_rows=80, confidence=0.9)
+    assert is_drawn(figure)
+    assert [axes.get_title(loc="left") for axes in figure.axes[:3]] == ["mae ↓", "r2 ↑", "rmse ↓"]
+    assert "90 % confidence" in str(figure.get_label())
+    assert "mae 3, r2 0.5 and rmse 4" in str(figure.get_label())
