@@ -51,6 +51,6 @@ lock:  ## resolve the newest allowed versions into requirements.lock
 
 clean:  ## remove everything that the targets above can make again
 	rm -rf .venv .labkit .mypy_cache .ruff_cache .pytest_cache mlruns mlflow.db .dvc/cache .dvc/tmp
-	rm -rf data/*/raw data/*/eda data/*/clean data/*/features data/*/model data/*/evaluation data/*/release
+	rm -rf data/*/fingerprint data/*/raw data/*/eda data/*/clean data/*/features data/*/model data/*/evaluation data/*/release
 	rm -rf data/*/scratch reports/* dvc.lock
 	find . -name __pycache__ -prune -exec rm -rf {} +

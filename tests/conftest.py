@@ -28,7 +28,8 @@ def make_checkout(folder: Path) -> Path:
         else:
             shutil.copy(source, folder / name)
     (folder / ".dvc").mkdir()
-    shutil.copy(ROOT / ".dvc" / "config", folder / ".dvc" / "config")
+    for name in ("config", ".gitignore"):
+        shutil.copy(ROOT / ".dvc" / name, folder / ".dvc" / name)
     shutil.copy(ROOT / ".gitignore", folder / ".gitignore")
     commit = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "start"]
     for command in (["git", "init", "-q"], ["git", "add", "-A"], commit):
@@ -97,3 +98,18 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Return a checkout in which diabetes has run once, and what that printed: for the xdist group `pipeline`."""
+    root = make_checkout(tmp_path_factory.mktemp("pipeline") / "checkout")
+    done = call_labkit(root, "run", "diabetes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return root, done.stdout
+
+
+@pytest.fixture(scope="session")
+def root(finished: tuple[Path, str]) -> Path:
+    """Return that checkout."""
+    return finished[0]

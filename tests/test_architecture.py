@@ -45,7 +45,7 @@ OWNERS = {
     "click": {"cli.py"},
     "pydantic": {"params.py", "params_file.py"},
 }
-PICTURES = {"matplotlib", "seaborn"}
+PICTURES = ("matplotlib", "seaborn")
 
 
 def find_imports(path: Path) -> set[str]:

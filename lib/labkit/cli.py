@@ -113,17 +113,20 @@ def status(experiments: tuple[str, ...]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from labkit.params_file import list_experiments
+    from labkit.params_file import list_experiments, load_params
     from labkit.run import pipeline
     from labkit.run.record import load_records
 
     repo = pipeline.open_repo()
     for experiment in experiments or list_experiments():
+        perform_fingerprint(load_params(experiment), None)
         records = load_records(paths.find_reports_dir(experiment))
         table = Table("stage", "state", "why", "latest result", title=experiment, title_justify="left")
         for state in pipeline.find_states(repo, experiment):
+            if state.name == pipeline.FINGERPRINT:
+                continue
             headline = records[state.name].headline if state.name in records else ""
-            word = "stale" if state.reasons else "checked each time" if state.name == pipeline.ALWAYS else "up to date"
+            word = "stale" if state.reasons else "checked each time" if state.name == pipeline.PUBLISH else "up to date"
             table.add_row(state.name, word, "\n".join(state.reasons), headline)
         Console(highlight=False).print(table)
 
@@ -183,6 +186,18 @@ def perform_source(params: "Params", sample_rows: int | None) -> str:
     return place_tables(params, folder / PLACES["raw"], contract, sample_rows=sample_rows)
 
 
+def perform_fingerprint(params: "Params", sample_rows: int | None) -> str:
+    """Write down the digests of the files that the params name."""
+    import json
+
+    from labkit.data.sources import compute_digests
+    from labkit.files import write_text
+
+    path = paths.find_data_dir(params.experiment) / "fingerprint" / "source.json"
+    write_text(path, json.dumps(compute_digests(params.data), indent=1) + "\n")
+    return ""
+
+
 def perform_publish(params: "Params", sample_rows: int | None) -> str:
     """Publish the release if the gate and the champion allow it."""
     from labkit.live.publish import publish
@@ -190,7 +205,11 @@ def perform_publish(params: "Params", sample_rows: int | None) -> str:
     return publish(params)
 
 
-PLAIN_STAGES: dict[str, "PlainStage"] = {"source": perform_source, "publish": perform_publish}
+PLAIN_STAGES: dict[str, "PlainStage"] = {
+    "fingerprint": perform_fingerprint,
+    "source": perform_source,
+    "publish": perform_publish,
+}
 
 
 def show(path: Path) -> str:

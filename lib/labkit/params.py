@@ -41,7 +41,7 @@ class Join(Section):
     """One left join onto the main table."""
 
     table: str = Field(description="table to join, a key of data.tables")
-    on: dict[str, str] = Field(min_length=1, description="column of the rows so far: column of the joined table")
+    keys: dict[str, str] = Field(min_length=1, description="column of the rows so far: column of the joined table")
     cardinality: Literal["many_to_one", "one_to_one"] = Field(
         "many_to_one", description="how many rows may share one joined row; checked"
     )

@@ -21,7 +21,7 @@ FRAME = pd.DataFrame(
 
 def make_data(**join: object) -> Data:
     """Return params of two tables and one join."""
-    joins = [{"table": "planes", "on": {"plane": "id"}, **join}]
+    joins = [{"table": "planes", "keys": {"plane": "id"}, **join}]
     return Data.model_validate_json(
         __import__("json").dumps(
             {

@@ -8,27 +8,13 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
+from labkit.files import compute_digest
 from mlflow import MlflowClient
 
-from labkit.files import compute_digest
-from tests.conftest import call_labkit, make_checkout, make_environment
+from tests.conftest import call_labkit, make_environment
 
 NOTEBOOKS = ["eda", "wrangling", "features", "training", "evaluation", "deploy"]
 pytestmark = pytest.mark.xdist_group("pipeline")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Return a checkout in which diabetes has run once, and what that printed."""
-    root = make_checkout(tmp_path_factory.mktemp("pipeline") / "checkout")
-    done = call_labkit(root, "run", "diabetes")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return root, done.stdout
-
-
-@pytest.fixture(scope="module")
-def root(finished: tuple[Path, str]) -> Path:
-    return finished[0]
 
 
 def get_client(root: Path) -> MlflowClient:
@@ -78,7 +64,9 @@ def test_each_child_says_what_it_was_made_of(root: Path) -> None:
         if stage is None:
             continue
         tags = run.data.tags
-        assert {"mlflow.source.git.commit", "labkit.git_dirty", "labkit.notebook_sha256", "labkit.lock_sha256"} <= set(tags)
+        assert {"mlflow.source.git.commit", "labkit.git_dirty", "labkit.notebook_sha256", "labkit.lock_sha256"} <= set(
+            tags
+        )
         assert {"labkit.python", "labkit.platform", "labkit.key", "mlflow.source.name"} <= set(tags)
         assert any(name.startswith("labkit.output.") for name in tags)
         assert run.data.params["seed"] == "42"
@@ -157,7 +145,9 @@ def test_plain_dvc_agrees_that_there_is_nothing_to_do(root: Path) -> None:
 
 def test_metrics_are_dvc_metrics(root: Path) -> None:
     environment = make_environment(root)
-    shown = subprocess.run(["dvc", "metrics", "show", "--json"], cwd=root, env=environment, capture_output=True, check=True)
+    shown = subprocess.run(
+        ["dvc", "metrics", "show", "--json"], cwd=root, env=environment, capture_output=True, check=True
+    )
     figures = json.loads(shown.stdout)[""]["data"]["data/diabetes/evaluation/metrics.json"]["data"]
     assert figures["holdout"]["mae"]["low"] < figures["holdout"]["mae"]["value"] < figures["dummy"]["mae"]
 
@@ -168,7 +158,13 @@ def test_change_and_change_back_end_on_the_right_champion_and_pages(root: Path) 
     page = root / "reports" / "diabetes" / "04_training.html"
     first = page.read_bytes()
     changed = call_labkit(
-        root, "run", "diabetes", "-S", "training.models=dummy,random_forest", "-S", "evaluation.gate.champion_tolerance=100"
+        root,
+        "run",
+        "diabetes",
+        "-S",
+        "training.models=dummy,random_forest",
+        "-S",
+        "evaluation.gate.champion_tolerance=100",
     )
     assert changed.returncode == 0, changed.stderr
     assert "+  models: [dummy, random_forest]" in changed.stdout
@@ -176,7 +172,11 @@ def test_change_and_change_back_end_on_the_right_champion_and_pages(root: Path) 
     assert other[1] != digest
     assert page.read_bytes() != first
     back = call_labkit(
-        root, "run", "diabetes", "-S", "training.models=dummy,linear,random_forest,extra_trees,hist_gradient_boosting,lightgbm"
+        root,
+        "run",
+        "diabetes",
+        "-S",
+        "training.models=dummy,linear,random_forest,extra_trees,hist_gradient_boosting,lightgbm",
     )
     assert back.returncode == 0, back.stderr
     assert "│ training   │ cached" in back.stdout
@@ -188,7 +188,13 @@ def test_change_and_change_back_end_on_the_right_champion_and_pages(root: Path) 
 def test_champion_stays_when_the_challenger_is_worse(root: Path) -> None:
     version = get_champion(root)
     done = call_labkit(
-        root, "run", "diabetes", "-S", "training.models=dummy,extra_trees", "-S", "evaluation.gate.champion_tolerance=0.01"
+        root,
+        "run",
+        "diabetes",
+        "-S",
+        "training.models=dummy,extra_trees",
+        "-S",
+        "evaluation.gate.champion_tolerance=0.01",
     )
     assert done.returncode == 0, done.stderr
     assert "stays champion" in done.stdout

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import nbformat
 import pytest
-
 from labkit.errors import ParamsError
 from labkit.run.runner import Execution, load_source, run_notebook
 
@@ -14,7 +13,12 @@ def make_notebook(path: Path, *sources: str, tagged: int = 0) -> Path:
     """Write a notebook of code cells, one of them tagged `parameters`, under two headings."""
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     cells[tagged].metadata["tags"] = ["parameters"]
-    headed = [nbformat.v4.new_markdown_cell("# Title"), *cells[:1], nbformat.v4.new_markdown_cell("## Part"), *cells[1:]]
+    headed = [
+        nbformat.v4.new_markdown_cell("# Title"),
+        *cells[:1],
+        nbformat.v4.new_markdown_cell("## Part"),
+        *cells[1:],
+    ]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(nbformat.v4.new_notebook(cells=headed, metadata={"kernelspec": kernel}), path)
     return path
@@ -57,7 +61,9 @@ def test_failure_names_cell_heading_line_and_error(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("source", ["import os; os._exit(0)", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"])
+@pytest.mark.parametrize(
+    "source", ["import os; os._exit(0)", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
+)
 def test_dead_kernel_is_a_failure_that_names_the_cell(tmp_path: Path, source: str) -> None:
     failure = run(make_notebook(tmp_path / "a.ipynb", 'experiment = "mine"', source, "1"))[0].failure
     assert failure is not None

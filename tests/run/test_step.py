@@ -3,9 +3,8 @@
 import json
 from pathlib import Path
 
-import pytest
-
 import labkit as package
+import pytest
 from labkit.errors import DataError, MissingDataError, ParamsError
 
 

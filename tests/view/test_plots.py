@@ -54,6 +54,7 @@ def test_drawing_leaves_the_users_settings_alone(monkeypatch: pytest.MonkeyPatch
     expected = plots.save_png(plot())
     monkeypatch.setitem(matplotlib.rcParams, "axes.facecolor", "black")
     monkeypatch.setitem(matplotlib.rcParams, "font.size", 30.0)
+    monkeypatch.setitem(matplotlib.rcParams, "patch.force_edgecolor", True)
     assert plots.save_png(plot()) == expected
     assert matplotlib.rcParams["axes.facecolor"] == "black"
 

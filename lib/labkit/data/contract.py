@@ -51,7 +51,7 @@ def join_schemas(contract: Contract, data: Data, drop: Mapping[str, str]) -> pa.
     columns = {str(name): column for name, column in contract[data.main_table].columns.items()}
     for join in data.joins:
         for name, column in contract[join.table].columns.items():
-            if name not in join.on.values():
+            if name not in join.keys.values():
                 columns[join.prefix + str(name)] = pa.Column(
                     loosen_type(str(column.dtype)), column.checks, nullable=True
                 )

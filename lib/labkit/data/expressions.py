@@ -120,18 +120,10 @@ def compute(text: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         raise ParamsError(f"expression {text!r}: {error}") from error
     if values.dtype.kind == "f":
         values = np.where(np.isinf(values), np.nan, values)
-    if values.dtype.kind in "OU":
-        values = settle_kind(values)
+    if values.dtype.kind == "U":
+        values = values.astype(object)
     n_rows = len(next(iter(columns.values()))) if columns else 1
     return np.broadcast_to(values, (n_rows,)).copy() if values.ndim == 0 else values
-
-
-def settle_kind(values: np.ndarray) -> np.ndarray:
-    """Return mixed values as numbers if none is a text, else as texts, missing ones as None."""
-    flat = [None if gap else value for value, gap in zip(values.ravel(), is_missing(values).ravel(), strict=True)]
-    if not any(isinstance(value, str) for value in flat):
-        return np.array(flat, dtype="float64").reshape(values.shape)
-    return np.array([None if value is None else str(value) for value in flat], object).reshape(values.shape)
 
 
 def find_names(text: str) -> list[str]:
@@ -189,7 +181,7 @@ def check_node(node: ast.expr, text: str, depth: int) -> None:
             if name in ONE_ARGUMENT and len(arguments) != 1:
                 raise ParamsError(f"expression {text!r}: {name} takes 1 argument, not {len(arguments)}")
             children = arguments
-        case ast.Call(func=ast.Name(id=name)):
+        case ast.Call(func=ast.Name(id=name)) if name not in FUNCTIONS:
             raise ParamsError(f"expression {text!r}: no function {name!r}: {name_nearest(name, [*FUNCTIONS, 'col'])}")
         case _:
             found = ast.get_source_segment(text.strip(), node) or type(node).__name__

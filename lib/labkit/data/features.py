@@ -96,8 +96,9 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             )
         self.inputs_ = kinds
         made = self.compute_columns(take_columns(X, self.inputs_))
-        self.outputs_ = {name: "category" if values.dtype == object else "number" for name, values in made.items()}
-        self.categories_ = {name: self.find_categories(made[name]) for name in made if made[name].dtype == object}
+        self.outputs_ = {name: find_feature_kind(values) for name, values in made.items()}
+        categories = [name for name, kind in self.outputs_.items() if kind == "category"]
+        self.categories_ = {name: self.find_categories(make_feature(made[name], "category")) for name in categories}
         return self
 
     def find_categories(self, values: np.ndarray) -> list[str]:
@@ -125,12 +126,18 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             A raw column is not there, or holds what is not of its kind.
         """
         made = self.compute_columns(columns)
+        try:
+            made = {name: make_feature(made[name], kind) for name, kind in self.outputs_.items()}
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"features.expressions: {error}: give numbers in every row or texts in every row"
+            ) from error
         for name, kept in self.categories_.items():
             made[name] = np.array([value if value in kept else OTHER for value in made[name]], object)
         return made
 
     def compute_columns(self, columns: Mapping[str, np.ndarray]) -> Columns:
-        """Return the features before rare categories are joined."""
+        """Return clean raw columns and expressions that the model sees, not yet in the kind of features."""
         missing = [name for name in self.inputs_ if name not in columns]
         if missing:
             raise DataError(f"columns missing: {list_briefly(missing)}")
@@ -141,8 +148,7 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         }
         clean = apply_rules(raw, rules)
         made = {name: expressions.compute(text, clean) for name, text in (self.expressions or {}).items()}
-        kept = {name: values for name, values in {**clean, **made}.items() if name not in self.drop}
-        return {name: make_feature(values) for name, values in kept.items()}
+        return {name: values for name, values in {**clean, **made}.items() if name not in self.drop}
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """Return the names of the features."""
@@ -207,10 +213,22 @@ def make_array(values: np.ndarray, kind: str, name: str) -> np.ndarray:
         raise DataError(f"column {name!r}: {error}: give numbers") from error
 
 
-def make_feature(values: np.ndarray) -> np.ndarray:
-    """Return a feature as estimators take it: float64 that float32 holds exactly, or texts without None."""
-    if values.dtype == object:
-        return np.array(["" if value is None else value for value in values], object)
+def find_feature_kind(values: np.ndarray) -> str:
+    """Return `number` or `category`; a column without any value is as its array says."""
+    if values.dtype != object:
+        return "number"
+    known = values[~expressions.is_missing(values)]
+    return "number" if len(known) and not any(isinstance(value, str) for value in known) else "category"
+
+
+def make_feature(values: np.ndarray, kind: str) -> np.ndarray:
+    """Return a feature as estimators take it: float64 that float32 holds exactly, or texts without None.
+
+    One row may hold nothing but None where the training rows held numbers, so the kind is given, not guessed.
+    """
+    if kind == "category":
+        gaps = expressions.is_missing(values)
+        return np.array(["" if gap else str(value) for value, gap in zip(values, gaps, strict=True)], object)
     with np.errstate(over="ignore"):
         rounded = values.astype("float32").astype("float64")
     return np.where(np.isinf(rounded), np.nan, rounded)

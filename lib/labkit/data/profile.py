@@ -53,6 +53,7 @@ def profile_table(frame: pd.DataFrame, target: Target, *, seed: int) -> pd.DataF
         else score_column(sample.loc[known, name], answers[known], target.task, seed=seed)
         for name in frame.columns
     ]
+    profile.attrs["target"] = target.column
     return profile
 
 
@@ -105,13 +106,16 @@ def score_column(values: pd.Series, answers: pd.Series, task: str, *, seed: int)
 def find_suspects(frame: pd.DataFrame, profile: pd.DataFrame, *, correlation_alert: float) -> pd.DataFrame:
     """List what looks wrong: constants, identifiers, gaps, near-copies of the target and of each other.
 
+    The target itself is what the others are held against, never a finding: it cannot be dropped.
+
     Returns
     -------
     pandas.DataFrame
         `column`, `finding`, `evidence`, `remedy` (a line for the params file), worst first.
     """
     findings: list[tuple[int, str, str, str, str]] = []
-    for line in profile.to_dict("records"):
+    inputs = frame.drop(columns=[name for name in frame if name == profile.attrs.get("target")])
+    for line in profile[profile["column"].isin(inputs.columns)].to_dict("records"):
         name = line["column"]
         drop = f"wrangling.drop: {{{name}: …}}"
         if line["score"] >= LEAK_SCORE:
@@ -123,7 +127,7 @@ def find_suspects(frame: pd.DataFrame, profile: pd.DataFrame, *, correlation_ale
             findings.append((1, name, "identifier", "every value is different", drop))
         if line["missing_share"] >= MANY_MISSING:
             findings.append((2, name, "many gaps", f"{line['missing_share']:.0%} missing", drop))
-    for first, second, correlation in find_pairs(frame, correlation_alert):
+    for first, second, correlation in find_pairs(inputs, correlation_alert):
         evidence = f"correlation {correlation:.3f} with {first}"
         findings.append((3, second, "says the same as another column", evidence, f"wrangling.drop: {{{second}: …}}"))
     rows = [line[1:] for line in sorted(findings)]

@@ -16,6 +16,7 @@ from labkit import paths
 from labkit.data import contract, expressions
 from labkit.data.tables import save_table
 from labkit.errors import DataError, MissingDataError, ParamsError, name_nearest
+from labkit.files import compute_digest
 from labkit.params import Data, Params, Table
 
 
@@ -64,6 +65,17 @@ def find_file(name: str, table: Table) -> Path:
         names = [file.name for file in path.parent.glob("*")] if path.parent.is_dir() else []
         raise MissingDataError(f"data.tables.{name}: no file {path}: {name_nearest(path.name, names)}")
     return path
+
+
+def compute_digests(data: Data) -> dict[str, str]:
+    """Return the SHA-256 of every file that the params name, by table.
+
+    Raises
+    ------
+    MissingDataError
+        A file or package is not there.
+    """
+    return {name: compute_digest(find_file(name, table)) for name, table in data.tables.items() if table.path}
 
 
 def load_bundled(name: str, dataset: str) -> pd.DataFrame:
@@ -119,9 +131,9 @@ def check_columns(params: Params, tables: Mapping[str, pd.DataFrame]) -> None:
     for number, join in enumerate(data.joins):
         where = f"data.joins.{number}"
         require([join.table], tables, f"{where}.table", "table")
-        require(join.on, known, f"{where}.on")
-        require(join.on.values(), tables[join.table].columns, f"{where}.on ({join.table})")
-        known += [join.prefix + column for column in tables[join.table].columns if column not in join.on.values()]
+        require(join.keys, known, f"{where}.keys")
+        require(join.keys.values(), tables[join.table].columns, f"{where}.keys ({join.table})")
+        known += [join.prefix + column for column in tables[join.table].columns if column not in join.keys.values()]
     require([data.target.column], known, "data.target.column")
     require(params.wrangling.drop, known, "wrangling.drop")
     require(params.wrangling.rules, known, "wrangling.rules")

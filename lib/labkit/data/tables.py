@@ -76,16 +76,16 @@ def join_tables(tables: Mapping[str, pd.DataFrame], data: Data) -> pd.DataFrame:
 
 def join_table(frame: pd.DataFrame, other: pd.DataFrame, join: Join) -> pd.DataFrame:
     """Left-join one table whose keys must be unique."""
-    keys = list(join.on.values())
+    keys = list(join.keys.values())
     check_unique(other, keys, join.table)
     if join.cardinality == "one_to_one":
-        check_unique(frame.dropna(subset=list(join.on)), list(join.on), "the rows so far")
+        check_unique(frame.dropna(subset=list(join.keys)), list(join.keys), "the rows so far")
     renamed = {name: join.prefix + name for name in other.columns if name not in keys}
     clash = sorted(set(renamed.values()) & set(frame.columns))
     if clash:
         raise DataError(f"join with {join.table}: already there: {list_briefly(clash)}: give the join a `prefix`")
     right = other.rename(columns=renamed).dropna(subset=keys).set_index(keys)
-    joined = frame.join(right, on=list(join.on))
+    joined = frame.join(right, on=list(join.keys))
     return joined.rename_axis(index=ROW)
 
 
@@ -97,5 +97,5 @@ def check_unique(frame: pd.DataFrame, keys: list[str], name: str) -> None:
         first = dict(zip(keys, repeated[keys].iloc[0], strict=True))
         raise DataError(
             f"join with {name}: {len(repeated):,} rows share their key, first {first}: the join would multiply rows; "
-            "make the key unique or name more columns in `on`"
+            "make the key unique or name more columns in `keys`"
         )

@@ -116,21 +116,18 @@ def register_converters() -> None:
     )
     for alias in ("SklearnHistGradientBoostingClassifier", "SklearnHistGradientBoostingRegressor"):
         options = {"zipmap": [True, False, "columns"], "raw_scores": [True, False], "nocl": [True, False]}
-        register_converter(alias, use_plain_numbers(get_converter(alias)), overwrite=True, options=options)
+        register_converter(alias, use_whole_numbers(get_converter(alias)), overwrite=True, options=options)
 
 
-def use_plain_numbers(convert_trees: Callable[..., None]) -> Callable[..., None]:
-    """Return a converter of skl2onnx that hands lists of plain numbers to onnx, which refuses some of numpy's."""
+def use_whole_numbers(convert_trees: Callable[..., None]) -> Callable[..., None]:
+    """Return skl2onnx's converter of trees with one attribute mended: it gives booleans where onnx takes 0 and 1."""
+    mended = "nodes_missing_value_tracks_true"
 
-    def convert_plainly(scope: Any, operator: Any, container: Any) -> None:
-        def add_node(*arguments: Any, **attributes: Any) -> Any:
-            plain = {
-                name: [getattr(value, "item", lambda value=value: value)() for value in values]
-                if isinstance(values, list)
-                else values
-                for name, values in attributes.items()
-            }
-            return type(container).add_node(container, *arguments, **plain)
+    def convert_mended(scope: Any, operator: Any, container: Any) -> None:
+        def add_node(*arguments: Any, **attributes: Any) -> None:
+            if mended in attributes:
+                attributes[mended] = [int(value) for value in attributes[mended]]
+            type(container).add_node(container, *arguments, **attributes)
 
         container.add_node = add_node
         try:
@@ -138,7 +135,7 @@ def use_plain_numbers(convert_trees: Callable[..., None]) -> Callable[..., None]
         finally:
             del container.add_node
 
-    return convert_plainly
+    return convert_mended
 
 
 def convert(model: Any) -> bytes:

@@ -13,9 +13,9 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from labkit import paths
-from labkit.errors import LabkitError, ParamsError, StageError
+from labkit.errors import LabkitError, StageError
 from labkit.params import Params
-from labkit.params_file import load_params, load_yaml, make_plain
+from labkit.params_file import load_params
 from labkit.run import client, pipeline
 from labkit.run.progress import Line, Progress
 from labkit.run.record import load_records
@@ -36,12 +36,15 @@ class Work:
     progress: Progress
     parents: ExitStack
     sample_rows: int | None = None
+    is_alone: bool = False
     parent: "Record | None" = None
     ran: dict[str, Line] = field(default_factory=dict)
     error: LabkitError | None = None
 
     def perform(self, stage: str) -> str:
         """Run one stage and return its headline."""
+        if stage == pipeline.FINGERPRINT:
+            return self.plain[stage](self.params, self.sample_rows)
         self.progress.start_stage(stage)
         started = time.monotonic()
         outcome, headline = "failed", ""
@@ -49,7 +52,6 @@ class Work:
             headline = self.perform_plain(stage) if stage in self.plain else self.perform_notebook(stage)
             outcome = "ran"
         except LabkitError as error:
-            self.error = error
             headline = str(error).splitlines()[0]
             raise
         finally:
@@ -58,7 +60,9 @@ class Work:
         return headline
 
     def perform_plain(self, stage: str) -> str:
-        """Run a stage without a notebook."""
+        """Run a stage without a notebook; all but the one that is called each time stand below the parent run."""
+        if stage not in (pipeline.FINGERPRINT, pipeline.PUBLISH) and not self.is_alone:
+            self.open_parent()
         return self.plain[stage](self.params, self.sample_rows)
 
     def perform_notebook(self, stage: str) -> str:
@@ -70,7 +74,7 @@ class Work:
             stage,
             self.params,
             on_cell=self.progress.start_cell,
-            parent_id=self.open_parent(),
+            parent_id=paths.get_parent_run_id() if self.is_alone else self.open_parent(),
             sample_rows=self.sample_rows,
         )
         return done.headline
@@ -95,6 +99,7 @@ class Work:
         try:
             self.perform(stage)
         except LabkitError as error:
+            self.error = error
             return client.Answer(error.exit_code, str(error))
         return client.Answer(0)
 
@@ -117,11 +122,11 @@ def run_experiment(
         A stage failed; what had finished is kept.
     """
     params = load_params(experiment)
-    repo = pipeline.open_repo()
-    names = pipeline.list_stages(repo, experiment)
+    names = pipeline.list_stages(experiment)
     for word in (until, force):
         if word:
             pipeline.check_stage(word, names)
+    repo = pipeline.open_repo()
     with ExitStack() as parents:
         work = Work(params, plain, progress, parents)
         try:
@@ -161,7 +166,7 @@ def run_sample(
 ) -> list[Line]:
     """Run every stage on a sample of the main table, in scratch: nothing of the pipeline is touched or published."""
     params = load_params(experiment)
-    names = [name for name in list_declared(experiment) if name != pipeline.ALWAYS]
+    names = [name for name in pipeline.list_stages(experiment) if name not in (pipeline.FINGERPRINT, pipeline.PUBLISH)]
     if until:
         names = names[: names.index(pipeline.check_stage(until, names)) + 1]
     os.environ.update(paths.make_environment())
@@ -178,43 +183,13 @@ def run_sample(
     return lines
 
 
-def list_declared(experiment: str) -> list[str]:
-    """Return the stages in the order of dvc.yaml.
-
-    Raises
-    ------
-    ParamsError
-        dvc.yaml does not list the experiment.
-    """
-    tree = make_plain(load_yaml(paths.find_root() / paths.MARKER))
-    listed = [name for entry in tree.get("vars", []) for name in entry.get("experiments", [])]
-    if experiment not in listed:
-        raise ParamsError(f"dvc.yaml does not list {experiment!r}: add it to `experiments` at its top")
-    return list(tree["stages"])
-
-
 def run_stage(stage: str, experiment: str, *, plain: Mapping[str, PlainStage], progress: Progress) -> None:
     """Run one stage alone, stale or not: what `labkit stage` does when no runner started it."""
     params = load_params(experiment)
-    pipeline.check_stage(stage, list_declared(experiment))
+    pipeline.check_stage(stage, pipeline.list_stages(experiment))
     os.environ.update(paths.make_environment())
     with ExitStack() as parents:
-        work = Work(params, plain, progress, parents)
-        work.parent = None
-        if stage in plain:
-            work.perform(stage)
-            return
-        progress.start_stage(stage)
-        outcome, headline = "failed", ""
-        try:
-            from labkit.run import stage as notebook_stage
-
-            done = notebook_stage.run_stage(
-                stage, params, on_cell=progress.start_cell, parent_id=paths.get_parent_run_id()
-            )
-            outcome, headline = "ran", done.headline
-        finally:
-            progress.end_stage(outcome, headline)
+        Work(params, plain, progress, parents, is_alone=True).perform(stage)
 
 
 def close_lines(work: Work, names: list[str]) -> list[Line]:
@@ -222,6 +197,8 @@ def close_lines(work: Work, names: list[str]) -> list[Line]:
     records = load_records(paths.find_reports_dir(work.params.experiment))
     lines: list[Line] = []
     for name in names:
+        if name == pipeline.FINGERPRINT:
+            continue
         if name in work.ran:
             lines.append(work.ran[name])
             continue

@@ -17,8 +17,10 @@ from labkit import paths
 from labkit.errors import ParamsError, StageError, name_nearest
 from labkit.params_file import load_yaml, make_plain
 
-ALWAYS = "publish"
+PUBLISH = "publish"
 """The stage that DVC always calls and that decides itself whether there is anything to do."""
+FINGERPRINT = "fingerprint"
+"""The stage that DVC always calls to tell it of files that the params name; people need not see it."""
 
 
 @dataclass(frozen=True)
@@ -44,31 +46,19 @@ def open_repo() -> Repo:
         raise ParamsError(f"{paths.find_root()}: {error}: is it a whole checkout?") from error
 
 
-def list_stages(repo: Repo, experiment: str) -> list[str]:
-    """Return the names of an experiment's stages in the order in which they run.
+def list_stages(experiment: str) -> list[str]:
+    """Return the stages in the order of dvc.yaml, which is the order in which they run.
 
     Raises
     ------
     ParamsError
         dvc.yaml does not list the experiment.
     """
-    try:
-        graph = repo.index.graph
-    except DvcException as error:
-        raise ParamsError(f"dvc.yaml: {error}") from error
-    ours = [stage for stage in graph if getattr(stage, "name", "").endswith(f"@{experiment}")]
-    if not ours:
+    tree = make_plain(load_yaml(paths.find_root() / paths.MARKER))
+    listed = [name for entry in tree.get("vars", []) for name in entry.get("experiments", [])]
+    if experiment not in listed:
         raise ParamsError(f"dvc.yaml does not list {experiment!r}: add it to `experiments` at its top")
-    depth: dict[Any, int] = {}
-
-    def measure(stage: Any) -> int:
-        if stage not in depth:
-            depth[stage] = 1 + max((measure(before) for before in graph.successors(stage)), default=0)
-        return depth[stage]
-
-    declared = {stage.name: number for number, stage in enumerate(repo.index.stages) if hasattr(stage, "name")}
-    ours.sort(key=lambda stage: (measure(stage), declared[stage.name]))
-    return [stage.name.partition("@")[0] for stage in ours]
+    return list(tree["stages"])
 
 
 def check_stage(name: str, known: Iterable[str]) -> str:
@@ -81,7 +71,7 @@ def check_stage(name: str, known: Iterable[str]) -> str:
 
 def find_states(repo: Repo, experiment: str) -> list[StageState]:
     """Return every stage of an experiment with the reasons why it is stale, in the order in which they run."""
-    names = list_stages(repo, experiment)
+    names = list_stages(experiment)
     try:
         status = repo.status(targets=[f"{name}@{experiment}" for name in names])
     except DvcException as error:
@@ -131,7 +121,7 @@ def reproduce(repo: Repo, experiment: str, *, until: str | None, force: str | No
     StageError
         A stage failed; the caller knows why.
     """
-    names = list_stages(repo, experiment)
+    names = list_stages(experiment)
     targets = [f"{name}@{experiment}" for name in (names[: names.index(until) + 1] if until else names)]
     try:
         if force:

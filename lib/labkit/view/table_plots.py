@@ -96,6 +96,7 @@ def plot_target(answers: pd.Series, *, task: str, positive: Any = None) -> Figur
         picked = [] if positive is None else [str(positive)]
         return plot_bars(shown, title=f"The answer: {name}", fact=fact, unit="rows", highlight=picked)
     values = known.to_numpy(dtype=float)
+    values = values[np.isfinite(values)]
     low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
     fact = f"Nine rows of ten lie between {format_number(low)} and {format_number(high)}; half lie below "
     fact += f"{format_number(middle)}."
@@ -123,10 +124,8 @@ def plot_columns(frame: pd.DataFrame, columns: Sequence[str], target: Target, *,
     known = frame.dropna(subset=target.column)
     rows, is_classes = -(-len(columns) // PANELS_PER_ROW), target.task == "classification"
     classes = list_classes(known[target.column], target.positive) if is_classes else []
-    if is_classes:
-        fact = f"Where the shapes of {join_names(classes)} part, the column tells them apart."
-    else:
-        fact = f"Orange: the middle of {target.column} in ten slices of equally many rows. A slope is a hint."
+    is_ordered = [has_order(known[name]) for name in columns]
+    fact = describe_panels(target, classes, has_shapes=any(is_ordered), has_bars=not all(is_ordered))
     with style():
         grid = (rows, min(PANELS_PER_ROW, len(columns)))
         height = panel_inches * rows + (0.35 if is_classes else 0.1)
@@ -137,22 +136,44 @@ def plot_columns(frame: pd.DataFrame, columns: Sequence[str], target: Target, *,
             axes.set_title(shorten(name, 20))
         for axes in panels[len(columns) :]:
             axes.set_visible(False)
-        figure.supylabel("share of each class's rows" if is_classes else target.column, size=11, color=MUTED)
+        if any(is_ordered):
+            figure.supylabel("share of each class's rows" if is_classes else target.column, size=11, color=MUTED)
         if is_classes:
             add_legend(figure, dict(zip(map(str, classes), PALETTE, strict=False)))
         figure.set_label(f"{figure.get_label()} Drawn: {join_names(columns, most=20)}.")
         return figure
 
 
+def has_order(values: pd.Series) -> bool:
+    """Tell whether a column is drawn along an axis: numbers and times of more than two values."""
+    return find_kind(values) in ("number", "time") and values.nunique() > 2
+
+
+def describe_panels(target: Target, classes: Sequence[Any], *, has_shapes: bool, has_bars: bool) -> str:
+    """Say how small pictures of columns against the target are to be read."""
+    if classes:
+        shapes = f"Where the shapes of {join_names(classes)} part, the column tells them apart."
+        bars = f"Bars: share of {pick_class(classes)}; dashed: of all rows."
+    else:
+        shapes = f"Orange: the middle of {target.column} in ten slices of equally many rows. A slope is a hint."
+        bars = f"Bars: mean of {target.column}; dashed: of all rows."
+    return " ".join(text for text, is_there in ((shapes, has_shapes), (bars, has_bars)) if is_there)
+
+
+def pick_class(classes: Sequence[Any]) -> Any:
+    """Return the class whose share bars show: the second of two, the one of interest, else the most common."""
+    return classes[1] if len(classes) == 2 else classes[0]
+
+
 def plot_column(axes: Axes, frame: pd.DataFrame, name: str, *, target: Target, classes: Sequence[Any]) -> None:
     """Draw one column against the target on given axes."""
     values, answers = frame[name], frame[target.column]
-    is_ordered = find_kind(values) in ("number", "time") and values.nunique() > 2
-    if not is_ordered:
-        plot_levels(axes, values, answers, positive=classes[-1] if classes else None)
+    if not has_order(values):
+        plot_levels(axes, values, answers, classes)
         return
-    present = values.notna()
-    places = to_places(values[present])
+    places = to_places(values)
+    present = np.isfinite(places)
+    places = places[present]
     if target.task == "classification":
         labels = answers[present].to_numpy()
         bins = list(np.histogram_bin_edges(places, bins=24))
@@ -174,7 +195,7 @@ def to_places(values: pd.Series) -> np.ndarray:
     """Return numbers or times as positions on an axis; times in days since 1970, as the axis counts them."""
     if find_kind(values) == "time":
         return ((values - pd.Timestamp(0, tz=values.dt.tz)) / pd.Timedelta(days=1)).to_numpy(dtype=float)
-    return values.to_numpy(dtype=float)
+    return values.to_numpy(dtype=float, na_value=np.nan)
 
 
 def plot_cloud(axes: Axes, places: np.ndarray, answers: np.ndarray) -> None:
@@ -188,19 +209,23 @@ def plot_cloud(axes: Axes, places: np.ndarray, answers: np.ndarray) -> None:
     axes.locator_params(axis="y", nbins=4)
 
 
-def plot_levels(axes: Axes, values: pd.Series, answers: pd.Series, *, positive: Any) -> None:
+def plot_levels(axes: Axes, values: pd.Series, answers: pd.Series, classes: Sequence[Any]) -> None:
     """Draw the target by category: share of one class, or the mean; the grey line is that of all rows."""
-    outcome = answers.astype(float) if positive is None else (answers == positive).astype(float)
+    color, outcome = BLUE, answers
+    if classes:
+        picked = pick_class(classes)
+        color, outcome = PALETTE[list(classes).index(picked)], answers == picked
+    outcome = outcome.astype(float)
     common = list(values.value_counts().index[:MOST_BARS])
     means = outcome.groupby(values, observed=True).mean().reindex(common)
-    axes.barh(range(len(common)), means, color=BLUE if positive is None else ORANGE, height=0.8, alpha=0.4)
+    axes.barh(range(len(common)), means, color=color, height=0.8, alpha=0.4)
     axes.axvline(outcome.mean(), color=MUTED, linewidth=1.2, linestyle="--")
     finish_bars(axes, [], "")
     for row, label in enumerate(common):
         text = format_number(label) if isinstance(label, int | float) else shorten(label, 22)
         axes.annotate(text, (0, row), (5, 0), textcoords="offset points", va="center", color=INK, size=10)
     axes.set_ylim(len(common) - 0.4, -0.6)
-    set_ticks(axes, 3, as_share=positive is not None)
+    set_ticks(axes, 3, as_share=bool(classes))
 
 
 def plot_correlation(frame: pd.DataFrame, columns: Sequence[str]) -> Figure:

@@ -77,8 +77,9 @@ def make_view(frame: pd.DataFrame, profile: pd.DataFrame, name: str, target: Tar
 def make_table(frame: pd.DataFrame, profile: pd.DataFrame, name: str) -> str:
     """Return one column's figures as an HTML table."""
     facts = describe_values(frame[name], profile[profile["column"] == name].iloc[0])
-    head = "".join(f"<th>{html.escape(key)}</th>" for key in facts)
-    cells = "".join(f"<td>{html.escape(value)}</td>" for value in facts.values())
+    look = 'style="padding: 0 .7em; text-align: right"'
+    head = "".join(f"<th {look}>{html.escape(key)}</th>" for key in facts)
+    cells = "".join(f"<td {look}>{html.escape(value)}</td>" for value in facts.values())
     caption = f"<caption>{html.escape(name)} in figures</caption>"
     return f'<table class="dataframe">{caption}<thead><tr>{head}</tr></thead><tbody><tr>{cells}</tr></tbody></table>'
 

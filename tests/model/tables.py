@@ -1,0 +1,60 @@
+"""A small mixed table and models of it, for the tests of this folder."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from labkit.data.features import RowFeatures
+from labkit.model import automl
+from labkit.params import Target
+
+TASKS = ("binary", "multiclass", "regression")
+
+
+def make_table(n_rows: int = 200) -> pd.DataFrame:
+    """Return numbers, texts, truth values and gaps under names that are no identifiers."""
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "a b": random.normal(size=n_rows),
+            "a_b": random.normal(size=n_rows) * 1000,
+            "größe": random.choice(["rot", "grün", "日本", ""], n_rows),
+            'text, "x"': random.choice(["x", "y"], n_rows),
+            "flag": random.random(n_rows) < 0.5,
+        }
+    )
+    frame.loc[::7, "a b"] = np.nan
+    frame.loc[::9, "größe"] = None
+    return frame
+
+
+def make_target(task: str) -> Target:
+    """Return the target of a task."""
+    return Target(column="answer", task="regression" if task == "regression" else "classification")
+
+
+@cache
+def make_model(name: str, task: str, columns: tuple[str, ...] = ()) -> Any:
+    """Return a candidate fitted to the table, or to some of its columns."""
+    frame = make_table()
+    score = frame["a b"].fillna(0) + frame["a_b"] / 1000 + 2 * (frame["größe"] == "rot")
+    answers = {
+        "binary": pd.Series(np.where(score > 0.5, "yes", "no")),
+        "multiclass": pd.Series(np.digitize(score, [0, 1.5])),
+        "regression": score * 100,
+    }
+    raw = frame[list(columns)] if columns else frame
+    row_features = RowFeatures().fit(raw)
+    parts = [(row_features.transform(raw), answers[task])]
+    return automl.fit_model(name, row_features, parts, target=make_target(task), seed=0)
+
+
+def make_new_rows() -> pd.DataFrame:
+    """Return rows as they may come later: unseen categories, gaps and numbers off the scale."""
+    frame = make_table(60)
+    frame.loc[3:20, "größe"] = "never seen"
+    frame.loc[10:30, "a b"] = np.nan
+    frame.loc[40, "a_b"] = 1e39
+    frame.loc[41, "a_b"] = -1e30
+    return frame

@@ -1,0 +1,143 @@
+"""Candidates on real small tables."""
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from labkit.data.features import RowFeatures
+from labkit.data.sources import load_bundled
+from labkit.errors import ModelError
+from labkit.model import automl
+from labkit.params import MODELS, Target, Training
+from sklearn.base import BaseEstimator
+from sklearn.dummy import DummyRegressor
+
+CANCER = Target(column="target", task="classification", positive="malignant")
+DIABETES = Target(column="target", task="regression")
+
+
+def load(name: str) -> tuple[pd.DataFrame, pd.Series, RowFeatures]:
+    """Return a bundled table's features, its answers and what made them."""
+    frame = load_bundled("t", name)
+    raw, truth = frame.drop(columns="target"), frame["target"]
+    row_features = RowFeatures().fit(raw)
+    return row_features.transform(raw), truth, row_features
+
+
+def test_every_candidate_beats_the_dummy_on_real_tables() -> None:
+    for name, target, metric in (("diabetes", DIABETES, "mae"), ("breast_cancer", CANCER, "log_loss")):
+        features, truth, _ = load(name)
+        told: list[str] = []
+        compared = automl.compare(
+            features,
+            truth,
+            target=target,
+            training=Training(models=MODELS, metric=metric, folds=2),
+            seed=0,
+            on_candidate=lambda model, result, told=told: told.append(f"{model} {result}"),
+        )
+        board = compared.frame
+        assert board["model"].iloc[-1] == "dummy"
+        assert compared.best == board["model"].iloc[0]
+        assert board["rank"].tolist() == [1, 2, 3, 4, 5, 6]
+        assert (board["error"] == "").all()
+        assert board[metric].is_monotonic_increasing
+        assert list(board)[:4] == ["rank", "model", *[n for n in board if n not in ("rank", "model")][:2]]
+        assert [line.split()[0] for line in told] == list(MODELS)
+        assert set(compared.seconds) == set(MODELS)
+        assert not [column for column in board if "second" in column]
+
+
+class Failing(DummyRegressor):
+    """An estimator that cannot be fitted, and does not say why."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "Failing":
+        raise AssertionError
+
+
+def test_failing_candidate_stays_with_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(automl.ESTIMATORS, "linear", (lambda seed: Failing(), lambda seed: Failing()))
+    features, truth, _ = load("diabetes")
+    training = Training(models=("linear", "dummy", "lightgbm"), metric="r2", folds=2)
+    compared = automl.compare(features, truth, target=DIABETES, training=training, seed=0)
+    assert compared.frame["model"].tolist() == ["lightgbm", "dummy", "linear"]
+    assert compared.frame["error"].tolist() == ["", "", "AssertionError: "]
+    assert compared.best == "lightgbm"
+    training = Training(models=("dummy", "linear"), metric="r2", folds=2)
+    with pytest.raises(ModelError, match="no candidate besides the dummy could be fitted: linear: AssertionError"):
+        automl.compare(features, truth, target=DIABETES, training=training, seed=0)
+    training = Training(models=("dummy",), metric="r2", folds=2)
+    with pytest.raises(ModelError, match=r"could be fitted: training\.models has none"):
+        automl.compare(features, truth, target=DIABETES, training=training, seed=0)
+
+
+class Spread(BaseEstimator):
+    """Predict how far the largest and smallest filled value of a fit were apart."""
+
+    def fit(self, X: np.ndarray, y: object) -> "Spread":
+        self.spread_ = float(X.max() - X.min())
+        return self
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        return np.full(len(X), self.spread_)
+
+
+def test_preparation_is_learnt_inside_each_fold() -> None:
+    # Each row fills one column alone: the median of a column, learnt on all rows, would be its one value, also where
+    # that value's row is held out.
+    features = pd.DataFrame(np.where(np.eye(10, dtype=bool), 5.0, np.nan), columns=[f"c{n}" for n in range(10)])
+    truth = pd.Series(np.zeros(10))
+    candidate = automl.make_candidate("linear", DIABETES, automl.find_kinds(features), seed=0)
+    candidate.set_params(preparation=automl.make_preparation(automl.find_kinds(features), is_scaled=False))
+    candidate.set_params(estimator=Spread())
+    scores = automl.cross_validate(candidate, features, truth, target=DIABETES, folds=5, seed=0)
+    # Two columns of ten are without any value in each fold's training rows and so filled by 0.
+    assert scores["mae"] == pytest.approx(5.0)
+
+
+def test_unseen_categories_and_gaps_do_not_stop_any_candidate() -> None:
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({"k": random.choice(["a", "b", "c"], 90), "x": random.normal(size=90), "empty": np.nan})
+    frame.loc[::4, "x"] = np.nan
+    truth = pd.Series(np.where(frame["k"] == "a", 3, 1))
+    row_features = RowFeatures().fit(frame)
+    for name in MODELS:
+        target = Target(column="y", task="classification")
+        model = automl.fit_model(name, row_features, [(row_features.transform(frame), truth)], target=target, seed=0)
+        new = pd.DataFrame({"k": ["never", None], "x": [np.nan, 1e39], "empty": [1.0, np.nan]})
+        chances = model.predict_proba(new)
+        assert chances.shape == (2, 2)
+        assert np.isfinite(chances).all()
+        if "n_jobs" in model[-1].get_params():
+            assert model[-1].n_jobs == 1, "several threads add votes in any order"
+
+
+def test_model_is_fitted_on_all_parts_and_takes_raw_rows() -> None:
+    features, truth, row_features = load("diabetes")
+    parts = [(features[:300], truth[:300]), (features[300:], truth[300:])]
+    model = automl.fit_model("dummy", row_features, parts, target=DIABETES, seed=0)
+    assert [name for name, _ in model.steps] == ["row_features", "preparation", "estimator"]
+    assert model.predict(load_bundled("t", "diabetes"))[0] == pytest.approx(truth.mean())
+
+
+PRINT_BOARD = """
+from tests.model.test_automl import *
+features, truth, _ = load("breast_cancer")
+training = Training(models=MODELS, metric="roc_auc", folds=2)
+board = automl.compare(features[:120], truth[:120], target=CANCER, training=training, seed=0).frame
+print(board.to_csv(float_format="%r"))
+"""
+
+
+def test_leaderboard_is_the_same_bytes_in_two_processes() -> None:
+    environment = {**os.environ, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"}
+    boards = [
+        subprocess.run([sys.executable, "-c", PRINT_BOARD], capture_output=True, check=True, env=environment).stdout
+        for _ in range(2)
+    ]
+    assert boards[0].count(b"\n") > 6
+    assert boards[0] == boards[1]

@@ -1,0 +1,205 @@
+"""Figures against scikit-learn's, intervals against the plain resampled definition."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from labkit.errors import DataError
+from labkit.model import metrics
+from labkit.model.metrics import Answers
+from labkit.params import CLASSIFICATION_METRICS, REGRESSION_METRICS, Target
+from sklearn import metrics as sk
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
+
+
+def make_binary(n_rows: int = 150, positive: int = 1) -> Answers:
+    """Return answers of two classes with many ties among the predictions."""
+    random = np.random.default_rng(0)
+    truth = (random.random(n_rows) < 0.3).astype(int)
+    chance = np.round(np.clip(0.3 + 0.2 * truth + random.normal(size=n_rows) / 5, 0, 1), 2)
+    return Answers(truth, np.column_stack([1 - chance, chance]), ("no", "yes"), positive)
+
+
+def make_multiclass(n_rows: int = 150) -> Answers:
+    """Return answers of three classes, one of them rare."""
+    random = np.random.default_rng(1)
+    truth = random.choice(3, n_rows, p=[0.6, 0.35, 0.05])
+    raw = random.random((n_rows, 3)) + np.eye(3)[truth] / 2
+    return Answers(truth, raw / raw.sum(axis=1, keepdims=True), ("a", "b", "c"), 2)
+
+
+def make_regression(n_rows: int = 151) -> Answers:
+    """Return answers of a regression."""
+    random = np.random.default_rng(2)
+    truth = random.normal(size=n_rows) * 50
+    return Answers(truth, truth + random.normal(size=n_rows) * 20)
+
+
+def compute_with_sklearn(answers: Answers) -> dict[str, float]:
+    """Return the same figures from scikit-learn."""
+    truth, predicted = answers.truth, answers.prediction
+    if not answers.classes:
+        return {
+            "r2": sk.r2_score(truth, predicted),
+            "mae": sk.mean_absolute_error(truth, predicted),
+            "rmse": sk.root_mean_squared_error(truth, predicted),
+            "median_absolute_error": sk.median_absolute_error(truth, predicted),
+        }
+    labels, is_binary = predicted.argmax(axis=1), len(answers.classes) == 2
+    if is_binary:
+        codes, f1 = [answers.positive], {"pos_label": answers.positive}
+    else:
+        codes, f1 = sorted(set(truth)), {"average": "macro", "labels": sorted(set(truth))}
+    return {
+        "roc_auc": np.mean([sk.roc_auc_score(truth == code, predicted[:, code]) for code in codes]),
+        "average_precision": np.mean([sk.average_precision_score(truth == code, predicted[:, code]) for code in codes]),
+        "log_loss": sk.log_loss(truth, y_proba=predicted, labels=range(len(answers.classes))),
+        "accuracy": sk.accuracy_score(truth, labels),
+        "balanced_accuracy": sk.recall_score(truth, labels, average="macro", labels=sorted(set(truth))),
+        "f1": sk.f1_score(truth, labels, zero_division=0, **f1),
+    }
+
+
+ANSWERS = {
+    "binary": make_binary(),
+    "binary, first class of interest": make_binary(positive=0),
+    "multiclass": make_multiclass(),
+    "regression": make_regression(),
+    "regression, even": make_regression(150),
+}
+
+
+@pytest.mark.parametrize("answers", ANSWERS.values(), ids=ANSWERS)
+def test_figures_equal_scikit_learns(answers: Answers) -> None:
+    found = metrics.compute_metrics(answers)
+    assert tuple(found) == (CLASSIFICATION_METRICS if answers.classes else REGRESSION_METRICS)
+    assert found == pytest.approx(compute_with_sklearn(answers), rel=1e-12)
+
+
+@pytest.mark.parametrize("answers", ANSWERS.values(), ids=ANSWERS)
+def test_weighted_draws_equal_resampled_rows(answers: Answers) -> None:
+    scores = {name: metrics.make_score(name, answers) for name in metrics.compute_metrics(answers)}
+    for weights in metrics.draw_weights(answers, 25, seed=3):
+        plain = answers.take(np.repeat(np.arange(len(weights)), weights))
+        expected = compute_with_sklearn(plain)
+        assert {name: score(weights) for name, score in scores.items()} == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("answers", ANSWERS.values(), ids=ANSWERS)
+def test_intervals_are_the_plain_bootstrap(answers: Answers) -> None:
+    found = metrics.compute_intervals(answers, n_samples=60, confidence=0.9, seed=5)
+    random, n_rows = np.random.default_rng(5), len(answers.truth)
+    plain = [compute_with_sklearn(answers.take(random.integers(0, n_rows, n_rows))) for _ in range(60)]
+    for name, interval in found.items():
+        low, high = np.quantile([sample[name] for sample in plain], [0.05, 0.95])
+        assert (interval.low, interval.high) == pytest.approx((low, high), rel=1e-12)
+        assert interval.low <= interval.value <= interval.high
+    assert found == metrics.compute_intervals(answers, n_samples=60, confidence=0.9, seed=5)
+    assert found != metrics.compute_intervals(answers, n_samples=60, confidence=0.9, seed=6)
+
+
+def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    random, hits = np.random.default_rng(7), 0
+    for trial in range(100):
+        errors = random.exponential(size=80)
+        interval = metrics.compute_intervals(Answers(errors, errors * 0), n_samples=100, confidence=0.9, seed=trial)
+        hits += interval["mae"].low <= 1.0 <= interval["mae"].high
+    assert 80 <= hits <= 97
+
+
+def test_figures_by_hand() -> None:
+    answers = Answers(np.array([0, 0, 1, 1]), np.array([[0.9, 0.1], [0.4, 0.6], [0.6, 0.4], [0.2, 0.8]]), ("n", "y"))
+    found = metrics.compute_metrics(answers)
+    assert found["roc_auc"] == 0.75
+    assert found["average_precision"] == pytest.approx((1 + 2 / 3) / 2)
+    assert found["accuracy"] == found["balanced_accuracy"] == found["f1"] == 0.5
+    assert found["log_loss"] == pytest.approx(-np.log([0.9, 0.4, 0.4, 0.8]).mean())
+
+
+@pytest.mark.parametrize("positive", ["ill", "well", None])
+def test_class_of_interest_is_honoured_whichever_label_comes_first(positive: str | None) -> None:
+    random = np.random.default_rng(0)
+    x = random.normal(size=(100, 1))
+    truth = pd.Series(np.where(x[:, 0] + random.normal(size=100) > 0.8, "ill", "well"))
+    model = LogisticRegression().fit(x, truth)
+    target = Target(column="state", task="classification", positive=positive)
+    answers = metrics.make_answers(truth, model, x, target)
+    of_interest = positive or "well"
+    assert answers.classes[answers.positive] == of_interest
+    found = metrics.compute_metrics(answers)
+    assert found["f1"] == pytest.approx(sk.f1_score(truth, model.predict(x), pos_label=of_interest))
+    chances = model.predict_proba(x)[:, model.classes_.tolist().index(of_interest)]
+    assert found["average_precision"] == pytest.approx(sk.average_precision_score(truth == of_interest, chances))
+
+
+@pytest.mark.parametrize("labels", [["a", "b"], [0, 1], [1.0, 2.0], [True, False]])
+def test_labels_of_any_type(labels: list[Any]) -> None:
+    truth = pd.Series(labels * 10)
+    model = DummyClassifier().fit(np.zeros((20, 1)), truth)
+    answers = metrics.make_answers(truth, model, np.zeros((20, 1)), Target(column="y", task="classification"))
+    assert metrics.compute_metrics(answers)["roc_auc"] == 0.5
+
+
+def test_class_that_training_never_saw_is_named() -> None:
+    model = DummyClassifier().fit(np.zeros((2, 1)), ["a", "b"])
+    with pytest.raises(DataError, match="target 'y' holds classes that no training row has: 'new': filter them out or"):
+        metrics.make_answers(["a", "new"], model, np.zeros((2, 1)), Target(column="y", task="classification"))
+
+
+def test_many_rare_classes_do_not_hang_the_draws() -> None:
+    truth = np.arange(60)
+    answers = Answers(truth, np.full((60, 60), 1 / 60), tuple(range(60)))
+    found = metrics.compute_intervals(answers, n_samples=100, confidence=0.95, seed=0)
+    assert all(np.isfinite([interval.low, interval.high]).all() for interval in found.values())
+
+
+def test_every_draw_has_both_classes() -> None:
+    answers = Answers(np.array([1] + [0] * 20), np.full((21, 2), 0.5), ("a", "b"))
+    draws = list(metrics.draw_weights(answers, 200, seed=0))
+    assert len(draws) == 200
+    assert all(weights[0] > 0 and weights.sum() == 21 for weights in draws)
+
+
+@pytest.mark.parametrize("name", ["roc_auc", "f1", "accuracy", "log_loss"])
+def test_paired_gain_is_positive_for_the_better_classifier(name: str) -> None:
+    truth = make_binary(400).truth
+    chance = np.where(truth == 1, 0.8, 0.2) + np.random.default_rng(0).uniform(-0.15, 0.4, 400) * (1 - 2 * truth)
+    good = Answers(truth, np.column_stack([1 - chance, chance]), ("no", "yes"), 1)
+    bad = Answers(good.truth, np.tile([0.45, 0.55], (400, 1)), good.classes, good.positive)
+    check_paired(name, good, bad)
+
+
+@pytest.mark.parametrize("name", REGRESSION_METRICS)
+def test_paired_gain_is_positive_for_the_better_regression(name: str) -> None:
+    good = make_regression()
+    check_paired(name, good, Answers(good.truth, np.zeros(len(good.truth))))
+
+
+def check_paired(name: str, good: Answers, bad: Answers) -> None:
+    """Hold a comparison against its mirror image and against the figures."""
+    options = {"n_samples": 100, "confidence": 0.95, "seed": 0}
+    gain = metrics.compare_paired(name, good, bad, **options)  # type: ignore[arg-type]
+    loss = metrics.compare_paired(name, bad, good, **options)  # type: ignore[arg-type]
+    assert gain.low > 0
+    assert (loss.value, loss.low, loss.high) == pytest.approx((-gain.value, -gain.high, -gain.low))
+    difference = metrics.compute_metric(name, good) - metrics.compute_metric(name, bad)
+    assert abs(gain.value) == pytest.approx(abs(difference))
+    same = metrics.compare_paired(name, good, good, **options)  # type: ignore[arg-type]
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+
+
+def test_degenerate_answers() -> None:
+    assert metrics.compute_metric("r2", Answers(np.ones(3), np.ones(3))) == 1
+    assert metrics.compute_metric("r2", Answers(np.ones(3), np.zeros(3))) == 0
+    one = Answers(np.zeros(3, int), np.tile([0.5, 0.5], (3, 1)), ("a", "b"))
+    assert np.isnan(metrics.compute_metric("roc_auc", one))
+    certain = Answers(np.array([0, 1]), np.array([[0.0, 1.0], [1.0, 0.0]]), ("a", "b"))
+    assert 30 < metrics.compute_metric("log_loss", certain) < 40
+    with pytest.raises(KeyError):
+        metrics.compute_metric("mae", certain)
+
+
+def test_figures_are_rounded_to_nine_digits() -> None:
+    assert metrics.round_figures({"a": 0.12345678949, "b": 123456.7891234}) == {"a": 0.123456789, "b": 123456.789}

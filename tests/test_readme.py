@@ -1,0 +1,158 @@
+"""README and the root files say what is true: every command in them runs."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from tests.conftest import ROOT, make_environment
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+COMMANDS = [
+    line.partition("#")[0].strip()
+    for block in BLOCKS
+    for line in block.splitlines()
+    if re.match(r"(make|labkit|papermill|dvc|mlflow) ", line)
+]
+TARGETS = sorted({command.split()[1] for command in COMMANDS if command.startswith("make ")})
+# `mlflow ui` serves until it is stopped, see the test of its own below.
+RUN = [command for command in COMMANDS if not command.startswith(("make ", "mlflow "))]
+
+
+def test_readme_is_short_enough_to_be_read() -> None:
+    assert len(README.splitlines()) <= 150
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_make_targets_exist_and_are_described(target: str) -> None:
+    helped = subprocess.run(["make", "-s"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert f"make {target} " in helped
+    subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, check=True)
+
+
+@pytest.mark.xdist_group("pipeline")
+@pytest.mark.parametrize("command", RUN)
+def test_command_runs(root: Path, command: str) -> None:
+    rows = pd.read_parquet(root / "data/diabetes/raw/patients.parquet").drop(columns="target")
+    rows.to_csv(root / "patients.csv", index=False)
+    words = shlex.split(command)
+    if words == ["dvc", "repro"]:
+        words = ["dvc", "repro", "publish@diabetes"]  # the other experiment has its own tests
+    done = subprocess.run(words, cwd=root, env=make_environment(root), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.xdist_group("pipeline")
+def test_mlflow_ui_shows_the_runs_of_the_root(root: Path) -> None:
+    from mlflow import MlflowClient
+
+    command = "mlflow ui"
+    assert command in COMMANDS
+    environment = make_environment(root)
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    port = find_free_port()
+    server = subprocess.Popen(
+        [*command.split(), "--port", str(port), "--workers", "1"],
+        cwd=root,
+        env={**environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_until_up(port)
+        client = MlflowClient(f"http://127.0.0.1:{port}")
+        assert client.get_experiment_by_name("diabetes") is not None
+        assert client.get_model_version_by_alias("diabetes", "champion").name == "diabetes"
+    finally:
+        end_session(server)
+
+
+def find_free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_up(port: int) -> None:
+    """Wait until a server on loopback answers."""
+    import time
+    import urllib.error
+    import urllib.request
+
+    for _ in range(240):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).read()
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.5)
+        else:
+            return
+    raise AssertionError("the server did not come up in two minutes")
+
+
+def end_session(server: subprocess.Popen[bytes]) -> None:
+    """End a server and the workers it started, all in its own session."""
+    import os
+    import signal
+
+    os.killpg(server.pid, signal.SIGTERM)
+    try:
+        server.wait(20)
+    except subprocess.TimeoutExpired:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def test_every_command_is_in_readme_and_helps_with_an_example() -> None:
+    from click.testing import CliRunner
+    from labkit.cli import cli
+
+    for name in cli.commands:
+        helped = CliRunner().invoke(cli, [name, "--help"]).output
+        assert f"labkit {name} " in helped.split("\n\n", 2)[2], f"`labkit {name} --help` has no example"
+        assert f"labkit {name} " in README or name == "stage"
+
+
+def test_every_notebook_is_in_the_table_of_readme() -> None:
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        assert f"| `{path.stem}` |" in README
+
+
+def test_every_module_is_in_the_tree_of_readme() -> None:
+    for path in (ROOT / "lib" / "labkit").glob("*/*.py"):
+        if path.stem != "__init__":
+            assert re.search(rf"^  {path.parent.name}/ .*\b{path.stem}\b", README, re.MULTILINE), path
+
+
+def test_lock_has_hashes_and_no_address() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+    assert "://" not in lock
+    pins = [line for line in lock.splitlines() if re.match(r"[a-z0-9]", line)]
+    assert all("==" in line and line.endswith("\\") for line in pins)
+
+
+@pytest.mark.xdist_group("environment")
+def test_pip_lines_of_environment_yml_install_the_lock_and_labkit(tmp_path: Path) -> None:
+    """What conda would let pip do, in a plain virtual environment."""
+    tree = yaml.safe_load((ROOT / "environment.yml").read_text())
+    lines = next(entry["pip"] for entry in tree["dependencies"] if isinstance(entry, dict))
+    (tmp_path / "pip.txt").write_text("\n".join(lines).replace("requirements.lock", str(ROOT / "requirements.lock")))
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = str(tmp_path / "venv" / "bin" / "python")
+    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*install, "-r", tmp_path / "pip.txt"], check=True)
+    comment = re.search(r"#.*(pip install --no-deps -e \.)", (ROOT / "environment.yml").read_text())
+    assert comment is not None
+    subprocess.run([*install, *comment[1].split()[2:]], cwd=ROOT, check=True)
+    helped = subprocess.run(
+        [tmp_path / "venv" / "bin" / "labkit", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "labkit run diabetes" in helped.stdout
