@@ -33,7 +33,7 @@ OWNERS = {
     "nbclient": {"run/runner.py"},
     "dvc": {"run/pipeline.py"},
     "nbconvert": {"run/report.py"},
-    "nh3": {"run/report.py"},
+    "nh3": {"run/markup.py"},
     "skops": {"model/skops_file.py"},
     "onnx": {"model/onnx_graph.py"},
     "onnxruntime": {"model/onnx_graph.py"},

@@ -66,7 +66,7 @@ class Target(Section):
 class Split(Section):
     """Which rows train, choose and judge."""
 
-    validation: Fraction = Field(0.2, description="share of rows for choosing between candidates")
+    validation: Fraction = Field(0.2, description="share of rows for a second look at the chosen candidate")
     holdout: Fraction = Field(0.2, description="share of rows that judge the chosen model; training never sees them")
     stratify: bool = Field(True, description="keep the classes' shares equal in all parts")
 

@@ -54,11 +54,9 @@ def test_failure_names_cell_heading_line_and_error(tmp_path: Path) -> None:
     path = make_notebook(tmp_path / "a.ipynb", 'experiment = "mine"', "x = 0\n1 / x", "print('never')")
     failure = run(path)[0].failure
     assert failure is not None
-    assert failure.describe().splitlines() == [
-        f"cell {failure.cell} of {failure.n_cells}, under “Part”",
-        "    1 / x",
-        "ZeroDivisionError: division by zero",
-    ]
+    assert failure.summary == "ZeroDivisionError: division by zero"
+    assert failure.place == f"cell {failure.cell} of {failure.n_cells}, under “Part”"
+    assert failure.line == "1 / x"
 
 
 @pytest.mark.parametrize(

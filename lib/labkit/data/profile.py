@@ -85,7 +85,7 @@ def score_column(values: pd.Series, answers: pd.Series, task: str, *, seed: int)
     with np.errstate(over="ignore"):
         column = codes.to_numpy(dtype="float64", na_value=np.nan).astype("float32").reshape(-1, 1)
     column[np.isinf(column)] = np.nan
-    leaf = max(5, len(column) // 100)
+    leaf = max(5, len(column) // 20)
     if task == "regression":
         tree = DecisionTreeRegressor(max_depth=4, min_samples_leaf=leaf, random_state=seed)
         folds = KFold(3, shuffle=True, random_state=seed)

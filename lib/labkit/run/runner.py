@@ -37,11 +37,15 @@ class Failure:
     error_name: str
     error_text: str
 
-    def describe(self) -> str:
-        """Return the failure in at most five lines."""
-        where = f"cell {self.cell} of {self.n_cells}" + (f", under “{self.heading}”" if self.heading else "")
-        text = "\n".join(self.error_text.splitlines()[:3])
-        return "\n".join(part for part in (where, f"    {self.line}" if self.line else "", text) if part)
+    @property
+    def summary(self) -> str:
+        """The error's first line."""
+        return next(iter(self.error_text.splitlines()), self.error_name)
+
+    @property
+    def place(self) -> str:
+        """The cell in words."""
+        return f"cell {self.cell} of {self.n_cells}" + (f", under “{self.heading}”" if self.heading else "")
 
 
 @dataclass(frozen=True)

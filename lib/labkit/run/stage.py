@@ -244,8 +244,11 @@ def make_error(stage: str, path: Path, execution: Execution, failure: Failure, p
     kind = getattr(errors, failure.error_name, None)
     is_input = isinstance(kind, type) and issubclass(kind, LabkitError) and kind.exit_code == LabkitError.exit_code
     message = (
-        f"stage {stage} failed after {execution.seconds:.0f} s: {path.name}, {failure.describe()}\n"
-        f"Page: {show(pages / path.stem)}.html   Notebook: {show(pages / path.name)}\n"
+        f"stage {stage} failed: {failure.summary}\n"
+        f"In {path.name}, {failure.place}, after {execution.seconds:.0f} s\n"
+        + (f"    {failure.line}\n" if failure.line else "")
+        + "".join(f"{line}\n" for line in failure.error_text.splitlines()[1:4])
+        + f"Page: {show(pages / path.stem)}.html   Notebook: {show(pages / path.name)}\n"
         "Mend it and run again: finished stages are kept."
     )
     return (kind if is_input and kind else StageError)(message)

@@ -114,7 +114,7 @@ class Step:
             print(f"{name} written to {params_file.show(folder / place)}")
 
     def make_folder(self, name: str) -> Path:
-        """Return an empty folder to write the artifact `name` into, file by file."""
+        """Return the folder to write the artifact `name` into, file by file."""
         place = self.catalogue.find_place(name)
         folder = self.run_dir / OUTPUTS_NAME if self.run_dir else paths.find_scratch_dir(self.whole.experiment)
         (folder / place).mkdir(parents=True, exist_ok=True)
