@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT, make_environment
+from tests.servers import find_free_port, serve
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
@@ -57,58 +58,15 @@ def test_mlflow_ui_shows_the_runs_of_the_root(root: Path) -> None:
     environment = make_environment(root)
     environment.pop("MLFLOW_TRACKING_URI", None)
     port = find_free_port()
-    server = subprocess.Popen(
+    with serve(
         [*command.split(), "--port", str(port), "--workers", "1"],
-        cwd=root,
-        env={**environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        wait_until_up(port)
+        folder=root,
+        environment={**environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
+        address=f"http://127.0.0.1:{port}/health",
+    ):
         client = MlflowClient(f"http://127.0.0.1:{port}")
         assert client.get_experiment_by_name("diabetes") is not None
         assert client.get_model_version_by_alias("diabetes", "champion").name == "diabetes"
-    finally:
-        end_session(server)
-
-
-def find_free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until_up(port: int) -> None:
-    """Wait until a server on loopback answers."""
-    import time
-    import urllib.error
-    import urllib.request
-
-    for _ in range(240):
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).read()
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.5)
-        else:
-            return
-    raise AssertionError("the server did not come up in two minutes")
-
-
-def end_session(server: subprocess.Popen[bytes]) -> None:
-    """End a server and the workers it started, all in its own session."""
-    import os
-    import signal
-
-    os.killpg(server.pid, signal.SIGTERM)
-    try:
-        server.wait(20)
-    except subprocess.TimeoutExpired:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
 
 
 def test_every_command_is_in_readme_and_helps_with_an_example() -> None:

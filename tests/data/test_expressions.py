@@ -87,10 +87,10 @@ REFUSED = [
     ("a.real", "'a.real' is not allowed: use columns, numbers and functions"),
     ("a.__class__.__mro__", "'a.__class__.__mro__' is not allowed"),
     ("().__class__", "is not allowed"),
-    ("a[0]", r"'a\[0\]' is not allowed"),
+    ("a[0]", "'a[0]' is not allowed"),
     ("__import__('os')", "no function '__import__': known: abs, "),
     ("eval('1')", "no function 'eval'"),
-    ("lok(a)", r"no function 'lok': did you mean '\w+'\?"),
+    ("lok(a)", "no function 'lok': did you mean 'log'?"),
     ("log1(a)", "no function 'log1': did you mean 'log1p'?"),
     ("a.sum()", "is not allowed"),
     ("(lambda: 1)()", "is not allowed"),
@@ -122,7 +122,7 @@ REFUSED = [
     ("isin()", "missing 1 required"),
     ("text + 1", "expression 'text + 1': "),
     ("text < 'y'", "expression \"text < 'y'\": "),
-    ("log(text)", r"expression 'log\(text\)': "),
+    ("log(text)", "expression 'log(text)': "),
     ("a < 'x'", "expression \"a < 'x'\": "),
     ("when < 'noon'", "expression \"when < 'noon'\": "),
     ("2013-01-01", "not an expression"),
@@ -146,8 +146,7 @@ REFUSED = [
 def test_expression_refuses(text: str, message: str) -> None:
     with pytest.raises(ParamsError) as refused:
         compute(text, COLUMNS)
-    plain = message.replace("\\", "").replace("'w+'?", "")
-    assert plain in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -80,3 +80,15 @@ def test_rules_are_described_by_what_they_changed() -> None:
             "missing_after": 2,
         },
     ]
+
+
+def test_filter_leaves_out_rows_for_which_it_cannot_be_told() -> None:
+    frame = pd.DataFrame({"age": [10.0, 30.0, None], "city": ["Ulm", None, "Rom"]})
+    for text, rows in [
+        ("not (age < 18)", [1]),
+        ("age != 30", [0]),
+        ("city != 'Ulm'", [2]),
+        ("missing(city)", [1]),
+        ("missing(age) or age > 20", [1, 2]),
+    ]:
+        assert list(apply_filters(frame, (text,))[0].index) == rows, text

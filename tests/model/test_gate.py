@@ -4,7 +4,7 @@ import json
 from math import nan
 
 import pytest
-from labkit.model.gate import Check, Decision, check_champion, check_dummy
+from labkit.model.gate import Check, Decision, check_champion, check_dummy, check_parity
 from labkit.model.metrics import Interval
 from labkit.params import Gate
 
@@ -45,6 +45,24 @@ def test_evidence_is_worded_for_people() -> None:
     assert check_champion("r2", Interval(-0.1, -0.2, 0), Gate(), confidence=0.9, champion="version 3").evidence == (
         "r2 gain of -0.1 (90% interval -0.2 to 0) over version 3; the lower end is beyond the accepted loss of 0"
     )
+
+
+@pytest.mark.parametrize(
+    ("rows", "difference", "reason", "passed", "words"),
+    [
+        (1000, 2e-7, "", True, "on 1,000 rows the ONNX graph differs from the pipeline by at most 2e-07, within"),
+        (1000, 1e-5, "", True, "within the accepted 1e-05"),
+        (1000, 2e-5, "", False, "beyond the accepted 1e-05"),
+        (0, None, "", False, "was not held against the pipeline on any row"),
+        (9, None, "Stump does not convert", True, "no ONNX graph (Stump does not convert), so the scikit-learn"),
+    ],
+)
+def test_graph_passes_with_proof_and_no_graph_with_a_reason(
+    rows: int, difference: float | None, reason: str, passed: bool, words: str
+) -> None:
+    check = check_parity({"rows": rows, "largest_difference": difference, "tolerance": 1e-5, "reason": reason})
+    assert check.passed is passed
+    assert words in check.evidence
 
 
 def test_decision_needs_every_check_and_survives_json() -> None:

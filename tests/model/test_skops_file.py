@@ -50,6 +50,16 @@ def test_same_bytes_in_two_processes(tmp_path: Path) -> None:
         assert path.read_bytes() == (tmp_path / "2" / path.name).read_bytes(), path.name
 
 
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("name", ["linear", "random_forest", "extra_trees", "lightgbm"])
+def test_model_that_was_loaded_is_saved_as_the_same_bytes(tmp_path: Path, name: str, task: str) -> None:
+    """The stage that releases a model saves one that it has loaded."""
+    save_model(tmp_path / "a.skops", make_model(name, task))
+    for _ in range(3):
+        save_model(tmp_path / "b.skops", load_model(tmp_path / "a.skops"))
+        assert (tmp_path / "b.skops").read_bytes() == (tmp_path / "a.skops").read_bytes()
+
+
 def test_foreign_type_is_refused_by_name_and_nothing_is_run(tmp_path: Path) -> None:
     marker = tmp_path / "run"
     evil = Pipeline([("run", FunctionTransformer(functools.partial(os.mkdir, str(marker))))])

@@ -143,6 +143,16 @@ def find_names(text: str) -> list[str]:
     return list(dict.fromkeys(name for _, _, name in sorted(found)))
 
 
+def find_functions(text: str) -> set[str]:
+    """Return the functions that an expression calls.
+
+    >>> find_functions("log(abs(x))") == {"log", "abs"}
+    True
+    """
+    calls = (node for node in ast.walk(parse(text)) if isinstance(node, ast.Call))
+    return {call.func.id for call in calls if isinstance(call.func, ast.Name)}
+
+
 @cache
 def parse(text: str) -> ast.expr:
     """Parse an expression and refuse all that is not in the language."""

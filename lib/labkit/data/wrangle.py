@@ -25,6 +25,8 @@ def apply_rules_to(frame: pd.DataFrame, rules: Mapping[str, Rule]) -> pd.DataFra
 def apply_filters(frame: pd.DataFrame, filters: tuple[str, ...]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Leave out the rows for which a filter is false or cannot be told.
 
+    It cannot be told where a column that it names is missing, unless it asks for just that by `missing(column)`.
+
     Returns
     -------
     tuple of pandas.DataFrame
@@ -41,6 +43,8 @@ def apply_filters(frame: pd.DataFrame, filters: tuple[str, ...]) -> tuple[pd.Dat
         keep = np.asarray(expressions.compute(text, {name: frame[name].to_numpy() for name in names}))
         if keep.dtype != bool:
             raise ParamsError(f"wrangling.filters: {text!r} gives {keep.dtype}, not true or false: compare something")
+        if "missing" not in expressions.find_functions(text):
+            keep = keep & frame[names].notna().all(axis=1).to_numpy()
         kept = frame[np.broadcast_to(keep, len(frame))]
         if not len(kept):
             raise ParamsError(f"wrangling.filters: {text!r} leaves no row of {len(frame):,}")

@@ -3,6 +3,7 @@
 Pure decisions on figures that others computed. Read next: `labkit.live.publish`, which acts on them.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -74,6 +75,27 @@ def check_champion(metric: str, gain: Interval, gate: Gate, *, confidence: float
         f"{describe_gain(metric, gain, confidence)} over {champion}; the lower end {verdict} the accepted loss of "
         f"{gate.champion_tolerance:g}",
     )
+
+
+def check_parity(parity: Mapping[str, Any]) -> Check:
+    """Ask whether what serves gives the answers that were judged.
+
+    Parameters
+    ----------
+    parity
+        As `labkit.model.onnx_graph.Parity.to_dict` gives it. A release without a graph serves the pipeline itself, so
+        a recorded reason passes; a graph passes only with its proof.
+    """
+    name = "serves the answers that were judged"
+    if parity["reason"]:
+        return Check(name, True, f"no ONNX graph ({parity['reason']}), so the scikit-learn pipeline itself serves")
+    difference, tolerance = parity["largest_difference"], parity["tolerance"]
+    if difference is None or not parity["rows"]:
+        return Check(name, False, "the ONNX graph was not held against the pipeline on any row")
+    passed = difference <= tolerance
+    verdict = "within" if passed else "beyond"
+    evidence = f"on {parity['rows']:,} rows the ONNX graph differs from the pipeline by at most {difference:.2g}, "
+    return Check(name, passed, f"{evidence}{verdict} the accepted {tolerance:.2g}")
 
 
 def describe_gain(metric: str, gain: Interval, confidence: float) -> str:

@@ -17,7 +17,7 @@ import pandas as pd
 
 from labkit.data.features import RowFeatures
 from labkit.errors import ModelError
-from labkit.files import compute_digest, write_text
+from labkit.files import atomic_write, compute_digest, write_text
 from labkit.model import onnx_graph, skops_file
 
 MANIFEST = "manifest.json"
@@ -103,7 +103,8 @@ def write_release(
         path.unlink()
     skops_file.save_model(folder / PIPELINE, model)
     if graph is not None:
-        (folder / GRAPH).write_bytes(graph)
+        with atomic_write(folder / GRAPH) as beside:
+            beside.write_bytes(graph)
     write_json(folder / FEATURES, model[0].to_json())
     write_json(folder / FACTS, facts)
     write_text(folder / CONTRACT, contract)

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import skops.io
 
 from labkit.errors import MissingDataError, ModelError, list_briefly
@@ -73,8 +74,27 @@ def check_types(types: list[str], path: Path) -> None:
         raise ModelError(f"{path}: holds types that are not trusted: {list_briefly(foreign)}: do not use the file")
 
 
+def clear_padding(content: bytes, ending: str) -> bytes:
+    """Return a saved array with zeros between the fields of its records.
+
+    The nodes of a tree have padding. scikit-learn clears it when it grows a tree but not when it reads one, so a
+    forest that was loaded holds there whatever the memory held before.
+    """
+    if ending != "npy":
+        return content
+    array = np.load(io.BytesIO(content), allow_pickle=False)
+    if array.dtype.names is None:
+        return content
+    clean = np.zeros(array.shape, array.dtype)
+    for name in array.dtype.names:
+        clean[name] = array[name]
+    written = io.BytesIO()
+    np.save(written, clean, allow_pickle=False)
+    return written.getvalue()
+
+
 def make_canonical(content: bytes) -> bytes:
-    """Return a skops archive with its random parts, memory addresses and times, replaced by fixed ones."""
+    """Return a skops archive with its random parts, addresses, times and padding, replaced by fixed ones."""
     names: dict[str, str] = {}
 
     def renumber(node: Any) -> Any:
@@ -98,7 +118,7 @@ def make_canonical(content: bytes) -> bytes:
         files = {}
         for name in archive.namelist():
             stem, dot, ending = name.partition(".")
-            files[names.get(stem, stem) + dot + ending] = archive.read(name)
+            files[names.get(stem, stem) + dot + ending] = clear_padding(archive.read(name), ending)
     files[SCHEMA] = json.dumps(schema, separators=(",", ":")).encode()
     canonical = io.BytesIO()
     with zipfile.ZipFile(canonical, "w") as archive:
