@@ -85,8 +85,7 @@ def run_stage(
         tracking.open_run(params, stage, parent_id=parent_id, tags=tags) as record,
     ):
         executed = work / path.name
-        flat = {f"{stage}.{key}": value for key, value in getattr(params, stage).model_dump(mode="json").items()}
-        tracking.log_values(record.run_id, params={"seed": params.seed, **flat})
+        tracking.log_values(record.run_id, params=flatten_section(params, stage))
         execution = run_notebook(
             notebook,
             executed,
@@ -95,44 +94,60 @@ def run_stage(
             on_cell=on_cell,
         )
         log = load_log(work / LOG_NAME)
-        record.metrics.update(log.metrics)
-        for child in log.children:
-            tracking.log_child(params, record.run_id, child)
-        failure = execution.failure
-        if failure is None and not log.is_finished:
-            failure = Failure(
-                len(notebook.cells), len(notebook.cells), "", "", "StageError", "the notebook has no step.finish()"
-            )
-        key = ""
-        if failure is None:
-            declared = load_declarations(params.experiment)[stage]
-            check_declared(work / OUTPUTS_NAME, declared.outputs, stage)
-            target = find_target_dir(params.experiment, sample_rows)
-            place_outputs(work / OUTPUTS_NAME, target)
-            digests = compute_outputs(target, declared.outputs)
-            record.tags |= {f"labkit.output.{name}": digest for name, digest in digests.items()}
-            key = compute_key(params, declared.sections, digests)
-            record.tags["labkit.key"] = key
+        log_figures(log, record, params)
+        failure = execution.failure or check_finished(log, len(notebook.cells))
         done = StageRecord(
             stage=stage,
             page=path.stem,
             title=find_title(notebook),
-            status="finished" if failure is None else "failed",
+            status="failed" if failure else "finished",
             started=started.isoformat(timespec="seconds"),
             seconds=round(execution.seconds, 3),
             headline=log.headline,
             run_id=record.run_id,
-            key=key,
+            key="" if failure else keep_outputs(work / OUTPUTS_NAME, stage, record, params, sample_rows),
             html=f"{path.stem}.html",
         )
-        publish_page(done, executed, params, sample_rows)
-        pages = find_pages_dir(params.experiment, sample_rows)
+        pages = publish_page(done, executed, params, sample_rows)
         for ending in PAGE_ENDINGS:
             tracking.log_file(record.run_id, pages / f"{path.stem}{ending}", "report")
-        if failure is not None:
+        if failure:
             raise make_error(stage, path, execution, failure, pages)
         record.status = "FINISHED"
     return done
+
+
+def flatten_section(params: Params, stage: str) -> dict[str, Any]:
+    """Return the seed and the stage's own parameters by dotted name."""
+    section = getattr(params, stage).model_dump(mode="json")
+    return {"seed": params.seed, **{f"{stage}.{key}": value for key, value in section.items()}}
+
+
+def log_figures(log: Log, record: tracking.Record, params: Params) -> None:
+    """Hand what the notebook reported to its run, and its children to runs below it."""
+    record.metrics.update(log.metrics)
+    for child in log.children:
+        tracking.log_child(params, record.run_id, child)
+
+
+def check_finished(log: Log, n_cells: int) -> Failure | None:
+    """Return a failure if the notebook came to its end without saying that it is complete."""
+    if log.is_finished:
+        return None
+    return Failure(n_cells, n_cells, "", "", "StageError", "the notebook has no step.finish()")
+
+
+def keep_outputs(outputs: Path, stage: str, record: tracking.Record, params: Params, sample_rows: int | None) -> str:
+    """Put a stage's outputs in place, record their digests, and return the key of params and outputs."""
+    declared = load_declarations(params.experiment)[stage]
+    check_declared(outputs, declared.outputs, stage)
+    target = find_target_dir(params.experiment, sample_rows)
+    place_outputs(outputs, target)
+    digests = compute_outputs(target, declared.outputs)
+    key = compute_key(params, declared.sections, digests)
+    record.tags |= {f"labkit.output.{name}": digest for name, digest in digests.items()}
+    record.tags["labkit.key"] = key
+    return key
 
 
 def make_environment(work: Path, run_id: str, sample_rows: int | None) -> dict[str, str]:
@@ -202,8 +217,8 @@ def place_outputs(outputs: Path, target: Path) -> None:
         folder.rename(final)
 
 
-def publish_page(done: StageRecord, executed: Path, params: Params, sample_rows: int | None) -> None:
-    """Render the stage's page, keep the executed notebook beside it and bring the index up to date."""
+def publish_page(done: StageRecord, executed: Path, params: Params, sample_rows: int | None) -> Path:
+    """Render the stage's page, keep the executed notebook beside it, and return their folder."""
     pages = find_pages_dir(params.experiment, sample_rows)
     pages.mkdir(parents=True, exist_ok=True)
     commit, _ = tracking.find_commit()
@@ -224,6 +239,7 @@ def publish_page(done: StageRecord, executed: Path, params: Params, sample_rows:
     shutil.copyfile(executed, pages / executed.name)
     save_record(done, pages)
     report.render_index(paths.find_reports_dir())
+    return pages
 
 
 def list_parameters(stage: str, params: Params) -> list[tuple[str, str, str]]:
