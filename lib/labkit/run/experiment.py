@@ -131,8 +131,8 @@ def run_experiment(
         work = Work(params, plain, progress, parents)
         try:
             serve_stages(work, repo, until=until, force=force)
-        except StageError:
-            raise work.error or StageError(f"{experiment}: DVC stopped: run `dvc repro` to see why") from None
+        except StageError as stopped:
+            raise work.error or stopped from stopped.__cause__
         finally:
             asked = names[: names.index(until) + 1] if until else names
             lines = close_lines(work, asked)
