@@ -179,6 +179,8 @@ def write_decision(params: Params, done: Publication) -> None:
     write_text(pages / "publish.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     card = paths.find_data_dir(params.experiment) / PLACES["release"] / release.CARD
     text = [f"**{done.headline.capitalize()}.**", "", *(f"- {reason}." for reason in done.reasons), ""]
-    page = "\n".join(text) + "\n" + card.read_text(encoding="utf-8")
+    # The page has a title of its own: the card's headings go one level down.
+    lines = [f"#{line}" if line.startswith("#") else line for line in card.read_text(encoding="utf-8").splitlines()]
+    page = "\n".join([*text, *lines, ""])
     report.render_page(pages / "publish.html", title=f"{params.experiment}: publication", markdown=page)
     report.render_index(paths.find_reports_dir())

@@ -58,7 +58,7 @@ def make_card(
         "",
         "| part | rows | use |",
         "|---|---:|---|",
-        *(f"| {name} | {part['rows']:,} | {USES.get(name, '')} |" for name, part in split["parts"].items()),
+        *(f"| {name} | {split['parts'][name]['rows']:,} | {use} |" for name, use in USES.items()),
         "",
         f"Split: {split['method']}"
         + (f", classes of `{split['stratified_by']}` in equal shares" if split.get("stratified_by") else "")
