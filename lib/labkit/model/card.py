@@ -58,7 +58,11 @@ def make_card(
         "",
         "| part | rows | use |",
         "|---|---:|---|",
-        *(f"| {name} | {split['parts'][name]['rows']:,} | {use} |" for name, use in USES.items()),
+        *(
+            f"| {name} | {split['parts'][name]['rows']:,} | {use} |"
+            for name, use in USES.items()
+            if name in split["parts"]
+        ),
         "",
         f"Split: {split['method']}"
         + (f", classes of `{split['stratified_by']}` in equal shares" if split.get("stratified_by") else "")
