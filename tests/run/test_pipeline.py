@@ -1,17 +1,21 @@
 """The whole line, for real: every stage of an experiment in a checkout of its own, and what it leaves behind."""
 
 import json
+import os
+import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
 import pandas as pd
+import psutil
 import pytest
 from labkit.files import compute_digest
 from mlflow import MlflowClient
 
-from tests.conftest import call_labkit, make_environment
+from tests.conftest import LABKIT, call_labkit, make_environment
 
 NOTEBOOKS = ["eda", "wrangling", "features", "training", "evaluation", "deploy"]
 pytestmark = pytest.mark.xdist_group("pipeline")
@@ -270,3 +274,38 @@ def test_sample_run_stays_in_scratch(root: Path) -> None:
     assert get_champion(root) == champion
     assert "up to date" in call_labkit(root, "status", "diabetes").stdout
     assert "A sample of 150 rows" in (root / "reports/diabetes/sample/04_training.html").read_text()
+
+
+@pytest.mark.parametrize("is_group", [True, False], ids=["terminal", "one process"])
+def test_interrupt_leaves_true_records_and_no_process(root: Path, is_group: bool) -> None:
+    """Ctrl-C in a terminal reaches every process; a signal to the runner alone must end the others all the same."""
+    command = [LABKIT, "run", "diabetes", "--force", "eda"]
+    options = {"cwd": root, "env": make_environment(root), "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    run = subprocess.Popen(command, start_new_session=True, text=True, **options)  # type: ignore[call-overload]
+    for line in run.stdout:
+        if line.startswith("eda …"):
+            break
+    wait_for_kernel(run.pid)
+    family = psutil.Process(run.pid).children(recursive=True)
+    (os.killpg if is_group else os.kill)(run.pid, signal.SIGINT)
+    printed = run.communicate(timeout=60)[0]
+    assert run.returncode == 130, printed
+    assert "interrupted; finished stages are kept" in printed
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []
+    statuses = [run.info.status for run in find_runs(root)]
+    assert "RUNNING" not in statuses
+    assert statuses[:2] == ["KILLED", "KILLED"]
+    assert list((root / ".labkit" / "work").iterdir()) == []
+    again = call_labkit(root, "run", "diabetes", "--until", "eda")
+    assert again.returncode == 0, again.stderr
+
+
+def wait_for_kernel(pid: int) -> None:
+    """Wait until a process has a Jupyter kernel below it."""
+    for _ in range(600):
+        below = psutil.Process(pid).children(recursive=True)
+        if any("ipykernel_launcher" in " ".join(process.cmdline()) for process in below if process.is_running()):
+            return
+        time.sleep(0.1)
+    raise AssertionError("no kernel started in a minute")

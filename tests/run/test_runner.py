@@ -31,6 +31,7 @@ def run(path: Path, **environment: str) -> tuple[Execution, list[tuple[int, int,
     ended = run_notebook(
         load_source(path),
         executed,
+        folder=path.parent,
         parameters={"experiment": "other"},
         environment={**os.environ, **environment},
         on_cell=lambda *cell: told.append(cell),

@@ -54,6 +54,9 @@ class Work:
         except LabkitError as error:
             headline = str(error).splitlines()[0]
             raise
+        except KeyboardInterrupt:
+            outcome = "interrupted"
+            raise
         finally:
             self.ran[stage] = Line(stage, outcome, time.monotonic() - started, headline)
             self.progress.end_stage(outcome, headline if outcome == "ran" else "")
@@ -202,7 +205,7 @@ def close_lines(work: Work, names: list[str]) -> list[Line]:
         if name in work.ran:
             lines.append(work.ran[name])
             continue
-        is_after_failure = any(line.outcome in ("failed", "not run") for line in lines)
+        is_after_failure = any(line.outcome in ("failed", "interrupted", "not run") for line in lines)
         headline = records[name].headline if name in records and not is_after_failure else ""
         lines.append(Line(name, "not run" if is_after_failure else "cached", None, headline))
     return lines

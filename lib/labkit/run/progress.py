@@ -14,7 +14,7 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Line:
-    """One stage in the closing table: `outcome` is `ran`, `cached`, `failed` or `not run`."""
+    """One stage in the closing table: `outcome` is `ran`, `cached`, `failed`, `interrupted` or `not run`."""
 
     stage: str
     outcome: str
@@ -54,7 +54,7 @@ class Progress:
         seconds = time.monotonic() - self.started
         colour = "green" if outcome == "ran" else "red"
         self.console.print(
-            f"[{colour}]{self.stage:<12}[/{colour}] {outcome:<7} {seconds:6.1f} s  {headline}", soft_wrap=True
+            f"[{colour}]{self.stage:<12}[/{colour}] {outcome:<11} {seconds:6.1f} s  {headline}", soft_wrap=True
         )
 
     def say(self, text: str) -> None:

@@ -113,6 +113,7 @@ def run_notebook(
     notebook: nbformat.NotebookNode,
     executed: Path,
     *,
+    folder: Path,
     parameters: Mapping[str, Any],
     environment: Mapping[str, str],
     on_cell: CellCallback,
@@ -125,6 +126,8 @@ def run_notebook(
         As read by `load_source`; it is not changed.
     executed
         Where the executed copy goes.
+    folder
+        Where the kernel starts: beside the source, as in JupyterLab.
     parameters
         Injected below the `parameters` cell.
     environment
@@ -141,7 +144,7 @@ def run_notebook(
             engine_name="labkit",
             kernel_name="python3",
             progress_bar=False,
-            cwd=str(executed.parent),
+            cwd=str(folder),
             on_cell=on_cell,
             environment=environment,
         )

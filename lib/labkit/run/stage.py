@@ -89,6 +89,7 @@ def run_stage(
         execution = run_notebook(
             notebook,
             executed,
+            folder=path.parent,
             parameters={"experiment": params.experiment},
             environment=make_environment(work, record.run_id, sample_rows),
             on_cell=on_cell,
