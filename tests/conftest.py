@@ -6,9 +6,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("params", "notebooks", "lib", "dvc.yaml", ".dvcignore", "requirements.lock", "pyproject.toml")
@@ -98,6 +99,34 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., tuple[Page, list[str]]]]:
+    """Open a page without a network; collect what its console says and what it asks for beyond itself."""
+    contexts = []
+
+    def open_page(path: Path, **settings: Any) -> tuple[Page, list[str]]:
+        context = browser.new_context(offline=True, **settings)
+        contexts.append(context)
+        page, complaints = context.new_page(), []
+        address = path.as_uri()
+        page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+        page.on(
+            "request",
+            lambda request: (
+                None
+                if request.url == address or request.url.startswith("data:image/")
+                else complaints.append(f"request: {request.url}")
+            ),
+        )
+        page.goto(address)
+        return page, complaints
+
+    yield open_page
+    for context in contexts:
+        context.close()
 
 
 @pytest.fixture(scope="session")

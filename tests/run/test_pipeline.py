@@ -14,6 +14,7 @@ import psutil
 import pytest
 from labkit.files import compute_digest
 from mlflow import MlflowClient
+from playwright.sync_api import Page
 
 from tests.conftest import LABKIT, call_labkit, make_environment
 
@@ -112,6 +113,21 @@ def test_rows_that_cannot_be_predicted(
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
+def test_every_page_of_the_run_is_inert_and_fits(
+    root: Path, visit: Callable[..., tuple[Page, list[str]]], width: int
+) -> None:
+    pages = sorted((root / "reports").rglob("*.html"))
+    assert len(pages) == len(NOTEBOOKS) + 2
+    for path in pages:
+        page, complaints = visit(path, viewport={"width": width, "height": 900})
+        assert complaints == [], path.name
+        assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0, path
+        assert page.locator("img:not([alt])").count() == 0
+        assert page.locator("script").count() == 0
+        assert page.locator("h1").count() == 1, path.name
 
 
 def test_status_says_that_nothing_is_stale(root: Path) -> None:

@@ -3,7 +3,7 @@
 import base64
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,41 +14,12 @@ from labkit.errors import StageError
 from labkit.run.report import TEMPLATES_DIR, ReportHeader, render_index, render_page, render_report
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
-from playwright.sync_api import Browser, Page
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:"
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 ATTACK = "document.documentElement.setAttribute('hacked','1')"
 PAYLOAD = f'"><script>{ATTACK}</script><img src=x onerror="{ATTACK}"><svg onload="{ATTACK}"></svg>'
 ELSEWHERE = "http://127.0.0.1:9/elsewhere"
-
-
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Callable[..., tuple[Page, list[str]]]]:
-    """Open a page without a network; collect what its console says and what it asks for beyond itself."""
-    contexts = []
-
-    def open_page(path: Path, **settings: Any) -> tuple[Page, list[str]]:
-        context = browser.new_context(offline=True, **settings)
-        contexts.append(context)
-        page, complaints = context.new_page(), []
-        address = path.as_uri()
-        page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
-        page.on(
-            "request",
-            lambda request: (
-                None
-                if request.url == address or request.url.startswith("data:image/")
-                else complaints.append(f"request: {request.url}")
-            ),
-        )
-        page.goto(address)
-        return page, complaints
-
-    yield open_page
-    for context in contexts:
-        context.close()
 
 
 def show(data: dict[str, Any], metadata: dict[str, Any] | None = None) -> NotebookNode:
