@@ -39,6 +39,8 @@ OWNERS = {
     "onnxruntime": {"model/onnx_graph.py"},
     "skl2onnx": {"model/onnx_graph.py"},
     "onnxmltools": {"model/onnx_graph.py"},
+    "pycaret": {"model/automl.py"},
+    "optuna": {"model/tuning.py"},
     "pandera": {"data/contract.py"},
     "ipywidgets": {"view/widgets.py"},
     "ruamel": {"params_file.py"},

@@ -18,19 +18,26 @@ PLACES = {
     "clean_training": "clean/training.parquet",
     "clean_validation": "clean/validation.parquet",
     "clean_holdout": "clean/holdout.parquet",
+    "clean_aside": "clean/aside.parquet",
     "split": "clean/split.json",
     "features_training": "features/training.parquet",
     "features_validation": "features/validation.parquet",
     "features_holdout": "features/holdout.parquet",
+    "features_aside": "features/aside.parquet",
     "row_features": "features/row_features.json",
     "model": "model/model.skops",
     "leaderboard": "model/leaderboard.parquet",
+    "trials": "model/trials.parquet",
+    "choice": "model/choice.json",
     "metrics": "evaluation/metrics.json",
     "gate": "evaluation/gate.json",
     "predictions": "evaluation/predictions.parquet",
+    "plots": "evaluation/plots",
     "release": "release",
 }
 CONTRACT = "contract.json"
+ARRAYS = ".npz"
+"""Ending of the file beside `row_features` that holds the outcomes it has observed."""
 
 
 def load_artifact(name: str, path: Path, params: Params) -> Any:
@@ -51,9 +58,10 @@ def load_artifact(name: str, path: Path, params: Params) -> Any:
         return path
     content = json.loads(path.read_text(encoding="utf-8"))
     if name == "row_features":
+        from labkit.data.arrays import load_arrays
         from labkit.data.features import RowFeatures
 
-        return RowFeatures.from_json(content)
+        return RowFeatures.from_json(content, load_arrays(path.with_suffix(ARRAYS)))
     return content
 
 
@@ -69,7 +77,12 @@ def save_artifact(name: str, path: Path, obj: Any, params: Params) -> None:
 
         save_model(path, obj)
     else:
-        content = obj.to_json() if name == "row_features" else obj
+        content = obj
+        if name == "row_features":
+            from labkit.data.arrays import save_arrays
+
+            content = obj.to_json()
+            save_arrays(path.with_suffix(ARRAYS), obj.state_arrays())
         write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False, sort_keys=True) + "\n")
 
 

@@ -62,9 +62,11 @@ def run(experiment: str, settings: tuple[str, ...], until: str | None, force: st
     labkit run diabetes --until training --force eda
     labkit run breast_cancer --sample 200              a quick try that leaves the pipeline alone
     """
-    if settings:
-        from labkit.params_file import apply_overrides
+    from labkit.params_file import apply_overrides, load_params
 
+    # Before anything heavy is imported: a mistake in the file is told at once.
+    load_params(experiment)
+    if settings:
         click.echo(apply_overrides(experiment, list(settings)) or "The params file says so already.")
     from labkit.run.experiment import run_experiment, run_sample
     from labkit.run.progress import Progress
@@ -112,6 +114,7 @@ def status(experiments: tuple[str, ...]) -> None:
     """
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from labkit.params_file import list_experiments, load_params
     from labkit.run import pipeline
@@ -127,7 +130,7 @@ def status(experiments: tuple[str, ...]) -> None:
                 continue
             headline = records[state.name].headline if state.name in records else ""
             word = "stale" if state.reasons else "checked each time" if state.name == pipeline.PUBLISH else "up to date"
-            table.add_row(state.name, word, "\n".join(state.reasons), headline)
+            table.add_row(state.name, word, Text("\n".join(state.reasons)), Text(headline))
         Console(highlight=False).print(table)
 
 
@@ -143,6 +146,7 @@ def params(experiment: str | None, schema: bool) -> None:
     """
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from labkit.files import write_text
     from labkit.params_file import describe_params, list_experiments, make_schema
@@ -154,9 +158,11 @@ def params(experiment: str | None, schema: bool) -> None:
     elif experiment is None:
         click.echo("\n".join(list_experiments()))
     else:
-        table = Table("name", "value", "from", "meaning", title=experiment, title_justify="left")
+        table = Table(title=experiment, title_justify="left")
+        for heading in ("name", "value", "from", "meaning"):
+            table.add_column(heading, overflow="fold")
         for entry in describe_params(experiment):
-            table.add_row(entry.name, str(entry.value), entry.origin, entry.meaning)
+            table.add_row(*(Text(str(cell)) for cell in (entry.name, entry.value, entry.origin, entry.meaning)))
         Console(highlight=False).print(table)
 
 

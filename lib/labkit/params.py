@@ -4,6 +4,7 @@ Not how the file is read, overridden or shown: that is `labkit.params_file`. Eac
 range; both appear in `labkit params`, in `params/schema.json` and in the notebooks.
 """
 
+from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -46,6 +47,11 @@ class Join(Section):
         "many_to_one", description="how many rows may share one joined row; checked"
     )
     prefix: str = Field("", description="put before the joined columns' names")
+    as_of: str | None = Field(
+        None, description="time column of the joined table: the latest row known at `predict_at` is taken"
+    )
+    within_hours: float | None = Field(None, gt=0, description="oldest joined row that still counts, with `as_of`")
+    columns: tuple[str, ...] = Field((), description="columns to bring; all if empty")
 
 
 class Target(Section):
@@ -54,6 +60,7 @@ class Target(Section):
     column: str = Field(description="column that holds the answer")
     task: Literal["classification", "regression"] = Field(description="kind of answer")
     positive: Scalar | None = Field(None, description="class of interest of a two-class target")
+    expression: str | None = Field(None, description="how the answer follows from raw columns, if it is not one itself")
 
     @model_validator(mode="after")
     def check_positive(self) -> "Target":
@@ -63,9 +70,21 @@ class Target(Section):
         return self
 
 
+class Time(Section):
+    """When things are known: nothing later than `predict_at` may enter a prediction."""
+
+    predict_at: str = Field(description="expression: when a prediction is asked for")
+    outcome_known_at: str = Field(description="expression: when the answer is known")
+
+
 class Split(Section):
     """Which rows train, choose and judge."""
 
+    method: Literal["random", "time", "group"] = Field("random", description="how rows are assigned to parts")
+    group: str | None = Field(None, description="column whose equal values stay together, with method group")
+    validation_from: date | None = Field(None, description="first day (UTC) of validation, with method time")
+    holdout_from: date | None = Field(None, description="first day (UTC) of the holdout, with method time")
+    aside_from: date | None = Field(None, description="first day (UTC) of rows kept for after the release")
     validation: Fraction = Field(0.2, description="share of rows for a second look at the chosen candidate")
     holdout: Fraction = Field(0.2, description="share of rows that judge the chosen model; training never sees them")
     stratify: bool = Field(True, description="keep the classes' shares equal in all parts")
@@ -75,6 +94,18 @@ class Split(Section):
         """Refuse shares that leave too little to train on."""
         if self.validation + self.holdout > 0.8:
             raise ValueError("validation + holdout leave less than 20 % of the rows for training")
+        days = [self.validation_from, self.holdout_from, self.aside_from]
+        named = [day for day in days if day]
+        if self.method == "time" and (days[0] is None or days[1] is None):
+            raise ValueError("method time needs `validation_from` and `holdout_from`")
+        if self.method != "time" and named:
+            raise ValueError(
+                f"`validation_from`, `holdout_from` and `aside_from` belong to method time, not {self.method}"
+            )
+        if named != sorted(set(named)):
+            raise ValueError("the days must rise: validation_from < holdout_from < aside_from")
+        if (self.method == "group") != (self.group is not None):
+            raise ValueError("method group needs `group`, and no other method takes it")
         return self
 
 
@@ -82,6 +113,10 @@ class Data(Section):
     """Raw tables, how they are joined, the target and the split."""
 
     tables: dict[Name, Table] = Field(min_length=1, description="raw tables; the first one's rows are predicted")
+    derived: dict[Name, str] = Field(
+        {}, description="column: expression over the first table, before anything is joined"
+    )
+    time: Time | None = Field(None, description="when things are known, for tables whose rows have a time")
     joins: tuple[Join, ...] = Field((), description="left joins onto the first table, in order")
     target: Target = Field(description="what is predicted")
     split: Split = Field(Split(), description="which rows train, choose and judge")
@@ -90,6 +125,15 @@ class Data(Section):
     def main_table(self) -> str:
         """Name of the table whose rows are predicted."""
         return next(iter(self.tables))
+
+    @model_validator(mode="after")
+    def check_time(self) -> "Data":
+        """Refuse what needs a time where none is declared."""
+        if self.time is None and self.split.method == "time":
+            raise ValueError("split.method time needs data.time")
+        if self.time is None and any(join.as_of for join in self.joins):
+            raise ValueError("joins with as_of need data.time")
+        return self
 
 
 class Eda(Section):
@@ -124,16 +168,36 @@ class Wrangling(Section):
     rules: dict[str, Rule] = Field({}, description="stateless rules by column")
 
 
+class DateParts(Section):
+    """Parts of one time column, read off a clock in its zone."""
+
+    zone: str = Field("UTC", description="time zone, e.g. America/New_York")
+    parts: tuple[Literal["minute", "hour", "weekday", "day", "month", "day_of_year", "week"], ...] = Field(
+        ("hour", "weekday", "month"), min_length=1, description="parts that become features"
+    )
+
+
+class History(Section):
+    """How often the answer was yes, or how large it was, lately, per key; from outcomes known at `predict_at`."""
+
+    keys: tuple[str, ...] = Field((), description="columns whose equal values share a history; empty: all rows")
+    days: tuple[int, ...] = Field((7, 28), min_length=1, description="lengths of the trailing windows, in days")
+
+
 class Features(Section):
     """Columns computed from one row alone."""
 
     expressions: dict[Name, str] = Field({}, description="new column: expression over raw columns")
+    dates: dict[str, DateParts] = Field({}, description="time column: its parts that become features")
+    history: dict[Name, History] = Field({}, description="name: rates of known outcomes per key, over trailing windows")
     drop: tuple[str, ...] = Field((), description="columns the model does not see")
     most_categories: int = Field(30, ge=2, le=1000, description="categories kept per column; rarer ones become `other`")
     fewest_rows: int = Field(5, ge=1, description="training rows a category needs to be kept")
 
 
-MODELS = ("dummy", "linear", "random_forest", "extra_trees", "hist_gradient_boosting", "lightgbm")
+USUAL_MODELS = ("dummy", "linear", "random_forest", "extra_trees", "hist_gradient_boosting", "lightgbm")
+CLASSIFIERS = ("naive_bayes",)
+MODELS = (*USUAL_MODELS, "decision_tree", "ada_boost", "gradient_boosting", "nearest_neighbours", *CLASSIFIERS)
 CLASSIFICATION_METRICS = ("roc_auc", "average_precision", "log_loss", "accuracy", "balanced_accuracy", "f1")
 REGRESSION_METRICS = ("r2", "mae", "rmse", "median_absolute_error")
 
@@ -142,12 +206,18 @@ class Training(Section):
     """Candidates and how they are compared."""
 
     models: tuple[Literal[MODELS], ...] = Field(  # type: ignore[valid-type]
-        MODELS, min_length=1, description="candidates to cross-validate"
+        USUAL_MODELS, min_length=1, description="candidates to cross-validate"
     )
     metric: Literal[CLASSIFICATION_METRICS + REGRESSION_METRICS] = Field(  # type: ignore[valid-type]
         description="figure by which candidates are ranked"
     )
     folds: int = Field(5, ge=2, le=20, description="cross-validation folds over the training rows")
+    engine: Literal["sklearn", "pycaret"] = Field("sklearn", description="where candidates come from")
+    most_rows: int | None = Field(None, ge=100, description="rows on which candidates are compared; all if not set")
+    tuning_trials: int = Field(
+        0, ge=0, le=1000, description="Optuna trials on the best candidate, under the same folds"
+    )
+    calibrate: bool = Field(False, description="calibrate probabilities on the validation rows, if that helps")
 
 
 class Gate(Section):
@@ -161,11 +231,21 @@ class Gate(Section):
     )
 
 
+class Costs(Section):
+    """What a wrong yes and a wrong no cost, in any one unit."""
+
+    false_positive: float = Field(gt=0, description="cost of acting where there was no need")
+    false_negative: float = Field(gt=0, description="cost of not acting where there was need")
+
+
 class Evaluation(Section):
     """How the chosen model is judged on the holdout."""
 
     bootstrap_samples: int = Field(1000, ge=100, le=100_000, description="resamples of the holdout per interval")
     confidence: float = Field(0.95, ge=0.5, le=0.999, description="coverage of the intervals")
+    costs: Costs | None = Field(None, description="costs by which the threshold of a two-class model is chosen")
+    worst_slices: int = Field(5, ge=0, le=20, description="groups of rows to find on which the model is worst")
+    importance_rows: int = Field(5000, ge=100, description="holdout rows on which permutation importance is measured")
     gate: Gate = Field(Gate(), description="when a model may be published")
 
 
@@ -200,6 +280,8 @@ class Params(Section):
         fitting = CLASSIFICATION_METRICS if task == "classification" else REGRESSION_METRICS
         if self.training.metric not in fitting:
             raise ValueError(f"training.metric {self.training.metric!r} is not for {task}: use {', '.join(fitting)}")
+        if task == "regression" and (strange := [name for name in self.training.models if name in CLASSIFIERS]):
+            raise ValueError(f"training.models: {', '.join(strange)} is for classification only")
         return self
 
 

@@ -60,3 +60,67 @@ def test_same_seed_same_split_other_seed_other_split() -> None:
 def test_target_that_cannot_be_learnt(frame: pd.DataFrame, task: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         split_rows(frame, make_data(task), seed=1)
+
+
+def make_timed(n_days: int = 90) -> pd.DataFrame:
+    """Return two rows a day, latest first, answered a day later."""
+    asked = pd.date_range("2020-01-01", periods=2 * n_days, freq="12h", tz="UTC", unit="us")[::-1]
+    y = np.where(np.arange(2 * n_days) % 4 == 0, "late", "well")
+    frame = pd.DataFrame({"y": y, "predict_at": asked, "outcome_known_at": asked + pd.Timedelta(days=1)})
+    return frame.assign(g=np.arange(2 * n_days) // 6).rename_axis(index="row")
+
+
+def make_timed_data(**split: object) -> Data:
+    """Return params with times."""
+    tree = make_data().model_dump(mode="json")
+    times = {"predict_at": "a", "outcome_known_at": "b"}
+    return Data.model_validate_json(json.dumps({**tree, "time": times, "split": split}))
+
+
+TIMES = {"method": "time", "validation_from": "2020-02-01", "holdout_from": "2020-02-15", "aside_from": "2020-03-01"}
+
+
+def test_parts_follow_each_other_in_time_and_start_at_midnight() -> None:
+    data = make_timed_data(**TIMES)
+    parts = split_rows(make_timed(), data, seed=0)
+    assert {name: len(part) for name, part in parts.items()} == {
+        "training": 62,
+        "validation": 28,
+        "holdout": 30,
+        "aside": 60,
+    }
+    assert parts["validation"]["predict_at"].iloc[0] == pd.Timestamp("2020-02-01", tz="UTC")
+    assert all(part["predict_at"].is_monotonic_increasing for part in parts.values())
+    described = describe_split(parts, data, seed=0)
+    assert described["first_days"] == {"validation": "2020-02-01", "holdout": "2020-02-15", "aside": "2020-03-01"}
+    assert described["parts"]["training"]["last"] == "2020-01-31T12:00:00+00:00"
+    assert described["seed"] is None
+
+
+def test_groups_stay_together_and_parts_have_about_their_shares() -> None:
+    data = make_data(method="group", group="g", validation=0.2, holdout=0.3)
+    parts = split_rows(make_timed(), data, seed=4)
+    groups = [set(part["g"]) for part in parts.values()]
+    assert sum(map(len, groups)) == len(set.union(*groups)) == 30
+    assert [round(len(part) / 180, 1) for part in parts.values()] == [0.5, 0.2, 0.3]
+    again = split_rows(make_timed(), data, seed=4)
+    assert all(part.index.equals(again[name].index) for name, part in parts.items())
+
+
+def test_rows_without_a_time_are_refused() -> None:
+    frame = make_timed()
+    frame.loc[3, "predict_at"] = pd.NaT
+    with pytest.raises(DataError, match=r"1 rows have no predict_at \(rows 3\): filter them out"):
+        split_rows(frame, make_timed_data(**TIMES), seed=0)
+
+
+def test_an_answer_known_too_early_is_refused() -> None:
+    frame = make_timed()
+    frame.loc[3, "outcome_known_at"] = frame["predict_at"][3]
+    with pytest.raises(DataError, match=r"1 rows have an answer that is known when it is asked for \(first: row 3"):
+        split_rows(frame, make_timed_data(**TIMES), seed=0)
+
+
+def test_an_empty_part_is_refused() -> None:
+    with pytest.raises(DataError, match="the part 'aside' has no rows"):
+        split_rows(make_timed(), make_timed_data(**{**TIMES, "aside_from": "2021-01-01"}), seed=0)

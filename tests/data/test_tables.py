@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from labkit.data.tables import join_tables, load_table, save_table
+from labkit.data.tables import join_tables, load_table, save_table, settle_target
 from labkit.errors import DataError, MissingDataError
 from labkit.params import Data
 
@@ -103,3 +103,52 @@ def test_join_that_would_overwrite_a_column_is_refused() -> None:
     planes = pd.DataFrame({"id": ["x"], "seats": [100]})
     with pytest.raises(DataError, match="already there: seats: give the join a `prefix`"):
         join_tables({"flights": flights, "planes": planes}, make_data())
+
+
+def make_as_of() -> tuple[dict[str, pd.DataFrame], Data]:
+    """Return trips and a joined table of readings, some late, some early, some of the second they are asked in."""
+    trips = pd.DataFrame(
+        {
+            "at": pd.to_datetime(
+                ["2020-01-01T10:00", "2020-01-01T10:00", "2020-01-01T20:00", None, "2020-01-01T09:59"]
+            ),
+            "place": ["a", None, "a", "a", "a"],
+            "delay": [20.0, np.nan, 10.0, 5.0, 30.0],
+        }
+    )
+    seen = ["2020-01-01T07:00Z", "2020-01-01T10:00Z", "2020-01-01T10:00:01Z", "2020-01-01T20:30Z"]
+    sky = pd.DataFrame({"seen": pd.to_datetime(seen, format="ISO8601"), "where": "a", "heat": [1, 2, 3, 4], "wind": 0})
+    tree = {
+        "tables": {"trips": {"path": "t.csv"}, "sky": {"path": "s.csv"}},
+        "derived": {"soon": "delay / 2"},
+        "time": {"predict_at": "at + minutes(0)", "outcome_known_at": "at + hours(delay)"},
+        "joins": [
+            {"table": "sky", "keys": {"place": "where"}, "as_of": "seen", "within_hours": 6, "columns": ["heat"]}
+        ],
+        "target": {"column": "late", "task": "classification", "expression": "delay > 15"},
+    }
+    return {"trips": trips, "sky": sky}, Data.model_validate_json(__import__("json").dumps(tree))
+
+
+def test_as_of_join_takes_the_latest_reading_that_was_there_and_not_too_old() -> None:
+    tables, data = make_as_of()
+    joined = join_tables(tables, data)
+    np.testing.assert_array_equal(joined["heat"], [2, np.nan, np.nan, np.nan, 1])
+    assert list(joined) == ["at", "place", "delay", "soon", "predict_at", "outcome_known_at", "heat", "late"]
+    assert joined["outcome_known_at"].isna().tolist() == [False, True, False, True, False]
+    assert joined["predict_at"].dt.tz is not None
+
+
+def test_computed_answers_miss_where_what_they_follow_from_is_missing() -> None:
+    tables, data = make_as_of()
+    joined = join_tables(tables, data)
+    np.testing.assert_array_equal(joined["late"], [1, np.nan, 0, 0, 1])
+    assert settle_target(joined, data.target)["late"].tolist() == [1, 0, 0, 1]
+    assert settle_target(joined, data.target)["late"].dtype == "int64"
+
+
+def test_two_readings_of_one_moment_are_refused() -> None:
+    tables, data = make_as_of()
+    tables["sky"] = pd.concat([tables["sky"], tables["sky"].head(1)])
+    with pytest.raises(DataError, match="join with sky: 2 rows share their key"):
+        join_tables(tables, data)

@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 from labkit.data.features import RowFeatures
 from labkit.model import automl
-from labkit.params import Target
+from labkit.params import CLASSIFIERS, MODELS, Target
 
 TASKS = ("binary", "multiclass", "regression")
+CASES = [(name, task) for name in MODELS for task in TASKS if task != "regression" or name not in CLASSIFIERS]
+"""Every model with every task it is for."""
 
 
 def make_table(n_rows: int = 200) -> pd.DataFrame:

@@ -11,8 +11,9 @@ import pytest
 from labkit.data.features import RowFeatures
 from labkit.data.sources import load_bundled
 from labkit.errors import ModelError
-from labkit.model import automl
-from labkit.params import MODELS, Target, Training
+from labkit.model import automl, candidates
+from labkit.model.folds import cross_validate, make_folds
+from labkit.params import CLASSIFIERS, MODELS, USUAL_MODELS, Target, Training
 from sklearn.base import BaseEstimator
 from sklearn.dummy import DummyRegressor
 
@@ -36,7 +37,7 @@ def test_every_candidate_beats_the_dummy_on_real_tables() -> None:
             features,
             truth,
             target=target,
-            training=Training(models=MODELS, metric=metric, folds=2),
+            training=Training(models=USUAL_MODELS, metric=metric, folds=2),
             seed=0,
             on_candidate=lambda model, result, told=told: told.append(f"{model} {result}"),
         )
@@ -46,9 +47,10 @@ def test_every_candidate_beats_the_dummy_on_real_tables() -> None:
         assert board["rank"].tolist() == [1, 2, 3, 4, 5, 6]
         assert (board["error"] == "").all()
         assert board[metric].is_monotonic_increasing
-        assert list(board)[:4] == ["rank", "model", *[n for n in board if n not in ("rank", "model")][:2]]
-        assert [line.split()[0] for line in told] == list(MODELS)
-        assert set(compared.seconds) == set(MODELS)
+        assert list(board)[:3] == ["rank", "model", "source"]
+        assert set(board["source"]) == {"sklearn"}
+        assert [line.split()[0] for line in told] == list(USUAL_MODELS)
+        assert set(compared.seconds) == set(USUAL_MODELS)
         assert not [column for column in board if "second" in column]
 
 
@@ -60,7 +62,7 @@ class Failing(DummyRegressor):
 
 
 def test_failing_candidate_stays_with_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(automl.ESTIMATORS, "linear", (lambda seed: Failing(), lambda seed: Failing()))
+    monkeypatch.setitem(candidates.ESTIMATORS, "linear", (lambda seed: Failing(), lambda seed: Failing()))
     features, truth, _ = load("diabetes")
     training = Training(models=("linear", "dummy", "lightgbm"), metric="r2", folds=2)
     compared = automl.compare(features, truth, target=DIABETES, training=training, seed=0)
@@ -94,7 +96,8 @@ def test_preparation_is_learnt_inside_each_fold() -> None:
     candidate = automl.make_candidate("linear", DIABETES, automl.find_kinds(features), seed=0)
     candidate.set_params(preparation=automl.make_preparation(automl.find_kinds(features), is_scaled=False))
     candidate.set_params(estimator=Spread())
-    scores = automl.cross_validate(candidate, features, truth, target=DIABETES, folds=5, seed=0)
+    folds = make_folds(truth, target=DIABETES, n_folds=5, seed=0)
+    scores = cross_validate(candidate, features, truth, target=DIABETES, folds=folds)
     # Two columns of ten are without any value in each fold's training rows and so filled by 0.
     assert scores["mae"] == pytest.approx(5.0)
 
@@ -127,7 +130,7 @@ def test_model_is_fitted_on_all_parts_and_takes_raw_rows() -> None:
 PRINT_BOARD = """
 from tests.model.test_automl import *
 features, truth, _ = load("breast_cancer")
-training = Training(models=MODELS, metric="roc_auc", folds=2)
+training = Training(models=USUAL_MODELS, metric="roc_auc", folds=2)
 board = automl.compare(features[:120], truth[:120], target=CANCER, training=training, seed=0).frame
 print(board.to_csv(float_format="%r"))
 """
@@ -141,3 +144,21 @@ def test_leaderboard_is_the_same_bytes_in_two_processes() -> None:
     ]
     assert boards[0].count(b"\n") > 6
     assert boards[0] == boards[1]
+
+
+def test_classifier_without_a_regressor_stays_with_its_reason() -> None:
+    features, truth, _ = load("diabetes")
+    training = Training(models=("linear", *CLASSIFIERS), metric="r2", folds=2)
+    board = automl.compare(features, truth, target=DIABETES, training=training, seed=0).frame
+    assert board["error"].tolist() == ["", "ModelError: naive_bayes is not for regression"]
+
+
+def test_latest_rows_are_compared_where_rows_are_in_order() -> None:
+    features, truth, _ = load("diabetes")
+    training = Training(models=("dummy", "linear"), metric="mae", folds=2, most_rows=100)
+    latest = automl.compare(features, truth, target=DIABETES, training=training, seed=0, is_ordered=True)
+    same = automl.compare(features[-100:], truth[-100:], target=DIABETES, training=training, seed=0, is_ordered=True)
+    drawn = automl.compare(features, truth, target=DIABETES, training=training, seed=0)
+    assert latest.n_rows == drawn.n_rows == 100
+    pd.testing.assert_frame_equal(latest.frame, same.frame)
+    assert not latest.frame.equals(drawn.frame)

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from labkit.model.card import make_card
-from labkit.params import Params
+from labkit.model.card import list_periods, list_slices, list_threshold, make_card
+from labkit.params import Costs, Params
 
 HOLDOUT = pd.DataFrame(
     {"x": [1.0, None, 3.0, 4.0], "state": ["ill", "well", "well", "well"], "y": [1.0, 2.0, 3.0, 4.0]}
@@ -87,3 +87,21 @@ def test_card_of_a_classification_without_a_graph() -> None:
 def test_card_is_the_same_every_time() -> None:
     assert write_card("regression") == write_card("regression")
     assert np.char.count(write_card("regression"), "nan") == 0
+
+
+def test_card_tells_threshold_periods_and_slices() -> None:
+    costs = Costs(false_positive=1, false_negative=4)
+    interval = {"value": 0.5, "low": 0.4, "high": 0.6}
+    found = {"threshold": 0.2, "cost": interval, "always_yes": 0.8, "always_no": 0.9}
+    lines = list_threshold({"threshold": found | {"acted": 0.3, "caught": 0.7, "right": 0.4}}, costs)
+    assert "From a chance of **0.2** on, if acting without need costs 1" in "".join(lines)
+    assert "acts on 30.0% of the rows, catches 70.0%" in "".join(lines)
+    assert "the cheaper of always and never acting costs 0.8." in "".join(lines)
+    assert list_threshold({"threshold": {}}, costs) == list_threshold({}, None) == []
+    period = {"rows": 1200, **interval, "said": 0.3, "truth": 0.25}
+    line = "| 2013-09 | 1,200 | 0.5 | 0.4 to 0.6 | 0.3 | 0.25 |"
+    assert line in list_periods({"metric": "roc_auc", "by_period": {"2013-09": period}})
+    assert list_periods({"by_period": {}}) == []
+    part = {"slice": "a = x|y", "rows": 30, "loss": 2.0, "elsewhere": 1.0, "said": 0.3, "truth": 0.5}
+    assert "| `a = x¦y` | 30 | 2 | 1 | 0.3 | 0.5 |" in list_slices({"worst_slices": [part]})
+    assert "No group of rows stands out from chance." in list_slices({"worst_slices": []})

@@ -201,5 +201,27 @@ def test_degenerate_answers() -> None:
         metrics.compute_metric("mae", certain)
 
 
-def test_figures_are_rounded_to_nine_digits() -> None:
-    assert metrics.round_figures({"a": 0.12345678949, "b": 123456.7891234}) == {"a": 0.123456789, "b": 123456.789}
+def test_record_keeps_its_layout_rounded_to_nine_digits() -> None:
+    one = metrics.Interval(0.12345678949, 0.1, 123456.7891234)
+    periods = pd.DataFrame({"period": ["2024-01"], "rows": [9], "model": [0.5], "plain LightGBM": [0.4]})
+    record = metrics.make_record({"model": {"mae": one}, "plain LightGBM": {"mae": one}}, {"dummy": one}, periods)
+    rounded = {"value": 0.123456789, "low": 0.1, "high": 123456.789}
+    assert metrics.round_all(record) == {
+        "holdout": {"mae": rounded},
+        "plain_lightgbm": {"mae": 0.123456789},
+        "paired": {"dummy": rounded},
+        "by_period": {"2024-01": {"rows": 9, "value": 0.5, "plain_lightgbm": 0.4}},
+    }
+    assert metrics.make_record({"model": {"mae": one}}, {}, pd.DataFrame())["by_period"] == {}
+
+
+@pytest.mark.parametrize("name", ["binary", "multiclass", "regression"])
+def test_summary_of_rows_in_two_numbers(name: str) -> None:
+    answers = ANSWERS[name]
+    found = metrics.summarise(answers)
+    if name == "multiclass":
+        labels = answers.prediction.argmax(axis=1)
+        assert found == {"truth": (labels == answers.truth).mean(), "said": answers.prediction.max(axis=1).mean()}
+    else:
+        said = answers.prediction[:, 1] if name == "binary" else answers.prediction
+        assert found == {"truth": answers.truth.mean(), "said": said.mean()}

@@ -8,16 +8,16 @@ import pytest
 from labkit.data.features import take_columns
 from labkit.errors import DataError, ModelError
 from labkit.model import onnx_graph
-from labkit.params import MODELS
 
-from tests.model.tables import TASKS, make_model, make_new_rows, make_table
+from tests.model.tables import CASES, TASKS, make_model, make_new_rows, make_table
 
-CONVERTED = [name for name in MODELS if name != "dummy"]
+CONVERTED = [(name, task) for name, task in CASES if name != "dummy"]
+# With one number filled by one median, many rows are equally near, and which of them count is left to chance.
+STEADY = [(name, task) for name, task in CONVERTED if name != "nearest_neighbours"]
 ONE_COLUMN = [("a b",), ("größe",)]
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("name", CONVERTED)
+@pytest.mark.parametrize(("name", "task"), CONVERTED)
 def test_graph_equals_pipeline(name: str, task: str) -> None:
     model = make_model(name, task)
     rows = pd.concat([make_table(), make_new_rows().drop(index=[40, 41])])
@@ -29,8 +29,7 @@ def test_graph_equals_pipeline(name: str, task: str) -> None:
 
 
 @pytest.mark.parametrize("columns", ONE_COLUMN)
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("name", CONVERTED)
+@pytest.mark.parametrize(("name", "task"), STEADY)
 def test_graph_of_one_column_equals_pipeline(name: str, task: str, columns: tuple[str, ...]) -> None:
     model = make_model(name, task, columns)
     content, parity = onnx_graph.make_graph(model, make_new_rows(), tolerance=1e-5)

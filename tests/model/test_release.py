@@ -5,11 +5,13 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from labkit.data.features import RowFeatures
 from labkit.errors import DataError, ModelError
-from labkit.model import onnx_graph, release
+from labkit.model import automl, onnx_graph, release
 
-from tests.model.tables import TASKS, make_model, make_new_rows, make_table
+from tests.model.tables import TASKS, make_model, make_new_rows, make_table, make_target
 
 ROWS = make_new_rows().drop(index=[40, 41])
 
@@ -46,7 +48,7 @@ def test_release_predicts_as_the_pipeline(tmp_path: Path, task: str, has_graph: 
 def test_same_release_twice_is_the_same_bytes(tmp_path: Path) -> None:
     assert write(tmp_path / "a") == write(tmp_path / "b")
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert names == sorted(release.FILES)
+    assert names == sorted({*release.FILES} - {release.STATE}), "row features without histories have no arrays"
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     pins = (tmp_path / "a" / "requirements.txt").read_text().splitlines()
@@ -54,6 +56,31 @@ def test_same_release_twice_is_the_same_bytes(tmp_path: Path) -> None:
     example = json.loads((tmp_path / "a" / "input_example.json").read_text())
     assert example["columns"] == list(make_table())
     assert len(example["data"]) == 5
+
+
+def test_histories_are_released_with_their_outcomes(tmp_path: Path) -> None:
+    times = pd.Series(pd.date_range("2024-01-01", periods=200, freq="h", tz="UTC"))
+    frame = make_table().assign(predict_at=times, outcome_known_at=times + pd.Timedelta(minutes=30))
+    frame["answer"] = (frame["a b"].fillna(0) > 0).astype(int)
+    spec = {"place": {"keys": ["größe"], "days": [2]}}
+    row_features = RowFeatures(histories=spec, target={"column": "answer", "positive": 1})
+    row_features.fit(frame, frame["answer"])
+    parts = [(row_features.transform(frame), frame["answer"])]
+    model = automl.fit_model("lightgbm", row_features, parts, target=make_target("binary"), seed=0)
+    facts = {"task": "classification", "experiment": "t"}
+    options = {"facts": facts, "contract": "{}", "card": "", "example": frame[list(row_features.inputs_)]}
+    digests = [
+        release.write_release(tmp_path / name, model, graph=onnx_graph.convert(model), **options)  # type: ignore[arg-type]
+        for name in "ab"
+    ]
+    assert digests[0] == digests[1]
+    opened = release.load_release(tmp_path / "a", digest=digests[0])
+    np.testing.assert_allclose(opened.predict(frame), model.predict_proba(frame), atol=1e-6)
+    assert opened.row_features.transform(frame)["place_count_2d"].max() > 1
+    with (tmp_path / "a" / release.STATE).open("ab") as stream:
+        stream.write(b"x")
+    with pytest.raises(ModelError, match=r"row_features\.npz: changed since it was released"):
+        release.load_release(tmp_path / "a")
 
 
 def test_release_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:

@@ -11,15 +11,13 @@ import pytest
 import skops.io
 from labkit.errors import MissingDataError, ModelError
 from labkit.model.skops_file import load_model, save_model
-from labkit.params import MODELS
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from tests.model.tables import TASKS, make_model, make_new_rows
+from tests.model.tables import CASES, TASKS, make_model, make_new_rows
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("name", "task"), CASES)
 def test_every_candidate_comes_back_the_same(tmp_path: Path, name: str, task: str) -> None:
     model = make_model(name, task)
     save_model(tmp_path / "a.skops", model)

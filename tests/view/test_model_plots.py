@@ -21,7 +21,7 @@ def is_drawn(figure: plots.Figure) -> bool:
 
 @EACH
 def test_curves_are_drawn_for_either_task(answers: Answers) -> None:
-    assert is_drawn(model_plots.plot_curves(answers, MEAN))
+    assert is_drawn(model_plots.plot_curves({"model": answers, "dummy": answers}))
 
 
 @EACH
@@ -35,17 +35,17 @@ def test_mistakes_are_drawn_for_either_task(answers: Answers) -> None:
 
 
 def test_roc_curve_ends_where_it_must_and_names_its_area() -> None:
-    figure = model_plots.plot_curves(TWO, TWO)
+    figure = model_plots.plot_curves({"model": TWO})
     curve = figure.axes[0].lines[0]
     assert (curve.get_xdata()[0], curve.get_ydata()[-1]) == (0, 1)
     perfect = Answers(TRUTH, np.column_stack([1 - TRUTH, TRUTH]).astype(float), ("no", "yes"), 1)
-    assert "ROC AUC 1:" in str(model_plots.plot_curves(perfect, perfect).get_label())
+    assert "ROC AUC 1:" in str(model_plots.plot_curves({"model": perfect}).get_label())
 
 
 def test_error_curve_says_how_far_off_half_of_the_rows_are() -> None:
     answers = Answers(np.zeros(4), np.array([1.0, 2.0, 3.0, 4.0]))
-    label = str(model_plots.plot_curves(answers, answers).get_label())
-    assert "Half of the rows are predicted within 2.5, by the dummy within 2.5." in label
+    label = str(model_plots.plot_curves({"model": answers, "plain LightGBM": answers, "dummy": answers}).get_label())
+    assert "Half of the rows are predicted within 2.5, by plain LightGBM within 2.5, by dummy within 2.5." in label
 
 
 def test_confusion_counts_mistakes_by_class() -> None:
@@ -98,7 +98,7 @@ def test_a_far_dummy_does_not_squeeze_the_candidates() -> None:
 
 def test_intervals_stand_above_those_of_the_dummy() -> None:
     figures = {"mae": Interval(3.0, 2.5, 3.5), "r2": Interval(0.5, 0.4, 0.6), "rmse": Interval(4.0, 3.0, 5.0)}
-    figure = model_plots.plot_intervals(figures, figures, n_rows=80, confidence=0.9)
+    figure = model_plots.plot_intervals({"model": figures, "dummy": figures}, n_rows=80, confidence=0.9)
     assert is_drawn(figure)
     assert [axes.get_title(loc="left") for axes in figure.axes[:3]] == ["mae ↓", "r2 ↑", "rmse ↓"]
     assert "90 % confidence" in str(figure.get_label())

@@ -8,10 +8,13 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 from pandera.errors import SchemaDefinitionError, SchemaErrors
 
+from labkit.data import expressions
+from labkit.data.tables import PREDICT_AT, compute_column, list_brought, list_computed
 from labkit.errors import ContractError, MissingDataError, list_briefly
 from labkit.files import write_text
 from labkit.params import Data
@@ -46,16 +49,36 @@ def infer_schema(frame: pd.DataFrame) -> pa.DataFrameSchema:
 def join_schemas(contract: Contract, data: Data, drop: Mapping[str, str]) -> pa.DataFrameSchema:
     """Return the schema of the joined table, without the dropped columns.
 
-    A joined column may be missing, because a left join finds no partner for some rows.
+    A joined column may be missing, because a left join finds no partner for some rows; so may a computed one, but for
+    the time of the question and the target, which no row is without.
     """
     columns = {str(name): column for name, column in contract[data.main_table].columns.items()}
+    for name, text in list_computed(data).items():
+        columns[name] = infer_computed(text, columns, nullable=name != PREDICT_AT)
     for join in data.joins:
-        for name, column in contract[join.table].columns.items():
-            if name not in join.keys.values():
-                columns[join.prefix + str(name)] = pa.Column(
-                    loosen_type(str(column.dtype)), column.checks, nullable=True
-                )
+        raw = contract[join.table].columns
+        for name, new in list_brought(map(str, raw), join).items():
+            columns[new] = pa.Column(loosen_type(str(raw[name].dtype)), raw[name].checks, nullable=True)
+    if data.target.expression is not None:
+        computed = infer_computed(data.target.expression, columns, nullable=False)
+        is_code = data.target.task == "classification" and str(computed.dtype) in ("bool", "float64")
+        columns[data.target.column] = pa.Column("int64") if is_code else computed
     return pa.DataFrameSchema({name: column for name, column in columns.items() if name not in drop}, strict=True)
+
+
+def infer_computed(text: str, columns: Mapping[str, pa.Column], *, nullable: bool) -> pa.Column:
+    """Return the schema of a computed column: its type is what the expression gives for one row of the right types."""
+    row = {name: make_example(str(columns[name].dtype)) for name in expressions.find_names(text)}
+    values = compute_column(text, row)
+    dtype = {"M": "datetime64[us, UTC]", "b": "bool", "i": "int64", "f": "float64"}.get(values.dtype.kind)
+    return pa.Column(dtype, nullable=nullable)
+
+
+def make_example(dtype: str) -> np.ndarray:
+    """Return one value of a type, as expressions take it."""
+    if dtype.startswith("datetime64"):
+        return np.zeros(1, "datetime64[us]")
+    return np.zeros(1, dtype) if dtype.startswith(("int", "uint", "float", "bool")) else np.array([""], object)
 
 
 def allow_missing(schema: pa.DataFrameSchema, names: Mapping[str, object]) -> pa.DataFrameSchema:

@@ -1,7 +1,8 @@
 """Expressions over columns, as params files state them: a small, closed part of Python on numpy arrays.
 
-`bmi * bp`, `log1p(fare)`, `where(age < 18, 0, 1)`, `col("mean area") / 2`, `not missing(dep_time)`. Names are columns,
-nothing else; there is no attribute, index, loop or import to reach anything by.
+`bmi * bp`, `log1p(fare)`, `where(age < 18, 0, 1)`, `col("mean area") / 2`, `not missing(dep_time)`, `at +
+minutes(delay)`, `(end - start) / hours(1)`. Names are columns, nothing else; there is no attribute, index, loop or
+import to reach anything by.
 """
 
 import ast
@@ -30,6 +31,21 @@ def is_missing(values: Any) -> np.ndarray:
     return np.zeros(array.shape, bool)
 
 
+def to_array(values: pd.Series) -> np.ndarray:
+    """Return a column as expressions take it; times become UTC without a zone, in microseconds."""
+    if not pd.api.types.is_datetime64_any_dtype(values):
+        return values.to_numpy()
+    plain = values if values.dt.tz is None else values.dt.tz_convert("UTC").dt.tz_localize(None)
+    return plain.to_numpy().astype("datetime64[us]")
+
+
+def make_length(values: Any, microseconds: int) -> np.ndarray:
+    """Return lengths of time, in microseconds, for numbers in a unit of so many; a missing number gives NaT."""
+    numbers = np.asarray(values, dtype="float64") * microseconds
+    whole = np.where(np.isfinite(numbers), numbers, 0).round().astype("int64").astype("timedelta64[us]")
+    return np.where(np.isfinite(numbers), whole, np.timedelta64("NaT", "us"))
+
+
 def is_in(values: Any, *options: Any) -> np.ndarray:
     """Return where values equal one of the options."""
     array = np.asarray(values)
@@ -43,13 +59,16 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "abs": np.abs,
     "ceil": np.ceil,
     "clip": lambda values, low, high: np.clip(values, low, high),
+    "days": lambda values: make_length(values, 86_400_000_000),
     "exp": np.exp,
     "floor": np.floor,
+    "hours": lambda values: make_length(values, 3_600_000_000),
     "isin": is_in,
     "log": np.log,
     "log1p": np.log1p,
     "max": lambda first, *others: reduce(np.fmax, others, first),
     "min": lambda first, *others: reduce(np.fmin, others, first),
+    "minutes": lambda values: make_length(values, 60_000_000),
     "missing": is_missing,
     "round": lambda values, digits=0: np.round(values, int(digits)),
     "sign": np.sign,
@@ -58,7 +77,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 # What takes columns as they are; all other functions and arithmetic compute in real numbers.
 UNCONVERTED = {"isin", "missing", "where"}
-ONE_ARGUMENT = {"abs", "ceil", "exp", "floor", "log", "log1p", "missing", "sign", "sqrt"}
+ONE_ARGUMENT = {
+    "abs", "ceil", "days", "exp", "floor", "hours", "log", "log1p", "minutes", "missing", "sign", "sqrt",
+}  # fmt: skip
 BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: np.add,
     ast.Sub: np.subtract,

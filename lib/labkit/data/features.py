@@ -1,21 +1,23 @@
 """Row features: the first step of every model, from joined raw columns to what preparation and estimator take.
 
-Row rules, declared expressions and the choice of columns, computed on numpy arrays from a plain spec, so that
-training, batch prediction and a server without pandas do exactly the same. What is fitted to many rows, such as
-imputation, comes after it, in `labkit.model.automl`.
+Row rules, declared expressions, parts of dates, histories of known outcomes and the choice of columns, computed on
+numpy arrays from a plain spec, so that training, batch prediction and a server without pandas do exactly the same.
+What is fitted to many rows, such as imputation, comes after it, in `labkit.model.automl`.
 """
 
 from collections import Counter
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from labkit.data import expressions
+from labkit.data import clock, expressions, history
 from labkit.data.profile import find_kind
 from labkit.data.rules import Columns, apply_rules
+from labkit.data.tables import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.errors import DataError, list_briefly
 from labkit.params import Params, Rule
 
@@ -31,8 +33,14 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Stateless rules by column, as plain data.
     expressions
         New columns by name.
+    dates
+        Time column: `zone` and `parts`, as plain data.
+    histories
+        Name: `keys` and `days`, as plain data; see `labkit.data.history`.
+    target
+        `column` and, for classes, `positive`, the class whose rate a history is: plain data.
     drop
-        Columns the model does not see; expressions may still use them.
+        Columns the model does not see; expressions and histories may still use them.
     most_categories, fewest_rows
         A category is kept if it is among the most frequent and stands in enough training rows; all others, and
         those first seen later, become `other`.
@@ -40,11 +48,13 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     Attributes
     ----------
     inputs_
-        Kind of each raw column that is needed, `number`, `boolean` or `category`, in the table's order.
+        Kind of each raw column that is needed, `number`, `boolean`, `time` or `category`, in the table's order.
     outputs_
         Kind of each feature, `number` or `category`, in order.
     categories_
         Categories kept of each category feature, sorted.
+    state_
+        Outcomes observed so far, for the histories: arrays, see `labkit.data.history.State`.
 
     Notes
     -----
@@ -57,12 +67,18 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         *,
         rules: Mapping[str, Mapping[str, Any]] | None = None,
         expressions: Mapping[str, str] | None = None,
+        dates: Mapping[str, Mapping[str, Any]] | None = None,
+        histories: Mapping[str, Mapping[str, Any]] | None = None,
+        target: Mapping[str, Any] | None = None,
         drop: tuple[str, ...] | list[str] = (),
         most_categories: int = 30,
         fewest_rows: int = 5,
     ) -> None:
         self.rules = rules
         self.expressions = expressions
+        self.dates = dates
+        self.histories = histories
+        self.target = target
         self.drop = drop
         self.most_categories = most_categories
         self.fewest_rows = fewest_rows
@@ -73,33 +89,100 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return cls(
             rules={name: rule.model_dump(mode="json") for name, rule in params.wrangling.rules.items()},
             expressions=dict(params.features.expressions),
+            dates={name: parts.model_dump(mode="json") for name, parts in params.features.dates.items()},
+            histories={name: spec.model_dump(mode="json") for name, spec in params.features.history.items()},
+            target={"column": params.data.target.column, "positive": params.data.target.positive},
             drop=list(params.features.drop),
             most_categories=params.features.most_categories,
             fewest_rows=params.features.fewest_rows,
         )
 
-    def fit(self, X: pd.DataFrame, y: object = None) -> Self:
-        """Record the raw columns, their kinds and the categories to keep.
+    def fit(self, X: pd.DataFrame, y: pd.Series | None = None) -> Self:
+        """Record the raw columns, their kinds and the categories to keep; observe the answers, if there are histories.
 
         Raises
         ------
         DataError
-            A column holds times, which no model takes as they are.
+            A column holds times, which no model takes as they are, or an answer is known too early.
         """
-        kinds = {str(name): find_kind(X[name]) for name in X.columns}
-        used = {name for text in (self.expressions or {}).values() for name in expressions.find_names(text)}
-        kinds = {name: kind for name, kind in kinds.items() if name not in self.drop or name in used}
-        times = [name for name, kind in kinds.items() if kind == "time"]
-        if times:
-            raise DataError(
-                f"times cannot be features: {list_briefly(times)}: name them in features.drop and in no expression"
-            )
-        self.inputs_ = kinds
+        self.inputs_ = self.find_inputs(X)
+        self.state_ = history.make_state(self.histories or {})
+        if y is not None:
+            self.observe(X, y)
         made = self.compute_columns(take_columns(X, self.inputs_))
         self.outputs_ = {name: find_feature_kind(values) for name, values in made.items()}
         categories = [name for name, kind in self.outputs_.items() if kind == "category"]
         self.categories_ = {name: self.find_categories(make_feature(made[name], "category")) for name in categories}
         return self
+
+    def find_inputs(self, X: pd.DataFrame) -> dict[str, str]:
+        """Return the kinds of the raw columns that are needed."""
+        used = {name for text in (self.expressions or {}).values() for name in expressions.find_names(text)}
+        used |= {*(self.dates or {})} | {key for spec in (self.histories or {}).values() for key in spec["keys"]}
+        used |= {PREDICT_AT} if self.histories else set()
+        never = {*self.drop, PREDICT_AT, OUTCOME_KNOWN_AT, (self.target or {}).get("column")}
+        kinds = {str(name): find_kind(X[name]) for name in X.columns if name not in never or name in used}
+        times = [name for name, kind in kinds.items() if kind == "time" and not self.is_hidden(name)]
+        if times:
+            raise DataError(
+                f"times cannot be features: {list_briefly(times)}: name them in features.drop, or their parts in "
+                "features.dates"
+            )
+        return kinds
+
+    def is_hidden(self, name: str) -> bool:
+        """Tell whether the model does not see a column, though what it sees may be computed from it."""
+        return name in self.drop or name in (self.dates or {}) or name == PREDICT_AT
+
+    def observe(self, X: pd.DataFrame, y: pd.Series | None = None) -> Self:
+        """Add the answers of more rows to the histories; rows must come once only.
+
+        Parameters
+        ----------
+        X
+            Raw columns with `OUTCOME_KNOWN_AT`.
+        y
+            Answers, shape (n_rows,); the target's column of `X` if None.
+
+        Raises
+        ------
+        DataError
+            A column is not there, or an answer is known when it is asked for.
+        """
+        if not self.histories:
+            return self
+        target = str((self.target or {})["column"])
+        needed = [OUTCOME_KNOWN_AT] if y is not None else [OUTCOME_KNOWN_AT, target]
+        taken = take_columns(X, {**self.inputs_, **dict.fromkeys(needed, "")})
+        answers = X[target] if y is None else pd.Series(y)
+        columns = self.compute_raw(taken)
+        known_at = make_times(taken[OUTCOME_KNOWN_AT], OUTCOME_KNOWN_AT)
+        early = np.flatnonzero(known_at <= columns[PREDICT_AT])
+        if len(early):
+            raise DataError(
+                f"{len(early):,} rows have an answer that is known when it is asked for, first row "
+                f"{X.index[early[0]]}: filter them out or mend data.time"
+            )
+        is_known = ~np.isnat(known_at) & answers.notna().to_numpy()
+        keys = {name: values[is_known] for name, values in self.make_keys(columns).items()}
+        times = known_at[is_known].astype("int64")
+        self.state_ = history.add_outcomes(self.state_, times, self.to_numbers(answers)[is_known], keys)
+        return self
+
+    def to_numbers(self, answers: pd.Series) -> np.ndarray:
+        """Return what a history adds up: 1 for the class of interest and 0 for others, or the number itself."""
+        positive = (self.target or {}).get("positive")
+        if positive is not None:
+            return np.asarray(answers == positive, dtype="float64")
+        return answers.to_numpy(dtype="float64", na_value=np.nan)
+
+    def make_keys(self, columns: Columns) -> dict[str, np.ndarray]:
+        """Return every history's key of every row."""
+        n_rows = len(columns[PREDICT_AT]) if self.histories else 0
+        return {
+            name: history.make_keys([columns[key] for key in spec["keys"]], n_rows)
+            for name, spec in (self.histories or {}).items()
+        }
 
     def find_categories(self, values: np.ndarray) -> list[str]:
         """Return the categories of a column, shape (n_rows,), that are frequent enough to be kept."""
@@ -138,6 +221,14 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def compute_columns(self, columns: Mapping[str, np.ndarray]) -> Columns:
         """Return clean raw columns and expressions that the model sees, not yet in the kind of features."""
+        made = self.compute_raw(columns)
+        for name, keys in self.make_keys(made).items():
+            days = (self.histories or {})[name]["days"]
+            made |= history.look_up(self.state_, name, keys, made[PREDICT_AT], days)
+        return {name: values for name, values in made.items() if not self.is_hidden(name)}
+
+    def compute_raw(self, columns: Mapping[str, np.ndarray]) -> Columns:
+        """Return clean raw columns, expressions and parts of dates: what needs no other row."""
         missing = [name for name in self.inputs_ if name not in columns]
         if missing:
             raise DataError(f"columns missing: {list_briefly(missing)}")
@@ -148,7 +239,10 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         }
         clean = apply_rules(raw, rules)
         made = {name: expressions.compute(text, clean) for name, text in (self.expressions or {}).items()}
-        return {name: values for name, values in {**clean, **made}.items() if name not in self.drop}
+        for name, spec in (self.dates or {}).items():
+            parts = {f"{name}_{part}": clock.compute_part(clean[name], spec["zone"], part) for part in spec["parts"]}
+            made |= parts
+        return {**clean, **made}
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """Return the names of the features."""
@@ -162,6 +256,9 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return {
             "rules": self.rules or {},
             "expressions": self.expressions or {},
+            "dates": self.dates or {},
+            "histories": self.histories or {},
+            "target": self.target or {},
             "drop": list(self.drop),
             "most_categories": self.most_categories,
             "fewest_rows": self.fewest_rows,
@@ -170,14 +267,19 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             "categories": self.categories_,
         }
 
+    def state_arrays(self) -> dict[str, np.ndarray]:
+        """Return the outcomes observed so far as plain arrays, the other half of `to_json`; empty without histories."""
+        return dict(self.state_) if self.histories else {}
+
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "RowFeatures":
-        """Return fitted features from what `to_json` gave."""
-        declared = ("rules", "expressions", "drop", "most_categories", "fewest_rows")
+    def from_json(cls, content: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None = None) -> "RowFeatures":
+        """Return fitted features from what `to_json` and `state_arrays` gave."""
+        declared = ("rules", "expressions", "dates", "histories", "target", "drop", "most_categories", "fewest_rows")
         features = cls(**{name: content[name] for name in declared})
         features.inputs_ = dict(content["inputs"])
         features.outputs_ = dict(content["outputs"])
         features.categories_ = {name: list(kept) for name, kept in content["categories"].items()}
+        features.state_ = {**history.make_state(features.histories or {}), **(arrays or {})}
         return features
 
 
@@ -192,11 +294,11 @@ def take_columns(frame: pd.DataFrame, names: Mapping[str, str]) -> dict[str, np.
     missing = [name for name in names if name not in frame.columns]
     if missing:
         raise DataError(f"columns missing: {list_briefly(missing)}")
-    return {name: frame[name].to_numpy() for name in names}
+    return {name: expressions.to_array(frame[name]) for name in names}
 
 
 def make_array(values: np.ndarray, kind: str, name: str) -> np.ndarray:
-    """Return raw values as numbers (missing: NaN) or texts (missing: None) by the column's kind.
+    """Return raw values as numbers (missing: NaN), times (NaT) or texts (None) by the column's kind.
 
     Raises
     ------
@@ -204,6 +306,8 @@ def make_array(values: np.ndarray, kind: str, name: str) -> np.ndarray:
         A value is not a number where numbers are needed.
     """
     array = np.asarray(values)
+    if kind == "time":
+        return make_times(array, name)
     if kind == "category":
         gaps = expressions.is_missing(array)
         return np.array([None if gap else str(value) for value, gap in zip(array, gaps, strict=True)], object)
@@ -213,8 +317,40 @@ def make_array(values: np.ndarray, kind: str, name: str) -> np.ndarray:
         raise DataError(f"column {name!r}: {error}: give numbers") from error
 
 
+def make_times(values: np.ndarray, name: str) -> np.ndarray:
+    """Return times as UTC without a zone, `datetime64[us]`: from arrays of times, or from texts as requests bring them.
+
+    Raises
+    ------
+    DataError
+        A value is not an ISO 8601 time.
+    """
+    if values.dtype.kind == "M":
+        return values.astype("datetime64[us]")
+    gaps = expressions.is_missing(values)
+    try:
+        known = [None if gap else read_time(value) for value, gap in zip(values.tolist(), gaps, strict=True)]
+    except (TypeError, ValueError) as error:
+        raise DataError(f"column {name!r}: {error}: give ISO 8601 times") from error
+    return np.array(known, "datetime64[us]")
+
+
+def read_time(value: Any) -> datetime:
+    """Return one time in UTC without its zone; one that has none is UTC."""
+    time = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    return (time if time.tzinfo is None else time.astimezone(UTC)).replace(tzinfo=None)
+
+
 def find_feature_kind(values: np.ndarray) -> str:
-    """Return `number` or `category`; a column without any value is as its array says."""
+    """Return `number` or `category`; a column without any value is as its array says.
+
+    Raises
+    ------
+    DataError
+        It holds times.
+    """
+    if values.dtype.kind in "mM":
+        raise DataError("an expression gives times: no model takes them; divide a length of time by hours(1)")
     if values.dtype != object:
         return "number"
     known = values[~expressions.is_missing(values)]

@@ -11,6 +11,7 @@ from sklearn.metrics import log_loss, r2_score
 from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
+from labkit.data.tables import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.params import Target
 
 MOST_ROWS = 20_000
@@ -98,7 +99,8 @@ def score_column(values: pd.Series, answers: pd.Series, task: str, *, seed: int)
     chances = cross_val_predict(tree, column, labels, cv=folds, method="predict_proba")
     shares = np.bincount(labels) / len(labels)
     uncertainty = -float((shares * np.log(shares)).sum())
-    chances = np.clip(chances, 1e-3, 1)
+    # A leaf of few rows is not as sure as it looks: its chances are drawn a little towards the classes' shares.
+    chances = np.clip(0.95 * chances + 0.05 * shares, 1e-3, 1)
     loss = log_loss(labels, chances / chances.sum(axis=1, keepdims=True), labels=range(len(classes)))
     return max(0.0, 1 - loss / uncertainty)
 
@@ -114,7 +116,8 @@ def find_suspects(frame: pd.DataFrame, profile: pd.DataFrame, *, correlation_ale
         `column`, `finding`, `evidence`, `remedy` (a line for the params file), worst first.
     """
     findings: list[tuple[int, str, str, str, str]] = []
-    inputs = frame.drop(columns=[name for name in frame if name == profile.attrs.get("target")])
+    never = {profile.attrs.get("target"), PREDICT_AT, OUTCOME_KNOWN_AT}
+    inputs = frame.drop(columns=[name for name in frame if name in never])
     for line in profile[profile["column"].isin(inputs.columns)].to_dict("records"):
         name = line["column"]
         drop = f"wrangling.drop: {{{name}: …}}"

@@ -1,19 +1,19 @@
 """Where raw tables come from.
 
-Reads what `data.tables` of the params names and checks that every column the params speak of is there. Not how
-tables are joined: that is `labkit.data.tables`.
+Reads what `data.tables` of the params names. Not whether the columns are there that the params speak of: that is
+`labkit.data.columns`. Not how tables are joined: that is `labkit.data.tables`.
 """
 
 import importlib.util
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from labkit import paths
-from labkit.data import contract, expressions
+from labkit.data import contract
+from labkit.data.columns import check_columns, require
 from labkit.data.tables import save_table
 from labkit.errors import DataError, MissingDataError, ParamsError, name_nearest
 from labkit.files import compute_digest
@@ -99,7 +99,7 @@ def load_bundled(name: str, dataset: str) -> pd.DataFrame:
 
 
 def parse_times(frame: pd.DataFrame, name: str, table: Table) -> pd.DataFrame:
-    """Turn the columns declared as times into times, refusing the first text that is none."""
+    """Turn the columns declared as times into times, in UTC if they name a zone; refuse the first text that is none."""
     require(table.times, frame.columns, f"data.tables.{name}.times")
     for column in table.times:
         values = frame[column]
@@ -114,54 +114,10 @@ def parse_times(frame: pd.DataFrame, name: str, table: Table) -> pd.DataFrame:
                 f"data.tables.{name}: column {column}, row {bad[0] + 1}: {frame[column][bad[0]]!r} is not an ISO time "
                 f"({len(bad):,} such rows): mend the file or take the column out of `times`"
             )
-        frame = frame.assign(**{column: parsed})
+        if isinstance(parsed.dtype, pd.DatetimeTZDtype):
+            parsed = parsed.dt.tz_convert("UTC")
+        frame = frame.assign(**{column: parsed.dt.as_unit("us")})
     return frame
-
-
-def check_columns(params: Params, tables: Mapping[str, pd.DataFrame]) -> None:
-    """Refuse params that name a table or column that is not there.
-
-    Raises
-    ------
-    ParamsError
-        Naming the params field, the column and the nearest column there is.
-    """
-    data = params.data
-    known = list(tables[data.main_table].columns)
-    for number, join in enumerate(data.joins):
-        where = f"data.joins.{number}"
-        require([join.table], tables, f"{where}.table", "table")
-        require(join.keys, known, f"{where}.keys")
-        require(join.keys.values(), tables[join.table].columns, f"{where}.keys ({join.table})")
-        known += [join.prefix + column for column in tables[join.table].columns if column not in join.keys.values()]
-    require([data.target.column], known, "data.target.column")
-    require(params.wrangling.drop, known, "wrangling.drop")
-    require(params.wrangling.rules, known, "wrangling.rules")
-    if data.target.column in params.wrangling.drop:
-        raise ParamsError(f"wrangling.drop: {data.target.column} is the target: it cannot be dropped")
-    kept = [column for column in known if column not in params.wrangling.drop]
-    for number, expression in enumerate(params.wrangling.filters):
-        require(expressions.find_names(expression), known, f"wrangling.filters.{number}")
-    inputs = [column for column in kept if column != data.target.column]
-    for name, expression in params.features.expressions.items():
-        if name in known:
-            raise ParamsError(f"features.expressions.{name}: there is a column of that name: choose another")
-        where = f"features.expressions.{name}"
-        names = expressions.find_names(expression)
-        if data.target.column in names:
-            raise ParamsError(f"{where}: uses the target, which is not known when a prediction is asked for")
-        require(names, inputs, where)
-    require(params.features.drop, [*inputs, *params.features.expressions], "features.drop")
-
-
-def require(names: Iterable[str], known: Iterable[str], where: str, kind: str = "column") -> None:
-    """Refuse the first name that is not among the known ones."""
-    found = [str(name) for name in known]
-    for name in names:
-        if name not in found:
-            blank = next((column for column in found if column.strip() == name.strip()), None)
-            hint = f"there is {blank!r} with a blank" if blank else name_nearest(name, found)
-            raise ParamsError(f"{where}: no {kind} {name!r}: {hint}")
 
 
 def place_tables(params: Params, folder: Path, contract_path: Path, *, sample_rows: int | None = None) -> str:
@@ -185,7 +141,10 @@ def place_tables(params: Params, folder: Path, contract_path: Path, *, sample_ro
         A table, file or column is not there, not readable, or not as agreed.
     """
     tables = load_tables(params.data)
-    check_columns(params, tables)
+    try:
+        check_columns(params, tables)
+    except ParamsError as error:
+        raise ParamsError(f"params/{params.experiment}.yaml: {error}") from error
     agreed = contract.load_contract(contract_path) if contract_path.is_file() else {}
     for name, frame in tables.items():
         if name in agreed:

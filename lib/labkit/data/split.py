@@ -5,35 +5,56 @@ own. Not how folds are cut inside the training rows: that is `labkit.model.autom
 """
 
 import hashlib
+from datetime import date
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
+from labkit.data.tables import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.errors import DataError, list_briefly
 from labkit.params import Data
 
 PARTS = ("training", "validation", "holdout")
+ASIDE = "aside"
+"""Rows that are kept for after the release: no stage before it reads them."""
+Rows = dict[str, np.ndarray]
 FEWEST_ROWS = 20
 
 
 def split_rows(frame: pd.DataFrame, data: Data, *, seed: int) -> dict[str, pd.DataFrame]:
-    """Split a table at random into training, validation and holdout rows, each in the table's order.
+    """Split a table at random, by time or by group, into training, validation and holdout rows.
 
     Parameters
     ----------
     frame
         Shape (n_rows, n_columns), target without missing values.
 
+    Returns
+    -------
+    dict
+        Rows by part, with `ASIDE` if days are kept aside; each in order of time where times are declared, else in
+        the table's.
+
     Raises
     ------
     DataError
-        Too few rows, a missing target, or a class too small to stand in every part.
+        Too few rows, a missing target or time, an empty part, or a class too small to stand in every part.
     """
+    check_target(frame[data.target.column], data)
+    if data.time is not None:
+        check_order(frame)
+        frame = frame.sort_values(PREDICT_AT, kind="stable")
+    split = {"random": split_at_random, "time": split_by_time, "group": split_by_group}[data.split.method]
+    parts = {name: frame.iloc[np.sort(rows)] for name, rows in split(frame, data, seed).items()}
+    return check_parts(parts, data)
+
+
+def split_at_random(frame: pd.DataFrame, data: Data, seed: int) -> Rows:
+    """Return each part's rows, drawn by chance."""
     target = frame[data.target.column]
-    check_target(target, data)
-    by_class = target if data.target.task == "classification" and data.split.stratify else None
+    by_class = target if find_strata(data) else None
     rows = np.arange(len(frame))
     holdout_rows = max(1, round(len(frame) * data.split.holdout))
     validation_rows = max(1, round(len(frame) * data.split.validation))
@@ -44,8 +65,67 @@ def split_rows(frame: pd.DataFrame, data: Data, *, seed: int) -> dict[str, pd.Da
         random_state=seed,
         stratify=None if by_class is None else by_class.iloc[rest],
     )
-    chosen = {"training": training, "validation": validation, "holdout": holdout}
-    return {part: frame.iloc[np.sort(chosen[part])] for part in PARTS}
+    return {"training": training, "validation": validation, "holdout": holdout}
+
+
+def split_by_time(frame: pd.DataFrame, data: Data, seed: int) -> Rows:
+    """Return each part's rows: a part ends where the next one's first day begins, in UTC."""
+    days = list_days(data)
+    starts = pd.to_datetime(list(days.values()), utc=True).as_unit("us")
+    numbers = starts.searchsorted(pd.DatetimeIndex(frame[PREDICT_AT]), side="right")
+    return {name: np.flatnonzero(numbers == number) for number, name in enumerate(["training", *days])}
+
+
+def split_by_group(frame: pd.DataFrame, data: Data, seed: int) -> Rows:
+    """Return each part's rows, equal values of the group column together; parts fill up in a drawn order."""
+    groups = frame[str(data.split.group)]
+    if groups.isna().any():
+        raise DataError(f"split.group {groups.name!r} is missing in {groups.isna().sum():,} rows: filter them out")
+    codes, values = pd.factorize(groups, sort=True)
+    sizes = np.bincount(codes)
+    drawn = np.random.default_rng(seed).permutation(len(values))
+    # A group goes where its middle row falls.
+    middles = (np.cumsum(sizes[drawn]) - sizes[drawn] / 2) / len(frame)
+    ends = [data.split.holdout, data.split.holdout + data.split.validation]
+    part_of = np.empty(len(values), int)
+    part_of[drawn] = np.searchsorted(ends, middles, side="right")
+    names = ("holdout", "validation", "training")
+    return {name: np.flatnonzero(part_of[codes] == names.index(name)) for name in PARTS}
+
+
+def list_days(data: Data) -> dict[str, date]:
+    """Return the first day of every part after training, with method time."""
+    split = data.split
+    days = {"validation": split.validation_from, "holdout": split.holdout_from, ASIDE: split.aside_from}
+    return {name: day for name, day in days.items() if day is not None}
+
+
+def check_order(frame: pd.DataFrame) -> None:
+    """Refuse rows that have no time, or whose answer would be known before the question is asked."""
+    asked, known = frame[PREDICT_AT], frame[OUTCOME_KNOWN_AT]
+    missing = frame.index[asked.isna()]
+    if len(missing):
+        raise DataError(
+            f"{len(missing):,} rows have no {PREDICT_AT} (rows {list_briefly(map(str, missing))}): filter them out "
+            "by the columns that data.time.predict_at names"
+        )
+    early = frame.index[known <= asked]
+    if len(early):
+        raise DataError(
+            f"{len(early):,} rows have an answer that is known when it is asked for (first: row {early[0]}, known "
+            f"{known[early[0]]}, asked {asked[early[0]]}): filter them out or mend data.time"
+        )
+
+
+def check_parts(parts: dict[str, pd.DataFrame], data: Data) -> dict[str, pd.DataFrame]:
+    """Return the parts, refusing an empty one and one with a single class, which can neither teach nor judge."""
+    for name, rows in parts.items():
+        if not len(rows):
+            raise DataError(f"the part {name!r} has no rows: change data.split ({data.split.method})")
+        if data.target.task == "classification" and name != ASIDE and rows[data.target.column].nunique() < 2:
+            label = rows[data.target.column].iloc[0]
+            raise DataError(f"the part {name!r} has one class, {label!r}, in {len(rows):,} rows: change data.split")
+    return parts
 
 
 def check_target(target: pd.Series, data: Data) -> None:
@@ -58,7 +138,7 @@ def check_target(target: pd.Series, data: Data) -> None:
         rows = list_briefly(str(row) for row in missing)
         raise DataError(
             f"target {name!r} is missing in {len(missing):,} rows ({rows}): filter them out with "
-            f"wrangling.filters: ['not missing({name})']"
+            f"wrangling.filters: ['not missing({name if str(name).isidentifier() else f'col({str(name)!r})'})']"
         )
     if data.target.task == "regression":
         if not pd.api.types.is_numeric_dtype(target):
@@ -70,7 +150,7 @@ def check_target(target: pd.Series, data: Data) -> None:
     if len(counts) < 2:
         raise DataError(f"target {name!r} has one class, {counts.index[0]!r}: there is nothing to tell apart")
     small = counts[counts < 3]
-    if data.split.stratify and len(small):
+    if find_strata(data) and len(small):
         named = list_briefly(f"{label!r} with {count}" for label, count in small.items())
         raise DataError(f"target {name!r}: classes with fewer than 3 rows cannot stand in every part: {named}")
     positive = data.target.positive
@@ -82,18 +162,30 @@ def check_target(target: pd.Series, data: Data) -> None:
 def describe_split(parts: dict[str, pd.DataFrame], data: Data, *, seed: int) -> dict[str, Any]:
     """Return what a split is made of, with a digest of each part's rows."""
     total = sum(len(part) for part in parts.values())
-    described = {
-        name: {
-            "rows": len(part),
-            "share": round(len(part) / total, 6),
-            "rows_sha256": hashlib.sha256(part.index.to_numpy(dtype="int64").tobytes()).hexdigest(),
-        }
-        for name, part in parts.items()
+    method = data.split.method
+    return {
+        "method": method,
+        "seed": None if method == "time" else seed,
+        "stratified_by": find_strata(data),
+        "group": data.split.group,
+        "first_days": {name: day.isoformat() for name, day in list_days(data).items()},
+        "parts": {name: describe_part(part, total) for name, part in parts.items()},
     }
-    return {"method": "random", "seed": seed, "stratified_by": find_strata(data), "parts": described}
+
+
+def describe_part(part: pd.DataFrame, total: int) -> dict[str, Any]:
+    """Return size, digest and, where there are times, the reach of one part."""
+    described: dict[str, Any] = {
+        "rows": len(part),
+        "share": round(len(part) / total, 6),
+        "rows_sha256": hashlib.sha256(part.index.to_numpy(dtype="int64").tobytes()).hexdigest(),
+    }
+    if PREDICT_AT in part:
+        described |= {"first": part[PREDICT_AT].iloc[0].isoformat(), "last": part[PREDICT_AT].iloc[-1].isoformat()}
+    return described
 
 
 def find_strata(data: Data) -> str | None:
     """Return the column whose shares are equal in all parts, if any."""
-    is_stratified = data.split.stratify and data.target.task == "classification"
+    is_stratified = data.split.method == "random" and data.split.stratify and data.target.task == "classification"
     return data.target.column if is_stratified else None

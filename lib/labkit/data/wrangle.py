@@ -11,13 +11,14 @@ import pandas as pd
 
 from labkit.data import expressions
 from labkit.data.rules import apply_rules
+from labkit.data.tables import settle_target
 from labkit.errors import ParamsError
-from labkit.params import Rule, Wrangling
+from labkit.params import Rule, Target, Wrangling
 
 
 def apply_rules_to(frame: pd.DataFrame, rules: Mapping[str, Rule]) -> pd.DataFrame:
     """Return the table with the rules applied to their columns."""
-    columns = apply_rules({name: frame[name].to_numpy() for name in rules}, rules)
+    columns = apply_rules({name: expressions.to_array(frame[name]) for name in rules}, rules)
     texts = {name: "str" for name in rules if pd.api.types.is_string_dtype(frame[name])}
     return frame.assign(**columns).astype(texts)
 
@@ -40,7 +41,7 @@ def apply_filters(frame: pd.DataFrame, filters: tuple[str, ...]) -> tuple[pd.Dat
     steps = []
     for text in filters:
         names = expressions.find_names(text)
-        keep = np.asarray(expressions.compute(text, {name: frame[name].to_numpy() for name in names}))
+        keep = np.asarray(expressions.compute(text, {name: expressions.to_array(frame[name]) for name in names}))
         if keep.dtype != bool:
             raise ParamsError(f"wrangling.filters: {text!r} gives {keep.dtype}, not true or false: compare something")
         if "missing" not in expressions.find_functions(text):
@@ -53,8 +54,15 @@ def apply_filters(frame: pd.DataFrame, filters: tuple[str, ...]) -> tuple[pd.Dat
     return frame, pd.DataFrame(steps, columns=["filter", "rows_before", "rows_after"])
 
 
-def clean_table(frame: pd.DataFrame, wrangling: Wrangling) -> tuple[pd.DataFrame, pd.DataFrame]:
+def clean_table(
+    frame: pd.DataFrame, wrangling: Wrangling, target: Target | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Drop columns, apply the rules and filter the rows of a joined table.
+
+    Parameters
+    ----------
+    target
+        If given, answers without gaps and fractions become whole numbers.
 
     Returns
     -------
@@ -62,6 +70,8 @@ def clean_table(frame: pd.DataFrame, wrangling: Wrangling) -> tuple[pd.DataFrame
         The clean table, and what each filter left.
     """
     filtered, steps = apply_filters(apply_rules_to(frame, wrangling.rules), wrangling.filters)
+    if target is not None:
+        filtered = settle_target(filtered, target)
     return filtered.drop(columns=list(wrangling.drop)), steps
 
 

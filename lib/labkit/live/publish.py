@@ -54,8 +54,11 @@ def publish(params: Params) -> str:
     opened = release.load_release(folder)
     gate = Decision.from_dict(json.loads(gate_path.read_text(encoding="utf-8")))
     done = decide(params, opened, gate, compute_digest(folder))
-    restore_pages(params)
+    without = restore_pages(params)
     write_decision(params, done)
+    if without:
+        remedy = f"labkit run {params.experiment} --force {without[0]}"
+        return f"{done.headline}; no page here for {', '.join(without)}: render with `{remedy}`"
     return done.headline
 
 

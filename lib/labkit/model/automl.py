@@ -2,80 +2,50 @@
 
 Every candidate is a whole pipeline, preparation and estimator, and is cross-validated as one: imputation and encoding
 are learnt anew in each fold. Row features come before it and are not refitted, because they look at one row at a time
-and never at the target.
+and never at the target. Sole owner of PyCaret, which proposes estimators and does nothing else; what it proposes are
+plain scikit-learn and LightGBM estimators, so a model loads and predicts without it.
 """
 
+import logging
+import os
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from lightgbm import LGBMClassifier, LGBMRegressor
 from sklearn.base import BaseEstimator, clone
-from sklearn.compose import ColumnTransformer
-from sklearn.dummy import DummyClassifier, DummyRegressor
-from sklearn.ensemble import (
-    ExtraTreesClassifier,
-    ExtraTreesRegressor,
-    HistGradientBoostingClassifier,
-    HistGradientBoostingRegressor,
-    RandomForestClassifier,
-    RandomForestRegressor,
-)
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from labkit.data.features import RowFeatures
-from labkit.errors import ModelError, list_briefly
+from labkit.errors import ModelError, ParamsError, list_briefly
 from labkit.model import metrics
+from labkit.model.candidates import DUMMY as DUMMY
+from labkit.model.candidates import FIXED, N_JOBS, put_behind_preparation
+from labkit.model.candidates import find_kinds as find_kinds
+from labkit.model.candidates import make_candidate as make_candidate
+from labkit.model.candidates import make_preparation as make_preparation
+from labkit.model.folds import choose_rows, cross_validate, describe_error, fit_candidate, make_folds
 from labkit.params import Target, Training
 
-DUMMY = "dummy"
-N_JOBS = 2
-
-Estimators = dict[str, tuple[Callable[..., BaseEstimator], Callable[..., BaseEstimator]]]
-# One line per model: the classifier, the regressor. All seeds and thread counts are fixed.
-ESTIMATORS: Estimators = {
-    DUMMY: (lambda seed: DummyClassifier(strategy="prior"), lambda seed: DummyRegressor(strategy="mean")),
-    "linear": (lambda seed: LogisticRegression(max_iter=2000), lambda seed: Ridge(alpha=1.0)),
-    "random_forest": (
-        lambda seed: RandomForestClassifier(300, min_samples_leaf=2, n_jobs=N_JOBS, random_state=seed),
-        lambda seed: RandomForestRegressor(300, min_samples_leaf=2, n_jobs=N_JOBS, random_state=seed),
-    ),
-    "extra_trees": (
-        lambda seed: ExtraTreesClassifier(300, min_samples_leaf=2, n_jobs=N_JOBS, random_state=seed),
-        lambda seed: ExtraTreesRegressor(300, min_samples_leaf=2, n_jobs=N_JOBS, random_state=seed),
-    ),
-    "hist_gradient_boosting": (
-        lambda seed: HistGradientBoostingClassifier(learning_rate=0.05, random_state=seed),
-        lambda seed: HistGradientBoostingRegressor(learning_rate=0.05, random_state=seed),
-    ),
-    "lightgbm": (
-        lambda seed: LGBMClassifier(**make_lightgbm_options(seed)),
-        lambda seed: LGBMRegressor(**make_lightgbm_options(seed)),
-    ),
+PYCARET_NAMES = {
+    DUMMY: {"classification": "dummy", "regression": "dummy"},
+    "linear": {"classification": "lr", "regression": "ridge"},
+    "random_forest": {"classification": "rf", "regression": "rf"},
+    "extra_trees": {"classification": "et", "regression": "et"},
+    "lightgbm": {"classification": "lightgbm", "regression": "lightgbm"},
+    "decision_tree": {"classification": "dt", "regression": "dt"},
+    "naive_bayes": {"classification": "nb"},
+    "ada_boost": {"classification": "ada", "regression": "ada"},
+    "gradient_boosting": {"classification": "gbc", "regression": "gbr"},
+    "nearest_neighbours": {"classification": "knn", "regression": "knn"},
 }
-SCALED = {"linear"}
-
-
-def make_lightgbm_options(seed: int) -> dict[str, Any]:
-    """Return LightGBM's options: reproducible and quiet."""
-    return {
-        "n_estimators": 200,
-        "learning_rate": 0.05,
-        "num_leaves": 15,
-        "min_child_samples": 10,
-        "n_jobs": N_JOBS,
-        "random_state": seed,
-        "deterministic": True,
-        "force_row_wise": True,
-        "verbosity": -1,
-    }
+"""PyCaret's name of each model it has, by task; the others come from the list above."""
+PYCARET_TARGET = "target"
+SAMPLE_ROWS = 50
 
 
 @dataclass(frozen=True)
@@ -85,52 +55,24 @@ class Comparison:
     Attributes
     ----------
     frame
-        The leaderboard, best first: `rank`, `model`, mean and standard deviation over the folds of each figure
-        (`mae`, `mae_std`, …), `error` (empty, or why the candidate failed). No times: it is the same from run to run.
+        The leaderboard, best first: `rank`, `model`, `source`, mean and standard deviation of each figure
+        over the folds (`mae`, `mae_std`, …), `error` (empty, or why the candidate failed). No times: it is the same
+        from run to run.
     seconds
         Fit and score time of each candidate.
     best
         Name of the first candidate that is not the dummy.
+    candidates
+        The unfitted pipelines by name.
+    n_rows
+        Rows on which candidates were compared.
     """
 
     frame: pd.DataFrame
     seconds: dict[str, float]
     best: str
-
-
-def make_preparation(kinds: Mapping[str, str], *, is_scaled: bool) -> ColumnTransformer:
-    """Return the unfitted preparation: gaps filled, categories one-hot, numbers scaled where the model needs it.
-
-    Parameters
-    ----------
-    kinds
-        Feature name: `number` or `category`.
-    """
-    numbers = [name for name, kind in kinds.items() if kind == "number"]
-    categories = [name for name, kind in kinds.items() if kind == "category"]
-    fill: Any = SimpleImputer(strategy="median", keep_empty_features=True)
-    # Trees are not scaled: it would change nothing but the last digits, and those decide at thresholds in float32.
-    number_steps: Any = Pipeline([("fill", fill), ("scale", StandardScaler())]) if is_scaled else fill
-    # Rare categories are one already, see RowFeatures: the encoder's own way of joining them does not convert.
-    encode = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
-    parts = [("numbers", number_steps, numbers)] if numbers else []
-    parts += [("categories", encode, categories)] if categories else []
-    return ColumnTransformer(parts, sparse_threshold=0, verbose_feature_names_out=False)
-
-
-def make_candidate(model: str, target: Target, kinds: Mapping[str, str], *, seed: int) -> Pipeline:
-    """Return one unfitted candidate: preparation, then estimator."""
-    classifier, regressor = ESTIMATORS[model]
-    estimator = (classifier if target.task == "classification" else regressor)(seed)
-    return Pipeline([("preparation", make_preparation(kinds, is_scaled=model in SCALED)), ("estimator", estimator)])
-
-
-def find_kinds(features: pd.DataFrame) -> dict[str, str]:
-    """Return the kind of each feature column, `number` or `category`."""
-    return {
-        str(name): "number" if pd.api.types.is_numeric_dtype(features[name]) else "category"
-        for name in features.columns
-    }
+    candidates: dict[str, Pipeline]
+    n_rows: int
 
 
 def compare(
@@ -140,6 +82,7 @@ def compare(
     target: Target,
     training: Training,
     seed: int,
+    is_ordered: bool = False,
     on_candidate: Callable[[str, str], None] = lambda name, result: None,
 ) -> Comparison:
     """Cross-validate every candidate on the training rows and rank them.
@@ -147,74 +90,161 @@ def compare(
     Parameters
     ----------
     features
-        Shape (n_rows, n_features), as `RowFeatures` gives them.
+        Shape (n_rows, n_features), as `RowFeatures` gives them; in the order of time if `is_ordered`.
     truth
         Shape (n_rows,).
+    is_ordered
+        Whether the rows stand in the order of time: see `labkit.model.folds`.
     on_candidate
         Called after each candidate with its name and its figure or error.
 
     Raises
     ------
+    ParamsError
+        The engine is not installed.
     ModelError
         Every candidate failed.
     """
-    kinds, lines, seconds = find_kinds(features), [], {}
+    rows = choose_rows(len(features), training.most_rows, seed=seed, is_ordered=is_ordered)
+    features, truth = features.iloc[rows], truth.iloc[rows]
+    folds = make_folds(truth, target=target, n_folds=training.folds, seed=seed, is_ordered=is_ordered)
+    make = make_source(features, truth, target=target, engine=training.engine, seed=seed)
+    lines, seconds, candidates = [], {}, {}
     for model in training.models:
         started = time.monotonic()
+        line: dict[str, Any] = {"model": model, "source": find_engine(model, target, training.engine)}
         try:
-            scores = cross_validate(
-                make_candidate(model, target, kinds, seed=seed),
-                features,
-                truth,
-                target=target,
-                folds=training.folds,
-                seed=seed,
-            )
-            line: dict[str, Any] = {"model": model, **scores, "error": ""}
+            candidates[model] = make(model)
+            scores = cross_validate(candidates[model], features, truth, target=target, folds=folds)
+            line |= {**scores, "error": ""}
             on_candidate(model, f"{training.metric} {scores[training.metric]:.4g}")
         except Exception as error:  # whatever a library raises, the candidate stays in the leaderboard with it
-            reason = str(error).partition("\n")[0]
-            line = {"model": model, "error": f"{type(error).__name__}: {reason}"}
+            line["error"] = describe_error(error)
             on_candidate(model, line["error"])
         lines.append(line)
         seconds[model] = time.monotonic() - started
     frame = rank(pd.DataFrame(lines), training.metric)
+    return Comparison(frame, seconds, find_best(frame), candidates, len(features))
+
+
+def find_best(frame: pd.DataFrame) -> str:
+    """Return the name of the first candidate that is not the dummy.
+
+    Raises
+    ------
+    ModelError
+        There is none.
+    """
     ranked = frame[(frame["error"] == "") & (frame["model"] != DUMMY)]
     if ranked.empty:
         reasons = list_briefly(
             f"{model}: {error}" for model, error in zip(frame["model"], frame["error"], strict=True) if error
         )
         raise ModelError(f"no candidate besides the dummy could be fitted: {reasons or 'training.models has none'}")
-    return Comparison(frame, seconds, str(ranked["model"].iloc[0]))
+    return str(ranked["model"].iloc[0])
 
 
-def cross_validate(
-    candidate: Pipeline, features: pd.DataFrame, truth: pd.Series, *, target: Target, folds: int, seed: int
-) -> dict[str, float]:
-    """Return mean and standard deviation of every figure over the folds."""
-    splitter = StratifiedKFold if target.task == "classification" else KFold
-    scores = []
-    for train, test in splitter(folds, shuffle=True, random_state=seed).split(features, truth):
-        fitted = fit_candidate(clone(candidate), features.iloc[train], truth.iloc[train])
-        answers = metrics.make_answers(truth.iloc[test], fitted, features.iloc[test], target)
-        scores.append(metrics.compute_metrics(answers))
-    summary: dict[str, float] = {}
-    for name in scores[0]:
-        values = np.array([score[name] for score in scores])
-        summary |= {name: float(values.mean()), f"{name}_std": float(values.std(ddof=1))}
-    return summary
+def make_source(
+    features: pd.DataFrame, truth: pd.Series, *, target: Target, engine: str, seed: int
+) -> Callable[[str], Pipeline]:
+    """Return what makes a candidate of a model's name, with estimators as the engine proposes them.
 
-
-def fit_candidate(candidate: Pipeline, features: pd.DataFrame, truth: pd.Series) -> Pipeline:
-    """Fit a candidate with all threads, and leave it predicting with one.
-
-    A forest adds its trees' votes in the order in which threads finish: with several, the last digits change from
-    run to run.
+    Raises
+    ------
+    ParamsError
+        The engine is not installed.
     """
-    candidate.fit(features, truth)
-    if "n_jobs" in candidate[-1].get_params():
-        candidate[-1].set_params(n_jobs=1)
-    return candidate
+    kinds = find_kinds(features)
+    if engine == "sklearn":
+        return lambda model: make_candidate(model, target, kinds, seed=seed)
+    propose = start_pycaret(features, truth, target=target, seed=seed)
+
+    def make(model: str) -> Pipeline:
+        if find_engine(model, target, engine) == "sklearn":
+            return make_candidate(model, target, kinds, seed=seed)
+        estimator = propose(PYCARET_NAMES[model][target.task])
+        return put_behind_preparation(model, estimator, kinds)
+
+    return make
+
+
+def find_engine(model: str, target: Target, engine: str) -> str:
+    """Return where a model's estimator comes from: PyCaret does not have all of them."""
+    has_it = target.task in PYCARET_NAMES.get(model, {})
+    return engine if engine == "sklearn" or has_it else "sklearn"
+
+
+def start_pycaret(
+    features: pd.DataFrame, truth: pd.Series, *, target: Target, seed: int
+) -> Callable[[str], BaseEstimator]:
+    """Return what asks PyCaret for an estimator by PyCaret's name for it, unfitted and with our seed and threads.
+
+    PyCaret proposes estimators and does nothing else: it prepares and judges on rows that it has looked at as a
+    whole. So it is shown a few rows, and what it fitted to them is thrown away.
+
+    Raises
+    ------
+    ParamsError
+        PyCaret is not installed.
+    """
+    sample = make_pycaret_sample(features, truth, target)
+    with undo_side_effects():
+        experiment = import_pycaret(target.task)(target=PYCARET_TARGET, session_id=seed, n_jobs=1).fit(sample)
+        # LightGBM otherwise prints a line for every split that is not found.
+        experiment.get_config("model_registry")["lightgbm"].args["verbosity"] = -1
+
+    def propose(name: str) -> BaseEstimator:
+        with undo_side_effects():
+            fitted = experiment.create_model(name, cross_validation=False).pipeline
+        estimator = clone(fitted[-1])
+        known, general = estimator.get_params(), {"n_jobs": N_JOBS, "random_state": seed}
+        fixed = {name: value for name, value in general.items() if name in known}
+        return estimator.set_params(**{**fixed, **FIXED.get(type(estimator).__name__, {})})
+
+    return propose
+
+
+def import_pycaret(task: str) -> Any:
+    """Return PyCaret's experiment class for a task.
+
+    Raises
+    ------
+    ParamsError
+        It is not installed.
+    """
+    try:
+        if task == "classification":
+            from pycaret.classification import ClassificationExperiment as Experiment
+        else:
+            from pycaret.regression import RegressionExperiment as Experiment
+    except ImportError as error:
+        raise ParamsError(
+            f"training.engine: pycaret cannot be imported ({error}): install it with "
+            "`pip install 'labkit[pycaret]'`, or set training.engine: sklearn"
+        ) from error
+    return Experiment
+
+
+@contextmanager
+def undo_side_effects() -> Iterator[None]:
+    """Keep PyCaret from writing logs.log into the working folder and from swallowing warnings."""
+    os.environ.update(PYCARET_CUSTOM_LOGGING_PATH=os.devnull)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.captureWarnings(False)
+
+
+def make_pycaret_sample(features: pd.DataFrame, truth: pd.Series, target: Target) -> pd.DataFrame:
+    """Return a few prepared rows of each class, or of all rows, as numbers with codes for classes."""
+    codes = pd.factorize(truth, sort=True)[0] if target.task == "classification" else np.zeros(len(truth), int)
+    rows = np.concatenate([np.resize(np.flatnonzero(codes == code), SAMPLE_ROWS) for code in np.unique(codes)])
+    prepared = make_preparation(find_kinds(features), is_scaled=False).fit_transform(features.iloc[rows])
+    sample = pd.DataFrame(prepared, columns=[f"f{number}" for number in range(prepared.shape[1])])
+    answers = codes if target.task == "classification" else truth.to_numpy(dtype="float64")
+    return sample.assign(**{PYCARET_TARGET: answers[rows]})
 
 
 def rank(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -228,12 +258,19 @@ def rank(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def fit_model(
-    model: str, row_features: RowFeatures, parts: list[tuple[pd.DataFrame, pd.Series]], *, target: Target, seed: int
+    model: str | Pipeline,
+    row_features: RowFeatures,
+    parts: list[tuple[pd.DataFrame, pd.Series]],
+    *,
+    target: Target,
+    seed: int,
 ) -> Pipeline:
     """Fit a candidate on parts of the rows and put the row features before it.
 
     Parameters
     ----------
+    model
+        Name of a candidate with our own settings, or an unfitted candidate.
     row_features
         Fitted.
     parts
@@ -246,5 +283,6 @@ def fit_model(
     """
     features = pd.concat([part[0] for part in parts])
     truth = pd.concat([part[1] for part in parts])
-    fitted = fit_candidate(make_candidate(model, target, find_kinds(features), seed=seed), features, truth)
+    candidate = make_candidate(model, target, find_kinds(features), seed=seed) if isinstance(model, str) else model
+    fitted = fit_candidate(clone(candidate), features, truth)
     return Pipeline([("row_features", row_features), *fitted.steps])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from labkit.params import Params
+from labkit.params import Costs, Params
 
 SMALL_HOLDOUT = 200
 
@@ -70,14 +70,10 @@ def make_card(
         "",
         "## Performance on the holdout",
         "",
-        f"| figure | model | {metrics['confidence']:.0%} interval | dummy |",
-        "|---|---:|---:|---:|",
-        *(
-            f"| {name} | {value['value']:.4g} | {value['low']:.4g} to {value['high']:.4g} "
-            f"| {metrics['dummy'][name]:.4g} |"
-            for name, value in metrics["holdout"].items()
-        ),
-        "",
+        *list_performance(metrics),
+        *list_threshold(metrics, params.evaluation.costs),
+        *list_periods(metrics),
+        *list_slices(metrics),
         "## Gate",
         "",
         *(
@@ -87,20 +83,106 @@ def make_card(
         "",
         "## Limits",
         "",
-        *(f"- {limit}" for limit in list_limits(params, holdout, parity)),
+        *(f"- {limit}" for limit in list_limits(params, metrics, holdout, parity)),
         "",
     ]
     return "\n".join(lines)
 
 
+def list_performance(metrics: Mapping[str, Any]) -> list[str]:
+    """Return every figure with its interval beside those of what the model was held against."""
+    others = {title: metrics[name] for name, title in BASELINES.items() if name in metrics}
+    lines = [
+        f"| figure | model | {metrics['confidence']:.0%} interval | {' | '.join(others)} |",
+        "|---|---:|---:|" + "---:|" * len(others),
+    ]
+    for name, value in metrics["holdout"].items():
+        beside = " | ".join(f"{figures[name]:.4g}" for figures in others.values())
+        lines.append(f"| {name} | {value['value']:.4g} | {value['low']:.4g} to {value['high']:.4g} | {beside} |")
+    gains = metrics.get("paired", {})
+    return [
+        *lines,
+        "",
+        *(
+            f"- On the same rows it is better than {BASELINES[name]} in {metrics['metric']} by {gain['value']:.4g} "
+            f"({metrics['confidence']:.0%} interval {gain['low']:.4g} to {gain['high']:.4g})."
+            for name, gain in gains.items()
+        ),
+        "",
+    ]
+
+
+def list_threshold(metrics: Mapping[str, Any], costs: Costs | None) -> list[str]:
+    """Return from which chance on to act and what that costs, if costs are stated."""
+    found = metrics.get("threshold")
+    if not found or costs is None:
+        return []
+    plain = min(found["always_yes"], found["always_no"])
+    return [
+        "## When to act",
+        "",
+        f"From a chance of **{found['threshold']:.3g}** on, if acting without need costs {costs.false_positive:g} and "
+        f"not acting where there is need costs {costs.false_negative:g}; chosen on rows that had no part in fitting.",
+        "",
+        f"On the holdout that acts on {found['acted']:.1%} of the rows, catches {found['caught']:.1%} of the class of "
+        f"interest and is right in {found['right']:.1%} of what it raises. It costs {found['cost']['value']:.4g} per "
+        f"row; the cheaper of always and never acting costs {plain:.4g}.",
+        "",
+    ]
+
+
+def list_periods(metrics: Mapping[str, Any]) -> list[str]:
+    """Return the figure period by period, if rows have a time."""
+    periods = metrics.get("by_period") or {}
+    if not periods:
+        return []
+    head = [
+        "## Over time",
+        "",
+        f"| period (UTC) | rows | {metrics['metric']} | interval | predicted | came true |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    rows = [
+        f"| {period} | {found['rows']:,} | {found['value']:.4g} | {found['low']:.4g} to {found['high']:.4g} "
+        f"| {found['said']:.3g} | {found['truth']:.3g} |"
+        for period, found in sorted(periods.items())
+    ]
+    return [*head, *rows, ""]
+
+
+def list_slices(metrics: Mapping[str, Any]) -> list[str]:
+    """Return the groups of rows on which the model errs more than elsewhere."""
+    if "worst_slices" not in metrics:
+        return []
+    slices = metrics["worst_slices"]
+    if not slices:
+        return ["## Where it is weakest", "", "No group of rows stands out from chance.", ""]
+    head = ["## Where it is weakest", "", "| rows where | rows | loss | elsewhere | predicted | came true |"]
+    rows = [
+        f"| {write_code(found['slice'])} | {found['rows']:,} | {found['loss']:.3g} | {found['elsewhere']:.3g} "
+        f"| {found['said']:.3g} | {found['truth']:.3g} |"
+        for found in slices
+    ]
+    return [*head, "|---|---:|---:|---:|---:|---:|", *rows, ""]
+
+
+def write_code(text: str) -> str:
+    """Return a text from the data as Markdown code, so that nothing in it is taken for markup."""
+    return "`" + text.replace("`", "ˋ").replace("|", "¦").replace("\n", " ") + "`"
+
+
+BASELINES = {"plain_lightgbm": "plain LightGBM", "dummy": "dummy"}
 USES = {
     "training": "fitting, and comparing candidates by cross-validation",
     "validation": "a second look at the chosen candidate; then fitted with the training rows",
     "holdout": "the figures below; never seen in training",
+    "aside": "what came after; for trying out the release",
 }
 
 
-def list_limits(params: Params, holdout: pd.DataFrame, parity: Mapping[str, Any]) -> list[str]:
+def list_limits(
+    params: Params, metrics: Mapping[str, Any], holdout: pd.DataFrame, parity: Mapping[str, Any]
+) -> list[str]:
     """Return what the data themselves say about where the model is weak."""
     target = params.data.target
     limits = []
@@ -116,6 +198,14 @@ def list_limits(params: Params, holdout: pd.DataFrame, parity: Mapping[str, Any]
     gaps = holdout.drop(columns=target.column).isna().mean()
     if gaps.max() > 0:
         limits.append(f"`{gaps.idxmax()}` is missing in {gaps.max():.0%} of the rows; the model fills gaps.")
+    gain = metrics.get("paired", {}).get("plain_lightgbm")
+    if gain and gain["low"] <= 0:
+        limits.append("That it is better than LightGBM as it comes, on the raw columns, is not shown.")
+    drifting = [found["said"] - found["truth"] for found in metrics.get("by_period", {}).values()]
+    if len(drifting) > 1 and params.data.target.task == "classification":
+        worst = max(drifting, key=abs)
+        side = "high" if worst > 0 else "low"
+        limits.append(f"In its worst period the mean chance was {100 * abs(worst):.1f} percentage points too {side}.")
     if parity["reason"]:
         limits.append(f"No ONNX graph: {parity['reason']}. The scikit-learn pipeline serves.")
     return limits

@@ -262,6 +262,23 @@ def compute_metrics(answers: Answers) -> dict[str, float]:
     return {name: compute_metric(name, answers) for name in (CLASSIFICATION if answers.classes else REGRESSION)}
 
 
+def summarise(answers: Answers) -> dict[str, float]:
+    """Return what came true, `truth`, and what was predicted, `said`, of all rows in one number each.
+
+    Regression: the means. Two classes: share of the class of interest, and its mean chance. More: share of rows that
+    are of their likeliest class, and the mean chance of that.
+    """
+    if not answers.classes:
+        return {"truth": float(answers.truth.mean()), "said": float(answers.prediction.mean())}
+    if len(answers.classes) == 2:
+        chances = answers.prediction[:, answers.positive]
+        return {"truth": float((answers.truth == answers.positive).mean()), "said": float(chances.mean())}
+    return {
+        "truth": float((find_labels(answers) == answers.truth).mean()),
+        "said": float(answers.prediction.max(axis=1).mean()),
+    }
+
+
 def draw_weights(answers: Answers, n_samples: int, *, seed: int) -> Iterator[np.ndarray]:
     """Draw rows again with replacement, `n_samples` times, and give how often each was drawn, shape (n_rows,)."""
     random, n_rows = np.random.default_rng(seed), len(answers.truth)
@@ -315,6 +332,48 @@ def is_greater_better(name: str) -> bool:
     return name in GREATER_IS_BETTER
 
 
-def round_figures(figures: Mapping[str, float]) -> dict[str, float]:
-    """Return figures rounded to nine digits, below what two machines may differ by."""
-    return {name: float(f"{value:.9g}") for name, value in figures.items()}
+def make_record(
+    found: Mapping[str, Mapping[str, Interval]], gains: Mapping[str, Interval], by_period: Any
+) -> dict[str, Any]:
+    """Return the figures of an evaluation in the layout of `metrics.json`, which does not change from run to run.
+
+    Parameters
+    ----------
+    found
+        Figures by model: `model`, and those it is held against.
+    gains
+        Paired gain of the model over each of those.
+    by_period
+        As `labkit.model.periods.compute_by_period` gives it.
+
+    Returns
+    -------
+    dict
+        `holdout`, one entry per other model with its figures, `paired`, `by_period`.
+    """
+    others = {name_key(name): one for name, one in found.items() if name != "model"}
+    lines = by_period.rename(columns={"model": "value"}).rename(columns=name_key).to_dict("records")
+    return {
+        "holdout": {name: interval.to_dict() for name, interval in found["model"].items()},
+        **{key: {name: interval.value for name, interval in one.items()} for key, one in others.items()},
+        "paired": {name_key(name): gain.to_dict() for name, gain in gains.items()},
+        "by_period": {line.pop("period"): line for line in lines},
+    }
+
+
+def name_key(title: str) -> str:
+    """Return a title as a key.
+
+    >>> name_key("plain LightGBM")
+    'plain_lightgbm'
+    """
+    return title.lower().replace(" ", "_")
+
+
+def round_all(content: Any) -> Any:
+    """Return plain data with every real number rounded to nine digits, below what two machines may differ by."""
+    if isinstance(content, Mapping):
+        return {key: round_all(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [round_all(value) for value in content]
+    return float(f"{content:.9g}") if isinstance(content, float) else content

@@ -13,10 +13,14 @@ import numpy as np
 import onnxruntime as ort
 import pandas as pd
 
-from labkit.data.features import RowFeatures
+from labkit.data.features import RowFeatures, take_columns
 from labkit.errors import DataError, ModelError
+from labkit.model.calibration import SMALLEST, Calibrated
 
 OPSET = {"": 17, "ai.onnx.ml": 3}
+NEVER_SEEN = "a category never seen"
+SPOILT = 0.1
+"""Share of a column's values that `make_hard_rows` takes away, and of those it replaces."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,49 @@ def register_converters() -> None:
     for alias in ("SklearnHistGradientBoostingClassifier", "SklearnHistGradientBoostingRegressor"):
         options = {"zipmap": [True, False, "columns"], "raw_scores": [True, False], "nocl": [True, False]}
         register_converter(alias, use_whole_numbers(get_converter(alias)), overwrite=True, options=options)
+    update_registered_converter(
+        Calibrated,
+        "LabkitCalibrated",
+        calculate_linear_classifier_output_shapes,
+        convert_calibrated,
+        options={"nocl": [True, False], "zipmap": [True, False, "columns"]},
+    )
+
+
+def convert_calibrated(scope: Any, operator: Any, container: Any) -> None:
+    """Add the nodes of a calibrated estimator: the estimator's own, then its log odds stretched and shifted."""
+    from onnx import TensorProto
+    from skl2onnx._supported_operators import sklearn_operator_name_map
+    from skl2onnx.common.data_types import FloatTensorType
+
+    model, names = operator.raw_operator, scope.get_unique_variable_name
+    inner = scope.declare_local_operator(sklearn_operator_name_map[type(model.estimator)], model.estimator)
+    inner.inputs = operator.inputs
+    inner.outputs.append(scope.declare_local_variable("label", operator.outputs[0].type.__class__()))
+    inner.outputs.append(scope.declare_local_variable("uncalibrated", FloatTensorType()))
+
+    def add(kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+        output = output or names(kind.lower())
+        version = 14 if kind in ("Add", "Sub", "Mul", "Div") else 13
+        container.add_node(kind, list(inputs), output, op_version=version, **attributes)
+        return output
+
+    def constant(values: list[Any], kind: int = TensorProto.FLOAT, shape: list[int] | None = None) -> str:
+        name = names("constant")
+        container.add_initializer(name, kind, [len(values)] if shape is None else shape, values)
+        return name
+
+    yes = add("Gather", inner.outputs[1].full_name, constant([1], TensorProto.INT64), axis=1)
+    kept = add("Clip", yes, constant([SMALLEST], shape=[]), constant([1 - SMALLEST], shape=[]))
+    odds = add("Log", add("Div", kept, add("Sub", constant([1.0]), kept)))
+    moved = add("Add", add("Mul", odds, constant([model.slope])), constant([model.intercept]))
+    chance = add("Sigmoid", moved)
+    both = add("Concat", add("Sub", constant([1.0]), chance), chance, output=operator.outputs[1].full_name, axis=1)
+    place = add("ArgMax", both, axis=1, keepdims=0)
+    labels = model.classes_.tolist()
+    kind = TensorProto.STRING if isinstance(labels[0], str) else TensorProto.INT64
+    classes = [label.encode() if isinstance(label, str) else int(label) for label in labels]
+    add("Gather", constant(classes, kind), place, output=operator.outputs[0].full_name, axis=0)
 
 
 def use_whole_numbers(convert_trees: Callable[..., None]) -> Callable[..., None]:
@@ -173,7 +220,7 @@ def prove_parity(model: Any, graph: Graph, frame: pd.DataFrame, *, tolerance: fl
     tolerance
         Largest accepted difference, see `Parity`.
     """
-    columns = {name: frame[name].to_numpy() for name in model[0].inputs_}
+    columns = take_columns(frame, model[0].inputs_)
     is_classifier = hasattr(model[-1], "classes_")
     expected = np.asarray(model.predict_proba(frame) if is_classifier else model.predict(frame))
     try:
@@ -186,6 +233,33 @@ def prove_parity(model: Any, graph: Graph, frame: pd.DataFrame, *, tolerance: fl
     difference = float(np.abs(found - expected).max()) / scale
     reason = "" if difference <= tolerance else f"differs by {difference:.2g}, more than {tolerance:.2g}"
     return Parity(len(frame), float(f"{difference:.3g}"), tolerance, reason)
+
+
+def make_hard_rows(frame: pd.DataFrame, kinds: Mapping[str, str], *, n_rows: int, seed: int) -> pd.DataFrame:
+    """Return raw rows such as may come one day: drawn from real ones, with gaps and categories never seen.
+
+    Parameters
+    ----------
+    frame
+        Raw rows.
+    kinds
+        Kind of each raw column, as `RowFeatures.inputs_` has them; times stay as they are.
+    n_rows
+        Rows to return; drawn again and again if there are fewer, and spoilt anew each time.
+    """
+    random = np.random.default_rng(seed)
+    drawn = random.choice(len(frame), n_rows, replace=len(frame) < n_rows)
+    hard = frame.iloc[np.sort(drawn)].reset_index(drop=True)
+    for name, kind in kinds.items():
+        if kind == "time":
+            continue
+        lot, values = random.random(n_rows), hard[name]
+        if kind == "category":
+            texts = values.astype(object).where(values.notna(), None)
+            hard[name] = texts.mask(lot < SPOILT, None).mask(lot > 1 - SPOILT, NEVER_SEEN)
+        else:
+            hard[name] = pd.to_numeric(values).astype("float64").mask(lot < SPOILT)
+    return hard
 
 
 def make_graph(model: Any, frame: pd.DataFrame, *, tolerance: float) -> tuple[bytes | None, Parity]:

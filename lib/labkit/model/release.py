@@ -22,8 +22,9 @@ from labkit.model import onnx_graph, skops_file
 
 MANIFEST = "manifest.json"
 GRAPH, PIPELINE, FEATURES, FACTS = "model.onnx", "model.skops", "row_features.json", "release.json"
+STATE = "row_features.npz"
 CARD, CONTRACT, REQUIREMENTS, EXAMPLE = "MODEL_CARD.md", "contract.json", "requirements.txt", "input_example.json"
-FILES = (MANIFEST, GRAPH, PIPELINE, FEATURES, FACTS, CARD, CONTRACT, REQUIREMENTS, EXAMPLE)
+FILES = (MANIFEST, GRAPH, PIPELINE, FEATURES, STATE, FACTS, CARD, CONTRACT, REQUIREMENTS, EXAMPLE)
 REQUIRED = ("lightgbm", "numpy", "onnxruntime", "pandas", "scikit-learn", "skops")
 EXAMPLE_ROWS = 5
 
@@ -106,14 +107,29 @@ def write_release(
         with atomic_write(folder / GRAPH) as beside:
             beside.write_bytes(graph)
     write_json(folder / FEATURES, model[0].to_json())
+    if arrays := model[0].state_arrays():
+        with atomic_write(folder / STATE) as beside, beside.open("wb") as stream:
+            # Every entry is dated 1980: the same arrays give the same bytes.
+            np.savez_compressed(stream, allow_pickle=False, **dict(sorted(arrays.items())))
     write_json(folder / FACTS, facts)
     write_text(folder / CONTRACT, contract)
     write_text(folder / CARD, card)
     write_text(folder / REQUIREMENTS, "".join(f"{line}\n" for line in list_requirements()))
-    write_json(folder / EXAMPLE, json.loads(example.head(EXAMPLE_ROWS).to_json(orient="split", index=False)))
+    write_json(
+        folder / EXAMPLE, json.loads(example.head(EXAMPLE_ROWS).to_json(orient="split", index=False, date_format="iso"))
+    )
     files = {path.name: {"sha256": compute_digest(path), "bytes": path.stat().st_size} for path in folder.iterdir()}
     write_json(folder / MANIFEST, files)
     return compute_release_digest(folder)
+
+
+def load_row_features(folder: Path) -> RowFeatures:
+    """Read the row features of a release that has been checked."""
+    content = json.loads((folder / FEATURES).read_text(encoding="utf-8"))
+    if not (folder / STATE).is_file():
+        return RowFeatures.from_json(content)
+    with np.load(folder / STATE, allow_pickle=False) as arrays:
+        return RowFeatures.from_json(content, dict(arrays))
 
 
 def list_requirements() -> list[str]:
@@ -189,7 +205,7 @@ def load_release(folder: Path, *, digest: str | None = None) -> Release:
     """
     check_release(folder, digest=digest)
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    row_features = RowFeatures.from_json(json.loads((folder / FEATURES).read_text(encoding="utf-8")))
+    row_features = load_row_features(folder)
     graph = folder / GRAPH
     session = onnx_graph.Graph(graph.read_bytes(), row_features) if graph.is_file() else None
     return Release(folder, facts, row_features, session)

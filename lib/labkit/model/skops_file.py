@@ -19,11 +19,13 @@ from labkit.files import atomic_write
 TRUSTED = (
     "collections.OrderedDict",
     "labkit.data.features.RowFeatures",
+    "labkit.model.calibration.Calibrated",
     "lightgbm.basic.Booster",
     "lightgbm.sklearn.LGBMClassifier",
     "lightgbm.sklearn.LGBMRegressor",
     "numpy.dtype",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
     "sklearn.tree._tree.Tree",
 )
 """Types that a model of ours may hold besides those that skops trusts by itself."""

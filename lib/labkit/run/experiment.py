@@ -37,6 +37,7 @@ class Work:
     parents: ExitStack
     sample_rows: int | None = None
     is_alone: bool = False
+    is_stopped: bool = False
     parent: "Record | None" = None
     ran: dict[str, Line] = field(default_factory=dict)
     error: LabkitError | None = None
@@ -135,6 +136,7 @@ def run_experiment(
         try:
             serve_stages(work, repo, until=until, force=force)
         except StageError as stopped:
+            work.is_stopped = work.error is None
             raise work.error or stopped from stopped.__cause__
         finally:
             asked = names[: names.index(until) + 1] if until else names
@@ -205,7 +207,9 @@ def close_lines(work: Work, names: list[str]) -> list[Line]:
         if name in work.ran:
             lines.append(work.ran[name])
             continue
-        is_after_failure = any(line.outcome in ("failed", "interrupted", "not run") for line in lines)
+        is_after_failure = work.is_stopped or any(
+            line.outcome in ("failed", "interrupted", "not run") for line in lines
+        )
         headline = records[name].headline if name in records and not is_after_failure else ""
         lines.append(Line(name, "not run" if is_after_failure else "cached", None, headline))
     return lines

@@ -4,10 +4,13 @@ Sole owner of dvc. `dvc.yaml` is the only definition of the pipeline. Not how a 
 `labkit stage`, see `labkit.run.stage`.
 """
 
+import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dvc.exceptions import DvcException
@@ -21,6 +24,9 @@ PUBLISH = "publish"
 """The stage that DVC always calls and that decides itself whether there is anything to do."""
 FINGERPRINT = "fingerprint"
 """The stage that DVC always calls to tell it of files that the params name; people need not see it."""
+
+
+LONGEST_GOODBYE_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -40,10 +46,25 @@ def open_repo() -> Repo:
         The checkout has none, or dvc.yaml is not valid.
     """
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
+    remove_torn_lock(paths.find_root() / ".dvc" / "tmp" / "rwlock")
     try:
         return Repo(str(paths.find_root()))
     except DvcException as error:
         raise ParamsError(f"{paths.find_root()}: {error}: is it a whole checkout?") from error
+
+
+def remove_torn_lock(path: Path) -> None:
+    """Remove DVC's list of readers and writers if a killed process left it half-written: DVC itself would give up."""
+    for _ in range(2):
+        try:
+            json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return
+        except ValueError:
+            time.sleep(0.2)  # somebody may be writing it just now
+        else:
+            return
+    path.unlink(missing_ok=True)
 
 
 def list_stages(experiment: str) -> list[str]:
@@ -154,8 +175,11 @@ def reproduce_beside(work: Callable[[], None], serve: Callable[[threading.Event]
 
     thread = threading.Thread(target=call, name="dvc", daemon=True)
     thread.start()
-    serve(is_over)
-    thread.join()
+    try:
+        serve(is_over)
+    finally:
+        # Also when interrupted: DVC writes its lock files in this thread, and half a lock file blocks every later run.
+        thread.join(LONGEST_GOODBYE_SECONDS)
     if raised:
         raise raised[0]
 

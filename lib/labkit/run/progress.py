@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.status import Status
 from rich.table import Table
+from rich.text import Text
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,9 @@ class Progress:
         """Say that a cell starts."""
         if self.status:
             elapsed = time.monotonic() - self.started
-            self.status.update(f"[bold]{self.stage}[/bold]  cell {cell}/{n_cells}  {elapsed:.0f} s  [dim]{heading}")
+            told = Text(self.stage, style="bold")
+            told.append(f"  cell {cell}/{n_cells}  {elapsed:.0f} s  {heading}", style="not bold")
+            self.status.update(told)
 
     def end_stage(self, outcome: str, headline: str = "") -> None:
         """Say how a stage ended."""
@@ -53,9 +56,9 @@ class Progress:
             self.status = None
         seconds = time.monotonic() - self.started
         colour = "green" if outcome == "ran" else "red"
-        self.console.print(
-            f"[{colour}]{self.stage:<12}[/{colour}] {outcome:<11} {seconds:6.1f} s  {headline}", soft_wrap=True
-        )
+        line = Text(f"{self.stage:<12}", style=colour)
+        line.append(f" {outcome:<11} {seconds:6.1f} s  {headline}", style="default")
+        self.console.print(line, soft_wrap=True)
 
     def say(self, text: str) -> None:
         """Print a line."""
@@ -70,5 +73,5 @@ class Progress:
         table.add_column("result", overflow="fold")
         for line in lines:
             seconds = "" if line.seconds is None else f"{line.seconds:.1f}"
-            table.add_row(line.stage, line.outcome, seconds, line.headline)
+            table.add_row(line.stage, line.outcome, seconds, Text(line.headline))
         self.console.print(table)

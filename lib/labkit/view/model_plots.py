@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn import metrics as sk
 
+from labkit.model.curves import group_alike
 from labkit.model.metrics import Answers, Interval, find_labels, is_greater_better
 from labkit.view.plots import (
     BLUE,
@@ -29,8 +30,9 @@ from labkit.view.plots import (
 from labkit.view.words import count, format_number, format_share, join_names, shorten
 
 DUMMY = "dummy"
+COLORS = {"model": ORANGE, "plain LightGBM": BLUE, DUMMY: MUTED}
+"""Colour of the model and of what it stands beside, in every figure of an evaluation."""
 MOST_POINTS = 3000
-N_GROUPS = 10
 
 
 def plot_leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
@@ -86,23 +88,28 @@ def plot_interval(axes: Axes, row: int, interval: Interval, *, color: str) -> No
     )
 
 
-def plot_intervals(
-    figures: Mapping[str, Interval], dummy: Mapping[str, Interval], *, n_rows: int, confidence: float
-) -> Figure:
-    """Draw every figure of merit with its interval, above that of the dummy, each on a scale of its own."""
+def plot_intervals(models: Mapping[str, Mapping[str, Interval]], *, n_rows: int, confidence: float) -> Figure:
+    """Draw every figure of merit with its interval, each on a scale of its own.
+
+    Parameters
+    ----------
+    models
+        Figures by model, the chosen one first: names are those of `COLORS`.
+    """
+    figures = next(iter(models.values()))
     fact = f"Points: measured on {count(n_rows, 'holdout row')}. Lines: where the figure lies with "
-    fact += (
-        f"{format_share(confidence)} confidence. Where they stay apart, the model has learnt. ↑ more is better, ↓ less."
-    )
+    fact += f"{format_share(confidence)} confidence. Where they stay apart, it is no accident. "
+    fact += "↑ more is better, ↓ less."
     rows = -(-len(figures) // 2)
     with style():
-        title = "The model against a dummy that always says the same"
-        figure, panels = make_figure(title, fact, form="Interval chart", height=1.35 * rows + 0.2, grid=(rows, 2))
-        for axes, (name, interval) in zip(panels, figures.items(), strict=False):
-            plot_interval(axes, 0, interval, color=ORANGE)
-            plot_interval(axes, 1, dummy[name], color=MUTED)
-            finish_bars(axes, ["model", "dummy"], "")
-            axes.set_ylim(1.5, -0.9)
+        title = f"The model against {join_names(list(models)[1:])}"
+        height = (0.55 + 0.4 * len(models)) * rows + 0.2
+        figure, panels = make_figure(title, fact, form="Interval chart", height=height, grid=(rows, 2))
+        for place, (axes, name) in enumerate(zip(panels, figures, strict=False)):
+            for row, (model, found) in enumerate(models.items()):
+                plot_interval(axes, row, found[name], color=COLORS[model])
+            finish_bars(axes, list(models) if place % 2 == 0 else [""] * len(models), "")
+            axes.set_ylim(len(models) - 0.5, -0.9)
             axes.margins(x=0.15)
             set_ticks(axes, 4)
             axes.set_title(f"{name} {'↑' if is_greater_better(name) else '↓'}")
@@ -113,10 +120,16 @@ def plot_intervals(
         return figure
 
 
-def plot_curves(answers: Answers, dummy: Answers) -> Figure:
-    """Draw what can be had at which price: ROC and precision-recall curves, or errors from small to large."""
+def plot_curves(models: Mapping[str, Answers]) -> Figure:
+    """Draw what can be had at which price: ROC and precision-recall curves, or errors from small to large.
+
+    Parameters
+    ----------
+    models
+        Answers by model, the chosen one first: names are those of `COLORS`.
+    """
     with style():
-        return plot_class_curves(answers) if answers.classes else plot_error_curves(answers, dummy)
+        return plot_class_curves(models) if next(iter(models.values())).classes else plot_error_curves(models)
 
 
 def list_codes(answers: Answers) -> list[int]:
@@ -126,51 +139,63 @@ def list_codes(answers: Answers) -> list[int]:
     return [int(code) for code in np.argsort(-np.bincount(answers.truth), kind="stable")[: len(PALETTE)]]
 
 
-def plot_class_curves(answers: Answers) -> Figure:
-    """Draw ROC and precision-recall curves, of each class against the rest."""
+def plot_class_curves(models: Mapping[str, Answers]) -> Figure:
+    """Draw ROC and precision-recall curves: of the class of interest by model, or of each class against the rest."""
+    answers = next(iter(models.values()))
     codes = list_codes(answers)
     name = answers.classes[codes[0]] if len(codes) == 1 else "each class"
-    title, form = f"What it costs to find {name}", "Two curves"
     areas = [sk.roc_auc_score(answers.truth == code, answers.prediction[:, code]) for code in codes]
     fact = f"ROC AUC {format_number(np.mean(areas))}: so often does a row of the class rank above one that is not. "
-    fact += "Grey: guessing."
-    figure, axes = make_figure(title, fact, form=form, height=3.5, grid=(1, 2))
-    for code, color in zip(codes, (ORANGE, *PALETTE) if len(codes) == 1 else PALETTE, strict=False):
-        truth, chances = answers.truth == code, answers.prediction[:, code]
-        false, true, _ = sk.roc_curve(truth, chances)
-        precision, recall, _ = sk.precision_recall_curve(truth, chances)
-        axes[0].plot(false, true, color=color)
-        axes[1].step(recall, precision, where="post", color=color)
-        axes[1].axhline(truth.mean(), color=LINE, linestyle="--", linewidth=1.2)
+    figure, axes = make_figure(
+        f"What it costs to find {name}", f"{fact}Dashed: guessing.", form="Two curves", height=3.5, grid=(1, 2)
+    )
+    if len(codes) == 1:
+        colors = {model: COLORS[model] for model in models if model != DUMMY}
+        for model, color in reversed(colors.items()):
+            plot_class_curve(axes, models[model], codes[0], color=color)
+    else:
+        colors = {str(answers.classes[code]): color for code, color in zip(codes, PALETTE, strict=False)}
+        for code, color in zip(codes, PALETTE, strict=False):
+            plot_class_curve(axes, answers, code, color=color)
     axes[0].plot([0, 1], [0, 1], color=LINE, linestyle="--", linewidth=1.2)
     axes[0].set(title="ROC", xlabel="false alarms (share of the others)", ylabel="caught (share of the class)")
     axes[1].set(title="Precision and recall", xlabel="caught (recall)", ylabel="right when raised (precision)")
     for panel in axes:
         panel.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.03))
         set_ticks(panel, 5)
-    if len(codes) > 1:
-        add_legend(figure, {str(answers.classes[code]): color for code, color in zip(codes, PALETTE, strict=False)})
+    if len(colors) > 1:
+        add_legend(figure, colors)
     return figure
 
 
-def plot_error_curves(answers: Answers, dummy: Answers) -> Figure:
-    """Draw which share of rows is predicted within which error, for model and dummy.
+def plot_class_curve(axes: np.ndarray, answers: Answers, code: int, *, color: str) -> None:
+    """Draw the two curves of one class against the rest."""
+    truth, chances = answers.truth == code, answers.prediction[:, code]
+    false, true, _ = sk.roc_curve(truth, chances)
+    precision, recall, _ = sk.precision_recall_curve(truth, chances)
+    axes[0].plot(false, true, color=color)
+    axes[1].step(recall, precision, where="post", color=color)
+    axes[1].axhline(truth.mean(), color=LINE, linestyle="--", linewidth=1.2)
+
+
+def plot_error_curves(models: Mapping[str, Answers]) -> Figure:
+    """Draw which share of rows is predicted within which error, by model.
 
     The regression error characteristic of Bi and Bennett (ICML 2003).
     """
-    errors = {"model": np.sort(np.abs(answers.prediction - answers.truth))}
-    errors["dummy"] = np.sort(np.abs(dummy.prediction - dummy.truth))
+    errors = {name: np.sort(np.abs(answers.prediction - answers.truth)) for name, answers in models.items()}
     middle = {name: float(np.median(values)) for name, values in errors.items()}
-    fact = f"Half of the rows are predicted within {format_number(middle['model'])}, "
-    fact += f"by the dummy within {format_number(middle['dummy'])}."
-    figure, (axes,) = make_figure("How far off, and how often", fact, form="Two curves", height=3.1)
-    for (name, values), color in zip(errors.items(), (ORANGE, MUTED), strict=True):
+    first, *others = middle
+    fact = f"Half of the rows are predicted within {format_number(middle[first])}"
+    fact += "".join(f", by {name} within {format_number(middle[name])}" for name in others)
+    figure, (axes,) = make_figure("How far off, and how often", f"{fact}.", form="Curves", height=3.1)
+    for name, values in reversed(errors.items()):
         shares = np.arange(1, len(values) + 1) / len(values)
-        axes.step([0, *values], [0, *shares], where="post", color=color, label=name)
-        axes.plot(middle[name], 0.5, "o", color=color, markersize=8)
+        axes.step([0, *values], [0, *shares], where="post", color=COLORS[name])
+        axes.plot(middle[name], 0.5, "o", color=COLORS[name], markersize=8)
     axes.axhline(0.5, color=LINE, linestyle="--", linewidth=1.2)
     axes.set(xlabel="error at most (in the target's unit)", ylabel="share of rows", ylim=(0, 1.02), xlim=(0, None))
-    axes.legend(loc="lower right")
+    add_legend(figure, {name: COLORS[name] for name in errors})
     return figure
 
 
@@ -201,12 +226,6 @@ def plot_calibration(answers: Answers, name: str) -> Figure:
         axes.plot(said, np.full(len(said), axes.get_ylim()[0]), "|", color=BLUE, alpha=0.4, markersize=9)
         axes.set(xlabel=f"{said_name} (blue: each row)", ylabel=came_name)
         return figure
-
-
-def group_alike(values: np.ndarray) -> np.ndarray:
-    """Return a group number per row: at most ten groups of about equally many rows, equal values together."""
-    edges = np.unique(np.quantile(values, np.linspace(0, 1, N_GROUPS + 1)[1:-1]))
-    return np.searchsorted(edges, values, side="left")
 
 
 def plot_mistakes(answers: Answers, name: str) -> Figure:

@@ -20,6 +20,7 @@ from labkit.view.plots import (
     PALETTE,
     Axes,
     Figure,
+    LinearSegmentedColormap,
     add_legend,
     finish_bars,
     make_figure,
@@ -244,18 +245,45 @@ def plot_correlation(frame: pd.DataFrame, columns: Sequence[str]) -> Figure:
     with style():
         title = f"Rank correlation of {count(size, 'number column')}"
         figure, (axes,) = make_figure(title, fact, form="Heat map", height=1.1 + 0.36 * size)
-        axes.imshow(np.where(lower, values, np.nan), cmap=DIVERGING, vmin=-1, vmax=1, aspect="auto")
-        for row, column in zip(*np.nonzero(lower), strict=True):
-            value = values[row, column]
-            color = "white" if abs(value) > 0.8 else INK
-            text = f"{value:.2f}".replace("0.", ".").replace("-", "−")
-            axes.text(column, row, text, ha="center", va="center", color=color, size=9.5 if size <= 14 else 6.5)
-        axes.set_xticks(range(size - 1), [shorten(name, 18) for name in names[:-1]], rotation=40, ha="right")
-        axes.set_yticks(range(1, size), [shorten(name, 22) for name in names[1:]])
-        axes.set(xlim=(-0.5, size - 1.5), ylim=(size - 0.5, 0.5))
-        axes.grid(visible=False)
-        axes.spines[:].set_visible(False)
+        texts = [[f"{value:.2f}".replace("0.", ".").replace("-", "−") for value in line] for line in values]
+        shown = {"columns": [shorten(name, 18) for name in names[:-1]], "index": [shorten(name, 22) for name in names]}
+        table = pd.DataFrame(np.where(lower, values, np.nan)[:, :-1], **shown)  # type: ignore[call-overload]
+        labels = np.array(texts)[1:, :-1]
+        plot_heat(axes, table[1:], labels=labels, span=(-1, 1), color_map=DIVERGING, size=9.5 if size <= 14 else 6.5)
         return figure
+
+
+def plot_heat(
+    axes: Axes,
+    table: pd.DataFrame,
+    *,
+    labels: np.ndarray,
+    span: tuple[float, float],
+    color_map: LinearSegmentedColormap,
+    size: float = 9.5,
+) -> None:
+    """Draw a table as coloured fields with a text in each, its names along both sides.
+
+    Parameters
+    ----------
+    labels
+        Texts, shape of `table`; fields without a value stay empty.
+    span
+        Values at the two ends of the colours.
+    """
+    import seaborn  # takes seconds, and most notebooks draw no such picture
+
+    seaborn.heatmap(
+        table, ax=axes, annot=labels, fmt="", cmap=color_map, vmin=span[0], vmax=span[1], mask=table.isna().to_numpy(),
+        cbar=False, annot_kws={"size": size}, linewidths=0.5, xticklabels=True, yticklabels=True,
+    )  # fmt: skip
+    axes.tick_params(axis="x", rotation=40)
+    for label in axes.get_xticklabels():
+        label.set_horizontalalignment("right")
+    axes.tick_params(axis="y", rotation=0)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.set(xlabel="", ylabel="")
 
 
 def order_alike(matrix: pd.DataFrame) -> list[str]:

@@ -1,0 +1,113 @@
+"""Parts of a time as a clock and a calendar in some zone show them, on numpy arrays.
+
+Times are UTC, in microseconds. No pandas: a server computes the same with it.
+"""
+
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import numpy as np
+
+from labkit.errors import ParamsError
+
+FIRST_YEAR, LAST_YEAR = 1900, 2100
+"""Years in which changes of the clock are known; before and after, it stays as it is at the edge."""
+
+
+def compute_part(times: np.ndarray, zone: str, part: str) -> np.ndarray:
+    """Return one part of every time.
+
+    Parameters
+    ----------
+    times
+        UTC, `datetime64[us]`, shape (n_rows,).
+    zone
+        Time zone whose clock is read, e.g. `America/New_York`.
+    part
+        `minute`, `hour`, `weekday` (Monday is 0), `day`, `month`, `day_of_year` or `week` (ISO 8601).
+
+    Returns
+    -------
+    numpy.ndarray
+        float64, shape (n_rows,); NaN where the time is missing.
+
+    Examples
+    --------
+    >>> summer = np.array(["2013-07-01T16:30"], "datetime64[us]")
+    >>> compute_part(summer, "America/New_York", "hour")
+    array([12.])
+    """
+    changes, offsets = find_changes(zone)
+    is_missing = np.isnat(times)
+    known = np.where(is_missing, np.datetime64(0, "us"), times)
+    local = known + offsets[np.searchsorted(changes, known, side="right")]
+    return np.where(is_missing, np.nan, read_part(local, part).astype("float64"))
+
+
+def read_part(local: np.ndarray, part: str) -> np.ndarray:
+    """Return one part of local times without gaps, as whole numbers."""
+    days = local.astype("datetime64[D]")
+    if part in ("minute", "hour"):
+        minutes = (local - days) // np.timedelta64(1, "m")
+        return minutes % 60 if part == "minute" else minutes // 60
+    weekday = (days.astype("int64") + 3) % 7  # 1970 began on a Thursday
+    if part == "weekday":
+        return weekday
+    if part == "month":
+        return local.astype("datetime64[M]").astype("int64") % 12 + 1
+    if part == "day":
+        return (days - local.astype("datetime64[M]")).astype("int64") + 1
+    if part == "day_of_year":
+        return count_days(days) + 1
+    # An ISO week belongs to the year that its Thursday is in.
+    return count_days(days + (3 - weekday).astype("timedelta64[D]")) // 7 + 1
+
+
+def count_days(days: np.ndarray) -> np.ndarray:
+    """Return the days since the first of January."""
+    return (days - days.astype("datetime64[Y]").astype("datetime64[D]")).astype("int64")
+
+
+@cache
+def find_changes(zone: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return when a zone's clocks are put forward or back, and their distance from UTC before, between and after.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        `datetime64[us]`, shape (n_changes,), and `timedelta64[us]`, shape (n_changes + 1,).
+
+    Raises
+    ------
+    ParamsError
+        There is no such zone.
+    """
+    try:
+        clock = ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ParamsError(f"no time zone {zone!r}: use a name such as Europe/Berlin or UTC") from error
+    day, last = datetime(FIRST_YEAR, 1, 1, tzinfo=UTC), datetime(LAST_YEAR, 1, 1, tzinfo=UTC)
+    changes, offsets = [], [find_offset(day, clock)]
+    while day < last:
+        following = day + timedelta(days=1)
+        if find_offset(following, clock) != offsets[-1]:
+            changes.append(find_change(day, following, clock))
+            offsets.append(find_offset(following, clock))
+        day = following
+    naive = [change.replace(tzinfo=None) for change in changes]
+    return np.array(naive, "datetime64[us]"), np.array(offsets, "timedelta64[us]")
+
+
+def find_change(before: datetime, after: datetime, clock: ZoneInfo) -> datetime:
+    """Return the second at which the clock changes between two times."""
+    old = find_offset(before, clock)
+    while after - before > timedelta(seconds=1):
+        middle = before + timedelta(seconds=int((after - before).total_seconds()) // 2)
+        before, after = (middle, after) if find_offset(middle, clock) == old else (before, middle)
+    return after
+
+
+def find_offset(moment: datetime, clock: ZoneInfo) -> timedelta:
+    """Return how far a clock is ahead of UTC."""
+    return moment.astimezone(clock).utcoffset() or timedelta(0)

@@ -1,0 +1,151 @@
+"""Candidates of our own: estimators with fixed seeds and threads, each behind the preparation that fits it.
+
+Not how they are compared, nor those that PyCaret proposes: that is `labkit.model.automl`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+from lightgbm import LGBMClassifier, LGBMRegressor
+from sklearn.base import BaseEstimator
+from sklearn.compose import ColumnTransformer
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    AdaBoostRegressor,
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+from labkit.errors import ModelError
+from labkit.params import Target
+
+DUMMY = "dummy"
+N_JOBS = 2
+LIGHTGBM_FIXED = {"deterministic": True, "force_row_wise": True, "verbosity": -1}
+NEIGHBOURS_FIXED = {"algorithm": "brute"}
+FIXED: dict[str, dict[str, Any]] = {
+    "LGBMClassifier": LIGHTGBM_FIXED,
+    "LGBMRegressor": LIGHTGBM_FIXED,
+    "LogisticRegression": {"n_jobs": None},
+    "LinearRegression": {"n_jobs": None},
+    "KNeighborsClassifier": NEIGHBOURS_FIXED,
+    "KNeighborsRegressor": NEIGHBOURS_FIXED,
+}
+"""What is set on an estimator whatever its source: the same answers on every run, quiet, and no search tree saved."""
+
+Make = Callable[[int], BaseEstimator]
+Estimators = dict[str, tuple[Make, Make | None]]
+# One line per model: the classifier, the regressor. All seeds and thread counts are fixed.
+ESTIMATORS: Estimators = {
+    DUMMY: (lambda seed: DummyClassifier(strategy="prior"), lambda seed: DummyRegressor(strategy="mean")),
+    "linear": (lambda seed: LogisticRegression(max_iter=2000), lambda seed: Ridge(alpha=1.0)),
+    "random_forest": (
+        lambda seed: RandomForestClassifier(300, min_samples_leaf=2, n_jobs=N_JOBS, random_state=seed),
+        lambda seed: RandomForestRegressor(300, min_samples_leaf=2, n_jobs=N_JOBS, random_state=seed),
+    ),
+    "extra_trees": (
+        lambda seed: ExtraTreesClassifier(300, min_samples_leaf=2, n_jobs=N_JOBS, random_state=seed),
+        lambda seed: ExtraTreesRegressor(300, min_samples_leaf=2, n_jobs=N_JOBS, random_state=seed),
+    ),
+    "hist_gradient_boosting": (
+        lambda seed: HistGradientBoostingClassifier(learning_rate=0.05, random_state=seed),
+        lambda seed: HistGradientBoostingRegressor(learning_rate=0.05, random_state=seed),
+    ),
+    "lightgbm": (
+        lambda seed: LGBMClassifier(**make_lightgbm_options(seed)),
+        lambda seed: LGBMRegressor(**make_lightgbm_options(seed)),
+    ),
+    "decision_tree": (
+        lambda seed: DecisionTreeClassifier(min_samples_leaf=20, random_state=seed),
+        lambda seed: DecisionTreeRegressor(min_samples_leaf=20, random_state=seed),
+    ),
+    "naive_bayes": (lambda seed: GaussianNB(), None),
+    "ada_boost": (
+        lambda seed: AdaBoostClassifier(random_state=seed),
+        lambda seed: AdaBoostRegressor(random_state=seed),
+    ),
+    "gradient_boosting": (
+        lambda seed: GradientBoostingClassifier(max_features="sqrt", random_state=seed),
+        lambda seed: GradientBoostingRegressor(max_features="sqrt", random_state=seed),
+    ),
+    "nearest_neighbours": (
+        lambda seed: KNeighborsClassifier(25, **NEIGHBOURS_FIXED, n_jobs=N_JOBS),
+        lambda seed: KNeighborsRegressor(25, **NEIGHBOURS_FIXED, n_jobs=N_JOBS),
+    ),
+}
+SCALED = {"linear", "nearest_neighbours"}
+
+
+def make_lightgbm_options(seed: int) -> dict[str, Any]:
+    """Return LightGBM's options: reproducible and quiet."""
+    return {
+        "n_estimators": 200,
+        "learning_rate": 0.05,
+        "num_leaves": 15,
+        "min_child_samples": 10,
+        "n_jobs": N_JOBS,
+        "random_state": seed,
+        **LIGHTGBM_FIXED,
+    }
+
+
+def make_preparation(kinds: Mapping[str, str], *, is_scaled: bool) -> ColumnTransformer:
+    """Return the unfitted preparation: gaps filled, categories one-hot, numbers scaled where the model needs it.
+
+    Parameters
+    ----------
+    kinds
+        Feature name: `number` or `category`.
+    """
+    numbers = [name for name, kind in kinds.items() if kind == "number"]
+    categories = [name for name, kind in kinds.items() if kind == "category"]
+    fill: Any = SimpleImputer(strategy="median", keep_empty_features=True)
+    # Trees are not scaled: it would change nothing but the last digits, and those decide at thresholds in float32.
+    number_steps: Any = Pipeline([("fill", fill), ("scale", StandardScaler())]) if is_scaled else fill
+    # Rare categories are one already, see RowFeatures: the encoder's own way of joining them does not convert.
+    encode = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    parts = [("numbers", number_steps, numbers)] if numbers else []
+    parts += [("categories", encode, categories)] if categories else []
+    return ColumnTransformer(parts, sparse_threshold=0, verbose_feature_names_out=False)
+
+
+def make_candidate(model: str, target: Target, kinds: Mapping[str, str], *, seed: int) -> Pipeline:
+    """Return one unfitted candidate: preparation, then estimator, with our own settings.
+
+    Raises
+    ------
+    ModelError
+        There is no model of that name for the task.
+    """
+    make = ESTIMATORS[model][0 if target.task == "classification" else 1]
+    if make is None:
+        raise ModelError(f"{model} is not for {target.task}")
+    return put_behind_preparation(model, make(seed), kinds)
+
+
+def put_behind_preparation(model: str, estimator: BaseEstimator, kinds: Mapping[str, str]) -> Pipeline:
+    """Return an unfitted estimator behind the preparation that fits its model."""
+    return Pipeline([("preparation", make_preparation(kinds, is_scaled=model in SCALED)), ("estimator", estimator)])
+
+
+def find_kinds(features: pd.DataFrame) -> dict[str, str]:
+    """Return the kind of each feature column, `number` or `category`."""
+    return {
+        str(name): "number" if pd.api.types.is_numeric_dtype(features[name]) else "category"
+        for name in features.columns
+    }

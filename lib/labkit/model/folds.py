@@ -1,0 +1,89 @@
+"""Folds of the training rows, and candidates judged on them.
+
+Every candidate and every trial of one comparison sees the same folds. Where rows stand in the order of time, a fold
+is judged on rows later than all it was fitted on; elsewhere rows are shuffled.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+from sklearn.model_selection import KFold, StratifiedKFold, TimeSeriesSplit
+from sklearn.pipeline import Pipeline
+
+from labkit.model import metrics
+from labkit.params import Target
+
+Folds = list[tuple[np.ndarray, np.ndarray]]
+"""Positions of the rows to fit on and of the rows to judge on, per fold."""
+
+
+def choose_rows(n_rows: int, most_rows: int | None, *, seed: int, is_ordered: bool) -> np.ndarray:
+    """Return positions of the rows to compare on, rising: the latest ones in time, else drawn at random.
+
+    >>> choose_rows(5, 2, seed=0, is_ordered=True)
+    array([3, 4])
+    """
+    if most_rows is None or n_rows <= most_rows:
+        return np.arange(n_rows)
+    if is_ordered:
+        return np.arange(n_rows - most_rows, n_rows)
+    return np.sort(np.random.default_rng(seed).choice(n_rows, most_rows, replace=False))
+
+
+def make_folds(truth: pd.Series, *, target: Target, n_folds: int, seed: int, is_ordered: bool = False) -> Folds:
+    """Return the folds: expanding in time if the rows are in its order, else shuffled, with classes in equal shares.
+
+    Parameters
+    ----------
+    truth
+        Shape (n_rows,).
+    """
+    if is_ordered:
+        return list(TimeSeriesSplit(n_folds).split(truth))
+    splitter = StratifiedKFold if target.task == "classification" else KFold
+    return list(splitter(n_folds, shuffle=True, random_state=seed).split(truth, truth))
+
+
+def cross_validate(
+    candidate: Pipeline, features: pd.DataFrame, truth: pd.Series, *, target: Target, folds: Folds
+) -> dict[str, float]:
+    """Return mean and standard deviation of every figure over the folds."""
+    return summarise(list(score_folds(candidate, features, truth, target=target, folds=folds)))
+
+
+def score_folds(
+    candidate: Pipeline, features: pd.DataFrame, truth: pd.Series, *, target: Target, folds: Folds
+) -> Iterator[dict[str, float]]:
+    """Yield the figures of one fold after the other; whoever has seen enough stops asking."""
+    for train, test in folds:
+        fitted = fit_candidate(clone(candidate), features.iloc[train], truth.iloc[train])
+        answers = metrics.make_answers(truth.iloc[test], fitted, features.iloc[test], target)
+        yield metrics.compute_metrics(answers)
+
+
+def summarise(scores: list[dict[str, float]]) -> dict[str, float]:
+    """Return mean and standard deviation (`<name>_std`) of each figure."""
+    summary: dict[str, float] = {}
+    for name in scores[0]:
+        values = np.array([score[name] for score in scores])
+        summary |= {name: float(values.mean()), f"{name}_std": float(values.std(ddof=1)) if len(values) > 1 else 0.0}
+    return summary
+
+
+def fit_candidate(candidate: Pipeline, features: pd.DataFrame, truth: pd.Series) -> Pipeline:
+    """Fit a candidate with all threads, and leave it predicting with one.
+
+    A forest adds its trees' votes in the order in which threads finish: with several, the last digits change from
+    run to run.
+    """
+    candidate.fit(features, truth)
+    threads = [name for name in candidate[-1].get_params() if name.split("__")[-1] == "n_jobs"]
+    candidate[-1].set_params(**dict.fromkeys(threads, 1))
+    return candidate
+
+
+def describe_error(error: Exception) -> str:
+    """Return an error's kind and the first line of what it says, for a table."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

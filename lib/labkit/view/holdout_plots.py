@@ -1,0 +1,166 @@
+"""Figures of what the holdout says beyond one number: costs, periods, slices and what the model relies on.
+
+Not the look: that is `labkit.view.plots`. Figures of the predictions themselves are in `labkit.view.model_plots`.
+"""
+
+import numpy as np
+import pandas as pd
+
+from labkit.model.metrics import Answers, Interval, is_greater_better
+from labkit.model.threshold import Outcome, compute_cost_curve, compute_costs
+from labkit.params import Costs
+from labkit.view.model_plots import COLORS, plot_interval
+from labkit.view.plots import (
+    BLUE,
+    INK,
+    LINE,
+    MUTED,
+    ORANGE,
+    Figure,
+    add_legend,
+    finish_bars,
+    make_figure,
+    set_ticks,
+    style,
+)
+from labkit.view.words import count, format_number, format_share, shorten
+
+MOST_POINTS = 500
+LONGEST_SLICE = 44
+
+
+def plot_costs(answers: Answers, outcome: Outcome, costs: Costs) -> Figure:
+    """Draw what each threshold would have cost on these rows, with the one that was chosen before."""
+    curve = compute_cost_curve(answers, costs)
+    curve = curve.iloc[np.unique(np.linspace(0, len(curve) - 1, MOST_POINTS).round().astype(int))]
+    cheapest = compute_cost_curve(answers, costs)["cost"].min()
+    plain = min(outcome.always_yes, outcome.always_no)
+    fact = f"Acting from {format_number(outcome.threshold)} on costs {format_number(outcome.cost.value)} per row; "
+    fact += f"the cheaper of always and never acting costs {format_number(plain)}. "
+    fact += f"Nobody who knows the holdout could do better than {format_number(cheapest)}."
+    with style():
+        figure, (axes,) = make_figure("What acting from each threshold costs", fact, form="Cost curve", height=3.2)
+        axes.step(curve["threshold"], curve["cost"], where="pre", color=BLUE)
+        axes.axvline(outcome.threshold, color=LINE, linestyle="--", linewidth=1.4)
+        axes.plot(outcome.threshold, compute_costs(answers, outcome.threshold, costs).mean(), "o", color=ORANGE, ms=9)
+        high = max(outcome.always_yes, outcome.always_no)
+        for name, level in {"always acting": outcome.always_yes, "never acting": outcome.always_no}.items():
+            axes.axhline(level, color=MUTED, linestyle=":", linewidth=1.4)
+            axes.annotate(name, (1, level), (0, 3), textcoords="offset points", ha="right", color=MUTED, size=10)
+        axes.set(xlabel="threshold (predicted chance from which one acts)", ylabel="cost per row")
+        axes.set(xlim=(-0.01, 1.01), ylim=(0, 1.12 * max(high, float(curve["cost"].max()))))
+        set_ticks(axes, 6)
+        return figure
+
+
+def plot_periods(frame: pd.DataFrame, metric: str, *, unit: str, confidence: float) -> Figure:
+    """Draw a figure period by period, and below it what was predicted and what came true.
+
+    Parameters
+    ----------
+    frame
+        As `labkit.model.periods.compute_by_period` gives it, its first model named `model`.
+    """
+    ranked = frame.sort_values("model", ascending=not is_greater_better(metric), kind="stable")
+    (best, most), (worst, least) = ranked[["period", "model"]].iloc[[0, -1]].to_numpy().tolist()
+    fact = f"Best in {best} with {metric} {format_number(most)}, worst in {worst} with {format_number(least)}. "
+    fact += f"Lines to either side: {format_share(confidence)} intervals of the model."
+    x = np.arange(len(frame))
+    with style():
+        title = f"{unit.capitalize()} by {unit}"
+        figure, axes = make_figure(title, fact, form="Two line charts", height=4.6, grid=(2, 1), sharex=True)
+        axes[0].vlines(x, frame["low"], frame["high"], color=ORANGE, alpha=0.5, linewidth=3)
+        for name, color in COLORS.items():
+            if name in frame and (name != "dummy" or is_near(frame, "dummy")):
+                axes[0].plot(x, frame[name], "o-", color=color, label=name, markersize=6)
+        axes[0].set(ylabel=f"{metric} {'↑' if is_greater_better(metric) else '↓'}")
+        axes[1].plot(x, frame["truth"], "o-", color=INK, markersize=6)
+        axes[1].plot(x, frame["said"], "s--", color=ORANGE, markersize=6)
+        axes[1].set(ylabel="mean", title="What came true (dark) and what was predicted (orange)")
+        axes[1].set_xticks(x, frame["period"], rotation=0 if len(x) <= 8 else 30)
+        axes[1].margins(x=0.06, y=0.2)
+        add_legend(figure, {name: color for name, color in COLORS.items() if name in frame})
+        return figure
+
+
+def is_near(frame: pd.DataFrame, name: str) -> bool:
+    """Tell whether a model's line can be drawn without squeezing the others together."""
+    low, high = frame["low"].min(), frame["high"].max()
+    reach = 3 * max(high - low, 1e-12)
+    return bool(frame[name].between(low - reach, high + reach).all())
+
+
+def plot_slices(frame: pd.DataFrame, *, loss: str, confidence: float) -> Figure:
+    """Draw how much larger the loss is in each slice than elsewhere, with its interval.
+
+    Parameters
+    ----------
+    frame
+        As `labkit.model.slices.find_worst_slices` gives it, with one row or more.
+    loss
+        What the loss is, in words.
+    """
+    first = frame.iloc[0]
+    fact = f"Worst: {first['slice']}, with {count(int(first['rows']), 'row')} and a {loss} of "
+    fact += f"{format_number(first['loss'])} against {format_number(first['elsewhere'])} elsewhere."
+    names = [shorten(name, LONGEST_SLICE) for name in frame["slice"]]
+    with style():
+        title = "Where the model errs more than elsewhere"
+        figure, (axes,) = make_figure(title, fact, form="Interval chart", height=0.9 + 0.45 * len(frame))
+        for row in range(len(frame)):
+            excess = float(frame["loss"].iloc[row] - frame["elsewhere"].iloc[row])
+            interval = Interval(excess, float(frame["low"].iloc[row]), float(frame["high"].iloc[row]))
+            plot_interval(axes, row, interval, color=ORANGE if row == 0 else BLUE)
+        axes.axvline(0, color=LINE, linewidth=1.4)
+        finish_bars(axes, names, f"{loss} beyond that of the other rows ({format_share(confidence)} interval)")
+        axes.margins(x=0.1)
+        set_ticks(axes, 5)
+        return figure
+
+
+def plot_importance(frame: pd.DataFrame, metric: str, *, n_rows: int, most: int) -> Figure:
+    """Draw how much the figure gets worse without each of the columns that matter most.
+
+    Parameters
+    ----------
+    frame
+        As `labkit.model.explain.compute_importance` gives it.
+    """
+    shown = frame.head(most)
+    gone = int((frame["low"] <= 0).sum())
+    fact = (
+        f"Without {shown['column'].iloc[0]}, {metric} gets worse by {format_number(shown['loss'].iloc[0])}, measured "
+    )
+    fact += f"on {count(n_rows, 'holdout row')}. "
+    fact += f"{count(gone, 'column')} of {len(frame)} cannot be told from having no part.".capitalize()
+    with style():
+        title = "What the model relies on"
+        figure, (axes,) = make_figure(title, fact, form="Interval chart", height=0.8 + 0.33 * len(shown))
+        axes.barh(range(len(shown)), shown["loss"], color=BLUE, height=0.62)
+        axes.hlines(range(len(shown)), shown["low"], shown["high"], color=INK, linewidth=1.6)
+        axes.axvline(0, color=LINE, linewidth=1.2)
+        finish_bars(axes, [shorten(name) for name in shown["column"]], f"loss of {metric} when shuffled")
+        set_ticks(axes, 6)
+        return figure
+
+
+def describe_threshold(outcome: Outcome | None, classes: tuple[object, ...]) -> str:
+    """Say what a threshold does on the holdout, or why there is none."""
+    if outcome is None:
+        reason = "no costs are stated (`evaluation.costs`)" if len(classes) == 2 else "this is no two-class target"
+        return f"There is no threshold to choose: {reason}."
+    saving = outcome.saving
+    return (
+        f"Acting from **{format_number(outcome.threshold)}** on raises {format_share(outcome.acted)} of the rows, "
+        f"catches {format_share(outcome.caught)} of the class of interest and is right in "
+        f"{format_share(outcome.right)} of what it raises. It saves {format_number(saving.value)} per row over the "
+        f"cheaper of always and never acting, interval {format_number(saving.low)} to {format_number(saving.high)}."
+    )
+
+
+def describe_periods(frame: pd.DataFrame, metric: str) -> list[str]:
+    """Say between which figures the periods lie, if there are several."""
+    if len(frame) < 2:
+        return []
+    low, high = format_number(frame["model"].min()), format_number(frame["model"].max())
+    return [f"- From period to period its {metric} lies between {low} and {high}."]

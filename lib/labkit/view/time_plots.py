@@ -1,0 +1,160 @@
+"""Figures of what changes with time: the answer, columns, and what a split by time says beside a random one.
+
+Not the look: that is `labkit.view.plots`. Where a table has no times, each figure is a sentence that says so.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from labkit.data.drift import LARGE_DRIFT, NOTABLE_DRIFT, compute_by_key, compute_over_time
+from labkit.data.profile import find_kind
+from labkit.data.split import list_days
+from labkit.data.tables import PREDICT_AT
+from labkit.params import Data, Target
+from labkit.view.plots import (
+    BLUE,
+    INK,
+    MUTED,
+    ORANGE,
+    PALE,
+    SEQUENTIAL,
+    Figure,
+    make_figure,
+    plot_bars,
+    set_time_ticks,
+    style,
+)
+from labkit.view.table_plots import plot_heat
+from labkit.view.words import count, format_number, format_share, join_names, shorten
+
+if TYPE_CHECKING:
+    from labkit.model.illusion import Illusion
+
+NO_TIMES = "This table declares no times (data.time), so nothing can be said about what changes with them."
+MOST_LEVELS = 40
+
+
+def format_outcome(value: float, target: Target) -> str:
+    """Return a mean answer as people read it: a share of the class, or a number."""
+    return format_share(value) if target.task == "classification" else format_number(value)
+
+
+def name_outcome(target: Target) -> str:
+    """Return what is averaged, for an axis."""
+    if target.task == "regression":
+        return f"mean {target.column}"
+    return f"share of {target.column} = {target.positive}" if target.positive is not None else "share of the commonest"
+
+
+def plot_over_time(frame: pd.DataFrame, data: Data) -> Figure:
+    """Draw the target over time, with the first days of the parts that come after training."""
+    found, target, title = compute_over_time(frame, data.target), data.target, f"{data.target.column} over time"
+    if found.empty:
+        return plot_bars({}, title=title, fact=NO_TIMES, unit="")
+    high, low = found.iloc[int(found["mean"].argmax())], found.iloc[int(found["mean"].argmin())]
+    fact = f"From {format_outcome(low['mean'], target)} in the period from {low['start']:%d %B %Y} to "
+    fact += (
+        f"{format_outcome(high['mean'], target)} in that from {high['start']:%d %B %Y}; {count(len(found), 'period')}."
+    )
+    with style():
+        figure, (axes,) = make_figure(title, fact, form="Line chart", height=2.7)
+        axes.plot(found["start"], found["mean"], "o-", color=BLUE, markersize=3.5)
+        last = found["start"].iloc[-1] + pd.Timedelta(days=6)
+        days = list(list_days(data).items())
+        for number, (name, day) in enumerate(days):
+            end = pd.Timestamp(days[number + 1][1]) if number + 1 < len(days) else last
+            axes.axvspan(pd.Timestamp(day), end, color=PALE, alpha=(0.45, 0.9, 0.45)[number], linewidth=0)
+            place = (pd.Timestamp(day), (0.99, 0.9, 0.99)[number])
+            axes.annotate(
+                name, place, (3, 0), xycoords=("data", "axes fraction"), textcoords="offset points", va="top",
+                color=INK, size=9.5,
+            )  # fmt: skip
+        axes.set(ylabel=name_outcome(target), ylim=(0, None) if target.task == "classification" else None)
+        axes.margins(x=0.01)
+        set_time_ticks(axes)
+        return figure
+
+
+def find_key(frame: pd.DataFrame, profile: pd.DataFrame, target: Target) -> str | None:
+    """Return the most telling column of categories that has a few values only."""
+    ranked = profile.sort_values("score", ascending=False, kind="stable")
+    for name in ranked["column"]:
+        if name != target.column and find_kind(frame[name]) == "category" and 2 <= frame[name].nunique() <= MOST_LEVELS:
+            return str(name)
+    return None
+
+
+def plot_by_key(frame: pd.DataFrame, profile: pd.DataFrame, target: Target) -> Figure:
+    """Draw the target by month for the values of the most telling column of categories."""
+    key = find_key(frame, profile, target)
+    title = f"{target.column} by month{f' and {key}' if key else ''}"
+    if PREDICT_AT not in frame or key is None:
+        return plot_bars({}, title=title, fact=NO_TIMES if key else "No column has a few categories.", unit="")
+    table = compute_by_key(frame, target, key)
+    means = table.mean(axis=1)
+    fact = f"Over the months, {table.index[0]} has the highest {name_outcome(target)} "
+    fact += f"({format_outcome(means.iloc[0], target)}), {table.index[-1]} the lowest "
+    fact += f"({format_outcome(means.iloc[-1], target)}). {join_names(table.index, most=10)}: the most frequent."
+    values = table.to_numpy()
+    labels = np.array([[format_outcome(value, target).removesuffix(" %") for value in line] for line in values])
+    with style():
+        figure, (axes,) = make_figure(title, fact, form="Heat map", height=0.9 + 0.32 * len(table))
+        span = (float(np.nanmin(values)), float(np.nanmax(values)) * 1.05)
+        shown = table.set_axis([shorten(name, 20) for name in table.index])
+        plot_heat(axes, shown, labels=labels, span=span, color_map=SEQUENTIAL)
+        return figure
+
+
+def plot_drift(drift: pd.DataFrame, *, most: int) -> Figure:
+    """Draw how far the columns' values after training are spread otherwise than before.
+
+    Parameters
+    ----------
+    drift
+        As `labkit.data.drift.compute_drift` returns it.
+    """
+    title = "Columns that changed after training"
+    if drift.empty:
+        return plot_bars({}, title=title, fact=NO_TIMES, unit="")
+    large = drift.loc[drift["drift"] >= LARGE_DRIFT, "column"]
+    notable = int(((drift["drift"] >= NOTABLE_DRIFT) & (drift["drift"] < LARGE_DRIFT)).sum())
+    fact = f"{len(large)} of {count(len(drift), 'column')} are spread quite otherwise (index of {LARGE_DRIFT} or more, "
+    fact += f"in orange), {notable} noticeably so ({NOTABLE_DRIFT} or more)."
+    shown = dict(zip(drift["column"].head(most), drift["drift"].head(most), strict=True))
+    return plot_bars(shown, title=title, fact=fact, unit="population stability index", highlight=list(large))
+
+
+def plot_split_over_time(parts: Mapping[str, pd.DataFrame], data: Data) -> Figure:
+    """Draw how many rows each part has by week or month, and so where in time it lies."""
+    title = "The parts in time"
+    if not all(PREDICT_AT in part for part in parts.values()):
+        return plot_bars({}, title=title, fact=NO_TIMES, unit="")
+    reach = {name: (part[PREDICT_AT].min(), part[PREDICT_AT].max()) for name, part in parts.items()}
+    fact = "; ".join(f"{name} {first:%d %b %Y} to {last:%d %b %Y}" for name, (first, last) in reach.items())
+    colors = dict(zip(parts, (BLUE, ORANGE, INK, MUTED), strict=False))
+    with style():
+        figure, (axes,) = make_figure(title, f"{fact[0].upper()}{fact[1:]}.", form="Line chart", height=2.1)
+        for name, part in parts.items():
+            found = compute_over_time(part, data.target)
+            axes.plot(found["start"], found["mean"], "o-", color=colors[name], markersize=3.5, label=name)
+        axes.set(ylabel=name_outcome(data.target), ylim=(0, None) if data.target.task == "classification" else None)
+        axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
+        set_time_ticks(axes)
+        return figure
+
+
+def plot_illusion(illusion: "Illusion | None") -> Figure:
+    """Draw what a random split claims beside what the declared split says."""
+    title = "What a random split would have claimed"
+    if illusion is None:
+        return plot_bars(
+            {}, title=title, fact="The split is random: there is no other one to hold it against.", unit=""
+        )
+    shown = {"random split": illusion.random, f"split by {illusion.method}": illusion.declared}
+    verb = "flatters by" if illusion.difference > 0 else "is lower by"
+    fact = f"The same model on the same columns: a random split {verb} {format_number(abs(illusion.difference))} "
+    fact += f"in {illusion.metric} ({format_number(illusion.random)} instead of {format_number(illusion.declared)})."
+    return plot_bars(shown, title=title, fact=fact, unit=illusion.metric, highlight=["random split"])

@@ -1,0 +1,78 @@
+"""Figures of training: how tuning went, and what calibration changed.
+
+Not the leaderboard: that is in `labkit.view.model_plots`.
+"""
+
+import numpy as np
+import pandas as pd
+from sklearn.calibration import calibration_curve
+
+from labkit.model.calibration import Calibration
+from labkit.model.metrics import is_greater_better
+from labkit.view.plots import BLUE, LINE, MUTED, ORANGE, Figure, add_legend, make_figure, style
+from labkit.view.words import count, format_number
+
+N_GROUPS = 10
+
+
+def plot_trials(frame: pd.DataFrame, metric: str, model: str) -> Figure:
+    """Draw each trial's figure, those given up early as crosses, and the best so far as a line.
+
+    Parameters
+    ----------
+    frame
+        The trials as `labkit.model.tuning.tune` gives them.
+    """
+    if frame.empty:
+        return make_note("How tuning went", "No trials were asked for, or no candidate has settings to search.")
+    done, early = frame[frame["state"] == "complete"], frame[frame["state"] == "pruned"]
+    first, last = frame[metric].iloc[0], frame["best"].iloc[-1]
+    better = "higher" if is_greater_better(metric) else "lower"
+    fact = f"From {format_number(first, 4)} to {format_number(last, 4)}; {better} is better. "
+    fact += f"{count(len(early), 'trial').capitalize()} given up early, by the first folds alone."
+    with style():
+        title = f"{count(len(frame), 'trial')} of {model}"
+        figure, (axes,) = make_figure(title, fact, form="Line and points", height=3.1)
+        axes.plot(done["trial"], done[metric], "o", color=BLUE, alpha=0.7, markersize=6)
+        axes.plot(early["trial"], early[metric], "x", color=MUTED, markersize=6)
+        axes.step(frame["trial"], frame["best"], where="post", color=ORANGE)
+        axes.set(xlabel="trial (0: the candidate as it was)", ylabel=f"{metric}, mean over the folds")
+        values = done[metric].to_numpy(dtype=float)
+        low, high = np.quantile(values, [0.1, 1.0] if is_greater_better(metric) else [0.0, 0.9])
+        room = 0.15 * max(high - low, 1e-6)
+        axes.set_ylim(low - room, high + room)
+        add_legend(figure, {"trial": BLUE, "given up early": MUTED, "best so far": ORANGE})
+        return figure
+
+
+def plot_calibration_change(calibration: Calibration) -> Figure:
+    """Draw what came true beside what was said, before and after calibration, on rows it was not learnt on.
+
+    Without an attempt the figure says why there is none.
+    """
+    with style():
+        title = "Do chances come true more often when calibrated?"
+        if calibration.before is None or calibration.after is None:
+            return make_note(title, f"Not tried: {calibration.reason}.")
+        fact = f"Log loss {format_number(calibration.log_loss_before or 0, 4)} before, "
+        fact += f"{format_number(calibration.log_loss_after or 0, 4)} after, on "
+        fact += f"{count(len(calibration.before.truth), 'row')}. On the dashed line, words and outcomes agree."
+        figure, (axes,) = make_figure(title, fact, form="Calibration curves", height=3.4)
+        axes.plot([0, 1], [0, 1], color=LINE, linestyle="--", linewidth=1.4)
+        for answers, color in ((calibration.before, BLUE), (calibration.after, ORANGE)):
+            truth = answers.truth == answers.positive
+            came, said = calibration_curve(
+                truth, answers.prediction[:, answers.positive], n_bins=N_GROUPS, strategy="quantile"
+            )
+            axes.plot(said, came, "o-", color=color, markersize=6)
+        axes.set(xlabel="predicted chance, mean of the group", ylabel="share that came true")
+        add_legend(figure, {"before": BLUE, "after": ORANGE})
+        return figure
+
+
+def make_note(title: str, fact: str) -> Figure:
+    """Return a figure that says why there is no picture."""
+    with style():
+        figure, (axes,) = make_figure(title, fact, form="Note", height=0.05)
+        axes.remove()
+        return figure
