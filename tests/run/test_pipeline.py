@@ -325,3 +325,20 @@ def wait_for_kernel(pid: int) -> None:
             return
         time.sleep(0.1)
     raise AssertionError("no kernel started in a minute")
+
+
+def test_half_written_lock_of_a_killed_run_does_not_stop_the_next(root: Path) -> None:
+    (root / ".dvc" / "tmp" / "rwlock").write_text("")
+    done = call_labkit(root, "status", "diabetes")
+    assert done.returncode == 0, done.stderr
+    assert (root / ".dvc" / "tmp" / "rwlock").exists() is False
+
+
+def test_page_that_is_lost_is_named(root: Path, tmp_path: Path) -> None:
+    """Without the page and without the record in MLflow there is nothing to restore it from."""
+    page = root / "reports" / "diabetes" / "01_eda.html"
+    record = page.with_suffix(".json")
+    page.unlink()
+    record.unlink()
+    assert call_labkit(root, "run", "diabetes").returncode == 0
+    assert page.is_file(), "restored from the run's artifacts"

@@ -6,9 +6,12 @@ a release by its digest, so publishing the same one twice changes nothing.
 
 import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from labkit import paths
@@ -123,7 +126,7 @@ def compare_with_champion(params: Params, opened: release.Release, champion: tra
             if theirs.facts["classes"] != opened.facts["classes"]:
                 raise ModelError("it knows other classes")
             truth = holdout[target.column]
-            answers = [make_answers(truth, one, holdout, params) for one in (opened, theirs)]
+            answers = [make_answers(truth, one.predict(holdout), one.facts, params) for one in (opened, theirs)]
         except (DataError, ModelError) as error:
             evidence = f"{named} cannot predict today's rows ({error}), so it could not serve them either"
             return Check("not worse than the champion", True, evidence)
@@ -139,10 +142,15 @@ def compare_with_champion(params: Params, opened: release.Release, champion: tra
     )
 
 
-def make_answers(truth: pd.Series, opened: release.Release, rows: pd.DataFrame, params: Params) -> metrics.Answers:
-    """Let a release predict rows and hold its predictions beside the truth."""
-    predicted = opened.predict(rows)
-    classes = tuple(opened.facts["classes"])
+def make_answers(truth: pd.Series, predicted: np.ndarray, facts: Mapping[str, Any], params: Params) -> metrics.Answers:
+    """Hold a release's predictions beside the truth.
+
+    Raises
+    ------
+    ModelError
+        The truth has a class that the release does not know.
+    """
+    classes = tuple(facts["classes"])
     if not classes:
         return metrics.Answers(truth.to_numpy(dtype="float64"), predicted)
     unknown = sorted(set(truth) - set(classes), key=str)

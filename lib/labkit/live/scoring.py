@@ -4,17 +4,21 @@ Not a service; rows go through the same release as there.
 """
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from labkit import paths
 from labkit.data.tables import save_table
-from labkit.errors import DataError, MissingDataError, ParamsError, list_briefly, name_nearest
+from labkit.errors import DataError, MissingDataError, ModelError, ParamsError, list_briefly, name_nearest
 from labkit.files import atomic_write
-from labkit.live.publish import CHAMPION, fetch_release
+from labkit.live.publish import CHAMPION, fetch_release, make_answers
+from labkit.model import metrics
 from labkit.model.release import Release
+from labkit.params import Params
 from labkit.params_file import load_params
 from labkit.run import tracking
 
@@ -27,7 +31,8 @@ def predict_file(experiment: str, source: Path, destination: Path) -> str:
     Parameters
     ----------
     source
-        CSV or Parquet with the raw columns the model was trained on; more columns are passed over.
+        CSV or Parquet with the joined raw columns the model was trained on; more columns are passed over, but for
+        the answers: where they are known, the predictions are scored.
     destination
         CSV or Parquet by its ending: `prediction`, and for classes the `probability_<class>` of each.
 
@@ -53,13 +58,15 @@ def predict_file(experiment: str, source: Path, destination: Path) -> str:
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
         opened = fetch_release(champion, Path(scratch))
         check_columns(rows, opened, source)
-        predictions = make_predictions(opened, rows)
+        predicted = opened.predict(rows)
+    predictions = make_predictions(predicted, opened.facts)
     if destination.suffix == ".parquet":
         save_table(destination, predictions)
     else:
         with atomic_write(destination) as beside:
             predictions.to_csv(beside, index=False)
-    return f"{len(predictions):,} rows predicted with {experiment} version {champion.number} → {destination}"
+    score = describe_score(rows, predicted, opened.facts, params)
+    return f"{len(predictions):,} rows predicted with {experiment} version {champion.number} → {destination}{score}"
 
 
 def load_rows(source: Path) -> pd.DataFrame:
@@ -84,12 +91,31 @@ def check_columns(rows: pd.DataFrame, opened: Release, source: Path) -> None:
         raise DataError(f"{source}: missing columns {list_briefly(map(repr, missing))}: for {missing[0]!r}, {hint}")
 
 
-def make_predictions(opened: Release, rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the predictions of all rows as a table."""
-    predicted = opened.predict(rows)
-    classes = opened.facts["classes"]
+def make_predictions(predicted: np.ndarray, facts: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the predictions of all rows as a table.
+
+    Where a threshold was chosen by costs, it decides between the two classes; else the likeliest class is named.
+    """
+    classes = facts["classes"]
     if not classes:
         return pd.DataFrame({"prediction": predicted})
-    labels = np.array(classes, dtype=object)[np.argmax(predicted, axis=1)]
+    codes = np.argmax(predicted, axis=1)
+    if facts.get("threshold") is not None:
+        positive = classes.index(facts["positive"])
+        codes = np.where(predicted[:, positive] >= facts["threshold"], positive, 1 - positive)
     chances = {f"probability_{label}": predicted[:, code] for code, label in enumerate(classes)}
-    return pd.DataFrame({"prediction": labels, **chances})
+    return pd.DataFrame({"prediction": np.array(classes, dtype=object)[codes], **chances}).infer_objects()
+
+
+def describe_score(rows: pd.DataFrame, predicted: np.ndarray, facts: Mapping[str, Any], params: Params) -> str:
+    """Say how good predictions are where the rows hold the answers, beside the holdout; empty where they do not."""
+    target = params.data.target.column
+    if target not in rows.columns or rows[target].isna().any():
+        return ""
+    metric = facts["metric"]
+    try:
+        found = metrics.compute_metric(metric, make_answers(rows[target], predicted, facts, params))
+    except (ModelError, DataError, ValueError) as error:
+        return f"\nThe rows hold answers that cannot be scored: {error}"
+    then = facts["metrics"][metric]
+    return f"\n{metric} on these rows {found:.4g}, on the holdout {then:.4g}: {found - then:+.4g}"
