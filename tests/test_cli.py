@@ -112,7 +112,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a checkout with an experiment of two joined CSV files, gaps and categories."""
     root = make_checkout(tmp_path_factory.mktemp("shop") / "checkout")
     (root / "params" / "shop.yaml").write_text(SHOP)
-    (root / "dvc.yaml").write_text((root / "dvc.yaml").read_text().replace("[diabetes,", "[shop, diabetes,"))
+    (root / "dvc.yaml").write_text((root / "dvc.yaml").read_text().replace("experiments: [", "experiments: [shop, "))
     write_tables(root)
     return root
 
