@@ -12,6 +12,9 @@ from labkit.errors import ParamsError
 
 MARKER = "dvc.yaml"
 RUNNER_VARIABLE = "LABKIT_RUNNER"
+WARM_VARIABLE = "LABKIT_WARM"
+KERNELS_DIR = Path(__file__).parent / "run" / "jupyter"
+"""Where Jupyter finds the kernel that starts warm."""
 
 
 def find_root() -> Path:
@@ -79,6 +82,12 @@ def get_runner_address() -> str | None:
     return os.environ.get(RUNNER_VARIABLE) or None
 
 
+def get_warm_address() -> Path | None:
+    """Return the socket of the server that forks kernels, or None where every kernel is an ordinary process."""
+    named = os.environ.get(WARM_VARIABLE)
+    return Path(named) if named else None
+
+
 def get_parent_run_id() -> str | None:
     """Return the MLflow run that the pipeline run opened, or None outside of one."""
     return os.environ.get("LABKIT_PARENT_RUN_ID") or None
@@ -109,8 +118,9 @@ def make_environment(**extra: str) -> dict[str, str]:
     fixed = {
         "PYTHONHASHSEED": "0",
         "OMP_NUM_THREADS": "2",
-        "OPENBLAS_NUM_THREADS": "2",
-        "MKL_NUM_THREADS": "2",
+        # One thread, so that a process that has only imported is single-threaded and can be forked.
+        "OPENBLAS_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
         # Waiting threads sleep: on a busy machine, spinning ones made gradient boosting thirty times slower.
         "OMP_WAIT_POLICY": "PASSIVE",
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -118,6 +128,7 @@ def make_environment(**extra: str) -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         # The commands of this environment come first, also where it has not been activated.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "JUPYTER_PATH": os.pathsep.join(filter(None, [str(KERNELS_DIR), os.environ.get("JUPYTER_PATH")])),
         "LABKIT_ROOT": str(find_root()),
         "MLFLOW_TRACKING_URI": get_tracking_uri(),
     }

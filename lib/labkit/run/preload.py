@@ -1,0 +1,116 @@
+"""What a fork server imports before any kernel is asked for: the packages that the notebooks and this library import.
+
+Found in their source, so that a notebook that starts to use another package finds it warm the next time. Only
+imports: nothing may be called that trains or draws, because a fork of a process that has used OpenMP hangs, and
+nothing may start a thread, because threads do not survive a fork.
+"""
+
+import ast
+import gc
+import importlib
+import json
+import logging
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+KERNEL_MODULES = (
+    "ipykernel.kernelapp",
+    "ipykernel.zmqshell",
+    # Half of a kernel's start is this import.
+    "ipykernel.debugger",
+    "IPython.core.completer",
+    "IPython.core.magics.basic",
+)
+"""What every kernel imports as it starts."""
+MACHINERY = ("run", "live", "cli.py")
+"""Parts of the library that no kernel imports; what they import is for the runner."""
+THREADED = ("onnxruntime",)
+"""Packages known to start a thread when they are imported: they are left to the kernels."""
+QUIET = {
+    # As ipykernel sets it before a notebook can import matplotlib.
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "PYCARET_CUSTOM_LOGGING_PATH": os.devnull,
+    # One thread each, or none: pyarrow's allocator and numpy's linear algebra start threads as they are loaded.
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+
+
+def list_sources(root: Path) -> Iterator[str]:
+    """Yield the Python source of the checkout's notebooks, of modules beside them and of the library."""
+    for path in sorted((root / "notebooks").glob("*.ipynb")):
+        with suppress(ValueError, OSError, KeyError, TypeError):
+            for cell in json.loads(path.read_bytes())["cells"]:
+                if cell["cell_type"] == "code":
+                    yield "".join(cell["source"])
+    library = Path(__file__).resolve().parents[1]
+    skipped = {library / name for name in MACHINERY}
+    for folder in (root / "notebooks", library):
+        for path in sorted(folder.rglob("*.py")):
+            if not skipped & {path, *path.parents}:
+                with suppress(OSError):
+                    yield path.read_text(encoding="utf-8", errors="replace")
+
+
+def find_imports(source: str) -> Iterator[str]:
+    """Yield the absolute names that a source imports, anywhere in it, a name after `from … import` included.
+
+    >>> list(find_imports("import numpy as np" + chr(10) + "from sklearn import svm"))
+    ['numpy', 'sklearn', 'sklearn.svm']
+    """
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):  # a magic, or a cell that will fail when it is run
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def find_modules(root: Path) -> list[str]:
+    """Return the modules to import: named in a source, installed, neither of the standard library nor of this one."""
+    names = {name for source in list_sources(root) for name in find_imports(source)}
+    skipped = {*sys.stdlib_module_names, "labkit", "__future__"}
+    local = {path.stem for path in (root / "notebooks").glob("*.py")}
+    return sorted(name for name in names if name.partition(".")[0] not in skipped | local)
+
+
+def import_all(names: Iterable[str], *, skipped: Iterable[str]) -> str | None:
+    """Import each module if it is one and can be, and leave warnings and logging as they were.
+
+    Returns
+    -------
+    str or None
+        The package that started a thread, after which no more are imported: this process must not be forked.
+    """
+    show, left_out = warnings.showwarning, {*THREADED, *skipped}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in names:
+            package = name.partition(".")[0]
+            if package in left_out:
+                continue
+            # A name after `from … import` is most often a function: there is no such module then.
+            with suppress(Exception):
+                importlib.import_module(name)
+            if count_threads() > 1:
+                return package
+    warnings.showwarning = show
+    logging.captureWarnings(False)
+    gc.collect()
+    gc.freeze()
+    return None
+
+
+def count_threads() -> int:
+    """Return how many threads this process has, those that Python does not know of included."""
+    tasks = Path("/proc/self/task")
+    return len(list(tasks.iterdir())) if tasks.is_dir() else threading.active_count()
