@@ -29,8 +29,9 @@ run: install  ## run the whole pipeline and show the results
 test: install  ## run every test
 	python -m pytest
 
-lab: install  ## open JupyterLab on the notebooks
-	jupyter lab --ServerApp.ip=127.0.0.1 --notebook-dir=$(CURDIR) notebooks
+lab: install  ## open JupyterLab on the notebooks; kernels start with everything imported
+	@labkit warm & \
+	JUPYTER_PATH=$(CURDIR)/lib/labkit/run/jupyter jupyter lab --ServerApp.ip=127.0.0.1 --notebook-dir=$(CURDIR) notebooks
 
 check: install  ## format, lint, types, notebooks and params schema: the gate before every commit
 	ruff format --check lib tests

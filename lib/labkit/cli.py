@@ -43,6 +43,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
     labkit status diabetes                   what is stale, and why
     labkit params diabetes                   what can be set, where it is set, what it means
     labkit predict diabetes in.csv out.csv   predict with the published model
+    labkit warm                              keep kernels that start in half a second
     """
     ctx.obj = debug
 
@@ -53,7 +54,10 @@ def cli(ctx: click.Context, debug: bool) -> None:
 @click.option("--until", metavar="STAGE", help="Stop after this stage.")
 @click.option("--force", metavar="STAGE", help="Run this stage even if nothing has changed.")
 @click.option("--sample", type=click.IntRange(20), metavar="N", help="Try on N rows, in scratch; nothing is published.")
-def run(experiment: str, settings: tuple[str, ...], until: str | None, force: str | None, sample: int | None) -> None:
+@click.option("--cold", is_flag=True, help="Start ordinary kernels, each of which imports everything anew.")
+def run(
+    experiment: str, settings: tuple[str, ...], until: str | None, force: str | None, sample: int | None, cold: bool
+) -> None:
     """Run the stages of EXPERIMENT that have changed, from raw tables to the published model.
 
     \b
@@ -74,13 +78,37 @@ def run(experiment: str, settings: tuple[str, ...], until: str | None, force: st
     if sample:
         if force:
             raise click.UsageError("--sample runs every stage: --force adds nothing to it")
-        run_sample(experiment, rows=sample, plain=PLAIN_STAGES, progress=Progress(), until=until)
+        run_sample(experiment, rows=sample, plain=PLAIN_STAGES, progress=Progress(), until=until, is_cold=cold)
         pages = paths.find_reports_dir(experiment) / "sample"
     else:
-        run_experiment(experiment, plain=PLAIN_STAGES, progress=Progress(), until=until, force=force)
+        run_experiment(experiment, plain=PLAIN_STAGES, progress=Progress(), until=until, force=force, is_cold=cold)
         pages = paths.find_reports_dir()
     click.echo(f"Report:    {show(pages / 'index.html') if not sample else show(pages)}")
     click.echo("Tracking:  mlflow ui   (in the checkout's root, then open the address it prints)")
+
+
+@cli.command()
+@click.option("--stop", is_flag=True, help="End the process that is kept.")
+def warm(stop: bool) -> None:
+    """Keep a process that has imported everything: kernels of `labkit run` and JupyterLab are forks of it.
+
+    It ends after 30 minutes without a kernel.
+
+    \b
+    labkit warm
+    labkit warm --stop
+    """
+    from labkit.run import servers
+
+    if stop:
+        n_stopped = servers.stop_servers()
+        click.echo("stopped" if n_stopped else "no warm process was kept")
+        return
+    state = servers.keep_server()
+    minutes = servers.IDLE_SECONDS // 60
+    click.echo(
+        f"warm: process {state['pid']}, {state['modules']:,} modules imported; ends after {minutes} idle minutes"
+    )
 
 
 @cli.command()

@@ -260,6 +260,13 @@ class Deploy(Section):
     intended_use: str = Field("", description="what the model is for; stands in the model card")
 
 
+class Limits(Section):
+    """How long things may take before they are ended; not part of what a stage depends on."""
+
+    cell_seconds: float = Field(3600, gt=0, description="longest run of one cell, in seconds")
+    stage_seconds: float = Field(4 * 3600, gt=0, description="longest run of one stage, in seconds")
+
+
 class Params(Section):
     """One experiment: the whole of `params/<experiment>.yaml`."""
 
@@ -272,6 +279,7 @@ class Params(Section):
     training: Training
     evaluation: Evaluation
     deploy: Deploy
+    limits: Limits = Field(Limits(), description="how long a cell and a stage may run")
 
     @model_validator(mode="after")
     def check_metric(self) -> "Params":

@@ -82,10 +82,9 @@ def get_runner_address() -> str | None:
     return os.environ.get(RUNNER_VARIABLE) or None
 
 
-def get_warm_address() -> Path | None:
-    """Return the socket of the server that forks kernels, or None where every kernel is an ordinary process."""
-    named = os.environ.get(WARM_VARIABLE)
-    return Path(named) if named else None
+def get_warm_address() -> str | None:
+    """Return the socket of the process that kernels are forks of, empty for none; None leaves it to be looked for."""
+    return os.environ.get(WARM_VARIABLE)
 
 
 def get_parent_run_id() -> str | None:

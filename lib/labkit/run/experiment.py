@@ -6,8 +6,8 @@ nothing of tables and models.
 
 import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -115,8 +115,12 @@ def run_experiment(
     progress: Progress,
     until: str | None = None,
     force: str | None = None,
+    is_cold: bool = False,
 ) -> list[Line]:
     """Run what is stale of an experiment, through DVC, and return the closing table's lines.
+
+    Kernels are forks of a process that begins to import as soon as a stage is seen to be stale, while DVC still looks;
+    with `is_cold` they are ordinary processes.
 
     Raises
     ------
@@ -134,7 +138,7 @@ def run_experiment(
     with ExitStack() as parents:
         work = Work(params, plain, progress, parents)
         try:
-            serve_stages(work, repo, until=until, force=force)
+            serve_stages(work, repo, until=until, force=force, is_cold=is_cold)
         except StageError as stopped:
             work.is_stopped = work.error is None
             raise work.error or stopped from stopped.__cause__
@@ -147,18 +151,45 @@ def run_experiment(
     return lines
 
 
-def serve_stages(work: Work, repo: Any, *, until: str | None, force: str | None) -> None:
-    """Let DVC run the stale stages while this thread does their work."""
+def serve_stages(work: Work, repo: Any, *, until: str | None, force: str | None, is_cold: bool) -> None:
+    """Let DVC run the stale stages while this thread does their work; without any, only what is done each time."""
     os.environ.update(paths.make_environment())
-    with client.open_server() as server:
+    experiment, names = work.params.experiment, pipeline.list_until(work.params.experiment, until)
+    work.perform(pipeline.FINGERPRINT)
+    if not force and not any(state.reasons for state in pipeline.find_states(repo, experiment, until=until)):
+        if pipeline.PUBLISH in names:
+            work.perform(pipeline.PUBLISH)
+        return
+    with open_kernels(is_cold=is_cold, is_kept_used=not is_cold), client.open_server() as server:
 
         def reproduce() -> None:
-            pipeline.reproduce(repo, work.params.experiment, until=until, force=force)
+            pipeline.reproduce(repo, experiment, until=until, force=force)
 
         def serve(is_over: Event) -> None:
             server.serve(is_over, work.answer)
 
         pipeline.reproduce_beside(reproduce, serve)
+
+
+@contextmanager
+def open_kernels(*, is_cold: bool, is_kept_used: bool = True) -> Iterator[None]:
+    """Have the kernels of this block start as forks: of the checkout's server if one is kept, else of an own one.
+
+    With `is_cold` the own server has imported nothing: what it forks is an ordinary kernel.
+    """
+    from labkit.run import servers, supervise
+
+    if not supervise.is_supported():
+        yield
+        return
+    kept = servers.find_server() if is_kept_used else None
+    with nullcontext(kept) if kept else servers.open_server(is_cold=is_cold) as address:
+        before = os.environ.get(paths.WARM_VARIABLE)
+        os.environ[paths.WARM_VARIABLE] = str(address)
+        try:
+            yield
+        finally:
+            os.environ[paths.WARM_VARIABLE] = before or ""
 
 
 def run_sample(
@@ -168,6 +199,7 @@ def run_sample(
     plain: Mapping[str, PlainStage],
     progress: Progress,
     until: str | None = None,
+    is_cold: bool = False,
 ) -> list[Line]:
     """Run every stage on a sample of the main table, in scratch: nothing of the pipeline is touched or published."""
     params = load_params(experiment)
@@ -178,8 +210,9 @@ def run_sample(
     with ExitStack() as parents:
         work = Work(params, plain, progress, parents, sample_rows=rows)
         try:
-            for name in names:
-                work.perform(name)
+            with open_kernels(is_cold=is_cold):
+                for name in names:
+                    work.perform(name)
         finally:
             lines = close_lines(work, names)
             progress.show_table(f"{experiment} (sample of {rows:,} rows)", lines)
@@ -193,7 +226,9 @@ def run_stage(stage: str, experiment: str, *, plain: Mapping[str, PlainStage], p
     params = load_params(experiment)
     pipeline.check_stage(stage, pipeline.list_stages(experiment))
     os.environ.update(paths.make_environment())
-    with ExitStack() as parents:
+    # One kernel alone is not worth a process that imports everything, unless there is one already.
+    kernels = nullcontext() if stage in plain else open_kernels(is_cold=True, is_kept_used=True)
+    with ExitStack() as parents, kernels:
         Work(params, plain, progress, parents, is_alone=True).perform(stage)
 
 

@@ -232,7 +232,7 @@ def run_kernel(request: Request) -> None:
 
     # What stands behind `python -X… -m ipykernel_launcher`, as an ordinary kernel sees it.
     sys.argv = request.argv[request.argv.index("ipykernel_launcher") :]
-    application = IPKernelApp.instance(parent_handle=os.getppid())
+    application: Any = IPKernelApp.instance(parent_handle=os.getppid())
     application.initialize(sys.argv[1:])
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].install_repl_displayhook()

@@ -90,9 +90,15 @@ def check_stage(name: str, known: Iterable[str]) -> str:
     return name
 
 
-def find_states(repo: Repo, experiment: str) -> list[StageState]:
-    """Return every stage of an experiment with the reasons why it is stale, in the order in which they run."""
+def list_until(experiment: str, until: str | None) -> list[str]:
+    """Return the stages in their order, those after `until` left out."""
     names = list_stages(experiment)
+    return names[: names.index(until) + 1] if until else names
+
+
+def find_states(repo: Repo, experiment: str, *, until: str | None = None) -> list[StageState]:
+    """Return the stages of an experiment with the reasons why each is stale, in the order in which they run."""
+    names = list_until(experiment, until)
     try:
         status = repo.status(targets=[f"{name}@{experiment}" for name in names])
     except DvcException as error:
@@ -143,7 +149,7 @@ def reproduce(repo: Repo, experiment: str, *, until: str | None, force: str | No
         A stage failed; the caller knows why.
     """
     names = list_stages(experiment)
-    targets = [f"{name}@{experiment}" for name in (names[: names.index(until) + 1] if until else names)]
+    targets = [f"{name}@{experiment}" for name in list_until(experiment, until)]
     try:
         if force:
             before = [f"{name}@{experiment}" for name in names[: names.index(force)]]

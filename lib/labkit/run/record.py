@@ -6,7 +6,7 @@ tells whether a page still belongs to the data that is in place.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +28,8 @@ class StageRecord:
         Name of its page without ending, e.g. `04_training`.
     key
         Digest of the params it read and of what it wrote; empty if it did not finish.
+    cells
+        Seconds that each cell took.
     """
 
     stage: str
@@ -40,6 +42,7 @@ class StageRecord:
     run_id: str | None
     key: str = ""
     html: str | None = None
+    cells: Sequence[float] = ()
 
 
 def save_record(record: StageRecord, folder: Path) -> None:

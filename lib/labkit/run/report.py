@@ -210,16 +210,20 @@ def mark_cells(notebook: NotebookNode, status: str) -> dict[str, Any] | None:
     if status == "finished":
         return None
     code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
-    ran = [cell for cell in code if cell.execution_count is not None]
-    raised = [(cell, output) for cell in ran for output in cell.outputs if output.output_type == "error"]
-    # A kernel that died says nothing: the cell it died in is the last one that was started.
-    failed = raised[-1][0] if raised else (ran[-1] if 0 < len(ran) < len(code) else None)
-    for cell in code:
-        cell.metadata["report_state"] = (
-            "not run" if cell.execution_count is None else "failed" if cell is failed else ""
-        )
-    error = f"{raised[-1][1].ename}: {raised[-1][1].evalue}" if raised else ""
-    return {"found": failed is not None, "error": error, "n_not_run": len(code) - len(ran)}
+    states = [find_state(cell) for cell in code]
+    for cell, state in zip(code, states, strict=True):
+        cell.metadata["report_state"] = "" if state == "finished" else state
+    stopped = [cell for cell, state in zip(code, states, strict=True) if state not in ("finished", "not run")]
+    raised = [output for cell in stopped for output in cell.outputs if output.output_type == "error"]
+    error = f"{raised[-1].ename}: {raised[-1].evalue}" if raised else ""
+    return {"found": bool(stopped), "error": error, "n_not_run": states.count("not run")}
+
+
+def find_state(cell: NotebookNode) -> str:
+    """Return how a cell ended: as the runner marked it, or as its count and outputs tell."""
+    if any(output.output_type == "error" for output in cell.outputs):
+        return str(cell.metadata.get("labkit", {}).get("state", "failed"))
+    return str(cell.metadata.get("labkit", {}).get("state", "not run" if cell.execution_count is None else "finished"))
 
 
 def choose_form(data: Mapping[str, Any]) -> list[str]:

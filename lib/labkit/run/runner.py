@@ -1,29 +1,43 @@
 """How a notebook is executed: papermill, in process, on a snapshot of the source.
 
-Sole owner of papermill. Says how each cell ended; not what is recorded of it: that is `labkit.run.stage`.
+Sole owner of papermill and nbclient. Says how each cell ended; not what is recorded of it: that is
+`labkit.run.stage`; not how its kernel starts: that is `labkit.run.warm`.
 """
 
+import asyncio
 import logging
 import re
-import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from queue import Empty
+from typing import Any, Literal, TextIO
 
 import nbformat
-from nbclient.exceptions import DeadKernelError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from papermill.execute import execute_notebook
-from papermill.iorw import write_ipynb
 
 from labkit.errors import ParamsError, StageError
+from labkit.files import write_text
+from labkit.params import Limits
+from labkit.run.warm import make_kernel_specs
 
 CellCallback = Callable[[int, int, str], None]
 """Called as each cell starts: its number from 1, the number of cells, the heading it stands under."""
+State = Literal["finished", "failed", "interrupted", "timed out", "died", "not run"]
+STATE_KEY = "labkit"
+ALLOW_EXIT = "allow-exit"
+"""Tag of a cell that may end the notebook early with `sys.exit()`."""
+PAPERMILL_BANNER = "papermill-error-cell-tag"
+PATIENCE_SECONDS = 2.0
+"""How long an interrupted cell may take to say where it was."""
+# What papermill's own mark of a cell is called, for other readers of the executed notebook.
+PAPERMILL_STATES = {"finished": "completed", "not run": "pending"}
 
 
 @dataclass(frozen=True)
@@ -50,43 +64,179 @@ class Failure:
 
 @dataclass(frozen=True)
 class Execution:
-    """How a notebook ended: `failure` is None if every cell finished."""
+    """How a notebook ended: `failure` is None if every cell finished; `cells` holds the seconds of each."""
 
     seconds: float
     failure: Failure | None
+    cells: tuple[float, ...] = ()
+    is_interrupted: bool = False
 
 
-class CallbackEngine(NBClientEngine):  # type: ignore[misc]
-    """papermill's engine, telling of each cell and giving the kernel an environment of its own."""
+@dataclass
+class Course:
+    """What happens to the cells of one notebook, filled in as it runs.
+
+    Attributes
+    ----------
+    states, seconds
+        By cell, in the order of the notebook with the injected parameters in it.
+    """
+
+    on_cell: CellCallback
+    environment: Mapping[str, str]
+    limits: Limits
+    log: TextIO | None
+    started: float = field(default_factory=time.monotonic)
+    states: list[State] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    is_allowed_to_exit: bool = False
+    limit: str = ""
+    exit_code: int | None = None
+
+    def find_limit(self) -> float:
+        """Return how long the next cell may take, in seconds, and note which parameter says so."""
+        left = self.started + self.limits.stage_seconds - time.monotonic()
+        self.limit = "stage_seconds" if left < self.limits.cell_seconds else "cell_seconds"
+        return max(0.1, min(left, self.limits.cell_seconds))
+
+    def tell(self, text: str) -> None:
+        """Write to the live log."""
+        if self.log:
+            self.log.write(text)
+            self.log.flush()
+
+
+class StageClient(PapermillNotebookClient):  # type: ignore[misc]
+    """papermill's client in one event loop: tells of each cell, keeps to the limits, and knows how each cell ended."""
+
+    def __init__(self, course: Course, nb_man: Any, **options: Any) -> None:
+        super().__init__(nb_man, timeout_func=lambda cell: course.find_limit(), **options)
+        self.course = course
+
+    def execute(self, **_: Any) -> Any:
+        """Execute every cell; an interrupt ends the kernel first."""
+        self.reset_execution_trackers()
+        return asyncio.run(self.execute_all())
+
+    async def execute_all(self) -> Any:
+        """Start a kernel, run the cells, and end the kernel whatever happens."""
+        course, cells = self.course, self.nb.cells
+        course.states, course.seconds = ["not run"] * len(cells), [0.0] * len(cells)
+        try:
+            self.km = self.create_kernel_manager()
+            self.km.kernel_spec_manager = make_kernel_specs()
+            await self.async_start_new_kernel(env=dict(course.environment))
+            await self.connect()
+            for index in range(len(cells)):
+                if not await self.execute_one(index):
+                    break
+            info = await self.async_wait_for_reply(self.kc.kernel_info())
+            self.nb.metadata["language_info"] = info["content"]["language_info"]
+            self.set_widgets_metadata()
+        finally:
+            if self.km is not None:
+                course.exit_code = await self.km.provisioner.poll() if self.km.has_kernel else None
+                await asyncio.shield(self._async_cleanup_kernel())
+        return self.nb
+
+    async def connect(self) -> None:
+        """Open the channels and wait for the kernel's first answer and for the idle message that follows it.
+
+        When that has come, everything else that the kernel will say arrives too: no need to wait for silence.
+        """
+        self.kc = client = self.km.client()
+        client.start_channels()
+        client.allow_stdin = False
+        until = time.monotonic() + self.startup_timeout
+        while True:
+            asked = client.kernel_info()
+            with suppress(Empty):
+                # While it starts, answers to earlier questions pile up: only the latest one counts.
+                while (await client.get_shell_msg(timeout=1))["parent_header"].get("msg_id") != asked:
+                    pass
+                while not is_idle_after(await client.get_iopub_msg(timeout=1), asked):
+                    pass
+                return
+            if not await self.km.is_alive():
+                raise DeadKernelError("the kernel died as it started")
+            if time.monotonic() > until:
+                raise DeadKernelError(f"the kernel did not answer in {self.startup_timeout:.0f} s")
+
+    async def execute_one(self, index: int) -> bool:
+        """Run one cell and note how it ended; tell whether to go on with the next."""
+        course, cell = self.course, self.nb.cells[index]
+        started = time.monotonic()
+        state: State = "failed"
+        if cell.cell_type == "code":
+            heading = find_heading(self.nb.cells, index)
+            course.on_cell(index + 1, len(self.nb.cells), heading)
+            course.tell(f"--- cell {index + 1} of {len(self.nb.cells)}{': ' + heading if heading else ''}\n")
+        self.nb_man.cell_start(cell, index)
+        try:
+            await self.async_execute_cell(cell, index)
+            state = "finished"
+        except CellExecutionError as error:
+            course.is_allowed_to_exit = error.ename == "SystemExit" and ALLOW_EXIT in cell.metadata.get("tags", [])
+            state = "finished" if course.is_allowed_to_exit else "failed"
+            self.nb_man.cell_exception(cell, cell_index=index, exception=error)
+            return False
+        except CellTimeoutError:
+            state = "timed out"
+            raise
+        except (DeadKernelError, asyncio.CancelledError):
+            # nbclient takes every cancellation for the death of the kernel.
+            task = asyncio.current_task()
+            is_interrupt = task is not None and task.cancelling() > 0
+            state = "interrupted" if is_interrupt else "died"
+            if is_interrupt:
+                await self.interrupt(cell, index)
+                raise asyncio.CancelledError from None
+            raise
+        finally:
+            course.states[index], course.seconds[index] = state, time.monotonic() - started
+            self.nb_man.cell_complete(cell, cell_index=index)
+        return True
+
+    async def interrupt(self, cell: Any, index: int) -> None:
+        """Interrupt the running cell and take in what it says, such as the line it was at."""
+        await self.km.interrupt_kernel()
+        until = time.monotonic() + PATIENCE_SECONDS
+        with suppress(Exception):  # silence, or the message that the cell has ended
+            while True:
+                told = await self.kc.get_iopub_msg(timeout=max(0, until - time.monotonic()))
+                self.process_message(told, cell, index)
+
+    async def _async_handle_timeout(self, timeout: int, cell: Any = None) -> None:
+        """Interrupt a cell that took too long, let it say where it was, and give up; kill the kernel if it does not."""
+        await self.km.interrupt_kernel()
+        await asyncio.sleep(min(PATIENCE_SECONDS, 0.5))
+        self.shutdown_kernel = "immediate"
+        raise CellTimeoutError.error_from_timeout_and_cell("Cell execution timed out", timeout, cell)
+
+    def process_message(self, *arguments: Any, **options: Any) -> Any:
+        """Take in one message of the kernel, and show it in the live log."""
+        output = super().process_message(*arguments, **options)
+        if output:
+            self.course.tell(describe_output(output))
+        return output
+
+
+class StageEngine(NBClientEngine):  # type: ignore[misc]
+    """papermill's engine with a `StageClient`."""
 
     @classmethod
-    def execute_managed_notebook(  # noqa: D102
-        cls, nb_man: Any, kernel_name: str, *, on_cell: CellCallback, environment: Mapping[str, str], **options: Any
-    ) -> Any:
-        start_cell, cells = nb_man.cell_start, nb_man.nb.cells
-
-        def announce(cell: Any, cell_index: int | None = None, **more: Any) -> None:
-            if cell.cell_type == "code" and cell_index is not None:
-                on_cell(cell_index + 1, len(cells), find_heading(cells, cell_index))
-            start_cell(cell, cell_index, **more)
-
-        nb_man.cell_start = announce
-        client = PapermillNotebookClient(
+    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, *, course: Course, **options: Any) -> Any:  # noqa: D102
+        client = StageClient(
+            course,
             nb_man,
             kernel_name=kernel_name,
             startup_timeout=options["start_timeout"],
-            timeout=None,
             log=logging.getLogger("papermill"),
         )
-        # Sockets in a folder of this kernel's own: TCP ports race under load and any local user can listen to them.
-        # Not in the run's work folder, because the path of a socket may have 107 characters at most.
-        with tempfile.TemporaryDirectory(prefix="labkit-") as sockets:
-            manager = client.create_kernel_manager()
-            manager.transport, manager.ip = "ipc", f"{sockets}/kernel"
-            return client.execute(env=dict(environment))
+        return client.execute()
 
 
-papermill_engines.register("labkit", CallbackEngine)
+papermill_engines.register("labkit", StageEngine)
 
 
 def load_source(path: Path) -> nbformat.NotebookNode:
@@ -117,25 +267,31 @@ def run_notebook(
     parameters: Mapping[str, Any],
     environment: Mapping[str, str],
     on_cell: CellCallback,
+    limits: Limits | None = None,
+    log: TextIO | None = None,
 ) -> Execution:
-    """Execute a notebook and write the executed copy, whether or not it succeeds.
+    """Execute a notebook and write the executed copy, however it ends, each cell marked with how it ended.
 
     Parameters
     ----------
     notebook
         As read by `load_source`; it is not changed.
     executed
-        Where the executed copy goes.
+        Where the executed copy goes; it never holds the text of an earlier one.
     folder
         Where the kernel starts: beside the source, as in JupyterLab.
     parameters
         Injected below the `parameters` cell.
     environment
         The kernel's whole environment.
+    limits
+        How long a cell and the whole notebook may take.
+    log
+        Told of each cell and each output as it comes.
     """
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    started = time.monotonic()
-    failure = None
+    course = Course(on_cell, environment, limits or Limits(), log)
+    error: BaseException | None = None
     try:
         execute_notebook(
             nbformat.from_dict(notebook),
@@ -145,44 +301,77 @@ def run_notebook(
             kernel_name="python3",
             progress_bar=False,
             cwd=str(folder),
-            on_cell=on_cell,
-            environment=environment,
+            course=course,
         )
-    except PapermillExecutionError as error:
-        failure = describe_failure(nbformat.read(executed, as_version=4), error)
-    except DeadKernelError:
-        failure = describe_death(nbformat.read(executed, as_version=4))
-    except OSError as error:
-        raise StageError(f"{executed}: {error}") from error
-    return Execution(time.monotonic() - started, failure)
+    except (PapermillExecutionError, DeadKernelError, CellTimeoutError, KeyboardInterrupt) as raised:
+        error = raised
+    except OSError as raised:
+        raise StageError(f"{executed}: {raised}") from raised
+    seconds = time.monotonic() - course.started
+    marked = mark_cells(executed, course)
+    failure = find_failure(marked, course, error)
+    return Execution(seconds, failure, tuple(course.seconds), isinstance(error, KeyboardInterrupt))
 
 
-def describe_failure(executed: nbformat.NotebookNode, error: PapermillExecutionError) -> Failure:
-    """Say where and why a cell raised."""
-    cells = [cell for cell in executed.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
-    index = next((number for number, cell in enumerate(cells) if has_error(cell)), len(cells) - 1)
-    cell = cells[index]
-    return Failure(
-        cell=index + 1,
-        n_cells=len(cells),
-        heading=find_heading(cells, index),
-        line=find_line(cell),
-        error_name=str(error.ename),
-        error_text=f"{error.ename}: {error.evalue}",
-    )
+def mark_cells(executed: Path, course: Course) -> nbformat.NotebookNode:
+    """Write into the executed copy how each cell ended, in place of what papermill supposes."""
+    notebook = nbformat.read(executed, as_version=4)
+    notebook.cells = [
+        cell for cell in notebook.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])
+    ]
+    states = course.states or ["not run"] * len(notebook.cells)
+    for cell, state, seconds in zip(notebook.cells, states, course.seconds or [0.0] * len(states), strict=True):
+        cell.metadata[STATE_KEY] = {"state": state, "seconds": round(seconds, 3)}
+        if "papermill" in cell.metadata:
+            cell.metadata.papermill["status"] = PAPERMILL_STATES.get(state, "failed")
+            cell.metadata.papermill["exception"] = None if state == "not run" else state != "finished"
+    if "papermill" in notebook.metadata:
+        notebook.metadata.papermill["exception"] = any(state not in ("finished", "not run") for state in states)
+    write_notebook(notebook, executed)
+    return notebook
 
 
-def describe_death(executed: nbformat.NotebookNode) -> Failure:
-    """Say in which cell the kernel died."""
+def find_failure(executed: nbformat.NotebookNode, course: Course, error: BaseException | None) -> Failure | None:
+    """Say where and why a notebook did not come to its end, None if it did."""
     cells = executed.cells
-    ran = [number for number, cell in enumerate(cells) if cell.metadata.get("papermill", {}).get("start_time")]
-    index = ran[-1] if ran else 0
-    return Failure(index + 1, len(cells), find_heading(cells, index), "", "DeadKernelError", "the kernel died")
+    unfinished = [number for number, state in enumerate(course.states) if state != "finished"]
+    if course.is_allowed_to_exit or (error is None and not unfinished):
+        return None
+    index = unfinished[0] if unfinished else 0
+    name, text = describe_end(course, index, error)
+    line = find_line(cells[index]) if cells else ""
+    return Failure(index + 1, len(cells), find_heading(cells, index), line, name, text)
 
 
-def has_error(cell: nbformat.NotebookNode) -> bool:
-    """Tell whether a cell's output holds an error."""
-    return cell.cell_type == "code" and any(output.output_type == "error" for output in cell.outputs)
+def describe_end(course: Course, index: int, error: BaseException | None) -> tuple[str, str]:
+    """Return name and text of what ended a notebook at a cell."""
+    if isinstance(error, PapermillExecutionError):
+        return str(error.ename), f"{error.ename}: {error.evalue}"
+    if isinstance(error, CellTimeoutError):
+        seconds = getattr(course.limits, course.limit)
+        what = "the cell" if course.limit == "cell_seconds" else "the stage"
+        return "CellTimeoutError", f"timed out: {what} ran for {seconds:g} s, limits.{course.limit} allows no more"
+    if isinstance(error, KeyboardInterrupt):
+        return "KeyboardInterrupt", "interrupted"
+    if isinstance(error, DeadKernelError):
+        code = course.exit_code or 0
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        return "DeadKernelError", f"the kernel died ({how})" if course.exit_code is not None else f"{error}".lower()
+    return "SystemExit", f"a cell called sys.exit(): tag it `{ALLOW_EXIT}` if the notebook may end there"
+
+
+def is_idle_after(message: Mapping[str, Any], request: str) -> bool:
+    """Tell whether a message says that the kernel has done with a request."""
+    return message["parent_header"].get("msg_id") == request and message["content"].get("execution_state") == "idle"
+
+
+def describe_output(output: Any) -> str:
+    """Return an output as lines of a log."""
+    if output.output_type == "stream":
+        return str(output.text)
+    if output.output_type == "error":
+        return strip_colours("\n".join(output.traceback)) + "\n"
+    return str(output.get("data", {}).get("text/plain", "")) + "\n"
 
 
 def find_line(cell: nbformat.NotebookNode) -> str:
@@ -215,4 +404,4 @@ def find_heading(cells: list[Any], index: int) -> str:
 
 def write_notebook(notebook: nbformat.NotebookNode, path: Path) -> None:
     """Write a notebook."""
-    write_ipynb(notebook, str(path))
+    write_text(path, nbformat.writes(notebook) + "\n")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import nbformat
 
@@ -86,14 +86,17 @@ def run_stage(
     ):
         executed = work / path.name
         tracking.log_values(record.run_id, params=flatten_section(params, stage))
-        execution = run_notebook(
-            notebook,
-            executed,
-            folder=path.parent,
-            parameters={"experiment": params.experiment},
-            environment=make_environment(work, record.run_id, sample_rows),
-            on_cell=on_cell,
-        )
+        with open_log(params.experiment, path.stem, sample_rows) as live_log:
+            execution = run_notebook(
+                notebook,
+                executed,
+                folder=path.parent,
+                parameters={"experiment": params.experiment},
+                environment=make_environment(work, record.run_id, sample_rows),
+                on_cell=on_cell,
+                limits=params.limits,
+                log=live_log,
+            )
         log = load_log(work / LOG_NAME)
         log_figures(log, record, params)
         failure = execution.failure or check_finished(log, len(notebook.cells))
@@ -101,21 +104,31 @@ def run_stage(
             stage=stage,
             page=path.stem,
             title=find_title(notebook),
-            status="failed" if failure else "finished",
+            status="interrupted" if execution.is_interrupted else "failed" if failure else "finished",
             started=started.isoformat(timespec="seconds"),
             seconds=round(execution.seconds, 3),
             headline=log.headline,
             run_id=record.run_id,
             key="" if failure else keep_outputs(work / OUTPUTS_NAME, stage, record, params, sample_rows),
             html=f"{path.stem}.html",
+            cells=execution.cells,
         )
         pages = publish_page(done, executed, params, sample_rows)
         for ending in PAGE_ENDINGS:
             tracking.log_file(record.run_id, pages / f"{path.stem}{ending}", "report")
+        if execution.is_interrupted:
+            raise KeyboardInterrupt
         if failure:
             raise make_error(stage, path, execution, failure, pages)
         record.status = "FINISHED"
     return done
+
+
+def open_log(experiment: str, page: str, sample_rows: int | None) -> TextIO:
+    """Open the log of a stage's run, beside its page, for those who look on."""
+    folder = find_pages_dir(experiment, sample_rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    return (folder / f"{page}.log").open("w", encoding="utf-8")
 
 
 def flatten_section(params: Params, stage: str) -> dict[str, Any]:

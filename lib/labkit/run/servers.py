@@ -1,0 +1,147 @@
+"""The processes that kernels are forks of: one of a run's own, or one that is kept for the checkout.
+
+Says where they are, starts and ends them. Not what they do: that is `labkit.run.forkserver`; not how a kernel is asked
+for: that is `labkit.run.warm`.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from labkit import paths
+from labkit.errors import LabkitError
+from labkit.run import supervise
+
+IDLE_SECONDS = 30 * 60
+"""A server that nobody owns ends itself after this long without a kernel."""
+LONGEST_START_SECONDS = 120
+LONGEST_GOODBYE_SECONDS = 5
+
+
+@contextmanager
+def open_server(*, is_cold: bool = False) -> Iterator[Path]:
+    """Yield the address of a server of this process's own, which ends with it.
+
+    Parameters
+    ----------
+    is_cold
+        Import nothing: kernels are ordinary processes then, but watched and ended like warm ones.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="labkit-"))
+    server = start_server(folder / "kernels", is_cold=is_cold, is_owned=True)
+    try:
+        yield folder / "kernels"
+    finally:
+        assert server.stdin
+        server.stdin.close()
+        try:
+            server.wait(LONGEST_GOODBYE_SECONDS)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def start_server(address: Path, *, is_cold: bool, is_owned: bool) -> "subprocess.Popen[bytes]":
+    """Start a server and wait until its socket is there; it may still be importing then."""
+    root = "" if is_cold else str(paths.find_root())
+    program = [sys.executable, "-Xfrozen_modules=off", "-m", "labkit.run.forkserver"]
+    with (paths.find_work_dir().parent / "warm.log").open("wb") as log:
+        server = subprocess.Popen(
+            [*program, str(address), root, str(IDLE_SECONDS)],
+            stdin=subprocess.PIPE if is_owned else subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=paths.make_environment(),
+            start_new_session=True,
+        )
+    for _ in range(10 * LONGEST_GOODBYE_SECONDS):
+        if address.exists() or server.poll() is not None:
+            break
+        time.sleep(0.1)
+    return server
+
+
+def find_server() -> Path | None:
+    """Return the address of the checkout's server if one answers that fits this Python, its packages and settings."""
+    address = make_address()
+    return address if ask_state(address, seconds=1) is not None else None
+
+
+def keep_server(*, seconds: float = LONGEST_START_SECONDS) -> dict[str, Any]:
+    """Start the checkout's server unless it runs, wait until it has imported everything, and return its state.
+
+    Raises
+    ------
+    LabkitError
+        Forks are unsafe on this system, or the server did not come up.
+    """
+    if not supervise.is_supported():
+        raise LabkitError(f"warm kernels need Linux; on {sys.platform} ordinary ones start")
+    address = make_address()
+    if ask_state(address, seconds=1) is None:
+        stop_servers()
+        start_server(address, is_cold=False, is_owned=False)
+    state = ask_state(address, seconds=seconds)
+    if state is None:
+        raise LabkitError(f"the server of warm kernels did not start: see {paths.find_work_dir().parent / 'warm.log'}")
+    return state
+
+
+def ask_state(address: Path, *, seconds: float) -> dict[str, Any] | None:
+    """Return what a server says of itself, `pid` and `modules`; None if there is none or it has not yet imported."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(seconds)
+            connection.connect(str(address))
+            connection.sendall(b"{}\n")
+            state: dict[str, Any] = json.loads(connection.makefile().readline())
+    except (OSError, ValueError):
+        return None
+    return state
+
+
+def stop_servers() -> int:
+    """End every server of the checkout, those of an earlier lock or Python too; return how many."""
+    n_stopped = 0
+    for address in make_address().parent.iterdir():
+        state = ask_state(address, seconds=LONGEST_START_SECONDS)
+        if state is not None:
+            os.kill(state["pid"], signal.SIGTERM)
+            n_stopped += 1
+        while address.exists() and state is not None and ask_state(address, seconds=1):
+            time.sleep(0.05)
+        address.unlink(missing_ok=True)
+    return n_stopped
+
+
+def make_address() -> Path:
+    """Return where the checkout's server listens: its name tells what it has imported, its folder is this user's own.
+
+    Raises
+    ------
+    LabkitError
+        Somebody else has made the folder.
+    """
+    checkout = hashlib.sha256(str(paths.find_root()).encode()).hexdigest()[:12]
+    folder = Path(tempfile.gettempdir()) / f"labkit-{os.getuid()}-{checkout}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise LabkitError(f"{folder}: not a private folder of yours: remove it")
+    packages = Path(sysconfig.get_path("purelib"))
+    made_of = [sys.executable, sys.version, str(packages.stat().st_mtime_ns), os.environ.get("PYTHONPATH", "")]
+    return folder / hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:12]
