@@ -4,6 +4,7 @@ Nothing is worked out here. Commands import what they need when called, so that 
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -258,6 +259,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def call(command: Callable[..., Any], arguments: list[str]) -> int:
     """Run a command and return its exit code, with errors printed in their own words."""
+    # Whoever ends this process politely, or closes its terminal, interrupts it: the records are closed then.
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(name) == signal.SIG_DFL:
+            signal.signal(name, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         command(arguments, standalone_mode=False)
     except LabkitError as error:

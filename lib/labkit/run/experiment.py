@@ -46,7 +46,9 @@ class Work:
         """Run one stage and return its headline."""
         if stage == pipeline.FINGERPRINT:
             return self.plain[stage](self.params, self.sample_rows)
-        self.progress.start_stage(stage)
+        pages = paths.find_reports_dir(self.params.experiment)
+        last = load_records(pages / "sample" if self.sample_rows else pages).get(stage)
+        self.progress.start_stage(stage, last.cells if last else ())
         started = time.monotonic()
         outcome, headline = "failed", ""
         try:

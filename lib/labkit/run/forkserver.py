@@ -10,7 +10,7 @@ One connection is one kernel. The client sends one line of JSON with the files f
 
 import atexit
 import gc
-import importlib
+import importlib.util
 import json
 import os
 import random
@@ -52,20 +52,17 @@ class Server:
 
     Parameters
     ----------
-    address
-        Path of the socket, in a folder that only this user can enter.
+    address, listener
+        Path of the socket, in a folder that only this user can enter, and the socket itself.
     owner
         File descriptor that closes when the process that started this one has gone; None if nobody owns the server.
     idle_seconds
         Ends itself after this long without a kernel.
     """
 
-    def __init__(self, address: Path, *, owner: int | None, idle_seconds: float) -> None:
-        self.address, self.owner, self.idle_seconds = address, owner, idle_seconds
+    def __init__(self, address: Path, *, listener: socket.socket, owner: int | None, idle_seconds: float) -> None:
+        self.address, self.listener, self.owner, self.idle_seconds = address, listener, owner, idle_seconds
         self.pid = os.getpid()
-        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.listener.bind(str(address))
-        self.listener.listen(MOST_WAITING)
         # Keepers hold the reading end: it closes when this process ends, whatever way.
         self.alive, self.alive_here = os.pipe()
         self.keepers: dict[int, int] = {}
@@ -111,10 +108,12 @@ class Server:
         supervise.end_descendants(frozenset(self.keepers.values()))
 
     def close(self) -> None:
-        """Remove the socket and end every kernel."""
+        """End every kernel and remove the socket with its folder."""
         if os.getpid() == self.pid:
             self.address.unlink(missing_ok=True)
             supervise.end_descendants()
+            with suppress(OSError):  # not empty, or gone already
+                self.address.parent.rmdir()
 
 
 def keep(connection: socket.socket, server_alive: int) -> Request:
@@ -187,7 +186,7 @@ def become_kernel(request: Request) -> None:
     os.setsid()
     take_place(request)
     if is_cold():
-        os.execvpe(request.argv[0], request.argv, request.env)
+        os.execvp(request.argv[0], request.argv)
     forget_modules()
     run_kernel(request)
 
@@ -207,7 +206,7 @@ def take_place(request: Request) -> None:
         signal.signal(name, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
-    os.environ.update(request.env)
+    os.environ.update(request.env, JPY_PARENT_PID=str(os.getppid()))
     os.chdir(request.cwd)
     time.tzset()
     random.seed()
@@ -230,8 +229,9 @@ def run_kernel(request: Request) -> None:
     """Start ipykernel's own application with the words of the kernel's command line, and run it to its end."""
     from ipykernel.kernelapp import IPKernelApp
 
-    # What stands behind `python -X… -m ipykernel_launcher`, as an ordinary kernel sees it.
-    sys.argv = request.argv[request.argv.index("ipykernel_launcher") :]
+    # As behind `python -X… -m ipykernel_launcher`.
+    launcher = importlib.util.find_spec("ipykernel_launcher")
+    sys.argv = [str(launcher and launcher.origin), *request.argv[request.argv.index("ipykernel_launcher") + 1 :]]
     application: Any = IPKernelApp.instance(parent_handle=os.getppid())
     application.initialize(sys.argv[1:])
     if "matplotlib.pyplot" in sys.modules:
@@ -256,24 +256,35 @@ def end_at_once(variables: dict[str, Any]) -> NoReturn:
     os._exit(0)
 
 
+def listen(address: str) -> socket.socket:
+    """Return a socket that listens at a path."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(address)
+    listener.listen(MOST_WAITING)
+    return listener
+
+
 def main(arguments: list[str]) -> None:
     """Import, then serve; clients who connect meanwhile wait. Without a root nothing is imported.
 
     A package that starts a thread as it is imported makes forks unsafe: then all begins anew without that package.
     """
-    address, root, idle_seconds, *skipped = arguments
+    address, root, idle_seconds, listening, *skipped = arguments
     os.environ.update(preload.QUIET)
     supervise.adopt_orphans()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    is_owned = stat.S_ISFIFO(os.fstat(0).st_mode)
-    Path(address).unlink(missing_ok=True)
-    server = Server(Path(address), owner=0 if is_owned else None, idle_seconds=float(idle_seconds))
+    owner = 0 if stat.S_ISFIFO(os.fstat(0).st_mode) else None
+    listener = socket.socket(fileno=int(listening)) if listening else listen(address)
+    server = Server(Path(address), listener=listener, owner=owner, idle_seconds=float(idle_seconds))
     request = None
     try:
         names = [*preload.KERNEL_MODULES, *preload.find_modules(Path(root))] if root else []
         if offender := preload.import_all(names, skipped=skipped):
-            os.execv(sys.executable, [*sys.orig_argv, offender])
+            # The socket lives on, for those who wait at it.
+            listener.set_inheritable(True)
+            anew = [address, root, idle_seconds, str(listener.fileno()), *skipped, offender]
+            os.execv(sys.executable, [*sys.orig_argv[: -len(arguments)], *anew])
         request = server.serve()
     finally:
         server.close()

@@ -1,14 +1,15 @@
 """What a person at a terminal sees while stages run, and the table at the end.
 
-On a terminal one live line per running stage; elsewhere plain lines, so that logs stay readable.
+On a terminal one live line for the running stage; elsewhere plain lines, so that logs stay readable.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.status import Status
+from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
@@ -24,36 +25,53 @@ class Line:
 
 
 class Progress:
-    """Tells of stages and cells as they come."""
+    """Tells of stages and cells as they come, and of how long they took the last time."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False)
-        self.status: Status | None = None
+        self.bar: Bar | None = None
         self.stage = ""
+        self.heading = ""
+        self.expected: Sequence[float] = ()
         self.started = 0.0
 
-    def start_stage(self, stage: str) -> None:
-        """Say that a stage starts."""
-        self.stage, self.started = stage, time.monotonic()
-        if self.console.is_terminal:
-            self.status = self.console.status(f"[bold]{stage}[/bold]")
-            self.status.start()
-        else:
-            self.console.print(f"{stage} …", soft_wrap=True)
+    def start_stage(self, stage: str, expected: Sequence[float] = ()) -> None:
+        """Say that a stage starts; `expected` holds the seconds that each of its cells took the last time."""
+        self.stage, self.heading, self.expected, self.started = stage, "", expected, time.monotonic()
+        about = f" (about {sum(expected):.0f} s)" if expected else ""
+        if not self.console.is_terminal:
+            self.console.print(f"{stage} …{about}", soft_wrap=True)
+            return
+        columns = (
+            SpinnerColumn(),
+            TextColumn("[bold]{task.description}", markup=True),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[cell]}"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[about]}"),
+            TextColumn("{task.fields[heading]}", markup=False, style="dim"),
+        )
+        self.bar = Bar(*columns, console=self.console, transient=True)
+        self.bar.add_task(stage, total=sum(expected) or None, cell="", about=about.strip(" ()"), heading="")
+        self.bar.start()
 
     def start_cell(self, cell: int, n_cells: int, heading: str) -> None:
-        """Say that a cell starts."""
-        if self.status:
+        """Say that a cell starts; on plain paper only when it is the first under its heading."""
+        is_known = len(self.expected) == n_cells
+        if self.bar:
+            done, total = (sum(self.expected[: cell - 1]), sum(self.expected)) if is_known else (cell - 1, n_cells)
+            task = self.bar.task_ids[0]
+            self.bar.update(task, completed=done, total=total, cell=f"cell {cell}/{n_cells}", heading=heading)
+        elif heading != self.heading:
             elapsed = time.monotonic() - self.started
-            told = Text(self.stage, style="bold")
-            told.append(f"  cell {cell}/{n_cells}  {elapsed:.0f} s  {heading}", style="not bold")
-            self.status.update(told)
+            self.console.print(f"  cell {cell}/{n_cells}  {elapsed:.0f} s  {heading}", soft_wrap=True, markup=False)
+        self.heading = heading
 
     def end_stage(self, outcome: str, headline: str = "") -> None:
         """Say how a stage ended."""
-        if self.status:
-            self.status.stop()
-            self.status = None
+        if self.bar:
+            self.bar.stop()
+            self.bar = None
         seconds = time.monotonic() - self.started
         colour = "green" if outcome == "ran" else "red"
         line = Text(f"{self.stage:<12}", style=colour)

@@ -17,7 +17,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +58,11 @@ def open_server(*, is_cold: bool = False) -> Iterator[Path]:
 def start_server(address: Path, *, is_cold: bool, is_owned: bool) -> "subprocess.Popen[bytes]":
     """Start a server and wait until its socket is there; it may still be importing then."""
     root = "" if is_cold else str(paths.find_root())
-    program = [sys.executable, "-Xfrozen_modules=off", "-m", "labkit.run.forkserver"]
+    # -P: the folder this runs in is none of the kernels' business.
+    program = [sys.executable, "-P", "-Xfrozen_modules=off", "-m", "labkit.run.forkserver"]
     with (paths.find_work_dir().parent / "warm.log").open("wb") as log:
         server = subprocess.Popen(
-            [*program, str(address), root, str(IDLE_SECONDS)],
+            [*program, str(address), root, str(IDLE_SECONDS), ""],
             stdin=subprocess.PIPE if is_owned else subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -94,6 +95,7 @@ def keep_server(*, seconds: float = LONGEST_START_SECONDS) -> dict[str, Any]:
     address = make_address()
     if ask_state(address, seconds=1) is None:
         stop_servers()
+        address.parent.mkdir(mode=0o700, exist_ok=True)
         start_server(address, is_cold=False, is_owned=False)
     state = ask_state(address, seconds=seconds)
     if state is None:
@@ -116,8 +118,8 @@ def ask_state(address: Path, *, seconds: float) -> dict[str, Any] | None:
 
 def stop_servers() -> int:
     """End every server of the checkout, those of an earlier lock or Python too; return how many."""
-    n_stopped = 0
-    for address in make_address().parent.iterdir():
+    n_stopped, folder = 0, make_address().parent
+    for address in folder.iterdir() if folder.exists() else []:
         state = ask_state(address, seconds=LONGEST_START_SECONDS)
         if state is not None:
             os.kill(state["pid"], signal.SIGTERM)
@@ -125,6 +127,8 @@ def stop_servers() -> int:
         while address.exists() and state is not None and ask_state(address, seconds=1):
             time.sleep(0.05)
         address.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
     return n_stopped
 
 
@@ -134,14 +138,14 @@ def make_address() -> Path:
     Raises
     ------
     LabkitError
-        Somebody else has made the folder.
+        The folder is there and is not this user's own.
     """
     checkout = hashlib.sha256(str(paths.find_root()).encode()).hexdigest()[:12]
     folder = Path(tempfile.gettempdir()) / f"labkit-{os.getuid()}-{checkout}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise LabkitError(f"{folder}: not a private folder of yours: remove it")
+    if folder.is_symlink() or folder.exists():
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+            raise LabkitError(f"{folder}: not a private folder of yours: remove it")
     packages = Path(sysconfig.get_path("purelib"))
     made_of = [sys.executable, sys.version, str(packages.stat().st_mtime_ns), os.environ.get("PYTHONPATH", "")]
     return folder / hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:12]

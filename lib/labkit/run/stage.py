@@ -7,7 +7,7 @@ Not what happens inside the notebook: that is `labkit.run.step`. Not in which or
 import json
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,9 +23,11 @@ from labkit.params import Params
 from labkit.params_file import show
 from labkit.run import report, tracking
 from labkit.run.pipeline import load_declarations
-from labkit.run.record import PAGE_ENDINGS, StageRecord, compute_key, compute_outputs, save_record
+from labkit.run.record import PAGE_ENDINGS, StageRecord, compute_key, compute_outputs, load_records, save_record
 from labkit.run.runner import CellCallback, Execution, Failure, find_heading, load_source, run_notebook
 from labkit.run.step import LOG_NAME, OUTPUTS_NAME, start_step
+
+LONGEST_LINE = 160
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def run_stage(
             run_id=record.run_id,
             key="" if failure else keep_outputs(work / OUTPUTS_NAME, stage, record, params, sample_rows),
             html=f"{path.stem}.html",
-            cells=execution.cells,
+            cells=execution.cells if not failure else find_times(params.experiment, stage, sample_rows),
         )
         pages = publish_page(done, executed, params, sample_rows)
         for ending in PAGE_ENDINGS:
@@ -119,7 +121,7 @@ def run_stage(
         if execution.is_interrupted:
             raise KeyboardInterrupt
         if failure:
-            raise make_error(stage, path, execution, failure, pages)
+            raise make_error(path, execution, failure, pages, list_parameters(stage, params))
         record.status = "FINISHED"
     return done
 
@@ -129,6 +131,12 @@ def open_log(experiment: str, page: str, sample_rows: int | None) -> TextIO:
     folder = find_pages_dir(experiment, sample_rows)
     folder.mkdir(parents=True, exist_ok=True)
     return (folder / f"{page}.log").open("w", encoding="utf-8")
+
+
+def find_times(experiment: str, stage: str, sample_rows: int | None) -> Sequence[float]:
+    """Return how long each cell took when the stage last finished, in seconds."""
+    last = load_records(find_pages_dir(experiment, sample_rows)).get(stage)
+    return last.cells if last else ()
 
 
 def flatten_section(params: Params, stage: str) -> dict[str, Any]:
@@ -269,16 +277,20 @@ def find_title(notebook: nbformat.NotebookNode) -> str:
     return find_heading(notebook.cells[:1], 1)
 
 
-def make_error(stage: str, path: Path, execution: Execution, failure: Failure, pages: Path) -> LabkitError:
+def make_error(
+    path: Path, execution: Execution, failure: Failure, pages: Path, parameters: Iterable[tuple[str, str, str]]
+) -> LabkitError:
     """Return the error to raise for a failed notebook: of the kind raised inside it if that was one of ours."""
     kind = getattr(errors, failure.error_name, None)
     is_input = isinstance(kind, type) and issubclass(kind, LabkitError) and kind.exit_code == LabkitError.exit_code
-    message = (
-        f"stage {stage} failed: {failure.summary}\n"
-        f"In {path.name}, {failure.place}, after {execution.seconds:.0f} s\n"
-        + (f"    {failure.line}\n" if failure.line else "")
-        + "".join(f"{line}\n" for line in failure.error_text.splitlines()[1:4])
-        + f"Page: {show(pages / path.stem)}.html   Notebook: {show(pages / path.name)}\n"
-        "Mend it and run again: finished stages are kept."
-    )
-    return (kind if is_input and kind else StageError)(message)
+    set_values = ", ".join(f"{name}={value}" for name, value, origin in parameters if origin != "default")
+    lines = [
+        f"stage {path.stem[3:]} failed: {failure.summary}",
+        f"In {path.name}, {failure.place}, after {execution.seconds:.0f} s",
+        f"    {failure.line}" if failure.line else "",
+        *failure.error_text.splitlines()[1:4],
+        f"With {set_values}"[:LONGEST_LINE] if set_values else "",
+        f"Page: {show(pages / path.stem)}.html   Notebook: {show(pages / path.name)}",
+        "Mend it and run again: finished stages are kept.",
+    ]
+    return (kind if is_input and kind else StageError)("\n".join(line for line in lines if line))
