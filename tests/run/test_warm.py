@@ -240,24 +240,33 @@ def test_whoever_is_killed_takes_everything_along(root: Path, tmp_path: Path, vi
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "dvc.yaml").touch()
     environment = {**os.environ, "LABKIT_ROOT": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
-    owner = subprocess.Popen(
-        [sys.executable, "-c", OWNER % is_cold], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
-    )
-    assert owner.stdout
-    address, server_pid = owner.stdout.readline().split()
-    server = psutil.Process(int(server_pid))
-    family = [server, *server.children(recursive=True)]
-    keepers = [child for child in server.children() if child.children()]
-    assert [process.name() for process in family].count("sleep") == 1
-    {"owner": owner, "server": server, "keeper": keepers[0]}[victim].kill()
-    ended = family[1:] if victim == "keeper" else family
-    wait_until(lambda: not any(process.is_running() and process.status() != "zombie" for process in ended), 2)
-    if victim != "owner":
-        owner.kill()
-    owner.communicate()
-    wait_until(lambda: not any(process.is_running() for process in family))
+    command = [sys.executable, "-c", OWNER % is_cold]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as owner:
+        try:
+            assert owner.stdout
+            address, server_pid = owner.stdout.readline().split()
+            server = psutil.Process(int(server_pid))
+            # The keeper that answered for the server's state goes at once; the one with a kernel stays.
+            wait_until(lambda: [bool(child.children()) for child in server.children()] == [True])
+            [keeper] = server.children()
+            family = [server, *server.children(recursive=True)]
+            assert [process.name() for process in family].count("sleep") == 1
+            {"owner": owner, "server": server, "keeper": keeper}[victim].kill()
+            ended = family[1:] if victim == "keeper" else family
+            wait_until(lambda: not any(is_alive(process) for process in ended), 2)
+        finally:
+            owner.kill()
+    wait_until(lambda: not any(is_alive(process) for process in family))
     if victim != "server":
         wait_until(lambda: not Path(address).parent.exists())
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Tell whether a process has not ended."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_without_a_server_an_ordinary_kernel_starts_and_a_line_says_so(

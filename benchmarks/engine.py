@@ -1,0 +1,357 @@
+"""What labkit's engine costs beside the bare tools.
+
+python benchmarks/engine.py                 everything, about twenty minutes on two cores
+python benchmarks/engine.py notebooks       one part: notebooks, pipeline, unchanged, jupyter, parallel
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import nbformat
+from side_by_side import describe_machine, make_table, measure, write_section
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = "import pandas, seaborn, sklearn.ensemble, mlflow, pycaret.classification"
+BIN = Path(sys.executable).parent
+
+
+def make_notebook(path: Path, *sources: str) -> Path:
+    """Write a notebook of code cells, the first of them tagged `parameters`."""
+    cells = [nbformat.v4.new_code_cell(source) for source in ('experiment = "x"', *sources)]
+    cells[0].metadata["tags"] = ["parameters"]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+    return path
+
+
+@contextmanager
+def make_checkout(*, is_bare: bool = False) -> Iterator[Path]:
+    """Yield a checkout in a folder of its own: a copy of this one, or an empty one."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "checkout"
+        if is_bare:
+            for name in ("params", "notebooks"):
+                (root / name).mkdir(parents=True)
+            (root / "dvc.yaml").touch()
+        else:
+            subprocess.run(["git", "clone", "-q", str(ROOT), str(root)], check=True)
+        os.environ["LABKIT_ROOT"] = str(root)
+        yield root
+
+
+def call(*command: str, folder: Path, **variables: str) -> None:
+    """Run a command to its end; a failure ends the benchmark."""
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **variables}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+
+
+def run_in_runner(path: Path) -> None:
+    """Execute a notebook as a stage's is, in this process."""
+    from labkit import paths
+    from labkit.run.runner import load_source, run_notebook
+
+    ended = run_notebook(
+        load_source(path),
+        path.with_name(f"{uuid.uuid4().hex}.ipynb"),
+        folder=path.parent,
+        parameters={"experiment": "y"},
+        environment=paths.make_environment(),
+        on_cell=lambda *_: None,
+    )
+    if ended.failure:
+        raise SystemExit(str(ended.failure))
+
+
+def compare_notebooks() -> None:
+    """A trivial and an import-heavy notebook."""
+    from labkit import paths
+    from labkit.run import servers
+    from papermill.execute import execute_notebook
+
+    texts = []
+    with make_checkout(is_bare=True) as root:
+        notebooks = {
+            "trivial": make_notebook(root / "notebooks" / "trivial.ipynb", "1 + 1", "print('done')"),
+            "import-heavy": make_notebook(root / "notebooks" / "heavy.ipynb", HEAVY, "print('done')"),
+        }
+        with servers.open_server() as address:
+            os.environ[paths.WARM_VARIABLE] = str(address)
+            servers.ask_state(address, seconds=120)
+            for name, path in notebooks.items():
+                out = str(path.with_name("out.ipynb"))
+                competitors: dict[str, Callable[[], object]] = {
+                    "papermill command": lambda p=path, o=out: call(
+                        str(BIN / "papermill"), str(p), o, "-p", "experiment", "y", folder=p.parent
+                    ),
+                    "papermill in process": lambda p=path, o=out: execute_notebook(
+                        str(p), o, parameters={"experiment": "y"}, kernel_name="python3", progress_bar=False
+                    ),
+                    "labkit, warm": lambda p=path: run_in_runner(p),
+                }
+                timings = measure(competitors, n_later=7)
+                ratio = timings["papermill in process"].median / timings["labkit, warm"].median
+                table = make_table(timings, base="papermill in process")
+                texts.append(f"{name.capitalize()} notebook: labkit is **{ratio:.1f} times** as fast.\n\n{table}")
+    write_section("1. One notebook", "\n\n".join([describe_machine(), *texts]))
+
+
+SHRUNK = ("training.models=[dummy]", "training.folds=2", "evaluation.bootstrap_samples=100")
+
+
+def compare_pipelines() -> None:
+    """The six notebooks with the modelling shrunk to nothing, each competitor in a fresh process."""
+    with make_checkout() as root:
+        settings = [word for setting in SHRUNK for word in ("-S", setting)]
+        call("labkit", "run", "diabetes", *settings, folder=root)
+        script, repro = write_plain_script(root), write_bare_pipeline(root)
+        seeds = iter(range(1000, 2000))
+        competitors: dict[str, Callable[[], object]] = {
+            "plain script (the floor)": lambda: call(sys.executable, str(script), folder=root / "notebooks"),
+            "labkit run": lambda: call("labkit", "run", "diabetes", "-S", f"seed={next(seeds)}", folder=root),
+            "dvc repro over papermill": lambda: call("dvc", "repro", "-q", "-f", folder=repro),
+        }
+        timings = measure(competitors, n_later=3)
+    floor, ours, theirs = (timings[name].median for name in competitors)
+    text = (
+        f"labkit takes **{ours / floor:.2f} times** the floor; `dvc repro` over papermill {theirs / floor:.2f} times. "
+        f"What is added to the floor is **{(theirs - floor) / max(ours - floor, 0.01):.1f} times** less. labkit also "
+        "writes six reports, the records in MLflow and the decision to publish.\n\n"
+    )
+    table = make_table(timings, base="plain script (the floor)")
+    write_section("2. Six stages", f"{describe_machine()}\n\n{text}{table}")
+
+
+def list_notebooks(root: Path) -> list[Path]:
+    """Return the six notebooks of the pipeline."""
+    return sorted((root / "notebooks").glob("0[1-6]_*.ipynb"))
+
+
+def write_plain_script(root: Path) -> Path:
+    """Write the code of all notebooks, one after another, as a script that one process runs."""
+    cells = [cell for path in list_notebooks(root) for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+    path = root / "notebooks" / "all.py"
+    path.write_text("\n".join(cell.source for cell in cells))
+    return path
+
+
+def write_bare_pipeline(root: Path) -> Path:
+    """Write a pipeline beside the checkout in which DVC calls papermill for each notebook."""
+    folder = root.parent / "bare"
+    folder.mkdir()
+    before: list[str] = []
+    stages = []
+    for path in list_notebooks(root):
+        out = f"{path.stem}.done"
+        command = f"papermill {path} {folder / path.name} --cwd {path.parent} -p experiment diabetes && touch {out}"
+        deps = "".join(f"\n    - {name}" for name in [str(path), *before])
+        stages.append(f"  {path.stem[3:]}:\n    cmd: {command}\n    deps:{deps}\n    outs:\n    - {out}\n")
+        before = [out]
+    (folder / "dvc.yaml").write_text("stages:\n" + "".join(stages))
+    call("git", "init", "-q", folder=folder)
+    call("dvc", "init", "-q", folder=folder)
+    return folder
+
+
+def compare_unchanged() -> None:
+    """Nothing to do."""
+    with make_checkout() as root:
+        settings = [word for setting in SHRUNK for word in ("-S", setting)]
+        call("labkit", "run", "diabetes", *settings, folder=root)
+        competitors: dict[str, Callable[[], object]] = {
+            "dvc repro": lambda: call("dvc", "repro", "publish@diabetes", "eda@diabetes", folder=root),
+            "labkit run": lambda: call("labkit", "run", "diabetes", folder=root),
+        }
+        timings = measure(competitors, n_later=5)
+    write_section("3. Nothing to do", f"{describe_machine()}\n\n{make_table(timings, base='dvc repro')}")
+
+
+class Jupyter:
+    """A Jupyter server, and one kernel as a browser uses it: REST to start and restart, a websocket to run."""
+
+    def __init__(self, root: Path, *, is_warm: bool) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        variables = {**os.environ, "JUPYTER_PATH": str(ROOT / "lib/labkit/run/jupyter") if is_warm else ""}
+        options = ["--ServerApp.ip=127.0.0.1", f"--port={self.port}", "--IdentityProvider.token=t", "--allow-root"]
+        self.server = subprocess.Popen(
+            [str(BIN / "jupyter"), "server", "--no-browser", *options, f"--notebook-dir={root}"],
+            env=variables,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        for _ in range(200):
+            try:
+                self.ask("GET", "")
+                break
+            except OSError:
+                time.sleep(0.2)
+        self.kernel = ""
+
+    def ask(self, method: str, path: str, body: object = None) -> dict[str, str]:
+        """Call the REST interface."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/api/{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": "token t"},
+        )
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            text = answer.read()
+        return json.loads(text) if text else {}
+
+    def start(self) -> None:
+        """Start a kernel and import everything in it."""
+        self.kernel = self.ask("POST", "kernels", {"name": "python3"})["id"]
+        self.execute(HEAVY)
+
+    def restart(self) -> None:
+        """Restart the kernel and import everything again."""
+        self.ask("POST", f"kernels/{self.kernel}/restart")
+        self.execute(HEAVY)
+
+    def stop(self) -> None:
+        """End the kernel."""
+        self.ask("DELETE", f"kernels/{self.kernel}")
+
+    def execute(self, code: str) -> None:
+        """Run code over the websocket and wait for the kernel's answer."""
+        import websocket
+
+        address = f"ws://127.0.0.1:{self.port}/api/kernels/{self.kernel}/channels?token=t"
+        connection = websocket.create_connection(address, timeout=120)
+        header = {
+            "msg_id": uuid.uuid4().hex,
+            "session": uuid.uuid4().hex,
+            "msg_type": "execute_request",
+            "version": "5.3",
+        }
+        content = {"code": code, "silent": False, "store_history": False, "user_expressions": {}, "allow_stdin": False}
+        message = {"header": {**header, "username": "", "date": ""}, "parent_header": {}, "metadata": {}}
+        connection.send(json.dumps({**message, "content": content, "channel": "shell", "buffers": []}))
+        while True:
+            told = json.loads(connection.recv())
+            if told["msg_type"] == "execute_reply" and told["parent_header"].get("msg_id") == header["msg_id"]:
+                if told["content"]["status"] != "ok":
+                    raise SystemExit(str(told["content"]))
+                break
+        connection.close()
+
+    def close(self) -> None:
+        """End the server with everything below it."""
+        os.killpg(self.server.pid, signal.SIGTERM)
+        self.server.wait(30)
+
+
+def compare_jupyter() -> None:
+    """Start and restart of a kernel with all imports, as a person in JupyterLab waits for them."""
+    from labkit.run import servers
+
+    with make_checkout(is_bare=True) as root:
+        (root / "notebooks" / "packages.py").write_text(HEAVY + "\n")
+        servers.keep_server()
+        ordinary, warm = Jupyter(root, is_warm=False), Jupyter(root, is_warm=True)
+        try:
+            starts = measure(
+                {"ordinary kernel": lambda: begin(ordinary), "labkit, warm": lambda: begin(warm)}, n_later=5
+            )
+            restarts = measure({"ordinary kernel": ordinary.restart, "labkit, warm": warm.restart}, n_later=5)
+        finally:
+            ordinary.close()
+            warm.close()
+            servers.stop_servers()
+    tables = [
+        f"{what}, until `{HEAVY}` has run:\n\n{make_table(timings, base='ordinary kernel')}"
+        for what, timings in (("Start", starts), ("Restart", restarts))
+    ]
+    write_section("4. JupyterLab", "\n\n".join([describe_machine(), *tables]))
+
+
+def begin(jupyter: Jupyter) -> None:
+    """Start a kernel anew."""
+    if jupyter.kernel:
+        jupyter.stop()
+    jupyter.start()
+
+
+def run_many(paths: list[str]) -> list[tuple[bool, float]]:
+    """Execute notebooks one after another in a process of their own; return success and seconds of each."""
+    found = []
+    for path in paths:
+        started = time.perf_counter()
+        try:
+            run_in_runner(Path(path))
+            is_well = True
+        except BaseException as error:  # counted, and shown
+            print(f"  {path}: {error}", flush=True)
+            is_well = False
+        found.append((is_well, time.perf_counter() - started))
+    return found
+
+
+STALL_SECONDS = 30
+
+
+def compare_parallel() -> None:
+    """64 notebooks, 8 at a time, ten times."""
+    from labkit import paths
+    from labkit.run import servers
+
+    results: list[tuple[bool, float]] = []
+    with make_checkout(is_bare=True) as root, servers.open_server() as address:
+        os.environ[paths.WARM_VARIABLE] = str(address)
+        servers.ask_state(address, seconds=120)
+        for turn in range(10):
+            folder = root / f"turn{turn}"
+            names = [str(make_notebook(folder / f"{number}" / "a.ipynb", HEAVY, "1")) for number in range(64)]
+            started = time.perf_counter()
+            with ProcessPoolExecutor(8) as pool:
+                results += [one for many in pool.map(run_many, [names[start::8] for start in range(8)]) for one in many]
+            print(f"  turn {turn + 1}: {time.perf_counter() - started:.1f} s", flush=True)
+            shutil.rmtree(folder)
+    n_well = sum(is_well for is_well, _ in results)
+    stalled = [seconds for _, seconds in results if seconds > STALL_SECONDS]
+    times = sorted(seconds for _, seconds in results)
+    text = (
+        f"**{n_well} of {len(results)}** finished, {len(stalled)} took over {STALL_SECONDS} s. One notebook, eight "
+        f"at a time on these cores: median {times[len(times) // 2]:.2f} s, longest {times[-1]:.2f} s."
+    )
+    write_section("5. Many at once", f"{describe_machine()}\n\n{text}")
+
+
+PARTS: dict[str, Callable[[], None]] = {
+    "notebooks": compare_notebooks,
+    "pipeline": compare_pipelines,
+    "unchanged": compare_unchanged,
+    "jupyter": compare_jupyter,
+    "parallel": compare_parallel,
+}
+
+
+def main(names: list[str]) -> None:
+    """Run the parts that are named, or all."""
+    for name in names or PARTS:
+        print(name, flush=True)
+        PARTS[name]()
+    print(f"written to {Path(__file__).with_name('RESULTS.md')}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
