@@ -230,7 +230,7 @@ def spell_constant(node: ast.Constant) -> list[Any]:
         return [f"{kind}:{value:x}"]
     if isinstance(value, complex):
         return [f"{kind}:{value.real.hex()}:{value.imag.hex()}"]
-    return [f"{kind}:{value.hex()}" if isinstance(value, float | bytes) else repr(value)]
+    return [f"{kind}:{value.hex() if isinstance(value, float | bytes) else value}"]
 
 
 def spell_joined(node: ast.JoinedStr) -> list[Any]:
