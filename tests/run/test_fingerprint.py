@@ -166,7 +166,7 @@ def make_notebook(*cells: str | tuple[str, list[str]]) -> Any:
 
 
 def notebook_code(*cells: str | tuple[str, list[str]]) -> str:
-    return read_notebook(nbformat.writes(make_notebook(*cells)).encode()).code
+    return read_notebook(json.dumps(make_notebook(*cells)).encode()).code
 
 
 PARAMETERS = ("x = 1", ["parameters"])
@@ -184,6 +184,8 @@ PARAMETERS = ("x = 1", ["parameters"])
         (["!ls -l"], ["!ls -l  \n"]),
         (["a", ("f(", ["skip-execution"])], ["a"]),
         (["f();"], ["f() ;  # quiet"]),
+        (["a\r\nf()"], ["a\nf()"]),
+        (["a\rf()"], ["a\nf()"]),
     ],
 )
 def test_form_of_a_notebook_is_no_change(before: list[Any], after: list[Any]) -> None:
@@ -204,6 +206,8 @@ def test_form_of_a_notebook_is_no_change(before: list[Any], after: list[Any]) ->
         (["%%time\nf(1)"], ["%%time\nf(2)"]),
         (["%%bash\na -b"], ["%%bash\na - b"]),
         (["f?"], ["g?"]),
+        (["get_ipython().run_line_magic()"], ["get_ipython().run_line_magic('x')"]),
+        (["a = '\ud800'?"], ["a = '\ud801'?"]),
         (["a = (1"], ["a = (2"]),
         (["f()"], [("f()", ["raises-exception"])]),
     ],

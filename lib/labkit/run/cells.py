@@ -7,11 +7,13 @@ Python as IPython makes it of them.
 
 import ast
 import json
+import re
 from typing import Any
 
 from labkit.run.syntax import Meaning, Reader, find_name, find_text, parse
 
 PYTHON_MAGICS = frozenset({"capture", "prun", "time", "timeit"})
+RUNS_MAGIC = ("run_cell_magic", "run_line_magic")
 INJECTED_AFTER = "parameters"
 MAY_RAISE = "raises-exception"
 NOT_RUN = "skip-execution"
@@ -22,7 +24,7 @@ def read_notebook(content: bytes) -> Meaning:
     reader = Reader()
     try:
         cells = [read_cell(cell) for cell in json.loads(content)["cells"] if cell["cell_type"] == "code"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         reader.read(["text", content.decode("utf-8", "surrogateescape")])
         return reader.close()
     for source, tags in cells:
@@ -61,7 +63,7 @@ def read_statements(reader: Reader, source: str, tags: frozenset[str]) -> None:
 
 def is_silenced(last: ast.stmt, source: str) -> bool:
     """Tell whether a semicolon keeps a cell's last value from being shown."""
-    line = source.split("\n")[(last.end_lineno or 1) - 1].encode()
+    line = re.split("\r\n|\r|\n", source)[(last.end_lineno or 1) - 1].encode()
     return line[last.end_col_offset :].lstrip().startswith(b";")
 
 
@@ -72,14 +74,14 @@ def transform(source: str) -> str:
         from IPython.core.inputtransformer2 import TransformerManager
 
         return str(TransformerManager().transform_cell(source))
-    except (ImportError, SyntaxError, ValueError):
+    except Exception:  # whatever is wrong with the cell, the run will show it
         return source
 
 
 def expand_magics(tree: ast.Module) -> None:
     """Put the tree of what magics such as `%%time` run in the place of its text."""
     for node in ast.walk(tree):
-        if not isinstance(node, ast.Call) or find_name(node.func) not in ("run_line_magic", "run_cell_magic"):
+        if not isinstance(node, ast.Call) or find_name(node.func) not in RUNS_MAGIC or not node.args:
             continue
         first, last = find_text(node.args[0]), find_text(node.args[-1])
         inner = parse(last) if first in PYTHON_MAGICS and last is not None else None

@@ -35,6 +35,11 @@ def compute_fingerprints(modules: Mapping[str, str]) -> dict[str, dict[str, str]
     return {stage: compute_digests(checkout, path) for stage, path in starts.items()}
 
 
+def compute_code_digest(start: Path, checkout: Checkout | None = None) -> str:
+    """Return one digest of all that a notebook's code means; a checkout that is given need not be read again."""
+    return digest(compute_digests(checkout or Checkout(paths.find_root()), start).values())
+
+
 def compute_digests(checkout: Checkout, start: Path) -> dict[str, str]:
     """Return the digest of a file and of all that it imports, by name, the file itself first."""
     found = {path: checkout.get_meaning(path) for path in checkout.find_closure(start)}
