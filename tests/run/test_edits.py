@@ -1,12 +1,15 @@
 """Which stages each kind of edit runs again: a table that is held against real runs.
 
-The edits are made one after another in one checkout, each on top of those before. A stage that runs again and writes
-the same bytes stops the wave: what follows it is skipped.
+The edits are made one after another, each on top of those before, in two checkouts: in one `labkit run` executes what
+must run, in the other plain `dvc repro` has to come to the same stages and the same bytes. The second shares the
+cache of the first, so that DVC takes from there what has been made already from the same code, params and data. A
+stage that runs again and writes the same bytes stops the wave: what follows it is skipped.
 """
 
 import ast
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,31 +22,34 @@ from tests.conftest import call_labkit, make_checkout, make_environment
 from tests.test_cli import SHOP, change, write_tables
 
 ALL = ["source", "eda", "wrangling", "features", "training", "evaluation", "deploy"]
-RUNNERS = ["labkit run", "dvc repro"]
+pytestmark = pytest.mark.xdist_group("edits")
 
 
 @dataclass(frozen=True)
 class Shop:
-    """A checkout with a small experiment that has run once, and how it is run."""
+    """A checkout, whose own code runs, with a small experiment."""
 
     root: Path
-    runner: str
 
-    def run(self) -> list[str]:
+    @property
+    def lock(self) -> str:
+        """What DVC knows of all inputs and outputs."""
+        return (self.root / "dvc.lock").read_text()
+
+    def run_labkit(self) -> list[str]:
         """Run what has changed, and return the stages that ran, in the pipeline's order."""
-        library = {"PYTHONPATH": str(self.root / "lib")}
-        if self.runner == "labkit run":
-            done = call_labkit(self.root, "run", "shop", "--until", "deploy", **library)
-            ran = re.findall(r"│ (\w+) +│ ran ", done.stdout)
-        else:
-            command = ["dvc", "repro", "eda@shop", "deploy@shop"]
-            environment = {**make_environment(self.root), **library}
-            done = subprocess.run(
-                command, cwd=self.root, env=environment, capture_output=True, text=True, check=False, timeout=600
-            )
-            ran = re.findall(r"Running stage '(\w+)@shop'", done.stdout)
-            assert ran.pop(0) == "fingerprint"
+        done = call_labkit(self.root, "run", "shop", "--until", "deploy", PYTHONPATH=str(self.root / "lib"))
         assert done.returncode == 0, done.stdout + done.stderr
+        return sorted(re.findall(r"│ (\w+) +│ ran ", done.stdout), key=ALL.index)
+
+    def run_dvc(self) -> list[str]:
+        """Let DVC reproduce, and return the stages that it ran or, knowing the result, took from its cache."""
+        environment = {**make_environment(self.root), "PYTHONPATH": str(self.root / "lib")}
+        command = ["dvc", "repro", "eda@shop", "deploy@shop"]
+        done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        first, *ran = re.findall(r"(?:Running stage|Stage) '(\w+)@shop'(?:$|:| is cached)", done.stdout, re.MULTILINE)
+        assert first == "fingerprint"
         return sorted(ran, key=ALL.index)
 
     def explain(self) -> str:
@@ -51,6 +57,12 @@ class Shop:
         done = call_labkit(self.root, "status", "shop", PYTHONPATH=str(self.root / "lib"), COLUMNS="300")
         assert done.returncode == 0, done.stderr
         return re.sub(r"[\s│]+", " ", done.stdout)
+
+    def publish(self, page: str) -> bytes:
+        """Publish, and return a page."""
+        done = call_labkit(self.root, "stage", "publish", "shop", PYTHONPATH=str(self.root / "lib"))
+        assert done.returncode == 0, done.stderr
+        return (self.root / "reports" / "shop" / f"{page}.html").read_bytes()
 
     def edit(self, file: str, old: str, new: str) -> None:
         """Replace a text in a file."""
@@ -66,16 +78,38 @@ class Shop:
             stream.write(text)
 
 
-@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in RUNNERS])
-def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """Return a checkout whose own code runs, with a small experiment that has run once."""
-    root = make_checkout(tmp_path_factory.mktemp("edits") / "checkout")
-    (root / "params" / "shop.yaml").write_text(SHOP)
-    change(root / "dvc.yaml", "experiments: [", "experiments: [shop, ")
-    write_tables(root)
-    shop = Shop(root, request.param)
-    assert shop.run() == ALL
-    return shop
+@dataclass(frozen=True)
+class Twins:
+    """Two checkouts in the same state."""
+
+    first: Shop
+    second: Shop
+
+    def edit(self, edit: Callable[[Shop], None]) -> None:
+        """Make an edit in both."""
+        edit(self.first)
+        edit(self.second)
+
+    def run(self) -> list[str]:
+        """Run both, the first with labkit, and return the stages, on which they have to agree."""
+        ran = self.first.run_labkit()
+        assert self.second.run_dvc() == ran
+        assert self.second.lock == self.first.lock
+        return ran
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> Twins:
+    """Return two checkouts in which a small experiment has run once."""
+    folder = tmp_path_factory.mktemp("edits")
+    first, second = Shop(make_checkout(folder / "first")), Shop(folder / "second")
+    (first.root / "params" / "shop.yaml").write_text(SHOP)
+    change(first.root / "dvc.yaml", "experiments: [", "experiments: [shop, ")
+    write_tables(first.root)
+    assert first.run_labkit() == ALL
+    shutil.copytree(first.root, second.root, ignore=shutil.ignore_patterns("cache", "tmp"))
+    (second.root / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {first.root / '.dvc' / 'cache'}\n")
+    return Twins(first, second)
 
 
 def save_in_jupyter(shop: Shop) -> None:
@@ -145,50 +179,46 @@ EDITS: list[Edit] = [
 
 
 @pytest.mark.parametrize(("name", "edit", "expected"), EDITS, ids=[edit[0] for edit in EDITS])
-def test_edit_runs_the_stages_it_must(shop: Shop, name: str, edit: Callable[[Shop], None], expected: list[str]) -> None:
-    edit(shop)
-    assert shop.run() == expected
+def test_edit_runs_the_stages_it_must(
+    twins: Twins, name: str, edit: Callable[[Shop], None], expected: list[str]
+) -> None:
+    twins.edit(edit)
+    assert twins.run() == expected
 
 
-def test_status_says_what_changed_before_anything_runs(shop: Shop) -> None:
-    shop.append("lib/labkit/view/time_plots.py", "SPARE = 2\n")
-    told = shop.explain()
+def test_status_says_what_changed_before_anything_runs(twins: Twins) -> None:
+    twins.edit(lambda shop: shop.append("lib/labkit/view/time_plots.py", "SPARE = 2\n"))
+    told = twins.first.explain()
     for stage in ("01_eda", "02_wrangling"):
         assert f"stale code of {stage} changed (labkit/view/time_plots.py)" in told
     assert told.count("stale") == 2
-    shop.append("tables/orders.csv", "0,1.0,1,book,2024-01-01,0\n")
-    shop.edit("params/shop.yaml", "folds: 4", "folds: 3")
-    told = shop.explain()
+    twins.edit(lambda shop: shop.append("tables/orders.csv", "0,1.0,1,book,2024-01-01,0\n"))
+    twins.edit(lambda shop: shop.edit("params/shop.yaml", "folds: 4", "folds: 3"))
+    told = twins.first.explain()
     assert "source stale data of orders changed" in told
     assert "training stale params training modified" in told
 
 
-def test_edit_taken_back_is_restored_without_running(shop: Shop) -> None:
-    def publish() -> bytes:
-        done = call_labkit(shop.root, "stage", "publish", "shop", PYTHONPATH=str(shop.root / "lib"))
-        assert done.returncode == 0, done.stderr
-        return (shop.root / "reports/shop/03_features.html").read_bytes()
-
-    shop.run()
+def test_edit_taken_back_is_restored_without_running(twins: Twins) -> None:
+    twins.run()
+    shop = twins.first
     table = shop.root / "data/shop/features/training.parquet"
-    rows, page = table.read_bytes(), publish()
-    shop.edit_cell("03_features", "made.head(200)", "made.head(190)")
-    assert shop.run() == ["features", "training", "evaluation", "deploy"]
-    assert (table.read_bytes() == rows, publish() == page) == (False, False)
+    rows, page = table.read_bytes(), shop.publish("03_features")
+    twins.edit(lambda shop: shop.edit_cell("03_features", "made.head(200)", "made.head(190)"))
+    assert twins.run() == ["features", "training", "evaluation", "deploy"]
+    assert (table.read_bytes() == rows, shop.publish("03_features") == page) == (False, False)
     shop.edit_cell("03_features", "made.head(190)", "made.head(200)")
-    assert shop.run() == []
-    assert (table.read_bytes() == rows, publish() == page) == (True, True)
+    assert shop.run_labkit() == []
+    assert (table.read_bytes() == rows, shop.publish("03_features") == page) == (True, True)
 
 
-def test_page_follows_an_edit_that_only_it_shows(shop: Shop) -> None:
+def test_page_follows_an_edit_that_only_it_shows(twins: Twins) -> None:
     """Data alone cannot tell which of two pages is that of the code in place."""
-    page = shop.root / "reports" / "shop" / "05_evaluation.html"
-    first = page.read_bytes()
+    shop = twins.first
+    first = shop.publish("05_evaluation")
     shop.edit_cell("05_evaluation", "head(4)", "head(3)")
-    assert shop.run() == ["evaluation"]
-    assert page.read_bytes() != first
+    assert shop.run_labkit() == ["evaluation"]
+    assert shop.publish("05_evaluation") != first
     shop.edit_cell("05_evaluation", "head(3)", "head(4)")
-    assert shop.run() == []
-    done = call_labkit(shop.root, "stage", "publish", "shop", PYTHONPATH=str(shop.root / "lib"))
-    assert done.returncode == 0, done.stderr
-    assert page.read_bytes() == first
+    assert shop.run_labkit() == []
+    assert shop.publish("05_evaluation") == first
