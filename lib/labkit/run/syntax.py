@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 # Load, Store and Del follow from the place; the others are empty, or say how a text was written.
-SKIPPED = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
+SKIPPED = frozenset({"ctx", "type_comment", "type_ignores"})
 DOC_READERS = frozenset({"__doc__", "getdoc", "use_attribute_docstrings"})
 RUNNABLE = (".py", ".ipynb")
 
