@@ -120,6 +120,20 @@ def test_dvc_is_told_of_every_param_that_the_code_uses(path: Path) -> None:
 
 
 @each_notebook
+def test_dvc_is_told_of_all_that_the_code_reads_and_of_nothing_else(path: Path) -> None:
+    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    told = {name.removeprefix("data/${item}/") for name in stages[find_stage(path)]["do"]["deps"]}
+    beside = {f"fingerprint/{find_stage(path)}.json", "requirements.lock"}
+    assert beside <= told
+    read = {PLACES[name] for name in find_calls(path, "load")}
+    read |= {"features/row_features.npz"} if "features/row_features.json" in read else set()
+    checked = any(name.startswith(("raw", "clean")) for name in find_calls(path, "load", "save"))
+    read |= {"contract.json"} if checked else set()
+    assert not [one for one in read if not any(one == name or one.startswith(f"{name}/") for name in told)]
+    assert not [name for name in told - beside if not any(one == name or one.startswith(f"{name}/") for one in read)]
+
+
+@each_notebook
 def test_parameters_cell_names_experiment_and_overrides_only(path: Path) -> None:
     tagged = [cell for cell in list_cells(path, "code") if "parameters" in cell["metadata"].get("tags", [])]
     assert len(tagged) == 1

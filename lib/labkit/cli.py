@@ -126,6 +126,12 @@ def stage(name: str, experiment: str) -> None:
     answer = ask_runner(name, experiment)
     if answer is not None:
         sys.exit(answer.code)
+    if name == "fingerprint":
+        # By far the most frequent, so nothing heavy is imported for it.
+        from labkit.params_file import load_params
+
+        perform_fingerprint(load_params(experiment), None)
+        return
     from labkit.run.experiment import run_stage
     from labkit.run.progress import Progress
 
@@ -222,14 +228,11 @@ def perform_source(params: "Params", sample_rows: int | None) -> str:
 
 
 def perform_fingerprint(params: "Params", sample_rows: int | None) -> str:
-    """Write down the digests of the files that the params name."""
-    import json
+    """Write down what every stage's code means, and the digests of the files that the params name."""
+    from labkit.data.origins import compute_digests
+    from labkit.run.fingerprint import write_fingerprints
 
-    from labkit.data.sources import compute_digests
-    from labkit.files import write_text
-
-    path = paths.find_data_dir(params.experiment) / "fingerprint" / "source.json"
-    write_text(path, json.dumps(compute_digests(params.data), indent=1) + "\n")
+    write_fingerprints(params.experiment, PLAIN_MODULES, {"source": compute_digests(params.data)})
     return ""
 
 
@@ -245,6 +248,8 @@ PLAIN_STAGES: dict[str, "PlainStage"] = {
     "source": perform_source,
     "publish": perform_publish,
 }
+PLAIN_MODULES = {"source": "labkit.data.sources"}
+"""The module that does a plain stage's work; the other plain stages are called each time, whatever their code."""
 
 
 def show(path: Path) -> str:

@@ -72,7 +72,9 @@ def test_each_child_says_what_it_was_made_of(root: Path) -> None:
         assert {"mlflow.source.git.commit", "labkit.git_dirty", "labkit.notebook_sha256", "labkit.lock_sha256"} <= set(
             tags
         )
-        assert {"labkit.python", "labkit.platform", "labkit.key", "mlflow.source.name"} <= set(tags)
+        assert {"labkit.python", "labkit.platform", "labkit.key", "labkit.code_sha256", "mlflow.source.name"} <= set(
+            tags
+        )
         assert any(name.startswith("labkit.output.") for name in tags)
         assert run.data.params["seed"] == "42"
         files = {Path(entry.path).suffix for entry in client.list_artifacts(run.info.run_id, "report")}

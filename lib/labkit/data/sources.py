@@ -1,22 +1,21 @@
 """Where raw tables come from.
 
-Reads what `data.tables` of the params names. Not whether the columns are there that the params speak of: that is
-`labkit.data.columns`. Not how tables are joined: that is `labkit.data.tables`.
+Reads what `data.tables` of the params names. Not where a named file lies: that is `labkit.data.origins`. Not whether
+the columns are there that the params speak of: that is `labkit.data.columns`. Not how tables are joined: that is
+`labkit.data.tables`.
 """
 
-import importlib.util
 import zipfile
 import zlib
 from pathlib import Path
 
 import pandas as pd
 
-from labkit import paths
 from labkit.data import contract
 from labkit.data.columns import check_columns, require
+from labkit.data.origins import find_file
 from labkit.data.tables import save_table
-from labkit.errors import DataError, MissingDataError, ParamsError, name_nearest
-from labkit.files import compute_digest
+from labkit.errors import DataError, ParamsError, name_nearest
 from labkit.params import Data, Params, Table
 
 
@@ -44,38 +43,6 @@ def read_table(name: str, table: Table) -> pd.DataFrame:
         return pd.read_csv(path, low_memory=False, index_col=False)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"data.tables.{name}: {path}: {str(error).splitlines()[0]}") from error
-
-
-def find_file(name: str, table: Table) -> Path:
-    """Return the file of a table: in the checkout, or in the installed package that ships it."""
-    folder = paths.find_root()
-    if table.package:
-        # Found, not imported: a package of data may need what is not installed.
-        try:
-            spec = importlib.util.find_spec(table.package)
-        except (ImportError, ValueError):  # a part of a dotted name is not there, or it is no name
-            spec = None
-        if spec is None or not spec.submodule_search_locations:
-            raise MissingDataError(f"data.tables.{name}: package {table.package} is not installed: pip install it")
-        folder = Path(spec.submodule_search_locations[0])
-    path = (folder / str(table.path)).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise ParamsError(f"data.tables.{name}.path: {table.path} leads out of {folder}: name a file inside it")
-    if not path.is_file():
-        names = [file.name for file in path.parent.glob("*")] if path.parent.is_dir() else []
-        raise MissingDataError(f"data.tables.{name}: no file {path}: {name_nearest(path.name, names)}")
-    return path
-
-
-def compute_digests(data: Data) -> dict[str, str]:
-    """Return the SHA-256 of every file that the params name, by table.
-
-    Raises
-    ------
-    MissingDataError
-        A file or package is not there.
-    """
-    return {name: compute_digest(find_file(name, table)) for name, table in data.tables.items() if table.path}
 
 
 def load_bundled(name: str, dataset: str) -> pd.DataFrame:

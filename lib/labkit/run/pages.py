@@ -10,6 +10,8 @@ from pathlib import Path
 from labkit import paths
 from labkit.params import Params
 from labkit.run import report, tracking
+from labkit.run.closure import Checkout
+from labkit.run.fingerprint import compute_code_digest
 from labkit.run.pipeline import load_declarations
 from labkit.run.record import PAGE_ENDINGS, compute_key, compute_outputs, load_records
 
@@ -21,13 +23,14 @@ def restore_pages(params: Params) -> list[str]:
     """
     folder = paths.find_reports_dir(params.experiment)
     records, without = load_records(folder), []
+    checkout = Checkout(paths.find_root())
     for path in sorted(paths.find_notebooks_dir().glob("[0-9][0-9]_*.ipynb")):
         stage = path.stem.partition("_")[2]
         declared = load_declarations(params.experiment).get(stage)
         if declared is None:
             continue
         digests = compute_outputs(paths.find_data_dir(params.experiment), declared.outputs)
-        key = compute_key(params, declared.sections, digests)
+        key = compute_key(compute_code_digest(path, checkout), params, declared.sections, digests)
         if stage in records and records[stage].key == key:
             continue
         if not fetch_page(params.experiment, path.stem, key, folder):

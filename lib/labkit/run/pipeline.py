@@ -19,11 +19,12 @@ from dvc.repo import Repo
 from labkit import paths
 from labkit.errors import ParamsError, StageError, name_nearest
 from labkit.params_file import load_yaml, make_plain
+from labkit.run import fingerprint
 
 PUBLISH = "publish"
 """The stage that DVC always calls and that decides itself whether there is anything to do."""
 FINGERPRINT = "fingerprint"
-"""The stage that DVC always calls to tell it of files that the params name; people need not see it."""
+"""The stage that DVC always calls to tell it of code and named files; people need not see it."""
 
 
 LONGEST_GOODBYE_SECONDS = 30
@@ -104,14 +105,29 @@ def find_states(repo: Repo, experiment: str, *, until: str | None = None) -> lis
     except DvcException as error:
         raise ParamsError(f"dvc: {error}") from error
     found = {key.rpartition(":")[2].partition("@")[0]: value for key, value in status.items()}
-    states = []
-    for name in names:
-        states.append(StageState(name, tuple(describe_changes(found.get(name, [])))))
-    return states
+    return [StageState(name, explain_stage(repo, experiment, name, found.get(name, []))) for name in names]
 
 
-def describe_changes(changes: Iterable[Any]) -> list[str]:
-    """Turn DVC's status of one stage into words; of a stage that never ran only that is told."""
+def explain_stage(repo: Repo, experiment: str, name: str, changes: Iterable[Any]) -> tuple[str, ...]:
+    """Return in words why a stage is stale."""
+    stages = repo.stage.collect(f"{name}@{experiment}")
+    before = {str(dep): dep.hash_info.value for stage in stages for dep in stage.deps if dep.hash_info}
+    if name != FINGERPRINT and not before:
+        return ("it has not run yet",)
+
+    def explain(path: str) -> list[str]:
+        if path != f"data/{experiment}/{FINGERPRINT}/{name}.json":
+            return []
+        return fingerprint.describe_change(experiment, name, before.get(path))
+
+    return tuple(describe_changes(changes, explain))
+
+
+def describe_changes(changes: Iterable[Any], explain: Callable[[str], list[str]]) -> list[str]:
+    """Turn DVC's status of one stage into words; of one whose outputs are gone only that is told.
+
+    `explain` knows more of some files than that they are modified.
+    """
     changes = list(changes)
     mappings = [change for change in changes if isinstance(change, dict)]
     outputs = [what for change in mappings for what in change.get("changed outs", {}).values()]
@@ -127,7 +143,8 @@ def describe_changes(changes: Iterable[Any]) -> list[str]:
         for kind, entries in change.items():
             side = "output" if kind == "changed outs" else "input"
             for path, what in entries.items():
-                reasons.append(describe_change(side, path, what))
+                better = explain(path) if what == "modified" else []
+                reasons += better or [describe_change(side, path, what)]
     return reasons
 
 

@@ -5,10 +5,8 @@ imports: nothing may be called that trains or draws, because a fork of a process
 nothing may start a thread, because threads do not survive a fork.
 """
 
-import ast
 import gc
 import importlib
-import json
 import logging
 import os
 import sys
@@ -17,6 +15,9 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+
+from labkit.run.cells import read_notebook
+from labkit.run.syntax import Import, read_module
 
 KERNEL_MODULES = (
     "ipykernel.kernelapp",
@@ -41,43 +42,22 @@ QUIET = {
 }
 
 
-def list_sources(root: Path) -> Iterator[str]:
-    """Yield the Python source of the checkout's notebooks, of modules beside them and of the library."""
+def list_imports(root: Path) -> Iterator[Import]:
+    """Yield what the checkout's notebooks, the modules beside them and the library import, anywhere in them."""
     for path in sorted((root / "notebooks").glob("*.ipynb")):
-        with suppress(ValueError, OSError, KeyError, TypeError):
-            for cell in json.loads(path.read_bytes())["cells"]:
-                if cell["cell_type"] == "code":
-                    yield "".join(cell["source"])
+        yield from read_notebook(path.read_bytes()).imports
     library = Path(__file__).resolve().parents[1]
     skipped = {library / name for name in MACHINERY}
     for folder in (root / "notebooks", library):
         for path in sorted(folder.rglob("*.py")):
             if not skipped & {path, *path.parents}:
-                with suppress(OSError):
-                    yield path.read_text(encoding="utf-8", errors="replace")
-
-
-def find_imports(source: str) -> Iterator[str]:
-    """Yield the absolute names that a source imports, anywhere in it, a name after `from … import` included.
-
-    >>> list(find_imports("import numpy as np" + chr(10) + "from sklearn import svm"))
-    ['numpy', 'sklearn', 'sklearn.svm']
-    """
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):  # a magic, or a cell that will fail when it is run
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+                yield from read_module(path.read_bytes()).imports
 
 
 def find_modules(root: Path) -> list[str]:
     """Return the modules to import: named in a source, installed, neither of the standard library nor of this one."""
-    names = {name for source in list_sources(root) for name in find_imports(source)}
+    found = [one for one in list_imports(root) if not one.level]
+    names = {name for one in found for name in (one.module, *(f"{one.module}.{part}" for part in one.names))}
     skipped = {*sys.stdlib_module_names, "labkit", "__future__"}
     local = {path.stem for path in (root / "notebooks").glob("*.py")}
     return sorted(name for name in names if name.partition(".")[0] not in skipped | local)

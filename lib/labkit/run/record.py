@@ -27,7 +27,7 @@ class StageRecord:
     page
         Name of its page without ending, e.g. `04_training`.
     key
-        Digest of the params it read and of what it wrote; empty if it did not finish.
+        Digest of its code, of the params it read and of what it wrote; empty if it did not finish.
     cells
         Seconds that each cell took.
     """
@@ -59,11 +59,13 @@ def load_records(folder: Path) -> dict[str, StageRecord]:
     return records
 
 
-def compute_key(params: Params, sections: Iterable[str], outputs: Mapping[str, str]) -> str:
+def compute_key(code: str, params: Params, sections: Iterable[str], outputs: Mapping[str, str]) -> str:
     """Return a digest of what a stage was given and what it made.
 
     Parameters
     ----------
+    code
+        Digest of what its code means.
     sections
         The params it reads, dotted.
     outputs
@@ -76,7 +78,7 @@ def compute_key(params: Params, sections: Iterable[str], outputs: Mapping[str, s
         for part in name.split("."):
             value = value.get(part) if isinstance(value, dict) else None
         given[name] = value
-    text = json.dumps({"params": given, "outputs": dict(outputs)}, sort_keys=True)
+    text = json.dumps({"code": code, "params": given, "outputs": dict(outputs)}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -22,6 +22,7 @@ from labkit.files import compute_digest
 from labkit.params import Params
 from labkit.params_file import show
 from labkit.run import report, tracking
+from labkit.run.fingerprint import compute_code_digest
 from labkit.run.pipeline import load_declarations
 from labkit.run.record import PAGE_ENDINGS, StageRecord, compute_key, compute_outputs, load_records, save_record
 from labkit.run.runner import CellCallback, Execution, Failure, find_heading, load_source, run_notebook
@@ -79,9 +80,10 @@ def run_stage(
         The notebook failed.
     """
     path = find_notebook(stage)
-    notebook = load_source(path)
+    notebook, code = load_source(path), compute_code_digest(path)
     started = datetime.now(UTC)
     tags = {"labkit.stage": stage, "labkit.notebook_sha256": compute_digest(path), "mlflow.source.name": show(path)}
+    tags["labkit.code_sha256"] = code
     with (
         make_work_dir(params.experiment, started) as work,
         tracking.open_run(params, stage, parent_id=parent_id, tags=tags) as record,
@@ -111,7 +113,7 @@ def run_stage(
             seconds=round(execution.seconds, 3),
             headline=log.headline,
             run_id=record.run_id,
-            key="" if failure else keep_outputs(work / OUTPUTS_NAME, stage, record, params, sample_rows),
+            key="" if failure else keep_outputs(work / OUTPUTS_NAME, stage, record, params, sample_rows, code),
             html=f"{path.stem}.html",
             cells=execution.cells if not failure else find_times(params.experiment, stage, sample_rows),
         )
@@ -159,14 +161,16 @@ def check_finished(log: Log, n_cells: int) -> Failure | None:
     return Failure(n_cells, n_cells, "", "", "StageError", "the notebook has no step.finish()")
 
 
-def keep_outputs(outputs: Path, stage: str, record: tracking.Record, params: Params, sample_rows: int | None) -> str:
-    """Put a stage's outputs in place, record their digests, and return the key of params and outputs."""
+def keep_outputs(
+    outputs: Path, stage: str, record: tracking.Record, params: Params, sample_rows: int | None, code: str
+) -> str:
+    """Put a stage's outputs in place, record their digests, and return the key of code, params and outputs."""
     declared = load_declarations(params.experiment)[stage]
     check_declared(outputs, declared.outputs, stage)
     target = find_target_dir(params.experiment, sample_rows)
     place_outputs(outputs, target)
     digests = compute_outputs(target, declared.outputs)
-    key = compute_key(params, declared.sections, digests)
+    key = compute_key(code, params, declared.sections, digests)
     record.tags |= {f"labkit.output.{name}": digest for name, digest in digests.items()}
     record.tags["labkit.key"] = key
     return key

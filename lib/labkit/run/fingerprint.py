@@ -1,0 +1,146 @@
+"""What each stage's code means, in one small file that DVC can depend on: `data/<experiment>/fingerprint/`.
+
+A stage's code is its notebook and the local modules that this imports, directly or not, except the machinery in
+`labkit.run`. Not how a file becomes a digest: that is `labkit.run.syntax` and `labkit.run.cells`; not which files are
+imported: that is `labkit.run.closure`.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from labkit import paths
+from labkit.errors import list_briefly
+from labkit.files import write_text
+from labkit.run.closure import Checkout
+from labkit.run.syntax import digest
+
+MOST_KEPT = 1000
+"""Fingerprints kept to compare with; a year of edits is fewer."""
+
+
+def compute_fingerprints(modules: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return the digest of every file of code, by stage.
+
+    Parameters
+    ----------
+    modules
+        Stages without a notebook: the module that does their work.
+    """
+    checkout = Checkout(paths.find_root())
+    starts = {stage: checkout.find_file(module) for stage, module in modules.items()}
+    starts |= {path.stem[3:]: path for path in sorted(paths.find_notebooks_dir().glob("[0-9][0-9]_*.ipynb"))}
+    return {stage: compute_digests(checkout, path) for stage, path in starts.items()}
+
+
+def compute_code_digest(start: Path, checkout: Checkout | None = None) -> str:
+    """Return one digest of all that a notebook's code means; a checkout that is given need not be read again."""
+    return digest(compute_digests(checkout or Checkout(paths.find_root()), start).values())
+
+
+def compute_digests(checkout: Checkout, start: Path) -> dict[str, str]:
+    """Return the digest of a file and of all that it imports, by name, the file itself first."""
+    found = {path: checkout.get_meaning(path) for path in checkout.find_closure(start)}
+    # Documentation is nothing but that, unless some of this code reads it.
+    is_read = any(meaning.reads_docs for meaning in found.values())
+    codes = {path: digest([one.code, one.docs]) if is_read else one.code for path, one in found.items()}
+    return {checkout.show(path): code for path, code in codes.items()}
+
+
+def write_fingerprints(experiment: str, modules: Mapping[str, str], tables: Mapping[str, Mapping[str, str]]) -> None:
+    """Write each stage's fingerprint, and keep a copy by its digest to tell later what changed.
+
+    Parameters
+    ----------
+    modules
+        Stages without a notebook: the module that does their work.
+    tables
+        Stages that read files the params name: the digest of each by table.
+    """
+    folder = find_folder(experiment)
+    texts = {
+        stage: json.dumps({"code": code, **({"tables": tables[stage]} if stage in tables else {})}, indent=1) + "\n"
+        for stage, code in compute_fingerprints(modules).items()
+    }
+    for stage, text in texts.items():
+        write_if_new(folder / f"{stage}.json", text)
+        write_if_new(find_copy(compute_md5(text)), text)
+    for path in folder.glob("*.json"):
+        if path.stem not in texts:
+            path.unlink()
+    remove_oldest(find_copy("").parent)
+
+
+def write_if_new(path: Path, text: str) -> None:
+    """Write a text unless the file says it already: flushing to the disk takes longer than looking."""
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
+
+
+def find_folder(experiment: str) -> Path:
+    """Return the folder of an experiment's fingerprints."""
+    return paths.find_data_dir(experiment) / "fingerprint"
+
+
+def find_copy(md5: str) -> Path:
+    """Return where the copy of a fingerprint is kept, by the digest that DVC knows it by."""
+    return paths.find_root() / ".labkit" / "fingerprint" / f"{md5}.json"
+
+
+def compute_md5(text: str) -> str:
+    """Return the digest by which DVC records a file."""
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def remove_oldest(folder: Path) -> None:
+    """Keep the newest copies only."""
+    copies = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    for path in copies[:-MOST_KEPT]:
+        path.unlink(missing_ok=True)
+
+
+def describe_change(experiment: str, stage: str, before_md5: str | None) -> list[str]:
+    """Say in words how a stage's fingerprint differs from the one with a digest, which may not be known here.
+
+    Returns
+    -------
+    list of str
+        E.g. `["code of 03_features changed (labkit/data/features.py)"]`.
+    """
+    after = load_fingerprint(find_folder(experiment) / f"{stage}.json")
+    before = load_fingerprint(find_copy(before_md5 or ""))
+    names = [Path(name).stem for name in after.get("code", {}) if name.endswith(".ipynb")]
+    title = names[0] if names else stage
+    if not before or not after:
+        return [f"code of {title} changed"]
+    reasons = []
+    files = list_changes(before["code"], after["code"])
+    if files:
+        reasons.append(f"code of {title} changed ({list_briefly(files, most=3)})")
+    tables = list_changes(before.get("tables", {}), after.get("tables", {}))
+    if tables:
+        reasons.append(f"data of {list_briefly(tables, most=3)} changed")
+    return reasons
+
+
+def load_fingerprint(path: Path) -> dict[str, Any]:
+    """Read a fingerprint; empty if it is not there."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return content
+
+
+def list_changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """Return the names whose digests differ, those that came or went marked so.
+
+    >>> list_changes({"a": "1", "b": "1", "c": "1"}, {"a": "1", "b": "2", "d": "1"})
+    ['b', 'd is new', 'c is gone']
+    """
+    changed = [name for name in after if name in before and before[name] != after[name]]
+    came: Iterable[str] = (f"{name} is new" for name in after if name not in before)
+    went: Iterable[str] = (f"{name} is gone" for name in before if name not in after)
+    return [*changed, *came, *went]

@@ -1,0 +1,224 @@
+"""Which stages each kind of edit runs again: a table that is held against real runs.
+
+The edits are made one after another, each on top of those before, in two checkouts: in one `labkit run` executes what
+must run, in the other plain `dvc repro` has to come to the same stages and the same bytes. The second shares the
+cache of the first, so that DVC takes from there what has been made already from the same code, params and data. A
+stage that runs again and writes the same bytes stops the wave: what follows it is skipped.
+"""
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tests.conftest import call_labkit, make_checkout, make_environment
+from tests.test_cli import SHOP, change, write_tables
+
+ALL = ["source", "eda", "wrangling", "features", "training", "evaluation", "deploy"]
+pytestmark = pytest.mark.xdist_group("edits")
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A checkout, whose own code runs, with a small experiment."""
+
+    root: Path
+
+    @property
+    def lock(self) -> str:
+        """What DVC knows of all inputs and outputs."""
+        return (self.root / "dvc.lock").read_text()
+
+    def run_labkit(self) -> list[str]:
+        """Run what has changed, and return the stages that ran, in the pipeline's order."""
+        done = call_labkit(self.root, "run", "shop", "--until", "deploy", PYTHONPATH=str(self.root / "lib"))
+        assert done.returncode == 0, done.stdout + done.stderr
+        return sorted(re.findall(r"│ (\w+) +│ ran ", done.stdout), key=ALL.index)
+
+    def run_dvc(self) -> list[str]:
+        """Let DVC reproduce, and return the stages that it ran or, knowing the result, took from its cache."""
+        environment = {**make_environment(self.root), "PYTHONPATH": str(self.root / "lib")}
+        command = ["dvc", "repro", "eda@shop", "deploy@shop"]
+        done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        first, *ran = re.findall(r"(?:Running stage|Stage) '(\w+)@shop'(?:$|:| is cached)", done.stdout, re.MULTILINE)
+        assert first == "fingerprint"
+        return sorted(ran, key=ALL.index)
+
+    def explain(self) -> str:
+        """Return what `labkit status` says, as one line."""
+        done = call_labkit(self.root, "status", "shop", PYTHONPATH=str(self.root / "lib"), COLUMNS="300")
+        assert done.returncode == 0, done.stderr
+        return re.sub(r"[\s│]+", " ", done.stdout)
+
+    def publish(self, page: str) -> bytes:
+        """Publish, and return a page."""
+        done = call_labkit(self.root, "stage", "publish", "shop", PYTHONPATH=str(self.root / "lib"))
+        assert done.returncode == 0, done.stderr
+        return (self.root / "reports" / "shop" / f"{page}.html").read_bytes()
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        """Replace a text in a file."""
+        change(self.root / file, old, new)
+
+    def edit_cell(self, stage: str, old: str, new: str) -> None:
+        """Replace a text in a notebook's cell."""
+        self.edit(f"notebooks/{stage}.ipynb", json.dumps(old)[1:-1], json.dumps(new)[1:-1])
+
+    def append(self, file: str, text: str) -> None:
+        """Write a text to the end of a file, which need not be there."""
+        with (self.root / file).open("a") as stream:
+            stream.write(text)
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Two checkouts in the same state."""
+
+    first: Shop
+    second: Shop
+
+    def edit(self, edit: Callable[[Shop], None]) -> None:
+        """Make an edit in both."""
+        edit(self.first)
+        edit(self.second)
+
+    def run(self) -> list[str]:
+        """Run both, the first with labkit, and return the stages, on which they have to agree."""
+        ran = self.first.run_labkit()
+        assert self.second.run_dvc() == ran
+        assert self.second.lock == self.first.lock
+        return ran
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> Twins:
+    """Return two checkouts in which a small experiment has run once."""
+    folder = tmp_path_factory.mktemp("edits")
+    first, second = Shop(make_checkout(folder / "first")), Shop(folder / "second")
+    (first.root / "params" / "shop.yaml").write_text(SHOP)
+    change(first.root / "dvc.yaml", "experiments: [", "experiments: [shop, ")
+    write_tables(first.root)
+    assert first.run_labkit() == ALL
+    shutil.copytree(first.root, second.root, ignore=shutil.ignore_patterns("cache", "tmp"))
+    (second.root / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {first.root / '.dvc' / 'cache'}\n")
+    return Twins(first, second)
+
+
+def save_in_jupyter(shop: Shop) -> None:
+    """Do what running and saving all notebooks in JupyterLab does to their files."""
+    for path in (shop.root / "notebooks").glob("*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        notebook.metadata["language_info"] = {"name": "python", "version": "3.13.0"}
+        for number, cell in enumerate(cell for cell in notebook.cells if cell.cell_type == "code"):
+            cell.execution_count = number
+            cell.outputs = [nbformat.v4.new_output("stream", text=f"{number}\n")]
+            cell.metadata["execution"] = {"iopub.execute_input": "2025-01-01T00:00:00Z"}
+        nbformat.write(notebook, path)
+
+
+def reformat(shop: Shop) -> None:
+    """Write a module and the cells of a notebook in other quotes and lines, without comments."""
+    module = shop.root / "lib" / "labkit" / "data" / "features.py"
+    module.write_text(ast.unparse(ast.parse(module.read_text())))
+    path = shop.root / "notebooks" / "03_features.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.source = f"\n{ast.unparse(ast.parse(cell.source))}\n\n"
+    nbformat.write(notebook, path)
+
+
+def rename(shop: Shop) -> None:
+    """Give a variable of a notebook another name."""
+    path = shop.root / "notebooks" / "04_training.ipynb"
+    path.write_text(re.sub(r"\bsaid\b", "told", path.read_text()))
+
+
+def add_helper(shop: Shop) -> None:
+    """Let a notebook import a module that lies beside it."""
+    (shop.root / "notebooks" / "our_words.py").write_text("def greet():\n    return 'Hello'\n")
+    shop.edit_cell("06_deploy", "import json\n", "import json\nimport our_words\n")
+
+
+Edit = tuple[str, Callable[[Shop], None], list[str]]
+# fmt: off
+EDITS: list[Edit] = [
+    ("nothing",                           lambda shop: None,                                                             []),
+    ("all notebooks saved in Jupyter",    save_in_jupyter,                                                               []),
+    ("prose of a notebook",               lambda shop: shop.edit_cell("03_features", "# ", "# Our "),                    []),
+    ("comment in a notebook",             lambda shop: shop.edit_cell("03_features", "step = labkit", "# Go.\nstep = labkit"), []),
+    ("comment in a module",               lambda shop: shop.append("lib/labkit/data/features.py", "# The end.\n"),       []),
+    ("docstring of a module",             lambda shop: shop.edit("lib/labkit/data/rules.py", '"""', '"""Our own. '),     []),
+    ("other layout and quotes",           reformat,                                                                      []),
+    ("template of the reports",           lambda shop: shop.append("lib/labkit/run/templates/labkit/index.html.j2", "\n"), []),
+    ("module of the machinery",           lambda shop: shop.append("lib/labkit/run/record.py", "SPARE = 1\n"),           []),
+    ("new module that nobody imports",    lambda shop: shop.append("lib/labkit/data/spare.py", "SPARE = 1\n"),           []),
+    ("comment in the params",             lambda shop: shop.append("params/shop.yaml", "# The end.\n"),                  []),
+    ("variable renamed",                  rename,                                                          ["training"]),
+    ("literal that only the page shows",  lambda shop: shop.edit_cell("05_evaluation", "head(5)", "head(4)"),            ["evaluation"]),
+    ("literal that changes the features", lambda shop: shop.edit_cell("03_features", "g', made)", "g', made.head(200))"),  ["features", "training", "evaluation", "deploy"]),
+    ("helper beside a notebook, new",     add_helper,                                                                    ["deploy"]),
+    ("helper beside a notebook, changed", lambda shop: shop.edit("notebooks/our_words.py", "Hello", "Bye"),              ["deploy"]),
+    ("helper that draws tables",          lambda shop: shop.append("lib/labkit/view/table_plots.py", "SPARE = 1\n"),     ["eda", "wrangling", "features"]),
+    ("helper of the evaluation's helper", lambda shop: shop.append("lib/labkit/model/metrics.py", "SPARE = 1\n"),        ["training", "evaluation", "deploy"]),
+    ("helper of everybody's helper",      lambda shop: shop.append("lib/labkit/data/expressions.py", "SPARE = 1\n"),     ALL),
+    ("param of one stage",                lambda shop: shop.edit("params/shop.yaml", "folds: 3", "folds: 4"),            ["training"]),
+    ("param that changes the figures",    lambda shop: shop.edit("params/shop.yaml", "samples: 100", "samples: 120"),    ["evaluation", "deploy"]),
+    ("pin in the lock",                   lambda shop: shop.edit("requirements.lock", "==", "==1!"),                     ALL),
+    ("one byte of the data",              lambda shop: shop.edit("tables/orders.csv", ",book,", ",book2,"),              ALL),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("name", "edit", "expected"), EDITS, ids=[edit[0] for edit in EDITS])
+def test_edit_runs_the_stages_it_must(
+    twins: Twins, name: str, edit: Callable[[Shop], None], expected: list[str]
+) -> None:
+    twins.edit(edit)
+    assert twins.run() == expected
+
+
+def test_status_says_what_changed_before_anything_runs(twins: Twins) -> None:
+    twins.edit(lambda shop: shop.append("lib/labkit/view/time_plots.py", "SPARE = 2\n"))
+    told = twins.first.explain()
+    for stage in ("01_eda", "02_wrangling"):
+        assert f"stale code of {stage} changed (labkit/view/time_plots.py)" in told
+    assert told.count("stale") == 2
+    twins.edit(lambda shop: shop.append("tables/orders.csv", "0,1.0,1,book,2024-01-01,0\n"))
+    twins.edit(lambda shop: shop.edit("params/shop.yaml", "folds: 4", "folds: 3"))
+    told = twins.first.explain()
+    assert "source stale data of orders changed" in told
+    assert "training stale params training modified" in told
+
+
+def test_edit_taken_back_is_restored_without_running(twins: Twins) -> None:
+    twins.run()
+    shop = twins.first
+    table = shop.root / "data/shop/features/training.parquet"
+    rows, page = table.read_bytes(), shop.publish("03_features")
+    twins.edit(lambda shop: shop.edit_cell("03_features", "made.head(200)", "made.head(190)"))
+    assert twins.run() == ["features", "training", "evaluation", "deploy"]
+    assert (table.read_bytes() == rows, shop.publish("03_features") == page) == (False, False)
+    shop.edit_cell("03_features", "made.head(190)", "made.head(200)")
+    assert shop.run_labkit() == []
+    assert (table.read_bytes() == rows, shop.publish("03_features") == page) == (True, True)
+
+
+def test_page_follows_an_edit_that_only_it_shows(twins: Twins) -> None:
+    """Data alone cannot tell which of two pages is that of the code in place."""
+    shop = twins.first
+    first = shop.publish("05_evaluation")
+    shop.edit_cell("05_evaluation", "head(4)", "head(3)")
+    assert shop.run_labkit() == ["evaluation"]
+    assert shop.publish("05_evaluation") != first
+    shop.edit_cell("05_evaluation", "head(3)", "head(4)")
+    assert shop.run_labkit() == []
+    assert shop.publish("05_evaluation") == first
