@@ -10,6 +10,7 @@ from pathlib import Path
 from labkit import paths
 from labkit.params import Params
 from labkit.run import report, tracking
+from labkit.run.notebooks import find_stage, list_notebooks
 from labkit.run.pipeline import load_declarations
 from labkit.run.record import PAGE_ENDINGS, compute_key, compute_outputs, load_records
 
@@ -21,8 +22,8 @@ def restore_pages(params: Params) -> list[str]:
     """
     folder = paths.find_reports_dir(params.experiment)
     records, without = load_records(folder), []
-    for path in sorted(paths.find_notebooks_dir().glob("[0-9][0-9]_*.ipynb")):
-        stage = path.stem.partition("_")[2]
+    for path in list_notebooks():
+        stage = find_stage(path)
         declared = load_declarations(params.experiment).get(stage)
         if declared is None:
             continue

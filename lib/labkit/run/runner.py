@@ -21,6 +21,9 @@ from papermill.execute import execute_notebook
 from papermill.iorw import write_ipynb
 
 from labkit.errors import ParamsError, StageError
+from labkit.files import write_text
+from labkit.run.parameters import check_parameters
+from labkit.secret import Mask
 
 CellCallback = Callable[[int, int, str], None]
 """Called as each cell starts: its number from 1, the number of cells, the heading it stands under."""
@@ -56,12 +59,32 @@ class Execution:
     failure: Failure | None
 
 
+class MaskingClient(PapermillNotebookClient):  # type: ignore[misc]
+    """papermill's client, whose every message is without secrets before anything is kept of it."""
+
+    mask = Mask()
+
+    def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
+        """Take in one message of the kernel."""
+        msg["content"] = self.mask.clean(msg["content"])
+        output = super().process_message(msg, cell, cell_index)
+        self.mask.join_streams(cell.get("outputs", []))
+        return output
+
+
 class CallbackEngine(NBClientEngine):  # type: ignore[misc]
     """papermill's engine, telling of each cell and giving the kernel an environment of its own."""
 
     @classmethod
     def execute_managed_notebook(  # noqa: D102
-        cls, nb_man: Any, kernel_name: str, *, on_cell: CellCallback, environment: Mapping[str, str], **options: Any
+        cls,
+        nb_man: Any,
+        kernel_name: str,
+        *,
+        on_cell: CellCallback,
+        environment: Mapping[str, str],
+        mask: Mask,
+        **options: Any,
     ) -> Any:
         start_cell, cells = nb_man.cell_start, nb_man.nb.cells
 
@@ -71,13 +94,14 @@ class CallbackEngine(NBClientEngine):  # type: ignore[misc]
             start_cell(cell, cell_index, **more)
 
         nb_man.cell_start = announce
-        client = PapermillNotebookClient(
+        client = MaskingClient(
             nb_man,
             kernel_name=kernel_name,
             startup_timeout=options["start_timeout"],
             timeout=None,
             log=logging.getLogger("papermill"),
         )
+        client.mask = mask
         # Sockets in a folder of this kernel's own: TCP ports race under load and any local user can listen to them.
         # Not in the run's work folder, because the path of a socket may have 107 characters at most.
         with tempfile.TemporaryDirectory(prefix="labkit-") as sockets:
@@ -89,26 +113,6 @@ class CallbackEngine(NBClientEngine):  # type: ignore[misc]
 papermill_engines.register("labkit", CallbackEngine)
 
 
-def load_source(path: Path) -> nbformat.NotebookNode:
-    """Read a source notebook, the snapshot that will run.
-
-    Raises
-    ------
-    ParamsError
-        It is not there, not a notebook, or has not exactly one `parameters` cell.
-    """
-    try:
-        notebook = nbformat.read(path, as_version=4)
-    except FileNotFoundError as error:
-        raise ParamsError(f"{path}: no such notebook") from error
-    except Exception as error:  # nbformat raises a different family for each way of being wrong
-        raise ParamsError(f"{path}: not a notebook ({type(error).__name__}): restore it from git") from error
-    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    if len(tagged) != 1:
-        raise ParamsError(f"{path}: {len(tagged)} cells are tagged `parameters`: tag exactly one")
-    return notebook
-
-
 def run_notebook(
     notebook: nbformat.NotebookNode,
     executed: Path,
@@ -117,44 +121,71 @@ def run_notebook(
     parameters: Mapping[str, Any],
     environment: Mapping[str, str],
     on_cell: CellCallback,
+    mask: Mask | None = None,
 ) -> Execution:
     """Execute a notebook and write the executed copy, whether or not it succeeds.
 
     Parameters
     ----------
     notebook
-        As read by `load_source`; it is not changed.
+        As read by `labkit.run.notebooks.load_source`; it is not changed.
     executed
         Where the executed copy goes.
     folder
         Where the kernel starts: beside the source, as in JupyterLab.
     parameters
-        Injected below the `parameters` cell.
+        Injected below the `parameters` cell, which must declare them.
     environment
         The kernel's whole environment.
+    mask
+        What keeps secrets out of the executed copy.
+
+    Raises
+    ------
+    ParamsError
+        A parameter is not declared, not plain data, or holds a secret.
+    StageError
+        The executed copy cannot be written.
     """
+    mask = mask or Mask()
+    parameters = check_parameters(notebook, parameters, where=executed.name)
+    if mask.clean(parameters) != parameters:
+        raise ParamsError(f"{executed.name}: a parameter holds a secret: the notebook gets it by step.secret")
     logging.getLogger("papermill").setLevel(logging.ERROR)
     started = time.monotonic()
     failure = None
     try:
         execute_notebook(
             nbformat.from_dict(notebook),
-            str(executed),
-            parameters=dict(parameters),
+            # papermill fills parameters into what stands in braces, in the path too.
+            str(executed).replace("{", "{{").replace("}", "}}"),
+            parameters=parameters,
             engine_name="labkit",
             kernel_name="python3",
             progress_bar=False,
             cwd=str(folder),
             on_cell=on_cell,
             environment=environment,
+            mask=mask,
         )
     except PapermillExecutionError as error:
-        failure = describe_failure(nbformat.read(executed, as_version=4), error)
+        failure = describe_failure(mask_executed(executed, mask), error)
     except DeadKernelError:
-        failure = describe_death(nbformat.read(executed, as_version=4))
+        failure = describe_death(mask_executed(executed, mask))
     except OSError as error:
         raise StageError(f"{executed}: {error}") from error
+    else:
+        mask_executed(executed, mask)
     return Execution(time.monotonic() - started, failure)
+
+
+def mask_executed(executed: Path, mask: Mask) -> nbformat.NotebookNode:
+    """Take what outputs do not bring out of an executed copy: secrets in sources, metadata and widgets."""
+    notebook = nbformat.read(executed, as_version=4)
+    cleaned = mask.clean(notebook)
+    if cleaned != notebook:
+        write_text(executed, nbformat.writes(cleaned))
+    return cleaned
 
 
 def describe_failure(executed: nbformat.NotebookNode, error: PapermillExecutionError) -> Failure:
