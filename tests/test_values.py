@@ -18,7 +18,7 @@ class Colour(enum.Enum):
     RED = "red"
 
 
-class Word(str, enum.Enum):
+class Word(enum.StrEnum):
     YES = "yes"
 
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import AliasEvent, NodeEvent, ScalarEvent
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, NodeEvent, ScalarEvent
 
 from labkit import paths
 from labkit.errors import ParamsError, list_briefly, name_nearest
@@ -28,6 +28,7 @@ from labkit.secret import REDACTED, TOKENS, describe_secret, find_secret
 from labkit.values import check_value
 
 LARGEST_FILE_BYTES = 1_000_000
+DEEPEST_YAML = 20
 # Plain words that YAML 1.1 (papermill, DVC) and YAML 1.2 (here) read as different values.
 AMBIGUOUS = re.compile(
     r"^([0-9]{4}-[0-9]{1,2}-[0-9]{1,2}.*|y|Y|yes|Yes|YES|n|N|no|No|NO|on|On|ON|off|Off|OFF"
@@ -35,6 +36,8 @@ AMBIGUOUS = re.compile(
     r"|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?[0-9]*\.[0-9]*[eE][0-9]+)$"
 )
 
+# Line ends to YAML 1.1 alone.
+SEPARATORS = re.compile("[\x85\u2028\u2029]")
 PLACEHOLDER = re.compile(r"\$\{[^}]*\}")
 
 
@@ -105,9 +108,19 @@ def parse_yaml(text: str, where: str) -> CommentedMap:
 
 
 def check_events(text: str, where: str) -> None:
-    """Refuse aliases, tags and words with two readings before anything is built from them."""
+    """Refuse aliases, tags, depths and words with two readings before anything is built from them."""
+    if found := SEPARATORS.search(text):
+        row = text.count("\n", 0, found.start()) + 1
+        raise ParamsError(
+            f"{where}:{row}: the line separator U+{ord(found[0]):04X} would become a blank: "
+            f'write "\\u{ord(found[0]):04x}" within double quotes'
+        )
+    depth = 0
     for event in YAML(typ="safe", pure=True).parse(StringIO(text)):
         line = f"{where}:{event.start_mark.line + 1}"
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if depth > DEEPEST_YAML:  # the reader takes minutes over thousands of brackets
+            raise ParamsError(f"{line}: nested more than {DEEPEST_YAML} deep: flatten it")
         if isinstance(event, AliasEvent) or (isinstance(event, NodeEvent) and event.anchor):
             raise ParamsError(f"{line}: anchors and aliases (& and *) are not allowed: write the value out")
         if getattr(event, "tag", None):
@@ -164,7 +177,7 @@ def holds_columns(keys: list[str]) -> bool:
 
 def describe_fault(fault: Mapping[str, Any], tree: Mapping[str, Any]) -> str:
     """Say in one line what is wrong at one place, led by the line number."""
-    keys = [key for key in fault["loc"] if not str(key).startswith(("function-", "literal"))]
+    keys = [key for key in fault["loc"] if not str(key).startswith(("function-", "literal", "[key]"))]
     name = ".".join(str(key) for key in keys)
     line = find_line(tree, keys)
     lead = f":{line}: " if line else ": "

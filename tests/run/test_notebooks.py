@@ -199,9 +199,9 @@ def test_broken_later_notebook_is_told_before_the_first_runs(
 
 
 def test_notebook_edited_during_the_run_does_not_change_it(checkout: Path) -> None:
-    path = checkout / "notebooks" / "02_wrangling.ipynb"
+    path = checkout / "notebooks" / "01_eda.ipynb"
     run = subprocess.Popen(
-        [LABKIT, "run", "diabetes", "--until", "wrangling"],
+        [LABKIT, "run", "diabetes", "--until", "eda"],
         cwd=checkout,
         env=make_environment(checkout),
         stdout=subprocess.PIPE,
@@ -212,12 +212,12 @@ def test_notebook_edited_during_the_run_does_not_change_it(checkout: Path) -> No
     printed = []
     for line in run.stdout:
         printed.append(line)
-        if line.startswith("eda …"):
+        if line.startswith("source …"):
             edited = path.read_text().replace("import labkit", "raise RuntimeError('too late')", 1)
             path.write_text(edited)
     assert run.wait(timeout=60) == 0, "".join(printed)
-    assert "warning: notebooks/02_wrangling.ipynb was changed meanwhile; what ran is what it was" in "".join(printed)
-    executed = (checkout / "reports" / "diabetes" / "02_wrangling.ipynb").read_text()
+    assert "warning: notebooks/01_eda.ipynb was changed meanwhile; what ran is what it was" in "".join(printed)
+    executed = (checkout / "reports" / "diabetes" / "01_eda.ipynb").read_text()
     assert "too late" not in executed
     assert path.read_text() == edited, "sources are never written"
     assert paths.find_root() == checkout

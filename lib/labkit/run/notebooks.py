@@ -7,6 +7,7 @@ in `labkit.run.parameters`.
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,7 +134,9 @@ def read_source(path: Path | str) -> Source:
     content = read_bytes(path)
     tree = parse(content, where)
     try:
-        nbformat.validate(tree)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of cells without ids, which are given some
+            nbformat.validate(tree)
         notebook = nbformat.v4.reads(content.decode("utf-8"))
     except Exception as error:  # nbformat raises a different family for each way of being wrong
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
