@@ -210,6 +210,9 @@ def test_nothing_that_a_cell_puts_out_shows_the_secret(tmp_path: Path) -> None:
     assert [source.split()[0] for source in silent] == ["experiment", "#", "import", "url", "handle.update(url)"]
     assert json.dumps(outputs).count("[secret warehouse]") >= 20
     assert_without(executed.read_bytes())
+    for printed in outputs:
+        texts = [output.text for output in printed if output.output_type == "stream" and output.name == "stdout"]
+        assert_without("".join(texts).encode())
     assert "[redacted]" in executed.read_text()
     assert "in the form of a known token or password became [redacted]: name it under `secrets`" in cleaner.tell()
     assert path.read_bytes() == before
