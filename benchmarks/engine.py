@@ -64,12 +64,12 @@ def call(*command: str, folder: Path, **variables: str) -> None:
 def run_in_runner(path: Path) -> None:
     """Execute a notebook as a stage's is, in this process."""
     from labkit import paths
-    from labkit.run.runner import load_source, run_notebook
+    from labkit.run.notebooks import read_source
+    from labkit.run.runner import run_notebook
 
     ended = run_notebook(
-        load_source(path),
+        read_source(path),
         path.with_name(f"{uuid.uuid4().hex}.ipynb"),
-        folder=path.parent,
         parameters={"experiment": "y"},
         environment=paths.make_environment(),
         on_cell=lambda *_: None,

@@ -1,12 +1,16 @@
 """The command line on bad input: one clear error, exit code 2, nothing started, nothing written."""
 
 import json
+import os
+import re
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from labkit.errors import ParamsError
+from labkit.run import pipeline
 from mlflow import MlflowClient
 
 from tests.conftest import Labkit, call_labkit, make_checkout
@@ -83,6 +87,66 @@ def test_experiment_that_dvc_yaml_does_not_list(checkout: Path, labkit: Labkit) 
     done = labkit("run", "other")
     assert done.returncode == 2
     assert "dvc.yaml does not list 'other': add it to `experiments` at its top" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("listed", "message"),
+    [
+        (
+            '[diabetes, "x; touch pwned"]',
+            "dvc.yaml: experiments: 'x; touch pwned' is no name: small letters, digits and _",
+        ),
+        ('[diabetes, "$(touch pwned)"]', "'$(touch pwned)' is no name"),
+        ('[diabetes, "${experiments}"]', "'${experiments}' is no name"),
+        ('[diabetes, "../../x"]', "'../../x' is no name"),
+        ('[diabetes, "a\\nb"]', "'a\\nb' is no name"),
+        ("[diabetes, 7]", "7 is no name"),
+        ("[diabetes, {a: b}]", "{'a': 'b'} is no name"),
+        ('"diabetes; touch pwned"', "'diabetes; touch pwned' is no name"),
+    ],
+)
+def test_experiment_that_a_shell_would_read_is_no_name(checkout: Path, listed: str, message: str) -> None:
+    list_experiments(checkout, listed)
+    with pytest.raises(ParamsError) as caught:
+        pipeline.list_stages("diabetes")
+    assert message in str(caught.value)
+
+
+def list_experiments(root: Path, listed: str) -> None:
+    """Let dvc.yaml list these experiments."""
+    path = root / "dvc.yaml"
+    path.write_text(re.sub(r"experiments: \[.*\]", lambda _: f"experiments: {listed}", path.read_text(), count=1))
+
+
+@pytest.mark.parametrize("command", ["run", "status"])
+def test_experiment_that_a_shell_would_read_never_reaches_dvc(checkout: Path, labkit: Labkit, command: str) -> None:
+    list_experiments(checkout, '[diabetes, "x; touch pwned"]')
+    before = list_files(checkout)
+    done = labkit(command, "diabetes")
+    assert done.returncode == 2
+    assert "'x; touch pwned' is no name" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list_files(checkout) == before
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("training.folds=$(touch pwned)", "training.folds is '$(touch pwned)': input should be a valid integer"),
+        ("training.folds=5; touch pwned", "training.folds is '5; touch pwned': input should be a valid integer"),
+        ("training.folds=\ud800", "-S"),
+        ("deploy.owner=ghp_0123456789012345678901234567890123456789", "-S deploy.owner looks like a secret"),
+    ],
+)
+def test_hostile_setting_changes_nothing(checkout: Path, labkit: Labkit, setting: str, message: str) -> None:
+    before = list_files(checkout)
+    done = labkit("run", "diabetes", "-S", setting.replace("\ud800", os.fsdecode(b"\xff")))
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "ghp_" not in done.stderr
+    assert list_files(checkout) == before
+    assert not list(checkout.rglob("pwned"))
 
 
 SHOP = """

@@ -1,13 +1,18 @@
 """Params files: read strictly, overridden with their comments kept, described in full."""
 
 import json
+import re
 import time
 from pathlib import Path
 
 import pytest
+import yaml
 from labkit import params_file
 from labkit.errors import ParamsError
 
+from tests.run.test_parameters import HOSTILE as TEXTS
+
+HOSTILE = [text for text in TEXTS if "${" not in text and len(text) < 1000]
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{b}: &{b} [*{a},*{a},*{a},*{a},*{a},*{a},*{a},*{a},*{a}]\n" for a, b in zip("abcdef", "bcdefg", strict=True)
 )
@@ -57,6 +62,39 @@ def test_shipped_params_are_valid(checkout: Path, experiment: str) -> None:
         ("seed: 42", "seed:\t[42", "mend the YAML"),
         ("experiment: diabetes", "experiment: other", "the file's name says 'diabetes'"),
         ("eda:\n  most_columns: 12\n", "", "eda is missing: add it"),
+        ("seed: 42", "seed: 42\n# again\nseed: 43", ':6: while constructing a mapping, found duplicate key "seed"'),
+        ("folds: 5", "folds: 5\n  folds: 6", ':29: while constructing a mapping, found duplicate key "folds"'),
+        ("seed: 42", "seed: 1:30", "1:30 is read differently by YAML 1.1 and 1.2"),
+        ("seed: 42", "seed: 1.0e+400", ":4: seed is inf: use plain finite values"),
+        ("seed: 42", "seed: -.inf", ":4: seed is -inf: use plain finite values"),
+        ("seed: 42", "seed: .NaN", ":4: seed is nan: use plain finite values"),
+        ("seed: 42", f"seed: {'9' * 5000}", "integer"),
+        ("onnx: true", 'onnx: true\n  owner: "\\ud800"', "deploy.owner is not valid Unicode: a lone surrogate"),
+        ("onnx: true", f"onnx: true\n  owner: {'x' * 65_537}", "deploy.owner is a text of 65,537 bytes, over 65,536"),
+        ("folds: 5", f"folds: {'[' * 15}{']' * 15}", "is nested more than 10 deep: flatten it"),
+        (
+            "onnx: true",
+            "onnx: true\n  owner: ${USER}",
+            ":34: deploy holds ${USER}: nothing is filled in here: write the",
+        ),
+        ("onnx: true", "onnx: true\n  owner: me ${USER:-you}", "deploy holds ${USER:-you}: nothing is filled in here"),
+        (
+            "metric: mae",
+            "metric: mae\n  api_key: hidden",
+            ":28: training.api_key looks like a secret: name it under `sec",
+        ),
+        ("seed: 42", "seed: 42\npassword: hidden", ":5: password looks like a secret: name it under `secrets`, e.g."),
+        ("onnx: true", "onnx: true\n  owner: mysql://me:hidden@db/x", ":36: deploy.owner looks like a secret: name it"),
+        ("onnx: true", "onnx: true\n  owner: AKIAIOSFODNN7EXAMPLE", "deploy.owner looks like a secret"),
+        (
+            "seed: 42",
+            "seed: 42\nsecrets: {warehouse: hidden}",
+            ":5: secrets.warehouse: a name in small letters and the",
+        ),
+        ("seed: 42", "seed: 42\nsecrets: {Ware: X}", "secrets.Ware: a name in small letters and the environment"),
+        ("seed: 42", "seed: 42\nsecrets: {a: AKIAIOSFODNN7EXAMPLE}", "secrets.a looks like a secret"),
+        ("seed: 42", "seed: 42\nsecrets: [A]", "secrets: a name in small letters and the environment variable"),
+        ("seed: 42", "seed: 42\nexperiment: ghp_" + "a1" * 18, "found duplicate key"),
     ],
 )
 def test_fault_is_named(checkout: Path, old: str, new: str, message: str) -> None:
@@ -65,6 +103,8 @@ def test_fault_is_named(checkout: Path, old: str, new: str, message: str) -> Non
         params_file.load_params("diabetes")
     assert message in str(caught.value)
     assert str(caught.value).startswith("params/diabetes.yaml")
+    assert "\n" not in str(caught.value)
+    assert not any(word in str(caught.value) for word in ("hidden", "AKIA", "ghp_"))
 
 
 @pytest.mark.parametrize(
@@ -77,6 +117,16 @@ def test_fault_is_named(checkout: Path, old: str, new: str, message: str) -> Non
         (b"a: \xe9\n", "not UTF-8 at byte 3"),
         (b"# " + b"x" * 1_000_001, "a params file has at most 1,000,000"),
         (BOMB.encode(), "anchors and aliases"),
+        (b"a: " + b"[" * 9_000 + b"]" * 9_000, ":1: nested more than 20 deep: flatten it"),
+        (b"a: " + b"{a: " * 9_000, ":1: nested more than 20 deep: flatten it"),
+        (b"\xef\xbb\xbfexperiment: diabetes\n", "begins with a byte order mark: save it as UTF-8 without one"),
+        ("experiment: diabetes\n".encode("utf-16"), "not UTF-8 at byte 0: save it as UTF-8"),
+        (b"a:\n\tb: 1\n", ":2: while scanning"),
+        (b"a: 1\n\x00", "mend the YAML"),
+        (b"? [a, b]\n: 1\n", "experiment is missing: add it"),
+        ("experiment: a\n# \u2028".encode(), ":2: the line separator U+2028 would become a blank: write"),
+        (b"a: !!python/object/apply:os.system [touch pwned]\n", "the tag"),
+        (b"a: !!binary aGVsbG8=\n", "the tag"),
     ],
 )
 def test_hostile_file_is_refused_quickly(checkout: Path, content: bytes, message: str) -> None:
@@ -140,6 +190,39 @@ def test_override_that_changes_nothing_writes_nothing(checkout: Path) -> None:
         ("training.folds=[1", "mend the YAML"),
         ("seed.x=1", "seed holds one value"),
         ("training.folds=100", "less than or equal to 20"),
+        ("training.folds=1e5", "1e5 is read differently"),
+        ("training.folds=007", "007 is read differently"),
+        ("training.folds=1_000", "1_000 is read differently"),
+        ("training.folds=1:30", "1:30 is read differently"),
+        ("training.folds=true", "training.folds is True: input should be a valid integer"),
+        ("training.folds=null", "training.folds is None: input should be a valid integer"),
+        ("training.folds=", "training.folds is None: input should be a valid integer"),
+        ("training.folds=None", "training.folds is 'None'"),
+        ("training.folds='5'", "training.folds is '5'"),
+        ("training.folds=5.0", "training.folds is 5.0: input should be a valid integer"),
+        ("deploy.owner=true", "deploy.owner is True: input should be a valid string"),
+        ("deploy.owner=7", "deploy.owner is 7: input should be a valid string"),
+        ("deploy.onnx=yes", "yes is read differently"),
+        ("deploy.onnx=1", "deploy.onnx is 1: input should be a valid boolean"),
+        ("deploy.tolerance=nan", "deploy.tolerance is 'nan': input should be a valid number"),
+        ("deploy.tolerance=inf", "deploy.tolerance is 'inf'"),
+        ("deploy.tolerance=.nan", "deploy.tolerance is nan: use plain finite values"),
+        ("deploy.tolerance=1e400", "1e400 is read differently"),
+        ("deploy.tolerance=1.0e+400", "deploy.tolerance is inf: use plain finite values"),
+        ("training.metric=roc_auc", "not for regression: use r2, mae, rmse, median_absolute_error"),
+        ("training.folds=5\nseed: 9", "more than one value: write each as a -S of its own"),
+        ("training.folds=&a 5", "anchors and aliases"),
+        ("training.folds=!!int 5", "the tag"),
+        ("deploy.owner=${USER}", "deploy holds ${USER}: nothing is filled in here"),
+        ("=5", "unknown key : known: data,"),
+        ("deploy.owner='a\x85b'", "the line separator U+0085 would become a blank"),
+        ("deploy.owner='a\x7fb'", "unacceptable character #x007f"),
+        ("training..folds=5", "unknown key training."),
+        ("__class__.x=1", "no section '__class__'"),
+        ("training.api_key=hidden", "training.api_key looks like a secret: name it under `secrets`"),
+        ("deploy.owner=mysql://me:hidden@db/x", "-S deploy.owner looks like a secret"),
+        ("AKIAIOSFODNN7EXAMPLE", "looks like a secret"),
+        ("secrets.api_key=hidden", "secrets.api_key: a name in small letters"),
     ],
 )
 def test_bad_override_writes_nothing(checkout: Path, setting: str, message: str) -> None:
@@ -148,7 +231,49 @@ def test_bad_override_writes_nothing(checkout: Path, setting: str, message: str)
     with pytest.raises(ParamsError) as caught:
         params_file.apply_overrides("diabetes", ["seed=7", setting])
     assert message in str(caught.value)
+    assert not any(word in str(caught.value) for word in ("hidden", "AKIA"))
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("setting", "place", "value"),
+    [
+        ("seed=+5", "seed", 5),
+        ("seed= 5 ", "seed", 5),
+        ("deploy.onnx=False", "deploy.onnx", False),
+        ("deploy.owner='007'", "deploy.owner", "007"),
+        ("deploy.owner=nan", "deploy.owner", "nan"),
+        ("training.most_rows=null", "training.most_rows", None),
+        ("deploy.tolerance=1", "deploy.tolerance", None),
+        ("secrets.api_key=API_KEY", "secrets", {"api_key": "API_KEY"}),
+        ('wrangling.drop={customer_key: "only a number"}', "wrangling.drop", {"customer_key": "only a number"}),
+    ],
+)
+def test_text_of_the_command_line_is_typed_by_the_field_alone(
+    checkout: Path, setting: str, place: str, value: object
+) -> None:
+    if setting == "deploy.tolerance=1":
+        with pytest.raises(ParamsError, match="less than or equal to 0.01"):
+            params_file.apply_overrides("diabetes", [setting])
+        return
+    params_file.apply_overrides("diabetes", [setting])
+    found: object = params_file.load_params("diabetes")
+    for name in place.split("."):
+        found = getattr(found, name)
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
+def test_hostile_text_stays_the_same_through_the_command_line_and_the_file(checkout: Path, text: str) -> None:
+    path = checkout / "params" / "diabetes.yaml"
+    quoted = re.sub(
+        "[\x7f\x85\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False)
+    )
+    params_file.apply_overrides("diabetes", [f"deploy.intended_use={quoted}"])
+    assert params_file.load_params("diabetes").deploy.intended_use == text
+    assert "kg/m²" in path.read_text()
+    assert yaml.safe_load(path.read_text())["deploy"]["intended_use"] == text, "DVC and papermill read it by PyYAML"
 
 
 def test_every_value_has_origin_and_meaning(checkout: Path) -> None:
@@ -165,8 +290,6 @@ def test_schema_for_editors_is_current() -> None:
 
 
 def test_papermill_and_labkit_read_the_same_values(checkout: Path) -> None:
-    import yaml
-
     for experiment in params_file.list_experiments():
         path = checkout / "params" / f"{experiment}.yaml"
         assert yaml.safe_load(path.read_text()) == params_file.make_plain(params_file.load_yaml(path))

@@ -157,7 +157,9 @@ def status(experiments: tuple[str, ...]) -> None:
 
     repo = pipeline.open_repo()
     for experiment in experiments or list_experiments():
-        perform_fingerprint(load_params(experiment), None)
+        loaded = load_params(experiment)
+        pipeline.list_stages(experiment)
+        perform_fingerprint(loaded, None)
         records = load_records(paths.find_reports_dir(experiment))
         table = Table("stage", "state", "why", "latest result", title=experiment, title_justify="left")
         for state in pipeline.find_states(repo, experiment):

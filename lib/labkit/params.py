@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+Variable = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,126}$")]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Scalar = bool | int | float | str
 
@@ -280,6 +281,9 @@ class Params(Section):
     evaluation: Evaluation
     deploy: Deploy
     limits: Limits = Field(Limits(), description="how long a cell and a stage may run")
+    secrets: dict[Name, Variable] = Field(
+        {}, description="name: environment variable that holds it; a notebook asks by step.secret(name)"
+    )
 
     @model_validator(mode="after")
     def check_metric(self) -> "Params":

@@ -18,20 +18,27 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import AliasEvent, NodeEvent, ScalarEvent
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, NodeEvent, ScalarEvent
 
 from labkit import paths
 from labkit.errors import ParamsError, list_briefly, name_nearest
 from labkit.files import write_text
 from labkit.params import Params
+from labkit.secret import REDACTED, TOKENS, describe_secret, find_secret
+from labkit.values import check_value
 
 LARGEST_FILE_BYTES = 1_000_000
+DEEPEST_YAML = 20
 # Plain words that YAML 1.1 (papermill, DVC) and YAML 1.2 (here) read as different values.
 AMBIGUOUS = re.compile(
     r"^([0-9]{4}-[0-9]{1,2}-[0-9]{1,2}.*|y|Y|yes|Yes|YES|n|N|no|No|NO|on|On|ON|off|Off|OFF"
     r"|[-+]?0[0-7]+|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?|[-+]?[0-9]+_[0-9_]*"
     r"|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?[0-9]*\.[0-9]*[eE][0-9]+)$"
 )
+
+# Line ends to YAML 1.1 alone.
+SEPARATORS = re.compile("[\x85\u2028\u2029]")
+PLACEHOLDER = re.compile(r"\$\{[^}]*\}")
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,8 @@ def load_yaml(path: Path) -> CommentedMap:
         text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise ParamsError(f"{show(path)}: not UTF-8 at byte {error.start}: save it as UTF-8") from error
+    if text.startswith("\ufeff"):
+        raise ParamsError(f"{show(path)}: begins with a byte order mark: save it as UTF-8 without one")
     return parse_yaml(text, show(path))
 
 
@@ -89,7 +98,7 @@ def parse_yaml(text: str, where: str) -> CommentedMap:
     except MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         problem = ", ".join(part.split("\n")[0] for part in (error.context, error.problem) if part)
-        raise ParamsError(f"{where}{line}: {problem}: mend the YAML") from error
+        raise ParamsError(f"{where}{line}: {TOKENS.sub(REDACTED, problem)}: mend the YAML") from error
     except (YAMLError, ValueError, RecursionError) as error:
         raise ParamsError(f"{where}: {str(error).splitlines()[0]}: mend the YAML") from error
     if not isinstance(tree, CommentedMap):
@@ -99,9 +108,19 @@ def parse_yaml(text: str, where: str) -> CommentedMap:
 
 
 def check_events(text: str, where: str) -> None:
-    """Refuse aliases, tags and words with two readings before anything is built from them."""
+    """Refuse aliases, tags, depths and words with two readings before anything is built from them."""
+    if found := SEPARATORS.search(text):
+        row = text.count("\n", 0, found.start()) + 1
+        raise ParamsError(
+            f"{where}:{row}: the line separator U+{ord(found[0]):04X} would become a blank: "
+            f'write "\\u{ord(found[0]):04x}" within double quotes'
+        )
+    depth = 0
     for event in YAML(typ="safe", pure=True).parse(StringIO(text)):
         line = f"{where}:{event.start_mark.line + 1}"
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if depth > DEEPEST_YAML:  # the reader takes minutes over thousands of brackets
+            raise ParamsError(f"{line}: nested more than {DEEPEST_YAML} deep: flatten it")
         if isinstance(event, AliasEvent) or (isinstance(event, NodeEvent) and event.anchor):
             raise ParamsError(f"{line}: anchors and aliases (& and *) are not allowed: write the value out")
         if getattr(event, "tag", None):
@@ -122,8 +141,9 @@ def check_params(tree: Mapping[str, Any], path: Path) -> Params:
         Naming every fault (five at most) with line, key and nearest valid word.
     """
     try:
-        text = json.dumps(make_plain(tree), allow_nan=False)
-        params = Params.model_validate_json(text)
+        plain = make_plain(tree)
+        check_texts(plain, tree, show(path))
+        params = Params.model_validate_json(json.dumps(plain, allow_nan=False))
     except ValidationError as error:
         faults = [f"{show(path)}{describe_fault(fault, tree)}" for fault in error.errors(include_url=False)]
         raise ParamsError(list_briefly(faults)) from error
@@ -134,14 +154,41 @@ def check_params(tree: Mapping[str, Any], path: Path) -> Params:
     return params
 
 
+def check_texts(plain: Mapping[str, Any], tree: Mapping[str, Any], where: str) -> None:
+    """Refuse what no field may hold: secrets in the open, placeholders, what is not plain data."""
+    for keys in find_secret(plain, holds_columns=holds_columns):
+        line = find_line(tree, keys)
+        raise ParamsError(f"{where}{f':{line}' if line else ''}: {describe_secret(keys)}")
+    for key, value in plain.items():
+        line = find_line(tree, [key])
+        lead = f"{where}{f':{line}' if line else ''}"
+        check_value(value, f"{lead}: {key}")
+        if found := PLACEHOLDER.search(json.dumps(value)):
+            raise ParamsError(
+                f"{lead}: {key} holds {found[0]}: nothing is filled in here: write the value, or, if it is "
+                "a secret, name its environment variable under `secrets`"
+            )
+
+
+def holds_columns(keys: list[str]) -> bool:
+    """Tell whether the keys of the mapping at a place are chosen by the user, such as names of columns."""
+    return bool(keys) and keys[0] in Params.model_fields and not find_fields(list(keys))
+
+
 def describe_fault(fault: Mapping[str, Any], tree: Mapping[str, Any]) -> str:
     """Say in one line what is wrong at one place, led by the line number."""
-    keys = [key for key in fault["loc"] if not str(key).startswith(("function-", "literal"))]
+    keys = [key for key in fault["loc"] if not str(key).startswith(("function-", "literal", "[key]"))]
     name = ".".join(str(key) for key in keys)
     line = find_line(tree, keys)
     lead = f":{line}: " if line else ": "
     found = repr(fault["input"])
     found = found if len(found) <= 60 else found[:57] + "…"
+    if keys[:1] == ["secrets"]:
+        # What stands there by mistake may be the secret itself: it is not repeated.
+        return (
+            f"{lead}{name}: a name in small letters and the environment variable that holds it in capitals, "
+            "e.g. secrets: {warehouse: WAREHOUSE_URL}; its value stays out of this file"
+        )
     match fault["type"]:
         case "extra_forbidden":
             known = find_fields(keys[:-1])
@@ -210,6 +257,8 @@ def apply_overrides(experiment: str, settings: list[str]) -> str:
     tree = load_yaml(path)
     for setting in settings:
         name, equals, text = setting.partition("=")
+        if TOKENS.search(setting):
+            raise ParamsError(f"-S {describe_secret(TOKENS.sub('secret', name).strip().split('.'))}")
         if not equals:
             raise ParamsError(f"-S {setting}: no '=': write section.field=value")
         set_value(tree, name.strip().split("."), parse_value(text.strip(), setting))
@@ -228,7 +277,10 @@ def parse_value(text: str, setting: str) -> Any:
     """Read the value of one setting as YAML; a bare comma list becomes a list."""
     if "," in text and not text.startswith(("[", "{", '"', "'")):
         text = f"[{text}]"
-    return parse_yaml(f"value: {text}", f"-S {setting}")["value"]
+    tree = parse_yaml(f"value: {text}", f"-S {setting}")
+    if list(tree) != ["value"]:
+        raise ParamsError(f"-S {setting}: more than one value: write each as a -S of its own")
+    return tree["value"]
 
 
 def set_value(tree: CommentedMap, keys: list[str], value: Any) -> None:
@@ -248,8 +300,10 @@ def set_value(tree: CommentedMap, keys: list[str], value: Any) -> None:
 
 def override_section(params: Params, section: str, overrides: Mapping[str, Any]) -> Params:
     """Return params with fields of one section replaced, checked like a file."""
+    if not isinstance(overrides, Mapping):
+        raise ParamsError(f'{section} is a {type(overrides).__name__}: write a mapping, e.g. {{"field": value}}')
     tree = params.model_dump(mode="json")
-    tree[section] = {**tree[section], **overrides}
+    tree[section] = {**tree[section], **check_value(overrides, section)}
     return check_params(tree, paths.find_params_path(params.experiment))
 
 

@@ -71,6 +71,11 @@ def find_reports_dir(experiment: str | None = None) -> Path:
     return reports / experiment if experiment else reports
 
 
+def get_variable(name: str) -> str | None:
+    """Return what an environment variable holds that the params name, or None if it is not set or empty."""
+    return os.environ.get(name) or None
+
+
 def get_run_dir() -> Path | None:
     """Return the work folder of the run this process belongs to, or None in a notebook run by hand."""
     named = os.environ.get("LABKIT_RUN_DIR")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from labkit.errors import ParamsError
-from labkit.run.runner import Execution, load_source, run_notebook
+from labkit.run.notebooks import read_source
+from labkit.run.runner import Execution, run_notebook
 
 
 def make_notebook(path: Path, *sources: str, tagged: int = 0) -> Path:
@@ -29,9 +29,8 @@ def run(path: Path, **environment: str) -> tuple[Execution, list[tuple[int, int,
     told: list[tuple[int, int, str]] = []
     executed = path.with_name("executed.ipynb")
     ended = run_notebook(
-        load_source(path),
+        read_source(path),
         executed,
-        folder=path.parent,
         parameters={"experiment": "other"},
         environment={**os.environ, **environment},
         on_cell=lambda *cell: told.append(cell),
@@ -77,32 +76,8 @@ def test_kernel_is_reached_through_private_sockets(tmp_path: Path) -> None:
         "folder = pathlib.Path(info['ip']).parent\n"
         "print(info['transport'], oct(folder.stat().st_mode), folder)"
     )
-    executed = run(make_notebook(tmp_path / "a.ipynb", "experiment = 1", asking))[2]
+    executed = run(make_notebook(tmp_path / "a.ipynb", 'experiment = ""', asking))[2]
     transport, mode, folder = executed.cells[-1].outputs[0].text.split()
     assert transport == "ipc"
     assert int(mode, 8) & 0o077 == 0
     assert not Path(folder).exists()
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "not a notebook"),
-        (b"{}", "not a notebook"),
-        (b"<html>", "not a notebook"),
-        (nbformat.writes(nbformat.v4.new_notebook()).encode(), "0 cells are tagged `parameters`"),
-    ],
-)
-def test_bad_notebook_is_refused_before_any_kernel(tmp_path: Path, content: bytes, message: str) -> None:
-    (tmp_path / "a.ipynb").write_bytes(content)
-    with pytest.raises(ParamsError, match=message):
-        load_source(tmp_path / "a.ipynb")
-
-
-def test_two_parameters_cells_are_refused(tmp_path: Path) -> None:
-    path = make_notebook(tmp_path / "a.ipynb", "a = 1", "b = 2")
-    notebook = nbformat.read(path, as_version=4)
-    notebook.cells[-1].metadata["tags"] = ["parameters"]
-    nbformat.write(notebook, path)
-    with pytest.raises(ParamsError, match="2 cells are tagged"):
-        load_source(path)

@@ -1,11 +1,15 @@
 """A stage as its notebook sees it."""
 
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import labkit as package
+import numpy as np
 import pytest
 from labkit.errors import DataError, MissingDataError, ParamsError
+
+from tests.run.test_parameters import HOSTILE
 
 
 def test_values_injected_whole_are_no_overrides(checkout: Path) -> None:
@@ -29,6 +33,20 @@ def test_override_is_typed_checked_and_told(checkout: Path) -> None:
         ("training", "diabetes", {"fold": 3}, "unknown key training.fold: did you mean 'folds'"),
         ("training", "diabetes", {"folds": "3"}, "training.folds is '3'"),
         ("training", "diabetes", {"folds": 1000}, "less than or equal to 20"),
+        ("training", "diabetes", {"models": ("linear",)}, r"training\.models is a tuple: write a list"),
+        ("training", "diabetes", {"folds": Decimal(3)}, r"training\.folds is a Decimal"),
+        ("training", "diabetes", {5: 3}, "training has a key of type int: keys are texts"),
+        ("training", "diabetes", {"folds": float("nan")}, r"training\.folds is nan: use plain finite values"),
+        ("training", "diabetes", {"folds": 10**5000}, r"training\.folds is an integer of more than 4,300 digits"),
+        ("deploy", "diabetes", {"owner": "\ud800"}, r"deploy\.owner is not valid Unicode"),
+        ("deploy", "diabetes", {"owner": "x" * 100_000}, r"deploy\.owner is a text of 100,000 bytes"),
+        ("deploy", "diabetes", {"owner": "${USER}"}, r"deploy holds \$\{USER\}: nothing is filled in here"),
+        ("training", "diabetes", {"api_key": "x"}, r"training\.api_key looks like a secret: name it under `secrets`"),
+        ("training", "diabetes", {"f\u043elds": 3}, "unknown key training.f\u043elds: did you mean 'folds'"),
+        ("training", "diabetes", ["folds"], "training is a list: write a mapping"),
+        ("training", "diabetes", "folds=3", "training is a str: write a mapping"),
+        ("training", 5, {}, "experiment is 5: name a params file"),
+        ("training", "../params/diabetes", {}, "no experiment '../params/diabetes'"),
     ],
 )
 def test_bad_start_is_refused(
@@ -36,6 +54,18 @@ def test_bad_start_is_refused(
 ) -> None:
     with pytest.raises(ParamsError, match=message):
         package.start(stage, experiment, overrides)
+
+
+def test_numbers_of_numpy_are_numbers(checkout: Path) -> None:
+    step = package.start("training", "diabetes", {"folds": np.int64(3), "models": np.array(["linear", "dummy"])})
+    assert step.params.folds == 3
+    assert step.params.models == ("linear", "dummy")
+
+
+def test_hostile_text_reaches_the_step_as_it_is(checkout: Path) -> None:
+    for text in HOSTILE:
+        if "${" not in text:
+            assert package.start("deploy", "diabetes", {"intended_use": text}).params.intended_use == text
 
 
 def test_by_hand_everything_goes_to_scratch(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,8 @@ from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 from labkit import paths
 from labkit.run import servers
-from labkit.run.runner import Execution, load_source, run_notebook
+from labkit.run.notebooks import read_source
+from labkit.run.runner import Execution, run_notebook
 from labkit.run.warm import make_kernel_specs
 
 from tests.run.test_runner import make_notebook
@@ -103,9 +104,8 @@ def run(path: Path, address: str) -> tuple[Execution, nbformat.NotebookNode]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(paths.WARM_VARIABLE, address)
         ended = run_notebook(
-            load_source(path),
+            read_source(path),
             executed,
-            folder=path.parent,
             parameters={"experiment": "x"},
             environment={**os.environ},
             on_cell=lambda *_: None,

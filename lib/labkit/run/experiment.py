@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any
 from labkit import paths
 from labkit.errors import LabkitError, StageError
 from labkit.params import Params
-from labkit.params_file import load_params
+from labkit.params_file import load_params, show
 from labkit.run import client, pipeline
+from labkit.run.notebooks import Snapshot, take_snapshot
+from labkit.run.parameters import make_parameters
 from labkit.run.progress import Line, Progress
 from labkit.run.record import load_records
+from labkit.secret import Mask, read_secrets
 
 if TYPE_CHECKING:
     from labkit.run.tracking import Record
@@ -35,6 +38,8 @@ class Work:
     plain: Mapping[str, PlainStage]
     progress: Progress
     parents: ExitStack
+    snapshot: Snapshot
+    secrets: Mapping[str, str]
     sample_rows: int | None = None
     is_alone: bool = False
     is_stopped: bool = False
@@ -54,8 +59,12 @@ class Work:
         try:
             headline = self.perform_plain(stage) if stage in self.plain else self.perform_notebook(stage)
             outcome = "ran"
-        except LabkitError as error:
-            headline = str(error).splitlines()[0]
+        except Exception as error:
+            cleaned = Mask(self.secrets).clean_text(str(error)) or type(error).__name__
+            headline = cleaned.splitlines()[0]
+            if cleaned != str(error) and self.secrets:
+                # Without its cause, which would show the secret again.
+                raise (type(error) if isinstance(error, LabkitError) else StageError)(cleaned) from None
             raise
         except KeyboardInterrupt:
             outcome = "interrupted"
@@ -69,20 +78,32 @@ class Work:
         """Run a stage without a notebook; all but the one that is called each time stand below the parent run."""
         if stage not in (pipeline.FINGERPRINT, pipeline.PUBLISH) and not self.is_alone:
             self.open_parent()
-        return self.plain[stage](self.params, self.sample_rows)
+        return str(Mask(self.secrets).clean(self.plain[stage](self.params, self.sample_rows)))
 
     def perform_notebook(self, stage: str) -> str:
         """Run a notebook stage below the parent run, which the first of them opens."""
         # Imported on first need: with nothing to do, neither MLflow nor papermill is.
         from labkit.run import stage as notebook_stage
 
-        done = notebook_stage.run_stage(
-            stage,
-            self.params,
-            on_cell=self.progress.start_cell,
-            parent_id=paths.get_parent_run_id() if self.is_alone else self.open_parent(),
-            sample_rows=self.sample_rows,
-        )
+        source, mask = self.snapshot[stage], Mask(self.secrets)
+        try:
+            done = notebook_stage.run_stage(
+                stage,
+                self.params,
+                source=source,
+                on_cell=self.progress.start_cell,
+                parent_id=paths.get_parent_run_id() if self.is_alone else self.open_parent(),
+                mask=mask,
+                sample_rows=self.sample_rows,
+            )
+        finally:
+            if warning := mask.tell():
+                self.progress.say(f"warning: {stage}: {warning}")
+            if not source.is_current:
+                self.progress.say(
+                    f"warning: {show(source.path)} was changed meanwhile; what ran is what it was when the run began: "
+                    f"labkit run {self.params.experiment} --force {stage} runs the new one"
+                )
         return done.headline
 
     def open_parent(self) -> str:
@@ -108,6 +129,27 @@ class Work:
             self.error = error
             return client.Answer(error.exit_code, str(error))
         return client.Answer(0)
+
+
+def start_work(
+    params: Params,
+    plain: Mapping[str, PlainStage],
+    progress: Progress,
+    *,
+    names: list[str],
+    sample_rows: int | None = None,
+    is_alone: bool = False,
+) -> Work:
+    """Check whatever the named stages need, all of it before the first of them starts.
+
+    Raises
+    ------
+    ParamsError
+        A secret's variable is not set, or a notebook is not there or cannot run.
+    """
+    secrets = read_secrets(params.secrets, where=show(paths.find_params_path(params.experiment)))
+    snapshot = take_snapshot([name for name in names if name not in plain], make_parameters(params))
+    return Work(params, plain, progress, ExitStack(), snapshot, secrets, sample_rows, is_alone)
 
 
 def run_experiment(
@@ -136,16 +178,16 @@ def run_experiment(
     for word in (until, force):
         if word:
             pipeline.check_stage(word, names)
+    asked = names[: names.index(until) + 1] if until else names
+    work = start_work(params, plain, progress, names=asked)
     repo = pipeline.open_repo()
-    with ExitStack() as parents:
-        work = Work(params, plain, progress, parents)
+    with work.parents:
         try:
             serve_stages(work, repo, until=until, force=force, is_cold=is_cold)
         except StageError as stopped:
             work.is_stopped = work.error is None
             raise work.error or stopped from stopped.__cause__
         finally:
-            asked = names[: names.index(until) + 1] if until else names
             lines = close_lines(work, asked)
             progress.show_table(experiment, lines)
         if work.parent:
@@ -208,9 +250,9 @@ def run_sample(
     names = [name for name in pipeline.list_stages(experiment) if name not in (pipeline.FINGERPRINT, pipeline.PUBLISH)]
     if until:
         names = names[: names.index(pipeline.check_stage(until, names)) + 1]
+    work = start_work(params, plain, progress, names=names, sample_rows=rows)
     os.environ.update(paths.make_environment())
-    with ExitStack() as parents:
-        work = Work(params, plain, progress, parents, sample_rows=rows)
+    with work.parents:
         try:
             with open_kernels(is_cold=is_cold):
                 for name in names:
@@ -227,11 +269,12 @@ def run_stage(stage: str, experiment: str, *, plain: Mapping[str, PlainStage], p
     """Run one stage alone, stale or not: what `labkit stage` does when no runner started it."""
     params = load_params(experiment)
     pipeline.check_stage(stage, pipeline.list_stages(experiment))
+    work = start_work(params, plain, progress, names=[stage], is_alone=True)
     os.environ.update(paths.make_environment())
     # One kernel alone is not worth a process that imports everything, unless there is one already.
-    kernels = nullcontext() if stage in plain else open_kernels(is_cold=True, is_kept_used=True)
-    with ExitStack() as parents, kernels:
-        Work(params, plain, progress, parents, is_alone=True).perform(stage)
+    kernels = nullcontext() if stage in plain else open_kernels(is_cold=True)
+    with work.parents, kernels:
+        work.perform(stage)
 
 
 def close_lines(work: Work, names: list[str]) -> list[Line]:

@@ -12,6 +12,7 @@ from labkit.params import Params
 from labkit.run import report, tracking
 from labkit.run.closure import Checkout
 from labkit.run.fingerprint import compute_code_digest
+from labkit.run.notebooks import find_stage, list_notebooks
 from labkit.run.pipeline import load_declarations
 from labkit.run.record import PAGE_ENDINGS, compute_key, compute_outputs, load_records
 
@@ -24,8 +25,8 @@ def restore_pages(params: Params) -> list[str]:
     folder = paths.find_reports_dir(params.experiment)
     records, without = load_records(folder), []
     checkout = Checkout(paths.find_root())
-    for path in sorted(paths.find_notebooks_dir().glob("[0-9][0-9]_*.ipynb")):
-        stage = path.stem.partition("_")[2]
+    for path in list_notebooks():
+        stage = find_stage(path)
         declared = load_declarations(params.experiment).get(stage)
         if declared is None:
             continue

@@ -6,9 +6,10 @@ Sole owner of dvc. `dvc.yaml` is the only definition of the pipeline. Not how a 
 
 import json
 import logging
+import re
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ PUBLISH = "publish"
 FINGERPRINT = "fingerprint"
 """The stage that DVC always calls to tell it of code and named files; people need not see it."""
 
-
+EXPERIMENT = re.compile(r"[a-z][a-z0-9_]{0,62}")
 LONGEST_GOODBYE_SECONDS = 30
 
 
@@ -77,10 +78,29 @@ def list_stages(experiment: str) -> list[str]:
         dvc.yaml does not list the experiment.
     """
     tree = make_plain(load_yaml(paths.find_root() / paths.MARKER))
-    listed = [name for entry in tree.get("vars", []) for name in entry.get("experiments", [])]
+    listed = find_listed(tree)
     if experiment not in listed:
         raise ParamsError(f"dvc.yaml does not list {experiment!r}: add it to `experiments` at its top")
     return list(tree["stages"])
+
+
+def find_listed(tree: Mapping[str, Any]) -> list[str]:
+    """Return the experiments that dvc.yaml lists, each a plain name: DVC writes them into commands for a shell.
+
+    Raises
+    ------
+    ParamsError
+        The list is no list of names.
+    """
+    entries = tree.get("vars", [])
+    if not isinstance(entries, list) or not isinstance(tree.get("stages"), dict):
+        raise ParamsError("dvc.yaml: `vars` is not a list or `stages` not a mapping: restore it from git")
+    lists = [entry["experiments"] for entry in entries if isinstance(entry, dict) and "experiments" in entry]
+    names: list[Any] = [name for listed in lists for name in (listed if isinstance(listed, list) else [listed])]
+    for name in names:
+        if not isinstance(name, str) or not EXPERIMENT.fullmatch(name):
+            raise ParamsError(f"dvc.yaml: experiments: {name!r:.60} is no name: small letters, digits and _")
+    return names
 
 
 def check_stage(name: str, known: Iterable[str]) -> str:

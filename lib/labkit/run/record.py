@@ -53,7 +53,8 @@ def save_record(record: StageRecord, folder: Path) -> None:
 def load_records(folder: Path) -> dict[str, StageRecord]:
     """Return the records in a folder by stage, in the order of the pages."""
     records = {}
-    for path in sorted(folder.glob("[0-9][0-9]_*.json")):
+    pages = [path for path in folder.glob("*_*.json") if path.stem.partition("_")[0].isdecimal()]
+    for path in sorted(pages, key=lambda path: (int(path.stem.partition("_")[0]), path.name)):
         record = StageRecord(**json.loads(path.read_text(encoding="utf-8")))
         records[record.stage] = record
     return records

@@ -6,14 +6,13 @@ Sole owner of papermill and nbclient. Says how each cell ended; not what is reco
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 import nbformat
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -25,51 +24,25 @@ from papermill.execute import execute_notebook
 from labkit.errors import ParamsError, StageError
 from labkit.files import write_text
 from labkit.params import Limits
+from labkit.run.notebooks import Source
+from labkit.run.outcome import (
+    ALLOW_EXIT,
+    Execution,
+    Failure,
+    State,
+    describe_output,
+    find_heading,
+    make_failure,
+    mark_cells,
+)
+from labkit.run.parameters import check_parameters
 from labkit.run.warm import make_kernel_specs
+from labkit.secret import Mask
 
 CellCallback = Callable[[int, int, str], None]
 """Called as each cell starts: its number from 1, the number of cells, the heading it stands under."""
-State = Literal["finished", "failed", "interrupted", "timed out", "died", "not run"]
-STATE_KEY = "labkit"
-ALLOW_EXIT = "allow-exit"
-"""Tag of a cell that may end the notebook early with `sys.exit()`."""
-PAPERMILL_BANNER = "papermill-error-cell-tag"
 PATIENCE_SECONDS = 2.0
 """How long an interrupted cell may take to say where it was."""
-# What papermill's own mark of a cell is called, for other readers of the executed notebook.
-PAPERMILL_STATES = {"finished": "completed", "not run": "pending"}
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a notebook stopped."""
-
-    cell: int
-    n_cells: int
-    heading: str
-    line: str
-    error_name: str
-    error_text: str
-
-    @property
-    def summary(self) -> str:
-        """The error's first line."""
-        return next(iter(self.error_text.splitlines()), self.error_name)
-
-    @property
-    def place(self) -> str:
-        """The cell in words."""
-        return f"cell {self.cell} of {self.n_cells}" + (f", under “{self.heading}”" if self.heading else "")
-
-
-@dataclass(frozen=True)
-class Execution:
-    """How a notebook ended: `failure` is None if every cell finished; `cells` holds the seconds of each."""
-
-    seconds: float
-    failure: Failure | None
-    cells: tuple[float, ...] = ()
-    is_interrupted: bool = False
 
 
 @dataclass
@@ -86,6 +59,7 @@ class Course:
     environment: Mapping[str, str]
     limits: Limits
     log: TextIO | None
+    mask: Mask
     started: float = field(default_factory=time.monotonic)
     states: list[State] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -213,9 +187,11 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
         self.shutdown_kernel = "immediate"
         raise CellTimeoutError.error_from_timeout_and_cell("Cell execution timed out", timeout, cell)
 
-    def process_message(self, *arguments: Any, **options: Any) -> Any:
-        """Take in one message of the kernel, and show it in the live log."""
-        output = super().process_message(*arguments, **options)
+    def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
+        """Take in one message of the kernel, without secrets before anything is kept of it, and log it."""
+        msg["content"] = self.course.mask.clean(msg["content"])
+        output = super().process_message(msg, cell, cell_index)
+        self.course.mask.join_streams(cell.get("outputs", []))
         if output:
             self.course.tell(describe_output(output))
         return output
@@ -239,68 +215,60 @@ class StageEngine(NBClientEngine):  # type: ignore[misc]
 papermill_engines.register("labkit", StageEngine)
 
 
-def load_source(path: Path) -> nbformat.NotebookNode:
-    """Read a source notebook, the snapshot that will run.
-
-    Raises
-    ------
-    ParamsError
-        It is not there, not a notebook, or has not exactly one `parameters` cell.
-    """
-    try:
-        notebook = nbformat.read(path, as_version=4)
-    except FileNotFoundError as error:
-        raise ParamsError(f"{path}: no such notebook") from error
-    except Exception as error:  # nbformat raises a different family for each way of being wrong
-        raise ParamsError(f"{path}: not a notebook ({type(error).__name__}): restore it from git") from error
-    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    if len(tagged) != 1:
-        raise ParamsError(f"{path}: {len(tagged)} cells are tagged `parameters`: tag exactly one")
-    return notebook
-
-
 def run_notebook(
-    notebook: nbformat.NotebookNode,
+    source: Source,
     executed: Path,
     *,
-    folder: Path,
     parameters: Mapping[str, Any],
     environment: Mapping[str, str],
     on_cell: CellCallback,
     limits: Limits | None = None,
     log: TextIO | None = None,
+    mask: Mask | None = None,
 ) -> Execution:
     """Execute a notebook and write the executed copy, however it ends, each cell marked with how it ended.
 
     Parameters
     ----------
-    notebook
-        As read by `load_source`; it is not changed.
+    source
+        As read by `labkit.run.notebooks.read_source`; the kernel starts in its folder, as in JupyterLab.
     executed
         Where the executed copy goes; it never holds the text of an earlier one.
-    folder
-        Where the kernel starts: beside the source, as in JupyterLab.
     parameters
-        Injected below the `parameters` cell.
+        Injected below the `parameters` cell, which must declare them.
     environment
         The kernel's whole environment.
     limits
         How long a cell and the whole notebook may take.
     log
         Told of each cell and each output as it comes.
+    mask
+        What keeps secrets out of the executed copy and the log.
+
+    Raises
+    ------
+    ParamsError
+        A parameter is not declared, not plain data, or holds a secret.
+    StageError
+        The executed copy cannot be written.
     """
+    mask = mask or Mask()
+    parameters = check_parameters(source.notebook, parameters, where=executed.name)
+    if mask.clean(parameters) != parameters:
+        raise ParamsError(f"{executed.name}: a parameter holds a secret: the notebook gets it by step.secret")
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    course = Course(on_cell, environment, limits or Limits(), log)
+    course = Course(on_cell, environment, limits or Limits(), log, mask)
     error: BaseException | None = None
     try:
         execute_notebook(
-            nbformat.from_dict(notebook),
-            str(executed),
-            parameters=dict(parameters),
+            nbformat.from_dict(source.notebook),
+            # papermill fills parameters into what stands in braces, in the path too.
+            str(executed).replace("{", "{{").replace("}", "}}"),
+            parameters=parameters,
             engine_name="labkit",
             kernel_name="python3",
             progress_bar=False,
-            cwd=str(folder),
+            cwd=str(source.path.parent),
             course=course,
         )
     except (PapermillExecutionError, DeadKernelError, CellTimeoutError, KeyboardInterrupt) as raised:
@@ -308,43 +276,33 @@ def run_notebook(
     except OSError as raised:
         raise StageError(f"{executed}: {raised}") from raised
     seconds = time.monotonic() - course.started
-    marked = mark_cells(executed, course)
-    failure = find_failure(marked, course, error)
+    failure = find_failure(close_copy(executed, course), course, error)
     return Execution(seconds, failure, tuple(course.seconds), isinstance(error, KeyboardInterrupt))
 
 
-def mark_cells(executed: Path, course: Course) -> nbformat.NotebookNode:
-    """Write into the executed copy how each cell ended, in place of what papermill supposes."""
-    notebook = nbformat.read(executed, as_version=4)
-    notebook.cells = [
-        cell for cell in notebook.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])
-    ]
-    states = course.states or ["not run"] * len(notebook.cells)
-    for cell, state, seconds in zip(notebook.cells, states, course.seconds or [0.0] * len(states), strict=True):
-        cell.metadata[STATE_KEY] = {"state": state, "seconds": round(seconds, 3)}
-        if "papermill" in cell.metadata:
-            cell.metadata.papermill["status"] = PAPERMILL_STATES.get(state, "failed")
-            cell.metadata.papermill["exception"] = None if state == "not run" else state != "finished"
-    if "papermill" in notebook.metadata:
-        notebook.metadata.papermill["exception"] = any(state not in ("finished", "not run") for state in states)
-    write_notebook(notebook, executed)
+def close_copy(executed: Path, course: Course) -> nbformat.NotebookNode:
+    """Write into the executed copy how each cell ended, and take out secrets.
+
+    Outputs hold none, but sources, metadata and widgets may.
+    """
+    notebook = course.mask.clean(nbformat.read(executed, as_version=4))
+    n_cells = len(notebook.cells)
+    mark_cells(notebook, course.states or ["not run"] * n_cells, course.seconds or [0.0] * n_cells)
+    write_text(executed, nbformat.writes(notebook) + "\n")
     return notebook
 
 
 def find_failure(executed: nbformat.NotebookNode, course: Course, error: BaseException | None) -> Failure | None:
     """Say where and why a notebook did not come to its end, None if it did."""
-    cells = executed.cells
     unfinished = [number for number, state in enumerate(course.states) if state != "finished"]
     if course.is_allowed_to_exit or (error is None and not unfinished):
         return None
     index = unfinished[0] if unfinished else 0
-    name, text = describe_end(course, index, error)
-    line = find_line(cells[index]) if cells else ""
-    return Failure(index + 1, len(cells), find_heading(cells, index), line, name, text)
+    return make_failure(executed, index, *describe_end(course, error))
 
 
-def describe_end(course: Course, index: int, error: BaseException | None) -> tuple[str, str]:
-    """Return name and text of what ended a notebook at a cell."""
+def describe_end(course: Course, error: BaseException | None) -> tuple[str, str]:
+    """Return name and text of what ended a notebook."""
     if isinstance(error, PapermillExecutionError):
         return str(error.ename), f"{error.ename}: {error.evalue}"
     if isinstance(error, CellTimeoutError):
@@ -363,45 +321,3 @@ def describe_end(course: Course, index: int, error: BaseException | None) -> tup
 def is_idle_after(message: Mapping[str, Any], request: str) -> bool:
     """Tell whether a message says that the kernel has done with a request."""
     return message["parent_header"].get("msg_id") == request and message["content"].get("execution_state") == "idle"
-
-
-def describe_output(output: Any) -> str:
-    """Return an output as lines of a log."""
-    if output.output_type == "stream":
-        return str(output.text)
-    if output.output_type == "error":
-        return strip_colours("\n".join(output.traceback)) + "\n"
-    return str(output.get("data", {}).get("text/plain", "")) + "\n"
-
-
-def find_line(cell: nbformat.NotebookNode) -> str:
-    """Return the line of a cell at which the error arose, from the arrow in its traceback."""
-    for output in cell.get("outputs", []):
-        if output.output_type == "error":
-            for entry in output.traceback:
-                plain = strip_colours(entry)
-                if plain.lstrip().startswith("Cell "):
-                    for line in plain.splitlines():
-                        if line.lstrip().startswith("-"):
-                            return line.split(maxsplit=2)[-1].strip()
-    return ""
-
-
-def strip_colours(text: str) -> str:
-    """Return a text without the terminal's colour codes."""
-    return re.sub(r"\x1b\[[0-9;]*m", "", text)
-
-
-def find_heading(cells: list[Any], index: int) -> str:
-    """Return the nearest heading above a cell."""
-    for cell in reversed(cells[:index]):
-        if cell.cell_type == "markdown":
-            for line in reversed(cell.source.splitlines()):
-                if line.startswith("#"):
-                    return line.lstrip("#").strip()
-    return ""
-
-
-def write_notebook(notebook: nbformat.NotebookNode, path: Path) -> None:
-    """Write a notebook."""
-    write_text(path, nbformat.writes(notebook) + "\n")

@@ -17,18 +17,22 @@ from typing import Any, TextIO
 import nbformat
 
 from labkit import errors, paths
-from labkit.errors import LabkitError, ParamsError, StageError, list_briefly
-from labkit.files import compute_digest
+from labkit.errors import LabkitError, StageError, list_briefly
 from labkit.params import Params
 from labkit.params_file import show
 from labkit.run import report, tracking
 from labkit.run.fingerprint import compute_code_digest
+from labkit.run.notebooks import Source, list_notebooks
+from labkit.run.outcome import Execution, Failure, find_heading
+from labkit.run.parameters import make_parameters
 from labkit.run.pipeline import load_declarations
 from labkit.run.record import PAGE_ENDINGS, StageRecord, compute_key, compute_outputs, load_records, save_record
-from labkit.run.runner import CellCallback, Execution, Failure, find_heading, load_source, run_notebook
+from labkit.run.runner import CellCallback, run_notebook
 from labkit.run.step import LOG_NAME, OUTPUTS_NAME, start_step
+from labkit.secret import Mask, check_files
 
 LONGEST_LINE = 160
+NO_BRACKETS = str.maketrans("", "", "[]")
 
 
 @dataclass(frozen=True)
@@ -41,34 +45,26 @@ class Log:
     is_finished: bool
 
 
-def list_notebooks() -> list[Path]:
-    """Return the notebooks in the order of their numbers."""
-    return sorted(paths.find_notebooks_dir().glob("[0-9][0-9]_*.ipynb"))
-
-
-def find_notebook(stage: str) -> Path:
-    """Return a stage's notebook: the one whose name is a number and the stage's.
-
-    Raises
-    ------
-    ParamsError
-        There is none, or more than one.
-    """
-    found = [path for path in list_notebooks() if path.stem[3:] == stage]
-    if len(found) != 1:
-        raise ParamsError(f"notebooks/: {len(found)} notebooks for the stage {stage!r}: exactly one NN_{stage}.ipynb")
-    return found[0]
-
-
 def run_stage(
-    stage: str, params: Params, *, on_cell: CellCallback, parent_id: str | None, sample_rows: int | None = None
+    stage: str,
+    params: Params,
+    *,
+    source: Source,
+    on_cell: CellCallback,
+    parent_id: str | None,
+    mask: Mask,
+    sample_rows: int | None = None,
 ) -> StageRecord:
     """Run one notebook stage and leave true records, whatever way it ends.
 
     Parameters
     ----------
+    source
+        The stage's notebook as it was when the run began.
     parent_id
         MLflow run of the pipeline run, or None for a stage run alone.
+    mask
+        What keeps secrets out of the records.
     sample_rows
         Rows of a sample run, which reads and writes scratch; None for the pipeline.
 
@@ -79,10 +75,9 @@ def run_stage(
     StageError
         The notebook failed.
     """
-    path = find_notebook(stage)
-    notebook, code = load_source(path), compute_code_digest(path)
+    path, notebook, code = source.path, source.notebook, compute_code_digest(source.path)
     started = datetime.now(UTC)
-    tags = {"labkit.stage": stage, "labkit.notebook_sha256": compute_digest(path), "mlflow.source.name": show(path)}
+    tags = {"labkit.stage": stage, "labkit.notebook_sha256": source.digest, "mlflow.source.name": show(path)}
     tags["labkit.code_sha256"] = code
     with (
         make_work_dir(params.experiment, started) as work,
@@ -92,16 +87,17 @@ def run_stage(
         tracking.log_values(record.run_id, params=flatten_section(params, stage))
         with open_log(params.experiment, path.stem, sample_rows) as live_log:
             execution = run_notebook(
-                notebook,
+                source,
                 executed,
-                folder=path.parent,
-                parameters={"experiment": params.experiment},
+                parameters=make_parameters(params),
                 environment=make_environment(work, record.run_id, sample_rows),
                 on_cell=on_cell,
                 limits=params.limits,
                 log=live_log,
+                mask=mask,
             )
-        log = load_log(work / LOG_NAME)
+        log = load_log(work / LOG_NAME, mask)
+        check_files(work / OUTPUTS_NAME, mask.secrets)
         log_figures(log, record, params)
         failure = execution.failure or check_finished(log, len(notebook.cells))
         done = StageRecord(
@@ -117,7 +113,9 @@ def run_stage(
             html=f"{path.stem}.html",
             cells=execution.cells if not failure else find_times(params.experiment, stage, sample_rows),
         )
-        pages = publish_page(done, executed, params, sample_rows)
+        sample = f"A sample of {sample_rows:,} rows: for trying out, never published." if sample_rows else ""
+        note = " ".join(part for part in (sample, mask.tell().capitalize()) if part)
+        pages = publish_page(done, executed, params, sample_rows=sample_rows, note=note)
         for ending in PAGE_ENDINGS:
             tracking.log_file(record.run_id, pages / f"{path.stem}{ending}", "report")
         if execution.is_interrupted:
@@ -205,14 +203,25 @@ def find_pages_dir(experiment: str, sample_rows: int | None) -> Path:
     return pages / "sample" if sample_rows else pages
 
 
-def load_log(path: Path) -> Log:
-    """Read what the notebook reported."""
+def load_log(path: Path, mask: Mask) -> Log:
+    """Read what the notebook reported, without secrets."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    entries = [json.loads(line) for line in lines]
+    entries = [clean_entry(json.loads(line), mask) for line in lines]
     metrics = {key: value for entry in entries if entry["kind"] == "metrics" for key, value in entry["metrics"].items()}
     ends = [entry for entry in entries if entry["kind"] == "finish"]
     children = [entry for entry in entries if entry["kind"] == "child"]
     return Log(metrics, children, ends[-1]["headline"] if ends else "", bool(ends))
+
+
+def clean_entry(entry: dict[str, Any], mask: Mask) -> dict[str, Any]:
+    """Return a reported line without secrets; in names, MLflow allows no brackets."""
+    cleaned = mask.clean(entry)
+    named = {
+        kind: {key.translate(NO_BRACKETS): value for key, value in cleaned[kind].items()}
+        for kind in ("metrics", "params")
+        if kind in cleaned
+    }
+    return {**cleaned, **named}
 
 
 def check_declared(outputs: Path, declared: Iterable[str], stage: str) -> None:
@@ -243,7 +252,7 @@ def place_outputs(outputs: Path, target: Path) -> None:
         folder.rename(final)
 
 
-def publish_page(done: StageRecord, executed: Path, params: Params, sample_rows: int | None) -> Path:
+def publish_page(done: StageRecord, executed: Path, params: Params, *, sample_rows: int | None, note: str) -> Path:
     """Render the stage's page, keep the executed notebook beside it, and return their folder."""
     pages = find_pages_dir(params.experiment, sample_rows)
     pages.mkdir(parents=True, exist_ok=True)
@@ -258,7 +267,7 @@ def publish_page(done: StageRecord, executed: Path, params: Params, sample_rows:
         run_id=done.run_id,
         git_commit=commit,
         parameters=list_parameters(done.stage, params),
-        note=f"A sample of {sample_rows:,} rows: for trying out, never published." if sample_rows else "",
+        note=note,
     )
     neighbours = [(path.stem.replace("_", " "), f"{path.stem}.html") for path in list_notebooks()]
     report.render_report(executed, pages / f"{done.page}.html", header, neighbours=neighbours)

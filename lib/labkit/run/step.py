@@ -15,6 +15,7 @@ from typing import Any
 from labkit import params_file, paths
 from labkit.errors import DataError, MissingDataError, ParamsError, name_nearest
 from labkit.params import SECTIONS, Params, Section
+from labkit.secret import Mask, Secret, read_secret
 
 LOG_NAME = "log.jsonl"
 OUTPUTS_NAME = "outputs"
@@ -138,12 +139,25 @@ class Step:
         if not self.is_batch:
             print(f"{self.name} done{': ' + headline if headline else ''}. Nothing but scratch was touched.")
 
+    def secret(self, name: str) -> Secret:
+        """Return a secret that the params name under `secrets`; it shows its name only, `.reveal()` gives the text.
+
+        Raises
+        ------
+        ParamsError
+            No secret has that name, or its environment variable is not set.
+        """
+        where = params_file.show(paths.find_params_path(self.whole.experiment))
+        return read_secret(name, self.whole.secrets, where=where)
+
     def record(self, kind: str, **content: Any) -> None:
         """Append a line for the runner; by hand there is none to read it."""
         if self.run_dir is None:
             return
+        held = {name: paths.get_variable(variable) for name, variable in self.whole.secrets.items()}
+        mask = Mask({name: text for name, text in held.items() if text})
         with (self.run_dir / LOG_NAME).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"kind": kind, **content}, ensure_ascii=False) + "\n")
+            stream.write(json.dumps({"kind": kind, **mask.clean(content)}, ensure_ascii=False) + "\n")
 
     def describe(self) -> list[tuple[str, Any, str, str]]:
         """Return name, value, origin and meaning of each of the stage's parameters."""
@@ -186,8 +200,10 @@ def start_step(name: str, experiment: str, overrides: Mapping[str, Any] | None, 
     """
     if name not in SECTIONS:
         raise ParamsError(f"no stage {name!r}: {name_nearest(name, SECTIONS)}")
+    if not isinstance(experiment, str):
+        raise ParamsError(f'experiment is {experiment!r:.60}: name a params file, e.g. "diabetes"')
     params = params_file.load_params(experiment)
-    if not overrides:
+    if overrides is None or overrides == {}:
         return Step(name, params, catalogue)
     overridden = params_file.override_section(params, name, overrides)
     before: Section = getattr(params, name)
