@@ -113,6 +113,11 @@ def get_tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{find_root() / 'mlflow.db'}"
 
 
+def copy_environment() -> dict[str, str]:
+    """Return this process's environment as it is."""
+    return dict(os.environ)
+
+
 def make_environment(**extra: str) -> dict[str, str]:
     """Return this process's environment with what every stage process needs, and `extra` on top.
 

@@ -265,10 +265,14 @@ def test_a_failed_report_leads_to_the_cell(tmp_path, visit):
     assert "An Exception" not in page.content()
 
 
-def test_a_kernel_that_died_stopped_in_the_last_cell_begun(tmp_path):
+@pytest.mark.parametrize("state", ["died", "interrupted", "timed out"])
+def test_a_cell_that_was_ended_is_marked_with_how(tmp_path, state):
     cells = [new_code_cell(f"x = {n}", execution_count=n if n < 3 else None) for n in (1, 2, 3)]
+    for cell, ended in zip(cells, ("finished", state, "not run"), strict=True):
+        cell.metadata["labkit"] = {"state": ended}
     text = render(tmp_path, cells, make_header(status="interrupted")).read_text()
     assert "This stage was interrupted." in text
+    assert f"The stage stopped in this cell: {state}" in text
     assert f'<section class="cell failed" id="cell-{cells[1].id}">' in text
     assert f'<section class="cell not-run" id="cell-{cells[2].id}">' in text
 

@@ -228,7 +228,7 @@ def open_kernels(*, is_cold: bool, is_kept_used: bool = True) -> Iterator[None]:
         return
     kept = servers.find_server() if is_kept_used else None
     with nullcontext(kept) if kept else servers.open_server(is_cold=is_cold) as address:
-        before = os.environ.get(paths.WARM_VARIABLE)
+        before = paths.get_warm_address()
         os.environ[paths.WARM_VARIABLE] = str(address)
         try:
             yield

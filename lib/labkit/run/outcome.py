@@ -71,9 +71,7 @@ def make_failure(notebook: nbformat.NotebookNode, index: int, name: str, text: s
 
 
 def describe_output(output: Any) -> str:
-    """Return an output as lines of a log."""
-    if output.output_type == "stream":
-        return str(output.text)
+    """Return an output that is no stream as lines of a log."""
     if output.output_type == "error":
         return strip_colours("\n".join(output.traceback)) + "\n"
     return str(output.get("data", {}).get("text/plain", "")) + "\n"

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +67,7 @@ class Course:
     is_allowed_to_exit: bool = False
     limit: str = ""
     exit_code: int | None = None
+    unfinished: str = ""
 
     def find_limit(self) -> float:
         """Return how long the next cell may take, in seconds, and note which parameter says so."""
@@ -73,11 +75,14 @@ class Course:
         self.limit = "stage_seconds" if left < self.limits.cell_seconds else "cell_seconds"
         return max(0.1, min(left, self.limits.cell_seconds))
 
-    def tell(self, text: str) -> None:
-        """Write to the live log."""
+    def tell(self, text: str, *, is_whole: bool = True) -> None:
+        """Write to the live log, line by line: a secret may come in two parts of a line."""
         if self.log:
-            self.log.write(text)
+            text = self.unfinished + text
+            end = len(text) if is_whole else text.rfind("\n") + 1
+            self.log.write(self.mask.clean_text(text[:end]))
             self.log.flush()
+            self.unfinished = text[end:]
 
 
 class StageClient(PapermillNotebookClient):  # type: ignore[misc]
@@ -90,7 +95,11 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
     def execute(self, **_: Any) -> Any:
         """Execute every cell; an interrupt ends the kernel first."""
         self.reset_execution_trackers()
-        return asyncio.run(self.execute_all())
+        if asyncio._get_running_loop() is None:
+            return asyncio.run(self.execute_all())
+        # Called from where a loop runs already, such as a notebook.
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(lambda: asyncio.run(self.execute_all())).result()
 
     async def execute_all(self) -> Any:
         """Start a kernel, run the cells, and end the kernel whatever happens."""
@@ -193,7 +202,9 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
         output = super().process_message(msg, cell, cell_index)
         self.course.mask.join_streams(cell.get("outputs", []))
         if output:
-            self.course.tell(describe_output(output))
+            is_stream = output.output_type == "stream"
+            said = msg["content"]["text"] if is_stream else describe_output(output)
+            self.course.tell(said, is_whole=not is_stream)
         return output
 
 

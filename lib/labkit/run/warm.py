@@ -8,7 +8,6 @@ or forks are unsafe, the same class starts an ordinary kernel and says so. Sole 
 
 import asyncio
 import json
-import os
 import shutil
 import signal
 import socket
@@ -151,7 +150,7 @@ class WarmProvisioner(LocalProvisioner):
 
     def ask_server(self, address: Path, cmd: list[str], kwargs: dict[str, Any]) -> WarmProcess:
         """Return a kernel of the server at an address."""
-        environment = {**os.environ} if kwargs.get("env") is None else kwargs["env"]
+        environment = paths.copy_environment() if kwargs.get("env") is None else kwargs["env"]
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.connect(str(address))
