@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import mlflow
@@ -320,12 +321,12 @@ def test_interrupt_leaves_true_records_and_no_process(root: Path, is_group: bool
 
 
 def wait_for_kernel(pid: int) -> None:
-    """Wait until a process has a Jupyter kernel below it."""
+    """Wait until a process has a Jupyter kernel below it: a child of a keeper of the server it is a fork of."""
     for _ in range(600):
-        if any(
-            "ipykernel_launcher" in read_command(process) for process in psutil.Process(pid).children(recursive=True)
-        ):
-            return
+        servers = [one for one in psutil.Process(pid).children() if "labkit.run.forkserver" in read_command(one)]
+        with suppress(psutil.NoSuchProcess):
+            if any(keeper.children() for server in servers for keeper in server.children()):
+                return
         time.sleep(0.1)
     raise AssertionError("no kernel started in a minute")
 

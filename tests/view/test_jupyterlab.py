@@ -1,11 +1,17 @@
 """A notebook opened, run and clicked in a real JupyterLab, in a real browser."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
+from labkit.paths import KERNELS_DIR
 from playwright.sync_api import Browser, Page, expect
 
-from tests.conftest import make_environment
+from tests.conftest import call_labkit, make_environment
+from tests.run.test_warm import wait_until
 from tests.servers import find_free_port, serve
 
 TOKEN = "only-for-this-test"
@@ -23,14 +29,64 @@ def open_notebook(browser: Browser, address: str, name: str) -> Page:
     return page
 
 
-@pytest.mark.xdist_group("pipeline")
-def test_column_explorer_is_clicked(root: Path, browser: Browser) -> None:
+@contextmanager
+def serve_lab(root: Path) -> Iterator[str]:
+    """Serve JupyterLab on a checkout as `make lab` does, and yield its address."""
     port = find_free_port()
     address = f"http://127.0.0.1:{port}"
-    environment = make_environment(root)
+    environment = {**make_environment(root), "JUPYTER_PATH": str(KERNELS_DIR)}
     command = ["jupyter", "lab", "--allow-root", "--no-browser", "--ServerApp.ip=127.0.0.1", f"--port={port}"]
     options = [f"--IdentityProvider.token={TOKEN}", "--ServerApp.port_retries=0", f"--notebook-dir={root}"]
     with serve([*command, *options], folder=root, environment=environment, address=f"{address}/api"):
+        yield address
+
+
+def run_cell(page: Page, code: str) -> str:
+    """Put code into the notebook's first code cell, run it and return what it printed."""
+    cell = page.locator(".jp-CodeCell").first
+    cell.locator(".cm-content").click()
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text(code)
+    page.keyboard.press("Control+Enter")
+    output = cell.locator(".jp-OutputArea-output pre")
+    expect(output).to_contain_text("pid", timeout=MINUTE)
+    return output.inner_text()
+
+
+@pytest.mark.xdist_group("pipeline")
+def test_notebook_runs_and_restarts_on_a_warm_kernel(root: Path, browser: Browser) -> None:
+    asked = "import os, sys; print('pid', os.getpid(), 'pandas' in sys.modules, 'kept' in globals()); kept = 1"
+    started = call_labkit(root, "warm")
+    assert started.returncode == 0, started.stderr
+    server = psutil.Process(int(re.findall(r"process (\d+)", started.stdout)[0]))
+    try:
+        with serve_lab(root) as address:
+            page = browser.new_page(viewport={"width": 1400, "height": 1000})
+            page.goto(f"{address}/lab/tree/notebooks/01_eda.ipynb?token={TOKEN}&reset", timeout=2 * MINUTE)
+            page.locator("#jp-main-statusbar").get_by_text("| Idle").wait_for(timeout=2 * MINUTE)
+            _, first, is_warm, is_kept = run_cell(page, asked).split()
+            assert (is_warm, is_kept) == ("True", "False")
+            kernels = [kernel.pid for keeper in server.children() for kernel in keeper.children()]
+            assert kernels == [int(first)]
+            page.get_by_role("menuitem", name="Kernel", exact=True).click()
+            page.locator(".lm-Menu-item[data-command='kernelmenu:restart']").click()
+            page.locator(".jp-Dialog button.jp-mod-accept").click()
+            wait_until(lambda: not psutil.pid_exists(int(first)))
+            page.locator("#jp-main-statusbar").get_by_text("| Idle").wait_for(timeout=MINUTE)
+            _, second, is_warm, is_kept = run_cell(page, asked).split()
+            assert (is_warm, is_kept) == ("True", "False")
+            assert second != first
+            page.close()
+        wait_until(lambda: server.children() == [])
+    finally:
+        stopped = call_labkit(root, "warm", "--stop")
+    assert stopped.stdout == "stopped\n"
+    wait_until(lambda: not server.is_running())
+
+
+@pytest.mark.xdist_group("pipeline")
+def test_column_explorer_is_clicked(root: Path, browser: Browser) -> None:
+    with serve_lab(root) as address:
         page = open_notebook(browser, address, "01_eda.ipynb")
         chooser = page.locator(".jp-OutputArea-output .widget-dropdown select")
         chooser.wait_for(timeout=3 * MINUTE)

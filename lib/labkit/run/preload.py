@@ -6,7 +6,7 @@ nothing may start a thread, because threads do not survive a fork.
 """
 
 import gc
-import importlib
+import importlib.util
 import logging
 import os
 import sys
@@ -55,12 +55,28 @@ def list_imports(root: Path) -> Iterator[Import]:
 
 
 def find_modules(root: Path) -> list[str]:
-    """Return the modules to import: named in a source, installed, neither of the standard library nor of this one."""
+    """Return the modules to import: named in a source, installed, not of the standard library, not of this checkout.
+
+    What lies in the checkout may be edited while the server lives.
+    """
     found = [one for one in list_imports(root) if not one.level]
     names = {name for one in found for name in (one.module, *(f"{one.module}.{part}" for part in one.names))}
-    skipped = {*sys.stdlib_module_names, "labkit", "__future__"}
-    local = {path.stem for path in (root / "notebooks").glob("*.py")}
-    return sorted(name for name in names if name.partition(".")[0] not in skipped | local)
+    packages = {name.partition(".")[0] for name in names} - {*sys.stdlib_module_names, "labkit"}
+    installed = {package for package in packages if is_installed(package, root)}
+    return sorted(name for name in names if name.partition(".")[0] in installed)
+
+
+def is_installed(package: str, root: Path) -> bool:
+    """Tell whether a package can be imported and is none of the checkout's own."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return False
+    if spec is None:
+        return False
+    places = [Path(place).resolve() for place in (spec.origin, *(spec.submodule_search_locations or ())) if place]
+    inside = [place for place in places if place.is_relative_to(root.resolve())]
+    return all(place.is_relative_to(Path(sys.prefix).resolve()) for place in inside)
 
 
 def import_all(names: Iterable[str], *, skipped: Iterable[str]) -> str | None:
