@@ -95,6 +95,11 @@ def get_sample_rows() -> int | None:
     return int(rows) if rows else None
 
 
+def get_variable(name: str) -> str | None:
+    """Return an environment variable that the user named, such as the one that holds a database's address, or None."""
+    return os.environ.get(name) or None
+
+
 def get_tracking_uri() -> str:
     """Return the MLflow store: `MLFLOW_TRACKING_URI`, or the SQLite file at the root that `mlflow ui` looks for."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{find_root() / 'mlflow.db'}"

@@ -4,6 +4,7 @@ Strict: what is not as declared is refused with file, column, row and remedy, ne
 `labkit.data.intake`, once, when an experiment is made. Where the files are is told by `labkit.data.sources`.
 """
 
+import copy
 import itertools
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -44,6 +45,13 @@ class Note:
     def to_json(self) -> dict[str, str]:
         """Return the note as plain data."""
         return asdict(self)
+
+
+def frame_notes(notes: list[dict[str, str]]) -> pd.DataFrame:
+    """Return notes as a table: `column`, `finding`, `evidence`, `remedy`; the column's name as it can be seen."""
+    columns = ["column", "finding", "evidence", "remedy"]
+    frame = pd.DataFrame(notes, columns=columns)
+    return frame.assign(column=[name if name.isprintable() else ascii(name)[1:-1] for name in frame["column"]])
 
 
 class RawTable:
@@ -96,6 +104,14 @@ class RawTable:
         for file in self.files:
             if not isinstance(file, ParquetTable):
                 yield from file.read_batches()
+
+    def reopen(self, **fields: object) -> "RawTable":
+        """Return the table with its values read by other rules; header, encoding and delimiter stay as they are."""
+        again = copy.copy(self)
+        # Checked like a params file: `model_copy` would take anything.
+        again.table = Table.model_validate({**self.table.model_dump(), **fields})
+        again.facts = celltypes.find_facts(self.read_texts(), self.names, again.table)
+        return again
 
     def check(self) -> "RawTable":
         """Return the table if every column of texts is of one type."""

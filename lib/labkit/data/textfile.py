@@ -289,4 +289,4 @@ def is_western(sample: bytes) -> bool:
         sample.decode("cp1252")
     except UnicodeDecodeError:
         return False
-    return bool(high) and letters / len(high) > 0.9 and len(high) / len(sample) < 0.2
+    return bool(high) and letters / len(high) > 0.9
