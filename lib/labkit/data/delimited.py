@@ -127,6 +127,8 @@ class DelimitedFile:
 
     def read_batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows as texts, in batches of about the same size, columns by their places."""
+        if self.scan.n_lines <= self.table.skip_lines + (self.table.header is not False):
+            return
         if self.table.allow_short_rows:
             yield from self.read_slowly()
             return

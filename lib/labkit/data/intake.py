@@ -28,6 +28,7 @@ from labkit.data.textfile import (
     check_head,
     guess_encoding,
     open_bytes,
+    scan_text,
 )
 from labkit.errors import DataError, MissingDataError, ParamsError, name_nearest
 from labkit.params import Table
@@ -197,8 +198,9 @@ def read_sample(path: Path, where: str, encoding: str) -> str:
         lines = io.TextIOWrapper(io.BufferedReader(Utf8Stream(stream, encoding)), encoding="utf-8", newline="")
         try:
             text = lines.read(SAMPLE_CHARACTERS)
-        except UnicodeError as error:
-            raise DataError(f"{where}: not {encoding}: {error}: name another with --encoding") from error
+        except UnicodeError:
+            scan_text(path, Table(path=path.name, encoding=encoding), where)  # says in which line
+            raise
     if len(text) == SAMPLE_CHARACTERS and (end := max(text.rfind("\n"), text.rfind("\r"))) > 0:
         text = text[: end + 1]
     return text

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from labkit.data.celltypes import Facts
@@ -27,7 +28,7 @@ DATES = (
 )  # fmt: skip
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p", "T%H:%M:%S")
 DATE_LIKE = re.compile(
-    r"[0-9]{1,4}[-/. ][0-9]{1,2}[-/. ][0-9]{1,4}\b.*|[0-9]{1,2}[ -][A-Za-z]{3,9}[ -][0-9]{2,4}.*"
+    r"[0-9]{1,4}[-/. ][0-9]{1,2}[-/. ][0-9]{1,4}(?![0-9]).*|[0-9]{1,2}[ -][A-Za-z]{3,9}[ -][0-9]{2,4}.*"
     r"|[A-Za-z]{3,9} [0-9]{1,2}, [0-9]{4}.*"
 )
 ID_NAME = re.compile(
@@ -208,15 +209,15 @@ def find_placeholder(known: pd.Series) -> float | None:
     >>> find_placeholder(pd.Series([1.0, 2, 3, -999, 2, 5, -999, 1, 4, -999]))
     -999.0
     """
+    values, counts = np.unique(known.to_numpy(dtype="float64"), return_counts=True)
     for marker in PLACEHOLDERS:
-        count = int((known == marker).sum())
-        others = known[known != marker]
-        if count < 3 or others.nunique() < 3:
+        place = int(np.searchsorted(values, marker))
+        if place == len(values) or values[place] != marker or counts[place] < 3 or len(values) < 4:
             continue
-        low, high = others.min(), others.max()
-        span = max(high - low, 1.0)
-        is_apart = marker < low - span or marker > high + span
-        if is_apart and (abs(marker) >= 99 or (marker == -1 and low >= 0 and count >= 10)):
+        others = np.delete(values, place)
+        span = max(others[-1] - others[0], 1.0)
+        is_apart = marker < others[0] - span or marker > others[-1] + span
+        if is_apart and (abs(marker) >= 99 or (marker == -1 and others[0] >= 0 and counts[place] >= 10)):
             return marker
     return None
 

@@ -10,7 +10,8 @@ from labkit.data.profile import LEAK_SCORE, score_column
 
 MOST_ROWS = 5_000
 MOST_SCORED = 300
-ALIKE = 0.9999
+ALIKE, ABLE = 0.9999, 0.7
+"""Correlations from which a column is a copy of the target, and from which it may explain it."""
 
 
 def find_leaks(frame: pd.DataFrame, inputs: list[str], target: str, task: str, *, seed: int) -> dict[str, str]:
@@ -35,10 +36,11 @@ def find_leaks(frame: pd.DataFrame, inputs: list[str], target: str, task: str, *
             found[column] = reason
         elif is_copy(known[column], answers, task):
             found[column] = "the target under another name: each of its values goes with one answer"
-        else:
-            score = screen(known[column], answers, task, seed=seed, is_wide=len(inputs) > MOST_SCORED)
-            if score >= LEAK_SCORE:
-                scores[column] = score
+    others = [column for column in inputs if column not in found]
+    for column in choose_telling(known, others, answers, task):
+        score = screen(known[column], answers, task, seed=seed)
+        if score >= LEAK_SCORE:
+            scores[column] = score
     # Where nothing else is left, an honest strong predictor is more likely than a leak.
     if len(found) + len(scores) < len(inputs):
         found |= {column: f"alone explains {score:.0%} of the target" for column, score in scores.items()}
@@ -82,16 +84,26 @@ def correlate(first: np.ndarray, second: np.ndarray) -> float:
     return abs(float(np.corrcoef(first, second)[0, 1]))
 
 
-def screen(values: pd.Series, answers: pd.Series, task: str, *, seed: int, is_wide: bool) -> float:
-    """Return how much a column alone explains; of many columns only those that a quick look finds telling."""
+def screen(values: pd.Series, answers: pd.Series, task: str, *, seed: int) -> float:
+    """Return how much a column alone explains of the target."""
     if pd.api.types.is_datetime64_any_dtype(values):
         return 0.0
-    if is_wide:
-        if not pd.api.types.is_numeric_dtype(values):
-            return 0.0
-        truth = answers.to_numpy(dtype="float64") if task == "regression" else pd.factorize(answers)[0].astype(float)
-        filled = values.astype("float64").fillna(values.astype("float64").median()).to_numpy()
-        if correlate(np.argsort(np.argsort(filled)).astype(float), np.argsort(np.argsort(truth)).astype(float)) < 0.7:
-            return 0.0
     score = score_column(values, answers, task, seed=seed)
     return 0.0 if np.isnan(score) else score
+
+
+def choose_telling(frame: pd.DataFrame, inputs: list[str], answers: pd.Series, task: str) -> list[str]:
+    """Return the columns worth scoring: all of a few, of many only those whose ranks go with the target's."""
+    if len(inputs) <= MOST_SCORED:
+        return inputs
+    truth = rank(answers.to_numpy(dtype="float64") if task == "regression" else pd.factorize(answers)[0])
+    numbers = [name for name in inputs if pd.api.types.is_numeric_dtype(frame[name])]
+    columns = (frame[name].to_numpy(dtype="float64", na_value=np.nan) for name in numbers)
+    return [name for name, column in zip(numbers, columns, strict=True) if correlate(rank(column), truth) >= ABLE]
+
+
+def rank(values: np.ndarray) -> np.ndarray:
+    """Return the ranks of values, gaps last."""
+    ranks = np.empty(len(values))
+    ranks[np.argsort(values, kind="stable")] = np.arange(len(values))
+    return ranks
