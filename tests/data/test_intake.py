@@ -14,7 +14,7 @@ from labkit.founding import Founded, Query, found
 from labkit.params_file import load_params
 from labkit.run.pipeline import list_experiments
 
-from tests.conftest import ROOT
+from tests.conftest import LABKIT, ROOT, call_labkit, make_environment
 from tests.data.awkward import CASES, PLAIN, Case, csv, rows, text
 
 
@@ -237,3 +237,42 @@ def test_large_tables_get_bounded_work(root: Path, folder: Path) -> None:
     wide = [{**row, **{f"c{place}": str((place * n) % 7) for place in range(250)}} for n, row in enumerate(rows())]
     found("wide", [csv(text(wide), "w.csv")(folder)], "y", choices=Choices())
     assert load_params("wide").training.models == ("dummy", "linear", "lightgbm")
+
+
+def test_command_line_says_what_it_decided_and_why(root: Path, folder: Path) -> None:
+    path = csv(text(rows(), ";"))(folder)
+    done = call_labkit(root, "new", "shop", "--data", str(path), "--target", "y", "--kind", "colour=identifier")
+    assert (done.returncode, done.stderr) == (0, "")
+    for words in (
+        "60 rows",
+        "delimiter",
+        "3 cells in the first row",
+        "the target holds 2 different words",
+        "it says yes",
+    ):
+        assert words in done.stdout
+    assert "Made:      params/shop.yaml, and data/shop/source under DVC" in done.stdout
+    assert load_params("shop").wrangling.drop == {"colour": "identifier: given"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "none.csv", "--target", "y"], "labkit: none.csv: no such file: did you mean 't.csv'?"),
+        (["--target", "y"], "name files with --data, or a query with --sql and --database-env"),
+        (["--data", "t.csv", "--target", "y", "--kind", "x"], "--kind x: write COLUMN=VALUE"),
+        (["--data", "t.csv"], "Missing option '--target'"),
+        (["--data", "t.csv", "--target", "Y"], "labkit: t.csv: --target: no column 'Y': "),
+    ],
+)
+def test_command_line_refuses_in_one_message(root: Path, folder: Path, arguments: list[str], message: str) -> None:
+    csv(PLAIN)(folder)
+    before = list_files(root)
+    runner = [LABKIT, "new", "shop", *arguments]
+    done = subprocess.run(
+        runner, cwd=folder, env=make_environment(root), capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert list_files(root) == before

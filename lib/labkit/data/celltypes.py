@@ -197,8 +197,7 @@ def add_numbers(facts: Facts, known: pa.StringArray, numbers: pa.DoubleArray, ro
         facts.first_infinite = facts.first_infinite or (int(rows[place]) + 1, str(known[place].as_py()))
         array = np.where(is_finite, array, 0.0)
     facts.smallest, facts.largest = min(facts.smallest, array.min()), max(facts.largest, array.max())
-    whole = to_whole(known, table) if is_finite.all() else None
-    facts.is_whole = facts.is_whole and whole is not None
+    facts.is_whole = facts.is_whole and bool(is_finite.all()) and to_whole(known, table) is not None
     if facts.first_huge is None and np.abs(array).max() >= LARGEST_WHOLE:
         is_huge = pc.match_substring_regex(known, "^[+-]?[0-9]{16,}$").to_numpy(zero_copy_only=False)
         is_huge &= np.abs(array) >= LARGEST_WHOLE
