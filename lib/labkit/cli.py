@@ -74,6 +74,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
 @click.option("--decimal", type=click.Choice([".", ","]), help="What stands before the fraction of a number.")
 @click.option("--header/--no-header", default=None, help="Whether the first row holds the names.")
 @click.option("--sheet", metavar="NAME", help="Sheet of an Excel file.")
+@click.option("--read", "reading", multiple=True, metavar="FIELD=VALUE", help="How the table is read: max_rows=….")
 @click.option("--follow", is_flag=True, help="Follow symbolic links.")
 @click.option("--force", is_flag=True, help="Replace an experiment of that name.")
 @click.option("--ask", is_flag=True, help="On a terminal, ask before anything is written.")
@@ -106,7 +107,9 @@ def new(**given: Any) -> None:
 def make_choices(given: dict[str, Any]) -> "Choices":
     """Return the options of `labkit new` that decide something."""
     from labkit.data.choices import Choices
+    from labkit.params_file import make_plain, parse_value
 
+    reading = [split_pair(text, "--read") for text in given["reading"]]
     missing: dict[str, tuple[str, ...]] = {}
     for column, value in (split_pair(text, "--missing") for text in given["missing"]):
         missing[column] = (*missing.get(column, ()), value)
@@ -117,11 +120,12 @@ def make_choices(given: dict[str, Any]) -> "Choices":
         kinds=dict(split_pair(text, "--kind") for text in given["kinds"]),
         formats=dict(split_pair(text, "--format") for text in given["formats"]),
         missing=missing,
+        reading={field: make_plain(parse_value(value, f"--read {field}")) if value else "" for field, value in reading},
     )
 
 
 def split_pair(text: str, option: str) -> tuple[str, str]:
-    """Return the two sides of COLUMN=VALUE; a column's name may hold further equals signs."""
+    """Return the two sides of COLUMN=VALUE; the column's name may hold further equals signs."""
     column, equals, value = text.rpartition("=")
     if not equals or not column:
         raise click.UsageError(f"{option} {text}: write COLUMN=VALUE")

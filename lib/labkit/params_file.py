@@ -233,7 +233,8 @@ def parse_value(text: str, setting: str) -> Any:
     """Read the value of one setting as YAML; a bare comma list becomes a list."""
     if "," in text and not text.startswith(("[", "{", '"', "'")):
         text = f"[{text}]"
-    return parse_yaml(f"value: {text}", f"-S {setting}")["value"]
+    where = setting if setting.startswith("-") else f"-S {setting}"
+    return parse_yaml(f"value: {text}", where)["value"]
 
 
 def set_value(tree: CommentedMap, keys: list[str], value: Any) -> None:

@@ -5,7 +5,7 @@ Not the decisions themselves: those are in `labkit.data.proposal`, each with its
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from labkit.errors import ParamsError, name_nearest
 
@@ -16,7 +16,7 @@ KINDS: tuple[Kind, ...] = ("number", "category", "boolean", "date", "text", "ide
 
 @dataclass(frozen=True)
 class Choices:
-    """Options of `labkit new`; None and empty mean: find out."""
+    """Options of `labkit new`; None and empty mean: find out. `reading` are fields of the params' `Table`."""
 
     encoding: str | None = None
     delimiter: str | None = None
@@ -31,6 +31,7 @@ class Choices:
     kinds: Mapping[str, str] = field(default_factory=dict)
     formats: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    reading: Mapping[str, Any] = field(default_factory=dict)
     drop: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
 

@@ -50,8 +50,10 @@ def check_file(path: Path, *, follow: bool) -> Path:
     MissingDataError
         It is not there, or may not be read.
     """
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", str(path)):
-        raise ParamsError(f"{path}: an address, not a file: download it first, or read a database with --sql")
+    if address := re.match(r"([A-Za-z][A-Za-z0-9+.-]*):/+(.*)", str(path)):
+        raise ParamsError(
+            f"{address[1]}://{address[2]}: an address, not a file: download it first, or read a database with --sql"
+        )
     if path.is_symlink() and not follow:
         raise ParamsError(f"{path}: a symbolic link to {path.readlink()}: name that file, or add --follow")
     try:
@@ -235,9 +237,7 @@ def find_dialect(text: str, target: str, choices: Choices) -> tuple[str, str, in
     best: tuple[float, ...] = ()
     found = (candidates[0], quote, start)
     for order, delimiter in enumerate(candidates):
-        lines = text.splitlines()[:MOST_PREAMBLE]
-        named = [n for n, line in enumerate(lines) if has_cell(line, target, delimiter, quote)]
-        skip = named[0] if named and is_preamble(lines[: named[0]], lines[named[0]], delimiter) else start
+        skip = find_start(text, target, delimiter, quote, start)
         rows = list(read_rows(text, delimiter, quote, skip))[:2000]
         if not rows:
             continue
@@ -249,6 +249,16 @@ def find_dialect(text: str, target: str, choices: Choices) -> tuple[str, str, in
     return found
 
 
+def find_start(text: str, target: str, delimiter: str, quote: str, start: int) -> int:
+    """Return the number of lines before the row of names, which names the target."""
+    first = next(read_rows(text, delimiter, quote, start), [])
+    if target in (cell.strip() for cell in first):
+        return start
+    lines = re.split(r"\r\n|\r|\n", text)[:MOST_PREAMBLE]
+    named = next((n for n, line in enumerate(lines) if has_cell(line, target, delimiter, quote)), None)
+    return named if named and is_preamble(lines[:named], lines[named], delimiter, quote) else start
+
+
 def has_cell(line: str, target: str, delimiter: str, quote: str) -> bool:
     """Tell whether a line has a cell that is the target's name."""
     if target not in line:
@@ -257,8 +267,10 @@ def has_cell(line: str, target: str, delimiter: str, quote: str) -> bool:
     return any(cell.strip() == target for row in rows for cell in row)
 
 
-def is_preamble(lines: list[str], header: str, delimiter: str) -> bool:
+def is_preamble(lines: list[str], header: str, delimiter: str, quote: str) -> bool:
     """Tell whether lines before the row of names are something else: comments, a title, blank."""
+    if sum(line.count(quote) for line in lines) % 2:
+        return False  # the beginning of a cell of several lines
     width = header.count(delimiter)
     return all(line.startswith(("#", "sep=")) or line.count(delimiter) < width or not line.strip() for line in lines)
 

@@ -4,6 +4,8 @@ Opens it leniently, finds out how it is to be read, opens it strictly, and goes 
 in `labkit.data.proposal`.
 """
 
+import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -66,18 +68,54 @@ def survey_table(name: str, sources: list[Source], files: tuple[str, ...], targe
     ParamsError
         An option names a column that is not there.
     """
-    fields, decisions = intake.find_reading(sources[0].path, sources[0].where, target, choices)
     origin = {"path": files[0]} if len(files) == 1 else {"paths": files}
-    raw = RawTable(name, Table(**origin, **fields), sources)  # type: ignore[arg-type]
-    check_named(raw, target, choices)
-    raw, more = settle_types(raw, choices)
-    sample, counts, n_missing = read_sample(raw, target)
+    given = [Decision(f"reading: {key}", str(value), "given", (key,)) for key, value in choices.reading.items()]
+    try:
+        fields, decisions = intake.find_reading(sources[0].path, sources[0].where, target, choices)
+        raw = RawTable(name, make_table({**origin, **fields, **choices.reading}), sources)
+        check_named(raw, target, choices)
+        raw, more = settle_types(raw, choices)
+        sample, counts, n_missing = read_sample(raw, target)
+    except (DataError, ParamsError) as error:
+        raise type(error)(f"{error}{name_options(str(error))}") from error
     found = {
         column: kinds.find_kind(sample[column], raw.facts.get(column), choices)
         for column in sample.columns
         if column != target
     }
-    return Survey(raw, found, sample, counts, n_missing, (*decisions, *more))
+    return Survey(raw, found, sample, counts, n_missing, (*decisions, *given, *more))
+
+
+def make_table(fields: Mapping[str, Any]) -> Table:
+    """Return the declaration of a table, checked like a params file.
+
+    Raises
+    ------
+    ParamsError
+        A field is unknown, or its value not valid.
+    """
+    try:
+        return Table.model_validate_json(json.dumps(fields))
+    except ValueError as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        raise ParamsError(f"--read: {' '.join(lines[1:3])}: known: {', '.join(Table.model_fields)}") from error
+
+
+def name_options(message: str) -> str:
+    """Return the options that do what a message of strict reading says to set in the params.
+
+    >>> name_options("row 3: 'x' is not a number: add 'x' to `missing`, or name the column in `texts`")
+    ' (by option: --missing COLUMN=VALUE, --kind COLUMN=category)'
+    """
+    known = {"missing": "--missing COLUMN=VALUE", "texts": "--kind COLUMN=category", "skip": "--read skip=COLUMN,"}
+    known |= {"sheet": "--sheet NAME", "times": "--kind COLUMN=category", "header": "--no-header"}
+    known |= {name: f"--{name} …" for name in ("encoding", "delimiter", "decimal")}
+    options = [
+        known.get(name) or f"--read {name}={value.strip() or 'VALUE'}"
+        for name, value in re.findall(r"`([a-z_]+)(?:: ?([^`]*))?`", message)
+        if name in Table.model_fields
+    ]
+    return f" (by option: {', '.join(dict.fromkeys(options))})" if options else ""
 
 
 def check_named(raw: RawTable, target: str, choices: Choices) -> None:
