@@ -1,8 +1,12 @@
 """Awkward files: each becomes an experiment that reads, or is refused in one message and leaves nothing behind."""
 
+import os
 import shutil
 import sqlite3
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -276,3 +280,49 @@ def test_command_line_refuses_in_one_message(root: Path, folder: Path, arguments
     assert message in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
     assert list_files(root) == before
+
+
+@contextmanager
+def touched_all_the_time(path: Path) -> Iterator[None]:
+    """Let another thread write to a file for as long as the block lasts."""
+    is_over = threading.Event()
+
+    def touch() -> None:
+        while not is_over.wait(0.0005):
+            os.utime(path)
+
+    thread = threading.Thread(target=touch)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def test_file_that_changes_while_it_is_read_is_refused(root: Path, folder: Path, tmp_path: Path) -> None:
+    path = csv(text(rows(20_000)))(folder)
+    found("shop", [path], "y", choices=Choices())
+    source = root / "data" / "shop" / "source" / "t.csv"
+    source.chmod(0o644)
+    with (
+        touched_all_the_time(source),
+        pytest.raises(LabkitError, match=r"a file of data\.tables changed while it was read: run again"),
+    ):
+        place_tables(load_params("shop"), tmp_path / "raw", tmp_path / "contract.json")
+    assert not list((tmp_path / "raw").glob("*"))
+
+
+def test_two_experiments_made_at_once_are_both_listed(root: Path, folder: Path) -> None:
+    path = csv(PLAIN)(folder)
+    runs = [
+        subprocess.Popen(
+            [LABKIT, "new", name, "--data", str(path), "--target", "y"],
+            cwd=root, env=make_environment(root), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for name in ("first", "second")
+    ]  # fmt: skip
+    for run in runs:
+        printed, _ = run.communicate(timeout=300)
+        assert run.returncode == 0, printed
+    assert sorted(list_experiments()) == ["first", "other", "second"]
