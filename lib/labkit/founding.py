@@ -156,26 +156,17 @@ def describe_origin(data: Sequence[Path] | Query) -> str:
 
 def put_in_place(name: str, scratch: Path, text: str) -> None:
     """Put data, pointers, params and the line in dvc.yaml in place; on any error all is as it was."""
-    marker, params_path = paths.find_root() / paths.MARKER, paths.find_params_path(name)
-    folder = paths.find_data_dir(name)
-    listed = marker.read_text(encoding="utf-8")
+    folder, params_path = paths.find_data_dir(name), paths.find_params_path(name)
     with ExitStack() as undo:
         folder.parent.mkdir(exist_ok=True)
         for path in (folder, params_path):
             keep_old(path, scratch / f"old-{path.name}", undo)
-        undo.callback(restore_text, marker, listed)
         folder.mkdir()
         (scratch / SOURCE).rename(folder / SOURCE)
         pipeline.add_files(sorted((folder / SOURCE).iterdir()))
         write_text(params_path, text)
-        pipeline.add_experiment(name)
+        pipeline.add_experiment(name)  # the last step, whole or not at all
         undo.pop_all()
-
-
-def restore_text(path: Path, text: str) -> None:
-    """Write a file's former text again if it has another one."""
-    if path.read_text(encoding="utf-8") != text:
-        write_text(path, text)
 
 
 def keep_old(path: Path, aside: Path, undo: ExitStack) -> None:
