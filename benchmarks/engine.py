@@ -117,7 +117,7 @@ def compare_notebooks() -> None:
     write_section("1. One notebook", "\n\n".join([describe_machine(), *texts]))
 
 
-SHRUNK = ("training.models=[dummy]", "training.folds=2", "evaluation.bootstrap_samples=100")
+SHRUNK = ("training.models=[dummy, linear]", "training.folds=2", "evaluation.bootstrap_samples=100")
 
 
 def compare_pipelines() -> None:

@@ -14,6 +14,7 @@ from labkit.run.step import Catalogue
 
 PLACES = {
     "raw": "raw",
+    "notes": "raw/notes.json",
     "profile": "eda/profile.parquet",
     "clean_training": "clean/training.parquet",
     "clean_validation": "clean/validation.parquet",
@@ -57,6 +58,10 @@ def load_artifact(name: str, path: Path, params: Params) -> Any:
     if name == "release":
         return path
     content = json.loads(path.read_text(encoding="utf-8"))
+    if name == "notes":
+        from labkit.data.reading import frame_notes
+
+        return frame_notes(content)
     if name == "row_features":
         from labkit.data.arrays import load_arrays
         from labkit.data.features import RowFeatures

@@ -21,21 +21,73 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+USUAL_MISSING = (
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
+    "NULL", "NaN", "None", "n/a", "nan", "null",
+)  # fmt: skip
+
+
 class Table(Section):
-    """Where one raw table comes from: exactly one of `dataset` and `path`."""
+    """Where one raw table comes from, exactly one of `dataset`, `path` and `paths`, and how its text is read."""
 
     dataset: str | None = Field(None, description="scikit-learn's bundled table load_<dataset>, e.g. diabetes")
-    path: str | None = Field(None, description="CSV or Parquet file, relative to the checkout or to `package`")
+    path: str | None = Field(
+        None, description="CSV, TSV, Parquet or Excel file, relative to the checkout or to `package`"
+    )
+    paths: tuple[str, ...] = Field((), description="several files of one table, all with the same columns, in order")
     package: str | None = Field(None, description="installed package that ships the file at `path`")
-    times: tuple[str, ...] = Field((), description="columns that hold ISO times")
+    times: tuple[str, ...] = Field((), description="columns that hold times: ISO, unless `formats` says otherwise")
+    formats: dict[str, str] = Field({}, description="time column: how it is written, e.g. %d.%m.%Y")
+    encoding: str = Field("utf-8", description="how characters are stored, e.g. cp1252")
+    delimiter: str = Field(",", min_length=1, max_length=1, description="character between two cells")
+    quote: Literal['"', "'", ""] = Field('"', description="character around cells; empty if there is none")
+    escape: Literal["\\", ""] = Field("", description="character before a quote inside of a cell, if not doubled")
+    decimal: Literal[".", ","] = Field(".", description="character before the fraction of a number")
+    thousands: Literal["", ",", ".", " ", "'", "\u00a0", "\u202f"] = Field(
+        "", description="character between groups of three digits"
+    )
+    header: bool | None = Field(
+        None, description="whether the first row holds the names; if not set, names that look like data are refused"
+    )
+    skip_lines: int = Field(0, ge=0, le=1000, description="lines before the first row that are not part of the table")
+    name_unnamed: bool = Field(False, description="call a column without a name after its place, e.g. column_3")
+    sheet: str | None = Field(None, description="sheet of an Excel file; may be left out if there is only one")
+    skip: tuple[str, ...] = Field((), description="columns that are not read at all")
+    texts: tuple[str, ...] = Field((), description="columns kept as texts though they look like numbers, e.g. codes")
+    missing: tuple[str, ...] = Field(USUAL_MISSING, description="texts that stand for a missing value")
+    allow_short_rows: bool = Field(False, description="take rows with too few cells, the rest of them missing")
+    allow_infinite: bool = Field(False, description="take infinite numbers as missing instead of refusing them")
+    max_rows: int = Field(20_000_000, ge=1, description="most rows that are read")
+    max_bytes: int = Field(4_000_000_000, ge=1, description="most bytes that are read, unpacked")
+    max_columns: int = Field(10_000, ge=1, description="most columns that are read")
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Paths of the table's files, in order; none for a bundled table."""
+        return (self.path,) if self.path is not None else self.paths
 
     @model_validator(mode="after")
     def check_one_origin(self) -> "Table":
         """Refuse a table with no origin or with two."""
-        if (self.dataset is None) == (self.path is None):
-            raise ValueError("name either `dataset` or `path`")
+        if [self.dataset is not None, self.path is not None, bool(self.paths)].count(True) != 1:
+            raise ValueError("name either `dataset` or `path`, or `paths` for several files")
         if self.package and not self.path:
             raise ValueError("`package` needs a `path` inside it")
+        return self
+
+    @model_validator(mode="after")
+    def check_reading(self) -> "Table":
+        """Refuse an encoding that there is not, and characters with two meanings."""
+        try:
+            "".encode(self.encoding)
+        except LookupError as error:
+            raise ValueError(f"no encoding {self.encoding!r}: use a name such as utf-8 or cp1252") from error
+        if self.thousands == self.decimal:
+            raise ValueError(f"`thousands` and `decimal` are both {self.decimal!r}")
+        if self.delimiter in (self.quote, "\n", "\r"):
+            raise ValueError(f"`delimiter` cannot be {self.delimiter!r}")
+        if strange := [name for name in self.formats if name not in self.times]:
+            raise ValueError(f"`formats` names {strange[0]!r}, which is not among `times`")
         return self
 
 

@@ -7,6 +7,7 @@ version 1.1 reads otherwise, so that papermill, DVC and labkit see the same valu
 import difflib
 import json
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -19,6 +20,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, NodeEvent, ScalarEvent
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from labkit import paths
 from labkit.errors import ParamsError, list_briefly, name_nearest
@@ -35,6 +37,9 @@ AMBIGUOUS = re.compile(
     r"|[-+]?0[0-7]+|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?|[-+]?[0-9]+_[0-9_]*"
     r"|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?[0-9]*\.[0-9]*[eE][0-9]+)$"
 )
+# Texts that need no quotes, and words that would be read as something else without them.
+PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./%()+-]*( [A-Za-z0-9_./%()+<>=*-]+)*")
+NOT_TEXTS = ("null", "true", "false", "none", "nan")
 
 # Line ends to YAML 1.1 alone.
 SEPARATORS = re.compile("[\x85\u2028\u2029]")
@@ -277,9 +282,10 @@ def parse_value(text: str, setting: str) -> Any:
     """Read the value of one setting as YAML; a bare comma list becomes a list."""
     if "," in text and not text.startswith(("[", "{", '"', "'")):
         text = f"[{text}]"
-    tree = parse_yaml(f"value: {text}", f"-S {setting}")
+    where = setting if setting.startswith("-") else f"-S {setting}"
+    tree = parse_yaml(f"value: {text}", where)
     if list(tree) != ["value"]:
-        raise ParamsError(f"-S {setting}: more than one value: write each as a -S of its own")
+        raise ParamsError(f"{where}: more than one value: write each as a -S of its own")
     return tree["value"]
 
 
@@ -338,6 +344,55 @@ def make_shown(value: Any) -> Any:
     if isinstance(value, tuple):
         return [make_shown(item) for item in value]
     return value
+
+
+def write_commented(tree: Mapping[str, Any], comments: Mapping[tuple[str, ...], str], title: str, path: Path) -> str:
+    """Return a new params file as text: plain data with comments, checked as if it had been read.
+
+    Parameters
+    ----------
+    comments
+        What stands above a key, by its place in the tree.
+    title
+        What stands at the top.
+
+    Raises
+    ------
+    ParamsError
+        The data are no valid params.
+    """
+    commented = make_commented(tree)
+    for place, comment in comments.items():
+        parent: Any = commented
+        for key in place[:-1]:
+            parent = parent.get(key, {})
+        if place[-1] in parent:
+            lines = "\n".join(textwrap.wrap(make_printable(comment), 100))
+            parent.yaml_set_comment_before_after_key(place[-1], before=lines, indent=2 * (len(place) - 1))
+    stream = StringIO()
+    stream.write("# yaml-language-server: $schema=schema.json\n")
+    stream.writelines(f"# {line}\n" for line in textwrap.wrap(make_printable(title), 110))
+    make_yaml().dump(commented, stream)
+    check_params(parse_yaml(stream.getvalue(), show(path)), path)
+    return stream.getvalue()
+
+
+def make_commented(tree: Any) -> Any:
+    """Return plain data as YAML's tree: texts in quotes where they are not plain words, short lists on one line."""
+    if isinstance(tree, Mapping):
+        return CommentedMap((make_commented(key), make_commented(value)) for key, value in tree.items())
+    if isinstance(tree, list | tuple):
+        items = CommentedSeq(make_commented(item) for item in tree)
+        items.fa.set_flow_style()
+        return items
+    if isinstance(tree, str) and (not PLAIN.fullmatch(tree) or AMBIGUOUS.match(tree) or tree.lower() in NOT_TEXTS):
+        return DoubleQuotedScalarString(tree)
+    return tree
+
+
+def make_printable(text: str) -> str:
+    """Return a text on one line, what cannot be seen as its code."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def make_schema() -> str:

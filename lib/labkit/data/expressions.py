@@ -6,6 +6,8 @@ import to reach anything by.
 """
 
 import ast
+import keyword
+import unicodedata
 from collections.abc import Callable, Mapping
 from functools import cache, reduce
 from typing import Any
@@ -172,6 +174,16 @@ def find_functions(text: str) -> set[str]:
     """
     calls = (node for node in ast.walk(parse(text)) if isinstance(node, ast.Call))
     return {call.func.id for call in calls if isinstance(call.func, ast.Name)}
+
+
+def write_name(name: str) -> str:
+    """Return a column as expressions name it.
+
+    >>> write_name("bmi"), write_name("mean area"), write_name("class")
+    ('bmi', "col('mean area')", "col('class')")
+    """
+    is_plain = name.isidentifier() and not keyword.iskeyword(name) and unicodedata.normalize("NFKC", name) == name
+    return name if is_plain else f"col({name!r})"
 
 
 @cache
