@@ -15,6 +15,7 @@ from labkit.run.step import Catalogue
 PLACES = {
     "raw": "raw",
     "profile": "eda/profile.parquet",
+    "findings": "eda/findings.parquet",
     "clean_training": "clean/training.parquet",
     "clean_validation": "clean/validation.parquet",
     "clean_holdout": "clean/holdout.parquet",

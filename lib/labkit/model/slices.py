@@ -1,12 +1,11 @@
 """The worst slices: groups of rows, found rather than listed, on which the model errs more than elsewhere.
 
-Every value range of every raw column and every pair of them is tried. So many are tried that chance alone makes some
-look bad: only what stands after Benjamini and Hochberg's correction (JRSS B, 1995) is reported, with intervals widened
-for the choice (Benjamini and Yekutieli, JASA 2005). A slice may be hard without being the model's fault: see what was
-said and what came.
+Every value range of every raw column and every pair of them is tried; of very many columns, only pairs of those that
+stand out alone. So many are tried that chance alone makes some look bad: only what stands after Benjamini and
+Hochberg's correction (JRSS B, 1995) is reported, with intervals widened for the choice (Benjamini and Yekutieli, JASA
+2005). A slice may be hard without being the model's fault: see what was said and what came.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import Any
@@ -19,6 +18,8 @@ from labkit.data.profile import find_kind
 from labkit.model.metrics import Answers, summarise
 
 MOST_BINS = 6
+MOST_PAIRED = 40
+"""Columns whose pairs are tried; of more, those that stand out most by themselves."""
 MOST_CATEGORIES = 25
 FEWEST_ROWS = 25
 SMALLEST_SHARE = 0.01
@@ -82,7 +83,9 @@ def find_worst_slices(
     lines: list[dict[str, Any]] = []
     while bins and len(lines) < most:
         left = [Bins(one.codes[rest], one.texts) for one in bins]
-        found = [measure(place, left, losses[rest], fewest) for place in list_places(len(bins))]
+        found = [measure((place,), left, losses[rest], fewest) for place in range(len(bins))]
+        paired = choose_paired(found)
+        found += [measure(place, left, losses[rest], fewest) for place in combinations(paired, 2)]
         worst = choose_worst(pd.concat(found, ignore_index=True), left, alpha=1 - confidence)
         if worst is None:
             break
@@ -92,10 +95,16 @@ def find_worst_slices(
     return pd.DataFrame(lines)
 
 
-def list_places(n_columns: int) -> Iterator[tuple[int, ...]]:
-    """Yield every single column and every pair."""
-    yield from ((place,) for place in range(n_columns))
-    yield from combinations(range(n_columns), 2)
+def choose_paired(found: list[pd.DataFrame]) -> list[int]:
+    """Return the places of the columns whose pairs are tried: all, or those with the least likely excess alone.
+
+    Parameters
+    ----------
+    found
+        What single columns gave, in order.
+    """
+    chances = [float(one["chance"].min()) if len(one) else 1.0 for one in found]
+    return sorted(np.argsort(chances, kind="stable")[:MOST_PAIRED].tolist())
 
 
 def cut_column(name: str, values: pd.Series) -> Bins:
