@@ -27,6 +27,8 @@ def make_array(values: np.ndarray, kind: str, name: str) -> np.ndarray:
         gaps = expressions.is_missing(array)
         return np.array([None if gap else str(value) for value, gap in zip(array, gaps, strict=True)], object)
     try:
+        if array.dtype == object:
+            array = np.where(expressions.is_missing(array), np.nan, array)
         return array.astype("float64")
     except (TypeError, ValueError) as error:
         raise DataError(f"column {name!r}: {error}: give numbers") from error

@@ -206,6 +206,11 @@ def list_limits(
         worst = max(drifting, key=abs)
         side = "high" if worst > 0 else "low"
         limits.append(f"In its worst period the mean chance was {100 * abs(worst):.1f} percentage points too {side}.")
+    if seconds := params.training.budget_seconds:
+        limits.append(
+            f"Candidates were compared and tuned for at most {seconds:g} s: another run may choose another model, so "
+            "this one is not reproducible."
+        )
     if parity["reason"]:
         limits.append(f"No ONNX graph: {parity['reason']}. The scikit-learn pipeline serves.")
     return limits

@@ -20,6 +20,8 @@ TRUSTED = (
     "collections.OrderedDict",
     "labkit.data.features.RowFeatures",
     "labkit.model.calibration.Calibrated",
+    "labkit.model.candidates.AtMost",
+    "labkit.model.target_scale.OnScale",
     "lightgbm.basic.Booster",
     "lightgbm.sklearn.LGBMClassifier",
     "lightgbm.sklearn.LGBMRegressor",
