@@ -28,6 +28,7 @@ from sklearn.ensemble import (
 from sklearn.feature_selection import SelectFromModel
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import Pipeline
@@ -136,7 +137,9 @@ def make_preparation(
     fill: Any = SimpleImputer(strategy="median", keep_empty_features=True)
     # Rare categories are one already, see RowFeatures: the encoder's own way of joining them does not convert.
     encode = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
-    average: Any = TargetEncoder(target_type="continuous" if task == "regression" else "auto", random_state=seed)
+    is_number = task == "regression"
+    folds = (KFold if is_number else StratifiedKFold)(5, shuffle=True, random_state=seed)
+    average: Any = TargetEncoder(target_type="continuous" if is_number else "auto", cv=folds)
     # Trees are not scaled: it would change nothing but the last digits, and those decide at thresholds in float32.
     if is_scaled:
         fill = Pipeline([("fill", fill), ("scale", StandardScaler())])
