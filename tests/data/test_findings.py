@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from labkit.data.drift import compute_drift
-from labkit.data.findings import find_all
+from labkit.data.findings import find_all, list_open
 from labkit.data.profile import profile_table
 from labkit.data.texts import guess_formats, is_prose, read_date, read_number
 from labkit.params import Data, Rule, Target, Training, Wrangling
@@ -76,6 +76,7 @@ def test_every_fault_is_found_worst_first() -> None:
     told = set(zip(found["severity"], found["column"], found["what"], strict=True))
     assert told == {
         ("high", "leak", "copy of the answer"),
+        ("high", "key: 1", "identifier"),
         ("high", "near", "may be the answer in disguise"),
         ("high", "later", "filled after the answer"),
         ("medium", "", "duplicated rows"),
@@ -99,10 +100,13 @@ def test_every_fault_is_found_worst_first() -> None:
     assert list(found["severity"]) == sorted(found["severity"], key=["high", "medium", "low"].index)
 
 
-def test_identifiers_are_found_where_no_row_is_there_twice() -> None:
-    found = find(make_table().head(N))
-    assert found.loc[found["what"] == "identifier", "column"].tolist() == ["key: 1"]
-    assert "duplicated rows" not in set(found["what"])
+def test_what_is_declared_or_for_another_stage_is_not_left_open() -> None:
+    found = find(make_table())
+    left = list_open(found, Wrangling())
+    assert {"leak", "price", "", "key: 1"} <= set(left["column"])
+    assert not {"note", "far", "zip"} & set(left["column"]), "for features, or low"
+    declared = Wrangling(drop={"leak": "leak"}, rules={"price": Rule(type="number")}, duplicates="drop")
+    assert set(left["column"]) - set(list_open(found, declared)["column"]) == {"leak", "price", ""}
 
 
 def test_evidence_and_fix_are_said_exactly() -> None:

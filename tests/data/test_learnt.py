@@ -199,3 +199,19 @@ def test_what_is_learnt_is_described() -> None:
 def test_rules_that_cannot_be_kept_are_refused(rule: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Rule(**rule)
+
+
+def test_new_features_say_where_they_come_from() -> None:
+    spec = {**SPEC, "outliers": {"size": Outliers(action="flag").model_dump()}}
+    fitted = RowFeatures(columns=spec, expressions={"half": "size / 2"}, fewest_rows=1).fit(make_table())
+    assert fitted.find_origins() == {
+        "size_is_outlier": "outliers",
+        "weight_is_missing": "gaps",
+        "half": "size / 2",
+        "note: and": "text",
+        "note: bad": "text",
+        "note: cheap": "text",
+        "note_length": "text",
+        "size x weight": "interaction",
+        "colour x weight": "interaction",
+    }

@@ -284,6 +284,18 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         }
         return apply_rules({name: make_array(taken[name], kind, name) for name, kind in self.inputs_.items()}, rules)
 
+    def find_origins(self) -> dict[str, str]:
+        """Return what each feature that is no raw column is made from: an expression, or a word for its kind."""
+        said = dict(self.expressions or {})
+        for name in self.get_declared("dates"):
+            said |= {feature: "date" for feature in self.outputs_ if feature.startswith(f"{name}_")}
+        for name, weights in self.learnt_["words"].items():
+            said |= dict.fromkeys([*(f"{name}: {word}" for word in weights), f"{name}_{learnt.LENGTH}"], "text")
+        said |= {" x ".join(pair): "interaction" for pair in self.get_declared("interactions")}
+        said |= {f"{name}_{learnt.OUTLIER}": "outliers" for name in self.learnt_["bounds"]}
+        said |= {f"{name}_{learnt.MISSING}": "gaps" for name in self.get_declared("fill")}
+        return {name: said.get(name, "history") for name in self.outputs_ if name not in self.inputs_}
+
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """Return the names of the features."""
         return np.array(list(self.outputs_), dtype=object)

@@ -17,7 +17,7 @@ from labkit.data.expressions import write_name
 from labkit.data.lines import quote, write_filter, write_line
 from labkit.data.profile import LEAK_SCORE, MANY_MISSING, MOST_ROWS, find_kind, find_pairs
 from labkit.data.tables import OUTCOME_KNOWN_AT, PREDICT_AT
-from labkit.params import Target
+from labkit.params import Target, Wrangling
 
 SEVERITIES = ("high", "medium", "low")
 MARKERS = (-9, -99, -999, -9999, -99999, 99, 999, 9999, 99999)
@@ -76,10 +76,11 @@ def find_all(
     inputs = frame[[name for name in frame.columns if name not in never]]
     sample = inputs if len(inputs) <= MOST_ROWS else inputs.iloc[:: len(inputs) // MOST_ROWS + 1]
     lines = profile.set_index("column")
-    found = [*find_in_target(frame, target), *find_in_rows(frame)]
+    n_repeated = int(frame.duplicated().sum())
+    found = [*find_in_target(frame, target), *find_in_rows(len(frame), n_repeated)]
     for name in inputs.columns:
         line: pd.Series = lines.loc[str(name)]  # type: ignore[assignment]
-        found += find_in_column(inputs[name], line, len(frame))
+        found += find_in_column(inputs[name], line, len(frame) - n_repeated)
         if line["distinct"] > 1:
             found += find_leaks(frame, str(name), line, target)
             found += find_in_values(sample[name], line)
@@ -93,6 +94,16 @@ def find_all(
     return pd.DataFrame(
         [astuple(finding) for finding in ordered], columns=[field.name for field in fields(Finding)], dtype=str
     )
+
+
+def list_open(findings: pd.DataFrame, wrangling: Wrangling) -> pd.DataFrame:
+    """Return the findings above low that wrangling could mend and for whose column nothing is declared there."""
+    declared = {*wrangling.drop, *wrangling.rules, *wrangling.fill, *wrangling.outliers}
+    is_treated = findings["column"].isin(declared)
+    if wrangling.duplicates == "drop":
+        is_treated |= findings["what"] == "duplicated rows"
+    is_ours = findings["fix"].str.startswith("wrangling.") | (findings["fix"] == "")
+    return findings[(findings["severity"] != "low") & is_ours & ~is_treated]
 
 
 def drop(name: str, reason: str) -> str:
@@ -136,15 +147,15 @@ def find_rare_classes(answers: pd.Series, name: str) -> Iterator[Finding]:
         yield Finding("medium", name, "imbalanced classes", evidence, "training.class_weight: balanced")
 
 
-def find_in_rows(frame: pd.DataFrame) -> Iterator[Finding]:
+def find_in_rows(n_rows: int, n_repeated: int) -> Iterator[Finding]:
     """Find rows that are there more than once."""
-    if n_twice := int(frame.duplicated().sum()):
-        evidence = f"{n_twice:,} of {len(frame):,} rows repeat an earlier one in every column"
+    if n_repeated:
+        evidence = f"{n_repeated:,} of {n_rows:,} rows repeat an earlier one in every column"
         yield Finding("medium", "", "duplicated rows", evidence, "wrangling.duplicates: drop")
 
 
 def find_in_column(values: pd.Series, line: pd.Series, n_rows: int) -> Iterator[Finding]:
-    """Find what one column's line of the profile gives away."""
+    """Find what one column's line of the profile gives away; `n_rows` are those that are all different."""
     name, share = str(values.name), line["missing_share"]
     if line["distinct"] == 0:
         yield Finding("medium", name, "empty", "no row has a value", drop(name, "empty"))
