@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from labkit.data.profile import correlate_ranks, find_kind, find_pairs, profile_table, score_column
+from labkit.errors import DataError
 from labkit.params import Target
 
 N = 240
@@ -66,6 +67,14 @@ def test_score_for_regression_and_for_a_target_that_cannot_be_scored() -> None:
     assert price.loc["noise", "score"] == 0
     one = profile_table(table, Target(column="one", task="classification"), seed=0)
     assert one["score"].isna().all()
+
+
+def test_a_number_to_predict_must_be_a_number() -> None:
+    target = Target(column="answer", task="regression")
+    with pytest.raises(
+        DataError, match=r"target 'answer' holds '\w+', not numbers: set data\.target\.task: classification"
+    ):
+        profile_table(make_table(), target, seed=0)
 
 
 def test_pairs_strongest_first() -> None:

@@ -10,12 +10,14 @@ from labkit.data.features import RowFeatures
 from labkit.errors import BudgetError, ModelError
 from labkit.model import automl, candidates, onnx_graph, skops_file
 from labkit.model.budget import Budget
+from labkit.model.calibration import Calibrated
+from labkit.model.card import name_estimator
 from labkit.model.choice import choose
 from labkit.model.folds import make_folds, plan_folds
 from labkit.model.target_scale import OnScale
 from labkit.model.tuning import tune
 from labkit.params import Target, Training
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LogisticRegression, Ridge
 
 PRICE = Target(column="price", task="regression")
 KIND = Target(column="kind", task="classification")
@@ -79,6 +81,12 @@ def scale_of(values: np.ndarray, power: float) -> np.ndarray:
     above = ((np.maximum(values, 0) + 1) ** power - 1) / power
     below = -((np.maximum(-values, 0) + 1) ** (2 - power) - 1) / (2 - power)
     return np.where(values >= 0, above, below)
+
+
+def test_what_predicts_is_named_with_what_was_put_around_it() -> None:
+    assert name_estimator(Ridge()) == "Ridge"
+    assert name_estimator(OnScale(Ridge(), "yeo_johnson")) == "Ridge on a yeo-johnson scale"
+    assert name_estimator(Calibrated(LogisticRegression())) == "LogisticRegression, calibrated"
 
 
 def test_log_refuses_answers_that_have_none() -> None:

@@ -11,6 +11,7 @@ from sklearn.metrics import log_loss, r2_score
 from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
+from labkit.errors import DataError
 from labkit.params import Target
 
 MOST_ROWS = 20_000
@@ -47,7 +48,18 @@ def profile_table(frame: pd.DataFrame, target: Target, *, seed: int) -> pd.DataF
     pandas.DataFrame
         One row per column: `column`, `kind`, `missing_share`, `distinct`, `smallest`, `largest` (texts), `mean`,
         `most_common`, `score` (see `score_column`; missing for the target itself).
+
+    Raises
+    ------
+    DataError
+        The target of a regression holds no numbers.
     """
+    if target.task == "regression" and not pd.api.types.is_numeric_dtype(frame[target.column]):
+        known = frame[target.column].dropna()
+        found = repr(known.iloc[0]) if len(known) else "nothing"
+        raise DataError(
+            f"target {target.column!r} holds {found}, not numbers: set data.target.task: classification, or mend it"
+        )
     most_rows = int(np.clip(MOST_VALUES // max(frame.shape[1], 1), 1000, MOST_ROWS))
     sample = frame if len(frame) <= most_rows else frame.sample(most_rows, random_state=seed).sort_index()
     lines = [describe_column(frame[name]) for name in frame.columns]
@@ -76,9 +88,16 @@ def describe_column(values: pd.Series) -> dict[str, Any]:
         "distinct": int(known.nunique()),
         "smallest": str(known.min()) if ordered else "",
         "largest": str(known.max()) if ordered else "",
-        "mean": float(known.mean()) if kind == "number" and len(known) else np.nan,
+        "mean": compute_mean(known) if kind == "number" else np.nan,
         "most_common": str(common.iloc[0]) if len(common) else "",
     }
+
+
+def compute_mean(known: pd.Series) -> float:
+    """Return the mean of the finite numbers among those that are there; NaN if there are none."""
+    numbers = known.to_numpy(dtype="float64")
+    finite = numbers[np.isfinite(numbers)]
+    return float(finite.mean()) if len(finite) else np.nan
 
 
 def score_column(values: pd.Series, answers: pd.Series, task: str, *, seed: int) -> float:

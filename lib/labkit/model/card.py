@@ -9,9 +9,20 @@ from typing import Any
 
 import pandas as pd
 
+from labkit.model.calibration import Calibrated
+from labkit.model.target_scale import OnScale
 from labkit.params import Costs, Params
 
 SMALL_HOLDOUT = 200
+
+
+def name_estimator(estimator: Any) -> str:
+    """Return what predicts, in words: the class of the estimator, and what was put around it."""
+    if isinstance(estimator, Calibrated):
+        return f"{name_estimator(estimator.estimator)}, calibrated"
+    if isinstance(estimator, OnScale):
+        return f"{type(estimator.estimator).__name__} on a {estimator.kind.replace('_', '-')} scale"
+    return type(estimator).__name__
 
 
 def make_card(
@@ -29,7 +40,7 @@ def make_card(
     Parameters
     ----------
     estimator
-        Class name of the chosen estimator.
+        What predicts, see `name_estimator`.
     metrics
         As in `evaluation/metrics.json`.
     split

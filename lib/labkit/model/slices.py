@@ -8,6 +8,7 @@ Hochberg's correction (JRSS B, 1995) is reported, with intervals widened for the
 
 from dataclasses import dataclass
 from itertools import combinations, pairwise
+from math import comb
 from typing import Any
 
 import numpy as np
@@ -85,8 +86,12 @@ def find_worst_slices(
         left = [Bins(one.codes[rest], one.texts) for one in bins]
         found = [measure((place,), left, losses[rest], fewest) for place in range(len(bins))]
         paired = choose_paired(found)
-        found += [measure(place, left, losses[rest], fewest) for place in combinations(paired, 2)]
-        worst = choose_worst(pd.concat(found, ignore_index=True), left, alpha=1 - confidence)
+        pairs = [measure(place, left, losses[rest], fewest) for place in combinations(paired, 2)]
+        # Which pairs are tried follows from the same rows: chance had all pairs to choose from.
+        share = comb(len(bins), 2) / max(comb(len(paired), 2), 1)
+        n_untried = round((share - 1) * sum(map(len, pairs))) if pairs else 0
+        tried = pd.concat([*found, *pairs], ignore_index=True)
+        worst = choose_worst(tried, left, alpha=1 - confidence, n_untried=n_untried)
         if worst is None:
             break
         mask = find_rows(worst, left)
@@ -179,17 +184,18 @@ def is_listed(place: tuple[int, ...], code: int, bins: list[Bins]) -> bool:
     return all(part < len(bins[one].texts) for one, part in zip(place, split_code(place, code, bins), strict=True))
 
 
-def choose_worst(found: pd.DataFrame, bins: list[Bins], *, alpha: float) -> Any:
+def choose_worst(found: pd.DataFrame, bins: list[Bins], *, alpha: float, n_untried: int = 0) -> Any:
     """Return the slice whose excess is surely the largest, or None if chance explains all of them.
 
     A pair of conditions must err surely more than either of them alone, else the simpler one says it.
     """
     ordered = found.sort_values("chance", kind="stable").reset_index(drop=True)
-    passed = np.flatnonzero(ordered["chance"] <= alpha * np.arange(1, len(ordered) + 1) / max(len(ordered), 1))
+    n_tests = max(len(ordered) + n_untried, 1)
+    passed = np.flatnonzero(ordered["chance"] <= alpha * np.arange(1, len(ordered) + 1) / n_tests)
     if not len(passed):
         return None
     kept = ordered.head(int(passed[-1]) + 1)
-    reach = kept["error"] * stats.t.isf(alpha * len(kept) / len(ordered) / 2, kept["freedom"])
+    reach = kept["error"] * stats.t.isf(alpha * len(kept) / n_tests / 2, kept["freedom"])
     kept = kept.assign(low=kept["excess"] - reach, high=kept["excess"] + reach)
     kept = kept.sort_values(["low", "rows"], ascending=False, kind="stable")
     lines: list[Any] = list(kept.itertuples())
