@@ -210,7 +210,7 @@ def test_new_features_say_where_they_come_from() -> None:
         "half": "size / 2",
         "note: and": "text",
         "note: bad": "text",
-        "note: cheap": "text",
+        "note: dear": "text",
         "note_length": "text",
         "size x weight": "interaction",
         "colour x weight": "interaction",
