@@ -16,6 +16,7 @@ PLACES = {
     "raw": "raw",
     "notes": "raw/notes.json",
     "profile": "eda/profile.parquet",
+    "findings": "eda/findings.parquet",
     "clean_training": "clean/training.parquet",
     "clean_validation": "clean/validation.parquet",
     "clean_holdout": "clean/holdout.parquet",

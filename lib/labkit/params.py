@@ -7,18 +7,17 @@ range; both appear in `labkit params`, in `params/schema.json` and in the notebo
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+from labkit.params_wrangling import Fill as Fill
+from labkit.params_wrangling import Fraction, Name, Scalar
+from labkit.params_wrangling import Limits as Limits
+from labkit.params_wrangling import Outliers as Outliers
+from labkit.params_wrangling import Rule as Rule
+from labkit.params_wrangling import Section as Section
+from labkit.params_wrangling import Wrangling as Wrangling
+
 Variable = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,126}$")]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Scalar = bool | int | float | str
-
-
-class Section(BaseModel):
-    """Base of all parts of the tree: frozen, strictly typed, without unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 USUAL_MISSING = (
@@ -196,31 +195,6 @@ class Eda(Section):
     correlation_alert: float = Field(0.95, gt=0, le=1, description="absolute correlation that is called suspicious")
 
 
-class Rule(Section):
-    """A stateless rule for one column, applied to training rows and to live requests alike."""
-
-    trim: bool = Field(False, description="cut blanks at both ends of texts")
-    missing: tuple[Scalar, ...] = Field((), description="values that stand for a missing one, e.g. -999 or '?'")
-    minimum: float | None = Field(None, description="smallest possible value, in the column's unit")
-    maximum: float | None = Field(None, description="largest possible value, in the column's unit")
-    outside: Literal["missing", "clip"] = Field("missing", description="what becomes of values out of range")
-
-    @model_validator(mode="after")
-    def check_range(self) -> "Rule":
-        """Refuse an empty range."""
-        if self.minimum is not None and self.maximum is not None and self.minimum >= self.maximum:
-            raise ValueError(f"minimum {self.minimum} is not below maximum {self.maximum}")
-        return self
-
-
-class Wrangling(Section):
-    """Which columns and rows stay, and the rules that clean them."""
-
-    drop: dict[str, str] = Field({}, description="columns left out: the reason for each")
-    filters: tuple[str, ...] = Field((), description="expressions; rows for which one is false are left out")
-    rules: dict[str, Rule] = Field({}, description="stateless rules by column")
-
-
 class DateParts(Section):
     """Parts of one time column, read off a clock in its zone."""
 
@@ -237,13 +211,27 @@ class History(Section):
     days: tuple[int, ...] = Field((7, 28), min_length=1, description="lengths of the trailing windows, in days")
 
 
+class Text(Section):
+    """A column of free text: its words become features, weighed by how rare they are (TF-IDF)."""
+
+    most_words: int = Field(100, ge=1, le=500, description="words that become features, the most frequent ones")
+    fewest_rows: int = Field(5, ge=1, description="training rows a word needs to be kept")
+
+
 class Features(Section):
     """Columns computed from one row alone."""
 
     expressions: dict[Name, str] = Field({}, description="new column: expression over raw columns")
     dates: dict[str, DateParts] = Field({}, description="time column: its parts that become features")
     history: dict[Name, History] = Field({}, description="name: rates of known outcomes per key, over trailing windows")
+    text: dict[str, Text] = Field({}, description="column of free text: how many of its words become features")
+    interactions: tuple[tuple[str, str], ...] = Field(
+        (), description="pairs of columns: products of numbers, or both categories as one"
+    )
     drop: tuple[str, ...] = Field((), description="columns the model does not see")
+    categories: dict[str, Annotated[int, Field(ge=2, le=1000)]] = Field(
+        {}, description="column: categories kept of it; more than 50 are encoded by their mean target"
+    )
     most_categories: int = Field(30, ge=2, le=1000, description="categories kept per column; rarer ones become `other`")
     fewest_rows: int = Field(5, ge=1, description="training rows a category needs to be kept")
 
@@ -269,6 +257,19 @@ class Training(Section):
     most_rows: int | None = Field(None, ge=100, description="rows on which candidates are compared; all if not set")
     tuning_trials: int = Field(
         0, ge=0, le=1000, description="Optuna trials on the best candidate, under the same folds"
+    )
+    repeats: int | None = Field(None, ge=1, le=20, description="times the folds are cut anew; by the rows if not set")
+    budget_seconds: float | None = Field(
+        None, gt=0, description="time for comparing and tuning; what is found then may differ from run to run"
+    )
+    class_weight: Literal["none", "balanced"] = Field(
+        "none", description="how classes count while fitting; balanced: rare ones as much as frequent ones"
+    )
+    target_transform: Literal["none", "log", "yeo_johnson"] = Field(
+        "none", description="scale on which a skewed number is learnt; predictions are in its own unit"
+    )
+    most_features: int | None = Field(
+        None, ge=1, description="prepared features kept, chosen in each fold by a small forest; all if not set"
     )
     calibrate: bool = Field(False, description="calibrate probabilities on the validation rows, if that helps")
 
@@ -313,7 +314,7 @@ class Deploy(Section):
     intended_use: str = Field("", description="what the model is for; stands in the model card")
 
 
-class Limits(Section):
+class TimeLimits(Section):
     """How long things may take before they are ended; not part of what a stage depends on."""
 
     cell_seconds: float = Field(3600, gt=0, description="longest run of one cell, in seconds")
@@ -332,7 +333,7 @@ class Params(Section):
     training: Training
     evaluation: Evaluation
     deploy: Deploy
-    limits: Limits = Field(Limits(), description="how long a cell and a stage may run")
+    limits: TimeLimits = Field(TimeLimits(), description="how long a cell and a stage may run")
     secrets: dict[Name, Variable] = Field(
         {}, description="name: environment variable that holds it; a notebook asks by step.secret(name)"
     )
@@ -346,6 +347,10 @@ class Params(Section):
             raise ValueError(f"training.metric {self.training.metric!r} is not for {task}: use {', '.join(fitting)}")
         if task == "regression" and (strange := [name for name in self.training.models if name in CLASSIFIERS]):
             raise ValueError(f"training.models: {', '.join(strange)} is for classification only")
+        if task == "regression" and self.training.class_weight != "none":
+            raise ValueError("training.class_weight: belongs to classification only")
+        if task == "classification" and self.training.target_transform != "none":
+            raise ValueError("training.target_transform: belongs to regression only")
         return self
 
 

@@ -21,9 +21,11 @@ from labkit.data import expressions
 from labkit.data.tables import PREDICT_AT, compute_column, list_brought, list_computed
 from labkit.errors import ContractError, MissingDataError, list_briefly
 from labkit.files import write_text
-from labkit.params import Data
+from labkit.params import Data, Rule
 
 Schema = pandera.DataFrameSchema
+READ_TYPES = {"number": "float64", "boolean": "float64", "category": "str", "date": "datetime64[us]"}
+"""Type of a clean column by the type that its rule reads."""
 Contract = dict[str, Schema]
 
 
@@ -119,13 +121,19 @@ def make_example(dtype: str) -> np.ndarray:
     return np.zeros(1, dtype) if dtype.startswith(("int", "uint", "float", "bool")) else np.array([""], object)
 
 
-def allow_missing(schema: pandera.DataFrameSchema, names: Mapping[str, object]) -> pandera.DataFrameSchema:
-    """Return a schema in which rules may have turned values of the named columns into missing ones."""
+def allow_missing(schema: pandera.DataFrameSchema, rules: Mapping[str, Rule]) -> pandera.DataFrameSchema:
+    """Return a schema in which rules may have turned values into missing ones, or into another type."""
     changed = {
-        name: pandera.Column(loosen_type(str(column.dtype)), column.checks, nullable=True) if name in names else column
-        for name, column in schema.columns.items()
+        name: change_column(column, rules[name]) if name in rules else column for name, column in schema.columns.items()
     }
     return pandera.DataFrameSchema(changed, strict=True)
+
+
+def change_column(column: pandera.Column, rule: Rule) -> pandera.Column:
+    """Return what a column looks like after its rule."""
+    if rule.type is None:
+        return pandera.Column(loosen_type(str(column.dtype)), column.checks, nullable=True)
+    return pandera.Column(READ_TYPES[rule.type], nullable=True)
 
 
 def loosen_type(dtype: str) -> str:

@@ -36,7 +36,8 @@ def is_missing(values: Any) -> np.ndarray:
 def to_array(values: pd.Series) -> np.ndarray:
     """Return a column as expressions take it; times become UTC without a zone, in microseconds."""
     if not pd.api.types.is_datetime64_any_dtype(values):
-        return values.to_numpy()
+        is_nullable = isinstance(values.dtype, pd.BooleanDtype) and values.isna().any()
+        return values.to_numpy(dtype="float64", na_value=np.nan) if is_nullable else values.to_numpy()
     plain = values if values.dt.tz is None else values.dt.tz_convert("UTC").dt.tz_localize(None)
     return plain.to_numpy().astype("datetime64[us]")
 
