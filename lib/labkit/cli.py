@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from labkit import paths
+from labkit import paths, plain_stages
 from labkit.errors import LabkitError, list_briefly, name_nearest
 
 if TYPE_CHECKING:
     from labkit.data.choices import Choices
     from labkit.data.proposal import Proposal
     from labkit.data.survey import Survey
-    from labkit.params import Params
-    from labkit.run.experiment import PlainStage
 
 MOST_SHOWN = 40
 
@@ -109,7 +107,8 @@ def new(**given: Any) -> None:
 def make_choices(given: dict[str, Any]) -> "Choices":
     """Return the options of `labkit new` that decide something."""
     from labkit.data.choices import Choices
-    from labkit.params_file import make_plain, parse_value
+    from labkit.params_file import parse_value
+    from labkit.yaml_file import make_plain
 
     reading = [split_pair(text, "--read") for text in given["reading"]]
     missing: dict[str, tuple[str, ...]] = {}
@@ -141,7 +140,7 @@ def accept(survey: "Survey", proposal: "Proposal") -> bool:
     from rich.text import Text
 
     from labkit.data.proposal import list_kinds
-    from labkit.params_file import make_printable
+    from labkit.yaml_file import make_printable
 
     table = Table("what", "decided", "why", title=f"{survey.raw.n_rows:,} rows", title_justify="left")
     for kind, columns in list_kinds(survey.kinds).items():
@@ -191,10 +190,12 @@ def run(
     if sample:
         if force:
             raise click.UsageError("--sample runs every stage: --force adds nothing to it")
-        run_sample(experiment, rows=sample, plain=PLAIN_STAGES, progress=Progress(), until=until, is_cold=cold)
+        run_sample(experiment, rows=sample, plain=plain_stages.PLAIN, progress=Progress(), until=until, is_cold=cold)
         pages = paths.find_reports_dir(experiment) / "sample"
     else:
-        run_experiment(experiment, plain=PLAIN_STAGES, progress=Progress(), until=until, force=force, is_cold=cold)
+        run_experiment(
+            experiment, plain=plain_stages.PLAIN, progress=Progress(), until=until, force=force, is_cold=cold
+        )
         pages = paths.find_reports_dir()
     click.echo(f"Report:    {show(pages / 'index.html') if not sample else show(pages)}")
     click.echo("Tracking:  mlflow ui   (in the checkout's root, then open the address it prints)")
@@ -242,12 +243,12 @@ def stage(name: str, experiment: str) -> None:
         # By far the most frequent, so nothing heavy is imported for it.
         from labkit.params_file import load_params
 
-        perform_fingerprint(load_params(experiment), None)
+        plain_stages.perform_fingerprint(load_params(experiment), None)
         return
     from labkit.run.experiment import run_stage
     from labkit.run.progress import Progress
 
-    run_stage(name, experiment, plain=PLAIN_STAGES, progress=Progress())
+    run_stage(name, experiment, plain=plain_stages.PLAIN, progress=Progress())
 
 
 @cli.command()
@@ -271,7 +272,7 @@ def status(experiments: tuple[str, ...]) -> None:
     for experiment in experiments or list_experiments():
         loaded = load_params(experiment)
         pipeline.list_stages(experiment)
-        perform_fingerprint(loaded, None)
+        plain_stages.perform_fingerprint(loaded, None)
         records = load_records(paths.find_reports_dir(experiment))
         table = Table("stage", "state", "why", "latest result", title=experiment, title_justify="left")
         for state in pipeline.find_states(repo, experiment):
@@ -329,41 +330,6 @@ def predict(experiment: str, source: Path, destination: Path) -> None:
 
     os.environ.update(paths.make_environment())
     click.echo(predict_file(experiment, source, destination))
-
-
-def perform_source(params: "Params", sample_rows: int | None) -> str:
-    """Put the raw tables in place."""
-    from labkit.artifacts import CONTRACT, PLACES
-    from labkit.data.sources import place_tables
-
-    folder = paths.find_scratch_dir(params.experiment) if sample_rows else paths.find_data_dir(params.experiment)
-    contract = paths.find_data_dir(params.experiment) / CONTRACT
-    return place_tables(params, folder / PLACES["raw"], contract, sample_rows=sample_rows)
-
-
-def perform_fingerprint(params: "Params", sample_rows: int | None) -> str:
-    """Write down what every stage's code means, and the digests of the files that the params name."""
-    from labkit.data.origins import compute_digests
-    from labkit.run.fingerprint import write_fingerprints
-
-    write_fingerprints(params.experiment, PLAIN_MODULES, {"source": compute_digests(params.data)})
-    return ""
-
-
-def perform_publish(params: "Params", sample_rows: int | None) -> str:
-    """Publish the release if the gate and the champion allow it."""
-    from labkit.live.publish import publish
-
-    return publish(params)
-
-
-PLAIN_STAGES: dict[str, "PlainStage"] = {
-    "fingerprint": perform_fingerprint,
-    "source": perform_source,
-    "publish": perform_publish,
-}
-PLAIN_MODULES = {"source": "labkit.data.sources"}
-"""The module that does a plain stage's work; the other plain stages are called each time, whatever their code."""
 
 
 def show(path: Path) -> str:

@@ -22,8 +22,9 @@ from labkit.data.survey import Survey, survey_table
 from labkit.errors import DataError, ParamsError
 from labkit.files import write_text
 from labkit.params import Table
-from labkit.params_file import list_experiments, make_printable, write_commented
+from labkit.params_file import list_experiments, write_commented
 from labkit.run import pipeline
+from labkit.yaml_file import make_printable
 
 SOURCE = "source"
 """Folder below an experiment's data for the files it was made from."""

@@ -18,7 +18,7 @@ from labkit.data.survey import Survey
 from labkit.data.task import Answer, find_answer
 from labkit.data.timing import Timing, find_timing
 from labkit.errors import DataError, list_briefly
-from labkit.params import Features, Table
+from labkit.params import Table
 
 SEED = 42
 FEWEST_ROWS = 20
@@ -111,8 +111,6 @@ def find_drops(survey: Survey, answer: Answer, target: str, choices: Choices) ->
             continue
         if found.kind in LABELS and column not in (choices.group, choices.time):
             drop[column] = f"{found.kind}: {found.reason}"
-        elif found.kind == "text" and "text" not in Features.model_fields:
-            drop[column] = f"free text: {found.reason}"
     inputs = [column for column in survey.kinds if column not in drop and column not in choices.keep]
     leaks = find_leaks(survey.sample, inputs, target, answer.task, seed=SEED)
     for column, leak in leaks.items():

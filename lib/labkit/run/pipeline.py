@@ -21,8 +21,8 @@ from dvc.repo import Repo
 from labkit import paths
 from labkit.errors import ParamsError, StageError, name_nearest
 from labkit.files import write_text
-from labkit.params_file import load_yaml, make_plain, make_yaml
 from labkit.run import fingerprint
+from labkit.yaml_file import load_yaml, make_plain, make_yaml
 
 PUBLISH = "publish"
 """The stage that DVC always calls and that decides itself whether there is anything to do."""
