@@ -182,21 +182,24 @@ def run(
 
     # Before anything heavy is imported: a mistake in the file is told at once.
     load_params(experiment)
+    if sample and force:
+        raise click.UsageError("--sample runs every stage: --force adds nothing to it")
     if settings:
         click.echo(apply_overrides(experiment, list(settings)) or "The params file says so already.")
-    from labkit.run.experiment import run_experiment, run_sample
+    from labkit.run.kernels import Kernels, seem_needed
     from labkit.run.progress import Progress
 
-    if sample:
-        if force:
-            raise click.UsageError("--sample runs every stage: --force adds nothing to it")
-        run_sample(experiment, rows=sample, plain=plain_stages.PLAIN, progress=Progress(), until=until, is_cold=cold)
-        pages = paths.find_reports_dir(experiment) / "sample"
-    else:
-        run_experiment(
-            experiment, plain=plain_stages.PLAIN, progress=Progress(), until=until, force=force, is_cold=cold
-        )
-        pages = paths.find_reports_dir()
+    with Kernels(is_cold=cold, is_kept_used=not cold, modules=[plain_stages.PUBLISH_MODULE]) as kernels:
+        if sample or force or seem_needed(experiment):
+            kernels.begin()
+        from labkit.run.experiment import run_experiment, run_sample
+
+        plain, progress = plain_stages.PLAIN, Progress()
+        if sample:
+            run_sample(experiment, rows=sample, plain=plain, progress=progress, kernels=kernels, until=until)
+        else:
+            run_experiment(experiment, plain=plain, progress=progress, kernels=kernels, until=until, force=force)
+    pages = paths.find_reports_dir(experiment) / "sample" if sample else paths.find_reports_dir()
     click.echo(f"Report:    {show(pages / 'index.html') if not sample else show(pages)}")
     click.echo("Tracking:  mlflow ui   (in the checkout's root, then open the address it prints)")
 

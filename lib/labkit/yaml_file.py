@@ -6,6 +6,7 @@ Knows nothing of what can be set: that is `labkit.params`. Comments and style su
 import re
 from collections.abc import Mapping
 from datetime import date
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,18 @@ def load_yaml(path: Path) -> CommentedMap:
     if text.startswith("\ufeff"):
         raise ParamsError(f"{show(path)}: begins with a byte order mark: save it as UTF-8 without one")
     return parse_yaml(text, show(path))
+
+
+def load_plain(path: Path) -> dict[str, Any]:
+    """Read one YAML mapping as plain data, not to be changed; the same text is parsed only once."""
+    return parse_plain(path.read_text(encoding="utf-8"), show(path))
+
+
+@cache
+def parse_plain(text: str, where: str) -> dict[str, Any]:
+    """Parse one YAML mapping as plain data."""
+    plain: dict[str, Any] = make_plain(parse_yaml(text, where))
+    return plain
 
 
 def parse_yaml(text: str, where: str) -> CommentedMap:

@@ -1,0 +1,94 @@
+"""Where a run's kernels come from: the server that is kept for the checkout, or one of the run's own.
+
+The own one is started as early as the run seems to need kernels, because it has to import for some seconds, and while
+it does so, and while kernels work, this process imports in another thread what it needs itself.
+"""
+
+import importlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from labkit import paths
+from labkit.run import servers, supervise
+
+TRACKING_MODULE, STAGE_MODULE = "labkit.run.tracking", "labkit.run.stage"
+
+
+class Kernels:
+    """The kernels of one run.
+
+    Parameters
+    ----------
+    is_cold
+        Ordinary kernels, each of which imports everything anew.
+    is_kept_used
+        Whether a server that is kept for the checkout will do, if there is one.
+    modules
+        What to import in another thread besides what running notebooks needs.
+    """
+
+    def __init__(self, *, is_cold: bool, is_kept_used: bool = True, modules: Iterable[str] = ()) -> None:
+        self.is_cold, self.is_kept_used, self.modules = is_cold, is_kept_used, (TRACKING_MODULE, STAGE_MODULE, *modules)
+        self.is_begun = False
+        self.server: subprocess.Popen[bytes] | None = None
+        self.folder: Path | None = None
+        self.before = paths.get_warm_address()
+        self.imports = ThreadPoolExecutor(1, thread_name_prefix="imports")
+        self.imported: dict[str, Future[object]] = {}
+
+    def begin(self) -> None:
+        """Have kernels of this process start as forks from now on, and import; more calls do nothing."""
+        if self.is_begun:
+            return
+        self.is_begun = True
+        if supervise.is_supported():
+            self.find_server()
+        for name in self.modules:
+            self.imported[name] = self.imports.submit(importlib.import_module, name)
+
+    def find_server(self) -> None:
+        """Take the server that is kept, or start one."""
+        address = servers.find_server() if self.is_kept_used else None
+        if address is None:
+            self.folder = Path(tempfile.mkdtemp(prefix="labkit-"))
+            address = self.folder / "kernels"
+            self.server = servers.start_server(address, is_cold=self.is_cold, is_owned=True)
+        os.environ[paths.WARM_VARIABLE] = str(address)
+
+    def wait_for(self, module: str | None = None) -> None:
+        """Wait until a module, or all, have been imported in the other thread: two must not import one at once."""
+        for name in [module] if module else list(self.imported):
+            if name in self.imported:
+                self.imported[name].result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the own server and with it every kernel."""
+        self.imports.shutdown(wait=True, cancel_futures=True)
+        if self.server:
+            servers.end_server(self.server)
+        if self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        os.environ[paths.WARM_VARIABLE] = self.before or ""
+
+
+def seem_needed(experiment: str) -> bool:
+    """Tell whether a stage seems stale, an input being younger than what DVC wrote down; DVC itself decides."""
+    root = paths.find_root()
+    lock = root / "dvc.lock"
+    if not lock.is_file():
+        return True
+    inputs = [paths.find_params_path(experiment), root / "requirements.lock", root / paths.MARKER]
+    inputs += paths.find_notebooks_dir().glob("*.ipynb")
+    return any(path.is_file() and path.stat().st_mtime > lock.stat().st_mtime for path in inputs)
