@@ -10,8 +10,9 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from threading import Event, Thread
 from types import TracebackType
 from typing import Self
 
@@ -40,8 +41,7 @@ class Kernels:
         self.server: subprocess.Popen[bytes] | None = None
         self.folder: Path | None = None
         self.before = paths.get_warm_address()
-        self.imports = ThreadPoolExecutor(1, thread_name_prefix="imports")
-        self.imported: dict[str, Future[object]] = {}
+        self.imported: dict[str, Event] = {}
 
     def begin(self) -> None:
         """Have kernels of this process start as forks from now on, and import; more calls do nothing."""
@@ -50,8 +50,16 @@ class Kernels:
         self.is_begun = True
         if supervise.is_supported():
             self.find_server()
-        for name in self.modules:
-            self.imported[name] = self.imports.submit(importlib.import_module, name)
+        self.imported = {name: Event() for name in self.modules}
+        # Nobody waits for it who does not need it, such as a run that is refused.
+        Thread(target=self.import_all, name="imports", daemon=True).start()
+
+    def import_all(self) -> None:
+        """Import what is needed later; whoever needs a module that cannot be imported will see why."""
+        for name, is_there in self.imported.items():
+            with suppress(Exception):
+                importlib.import_module(name)
+            is_there.set()
 
     def find_server(self) -> None:
         """Take the server that is kept, or start one."""
@@ -66,7 +74,7 @@ class Kernels:
         """Wait until a module, or all, have been imported in the other thread: two must not import one at once."""
         for name in [module] if module else list(self.imported):
             if name in self.imported:
-                self.imported[name].result()
+                self.imported[name].wait()
 
     def __enter__(self) -> Self:
         return self
@@ -75,7 +83,6 @@ class Kernels:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End the own server and with it every kernel."""
-        self.imports.shutdown(wait=True, cancel_futures=True)
         if self.server:
             servers.end_server(self.server)
         if self.folder:

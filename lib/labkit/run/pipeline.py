@@ -22,7 +22,7 @@ from labkit import paths
 from labkit.errors import ParamsError, StageError, name_nearest
 from labkit.files import write_text
 from labkit.run import fingerprint
-from labkit.yaml_file import load_yaml, make_yaml
+from labkit.yaml_file import load_plain, load_yaml, make_yaml
 
 PUBLISH = "publish"
 """The stage that DVC always calls and that decides itself whether there is anything to do."""
