@@ -189,7 +189,7 @@ def run(
     from labkit.run.kernels import Kernels, seem_needed
     from labkit.run.progress import Progress
 
-    with Kernels(is_cold=cold, is_kept_used=not cold, modules=[plain_stages.PUBLISH_MODULE]) as kernels:
+    with Kernels(is_cold=cold, is_kept_used=not cold, later=[plain_stages.PUBLISH_MODULE]) as kernels:
         if sample or force or seem_needed(experiment):
             kernels.begin()
         from labkit.run.experiment import run_experiment, run_sample

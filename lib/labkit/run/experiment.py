@@ -91,6 +91,8 @@ class Work:
         self.kernels.wait_for(STAGE_MODULE)
         from labkit.run import stage as notebook_stage
 
+        self.kernels.begin_importing(*self.kernels.later)
+
         source, mask = self.snapshot[stage], Mask(self.secrets)
         try:
             done = notebook_stage.run_stage(
@@ -205,7 +207,7 @@ def serve_stages(work: Work, repo: Any, *, until: str | None, force: str | None)
     os.environ.update(paths.make_environment())
     experiment, names = work.params.experiment, pipeline.list_until(work.params.experiment, until)
     work.perform(pipeline.FINGERPRINT)
-    if not force and not pipeline.is_stale(repo, experiment, until=until):
+    if not work.kernels.is_begun and not pipeline.is_stale(repo, experiment, until=until):
         if pipeline.PUBLISH in names:
             work.perform(pipeline.PUBLISH)
         return

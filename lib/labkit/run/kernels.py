@@ -8,7 +8,7 @@ import importlib
 import os
 import shutil
 import subprocess
-import tempfile
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -31,12 +31,12 @@ class Kernels:
         Ordinary kernels, each of which imports everything anew.
     is_kept_used
         Whether a server that is kept for the checkout will do, if there is one.
-    modules
-        What to import in another thread besides what running notebooks needs.
+    later
+        Modules to import in another thread once kernels are at work, and this process has time.
     """
 
-    def __init__(self, *, is_cold: bool, is_kept_used: bool = True, modules: Iterable[str] = ()) -> None:
-        self.is_cold, self.is_kept_used, self.modules = is_cold, is_kept_used, (TRACKING_MODULE, STAGE_MODULE, *modules)
+    def __init__(self, *, is_cold: bool, is_kept_used: bool = True, later: Iterable[str] = ()) -> None:
+        self.is_cold, self.is_kept_used, self.later = is_cold, is_kept_used, tuple(later)
         self.is_begun = False
         self.server: subprocess.Popen[bytes] | None = None
         self.folder: Path | None = None
@@ -48,27 +48,24 @@ class Kernels:
         if self.is_begun:
             return
         self.is_begun = True
+        # A grammar of addresses that nbformat's checks would build for a second, of a kind that no notebook has.
+        sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
         if supervise.is_supported():
             self.find_server()
-        self.imported = {name: Event() for name in self.modules}
-        # Nobody waits for it who does not need it, such as a run that is refused.
-        Thread(target=self.import_all, name="imports", daemon=True).start()
+        self.begin_importing(TRACKING_MODULE, STAGE_MODULE)
 
-    def import_all(self) -> None:
-        """Import what is needed later; whoever needs a module that cannot be imported will see why."""
-        for name, is_there in self.imported.items():
-            with suppress(Exception):
-                importlib.import_module(name)
-            is_there.set()
+    def begin_importing(self, *modules: str) -> None:
+        """Import modules one after another in a thread that nobody waits for, such as a run that is refused."""
+        new = {name: Event() for name in modules if name not in self.imported}
+        self.imported |= new
 
-    def find_server(self) -> None:
-        """Take the server that is kept, or start one."""
-        address = servers.find_server() if self.is_kept_used else None
-        if address is None:
-            self.folder = Path(tempfile.mkdtemp(prefix="labkit-"))
-            address = self.folder / "kernels"
-            self.server = servers.start_server(address, is_cold=self.is_cold, is_owned=True)
-        os.environ[paths.WARM_VARIABLE] = str(address)
+        def import_all() -> None:
+            for name, is_there in new.items():
+                with suppress(Exception):  # whoever needs it will see why
+                    importlib.import_module(name)
+                is_there.set()
+
+        Thread(target=import_all, name="imports", daemon=True).start()
 
     def wait_for(self, module: str | None = None) -> None:
         """Wait until a module, or all, have been imported in the other thread: two must not import one at once."""
