@@ -67,6 +67,15 @@ class Kernels:
 
         Thread(target=import_all, name="imports", daemon=True).start()
 
+    def find_server(self) -> None:
+        """Take the server that is kept, or start one."""
+        address = servers.find_server() if self.is_kept_used else None
+        if address is None:
+            self.folder = Path(tempfile.mkdtemp(prefix="labkit-"))
+            address = self.folder / "kernels"
+            self.server = servers.start_server(address, is_cold=self.is_cold, is_owned=True)
+        os.environ[paths.WARM_VARIABLE] = str(address)
+
     def wait_for(self, module: str | None = None) -> None:
         """Wait until a module, or all, have been imported in the other thread: two must not import one at once."""
         for name in [module] if module else list(self.imported):
