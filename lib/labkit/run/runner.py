@@ -62,6 +62,7 @@ class Course:
     log: TextIO | None
     mask: Mask
     started: float = field(default_factory=time.monotonic)
+    notebook: nbformat.NotebookNode | None = None
     states: list[State] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     is_allowed_to_exit: bool = False
@@ -213,6 +214,7 @@ class StageEngine(NBClientEngine):  # type: ignore[misc]
 
     @classmethod
     def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, *, course: Course, **options: Any) -> Any:  # noqa: D102
+        course.notebook = nb_man.nb
         client = StageClient(
             course,
             nb_man,
@@ -280,6 +282,8 @@ def run_notebook(
             kernel_name="python3",
             progress_bar=False,
             cwd=str(source.path.parent),
+            # Written once, when it has ended: with each cell's start and end it took longer than most cells.
+            request_save_on_cell_execute=False,
             course=course,
         )
     except (PapermillExecutionError, DeadKernelError, CellTimeoutError, KeyboardInterrupt) as raised:
@@ -296,7 +300,7 @@ def close_copy(executed: Path, course: Course) -> nbformat.NotebookNode:
 
     Outputs hold none, but sources, metadata and widgets may.
     """
-    notebook = course.mask.clean(nbformat.read(executed, as_version=4))
+    notebook = course.mask.clean(course.notebook or nbformat.read(executed, as_version=4))
     n_cells = len(notebook.cells)
     mark_cells(notebook, course.states or ["not run"] * n_cells, course.seconds or [0.0] * n_cells)
     write_text(executed, nbformat.writes(notebook) + "\n")
