@@ -46,7 +46,6 @@ class Work:
     sample_rows: int | None = None
     is_alone: bool = False
     is_stopped: bool = False
-    has_fingerprint: bool = False
     parent: "Record | None" = None
     ran: dict[str, Line] = field(default_factory=dict)
     error: LabkitError | None = None
@@ -54,11 +53,7 @@ class Work:
     def perform(self, stage: str) -> str:
         """Run one stage and return its headline."""
         if stage == pipeline.FINGERPRINT:
-            # Once: what is run is what the notebooks were when the run began.
-            if not self.has_fingerprint:
-                self.plain[stage](self.params, self.sample_rows)
-                self.has_fingerprint = True
-            return ""
+            return self.plain[stage](self.params, self.sample_rows)
         pages = paths.find_reports_dir(self.params.experiment)
         last = load_records(pages / "sample" if self.sample_rows else pages).get(stage)
         self.progress.start_stage(stage, last.cells if last else ())
