@@ -6,6 +6,7 @@ Sole owner of papermill and nbclient. Says how each cell ended; not what is reco
 
 import asyncio
 import logging
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 import nbformat
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -42,6 +43,8 @@ from labkit.secret import Mask
 
 CellCallback = Callable[[int, int, str], None]
 """Called as each cell starts: its number from 1, the number of cells, the heading it stands under."""
+INTERRUPT_NOTE = "[IPKernelApp] ERROR | KeyboardInterrupt caught in kernel.\n"
+"""What a kernel writes whenever it is asked to end, because it is interrupted first."""
 PATIENCE_SECONDS = 2.0
 """How long an interrupted cell may take to say where it was."""
 
@@ -61,6 +64,7 @@ class Course:
     limits: TimeLimits
     log: TextIO | None
     mask: Mask
+    raw: BinaryIO
     started: float = field(default_factory=time.monotonic)
     notebook: nbformat.NotebookNode | None = None
     states: list[State] = field(default_factory=list)
@@ -109,7 +113,8 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
         try:
             self.km = self.create_kernel_manager()
             self.km.kernel_spec_manager = make_kernel_specs()
-            await self.async_start_new_kernel(env=dict(course.environment))
+            streams = {"stdout": course.raw, "stderr": course.raw}
+            await self.async_start_new_kernel(env=dict(course.environment), **streams)
             await self.connect()
             for index in range(len(cells)):
                 if not await self.execute_one(index):
@@ -270,8 +275,21 @@ def run_notebook(
     if mask.clean(parameters) != parameters:
         raise ParamsError(f"{executed.name}: a parameter holds a secret: the notebook gets it by step.secret")
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    course = Course(on_cell, environment, limits or TimeLimits(), log, mask)
-    error: BaseException | None = None
+    with tempfile.TemporaryFile() as raw:
+        course = Course(on_cell, environment, limits or TimeLimits(), log, mask, raw)
+        error = execute_source(source, executed, parameters, course)
+        raw.seek(0)
+        said = raw.read().decode("utf-8", "replace").replace(INTERRUPT_NOTE, "")
+    course.tell(said if said.endswith("\n") or not said else f"{said}\n")
+    seconds = time.monotonic() - course.started
+    failure = find_failure(close_copy(executed, course), course, error)
+    return Execution(seconds, failure, tuple(course.seconds), isinstance(error, KeyboardInterrupt))
+
+
+def execute_source(
+    source: Source, executed: Path, parameters: Mapping[str, Any], course: Course
+) -> BaseException | None:
+    """Let papermill execute a notebook; return what stopped it, None if nothing did."""
     try:
         execute_notebook(
             nbformat.from_dict(source.notebook),
@@ -286,13 +304,11 @@ def run_notebook(
             request_save_on_cell_execute=False,
             course=course,
         )
-    except (PapermillExecutionError, DeadKernelError, CellTimeoutError, KeyboardInterrupt) as raised:
-        error = raised
-    except OSError as raised:
-        raise StageError(f"{executed}: {raised}") from raised
-    seconds = time.monotonic() - course.started
-    failure = find_failure(close_copy(executed, course), course, error)
-    return Execution(seconds, failure, tuple(course.seconds), isinstance(error, KeyboardInterrupt))
+    except (PapermillExecutionError, DeadKernelError, CellTimeoutError, KeyboardInterrupt) as error:
+        return error
+    except OSError as error:
+        raise StageError(f"{executed}: {error}") from error
+    return None
 
 
 def close_copy(executed: Path, course: Course) -> nbformat.NotebookNode:
