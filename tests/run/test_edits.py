@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,11 +36,16 @@ class Shop:
         """What DVC knows of all inputs and outputs."""
         return (self.root / "dvc.lock").read_text()
 
+    def call(self, *arguments: str) -> str:
+        """Run the command line with the checkout's own code and return what it printed."""
+        done = call_labkit(self.root, *arguments, PYTHONPATH=str(self.root / "lib"))
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
     def run_labkit(self) -> list[str]:
         """Run what has changed, and return the stages that ran, in the pipeline's order."""
-        done = call_labkit(self.root, "run", "shop", "--until", "deploy", PYTHONPATH=str(self.root / "lib"))
-        assert done.returncode == 0, done.stdout + done.stderr
-        return sorted(re.findall(r"│ (\w+) +│ ran ", done.stdout), key=ALL.index)
+        printed = self.call("run", "shop", "--until", "deploy")
+        return sorted(re.findall(r"│ (\w+) +│ ran ", printed), key=ALL.index)
 
     def run_dvc(self) -> list[str]:
         """Let DVC reproduce, and return the stages that it ran or, knowing the result, took from its cache."""
@@ -99,17 +104,24 @@ class Twins:
 
 
 @pytest.fixture(scope="module")
-def twins(tmp_path_factory: pytest.TempPathFactory) -> Twins:
-    """Return two checkouts in which a small experiment has run once."""
+def twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
+    """Return two checkouts in which a small experiment has run once.
+
+    Each keeps a process that kernels are forks of, so that an edit would not be seen if that had imported what is edited.
+    """
     folder = tmp_path_factory.mktemp("edits")
     first, second = Shop(make_checkout(folder / "first")), Shop(folder / "second")
     (first.root / "params" / "shop.yaml").write_text(SHOP)
     change(first.root / "dvc.yaml", "experiments: [", "experiments: [shop, ")
     write_tables(first.root)
+    first.call("warm")
     assert first.run_labkit() == ALL
     shutil.copytree(first.root, second.root, ignore=shutil.ignore_patterns("cache", "tmp"))
     (second.root / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {first.root / '.dvc' / 'cache'}\n")
-    return Twins(first, second)
+    second.call("warm")
+    yield Twins(first, second)
+    for shop in (first, second):
+        shop.call("warm", "--stop")
 
 
 def save_in_jupyter(shop: Shop) -> None:
