@@ -190,7 +190,7 @@ def run(
     from labkit.run.progress import Progress
 
     with Kernels(is_cold=cold, is_kept_used=not cold, later=[plain_stages.PUBLISH_MODULE]) as kernels:
-        if sample or force or seem_needed(experiment):
+        if not sample and seem_needed(experiment, until, force):
             kernels.begin()
         from labkit.run.experiment import run_experiment, run_sample
 

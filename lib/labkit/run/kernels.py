@@ -19,6 +19,7 @@ from typing import Self
 
 from labkit import paths
 from labkit.run import servers, supervise
+from labkit.yaml_file import load_plain
 
 TRACKING_MODULE, STAGE_MODULE = "labkit.run.tracking", "labkit.run.stage"
 
@@ -97,11 +98,22 @@ class Kernels:
         os.environ[paths.WARM_VARIABLE] = self.before or ""
 
 
-def seem_needed(experiment: str) -> bool:
-    """Tell whether a stage seems stale, an input being younger than what DVC wrote down; DVC itself decides."""
+def seem_needed(experiment: str, *stages: str | None) -> bool:
+    """Tell whether a stage seems stale, an input being younger than what DVC wrote down; DVC itself decides.
+
+    Not if the pipeline has no such experiment or one of `stages` is none of its own: the run will be refused.
+    """
     root = paths.find_root()
+    known = load_plain(root / paths.MARKER)
+    try:
+        listed = [name for entry in known["vars"] for name in entry["experiments"]]
+        is_known = experiment in listed and {stage for stage in stages if stage} <= set(known["stages"])
+    except (KeyError, TypeError):  # a pipeline that DVC will refuse too
+        is_known = False
+    if not is_known:
+        return False
     lock = root / "dvc.lock"
-    if not lock.is_file():
+    if any(stages[1:]) or not lock.is_file():
         return True
     inputs = [paths.find_params_path(experiment), root / "requirements.lock", root / paths.MARKER]
     inputs += paths.find_notebooks_dir().glob("*.ipynb")
