@@ -16,7 +16,7 @@ ALLOWED = {
     "params": {"errors", "files", "paths"},
     "errors": set(),
     "paths": {"errors"},
-    "files": set(),
+    "files": {"errors"},
     "values": {"errors"},
     "secret": {"paths", "errors"},
     "params_file": {"params", "secret", "values", "paths", "errors", "files"},

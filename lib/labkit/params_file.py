@@ -90,6 +90,20 @@ def load_yaml(path: Path) -> CommentedMap:
     return parse_yaml(text, show(path))
 
 
+def load_written_yaml(path: Path) -> Any:
+    """Read YAML that a program wrote, such as dvc.lock: quickly, and without the checks of what people write.
+
+    Raises
+    ------
+    ParamsError
+        It is not YAML.
+    """
+    try:
+        return YAML(typ="safe").load(path)
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise ParamsError(f"{show(path)}: {str(error).splitlines()[0]}: restore it from git, or remove it") from error
+
+
 def parse_yaml(text: str, where: str) -> CommentedMap:
     """Parse one YAML mapping from text; see `load_yaml`."""
     try:

@@ -16,6 +16,7 @@ from labkit.data.columns import check_columns, require
 from labkit.data.origins import find_file
 from labkit.data.tables import save_table
 from labkit.errors import DataError, ParamsError, name_nearest
+from labkit.files import atomic_folder
 from labkit.params import Data, Params, Table
 
 
@@ -124,7 +125,8 @@ def place_tables(params: Params, folder: Path, contract_path: Path, *, sample_ro
     if sample_rows is not None and sample_rows < len(main):
         main = main.sample(sample_rows, random_state=params.seed).sort_index().reset_index(drop=True)
         tables[params.data.main_table] = main
-    for name, frame in tables.items():
-        save_table(folder / f"{name}.parquet", frame)
+    with atomic_folder(folder) as beside:
+        for name, frame in tables.items():
+            save_table(beside / f"{name}.parquet", frame)
     n_columns = sum(len(frame.columns) for frame in tables.values())
     return f"{len(main):,} rows, {n_columns} columns in {len(tables)} table{'s' if len(tables) > 1 else ''}"

@@ -75,7 +75,7 @@ def write_fingerprints(experiment: str, modules: Mapping[str, str], tables: Mapp
 
 def write_if_new(path: Path, text: str) -> None:
     """Write a text unless the file says it already: flushing to the disk takes longer than looking."""
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+    if not path.is_file() or path.read_bytes() != text.encode():
         write_text(path, text)
 
 
@@ -126,12 +126,13 @@ def describe_change(experiment: str, stage: str, before_md5: str | None) -> list
 
 
 def load_fingerprint(path: Path) -> dict[str, Any]:
-    """Read a fingerprint; empty if it is not there."""
+    """Read a fingerprint; empty if it is not there or damaged, for it is only told what changed then, not less."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
         return {}
-    return content
+    parts = [content.get(name, {}) for name in ("code", "tables")] if isinstance(content, dict) else [None]
+    return content if "code" in content and all(isinstance(part, dict) for part in parts) else {}
 
 
 def list_changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:

@@ -23,6 +23,7 @@ from typing import Any
 
 from labkit import paths
 from labkit.errors import LabkitError
+from labkit.files import open_log
 from labkit.run import supervise
 
 IDLE_SECONDS = 30 * 60
@@ -60,7 +61,7 @@ def start_server(address: Path, *, is_cold: bool, is_owned: bool) -> "subprocess
     root = "" if is_cold else str(paths.find_root())
     # -P: the folder this runs in is none of the kernels' business.
     program = [sys.executable, "-P", "-Xfrozen_modules=off", "-m", "labkit.run.forkserver"]
-    with (paths.find_work_dir().parent / "warm.log").open("wb") as log:
+    with open_log(paths.find_work_dir().parent / "warm.log") as log:
         server = subprocess.Popen(
             [*program, str(address), root, str(IDLE_SECONDS), ""],
             stdin=subprocess.PIPE if is_owned else subprocess.DEVNULL,
