@@ -1,0 +1,122 @@
+"""Every writer, killed or failed at every call of the system it makes: the old version or the new one, nothing torn."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from labkit.files import compute_digest
+
+from tests.conftest import ROOT
+from tests.writers import WRITERS
+
+FAULTS = {
+    "killed": ("openat,write,pwrite64,fsync,rename,renameat2,chmod,fchmodat,mkdir,unlink", "signal=KILL"),
+    "no space": ("write,pwrite64,openat,mkdir", "error=ENOSPC"),
+    "broken disk": ("write,pwrite64,fsync,rename,renameat2", "error=EIO"),
+    "not allowed": ("openat,rename,renameat2,chmod,fchmodat,mkdir", "error=EACCES"),
+}
+pytestmark = pytest.mark.xdist_group("faults")
+
+
+def is_tracing_allowed() -> bool:
+    if shutil.which("strace") is None:
+        return False
+    tried = subprocess.run(["strace", "-qq", "-o", os.devnull, "true"], capture_output=True, check=False)
+    return tried.returncode == 0
+
+
+class Server:
+    """The program `tests.writers`, which forks processes that do nothing but write."""
+
+    def __init__(self, folder: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.writers", str(folder)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "lib"), "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.read() == "ready"
+
+    def read(self) -> str:
+        return self.process.stdout.readline().strip()
+
+    def tell(self, line: str) -> None:
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+
+    def write(self, name: str, place: Path, calls: str, fault: str) -> int:
+        """Let one process write with a fault injected and return its exit code, negative for a signal."""
+        self.tell(json.dumps([name, str(place)]))
+        pid = self.read()
+        command = ["strace", "-f", "-o", os.devnull, "-e", f"trace={calls}", "-e", f"inject={calls}:{fault}", "-p", pid]
+        tracer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert "attached" in tracer.stderr.readline()
+        self.tell("go")
+        code = int(self.read())
+        tracer.wait()
+        tracer.stderr.close()
+        return code
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    if not is_tracing_allowed():
+        pytest.skip("no strace here, or processes may not be traced")
+    server = Server(tmp_path_factory.mktemp("warm"))
+    yield server
+    server.process.stdin.close()
+    server.process.wait(10)
+
+
+def find_place(folder: Path, name: str) -> Path:
+    return folder / ("x.parquet" if name == "table" else "x")
+
+
+def compute_versions(folder: Path, name: str) -> dict[int, str]:
+    """Return the digests of the two versions as they should be, the first kept in a folder of its own."""
+    found = {}
+    for version in (1, 2):
+        (folder / str(version)).mkdir()
+        WRITERS[name](folder / str(version) / "x", version)
+        found[version] = compute_digest(find_place(folder / str(version), name))
+    assert found[1] != found[2]
+    return found
+
+
+def restore(source: Path, place: Path) -> None:
+    shutil.rmtree(place.parent)
+    shutil.copytree(source.parent, place.parent)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("name", WRITERS)
+def test_fault_at_any_call_leaves_the_old_or_the_new_and_is_told(
+    server: Server, tmp_path: Path, name: str, fault: str
+) -> None:
+    versions = compute_versions(tmp_path, name)
+    place = find_place(tmp_path / "here", name)
+    (tmp_path / "here").mkdir()
+    calls, injected = FAULTS[fault]
+    codes = []
+    for number in range(1, 400):
+        restore(find_place(tmp_path / "1", name), place)
+        code = server.write(name, tmp_path / "here" / "x", calls, f"{injected}:when={number}")
+        found = compute_digest(place)
+        assert found in versions.values(), f"torn by call {number}"
+        codes.append(code)
+        if code == 0:
+            assert found == versions[2], f"call {number} failed and nobody said so"
+            break
+        assert code == (-9 if fault == "killed" else 1), number
+        if fault != "killed":
+            left = {path.name for path in place.parent.iterdir() if path.name.endswith(".part")}
+            assert left == set(), number
+    assert len(codes) > 2
+    assert codes[-1] == 0, "some call is always hit: the sweep came to its end"
