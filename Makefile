@@ -9,7 +9,7 @@ EXPERIMENTS ?= flights
 STRIP := --keep-id --extra-keys "metadata.papermill cell.metadata.papermill metadata.widgets cell.metadata.execution"
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lab check format lock clean
+.PHONY: help install run test bench lab check format lock clean
 
 help:  ## show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1 \t/' | expand -t 16
@@ -29,19 +29,22 @@ run: install  ## run the whole pipeline and show the results
 test: install  ## run every test
 	python -m pytest
 
+bench: install  ## measure the engine beside the bare tools, about half an hour
+	python benchmarks/engine.py
+
 lab: install  ## open JupyterLab on the notebooks; kernels start with everything imported
 	@labkit warm & \
 	JUPYTER_PATH=$(CURDIR)/lib/labkit/run/jupyter jupyter lab --ServerApp.ip=127.0.0.1 --notebook-dir=$(CURDIR) notebooks
 
 check: install  ## format, lint, types, notebooks and params schema: the gate before every commit
-	ruff format --check lib tests
-	ruff check lib tests
+	ruff format --check lib tests benchmarks
+	ruff check lib tests benchmarks
 	mypy
 	nbstripout --verify $(STRIP) notebooks/*.ipynb
 
 format: install  ## put code and notebooks into the house style
-	ruff format lib tests
-	ruff check --fix lib tests
+	ruff format lib tests benchmarks
+	ruff check --fix lib tests benchmarks
 	nbstripout $(STRIP) notebooks/*.ipynb
 
 lock:  ## resolve the newest allowed versions into requirements.lock

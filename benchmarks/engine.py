@@ -5,6 +5,7 @@ python benchmarks/engine.py notebooks       one part: notebooks, pipeline, uncha
 """
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -28,6 +29,10 @@ HEAVY = "import pandas, seaborn, sklearn.ensemble, mlflow, pycaret.classificatio
 BIN = Path(sys.executable).parent
 
 
+# The bare tools warn of their open sockets at every start.
+logging.getLogger("IPKernelApp").setLevel(logging.ERROR)
+
+
 def make_notebook(path: Path, *sources: str) -> Path:
     """Write a notebook of code cells, the first of them tagged `parameters`."""
     cells = [nbformat.v4.new_code_cell(source) for source in ('experiment = "x"', *sources)]
@@ -49,6 +54,7 @@ def make_checkout(*, is_bare: bool = False) -> Iterator[Path]:
             (root / "dvc.yaml").touch()
         else:
             subprocess.run(["git", "clone", "-q", str(ROOT), str(root)], check=True)
+            os.environ["PYTHONPATH"] = str(root / "lib")
         os.environ["LABKIT_ROOT"] = str(root)
         yield root
 
@@ -111,7 +117,7 @@ def compare_notebooks() -> None:
     write_section("1. One notebook", "\n\n".join([describe_machine(), *texts]))
 
 
-SHRUNK = ("training.models=[dummy]", "training.folds=2", "evaluation.bootstrap_samples=100")
+SHRUNK = ("training.models=[dummy, linear]", "training.folds=2", "evaluation.bootstrap_samples=100")
 
 
 def compare_pipelines() -> None:

@@ -1,29 +1,11 @@
 """How files are written: whole or not at all, whatever call of the system fails, and by one module only."""
 
 import ast
-import errno
-import os
 import re
-import shutil
-import signal
-import stat
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
-from labkit import files
-from labkit.data.arrays import load_arrays, save_arrays
-from labkit.data.tables import load_table, save_table
-from labkit.errors import DiskError
-from labkit.model.skops_file import load_model, save_model
-from labkit.run.report import render_page
 
-from tests.model.tables import make_model, make_new_rows
 from tests.test_architecture import LIB, MODULES
 
 # Calls that write a file, by the place in the call where the file stands: -1 is what a method is called on.
@@ -36,9 +18,11 @@ METHODS = {
     "savefig": 0,
     "write_table": 1,
 }
-METHODS |= {name: 0 for name in ("to_csv", "to_parquet", "to_json", "to_excel", "to_pickle", "to_feather", "to_html")}
+METHODS |= dict.fromkeys(("to_csv", "to_parquet", "to_json", "to_excel", "to_pickle", "to_feather", "to_html"), 0)
 FUNCTIONS = {
-    **dict.fromkeys(("np.save", "np.savez", "np.savez_compressed", "np.savetxt", "zipfile.ZipFile"), 0),
+    **dict.fromkeys(
+        ("np.save", "np.savez", "np.savez_compressed", "np.savetxt", "zipfile.ZipFile", "pq.ParquetWriter"), 0
+    ),
     **dict.fromkeys(("json.dump", "joblib.dump", "pickle.dump", "skops.io.dump", "yaml.dump", "yaml.safe_dump"), 1),
     **dict.fromkeys(("shutil.copy", "shutil.copy2", "shutil.copyfile", "shutil.move", "shutil.copytree"), 1),
     **dict.fromkeys(("os.rename", "os.replace", "os.link", "os.symlink"), 1),
@@ -81,17 +65,23 @@ def get_mode(call: ast.Call, place: int) -> str:
     return str(found.value) if isinstance(found, ast.Constant) else "w"
 
 
-def find_target(call: ast.Call) -> ast.AST | None:
-    """Return what a call writes to, None if it writes nothing."""
+def find_target(call: ast.Call, archives: set[str]) -> ast.AST | None:
+    """Return what a call writes to, None if it writes nothing.
+
+    Parameters
+    ----------
+    archives
+        Variables that hold an archive which is read: their `open` is given a member first.
+    """
     name = name_call(call.func)
     is_method = isinstance(call.func, ast.Attribute)
     if name in ("open", "io.open", "gzip.open", "os.fdopen") or name.endswith("zipfile.ZipFile"):
         return call.args[0] if set(get_mode(call, 1)) & set("wax+") else None
-    if name == "os.open":
-        return call.args[0] if "O_RDONLY" not in ast.unparse(call.args[1]) else None
+    if name == "os.open":  # what is appended to keeps all it held
+        return None if {"O_RDONLY", "O_APPEND"} & set(re.findall(r"\w+", ast.unparse(call.args[1]))) else call.args[0]
     if is_method and call.func.attr == "open" and name != "self.open":  # that is no file's, and is read itself
-        is_open = call.args or call.keywords
-        return call.func.value if is_open and set(get_mode(call, 0)) & set("wax+") else None
+        place = 1 if find_root_name(call.func.value) in archives else 0
+        return call.func.value if set(get_mode(call, place)) & set("wax+") else None
     if name in FUNCTIONS:
         return call.args[FUNCTIONS[name]]
     if is_method and call.func.attr in METHODS:
@@ -113,6 +103,7 @@ def find_writers(source: str) -> list[str]:
     for scope in [*functions, [node for node in ast.walk(tree) if node not in inner]]:
         nodes = list(ast.walk(scope)) if isinstance(scope, ast.AST) else scope
         fresh: set[str] = set()
+        archives: set[str] = set()
         items = [
             (item.context_expr, item.optional_vars)
             for node in nodes
@@ -124,10 +115,16 @@ def find_writers(source: str) -> list[str]:
             is_fresh = isinstance(value, ast.Call) and name_call(value.func).removeprefix("files.") in FRESH
             if isinstance(target, ast.Name) and (is_fresh or find_root_name(value) in fresh):
                 fresh.add(target.id)
+            if (
+                isinstance(target, ast.Name)
+                and isinstance(value, ast.Call)
+                and name_call(value.func) == "zipfile.ZipFile"
+            ):
+                archives.add(target.id)
         for node in nodes:
             if (
                 isinstance(node, ast.Call)
-                and (place := find_target(node)) is not None
+                and (place := find_target(node, archives)) is not None
                 and find_root_name(place) not in fresh
             ):
                 found.append(f"{node.lineno}: {ast.unparse(node)[:100]}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from labkit import params_file
+from labkit import params_file, yaml_file
 from labkit.errors import ParamsError
 
 from tests.run.test_parameters import HOSTILE as TEXTS
@@ -292,4 +292,4 @@ def test_schema_for_editors_is_current() -> None:
 def test_papermill_and_labkit_read_the_same_values(checkout: Path) -> None:
     for experiment in params_file.list_experiments():
         path = checkout / "params" / f"{experiment}.yaml"
-        assert yaml.safe_load(path.read_text()) == params_file.make_plain(params_file.load_yaml(path))
+        assert yaml.safe_load(path.read_text()) == yaml_file.make_plain(yaml_file.load_yaml(path))

@@ -40,8 +40,9 @@ def test_make_targets_exist_and_are_described(target: str) -> None:
 @pytest.mark.xdist_group("pipeline")
 @pytest.mark.parametrize("command", RUN)
 def test_command_runs(root: Path, command: str) -> None:
-    rows = pd.read_parquet(root / "data/diabetes/raw/patients.parquet").drop(columns="target")
-    rows.to_csv(root / "patients.csv", index=False)
+    rows = pd.read_parquet(root / "data/diabetes/raw/patients.parquet")
+    rows.drop(columns="target").to_csv(root / "patients.csv", index=False)
+    rows.assign(churned=rows["target"] > 140).drop(columns="target").to_csv(root / "churn.csv", index=False)
     words = shlex.split(command)
     if words == ["dvc", "repro"]:
         words = ["dvc", "repro", "publish@diabetes"]  # the other experiment has its own tests

@@ -17,7 +17,7 @@ from labkit.artifacts import save_artifact
 from labkit.data.arrays import save_arrays
 from labkit.data.tables import save_table
 from labkit.errors import DiskError
-from labkit.files import append_line, copy_file, write_text
+from labkit.files import copy_file, write_text
 from labkit.model import release, skops_file
 from labkit.run.outputs import place_folder
 from labkit.run.report import render_page

@@ -16,7 +16,9 @@ from labkit.run.step import Catalogue
 
 PLACES = {
     "raw": "raw",
+    "notes": "raw/notes.json",
     "profile": "eda/profile.parquet",
+    "findings": "eda/findings.parquet",
     "clean_training": "clean/training.parquet",
     "clean_validation": "clean/validation.parquet",
     "clean_holdout": "clean/holdout.parquet",
@@ -63,6 +65,10 @@ def load_artifact(name: str, path: Path, params: Params) -> Any:
     if name == "release":
         return path
     content = load_json(path)
+    if name == "notes":
+        from labkit.data.reading import frame_notes
+
+        return frame_notes(content)
     if name == "row_features":
         from labkit.data.arrays import load_arrays
         from labkit.data.features import RowFeatures

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from labkit import paths
-from labkit.errors import LabkitError, name_nearest
+from labkit import paths, plain_stages
+from labkit.errors import LabkitError, list_briefly, name_nearest
 
 if TYPE_CHECKING:
-    from labkit.params import Params
-    from labkit.run.experiment import PlainStage
+    from labkit.data.choices import Choices
+    from labkit.data.proposal import Proposal
+    from labkit.data.survey import Survey
+
+MOST_SHOWN = 40
 
 
 class Family(click.Group):
@@ -40,6 +43,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
     """Run numbered notebooks as a reproducible, tracked and reported pipeline.
 
     \b
+    labkit new churn --data churn.csv --target churned   an experiment from a table of your own
     labkit run diabetes                      run what has changed, show the results
     labkit status diabetes                   what is stale, and why
     labkit params diabetes                   what can be set, where it is set, what it means
@@ -47,6 +51,113 @@ def cli(ctx: click.Context, debug: bool) -> None:
     labkit warm                              keep kernels that start in half a second
     """
     ctx.obj = debug
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--data", "files", multiple=True, type=click.Path(path_type=Path), help="File of the table; repeatable.")
+@click.option("--target", required=True, metavar="COLUMN", help="Column to predict.")
+@click.option("--sql", metavar="QUERY", help="Query to take the rows from instead of a file.")
+@click.option("--database-env", metavar="VARIABLE", help="Environment variable that holds the database's address.")
+@click.option("--task", metavar="TASK", help="classification or regression.")
+@click.option("--positive", metavar="CLASS", help="Class of interest of a two-class target.")
+@click.option("--metric", metavar="METRIC", help="Figure by which models are ranked.")
+@click.option("--time", metavar="COLUMN", help="Column of times to split by.")
+@click.option("--group", metavar="COLUMN", help="Column whose equal values stay together.")
+@click.option("--kind", "kinds", multiple=True, metavar="COLUMN=KIND", help="number, category, boolean, date, text, ….")
+@click.option("--format", "formats", multiple=True, metavar="COLUMN=FORMAT", help="How dates are written: %d.%m.%Y.")
+@click.option("--missing", multiple=True, metavar="COLUMN=VALUE", help="Value that stands for a missing one.")
+@click.option("--drop", multiple=True, metavar="COLUMN", help="Column to leave out.")
+@click.option("--keep", multiple=True, metavar="COLUMN", help="Column not to leave out, however suspicious.")
+@click.option("--encoding", metavar="NAME", help="Encoding of the file, e.g. cp1252.")
+@click.option("--delimiter", metavar="CHARACTER", help="What divides cells; tab for a tabulator.")
+@click.option("--decimal", type=click.Choice([".", ","]), help="What stands before the fraction of a number.")
+@click.option("--header/--no-header", default=None, help="Whether the first row holds the names.")
+@click.option("--sheet", metavar="NAME", help="Sheet of an Excel file.")
+@click.option("--read", "reading", multiple=True, metavar="FIELD=VALUE", help="How the table is read: max_rows=….")
+@click.option("--follow", is_flag=True, help="Follow symbolic links.")
+@click.option("--force", is_flag=True, help="Replace an experiment of that name.")
+@click.option("--ask", is_flag=True, help="On a terminal, ask before anything is written.")
+def new(**given: Any) -> None:
+    """Make the experiment NAME from a table: infer how to read it, what its columns are and how to judge models.
+
+    \b
+    labkit new churn --data churn.csv --target churned
+    labkit new sales --data jan.csv --data feb.csv --target amount --time day
+    labkit new loans --sql "select * from loans" --database-env WAREHOUSE_URL --target default
+    """
+    from labkit.founding import Query, found
+
+    files = given["files"]
+    if bool(files) == bool(given["sql"]) or bool(given["sql"]) != bool(given["database_env"]):
+        raise click.UsageError("name files with --data, or a query with --sql and --database-env")
+    made = found(
+        given["name"],
+        Query(given["sql"], given["database_env"]) if given["sql"] else files,
+        given["target"],
+        choices=make_choices(given),
+        follow=given["follow"],
+        force=given["force"],
+        ask=confirm if given["ask"] and sys.stdin.isatty() else accept,
+    )
+    click.echo(f"Made:      {show(made.params_path)}, and data/{given['name']}/source under DVC")
+    click.echo(f"Next:      look at {show(made.params_path)}, then: labkit run {given['name']}")
+
+
+def make_choices(given: dict[str, Any]) -> "Choices":
+    """Return the options of `labkit new` that decide something."""
+    from labkit.data.choices import Choices
+    from labkit.params_file import parse_value
+    from labkit.yaml_file import make_plain
+
+    reading = [split_pair(text, "--read") for text in given["reading"]]
+    missing: dict[str, tuple[str, ...]] = {}
+    for column, value in (split_pair(text, "--missing") for text in given["missing"]):
+        missing[column] = (*missing.get(column, ()), value)
+    same = ("encoding", "decimal", "header", "sheet", "task", "positive", "metric", "time", "group", "drop", "keep")
+    return Choices(
+        **{name: given[name] for name in same},
+        delimiter="\t" if given["delimiter"] in ("tab", "\\t") else given["delimiter"],
+        kinds=dict(split_pair(text, "--kind") for text in given["kinds"]),
+        formats=dict(split_pair(text, "--format") for text in given["formats"]),
+        missing=missing,
+        reading={field: make_plain(parse_value(value, f"--read {field}")) if value else "" for field, value in reading},
+    )
+
+
+def split_pair(text: str, option: str) -> tuple[str, str]:
+    """Return the two sides of COLUMN=VALUE; the column's name may hold further equals signs."""
+    column, equals, value = text.rpartition("=")
+    if not equals or not column:
+        raise click.UsageError(f"{option} {text}: write COLUMN=VALUE")
+    return column, value
+
+
+def accept(survey: "Survey", proposal: "Proposal") -> bool:
+    """Show what was decided, and go on."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from labkit.data.proposal import list_kinds
+    from labkit.yaml_file import make_printable
+
+    table = Table("what", "decided", "why", title=f"{survey.raw.n_rows:,} rows", title_justify="left")
+    for kind, columns in list_kinds(survey.kinds).items():
+        shown = list_briefly(columns, most=6)
+        table.add_row(kind, f"{len(columns):,} columns", Text(make_printable(shown)))
+    for line in proposal.decisions[:MOST_SHOWN]:
+        style = "yellow" if line.is_warning else ""
+        table.add_row(*(Text(make_printable(cell), style=style) for cell in (line.subject, line.value, line.reason)))
+    Console(highlight=False).print(table)
+    if (rest := len(proposal.decisions) - MOST_SHOWN) > 0:
+        click.echo(f"… and {rest} more, in the params file")
+    return True
+
+
+def confirm(survey: "Survey", proposal: "Proposal") -> bool:
+    """Show what was decided, and ask."""
+    return accept(survey, proposal) and click.confirm("Make it so?", default=True)
 
 
 @cli.command()
@@ -79,10 +190,12 @@ def run(
     if sample:
         if force:
             raise click.UsageError("--sample runs every stage: --force adds nothing to it")
-        run_sample(experiment, rows=sample, plain=PLAIN_STAGES, progress=Progress(), until=until, is_cold=cold)
+        run_sample(experiment, rows=sample, plain=plain_stages.PLAIN, progress=Progress(), until=until, is_cold=cold)
         pages = paths.find_reports_dir(experiment) / "sample"
     else:
-        run_experiment(experiment, plain=PLAIN_STAGES, progress=Progress(), until=until, force=force, is_cold=cold)
+        run_experiment(
+            experiment, plain=plain_stages.PLAIN, progress=Progress(), until=until, force=force, is_cold=cold
+        )
         pages = paths.find_reports_dir()
     click.echo(f"Report:    {show(pages / 'index.html') if not sample else show(pages)}")
     click.echo("Tracking:  mlflow ui   (in the checkout's root, then open the address it prints)")
@@ -130,12 +243,12 @@ def stage(name: str, experiment: str) -> None:
         # By far the most frequent, so nothing heavy is imported for it.
         from labkit.params_file import load_params
 
-        perform_fingerprint(load_params(experiment), None)
+        plain_stages.perform_fingerprint(load_params(experiment), None)
         return
     from labkit.run.experiment import run_stage
     from labkit.run.progress import Progress
 
-    run_stage(name, experiment, plain=PLAIN_STAGES, progress=Progress())
+    run_stage(name, experiment, plain=plain_stages.PLAIN, progress=Progress())
 
 
 @cli.command()
@@ -159,7 +272,7 @@ def status(experiments: tuple[str, ...]) -> None:
     for experiment in experiments or list_experiments():
         loaded = load_params(experiment)
         pipeline.list_stages(experiment)
-        perform_fingerprint(loaded, None)
+        plain_stages.perform_fingerprint(loaded, None)
         records = load_records(paths.find_reports_dir(experiment))
         table = Table("stage", "state", "why", "latest result", title=experiment, title_justify="left")
         for state in pipeline.find_states(repo, experiment):
@@ -217,41 +330,6 @@ def predict(experiment: str, source: Path, destination: Path) -> None:
 
     os.environ.update(paths.make_environment())
     click.echo(predict_file(experiment, source, destination))
-
-
-def perform_source(params: "Params", sample_rows: int | None) -> str:
-    """Put the raw tables in place."""
-    from labkit.artifacts import CONTRACT, PLACES
-    from labkit.data.sources import place_tables
-
-    folder = paths.find_scratch_dir(params.experiment) if sample_rows else paths.find_data_dir(params.experiment)
-    contract = paths.find_data_dir(params.experiment) / CONTRACT
-    return place_tables(params, folder / PLACES["raw"], contract, sample_rows=sample_rows)
-
-
-def perform_fingerprint(params: "Params", sample_rows: int | None) -> str:
-    """Write down what every stage's code means, and the digests of the files that the params name."""
-    from labkit.data.origins import compute_digests
-    from labkit.run.fingerprint import write_fingerprints
-
-    write_fingerprints(params.experiment, PLAIN_MODULES, {"source": compute_digests(params.data)})
-    return ""
-
-
-def perform_publish(params: "Params", sample_rows: int | None) -> str:
-    """Publish the release if the gate and the champion allow it."""
-    from labkit.live.publish import publish
-
-    return publish(params)
-
-
-PLAIN_STAGES: dict[str, "PlainStage"] = {
-    "fingerprint": perform_fingerprint,
-    "source": perform_source,
-    "publish": perform_publish,
-}
-PLAIN_MODULES = {"source": "labkit.data.sources"}
-"""The module that does a plain stage's work; the other plain stages are called each time, whatever their code."""
 
 
 def show(path: Path) -> str:

@@ -9,7 +9,8 @@ LabkitError                 anything below; the command line prints it without a
 ├── DiskError               a file cannot be written
 ├── TrackingError           the MLflow store cannot be used
 └── ModelError              a model cannot be built, converted or loaded
-    └── GateError           a model may not be published
+    ├── GateError           a model may not be published
+    └── BudgetError         the time for comparing candidates is over
 
 A message says what was found, where, and what to do. `exit_code` is 2 where the user's input is at fault and 1
 where a stage failed. Nothing here prints; see `labkit.cli`.
@@ -65,6 +66,10 @@ class ModelError(LabkitError):
 
 class GateError(ModelError):
     """A model may not be published."""
+
+
+class BudgetError(ModelError):
+    """The time for comparing candidates is over."""
 
 
 def name_nearest(word: str, known: Iterable[str]) -> str:

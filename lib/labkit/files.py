@@ -122,11 +122,22 @@ def copy_file(source: Path, path: Path) -> None:
         shutil.copyfile(source, beside)
 
 
-def move_file(source: Path, path: Path) -> None:
-    """Give a file another name on the same disk."""
+@contextmanager
+def hold_lock(path: Path) -> Iterator[None]:
+    """Let one process at a time run this block; the system frees the lock of one that dies."""
+    import fcntl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def move(source: Path, path: Path) -> None:
+    """Give a file or a folder another name on the same disk."""
     with explain_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        source.replace(path)
+        source.rename(path)
         sync(path.parent)
 
 

@@ -7,35 +7,86 @@ range; both appear in `labkit params`, in `params/schema.json` and in the notebo
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+from labkit.params_wrangling import Fill as Fill
+from labkit.params_wrangling import Fraction, Name, Scalar
+from labkit.params_wrangling import Limits as Limits
+from labkit.params_wrangling import Outliers as Outliers
+from labkit.params_wrangling import Rule as Rule
+from labkit.params_wrangling import Section as Section
+from labkit.params_wrangling import Wrangling as Wrangling
+
 Variable = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,126}$")]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Scalar = bool | int | float | str
 
 
-class Section(BaseModel):
-    """Base of all parts of the tree: frozen, strictly typed, without unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+USUAL_MISSING = (
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
+    "NULL", "NaN", "None", "n/a", "nan", "null",
+)  # fmt: skip
 
 
 class Table(Section):
-    """Where one raw table comes from: exactly one of `dataset` and `path`."""
+    """Where one raw table comes from, exactly one of `dataset`, `path` and `paths`, and how its text is read."""
 
     dataset: str | None = Field(None, description="scikit-learn's bundled table load_<dataset>, e.g. diabetes")
-    path: str | None = Field(None, description="CSV or Parquet file, relative to the checkout or to `package`")
+    path: str | None = Field(
+        None, description="CSV, TSV, Parquet or Excel file, relative to the checkout or to `package`"
+    )
+    paths: tuple[str, ...] = Field((), description="several files of one table, all with the same columns, in order")
     package: str | None = Field(None, description="installed package that ships the file at `path`")
-    times: tuple[str, ...] = Field((), description="columns that hold ISO times")
+    times: tuple[str, ...] = Field((), description="columns that hold times: ISO, unless `formats` says otherwise")
+    formats: dict[str, str] = Field({}, description="time column: how it is written, e.g. %d.%m.%Y")
+    encoding: str = Field("utf-8", description="how characters are stored, e.g. cp1252")
+    delimiter: str = Field(",", min_length=1, max_length=1, description="character between two cells")
+    quote: Literal['"', "'", ""] = Field('"', description="character around cells; empty if there is none")
+    escape: Literal["\\", ""] = Field("", description="character before a quote inside of a cell, if not doubled")
+    decimal: Literal[".", ","] = Field(".", description="character before the fraction of a number")
+    thousands: Literal["", ",", ".", " ", "'", "\u00a0", "\u202f"] = Field(
+        "", description="character between groups of three digits"
+    )
+    header: bool | None = Field(
+        None, description="whether the first row holds the names; if not set, names that look like data are refused"
+    )
+    skip_lines: int = Field(0, ge=0, le=1000, description="lines before the first row that are not part of the table")
+    name_unnamed: bool = Field(False, description="call a column without a name after its place, e.g. column_3")
+    sheet: str | None = Field(None, description="sheet of an Excel file; may be left out if there is only one")
+    skip: tuple[str, ...] = Field((), description="columns that are not read at all")
+    texts: tuple[str, ...] = Field((), description="columns kept as texts though they look like numbers, e.g. codes")
+    missing: tuple[str, ...] = Field(USUAL_MISSING, description="texts that stand for a missing value")
+    allow_short_rows: bool = Field(False, description="take rows with too few cells, the rest of them missing")
+    allow_infinite: bool = Field(False, description="take infinite numbers as missing instead of refusing them")
+    max_rows: int = Field(20_000_000, ge=1, description="most rows that are read")
+    max_bytes: int = Field(4_000_000_000, ge=1, description="most bytes that are read, unpacked")
+    max_columns: int = Field(10_000, ge=1, description="most columns that are read")
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Paths of the table's files, in order; none for a bundled table."""
+        return (self.path,) if self.path is not None else self.paths
 
     @model_validator(mode="after")
     def check_one_origin(self) -> "Table":
         """Refuse a table with no origin or with two."""
-        if (self.dataset is None) == (self.path is None):
-            raise ValueError("name either `dataset` or `path`")
+        if [self.dataset is not None, self.path is not None, bool(self.paths)].count(True) != 1:
+            raise ValueError("name either `dataset` or `path`, or `paths` for several files")
         if self.package and not self.path:
             raise ValueError("`package` needs a `path` inside it")
+        return self
+
+    @model_validator(mode="after")
+    def check_reading(self) -> "Table":
+        """Refuse an encoding that there is not, and characters with two meanings."""
+        try:
+            "".encode(self.encoding)
+        except LookupError as error:
+            raise ValueError(f"no encoding {self.encoding!r}: use a name such as utf-8 or cp1252") from error
+        if self.thousands == self.decimal:
+            raise ValueError(f"`thousands` and `decimal` are both {self.decimal!r}")
+        if self.delimiter in (self.quote, "\n", "\r"):
+            raise ValueError(f"`delimiter` cannot be {self.delimiter!r}")
+        if strange := [name for name in self.formats if name not in self.times]:
+            raise ValueError(f"`formats` names {strange[0]!r}, which is not among `times`")
         return self
 
 
@@ -144,31 +195,6 @@ class Eda(Section):
     correlation_alert: float = Field(0.95, gt=0, le=1, description="absolute correlation that is called suspicious")
 
 
-class Rule(Section):
-    """A stateless rule for one column, applied to training rows and to live requests alike."""
-
-    trim: bool = Field(False, description="cut blanks at both ends of texts")
-    missing: tuple[Scalar, ...] = Field((), description="values that stand for a missing one, e.g. -999 or '?'")
-    minimum: float | None = Field(None, description="smallest possible value, in the column's unit")
-    maximum: float | None = Field(None, description="largest possible value, in the column's unit")
-    outside: Literal["missing", "clip"] = Field("missing", description="what becomes of values out of range")
-
-    @model_validator(mode="after")
-    def check_range(self) -> "Rule":
-        """Refuse an empty range."""
-        if self.minimum is not None and self.maximum is not None and self.minimum >= self.maximum:
-            raise ValueError(f"minimum {self.minimum} is not below maximum {self.maximum}")
-        return self
-
-
-class Wrangling(Section):
-    """Which columns and rows stay, and the rules that clean them."""
-
-    drop: dict[str, str] = Field({}, description="columns left out: the reason for each")
-    filters: tuple[str, ...] = Field((), description="expressions; rows for which one is false are left out")
-    rules: dict[str, Rule] = Field({}, description="stateless rules by column")
-
-
 class DateParts(Section):
     """Parts of one time column, read off a clock in its zone."""
 
@@ -185,13 +211,27 @@ class History(Section):
     days: tuple[int, ...] = Field((7, 28), min_length=1, description="lengths of the trailing windows, in days")
 
 
+class Text(Section):
+    """A column of free text: its words become features, weighed by how rare they are (TF-IDF)."""
+
+    most_words: int = Field(100, ge=1, le=500, description="words that become features, the most frequent ones")
+    fewest_rows: int = Field(5, ge=1, description="training rows a word needs to be kept")
+
+
 class Features(Section):
     """Columns computed from one row alone."""
 
     expressions: dict[Name, str] = Field({}, description="new column: expression over raw columns")
     dates: dict[str, DateParts] = Field({}, description="time column: its parts that become features")
     history: dict[Name, History] = Field({}, description="name: rates of known outcomes per key, over trailing windows")
+    text: dict[str, Text] = Field({}, description="column of free text: how many of its words become features")
+    interactions: tuple[tuple[str, str], ...] = Field(
+        (), description="pairs of columns: products of numbers, or both categories as one"
+    )
     drop: tuple[str, ...] = Field((), description="columns the model does not see")
+    categories: dict[str, Annotated[int, Field(ge=2, le=1000)]] = Field(
+        {}, description="column: categories kept of it; more than 50 are encoded by their mean target"
+    )
     most_categories: int = Field(30, ge=2, le=1000, description="categories kept per column; rarer ones become `other`")
     fewest_rows: int = Field(5, ge=1, description="training rows a category needs to be kept")
 
@@ -217,6 +257,19 @@ class Training(Section):
     most_rows: int | None = Field(None, ge=100, description="rows on which candidates are compared; all if not set")
     tuning_trials: int = Field(
         0, ge=0, le=1000, description="Optuna trials on the best candidate, under the same folds"
+    )
+    repeats: int | None = Field(None, ge=1, le=20, description="times the folds are cut anew; by the rows if not set")
+    budget_seconds: float | None = Field(
+        None, gt=0, description="time for comparing and tuning; what is found then may differ from run to run"
+    )
+    class_weight: Literal["none", "balanced"] = Field(
+        "none", description="how classes count while fitting; balanced: rare ones as much as frequent ones"
+    )
+    target_transform: Literal["none", "log", "yeo_johnson"] = Field(
+        "none", description="scale on which a skewed number is learnt; predictions are in its own unit"
+    )
+    most_features: int | None = Field(
+        None, ge=1, description="prepared features kept, chosen in each fold by a small forest; all if not set"
     )
     calibrate: bool = Field(False, description="calibrate probabilities on the validation rows, if that helps")
 
@@ -261,7 +314,7 @@ class Deploy(Section):
     intended_use: str = Field("", description="what the model is for; stands in the model card")
 
 
-class Limits(Section):
+class TimeLimits(Section):
     """How long things may take before they are ended; not part of what a stage depends on."""
 
     cell_seconds: float = Field(3600, gt=0, description="longest run of one cell, in seconds")
@@ -280,7 +333,7 @@ class Params(Section):
     training: Training
     evaluation: Evaluation
     deploy: Deploy
-    limits: Limits = Field(Limits(), description="how long a cell and a stage may run")
+    limits: TimeLimits = Field(TimeLimits(), description="how long a cell and a stage may run")
     secrets: dict[Name, Variable] = Field(
         {}, description="name: environment variable that holds it; a notebook asks by step.secret(name)"
     )
@@ -294,6 +347,10 @@ class Params(Section):
             raise ValueError(f"training.metric {self.training.metric!r} is not for {task}: use {', '.join(fitting)}")
         if task == "regression" and (strange := [name for name in self.training.models if name in CLASSIFIERS]):
             raise ValueError(f"training.models: {', '.join(strange)} is for classification only")
+        if task == "regression" and self.training.class_weight != "none":
+            raise ValueError("training.class_weight: belongs to classification only")
+        if task == "classification" and self.training.target_transform != "none":
+            raise ValueError("training.target_transform: belongs to regression only")
         return self
 
 

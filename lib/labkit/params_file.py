@@ -1,43 +1,38 @@
 """How `params/<experiment>.yaml` is read, checked, overridden and described.
 
-Not what can be set: that is `labkit.params`. YAML here is version 1.2 without aliases, duplicate keys or words that
-version 1.1 reads otherwise, so that papermill, DVC and labkit see the same values.
+Not what can be set: that is `labkit.params`; not how YAML is read: that is `labkit.yaml_file`.
 """
 
 import difflib
 import json
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, NodeEvent, ScalarEvent
 
 from labkit import paths
 from labkit.errors import ParamsError, list_briefly, name_nearest
 from labkit.files import write_text
 from labkit.params import Params
-from labkit.secret import REDACTED, TOKENS, describe_secret, find_secret
+from labkit.paths import show
+from labkit.secret import TOKENS, describe_secret, find_secret
 from labkit.values import check_value
-
-LARGEST_FILE_BYTES = 1_000_000
-DEEPEST_YAML = 20
-# Plain words that YAML 1.1 (papermill, DVC) and YAML 1.2 (here) read as different values.
-AMBIGUOUS = re.compile(
-    r"^([0-9]{4}-[0-9]{1,2}-[0-9]{1,2}.*|y|Y|yes|Yes|YES|n|N|no|No|NO|on|On|ON|off|Off|OFF"
-    r"|[-+]?0[0-7]+|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?|[-+]?[0-9]+_[0-9_]*"
-    r"|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?[0-9]*\.[0-9]*[eE][0-9]+)$"
+from labkit.yaml_file import (
+    YamlList,
+    YamlMap,
+    load_yaml,
+    make_commented,
+    make_plain,
+    make_printable,
+    make_yaml,
+    parse_yaml,
 )
 
-# Line ends to YAML 1.1 alone.
-SEPARATORS = re.compile("[\x85\u2028\u2029]")
 PLACEHOLDER = re.compile(r"\$\{[^}]*\}")
 
 
@@ -69,81 +64,6 @@ def load_params(experiment: str) -> Params:
         raise ParamsError(f"no experiment {experiment!r} in params/: {name_nearest(experiment, list_experiments())}")
     path = paths.find_params_path(experiment)
     return check_params(load_yaml(path), path)
-
-
-def load_yaml(path: Path) -> CommentedMap:
-    """Read one YAML mapping, refusing what is ambiguous or hostile.
-
-    Raises
-    ------
-    ParamsError
-        Too large, not UTF-8, not one mapping, an alias, a duplicate key, or a word with two readings.
-    """
-    if path.stat().st_size > LARGEST_FILE_BYTES:
-        raise ParamsError(f"{show(path)}: {path.stat().st_size:,} bytes; a params file has at most 1,000,000")
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ParamsError(f"{show(path)}: not UTF-8 at byte {error.start}: save it as UTF-8") from error
-    if text.startswith("\ufeff"):
-        raise ParamsError(f"{show(path)}: begins with a byte order mark: save it as UTF-8 without one")
-    return parse_yaml(text, show(path))
-
-
-def load_written_yaml(path: Path) -> Any:
-    """Read YAML that a program wrote, such as dvc.lock: quickly, and without the checks of what people write.
-
-    Raises
-    ------
-    ParamsError
-        It is not YAML.
-    """
-    try:
-        return YAML(typ="safe").load(path)
-    except (YAMLError, ValueError, RecursionError) as error:
-        raise ParamsError(f"{show(path)}: {str(error).splitlines()[0]}: restore it from git, or remove it") from error
-
-
-def parse_yaml(text: str, where: str) -> CommentedMap:
-    """Parse one YAML mapping from text; see `load_yaml`."""
-    try:
-        check_events(text, where)
-        tree = make_yaml().load(text)
-    except MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        problem = ", ".join(part.split("\n")[0] for part in (error.context, error.problem) if part)
-        raise ParamsError(f"{where}{line}: {TOKENS.sub(REDACTED, problem)}: mend the YAML") from error
-    except (YAMLError, ValueError, RecursionError) as error:
-        raise ParamsError(f"{where}: {str(error).splitlines()[0]}: mend the YAML") from error
-    if not isinstance(tree, CommentedMap):
-        found = "nothing" if tree is None else "a list" if isinstance(tree, CommentedSeq) else "a single value"
-        raise ParamsError(f"{where}: {found} where `section: values` are expected")
-    return tree
-
-
-def check_events(text: str, where: str) -> None:
-    """Refuse aliases, tags, depths and words with two readings before anything is built from them."""
-    if found := SEPARATORS.search(text):
-        row = text.count("\n", 0, found.start()) + 1
-        raise ParamsError(
-            f"{where}:{row}: the line separator U+{ord(found[0]):04X} would become a blank: "
-            f'write "\\u{ord(found[0]):04x}" within double quotes'
-        )
-    depth = 0
-    for event in YAML(typ="safe", pure=True).parse(StringIO(text)):
-        line = f"{where}:{event.start_mark.line + 1}"
-        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-        if depth > DEEPEST_YAML:  # the reader takes minutes over thousands of brackets
-            raise ParamsError(f"{line}: nested more than {DEEPEST_YAML} deep: flatten it")
-        if isinstance(event, AliasEvent) or (isinstance(event, NodeEvent) and event.anchor):
-            raise ParamsError(f"{line}: anchors and aliases (& and *) are not allowed: write the value out")
-        if getattr(event, "tag", None):
-            raise ParamsError(f"{line}: the tag {event.tag} is not allowed: write a plain value")
-        if isinstance(event, ScalarEvent) and event.style is None and AMBIGUOUS.match(event.value):
-            raise ParamsError(
-                f"{line}: {event.value} is read differently by YAML 1.1 and 1.2: "
-                f'write true, false, a plain number such as 0.001, or "{event.value}" in quotes'
-            )
 
 
 def check_params(tree: Mapping[str, Any], path: Path) -> Params:
@@ -291,23 +211,24 @@ def parse_value(text: str, setting: str) -> Any:
     """Read the value of one setting as YAML; a bare comma list becomes a list."""
     if "," in text and not text.startswith(("[", "{", '"', "'")):
         text = f"[{text}]"
-    tree = parse_yaml(f"value: {text}", f"-S {setting}")
+    where = setting if setting.startswith("-") else f"-S {setting}"
+    tree = parse_yaml(f"value: {text}", where)
     if list(tree) != ["value"]:
-        raise ParamsError(f"-S {setting}: more than one value: write each as a -S of its own")
+        raise ParamsError(f"{where}: more than one value: write each as a -S of its own")
     return tree["value"]
 
 
-def set_value(tree: CommentedMap, keys: list[str], value: Any) -> None:
+def set_value(tree: YamlMap, keys: list[str], value: Any) -> None:
     """Put a value at a dotted place, making mappings on the way."""
     place = tree
     for depth, key in enumerate(keys[:-1]):
         if depth == 0 and key not in Params.model_fields:
             raise ParamsError(f"-S {'.'.join(keys)}: no section {key!r}: {name_nearest(key, Params.model_fields)}")
-        child = place.setdefault(key, CommentedMap())
-        if not isinstance(child, CommentedMap):
+        child = place.setdefault(key, YamlMap())
+        if not isinstance(child, YamlMap):
             raise ParamsError(f"-S {'.'.join(keys)}: {key} holds one value, not a section")
         place = child
-    if isinstance(place.get(keys[-1]), CommentedSeq) and isinstance(value, CommentedSeq):
+    if isinstance(place.get(keys[-1]), YamlList) and isinstance(value, YamlList):
         value.fa.set_flow_style()
     place[keys[-1]] = value
 
@@ -354,41 +275,37 @@ def make_shown(value: Any) -> Any:
     return value
 
 
+def write_commented(tree: Mapping[str, Any], comments: Mapping[tuple[str, ...], str], title: str, path: Path) -> str:
+    """Return a new params file as text: plain data with comments, checked as if it had been read.
+
+    Parameters
+    ----------
+    comments
+        What stands above a key, by its place in the tree.
+    title
+        What stands at the top.
+
+    Raises
+    ------
+    ParamsError
+        The data are no valid params.
+    """
+    commented = make_commented(tree)
+    for place, comment in comments.items():
+        parent: Any = commented
+        for key in place[:-1]:
+            parent = parent.get(key, {})
+        if place[-1] in parent:
+            lines = "\n".join(textwrap.wrap(make_printable(comment), 100))
+            parent.yaml_set_comment_before_after_key(place[-1], before=lines, indent=2 * (len(place) - 1))
+    stream = StringIO()
+    stream.write("# yaml-language-server: $schema=schema.json\n")
+    stream.writelines(f"# {line}\n" for line in textwrap.wrap(make_printable(title), 110))
+    make_yaml().dump(commented, stream)
+    check_params(parse_yaml(stream.getvalue(), show(path)), path)
+    return stream.getvalue()
+
+
 def make_schema() -> str:
     """Return the JSON schema of a params file, for editors."""
     return json.dumps(Params.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
-
-
-def make_plain(tree: Any) -> Any:
-    """Return YAML's tree as plain dicts, lists and scalars; dates become ISO texts."""
-    if isinstance(tree, Mapping):
-        return {str(key): make_plain(value) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [make_plain(value) for value in tree]
-    if isinstance(tree, date):
-        return tree.isoformat()
-    if isinstance(tree, bool) or tree is None:
-        return tree
-    for kind in (int, float, str):
-        if isinstance(tree, kind):
-            return kind(tree)
-    raise TypeError(f"{tree!r} is not plain data")
-
-
-def make_yaml() -> YAML:
-    """Return the YAML reader and writer that keeps comments, quotes and order."""
-    yaml = YAML(typ="rt", pure=True)
-    yaml.preserve_quotes = True
-    yaml.width = 120
-    return yaml
-
-
-def show(path: Path) -> str:
-    """Return a path as the user would type it in the checkout."""
-    try:
-        return str(path.relative_to(paths.find_root()))
-    except (ValueError, ParamsError):
-        return str(path)
-
-
-replace_text = write_text

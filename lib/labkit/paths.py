@@ -142,3 +142,11 @@ def make_environment(**extra: str) -> dict[str, str]:
         "MLFLOW_TRACKING_URI": get_tracking_uri(),
     }
     return {**os.environ, **fixed, **extra}
+
+
+def show(path: Path) -> str:
+    """Return a path as the user would type it in the checkout."""
+    try:
+        return str(path.relative_to(find_root()))
+    except (ValueError, ParamsError):
+        return str(path)

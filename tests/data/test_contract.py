@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from labkit.data.contract import check_table, infer_contract, infer_schema, load_contract, save_contract
+from labkit.data.contract import check_table, infer_schema, load_contract, save_contract
 from labkit.errors import ContractError, MissingDataError
 
 FRAME = pd.DataFrame({"age": [20, 50], "height": [1.5, 1.9], "name": ["a", "b"], "smokes": [True, False]})
 
 
 def test_contract_survives_the_file(tmp_path: Path) -> None:
-    save_contract(tmp_path / "contract.json", infer_contract({"people": FRAME}))
+    save_contract(tmp_path / "contract.json", {"people": infer_schema(FRAME)})
     schema = load_contract(tmp_path / "contract.json")["people"]
     assert check_table(FRAME, schema, "people") is FRAME
 

@@ -1,9 +1,10 @@
-"""What a table is like, and what is found wrong with it."""
+"""What a table is like, column by column."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from labkit.data.profile import find_kind, find_pairs, find_suspects, profile_table
+from labkit.data.profile import correlate_ranks, find_kind, find_pairs, profile_table, score_column
+from labkit.errors import DataError
 from labkit.params import Target
 
 N = 240
@@ -52,27 +53,6 @@ def test_profile_describes_every_column() -> None:
     assert (profile["score"].dropna() >= 0).all()
 
 
-def test_suspects_are_found_worst_first() -> None:
-    table = make_table()
-    suspects = find_suspects(table, profile_table(table, TARGET, seed=0), correlation_alert=0.95)
-    assert list(zip(suspects["column"], suspects["finding"], strict=True)) == [
-        ("leak", "may be the answer in disguise"),
-        ("key", "identifier"),
-        ("nothing", "constant"),
-        ("same", "constant"),
-        ("gaps", "many gaps"),
-        ("nothing", "many gaps"),
-        ("copy", "says the same as another column"),
-    ]
-    assert suspects["evidence"].iloc[-1] == "correlation -1.000 with size"
-    assert suspects["remedy"].iloc[0] == "wrangling.drop: {leak: …}"
-
-
-def test_a_clean_table_has_no_suspects() -> None:
-    table = make_table()[["size", "noise", "flag", "answer"]]
-    assert find_suspects(table, profile_table(table, TARGET, seed=0), correlation_alert=0.95).empty
-
-
 @pytest.mark.filterwarnings("error")
 def test_profile_is_deterministic_and_quiet() -> None:
     table = make_table().drop(columns="endless")
@@ -89,12 +69,12 @@ def test_score_for_regression_and_for_a_target_that_cannot_be_scored() -> None:
     assert one["score"].isna().all()
 
 
-def test_the_target_is_never_called_a_fault() -> None:
-    random = np.random.default_rng(1)
-    table = pd.DataFrame({"near": np.arange(100) + random.normal(size=100), "price": np.arange(100)})
-    profile = profile_table(table, Target(column="price", task="regression"), seed=0)
-    suspects = find_suspects(table, profile, correlation_alert=0.95)
-    assert "price" not in set(suspects["column"])
+def test_a_number_to_predict_must_be_a_number() -> None:
+    target = Target(column="answer", task="regression")
+    with pytest.raises(
+        DataError, match=r"target 'answer' holds '\w+', not numbers: set data\.target\.task: classification"
+    ):
+        profile_table(make_table(), target, seed=0)
 
 
 def test_pairs_strongest_first() -> None:
@@ -102,6 +82,23 @@ def test_pairs_strongest_first() -> None:
     table = pd.DataFrame({"x": x, "y": x**3, "z": np.where(x == 49, 0, -x), "text": "a"})
     assert find_pairs(table, 0.5)[0][:2] == ("x", "y")
     assert find_pairs(table, 0.5)[0][2] == pytest.approx(1)
+
+
+def test_many_columns_are_correlated_as_few_are() -> None:
+    random = np.random.default_rng(2)
+    table = pd.DataFrame(random.normal(size=(60, 5)), columns=list("abcde")).assign(f=lambda t: t["a"] ** 3, g=1.0)
+    exact = table.corr(method="spearman").fillna(0).to_numpy(copy=True)
+    np.fill_diagonal(exact, np.diag(correlate_ranks(table)))
+    np.testing.assert_allclose(correlate_ranks(table), exact, atol=1e-12)
+
+
+def test_classes_of_a_row_or_two_do_not_keep_a_column_from_being_scored() -> None:
+    size = pd.Series(np.arange(60.0))
+    answers = pd.Series(["low"] * 30 + ["high"] * 29 + ["odd"])
+    assert score_column(size, answers, "classification", seed=0) > 0.7
+    assert np.isnan(score_column(size[:5], answers[:5], "classification", seed=0))
+    assert np.isnan(score_column(size[:5], size[:5], "regression", seed=0))
+    assert score_column(size, size.where(size > 0, np.inf), "regression", seed=0) > 0.8
 
 
 @pytest.mark.parametrize(

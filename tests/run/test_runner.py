@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from labkit.params import Limits
+from labkit.params import TimeLimits
 from labkit.run.notebooks import read_source
 from labkit.run.runner import Execution, run_notebook
 
@@ -31,7 +31,7 @@ EXPERIMENT = 'experiment = "mine"'
 
 
 def run(
-    path: Path, *, limits: Limits | None = None, log: io.StringIO | None = None, **environment: str
+    path: Path, *, limits: TimeLimits | None = None, log: io.StringIO | None = None, **environment: str
 ) -> tuple[Execution, list[tuple[int, int, str]], nbformat.NotebookNode]:
     """Execute a notebook; return how it ended, the cells told of, and the executed copy."""
     told: list[tuple[int, int, str]] = []
@@ -103,15 +103,19 @@ while True:
 @pytest.mark.parametrize(
     ("limits", "source", "setting"),
     [
-        (Limits(cell_seconds=1.5), SLEEP, "the cell ran for 1.5 s, limits.cell_seconds allows no more"),
-        (Limits(cell_seconds=1.5), STUBBORN, "the cell ran for 1.5 s, limits.cell_seconds allows no more"),
-        (Limits(cell_seconds=0.8), "import time; time.sleep(3)\nimport antigravity_not_there", "limits.cell_seconds"),
-        (Limits(stage_seconds=4), SLEEP, "the stage ran for 4 s, limits.stage_seconds allows no more"),
+        (TimeLimits(cell_seconds=1.5), SLEEP, "the cell ran for 1.5 s, limits.cell_seconds allows no more"),
+        (TimeLimits(cell_seconds=1.5), STUBBORN, "the cell ran for 1.5 s, limits.cell_seconds allows no more"),
+        (
+            TimeLimits(cell_seconds=0.8),
+            "import time; time.sleep(3)\nimport antigravity_not_there",
+            "limits.cell_seconds",
+        ),
+        (TimeLimits(stage_seconds=4), SLEEP, "the stage ran for 4 s, limits.stage_seconds allows no more"),
     ],
     ids=["interruptible", "ignores the interrupt", "before its import", "stage"],
 )
 def test_cell_that_takes_too_long_is_ended_and_the_limit_is_named(
-    tmp_path: Path, limits: Limits, source: str, setting: str
+    tmp_path: Path, limits: TimeLimits, source: str, setting: str
 ) -> None:
     started = time.monotonic()
     ended, _, executed = run(make_notebook(tmp_path / "a.ipynb", EXPERIMENT, source, "print('never')"), limits=limits)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from labkit.data import clock, expressions, history
+from labkit.data.learnt import LENGTH, MISSING, OUTLIER
 from labkit.data.tables import OUTCOME_KNOWN_AT, PREDICT_AT, list_brought, list_computed
 from labkit.errors import ParamsError, name_nearest
 from labkit.params import Data, Join, Params
@@ -26,7 +27,7 @@ def check_columns(params: Params, tables: Tables) -> None:
     data, target = params.data, params.data.target.column
     known = check_data(data, tables)
     require(params.wrangling.drop, known, "wrangling.drop")
-    require(params.wrangling.rules, known, "wrangling.rules")
+    check_wrangling(params, known)
     for name in (target, *([PREDICT_AT, OUTCOME_KNOWN_AT] if data.time else [])):
         if name in params.wrangling.drop:
             what = "the target" if name == target else "needed"
@@ -36,6 +37,20 @@ def check_columns(params: Params, tables: Tables) -> None:
     if data.split.group is not None:
         require([data.split.group], [name for name in known if name not in params.wrangling.drop], "data.split.group")
     check_features(params, known)
+
+
+def check_wrangling(params: Params, known: list[str]) -> None:
+    """Refuse wrangling of columns that are not there, are dropped, or are the answer."""
+    wrangling, target = params.wrangling, params.data.target.column
+    kept = [name for name in known if name not in wrangling.drop]
+    require(wrangling.rules, known, "wrangling.rules")
+    require(wrangling.duplicates_by, known, "wrangling.duplicates_by")
+    if wrangling.duplicates_by and wrangling.duplicates == "keep":
+        raise ParamsError("wrangling.duplicates_by: set wrangling.duplicates: drop, or take it out")
+    for place, names in (("fill", wrangling.fill), ("outliers", wrangling.outliers)):
+        require(names, kept, f"wrangling.{place}")
+        if target in names:
+            raise ParamsError(f"wrangling.{place}.{target}: is the target: leave rows out with wrangling.filters")
 
 
 def check_data(data: Data, tables: Tables) -> list[str]:
@@ -95,7 +110,20 @@ def check_features(params: Params, known: list[str]) -> None:
         for part in parts.parts:
             check_new(f"{name}_{part}", [*known, *made], f"features.dates.{name}")
             made.append(f"{name}_{part}")
+    flags = [f"{name}_{MISSING}" for name, fill in params.wrangling.fill.items() if fill.indicator]
+    flags += [f"{name}_{OUTLIER}" for name, rule in params.wrangling.outliers.items() if rule.action == "flag"]
+    check_inputs(features.text, inputs, "features.text")
+    for name in [*flags, *(f"{name}_{LENGTH}" for name in features.text)]:
+        check_new(name, [*known, *made], "wrangling" if name in flags else "features.text")
+        made.append(name)
+    for number, pair in enumerate(features.interactions):
+        check_inputs(pair, [*inputs, *made], f"features.interactions.{number}")
+        check_new(" x ".join(pair), [*known, *made], f"features.interactions.{number}")
+        made.append(" x ".join(pair))
     raw = [*inputs, *made]
+    require(features.categories, raw, "features.categories")
+    if not [name for name in raw if name not in features.drop and name != PREDICT_AT]:
+        raise ParamsError(f"data.tables: no column is left beside the target {target!r}: nothing to predict it from")
     for name, spec in features.history.items():
         where = f"features.history.{name}"
         check_inputs(spec.keys, raw, f"{where}.keys")

@@ -5,48 +5,88 @@ The contract of the raw tables is inferred once, from the first data seen, kept 
 """
 
 import json
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pandera.pandas as pa
+import pandera.pandas as pandera
+import pyarrow as pa
+import pyarrow.compute as pc
 from pandera.errors import SchemaDefinitionError, SchemaErrors
 
 from labkit.data import expressions
 from labkit.data.tables import PREDICT_AT, compute_column, list_brought, list_computed
 from labkit.errors import ContractError, MissingDataError, list_briefly
 from labkit.files import write_text
-from labkit.params import Data
+from labkit.params import Data, Rule
 
-Contract = dict[str, pa.DataFrameSchema]
-
-
-def infer_contract(tables: Mapping[str, pd.DataFrame]) -> Contract:
-    """Infer the contract of each raw table from its rows."""
-    return {name: infer_schema(frame) for name, frame in tables.items()}
+Schema = pandera.DataFrameSchema
+READ_TYPES = {"number": "float64", "boolean": "float64", "category": "str", "date": "datetime64[us]"}
+"""Type of a clean column by the type that its rule reads."""
+Contract = dict[str, Schema]
 
 
-def infer_schema(frame: pd.DataFrame) -> pa.DataFrameSchema:
-    """Infer one table's schema: type, whether values may be missing, and a range for numbers.
+@dataclass
+class Seen:
+    """What was seen of one column, batch by batch: its type, whether values miss, smallest and largest number."""
 
-    A number may lie outside of what was seen by as much as the whole span seen, on either side, but not below zero
-    where nothing negative was seen: a new record passes, another unit does not.
-    """
-    columns = {}
-    for name, values in frame.items():
+    dtype: str
+    has_gaps: bool = False
+    low: float = math.inf
+    high: float = -math.inf
+
+    def add(self, values: pa.ChunkedArray) -> None:
+        """Add the values of one batch."""
+        self.has_gaps = self.has_gaps or values.null_count > 0
+        if (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)) and values.null_count < len(values):
+            extremes = pc.min_max(values).as_py()
+            self.low, self.high = min(self.low, float(extremes["min"])), max(self.high, float(extremes["max"]))
+
+    def make_column(self) -> pandera.Column:
+        """Return the schema of the column.
+
+        A number may lie outside of what was seen by as much as the whole span seen, on either side, but not below
+        zero where nothing negative was seen: a new record passes, another unit does not.
+        """
         checks = []
-        known = values.dropna()
-        if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values) and len(known):
-            low, high = float(known.min()), float(known.max())
-            span = high - low if high > low else max(abs(high), 1.0)
-            lowest = low - span if low < 0 else max(low - span, 0.0)
-            checks = [pa.Check.ge(lowest), pa.Check.le(high + span)]
-        columns[str(name)] = pa.Column(str(values.dtype), checks, nullable=bool(values.isna().any()))
-    return pa.DataFrameSchema(columns, strict=True)
+        if self.high >= self.low:
+            span = self.high - self.low if self.high > self.low else max(abs(self.high), 1.0)
+            lowest = self.low - span if self.low < 0 else max(self.low - span, 0.0)
+            checks = [pandera.Check.ge(lowest), pandera.Check.le(self.high + span)]
+        dtype = loosen_type(self.dtype) if self.has_gaps else self.dtype
+        return pandera.Column(dtype, checks, nullable=self.has_gaps)
 
 
-def join_schemas(contract: Contract, data: Data, drop: Mapping[str, str]) -> pa.DataFrameSchema:
+class Inference:
+    """The contract of one raw table, inferred from its rows batch by batch."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, Seen] = {}
+
+    def add(self, rows: pa.Table) -> None:
+        """Add the rows of one batch."""
+        if not self.seen:
+            dtypes = rows.schema.empty_table().to_pandas().dtypes
+            self.seen = {str(name): Seen(str(dtype)) for name, dtype in dtypes.items()}
+        for name, seen in self.seen.items():
+            seen.add(rows.column(name))
+
+    def make_schema(self) -> pandera.DataFrameSchema:
+        """Return the schema of all rows so far."""
+        return pandera.DataFrameSchema({name: seen.make_column() for name, seen in self.seen.items()}, strict=True)
+
+
+def infer_schema(frame: pd.DataFrame) -> pandera.DataFrameSchema:
+    """Infer one table's schema: type, whether values may be missing, and a range for numbers."""
+    inference = Inference()
+    inference.add(pa.Table.from_pandas(frame, preserve_index=False))
+    return inference.make_schema()
+
+
+def join_schemas(contract: Contract, data: Data, drop: Mapping[str, str]) -> pandera.DataFrameSchema:
     """Return the schema of the joined table, without the dropped columns.
 
     A joined column may be missing, because a left join finds no partner for some rows; so may a computed one, but for
@@ -58,20 +98,20 @@ def join_schemas(contract: Contract, data: Data, drop: Mapping[str, str]) -> pa.
     for join in data.joins:
         raw = contract[join.table].columns
         for name, new in list_brought(map(str, raw), join).items():
-            columns[new] = pa.Column(loosen_type(str(raw[name].dtype)), raw[name].checks, nullable=True)
+            columns[new] = pandera.Column(loosen_type(str(raw[name].dtype)), raw[name].checks, nullable=True)
     if data.target.expression is not None:
         computed = infer_computed(data.target.expression, columns, nullable=False)
         is_code = data.target.task == "classification" and str(computed.dtype) in ("bool", "float64")
-        columns[data.target.column] = pa.Column("int64") if is_code else computed
-    return pa.DataFrameSchema({name: column for name, column in columns.items() if name not in drop}, strict=True)
+        columns[data.target.column] = pandera.Column("int64") if is_code else computed
+    return pandera.DataFrameSchema({name: column for name, column in columns.items() if name not in drop}, strict=True)
 
 
-def infer_computed(text: str, columns: Mapping[str, pa.Column], *, nullable: bool) -> pa.Column:
+def infer_computed(text: str, columns: Mapping[str, pandera.Column], *, nullable: bool) -> pandera.Column:
     """Return the schema of a computed column: its type is what the expression gives for one row of the right types."""
     row = {name: make_example(str(columns[name].dtype)) for name in expressions.find_names(text)}
     values = compute_column(text, row)
     dtype = {"M": "datetime64[us, UTC]", "b": "bool", "i": "int64", "f": "float64"}.get(values.dtype.kind)
-    return pa.Column(dtype, nullable=nullable)
+    return pandera.Column(dtype, nullable=nullable)
 
 
 def make_example(dtype: str) -> np.ndarray:
@@ -81,13 +121,19 @@ def make_example(dtype: str) -> np.ndarray:
     return np.zeros(1, dtype) if dtype.startswith(("int", "uint", "float", "bool")) else np.array([""], object)
 
 
-def allow_missing(schema: pa.DataFrameSchema, names: Mapping[str, object]) -> pa.DataFrameSchema:
-    """Return a schema in which rules may have turned values of the named columns into missing ones."""
+def allow_missing(schema: pandera.DataFrameSchema, rules: Mapping[str, Rule]) -> pandera.DataFrameSchema:
+    """Return a schema in which rules may have turned values into missing ones, or into another type."""
     changed = {
-        name: pa.Column(loosen_type(str(column.dtype)), column.checks, nullable=True) if name in names else column
-        for name, column in schema.columns.items()
+        name: change_column(column, rules[name]) if name in rules else column for name, column in schema.columns.items()
     }
-    return pa.DataFrameSchema(changed, strict=True)
+    return pandera.DataFrameSchema(changed, strict=True)
+
+
+def change_column(column: pandera.Column, rule: Rule) -> pandera.Column:
+    """Return what a column looks like after its rule."""
+    if rule.type is None:
+        return pandera.Column(loosen_type(str(column.dtype)), column.checks, nullable=True)
+    return pandera.Column(READ_TYPES[rule.type], nullable=True)
 
 
 def loosen_type(dtype: str) -> str:
@@ -101,7 +147,7 @@ def loosen_type(dtype: str) -> str:
     return "object" if dtype == "bool" else dtype
 
 
-def check_table(frame: pd.DataFrame, schema: pa.DataFrameSchema, name: str) -> pd.DataFrame:
+def check_table(frame: pd.DataFrame, schema: pandera.DataFrameSchema, name: str) -> pd.DataFrame:
     """Return the table if it keeps its contract.
 
     Raises
@@ -115,7 +161,7 @@ def check_table(frame: pd.DataFrame, schema: pa.DataFrameSchema, name: str) -> p
     shared = {column: rule for column, rule in schema.columns.items() if column in found}
     try:
         # Whole numbers pass where real ones were agreed: a left join without a miss keeps integers.
-        pa.DataFrameSchema(shared).validate(widen_integers(frame[list(shared)], shared), lazy=True)
+        pandera.DataFrameSchema(shared).validate(widen_integers(frame[list(shared)], shared), lazy=True)
     except SchemaErrors as error:
         faults += describe_failures(error.failure_cases, frame, shared)
     if faults:
@@ -126,7 +172,7 @@ def check_table(frame: pd.DataFrame, schema: pa.DataFrameSchema, name: str) -> p
     return frame
 
 
-def widen_integers(frame: pd.DataFrame, columns: Mapping[str, pa.Column]) -> pd.DataFrame:
+def widen_integers(frame: pd.DataFrame, columns: Mapping[str, pandera.Column]) -> pd.DataFrame:
     """Turn integer columns into real ones where the contract says so."""
     wanted = {
         name: "float64"
@@ -141,7 +187,7 @@ def widen_integers(frame: pd.DataFrame, columns: Mapping[str, pa.Column]) -> pd.
     return frame.astype(wanted) if wanted else frame
 
 
-def describe_failures(cases: pd.DataFrame, frame: pd.DataFrame, columns: Mapping[str, pa.Column]) -> list[str]:
+def describe_failures(cases: pd.DataFrame, frame: pd.DataFrame, columns: Mapping[str, pandera.Column]) -> list[str]:
     """Turn pandera's failure cases into one sentence per column and check."""
     sentences = []
     retyped = set(cases.loc[cases["check"].astype(str).str.startswith("dtype"), "column"])
@@ -183,6 +229,6 @@ def load_contract(path: Path) -> Contract:
         raise MissingDataError(f"{path}: not there: run the stage `source`, which infers it")
     try:
         tables = json.loads(path.read_text(encoding="utf-8"))
-        return {name: pa.DataFrameSchema.from_json(json.dumps(schema)) for name, schema in tables.items()}
+        return {name: pandera.DataFrameSchema.from_json(json.dumps(schema)) for name, schema in tables.items()}
     except (ValueError, KeyError, TypeError, AttributeError, SchemaDefinitionError) as error:
         raise ContractError(f"{path}: not a contract ({error}): restore it from git or remove it") from error

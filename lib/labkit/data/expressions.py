@@ -6,6 +6,8 @@ import to reach anything by.
 """
 
 import ast
+import keyword
+import unicodedata
 from collections.abc import Callable, Mapping
 from functools import cache, reduce
 from typing import Any
@@ -34,7 +36,8 @@ def is_missing(values: Any) -> np.ndarray:
 def to_array(values: pd.Series) -> np.ndarray:
     """Return a column as expressions take it; times become UTC without a zone, in microseconds."""
     if not pd.api.types.is_datetime64_any_dtype(values):
-        return values.to_numpy()
+        is_nullable = isinstance(values.dtype, pd.BooleanDtype) and values.isna().any()
+        return values.to_numpy(dtype="float64", na_value=np.nan) if is_nullable else values.to_numpy()
     plain = values if values.dt.tz is None else values.dt.tz_convert("UTC").dt.tz_localize(None)
     return plain.to_numpy().astype("datetime64[us]")
 
@@ -172,6 +175,16 @@ def find_functions(text: str) -> set[str]:
     """
     calls = (node for node in ast.walk(parse(text)) if isinstance(node, ast.Call))
     return {call.func.id for call in calls if isinstance(call.func, ast.Name)}
+
+
+def write_name(name: str) -> str:
+    """Return a column as expressions name it.
+
+    >>> write_name("bmi"), write_name("mean area"), write_name("class")
+    ('bmi', "col('mean area')", "col('class')")
+    """
+    is_plain = name.isidentifier() and not keyword.iskeyword(name) and unicodedata.normalize("NFKC", name) == name
+    return name if is_plain else f"col({name!r})"
 
 
 @cache

@@ -1,23 +1,25 @@
 """Row features: the first step of every model, from joined raw columns to what preparation and estimator take.
 
-Row rules, declared expressions, parts of dates, histories of known outcomes and the choice of columns, computed on
-numpy arrays from a plain spec, so that training, batch prediction and a server without pandas do exactly the same.
-What is fitted to many rows, such as imputation, comes after it, in `labkit.model.automl`.
+Row rules, what was learnt of outliers and gaps, declared expressions, parts of dates, words of texts, interactions,
+histories of known outcomes and the choice of columns, computed on numpy arrays from a plain spec, so that training,
+batch prediction and a server without pandas do exactly the same. What is fitted to many rows, such as encoding, comes
+after it, in `labkit.model.automl`.
 """
 
+import json
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from labkit.data import clock, expressions, history
+from labkit.data import clock, expressions, history, learnt
 from labkit.data.profile import find_kind
-from labkit.data.rules import Columns, apply_rules
+from labkit.data.rules import Columns, apply_rule, apply_rules
 from labkit.data.tables import OUTCOME_KNOWN_AT, PREDICT_AT
+from labkit.data.values import find_feature_kind, make_array, make_feature, make_times
 from labkit.errors import DataError, list_briefly
 from labkit.params import Params, Rule
 
@@ -33,14 +35,15 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Stateless rules by column, as plain data.
     expressions
         New columns by name.
-    dates
-        Time column: `zone` and `parts`, as plain data.
     histories
         Name: `keys` and `days`, as plain data; see `labkit.data.history`.
     target
         `column` and, for classes, `positive`, the class whose rate a history is: plain data.
     drop
         Columns the model does not see; expressions and histories may still use them.
+    columns
+        What else is declared of columns, as plain data: `dates` (zone and parts), `interactions` (pairs), `categories`
+        (how many to keep of a column), and what is learnt from the training rows, see `labkit.data.learnt`.
     most_categories, fewest_rows
         A category is kept if it is among the most frequent and stands in enough training rows; all others, and
         those first seen later, become `other`.
@@ -53,6 +56,8 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Kind of each feature, `number` or `category`, in order.
     categories_
         Categories kept of each category feature, sorted.
+    learnt_
+        Bounds, fills, words and empty columns, as plain data; see `labkit.data.learnt`.
     state_
         Outcomes observed so far, for the histories: arrays, see `labkit.data.history.State`.
 
@@ -67,19 +72,19 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         *,
         rules: Mapping[str, Mapping[str, Any]] | None = None,
         expressions: Mapping[str, str] | None = None,
-        dates: Mapping[str, Mapping[str, Any]] | None = None,
         histories: Mapping[str, Mapping[str, Any]] | None = None,
         target: Mapping[str, Any] | None = None,
         drop: tuple[str, ...] | list[str] = (),
+        columns: Mapping[str, Any] | None = None,
         most_categories: int = 30,
         fewest_rows: int = 5,
     ) -> None:
         self.rules = rules
         self.expressions = expressions
-        self.dates = dates
         self.histories = histories
         self.target = target
         self.drop = drop
+        self.columns = columns
         self.most_categories = most_categories
         self.fewest_rows = fewest_rows
 
@@ -89,13 +94,22 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return cls(
             rules={name: rule.model_dump(mode="json") for name, rule in params.wrangling.rules.items()},
             expressions=dict(params.features.expressions),
-            dates={name: parts.model_dump(mode="json") for name, parts in params.features.dates.items()},
             histories={name: spec.model_dump(mode="json") for name, spec in params.features.history.items()},
             target={"column": params.data.target.column, "positive": params.data.target.positive},
             drop=list(params.features.drop),
+            columns=learnt.make_spec(params)
+            | {
+                "dates": {name: parts.model_dump(mode="json") for name, parts in params.features.dates.items()},
+                "interactions": [list(pair) for pair in params.features.interactions],
+                "categories": dict(params.features.categories),
+            },
             most_categories=params.features.most_categories,
             fewest_rows=params.features.fewest_rows,
         )
+
+    def get_declared(self, kind: str) -> Any:
+        """Return what is declared of columns under one heading; empty if there is nothing."""
+        return (self.columns or {}).get(kind) or {}
 
     def fit(self, X: pd.DataFrame, y: pd.Series | None = None) -> Self:
         """Record the raw columns, their kinds and the categories to keep; observe the answers, if there are histories.
@@ -107,32 +121,39 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         self.inputs_ = self.find_inputs(X)
         self.state_ = history.make_state(self.histories or {})
+        self.learnt_ = learnt.learn(self.clean(take_columns(X, self.inputs_)), self.columns or {})
         if y is not None:
             self.observe(X, y)
         made = self.compute_columns(take_columns(X, self.inputs_))
         self.outputs_ = {name: find_feature_kind(values) for name, values in made.items()}
         categories = [name for name, kind in self.outputs_.items() if kind == "category"]
-        self.categories_ = {name: self.find_categories(make_feature(made[name], "category")) for name in categories}
+        texts = {name: make_feature(made[name], "category") for name in categories}
+        self.categories_ = {name: self.find_categories(name, values) for name, values in texts.items()}
         return self
 
     def find_inputs(self, X: pd.DataFrame) -> dict[str, str]:
         """Return the kinds of the raw columns that are needed."""
         used = {name for text in (self.expressions or {}).values() for name in expressions.find_names(text)}
-        used |= {*(self.dates or {})} | {key for spec in (self.histories or {}).values() for key in spec["keys"]}
+        used |= {*self.get_declared("dates")} | {
+            key for spec in (self.histories or {}).values() for key in spec["keys"]
+        }
         used |= {PREDICT_AT} if self.histories else set()
+        used |= {name for pair in self.get_declared("interactions") for name in pair} & {*map(str, X.columns)}
         never = {*self.drop, PREDICT_AT, OUTCOME_KNOWN_AT, (self.target or {}).get("column")}
         kinds = {str(name): find_kind(X[name]) for name in X.columns if name not in never or name in used}
         times = [name for name, kind in kinds.items() if kind == "time" and not self.is_hidden(name)]
         if times:
             raise DataError(
                 f"times cannot be features: {list_briefly(times)}: name them in features.drop, or their parts in "
-                "features.dates"
+                f"features.dates, e.g. {json.dumps(times[0], ensure_ascii=False)}: {{parts: [hour, weekday, month]}}"
             )
         return kinds
 
     def is_hidden(self, name: str) -> bool:
         """Tell whether the model does not see a column, though what it sees may be computed from it."""
-        return name in self.drop or name in (self.dates or {}) or name == PREDICT_AT
+        is_read = name in self.get_declared("dates") or name in self.get_declared("text")
+        is_empty = hasattr(self, "learnt_") and name in self.learnt_["empty"]
+        return name in self.drop or is_read or is_empty or name == PREDICT_AT
 
     def observe(self, X: pd.DataFrame, y: pd.Series | None = None) -> Self:
         """Add the answers of more rows to the histories; rows must come once only.
@@ -184,10 +205,11 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             for name, spec in (self.histories or {}).items()
         }
 
-    def find_categories(self, values: np.ndarray) -> list[str]:
+    def find_categories(self, name: str, values: np.ndarray) -> list[str]:
         """Return the categories of a column, shape (n_rows,), that are frequent enough to be kept."""
+        most = self.get_declared("categories").get(name, self.most_categories)
         ordered = sorted(Counter(values.tolist()).items(), key=lambda item: (-item[1], item[0]))
-        return sorted(label for label, count in ordered[: self.most_categories] if count >= self.fewest_rows)
+        return sorted(label for label, count in ordered[:most] if count >= self.fewest_rows)
 
     def transform(self, X: pd.DataFrame) -> pd.DataFrame:
         """Return the features of every row, shape (n_rows, n_features), indexed as `X`.
@@ -216,7 +238,8 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 f"features.expressions: {error}: give numbers in every row or texts in every row"
             ) from error
         for name, kept in self.categories_.items():
-            made[name] = np.array([value if value in kept else OTHER for value in made[name]], object)
+            known = set(kept)
+            made[name] = np.array([value if value in known else OTHER for value in made[name]], object)
         return made
 
     def compute_columns(self, columns: Mapping[str, np.ndarray]) -> Columns:
@@ -228,21 +251,50 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return {name: values for name, values in made.items() if not self.is_hidden(name)}
 
     def compute_raw(self, columns: Mapping[str, np.ndarray]) -> Columns:
-        """Return clean raw columns, expressions and parts of dates: what needs no other row."""
+        """Return clean raw columns and all that is computed from them: what needs no answer of other rows."""
+        clean = learnt.apply_learnt(self.clean(columns), self.learnt_, self.columns or {})
+        made = {name: expressions.compute(text, clean) for name, text in (self.expressions or {}).items()}
+        for name, spec in self.get_declared("dates").items():
+            made |= {f"{name}_{part}": clock.compute_part(clean[name], spec["zone"], part) for part in spec["parts"]}
+        for name, weights in self.learnt_["words"].items():
+            made |= learnt.weigh_words(clean[name], weights, name)
+        for first, second in self.get_declared("interactions"):
+            known = {**clean, **made}
+            made[f"{first} x {second}"] = learnt.interact(known[first], known[second])
+        return {**clean, **made}
+
+    def clean(self, columns: Mapping[str, np.ndarray]) -> Columns:
+        """Return raw columns by their kinds with the row rules applied; what is read as another type, before that.
+
+        Raises
+        ------
+        DataError
+            A raw column is not there, or holds what is not of its kind.
+        """
         missing = [name for name in self.inputs_ if name not in columns]
         if missing:
             raise DataError(f"columns missing: {list_briefly(missing)}")
-        raw = {name: make_array(columns[name], kind, name) for name, kind in self.inputs_.items()}
         rules = {
             name: Rule(**{**rule, "missing": tuple(rule.get("missing", ()))})
             for name, rule in (self.rules or {}).items()
         }
-        clean = apply_rules(raw, rules)
-        made = {name: expressions.compute(text, clean) for name, text in (self.expressions or {}).items()}
-        for name, spec in (self.dates or {}).items():
-            parts = {f"{name}_{part}": clock.compute_part(clean[name], spec["zone"], part) for part in spec["parts"]}
-            made |= parts
-        return {**clean, **made}
+        typed = {name: rule for name, rule in rules.items() if rule.type is not None}
+        taken = {
+            name: apply_rule(columns[name], typed[name]) if name in typed else columns[name] for name in self.inputs_
+        }
+        return apply_rules({name: make_array(taken[name], kind, name) for name, kind in self.inputs_.items()}, rules)
+
+    def find_origins(self) -> dict[str, str]:
+        """Return what each feature that is no raw column is made from: an expression, or a word for its kind."""
+        said = dict(self.expressions or {})
+        for name in self.get_declared("dates"):
+            said |= {feature: "date" for feature in self.outputs_ if feature.startswith(f"{name}_")}
+        for name, weights in self.learnt_["words"].items():
+            said |= dict.fromkeys([*(f"{name}: {word}" for word in weights), f"{name}_{learnt.LENGTH}"], "text")
+        said |= {" x ".join(pair): "interaction" for pair in self.get_declared("interactions")}
+        said |= {f"{name}_{learnt.OUTLIER}": "outliers" for name in self.learnt_["bounds"]}
+        said |= {f"{name}_{learnt.MISSING}": "gaps" for name in self.get_declared("fill")}
+        return {name: said.get(name, "history") for name in self.outputs_ if name not in self.inputs_}
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """Return the names of the features."""
@@ -256,10 +308,11 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return {
             "rules": self.rules or {},
             "expressions": self.expressions or {},
-            "dates": self.dates or {},
             "histories": self.histories or {},
             "target": self.target or {},
             "drop": list(self.drop),
+            "columns": self.columns or {},
+            "learnt": self.learnt_,
             "most_categories": self.most_categories,
             "fewest_rows": self.fewest_rows,
             "inputs": list(self.inputs_.items()),
@@ -274,8 +327,11 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     @classmethod
     def from_json(cls, content: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None = None) -> "RowFeatures":
         """Return fitted features from what `to_json` and `state_arrays` gave."""
-        declared = ("rules", "expressions", "dates", "histories", "target", "drop", "most_categories", "fewest_rows")
-        features = cls(**{name: content[name] for name in declared})
+        declared = ("rules", "expressions", "histories", "target", "drop", "most_categories", "fewest_rows")
+        # Releases of before have dates by themselves and nothing learnt.
+        columns = content["columns"] if "columns" in content else {"dates": content["dates"]}
+        features = cls(**{name: content[name] for name in declared}, columns=columns)
+        features.learnt_ = content.get("learnt") or learnt.learn({}, {})
         features.inputs_ = dict(content["inputs"])
         features.outputs_ = dict(content["outputs"])
         features.categories_ = {name: list(kept) for name, kept in content["categories"].items()}
@@ -295,76 +351,3 @@ def take_columns(frame: pd.DataFrame, names: Mapping[str, str]) -> dict[str, np.
     if missing:
         raise DataError(f"columns missing: {list_briefly(missing)}")
     return {name: expressions.to_array(frame[name]) for name in names}
-
-
-def make_array(values: np.ndarray, kind: str, name: str) -> np.ndarray:
-    """Return raw values as numbers (missing: NaN), times (NaT) or texts (None) by the column's kind.
-
-    Raises
-    ------
-    DataError
-        A value is not a number where numbers are needed.
-    """
-    array = np.asarray(values)
-    if kind == "time":
-        return make_times(array, name)
-    if kind == "category":
-        gaps = expressions.is_missing(array)
-        return np.array([None if gap else str(value) for value, gap in zip(array, gaps, strict=True)], object)
-    try:
-        return array.astype("float64")
-    except (TypeError, ValueError) as error:
-        raise DataError(f"column {name!r}: {error}: give numbers") from error
-
-
-def make_times(values: np.ndarray, name: str) -> np.ndarray:
-    """Return times as UTC without a zone, `datetime64[us]`: from arrays of times, or from texts as requests bring them.
-
-    Raises
-    ------
-    DataError
-        A value is not an ISO 8601 time.
-    """
-    if values.dtype.kind == "M":
-        return values.astype("datetime64[us]")
-    gaps = expressions.is_missing(values)
-    try:
-        known = [None if gap else read_time(value) for value, gap in zip(values.tolist(), gaps, strict=True)]
-    except (TypeError, ValueError) as error:
-        raise DataError(f"column {name!r}: {error}: give ISO 8601 times") from error
-    return np.array(known, "datetime64[us]")
-
-
-def read_time(value: Any) -> datetime:
-    """Return one time in UTC without its zone; one that has none is UTC."""
-    time = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-    return (time if time.tzinfo is None else time.astimezone(UTC)).replace(tzinfo=None)
-
-
-def find_feature_kind(values: np.ndarray) -> str:
-    """Return `number` or `category`; a column without any value is as its array says.
-
-    Raises
-    ------
-    DataError
-        It holds times.
-    """
-    if values.dtype.kind in "mM":
-        raise DataError("an expression gives times: no model takes them; divide a length of time by hours(1)")
-    if values.dtype != object:
-        return "number"
-    known = values[~expressions.is_missing(values)]
-    return "number" if len(known) and not any(isinstance(value, str) for value in known) else "category"
-
-
-def make_feature(values: np.ndarray, kind: str) -> np.ndarray:
-    """Return a feature as estimators take it: float64 that float32 holds exactly, or texts without None.
-
-    One row may hold nothing but None where the training rows held numbers, so the kind is given, not guessed.
-    """
-    if kind == "category":
-        gaps = expressions.is_missing(values)
-        return np.array(["" if gap else str(value) for value, gap in zip(values, gaps, strict=True)], object)
-    with np.errstate(over="ignore"):
-        rounded = values.astype("float32").astype("float64")
-    return np.where(np.isinf(rounded), np.nan, rounded)

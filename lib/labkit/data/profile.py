@@ -1,6 +1,6 @@
-"""What a table is like, column by column, and what looks wrong with it.
+"""What a table is like, column by column.
 
-Finds; changes nothing. Pictures of it are in `labkit.view.plots`.
+Describes; changes nothing. What looks wrong with it is found in `labkit.data.findings`.
 """
 
 from typing import Any
@@ -11,12 +11,18 @@ from sklearn.metrics import log_loss, r2_score
 from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from labkit.data.tables import OUTCOME_KNOWN_AT, PREDICT_AT
+from labkit.errors import DataError
 from labkit.params import Target
 
 MOST_ROWS = 20_000
+MOST_VALUES = 4_000_000
+"""Values of a table that are scored against the target: fewer rows of it where there are many columns."""
+MOST_EXACT = 200
+"""Columns up to which rank correlations are computed pair by pair, each on the rows that have both values."""
 LEAK_SCORE = 0.95
 MANY_MISSING = 0.3
+N_FOLDS = 3
+FEWEST_ROWS = 6
 
 
 def find_kind(values: pd.Series) -> str:
@@ -42,8 +48,20 @@ def profile_table(frame: pd.DataFrame, target: Target, *, seed: int) -> pd.DataF
     pandas.DataFrame
         One row per column: `column`, `kind`, `missing_share`, `distinct`, `smallest`, `largest` (texts), `mean`,
         `most_common`, `score` (see `score_column`; missing for the target itself).
+
+    Raises
+    ------
+    DataError
+        The target of a regression holds no numbers.
     """
-    sample = frame if len(frame) <= MOST_ROWS else frame.sample(MOST_ROWS, random_state=seed).sort_index()
+    if target.task == "regression" and not pd.api.types.is_numeric_dtype(frame[target.column]):
+        known = frame[target.column].dropna()
+        found = repr(known.iloc[0]) if len(known) else "nothing"
+        raise DataError(
+            f"target {target.column!r} holds {found}, not numbers: set data.target.task: classification, or mend it"
+        )
+    most_rows = int(np.clip(MOST_VALUES // max(frame.shape[1], 1), 1000, MOST_ROWS))
+    sample = frame if len(frame) <= most_rows else frame.sample(most_rows, random_state=seed).sort_index()
     lines = [describe_column(frame[name]) for name in frame.columns]
     profile = pd.DataFrame(lines)
     answers = sample[target.column]
@@ -70,16 +88,24 @@ def describe_column(values: pd.Series) -> dict[str, Any]:
         "distinct": int(known.nunique()),
         "smallest": str(known.min()) if ordered else "",
         "largest": str(known.max()) if ordered else "",
-        "mean": float(known.mean()) if kind == "number" and len(known) else np.nan,
+        "mean": compute_mean(known) if kind == "number" else np.nan,
         "most_common": str(common.iloc[0]) if len(common) else "",
     }
+
+
+def compute_mean(known: pd.Series) -> float:
+    """Return the mean of the finite numbers among those that are there; NaN if there are none."""
+    numbers = known.to_numpy(dtype="float64")
+    finite = numbers[np.isfinite(numbers)]
+    return float(finite.mean()) if len(finite) else np.nan
 
 
 def score_column(values: pd.Series, answers: pd.Series, task: str, *, seed: int) -> float:
     """Return the share of the answers' uncertainty that one column alone explains, on rows it was not fitted on.
 
     A small decision tree on that column, cross-validated in three folds: the share of variance explained (R²) for
-    regression, of log loss below that of the classes' shares for classification (McFadden's R²). At least 0.
+    regression, of log loss below that of the classes' shares for classification (McFadden's R²). At least 0; NaN where
+    there are too few rows to tell.
     """
     codes = values.astype("float64") if find_kind(values) == "number" else pd.Series(pd.factorize(values)[0])
     # Trees compute in float32 and take gaps, but nothing infinite.
@@ -88,14 +114,21 @@ def score_column(values: pd.Series, answers: pd.Series, task: str, *, seed: int)
     column[np.isinf(column)] = np.nan
     leaf = max(5, len(column) // 20)
     if task == "regression":
+        is_finite = np.isfinite(answers.to_numpy(dtype="float64"))
+        column, answers = column[is_finite], answers[is_finite]
+        if len(answers) < FEWEST_ROWS:
+            return np.nan
         tree = DecisionTreeRegressor(max_depth=4, min_samples_leaf=leaf, random_state=seed)
-        folds = KFold(3, shuffle=True, random_state=seed)
+        folds = KFold(N_FOLDS, shuffle=True, random_state=seed)
         return max(0.0, float(r2_score(answers, cross_val_predict(tree, column, answers, cv=folds))))
-    labels, classes = pd.factorize(answers, sort=True)
-    if len(classes) < 2 or np.bincount(labels).min() < 3:
+    # Classes that cannot stand in every fold are left out.
+    is_common = (answers.groupby(answers, observed=True).transform("size") >= N_FOLDS).to_numpy()
+    labels, classes = pd.factorize(answers[is_common], sort=True)
+    column = column[is_common]
+    if len(classes) < 2 or len(column) < FEWEST_ROWS:
         return np.nan
     tree = DecisionTreeClassifier(max_depth=4, min_samples_leaf=leaf, random_state=seed)
-    folds = StratifiedKFold(3, shuffle=True, random_state=seed)
+    folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=seed)
     chances = cross_val_predict(tree, column, labels, cv=folds, method="predict_proba")
     shares = np.bincount(labels) / len(labels)
     uncertainty = -float((shares * np.log(shares)).sum())
@@ -105,49 +138,21 @@ def score_column(values: pd.Series, answers: pd.Series, task: str, *, seed: int)
     return max(0.0, 1 - loss / uncertainty)
 
 
-def find_suspects(frame: pd.DataFrame, profile: pd.DataFrame, *, correlation_alert: float) -> pd.DataFrame:
-    """List what looks wrong: constants, identifiers, gaps, near-copies of the target and of each other.
-
-    The target itself is what the others are held against, never a finding: it cannot be dropped.
-
-    Returns
-    -------
-    pandas.DataFrame
-        `column`, `finding`, `evidence`, `remedy` (a line for the params file), worst first.
-    """
-    findings: list[tuple[int, str, str, str, str]] = []
-    never = {profile.attrs.get("target"), PREDICT_AT, OUTCOME_KNOWN_AT}
-    inputs = frame.drop(columns=[name for name in frame if name in never])
-    for line in profile[profile["column"].isin(inputs.columns)].to_dict("records"):
-        name = line["column"]
-        drop = f"wrangling.drop: {{{name}: …}}"
-        if line["score"] >= LEAK_SCORE:
-            evidence = f"alone explains {line['score']:.0%} of the target"
-            findings.append((0, name, "may be the answer in disguise", evidence, drop))
-        if line["distinct"] <= 1:
-            findings.append((1, name, "constant", f"{line['distinct']} distinct values", drop))
-        elif line["distinct"] == len(frame) and line["kind"] != "time" and is_label(frame[name]):
-            findings.append((1, name, "identifier", "every value is different", drop))
-        if line["missing_share"] >= MANY_MISSING:
-            findings.append((2, name, "many gaps", f"{line['missing_share']:.0%} missing", drop))
-    for first, second, correlation in find_pairs(inputs, correlation_alert):
-        evidence = f"correlation {correlation:.3f} with {first}"
-        findings.append((3, second, "says the same as another column", evidence, f"wrangling.drop: {{{second}: …}}"))
-    rows = [line[1:] for line in sorted(findings)]
-    return pd.DataFrame(rows, columns=["column", "finding", "evidence", "remedy"])
-
-
-def is_label(values: pd.Series) -> bool:
-    """Tell whether values are whole numbers or texts, as identifiers are."""
-    return pd.api.types.is_integer_dtype(values) or find_kind(values) == "category"
-
-
 def find_pairs(frame: pd.DataFrame, least: float) -> list[tuple[str, str, float]]:
     """Return the pairs of number columns whose absolute rank correlation is at least `least`, strongest first."""
     numbers = frame.select_dtypes("number")
     sample = numbers if len(numbers) <= MOST_ROWS else numbers.iloc[:: len(numbers) // MOST_ROWS + 1]
-    matrix = sample.corr(method="spearman").to_numpy()
+    matrix = sample.corr(method="spearman").to_numpy() if numbers.shape[1] <= MOST_EXACT else correlate_ranks(sample)
     first, second = np.where(np.triu(np.abs(matrix) >= least, k=1))
     names = list(numbers.columns)
     pairs = [(str(names[a]), str(names[b]), float(matrix[a, b])) for a, b in zip(first, second, strict=True)]
     return sorted(pairs, key=lambda pair: -abs(pair[2]))
+
+
+def correlate_ranks(frame: pd.DataFrame) -> np.ndarray:
+    """Return rank correlations of many columns at once, shape (n_columns, n_columns); a gap counts as a middle rank."""
+    ranks = frame.rank()
+    centred = (ranks - ranks.mean()).fillna(0).to_numpy()
+    length = np.sqrt((centred**2).sum(axis=0))
+    unit = centred / np.where(length > 0, length, np.inf)
+    return np.asarray(unit.T @ unit)

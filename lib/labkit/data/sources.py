@@ -1,49 +1,91 @@
-"""Where raw tables come from.
+"""Where raw tables come from, and the stage `source`, which puts them in place.
 
-Reads what `data.tables` of the params names. Not where a named file lies: that is `labkit.data.origins`. Not whether
-the columns are there that the params speak of: that is `labkit.data.columns`. Not how tables are joined: that is
-`labkit.data.tables`.
+Opens what `data.tables` of the params names. Not where a named file lies: that is `labkit.data.origins`. Not how one is
+read: that is `labkit.data.reading`. Not whether the columns are there that the params speak of: that is
+`labkit.data.columns`. Not how tables are joined: that is `labkit.data.tables`.
 """
 
-import zipfile
-import zlib
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Protocol
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from labkit.data import contract
 from labkit.data.columns import check_columns, require
-from labkit.data.origins import find_file
-from labkit.data.tables import save_table
+from labkit.data.origins import check_pointer, find_files, show
+from labkit.data.reading import Note, RawTable, Source, has_huge_gaps
 from labkit.errors import DataError, ParamsError, name_nearest
-from labkit.files import atomic_folder
+from labkit.files import atomic_folder, atomic_write, write_text
 from labkit.params import Data, Params, Table
+
+FEWEST_ROWS = 2
+NOTES = "notes.json"
+"""File beside the raw tables: what was noticed while reading them."""
+
+
+class Readable(Protocol):
+    """A raw table that can be read in batches, as often as needed."""
+
+    columns: list[str]
+    n_rows: int
+
+    @property
+    def notes(self) -> list[Note]:
+        """What was noticed."""
+
+    def read(self) -> Iterator[pa.Table]:
+        """Yield the rows in batches of the same columns and types."""
+
+
+class BundledTable:
+    """One of scikit-learn's bundled tables, as `RawTable` is."""
+
+    def __init__(self, name: str, table: Table) -> None:
+        self.name, self.table = name, table
+        frame = load_bundled(name, str(table.dataset))
+        require(table.times, frame.columns, f"data.tables.{name}.times")
+        self.rows = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
+        self.columns, self.n_rows = list(self.rows.column_names), len(frame)
+        self.notes: list[Note] = []
+
+    def read(self) -> Iterator[pa.Table]:
+        """Yield all rows."""
+        yield self.rows
 
 
 def load_tables(data: Data) -> dict[str, pd.DataFrame]:
-    """Read all raw tables.
+    """Read all raw tables, whole.
 
     Raises
     ------
     MissingDataError
         A file or package is not there.
     DataError
-        A file is not a table, or a time does not parse.
+        A file is not a table, or a value is not of its column's type.
     """
-    return {name: parse_times(read_table(name, table), name, table) for name, table in data.tables.items()}
+    opened = open_tables(data)
+    return {name: pa.concat_tables(raw.read()).combine_chunks().to_pandas() for name, raw in opened.items()}
 
 
-def read_table(name: str, table: Table) -> pd.DataFrame:
-    """Read one raw table from where its params say."""
+def open_tables(data: Data) -> dict[str, Readable]:
+    """Open all raw tables; see `load_tables`."""
+    return {name: open_table(name, table) for name, table in data.tables.items()}
+
+
+def open_table(name: str, table: Table) -> Readable:
+    """Open one raw table from where its params say."""
     if table.dataset:
-        return load_bundled(name, table.dataset)
-    path = find_file(name, table)
-    try:
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        return pd.read_csv(path, low_memory=False, index_col=False)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"data.tables.{name}: {path}: {str(error).splitlines()[0]}") from error
+        return BundledTable(name, table)
+    files = find_files(name, table)
+    for path in files:
+        check_pointer(path)
+    return RawTable(name, table, [Source(path, f"data.tables.{name}: {show(path)}") for path in files]).check()
 
 
 def load_bundled(name: str, dataset: str) -> pd.DataFrame:
@@ -66,35 +108,13 @@ def load_bundled(name: str, dataset: str) -> pd.DataFrame:
     return bunch.frame.assign(target=[str(names[code]) for code in bunch.target])
 
 
-def parse_times(frame: pd.DataFrame, name: str, table: Table) -> pd.DataFrame:
-    """Turn the columns declared as times into times, in UTC if they name a zone; refuse the first text that is none."""
-    require(table.times, frame.columns, f"data.tables.{name}.times")
-    for column in table.times:
-        values = frame[column]
-        texts = values.astype(str) if pd.api.types.is_integer_dtype(values) else values
-        try:
-            parsed = pd.to_datetime(texts, errors="coerce", format="ISO8601", utc=False)
-        except ValueError as error:  # pandas does not coerce a column of several time zones
-            raise DataError(f"data.tables.{name}: column {column}: {str(error).splitlines()[0]}") from error
-        bad = frame.index[parsed.isna() & frame[column].notna()]
-        if len(bad):
-            raise DataError(
-                f"data.tables.{name}: column {column}, row {bad[0] + 1}: {frame[column][bad[0]]!r} is not an ISO time "
-                f"({len(bad):,} such rows): mend the file or take the column out of `times`"
-            )
-        if isinstance(parsed.dtype, pd.DatetimeTZDtype):
-            parsed = parsed.dt.tz_convert("UTC")
-        frame = frame.assign(**{column: parsed.dt.as_unit("us")})
-    return frame
-
-
 def place_tables(params: Params, folder: Path, contract_path: Path, *, sample_rows: int | None = None) -> str:
     """Read the raw tables, hold them against the contract, and write them as Parquet: the stage `source`.
 
     Parameters
     ----------
     folder
-        Where one Parquet file per table goes.
+        Where one Parquet file per table goes, and `NOTES`.
     contract_path
         The contract; tables it does not know are added to it.
 
@@ -108,25 +128,85 @@ def place_tables(params: Params, folder: Path, contract_path: Path, *, sample_ro
     ParamsError, MissingDataError, DataError, ContractError
         A table, file or column is not there, not readable, or not as agreed.
     """
-    tables = load_tables(params.data)
+    states = find_states(params.data)
+    opened = open_tables(params.data)
     try:
-        check_columns(params, tables)
+        check_columns(params, {name: pd.DataFrame(columns=raw.columns) for name, raw in opened.items()})
     except ParamsError as error:
         raise ParamsError(f"params/{params.experiment}.yaml: {error}") from error
+    main = params.data.main_table
+    if opened[main].n_rows < FEWEST_ROWS:
+        raise DataError(f"data.tables.{main}: 1 row: cannot split it into rows to train, to choose and to judge on")
     agreed = contract.load_contract(contract_path) if contract_path.is_file() else {}
-    for name, frame in tables.items():
-        if name in agreed:
-            contract.check_table(frame, agreed[name], f"raw table {name}")
-    new = {name: frame for name, frame in tables.items() if name not in agreed}
-    if new or set(agreed) - set(tables):
-        kept = {name: schema for name, schema in agreed.items() if name in tables}
-        contract.save_contract(contract_path, kept | contract.infer_contract(new))
-    main = tables[params.data.main_table]
-    if sample_rows is not None and sample_rows < len(main):
-        main = main.sample(sample_rows, random_state=params.seed).sort_index().reset_index(drop=True)
-        tables[params.data.main_table] = main
+    inferred: contract.Contract = {}
+    n_rows = opened[main].n_rows if sample_rows is None else min(sample_rows, opened[main].n_rows)
+    # The whole folder is put in place at the end, or none of it.
     with atomic_folder(folder) as beside:
-        for name, frame in tables.items():
-            save_table(beside / f"{name}.parquet", frame)
-    n_columns = sum(len(frame.columns) for frame in tables.values())
-    return f"{len(main):,} rows, {n_columns} columns in {len(tables)} table{'s' if len(tables) > 1 else ''}"
+        for name, raw in opened.items():
+            chosen = choose_rows(raw.n_rows, n_rows, params.seed) if name == main and n_rows < raw.n_rows else None
+            schema = write_table(beside / f"{name}.parquet", name, raw, agreed.get(name), chosen=chosen)
+            if name not in agreed:
+                inferred[name] = schema
+        if find_states(params.data) != states:
+            raise DataError("a file of data.tables changed while it was read: run again when it is complete")
+        notes = [note.to_json() for raw in opened.values() for note in raw.notes]
+        write_text(beside / NOTES, json.dumps(notes, indent=1))
+    if inferred or set(agreed) - set(opened):
+        kept = {name: schema for name, schema in agreed.items() if name in opened}
+        contract.save_contract(contract_path, kept | inferred)
+    n_columns = sum(len(raw.columns) for raw in opened.values())
+    return f"{n_rows:,} rows, {n_columns} columns in {len(opened)} table{'s' if len(opened) > 1 else ''}"
+
+
+def find_states(data: Data) -> list[tuple[int, ...]]:
+    """Return what tells whether a file changes while it is read."""
+    found = [path.stat() for name, table in data.tables.items() for path in find_files(name, table)]
+    return [(state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns) for state in found]
+
+
+def choose_rows(n_rows: int, n_chosen: int, seed: int) -> np.ndarray:
+    """Return whether each row is in a sample of so many."""
+    chosen = np.zeros(n_rows, bool)
+    chosen[pd.Series(range(n_rows)).sample(n_chosen, random_state=seed).to_numpy()] = True
+    return chosen
+
+
+def write_table(
+    path: Path, name: str, raw: Readable, agreed: contract.Schema | None, *, chosen: np.ndarray | None
+) -> contract.Schema:
+    """Write one raw table batch by batch, each held against the contract, and return its schema.
+
+    Raises
+    ------
+    DataError
+        A value is not of its column's type.
+    ContractError
+        A batch is not as agreed.
+    """
+    inference, n_before = contract.Inference(), 0
+    with atomic_write(path) as beside, ExitStack() as files:
+        writer: pq.ParquetWriter | None = None
+        for rows in raw.read():
+            if agreed is not None:
+                frame = rows.to_pandas()
+                frame.index += n_before
+                contract.check_table(frame, agreed, f"raw table {name}")
+            check_gaps(rows, name)
+            inference.add(rows)
+            kept = rows if chosen is None else rows.filter(pa.array(chosen[n_before : n_before + rows.num_rows]))
+            n_before += rows.num_rows
+            writer = writer or files.enter_context(
+                pq.ParquetWriter(beside, rows.schema, compression="zstd", write_page_checksum=True)
+            )
+            writer.write_table(kept)
+    return inference.make_schema()
+
+
+def check_gaps(rows: pa.Table, name: str) -> None:
+    """Refuse whole numbers that gaps would turn into real ones that cannot hold them."""
+    for column in rows.column_names:
+        if has_huge_gaps(rows.column(column)):
+            raise DataError(
+                f"data.tables.{name}: column {column!r} has gaps and whole numbers above 2^53, which would lose "
+                "digits: write it as text"
+            )

@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
+from labkit.data.expressions import write_name
+from labkit.data.lines import write_filter
 from labkit.data.tables import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.errors import DataError, list_briefly
 from labkit.params import Data
@@ -138,12 +140,19 @@ def check_target(target: pd.Series, data: Data) -> None:
         rows = list_briefly(str(row) for row in missing)
         raise DataError(
             f"target {name!r} is missing in {len(missing):,} rows ({rows}): filter them out with "
-            f"wrangling.filters: ['not missing({name if str(name).isidentifier() else f'col({str(name)!r})'})']"
+            + write_filter(f"not missing({write_name(str(name))})")
         )
     if data.target.task == "regression":
         if not pd.api.types.is_numeric_dtype(target):
             raise DataError(
                 f"target {name!r} holds {target.iloc[0]!r}, not numbers: set data.target.task: classification"
+            )
+        endless = target.index[np.isinf(target.to_numpy(dtype="float64"))]
+        if len(endless):
+            rows = list_briefly(str(row) for row in endless)
+            raise DataError(
+                f"target {name!r} is infinite in {len(endless):,} rows ({rows}): filter them out with "
+                + write_filter(f"abs({write_name(str(name))}) < 1e300")
             )
         return
     counts = target.value_counts()
@@ -152,7 +161,11 @@ def check_target(target: pd.Series, data: Data) -> None:
     small = counts[counts < 3]
     if find_strata(data) and len(small):
         named = list_briefly(f"{label!r} with {count}" for label, count in small.items())
-        raise DataError(f"target {name!r}: classes with fewer than 3 rows cannot stand in every part: {named}")
+        remedy = write_filter(f"{write_name(str(name))} != {small.index.tolist()[0]!r}")
+        raise DataError(
+            f"target {name!r}: classes with fewer than 3 rows cannot stand in every part: {named}: leave them out with "
+            f"{remedy}, or set data.split.stratify: false"
+        )
     positive = data.target.positive
     if positive is not None and positive not in set(counts.index):
         found = list_briefly(repr(label) for label in counts.index)

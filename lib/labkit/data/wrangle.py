@@ -1,26 +1,36 @@
-"""How the joined table is cleaned: columns dropped, rules applied, rows filtered.
+"""How the joined table is cleaned: rules applied, rows and columns left out.
 
-Everything here is stateless: a row comes out the same whatever other rows there are. What is fitted lives in the
-model. The rules themselves are in `labkit.data.rules`, because live requests need them too.
+Stateless: a row comes out the same whatever other rows there are; only where repeated rows are left out does it matter
+which came first. What is learnt lives in the model; `describe_learnt` shows it. The rules themselves are in
+`labkit.data.rules`, because live requests need them too.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from labkit.data import expressions
+from labkit.data.learnt import learn, learn_bounds, make_spec
 from labkit.data.rules import apply_rules
 from labkit.data.tables import settle_target
 from labkit.errors import ParamsError
-from labkit.params import Rule, Target, Wrangling
+from labkit.params import Params, Rule, Target, Wrangling
+
+STEP = ["filter", "rows_before", "rows_after"]
 
 
 def apply_rules_to(frame: pd.DataFrame, rules: Mapping[str, Rule]) -> pd.DataFrame:
     """Return the table with the rules applied to their columns."""
     columns = apply_rules({name: expressions.to_array(frame[name]) for name in rules}, rules)
-    texts = {name: "str" for name in rules if pd.api.types.is_string_dtype(frame[name])}
-    return frame.assign(**columns).astype(texts)
+    texts = [name for name, rule in rules.items() if rule.type == "category" or is_text(frame[name], rule)]
+    return frame.assign(**columns).astype(dict.fromkeys(texts, "str"))
+
+
+def is_text(values: pd.Series, rule: Rule) -> bool:
+    """Tell whether a column holds texts and its rule reads nothing else from them."""
+    return rule.type is None and pd.api.types.is_string_dtype(values)
 
 
 def apply_filters(frame: pd.DataFrame, filters: tuple[str, ...]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -51,13 +61,16 @@ def apply_filters(frame: pd.DataFrame, filters: tuple[str, ...]) -> tuple[pd.Dat
             raise ParamsError(f"wrangling.filters: {text!r} leaves no row of {len(frame):,}")
         steps.append({"filter": text, "rows_before": len(frame), "rows_after": len(kept)})
         frame = kept
-    return frame, pd.DataFrame(steps, columns=["filter", "rows_before", "rows_after"])
+    return frame, pd.DataFrame(steps, columns=STEP)
 
 
 def clean_table(
     frame: pd.DataFrame, wrangling: Wrangling, target: Target | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Drop columns, apply the rules and filter the rows of a joined table.
+    """Apply the rules to a joined table, leave rows and columns out.
+
+    Rows go in this order: repeated ones, those that a filter is false for, those without a value that must be there,
+    those with too many gaps.
 
     Parameters
     ----------
@@ -67,12 +80,97 @@ def clean_table(
     Returns
     -------
     tuple of pandas.DataFrame
-        The clean table, and what each filter left.
+        The clean table, and one line per step that leaves rows out: `filter`, `rows_before`, `rows_after`.
+
+    Raises
+    ------
+    ParamsError
+        A step leaves no row.
     """
-    filtered, steps = apply_filters(apply_rules_to(frame, wrangling.rules), wrangling.filters)
+    cleaned = apply_rules_to(frame, wrangling.rules)
+    lines: list[dict[Any, Any]] = []
+    if wrangling.duplicates == "drop":
+        is_repeated = cleaned.duplicated(list(wrangling.duplicates_by) or None)
+        cleaned, lines = leave_out(cleaned, is_repeated, "duplicates: drop")
+    filtered, filters = apply_filters(cleaned, wrangling.filters)
+    lines += filters.to_dict("records")
+    for name, fill in wrangling.fill.items():
+        if fill.strategy == "drop":
+            filtered, more = leave_out(filtered, filtered[name].isna(), f"fill.{name}: drop")
+            lines += more
+    if wrangling.most_missing.rows is not None:
+        gaps = count_gaps(filtered, wrangling, target)
+        text = f"most_missing.rows: {wrangling.most_missing.rows:g}"
+        filtered, more = leave_out(filtered, gaps > wrangling.most_missing.rows, text)
+        lines += more
     if target is not None:
         filtered = settle_target(filtered, target)
-    return filtered.drop(columns=list(wrangling.drop)), steps
+    return filtered.drop(columns=list(wrangling.drop)), pd.DataFrame(lines, columns=STEP)
+
+
+def leave_out(frame: pd.DataFrame, is_out: pd.Series, text: str) -> tuple[pd.DataFrame, list[dict[Any, Any]]]:
+    """Return the rows that stay, and the line that tells of it."""
+    kept = frame[~is_out]
+    if not len(kept):
+        raise ParamsError(f"wrangling.{text} leaves no row of {len(frame):,}")
+    return kept, [{"filter": text, "rows_before": len(frame), "rows_after": len(kept)}]
+
+
+def count_gaps(frame: pd.DataFrame, wrangling: Wrangling, target: Target | None) -> pd.Series:
+    """Return the share of missing values of each row, shape (n_rows,), over the columns that stay."""
+    left_out = {*wrangling.drop, *([target.column] if target else [])}
+    return frame[[name for name in frame.columns if name not in left_out]].isna().mean(axis=1)
+
+
+def drop_outliers(training: pd.DataFrame, wrangling: Wrangling) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Leave out training rows with a number too far out, where that is declared; a live row always gets its answer.
+
+    Returns
+    -------
+    tuple of pandas.DataFrame
+        The rows that stay, and one line per column: `filter`, `rows_before`, `rows_after`.
+    """
+    lines: list[dict[Any, Any]] = []
+    for name, rule in wrangling.outliers.items():
+        if rule.action == "drop":
+            values = expressions.to_array(training[name])
+            low, high = learn_bounds(values, rule.model_dump(), name)
+            is_far = pd.Series((values < low) | (values > high), index=training.index)
+            text = f"outliers.{name}: outside of {low:.4g} to {high:.4g}"
+            training, more = leave_out(training, is_far, text)
+            lines += more
+    return training, pd.DataFrame(lines, columns=STEP)
+
+
+def describe_learnt(training: pd.DataFrame, params: Params) -> pd.DataFrame:
+    """Return what the training rows teach of outliers, gaps and empty columns: `column`, `choice`, `learnt`, `rows`.
+
+    The model learns the same again; here it can be seen, with the training rows that it concerns.
+    """
+    spec = {**make_spec(params), "text": {}}
+    names = [name for name in training.columns if name != params.data.target.column]
+    columns = {str(name): to_plain(training[name]) for name in names}
+    found = learn(columns, spec)
+    lines = []
+    for name, (low, high) in found["bounds"].items():
+        rows = int(((columns[name] < low) | (columns[name] > high)).sum())
+        action = params.wrangling.outliers[name].action
+        lines.append([name, f"outliers: {action}", f"{low:.4g} to {high:.4g}", rows])
+    for name, value in found["fills"].items():
+        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+        lines.append([name, f"gaps: {params.wrangling.fill[name].strategy}", shown, int(training[name].isna().sum())])
+    for name in found["empty"]:
+        lines.append([name, "left out: mostly missing", "", int(training[name].isna().sum())])
+    return pd.DataFrame(lines, columns=["column", "choice", "learnt", "rows"])
+
+
+def to_plain(values: pd.Series) -> np.ndarray:
+    """Return a column as row features have it: texts with None, others as they are."""
+    array = expressions.to_array(values)
+    if array.dtype != object:
+        return array
+    gaps = expressions.is_missing(array)
+    return np.array([None if gap else value for value, gap in zip(array, gaps, strict=True)], object)
 
 
 def describe_rules(before: pd.DataFrame, rules: Mapping[str, Rule]) -> pd.DataFrame:
@@ -81,7 +179,8 @@ def describe_rules(before: pd.DataFrame, rules: Mapping[str, Rule]) -> pd.DataFr
     lines = []
     for name, rule in rules.items():
         was, now = before[name], after[name]
-        changed = ~((was == now) | (was.isna() & now.isna()))
+        same = was.astype(object) == now.astype(object)
+        changed = ~(same | (was.isna() & now.isna()))
         stated = ", ".join(f"{key} {value}" for key, value in rule.model_dump(exclude_defaults=True).items())
         lines.append(
             {

@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,12 +23,13 @@ from sklearn.pipeline import Pipeline
 from labkit.data.features import RowFeatures
 from labkit.errors import ModelError, ParamsError, list_briefly
 from labkit.model import metrics
+from labkit.model.budget import Budget
 from labkit.model.candidates import DUMMY as DUMMY
-from labkit.model.candidates import FIXED, N_JOBS, put_behind_preparation
+from labkit.model.candidates import FIXED, N_JOBS, adjust, put_behind_preparation
 from labkit.model.candidates import find_kinds as find_kinds
 from labkit.model.candidates import make_candidate as make_candidate
 from labkit.model.candidates import make_preparation as make_preparation
-from labkit.model.folds import choose_rows, cross_validate, describe_error, fit_candidate, make_folds
+from labkit.model.folds import choose_rows, cross_validate, describe_error, fit_candidate, plan_folds
 from labkit.params import Target, Training
 
 PYCARET_NAMES = {
@@ -66,6 +67,10 @@ class Comparison:
         The unfitted pipelines by name.
     n_rows
         Rows on which candidates were compared.
+    n_folds
+        Folds in which each was judged.
+    budget
+        What is left of it is for tuning.
     """
 
     frame: pd.DataFrame
@@ -73,6 +78,8 @@ class Comparison:
     best: str
     candidates: dict[str, Pipeline]
     n_rows: int
+    n_folds: int = 0
+    budget: Budget = field(default_factory=Budget)
 
 
 def compare(
@@ -105,17 +112,23 @@ def compare(
     ModelError
         Every candidate failed.
     """
+    budget = Budget(training.budget_seconds)
     rows = choose_rows(len(features), training.most_rows, seed=seed, is_ordered=is_ordered)
     features, truth = features.iloc[rows], truth.iloc[rows]
-    folds = make_folds(truth, target=target, n_folds=training.folds, seed=seed, is_ordered=is_ordered)
+    folds = plan_folds(truth, target=target, training=training, seed=seed, is_ordered=is_ordered)
     make = make_source(features, truth, target=target, engine=training.engine, seed=seed)
-    lines, seconds, candidates = [], {}, {}
+    lines: list[dict[str, Any]] = []
+    seconds, candidates = {}, {}
     for model in training.models:
         started = time.monotonic()
         line: dict[str, Any] = {"model": model, "source": find_engine(model, target, training.engine)}
         try:
-            candidates[model] = make(model)
-            scores = cross_validate(candidates[model], features, truth, target=target, folds=folds)
+            # The first candidate that has learnt something is always judged to the end: there must be one to choose.
+            limit = budget if any(not one["error"] and one["model"] != DUMMY for one in lines) else None
+            if limit is not None:
+                limit.check()
+            candidates[model] = adjust(make(model), target, training, seed=seed)
+            scores = cross_validate(candidates[model], features, truth, target=target, folds=folds, budget=limit)
             line |= {**scores, "error": ""}
             on_candidate(model, f"{training.metric} {scores[training.metric]:.4g}")
         except Exception as error:  # whatever a library raises, the candidate stays in the leaderboard with it
@@ -124,7 +137,7 @@ def compare(
         lines.append(line)
         seconds[model] = time.monotonic() - started
     frame = rank(pd.DataFrame(lines), training.metric)
-    return Comparison(frame, seconds, find_best(frame), candidates, len(features))
+    return Comparison(frame, seconds, find_best(frame), candidates, len(features), len(folds), budget)
 
 
 def find_best(frame: pd.DataFrame) -> str:
@@ -163,7 +176,7 @@ def make_source(
         if find_engine(model, target, engine) == "sklearn":
             return make_candidate(model, target, kinds, seed=seed)
         estimator = propose(PYCARET_NAMES[model][target.task])
-        return put_behind_preparation(model, estimator, kinds)
+        return put_behind_preparation(model, estimator, kinds, task=target.task, seed=seed)
 
     return make
 
@@ -241,9 +254,10 @@ def make_pycaret_sample(features: pd.DataFrame, truth: pd.Series, target: Target
     """Return a few prepared rows of each class, or of all rows, as numbers with codes for classes."""
     codes = pd.factorize(truth, sort=True)[0] if target.task == "classification" else np.zeros(len(truth), int)
     rows = np.concatenate([np.resize(np.flatnonzero(codes == code), SAMPLE_ROWS) for code in np.unique(codes)])
-    prepared = make_preparation(find_kinds(features), is_scaled=False).fit_transform(features.iloc[rows])
-    sample = pd.DataFrame(prepared, columns=[f"f{number}" for number in range(prepared.shape[1])])
     answers = codes if target.task == "classification" else truth.to_numpy(dtype="float64")
+    preparation = make_preparation(find_kinds(features), is_scaled=False, task=target.task)
+    prepared = preparation.fit_transform(features.iloc[rows], answers[rows])
+    sample = pd.DataFrame(prepared, columns=[f"f{number}" for number in range(prepared.shape[1])])
     return sample.assign(**{PYCARET_TARGET: answers[rows]})
 
 

@@ -4,8 +4,10 @@ Not how they are compared, nor those that PyCaret proposes: that is `labkit.mode
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from lightgbm import LGBMClassifier, LGBMRegressor
 from sklearn.base import BaseEstimator
@@ -23,16 +25,19 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     RandomForestRegressor,
 )
+from sklearn.feature_selection import SelectFromModel
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from labkit.errors import ModelError
-from labkit.params import Target
+from labkit.model.target_scale import OnScale
+from labkit.params import Target, Training
 
 DUMMY = "dummy"
 N_JOBS = 2
@@ -88,7 +93,20 @@ ESTIMATORS: Estimators = {
         lambda seed: KNeighborsRegressor(25, **NEIGHBOURS_FIXED, n_jobs=N_JOBS),
     ),
 }
+MOST_ONE_HOT = 50
+"""Categories of a column up to which each becomes a feature of its own; of more, their mean target is the feature."""
 SCALED = {"linear", "nearest_neighbours"}
+
+
+@dataclass(frozen=True)
+class AtMost:
+    """A number of columns, or all where there are fewer."""
+
+    number: int
+
+    def __call__(self, X: np.ndarray) -> int:
+        """Return how many of these columns are kept."""
+        return min(self.number, X.shape[1])
 
 
 def make_lightgbm_options(seed: int) -> dict[str, Any]:
@@ -104,23 +122,30 @@ def make_lightgbm_options(seed: int) -> dict[str, Any]:
     }
 
 
-def make_preparation(kinds: Mapping[str, str], *, is_scaled: bool) -> ColumnTransformer:
-    """Return the unfitted preparation: gaps filled, categories one-hot, numbers scaled where the model needs it.
+def make_preparation(
+    kinds: Mapping[str, str], *, is_scaled: bool, task: str = "classification", seed: int = 0
+) -> ColumnTransformer:
+    """Return the unfitted preparation: gaps filled, categories encoded, numbers scaled where the model needs it.
 
     Parameters
     ----------
     kinds
-        Feature name: `number` or `category`.
+        Feature name: `number`, `category` (one-hot) or `many` (the mean target of each category, fitted crosswise so
+        that no row sees its own answer).
     """
-    numbers = [name for name, kind in kinds.items() if kind == "number"]
-    categories = [name for name, kind in kinds.items() if kind == "category"]
+    names = {kind: [name for name, own in kinds.items() if own == kind] for kind in ("number", "category", "many")}
     fill: Any = SimpleImputer(strategy="median", keep_empty_features=True)
-    # Trees are not scaled: it would change nothing but the last digits, and those decide at thresholds in float32.
-    number_steps: Any = Pipeline([("fill", fill), ("scale", StandardScaler())]) if is_scaled else fill
     # Rare categories are one already, see RowFeatures: the encoder's own way of joining them does not convert.
     encode = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
-    parts = [("numbers", number_steps, numbers)] if numbers else []
-    parts += [("categories", encode, categories)] if categories else []
+    is_number = task == "regression"
+    folds = (KFold if is_number else StratifiedKFold)(5, shuffle=True, random_state=seed)
+    average: Any = TargetEncoder(target_type="continuous" if is_number else "auto", cv=folds)
+    # Trees are not scaled: it would change nothing but the last digits, and those decide at thresholds in float32.
+    if is_scaled:
+        fill = Pipeline([("fill", fill), ("scale", StandardScaler())])
+        average = Pipeline([("average", average), ("scale", StandardScaler())])
+    steps = (("numbers", fill, "number"), ("categories", encode, "category"), ("many_categories", average, "many"))
+    parts = [(name, step, names[kind]) for name, step, kind in steps if names[kind]]
     return ColumnTransformer(parts, sparse_threshold=0, verbose_feature_names_out=False)
 
 
@@ -135,17 +160,42 @@ def make_candidate(model: str, target: Target, kinds: Mapping[str, str], *, seed
     make = ESTIMATORS[model][0 if target.task == "classification" else 1]
     if make is None:
         raise ModelError(f"{model} is not for {target.task}")
-    return put_behind_preparation(model, make(seed), kinds)
+    return put_behind_preparation(model, make(seed), kinds, task=target.task, seed=seed)
 
 
-def put_behind_preparation(model: str, estimator: BaseEstimator, kinds: Mapping[str, str]) -> Pipeline:
+def put_behind_preparation(
+    model: str, estimator: BaseEstimator, kinds: Mapping[str, str], *, task: str, seed: int
+) -> Pipeline:
     """Return an unfitted estimator behind the preparation that fits its model."""
-    return Pipeline([("preparation", make_preparation(kinds, is_scaled=model in SCALED)), ("estimator", estimator)])
+    preparation = make_preparation(kinds, is_scaled=model in SCALED, task=task, seed=seed)
+    return Pipeline([("preparation", preparation), ("estimator", estimator)])
+
+
+def adjust(candidate: Pipeline, target: Target, training: Training, *, seed: int) -> Pipeline:
+    """Return a candidate with what the params ask for: class weights, fewer features, another scale of the target.
+
+    An estimator that cannot weigh classes stays as it is, and so does the dummy.
+    """
+    preparation, estimator = candidate[0], candidate[-1]
+    if isinstance(estimator, DummyClassifier | DummyRegressor):
+        return candidate
+    if training.class_weight != "none" and "class_weight" in estimator.get_params():
+        estimator.set_params(class_weight=training.class_weight)
+    if training.most_features is not None:
+        forest = (ExtraTreesClassifier if target.task == "classification" else ExtraTreesRegressor)(
+            100, min_samples_leaf=5, max_features="sqrt", random_state=seed
+        )
+        select = SelectFromModel(forest, threshold=-np.inf, max_features=AtMost(training.most_features))
+        preparation = Pipeline([("columns", preparation), ("select", select)])
+    if training.target_transform != "none":
+        estimator = OnScale(estimator, training.target_transform)
+    return Pipeline([("preparation", preparation), ("estimator", estimator)])
 
 
 def find_kinds(features: pd.DataFrame) -> dict[str, str]:
-    """Return the kind of each feature column, `number` or `category`."""
+    """Return the kind of each feature column: `number`, `category`, or `many` for one of very many categories."""
+    numbers = {str(name): pd.api.types.is_numeric_dtype(features[name]) for name in features.columns}
     return {
-        str(name): "number" if pd.api.types.is_numeric_dtype(features[name]) else "category"
-        for name in features.columns
+        name: "number" if is_number else "many" if features[name].nunique() > MOST_ONE_HOT else "category"
+        for name, is_number in numbers.items()
     }

@@ -9,9 +9,20 @@ from typing import Any
 
 import pandas as pd
 
+from labkit.model.calibration import Calibrated
+from labkit.model.target_scale import OnScale
 from labkit.params import Costs, Params
 
 SMALL_HOLDOUT = 200
+
+
+def name_estimator(estimator: Any) -> str:
+    """Return what predicts, in words: the class of the estimator, and what was put around it."""
+    if isinstance(estimator, Calibrated):
+        return f"{name_estimator(estimator.estimator)}, calibrated"
+    if isinstance(estimator, OnScale):
+        return f"{type(estimator.estimator).__name__} on a {estimator.kind.replace('_', '-')} scale"
+    return type(estimator).__name__
 
 
 def make_card(
@@ -29,7 +40,7 @@ def make_card(
     Parameters
     ----------
     estimator
-        Class name of the chosen estimator.
+        What predicts, see `name_estimator`.
     metrics
         As in `evaluation/metrics.json`.
     split
@@ -206,6 +217,11 @@ def list_limits(
         worst = max(drifting, key=abs)
         side = "high" if worst > 0 else "low"
         limits.append(f"In its worst period the mean chance was {100 * abs(worst):.1f} percentage points too {side}.")
+    if seconds := params.training.budget_seconds:
+        limits.append(
+            f"Candidates were compared and tuned for at most {seconds:g} s: another run may choose another model, so "
+            "this one is not reproducible."
+        )
     if parity["reason"]:
         limits.append(f"No ONNX graph: {parity['reason']}. The scikit-learn pipeline serves.")
     return limits

@@ -9,6 +9,7 @@ from labkit.model import metrics
 from labkit.model.automl import Comparison
 from labkit.model.calibration import Calibration
 from labkit.model.tuning import Tuning
+from labkit.params import Training
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Choice:
     settings: dict[str, Any]
     reason: str
 
-    def to_dict(self, calibration: Calibration) -> dict[str, Any]:
-        """Return it as plain data, with what became of the calibration."""
+    def to_dict(self, calibration: Calibration, training: Training) -> dict[str, Any]:
+        """Return it as plain data, with what became of the calibration, and whether another run must find the same."""
         figures = {self.metric: self.figure, f"{self.metric}_std": self.deviation}
         return {
             "model": self.model,
@@ -45,6 +46,7 @@ class Choice:
             "figures": figures,
             "settings": self.settings,
             "reason": self.reason,
+            "is_reproducible": training.budget_seconds is None,
             "calibration": calibration.to_dict(),
         }
 

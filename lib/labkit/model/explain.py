@@ -11,10 +11,14 @@ import pandas as pd
 from scipy import stats
 from sklearn.inspection import permutation_importance
 
+from labkit.data.profile import score_column
 from labkit.model.metrics import compute_metric, is_greater_better, make_answers
 from labkit.params import Target
 
 N_SHUFFLES = 5
+MOST_COLUMNS = 100
+"""Columns that are shuffled; of more, those that the predictions follow most closely."""
+PROBED_ROWS = 1000
 
 
 def compute_importance(
@@ -45,13 +49,18 @@ def compute_importance(
     -------
     pandas.DataFrame
         `column`, `loss` (in the metric's unit, positive: worse without it), `low`, `high` (interval of the mean over
-        the shuffles), one row per column.
+        the shuffles), one row per column; of very many, only of those that the predictions follow.
     """
     names = [str(name) for name in model[0].inputs_]
     drawn = rows.sample(most_rows, random_state=seed).sort_index() if len(rows) > most_rows else rows
     drawn = drawn.reset_index(drop=True)
-    held = drawn[[name for name in names if name in fixed]]
+    held_names = [name for name in names if name in fixed]
     shuffled = [name for name in names if name not in fixed]
+    if len(shuffled) > MOST_COLUMNS:
+        followed = choose_followed(model, drawn, shuffled, target=target, seed=seed)
+        held_names += [name for name in shuffled if name not in followed]
+        shuffled = followed
+    held = drawn[held_names]
     sign = 1.0 if is_greater_better(metric) else -1.0
 
     def score(fitted: Any, features: pd.DataFrame, truth: pd.Series) -> float:
@@ -66,3 +75,13 @@ def compute_importance(
     frame = pd.DataFrame({"column": shuffled, "loss": found.importances_mean})
     frame = frame.assign(low=frame["loss"] - reach, high=frame["loss"] + reach)
     return frame.sort_values("loss", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def choose_followed(model: Any, rows: pd.DataFrame, names: list[str], *, target: Target, seed: int) -> list[str]:
+    """Return the columns, in order, that by themselves explain most of what is predicted."""
+    few = rows.head(PROBED_ROWS)
+    said = make_answers(few[target.column], model, few, target).prediction.reshape(len(few), -1)
+    liveliest = pd.Series(said[:, said.var(axis=0).argmax()], index=few.index)
+    scores = np.nan_to_num([score_column(few[name], liveliest, "regression", seed=seed) for name in names])
+    kept = np.argsort(-scores, kind="stable")[:MOST_COLUMNS]
+    return [names[place] for place in sorted(kept.tolist())]

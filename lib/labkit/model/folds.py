@@ -4,6 +4,7 @@ Every candidate and every trial of one comparison sees the same folds. Where row
 is judged on rows later than all it was fitted on; elsewhere rows are shuffled.
 """
 
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,10 +14,13 @@ from sklearn.model_selection import KFold, StratifiedKFold, TimeSeriesSplit
 from sklearn.pipeline import Pipeline
 
 from labkit.model import metrics
-from labkit.params import Target
+from labkit.model.budget import Budget
+from labkit.params import Target, Training
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
 """Positions of the rows to fit on and of the rows to judge on, per fold."""
+FEW_ROWS, FEW_REPEATS = 200, 3
+"""With fewer rows one cut of the folds is much of a lottery, so they are cut so many times."""
 
 
 def choose_rows(n_rows: int, most_rows: int | None, *, seed: int, is_ordered: bool) -> np.ndarray:
@@ -32,25 +36,63 @@ def choose_rows(n_rows: int, most_rows: int | None, *, seed: int, is_ordered: bo
     return np.sort(np.random.default_rng(seed).choice(n_rows, most_rows, replace=False))
 
 
+def plan_folds(truth: pd.Series, *, target: Target, training: Training, seed: int, is_ordered: bool) -> Folds:
+    """Return the folds that the params ask for: cut several times where rows are few, once where they are in order."""
+    few = FEW_REPEATS if len(truth) < FEW_ROWS else 1
+    repeats = 1 if is_ordered else training.repeats or few
+    options = {"target": target, "n_folds": training.folds, "is_ordered": is_ordered}
+    return [fold for number in range(repeats) for fold in make_folds(truth, seed=seed + number, **options)]  # type: ignore[arg-type]
+
+
 def make_folds(truth: pd.Series, *, target: Target, n_folds: int, seed: int, is_ordered: bool = False) -> Folds:
     """Return the folds: expanding in time if the rows are in its order, else shuffled, with classes in equal shares.
+
+    Rows of a class that is not among those fitted on cannot be judged and are left out of the fold.
 
     Parameters
     ----------
     truth
         Shape (n_rows,).
     """
+    is_classes = target.task == "classification"
     if is_ordered:
-        return list(TimeSeriesSplit(n_folds).split(truth))
-    splitter = StratifiedKFold if target.task == "classification" else KFold
-    return list(splitter(n_folds, shuffle=True, random_state=seed).split(truth, truth))
+        folds = list(TimeSeriesSplit(n_folds).split(truth))
+    else:
+        most = int(truth.value_counts().iloc[0]) if is_classes else len(truth)
+        splitter = (StratifiedKFold if is_classes else KFold)(min(n_folds, most), shuffle=True, random_state=seed)
+        with warnings.catch_warnings():
+            # A class of fewer rows than folds is missing in some of them, which is seen to below.
+            warnings.filterwarnings("ignore", message="The least populated class")
+            folds = list(splitter.split(truth, truth))
+    if not is_classes:
+        return folds
+    labels = truth.to_numpy()
+    known = [(train, test[np.isin(labels[test], labels[train])]) for train, test in folds]
+    return [(train, test) for train, test in known if len(test) and len(set(labels[train])) > 1]
 
 
 def cross_validate(
-    candidate: Pipeline, features: pd.DataFrame, truth: pd.Series, *, target: Target, folds: Folds
+    candidate: Pipeline,
+    features: pd.DataFrame,
+    truth: pd.Series,
+    *,
+    target: Target,
+    folds: Folds,
+    budget: Budget | None = None,
 ) -> dict[str, float]:
-    """Return mean and standard deviation of every figure over the folds."""
-    return summarise(list(score_folds(candidate, features, truth, target=target, folds=folds)))
+    """Return mean and standard deviation of every figure over the folds.
+
+    Raises
+    ------
+    BudgetError
+        The budget was used up before the last fold.
+    """
+    scores = []
+    for score in score_folds(candidate, features, truth, target=target, folds=folds):
+        scores.append(score)
+        if budget is not None and len(scores) < len(folds):
+            budget.check()
+    return summarise(scores)
 
 
 def score_folds(

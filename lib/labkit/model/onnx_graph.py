@@ -16,6 +16,8 @@ import pandas as pd
 from labkit.data.features import RowFeatures, take_columns
 from labkit.errors import DataError, ModelError
 from labkit.model.calibration import SMALLEST, Calibrated
+from labkit.model.target_scale import SMALLEST as SMALLEST_POWER
+from labkit.model.target_scale import OnScale
 
 OPSET = {"": 17, "ai.onnx.ml": 3}
 NEVER_SEEN = "a category never seen"
@@ -128,6 +130,54 @@ def register_converters() -> None:
         convert_calibrated,
         options={"nocl": [True, False], "zipmap": [True, False, "columns"]},
     )
+    update_registered_converter(OnScale, "LabkitOnScale", calculate_linear_regressor_output_shapes, convert_on_scale)
+
+
+def convert_on_scale(scope: Any, operator: Any, container: Any) -> None:
+    """Add the nodes of a regressor on another scale: its own, then the way back to the target's unit."""
+    from skl2onnx._supported_operators import sklearn_operator_name_map
+    from skl2onnx.common.data_types import FloatTensorType
+
+    model = operator.raw_operator
+    inner = scope.declare_local_operator(sklearn_operator_name_map[type(model.estimator)], model.estimator)
+    inner.inputs = operator.inputs
+    inner.outputs.append(scope.declare_local_variable("on_scale", FloatTensorType()))
+    add, constant = make_adders(scope, container)
+
+    def raise_to(power: float, base: str) -> str:
+        if abs(power) < SMALLEST_POWER:
+            return add("Sub", add("Exp", base), one)
+        grown = add("Max", add("Add", add("Mul", base, constant([power])), one), constant([SMALLEST_POWER]))
+        return add("Sub", add("Pow", grown, constant([1 / power])), one)
+
+    one, zero = constant([1.0]), constant([0.0])
+    scaled = add("Add", add("Mul", inner.outputs[0].full_name, constant([model.spread_])), constant([model.center_]))
+    scaled = add("Clip", scaled, constant([model.low_], shape=[]), constant([model.high_], shape=[]))
+    output = operator.outputs[0].full_name
+    if model.kind == "log":
+        add("Sub", add("Exp", scaled), one, output=output)
+        return
+    above = raise_to(model.power_, add("Max", scaled, zero))
+    below = add("Neg", raise_to(2 - model.power_, add("Max", add("Neg", scaled), zero)))
+    add("Where", add("GreaterOrEqual", scaled, zero), above, below, output=output)
+
+
+def make_adders(scope: Any, container: Any) -> tuple[Callable[..., str], Callable[..., str]]:
+    """Return what adds a node, and what adds a constant, to a graph; both return the name of the result."""
+    from onnx import TensorProto
+
+    def add(kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+        output = output or scope.get_unique_variable_name(kind.lower())
+        version = {"Add": 14, "Sub": 14, "Mul": 14, "Div": 14, "Pow": 15, "GreaterOrEqual": 16, "Where": 16}
+        container.add_node(kind, list(inputs), output, op_version=version.get(kind, 13), **attributes)
+        return output
+
+    def constant(values: list[Any], kind: int = TensorProto.FLOAT, shape: list[int] | None = None) -> str:
+        name = str(scope.get_unique_variable_name("constant"))
+        container.add_initializer(name, kind, [len(values)] if shape is None else shape, values)
+        return name
+
+    return add, constant
 
 
 def convert_calibrated(scope: Any, operator: Any, container: Any) -> None:
@@ -136,23 +186,13 @@ def convert_calibrated(scope: Any, operator: Any, container: Any) -> None:
     from skl2onnx._supported_operators import sklearn_operator_name_map
     from skl2onnx.common.data_types import FloatTensorType
 
-    model, names = operator.raw_operator, scope.get_unique_variable_name
+    model = operator.raw_operator
     inner = scope.declare_local_operator(sklearn_operator_name_map[type(model.estimator)], model.estimator)
     inner.inputs = operator.inputs
     inner.outputs.append(scope.declare_local_variable("label", operator.outputs[0].type.__class__()))
     inner.outputs.append(scope.declare_local_variable("uncalibrated", FloatTensorType()))
 
-    def add(kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
-        output = output or names(kind.lower())
-        version = 14 if kind in ("Add", "Sub", "Mul", "Div") else 13
-        container.add_node(kind, list(inputs), output, op_version=version, **attributes)
-        return output
-
-    def constant(values: list[Any], kind: int = TensorProto.FLOAT, shape: list[int] | None = None) -> str:
-        name = names("constant")
-        container.add_initializer(name, kind, [len(values)] if shape is None else shape, values)
-        return name
-
+    add, constant = make_adders(scope, container)
     yes = add("Gather", inner.outputs[1].full_name, constant([1], TensorProto.INT64), axis=1)
     kept = add("Clip", yes, constant([SMALLEST], shape=[]), constant([1 - SMALLEST], shape=[]))
     odds = add("Log", add("Div", kept, add("Sub", constant([1.0]), kept)))

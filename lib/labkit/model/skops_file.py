@@ -20,12 +20,16 @@ TRUSTED = (
     "collections.OrderedDict",
     "labkit.data.features.RowFeatures",
     "labkit.model.calibration.Calibrated",
+    "labkit.model.candidates.AtMost",
+    "labkit.model.target_scale.OnScale",
     "lightgbm.basic.Booster",
     "lightgbm.sklearn.LGBMClassifier",
     "lightgbm.sklearn.LGBMRegressor",
     "numpy.dtype",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.model_selection._split.KFold",
+    "sklearn.model_selection._split.StratifiedKFold",
     "sklearn.tree._tree.Tree",
 )
 """Types that a model of ours may hold besides those that skops trusts by itself."""

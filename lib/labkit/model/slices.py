@@ -1,14 +1,14 @@
 """The worst slices: groups of rows, found rather than listed, on which the model errs more than elsewhere.
 
-Every value range of every raw column and every pair of them is tried. So many are tried that chance alone makes some
-look bad: only what stands after Benjamini and Hochberg's correction (JRSS B, 1995) is reported, with intervals widened
-for the choice (Benjamini and Yekutieli, JASA 2005). A slice may be hard without being the model's fault: see what was
-said and what came.
+Every value range of every raw column and every pair of them is tried; of very many columns, only pairs of those that
+stand out alone. So many are tried that chance alone makes some look bad: only what stands after Benjamini and
+Hochberg's correction (JRSS B, 1995) is reported, with intervals widened for the choice (Benjamini and Yekutieli, JASA
+2005). A slice may be hard without being the model's fault: see what was said and what came.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations, pairwise
+from math import comb
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from labkit.data.profile import find_kind
 from labkit.model.metrics import Answers, summarise
 
 MOST_BINS = 6
+MOST_PAIRED = 40
+"""Columns whose pairs are tried; of more, those that stand out most by themselves."""
 MOST_CATEGORIES = 25
 FEWEST_ROWS = 25
 SMALLEST_SHARE = 0.01
@@ -82,8 +84,14 @@ def find_worst_slices(
     lines: list[dict[str, Any]] = []
     while bins and len(lines) < most:
         left = [Bins(one.codes[rest], one.texts) for one in bins]
-        found = [measure(place, left, losses[rest], fewest) for place in list_places(len(bins))]
-        worst = choose_worst(pd.concat(found, ignore_index=True), left, alpha=1 - confidence)
+        found = [measure((place,), left, losses[rest], fewest) for place in range(len(bins))]
+        paired = choose_paired(found)
+        pairs = [measure(place, left, losses[rest], fewest) for place in combinations(paired, 2)]
+        # Which pairs are tried follows from the same rows: chance had all pairs to choose from.
+        share = comb(len(bins), 2) / max(comb(len(paired), 2), 1)
+        n_untried = round((share - 1) * sum(map(len, pairs))) if pairs else 0
+        tried = pd.concat([*found, *pairs], ignore_index=True)
+        worst = choose_worst(tried, left, alpha=1 - confidence, n_untried=n_untried)
         if worst is None:
             break
         mask = find_rows(worst, left)
@@ -92,10 +100,16 @@ def find_worst_slices(
     return pd.DataFrame(lines)
 
 
-def list_places(n_columns: int) -> Iterator[tuple[int, ...]]:
-    """Yield every single column and every pair."""
-    yield from ((place,) for place in range(n_columns))
-    yield from combinations(range(n_columns), 2)
+def choose_paired(found: list[pd.DataFrame]) -> list[int]:
+    """Return the places of the columns whose pairs are tried: all, or those with the least likely excess alone.
+
+    Parameters
+    ----------
+    found
+        What single columns gave, in order.
+    """
+    chances = [float(one["chance"].min()) if len(one) else 1.0 for one in found]
+    return sorted(np.argsort(chances, kind="stable")[:MOST_PAIRED].tolist())
 
 
 def cut_column(name: str, values: pd.Series) -> Bins:
@@ -170,17 +184,18 @@ def is_listed(place: tuple[int, ...], code: int, bins: list[Bins]) -> bool:
     return all(part < len(bins[one].texts) for one, part in zip(place, split_code(place, code, bins), strict=True))
 
 
-def choose_worst(found: pd.DataFrame, bins: list[Bins], *, alpha: float) -> Any:
+def choose_worst(found: pd.DataFrame, bins: list[Bins], *, alpha: float, n_untried: int = 0) -> Any:
     """Return the slice whose excess is surely the largest, or None if chance explains all of them.
 
     A pair of conditions must err surely more than either of them alone, else the simpler one says it.
     """
     ordered = found.sort_values("chance", kind="stable").reset_index(drop=True)
-    passed = np.flatnonzero(ordered["chance"] <= alpha * np.arange(1, len(ordered) + 1) / max(len(ordered), 1))
+    n_tests = max(len(ordered) + n_untried, 1)
+    passed = np.flatnonzero(ordered["chance"] <= alpha * np.arange(1, len(ordered) + 1) / n_tests)
     if not len(passed):
         return None
     kept = ordered.head(int(passed[-1]) + 1)
-    reach = kept["error"] * stats.t.isf(alpha * len(kept) / len(ordered) / 2, kept["freedom"])
+    reach = kept["error"] * stats.t.isf(alpha * len(kept) / n_tests / 2, kept["freedom"])
     kept = kept.assign(low=kept["excess"] - reach, high=kept["excess"] + reach)
     kept = kept.sort_values(["low", "rows"], ascending=False, kind="stable")
     lines: list[Any] = list(kept.itertuples())

@@ -17,7 +17,9 @@ from sklearn.pipeline import Pipeline
 
 from labkit.model import metrics
 from labkit.model.automl import DUMMY, Comparison
-from labkit.model.folds import Folds, choose_rows, describe_error, make_folds, score_folds, summarise
+from labkit.model.budget import Budget
+from labkit.model.folds import Folds, choose_rows, describe_error, plan_folds, score_folds, summarise
+from labkit.model.target_scale import find_core
 from labkit.params import Target, Training
 
 Setting = bool | int | float | str
@@ -148,31 +150,35 @@ def tune(
         Of the best candidate as it is and of no trials, if none are asked for or no candidate can be tuned.
     """
     model = find_tunable(comparison)
-    if model is None or not training.tuning_trials:
+    if model is None or not training.tuning_trials or comparison.budget.is_used_up:
         names = ["trial", "state", "folds", training.metric, f"{training.metric}_std", "best", "error"]
         frame = pd.DataFrame(columns=names, dtype="float64")
         return Tuning(comparison.best, frame, 0, comparison.candidates[comparison.best], {}, [])
     rows = choose_rows(len(features), training.most_rows, seed=seed, is_ordered=is_ordered)
     features, truth = features.iloc[rows], truth.iloc[rows]
-    folds = make_folds(truth, target=target, n_folds=training.folds, seed=seed, is_ordered=is_ordered)
+    folds = plan_folds(truth, target=target, training=training, seed=seed, is_ordered=is_ordered)
     candidate = comparison.candidates[model]
-    space = make_space(model, candidate[-1])
+    space = make_space(model, find_core(candidate[-1]))
     study = make_study(training.metric, seed)
     lines, seconds = [], []
     for number in range(training.tuning_trials):
+        # Trial 0 gives what the others are held against.
+        if number and comparison.budget.is_used_up:
+            break
         started = time.monotonic()
-        trial = ask(study, candidate[-1], space, is_first=number == 0)
+        trial = ask(study, find_core(candidate[-1]), space, is_first=number == 0)
         tried = clone(candidate)
-        tried[-1].set_params(**({} if number == 0 else trial.params))
-        line = judge(study, trial, tried, (features, truth), target=target, folds=folds, metric=training.metric)
-        lines.append({"trial": number, **line, **{name: tried[-1].get_params()[name] for name in space}})
+        find_core(tried[-1]).set_params(**({} if number == 0 else trial.params))
+        shown, budget = (features, truth), comparison.budget if number else Budget()
+        line = judge(study, trial, tried, shown, target=target, folds=folds, metric=training.metric, budget=budget)
+        lines.append({"trial": number, **line, **{name: find_core(tried[-1]).get_params()[name] for name in space}})
         seconds.append(time.monotonic() - started)
         on_trial(number, line["error"] or f"{training.metric} {line[training.metric]:.4g} ({line['state']})")
     frame = add_best(pd.DataFrame(lines), training.metric)
     best = int(frame["best_trial"].iloc[-1])
     settings = {name: lines[best][name] for name in space}
     chosen = clone(candidate)
-    chosen[-1].set_params(**settings)
+    find_core(chosen[-1]).set_params(**settings)
     return Tuning(model, frame.drop(columns="best_trial"), best, chosen, settings, seconds)
 
 
@@ -213,6 +219,7 @@ def judge(
     target: Target,
     folds: Folds,
     metric: str,
+    budget: Budget,
 ) -> dict[str, Any]:
     """Judge one trial in the folds, tell the study, and return the trial's line."""
     scores: list[dict[str, float]] = []
@@ -221,6 +228,8 @@ def judge(
         for score in score_folds(candidate, *rows, target=target, folds=folds):
             scores.append(score)
             trial.report(score[metric], len(scores) - 1)
+            if len(scores) < len(folds):
+                budget.check()
             if len(scores) < len(folds) and trial.should_prune():
                 state = optuna.trial.TrialState.PRUNED
                 break

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from labkit import paths
 from labkit.errors import LabkitError, StageError
 from labkit.params import Params
-from labkit.params_file import load_params, show
+from labkit.params_file import load_params
+from labkit.paths import show
 from labkit.run import client, pipeline
 from labkit.run.notebooks import Snapshot, take_snapshot
 from labkit.run.parameters import make_parameters

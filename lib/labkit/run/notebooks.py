@@ -18,7 +18,7 @@ import nbformat
 from labkit import paths
 from labkit.errors import ParamsError, name_nearest
 from labkit.files import compute_digest
-from labkit.params_file import show
+from labkit.paths import show
 from labkit.run.parameters import check_parameters, read_defaults
 
 LARGEST_BYTES = 50_000_000

@@ -15,8 +15,8 @@ from pathlib import Path, PureWindowsPath
 
 from labkit import paths
 from labkit.errors import DataError
-from labkit.files import move_file
-from labkit.params_file import show
+from labkit.files import move
+from labkit.paths import show
 
 MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 LISTING = ".dir"
@@ -74,7 +74,7 @@ def check_object(path: Path, md5: str, place: str) -> None:
     if found == md5.removesuffix(LISTING):
         return
     aside = paths.find_root() / ".labkit" / "damaged" / md5
-    move_file(path, aside)
+    move(path, aside)
     raise DataError(
         f"{show(path)}: damaged, so {place} is not restored from it: it is in {show(aside)} now, "
         "and running again makes it anew"

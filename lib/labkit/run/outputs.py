@@ -15,8 +15,9 @@ from typing import Any
 from labkit import paths
 from labkit.errors import DataError, ParamsError
 from labkit.files import compute_digest, list_files, place_folder, write_json
-from labkit.params_file import load_written_yaml, show
+from labkit.paths import show
 from labkit.run.objects import check_object, find_object, load_listing
+from labkit.yaml_file import load_written_yaml
 
 LOCK = "dvc.lock"
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from dvc.stage.cache import StageCache
 
 from labkit import paths
 from labkit.errors import DataError, LabkitError, ParamsError, StageError, name_nearest
-from labkit.params_file import load_yaml, make_plain
+from labkit.files import write_text
 from labkit.run import fingerprint, objects, outputs
+from labkit.yaml_file import load_yaml, make_plain, make_yaml
 
 PUBLISH = "publish"
 """The stage that DVC always calls and that decides itself whether there is anything to do."""
@@ -103,11 +105,9 @@ def list_stages(experiment: str) -> list[str]:
     ParamsError
         dvc.yaml does not list the experiment.
     """
-    tree = make_plain(load_yaml(paths.find_root() / paths.MARKER))
-    listed = find_listed(tree)
-    if experiment not in listed:
+    if experiment not in list_experiments():
         raise ParamsError(f"dvc.yaml does not list {experiment!r}: add it to `experiments` at its top")
-    return list(tree["stages"])
+    return list(load_yaml(paths.find_root() / paths.MARKER)["stages"])
 
 
 def find_listed(tree: Mapping[str, Any]) -> list[str]:
@@ -305,3 +305,46 @@ def load_declarations(experiment: str) -> dict[str, Declaration]:
         named = [output.replace("${item}", experiment).removeprefix(folder) for output in outputs]
         found[str(name)] = Declaration(tuple(sections), tuple(named))
     return found
+
+
+def list_experiments() -> list[str]:
+    """Return the experiments that dvc.yaml lists, in its order."""
+    return find_listed(make_plain(load_yaml(paths.find_root() / paths.MARKER)))
+
+
+def add_experiment(name: str) -> None:
+    """Add an experiment to those that dvc.yaml lists, its comments and layout kept.
+
+    Raises
+    ------
+    ParamsError
+        dvc.yaml has no list of experiments.
+    """
+    path = paths.find_root() / paths.MARKER
+    tree = load_yaml(path)
+    listed = next((entry["experiments"] for entry in tree.get("vars", []) if "experiments" in entry), None)
+    if listed is None:
+        raise ParamsError(f"{paths.MARKER}: no `vars: [experiments: [...]]` at its top: add it")
+    if name in listed:
+        return
+    listed.append(name)
+    stream = StringIO()
+    make_yaml().dump(tree, stream)
+    write_text(path, stream.getvalue())
+
+
+def add_files(files: Iterable[Path]) -> None:
+    """Put files under DVC: each gets a pointer beside it for git, its content goes into the cache.
+
+    Raises
+    ------
+    ParamsError
+        DVC refuses.
+    """
+    repo = open_repo()
+    try:
+        repo.add([str(path) for path in files])
+    except DvcException as error:
+        raise ParamsError(f"dvc add: {error}") from error
+    finally:
+        repo.close()

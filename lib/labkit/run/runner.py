@@ -24,7 +24,7 @@ from papermill.execute import execute_notebook
 
 from labkit.errors import ParamsError, StageError
 from labkit.files import write_text
-from labkit.params import Limits
+from labkit.params import TimeLimits
 from labkit.run.notebooks import Source
 from labkit.run.outcome import (
     ALLOW_EXIT,
@@ -58,7 +58,7 @@ class Course:
 
     on_cell: CellCallback
     environment: Mapping[str, str]
-    limits: Limits
+    limits: TimeLimits
     log: TextIO | None
     mask: Mask
     started: float = field(default_factory=time.monotonic)
@@ -233,7 +233,7 @@ def run_notebook(
     parameters: Mapping[str, Any],
     environment: Mapping[str, str],
     on_cell: CellCallback,
-    limits: Limits | None = None,
+    limits: TimeLimits | None = None,
     log: TextIO | None = None,
     mask: Mask | None = None,
 ) -> Execution:
@@ -268,7 +268,7 @@ def run_notebook(
     if mask.clean(parameters) != parameters:
         raise ParamsError(f"{executed.name}: a parameter holds a secret: the notebook gets it by step.secret")
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    course = Course(on_cell, environment, limits or Limits(), log, mask)
+    course = Course(on_cell, environment, limits or TimeLimits(), log, mask)
     error: BaseException | None = None
     try:
         execute_notebook(

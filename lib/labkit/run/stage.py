@@ -19,7 +19,7 @@ import nbformat
 from labkit import errors, files, paths
 from labkit.errors import LabkitError, StageError, list_briefly
 from labkit.params import Params
-from labkit.params_file import show
+from labkit.paths import show
 from labkit.run import report, tracking
 from labkit.run.fingerprint import compute_code_digest
 from labkit.run.notebooks import Source, list_notebooks

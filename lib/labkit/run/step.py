@@ -93,10 +93,10 @@ class Step:
         if self.uses_scratch and scratch.exists():
             path = scratch
             if not self.is_batch:
-                print(f"{name} comes from {params_file.show(scratch)}; remove that to read the pipeline's own.")
+                print(f"{name} comes from {paths.show(scratch)}; remove that to read the pipeline's own.")
         if not path.exists():
             raise MissingDataError(
-                f"{params_file.show(path)}: not there yet: run `labkit run {self.whole.experiment}` "
+                f"{paths.show(path)}: not there yet: run `labkit run {self.whole.experiment}` "
                 "or the notebook that writes it"
             )
         return self.catalogue.load(name, path, self.whole)
@@ -113,7 +113,7 @@ class Step:
         folder = self.run_dir / OUTPUTS_NAME if self.run_dir else paths.find_scratch_dir(self.whole.experiment)
         self.catalogue.save(name, folder / place, obj, self.whole)
         if not self.is_batch:
-            print(f"{name} written to {params_file.show(folder / place)}")
+            print(f"{name} written to {paths.show(folder / place)}")
 
     def make_folder(self, name: str) -> Path:
         """Return the folder to write the artifact `name` into, file by file."""
@@ -148,7 +148,7 @@ class Step:
         ParamsError
             No secret has that name, or its environment variable is not set.
         """
-        where = params_file.show(paths.find_params_path(self.whole.experiment))
+        where = paths.show(paths.find_params_path(self.whole.experiment))
         return read_secret(name, self.whole.secrets, where=where)
 
     def record(self, kind: str, **content: Any) -> None:

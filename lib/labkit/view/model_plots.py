@@ -136,7 +136,8 @@ def list_codes(answers: Answers) -> list[int]:
     """Return the classes to draw one against the rest: the one of interest of two, else the six most common."""
     if len(answers.classes) == 2:
         return [answers.positive]
-    return [int(code) for code in np.argsort(-np.bincount(answers.truth), kind="stable")[: len(PALETTE)]]
+    sizes = np.bincount(answers.truth)
+    return [int(code) for code in np.argsort(-sizes, kind="stable")[: len(PALETTE)] if sizes[code]]
 
 
 def plot_class_curves(models: Mapping[str, Answers]) -> Figure:

@@ -5,6 +5,7 @@ Figures of tables are in `labkit.view.table_plots`, of models in `labkit.view.mo
 """
 
 import textwrap
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -36,6 +37,7 @@ DIVERGING = LinearSegmentedColormap.from_list("labkit", [BLUE, "#8dbbdb", "#ffff
 SEQUENTIAL = LinearSegmentedColormap.from_list("labkit", ["#ffffff", "#9cc7e3", BLUE, "#003a5d"])
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans", "font.size": 11, "text.color": INK, "svg.hashsalt": "labkit",
+    "text.parse_math": False,
     "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.titlepad": 7,
     "axes.labelsize": 11, "axes.labelcolor": MUTED, "axes.edgecolor": LINE, "axes.linewidth": 0.8,
     "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.facecolor": "white",
@@ -55,7 +57,9 @@ def show(figure: Figure, alt: str = "") -> None:
 def save_png(figure: Figure) -> bytes:
     """Return a figure as PNG: the same figure gives the same bytes."""
     stream = BytesIO()
-    with style():
+    with style(), warnings.catch_warnings():
+        # A name may hold signs that no font here has: a box stands for them, and the text beside the picture has them.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(stream, format="png", dpi=100 * SHARPNESS, metadata={"Software": "labkit"})
     return stream.getvalue()
 

@@ -9,6 +9,7 @@ from sklearn.calibration import calibration_curve
 
 from labkit.model.calibration import Calibration
 from labkit.model.metrics import is_greater_better
+from labkit.params import Training
 from labkit.view.plots import BLUE, LINE, MUTED, ORANGE, Figure, add_legend, make_figure, style
 from labkit.view.words import count, format_number
 
@@ -43,6 +44,23 @@ def plot_trials(frame: pd.DataFrame, metric: str, model: str) -> Figure:
         axes.set_ylim(low - room, high + room)
         add_legend(figure, {"trial": BLUE, "given up early": MUTED, "best so far": ORANGE})
         return figure
+
+
+def describe_settings(training: Training) -> list[str]:
+    """Say what the params ask of every candidate beyond the usual, each in a line; nothing where it is the usual."""
+    said = []
+    if training.class_weight != "none":
+        said.append("- Rare classes count as much as frequent ones, in candidates that can weigh them.")
+    if training.target_transform != "none":
+        kind = training.target_transform.replace("_", "-")
+        said.append(f"- The target is learnt on a {kind} scale; figures and predictions are in its own unit.")
+    if training.most_features is not None:
+        most = count(training.most_features, "prepared feature")
+        said.append(f"- Each candidate keeps at most {most}, chosen anew in every fold.")
+    if training.budget_seconds is not None:
+        spent = f"{training.budget_seconds:g} s"
+        said.append(f"- Comparing and tuning stop after {spent}: what is found may differ from run to run.")
+    return said
 
 
 def plot_calibration_change(calibration: Calibration) -> Figure:

@@ -1,0 +1,239 @@
+"""Rows of a delimited text file as texts: every row has the header's number of cells, or the file is refused.
+
+Not what the texts mean: that is `labkit.data.celltypes`. Arrow parses; where it finds a fault, Python's csv walks the
+file again to say in which line.
+"""
+
+import csv
+import io
+import itertools
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import pyarrow as pa
+import pyarrow.csv as pcsv
+
+from labkit.data.textfile import TextScan, Utf8Stream, open_bytes, scan_text
+from labkit.errors import DataError, list_briefly
+from labkit.params import Table
+
+BLOCK_BYTES = 8 << 20
+CSV_ROWS = 10_000
+LONGEST_CELL = 1 << 20
+NUMBER = re.compile(r"[+-]?([0-9]+([.,][0-9]*)*|[.,][0-9]+)([eE][+-]?[0-9]+)?")
+
+
+class DelimitedFile:
+    """One delimited text file, looked over and ready to be read as often as needed.
+
+    Raises
+    ------
+    DataError
+        It is empty, not text, not in its encoding, or its header or rows are not as they must be.
+    """
+
+    def __init__(self, path: Path, table: Table, where: str) -> None:
+        self.path, self.table, self.where = path, table, where
+        self.scan: TextScan = scan_text(path, table, where)
+        self.names = check_names(self.read_header(), table, where)
+        if self.scan.has_quotes or table.allow_short_rows:
+            self.walk()
+
+    @contextmanager
+    def open_lines(self) -> Iterator[TextIO]:
+        """Yield the file as text from its first row on."""
+        with open_bytes(self.path, most_bytes=self.table.max_bytes, where=self.where) as stream:
+            raw = io.BufferedReader(Utf8Stream(stream, self.table.encoding))
+            lines = io.TextIOWrapper(raw, encoding="utf-8", newline="")
+            for _ in range(self.table.skip_lines):
+                lines.readline()
+            yield lines
+
+    def read_rows(self, lines: TextIO) -> Iterator[list[str]]:
+        """Yield the rows as Python's csv reads them, blank lines left out."""
+        reader = make_reader(lines, self.table)
+        while True:
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                raise self.describe_quote(error, reader.line_num) from error
+            if row:
+                self.line = reader.line_num + self.table.skip_lines
+                yield row
+
+    def describe_quote(self, error: csv.Error, line: int) -> DataError:
+        """Say in plain words what is wrong with the quotes."""
+        start = getattr(self, "line", self.table.skip_lines) + 1
+        if "unexpected end of data" in str(error):
+            return DataError(
+                f"{self.where}: quote opened on line {start:,} never closed: is the file cut short, or set `quote: ''`"
+            )
+        if "field larger" in str(error):
+            return DataError(
+                f"{self.where}: a cell that begins on line {start:,} has more than {LONGEST_CELL:,} characters: is a "
+                "quote not closed?"
+            )
+        return DataError(
+            f"{self.where}: line {line + self.table.skip_lines:,}: {error}: double the quotes inside of a cell, or set "
+            "`quote` or `escape`"
+        )
+
+    def read_header(self) -> list[str]:
+        """Return the cells of the first row."""
+        with self.open_lines() as lines:
+            first = next(self.read_rows(lines), [])
+        if not first:
+            raise DataError(
+                f"{self.where} is empty (no row after {self.table.skip_lines} lines): is it the right file?"
+            )
+        return first
+
+    def walk(self) -> None:
+        """Read every row and refuse the first that has not as many cells as the header."""
+        wanted, n_bad, bad = len(self.names), 0, (0, 0)
+        n_rows, lengths = 0, set()
+        with self.open_lines() as lines:
+            for row in self.read_rows(lines):
+                n_rows += 1
+                found = len(row)
+                if found != wanted and not (self.table.allow_short_rows and found < wanted):
+                    bad = bad if n_bad else (self.line, found)
+                    n_bad += 1
+                    lengths.add(found)
+                    last = self.line
+        if n_bad:
+            all_rows = n_bad == n_rows - (self.table.header is not False) and len(lengths) == 1
+            raise self.describe_ragged(bad, n_bad, is_all=all_rows and n_bad > 1, is_last=last == self.scan.n_lines)
+
+    def describe_ragged(self, first: tuple[int, int], n_bad: int, *, is_all: bool, is_last: bool) -> DataError:
+        """Say which rows have too few or too many cells."""
+        line, found = first
+        wanted = len(self.names)
+        if is_all:
+            return DataError(f"{self.where}: rows have {found} fields, header {wanted}: mend the header")
+        if n_bad == 1 and is_last and found < wanted and not self.scan.has_last_newline:
+            return DataError(
+                f"{self.where}: last line {line:,} has {found} of {wanted} fields and no newline: truncated? Copy the "
+                "file again, or remove the line"
+            )
+        others = f" ({n_bad:,} such rows)" if n_bad > 1 else ""
+        remedy = "mend the line, or set `allow_short_rows: true`" if found < wanted else "mend the line, or its quotes"
+        return DataError(f"{self.where}: line {line:,} has {found} fields, header {wanted}{others}: {remedy}")
+
+    def read_batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the rows as texts, in batches of about the same size, columns by their places."""
+        if self.scan.n_lines <= self.table.skip_lines + (self.table.header is not False):
+            return
+        if self.table.allow_short_rows:
+            yield from self.read_slowly()
+            return
+        try:
+            with open_bytes(self.path, most_bytes=self.table.max_bytes, where=self.where) as stream:
+                utf8 = Utf8Stream(stream, self.table.encoding)
+                yield from pcsv.open_csv(utf8, **make_options(self.table, len(self.names), self.scan.has_quotes))
+        except pa.ArrowInvalid as error:
+            if "Empty CSV" in str(error):
+                return
+            self.walk()
+            reason = str(error).splitlines()[0][:200]
+            raise DataError(f"{self.where}: {reason}: mend the file, or set how it is read") from error
+
+    def read_slowly(self) -> Iterator[pa.RecordBatch]:
+        """Yield the rows as `read_batches`, short ones filled up with empty cells."""
+        width = len(self.names)
+        with self.open_lines() as lines:
+            rows = self.read_rows(lines)
+            if self.table.header is not False:
+                next(rows)
+            while block := list(itertools.islice(rows, CSV_ROWS)):
+                columns = zip(*(row + [""] * (width - len(row)) for row in block), strict=True)
+                arrays = [pa.array(column, pa.string()) for column in columns]
+                yield pa.RecordBatch.from_arrays(arrays, names=[str(place) for place in range(width)])
+
+
+def make_reader(lines: TextIO, table: Table) -> Any:
+    """Return Python's csv reader for a table; the longest cell is bounded."""
+    csv.field_size_limit(LONGEST_CELL)
+    return csv.reader(
+        lines,
+        delimiter=table.delimiter,
+        quotechar=table.quote or None,
+        quoting=csv.QUOTE_MINIMAL if table.quote else csv.QUOTE_NONE,
+        escapechar=table.escape or None,
+        doublequote=not table.escape,
+        strict=True,
+    )
+
+
+def make_options(table: Table, n_columns: int, has_quotes: bool) -> dict[str, object]:
+    """Return Arrow's options: all columns as texts by their places, nothing taken for missing."""
+    places = [str(place) for place in range(n_columns)]
+    return {
+        "read_options": pcsv.ReadOptions(
+            use_threads=False,
+            block_size=BLOCK_BYTES,
+            skip_rows=table.skip_lines,
+            column_names=places,
+            skip_rows_after_names=0 if table.header is False else 1,
+        ),
+        "parse_options": pcsv.ParseOptions(
+            delimiter=table.delimiter,
+            quote_char=table.quote or False,
+            double_quote=not table.escape,
+            escape_char=table.escape or False,
+            newlines_in_values=has_quotes,
+        ),
+        "convert_options": pcsv.ConvertOptions(
+            column_types=dict.fromkeys(places, pa.string()), strings_can_be_null=False, check_utf8=False
+        ),
+    }
+
+
+def check_names(first: list[str], table: Table, where: str) -> list[str]:
+    """Return the columns' names from the first row, refusing what cannot name columns.
+
+    Raises
+    ------
+    DataError
+        Too many columns, a name twice or missing, or a first row that looks like data.
+    """
+    if len(first) > table.max_columns:
+        raise DataError(f"{where}: {len(first):,} columns: raise `max_columns` of the table ({table.max_columns:,})")
+    if table.header is False:
+        return [f"column_{place}" for place in range(1, len(first) + 1)]
+    if table.header is None and looks_like_data(first):
+        shown = list_briefly((repr(cell) for cell in first), most=3)
+        raise DataError(
+            f"{where}: header looks like data ({shown}): set `header: false` if there is none, or `header: true`"
+        )
+    unnamed = [place for place, name in enumerate(first, 1) if not name.strip()]
+    if unnamed and not table.name_unnamed:
+        raise DataError(
+            f"{where}: columns without a name: {list_briefly(map(str, unnamed))}: name them in the file, or set "
+            "`name_unnamed: true`"
+        )
+    names = [name if name.strip() else f"column_{place}" for place, name in enumerate(first, 1)]
+    twins = list(dict.fromkeys(name for name in names if names.count(name) > 1)) if len({*names}) < len(names) else []
+    if twins:
+        raise DataError(f"{where}: columns named twice: {list_briefly(map(repr, twins))}: rename them in the file")
+    return names
+
+
+def looks_like_data(first: list[str]) -> bool:
+    """Tell whether all names are numbers, but not years or places that count upwards.
+
+    >>> looks_like_data(["5.1", "3.5"]), looks_like_data(["0", "1", "2"]), looks_like_data(["a", "1"])
+    (True, False, False)
+    """
+    cells = [cell.strip() for cell in first]
+    if not all(NUMBER.fullmatch(cell) for cell in cells):
+        return False
+    if not all(cell.isdecimal() for cell in cells):
+        return True
+    numbers = [int(cell) for cell in cells]
+    return any(after != before + 1 for before, after in itertools.pairwise(numbers)) or len(cells) == 1

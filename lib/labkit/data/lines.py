@@ -1,0 +1,41 @@
+"""Lines of a params file as messages and findings propose them: ready to copy, whatever the names hold.
+
+Not how such a file is read: that is `labkit.params_file`.
+"""
+
+import json
+import re
+from typing import Any
+
+PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_ ]*[A-Za-z0-9_]")
+# Words that YAML reads as something else than text.
+WORDS = {"true", "false", "yes", "no", "on", "off", "null", "nan", "inf"}
+
+
+def quote(value: Any) -> str:
+    """Return a value as it stands in a YAML list or mapping on one line.
+
+    >>> [quote(value) for value in ("mean area", "a: b", "no", "it's", -999, True)]
+    ['mean area', '"a: b"', '"no"', '"it\\'s"', '-999', 'true']
+    """
+    if isinstance(value, str) and PLAIN.fullmatch(value) and value.lower() not in WORDS:
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def write_line(place: str, column: str, value: str) -> str:
+    """Return the line that declares something for one column.
+
+    >>> write_line("wrangling.drop", "mean area", "identifier")
+    'wrangling.drop: {mean area: identifier}'
+    """
+    return f"{place}: {{{quote(column)}: {value}}}"
+
+
+def write_filter(expression: str) -> str:
+    """Return the line that leaves out the rows for which an expression is false.
+
+    >>> write_filter("not missing(y)")
+    'wrangling.filters: ["not missing(y)"]'
+    """
+    return f"wrangling.filters: [{json.dumps(expression, ensure_ascii=False)}]"

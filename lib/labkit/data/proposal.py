@@ -1,0 +1,268 @@
+"""The params of a new experiment, decided from a survey of its table, each decision with its reason.
+
+Pure: nothing is read or written here. What is proposed is meant to be corrected in the params file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from labkit.data.choices import Choices, Decision
+from labkit.data.expressions import LONGEST, write_name
+from labkit.data.kinds import Found, find_placeholder, shorten
+from labkit.data.leakage import find_leaks
+from labkit.data.survey import Survey
+from labkit.data.task import Answer, find_answer
+from labkit.data.timing import Timing, find_timing
+from labkit.errors import DataError, list_briefly
+from labkit.params import Table
+
+SEED = 42
+FEWEST_ROWS = 20
+MANY_ROWS, MANY_COLUMNS = 20_000, 200
+LABELS = ("identifier", "constant", "empty")
+MODELS = ("dummy", "linear", "random_forest", "extra_trees", "hist_gradient_boosting", "lightgbm")
+QUICK_MODELS = ("dummy", "linear", "lightgbm")
+
+
+@dataclass
+class Proposal:
+    """Params as plain data, and the decisions they come from."""
+
+    tree: dict[str, Any]
+    decisions: list[Decision] = field(default_factory=list)
+
+    @property
+    def comments(self) -> dict[tuple[str, ...], str]:
+        """The reasons, by the place of what they are for."""
+        found: dict[tuple[str, ...], list[str]] = {}
+        for decision in self.decisions:
+            if decision.place:
+                found.setdefault(decision.place, []).append(f"{decision.subject}: {decision.reason}")
+        return {place: list_briefly(reasons, most=6) for place, reasons in found.items()}
+
+
+def make_proposal(name: str, survey: Survey, target: str, choices: Choices) -> Proposal:
+    """Decide everything about an experiment.
+
+    Raises
+    ------
+    DataError
+        The table cannot be learnt from: too few rows, one class, nothing to predict from.
+    """
+    n_rows = survey.raw.n_rows
+    if n_rows < FEWEST_ROWS:
+        rows = "1 row: cannot split" if n_rows == 1 else f"{n_rows} rows"
+        raise DataError(f"{survey.raw.where}: {rows}: at least {FEWEST_ROWS} are needed to train, choose and judge")
+    answer = find_answer(survey, target, choices)
+    place = ("data", "tables", name)
+    decisions = [Decision(d.subject, d.value, d.reason, place + d.place if d.place else (), d.is_warning)
+                 for d in survey.decisions]  # fmt: skip
+    decisions += answer.decisions
+    drop = find_drops(survey, answer, target, choices)
+    decisions += [Decision(f"column {column!r}", "left out", reason) for column, reason in drop.items()]
+    timing = find_timing(survey, answer, target, drop, choices)
+    decisions += timing.decisions
+    left = [column for column in survey.kinds if column not in drop and column not in timing.hidden]
+    if not left:
+        raise DataError(
+            f"{survey.raw.where}: no column is left to predict {target!r} from: {describe_drops(drop)}: take some back "
+            "with --keep"
+        )
+    tree = {
+        "experiment": name,
+        "seed": SEED,
+        "data": {
+            "tables": {name: describe_table(survey.raw.table)},
+            **timing.time,
+            "target": answer.fields,
+            "split": timing.split,
+        },
+        "eda": {"most_columns": 12},
+        "wrangling": make_wrangling(survey, answer, timing, drop, target, choices, decisions),
+        "features": make_features(survey, timing, drop, decisions),
+        "training": make_training(n_rows, len(left), answer, decisions),
+        "evaluation": make_evaluation(n_rows, len(left), survey.sample[target], answer, decisions),
+        "deploy": {"onnx": True, "intended_use": f"Not said yet: made from a table by labkit new {name}."},
+    }
+    decisions += find_remarks(survey, target, drop)
+    return Proposal(tree, decisions)
+
+
+def describe_table(table: Table) -> dict[str, Any]:
+    """Return the table's declaration without what is at its default."""
+    found = table.model_dump(mode="json", exclude_defaults=True)
+    return {key: value for key, value in found.items() if value not in ([], {}, None)}
+
+
+def describe_drops(drop: Mapping[str, str]) -> str:
+    """List why columns were left out."""
+    return list_briefly(f"{column!r} ({reason})" for column, reason in drop.items()) or "there is no other"
+
+
+def find_drops(survey: Survey, answer: Answer, target: str, choices: Choices) -> dict[str, str]:
+    """Return the columns to leave out, each with the reason."""
+    drop = dict.fromkeys(choices.drop, "left out by choice")
+    for column, found in survey.kinds.items():
+        if column in drop or (column in choices.keep and found.kind == "identifier"):
+            continue
+        if found.kind in LABELS and column not in (choices.group, choices.time):
+            drop[column] = f"{found.kind}: {found.reason}"
+    inputs = [column for column in survey.kinds if column not in drop and column not in choices.keep]
+    leaks = find_leaks(survey.sample, inputs, target, answer.task, seed=SEED)
+    for column, leak in leaks.items():
+        if column not in (choices.group, choices.time):
+            drop[column] = leak
+    return drop
+
+
+def make_wrangling(
+    survey: Survey,
+    answer: Answer,
+    timing: Timing,
+    drop: Mapping[str, str],
+    target: str,
+    choices: Choices,
+    decisions: list[Decision],
+) -> dict[str, Any]:
+    """Return the section `wrangling`."""
+    filters = []
+    if survey.n_target_missing:
+        filters.append(f"not missing({write_name(target)})")
+        reason = f"{survey.n_target_missing:,} of {survey.raw.n_rows:,} rows have no answer"
+        decisions.append(Decision("filter", filters[-1], reason, ("wrangling", "filters"), is_warning=True))
+    if answer.rare:
+        labels = ", ".join(repr(label) for label in answer.rare)
+        filters.append(f"not isin({write_name(target)}, {labels})")
+        reason = f"{len(answer.rare)} classes have too few rows to be learnt and judged"
+        decisions.append(Decision("filter", shorten(filters[-1]), reason, ("wrangling", "filters"), is_warning=True))
+    if timing.needs_filter:
+        filters.append(f"not missing({write_name(timing.needs_filter)})")
+        reason = "rows without a time stand in no part"
+        decisions.append(Decision("filter", filters[-1], reason, ("wrangling", "filters"), is_warning=True))
+    if long := [text for text in filters if len(text) > LONGEST]:
+        raise DataError(f"{survey.raw.where}: the filter {long[0][:60]!r} … is too long: shorten the name in the file")
+    found: dict[str, Any] = {"filters": filters} if filters else {}
+    rules = make_rules(survey, drop, choices, decisions)
+    return found | ({"rules": rules} if rules else {}) | ({"drop": dict(drop)} if drop else {})
+
+
+def make_rules(
+    survey: Survey, drop: Mapping[str, str], choices: Choices, decisions: list[Decision]
+) -> dict[str, dict[str, Any]]:
+    """Return the rules by column: values that stand for a missing one."""
+    rules: dict[str, dict[str, Any]] = {}
+    for column, found in survey.kinds.items():
+        if column in drop:
+            continue
+        is_number = pd.api.types.is_numeric_dtype(survey.sample[column])
+        given = [read_marker(word, is_number) for word in choices.missing.get(column, ())]
+        markers = [marker for marker in given if marker is not None]
+        marker = find_placeholder(survey.sample[column].dropna()) if found.kind == "number" and not markers else None
+        if marker is not None:
+            count = int((survey.sample[column] == marker).sum())
+            markers.append(int(marker))
+            reason = f"{marker:g} stands {count:,} times, far from all other values"
+            place = ("wrangling", "rules", column)
+            decisions.append(Decision(f"column {column!r}", f"{marker:g} is missing", reason, place, is_warning=True))
+        if markers:
+            rules[column] = {"missing": markers}
+    return rules
+
+
+def read_marker(word: str, is_number: bool) -> Any:
+    """Return a word as the value that stands in the column, or None if reading takes it as missing already."""
+    if not is_number:
+        return word
+    try:
+        number = float(word)
+    except ValueError:
+        return None
+    return int(number) if number.is_integer() else number
+
+
+def make_features(survey: Survey, timing: Timing, drop: Mapping[str, str], decisions: list[Decision]) -> dict[str, Any]:
+    """Return the section `features`: parts of dates, words of free texts."""
+    found: dict[str, Any] = {}
+    if timing.dates:
+        found["dates"] = timing.dates
+    texts = [column for column, kind in survey.kinds.items() if kind.kind == "text" and column not in drop]
+    if texts:
+        found["text"] = {column: {} for column in texts}
+        for column in texts:
+            reason = survey.kinds[column].reason
+            decisions.append(Decision(f"column {column!r}", "free text", reason, ("features", "text")))
+    if timing.hidden:
+        found["drop"] = list(timing.hidden)
+    return found
+
+
+def make_training(n_rows: int, n_columns: int, answer: Answer, decisions: list[Decision]) -> dict[str, Any]:
+    """Return the section `training`, bounded so that a run takes minutes."""
+    is_large = n_rows > MANY_ROWS or n_columns > MANY_COLUMNS
+    models = QUICK_MODELS if n_columns > MANY_COLUMNS else MODELS
+    folds = 5 if n_rows <= 5_000 and n_columns <= MANY_COLUMNS else 3
+    if answer.smallest is not None:
+        # Each fold of the training rows, three fifths of all, has to hold every class.
+        folds = int(np.clip(answer.smallest * 0.55, 2, folds))
+    found: dict[str, Any] = {"models": list(models), "metric": answer.metric, "folds": folds}
+    size = f"{n_rows:,} rows, {n_columns:,} columns"
+    decisions.append(Decision("models", f"{len(models)} of them, {folds} folds", size, ("training", "models")))
+    most = int(np.clip(3_000_000 // n_columns, 2_000, MANY_ROWS))
+    if is_large and n_rows * 0.6 > most:
+        found["most_rows"] = most
+        reason = "candidates are compared on these, so that a run takes minutes"
+        decisions.append(Decision("rows to compare on", f"{most:,}", reason, ("training", "most_rows")))
+    return found
+
+
+def make_evaluation(
+    n_rows: int, n_columns: int, truth: pd.Series, answer: Answer, decisions: list[Decision]
+) -> dict[str, Any]:
+    """Return the section `evaluation` with a gate in the metric's unit."""
+    tolerance = 0.01
+    if answer.task == "regression" and answer.metric != "r2":
+        tolerance = float(f"{0.02 * float(truth.std()):.1g}") or 0.0
+    gate = {"minimum_gain": 0, "champion_tolerance": tolerance}
+    reason = "better than always the same answer; about as good as the model before it"
+    decisions.append(Decision("gate", f"gain > 0, within {tolerance:g}", reason, ("evaluation", "gate")))
+    found: dict[str, Any] = {"bootstrap_samples": 1000 if n_rows < 100_000 else 200, "gate": gate}
+    if n_columns > MANY_COLUMNS:
+        found["importance_rows"] = int(np.clip(200_000 // n_columns, 100, 5_000))
+    return found
+
+
+def find_remarks(survey: Survey, target: str, drop: Mapping[str, str]) -> list[Decision]:
+    """Return what is worth knowing and changes nothing: duplicated rows, possible groups, what reading noticed."""
+    remarks = []
+    sample = survey.sample
+    n_twins = int(sample.duplicated().sum())
+    if n_twins:
+        of = "rows" if survey.is_whole else f"of {len(sample):,} sampled rows"
+        reason = "a copy of a training row in the holdout flatters the model"
+        remarks.append(Decision("duplicated rows", f"{n_twins:,} {of}", reason, is_warning=True))
+    for column, found in survey.kinds.items():
+        if found.kind == "category" and column not in drop and is_group(sample[column]):
+            reason = f"each value in {len(sample) / sample[column].nunique():.1f} rows: --group keeps them together"
+            remarks.append(Decision("group?", shorten(column), reason))
+    for note in survey.raw.notes:
+        subject = f"column {note.column!r}" if note.column else "file"
+        remarks.append(Decision(subject, note.finding, note.evidence, is_warning=True))
+    return remarks
+
+
+def is_group(values: pd.Series) -> bool:
+    """Tell whether values are so many that they may name customers, machines or the like."""
+    n_distinct = values.nunique()
+    return n_distinct > 50 and 2 <= len(values) / n_distinct <= 100
+
+
+def list_kinds(kinds: Mapping[str, Found]) -> dict[str, list[str]]:
+    """Return the columns of each kind, most frequent kind first."""
+    found: dict[str, list[str]] = {}
+    for column, kind in kinds.items():
+        found.setdefault(kind.kind, []).append(column)
+    return dict(sorted(found.items(), key=lambda item: -len(item[1])))

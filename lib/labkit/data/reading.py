@@ -1,0 +1,222 @@
+"""One raw table of any form, opened as its params declare and read in batches of typed columns.
+
+Strict: what is not as declared is refused with file, column, row and remedy, never guessed. Guessing is for
+`labkit.data.intake`, once, when an experiment is made. Where the files are is told by `labkit.data.sources`.
+"""
+
+import copy
+import itertools
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from labkit.data import celltypes
+from labkit.data.columnar import ParquetTable
+from labkit.data.delimited import DelimitedFile
+from labkit.data.spreadsheet import Spreadsheet
+from labkit.errors import DataError, ParamsError, name_nearest
+from labkit.params import Table
+
+EXCEL, PARQUET = (".xlsx", ".xlsm"), (".parquet", ".pq")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file to read, and what to call it in messages."""
+
+    path: Path
+    where: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that was noticed while reading, for the exploration to show."""
+
+    table: str
+    column: str
+    finding: str
+    evidence: str
+    remedy: str
+
+    def to_json(self) -> dict[str, str]:
+        """Return the note as plain data."""
+        return asdict(self)
+
+
+def frame_notes(notes: list[dict[str, str]]) -> pd.DataFrame:
+    """Return notes as a table: `column`, `finding`, `evidence`, `remedy`; the column's name as it can be seen."""
+    columns = ["column", "finding", "evidence", "remedy"]
+    frame = pd.DataFrame(notes, columns=columns)
+    return frame.assign(column=[name if name.isprintable() else ascii(name)[1:-1] for name in frame["column"]])
+
+
+class RawTable:
+    """One raw table: `columns` by name, `n_rows`, `notes`, and its rows in batches.
+
+    Raises
+    ------
+    DataError
+        A file is not a table, or not of one type per column.
+    ParamsError
+        The params name a column or sheet that is not there.
+    """
+
+    def __init__(self, name: str, table: Table, sources: list[Source]) -> None:
+        self.name, self.table = name, table
+        self.where = sources[0].where
+        self.files = [open_file(source, table) for source in sources]
+        self.names = self.check_names()
+        self.columns = [column for column in self.names if column not in table.skip]
+        self.facts: dict[str, celltypes.Facts] = {}
+        if isinstance(self.files[0], ParquetTable):
+            self.n_rows = sum(file.n_rows for file in self.files if isinstance(file, ParquetTable))
+        else:
+            self.facts = celltypes.find_facts(self.read_texts(), self.names, table)
+            self.n_rows = next((found.n_known + found.n_missing for found in self.facts.values()), 0)
+        if not self.n_rows:
+            raise DataError(f"{self.where}: 0 data rows below the header: is it the right file?")
+
+    def check_names(self) -> list[str]:
+        """Return the columns' names, refusing files that differ and declarations of columns that are not there."""
+        names = list(self.files[0].names)
+        for file in self.files[1:]:
+            if file.names != names:
+                pairs = itertools.zip_longest(names, file.names)
+                place, (first, other) = next((n, pair) for n, pair in enumerate(pairs, 1) if pair[0] != pair[1])
+                raise DataError(
+                    f"{file.where}: column {place} is {other!r}, in {self.where} {first!r}: files of one table have "
+                    "the same columns in the same order"
+                )
+        for field in ("times", "texts"):
+            for column in getattr(self.table, field):
+                if column not in names:
+                    raise ParamsError(
+                        f"data.tables.{self.name}.{field}: no column {column!r}: {name_nearest(column, names)}"
+                    )
+        return names
+
+    def read_texts(self) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of files of texts, not yet typed."""
+        for file in self.files:
+            if not isinstance(file, ParquetTable):
+                yield from file.read_batches()
+
+    def reopen(self, **fields: object) -> "RawTable":
+        """Return the table with its values read by other rules; header, encoding and delimiter stay as they are."""
+        again = copy.copy(self)
+        # Checked like a params file: `model_copy` would take anything.
+        again.table = Table.model_validate({**self.table.model_dump(), **fields})
+        again.facts = celltypes.find_facts(self.read_texts(), self.names, again.table)
+        return again
+
+    def check(self) -> "RawTable":
+        """Return the table if every column of texts is of one type."""
+        celltypes.check_facts(self.facts, self.table, self.where)
+        return self
+
+    def read(self) -> Iterator[pa.Table]:
+        """Yield the rows in batches, columns in their types, times parsed.
+
+        Raises
+        ------
+        DataError
+            A value is not of its column's type.
+        """
+        self.check()
+        n_before = 0
+        zones = {column: is_zoned(self.facts[column], self.table) for column in self.table.times if self.facts}
+        for rows in self.read_typed():
+            for column in self.table.times:
+                place = rows.schema.get_field_index(column)
+                times = parse_times(rows.column(column), column, self, n_before, zones)
+                rows = rows.set_column(place, column, times)
+            n_before += rows.num_rows
+            yield rows
+
+    def read_typed(self) -> Iterator[pa.Table]:
+        """Yield the rows in batches, columns in their types."""
+        for file in self.files:
+            if isinstance(file, ParquetTable):
+                yield from file.read_frames()
+        if self.facts:
+            places = {name: place for place, name in enumerate(self.names)}
+            for batch in self.read_texts():
+                yield celltypes.convert(batch, places, self.facts, self.table)
+
+    @property
+    def notes(self) -> list[Note]:
+        """What was noticed about files, names and values."""
+        found = []
+        for file in self.files:
+            if isinstance(file, DelimitedFile) and not file.scan.has_last_newline:
+                evidence = f"{Path(file.path).name} ends without a newline"
+                found.append(Note(self.name, "", "perhaps cut short", evidence, "compare with where it came from"))
+        for name in self.columns:
+            if not name.isprintable():
+                found.append(Note(self.name, name, "invisible characters in the name", ascii(name), "rename it"))
+        for column, finding, evidence, remedy in celltypes.describe_facts(self.facts, self.table):
+            found.append(Note(self.name, column, finding, evidence, remedy.replace("….", f"{self.name}.")))
+        return found
+
+
+def open_file(source: Source, table: Table) -> DelimitedFile | Spreadsheet | ParquetTable:
+    """Open one file by its ending."""
+    ending = source.path.suffix.lower()
+    kind = Spreadsheet if ending in EXCEL else ParquetTable if ending in PARQUET else DelimitedFile
+    return kind(source.path, table, source.where)
+
+
+def parse_times(
+    values: pa.ChunkedArray, column: str, raw: RawTable, n_before: int, zones: dict[str, bool]
+) -> pa.Array | pa.ChunkedArray:
+    """Return a column as times, in UTC if they name a zone; refuse the first value that is none.
+
+    Parameters
+    ----------
+    n_before
+        Rows before this batch, for messages.
+    zones
+        Whether a column's times name a zone, as the batches so far have shown; added to.
+    """
+    if pa.types.is_timestamp(values.type):
+        return values
+    where = f"data.tables.{raw.name}: column {column}"
+    texts = values.cast(pa.string()).to_pandas()
+    style = raw.table.formats.get(column)
+    try:
+        parsed = pd.to_datetime(texts.str.strip(), errors="coerce", format=style or "ISO8601", utc=False)
+    except ValueError as error:  # pandas does not coerce a column of several time zones
+        raise DataError(f"{where}: {str(error).splitlines()[0]}") from error
+    bad = texts.index[parsed.isna() & texts.notna()]
+    if len(bad):
+        what = f"a time written as {style}" if style else "an ISO time"
+        raise DataError(
+            f"{where}, row {n_before + bad[0] + 1}: {texts[bad[0]]!r} is not {what} ({len(bad):,} such rows): mend the "
+            "file or take the column out of `times`"
+        )
+    is_zoned = isinstance(parsed.dtype, pd.DatetimeTZDtype)
+    if parsed.notna().any() and zones.setdefault(column, is_zoned) != is_zoned:
+        raise DataError(f"{where}, row {n_before + 1}: times with and without a time zone: write all in one way")
+    if zones.get(column, False):
+        zoned = parsed.dt.tz_convert("UTC") if is_zoned else parsed.dt.tz_localize("UTC")
+        return pa.array(zoned, pa.timestamp("us", "UTC"))
+    return pa.array(parsed.dt.as_unit("us"), pa.timestamp("us"))
+
+
+def is_zoned(facts: celltypes.Facts, table: Table) -> bool:
+    """Tell whether the first value of a column of times names a zone."""
+    first = next(iter(facts.words), "")
+    parsed = pd.to_datetime(first, errors="coerce", format=table.formats.get(facts.name) or "ISO8601")
+    return getattr(parsed, "tzinfo", None) is not None
+
+
+def has_huge_gaps(values: pa.ChunkedArray) -> bool:
+    """Tell whether whole numbers have gaps and are too large for the real numbers that gaps make of them."""
+    if not pa.types.is_integer(values.type) or not values.null_count:
+        return False
+    extremes = pc.min_max(values).as_py()
+    return max(abs(extremes["min"] or 0), abs(extremes["max"] or 0)) > celltypes.LARGEST_WHOLE

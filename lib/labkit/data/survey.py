@@ -1,0 +1,197 @@
+"""All that is known of a stranger's table before anything is decided about it.
+
+Opens it leniently, finds out how it is to be read, opens it strictly, and goes through all rows once. What follows is
+in `labkit.data.proposal`.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from labkit.data import intake, kinds
+from labkit.data.celltypes import Facts
+from labkit.data.choices import Choices, Decision
+from labkit.data.reading import RawTable, Source
+from labkit.errors import DataError, ParamsError, list_briefly, name_nearest
+from labkit.params import Table
+
+MOST_CELLS = 4_000_000
+MOST_CLASSES = 5_000
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A table that has been looked over.
+
+    Attributes
+    ----------
+    sample
+        Rows spread evenly over the table, typed, shape (n_sample, n_columns).
+    counts
+        Rows by value of the target, all rows; None if there are more than `MOST_CLASSES` values.
+    n_target_missing
+        Rows without an answer, of all.
+    """
+
+    raw: RawTable
+    kinds: Mapping[str, kinds.Found]
+    sample: pd.DataFrame
+    counts: Mapping[Any, int] | None
+    n_target_missing: int
+    decisions: tuple[Decision, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the sample holds every row."""
+        return len(self.sample) == self.raw.n_rows
+
+
+def survey_table(name: str, sources: list[Source], files: tuple[str, ...], target: str, choices: Choices) -> Survey:
+    """Look over a table of one or several files.
+
+    Parameters
+    ----------
+    files
+        Paths of the sources in the checkout, for the params.
+
+    Raises
+    ------
+    DataError
+        It cannot be read as a table.
+    ParamsError
+        An option names a column that is not there.
+    """
+    origin = {"path": files[0]} if len(files) == 1 else {"paths": files}
+    given = [Decision(f"reading: {key}", str(value), "given", (key,)) for key, value in choices.reading.items()]
+    try:
+        fields, decisions = intake.find_reading(sources[0].path, sources[0].where, target, choices)
+        raw = RawTable(name, make_table({**origin, **fields, **choices.reading}), sources)
+        check_named(raw, target, choices)
+        raw, more = settle_types(raw, choices)
+        sample, counts, n_missing = read_sample(raw, target)
+    except (DataError, ParamsError) as error:
+        raise type(error)(f"{error}{name_options(str(error))}") from error
+    found = {
+        column: kinds.find_kind(sample[column], raw.facts.get(column), choices)
+        for column in sample.columns
+        if column != target
+    }
+    return Survey(raw, found, sample, counts, n_missing, (*decisions, *given, *more))
+
+
+def make_table(fields: Mapping[str, Any]) -> Table:
+    """Return the declaration of a table, checked like a params file.
+
+    Raises
+    ------
+    ParamsError
+        A field is unknown, or its value not valid.
+    """
+    try:
+        return Table.model_validate_json(json.dumps(fields))
+    except ValueError as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        raise ParamsError(f"--read: {' '.join(lines[1:3])}: known: {', '.join(Table.model_fields)}") from error
+
+
+def name_options(message: str) -> str:
+    """Return the options that do what a message of strict reading says to set in the params.
+
+    >>> name_options("row 3: 'x' is not a number: add 'x' to `missing`, or name the column in `texts`")
+    ' (by option: --missing COLUMN=VALUE, --kind COLUMN=category)'
+    """
+    known = {"missing": "--missing COLUMN=VALUE", "texts": "--kind COLUMN=category", "skip": "--read skip=COLUMN,"}
+    known |= {"sheet": "--sheet NAME", "times": "--kind COLUMN=category", "header": "--no-header"}
+    known |= {name: f"--{name} …" for name in ("encoding", "delimiter", "decimal")}
+    options = [
+        known.get(name) or f"--read {name}={value.strip() or 'VALUE'}"
+        for name, value in re.findall(r"`([a-z_]+)(?:: ?([^`]*))?`", message)
+        if name in Table.model_fields
+    ]
+    return f" (by option: {', '.join(dict.fromkeys(options))})" if options else ""
+
+
+def check_named(raw: RawTable, target: str, choices: Choices) -> None:
+    """Refuse a target and options that name columns that are not there."""
+    for option, columns in {"--target": [target], **choices.name_columns()}.items():
+        for column in columns:
+            if column not in raw.columns:
+                blank = next((name for name in raw.columns if name.strip() == column.strip()), None)
+                hint = f"there is {blank!r} with a blank" if blank else name_nearest(column, raw.columns)
+                raise ParamsError(f"{raw.where}: {option}: no column {column!r}: {hint}")
+    if len(raw.columns) == 1:
+        raise DataError(
+            f"{raw.where}: one column found, {raw.columns[0]!r}: nothing to predict from; if there are more, say what "
+            "divides them with --delimiter"
+        )
+
+
+def settle_types(raw: RawTable, choices: Choices) -> tuple[RawTable, list[Decision]]:
+    """Return the table opened strictly, its times, texts, markers and separators declared."""
+    if not raw.facts:
+        return raw, []
+    fields, decisions = intake.find_separators(raw, choices)
+    if fields:
+        raw = raw.reopen(**fields)
+    # Numbers that are to be something else are kept as they were written.
+    markers = kinds.find_markers(raw.facts) + find_given_markers(raw.facts, choices)
+    if markers:
+        reason = "the only words in columns of numbers"
+        decisions.append(Decision("missing values", list_briefly(map(repr, markers)), reason, ("missing",)))
+        raw = raw.reopen(missing=(*raw.table.missing, *markers))
+    dates = kinds.find_dates(raw.facts, choices, raw.where)
+    texts = {name: why for name, why in find_codes(raw.facts, choices) if name not in dates}
+    formats = {name: style for name, style in dates.items() if style}
+    for name, why in texts.items():
+        decisions.append(Decision(f"column {name!r}", "kept as text", why, ("texts",)))
+    for name, style in dates.items():
+        decisions.append(Decision(f"column {name!r}", f"a date, {style or 'ISO'}", "every value fits", ("times",)))
+    if dates or texts:
+        raw = raw.reopen(times=tuple(dates), texts=tuple(texts), formats=formats)
+    return raw.check(), decisions
+
+
+def find_given_markers(facts: Mapping[str, Facts], choices: Choices) -> list[str]:
+    """Return the words that were given as missing ones of columns of numbers."""
+    given = {(name, word) for name, words in choices.missing.items() for word in words}
+    return sorted({word for name, word in given if facts[name].n_numbers and word in facts[name].words})
+
+
+def find_codes(facts: Mapping[str, Facts], choices: Choices) -> list[tuple[str, str]]:
+    """Return the columns that look like numbers and are none, each with the reason."""
+    found = []
+    for name, column in facts.items():
+        if choices.kinds.get(name) in ("category", "text", "identifier", "boolean") and column.n_numbers:
+            found.append((name, f"given as {choices.kinds[name]}"))
+        elif column.n_leading_zeros and column.dtype != "str":
+            found.append((name, f"{column.n_leading_zeros:,} numbers begin with 0, as codes do"))
+        elif column.first_huge and column.dtype == "float64":
+            found.append((name, "whole numbers beyond 2^53, which no real number holds to the last digit"))
+    return found
+
+
+def read_sample(raw: RawTable, target: str) -> tuple[pd.DataFrame, dict[Any, int] | None, int]:
+    """Go through all rows once: a sample spread evenly, the target's values, and how many it lacks."""
+    wanted = int(np.clip(MOST_CELLS // max(1, len(raw.columns)), 2_000, 50_000))
+    stride = max(1, -(-raw.n_rows // wanted))
+    counts: Counter[Any] | None = Counter()
+    kept, n_before, n_missing = [], 0, 0
+    for rows in raw.read():
+        answers = rows.column(target)
+        n_missing += answers.null_count
+        if counts is not None:
+            counts.update({entry["values"]: entry["counts"] for entry in answers.value_counts().to_pylist()})
+            counts = counts if len(counts) <= MOST_CLASSES else None
+        kept.append(rows.take(pa.array(np.arange(-n_before % stride, rows.num_rows, stride))))
+        n_before += rows.num_rows
+    sample = pa.concat_tables(kept).combine_chunks().to_pandas()
+    if counts is not None:
+        counts.pop(None, None)
+    return sample, None if counts is None else dict(counts), n_missing

@@ -1,0 +1,292 @@
+"""The bytes of a text file: unpacked, bounded, decoded, and looked over before anything is parsed.
+
+Not how lines become rows: that is `labkit.data.delimited`. A file is read in pieces; none is ever whole in memory.
+"""
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from labkit.errors import DataError, list_briefly
+from labkit.params import Table
+
+PIECE_BYTES = 1 << 20
+HEAD_BYTES = 1 << 16
+PACKED = {".gz": b"\x1f\x8b", ".bz2": b"BZh", ".xz": b"\xfd7zXZ", ".zip": b"PK\x03\x04"}
+"""Endings of compressed files, and what such files begin with."""
+PACKING_ERRORS = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile, OSError)
+MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""What the first bytes of a file say of its encoding; the longer ones first."""
+
+
+LATIN = (None, "cp1252", "cp1250", "cp1254", "cp1257", "mac_roman", "cp437", "cp850")
+ENCODINGS = (
+    "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "koi8_r", "mac_roman", "cp437",
+    "cp850", "cp866", "cp932", "euc_jp", "gb18030", "big5", "euc_kr",
+)  # fmt: skip
+"""Encodings that tables come in; the Latin ones differ in few letters."""
+
+
+@dataclass(frozen=True)
+class TextScan:
+    """What a text file is like as a whole."""
+
+    n_bytes: int
+    n_lines: int
+    has_quotes: bool
+    has_last_newline: bool
+
+
+class BoundedStream(io.RawIOBase):
+    """An unpacked file that is refused above a number of bytes, whatever a small packed file says it holds."""
+
+    def __init__(self, inner: BinaryIO, most: int, where: str) -> None:
+        super().__init__()
+        self.inner, self.most, self.where, self.n_bytes = inner, most, where, 0
+
+    def readable(self) -> bool:
+        """Tell that it can be read."""
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """Fill a buffer, refusing what is too much or cut short."""
+        try:
+            piece = self.inner.read(len(buffer))
+        except PACKING_ERRORS as error:
+            raise DataError(
+                f"{self.where}: compressed file cut short or damaged ({str(error).splitlines()[0]}): copy it again"
+            ) from error
+        self.n_bytes += len(piece)
+        if self.n_bytes > self.most:
+            raise DataError(
+                f"{self.where}: more than {self.most:,} bytes unpacked: raise `max_bytes` of the table if that is right"
+            )
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+class Utf8Stream(io.RawIOBase):
+    """Text of any encoding as UTF-8 bytes, a byte-order mark left out."""
+
+    def __init__(self, inner: BinaryIO, encoding: str) -> None:
+        super().__init__()
+        self.inner, self.rest = inner, b""
+        self.decoder = codecs.getincrementaldecoder(encoding)()
+        self.is_first = True
+
+    def readable(self) -> bool:
+        """Tell that it can be read."""
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """Fill a buffer."""
+        while not self.rest:
+            piece = self.inner.read(PIECE_BYTES)
+            text = self.decoder.decode(piece, final=not piece)
+            if self.is_first and text:
+                text, self.is_first = text.removeprefix("\ufeff"), False
+            self.rest = text.encode("utf-8")
+            if not piece:
+                break
+        taken, self.rest = self.rest[: len(buffer)], self.rest[len(buffer) :]
+        buffer[: len(taken)] = taken
+        return len(taken)
+
+
+@contextmanager
+def open_bytes(path: Path, *, most_bytes: int, where: str) -> Iterator[BinaryIO]:
+    """Yield an unpacked file; what is packed is told by its ending.
+
+    Raises
+    ------
+    DataError
+        It is not packed as its ending says, cut short, an archive of several files, or too large.
+    """
+    ending = path.suffix.lower()
+    openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+    with path.open("rb") as raw:
+        if ending == ".zip":
+            with open_member(raw, where) as member:
+                yield io.BufferedReader(BoundedStream(member, most_bytes, where), PIECE_BYTES)
+        elif ending in openers:
+            with openers[ending](raw, "rb") as unpacked:
+                yield io.BufferedReader(BoundedStream(unpacked, most_bytes, where), PIECE_BYTES)
+        else:
+            yield io.BufferedReader(BoundedStream(raw, most_bytes, where), PIECE_BYTES)
+
+
+@contextmanager
+def open_member(raw: BinaryIO, where: str) -> Iterator[BinaryIO]:
+    """Yield the only file of a zip archive."""
+    try:
+        archive = zipfile.ZipFile(raw)
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{where}: {error}: copy it again") from error
+    with archive:
+        names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
+        if len(names) != 1:
+            found = list_briefly(names) if names else "nothing"
+            raise DataError(f"{where}: {len(names)} files in the archive ({found}): unpack the one that is meant")
+        try:
+            member = archive.open(names[0])
+        except (RuntimeError, NotImplementedError) as error:  # encrypted, or packed in an unknown way
+            raise DataError(f"{where}: {error}: unpack it") from error
+        with member:
+            yield member  # type: ignore[misc]
+
+
+def check_head(head: bytes, path: Path, where: str) -> None:
+    """Refuse a file whose first bytes show that it is no text table, saying what it is."""
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not head:
+        raise DataError(f"{where} is empty (0 bytes): is it the right file?")
+    for ending, magic in PACKED.items():
+        if head.startswith(magic):
+            kind = "gzip" if ending == ".gz" else ending[1:]
+            raise DataError(f"{where}: {kind} data: rename it to {path.name}{ending}")
+    if head.startswith((b"PAR1", b"\x89HDF", b"SQLite format 3", b"\xd0\xcf\x11\xe0", b"%PDF", b"ARROW1", b"FEA1")):
+        raise DataError(f"{where}: not a text file ({describe_magic(head)}): give it the ending of what it is")
+    if start.startswith((b"<!doctype html", b"<html")):
+        raise DataError(f"{where}: this is an HTML page, perhaps an error shown instead of the file: download it again")
+    if start.startswith(b"version https://git-lfs"):
+        raise DataError(f"{where}: a Git LFS pointer, not the file: run `git lfs pull`")
+    if start.startswith((b"outs:\n- md5:", b"outs:\r\n- md5:", b"outs:\n- hash:", b"md5:")) and b"path:" in head:
+        raise DataError(f"{where}: a DVC pointer, not the file: run `dvc pull`")
+    if not start.strip(b"\x00"):
+        raise DataError(f"{where} is empty (blanks only, {len(head):,} bytes): is it the right file?")
+
+
+def describe_magic(head: bytes) -> str:
+    """Name a binary format by its first bytes."""
+    names = {b"PAR1": "Parquet", b"\x89HDF": "HDF5", b"SQLite": "an SQLite database", b"%PDF": "a PDF"}
+    names |= {b"\xd0\xcf\x11\xe0": "old Excel or another Office file", b"ARROW1": "Arrow", b"FEA1": "Feather"}
+    return next(name for magic, name in names.items() if head.startswith(magic))
+
+
+def scan_text(path: Path, table: Table, where: str) -> TextScan:
+    """Look over a whole text file: limits, encoding, NUL bytes, quotes and the end.
+
+    Raises
+    ------
+    DataError
+        It is not text in the table's encoding, with line and byte.
+    """
+    with open_bytes(path, most_bytes=table.max_bytes, where=where) as stream:
+        check_head(stream.peek(HEAD_BYTES)[:HEAD_BYTES], path, where)  # type: ignore[attr-defined]
+        counter = Counter(table, where)
+        while piece := stream.read(PIECE_BYTES):
+            counter.add(piece)
+        return counter.finish()
+
+
+class Counter:
+    """Counts over the pieces of one text file."""
+
+    def __init__(self, table: Table, where: str) -> None:
+        self.encoding, self.quote, self.where = table.encoding, table.quote, where
+        self.decoder = codecs.getincrementaldecoder(table.encoding)()
+        self.n_bytes = self.n_newlines = self.n_returns = self.n_pairs = self.n_quotes = 0
+        self.last = ""
+        self.has_text = False
+
+    def add(self, piece: bytes) -> None:
+        """Count one more piece."""
+        if not self.n_bytes:
+            self.check_mark(piece)
+        try:
+            text = self.decoder.decode(piece, final=not piece)
+        except UnicodeError as error:
+            raise self.describe(error, piece) from error
+        self.n_bytes += len(piece)
+        if "\0" in text:
+            line = self.n_lines + text.count("\n", 0, text.index("\0")) + 1
+            raise DataError(
+                f"{self.where}: NUL byte at line {line:,}: not a text file, or one in another encoding or torn: "
+                "write it again"
+            )
+        self.n_pairs += text.count("\r\n") + (self.last == "\r" and text.startswith("\n"))
+        self.n_newlines += text.count("\n")
+        self.n_returns += text.count("\r")
+        self.n_quotes += text.count(self.quote) if self.quote else 0
+        self.last = text[-1:] or self.last
+        self.has_text = self.has_text or not text.removeprefix("\ufeff").isspace()
+
+    @property
+    def n_lines(self) -> int:
+        """Number of line ends so far: of both kinds, and of the two together as one."""
+        return self.n_newlines + self.n_returns - self.n_pairs
+
+    def check_mark(self, piece: bytes) -> None:
+        """Refuse a byte-order mark that says another encoding."""
+        marked = next((name for mark, name in MARKS.items() if piece.startswith(mark)), None)
+        said = codecs.lookup(self.encoding).name
+        if marked and not said.startswith(marked):
+            raise DataError(f"{self.where}: {marked.upper()} (byte-order mark): set `encoding: {marked}` for the table")
+
+    def describe(self, error: UnicodeError, piece: bytes) -> DataError:
+        """Say where the text is not in its encoding, and which other it looks like."""
+        place = error.start if isinstance(error, UnicodeDecodeError) else 0
+        data = error.object if isinstance(error, UnicodeDecodeError) else piece
+        line = self.n_lines + bytes(data[:place]).count(b"\n") + 1
+        guess = guess_encoding(bytes(data))
+        if guess is None:
+            return DataError(f"{self.where}: not a text file (byte 0x{data[place]:02X}, line {line:,})")
+        return DataError(
+            f"{self.where}: not {self.encoding.upper()} (byte 0x{data[place]:02X}, line {line:,}); looks like {guess}: "
+            f"set `encoding: {guess}` for the table"
+        )
+
+    def finish(self) -> TextScan:
+        """Return the counts of the whole file."""
+        self.add(b"")
+        if not self.has_text:
+            raise DataError(f"{self.where} is empty (blanks only, {self.n_bytes:,} bytes): is it the right file?")
+        has_end = self.last in ("\n", "\r")
+        return TextScan(self.n_bytes, self.n_lines + (not has_end), self.n_quotes > 0, has_end)
+
+
+def guess_encoding(data: bytes) -> str | None:
+    """Return the encoding that bytes look like, or None if they are no text."""
+    from charset_normalizer import from_bytes
+
+    if any(data.startswith(mark) for mark in MARKS):
+        return next(name for mark, name in MARKS.items() if data.startswith(mark))
+    sample = data[: 4 * HEAD_BYTES]
+    n_nulls = sample.count(0)
+    if n_nulls:
+        is_wide = 0.2 < n_nulls / len(sample) < 0.6
+        return ("utf-16-le" if sample[1::2].count(0) > sample[::2].count(0) else "utf-16-be") if is_wide else None
+    n_controls = sum(sample.count(code) for code in (*range(1, 9), *range(14, 27), *range(28, 32)))
+    if n_controls > len(sample) / 100:
+        return None
+    # Lines without accents say nothing, and a few accents among many of them would go unnoticed.
+    telling = b"\n".join(line for line in sample.splitlines() if not line.isascii()) or sample
+    best = from_bytes(telling, cp_isolation=list(ENCODINGS)).best()
+    found = best.encoding if best is not None else None
+    # Few accents say little: what is a letter of western Europe is taken for one.
+    return "cp1252" if found in LATIN and is_western(sample) else found
+
+
+def is_western(sample: bytes) -> bool:
+    """Tell whether the bytes beyond ASCII are the accents of western Europe, as cp1252 and latin-1 hold them."""
+    high = [code for code in sample if code >= 0x80]
+    letters = sum(code >= 0xC0 or code in (0x80, 0xA3, 0xA7, 0xB0, 0xB2, 0xB3, 0xB5, 0x92, 0x96) for code in high)
+    try:
+        sample.decode("cp1252")
+    except UnicodeDecodeError:
+        return False
+    return bool(high) and letters / len(high) > 0.9

@@ -1,0 +1,164 @@
+"""What texts look like: numbers, dates, yes and no, prose, or categories in several spellings; and how they are read.
+
+Reading is by declared rules only, one value at a time, and on plain Python values: training rows and live requests go
+through the same lines. Guessing is for findings, which change nothing.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+
+import pandas as pd
+
+from labkit.data.lines import quote
+
+MARKERS = {
+    "", "?", "-", "--", ".", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "missing", "unknown", "not available",
+}  # fmt: skip
+"""Texts that often stand for a missing value, in small letters."""
+YES = ("true", "yes", "y", "t", "1", "1.0", "on")
+NO = ("false", "no", "n", "f", "0", "0.0", "off")
+FORMATS = (
+    "%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y/%m/%d", "%d.%m.%Y", "%d.%m.%Y %H:%M",
+    "%d/%m/%Y", "%m/%d/%Y", "%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M", "%d-%m-%Y", "%m-%d-%Y", "%d %b %Y", "%d %B %Y",
+    "%b %d, %Y",
+)  # fmt: skip
+NUMBER = re.compile(r"\s*([-+−]?)\s*([0-9][0-9 ,.'_]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*(.*?)\s*")
+MOST_DISTINCT = 2000
+MOSTLY = 0.98
+WORDS_OF_PROSE = 4
+
+
+def read_number(text: str, decimal: str = ".", units: Mapping[str, float] | None = None) -> float | None:
+    """Return the number that a text says, or None if it says none.
+
+    Parameters
+    ----------
+    decimal
+        What stands before the fraction; the other of "." and ",", blanks and apostrophes part thousands.
+    units
+        Words that may follow the number, and what it is multiplied by then.
+
+    Examples
+    --------
+    >>> read_number("1,234.5"), read_number("1.234,5", ","), read_number("3 kg", units={"kg": 1.0, "g": 0.001})
+    (1234.5, 1234.5, 3.0)
+    >>> read_number("12 apples")
+    """
+    found = NUMBER.fullmatch(text)
+    if not found:
+        return None
+    sign, digits, exponent, unit = found.groups()
+    factor = 1.0 if not unit else (units or {}).get(unit)
+    whole, mark, fraction = digits.strip().replace(" ", "").replace("'", "").replace("_", "").partition(decimal)
+    separator = "," if decimal == "." else "."
+    groups = whole.split(separator)
+    is_grouped = len(groups) == 1 or (0 < len(groups[0]) <= 3 and all(len(group) == 3 for group in groups[1:]))
+    if factor is None or not is_grouped or separator in fraction or decimal in fraction:
+        return None
+    try:
+        number = float(f"{''.join(groups)}{'.' if mark else ''}{fraction}{exponent or ''}") * factor
+    except ValueError:
+        return None
+    return -number if sign in ("-", "−") else number
+
+
+def read_date(text: str, form: str | None) -> datetime | None:
+    """Return the time that a text says, in UTC without a zone, or None if it says none.
+
+    Parameters
+    ----------
+    form
+        As `datetime.strptime` takes it; ISO 8601 if None.
+
+    Examples
+    --------
+    >>> read_date("3/1/2020", "%d/%m/%Y"), read_date("2020-01-03", None)
+    (datetime.datetime(2020, 1, 3, 0, 0), datetime.datetime(2020, 1, 3, 0, 0))
+    """
+    try:
+        time = datetime.strptime(text.strip(), form) if form else datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
+    return time if time.tzinfo is None else time.astimezone(UTC).replace(tzinfo=None)
+
+
+def read_truth(text: str) -> float | None:
+    """Return 1 for a yes, 0 for a no, None for neither.
+
+    >>> read_truth("Yes"), read_truth(" f "), read_truth("maybe")
+    (1.0, 0.0, None)
+    """
+    word = text.strip().lower()
+    return 1.0 if word in YES else 0.0 if word in NO else None
+
+
+def find_in_texts(values: pd.Series) -> Iterator[tuple[str, str, str, tuple[str, str]]]:
+    """Yield what a column of texts gives away: what, evidence, severity, and place and value of the line that mends it.
+
+    Parameters
+    ----------
+    values
+        A column, or a sample of its rows.
+    """
+    counts = values.dropna().astype(str).value_counts()
+    shown = sorted((str(text) for text in counts.index[:MOST_DISTINCT]), key=lambda text: (-counts[text], text))
+    markers = [text for text in shown if text.strip().lower() in MARKERS]
+    words = [text for text in shown if text not in markers]
+    if markers:
+        share = float(counts[markers].sum() / max(len(values), 1))
+        evidence = f"{', '.join(map(repr, markers[:3]))} in {share:.1%} of the rows"
+        rule = f"{{missing: [{', '.join(map(quote, sorted({text.strip() for text in markers})))}], trim: true}}"
+        yield "marker for missing", evidence, "medium", ("wrangling.rules", rule)
+    if not words:
+        return
+    if special := guess_kind(words, markers):
+        yield special
+        return
+    if is_prose(pd.Series(words)):
+        evidence = f"{len(counts):,} different texts, such as {words[0][:40]!r}"
+        yield "free text", evidence, "medium", ("features.text", "{}")
+        return
+    spellings: dict[str, list[str]] = {}
+    for word in words:
+        spellings.setdefault(" ".join(word.split()).casefold(), []).append(word)
+    if several := [same for same in spellings.values() if len(same) > 1]:
+        evidence = f"{len(several):,} in several spellings, such as {', '.join(map(repr, several[0][:3]))}"
+        yield "mixed spellings", evidence, "medium", ("wrangling.rules", "{trim: true, case: lower}")
+
+
+def guess_kind(words: list[str], markers: list[str]) -> tuple[str, str, str, tuple[str, str]] | None:
+    """Return the finding that texts are numbers or dates; None if they are neither."""
+    gaps = f", missing: [{', '.join(map(quote, markers))}]" if markers else ""
+    if sum(bool(re.fullmatch(r"0[0-9]+", word)) for word in words) > 0 and all(word.isdigit() for word in words):
+        return "leading zeros", f"such as {words[0]!r}: codes, not numbers; kept as texts", "low", ("", "")
+    for decimal in (".", ","):
+        read = [read_number(word, decimal) for word in words]
+        if sum(number is not None for number in read) >= MOSTLY * len(words):
+            told = f'decimal: "{decimal}", ' if decimal == "," else ""
+            rule = ("wrangling.rules", f"{{type: number, {told}".rstrip(", ") + f"{gaps}}}")
+            return "number as text", f"such as {words[0]!r} and {words[-1]!r}", "medium", rule
+    forms = guess_formats(words)
+    if forms:
+        doubt = f"; also read by {forms[1]}" if len(forms) > 1 else ""
+        rule = ("wrangling.rules", f"{{type: date, format: {quote(forms[0])}{gaps}}}")
+        return "date as text", f"such as {words[0]!r}, read by {forms[0]}{doubt}", "medium", rule
+    return None
+
+
+def guess_formats(words: list[str]) -> list[str]:
+    """Return the formats by which all texts are dates.
+
+    >>> guess_formats(["31/12/2020", "01/02/2021"]), guess_formats(["01/02/2021"]), guess_formats(["red"])
+    (['%d/%m/%Y'], ['%d/%m/%Y', '%m/%d/%Y'], [])
+    """
+    return [form for form in FORMATS if all(read_date(word, form) is not None for word in words)]
+
+
+def is_prose(values: pd.Series) -> bool:
+    """Tell whether texts are sentences rather than names: several words each, and nearly all different."""
+    known = values.dropna()
+    if not len(known) or not all(isinstance(value, str) for value in known.head(20)):
+        return False
+    n_words = known.map(lambda text: len(str(text).split()))
+    return bool(n_words.median() >= WORDS_OF_PROSE and known.nunique() >= 0.5 * len(known) and known.nunique() > 20)

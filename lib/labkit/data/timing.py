@@ -1,0 +1,135 @@
+"""How a new experiment's rows are split: by time, by group, or at random, and what becomes of its dates."""
+
+import itertools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from labkit.data.choices import Choices, Decision
+from labkit.data.expressions import write_name
+from labkit.data.survey import Survey
+from labkit.data.tables import OUTCOME_KNOWN_AT, PREDICT_AT
+from labkit.data.task import Answer
+from labkit.errors import DataError
+
+FEWEST_DAYS = 20
+FEWEST_GROUPS = 10
+PERSONAL = re.compile(r"birth|born|dob|geburt|naissance|nacimiento", re.I)
+SPLIT = ("data", "split")
+
+
+@dataclass
+class Timing:
+    """The split, when things are known, and the features that dates become.
+
+    `needs_filter` is a time column with gaps; `hidden` are columns the model does not see.
+    """
+
+    split: dict[str, Any]
+    time: dict[str, Any] = field(default_factory=dict)
+    dates: dict[str, Any] = field(default_factory=dict)
+    hidden: list[str] = field(default_factory=list)
+    needs_filter: str | None = None
+    decisions: list[Decision] = field(default_factory=list)
+
+
+def find_timing(survey: Survey, answer: Answer, target: str, drop: Mapping[str, str], choices: Choices) -> Timing:
+    """Decide how rows are split.
+
+    Raises
+    ------
+    DataError
+        A column that was given for it does not allow that.
+    """
+    days = [name for name, found in survey.kinds.items() if found.kind == "date" and name not in drop]
+    timing = split_by_group(survey, choices) or split_by_time(survey, answer, target, days, choices)
+    timing = timing or split_at_random(answer)
+    for column in days:
+        add_date(timing, survey, column)
+    return timing
+
+
+def split_by_group(survey: Survey, choices: Choices) -> Timing | None:
+    """Return a split that keeps equal values of a given column together."""
+    if choices.group is None:
+        return None
+    values, lead = survey.sample[choices.group], f"{survey.raw.where}: --group {choices.group}"
+    if values.isna().any():
+        raise DataError(f"{lead}: {int(values.isna().sum()):,} sampled rows have none: fill them, or split at random")
+    if values.nunique() < FEWEST_GROUPS:
+        raise DataError(f"{lead}: {values.nunique()} groups: at least {FEWEST_GROUPS} are needed for three parts")
+    decision = Decision("split", f"by {choices.group!r}", "given: its equal values stay in one part", SPLIT)
+    split = {"method": "group", "group": choices.group, "validation": 0.2, "holdout": 0.2}
+    hidden = [choices.group] if values.nunique() > 50 else []
+    return Timing(split, hidden=hidden, decisions=[decision])
+
+
+def split_at_random(answer: Answer) -> Timing:
+    """Return a random split, classes in equal shares."""
+    is_class = answer.task == "classification"
+    reason = "no time to split by; " + ("classes in equal shares" if is_class else "rows drawn by chance")
+    split = {"validation": 0.2, "holdout": 0.2, **({"stratify": True} if is_class else {})}
+    return Timing(split, decisions=[Decision("split", "random, 60/20/20 %", reason, SPLIT)])
+
+
+def split_by_time(survey: Survey, answer: Answer, target: str, days: list[str], choices: Choices) -> Timing | None:
+    """Return a split by time if there is a time column, given or the only one that can be it."""
+    if choices.time is not None:
+        if choices.time not in days:
+            raise DataError(
+                f"{survey.raw.where}: --time {choices.time}: not read as a date: say how it is written with --format "
+                f"'{choices.time}=%d.%m.%Y'"
+            )
+        timing = cut_days(survey, answer, target, choices.time, "given")
+        if isinstance(timing, str):
+            raise DataError(f"{survey.raw.where}: --time {choices.time}: {timing}: split at random, without --time")
+        return timing
+    able = [name for name in days if not PERSONAL.search(name) and survey.sample[name].isna().mean() < 0.05]
+    if len(able) != 1 or {PREDICT_AT, OUTCOME_KNOWN_AT} & {*survey.sample.columns}:
+        return None
+    timing = cut_days(survey, answer, target, able[0], "the only date, so later rows judge")
+    return None if isinstance(timing, str) else timing
+
+
+def cut_days(survey: Survey, answer: Answer, target: str, column: str, reason: str) -> Timing | str:
+    """Return a split after three and four fifths of the rows in time, or why there is none."""
+    rows = survey.sample[survey.sample[target].notna() & survey.sample[column].notna()]
+    rows = rows[~rows[target].isin(answer.rare)] if answer.rare else rows
+    times = rows[column].sort_values(kind="stable")
+    if times.dt.floor("D").nunique() < FEWEST_DAYS:
+        return f"fewer than {FEWEST_DAYS} different days"
+    cuts = [times.iloc[int(len(times) * share)].floor("D") for share in (0.6, 0.8)]
+    bounds = [times.iloc[0], *cuts, times.iloc[-1] + pd.Timedelta(days=1)]
+    parts = [rows[(rows[column] >= low) & (rows[column] < high)] for low, high in itertools.pairwise(bounds)]
+    if min(map(len, parts)) < 5:
+        return "a part of the rows would be empty"
+    first = parts[0].sort_values(column, kind="stable").head(len(parts[0]) // 6)
+    if answer.task == "classification" and any(part[target].nunique() < 2 for part in (*parts, first)):
+        return "a part of the rows would have one class only"
+    name = write_name(column)
+    time = {"time": {PREDICT_AT: name, OUTCOME_KNOWN_AT: f"{name} + minutes(1)"}}
+    named = {"validation_from": f"{cuts[0]:%Y-%m-%d}", "holdout_from": f"{cuts[1]:%Y-%m-%d}"}
+    decisions = [
+        Decision("split", f"by time, {column!r}", reason, SPLIT),
+        Decision("answers known", "at once", "the table does not say when: set it if it is later",
+                 ("data", "time"), is_warning=True),
+    ]  # fmt: skip
+    has_gaps = survey.raw.facts[column].n_missing > 0 if column in survey.raw.facts else rows[column].isna().any()
+    return Timing({"method": "time", **named}, time, needs_filter=column if has_gaps else None, decisions=decisions)
+
+
+def add_date(timing: Timing, survey: Survey, column: str) -> None:
+    """Turn a date into features, or hide it where their names are taken."""
+    known = survey.sample[column].dropna()
+    has_clock = bool((known != known.dt.floor("D")).any())
+    is_long = known.max() - known.min() > pd.Timedelta(days=365)
+    parts = [*(["hour"] if has_clock else []), "weekday", *(["month"] if is_long else [])]
+    if any(f"{column}_{part}" in survey.sample.columns for part in parts):
+        timing.hidden.append(column)
+        return
+    timing.dates[column] = {"parts": parts}
+    reason = f"from {known.min():%Y-%m-%d} to {known.max():%Y-%m-%d}"
+    timing.decisions.append(Decision(f"column {column!r}", f"becomes {', '.join(parts)}", reason))

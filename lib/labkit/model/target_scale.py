@@ -1,0 +1,76 @@
+"""Regressors that learn a skewed target on another scale and predict in its own unit.
+
+`log` is log(1 + y), for answers above -1; `yeo_johnson` a power that makes the answers nearly normal, for any answers
+(Yeo and Johnson, A new family of power transformations, Biometrika 2000). What is learnt is the mean on the new scale:
+back in the target's unit that is nearer to the median than to the mean.
+"""
+
+from typing import Any
+
+import numpy as np
+from scipy import stats
+from sklearn.base import BaseEstimator, RegressorMixin
+
+from labkit.errors import ModelError
+
+SMALLEST = 1e-6
+"""Bases of powers are kept this far above 0."""
+
+
+class OnScale(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """A regressor fitted to transformed answers.
+
+    Attributes
+    ----------
+    power_
+        Exponent of `yeo_johnson`; 0 for `log`, which it then is for answers above 0.
+    center_, spread_
+        Mean and standard deviation of the transformed answers.
+    low_, high_
+        Ends of what is predicted on the new scale: half its span beyond the answers seen.
+    """
+
+    def __init__(self, estimator: Any, kind: str = "log") -> None:
+        self.estimator = estimator
+        self.kind = kind
+
+    def fit(self, X: Any, y: Any) -> "OnScale":
+        """Fit the estimator inside, in place.
+
+        Raises
+        ------
+        ModelError
+            The answers are not all on the scale.
+        """
+        answers = np.asarray(y, dtype="float64")
+        if self.kind == "log" and answers.min() <= -1:
+            least = f"{answers.min():g}"
+            raise ModelError(f"training.target_transform: log needs answers above -1, not {least}: use yeo_johnson")
+        is_flat = np.ptp(answers) == 0
+        self.power_ = 0.0 if self.kind == "log" or is_flat else float(stats.yeojohnson_normmax(answers))
+        scaled = stats.yeojohnson(answers, self.power_) if self.kind != "log" else np.log1p(answers)
+        self.center_, self.spread_ = float(scaled.mean()), float(scaled.std()) or 1.0
+        span = float(np.ptp(scaled))
+        self.low_, self.high_ = float(scaled.min() - span / 2), float(scaled.max() + span / 2)
+        self.estimator.fit(X, (scaled - self.center_) / self.spread_)
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return predictions in the target's unit, shape (n_rows,)."""
+        scaled = np.asarray(self.estimator.predict(X), dtype="float64") * self.spread_ + self.center_
+        return self.invert(np.clip(scaled, self.low_, self.high_))
+
+    def invert(self, scaled: np.ndarray) -> np.ndarray:
+        """Return numbers of the new scale in the target's unit, shape (n_rows,)."""
+        if self.kind == "log":
+            return np.expm1(scaled)
+        power, other = self.power_, 2 - self.power_
+        up, down = np.maximum(scaled, 0), np.maximum(-scaled, 0)
+        above = np.expm1(up) if abs(power) < SMALLEST else np.maximum(power * up + 1, SMALLEST) ** (1 / power) - 1
+        below = np.expm1(down) if abs(other) < SMALLEST else np.maximum(other * down + 1, SMALLEST) ** (1 / other) - 1
+        return np.where(scaled >= 0, above, -below)
+
+
+def find_core(estimator: Any) -> Any:
+    """Return the estimator inside, which has the settings; the estimator itself if there is none inside."""
+    return estimator.estimator if isinstance(estimator, OnScale) else estimator
