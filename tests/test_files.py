@@ -1,195 +1,202 @@
-"""How files are written: whole or not at all, whatever call of the system fails, and by one module only."""
+"""How files are written: whole or not at all, whatever fails. Calls failed one by one: `tests.test_faults`."""
 
-import ast
+import errno
+import os
 import re
+import resource
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from labkit import files
+from labkit.errors import DiskError
+from labkit.files import compute_digest
 
-from tests.test_architecture import LIB, MODULES
+from tests.writers import WRITERS
 
-# Calls that write a file, by the place in the call where the file stands: -1 is what a method is called on.
-METHODS = {
-    "write_text": -1,
-    "write_bytes": -1,
-    "touch": -1,
-    "rename": -1,
-    "replace": -1,
-    "savefig": 0,
-    "write_table": 1,
+
+@pytest.fixture(scope="module")
+def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return a folder on a disk of 2 MB."""
+    folder = tmp_path_factory.mktemp("disk")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "none", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("only root may mount a small disk")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.xdist_group("faults")
+@pytest.mark.parametrize("name", WRITERS)
+def test_full_disk_leaves_the_version_before_and_names_path_and_bytes(small_disk: Path, name: str) -> None:
+    folder = small_disk / name
+    place = folder / ("x.parquet" if name == "table" else "x")
+    folder.mkdir()
+    for version in (2, 1):  # the second fits on the empty disk
+        WRITERS[name](folder / "x", version)
+    shutil.rmtree(folder / "work", ignore_errors=True)
+    before, names = compute_digest(place), sorted(path.name for path in folder.iterdir())
+    filler = small_disk / "filler"
+    with suppress(OSError), filler.open("wb", buffering=0) as stream:
+        while stream.write(bytes(4096)):
+            pass
+    os.truncate(filler, filler.stat().st_size - 20_000)
+    with pytest.raises(DiskError) as refused:
+        WRITERS[name](folder / "x", 2)
+    wanted = r"disk full: needs (more than )?[\d.]+ (kB|bytes|MB)[^:]*, [\d.]+ (kB|bytes)[^:]* free at " + str(folder)
+    assert re.match(wanted, str(refused.value))
+    assert refused.value.exit_code == 1
+    assert compute_digest(place) == before
+    shutil.rmtree(folder / "work", ignore_errors=True)
+    assert sorted(path.name for path in folder.iterdir()) == names
+    filler.unlink()
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_size_limit_leaves_the_version_before(tmp_path: Path, name: str) -> None:
+    """The same without a small disk: the system refuses files above 20 kB."""
+    place = tmp_path / ("x.parquet" if name == "table" else "x")
+    WRITERS[name](tmp_path / "x", 1)
+    if name == "notebook":
+        WRITERS[name](tmp_path / "x", 2)
+    before = compute_digest(place)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(DiskError, match=r"cannot be written: File too large"):
+            WRITERS[name](tmp_path / "x", 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert compute_digest(place) == before
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
+
+
+FAILING = {
+    "open": ("open", errno.EACCES, "Permission denied"),
+    "fsync": ("fsync", errno.EIO, "Input/output error"),
+    "rename": ("replace", errno.EROFS, "Read-only file system"),
+    "full": ("fsync", errno.ENOSPC, "disk full: needs 3 bytes"),
+    "quota": ("fsync", errno.EDQUOT, "disk full: needs 3 bytes"),
 }
-METHODS |= dict.fromkeys(("to_csv", "to_parquet", "to_json", "to_excel", "to_pickle", "to_feather", "to_html"), 0)
-FUNCTIONS = {
-    **dict.fromkeys(
-        ("np.save", "np.savez", "np.savez_compressed", "np.savetxt", "zipfile.ZipFile", "pq.ParquetWriter"), 0
-    ),
-    **dict.fromkeys(("json.dump", "joblib.dump", "pickle.dump", "skops.io.dump", "yaml.dump", "yaml.safe_dump"), 1),
-    **dict.fromkeys(("shutil.copy", "shutil.copy2", "shutil.copyfile", "shutil.move", "shutil.copytree"), 1),
-    **dict.fromkeys(("os.rename", "os.replace", "os.link", "os.symlink"), 1),
-    **dict.fromkeys(("nbformat.write",), 1),
-}
-FRESH = ("atomic_write", "atomic_folder", "BytesIO", "io.BytesIO", "StringIO", "io.StringIO")
-"""What makes a place that nobody else reads: beside the file's own, or in memory."""
 
 
-def name_call(node: ast.AST) -> str:
-    """Return a called function's dotted name, empty if it has none."""
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute):
-        before = name_call(node.value)
-        return f"{before}.{node.attr}" if before else ""
-    return ""
+@pytest.mark.parametrize("case", FAILING)
+def test_failing_call_is_told_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    """The same as the sweep over all calls, where processes may not be traced."""
+    name, number, text = FAILING[case]
+    path = tmp_path / "x"
+    files.write_text(path, "old")
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, name, fail)
+        with pytest.raises(DiskError, match=text):
+            files.write_text(path, "new")
+    assert path.read_text() == "old"
+    assert [one.name for one in tmp_path.iterdir()] == ["x"]
 
 
-def find_root_name(node: ast.AST | None) -> str:
-    """Return the variable that an expression is made of: `beside` for `beside / "x"` and `beside.open("wb")`."""
-    while node is not None:
-        if isinstance(node, ast.Name):
-            return node.id
-        if isinstance(node, ast.BinOp):
-            node = node.left
-        elif isinstance(node, ast.Call):
-            node = node.func if isinstance(node.func, ast.Attribute) else next(iter(node.args), None)
-        elif isinstance(node, ast.Attribute):
-            node = node.value
-        else:
-            return ""
-    return ""
+def test_permissions_are_the_umasks_or_those_before(tmp_path: Path) -> None:
+    umask = os.umask(0o027)
+    try:
+        files.write_text(tmp_path / "x", "new")
+        assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o640
+        for before, after in ((0o600, 0o600), (0o444, 0o644), (0o755, 0o755)):
+            (tmp_path / "x").chmod(before)
+            files.write_text(tmp_path / "x", "newer")
+            assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == after
+    finally:
+        os.umask(umask)
 
 
-def get_mode(call: ast.Call, place: int) -> str:
-    """Return the mode that a file is opened with; an unknown one counts as writing."""
-    named = [keyword.value for keyword in call.keywords if keyword.arg == "mode"]
-    found = named[0] if named else call.args[place] if len(call.args) > place else ast.Constant("r")
-    return str(found.value) if isinstance(found, ast.Constant) else "w"
+def test_error_of_the_content_is_not_taken_for_one_of_the_disk(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        files.copy_file(tmp_path / "none", tmp_path / "x")
+    with pytest.raises(PermissionError, match="elsewhere"), files.atomic_write(tmp_path / "x"):
+        raise PermissionError(errno.EACCES, "denied", "/elsewhere/y")
+    assert list(tmp_path.iterdir()) == []
 
 
-def find_target(call: ast.Call, archives: set[str]) -> ast.AST | None:
-    """Return what a call writes to, None if it writes nothing.
-
-    Parameters
-    ----------
-    archives
-        Variables that hold an archive which is read: their `open` is given a member first.
-    """
-    name = name_call(call.func)
-    is_method = isinstance(call.func, ast.Attribute)
-    if name in ("open", "io.open", "gzip.open", "os.fdopen") or name.endswith("zipfile.ZipFile"):
-        return call.args[0] if set(get_mode(call, 1)) & set("wax+") else None
-    if name == "os.open":  # what is appended to keeps all it held
-        return None if {"O_RDONLY", "O_APPEND"} & set(re.findall(r"\w+", ast.unparse(call.args[1]))) else call.args[0]
-    if is_method and call.func.attr == "open" and name != "self.open":  # that is no file's, and is read itself
-        place = 1 if find_root_name(call.func.value) in archives else 0
-        return call.func.value if set(get_mode(call, place)) & set("wax+") else None
-    if name in FUNCTIONS:
-        return call.args[FUNCTIONS[name]]
-    if is_method and call.func.attr in METHODS:
-        place = METHODS[call.func.attr]
-        if call.func.attr == "replace" and len(call.args) + len(call.keywords) != 1:
-            return None  # of a text, or of a dataclass
-        if place == -1:
-            return call.func.value if call.func.attr not in ("rename", "replace") else next(iter(call.args), None)
-        return call.args[place] if len(call.args) > place else None  # without a file they return a text
-    return None
+def test_long_names_can_be_written(tmp_path: Path) -> None:
+    files.write_text(tmp_path / ("ü" * 120), "x")
+    assert (tmp_path / ("ü" * 120)).read_text() == "x"
 
 
-def find_writers(source: str) -> list[str]:
-    """Return the calls in a module that write to any place but a fresh one of the same function."""
-    found = []
-    tree = ast.parse(source)
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    inner = {child for function in functions for child in ast.walk(function)}
-    for scope in [*functions, [node for node in ast.walk(tree) if node not in inner]]:
-        nodes = list(ast.walk(scope)) if isinstance(scope, ast.AST) else scope
-        fresh: set[str] = set()
-        archives: set[str] = set()
-        items = [
-            (item.context_expr, item.optional_vars)
-            for node in nodes
-            if isinstance(node, ast.With)
-            for item in node.items
-        ]
-        items += [(node.value, node.targets[0]) for node in nodes if isinstance(node, ast.Assign)]
-        for value, target in items:
-            is_fresh = isinstance(value, ast.Call) and name_call(value.func).removeprefix("files.") in FRESH
-            if isinstance(target, ast.Name) and (is_fresh or find_root_name(value) in fresh):
-                fresh.add(target.id)
-            if (
-                isinstance(target, ast.Name)
-                and isinstance(value, ast.Call)
-                and name_call(value.func) == "zipfile.ZipFile"
-            ):
-                archives.add(target.id)
-        for node in nodes:
-            if (
-                isinstance(node, ast.Call)
-                and (place := find_target(node, archives)) is not None
-                and find_root_name(place) not in fresh
-            ):
-                found.append(f"{node.lineno}: {ast.unparse(node)[:100]}")
-    return sorted(set(found))
+def test_folders_exchange_their_places(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        files.write_text(tmp_path / name / f"{name}.txt", name)
+    files.place_folder(tmp_path / "new", tmp_path / "old")
+    assert [path.name for path in (tmp_path / "old").iterdir()] == ["new.txt"]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["old.txt"]
+    files.place_folder(tmp_path / "new", tmp_path / "there" / "is none yet")
+    assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(LIB)))
-def test_only_one_module_writes(path: Path) -> None:
-    """Every other one writes to a path that `atomic_write` gave it, or in memory.
-
-    Frameworks that write by themselves, each owned by one module, are given a folder of the run's own.
-    """
-    if path != LIB / "files.py":
-        assert find_writers(path.read_text(encoding="utf-8")) == []
+def test_folders_exchange_their_places_on_systems_that_cannot_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "exchange", lambda one, other: False)
+    test_folders_exchange_their_places(tmp_path)
 
 
-WRITERS = [
-    "open(path, 'w')",
-    "open(path, mode='a')",
-    "open(path, how)",
-    "path.open('wb')",
-    "path.open('r+')",
-    "(folder / 'x').write_text('x')",
-    "path.write_bytes(b'')",
-    "path.touch()",
-    "path.rename(other)",
-    "path.replace(other)",
-    "frame.to_parquet(path)",
-    "frame.to_csv(folder / 'x.csv', index=False)",
-    "pq.write_table(table, path)",
-    "json.dump(tree, stream)",
-    "joblib.dump(model, path)",
-    "skops.io.dump(model, path)",
-    "np.savez(path, **arrays)",
-    "np.save(path, array)",
-    "figure.savefig(path)",
-    "zipfile.ZipFile(path, 'w')",
-    "shutil.copyfile(path, other)",
-    "shutil.move(path, other)",
-    "os.replace(path, other)",
-    "os.open(path, os.O_WRONLY | os.O_CREAT)",
-    "nbformat.write(notebook, path)",
-]
+def test_late_writer_of_an_ended_run_reaches_nothing(tmp_path: Path) -> None:
+    """A process that outlives its run has the run's own folder, which is somewhere else by then."""
+    work, final = tmp_path / "work" / "clean", tmp_path / "data" / "clean"
+    files.write_text(work / "x.json", "whole")
+    with files.atomic_write(work / "x.json") as late:
+        late.write_text("late")
+        files.place_folder(work, final)
+        shutil.rmtree(work, ignore_errors=True)
+        late.parent.mkdir()
+        late.write_text("late")
+    assert (final / "x.json").read_text() == "whole"
 
 
-@pytest.mark.parametrize("call", WRITERS)
-def test_guard_sees_every_writer(call: str) -> None:
-    assert len(find_writers(call)) == 1
-    assert len(find_writers(f"def save(path):\n    with atomic_write(path) as beside:\n        {call}")) == 1
-    name = {"stream": "stream", "other": "other"}
-    target = next((name[word] for word in name if word in call), "folder" if "folder" in call else "path")
-    fresh = f"def save(place):\n    with atomic_write(place) as {target}:\n        {call}"
-    assert find_writers(fresh) == []
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        "open(path)",
-        "path.open('rb')",
-        "text.replace('a', 'b')",
-        "frame.to_csv()",
-        "zipfile.ZipFile(path)",
-        "replace(x, a=1)",
-    ],
-)
-def test_guard_lets_readers_be(call: str) -> None:
-    assert find_writers(call) == []
+def test_file_is_on_the_disk_before_its_name_and_its_name_before_what_says_so(tmp_path: Path) -> None:
+    if (
+        shutil.which("strace") is None
+        or subprocess.run(["strace", "-qq", "-o", os.devnull, "true"], check=False).returncode
+    ):
+        pytest.skip("no strace here, or processes may not be traced")
+    program = (
+        "from pathlib import Path; from labkit.files import append_line, place_folder, write_text\n"
+        f"here = Path({str(tmp_path)!r})\n"
+        "write_text(here / 'work' / 'out' / 'x.json', '1')\n"
+        "place_folder(here / 'work' / 'out', here / 'out')\n"
+        "append_line(here / 'done.jsonl', 'done')\n"
+    )
+    log = tmp_path / "calls"
+    subprocess.run(
+        ["strace", "-y", "-o", log, "-e", "trace=fsync,rename,renameat2,write", sys.executable, "-c", program],
+        check=True,
+    )
+    names = []
+    for line in log.read_text().splitlines():
+        call, places = line.partition("(")[0], re.findall(r"[<\"](/[^>\"]*)", line)
+        if str(tmp_path) in line and not re.search(r"= -1 ", line):
+            names.append(f"{call} {Path(places[-1]).name.partition('.json.')[0]}")
+    assert names == [
+        "write .x",
+        "fsync .x",
+        "rename x.json",
+        "fsync out",
+        "fsync x.json",
+        "fsync out",
+        "rename out",
+        f"fsync {tmp_path.name}",
+        "write done.jsonl",
+        "fsync done.jsonl",
+    ]

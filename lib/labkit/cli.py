@@ -226,6 +226,32 @@ def warm(stop: bool) -> None:
 
 
 @cli.command()
+def doctor() -> None:
+    """Look whether this checkout and what it stands on are well, and say what to do where they are not.
+
+    Changes nothing. Exit code 1 if something needs attention.
+
+    \b
+    labkit doctor
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from labkit.run.doctor import examine
+
+    table = Table("", "", "found", "what to do")
+    findings = examine()
+    for finding in findings:
+        mark = Text("!", style="red") if finding.remedy else Text("✓", style="green")
+        table.add_row(mark, finding.about, Text(finding.found), Text(finding.remedy))
+    Console(highlight=False).print(table)
+    n_bad = sum(bool(finding.remedy) for finding in findings)
+    click.echo(f"{n_bad} of {len(findings)} need attention" if n_bad else "All is well.")
+    sys.exit(1 if n_bad else 0)
+
+
+@cli.command()
 @click.argument("name")
 @click.argument("experiment")
 def stage(name: str, experiment: str) -> None:

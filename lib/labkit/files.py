@@ -74,12 +74,26 @@ def explain_faults(path: Path, beside: Path | None = None, *, n_bytes: int | Non
             raise
         if error.errno not in FULL:
             raise DiskError(f"{path}: cannot be written: {os.strerror(error.errno)}") from error
-        needed = "" if n_bytes is None else format_bytes(n_bytes)
-        if beside is not None and beside.exists():
-            needed = needed or f"more than {format_bytes(beside.stat().st_size)}"
+        needed = "more" if n_bytes is None else format_bytes(n_bytes)
+        if beside is not None and beside.is_file():
+            needed = f"more than {format_bytes(beside.stat().st_size)}" if n_bytes is None else needed
             beside.unlink()
-        free = format_bytes(shutil.disk_usage(find_folder(path)).free)
-        raise DiskError(f"disk full: needs {needed or 'more'}, {free} free at {path}: make room") from error
+        raise DiskError(describe_full(path, needed)) from error
+
+
+def describe_full(path: Path, needed: str) -> str:
+    """Say that a disk is full: what is needed, and what is free where `path` should go."""
+    free = format_bytes(shutil.disk_usage(find_folder(path)).free)
+    return f"disk full: needs {needed}, {free} free at {path}: make room and run again"
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Tell whether an error comes of a full disk, be it at the root of others."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def find_folder(path: Path) -> Path:

@@ -22,7 +22,7 @@ from dvc.stage.cache import StageCache
 
 from labkit import paths
 from labkit.errors import DataError, LabkitError, ParamsError, StageError, name_nearest
-from labkit.files import write_text
+from labkit.files import describe_full, is_full, write_text
 from labkit.run import fingerprint, objects, outputs
 from labkit.yaml_file import load_yaml, make_plain, make_yaml
 
@@ -253,6 +253,8 @@ def reproduce(repo: Repo, experiment: str, *, until: str | None, force: str | No
         repo.reproduce(targets=targets)
     except (DvcException, DataError) as error:
         cause = error if isinstance(error, LabkitError) else error.__cause__ or error
+        if is_full(error) and not isinstance(cause, LabkitError):
+            raise StageError(describe_full(Path(repo.cache.local.path), "more, for DVC's cache")) from error
         raise StageError(f"{cause}" if isinstance(cause, LabkitError) else f"dvc: {cause}") from error
 
 
