@@ -3,13 +3,12 @@
 The one list to look at to see who hands what to whom. How a form is written is in the room that owns it.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from labkit import paths
 from labkit.errors import DataError
-from labkit.files import write_json
+from labkit.files import parse_json, write_json
 from labkit.params import Params
 from labkit.run.outputs import check_outputs
 from labkit.run.step import Catalogue
@@ -92,7 +91,7 @@ def load_json(path: Path) -> Any:
         It is damaged.
     """
     try:
-        return json.loads(path.read_bytes())
+        return parse_json(path.read_bytes())
     except ValueError as error:
         raise DataError(f"{path}: damaged ({error}): remove it and run the stage that writes it again") from error
 

@@ -18,7 +18,7 @@ import pandas as pd
 from labkit.data.arrays import load_arrays, save_arrays
 from labkit.data.features import RowFeatures
 from labkit.errors import ModelError
-from labkit.files import atomic_folder, compute_digest, write_bytes, write_json, write_text
+from labkit.files import atomic_folder, compute_digest, parse_json, write_bytes, write_json, write_text
 from labkit.model import onnx_graph, skops_file
 
 MANIFEST = "manifest.json"
@@ -187,7 +187,7 @@ def load_manifest(path: Path) -> dict[str, str]:
         It is not a manifest.
     """
     try:
-        listed = {str(name): str(entry["sha256"]) for name, entry in json.loads(path.read_bytes()).items()}
+        listed = {str(name): str(entry["sha256"]) for name, entry in parse_json(path.read_bytes()).items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(f"{path}: not a manifest ({error}): do not use this release") from error
     for name in sorted({PIPELINE, FEATURES, FACTS} - set(listed)):

@@ -5,7 +5,6 @@ Looks only, changes nothing, and imports neither DVC nor MLflow: the answer come
 
 import configparser
 import importlib.metadata
-import json
 import os
 import re
 import shlex
@@ -22,7 +21,7 @@ import psutil
 
 from labkit import paths
 from labkit.errors import LabkitError, ParamsError, list_briefly
-from labkit.files import PART, format_bytes
+from labkit.files import PART, format_bytes, parse_json
 from labkit.paths import show
 from labkit.run import objects, outputs, servers
 from labkit.yaml_file import load_written_yaml
@@ -164,7 +163,7 @@ def check_lock(path: Path) -> Finding:
     """Look at DVC's list of who reads and writes."""
     about = "locks"
     try:
-        content: Any = json.loads(path.read_bytes())
+        content: Any = parse_json(path.read_bytes())
         entries = [one for held in content.values() for one in [held.get("write"), *held.get("read", [])] if one]
         pids = {int(entry["pid"]) for entry in entries}
     except FileNotFoundError:

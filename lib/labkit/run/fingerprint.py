@@ -13,7 +13,7 @@ from typing import Any
 
 from labkit import paths
 from labkit.errors import list_briefly
-from labkit.files import write_text
+from labkit.files import parse_json, write_text
 from labkit.run.closure import Checkout
 from labkit.run.syntax import digest
 
@@ -128,11 +128,13 @@ def describe_change(experiment: str, stage: str, before_md5: str | None) -> list
 def load_fingerprint(path: Path) -> dict[str, Any]:
     """Read a fingerprint; empty if it is not there or damaged, for it is only told what changed then, not less."""
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(path.read_bytes())
     except (OSError, ValueError):
         return {}
-    parts = [content.get(name, {}) for name in ("code", "tables")] if isinstance(content, dict) else [None]
-    return content if "code" in content and all(isinstance(part, dict) for part in parts) else {}
+    if not isinstance(content, dict):
+        return {}
+    is_whole = isinstance(content.get("code"), dict) and isinstance(content.get("tables", {}), dict)
+    return content if is_whole else {}
 
 
 def list_changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:

@@ -7,7 +7,6 @@ takes a second to import; who calls this is `labkit.run.pipeline`.
 
 import configparser
 import hashlib
-import json
 import re
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from pathlib import Path, PureWindowsPath
 
 from labkit import paths
 from labkit.errors import DataError
-from labkit.files import move
+from labkit.files import move, parse_json
 from labkit.paths import show
 
 MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
@@ -90,7 +89,7 @@ def load_listing(path: Path) -> dict[str, str]:
         It is not a listing, or a name leads out of the folder.
     """
     try:
-        listed = {str(entry["relpath"]): str(entry["md5"]) for entry in json.loads(path.read_bytes())}
+        listed = {str(entry["relpath"]): str(entry["md5"]) for entry in parse_json(path.read_bytes())}
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{show(path)}: no listing of a folder ({error}): remove it and run again") from error
     for name in listed:

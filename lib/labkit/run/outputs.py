@@ -6,7 +6,6 @@ Files in scratch, written by hand, are recorded nowhere and not checked.
 """
 
 import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from labkit import paths
 from labkit.errors import DataError, ParamsError
-from labkit.files import compute_digest, list_files, place_folder, write_json
+from labkit.files import compute_digest, list_files, parse_json, place_folder, write_json
 from labkit.paths import show
 from labkit.run.objects import check_object, find_object, load_listing
 from labkit.yaml_file import load_written_yaml
@@ -96,7 +95,7 @@ def find_record(experiment: str, folder: str) -> Path:
 def find_recorded(experiment: str, place: str) -> Known | None:
     """Return what labkit itself recorded of a file, None if nothing."""
     try:
-        record: Any = json.loads(find_record(experiment, place.partition("/")[0]).read_bytes())
+        record: Any = parse_json(find_record(experiment, place.partition("/")[0]).read_bytes())
         return Known(str(record["stage"]), sha256=str(record["files"][place]))
     except (OSError, ValueError, TypeError, KeyError):
         return None  # then dvc.lock is asked

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from labkit.files import compute_digest, write_json
+from labkit.files import compute_digest, parse_json, write_json
 from labkit.params import Params
 
 PAGE_ENDINGS = (".html", ".ipynb", ".json")
@@ -63,7 +63,7 @@ def load_records(folder: Path) -> dict[str, StageRecord]:
 def load_record(path: Path) -> StageRecord:
     """Read a record; one that cannot be read is of a stage that failed, and its headline says why and what to do."""
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(path.read_bytes())
         record = StageRecord(**content)
         if not all(isinstance(getattr(record, name), str) for name in ("stage", "page", "headline", "key")):
             raise TypeError("a name that is none")

@@ -4,7 +4,6 @@ Not what happens inside the notebook: that is `labkit.run.step`. Not in which or
 `labkit.run.pipeline`.
 """
 
-import json
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -216,7 +215,7 @@ def load_log(path: Path, mask: Mask) -> Log:
 def parse_entry(line: bytes, mask: Mask) -> dict[str, Any] | None:
     """Return what a line of the log reports, without secrets; None if it is torn."""
     try:
-        entry = json.loads(line)
+        entry = files.parse_json(line)
     except ValueError:
         return None
     return clean_entry(entry, mask) if isinstance(entry, dict) and "kind" in entry else None
