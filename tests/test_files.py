@@ -18,6 +18,7 @@ from labkit import files
 from labkit.errors import DiskError
 from labkit.files import compute_digest
 
+from tests.conftest import call_labkit, make_checkout
 from tests.writers import WRITERS
 
 
@@ -200,3 +201,23 @@ def test_file_is_on_the_disk_before_its_name_and_its_name_before_what_says_so(tm
         "write done.jsonl",
         "fsync done.jsonl",
     ]
+
+
+@pytest.mark.xdist_group("faults")
+@pytest.mark.parametrize("arguments", [("run", "diabetes"), ("status", "diabetes")], ids=" ".join)
+def test_full_disk_is_one_clear_line_on_the_command_line(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "none", disk], check=False).returncode:
+        pytest.skip("only root may mount a small disk")
+    try:
+        root = make_checkout(disk / "checkout")
+        with suppress(OSError), (disk / "filler").open("wb", buffering=0) as stream:
+            while stream.write(bytes(4096)):
+                pass
+        done = call_labkit(root, *arguments, PYTHONDONTWRITEBYTECODE="1")
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert re.search(rf"labkit: disk full: needs .*, .* free at {disk}/checkout/\S+: make room", done.stderr)
+    assert "Traceback" not in done.stderr
