@@ -183,21 +183,24 @@ def run(
 
     # Before anything heavy is imported: a mistake in the file is told at once.
     load_params(experiment)
+    if sample and force:
+        raise click.UsageError("--sample runs every stage: --force adds nothing to it")
     if settings:
         click.echo(apply_overrides(experiment, list(settings)) or "The params file says so already.")
-    from labkit.run.experiment import run_experiment, run_sample
+    from labkit.run.kernels import Kernels, seem_needed
     from labkit.run.progress import Progress
 
-    if sample:
-        if force:
-            raise click.UsageError("--sample runs every stage: --force adds nothing to it")
-        run_sample(experiment, rows=sample, plain=plain_stages.PLAIN, progress=Progress(), until=until, is_cold=cold)
-        pages = paths.find_reports_dir(experiment) / "sample"
-    else:
-        run_experiment(
-            experiment, plain=plain_stages.PLAIN, progress=Progress(), until=until, force=force, is_cold=cold
-        )
-        pages = paths.find_reports_dir()
+    with Kernels(is_cold=cold, is_kept_used=not cold, later=[plain_stages.PUBLISH_MODULE]) as kernels:
+        if sample or force or seem_needed(experiment):
+            kernels.begin()
+        from labkit.run.experiment import run_experiment, run_sample
+
+        plain, progress = plain_stages.PLAIN, Progress()
+        if sample:
+            run_sample(experiment, rows=sample, plain=plain, progress=progress, kernels=kernels, until=until)
+        else:
+            run_experiment(experiment, plain=plain, progress=progress, kernels=kernels, until=until, force=force)
+    pages = paths.find_reports_dir(experiment) / "sample" if sample else paths.find_reports_dir()
     click.echo(f"Report:    {show(pages / 'index.html') if not sample else show(pages)}")
     click.echo("Tracking:  mlflow ui   (in the checkout's root, then open the address it prints)")
 
@@ -235,21 +238,9 @@ def doctor() -> None:
     \b
     labkit doctor          # in the checkout
     """
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from labkit.run.doctor import examine, show_findings
 
-    from labkit.run.doctor import examine
-
-    table = Table("", "", "found", "what to do")
-    findings = examine()
-    for finding in findings:
-        mark = Text("!", style="red") if finding.remedy else Text("✓", style="green")
-        table.add_row(mark, finding.about, Text(finding.found), Text(finding.remedy))
-    Console(highlight=False).print(table)
-    n_bad = sum(bool(finding.remedy) for finding in findings)
-    click.echo(f"{n_bad} of {len(findings)} need attention" if n_bad else "All is well.")
-    sys.exit(1 if n_bad else 0)
+    sys.exit(show_findings(examine()))
 
 
 @cli.command()

@@ -47,5 +47,7 @@ PLAIN: dict[str, "PlainStage"] = {
     "source": perform_source,
     "publish": perform_publish,
 }
+PUBLISH_MODULE = "labkit.live.publish"
+"""What `perform_publish` imports, which takes seconds."""
 PLAIN_MODULES = {"source": "labkit.data.sources"}
 """The module that does a plain stage's work; the other plain stages are called each time, whatever their code."""

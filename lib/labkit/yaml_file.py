@@ -6,9 +6,10 @@ Knows nothing of what can be set: that is `labkit.params`. Comments and style su
 import re
 from collections.abc import Mapping
 from datetime import date
+from functools import cache
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
@@ -20,8 +21,10 @@ from labkit.errors import ParamsError
 from labkit.paths import show
 from labkit.secret import REDACTED, TOKENS
 
-YamlMap, YamlList = CommentedMap, CommentedSeq
-"""A mapping and a list that keep their comments and style."""
+YamlMap: TypeAlias = CommentedMap
+"""A mapping that keeps its comments and style."""
+YamlList: TypeAlias = CommentedSeq
+"""A list that keeps its comments and style."""
 LARGEST_FILE_BYTES = 1_000_000
 DEEPEST_YAML = 20
 # Plain words that YAML 1.1 (papermill, DVC) and YAML 1.2 (here) read as different values.
@@ -38,7 +41,7 @@ NOT_TEXTS = ("null", "true", "false", "none", "nan")
 SEPARATORS = re.compile("[\x85\u2028\u2029]")
 
 
-def load_yaml(path: Path) -> CommentedMap:
+def load_yaml(path: Path) -> YamlMap:
     """Read one YAML mapping, refusing what is ambiguous or hostile.
 
     Raises
@@ -71,7 +74,19 @@ def load_written_yaml(path: Path) -> Any:
         raise ParamsError(f"{show(path)}: {str(error).splitlines()[0]}: restore it from git, or remove it") from error
 
 
-def parse_yaml(text: str, where: str) -> CommentedMap:
+def load_plain(path: Path) -> dict[str, Any]:
+    """Read one YAML mapping as plain data, not to be changed; the same text is parsed only once."""
+    return parse_plain(path.read_text(encoding="utf-8"), show(path))
+
+
+@cache
+def parse_plain(text: str, where: str) -> dict[str, Any]:
+    """Parse one YAML mapping as plain data."""
+    plain: dict[str, Any] = make_plain(parse_yaml(text, where))
+    return plain
+
+
+def parse_yaml(text: str, where: str) -> YamlMap:
     """Parse one YAML mapping from text; see `load_yaml`."""
     try:
         check_events(text, where)
@@ -82,8 +97,8 @@ def parse_yaml(text: str, where: str) -> CommentedMap:
         raise ParamsError(f"{where}{line}: {TOKENS.sub(REDACTED, problem)}: mend the YAML") from error
     except (YAMLError, ValueError, RecursionError) as error:
         raise ParamsError(f"{where}: {str(error).splitlines()[0]}: mend the YAML") from error
-    if not isinstance(tree, CommentedMap):
-        found = "nothing" if tree is None else "a list" if isinstance(tree, CommentedSeq) else "a single value"
+    if not isinstance(tree, YamlMap):
+        found = "nothing" if tree is None else "a list" if isinstance(tree, YamlList) else "a single value"
         raise ParamsError(f"{where}: {found} where `section: values` are expected")
     return tree
 
@@ -116,9 +131,9 @@ def check_events(text: str, where: str) -> None:
 def make_commented(tree: Any) -> Any:
     """Return plain data as YAML's tree: texts in quotes where they are not plain words, short lists on one line."""
     if isinstance(tree, Mapping):
-        return CommentedMap((make_commented(key), make_commented(value)) for key, value in tree.items())
+        return YamlMap((make_commented(key), make_commented(value)) for key, value in tree.items())
     if isinstance(tree, list | tuple):
-        items = CommentedSeq(make_commented(item) for item in tree)
+        items = YamlList(make_commented(item) for item in tree)
         items.fa.set_flow_style()
         return items
     if isinstance(tree, str) and (not PLAIN.fullmatch(tree) or AMBIGUOUS.match(tree) or tree.lower() in NOT_TEXTS):

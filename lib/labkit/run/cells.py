@@ -8,6 +8,7 @@ Python as IPython makes it of them.
 import ast
 import json
 import re
+from functools import cache
 from typing import Any
 
 from labkit.run.syntax import Meaning, Reader, find_name, find_text, parse
@@ -19,6 +20,7 @@ MAY_RAISE = "raises-exception"
 NOT_RUN = "skip-execution"
 
 
+@cache
 def read_notebook(content: bytes) -> Meaning:
     """Return what a notebook means; one that is not a notebook means its text."""
     reader = Reader()

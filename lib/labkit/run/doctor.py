@@ -12,12 +12,15 @@ import shutil
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from labkit import paths
 from labkit.errors import LabkitError, ParamsError, list_briefly
@@ -77,6 +80,19 @@ def examine() -> list[Finding]:
         check_warm,
     )
     return [check() for check in checks]
+
+
+def show_findings(findings: Sequence[Finding]) -> int:
+    """Print what was found as a table and return the exit code: 1 if something needs attention."""
+    console = Console(highlight=False)
+    table = Table("", "", "found", "what to do")
+    for finding in findings:
+        mark = Text("!", style="red") if finding.remedy else Text("✓", style="green")
+        table.add_row(mark, finding.about, Text(finding.found), Text(finding.remedy))
+    n_bad = sum(bool(finding.remedy) for finding in findings)
+    console.print(table)
+    console.print(f"{n_bad} of {len(findings)} need attention" if n_bad else "All is well.")
+    return 1 if n_bad else 0
 
 
 def check_python() -> Finding:

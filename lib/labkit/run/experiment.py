@@ -6,8 +6,8 @@ nothing of tables and models.
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from labkit.params import Params
 from labkit.params_file import load_params
 from labkit.paths import show
 from labkit.run import client, pipeline
+from labkit.run.kernels import STAGE_MODULE, TRACKING_MODULE, Kernels
 from labkit.run.notebooks import Snapshot, take_snapshot
 from labkit.run.parameters import make_parameters
 from labkit.run.progress import Line, Progress
@@ -41,6 +42,7 @@ class Work:
     parents: ExitStack
     snapshot: Snapshot
     secrets: Mapping[str, str]
+    kernels: Kernels
     sample_rows: int | None = None
     is_alone: bool = False
     is_stopped: bool = False
@@ -77,14 +79,19 @@ class Work:
 
     def perform_plain(self, stage: str) -> str:
         """Run a stage without a notebook; all but the one that is called each time stand below the parent run."""
-        if stage not in (pipeline.FINGERPRINT, pipeline.PUBLISH) and not self.is_alone:
+        if stage == pipeline.PUBLISH:
+            self.kernels.wait_for()
+        elif not self.is_alone:
             self.open_parent()
         return str(Mask(self.secrets).clean(self.plain[stage](self.params, self.sample_rows)))
 
     def perform_notebook(self, stage: str) -> str:
         """Run a notebook stage below the parent run, which the first of them opens."""
         # Imported on first need: with nothing to do, neither MLflow nor papermill is.
+        self.kernels.wait_for(STAGE_MODULE)
         from labkit.run import stage as notebook_stage
+
+        self.kernels.begin_importing(*self.kernels.later)
 
         source, mask = self.snapshot[stage], Mask(self.secrets)
         try:
@@ -109,6 +116,7 @@ class Work:
 
     def open_parent(self) -> str:
         """Open the parent run unless it is open, and return its id."""
+        self.kernels.wait_for(TRACKING_MODULE)
         from labkit.run import tracking
 
         if self.parent is None:
@@ -138,6 +146,7 @@ def start_work(
     progress: Progress,
     *,
     names: list[str],
+    kernels: Kernels,
     sample_rows: int | None = None,
     is_alone: bool = False,
 ) -> Work:
@@ -150,7 +159,7 @@ def start_work(
     """
     secrets = read_secrets(params.secrets, where=show(paths.find_params_path(params.experiment)))
     snapshot = take_snapshot([name for name in names if name not in plain], make_parameters(params))
-    return Work(params, plain, progress, ExitStack(), snapshot, secrets, sample_rows, is_alone)
+    return Work(params, plain, progress, ExitStack(), snapshot, secrets, kernels, sample_rows, is_alone)
 
 
 def run_experiment(
@@ -158,14 +167,11 @@ def run_experiment(
     *,
     plain: Mapping[str, PlainStage],
     progress: Progress,
+    kernels: Kernels,
     until: str | None = None,
     force: str | None = None,
-    is_cold: bool = False,
 ) -> list[Line]:
     """Run what is stale of an experiment, through DVC, and return the closing table's lines.
-
-    Kernels are forks of a process that begins to import as soon as a stage is seen to be stale, while DVC still looks;
-    with `is_cold` they are ordinary processes.
 
     Raises
     ------
@@ -180,11 +186,11 @@ def run_experiment(
         if word:
             pipeline.check_stage(word, names)
     asked = names[: names.index(until) + 1] if until else names
-    work = start_work(params, plain, progress, names=asked)
+    work = start_work(params, plain, progress, names=asked, kernels=kernels)
     repo = pipeline.open_repo()
     with work.parents:
         try:
-            serve_stages(work, repo, until=until, force=force, is_cold=is_cold)
+            serve_stages(work, repo, until=until, force=force)
         except StageError as stopped:
             work.is_stopped = work.error is None
             raise work.error or stopped from stopped.__cause__
@@ -196,16 +202,17 @@ def run_experiment(
     return lines
 
 
-def serve_stages(work: Work, repo: Any, *, until: str | None, force: str | None, is_cold: bool) -> None:
+def serve_stages(work: Work, repo: Any, *, until: str | None, force: str | None) -> None:
     """Let DVC run the stale stages while this thread does their work; without any, only what is done each time."""
     os.environ.update(paths.make_environment())
     experiment, names = work.params.experiment, pipeline.list_until(work.params.experiment, until)
     work.perform(pipeline.FINGERPRINT)
-    if not force and not any(state.reasons for state in pipeline.find_states(repo, experiment, until=until)):
+    if not work.kernels.is_begun and not pipeline.is_stale(repo, experiment, until=until):
         if pipeline.PUBLISH in names:
             work.perform(pipeline.PUBLISH)
         return
-    with open_kernels(is_cold=is_cold, is_kept_used=not is_cold), client.open_server() as server:
+    work.kernels.begin()
+    with client.open_server() as server:
 
         def reproduce() -> None:
             pipeline.reproduce(repo, experiment, until=until, force=force)
@@ -216,48 +223,27 @@ def serve_stages(work: Work, repo: Any, *, until: str | None, force: str | None,
         pipeline.reproduce_beside(reproduce, serve)
 
 
-@contextmanager
-def open_kernels(*, is_cold: bool, is_kept_used: bool = True) -> Iterator[None]:
-    """Have the kernels of this block start as forks: of the checkout's server if one is kept, else of an own one.
-
-    With `is_cold` the own server has imported nothing: what it forks is an ordinary kernel.
-    """
-    from labkit.run import servers, supervise
-
-    if not supervise.is_supported():
-        yield
-        return
-    kept = servers.find_server() if is_kept_used else None
-    with nullcontext(kept) if kept else servers.open_server(is_cold=is_cold) as address:
-        before = paths.get_warm_address()
-        os.environ[paths.WARM_VARIABLE] = str(address)
-        try:
-            yield
-        finally:
-            os.environ[paths.WARM_VARIABLE] = before or ""
-
-
 def run_sample(
     experiment: str,
     *,
     rows: int,
     plain: Mapping[str, PlainStage],
     progress: Progress,
+    kernels: Kernels,
     until: str | None = None,
-    is_cold: bool = False,
 ) -> list[Line]:
     """Run every stage on a sample of the main table, in scratch: nothing of the pipeline is touched or published."""
     params = load_params(experiment)
     names = [name for name in pipeline.list_stages(experiment) if name not in (pipeline.FINGERPRINT, pipeline.PUBLISH)]
     if until:
         names = names[: names.index(pipeline.check_stage(until, names)) + 1]
-    work = start_work(params, plain, progress, names=names, sample_rows=rows)
+    work = start_work(params, plain, progress, names=names, kernels=kernels, sample_rows=rows)
     os.environ.update(paths.make_environment())
     with work.parents:
         try:
-            with open_kernels(is_cold=is_cold):
-                for name in names:
-                    work.perform(name)
+            kernels.begin()
+            for name in names:
+                work.perform(name)
         finally:
             lines = close_lines(work, names)
             progress.show_table(f"{experiment} (sample of {rows:,} rows)", lines)
@@ -270,11 +256,13 @@ def run_stage(stage: str, experiment: str, *, plain: Mapping[str, PlainStage], p
     """Run one stage alone, stale or not: what `labkit stage` does when no runner started it."""
     params = load_params(experiment)
     pipeline.check_stage(stage, pipeline.list_stages(experiment))
-    work = start_work(params, plain, progress, names=[stage], is_alone=True)
-    os.environ.update(paths.make_environment())
     # One kernel alone is not worth a process that imports everything, unless there is one already.
-    kernels = nullcontext() if stage in plain else open_kernels(is_cold=True)
+    kernels = Kernels(is_cold=True)
+    work = start_work(params, plain, progress, names=[stage], kernels=kernels, is_alone=True)
+    os.environ.update(paths.make_environment())
     with work.parents, kernels:
+        if stage not in plain:
+            kernels.begin()
         work.perform(stage)
 
 

@@ -1,6 +1,6 @@
 """A process that has imported the heavy packages and becomes a kernel, by fork, whenever one is asked for.
 
-Run as `python -m labkit.run.forkserver ADDRESS ROOT IDLE_SECONDS`; started by `labkit.run.warm`. For each kernel it
+Run as `python -m labkit.run.forkserver ADDRESS ROOT IDLE_SECONDS SOCKET` by `labkit.run.servers`. For each kernel it
 forks a keeper, which forks the kernel, passes on signals, tells the client of the end, and ends everything below
 itself as soon as kernel, client or server has gone. Sole owner of ipykernel.
 
@@ -29,7 +29,6 @@ from typing import Any, NoReturn
 from labkit.run import preload, supervise
 
 LONGEST_REQUEST_BYTES = 4_000_000
-MOST_WAITING = 64
 LONGEST_FLUSH_SECONDS = 2
 
 
@@ -256,14 +255,6 @@ def end_at_once(variables: dict[str, Any]) -> NoReturn:
     os._exit(0)
 
 
-def listen(address: str) -> socket.socket:
-    """Return a socket that listens at a path."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(address)
-    listener.listen(MOST_WAITING)
-    return listener
-
-
 def main(arguments: list[str]) -> None:
     """Import, then serve; clients who connect meanwhile wait. Without a root nothing is imported.
 
@@ -275,7 +266,8 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     owner = 0 if stat.S_ISFIFO(os.fstat(0).st_mode) else None
-    listener = socket.socket(fileno=int(listening)) if listening else listen(address)
+    listener = socket.socket(fileno=int(listening))
+    listener.set_inheritable(False)
     server = Server(Path(address), listener=listener, owner=owner, idle_seconds=float(idle_seconds))
     request = None
     try:

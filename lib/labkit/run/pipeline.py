@@ -24,7 +24,7 @@ from labkit import paths
 from labkit.errors import DataError, LabkitError, ParamsError, StageError, name_nearest
 from labkit.files import describe_full, is_full, write_text
 from labkit.run import fingerprint, objects, outputs
-from labkit.yaml_file import load_yaml, make_plain, make_yaml
+from labkit.yaml_file import load_plain, load_yaml, make_yaml
 
 PUBLISH = "publish"
 """The stage that DVC always calls and that decides itself whether there is anything to do."""
@@ -107,7 +107,7 @@ def list_stages(experiment: str) -> list[str]:
     """
     if experiment not in list_experiments():
         raise ParamsError(f"dvc.yaml does not list {experiment!r}: add it to `experiments` at its top")
-    return list(load_yaml(paths.find_root() / paths.MARKER)["stages"])
+    return list(load_plain(paths.find_root() / paths.MARKER)["stages"])
 
 
 def find_listed(tree: Mapping[str, Any]) -> list[str]:
@@ -146,12 +146,23 @@ def list_until(experiment: str, until: str | None) -> list[str]:
 def find_states(repo: Repo, experiment: str, *, until: str | None = None) -> list[StageState]:
     """Return the stages of an experiment with the reasons why each is stale, in the order in which they run."""
     names = list_until(experiment, until)
+    found = find_changes(repo, experiment, names)
+    return [StageState(name, explain_stage(repo, experiment, name, found.get(name, []))) for name in names]
+
+
+def is_stale(repo: Repo, experiment: str, *, until: str | None = None) -> bool:
+    """Tell whether any stage is stale, without finding out why."""
+    found = find_changes(repo, experiment, list_until(experiment, until))
+    return any(describe_changes(changes, lambda _: []) for changes in found.values())
+
+
+def find_changes(repo: Repo, experiment: str, names: Iterable[str]) -> dict[str, list[Any]]:
+    """Return what DVC says of the stages that are not up to date, or always changed, by stage."""
     try:
         status = repo.status(targets=[f"{name}@{experiment}" for name in names])
     except DvcException as error:
         raise ParamsError(f"dvc: {error}") from error
-    found = {key.rpartition(":")[2].partition("@")[0]: value for key, value in status.items()}
-    return [StageState(name, explain_stage(repo, experiment, name, found.get(name, []))) for name in names]
+    return {key.rpartition(":")[2].partition("@")[0]: value for key, value in status.items()}
 
 
 def explain_stage(repo: Repo, experiment: str, name: str, changes: Iterable[Any]) -> tuple[str, ...]:
@@ -296,11 +307,11 @@ class Declaration:
 
 def load_declarations(experiment: str) -> dict[str, Declaration]:
     """Read dvc.yaml without DVC: each stage's declaration, outputs relative to the experiment's data folder."""
-    stages = load_yaml(paths.find_root() / paths.MARKER)["stages"]
+    stages = load_plain(paths.find_root() / paths.MARKER)["stages"]
     folder = f"data/{experiment}/"
     found = {}
     for name, stage in stages.items():
-        body = make_plain(stage.get("do", stage))
+        body = stage.get("do", stage)
         sections = [key for entry in body.get("params", []) for keys in entry.values() for key in keys]
         listed = [*body.get("outs", []), *body.get("metrics", []), *body.get("plots", [])]
         outputs = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in listed]
@@ -311,7 +322,7 @@ def load_declarations(experiment: str) -> dict[str, Declaration]:
 
 def list_experiments() -> list[str]:
     """Return the experiments that dvc.yaml lists, in its order."""
-    return find_listed(make_plain(load_yaml(paths.find_root() / paths.MARKER)))
+    return find_listed(load_plain(paths.find_root() / paths.MARKER))
 
 
 def add_experiment(name: str) -> None:

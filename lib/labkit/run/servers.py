@@ -30,51 +30,60 @@ IDLE_SECONDS = 30 * 60
 """A server that nobody owns ends itself after this long without a kernel."""
 LONGEST_START_SECONDS = 120
 LONGEST_GOODBYE_SECONDS = 5
+MOST_WAITING = 64
 
 
 @contextmanager
 def open_server(*, is_cold: bool = False) -> Iterator[Path]:
-    """Yield the address of a server of this process's own, which ends with it.
-
-    Parameters
-    ----------
-    is_cold
-        Import nothing: kernels are ordinary processes then, but watched and ended like warm ones.
-    """
+    """Yield the address of a server of this process's own, which ends with it; see `start_server`."""
     folder = Path(tempfile.mkdtemp(prefix="labkit-"))
     server = start_server(folder / "kernels", is_cold=is_cold, is_owned=True)
     try:
         yield folder / "kernels"
     finally:
-        assert server.stdin
-        server.stdin.close()
-        try:
-            server.wait(LONGEST_GOODBYE_SECONDS)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+        end_server(server)
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def start_server(address: Path, *, is_cold: bool, is_owned: bool) -> "subprocess.Popen[bytes]":
-    """Start a server and wait until its socket is there; it may still be importing then."""
+    """Start a server; whoever connects to its address while it still imports waits until it has done so.
+
+    Parameters
+    ----------
+    is_cold
+        Import nothing: kernels are ordinary processes then, but watched and ended like warm ones.
+    is_owned
+        End it when this process ends, whatever way.
+    """
     root = "" if is_cold else str(paths.find_root())
     # -P: the folder this runs in is none of the kernels' business.
     program = [sys.executable, "-P", "-Xfrozen_modules=off", "-m", "labkit.run.forkserver"]
-    with open_log(paths.find_work_dir().parent / "warm.log") as log:
-        server = subprocess.Popen(
-            [*program, str(address), root, str(IDLE_SECONDS), ""],
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener,
+        open_log(paths.find_work_dir().parent / "warm.log") as log,
+    ):
+        listener.bind(str(address))
+        listener.listen(MOST_WAITING)
+        return subprocess.Popen(
+            [*program, str(address), root, str(IDLE_SECONDS), str(listener.fileno())],
             stdin=subprocess.PIPE if is_owned else subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             env=paths.make_environment(),
             start_new_session=True,
+            pass_fds=[listener.fileno()],
         )
-    for _ in range(10 * LONGEST_GOODBYE_SECONDS):
-        if address.exists() or server.poll() is not None:
-            break
-        time.sleep(0.1)
-    return server
+
+
+def end_server(server: "subprocess.Popen[bytes]") -> None:
+    """End a server of this process's own and wait for its end."""
+    assert server.stdin
+    server.stdin.close()
+    try:
+        server.wait(LONGEST_GOODBYE_SECONDS)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
 
 
 def find_server() -> Path | None:

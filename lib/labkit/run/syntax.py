@@ -10,6 +10,7 @@ import importlib.util
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 # Load, Store and Del follow from the place; the others are empty, or say how a text was written.
@@ -179,6 +180,7 @@ def parse(source: str) -> ast.Module | None:
             return None
 
 
+@cache
 def read_module(content: bytes) -> Meaning:
     """Return what a module means; one with a syntax error means its text."""
     reader = Reader()
