@@ -79,15 +79,18 @@ def find_place(folder: Path, name: str) -> Path:
     return folder / ("x.parquet" if name == "table" else "x")
 
 
-def compute_versions(folder: Path, name: str) -> dict[int, str]:
-    """Return the digests of the two versions as they should be, the first kept in a folder of its own."""
-    found = {}
+@pytest.fixture(scope="module", params=WRITERS)
+def versions(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path, dict[int, str]]:
+    """Return a writer's name, a folder with its two versions as they should be, and the digest of each."""
+    name, folder = request.param, tmp_path_factory.mktemp(request.param)
     for version in (1, 2):
         (folder / str(version)).mkdir()
         WRITERS[name](folder / str(version) / "x", version)
-        found[version] = compute_digest(find_place(folder / str(version), name))
-    assert found[1] != found[2]
-    return found
+    digests = {version: compute_digest(find_place(folder / str(version), name)) for version in (1, 2)}
+    assert digests[1] != digests[2]
+    return name, folder, digests
 
 
 def restore(source: Path, place: Path) -> None:
@@ -96,23 +99,22 @@ def restore(source: Path, place: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("name", WRITERS)
 def test_fault_at_any_call_leaves_the_old_or_the_new_and_is_told(
-    server: Server, tmp_path: Path, name: str, fault: str
+    server: Server, versions: tuple[str, Path, dict[int, str]], tmp_path: Path, fault: str
 ) -> None:
-    versions = compute_versions(tmp_path, name)
+    name, folder, digests = versions
     place = find_place(tmp_path / "here", name)
     (tmp_path / "here").mkdir()
     calls, injected = FAULTS[fault]
     codes = []
     for number in range(1, 400):
-        restore(find_place(tmp_path / "1", name), place)
+        restore(find_place(folder / "1", name), place)
         code = server.write(name, tmp_path / "here" / "x", calls, f"{injected}:when={number}")
         found = compute_digest(place)
-        assert found in versions.values(), f"torn by call {number}"
+        assert found in digests.values(), f"torn by call {number}"
         codes.append(code)
         if code == 0:
-            assert found == versions[2], f"call {number} failed and nobody said so"
+            assert found == digests[2], f"call {number} failed and nobody said so"
             break
         assert code == (-9 if fault == "killed" else 1), number
         if fault != "killed":
