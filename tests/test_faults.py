@@ -34,6 +34,7 @@ class Server:
     """The program `tests.writers`, which forks processes that do nothing but write."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.writers", str(folder)],
             cwd=ROOT,
@@ -51,18 +52,19 @@ class Server:
         self.process.stdin.write(f"{line}\n")
         self.process.stdin.flush()
 
-    def write(self, name: str, place: Path, calls: str, fault: str) -> int:
-        """Let one process write with a fault injected and return its exit code, negative for a signal."""
+    def write(self, name: str, place: Path, calls: str, fault: str) -> tuple[int, bool]:
+        """Let one process write; return its exit code, negative for a signal, and whether a fault was injected."""
         self.tell(json.dumps([name, str(place)]))
         pid = self.read()
-        command = ["strace", "-f", "-o", os.devnull, "-e", f"trace={calls}", "-e", f"inject={calls}:{fault}", "-p", pid]
+        log = self.folder / "calls"
+        command = ["strace", "-f", "-o", str(log), "-e", f"trace={calls}", "-e", f"inject={calls}:{fault}", "-p", pid]
         tracer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert "attached" in tracer.stderr.readline()
         self.tell("go")
         code = int(self.read())
         tracer.wait()
         tracer.stderr.close()
-        return code
+        return code, code == -9 or "(INJECTED)" in log.read_text()
 
 
 @pytest.fixture(scope="module")
@@ -106,19 +108,22 @@ def test_fault_at_any_call_leaves_the_old_or_the_new_and_is_told(
     place = find_place(tmp_path / "here", name)
     (tmp_path / "here").mkdir()
     calls, injected = FAULTS[fault]
-    codes = []
+    n_failed = 0
     for number in range(1, 400):
         restore(find_place(folder / "1", name), place)
-        code = server.write(name, tmp_path / "here" / "x", calls, f"{injected}:when={number}")
+        code, is_injected = server.write(name, tmp_path / "here" / "x", calls, f"{injected}:when={number}")
         found = compute_digest(place)
         assert found in digests.values(), f"torn by call {number}"
-        codes.append(code)
         if code == 0:
             assert found == digests[2], f"call {number} failed and nobody said so"
+        if not is_injected:
+            assert code == 0
             break
-        assert code == (-9 if fault == "killed" else 1), number
+        # Where another file could not be read, that is told in its own words; a zip archive is opened in another way.
+        assert code in ((-9,) if fault == "killed" else (0, 1, 3)), number
+        n_failed += code in (1, -9)
         if fault != "killed":
             left = {path.name for path in place.parent.iterdir() if path.name.endswith(".part")}
             assert left == set(), number
-    assert len(codes) > 2
-    assert codes[-1] == 0, "some call is always hit: the sweep came to its end"
+    assert not is_injected, "the sweep came to its end"
+    assert n_failed > 1

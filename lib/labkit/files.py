@@ -69,8 +69,7 @@ def explain_faults(path: Path, beside: Path | None = None, *, n_bytes: int | Non
     try:
         yield
     except OSError as error:
-        known = {None, *map(str, (path, beside, *path.parents))}
-        if error.errno is None or error.filename not in known:
+        if error.errno is None or not is_about(error, path, beside):
             raise
         if error.errno not in FULL:
             raise DiskError(f"{path}: cannot be written: {os.strerror(error.errno)}") from error
@@ -79,6 +78,14 @@ def explain_faults(path: Path, beside: Path | None = None, *, n_bytes: int | Non
             needed = f"more than {format_bytes(beside.stat().st_size)}" if n_bytes is None else needed
             beside.unlink()
         raise DiskError(describe_full(path, needed)) from error
+
+
+def is_about(error: OSError, path: Path, beside: Path | None) -> bool:
+    """Tell whether an error is of what is written at `path` or beside it, not of something else opened meanwhile."""
+    if not isinstance(error.filename, str):
+        return error.filename is None
+    named = Path(error.filename)
+    return named == path or named in path.parents or (beside is not None and named.is_relative_to(beside))
 
 
 def describe_full(path: Path, needed: str) -> str:
@@ -193,7 +200,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder to write into; on success it takes the place of `path`, on any error it is removed."""
     beside = path.with_name(f".{path.name[:LONGEST_STEM]}.{secrets.token_hex(4)}{PART}")
     try:
-        with explain_faults(path):
+        with explain_faults(path, beside):
             path.parent.mkdir(parents=True, exist_ok=True)
             beside.mkdir()
         yield beside
@@ -208,7 +215,7 @@ def place_folder(folder: Path, path: Path) -> None:
     Everything is on the disk before it gets its name. Where the system can exchange two names at once, there is no
     moment without a whole folder at `path`; elsewhere a crash may leave none there, and the former one at `folder`.
     """
-    with explain_faults(path):
+    with explain_faults(path, folder):
         sync_tree(folder)
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():

@@ -37,7 +37,7 @@ SOURCES = {
     "markdown": "Markdown(payload + '\\n\\n[x](javascript:' + attack + ') ![x](' + elsewhere + ')')",
     "svg": "SVG('<svg xmlns=\"http://www.w3.org/2000/svg\" onload=\"' + attack + '\"><script>' + attack + '</script></svg>')",
     "javascript": "Javascript(attack)",
-    "javascript from elsewhere": "Javascript(url=elsewhere)",
+    "javascript from elsewhere": "Javascript(attack, lib=elsewhere, css=elsewhere)",
     "image from elsewhere": "Image(url=elsewhere)",
     "latex": "Latex(payload)",
     "own repr": "class Own:\n    def _repr_html_(self):\n        return payload\n    def _repr_mimebundle_(self, **options):\n        return {'text/html': payload, 'application/javascript': attack, 'text/plain': payload}\nOwn()",
@@ -110,8 +110,8 @@ def test_pages_of_a_hostile_publication_are_inert(checkout: Path, visit: Visit) 
     card = checkout / "data/diabetes/release/MODEL_CARD.md"
     card.parent.mkdir(parents=True)
     hostile = PAYLOAD.replace("\n", " ")
-    text = write_card("classification", reason=hostile, owner=hostile, intended_use=hostile, limitations=hostile)
-    assert text.count(ATTACK) > 3
+    text = write_card("classification", reason=hostile, owner=hostile, intended_use=hostile)
+    assert text.count(ATTACK) >= 3
     card.write_text(f"{text}\n\n| {hostile} |\n|---|\n| 1 |\n\n![x]({ELSEWHERE})\n\n[x](javascript:{ATTACK})\n")
     done = Publication("refused", [hostile, f"[x](javascript:{ATTACK})"], None, hostile)
     write_decision(load_params("diabetes"), done)
