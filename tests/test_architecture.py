@@ -17,7 +17,7 @@ ALLOWED = {
     "params_wrangling": set(),
     "errors": set(),
     "paths": {"errors"},
-    "files": set(),
+    "files": {"errors"},
     "values": {"errors"},
     "secret": {"paths", "errors"},
     "yaml_file": {"secret", "paths", "errors", "files"},

@@ -14,6 +14,7 @@ import click
 
 from labkit import paths, plain_stages
 from labkit.errors import LabkitError, list_briefly, name_nearest
+from labkit.files import describe_full, is_full
 
 if TYPE_CHECKING:
     from labkit.data.choices import Choices
@@ -229,6 +230,20 @@ def warm(stop: bool) -> None:
 
 
 @cli.command()
+def doctor() -> None:
+    """Look whether this checkout and what it stands on are well, and say what to do where they are not.
+
+    Changes nothing. Exit code 1 if something needs attention.
+
+    \b
+    labkit doctor          # in the checkout
+    """
+    from labkit.run.doctor import examine, show_findings
+
+    sys.exit(show_findings(examine()))
+
+
+@cli.command()
 @click.argument("name")
 @click.argument("experiment")
 def stage(name: str, experiment: str) -> None:
@@ -358,6 +373,11 @@ def call(command: Callable[..., Any], arguments: list[str]) -> int:
             raise
         click.echo(f"labkit: {error}", err=True)
         return error.exit_code
+    except OSError as error:
+        if "--debug" in arguments or not is_full(error):
+            raise
+        click.echo(f"labkit: {describe_full(Path(str(error.filename or '.')), 'more')}", err=True)
+        return 1
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return 0

@@ -6,6 +6,7 @@ LabkitError                 anything below; the command line prints it without a
 │   ├── MissingDataError    a file that a stage reads is not there
 │   └── ContractError       a table breaks its contract
 ├── StageError              a stage failed while it ran
+├── DiskError               a file cannot be written
 ├── TrackingError           the MLflow store cannot be used
 └── ModelError              a model cannot be built, converted or loaded
     ├── GateError           a model may not be published
@@ -43,6 +44,12 @@ class ContractError(DataError):
 
 class StageError(LabkitError):
     """A stage failed while it ran."""
+
+    exit_code = 1
+
+
+class DiskError(LabkitError):
+    """A file cannot be written: the disk is full, broken or may not be written to."""
 
     exit_code = 1
 

@@ -23,6 +23,7 @@ from typing import Any
 
 from labkit import paths
 from labkit.errors import LabkitError
+from labkit.files import open_log
 from labkit.run import supervise
 
 IDLE_SECONDS = 30 * 60
@@ -59,7 +60,7 @@ def start_server(address: Path, *, is_cold: bool, is_owned: bool) -> "subprocess
     program = [sys.executable, "-P", "-Xfrozen_modules=off", "-m", "labkit.run.forkserver"]
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener,
-        (paths.find_work_dir().parent / "warm.log").open("wb") as log,
+        open_log(paths.find_work_dir().parent / "warm.log") as log,
     ):
         listener.bind(str(address))
         listener.listen(MOST_WAITING)

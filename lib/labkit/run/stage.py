@@ -4,7 +4,6 @@ Not what happens inside the notebook: that is `labkit.run.step`. Not in which or
 `labkit.run.pipeline`.
 """
 
-import json
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +15,7 @@ from typing import Any, TextIO
 
 import nbformat
 
-from labkit import errors, paths
+from labkit import errors, files, paths
 from labkit.errors import LabkitError, StageError, list_briefly
 from labkit.params import Params
 from labkit.paths import show
@@ -24,6 +23,7 @@ from labkit.run import report, tracking
 from labkit.run.fingerprint import compute_code_digest
 from labkit.run.notebooks import Source, list_notebooks
 from labkit.run.outcome import Execution, Failure, find_heading
+from labkit.run.outputs import place_outputs
 from labkit.run.parameters import make_parameters
 from labkit.run.pipeline import load_declarations
 from labkit.run.record import PAGE_ENDINGS, StageRecord, compute_key, compute_outputs, load_records, save_record
@@ -43,6 +43,7 @@ class Log:
     children: list[dict[str, Any]]
     headline: str
     is_finished: bool
+    n_torn: int = 0
 
 
 def run_stage(
@@ -128,9 +129,7 @@ def run_stage(
 
 def open_log(experiment: str, page: str, sample_rows: int | None) -> TextIO:
     """Open the log of a stage's run, beside its page, for those who look on."""
-    folder = find_pages_dir(experiment, sample_rows)
-    folder.mkdir(parents=True, exist_ok=True)
-    return (folder / f"{page}.log").open("w", encoding="utf-8")
+    return files.open_log(find_pages_dir(experiment, sample_rows) / f"{page}.log")
 
 
 def find_times(experiment: str, stage: str, sample_rows: int | None) -> Sequence[float]:
@@ -153,10 +152,11 @@ def log_figures(log: Log, record: tracking.Record, params: Params) -> None:
 
 
 def check_finished(log: Log, n_cells: int) -> Failure | None:
-    """Return a failure if the notebook came to its end without saying that it is complete."""
-    if log.is_finished:
+    """Return a failure if the notebook did not say that it is complete, or not all that it said is here."""
+    if log.is_finished and not log.n_torn:
         return None
-    return Failure(n_cells, n_cells, "", "", "StageError", "the notebook has no step.finish()")
+    torn = f"{log.n_torn} of the lines that the notebook reported are torn, so its figures are not complete"
+    return Failure(n_cells, n_cells, "", "", "StageError", torn if log.n_torn else "the notebook has no step.finish()")
 
 
 def keep_outputs(
@@ -165,9 +165,8 @@ def keep_outputs(
     """Put a stage's outputs in place, record their digests, and return the key of code, params and outputs."""
     declared = load_declarations(params.experiment)[stage]
     check_declared(outputs, declared.outputs, stage)
-    target = find_target_dir(params.experiment, sample_rows)
-    place_outputs(outputs, target)
-    digests = compute_outputs(target, declared.outputs)
+    digests = compute_outputs(outputs, declared.outputs)
+    place_outputs(outputs, find_target_dir(params.experiment, sample_rows), stage=stage, experiment=params.experiment)
     key = compute_key(code, params, declared.sections, digests)
     record.tags |= {f"labkit.output.{name}": digest for name, digest in digests.items()}
     record.tags["labkit.key"] = key
@@ -204,13 +203,22 @@ def find_pages_dir(experiment: str, sample_rows: int | None) -> Path:
 
 
 def load_log(path: Path, mask: Mask) -> Log:
-    """Read what the notebook reported, without secrets."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    entries = [clean_entry(json.loads(line), mask) for line in lines]
+    """Read what the notebook reported, without secrets; lines that its end cut short are counted."""
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    entries = [entry for line in lines if (entry := parse_entry(line, mask)) is not None]
     metrics = {key: value for entry in entries if entry["kind"] == "metrics" for key, value in entry["metrics"].items()}
     ends = [entry for entry in entries if entry["kind"] == "finish"]
     children = [entry for entry in entries if entry["kind"] == "child"]
-    return Log(metrics, children, ends[-1]["headline"] if ends else "", bool(ends))
+    return Log(metrics, children, ends[-1]["headline"] if ends else "", bool(ends), len(lines) - len(entries))
+
+
+def parse_entry(line: bytes, mask: Mask) -> dict[str, Any] | None:
+    """Return what a line of the log reports, without secrets; None if it is torn."""
+    try:
+        entry = files.parse_json(line)
+    except ValueError:
+        return None
+    return clean_entry(entry, mask) if isinstance(entry, dict) and "kind" in entry else None
 
 
 def clean_entry(entry: dict[str, Any], mask: Mask) -> dict[str, Any]:
@@ -242,20 +250,9 @@ def check_declared(outputs: Path, declared: Iterable[str], stage: str) -> None:
         raise StageError(f"stage {stage} {' and '.join(parts)}: make `outs` in dvc.yaml and the notebook agree")
 
 
-def place_outputs(outputs: Path, target: Path) -> None:
-    """Move each folder a stage wrote to its final name, the old one out of the way."""
-    target.mkdir(parents=True, exist_ok=True)
-    for folder in sorted(outputs.iterdir()) if outputs.is_dir() else []:
-        final = target / folder.name
-        if final.exists():
-            final.rename(outputs.parent / f"old-{folder.name}")
-        folder.rename(final)
-
-
 def publish_page(done: StageRecord, executed: Path, params: Params, *, sample_rows: int | None, note: str) -> Path:
     """Render the stage's page, keep the executed notebook beside it, and return their folder."""
     pages = find_pages_dir(params.experiment, sample_rows)
-    pages.mkdir(parents=True, exist_ok=True)
     commit, _ = tracking.find_commit()
     header = report.ReportHeader(
         experiment=params.experiment,
@@ -271,7 +268,7 @@ def publish_page(done: StageRecord, executed: Path, params: Params, *, sample_ro
     )
     neighbours = [(path.stem.replace("_", " "), f"{path.stem}.html") for path in list_notebooks()]
     report.render_report(executed, pages / f"{done.page}.html", header, neighbours=neighbours)
-    shutil.copyfile(executed, pages / executed.name)
+    files.copy_file(executed, pages / executed.name)
     save_record(done, pages)
     report.render_index(paths.find_reports_dir())
     return pages
