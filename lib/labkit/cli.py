@@ -42,6 +42,8 @@ def cli(ctx: click.Context, debug: bool) -> None:
     \b
     labkit run diabetes                      run what has changed, show the results
     labkit status diabetes                   what is stale, and why
+    labkit runs diabetes                     which runs there were, and how they ended
+    labkit why diabetes                      what the latest run was made of, and why each stage ran
     labkit params diabetes                   what can be set, where it is set, what it means
     labkit predict diabetes in.csv out.csv   predict with the published model
     labkit warm                              keep kernels that start in half a second
@@ -56,8 +58,16 @@ def cli(ctx: click.Context, debug: bool) -> None:
 @click.option("--force", metavar="STAGE", help="Run this stage even if nothing has changed.")
 @click.option("--sample", type=click.IntRange(20), metavar="N", help="Try on N rows, in scratch; nothing is published.")
 @click.option("--cold", is_flag=True, help="Start ordinary kernels, each of which imports everything anew.")
+@click.option("--no-wait", is_flag=True, help="Refuse if another run of this checkout is under way.")
 def run(
-    experiment: str, settings: tuple[str, ...], until: str | None, force: str | None, sample: int | None, cold: bool
+    experiment: str,
+    *,
+    settings: tuple[str, ...],
+    until: str | None,
+    force: str | None,
+    sample: int | None,
+    cold: bool,
+    no_wait: bool,
 ) -> None:
     """Run the stages of EXPERIMENT that have changed, from raw tables to the published model.
 
@@ -79,10 +89,26 @@ def run(
     if sample:
         if force:
             raise click.UsageError("--sample runs every stage: --force adds nothing to it")
-        run_sample(experiment, rows=sample, plain=PLAIN_STAGES, progress=Progress(), until=until, is_cold=cold)
+        run_sample(
+            experiment,
+            rows=sample,
+            plain=PLAIN_STAGES,
+            progress=Progress(),
+            until=until,
+            is_cold=cold,
+            is_waiting=not no_wait,
+        )
         pages = paths.find_reports_dir(experiment) / "sample"
     else:
-        run_experiment(experiment, plain=PLAIN_STAGES, progress=Progress(), until=until, force=force, is_cold=cold)
+        run_experiment(
+            experiment,
+            plain=PLAIN_STAGES,
+            progress=Progress(),
+            until=until,
+            force=force,
+            is_cold=cold,
+            is_waiting=not no_wait,
+        )
         pages = paths.find_reports_dir()
     click.echo(f"Report:    {show(pages / 'index.html') if not sample else show(pages)}")
     click.echo("Tracking:  mlflow ui   (in the checkout's root, then open the address it prints)")
@@ -152,14 +178,20 @@ def status(experiments: tuple[str, ...]) -> None:
     from rich.text import Text
 
     from labkit.params_file import list_experiments, load_params
-    from labkit.run import pipeline
+    from labkit.run import lock, pipeline
     from labkit.run.record import load_records
 
-    repo = pipeline.open_repo()
+    close_gone()
+    holder = lock.find_holder()
+    if holder is not None:
+        click.echo(f"Under way now: {lock.describe(holder)}.")
+    repo = pipeline.open_repo(is_only_read=True)
     for experiment in experiments or list_experiments():
         loaded = load_params(experiment)
         pipeline.list_stages(experiment)
-        perform_fingerprint(loaded, None)
+        if holder is None:
+            # A run that is under way depends on what it wrote down of the code when it began.
+            perform_fingerprint(loaded, None)
         records = load_records(paths.find_reports_dir(experiment))
         table = Table("stage", "state", "why", "latest result", title=experiment, title_justify="left")
         for state in pipeline.find_states(repo, experiment):
@@ -169,6 +201,65 @@ def status(experiments: tuple[str, ...]) -> None:
             word = "stale" if state.reasons else "checked each time" if state.name == pipeline.PUBLISH else "up to date"
             table.add_row(state.name, word, Text("\n".join(state.reasons)), Text(headline))
         Console(highlight=False).print(table)
+
+
+def close_gone() -> None:
+    """Close what killed runs left open, and say so."""
+    from labkit.run import reconcile
+
+    for line in reconcile.tell(reconcile.reconcile()):
+        click.echo(line)
+
+
+@cli.command()
+@click.argument("experiment", required=False)
+@click.option("-n", "most", type=click.IntRange(1), default=20, show_default=True, help="How many at most.")
+def runs(experiment: str | None, most: int) -> None:
+    """List the runs of this checkout, or of EXPERIMENT, newest first, and how each ended.
+
+    \b
+    labkit runs
+    labkit runs diabetes -n 5
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from labkit.params_file import load_params
+    from labkit.run import history
+
+    if experiment:
+        load_params(experiment)
+    close_gone()
+    rows, n_runs = history.list_runs(experiment, most=most)
+    table = Table("run", "of", "ended", "stopped in", "seconds", "when (UTC)", "outputs")
+    for row in rows:
+        seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
+        when = f"{row.at[:16].replace('T', ' ')}, {history.show_age(row.at)}"
+        table.add_row(row.run, row.what, row.outcome, row.stage, seconds, when, str(row.n_outputs))
+    Console(highlight=False).print(table)
+    if n_runs > len(rows):
+        click.echo(f"… and {n_runs - len(rows)} more: labkit runs -n {n_runs}")
+
+
+@cli.command()
+@click.argument("run")
+def why(run: str) -> None:
+    """Show what RUN was made of, and why each of its stages ran: a name of `labkit runs`, or an experiment's latest.
+
+    \b
+    labkit why diabetes
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from labkit.run import history
+
+    close_gone()
+    table = Table.grid(padding=(0, 2))
+    for heading, text in history.describe_run(history.find_run(run)):
+        table.add_row(Text(heading, style="bold"), Text(text, overflow="fold"))
+    Console(highlight=False).print(table)
 
 
 @cli.command()

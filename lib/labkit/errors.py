@@ -7,6 +7,7 @@ LabkitError                 anything below; the command line prints it without a
 │   └── ContractError       a table breaks its contract
 ├── StageError              a stage failed while it ran
 ├── TrackingError           the MLflow store cannot be used
+│   └── LostStoreError      the MLflow store failed while something ran
 └── ModelError              a model cannot be built, converted or loaded
     └── GateError           a model may not be published
 
@@ -48,6 +49,12 @@ class StageError(LabkitError):
 
 class TrackingError(LabkitError):
     """The MLflow store cannot be used."""
+
+
+class LostStoreError(TrackingError):
+    """The MLflow store failed while something ran."""
+
+    exit_code = 1
 
 
 class ModelError(LabkitError):

@@ -14,9 +14,12 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a path to write to; on success it takes the place of `path`, on any error it is removed."""
+    """Yield a path to write to; on success it takes the place of `path`, on any error it is removed.
+
+    Its name says whose it is, so that what a killed process leaves can be told from what is being written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.{os.getpid()}-", suffix=".part")
     os.close(handle)
     beside = Path(name)
     try:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dvc.exceptions import DvcException
+from dvc.lock import LockNoop
 from dvc.repo import Repo
 
 from labkit import paths
@@ -39,8 +40,13 @@ class StageState:
     reasons: tuple[str, ...]
 
 
-def open_repo() -> Repo:
+def open_repo(*, is_only_read: bool = False) -> Repo:
     """Return the checkout's DVC repository, quiet.
+
+    Parameters
+    ----------
+    is_only_read
+        Do not wait for DVC's lock, which another process may hold for as long as its stages run.
 
     Raises
     ------
@@ -50,9 +56,12 @@ def open_repo() -> Repo:
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
     remove_torn_lock(paths.find_root() / ".dvc" / "tmp" / "rwlock")
     try:
-        return Repo(str(paths.find_root()))
+        repo = Repo(str(paths.find_root()))
     except DvcException as error:
         raise ParamsError(f"{paths.find_root()}: {error}: is it a whole checkout?") from error
+    if is_only_read:
+        repo.lock = LockNoop()
+    return repo
 
 
 def remove_torn_lock(path: Path) -> None:
@@ -229,14 +238,18 @@ def reproduce_beside(work: Callable[[], None], serve: Callable[[threading.Event]
 
 @dataclass(frozen=True)
 class Declaration:
-    """What dvc.yaml says of one stage: the params sections it reads and the outputs it writes."""
+    """What dvc.yaml says of one stage: the params sections it reads, the outputs it writes, the files it reads."""
 
     sections: tuple[str, ...]
     outputs: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
 
 
 def load_declarations(experiment: str) -> dict[str, Declaration]:
-    """Read dvc.yaml without DVC: each stage's declaration, outputs relative to the experiment's data folder."""
+    """Read dvc.yaml without DVC: each stage's declaration.
+
+    Outputs are relative to the experiment's data folder, inputs to the root.
+    """
     stages = load_yaml(paths.find_root() / paths.MARKER)["stages"]
     folder = f"data/{experiment}/"
     found = {}
@@ -246,5 +259,6 @@ def load_declarations(experiment: str) -> dict[str, Declaration]:
         listed = [*body.get("outs", []), *body.get("metrics", []), *body.get("plots", [])]
         outputs = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in listed]
         named = [output.replace("${item}", experiment).removeprefix(folder) for output in outputs]
-        found[str(name)] = Declaration(tuple(sections), tuple(named))
+        inputs = [dep.replace("${item}", experiment) for dep in body.get("deps", [])]
+        found[str(name)] = Declaration(tuple(sections), tuple(named), tuple(inputs))
     return found

@@ -5,7 +5,10 @@ Sole owner of papermill and nbclient. Says how each cell ended; not what is reco
 """
 
 import asyncio
+import errno
 import logging
+import shutil
+import signal
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,14 +25,17 @@ from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from papermill.execute import execute_notebook
 
+from labkit import paths
 from labkit.errors import ParamsError, StageError
 from labkit.files import write_text
 from labkit.params import Limits
+from labkit.run.memory import PAUSE_SECONDS, Gauge
 from labkit.run.notebooks import Source
 from labkit.run.outcome import (
     ALLOW_EXIT,
     Execution,
     Failure,
+    Outcome,
     State,
     describe_output,
     find_heading,
@@ -37,6 +43,7 @@ from labkit.run.outcome import (
     mark_cells,
 )
 from labkit.run.parameters import check_parameters
+from labkit.run.step import OUTPUTS_NAME
 from labkit.run.warm import make_kernel_specs
 from labkit.secret import Mask
 
@@ -44,6 +51,23 @@ CellCallback = Callable[[int, int, str], None]
 """Called as each cell starts: its number from 1, the number of cells, the heading it stands under."""
 PATIENCE_SECONDS = 2.0
 """How long an interrupted cell may take to say where it was."""
+MEMORY_HINT = "try fewer rows (--sample), fewer columns or a smaller model"
+
+
+@dataclass
+class Live:
+    """Who looks on while a notebook runs.
+
+    Attributes
+    ----------
+    log
+        Told of each cell and each output as it comes.
+    on_memory
+        Called now and then with the bytes of memory that the kernel and all below it take.
+    """
+
+    log: TextIO | None = None
+    on_memory: Callable[[int], None] = lambda _: None
 
 
 @dataclass
@@ -59,7 +83,7 @@ class Course:
     on_cell: CellCallback
     environment: Mapping[str, str]
     limits: Limits
-    log: TextIO | None
+    live: Live
     mask: Mask
     started: float = field(default_factory=time.monotonic)
     states: list[State] = field(default_factory=list)
@@ -68,6 +92,8 @@ class Course:
     limit: str = ""
     exit_code: int | None = None
     unfinished: str = ""
+    gauge: Gauge = field(default_factory=Gauge)
+    notebook: Any = None
 
     def find_limit(self) -> float:
         """Return how long the next cell may take, in seconds, and note which parameter says so."""
@@ -77,12 +103,17 @@ class Course:
 
     def tell(self, text: str, *, is_whole: bool = True) -> None:
         """Write to the live log, line by line: a secret may come in two parts of a line."""
-        if self.log:
-            text = self.unfinished + text
-            end = len(text) if is_whole else text.rfind("\n") + 1
-            self.log.write(self.mask.clean_text(text[:end]))
-            self.log.flush()
-            self.unfinished = text[end:]
+        if self.live.log is None:
+            return
+        text = self.unfinished + text
+        end = len(text) if is_whole else text.rfind("\n") + 1
+        self.unfinished = text[end:]
+        try:
+            self.live.log.write(self.mask.clean_text(text[:end]))
+            self.live.log.flush()
+        except OSError:
+            # On a full disk the run fails of its own accord, and says so; nobody needs the log for that.
+            self.live.log = None
 
 
 class StageClient(PapermillNotebookClient):  # type: ignore[misc]
@@ -104,7 +135,8 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
     async def execute_all(self) -> Any:
         """Start a kernel, run the cells, and end the kernel whatever happens."""
         course, cells = self.course, self.nb.cells
-        course.states, course.seconds = ["not run"] * len(cells), [0.0] * len(cells)
+        course.states, course.seconds, course.notebook = ["not run"] * len(cells), [0.0] * len(cells), self.nb
+        watch = asyncio.create_task(self.watch_memory())
         try:
             self.km = self.create_kernel_manager()
             self.km.kernel_spec_manager = make_kernel_specs()
@@ -117,10 +149,20 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
             self.nb.metadata["language_info"] = info["content"]["language_info"]
             self.set_widgets_metadata()
         finally:
+            watch.cancel()
             if self.km is not None:
                 course.exit_code = await self.km.provisioner.poll() if self.km.has_kernel else None
                 await asyncio.shield(self._async_cleanup_kernel())
         return self.nb
+
+    async def watch_memory(self) -> None:
+        """Look now and then at the memory that the kernel and all below it take."""
+        while True:
+            pid = getattr(self.km.provisioner, "pid", None) if self.km is not None and self.km.has_kernel else None
+            if pid:
+                self.course.gauge.look(pid)
+                self.course.live.on_memory(self.course.gauge.now_bytes)
+            await asyncio.sleep(PAUSE_SECONDS)
 
     async def connect(self) -> None:
         """Open the channels and wait for the kernel's first answer and for the idle message that follows it.
@@ -234,7 +276,7 @@ def run_notebook(
     environment: Mapping[str, str],
     on_cell: CellCallback,
     limits: Limits | None = None,
-    log: TextIO | None = None,
+    live: Live | None = None,
     mask: Mask | None = None,
 ) -> Execution:
     """Execute a notebook and write the executed copy, however it ends, each cell marked with how it ended.
@@ -251,8 +293,8 @@ def run_notebook(
         The kernel's whole environment.
     limits
         How long a cell and the whole notebook may take.
-    log
-        Told of each cell and each output as it comes.
+    live
+        Who looks on meanwhile.
     mask
         What keeps secrets out of the executed copy and the log.
 
@@ -268,7 +310,7 @@ def run_notebook(
     if mask.clean(parameters) != parameters:
         raise ParamsError(f"{executed.name}: a parameter holds a secret: the notebook gets it by step.secret")
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    course = Course(on_cell, environment, limits or Limits(), log, mask)
+    course = Course(on_cell, environment, limits or Limits(), live or Live(), mask)
     error: BaseException | None = None
     try:
         execute_notebook(
@@ -285,10 +327,42 @@ def run_notebook(
     except (PapermillExecutionError, DeadKernelError, CellTimeoutError, KeyboardInterrupt) as raised:
         error = raised
     except OSError as raised:
-        raise StageError(f"{executed}: {raised}") from raised
+        if raised.errno != errno.ENOSPC or course.notebook is None:
+            raise StageError(f"{executed}: {raised}") from raised
+        error = raised
+        save_on_full_disk(executed, course)
     seconds = time.monotonic() - course.started
     failure = find_failure(close_copy(executed, course), course, error)
-    return Execution(seconds, failure, tuple(course.seconds), isinstance(error, KeyboardInterrupt))
+    outcome = find_outcome(failure, course, error)
+    return Execution(seconds, failure, tuple(course.seconds), outcome, course.gauge.peak_bytes)
+
+
+def save_on_full_disk(executed: Path, course: Course) -> None:
+    """Give up what the notebook wrote, of which nothing will be kept, to have room for saying what happened."""
+    if folder := course.environment.get(paths.RUN_DIR_VARIABLE):
+        shutil.rmtree(Path(folder) / OUTPUTS_NAME, ignore_errors=True)
+    executed.unlink(missing_ok=True)
+    try:
+        write_text(executed, nbformat.writes(course.notebook) + "\n")
+    except OSError as error:
+        raise StageError(f"{describe_full_disk(executed.parent)}; the executed notebook is lost") from error
+
+
+def describe_full_disk(folder: Path) -> str:
+    """Say that a disk is full, and what to do."""
+    free = shutil.disk_usage(folder).free / 1_000_000
+    return f"disk full: {free:.1f} MB free at {folder}: make room, then run again"
+
+
+def find_outcome(failure: Failure | None, course: Course, error: BaseException | None) -> Outcome:
+    """Return how a notebook ended, in one word."""
+    if failure is None:
+        return "finished"
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, DeadKernelError):
+        return "died"
+    return "timed out" if "timed out" in course.states else "failed"
 
 
 def close_copy(executed: Path, course: Course) -> nbformat.NotebookNode:
@@ -315,7 +389,10 @@ def find_failure(executed: nbformat.NotebookNode, course: Course, error: BaseExc
 def describe_end(course: Course, error: BaseException | None) -> tuple[str, str]:
     """Return name and text of what ended a notebook."""
     if isinstance(error, PapermillExecutionError):
-        return str(error.ename), f"{error.ename}: {error.evalue}"
+        hint = f" ({course.gauge.describe()}): {MEMORY_HINT}" if str(error.ename).endswith("MemoryError") else ""
+        return str(error.ename), f"{error.ename}: {error.evalue}{hint}"
+    if isinstance(error, OSError):
+        return "OSError", describe_full_disk(paths.find_root())
     if isinstance(error, CellTimeoutError):
         seconds = getattr(course.limits, course.limit)
         what = "the cell" if course.limit == "cell_seconds" else "the stage"
@@ -323,10 +400,22 @@ def describe_end(course: Course, error: BaseException | None) -> tuple[str, str]
     if isinstance(error, KeyboardInterrupt):
         return "KeyboardInterrupt", "interrupted"
     if isinstance(error, DeadKernelError):
-        code = course.exit_code or 0
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return "DeadKernelError", f"the kernel died ({how})" if course.exit_code is not None else f"{error}".lower()
+        return "DeadKernelError", describe_death(course, f"{error}".lower())
     return "SystemExit", f"a cell called sys.exit(): tag it `{ALLOW_EXIT}` if the notebook may end there"
+
+
+def describe_death(course: Course, otherwise: str) -> str:
+    """Say how and where the kernel died, and of what, if that can be guessed."""
+    code = course.exit_code
+    if code is None:
+        return otherwise
+    cell = course.states.index("died") + 1 if "died" in course.states else 0
+    where = f" in cell {cell}" if cell else ""
+    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+    if code != -signal.SIGKILL:
+        return f"the kernel died{where} ({how})"
+    guess = "probably out of memory, unless somebody killed it"
+    return f"the kernel died{where} ({how}; {course.gauge.describe()}): {guess}: {MEMORY_HINT}"
 
 
 def is_idle_after(message: Mapping[str, Any], request: str) -> bool:
