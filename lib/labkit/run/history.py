@@ -124,7 +124,7 @@ def describe_run(entry: Entry) -> list[tuple[str, str]]:
     pairs += describe_facts(facts)
     for stage in stages or ([entry] if entry.stage else []):
         pairs += describe_stage(stage, is_named=bool(stages))
-    return pairs + describe_plan(entry, stages)
+    return pairs + describe_plan(entry, stages, find_makers(entries, entry))
 
 
 def tell_end(entry: Entry) -> str:
@@ -164,7 +164,18 @@ def describe_stage(stage: Entry, *, is_named: bool) -> list[tuple[str, str]]:
     return [(stage.stage or "", "\n".join(lines))] if lines else []
 
 
-def describe_plan(entry: Entry, stages: Iterable[Entry]) -> list[tuple[str, str]]:
+def find_makers(entries: Iterable[Entry], run: Entry) -> dict[str, str]:
+    """Return the latest run of each stage that had finished when a run began."""
+    makers = {}
+    for entry in entries:
+        if entry.run == run.run:
+            break
+        if entry.stage and entry.experiment == run.experiment and entry.outcome == "finished":
+            makers[entry.stage] = entry.run
+    return makers
+
+
+def describe_plan(entry: Entry, stages: Iterable[Entry], makers: dict[str, str]) -> list[tuple[str, str]]:
     """Say why each stage of a run was run or not."""
     if not entry.reasons:
         return []
@@ -178,6 +189,7 @@ def describe_plan(entry: Entry, stages: Iterable[Entry]) -> list[tuple[str, str]
         elif is_over or (entry.outcome not in (None, "finished") and reasons):
             lines.append(f"{stage:<12} not run: the run had stopped")
         else:
-            lines.append(f"{stage:<12} not run: {'restored from the cache' if reasons else 'up to date'}")
+            since = f", last run as {makers[stage]}" if stage in makers else ""
+            lines.append(f"{stage:<12} not run: {'restored from the cache' if reasons else 'up to date'}{since}")
         is_over = is_over or stage in failed
     return [("why", "\n".join(lines))]

@@ -163,7 +163,6 @@ def open_entry(
     process = find_process(os.getpid())
     assert process
     entry = Entry(make_name(experiment), experiment, stage, parent, process, tell_time(), dict(facts))
-    find_path().parent.mkdir(parents=True, exist_ok=True)
     keep_spare()
     append(
         "start",
@@ -249,6 +248,7 @@ def append(kind: str, **content: Any) -> None:
 def write_line(path: Path, line: bytes) -> None:
     """Write a line in one go; one that a crash left torn does not take it along."""
     is_new = not path.exists()
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         size = os.fstat(handle).st_size
@@ -268,6 +268,7 @@ def keep_spare() -> None:
     spare = find_path().with_name(SPARE_NAME)
     if spare.exists():
         return
+    spare.parent.mkdir(parents=True, exist_ok=True)
     with suppress(OSError), spare.open("wb") as stream:
         stream.write(bytes(SPARE_BYTES))
 

@@ -29,6 +29,7 @@ from labkit import paths
 from labkit.errors import ParamsError, StageError
 from labkit.files import write_text
 from labkit.params import Limits
+from labkit.run.ledger import release_spare
 from labkit.run.memory import PAUSE_SECONDS, Gauge
 from labkit.run.notebooks import Source
 from labkit.run.outcome import (
@@ -342,6 +343,7 @@ def save_on_full_disk(executed: Path, course: Course) -> None:
     if folder := course.environment.get(paths.RUN_DIR_VARIABLE):
         shutil.rmtree(Path(folder) / OUTPUTS_NAME, ignore_errors=True)
     executed.unlink(missing_ok=True)
+    release_spare()
     try:
         write_text(executed, nbformat.writes(course.notebook) + "\n")
     except OSError as error:
