@@ -7,6 +7,7 @@ stage to stage.
 import os
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from labkit.errors import ParamsError
 
@@ -119,6 +120,16 @@ def get_sample_rows() -> int | None:
 def get_tracking_uri() -> str:
     """Return the MLflow store: `MLFLOW_TRACKING_URI`, or the SQLite file at the root that `mlflow ui` looks for."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{find_root() / 'mlflow.db'}"
+
+
+def show_address(uri: str) -> str:
+    """Return an address as it may be shown: without a password.
+
+    >>> show_address("http://me:hidden@host:5000/x")
+    'http://host:5000/x'
+    """
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.netloc else uri
 
 
 def copy_environment() -> dict[str, str]:

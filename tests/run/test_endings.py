@@ -138,7 +138,7 @@ def test_signal_to_the_runner_is_told_alike_everywhere(tmp_path: Path, store: Pa
     ledger = find_done(root)
     assert {(name, line["outcome"]) for name, line in ledger.items()} == {("run", expected), ("eda", expected)}
     assert find_states(root, "01_eda") == (None if is_killed else [*KEPT, "interrupted", "not run"])
-    reason = "process gone" if is_killed else "KeyboardInterrupt"
+    reason = "process gone" if is_killed else "interrupted"
     status = "FAILED" if is_killed else "KILLED"
     assert set(find_tracked(root).values()) == {(status, reason)}
     assert list((root / ".labkit" / "work").iterdir()) == []

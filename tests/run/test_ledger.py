@@ -143,7 +143,7 @@ def test_left_over_that_names_nobody_goes_when_it_is_old_and_nothing_runs(root: 
 
 def make_start(run: str, *, pid: int) -> dict[str, object]:
     """Return the content of a `start` line."""
-    place = {"run": run, "experiment": "mine", "stage": None, "parent": None, "facts": {}}
+    place = {"run": run, "experiment": "mine", "stage": None, "parent": None, "facts": {}, "store": ""}
     return {**place, "pid": pid, "boot": ledger.find_boot(), "process_started": 1.0, "at": ledger.tell_time()}
 
 

@@ -6,6 +6,7 @@
 """
 
 import errno
+import fcntl
 import json
 import os
 import secrets
@@ -89,6 +90,8 @@ class Entry:
         None for a run of a whole pipeline.
     parent
         The pipeline run that a stage belongs to.
+    store
+        Address of the MLflow store at the time.
     facts
         What it was made of; see `labkit.run.provenance`.
     tracked
@@ -103,6 +106,7 @@ class Entry:
     parent: str | None
     process: Process
     at: str
+    store: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
     reasons: dict[str, list[str]] = field(default_factory=dict)
     outputs: list[dict[str, Any]] = field(default_factory=list)
@@ -162,7 +166,8 @@ def open_entry(
     """
     process = find_process(os.getpid())
     assert process
-    entry = Entry(make_name(experiment), experiment, stage, parent, process, tell_time(), dict(facts))
+    address = paths.show_address(paths.get_tracking_uri())
+    entry = Entry(make_name(experiment), experiment, stage, parent, process, tell_time(), address, dict(facts))
     keep_spare()
     append(
         "start",
@@ -174,6 +179,7 @@ def open_entry(
         boot=process.boot,
         process_started=process.started,
         at=entry.at,
+        store=entry.store,
         facts=entry.facts,
     )
     started = time.monotonic()
@@ -183,7 +189,7 @@ def open_entry(
     except BaseException as error:
         outcome, code = tell_end(error)
         outcome = entry.outcome or outcome
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        reason = find_reason(error)
         raise
     finally:
         entry.seconds = round(time.monotonic() - started, 3)
@@ -195,6 +201,13 @@ def tell_end(error: BaseException) -> tuple[str, int]:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", 130
     return "failed", error.exit_code if isinstance(error, LabkitError) else 1
+
+
+def find_reason(error: BaseException) -> str:
+    """Return the first line of an error."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def make_name(experiment: str) -> str:
@@ -251,6 +264,8 @@ def write_line(path: Path, line: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     try:
+        # Freed as the handle closes. Without it, a line that another process is just writing would look torn.
+        fcntl.flock(handle, fcntl.LOCK_EX)
         size = os.fstat(handle).st_size
         if size and os.pread(handle, 1, size - 1) != b"\n":
             line = b"\n" + line
@@ -298,7 +313,7 @@ def read_line(content: dict[str, Any], entries: dict[str, Entry]) -> None:
     if kind == "start":
         process = Process(content["pid"], content["process_started"], content["boot"])
         place = (content["experiment"], content["stage"], content["parent"])
-        entries.setdefault(run, Entry(run, *place, process, content["at"], content["facts"]))
+        entries.setdefault(run, Entry(run, *place, process, content["at"], content["store"], content["facts"]))
     elif kind == "opened":
         entries[run].tracked, entries[run].is_settled = content["tracked"], False
     elif kind == "plan":

@@ -41,14 +41,21 @@ def reconcile() -> list[Entry]:
             entry.close("killed", None, GONE)
         with suppress(LabkitError):
             for entry in entries:
-                if not entry.is_open and not entry.is_settled:
+                if not entry.is_open and not entry.is_settled and is_here(entry):
                     settle(entry)
     return gone
 
 
 def needs_closing(entry: Entry) -> bool:
     """Tell whether a run has not been closed everywhere and nobody is about to do it."""
-    return (entry.is_open and not entry.process.is_alive()) or not (entry.is_open or entry.is_settled)
+    if entry.is_open:
+        return not entry.process.is_alive()
+    return not entry.is_settled and is_here(entry)
+
+
+def is_here(entry: Entry) -> bool:
+    """Tell whether a run was recorded in the store that is used now."""
+    return entry.store == paths.show_address(paths.get_tracking_uri())
 
 
 def settle(entry: Entry) -> None:

@@ -7,16 +7,13 @@ Sole owner of papermill and nbclient. Says how each cell ended; not what is reco
 import asyncio
 import errno
 import logging
-import shutil
-import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty
-from typing import Any, TextIO
+from typing import Any
 
 import nbformat
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -25,12 +22,19 @@ from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from papermill.execute import execute_notebook
 
-from labkit import paths
 from labkit.errors import ParamsError, StageError
 from labkit.files import write_text
 from labkit.params import Limits
-from labkit.run.ledger import release_spare
-from labkit.run.memory import PAUSE_SECONDS, Gauge
+from labkit.run.course import (
+    MEMORY_HINT,
+    CellCallback,
+    Course,
+    Live,
+    describe_death,
+    describe_full_disk,
+    save_on_full_disk,
+)
+from labkit.run.memory import PAUSE_SECONDS
 from labkit.run.notebooks import Source
 from labkit.run.outcome import (
     ALLOW_EXIT,
@@ -44,77 +48,11 @@ from labkit.run.outcome import (
     mark_cells,
 )
 from labkit.run.parameters import check_parameters
-from labkit.run.step import OUTPUTS_NAME
 from labkit.run.warm import make_kernel_specs
 from labkit.secret import Mask
 
-CellCallback = Callable[[int, int, str], None]
-"""Called as each cell starts: its number from 1, the number of cells, the heading it stands under."""
 PATIENCE_SECONDS = 2.0
 """How long an interrupted cell may take to say where it was."""
-MEMORY_HINT = "try fewer rows (--sample), fewer columns or a smaller model"
-
-
-@dataclass
-class Live:
-    """Who looks on while a notebook runs.
-
-    Attributes
-    ----------
-    log
-        Told of each cell and each output as it comes.
-    on_memory
-        Called now and then with the bytes of memory that the kernel and all below it take.
-    """
-
-    log: TextIO | None = None
-    on_memory: Callable[[int], None] = lambda _: None
-
-
-@dataclass
-class Course:
-    """What happens to the cells of one notebook, filled in as it runs.
-
-    Attributes
-    ----------
-    states, seconds
-        By cell, in the order of the notebook with the injected parameters in it.
-    """
-
-    on_cell: CellCallback
-    environment: Mapping[str, str]
-    limits: Limits
-    live: Live
-    mask: Mask
-    started: float = field(default_factory=time.monotonic)
-    states: list[State] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    is_allowed_to_exit: bool = False
-    limit: str = ""
-    exit_code: int | None = None
-    unfinished: str = ""
-    gauge: Gauge = field(default_factory=Gauge)
-    notebook: Any = None
-
-    def find_limit(self) -> float:
-        """Return how long the next cell may take, in seconds, and note which parameter says so."""
-        left = self.started + self.limits.stage_seconds - time.monotonic()
-        self.limit = "stage_seconds" if left < self.limits.cell_seconds else "cell_seconds"
-        return max(0.1, min(left, self.limits.cell_seconds))
-
-    def tell(self, text: str, *, is_whole: bool = True) -> None:
-        """Write to the live log, line by line: a secret may come in two parts of a line."""
-        if self.live.log is None:
-            return
-        text = self.unfinished + text
-        end = len(text) if is_whole else text.rfind("\n") + 1
-        self.unfinished = text[end:]
-        try:
-            self.live.log.write(self.mask.clean_text(text[:end]))
-            self.live.log.flush()
-        except OSError:
-            # On a full disk the run fails of its own accord, and says so; nobody needs the log for that.
-            self.live.log = None
 
 
 class StageClient(PapermillNotebookClient):  # type: ignore[misc]
@@ -338,24 +276,6 @@ def run_notebook(
     return Execution(seconds, failure, tuple(course.seconds), outcome, course.gauge.peak_bytes)
 
 
-def save_on_full_disk(executed: Path, course: Course) -> None:
-    """Give up what the notebook wrote, of which nothing will be kept, to have room for saying what happened."""
-    if folder := course.environment.get(paths.RUN_DIR_VARIABLE):
-        shutil.rmtree(Path(folder) / OUTPUTS_NAME, ignore_errors=True)
-    executed.unlink(missing_ok=True)
-    release_spare()
-    try:
-        write_text(executed, nbformat.writes(course.notebook) + "\n")
-    except OSError as error:
-        raise StageError(f"{describe_full_disk(executed.parent)}; the executed notebook is lost") from error
-
-
-def describe_full_disk(folder: Path) -> str:
-    """Say that a disk is full, and what to do."""
-    free = shutil.disk_usage(folder).free / 1_000_000
-    return f"disk full: {free:.1f} MB free at {folder}: make room, then run again"
-
-
 def find_outcome(failure: Failure | None, course: Course, error: BaseException | None) -> Outcome:
     """Return how a notebook ended, in one word."""
     if failure is None:
@@ -391,10 +311,9 @@ def find_failure(executed: nbformat.NotebookNode, course: Course, error: BaseExc
 def describe_end(course: Course, error: BaseException | None) -> tuple[str, str]:
     """Return name and text of what ended a notebook."""
     if isinstance(error, PapermillExecutionError):
-        hint = f" ({course.gauge.describe()}): {MEMORY_HINT}" if str(error.ename).endswith("MemoryError") else ""
-        return str(error.ename), f"{error.ename}: {error.evalue}{hint}"
+        return str(error.ename), f"{error.ename}: {error.evalue}{find_hint(error, course)}"
     if isinstance(error, OSError):
-        return "OSError", describe_full_disk(paths.find_root())
+        return "OSError", describe_full_disk()
     if isinstance(error, CellTimeoutError):
         seconds = getattr(course.limits, course.limit)
         what = "the cell" if course.limit == "cell_seconds" else "the stage"
@@ -406,18 +325,13 @@ def describe_end(course: Course, error: BaseException | None) -> tuple[str, str]
     return "SystemExit", f"a cell called sys.exit(): tag it `{ALLOW_EXIT}` if the notebook may end there"
 
 
-def describe_death(course: Course, otherwise: str) -> str:
-    """Say how and where the kernel died, and of what, if that can be guessed."""
-    code = course.exit_code
-    if code is None:
-        return otherwise
-    cell = course.states.index("died") + 1 if "died" in course.states else 0
-    where = f" in cell {cell}" if cell else ""
-    how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    if code != -signal.SIGKILL:
-        return f"the kernel died{where} ({how})"
-    guess = "probably out of memory, unless somebody killed it"
-    return f"the kernel died{where} ({how}; {course.gauge.describe()}): {guess}: {MEMORY_HINT}"
+def find_hint(error: PapermillExecutionError, course: Course) -> str:
+    """Say what to do about want of memory or of room on the disk, empty for other errors."""
+    if str(error.ename).endswith("MemoryError"):
+        return f" ({course.gauge.describe()}): {MEMORY_HINT}"
+    if f"[Errno {errno.ENOSPC}]" in str(error.evalue):
+        return f": {describe_full_disk()}"
+    return ""
 
 
 def is_idle_after(message: Mapping[str, Any], request: str) -> bool:

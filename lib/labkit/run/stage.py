@@ -19,6 +19,7 @@ from labkit.errors import LabkitError, LostStoreError, StageError, list_briefly
 from labkit.params import Params
 from labkit.params_file import show
 from labkit.run import provenance, report, tracking
+from labkit.run.course import Live
 from labkit.run.fingerprint import compute_code_digest
 from labkit.run.ledger import Entry
 from labkit.run.notebooks import Source, list_notebooks
@@ -27,7 +28,7 @@ from labkit.run.parameters import make_parameters
 from labkit.run.pipeline import load_declarations
 from labkit.run.progress import Progress
 from labkit.run.record import PAGE_ENDINGS, StageRecord, compute_key, compute_outputs, load_records, save_record
-from labkit.run.runner import Live, run_notebook
+from labkit.run.runner import run_notebook
 from labkit.run.step import LOG_NAME, OUTPUTS_NAME, start_step
 from labkit.secret import Mask, check_files
 

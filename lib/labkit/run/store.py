@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from labkit import paths
 from labkit.errors import TrackingError
 from labkit.files import atomic_write
 from labkit.run import lock
@@ -28,16 +29,6 @@ def find_file(uri: str) -> Path | None:
     return Path(uri.removeprefix(PREFIX)) if uri.startswith(PREFIX) and len(uri) > len(PREFIX) else None
 
 
-def show_address(uri: str) -> str:
-    """Return an address as it may be shown: without a password.
-
-    >>> show_address("http://me:hidden@host:5000/x")
-    'http://host:5000/x'
-    """
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.netloc else uri
-
-
 def check_store(uri: str) -> None:
     """Refuse a tracking server that is not there, before anything starts.
 
@@ -48,7 +39,7 @@ def check_store(uri: str) -> None:
     """
     if urlsplit(uri).scheme not in ("http", "https"):
         return
-    address = show_address(uri)
+    address = paths.show_address(uri)
     try:
         with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=PATIENCE_SECONDS):
             return

@@ -25,7 +25,7 @@ from labkit.errors import LostStoreError, TrackingError
 from labkit.params import Params
 from labkit.run import provenance, store
 from labkit.run.fields import make_fields, shorten
-from labkit.run.ledger import Entry, release_spare
+from labkit.run.ledger import Entry, find_reason, release_spare
 
 MOST_PER_CALL = 100
 DIGEST_TAG = "labkit.release_sha256"
@@ -63,7 +63,7 @@ def get_client() -> MlflowClient:
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
     except MlflowException as error:
-        raise TrackingError(f"{store.show_address(uri)}: {error.message}: check MLFLOW_TRACKING_URI") from error
+        raise TrackingError(f"{paths.show_address(uri)}: {error.message}: check MLFLOW_TRACKING_URI") from error
     return client
 
 
@@ -99,7 +99,7 @@ def reach() -> Iterator[None]:
         yield
     except (MlflowException, OSError) as error:
         os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
-        address = store.show_address(paths.get_tracking_uri())
+        address = paths.show_address(paths.get_tracking_uri())
         line = next(iter(str(error).splitlines()), type(error).__name__)[:200]
         raise LostStoreError(
             f"{address}: the tracking store failed while a stage ran: {line}\n"
@@ -160,7 +160,7 @@ def open_run(
         yield record
     except BaseException as error:
         record.status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
-        record.tags.setdefault("labkit.reason", (str(error) or type(error).__name__).splitlines()[0])
+        record.tags.setdefault("labkit.reason", find_reason(error))
         release_spare()
         with suppress(LostStoreError):
             close_run(record, opened + round(1000 * (time.monotonic() - started)), entry)
