@@ -3,6 +3,7 @@
 Nothing is worked out here. Commands import what they need when called, so that `labkit --help` is quick.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -368,6 +369,11 @@ def call(command: Callable[..., Any], arguments: list[str]) -> int:
             raise
         click.echo(f"labkit: {error}", err=True)
         return error.exit_code
+    except OSError as error:
+        if error.errno != errno.ENOSPC or "--debug" in arguments:
+            raise
+        click.echo(f"labkit: disk full: {error.filename or ''}: make room, then run again", err=True)
+        return 1
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return 0

@@ -10,7 +10,6 @@ import pytest
 from tests.conftest import call_labkit
 from tests.run.small import find_done, find_tracked, load_ledger, make_small, started, wait_until
 
-pytestmark = pytest.mark.xdist_group("endings")
 WAIT = """
 pathlib.Path(os.environ["LABKIT_ROOT"], "began").touch()
 while not pathlib.Path(os.environ["LABKIT_ROOT"], "go").exists():

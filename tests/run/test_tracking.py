@@ -23,8 +23,6 @@ from tests.conftest import call_labkit
 from tests.run.small import load_ledger, make_small
 from tests.servers import find_free_port
 
-pytestmark = pytest.mark.xdist_group("endings")
-
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -68,6 +68,7 @@ class Course:
     unfinished: str = ""
     gauge: Gauge = field(default_factory=Gauge)
     notebook: Any = None
+    full_disk: str = ""
 
     def find_limit(self) -> float:
         """Return how long the next cell may take, in seconds, and note which parameter says so."""
@@ -99,7 +100,7 @@ def save_on_full_disk(executed: Path, course: Course) -> None:
     try:
         write_text(executed, nbformat.writes(course.notebook) + "\n")
     except OSError as error:
-        raise StageError(f"{describe_full_disk()}; the executed notebook is lost") from error
+        raise StageError(f"{course.full_disk}; the executed notebook is lost") from error
 
 
 def describe_full_disk() -> str:

@@ -226,7 +226,8 @@ def run_stale(work: Work, repo: Any, *, until: str | None, force: str | None, is
     with work.parents:
         try:
             serve_stages(work, repo, until=until, force=force, is_cold=is_cold)
-        except StageError as stopped:
+        except Exception as stopped:
+            # A stage's own error says more than what DVC makes of it.
             work.is_stopped = work.error is None
             raise work.error or stopped from stopped.__cause__
         finally:

@@ -268,7 +268,7 @@ def run_notebook(
     except OSError as raised:
         if raised.errno != errno.ENOSPC or course.notebook is None:
             raise StageError(f"{executed}: {raised}") from raised
-        error = raised
+        error, course.full_disk = raised, describe_full_disk()
         save_on_full_disk(executed, course)
     seconds = time.monotonic() - course.started
     failure = find_failure(close_copy(executed, course), course, error)
@@ -312,14 +312,14 @@ def describe_end(course: Course, error: BaseException | None) -> tuple[str, str]
     """Return name and text of what ended a notebook."""
     if isinstance(error, PapermillExecutionError):
         return str(error.ename), f"{error.ename}: {error.evalue}{find_hint(error, course)}"
-    if isinstance(error, OSError):
-        return "OSError", describe_full_disk()
     if isinstance(error, CellTimeoutError):
         seconds = getattr(course.limits, course.limit)
         what = "the cell" if course.limit == "cell_seconds" else "the stage"
         return "CellTimeoutError", f"timed out: {what} ran for {seconds:g} s, limits.{course.limit} allows no more"
     if isinstance(error, KeyboardInterrupt):
         return "KeyboardInterrupt", "interrupted"
+    if isinstance(error, OSError):
+        return "OSError", course.full_disk
     if isinstance(error, DeadKernelError):
         return "DeadKernelError", describe_death(course, f"{error}".lower())
     return "SystemExit", f"a cell called sys.exit(): tag it `{ALLOW_EXIT}` if the notebook may end there"
