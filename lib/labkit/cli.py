@@ -186,22 +186,23 @@ def status(experiments: tuple[str, ...]) -> None:
     holder = lock.find_holder()
     if holder is not None:
         click.echo(f"Under way now: {lock.describe(holder)}.")
-    repo = pipeline.open_repo(is_only_read=True)
-    for experiment in experiments or list_experiments():
-        loaded = load_params(experiment)
-        pipeline.list_stages(experiment)
-        if holder is None:
-            # A run that is under way depends on what it wrote down of the code when it began.
-            perform_fingerprint(loaded, None)
-        records = load_records(paths.find_reports_dir(experiment))
-        table = Table("stage", "state", "why", "latest result", title=experiment, title_justify="left")
-        for state in pipeline.find_states(repo, experiment):
-            if state.name == pipeline.FINGERPRINT:
-                continue
-            headline = records[state.name].headline if state.name in records else ""
-            word = "stale" if state.reasons else "checked each time" if state.name == pipeline.PUBLISH else "up to date"
-            table.add_row(state.name, word, Text("\n".join(state.reasons)), Text(headline))
-        Console(highlight=False).print(table)
+    with pipeline.look_at_repo() as repo:
+        for experiment in experiments or list_experiments():
+            loaded = load_params(experiment)
+            pipeline.list_stages(experiment)
+            if holder is None:
+                # A run that is under way depends on what it wrote down of the code when it began.
+                perform_fingerprint(loaded, None)
+            records = load_records(paths.find_reports_dir(experiment))
+            table = Table("stage", "state", "why", "latest result", title=experiment, title_justify="left")
+            for state in pipeline.find_states(repo, experiment):
+                if state.name == pipeline.FINGERPRINT:
+                    continue
+                headline = records[state.name].headline if state.name in records else ""
+                fresh = "checked each time" if state.name == pipeline.PUBLISH else "up to date"
+                reasons = Text("\n".join(state.reasons))
+                table.add_row(state.name, "stale" if state.reasons else fresh, reasons, Text(headline))
+            Console(highlight=False).print(table)
 
 
 def close_gone() -> None:

@@ -7,9 +7,11 @@ Sole owner of dvc. `dvc.yaml` is the only definition of the pipeline. Not how a 
 import json
 import logging
 import re
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,13 +42,8 @@ class StageState:
     reasons: tuple[str, ...]
 
 
-def open_repo(*, is_only_read: bool = False) -> Repo:
+def open_repo() -> Repo:
     """Return the checkout's DVC repository, quiet.
-
-    Parameters
-    ----------
-    is_only_read
-        Do not wait for DVC's lock, which another process may hold for as long as its stages run.
 
     Raises
     ------
@@ -56,12 +53,20 @@ def open_repo(*, is_only_read: bool = False) -> Repo:
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
     remove_torn_lock(paths.find_root() / ".dvc" / "tmp" / "rwlock")
     try:
-        repo = Repo(str(paths.find_root()))
+        return Repo(str(paths.find_root()))
     except DvcException as error:
         raise ParamsError(f"{paths.find_root()}: {error}: is it a whole checkout?") from error
-    if is_only_read:
+
+
+@contextmanager
+def look_at_repo() -> Iterator[Repo]:
+    """Yield the repository for looking only, whoever works in it: no lock is waited for, and none is in their way."""
+    repo = open_repo()
+    with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as folder:
         repo.lock = LockNoop()
-    return repo
+        # Where DVC lists who reads and writes which file.
+        repo.__dict__["tmp_dir"] = folder
+        yield repo
 
 
 def remove_torn_lock(path: Path) -> None:
