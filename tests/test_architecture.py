@@ -30,7 +30,9 @@ ALLOWED = {
     "view": {"model", "data", "params", "params_file", "paths", "errors", "files"},
     "founding": {"run", "data", "params", "params_file", "yaml_file", "paths", "errors", "files"},
     "plain_stages": {"artifacts", "live", "run", "data", "params", "paths"},
+    "cli_new": {"founding", "yaml_file", "data", "params_file", "errors"},
     "cli": {
+        "cli_new",
         "founding",
         "plain_stages",
         "yaml_file",

@@ -8,6 +8,7 @@ LabkitError                 anything below; the command line prints it without a
 ├── StageError              a stage failed while it ran
 ├── DiskError               a file cannot be written
 ├── TrackingError           the MLflow store cannot be used
+│   └── LostStoreError      the MLflow store failed while something ran
 └── ModelError              a model cannot be built, converted or loaded
     ├── GateError           a model may not be published
     └── BudgetError         the time for comparing candidates is over
@@ -56,6 +57,12 @@ class DiskError(LabkitError):
 
 class TrackingError(LabkitError):
     """The MLflow store cannot be used."""
+
+
+class LostStoreError(TrackingError):
+    """The MLflow store failed while something ran."""
+
+    exit_code = 1
 
 
 class ModelError(LabkitError):

@@ -39,7 +39,7 @@ def atomic_write(path: Path, *, n_bytes: int | None = None) -> Iterator[Path]:
     DiskError
         The disk is full, broken or may not be written to; what was at `path` before is there unchanged.
     """
-    beside = path.with_name(f".{path.name[:LONGEST_STEM]}.{secrets.token_hex(4)}{PART}")
+    beside = path.with_name(f".{path.name[:LONGEST_STEM]}.{os.getpid()}-{secrets.token_hex(4)}{PART}")
     try:
         with explain_faults(path, beside, n_bytes=n_bytes):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,16 +7,18 @@ Sole owner of dvc. `dvc.yaml` is the only definition of the pipeline. Not how a 
 import json
 import logging
 import re
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from dvc.exceptions import DvcException
-from dvc.lock import LockError
+from dvc.lock import LockError, LockNoop
 from dvc.repo import Repo
 from dvc.stage.cache import StageCache
 
@@ -81,6 +83,17 @@ def open_repo() -> Repo:
         raise ParamsError(f"{paths.find_root()}: {error}: is it a whole checkout?") from error
     repo.stage_cache = CheckedCache(repo)
     return repo
+
+
+@contextmanager
+def look_at_repo() -> Iterator[Repo]:
+    """Yield the repository for looking only, whoever works in it: no lock is waited for, and none is in their way."""
+    repo = open_repo()
+    with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as folder:
+        repo.lock = LockNoop()
+        # Where DVC lists who reads and writes which file.
+        repo.__dict__["tmp_dir"] = folder
+        yield repo
 
 
 def remove_torn_lock(path: Path) -> None:
@@ -148,12 +161,6 @@ def find_states(repo: Repo, experiment: str, *, until: str | None = None) -> lis
     names = list_until(experiment, until)
     found = find_changes(repo, experiment, names)
     return [StageState(name, explain_stage(repo, experiment, name, found.get(name, []))) for name in names]
-
-
-def is_stale(repo: Repo, experiment: str, *, until: str | None = None) -> bool:
-    """Tell whether any stage is stale, without finding out why."""
-    found = find_changes(repo, experiment, list_until(experiment, until))
-    return any(describe_changes(changes, lambda _: []) for changes in found.values())
 
 
 def find_changes(repo: Repo, experiment: str, names: Iterable[str]) -> dict[str, list[Any]]:
@@ -299,14 +306,18 @@ def reproduce_beside(work: Callable[[], None], serve: Callable[[threading.Event]
 
 @dataclass(frozen=True)
 class Declaration:
-    """What dvc.yaml says of one stage: the params sections it reads and the outputs it writes."""
+    """What dvc.yaml says of one stage: the params sections it reads, the outputs it writes, the files it reads."""
 
     sections: tuple[str, ...]
     outputs: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
 
 
 def load_declarations(experiment: str) -> dict[str, Declaration]:
-    """Read dvc.yaml without DVC: each stage's declaration, outputs relative to the experiment's data folder."""
+    """Read dvc.yaml without DVC: each stage's declaration.
+
+    Outputs are relative to the experiment's data folder, inputs to the root.
+    """
     stages = load_plain(paths.find_root() / paths.MARKER)["stages"]
     folder = f"data/{experiment}/"
     found = {}
@@ -316,7 +327,8 @@ def load_declarations(experiment: str) -> dict[str, Declaration]:
         listed = [*body.get("outs", []), *body.get("metrics", []), *body.get("plots", [])]
         outputs = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in listed]
         named = [output.replace("${item}", experiment).removeprefix(folder) for output in outputs]
-        found[str(name)] = Declaration(tuple(sections), tuple(named))
+        inputs = [dep.replace("${item}", experiment) for dep in body.get("deps", [])]
+        found[str(name)] = Declaration(tuple(sections), tuple(named), tuple(inputs))
     return found
 
 

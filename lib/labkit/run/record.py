@@ -30,6 +30,8 @@ class StageRecord:
         Digest of its code, of the params it read and of what it wrote; empty if it did not finish.
     cells
         Seconds that each cell took.
+    peak_bytes
+        The most memory that the kernel and all below it were seen to take.
     """
 
     stage: str
@@ -43,6 +45,7 @@ class StageRecord:
     key: str = ""
     html: str | None = None
     cells: Sequence[float] = ()
+    peak_bytes: int = 0
 
 
 def save_record(record: StageRecord, folder: Path) -> None:
