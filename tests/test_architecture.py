@@ -71,7 +71,7 @@ OWNERS = {
     "charset_normalizer": {"data/textfile.py"},
     "ipywidgets": {"view/widgets.py"},
     "ruamel": {"yaml_file.py"},
-    "click": {"cli.py"},
+    "click": {"cli.py", "cli_new.py"},
     "pydantic": {"params.py", "params_wrangling.py", "params_file.py"},
 }
 PICTURES = ("matplotlib", "seaborn")

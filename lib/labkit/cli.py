@@ -8,16 +8,13 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from labkit import cli_new, paths, plain_stages
 from labkit.errors import LabkitError, name_nearest
 from labkit.files import describe_full, is_full
-
-if TYPE_CHECKING:
-    pass
 
 
 class Family(click.Group):

@@ -20,7 +20,7 @@ from labkit.errors import DiskError
 PART = ".part"
 """Ending of a file that is being written beside its place; one that is left over belongs to nobody."""
 FULL = {errno.ENOSPC, errno.EDQUOT}
-LONGEST_STEM = 200
+LONGEST_STEM = 180
 
 
 @contextmanager
