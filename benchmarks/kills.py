@@ -98,9 +98,8 @@ def set_seed(root: Path, seed: int) -> None:
 
 def digest_outputs(root: Path) -> dict[str, str]:
     """Return the digest of every file that the stages wrote."""
-    files = [
-        path for path in (root / "data" / "small").rglob("*") if path.is_file() and "fingerprint" not in path.parts
-    ]
+    folders = [root / "data" / "small" / stage for stage in STAGES]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
