@@ -98,9 +98,8 @@ def set_seed(root: Path, seed: int) -> None:
 
 def digest_outputs(root: Path) -> dict[str, str]:
     """Return the digest of every file that the stages wrote."""
-    files = [
-        path for path in (root / "data" / "small").rglob("*") if path.is_file() and "fingerprint" not in path.parts
-    ]
+    folders = [root / "data" / "small" / stage for stage in STAGES]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
@@ -124,6 +123,7 @@ def expect_outputs(seed: int) -> dict[str, str]:
 def perform_trial(root: Path, *, seed: int, chance: random.Random, tally: Tally) -> None:
     """Kill one run, run again, and hold the outcome against an undisturbed one."""
     set_seed(root, seed)
+    n_before = len(tally.faults)
     run = start(root, "run", "small", "--cold")
     time.sleep(chance.uniform(0, LONGEST_BEFORE_KILL_SECONDS))
     parts = list_parts(run.pid)
@@ -150,7 +150,11 @@ def perform_trial(root: Path, *, seed: int, chance: random.Random, tally: Tally)
         tally.faults.append(f"seed {seed}, {role}: MLflow holds a run that is RUNNING")
     if list((root / ".labkit" / "work").iterdir()) or list(root.rglob(".*.part")):
         tally.faults.append(f"seed {seed}, {role}: left-over files")
-    print(f"seed {seed}: killed {role} of {', '.join(roles) or 'nothing'}; {len(left)} left", flush=True)
+    print(
+        f"seed {seed}: killed {role} of {', '.join(roles) or 'nothing'}; {len(left)} left",
+        *tally.faults[n_before:],
+        flush=True,
+    )
 
 
 def kill_runs(n: int, *, seed: int, folder: Path) -> Tally:
