@@ -50,15 +50,17 @@ def test_full_disk_leaves_the_version_before_and_names_path_and_bytes(small_disk
         while stream.write(bytes(4096)):
             pass
     os.truncate(filler, filler.stat().st_size - 20_000)
-    with pytest.raises(DiskError) as refused:
-        WRITERS[name](folder / "x", 2)
+    try:
+        with pytest.raises(DiskError) as refused:
+            WRITERS[name](folder / "x", 2)
+    finally:
+        filler.unlink()
     wanted = r"disk full: needs (more than )?[\d.]+ (kB|bytes|MB)[^:]*, [\d.]+ (kB|bytes)[^:]* free at " + str(folder)
     assert re.match(wanted, str(refused.value))
     assert refused.value.exit_code == 1
     assert compute_digest(place) == before
     shutil.rmtree(folder / "work", ignore_errors=True)
     assert sorted(path.name for path in folder.iterdir()) == names
-    filler.unlink()
     shutil.rmtree(folder)
 
 

@@ -64,7 +64,7 @@ def explain_faults(path: Path, beside: Path | None = None, *, n_bytes: int | Non
     beside
         The file that is being written in its stead; it is removed before the free bytes are counted.
     n_bytes
-        What is needed; where it is not known, more than was written until then.
+        What is needed; where it is not known, more than what was written until then and than what is free.
     """
     try:
         yield
@@ -73,19 +73,24 @@ def explain_faults(path: Path, beside: Path | None = None, *, n_bytes: int | Non
             raise
         if error.errno not in FULL:
             raise DiskError(f"{path}: cannot be written: {os.strerror(error.errno)}") from error
-        needed = "more" if n_bytes is None else format_bytes(n_bytes)
+        written = 0
         if beside is not None and beside.is_file():
-            needed = f"more than {format_bytes(beside.stat().st_size)}" if n_bytes is None else needed
+            written = beside.stat().st_size
             beside.unlink()
+        least = max(written, shutil.disk_usage(find_folder(path)).free)
+        needed = f"more than {format_bytes(least)}" if n_bytes is None else format_bytes(n_bytes)
         raise DiskError(describe_full(path, needed)) from error
 
 
 def is_about(error: OSError, path: Path, beside: Path | None) -> bool:
     """Tell whether an error is of what is written at `path` or beside it, not of something else opened meanwhile."""
-    if not isinstance(error.filename, str):
+    # A copy names where it came from first, and where it goes second.
+    named = [Path(name) for name in (error.filename, error.filename2) if isinstance(name, str)]
+    if not named:
         return error.filename is None
-    named = Path(error.filename)
-    return named == path or named in path.parents or (beside is not None and named.is_relative_to(beside))
+    return any(
+        one == path or one in path.parents or (beside is not None and one.is_relative_to(beside)) for one in named
+    )
 
 
 def describe_full(path: Path, needed: str) -> str:

@@ -80,6 +80,12 @@ def check_object(path: Path, md5: str, place: str) -> None:
     )
 
 
+def check_listing(md5: str, cache: Path) -> None:
+    """Refuse a listing that is none, before DVC reads it; one that is not there, or of a single file, passes."""
+    if md5.endswith(LISTING) and (path := find_object(md5, cache)).is_file():
+        load_listing(path)
+
+
 def load_listing(path: Path) -> dict[str, str]:
     """Read the listing of a folder: the MD5 of each file by its name relative to the folder.
 

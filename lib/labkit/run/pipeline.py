@@ -231,6 +231,7 @@ def check_places(repo: Repo) -> None:
     """
     for _, out in outputs.list_locked():
         objects.check_place(out["path"], outputs.LOCK)
+        objects.check_listing(out["md5"], Path(repo.cache.local.path).parents[1])
     for out in repo.index.outs:
         if not out.is_in_repo:
             raise DataError(f"{out.stage.path_in_repo}: {out} leads out of the checkout: nothing is written there")
