@@ -48,6 +48,8 @@ def test_command_runs(root: Path, command: str) -> None:
         words = ["dvc", "repro", "publish@diabetes"]  # the other experiment has its own tests
     done = subprocess.run(words, cwd=root, env=make_environment(root), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    if words == ["labkit", "warm"]:
+        assert call_labkit(root, "warm", "--stop").stdout == "stopped\n"
 
 
 @pytest.mark.xdist_group("pipeline")
