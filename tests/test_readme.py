@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.conftest import ROOT, make_environment
+from tests.conftest import ROOT, call_labkit, make_environment
 from tests.servers import find_free_port, serve
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
