@@ -17,7 +17,9 @@ import pytest
 from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 from labkit import paths
+from labkit.errors import LabkitError
 from labkit.run import servers
+from labkit.run.kernels import Kernels
 from labkit.run.notebooks import read_source
 from labkit.run.runner import Execution, run_notebook
 from labkit.run.warm import make_kernel_specs
@@ -218,7 +220,9 @@ def test_nothing_of_a_kernel_stays(server: psutil.Process, tmp_path: Path) -> No
 
 OWNER = """
 import os, time
+from labkit.errors import LabkitError
 from labkit.run import servers
+from labkit.run.kernels import Kernels
 from labkit import paths
 with servers.open_server(is_cold=%r) as address:
     os.environ[paths.WARM_VARIABLE] = str(address)
@@ -326,3 +330,42 @@ def test_package_that_starts_a_thread_is_left_to_the_kernels(tmp_path: Path) -> 
             assert process.cmdline()[-1] == "aaa_threaded"
             assert process.num_threads() == 1
             assert state["modules"] > 1000
+
+
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return a checkout of its own with nothing in it, whose servers are ended afterwards."""
+    for name in ("params", "notebooks"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "dvc.yaml").touch()
+    monkeypatch.setenv("LABKIT_ROOT", str(tmp_path))
+    yield tmp_path
+    servers.stop_servers()
+
+
+def test_server_that_still_imports_is_waited_for_not_replaced(bare: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(servers.keep_server)
+        wait_until(lambda: servers.make_address().exists())
+        second = pool.submit(servers.keep_server)
+        assert first.result()["pid"] == second.result()["pid"]
+    assert servers.stop_servers() == 1
+    assert not servers.make_address().parent.exists()
+
+
+def test_folder_of_somebody_else_costs_warmth_and_nothing_more(bare: Path) -> None:
+    folder = servers.make_address().parent
+    folder.mkdir()
+    folder.chmod(0o777)
+    assert servers.find_server() is None
+    with pytest.raises(LabkitError, match="not a private folder of yours"):
+        servers.keep_server()
+    folder.rmdir()
+
+
+def test_run_leaves_the_choice_of_kernels_as_it_was(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(paths.WARM_VARIABLE, raising=False)
+    with Kernels(is_cold=True, is_kept_used=False) as kernels:
+        kernels.find_server()
+        assert servers.ask_state(Path(paths.get_warm_address() or ""), seconds=30)
+    assert paths.get_warm_address() is None

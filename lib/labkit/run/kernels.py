@@ -95,7 +95,9 @@ class Kernels:
             servers.end_server(self.server)
         if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
-        os.environ[paths.WARM_VARIABLE] = self.before or ""
+        os.environ.pop(paths.WARM_VARIABLE, None)
+        if self.before is not None:
+            os.environ[paths.WARM_VARIABLE] = self.before
 
 
 def seem_needed(experiment: str, *stages: str | None) -> bool:

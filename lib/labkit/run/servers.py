@@ -21,6 +21,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from labkit import paths
 from labkit.errors import LabkitError
 from labkit.run import supervise
@@ -59,7 +61,7 @@ def start_server(address: Path, *, is_cold: bool, is_owned: bool) -> "subprocess
     program = [sys.executable, "-P", "-Xfrozen_modules=off", "-m", "labkit.run.forkserver"]
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener,
-        (paths.find_work_dir().parent / "warm.log").open("wb") as log,
+        find_log(is_owned=is_owned).open("wb") as log,
     ):
         listener.bind(str(address))
         listener.listen(MOST_WAITING)
@@ -72,6 +74,11 @@ def start_server(address: Path, *, is_cold: bool, is_owned: bool) -> "subprocess
             start_new_session=True,
             pass_fds=[listener.fileno()],
         )
+
+
+def find_log(*, is_owned: bool) -> Path:
+    """Return where a server writes what goes wrong: the one that is kept, or that of the latest run."""
+    return paths.find_work_dir().parent / ("kernels.log" if is_owned else "warm.log")
 
 
 def end_server(server: "subprocess.Popen[bytes]") -> None:
@@ -87,7 +94,10 @@ def end_server(server: "subprocess.Popen[bytes]") -> None:
 
 def find_server() -> Path | None:
     """Return the address of the checkout's server if one answers that fits this Python, its packages and settings."""
-    address = make_address()
+    try:
+        address = make_address()
+    except LabkitError:  # another user's folder: that is told to whoever wants a server kept
+        return None
     return address if ask_state(address, seconds=1) is not None else None
 
 
@@ -102,13 +112,15 @@ def keep_server(*, seconds: float = LONGEST_START_SECONDS) -> dict[str, Any]:
     if not supervise.is_supported():
         raise LabkitError(f"warm kernels need Linux; on {sys.platform} ordinary ones start")
     address = make_address()
-    if ask_state(address, seconds=1) is None:
+    # One that still imports lets those who ask wait.
+    state = ask_state(address, seconds=seconds)
+    if state is None:
         stop_servers()
         address.parent.mkdir(mode=0o700, exist_ok=True)
         start_server(address, is_cold=False, is_owned=False)
-    state = ask_state(address, seconds=seconds)
+        state = ask_state(address, seconds=seconds)
     if state is None:
-        raise LabkitError(f"the server of warm kernels did not start: see {paths.find_work_dir().parent / 'warm.log'}")
+        raise LabkitError(f"the server of warm kernels did not start: see {find_log(is_owned=False)}")
     return state
 
 
@@ -133,12 +145,20 @@ def stop_servers() -> int:
         if state is not None:
             os.kill(state["pid"], signal.SIGTERM)
             n_stopped += 1
-        while address.exists() and state is not None and ask_state(address, seconds=1):
-            time.sleep(0.05)
+        while state is not None and is_running(state["pid"]):
+            time.sleep(0.02)
         address.unlink(missing_ok=True)
     with suppress(OSError):
         folder.rmdir()
     return n_stopped
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process has not ended, one that nobody has collected yet left out."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def make_address() -> Path:
