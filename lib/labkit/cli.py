@@ -186,12 +186,10 @@ def run(
         raise click.UsageError("--sample runs every stage: --force adds nothing to it")
     if settings:
         click.echo(apply_overrides(experiment, list(settings)) or "The params file says so already.")
-    from labkit.run.kernels import Kernels, seem_needed
+    from labkit.run.kernels import Kernels
     from labkit.run.progress import Progress
 
     with Kernels(is_cold=cold, is_kept_used=not cold, later=[plain_stages.PUBLISH_MODULE]) as kernels:
-        if not sample and seem_needed(experiment, until, force):
-            kernels.begin()
         from labkit.run.experiment import run_experiment, run_sample
 
         plain, progress = plain_stages.PLAIN, Progress()

@@ -8,7 +8,6 @@ LabkitError                 anything below; the command line prints it without a
 ├── StageError              a stage failed while it ran
 ├── TrackingError           the MLflow store cannot be used
 └── ModelError              a model cannot be built, converted or loaded
-    ├── GateError           a model may not be published
     └── BudgetError         the time for comparing candidates is over
 
 A message says what was found, where, and what to do. `exit_code` is 2 where the user's input is at fault and 1
@@ -55,10 +54,6 @@ class ModelError(LabkitError):
     """A model cannot be built, converted or loaded."""
 
     exit_code = 1
-
-
-class GateError(ModelError):
-    """A model may not be published."""
 
 
 class BudgetError(ModelError):

@@ -102,12 +102,6 @@ def is_sample_run() -> bool:
     return bool(os.environ.get("LABKIT_SAMPLE_ROWS"))
 
 
-def get_sample_rows() -> int | None:
-    """Return the number of rows to which a sample run cuts the main table, or None for all rows."""
-    rows = os.environ.get("LABKIT_SAMPLE_ROWS")
-    return int(rows) if rows else None
-
-
 def get_tracking_uri() -> str:
     """Return the MLflow store: `MLFLOW_TRACKING_URI`, or the SQLite file at the root that `mlflow ui` looks for."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{find_root() / 'mlflow.db'}"

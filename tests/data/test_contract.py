@@ -4,11 +4,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
-from labkit.data.contract import check_table, infer_schema, load_contract, save_contract
+from labkit.data.contract import Inference, Schema, check_table, load_contract, save_contract
 from labkit.errors import ContractError, MissingDataError
 
 FRAME = pd.DataFrame({"age": [20, 50], "height": [1.5, 1.9], "name": ["a", "b"], "smokes": [True, False]})
+
+
+def infer_schema(frame: pd.DataFrame) -> Schema:
+    """Return the schema of a table that comes in one batch."""
+    inference = Inference()
+    inference.add(pa.Table.from_pandas(frame, preserve_index=False))
+    return inference.make_schema()
 
 
 def test_contract_survives_the_file(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_notebook_for_something_else_is_told_in_one_line(
     edit(notebook)
     path.write_text(json.dumps(notebook))
     with pytest.raises(ParamsError) as caught:
-        notebooks.load_source(path)
+        notebooks.read_source(path)
     assert message in str(caught.value)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
@@ -132,7 +132,7 @@ def test_notebook_for_something_else_is_told_in_one_line(
 def test_file_that_is_no_notebook_is_told_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "a.ipynb").write_bytes(content)
     with pytest.raises(ParamsError) as caught:
-        notebooks.load_source(tmp_path / "a.ipynb")
+        notebooks.read_source(tmp_path / "a.ipynb")
     assert message in str(caught.value)
 
 
@@ -142,7 +142,7 @@ def test_huge_notebook_is_refused_by_its_size_alone(tmp_path: Path) -> None:
         stream.truncate(200_000_000)
     started = time.monotonic()
     with pytest.raises(ParamsError, match="200,000,000 bytes, over 50,000,000: clear its outputs"):
-        notebooks.load_source(path)
+        notebooks.read_source(path)
     assert time.monotonic() - started < 1
 
 
@@ -152,15 +152,15 @@ def test_huge_notebook_is_refused_by_its_size_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [str, Path])
 def test_address_is_never_fetched(address: str, kind: type) -> None:
     with pytest.raises(ParamsError, match="an address, not a file: download the notebook, read it"):
-        notebooks.load_source(kind(address))
+        notebooks.read_source(kind(address))
 
 
 def test_what_is_not_a_file_is_not_opened(tmp_path: Path) -> None:
     (tmp_path / "folder.ipynb").mkdir()
     with pytest.raises(ParamsError, match="folder.ipynb: not a file"):
-        notebooks.load_source(tmp_path / "folder.ipynb")
+        notebooks.read_source(tmp_path / "folder.ipynb")
     with pytest.raises(ParamsError, match="none.ipynb: no such notebook"):
-        notebooks.load_source(tmp_path / "none.ipynb")
+        notebooks.read_source(tmp_path / "none.ipynb")
 
 
 def test_snapshot_is_what_the_file_was(checkout: Path) -> None:

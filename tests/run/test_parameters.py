@@ -11,7 +11,7 @@ import nbformat
 import numpy as np
 import pytest
 from labkit.errors import ParamsError
-from labkit.run.notebooks import load_source, read_source
+from labkit.run.notebooks import read_source
 from labkit.run.parameters import check_parameters, read_defaults
 from labkit.run.runner import Execution, run_notebook
 
@@ -169,7 +169,7 @@ def test_there_is_exactly_one_parameters_cell(tmp_path: Path, n_cells: int) -> N
         cell.metadata["tags"] = ["parameters"] if cell.cell_type == "code" and n_cells else []
     nbformat.write(notebook, path)
     with pytest.raises(ParamsError, match=f"{n_cells} cells are tagged `parameters`: tag exactly one"):
-        load_source(path)
+        read_source(path)
 
 
 def test_prose_cannot_be_the_parameters_cell() -> None:

@@ -79,13 +79,6 @@ class Inference:
         return pandera.DataFrameSchema({name: seen.make_column() for name, seen in self.seen.items()}, strict=True)
 
 
-def infer_schema(frame: pd.DataFrame) -> pandera.DataFrameSchema:
-    """Infer one table's schema: type, whether values may be missing, and a range for numbers."""
-    inference = Inference()
-    inference.add(pa.Table.from_pandas(frame, preserve_index=False))
-    return inference.make_schema()
-
-
 def join_schemas(contract: Contract, data: Data, drop: Mapping[str, str]) -> pandera.DataFrameSchema:
     """Return the schema of the joined table, without the dropped columns.
 

@@ -20,7 +20,7 @@ from labkit.data.tables import load_table
 from labkit.errors import DataError, LabkitError, MissingDataError, ModelError
 from labkit.files import compute_digest, write_text
 from labkit.model import metrics, release, skops_file
-from labkit.model.gate import Check, Decision, check_champion
+from labkit.model.gate import Check, Decision, check_champion, check_parity
 from labkit.params import Params
 from labkit.run import report, tracking
 from labkit.run.pages import restore_pages
@@ -68,9 +68,10 @@ def publish(params: Params) -> str:
 def decide(params: Params, opened: release.Release, gate: Decision, digest: str) -> Publication:
     """Decide on a release and act on the decision."""
     name = params.experiment
-    reasons = [f"{check.name}: {check.evidence}" for check in gate.checks]
-    if not gate.passed:
-        failed = [check.name for check in gate.checks if not check.passed]
+    checks = [*gate.checks, check_parity(opened.facts["onnx"])]
+    reasons = [f"{check.name}: {check.evidence}" for check in checks]
+    failed = [check.name for check in checks if not check.passed]
+    if failed:
         return Publication("refused", reasons, None, f"refused by the gate: not {', not '.join(failed)}")
     champion = tracking.find_version(name, alias=CHAMPION)
     if champion is not None and champion.digest == digest:

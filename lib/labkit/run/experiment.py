@@ -18,7 +18,7 @@ from labkit.params import Params
 from labkit.params_file import load_params
 from labkit.paths import show
 from labkit.run import client, pipeline
-from labkit.run.kernels import STAGE_MODULE, TRACKING_MODULE, Kernels
+from labkit.run.kernels import STAGE_MODULE, TRACKING_MODULE, Kernels, seem_needed
 from labkit.run.notebooks import Snapshot, take_snapshot
 from labkit.run.parameters import make_parameters
 from labkit.run.progress import Line, Progress
@@ -187,6 +187,8 @@ def run_experiment(
             pipeline.check_stage(word, names)
     asked = names[: names.index(until) + 1] if until else names
     work = start_work(params, plain, progress, names=asked, kernels=kernels)
+    if force or seem_needed(experiment):
+        kernels.begin()
     repo = pipeline.open_repo()
     with work.parents:
         try:

@@ -1,7 +1,7 @@
 """Where a run's kernels come from: the server that is kept for the checkout, or one of the run's own.
 
-The own one is started as early as the run seems to need kernels, because it has to import for some seconds, and while
-it does so, and while kernels work, this process imports in another thread what it needs itself.
+The own one is started as soon as the run is known to be sound and seems to need kernels, because it has to import for
+some seconds; while it does so, and while kernels work, this process imports in another thread what it needs itself.
 """
 
 import importlib
@@ -19,7 +19,6 @@ from typing import Self
 
 from labkit import paths
 from labkit.run import servers, supervise
-from labkit.yaml_file import load_plain
 
 TRACKING_MODULE, STAGE_MODULE = "labkit.run.tracking", "labkit.run.stage"
 
@@ -44,14 +43,14 @@ class Kernels:
         self.folder: Path | None = None
         self.before = paths.get_warm_address()
         self.imported: dict[str, Event] = {}
+        # A grammar of addresses that nbformat's checks would build for a second, of a kind that no notebook has.
+        sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
     def begin(self) -> None:
         """Have kernels of this process start as forks from now on, and import; more calls do nothing."""
         if self.is_begun:
             return
         self.is_begun = True
-        # A grammar of addresses that nbformat's checks would build for a second, of a kind that no notebook has.
-        sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
         if supervise.is_supported():
             self.find_server()
         self.begin_importing(TRACKING_MODULE, STAGE_MODULE)
@@ -100,22 +99,11 @@ class Kernels:
             os.environ[paths.WARM_VARIABLE] = self.before
 
 
-def seem_needed(experiment: str, *stages: str | None) -> bool:
-    """Tell whether a stage seems stale, an input being younger than what DVC wrote down; DVC itself decides.
-
-    Not if the pipeline has no such experiment or one of `stages` is none of its own: the run will be refused.
-    """
+def seem_needed(experiment: str) -> bool:
+    """Tell whether a stage seems stale, an input being younger than what DVC wrote down; DVC itself decides."""
     root = paths.find_root()
-    known = load_plain(root / paths.MARKER)
-    try:
-        listed = [name for entry in known["vars"] for name in entry["experiments"]]
-        is_known = experiment in listed and {stage for stage in stages if stage} <= set(known["stages"])
-    except (KeyError, TypeError):  # a pipeline that DVC will refuse too
-        is_known = False
-    if not is_known:
-        return False
     lock = root / "dvc.lock"
-    if any(stages[1:]) or not lock.is_file():
+    if not lock.is_file():
         return True
     inputs = [paths.find_params_path(experiment), root / "requirements.lock", root / paths.MARKER]
     inputs += paths.find_notebooks_dir().glob("*.ipynb")

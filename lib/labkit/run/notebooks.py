@@ -113,11 +113,6 @@ def take_snapshot(stages: Iterable[str], parameters: Mapping[str, Any]) -> dict[
     return snapshot
 
 
-def load_source(path: Path | str) -> nbformat.NotebookNode:
-    """Read one source notebook; see `read_source`."""
-    return read_source(path).notebook
-
-
 def read_source(path: Path | str) -> Source:
     """Read one source notebook, the snapshot that will run.
 

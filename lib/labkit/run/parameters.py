@@ -30,7 +30,7 @@ def check_parameters(notebook: Any, parameters: Mapping[str, Any], *, where: str
     Parameters
     ----------
     notebook
-        As read by `labkit.run.notebooks.load_source`.
+        As read by `labkit.run.notebooks.read_source`.
     parameters
         Name → value.
     where
