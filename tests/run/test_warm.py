@@ -24,19 +24,24 @@ from labkit.run.notebooks import read_source
 from labkit.run.runner import Execution, run_notebook
 from labkit.run.warm import make_kernel_specs
 
-from tests.run.test_runner import make_notebook
+from tests.run.test_runner import EXPERIMENT, make_notebook
 
 pytestmark = pytest.mark.xdist_group("warm")
 IMPORTS = "import lightgbm, matplotlib.pyplot, numpy, pandas, sklearn.ensemble, tqdm.auto\n"
 
 
+def make_bare(root: Path) -> Path:
+    """Make a folder a checkout with nothing in it."""
+    for name in ("params", "notebooks"):
+        (root / name).mkdir()
+    (root / "dvc.yaml").touch()
+    return root
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Return a checkout whose one module says what is imported before any kernel starts."""
-    root = tmp_path_factory.mktemp("warm")
-    (root / "params").mkdir()
-    (root / "notebooks").mkdir()
-    (root / "dvc.yaml").touch()
+    root = make_bare(tmp_path_factory.mktemp("warm"))
     (root / "notebooks" / "packages.py").write_text(IMPORTS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LABKIT_ROOT", str(root))
@@ -51,6 +56,15 @@ def server(root: Path) -> Iterator[psutil.Process]:
         state = servers.ask_state(address, seconds=120)
         assert state is not None
         yield psutil.Process(state["pid"])
+
+
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return a checkout of its own with nothing in it, whose servers are ended afterwards."""
+    make_bare(tmp_path)
+    monkeypatch.setenv("LABKIT_ROOT", str(tmp_path))
+    yield tmp_path
+    servers.stop_servers()
 
 
 class Kernel:
@@ -129,7 +143,7 @@ CELLS = [
 
 
 def test_outputs_are_those_of_an_ordinary_kernel(server: psutil.Process, tmp_path: Path) -> None:
-    path = make_notebook(tmp_path / "a.ipynb", "experiment = 0", *CELLS)
+    path = make_notebook(tmp_path / "a.ipynb", EXPERIMENT, *CELLS)
     found = []
     for address in (os.environ[paths.WARM_VARIABLE], ""):
         _, notebook = run(path, address)
@@ -238,20 +252,17 @@ with servers.open_server(is_cold=%r) as address:
 
 
 @pytest.mark.parametrize(("victim", "is_cold"), [("owner", False), ("owner", True), ("server", True), ("keeper", True)])
-def test_whoever_is_killed_takes_everything_along(root: Path, tmp_path: Path, victim: str, is_cold: bool) -> None:
+def test_whoever_is_killed_takes_everything_along(bare: Path, victim: str, is_cold: bool) -> None:
     """A kernel that holds the interpreter's lock and a child in a session of its own are the hardest to end."""
-    (tmp_path / "params").mkdir()
-    (tmp_path / "notebooks").mkdir()
-    (tmp_path / "dvc.yaml").touch()
-    environment = {**os.environ, "LABKIT_ROOT": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", OWNER % is_cold]
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as owner:
+    with subprocess.Popen(command, cwd=bare, env=environment, stdout=subprocess.PIPE, text=True) as owner:
         try:
             assert owner.stdout
             address, server_pid = owner.stdout.readline().split()
             server = psutil.Process(int(server_pid))
             # The keeper that answered for the server's state goes at once; the one with a kernel stays.
-            wait_until(lambda: [bool(child.children()) for child in server.children()] == [True])
+            wait_until(lambda: has_one_kernel(server))
             [keeper] = server.children()
             family = [server, *server.children(recursive=True)]
             assert [process.name() for process in family].count("sleep") == 1
@@ -265,6 +276,14 @@ def test_whoever_is_killed_takes_everything_along(root: Path, tmp_path: Path, vi
         wait_until(lambda: not Path(address).parent.exists())
 
 
+def has_one_kernel(server: psutil.Process) -> bool:
+    """Tell whether a server has one keeper, and that one a kernel."""
+    try:
+        return [bool(keeper.children()) for keeper in server.children()] == [True]
+    except psutil.NoSuchProcess:  # a keeper that went while it was looked at
+        return False
+
+
 def is_alive(process: psutil.Process) -> bool:
     """Tell whether a process has not ended."""
     try:
@@ -276,7 +295,7 @@ def is_alive(process: psutil.Process) -> bool:
 def test_without_a_server_an_ordinary_kernel_starts_and_a_line_says_so(
     root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = make_notebook(tmp_path / "a.ipynb", "experiment = 0", "import sys\n'lightgbm' in sys.modules")
+    path = make_notebook(tmp_path / "a.ipynb", EXPERIMENT, "import sys\n'lightgbm' in sys.modules")
     with caplog.at_level("WARNING"):
         ended, notebook = run(path, str(tmp_path / "gone"))
     assert ended.failure is None
@@ -311,36 +330,22 @@ def test_training_in_fifty_kernels_never_hangs(server: psutil.Process, tmp_path:
         assert list(pool.map(train, range(50))) == ["trained"] * 50
 
 
-def test_package_that_starts_a_thread_is_left_to_the_kernels(tmp_path: Path) -> None:
-    (tmp_path / "params").mkdir()
-    (tmp_path / "notebooks").mkdir()
-    (tmp_path / "dvc.yaml").touch()
-    (tmp_path / "notebooks" / "packages.py").write_text("import aaa_threaded, pandas\n")
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "aaa_threaded.py").write_text(
+def test_package_that_starts_a_thread_is_left_to_the_kernels(
+    bare: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bare / "notebooks" / "packages.py").write_text("import aaa_threaded, pandas\n")
+    site = tmp_path_factory.mktemp("site")
+    (site / "aaa_threaded.py").write_text(
         "import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LABKIT_ROOT", str(tmp_path))
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), *sys.path]))
-        with servers.open_server() as address:
-            state = servers.ask_state(address, seconds=120)
-            assert state is not None
-            process = psutil.Process(state["pid"])
-            assert process.cmdline()[-1] == "aaa_threaded"
-            assert process.num_threads() == 1
-            assert state["modules"] > 1000
-
-
-@pytest.fixture
-def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Return a checkout of its own with nothing in it, whose servers are ended afterwards."""
-    for name in ("params", "notebooks"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "dvc.yaml").touch()
-    monkeypatch.setenv("LABKIT_ROOT", str(tmp_path))
-    yield tmp_path
-    servers.stop_servers()
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), *sys.path]))
+    with servers.open_server() as address:
+        state = servers.ask_state(address, seconds=120)
+        assert state is not None
+        process = psutil.Process(state["pid"])
+        assert process.cmdline()[-1] == "aaa_threaded"
+        assert process.num_threads() == 1
+        assert state["modules"] > 1000
 
 
 def test_server_that_still_imports_is_waited_for_not_replaced(bare: Path) -> None:
