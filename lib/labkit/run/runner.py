@@ -17,7 +17,7 @@ from queue import Empty
 from typing import Any, BinaryIO, TextIO
 
 import nbformat
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbclient.exceptions import CellControlSignal, CellExecutionError, CellTimeoutError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
@@ -190,7 +190,7 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
         """Interrupt the running cell and take in what it says, such as the line it was at."""
         await self.km.interrupt_kernel()
         until = time.monotonic() + PATIENCE_SECONDS
-        with suppress(Exception):  # silence, or the message that the cell has ended
+        with suppress(Empty, CellControlSignal):  # silence, or the message that the cell has ended
             while True:
                 told = await self.kc.get_iopub_msg(timeout=max(0, until - time.monotonic()))
                 self.process_message(told, cell, index)
