@@ -315,6 +315,7 @@ def test_error_of_a_stage_without_a_notebook_is_masked_too(checkout: Path, monke
     from io import StringIO
 
     from labkit.run.experiment import run_sample
+    from labkit.run.kernels import Kernels
     from labkit.run.progress import Progress
     from rich.console import Console
 
@@ -326,7 +327,9 @@ def test_error_of_a_stage_without_a_notebook_is_masked_too(checkout: Path, monke
 
     printed = StringIO()
     with pytest.raises(StageError) as caught:
-        run_sample("diabetes", rows=50, plain={"source": refuse}, progress=Progress(Console(file=printed)))
+        with Kernels(is_cold=True) as kernels:
+            progress = Progress(Console(file=printed))
+            run_sample("diabetes", rows=50, plain={"source": refuse}, progress=progress, kernels=kernels)
     assert str(caught.value) == "cannot connect to [secret warehouse]"
     assert caught.value.__suppress_context__
     assert_nowhere(checkout, printed.getvalue())

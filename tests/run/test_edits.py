@@ -8,6 +8,7 @@ stage that runs again and writes the same bytes stops the wave: what follows it 
 
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -196,6 +197,11 @@ def test_edit_runs_the_stages_it_must(
 ) -> None:
     twins.edit(edit)
     assert twins.run() == expected
+
+
+def test_edits_are_made_one_after_another_in_one_process(request: pytest.FixtureRequest) -> None:
+    """Versions of pytest and xdist that do not go together would deal the table out to two processes, silently."""
+    assert "PYTEST_XDIST_WORKER" not in os.environ or request.node.nodeid.endswith("@edits")
 
 
 def test_status_says_what_changed_before_anything_runs(twins: Twins) -> None:
