@@ -326,8 +326,8 @@ def test_error_of_a_stage_without_a_notebook_is_masked_too(checkout: Path, monke
         raise OSError(f"cannot connect to {URL}")
 
     printed = StringIO()
-    with pytest.raises(StageError) as caught, Kernels(is_cold=True) as kernels:
-        progress = Progress(Console(file=printed))
+    progress, kernels = Progress(Console(file=printed)), Kernels(is_cold=True)
+    with kernels, pytest.raises(StageError) as caught:
         run_sample("diabetes", rows=50, plain={"source": refuse}, progress=progress, kernels=kernels)
     assert str(caught.value) == "cannot connect to [secret warehouse]"
     assert caught.value.__suppress_context__
