@@ -12,7 +12,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from labkit.run import closure, fingerprint
+from labkit.run import closure, fingerprint, meanings
 from labkit.run.cells import read_notebook
 from labkit.run.syntax import read_module
 
@@ -327,6 +327,30 @@ def test_helper_of_a_helper_changes_the_digests_and_docs_only_where_they_are_rea
     assert compute() != read
     (tmp_path / "notebooks" / "second.py").unlink()
     assert "notebooks/second.py" not in compute()
+
+
+def test_meanings_are_remembered_by_content_and_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = write_tree(tmp_path, "from room import *\n%run second.py --fast\nimport sys\nsys.path.append('../src')")
+    first = closure.Checkout(tmp_path)
+    found = fingerprint.compute_digests(first, start)
+    first.meanings.save()
+    assert first.meanings.remembered
+    place = first.meanings.place
+
+    def refuse(content: bytes) -> None:
+        raise AssertionError("read again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(meanings.cells, "read_notebook", refuse)
+        patch.setattr(meanings.syntax, "read_module", refuse)
+        assert fingerprint.compute_digests(closure.Checkout(tmp_path), start) == found
+        (tmp_path / "notebooks" / "second.py").write_text("import first\nLIMIT = 2")
+        with pytest.raises(AssertionError, match="read again"):
+            fingerprint.compute_digests(closure.Checkout(tmp_path), start)
+    assert fingerprint.compute_digests(closure.Checkout(tmp_path), start) != found
+    for content in (b"", b"[]", b'{"readers": "other", "meanings": {}}', place.read_bytes()[:-9]):
+        place.write_bytes(content)
+        assert meanings.Meanings(tmp_path).remembered == {}
 
 
 def test_environment_inside_the_checkout_is_not_local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

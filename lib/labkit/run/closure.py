@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labkit.errors import ParamsError
-from labkit.run.cells import read_notebook
-from labkit.run.syntax import Import, Meaning, read_module
+from labkit.run.meanings import Meanings
+from labkit.run.syntax import Import, Meaning
 
 LABKIT = Path(__file__).resolve().parents[1]
 MACHINERY = LABKIT / "run"
@@ -39,14 +39,11 @@ class Checkout:
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
-        self.meanings: dict[Path, Meaning] = {}
+        self.meanings = Meanings(self.root)
 
     def get_meaning(self, path: Path) -> Meaning:
         """Return what a file means."""
-        if path not in self.meanings:
-            read = read_notebook if path.suffix == ".ipynb" else read_module
-            self.meanings[path] = read(path.read_bytes())
-        return self.meanings[path]
+        return self.meanings.get(path)
 
     def show(self, path: Path) -> str:
         """Return a file's name as people know it: from the checkout's root, labkit's own from `labkit` on."""

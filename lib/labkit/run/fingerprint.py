@@ -32,7 +32,9 @@ def compute_fingerprints(modules: Mapping[str, str]) -> dict[str, dict[str, str]
     checkout = Checkout(paths.find_root())
     starts = {stage: checkout.find_file(module) for stage, module in modules.items()}
     starts |= {path.stem[3:]: path for path in sorted(paths.find_notebooks_dir().glob("[0-9][0-9]_*.ipynb"))}
-    return {stage: compute_digests(checkout, path) for stage, path in starts.items()}
+    found = {stage: compute_digests(checkout, path) for stage, path in starts.items()}
+    checkout.meanings.save()
+    return found
 
 
 def compute_code_digest(start: Path, checkout: Checkout | None = None) -> str:

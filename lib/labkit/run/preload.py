@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from labkit.run.cells import read_notebook
-from labkit.run.syntax import Import, read_module
+from labkit.run.meanings import Meanings
+from labkit.run.syntax import Import
 
 KERNEL_MODULES = (
     "ipykernel.kernelapp",
@@ -44,14 +44,16 @@ QUIET = {
 
 def list_imports(root: Path) -> Iterator[Import]:
     """Yield what the checkout's notebooks, the modules beside them and the library import, anywhere in them."""
+    meanings = Meanings(root)
     for path in sorted((root / "notebooks").glob("*.ipynb")):
-        yield from read_notebook(path.read_bytes()).imports
+        yield from meanings.get(path).imports
     library = Path(__file__).resolve().parents[1]
     skipped = {library / name for name in MACHINERY}
     for folder in (root / "notebooks", library):
         for path in sorted(folder.rglob("*.py")):
             if not skipped & {path, *path.parents}:
-                yield from read_module(path.read_bytes()).imports
+                yield from meanings.get(path).imports
+    meanings.save()
 
 
 def find_modules(root: Path) -> list[str]:
