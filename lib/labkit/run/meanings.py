@@ -77,6 +77,6 @@ def make_meaning(fields: dict[str, Any]) -> Meaning:
 @cache
 def compute_readers() -> str:
     """Return a digest of what reads files of code: the two modules, Python's grammar and IPython's magics."""
-    texts = [Path(module.__file__).read_bytes() for module in (syntax, cells)]
+    texts = [Path(str(module.__file__)).read_bytes() for module in (syntax, cells)]
     versions = f"{sys.version_info[:3]} {importlib.metadata.version('ipython')}"
     return hashlib.sha256(b"\0".join([*texts, versions.encode()])).hexdigest()
