@@ -151,8 +151,8 @@ def describe_pipelines(timings: dict[str, Timing]) -> str:
         f"labkit takes **{ours / floor:.2f} times** the floor: one script with the code of all notebooks that also "
         "records the parameters and metrics of each part in MLflow and registers the model. On top of that labkit "
         f"writes six reports. Beside a script that only computes it takes {ours / bare:.2f} times as long.\n\n"
-        f"`dvc repro` over papermill, which records nothing, takes {theirs / bare:.2f} times as long as that script. "
-        f"It adds {theirs - bare:.1f} s to the work it does, labkit {ours - floor:.1f} s: **{less:.1f} times** less.\n\n"
+        f"`dvc repro` over papermill, which records nothing, takes {theirs / bare:.2f} times as long as that. "
+        f"It adds {theirs - bare:.1f} s to its work, labkit {ours - floor:.1f} s, **{less:.1f} times** less.\n\n"
     )
     return text + make_table(timings, base=next(iter(timings)))
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import skops.io
 
 from labkit.errors import MissingDataError, ModelError, list_briefly
 from labkit.files import atomic_write
@@ -45,6 +44,8 @@ def save_model(path: Path, model: Any) -> None:
     ModelError
         It holds a type that `load_model` would refuse.
     """
+    import skops.io  # takes a second, and what only names models needs none of it
+
     content = skops.io.dumps(model)
     check_types(skops.io.get_untrusted_types(data=content), path)
     with atomic_write(path) as beside:
@@ -63,6 +64,8 @@ def load_model(path: Path) -> Any:
     """
     if not path.is_file():
         raise MissingDataError(f"{path}: not there: run the stage that writes it")
+    import skops.io
+
     content = path.read_bytes()
     try:
         check_types(skops.io.get_untrusted_types(data=content), path)
