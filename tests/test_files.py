@@ -202,6 +202,7 @@ def test_file_is_on_the_disk_before_its_name_and_its_name_before_what_says_so(tm
         f"fsync {tmp_path.name}",
         "write done.jsonl",
         "fsync done.jsonl",
+        f"fsync {tmp_path.name}",
     ]
 
 

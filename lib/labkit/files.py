@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -18,9 +19,11 @@ from typing import Any, TextIO
 from labkit.errors import DiskError
 
 PART = ".part"
-"""Ending of a file that is being written beside its place; one that is left over belongs to nobody."""
+"""Ending of a file that is being written beside its place, hidden; its name tells which process writes it."""
+WRITER = re.compile(r"\..*\.(\d+)-[0-9a-f]{8}" + re.escape(PART), re.DOTALL)
 FULL = {errno.ENOSPC, errno.EDQUOT}
-LONGEST_STEM = 180
+LONGEST_NAME_BYTES = 255
+"""What the common file systems allow."""
 
 
 @contextmanager
@@ -39,7 +42,7 @@ def atomic_write(path: Path, *, n_bytes: int | None = None) -> Iterator[Path]:
     DiskError
         The disk is full, broken or may not be written to; what was at `path` before is there unchanged.
     """
-    beside = path.with_name(f".{path.name[:LONGEST_STEM]}.{os.getpid()}-{secrets.token_hex(4)}{PART}")
+    beside = name_beside(path)
     try:
         with explain_faults(path, beside, n_bytes=n_bytes):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,6 +56,19 @@ def atomic_write(path: Path, *, n_bytes: int | None = None) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+def name_beside(path: Path) -> Path:
+    """Return a new name beside a path, for what will take its place: it tells which process writes it."""
+    ending = f".{os.getpid()}-{secrets.token_hex(4)}{PART}"
+    stem = path.name.encode()[: LONGEST_NAME_BYTES - len(ending) - 1].decode(errors="ignore")
+    return path.with_name(f".{stem}{ending}")
+
+
+def find_writer(path: Path) -> int | None:
+    """Return the process that a half-written file or folder names as its writer, None if it names none."""
+    found = WRITER.fullmatch(path.name)
+    return int(found[1]) if found else None
 
 
 @contextmanager
@@ -163,14 +179,44 @@ def copy_file(source: Path, path: Path) -> None:
 
 
 @contextmanager
-def hold_lock(path: Path) -> Iterator[None]:
-    """Let one process at a time run this block; the system frees the lock of one that dies."""
+def open_lock(path: Path) -> Iterator[int]:
+    """Yield the file that carries a lock, not locked; closing it frees the lock. The file stays, whatever it says."""
+    with explain_faults(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def take_lock(handle: int, *, is_waiting: bool = True) -> bool:
+    """Be the only one who has locked an open file, until it is closed; tell whether that is so.
+
+    The lock is the system's own, which frees that of a process that dies.
+    """
     import fcntl
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if is_waiting else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def hold_lock(path: Path) -> Iterator[None]:
+    """Let one process at a time run this block."""
+    with open_lock(path) as handle:
+        take_lock(handle)
         yield
+
+
+def note_holder(handle: int, path: Path, content: bytes) -> None:
+    """Let the file of a lock say this of its holder; it need not outlive him, so it is not flushed."""
+    with explain_faults(path, n_bytes=len(content)):
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, content, 0)
 
 
 def move(source: Path, path: Path) -> None:
@@ -182,16 +228,28 @@ def move(source: Path, path: Path) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append one line and flush it to the disk: after a crash it is there as a whole, or cut short at the very end."""
-    content = memoryview(f"{line}\n".encode())
+    """Append one line and flush it to the disk: after a crash it is there as a whole, or cut short at the very end.
+
+    One that was cut short takes the next one not along, and those of several processes do not mix.
+    """
+    content = f"{line}\n".encode()
     with explain_faults(path, n_bytes=len(content)):
-        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        is_new = not path.exists()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            while content:
-                content = content[os.write(handle, content) :]
+            # Without it, a line that another process is just writing would look as if it were cut short.
+            take_lock(handle)
+            size = os.fstat(handle).st_size
+            is_torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+            left = memoryview(b"\n" + content if is_torn else content)
+            while left:
+                left = left[os.write(handle, left) :]
             os.fsync(handle)
         finally:
             os.close(handle)
+        if is_new:
+            sync(path.parent)
 
 
 def open_log(path: Path) -> TextIO:
@@ -203,7 +261,7 @@ def open_log(path: Path) -> TextIO:
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder to write into; on success it takes the place of `path`, on any error it is removed."""
-    beside = path.with_name(f".{path.name[:LONGEST_STEM]}.{secrets.token_hex(4)}{PART}")
+    beside = name_beside(path)
     try:
         with explain_faults(path, beside):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 import re
 import subprocess
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,9 @@ def test_second_run_waits_and_says_for_whom(root: Path, first: "subprocess.Popen
         found = re.fullmatch(r"waiting for the run of small \(process (\d+), since (\S+)\) …\n", said)
         assert found, said
         assert int(found[1]) == first.pid
-        assert found[2] == load_ledger(root)[0]["at"]
+        # To whole seconds each, the one just before the other.
+        began = datetime.fromisoformat(load_ledger(root)[0]["at"])
+        assert timedelta() <= began - datetime.fromisoformat(found[2]) <= timedelta(seconds=10)
         assert second.poll() is None
         (root / "go").touch()
         assert first.wait(60) == 0

@@ -5,8 +5,6 @@
 `labkit.run.reconcile`, which closes what a killed process left open.
 """
 
-import errno
-import fcntl
 import json
 import os
 import secrets
@@ -22,8 +20,8 @@ from typing import Any
 import psutil
 
 from labkit import paths
-from labkit.errors import LabkitError, StageError
-from labkit.files import compute_digest, sync
+from labkit.errors import DiskError, LabkitError, StageError
+from labkit.files import append_line, compute_digest, is_full, write_bytes
 
 NAME = "ledger.jsonl"
 SPARE_NAME = "ledger.spare"
@@ -245,37 +243,17 @@ def append(kind: str, **content: Any) -> None:
     StageError
         It cannot be written.
     """
-    line = json.dumps({"kind": kind, **content}, ensure_ascii=False).encode() + b"\n"
+    line = json.dumps({"kind": kind, **content}, ensure_ascii=False)
     path = find_path()
     try:
         try:
-            write_line(path, line)
-        except OSError as error:
-            if error.errno != errno.ENOSPC or not release_spare():
+            append_line(path, line)
+        except DiskError as error:
+            if not is_full(error) or not release_spare():
                 raise
-            write_line(path, line)
-    except OSError as error:
-        raise StageError(f"{path}: {error.strerror}: what ran cannot be recorded: make room, then run again") from error
-
-
-def write_line(path: Path, line: bytes) -> None:
-    """Write a line in one go; one that a crash left torn does not take it along."""
-    is_new = not path.exists()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        # Freed as the handle closes. Without it, a line that another process is just writing would look torn.
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        size = os.fstat(handle).st_size
-        if size and os.pread(handle, 1, size - 1) != b"\n":
-            line = b"\n" + line
-        if os.write(handle, line) != len(line):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    if is_new:
-        sync(path.parent)
+            append_line(path, line)
+    except DiskError as error:
+        raise StageError(f"what ran cannot be recorded: {error}") from error
 
 
 def keep_spare() -> None:
@@ -283,9 +261,8 @@ def keep_spare() -> None:
     spare = find_path().with_name(SPARE_NAME)
     if spare.exists():
         return
-    spare.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(OSError), spare.open("wb") as stream:
-        stream.write(bytes(SPARE_BYTES))
+    with suppress(DiskError):
+        write_bytes(spare, bytes(SPARE_BYTES))
 
 
 def release_spare() -> bool:

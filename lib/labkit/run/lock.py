@@ -4,7 +4,6 @@ The lock is the system's own (flock): it is free as soon as its holder has ended
 it stays and is never to be removed.
 """
 
-import fcntl
 import json
 import os
 import time
@@ -17,6 +16,7 @@ import psutil
 
 from labkit import paths
 from labkit.errors import LabkitError
+from labkit.files import note_holder, open_lock, take_lock
 from labkit.run.ledger import tell_time
 
 NAME = "run.lock"
@@ -43,7 +43,7 @@ def hold_checkout(experiment: str, *, say: Callable[[str], None], is_waiting: bo
     with open_lock(find_path()) as handle:
         # Somebody who only looks holds it for a moment, and says nothing of himself.
         for _ in range(LOOKS):
-            if is_ours := try_lock(handle):
+            if is_ours := take_lock(handle, is_waiting=False):
                 break
             if read_holder(handle):
                 break
@@ -52,42 +52,13 @@ def hold_checkout(experiment: str, *, say: Callable[[str], None], is_waiting: bo
             if not is_waiting:
                 raise LabkitError(f"{describe(read_holder(handle))} is under way: wait for it, or end it")
             say(f"waiting for {describe(read_holder(handle))} …")
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            take_lock(handle)
         facts = {"pid": os.getpid(), "experiment": experiment, "since": tell_time()}
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(facts).encode(), 0)
+        note_holder(handle, find_path(), json.dumps(facts).encode())
         try:
             yield not is_ours
         finally:
-            os.ftruncate(handle, 0)
-
-
-@contextmanager
-def hold(path: Path) -> Iterator[None]:
-    """Wait for a lock and hold it for the time of the block."""
-    with open_lock(path) as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def open_lock(path: Path) -> Iterator[int]:
-    """Yield a lock's file, not locked; closing it frees the lock."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        yield handle
-    finally:
-        os.close(handle)
-
-
-def try_lock(handle: int) -> bool:
-    """Take a lock if it is free; tell whether it was."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+            note_holder(handle, find_path(), b"")
 
 
 def find_holder() -> dict[str, Any] | None:
@@ -95,7 +66,7 @@ def find_holder() -> dict[str, Any] | None:
     if not find_path().exists():
         return None
     with open_lock(find_path()) as handle:
-        return None if try_lock(handle) else read_holder(handle)
+        return None if take_lock(handle, is_waiting=False) else read_holder(handle)
 
 
 def read_holder(handle: int) -> dict[str, Any]:

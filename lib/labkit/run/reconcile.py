@@ -3,7 +3,6 @@
 A run of a process that still lives is never touched.
 """
 
-import re
 import shutil
 import time
 from collections.abc import Iterable
@@ -14,12 +13,12 @@ import psutil
 
 from labkit import paths
 from labkit.errors import LabkitError
-from labkit.run import ledger, lock, store
+from labkit.files import PART, find_writer, hold_lock
+from labkit.run import ledger, store
 from labkit.run.ledger import Entry
 
 GONE = "process gone"
 SWEPT = ("data", "reports", "params", ".labkit")
-PART = re.compile(r"\..*\.(\d+)-[^.]+\.part")
 OLD_SECONDS = 3600
 """A left-over that does not say whose it is goes when it is this old and nothing runs."""
 
@@ -31,7 +30,7 @@ def reconcile() -> list[Entry]:
     """
     if not any(map(needs_closing, ledger.load_entries())):
         return []
-    with lock.hold(ledger.find_path().with_name("reconcile.lock")):
+    with hold_lock(ledger.find_path().with_name("reconcile.lock")):
         entries = ledger.load_entries()
         gone = [entry for entry in entries if entry.is_open and not entry.process.is_alive()]
         if gone:
@@ -80,19 +79,24 @@ def sweep(entries: Iterable[Entry]) -> None:
         if folder.name not in alive and (folder.name in known or (is_old and not alive)):
             shutil.rmtree(folder, ignore_errors=True)
     root = paths.find_root()
-    places = [*root.glob(".*.part"), *(path for name in SWEPT for path in (root / name).rglob(".*.part"))]
+    pattern = f".*{PART}"
+    places = [*root.glob(pattern), *(path for name in SWEPT for path in (root / name).rglob(pattern))]
     for path in places:
-        if not is_being_written(path):
+        if is_being_written(path):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
             with suppress(OSError):
                 path.unlink()
 
 
 def is_being_written(path: Path) -> bool:
-    """Tell whether the process that a half-written file names still lives; one that names none counts while new."""
-    found = PART.fullmatch(path.name)
+    """Tell whether the process that something half-written names still lives; one that names none counts while new."""
+    writer = find_writer(path)
     try:
-        age = time.time() - path.stat().st_mtime
-        return psutil.pid_exists(int(found[1])) if found else age < OLD_SECONDS
+        age = time.time() - path.lstat().st_mtime
+        return psutil.pid_exists(writer) if writer is not None else age < OLD_SECONDS
     except OSError:
         return True
 

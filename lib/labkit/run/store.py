@@ -15,8 +15,7 @@ from urllib.parse import urlsplit
 
 from labkit import paths
 from labkit.errors import TrackingError
-from labkit.files import atomic_write
-from labkit.run import lock
+from labkit.files import atomic_write, hold_lock
 
 PREFIX = "sqlite:///"
 PATIENCE_SECONDS = 3
@@ -71,7 +70,7 @@ def prepare_file(path: Path, head: str, *, build: Build, upgrade: Build) -> None
     if is_ready(path, head):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with lock.hold(path.with_name(f"{path.name}.lock")):
+    with hold_lock(path.with_name(f"{path.name}.lock")):
         if is_ready(path, head):
             return
         found = read_version(path)
