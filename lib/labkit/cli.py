@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from labkit import cli_new, paths, plain_stages
-from labkit.errors import LabkitError, name_nearest
+from labkit.errors import DiskError, LabkitError, StageError, name_nearest
 from labkit.files import describe_full, is_full
 
 
@@ -131,13 +131,14 @@ def warm(stop: bool) -> None:
 def doctor() -> None:
     """Look whether this checkout and what it stands on are well, and say what to do where they are not.
 
-    Changes nothing. Exit code 1 if something needs attention.
+    Closes what killed runs left open, and changes nothing else. Exit code 1 if something needs attention.
 
     \b
     labkit doctor          # in the checkout
     """
     from labkit.run.doctor import examine, show_findings
 
+    close_gone()
     sys.exit(show_findings(examine()))
 
 
@@ -208,11 +209,14 @@ def status(experiments: tuple[str, ...]) -> None:
 
 
 def close_gone() -> None:
-    """Close what killed runs left open, and say so."""
+    """Close what killed runs left open, and say so; where that cannot be written down, one can still look."""
     from labkit.run import reconcile
 
-    for line in reconcile.tell(reconcile.reconcile()):
-        click.echo(line)
+    try:
+        for line in reconcile.tell(reconcile.reconcile()):
+            click.echo(line)
+    except (StageError, DiskError) as error:
+        click.echo(f"not closed yet: {error}")
 
 
 @cli.command()

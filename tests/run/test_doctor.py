@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from labkit.run import doctor
+from labkit import paths
+from labkit.run import doctor, ledger, lock
 from labkit.run.doctor import Finding, examine
 
 from tests.conftest import Labkit, call_labkit
@@ -66,8 +67,22 @@ def leave_work(root: Path) -> None:
 
 def leave_run(root: Path) -> None:
     with sqlite3.connect(root / "mlflow.db") as connection:
-        connection.execute("create table runs (name text, status text, lifecycle_stage text)")
-        connection.execute("insert into runs values ('training', 'RUNNING', 'active'), ('eda', 'FINISHED', 'active')")
+        connection.execute("create table runs (run_uuid text, name text, status text, lifecycle_stage text)")
+        connection.execute(
+            "insert into runs values ('1f', 'training', 'RUNNING', 'active'), ('2f', 'eda', 'FINISHED', 'active')"
+        )
+
+
+def leave_entry(root: Path, *, is_closed: bool) -> None:
+    """Write a run of a process that is gone to the ledger, or one that ended while its tracking server was away."""
+    store = "http://127.0.0.1:9" if is_closed else paths.show_address(paths.get_tracking_uri())
+    place = {"run": "x-1", "experiment": "x", "stage": None, "parent": None, "facts": {}}
+    gone = {"pid": 2**22 + 1, "boot": "another", "process_started": 1.0, "at": ledger.tell_time()}
+    ledger.append("start", **place, **gone, store=store)
+    if is_closed:
+        ledger.append("opened", run="x-1", tracked="1f")
+        ended = {"reason": "", "exit_code": 1, "seconds": 1.0, "peak_bytes": 0, "is_settled": False}
+        ledger.append("done", run="x-1", outcome="failed", **ended)
 
 
 def lose_object(root: Path) -> None:
@@ -100,8 +115,20 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     "unfinished run": (
         leave_run,
         "unfinished runs",
-        "1: training",
-        "if nothing runs now, the next `labkit run` closes them",
+        "1 in MLflow: training",
+        "not of `labkit run`: if nothing works on them any more, mlflow runs delete --run-id 1f",
+    ),
+    "killed run": (
+        lambda root: leave_entry(root, is_closed=False),
+        "ledger",
+        "killed and not closed: x-1",
+        "`labkit runs` closes them",
+    ),
+    "run that the server does not know of": (
+        lambda root: leave_entry(root, is_closed=True),
+        "ledger",
+        "1 ended without http://127.0.0.1:9 knowing",
+        "start the tracking server, set MLFLOW_TRACKING_URI as it was then, and `labkit runs` tells it",
     ),
     "no store": (
         lambda root: write(root / "mlflow.db", "no database"),
@@ -162,8 +189,26 @@ def test_exit_code_is_1_and_the_count_told(checkout: Path, labkit: Labkit) -> No
     (checkout / "dvc.yaml").chmod(0o666)
     done = labkit("doctor")
     assert done.returncode == 1
-    assert "2 of 13 need attention" in done.stdout
+    assert "2 of 14 need attention" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_killed_run_is_closed_before_anything_is_looked_at(checkout: Path, labkit: Labkit) -> None:
+    leave_entry(checkout, is_closed=False)
+    done = labkit("doctor")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"was killed (process {2**22 + 1} is gone); it is closed as such now" in done.stdout
+    [entry] = ledger.load_entries()
+    assert entry.outcome == "killed"
+
+
+def test_run_that_is_under_way_is_told_and_no_fault(checkout: Path) -> None:
+    leave_run(checkout)
+    with lock.hold_checkout("x", say=print):
+        found = find("locks")
+        assert found.found.startswith(f"the run of x (process {os.getpid()}, since ")
+        assert (found.remedy, find("unfinished runs").remedy) == ("", "")
+    assert find("locks") == Finding("locks", "none held")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "stages: 7", "stages: {x: [1]}", "\0", "a: &a [*a]"])

@@ -2,13 +2,14 @@
 
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import call_labkit
+from tests.conftest import call_labkit, make_environment
 from tests.run.small import find_done, find_tracked, load_ledger, make_small, started, wait_until
 
 WAIT = """
@@ -84,3 +85,28 @@ def test_lock_of_a_killed_run_is_free(root: Path, first: "subprocess.Popen[str]"
     assert "small: a run of " in done.stdout
     assert f"was killed (process {first.pid} is gone); it is closed as such now" in done.stdout
     assert find_tracked(root)["eda"][0] == "FINISHED"
+
+
+HOLD = """
+import time
+from pathlib import Path
+from labkit.run.lock import hold_checkout
+with hold_checkout("small", say=lambda line: print(line, flush=True)):
+    with Path("held").open("a") as stream:
+        stream.write("<")
+        stream.flush()
+        time.sleep(0.05)
+        stream.write(">")
+"""
+
+
+def test_of_eight_one_works_at_a_time_and_the_others_say_for_whom_they_wait(root: Path) -> None:
+    command = [sys.executable, "-c", HOLD]
+    environment = make_environment(root)
+    eight = [subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(8)]
+    said = [process.communicate(timeout=60)[0] for process in eight]
+    assert [process.returncode for process in eight] == [0] * 8
+    assert (root / "held").read_text() == "<>" * 8
+    assert all(
+        re.fullmatch(r"(waiting for (the run of small|another run of this checkout).* …\n)?", line) for line in said
+    )

@@ -20,7 +20,7 @@ from labkit.run.store import check_store
 from mlflow import MlflowClient
 
 from tests.conftest import call_labkit
-from tests.run.small import load_ledger, make_small
+from tests.run.small import load_ledger, make_small, wait_until
 from tests.servers import find_free_port
 
 
@@ -46,8 +46,10 @@ for number in range(n):
     if (pid := os.fork()) == 0:
         code = 1
         try:
-            with tracking.open_run(params, f"run {number}", parent_id=None, tags={}) as record:
-                record.status = "FINISHED"
+            for _ in range(int(sys.argv[2])):
+                with tracking.open_run(params, f"run {number}", parent_id=None, tags={}) as record:
+                    record.metrics["number"] = number
+                    record.status = "FINISHED"
             code = 0
         finally:
             sys.stderr.flush()
@@ -57,8 +59,8 @@ sys.exit(sum(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in childre
 """
 
 
-def start_together(root: Path, n: int) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([sys.executable, "-c", TOGETHER, str(n)], start_new_session=True, cwd=root)
+def start_together(root: Path, n: int, n_runs: int = 1) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, "-c", TOGETHER, str(n), str(n_runs)], start_new_session=True, cwd=root)
 
 
 def list_runs(root: Path) -> list[Any]:
@@ -68,8 +70,10 @@ def list_runs(root: Path) -> list[Any]:
 
 
 def test_first_use_by_eight_processes_at_once_makes_one_whole_store(root: Path) -> None:
-    assert start_together(root, 8).wait(120) == 0
-    assert sorted(run.info.run_name for run in list_runs(root)) == [f"run {number}" for number in range(8)]
+    """And once it is there, none of their runs is lost or doubled."""
+    assert start_together(root, 8, n_runs=5).wait(120) == 0
+    found = [(run.info.run_name, run.data.metrics["number"], run.info.status) for run in list_runs(root)]
+    assert sorted(found) == [(f"run {number}", number, "FINISHED") for number in range(8) for _ in range(5)]
     with closing(sqlite3.connect(root / "mlflow.db")) as connection:
         assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
         assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
@@ -89,6 +93,36 @@ def test_store_whose_making_was_killed_is_made_by_the_next(root: Path) -> None:
         assert not (root / "mlflow.db").exists(), "in its place there is a whole one or none"
     assert start_together(root, 2).wait(120) == 0
     assert len(list_runs(root)) == 2
+
+
+UPLOAD = """
+import sys
+from pathlib import Path
+from labkit.params_file import load_params
+from labkit.run import ledger, tracking
+params = load_params("small")
+with (
+    ledger.open_entry("small", "eda", facts={}) as entry,
+    tracking.open_run(params, "eda", parent_id=None, tags={}, entry=entry) as record,
+):
+    while True:
+        tracking.log_file(record.run_id, Path(sys.argv[1]), "report")
+"""
+
+
+def test_half_copied_artifact_of_a_killed_run_is_removed_by_the_next_command(stored: Path, tmp_path: Path) -> None:
+    big = tmp_path / "big"
+    with big.open("wb") as stream:
+        stream.truncate(2**29)
+    with subprocess.Popen([sys.executable, "-c", UPLOAD, str(big)], cwd=stored) as process:
+        wait_until(lambda: list(stored.glob("mlruns/**/.artifact.uploading.*")))
+        process.kill()
+    big.unlink()
+    assert list(stored.glob("mlruns/**/.artifact.uploading.*")), "or this has shown nothing"
+    shown = call_labkit(stored, "runs")
+    assert shown.returncode == 0, shown.stderr
+    assert "│ killed " in shown.stdout
+    assert list(stored.glob("mlruns/**/.artifact.uploading.*")) == []
 
 
 def make_old_store(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Is this checkout, and what it stands on, well? Each finding with what to do about it.
 
-Looks only, changes nothing, and imports neither DVC nor MLflow: the answer comes at once.
+Looks only, changes nothing, and imports neither DVC nor MLflow: the answer comes at once. What killed runs left open
+is closed before, as by every command: see `labkit.run.reconcile`.
 """
 
 import configparser
@@ -26,7 +27,7 @@ from labkit import paths
 from labkit.errors import LabkitError, ParamsError, list_briefly
 from labkit.files import PART, format_bytes, parse_json
 from labkit.paths import show
-from labkit.run import objects, outputs, servers
+from labkit.run import ledger, lock, objects, outputs, servers
 from labkit.yaml_file import load_written_yaml
 
 PYTHONS = ((3, 11), (3, 14))
@@ -71,6 +72,7 @@ def examine() -> list[Finding]:
         lambda: check_disk(root),
         lambda: check_modes(root),
         lambda: check_lock(root / ".dvc" / "tmp" / "rwlock"),
+        check_ledger,
         lambda: check_runs(root / "mlflow.db"),
         lambda: check_leftovers(root),
         lambda: check_damaged(root),
@@ -176,8 +178,11 @@ def walk(root: Path) -> Iterator[Path]:
 
 
 def check_lock(path: Path) -> Finding:
-    """Look at DVC's list of who reads and writes."""
+    """Look at who works here, and at DVC's list of who reads and writes."""
     about = "locks"
+    holder = lock.find_holder()
+    if holder is not None:
+        return Finding(about, f"{lock.describe(holder)} is under way")
     try:
         content: Any = parse_json(path.read_bytes())
         entries = [one for held in content.values() for one in [held.get("write"), *held.get("read", [])] if one]
@@ -192,6 +197,21 @@ def check_lock(path: Path) -> Finding:
     return Finding(about, "none held" if not pids else "left by a process that has ended; the next run takes them over")
 
 
+def check_ledger() -> Finding:
+    """Look for runs that no command could close yet, or of which the tracking store knows less than the ledger."""
+    about, entries = "ledger", ledger.load_entries()
+    dead = [entry.run for entry in entries if entry.is_open and not entry.process.is_alive()]
+    if dead:
+        return Finding(about, f"killed and not closed: {list_briefly(dead, most=3)}", "`labkit runs` closes them")
+    untold = [entry for entry in entries if not entry.is_open and not entry.is_settled]
+    if untold:
+        stores = sorted({entry.store for entry in untold})
+        remedy = "start the tracking server, set MLFLOW_TRACKING_URI as it was then, and `labkit runs` tells it"
+        return Finding(about, f"{len(untold)} ended without {list_briefly(stores)} knowing", remedy)
+    n_alive = sum(entry.is_open for entry in entries)
+    return Finding(about, f"{len(entries)} runs, {n_alive} of them under way" if entries else "nothing has run yet")
+
+
 def check_runs(database: Path) -> Finding:
     """Look for runs in the embedded MLflow store that nothing says have ended."""
     about = "unfinished runs"
@@ -199,15 +219,18 @@ def check_runs(database: Path) -> Finding:
         return Finding(about, "no store yet, or one elsewhere")
     try:
         connection = sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=1)
-        rows = connection.execute("select name from runs where status = 'RUNNING' and lifecycle_stage = 'active'")
-        names = [str(row[0]) for row in rows]
+        found = connection.execute(
+            "select run_uuid, name from runs where status = 'RUNNING' and lifecycle_stage = 'active'"
+        ).fetchall()
         connection.close()
     except sqlite3.Error as error:
         return Finding(about, f"{show(database)}: {error}", "restore it from a copy, or move it away to begin anew")
-    if not names:
+    if not found:
         return Finding(about, "none")
-    remedy = "if nothing runs now, the next `labkit run` closes them"
-    return Finding(about, f"{len(names)}: {list_briefly(names, most=3)}", remedy)
+    if lock.find_holder() is not None:
+        return Finding(about, f"{len(found)} in MLflow, of the run that is under way")
+    remedy = f"not of `labkit run`: if nothing works on them any more, mlflow runs delete --run-id {found[0][0]}"
+    return Finding(about, f"{len(found)} in MLflow: {list_briefly([str(name) for _, name in found], most=3)}", remedy)
 
 
 def check_leftovers(root: Path) -> Finding:

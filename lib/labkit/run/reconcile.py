@@ -34,7 +34,7 @@ def reconcile() -> list[Entry]:
         entries = ledger.load_entries()
         gone = [entry for entry in entries if entry.is_open and not entry.process.is_alive()]
         if gone:
-            sweep(entries)
+            sweep(entries, gone)
         for entry in gone:
             entry.is_settled = False
             entry.close("killed", None, GONE)
@@ -70,8 +70,8 @@ def settle(entry: Entry) -> None:
     ledger.append("settled", run=entry.run)
 
 
-def sweep(entries: Iterable[Entry]) -> None:
-    """Remove the work folders and half-written files that dead runs left."""
+def sweep(entries: Iterable[Entry], gone: Iterable[Entry]) -> None:
+    """Remove the work folders and half-written files that dead runs left, those `gone` just now and earlier ones."""
     alive = {entry.run for entry in entries if entry.is_open and entry.process.is_alive()}
     known = {entry.run for entry in entries}
     for folder in paths.find_work_dir().iterdir():
@@ -81,14 +81,20 @@ def sweep(entries: Iterable[Entry]) -> None:
     root = paths.find_root()
     pattern = f".*{PART}"
     places = [*root.glob(pattern), *(path for name in SWEPT for path in (root / name).rglob(pattern))]
-    for path in places:
-        if is_being_written(path):
-            continue
+    left = [path for path in places if not is_being_written(path)]
+    for path in left + [path for entry in gone for path in list_uploads(entry)]:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
             with suppress(OSError):
                 path.unlink()
+
+
+def list_uploads(entry: Entry) -> list[Path]:
+    """Return the artifacts of a run that MLflow has half copied to this disk."""
+    if not entry.tracked:
+        return []
+    return list((paths.find_root() / "mlruns").glob(f"*/{entry.tracked}/artifacts/**/.artifact.uploading.*"))
 
 
 def is_being_written(path: Path) -> bool:
