@@ -1,12 +1,12 @@
 """Whether anything is lost when runs are killed: runs of a small experiment, each killed at a random moment.
 
 python benchmarks/kills.py           200 kills, about an hour on two cores
-python benchmarks/kills.py 20 --seed 7
+python benchmarks/kills.py 20 --seed 7 --in-a-row 4
 
 Each trial changes what the experiment computes, starts `labkit run`, kills one process of it (the runner, the kernels'
-server, a keeper, a kernel, a stage process) at a random moment, and runs again. What is in place then, data,
+server, a keeper, a kernel, a stage process) at a random moment, or several runs so one after another, and runs again. What is in place then, data,
 predictions and metrics, must be byte for byte what an undisturbed run gives, and still be so half a minute later.
-Prints one line per kill and a summary; ends with 1 if anything was lost, doubled or left over.
+Prints one line per trial and a summary; ends with 1 if anything was lost, doubled or left over.
 """
 
 import argparse
@@ -29,7 +29,6 @@ sys.path.insert(0, str(ROOT))
 from tests.conftest import call_labkit  # noqa: E402
 from tests.run.small import STAGES, find_tracked, is_alive, load_ledger, make_small, start  # noqa: E402
 
-LONGEST_BEFORE_KILL_SECONDS = 12
 AFTER_SECONDS = 30
 """Longer than anything that a kill left behind could need to come to its end and write."""
 SOURCES = {
@@ -120,52 +119,59 @@ def expect_outputs(seed: int) -> dict[str, str]:
     return {f"data/small/{name}": hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
 
 
-def perform_trial(root: Path, *, seed: int, chance: random.Random, tally: Tally) -> None:
-    """Kill one run, run again, and hold the outcome against an undisturbed one."""
-    set_seed(root, seed)
-    n_before = len(tally.faults)
+def kill_one(root: Path, *, longest_seconds: float, chance: random.Random, tally: Tally) -> str:
+    """Start a run, kill one of its processes at a random moment, wait for its end, and say in a line what was killed."""
     run = start(root, "run", "small", "--cold")
-    time.sleep(chance.uniform(0, LONGEST_BEFORE_KILL_SECONDS))
+    time.sleep(chance.uniform(0, longest_seconds))
     parts = list_parts(run.pid)
     family = [process for processes in parts.values() for process in processes]
     roles = sorted(role for role in parts if role != "other")
     role = chance.choice(roles) if roles else "none"
     if roles:
         chance.choice(parts[role]).send_signal(signal.SIGKILL)
-    if role == "runner" or not roles:
-        run.communicate()
-    else:
-        run.communicate(timeout=120)
+    run.communicate(timeout=120)
     _, alive = psutil.wait_procs([process for process in family if process.pid != run.pid], timeout=2)
-    left = [process for process in alive if is_alive(process)]
-    tally.n_left += len(left)
+    n_left = sum(map(is_alive, alive))
+    tally.n_left += n_left
     tally.killed[role] += 1
+    return f"{role} of {', '.join(roles) or 'nothing'}, {n_left} left"
+
+
+def run_again(root: Path, seed: int) -> list[str]:
+    """Run to the end after kills, and return what differs from an undisturbed run or was left over."""
     again = call_labkit(root, "run", "small", "--cold")
+    faults = check_ledger(root)
     if again.returncode:
-        tally.faults.append(f"seed {seed}, {role}: run again ended with {again.returncode}: {again.stderr[-500:]}")
+        faults.append(f"run again ended with {again.returncode}: {again.stderr[-500:]}")
     if digest_outputs(root) != expect_outputs(seed):
-        tally.faults.append(f"seed {seed}, {role}: other outputs than an undisturbed run")
-    tally.faults += [f"seed {seed}, {role}: {fault}" for fault in check_ledger(root)]
+        faults.append("other outputs than an undisturbed run")
     if "RUNNING" in {status for status, _ in find_tracked(root).values()}:
-        tally.faults.append(f"seed {seed}, {role}: MLflow holds a run that is RUNNING")
+        faults.append("MLflow holds a run that is RUNNING")
     if list((root / ".labkit" / "work").iterdir()) or list(root.rglob(".*.part")):
-        tally.faults.append(f"seed {seed}, {role}: left-over files")
-    print(
-        f"seed {seed}: killed {role} of {', '.join(roles) or 'nothing'}; {len(left)} left",
-        *tally.faults[n_before:],
-        flush=True,
-    )
+        faults.append("left-over files")
+    return faults
 
 
-def kill_runs(n: int, *, seed: int, folder: Path) -> Tally:
+def kill_runs(n: int, *, in_a_row: int, seed: int, folder: Path) -> Tally:
     """Kill `n` runs and return what was seen."""
     chance, tally = random.Random(seed), Tally()
     root = make_small(folder / "checkout", **SOURCES)
-    done = call_labkit(root, "run", "small", "--cold")
-    assert done.returncode == 0, done.stderr
-    assert digest_outputs(root) == expect_outputs(42)
-    for number in range(n):
-        perform_trial(root, seed=1000 * seed + number, chance=chance, tally=tally)
+    for _ in range(2):  # the first makes the database
+        set_seed(root, seed)
+        begun = time.monotonic()
+        done = call_labkit(root, "run", "small", "--cold", "--force", STAGES[0])
+        assert done.returncode == 0, done.stderr
+        assert digest_outputs(root) == expect_outputs(seed)
+    longest = time.monotonic() - begun
+    for first in range(0, n, in_a_row):
+        changed = 1000 * (seed + 1) + first
+        set_seed(root, changed)
+        killed = [
+            kill_one(root, longest_seconds=longest, chance=chance, tally=tally) for _ in range(min(in_a_row, n - first))
+        ]
+        faults = [f"seed {changed}: {fault}" for fault in run_again(root, changed)]
+        tally.faults += faults
+        print(f"seed {changed}: killed {'; then '.join(killed)}", *faults, flush=True)
     before = digest_outputs(root)
     time.sleep(AFTER_SECONDS)
     if digest_outputs(root) != before:
@@ -178,10 +184,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("n", nargs="?", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--in-a-row", type=int, default=1, help="How many runs are killed before one may end.")
     words = parser.parse_args()
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        tally = kill_runs(words.n, seed=words.seed, folder=Path(folder))
+        tally = kill_runs(words.n, in_a_row=words.in_a_row, seed=words.seed, folder=Path(folder))
     killed = ", ".join(f"{role} {count}" for role, count in tally.killed.most_common())
     print(f"{words.n} kills ({killed}) in {(time.monotonic() - begun) / 60:.0f} min")
     print(f"{tally.n_left} processes left 2 s after a kill, {len(tally.faults)} faults")

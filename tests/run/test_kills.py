@@ -1,4 +1,4 @@
-"""A few runs killed at random moments lose nothing; `benchmarks/kills.py` does it two hundred times."""
+"""Runs killed at random moments lose nothing; `benchmarks/kills.py` does it two hundred times."""
 
 import random
 import subprocess
@@ -11,9 +11,9 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.xdist_group("kills")
 
 
-def test_killed_runs_lose_nothing() -> None:
+def test_twenty_killed_runs_lose_nothing() -> None:
     seed = random.randrange(10_000)
-    command = [sys.executable, str(ROOT / "benchmarks" / "kills.py"), "3", "--seed", str(seed)]
+    command = [sys.executable, str(ROOT / "benchmarks" / "kills.py"), "20", "--in-a-row", "4", "--seed", str(seed)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
     assert "0 processes left 2 s after a kill, 0 faults" in done.stdout
