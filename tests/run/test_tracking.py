@@ -15,7 +15,7 @@ import pytest
 from labkit import paths
 from labkit.errors import TrackingError
 from labkit.params_file import load_params
-from labkit.run import tracking
+from labkit.run import reconcile, tracking
 from labkit.run.store import check_store
 from mlflow import MlflowClient
 
@@ -39,7 +39,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 TOGETHER = """
 import os, sys, time
 from labkit.params_file import load_params
-from labkit.run import tracking
+from labkit.run import reconcile, tracking
 params, n = load_params("small"), int(sys.argv[1])
 children = []
 for number in range(n):
@@ -253,6 +253,27 @@ def test_clock_that_is_set_back_turns_no_run_around(stored: Path, monkeypatch: p
         record.status = "FINISHED"
     info = tracking.get_client().get_run(record.run_id).info
     assert 300 <= info.end_time - info.start_time < 60_000
+
+
+END_BEFORE_DONE = """
+import os
+from labkit.params_file import load_params
+from labkit.run import ledger, tracking
+with ledger.open_entry("small", "eda", facts={}) as entry:
+    with tracking.open_run(load_params("small"), "eda", parent_id=None, tags={}, entry=entry) as record:
+        record.status = "FINISHED"
+    os._exit(9)
+"""
+
+
+def test_run_that_mlflow_takes_for_finished_and_the_ledger_does_not_never_happened(stored: Path) -> None:
+    assert subprocess.run([sys.executable, "-c", END_BEFORE_DONE], check=False).returncode == 9
+    [before] = list_runs(stored)
+    assert before.info.status == "FINISHED"
+    reconcile.reconcile()
+    [run] = list_runs(stored)
+    assert (run.info.status, run.data.tags["labkit.reason"]) == ("FAILED", "process gone")
+    assert run.info.end_time == before.info.end_time
 
 
 def test_what_a_failed_run_left_open_below_it_is_closed_with_it(stored: Path) -> None:

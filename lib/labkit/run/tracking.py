@@ -182,33 +182,36 @@ def close_run(record: Record, ended: int, entry: Entry | None) -> None:
 
 def find_open_below(run_id: str) -> list[str]:
     """Return the runs below one that are open, the lowest first."""
-    found = search_open(f"tags.`mlflow.parentRunId` = '{run_id}'")
-    return [one for child in found for one in (*find_open_below(child), child)]
+    found = search_runs(f"tags.`mlflow.parentRunId` = '{run_id}' and attributes.status = 'RUNNING'")
+    below = [str(run.info.run_id) for run in found]
+    return [one for child in below for one in (*find_open_below(child), child)]
 
 
-def search_open(condition: str) -> list[str]:
-    """Return the runs of all experiments that are open and fulfil a condition."""
+def search_runs(condition: str) -> list[Any]:
+    """Return the runs of all experiments that fulfil a condition."""
     client = get_client()
     experiments = [one.experiment_id for one in client.search_experiments(view_type=ViewType.ALL)]
-    found = client.search_runs(experiments, filter_string=f"attributes.status = 'RUNNING' and {condition}")
-    return [str(run.info.run_id) for run in found]
+    return list(client.search_runs(experiments, filter_string=condition))
 
 
-def close_one(run_id: str, status: str, reason: str) -> None:
-    """Close a run that somebody else opened."""
+def close_one(run_id: str, status: str, reason: str, *, ended: int | None = None) -> None:
+    """Close a run that somebody else opened; one that had ended keeps its time."""
     log_values(run_id, tags={"labkit.reason": reason} if reason else {})
-    get_client().set_terminated(run_id, status)
+    get_client().set_terminated(run_id, status, end_time=ended)
 
 
 @reach()
 def close_left(entry: Entry) -> None:
-    """Close what is still open of a run that the ledger has closed: the run itself, and all below it."""
+    """Close a run as the ledger has closed it, and what is still open below it.
+
+    A process killed just before it wrote its end into the ledger may have told MLflow already that all went well.
+    """
     status = STATUSES.get(entry.outcome or "", "FAILED")
-    found = search_open(f"tags.`{RUN_TAG}` = '{entry.run}'")
-    for run_id in found:
-        for below in find_open_below(run_id):
+    for run in search_runs(f"tags.`{RUN_TAG}` = '{entry.run}'"):
+        for below in find_open_below(run.info.run_id):
             close_one(below, status, entry.reason)
-        close_one(run_id, status, entry.reason)
+        if run.info.status != status:
+            close_one(run.info.run_id, status, entry.reason, ended=run.info.end_time)
 
 
 @reach()
