@@ -147,6 +147,35 @@ def test_signal_to_the_runner_is_told_alike_everywhere(tmp_path: Path, store: Pa
     assert len(load_ledger(root)) == n_lines, "what is closed is closed once"
 
 
+HARD = """
+import re, subprocess, threading
+from joblib import Parallel, delayed
+child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+threading.Thread(target=lambda: Parallel(2)(delayed(time.sleep)(600) for _ in range(2)), daemon=True).start()
+time.sleep(3)
+pathlib.Path(os.environ["LABKIT_ROOT"], "began").touch()
+re.match(r"(a+)+$", "a" * 60 + "b")
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
+def test_nothing_survives_the_runner_whatever_a_cell_has_started(tmp_path: Path, store: Path, name: str) -> None:
+    """A child in a session of its own, workers of joblib, and the interpreter's lock held all the time."""
+    root = make_small(tmp_path / "checkout", "eda", store=store, eda=HARD)
+    with started(root, "run", "small", "--cold") as run:
+        wait_until((root / "began").exists)
+        family = find_family(run.pid)
+        programs = [" ".join(process.cmdline()) for process in family]
+        assert any(program == "sleep 600" for program in programs)
+        assert sum("joblib" in program for program in programs) >= 2
+        run.send_signal(getattr(signal, name))
+        run.communicate(timeout=60)
+    wait_until(lambda: not any(map(is_alive, family)), 10)
+    assert call_labkit(root, "runs").returncode == 0
+    assert {line["outcome"] for line in find_done(root).values()} == {"killed" if name == "SIGKILL" else "interrupted"}
+    assert not (root / "data" / "small" / "eda").exists()
+
+
 @contextmanager
 def mount(folder: Path, megabytes: int) -> Iterator[None]:
     """Have a folder on a disk of its own, of this size, for the time of the block."""
