@@ -3,13 +3,14 @@
 The one list to look at to see who hands what to whom. How a form is written is in the room that owns it.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from labkit import paths
-from labkit.files import write_text
+from labkit.errors import DataError
+from labkit.files import parse_json, write_json
 from labkit.params import Params
+from labkit.run.outputs import check_outputs
 from labkit.run.step import Catalogue
 
 PLACES = {
@@ -43,7 +44,11 @@ ARRAYS = ".npz"
 
 
 def load_artifact(name: str, path: Path, params: Params) -> Any:
-    """Read an artifact and check it; see `labkit.run.step.Step.load`."""
+    """Read an artifact and check it; see `labkit.run.step.Step.load`.
+
+    Its bytes are held against those that a stage wrote before anything is opened; what was written by hand is not.
+    """
+    check_outputs(params.experiment, list_parts(name, path))
     if name == "raw":
         return load_raw(path, params)
     if path.suffix == ".parquet":
@@ -58,7 +63,7 @@ def load_artifact(name: str, path: Path, params: Params) -> Any:
         return load_model(path)
     if name == "release":
         return path
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = load_json(path)
     if name == "notes":
         from labkit.data.reading import frame_notes
 
@@ -69,6 +74,26 @@ def load_artifact(name: str, path: Path, params: Params) -> Any:
 
         return RowFeatures.from_json(content, load_arrays(path.with_suffix(ARRAYS)))
     return content
+
+
+def list_parts(name: str, path: Path) -> list[Path]:
+    """Return the files and folders that an artifact is made of."""
+    arrays = path.with_suffix(ARRAYS)
+    return [path, arrays] if name == "row_features" and arrays.is_file() else [path]
+
+
+def load_json(path: Path) -> Any:
+    """Read a JSON file that a stage wrote.
+
+    Raises
+    ------
+    DataError
+        It is damaged.
+    """
+    try:
+        return parse_json(path.read_bytes())
+    except ValueError as error:
+        raise DataError(f"{path}: damaged ({error}): remove it and run the stage that writes it again") from error
 
 
 def save_artifact(name: str, path: Path, obj: Any, params: Params) -> None:
@@ -89,7 +114,7 @@ def save_artifact(name: str, path: Path, obj: Any, params: Params) -> None:
 
             content = obj.to_json()
             save_arrays(path.with_suffix(ARRAYS), obj.state_arrays())
-        write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False, sort_keys=True) + "\n")
+        write_json(path, content)
 
 
 def load_raw(folder: Path, params: Params) -> dict[str, Any]:

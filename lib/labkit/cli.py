@@ -8,19 +8,13 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from labkit import paths, plain_stages
-from labkit.errors import LabkitError, list_briefly, name_nearest
-
-if TYPE_CHECKING:
-    from labkit.data.choices import Choices
-    from labkit.data.proposal import Proposal
-    from labkit.data.survey import Survey
-
-MOST_SHOWN = 40
+from labkit import cli_new, paths, plain_stages
+from labkit.errors import DiskError, LabkitError, StageError, name_nearest
+from labkit.files import describe_full, is_full
 
 
 class Family(click.Group):
@@ -46,6 +40,8 @@ def cli(ctx: click.Context, debug: bool) -> None:
     labkit new churn --data churn.csv --target churned   an experiment from a table of your own
     labkit run diabetes                      run what has changed, show the results
     labkit status diabetes                   what is stale, and why
+    labkit runs diabetes                     which runs there were, and how they ended
+    labkit why diabetes                      what the latest run was made of, and why each stage ran
     labkit params diabetes                   what can be set, where it is set, what it means
     labkit predict diabetes in.csv out.csv   predict with the published model
     labkit warm                              keep kernels that start in half a second
@@ -53,111 +49,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
     ctx.obj = debug
 
 
-@cli.command()
-@click.argument("name")
-@click.option("--data", "files", multiple=True, type=click.Path(path_type=Path), help="File of the table; repeatable.")
-@click.option("--target", required=True, metavar="COLUMN", help="Column to predict.")
-@click.option("--sql", metavar="QUERY", help="Query to take the rows from instead of a file.")
-@click.option("--database-env", metavar="VARIABLE", help="Environment variable that holds the database's address.")
-@click.option("--task", metavar="TASK", help="classification or regression.")
-@click.option("--positive", metavar="CLASS", help="Class of interest of a two-class target.")
-@click.option("--metric", metavar="METRIC", help="Figure by which models are ranked.")
-@click.option("--time", metavar="COLUMN", help="Column of times to split by.")
-@click.option("--group", metavar="COLUMN", help="Column whose equal values stay together.")
-@click.option("--kind", "kinds", multiple=True, metavar="COLUMN=KIND", help="number, category, boolean, date, text, ….")
-@click.option("--format", "formats", multiple=True, metavar="COLUMN=FORMAT", help="How dates are written: %d.%m.%Y.")
-@click.option("--missing", multiple=True, metavar="COLUMN=VALUE", help="Value that stands for a missing one.")
-@click.option("--drop", multiple=True, metavar="COLUMN", help="Column to leave out.")
-@click.option("--keep", multiple=True, metavar="COLUMN", help="Column not to leave out, however suspicious.")
-@click.option("--encoding", metavar="NAME", help="Encoding of the file, e.g. cp1252.")
-@click.option("--delimiter", metavar="CHARACTER", help="What divides cells; tab for a tabulator.")
-@click.option("--decimal", type=click.Choice([".", ","]), help="What stands before the fraction of a number.")
-@click.option("--header/--no-header", default=None, help="Whether the first row holds the names.")
-@click.option("--sheet", metavar="NAME", help="Sheet of an Excel file.")
-@click.option("--read", "reading", multiple=True, metavar="FIELD=VALUE", help="How the table is read: max_rows=….")
-@click.option("--follow", is_flag=True, help="Follow symbolic links.")
-@click.option("--force", is_flag=True, help="Replace an experiment of that name.")
-@click.option("--ask", is_flag=True, help="On a terminal, ask before anything is written.")
-def new(**given: Any) -> None:
-    """Make the experiment NAME from a table: infer how to read it, what its columns are and how to judge models.
-
-    \b
-    labkit new churn --data churn.csv --target churned
-    labkit new sales --data jan.csv --data feb.csv --target amount --time day
-    labkit new loans --sql "select * from loans" --database-env WAREHOUSE_URL --target default
-    """
-    from labkit.founding import Query, found
-
-    files = given["files"]
-    if bool(files) == bool(given["sql"]) or bool(given["sql"]) != bool(given["database_env"]):
-        raise click.UsageError("name files with --data, or a query with --sql and --database-env")
-    made = found(
-        given["name"],
-        Query(given["sql"], given["database_env"]) if given["sql"] else files,
-        given["target"],
-        choices=make_choices(given),
-        follow=given["follow"],
-        force=given["force"],
-        ask=confirm if given["ask"] and sys.stdin.isatty() else accept,
-    )
-    click.echo(f"Made:      {show(made.params_path)}, and data/{given['name']}/source under DVC")
-    click.echo(f"Next:      look at {show(made.params_path)}, then: labkit run {given['name']}")
-
-
-def make_choices(given: dict[str, Any]) -> "Choices":
-    """Return the options of `labkit new` that decide something."""
-    from labkit.data.choices import Choices
-    from labkit.params_file import parse_value
-    from labkit.yaml_file import make_plain
-
-    reading = [split_pair(text, "--read") for text in given["reading"]]
-    missing: dict[str, tuple[str, ...]] = {}
-    for column, value in (split_pair(text, "--missing") for text in given["missing"]):
-        missing[column] = (*missing.get(column, ()), value)
-    same = ("encoding", "decimal", "header", "sheet", "task", "positive", "metric", "time", "group", "drop", "keep")
-    return Choices(
-        **{name: given[name] for name in same},
-        delimiter="\t" if given["delimiter"] in ("tab", "\\t") else given["delimiter"],
-        kinds=dict(split_pair(text, "--kind") for text in given["kinds"]),
-        formats=dict(split_pair(text, "--format") for text in given["formats"]),
-        missing=missing,
-        reading={field: make_plain(parse_value(value, f"--read {field}")) if value else "" for field, value in reading},
-    )
-
-
-def split_pair(text: str, option: str) -> tuple[str, str]:
-    """Return the two sides of COLUMN=VALUE; the column's name may hold further equals signs."""
-    column, equals, value = text.rpartition("=")
-    if not equals or not column:
-        raise click.UsageError(f"{option} {text}: write COLUMN=VALUE")
-    return column, value
-
-
-def accept(survey: "Survey", proposal: "Proposal") -> bool:
-    """Show what was decided, and go on."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from labkit.data.proposal import list_kinds
-    from labkit.yaml_file import make_printable
-
-    table = Table("what", "decided", "why", title=f"{survey.raw.n_rows:,} rows", title_justify="left")
-    for kind, columns in list_kinds(survey.kinds).items():
-        shown = list_briefly(columns, most=6)
-        table.add_row(kind, f"{len(columns):,} columns", Text(make_printable(shown)))
-    for line in proposal.decisions[:MOST_SHOWN]:
-        style = "yellow" if line.is_warning else ""
-        table.add_row(*(Text(make_printable(cell), style=style) for cell in (line.subject, line.value, line.reason)))
-    Console(highlight=False).print(table)
-    if (rest := len(proposal.decisions) - MOST_SHOWN) > 0:
-        click.echo(f"… and {rest} more, in the params file")
-    return True
-
-
-def confirm(survey: "Survey", proposal: "Proposal") -> bool:
-    """Show what was decided, and ask."""
-    return accept(survey, proposal) and click.confirm("Make it so?", default=True)
+cli.add_command(cli_new.new)
 
 
 @cli.command()
@@ -167,8 +59,16 @@ def confirm(survey: "Survey", proposal: "Proposal") -> bool:
 @click.option("--force", metavar="STAGE", help="Run this stage even if nothing has changed.")
 @click.option("--sample", type=click.IntRange(20), metavar="N", help="Try on N rows, in scratch; nothing is published.")
 @click.option("--cold", is_flag=True, help="Start ordinary kernels, each of which imports everything anew.")
+@click.option("--no-wait", is_flag=True, help="Refuse if another run of this checkout is under way.")
 def run(
-    experiment: str, settings: tuple[str, ...], until: str | None, force: str | None, sample: int | None, cold: bool
+    experiment: str,
+    *,
+    settings: tuple[str, ...],
+    until: str | None,
+    force: str | None,
+    sample: int | None,
+    cold: bool,
+    no_wait: bool,
 ) -> None:
     """Run the stages of EXPERIMENT that have changed, from raw tables to the published model.
 
@@ -193,10 +93,11 @@ def run(
         from labkit.run.experiment import run_experiment, run_sample
 
         plain, progress = plain_stages.PLAIN, Progress()
+        how: dict[str, Any] = {"kernels": kernels, "until": until, "is_waiting": not no_wait}
         if sample:
-            run_sample(experiment, rows=sample, plain=plain, progress=progress, kernels=kernels, until=until)
+            run_sample(experiment, rows=sample, plain=plain, progress=progress, **how)
         else:
-            run_experiment(experiment, plain=plain, progress=progress, kernels=kernels, until=until, force=force)
+            run_experiment(experiment, plain=plain, progress=progress, force=force, **how)
     pages = paths.find_reports_dir(experiment) / "sample" if sample else paths.find_reports_dir()
     click.echo(f"Report:    {show(pages / 'index.html') if not sample else show(pages)}")
     click.echo("Tracking:  mlflow ui   (in the checkout's root, then open the address it prints)")
@@ -224,6 +125,21 @@ def warm(stop: bool) -> None:
     click.echo(
         f"warm: process {state['pid']}, {state['modules']:,} modules imported; ends after {minutes} idle minutes"
     )
+
+
+@cli.command()
+def doctor() -> None:
+    """Look whether this checkout and what it stands on are well, and say what to do where they are not.
+
+    Closes what killed runs left open, and changes nothing else. Exit code 1 if something needs attention.
+
+    \b
+    labkit doctor          # in the checkout
+    """
+    from labkit.run.doctor import examine, show_findings
+
+    close_gone()
+    sys.exit(show_findings(examine()))
 
 
 @cli.command()
@@ -266,23 +182,92 @@ def status(experiments: tuple[str, ...]) -> None:
     from rich.text import Text
 
     from labkit.params_file import list_experiments, load_params
-    from labkit.run import pipeline
+    from labkit.run import lock, pipeline
     from labkit.run.record import load_records
 
-    repo = pipeline.open_repo()
-    for experiment in experiments or list_experiments():
-        loaded = load_params(experiment)
-        pipeline.list_stages(experiment)
-        plain_stages.perform_fingerprint(loaded, None)
-        records = load_records(paths.find_reports_dir(experiment))
-        table = Table("stage", "state", "why", "latest result", title=experiment, title_justify="left")
-        for state in pipeline.find_states(repo, experiment):
-            if state.name == pipeline.FINGERPRINT:
-                continue
-            headline = records[state.name].headline if state.name in records else ""
-            word = "stale" if state.reasons else "checked each time" if state.name == pipeline.PUBLISH else "up to date"
-            table.add_row(state.name, word, Text("\n".join(state.reasons)), Text(headline))
-        Console(highlight=False).print(table)
+    close_gone()
+    holder = lock.find_holder()
+    if holder is not None:
+        click.echo(f"Under way now: {lock.describe(holder)}.")
+    with pipeline.look_at_repo() as repo:
+        for experiment in experiments or list_experiments():
+            loaded = load_params(experiment)
+            pipeline.list_stages(experiment)
+            if holder is None:
+                # A run that is under way depends on what it wrote down of the code when it began.
+                plain_stages.perform_fingerprint(loaded, None)
+            records = load_records(paths.find_reports_dir(experiment))
+            table = Table("stage", "state", "why", "latest result", title=experiment, title_justify="left")
+            for state in pipeline.find_states(repo, experiment):
+                if state.name == pipeline.FINGERPRINT:
+                    continue
+                headline = records[state.name].headline if state.name in records else ""
+                fresh = "checked each time" if state.name == pipeline.PUBLISH else "up to date"
+                reasons = Text("\n".join(state.reasons))
+                table.add_row(state.name, "stale" if state.reasons else fresh, reasons, Text(headline))
+            Console(highlight=False).print(table)
+
+
+def close_gone() -> None:
+    """Close what killed runs left open, and say so; where that cannot be written down, one can still look."""
+    from labkit.run import reconcile
+
+    try:
+        for line in reconcile.tell(reconcile.reconcile()):
+            click.echo(line)
+    except (StageError, DiskError) as error:
+        click.echo(f"not closed yet: {error}")
+
+
+@cli.command()
+@click.argument("experiment", required=False)
+@click.option("-n", "most", type=click.IntRange(1), default=20, show_default=True, help="How many at most.")
+def runs(experiment: str | None, most: int) -> None:
+    """List the runs of this checkout, or of EXPERIMENT, newest first, and how each ended.
+
+    \b
+    labkit runs
+    labkit runs diabetes -n 5
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from labkit.params_file import load_params
+    from labkit.run import history
+
+    if experiment:
+        load_params(experiment)
+    close_gone()
+    rows, n_runs = history.list_runs(experiment, most=most)
+    table = Table("run", "of", "ended", "stopped in", "seconds", "when (UTC)", "outputs")
+    for row in rows:
+        seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
+        when = f"{row.at[:16].replace('T', ' ')}, {history.show_age(row.at)}"
+        table.add_row(row.run, row.what, row.outcome, row.stage, seconds, when, str(row.n_outputs))
+    Console(highlight=False).print(table)
+    if n_runs > len(rows):
+        click.echo(f"… and {n_runs - len(rows)} more: labkit runs -n {n_runs}")
+
+
+@cli.command()
+@click.argument("run")
+def why(run: str) -> None:
+    """Show what RUN was made of, and why each of its stages ran: a name of `labkit runs`, or an experiment's latest.
+
+    \b
+    labkit why diabetes
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from labkit.run import history
+
+    close_gone()
+    table = Table.grid(padding=(0, 2))
+    for heading, text in history.describe_run(history.find_run(run)):
+        table.add_row(Text(heading, style="bold"), Text(text, overflow="fold"))
+    Console(highlight=False).print(table)
 
 
 @cli.command()
@@ -356,6 +341,11 @@ def call(command: Callable[..., Any], arguments: list[str]) -> int:
             raise
         click.echo(f"labkit: {error}", err=True)
         return error.exit_code
+    except OSError as error:
+        if "--debug" in arguments or not is_full(error):
+            raise
+        click.echo(f"labkit: {describe_full(Path(str(error.filename or '.')), 'more')}", err=True)
+        return 1
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return 0

@@ -6,7 +6,9 @@ LabkitError                 anything below; the command line prints it without a
 │   ├── MissingDataError    a file that a stage reads is not there
 │   └── ContractError       a table breaks its contract
 ├── StageError              a stage failed while it ran
+├── DiskError               a file cannot be written
 ├── TrackingError           the MLflow store cannot be used
+│   └── LostStoreError      the MLflow store failed while something ran
 └── ModelError              a model cannot be built, converted or loaded
     └── BudgetError         the time for comparing candidates is over
 
@@ -46,8 +48,20 @@ class StageError(LabkitError):
     exit_code = 1
 
 
+class DiskError(LabkitError):
+    """A file cannot be written: the disk is full, broken or may not be written to."""
+
+    exit_code = 1
+
+
 class TrackingError(LabkitError):
     """The MLflow store cannot be used."""
+
+
+class LostStoreError(TrackingError):
+    """The MLflow store failed while something ran."""
+
+    exit_code = 1
 
 
 class ModelError(LabkitError):

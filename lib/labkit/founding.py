@@ -3,12 +3,11 @@
 The one function behind `labkit new`. What is decided about the table is worked out in `labkit.data.proposal`.
 """
 
-import fcntl
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from labkit.data.proposal import Proposal, make_proposal
 from labkit.data.reading import EXCEL, PARQUET, Source
 from labkit.data.survey import Survey, survey_table
 from labkit.errors import DataError, ParamsError
-from labkit.files import write_text
+from labkit.files import copy_file, hold_lock, move, place_folder, write_text
 from labkit.params import Table
 from labkit.params_file import list_experiments, write_commented
 from labkit.run import pipeline
@@ -79,7 +78,10 @@ def found(
         A file, an option or the table is at fault; nothing is left behind.
     """
     check_name(name, force=force)
-    with hold_lock(), tempfile.TemporaryDirectory(dir=paths.find_work_dir(), prefix="new-") as scratch:
+    with (
+        hold_lock(paths.find_work_dir() / "new.lock"),
+        tempfile.TemporaryDirectory(dir=paths.find_work_dir(), prefix="new-") as scratch,
+    ):
         sources = gather(name, data, Path(scratch) / SOURCE, follow=follow)
         files = tuple(f"data/{name}/{SOURCE}/{source.path.name}" for source in sources)
         survey = survey_table(name, sources, files, target, choices)
@@ -102,14 +104,6 @@ def check_name(name: str, *, force: bool) -> None:
     is_taken = name in list_experiments() or name in pipeline.list_experiments()
     if (is_taken or (folder.exists() and any(folder.iterdir()))) and not force:
         raise ParamsError(f"there is an experiment {name!r} already: choose another name, or replace it with --force")
-
-
-@contextmanager
-def hold_lock() -> Iterator[None]:
-    """Let one process at a time make an experiment: all of them change dvc.yaml."""
-    with (paths.find_work_dir() / "new.lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def gather(name: str, data: Sequence[Path] | Query, folder: Path, *, follow: bool) -> list[Source]:
@@ -140,7 +134,7 @@ def copy_whole(path: Path, copy: Path, where: str) -> None:
     """Copy a file, refusing one that changes meanwhile."""
     before = path.stat()
     try:
-        shutil.copyfile(path, copy)
+        copy_file(path, copy)
     except OSError as error:
         raise DataError(f"{where}: cannot be copied to data/: {error.strerror or error}") from error
     after = path.stat()
@@ -162,8 +156,7 @@ def put_in_place(name: str, scratch: Path, text: str) -> None:
         folder.parent.mkdir(exist_ok=True)
         for path in (folder, params_path):
             keep_old(path, scratch / f"old-{path.name}", undo)
-        folder.mkdir()
-        (scratch / SOURCE).rename(folder / SOURCE)
+        place_folder(scratch / SOURCE, folder / SOURCE)
         pipeline.add_files(sorted((folder / SOURCE).iterdir()))
         write_text(params_path, text)
         pipeline.add_experiment(name)  # the last step, whole or not at all
@@ -174,7 +167,7 @@ def keep_old(path: Path, aside: Path, undo: ExitStack) -> None:
     """Move what is at a path out of the way, to be moved back on an error."""
     is_there = path.exists()
     if is_there:
-        path.rename(aside)
+        move(path, aside)
 
     def restore() -> None:
         if path.is_dir():
@@ -182,6 +175,6 @@ def keep_old(path: Path, aside: Path, undo: ExitStack) -> None:
         else:
             path.unlink(missing_ok=True)
         if is_there:
-            aside.rename(path)
+            move(aside, path)
 
     undo.callback(restore)

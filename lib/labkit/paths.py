@@ -7,12 +7,21 @@ stage to stage.
 import os
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from labkit.errors import ParamsError
 
 MARKER = "dvc.yaml"
 RUNNER_VARIABLE = "LABKIT_RUNNER"
 WARM_VARIABLE = "LABKIT_WARM"
+RUN_DIR_VARIABLE = "LABKIT_RUN_DIR"
+TRACKING_PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+"""How long MLflow tries to reach a tracking server that was lost: pauses of 0, 4, 8 and 16 seconds."""
 KERNELS_DIR = Path(__file__).parent / "run" / "jupyter"
 """Where Jupyter finds the kernel that starts warm."""
 
@@ -78,7 +87,7 @@ def get_variable(name: str) -> str | None:
 
 def get_run_dir() -> Path | None:
     """Return the work folder of the run this process belongs to, or None in a notebook run by hand."""
-    named = os.environ.get("LABKIT_RUN_DIR")
+    named = os.environ.get(RUN_DIR_VARIABLE)
     return Path(named) if named else None
 
 
@@ -107,6 +116,16 @@ def get_tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{find_root() / 'mlflow.db'}"
 
 
+def show_address(uri: str) -> str:
+    """Return an address as it may be shown: without a password.
+
+    >>> show_address("http://me:hidden@host:5000/x")
+    'http://host:5000/x'
+    """
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.netloc else uri
+
+
 def copy_environment() -> dict[str, str]:
     """Return this process's environment as it is."""
     return dict(os.environ)
@@ -116,7 +135,7 @@ def make_environment(**extra: str) -> dict[str, str]:
     """Return this process's environment with what every stage process needs, and `extra` on top.
 
     Hash seed and thread counts are fixed so that results are the same from run to run; MLflow's and DVC's telemetry
-    is off.
+    is off. How long a lost tracking server is looked for is bounded, unless the environment says otherwise.
     """
     fixed = {
         "PYTHONHASHSEED": "0",
@@ -135,7 +154,7 @@ def make_environment(**extra: str) -> dict[str, str]:
         "LABKIT_ROOT": str(find_root()),
         "MLFLOW_TRACKING_URI": get_tracking_uri(),
     }
-    return {**os.environ, **fixed, **extra}
+    return {**TRACKING_PATIENCE, **os.environ, **fixed, **extra}
 
 
 def show(path: Path) -> str:

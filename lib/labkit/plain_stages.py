@@ -16,10 +16,14 @@ def perform_source(params: "Params", sample_rows: int | None) -> str:
     """Put the raw tables in place."""
     from labkit.artifacts import CONTRACT, PLACES
     from labkit.data.sources import place_tables
+    from labkit.run.outputs import record_folder
 
     folder = paths.find_scratch_dir(params.experiment) if sample_rows else paths.find_data_dir(params.experiment)
     contract = paths.find_data_dir(params.experiment) / CONTRACT
-    return place_tables(params, folder / PLACES["raw"], contract, sample_rows=sample_rows)
+    headline = place_tables(params, folder / PLACES["raw"], contract, sample_rows=sample_rows)
+    if not sample_rows:
+        record_folder(folder / PLACES["raw"], experiment=params.experiment, stage="source")
+    return headline
 
 
 def perform_fingerprint(params: "Params", sample_rows: int | None) -> str:

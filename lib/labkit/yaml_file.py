@@ -60,6 +60,20 @@ def load_yaml(path: Path) -> YamlMap:
     return parse_yaml(text, show(path))
 
 
+def load_written_yaml(path: Path) -> Any:
+    """Read YAML that a program wrote, such as dvc.lock: quickly, and without the checks of what people write.
+
+    Raises
+    ------
+    ParamsError
+        It is not YAML.
+    """
+    try:
+        return YAML(typ="safe").load(path)
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise ParamsError(f"{show(path)}: {str(error).splitlines()[0]}: restore it from git, or remove it") from error
+
+
 def load_plain(path: Path) -> dict[str, Any]:
     """Read one YAML mapping as plain data, not to be changed; the same text is parsed only once."""
     return parse_plain(path.read_text(encoding="utf-8"), show(path))

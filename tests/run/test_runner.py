@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from labkit.params import TimeLimits
+from labkit.run.course import Live
 from labkit.run.notebooks import read_source
 from labkit.run.runner import Execution, run_notebook
 
@@ -43,7 +44,7 @@ def run(
         environment={**os.environ, **environment},
         on_cell=lambda *cell: told.append(cell),
         limits=limits,
-        log=log,
+        live=Live(log),
     )
     return ended, told, nbformat.read(executed, as_version=4)
 

@@ -12,6 +12,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from labkit.errors import DataError, ParamsError, list_briefly
+from labkit.files import atomic_write
 
 BLOCK_ROWS = 50_000
 
@@ -63,7 +64,8 @@ def write_rows(path: Path, result: Any, *, max_rows: int) -> int:
         table = pa.concat_tables(blocks, promote_options="permissive")
     except pa.ArrowException as error:
         raise DataError(f"--sql: {str(error).splitlines()[0]}: cast the column to one type") from error
-    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+    with atomic_write(path) as beside:
+        pq.write_table(table, beside, compression="zstd", write_page_checksum=True)
     return n_rows
 
 

@@ -21,7 +21,7 @@ from labkit.data.columns import check_columns, require
 from labkit.data.origins import check_pointer, find_files, show
 from labkit.data.reading import Note, RawTable, Source, has_huge_gaps
 from labkit.errors import DataError, ParamsError, name_nearest
-from labkit.files import atomic_write, write_text
+from labkit.files import atomic_folder, atomic_write, write_text
 from labkit.params import Data, Params, Table
 
 FEWEST_ROWS = 2
@@ -140,17 +140,17 @@ def place_tables(params: Params, folder: Path, contract_path: Path, *, sample_ro
     agreed = contract.load_contract(contract_path) if contract_path.is_file() else {}
     inferred: contract.Contract = {}
     n_rows = opened[main].n_rows if sample_rows is None else min(sample_rows, opened[main].n_rows)
-    # All files are renamed to their final names at the end, or none is.
-    with ExitStack() as files:
+    # The whole folder is put in place at the end, or none of it.
+    with atomic_folder(folder) as beside:
         for name, raw in opened.items():
-            beside = files.enter_context(atomic_write(folder / f"{name}.parquet"))
             chosen = choose_rows(raw.n_rows, n_rows, params.seed) if name == main and n_rows < raw.n_rows else None
-            schema = write_table(beside, name, raw, agreed.get(name), chosen=chosen)
+            schema = write_table(beside / f"{name}.parquet", name, raw, agreed.get(name), chosen=chosen)
             if name not in agreed:
                 inferred[name] = schema
         if find_states(params.data) != states:
             raise DataError("a file of data.tables changed while it was read: run again when it is complete")
-    write_text(folder / NOTES, json.dumps([note.to_json() for raw in opened.values() for note in raw.notes], indent=1))
+        notes = [note.to_json() for raw in opened.values() for note in raw.notes]
+        write_text(beside / NOTES, json.dumps(notes, indent=1))
     if inferred or set(agreed) - set(opened):
         kept = {name: schema for name, schema in agreed.items() if name in opened}
         contract.save_contract(contract_path, kept | inferred)
@@ -184,7 +184,7 @@ def write_table(
         A batch is not as agreed.
     """
     inference, n_before = contract.Inference(), 0
-    with ExitStack() as files:
+    with atomic_write(path) as beside, ExitStack() as files:
         writer: pq.ParquetWriter | None = None
         for rows in raw.read():
             if agreed is not None:
@@ -196,7 +196,7 @@ def write_table(
             kept = rows if chosen is None else rows.filter(pa.array(chosen[n_before : n_before + rows.num_rows]))
             n_before += rows.num_rows
             writer = writer or files.enter_context(
-                pq.ParquetWriter(path, rows.schema, compression="zstd", write_page_checksum=True)
+                pq.ParquetWriter(beside, rows.schema, compression="zstd", write_page_checksum=True)
             )
             writer.write_table(kept)
     return inference.make_schema()

@@ -36,8 +36,9 @@ def load_table(path: Path) -> pd.DataFrame:
         raise MissingDataError(f"{path}: not there: run the stage that writes it")
     try:
         return pq.read_table(path, page_checksum_verification=True).to_pandas()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: damaged ({str(error).splitlines()[0]}): remove it and run the stage again") from error
+    except Exception as error:  # what a damaged file raises depends on where the damage is
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise DataError(f"{path}: damaged ({reason}): remove it and run the stage again") from error
 
 
 def save_table(path: Path, frame: pd.DataFrame) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from labkit import paths
-from labkit.artifacts import PLACES
+from labkit.artifacts import PLACES, load_json
 from labkit.data.tables import load_table
 from labkit.errors import DataError, LabkitError, MissingDataError, ModelError
 from labkit.files import compute_digest, write_text
@@ -23,6 +23,7 @@ from labkit.model import metrics, release, skops_file
 from labkit.model.gate import Check, Decision, check_champion, check_parity
 from labkit.params import Params
 from labkit.run import report, tracking
+from labkit.run.outputs import check_outputs
 from labkit.run.pages import restore_pages
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -45,6 +46,8 @@ def publish(params: Params) -> str:
     ------
     MissingDataError
         The release or the gate's decision is not there.
+    DataError
+        A file is not what its stage wrote.
     ModelError
         The release is not what its manifest says.
     TrackingError
@@ -54,8 +57,9 @@ def publish(params: Params) -> str:
     folder, gate_path = data / PLACES["release"], data / PLACES["gate"]
     if not gate_path.is_file() or not folder.is_dir():
         raise MissingDataError(f"{folder}: no release yet: run `labkit run {params.experiment}`")
+    check_outputs(params.experiment, [folder, gate_path, data / PLACES["clean_holdout"]])
     opened = release.load_release(folder)
-    gate = Decision.from_dict(json.loads(gate_path.read_text(encoding="utf-8")))
+    gate = Decision.from_dict(load_json(gate_path))
     done = decide(params, opened, gate, compute_digest(folder))
     without = restore_pages(params)
     write_decision(params, done)

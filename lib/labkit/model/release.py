@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from labkit.data.arrays import load_arrays, save_arrays
 from labkit.data.features import RowFeatures
 from labkit.errors import ModelError
-from labkit.files import atomic_write, compute_digest, write_text
+from labkit.files import atomic_folder, compute_digest, parse_json, write_bytes, write_json, write_text
 from labkit.model import onnx_graph, skops_file
 
 MANIFEST = "manifest.json"
@@ -97,20 +98,31 @@ def write_release(
     ModelError
         The folder holds what is no part of a release, or the model holds a type that may not be released.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
+    for path in folder.iterdir() if folder.is_dir() else ():
         if path.name not in FILES:
             raise ModelError(f"{folder}: {path.name} is no part of a release: remove it")
-        path.unlink()
+    with atomic_folder(folder) as beside:
+        write_files(beside, model, graph=graph, facts=facts, contract=contract, card=card, example=example)
+    return compute_release_digest(folder)
+
+
+def write_files(
+    folder: Path,
+    model: Any,
+    *,
+    graph: bytes | None,
+    facts: Mapping[str, Any],
+    contract: str,
+    card: str,
+    example: pd.DataFrame,
+) -> None:
+    """Write the files of a release into an empty folder, the manifest last."""
     skops_file.save_model(folder / PIPELINE, model)
     if graph is not None:
-        with atomic_write(folder / GRAPH) as beside:
-            beside.write_bytes(graph)
+        write_bytes(folder / GRAPH, graph)
     write_json(folder / FEATURES, model[0].to_json())
     if arrays := model[0].state_arrays():
-        with atomic_write(folder / STATE) as beside, beside.open("wb") as stream:
-            # Every entry is dated 1980: the same arrays give the same bytes.
-            np.savez_compressed(stream, allow_pickle=False, **dict(sorted(arrays.items())))
+        save_arrays(folder / STATE, arrays)
     write_json(folder / FACTS, facts)
     write_text(folder / CONTRACT, contract)
     write_text(folder / CARD, card)
@@ -120,7 +132,6 @@ def write_release(
     )
     files = {path.name: {"sha256": compute_digest(path), "bytes": path.stat().st_size} for path in folder.iterdir()}
     write_json(folder / MANIFEST, files)
-    return compute_release_digest(folder)
 
 
 def load_row_features(folder: Path) -> RowFeatures:
@@ -128,18 +139,12 @@ def load_row_features(folder: Path) -> RowFeatures:
     content = json.loads((folder / FEATURES).read_text(encoding="utf-8"))
     if not (folder / STATE).is_file():
         return RowFeatures.from_json(content)
-    with np.load(folder / STATE, allow_pickle=False) as arrays:
-        return RowFeatures.from_json(content, dict(arrays))
+    return RowFeatures.from_json(content, load_arrays(folder / STATE))
 
 
 def list_requirements() -> list[str]:
     """Return the pins of what a model needs to be loaded, besides labkit itself."""
     return [f"{name}=={version(name)}" for name in REQUIRED]
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write plain data, always in the same order."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False, sort_keys=True) + "\n")
 
 
 def compute_release_digest(folder: Path) -> str:
@@ -182,7 +187,7 @@ def load_manifest(path: Path) -> dict[str, str]:
         It is not a manifest.
     """
     try:
-        listed = {str(name): str(entry["sha256"]) for name, entry in json.loads(path.read_bytes()).items()}
+        listed = {str(name): str(entry["sha256"]) for name, entry in parse_json(path.read_bytes()).items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(f"{path}: not a manifest ({error}): do not use this release") from error
     for name in sorted({PIPELINE, FEATURES, FACTS} - set(listed)):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from labkit.errors import MissingDataError, ModelError, list_briefly
-from labkit.files import atomic_write
+from labkit.files import write_bytes
 
 TRUSTED = (
     "collections.OrderedDict",
@@ -48,8 +48,7 @@ def save_model(path: Path, model: Any) -> None:
 
     content = skops.io.dumps(model)
     check_types(skops.io.get_untrusted_types(data=content), path)
-    with atomic_write(path) as beside:
-        beside.write_bytes(make_canonical(content))
+    write_bytes(path, make_canonical(content))
 
 
 def load_model(path: Path) -> Any:

@@ -4,10 +4,11 @@ What `labkit run` and `labkit stage` call. The stages without a notebook are han
 nothing of tables and models.
 """
 
+import errno
 import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -15,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 from labkit import paths
 from labkit.errors import LabkitError, StageError
 from labkit.params import Params
-from labkit.params_file import load_params
+from labkit.params_file import describe_params, load_params
 from labkit.paths import show
-from labkit.run import client, pipeline
+from labkit.run import client, ledger, lock, pipeline, provenance, reconcile, store
 from labkit.run.kernels import STAGE_MODULE, TRACKING_MODULE, Kernels, seem_needed
+from labkit.run.ledger import Entry
 from labkit.run.notebooks import Snapshot, take_snapshot
 from labkit.run.parameters import make_parameters
 from labkit.run.progress import Line, Progress
-from labkit.run.record import load_records
+from labkit.run.record import compute_outputs, load_records
 from labkit.secret import Mask, read_secrets
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ class Work:
     sample_rows: int | None = None
     is_alone: bool = False
     is_stopped: bool = False
+    entry: Entry | None = None
     parent: "Record | None" = None
     ran: dict[str, Line] = field(default_factory=dict)
     error: LabkitError | None = None
@@ -60,14 +63,10 @@ class Work:
         started = time.monotonic()
         outcome, headline = "failed", ""
         try:
-            headline = self.perform_plain(stage) if stage in self.plain else self.perform_notebook(stage)
+            headline = self.perform_recorded(stage)
             outcome = "ran"
         except Exception as error:
-            cleaned = Mask(self.secrets).clean_text(str(error)) or type(error).__name__
-            headline = cleaned.splitlines()[0]
-            if cleaned != str(error) and self.secrets:
-                # Without its cause, which would show the secret again.
-                raise (type(error) if isinstance(error, LabkitError) else StageError)(cleaned) from None
+            headline = (str(error) or type(error).__name__).splitlines()[0]
             raise
         except KeyboardInterrupt:
             outcome = "interrupted"
@@ -77,15 +76,38 @@ class Work:
             self.progress.end_stage(outcome, headline if outcome == "ran" else "")
         return headline
 
-    def perform_plain(self, stage: str) -> str:
+    def perform_recorded(self, stage: str) -> str:
+        """Run one stage between its lines in the ledger."""
+        parent = self.entry.run if self.entry else None
+        facts = collect_facts(self.params, stage, self.sample_rows)
+        if stage in self.snapshot:
+            facts["notebook_sha256"] = self.snapshot[stage].digest
+        with ledger.open_entry(self.params.experiment, stage, parent=parent, facts=facts) as entry:
+            try:
+                return self.perform_plain(stage, entry) if stage in self.plain else self.perform_notebook(stage, entry)
+            except Exception as error:
+                cleaned = Mask(self.secrets).clean_text(str(error))
+                if cleaned != str(error) and self.secrets:
+                    # Without its cause, which would show the secret again.
+                    raise (type(error) if isinstance(error, LabkitError) else StageError)(cleaned) from None
+                if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                    ledger.release_spare()
+                    raise StageError(f"stage {stage} failed: disk full: {error}: make room, then run again") from error
+                raise
+
+    def perform_plain(self, stage: str, entry: Entry) -> str:
         """Run a stage without a notebook; all but the one that is called each time stand below the parent run."""
         if stage == pipeline.PUBLISH:
             self.kernels.wait_for()
         elif not self.is_alone:
             self.open_parent()
-        return str(Mask(self.secrets).clean(self.plain[stage](self.params, self.sample_rows)))
+        headline = str(Mask(self.secrets).clean(self.plain[stage](self.params, self.sample_rows)))
+        experiment = self.params.experiment
+        folder = paths.find_scratch_dir(experiment) if self.sample_rows else paths.find_data_dir(experiment)
+        entry.add_outputs(folder, compute_outputs(folder, pipeline.load_declarations(experiment)[stage].outputs))
+        return headline
 
-    def perform_notebook(self, stage: str) -> str:
+    def perform_notebook(self, stage: str, entry: Entry) -> str:
         """Run a notebook stage below the parent run, which the first of them opens."""
         # Imported on first need: with nothing to do, neither MLflow nor papermill is.
         self.kernels.wait_for(STAGE_MODULE)
@@ -99,7 +121,8 @@ class Work:
                 stage,
                 self.params,
                 source=source,
-                on_cell=self.progress.start_cell,
+                progress=self.progress,
+                entry=entry,
                 parent_id=paths.get_parent_run_id() if self.is_alone else self.open_parent(),
                 mask=mask,
                 sample_rows=self.sample_rows,
@@ -120,10 +143,12 @@ class Work:
         from labkit.run import tracking
 
         if self.parent is None:
-            name = f"{self.params.experiment} {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}"
+            assert self.entry
             kind = "sample" if self.sample_rows else "pipeline"
             self.parent = self.parents.enter_context(
-                tracking.open_run(self.params, name, parent_id=None, tags={"labkit.kind": kind})
+                tracking.open_run(
+                    self.params, self.entry.run, parent_id=None, tags={"labkit.kind": kind}, entry=self.entry
+                )
             )
             tracking.log_file(self.parent.run_id, paths.find_params_path(self.params.experiment))
         return self.parent.run_id
@@ -156,8 +181,11 @@ def start_work(
     ------
     ParamsError
         A secret's variable is not set, or a notebook is not there or cannot run.
+    TrackingError
+        The tracking server is not there.
     """
     secrets = read_secrets(params.secrets, where=show(paths.find_params_path(params.experiment)))
+    store.check_store(paths.get_tracking_uri())
     snapshot = take_snapshot([name for name in names if name not in plain], make_parameters(params))
     return Work(params, plain, progress, ExitStack(), snapshot, secrets, kernels, sample_rows, is_alone)
 
@@ -170,8 +198,11 @@ def run_experiment(
     kernels: Kernels,
     until: str | None = None,
     force: str | None = None,
+    is_waiting: bool = True,
 ) -> list[Line]:
     """Run what is stale of an experiment, through DVC, and return the closing table's lines.
+
+    Another run of this checkout is waited for, or, without `is_waiting`, is a reason to refuse.
 
     Raises
     ------
@@ -187,18 +218,31 @@ def run_experiment(
             pipeline.check_stage(word, names)
     asked = names[: names.index(until) + 1] if until else names
     work = start_work(params, plain, progress, names=asked, kernels=kernels)
-    if force or seem_needed(experiment):
-        kernels.begin()
-    repo = pipeline.open_repo()
+    with lock.hold_checkout(experiment, say=progress.say, is_waiting=is_waiting) as has_waited:
+        if has_waited:
+            work = start_work(load_params(experiment), plain, progress, names=asked, kernels=kernels)
+        close_gone(progress)
+        if force or seem_needed(experiment):
+            kernels.begin()
+        repo = pipeline.open_repo()
+        with open_pipeline(work, until=until, force=force):
+            return run_stale(work, repo, until=until, force=force)
+
+
+def run_stale(work: Work, repo: Any, *, until: str | None, force: str | None) -> list[Line]:
+    """Run what is stale and show the closing table, however it ends."""
+    experiment = work.params.experiment
+    asked = pipeline.list_until(experiment, until)
     with work.parents:
         try:
             serve_stages(work, repo, until=until, force=force)
-        except StageError as stopped:
+        except Exception as stopped:
+            # A stage's own error says more than what DVC makes of it.
             work.is_stopped = work.error is None
             raise work.error or stopped from stopped.__cause__
         finally:
             lines = close_lines(work, asked)
-            progress.show_table(experiment, lines)
+            work.progress.show_table(experiment, lines)
         if work.parent:
             work.parent.status = "FINISHED"
     return lines
@@ -209,7 +253,10 @@ def serve_stages(work: Work, repo: Any, *, until: str | None, force: str | None)
     os.environ.update(paths.make_environment())
     experiment, names = work.params.experiment, pipeline.list_until(work.params.experiment, until)
     work.perform(pipeline.FINGERPRINT)
-    if not work.kernels.is_begun and not pipeline.is_stale(repo, experiment, until=until):
+    states = pipeline.find_states(repo, experiment, until=until)
+    if work.entry:
+        work.entry.plan({state.name: list(state.reasons) for state in states if state.name != pipeline.FINGERPRINT})
+    if not force and not any(state.reasons for state in states):
         if pipeline.PUBLISH in names:
             work.perform(pipeline.PUBLISH)
         return
@@ -233,6 +280,7 @@ def run_sample(
     progress: Progress,
     kernels: Kernels,
     until: str | None = None,
+    is_waiting: bool = True,
 ) -> list[Line]:
     """Run every stage on a sample of the main table, in scratch: nothing of the pipeline is touched or published."""
     params = load_params(experiment)
@@ -240,18 +288,52 @@ def run_sample(
     if until:
         names = names[: names.index(pipeline.check_stage(until, names)) + 1]
     work = start_work(params, plain, progress, names=names, kernels=kernels, sample_rows=rows)
-    os.environ.update(paths.make_environment())
-    with work.parents:
-        try:
-            kernels.begin()
-            for name in names:
-                work.perform(name)
-        finally:
-            lines = close_lines(work, names)
-            progress.show_table(f"{experiment} (sample of {rows:,} rows)", lines)
-        if work.parent:
-            work.parent.status = "FINISHED"
+    with lock.hold_checkout(experiment, say=progress.say, is_waiting=is_waiting) as has_waited:
+        if has_waited:
+            work = start_work(load_params(experiment), plain, progress, names=names, kernels=kernels, sample_rows=rows)
+        close_gone(progress)
+        os.environ.update(paths.make_environment())
+        with open_pipeline(work, until=until, sample_rows=rows), work.parents:
+            try:
+                kernels.begin()
+                for name in names:
+                    work.perform(name)
+            finally:
+                lines = close_lines(work, names)
+                progress.show_table(f"{experiment} (sample of {rows:,} rows)", lines)
+            if work.parent:
+                work.parent.status = "FINISHED"
     return lines
+
+
+@contextmanager
+def open_pipeline(work: Work, **words: Any) -> Iterator[None]:
+    """Write the lines of a whole run to the ledger: what was asked for, what it is made of, how it ended."""
+    experiment = work.params.experiment
+    asked = {name: word for name, word in words.items() if word}
+    facts = {**provenance.collect(), "asked": asked, "params": list_changed(experiment)}
+    with ledger.open_entry(experiment, facts=facts) as work.entry:
+        yield
+
+
+def list_changed(experiment: str) -> dict[str, str]:
+    """Return the parameters that are not at their defaults, as text."""
+    return {entry.name: str(entry.value) for entry in describe_params(experiment) if entry.origin != "default"}
+
+
+def collect_facts(params: Params, stage: str, sample_rows: int | None) -> dict[str, Any]:
+    """Return what one stage is made of: the digests of what it reads, one of which stands for its code."""
+    if stage == pipeline.PUBLISH:
+        return {}
+    facts: dict[str, Any] = {"sample_rows": sample_rows} if sample_rows else {}
+    declared = pipeline.load_declarations(params.experiment)[stage]
+    return {**facts, "inputs": ledger.collect_digests(list(declared.inputs))}
+
+
+def close_gone(progress: Progress) -> None:
+    """Close what killed runs left open, and say so."""
+    for line in reconcile.tell(reconcile.reconcile()):
+        progress.say(line)
 
 
 def run_stage(stage: str, experiment: str, *, plain: Mapping[str, PlainStage], progress: Progress) -> None:
@@ -261,11 +343,15 @@ def run_stage(stage: str, experiment: str, *, plain: Mapping[str, PlainStage], p
     # One kernel alone is not worth a process that imports everything, unless there is one already.
     kernels = Kernels(is_cold=True)
     work = start_work(params, plain, progress, names=[stage], kernels=kernels, is_alone=True)
-    os.environ.update(paths.make_environment())
-    with work.parents, kernels:
-        if stage not in plain:
-            kernels.begin()
-        work.perform(stage)
+    with lock.hold_checkout(experiment, say=progress.say) as has_waited:
+        if has_waited:
+            work = start_work(load_params(experiment), plain, progress, names=[stage], kernels=kernels, is_alone=True)
+        close_gone(progress)
+        os.environ.update(paths.make_environment())
+        with work.parents, kernels:
+            if stage not in plain:
+                kernels.begin()
+            work.perform(stage)
 
 
 def close_lines(work: Work, names: list[str]) -> list[Line]:

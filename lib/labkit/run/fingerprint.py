@@ -13,7 +13,7 @@ from typing import Any
 
 from labkit import paths
 from labkit.errors import list_briefly
-from labkit.files import write_text
+from labkit.files import parse_json, write_text
 from labkit.run.closure import Checkout
 from labkit.run.syntax import digest
 
@@ -77,7 +77,7 @@ def write_fingerprints(experiment: str, modules: Mapping[str, str], tables: Mapp
 
 def write_if_new(path: Path, text: str) -> None:
     """Write a text unless the file says it already: flushing to the disk takes longer than looking."""
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+    if not path.is_file() or path.read_bytes() != text.encode():
         write_text(path, text)
 
 
@@ -128,12 +128,15 @@ def describe_change(experiment: str, stage: str, before_md5: str | None) -> list
 
 
 def load_fingerprint(path: Path) -> dict[str, Any]:
-    """Read a fingerprint; empty if it is not there."""
+    """Read a fingerprint; empty if it is not there or damaged, for it is only told what changed then, not less."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        content = parse_json(path.read_bytes())
+    except (OSError, ValueError):
         return {}
-    return content
+    if not isinstance(content, dict):
+        return {}
+    is_whole = isinstance(content.get("code"), dict) and isinstance(content.get("tables", {}), dict)
+    return content if is_whole else {}
 
 
 def list_changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:

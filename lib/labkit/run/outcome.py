@@ -11,6 +11,7 @@ from typing import Any, Literal
 import nbformat
 
 State = Literal["finished", "failed", "interrupted", "timed out", "died", "not run"]
+Outcome = Literal["finished", "failed", "interrupted", "timed out", "died"]
 STATE_KEY = "labkit"
 ALLOW_EXIT = "allow-exit"
 """Tag of a cell that may end the notebook early with `sys.exit()`."""
@@ -43,12 +44,21 @@ class Failure:
 
 @dataclass(frozen=True)
 class Execution:
-    """How a notebook ended: `failure` is None if every cell finished; `cells` holds the seconds of each."""
+    """How a notebook ended: `failure` is None if every cell finished; `cells` holds the seconds of each.
+
+    `peak_bytes` is the most memory that the kernel and all below it were seen to take.
+    """
 
     seconds: float
     failure: Failure | None
-    cells: tuple[float, ...] = ()
-    is_interrupted: bool = False
+    cells: tuple[float, ...]
+    outcome: Outcome
+    peak_bytes: int = 0
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether somebody stopped it."""
+        return self.outcome == "interrupted"
 
 
 def mark_cells(notebook: nbformat.NotebookNode, states: Sequence[State], seconds: Sequence[float]) -> None:
@@ -59,7 +69,10 @@ def mark_cells(notebook: nbformat.NotebookNode, states: Sequence[State], seconds
         if "papermill" in cell.metadata:
             cell.metadata.papermill["status"] = PAPERMILL_STATES.get(state, "failed")
             cell.metadata.papermill["exception"] = None if state == "not run" else state != "finished"
+            # papermill reads the clock, which may be set meanwhile.
+            cell.metadata.papermill["duration"] = None if state == "not run" else round(took, 3)
     if "papermill" in notebook.metadata:
+        notebook.metadata.papermill["duration"] = round(sum(seconds), 3)
         notebook.metadata.papermill["exception"] = any(state not in ("finished", "not run") for state in states)
 
 

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from labkit import paths
+from labkit.files import copy_file
 from labkit.params import Params
 from labkit.run import report, tracking
 from labkit.run.closure import Checkout
@@ -47,8 +48,8 @@ def fetch_page(experiment: str, page: str, key: str, folder: Path) -> bool:
     run_id = tracking.find_run_of(experiment, key)
     if run_id is None:
         return False
-    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
         for ending in PAGE_ENDINGS:
-            tracking.download_file(run_id, f"report/{page}{ending}", Path(scratch)).rename(folder / f"{page}{ending}")
+            fetched = tracking.download_file(run_id, f"report/{page}{ending}", Path(scratch))
+            copy_file(fetched, folder / f"{page}{ending}")
     return True

@@ -7,21 +7,25 @@ Sole owner of dvc. `dvc.yaml` is the only definition of the pipeline. Not how a 
 import json
 import logging
 import re
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from dvc.exceptions import DvcException
+from dvc.lock import LockError, LockNoop
 from dvc.repo import Repo
+from dvc.stage.cache import StageCache
 
 from labkit import paths
-from labkit.errors import ParamsError, StageError, name_nearest
-from labkit.files import write_text
-from labkit.run import fingerprint
+from labkit.errors import DataError, LabkitError, ParamsError, StageError, name_nearest
+from labkit.files import describe_full, is_full, write_text
+from labkit.run import fingerprint, objects, outputs
 from labkit.yaml_file import load_plain, load_yaml, make_yaml
 
 PUBLISH = "publish"
@@ -41,6 +45,28 @@ class StageState:
     reasons: tuple[str, ...]
 
 
+class CheckedCache(StageCache):  # type: ignore[misc]
+    """DVC's memory of earlier runs; what it restores is read and checked first, whatever DVC takes it to be."""
+
+    is_restoring = False
+
+    def restore(self, stage: Any, *arguments: Any, **options: Any) -> None:
+        """Restore the outputs of a stage instead of running it."""
+        self.is_restoring = True
+        try:
+            super().restore(stage, *arguments, **options)
+        finally:
+            self.is_restoring = False
+
+    def _create_stage(self, cache: Mapping[str, Any], wdir: str | None = None) -> Any:
+        """Make the stage that is restored from what is remembered of an earlier run."""
+        for out in cache["outs"] if self.is_restoring else ():
+            objects.check_place(out["path"], "an earlier run in DVC's cache")
+            if out.get("hash") == "md5":
+                list(objects.list_objects(out["md5"], out["path"], Path(self.repo.cache.local.path).parents[1]))
+        return super()._create_stage(cache, wdir=wdir)
+
+
 def open_repo() -> Repo:
     """Return the checkout's DVC repository, quiet.
 
@@ -52,9 +78,22 @@ def open_repo() -> Repo:
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
     remove_torn_lock(paths.find_root() / ".dvc" / "tmp" / "rwlock")
     try:
-        return Repo(str(paths.find_root()))
+        repo = Repo(str(paths.find_root()))
     except DvcException as error:
         raise ParamsError(f"{paths.find_root()}: {error}: is it a whole checkout?") from error
+    repo.stage_cache = CheckedCache(repo)
+    return repo
+
+
+@contextmanager
+def look_at_repo() -> Iterator[Repo]:
+    """Yield the repository for looking only, whoever works in it: no lock is waited for, and none is in their way."""
+    repo = open_repo()
+    with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as folder:
+        repo.lock = LockNoop()
+        # Where DVC lists who reads and writes which file.
+        repo.__dict__["tmp_dir"] = folder
+        yield repo
 
 
 def remove_torn_lock(path: Path) -> None:
@@ -124,12 +163,6 @@ def find_states(repo: Repo, experiment: str, *, until: str | None = None) -> lis
     return [StageState(name, explain_stage(repo, experiment, name, found.get(name, []))) for name in names]
 
 
-def is_stale(repo: Repo, experiment: str, *, until: str | None = None) -> bool:
-    """Tell whether any stage is stale, without finding out why."""
-    found = find_changes(repo, experiment, list_until(experiment, until))
-    return any(describe_changes(changes, lambda _: []) for changes in found.values())
-
-
 def find_changes(repo: Repo, experiment: str, names: Iterable[str]) -> dict[str, list[Any]]:
     """Return what DVC says of the stages that are not up to date, or always changed, by stage."""
     try:
@@ -188,6 +221,36 @@ def describe_change(side: str, path: str, what: Any) -> str:
     return f"{path} {what}"
 
 
+def check_places(repo: Repo) -> None:
+    """Refuse outputs outside the checkout before DVC writes any: in dvc.yaml, dvc.lock and `.dvc` files.
+
+    Raises
+    ------
+    DataError
+        One leads out of it.
+    """
+    for _, out in outputs.list_locked():
+        objects.check_place(out["path"], outputs.LOCK)
+        objects.check_listing(out["md5"], Path(repo.cache.local.path).parents[1])
+    for out in repo.index.outs:
+        if not out.is_in_repo:
+            raise DataError(f"{out.stage.path_in_repo}: {out} leads out of the checkout: nothing is written there")
+
+
+def remove_leftovers(repo: Repo) -> None:
+    """Remove half-written files from DVC's cache, which would keep a full disk full, unless some run is writing."""
+    cache = Path(repo.cache.local.path).parents[1]
+    found = objects.list_leftovers(cache) if cache.is_dir() else []
+    if not found:
+        return
+    try:
+        with repo.lock:
+            for path in found:
+                path.unlink(missing_ok=True)
+    except LockError:
+        return  # the run that holds it will do as well
+
+
 def reproduce(repo: Repo, experiment: str, *, until: str | None, force: str | None) -> None:
     """Run the stale stages of an experiment, with `force` one more, stopping after `until`.
 
@@ -199,15 +262,19 @@ def reproduce(repo: Repo, experiment: str, *, until: str | None, force: str | No
     names = list_stages(experiment)
     targets = [f"{name}@{experiment}" for name in list_until(experiment, until)]
     try:
+        check_places(repo)
+        remove_leftovers(repo)
         if force:
             before = [f"{name}@{experiment}" for name in names[: names.index(force)]]
             if before:
                 repo.reproduce(targets=before)
             repo.reproduce(targets=[f"{force}@{experiment}"], force=True, single_item=True)
         repo.reproduce(targets=targets)
-    except DvcException as error:
-        cause = error.__cause__ or error
-        raise StageError(f"dvc: {cause}") from error
+    except (DvcException, DataError) as error:
+        cause = error if isinstance(error, LabkitError) else error.__cause__ or error
+        if is_full(error) and not isinstance(cause, LabkitError):
+            raise StageError(describe_full(Path(repo.cache.local.path), "more, for DVC's cache")) from error
+        raise StageError(f"{cause}" if isinstance(cause, LabkitError) else f"dvc: {cause}") from error
 
 
 def reproduce_beside(work: Callable[[], None], serve: Callable[[threading.Event], None]) -> None:
@@ -240,14 +307,18 @@ def reproduce_beside(work: Callable[[], None], serve: Callable[[threading.Event]
 
 @dataclass(frozen=True)
 class Declaration:
-    """What dvc.yaml says of one stage: the params sections it reads and the outputs it writes."""
+    """What dvc.yaml says of one stage: the params sections it reads, the outputs it writes, the files it reads."""
 
     sections: tuple[str, ...]
     outputs: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
 
 
 def load_declarations(experiment: str) -> dict[str, Declaration]:
-    """Read dvc.yaml without DVC: each stage's declaration, outputs relative to the experiment's data folder."""
+    """Read dvc.yaml without DVC: each stage's declaration.
+
+    Outputs are relative to the experiment's data folder, inputs to the root.
+    """
     stages = load_plain(paths.find_root() / paths.MARKER)["stages"]
     folder = f"data/{experiment}/"
     found = {}
@@ -257,7 +328,8 @@ def load_declarations(experiment: str) -> dict[str, Declaration]:
         listed = [*body.get("outs", []), *body.get("metrics", []), *body.get("plots", [])]
         outputs = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in listed]
         named = [output.replace("${item}", experiment).removeprefix(folder) for output in outputs]
-        found[str(name)] = Declaration(tuple(sections), tuple(named))
+        inputs = [dep.replace("${item}", experiment) for dep in body.get("deps", [])]
+        found[str(name)] = Declaration(tuple(sections), tuple(named), tuple(inputs))
     return found
 
 

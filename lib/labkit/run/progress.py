@@ -13,6 +13,8 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
+from labkit.run.memory import GIGABYTE
+
 
 @dataclass(frozen=True)
 class Line:
@@ -34,10 +36,12 @@ class Progress:
         self.heading = ""
         self.expected: Sequence[float] = ()
         self.started = 0.0
+        self.peak_bytes = 0
 
     def start_stage(self, stage: str, expected: Sequence[float] = ()) -> None:
         """Say that a stage starts; `expected` holds the seconds that each of its cells took the last time."""
         self.stage, self.heading, self.expected, self.started = stage, "", expected, time.monotonic()
+        self.peak_bytes = 0
         about = f" (about {sum(expected):.0f} s)" if expected else ""
         if not self.console.is_terminal:
             self.console.print(f"{stage} …{about}", soft_wrap=True)
@@ -49,10 +53,11 @@ class Progress:
             TextColumn("{task.fields[cell]}"),
             TimeElapsedColumn(),
             TextColumn("{task.fields[about]}"),
+            TextColumn("{task.fields[memory]}"),
             TextColumn("{task.fields[heading]}", markup=False, style="dim"),
         )
         self.bar = Bar(*columns, console=self.console, transient=True)
-        self.bar.add_task(stage, total=sum(expected) or None, cell="", about=about.strip(" ()"), heading="")
+        self.bar.add_task(stage, total=sum(expected) or None, cell="", about=about.strip(" ()"), memory="", heading="")
         self.bar.start()
 
     def start_cell(self, cell: int, n_cells: int, heading: str) -> None:
@@ -67,6 +72,12 @@ class Progress:
             self.console.print(f"  cell {cell}/{n_cells}  {elapsed:.0f} s  {heading}", soft_wrap=True, markup=False)
         self.heading = heading
 
+    def show_memory(self, taken_bytes: int) -> None:
+        """Show how much memory the kernel takes; on plain paper only its peak is told, at the end."""
+        self.peak_bytes = max(self.peak_bytes, taken_bytes)
+        if self.bar:
+            self.bar.update(self.bar.task_ids[0], memory=f"{taken_bytes / GIGABYTE:.1f} GB")
+
     def end_stage(self, outcome: str, headline: str = "") -> None:
         """Say how a stage ended."""
         if self.bar:
@@ -75,7 +86,8 @@ class Progress:
         seconds = time.monotonic() - self.started
         colour = "green" if outcome == "ran" else "red"
         line = Text(f"{self.stage:<12}", style=colour)
-        line.append(f" {outcome:<11} {seconds:6.1f} s  {headline}", style="default")
+        memory = f"{self.peak_bytes / GIGABYTE:4.1f} GB  " if self.peak_bytes else " " * 9
+        line.append(f" {outcome:<11} {seconds:6.1f} s  {memory}{headline}", style="default")
         self.console.print(line, soft_wrap=True)
 
     def say(self, text: str) -> None:

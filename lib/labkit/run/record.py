@@ -7,11 +7,11 @@ tells whether a page still belongs to the data that is in place.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from labkit.files import compute_digest, write_text
+from labkit.files import compute_digest, parse_json, write_json
 from labkit.params import Params
 
 PAGE_ENDINGS = (".html", ".ipynb", ".json")
@@ -30,6 +30,8 @@ class StageRecord:
         Digest of its code, of the params it read and of what it wrote; empty if it did not finish.
     cells
         Seconds that each cell took.
+    peak_bytes
+        The most memory that the kernel and all below it were seen to take.
     """
 
     stage: str
@@ -43,11 +45,12 @@ class StageRecord:
     key: str = ""
     html: str | None = None
     cells: Sequence[float] = ()
+    peak_bytes: int = 0
 
 
 def save_record(record: StageRecord, folder: Path) -> None:
     """Write a record beside its page."""
-    write_text(folder / f"{record.page}.json", json.dumps(asdict(record), indent=1, ensure_ascii=False) + "\n")
+    write_json(folder / f"{record.page}.json", asdict(record))
 
 
 def load_records(folder: Path) -> dict[str, StageRecord]:
@@ -55,9 +58,23 @@ def load_records(folder: Path) -> dict[str, StageRecord]:
     records = {}
     pages = [path for path in folder.glob("*_*.json") if path.stem.partition("_")[0].isdecimal()]
     for path in sorted(pages, key=lambda path: (int(path.stem.partition("_")[0]), path.name)):
-        record = StageRecord(**json.loads(path.read_text(encoding="utf-8")))
+        record = load_record(path)
         records[record.stage] = record
     return records
+
+
+def load_record(path: Path) -> StageRecord:
+    """Read a record; one that cannot be read is of a stage that failed, and its headline says why and what to do."""
+    try:
+        content = parse_json(path.read_bytes())
+        record = StageRecord(**content)
+        if not all(isinstance(getattr(record, name), str) for name in ("stage", "page", "headline", "key")):
+            raise TypeError("a name that is none")
+        return replace(record, cells=tuple(float(seconds) for seconds in record.cells))
+    except (OSError, ValueError, TypeError):
+        stage = path.stem.partition("_")[2]
+        headline = f"its record {path.name} is damaged: labkit run {path.parent.name} --force {stage}"
+        return StageRecord(stage, path.stem, stage, "failed", "", 0.0, headline, None)
 
 
 def compute_key(code: str, params: Params, sections: Iterable[str], outputs: Mapping[str, str]) -> str:

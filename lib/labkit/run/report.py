@@ -5,7 +5,6 @@ an allow-list first. Read next: `labkit.run.markup`, that list, and `templates/l
 """
 
 import base64
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 from labkit.errors import StageError
-from labkit.files import write_text
+from labkit.files import parse_json, write_text
 from labkit.run.markup import CLEANER, Outline, check_base64
 
 Status = Literal["finished", "failed", "interrupted"]
@@ -158,7 +157,7 @@ def load_experiment(folder: Path) -> dict[str, Any]:
 def load_sidecar(path: Path) -> dict[str, Any]:
     """Read one sidecar; one that cannot be read becomes a row that says so, and the other rows still show."""
     try:
-        row = json.loads(path.read_text(encoding="utf-8"))
+        row = parse_json(path.read_bytes())
     except ValueError:
         row = None
     unreadable = {"stage": path.stem, "status": "unreadable", "decision": "unreadable"}

@@ -5,16 +5,16 @@ Sole owner of papermill and nbclient. Says how each cell ended; not what is reco
 """
 
 import asyncio
+import errno
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty
-from typing import Any, BinaryIO, TextIO
+from typing import Any
 
 import nbformat
 from nbclient.exceptions import CellControlSignal, CellExecutionError, CellTimeoutError, DeadKernelError
@@ -23,14 +23,25 @@ from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from papermill.execute import execute_notebook
 
+from labkit import paths
 from labkit.errors import ParamsError, StageError
-from labkit.files import write_text
+from labkit.files import describe_full, is_full, write_text
 from labkit.params import TimeLimits
+from labkit.run.course import (
+    MEMORY_HINT,
+    CellCallback,
+    Course,
+    Live,
+    describe_death,
+    save_on_full_disk,
+)
+from labkit.run.memory import PAUSE_SECONDS
 from labkit.run.notebooks import Source
 from labkit.run.outcome import (
     ALLOW_EXIT,
     Execution,
     Failure,
+    Outcome,
     State,
     describe_output,
     find_heading,
@@ -41,53 +52,10 @@ from labkit.run.parameters import check_parameters
 from labkit.run.warm import make_kernel_specs
 from labkit.secret import Mask
 
-CellCallback = Callable[[int, int, str], None]
-"""Called as each cell starts: its number from 1, the number of cells, the heading it stands under."""
 INTERRUPT_NOTE = "[IPKernelApp] ERROR | KeyboardInterrupt caught in kernel.\n"
 """What a kernel writes whenever it is asked to end, because it is interrupted first."""
 PATIENCE_SECONDS = 2.0
 """How long an interrupted cell may take to say where it was."""
-
-
-@dataclass
-class Course:
-    """What happens to the cells of one notebook, filled in as it runs.
-
-    Attributes
-    ----------
-    states, seconds
-        By cell, in the order of the notebook with the injected parameters in it.
-    """
-
-    on_cell: CellCallback
-    environment: Mapping[str, str]
-    limits: TimeLimits
-    log: TextIO | None
-    mask: Mask
-    raw: BinaryIO
-    started: float = field(default_factory=time.monotonic)
-    notebook: nbformat.NotebookNode | None = None
-    states: list[State] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    is_allowed_to_exit: bool = False
-    limit: str = ""
-    exit_code: int | None = None
-    unfinished: str = ""
-
-    def find_limit(self) -> float:
-        """Return how long the next cell may take, in seconds, and note which parameter says so."""
-        left = self.started + self.limits.stage_seconds - time.monotonic()
-        self.limit = "stage_seconds" if left < self.limits.cell_seconds else "cell_seconds"
-        return max(0.1, min(left, self.limits.cell_seconds))
-
-    def tell(self, text: str, *, is_whole: bool = True) -> None:
-        """Write to the live log, line by line: a secret may come in two parts of a line."""
-        if self.log:
-            text = self.unfinished + text
-            end = len(text) if is_whole else text.rfind("\n") + 1
-            self.log.write(self.mask.clean_text(text[:end]))
-            self.log.flush()
-            self.unfinished = text[end:]
 
 
 class StageClient(PapermillNotebookClient):  # type: ignore[misc]
@@ -109,7 +77,8 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
     async def execute_all(self) -> Any:
         """Start a kernel, run the cells, and end the kernel whatever happens."""
         course, cells = self.course, self.nb.cells
-        course.states, course.seconds = ["not run"] * len(cells), [0.0] * len(cells)
+        course.states, course.seconds, course.notebook = ["not run"] * len(cells), [0.0] * len(cells), self.nb
+        watch = asyncio.create_task(self.watch_memory())
         try:
             self.km = self.create_kernel_manager()
             self.km.kernel_spec_manager = make_kernel_specs()
@@ -123,10 +92,20 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
             self.nb.metadata["language_info"] = info["content"]["language_info"]
             self.set_widgets_metadata()
         finally:
+            watch.cancel()
             if self.km is not None:
                 course.exit_code = await self.km.provisioner.poll() if self.km.has_kernel else None
                 await asyncio.shield(self._async_cleanup_kernel())
         return self.nb
+
+    async def watch_memory(self) -> None:
+        """Look now and then at the memory that the kernel and all below it take."""
+        while True:
+            pid = getattr(self.km.provisioner, "pid", None) if self.km is not None and self.km.has_kernel else None
+            if pid:
+                self.course.gauge.look(pid)
+                self.course.live.on_memory(self.course.gauge.now_bytes)
+            await asyncio.sleep(PAUSE_SECONDS)
 
     async def connect(self) -> None:
         """Open the channels and wait for the kernel's first answer and for the idle message that follows it.
@@ -219,7 +198,6 @@ class StageEngine(NBClientEngine):  # type: ignore[misc]
 
     @classmethod
     def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, *, course: Course, **options: Any) -> Any:  # noqa: D102
-        course.notebook = nb_man.nb
         client = StageClient(
             course,
             nb_man,
@@ -241,7 +219,7 @@ def run_notebook(
     environment: Mapping[str, str],
     on_cell: CellCallback,
     limits: TimeLimits | None = None,
-    log: TextIO | None = None,
+    live: Live | None = None,
     mask: Mask | None = None,
 ) -> Execution:
     """Execute a notebook and write the executed copy, however it ends, each cell marked with how it ended.
@@ -258,8 +236,8 @@ def run_notebook(
         The kernel's whole environment.
     limits
         How long a cell and the whole notebook may take.
-    log
-        Told of each cell and each output as it comes.
+    live
+        Who looks on meanwhile.
     mask
         What keeps secrets out of the executed copy and the log.
 
@@ -276,14 +254,15 @@ def run_notebook(
         raise ParamsError(f"{executed.name}: a parameter holds a secret: the notebook gets it by step.secret")
     logging.getLogger("papermill").setLevel(logging.ERROR)
     with tempfile.TemporaryFile() as raw:
-        course = Course(on_cell, environment, limits or TimeLimits(), log, mask, raw)
+        course = Course(on_cell, environment, limits or TimeLimits(), live or Live(), mask, raw)
         error = execute_source(source, executed, parameters, course)
         raw.seek(0)
         said = raw.read().decode("utf-8", "replace").replace(INTERRUPT_NOTE, "")
     course.tell(said if said.endswith("\n") or not said else f"{said}\n")
     seconds = time.monotonic() - course.started
     failure = find_failure(close_copy(executed, course), course, error)
-    return Execution(seconds, failure, tuple(course.seconds), isinstance(error, KeyboardInterrupt))
+    outcome = find_outcome(failure, course, error)
+    return Execution(seconds, failure, tuple(course.seconds), outcome, course.gauge.peak_bytes)
 
 
 def execute_source(
@@ -307,8 +286,23 @@ def execute_source(
     except (PapermillExecutionError, DeadKernelError, CellTimeoutError, KeyboardInterrupt) as error:
         return error
     except OSError as error:
-        raise StageError(f"{executed}: {error}") from error
+        if not is_full(error) or course.notebook is None:
+            raise StageError(f"{executed}: {error}") from error
+        course.full_disk = describe_full(executed, "more")
+        save_on_full_disk(executed, course)
+        return error
     return None
+
+
+def find_outcome(failure: Failure | None, course: Course, error: BaseException | None) -> Outcome:
+    """Return how a notebook ended, in one word."""
+    if failure is None:
+        return "finished"
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, DeadKernelError):
+        return "died"
+    return "timed out" if "timed out" in course.states else "failed"
 
 
 def close_copy(executed: Path, course: Course) -> nbformat.NotebookNode:
@@ -335,18 +329,27 @@ def find_failure(executed: nbformat.NotebookNode, course: Course, error: BaseExc
 def describe_end(course: Course, error: BaseException | None) -> tuple[str, str]:
     """Return name and text of what ended a notebook."""
     if isinstance(error, PapermillExecutionError):
-        return str(error.ename), f"{error.ename}: {error.evalue}"
+        return str(error.ename), f"{error.ename}: {error.evalue}{find_hint(error, course)}"
     if isinstance(error, CellTimeoutError):
         seconds = getattr(course.limits, course.limit)
         what = "the cell" if course.limit == "cell_seconds" else "the stage"
         return "CellTimeoutError", f"timed out: {what} ran for {seconds:g} s, limits.{course.limit} allows no more"
     if isinstance(error, KeyboardInterrupt):
         return "KeyboardInterrupt", "interrupted"
+    if isinstance(error, OSError):
+        return "OSError", course.full_disk
     if isinstance(error, DeadKernelError):
-        code = course.exit_code or 0
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return "DeadKernelError", f"the kernel died ({how})" if course.exit_code is not None else f"{error}".lower()
+        return "DeadKernelError", describe_death(course, f"{error}".lower())
     return "SystemExit", f"a cell called sys.exit(): tag it `{ALLOW_EXIT}` if the notebook may end there"
+
+
+def find_hint(error: PapermillExecutionError, course: Course) -> str:
+    """Say what to do about want of memory or of room on the disk, empty for other errors."""
+    if str(error.ename).endswith("MemoryError"):
+        return f" ({course.gauge.describe()}): {MEMORY_HINT}"
+    if f"[Errno {errno.ENOSPC}]" in str(error.evalue):
+        return f": {describe_full(paths.find_root(), 'more')}"
+    return ""
 
 
 def is_idle_after(message: Mapping[str, Any], request: str) -> bool:

@@ -25,6 +25,7 @@ import psutil
 
 from labkit import paths
 from labkit.errors import LabkitError
+from labkit.files import open_log
 from labkit.run import supervise
 
 IDLE_SECONDS = 30 * 60
@@ -61,7 +62,7 @@ def start_server(address: Path, *, is_cold: bool, is_owned: bool) -> "subprocess
     program = [sys.executable, "-P", "-Xfrozen_modules=off", "-m", "labkit.run.forkserver"]
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener,
-        find_log(is_owned=is_owned).open("wb") as log,
+        open_log(find_log(is_owned=is_owned)) as log,
     ):
         listener.bind(str(address))
         listener.listen(MOST_WAITING)

@@ -4,30 +4,31 @@ Not what happens inside the notebook: that is `labkit.run.step`. Not in which or
 `labkit.run.pipeline`.
 """
 
-import json
-import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 import nbformat
 
-from labkit import errors, paths
-from labkit.errors import LabkitError, StageError, list_briefly
+from labkit import errors, files, paths
+from labkit.errors import LabkitError, LostStoreError, StageError, list_briefly
 from labkit.params import Params
 from labkit.paths import show
-from labkit.run import report, tracking
+from labkit.run import provenance, report, tracking
+from labkit.run.course import Live
 from labkit.run.fingerprint import compute_code_digest
+from labkit.run.ledger import Entry
 from labkit.run.notebooks import Source, list_notebooks
 from labkit.run.outcome import Execution, Failure, find_heading
+from labkit.run.outputs import place_outputs
 from labkit.run.parameters import make_parameters
 from labkit.run.pipeline import load_declarations
+from labkit.run.progress import Progress
 from labkit.run.record import PAGE_ENDINGS, StageRecord, compute_key, compute_outputs, load_records, save_record
-from labkit.run.runner import CellCallback, run_notebook
+from labkit.run.runner import run_notebook
 from labkit.run.step import LOG_NAME, OUTPUTS_NAME, start_step
 from labkit.secret import Mask, check_files
 
@@ -43,6 +44,7 @@ class Log:
     children: list[dict[str, Any]]
     headline: str
     is_finished: bool
+    n_torn: int = 0
 
 
 def run_stage(
@@ -50,7 +52,8 @@ def run_stage(
     params: Params,
     *,
     source: Source,
-    on_cell: CellCallback,
+    progress: Progress,
+    entry: Entry,
     parent_id: str | None,
     mask: Mask,
     sample_rows: int | None = None,
@@ -61,6 +64,8 @@ def run_stage(
     ----------
     source
         The stage's notebook as it was when the run began.
+    entry
+        What the ledger says of this run; gets the outcome, the outputs and the peak of memory.
     parent_id
         MLflow run of the pipeline run, or None for a stage run alone.
     mask
@@ -74,63 +79,133 @@ def run_stage(
         The notebook refused its input.
     StageError
         The notebook failed.
+    LostStoreError
+        MLflow could not be told.
     """
-    path, notebook, code = source.path, source.notebook, compute_code_digest(source.path)
-    started = datetime.now(UTC)
+    path, code = source.path, compute_code_digest(source.path)
     tags = {"labkit.stage": stage, "labkit.notebook_sha256": source.digest, "mlflow.source.name": show(path)}
     tags["labkit.code_sha256"] = code
-    with (
-        make_work_dir(params.experiment, started) as work,
-        tracking.open_run(params, stage, parent_id=parent_id, tags=tags) as record,
-    ):
-        executed = work / path.name
-        tracking.log_values(record.run_id, params=flatten_section(params, stage))
-        with open_log(params.experiment, path.stem, sample_rows) as live_log:
-            execution = run_notebook(
-                source,
-                executed,
+    performance = Performance(stage, params, source, entry, mask, sample_rows, code)
+    try:
+        with (
+            tracking.open_run(params, stage, parent_id=parent_id, tags=tags, entry=entry) as record,
+            make_work_dir(entry.run) as work,
+        ):
+            performance.execute(work, record, progress)
+            return performance.finish(work, record)
+    except LostStoreError:
+        # The page may say by now that all went well.
+        performance.disown()
+        raise
+
+
+@dataclass
+class Performance:
+    """One run of one notebook stage: what was executed, and the record it ends in."""
+
+    stage: str
+    params: Params
+    source: Source
+    entry: Entry
+    mask: Mask
+    sample_rows: int | None
+    code: str
+    execution: Execution | None = None
+    done: StageRecord | None = None
+
+    def execute(self, work: Path, record: tracking.Record, progress: Progress) -> None:
+        """Execute the notebook in a work folder."""
+        path, params = self.source.path, self.params
+        tracking.log_values(record.run_id, params=flatten_section(params, self.stage))
+        with open_log(params.experiment, path.stem, self.sample_rows) as log:
+            self.execution = run_notebook(
+                self.source,
+                work / path.name,
                 parameters=make_parameters(params),
-                environment=make_environment(work, record.run_id, sample_rows),
-                on_cell=on_cell,
+                environment=make_environment(work, record.run_id, self.sample_rows),
+                on_cell=progress.start_cell,
                 limits=params.limits,
-                log=live_log,
-                mask=mask,
+                live=Live(log, progress.show_memory),
+                mask=self.mask,
             )
-        log = load_log(work / LOG_NAME, mask)
-        check_files(work / OUTPUTS_NAME, mask.secrets)
-        log_figures(log, record, params)
+
+    def finish(self, work: Path, record: tracking.Record) -> StageRecord:
+        """Put the outputs in place if all went well, publish the page, and raise what the notebook failed with."""
+        assert self.execution
+        execution, path, notebook, entry = self.execution, self.source.path, self.source.notebook, self.entry
+        log = load_log(work / LOG_NAME, self.mask)
+        check_files(work / OUTPUTS_NAME, self.mask.secrets)
         failure = execution.failure or check_finished(log, len(notebook.cells))
-        done = StageRecord(
-            stage=stage,
+        try:
+            log_figures(log, record, self.params, execution.peak_bytes)
+        except LostStoreError as error:
+            # Told on the page too; what the notebook failed with comes first.
+            n_cells = len(notebook.cells)
+            failure = failure or Failure(n_cells, n_cells, "", "", type(error).__name__, str(error))
+        if failure:
+            entry.outcome = "failed" if execution.outcome == "finished" else execution.outcome
+        entry.peak_bytes = execution.peak_bytes
+        self.done = StageRecord(
+            stage=self.stage,
             page=path.stem,
             title=find_title(notebook),
             status="interrupted" if execution.is_interrupted else "failed" if failure else "finished",
-            started=started.isoformat(timespec="seconds"),
+            started=entry.at,
             seconds=round(execution.seconds, 3),
             headline=log.headline,
             run_id=record.run_id,
-            key="" if failure else keep_outputs(work / OUTPUTS_NAME, stage, record, params, sample_rows, code),
+            key="" if failure else self.keep_outputs(work / OUTPUTS_NAME, record),
             html=f"{path.stem}.html",
-            cells=execution.cells if not failure else find_times(params.experiment, stage, sample_rows),
+            cells=execution.cells if not failure else find_times(self.params.experiment, self.stage, self.sample_rows),
+            peak_bytes=execution.peak_bytes,
         )
-        sample = f"A sample of {sample_rows:,} rows: for trying out, never published." if sample_rows else ""
-        note = " ".join(part for part in (sample, mask.tell().capitalize()) if part)
-        pages = publish_page(done, executed, params, sample_rows=sample_rows, note=note)
-        for ending in PAGE_ENDINGS:
-            tracking.log_file(record.run_id, pages / f"{path.stem}{ending}", "report")
-        if execution.is_interrupted:
+        sample = f"A sample of {self.sample_rows:,} rows: for trying out, never published." if self.sample_rows else ""
+        note = " ".join(part for part in (sample, self.mask.tell().capitalize()) if part)
+        pages = publish_page(self.done, work / path.name, self.params, sample_rows=self.sample_rows, note=note)
+        self.conclude(record, pages, failure)
+        return self.done
+
+    def conclude(self, record: tracking.Record, pages: Path, failure: Failure | None) -> None:
+        """Hand the page to MLflow, and raise what the notebook failed with."""
+        assert self.execution
+        path = self.source.path
+        try:
+            for ending in PAGE_ENDINGS:
+                tracking.log_file(record.run_id, pages / f"{path.stem}{ending}", "report")
+        except LostStoreError:
+            # The notebook's own failure is what people want to know.
+            if not failure:
+                raise
+        if self.execution.is_interrupted:
             raise KeyboardInterrupt
         if failure:
-            raise make_error(path, execution, failure, pages, list_parameters(stage, params))
+            raise make_error(path, self.execution, failure, pages, list_parameters(self.stage, self.params))
         record.status = "FINISHED"
-    return done
+
+    def keep_outputs(self, outputs: Path, record: tracking.Record) -> str:
+        """Put the stage's outputs in place, record their digests, and return the key of code, params and outputs."""
+        declared = load_declarations(self.params.experiment)[self.stage]
+        check_declared(outputs, declared.outputs, self.stage)
+        target = find_target_dir(self.params.experiment, self.sample_rows)
+        digests = compute_outputs(outputs, declared.outputs)
+        place_outputs(outputs, target, stage=self.stage, experiment=self.params.experiment)
+        self.entry.add_outputs(target, digests)
+        key = compute_key(self.code, self.params, declared.sections, digests)
+        record.tags |= {f"labkit.output.{name}": digest for name, digest in digests.items()}
+        record.tags["labkit.key"] = key
+        return key
+
+    def disown(self) -> None:
+        """Say in the record beside the page that the run failed after all."""
+        if self.done and self.done.status == "finished":
+            save_record(
+                replace(self.done, status="failed", key=""), find_pages_dir(self.params.experiment, self.sample_rows)
+            )
 
 
 def open_log(experiment: str, page: str, sample_rows: int | None) -> TextIO:
     """Open the log of a stage's run, beside its page, for those who look on."""
-    folder = find_pages_dir(experiment, sample_rows)
-    folder.mkdir(parents=True, exist_ok=True)
-    return (folder / f"{page}.log").open("w", encoding="utf-8")
+    return files.open_log(find_pages_dir(experiment, sample_rows) / f"{page}.log")
 
 
 def find_times(experiment: str, stage: str, sample_rows: int | None) -> Sequence[float]:
@@ -145,46 +220,31 @@ def flatten_section(params: Params, stage: str) -> dict[str, Any]:
     return {"seed": params.seed, **{f"{stage}.{key}": value for key, value in section.items()}}
 
 
-def log_figures(log: Log, record: tracking.Record, params: Params) -> None:
+def log_figures(log: Log, record: tracking.Record, params: Params, peak_bytes: int) -> None:
     """Hand what the notebook reported to its run, and its children to runs below it."""
-    record.metrics.update(log.metrics)
+    tracking.log_values(record.run_id, metrics={**log.metrics, "labkit.peak_bytes": peak_bytes})
     for child in log.children:
         tracking.log_child(params, record.run_id, child)
 
 
 def check_finished(log: Log, n_cells: int) -> Failure | None:
-    """Return a failure if the notebook came to its end without saying that it is complete."""
-    if log.is_finished:
+    """Return a failure if the notebook did not say that it is complete, or not all that it said is here."""
+    if log.is_finished and not log.n_torn:
         return None
-    return Failure(n_cells, n_cells, "", "", "StageError", "the notebook has no step.finish()")
-
-
-def keep_outputs(
-    outputs: Path, stage: str, record: tracking.Record, params: Params, sample_rows: int | None, code: str
-) -> str:
-    """Put a stage's outputs in place, record their digests, and return the key of code, params and outputs."""
-    declared = load_declarations(params.experiment)[stage]
-    check_declared(outputs, declared.outputs, stage)
-    target = find_target_dir(params.experiment, sample_rows)
-    place_outputs(outputs, target)
-    digests = compute_outputs(target, declared.outputs)
-    key = compute_key(code, params, declared.sections, digests)
-    record.tags |= {f"labkit.output.{name}": digest for name, digest in digests.items()}
-    record.tags["labkit.key"] = key
-    return key
+    torn = f"{log.n_torn} of the lines that the notebook reported are torn, so its figures are not complete"
+    return Failure(n_cells, n_cells, "", "", "StageError", torn if log.n_torn else "the notebook has no step.finish()")
 
 
 def make_environment(work: Path, run_id: str, sample_rows: int | None) -> dict[str, str]:
     """Return the kernel's environment."""
     sample = {"LABKIT_SAMPLE_ROWS": str(sample_rows)} if sample_rows else {}
-    return paths.make_environment(LABKIT_RUN_DIR=str(work), MLFLOW_RUN_ID=run_id, **sample)
+    return paths.make_environment(**{paths.RUN_DIR_VARIABLE: str(work)}, MLFLOW_RUN_ID=run_id, **sample)
 
 
 @contextmanager
-def make_work_dir(experiment: str, started: datetime) -> Iterator[Path]:
+def make_work_dir(run: str) -> Iterator[Path]:
     """Yield an empty folder that only this run writes to, and remove it afterwards."""
-    name = f"{experiment}-{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
-    work = paths.find_work_dir() / name
+    work = paths.find_work_dir() / run
     work.mkdir()
     try:
         yield work
@@ -204,13 +264,22 @@ def find_pages_dir(experiment: str, sample_rows: int | None) -> Path:
 
 
 def load_log(path: Path, mask: Mask) -> Log:
-    """Read what the notebook reported, without secrets."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    entries = [clean_entry(json.loads(line), mask) for line in lines]
+    """Read what the notebook reported, without secrets; lines that its end cut short are counted."""
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    entries = [entry for line in lines if (entry := parse_entry(line, mask)) is not None]
     metrics = {key: value for entry in entries if entry["kind"] == "metrics" for key, value in entry["metrics"].items()}
     ends = [entry for entry in entries if entry["kind"] == "finish"]
     children = [entry for entry in entries if entry["kind"] == "child"]
-    return Log(metrics, children, ends[-1]["headline"] if ends else "", bool(ends))
+    return Log(metrics, children, ends[-1]["headline"] if ends else "", bool(ends), len(lines) - len(entries))
+
+
+def parse_entry(line: bytes, mask: Mask) -> dict[str, Any] | None:
+    """Return what a line of the log reports, without secrets; None if it is torn."""
+    try:
+        entry = files.parse_json(line)
+    except ValueError:
+        return None
+    return clean_entry(entry, mask) if isinstance(entry, dict) and "kind" in entry else None
 
 
 def clean_entry(entry: dict[str, Any], mask: Mask) -> dict[str, Any]:
@@ -242,21 +311,10 @@ def check_declared(outputs: Path, declared: Iterable[str], stage: str) -> None:
         raise StageError(f"stage {stage} {' and '.join(parts)}: make `outs` in dvc.yaml and the notebook agree")
 
 
-def place_outputs(outputs: Path, target: Path) -> None:
-    """Move each folder a stage wrote to its final name, the old one out of the way."""
-    target.mkdir(parents=True, exist_ok=True)
-    for folder in sorted(outputs.iterdir()) if outputs.is_dir() else []:
-        final = target / folder.name
-        if final.exists():
-            final.rename(outputs.parent / f"old-{folder.name}")
-        folder.rename(final)
-
-
 def publish_page(done: StageRecord, executed: Path, params: Params, *, sample_rows: int | None, note: str) -> Path:
     """Render the stage's page, keep the executed notebook beside it, and return their folder."""
     pages = find_pages_dir(params.experiment, sample_rows)
-    pages.mkdir(parents=True, exist_ok=True)
-    commit, _ = tracking.find_commit()
+    commit, _ = provenance.find_commit()
     header = report.ReportHeader(
         experiment=params.experiment,
         stage=done.stage,
@@ -271,7 +329,7 @@ def publish_page(done: StageRecord, executed: Path, params: Params, *, sample_ro
     )
     neighbours = [(path.stem.replace("_", " "), f"{path.stem}.html") for path in list_notebooks()]
     report.render_report(executed, pages / f"{done.page}.html", header, neighbours=neighbours)
-    shutil.copyfile(executed, pages / executed.name)
+    files.copy_file(executed, pages / executed.name)
     save_record(done, pages)
     report.render_index(paths.find_reports_dir())
     return pages

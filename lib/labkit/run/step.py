@@ -14,6 +14,7 @@ from typing import Any
 
 from labkit import params_file, paths
 from labkit.errors import DataError, MissingDataError, ParamsError, name_nearest
+from labkit.files import append_line
 from labkit.params import SECTIONS, Params, Section
 from labkit.secret import Mask, Secret, read_secret
 
@@ -156,8 +157,7 @@ class Step:
             return
         held = {name: paths.get_variable(variable) for name, variable in self.whole.secrets.items()}
         mask = Mask({name: text for name, text in held.items() if text})
-        with (self.run_dir / LOG_NAME).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"kind": kind, **mask.clean(content)}, ensure_ascii=False) + "\n")
+        append_line(self.run_dir / LOG_NAME, json.dumps({"kind": kind, **mask.clean(content)}, ensure_ascii=False))
 
     def describe(self) -> list[tuple[str, Any, str, str]]:
         """Return name, value, origin and meaning of each of the stage's parameters."""

@@ -4,11 +4,8 @@ Sole owner of mlflow. The runner opens a run before the kernel starts and closes
 kernel has gone. Read next: `labkit.run.stage`, which decides what is recorded.
 """
 
-import importlib.metadata
-import json
 import logging
-import platform
-import subprocess
+import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -19,17 +16,22 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.store.db import utils as database
 
 from labkit import paths
-from labkit.errors import TrackingError
-from labkit.files import compute_digest
+from labkit.errors import LostStoreError, TrackingError
 from labkit.params import Params
+from labkit.run import provenance, store
+from labkit.run.fields import make_fields, shorten
+from labkit.run.ledger import Entry, find_reason, release_spare
 
-LONGEST_VALUE = 6000
 MOST_PER_CALL = 100
 DIGEST_TAG = "labkit.release_sha256"
+RUN_TAG = "labkit.run"
+STATUSES = {"finished": "FINISHED", "interrupted": "KILLED"}
+"""What MLflow calls the outcomes of the ledger; all others are FAILED."""
 
 
 @dataclass
@@ -55,11 +57,54 @@ def get_client() -> MlflowClient:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.ERROR)
     uri = paths.get_tracking_uri()
     try:
+        if file := store.find_file(uri):
+            head = database._get_latest_schema_revision()
+            store.prepare_file(file, head, build=make_database, upgrade=upgrade_database)
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
     except MlflowException as error:
-        raise TrackingError(f"{uri}: {error.message}: check MLFLOW_TRACKING_URI") from error
+        raise TrackingError(f"{paths.show_address(uri)}: {error.message}: check MLFLOW_TRACKING_URI") from error
     return client
+
+
+def make_database(path: Path) -> None:
+    """Make MLflow's tables in an empty file."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    made = SqlAlchemyStore(f"{store.PREFIX}{path}", str(paths.find_root() / "mlruns"))
+    made.engine.dispose()
+
+
+def upgrade_database(path: Path) -> None:
+    """Bring the tables in a file up to date, as `mlflow db upgrade` does."""
+    engine = database.create_sqlalchemy_engine(f"{store.PREFIX}{path}")
+    try:
+        database._upgrade_db(engine)
+    except Exception as error:  # of MLflow, of its migrations, of the database
+        raise TrackingError(f"mlflow db upgrade: {next(iter(str(error).splitlines()), error)}") from error
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def reach() -> Iterator[None]:
+    """Tell in our own words if the store fails while something runs; after that it is not waited for again.
+
+    Raises
+    ------
+    LostStoreError
+        It failed.
+    """
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+        address = paths.show_address(paths.get_tracking_uri())
+        line = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+        raise LostStoreError(
+            f"{address}: the tracking store failed while a stage ran: {line}\n"
+            "The ledger holds how the run ended. When the store is there, run again: finished stages are kept."
+        ) from error
 
 
 def find_experiment(name: str) -> str:
@@ -69,35 +114,107 @@ def find_experiment(name: str) -> str:
     if known is not None:
         return str(known.experiment_id)
     folder = paths.find_root() / "mlruns" if paths.get_tracking_uri().startswith("sqlite:") else None
-    return str(client.create_experiment(name, artifact_location=(folder / name).as_uri() if folder else None))
+    try:
+        return str(client.create_experiment(name, artifact_location=(folder / name).as_uri() if folder else None))
+    except MlflowException:
+        # Somebody else has just made it.
+        known = client.get_experiment_by_name(name)
+        if known is None:
+            raise
+        return str(known.experiment_id)
 
 
 @contextmanager
-def open_run(params: Params, name: str, *, parent_id: str | None, tags: Mapping[str, str]) -> Iterator[Record]:
+def open_run(
+    params: Params, name: str, *, parent_id: str | None, tags: Mapping[str, str], entry: Entry | None = None
+) -> Iterator[Record]:
     """Open a run for the time of the block and close it with the record's status.
 
     The status is FAILED unless the block sets another one; an exception closes the run as FAILED, Ctrl-C as KILLED,
-    with the error's first line as tag `labkit.reason`.
+    with the error's first line as tag `labkit.reason`. The times are as far apart as the work took, whatever the
+    clock does meanwhile.
+
+    Parameters
+    ----------
+    entry
+        What the ledger says of it, None for a run that is not in the ledger by itself.
+
+    Raises
+    ------
+    LostStoreError
+        The store failed; that of the block comes first.
     """
-    client = get_client()
     links = {"mlflow.parentRunId": parent_id} if parent_id else {}
-    run = client.create_run(
-        find_experiment(params.experiment),
-        run_name=name,
-        tags={**make_tags(), **links, "labkit.experiment": params.experiment, **tags},
-    )
+    named = {RUN_TAG: entry.run} if entry else {}
+    with reach():
+        run = get_client().create_run(
+            find_experiment(params.experiment),
+            run_name=name,
+            tags={**make_tags(), **links, **named, "labkit.experiment": params.experiment, **tags},
+        )
     record = Record(run.info.run_id)
+    opened, started = run.info.start_time, time.monotonic()
+    if entry:
+        entry.open_tracked(record.run_id)
     try:
         yield record
     except BaseException as error:
         record.status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
-        record.tags.setdefault("labkit.reason", (str(error) or type(error).__name__).splitlines()[0])
+        record.tags.setdefault("labkit.reason", find_reason(error))
+        release_spare()
+        with suppress(LostStoreError):
+            close_run(record, opened + round(1000 * (time.monotonic() - started)), entry)
         raise
-    finally:
-        log_values(record.run_id, metrics=record.metrics, tags=record.tags)
-        client.set_terminated(record.run_id, record.status)
+    close_run(record, opened + round(1000 * (time.monotonic() - started)), entry)
 
 
+@reach()
+def close_run(record: Record, ended: int, entry: Entry | None) -> None:
+    """Write what a run is closed with; below one that failed, nothing stays open."""
+    log_values(record.run_id, metrics=record.metrics, tags=record.tags)
+    if record.status != "FINISHED":
+        for below in find_open_below(record.run_id):
+            close_one(below, record.status, record.tags.get("labkit.reason", ""))
+    get_client().set_terminated(record.run_id, record.status, end_time=ended)
+    if entry:
+        entry.is_settled = True
+
+
+def find_open_below(run_id: str) -> list[str]:
+    """Return the runs below one that are open, the lowest first."""
+    found = search_runs(f"tags.`mlflow.parentRunId` = '{run_id}' and attributes.status = 'RUNNING'")
+    below = [str(run.info.run_id) for run in found]
+    return [one for child in below for one in (*find_open_below(child), child)]
+
+
+def search_runs(condition: str) -> list[Any]:
+    """Return the runs of all experiments that fulfil a condition."""
+    client = get_client()
+    experiments = [one.experiment_id for one in client.search_experiments(view_type=ViewType.ALL)]
+    return list(client.search_runs(experiments, filter_string=condition))
+
+
+def close_one(run_id: str, status: str, reason: str, *, ended: int | None = None) -> None:
+    """Close a run that somebody else opened; one that had ended keeps its time."""
+    log_values(run_id, tags={"labkit.reason": reason} if reason else {})
+    get_client().set_terminated(run_id, status, end_time=ended)
+
+
+@reach()
+def close_left(entry: Entry) -> None:
+    """Close a run as the ledger has closed it, and what is still open below it.
+
+    A process killed just before it wrote its end into the ledger may have told MLflow already that all went well.
+    """
+    status = STATUSES.get(entry.outcome or "", "FAILED")
+    for run in search_runs(f"tags.`{RUN_TAG}` = '{entry.run}'"):
+        for below in find_open_below(run.info.run_id):
+            close_one(below, status, entry.reason)
+        if run.info.status != status:
+            close_one(run.info.run_id, status, entry.reason, ended=run.info.end_time)
+
+
+@reach()
 def log_values(
     run_id: str,
     *,
@@ -105,22 +222,19 @@ def log_values(
     metrics: Mapping[str, float] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> None:
-    """Log values of any number; texts over 6,000 characters are cut in MLflow and so say that they are."""
+    """Log values of any number, none of them altered silently: see `labkit.run.fields`."""
     client, now = get_client(), int(time.time() * 1000)
-    entries: list[tuple[str, Any]] = [("params", Param(key, shorten(value))) for key, value in (params or {}).items()]
-    entries += [("metrics", Metric(key, value, now, 0)) for key, value in (metrics or {}).items()]
-    entries += [("tags", RunTag(key, shorten(value))) for key, value in (tags or {}).items()]
+    made = make_fields(params or {}, metrics or {}, tags or {})
+    for name, text in made.files.items():
+        client.log_text(run_id, text, name)
+    entries: list[tuple[str, Any]] = [("params", Param(key, value)) for key, value in made.params.items()]
+    entries += [("metrics", Metric(key, value, now, 0)) for key, value in made.metrics.items()]
+    entries += [("tags", RunTag(key, value)) for key, value in made.tags.items()]
     for start in range(0, len(entries), MOST_PER_CALL):
         batch: dict[str, list[Any]] = {"params": [], "metrics": [], "tags": []}
         for kind, entity in entries[start : start + MOST_PER_CALL]:
             batch[kind].append(entity)
         client.log_batch(run_id, params=batch["params"], metrics=batch["metrics"], tags=batch["tags"])
-
-
-def shorten(value: Any) -> str:
-    """Return a value as text that MLflow keeps whole."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 40] + " … (whole in the run's artifacts)"
 
 
 def make_run(params: Params, name: str) -> str:
@@ -134,10 +248,11 @@ def log_child(params: Params, parent_id: str, content: Mapping[str, Any]) -> Non
     """Record a finished run below another, such as a candidate below training."""
     with open_run(params, content["name"], parent_id=parent_id, tags={"labkit.kind": "candidate"}) as record:
         log_values(record.run_id, params=content["params"])
-        record.metrics.update({key: value for key, value in content["metrics"].items() if value == value})
+        record.metrics.update(content["metrics"])
         record.status = "FAILED" if content["params"].get("error") else "FINISHED"
 
 
+@reach()
 def log_file(run_id: str, path: Path, folder: str | None = None) -> None:
     """Store a file or a folder among a run's artifacts."""
     client = get_client()
@@ -147,6 +262,7 @@ def log_file(run_id: str, path: Path, folder: str | None = None) -> None:
         client.log_artifact(run_id, str(path), folder)
 
 
+@reach()
 def log_text(run_id: str, text: str, name: str) -> None:
     """Store a text among a run's artifacts."""
     get_client().log_text(run_id, text, name)
@@ -154,33 +270,15 @@ def log_text(run_id: str, text: str, name: str) -> None:
 
 def make_tags() -> dict[str, str]:
     """Return what is true of every run now: code, lock, Python, machine."""
-    commit, is_dirty = find_commit()
-    lock = paths.find_root() / "requirements.lock"
-    tags = {
-        "labkit.version": importlib.metadata.version("labkit"),
-        "labkit.python": platform.python_version(),
-        "labkit.platform": platform.platform(),
-        "mlflow.source.type": "LOCAL",
-    }
-    if lock.is_file():
-        tags["labkit.lock_sha256"] = compute_digest(lock)
-    if commit:
-        tags |= {"mlflow.source.git.commit": commit, "labkit.git_dirty": str(is_dirty).lower()}
+    found = provenance.collect()
+    tags = {f"labkit.{name}": found[name] for name in ("python", "platform", "lock_sha256") if name in found}
+    tags |= {"labkit.version": found["labkit"], "mlflow.source.type": "LOCAL"}
+    if "commit" in found:
+        tags |= {"mlflow.source.git.commit": found["commit"], "labkit.git_dirty": str(found["is_dirty"]).lower()}
     return tags
 
 
-def find_commit() -> tuple[str | None, bool]:
-    """Return the checkout's git commit, or None outside of git, and whether tracked files differ from it."""
-    command = ["git", "-C", str(paths.find_root())]
-    try:
-        commit = subprocess.run([*command, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
-        status = [*command, "status", "--porcelain", "--untracked-files=no"]
-        changes = subprocess.run(status, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return None, False
-    return commit.strip(), bool(changes.strip())
-
-
+@reach()
 def find_run_of(experiment: str, key: str) -> str | None:
     """Return the latest finished run with the tag `labkit.key`, or None."""
     found = get_client().search_runs(
@@ -228,6 +326,7 @@ def find_version(name: str, *, alias: str | None = None, digest: str | None = No
     return Version(int(found.version), str(found.run_id), found.tags.get(DIGEST_TAG, ""))
 
 
+@reach()
 def find_release_run(experiment: str, digest: str) -> str | None:
     """Return the finished run of the stage that built a release, or None."""
     found = get_client().search_runs(
@@ -239,6 +338,7 @@ def find_release_run(experiment: str, digest: str) -> str | None:
     return str(found[0].info.run_id) if found else None
 
 
+@reach()
 def register_model(name: str, run_id: str, model_dir: Path, *, release_dir: Path, digest: str) -> Version:
     """Store an MLflow model and the release it was made from in a run, and register a new version.
 
@@ -281,11 +381,13 @@ def save_mlflow_model(
         )
 
 
+@reach()
 def set_alias(name: str, alias: str, version: Version) -> None:
     """Point an alias of a registered model at a version."""
     get_client().set_registered_model_alias(name, alias, str(version.number))
 
 
+@reach()
 def tag_version(name: str, version: Version, tags: Mapping[str, str]) -> None:
     """Set tags of a version of a registered model."""
     for key, value in tags.items():

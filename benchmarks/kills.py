@@ -1,0 +1,218 @@
+"""Whether anything is lost when runs are killed: runs of a small experiment, each killed at a random moment.
+
+python benchmarks/kills.py           200 kills, about an hour on two cores
+python benchmarks/kills.py 20 --seed 7 --in-a-row 4
+
+Each trial changes what the experiment computes, starts `labkit run`, kills one process of it (the runner, the kernels'
+server, a keeper, a kernel, a stage process) at a random moment, or several runs so one after another, and runs again.
+What is in place then, data, predictions and metrics, must be byte for byte what an undisturbed run gives, and still be
+so half a minute later; ledger and MLflow must say the same of every run.
+Prints one line per trial and a summary; ends with 1 if anything was lost, doubled or left over.
+"""
+
+import argparse
+import hashlib
+import json
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+from mlflow import MlflowClient
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests.conftest import call_labkit  # noqa: E402
+from tests.run.small import STAGES, is_alive, load_ledger, make_small, start  # noqa: E402
+
+AFTER_SECONDS = 30
+"""Longer than anything that a kill left behind could need to come to its end and write."""
+SOURCES = {
+    "eda": "import subprocess\nchild = subprocess.Popen(['sleep', '600'])\ntime.sleep(0.3)",
+    "wrangling": "time.sleep(0.5)",
+    "features": """
+(folder / "predictions.csv").write_text("\\n".join(f"{n},{n * seed % 97}" for n in range(5000)))
+(folder / "metrics.json").write_text(json.dumps({"mae": seed / 7}))
+time.sleep(0.3)
+""",
+}
+"""What the cells do besides: a child that would outlive its kernel, and time to be killed in."""
+
+
+@dataclass
+class Tally:
+    """What was seen over all kills."""
+
+    killed: Counter[str] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+    n_left: int = 0
+
+
+def find_role(process: psutil.Process, runner: int) -> str:
+    """Return which part of a run a process is."""
+    words = " ".join(process.cmdline())
+    if process.pid == runner:
+        return "runner"
+    if "ipykernel_launcher" in words:
+        return "kernel"
+    if "labkit.run.forkserver" in words:
+        parent = process.parent()
+        return "keeper" if parent and "labkit.run.forkserver" in " ".join(parent.cmdline()) else "server"
+    if "labkit" in words and " stage " in words:
+        return "stage"
+    return "other"
+
+
+def list_parts(runner: int) -> dict[str, list[psutil.Process]]:
+    """Return the processes of a run by role."""
+    parts: dict[str, list[psutil.Process]] = {}
+    try:
+        process = psutil.Process(runner)
+        family = [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return {}
+    for one in family:
+        try:
+            parts.setdefault(find_role(one, runner), []).append(one)
+        except psutil.Error:
+            continue
+    return parts
+
+
+def set_seed(root: Path, seed: int) -> None:
+    """Change what the experiment computes: the first stage's code, and with it all that comes after."""
+    for path in sorted((root / "notebooks").glob("*.ipynb")):
+        notebook = json.loads(path.read_text())
+        for cell in notebook["cells"]:
+            text = "".join(cell["source"])
+            if text.startswith("stage, seed = "):
+                head, _, rest = text.partition("\n")
+                cell["source"] = f"{head.rpartition(', ')[0]}, {seed}\n{rest}"
+        path.write_text(json.dumps(notebook))
+
+
+def digest_outputs(root: Path) -> dict[str, str]:
+    """Return the digest of every file that the stages wrote."""
+    folders = [root / "data" / "small" / stage for stage in STAGES]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def check_ledger(root: Path) -> list[str]:
+    """Return what is wrong with the ledger: a start without one done, a done without a start, two of either."""
+    lines = load_ledger(root)
+    kinds = Counter((line["run"], line["kind"]) for line in lines if line["kind"] in ("start", "done"))
+    runs = {run for run, _ in kinds}
+    return [f"{run}: {kinds[run, 'start']} start, {kinds[run, 'done']} done" for run in sorted(runs)
+            if (kinds[run, "start"], kinds[run, "done"]) != (1, 1)]  # fmt: skip
+
+
+def check_tracked(root: Path) -> list[str]:
+    """Return where MLflow says otherwise than the ledger, or knows a run that is not there, or lacks one that is."""
+    lines = load_ledger(root)
+    stages = {line["run"]: line["stage"] for line in lines if line["kind"] == "start"}
+    ends = {line["run"]: line["outcome"] for line in lines if line["kind"] == "done"}
+    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("small")
+    found = client.search_runs([experiment.experiment_id], max_results=10_000)
+    statuses = {run.data.tags["labkit.run"]: run.info.status for run in found if "labkit.run" in run.data.tags}
+    faults = [f"MLflow holds {run.info.run_name}, RUNNING" for run in found if run.info.status == "RUNNING"]
+    faults += [f"MLflow holds {run}, which the ledger does not know" for run in statuses if run not in ends]
+    faults += [f"MLflow lacks {run}" for run in ends if stages[run] and ends[run] == "finished" and run not in statuses]
+    for run, status in statuses.items():
+        if run in ends and status != {"finished": "FINISHED", "interrupted": "KILLED"}.get(ends[run], "FAILED"):
+            faults.append(f"{run}: {ends[run]} in the ledger, {status} in MLflow")
+    return faults
+
+
+def expect_outputs(seed: int) -> dict[str, str]:
+    """Return what an undisturbed run writes, which is held against one at the start."""
+    texts = {f"{stage}/numbers.json": json.dumps([stage, seed, *range(2000)]) for stage in STAGES}
+    texts["features/predictions.csv"] = "\n".join(f"{n},{n * seed % 97}" for n in range(5000))
+    texts["features/metrics.json"] = json.dumps({"mae": seed / 7})
+    return {f"data/small/{name}": hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+
+
+def kill_one(root: Path, *, longest_seconds: float, chance: random.Random, tally: Tally) -> str:
+    """Start a run, kill one of its processes at a random moment, and say in a line what was killed."""
+    run = start(root, "run", "small", "--cold")
+    time.sleep(chance.uniform(0, longest_seconds))
+    parts = list_parts(run.pid)
+    family = [process for processes in parts.values() for process in processes]
+    roles = sorted(role for role in parts if role != "other")
+    role = chance.choice(roles) if roles else "none"
+    if roles:
+        chance.choice(parts[role]).send_signal(signal.SIGKILL)
+    run.communicate(timeout=120)
+    _, alive = psutil.wait_procs([process for process in family if process.pid != run.pid], timeout=2)
+    n_left = sum(map(is_alive, alive))
+    tally.n_left += n_left
+    tally.killed[role] += 1
+    return f"{role} of {', '.join(roles) or 'nothing'}, {n_left} left"
+
+
+def run_again(root: Path, seed: int) -> list[str]:
+    """Run to the end after kills, and return what differs from an undisturbed run or was left over."""
+    again = call_labkit(root, "run", "small", "--cold")
+    faults = check_ledger(root) + check_tracked(root)
+    if again.returncode:
+        faults.append(f"run again ended with {again.returncode}: {again.stderr[-500:]}")
+    if digest_outputs(root) != expect_outputs(seed):
+        faults.append("other outputs than an undisturbed run")
+    if list((root / ".labkit" / "work").iterdir()) or list(root.rglob(".*.part")):
+        faults.append("left-over files")
+    return faults
+
+
+def kill_runs(n: int, *, in_a_row: int, seed: int, folder: Path) -> Tally:
+    """Kill `n` runs and return what was seen."""
+    chance, tally = random.Random(seed), Tally()
+    root = make_small(folder / "checkout", **SOURCES)
+    for number in range(2):  # the first makes the database
+        set_seed(root, number)
+        begun = time.monotonic()
+        done = call_labkit(root, "run", "small", "--cold")
+        assert done.returncode == 0, done.stderr
+        assert digest_outputs(root) == expect_outputs(number)
+    longest = time.monotonic() - begun
+    for first in range(0, n, in_a_row):
+        changed = 1000 * (seed + 1) + first
+        set_seed(root, changed)
+        killed = [
+            kill_one(root, longest_seconds=longest, chance=chance, tally=tally) for _ in range(min(in_a_row, n - first))
+        ]
+        faults = [f"seed {changed}: {fault}" for fault in run_again(root, changed)]
+        tally.faults += faults
+        print(f"seed {changed}: killed {'; then '.join(killed)}", *faults, flush=True)
+    before = digest_outputs(root)
+    time.sleep(AFTER_SECONDS)
+    if digest_outputs(root) != before:
+        tally.faults.append("outputs changed after the last run had ended")
+    return tally
+
+
+def main() -> None:
+    """Read the words, kill, and sum up."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("n", nargs="?", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--in-a-row", type=int, default=1, help="How many runs are killed before one may end.")
+    words = parser.parse_args()
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        tally = kill_runs(words.n, in_a_row=words.in_a_row, seed=words.seed, folder=Path(folder))
+    killed = ", ".join(f"{role} {count}" for role, count in tally.killed.most_common())
+    print(f"{words.n} kills ({killed}) in {(time.monotonic() - begun) / 60:.0f} min")
+    print(f"{tally.n_left} processes left 2 s after a kill, {len(tally.faults)} faults")
+    print("\n".join(tally.faults))
+    sys.exit(bool(tally.faults or tally.n_left))
+
+
+if __name__ == "__main__":
+    main()

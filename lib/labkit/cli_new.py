@@ -1,0 +1,127 @@
+"""The command `labkit new`: its many options become one `Choices`, and what was decided is shown.
+
+Nothing is worked out here: that is `labkit.founding`.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from labkit.errors import list_briefly
+
+if TYPE_CHECKING:
+    from labkit.data.choices import Choices
+    from labkit.data.proposal import Proposal
+    from labkit.data.survey import Survey
+
+MOST_SHOWN = 40
+
+
+@click.command()
+@click.argument("name")
+@click.option("--data", "files", multiple=True, type=click.Path(path_type=Path), help="File of the table; repeatable.")
+@click.option("--target", required=True, metavar="COLUMN", help="Column to predict.")
+@click.option("--sql", metavar="QUERY", help="Query to take the rows from instead of a file.")
+@click.option("--database-env", metavar="VARIABLE", help="Environment variable that holds the database's address.")
+@click.option("--task", metavar="TASK", help="classification or regression.")
+@click.option("--positive", metavar="CLASS", help="Class of interest of a two-class target.")
+@click.option("--metric", metavar="METRIC", help="Figure by which models are ranked.")
+@click.option("--time", metavar="COLUMN", help="Column of times to split by.")
+@click.option("--group", metavar="COLUMN", help="Column whose equal values stay together.")
+@click.option("--kind", "kinds", multiple=True, metavar="COLUMN=KIND", help="number, category, boolean, date, text, ….")
+@click.option("--format", "formats", multiple=True, metavar="COLUMN=FORMAT", help="How dates are written: %d.%m.%Y.")
+@click.option("--missing", multiple=True, metavar="COLUMN=VALUE", help="Value that stands for a missing one.")
+@click.option("--drop", multiple=True, metavar="COLUMN", help="Column to leave out.")
+@click.option("--keep", multiple=True, metavar="COLUMN", help="Column not to leave out, however suspicious.")
+@click.option("--encoding", metavar="NAME", help="Encoding of the file, e.g. cp1252.")
+@click.option("--delimiter", metavar="CHARACTER", help="What divides cells; tab for a tabulator.")
+@click.option("--decimal", type=click.Choice([".", ","]), help="What stands before the fraction of a number.")
+@click.option("--header/--no-header", default=None, help="Whether the first row holds the names.")
+@click.option("--sheet", metavar="NAME", help="Sheet of an Excel file.")
+@click.option("--read", "reading", multiple=True, metavar="FIELD=VALUE", help="How the table is read: max_rows=….")
+@click.option("--follow", is_flag=True, help="Follow symbolic links.")
+@click.option("--force", is_flag=True, help="Replace an experiment of that name.")
+@click.option("--ask", is_flag=True, help="On a terminal, ask before anything is written.")
+def new(**given: Any) -> None:
+    """Make the experiment NAME from a table: infer how to read it, what its columns are and how to judge models.
+
+    \b
+    labkit new churn --data churn.csv --target churned
+    labkit new sales --data jan.csv --data feb.csv --target amount --time day
+    labkit new loans --sql "select * from loans" --database-env WAREHOUSE_URL --target default
+    """
+    from labkit.founding import Query, found
+
+    files = given["files"]
+    if bool(files) == bool(given["sql"]) or bool(given["sql"]) != bool(given["database_env"]):
+        raise click.UsageError("name files with --data, or a query with --sql and --database-env")
+    made = found(
+        given["name"],
+        Query(given["sql"], given["database_env"]) if given["sql"] else files,
+        given["target"],
+        choices=make_choices(given),
+        follow=given["follow"],
+        force=given["force"],
+        ask=confirm if given["ask"] and sys.stdin.isatty() else accept,
+    )
+    click.echo(f"Made:      {os.path.relpath(made.params_path)}, and data/{given['name']}/source under DVC")
+    click.echo(f"Next:      look at {os.path.relpath(made.params_path)}, then: labkit run {given['name']}")
+
+
+def make_choices(given: dict[str, Any]) -> "Choices":
+    """Return the options of `labkit new` that decide something."""
+    from labkit.data.choices import Choices
+    from labkit.params_file import parse_value
+    from labkit.yaml_file import make_plain
+
+    reading = [split_pair(text, "--read") for text in given["reading"]]
+    missing: dict[str, tuple[str, ...]] = {}
+    for column, value in (split_pair(text, "--missing") for text in given["missing"]):
+        missing[column] = (*missing.get(column, ()), value)
+    same = ("encoding", "decimal", "header", "sheet", "task", "positive", "metric", "time", "group", "drop", "keep")
+    return Choices(
+        **{name: given[name] for name in same},
+        delimiter="\t" if given["delimiter"] in ("tab", "\\t") else given["delimiter"],
+        kinds=dict(split_pair(text, "--kind") for text in given["kinds"]),
+        formats=dict(split_pair(text, "--format") for text in given["formats"]),
+        missing=missing,
+        reading={field: make_plain(parse_value(value, f"--read {field}")) if value else "" for field, value in reading},
+    )
+
+
+def split_pair(text: str, option: str) -> tuple[str, str]:
+    """Return the two sides of COLUMN=VALUE; the column's name may hold further equals signs."""
+    column, equals, value = text.rpartition("=")
+    if not equals or not column:
+        raise click.UsageError(f"{option} {text}: write COLUMN=VALUE")
+    return column, value
+
+
+def accept(survey: "Survey", proposal: "Proposal") -> bool:
+    """Show what was decided, and go on."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from labkit.data.proposal import list_kinds
+    from labkit.yaml_file import make_printable
+
+    table = Table("what", "decided", "why", title=f"{survey.raw.n_rows:,} rows", title_justify="left")
+    for kind, columns in list_kinds(survey.kinds).items():
+        shown = list_briefly(columns, most=6)
+        table.add_row(kind, f"{len(columns):,} columns", Text(make_printable(shown)))
+    for line in proposal.decisions[:MOST_SHOWN]:
+        style = "yellow" if line.is_warning else ""
+        table.add_row(*(Text(make_printable(cell), style=style) for cell in (line.subject, line.value, line.reason)))
+    Console(highlight=False).print(table)
+    if (rest := len(proposal.decisions) - MOST_SHOWN) > 0:
+        click.echo(f"… and {rest} more, in the params file")
+    return True
+
+
+def confirm(survey: "Survey", proposal: "Proposal") -> bool:
+    """Show what was decided, and ask."""
+    return accept(survey, proposal) and click.confirm("Make it so?", default=True)

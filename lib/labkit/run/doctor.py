@@ -1,0 +1,354 @@
+"""Is this checkout, and what it stands on, well? Each finding with what to do about it.
+
+Looks only, changes nothing, and imports neither DVC nor MLflow: the answer comes at once. What killed runs left open
+is closed before, as by every command: see `labkit.run.reconcile`.
+"""
+
+import configparser
+import importlib.metadata
+import os
+import re
+import shlex
+import shutil
+import sqlite3
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from labkit import paths
+from labkit.errors import LabkitError, ParamsError, list_briefly
+from labkit.files import PART, format_bytes, parse_json
+from labkit.paths import show
+from labkit.run import ledger, lock, objects, outputs, servers
+from labkit.yaml_file import load_written_yaml
+
+PYTHONS = ((3, 11), (3, 14))
+PACKAGES = ("labkit", "dvc", "mlflow", "papermill", "nbclient", "pandas", "pyarrow", "scikit-learn", "onnxruntime")
+HOLES = {
+    "jupyter-server": ("2.20.0", "CVE-2026-44727"),
+    "mlflow": ("3.13.0", "CVE-2026-2635, CVE-2026-8147"),
+    "nbconvert": ("7.17.1", "CVE-2026-39378"),
+    "onnx": ("1.21.0", "CVE-2026-27489, CVE-2026-34447"),
+    "pyarrow": ("23.0.1", "CVE-2026-25087"),
+    "skops": ("0.12.0", "CVE-2025-54412"),
+}
+"""The version in which known holes were closed. Small on purpose: a scanner of the lock file knows more."""
+FEWEST_BYTES = 1_000_000_000
+OLDEST_SECONDS = 3600
+"""What is half-made and older than this belongs to nobody any more."""
+NOT_LOOKED_INTO = {".git", ".venv", "cache", "node_modules", "__pycache__", "scratch"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: `remedy` is empty if all is well with it."""
+
+    about: str
+    found: str
+    remedy: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look at everything and return what was found, in a fixed order.
+
+    Raises
+    ------
+    ParamsError
+        This is no checkout.
+    """
+    root = paths.find_root()
+    checks = (
+        check_python,
+        check_packages,
+        check_programs,
+        lambda: check_disk(root),
+        lambda: check_modes(root),
+        lambda: check_lock(root / ".dvc" / "tmp" / "rwlock"),
+        check_ledger,
+        lambda: check_runs(root / "mlflow.db"),
+        lambda: check_leftovers(root),
+        lambda: check_damaged(root),
+        check_cache,
+        lambda: check_remote(root / ".dvc"),
+        lambda: check_listeners(root),
+        check_warm,
+    )
+    return [check() for check in checks]
+
+
+def show_findings(findings: Sequence[Finding]) -> int:
+    """Print what was found as a table and return the exit code: 1 if something needs attention."""
+    console = Console(highlight=False)
+    table = Table("", "", "found", "what to do")
+    for finding in findings:
+        mark = Text("!", style="red") if finding.remedy else Text("✓", style="green")
+        table.add_row(mark, finding.about, Text(finding.found), Text(finding.remedy))
+    n_bad = sum(bool(finding.remedy) for finding in findings)
+    console.print(table)
+    console.print(f"{n_bad} of {len(findings)} need attention" if n_bad else "All is well.")
+    return 1 if n_bad else 0
+
+
+def check_python() -> Finding:
+    """Look at the interpreter."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    is_known = PYTHONS[0] <= sys.version_info[:2] < PYTHONS[1]
+    return Finding("Python", version, "" if is_known else "use Python 3.11, 3.12 or 3.13")
+
+
+def check_packages() -> Finding:
+    """Look at the versions that matter, and for known holes."""
+    versions = {name: version for name in (*PACKAGES, *HOLES) if (version := find_version(name))}
+    holes = [
+        f"{name} {versions[name]} has {holes}"
+        for name, (mended, holes) in HOLES.items()
+        if name in versions and parse_version(versions[name]) < parse_version(mended)
+    ]
+    names = [name.split()[0] for name in holes]
+    remedy = f"pip install --upgrade {shlex.join(f'{name}>={HOLES[name][0]}' for name in names)}" if holes else ""
+    shown = ", ".join(f"{name} {versions[name]}" for name in PACKAGES if name in versions)
+    return Finding("packages", "; ".join(holes) if holes else shown, remedy)
+
+
+def find_version(name: str) -> str | None:
+    """Return the version of an installed package."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def parse_version(text: str) -> tuple[int, ...]:
+    """Return the numbers of a version, the first three.
+
+    >>> parse_version("2.20") < parse_version("2.20.1rc1")
+    True
+    """
+    numbers = [int(number) for number in re.findall(r"\d+", text)[:3]]
+    return tuple(numbers + [0] * (3 - len(numbers)))
+
+
+def check_programs() -> Finding:
+    """Look for the programs that labkit calls."""
+    found = [f"git {'found' if shutil.which('git') else 'missing'}"]
+    browser = next((name for name in ("chromium", "chromium-browser", "google-chrome") if shutil.which(name)), None)
+    found.append(f"{browser} found" if browser else "no Chromium, which only the tests need")
+    remedy = "" if shutil.which("git") else "install git: without it no run knows its commit"
+    return Finding("programs", ", ".join(found), remedy)
+
+
+def check_disk(root: Path) -> Finding:
+    """Look at the free room."""
+    free = shutil.disk_usage(root).free
+    few = free < FEWEST_BYTES
+    remedy = "make room: `dvc gc --workspace` removes what no current stage needs from DVC's cache" if few else ""
+    return Finding("free disk", format_bytes(free).partition(" (")[0], remedy)
+
+
+def check_modes(root: Path) -> Finding:
+    """Look for what other users may change, or read where it holds passwords."""
+    open_ones = [path for path in walk(root) if not path.is_symlink() and path.stat().st_mode & 0o002]
+    secret = root / ".dvc" / "config.local"
+    is_read = secret.is_file() and secret.stat().st_mode & 0o077
+    if open_ones:
+        return Finding(
+            "file modes",
+            f"anybody may write {list_shown(open_ones)}",
+            f"chmod o-w {shlex.join(map(show, open_ones[:9]))}",
+        )
+    if is_read:
+        return Finding("file modes", f"others may read {show(secret)}", f"chmod 600 {show(secret)}")
+    return Finding("file modes", "only you may write")
+
+
+def walk(root: Path) -> Iterator[Path]:
+    """Yield the checkout's folders and files that are looked at, itself first."""
+    yield root
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if name not in NOT_LOOKED_INTO]
+        yield from (Path(folder) / name for name in (*folders, *files) if (Path(folder) / name).exists())
+
+
+def check_lock(path: Path) -> Finding:
+    """Look at who works here, and at DVC's list of who reads and writes."""
+    about = "locks"
+    holder = lock.find_holder()
+    if holder is not None:
+        return Finding(about, f"{lock.describe(holder)} is under way")
+    try:
+        content: Any = parse_json(path.read_bytes())
+        entries = [one for held in content.values() for one in [held.get("write"), *held.get("read", [])] if one]
+        pids = {int(entry["pid"]) for entry in entries}
+    except FileNotFoundError:
+        return Finding(about, "none held")
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return Finding(about, f"{show(path)} is torn", "the next `labkit run` mends it")
+    alive = sorted(pid for pid in pids if psutil.pid_exists(pid))
+    if alive:
+        return Finding(about, f"DVC works in process {', '.join(map(str, alive))}")
+    return Finding(about, "none held" if not pids else "left by a process that has ended; the next run takes them over")
+
+
+def check_ledger() -> Finding:
+    """Look for runs that no command could close yet, or of which the tracking store knows less than the ledger."""
+    about, entries = "ledger", ledger.load_entries()
+    dead = [entry.run for entry in entries if entry.is_open and not entry.process.is_alive()]
+    if dead:
+        return Finding(about, f"killed and not closed: {list_briefly(dead, most=3)}", "`labkit runs` closes them")
+    untold = [entry for entry in entries if not entry.is_open and not entry.is_settled]
+    if untold:
+        stores = sorted({entry.store for entry in untold})
+        remedy = "start the tracking server, set MLFLOW_TRACKING_URI as it was then, and `labkit runs` tells it"
+        return Finding(about, f"{len(untold)} ended without {list_briefly(stores)} knowing", remedy)
+    n_alive = sum(entry.is_open for entry in entries)
+    return Finding(about, f"{len(entries)} runs, {n_alive} of them under way" if entries else "nothing has run yet")
+
+
+def check_runs(database: Path) -> Finding:
+    """Look for runs in the embedded MLflow store that nothing says have ended."""
+    about = "unfinished runs"
+    if not database.is_file():
+        return Finding(about, "no store yet, or one elsewhere")
+    try:
+        connection = sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=1)
+        found = connection.execute(
+            "select run_uuid, name from runs where status = 'RUNNING' and lifecycle_stage = 'active'"
+        ).fetchall()
+        connection.close()
+    except sqlite3.Error as error:
+        return Finding(about, f"{show(database)}: {error}", "restore it from a copy, or move it away to begin anew")
+    if not found:
+        return Finding(about, "none")
+    if lock.find_holder() is not None:
+        return Finding(about, f"{len(found)} in MLflow, of the run that is under way")
+    remedy = f"not of `labkit run`: if nothing works on them any more, mlflow runs delete --run-id {found[0][0]}"
+    return Finding(about, f"{len(found)} in MLflow: {list_briefly([str(name) for _, name in found], most=3)}", remedy)
+
+
+def check_leftovers(root: Path) -> Finding:
+    """Look for what ended processes left half-made."""
+    eldest = time.time() - OLDEST_SECONDS
+    work = root / ".labkit" / "work"
+    found = list(work.iterdir()) if work.is_dir() else []
+    found = [path for path in found if path.is_dir()]
+    found += [path for path in walk(root) if path.name.startswith(".") and path.name.endswith(PART)]
+    found += [path for path in walk(root / "mlruns") if path.name.startswith(".artifact.uploading.")]
+    old = [path for path in found if path.exists() and path.lstat().st_mtime < eldest]
+    if old:
+        return Finding("leftovers", f"half-made: {list_shown(old)}", f"rm -r {shlex.join(map(show, old))}")
+    in_cache = objects.list_leftovers(objects.find_cache())
+    if in_cache:
+        return Finding("leftovers", f"half-made in DVC's cache: {len(in_cache)}", "the next `labkit run` removes them")
+    return Finding("leftovers", "none")
+
+
+def check_damaged(root: Path) -> Finding:
+    """Look for objects of DVC's cache that were set aside."""
+    folder = root / ".labkit" / "damaged"
+    aside = sorted(folder.iterdir()) if folder.is_dir() else []
+    remedy = f"look at the disk's health, then rm -r {show(folder)}" if aside else ""
+    return Finding("damaged objects", f"{len(aside)} set aside" if aside else "none", remedy)
+
+
+def check_cache() -> Finding:
+    """Look whether DVC's cache has what dvc.lock names."""
+    about, missing, places = "DVC's cache", [], set[str]()
+    uncached = list_uncached()
+    for _, out in outputs.list_locked():
+        if any(pattern.fullmatch(out["path"]) for pattern in uncached):
+            continue
+        try:
+            if not is_whole(out["md5"]):
+                missing.append(out["path"])
+        except LabkitError as error:
+            return Finding(about, str(error), "restore dvc.lock from git, or remove it and run again")
+        places.add(out["path"])
+    if not missing:
+        return Finding(about, f"{len(places)} outputs, all there" if places else "nothing has run yet")
+    remedy = "`dvc pull` if there is a remote, else `labkit run` makes them anew when they are needed"
+    return Finding(about, f"not there: {list_briefly(sorted(missing), most=3)}", remedy)
+
+
+def is_whole(md5: str) -> bool:
+    """Tell whether the cache has an object and all that it lists."""
+    path = objects.find_object(md5)
+    if not path.is_file():
+        return False
+    return not md5.endswith(objects.LISTING) or all(is_whole(one) for one in objects.load_listing(path).values())
+
+
+def list_uncached() -> list[re.Pattern[str]]:
+    """Return the outputs that dvc.yaml keeps out of the cache, for any experiment."""
+    try:
+        stages = load_written_yaml(paths.find_root() / paths.MARKER)["stages"]
+        bodies = [stage.get("do", stage) for stage in stages.values()]
+        entries = [one for body in bodies for kind in ("outs", "metrics", "plots") for one in body.get(kind, [])]
+    except (OSError, ParamsError, TypeError, KeyError, AttributeError):
+        return []  # DVC tells of that
+    named = [next(iter(entry.items())) for entry in entries if isinstance(entry, dict)]
+    return [
+        re.compile(re.escape(path).replace(re.escape("${item}"), "[a-z0-9_]+"))
+        for path, options in named
+        if (options or {}).get("cache") is False
+    ]
+
+
+def check_remote(folder: Path) -> Finding:
+    """Look whether data are kept anywhere else."""
+    config = configparser.ConfigParser(interpolation=None)
+    try:
+        config.read([folder / "config", folder / "config.local"], encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError) as error:
+        return Finding("DVC remote", f"{show(folder / 'config')}: {str(error).splitlines()[0]}", "restore it from git")
+    names = re.findall(r"remote\s+\"?([\w.-]+)", " ".join(config.sections()))
+    return Finding("DVC remote", ", ".join(names) if names else "none: the data are on this machine only")
+
+
+def check_listeners(root: Path) -> Finding:
+    """Look whether processes of this checkout can be reached from other machines."""
+    found = []
+    for process in psutil.process_iter(["cwd", "cmdline", "pid"]):
+        folder, command = process.info["cwd"] or "", process.info["cmdline"] or []
+        if not (Path(folder).is_relative_to(root) or any(str(root) in word for word in command)):
+            continue
+        try:
+            connections = process.net_connections(kind="inet")
+        except psutil.Error:
+            continue
+        addresses = [one.laddr for one in connections if one.status == psutil.CONN_LISTEN]
+        program = Path(command[0]).name if command else "?"
+        found += [f"{program} (process {process.pid}) on {a.ip}:{a.port}" for a in addresses if not is_loopback(a.ip)]
+    remedy = "end it and start it with --host 127.0.0.1: anybody on the network can ask it" if found else ""
+    return Finding("listeners", list_briefly(found, most=3) if found else "none that others can reach", remedy)
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether an address is this machine's own.
+
+    >>> [is_loopback(address) for address in ("127.0.0.1", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::")]
+    [True, True, True, False, False]
+    """
+    return address.removeprefix("::ffff:").startswith("127.") or address == "::1"
+
+
+def check_warm() -> Finding:
+    """Look for the process that kernels are forks of."""
+    try:
+        state = servers.ask_state(servers.make_address(), seconds=0.5)
+    except LabkitError as error:
+        return Finding("warm kernels", str(error).partition(": ")[0], str(error).partition(": ")[2])
+    found = f"process {state['pid']}, {state['modules']:,} modules" if state else "none kept; `labkit warm` keeps some"
+    return Finding("warm kernels", found)
+
+
+def list_shown(found: list[Path]) -> str:
+    """Name the first few paths."""
+    return list_briefly([show(path) for path in found], most=3)

@@ -1,0 +1,58 @@
+"""What MLflow can keep of parameters, metrics and tags, and what stands beside it: nothing is altered silently.
+
+MLflow cuts long texts and stores an infinite number as another one.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+LONGEST_VALUE = 6000
+REST = " … (whole in the run's artifacts)"
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Values as MLflow keeps them, and the whole of those it would cut, by the name of an artifact."""
+
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    files: dict[str, str]
+
+
+def make_fields(params: Mapping[str, Any], metrics: Mapping[str, float], tags: Mapping[str, str]) -> Fields:
+    """Sort values into what fits, what goes to an artifact with its digest as a tag, and numbers told as a tag.
+
+    >>> made = make_fields({"folds": 5}, {"auc": 0.8, "loss": float("inf")}, {})
+    >>> made.params, made.metrics, made.tags
+    ({'folds': '5'}, {'auc': 0.8}, {'labkit.not_finite.loss': 'inf'})
+    """
+    strange = {key: value for key, value in metrics.items() if not math.isfinite(value)}
+    tags = {**tags, **{f"labkit.not_finite.{key}": str(value) for key, value in strange.items()}}
+    texts = {f"params/{key}": as_text(value) for key, value in params.items()}
+    texts |= {f"tags/{key}": as_text(value) for key, value in tags.items()}
+    files = {f"{name}.txt": text for name, text in texts.items() if len(text) > LONGEST_VALUE}
+    for name, text in files.items():
+        key = name.partition("/")[2].removesuffix(".txt")
+        tags[f"labkit.sha256.{key}"] = hashlib.sha256(text.encode()).hexdigest()
+    return Fields(
+        {key: shorten(value) for key, value in params.items()},
+        {key: value for key, value in metrics.items() if key not in strange},
+        {key: shorten(value) for key, value in tags.items()},
+        files,
+    )
+
+
+def as_text(value: Any) -> str:
+    """Return a value as MLflow keeps it."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def shorten(value: Any) -> str:
+    """Return a value as text that MLflow keeps whole, with a note if there was more of it."""
+    text = as_text(value)
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - len(REST)] + REST

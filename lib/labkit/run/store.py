@@ -1,0 +1,149 @@
+"""The MLflow store before it is used: a server that answers, or a database that is whole and up to date.
+
+MLflow makes its database on first use, which several processes at once tear and a killed one leaves half made. Here it
+is made once, under a lock, beside its place. Knows nothing of MLflow itself: see `labkit.run.tracking`.
+"""
+
+import logging
+import sqlite3
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from labkit import paths
+from labkit.errors import TrackingError
+from labkit.files import atomic_write, hold_lock
+
+PREFIX = "sqlite:///"
+PATIENCE_SECONDS = 3
+Build = Callable[[Path], None]
+"""Makes a database in an empty file, or brings an older one up to date."""
+
+
+def find_file(uri: str) -> Path | None:
+    """Return the file of an embedded store, None for a server or a database of its own."""
+    return Path(uri.removeprefix(PREFIX)) if uri.startswith(PREFIX) and len(uri) > len(PREFIX) else None
+
+
+def check_store(uri: str) -> None:
+    """Refuse a tracking server that is not there, before anything starts.
+
+    Raises
+    ------
+    TrackingError
+        Nobody answers at its address.
+    """
+    if urlsplit(uri).scheme not in ("http", "https"):
+        return
+    address = paths.show_address(uri)
+    try:
+        with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=PATIENCE_SECONDS):
+            return
+    except urllib.error.HTTPError as error:
+        if error.code < 500:  # somebody is there; whether it lets us in is for MLflow to find out
+            return
+        problem = f"it answers {error.code} {error.reason}"
+    except (OSError, ValueError) as error:
+        problem = str(getattr(error, "reason", error))
+    raise TrackingError(
+        f"{address}: no tracking server answers there ({problem}): start it, or unset MLFLOW_TRACKING_URI "
+        "to record in mlflow.db; nothing was run"
+    )
+
+
+def prepare_file(path: Path, head: str, *, build: Build, upgrade: Build) -> None:
+    """Have a whole database of this version in place; made or brought up to date by one process, once.
+
+    Parameters
+    ----------
+    head
+        The version that MLflow wants.
+
+    Raises
+    ------
+    TrackingError
+        It is neither a database of MLflow nor empty, or cannot be brought up to date.
+    """
+    if is_ready(path, head):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with hold_lock(path.with_name(f"{path.name}.lock")):
+        if is_ready(path, head):
+            return
+        found = read_version(path)
+        if found is None:
+            make_database(path, build)
+        else:
+            renew_database(path, found, upgrade)
+
+
+def is_ready(path: Path, head: str) -> bool:
+    """Tell whether a database is there and of a version."""
+    return read_version(path) == head
+
+
+def read_version(path: Path) -> str | None:
+    """Return the version of a database, None if there is none yet.
+
+    Raises
+    ------
+    TrackingError
+        It is something else, or half made.
+    """
+    if not path.exists() or path.stat().st_size == 0:
+        return None
+    try:
+        with closing(sqlite3.connect(path, timeout=20)) as connection:
+            versions = connection.execute("select version_num from alembic_version").fetchall()
+    except sqlite3.Error as error:
+        raise TrackingError(explain(path, str(error))) from error
+    if len(versions) != 1:
+        raise TrackingError(explain(path, "it has no version"))
+    return str(versions[0][0])
+
+
+def explain(path: Path, problem: str) -> str:
+    """Say that a file is no database of MLflow, and what to do."""
+    return f"{path}: no whole MLflow database ({problem}): move it away, and a new one is made in its place"
+
+
+def make_database(path: Path, build: Build) -> None:
+    """Make a database beside its place and put it there."""
+    with atomic_write(path) as beside:
+        build(beside)
+        use_log(beside)
+
+
+def renew_database(path: Path, found: str, upgrade: Build) -> None:
+    """Keep a copy of an older database, bring another copy up to date, and put that in place."""
+    kept = path.with_name(f"{path.name}.before-upgrade-of-{found}")
+    try:
+        with closing(sqlite3.connect(path, timeout=20)) as connection:
+            # What the log beside it holds goes into the file: a log left there would be taken for the new one's.
+            connection.execute("pragma journal_mode=delete").fetchall()
+            with atomic_write(kept) as beside:
+                copy(connection, beside)
+            with atomic_write(path) as beside:
+                copy(connection, beside)
+                upgrade(beside)
+                use_log(beside)
+    except sqlite3.Error as error:
+        raise TrackingError(
+            f"{path}: cannot be brought up to date ({error}): end what uses it, then try again"
+        ) from error
+    logging.getLogger("labkit").warning("%s was brought up to date; the old one is kept as %s", path.name, kept.name)
+
+
+def copy(connection: sqlite3.Connection, path: Path) -> None:
+    """Copy an open database to an empty file."""
+    with closing(sqlite3.connect(path)) as target:
+        connection.backup(target)
+
+
+def use_log(path: Path) -> None:
+    """Let readers and a writer work at the same time from now on (write-ahead log), where the disk allows it."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("pragma journal_mode=wal").fetchall()

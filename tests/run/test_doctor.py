@@ -1,0 +1,279 @@
+"""What `labkit doctor` finds: each fault put there for real, each with its remedy, and a whole checkout in silence."""
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from labkit import paths
+from labkit.run import doctor, ledger, lock
+from labkit.run.doctor import Finding, examine
+
+from tests.conftest import Labkit, call_labkit
+
+LONG_AGO = 2 * 3600
+
+
+def find(about: str) -> Finding:
+    return next(finding for finding in examine() if finding.about == about)
+
+
+def test_whole_checkout_is_well_and_told_within_two_seconds(checkout: Path, labkit: Labkit) -> None:
+    before = {path: path.stat().st_mtime_ns for path in checkout.rglob("*") if "__pycache__" not in str(path)}
+    done = labkit("doctor")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "All is well." in done.stdout
+    for about in ("Python", "packages", "free disk", "file modes", "locks", "unfinished runs", "DVC remote", "warm"):
+        assert about in done.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in checkout.rglob("*") if "__pycache__" not in str(path)}
+
+
+def test_no_heavy_package_is_imported(checkout: Path) -> None:
+    code = (
+        "import sys; from labkit.run.doctor import examine; examine()\n"
+        "print(sorted({'pandas', 'numpy', 'sklearn', 'mlflow', 'papermill', 'dvc', 'nbconvert'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=checkout)
+    assert done.stdout.strip() == "[]"
+
+
+def test_outside_of_a_checkout(tmp_path: Path) -> None:
+    done = call_labkit(tmp_path, "doctor")
+    assert done.returncode == 2
+    assert "no labkit checkout here or above" in done.stderr
+
+
+def age(path: Path) -> None:
+    os.utime(path, (time.time() - LONG_AGO,) * 2)
+
+
+def write(path: Path, text: str = "") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def leave_work(root: Path) -> None:
+    folder = root / ".labkit/work/diabetes-20260101T000000Z-ab"
+    folder.mkdir(parents=True)
+    age(folder)
+
+
+def leave_run(root: Path) -> None:
+    with sqlite3.connect(root / "mlflow.db") as connection:
+        connection.execute("create table runs (run_uuid text, name text, status text, lifecycle_stage text)")
+        connection.execute(
+            "insert into runs values ('1f', 'training', 'RUNNING', 'active'), ('2f', 'eda', 'FINISHED', 'active')"
+        )
+
+
+def leave_entry(root: Path, *, is_closed: bool) -> None:
+    """Write a run of a process that is gone to the ledger, or one that ended while its tracking server was away."""
+    store = "http://127.0.0.1:9" if is_closed else paths.show_address(paths.get_tracking_uri())
+    place = {"run": "x-1", "experiment": "x", "stage": None, "parent": None, "facts": {}}
+    gone = {"pid": 2**22 + 1, "boot": "another", "process_started": 1.0, "at": ledger.tell_time()}
+    ledger.append("start", **place, **gone, store=store)
+    if is_closed:
+        ledger.append("opened", run="x-1", tracked="1f")
+        ended = {"reason": "", "exit_code": 1, "seconds": 1.0, "peak_bytes": 0, "is_settled": False}
+        ledger.append("done", run="x-1", outcome="failed", **ended)
+
+
+def lose_object(root: Path) -> None:
+    out = {"path": "data/diabetes/model", "hash": "md5", "md5": "0" * 32}
+    uncached = {"path": "data/diabetes/evaluation/metrics.json", "hash": "md5", "md5": "1" * 32}
+    write(
+        root / "dvc.lock", yaml.safe_dump({"schema": "2.0", "stages": {"training@diabetes": {"outs": [out, uncached]}}})
+    )
+
+
+FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
+    "world-writable": (
+        lambda root: (root / "params/diabetes.yaml").chmod(0o666),
+        "file modes",
+        "anybody may write params/diabetes.yaml",
+        "chmod o-w params/diabetes.yaml",
+    ),
+    "passwords": (
+        lambda root: write(root / ".dvc/config.local").chmod(0o644),
+        "file modes",
+        "others may read .dvc/config.local",
+        "chmod 600 .dvc/config.local",
+    ),
+    "torn lock": (
+        lambda root: write(root / ".dvc/tmp/rwlock", "{"),
+        "locks",
+        ".dvc/tmp/rwlock is torn",
+        "the next `labkit run` mends it",
+    ),
+    "unfinished run": (
+        leave_run,
+        "unfinished runs",
+        "1 in MLflow: training",
+        "not of `labkit run`: if nothing works on them any more, mlflow runs delete --run-id 1f",
+    ),
+    "killed run": (
+        lambda root: leave_entry(root, is_closed=False),
+        "ledger",
+        "killed and not closed: x-1",
+        "`labkit runs` closes them",
+    ),
+    "run that the server does not know of": (
+        lambda root: leave_entry(root, is_closed=True),
+        "ledger",
+        "1 ended without http://127.0.0.1:9 knowing",
+        "start the tracking server, set MLFLOW_TRACKING_URI as it was then, and `labkit runs` tells it",
+    ),
+    "no store": (
+        lambda root: write(root / "mlflow.db", "no database"),
+        "unfinished runs",
+        "mlflow.db: file is not a database",
+        "restore it from a copy, or move it away to begin anew",
+    ),
+    "work folder": (
+        leave_work,
+        "leftovers",
+        "half-made: .labkit/work/diabetes-20260101T000000Z-ab",
+        "rm -r .labkit/work/diabetes-20260101T000000Z-ab",
+    ),
+    "half-written file": (
+        lambda root: age(write(root / "reports/.x y.html.1a2b3c4d.part")),
+        "leftovers",
+        "half-made: reports/.x y.html.1a2b3c4d.part",
+        "rm -r 'reports/.x y.html.1a2b3c4d.part'",
+    ),
+    "half-sent artifact": (
+        lambda root: age(write(root / "mlruns/diabetes/1/artifacts/.artifact.uploading.x")),
+        "leftovers",
+        "half-made: mlruns/diabetes/1/artifacts/.artifact.uploading.x",
+        "rm -r mlruns/diabetes/1/artifacts/.artifact.uploading.x",
+    ),
+    "half-made object": (
+        lambda root: age(write(root / ".dvc/cache/files/md5/ab/x.tmp")),
+        "leftovers",
+        "half-made in DVC's cache: 1",
+        "the next `labkit run` removes them",
+    ),
+    "damaged object": (
+        lambda root: write(root / ".labkit/damaged/abc"),
+        "damaged objects",
+        "1 set aside",
+        "look at the disk's health, then rm -r .labkit/damaged",
+    ),
+    "missing object": (
+        lose_object,
+        "DVC's cache",
+        "not there: data/diabetes/model",
+        "`dvc pull` if there is a remote, else `labkit run` makes them anew when they are needed",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault_is_found_with_its_remedy(checkout: Path, fault: str) -> None:
+    make, about, found, remedy = FAULTS[fault]
+    assert find(about).remedy == ""
+    make(checkout)
+    assert find(about) == Finding(about, found, remedy)
+    assert [finding.about for finding in examine() if finding.remedy] == [about]
+
+
+def test_exit_code_is_1_and_the_count_told(checkout: Path, labkit: Labkit) -> None:
+    leave_work(checkout)
+    (checkout / "dvc.yaml").chmod(0o666)
+    done = labkit("doctor")
+    assert done.returncode == 1
+    assert "2 of 14 need attention" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_killed_run_is_closed_before_anything_is_looked_at(checkout: Path, labkit: Labkit) -> None:
+    leave_entry(checkout, is_closed=False)
+    done = labkit("doctor")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"was killed (process {2**22 + 1} is gone); it is closed as such now" in done.stdout
+    [entry] = ledger.load_entries()
+    assert entry.outcome == "killed"
+
+
+def test_run_that_is_under_way_is_told_and_no_fault(checkout: Path) -> None:
+    leave_run(checkout)
+    with lock.hold_checkout("x", say=print):
+        found = find("locks")
+        assert found.found.startswith(f"the run of x (process {os.getpid()}, since ")
+        assert (found.remedy, find("unfinished runs").remedy) == ("", "")
+    assert find("locks") == Finding("locks", "none held")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "stages: 7", "stages: {x: [1]}", "\0", "a: &a [*a]"])
+def test_torn_lock_file_is_no_traceback(checkout: Path, labkit: Labkit, text: str) -> None:
+    write(checkout / "dvc.lock", text)
+    done = labkit("doctor")
+    assert done.returncode in (0, 1)
+    assert "Traceback" not in done.stderr
+
+
+def test_young_leftovers_may_be_of_a_run_that_goes_on(checkout: Path) -> None:
+    write(checkout / "reports/.x.html.1a2b3c4d.part")
+    (checkout / ".labkit/work/now").mkdir(parents=True)
+    assert find("leftovers") == Finding("leftovers", "none")
+
+
+def test_lock_of_a_process_that_ended_is_told_but_no_fault(checkout: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    path = checkout / ".dvc/tmp/rwlock"
+    write(path, json.dumps({"data": {"write": {"pid": ended.pid, "cmd": "dvc repro"}}}))
+    assert find("locks") == Finding("locks", "left by a process that has ended; the next run takes them over")
+    write(path, json.dumps({"data": {"read": [{"pid": os.getpid(), "cmd": "dvc repro"}]}}))
+    assert find("locks") == Finding("locks", f"DVC works in process {os.getpid()}")
+
+
+@pytest.mark.parametrize(("host", "is_open"), [("127.0.0.1", False), ("0.0.0.0", True)])
+def test_listener_that_others_can_reach_is_named(checkout: Path, host: str, is_open: bool) -> None:
+    code = (
+        f"import socket, sys; s = socket.create_server(({host!r}, 0)); "
+        "print(s.getsockname()[1], flush=True); sys.stdin.read()"
+    )
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": checkout}
+    server = subprocess.Popen([sys.executable, "-c", code], **options)  # type: ignore[call-overload]
+    try:
+        port = int(server.stdout.readline())
+        finding = find("listeners")
+    finally:
+        server.communicate()
+    if is_open:
+        assert f"(process {server.pid}) on 0.0.0.0:{port}" in finding.found
+        assert "--host 127.0.0.1" in finding.remedy
+    else:
+        assert finding == Finding("listeners", "none that others can reach")
+
+
+def test_versions_with_holes_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = doctor.find_version
+    monkeypatch.setattr(doctor, "find_version", lambda name: "0.11.0" if name == "skops" else held(name))
+    finding = doctor.check_packages()
+    assert finding.found == "skops 0.11.0 has CVE-2025-54412"
+    assert finding.remedy == "pip install --upgrade 'skops>=0.12.0'"
+
+
+def test_this_environment_has_no_known_hole() -> None:
+    assert doctor.check_packages().remedy == ""
+
+
+def test_full_disk_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(doctor, "FEWEST_BYTES", 10**18)
+    assert "make room" in doctor.check_disk(tmp_path).remedy
+
+
+def test_remote_is_named(checkout: Path) -> None:
+    (checkout / ".dvc/config.local").touch(mode=0o600)
+    with (checkout / ".dvc/config").open("a") as stream:
+        stream.write("['remote \"team\"']\n    url = /tmp/team\n")
+    assert find("DVC remote") == Finding("DVC remote", "team")

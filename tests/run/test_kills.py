@@ -1,0 +1,19 @@
+"""Runs killed at random moments lose nothing; `benchmarks/kills.py` does it two hundred times."""
+
+import random
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.xdist_group("kills")
+
+
+def test_twenty_killed_runs_lose_nothing() -> None:
+    seed = random.randrange(10_000)
+    command = [sys.executable, str(ROOT / "benchmarks" / "kills.py"), "20", "--in-a-row", "4", "--seed", str(seed)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
+    assert "0 processes left 2 s after a kill, 0 faults" in done.stdout

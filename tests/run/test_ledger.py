@@ -1,0 +1,189 @@
+"""The ledger under faults: no line is lost, none is made up, and what lives is left alone."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from labkit.errors import StageError
+from labkit.run import ledger, reconcile
+from labkit.run.ledger import Process
+
+from tests.run.small import load_ledger
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "params").mkdir()
+    (tmp_path / "dvc.yaml").touch()
+    monkeypatch.setenv("LABKIT_ROOT", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path
+
+
+def run_entry(stage: str | None = None, error: BaseException | None = None) -> None:
+    """Open an entry and close it with an error or without."""
+    with ledger.open_entry("mine", stage, facts={}):
+        if error:
+            raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "code"),
+    [
+        (None, "finished", 0),
+        (StageError("broken\nin two lines"), "failed", 1),
+        (ValueError(), "failed", 1),
+        (KeyboardInterrupt(), "interrupted", 130),
+    ],
+)
+def test_block_is_closed_as_it_ended(root: Path, error: BaseException | None, outcome: str, code: int) -> None:
+    if error:
+        with pytest.raises(type(error)):
+            run_entry("eda", error)
+    else:
+        run_entry("eda")
+    [entry] = ledger.load_entries()
+    assert (entry.stage, entry.outcome, entry.exit_code) == ("eda", outcome, code)
+    assert entry.seconds is not None
+    assert "\n" not in entry.reason
+
+
+@pytest.mark.parametrize("cut", [1, 20, 400])
+def test_torn_line_takes_no_other_along(root: Path, cut: int) -> None:
+    run_entry("eda")
+    run_entry("features")
+    path = ledger.find_path()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-cut])
+    before = {entry.stage: entry.outcome for entry in ledger.load_entries()}
+    assert before["eda"] == "finished"
+    run_entry("training")
+    after = {entry.stage: entry.outcome for entry in ledger.load_entries()}
+    assert after == {**before, "training": "finished"}
+
+
+def test_lines_of_processes_at_once_stay_whole(root: Path) -> None:
+    code = "from labkit.run.ledger import append\nfor number in range(60): append('output', run='x', text='y' * 5000)"
+    writers = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(6)]
+    ledger.append("start", run="x")
+    assert [writer.wait(60) for writer in writers] == [0] * 6
+    assert len([line for line in load_ledger(root) if line.get("text") == "y" * 5000]) == 360
+
+
+def test_process_is_told_from_a_later_one_with_its_number(root: Path) -> None:
+    mine = ledger.find_process(os.getpid())
+    assert mine
+    assert mine.is_alive()
+    assert not Process(mine.pid, mine.started - 1, mine.boot).is_alive()
+    assert not Process(mine.pid, mine.started, "another start of the machine").is_alive()
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    other = ledger.find_process(child.pid)
+    assert other
+    assert other.is_alive()
+    child.kill()
+    time.sleep(0.2)
+    assert not other.is_alive(), "dead, though its parent has not asked for it yet"
+    child.wait()
+
+
+@pytest.fixture
+def others(root: Path) -> Iterator[dict[str, int]]:
+    """Two runs of two processes, each with a work folder and half-written files; one is killed."""
+    code = (
+        "import sys, time\nfrom labkit import paths\nfrom labkit.run import ledger\n"
+        "from labkit.files import atomic_write\n"
+        "with ledger.open_entry(sys.argv[1], 'eda', facts={}) as entry:\n"
+        "    (paths.find_work_dir() / entry.run).mkdir()\n"
+        "    with atomic_write(paths.find_data_dir(sys.argv[1]) / 'table') as beside:\n"
+        "        print('here', flush=True)\n"
+        "        time.sleep(600)\n"
+    )
+    running = {}
+    for name in ("dead", "live"):
+        running[name] = subprocess.Popen([sys.executable, "-c", code, name], stdout=subprocess.PIPE)
+        stdout = running[name].stdout
+        assert stdout
+        assert stdout.readline() == b"here\n"
+    running["dead"].kill()
+    running["dead"].wait()
+    yield {name: process.pid for name, process in running.items()}
+    running["live"].kill()
+    running["live"].wait()
+
+
+def test_only_what_is_dead_is_closed_and_swept(root: Path, others: dict[str, int]) -> None:
+    gone = reconcile.reconcile()
+    assert [(entry.experiment, entry.process.pid) for entry in gone] == [("dead", others["dead"])]
+    entries = {entry.experiment: entry for entry in ledger.load_entries()}
+    assert (entries["dead"].outcome, entries["dead"].reason) == ("killed", "process gone")
+    assert entries["live"].is_open
+    assert [path.name for path in (root / ".labkit" / "work").iterdir()] == [entries["live"].run]
+    parts = [path.parent.name for path in (root / "data").rglob(".*.part")]
+    assert parts == ["live"]
+    assert not (root / "mlflow.db").exists(), "nothing is made to say that something was killed"
+    n_lines = len(load_ledger(root))
+    assert reconcile.reconcile() == []
+    assert len(load_ledger(root)) == n_lines
+
+
+def test_left_over_that_names_nobody_goes_when_it_is_old_and_nothing_runs(root: Path) -> None:
+    work = root / ".labkit" / "work"
+    for name in ("tmpnew", "tmpold"):
+        (work / name).mkdir(parents=True)
+    os.utime(work / "tmpold", (0, 0))
+    ledger.append("start", **make_start("gone", pid=2**22 + 1))
+    assert len(reconcile.reconcile()) == 1
+    assert [path.name for path in work.iterdir()] == ["tmpnew"]
+
+
+def make_start(run: str, *, pid: int) -> dict[str, object]:
+    """Return the content of a `start` line."""
+    place = {"run": run, "experiment": "mine", "stage": None, "parent": None, "facts": {}, "store": ""}
+    return {**place, "pid": pid, "boot": ledger.find_boot(), "process_started": 1.0, "at": ledger.tell_time()}
+
+
+def test_end_of_a_run_finds_room_on_a_full_disk(root: Path) -> None:
+    folder = root / ".labkit"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], check=False).returncode == 0
+    if not mounted:
+        pytest.skip("only root may mount a small disk")
+    try:
+        with pytest.raises(OSError, match="No space left"), ledger.open_entry("mine", "eda", facts={}):
+            fill(folder / "fill")
+        [entry] = ledger.load_entries()
+        assert (entry.outcome, entry.reason) == ("failed", "[Errno 28] No space left on device")
+        with pytest.raises(
+            StageError,
+            match=r"what ran cannot be recorded: disk full: needs .*, .* free at .*/ledger.jsonl: make room",
+        ):
+            append_for_ever()
+        assert [entry.outcome for entry in ledger.load_entries()] == ["failed"]
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(path: Path) -> None:
+    """Write until the disk is full."""
+    with path.open("wb", buffering=0) as stream:
+        while True:
+            stream.write(bytes(4096))
+
+
+def append_for_ever() -> None:
+    """Add lines until that fails."""
+    while True:
+        ledger.append("output", run="x", text="y" * 5000)
+
+
+def test_lines_can_be_read_without_labkit(root: Path) -> None:
+    run_entry("eda")
+    start, done = load_ledger(root)
+    assert {"run", "experiment", "stage", "parent", "pid", "boot", "process_started", "at", "facts"} < set(start)
+    assert {"run", "outcome", "reason", "exit_code", "seconds", "at"} < set(done)
+    assert json.dumps(start)

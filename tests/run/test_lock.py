@@ -1,0 +1,112 @@
+"""Two at once in one checkout: the second waits and says for whom, and looking is always possible."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import call_labkit, make_environment
+from tests.run.small import find_done, find_tracked, load_ledger, make_small, started, wait_until
+
+WAIT = """
+pathlib.Path(os.environ["LABKIT_ROOT"], "began").touch()
+while not pathlib.Path(os.environ["LABKIT_ROOT"], "go").exists():
+    time.sleep(0.1)
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path, store: Path) -> Path:
+    return make_small(tmp_path / "checkout", "eda", store=store, eda=WAIT)
+
+
+@pytest.fixture
+def first(root: Path) -> Iterator["subprocess.Popen[str]"]:
+    """A run that is in the midst of a stage, and so holds DVC's lock as well."""
+    with started(root, "run", "small", "--cold") as run:
+        wait_until((root / "began").exists)
+        yield run
+
+
+def test_second_run_waits_and_says_for_whom(root: Path, first: "subprocess.Popen[str]") -> None:
+    with started(root, "run", "small", "--cold") as second:
+        assert second.stdout
+        said = second.stdout.readline()
+        found = re.fullmatch(r"waiting for the run of small \(process (\d+), since (\S+)\) …\n", said)
+        assert found, said
+        assert int(found[1]) == first.pid
+        # To whole seconds each, the one just before the other.
+        began = datetime.fromisoformat(load_ledger(root)[0]["at"])
+        assert timedelta() <= began - datetime.fromisoformat(found[2]) <= timedelta(seconds=10)
+        assert second.poll() is None
+        (root / "go").touch()
+        assert first.wait(60) == 0
+        assert second.wait(60) == 0
+    started_ones = [line for line in load_ledger(root) if line["kind"] == "start" and line["stage"] is None]
+    assert [line["pid"] for line in started_ones] == [first.pid, second.pid]
+    assert len(find_done(root)) == 2, "the second had nothing left to do"
+
+
+def test_second_run_that_does_not_want_to_wait_is_refused(root: Path, first: "subprocess.Popen[str]") -> None:
+    n_lines = len(load_ledger(root))
+    done = call_labkit(root, "run", "small", "--no-wait")
+    assert done.returncode == 2
+    assert re.search(
+        rf"labkit: the run of small \(process {first.pid}, since .*\) is under way: wait for it", done.stderr
+    )
+    assert len(load_ledger(root)) == n_lines
+
+
+def test_looking_is_possible_meanwhile(root: Path, first: "subprocess.Popen[str]") -> None:
+    fingerprint = root / "data" / "small" / "fingerprint" / "eda.json"
+    before = fingerprint.read_bytes()
+    path = root / "notebooks" / "01_eda.ipynb"
+    path.write_text(path.read_text().replace("time.sleep(0.1)", "time.sleep(0.2)"))
+    shown = call_labkit(root, "status", "small")
+    assert shown.returncode == 0, shown.stderr
+    assert f"Under way now: the run of small (process {first.pid}" in shown.stdout
+    assert fingerprint.read_bytes() == before, "the run that is under way depends on it"
+    listed = call_labkit(root, "runs")
+    assert listed.returncode == 0
+    assert "│ running " in listed.stdout
+    assert "killed" not in listed.stdout
+
+
+def test_lock_of_a_killed_run_is_free(root: Path, first: "subprocess.Popen[str]") -> None:
+    first.kill()
+    first.wait()
+    (root / "go").touch()
+    done = call_labkit(root, "run", "small", "--cold", "--no-wait")
+    assert done.returncode == 0, done.stderr
+    assert "small: a run of " in done.stdout
+    assert f"was killed (process {first.pid} is gone); it is closed as such now" in done.stdout
+    assert find_tracked(root)["eda"][0] == "FINISHED"
+
+
+HOLD = """
+import time
+from pathlib import Path
+from labkit.run.lock import hold_checkout
+with hold_checkout("small", say=lambda line: print(line, flush=True)):
+    with Path("held").open("a") as stream:
+        stream.write("<")
+        stream.flush()
+        time.sleep(0.05)
+        stream.write(">")
+"""
+
+
+def test_of_eight_one_works_at_a_time_and_the_others_say_for_whom_they_wait(root: Path) -> None:
+    command = [sys.executable, "-c", HOLD]
+    environment = make_environment(root)
+    eight = [subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(8)]
+    said = [process.communicate(timeout=60)[0] for process in eight]
+    assert [process.returncode for process in eight] == [0] * 8
+    assert (root / "held").read_text() == "<>" * 8
+    assert all(
+        re.fullmatch(r"(waiting for (the run of small|another run of this checkout).* …\n)?", line) for line in said
+    )
