@@ -38,7 +38,8 @@ class Server:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.writers", str(folder)],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT / "lib"), "OMP_NUM_THREADS": "1"},
+            # The limit too, whatever a model asks for: a fork of a process that has used two hangs.
+            env={**os.environ, "PYTHONPATH": str(ROOT / "lib"), "OMP_NUM_THREADS": "1", "OMP_THREAD_LIMIT": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

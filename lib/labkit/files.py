@@ -269,7 +269,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         yield beside
         place_folder(beside, path)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        # Once more if a call failed in its midst; what stays even then is swept, as its name says whose it is.
+        for _ in range(2):
+            shutil.rmtree(beside, ignore_errors=True)
 
 
 def place_folder(folder: Path, path: Path) -> None:

@@ -143,8 +143,18 @@ def load_row_features(folder: Path) -> RowFeatures:
 
 
 def list_requirements() -> list[str]:
-    """Return the pins of what a model needs to be loaded, besides labkit itself."""
-    return [f"{name}=={version(name)}" for name in REQUIRED]
+    """Return the pins of what a model needs to be loaded, besides labkit itself.
+
+    Raises
+    ------
+    ModelError
+        The version of one cannot be read.
+    """
+    versions = {name: version(name) for name in REQUIRED}
+    for name, found in versions.items():
+        if not found:  # of a package whose description may not be read, Python says neither this nor why
+            raise ModelError(f"{name}: its version cannot be read from what is installed: install it again")
+    return [f"{name}=={found}" for name, found in versions.items()]
 
 
 def compute_release_digest(folder: Path) -> str:
