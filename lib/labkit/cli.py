@@ -322,7 +322,10 @@ def params(experiment: str | None, schema: bool) -> None:
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("destination", type=click.Path(path_type=Path))
 def predict(experiment: str, source: Path, destination: Path) -> None:
-    """Predict every row of SOURCE with the published model of EXPERIMENT; CSV or Parquet by the file's ending.
+    """Predict every row of SOURCE with the published model of EXPERIMENT.
+
+    SOURCE is read as the params say that the experiment's main table is: encoding, delimiter, decimal comma, dates.
+    DESTINATION is CSV or Parquet by its ending.
 
     \b
     labkit predict diabetes new_patients.csv predictions.csv

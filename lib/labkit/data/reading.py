@@ -184,7 +184,7 @@ def parse_times(
     """
     if pa.types.is_timestamp(values.type):
         return values
-    where = f"data.tables.{raw.name}: column {column}"
+    where = f"{raw.where}: column {column}"
     texts = values.cast(pa.string()).to_pandas()
     style = raw.table.formats.get(column)
     try:
