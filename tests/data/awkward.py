@@ -126,6 +126,14 @@ def excel(**sheets: pd.DataFrame) -> Callable[[Path], Path]:
     return make
 
 
+def titled_excel(folder: Path) -> Path:
+    """Make a sheet with a title and a blank row above the names, as reports for people have them."""
+    with pd.ExcelWriter(folder / "t.xlsx", engine="openpyxl") as writer:
+        frame().to_excel(writer, sheet_name="one", index=False, startrow=2)
+        writer.sheets["one"]["A1"] = "Sales of 2024, as of today"
+    return folder / "t.xlsx"
+
+
 def several(*contents: str) -> Callable[[Path], list[Path]]:
     """Return a maker of several files."""
 
@@ -392,6 +400,28 @@ CASES = [
          choices={"sheet": "twoo"}),
     Case("excel_cut_short", lambda folder: cut(excel(one=frame())(folder)), False, ["not an Excel file"]),
     Case("excel_empty_sheet", excel(one=pd.DataFrame()), False, ["the sheet 'one' is empty"]),
+    Case("excel_below_a_title", titled_excel, True, ["skip_lines: 2", "rows before it 2"]),
+    Case("parquet_dates_as_texts", parquet(frame(at=[days("%Y-%m-%d")(n) for n in range(N)])), True,
+         ["times: [at]", "method: time"]),
+    Case("parquet_texts_that_are_no_dates", parquet(frame(at=["2024-01-01", ""] * (N // 2))), True),
+    Case("amounts_in_dollars", csv(text(add(z=lambda n: f"${n * 37 + 20:,}".replace(",", "'")))), True,
+         ["read as numbers", "z:", "type: number", '"$": 1.0']),
+    Case("amounts_in_euros", csv(text(add(z=lambda n: f"{n * 37 + 20:,} €".replace(",", ".")), ";")), True,
+         ["type: number", 'decimal: ","', '"€": 1.0']),
+    Case("number_given_for_amounts", csv(text(add(z=["1 kg", "2 kg", "3 kg"]))), True, ["kg: 1.0"],
+         choices={"kinds": {"z": "number"}}),
+    Case("number_given_for_words", csv(PLAIN), False, ["--kind colour=number: ", "is not a number"],
+         choices={"kinds": {"colour": "number"}}),
+    Case("codes_of_a_survey", csv(text(add(q=[1, 2, 3, 4, 5, 99, -9], age=[30, 41, "k.A.", 52]))), True,
+         ["missing: [99, -9]", "99 and -9 are missing", "'k.A.'"]),
+    Case("dates_told_apart_by_later_rows_only",
+         csv(text([{**r, "at": f"0{n // 150 + 1}/01/2024"} for n, r in enumerate(rows(1200))]
+                  + [{**r, "at": f"{n % 15 + 13}/01/2024"} for n, r in enumerate(rows(300))])), True,
+         ["%d/%m/%Y", "times: [at]"]),
+    Case("group_by_number", csv(text([{**r, "customer_id": str(n * 7 % 60 * 13)} for n, r in enumerate(rows(300))])),
+         True, ["group? 'customer_id'"]),
+    Case("utf8_given_as_cp1252", csv(text(add(z=["Größe", "Maß"]))), False,
+         ["UTF-8, not CP1252", "(by option: --encoding …)"], choices={"encoding": "cp1252"}),
     Case("several_files", several(PLAIN, text(rows(seed=1))), True, ["paths: ["]),
     Case("several_that_differ", several(PLAIN, text(rename(x="z"))), False, ["column 1 is 'z'", "'x'"]),
 ]  # fmt: skip

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from labkit.data import intake, kinds
-from labkit.data.celltypes import Facts
+from labkit.data.celltypes import KEPT_WORDS, Facts
 from labkit.data.choices import Choices, Decision
 from labkit.data.reading import RawTable, Source
 from labkit.errors import DataError, ParamsError, list_briefly, name_nearest
@@ -136,7 +137,7 @@ def check_named(raw: RawTable, target: str, choices: Choices) -> None:
 def settle_types(raw: RawTable, choices: Choices) -> tuple[RawTable, list[Decision]]:
     """Return the table opened strictly, its times, texts, markers and separators declared."""
     if not raw.facts:
-        return raw, []
+        return settle_times(raw, find_text_facts(raw), choices)
     fields, decisions = intake.find_separators(raw, choices)
     if fields:
         raw = raw.reopen(**fields)
@@ -146,7 +147,7 @@ def settle_types(raw: RawTable, choices: Choices) -> tuple[RawTable, list[Decisi
         reason = "the only words in columns of numbers"
         decisions.append(Decision("missing values", list_briefly(map(repr, markers)), reason, ("missing",)))
         raw = raw.reopen(missing=(*raw.table.missing, *markers))
-    dates = kinds.find_dates(raw.facts, choices, raw.where)
+    dates = kinds.find_dates(raw.facts, choices, raw.where, raw.list_texts)
     texts = {name: why for name, why in find_codes(raw.facts, choices) if name not in dates}
     formats = {name: style for name, style in dates.items() if style}
     for name, why in texts.items():
@@ -156,6 +157,34 @@ def settle_types(raw: RawTable, choices: Choices) -> tuple[RawTable, list[Decisi
     if dates or texts:
         raw = raw.reopen(times=tuple(dates), texts=tuple(texts), formats=formats)
     return raw.check(), decisions
+
+
+def settle_times(raw: RawTable, facts: Mapping[str, Facts], choices: Choices) -> tuple[RawTable, list[Decision]]:
+    """Return a table that tells its own types, texts that are dates declared: databases without a type for them."""
+    dates = kinds.find_dates(facts, choices, raw.where, raw.list_texts)
+    formats = {name: style for name, style in dates.items() if style}
+    decisions = [
+        Decision(f"column {name!r}", f"a date, {style or 'ISO'}", "every text fits", ("times",))
+        for name, style in dates.items()
+    ]
+    return (raw.reopen(times=tuple(dates), formats=formats) if dates else raw), decisions
+
+
+def find_text_facts(raw: RawTable) -> dict[str, Facts]:
+    """Return the facts of the columns of texts of a table that tells its own types, from its first rows."""
+    first = next(iter(raw.read_typed()), None)
+    found: dict[str, Facts] = {}
+    if first is None:
+        return found
+    for name in raw.columns:
+        column = first.column(name)
+        if pa.types.is_string(column.type) and not pc.any(pc.equal(pc.utf8_trim_whitespace(column), "")).as_py():
+            words = raw.list_texts(name, most_rows=1)[:KEPT_WORDS]
+            n_known = len(column) - column.null_count
+            found[name] = Facts(
+                name, n_known=n_known, n_words=n_known, is_boolean=False, is_hopeless=True, words=Counter(words)
+            )
+    return found
 
 
 def find_given_markers(facts: Mapping[str, Facts], choices: Choices) -> list[str]:
