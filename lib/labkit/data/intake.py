@@ -163,7 +163,9 @@ def find_header_only(path: Path, where: str, target: str, choices: Choices) -> t
 
     table = Table(path=path.name, sheet=choices.sheet, header=False)
     given = choices.reading.get("skip_lines")
-    skip = find_title_rows(path, table, where, target) if given is None else int(given)
+    if not isinstance(given, int | None):
+        raise ParamsError(f"--read skip_lines={given}: give a whole number")
+    skip = find_title_rows(path, table, where, target) if given is None else given
     table = table.model_copy(update={"skip_lines": skip})
     rows = [list(row) for _, row in zip(range(50), Spreadsheet(path, table, where).read_rows(), strict=False)]
     header, decisions = find_header(rows, target, where, choices)

@@ -189,8 +189,10 @@ def read_marker(word: str, is_number: bool) -> Any:
 
 
 def make_features(survey: Survey, timing: Timing, drop: Mapping[str, str], decisions: list[Decision]) -> dict[str, Any]:
-    """Return the section `features`: parts of dates, words of free texts."""
+    """Return the section `features`: lengths of time, parts of dates, words of free texts."""
     found: dict[str, Any] = {}
+    if timing.lengths:
+        found["expressions"] = dict(timing.lengths)
     if timing.dates:
         found["dates"] = timing.dates
     texts = [column for column, kind in survey.kinds.items() if kind.kind == "text" and column not in drop]

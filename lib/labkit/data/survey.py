@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import ValidationError
 
 from labkit.data import intake, kinds
 from labkit.data.celltypes import KEPT_WORDS, Facts
@@ -97,9 +98,13 @@ def make_table(fields: Mapping[str, Any]) -> Table:
     """
     try:
         return Table.model_validate_json(json.dumps(fields))
-    except ValueError as error:
-        lines = [line.strip() for line in str(error).splitlines()]
-        raise ParamsError(f"--read: {' '.join(lines[1:3])}: known: {', '.join(Table.model_fields)}") from error
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        field = str(fault["loc"][0]) if fault["loc"] else ""
+        if field and field not in Table.model_fields:
+            raise ParamsError(f"--read {field}=…: no such field: {name_nearest(field, Table.model_fields)}") from error
+        given = f"{field}={fields[field]}: " if field in fields else ""
+        raise ParamsError(f"--read {given}{fault['msg'].removeprefix('Value error, ')}") from error
 
 
 def name_options(message: str) -> str:
@@ -121,6 +126,9 @@ def name_options(message: str) -> str:
 
 def check_named(raw: RawTable, target: str, choices: Choices) -> None:
     """Refuse a target and options that name columns that are not there."""
+    for option in ("--drop", "--time", "--group"):
+        if target in choices.name_columns().get(option, ()):
+            raise ParamsError(f"{option} {target}: that is the target: name another column")
     for option, columns in {"--target": [target], **choices.name_columns()}.items():
         for column in columns:
             if column not in raw.columns:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from labkit.model.calibration import Calibrated
+from labkit.model.metrics import Interval, describe_paired, write_figure
 from labkit.model.target_scale import OnScale
 from labkit.params import Costs, Params
 
@@ -108,16 +109,16 @@ def list_performance(metrics: Mapping[str, Any]) -> list[str]:
         "|---|---:|---:|" + "---:|" * len(others),
     ]
     for name, value in metrics["holdout"].items():
-        beside = " | ".join(f"{figures[name]:.4g}" for figures in others.values())
-        lines.append(f"| {name} | {value['value']:.4g} | {value['low']:.4g} to {value['high']:.4g} | {beside} |")
-    gains = metrics.get("paired", {})
+        beside = " | ".join(write_figure(figures[name]) for figures in others.values())
+        span = f"{write_figure(value['low'])} to {write_figure(value['high'])}"
+        lines.append(f"| {name} | {write_figure(value['value'])} | {span} | {beside} |")
+    gains, sure = metrics.get("paired", {}), metrics["confidence"]
     return [
         *lines,
         "",
         *(
-            f"- On the same rows it is better than {BASELINES[name]} in {metrics['metric']} by {gain['value']:.4g} "
-            f"({metrics['confidence']:.0%} interval {gain['low']:.4g} to {gain['high']:.4g})."
-            for name, gain in gains.items()
+            f"- On the same rows it is {describe_paired(metrics['metric'], BASELINES[name], gain, sure)}."
+            for name, gain in ((name, Interval(**found)) for name, found in gains.items())
         ),
         "",
     ]

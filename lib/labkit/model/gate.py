@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from labkit.model.metrics import Interval, is_greater_better
+from labkit.model.metrics import Interval, is_greater_better, write_figure
 from labkit.params import Gate
 
 
@@ -101,4 +101,5 @@ def check_parity(parity: Mapping[str, Any]) -> Check:
 def describe_gain(metric: str, gain: Interval, confidence: float) -> str:
     """Say a gain and its interval in words."""
     kind = "gain" if is_greater_better(metric) else "reduction"
-    return f"{metric} {kind} of {gain.value:.4g} ({confidence:.0%} interval {gain.low:.4g} to {gain.high:.4g})"
+    span = f"{write_figure(gain.low)} to {write_figure(gain.high)}"
+    return f"{metric} {kind} of {write_figure(gain.value)} ({confidence:.0%} interval {span})"
