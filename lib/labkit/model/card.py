@@ -206,7 +206,10 @@ def list_limits(
         limits.append(f"Of the rarest class, `{rarest}`, the holdout has {counts.iloc[-1]:,} rows.")
     else:
         low, high = holdout[target.column].quantile([0.01, 0.99])
-        limits.append(f"Answers outside of {low:.4g} to {high:.4g} were rare; predictions there are extrapolations.")
+        limits.append(
+            f"Answers outside of {write_figure(low)} to {write_figure(high)} were rare; predictions there are "
+            "extrapolations."
+        )
     gaps = holdout.drop(columns=target.column).isna().mean()
     if gaps.max() > 0:
         limits.append(f"`{gaps.idxmax()}` is missing in {gaps.max():.0%} of the rows; the model fills gaps.")
