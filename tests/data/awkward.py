@@ -429,6 +429,8 @@ CASES = [
          choices={"reading": {"skip_lines": "x"}}),
     Case("date_after_a_time", csv(text(add(at=days("%Y-%m-%d"), left=days("%d.%m.%Y", 2)))), True,
          ["column 'left' becomes weekday"], choices={"time": "at"}),
+    Case("name_of_a_computed_column", csv(text(add(predict_at=days("%Y-%m-%d")))), False,
+         ["column 'predict_at' has the name of a column that is computed here", "--read"]),
     Case("group_by_number", csv(text([{**r, "customer_id": str(n * 7 % 60 * 13)} for n, r in enumerate(rows(300))])),
          True, ["group? 'customer_id'"]),
     Case("utf8_given_as_cp1252", csv(text(add(z=["Größe", "Maß"]))), False,

@@ -71,6 +71,14 @@ def test_columns_in_any_order_without_the_answer_and_with_anything_beside_them(t
     assert list(rows["Rabatt"]) == [1.5, 1.0]
 
 
+def test_few_rows_do_not_change_what_a_column_is_and_times_are_computed(tmp_path: Path) -> None:
+    params = make_params(tmp_path)
+    path = write(tmp_path, f"{HEADER}\n1;31.12.2024;007;01067;1;2;ja\n")
+    rows = load_rows(path, params, {**INPUTS, "predict_at": "time"})
+    assert rows["Straße"].to_list() == ["007"]
+    assert rows["predict_at"].to_list() == [pd.Timestamp("2024-12-31", tz="UTC")]
+
+
 @pytest.mark.parametrize("ending", [".parquet", ".xlsx", ".csv.gz"])
 def test_files_of_other_forms(tmp_path: Path, ending: str) -> None:
     params = make_params(tmp_path)

@@ -21,6 +21,7 @@ from labkit.data import intake, kinds
 from labkit.data.celltypes import KEPT_WORDS, Facts
 from labkit.data.choices import Choices, Decision
 from labkit.data.reading import RawTable, Source
+from labkit.data.tables import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.errors import DataError, ParamsError, list_briefly, name_nearest
 from labkit.params import Table
 
@@ -135,6 +136,12 @@ def check_named(raw: RawTable, target: str, choices: Choices) -> None:
                 blank = next((name for name in raw.columns if name.strip() == column.strip()), None)
                 hint = f"there is {blank!r} with a blank" if blank else name_nearest(column, raw.columns)
                 raise ParamsError(f"{raw.where}: {option}: no column {column!r}: {hint}")
+    for name in (PREDICT_AT, OUTCOME_KNOWN_AT):
+        if name in raw.columns:
+            raise DataError(
+                f"{raw.where}: column {name!r} has the name of a column that is computed here: rename it in the "
+                "file, or leave it out by `skip`"
+            )
     if len(raw.columns) == 1:
         raise DataError(
             f"{raw.where}: one column found, {raw.columns[0]!r}: nothing to predict from; if there are more, say what "
