@@ -3,6 +3,7 @@
 Nothing is worked out here. Commands import what they need when called, so that `labkit --help` is quick.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -365,6 +366,11 @@ def call(command: Callable[..., Any], arguments: list[str]) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except OSError as error:
+        if "--debug" in arguments or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC):
+            raise
+        click.echo(f"labkit: {error.filename or 'a file'}: {error.strerror}: labkit has to write there", err=True)
+        return 2
     except (click.Abort, KeyboardInterrupt):
         click.echo("labkit: interrupted; finished stages are kept", err=True)
         return 130

@@ -11,7 +11,7 @@ from labkit.data.reading import Source
 from labkit.data.survey import survey_table
 from labkit.errors import LabkitError
 from labkit.live.rows import load_rows
-from labkit.params import Params
+from labkit.params import Params, Rule
 
 HEADER = "Nr;Beginn;Straße;PLZ;Betrag (€);Rabatt;gekündigt"
 INPUTS = {"Beginn": "time", "Straße": "category", "PLZ": "category", "Betrag (€)": "number", "Rabatt": "number"}
@@ -77,6 +77,15 @@ def test_few_rows_do_not_change_what_a_column_is_and_times_are_computed(tmp_path
     rows = load_rows(path, params, {**INPUTS, "predict_at": "time"})
     assert rows["Straße"].to_list() == ["007"]
     assert rows["predict_at"].to_list() == [pd.Timestamp("2024-12-31", tz="UTC")]
+
+
+def test_what_a_rule_reads_is_left_as_it_was_written(tmp_path: Path) -> None:
+    params = make_params(tmp_path)
+    rule = Rule(type="number", units={"$": 1.0})
+    wrangling = params.wrangling.model_copy(update={"rules": {"Rabatt": rule}})
+    path = write(tmp_path, f"{HEADER}\n1;31.12.2024;a;1;1;$7;ja\n")
+    rows = load_rows(path, params.model_copy(update={"wrangling": wrangling}), INPUTS)
+    assert rows["Rabatt"].to_list() == ["$7"]
 
 
 @pytest.mark.parametrize("ending", [".parquet", ".xlsx", ".csv.gz"])

@@ -55,6 +55,9 @@ def load_rows(source: Path, params: Params, inputs: Mapping[str, str]) -> pd.Dat
         It is not as the params say that the main table is read, or a column is missing.
     """
     check_source(source)
+    # What a rule turns into another type is read as it was written: the model begins with the rules.
+    typed = {name for name, rule in params.wrangling.rules.items() if rule.type is not None}
+    as_read = {name: kind for name, kind in inputs.items() if name not in typed}
     spec = params.data.tables[params.data.main_table]
     place = Source(source, str(source))
     names = open_file(place, restrict(spec, [], {})).names
@@ -65,13 +68,13 @@ def load_rows(source: Path, params: Params, inputs: Mapping[str, str]) -> pd.Dat
             f"{name_nearest(missing[0], names)}{describe_reading(source, params, spec)}"
         )
     kept = [name for name in names if name in {*needed, params.data.target.column}]
-    table = restrict(spec, kept, inputs, skip=[name for name in names if name not in kept])
+    table = restrict(spec, kept, as_read, skip=[name for name in names if name not in kept])
     batches = list(RawTable(params.data.main_table, table, [place]).read())
     rows = pa.concat_tables(batches).to_pandas()
     for name, text in list_computed(params.data).items():
         if name not in rows and {*expressions.find_names(text)} <= {*rows.columns}:
             rows = add_column(rows, name, text)
-    check_numbers(rows, inputs, source)
+    check_numbers(rows, as_read, source)
     return rows
 
 
