@@ -294,7 +294,7 @@ CASES = [
          ["column 'z', row 8: 'inf' is not a finite number", "(by option: --read allow_infinite=true)"]),
     Case("infinite_made_missing", csv(text(add(z=lambda n: "inf" if n == 7 else n * 1.5))), True,
          ["infinite numbers taken as missing", "allow_infinite: true"], choices={"reading": {"allow_infinite": True}}),
-    Case("unknown_reading", csv(PLAIN), False, ["--read: ", "allow_infinit", "known: dataset, path"],
+    Case("unknown_reading", csv(PLAIN), False, ["--read allow_infinit=…: no such field: did you mean 'allow_infinite'?"],
          choices={"reading": {"allow_infinit": True}}),
     Case("lists_left_out", parquet(frame(z=[[1, 2]] * N)), True, ["skip: [z]"], choices={"reading": {"skip": ["z"]}}),
     Case("newlines_in_many_names", csv("\"the\nx\",b,c,\"d\ne\",y\n" + "".join(
@@ -425,6 +425,8 @@ CASES = [
     Case("target_dropped", csv(PLAIN), False, ["--drop y: that is the target"], choices={"drop": ("y",)}),
     Case("unknown_field_of_reading", csv(PLAIN), False, ["--read maxrows=…: no such field: did you mean 'max_rows'?"],
          choices={"reading": {"maxrows": 4}}),
+    Case("wrong_value_of_reading", csv(PLAIN), False, ["--read max_rows: Input should be a valid integer"],
+         choices={"reading": {"max_rows": "x"}}),
     Case("wrong_field_of_reading", titled_excel, False, ["--read skip_lines=x: give a whole number"],
          choices={"reading": {"skip_lines": "x"}}),
     Case("date_after_a_time", csv(text(add(at=days("%Y-%m-%d"), left=days("%d.%m.%Y", 2)))), True,

@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import ValidationError
 
 from labkit.data import intake, kinds
 from labkit.data.celltypes import KEPT_WORDS, Facts
@@ -97,15 +96,16 @@ def make_table(fields: Mapping[str, Any]) -> Table:
     ParamsError
         A field is unknown, or its value not valid.
     """
+    for field in fields:
+        if field not in Table.model_fields:
+            raise ParamsError(f"--read {field}=…: no such field: {name_nearest(field, Table.model_fields)}")
     try:
         return Table.model_validate_json(json.dumps(fields))
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        field = str(fault["loc"][0]) if fault["loc"] else ""
-        if field and field not in Table.model_fields:
-            raise ParamsError(f"--read {field}=…: no such field: {name_nearest(field, Table.model_fields)}") from error
-        given = f"{field}={fields[field]}: " if field in fields else ""
-        raise ParamsError(f"--read {given}{fault['msg'].removeprefix('Value error, ')}") from error
+    except ValueError as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        reason = lines[-2] if lines[-1].startswith("For further information") else lines[-1]
+        reason = reason.partition(" [type=")[0].removeprefix("Value error, ")
+        raise ParamsError(f"--read {f'{lines[1]}: ' if lines[1] in fields else ''}{reason}") from error
 
 
 def name_options(message: str) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from labkit.model.calibration import Calibrated
-from labkit.model.metrics import Interval, describe_paired, write_figure
+from labkit.model.gate import describe_paired, write_figure
+from labkit.model.metrics import Interval
 from labkit.model.target_scale import OnScale
 from labkit.params import Costs, Params
 
