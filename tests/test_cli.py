@@ -1,5 +1,6 @@
 """The command line on bad input: one clear error, exit code 2, nothing started, nothing written."""
 
+import errno
 import json
 import os
 import re
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from labkit import cli
 from labkit.errors import ParamsError
 from labkit.run import pipeline
 from mlflow import MlflowClient
@@ -297,3 +299,11 @@ def test_two_clean_clones_give_the_same_bytes(tmp_path: Path) -> None:
     assert {"evaluation/metrics.json", "evaluation/predictions.parquet", "model/model.skops"} <= set(first)
     assert set(first) == set(second)
     assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_folder_that_may_not_be_written_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    def write(arguments: list[str], standalone_mode: bool) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/read_only/new.lock")
+
+    assert cli.call(write, []) == 2
+    assert capsys.readouterr().err == "labkit: /read_only/new.lock: Permission denied: labkit has to write there\n"

@@ -3,6 +3,7 @@
 Nothing is worked out here. Commands import what they need when called, so that `labkit --help` is quick.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -15,6 +16,8 @@ import click
 from labkit import cli_new, paths, plain_stages
 from labkit.errors import DiskError, LabkitError, StageError, name_nearest
 from labkit.files import describe_full, is_full
+
+NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class Family(click.Group):
@@ -307,7 +310,10 @@ def params(experiment: str | None, schema: bool) -> None:
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("destination", type=click.Path(path_type=Path))
 def predict(experiment: str, source: Path, destination: Path) -> None:
-    """Predict every row of SOURCE with the published model of EXPERIMENT; CSV or Parquet by the file's ending.
+    """Predict every row of SOURCE with the published model of EXPERIMENT.
+
+    SOURCE is read as the params say that the experiment's main table is: encoding, delimiter, decimal comma, dates.
+    DESTINATION is CSV or Parquet by its ending.
 
     \b
     labkit predict diabetes new_patients.csv predictions.csv
@@ -342,8 +348,11 @@ def call(command: Callable[..., Any], arguments: list[str]) -> int:
         click.echo(f"labkit: {error}", err=True)
         return error.exit_code
     except OSError as error:
-        if "--debug" in arguments or not is_full(error):
+        if "--debug" in arguments or not (is_full(error) or error.errno in NOT_ALLOWED):
             raise
+        if not is_full(error):
+            click.echo(f"labkit: {error.filename or 'a file'}: {error.strerror}: labkit has to write there", err=True)
+            return 2
         click.echo(f"labkit: {describe_full(Path(str(error.filename or '.')), 'more')}", err=True)
         return 1
     except click.exceptions.NoArgsIsHelpError as error:

@@ -112,7 +112,7 @@ def accept(survey: "Survey", proposal: "Proposal") -> bool:
     table = Table("what", "decided", "why", title=f"{survey.raw.n_rows:,} rows", title_justify="left")
     for kind, columns in list_kinds(survey.kinds).items():
         shown = list_briefly(columns, most=6)
-        table.add_row(kind, f"{len(columns):,} columns", Text(make_printable(shown)))
+        table.add_row(kind, f"{len(columns):,} column{'s' if len(columns) > 1 else ''}", Text(make_printable(shown)))
     for line in proposal.decisions[:MOST_SHOWN]:
         style = "yellow" if line.is_warning else ""
         table.add_row(*(Text(make_printable(cell), style=style) for cell in (line.subject, line.value, line.reason)))

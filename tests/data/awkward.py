@@ -126,6 +126,14 @@ def excel(**sheets: pd.DataFrame) -> Callable[[Path], Path]:
     return make
 
 
+def titled_excel(folder: Path) -> Path:
+    """Make a sheet with a title and a blank row above the names, as reports for people have them."""
+    with pd.ExcelWriter(folder / "t.xlsx", engine="openpyxl") as writer:
+        frame().to_excel(writer, sheet_name="one", index=False, startrow=2)
+        writer.sheets["one"]["A1"] = "Sales of 2024, as of today"
+    return folder / "t.xlsx"
+
+
 def several(*contents: str) -> Callable[[Path], list[Path]]:
     """Return a maker of several files."""
 
@@ -286,7 +294,7 @@ CASES = [
          ["column 'z', row 8: 'inf' is not a finite number", "(by option: --read allow_infinite=true)"]),
     Case("infinite_made_missing", csv(text(add(z=lambda n: "inf" if n == 7 else n * 1.5))), True,
          ["infinite numbers taken as missing", "allow_infinite: true"], choices={"reading": {"allow_infinite": True}}),
-    Case("unknown_reading", csv(PLAIN), False, ["--read: ", "allow_infinit", "known: dataset, path"],
+    Case("unknown_reading", csv(PLAIN), False, ["--read allow_infinit=…: no such field: did you mean 'allow_infinite'?"],
          choices={"reading": {"allow_infinit": True}}),
     Case("lists_left_out", parquet(frame(z=[[1, 2]] * N)), True, ["skip: [z]"], choices={"reading": {"skip": ["z"]}}),
     Case("newlines_in_many_names", csv("\"the\nx\",b,c,\"d\ne\",y\n" + "".join(
@@ -392,6 +400,43 @@ CASES = [
          choices={"sheet": "twoo"}),
     Case("excel_cut_short", lambda folder: cut(excel(one=frame())(folder)), False, ["not an Excel file"]),
     Case("excel_empty_sheet", excel(one=pd.DataFrame()), False, ["the sheet 'one' is empty"]),
+    Case("excel_below_a_title", titled_excel, True, ["skip_lines: 2", "rows before it 2"]),
+    Case("parquet_dates_as_texts", parquet(frame(at=[days("%Y-%m-%d")(n) for n in range(N)])), True,
+         ["times: [at]", "method: time"]),
+    Case("parquet_texts_that_are_no_dates", parquet(frame(at=["2024-01-01", ""] * (N // 2))), True),
+    Case("amounts_in_dollars", csv(text(add(z=lambda n: f"${n * 37 + 20:,}".replace(",", "'")))), True,
+         ["read as numbers", "z:", "type: number", '"$": 1.0']),
+    Case("amounts_in_euros", csv(text(add(z=lambda n: f"{n * 37 + 20:,} €".replace(",", ".")), ";")), True,
+         ["type: number", 'decimal: ","', '"€": 1.0']),
+    Case("number_given_for_amounts", csv(text(add(z=["1 kg", "2 kg", "3 kg"]))), True, ["kg: 1.0"],
+         choices={"kinds": {"z": "number"}}),
+    Case("number_given_for_words", csv(PLAIN), False, ["--kind colour=number: ", "is not a number"],
+         choices={"kinds": {"colour": "number"}}),
+    Case("codes_of_a_survey", csv(text(add(q=[1, 2, 3, 4, 5, 99, -9], age=[30, 41, "k.A.", 52]))), True,
+         ["missing: [99, -9]", "99 and -9 are missing", "'k.A.'"]),
+    Case("dates_told_apart_by_later_rows_only",
+         csv(text([{**r, "at": f"0{n // 150 + 1}/01/2024"} for n, r in enumerate(rows(1200))]
+                  + [{**r, "at": f"{n % 15 + 13}/01/2024"} for n, r in enumerate(rows(300))])), True,
+         ["%d/%m/%Y", "times: [at]"]),
+    Case("age_beside_a_time", csv(text(add(at=days("%Y-%m-%d"), birth=days("%d.%m.%Y", -200)))), True,
+         ["expressions:", "days_since_birth: \"(at - birth) / days(1)\""], choices={"time": "at"}),
+    Case("no_such_encoding", csv(PLAIN), False, ["--encoding klingon: no such encoding"], choices={"encoding": "klingon"}),
+    Case("long_delimiter", csv(PLAIN), False, ["--delimiter ';;': give one character"], choices={"delimiter": ";;"}),
+    Case("target_dropped", csv(PLAIN), False, ["--drop y: that is the target"], choices={"drop": ("y",)}),
+    Case("unknown_field_of_reading", csv(PLAIN), False, ["--read maxrows=…: no such field: did you mean 'max_rows'?"],
+         choices={"reading": {"maxrows": 4}}),
+    Case("wrong_value_of_reading", csv(PLAIN), False, ["--read max_rows: Input should be a valid integer"],
+         choices={"reading": {"max_rows": "x"}}),
+    Case("wrong_field_of_reading", titled_excel, False, ["--read skip_lines=x: give a whole number"],
+         choices={"reading": {"skip_lines": "x"}}),
+    Case("date_after_a_time", csv(text(add(at=days("%Y-%m-%d"), left=days("%d.%m.%Y", 2)))), True,
+         ["column 'left' becomes weekday"], choices={"time": "at"}),
+    Case("name_of_a_computed_column", csv(text(add(predict_at=days("%Y-%m-%d")))), False,
+         ["column 'predict_at' has the name of a column that is computed here", "--read"]),
+    Case("group_by_number", csv(text([{**r, "customer_id": str(n * 7 % 60 * 13)} for n, r in enumerate(rows(300))])),
+         True, ["group? 'customer_id'"]),
+    Case("utf8_given_as_cp1252", csv(text(add(z=["Größe", "Maß"]))), False,
+         ["UTF-8, not CP1252", "(by option: --encoding …)"], choices={"encoding": "cp1252"}),
     Case("several_files", several(PLAIN, text(rows(seed=1))), True, ["paths: ["]),
     Case("several_that_differ", several(PLAIN, text(rename(x="z"))), False, ["column 1 is 'z'", "'x'"]),
 ]  # fmt: skip

@@ -92,6 +92,11 @@ def test_awkward_file_is_refused_and_nothing_left(root: Path, folder: Path, case
     assert not list((root / ".labkit" / "work").glob("new-*"))
 
 
+def test_only_dates_before_the_question_become_lengths(root: Path, folder: Path) -> None:
+    found_case(next(case for case in CASES if case.name == "date_after_a_time"), folder)
+    assert load_params("date_after_a_time").features.expressions == {}
+
+
 def test_replacing_needs_force_and_leaves_no_contract_of_the_old_table(root: Path, folder: Path) -> None:
     path = csv(PLAIN)(folder)
     found("shop", [path], "y", choices=Choices())

@@ -99,11 +99,11 @@ def test_champion_predicts_through_mlflow_and_through_labkit_alike(root: Path, t
     ("name", "content", "message"),
     [
         ("none.csv", None, "no such file"),
-        ("empty.csv", "", "not a table"),
-        ("header.csv", "age,sex\n", "no rows to predict"),
+        ("empty.csv", "", "empty.csv is empty (0 bytes)"),
+        ("header.csv", "age,sex,bmi,bp,s1,s2,s3,s4,s5,s6\n", "header.csv: 0 data rows below the header"),
         ("short.csv", "age,sex\n1,2\n", "missing columns 'bmi'; 'bp'; 's1'; 's2'; 's3'; … and 3 more"),
         ("text.csv", "age,sex,bmi,bp,s1,s2,s3,s4,s5,s6\nold,1,1,1,1,1,1,1,1,1\n", "column 'age'"),
-        ("rows.txt", "age\n1\n", "use .csv or .parquet"),
+        ("rows.doc", "age\n1\n", "rows.doc: .doc: use .csv, .tsv, .xlsx or .parquet, or a packed .csv.gz"),
     ],
 )
 def test_rows_that_cannot_be_predicted(

@@ -38,13 +38,16 @@ def test_costs_name_the_threshold_and_what_it_saves() -> None:
     assert "Acting from 0.3 on costs 0.25 per row; the cheaper of always and never acting costs 0.5" in str(
         figure.get_label()
     )
-    text = holdout_plots.describe_threshold(OUTCOME, TWO.classes)
+    text = holdout_plots.describe_threshold(OUTCOME, TWO)
     assert "raises 75 % of the rows, catches 100 % of the class of interest and is right in 67 %" in text
 
 
-@pytest.mark.parametrize(("classes", "words"), [(("a", "b"), "no costs are stated"), ((), "no two-class target")])
-def test_no_threshold_has_a_reason(classes: tuple[str, ...], words: str) -> None:
-    assert words in holdout_plots.describe_threshold(None, classes)
+def test_no_threshold_has_a_reason_and_says_what_is_done_instead() -> None:
+    never = Answers(np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4]]), ("no", "yes"), 1)
+    text = holdout_plots.describe_threshold(None, never)
+    assert "no costs are stated (`evaluation.costs`)" in text
+    assert text.endswith("Each row goes to its likeliest class: 0 of 3 rows are taken for `yes`, 2 are it.")
+    assert "no two-class target" in holdout_plots.describe_threshold(None, Answers(np.ones(2), np.ones(2)))
 
 
 @pytest.mark.parametrize(("dummy", "lines"), [(0.5, 3), (-80.0, 2)])

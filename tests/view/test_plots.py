@@ -80,3 +80,13 @@ def contrast(first: str, second: str) -> float:
 @pytest.mark.parametrize(("colour", "least"), [(plots.INK, 7), (plots.MUTED, 4.5), (plots.BLUE, 3), (plots.ORANGE, 3)])
 def test_text_and_marks_stand_out_from_white(colour: str, least: float) -> None:
     assert contrast(colour, "#ffffff") >= least
+
+
+def test_large_numbers_are_written_in_full_and_small_ones_left_alone() -> None:
+    with plots.style():
+        figure, (axes,) = plots.make_figure("Prices", "All of them.", form="Line chart", height=2)
+        axes.plot([0, 4_000_000], [0.1, 0.9])
+    plots.save_png(figure)
+    assert "1,500,000" in [label.get_text() for label in axes.get_xticklabels()]
+    assert axes.xaxis.get_offset_text().get_text() == ""
+    assert "0.4" in [label.get_text() for label in axes.get_yticklabels()]

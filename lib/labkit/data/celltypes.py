@@ -22,6 +22,7 @@ LARGEST_WHOLE = 2**53
 FEW_WORDS = 0.01
 """Share of other texts up to which a column is one of numbers with faults, not one of texts."""
 KEPT_WORDS = 200
+LOOKED_AT = 20_000
 PLAIN = r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?"
 DECIMAL_COMMA = re.compile(r"[+-]?([0-9]+|[0-9]{1,3}([. '\u00a0\u202f][0-9]{3})+)(,[0-9]+)?")
 DECIMAL_POINT = re.compile(r"[+-]?([0-9]+|[0-9]{1,3}([, '\u00a0\u202f][0-9]{3})+)([.][0-9]+)?")
@@ -129,7 +130,8 @@ def keep_words(facts: Facts, known: pa.StringArray) -> None:
     """Count the values of a column of texts, and keep some of them."""
     facts.n_words += len(known)
     if len(facts.words) < KEPT_WORDS:
-        facts.words.update(known.slice(0, KEPT_WORDS).to_pylist())
+        # Different ones: the first rows of a table in order of time may all be of one day.
+        facts.words.update(pc.unique(known.slice(0, LOOKED_AT)).slice(0, KEPT_WORDS).to_pylist())
 
 
 def split_words(

@@ -39,6 +39,13 @@ class Choices:
         for column, kind in self.kinds.items():
             if kind not in KINDS:
                 raise ParamsError(f"--kind {column}={kind}: {name_nearest(kind, KINDS)}")
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '\r\n"'):
+            raise ParamsError(f"--delimiter {self.delimiter!r}: give one character, such as ; or tab")
+        if self.encoding is not None:
+            try:
+                "".encode(self.encoding)
+            except LookupError as error:
+                raise ParamsError(f"--encoding {self.encoding}: no such encoding: use utf-8, cp1252 …") from error
 
     def name_columns(self) -> dict[str, list[str]]:
         """Return the columns that each option names."""

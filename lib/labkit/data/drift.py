@@ -18,6 +18,8 @@ LONG_DAYS = 400
 SLICES = 10
 FEWEST_ROWS = 10
 COUNTS_TIME = 0.95
+MANY_VALUES = 0.2
+"""Different texts by row above which they name rows: those of a later time are new ones, whatever happens."""
 NOTABLE_DRIFT = 0.1
 LARGE_DRIFT = 0.25
 """Usual readings of the population stability index: below 0.1 stable, above 0.25 another population (Siddiqi, 2006)."""
@@ -32,8 +34,13 @@ def find_outcome(frame: pd.DataFrame, target: Target) -> pd.Series:
     return (answers == picked).astype("float64").where(answers.notna())
 
 
-def compute_over_time(frame: pd.DataFrame, target: Target) -> pd.DataFrame:
+def compute_over_time(frame: pd.DataFrame, target: Target, *, span_days: int | None = None) -> pd.DataFrame:
     """Return the target by week, or by month where the table is longer than 400 days.
+
+    Parameters
+    ----------
+    span_days
+        Length of the whole table where `frame` is a part of it, so that all parts are cut alike.
 
     Returns
     -------
@@ -43,20 +50,23 @@ def compute_over_time(frame: pd.DataFrame, target: Target) -> pd.DataFrame:
     if PREDICT_AT not in frame or frame[PREDICT_AT].notna().sum() == 0:
         return pd.DataFrame({"start": [], "rows": [], "mean": []})
     times = frame[PREDICT_AT].dt.tz_convert("UTC").dt.tz_localize(None)
-    span = (times.max() - times.min()).days
+    span = (times.max() - times.min()).days if span_days is None else span_days
     starts = times.dt.to_period("M" if span > LONG_DAYS else "W").dt.start_time
     grouped = find_outcome(frame, target).groupby(starts)
     found = pd.DataFrame({"rows": grouped.count(), "mean": grouped.mean()}).rename_axis("start").reset_index()
     return found[found["rows"] > 0].reset_index(drop=True)
 
 
-def compute_by_key(frame: pd.DataFrame, target: Target, key: str, *, most: int = 10) -> pd.DataFrame:
-    """Return the mean target of a column's most frequent values by month; values down, months across."""
+def compute_by_key(frame: pd.DataFrame, target: Target, key: str, *, period: str = "M", most: int = 10) -> pd.DataFrame:
+    """Return the mean target of a column's most frequent values by month, quarter or year; values down, periods across.
+
+    A mean of fewer than `FEWEST_ROWS` rows is missing; values and periods without any mean are left out.
+    """
     common = frame[key].value_counts().index[:most]
     chosen = frame[frame[key].isin(common) & frame[PREDICT_AT].notna()]
-    months = chosen[PREDICT_AT].dt.strftime("%Y-%m")
-    grouped = find_outcome(chosen, target).groupby([chosen[key], months], observed=True)
-    table = grouped.mean().where(grouped.count() >= FEWEST_ROWS).unstack().dropna(axis=1, how="all")
+    periods = chosen[PREDICT_AT].dt.tz_convert("UTC").dt.tz_localize(None).dt.to_period(period).astype(str)
+    grouped = find_outcome(chosen, target).groupby([chosen[key], periods], observed=True)
+    table = grouped.mean().where(grouped.count() >= FEWEST_ROWS).unstack().dropna(axis=1, how="all").dropna(how="all")
     return table.loc[table.mean(axis=1).sort_values(ascending=False).index]
 
 
@@ -74,7 +84,8 @@ def compute_drift(frame: pd.DataFrame, data: Data, columns: Sequence[str]) -> pd
     -------
     pandas.DataFrame
         `column`, `drift` (population stability index over ten slices, or categories, and the gaps), `earlier` and
-        `later` (means of numbers), largest drift first; times and what counts them, such as a month, are left out;
+        `later` (means of numbers), largest drift first; times, what counts them, such as a month, and
+        texts that are nearly all different are left out;
         no rows where no times are declared or all fall on one side.
     """
     names = ["column", "drift", "earlier", "later"]
@@ -86,6 +97,8 @@ def compute_drift(frame: pd.DataFrame, data: Data, columns: Sequence[str]) -> pd
         values = frame[name]
         kind = find_kind(values)
         if kind == "time" or (kind == "number" and counts_time(values, frame[PREDICT_AT])):
+            continue
+        if kind == "category" and values.nunique() > MANY_VALUES * values.notna().sum():
             continue
         halves = (values[~later], values[later])
         means = [float(half.mean()) if kind != "category" else np.nan for half in halves]

@@ -159,12 +159,20 @@ def find_header_only(path: Path, where: str, target: str, choices: Choices) -> t
     """Return what is left to find out of a file that tells its own types."""
     if path.suffix in PARQUET:
         return {}, [Decision("format", "Parquet", "begins with PAR1")]
-    from labkit.data.spreadsheet import Spreadsheet
+    from labkit.data.spreadsheet import Spreadsheet, find_title_rows
 
     table = Table(path=path.name, sheet=choices.sheet, header=False)
+    given = choices.reading.get("skip_lines")
+    if not isinstance(given, int | None):
+        raise ParamsError(f"--read skip_lines={given}: give a whole number")
+    skip = find_title_rows(path, table, where, target) if given is None else given
+    table = table.model_copy(update={"skip_lines": skip})
     rows = [list(row) for _, row in zip(range(50), Spreadsheet(path, table, where).read_rows(), strict=False)]
     header, decisions = find_header(rows, target, where, choices)
-    return {"sheet": choices.sheet} | header, [Decision("format", "Excel", "an archive with sheets in it"), *decisions]
+    found = [Decision("format", "Excel", "an archive with sheets in it"), *decisions]
+    if skip and given is None:
+        found.append(Decision("rows before it", str(skip), "come before the row of names", ("skip_lines",)))
+    return {"sheet": choices.sheet, "skip_lines": skip} | header, found
 
 
 def find_encoding(path: Path, where: str, choices: Choices) -> tuple[str, list[Decision]]:

@@ -5,19 +5,30 @@ Told from all values (`labkit.data.celltypes.Facts`) and a sample of rows. What 
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from labkit.data import texts
 from labkit.data.celltypes import Facts
 from labkit.data.choices import Choices, Kind
 from labkit.errors import DataError
 
-MARKERS = {"?", "-", "--", ".", "*", "n.a.", "na", "none", "nil", "null", "missing", "unknown", "#div/0!", "#value!"}
+MARKERS = {
+    "?", "-", "--", ".", "*", "n.a.", "na", "none", "nil", "null", "missing", "unknown", "#div/0!", "#value!", "#ref!",
+    "#num!", "#name?", "not available", "not applicable", "no answer", "refused", "don't know", "k.a.", "k. a.",
+    "keine angabe", "ohne angabe", "unbekannt", "weiß nicht", "entfällt", "n.v.", "n.b.", "n/v", "n/d", "s/d", "nc",
+    "inconnu", "desconocido", "sconosciuto",
+}  # fmt: skip
 """Words for a missing value that no table means as a value where all others are numbers."""
 PLACEHOLDERS = (-999.0, -9999.0, -99.0, -1.0, 999.0, 9999.0, 99999.0)
+CODES = (99.0, 98.0, 97.0, 88.0, 77.0, 66.0, -9.0, -8.0, -7.0)
+"""Numbers by which surveys say "no answer", "does not apply" and the like, beside a scale."""
+LONGEST_SCALE = 12
+MANY_AMOUNTS = 10
+"""Different texts above which texts that are all numbers with the same unit are amounts, and no categories."""
 YES_NO = (
     {"yes", "no"}, {"y", "n"}, {"true", "false"}, {"t", "f"}, {"1", "0"}, {"on", "off"}, {"ja", "nein"},
     {"oui", "non"}, {"si", "no"}, {"sí", "no"}, {"1.0", "0.0"},
@@ -38,15 +49,22 @@ ID_NAME = re.compile(
 
 @dataclass(frozen=True)
 class Found:
-    """One column's kind and the reason for it; `style` is how a date is written if not in ISO form."""
+    """One column's kind and the reason for it; `rule` says how texts are read as numbers."""
 
     kind: Kind
     reason: str
-    style: str | None = None
+    rule: Mapping[str, object] | None = None
 
 
-def find_dates(facts: Mapping[str, Facts], choices: Choices, where: str) -> dict[str, str | None]:
+def find_dates(
+    facts: Mapping[str, Facts], choices: Choices, where: str, list_texts: Callable[[str], list[str]]
+) -> dict[str, str | None]:
     """Return the columns of dates with the format of each, None for ISO.
+
+    Parameters
+    ----------
+    list_texts
+        Gives the texts of a column in all rows, for where the first ones leave a doubt.
 
     Raises
     ------
@@ -61,7 +79,7 @@ def find_dates(facts: Mapping[str, Facts], choices: Choices, where: str) -> dict
         elif name in choices.drop or wanted not in (None, "date"):
             continue
         elif column.dtype == "str" and column.words and (wanted or looks_like_dates(column.words)):
-            style = find_style(list(column.words), f"{where}: column {name!r}", name)
+            style = find_style(list(column.words), f"{where}: column {name!r}", name, list_texts)
             if style is not None or wanted:
                 found[name] = None if style == "ISO" else style
         elif wanted:
@@ -73,8 +91,8 @@ def find_dates(facts: Mapping[str, Facts], choices: Choices, where: str) -> dict
 
 def looks_like_dates(words: Iterable[str]) -> bool:
     """Tell whether most of the texts look like dates."""
-    texts = list(words)
-    return sum(bool(DATE_LIKE.fullmatch(text.strip())) for text in texts) >= 0.9 * len(texts)
+    all_words = list(words)
+    return sum(bool(DATE_LIKE.fullmatch(word.strip())) for word in all_words) >= 0.9 * len(all_words)
 
 
 def is_compact_day(facts: Facts) -> bool:
@@ -85,7 +103,7 @@ def is_compact_day(facts: Facts) -> bool:
     )
 
 
-def find_style(texts: list[str], lead: str, name: str) -> str | None:
+def find_style(words: list[str], lead: str, name: str, list_texts: Callable[[str], list[str]]) -> str | None:
     """Return how all dates are written, `ISO`, or None if they are no dates after all.
 
     Raises
@@ -93,7 +111,7 @@ def find_style(texts: list[str], lead: str, name: str) -> str | None:
     DataError
         Two formats fit and differ, or none fits all.
     """
-    values = pd.Series([text.strip() for text in texts])
+    values = pd.Series([text.strip() for text in words])
     if is_iso(values):
         return "ISO"
     fitting = {style: parsed for style in list_styles(values) if (parsed := parse(values, style)).notna().all()}
@@ -108,12 +126,22 @@ def find_style(texts: list[str], lead: str, name: str) -> str | None:
             )
         return None
     styles = list(fitting)
-    if any(not parsed.equals(fitting[styles[0]]) for parsed in fitting.values()):
+    if is_in_doubt(fitting):
+        rest = pd.Series([text.strip() for text in list_texts(name)])
+        fitting = {style: parsed for style in styles if (parsed := parse(rest, style)).notna().all()} or fitting
+        styles = list(fitting)
+    if is_in_doubt(fitting):
         raise DataError(
             f"{lead}: ambiguous dates, e.g. {values.iloc[0]!r}, may be {styles[0]} or {styles[1]}: declare it with "
             f"--format '{name}={styles[0]}'"
         )
     return styles[0]
+
+
+def is_in_doubt(fitting: Mapping[str, pd.Series]) -> bool:
+    """Tell whether formats that all fit give different dates."""
+    first = next(iter(fitting.values()))
+    return any(not parsed.equals(first) for parsed in fitting.values())
 
 
 def is_iso(values: pd.Series) -> bool:
@@ -165,7 +193,7 @@ def find_kind(values: pd.Series, facts: Facts | None, choices: Choices) -> Found
     if n_distinct == 1 and not has_gaps:
         return Found("constant", f"{shorten(known.iloc[0])} in every row")
     if name in choices.kinds:
-        return Found(choices.kinds[name], "given")  # type: ignore[arg-type]
+        return find_given_kind(known, choices.kinds[name])
     if pd.api.types.is_datetime64_any_dtype(values):
         return Found("date", f"from {known.min():%Y-%m-%d} to {known.max():%Y-%m-%d}")
     if pd.api.types.is_bool_dtype(values) or is_yes_no(known):
@@ -173,6 +201,24 @@ def find_kind(values: pd.Series, facts: Facts | None, choices: Choices) -> Found
     if pd.api.types.is_numeric_dtype(values):
         return find_number_kind(known, name, n_distinct)
     return find_text_kind(known.astype(str), name, n_distinct)
+
+
+def find_given_kind(known: pd.Series, kind: str) -> Found:
+    """Return a kind that was given, and for numbers written as texts the rule that reads them.
+
+    Raises
+    ------
+    DataError
+        The texts of a column that was given as one of numbers are none.
+    """
+    if kind != "number" or pd.api.types.is_numeric_dtype(known) or pd.api.types.is_bool_dtype(known):
+        return Found(kind, "given")  # type: ignore[arg-type]
+    words = [str(word) for word in known.unique()[: texts.MOST_DISTINCT]]
+    rule = texts.guess_number(words)
+    if rule is None:
+        odd = next((word for word in words if texts.read_number(word) is None), words[0])
+        raise DataError(f"--kind {known.name}=number: {odd!r} is not a number: name a unit once per value, or mend it")
+    return Found("number", "given", rule)
 
 
 def is_yes_no(known: pd.Series) -> bool:
@@ -194,6 +240,10 @@ def find_number_kind(known: pd.Series, name: str, n_distinct: int) -> Found:
 
 def find_text_kind(known: pd.Series, name: str, n_distinct: int) -> Found:
     """Tell identifiers and free text from categories."""
+    if n_distinct > MANY_AMOUNTS and (
+        rule := texts.guess_number(list(map(str, known.unique()[: texts.MOST_DISTINCT])))
+    ):
+        return Found("number", f"numbers written as {shorten(known.iloc[0])}", rule)
     share, n_words = n_distinct / len(known), float(known.str.count(r"\s+").mean()) + 1
     if len(known) >= 20 and share > 0.5 and n_words >= 4:
         return Found("text", f"{n_words:.0f} words on average, {share:.0%} of them all different")
@@ -203,23 +253,37 @@ def find_text_kind(known: pd.Series, name: str, n_distinct: int) -> Found:
     return Found("category", f"{n_distinct:,} different, most often {shorten(common.index[0])}")
 
 
-def find_placeholder(known: pd.Series) -> float | None:
-    """Return a number such as -999 that stands apart from all others and comes again and again.
+def find_placeholders(known: pd.Series) -> list[int]:
+    """Return the numbers such as -999 that stand apart from all others and come again and again.
 
-    >>> find_placeholder(pd.Series([1.0, 2, 3, -999, 2, 5, -999, 1, 4, -999]))
-    -999.0
+    Two digits are enough only beside a scale of a few whole numbers, as surveys have them.
+
+    >>> find_placeholders(pd.Series([1.0, 2, 3, -999, 2, 5, -999, 1, 4, -999]))
+    [-999]
+    >>> find_placeholders(pd.Series([1, 2, 3, 4, 5, 99, -9] * 3))
+    [99, -9]
+    >>> find_placeholders(pd.Series([*range(18, 90), 99, 99, 99]))
+    []
     """
     values, counts = np.unique(known.to_numpy(dtype="float64"), return_counts=True)
-    for marker in PLACEHOLDERS:
+    found: list[int] = []
+    for marker in (*PLACEHOLDERS, *CODES):
         place = int(np.searchsorted(values, marker))
         if place == len(values) or values[place] != marker or counts[place] < 3 or len(values) < 4:
             continue
         others = np.delete(values, place)
-        span = max(others[-1] - others[0], 1.0)
-        is_apart = marker < others[0] - span or marker > others[-1] + span
-        if is_apart and (abs(marker) >= 99 or (marker == -1 and others[0] >= 0 and counts[place] >= 10)):
-            return marker
-    return None
+        rest = others[~np.isin(others, CODES)] if marker in CODES else others
+        is_scale = (
+            3 <= len(rest) <= LONGEST_SCALE and bool((rest % 1 == 0).all()) and rest[-1] - rest[0] < LONGEST_SCALE
+        )
+        if marker in CODES and not is_scale:
+            continue
+        span = max(rest[-1] - rest[0], 1.0)
+        is_apart = marker < rest[0] - span or marker > rest[-1] + span
+        if is_apart and (marker != -1 or (others[0] >= 0 and counts[place] >= 10)):
+            found.append(int(marker))
+            values, counts = others, np.delete(counts, place)
+    return found
 
 
 def shorten(value: object) -> str:

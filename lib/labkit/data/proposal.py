@@ -12,7 +12,7 @@ import pandas as pd
 
 from labkit.data.choices import Choices, Decision
 from labkit.data.expressions import LONGEST, write_name
-from labkit.data.kinds import Found, find_placeholder, shorten
+from labkit.data.kinds import ID_NAME, Found, find_placeholders, shorten
 from labkit.data.leakage import find_leaks
 from labkit.data.survey import Survey
 from labkit.data.task import Answer, find_answer
@@ -153,7 +153,7 @@ def make_wrangling(
 def make_rules(
     survey: Survey, drop: Mapping[str, str], choices: Choices, decisions: list[Decision]
 ) -> dict[str, dict[str, Any]]:
-    """Return the rules by column: values that stand for a missing one."""
+    """Return the rules by column: values that stand for a missing one, texts that are numbers."""
     rules: dict[str, dict[str, Any]] = {}
     for column, found in survey.kinds.items():
         if column in drop:
@@ -161,15 +161,19 @@ def make_rules(
         is_number = pd.api.types.is_numeric_dtype(survey.sample[column])
         given = [read_marker(word, is_number) for word in choices.missing.get(column, ())]
         markers = [marker for marker in given if marker is not None]
-        marker = find_placeholder(survey.sample[column].dropna()) if found.kind == "number" and not markers else None
-        if marker is not None:
-            count = int((survey.sample[column] == marker).sum())
-            markers.append(int(marker))
-            reason = f"{marker:g} stands {count:,} times, far from all other values"
-            place = ("wrangling", "rules", column)
-            decisions.append(Decision(f"column {column!r}", f"{marker:g} is missing", reason, place, is_warning=True))
-        if markers:
-            rules[column] = {"missing": markers}
+        place = ("wrangling", "rules", column)
+        if found.kind == "number" and is_number and not markers:
+            known = survey.sample[column].dropna()
+            if markers := find_placeholders(known):
+                shown = " and ".join(map(str, markers))
+                times = " and ".join(f"{int((known == marker).sum()):,}" for marker in markers)
+                value = f"{shown} {'are' if len(markers) > 1 else 'is'} missing"
+                reason = f"{shown} stands {times} times, far from all other values"
+                decisions.append(Decision(f"column {column!r}", value, reason, place, is_warning=True))
+        if found.rule:
+            decisions.append(Decision(f"column {column!r}", "read as numbers", found.reason, place))
+        if rule := {**(found.rule or {}), **({"missing": markers} if markers else {})}:
+            rules[column] = rule
     return rules
 
 
@@ -185,8 +189,10 @@ def read_marker(word: str, is_number: bool) -> Any:
 
 
 def make_features(survey: Survey, timing: Timing, drop: Mapping[str, str], decisions: list[Decision]) -> dict[str, Any]:
-    """Return the section `features`: parts of dates, words of free texts."""
+    """Return the section `features`: lengths of time, parts of dates, words of free texts."""
     found: dict[str, Any] = {}
+    if timing.lengths:
+        found["expressions"] = dict(timing.lengths)
     if timing.dates:
         found["dates"] = timing.dates
     texts = [column for column, kind in survey.kinds.items() if kind.kind == "text" and column not in drop]
@@ -245,7 +251,8 @@ def find_remarks(survey: Survey, target: str, drop: Mapping[str, str]) -> list[D
         reason = "a copy of a training row in the holdout flatters the model"
         remarks.append(Decision("duplicated rows", f"{n_twins:,} {of}", reason, is_warning=True))
     for column, found in survey.kinds.items():
-        if found.kind == "category" and column not in drop and is_group(sample[column]):
+        is_name = found.kind == "category" or (found.kind == "number" and ID_NAME.search(column) is not None)
+        if is_name and column not in drop and is_group(sample[column]):
             reason = f"each value in {len(sample) / sample[column].nunique():.1f} rows: --group keeps them together"
             remarks.append(Decision("group?", shorten(column), reason))
     for note in survey.raw.notes:

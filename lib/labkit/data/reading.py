@@ -21,6 +21,7 @@ from labkit.data.spreadsheet import Spreadsheet
 from labkit.errors import DataError, ParamsError, name_nearest
 from labkit.params import Table
 
+MOST_TEXTS = 100_000
 EXCEL, PARQUET = (".xlsx", ".xlsm"), (".parquet", ".pq")
 
 
@@ -110,8 +111,28 @@ class RawTable:
         again = copy.copy(self)
         # Checked like a params file: `model_copy` would take anything.
         again.table = Table.model_validate({**self.table.model_dump(), **fields})
-        again.facts = celltypes.find_facts(self.read_texts(), self.names, again.table)
+        again.facts = celltypes.find_facts(self.read_texts(), self.names, again.table) if self.facts else {}
         return again
+
+    def list_texts(self, column: str, *, most_rows: int | None = None) -> list[str]:
+        """Return the different texts of a column, blank ones and markers of missing ones left out.
+
+        Parameters
+        ----------
+        most_rows
+            Rows to look at; all if None.
+        """
+        found: dict[str, None] = {}
+        n_rows = 0
+        for rows in self.read_texts() if self.facts else self.read_typed():
+            values = rows.column(self.names.index(column) if self.facts else column)
+            trimmed = pc.utf8_trim_whitespace(pc.unique(values).cast(pa.string()).drop_null())
+            gaps = celltypes.find_gaps(trimmed, self.table) if self.facts else pc.equal(trimmed, "")
+            found |= dict.fromkeys(trimmed.filter(pc.invert(gaps)).to_pylist())
+            n_rows += rows.num_rows
+            if len(found) > MOST_TEXTS or (most_rows is not None and n_rows >= most_rows):
+                break
+        return list(found)
 
     def check(self) -> "RawTable":
         """Return the table if every column of texts is of one type."""
@@ -184,7 +205,7 @@ def parse_times(
     """
     if pa.types.is_timestamp(values.type):
         return values
-    where = f"data.tables.{raw.name}: column {column}"
+    where = f"{raw.where}: column {column}"
     texts = values.cast(pa.string()).to_pandas()
     style = raw.table.formats.get(column)
     try:

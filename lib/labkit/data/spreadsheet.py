@@ -17,6 +17,7 @@ from labkit.errors import DataError, ParamsError, name_nearest
 from labkit.params import Table
 
 BLOCK_CELLS = 500_000
+MOST_TITLES = 30
 
 
 class Spreadsheet:
@@ -71,6 +72,26 @@ class Spreadsheet:
         while block := list(itertools.islice(rows, max(1, BLOCK_CELLS // width))):
             arrays = [pa.array(column, pa.string()) for column in zip(*block, strict=True)]
             yield pa.RecordBatch.from_arrays(arrays, names=[str(place) for place in range(width)])
+
+
+def find_title_rows(path: Path, table: Table, where: str, target: str) -> int:
+    """Return the number of rows above the one that names the target; 0 where the first row does, or none.
+
+    Titles, dates of export and blank rows stand there: rows with fewer cells than the row of names.
+    """
+    sheet = choose_sheet(list_sheets(path, where), table, where)
+    book = open_book(path, where)
+    try:
+        widest = 0
+        for number, cells in enumerate(book[sheet].iter_rows(max_row=MOST_TITLES, values_only=True)):
+            row = [write_cell(cell).strip() for cell in cells]
+            n_filled = sum(bool(cell) for cell in row)
+            if target in row:
+                return number if widest < n_filled else 0
+            widest = max(widest, n_filled)
+        return 0
+    finally:
+        book.close()
 
 
 def check_archive(path: Path, table: Table, where: str) -> None:

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from labkit.data import intake, kinds
-from labkit.data.celltypes import Facts
+from labkit.data.celltypes import KEPT_WORDS, Facts
 from labkit.data.choices import Choices, Decision
 from labkit.data.reading import RawTable, Source
+from labkit.data.tables import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.errors import DataError, ParamsError, list_briefly, name_nearest
 from labkit.params import Table
 
@@ -94,11 +96,16 @@ def make_table(fields: Mapping[str, Any]) -> Table:
     ParamsError
         A field is unknown, or its value not valid.
     """
+    for field in fields:
+        if field not in Table.model_fields:
+            raise ParamsError(f"--read {field}=…: no such field: {name_nearest(field, Table.model_fields)}")
     try:
         return Table.model_validate_json(json.dumps(fields))
     except ValueError as error:
         lines = [line.strip() for line in str(error).splitlines()]
-        raise ParamsError(f"--read: {' '.join(lines[1:3])}: known: {', '.join(Table.model_fields)}") from error
+        reason = lines[-2] if lines[-1].startswith("For further information") else lines[-1]
+        reason = reason.partition(" [type=")[0].removeprefix("Value error, ")
+        raise ParamsError(f"--read {f'{lines[1]}: ' if lines[1] in fields else ''}{reason}") from error
 
 
 def name_options(message: str) -> str:
@@ -120,12 +127,21 @@ def name_options(message: str) -> str:
 
 def check_named(raw: RawTable, target: str, choices: Choices) -> None:
     """Refuse a target and options that name columns that are not there."""
+    for option in ("--drop", "--time", "--group"):
+        if target in choices.name_columns().get(option, ()):
+            raise ParamsError(f"{option} {target}: that is the target: name another column")
     for option, columns in {"--target": [target], **choices.name_columns()}.items():
         for column in columns:
             if column not in raw.columns:
                 blank = next((name for name in raw.columns if name.strip() == column.strip()), None)
                 hint = f"there is {blank!r} with a blank" if blank else name_nearest(column, raw.columns)
                 raise ParamsError(f"{raw.where}: {option}: no column {column!r}: {hint}")
+    for name in (PREDICT_AT, OUTCOME_KNOWN_AT):
+        if name in raw.columns:
+            raise DataError(
+                f"{raw.where}: column {name!r} has the name of a column that is computed here: rename it in the "
+                "file, or leave it out by `skip`"
+            )
     if len(raw.columns) == 1:
         raise DataError(
             f"{raw.where}: one column found, {raw.columns[0]!r}: nothing to predict from; if there are more, say what "
@@ -136,7 +152,7 @@ def check_named(raw: RawTable, target: str, choices: Choices) -> None:
 def settle_types(raw: RawTable, choices: Choices) -> tuple[RawTable, list[Decision]]:
     """Return the table opened strictly, its times, texts, markers and separators declared."""
     if not raw.facts:
-        return raw, []
+        return settle_times(raw, find_text_facts(raw), choices)
     fields, decisions = intake.find_separators(raw, choices)
     if fields:
         raw = raw.reopen(**fields)
@@ -146,7 +162,7 @@ def settle_types(raw: RawTable, choices: Choices) -> tuple[RawTable, list[Decisi
         reason = "the only words in columns of numbers"
         decisions.append(Decision("missing values", list_briefly(map(repr, markers)), reason, ("missing",)))
         raw = raw.reopen(missing=(*raw.table.missing, *markers))
-    dates = kinds.find_dates(raw.facts, choices, raw.where)
+    dates = kinds.find_dates(raw.facts, choices, raw.where, raw.list_texts)
     texts = {name: why for name, why in find_codes(raw.facts, choices) if name not in dates}
     formats = {name: style for name, style in dates.items() if style}
     for name, why in texts.items():
@@ -156,6 +172,34 @@ def settle_types(raw: RawTable, choices: Choices) -> tuple[RawTable, list[Decisi
     if dates or texts:
         raw = raw.reopen(times=tuple(dates), texts=tuple(texts), formats=formats)
     return raw.check(), decisions
+
+
+def settle_times(raw: RawTable, facts: Mapping[str, Facts], choices: Choices) -> tuple[RawTable, list[Decision]]:
+    """Return a table that tells its own types, texts that are dates declared: databases without a type for them."""
+    dates = kinds.find_dates(facts, choices, raw.where, raw.list_texts)
+    formats = {name: style for name, style in dates.items() if style}
+    decisions = [
+        Decision(f"column {name!r}", f"a date, {style or 'ISO'}", "every text fits", ("times",))
+        for name, style in dates.items()
+    ]
+    return (raw.reopen(times=tuple(dates), formats=formats) if dates else raw), decisions
+
+
+def find_text_facts(raw: RawTable) -> dict[str, Facts]:
+    """Return the facts of the columns of texts of a table that tells its own types, from its first rows."""
+    first = next(iter(raw.read_typed()), None)
+    found: dict[str, Facts] = {}
+    if first is None:
+        return found
+    for name in raw.columns:
+        column = first.column(name)
+        if pa.types.is_string(column.type) and not pc.any(pc.equal(pc.utf8_trim_whitespace(column), "")).as_py():
+            words = raw.list_texts(name, most_rows=1)[:KEPT_WORDS]
+            n_known = len(column) - column.null_count
+            found[name] = Facts(
+                name, n_known=n_known, n_words=n_known, is_boolean=False, is_hopeless=True, words=Counter(words)
+            )
+    return found
 
 
 def find_given_markers(facts: Mapping[str, Facts], choices: Choices) -> list[str]:

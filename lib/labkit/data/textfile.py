@@ -39,6 +39,8 @@ ENCODINGS = (
     "cp850", "cp866", "cp932", "euc_jp", "gb18030", "big5", "euc_kr",
 )  # fmt: skip
 """Encodings that tables come in; the Latin ones differ in few letters."""
+SINGLE_BYTE = ("cp125", "iso8859", "mac", "cp437", "cp850", "cp866", "koi8")
+"""How the names of encodings begin in which each byte is a letter, so that any bytes seem to fit."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,9 @@ class Counter:
     def __init__(self, table: Table, where: str) -> None:
         self.encoding, self.quote, self.where = table.encoding, table.quote, where
         self.decoder = codecs.getincrementaldecoder(table.encoding)()
+        is_single = codecs.lookup(table.encoding).name.startswith(SINGLE_BYTE)
+        self.utf8 = codecs.getincrementaldecoder("utf-8")() if is_single else None
+        self.n_accents = 0
         self.n_bytes = self.n_newlines = self.n_returns = self.n_pairs = self.n_quotes = 0
         self.last = ""
         self.has_text = False
@@ -211,6 +216,7 @@ class Counter:
             text = self.decoder.decode(piece, final=not piece)
         except UnicodeError as error:
             raise self.describe(error, piece) from error
+        self.check_utf8(piece)
         self.n_bytes += len(piece)
         if "\0" in text:
             line = self.n_lines + text.count("\n", 0, text.index("\0")) + 1
@@ -236,6 +242,25 @@ class Counter:
         said = codecs.lookup(self.encoding).name
         if marked and not said.startswith(marked):
             raise DataError(f"{self.where}: {marked.upper()} (byte-order mark): set `encoding: {marked}` for the table")
+
+    def check_utf8(self, piece: bytes) -> None:
+        """Refuse UTF-8 where each byte should be a letter: every byte fits, and every accent would become two letters.
+
+        Chance alone never makes UTF-8 of accents, so one that fits to the end of the file is meant.
+        """
+        if self.utf8 is None:
+            return
+        try:
+            text = self.utf8.decode(piece, final=not piece)
+        except UnicodeDecodeError:
+            self.utf8 = None
+            return
+        self.n_accents += len(text) - len(text.encode("ascii", "ignore"))
+        if not piece and self.n_accents:
+            raise DataError(
+                f"{self.where}: UTF-8, not {self.encoding.upper()} ({self.n_accents:,} accents would be torn): set "
+                "`encoding: utf-8` for the table, or write the file as the others are"
+            )
 
     def describe(self, error: UnicodeError, piece: bytes) -> DataError:
         """Say where the text is not in its encoding, and which other it looks like."""

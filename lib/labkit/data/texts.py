@@ -7,6 +7,7 @@ through the same lines. Guessing is for findings, which change nothing.
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import pandas as pd
 
@@ -23,7 +24,11 @@ FORMATS = (
     "%d/%m/%Y", "%m/%d/%Y", "%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M", "%d-%m-%Y", "%m-%d-%Y", "%d %b %Y", "%d %B %Y",
     "%b %d, %Y",
 )  # fmt: skip
-NUMBER = re.compile(r"\s*([-+−]?)\s*([0-9][0-9 ,.'_]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*(.*?)\s*")
+NUMBER = re.compile(
+    r"\s*([-+−]?)\s*([$€£¥₹]|[A-Z]{3}(?=\s))?\s*([0-9][0-9 ,.'_]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*(.*?)\s*"
+)
+"""Sign, currency, digits, exponent, unit."""
+FEWEST_WITH_UNIT = 3
 MOST_DISTINCT = 2000
 MOSTLY = 0.98
 WORDS_OF_PROSE = 4
@@ -37,18 +42,21 @@ def read_number(text: str, decimal: str = ".", units: Mapping[str, float] | None
     decimal
         What stands before the fraction; the other of "." and ",", blanks and apostrophes part thousands.
     units
-        Words that may follow the number, and what it is multiplied by then.
+        Words that may follow the number, or currencies before it, and what it is multiplied by then.
 
     Examples
     --------
     >>> read_number("1,234.5"), read_number("1.234,5", ","), read_number("3 kg", units={"kg": 1.0, "g": 0.001})
     (1234.5, 1234.5, 3.0)
+    >>> read_number("$1,234", units={"$": 1.0})
+    1234.0
     >>> read_number("12 apples")
     """
     found = NUMBER.fullmatch(text)
     if not found:
         return None
-    sign, digits, exponent, unit = found.groups()
+    sign, currency, digits, exponent, after = found.groups()
+    unit = f"{currency or ''}{after}"
     factor = 1.0 if not unit else (units or {}).get(unit)
     whole, mark, fraction = digits.strip().replace(" ", "").replace("'", "").replace("_", "").partition(decimal)
     separator = "," if decimal == "." else "."
@@ -132,17 +140,47 @@ def guess_kind(words: list[str], markers: list[str]) -> tuple[str, str, str, tup
     gaps = f", missing: [{', '.join(map(quote, markers))}]" if markers else ""
     if sum(bool(re.fullmatch(r"0[0-9]+", word)) for word in words) > 0 and all(word.isdigit() for word in words):
         return "leading zeros", f"such as {words[0]!r}: codes, not numbers; kept as texts", "low", ("", "")
-    for decimal in (".", ","):
-        read = [read_number(word, decimal) for word in words]
-        if sum(number is not None for number in read) >= MOSTLY * len(words):
-            told = f'decimal: "{decimal}", ' if decimal == "," else ""
-            rule = ("wrangling.rules", f"{{type: number, {told}".rstrip(", ") + f"{gaps}}}")
-            return "number as text", f"such as {words[0]!r} and {words[-1]!r}", "medium", rule
+    if number := guess_number(words):
+        parts = [f"{key}: {write(value)}" for key, value in number.items()]
+        rule = ("wrangling.rules", f"{{{', '.join(parts)}{gaps}}}")
+        return "number as text", f"such as {words[0]!r} and {words[-1]!r}", "medium", rule
     forms = guess_formats(words)
     if forms:
         doubt = f"; also read by {forms[1]}" if len(forms) > 1 else ""
         rule = ("wrangling.rules", f"{{type: date, format: {quote(forms[0])}{gaps}}}")
         return "date as text", f"such as {words[0]!r}, read by {forms[0]}{doubt}", "medium", rule
+    return None
+
+
+def write(value: object) -> str:
+    """Write a field of a rule for numbers as YAML."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{quote(key)}: {factor:g}' for key, factor in value.items())}}}"
+    return f'"{value}"' if value == "," else str(value)
+
+
+def guess_number(words: list[str]) -> dict[str, Any] | None:
+    """Return the rule by which texts are numbers, all with the same unit or currency if any; None if they are none.
+
+    >>> guess_number(["$1,200", "$950", "$7"]), guess_number(["1.200 €", "950 €", "7 €"])
+    ({'type': 'number', 'units': {'$': 1.0}}, {'type': 'number', 'decimal': ',', 'units': {'€': 1.0}})
+    >>> guess_number(["1-10", "11-50", ">50"])
+    """
+    found = [match for match in map(NUMBER.fullmatch, words) if match]
+    if not words or len(found) < MOSTLY * len(words):
+        return None
+    named = {f"{match[2] or ''}{match[5]}" for match in found} - {""}
+    units = {unit: 1.0 for unit in named if len(named) == 1 and len(words) >= FEWEST_WITH_UNIT}
+    # Beside a unit, a point always before three digits parts thousands: 1.200 € are not one and a fifth.
+    pointed = [match[3].strip() for match in found if "." in match[3]]
+    is_grouped = bool(units and pointed) and all(
+        re.fullmatch(r"[1-9][0-9]{0,2}(\.[0-9]{3})+", text) for text in pointed
+    )
+    for decimal in (",", ".") if is_grouped else (".", ","):
+        read = [read_number(word, decimal, units) for word in words]
+        if sum(number is not None for number in read) >= MOSTLY * len(words):
+            rule: dict[str, Any] = {"type": "number"} | ({"decimal": ","} if decimal == "," else {})
+            return rule | ({"units": units} if units else {})
     return None
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,14 +10,15 @@ from typing import Any
 import pandas as pd
 
 from labkit.data.choices import Choices, Decision
-from labkit.data.expressions import write_name
+from labkit.data.expressions import LONGEST, write_name
 from labkit.data.survey import Survey
-from labkit.data.tables import OUTCOME_KNOWN_AT, PREDICT_AT
+from labkit.data.tables import OUTCOME_KNOWN_AT, PREDICT_AT, to_utc
 from labkit.data.task import Answer
 from labkit.errors import DataError
 
 FEWEST_DAYS = 20
 FEWEST_GROUPS = 10
+MOSTLY_BEFORE = 0.99
 PERSONAL = re.compile(r"birth|born|dob|geburt|naissance|nacimiento", re.I)
 SPLIT = ("data", "split")
 
@@ -25,12 +27,15 @@ SPLIT = ("data", "split")
 class Timing:
     """The split, when things are known, and the features that dates become.
 
-    `needs_filter` is a time column with gaps; `hidden` are columns the model does not see.
+    `needs_filter` is a time column with gaps; `hidden` are columns the model does not see; `lengths` are expressions
+    for the time from another date to the question.
     """
 
     split: dict[str, Any]
+    column: str | None = None
     time: dict[str, Any] = field(default_factory=dict)
     dates: dict[str, Any] = field(default_factory=dict)
+    lengths: dict[str, str] = field(default_factory=dict)
     hidden: list[str] = field(default_factory=list)
     needs_filter: str | None = None
     decisions: list[Decision] = field(default_factory=list)
@@ -47,9 +52,26 @@ def find_timing(survey: Survey, answer: Answer, target: str, drop: Mapping[str, 
     days = [name for name, found in survey.kinds.items() if found.kind == "date" and name not in drop]
     timing = split_by_group(survey, choices) or split_by_time(survey, answer, target, days, choices)
     timing = timing or split_at_random(answer)
+    asked = next((column for column in days if timing.time and column == timing.column), None)
     for column in days:
         add_date(timing, survey, column)
+        if asked is not None and column != asked:
+            add_length(timing, survey, column, asked)
     return timing
+
+
+def add_length(timing: Timing, survey: Survey, column: str, asked: str) -> None:
+    """Add the days from a date to the question as a feature: an age, or how long a contract has run."""
+    plain = unicodedata.normalize("NFKD", column).encode("ascii", "ignore").decode().lower()
+    name = "days_since_" + (re.sub(r"[^a-z0-9]+", "_", plain).strip("_")[:40] or "it")
+    text = f"({write_name(asked)} - {write_name(column)}) / days(1)"
+    both = survey.sample[[asked, column]].dropna()
+    # What lies after the question was not known then, whatever the table says now.
+    is_before = not len(both) or bool((to_utc(both[column]) <= to_utc(both[asked])).mean() > MOSTLY_BEFORE)
+    if not is_before or name in {*survey.sample.columns, *timing.lengths} or len(text) > LONGEST:
+        return
+    timing.lengths[name] = text
+    timing.decisions.append(Decision(f"new {name!r}", f"up to {asked!r}", "an age says more than a date"))
 
 
 def split_by_group(survey: Survey, choices: Choices) -> Timing | None:
@@ -118,7 +140,9 @@ def cut_days(survey: Survey, answer: Answer, target: str, column: str, reason: s
                  ("data", "time"), is_warning=True),
     ]  # fmt: skip
     has_gaps = survey.raw.facts[column].n_missing > 0 if column in survey.raw.facts else rows[column].isna().any()
-    return Timing({"method": "time", **named}, time, needs_filter=column if has_gaps else None, decisions=decisions)
+    return Timing(
+        {"method": "time", **named}, column, time, needs_filter=column if has_gaps else None, decisions=decisions
+    )
 
 
 def add_date(timing: Timing, survey: Survey, column: str) -> None:

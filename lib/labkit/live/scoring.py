@@ -13,16 +13,17 @@ import pandas as pd
 
 from labkit import paths
 from labkit.data.tables import save_table
-from labkit.errors import DataError, MissingDataError, ModelError, ParamsError, list_briefly, name_nearest
+from labkit.errors import DataError, ModelError, ParamsError
 from labkit.files import atomic_write
 from labkit.live.publish import CHAMPION, fetch_release, make_answers
+from labkit.live.rows import check_source, load_rows
 from labkit.model import metrics
-from labkit.model.release import Release
 from labkit.params import Params
 from labkit.params_file import load_params
 from labkit.run import tracking
 
 FORMATS = (".csv", ".parquet")
+"""Endings of files that predictions are written to."""
 
 
 def predict_file(experiment: str, source: Path, destination: Path) -> str:
@@ -31,8 +32,8 @@ def predict_file(experiment: str, source: Path, destination: Path) -> str:
     Parameters
     ----------
     source
-        CSV or Parquet with the joined raw columns the model was trained on; more columns are passed over, but for
-        the answers: where they are known, the predictions are scored.
+        A file with the joined raw columns the model was trained on, written as the main table is; more columns are
+        passed over, but for the answers: where they are known, the predictions are scored.
     destination
         CSV or Parquet by its ending: `prediction`, and for classes the `probability_<class>` of each.
 
@@ -43,21 +44,20 @@ def predict_file(experiment: str, source: Path, destination: Path) -> str:
     MissingDataError
         There is no such file.
     DataError
-        It is not a table, or a column is missing or not of its kind.
+        It is not as the params say that the main table is read, or a column is missing or not of its kind.
     """
     params = load_params(experiment)
-    for path in (source, destination):
-        if path.suffix not in FORMATS:
-            raise ParamsError(f"{path}: {path.suffix or 'no ending'}: use .csv or .parquet")
+    check_source(source)
+    if destination.suffix not in FORMATS:
+        raise ParamsError(f"{destination}: {destination.suffix or 'no ending'}: use .csv or .parquet")
     if not destination.parent.is_dir():
         raise ParamsError(f"{destination.parent}: no such folder to write to")
-    rows = load_rows(source)
     champion = tracking.find_version(params.experiment, alias=CHAMPION)
     if champion is None:
         raise ParamsError(f"{experiment} has no champion yet: run `labkit run {experiment}`")
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
         opened = fetch_release(champion, Path(scratch))
-        check_columns(rows, opened, source)
+        rows = load_rows(source, params, opened.row_features.inputs_)
         predicted = opened.predict(rows)
     predictions = make_predictions(predicted, opened.facts)
     if destination.suffix == ".parquet":
@@ -67,28 +67,6 @@ def predict_file(experiment: str, source: Path, destination: Path) -> str:
             predictions.to_csv(beside, index=False)
     score = describe_score(rows, predicted, opened.facts, params)
     return f"{len(predictions):,} rows predicted with {experiment} version {champion.number} → {destination}{score}"
-
-
-def load_rows(source: Path) -> pd.DataFrame:
-    """Read the rows to predict."""
-    if not source.is_file():
-        names = [path.name for path in source.parent.glob("*")] if source.parent.is_dir() else []
-        raise MissingDataError(f"{source}: no such file: {name_nearest(source.name, names)}")
-    try:
-        rows = pd.read_parquet(source) if source.suffix == ".parquet" else pd.read_csv(source, index_col=False)
-    except (ValueError, OSError, UnicodeError) as error:
-        raise DataError(f"{source}: not a table: {str(error).splitlines()[0]}") from error
-    if not len(rows):
-        raise DataError(f"{source}: no rows to predict")
-    return rows
-
-
-def check_columns(rows: pd.DataFrame, opened: Release, source: Path) -> None:
-    """Refuse rows that lack a column the model needs."""
-    missing = [name for name in opened.row_features.inputs_ if name not in rows.columns]
-    if missing:
-        hint = name_nearest(missing[0], map(str, rows.columns))
-        raise DataError(f"{source}: missing columns {list_briefly(map(repr, missing))}: for {missing[0]!r}, {hint}")
 
 
 def make_predictions(predicted: np.ndarray, facts: Mapping[str, Any]) -> pd.DataFrame:

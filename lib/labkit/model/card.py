@@ -10,6 +10,8 @@ from typing import Any
 import pandas as pd
 
 from labkit.model.calibration import Calibrated
+from labkit.model.gate import describe_paired, write_figure
+from labkit.model.metrics import Interval
 from labkit.model.target_scale import OnScale
 from labkit.params import Costs, Params
 
@@ -108,16 +110,16 @@ def list_performance(metrics: Mapping[str, Any]) -> list[str]:
         "|---|---:|---:|" + "---:|" * len(others),
     ]
     for name, value in metrics["holdout"].items():
-        beside = " | ".join(f"{figures[name]:.4g}" for figures in others.values())
-        lines.append(f"| {name} | {value['value']:.4g} | {value['low']:.4g} to {value['high']:.4g} | {beside} |")
-    gains = metrics.get("paired", {})
+        beside = " | ".join(write_figure(figures[name]) for figures in others.values())
+        span = f"{write_figure(value['low'])} to {write_figure(value['high'])}"
+        lines.append(f"| {name} | {write_figure(value['value'])} | {span} | {beside} |")
+    gains, sure = metrics.get("paired", {}), metrics["confidence"]
     return [
         *lines,
         "",
         *(
-            f"- On the same rows it is better than {BASELINES[name]} in {metrics['metric']} by {gain['value']:.4g} "
-            f"({metrics['confidence']:.0%} interval {gain['low']:.4g} to {gain['high']:.4g})."
-            for name, gain in gains.items()
+            f"- On the same rows it is {describe_paired(metrics['metric'], BASELINES[name], gain, sure)}."
+            for name, gain in ((name, Interval(**found)) for name, found in gains.items())
         ),
         "",
     ]
@@ -205,7 +207,10 @@ def list_limits(
         limits.append(f"Of the rarest class, `{rarest}`, the holdout has {counts.iloc[-1]:,} rows.")
     else:
         low, high = holdout[target.column].quantile([0.01, 0.99])
-        limits.append(f"Answers outside of {low:.4g} to {high:.4g} were rare; predictions there are extrapolations.")
+        limits.append(
+            f"Answers outside of {write_figure(low)} to {write_figure(high)} were rare; predictions there are "
+            "extrapolations."
+        )
     gaps = holdout.drop(columns=target.column).isna().mean()
     if gaps.max() > 0:
         limits.append(f"`{gaps.idxmax()}` is missing in {gaps.max():.0%} of the rows; the model fills gaps.")

@@ -98,7 +98,33 @@ def check_parity(parity: Mapping[str, Any]) -> Check:
     return Check(name, passed, f"{evidence}{verdict} the accepted {tolerance:.2g}")
 
 
+def write_figure(value: float) -> str:
+    """Return a figure of merit as people read it: four digits, thousands separated and whole.
+
+    >>> write_figure(0.76123), write_figure(121748.2), write_figure(-4022.1)
+    ('0.7612', '121,748', '-4,022')
+    """
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def describe_paired(metric: str, other: str, gain: Interval, confidence: float) -> str:
+    """Say in words whether a model is better than another on the same rows, or whether that cannot be told.
+
+    >>> describe_paired("mae", "dummy", Interval(5.0, 3.0, 7.0), 0.95)
+    'better than dummy in mae by 5, 95 % interval 3 to 7'
+    >>> describe_paired("mae", "plain LightGBM", Interval(1.0, -2.0, 4.0), 0.95)
+    'not told apart from plain LightGBM: 1 better in mae, but the 95 % interval, -2 to 4, holds 0'
+    """
+    sure, span = f"{confidence:.0%}".replace("%", " %"), f"{write_figure(gain.low)} to {write_figure(gain.high)}"
+    word = "better" if gain.value >= 0 else "worse"
+    by = write_figure(abs(gain.value))
+    if gain.low <= 0 <= gain.high:
+        return f"not told apart from {other}: {by} {word} in {metric}, but the {sure} interval, {span}, holds 0"
+    return f"{word} than {other} in {metric} by {by}, {sure} interval {span}"
+
+
 def describe_gain(metric: str, gain: Interval, confidence: float) -> str:
     """Say a gain and its interval in words."""
     kind = "gain" if is_greater_better(metric) else "reduction"
-    return f"{metric} {kind} of {gain.value:.4g} ({confidence:.0%} interval {gain.low:.4g} to {gain.high:.4g})"
+    span = f"{write_figure(gain.low)} to {write_figure(gain.high)}"
+    return f"{metric} {kind} of {write_figure(gain.value)} ({confidence:.0%} interval {span})"

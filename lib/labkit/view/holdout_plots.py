@@ -6,7 +6,7 @@ Not the look: that is `labkit.view.plots`. Figures of the predictions themselves
 import numpy as np
 import pandas as pd
 
-from labkit.model.metrics import Answers, Interval, is_greater_better
+from labkit.model.metrics import Answers, Interval, find_labels, is_greater_better
 from labkit.model.threshold import Outcome, compute_cost_curve, compute_costs
 from labkit.params import Costs
 from labkit.view.model_plots import COLORS, plot_interval
@@ -23,7 +23,7 @@ from labkit.view.plots import (
     set_ticks,
     style,
 )
-from labkit.view.words import count, format_number, format_share, shorten
+from labkit.view.words import count, escape, format_number, format_share, shorten
 
 MOST_POINTS = 500
 LONGEST_SLICE = 44
@@ -144,11 +144,17 @@ def plot_importance(frame: pd.DataFrame, metric: str, *, n_rows: int, most: int)
         return figure
 
 
-def describe_threshold(outcome: Outcome | None, classes: tuple[object, ...]) -> str:
-    """Say what a threshold does on the holdout, or why there is none."""
+def describe_threshold(outcome: Outcome | None, answers: Answers) -> str:
+    """Say what a threshold does on the holdout, or why there is none and what is done instead."""
+    if outcome is None and len(answers.classes) != 2:
+        return "There is no threshold to choose: this is no two-class target."
     if outcome is None:
-        reason = "no costs are stated (`evaluation.costs`)" if len(classes) == 2 else "this is no two-class target"
-        return f"There is no threshold to choose: {reason}."
+        n_taken, n_true = (int((codes == answers.positive).sum()) for codes in (find_labels(answers), answers.truth))
+        return (
+            "There is no threshold to choose: no costs are stated (`evaluation.costs`). Each row goes to its likeliest "
+            f"class: {n_taken:,} of {count(len(answers.truth), 'row')} are taken for "
+            f"{escape(answers.classes[answers.positive])}, {n_true:,} are it."
+        )
     saving = outcome.saving
     return (
         f"Acting from **{format_number(outcome.threshold)}** on raises {format_share(outcome.acted)} of the rows, "

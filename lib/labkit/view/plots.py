@@ -20,9 +20,9 @@ from matplotlib.colors import LinearSegmentedColormap as LinearSegmentedColormap
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure as Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, ScalarFormatter
 
-from labkit.view.words import format_number, format_share, shorten
+from labkit.view.words import LARGEST_FIXED, format_number, format_share, shorten
 
 WIDTH_INCHES = 7.0
 WIDTH_PIXELS = 700
@@ -32,6 +32,7 @@ SHARPNESS = 2
 # Okabe and Ito's colours, which people with any kind of colour blindness tell apart (jfly.uni-koeln.de/color, 2008).
 BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY)
+LARGE = 10_000
 INK, MUTED, LINE, PALE = "#1c2329", "#57616b", "#b4bdc6", "#e6eaee"
 DIVERGING = LinearSegmentedColormap.from_list("labkit", [BLUE, "#8dbbdb", "#ffffff", "#eba67a", ORANGE])
 SEQUENTIAL = LinearSegmentedColormap.from_list("labkit", ["#ffffff", "#9cc7e3", BLUE, "#003a5d"])
@@ -60,8 +61,21 @@ def save_png(figure: Figure) -> bytes:
     with style(), warnings.catch_warnings():
         # A name may hold signs that no font here has: a box stands for them, and the text beside the picture has them.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        # The layout is tried at sizes at which no dates fit; the final one is drawn with those that do.
+        warnings.filterwarnings("ignore", message="AutoDateLocator was unable to pick")
+        write_large_numbers(figure)
         figure.savefig(stream, format="png", dpi=100 * SHARPNESS, metadata={"Software": "labkit"})
     return stream.getvalue()
+
+
+def write_large_numbers(figure: Figure) -> None:
+    """Write large numbers at axes in full, thousands separated, instead of a factor such as 1e6 at the end."""
+    for axes in figure.axes:
+        for axis, ends, most in ((axes.xaxis, axes.get_xlim(), 4), (axes.yaxis, axes.get_ylim(), 6)):
+            is_large = LARGE <= max(map(abs, ends)) < LARGEST_FIXED and abs(ends[1] - ends[0]) >= LARGE / 10
+            if is_large and type(axis.get_major_formatter()) is ScalarFormatter:
+                axis.set_major_locator(MaxNLocator(most))
+                axis.set_major_formatter(FuncFormatter(lambda value, _: format_number(value)))
 
 
 @contextmanager
@@ -153,7 +167,7 @@ def set_ticks(axes: Axes, most: int, *, as_share: bool = False) -> None:
 
 def set_time_ticks(axes: Axes) -> None:
     """Put dates on the lower axis."""
-    axes.xaxis.set_major_locator(AutoDateLocator(maxticks=4))
+    axes.xaxis.set_major_locator(AutoDateLocator(minticks=2, maxticks=4))
     axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))
 
 

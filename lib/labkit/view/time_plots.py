@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 NO_TIMES = "This table declares no times (data.time), so nothing can be said about what changes with them."
 MOST_LEVELS = 40
+PERIODS = {"month": "M", "quarter": "Q", "year": "Y"}
+MOST_SIGNS = 60
+"""Signs that fit into a row of fields, a blank after each figure."""
 
 
 def format_outcome(value: float, target: Target) -> str:
@@ -93,19 +96,33 @@ def plot_by_key(frame: pd.DataFrame, profile: pd.DataFrame, target: Target) -> F
     title = f"{target.column} by month{f' and {key}' if key else ''}"
     if PREDICT_AT not in frame or key is None:
         return plot_bars({}, title=title, fact=NO_TIMES if key else "No column has a few categories.", unit="")
-    table = compute_by_key(frame, target, key)
+    period, table, labels = choose_period(frame, target, key)
+    title = f"{target.column} by {period} and {key}"
+    if table.empty:
+        return plot_bars({}, title=title, fact="No value of it has enough rows in any period.", unit="")
     means = table.mean(axis=1)
-    fact = f"Over the months, {table.index[0]} has the highest {name_outcome(target)} "
+    fact = f"Over the {period}s, {table.index[0]} has the highest {name_outcome(target)} "
     fact += f"({format_outcome(means.iloc[0], target)}), {table.index[-1]} the lowest "
     fact += f"({format_outcome(means.iloc[-1], target)}). {join_names(table.index, most=10)}: the most frequent."
     values = table.to_numpy()
-    labels = np.array([[format_outcome(value, target).removesuffix(" %") for value in line] for line in values])
     with style():
         figure, (axes,) = make_figure(title, fact, form="Heat map", height=0.9 + 0.32 * len(table))
         span = (float(np.nanmin(values)), float(np.nanmax(values)) * 1.05)
         shown = table.set_axis([shorten(name, 20) for name in table.index])
         plot_heat(axes, shown, labels=labels, span=span, color_map=SEQUENTIAL)
         return figure
+
+
+def choose_period(frame: pd.DataFrame, target: Target, key: str) -> tuple[str, pd.DataFrame, np.ndarray]:
+    """Return the shortest period whose figures fit side by side, the means by it, and how they are written."""
+    found = []
+    for period, code in PERIODS.items():
+        table = compute_by_key(frame, target, key, period=code)
+        labels = [[format_outcome(value, target).removesuffix(" %") for value in line] for line in table.to_numpy()]
+        found.append((period, table, np.array(labels)))
+        if sum(max(map(len, column)) + 1 for column in zip(*labels, strict=True)) <= MOST_SIGNS:
+            break
+    return found[-1]
 
 
 def plot_drift(drift: pd.DataFrame, *, most: int) -> Figure:
@@ -135,10 +152,11 @@ def plot_split_over_time(parts: Mapping[str, pd.DataFrame], data: Data) -> Figur
     reach = {name: (part[PREDICT_AT].min(), part[PREDICT_AT].max()) for name, part in parts.items()}
     fact = "; ".join(f"{name} {first:%d %b %Y} to {last:%d %b %Y}" for name, (first, last) in reach.items())
     colors = dict(zip(parts, (BLUE, ORANGE, INK, MUTED), strict=False))
+    span_days = (max(last for _, last in reach.values()) - min(first for first, _ in reach.values())).days
     with style():
         figure, (axes,) = make_figure(title, f"{fact[0].upper()}{fact[1:]}.", form="Line chart", height=2.1)
         for name, part in parts.items():
-            found = compute_over_time(part, data.target)
+            found = compute_over_time(part, data.target, span_days=span_days)
             axes.plot(found["start"], found["mean"], "o-", color=colors[name], markersize=3.5, label=name)
         axes.set(ylabel=name_outcome(data.target), ylim=(0, None) if data.target.task == "classification" else None)
         axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)

@@ -18,7 +18,7 @@ METRICS = {
     "average_precision": "how clean the list is that is made by going down from the highest chance; 1 is perfect",
     "log_loss": "how surprised one is by the truth, given the chances; 0 is never",
     "accuracy": "share of rows that are put in their class",
-    "balanced_accuracy": "the same, with every class counting alike",
+    "balanced_accuracy": "share of rows that are put in their class, every class counting alike",
     "f1": "balance of what is caught and of how often that is right; 1 is perfect",
     "r2": "share of the target's ups and downs that is foreseen; 0 is none",
     "mae": "mean error, in the target's unit",
@@ -136,7 +136,7 @@ def show_table(
     page = shown.to_html(index=False, border=0, na_rep="–", formatters={**formatters, **(formats or {})})
     display(HTML(page))
     if len(frame) > len(shown):
-        say(f"… and {len(frame) - len(shown):,} lines more.")
+        say(f"… and {count(len(frame) - len(shown), 'line')} more.")
 
 
 def say(*sentences: str) -> None:

@@ -1,0 +1,123 @@
+"""The rows of a file that are to be predicted, read by the rules by which the experiment's main table is read.
+
+Only columns that the model needs are read, and the answers where they are known: what stands beside them may be
+anything. Not how a file is read by such rules: that is `labkit.data.reading`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from labkit.data import expressions
+from labkit.data.intake import TEXT_ENDINGS
+from labkit.data.reading import EXCEL, PARQUET, RawTable, Source, open_file
+from labkit.data.tables import add_column, list_computed
+from labkit.data.textfile import PACKED
+from labkit.errors import DataError, MissingDataError, ParamsError, list_briefly, name_nearest
+from labkit.params import Params, Table
+
+ENDINGS = (*TEXT_ENDINGS, *PACKED, *EXCEL, *PARQUET)
+"""Endings of files whose rows can be predicted."""
+AS_TEXTS = (*TEXT_ENDINGS, *PACKED)
+
+
+def check_source(source: Path) -> None:
+    """Refuse a file that is not there, or not of a kind that tables come in."""
+    if source.suffix.lower() not in ENDINGS:
+        shown = source.suffix or "no ending"
+        raise ParamsError(f"{source}: {shown}: use .csv, .tsv, .xlsx or .parquet, or a packed .csv.gz")
+    if not source.is_file():
+        names = [path.name for path in source.parent.glob("*")] if source.parent.is_dir() else []
+        raise MissingDataError(f"{source}: no such file: {name_nearest(source.name, names)}")
+
+
+def load_rows(source: Path, params: Params, inputs: Mapping[str, str]) -> pd.DataFrame:
+    """Read the rows to predict.
+
+    Parameters
+    ----------
+    inputs
+        Kind of each raw column that the model needs: `number`, `boolean`, `time` or `category`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Shape (n_rows, needed columns): the inputs, computed ones as the params say where the file lacks them, and the
+        answers if the file has them.
+
+    Raises
+    ------
+    ParamsError, MissingDataError
+        The file is not there, or of no kind that tables come in.
+    DataError
+        It is not as the params say that the main table is read, or a column is missing.
+    """
+    check_source(source)
+    # What a rule turns into another type is read as it was written: the model begins with the rules.
+    typed = {name for name, rule in params.wrangling.rules.items() if rule.type is not None}
+    as_read = {name: kind for name, kind in inputs.items() if name not in typed}
+    spec = params.data.tables[params.data.main_table]
+    place = Source(source, str(source))
+    names = open_file(place, restrict(spec, [], {})).names
+    needed = list_needed(params, inputs, names)
+    if missing := [name for name in needed if name not in names]:
+        raise DataError(
+            f"{source}: missing columns {list_briefly(map(repr, missing))}: for {missing[0]!r}, "
+            f"{name_nearest(missing[0], names)}{describe_reading(source, params, spec)}"
+        )
+    kept = [name for name in names if name in {*needed, params.data.target.column}]
+    table = restrict(spec, kept, as_read, skip=[name for name in names if name not in kept])
+    batches = list(RawTable(params.data.main_table, table, [place]).read())
+    rows = pa.concat_tables(batches).to_pandas()
+    for name, text in list_computed(params.data).items():
+        if name not in rows and {*expressions.find_names(text)} <= {*rows.columns}:
+            rows = add_column(rows, name, text)
+    check_numbers(rows, as_read, source)
+    return rows
+
+
+def list_needed(params: Params, inputs: Mapping[str, str], names: list[str]) -> list[str]:
+    """Return the columns that the file must have: a computed one that it lacks is computed from others."""
+    needed = list(inputs)
+    for name, text in reversed(list_computed(params.data).items()):
+        if name in needed and name not in names:
+            needed.remove(name)
+            needed += [other for other in expressions.find_names(text) if other not in needed]
+    return needed
+
+
+def restrict(table: Table, names: list[str], inputs: Mapping[str, str], *, skip: list[str] | None = None) -> Table:
+    """Return how a table is read, for a file that has these of its columns.
+
+    What the model takes as texts is read as texts, times as times, whatever the values of a few new rows look like.
+    """
+    fields = table.model_dump(exclude={"dataset", "path", "paths", "package"})
+    times = [name for name in names if name in table.times or inputs.get(name) == "time"]
+    texts = [name for name in names if name in table.texts or inputs.get(name) == "category"]
+    fields |= {
+        "path": "rows",
+        "times": tuple(times),
+        "texts": tuple(name for name in texts if name not in times),
+        "formats": {name: style for name, style in table.formats.items() if name in times},
+        "skip": tuple(skip or ()),
+    }
+    return Table.model_validate(fields)
+
+
+def describe_reading(source: Path, params: Params, spec: Table) -> str:
+    """Say how a file of texts was read, where that is not the usual way."""
+    fields = {name: getattr(spec, name) for name in ("encoding", "delimiter", "header", "skip_lines")}
+    unusual = [f"{name} {value!r}" for name, value in fields.items() if value != Table.model_fields[name].default]
+    if source.suffix.lower() not in AS_TEXTS or not unusual:
+        return ""
+    return f" (read with {', '.join(unusual)}, as data.tables.{params.data.main_table} says)"
+
+
+def check_numbers(rows: pd.DataFrame, inputs: Mapping[str, str], source: Path) -> None:
+    """Refuse words where the model needs numbers."""
+    for name, kind in inputs.items():
+        values = rows[name].dropna()
+        if kind in ("number", "boolean") and len(values) and not pd.api.types.is_numeric_dtype(values.infer_objects()):
+            raise DataError(f"{source}: column {name!r} holds {values.iloc[0]!r}: give numbers, as in the table so far")
