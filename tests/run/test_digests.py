@@ -177,7 +177,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stage = {
         "cmd": f"{sys.executable} make.py ${{item}}",
         "deps": ["word.txt"],
-        "outs": ["data/${item}/raw", "data/${item}/model.bin"],
+        "outs": [{"data/${item}/raw": {"persist": True}}, {"data/${item}/model.bin": {"persist": True}}],
     }
     tree = {"vars": [{"experiments": ["diabetes"]}], "stages": {"source": {"foreach": "${experiments}", "do": stage}}}
     (root / "dvc.yaml").write_text(yaml.safe_dump(tree))

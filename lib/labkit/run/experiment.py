@@ -19,6 +19,7 @@ from labkit.params import Params
 from labkit.params_file import describe_params, load_params
 from labkit.paths import show
 from labkit.run import client, ledger, lock, pipeline, provenance, reconcile, store
+from labkit.run.declarations import load_declarations
 from labkit.run.kernels import STAGE_MODULE, TRACKING_MODULE, Kernels, seem_needed
 from labkit.run.ledger import Entry
 from labkit.run.notebooks import Snapshot, take_snapshot
@@ -104,7 +105,7 @@ class Work:
         headline = str(Mask(self.secrets).clean(self.plain[stage](self.params, self.sample_rows)))
         experiment = self.params.experiment
         folder = paths.find_scratch_dir(experiment) if self.sample_rows else paths.find_data_dir(experiment)
-        entry.add_outputs(folder, compute_outputs(folder, pipeline.load_declarations(experiment)[stage].outputs))
+        entry.add_outputs(folder, compute_outputs(folder, load_declarations(experiment)[stage].outputs))
         return headline
 
     def perform_notebook(self, stage: str, entry: Entry) -> str:
@@ -326,7 +327,7 @@ def collect_facts(params: Params, stage: str, sample_rows: int | None) -> dict[s
     if stage == pipeline.PUBLISH:
         return {}
     facts: dict[str, Any] = {"sample_rows": sample_rows} if sample_rows else {}
-    declared = pipeline.load_declarations(params.experiment)[stage]
+    declared = load_declarations(params.experiment)[stage]
     return {**facts, "inputs": ledger.collect_digests(list(declared.inputs))}
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,11 @@ class StageState:
 
 
 class CheckedCache(StageCache):  # type: ignore[misc]
-    """DVC's memory of earlier runs; what it restores is read and checked first, whatever DVC takes it to be."""
+    """DVC's memory of earlier runs; what it restores is read and checked first, whatever DVC takes it to be.
+
+    It remembers stages whose outputs persist as well. DVC does not, as such a stage may build on what it wrote before;
+    ours write into an empty folder and only keep the former outputs until the new ones take their place.
+    """
 
     is_restoring = False
 
@@ -54,9 +59,15 @@ class CheckedCache(StageCache):  # type: ignore[misc]
         """Restore the outputs of a stage instead of running it."""
         self.is_restoring = True
         try:
-            super().restore(stage, *arguments, **options)
+            with as_if_removed(stage):
+                super().restore(stage, *arguments, **options)
         finally:
             self.is_restoring = False
+
+    def save(self, stage: Any) -> None:
+        """Remember a run of a stage."""
+        with as_if_removed(stage):
+            super().save(stage)
 
     def _create_stage(self, cache: Mapping[str, Any], wdir: str | None = None) -> Any:
         """Make the stage that is restored from what is remembered of an earlier run."""
@@ -64,7 +75,23 @@ class CheckedCache(StageCache):  # type: ignore[misc]
             objects.check_place(out["path"], "an earlier run in DVC's cache")
             if out.get("hash") == "md5":
                 list(objects.list_objects(out["md5"], out["path"], Path(self.repo.cache.local.path).parents[1]))
-        return super()._create_stage(cache, wdir=wdir)
+        made = super()._create_stage(cache, wdir=wdir)
+        # The former outputs are still there, as they persist, and give way without a question.
+        made.checkout = partial(made.checkout, force=True)
+        return made
+
+
+@contextmanager
+def as_if_removed(stage: Any) -> Iterator[None]:
+    """Let a stage look for a moment as if its outputs were removed before it runs."""
+    persisting = [out for out in stage.outs if out.persist]
+    for out in persisting:
+        out.persist = False
+    try:
+        yield
+    finally:
+        for out in persisting:
+            out.persist = True
 
 
 def open_repo() -> Repo:
@@ -303,34 +330,6 @@ def reproduce_beside(work: Callable[[], None], serve: Callable[[threading.Event]
         thread.join(LONGEST_GOODBYE_SECONDS)
     if raised:
         raise raised[0]
-
-
-@dataclass(frozen=True)
-class Declaration:
-    """What dvc.yaml says of one stage: the params sections it reads, the outputs it writes, the files it reads."""
-
-    sections: tuple[str, ...]
-    outputs: tuple[str, ...]
-    inputs: tuple[str, ...] = ()
-
-
-def load_declarations(experiment: str) -> dict[str, Declaration]:
-    """Read dvc.yaml without DVC: each stage's declaration.
-
-    Outputs are relative to the experiment's data folder, inputs to the root.
-    """
-    stages = load_plain(paths.find_root() / paths.MARKER)["stages"]
-    folder = f"data/{experiment}/"
-    found = {}
-    for name, stage in stages.items():
-        body = stage.get("do", stage)
-        sections = [key for entry in body.get("params", []) for keys in entry.values() for key in keys]
-        listed = [*body.get("outs", []), *body.get("metrics", []), *body.get("plots", [])]
-        outputs = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in listed]
-        named = [output.replace("${item}", experiment).removeprefix(folder) for output in outputs]
-        inputs = [dep.replace("${item}", experiment) for dep in body.get("deps", [])]
-        found[str(name)] = Declaration(tuple(sections), tuple(named), tuple(inputs))
-    return found
 
 
 def list_experiments() -> list[str]:

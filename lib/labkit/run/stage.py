@@ -19,13 +19,13 @@ from labkit.params import Params
 from labkit.paths import show
 from labkit.run import provenance, report, tracking
 from labkit.run.course import Live
+from labkit.run.declarations import load_declarations
 from labkit.run.fingerprint import compute_code_digest
 from labkit.run.ledger import Entry
 from labkit.run.notebooks import Source, list_notebooks
 from labkit.run.outcome import Execution, Failure, find_heading
 from labkit.run.outputs import place_outputs
 from labkit.run.parameters import make_parameters
-from labkit.run.pipeline import load_declarations
 from labkit.run.progress import Progress
 from labkit.run.record import PAGE_ENDINGS, StageRecord, compute_key, compute_outputs, load_records, save_record
 from labkit.run.runner import run_notebook
