@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -187,3 +188,23 @@ def test_lines_can_be_read_without_labkit(root: Path) -> None:
     assert {"run", "experiment", "stage", "parent", "pid", "boot", "process_started", "at", "facts"} < set(start)
     assert {"run", "outcome", "reason", "exit_code", "seconds", "at"} < set(done)
     assert json.dumps(start)
+
+
+def test_names_differ_in_the_hour_that_comes_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Summer time ends in Berlin: local clocks show 02:30 at both moments."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    names = []
+    try:
+        for hour in (0, 1):
+            moment = datetime(2026, 10, 25, hour, 30, tzinfo=UTC)
+            assert moment.astimezone().strftime("%H:%M") == "02:30"
+            monkeypatch.setattr(
+                ledger, "datetime", type("Fixed", (), {"now": lambda zone, at=moment: at.astimezone(zone)})
+            )
+            names += [ledger.make_name("mine"), ledger.make_name("mine")]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert len(set(names)) == 4, "two of one second too"
+    assert [name.split("-")[1] for name in names[::2]] == ["20261025T003000Z", "20261025T013000Z"]
