@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,11 @@ COPIED = ("params", "notebooks", "lib", "dvc.yaml", ".dvcignore", "requirements.
 LABKIT = str(Path(sys.executable).with_name("labkit"))
 
 Labkit = Callable[..., subprocess.CompletedProcess[str]]
+
+
+# A shell has Ctrl-C ignored in what it starts in the background, and so would every process that is tested here.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def make_checkout(folder: Path) -> Path:

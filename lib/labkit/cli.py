@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -334,12 +335,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(call(cli, list(sys.argv[1:] if arguments is None else arguments)))
 
 
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Do what Ctrl-C does, which a shell has ignored in what it starts in the background."""
+    act = signal.getsignal(signal.SIGINT)
+    (act if callable(act) else signal.default_int_handler)(number, frame)
+
+
 def call(command: Callable[..., Any], arguments: list[str]) -> int:
     """Run a command and return its exit code, with errors printed in their own words."""
     # Whoever ends this process politely, or closes its terminal, interrupts it: the records are closed then.
     for name in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(name) == signal.SIG_DFL:
-            signal.signal(name, lambda *_: signal.raise_signal(signal.SIGINT))
+            signal.signal(name, interrupt)
     try:
         command(arguments, standalone_mode=False)
     except LabkitError as error:

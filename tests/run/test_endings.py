@@ -21,6 +21,7 @@ from tests.run.small import (
     is_alive,
     load_ledger,
     make_small,
+    start,
     started,
     wait_until,
 )
@@ -145,6 +146,21 @@ def test_signal_to_the_runner_is_told_alike_everywhere(tmp_path: Path, store: Pa
     n_lines = len(load_ledger(root))
     call_labkit(root, "runs")
     assert len(load_ledger(root)) == n_lines, "what is closed is closed once"
+
+
+def test_process_in_the_background_of_a_shell_ends_when_asked_to(tmp_path: Path, store: Path) -> None:
+    """There Ctrl-C is ignored, also where a request to end is taken as one."""
+    root = make_small(tmp_path / "checkout", "eda", store=store, eda=WAIT)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        run = start(root, "run", "small", "--cold")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    wait_until((root / "began").exists)
+    run.send_signal(signal.SIGTERM)
+    printed = "".join(run.communicate(timeout=60))
+    assert run.returncode == 130, printed
+    assert {line["outcome"] for line in find_done(root).values()} == {"interrupted"}
 
 
 HARD = """
