@@ -139,7 +139,7 @@ def compare_pipelines() -> None:
             "dvc repro over papermill, nothing recorded": lambda: call("dvc", "repro", "-q", "-f", folder=repro),
             "plain script that only computes": lambda: run_script(computing),
         }
-        timings = measure(competitors, n_later=5)
+        timings = measure(competitors, n_later=3)
     write_section("2. Six stages", f"{describe_machine()}\n\n{describe_pipelines(timings)}")
 
 

@@ -128,6 +128,7 @@ def test_fault_is_named(checkout: Path, old: str, new: str, message: str) -> Non
         (b"a: !!python/object/apply:os.system [touch pwned]\n", "the tag"),
         (b"a: !!binary aGVsbG8=\n", "the tag"),
     ],
+    ids=lambda value: repr(value[:30]),
 )
 def test_hostile_file_is_refused_quickly(checkout: Path, content: bytes, message: str) -> None:
     (checkout / "params" / "diabetes.yaml").write_bytes(content)
