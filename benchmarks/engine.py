@@ -409,9 +409,12 @@ def main(names: list[str]) -> None:
     """Run the parts that are named, or all."""
     # As Python is used: without compiled files, every import takes twice as long and flatters whoever avoids it.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    before = dict(os.environ)
     for name in names or PARTS:
         print(name, flush=True)
         PARTS[name]()
+        os.environ.clear()
+        os.environ.update(before)
     print(f"written to {Path(__file__).with_name('RESULTS.md')}")
 
 
