@@ -9,6 +9,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from labkit.yaml_file import (
     make_printable,
     make_yaml,
     parse_yaml,
+    read_yaml,
 )
 
 PLACEHOLDER = re.compile(r"\$\{[^}]*\}")
@@ -63,7 +65,14 @@ def load_params(experiment: str) -> Params:
     if experiment not in list_experiments():
         raise ParamsError(f"no experiment {experiment!r} in params/: {name_nearest(experiment, list_experiments())}")
     path = paths.find_params_path(experiment)
-    return check_params(load_yaml(path), path)
+    return parse_params(read_yaml(path), path)[1]
+
+
+@lru_cache(maxsize=8)
+def parse_params(text: str, path: Path) -> tuple[YamlMap, Params]:
+    """Return the tree, which is not to be changed, and the params of a file's text; the same text is parsed once."""
+    tree = parse_yaml(text, show(path))
+    return tree, check_params(tree, path)
 
 
 def check_params(tree: Mapping[str, Any], path: Path) -> Params:
@@ -245,8 +254,8 @@ def override_section(params: Params, section: str, overrides: Mapping[str, Any])
 def describe_params(experiment: str) -> list[Entry]:
     """Return every value of an experiment with where it comes from and what it means."""
     path = paths.find_params_path(experiment)
-    params = load_params(experiment)
-    tree = load_yaml(path)
+    load_params(experiment)
+    tree, params = parse_params(read_yaml(path), path)
     return list(walk_params(params, tree, [], path))
 
 

@@ -49,6 +49,11 @@ def load_yaml(path: Path) -> YamlMap:
     ParamsError
         Too large, not UTF-8, not one mapping, an alias, a duplicate key, or a word with two readings.
     """
+    return parse_yaml(read_yaml(path), show(path))
+
+
+def read_yaml(path: Path) -> str:
+    """Return the text of a YAML file, not yet parsed; see `load_yaml`."""
     if path.stat().st_size > LARGEST_FILE_BYTES:
         raise ParamsError(f"{show(path)}: {path.stat().st_size:,} bytes; a params file has at most 1,000,000")
     try:
@@ -57,7 +62,7 @@ def load_yaml(path: Path) -> YamlMap:
         raise ParamsError(f"{show(path)}: not UTF-8 at byte {error.start}: save it as UTF-8") from error
     if text.startswith("\ufeff"):
         raise ParamsError(f"{show(path)}: begins with a byte order mark: save it as UTF-8 without one")
-    return parse_yaml(text, show(path))
+    return text
 
 
 def load_written_yaml(path: Path) -> Any:

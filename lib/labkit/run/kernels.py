@@ -56,14 +56,18 @@ class Kernels:
         self.begin_importing(TRACKING_MODULE, STAGE_MODULE)
 
     def begin_importing(self, *modules: str) -> None:
-        """Import modules one after another in a thread that nobody waits for, such as a run that is refused."""
+        """Import modules one after another in a thread that nobody waits for, such as a run that is refused.
+
+        A module that has a function `prepare` has it called then.
+        """
         new = {name: Event() for name in modules if name not in self.imported}
         self.imported |= new
 
         def import_all() -> None:
             for name, is_there in new.items():
                 with suppress(Exception):  # whoever needs it will see why
-                    importlib.import_module(name)
+                    module = importlib.import_module(name)
+                    getattr(module, "prepare", lambda: None)()
                 is_there.set()
 
         Thread(target=import_all, name="imports", daemon=True).start()

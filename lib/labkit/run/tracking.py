@@ -67,6 +67,12 @@ def get_client() -> MlflowClient:
     return client
 
 
+def prepare() -> None:
+    """Open the embedded store ahead of its first use, which takes a second; a server is asked when it is needed."""
+    if store.find_file(paths.get_tracking_uri()):
+        get_client()
+
+
 def make_database(path: Path) -> None:
     """Make MLflow's tables in an empty file."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
