@@ -19,10 +19,9 @@ def find_free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@contextmanager
-def serve(command: list[str], *, folder: Path, environment: dict[str, str], address: str) -> Iterator[None]:
-    """Start a server in a session of its own, wait until `address` answers, and end the whole session after the block."""
-    server = subprocess.Popen(
+def start_server(command: list[str], *, folder: Path, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+    """Start a server in a session of its own, silent."""
+    return subprocess.Popen(
         command,
         cwd=folder,
         env=environment,
@@ -30,6 +29,12 @@ def serve(command: list[str], *, folder: Path, environment: dict[str, str], addr
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+
+
+@contextmanager
+def serve(command: list[str], *, folder: Path, environment: dict[str, str], address: str) -> Iterator[None]:
+    """Start a server in a session of its own, wait until `address` answers, and end the whole session after the block."""
+    server = start_server(command, folder=folder, environment=environment)
     try:
         wait_until_up(address, server)
         yield

@@ -25,7 +25,7 @@ from tests.run.small import (
     started,
     wait_until,
 )
-from tests.servers import find_free_port, serve, wait_until_up
+from tests.servers import find_free_port, serve, start_server, wait_until_up
 
 KEPT = ["finished"] * 4
 
@@ -258,14 +258,7 @@ def test_server_lost_in_mid_run_is_told_alike_everywhere_once_it_is_back(tmp_pat
     settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     environment = {**os.environ, **settings}
     variables = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-    server = subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    server = start_server(command, folder=tmp_path, environment=environment)
     try:
         wait_until_up(f"{uri}/health", server)
         with started(root, "run", "small", "--cold", **variables) as run:
