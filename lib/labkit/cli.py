@@ -4,6 +4,7 @@ Nothing is worked out here. Commands import what they need when called, so that 
 """
 
 import errno
+import gc
 import os
 import signal
 import sys
@@ -93,7 +94,7 @@ def run(
     from labkit.run.kernels import Kernels
     from labkit.run.progress import Progress
 
-    with Kernels(is_cold=cold, is_kept_used=not cold, later=[plain_stages.PUBLISH_MODULE]) as kernels:
+    with Kernels(is_cold=cold, is_kept_used=not cold, later=plain_stages.LATER_MODULES) as kernels:
         from labkit.run.experiment import run_experiment, run_sample
 
         plain, progress = plain_stages.PLAIN, Progress()
@@ -332,7 +333,11 @@ def show(path: Path) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 a stage failed, 2 the input is at fault, 130 interrupted."""
-    sys.exit(call(cli, list(sys.argv[1:] if arguments is None else arguments)))
+    # Modules stay: looking through them for garbage, as they come and once more at the end, takes a second.
+    gc.set_threshold(100_000)
+    code = call(cli, list(sys.argv[1:] if arguments is None else arguments))
+    gc.freeze()
+    sys.exit(code)
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:

@@ -47,7 +47,7 @@ PLAIN: dict[str, "PlainStage"] = {
     "source": perform_source,
     "publish": perform_publish,
 }
-PUBLISH_MODULE = "labkit.live.publish"
-"""What `perform_publish` imports, which takes seconds."""
+LATER_MODULES = ("labkit.live.publish", "labkit.model.skops_file")
+"""What `perform_publish` needs, which takes seconds to import."""
 PLAIN_MODULES = {"source": "labkit.data.sources"}
 """The module that does a plain stage's work; the other plain stages are called each time, whatever their code."""

@@ -36,6 +36,11 @@ SCHEMA = "schema.json"
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
+def prepare() -> None:
+    """Import what takes a second, while there is time for it; what only names models needs none of it."""
+    import skops.io  # noqa: F401
+
+
 def save_model(path: Path, model: Any) -> None:
     """Write a fitted pipeline; the same pipeline gives the same bytes, in any process.
 
@@ -44,7 +49,7 @@ def save_model(path: Path, model: Any) -> None:
     ModelError
         It holds a type that `load_model` would refuse.
     """
-    import skops.io  # takes a second, and what only names models needs none of it
+    import skops.io
 
     content = skops.io.dumps(model)
     check_types(skops.io.get_untrusted_types(data=content), path)

@@ -114,8 +114,6 @@ class Work:
         self.kernels.wait_for(STAGE_MODULE)
         from labkit.run import stage as notebook_stage
 
-        self.kernels.begin_importing(*self.kernels.later)
-
         source, mask = self.snapshot[stage], Mask(self.secrets)
         try:
             done = notebook_stage.run_stage(
@@ -129,6 +127,8 @@ class Work:
                 sample_rows=self.sample_rows,
             )
         finally:
+            # From the second notebook on this process has time: the first waits for all that kernels need.
+            self.kernels.begin_importing(*self.kernels.later)
             if warning := mask.tell():
                 self.progress.say(f"warning: {stage}: {warning}")
             if not source.is_current:
