@@ -20,13 +20,14 @@ from typing import Any
 
 from dvc.exceptions import DvcException
 from dvc.lock import LockError, LockNoop
-from dvc.repo import Repo
+from dvc.repo import Repo, lock_repo
 from dvc.stage.cache import StageCache
 
 from labkit import paths
 from labkit.errors import DataError, LabkitError, ParamsError, StageError, name_nearest
 from labkit.files import describe_full, is_full, write_text
 from labkit.run import fingerprint, objects, outputs
+from labkit.run.declarations import load_declarations
 from labkit.yaml_file import load_plain, load_yaml, make_yaml
 
 PUBLISH = "publish"
@@ -186,23 +187,19 @@ def list_until(experiment: str, until: str | None) -> list[str]:
 def find_states(repo: Repo, experiment: str, *, until: str | None = None) -> list[StageState]:
     """Return the stages of an experiment with the reasons why each is stale, in the order in which they run."""
     names = list_until(experiment, until)
-    found = find_changes(repo, experiment, names)
-    return [StageState(name, explain_stage(repo, experiment, name, found.get(name, []))) for name in names]
-
-
-def find_changes(repo: Repo, experiment: str, names: Iterable[str]) -> dict[str, list[Any]]:
-    """Return what DVC says of the stages that are not up to date, or always changed, by stage."""
     try:
-        status = repo.status(targets=[f"{name}@{experiment}" for name in names])
+        with lock_repo(repo):
+            # Of the index, which reads dvc.yaml and dvc.lock once and not once for each stage.
+            stages = {stage.addressing: stage for stage in repo.index.stages}
+            return [StageState(name, explain_stage(stages[f"{name}@{experiment}"], experiment, name)) for name in names]
     except DvcException as error:
         raise ParamsError(f"dvc: {error}") from error
-    return {key.rpartition(":")[2].partition("@")[0]: value for key, value in status.items()}
 
 
-def explain_stage(repo: Repo, experiment: str, name: str, changes: Iterable[Any]) -> tuple[str, ...]:
+def explain_stage(stage: Any, experiment: str, name: str) -> tuple[str, ...]:
     """Return in words why a stage is stale."""
-    stages = repo.stage.collect(f"{name}@{experiment}")
-    before = {str(dep): dep.hash_info.value for stage in stages for dep in stage.deps if dep.hash_info}
+    changes = stage.status().get(stage.addressing, [])
+    before = {str(dep): dep.hash_info.value for dep in stage.deps if dep.hash_info}
     if name != FINGERPRINT and not before:
         return ("it has not run yet",)
 
@@ -278,6 +275,19 @@ def remove_leftovers(repo: Repo) -> None:
         return  # the run that holds it will do as well
 
 
+def list_ends(experiment: str, names: list[str]) -> list[str]:
+    """Return those of some stages on which none of them depends: with them DVC runs all, and reads dvc.yaml less."""
+    declared = load_declarations(experiment)
+    folder = f"data/{experiment}/"
+    read = {path for name in names for path in declared[name].inputs}
+
+    def is_read(name: str) -> bool:
+        written = [folder + output for output in declared[name].outputs]
+        return any(path == out or path.startswith(f"{out}/") for out in written for path in read)
+
+    return [name for name in names if not is_read(name)]
+
+
 def reproduce(repo: Repo, experiment: str, *, until: str | None, force: str | None) -> None:
     """Run the stale stages of an experiment, with `force` one more, stopping after `until`.
 
@@ -286,17 +296,19 @@ def reproduce(repo: Repo, experiment: str, *, until: str | None, force: str | No
     StageError
         A stage failed; the caller knows why.
     """
-    names = list_stages(experiment)
-    targets = [f"{name}@{experiment}" for name in list_until(experiment, until)]
+
+    def find_targets(names: list[str]) -> list[str]:
+        return [f"{name}@{experiment}" for name in list_ends(experiment, names)]
+
     try:
         check_places(repo)
         remove_leftovers(repo)
         if force:
-            before = [f"{name}@{experiment}" for name in names[: names.index(force)]]
-            if before:
+            names = list_stages(experiment)
+            if before := find_targets(names[: names.index(force)]):
                 repo.reproduce(targets=before)
             repo.reproduce(targets=[f"{force}@{experiment}"], force=True, single_item=True)
-        repo.reproduce(targets=targets)
+        repo.reproduce(targets=find_targets(list_until(experiment, until)))
     except (DvcException, DataError) as error:
         cause = error if isinstance(error, LabkitError) else error.__cause__ or error
         if is_full(error) and not isinstance(cause, LabkitError):

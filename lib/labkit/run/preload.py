@@ -90,7 +90,7 @@ def import_all(names: Iterable[str], *, skipped: Iterable[str]) -> str | None:
         The package that started a thread, after which no more are imported: this process must not be forked.
     """
     show, left_out = warnings.showwarning, {*THREADED, *skipped}
-    # Of what modules make as they are imported nearly all stays, and looking for garbage in it takes a sixth of the time.
+    # Of what modules make as they are imported nearly all stays; looking for garbage in it takes a sixth of the time.
     gc.disable()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -21,6 +21,7 @@ from typing import Any
 
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
+from jupyter_core.paths import jupyter_path
 
 from labkit import paths
 from labkit.errors import LabkitError
@@ -197,9 +198,9 @@ def find_address() -> Path:
 
 def make_kernel_specs() -> KernelSpecManager:
     """Return where kernels are looked for: first among labkit's own, whatever the environment says."""
-    specs = KernelSpecManager()
-    specs.kernel_dirs = [str(paths.KERNELS_DIR / "kernels"), *specs.kernel_dirs]
-    return specs
+    folders = [str(paths.KERNELS_DIR / "kernels"), *jupyter_path("kernels")]
+    # All of them given: to add one of IPython's, where nobody puts any, it would import the whole of that.
+    return KernelSpecManager(kernel_dirs=folders)
 
 
 def find_file(stream: Any, number: int) -> int:
