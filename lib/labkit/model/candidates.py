@@ -53,6 +53,8 @@ FIXED: dict[str, dict[str, Any]] = {
 }
 """What is set on an estimator whatever its source: the same answers on every run, quiet, and no search tree saved."""
 
+MOST_LEAVES = 2000
+"""Of a tree whose leaves may hold one row each, as far answers of few rows need it: a long table makes no huge model."""
 Make = Callable[[int], BaseEstimator]
 Estimators = dict[str, tuple[Make, Make | None]]
 # One line per model: the classifier, the regressor. All seeds and thread counts are fixed.
@@ -65,7 +67,7 @@ ESTIMATORS: Estimators = {
     ),
     "extra_trees": (
         lambda seed: ExtraTreesClassifier(300, min_samples_leaf=2, n_jobs=N_JOBS, random_state=seed),
-        lambda seed: ExtraTreesRegressor(300, min_samples_leaf=2, n_jobs=N_JOBS, random_state=seed),
+        lambda seed: ExtraTreesRegressor(300, max_leaf_nodes=MOST_LEAVES, n_jobs=N_JOBS, random_state=seed),
     ),
     "hist_gradient_boosting": (
         lambda seed: HistGradientBoostingClassifier(learning_rate=0.05, random_state=seed),
