@@ -54,7 +54,7 @@ FIXED: dict[str, dict[str, Any]] = {
 """What is set on an estimator whatever its source: the same answers on every run, quiet, and no search tree saved."""
 
 MOST_LEAVES = 2000
-"""Of a tree whose leaves may hold one row each, as far answers of few rows need it: no long table makes a huge model."""
+"""Of a tree whose leaves may hold one row each, as rare far answers need it: a long table makes no huge model."""
 Make = Callable[[int], BaseEstimator]
 Estimators = dict[str, tuple[Make, Make | None]]
 # One line per model: the classifier, the regressor. All seeds and thread counts are fixed.
