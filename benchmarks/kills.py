@@ -7,7 +7,8 @@ Each trial changes what the experiment computes, starts `labkit run`, kills one 
 server, a keeper, a kernel, a stage process) at a random moment, or several runs so one after another, and runs again.
 What is in place then, data, predictions and metrics, must be byte for byte what an undisturbed run gives, and still be
 so half a minute later; ledger and MLflow must say the same of every run.
-Prints one line per trial and a summary; ends with 1 if anything was lost, doubled or left over.
+Prints one line per trial and a summary, which goes into RESULTS.md if there were a hundred or more; ends with 1 if
+anything was lost, doubled or left over.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import psutil
 from mlflow import MlflowClient
+from side_by_side import describe_machine, write_section
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -33,6 +35,7 @@ from tests.run.small import STAGES, is_alive, load_ledger, make_small, start  # 
 
 AFTER_SECONDS = 30
 """Longer than anything that a kill left behind could need to come to its end and write."""
+FEWEST_TO_TELL = 100
 SOURCES = {
     "eda": "import subprocess\nchild = subprocess.Popen(['sleep', '600'])\ntime.sleep(0.3)",
     "wrangling": "time.sleep(0.5)",
@@ -204,12 +207,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--in-a-row", type=int, default=1, help="How many runs are killed before one may end.")
     words = parser.parse_args()
-    begun = time.monotonic()
+    begun, machine = time.monotonic(), describe_machine()
     with tempfile.TemporaryDirectory() as folder:
         tally = kill_runs(words.n, in_a_row=words.in_a_row, seed=words.seed, folder=Path(folder))
     killed = ", ".join(f"{role} {count}" for role, count in tally.killed.most_common())
     print(f"{words.n} kills ({killed}) in {(time.monotonic() - begun) / 60:.0f} min")
     print(f"{tally.n_left} processes left 2 s after a kill, {len(tally.faults)} faults")
+    if words.n >= FEWEST_TO_TELL:
+        text = (
+            f"{words.n} runs killed at a random moment ({killed}), each run again: **{len(tally.faults)} faults**, "
+            f"{tally.n_left} processes left 2 s after a kill. Looked at each time: whether data, predictions and "
+            "metrics are byte for byte those of an undisturbed run, whether ledger and MLflow agree on every run, "
+            f"whether anything is left over; and {AFTER_SECONDS} s after the last, whether all is still so."
+        )
+        write_section("7. Killed runs", "\n\n".join([machine, text, *tally.faults]))
     print("\n".join(tally.faults))
     sys.exit(bool(tally.faults or tally.n_left))
 

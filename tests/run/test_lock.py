@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import call_labkit, make_environment
+from tests.conftest import LABKIT, call_labkit, make_environment
 from tests.run.small import find_done, find_tracked, load_ledger, make_small, started, wait_until
 
 WAIT = """
@@ -110,3 +110,24 @@ def test_of_eight_one_works_at_a_time_and_the_others_say_for_whom_they_wait(root
     assert all(
         re.fullmatch(r"(waiting for (the run of small|another run of this checkout).* …\n)?", line) for line in said
     )
+
+
+def test_of_eight_whole_runs_one_does_the_work_and_all_end_well(root: Path) -> None:
+    """Whoever comes later finds nothing left to do, and says so truthfully."""
+    (root / "go").touch()
+    command, environment = [LABKIT, "run", "small", "--cold"], make_environment(root)
+    eight = [
+        subprocess.Popen(
+            command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for _ in range(8)
+    ]
+    said = [process.communicate(timeout=300)[0] for process in eight]
+    assert [process.returncode for process in eight] == [0] * 8, said
+    assert sum("│ ran" in text for text in said) == 1
+    assert sum("│ cached" in text for text in said) == 7
+    lines = load_ledger(root)
+    started_ones = [line["stage"] for line in lines if line["kind"] == "start"]
+    assert (started_ones.count("eda"), started_ones.count(None)) == (1, 8)
+    assert [line["outcome"] for line in lines if line["kind"] == "done"] == ["finished"] * len(started_ones)
+    assert find_tracked(root)["eda"][0] == "FINISHED"

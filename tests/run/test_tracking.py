@@ -1,15 +1,12 @@
 """What MLflow is told, and its store: made once whoever comes, brought up to date with a copy kept, never lied to."""
 
-import os
 import random
-import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from labkit import paths
@@ -17,10 +14,10 @@ from labkit.errors import TrackingError
 from labkit.params_file import load_params
 from labkit.run import reconcile, tracking
 from labkit.run.store import check_store
-from mlflow import MlflowClient
 
 from tests.conftest import call_labkit
 from tests.run.small import load_ledger, make_small, wait_until
+from tests.run.together import check_whole, kill_maker, list_runs, start_together
 from tests.servers import find_free_port
 
 
@@ -35,69 +32,17 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tracking.get_client.cache_clear()
 
 
-# Forks of one process, so that they come at the same moment; each says how many runs there are when it has made its own.
-TOGETHER = """
-import os, sys, time
-from labkit.params_file import load_params
-from labkit.run import reconcile, tracking
-params, n = load_params("small"), int(sys.argv[1])
-children = []
-for number in range(n):
-    if (pid := os.fork()) == 0:
-        code = 1
-        try:
-            for _ in range(int(sys.argv[2])):
-                with tracking.open_run(params, f"run {number}", parent_id=None, tags={}) as record:
-                    record.metrics["number"] = number
-                    record.status = "FINISHED"
-            code = 0
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
-    children.append(pid)
-sys.exit(sum(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children))
-"""
-
-
-def start_together(root: Path, n: int, n_runs: int = 1) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([sys.executable, "-c", TOGETHER, str(n), str(n_runs)], start_new_session=True, cwd=root)
-
-
-def list_runs(root: Path) -> list[Any]:
-    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("small")
-    return list(client.search_runs([experiment.experiment_id]))
-
-
 def test_first_use_by_eight_processes_at_once_makes_one_whole_store(root: Path) -> None:
     """And once it is there, none of their runs is lost or doubled."""
     assert start_together(root, 8, n_runs=5).wait(120) == 0
     found = [(run.info.run_name, run.data.metrics["number"], run.info.status) for run in list_runs(root)]
     assert sorted(found) == [(f"run {number}", number, "FINISHED") for number in range(8) for _ in range(5)]
-    with closing(sqlite3.connect(root / "mlflow.db")) as connection:
-        assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
-        assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
-    assert list(root.glob(".*.part")) == []
+    assert check_whole(root) == []
 
 
 def test_store_whose_making_was_killed_is_made_by_the_next(root: Path) -> None:
-    n_killed = 0
-    for _ in range(4):
-        process = start_together(root, 2)
-        until = time.monotonic() + 60
-        while not list(root.glob(".mlflow.db.*.part")):
-            assert time.monotonic() < until
-            time.sleep(0.01)
-        time.sleep(random.uniform(0, 0.4))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        n_killed += not (root / "mlflow.db").exists()
-        if (root / "mlflow.db").exists():  # it was quicker: then the store is a whole one
-            with closing(sqlite3.connect(root / "mlflow.db")) as connection:
-                assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
-            for path in root.glob("mlflow.db*"):
-                path.unlink()
-    assert n_killed
+    """`benchmarks/store.py` does it fifty times, and the first use by eight twenty times."""
+    assert sum(kill_maker(root, random.uniform(0, 0.4)) for _ in range(4))
     assert start_together(root, 2).wait(120) == 0
     assert len(list_runs(root)) == 2
 
@@ -120,7 +65,7 @@ with (
 def test_half_copied_artifact_of_a_killed_run_is_removed_by_the_next_command(stored: Path, tmp_path: Path) -> None:
     big = tmp_path / "big"
     with big.open("wb") as stream:
-        stream.truncate(2**29)
+        stream.truncate(3 * 2**30)
     with subprocess.Popen([sys.executable, "-c", UPLOAD, str(big)], cwd=stored) as process:
         wait_until(lambda: list(stored.glob("mlruns/**/.artifact.uploading.*")))
         process.kill()
