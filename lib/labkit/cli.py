@@ -374,7 +374,8 @@ def call(command: Callable[..., Any], arguments: list[str]) -> int:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("labkit: interrupted; finished stages are kept", err=True)
+        kept = "; finished stages are kept" if {"run", "stage"} & set(arguments[:2]) else ""
+        click.echo(f"labkit: interrupted{kept}", err=True)
         return 130
     except SystemExit as end:
         return int(end.code or 0)

@@ -96,4 +96,8 @@ def describe_score(rows: pd.DataFrame, predicted: np.ndarray, facts: Mapping[str
     except (ModelError, DataError, ValueError) as error:
         return f"\nThe rows hold answers that cannot be scored: {error}"
     then = facts["metrics"][metric]
-    return f"\n{metric} on these rows {found:.4g}, on the holdout {then:.4g}: {found - then:+.4g}"
+    # Whole numbers from a thousand on: 190,912 and not 1.909e+05.
+    here, there, gap = (
+        f"{value:,.0f}" if abs(then) >= 1000 else f"{value:.4g}" for value in (found, then, found - then)
+    )
+    return f"\n{metric} on these rows {here}, on the holdout {there}: {'' if found < then else '+'}{gap}"

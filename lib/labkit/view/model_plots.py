@@ -62,8 +62,13 @@ def plot_leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
         if DUMMY in names:
             plot_dummy(axes, names.index(DUMMY), means[names.index(DUMMY)])
         finish_bars(axes, names, metric)
-        set_ticks(axes, 6)
+        set_ticks(axes, 6, end=find_end(metric))
         return figure
+
+
+def find_end(metric: str) -> float:
+    """Return the most that a figure can be: those of which more is better end at 1."""
+    return 1.0 if is_greater_better(metric) else np.inf
 
 
 def plot_dummy(axes: Axes, row: int, mean: float) -> None:
@@ -111,7 +116,7 @@ def plot_intervals(models: Mapping[str, Mapping[str, Interval]], *, n_rows: int,
             finish_bars(axes, list(models) if place % 2 == 0 else [""] * len(models), "")
             axes.set_ylim(len(models) - 0.5, -0.9)
             axes.margins(x=0.15)
-            set_ticks(axes, 4)
+            set_ticks(axes, 4, end=find_end(name))
             axes.set_title(f"{name} {'↑' if is_greater_better(name) else '↓'}")
         for axes in panels[len(figures) :]:
             axes.set_visible(False)

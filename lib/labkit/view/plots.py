@@ -157,12 +157,16 @@ def finish_bars(axes: Axes, names: Sequence[str], unit: str) -> None:
     axes.set_xlabel(unit)
 
 
-def set_ticks(axes: Axes, most: int, *, as_share: bool = False) -> None:
-    """Put at most so many marks on the lower axis, in percent if it shows shares."""
+def set_ticks(axes: Axes, most: int, *, as_share: bool = False, end: float = float("inf")) -> None:
+    """Put at most so many marks on the lower axis, in percent if it shows shares, none of them named beyond `end`."""
+
+    def name(x: float, _: object) -> str:
+        if x > end + 1e-9:
+            return ""
+        return f"{format_number(100 * x)} %" if as_share else format_number(x)
+
     axes.xaxis.set_major_locator(MaxNLocator(most))
-    axes.xaxis.set_major_formatter(
-        FuncFormatter(lambda x, _: f"{format_number(100 * x)} %" if as_share else format_number(x))
-    )
+    axes.xaxis.set_major_formatter(FuncFormatter(name))
 
 
 def set_time_ticks(axes: Axes) -> None:
