@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -54,8 +55,24 @@ def make_checkout(root: Path) -> None:
     os.environ["LABKIT_ROOT"] = str(root)
 
 
-def measure(path: Path, root: Path) -> str:
-    """Make an experiment of a file and place its table; return seconds, then peak megabytes before and after."""
+class Taken(NamedTuple):
+    """Seconds of `labkit new`, of the stage `source`, and of that with a contract; megabytes before and at the peak."""
+
+    new: float
+    source: float
+    again: float
+    before: float
+    peak: float
+
+    def __str__(self) -> str:
+        return (
+            f"`labkit new` {self.new:.0f} s, stage source {self.source:.0f} s, with a contract {self.again:.0f} s; peak "
+            f"memory {self.peak:,.0f} MB, {self.before:,.0f} MB of them taken before the file was opened"
+        )
+
+
+def measure(path: Path, root: Path) -> Taken:
+    """Make an experiment of a file and place its table; return what that took."""
     from labkit.data.choices import Choices
     from labkit.data.sources import place_tables
     from labkit.founding import found
@@ -73,10 +90,8 @@ def measure(path: Path, root: Path) -> str:
     placed = time.monotonic()
     place_tables(load_params("big"), root / "raw", root / "contract.json")
     again = time.monotonic()
-    return (
-        f"new {founded - started:.0f} s, source {placed - founded:.0f} s, source with a contract {again - placed:.0f} "
-        f"s, peak megabytes before and after: {before:.0f} {find_peak_megabytes():.0f}"
-    )
+    peak = find_peak_megabytes()
+    return Taken(founded - started, placed - founded, again - placed, before, peak)
 
 
 if __name__ == "__main__":
