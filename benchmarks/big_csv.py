@@ -66,8 +66,8 @@ class Taken(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"`labkit new` {self.new:.0f} s, stage source {self.source:.0f} s, with a contract {self.again:.0f} s; peak "
-            f"memory {self.peak:,.0f} MB, {self.before:,.0f} MB of them taken before the file was opened"
+            f"`labkit new` {self.new:.0f} s, stage source {self.source:.0f} s, with a contract {self.again:.0f} s; "
+            f"peak memory {self.peak:,.0f} MB, {self.before:,.0f} MB of them taken before the file was opened"
         )
 
 
