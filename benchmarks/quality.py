@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from labkit.data.features import RowFeatures
+from labkit.data.proposal import choose_models
 from labkit.data.sources import load_bundled
 from labkit.model import automl
 from labkit.params import Target, Training
@@ -110,12 +111,13 @@ TABLES: dict[str, tuple[str, Callable[[], pd.DataFrame]]] = {
 
 
 def run_labkit(training: pd.DataFrame, holdout: pd.DataFrame, task: str) -> tuple[np.ndarray, str]:
-    """Predict with the best candidate of labkit's default comparison."""
+    """Predict with the best of the candidates that `labkit new` proposes."""
     target = Target(column=ANSWER, task=task)  # type: ignore[arg-type]
     raw, truth = training.drop(columns=ANSWER), training[ANSWER]
     row_features = RowFeatures().fit(raw)
     features = row_features.transform(raw)
-    settings = Training(metric="accuracy" if task == "classification" else "rmse")
+    metric = "accuracy" if task == "classification" else "rmse"
+    settings = Training(metric=metric, models=choose_models(len(training), raw.shape[1]))  # type: ignore[arg-type]
     compared = automl.compare(features, truth, target=target, training=settings, seed=SEED)
     candidate = compared.candidates[compared.best]
     model = automl.fit_model(candidate, row_features, [(features, truth)], target=target, seed=SEED)

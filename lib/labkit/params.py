@@ -236,7 +236,7 @@ class Features(Section):
     fewest_rows: int = Field(5, ge=1, description="training rows a category needs to be kept")
 
 
-USUAL_MODELS = ("dummy", "linear", "random_forest", "extra_trees", "hist_gradient_boosting", "lightgbm")
+USUAL_MODELS = ("dummy", "linear", "random_forest", "extra_trees", "hist_gradient_boosting", "lightgbm", "blend")
 CLASSIFIERS = ("naive_bayes",)
 MODELS = (*USUAL_MODELS, "decision_tree", "ada_boost", "gradient_boosting", "nearest_neighbours", *CLASSIFIERS)
 CLASSIFICATION_METRICS = ("roc_auc", "average_precision", "log_loss", "accuracy", "balanced_accuracy", "f1")

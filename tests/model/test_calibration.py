@@ -12,7 +12,15 @@ from labkit.model.skops_file import load_model, save_model
 from labkit.params import Target
 
 TARGET = Target(column="y", task="classification")
-CONVERTED = ("lightgbm", "hist_gradient_boosting", "random_forest", "linear", "gradient_boosting", "naive_bayes")
+CONVERTED = (
+    "lightgbm",
+    "hist_gradient_boosting",
+    "random_forest",
+    "linear",
+    "gradient_boosting",
+    "naive_bayes",
+    "blend",
+)
 
 
 def make_rows(n_rows: int, labels: tuple[object, object]) -> tuple[pd.DataFrame, pd.Series]:

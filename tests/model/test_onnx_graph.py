@@ -36,7 +36,7 @@ def test_graph_of_one_column_equals_pipeline(name: str, task: str, columns: tupl
     assert (parity.reason, content is None) == ("", False)
 
 
-@pytest.mark.parametrize("name", ["hist_gradient_boosting", "lightgbm", "random_forest"])
+@pytest.mark.parametrize("name", ["hist_gradient_boosting", "lightgbm", "random_forest", "blend"])
 def test_trees_stay_equal_far_off_the_scale(name: str) -> None:
     content, parity = onnx_graph.make_graph(make_model(name, "binary"), make_new_rows(), tolerance=1e-5)
     assert (parity.reason, content is None) == ("", False)

@@ -56,7 +56,7 @@ def prove(model: Any, folder: Path) -> onnx_graph.Parity:
     return onnx_graph.make_graph(read, pd.concat([frame, hard]), tolerance=1e-5)[1]
 
 
-@pytest.mark.parametrize("model", ["linear", "lightgbm"])
+@pytest.mark.parametrize("model", ["linear", "lightgbm", "blend"])
 @pytest.mark.parametrize("kind", ["log", "yeo_johnson"])
 def test_scale_of_the_target_travels_into_file_and_graph(model: str, kind: str, tmp_path: Path) -> None:
     truth = make_price(make_table())

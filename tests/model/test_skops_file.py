@@ -33,7 +33,7 @@ from pathlib import Path
 from labkit.model.skops_file import save_model
 from tests.model.tables import make_model
 padding = [object() for _ in range(int(sys.argv[2]))]
-for name in ("linear", "random_forest", "hist_gradient_boosting", "lightgbm"):
+for name in ("linear", "random_forest", "hist_gradient_boosting", "lightgbm", "blend"):
     save_model(Path(sys.argv[1]) / name, make_model(name, "binary"))
 """
 
@@ -49,7 +49,7 @@ def test_same_bytes_in_two_processes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("name", ["linear", "random_forest", "extra_trees", "lightgbm"])
+@pytest.mark.parametrize("name", ["linear", "random_forest", "extra_trees", "lightgbm", "blend"])
 def test_model_that_was_loaded_is_saved_as_the_same_bytes(tmp_path: Path, name: str, task: str) -> None:
     """The stage that releases a model saves one that it has loaded."""
     save_model(tmp_path / "a.skops", make_model(name, task))

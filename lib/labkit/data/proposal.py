@@ -18,13 +18,13 @@ from labkit.data.survey import Survey
 from labkit.data.task import Answer, find_answer
 from labkit.data.timing import Timing, find_timing
 from labkit.errors import DataError, list_briefly
-from labkit.params import Table
+from labkit.params import USUAL_MODELS, Table
 
 SEED = 42
 FEWEST_ROWS = 20
 MANY_ROWS, MANY_COLUMNS = 20_000, 200
 LABELS = ("identifier", "constant", "empty")
-MODELS = ("dummy", "linear", "random_forest", "extra_trees", "hist_gradient_boosting", "lightgbm")
+FEW_ROWS = 5_000
 QUICK_MODELS = ("dummy", "linear", "lightgbm")
 
 
@@ -206,11 +206,18 @@ def make_features(survey: Survey, timing: Timing, drop: Mapping[str, str], decis
     return found
 
 
+def choose_models(n_rows: int, n_columns: int) -> tuple[str, ...]:
+    """Return the candidates: the quick ones of many columns, and of few rows also those that look at every row."""
+    if n_columns > MANY_COLUMNS:
+        return QUICK_MODELS
+    return (*USUAL_MODELS, "nearest_neighbours") if n_rows <= FEW_ROWS else USUAL_MODELS
+
+
 def make_training(n_rows: int, n_columns: int, answer: Answer, decisions: list[Decision]) -> dict[str, Any]:
     """Return the section `training`, bounded so that a run takes minutes."""
     is_large = n_rows > MANY_ROWS or n_columns > MANY_COLUMNS
-    models = QUICK_MODELS if n_columns > MANY_COLUMNS else MODELS
-    folds = 5 if n_rows <= 5_000 and n_columns <= MANY_COLUMNS else 3
+    models = choose_models(n_rows, n_columns)
+    folds = 5 if n_rows <= FEW_ROWS and n_columns <= MANY_COLUMNS else 3
     if answer.smallest is not None:
         # Each fold of the training rows, three fifths of all, has to hold every class.
         folds = int(np.clip(answer.smallest * 0.55, 2, folds))

@@ -24,6 +24,8 @@ from sklearn.ensemble import (
     HistGradientBoostingRegressor,
     RandomForestClassifier,
     RandomForestRegressor,
+    VotingClassifier,
+    VotingRegressor,
 )
 from sklearn.feature_selection import SelectFromModel
 from sklearn.impute import SimpleImputer
@@ -91,13 +93,29 @@ ESTIMATORS: Estimators = {
         lambda seed: GradientBoostingRegressor(max_features="sqrt", random_state=seed),
     ),
     "nearest_neighbours": (
-        lambda seed: KNeighborsClassifier(25, **NEIGHBOURS_FIXED, n_jobs=N_JOBS),
-        lambda seed: KNeighborsRegressor(25, **NEIGHBOURS_FIXED, n_jobs=N_JOBS),
+        lambda seed: KNeighborsClassifier(5, **NEIGHBOURS_FIXED, n_jobs=N_JOBS),
+        lambda seed: KNeighborsRegressor(5, **NEIGHBOURS_FIXED, n_jobs=N_JOBS),
+    ),
+    # Its output has to stay one array per class for the graph.
+    "blend": (
+        lambda seed: VotingClassifier(make_members(seed, "classification"), voting="soft", flatten_transform=False),
+        lambda seed: VotingRegressor(make_members(seed, "regression")),
     ),
 }
+BLENDED = ("linear", "extra_trees", "lightgbm")
+"""Unlike each other in what they get wrong, so that their mean is seldom far from the best of them and often better."""
+FEWEST_ALIKE = 8
 MOST_ONE_HOT = 50
 """Categories of a column up to which each becomes a feature of its own; of more, their mean target is the feature."""
 SCALED = {"linear", "nearest_neighbours"}
+
+
+def make_members(seed: int, task: str) -> list[tuple[str, BaseEstimator]]:
+    """Return the unfitted estimators whose mean the blend gives, each with the scaling it needs."""
+    place = 0 if task == "classification" else 1
+    made = {name: make(seed) for name in BLENDED if (make := ESTIMATORS[name][place])}
+    scaled = {name: Pipeline([("scale", StandardScaler()), ("model", made[name])]) for name in made if name in SCALED}
+    return list({**made, **scaled}.items())
 
 
 @dataclass(frozen=True)
@@ -132,10 +150,11 @@ def make_preparation(
     Parameters
     ----------
     kinds
-        Feature name: `number`, `category` (one-hot) or `many` (the mean target of each category, fitted crosswise so
-        that no row sees its own answer).
+        Feature name: `number`, `alike` (a number of the one unit of the table), `category` (one-hot) or `many` (the
+        mean target of each category, fitted crosswise so that no row sees its own answer).
     """
-    names = {kind: [name for name, own in kinds.items() if own == kind] for kind in ("number", "category", "many")}
+    names = {kind: [name for name, own in kinds.items() if own == kind] for kind in ("category", "many")}
+    names["number"] = [name for name, own in kinds.items() if own in ("number", "alike")]
     fill: Any = SimpleImputer(strategy="median", keep_empty_features=True)
     # Rare categories are one already, see RowFeatures: the encoder's own way of joining them does not convert.
     encode = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
@@ -169,7 +188,9 @@ def put_behind_preparation(
     model: str, estimator: BaseEstimator, kinds: Mapping[str, str], *, task: str, seed: int
 ) -> Pipeline:
     """Return an unfitted estimator behind the preparation that fits its model."""
-    preparation = make_preparation(kinds, is_scaled=model in SCALED, task=task, seed=seed)
+    # Distances in one unit mean something as they are: scaled one by one, nearly empty columns would count as much.
+    is_alike = model == "nearest_neighbours" and set(kinds.values()) == {"alike"}
+    preparation = make_preparation(kinds, is_scaled=model in SCALED and not is_alike, task=task, seed=seed)
     return Pipeline([("preparation", preparation), ("estimator", estimator)])
 
 
@@ -181,8 +202,9 @@ def adjust(candidate: Pipeline, target: Target, training: Training, *, seed: int
     preparation, estimator = candidate[0], candidate[-1]
     if isinstance(estimator, DummyClassifier | DummyRegressor):
         return candidate
-    if training.class_weight != "none" and "class_weight" in estimator.get_params():
-        estimator.set_params(class_weight=training.class_weight)
+    if training.class_weight != "none":
+        weights = [name for name in estimator.get_params() if name.rpartition("__")[2] == "class_weight"]
+        estimator.set_params(**dict.fromkeys(weights, training.class_weight))
     if training.most_features is not None:
         forest = (ExtraTreesClassifier if target.task == "classification" else ExtraTreesRegressor)(
             100, min_samples_leaf=5, max_features="sqrt", random_state=seed
@@ -195,9 +217,34 @@ def adjust(candidate: Pipeline, target: Target, training: Training, *, seed: int
 
 
 def find_kinds(features: pd.DataFrame) -> dict[str, str]:
-    """Return the kind of each feature column: `number`, `category`, or `many` for one of very many categories."""
+    """Return the kind of each feature column: `number`, `category`, or `many` for one of very many categories.
+
+    All are `alike` where all are numbers of one unit.
+    """
     numbers = {str(name): pd.api.types.is_numeric_dtype(features[name]) for name in features.columns}
+    if all(numbers.values()) and are_alike(features):
+        return dict.fromkeys(numbers, "alike")
     return {
         name: "number" if is_number else "many" if features[name].nunique() > MOST_ONE_HOT else "category"
         for name, is_number in numbers.items()
     }
+
+
+def are_alike(numbers: pd.DataFrame) -> bool:
+    """Tell whether numbers seem to be of one unit: most columns, and more than a few, end at the same two values.
+
+    Pixels of a picture do, and answers on one scale.
+    """
+    bounds = pd.Series(zip(numbers.min(), numbers.max(), strict=True)).value_counts()
+    return len(bounds) > 0 and int(bounds.iloc[0]) >= max(FEWEST_ALIKE, numbers.shape[1] / 2)
+
+
+def set_threads(estimator: Any, number: int) -> None:
+    """Let an estimator, and whatever fitted ones it holds, work with so many threads."""
+    names = [name for name in estimator.get_params() if name.rpartition("__")[2] == "n_jobs"]
+    estimator.set_params(**dict.fromkeys(names, number))
+    inner = getattr(estimator, "estimator", estimator)
+    if isinstance(inner, VotingClassifier | VotingRegressor):
+        inner.set_params(n_jobs=1)  # its members one after another, each with the threads it is given
+        for member in getattr(inner, "estimators_", ()):
+            set_threads(member, number)

@@ -15,6 +15,7 @@ from sklearn.pipeline import Pipeline
 
 from labkit.model import metrics
 from labkit.model.budget import Budget
+from labkit.model.candidates import set_threads
 from labkit.params import Target, Training
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
@@ -121,8 +122,7 @@ def fit_candidate(candidate: Pipeline, features: pd.DataFrame, truth: pd.Series)
     run to run.
     """
     candidate.fit(features, truth)
-    threads = [name for name in candidate[-1].get_params() if name.split("__")[-1] == "n_jobs"]
-    candidate[-1].set_params(**dict.fromkeys(threads, 1))
+    set_threads(candidate[-1], 1)
     return candidate
 
 

@@ -30,6 +30,7 @@ TRUSTED = (
     "sklearn.model_selection._split.KFold",
     "sklearn.model_selection._split.StratifiedKFold",
     "sklearn.tree._tree.Tree",
+    "sklearn.utils._bunch.Bunch",
 )
 """Types that a model of ours may hold besides those that skops trusts by itself."""
 SCHEMA = "schema.json"

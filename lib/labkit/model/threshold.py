@@ -13,10 +13,9 @@ import pandas as pd
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
+from labkit.model.candidates import N_JOBS, set_threads
 from labkit.model.metrics import Answers, Interval, draw_weights, make_answers, make_interval, make_mean_score
 from labkit.params import Costs, Target
-
-N_JOBS = 2
 
 
 @dataclass(frozen=True)
@@ -67,11 +66,10 @@ def predict_apart(model: Pipeline, training: pd.DataFrame, validation: pd.DataFr
         Clean rows with the target.
     """
     row_features, rest = model[0], clone(model[1:])
-    threads = [name for name in rest[-1].get_params() if name.rpartition("__")[2] == "n_jobs"]
-    rest[-1].set_params(**dict.fromkeys(threads, N_JOBS))
+    set_threads(rest[-1], N_JOBS)
     rest.fit(row_features.transform(training), training[target.column])
     # A forest adds its trees' votes in the order in which threads finish: with one, always in the same.
-    rest[-1].set_params(**dict.fromkeys(threads, 1))
+    set_threads(rest[-1], 1)
     return make_answers(validation[target.column], rest, row_features.transform(validation), target)
 
 
