@@ -14,6 +14,7 @@ anything was lost, doubled or left over.
 import argparse
 import hashlib
 import json
+import os
 import random
 import signal
 import sys
@@ -24,6 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+from labkit.files import open_lock, take_lock
+from labkit.run import private
 from mlflow import MlflowClient
 from side_by_side import describe_machine, write_section
 
@@ -160,15 +163,28 @@ def kill_one(root: Path, *, longest_seconds: float, chance: random.Random, tally
     return f"{role} of {', '.join(roles) or 'nothing'}, {n_left} left"
 
 
+def list_abandoned(before: float) -> list[Path]:
+    """Return the folders of sockets older than a moment whose owner is gone: the run after it removes them."""
+    owners = Path(tempfile.gettempdir()).glob(f"{private.PREFIX}*/{private.OWNER}")
+    return [path.parent for path in owners if path.stat().st_mtime < before and is_free(path)]
+
+
+def is_free(path: Path) -> bool:
+    """Tell whether nobody holds the lock that a file carries."""
+    with open_lock(path) as handle:
+        return take_lock(handle, is_waiting=False)
+
+
 def run_again(root: Path, seed: int) -> list[str]:
     """Run to the end after kills, and return what differs from an undisturbed run or was left over."""
+    old = time.time() - private.YOUNGEST_SECONDS
     again = call_labkit(root, "run", "small", "--cold")
     faults = check_ledger(root) + check_tracked(root)
     if again.returncode:
         faults.append(f"run again ended with {again.returncode}: {again.stderr[-500:]}")
     if digest_outputs(root) != expect_outputs(seed):
         faults.append("other outputs than an undisturbed run")
-    if list((root / ".labkit" / "work").iterdir()) or list(root.rglob(".*.part")):
+    if list((root / ".labkit" / "work").iterdir()) or list(root.rglob(".*.part")) or list_abandoned(old):
         faults.append("left-over files")
     return faults
 
@@ -209,6 +225,8 @@ def main() -> None:
     words = parser.parse_args()
     begun, machine = time.monotonic(), describe_machine()
     with tempfile.TemporaryDirectory() as folder:
+        # Of these runs alone, whatever others leave at the same time.
+        os.environ["TMPDIR"] = tempfile.tempdir = folder
         tally = kill_runs(words.n, in_a_row=words.in_a_row, seed=words.seed, folder=Path(folder))
     killed = ", ".join(f"{role} {count}" for role, count in tally.killed.most_common())
     print(f"{words.n} kills ({killed}) in {(time.monotonic() - begun) / 60:.0f} min")

@@ -9,14 +9,13 @@ import os
 import secrets
 import selectors
 import socket
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from labkit import paths
+from labkit.run import private
 
 POLL_SECONDS = 0.05
 
@@ -70,7 +69,7 @@ class StageServer:
 @contextmanager
 def open_server() -> Iterator[StageServer]:
     """Yield a server on a socket that only this user can reach; child processes find it in their environment."""
-    folder = Path(tempfile.mkdtemp(prefix="labkit-"))
+    folder = private.make_folder()
     address = str(folder / secrets.token_hex(4))
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(address)
@@ -80,5 +79,4 @@ def open_server() -> Iterator[StageServer]:
             yield StageServer(listener, address)
         finally:
             os.environ.pop(paths.RUNNER_VARIABLE, None)
-            Path(address).unlink(missing_ok=True)
-            folder.rmdir()
+            private.remove_folder(folder)

@@ -6,10 +6,8 @@ some seconds; while it does so, and while kernels work, this process imports in 
 
 import importlib
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from labkit import paths
-from labkit.run import servers, supervise
+from labkit.run import private, servers, supervise
 
 TRACKING_MODULE, STAGE_MODULE = "labkit.run.tracking", "labkit.run.stage"
 
@@ -78,7 +76,7 @@ class Kernels:
         """Take the server that is kept, or start one."""
         address = servers.find_server() if self.is_kept_used else None
         if address is None:
-            self.folder = Path(tempfile.mkdtemp(prefix="labkit-"))
+            self.folder = private.make_folder()
             address = self.folder / "kernels"
             self.server = servers.start_server(address, is_cold=self.is_cold, is_owned=True)
         os.environ[paths.WARM_VARIABLE] = str(address)
@@ -99,7 +97,7 @@ class Kernels:
         if self.server:
             servers.end_server(self.server)
         if self.folder:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            private.remove_folder(self.folder)
         os.environ.pop(paths.WARM_VARIABLE, None)
         if self.before is not None:
             os.environ[paths.WARM_VARIABLE] = self.before

@@ -7,7 +7,6 @@ for: that is `labkit.run.warm`.
 import hashlib
 import json
 import os
-import shutil
 import signal
 import socket
 import stat
@@ -26,7 +25,7 @@ import psutil
 from labkit import paths
 from labkit.errors import LabkitError
 from labkit.files import open_log
-from labkit.run import supervise
+from labkit.run import private, supervise
 
 IDLE_SECONDS = 30 * 60
 """A server that nobody owns ends itself after this long without a kernel."""
@@ -38,13 +37,13 @@ MOST_WAITING = 64
 @contextmanager
 def open_server(*, is_cold: bool = False) -> Iterator[Path]:
     """Yield the address of a server of this process's own, which ends with it; see `start_server`."""
-    folder = Path(tempfile.mkdtemp(prefix="labkit-"))
+    folder = private.make_folder()
     server = start_server(folder / "kernels", is_cold=is_cold, is_owned=True)
     try:
         yield folder / "kernels"
     finally:
         end_server(server)
-        shutil.rmtree(folder, ignore_errors=True)
+        private.remove_folder(folder)
 
 
 def start_server(address: Path, *, is_cold: bool, is_owned: bool) -> "subprocess.Popen[bytes]":

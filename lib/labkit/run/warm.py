@@ -8,12 +8,10 @@ or forks are unsafe, the same class starts an ordinary kernel and says so. Sole 
 
 import asyncio
 import json
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -25,7 +23,7 @@ from jupyter_core.paths import jupyter_path
 
 from labkit import paths
 from labkit.errors import LabkitError
-from labkit.run import servers, supervise
+from labkit.run import private, servers, supervise
 
 LONGEST_START_SECONDS = 120
 LONGEST_GOODBYE_SECONDS = 2
@@ -121,16 +119,13 @@ class WarmProcess:
 class WarmProvisioner(LocalProvisioner):
     """Starts kernels as forks of the checkout's server, else ordinary ones; always on sockets in a private folder."""
 
-    folder: str | None = None
+    folder: Path | None = None
     process: Any = None
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
-        """Choose where the kernel's sockets are: TCP ports race under load, and any local user can reach them.
-
-        The folder is not below the checkout, because the path of a socket may have 107 characters at most.
-        """
+        """Choose where the kernel's sockets are: TCP ports race under load, and any local user can reach them."""
         if supervise.is_supported() and self.folder is None and self.parent is not None:
-            self.folder = tempfile.mkdtemp(prefix="labkit-")
+            self.folder = private.make_folder()
             manager = self.parent
             manager.transport, manager.ip, manager.cache_ports = "ipc", f"{self.folder}/kernel", False
             if not manager.connection_file:
@@ -175,7 +170,7 @@ class WarmProvisioner(LocalProvisioner):
         """Remove the sockets once the kernel is not to be started again."""
         await super().cleanup(restart)
         if self.folder and not restart:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            private.remove_folder(self.folder)
             self.folder = None
 
 
