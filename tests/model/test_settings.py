@@ -87,6 +87,8 @@ def test_what_predicts_is_named_with_what_was_put_around_it() -> None:
     assert name_estimator(Ridge()) == "Ridge"
     assert name_estimator(OnScale(Ridge(), "yeo_johnson")) == "Ridge on a yeo-johnson scale"
     assert name_estimator(Calibrated(LogisticRegression())) == "LogisticRegression, calibrated"
+    blend = candidates.make_candidate("blend", PRICE, {"x": "number"}, seed=0)[-1]
+    assert name_estimator(OnScale(blend, "log")) == "blend of linear, extra trees and lightgbm on a log scale"
 
 
 def test_log_refuses_answers_that_have_none() -> None:

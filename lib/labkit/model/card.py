@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+from sklearn.ensemble import VotingClassifier, VotingRegressor
 
 from labkit.model.calibration import Calibrated
 from labkit.model.gate import describe_paired, write_figure
@@ -23,7 +24,10 @@ def name_estimator(estimator: Any) -> str:
     if isinstance(estimator, Calibrated):
         return f"{name_estimator(estimator.estimator)}, calibrated"
     if isinstance(estimator, OnScale):
-        return f"{type(estimator.estimator).__name__} on a {estimator.kind.replace('_', '-')} scale"
+        return f"{name_estimator(estimator.estimator)} on a {estimator.kind.replace('_', '-')} scale"
+    if isinstance(estimator, VotingClassifier | VotingRegressor):
+        *names, last = (name.replace("_", " ") for name, _ in estimator.estimators)
+        return f"blend of {', '.join(names)} and {last}"
     return type(estimator).__name__
 
 
