@@ -1,6 +1,8 @@
 """What MLflow is told, and its store: made once whoever comes, brought up to date with a copy kept, never lied to."""
 
+import os
 import random
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -45,6 +47,45 @@ def test_store_whose_making_was_killed_is_made_by_the_next(root: Path) -> None:
     assert sum(kill_maker(root, random.uniform(0, 0.4)) for _ in range(4))
     assert start_together(root, 2).wait(120) == 0
     assert len(list_runs(root)) == 2
+
+
+# Many processes with a run each, one after another; each names those that have been recorded to their end.
+WRITERS = """
+import os, time
+from labkit.params_file import load_params
+from labkit.run import ledger, reconcile, tracking
+params = load_params("small")
+for number in range(24):
+    if os.fork() == 0:
+        while True:
+            with (
+                ledger.open_entry("small", "eda", facts={}) as entry,
+                tracking.open_run(params, "eda", parent_id=None, tags={}, entry=entry) as record,
+            ):
+                record.metrics["number"] = number
+                record.status = "FINISHED"
+            os.write(1, f"{entry.run}\\n".encode())
+time.sleep(600)
+"""
+
+
+def test_of_24_writers_that_are_killed_nothing_acknowledged_is_lost_and_the_rest_closed(stored: Path) -> None:
+    options = {"cwd": stored, "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen([sys.executable, "-c", WRITERS], **options) as process:  # type: ignore[call-overload]
+        acknowledged = [process.stdout.readline().strip() for _ in range(60)]
+        os.killpg(process.pid, signal.SIGKILL)
+        acknowledged += process.stdout.read().split()
+    assert "RUNNING" in [run.info.status for run in list_runs(stored)], "or this has shown nothing"
+    shown = call_labkit(stored, "runs")
+    assert shown.returncode == 0, shown.stderr
+    found = {run.data.tags["labkit.run"]: run for run in list_runs(stored)}
+    assert "RUNNING" not in [run.info.status for run in found.values()]
+    assert {found[name].info.status for name in acknowledged} == {"FINISHED"}
+    assert all("number" in found[name].data.metrics for name in acknowledged)
+    ends = [line["outcome"] for line in load_ledger(stored) if line["kind"] == "done"]
+    starts = [line for line in load_ledger(stored) if line["kind"] == "start"]
+    assert len(ends) == len(starts)
+    assert ends.count("finished") >= len(acknowledged)
 
 
 UPLOAD = """
