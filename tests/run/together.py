@@ -64,8 +64,15 @@ def check_whole(root: Path) -> list[str]:
     return faults + [f"left over: {path.name}" for path in root.glob(".*.part")]
 
 
+def remove_parts(root: Path) -> None:
+    """Remove what killed makers left half-written, which the next command does where a ledger tells of them."""
+    for path in root.glob(".mlflow.db.*.part*"):
+        path.unlink()
+
+
 def kill_maker(root: Path, delay_seconds: float) -> bool:
     """Kill two processes as they make the store; return whether they had not finished. One that is there is removed."""
+    remove_parts(root)
     process = start_together(root, 2)
     until = time.monotonic() + 120
     while not list(root.glob(".mlflow.db.*.part")):
@@ -75,6 +82,7 @@ def kill_maker(root: Path, delay_seconds: float) -> bool:
     time.sleep(delay_seconds)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    remove_parts(root)
     if not (root / "mlflow.db").exists():
         return True
     # They were quicker: then the store is a whole one.
