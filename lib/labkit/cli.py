@@ -89,8 +89,7 @@ def run(
     load_params(experiment)
     if sample and force:
         raise click.UsageError("--sample runs every stage: --force adds nothing to it")
-    if settings:
-        click.echo(apply_overrides(experiment, list(settings)) or "The params file says so already.")
+    apply_overrides(experiment, list(settings), is_written=False)
     from labkit.run.kernels import Kernels
     from labkit.run.progress import Progress
 
@@ -98,7 +97,7 @@ def run(
         from labkit.run.experiment import run_experiment, run_sample
 
         plain, progress = plain_stages.PLAIN, Progress()
-        how: dict[str, Any] = {"kernels": kernels, "until": until, "is_waiting": not no_wait}
+        how: dict[str, Any] = {"kernels": kernels, "until": until, "is_waiting": not no_wait, "settings": settings}
         if sample:
             run_sample(experiment, rows=sample, plain=plain, progress=progress, **how)
         else:
@@ -235,7 +234,7 @@ def runs(experiment: str | None, most: int) -> None:
     labkit runs diabetes -n 5
     """
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from labkit.params_file import load_params
     from labkit.run import history
@@ -244,7 +243,7 @@ def runs(experiment: str | None, most: int) -> None:
         load_params(experiment)
     close_gone()
     rows, n_runs = history.list_runs(experiment, most=most)
-    table = Table("run", "of", "ended", "stopped in", "seconds", "when (UTC)", "outputs")
+    table = Table(Column("run", no_wrap=True), "of", "ended", "stopped in", "seconds", "when (UTC)", "outputs")
     for row in rows:
         seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
         when = f"{row.at[:16].replace('T', ' ')}, {history.show_age(row.at)}"

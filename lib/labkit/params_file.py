@@ -176,13 +176,29 @@ def find_fields(keys: list[Any]) -> list[str]:
     return list(model.model_fields) if model else []
 
 
-def apply_overrides(experiment: str, settings: list[str]) -> str:
+def tell_changed(params: Params) -> str:
+    """Say that an experiment's params file does not say any more what a run began with; empty if it still does.
+
+    DVC records the file as it is when a stage ends, whatever the stage was given.
+    """
+    try:
+        is_same = load_params(params.experiment) == params
+    except ParamsError:
+        is_same = False
+    path = show(paths.find_params_path(params.experiment))
+    said = f"{path} was changed while the run was under way; what had finished is kept: labkit run {params.experiment}"
+    return "" if is_same else said
+
+
+def apply_overrides(experiment: str, settings: list[str], *, is_written: bool = True) -> str:
     """Write `section.field=value` settings into the params file, comments and style kept.
 
     Parameters
     ----------
     settings
         Each `name=value`; the value is YAML, typed by the field it is for.
+    is_written
+        Whether to write them, or only to look whether they could be.
 
     Returns
     -------
@@ -211,7 +227,8 @@ def apply_overrides(experiment: str, settings: list[str]) -> str:
     after = stream.getvalue()
     if make_plain(parse_yaml(after, show(path))) == make_plain(parse_yaml(before, show(path))):
         return ""
-    write_text(path, after)
+    if is_written:
+        write_text(path, after)
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), show(path), show(path), n=0, lineterm="")
     return "\n".join(line for line in lines if not line.startswith("@@"))
 

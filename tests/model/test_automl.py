@@ -85,6 +85,21 @@ def test_neighbours_measure_numbers_of_one_unit_as_they_are() -> None:
     assert set(candidates.find_kinds(wine).values()) == {"number"}
 
 
+def test_fold_of_one_class_counts_for_nothing_and_none_left_is_told() -> None:
+    """The first rows in time hold both classes; those that a fold is judged on may hold one."""
+    features = pd.DataFrame({"x": np.arange(60.0)})
+    truth = pd.Series(["a", "b"] * 20 + ["a"] * 20)
+    target = Target(column="y", task="classification", positive="b")
+    options = {"target": target, "seed": 0, "is_ordered": True}
+    found = automl.compare(
+        features, truth, training=Training(models=("dummy", "linear"), metric="roc_auc", folds=5), **options
+    )
+    assert found.frame[["roc_auc", "roc_auc_std"]].notna().all(axis=None)
+    training = Training(models=("linear",), metric="roc_auc", folds=2)
+    with pytest.raises(ModelError, match="roc_auc is not defined on any fold: each holds rows of one class alone"):
+        automl.compare(features, pd.Series(["a", "b"] * 10 + ["a"] * 40), training=training, **options)
+
+
 class Failing(DummyRegressor):
     """An estimator that cannot be fitted, and does not say why."""
 

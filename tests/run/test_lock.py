@@ -61,6 +61,39 @@ def test_second_run_that_does_not_want_to_wait_is_refused(root: Path, first: "su
     assert len(load_ledger(root)) == n_lines
 
 
+def test_settings_of_the_second_run_are_written_once_the_first_has_read_its_own(
+    root: Path, first: "subprocess.Popen[str]"
+) -> None:
+    params = root / "params" / "small.yaml"
+    before = params.read_text()
+    with started(root, "run", "small", "--cold", "-S", "seed=777") as second:
+        assert second.stdout
+        assert "waiting for" in second.stdout.readline()
+        assert params.read_text() == before
+        (root / "go").touch()
+        assert first.wait(60) == 0
+        assert second.wait(60) == 0
+    assert "seed: 777" in params.read_text()
+    assert [line["stage"] for line in load_ledger(root) if line["kind"] == "start"].count("eda") == 2
+
+
+@pytest.mark.parametrize("change", ["seed: 777", "seed: x"])
+def test_params_changed_under_a_run_end_it_as_dvc_would_record_what_did_not_run(
+    root: Path, first: "subprocess.Popen[str]", change: str
+) -> None:
+    params = root / "params" / "small.yaml"
+    before = params.read_text()
+    params.write_text(re.sub(r"(?m)^seed: .*$", change, before))
+    assert params.read_text() != before
+    (root / "go").touch()
+    _, told = first.communicate(timeout=60)
+    assert first.returncode == 1, told
+    assert "params/small.yaml was changed while the run was under way; what had finished is kept" in told
+    assert find_tracked(root)["eda"][0] == "FAILED"
+    params.write_text(before + "# A comment changes nothing.\n")
+    assert call_labkit(root, "run", "small", "--cold").returncode == 0
+
+
 def test_looking_is_possible_meanwhile(root: Path, first: "subprocess.Popen[str]") -> None:
     fingerprint = root / "data" / "small" / "fingerprint" / "eda.json"
     before = fingerprint.read_bytes()

@@ -224,7 +224,7 @@ def test_champion_stays_when_the_challenger_is_worse(root: Path) -> None:
     assert get_champion(root) == version
     decision = json.loads((root / "reports/diabetes/publish.json").read_text())
     assert decision["decision"] == "kept champion"
-    assert any("not worse than the champion" in reason for reason in decision["reasons"])
+    assert any(reason.startswith("✗ not shown to be so: not worse than the champion") for reason in decision["reasons"])
 
 
 def test_gate_refuses_a_model_that_gains_too_little(root: Path) -> None:

@@ -73,7 +73,7 @@ def decide(params: Params, opened: release.Release, gate: Decision, digest: str)
     """Decide on a release and act on the decision."""
     name = params.experiment
     checks = [*gate.checks, check_parity(opened.facts["onnx"])]
-    reasons = [f"{check.name}: {check.evidence}" for check in checks]
+    reasons = list(map(str, checks))
     failed = [check.name for check in checks if not check.passed]
     if failed:
         return Publication("refused", reasons, None, f"refused by the gate: not {', not '.join(failed)}")
@@ -82,11 +82,12 @@ def decide(params: Params, opened: release.Release, gate: Decision, digest: str)
         return Publication("published", reasons, champion.number, f"version {champion.number} is the champion already")
     if champion is not None:
         check = compare_with_champion(params, opened, champion)
-        reasons.append(f"{check.name}: {check.evidence}")
+        reasons.append(str(check))
         if not check.passed:
             challenger = register(params, opened, digest)
             tracking.set_alias(name, CHALLENGER, challenger)
-            headline = f"version {champion.number} stays champion; version {challenger.number} is the challenger"
+            headline = f"version {champion.number} stays champion; version {challenger.number} is the challenger: "
+            headline += "not shown to be about as good"
             return Publication("kept champion", reasons, champion.number, headline)
     version = register(params, opened, digest)
     tracking.set_alias(name, CHAMPION, version)

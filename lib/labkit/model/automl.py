@@ -129,6 +129,8 @@ def compare(
                 limit.check()
             candidates[model] = adjust(make(model), target, training, seed=seed)
             scores = cross_validate(candidates[model], features, truth, target=target, folds=folds, budget=limit)
+            if np.isnan(scores[training.metric]):
+                raise ModelError(f"{training.metric} is not defined on any fold: each holds rows of one class alone")
             line |= {**scores, "error": ""}
             on_candidate(model, f"{training.metric} {scores[training.metric]:.4g}")
         except Exception as error:  # whatever a library raises, the candidate stays in the leaderboard with it

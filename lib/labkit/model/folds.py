@@ -107,11 +107,16 @@ def score_folds(
 
 
 def summarise(scores: list[dict[str, float]]) -> dict[str, float]:
-    """Return mean and standard deviation (`<name>_std`) of each figure."""
+    """Return mean and standard deviation (`<name>_std`) of each figure over the folds that have it; NaN if none has.
+
+    A fold of few rows may hold one class alone, on which some figures are not defined.
+    """
     summary: dict[str, float] = {}
     for name in scores[0]:
         values = np.array([score[name] for score in scores])
-        summary |= {name: float(values.mean()), f"{name}_std": float(values.std(ddof=1)) if len(values) > 1 else 0.0}
+        values = values[~np.isnan(values)]
+        mean = float(values.mean()) if len(values) else np.nan
+        summary |= {name: mean, f"{name}_std": float(values.std(ddof=1)) if len(values) > 1 else 0.0}
     return summary
 
 

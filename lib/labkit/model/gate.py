@@ -19,6 +19,10 @@ class Check:
     passed: bool
     evidence: str
 
+    def __str__(self) -> str:
+        """Return the answer, the question and what shows it."""
+        return f"{'✓' if self.passed else '✗ not shown to be so:'} {self.name}: {self.evidence}"
+
 
 @dataclass(frozen=True)
 class Decision:

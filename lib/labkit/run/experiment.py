@@ -7,7 +7,7 @@ nothing of tables and models.
 import errno
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from threading import Event
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from labkit import paths
 from labkit.errors import LabkitError, StageError
 from labkit.params import Params
-from labkit.params_file import describe_params, load_params
+from labkit.params_file import apply_overrides, describe_params, load_params, tell_changed
 from labkit.paths import show
 from labkit.run import client, ledger, lock, pipeline, provenance, reconcile, store
 from labkit.run.declarations import load_declarations
@@ -64,6 +64,7 @@ class Work:
         started = time.monotonic()
         outcome, headline = "failed", ""
         try:
+            self.check_params()
             headline = self.perform_recorded(stage)
             outcome = "ran"
         except Exception as error:
@@ -96,6 +97,11 @@ class Work:
                     raise StageError(f"stage {stage} failed: disk full: {error}: make room, then run again") from error
                 raise
 
+    def check_params(self) -> None:
+        """Refuse to go on once the params file says something else."""
+        if changed := tell_changed(self.params):
+            raise StageError(changed)
+
     def perform_plain(self, stage: str, entry: Entry) -> str:
         """Run a stage without a notebook; all but the one that is called each time stand below the parent run."""
         if stage == pipeline.PUBLISH:
@@ -103,6 +109,7 @@ class Work:
         elif not self.is_alone:
             self.open_parent()
         headline = str(Mask(self.secrets).clean(self.plain[stage](self.params, self.sample_rows)))
+        self.check_params()
         experiment = self.params.experiment
         folder = paths.find_scratch_dir(experiment) if self.sample_rows else paths.find_data_dir(experiment)
         entry.add_outputs(folder, compute_outputs(folder, load_declarations(experiment)[stage].outputs))
@@ -200,10 +207,12 @@ def run_experiment(
     until: str | None = None,
     force: str | None = None,
     is_waiting: bool = True,
+    settings: Sequence[str] = (),
 ) -> list[Line]:
     """Run what is stale of an experiment, through DVC, and return the closing table's lines.
 
-    Another run of this checkout is waited for, or, without `is_waiting`, is a reason to refuse.
+    Another run of this checkout is waited for, or, without `is_waiting`, is a reason to refuse. Only after it are
+    `settings` written into the params file, which it reads.
 
     Raises
     ------
@@ -220,7 +229,7 @@ def run_experiment(
     asked = names[: names.index(until) + 1] if until else names
     work = start_work(params, plain, progress, names=asked, kernels=kernels)
     with lock.hold_checkout(experiment, say=progress.say, is_waiting=is_waiting) as has_waited:
-        if has_waited:
+        if write_settings(experiment, settings, progress) or has_waited:
             work = start_work(load_params(experiment), plain, progress, names=asked, kernels=kernels)
         close_gone(progress)
         if force or seem_needed(experiment):
@@ -282,6 +291,7 @@ def run_sample(
     kernels: Kernels,
     until: str | None = None,
     is_waiting: bool = True,
+    settings: Sequence[str] = (),
 ) -> list[Line]:
     """Run every stage on a sample of the main table, in scratch: nothing of the pipeline is touched or published."""
     params = load_params(experiment)
@@ -290,7 +300,7 @@ def run_sample(
         names = names[: names.index(pipeline.check_stage(until, names)) + 1]
     work = start_work(params, plain, progress, names=names, kernels=kernels, sample_rows=rows)
     with lock.hold_checkout(experiment, say=progress.say, is_waiting=is_waiting) as has_waited:
-        if has_waited:
+        if write_settings(experiment, settings, progress) or has_waited:
             work = start_work(load_params(experiment), plain, progress, names=names, kernels=kernels, sample_rows=rows)
         close_gone(progress)
         os.environ.update(paths.make_environment())
@@ -305,6 +315,13 @@ def run_sample(
             if work.parent:
                 work.parent.status = "FINISHED"
     return lines
+
+
+def write_settings(experiment: str, settings: Sequence[str], progress: Progress) -> bool:
+    """Write settings into the params file, say what they change, and tell whether there were any."""
+    if settings:
+        progress.say(apply_overrides(experiment, list(settings)) or "The params file says so already.")
+    return bool(settings)
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def show_age(at: str) -> str:
 
 
 def find_run(word: str) -> Entry:
-    """Return the run of a name, of its last characters, of MLflow's name, or the latest of an experiment.
+    """Return the run of a name, of its first or last characters, of MLflow's name, or the latest of an experiment.
 
     Raises
     ------
@@ -90,12 +90,14 @@ def find_run(word: str) -> Entry:
     entries = ledger.load_entries()
     exact = [entry for entry in entries if word in (entry.run, entry.tracked)]
     latest = [entry for entry in entries if entry.experiment == word and entry.parent is None][-1:]
-    ending = [entry for entry in entries if len(word) >= 4 and entry.run.endswith(word)]
+    ending = [entry for entry in entries if len(word) >= 4 and (entry.run.endswith(word) or entry.run.startswith(word))]
     found = exact or latest or ending
     if len(found) == 1:
         return found[0]
     if found:
-        raise ParamsError(f"{len(found)} runs end in {word!r}: name one whole: {name_nearest(word, named(found))}")
+        raise ParamsError(
+            f"{len(found)} runs begin or end with {word!r}: name one whole: {name_nearest(word, named(found))}"
+        )
     if not entries:
         raise ParamsError(f"no run {word!r}: nothing has run in this checkout yet: labkit run {word}")
     # Names end in what no two have alike: a mistyped one is near to its own.

@@ -16,6 +16,7 @@ import nbformat
 from labkit import errors, files, paths
 from labkit.errors import LabkitError, LostStoreError, StageError, list_briefly
 from labkit.params import Params
+from labkit.params_file import tell_changed
 from labkit.paths import show
 from labkit.run import provenance, report, tracking
 from labkit.run.course import Live
@@ -99,6 +100,12 @@ def run_stage(
         raise
 
 
+def check_params(params: Params, notebook: Any) -> Failure | None:
+    """Return a failure if the params file was changed while the notebook, which reads it, was executed."""
+    n_cells, changed = len(notebook.cells), tell_changed(params)
+    return Failure(n_cells, n_cells, "", "", "StageError", changed) if changed else None
+
+
 @dataclass
 class Performance:
     """One run of one notebook stage: what was executed, and the record it ends in."""
@@ -135,7 +142,7 @@ class Performance:
         execution, path, notebook, entry = self.execution, self.source.path, self.source.notebook, self.entry
         log = load_log(work / LOG_NAME, self.mask)
         check_files(work / OUTPUTS_NAME, self.mask.secrets)
-        failure = execution.failure or check_finished(log, len(notebook.cells))
+        failure = execution.failure or check_finished(log, len(notebook.cells)) or check_params(self.params, notebook)
         try:
             log_figures(log, record, self.params, execution.peak_bytes)
         except LostStoreError as error:
@@ -336,8 +343,11 @@ def publish_page(done: StageRecord, executed: Path, params: Params, *, sample_ro
 
 
 def list_parameters(stage: str, params: Params) -> list[tuple[str, str, str]]:
-    """Return name, value and origin of each of the stage's parameters."""
+    """Return name, value and origin of each of the stage's parameters; none if their file was changed meanwhile."""
     from labkit.run.step import Catalogue
+
+    if tell_changed(params):
+        return []
 
     step = start_step(stage, params.experiment, None, Catalogue({}, lambda *_: None, lambda *_: None))
     return [(name, str(value), origin) for name, value, origin, _ in step.describe()]
