@@ -12,7 +12,7 @@ import pytest
 from labkit import paths
 from labkit.errors import TrackingError
 from labkit.params_file import load_params
-from labkit.run import reconcile, tracking
+from labkit.run import ledger, reconcile, tracking
 from labkit.run.store import check_store
 
 from tests.conftest import call_labkit
@@ -226,6 +226,29 @@ def test_run_that_mlflow_takes_for_finished_and_the_ledger_does_not_never_happen
     [run] = list_runs(stored)
     assert (run.info.status, run.data.tags["labkit.reason"]) == ("FAILED", "process gone")
     assert run.info.end_time == before.info.end_time
+    [entry] = ledger.load_entries()
+    assert entry.is_settled, "told once is enough"
+
+
+END_AMID = """
+import os
+from labkit.params_file import load_params
+from labkit.run import ledger, tracking
+with ledger.open_entry("small", "eda", facts={}) as entry:
+    with tracking.open_run(load_params("small"), "eda", parent_id=None, tags={}, entry=entry) as record:
+        client = tracking.get_client()
+        experiment = client.get_run(record.run_id).info.experiment_id
+        client.create_run(experiment, tags={"mlflow.parentRunId": record.run_id})
+        os._exit(9)
+"""
+
+
+def test_what_a_killed_run_left_open_below_it_is_closed_with_it(stored: Path) -> None:
+    assert subprocess.run([sys.executable, "-c", END_AMID], check=False).returncode == 9
+    assert [run.info.status for run in list_runs(stored)] == ["RUNNING"] * 2
+    reconcile.reconcile()
+    found = [(run.info.status, run.data.tags["labkit.reason"]) for run in list_runs(stored)]
+    assert found == [("FAILED", "process gone")] * 2
 
 
 def test_what_a_failed_run_left_open_below_it_is_closed_with_it(stored: Path) -> None:
