@@ -2,6 +2,8 @@
 
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 import time
@@ -42,6 +44,7 @@ def run_entry(stage: str | None = None, error: BaseException | None = None) -> N
     [
         (None, "finished", 0),
         (StageError("broken\nin two lines"), "failed", 1),
+        (StageError("x" * 1000), "failed", 1),
         (ValueError(), "failed", 1),
         (KeyboardInterrupt(), "interrupted", 130),
     ],
@@ -56,6 +59,35 @@ def test_block_is_closed_as_it_ended(root: Path, error: BaseException | None, ou
     assert (entry.stage, entry.outcome, entry.exit_code) == ("eda", outcome, code)
     assert entry.seconds is not None
     assert "\n" not in entry.reason
+    assert len(entry.reason) <= 300
+
+
+def test_what_was_said_first_counts(root: Path) -> None:
+    """A run that was closed is not closed otherwise by whoever comes late."""
+    with ledger.open_entry("mine", "eda", facts={}) as entry:
+        pass
+    ledger.append("start", **{**make_start(entry.run), "experiment": "another"})
+    entry.close("killed", None, "late")
+    [found] = ledger.load_entries()
+    assert (found.experiment, found.process.pid, found.outcome, found.reason) == ("mine", os.getpid(), "finished", "")
+
+
+def test_line_that_is_written_in_part_is_not_taken_for_written(root: Path) -> None:
+    run_entry("eda")
+    path, limits = ledger.find_path(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, limits[1]))
+    try:
+        with pytest.raises(StageError, match=r"what ran cannot be recorded: .*ledger\.jsonl: .* File too large"):
+            ledger.append("output", run="x", text="y" * 5000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    run_entry("features")
+    assert [(entry.stage, entry.outcome) for entry in ledger.load_entries()] == [
+        ("eda", "finished"),
+        ("features", "finished"),
+    ]
 
 
 @pytest.mark.parametrize("cut", [1, 20, 400])

@@ -140,6 +140,47 @@ def test_older_store_that_somebody_uses_is_left_alone(root: Path, monkeypatch: p
     assert read_version(path) != old
 
 
+def test_upgrade_that_fails_half_way_leaves_the_older_store_whole(tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("create table alembic_version (version_num); create table runs (n)")
+        connection.executescript("insert into alembic_version values ('old'); insert into runs values (7)")
+
+    def fail_half_way(beside: Path) -> None:
+        with closing(sqlite3.connect(beside)) as connection:
+            connection.executescript("drop table runs; update alembic_version set version_num = 'new'")
+        raise TrackingError("half way")
+
+    with pytest.raises(TrackingError, match="half way"):
+        store_module.prepare_file(path, "new", build=fail_half_way, upgrade=fail_half_way)
+    for one in (path, tmp_path / "mlflow.db.before-upgrade-of-old"):
+        assert read_version(one) == "old"
+        with closing(sqlite3.connect(one)) as connection:
+            assert connection.execute("select n from runs").fetchall() == [(7,)]
+    assert list(tmp_path.glob(".*.part")) == []
+
+
+MAKE = """
+import sqlite3, sys, time
+from contextlib import closing
+from pathlib import Path
+from labkit.files import append_line
+from labkit.run.store import prepare_file
+def build(beside):
+    append_line(Path("calls"), "built")
+    time.sleep(0.5)
+    with closing(sqlite3.connect(beside)) as connection:
+        connection.executescript("create table alembic_version (version_num); insert into alembic_version values (1)")
+prepare_file(Path("store.db"), "1", build=build, upgrade=build)
+"""
+
+
+def test_store_is_made_by_one_process_and_waited_for_by_the_others(tmp_path: Path) -> None:
+    four = [subprocess.Popen([sys.executable, "-c", MAKE], cwd=tmp_path) for _ in range(4)]
+    assert [process.wait(60) for process in four] == [0] * 4
+    assert (tmp_path / "calls").read_text() == "built\n"
+
+
 @pytest.mark.parametrize(
     "content",
     [b"not a database at all", "create table experiments (id int)", "create table alembic_version (version_num text)"],

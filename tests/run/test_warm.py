@@ -272,12 +272,13 @@ def test_server_that_ends_ends_what_a_keeper_cannot(bare: Path, monkeypatch: pyt
 
 
 def test_kernel_goes_when_keeper_and_server_are_killed_at_once(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it does, even if it cannot look whether its parent has gone."""
     with servers.open_server(is_cold=True) as address:
         monkeypatch.setenv(paths.WARM_VARIABLE, str(address))
         kernel = Kernel(bare)
         alone = psutil.Process(kernel.process.pid)
         above = alone.parents()[:2]
-        for process in above:
+        for process in [alone, *above]:
             process.suspend()
         end(above)
         try:
