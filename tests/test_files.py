@@ -175,11 +175,12 @@ def test_file_is_on_the_disk_before_its_name_and_its_name_before_what_says_so(tm
     ):
         pytest.skip("no strace here, or processes may not be traced")
     program = (
-        "from pathlib import Path; from labkit.files import append_line, place_folder, write_text\n"
+        "from pathlib import Path; from labkit.files import append_line, move, place_folder, write_text\n"
         f"here = Path({str(tmp_path)!r})\n"
         "write_text(here / 'work' / 'out' / 'x.json', '1')\n"
         "place_folder(here / 'work' / 'out', here / 'out')\n"
         "append_line(here / 'done.jsonl', 'done')\n"
+        "move(here / 'out', here / 'aside' / 'damaged')\n"
     )
     log = tmp_path / "calls"
     subprocess.run(
@@ -203,6 +204,8 @@ def test_file_is_on_the_disk_before_its_name_and_its_name_before_what_says_so(tm
         "write done.jsonl",
         "fsync done.jsonl",
         f"fsync {tmp_path.name}",
+        "rename damaged",
+        "fsync aside",
     ]
 
 

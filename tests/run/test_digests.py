@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 from labkit.data.tables import load_table, save_table
-from labkit.errors import DataError, ModelError, StageError
+from labkit.errors import DataError, DiskError, ModelError, StageError
 from labkit.files import write_json
 from labkit.model import onnx_graph, release, skops_file
 from labkit.run import objects, outputs, pipeline
@@ -138,6 +138,25 @@ def test_scratch_is_written_by_hand_and_not_checked(data: Path, checkout: Path) 
     write_json(scratch, {"by": "hand"})
     scratch.write_text('{"by": "another hand"}')
     assert package.start("deploy", "diabetes").load("metrics") == {"by": "another hand"}
+
+
+def test_outputs_of_a_sample_say_nothing_of_those_of_the_pipeline(data: Path, checkout: Path, tmp_path: Path) -> None:
+    write_json(tmp_path / "sample/evaluation/metrics.json", {"of": "a sample"})
+    scratch = checkout / "data/diabetes/scratch"
+    outputs.place_outputs(tmp_path / "sample", scratch, experiment="diabetes", stage="evaluation")
+    outputs.check_outputs("diabetes", [data / PLACES["metrics"], scratch / PLACES["metrics"]])
+
+
+def test_outputs_that_cannot_be_recorded_are_not_put_in_place(data: Path, tmp_path: Path) -> None:
+    """Else a crash in between would leave files in place that nobody can tell from changed ones."""
+    record, path = outputs.find_record("diabetes", "evaluation"), data / PLACES["metrics"]
+    before = path.read_bytes()
+    record.unlink()
+    record.mkdir()
+    write_json(tmp_path / "next/evaluation/metrics.json", {"of": "the next run"})
+    with pytest.raises(DiskError, match=r"evaluation\.json: cannot be written"):
+        outputs.place_outputs(tmp_path / "next", data, experiment="diabetes", stage="evaluation")
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"stage": 1}', "\x00"])
@@ -288,6 +307,7 @@ LISTINGS = {
     "backslashes": ("..\\pwned", "leads out of its folder"),
     "drive": ("C:pwned", "leads out of its folder"),
     "empty": ("", "leads out of its folder"),
+    "zero byte": ("a\0b", "leads out of its folder"),
 }
 
 
@@ -378,6 +398,35 @@ def test_old_leftovers_in_the_cache_go_unless_somebody_writes(small: Path) -> No
     pipeline.remove_leftovers(repo)
     assert not old.exists()
     assert young.exists()
+
+
+def test_run_removes_old_leftovers_of_the_cache(small: Path) -> None:
+    old = small / ".dvc/cache/files/md5/ab/x.AbC_12.tmp"
+    old.parent.mkdir(parents=True, exist_ok=True)
+    old.write_text("half")
+    os.utime(old, (0, 0))
+    run(small, "two")
+    assert not old.exists()
+
+
+def test_cache_is_where_the_configuration_says(small: Path, tmp_path: Path) -> None:
+    assert objects.find_cache() == small / ".dvc/cache"
+    (small / ".dvc/config.local").write_text(f"[cache]\n    dir = {tmp_path / 'elsewhere'}\n")
+    assert objects.find_cache() == tmp_path / "elsewhere"
+    assert objects.find_cache() == Path(pipeline.open_repo().cache.local.path).parents[1]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff"], ids=["empty", "cut short", "no text"])
+def test_torn_list_of_readers_and_writers_stops_no_run(small: Path, content: bytes) -> None:
+    (small / ".dvc/tmp/rwlock").write_bytes(content)
+    assert run(small, "one") == 2
+
+
+def test_whole_list_of_readers_and_writers_is_left_to_dvc(small: Path) -> None:
+    path = small / ".dvc/tmp/rwlock"
+    path.write_text("{}")
+    pipeline.remove_torn_lock(path)
+    assert path.read_text() == "{}"
 
 
 def test_full_disk_of_the_cache_is_told(small: Path, tmp_path: Path) -> None:

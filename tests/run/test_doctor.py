@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from labkit import paths
-from labkit.run import doctor, ledger, lock
+from labkit.run import doctor, ledger, lock, servers
 from labkit.run.doctor import Finding, examine
 
 from tests.conftest import Labkit, call_labkit
@@ -69,7 +70,8 @@ def leave_run(root: Path) -> None:
     with sqlite3.connect(root / "mlflow.db") as connection:
         connection.execute("create table runs (run_uuid text, name text, status text, lifecycle_stage text)")
         connection.execute(
-            "insert into runs values ('1f', 'training', 'RUNNING', 'active'), ('2f', 'eda', 'FINISHED', 'active')"
+            "insert into runs values ('1f', 'training', 'RUNNING', 'active'), ('2f', 'eda', 'FINISHED', 'active'),"
+            " ('3f', 'removed', 'RUNNING', 'deleted')"
         )
 
 
@@ -93,6 +95,21 @@ def lose_object(root: Path) -> None:
     )
 
 
+def name_no_object(root: Path) -> None:
+    out = {"path": "data/diabetes/model", "hash": "md5", "md5": "../../x"}
+    write(root / "dvc.lock", yaml.safe_dump({"schema": "2.0", "stages": {"training@diabetes": {"outs": [out]}}}))
+
+
+def lose_inner_object(root: Path) -> None:
+    """Let dvc.lock name a folder whose listing is in the cache, and of whose two files one is."""
+    cache, listing = root / ".dvc/cache/files/md5", "2" * 32 + ".dir"
+    entries = [{"relpath": name, "md5": md5 * 32} for name, md5 in (("here", "3"), ("gone", "4"))]
+    write(cache / "22" / listing[2:], json.dumps(entries))
+    write(cache / "33" / ("3" * 30))
+    out = {"path": "data/diabetes/clean", "hash": "md5", "md5": listing}
+    write(root / "dvc.lock", yaml.safe_dump({"schema": "2.0", "stages": {"wrangling@diabetes": {"outs": [out]}}}))
+
+
 FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     "world-writable": (
         lambda root: (root / "params/diabetes.yaml").chmod(0o666),
@@ -102,6 +119,12 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     ),
     "passwords": (
         lambda root: write(root / ".dvc/config.local").chmod(0o644),
+        "file modes",
+        "others may read .dvc/config.local",
+        "chmod 600 .dvc/config.local",
+    ),
+    "passwords, for the group": (
+        lambda root: write(root / ".dvc/config.local").chmod(0o640),
         "file modes",
         "others may read .dvc/config.local",
         "chmod 600 .dvc/config.local",
@@ -172,6 +195,24 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         "not there: data/diabetes/model",
         "`dvc pull` if there is a remote, else `labkit run` makes them anew when they are needed",
     ),
+    "name of no object": (
+        name_no_object,
+        "DVC's cache",
+        "'../../x' is no MD5 of an object in DVC's cache: restore dvc.lock from git, or remove it",
+        "restore dvc.lock from git, or remove it and run again",
+    ),
+    "broken configuration of DVC": (
+        lambda root: write(root / ".dvc/config", "core\n"),
+        "DVC remote",
+        ".dvc/config: File contains no section headers.",
+        "restore it from git",
+    ),
+    "missing object of a folder": (
+        lose_inner_object,
+        "DVC's cache",
+        "not there: data/diabetes/clean",
+        "`dvc pull` if there is a remote, else `labkit run` makes them anew when they are needed",
+    ),
 }
 
 
@@ -235,14 +276,18 @@ def test_lock_of_a_process_that_ended_is_told_but_no_fault(checkout: Path) -> No
     assert find("locks") == Finding("locks", f"DVC works in process {os.getpid()}")
 
 
-@pytest.mark.parametrize(("host", "is_open"), [("127.0.0.1", False), ("0.0.0.0", True)])
-def test_listener_that_others_can_reach_is_named(checkout: Path, host: str, is_open: bool) -> None:
+@pytest.mark.parametrize(
+    ("host", "is_open", "is_inside"), [("127.0.0.1", False, True), ("0.0.0.0", True, True), ("0.0.0.0", True, False)]
+)
+def test_listener_that_others_can_reach_is_named(checkout: Path, host: str, is_open: bool, is_inside: bool) -> None:
+    """Of this checkout is what was started in it, and what was told of it."""
     code = (
         f"import socket, sys; s = socket.create_server(({host!r}, 0)); "
         "print(s.getsockname()[1], flush=True); sys.stdin.read()"
     )
-    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": checkout}
-    server = subprocess.Popen([sys.executable, "-c", code], **options)  # type: ignore[call-overload]
+    folder, words = (checkout, []) if is_inside else (checkout.parent, [f"sqlite:///{checkout}/mlflow.db"])
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": folder}
+    server = subprocess.Popen([sys.executable, "-c", code, *words], **options)  # type: ignore[call-overload]
     try:
         port = int(server.stdout.readline())
         finding = find("listeners")
@@ -255,16 +300,58 @@ def test_listener_that_others_can_reach_is_named(checkout: Path, host: str, is_o
         assert finding == Finding("listeners", "none that others can reach")
 
 
-def test_versions_with_holes_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_of_warm_kernels_is_told_of(checkout: Path) -> None:
+    address = servers.make_address()
+    address.parent.mkdir(mode=0o700)
+    server = servers.start_server(address, is_cold=True, is_owned=True)
+    try:
+        finding = find("warm kernels")
+    finally:
+        servers.end_server(server)
+    assert re.fullmatch(rf"process {server.pid}, [\d,]+ modules", finding.found)
+    assert finding.remedy == ""
+    assert find("warm kernels") == Finding("warm kernels", "none kept; `labkit warm` keeps some")
+
+
+def test_folder_of_warm_kernels_that_others_may_enter_is_named(checkout: Path) -> None:
+    folder = servers.make_address().parent
+    folder.mkdir(mode=0o755)
+    try:
+        assert find("warm kernels") == Finding("warm kernels", str(folder), "not a private folder of yours: remove it")
+    finally:
+        folder.rmdir()
+
+
+@pytest.mark.parametrize("version", ["0.11.0", "0.9"])
+def test_versions_with_holes_are_named(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
     held = doctor.find_version
-    monkeypatch.setattr(doctor, "find_version", lambda name: "0.11.0" if name == "skops" else held(name))
+    monkeypatch.setattr(doctor, "find_version", lambda name: version if name == "skops" else held(name))
     finding = doctor.check_packages()
-    assert finding.found == "skops 0.11.0 has CVE-2025-54412"
+    assert finding.found == f"skops {version} has CVE-2025-54412"
     assert finding.remedy == "pip install --upgrade 'skops>=0.12.0'"
 
 
 def test_this_environment_has_no_known_hole() -> None:
     assert doctor.check_packages().remedy == ""
+
+
+def test_python_that_nobody_tried_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.check_python().remedy == ""
+    monkeypatch.setattr(doctor, "PYTHONS", ((3, 7), (3, 8)))
+    assert doctor.check_python().remedy == "use Python 3.11, 3.12 or 3.13"
+
+
+def test_missing_git_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert doctor.check_programs().remedy == ""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    told = "git missing, no Chromium, which only the tests need"
+    assert doctor.check_programs() == Finding("programs", told, "install git: without it no run knows its commit")
+
+
+def test_run_of_the_ledger_that_is_under_way_is_no_fault(checkout: Path) -> None:
+    with ledger.open_entry("x", facts={}):
+        assert find("ledger") == Finding("ledger", "1 runs, 1 of them under way")
+    assert find("ledger") == Finding("ledger", "1 runs, 0 of them under way")
 
 
 def test_full_disk_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +17,10 @@ from labkit.run import ledger, reconcile
 from labkit.run.ledger import Process
 
 from tests.run.small import load_ledger
+
+GONE = 2**22 + 1
+"""No process has this number: the system gives none so high."""
+SERVER = "http://127.0.0.1:9"
 
 
 @pytest.fixture
@@ -38,6 +44,7 @@ def run_entry(stage: str | None = None, error: BaseException | None = None) -> N
     [
         (None, "finished", 0),
         (StageError("broken\nin two lines"), "failed", 1),
+        (StageError("x" * 1000), "failed", 1),
         (ValueError(), "failed", 1),
         (KeyboardInterrupt(), "interrupted", 130),
     ],
@@ -52,6 +59,35 @@ def test_block_is_closed_as_it_ended(root: Path, error: BaseException | None, ou
     assert (entry.stage, entry.outcome, entry.exit_code) == ("eda", outcome, code)
     assert entry.seconds is not None
     assert "\n" not in entry.reason
+    assert len(entry.reason) <= 300
+
+
+def test_what_was_said_first_counts(root: Path) -> None:
+    """A run that was closed is not closed otherwise by whoever comes late."""
+    with ledger.open_entry("mine", "eda", facts={}) as entry:
+        pass
+    ledger.append("start", **{**make_start(entry.run), "experiment": "another"})
+    entry.close("killed", None, "late")
+    [found] = ledger.load_entries()
+    assert (found.experiment, found.process.pid, found.outcome, found.reason) == ("mine", os.getpid(), "finished", "")
+
+
+def test_line_that_is_written_in_part_is_not_taken_for_written(root: Path) -> None:
+    run_entry("eda")
+    path, limits = ledger.find_path(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, limits[1]))
+    try:
+        with pytest.raises(StageError, match=r"what ran cannot be recorded: .*ledger\.jsonl: .* File too large"):
+            ledger.append("output", run="x", text="y" * 5000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    run_entry("features")
+    assert [(entry.stage, entry.outcome) for entry in ledger.load_entries()] == [
+        ("eda", "finished"),
+        ("features", "finished"),
+    ]
 
 
 @pytest.mark.parametrize("cut", [1, 20, 400])
@@ -137,15 +173,71 @@ def test_left_over_that_names_nobody_goes_when_it_is_old_and_nothing_runs(root: 
     for name in ("tmpnew", "tmpold"):
         (work / name).mkdir(parents=True)
     os.utime(work / "tmpold", (0, 0))
-    ledger.append("start", **make_start("gone", pid=2**22 + 1))
+    ledger.append("start", **make_start("gone"))
     assert len(reconcile.reconcile()) == 1
     assert [path.name for path in work.iterdir()] == ["tmpnew"]
 
 
-def make_start(run: str, *, pid: int) -> dict[str, object]:
+def test_left_over_that_names_nobody_stays_as_long_as_somebody_works(root: Path, others: dict[str, int]) -> None:
+    old = root / ".labkit" / "work" / "tmpold"
+    old.mkdir()
+    os.utime(old, (0, 0))
+    assert len(reconcile.reconcile()) == 1
+    assert old.exists()
+
+
+@pytest.mark.parametrize("place", [".", "data/mine/clean", "reports/mine", "params", ".labkit/outputs/mine"])
+def test_half_written_is_swept_wherever_it_stands_unless_it_may_be_somebodys(root: Path, place: str) -> None:
+    folder = root / place
+    (folder / f".folder.{GONE}-0123abcd.part").mkdir(parents=True)
+    (folder / f".folder.{GONE}-0123abcd.part" / "x").touch()
+    for name in (f".file.{GONE}-0123abcd.part", f".mine.{os.getpid()}-0123abcd.part", ".old.part", ".new.part"):
+        (folder / name).touch()
+    os.utime(folder / ".old.part", (0, 0))
+    ledger.append("start", **make_start("gone"))
+    assert len(reconcile.reconcile()) == 1
+    assert sorted(path.name for path in folder.glob(".*.part")) == [f".mine.{os.getpid()}-0123abcd.part", ".new.part"]
+
+
+def test_of_six_at_once_one_closes_what_is_dead(root: Path) -> None:
+    names = [f"gone-{number}" for number in range(300)]
+    for name in names:
+        ledger.append("start", **make_start(name))
+    command = [sys.executable, "-c", "from labkit.run import reconcile; print(len(reconcile.reconcile()))"]
+    six = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(6)]
+    closed = [int(process.communicate(timeout=60)[0]) for process in six]
+    assert sorted(closed) == [0, 0, 0, 0, 0, 300]
+    assert [line["run"] for line in load_ledger(root) if line["kind"] == "done"] == names
+
+
+def test_run_is_told_of_with_its_stages(root: Path) -> None:
+    start = make_start("gone")
+    ledger.append("start", **start)
+    ledger.append("start", **{**start, "run": "below", "stage": "eda", "parent": "gone"})
+    gone = reconcile.reconcile()
+    assert [entry.run for entry in gone] == ["gone", "below"]
+    said = f"mine: a run of {start['at']} was killed (process {GONE} is gone); it is closed as such now"
+    assert reconcile.tell(gone) == [said]
+
+
+@pytest.mark.parametrize("uri", ["", SERVER], ids=["another store is used now", "the server is still away"])
+def test_run_whose_server_was_away_waits_for_that_server(root: Path, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    ledger.append("start", **{**make_start("told later"), "store": SERVER})
+    ledger.append("opened", run="told later", tracked="1f")
+    ended = {"reason": "", "exit_code": 1, "seconds": 1.0, "peak_bytes": 0, "is_settled": False}
+    ledger.append("done", run="told later", outcome="failed", **ended)
+    n_lines = len(load_ledger(root))
+    assert reconcile.reconcile() == []
+    assert len(load_ledger(root)) == n_lines
+    [entry] = ledger.load_entries()
+    assert not entry.is_settled
+
+
+def make_start(run: str) -> dict[str, object]:
     """Return the content of a `start` line."""
     place = {"run": run, "experiment": "mine", "stage": None, "parent": None, "facts": {}, "store": ""}
-    return {**place, "pid": pid, "boot": ledger.find_boot(), "process_started": 1.0, "at": ledger.tell_time()}
+    return {**place, "pid": GONE, "boot": ledger.find_boot(), "process_started": 1.0, "at": ledger.tell_time()}
 
 
 def test_end_of_a_run_finds_room_on_a_full_disk(root: Path) -> None:

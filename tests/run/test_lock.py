@@ -1,13 +1,18 @@
 """Two at once in one checkout: the second waits and says for whom, and looking is always possible."""
 
+import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
+from threading import Timer
 
 import pytest
+from labkit.files import open_lock, take_lock
+from labkit.run import lock
 
 from tests.conftest import LABKIT, call_labkit, make_environment
 from tests.run.small import find_done, find_tracked, load_ledger, make_small, started, wait_until
@@ -51,9 +56,68 @@ def test_second_run_waits_and_says_for_whom(root: Path, first: "subprocess.Popen
     assert len(find_done(root)) == 2, "the second had nothing left to do"
 
 
-def test_second_run_that_does_not_want_to_wait_is_refused(root: Path, first: "subprocess.Popen[str]") -> None:
+def test_second_run_goes_by_what_the_params_say_when_its_turn_comes(root: Path, first: "subprocess.Popen[str]") -> None:
+    with started(root, "run", "small", "--cold", "--force", "eda") as second:
+        assert second.stdout
+        assert second.stdout.readline().startswith("waiting for the run of small")
+        path = root / "params" / "small.yaml"
+        assert "\nseed: 42\n" in path.read_text()
+        path.write_text(path.read_text().replace("\nseed: 42\n", "\nseed: 7\n"))
+        (root / "go").touch()
+        assert first.wait(60) == 0
+        assert second.wait(60) == 0
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    found = client.search_runs([client.get_experiment_by_name("small").experiment_id])
+    assert [run.data.params["seed"] for run in found if run.data.tags.get("labkit.stage") == "eda"] == ["7", "42"]
+
+
+def test_stage_by_hand_waits_too(root: Path, first: "subprocess.Popen[str]") -> None:
+    with started(root, "stage", "eda", "small") as second:
+        assert second.stdout
+        assert second.stdout.readline().startswith(f"waiting for the run of small (process {first.pid}, ")
+
+
+@pytest.fixture
+def here(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the checkout, which labkit finds in this process too."""
+    monkeypatch.setenv("LABKIT_ROOT", str(root))
+    return root
+
+
+def test_somebody_who_only_looks_is_nobody_to_wait_for(here: Path) -> None:
+    said: list[str] = []
+    with lock.hold_checkout("small", say=said.append):
+        assert lock.find_holder()
+    assert lock.find_holder() is None
+    with ExitStack() as looking:
+        assert take_lock(looking.enter_context(open_lock(lock.find_path())))
+        timer = Timer(0.2, looking.pop_all().close)
+        timer.start()
+        with lock.hold_checkout("small", say=said.append, is_waiting=False) as has_waited:
+            assert not has_waited
+        timer.join()
+    assert said == []
+
+
+def test_what_a_killed_holder_said_of_himself_is_not_believed(here: Path) -> None:
+    facts = {"pid": 2**22 + 1, "experiment": "other", "since": "2026-11-24T10:11:12+00:00"}
+    lock.find_path().parent.mkdir(exist_ok=True)
+    lock.find_path().write_text(json.dumps(facts))
+    assert lock.find_holder() is None
+    with open_lock(lock.find_path()) as handle:
+        assert take_lock(handle)
+        assert lock.find_holder() == {}
+    assert lock.describe({}) == "another run of this checkout"
+
+
+@pytest.mark.parametrize("words", [(), ("--sample", "20")], ids=["run", "sample"])
+def test_second_run_that_does_not_want_to_wait_is_refused(
+    root: Path, first: "subprocess.Popen[str]", words: tuple[str, ...]
+) -> None:
     n_lines = len(load_ledger(root))
-    done = call_labkit(root, "run", "small", "--no-wait")
+    done = call_labkit(root, "run", "small", *words, "--no-wait")
     assert done.returncode == 2
     assert re.search(
         rf"labkit: the run of small \(process {first.pid}, since .*\) is under way: wait for it", done.stderr

@@ -8,13 +8,16 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from labkit import paths
 from labkit.errors import TrackingError
 from labkit.params_file import load_params
-from labkit.run import reconcile, tracking
+from labkit.run import ledger, reconcile, tracking
+from labkit.run import store as store_module
 from labkit.run.store import check_store
 
 from tests.conftest import call_labkit
@@ -157,16 +160,80 @@ def test_older_store_is_copied_then_brought_up_to_date_and_told_of(
     assert read_version(root / "mlflow.db") != old
     said = f"mlflow.db was brought up to date; the old one is kept as {kept.name}"
     assert [record.getMessage() for record in caplog.records if record.name == "labkit"] == [said]
+    assert check_whole(root) == []
 
 
-@pytest.mark.parametrize("content", [b"not a database at all", "half"], ids=["junk", "half made"])
+def test_older_store_that_somebody_uses_is_left_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what he writes from then on would be lost with the file that gave way."""
+    path, connect = root / "mlflow.db", sqlite3.connect
+    old = make_old_store(path)
+    # Not to wait twenty seconds for him.
+    monkeypatch.setattr(store_module.sqlite3, "connect", lambda path, **_: connect(path, timeout=0.1))
+    with closing(connect(path)) as user:
+        user.execute("pragma journal_mode=wal").fetchall()
+        user.execute("update experiments set name = 'kept in the log' where name = 'kept'")
+        user.commit()
+        with pytest.raises(TrackingError, match=r"mlflow\.db: cannot be brought up to date .*: end what uses it"):
+            tracking.get_client()
+        assert read_version(path) == old
+        assert list(root.glob("mlflow.db.before-*")) == []
+    assert tracking.get_client().get_experiment_by_name("kept in the log") is not None
+    assert read_version(path) != old
+
+
+def test_upgrade_that_fails_half_way_leaves_the_older_store_whole(tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("create table alembic_version (version_num); create table runs (n)")
+        connection.executescript("insert into alembic_version values ('old'); insert into runs values (7)")
+
+    def fail_half_way(beside: Path) -> None:
+        with closing(sqlite3.connect(beside)) as connection:
+            connection.executescript("drop table runs; update alembic_version set version_num = 'new'")
+        raise TrackingError("half way")
+
+    with pytest.raises(TrackingError, match="half way"):
+        store_module.prepare_file(path, "new", build=fail_half_way, upgrade=fail_half_way)
+    for one in (path, tmp_path / "mlflow.db.before-upgrade-of-old"):
+        assert read_version(one) == "old"
+        with closing(sqlite3.connect(one)) as connection:
+            assert connection.execute("select n from runs").fetchall() == [(7,)]
+    assert list(tmp_path.glob(".*.part")) == []
+
+
+MAKE = """
+import sqlite3, sys, time
+from contextlib import closing
+from pathlib import Path
+from labkit.files import append_line
+from labkit.run.store import prepare_file
+def build(beside):
+    append_line(Path("calls"), "built")
+    time.sleep(0.5)
+    with closing(sqlite3.connect(beside)) as connection:
+        connection.executescript("create table alembic_version (version_num); insert into alembic_version values (1)")
+prepare_file(Path("store.db"), "1", build=build, upgrade=build)
+"""
+
+
+def test_store_is_made_by_one_process_and_waited_for_by_the_others(tmp_path: Path) -> None:
+    four = [subprocess.Popen([sys.executable, "-c", MAKE], cwd=tmp_path) for _ in range(4)]
+    assert [process.wait(60) for process in four] == [0] * 4
+    assert (tmp_path / "calls").read_text() == "built\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"not a database at all", "create table experiments (id int)", "create table alembic_version (version_num text)"],
+    ids=["junk", "half made", "without a version"],
+)
 def test_what_is_no_store_is_refused_and_left_alone(root: Path, content: bytes | str) -> None:
     path = root / "mlflow.db"
     if isinstance(content, bytes):
         path.write_bytes(content)
     else:
         with closing(sqlite3.connect(path)) as connection:
-            connection.execute("create table experiments (id int)")
+            connection.execute(content)
     before = path.read_bytes()
     with pytest.raises(TrackingError, match="no whole MLflow database .* move it away, and a new one is made"):
         tracking.get_client()
@@ -194,6 +261,29 @@ def test_server_that_accepts_and_never_answers_is_told_of_too() -> None:
         listener.listen()
         with pytest.raises(TrackingError, match="no tracking server answers there .*timed out"):
             check_store(f"http://127.0.0.1:{listener.getsockname()[1]}")
+
+
+@pytest.mark.parametrize(("code", "is_refused"), [(200, False), (401, False), (404, False), (500, True), (503, True)])
+def test_server_that_answers_is_there_unless_it_says_that_it_is_out_of_order(code: int, is_refused: bool) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(code)
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        uri = f"http://127.0.0.1:{server.server_port}"
+        try:
+            if is_refused:
+                with pytest.raises(TrackingError, match=rf"no tracking server answers there \(it answers {code} \w+"):
+                    check_store(uri)
+            else:
+                check_store(uri)
+        finally:
+            server.shutdown()
 
 
 def test_lost_server_is_looked_for_half_a_minute_in_all(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,6 +357,29 @@ def test_run_that_mlflow_takes_for_finished_and_the_ledger_does_not_never_happen
     [run] = list_runs(stored)
     assert (run.info.status, run.data.tags["labkit.reason"]) == ("FAILED", "process gone")
     assert run.info.end_time == before.info.end_time
+    [entry] = ledger.load_entries()
+    assert entry.is_settled, "told once is enough"
+
+
+END_AMID = """
+import os
+from labkit.params_file import load_params
+from labkit.run import ledger, tracking
+with ledger.open_entry("small", "eda", facts={}) as entry:
+    with tracking.open_run(load_params("small"), "eda", parent_id=None, tags={}, entry=entry) as record:
+        client = tracking.get_client()
+        experiment = client.get_run(record.run_id).info.experiment_id
+        client.create_run(experiment, tags={"mlflow.parentRunId": record.run_id})
+        os._exit(9)
+"""
+
+
+def test_what_a_killed_run_left_open_below_it_is_closed_with_it(stored: Path) -> None:
+    assert subprocess.run([sys.executable, "-c", END_AMID], check=False).returncode == 9
+    assert [run.info.status for run in list_runs(stored)] == ["RUNNING"] * 2
+    reconcile.reconcile()
+    found = [(run.info.status, run.data.tags["labkit.reason"]) for run in list_runs(stored)]
+    assert found == [("FAILED", "process gone")] * 2
 
 
 def test_what_a_failed_run_left_open_below_it_is_closed_with_it(stored: Path) -> None:

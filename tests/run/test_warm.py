@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,88 @@ def test_nothing_of_a_kernel_stays(server: psutil.Process, tmp_path: Path) -> No
     wait_until(lambda: not psutil.pid_exists(child))
     wait_until(lambda: {process.pid for process in server.children(recursive=True)} <= before)
     assert not folder.exists()
+
+
+BELOW = """
+import os, subprocess
+child = subprocess.Popen(['sleep', '999'], start_new_session=True)
+start = 'setsid sleep 999 > /dev/null & echo $!'
+orphan = subprocess.run(['sh', '-c', start], stdout=subprocess.PIPE, text=True).stdout
+print(child.pid, orphan)
+"""
+
+
+def test_all_below_a_kernel_has_gone_when_its_end_is_told(server: psutil.Process, tmp_path: Path) -> None:
+    """What it wrote is looked at next, and nobody may write it any more."""
+    kernel = Kernel(tmp_path)
+    below = [psutil.Process(int(pid)) for pid in kernel.ask(BELOW).split()]
+    assert [process.name() for process in below] == ["sleep", "sleep"]
+    kernel.client.execute("os._exit(3)")
+    kernel.process.connection.settimeout(30)
+    while kernel.process.returncode is None:
+        assert kernel.process.read()
+    assert [process for process in below if is_alive(process)] == []
+    assert kernel.process.returncode == 3
+    kernel.close()
+
+
+def test_server_that_ends_ends_what_a_keeper_cannot(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with servers.open_server(is_cold=True) as address:
+        monkeypatch.setenv(paths.WARM_VARIABLE, str(address))
+        kernel = Kernel(bare)
+        keeper = psutil.Process(kernel.process.pid).parent()
+        assert keeper
+        keeper.suspend()
+        family = [keeper, *keeper.children(recursive=True)]
+    try:
+        assert [process for process in family if is_alive(process)] == []
+    finally:
+        end(family)
+        kernel.close()
+
+
+def test_kernel_goes_when_keeper_and_server_are_killed_at_once(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it does, even if it cannot look whether its parent has gone."""
+    with servers.open_server(is_cold=True) as address:
+        monkeypatch.setenv(paths.WARM_VARIABLE, str(address))
+        kernel = Kernel(bare)
+        alone = psutil.Process(kernel.process.pid)
+        above = alone.parents()[:2]
+        for process in [alone, *above]:
+            process.suspend()
+        end(above)
+        try:
+            wait_until(lambda: not is_alive(alone), 2)
+        finally:
+            end([alone])
+            kernel.close()
+
+
+def end(processes: list[psutil.Process]) -> None:
+    """Kill whichever of some processes still live."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def test_interrupt_reaches_the_program_that_a_cell_waits_for(server: psutil.Process, tmp_path: Path) -> None:
+    """As Ctrl-C in a terminal does; the kernel itself hears nothing while it waits."""
+    kernel = Kernel(tmp_path)
+    with ThreadPoolExecutor() as pool:
+        pool.submit(lambda: (time.sleep(1), kernel.manager.interrupt_kernel()))
+        assert kernel.ask("import os; print(os.system('exec sleep 60'))", timeout=30) == str(signal.SIGINT.value)
+    kernel.close()
+
+
+def test_server_that_nobody_asks_ends_itself(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "IDLE_SECONDS", 1)
+    server = servers.start_server(bare / "kernels", is_cold=True, is_owned=False)
+    try:
+        assert server.wait(30) == 0
+        assert not (bare / "kernels").exists()
+    finally:
+        server.kill()
+        server.wait()
 
 
 OWNER = """
