@@ -330,17 +330,20 @@ def test_listing_that_leads_out_of_its_folder_is_refused(small: Path, case: str)
         (b"{}", ""),
         (b"7", "no listing of a folder"),
         (b'[{"relpath": "a"}]', "no listing of a folder"),
-        (b'[{"relpath": "a", "md5": "../../../../etc/passwd"}]', "is no MD5 of an object"),
+        (b'[{"relpath": "a", "md5": "..BAIT"}]', "is no MD5 of an object"),
     ],
 )
 def test_listing_that_is_none_is_refused_or_made_anew(small: Path, content: bytes, message: str) -> None:
-    put_listing(small, content)
+    # What follows the first two characters of an object's name is taken for a path of its own.
+    bait = small / "bait"
+    bait.write_text("of somebody")
+    put_listing(small, content.replace(b"BAIT", str(bait).encode()))
     if not message:
         assert run(small, "two") == 3
         return
     with pytest.raises(StageError, match=message):
         run(small, "two")
-    assert Path("/etc/passwd").exists()
+    assert bait.read_text() == "of somebody"
 
 
 @pytest.mark.parametrize("place", ["../pwned", "/tmp/pwned", "data/../../pwned"])
@@ -416,7 +419,7 @@ def test_cache_is_where_the_configuration_says(small: Path, tmp_path: Path) -> N
     assert objects.find_cache() == Path(pipeline.open_repo().cache.local.path).parents[1]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff"], ids=["empty", "cut short", "no text"])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]"], ids=["empty", "cut short", "no text", "a list"])
 def test_torn_list_of_readers_and_writers_stops_no_run(small: Path, content: bytes) -> None:
     (small / ".dvc/tmp/rwlock").write_bytes(content)
     assert run(small, "one") == 2

@@ -128,13 +128,13 @@ def remove_torn_lock(path: Path) -> None:
     """Remove DVC's list of readers and writers if a killed process left it half-written: DVC itself would give up."""
     for _ in range(2):
         try:
-            json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(json.loads(path.read_text(encoding="utf-8")), dict):
+                return
         except FileNotFoundError:
             return
         except ValueError:
-            time.sleep(0.2)  # somebody may be writing it just now
-        else:
-            return
+            pass
+        time.sleep(0.2)  # somebody may be writing it just now
     path.unlink(missing_ok=True)
 
 
