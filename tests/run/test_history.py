@@ -84,7 +84,7 @@ def test_run_is_found_by_any_of_its_names() -> None:
         ("dddd", "mine-4-dddd"),
     ):
         assert history.find_run(word).run == run
-    with pytest.raises(ParamsError, match=r"^2 runs end in '1111': name one whole: "):
+    with pytest.raises(ParamsError, match=r"^2 runs begin or end with '1111': name one whole: "):
         history.find_run("1111")
     with pytest.raises(ParamsError, match=r"^no run '222': .*`labkit runs` lists them$"):
         history.find_run("222")
