@@ -81,6 +81,7 @@ def test_run_is_found_by_any_of_its_names() -> None:
         ("f" * 32, "mine-1-aaaa1111"),
         ("mine", "mine-3-cccc2222"),
         ("bbbb1111", "mine-2-bbbb1111"),
+        ("mine-2", "mine-2-bbbb1111"),
         ("dddd", "mine-4-dddd"),
     ):
         assert history.find_run(word).run == run

@@ -64,7 +64,7 @@ def test_second_run_goes_by_what_the_params_say_when_its_turn_comes(root: Path, 
         assert "\nseed: 42\n" in path.read_text()
         path.write_text(path.read_text().replace("\nseed: 42\n", "\nseed: 7\n"))
         (root / "go").touch()
-        assert first.wait(60) == 0
+        assert first.wait(60) == 1, "the file does not say any more what it was given"
         assert second.wait(60) == 0
     from mlflow import MlflowClient
 

@@ -90,7 +90,8 @@ def find_run(word: str) -> Entry:
     entries = ledger.load_entries()
     exact = [entry for entry in entries if word in (entry.run, entry.tracked)]
     latest = [entry for entry in entries if entry.experiment == word and entry.parent is None][-1:]
-    ending = [entry for entry in entries if len(word) >= 4 and (entry.run.endswith(word) or entry.run.startswith(word))]
+    ending = [entry for entry in entries if len(word) >= 4 and entry.run.endswith(word)]
+    ending += [entry for entry in entries if word.startswith(f"{entry.experiment}-") and entry.run.startswith(word)]
     found = exact or latest or ending
     if len(found) == 1:
         return found[0]
