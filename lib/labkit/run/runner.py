@@ -88,6 +88,8 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
             for index in range(len(cells)):
                 if not await self.execute_one(index):
                     break
+            # Of a stage that was over before anybody looked, this is all that is known.
+            self.look_at_memory()
             info = await self.async_wait_for_reply(self.kc.kernel_info())
             self.nb.metadata["language_info"] = info["content"]["language_info"]
             self.set_widgets_metadata()
@@ -101,11 +103,15 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
     async def watch_memory(self) -> None:
         """Look now and then at the memory that the kernel and all below it take."""
         while True:
-            pid = getattr(self.km.provisioner, "pid", None) if self.km is not None and self.km.has_kernel else None
-            if pid:
-                self.course.gauge.look(pid)
-                self.course.live.on_memory(self.course.gauge.now_bytes)
+            self.look_at_memory()
             await asyncio.sleep(PAUSE_SECONDS)
+
+    def look_at_memory(self) -> None:
+        """Look at the memory that the kernel and all below it take, if there is a kernel."""
+        pid = getattr(self.km.provisioner, "pid", None) if self.km is not None and self.km.has_kernel else None
+        if pid:
+            self.course.gauge.look(pid)
+            self.course.live.on_memory(self.course.gauge.now_bytes)
 
     async def connect(self) -> None:
         """Open the channels and wait for the kernel's first answer and for the idle message that follows it.
