@@ -246,7 +246,8 @@ def test_all_below_a_kernel_has_gone_when_its_end_is_told(server: psutil.Process
     """What it wrote is looked at next, and nobody may write it any more."""
     kernel = Kernel(tmp_path)
     below = [psutil.Process(int(pid)) for pid in kernel.ask(BELOW).split()]
-    assert [process.name() for process in below] == ["sleep", "sleep"]
+    # The shell says its number before `setsid` has become what it starts.
+    wait_until(lambda: [process.name() for process in below] == ["sleep", "sleep"])
     kernel.client.execute("os._exit(3)")
     kernel.process.connection.settimeout(30)
     while kernel.process.returncode is None:
