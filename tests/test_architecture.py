@@ -50,7 +50,8 @@ ALLOWED = {
     "__init__": {"artifacts", "run"},
 }
 OWNERS = {
-    "mlflow": {"run/tracking.py"},
+    "mlflow": {"run/tracking.py", "run/tracking_client.py", "run/run_search.py"},
+    "psycopg": {"run/postgresql.py"},
     "papermill": {"run/runner.py"},
     "nbclient": {"run/runner.py"},
     "jupyter_client": {"run/warm.py"},

@@ -65,6 +65,7 @@ cli.add_command(cli_new.new)
 @click.option("--sample", type=click.IntRange(20), metavar="N", help="Try on N rows, in scratch; nothing is published.")
 @click.option("--cold", is_flag=True, help="Start ordinary kernels, each of which imports everything anew.")
 @click.option("--no-wait", is_flag=True, help="Refuse if another run of this checkout is under way.")
+@click.option("--locked", is_flag=True, help="Refuse if the packages are not those of requirements.lock.")
 def run(
     experiment: str,
     *,
@@ -74,6 +75,7 @@ def run(
     sample: int | None,
     cold: bool,
     no_wait: bool,
+    locked: bool,
 ) -> None:
     """Run the stages of EXPERIMENT that have changed, from raw tables to the published model.
 
@@ -94,17 +96,31 @@ def run(
     from labkit.run.progress import Progress
 
     with Kernels(is_cold=cold, is_kept_used=not cold, later=plain_stages.LATER_MODULES) as kernels:
-        from labkit.run.experiment import run_experiment, run_sample
+        from labkit.run.experiment import Request, run_experiment, run_sample
 
-        plain, progress = plain_stages.PLAIN, Progress()
-        how: dict[str, Any] = {"kernels": kernels, "until": until, "is_waiting": not no_wait, "settings": settings}
+        request = Request(until, force, is_waiting=not no_wait, is_locked=locked, settings=settings)
+        how: dict[str, Any] = {"plain": plain_stages.PLAIN, "progress": Progress(), "kernels": kernels}
         if sample:
-            run_sample(experiment, rows=sample, plain=plain, progress=progress, **how)
+            run_sample(experiment, rows=sample, request=request, **how)
         else:
-            run_experiment(experiment, plain=plain, progress=progress, force=force, **how)
+            run_experiment(experiment, request=request, **how)
     pages = paths.find_reports_dir(experiment) / "sample" if sample else paths.find_reports_dir()
     click.echo(f"Report:    {show(pages / 'index.html') if not sample else show(pages)}")
-    click.echo("Tracking:  mlflow ui   (in the checkout's root, then open the address it prints)")
+    click.echo(f"Tracking:  {describe_viewing()}")
+
+
+def describe_viewing() -> str:
+    """Say how runs are looked at: at the server's address, or by a command."""
+    from labkit.run.store import find_kind
+
+    uri = paths.get_tracking_uri()
+    if find_kind(uri) == "server":
+        return paths.show_address(uri)
+    if paths.find_sqlite_file(uri) == paths.find_own_store():
+        # Where its path has to be quoted, MLflow would make folders of that name.
+        named = " --backend-store-uri sqlite:///mlflow.db" if "+" in uri.partition(":")[0] else ""
+        return f"mlflow ui{named}   (in the checkout's root, then open the address it prints)"
+    return 'mlflow ui --backend-store-uri "$MLFLOW_TRACKING_URI"   (then open the address it prints)'
 
 
 @cli.command()

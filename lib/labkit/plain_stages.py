@@ -9,7 +9,7 @@ from labkit import paths
 
 if TYPE_CHECKING:
     from labkit.params import Params
-    from labkit.run.experiment import PlainStage
+    from labkit.run.pipeline_run import PlainStage
 
 
 def perform_source(params: "Params", sample_rows: int | None) -> str:

@@ -24,11 +24,11 @@ from rich.table import Table
 from rich.text import Text
 
 from labkit import paths
-from labkit.errors import LabkitError, ParamsError, list_briefly
+from labkit.errors import LabkitError, list_briefly
 from labkit.files import PART, format_bytes, parse_json
 from labkit.paths import show
 from labkit.run import ledger, lock, objects, outputs, servers
-from labkit.yaml_file import load_written_yaml
+from labkit.run.declarations import make_output_patterns
 
 PYTHONS = ((3, 11), (3, 14))
 PACKAGES = ("labkit", "dvc", "mlflow", "papermill", "nbclient", "pandas", "pyarrow", "scikit-learn", "onnxruntime")
@@ -261,7 +261,7 @@ def check_damaged(root: Path) -> Finding:
 def check_cache() -> Finding:
     """Look whether DVC's cache has what dvc.lock names."""
     about, missing, places = "DVC's cache", [], set[str]()
-    uncached = list_uncached()
+    uncached = make_output_patterns(is_uncached=True)
     for _, out in outputs.list_locked():
         if any(pattern.fullmatch(out["path"]) for pattern in uncached):
             continue
@@ -283,22 +283,6 @@ def is_whole(md5: str) -> bool:
     if not path.is_file():
         return False
     return not md5.endswith(objects.LISTING) or all(is_whole(one) for one in objects.load_listing(path).values())
-
-
-def list_uncached() -> list[re.Pattern[str]]:
-    """Return the outputs that dvc.yaml keeps out of the cache, for any experiment."""
-    try:
-        stages = load_written_yaml(paths.find_root() / paths.MARKER)["stages"]
-        bodies = [stage.get("do", stage) for stage in stages.values()]
-        entries = [one for body in bodies for kind in ("outs", "metrics", "plots") for one in body.get(kind, [])]
-    except (OSError, ParamsError, TypeError, KeyError, AttributeError):
-        return []  # DVC tells of that
-    named = [next(iter(entry.items())) for entry in entries if isinstance(entry, dict)]
-    return [
-        re.compile(re.escape(path).replace(re.escape("${item}"), "[a-z0-9_]+"))
-        for path, options in named
-        if (options or {}).get("cache") is False
-    ]
 
 
 def check_remote(folder: Path) -> Finding:

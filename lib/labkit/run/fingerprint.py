@@ -61,11 +61,20 @@ def write_fingerprints(experiment: str, modules: Mapping[str, str], tables: Mapp
     tables
         Stages that read files the params name: the digest of each by table.
     """
+    # Imported here: what reads code needs nothing that is installed.
+    from labkit.run import environment
+
     folder = find_folder(experiment)
-    texts = {
-        stage: json.dumps({"code": code, **({"tables": tables[stage]} if stage in tables else {})}, indent=1) + "\n"
-        for stage, code in compute_fingerprints(modules).items()
+    codes = compute_fingerprints(modules)
+    packages = environment.find_packages(codes)
+    contents = {
+        stage: {"code": code}
+        | ({"tables": tables[stage]} if stage in tables else {})
+        # Nothing where the packages are those of the lock, on which stages depend by themselves.
+        | ({"packages": packages[stage]} if packages[stage] else {})
+        for stage, code in codes.items()
     }
+    texts = {stage: json.dumps(content, indent=1) + "\n" for stage, content in contents.items()}
     for stage, text in texts.items():
         write_if_new(folder / f"{stage}.json", text)
         write_if_new(find_copy(compute_md5(text)), text)
@@ -124,7 +133,16 @@ def describe_change(experiment: str, stage: str, before_md5: str | None) -> list
     tables = list_changes(before.get("tables", {}), after.get("tables", {}))
     if tables:
         reasons.append(f"data of {list_briefly(tables, most=3)} changed")
-    return reasons
+    return reasons + describe_packages(before.get("packages", {}), after.get("packages", {}))
+
+
+def describe_packages(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """Say how the packages that a stage needs differ from those of the lock, if they do so otherwise than before."""
+    if before == after:
+        return []
+    changed = [f"{name} {what}" for name, what in after.items() if before.get(name) != what]
+    back = [f"{name} is as locked again" for name in before if name not in after]
+    return [f"packages changed ({list_briefly(changed + back, most=3)})"]
 
 
 def load_fingerprint(path: Path) -> dict[str, Any]:
@@ -135,7 +153,8 @@ def load_fingerprint(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         return {}
-    is_whole = isinstance(content.get("code"), dict) and isinstance(content.get("tables", {}), dict)
+    is_whole = all(isinstance(content.get(name, {}), dict) for name in ("code", "tables", "packages"))
+    is_whole = is_whole and "code" in content
     return content if is_whole else {}
 
 

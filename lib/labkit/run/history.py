@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from labkit.errors import ParamsError, name_nearest
+from labkit.errors import ParamsError, list_briefly, name_nearest
 from labkit.run import ledger
 from labkit.run.ledger import Entry
 from labkit.run.memory import GIGABYTE
@@ -124,6 +124,7 @@ def describe_run(entry: Entry) -> list[tuple[str, str]]:
         ("ended", tell_end(entry)),
     ]
     pairs += [("MLflow", entry.tracked)] if entry.tracked else []
+    pairs += [("record", entry.record["path"])] if entry.record else []
     pairs += describe_facts(facts)
     for stage in stages or ([entry] if entry.stage else []):
         pairs += describe_stage(stage, is_named=bool(stages))
@@ -140,12 +141,17 @@ def tell_end(entry: Entry) -> str:
 
 
 def describe_facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """Say what was true of the checkout."""
+    """Say what was true of the checkout, and who ran it where."""
     pairs = []
+    if "user" in facts:
+        pairs.append(("by", f"{facts['user']} on {facts['host']} ({facts['cpu']})"))
     if "commit" in facts:
-        pairs.append(("git commit", facts["commit"] + (", with changes not committed" if facts["is_dirty"] else "")))
+        changed = f" ({list_briefly(facts['changed'], most=3)})" if facts.get("changed") else ""
+        pairs.append(("git commit", facts["commit"] + (f", with changes not committed{changed}" * facts["is_dirty"])))
     if "lock_sha256" in facts:
         pairs.append(("lock", f"requirements.lock {facts['lock_sha256'][:SHORT]}"))
+    if facts.get("packages"):
+        pairs.append(("packages", "\n".join(f"{name} {what}" for name, what in facts["packages"].items())))
     if "python" in facts:
         pairs.append(("Python", f"{facts['python']}, labkit {facts['labkit']}, {facts['platform']}"))
     if facts.get("asked"):

@@ -10,7 +10,7 @@ from pathlib import Path
 from labkit import paths
 from labkit.files import copy_file
 from labkit.params import Params
-from labkit.run import report, tracking
+from labkit.run import report, run_search, tracking
 from labkit.run.closure import Checkout
 from labkit.run.declarations import load_declarations
 from labkit.run.fingerprint import compute_code_digest
@@ -45,7 +45,7 @@ def fetch_page(experiment: str, page: str, key: str, folder: Path) -> bool:
     """Put the page of the run with a key in place, or none; tell whether there is one now."""
     for ending in PAGE_ENDINGS:
         (folder / f"{page}{ending}").unlink(missing_ok=True)
-    run_id = tracking.find_run_of(experiment, key)
+    run_id = run_search.find_run_of(experiment, key)
     if run_id is None:
         return False
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:

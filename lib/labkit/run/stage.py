@@ -85,7 +85,7 @@ def run_stage(
     """
     path, code = source.path, compute_code_digest(source.path)
     tags = {"labkit.stage": stage, "labkit.notebook_sha256": source.digest, "mlflow.source.name": show(path)}
-    tags["labkit.code_sha256"] = code
+    tags |= {"labkit.code_sha256": code, **tracking.make_input_tags(entry.facts.get("inputs", {}))}
     performance = Performance(stage, params, source, entry, mask, sample_rows, code)
     try:
         with (
@@ -144,7 +144,7 @@ class Performance:
         check_files(work / OUTPUTS_NAME, self.mask.secrets)
         failure = execution.failure or check_finished(log, len(notebook.cells)) or check_params(self.params, notebook)
         try:
-            log_figures(log, record, self.params, execution.peak_bytes)
+            log_figures(log, record, self.params, peak_bytes=execution.peak_bytes, source=show(path))
         except LostStoreError as error:
             # Told on the page too; what the notebook failed with comes first.
             n_cells = len(notebook.cells)
@@ -227,11 +227,11 @@ def flatten_section(params: Params, stage: str) -> dict[str, Any]:
     return {"seed": params.seed, **{f"{stage}.{key}": value for key, value in section.items()}}
 
 
-def log_figures(log: Log, record: tracking.Record, params: Params, peak_bytes: int) -> None:
+def log_figures(log: Log, record: tracking.Record, params: Params, *, peak_bytes: int, source: str) -> None:
     """Hand what the notebook reported to its run, and its children to runs below it."""
     tracking.log_values(record.run_id, metrics={**log.metrics, "labkit.peak_bytes": peak_bytes})
     for child in log.children:
-        tracking.log_child(params, record.run_id, child)
+        tracking.log_child(params, record.run_id, child, source=source)
 
 
 def check_finished(log: Log, n_cells: int) -> Failure | None:
@@ -321,7 +321,7 @@ def check_declared(outputs: Path, declared: Iterable[str], stage: str) -> None:
 def publish_page(done: StageRecord, executed: Path, params: Params, *, sample_rows: int | None, note: str) -> Path:
     """Render the stage's page, keep the executed notebook beside it, and return their folder."""
     pages = find_pages_dir(params.experiment, sample_rows)
-    commit, _ = provenance.find_commit()
+    commit = provenance.find_commit()
     header = report.ReportHeader(
         experiment=params.experiment,
         stage=done.stage,
