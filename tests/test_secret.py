@@ -327,8 +327,8 @@ def test_error_of_a_stage_without_a_notebook_is_masked_too(checkout: Path, monke
 
     printed = StringIO()
     progress, kernels = Progress(Console(file=printed)), Kernels(is_cold=True)
+    how: dict[str, Any] = {"plain": {"source": refuse}, "progress": progress, "kernels": kernels}
     with kernels, pytest.raises(StageError) as caught:
-        how = {"plain": {"source": refuse}, "progress": progress, "kernels": kernels}
         run_sample("diabetes", rows=50, request=Request(), **how)
     assert str(caught.value) == "cannot connect to [secret warehouse]"
     assert caught.value.__suppress_context__

@@ -94,9 +94,10 @@ def tell_kind(path: str, outputs: Sequence[re.Pattern[str]], *, is_untracked: bo
     """
     if PARAMS.fullmatch(path):
         return "params"
-    if path == "dvc.lock" or any(pattern.match(path) for pattern in outputs):
-        return "output"
     name = Path(path)
+    is_written_by_dvc = path == "dvc.lock" or (name.name == ".gitignore" and name.parts[0] == "data")
+    if is_written_by_dvc or any(pattern.match(path) for pattern in outputs):
+        return "output"
     is_source = is_named or name.suffix.lower() in SOURCES or name.name in SOURCE_NAMES
     return "code" if is_source or not is_untracked else "other"
 

@@ -27,7 +27,7 @@ from labkit import paths
 from labkit.errors import LabkitError, list_briefly
 from labkit.files import PART, format_bytes, parse_json
 from labkit.paths import show
-from labkit.run import ledger, lock, objects, outputs, servers
+from labkit.run import ledger, locations, lock, objects, outputs, servers
 from labkit.run.declarations import make_output_patterns
 
 PYTHONS = ((3, 11), (3, 14))
@@ -74,6 +74,7 @@ def examine() -> list[Finding]:
         lambda: check_lock(root / ".dvc" / "tmp" / "rwlock"),
         check_ledger,
         lambda: check_runs(root / "mlflow.db"),
+        check_locations,
         lambda: check_leftovers(root),
         lambda: check_damaged(root),
         check_cache,
@@ -231,6 +232,21 @@ def check_runs(database: Path) -> Finding:
         return Finding(about, f"{len(found)} in MLflow, of the run that is under way")
     remedy = f"not of `labkit run`: if nothing works on them any more, mlflow runs delete --run-id {found[0][0]}"
     return Finding(about, f"{len(found)} in MLflow: {list_briefly([str(name) for _, name in found], most=3)}", remedy)
+
+
+def check_locations() -> Finding:
+    """Look whether the embedded store has its artifacts in this checkout."""
+    about = "artifacts"
+    try:
+        moved = locations.find_moved(paths.find_own_store())
+    except LabkitError as error:
+        return Finding(about, str(error), "restore it from a copy, or move it away to start again")
+    if not any(one.n_runs for one in moved):
+        return Finding(about, "in this checkout, or where a server keeps them")
+    folders = list_briefly(sorted({str(one.folder) for one in moved}), most=3)
+    runs = locations.count(sum(one.n_runs for one in moved))
+    found = f"those of {runs} are looked for in {folders}: this checkout was copied or moved"
+    return Finding(about, found, "the next `labkit run` or `labkit predict` corrects it")
 
 
 def check_leftovers(root: Path) -> Finding:

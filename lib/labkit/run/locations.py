@@ -121,12 +121,21 @@ def correct_locations(database: Path) -> None:
         for moved in found:
             fetch_artifacts(database, moved)
         rewrite(database, found)
-    for folder in sorted({moved.folder for moved in found}):
+    for folder in sorted({moved.folder for moved in found if moved.n_runs}):
         n_runs = sum(moved.n_runs for moved in found if moved.folder == folder)
         logging.getLogger("labkit").warning(
-            "this checkout was copied or moved: the artifacts of %d runs were looked for in %s, and are now in %s",
-            *(n_runs, folder, FOLDER),
+            "this checkout was copied or moved: the artifacts of %s, which were looked for in %s, are now in %s",
+            *(count(n_runs), folder, FOLDER),
         )
+
+
+def count(n_runs: int) -> str:
+    """Return a number of runs in words.
+
+    >>> count(1), count(1200)
+    ('1 run', '1,200 runs')
+    """
+    return f"{n_runs:,} run{'' if n_runs == 1 else 's'}"
 
 
 def rewrite(database: Path, found: Iterable[Moved]) -> None:

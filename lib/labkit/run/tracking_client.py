@@ -165,10 +165,10 @@ def check_experiment(name: str) -> None:
         raise TrackingError(f"{address}: {describe_problem(error)}: check MLFLOW_TRACKING_URI") from error
     if known is not None and known.lifecycle_stage == "deleted":
         raise TrackingError(store.explain_deleted(name, known.experiment_id))
-    place = str(known.artifact_location) if known is not None else find_artifact_root() or ""
+    root = find_artifact_root()
+    place = str(known.artifact_location) if known is not None else f"{root}/{name}" if root else ""
     if place.startswith("s3:") and importlib.util.find_spec("boto3") is None:
         raise TrackingError(f"{place}: artifacts go to S3, which needs boto3: uv pip install 'labkit[s3]'")
-    root = find_artifact_root()
     is_local = place.startswith(("/", "file:"))
     if root and is_local and locations.make_path(place).parent != locations.make_path(root):
         raise TrackingError(
