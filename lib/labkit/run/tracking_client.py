@@ -32,8 +32,9 @@ def get_client() -> MlflowClient:
     TrackingError
         The store cannot be opened.
     """
+    # What fails is reported once, in our own words.
     for name in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     # MLflow prints the address of each run that ends.
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     uri = paths.get_tracking_uri()
