@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -65,16 +65,17 @@ class Patch:
 
 
 def find_changes(root: Path, more: Iterable[str] = ()) -> Changes:
-    """Return what differs from the commit in a checkout; nothing outside of git.
+    """Return what differs from the commit in a checkout; outside of git, all the code that is named.
 
     Parameters
     ----------
     more
         Files that belong to the code even where git ignores them, by their path from the root.
     """
+    more = set(more)
     letters = list_status(root)
     if letters is None:
-        return Changes(None)
+        return Changes(None, dict.fromkeys(sorted(more), "?"))
     tracked = set(list_tracked(root, more))
     letters |= {path: "?" for path in more if path not in tracked and path not in letters}
     found = Changes(read_head(root))
@@ -134,39 +135,45 @@ def make_patch(root: Path, changes: Changes) -> Patch:
     if not named:
         return Patch(b"", large)
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as folder:
-        content = diff(root, named, changes, Path(folder) / "index")
+        content = diff(root, named, changes, Path(folder))
     if content is None or len(content) > LARGEST_PATCH_BYTES:
         return Patch(b"", large | {path: sizes[path] for path in named})
     return Patch(content, large)
 
 
-def diff(root: Path, named: Sequence[str], changes: Changes, index: Path) -> bytes | None:
+def diff(root: Path, named: Sequence[str], changes: Changes, scratch: Path) -> bytes | None:
     """Return the difference of some files from the commit, untracked ones included by means of an index of its own."""
+    variables = {"GIT_INDEX_FILE": str(scratch / "index")}
     own = call_git(root, ["rev-parse", "--git-path", "index"])
-    source = root / os.fsdecode(own.strip(b"\n")) if own else None
-    if source is not None and source.is_file():
-        copy_file(source, index)
+    if own is None:
+        # Outside of git, all is new to an empty repository.
+        call_git(root, ["init", "--quiet", "--bare", str(scratch / "git")])
+        variables |= {"GIT_DIR": str(scratch / "git"), "GIT_WORK_TREE": str(root)}
+    elif (source := root / os.fsdecode(own.strip(b"\n"))).is_file():
+        copy_file(source, scratch / "index")
     new = [path for path in named if changes.code[path] == "?"]
     add = ["add", "--intent-to-add", "--force", "--pathspec-from-file=-", "--pathspec-file-nul"]
-    if new and call_git(root, add, given=new, index=index) is None:
+    if new and call_git(root, add, given=new, variables=variables) is None:
         return None
-    base = changes.base or (call_git(root, ["hash-object", "-t", "tree", os.devnull]) or b"").decode().strip()
+    empty = call_git(root, ["hash-object", "-t", "tree", os.devnull], variables=variables) or b""
     form = ["--binary", "--full-index", "--no-renames", "--no-color", "--no-ext-diff", "--no-textconv", "--relative"]
     sides = ["--src-prefix=a/", "--dst-prefix=b/"]
-    return call_git(root, ["diff", *form, *sides, base, "--", *named], index=index)
+    base = changes.base or empty.decode().strip()
+    return call_git(root, ["diff", *form, *sides, base, "--", *named], variables=variables)
 
 
-def call_git(root: Path, words: Sequence[str], *, given: Iterable[str] = (), index: Path | None = None) -> bytes | None:
+def call_git(
+    root: Path, words: Sequence[str], *, given: Iterable[str] = (), variables: Mapping[str, str] | None = None
+) -> bytes | None:
     """Return what git prints, None if it is not there or refuses; names stand for themselves, not for patterns."""
     if shutil.which("git") is None:
         return None
     fixed = {"LC_ALL": "C", "GIT_LITERAL_PATHSPECS": "1", "GIT_OPTIONAL_LOCKS": "0"}
-    environment = {**paths.copy_environment(), **fixed, **({"GIT_INDEX_FILE": str(index)} if index else {})}
     done = subprocess.run(
         ["git", "-C", str(root), "-c", "core.quotePath=false", *words],
         input=b"\0".join(os.fsencode(name) for name in given),
         capture_output=True,
-        env=environment,
+        env={**paths.copy_environment(), **fixed, **(variables or {})},
         check=False,
     )
     return done.stdout if done.returncode == 0 else None

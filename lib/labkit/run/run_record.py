@@ -31,6 +31,7 @@ VERSION = 1
 NAME, PATCH_NAME, PATCH_FOLDER = "record.json", "changes.diff", "code"
 NOT_RECORDED = ("fingerprint",)
 """Stages that only say what the others' code means."""
+ROOT_FILES = (paths.MARKER, LOCK, "pyproject.toml")
 MOST_OTHERS = 200
 """Untracked files that are no code and are named."""
 
@@ -149,9 +150,13 @@ def find_folder_of(run: str) -> Path:
 
 
 def list_closure(root: Path) -> list[str]:
-    """Return the files of the checkout that the notebooks import or are, whether or not git knows them."""
+    """Return the files of the checkout that runs depend on, whether or not git knows them.
+
+    Those are the notebooks and what they import, the pipeline and the lock.
+    """
     checkout = Checkout(root)
     files = {file for notebook in list_notebooks() for file in checkout.find_closure(notebook)}
+    files |= {file for name in ROOT_FILES if (file := checkout.root / name).is_file()}
     inside = [file for file in files if file.is_relative_to(checkout.root)]
     return sorted(file.relative_to(checkout.root).as_posix() for file in inside)
 
