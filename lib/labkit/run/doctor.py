@@ -27,7 +27,7 @@ from labkit import paths
 from labkit.errors import LabkitError, list_briefly
 from labkit.files import PART, format_bytes, parse_json
 from labkit.paths import show
-from labkit.run import ledger, locations, lock, objects, outputs, servers
+from labkit.run import environment, ledger, locations, lock, objects, outputs, servers
 from labkit.run.declarations import make_output_patterns
 
 PYTHONS = ((3, 11), (3, 14))
@@ -68,6 +68,7 @@ def examine() -> list[Finding]:
     checks = (
         check_python,
         check_packages,
+        check_lock_file,
         check_programs,
         lambda: check_disk(root),
         lambda: check_modes(root),
@@ -117,6 +118,19 @@ def check_packages() -> Finding:
     remedy = f"pip install --upgrade {shlex.join(f'{name}>={HOLES[name][0]}' for name in names)}" if holes else ""
     shown = ", ".join(f"{name} {versions[name]}" for name in PACKAGES if name in versions)
     return Finding("packages", "; ".join(holes) if holes else shown, remedy)
+
+
+def check_lock_file() -> Finding:
+    """Look whether what is installed is what the lock pins."""
+    about, lock_file = "lock", environment.load_lock()
+    if not lock_file:
+        return Finding(about, f"{environment.LOCK} pins no package: runs do not say what they were made with", "")
+    wrong = [f"{name} {what}" for name, what in environment.find_wrong_versions().items()]
+    n_missing = sum(name not in environment.list_installed() for name in lock_file)
+    missing = f"; {n_missing} of its {len(lock_file)} packages are not installed" if n_missing else ""
+    if wrong:
+        return Finding(about, f"not as {environment.LOCK} has it: {list_briefly(wrong)}{missing}", environment.REMEDY)
+    return Finding(about, f"what is installed is as {environment.LOCK} has it{missing}")
 
 
 def find_version(name: str) -> str | None:

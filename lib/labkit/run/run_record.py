@@ -181,25 +181,26 @@ def describe_params_file(root: Path, experiment: str) -> dict[str, Any]:
 
 def describe_stages(experiment: str, names: Iterable[str], ran: Mapping[str, Entry]) -> dict[str, Any]:
     """Return what each stage read and wrote, and of those that did not run which earlier run had done it."""
-    declared, entries = load_declarations(experiment), ledger.load_entries()
-    described: dict[str, Any] = {}
+    entries, described, is_over = ledger.load_entries(), dict[str, Any](), False
     for name in names:
         if name in NOT_RECORDED:
             continue
+        found = describe_entry(ran[name]) if name in ran else describe_cached(experiment, name, entries)
+        if is_over:
+            found["status"] = "not run"
+        is_over = is_over or found["status"] not in ("finished", "cached")
         code = load_fingerprint(find_folder(experiment) / f"{name}.json").get("code", {})
-        if name in ran:
-            found = describe_entry(ran[name])
-        else:
-            data = paths.find_data_dir(experiment)
-            place = data.relative_to(paths.find_root()).as_posix()
-            outputs = compute_outputs(data, declared[name].outputs)
-            written = {f"{place}/{output}": digest for output, digest in outputs.items()}
-            found = {"status": "cached" if written else "not run", "outputs": written}
-            found["made_by"] = find_maker(entries, experiment, name, written) or run_search.find_maker(
-                experiment, name, outputs
-            )
         described[name] = {**found, "code": code}
     return described
+
+
+def describe_cached(experiment: str, stage: str, entries: Iterable[Entry]) -> dict[str, Any]:
+    """Return what is in place of a stage that did not run, and which run wrote it, here or elsewhere."""
+    data = paths.find_data_dir(experiment)
+    outputs = compute_outputs(data, load_declarations(experiment)[stage].outputs)
+    written = {f"{data.relative_to(paths.find_root()).as_posix()}/{name}": one for name, one in outputs.items()}
+    maker = find_maker(entries, experiment, stage, written) or run_search.find_maker(experiment, stage, outputs)
+    return {"status": "cached" if written else "not run", "outputs": written, "made_by": maker}
 
 
 def describe_entry(entry: Entry) -> dict[str, Any]:
