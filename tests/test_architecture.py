@@ -56,7 +56,7 @@ OWNERS = {
     "nbclient": {"run/runner.py"},
     "jupyter_client": {"run/warm.py"},
     "ipykernel": {"run/forkserver.py"},
-    "dvc": {"run/pipeline.py"},
+    "dvc": {"run/pipeline.py", "run/remote.py"},
     "nbconvert": {"run/report.py"},
     "nh3": {"run/markup.py"},
     "skops": {"model/skops_file.py"},

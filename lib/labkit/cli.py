@@ -49,6 +49,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
     labkit why diabetes                      what the latest run was made of, and why each stage ran
     labkit params diabetes                   what can be set, where it is set, what it means
     labkit predict diabetes in.csv out.csv   predict with the published model
+    labkit pull                              fetch the data of what others have run
     labkit warm                              keep kernels that start in half a second
     """
     ctx.obj = debug
@@ -237,6 +238,25 @@ def close_gone() -> None:
             click.echo(line)
     except (StageError, DiskError) as error:
         click.echo(f"not closed yet: {error}")
+
+
+@cli.command()
+@click.argument("experiments", nargs=-1, metavar="[EXPERIMENT]...")
+def pull(experiments: tuple[str, ...]) -> None:
+    """Fetch the data of what others have run and pushed, as far as dvc.lock names it, and put them in place.
+
+    \b
+    git pull && labkit pull
+    labkit pull diabetes
+    """
+    from labkit.params_file import load_params
+    from labkit.run import lock, remote
+
+    for experiment in experiments:
+        load_params(experiment)
+    close_gone()
+    with lock.hold_checkout(", ".join(experiments) or "all experiments", say=click.echo):
+        click.echo(remote.pull(experiments))
 
 
 @cli.command()

@@ -296,23 +296,15 @@ def check_cache() -> Finding:
         if any(pattern.fullmatch(out["path"]) for pattern in uncached):
             continue
         try:
-            if not is_whole(out["md5"]):
+            if not objects.is_whole(out["md5"]):
                 missing.append(out["path"])
         except LabkitError as error:
             return Finding(about, str(error), "restore dvc.lock from git, or remove it and run again")
         places.add(out["path"])
     if not missing:
         return Finding(about, f"{len(places)} outputs, all there" if places else "nothing has run yet")
-    remedy = "`dvc pull` if there is a remote, else `labkit run` makes them anew when they are needed"
+    remedy = "`labkit pull` if there is a remote, else `labkit run` makes them anew when they are needed"
     return Finding(about, f"not there: {list_briefly(sorted(missing), most=3)}", remedy)
-
-
-def is_whole(md5: str) -> bool:
-    """Tell whether the cache has an object and all that it lists."""
-    path = objects.find_object(md5)
-    if not path.is_file():
-        return False
-    return not md5.endswith(objects.LISTING) or all(is_whole(one) for one in objects.load_listing(path).values())
 
 
 def check_remote(folder: Path) -> Finding:

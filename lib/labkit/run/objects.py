@@ -80,6 +80,14 @@ def list_objects(md5: str, place: str, cache: Path | None = None) -> Iterator[tu
             yield from list_objects(inner, f"{place}/{name}", cache)
 
 
+def is_whole(md5: str, cache: Path | None = None) -> bool:
+    """Tell whether the cache has an object and all that it lists."""
+    path = find_object(md5, cache)
+    if not path.is_file():
+        return False
+    return not md5.endswith(LISTING) or all(is_whole(one, cache) for one in load_listing(path).values())
+
+
 def check_object(path: Path, md5: str, place: str) -> None:
     """Set an object aside and refuse it if its bytes are not those that it is known by."""
     with path.open("rb") as stream:
