@@ -246,7 +246,7 @@ def pull(experiments: tuple[str, ...]) -> None:
     """Fetch the data of what others have run and pushed, as far as dvc.lock names it, and put them in place.
 
     \b
-    git pull && labkit pull
+    labkit pull                                after `git pull`
     labkit pull diabetes
     """
     from labkit.params_file import load_params
