@@ -193,7 +193,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         lose_object,
         "DVC's cache",
         "not there: data/diabetes/model",
-        "`dvc pull` if there is a remote, else `labkit run` makes them anew when they are needed",
+        "`labkit pull` if there is a remote, else `labkit run` makes them anew when they are needed",
     ),
     "name of no object": (
         name_no_object,
@@ -211,7 +211,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         lose_inner_object,
         "DVC's cache",
         "not there: data/diabetes/clean",
-        "`dvc pull` if there is a remote, else `labkit run` makes them anew when they are needed",
+        "`labkit pull` if there is a remote, else `labkit run` makes them anew when they are needed",
     ),
 }
 
@@ -230,7 +230,7 @@ def test_exit_code_is_1_and_the_count_told(checkout: Path, labkit: Labkit) -> No
     (checkout / "dvc.yaml").chmod(0o666)
     done = labkit("doctor")
     assert done.returncode == 1
-    assert "2 of 14 need attention" in done.stdout
+    assert "2 of 16 need attention" in done.stdout
     assert "Traceback" not in done.stderr
 
 

@@ -20,7 +20,7 @@ from labkit.live.rows import check_source, load_rows
 from labkit.model import metrics
 from labkit.params import Params
 from labkit.params_file import load_params
-from labkit.run import tracking
+from labkit.run import store, tracking
 
 FORMATS = (".csv", ".parquet")
 """Endings of files that predictions are written to."""
@@ -52,6 +52,7 @@ def predict_file(experiment: str, source: Path, destination: Path) -> str:
         raise ParamsError(f"{destination}: {destination.suffix or 'no ending'}: use .csv or .parquet")
     if not destination.parent.is_dir():
         raise ParamsError(f"{destination.parent}: no such folder to write to")
+    store.check_store(paths.get_tracking_uri())
     champion = tracking.find_version(params.experiment, alias=CHAMPION)
     if champion is None:
         raise ParamsError(f"{experiment} has no champion yet: run `labkit run {experiment}`")

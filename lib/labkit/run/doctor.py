@@ -253,8 +253,8 @@ def check_locations() -> Finding:
     about = "artifacts"
     try:
         moved = locations.find_moved(paths.find_own_store())
-    except LabkitError as error:
-        return Finding(about, str(error), "restore it from a copy, or move it away to start again")
+    except LabkitError:
+        return Finding(about, "the store cannot be read")  # which is a finding of its own
     if not any(one.n_runs for one in moved):
         return Finding(about, "in this checkout, or where a server keeps them")
     folders = list_briefly(sorted({str(one.folder) for one in moved}), most=3)

@@ -54,6 +54,8 @@ class ReportHeader:
         How long the stage took.
     run_id, git_commit
         Where the stage is recorded, and the code that ran; None where there is none.
+    is_dirty
+        Whether code that ran was not committed.
     parameters
         Rows of name, value and whence the value came.
     note
@@ -68,6 +70,7 @@ class ReportHeader:
     seconds: float
     run_id: str | None = None
     git_commit: str | None = None
+    is_dirty: bool = False
     parameters: Sequence[tuple[str, object, str]] = ()
     note: str = ""
 

@@ -321,7 +321,7 @@ def check_declared(outputs: Path, declared: Iterable[str], stage: str) -> None:
 def publish_page(done: StageRecord, executed: Path, params: Params, *, sample_rows: int | None, note: str) -> Path:
     """Render the stage's page, keep the executed notebook beside it, and return their folder."""
     pages = find_pages_dir(params.experiment, sample_rows)
-    commit = provenance.find_commit()
+    facts = provenance.collect()
     header = report.ReportHeader(
         experiment=params.experiment,
         stage=done.stage,
@@ -330,7 +330,8 @@ def publish_page(done: StageRecord, executed: Path, params: Params, *, sample_ro
         started=done.started,
         seconds=done.seconds,
         run_id=done.run_id,
-        git_commit=commit,
+        git_commit=facts.get("commit"),
+        is_dirty=facts.get("is_dirty", False),
         parameters=list_parameters(done.stage, params),
         note=note,
     )

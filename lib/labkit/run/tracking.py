@@ -234,7 +234,10 @@ def download_file(run_id: str, name: str, folder: Path) -> Path:
         with reach():
             client.list_artifacts(run_id)  # whether it is only that artifact which is not there
             place = client.get_run(run_id).info.artifact_uri
-        raise TrackingError(f"run {run_id}: no artifact {name} in {place}: {describe_problem(error)}") from error
+        problem = describe_problem(error).rstrip(".")
+        raise TrackingError(
+            f"run {run_id}: no artifact {name} in {place} ({problem}): restore it from a copy"
+        ) from error
 
 
 def make_input_tags(inputs: Mapping[str, str]) -> dict[str, str]:
