@@ -20,8 +20,10 @@ from labkit.files import atomic_write, hold_lock
 from labkit.run import postgresql
 
 PATIENCE_SECONDS = 3
-DRIVERS = {"postgresql": "psycopg", "mysql": "MySQLdb", "mssql": "pyodbc"}
-"""The package that speaks to each kind of database, where its address names no other."""
+DRIVERS = {"postgresql": "psycopg", "mysql": "mysqldb", "mssql": "pyodbc"}
+"""What speaks to each kind of database, where its address names nothing else."""
+PACKAGES = {"mysqldb": "MySQLdb", **{name: name for name in ("psycopg", "psycopg2", "pymysql", "pyodbc", "pymssql")}}
+"""The package of each driver; whether others are there is found out by MLflow."""
 Build = Callable[[Path], None]
 """Makes a database in an empty file, or brings an older one up to date."""
 
@@ -50,10 +52,11 @@ def is_store(name: str) -> bool:
     own = paths.find_own_store()
     if name == name_store():
         return True
-    # Earlier versions wrote the whole address of the own store down.
+    # Earlier versions wrote down the whole address of the own store, be it that of the checkout it was copied from.
     file = paths.find_sqlite_file(name)
-    is_own = file is not None and file.name == own.name and (file.parent / paths.MARKER).exists() >= file.exists()
-    return is_own and name_store() == own.name
+    if file is None or file.name != own.name or name_store() != own.name:
+        return False
+    return not file.exists() or (file.parent / paths.MARKER).exists()
 
 
 def check_store(uri: str) -> None:
@@ -106,8 +109,7 @@ def explain_deleted(name: str, experiment_id: str) -> str:
     """Say what to do about an experiment that was deleted in MLflow."""
     return (
         f"the experiment {name!r} was deleted in MLflow, so nothing can be recorded in it: restore it with "
-        f"`mlflow experiments restore --experiment-id {experiment_id}`, or remove it for good with "
-        f"`mlflow gc --experiment-ids {experiment_id}`, and a new one is made; nothing was run"
+        f"`mlflow experiments restore --experiment-id {experiment_id}`; nothing was run"
     )
 
 
@@ -131,11 +133,11 @@ def check_server(address: str) -> None:
 def check_driver(uri: str) -> None:
     """Refuse a database if what speaks to it is not installed."""
     scheme = urlsplit(uri).scheme
-    driver = scheme.partition("+")[2] or DRIVERS[scheme]
-    if importlib.util.find_spec(driver) is None:
-        remedy = "uv pip install 'labkit[postgresql]'" if driver == "psycopg" else f"install {driver}"
+    package = PACKAGES.get(scheme.partition("+")[2] or DRIVERS[scheme])
+    if package is not None and importlib.util.find_spec(package) is None:
+        remedy = "uv pip install 'labkit[postgresql]'" if package == "psycopg" else f"install {package}"
         raise TrackingError(
-            f"{paths.show_address(uri)}: the package {driver}, which speaks to this database, is not installed: "
+            f"{paths.show_address(uri)}: the package {package}, which speaks to this database, is not installed: "
             f"{remedy}; nothing was run"
         )
 
