@@ -64,6 +64,7 @@ OWNERS = {
     "skl2onnx": {"model/onnx_graph.py"},
     "onnxmltools": {"model/onnx_graph.py"},
     "pycaret": {"model/automl.py"},
+    "arch": {"model/blocks.py"},
     "optuna": {"model/tuning.py"},
     "pandera": {"data/contract.py"},
     "openpyxl": {"data/spreadsheet.py"},

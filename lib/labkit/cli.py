@@ -140,10 +140,11 @@ def doctor() -> None:
     \b
     labkit doctor          # in the checkout
     """
+    from labkit.live.promotion import check_champions
     from labkit.run.doctor import examine, show_findings
 
     close_gone()
-    sys.exit(show_findings(examine()))
+    sys.exit(show_findings([*examine(), check_champions()]))
 
 
 @cli.command()
@@ -304,6 +305,33 @@ def params(experiment: str | None, schema: bool) -> None:
         for entry in describe_params(experiment):
             table.add_row(*(Text(str(cell)) for cell in (entry.name, entry.value, entry.origin, entry.meaning)))
         Console(highlight=False).print(table)
+
+
+@cli.command()
+@click.argument("experiment")
+@click.argument("version", type=click.IntRange(1), required=False)
+@click.option("--reason", required=True, help="Why; it is kept with the version.")
+@click.option(
+    "--accept-unverified-champion",
+    is_flag=True,
+    help="Replace a champion whose files are gone or changed, so that nothing can be compared with it.",
+)
+def promote(experiment: str, version: int | None, reason: str, accept_unverified_champion: bool) -> None:
+    """Make VERSION the champion of EXPERIMENT by hand, or the release in this checkout if none is named.
+
+    The version is verified, but not compared with the champion: `labkit run` does that. Who, when and why is kept with
+    the version.
+
+    \b
+    labkit promote diabetes 3 --reason "the new scanner is in use from Monday on"
+    labkit promote diabetes --accept-unverified-champion --reason "version 2 was lost with the old bucket"
+    """
+    from labkit.live import promotion
+    from labkit.params_file import load_params
+
+    os.environ.update(paths.make_environment())
+    params = load_params(experiment)
+    click.echo(promotion.promote(params, version, reason=reason, accept_unverified=accept_unverified_champion))
 
 
 @cli.command()

@@ -1,16 +1,20 @@
-"""Figures of merit with intervals: how good predictions are, and how sure one can be of it.
+"""Metrics with confidence intervals: how good predictions are, and how sure one can be of it.
 
 Not whether that is good enough: that is `labkit.model.gate`. Intervals come from the percentile bootstrap (Efron and
-Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13): rows are drawn again with replacement.
+Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13), widened for small samples (Hesterberg, What Teachers Should
+Know about the Bootstrap, The American Statistician, 2015, section 5.3). What is resampled are the blocks of
+`labkit.model.blocks`: single rows only where rows are independent.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from labkit.errors import DataError, list_briefly
+from labkit.model.blocks import Blocks
 from labkit.params import Target
 
 GREATER_IS_BETTER = {"roc_auc", "average_precision", "accuracy", "balanced_accuracy", "f1", "r2"}
@@ -46,15 +50,20 @@ class Answers:
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and the ends of its confidence interval."""
+    """A metric and the ends of its confidence interval; NaN where they are not defined on these rows."""
 
     value: float
     low: float
     high: float
 
-    def to_dict(self) -> dict[str, float]:
-        """Return it as plain data."""
-        return asdict(self)
+    def to_dict(self) -> dict[str, float | None]:
+        """Return it as plain data, None for what is not defined."""
+        return {name: None if np.isnan(end) else end for name, end in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, float | None]) -> "Interval":
+        """Return an interval from what `to_dict` gave."""
+        return cls(**{name: np.nan if end is None else end for name, end in content.items()})
 
 
 def make_answers(truth: Any, model: Any, features: Any, target: Target) -> Answers:
@@ -279,31 +288,46 @@ def summarise(answers: Answers) -> dict[str, float]:
     }
 
 
-def draw_weights(answers: Answers, n_samples: int, *, seed: int) -> Iterator[np.ndarray]:
-    """Draw rows again with replacement, `n_samples` times, and give how often each was drawn, shape (n_rows,)."""
-    random, n_rows = np.random.default_rng(seed), len(answers.truth)
+def draw_weights(answers: Answers, n_samples: int, *, seed: int, blocks: Blocks) -> Iterator[np.ndarray]:
+    """Draw blocks of rows with replacement, `n_samples` times, and yield how often each row was drawn.
+
+    Yields
+    ------
+    numpy.ndarray
+        Whole numbers of shape (n_rows,).
+    """
     n_classes = min(2, len(np.unique(answers.truth))) if answers.classes else 0
+    draws = blocks.draw_weights(seed=seed)
     n_drawn = 0
     while n_drawn < n_samples:
-        weights = np.bincount(random.integers(0, n_rows, n_rows), minlength=n_rows)
+        weights = next(draws)
         # A draw of a single class has no area under its curve; it is drawn again.
         if not n_classes or len(np.unique(answers.truth[weights > 0])) >= n_classes:
             n_drawn += 1
             yield weights
 
 
-def compute_intervals(answers: Answers, *, n_samples: int, confidence: float, seed: int) -> dict[str, Interval]:
-    """Compute every figure of the task with its bootstrap interval."""
-    scores = {name: make_score(name, answers) for name in (CLASSIFICATION if answers.classes else REGRESSION)}
+def compute_intervals(
+    answers: Answers,
+    *,
+    n_samples: int,
+    confidence: float,
+    seed: int,
+    blocks: Blocks,
+    names: Sequence[str] = (),
+) -> dict[str, Interval]:
+    """Compute every metric of the task, or the named ones, with its bootstrap interval."""
+    known = CLASSIFICATION if answers.classes else REGRESSION
+    scores = {name: make_score(name, answers) for name in (names or known)}
     samples: dict[str, list[float]] = {name: [] for name in scores}
-    for weights in draw_weights(answers, n_samples, seed=seed):
+    for weights in draw_weights(answers, n_samples, seed=seed, blocks=blocks):
         for name, score in scores.items():
             samples[name].append(score(weights))
-    return {name: make_interval(compute_metric(name, answers), samples[name], confidence) for name in scores}
+    return {name: make_interval(compute_metric(name, answers), samples[name], confidence, blocks) for name in scores}
 
 
 def compare_paired(
-    name: str, first: Answers, second: Answers, *, n_samples: int, confidence: float, seed: int
+    name: str, first: Answers, second: Answers, *, n_samples: int, confidence: float, seed: int, blocks: Blocks
 ) -> Interval:
     """Return by how much the first predictions are better than the second on the same rows; positive is better.
 
@@ -311,14 +335,24 @@ def compare_paired(
     """
     sign = 1.0 if is_greater_better(name) else -1.0
     ours, theirs = make_score(name, first), make_score(name, second)
-    gains = [sign * (ours(weights) - theirs(weights)) for weights in draw_weights(first, n_samples, seed=seed)]
+    draws = draw_weights(first, n_samples, seed=seed, blocks=blocks)
+    gains = [sign * (ours(weights) - theirs(weights)) for weights in draws]
     gain = sign * (compute_metric(name, first) - compute_metric(name, second))
-    return make_interval(gain, gains, confidence)
+    return make_interval(gain, gains, confidence, blocks)
 
 
-def make_interval(value: float, samples: list[float], confidence: float) -> Interval:
-    """Return the percentile interval of bootstrap samples."""
-    tail = (1 - confidence) / 2
+def make_interval(value: float, samples: list[float], confidence: float, blocks: Blocks) -> Interval:
+    """Return the percentile interval of bootstrap samples, widened for the number of independent blocks.
+
+    A percentile interval is too narrow by a factor of sqrt((n - 1) / n) and by the difference between the normal and
+    Student's distribution; so its two quantiles are taken further out. Of a single block there is no interval: its
+    ends are NaN.
+    """
+    n_independent = blocks.n_independent
+    if n_independent < 2 or np.isnan(samples).any():
+        return Interval(float(value), np.nan, np.nan)
+    reach = stats.t.isf((1 - confidence) / 2, n_independent - 1) * np.sqrt(n_independent / (n_independent - 1))
+    tail = stats.norm.sf(reach)
     low, high = np.quantile(samples, [tail, 1 - tail])
     return Interval(float(value), float(low), float(high))
 
@@ -371,9 +405,14 @@ def name_key(title: str) -> str:
 
 
 def round_all(content: Any) -> Any:
-    """Return plain data with every real number rounded to nine digits, below what two machines may differ by."""
+    """Return plain data with every real number rounded to nine digits, below what two machines may differ by.
+
+    What is not a finite number becomes None: JSON has no other.
+    """
     if isinstance(content, Mapping):
         return {key: round_all(value) for key, value in content.items()}
     if isinstance(content, list):
         return [round_all(value) for value in content]
-    return float(f"{content:.9g}") if isinstance(content, float) else content
+    if isinstance(content, float):
+        return float(f"{content:.9g}") if np.isfinite(content) else None
+    return content

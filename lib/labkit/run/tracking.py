@@ -314,21 +314,56 @@ class Version:
 
 
 def find_version(name: str, *, alias: str | None = None, digest: str | None = None) -> Version | None:
-    """Return the version with an alias or made from a release, or None."""
+    """Return the version with an alias or made from a release, or None if there is no such model, alias or release.
+
+    Raises
+    ------
+    TrackingError
+        The registry does not answer, or an alias points at a version that cannot be read. Neither means that there
+        is none.
+    """
     client = get_client()
     try:
         if alias:
-            found = client.get_model_version_by_alias(name, alias)
+            number = client.get_registered_model(name).aliases.get(alias)
+            if number is None:
+                return None
         else:
             versions = client.search_model_versions(f"name = '{name}'")
             same = [version for version in versions if version.tags.get(DIGEST_TAG) == digest]
             if not same:
                 return None
-            found = max(same, key=lambda version: int(version.version))
+            number = max(same, key=lambda version: int(version.version)).version
     except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
         raise TrackingError(f"model {name}: {error.message}") from error
+    return get_version(name, int(number))
+
+
+def list_models() -> list[str]:
+    """Return the names of all registered models."""
+    client, names, token = get_client(), [], None
+    while True:
+        page = client.search_registered_models(page_token=token)
+        names += [str(model.name) for model in page]
+        token = page.token
+        if not token:
+            return sorted(names)
+
+
+def get_version(name: str, number: int) -> Version:
+    """Return a version of a registered model.
+
+    Raises
+    ------
+    TrackingError
+        There is none of that number, or the registry does not answer.
+    """
+    try:
+        found = get_client().get_model_version(name, str(number))
+    except MlflowException as error:
+        raise TrackingError(f"model {name}, version {number}: {error.message}") from error
     return Version(int(found.version), str(found.run_id), found.tags.get(DIGEST_TAG, ""))
 
 
