@@ -20,7 +20,7 @@ from labkit.live import promotion, publish
 from labkit.model import automl, release
 from labkit.model.candidates import make_candidate
 from labkit.params import Params, Target
-from labkit.run import tracking
+from labkit.run import registry, tracking
 
 from tests.run.small import make_small
 
@@ -91,7 +91,7 @@ def publish_release(params: Params) -> str:
 
 
 def find_champion(params: Params) -> int | None:
-    version = tracking.find_version(params.experiment, alias=publish.CHAMPION)
+    version = registry.find_version(params.experiment, alias=publish.CHAMPION)
     return None if version is None else version.number
 
 
@@ -101,7 +101,7 @@ def read_decision(root: Path, params: Params) -> dict[str, Any]:
 
 def find_release(root: Path, params: Params) -> Path:
     """Return the folder among MLflow's artifacts that holds the champion's release."""
-    version = tracking.find_version(params.experiment, alias=publish.CHAMPION)
+    version = registry.find_version(params.experiment, alias=publish.CHAMPION)
     assert version is not None
     (folder,) = root.glob(f"mlruns/*/{version.run_id}/artifacts/release")
     return folder
@@ -204,7 +204,7 @@ def test_two_publications_at_once_end_with_the_better_release(
     digests = {other: put_release(root, params, other)}
     shutil.copytree(root / "data" / params.experiment / PLACES["release"], folder)
     digests["a"] = put_release(root, params, "a")
-    register, set_alias, is_done = publish.register, tracking.set_alias, False
+    register, set_alias, is_done = publish.register, registry.set_alias, False
 
     def interrupt() -> None:
         nonlocal is_done
@@ -216,7 +216,7 @@ def test_two_publications_at_once_end_with_the_better_release(
                 register(params, release.load_release(folder), digests[other]),
             )
 
-    def register_late(*arguments: Any) -> tracking.Version:
+    def register_late(*arguments: Any) -> registry.Version:
         interrupt()
         return register(*arguments)
 
@@ -225,9 +225,9 @@ def test_two_publications_at_once_end_with_the_better_release(
         interrupt()
 
     monkeypatch.setattr(publish, "register", register_late if moment == "register" else register)
-    monkeypatch.setattr(tracking, "set_alias", set_alias_early if moment == "set_alias" else set_alias)
+    monkeypatch.setattr(registry, "set_alias", set_alias_early if moment == "set_alias" else set_alias)
     publish.publish(params)
-    champion = tracking.find_version(params.experiment, alias=publish.CHAMPION)
+    champion = registry.find_version(params.experiment, alias=publish.CHAMPION)
     assert champion is not None
     assert champion.digest == digests[winner]
     assert any("over version" in reason for reason in read_decision(root, params)["reasons"])
@@ -240,13 +240,13 @@ def test_champion_that_never_stays_the_same_is_reported(
     publish.publish(params)
     put_release(root, params, "ab")
     seen = iter(range(1000))
-    real = tracking.find_version
+    real = registry.find_version
 
-    def find_version(name: str, **which: str) -> tracking.Version | None:
+    def find_version(name: str, **which: str) -> registry.Version | None:
         found = real(name, **which)
         return replace(found, number=next(seen)) if found and "alias" in which else found
 
-    monkeypatch.setattr(tracking, "find_version", find_version)
+    monkeypatch.setattr(registry, "find_version", find_version)
     with pytest.raises(TrackingError, match="the champion changed 10 times while this release was compared"):
         publish.publish(params)
 

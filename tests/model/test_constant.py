@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from labkit.model import automl, choice, gate, metrics
+from labkit.model import automl, bootstrap, choice, gate, metrics
 from labkit.model.baseline import compute_dummy_intervals, fit_dummies
 from labkit.model.blocks import make_rows
 from labkit.model.constant import make_constant, name_constant
@@ -84,7 +84,7 @@ def passes(options: dict[str, object], target: Target, seed: int) -> bool:
     answers = [metrics.make_answers(truth[judge], one, features[judge], target) for one in (model, dummy)]
     metric, blocks = training.metric, make_rows(200)
     draws = {"n_samples": 200, "confidence": 0.95, "seed": seed, "blocks": blocks}
-    gain = metrics.compare_paired(metric, *answers, **draws)  # type: ignore[arg-type]
+    gain = bootstrap.compare_paired(metric, *answers, **draws)  # type: ignore[arg-type]
     words = {"confidence": 0.95, "blocks": blocks, "constant": "a constant"}
     return gate.check_dummy(metric, gain, Gate(), **words).passed  # type: ignore[arg-type]
 

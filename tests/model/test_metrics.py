@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from labkit.errors import DataError
-from labkit.model import metrics
+from labkit.model import bootstrap, metrics
 from labkit.model.blocks import Blocks, make_rows
 from labkit.model.metrics import Answers
 from labkit.params import CLASSIFICATION_METRICS, REGRESSION_METRICS, Target
@@ -83,7 +83,7 @@ def test_figures_equal_scikit_learns(answers: Answers) -> None:
 @pytest.mark.parametrize("answers", ANSWERS.values(), ids=ANSWERS)
 def test_weighted_draws_equal_resampled_rows(answers: Answers) -> None:
     scores = {name: metrics.make_score(name, answers) for name in metrics.compute_metrics(answers)}
-    for weights in metrics.draw_weights(answers, 25, seed=3, blocks=make_rows(len(answers.truth))):
+    for weights in bootstrap.draw_weights(answers, 25, seed=3, blocks=make_rows(len(answers.truth))):
         plain = answers.take(np.repeat(np.arange(len(weights)), weights))
         expected = compute_with_sklearn(plain)
         assert {name: score(weights) for name, score in scores.items()} == pytest.approx(expected, rel=1e-12)
@@ -92,7 +92,7 @@ def test_weighted_draws_equal_resampled_rows(answers: Answers) -> None:
 @pytest.mark.parametrize("answers", ANSWERS.values(), ids=ANSWERS)
 def test_intervals_are_the_bootstrap_widened_for_few_rows(answers: Answers) -> None:
     rows = make_rows(len(answers.truth))
-    found = metrics.compute_intervals(answers, n_samples=60, confidence=0.9, seed=5, blocks=rows)
+    found = bootstrap.compute_intervals(answers, n_samples=60, confidence=0.9, seed=5, blocks=rows)
     random, n_rows = np.random.default_rng(5), len(answers.truth)
     plain = [compute_with_sklearn(answers.take(random.integers(0, n_rows, n_rows))) for _ in range(60)]
     tail = stats.norm.cdf(stats.t.ppf(0.05, n_rows - 1) * np.sqrt(n_rows / (n_rows - 1)))
@@ -101,8 +101,8 @@ def test_intervals_are_the_bootstrap_widened_for_few_rows(answers: Answers) -> N
         low, high = np.quantile([sample[name] for sample in plain], [tail, 1 - tail])
         assert (interval.low, interval.high) == pytest.approx((low, high), rel=1e-12)
         assert interval.low <= interval.value <= interval.high
-    assert found == metrics.compute_intervals(answers, n_samples=60, confidence=0.9, seed=5, blocks=rows)
-    assert found != metrics.compute_intervals(answers, n_samples=60, confidence=0.9, seed=6, blocks=rows)
+    assert found == bootstrap.compute_intervals(answers, n_samples=60, confidence=0.9, seed=5, blocks=rows)
+    assert found != bootstrap.compute_intervals(answers, n_samples=60, confidence=0.9, seed=6, blocks=rows)
 
 
 def test_interval_covers_the_true_value_about_as_often_as_it_says() -> None:
@@ -117,7 +117,7 @@ def test_interval_covers_the_true_value_about_as_often_as_it_says() -> None:
 def compute_mae(errors: np.ndarray, blocks: Blocks, *, seed: int) -> metrics.Interval:
     """Return the mean absolute error with its 90 % interval."""
     options: dict[str, Any] = {"n_samples": 200, "confidence": 0.9, "seed": seed, "names": ["mae"]}
-    return metrics.compute_intervals(Answers(errors, errors * 0), **options, blocks=blocks)["mae"]
+    return bootstrap.compute_intervals(Answers(errors, errors * 0), **options, blocks=blocks)["mae"]
 
 
 @pytest.mark.parametrize(("n_days", "share"), [(40, 0.9), (12, 0.9), (40, 0.0)])
@@ -187,13 +187,13 @@ def test_class_that_training_never_saw_is_named() -> None:
 def test_many_rare_classes_do_not_hang_the_draws() -> None:
     truth = np.arange(60)
     answers = Answers(truth, np.full((60, 60), 1 / 60), tuple(range(60)))
-    found = metrics.compute_intervals(answers, n_samples=100, confidence=0.95, seed=0, blocks=make_rows(60))
+    found = bootstrap.compute_intervals(answers, n_samples=100, confidence=0.95, seed=0, blocks=make_rows(60))
     assert all(np.isfinite([interval.low, interval.high]).all() for interval in found.values())
 
 
 def test_every_draw_has_both_classes() -> None:
     answers = Answers(np.array([1] + [0] * 20), np.full((21, 2), 0.5), ("a", "b"))
-    draws = list(metrics.draw_weights(answers, 200, seed=0, blocks=make_rows(21)))
+    draws = list(bootstrap.draw_weights(answers, 200, seed=0, blocks=make_rows(21)))
     assert len(draws) == 200
     assert all(weights[0] > 0 and weights.sum() == 21 for weights in draws)
 
@@ -216,13 +216,13 @@ def test_paired_gain_is_positive_for_the_better_regression(name: str) -> None:
 def check_paired(name: str, good: Answers, bad: Answers) -> None:
     """Hold a comparison against its mirror image and against the figures."""
     options = {"n_samples": 100, "confidence": 0.95, "seed": 0, "blocks": make_rows(len(good.truth))}
-    gain = metrics.compare_paired(name, good, bad, **options)  # type: ignore[arg-type]
-    loss = metrics.compare_paired(name, bad, good, **options)  # type: ignore[arg-type]
+    gain = bootstrap.compare_paired(name, good, bad, **options)  # type: ignore[arg-type]
+    loss = bootstrap.compare_paired(name, bad, good, **options)  # type: ignore[arg-type]
     assert gain.low > 0
     assert (loss.value, loss.low, loss.high) == pytest.approx((-gain.value, -gain.high, -gain.low))
     difference = metrics.compute_metric(name, good) - metrics.compute_metric(name, bad)
     assert abs(gain.value) == pytest.approx(abs(difference))
-    same = metrics.compare_paired(name, good, good, **options)  # type: ignore[arg-type]
+    same = bootstrap.compare_paired(name, good, good, **options)  # type: ignore[arg-type]
     assert (same.value, same.low, same.high) == (0, 0, 0)
 
 

@@ -17,7 +17,7 @@ from labkit.live.publish import CHAMPION, fetch_champion, fetch_release, registe
 from labkit.model import release
 from labkit.model.gate import Decision, check_parity
 from labkit.params import Params
-from labkit.run import tracking
+from labkit.run import registry
 from labkit.run.doctor import Finding
 from labkit.run.outputs import check_outputs
 
@@ -46,22 +46,22 @@ def promote(params: Params, number: int | None, *, reason: str, accept_unverifie
     if not reason.strip():
         raise ParamsError("--reason is empty: say why, it is kept with the version")
     name = params.experiment
-    champion = tracking.find_version(name, alias=CHAMPION)
-    version = register_release(params) if number is None else tracking.get_version(name, number)
+    champion = registry.find_version(name, alias=CHAMPION)
+    version = register_release(params) if number is None else registry.get_version(name, number)
     if champion is not None and champion.number == version.number:
         return f"{name} version {version.number} is the champion already"
     state = verify_champion(name, champion, accept_unverified=accept_unverified)
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
         release.load_release(fetch_release(version, Path(scratch)))
-    tracking.set_alias(name, CHAMPION, version)
+    registry.set_alias(name, CHAMPION, version)
     tags = {"by": getpass.getuser(), "at": datetime.now(UTC).isoformat(timespec="seconds"), "reason": reason.strip()}
     before = "none" if champion is None else f"version {champion.number}, {state}"
     tags["replaced"] = before
-    tracking.tag_version(name, version, {f"labkit.promoted.{key}": text for key, text in tags.items()})
+    registry.tag_version(name, version, {f"labkit.promoted.{key}": text for key, text in tags.items()})
     return f"{name} version {version.number} is the champion now, by hand and uncompared (before: {before})"
 
 
-def register_release(params: Params) -> tracking.Version:
+def register_release(params: Params) -> registry.Version:
     """Return the version made from the release in this checkout, which has to have passed the gate."""
     data = paths.find_data_dir(params.experiment)
     folder, gate_path = data / PLACES["release"], data / PLACES["gate"]
@@ -75,7 +75,7 @@ def register_release(params: Params) -> tracking.Version:
     return register(params, opened, compute_digest(folder))
 
 
-def verify_champion(name: str, champion: tracking.Version | None, *, accept_unverified: bool) -> str:
+def verify_champion(name: str, champion: registry.Version | None, *, accept_unverified: bool) -> str:
     """Return whether the present champion could be verified, in a word or two.
 
     Raises
@@ -99,8 +99,8 @@ def check_champions() -> Finding:
     """Look whether the files of every champion are there and are those that were published."""
     bad, names = [], []
     try:
-        for name in tracking.list_models():
-            champion = tracking.find_version(name, alias=CHAMPION)
+        for name in registry.list_models():
+            champion = registry.find_version(name, alias=CHAMPION)
             if champion is None:
                 continue
             names.append(f"{name} {champion.number}")

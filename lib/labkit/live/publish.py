@@ -21,10 +21,11 @@ from labkit.errors import ChampionError, DataError, LabkitError, MissingDataErro
 from labkit.files import compute_digest, write_text
 from labkit.model import metrics, release, skops_file
 from labkit.model.blocks import find_blocks
+from labkit.model.bootstrap import compare_paired
 from labkit.model.gate import Check, Decision, check_champion, check_parity
 from labkit.model.slices import compute_losses
 from labkit.params import Params
-from labkit.run import report, tracking
+from labkit.run import registry, report, tracking
 from labkit.run.outputs import check_outputs
 from labkit.run.pages import restore_pages
 
@@ -87,7 +88,7 @@ def decide(params: Params, opened: release.Release, gate: Decision, digest: str)
     if failed or not gate.passed:
         return Publication("refused", reasons, None, f"refused by the gate: not {', not '.join(failed)}")
     for _ in range(MOST_ATTEMPTS):
-        champion = tracking.find_version(params.experiment, alias=CHAMPION)
+        champion = registry.find_version(params.experiment, alias=CHAMPION)
         done = compete(params, opened, champion, checks, digest=digest)
         if done is not None:
             return done
@@ -98,7 +99,7 @@ def decide(params: Params, opened: release.Release, gate: Decision, digest: str)
 
 
 def compete(
-    params: Params, opened: release.Release, champion: tracking.Version | None, checks: Sequence[Check], *, digest: str
+    params: Params, opened: release.Release, champion: registry.Version | None, checks: Sequence[Check], *, digest: str
 ) -> Publication | None:
     """Compare a release with a champion and move the alias if it wins; None if the champion changed meanwhile."""
     name, checks = params.experiment, list(checks)
@@ -110,24 +111,24 @@ def compete(
     reasons = list(map(str, checks))
     version = register(params, opened, digest)
     # There is no lock over a registry: the alias is read again before and after it moves.
-    if tracking.find_version(name, alias=CHAMPION) != champion:
+    if registry.find_version(name, alias=CHAMPION) != champion:
         return None
     if champion is not None and not checks[-1].passed:
-        tracking.set_alias(name, CHALLENGER, version)
+        registry.set_alias(name, CHALLENGER, version)
         headline = f"version {champion.number} stays champion; version {version.number} is the challenger: "
         headline += "not shown to be about as good"
         return Publication("kept champion", reasons, champion.number, headline)
-    tracking.set_alias(name, CHAMPION, version)
-    if tracking.find_version(name, alias=CHAMPION) != version:
+    registry.set_alias(name, CHAMPION, version)
+    if registry.find_version(name, alias=CHAMPION) != version:
         return None
-    tracking.tag_version(name, version, {"validation_status": "passed", "labkit.reasons": "\n".join(reasons)})
+    registry.tag_version(name, version, {"validation_status": "passed", "labkit.reasons": "\n".join(reasons)})
     headline = "; ".join([f"version {version.number} is the champion now", *Decision(tuple(checks)).list_concerns()])
     return Publication("published", reasons, version.number, headline)
 
 
-def register(params: Params, opened: release.Release, digest: str) -> tracking.Version:
+def register(params: Params, opened: release.Release, digest: str) -> registry.Version:
     """Return the version made from a release, registering it if there is none yet."""
-    known = tracking.find_version(params.experiment, digest=digest)
+    known = registry.find_version(params.experiment, digest=digest)
     if known is not None:
         return known
     example = load_example(opened)
@@ -141,7 +142,7 @@ def register(params: Params, opened: release.Release, digest: str) -> tracking.V
             trusted_types=list(skops_file.TRUSTED),
         )
         run_id = tracking.find_release_run(params.experiment, digest) or tracking.make_run(params, "publish")
-        return tracking.register_model(params.experiment, run_id, model_dir, release_dir=opened.folder, digest=digest)
+        return registry.register_model(params.experiment, run_id, model_dir, release_dir=opened.folder, digest=digest)
 
 
 def load_example(opened: release.Release) -> pd.DataFrame:
@@ -151,7 +152,7 @@ def load_example(opened: release.Release) -> pd.DataFrame:
     return rows[list(kinds)].astype({name: "float64" for name, kind in kinds.items() if kind == "number"})
 
 
-def compare_with_champion(params: Params, opened: release.Release, champion: tracking.Version) -> Check:
+def compare_with_champion(params: Params, opened: release.Release, champion: registry.Version) -> Check:
     """Compare the release with the champion on today's holdout rows, resampled alike for both.
 
     Only a champion whose files were fetched and are those that were published can lose for not predicting these rows.
@@ -176,7 +177,7 @@ def compare_with_champion(params: Params, opened: release.Release, champion: tra
             evidence = f"{named} was tried and cannot predict today's rows ({error}), so it could not serve them either"
             return Check("not worse than the champion", True, evidence, warning=f"{named} could not be compared")
     blocks = find_blocks(holdout, params.data).fit_length(compute_losses(answers[0]))
-    gain = metrics.compare_paired(
+    gain = compare_paired(
         params.training.metric,
         *answers,
         n_samples=evaluation.bootstrap_samples,
@@ -213,7 +214,7 @@ def make_answers(truth: pd.Series, predicted: np.ndarray, facts: Mapping[str, An
     return metrics.Answers(truth.map(codes).to_numpy(), predicted, classes, positive)
 
 
-def fetch_champion(experiment: str, champion: tracking.Version, folder: Path) -> Path:
+def fetch_champion(experiment: str, champion: registry.Version, folder: Path) -> Path:
     """Download the champion's release to compare another one with it.
 
     Raises
@@ -230,7 +231,7 @@ def fetch_champion(experiment: str, champion: tracking.Version, folder: Path) ->
         ) from error
 
 
-def fetch_release(version: tracking.Version, folder: Path) -> Path:
+def fetch_release(version: registry.Version, folder: Path) -> Path:
     """Download the release a version was made from and return its place, verified against its recorded digest.
 
     Raises

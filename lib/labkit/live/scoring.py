@@ -21,7 +21,7 @@ from labkit.model import metrics
 from labkit.model.release import load_release
 from labkit.params import Params
 from labkit.params_file import load_params
-from labkit.run import tracking
+from labkit.run import registry
 
 FORMATS = (".csv", ".parquet")
 """Endings of files that predictions are written to."""
@@ -53,7 +53,7 @@ def predict_file(experiment: str, source: Path, destination: Path) -> str:
         raise ParamsError(f"{destination}: {destination.suffix or 'no ending'}: use .csv or .parquet")
     if not destination.parent.is_dir():
         raise ParamsError(f"{destination.parent}: no such folder to write to")
-    champion = tracking.find_version(params.experiment, alias=CHAMPION)
+    champion = registry.find_version(params.experiment, alias=CHAMPION)
     if champion is None:
         raise ParamsError(f"{experiment} has no champion yet: run `labkit run {experiment}`")
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:

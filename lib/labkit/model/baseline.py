@@ -13,8 +13,9 @@ import pandas as pd
 from lightgbm import LGBMClassifier, LGBMRegressor
 
 from labkit.data.profile import find_kind
+from labkit.model.bootstrap import compute_intervals
 from labkit.model.constant import make_constant
-from labkit.model.metrics import Interval, compute_intervals, make_answers
+from labkit.model.metrics import Interval, make_answers
 from labkit.params import CLASSIFICATION_METRICS, REGRESSION_METRICS, Target
 
 
@@ -78,7 +79,7 @@ def compute_dummy_intervals(
     truth
         The target's values of the rows to judge on, shape (n_rows,).
     draws
-        As for `labkit.model.metrics.compute_intervals`.
+        As for `labkit.model.bootstrap.compute_intervals`.
     """
     nothing = np.zeros((len(truth), 1))
     answers = {name: make_answers(truth, dummy, nothing, target) for name, dummy in dummies.items()}

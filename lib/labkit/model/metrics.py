@@ -1,20 +1,15 @@
-"""Metrics with confidence intervals: how good predictions are, and how sure one can be of it.
+"""Metrics: how good predictions are.
 
-Not whether that is good enough: that is `labkit.model.gate`. Intervals come from the percentile bootstrap (Efron and
-Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13), widened for small samples (Hesterberg, What Teachers Should
-Know about the Bootstrap, The American Statistician, 2015, section 5.3). What is resampled are the blocks of
-`labkit.model.blocks`: single rows only where rows are independent.
+Not how sure one can be of it, nor whether that is good enough: see `labkit.model.bootstrap` and `labkit.model.gate`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from labkit.errors import DataError, list_briefly
-from labkit.model.blocks import Blocks
 from labkit.params import Target
 
 GREATER_IS_BETTER = {"roc_auc", "average_precision", "accuracy", "balanced_accuracy", "f1", "r2"}
@@ -266,9 +261,14 @@ REGRESSION: dict[str, Callable[[Answers], Score]] = {
 }
 
 
+def list_metrics(answers: Answers) -> list[str]:
+    """Return the names of the task's metrics."""
+    return list(CLASSIFICATION if answers.classes else REGRESSION)
+
+
 def compute_metrics(answers: Answers) -> dict[str, float]:
-    """Compute every figure of the task."""
-    return {name: compute_metric(name, answers) for name in (CLASSIFICATION if answers.classes else REGRESSION)}
+    """Compute every metric of the task."""
+    return {name: compute_metric(name, answers) for name in list_metrics(answers)}
 
 
 def summarise(answers: Answers) -> dict[str, float]:
@@ -286,75 +286,6 @@ def summarise(answers: Answers) -> dict[str, float]:
         "truth": float((find_labels(answers) == answers.truth).mean()),
         "said": float(answers.prediction.max(axis=1).mean()),
     }
-
-
-def draw_weights(answers: Answers, n_samples: int, *, seed: int, blocks: Blocks) -> Iterator[np.ndarray]:
-    """Draw blocks of rows with replacement, `n_samples` times, and yield how often each row was drawn.
-
-    Yields
-    ------
-    numpy.ndarray
-        Whole numbers of shape (n_rows,).
-    """
-    n_classes = min(2, len(np.unique(answers.truth))) if answers.classes else 0
-    draws = blocks.draw_weights(seed=seed)
-    n_drawn = 0
-    while n_drawn < n_samples:
-        weights = next(draws)
-        # A draw of a single class has no area under its curve; it is drawn again.
-        if not n_classes or len(np.unique(answers.truth[weights > 0])) >= n_classes:
-            n_drawn += 1
-            yield weights
-
-
-def compute_intervals(
-    answers: Answers,
-    *,
-    n_samples: int,
-    confidence: float,
-    seed: int,
-    blocks: Blocks,
-    names: Sequence[str] = (),
-) -> dict[str, Interval]:
-    """Compute every metric of the task, or the named ones, with its bootstrap interval."""
-    known = CLASSIFICATION if answers.classes else REGRESSION
-    scores = {name: make_score(name, answers) for name in (names or known)}
-    samples: dict[str, list[float]] = {name: [] for name in scores}
-    for weights in draw_weights(answers, n_samples, seed=seed, blocks=blocks):
-        for name, score in scores.items():
-            samples[name].append(score(weights))
-    return {name: make_interval(compute_metric(name, answers), samples[name], confidence, blocks) for name in scores}
-
-
-def compare_paired(
-    name: str, first: Answers, second: Answers, *, n_samples: int, confidence: float, seed: int, blocks: Blocks
-) -> Interval:
-    """Return by how much the first predictions are better than the second on the same rows; positive is better.
-
-    Both are scored on the same draws, so what makes a draw easy or hard for both cancels out.
-    """
-    sign = 1.0 if is_greater_better(name) else -1.0
-    ours, theirs = make_score(name, first), make_score(name, second)
-    draws = draw_weights(first, n_samples, seed=seed, blocks=blocks)
-    gains = [sign * (ours(weights) - theirs(weights)) for weights in draws]
-    gain = sign * (compute_metric(name, first) - compute_metric(name, second))
-    return make_interval(gain, gains, confidence, blocks)
-
-
-def make_interval(value: float, samples: list[float], confidence: float, blocks: Blocks) -> Interval:
-    """Return the percentile interval of bootstrap samples, widened for the number of independent blocks.
-
-    A percentile interval is too narrow by a factor of sqrt((n - 1) / n) and by the difference between the normal and
-    Student's distribution; so its two quantiles are taken further out. Of a single block there is no interval: its
-    ends are NaN.
-    """
-    n_independent = blocks.n_independent
-    if n_independent < 2 or np.isnan(samples).any():
-        return Interval(float(value), np.nan, np.nan)
-    reach = stats.t.isf((1 - confidence) / 2, n_independent - 1) * np.sqrt(n_independent / (n_independent - 1))
-    tail = stats.norm.sf(reach)
-    low, high = np.quantile(samples, [tail, 1 - tail])
-    return Interval(float(value), float(low), float(high))
 
 
 def is_greater_better(name: str) -> bool:

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from labkit.model.blocks import Blocks
-from labkit.model.metrics import Answers, compute_metric, draw_weights, make_interval, make_score, summarise
+from labkit.model.bootstrap import draw_weights, make_interval
+from labkit.model.metrics import Answers, compute_metric, make_score, summarise
 
 UNITS = {"year": "Y", "quarter": "Q", "month": "M", "week": "W", "day": "D"}
 MOST_PERIODS = 14

@@ -14,8 +14,9 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from labkit.model.blocks import Blocks
+from labkit.model.bootstrap import draw_weights, make_interval
 from labkit.model.candidates import N_JOBS, set_threads
-from labkit.model.metrics import Answers, Interval, draw_weights, make_answers, make_interval, make_mean_score
+from labkit.model.metrics import Answers, Interval, make_answers, make_mean_score
 from labkit.params import Costs, Target
 
 

@@ -24,7 +24,7 @@ from labkit import paths
 from labkit.errors import LostStoreError, TrackingError
 from labkit.params import Params
 from labkit.run import provenance, store
-from labkit.run.fields import make_fields, shorten
+from labkit.run.fields import make_fields
 from labkit.run.ledger import Entry, find_reason, release_spare
 
 MOST_PER_CALL = 100
@@ -304,69 +304,6 @@ def download_file(run_id: str, name: str, folder: Path) -> Path:
         raise TrackingError(f"run {run_id}: no artifact {name}: {str(error).splitlines()[0]}") from error
 
 
-@dataclass(frozen=True)
-class Version:
-    """One version of a registered model and the digest of the release it was made from."""
-
-    number: int
-    run_id: str
-    digest: str
-
-
-def find_version(name: str, *, alias: str | None = None, digest: str | None = None) -> Version | None:
-    """Return the version with an alias or made from a release, or None if there is no such model, alias or release.
-
-    Raises
-    ------
-    TrackingError
-        The registry does not answer, or an alias points at a version that cannot be read. Neither means that there
-        is none.
-    """
-    client = get_client()
-    try:
-        if alias:
-            number = client.get_registered_model(name).aliases.get(alias)
-            if number is None:
-                return None
-        else:
-            versions = client.search_model_versions(f"name = '{name}'")
-            same = [version for version in versions if version.tags.get(DIGEST_TAG) == digest]
-            if not same:
-                return None
-            number = max(same, key=lambda version: int(version.version)).version
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
-        raise TrackingError(f"model {name}: {error.message}") from error
-    return get_version(name, int(number))
-
-
-def list_models() -> list[str]:
-    """Return the names of all registered models."""
-    client, names, token = get_client(), [], None
-    while True:
-        page = client.search_registered_models(page_token=token)
-        names += [str(model.name) for model in page]
-        token = page.token
-        if not token:
-            return sorted(names)
-
-
-def get_version(name: str, number: int) -> Version:
-    """Return a version of a registered model.
-
-    Raises
-    ------
-    TrackingError
-        There is none of that number, or the registry does not answer.
-    """
-    try:
-        found = get_client().get_model_version(name, str(number))
-    except MlflowException as error:
-        raise TrackingError(f"model {name}, version {number}: {error.message}") from error
-    return Version(int(found.version), str(found.run_id), found.tags.get(DIGEST_TAG, ""))
-
-
 @reach()
 def find_release_run(experiment: str, digest: str) -> str | None:
     """Return the finished run of the stage that built a release, or None."""
@@ -377,27 +314,6 @@ def find_release_run(experiment: str, digest: str) -> str | None:
         max_results=1,
     )
     return str(found[0].info.run_id) if found else None
-
-
-@reach()
-def register_model(name: str, run_id: str, model_dir: Path, *, release_dir: Path, digest: str) -> Version:
-    """Store an MLflow model and the release it was made from in a run, and register a new version.
-
-    Parameters
-    ----------
-    model_dir
-        As written by `save_mlflow_model`.
-    digest
-        SHA-256 of the release folder; kept as a tag and checked before the release is ever opened again.
-    """
-    client = get_client()
-    client.log_artifacts(run_id, str(model_dir), "model")
-    client.log_artifacts(run_id, str(release_dir), "release")
-    with suppress(MlflowException):
-        client.create_registered_model(name)
-    source = f"{client.get_run(run_id).info.artifact_uri}/model"
-    version = client.create_model_version(name, source, run_id, tags={DIGEST_TAG: digest})
-    return Version(int(version.version), run_id, digest)
 
 
 def save_mlflow_model(
@@ -420,16 +336,3 @@ def save_mlflow_model(
             serialization_format="skops",
             skops_trusted_types=trusted_types,
         )
-
-
-@reach()
-def set_alias(name: str, alias: str, version: Version) -> None:
-    """Point an alias of a registered model at a version."""
-    get_client().set_registered_model_alias(name, alias, str(version.number))
-
-
-@reach()
-def tag_version(name: str, version: Version, tags: Mapping[str, str]) -> None:
-    """Set tags of a version of a registered model."""
-    for key, value in tags.items():
-        get_client().set_model_version_tag(name, str(version.number), key, shorten(value))
