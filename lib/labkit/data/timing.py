@@ -146,7 +146,7 @@ def cut_days(survey: Survey, answer: Answer, target: str, column: str, reason: s
                  ("data", "time"), is_warning=True),
     ]  # fmt: skip
     if n_judged < FEWEST_JUDGED:
-        reason = f"its holdout has {n_judged} days, the gate asks for {FEWEST_JUDGED}: collect more, or lower that number"
+        reason = f"the holdout has {n_judged} days, the gate asks for {FEWEST_JUDGED}: add days, or lower fewest_days"
         place = ("evaluation", "gate")
         decisions.append(Decision("publication", "refused for now", reason, place, is_warning=True))
     has_gaps = survey.raw.facts[column].n_missing > 0 if column in survey.raw.facts else rows[column].isna().any()

@@ -88,8 +88,8 @@ def check_file(experiment: str, path: Path) -> None:
     record = find_record(experiment, place.partition("/")[0])
     if record.is_file() and not is_readable(record):
         raise DataError(
-            f"{show(path)}: cannot be verified, so it is not opened: {show(record)}, which holds its digest, is damaged "
-            f"and {LOCK} does not list it: run `labkit run {experiment} --force` with the stage that writes it"
+            f"{show(path)}: cannot be verified, so it is not opened: {show(record)}, which holds its digest, is "
+            f"damaged, and {LOCK} does not list it: run `labkit run {experiment} --force` with the stage that writes it"
         )
 
 
