@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from labkit import cli_new, paths, plain_stages
+from labkit import cli_models, cli_new, paths, plain_stages
 from labkit.errors import DiskError, LabkitError, StageError, name_nearest
 from labkit.files import describe_full, is_full
 
@@ -56,6 +56,8 @@ def cli(ctx: click.Context, debug: bool) -> None:
 
 
 cli.add_command(cli_new.new)
+cli.add_command(cli_models.promote)
+cli.add_command(cli_models.predict)
 
 
 @cli.command()
@@ -157,10 +159,11 @@ def doctor() -> None:
     \b
     labkit doctor          # in the checkout
     """
+    from labkit.live.promotion import check_champions
     from labkit.run.doctor import examine, show_findings
 
     close_gone()
-    sys.exit(show_findings(examine()))
+    sys.exit(show_findings([*examine(), check_champions()]))
 
 
 @cli.command()
@@ -340,25 +343,6 @@ def params(experiment: str | None, schema: bool) -> None:
         for entry in describe_params(experiment):
             table.add_row(*(Text(str(cell)) for cell in (entry.name, entry.value, entry.origin, entry.meaning)))
         Console(highlight=False).print(table)
-
-
-@cli.command()
-@click.argument("experiment")
-@click.argument("source", type=click.Path(path_type=Path))
-@click.argument("destination", type=click.Path(path_type=Path))
-def predict(experiment: str, source: Path, destination: Path) -> None:
-    """Predict every row of SOURCE with the published model of EXPERIMENT.
-
-    SOURCE is read as the params say that the experiment's main table is: encoding, delimiter, decimal comma, dates.
-    DESTINATION is CSV or Parquet by its ending.
-
-    \b
-    labkit predict diabetes new_patients.csv predictions.csv
-    """
-    from labkit.live.scoring import predict_file
-
-    os.environ.update(paths.make_environment())
-    click.echo(predict_file(experiment, source, destination))
 
 
 def show(path: Path) -> str:

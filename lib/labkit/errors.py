@@ -10,7 +10,8 @@ LabkitError                 anything below; the command line prints it without a
 ├── TrackingError           the MLflow store cannot be used
 │   └── LostStoreError      the MLflow store failed while something ran
 └── ModelError              a model cannot be built, converted or loaded
-    └── BudgetError         the time for comparing candidates is over
+    ├── BudgetError         the time for comparing candidates is over
+    └── ChampionError       the published model cannot be verified, so nothing can be compared with it
 
 A message says what was found, where, and what to do. `exit_code` is 2 where the user's input is at fault and 1
 where a stage failed. Nothing here prints; see `labkit.cli`.
@@ -72,6 +73,12 @@ class ModelError(LabkitError):
 
 class BudgetError(ModelError):
     """The time for comparing candidates is over."""
+
+
+class ChampionError(ModelError):
+    """The published model cannot be verified, so nothing can be compared with it."""
+
+    exit_code = 1
 
 
 def name_nearest(word: str, known: Iterable[str]) -> str:

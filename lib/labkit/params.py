@@ -283,6 +283,7 @@ class Gate(Section):
     champion_tolerance: float = Field(
         0.0, ge=0, description="how much worse than the champion is still accepted, in the metric's unit"
     )
+    fewest_days: int = Field(28, ge=2, description="days the holdout must span to be judged by, where rows have a time")
 
 
 class Costs(Section):

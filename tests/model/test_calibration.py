@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from labkit.data.features import RowFeatures
-from labkit.model import automl, onnx_graph
+from labkit.model import automl, blocks, onnx_graph
 from labkit.model.calibration import Calibration, calibrate, try_calibration
 from labkit.model.skops_file import load_model, save_model
 from labkit.params import Target
+
+from tests.model.tables import make_timeline
 
 TARGET = Target(column="y", task="classification")
 CONVERTED = (
@@ -63,7 +65,9 @@ def test_overconfident_model_is_mended_and_an_honest_one_left_alone() -> None:
     honest = automl.make_candidate("linear", TARGET, kinds, seed=0)
     for candidate, is_used in ((wild, True), (honest, False)):
         fitted = automl.fit_candidate(candidate, *learn)
-        found = try_calibration(fitted, check, target=TARGET, seed=0, is_ordered=True)
+        found = try_calibration(
+            fitted, check, target=TARGET, seed=0, blocks=blocks.make_rows(2000), timeline=make_timeline(2000)
+        )
         assert found.is_used == is_used, found.reason
     assert "log loss" in found.reason
     assert found.apply(honest) is honest
@@ -72,7 +76,7 @@ def test_overconfident_model_is_mended_and_an_honest_one_left_alone() -> None:
 def test_reasons_why_nothing_is_calibrated() -> None:
     learn = make_rows(300, (0, 1))
     fitted = automl.fit_candidate(automl.make_candidate("linear", TARGET, automl.find_kinds(learn[0]), seed=0), *learn)
-    options = {"target": TARGET, "seed": 0, "is_ordered": False}
+    options = {"target": TARGET, "seed": 0, "blocks": blocks.make_rows(300)}
     few = (learn[0][:50], learn[1][:50])
     assert "off" in try_calibration(fitted, learn, **options, is_wanted=False).reason
     assert "fewer than 100" in try_calibration(fitted, few, **options).reason

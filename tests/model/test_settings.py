@@ -19,6 +19,8 @@ from labkit.model.tuning import tune
 from labkit.params import Target, Training
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from tests.model.tables import make_timeline
+
 PRICE = Target(column="price", task="regression")
 KIND = Target(column="kind", task="classification")
 N = 300
@@ -153,7 +155,7 @@ def test_balanced_classes_raise_the_rare_one() -> None:
 
 def test_few_rows_are_cut_into_folds_several_times() -> None:
     truth = pd.Series(np.arange(90.0))
-    usual = {"target": PRICE, "seed": 0, "is_ordered": False}
+    usual = {"target": PRICE, "seed": 0, "timeline": None}
     folds = plan_folds(truth, training=Training(metric="mae", folds=3), **usual)  # type: ignore[arg-type]
     assert len(folds) == 9
     assert len({tuple(test) for _, test in folds}) == 9
@@ -161,7 +163,7 @@ def test_few_rows_are_cut_into_folds_several_times() -> None:
     assert len(plan_folds(truth, training=once, **usual)) == 3  # type: ignore[arg-type]
     many = pd.Series(np.arange(400.0))
     assert len(plan_folds(many, training=Training(metric="mae", folds=3), **usual)) == 3  # type: ignore[arg-type]
-    ordered = {**usual, "is_ordered": True}
+    ordered = {**usual, "timeline": make_timeline(90)}
     assert len(plan_folds(truth, training=Training(metric="mae", folds=3), **ordered)) == 3  # type: ignore[arg-type]
 
 

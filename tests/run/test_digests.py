@@ -160,9 +160,14 @@ def test_outputs_that_cannot_be_recorded_are_not_put_in_place(data: Path, tmp_pa
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"stage": 1}', "\x00"])
-def test_torn_record_is_none(data: Path, content: str) -> None:
+def test_damaged_record_verifies_nothing_and_dvc_lock_is_asked(data: Path, checkout: Path, content: str) -> None:
     outputs.find_record("diabetes", "evaluation").write_text(content)
-    outputs.check_outputs("diabetes", [data / PLACES["metrics"]])
+    path = data / PLACES["metrics"]
+    with pytest.raises(DataError, match=r"metrics\.json: cannot be verified, .*evaluation\.json.* is damaged"):
+        outputs.check_outputs("diabetes", [path])
+    out = {"path": "data/diabetes/evaluation/metrics.json", "md5": hashlib.md5(path.read_bytes()).hexdigest()}
+    (checkout / "dvc.lock").write_text(yaml.safe_dump({"stages": {"evaluation@diabetes": {"outs": [out]}}}))
+    outputs.check_outputs("diabetes", [path])
 
 
 @pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe", b"[1, 2"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from labkit import paths
 from labkit.params_file import load_params
-from labkit.run import locations, tracking, tracking_client
+from labkit.run import locations, registry, tracking, tracking_client
 from labkit.run.doctor import check_locations
 
 from tests.conftest import call_labkit
@@ -98,7 +98,7 @@ def test_version_of_a_model_goes_along(old: Path, tmp_path: Path, monkeypatch: p
     model = tmp_path / "model"
     model.mkdir()
     (model / "MLmodel").write_text("flavors: {}\n")
-    tracking.register_model("small", find_first(), model, release_dir=model, digest="1")
+    registry.register_model("small", find_first(), model, release_dir=model, digest="1")
     new = tmp_path / "new"
     shutil.move(old, new)
     enter(new, monkeypatch)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from labkit.errors import LostStoreError, TrackingError
 from labkit.params_file import load_params
-from labkit.run import run_search, tracking, tracking_client
+from labkit.run import registry, run_search, tracking, tracking_client
 from mlflow import MlflowClient
 
 from tests.conftest import call_labkit, make_environment
@@ -131,8 +131,8 @@ def test_version_says_who_registered_and_promoted_it_and_only_labkit_speaks(
     (model / "MLmodel").write_text("flavors: {}\n")
     with tracking.open_run(load_params("small"), "deploy", parent_id=None, tags={}) as record:
         record.status = "FINISHED"
-    version = tracking.register_model("small", record.run_id, model, release_dir=model, digest="1")
-    tracking.set_alias("small", "champion", version)
+    version = registry.register_model("small", record.run_id, model, release_dir=model, digest="1")
+    registry.set_alias("small", "champion", version)
     tags = tracking.get_client().get_model_version("small", "1").tags
     assert tags["labkit.registered_by"] == tags["labkit.champion_by"]
     assert tags["labkit.champion_by"].startswith(f"{getpass.getuser()}@")
@@ -170,7 +170,7 @@ def call_missing_store(name: str) -> Any:
         with tracking.open_run(load_params("small"), "eda", parent_id=None, tags={}):
             raise AssertionError("nothing was opened")
     if name == "version":
-        return tracking.find_version("small", alias="champion")
+        return registry.find_version("small", alias="champion")
     if name == "search":
         return run_search.find_run_of("small", "1")
     return tracking.download_file("1", "release", Path())

@@ -15,8 +15,10 @@ from labkit.data.survey import Survey
 from labkit.data.tables import OUTCOME_KNOWN_AT, PREDICT_AT, to_utc
 from labkit.data.task import Answer
 from labkit.errors import DataError
+from labkit.params import Gate
 
 FEWEST_DAYS = 20
+FEWEST_JUDGED = Gate().fewest_days
 FEWEST_GROUPS = 10
 MOSTLY_BEFORE = 0.99
 PERSONAL = re.compile(r"birth|born|dob|geburt|naissance|nacimiento", re.I)
@@ -117,13 +119,17 @@ def split_by_time(survey: Survey, answer: Answer, target: str, days: list[str], 
 
 
 def cut_days(survey: Survey, answer: Answer, target: str, column: str, reason: str) -> Timing | str:
-    """Return a split after three and four fifths of the rows in time, or why there is none."""
+    """Return a split after three and four fifths of the rows in time, or why there is none.
+
+    Where a fifth of the rows spans fewer days than the gate asks for, the holdout is as many days long if that leaves
+    two thirds of all days.
+    """
     rows = survey.sample[survey.sample[target].notna() & survey.sample[column].notna()]
     rows = rows[~rows[target].isin(answer.rare)] if answer.rare else rows
     times = rows[column].sort_values(kind="stable")
     if times.dt.floor("D").nunique() < FEWEST_DAYS:
         return f"fewer than {FEWEST_DAYS} different days"
-    cuts = [times.iloc[int(len(times) * share)].floor("D") for share in (0.6, 0.8)]
+    cuts, n_judged = choose_cuts(times)
     bounds = [times.iloc[0], *cuts, times.iloc[-1] + pd.Timedelta(days=1)]
     parts = [rows[(rows[column] >= low) & (rows[column] < high)] for low, high in itertools.pairwise(bounds)]
     if min(map(len, parts)) < 5:
@@ -139,10 +145,32 @@ def cut_days(survey: Survey, answer: Answer, target: str, column: str, reason: s
         Decision("answers known", "at once", "the table does not say when: set it if it is later",
                  ("data", "time"), is_warning=True),
     ]  # fmt: skip
+    if n_judged < FEWEST_JUDGED:
+        reason = f"the holdout has {n_judged} days, the gate asks for {FEWEST_JUDGED}: add days, or lower fewest_days"
+        place = ("evaluation", "gate")
+        decisions.append(Decision("publication", "refused for now", reason, place, is_warning=True))
     has_gaps = survey.raw.facts[column].n_missing > 0 if column in survey.raw.facts else rows[column].isna().any()
     return Timing(
         {"method": "time", **named}, column, time, needs_filter=column if has_gaps else None, decisions=decisions
     )
+
+
+def choose_cuts(times: pd.Series) -> tuple[list[pd.Timestamp], int]:
+    """Return the first days of validation and holdout, and how many days with rows the holdout has.
+
+    Parameters
+    ----------
+    times
+        Rising, without missing values.
+    """
+    days = times.dt.floor("D")
+    distinct = days.drop_duplicates().reset_index(drop=True)
+    start = days.iloc[int(len(days) * 0.8)]
+    n_judged = int((distinct >= start).sum())
+    if n_judged < FEWEST_JUDGED <= len(distinct) // 3:
+        start, n_judged = distinct.iloc[-FEWEST_JUDGED], FEWEST_JUDGED
+    before = days[days < start]
+    return [before.iloc[int(len(before) * 0.75)], start], n_judged
 
 
 def add_date(timing: Timing, survey: Survey, column: str) -> None:

@@ -18,9 +18,10 @@ from labkit.files import atomic_write
 from labkit.live.publish import CHAMPION, fetch_release, make_answers
 from labkit.live.rows import check_source, load_rows
 from labkit.model import metrics
+from labkit.model.release import load_release
 from labkit.params import Params
 from labkit.params_file import load_params
-from labkit.run import store, tracking
+from labkit.run import registry, store
 
 FORMATS = (".csv", ".parquet")
 """Endings of files that predictions are written to."""
@@ -53,11 +54,11 @@ def predict_file(experiment: str, source: Path, destination: Path) -> str:
     if not destination.parent.is_dir():
         raise ParamsError(f"{destination.parent}: no such folder to write to")
     store.check_store(paths.get_tracking_uri())
-    champion = tracking.find_version(params.experiment, alias=CHAMPION)
+    champion = registry.find_version(params.experiment, alias=CHAMPION)
     if champion is None:
         raise ParamsError(f"{experiment} has no champion yet: run `labkit run {experiment}`")
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
-        opened = fetch_release(champion, Path(scratch))
+        opened = load_release(fetch_release(champion, Path(scratch)))
         rows = load_rows(source, params, opened.row_features.inputs_)
         predicted = opened.predict(rows)
     predictions = make_predictions(predicted, opened.facts)

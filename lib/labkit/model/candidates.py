@@ -38,6 +38,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from labkit.errors import ModelError
+from labkit.model.constant import make_constant
 from labkit.model.target_scale import OnScale
 from labkit.params import Target, Training
 
@@ -61,6 +62,7 @@ Make = Callable[[int], BaseEstimator]
 Estimators = dict[str, tuple[Make, Make | None]]
 # One line per model: the classifier, the regressor. All seeds and thread counts are fixed.
 ESTIMATORS: Estimators = {
+    # In a comparison the constant is the best for its metric instead: see `make_dummy`.
     DUMMY: (lambda seed: DummyClassifier(strategy="prior"), lambda seed: DummyRegressor(strategy="mean")),
     "linear": (lambda seed: LogisticRegression(max_iter=2000), lambda seed: Ridge(alpha=1.0)),
     "random_forest": (
@@ -170,6 +172,11 @@ def make_preparation(
     return ColumnTransformer(parts, sparse_threshold=0, verbose_feature_names_out=False)
 
 
+def make_dummy(metric: str, target: Target, kinds: Mapping[str, str], *, seed: int) -> Pipeline:
+    """Return the candidate that every other one has to beat: the best constant prediction for the metric."""
+    return put_behind_preparation(DUMMY, make_constant(metric, target), kinds, task=target.task, seed=seed)
+
+
 def make_candidate(model: str, target: Target, kinds: Mapping[str, str], *, seed: int) -> Pipeline:
     """Return one unfitted candidate: preparation, then estimator, with our own settings.
 
@@ -197,11 +204,9 @@ def put_behind_preparation(
 def adjust(candidate: Pipeline, target: Target, training: Training, *, seed: int) -> Pipeline:
     """Return a candidate with what the params ask for: class weights, fewer features, another scale of the target.
 
-    An estimator that cannot weigh classes stays as it is, and so does the dummy.
+    An estimator that cannot weigh classes stays as it is.
     """
     preparation, estimator = candidate[0], candidate[-1]
-    if isinstance(estimator, DummyClassifier | DummyRegressor):
-        return candidate
     if training.class_weight != "none":
         weights = [name for name in estimator.get_params() if name.rpartition("__")[2] == "class_weight"]
         estimator.set_params(**dict.fromkeys(weights, training.class_weight))

@@ -85,6 +85,20 @@ def check_file(experiment: str, path: Path) -> None:
             f"{show(path)}: changed since the stage `{known.stage}` wrote it, so it is not opened: "
             f"make it anew with `labkit run {experiment} --force {known.stage}`"
         )
+    record = find_record(experiment, place.partition("/")[0])
+    if record.is_file() and not is_readable(record):
+        raise DataError(
+            f"{show(path)}: cannot be verified, so it is not opened: {show(record)}, which holds its digest, is "
+            f"damaged, and {LOCK} does not list it: run `labkit run {experiment} --force` with the stage that writes it"
+        )
+
+
+def is_readable(record: Path) -> bool:
+    """Tell whether a record of digests can be read."""
+    try:
+        return isinstance(parse_json(record.read_bytes())["files"], dict)
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
 
 
 def find_record(experiment: str, folder: str) -> Path:

@@ -15,19 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from mlflow.entities import Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
 
 from labkit import paths
 from labkit.errors import LostStoreError, TrackingError
 from labkit.params import Params
 from labkit.run import provenance
-from labkit.run.fields import make_fields, shorten
+from labkit.run.fields import make_fields
 from labkit.run.ledger import Entry, find_reason, release_spare
-from labkit.run.run_search import INPUT_TAG, RUN_TAG, list_pages, search_runs
+from labkit.run.run_search import INPUT_TAG, RUN_TAG, search_runs
 from labkit.run.tracking_client import describe_problem, find_experiment, get_client, reach
 
 MOST_PER_CALL = 100
-DIGEST_TAG = "labkit.release_sha256"
 TAG_NAME = re.compile(r"[/\w.\- ]{1,200}")
 STATUSES = {"finished": "FINISHED", "interrupted": "KILLED"}
 """What MLflow calls the outcomes of the ledger; all others are FAILED."""
@@ -245,35 +243,6 @@ def make_input_tags(inputs: Mapping[str, str]) -> dict[str, str]:
     return {f"{INPUT_TAG}{path}": digest for path, digest in inputs.items() if TAG_NAME.fullmatch(path)}
 
 
-@dataclass(frozen=True)
-class Version:
-    """One version of a registered model and the digest of the release it was made from."""
-
-    number: int
-    run_id: str
-    digest: str
-
-
-@reach()
-def find_version(name: str, *, alias: str | None = None, digest: str | None = None) -> Version | None:
-    """Return the version with an alias or made from a release, or None."""
-    client = get_client()
-    try:
-        if alias:
-            found = client.get_model_version_by_alias(name, alias)
-        else:
-            versions = list_pages(lambda token: client.search_model_versions(f"name = '{name}'", page_token=token))
-            same = [version for version in versions if version.tags.get(DIGEST_TAG) == digest]
-            if not same:
-                return None
-            found = max(same, key=lambda version: int(version.version))
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
-    return Version(int(found.version), str(found.run_id), found.tags.get(DIGEST_TAG, ""))
-
-
 @reach()
 def find_release_run(experiment: str, digest: str) -> str | None:
     """Return the finished run of the stage that built a release, or None."""
@@ -284,29 +253,6 @@ def find_release_run(experiment: str, digest: str) -> str | None:
         max_results=1,
     )
     return str(found[0].info.run_id) if found else None
-
-
-@reach()
-def register_model(name: str, run_id: str, model_dir: Path, *, release_dir: Path, digest: str) -> Version:
-    """Store an MLflow model and the release it was made from in a run, and register a new version.
-
-    Parameters
-    ----------
-    model_dir
-        As written by `save_mlflow_model`.
-    digest
-        SHA-256 of the release folder; kept as a tag and checked before the release is ever opened again.
-    """
-    client = get_client()
-    client.log_artifacts(run_id, str(model_dir), "model")
-    client.log_artifacts(run_id, str(release_dir), "release")
-    with suppress(MlflowException):
-        client.create_registered_model(name)
-    source = f"{client.get_run(run_id).info.artifact_uri}/model"
-    tags = {DIGEST_TAG: digest, "labkit.registered_by": provenance.name_person()}
-    # Not waited for: what it would wait for is done when this returns, and it says so on the terminal.
-    version = client.create_model_version(name, source, run_id, tags=tags, await_creation_for=0)
-    return Version(int(version.version), run_id, digest)
 
 
 def save_mlflow_model(
@@ -329,18 +275,3 @@ def save_mlflow_model(
             serialization_format="skops",
             skops_trusted_types=trusted_types,
         )
-
-
-@reach()
-def set_alias(name: str, alias: str, version: Version) -> None:
-    """Point an alias of a registered model at a version, and note there who did."""
-    client = get_client()
-    client.set_registered_model_alias(name, alias, str(version.number))
-    client.set_model_version_tag(name, str(version.number), f"labkit.{alias}_by", provenance.name_person())
-
-
-@reach()
-def tag_version(name: str, version: Version, tags: Mapping[str, str]) -> None:
-    """Set tags of a version of a registered model."""
-    for key, value in tags.items():
-        get_client().set_model_version_tag(name, str(version.number), key, shorten(value))

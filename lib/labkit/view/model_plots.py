@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn import metrics as sk
 
+from labkit.model.blocks import Blocks
 from labkit.model.curves import group_alike
 from labkit.model.metrics import Answers, Interval, find_labels, is_greater_better
 from labkit.view.plots import (
@@ -93,18 +94,21 @@ def plot_interval(axes: Axes, row: int, interval: Interval, *, color: str) -> No
     )
 
 
-def plot_intervals(models: Mapping[str, Mapping[str, Interval]], *, n_rows: int, confidence: float) -> Figure:
-    """Draw every figure of merit with its interval, each on a scale of its own.
+def plot_intervals(
+    models: Mapping[str, Mapping[str, Interval]], *, n_rows: int, confidence: float, blocks: Blocks
+) -> Figure:
+    """Draw every metric with its interval, each on a scale of its own.
 
     Parameters
     ----------
     models
-        Figures by model, the chosen one first: names are those of `COLORS`.
+        Metrics by model, the chosen one first: names are those of `COLORS`.
+    blocks
+        What was resampled for the intervals.
     """
     figures = next(iter(models.values()))
-    fact = f"Points: measured on {count(n_rows, 'holdout row')}. Lines: where the figure lies with "
-    fact += f"{format_share(confidence)} confidence. Where they stay apart, it is no accident. "
-    fact += "↑ more is better, ↓ less."
+    fact = f"Points: measured on {count(n_rows, 'holdout row')}. Lines: {format_share(confidence)} intervals, "
+    fact += f"resampling {blocks}. ↑ more is better, ↓ less."
     rows = -(-len(figures) // 2)
     with style():
         title = f"The model against {join_names(list(models)[1:])}"
@@ -205,8 +209,14 @@ def plot_error_curves(models: Mapping[str, Answers]) -> Figure:
     return figure
 
 
-def plot_calibration(answers: Answers, name: str) -> Figure:
-    """Draw whether predictions can be taken at their word: what came true beside what was said, in ten groups."""
+def plot_calibration(answers: Answers, name: str, *, blocks: Blocks) -> Figure:
+    """Draw whether predictions can be taken at their word: what came true beside what was said, in ten groups.
+
+    Parameters
+    ----------
+    blocks
+        Which rows are not independent of each other; standard errors follow from it.
+    """
     if answers.classes:
         code = list_codes(answers)[0]
         said, came = answers.prediction[:, code], (answers.truth == code).astype(float)
@@ -216,7 +226,7 @@ def plot_calibration(answers: Answers, name: str) -> Figure:
         said_name, came_name = f"predicted {name}", f"{name}, mean of the group"
     groups = pd.DataFrame({"said": said, "came": came}).groupby(group_alike(said))
     means, sizes = groups.mean(), groups.size()
-    deviations: pd.Series = groups["came"].std().fillna(0) / np.sqrt(sizes)
+    deviations = [blocks.take(np.asarray(rows)).compute_error(came[rows]) for rows in groups.indices.values()]
     gap = float(np.average(np.abs(means["came"] - means["said"]), weights=sizes))
     gap = 0.0 if gap < 1e-9 * np.abs(said).max() else gap
     fact = (
