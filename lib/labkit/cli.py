@@ -99,6 +99,7 @@ def run(
     from labkit.run.progress import Progress
 
     with Kernels(is_cold=cold, is_kept_used=not cold, later=plain_stages.LATER_MODULES) as kernels:
+        from labkit.run import store
         from labkit.run.experiment import Request, run_experiment, run_sample
 
         request = Request(until, force, is_waiting=not no_wait, is_locked=locked, settings=settings)
@@ -109,21 +110,7 @@ def run(
             run_experiment(experiment, request=request, **how)
     pages = paths.find_reports_dir(experiment) / "sample" if sample else paths.find_reports_dir()
     click.echo(f"Report:    {show(pages / 'index.html') if not sample else show(pages)}")
-    click.echo(f"Tracking:  {describe_viewing()}")
-
-
-def describe_viewing() -> str:
-    """Say how runs are looked at: at the server's address, or by a command."""
-    from labkit.run.store import find_kind
-
-    uri = paths.get_tracking_uri()
-    if find_kind(uri) == "server":
-        return paths.show_address(uri)
-    if paths.find_sqlite_file(uri) == paths.find_own_store():
-        # Where its path has to be quoted, MLflow would make folders of that name.
-        named = " --backend-store-uri sqlite:///mlflow.db" if "+" in uri.partition(":")[0] else ""
-        return f"mlflow ui{named}   (in the checkout's root, then open the address it prints)"
-    return 'mlflow ui --backend-store-uri "$MLFLOW_TRACKING_URI"   (then open the address it prints)'
+    click.echo(f"Tracking:  {store.describe_viewing()}")
 
 
 @cli.command()

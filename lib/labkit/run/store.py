@@ -59,6 +59,18 @@ def is_store(name: str) -> bool:
     return not file.exists() or (file.parent / paths.MARKER).exists()
 
 
+def describe_viewing() -> str:
+    """Say how runs are looked at: at the server's address, or by a command."""
+    uri = paths.get_tracking_uri()
+    if find_kind(uri) == "server":
+        return paths.show_address(uri)
+    if paths.find_sqlite_file(uri) == paths.find_own_store():
+        # Where its path has to be quoted, MLflow would make folders of that name.
+        named = " --backend-store-uri sqlite:///mlflow.db" if "+" in uri.partition(":")[0] else ""
+        return f"mlflow ui{named}   (in the checkout's root, then open the address it prints)"
+    return 'mlflow ui --backend-store-uri "$MLFLOW_TRACKING_URI"   (then open the address it prints)'
+
+
 def check_store(uri: str) -> None:
     """Refuse a tracking address that cannot be used, before anything starts.
 
