@@ -230,7 +230,7 @@ def test_exit_code_is_1_and_the_count_told(checkout: Path, labkit: Labkit) -> No
     (checkout / "dvc.yaml").chmod(0o666)
     done = labkit("doctor")
     assert done.returncode == 1
-    assert "2 of 16 need attention" in done.stdout
+    assert "2 of 17 need attention" in done.stdout
     assert "Traceback" not in done.stderr
 
 

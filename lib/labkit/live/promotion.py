@@ -19,6 +19,7 @@ from labkit.model.gate import Decision, check_parity
 from labkit.params import Params
 from labkit.run import registry
 from labkit.run.doctor import Finding
+from labkit.run.locations import find_moved
 from labkit.run.outputs import check_outputs
 
 
@@ -97,6 +98,11 @@ def verify_champion(name: str, champion: registry.Version | None, *, accept_unve
 
 def check_champions() -> Finding:
     """Look whether the files of every champion are there and are those that were published."""
+    file = paths.find_sqlite_file(paths.get_tracking_uri())
+    if file is not None and not file.exists():
+        return Finding("champions", "nothing is published yet")
+    if file == paths.find_own_store() and find_moved(file):
+        return Finding("champions", "not verified: the store has to be corrected first")
     bad, names = [], []
     try:
         for name in registry.list_models():
