@@ -16,23 +16,27 @@ ALLOWED = {
     "params": {"params_wrangling", "errors", "files", "paths"},
     "params_wrangling": set(),
     "errors": set(),
+    "console": set(),
+    "counts": set(),
     "paths": {"errors"},
     "files": {"errors"},
     "values": {"errors"},
     "secret": {"paths", "errors"},
     "yaml_file": {"secret", "paths", "errors", "files"},
-    "params_file": {"yaml_file", "params", "secret", "values", "paths", "errors", "files"},
-    "data": {"params", "secret", "paths", "errors", "files"},
-    "model": {"data", "params", "paths", "errors", "files"},
-    "run": {"params", "params_file", "yaml_file", "secret", "values", "paths", "errors", "files"},
+    "params_file": {"console", "yaml_file", "params", "secret", "values", "paths", "errors", "files"},
+    "data": {"console", "counts", "params", "secret", "paths", "errors", "files"},
+    "model": {"counts", "data", "params", "paths", "errors", "files"},
+    "run": {"console", "counts", "params", "params_file", "yaml_file", "secret", "values", "paths", "errors", "files"},
     "artifacts": {"run", "model", "data", "params", "paths", "errors", "files"},
-    "live": {"artifacts", "run", "model", "data", "params", "params_file", "paths", "errors", "files"},
-    "view": {"model", "data", "params", "params_file", "paths", "errors", "files"},
-    "founding": {"run", "data", "params", "params_file", "yaml_file", "paths", "errors", "files"},
+    "live": {"counts", "artifacts", "run", "model", "data", "params", "params_file", "paths", "errors", "files"},
+    "view": {"counts", "model", "data", "params", "params_file", "paths", "errors", "files"},
+    "founding": {"console", "run", "data", "params", "params_file", "yaml_file", "paths", "errors", "files"},
     "plain_stages": {"artifacts", "live", "run", "data", "params", "paths"},
-    "cli_new": {"founding", "yaml_file", "data", "params_file", "errors"},
-    "cli_models": {"live", "params_file", "paths", "errors"},
+    "cli_new": {"console", "counts", "founding", "yaml_file", "data", "params_file", "errors"},
+    "cli_models": {"console", "live", "params_file", "paths", "errors"},
     "cli": {
+        "console",
+        "counts",
         "cli_models",
         "cli_new",
         "founding",
@@ -75,6 +79,7 @@ OWNERS = {
     "ipywidgets": {"view/widgets.py"},
     "ruamel": {"yaml_file.py"},
     "click": {"cli.py", "cli_models.py", "cli_new.py"},
+    "rich": {"console.py", "run/progress.py"},
     "pydantic": {"params.py", "params_wrangling.py", "params_file.py"},
 }
 PICTURES = ("matplotlib", "seaborn")
@@ -116,6 +121,24 @@ def test_framework_has_one_owner(framework: str) -> None:
         assert {Path(user).parts[0] for user in users} <= {"view"}
     else:
         assert users <= OWNERS[framework]
+
+
+def test_terminal_is_written_to_in_one_place() -> None:
+    """A notebook's step prints into the notebook, and a server of kernels flushes what the notebook printed."""
+    writers = {path.relative_to(LIB).as_posix() for path in MODULES if is_writer(ast.parse(path.read_text()))}
+    assert writers == {"console.py", "run/step.py", "run/forkserver.py"}
+
+
+def is_writer(tree: ast.Module) -> bool:
+    """Tell whether a module prints, or touches a standard stream."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+            return True
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            place = f"{node.value.id}.{node.attr}"
+            if place in ("sys.stdout", "sys.stderr", "sys.__stdout__", "sys.__stderr__", "click.echo", "click.secho"):
+                return True
+    return False
 
 
 def test_environment_is_read_in_one_place() -> None:

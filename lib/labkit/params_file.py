@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from labkit import paths
+from labkit.console import make_printable
 from labkit.errors import ParamsError, list_briefly, name_nearest
 from labkit.files import write_text
 from labkit.params import Params
@@ -29,7 +30,6 @@ from labkit.yaml_file import (
     load_yaml,
     make_commented,
     make_plain,
-    make_printable,
     make_yaml,
     parse_yaml,
     read_yaml,

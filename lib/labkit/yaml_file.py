@@ -146,11 +146,6 @@ def make_commented(tree: Any) -> Any:
     return tree
 
 
-def make_printable(text: str) -> str:
-    """Return a text on one line, what cannot be seen as its code."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
-
-
 def make_plain(tree: Any) -> Any:
     """Return YAML's tree as plain dicts, lists and scalars; dates become ISO texts."""
     if isinstance(tree, Mapping):

@@ -19,11 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from labkit import paths
+from labkit import console, paths
 from labkit.errors import LabkitError, ParamsError, list_briefly
 from labkit.files import PART, format_bytes, parse_json
 from labkit.paths import show
@@ -86,14 +83,13 @@ def examine() -> list[Finding]:
 
 def show_findings(findings: Sequence[Finding]) -> int:
     """Print what was found as a table and return the exit code: 1 if something needs attention."""
-    console = Console(highlight=False)
-    table = Table("", "", "found", "what to do")
+    rows = []
     for finding in findings:
-        mark = Text("!", style="red") if finding.remedy else Text("✓", style="green")
-        table.add_row(mark, finding.about, Text(finding.found), Text(finding.remedy))
+        mark = console.make_cell("!", "red") if finding.remedy else console.make_cell("✓", "green")
+        rows.append((mark, finding.about, finding.found, finding.remedy))
     n_bad = sum(bool(finding.remedy) for finding in findings)
-    console.print(table)
-    console.print(f"{n_bad} of {len(findings)} need attention" if n_bad else "All is well.")
+    console.print_table(("", "", "found", "what to do"), rows)
+    console.echo(f"{n_bad} of {len(findings)} need attention" if n_bad else "All is well.")
     return 1 if n_bad else 0
 
 
