@@ -4,6 +4,7 @@ Knows nothing of what can be set: that is `labkit.params`. Comments and style su
 """
 
 import re
+import sys
 from collections.abc import Mapping
 from datetime import date
 from functools import cache
@@ -13,6 +14,7 @@ from typing import Any, TypeAlias
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.emitter import RoundTripEmitter
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, NodeEvent, ScalarEvent
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
@@ -162,9 +164,26 @@ def make_plain(tree: Any) -> Any:
     raise TypeError(f"{tree!r} is not plain data")
 
 
+class ScalarEmitter(RoundTripEmitter):
+    """Breaks the lines of lists and of plain sentences only.
+
+    ruamel breaks a plain key with blanks over two lines, which is not YAML, and loses a blank or a line separator where
+    it breaks a quoted text.
+    """
+
+    def process_scalar(self) -> None:
+        """Write one scalar."""
+        width, is_block = self.best_width, bool(self.event.style) and self.event.style in "|>"
+        if self.simple_key_context or not (is_block or PLAIN.fullmatch(self.event.value)):
+            self.best_width = sys.maxsize
+        super().process_scalar()
+        self.best_width = width
+
+
 def make_yaml() -> YAML:
     """Return the YAML reader and writer that keeps comments, quotes and order."""
     yaml = YAML(typ="rt", pure=True)
+    yaml.Emitter = ScalarEmitter
     yaml.preserve_quotes = True
     yaml.width = 120
     return yaml

@@ -1,4 +1,4 @@
-"""What each stage's code means, in one small file that DVC can depend on: `data/<experiment>/fingerprint/`.
+"""What each stage's code and params mean, in one small file that DVC can depend on: `data/<experiment>/fingerprint/`.
 
 A stage's code is its notebook and the local modules that this imports, directly or not, except the machinery in
 `labkit.run`. Not how a file becomes a digest: that is `labkit.run.syntax` and `labkit.run.cells`; not which files are
@@ -51,7 +51,13 @@ def compute_digests(checkout: Checkout, start: Path) -> dict[str, str]:
     return {checkout.show(path): code for path, code in codes.items()}
 
 
-def write_fingerprints(experiment: str, modules: Mapping[str, str], tables: Mapping[str, Mapping[str, str]]) -> None:
+def write_fingerprints(
+    experiment: str,
+    modules: Mapping[str, str],
+    *,
+    tables: Mapping[str, Mapping[str, str]],
+    params: Mapping[str, Mapping[str, str]],
+) -> None:
     """Write each stage's fingerprint, and keep a copy by its digest to tell later what changed.
 
     Parameters
@@ -60,10 +66,14 @@ def write_fingerprints(experiment: str, modules: Mapping[str, str], tables: Mapp
         Stages without a notebook: the module that does their work.
     tables
         Stages that read files the params name: the digest of each by table.
+    params
+        The digests of params of which DVC does not see the values, by stage and name.
     """
     folder = find_folder(experiment)
+    parts = {"tables": tables, "params": params}
     texts = {
-        stage: json.dumps({"code": code, **({"tables": tables[stage]} if stage in tables else {})}, indent=1) + "\n"
+        stage: json.dumps({"code": code, **{name: of[stage] for name, of in parts.items() if of.get(stage)}}, indent=1)
+        + "\n"
         for stage, code in compute_fingerprints(modules).items()
     }
     for stage, text in texts.items():
@@ -124,6 +134,9 @@ def describe_change(experiment: str, stage: str, before_md5: str | None) -> list
     tables = list_changes(before.get("tables", {}), after.get("tables", {}))
     if tables:
         reasons.append(f"data of {list_briefly(tables, most=3)} changed")
+    changed = list_changes(before.get("params", {}), after.get("params", {}))
+    if changed and "params" in before:
+        reasons.append(f"params {list_briefly(changed, most=3)} changed")
     return reasons
 
 
@@ -135,8 +148,8 @@ def load_fingerprint(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         return {}
-    is_whole = isinstance(content.get("code"), dict) and isinstance(content.get("tables", {}), dict)
-    return content if is_whole else {}
+    is_whole = all(isinstance(content.get(name, {}), dict) for name in ("code", "tables", "params"))
+    return content if is_whole and "code" in content else {}
 
 
 def list_changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
