@@ -24,6 +24,7 @@ from labkit.files import copy_file, hold_lock, move, place_folder, write_text
 from labkit.params import Table
 from labkit.params_file import list_experiments, write_commented
 from labkit.run import pipeline
+from labkit.run.checkout import check_checkout
 
 SOURCE = "source"
 """Folder below an experiment's data for the files it was made from."""
@@ -78,6 +79,7 @@ def found(
         A file, an option or the table is at fault; nothing is left behind.
     """
     check_name(name, force=force)
+    check_checkout(name)
     with (
         hold_lock(paths.find_work_dir() / "new.lock"),
         tempfile.TemporaryDirectory(dir=paths.find_work_dir(), prefix="new-") as scratch,

@@ -23,8 +23,10 @@ import psutil
 from labkit import console, paths
 from labkit.errors import LabkitError, ParamsError, list_briefly
 from labkit.files import PART, format_bytes, parse_json
+from labkit.params_file import list_experiments
 from labkit.paths import show
-from labkit.run import ledger, lock, objects, outputs, servers
+from labkit.run import checkout, ledger, lock, objects, outputs, servers
+from labkit.run.checkout import Fault
 from labkit.yaml_file import load_written_yaml
 
 PYTHONS = ((3, 11), (3, 14))
@@ -73,6 +75,9 @@ def examine() -> list[Finding]:
         lambda: check_runs(root / "mlflow.db"),
         lambda: check_leftovers(root),
         lambda: check_damaged(root),
+        lambda: make_finding("git", checkout.find_git_fault(), "the checkout is a repository"),
+        check_places,
+        lambda: make_finding(outputs.LOCK, outputs.find_fault(), "readable, or not there yet"),
         check_cache,
         lambda: check_remote(root / ".dvc"),
         lambda: check_listeners(root),
@@ -252,6 +257,20 @@ def check_damaged(root: Path) -> Finding:
     aside = sorted(folder.iterdir()) if folder.is_dir() else []
     remedy = f"look at the disk's health, then rm -r {show(folder)}" if aside else ""
     return Finding("damaged objects", f"{len(aside)} set aside" if aside else "none", remedy)
+
+
+def make_finding(about: str, fault: Fault | None, otherwise: str) -> Finding:
+    """Return a fault as a finding, or that there is none."""
+    return Finding(about, fault.found, fault.remedy) if fault else Finding(about, otherwise)
+
+
+def check_places() -> Finding:
+    """Look whether DVC would write outside of the checkout."""
+    try:
+        fault = checkout.find_place_fault(list_experiments())
+    except (OSError, LabkitError, TypeError, KeyError, AttributeError):
+        fault = None  # of dvc.yaml itself DVC tells
+    return make_finding("outputs", fault, "inside the checkout")
 
 
 def check_cache() -> Finding:

@@ -18,7 +18,7 @@ from labkit.errors import LabkitError, StageError
 from labkit.params import Params
 from labkit.params_file import apply_overrides, describe_params, load_params, tell_changed
 from labkit.paths import show
-from labkit.run import client, ledger, lock, pipeline, provenance, reconcile, store
+from labkit.run import checkout, client, ledger, lock, pipeline, provenance, reconcile, store
 from labkit.run.declarations import load_declarations
 from labkit.run.kernels import STAGE_MODULE, TRACKING_MODULE, Kernels, seem_needed
 from labkit.run.ledger import Entry
@@ -188,10 +188,11 @@ def start_work(
     Raises
     ------
     ParamsError
-        A secret's variable is not set, or a notebook is not there or cannot run.
+        The checkout is not as DVC needs it, a secret's variable is not set, or a notebook is not there or cannot run.
     TrackingError
         The tracking server is not there.
     """
+    checkout.check_checkout(params.experiment)
     secrets = read_secrets(params.secrets, where=show(paths.find_params_path(params.experiment)))
     store.check_store(paths.get_tracking_uri())
     snapshot = take_snapshot([name for name in names if name not in plain], make_parameters(params))

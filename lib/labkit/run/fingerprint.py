@@ -15,6 +15,7 @@ from labkit import paths
 from labkit.errors import list_briefly
 from labkit.files import parse_json, write_text
 from labkit.run.closure import Checkout
+from labkit.run.notebook_files import find_stage, list_notebooks
 from labkit.run.syntax import digest
 
 MOST_KEPT = 1000
@@ -31,7 +32,7 @@ def compute_fingerprints(modules: Mapping[str, str]) -> dict[str, dict[str, str]
     """
     checkout = Checkout(paths.find_root())
     starts = {stage: checkout.find_file(module) for stage, module in modules.items()}
-    starts |= {path.stem[3:]: path for path in sorted(paths.find_notebooks_dir().glob("[0-9][0-9]_*.ipynb"))}
+    starts |= {find_stage(path): path for path in list_notebooks()}
     found = {stage: compute_digests(checkout, path) for stage, path in starts.items()}
     checkout.meanings.save()
     return found

@@ -23,7 +23,8 @@ from labkit.run.course import Live
 from labkit.run.declarations import load_declarations
 from labkit.run.fingerprint import compute_code_digest
 from labkit.run.ledger import Entry
-from labkit.run.notebooks import Source, list_notebooks
+from labkit.run.notebook_files import find_stage, list_notebooks
+from labkit.run.notebooks import Source
 from labkit.run.outcome import Execution, Failure, find_heading
 from labkit.run.outputs import place_outputs
 from labkit.run.parameters import make_parameters
@@ -366,7 +367,7 @@ def make_error(
     is_input = isinstance(kind, type) and issubclass(kind, LabkitError) and kind.exit_code == LabkitError.exit_code
     set_values = ", ".join(f"{name}={value}" for name, value, origin in parameters if origin != "default")
     lines = [
-        f"stage {path.stem[3:]} failed: {failure.summary}",
+        f"stage {find_stage(path)} failed: {failure.summary}",
         f"In {path.name}, {failure.place}, after {execution.seconds:.0f} s",
         f"    {failure.line}" if failure.line else "",
         *failure.error_text.splitlines()[1:4],
