@@ -60,7 +60,7 @@ OWNERS = {
     "papermill": {"run/runner.py"},
     "nbclient": {"run/runner.py"},
     "jupyter_client": {"run/warm.py"},
-    "ipykernel": {"run/forkserver.py"},
+    "ipykernel": {"run/forkserver.py", "run/paced_stream.py"},
     "dvc": {"run/pipeline.py"},
     "nbconvert": {"run/report.py"},
     "nh3": {"run/markup.py"},

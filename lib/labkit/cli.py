@@ -18,9 +18,11 @@ import click
 
 from labkit import cli_models, cli_new, console, paths, plain_stages
 from labkit.console import echo
-from labkit.errors import DiskError, LabkitError, StageError, name_nearest
+from labkit.errors import DiskError, LabkitError, StageError, name_nearest, shorten
 from labkit.files import describe_full, is_full
 
+LONGEST_LINE, MOST_LINES = 2000, 40
+"""What is shown of an error that quotes something without end."""
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -330,7 +332,8 @@ def call(command: Callable[..., Any], arguments: list[str]) -> int:
     except LabkitError as error:
         if "--debug" in arguments:
             raise
-        echo(f"labkit: {error}", is_error=True)
+        lines = (shorten(line, LONGEST_LINE) for line in str(error).split("\n")[:MOST_LINES])
+        echo("labkit: " + "\n".join(lines), is_error=True)
         return error.exit_code
     except OSError as error:
         if "--debug" in arguments or not (is_full(error) or error.errno in NOT_ALLOWED):

@@ -67,15 +67,13 @@ class Work:
             self.check_params()
             headline = self.perform_recorded(stage)
             outcome = "ran"
-        except Exception as error:
-            headline = (str(error) or type(error).__name__).splitlines()[0]
-            raise
         except KeyboardInterrupt:
             outcome = "interrupted"
             raise
         finally:
             self.ran[stage] = Line(stage, outcome, time.monotonic() - started, headline)
-            self.progress.end_stage(outcome, headline if outcome == "ran" else "")
+            # Of a failure the error tells, which is printed once all have ended.
+            self.progress.end_stage(outcome, headline)
         return headline
 
     def perform_recorded(self, stage: str) -> str:

@@ -12,7 +12,10 @@ from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColum
 from rich.progress import Progress as Bar
 
 from labkit.console import guard_streams, make_cell, make_column, make_console, make_printable, print_table
+from labkit.errors import shorten
 from labkit.run.memory import GIGABYTE
+
+LONGEST_HEADING = 100
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Progress:
 
     def start_cell(self, cell: int, n_cells: int, heading: str) -> None:
         """Say that a cell starts; on plain paper only when it is the first under its heading."""
-        heading = make_printable(heading)
+        heading = make_printable(shorten(heading, LONGEST_HEADING))
         is_known = len(self.expected) == n_cells
         if self.bar:
             done, total = (sum(self.expected[: cell - 1]), sum(self.expected)) if is_known else (cell - 1, n_cells)
@@ -89,7 +92,7 @@ class Progress:
         colour = "green" if outcome == "ran" else "red"
         line = make_cell(f"{self.stage:<12}", colour)
         memory = f"{self.peak_bytes / GIGABYTE:4.1f} GB  " if self.peak_bytes else " " * 9
-        line.append(f" {outcome:<11} {seconds:6.1f} s  {memory}{make_printable(headline)}", style="default")
+        line.append(f" {outcome:<11} {seconds:6.1f} s  {memory}{make_printable(shorten(headline))}", style="default")
         self.console.print(line, soft_wrap=True)
 
     def say(self, text: str) -> None:
