@@ -109,9 +109,9 @@ def list_briefly(lines: Iterable[str], most: int = 5) -> str:
 
 
 def shorten(text: str, most: int = 300) -> str:
-    """Return the beginning of a long text, and how long it is.
+    """Return the beginning of a long text.
 
-    >>> shorten("unknown columns: a, b, c", most=15)
-    'unknown columns … (24 characters)'
+    >>> shorten("unknown columns: a, b, c", most=16)
+    'unknown columns: …'
     """
-    return text if len(text) <= most else f"{text[:most].rstrip()} … ({len(text):,} characters)"
+    return text if len(text) <= most else f"{text[:most].rstrip()} …"

@@ -59,7 +59,7 @@ class Course:
     states, seconds
         By cell, in the order of the notebook with the injected parameters in it.
     error
-        Name and text of what the cell that is being run raised.
+        Name and text of what a cell raised.
     """
 
     on_cell: CellCallback

@@ -107,8 +107,8 @@ def describe_message(message: Mapping[str, Any]) -> str:
 
 
 def find_line(cell: nbformat.NotebookNode) -> str:
-    """Return the line of a cell at which the error arose, from the arrow in its traceback or from that of a group."""
-    for output in cell.get("outputs", []):
+    """Return the line of a cell at which its last error arose, as the error's traceback marks it."""
+    for output in reversed(cell.get("outputs", [])):
         if output.output_type == "error":
             for entry in output.traceback:
                 plain = strip_colours(entry)

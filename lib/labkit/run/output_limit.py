@@ -21,6 +21,8 @@ MOST_OF_NOTEBOOK = 40_000_000
 """Characters of output kept. Jupyter still opens a notebook of that size, and a page shows less of it."""
 MOST_OF_TAIL = 20_000
 """Characters kept of the end: more lines than a page shows."""
+LONGEST_LINE = 2_000
+"""Characters of an unfinished line that are left out with it at a cut."""
 LONGEST_ERROR = 100_000
 """Characters kept of an error's message, and of each part of its traceback."""
 COST = 300
@@ -82,13 +84,13 @@ class Excerpt:
 
 
 def trim_end(text: str, reach: int) -> str:
-    """Return a text that was cut somewhere without its last, unfinished line."""
-    return text[: text.rfind("\n") + 1 or max(0, len(text) - reach)]
+    """Return a text that was cut somewhere without its last line, or a part of that if it is long."""
+    return text[: text.rfind("\n", max(0, len(text) - LONGEST_LINE)) + 1 or max(0, len(text) - reach)]
 
 
 def trim_start(text: str, reach: int) -> str:
-    """Return a text that was cut somewhere without its first, unfinished line."""
-    return text[text.find("\n") + 1 or reach :]
+    """Return a text that was cut somewhere without its first line, or a part of that if it is long."""
+    return text[text.find("\n", 0, LONGEST_LINE) + 1 or reach :]
 
 
 def describe_cut(n_characters: int, n_outputs: int = 0) -> str:
@@ -116,7 +118,7 @@ class OutputLimit:
     """
 
     reach: int
-    left: int = MOST_OF_NOTEBOOK
+    left: int = field(default_factory=lambda: MOST_OF_NOTEBOOK)
     cut: dict[int, str] = field(default_factory=dict)
 
     def start_cell(self) -> None:
@@ -223,7 +225,7 @@ def cut_middle(text: str) -> str:
     if len(text) <= LONGEST_ERROR:
         return text
     half = LONGEST_ERROR // 2
-    return f"{text[:half]}\n{describe_cut(len(text) - 2 * half)}\n{text[-half:]}"
+    return f"{text[:half]} {describe_cut(len(text) - 2 * half)} {text[-half:]}"
 
 
 def measure(value: Any) -> int:

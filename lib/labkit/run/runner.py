@@ -179,12 +179,14 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
         return True
 
     def close_cell(self, cell: Any, index: int) -> None:
-        """Add to a cell's outputs the end of what was too long, and the error if it was only printed."""
-        course = self.course
-        cell.outputs += course.mask.clean(course.output_limit.end_cell(index, cell.outputs))
-        if course.error and not any(output.output_type == "error" for output in cell.outputs):
-            add_error(cell.outputs, *course.error)
-        course.error = None
+        """Add to a cell's outputs the end of what was too long, and an error that was only printed."""
+        course, outputs = self.course, cell.outputs
+        added = course.mask.clean(course.output_limit.end_cell(index, outputs))
+        place = len(outputs) - sum(output.output_type == "error" for output in outputs[-1:])
+        outputs[place:place] = added
+        if course.error and not any(output.output_type == "error" for output in outputs):
+            add_error(outputs, *course.error)
+            course.error = (course.error[0], outputs[-1].evalue)
         course.end_log()
 
     async def interrupt(self, cell: Any, index: int) -> None:
@@ -352,10 +354,12 @@ def find_failure(executed: nbformat.NotebookNode, course: Course, error: BaseExc
 def describe_end(course: Course, error: BaseException | None) -> tuple[str, str]:
     """Return name and text of what ended a notebook."""
     if isinstance(error, PapermillExecutionError):
-        hint = find_hint(error, course)
-        first, _, rest = str(error.evalue).strip().partition("\n")
-        told = f"{error.ename}: {first}" if first else str(error.ename)
-        return str(error.ename), f"{shorten(told) + hint if hint else told}\n{rest}".rstrip("\n")
+        # papermill names the first error that the cell shows, which need not be the one that it raised.
+        name, message = course.error or (str(error.ename), str(error.evalue))
+        hint = find_hint(name, message, course)
+        first, _, rest = message.strip().partition("\n")
+        told = f"{name}: {first}" if first else name
+        return name, f"{shorten(told) + hint if hint else told}\n{rest}".rstrip("\n")
     if isinstance(error, CellTimeoutError):
         seconds = getattr(course.limits, course.limit)
         what = "the cell" if course.limit == "cell_seconds" else "the stage"
@@ -369,11 +373,11 @@ def describe_end(course: Course, error: BaseException | None) -> tuple[str, str]
     return "SystemExit", f"a cell called sys.exit(): tag it `{ALLOW_EXIT}` if the notebook may end there"
 
 
-def find_hint(error: PapermillExecutionError, course: Course) -> str:
+def find_hint(name: str, message: str, course: Course) -> str:
     """Say what to do about want of memory or of room on the disk, empty for other errors."""
-    if str(error.ename).endswith("MemoryError"):
+    if name.endswith("MemoryError"):
         return f" ({course.gauge.describe()}): {MEMORY_HINT}"
-    if f"[Errno {errno.ENOSPC}]" in str(error.evalue):
+    if f"[Errno {errno.ENOSPC}]" in message:
         return f": {describe_full(paths.find_root(), 'more')}"
     return ""
 
