@@ -16,7 +16,6 @@ from typing import Any, Literal
 import nbformat
 from markupsafe import Markup, escape
 from nbconvert.exporters.templateexporter import TemplateExporter
-from nbconvert.filters.ansi import ansi2html
 from nbconvert.filters.markdown_mistune import InvalidNotebook, IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 from pygments import highlight
@@ -25,7 +24,7 @@ from pygments.lexers import PythonLexer
 
 from labkit.errors import StageError
 from labkit.files import parse_json, write_text
-from labkit.run.markup import CLEANER, Outline, check_base64
+from labkit.run.markup import CLEANER, Outline, check_base64, render_colours
 
 Status = Literal["finished", "failed", "interrupted"]
 
@@ -252,7 +251,7 @@ def render_ansi(text: str) -> Markup:
     if len(lines) > MOST_LINES:
         left_out = f"… {len(lines) - MOST_LINES:,} lines left out; the executed notebook has them …"
         lines = [*lines[: MOST_LINES - 100], left_out, *lines[-100:]]
-    return Markup(ansi2html("\n".join(lines)))
+    return render_colours("\n".join(lines))
 
 
 def render_python(source: str) -> Markup:
