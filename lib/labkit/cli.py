@@ -208,7 +208,7 @@ def status(experiments: tuple[str, ...]) -> None:
                     continue
                 headline = records[state.name].headline if state.name in records else ""
                 fresh = "checked each time" if state.name == pipeline.PUBLISH else "up to date"
-                reasons = "\n".join(map(console.make_printable, state.reasons))
+                reasons = console.make_cell("\n".join(map(console.make_printable, state.reasons)))
                 rows.append((state.name, "stale" if state.reasons else fresh, reasons, headline))
             console.print_table(("stage", "state", "why", "latest result"), rows, title=experiment)
 
@@ -343,11 +343,15 @@ def call(command: Callable[..., Any], arguments: list[str]) -> int:
             return 2
         echo(f"labkit: {describe_full(Path(str(error.filename or '.')), 'more')}", is_error=True)
         return 1
+    except click.exceptions.NoArgsIsHelpError as error:
+        echo(error.format_message(), is_error=True)
+        return 0
     except click.ClickException as error:
-        text = StringIO()
-        error.show(text)
-        echo(text.getvalue().rstrip("\n"), is_error=True)
-        return 0 if isinstance(error, click.exceptions.NoArgsIsHelpError) else error.exit_code
+        usage = StringIO()
+        click.UsageError("", getattr(error, "ctx", None)).show(usage)
+        # One line, whatever an argument that it quotes may hold.
+        echo(f"{usage.getvalue().rstrip()} {console.make_printable(error.format_message())}", is_error=True)
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         kept = "; finished stages are kept" if {"run", "stage"} & set(arguments[:2]) else ""
         echo(f"labkit: interrupted{kept}", is_error=True)

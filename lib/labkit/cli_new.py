@@ -107,7 +107,10 @@ def accept(survey: "Survey", proposal: "Proposal") -> bool:
     from labkit.data.proposal import list_kinds
 
     rows = [
-        [make_cell(cell) for cell in (kind, format_count(len(columns), "column"), list_briefly(columns, most=6))]
+        [
+            make_cell(make_printable(cell))
+            for cell in (kind, format_count(len(columns), "column"), list_briefly(columns, most=6))
+        ]
         for kind, columns in list_kinds(survey.kinds).items()
     ]
     for line in proposal.decisions[:MOST_SHOWN]:

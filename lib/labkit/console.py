@@ -94,7 +94,7 @@ def make_column(heading: str, *, is_number: bool = False, is_folded: bool = Fals
     from rich.table import Column
 
     return Column(
-        make_cell(heading),
+        make_cell(make_printable(heading)),
         justify="right" if is_number else "left",
         overflow="fold" if is_folded else "ellipsis",
         no_wrap=is_whole,
@@ -108,13 +108,15 @@ def print_table(
     title: str = "",
     console: "Console | None" = None,
 ) -> None:
-    """Print a table; a cell is a text, or what `make_cell` made of one."""
+    """Print a table; a cell is a text on one line, or what `make_cell` made of one on several."""
     from rich.table import Table
 
     columns = [make_column(heading) if isinstance(heading, str) else heading for heading in headings]
-    table = Table(*columns, title=make_cell(title, "table.title") if title else None, title_justify="left")
+    table = Table(
+        *columns, title=make_cell(make_printable(title), "table.title") if title else None, title_justify="left"
+    )
     for row in rows:
-        table.add_row(*(make_cell(cell) if isinstance(cell, str) else cell for cell in row))
+        table.add_row(*(make_cell(make_printable(cell)) if isinstance(cell, str) else cell for cell in row))
     (console or make_console()).print(table)
 
 

@@ -237,7 +237,7 @@ def parse_value(text: str, setting: str) -> Any:
     """Read the value of one setting as YAML; a bare comma list becomes a list."""
     if "," in text and not text.startswith(("[", "{", '"', "'")):
         text = f"[{text}]"
-    where = setting if setting.startswith("-") else f"-S {setting}"
+    where = make_printable(setting if setting.startswith("-") else f"-S {setting}")
     tree = parse_yaml(f"value: {text}", where)
     if list(tree) != ["value"]:
         raise ParamsError(f"{where}: more than one value: write each as a -S of its own")

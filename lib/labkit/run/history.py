@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from labkit.console import make_printable
 from labkit.errors import ParamsError, name_nearest
 from labkit.run import ledger
 from labkit.run.ledger import Entry
@@ -151,7 +152,9 @@ def describe_facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
     if facts.get("asked"):
         pairs.append(("asked for", ", ".join(f"{name} {word}" for name, word in facts["asked"].items())))
     if facts.get("params"):
-        pairs.append(("params", "\n".join(f"{name} = {value}" for name, value in facts["params"].items())))
+        pairs.append(
+            ("params", "\n".join(f"{name} = {make_printable(value)}" for name, value in facts["params"].items()))
+        )
     return pairs
 
 

@@ -376,7 +376,8 @@ def make_error(
         f"stage {find_stage(path)} failed: {summary}",
         f"In {path.name}, {failure.place}, after {execution.seconds:.0f} s",
         f"    {shorten(failure.line, LONGEST_LINE)}" if failure.line else "",
-        *(shorten(line, LONGEST_LINE) for line in failure.error_text.splitlines()[1:4]),
+        # Indented, lest they pass for lines of this message.
+        *(f"    {shorten(line, LONGEST_LINE)}" for line in failure.error_text.splitlines()[1:4]),
         f"With {set_values}"[:LONGEST_LINE] if set_values else "",
         f"Page: {show(pages / path.stem)}.html   Notebook: {show(pages / path.name)}",
         "Mend it and run again: finished stages are kept.",
