@@ -18,6 +18,7 @@ import click
 
 from labkit import cli_models, cli_new, console, paths, plain_stages
 from labkit.console import echo
+from labkit.counts import format_count
 from labkit.errors import DiskError, LabkitError, StageError, name_nearest, shorten
 from labkit.files import describe_full, is_full
 
@@ -131,8 +132,9 @@ def warm(stop: bool) -> None:
         echo("stopped" if n_stopped else "no warm process was kept")
         return
     state = servers.keep_server()
-    minutes = servers.IDLE_SECONDS // 60
-    echo(f"warm: process {state['pid']}, {state['modules']:,} modules imported; ends after {minutes} idle minutes")
+    modules = format_count(state["modules"], "module")
+    minutes = format_count(servers.IDLE_SECONDS // 60, "idle minute")
+    echo(f"warm: process {state['pid']}, {modules} imported; ends after {minutes}")
 
 
 @cli.command()

@@ -19,6 +19,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, NodeEvent, ScalarEvent
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
+from labkit.counts import format_count
 from labkit.errors import ParamsError
 from labkit.paths import show
 from labkit.secret import REDACTED, TOKENS
@@ -57,7 +58,9 @@ def load_yaml(path: Path) -> YamlMap:
 def read_yaml(path: Path) -> str:
     """Return the text of a YAML file, not yet parsed; see `load_yaml`."""
     if path.stat().st_size > LARGEST_FILE_BYTES:
-        raise ParamsError(f"{show(path)}: {path.stat().st_size:,} bytes; a params file has at most 1,000,000")
+        raise ParamsError(
+            f"{show(path)}: {format_count(path.stat().st_size, 'byte')}; a params file has at most 1,000,000"
+        )
     try:
         text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:

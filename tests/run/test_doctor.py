@@ -384,8 +384,8 @@ def test_missing_git_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 def test_run_of_the_ledger_that_is_under_way_is_no_fault(checkout: Path) -> None:
     with ledger.open_entry("x", facts={}):
-        assert find("ledger") == Finding("ledger", "1 runs, 1 of them under way")
-    assert find("ledger") == Finding("ledger", "1 runs, 0 of them under way")
+        assert find("ledger") == Finding("ledger", "1 run, 1 of them under way")
+    assert find("ledger") == Finding("ledger", "1 run, 0 of them under way")
 
 
 def test_full_disk_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

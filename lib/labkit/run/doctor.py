@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 
 from labkit import console, paths
+from labkit.counts import format_count
 from labkit.errors import LabkitError, ParamsError, list_briefly
 from labkit.files import PART, format_bytes, parse_json
 from labkit.params_file import list_experiments
@@ -94,7 +95,7 @@ def show_findings(findings: Sequence[Finding]) -> int:
         rows.append((mark, finding.about, finding.found, finding.remedy))
     n_bad = sum(bool(finding.remedy) for finding in findings)
     console.print_table(("", "", "found", "what to do"), rows)
-    console.echo(f"{n_bad} of {len(findings)} need attention" if n_bad else "All is well.")
+    console.echo(f"{n_bad} of {len(findings)} need{'s' * (n_bad == 1)} attention" if n_bad else "All is well.")
     return 1 if n_bad else 0
 
 
@@ -210,7 +211,9 @@ def check_ledger() -> Finding:
         remedy = "start the tracking server, set MLFLOW_TRACKING_URI as it was then, and `labkit runs` tells it"
         return Finding(about, f"{len(untold)} ended without {list_briefly(stores)} knowing", remedy)
     n_alive = sum(entry.is_open for entry in entries)
-    return Finding(about, f"{len(entries)} runs, {n_alive} of them under way" if entries else "nothing has run yet")
+    return Finding(
+        about, f"{format_count(len(entries), 'run')}, {n_alive} of them under way" if entries else "nothing has run yet"
+    )
 
 
 def check_runs(database: Path) -> Finding:
@@ -287,7 +290,7 @@ def check_cache() -> Finding:
             return Finding(about, str(error), "restore dvc.lock from git, or remove it and run again")
         places.add(out["path"])
     if not missing:
-        return Finding(about, f"{len(places)} outputs, all there" if places else "nothing has run yet")
+        return Finding(about, f"{format_count(len(places), 'output')}, all there" if places else "nothing has run yet")
     remedy = "`dvc pull` if there is a remote, else `labkit run` makes them anew when they are needed"
     return Finding(about, f"not there: {list_briefly(sorted(missing), most=3)}", remedy)
 
@@ -360,8 +363,9 @@ def check_warm() -> Finding:
         state = servers.ask_state(servers.make_address(), seconds=0.5)
     except LabkitError as error:
         return Finding("warm kernels", str(error).partition(": ")[0], str(error).partition(": ")[2])
-    found = f"process {state['pid']}, {state['modules']:,} modules" if state else "none kept; `labkit warm` keeps some"
-    return Finding("warm kernels", found)
+    if not state:
+        return Finding("warm kernels", "none kept; `labkit warm` keeps some")
+    return Finding("warm kernels", f"process {state['pid']}, {format_count(state['modules'], 'module')}")
 
 
 def list_shown(found: list[Path]) -> str:

@@ -14,6 +14,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from labkit import paths
+from labkit.counts import format_count
 from labkit.errors import LabkitError, StageError
 from labkit.params import Params
 from labkit.params_file import apply_overrides, describe_params, load_params, tell_changed
@@ -138,8 +139,8 @@ class Work:
                 self.progress.say(f"warning: {stage}: {warning}")
             if not source.is_current:
                 self.progress.say(
-                    f"warning: {show(source.path)} was changed meanwhile; what ran is what it was when the run began: "
-                    f"labkit run {self.params.experiment} --force {stage} runs the new one"
+                    f"warning: {show(source.path)} was changed meanwhile; what ran is what it was when the run began; "
+                    f"to run the new one: labkit run {self.params.experiment} --force {stage}"
                 )
         return done.headline
 
@@ -310,7 +311,7 @@ def run_sample(
                     work.perform(name)
             finally:
                 lines = close_lines(work, names)
-                progress.show_table(f"{experiment} (sample of {rows:,} rows)", lines)
+                progress.show_table(f"{experiment} (sample of {format_count(rows, 'row')})", lines)
             if work.parent:
                 work.parent.status = "FINISHED"
     return lines

@@ -15,6 +15,7 @@ from typing import Any
 
 import nbformat
 
+from labkit.counts import format_count
 from labkit.errors import ParamsError, name_nearest
 from labkit.files import compute_digest
 from labkit.paths import show
@@ -120,7 +121,8 @@ def read_bytes(path: Path) -> bytes:
     n_bytes = path.stat().st_size
     if n_bytes > LARGEST_BYTES:
         raise ParamsError(
-            f"{where}: {n_bytes:,} bytes, over {LARGEST_BYTES:,}: clear its outputs; data belong in files of their own"
+            f"{where}: {format_count(n_bytes, 'byte')}, over {LARGEST_BYTES:,}: clear its outputs; "
+            "data belong in files of their own"
         )
     return path.read_bytes()
 

@@ -22,6 +22,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
+from labkit.counts import format_count
 from labkit.errors import StageError
 from labkit.files import parse_json, write_text
 from labkit.run.markup import CLEANER, Outline, check_base64, render_colours
@@ -249,7 +250,7 @@ def render_ansi(text: str) -> Markup:
     """Return terminal text as escaped HTML, its colours as classes, without the middle of what is very long."""
     lines = [line if len(line) <= MOST_CHARACTERS else f"{line[:MOST_CHARACTERS]} …" for line in text.splitlines()]
     if len(lines) > MOST_LINES:
-        left_out = f"… {len(lines) - MOST_LINES:,} lines left out; the executed notebook has them …"
+        left_out = f"… {format_count(len(lines) - MOST_LINES, 'line')} left out; the executed notebook has them …"
         lines = [*lines[: MOST_LINES - 100], left_out, *lines[-100:]]
     return render_colours("\n".join(lines))
 

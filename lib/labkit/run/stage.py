@@ -14,6 +14,7 @@ from typing import Any, TextIO
 import nbformat
 
 from labkit import errors, files, paths
+from labkit.counts import format_count
 from labkit.errors import LabkitError, LostStoreError, StageError, list_briefly, shorten
 from labkit.params import Params
 from labkit.params_file import tell_changed
@@ -171,7 +172,9 @@ class Performance:
             cells=execution.cells if not failure else find_times(self.params.experiment, self.stage, self.sample_rows),
             peak_bytes=execution.peak_bytes,
         )
-        sample = f"A sample of {self.sample_rows:,} rows: for trying out, never published." if self.sample_rows else ""
+        sample = ""
+        if self.sample_rows:
+            sample = f"A sample of {format_count(self.sample_rows, 'row')}: for trying out, never published."
         note = " ".join(part for part in (sample, self.mask.tell().capitalize(), execution.cut.capitalize()) if part)
         pages = publish_page(self.done, work / path.name, self.params, sample_rows=self.sample_rows, note=note)
         self.conclude(record, pages, failure)
