@@ -195,7 +195,7 @@ def keep_busy(n: int) -> Iterator[None]:
 
 
 def kill_at(root: Path, moment: float, tally: Tally) -> str:
-    """Start a run with warm kernels, kill its runner after some seconds, and say in a line what was left."""
+    """Start a run with warm kernels, kill its runner after some seconds, and return in a line what was left."""
     run = start(root, "run", "small")
     time.sleep(moment)
     run.send_signal(signal.SIGKILL)

@@ -117,6 +117,7 @@ COMMANDS: dict[str, list[list[str]]] = {
         ["other", "--data", f"table{NAME}.csv", "--target", "y", "--kind", f"{EVIL}=number"],
         [EVIL, "--data", "a.csv", "--target", "y"],
     ],
+    "promote": [["small", "--reason", EVIL], ["small", "1", "--reason", EVIL], [EVIL, "--reason", "x"]],
     "doctor": [[]],
     "warm": [["--stop"], [EVIL]],
 }

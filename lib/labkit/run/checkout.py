@@ -1,6 +1,6 @@
 """Whether a checkout is as DVC needs it: under git, with its outputs inside it. Looked at before anything runs.
 
-Needs no DVC, which takes a second to import and says so only once the first stage has run.
+Needs no DVC, which takes a second to import and reports these faults only after the first stage has run.
 """
 
 import configparser
@@ -42,13 +42,13 @@ def find_git_fault() -> Fault | None:
 
 
 def is_without_git(folder: Path) -> bool:
-    """Tell whether DVC's configuration says that it does without git."""
+    """Return whether DVC is configured to work without git."""
     config = configparser.ConfigParser(interpolation=None)
     try:
         config.read([folder / "config", folder / "config.local"], encoding="utf-8")
         return config.getboolean("core", "no_scm", fallback=False)
     except (configparser.Error, ValueError):
-        return False  # DVC tells of a broken configuration
+        return False  # DVC reports a broken configuration
 
 
 def find_place_fault(experiments: list[str]) -> Fault | None:
@@ -71,5 +71,5 @@ def find_place_fault(experiments: list[str]) -> Fault | None:
 
 
 def is_leaving(path: Path, root: Path) -> bool:
-    """Tell whether a path below the root leads out of it."""
+    """Return whether a path below the root leads out of it."""
     return path.is_relative_to(root) and not path.resolve().is_relative_to(root.resolve())

@@ -94,7 +94,7 @@ class Course:
         return max(0.1, min(left, self.limits.cell_seconds))
 
     def start_log(self) -> None:
-        """Begin with the next part of the live log: a cell, or what the kernel's process says beside its outputs."""
+        """Start the next part of the live log: a cell, or what the kernel's process writes beside its outputs."""
         self.room = min(MOST_OF_CELL, MOST_OF_NOTEBOOK - self.n_logged)
         self.excerpt = Excerpt(self.room, self.mask.reach)
 

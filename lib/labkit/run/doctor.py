@@ -272,7 +272,7 @@ def check_places() -> Finding:
     try:
         fault = checkout.find_place_fault(list_experiments())
     except (OSError, LabkitError, TypeError, KeyError, AttributeError):
-        fault = None  # of dvc.yaml itself DVC tells
+        fault = None  # DVC reports a broken dvc.yaml
     return make_finding("outputs", fault, "inside the checkout")
 
 

@@ -73,7 +73,7 @@ class Work:
             raise
         finally:
             self.ran[stage] = Line(stage, outcome, time.monotonic() - started, headline)
-            # Of a failure the error tells, which is printed once all have ended.
+            # The message of a failure is printed once, at the end.
             self.progress.end_stage(outcome, headline)
         return headline
 

@@ -1,4 +1,4 @@
-"""Which source notebooks there are, in which order, and for which stage each is: their names say so.
+"""Which source notebooks there are, in which order, and for which stage each is, by their names.
 
 Reads no notebook, and imports nothing that could. What one must be to run: `labkit.run.notebooks`.
 """

@@ -55,8 +55,8 @@ class Failure:
 class Execution:
     """How a notebook ended: `failure` is None if every cell finished; `cells` holds the seconds of each.
 
-    `peak_bytes` is the most memory that the kernel and all below it were seen to take. `cut` says of which cells output
-    was left out, and how much.
+    `peak_bytes` is the most memory that the kernel and all below it were seen to take. `cut` lists the cells of which
+    output was left out, and how much.
     """
 
     seconds: float
@@ -129,7 +129,7 @@ def add_error(outputs: list[Any], name: str, text: str) -> None:
     outputs
         What the cell put out; the group's traceback, printed last, is moved into the error.
     name, text
-        What the kernel says that the group is, such as "several (2 sub-exceptions)".
+        Name and message of the group as the kernel reports them, such as "several (2 sub-exceptions)".
     """
     printed = [place for place, one in enumerate(outputs) if one.output_type == "stream" and one.name == "stderr"]
     first = next((place for place in reversed(printed) if GROUP_BEGIN in outputs[place].text), None)

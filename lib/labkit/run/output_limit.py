@@ -1,7 +1,7 @@
 """How much of a notebook's output is kept: a cell that prints without end fills neither the disk nor the memory.
 
-Of text the beginning and the end are kept, with a line between them that says how much is missing; of figures and
-tables the first ones. Not how an output becomes part of a notebook: that is `labkit.run.runner`.
+Of printed text the beginning and the end are kept, with a line between them that shows how much is missing; of plots
+and tables the first ones. Not how an output becomes part of a notebook: that is `labkit.run.runner`.
 """
 
 import os
@@ -32,7 +32,7 @@ RESERVE = 500_000
 LINE_COST = 12
 """Characters that a line of printed text counts for besides: a notebook holds each as a string of its own."""
 MOST_OF_RAW = 1_000_000
-"""Bytes kept of what the kernel's process says beside its outputs, most of which it says in them, too."""
+"""Bytes kept of what the kernel's process writes beside its outputs; most of it is in the outputs as well."""
 KINDS = ("stream", "display_data", "update_display_data", "execute_result", "error")
 
 
@@ -45,7 +45,7 @@ class Excerpt:
     room
         Characters of the beginning.
     reach
-        Length of the longest secret: where no line ends, so much is left out at a cut, lest part of one be shown.
+        Length of the longest secret: where no line ends, so much is left out at a cut, so that no part of one is shown.
     line_cost
         Characters that the end of a line counts for.
     """
@@ -79,7 +79,7 @@ class Excerpt:
         return self.n_cut - len(self.end)
 
     def close(self) -> str:
-        """Return the end, with a line before it that says how much is missing, if anything is."""
+        """Return the end, with a line before it that shows how much is missing, if anything is."""
         return f"\n{describe_cut(self.n_missing)}\n{self.end}" if self.n_missing else self.end
 
 
@@ -94,7 +94,7 @@ def trim_start(text: str, reach: int) -> str:
 
 
 def describe_cut(n_characters: int, n_outputs: int = 0) -> str:
-    """Say how much output is left out.
+    """Return how much output is left out, in words.
 
     >>> describe_cut(153_000_000), describe_cut(0, 1)
     ('… 153,000,000 characters of output are left out …', '… 1 output is left out …')
@@ -134,7 +134,7 @@ class OutputLimit:
         self.n_dropped = 0
 
     def admit(self, message: dict[str, Any], outputs: list[Any]) -> bool:
-        """Tell whether a message of the kernel is to be processed; a text in it may be shortened for that."""
+        """Return whether a message of the kernel is to be processed; a printed string in it may be shortened."""
         kind, content = message["msg_type"], message["content"]
         if kind == "clear_output":
             self.is_clearing = bool(content.get("wait"))
@@ -149,7 +149,7 @@ class OutputLimit:
         return self.admit_whole(kind, content)
 
     def admit_whole(self, kind: str, content: dict[str, Any]) -> bool:
-        """Tell whether an output that cannot be cut still fits; the last error is kept in any case."""
+        """Return whether an output that cannot be cut still fits; the last error is kept in any case."""
         if kind == "error":
             shorten_error(content)
         size = measure(content) + COST
@@ -164,7 +164,7 @@ class OutputLimit:
         return False
 
     def admit_text(self, content: dict[str, Any], outputs: list[Any]) -> bool:
-        """Leave of a printed text what still fits; tell whether that is anything."""
+        """Shorten a printed string to what still fits; return whether anything does."""
         name, text = content["name"], content["text"]
         if name not in self.ends:
             size = len(text) + COST + LINE_COST * text.count("\n")
@@ -182,7 +182,7 @@ class OutputLimit:
         return bool(content["text"])
 
     def end_cell(self, index: int, outputs: list[Any]) -> list[NotebookNode]:
-        """Return the outputs that say what was left out, and note it."""
+        """Return the outputs that show what was left out, and note it in `cut`."""
         self.left -= min(self.left, sum(map(measure, outputs)))
         added = [new_output("stream", name=name, text=end.close()) for name, end in self.ends.items() if end.n_cut]
         n_missing = sum(end.n_missing for end in self.ends.values())
@@ -198,7 +198,7 @@ class OutputLimit:
 
 @contextmanager
 def open_raw() -> Iterator[BinaryIO]:
-    """Yield a file for what the kernel's process says beside its outputs; that is appended, so that it may be cut."""
+    """Yield a file for what the kernel's process writes beside its outputs; in append mode, so that it can be cut."""
     with tempfile.TemporaryFile() as raw:
         with suppress(OSError, ImportError):
             import fcntl
@@ -208,7 +208,7 @@ def open_raw() -> Iterator[BinaryIO]:
 
 
 def shorten_file(raw: BinaryIO) -> None:
-    """Cut what the kernel's process says beside its outputs where it is longer than what is kept of it."""
+    """Cut the file of what the kernel's process writes beside its outputs if it is longer than what is kept."""
     with suppress(OSError):
         if os.fstat(raw.fileno()).st_size > MOST_OF_RAW:
             os.ftruncate(raw.fileno(), MOST_OF_RAW)

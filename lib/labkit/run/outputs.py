@@ -177,7 +177,7 @@ def find_fault() -> Fault | None:
 
 
 def locate_fault(text: str, line: int) -> Fault:
-    """Say in which stage's part of dvc.lock a line is that is not YAML, and what to do about it."""
+    """Return in which stage's part of dvc.lock a line is that is not YAML, and what to do about it."""
     lines = text.splitlines()
     starts = [(number, found) for number, one in enumerate(lines, 1) if (found := STAGE.fullmatch(one))]
     above = [start for start in starts if start[0] <= line]

@@ -1,7 +1,7 @@
 """Standard output and error of a kernel, sent in pieces of bounded size and not faster than a client takes them.
 
 ipykernel's own stream collects what a cell prints until its thread comes round to sending it: of a cell that prints
-without end that is hundreds of megabytes at once, in the kernel and in whoever listens. Used by every kernel of the
+without end that is hundreds of megabytes at once, in the kernel and in its client. Used by every kernel of the
 kernelspec in `jupyter/` beside this file.
 """
 

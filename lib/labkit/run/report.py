@@ -192,6 +192,7 @@ def get_exporter() -> TemplateExporter:
             "base64": lambda text: base64.b64encode(text.encode()).decode(),
             "base64_only": check_base64,
             "first_line": find_first_line,
+            "counted": format_count,
             "seconds": format_seconds,
             "time": format_time,
         },

@@ -37,7 +37,7 @@ from labkit.secret import Mask, check_files
 
 LONGEST_LINE = 160
 LONGEST_MESSAGE, LONGEST_OWN_MESSAGE = 300, 1500
-"""Characters of an error's first line: the page has the rest. One of labkit's own says at its end what to do."""
+"""Characters of an error's first line: the page has the rest. One of labkit's own ends with what to do."""
 NO_BRACKETS = str.maketrans("", "", "[]")
 
 
@@ -379,7 +379,7 @@ def make_error(
         f"stage {find_stage(path)} failed: {summary}",
         f"In {path.name}, {failure.place}, after {execution.seconds:.0f} s",
         f"    {shorten(failure.line, LONGEST_LINE)}" if failure.line else "",
-        # Indented, lest they pass for lines of this message.
+        # Indented, so that they cannot pass for lines of this message.
         *(f"    {shorten(line, LONGEST_LINE)}" for line in failure.error_text.splitlines()[1:4]),
         f"With {set_values}"[:LONGEST_LINE] if set_values else "",
         f"Page: {show(pages / path.stem)}.html   Notebook: {show(pages / path.name)}",
