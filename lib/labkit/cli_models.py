@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from labkit import paths
+from labkit.console import echo
 
 
 @click.command()
@@ -32,7 +33,7 @@ def promote(experiment: str, version: int | None, reason: str, accept_unverified
 
     os.environ.update(paths.make_environment())
     params = load_params(experiment)
-    click.echo(promotion.promote(params, version, reason=reason, accept_unverified=accept_unverified_champion))
+    echo(promotion.promote(params, version, reason=reason, accept_unverified=accept_unverified_champion))
 
 
 @click.command()
@@ -51,4 +52,4 @@ def predict(experiment: str, source: Path, destination: Path) -> None:
     from labkit.live.scoring import predict_file
 
     os.environ.update(paths.make_environment())
-    click.echo(predict_file(experiment, source, destination))
+    echo(predict_file(experiment, source, destination))

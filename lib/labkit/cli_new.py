@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from labkit.console import echo, make_cell, make_printable, print_table
+from labkit.counts import format_count
 from labkit.errors import list_briefly
 
 if TYPE_CHECKING:
@@ -67,8 +69,8 @@ def new(**given: Any) -> None:
         force=given["force"],
         ask=confirm if given["ask"] and sys.stdin.isatty() else accept,
     )
-    click.echo(f"Made:      {os.path.relpath(made.params_path)}, and data/{given['name']}/source under DVC")
-    click.echo(f"Next:      look at {os.path.relpath(made.params_path)}, then: labkit run {given['name']}")
+    echo(f"Made:      {os.path.relpath(made.params_path)}, and data/{given['name']}/source under DVC")
+    echo(f"Next:      look at {os.path.relpath(made.params_path)}, then: labkit run {given['name']}")
 
 
 def make_choices(given: dict[str, Any]) -> "Choices":
@@ -102,23 +104,22 @@ def split_pair(text: str, option: str) -> tuple[str, str]:
 
 def accept(survey: "Survey", proposal: "Proposal") -> bool:
     """Show what was decided, and go on."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from labkit.data.proposal import list_kinds
-    from labkit.yaml_file import make_printable
 
-    table = Table("what", "decided", "why", title=f"{survey.raw.n_rows:,} rows", title_justify="left")
-    for kind, columns in list_kinds(survey.kinds).items():
-        shown = list_briefly(columns, most=6)
-        table.add_row(kind, f"{len(columns):,} column{'s' if len(columns) > 1 else ''}", Text(make_printable(shown)))
+    rows = [
+        [
+            make_cell(make_printable(cell))
+            for cell in (kind, format_count(len(columns), "column"), list_briefly(columns, most=6))
+        ]
+        for kind, columns in list_kinds(survey.kinds).items()
+    ]
     for line in proposal.decisions[:MOST_SHOWN]:
         style = "yellow" if line.is_warning else ""
-        table.add_row(*(Text(make_printable(cell), style=style) for cell in (line.subject, line.value, line.reason)))
-    Console(highlight=False).print(table)
+        cells = (line.subject, line.value, line.reason)
+        rows.append([make_cell(make_printable(cell), style) for cell in cells])
+    print_table(("what", "decided", "why"), rows, title=format_count(survey.raw.n_rows, "row"))
     if (rest := len(proposal.decisions) - MOST_SHOWN) > 0:
-        click.echo(f"… and {rest} more, in the params file")
+        echo(f"… and {rest} more, in the params file")
     return True
 
 

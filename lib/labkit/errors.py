@@ -106,3 +106,12 @@ def list_briefly(lines: Iterable[str], most: int = 5) -> str:
     items = list(lines)
     rest = len(items) - most
     return "; ".join(items[:most]) + (f"; … and {rest} more" if rest > 0 else "")
+
+
+def shorten(text: str, most: int = 300) -> str:
+    """Return the beginning of a long text.
+
+    >>> shorten("unknown columns: a, b, c", most=16)
+    'unknown columns: …'
+    """
+    return text if len(text) <= most else f"{text[:most].rstrip()} …"

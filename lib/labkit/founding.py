@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labkit import paths
+from labkit.console import make_printable
 from labkit.data.choices import Choices
 from labkit.data.database import save_query
 from labkit.data.intake import check_file, find_ending, make_name
@@ -23,7 +24,7 @@ from labkit.files import copy_file, hold_lock, move, place_folder, write_text
 from labkit.params import Table
 from labkit.params_file import list_experiments, write_commented
 from labkit.run import pipeline
-from labkit.yaml_file import make_printable
+from labkit.run.checkout import check_checkout
 
 SOURCE = "source"
 """Folder below an experiment's data for the files it was made from."""
@@ -78,6 +79,7 @@ def found(
         A file, an option or the table is at fault; nothing is left behind.
     """
     check_name(name, force=force)
+    check_checkout(name)
     with (
         hold_lock(paths.find_work_dir() / "new.lock"),
         tempfile.TemporaryDirectory(dir=paths.find_work_dir(), prefix="new-") as scratch,

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from labkit import paths
+from labkit.console import make_printable
 from labkit.errors import ParamsError, list_briefly, name_nearest
 from labkit.files import write_text
 from labkit.params import Params
@@ -29,7 +30,6 @@ from labkit.yaml_file import (
     load_yaml,
     make_commented,
     make_plain,
-    make_printable,
     make_yaml,
     parse_yaml,
     read_yaml,
@@ -237,7 +237,7 @@ def parse_value(text: str, setting: str) -> Any:
     """Read the value of one setting as YAML; a bare comma list becomes a list."""
     if "," in text and not text.startswith(("[", "{", '"', "'")):
         text = f"[{text}]"
-    where = setting if setting.startswith("-") else f"-S {setting}"
+    where = make_printable(setting if setting.startswith("-") else f"-S {setting}")
     tree = parse_yaml(f"value: {text}", where)
     if list(tree) != ["value"]:
         raise ParamsError(f"{where}: more than one value: write each as a -S of its own")

@@ -27,11 +27,13 @@ def perform_source(params: "Params", sample_rows: int | None) -> str:
 
 
 def perform_fingerprint(params: "Params", sample_rows: int | None) -> str:
-    """Write down what every stage's code means, and the digests of the files that the params name."""
+    """Write down what every stage's code means, and the digests of params and of the files that they name."""
     from labkit.data.origins import compute_digests
+    from labkit.run.declarations import compute_section_digests
     from labkit.run.fingerprint import write_fingerprints
 
-    write_fingerprints(params.experiment, PLAIN_MODULES, {"source": compute_digests(params.data)})
+    tables = {"source": compute_digests(params.data)}
+    write_fingerprints(params.experiment, PLAIN_MODULES, tables=tables, params=compute_section_digests(params))
     return ""
 
 

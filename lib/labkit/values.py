@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
+from labkit.counts import format_count
 from labkit.errors import ParamsError
 
 DEEPEST = 10
@@ -100,7 +101,9 @@ def check_text(text: str, name: str) -> str:
             f"{name} is not valid Unicode: a lone surrogate at character {error.start + 1}: write the character itself"
         ) from error
     if n_bytes > LARGEST_TEXT_BYTES:
-        raise ParamsError(f"{name} is a text of {n_bytes:,} bytes, over {LARGEST_TEXT_BYTES:,}: put it into a file")
+        raise ParamsError(
+            f"{name} is a text of {format_count(n_bytes, 'byte')}, over {LARGEST_TEXT_BYTES:,}: put it into a file"
+        )
     return text
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from labkit.console import make_printable
 from labkit.data import celltypes
 from labkit.data.columnar import ParquetTable
 from labkit.data.delimited import DelimitedFile
@@ -52,7 +53,7 @@ def frame_notes(notes: list[dict[str, str]]) -> pd.DataFrame:
     """Return notes as a table: `column`, `finding`, `evidence`, `remedy`; the column's name as it can be seen."""
     columns = ["column", "finding", "evidence", "remedy"]
     frame = pd.DataFrame(notes, columns=columns)
-    return frame.assign(column=[name if name.isprintable() else ascii(name)[1:-1] for name in frame["column"]])
+    return frame.assign(column=[make_printable(name) for name in frame["column"]])
 
 
 class RawTable:

@@ -19,15 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from labkit import paths
+from labkit import console, paths
+from labkit.counts import format_count
 from labkit.errors import LabkitError, list_briefly
 from labkit.files import PART, format_bytes, parse_json
+from labkit.params_file import list_experiments
 from labkit.paths import show
-from labkit.run import environment, ledger, locations, lock, objects, outputs, servers
+from labkit.run import checkout, environment, ledger, locations, lock, objects, outputs, servers
+from labkit.run.checkout import Fault
 from labkit.run.declarations import make_output_patterns
 
 PYTHONS = ((3, 11), (3, 14))
@@ -78,6 +78,9 @@ def examine() -> list[Finding]:
         check_locations,
         lambda: check_leftovers(root),
         lambda: check_damaged(root),
+        lambda: make_finding("git", checkout.find_git_fault(), "the checkout is a repository"),
+        check_places,
+        lambda: make_finding(outputs.LOCK, outputs.find_fault(), "readable, or not there yet"),
         check_cache,
         lambda: check_remote(root / ".dvc"),
         lambda: check_listeners(root),
@@ -88,14 +91,13 @@ def examine() -> list[Finding]:
 
 def show_findings(findings: Sequence[Finding]) -> int:
     """Print what was found as a table and return the exit code: 1 if something needs attention."""
-    console = Console(highlight=False)
-    table = Table("", "", "found", "what to do")
+    rows = []
     for finding in findings:
-        mark = Text("!", style="red") if finding.remedy else Text("✓", style="green")
-        table.add_row(mark, finding.about, Text(finding.found), Text(finding.remedy))
+        mark = console.make_cell("!", "red") if finding.remedy else console.make_cell("✓", "green")
+        rows.append((mark, finding.about, finding.found, finding.remedy))
     n_bad = sum(bool(finding.remedy) for finding in findings)
-    console.print(table)
-    console.print(f"{n_bad} of {len(findings)} need attention" if n_bad else "All is well.")
+    console.print_table(("", "", "found", "what to do"), rows)
+    console.echo(f"{n_bad} of {len(findings)} need{'s' * (n_bad == 1)} attention" if n_bad else "All is well.")
     return 1 if n_bad else 0
 
 
@@ -224,7 +226,9 @@ def check_ledger() -> Finding:
         remedy = "start the tracking server, set MLFLOW_TRACKING_URI as it was then, and `labkit runs` tells it"
         return Finding(about, f"{len(untold)} ended without {list_briefly(stores)} knowing", remedy)
     n_alive = sum(entry.is_open for entry in entries)
-    return Finding(about, f"{len(entries)} runs, {n_alive} of them under way" if entries else "nothing has run yet")
+    return Finding(
+        about, f"{format_count(len(entries), 'run')}, {n_alive} of them under way" if entries else "nothing has run yet"
+    )
 
 
 def check_runs(database: Path) -> Finding:
@@ -288,6 +292,20 @@ def check_damaged(root: Path) -> Finding:
     return Finding("damaged objects", f"{len(aside)} set aside" if aside else "none", remedy)
 
 
+def make_finding(about: str, fault: Fault | None, otherwise: str) -> Finding:
+    """Return a fault as a finding, or that there is none."""
+    return Finding(about, fault.found, fault.remedy) if fault else Finding(about, otherwise)
+
+
+def check_places() -> Finding:
+    """Look whether DVC would write outside of the checkout."""
+    try:
+        fault = checkout.find_place_fault(list_experiments())
+    except (OSError, LabkitError, TypeError, KeyError, AttributeError):
+        fault = None  # DVC reports a broken dvc.yaml
+    return make_finding("outputs", fault, "inside the checkout")
+
+
 def check_cache() -> Finding:
     """Look whether DVC's cache has what dvc.lock names."""
     about, missing, places = "DVC's cache", [], set[str]()
@@ -302,8 +320,8 @@ def check_cache() -> Finding:
             return Finding(about, str(error), "restore dvc.lock from git, or remove it and run again")
         places.add(out["path"])
     if not missing:
-        return Finding(about, f"{len(places)} outputs, all there" if places else "nothing has run yet")
-    remedy = "`labkit pull` if there is a remote, else `labkit run` makes them anew when they are needed"
+        return Finding(about, f"{format_count(len(places), 'output')}, all there" if places else "nothing has run yet")
+    remedy = "`labkit pull` if there is a remote, else `labkit run` makes them again when they are needed"
     return Finding(about, f"not there: {list_briefly(sorted(missing), most=3)}", remedy)
 
 
@@ -351,8 +369,9 @@ def check_warm() -> Finding:
         state = servers.ask_state(servers.make_address(), seconds=0.5)
     except LabkitError as error:
         return Finding("warm kernels", str(error).partition(": ")[0], str(error).partition(": ")[2])
-    found = f"process {state['pid']}, {state['modules']:,} modules" if state else "none kept; `labkit warm` keeps some"
-    return Finding("warm kernels", found)
+    if not state:
+        return Finding("warm kernels", "none kept; `labkit warm` keeps some")
+    return Finding("warm kernels", f"process {state['pid']}, {format_count(state['modules'], 'module')}")
 
 
 def list_shown(found: list[Path]) -> str:

@@ -12,10 +12,11 @@ from threading import Event
 from typing import Any
 
 from labkit import paths
+from labkit.counts import format_count
 from labkit.params import Params
 from labkit.params_file import apply_overrides, load_params
 from labkit.paths import show
-from labkit.run import client, environment, ledger, lock, pipeline, provenance, reconcile, store
+from labkit.run import checkout, client, environment, ledger, lock, pipeline, provenance, reconcile, store
 from labkit.run.kernels import Kernels, seem_needed
 from labkit.run.notebooks import take_snapshot
 from labkit.run.parameters import make_parameters
@@ -63,10 +64,11 @@ def start_work(
     Raises
     ------
     ParamsError
-        A secret's variable is not set, or a notebook is not there or cannot run.
+        The checkout is not as DVC needs it, a secret's variable is not set, or a notebook is not there or cannot run.
     TrackingError
         The tracking server is not there.
     """
+    checkout.check_checkout(params.experiment)
     secrets = read_secrets(params.secrets, where=show(paths.find_params_path(params.experiment)))
     store.check_store(paths.get_tracking_uri())
     snapshot = take_snapshot([name for name in names if name not in plain], make_parameters(params))
@@ -180,7 +182,7 @@ def run_sample(
                     work.perform(name)
             finally:
                 lines = close_lines(work, names)
-                progress.show_table(f"{experiment} (sample of {rows:,} rows)", lines)
+                progress.show_table(f"{experiment} (sample of {format_count(rows, 'row')})", lines)
             if work.parent:
                 work.parent.status = "FINISHED"
     return lines

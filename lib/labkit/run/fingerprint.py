@@ -1,4 +1,4 @@
-"""What each stage's code means, in one small file that DVC can depend on: `data/<experiment>/fingerprint/`.
+"""What each stage's code and params mean, in one small file that DVC can depend on: `data/<experiment>/fingerprint/`.
 
 A stage's code is its notebook and the local modules that this imports, directly or not, except the machinery in
 `labkit.run`. Not how a file becomes a digest: that is `labkit.run.syntax` and `labkit.run.cells`; not which files are
@@ -15,6 +15,7 @@ from labkit import paths
 from labkit.errors import list_briefly
 from labkit.files import parse_json, write_text
 from labkit.run.closure import Checkout
+from labkit.run.notebook_files import find_stage, list_notebooks
 from labkit.run.syntax import digest
 
 MOST_KEPT = 1000
@@ -31,7 +32,7 @@ def compute_fingerprints(modules: Mapping[str, str]) -> dict[str, dict[str, str]
     """
     checkout = Checkout(paths.find_root())
     starts = {stage: checkout.find_file(module) for stage, module in modules.items()}
-    starts |= {path.stem[3:]: path for path in sorted(paths.find_notebooks_dir().glob("[0-9][0-9]_*.ipynb"))}
+    starts |= {find_stage(path): path for path in list_notebooks()}
     found = {stage: compute_digests(checkout, path) for stage, path in starts.items()}
     checkout.meanings.save()
     return found
@@ -51,7 +52,13 @@ def compute_digests(checkout: Checkout, start: Path) -> dict[str, str]:
     return {checkout.show(path): code for path, code in codes.items()}
 
 
-def write_fingerprints(experiment: str, modules: Mapping[str, str], tables: Mapping[str, Mapping[str, str]]) -> None:
+def write_fingerprints(
+    experiment: str,
+    modules: Mapping[str, str],
+    *,
+    tables: Mapping[str, Mapping[str, str]],
+    params: Mapping[str, Mapping[str, str]],
+) -> None:
     """Write each stage's fingerprint, and keep a copy by its digest to tell later what changed.
 
     Parameters
@@ -60,18 +67,18 @@ def write_fingerprints(experiment: str, modules: Mapping[str, str], tables: Mapp
         Stages without a notebook: the module that does their work.
     tables
         Stages that read files the params name: the digest of each by table.
+    params
+        The digests of params of which DVC does not see the values, by stage and name.
     """
     # Imported here: what reads code needs nothing that is installed.
     from labkit.run import environment
 
     folder = find_folder(experiment)
     codes = compute_fingerprints(modules)
-    packages = environment.find_packages(codes)
+    # No packages where they are those of the lock, on which stages depend by themselves.
+    parts = {"tables": tables, "params": params, "packages": environment.find_packages(codes)}
     contents = {
-        stage: {"code": code}
-        | ({"tables": tables[stage]} if stage in tables else {})
-        # Nothing where the packages are those of the lock, on which stages depend by themselves.
-        | ({"packages": packages[stage]} if packages[stage] else {})
+        stage: {"code": code, **{name: of[stage] for name, of in parts.items() if of.get(stage)}}
         for stage, code in codes.items()
     }
     texts = {stage: json.dumps(content, indent=1) + "\n" for stage, content in contents.items()}
@@ -133,6 +140,9 @@ def describe_change(experiment: str, stage: str, before_md5: str | None) -> list
     tables = list_changes(before.get("tables", {}), after.get("tables", {}))
     if tables:
         reasons.append(f"data of {list_briefly(tables, most=3)} changed")
+    changed = list_changes(before.get("params", {}), after.get("params", {}))
+    if changed and "params" in before:
+        reasons.append(f"params {list_briefly(changed, most=3)} changed")
     return reasons + describe_packages(before.get("packages", {}), after.get("packages", {}))
 
 
@@ -153,9 +163,8 @@ def load_fingerprint(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         return {}
-    is_whole = all(isinstance(content.get(name, {}), dict) for name in ("code", "tables", "packages"))
-    is_whole = is_whole and "code" in content
-    return content if is_whole else {}
+    is_whole = all(isinstance(content.get(name, {}), dict) for name in ("code", "tables", "params", "packages"))
+    return content if is_whole and "code" in content else {}
 
 
 def list_changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:

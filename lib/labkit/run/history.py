@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from labkit.console import make_printable
+from labkit.counts import format_count
 from labkit.errors import ParamsError, list_briefly, name_nearest
 from labkit.run import ledger
 from labkit.run.ledger import Entry
@@ -97,7 +99,8 @@ def find_run(word: str) -> Entry:
         return found[0]
     if found:
         raise ParamsError(
-            f"{len(found)} runs begin or end with {word!r}: name one whole: {name_nearest(word, named(found))}"
+            f"{format_count(len(found), 'run')} begin or end with {word!r}: name one whole: "
+            f"{name_nearest(word, named(found))}"
         )
     if not entries:
         raise ParamsError(f"no run {word!r}: nothing has run in this checkout yet: labkit run {word}")
@@ -157,7 +160,9 @@ def describe_facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
     if facts.get("asked"):
         pairs.append(("asked for", ", ".join(f"{name} {word}" for name, word in facts["asked"].items())))
     if facts.get("params"):
-        pairs.append(("params", "\n".join(f"{name} = {value}" for name, value in facts["params"].items())))
+        pairs.append(
+            ("params", "\n".join(f"{name} = {make_printable(value)}" for name, value in facts["params"].items()))
+        )
     return pairs
 
 
@@ -169,7 +174,8 @@ def describe_stage(stage: Entry, *, is_named: bool) -> list[tuple[str, str]]:
     for path, digest in stage.facts.get("inputs", {}).items():
         what = "code   " if "/fingerprint/" in path else "read   "
         lines.append(f"{what}  {digest[:SHORT]}  {path}")
-    lines += [f"wrote    {one['sha256'][:SHORT]}  {one['path']}  {one['bytes']:,} bytes" for one in stage.outputs]
+    for one in stage.outputs:
+        lines.append(f"wrote    {one['sha256'][:SHORT]}  {one['path']}  {format_count(one['bytes'], 'byte')}")
     return [(stage.stage or "", "\n".join(lines))] if lines else []
 
 

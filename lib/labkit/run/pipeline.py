@@ -26,7 +26,7 @@ from dvc.stage.cache import StageCache
 from labkit import paths
 from labkit.errors import DataError, LabkitError, ParamsError, StageError, name_nearest
 from labkit.files import describe_full, is_full, write_text
-from labkit.run import fingerprint, objects, outputs
+from labkit.run import checkout, fingerprint, objects, outputs
 from labkit.run.declarations import load_declarations
 from labkit.yaml_file import load_plain, load_yaml, make_yaml
 
@@ -101,13 +101,16 @@ def open_repo() -> Repo:
     Raises
     ------
     ParamsError
-        The checkout has none, or dvc.yaml is not valid.
+        The checkout has none, or dvc.yaml or dvc.lock is not valid.
     """
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
+    outputs.check_lock()
     remove_torn_lock(paths.find_root() / ".dvc" / "tmp" / "rwlock")
     try:
         repo = Repo(str(paths.find_root()))
     except DvcException as error:
+        if fault := checkout.find_git_fault():
+            raise ParamsError(f"{fault.found}: {fault.remedy}") from error
         raise ParamsError(f"{paths.find_root()}: {error}: is it a whole checkout?") from error
     repo.stage_cache = CheckedCache(repo)
     return repo

@@ -67,15 +67,13 @@ class Work:
             self.check_params()
             headline = self.perform_recorded(stage)
             outcome = "ran"
-        except Exception as error:
-            headline = (str(error) or type(error).__name__).splitlines()[0]
-            raise
         except KeyboardInterrupt:
             outcome = "interrupted"
             raise
         finally:
             self.ran[stage] = Line(stage, outcome, time.monotonic() - started, headline)
-            self.progress.end_stage(outcome, headline if outcome == "ran" else "")
+            # The message of a failure is printed once, at the end.
+            self.progress.end_stage(outcome, headline)
         return headline
 
     def perform_recorded(self, stage: str) -> str:
@@ -146,8 +144,8 @@ class Work:
                 self.record = record
             if not source.is_current:
                 self.progress.say(
-                    f"warning: {show(source.path)} was changed meanwhile; what ran is what it was when the run began: "
-                    f"labkit run {self.params.experiment} --force {stage} runs the new one"
+                    f"warning: {show(source.path)} was changed meanwhile; what ran is what it was when the run began; "
+                    f"to run the new one: labkit run {self.params.experiment} --force {stage}"
                 )
         return done.headline
 

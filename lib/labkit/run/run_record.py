@@ -22,7 +22,7 @@ from labkit.run.declarations import load_declarations
 from labkit.run.environment import LOCK
 from labkit.run.fingerprint import find_folder, load_fingerprint
 from labkit.run.ledger import Entry
-from labkit.run.notebooks import list_notebooks
+from labkit.run.notebook_files import list_notebooks
 from labkit.run.record import compute_outputs
 from labkit.secret import Mask
 from labkit.yaml_file import load_written_yaml

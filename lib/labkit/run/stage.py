@@ -14,7 +14,8 @@ from typing import Any, TextIO
 import nbformat
 
 from labkit import errors, files, paths
-from labkit.errors import LabkitError, LostStoreError, StageError, list_briefly
+from labkit.counts import format_count
+from labkit.errors import LabkitError, LostStoreError, StageError, list_briefly, shorten
 from labkit.params import Params
 from labkit.params_file import tell_changed
 from labkit.paths import show
@@ -23,7 +24,8 @@ from labkit.run.course import Live
 from labkit.run.declarations import load_declarations
 from labkit.run.fingerprint import compute_code_digest
 from labkit.run.ledger import Entry
-from labkit.run.notebooks import Source, list_notebooks
+from labkit.run.notebook_files import find_stage, list_notebooks
+from labkit.run.notebooks import Source
 from labkit.run.outcome import Execution, Failure, find_heading
 from labkit.run.outputs import place_outputs
 from labkit.run.parameters import make_parameters
@@ -34,6 +36,8 @@ from labkit.run.step import LOG_NAME, OUTPUTS_NAME, start_step
 from labkit.secret import Mask, check_files
 
 LONGEST_LINE = 160
+LONGEST_MESSAGE, LONGEST_OWN_MESSAGE = 300, 1500
+"""Characters of an error's first line: the page has the rest. One of labkit's own ends with what to do."""
 NO_BRACKETS = str.maketrans("", "", "[]")
 
 
@@ -135,6 +139,8 @@ class Performance:
                 live=Live(log, progress.show_memory),
                 mask=self.mask,
             )
+        if self.execution.cut:
+            progress.say(f"warning: {self.stage}: {self.execution.cut}")
 
     def finish(self, work: Path, record: tracking.Record) -> StageRecord:
         """Put the outputs in place if all went well, publish the page, and raise what the notebook failed with."""
@@ -166,8 +172,10 @@ class Performance:
             cells=execution.cells if not failure else find_times(self.params.experiment, self.stage, self.sample_rows),
             peak_bytes=execution.peak_bytes,
         )
-        sample = f"A sample of {self.sample_rows:,} rows: for trying out, never published." if self.sample_rows else ""
-        note = " ".join(part for part in (sample, self.mask.tell().capitalize()) if part)
+        sample = ""
+        if self.sample_rows:
+            sample = f"A sample of {format_count(self.sample_rows, 'row')}: for trying out, never published."
+        note = " ".join(part for part in (sample, self.mask.tell().capitalize(), execution.cut.capitalize()) if part)
         pages = publish_page(self.done, work / path.name, self.params, sample_rows=self.sample_rows, note=note)
         self.conclude(record, pages, failure)
         return self.done
@@ -364,15 +372,18 @@ def make_error(
 ) -> LabkitError:
     """Return the error to raise for a failed notebook: of the kind raised inside it if that was one of ours."""
     kind = getattr(errors, failure.error_name, None)
-    is_input = isinstance(kind, type) and issubclass(kind, LabkitError) and kind.exit_code == LabkitError.exit_code
+    own = kind if isinstance(kind, type) and issubclass(kind, LabkitError) else None
+    is_input = own is not None and own.exit_code == LabkitError.exit_code
+    summary = shorten(failure.summary, LONGEST_OWN_MESSAGE if own else LONGEST_MESSAGE)
     set_values = ", ".join(f"{name}={value}" for name, value, origin in parameters if origin != "default")
     lines = [
-        f"stage {path.stem[3:]} failed: {failure.summary}",
+        f"stage {find_stage(path)} failed: {summary}",
         f"In {path.name}, {failure.place}, after {execution.seconds:.0f} s",
-        f"    {failure.line}" if failure.line else "",
-        *failure.error_text.splitlines()[1:4],
+        f"    {shorten(failure.line, LONGEST_LINE)}" if failure.line else "",
+        # Indented, so that they cannot pass for lines of this message.
+        *(f"    {shorten(line, LONGEST_LINE)}" for line in failure.error_text.splitlines()[1:4]),
         f"With {set_values}"[:LONGEST_LINE] if set_values else "",
         f"Page: {show(pages / path.stem)}.html   Notebook: {show(pages / path.name)}",
         "Mend it and run again: finished stages are kept.",
     ]
-    return (kind if is_input and kind else StageError)("\n".join(line for line in lines if line))
+    return (own if own and is_input else StageError)("\n".join(line for line in lines if line))

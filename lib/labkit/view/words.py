@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML, Markdown, display
 
+from labkit.counts import format_count
+
 LONGEST_NAME = 26
 MOST_LINES = 10
 METRICS = {
@@ -114,8 +116,7 @@ def count(number: int, noun: str, plural: str = "") -> str:
     >>> count(1, "row"), count(2_000, "row"), count(0, "class", "classes")
     ('1 row', '2,000 rows', 'no classes')
     """
-    form = noun if number == 1 else plural or f"{noun}s"
-    return f"{number:,} {form}" if number else f"no {form}"
+    return format_count(number, noun, plural) if number else f"no {plural or f'{noun}s'}"
 
 
 def show_table(
