@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from labkit.data.vocabulary import YES_NO
 from labkit.errors import DataError, list_briefly
 from labkit.params import Table
 
@@ -22,6 +23,7 @@ LARGEST_WHOLE = 2**53
 FEW_WORDS = 0.01
 """Share of other texts up to which a column is one of numbers with faults, not one of texts."""
 KEPT_WORDS = 200
+SPELLED = {word for pair in YES_NO for word in pair if word.isalpha()}
 LOOKED_AT = 20_000
 PLAIN = r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?"
 DECIMAL_COMMA = re.compile(r"[+-]?([0-9]+|[0-9]{1,3}([. '\u00a0\u202f][0-9]{3})+)(,[0-9]+)?")
@@ -328,7 +330,7 @@ def describe_facts(facts: Mapping[str, Facts], table: Table) -> Iterator[tuple[s
 
 def list_spellings(facts: Facts) -> list[str]:
     """Return the spellings of a column of yes and no, if a word of it is spelt in more than one way."""
-    words = [word for word in facts.words if word.lower() in {"yes", "no", "y", "n", "true", "false", "t", "f"}]
+    words = [word for word in facts.words if word.lower() in SPELLED]
     if len(words) < len(facts.words) or len(words) < 3:
         return []
     return sorted(words)

@@ -14,30 +14,15 @@ import pandas as pd
 from labkit.data import texts
 from labkit.data.celltypes import Facts
 from labkit.data.choices import Choices, Kind
+from labkit.data.vocabulary import DATE_FORMATS, MISSING_AMONG_NUMBERS, YES_NO
 from labkit.errors import DataError
 
-MARKERS = {
-    "?", "-", "--", ".", "*", "n.a.", "na", "none", "nil", "null", "missing", "unknown", "#div/0!", "#value!", "#ref!",
-    "#num!", "#name?", "not available", "not applicable", "no answer", "refused", "don't know", "k.a.", "k. a.",
-    "keine angabe", "ohne angabe", "unbekannt", "weiß nicht", "entfällt", "n.v.", "n.b.", "n/v", "n/d", "s/d", "nc",
-    "inconnu", "desconocido", "sconosciuto",
-}  # fmt: skip
-"""Words for a missing value that no table means as a value where all others are numbers."""
 PLACEHOLDERS = (-999.0, -9999.0, -99.0, -1.0, 999.0, 9999.0, 99999.0)
 CODES = (99.0, 98.0, 97.0, 88.0, 77.0, 66.0, -9.0, -8.0, -7.0)
 """Numbers by which surveys say "no answer", "does not apply" and the like, beside a scale."""
 LONGEST_SCALE = 12
 MANY_AMOUNTS = 10
 """Different texts above which texts that are all numbers with the same unit are amounts, and no categories."""
-YES_NO = (
-    {"yes", "no"}, {"y", "n"}, {"true", "false"}, {"t", "f"}, {"1", "0"}, {"on", "off"}, {"ja", "nein"},
-    {"oui", "non"}, {"si", "no"}, {"sí", "no"}, {"1.0", "0.0"},
-)  # fmt: skip
-DATES = (
-    "%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%y", "%d/%m/%y",
-    "%m/%d/%y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y", "%d-%b-%y", "%Y.%m.%d",
-)  # fmt: skip
-CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p", "T%H:%M:%S")
 DATE_LIKE = re.compile(
     r"[0-9]{1,4}[-/. ][0-9]{1,2}[-/. ][0-9]{1,4}(?![0-9]).*|[0-9]{1,2}[ -][A-Za-z]{3,9}[ -][0-9]{2,4}.*"
     r"|[A-Za-z]{3,9} [0-9]{1,2}, [0-9]{4}.*"
@@ -155,7 +140,7 @@ def is_iso(values: pd.Series) -> bool:
 def list_styles(values: pd.Series) -> list[str]:
     """Return the formats in which the first text can be read."""
     first = values.iloc[:1]
-    return [day + clock for day in DATES for clock in CLOCKS if parse(first, day + clock).notna().all()]
+    return [style for style in DATE_FORMATS if parse(first, style).notna().all()]
 
 
 def parse(values: pd.Series, style: str) -> pd.Series:
@@ -169,7 +154,7 @@ def find_markers(facts: Mapping[str, Facts]) -> list[str]:
         word
         for column in facts.values()
         if column.n_numbers and not column.is_hopeless and column.n_words
-        for word in (column.words if all(word.lower() in MARKERS for word in column.words) else ())
+        for word in (column.words if all(word.lower() in MISSING_AMONG_NUMBERS for word in column.words) else ())
     ]
     return sorted(set(found))
 
@@ -224,7 +209,7 @@ def find_given_kind(known: pd.Series, kind: str) -> Found:
 def is_yes_no(known: pd.Series) -> bool:
     """Tell whether values are yes and no in one of their many spellings."""
     words = {str(value).strip().lower() for value in known.unique()[:20]}
-    return len(words) == 2 and any(words <= pair for pair in YES_NO)
+    return len(words) == 2 and any(words <= {*pair} for pair in YES_NO)
 
 
 def find_number_kind(known: pd.Series, name: str, n_distinct: int) -> Found:

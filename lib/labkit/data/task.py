@@ -8,6 +8,7 @@ import pandas as pd
 
 from labkit.data.choices import Choices, Decision
 from labkit.data.survey import Survey
+from labkit.data.vocabulary import OF_INTEREST
 from labkit.errors import DataError, ParamsError, list_briefly, name_nearest
 from labkit.params import CLASSIFICATION_METRICS, REGRESSION_METRICS
 
@@ -15,22 +16,6 @@ FEWEST_OF_CLASS = 8
 MOST_CLASSES = 50
 FEW_NUMBERS = 10
 RARE = 0.05
-YES = (
-    "yes",
-    "true",
-    "1",
-    "y",
-    "t",
-    "positive",
-    "pos",
-    "malignant",
-    "bad",
-    "default",
-    "fraud",
-    "churned",
-    "churn",
-    "ja",
-)
 
 
 @dataclass
@@ -170,7 +155,7 @@ def choose_positive(counts: Mapping[Any, int], lead: str, choices: Choices) -> t
                 f"{lead}: --positive: no class {choices.positive!r}: it has {', '.join(map(repr, counts))}"
             )
         return make_label(found), "given"
-    named = [label for label in counts if make_word(label) in YES]
+    named = [label for label in counts if make_word(label) in OF_INTEREST]
     if len(named) == 1:
         return make_label(named[0]), "it says yes"
     rarer = min(counts, key=lambda label: (counts[label], str(label)))

@@ -12,18 +12,8 @@ from typing import Any
 import pandas as pd
 
 from labkit.data.lines import quote
+from labkit.data.vocabulary import DATE_FORMATS, MISSING, NO, YES
 
-MARKERS = {
-    "", "?", "-", "--", ".", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "missing", "unknown", "not available",
-}  # fmt: skip
-"""Texts that often stand for a missing value, in small letters."""
-YES = ("true", "yes", "y", "t", "1", "1.0", "on")
-NO = ("false", "no", "n", "f", "0", "0.0", "off")
-FORMATS = (
-    "%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y/%m/%d", "%d.%m.%Y", "%d.%m.%Y %H:%M",
-    "%d/%m/%Y", "%m/%d/%Y", "%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M", "%d-%m-%Y", "%m-%d-%Y", "%d %b %Y", "%d %B %Y",
-    "%b %d, %Y",
-)  # fmt: skip
 NUMBER = re.compile(
     r"\s*([-+−]?)\s*([$€£¥₹]|[A-Z]{3}(?=\s))?\s*([0-9][0-9 ,.'_]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*(.*?)\s*"
 )
@@ -111,7 +101,7 @@ def find_in_texts(values: pd.Series) -> Iterator[tuple[str, str, str, tuple[str,
     """
     counts = values.dropna().astype(str).value_counts()
     shown = sorted((str(text) for text in counts.index[:MOST_DISTINCT]), key=lambda text: (-counts[text], text))
-    markers = [text for text in shown if text.strip().lower() in MARKERS]
+    markers = [text for text in shown if text.strip().lower() in MISSING]
     words = [text for text in shown if text not in markers]
     if markers:
         share = float(counts[markers].sum() / max(len(values), 1))
@@ -190,7 +180,7 @@ def guess_formats(words: list[str]) -> list[str]:
     >>> guess_formats(["31/12/2020", "01/02/2021"]), guess_formats(["01/02/2021"]), guess_formats(["red"])
     (['%d/%m/%Y'], ['%d/%m/%Y', '%m/%d/%Y'], [])
     """
-    return [form for form in FORMATS if all(read_date(word, form) is not None for word in words)]
+    return [form for form in DATE_FORMATS if all(read_date(word, form) is not None for word in words)]
 
 
 def is_prose(values: pd.Series) -> bool:

@@ -1,0 +1,36 @@
+"""The words and spellings that tables share: for a missing value, for yes and no, and for dates.
+
+One list of each; what a word means for a column is decided where the column is looked at.
+"""
+
+from labkit.params import USUAL_MISSING
+
+MISSING = {word.lower() for word in USUAL_MISSING} | {
+    "?", "-", "--", ".", "nil", "missing", "unknown", "not available",
+}  # fmt: skip
+"""Words for a missing value in any column, in lower case; the empty string is one of them."""
+MISSING_AMONG_NUMBERS = MISSING | {
+    "*", "n.a.", "#div/0!", "#value!", "#ref!", "#num!", "#name?", "not applicable", "no answer", "refused",
+    "don't know", "k.a.", "k. a.", "keine angabe", "ohne angabe", "unbekannt", "weiß nicht", "entfällt", "n.v.", "n.b.",
+    "n/v", "n/d", "s/d", "nc", "inconnu", "desconocido", "sconosciuto",
+}  # fmt: skip
+"""Words for a missing value where all other values are numbers; in a column of words they may be a category."""
+LEVELS = {"None", "NA", "N/A", "n/a"}
+"""Of the words that are read as missing those that people also write for a class, such as no damage or not applicable;
+the others, such as `#N/A` and `NULL`, are written by programs only."""
+YES_NO = (
+    ("yes", "no"), ("y", "n"), ("true", "false"), ("t", "f"), ("1", "0"), ("1.0", "0.0"), ("on", "off"),
+    ("ja", "nein"), ("oui", "non"), ("si", "no"), ("sí", "no"),
+)  # fmt: skip
+"""Yes and no in their spellings, in lower case."""
+YES = tuple(yes for yes, _ in YES_NO)
+NO = tuple(dict.fromkeys(no for _, no in YES_NO))
+OF_INTEREST = {*YES, "positive", "pos", "malignant", "bad", "default", "fraud", "churned", "churn"}
+"""Words for the class of interest of two, in lower case."""
+DAYS = (
+    "%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%y", "%d/%m/%y",
+    "%m/%d/%y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y", "%d-%b-%y", "%Y.%m.%d",
+)  # fmt: skip
+CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p", "T%H:%M:%S")
+DATE_FORMATS = tuple(day + clock for day in DAYS for clock in CLOCKS)
+"""How dates and times are written, as `datetime.strptime` takes it."""
