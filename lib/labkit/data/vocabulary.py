@@ -3,6 +3,8 @@
 One list of each; what a word means for a column is decided where the column is looked at.
 """
 
+import re
+
 from labkit.params import USUAL_MISSING
 
 MISSING = {word.lower() for word in USUAL_MISSING} | {
@@ -34,3 +36,22 @@ DAYS = (
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p", "T%H:%M:%S")
 DATE_FORMATS = tuple(day + clock for day in DAYS for clock in CLOCKS)
 """How dates and times are written, as `datetime.strptime` takes it."""
+TIME_WORDS = {
+    "date", "datetime", "day", "month", "period", "quarter", "time", "timestamp", "week", "year", "yr", "datum", "jahr",
+    "monat", "tag", "fecha", "año", "mes",
+}  # fmt: skip
+"""Words in the name of a column that says when, in lower case."""
+
+
+def list_words(name: str) -> list[str]:
+    """Return the words that a column's name is made of, in lower case.
+
+    >>> list_words("orderDate"), list_words("Order Date"), list_words("order_date2"), list_words("PatientID")
+    (['order', 'date'], ['order', 'date'], ['order', 'date'], ['patient', 'id'])
+    """
+    return [word.lower() for word in re.findall(r"[^\W\d_]?[^\W\d_A-Z]+|[A-Z]+(?![a-z])", name)]
+
+
+def names_time(name: str) -> bool:
+    """Tell whether a column is called like one that says when."""
+    return not TIME_WORDS.isdisjoint(list_words(name))
