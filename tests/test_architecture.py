@@ -27,7 +27,7 @@ ALLOWED = {
     "model": {"data", "params", "paths", "errors", "files"},
     "run": {"params", "params_file", "yaml_file", "secret", "values", "paths", "errors", "files"},
     "artifacts": {"run", "model", "data", "params", "paths", "errors", "files"},
-    "live": {"artifacts", "run", "model", "data", "params", "params_file", "paths", "errors", "files"},
+    "live": {"counts", "artifacts", "run", "model", "data", "params", "params_file", "paths", "errors", "files"},
     "view": {"model", "data", "params", "params_file", "paths", "errors", "files"},
     "founding": {"run", "data", "params", "params_file", "yaml_file", "paths", "errors", "files"},
     "plain_stages": {"artifacts", "live", "run", "data", "params", "paths"},
