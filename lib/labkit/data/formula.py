@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from labkit.data.copies import SMOOTH, compute_smoothness, correlate
+from labkit.data.copies import SMOOTH, compute_smoothness, compute_spread, correlate
 from labkit.data.expressions import write_name
 
 MOST_ROWS = 5_000
@@ -22,6 +22,8 @@ EXACT = 0.9999
 """Share of the target's variance that a formula explains."""
 WORSE, NOTHING = 1.5, 1e-8
 """How much more may be left unexplained without a term, or with rounded factors; and what counts as nothing left."""
+TYPICALLY = 0.01
+"""What a formula leaves unexplained of a typical row, as a share of the typical deviation."""
 DIGITS = (0, 1, 2, 3, 4, 6)
 """Decimal places, of small factors significant digits, that factors are rounded to, the fewest first."""
 POWERS = {1.0, -1.0, 2.0, -2.0}
@@ -129,13 +131,14 @@ def find_product(columns: np.ndarray, truth: np.ndarray, chosen: list[int], name
     kept, rows, _ = fitted
     powers, constant = solve(logs[rows][:, kept], np.log(truth[rows]))
     rounded = powers.round()
-    factor = float(f"{np.exp(constant):.4g}")
-    product = factor * np.exp(logs[rows][:, kept] @ rounded)
-    unexplained = compute_unexplained(product, truth[rows])
-    if not {*rounded} <= POWERS or unexplained > 1 - EXACT:
-        return None
     used = [names[chosen[place]] for place in kept]
-    return Formula(write_product(factor, dict(zip(used, rounded, strict=True))), tuple(used), 1 - unexplained)
+    for factor in (1.0, float(f"{np.exp(constant):.4g}")):
+        product = factor * np.exp(logs[rows][:, kept] @ rounded)
+        unexplained = compute_unexplained(product, truth[rows])
+        if {*rounded} <= POWERS and unexplained <= 1 - EXACT:
+            text = write_product(factor, dict(zip(used, rounded, strict=True)))
+            return Formula(text, tuple(used), 1 - unexplained)
+    return None
 
 
 def find_terms(columns: np.ndarray, truth: np.ndarray, chosen: list[int]) -> tuple[list[int], np.ndarray, float] | None:
@@ -155,7 +158,7 @@ def find_terms(columns: np.ndarray, truth: np.ndarray, chosen: list[int]) -> tup
         return compute_unexplained(part @ factors + constant, goal) * (len(goal) - 1) / (len(goal) - len(places) - 1)
 
     kept, left = list(chosen), compute_left(list(chosen))
-    if left > 1 - EXACT or not follows_changes(columns[rows][:, kept], goal):
+    if left > 1 - EXACT or not is_followed(columns[rows][:, kept], goal):
         return None
     most = min(max(WORSE * left, NOTHING), 1 - EXACT)
     while len(kept) > 1:
@@ -167,12 +170,14 @@ def find_terms(columns: np.ndarray, truth: np.ndarray, chosen: list[int]) -> tup
     return (kept, rows, left) if 2 <= len(kept) <= MOST_TERMS else None
 
 
-def follows_changes(part: np.ndarray, goal: np.ndarray) -> bool:
-    """Tell whether a fit of a series in order of time also follows its changes, and is not merely a trend."""
-    if compute_smoothness(np.arange(len(goal)), goal) < SMOOTH:
-        return True
+def is_followed(part: np.ndarray, goal: np.ndarray) -> bool:
+    """Tell whether a fit also follows the typical rows of a target with some huge ones, and the changes of a series."""
     factors, constant = solve(part, goal)
-    return correlate(np.diff(part @ factors + constant), np.diff(goal)) ** 2 >= SMOOTH
+    fitted = part @ factors + constant
+    if compute_spread(goal - fitted) > TYPICALLY * compute_spread(goal):
+        return False
+    is_trend = compute_smoothness(np.arange(len(goal)), goal) >= SMOOTH
+    return not is_trend or correlate(np.diff(fitted), np.diff(goal)) ** 2 >= SMOOTH
 
 
 def solve(part: np.ndarray, goal: np.ndarray) -> tuple[np.ndarray, float]:

@@ -27,6 +27,11 @@ WHOM = ("patient", "subject", "participant", "respondent", "person", "customer",
 """Words for those whom rows are about; their number may be called like this alone."""
 WHOSE = ("user", "member", "student", "pupil", "employee", "household", "account", "policy", "mitarbeiter")
 """Words whose number is one only where the name says so: `employees` is how many there are."""
+WHAT = (
+    *WHOM, *WHOSE, "case", "order", "item", "ticket", "record", "unit", "visit", "trip", "session", "event",
+    "transaction", "invoice", "product", "sample", "obs", "kunden", "auftrag", "rechnung", "fall",
+)  # fmt: skip
+"""Words whose number rows may be called after."""
 WORDS_LOOKED_AT = 1000
 
 
@@ -106,11 +111,16 @@ def find_repeated(known: pd.Series, name: str, n_distinct: int) -> Identifier | 
 def names_number(name: str) -> bool:
     """Tell whether a column is called like a number that something has.
 
-    >>> names_number("order_no"), names_number("ticketId"), names_number("paid"), names_number("price index")
-    (True, True, False, False)
+    >>> [names_number(name) for name in ("order_no", "ticketId", "caseid", "paid", "bid", "price index")]
+    [True, True, True, False, False, False]
     """
     words = list_words(name)
-    return bool(words) and (words[-1] in NUMBER_WORDS or words[0] in ID_WORDS)
+    return bool(words) and (words[-1] in NUMBER_WORDS or words[0] in ID_WORDS or is_compound(words[-1], WHAT))
+
+
+def is_compound(word: str, stems: tuple[str, ...]) -> bool:
+    """Tell whether a word is one of the stems and a number in one, such as patientid and kundennummer."""
+    return re.fullmatch(rf"({'|'.join(stems)})n?(id|no|nr|num|number|nummer|key|code)", word) is not None
 
 
 def names_thing(name: str) -> bool:
@@ -135,8 +145,7 @@ def names_whom(name: str) -> bool:
     if not words or all(word in ID_WORDS for word in words):
         return bool(words)
     if len(words) == 1:
-        compound = re.fullmatch(rf"({'|'.join(WHOM + WHOSE)})n?(id|no|nr|num|number|nummer|key|code)", words[0])
-        return words[0] in WHOM or compound is not None
+        return words[0] in WHOM or is_compound(words[0], WHOM + WHOSE)
     return words[-1] in NUMBER_WORDS and words[-2] in WHOM + WHOSE
 
 
