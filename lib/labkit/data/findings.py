@@ -161,8 +161,12 @@ def find_rare_classes(answers: pd.Series, target: Target) -> Iterator[Finding]:
         evidence = f"{format_count(len(rare), 'class', 'classes')} with fewer than {FEWEST_OF_CLASS} rows: {named}"
         fix = f"data.target.rare: {{fewest_rows: {FEWEST_OF_CLASS}, action: drop}}"
         yield Finding("high" if counts[rare].min() < 3 else "medium", name, "rare classes", evidence, fix)
-    smallest, share = counts.index.tolist()[-1], float(counts.iloc[-1] / counts.sum())
-    if share * len(counts) < RARE_SHARE * 2:
+    # What becomes of rarer classes is declared.
+    kept = counts[counts >= target.rare.fewest_rows] if target.rare else counts
+    if not len(kept):
+        return
+    smallest, share = kept.index.tolist()[-1], float(kept.iloc[-1] / counts.sum())
+    if share * len(kept) < RARE_SHARE * 2:
         evidence = f"{smallest!r} holds {share:.1%} of the rows"
         yield Finding("medium", name, "imbalanced classes", evidence, "training.class_weight: balanced")
 

@@ -77,11 +77,12 @@ def find_by_digits(column: np.ndarray) -> list[Placeholder]:
     """
     values, counts = np.unique(column[np.isfinite(column)], return_counts=True)
     found: list[Placeholder] = []
+    nines = [value for value in values if is_of_nines(value)]
     candidates = [value for value in values if value in CODES or value == -1 or is_of_nines(value)]
     for value in sorted(candidates, key=lambda value: (value in CODES, abs(value) < 100)):
         times = int(counts[values == value][0])
         others = values[values != value]
-        rest = others[~np.isin(others, CODES)] if value in CODES else others
+        rest = others[~np.isin(others, CODES if value in CODES else nines)]
         if times < FEWEST_TIMES or len(rest) < FEWEST_OTHERS or (value in CODES and not is_scale(rest)):
             continue
         if value == -1 and (rest[0] < 0 or times < FEWEST_ALONE):
