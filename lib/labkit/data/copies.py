@@ -14,6 +14,8 @@ from labkit.data.evidence import FEW_ERRORS, Leak, Rows, bound_errors, format_sh
 from labkit.data.profile import find_kind
 
 FEWEST_ROWS = 20
+FEW_ERRORS_OF_CODE, ENOUGH_OF_CLASS = 1 / 4, 30
+"""As `FEW_ERRORS`, of a column with just as many values as the target has classes; or so many rows of each of them."""
 COVERED = 0.8
 """Share of rows whose value occurs at least twice, from which single occurrences do not matter."""
 ROUNDED, TYPICALLY = 1e-5, 0.003
@@ -63,7 +65,8 @@ def find_class_copy(codes: np.ndarray, truth: np.ndarray, rows: Rows, n_rows: in
         if log_ways <= -np.log(rows.alpha):
             return None
         evidence = f"the target under another name, each of its {n_values} values goes with one class"
-        return Leak(COPY, evidence, is_sure=True)
+        is_sure = bound_errors(0, truth, rows.alpha) <= FEW_ERRORS_OF_CODE or sizes[sizes > 0].min() >= ENOUGH_OF_CLASS
+        return Leak(COPY, evidence, is_sure=bool(is_sure))
     is_covered = np.bincount(codes)[codes] > 1
     bound = bound_errors(0, truth[is_covered], rows.alpha)
     if is_covered.sum() < COVERED * n_rows or bound > 0.5:
