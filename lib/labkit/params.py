@@ -20,6 +20,8 @@ from labkit.params_wrangling import Wrangling as Wrangling
 Variable = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,126}$")]
 
 
+FEWEST_OF_CLASS = 8
+"""Rows that a class needs to stand in every part and fold."""
 USUAL_MISSING = (
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
     "NULL", "NaN", "None", "n/a", "nan", "null",
@@ -54,6 +56,9 @@ class Table(Section):
     skip: tuple[str, ...] = Field((), description="columns that are not read at all")
     texts: tuple[str, ...] = Field((), description="columns kept as texts though they look like numbers, e.g. codes")
     missing: tuple[str, ...] = Field(USUAL_MISSING, description="texts that stand for a missing value")
+    not_missing: dict[str, tuple[str, ...]] = Field(
+        {}, description="column: texts that are values there though `missing` names them, e.g. a class called None"
+    )
     allow_short_rows: bool = Field(False, description="take rows with too few cells, the rest of them missing")
     allow_infinite: bool = Field(False, description="take infinite numbers as missing instead of refusing them")
     max_rows: int = Field(20_000_000, ge=1, description="most rows that are read")
@@ -106,6 +111,15 @@ class Join(Section):
     columns: tuple[str, ...] = Field((), description="columns to bring; all if empty")
 
 
+class RareClasses(Section):
+    """What becomes of classes with too few rows to be learnt and judged."""
+
+    fewest_rows: int = Field(FEWEST_OF_CLASS, ge=2, description="clean rows that a class needs to be kept")
+    action: Literal["drop", "other"] = Field(
+        "drop", description="what becomes of rows of rarer classes: left out, or put together as the class `other`"
+    )
+
+
 class Target(Section):
     """What is predicted."""
 
@@ -113,12 +127,20 @@ class Target(Section):
     task: Literal["classification", "regression"] = Field(description="kind of answer")
     positive: Scalar | None = Field(None, description="class of interest of a two-class target")
     expression: str | None = Field(None, description="how the answer follows from raw columns, if it is not one itself")
+    rule: Rule | None = Field(
+        None, description="how its values are read, e.g. amounts such as $1,200: as wrangling.rules"
+    )
+    rare: RareClasses | None = Field(None, description="what becomes of rare classes; all are kept if not set")
 
     @model_validator(mode="after")
     def check_positive(self) -> "Target":
         """Refuse a class of interest where there are no classes."""
         if self.task == "regression" and self.positive is not None:
             raise ValueError("`positive` belongs to classification only")
+        if self.task == "regression" and self.rare is not None:
+            raise ValueError("`rare` belongs to classification only")
+        if self.rule is not None and self.expression is not None:
+            raise ValueError("`rule` is for a raw column: put what it does into `expression`")
         return self
 
 

@@ -38,7 +38,7 @@ REFUSED: list[tuple[str, str | bytes, dict[str, Any], str]] = [
     ("one column of two", "a;y\n1;2\n2;3\n", {"times": ("y",)}, "data.tables.t.times: no column 'y'"),
     ("decimal comma", 'a,b\n"1,5",x\n"2,25",y\n"3,0",z\n', {}, "column 'a': 100 % look like numbers with a decimal com"),
     ("thousands", 'a,b\n"1,500",x\n"2,250",y\n"3,000",z\n', {}, "look like numbers with ',' between thousands, first '1,"),
-    ("word among numbers", f"a\n{NUMBERS}foo\n", {}, "column 'a', row 51: 'foo' is not a number (1 such rows of 51)"),
+    ("word among numbers", f"a\n{NUMBERS}foo\n", {}, "column 'a', row 51: 'foo' is not a number (1 such row of 51)"),
     ("infinite", "a,b\n1,x\ninf,y\n", {}, "column 'a', row 2: 'inf' is not a finite number (1 such rows)"),
     ("huge with gaps", "a,b\n9007199254740993,x\n,y\n", {}, "row 1: 9007199254740993 is too large to be kept to the last"),
     ("beyond 64 bits", "a,b\n18446744073709551617,x\n2,y\n", {}, "is too large to be kept to the last digit: name the"),

@@ -93,7 +93,7 @@ class RawTable:
                     f"{file.where}: column {place} is {other!r}, in {self.where} {first!r}: files of one table have "
                     "the same columns in the same order"
                 )
-        for field in ("times", "texts"):
+        for field in ("times", "texts", "not_missing"):
             for column in getattr(self.table, field):
                 if column not in names:
                     raise ParamsError(
@@ -128,7 +128,7 @@ class RawTable:
         for rows in self.read_texts() if self.facts else self.read_typed():
             values = rows.column(self.names.index(column) if self.facts else column)
             trimmed = pc.utf8_trim_whitespace(pc.unique(values).cast(pa.string()).drop_null())
-            gaps = celltypes.find_gaps(trimmed, self.table) if self.facts else pc.equal(trimmed, "")
+            gaps = celltypes.find_gaps(trimmed, self.table, column) if self.facts else pc.equal(trimmed, "")
             found |= dict.fromkeys(trimmed.filter(pc.invert(gaps)).to_pylist())
             n_rows += rows.num_rows
             if len(found) > MOST_TEXTS or (most_rows is not None and n_rows >= most_rows):

@@ -6,6 +6,7 @@ in `labkit.data.proposal`.
 
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,13 +17,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labkit.data import intake, kinds
+from labkit.counts import format_count
+from labkit.data import intake, kinds, texts
 from labkit.data.celltypes import KEPT_WORDS, Facts
 from labkit.data.choices import Choices, Decision
+from labkit.data.identifiers import list_unnamed
 from labkit.data.reading import RawTable, Source
 from labkit.data.tables import OUTCOME_KNOWN_AT, PREDICT_AT
+from labkit.data.vocabulary import LEVELS
 from labkit.errors import DataError, ParamsError, list_briefly, name_nearest
-from labkit.params import Table
+from labkit.params import FEWEST_OF_CLASS, Table
 
 MOST_CELLS = 4_000_000
 MOST_CLASSES = 5_000
@@ -78,10 +82,15 @@ def survey_table(name: str, sources: list[Source], files: tuple[str, ...], targe
         check_named(raw, target, choices)
         raw, more = settle_types(raw, choices)
         sample, counts, n_missing = read_sample(raw, target)
+        if levels := find_levels(raw, counts, target, choices):
+            raw = raw.reopen(not_missing={target: levels})
+            sample, counts, n_missing = read_sample(raw, target)
+            more.append(describe_levels(levels, counts or {}, target))
     except (DataError, ParamsError) as error:
         raise type(error)(f"{error}{name_options(str(error))}") from error
+    unnamed = list_unnamed(raw.columns, raw.table)
     found = {
-        column: kinds.find_kind(sample[column], raw.facts.get(column), choices)
+        column: kinds.find_kind(sample[column], raw.facts.get(column), choices, is_unnamed=column in unnamed)
         for column in sample.columns
         if column != target
     }
@@ -186,13 +195,16 @@ def settle_times(raw: RawTable, facts: Mapping[str, Facts], choices: Choices) ->
 
 
 def find_text_facts(raw: RawTable) -> dict[str, Facts]:
-    """Return the facts of the columns of texts of a table that tells its own types, from its first rows."""
+    """Return the facts of the texts and whole numbers of a table that tells its own types, from its first rows."""
     first = next(iter(raw.read_typed()), None)
     found: dict[str, Facts] = {}
     if first is None:
         return found
     for name in raw.columns:
         column = first.column(name)
+        if pa.types.is_integer(column.type) and column.null_count < len(column):
+            n_known, ends = len(column) - column.null_count, pc.min_max(column).as_py()
+            found[name] = Facts(name, n_known=n_known, n_numbers=n_known, smallest=ends["min"], largest=ends["max"])
         if pa.types.is_string(column.type) and not pc.any(pc.equal(pc.utf8_trim_whitespace(column), "")).as_py():
             words = raw.list_texts(name, most_rows=1)[:KEPT_WORDS]
             n_known = len(column) - column.null_count
@@ -219,6 +231,33 @@ def find_codes(facts: Mapping[str, Facts], choices: Choices) -> list[tuple[str, 
         elif column.first_huge and column.dtype == "float64":
             found.append((name, "whole numbers beyond 2^53, which no real number holds to the last digit"))
     return found
+
+
+def find_levels(raw: RawTable, counts: Mapping[Any, int] | None, target: str, choices: Choices) -> tuple[str, ...]:
+    """Return the words of a target of words that are read as missing and are a class, such as a damage of None.
+
+    `None` is one from as many rows as a class needs, the others where no class has more rows.
+    """
+    facts = raw.facts.get(target)
+    if facts is None or facts.dtype != "str" or not counts or target in raw.table.not_missing:
+        return ()
+    words = [str(word) for word in counts]
+    if len(words) > MOST_CLASSES or texts.guess_number(words):
+        return ()
+    largest = max(*counts.values(), FEWEST_OF_CLASS)
+    least = {word: FEWEST_OF_CLASS if word == "None" else largest for word in LEVELS}
+    given = choices.missing.get(target, ())
+    return tuple(word for word, n in facts.markers.items() if n >= least.get(word, np.inf) and word not in given)
+
+
+def describe_levels(levels: tuple[str, ...], counts: Mapping[Any, int], target: str) -> Decision:
+    """Return the decision that words which are read as missing elsewhere are classes of the target."""
+    shown = " and ".join(map(repr, levels))
+    counted = " and ".join(format_count(counts.get(word, 0), "row") for word in levels)
+    option = " ".join(f"--missing {shlex.quote(f'{target}={word}')}" for word in levels)
+    value = f"{shown} {'is a class' if len(levels) == 1 else 'are classes'}"
+    reason = f"in {counted}; if it stands for a missing target, add {option}"
+    return Decision(f"target {target!r}", value, reason, ("not_missing",), is_warning=True)
 
 
 def read_sample(raw: RawTable, target: str) -> tuple[pd.DataFrame, dict[Any, int] | None, int]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labkit.data import expressions
+from labkit.data.rules import apply_rule
 from labkit.errors import DataError, MissingDataError, ParamsError, list_briefly
 from labkit.files import atomic_write
 from labkit.params import Data, Join, Target
@@ -84,8 +85,17 @@ def join_tables(tables: Mapping[str, pd.DataFrame], data: Data) -> pd.DataFrame:
     for join in data.joins:
         frame = (join_as_of if join.as_of else join_table)(frame, tables[join.table], join)
     if data.target.expression is not None:
-        frame = add_column(frame, data.target.column, data.target.expression, needs_all=True)
-    return frame
+        return add_column(frame, data.target.column, data.target.expression, needs_all=True)
+    return read_target(frame, data.target)
+
+
+def read_target(frame: pd.DataFrame, target: Target) -> pd.DataFrame:
+    """Return the table with the target read by its rule, where there is one and the table has the target."""
+    if target.rule is None or target.column not in frame:
+        return frame
+    values = apply_rule(expressions.to_array(frame[target.column]), target.rule)
+    column = pd.Series(values, index=frame.index)
+    return frame.assign(**{target.column: column.astype("str") if column.dtype == object else column})
 
 
 def list_computed(data: Data) -> dict[str, str]:

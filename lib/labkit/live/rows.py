@@ -13,7 +13,7 @@ import pyarrow as pa
 from labkit.data import expressions
 from labkit.data.intake import TEXT_ENDINGS
 from labkit.data.reading import EXCEL, PARQUET, RawTable, Source, open_file
-from labkit.data.tables import add_column, list_computed
+from labkit.data.tables import add_column, list_computed, read_target
 from labkit.data.textfile import PACKED
 from labkit.errors import DataError, MissingDataError, ParamsError, list_briefly, name_nearest
 from labkit.params import Params, Table
@@ -75,7 +75,7 @@ def load_rows(source: Path, params: Params, inputs: Mapping[str, str]) -> pd.Dat
         if name not in rows and {*expressions.find_names(text)} <= {*rows.columns}:
             rows = add_column(rows, name, text)
     check_numbers(rows, as_read, source)
-    return rows
+    return read_target(rows, params.data.target)
 
 
 def list_needed(params: Params, inputs: Mapping[str, str], names: list[str]) -> list[str]:
@@ -101,6 +101,7 @@ def restrict(table: Table, names: list[str], inputs: Mapping[str, str], *, skip:
         "times": tuple(times),
         "texts": tuple(name for name in texts if name not in times),
         "formats": {name: style for name, style in table.formats.items() if name in times},
+        "not_missing": {name: kept for name, kept in table.not_missing.items() if name in names},
         "skip": tuple(skip or ()),
     }
     return Table.model_validate(fields)

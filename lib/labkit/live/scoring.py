@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from labkit import paths
+from labkit.counts import format_count
 from labkit.data.tables import save_table
 from labkit.errors import DataError, ModelError, ParamsError
 from labkit.files import atomic_write
@@ -68,7 +69,8 @@ def predict_file(experiment: str, source: Path, destination: Path) -> str:
         with atomic_write(destination) as beside:
             predictions.to_csv(beside, index=False)
     score = describe_score(rows, predicted, opened.facts, params)
-    return f"{len(predictions):,} rows predicted with {experiment} version {champion.number} → {destination}{score}"
+    rows_predicted = format_count(len(predictions), "row")
+    return f"{rows_predicted} predicted with {experiment} version {champion.number} → {destination}{score}"
 
 
 def make_predictions(predicted: np.ndarray, facts: Mapping[str, Any]) -> pd.DataFrame:

@@ -31,6 +31,8 @@ from labkit.view.plots import (
 )
 from labkit.view.words import count, format_number, format_share, join_names, shorten
 
+LEAST_TELLING = 0.01
+"""Share of the target's uncertainty that a column explains by itself to be named."""
 MOST_POINTS = 2000
 MOST_BARS = 6
 PANELS_PER_ROW = 3
@@ -40,6 +42,15 @@ def rank_columns(profile: pd.DataFrame, target: Target) -> list[str]:
     """Return all columns but the target, the most telling first."""
     ranked = profile.sort_values("score", ascending=False, kind="stable", na_position="last")["column"]
     return [name for name in ranked if name != target.column]
+
+
+def describe_best(profile: pd.DataFrame, target: Target) -> str:
+    """Return which column tells most by itself, or that none does."""
+    best = next(iter(rank_columns(profile, target)), None)
+    score = 0.0 if best is None else float(profile.set_index("column")["score"].fillna(0)[best])
+    if score < LEAST_TELLING:
+        return f"no column explains {format_share(LEAST_TELLING)} by itself"
+    return f"{best} alone explains {format_share(score)}"
 
 
 def plot_missing(profile: pd.DataFrame, *, most: int) -> Figure:
