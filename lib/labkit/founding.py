@@ -14,9 +14,10 @@ from pathlib import Path
 from labkit import paths
 from labkit.data.choices import Choices
 from labkit.data.database import save_query
-from labkit.data.intake import check_file, find_ending, make_name
+from labkit.data.formats import find_ending, name_format
+from labkit.data.intake import check_file, make_name
 from labkit.data.proposal import Proposal, make_proposal
-from labkit.data.reading import EXCEL, PARQUET, Source
+from labkit.data.reading import Source
 from labkit.data.survey import Survey, survey_table
 from labkit.errors import DataError, ParamsError
 from labkit.files import copy_file, hold_lock, move, place_folder, write_text
@@ -124,8 +125,7 @@ def gather(name: str, data: Sequence[Path] | Query, folder: Path, *, follow: boo
         taken.add(copy.name)
         copy_whole(path, copy, where)
         sources.append(Source(copy, where))
-    formats = {source.path.suffix if source.path.suffix in (*EXCEL, *PARQUET) else "text" for source in sources}
-    if len(formats) > 1:
+    if len({name_format(source.path) for source in sources}) > 1:
         raise DataError(f"{sources[0].where}: files of one table have one format: name files of one kind")
     return sources
 

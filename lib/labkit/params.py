@@ -31,7 +31,7 @@ class Table(Section):
 
     dataset: str | None = Field(None, description="scikit-learn's bundled table load_<dataset>, e.g. diabetes")
     path: str | None = Field(
-        None, description="CSV, TSV, Parquet or Excel file, relative to the checkout or to `package`"
+        None, description="file of the table, e.g. CSV, Parquet, Excel, relative to the checkout or to `package`"
     )
     paths: tuple[str, ...] = Field((), description="several files of one table, all with the same columns, in order")
     package: str | None = Field(None, description="installed package that ships the file at `path`")
@@ -50,9 +50,12 @@ class Table(Section):
     )
     skip_lines: int = Field(0, ge=0, le=1000, description="lines before the first row that are not part of the table")
     name_unnamed: bool = Field(False, description="call a column without a name after its place, e.g. column_3")
-    sheet: str | None = Field(None, description="sheet of an Excel file; may be left out if there is only one")
+    sheet: str | None = Field(None, description="sheet of a spreadsheet; may be left out if only one holds cells")
     skip: tuple[str, ...] = Field((), description="columns that are not read at all")
     texts: tuple[str, ...] = Field((), description="columns kept as texts though they look like numbers, e.g. codes")
+    codes: tuple[str, ...] = Field(
+        (), description="columns of an SPSS or Stata file read as numbers though their codes have labels"
+    )
     missing: tuple[str, ...] = Field(USUAL_MISSING, description="texts that stand for a missing value")
     allow_short_rows: bool = Field(False, description="take rows with too few cells, the rest of them missing")
     allow_infinite: bool = Field(False, description="take infinite numbers as missing instead of refusing them")

@@ -210,7 +210,9 @@ CASES = [
     Case("not_there", lambda folder: csv(PLAIN)(folder).with_name("tt.csv"), False, ["no such file: did you mean 't.c"]),
     # Text and bytes.
     Case("plain", csv(PLAIN), True),
-    Case("no_newline_at_end", csv(PLAIN.rstrip("\n")), True, ["perhaps cut short"]),
+    Case("no_newline_at_end", csv(PLAIN.rstrip("\n")), True),
+    Case("no_newline_after_a_short_row", csv(PLAIN + "1.0"), True, ["perhaps cut short"],
+         choices={"reading": {"allow_short_rows": True}}),
     Case("carriage_returns", csv(text(rows(), end="\r")), True),
     Case("windows_line_ends", csv(text(rows(), end="\r\n")), True),
     Case("utf8_with_mark", csv(PLAIN, encoding="utf-8-sig"), True),
@@ -228,7 +230,8 @@ CASES = [
          ["Git LFS pointer", "git lfs pull"]),
     Case("dvc_pointer", csv("outs:\n- md5: 0\n  size: 1\n  path: t.csv\n"), False, ["a DVC pointer", "dvc pull"]),
     Case("sqlite_file", csv(b"SQLite format 3\0" + bytes(100), "t.db"), False, ["an SQLite database", "--sql"]),
-    Case("old_excel", csv(b"\xd0\xcf\x11\xe0" + bytes(600), "t.xls"), False, ["old Excel (.xls)", "save it as .xlsx"]),
+    Case("old_office_file", csv(b"\xd0\xcf\x11\xe0" + bytes(600), "t.xls"), False, ["not an Excel file (.xls)", "save it again, or as CSV"]),
+    Case("word_of_2003", csv(b"\xd0\xcf\x11\xe0" + bytes(600), "t.doc"), False, ["an old Office file that is no workbook, which is not read"]),
     # Packed.
     Case("gzip", packed(".gz", gzip.compress), True),
     Case("bzip2", packed(".bz2", bz2.compress), True),

@@ -19,7 +19,10 @@ from labkit.params_file import load_params
 from labkit.run.pipeline import list_experiments
 
 from tests.conftest import LABKIT, ROOT, call_labkit, make_environment
-from tests.data.awkward import CASES, PLAIN, Case, csv, rows, text
+from tests.data import awkward, format_files
+from tests.data.awkward import PLAIN, Case, csv, rows, text
+
+CASES = [*awkward.CASES, *format_files.CASES]
 
 
 def make_small_checkout(root: Path) -> Path:

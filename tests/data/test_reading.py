@@ -57,7 +57,8 @@ REFUSED: list[tuple[str, str | bytes, dict[str, Any], str]] = [
     ("not in the format", "a\n01.02.2024\n2.2.24\n", {"times": ("a",), "formats": {"a": "%d.%m.%Y"}},
      "row 2: '2.2.24' is not a time written as %d.%m.%Y"),
     ("times with and without zone", "a\n2024-01-01T00:00Z\n2024-01-02T00:00\n", {"times": ("a",)}, "column a"),
-    ("Parquet named CSV", b"PAR1" + bytes(50), {}, "not a text file (Parquet): give it the ending of what it is"),
+    ("Parquet named CSV", b"PAR1" + bytes(50), {}, "not a text file (Parquet): give it the ending of what it is, .parquet"),
+    ("JSON named CSV", '[{"a": 1}]', {}, "t.csv: a JSON file: give it the ending .json"),
     ("gzip named CSV", gzip.compress(b"a\n1\n"), {}, "gzip data: rename it to t.csv.gz"),
 ]  # fmt: skip
 
@@ -123,7 +124,6 @@ def test_what_is_declared_is_read(
 NOTES = [
     ("a,b\n007,x\n1,y\n", Note("t", "a", "codes with leading zeros", "1 numbers begin with 0", "data.tables.t.texts: [a]")),
     ("a,b\nNA,x\nDE,y\n", Note("t", "a", "words taken as missing", "1 × 'NA'", "data.tables.t.missing: ['']")),
-    ("a,b\n1,x\n1,y", Note("t", "", "perhaps cut short", "t.csv ends without a newline", "compare with where it came from")),
     ("a,b\n,x\n,y\n", Note("t", "a", "empty", "no value in any row", "wrangling.drop: {a: …}")),
     ("a\u200b,b\n1,x\n", Note("t", "a\u200b", "invisible characters in the name", r"'a\u200b'", "rename it")),
     ("a,b\nYes,x\nno,y\nYES,x\nNo,z\n",
@@ -134,6 +134,15 @@ NOTES = [
 @pytest.mark.parametrize(("content", "note"), NOTES, ids=[note.finding for _, note in NOTES])
 def test_what_is_noticed_is_told(tmp_path: Path, content: str, note: Note) -> None:
     assert open_text(tmp_path, content).notes == [note]
+
+
+@pytest.mark.parametrize(
+    ("end", "is_noted"), [("1,y\n", False), ("1,y", False), ('1,"y"', False), ("1\n", False), ("1", True)]
+)
+def test_only_a_last_row_that_is_short_looks_cut_short(tmp_path: Path, end: str, is_noted: bool) -> None:
+    notes = open_text(tmp_path, f"a,b\n1,x\n{end}", allow_short_rows=True).notes
+    evidence = "the last row of t.csv has too few cells and no newline"
+    assert notes == [Note("t", "", "perhaps cut short", evidence, "compare with where it came from")] * is_noted
 
 
 def test_notes_show_what_cannot_be_seen() -> None:
@@ -162,6 +171,34 @@ def test_encrypted_archive_is_refused(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(LabkitError, match=r"t\.zip: .*encrypted.*: unpack it"):
         RawTable("t", Table(path="t.zip"), [Source(path, "t.zip")])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [(pa.array([2**64 - 1], pa.uint64()), "column 'a' holds uint64 that no plain number or time holds exactly"),
+     (pa.array([10**17], pa.timestamp("ms")), "column 'a' holds timestamp[ms] that no plain number or time")],
+    ids=["number", "time"],
+)  # fmt: skip
+def test_value_that_no_plain_type_holds_is_refused(tmp_path: Path, values: pa.Array, message: str) -> None:
+    pq.write_table(pa.table({"a": values}), tmp_path / "t.parquet")
+    raw = RawTable("t", Table(path="t.parquet"), [Source(tmp_path / "t.parquet", "t.parquet")])
+    with pytest.raises(LabkitError) as refused:
+        list(raw.read())
+    assert message in str(refused.value)
+
+
+def test_times_are_kept_to_the_microsecond(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"a": pa.array([1_234_567_891], pa.timestamp("ns"))}), tmp_path / "t.parquet")
+    raw = RawTable("t", Table(path="t.parquet"), [Source(tmp_path / "t.parquet", "t.parquet")])
+    assert pa.concat_tables(raw.read())["a"].cast(pa.int64()).to_pylist() == [1_234_567]
+
+
+def test_files_of_one_table_have_one_format(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a,b\n1,x\n")
+    pq.write_table(pa.table({"a": [1], "b": ["x"]}), tmp_path / "b.parquet")
+    sources = [Source(tmp_path / name, name) for name in ("a.csv", "b.parquet")]
+    with pytest.raises(LabkitError, match=r"a\.csv: files of one table have one format: name files of one kind"):
+        RawTable("t", Table(paths=("a.csv", "b.parquet")), sources)
 
 
 def test_parquet_of_many_types_is_read_in_plain_ones(tmp_path: Path) -> None:

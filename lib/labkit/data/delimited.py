@@ -5,7 +5,6 @@ file again to say in which line.
 """
 
 import csv
-import io
 import itertools
 import re
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from typing import Any, TextIO
 import pyarrow as pa
 import pyarrow.csv as pcsv
 
-from labkit.data.textfile import TextScan, Utf8Stream, open_bytes, scan_text
+from labkit.data.textfile import TextScan, Utf8Stream, open_bytes, open_text, scan_text
 from labkit.errors import DataError, list_briefly
 from labkit.params import Table
 
@@ -39,15 +38,14 @@ class DelimitedFile:
         self.path, self.table, self.where = path, table, where
         self.scan: TextScan = scan_text(path, table, where)
         self.names = check_names(self.read_header(), table, where)
+        self.is_last_row_short = False
         if self.scan.has_quotes or table.allow_short_rows:
             self.walk()
 
     @contextmanager
     def open_lines(self) -> Iterator[TextIO]:
         """Yield the file as text from its first row on."""
-        with open_bytes(self.path, most_bytes=self.table.max_bytes, where=self.where) as stream:
-            raw = io.BufferedReader(Utf8Stream(stream, self.table.encoding))
-            lines = io.TextIOWrapper(raw, encoding="utf-8", newline="")
+        with open_text(self.path, self.table, self.where) as lines:
             for _ in range(self.table.skip_lines):
                 lines.readline()
             yield lines
@@ -101,6 +99,7 @@ class DelimitedFile:
             for row in self.read_rows(lines):
                 n_rows += 1
                 found = len(row)
+                self.is_last_row_short = found < wanted and not self.scan.has_last_newline
                 if found != wanted and not (self.table.allow_short_rows and found < wanted):
                     bad = bad if n_bad else (self.line, found)
                     n_bad += 1

@@ -10,7 +10,6 @@ import io
 import os
 import re
 import stat
-import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,22 +17,22 @@ from pathlib import Path
 from labkit.data.celltypes import guess_separators
 from labkit.data.choices import Choices, Decision
 from labkit.data.delimited import NUMBER, looks_like_data
-from labkit.data.reading import EXCEL, PARQUET, RawTable
-from labkit.data.textfile import (
+from labkit.data.formats import (
+    ARFF,
+    ENDINGS,
     HEAD_BYTES,
-    MARKS,
-    PACKED,
-    PIECE_BYTES,
-    Utf8Stream,
+    JSON,
+    LABELLED,
+    SPREADSHEETS,
     check_head,
-    guess_encoding,
-    open_bytes,
-    scan_text,
+    find_format,
+    name_format,
 )
-from labkit.errors import DataError, MissingDataError, ParamsError, name_nearest
+from labkit.data.reading import RawTable
+from labkit.data.textfile import MARKS, PIECE_BYTES, Utf8Stream, guess_encoding, open_bytes, scan_text
+from labkit.errors import DataError, MissingDataError, ParamsError, list_briefly, name_nearest
 from labkit.params import Table
 
-TEXT_ENDINGS = (".csv", ".tsv", ".txt", ".tab", ".dat", ".data")
 DELIMITERS = (",", ";", "\t", "|", "^", ":")
 SAMPLE_CHARACTERS = 1 << 18
 MOST_PREAMBLE = 30
@@ -72,43 +71,6 @@ def check_file(path: Path, *, follow: bool) -> Path:
     return path
 
 
-def find_ending(path: Path, where: str) -> str:
-    """Return the ending that a file should have, by its first bytes and then by its name, e.g. `.csv.gz`.
-
-    Raises
-    ------
-    DataError
-        It is of a kind that no table comes in.
-    """
-    with path.open("rb") as stream:
-        head = stream.read(HEAD_BYTES)
-    named = next((ending for ending in TEXT_ENDINGS if ending in [part.lower() for part in path.suffixes]), ".csv")
-    packing = next((ending for ending, magic in PACKED.items() if head.startswith(magic)), "")
-    if packing == ".zip" and is_excel(path):
-        return ".xlsx"
-    if packing:
-        return named + packing
-    if head.startswith(b"PAR1"):
-        return ".parquet"
-    if head.startswith(b"\xd0\xcf\x11\xe0"):
-        raise DataError(f"{where}: old Excel (.xls) or another Office file: save it as .xlsx or CSV")
-    if head.startswith(b"SQLite format 3"):
-        raise DataError(f"{where}: an SQLite database: read a query of it with --sql and --database-env")
-    if path.suffix.lower() in (*EXCEL, *PARQUET):
-        return path.suffix.lower()  # which its reader will refuse with what is wrong
-    check_head(head, path, where)
-    return named
-
-
-def is_excel(path: Path) -> bool:
-    """Tell whether an archive is an Excel file."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.startswith("xl/") for name in archive.namelist())
-    except zipfile.BadZipFile:
-        return path.suffix.lower() in EXCEL
-
-
 def make_name(path: Path, ending: str, taken: set[str]) -> str:
     """Return a plain file name of its own for a stranger's file.
 
@@ -116,7 +78,7 @@ def make_name(path: Path, ending: str, taken: set[str]) -> str:
     >>> make_name(Path("My Data (1).CSV"), ".csv", set()), make_name(Path("a.gz"), ".csv.gz", {"a.csv.gz"})
     ('My_Data_1.csv', 'a_2.csv.gz')
     """
-    known = {*TEXT_ENDINGS, *PACKED, *EXCEL, *PARQUET, ".dvc"}
+    known = {*ENDINGS, ".dvc"}
     stem = path.name
     while (shorter := Path(stem)).suffix.lower() in known:
         stem = shorter.stem
@@ -136,9 +98,12 @@ def find_reading(path: Path, where: str, target: str, choices: Choices) -> tuple
     DataError
         It is not a table of text.
     """
-    if path.suffix in (*EXCEL, *PARQUET):
+    if name_format(path):
         return find_header_only(path, where, target, choices)
     encoding, decisions = find_encoding(path, where, choices)
+    if (ending := Path(where).suffix.lower()) in SPREADSHEETS:
+        reason = f"it is one, though its name ends in {ending}"
+        decisions.insert(0, Decision("format", "text", reason, is_warning=True))
     text = read_sample(path, where, encoding)
     delimiter, quote, skip = find_dialect(text, target, choices)
     fields: dict[str, object] = {"encoding": encoding, "delimiter": delimiter, "quote": quote, "skip_lines": skip}
@@ -156,9 +121,44 @@ def find_reading(path: Path, where: str, target: str, choices: Choices) -> tuple
 
 
 def find_header_only(path: Path, where: str, target: str, choices: Choices) -> tuple[dict[str, object], list[Decision]]:
-    """Return what is left to find out of a file that tells its own types."""
-    if path.suffix in PARQUET:
-        return {}, [Decision("format", "Parquet", "begins with PAR1")]
+    """Return what is left to find out of a file that is not delimited text."""
+    ending, format_name = find_format(path), name_format(path)
+    found = [Decision("format", format_name, f"the file begins as {format_name} files do")]
+    if ending in SPREADSHEETS:
+        fields, decisions = find_sheet_reading(path, where, target, choices)
+        return fields, [*found, *decisions]
+    if ending in (*JSON, *ARFF):
+        encoding, decisions = find_encoding(path, where, choices)
+        return {"encoding": encoding}, [*found, *decisions]
+    if ending in LABELLED:
+        fields, decisions = find_labels(path, where, choices)
+        return fields, [*found, *decisions]
+    return {}, found
+
+
+def find_labels(path: Path, where: str, choices: Choices) -> tuple[dict[str, object], list[Decision]]:
+    """Return which columns of a file with labels are read as numbers: those with labels for some of them only."""
+    from labkit.data.labelled import LabelledReader
+
+    fields: dict[str, object] = {"encoding": choices.encoding} if choices.encoding else {}
+    reader = LabelledReader(path, Table.model_validate({"path": path.name, **fields}), where)
+    codes = [name for name in reader.partial if name in reader.labels]
+    named = [name for name in reader.labels if name not in codes]
+    decisions = []
+    if named:
+        reason = "every code has a label, which is the category's name from now on"
+        decisions.append(Decision("columns with labels", list_briefly(named), reason))
+    if codes:
+        fields["codes"] = codes
+        reason = "some values have no label, so all are read as numbers"
+        decisions.append(Decision("columns with labels", list_briefly(codes), reason, ("codes",), is_warning=True))
+    return fields, decisions
+
+
+def find_sheet_reading(
+    path: Path, where: str, target: str, choices: Choices
+) -> tuple[dict[str, object], list[Decision]]:
+    """Return which rows of a sheet stand above its table, and what its header is."""
     from labkit.data.spreadsheet import Spreadsheet, find_title_rows
 
     table = Table(path=path.name, sheet=choices.sheet, header=False)
@@ -168,8 +168,7 @@ def find_header_only(path: Path, where: str, target: str, choices: Choices) -> t
     skip = find_title_rows(path, table, where, target) if given is None else given
     table = table.model_copy(update={"skip_lines": skip})
     rows = [list(row) for _, row in zip(range(50), Spreadsheet(path, table, where).read_rows(), strict=False)]
-    header, decisions = find_header(rows, target, where, choices)
-    found = [Decision("format", "Excel", "an archive with sheets in it"), *decisions]
+    header, found = find_header(rows, target, where, choices)
     if skip and given is None:
         found.append(Decision("rows before it", str(skip), "come before the row of names", ("skip_lines",)))
     return {"sheet": choices.sheet, "skip_lines": skip} | header, found

@@ -15,14 +15,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labkit.data import celltypes
-from labkit.data.columnar import ParquetTable
+from labkit.data.columnar import TypedTable
 from labkit.data.delimited import DelimitedFile
+from labkit.data.formats import JSON, SPREADSHEETS, TYPED, find_format
+from labkit.data.json_file import JsonFile
 from labkit.data.spreadsheet import Spreadsheet
 from labkit.errors import DataError, ParamsError, name_nearest
 from labkit.params import Table
 
 MOST_TEXTS = 100_000
-EXCEL, PARQUET = (".xlsx", ".xlsm"), (".parquet", ".pq")
+TextTable = DelimitedFile | Spreadsheet | JsonFile
+"""A file whose cells are strings until all of them have been seen."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,13 @@ class RawTable:
         self.name, self.table = name, table
         self.where = sources[0].where
         self.files = [open_file(source, table) for source in sources]
+        if len({isinstance(file, TypedTable) for file in self.files}) > 1:
+            raise DataError(f"{self.where}: files of one table have one format: name files of one kind")
         self.names = self.check_names()
         self.columns = [column for column in self.names if column not in table.skip]
         self.facts: dict[str, celltypes.Facts] = {}
-        if isinstance(self.files[0], ParquetTable):
-            self.n_rows = sum(file.n_rows for file in self.files if isinstance(file, ParquetTable))
+        if isinstance(self.files[0], TypedTable):
+            self.n_rows = sum(file.n_rows for file in self.files if isinstance(file, TypedTable))
         else:
             self.facts = celltypes.find_facts(self.read_texts(), self.names, table)
             self.n_rows = next((found.n_known + found.n_missing for found in self.facts.values()), 0)
@@ -92,7 +97,7 @@ class RawTable:
                     f"{file.where}: column {place} is {other!r}, in {self.where} {first!r}: files of one table have "
                     "the same columns in the same order"
                 )
-        for field in ("times", "texts"):
+        for field in ("times", "texts", "codes"):
             for column in getattr(self.table, field):
                 if column not in names:
                     raise ParamsError(
@@ -103,7 +108,7 @@ class RawTable:
     def read_texts(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows of files of texts, not yet typed."""
         for file in self.files:
-            if not isinstance(file, ParquetTable):
+            if not isinstance(file, TypedTable):
                 yield from file.read_batches()
 
     def reopen(self, **fields: object) -> "RawTable":
@@ -161,7 +166,7 @@ class RawTable:
     def read_typed(self) -> Iterator[pa.Table]:
         """Yield the rows in batches, columns in their types."""
         for file in self.files:
-            if isinstance(file, ParquetTable):
+            if isinstance(file, TypedTable):
                 yield from file.read_frames()
         if self.facts:
             places = {name: place for place, name in enumerate(self.names)}
@@ -173,9 +178,14 @@ class RawTable:
         """What was noticed about files, names and values."""
         found = []
         for file in self.files:
-            if isinstance(file, DelimitedFile) and not file.scan.has_last_newline:
-                evidence = f"{Path(file.path).name} ends without a newline"
+            if isinstance(file, DelimitedFile) and file.is_last_row_short:
+                evidence = f"the last row of {Path(file.path).name} has too few cells and no newline"
                 found.append(Note(self.name, "", "perhaps cut short", evidence, "compare with where it came from"))
+            if isinstance(file, Spreadsheet) and file.n_errors:
+                finding, evidence = "cells with an error, read as missing", f"{file.n_errors:,}, such as #DIV/0!"
+                found.append(Note(self.name, "", finding, evidence, "correct the formulas"))
+            if isinstance(file, TypedTable):
+                found += [Note(self.name, *remark) for remark in file.remarks if remark[0] in self.columns]
         for name in self.columns:
             if not name.isprintable():
                 found.append(Note(self.name, name, "invisible characters in the name", ascii(name), "rename it"))
@@ -184,10 +194,12 @@ class RawTable:
         return found
 
 
-def open_file(source: Source, table: Table) -> DelimitedFile | Spreadsheet | ParquetTable:
+def open_file(source: Source, table: Table) -> TextTable | TypedTable:
     """Open one file by its ending."""
-    ending = source.path.suffix.lower()
-    kind = Spreadsheet if ending in EXCEL else ParquetTable if ending in PARQUET else DelimitedFile
+    ending = find_format(source.path)
+    if ending in TYPED:
+        return TypedTable(source.path, table, source.where)
+    kind = Spreadsheet if ending in SPREADSHEETS else JsonFile if ending in JSON else DelimitedFile
     return kind(source.path, table, source.where)
 
 

@@ -14,15 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
+from labkit.data.formats import HEAD_BYTES, check_head
 from labkit.errors import DataError, list_briefly
 from labkit.params import Table
 
 PIECE_BYTES = 1 << 20
-HEAD_BYTES = 1 << 16
-PACKED = {".gz": b"\x1f\x8b", ".bz2": b"BZh", ".xz": b"\xfd7zXZ", ".zip": b"PK\x03\x04"}
-"""Endings of compressed files, and what such files begin with."""
 PACKING_ERRORS = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile, OSError)
 MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
@@ -132,6 +130,13 @@ def open_bytes(path: Path, *, most_bytes: int, where: str) -> Iterator[BinaryIO]
 
 
 @contextmanager
+def open_text(path: Path, table: Table, where: str) -> Iterator[TextIO]:
+    """Yield a file as text, line ends as they are."""
+    with open_bytes(path, most_bytes=table.max_bytes, where=where) as stream:
+        yield io.TextIOWrapper(io.BufferedReader(Utf8Stream(stream, table.encoding)), encoding="utf-8", newline="")
+
+
+@contextmanager
 def open_member(raw: BinaryIO, where: str) -> Iterator[BinaryIO]:
     """Yield the only file of a zip archive."""
     try:
@@ -149,34 +154,6 @@ def open_member(raw: BinaryIO, where: str) -> Iterator[BinaryIO]:
             raise DataError(f"{where}: {error}: unpack it") from error
         with member:
             yield member  # type: ignore[misc]
-
-
-def check_head(head: bytes, path: Path, where: str) -> None:
-    """Refuse a file whose first bytes show that it is no text table, saying what it is."""
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if not head:
-        raise DataError(f"{where} is empty (0 bytes): is it the right file?")
-    for ending, magic in PACKED.items():
-        if head.startswith(magic):
-            kind = "gzip" if ending == ".gz" else ending[1:]
-            raise DataError(f"{where}: {kind} data: rename it to {path.name}{ending}")
-    if head.startswith((b"PAR1", b"\x89HDF", b"SQLite format 3", b"\xd0\xcf\x11\xe0", b"%PDF", b"ARROW1", b"FEA1")):
-        raise DataError(f"{where}: not a text file ({describe_magic(head)}): give it the ending of what it is")
-    if start.startswith((b"<!doctype html", b"<html")):
-        raise DataError(f"{where}: this is an HTML page, perhaps an error shown instead of the file: download it again")
-    if start.startswith(b"version https://git-lfs"):
-        raise DataError(f"{where}: a Git LFS pointer, not the file: run `git lfs pull`")
-    if start.startswith((b"outs:\n- md5:", b"outs:\r\n- md5:", b"outs:\n- hash:", b"md5:")) and b"path:" in head:
-        raise DataError(f"{where}: a DVC pointer, not the file: run `dvc pull`")
-    if not start.strip(b"\x00"):
-        raise DataError(f"{where} is empty (blanks only, {len(head):,} bytes): is it the right file?")
-
-
-def describe_magic(head: bytes) -> str:
-    """Name a binary format by its first bytes."""
-    names = {b"PAR1": "Parquet", b"\x89HDF": "HDF5", b"SQLite": "an SQLite database", b"%PDF": "a PDF"}
-    names |= {b"\xd0\xcf\x11\xe0": "old Excel or another Office file", b"ARROW1": "Arrow", b"FEA1": "Feather"}
-    return next(name for magic, name in names.items() if head.startswith(magic))
 
 
 def scan_text(path: Path, table: Table, where: str) -> TextScan:

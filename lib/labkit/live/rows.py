@@ -4,33 +4,41 @@ Only columns that the model needs are read, and the answers where they are known
 anything. Not how a file is read by such rules: that is `labkit.data.reading`.
 """
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 
 from labkit.data import expressions
-from labkit.data.intake import TEXT_ENDINGS
-from labkit.data.reading import EXCEL, PARQUET, RawTable, Source, open_file
+from labkit.data.formats import find_ending, name_format
+from labkit.data.reading import RawTable, Source, open_file
 from labkit.data.tables import add_column, list_computed
-from labkit.data.textfile import PACKED
-from labkit.errors import DataError, MissingDataError, ParamsError, list_briefly, name_nearest
+from labkit.errors import DataError, MissingDataError, list_briefly, name_nearest
 from labkit.params import Params, Table
-
-ENDINGS = (*TEXT_ENDINGS, *PACKED, *EXCEL, *PARQUET)
-"""Endings of files whose rows can be predicted."""
-AS_TEXTS = (*TEXT_ENDINGS, *PACKED)
 
 
 def check_source(source: Path) -> None:
-    """Refuse a file that is not there, or not of a kind that tables come in."""
-    if source.suffix.lower() not in ENDINGS:
-        shown = source.suffix or "no ending"
-        raise ParamsError(f"{source}: {shown}: use .csv, .tsv, .xlsx or .parquet, or a packed .csv.gz")
+    """Refuse a file that is not there, or of a format that is not read."""
     if not source.is_file():
         names = [path.name for path in source.parent.glob("*")] if source.parent.is_dir() else []
         raise MissingDataError(f"{source}: no such file: {name_nearest(source.name, names)}")
+    find_ending(source, str(source))
+
+
+@contextmanager
+def name_by_format(source: Path) -> Iterator[Path]:
+    """Yield a path to a file whose ending says what is in it, as the file that `labkit new` copies has one."""
+    ending = find_ending(source, str(source))
+    if source.name.lower().endswith(ending):
+        yield source
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        link = Path(scratch) / f"rows{ending}"
+        link.symlink_to(source.absolute())
+        yield link
 
 
 def load_rows(source: Path, params: Params, inputs: Mapping[str, str]) -> pd.DataFrame:
@@ -55,21 +63,26 @@ def load_rows(source: Path, params: Params, inputs: Mapping[str, str]) -> pd.Dat
         It is not as the params say that the main table is read, or a column is missing.
     """
     check_source(source)
+    with name_by_format(source) as path:
+        return load_source(Source(path, str(source)), params, inputs)
+
+
+def load_source(source: Source, params: Params, inputs: Mapping[str, str]) -> pd.DataFrame:
+    """Read the rows to predict; see `load_rows`."""
     # What a rule turns into another type is read as it was written: the model begins with the rules.
     typed = {name for name, rule in params.wrangling.rules.items() if rule.type is not None}
     as_read = {name: kind for name, kind in inputs.items() if name not in typed}
     spec = params.data.tables[params.data.main_table]
-    place = Source(source, str(source))
-    names = open_file(place, restrict(spec, [], {})).names
+    names = open_file(source, restrict(spec, [], {})).names
     needed = list_needed(params, inputs, names)
     if missing := [name for name in needed if name not in names]:
         raise DataError(
-            f"{source}: missing columns {list_briefly(map(repr, missing))}: for {missing[0]!r}, "
+            f"{source.where}: missing columns {list_briefly(map(repr, missing))}: for {missing[0]!r}, "
             f"{name_nearest(missing[0], names)}{describe_reading(source, params, spec)}"
         )
     kept = [name for name in names if name in {*needed, params.data.target.column}]
     table = restrict(spec, kept, as_read, skip=[name for name in names if name not in kept])
-    batches = list(RawTable(params.data.main_table, table, [place]).read())
+    batches = list(RawTable(params.data.main_table, table, [source]).read())
     rows = pa.concat_tables(batches).to_pandas()
     for name, text in list_computed(params.data).items():
         if name not in rows and {*expressions.find_names(text)} <= {*rows.columns}:
@@ -100,24 +113,27 @@ def restrict(table: Table, names: list[str], inputs: Mapping[str, str], *, skip:
         "path": "rows",
         "times": tuple(times),
         "texts": tuple(name for name in texts if name not in times),
+        "codes": tuple(name for name in table.codes if not names or name in names),
         "formats": {name: style for name, style in table.formats.items() if name in times},
         "skip": tuple(skip or ()),
     }
     return Table.model_validate(fields)
 
 
-def describe_reading(source: Path, params: Params, spec: Table) -> str:
+def describe_reading(source: Source, params: Params, spec: Table) -> str:
     """Say how a file of texts was read, where that is not the usual way."""
     fields = {name: getattr(spec, name) for name in ("encoding", "delimiter", "header", "skip_lines")}
     unusual = [f"{name} {value!r}" for name, value in fields.items() if value != Table.model_fields[name].default]
-    if source.suffix.lower() not in AS_TEXTS or not unusual:
+    if name_format(source.path) or not unusual:
         return ""
     return f" (read with {', '.join(unusual)}, as data.tables.{params.data.main_table} says)"
 
 
-def check_numbers(rows: pd.DataFrame, inputs: Mapping[str, str], source: Path) -> None:
+def check_numbers(rows: pd.DataFrame, inputs: Mapping[str, str], source: Source) -> None:
     """Refuse words where the model needs numbers."""
     for name, kind in inputs.items():
         values = rows[name].dropna()
         if kind in ("number", "boolean") and len(values) and not pd.api.types.is_numeric_dtype(values.infer_objects()):
-            raise DataError(f"{source}: column {name!r} holds {values.iloc[0]!r}: give numbers, as in the table so far")
+            raise DataError(
+                f"{source.where}: column {name!r} holds {values.iloc[0]!r}: give numbers, as in the table so far"
+            )
