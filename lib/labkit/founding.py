@@ -21,6 +21,7 @@ from labkit.data.reading import Source
 from labkit.data.survey import Survey, survey_table
 from labkit.errors import DataError, ParamsError
 from labkit.files import copy_file, hold_lock, move, place_folder, write_text
+from labkit.names import normalize_spaces
 from labkit.params import Table
 from labkit.params_file import list_experiments, write_commented
 from labkit.run import pipeline
@@ -86,7 +87,7 @@ def found(
         sources = gather(name, data, Path(scratch) / SOURCE, follow=follow)
         files = tuple(f"data/{name}/{SOURCE}/{source.path.name}" for source in sources)
         survey = survey_table(name, sources, files, target, choices)
-        proposal = make_proposal(name, survey, target, choices)
+        proposal = make_proposal(name, survey, normalize_spaces(target), choices)
         path = paths.find_params_path(name)
         text = write_commented(proposal.tree, proposal.comments, describe_origin(data), path)
         if not ask(survey, proposal):

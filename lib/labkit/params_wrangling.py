@@ -5,9 +5,13 @@ Not the other sections: they are in `labkit.params`, which is where all of them 
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from labkit.names import normalize_spaces
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+Column = Annotated[str, AfterValidator(normalize_spaces)]
+"""Name of a column: it matches whatever kind of space it holds."""
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Scalar = bool | int | float | str
 
@@ -106,11 +110,13 @@ class Limits(Section):
 class Wrangling(Section):
     """Which columns and rows stay, and the rules that clean them."""
 
-    drop: dict[str, str] = Field({}, description="columns left out: the reason for each")
+    drop: dict[Column, str] = Field({}, description="columns left out: the reason for each")
     filters: tuple[str, ...] = Field((), description="expressions; rows for which one is false are left out")
-    rules: dict[str, Rule] = Field({}, description="stateless rules by column")
+    rules: dict[Column, Rule] = Field({}, description="stateless rules by column")
     duplicates: Literal["keep", "drop"] = Field("keep", description="what becomes of rows that repeat an earlier one")
-    duplicates_by: tuple[str, ...] = Field((), description="columns by which rows repeat each other; all if empty")
-    fill: dict[str, Fill] = Field({}, description="column: what stands for its missing values; else the preparation's")
-    outliers: dict[str, Outliers] = Field({}, description="column of numbers: what becomes of those too far out")
+    duplicates_by: tuple[Column, ...] = Field((), description="columns by which rows repeat each other; all if empty")
+    fill: dict[Column, Fill] = Field(
+        {}, description="column: what stands for its missing values; else the preparation's"
+    )
+    outliers: dict[Column, Outliers] = Field({}, description="column of numbers: what becomes of those too far out")
     most_missing: Limits = Field(Limits(), description="shares of missing values above which columns and rows go")

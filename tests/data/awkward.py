@@ -288,6 +288,12 @@ CASES = [
     Case("yaml_words", csv(text(rename(colour="yes", x="null"))), True),
     Case("right_to_left_name", csv(text(rename(colour="col\u202eour"))), True, ["invisible characters in the name"]),
     Case("long_name", csv(text(rename(colour="c" * 2000))), True),
+    Case("name_with_spaces_of_other_kinds", csv(text(rename(y="level\u00a0of it", colour="the\u2009colour"), ), encoding="utf-8"),
+         True, ["column: level of it", "the colour: left out by choice"], target="level of\u202fit",
+         choices={"drop": ("the colour",)}),
+    Case("names_that_differ_in_a_space", csv(text(rename(x="a b", colour="a\u00a0b"))), False, ["columns named twice: 'a b'"]),
+    Case("mac_roman", csv(text(rename(y="level of\u00a0it")), encoding="mac_roman"), True,
+         ["encoding: mac_roman", "by this one it holds 'of it'"], target="level of it"),
     Case("drop_odd_name", csv(text(rename(colour="a: b # c"))), True, ['"a: b # c": left out by choice'],
          choices={"drop": ("a: b # c",)}),
     # Values.

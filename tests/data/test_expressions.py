@@ -19,6 +19,7 @@ COLUMNS = {
 nan = np.nan
 RESULTS = [
     ("a + b", [3, 2, nan, nan]),
+    ("a * col('mean\u00a0area')", [2, 8, nan, 32]),
     ("a / b", [0.5, nan, nan, nan]),
     ("a // b", [0, nan, nan, nan]),
     ("a % b", [1, nan, nan, nan]),

@@ -136,6 +136,23 @@ def test_what_is_noticed_is_told(tmp_path: Path, content: str, note: Note) -> No
     assert open_text(tmp_path, content).notes == [note]
 
 
+@pytest.mark.parametrize("ending", [".csv", ".xlsx", ".parquet", ".json", ".feather"])
+def test_names_match_whatever_kind_of_space_they_hold(tmp_path: Path, ending: str) -> None:
+    frame = pd.DataFrame({"the\u00a0day": ["2024-01-02"], "left\u2003out": [1], "a b": [2]})
+    path = tmp_path / f"t{ending}"
+    writers: dict[str, Any] = {
+        ".csv": lambda: frame.to_csv(path, index=False),
+        ".xlsx": lambda: frame.to_excel(path, index=False),
+        ".parquet": lambda: frame.to_parquet(path),
+        ".json": lambda: frame.to_json(path, orient="records"),
+        ".feather": lambda: frame.to_feather(path),
+    }
+    writers[ending]()
+    table = Table(path=path.name, times=("the\u202fday",), skip=("left out",))
+    found = pa.concat_tables(RawTable("t", table, [Source(path, path.name)]).read())
+    assert found.to_pydict() == {"the day": [pd.Timestamp("2024-01-02")], "a b": [2]}
+
+
 @pytest.mark.parametrize(
     ("end", "is_noted"), [("1,y\n", False), ("1,y", False), ('1,"y"', False), ("1\n", False), ("1", True)]
 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from labkit.errors import ParamsError, name_nearest
+from labkit.names import normalize_spaces
 
 Kind = Literal["number", "category", "boolean", "date", "text", "identifier", "constant", "empty"]
 KINDS: tuple[Kind, ...] = ("number", "category", "boolean", "date", "text", "identifier")
@@ -36,6 +37,14 @@ class Choices:
     keep: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("time", "group"):
+            column = getattr(self, name)
+            object.__setattr__(self, name, column and normalize_spaces(column))
+        for name in ("kinds", "formats", "missing"):
+            found = getattr(self, name)
+            object.__setattr__(self, name, {normalize_spaces(column): value for column, value in found.items()})
+        for name in ("drop", "keep"):
+            object.__setattr__(self, name, tuple(normalize_spaces(column) for column in getattr(self, name)))
         for column, kind in self.kinds.items():
             if kind not in KINDS:
                 raise ParamsError(f"--kind {column}={kind}: {name_nearest(kind, KINDS)}")

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from labkit.data.formats import name_format
 from labkit.errors import DataError, list_briefly
+from labkit.names import normalize_spaces
 from labkit.params import Table
 
 BLOCK_CELLS = 2_000_000
@@ -57,10 +58,12 @@ class TypedTable:
         self.check_size(self.reader.n_bytes)
         # What pandas keeps for the index of a table, not a column of it.
         stored = [name for name in self.schema.names if not name.startswith("__index_level_")]
-        twins = sorted({name for name in stored if stored.count(name) > 1}) if len({*stored}) < len(stored) else []
+        names = [normalize_spaces(name) for name in stored]
+        twins = sorted({name for name in names if names.count(name) > 1}) if len({*names}) < len(names) else []
         if twins:
             raise DataError(f"{where}: columns named twice: {list_briefly(map(repr, twins))}: rename them in the file")
-        self.names = [name for name in stored if name not in table.skip]
+        self.stored = {name: key for name, key in zip(names, stored, strict=True) if name not in table.skip}
+        self.names = list(self.stored)
         self.check_types()
 
     def check_size(self, n_bytes: int) -> None:
@@ -72,8 +75,8 @@ class TypedTable:
 
     def check_types(self) -> None:
         """Refuse columns of lists, bytes and the like."""
-        for name in self.names:
-            kind = self.schema.field(name).type
+        for name, key in self.stored.items():
+            kind = self.schema.field(key).type
             if to_plain_type(kind) is None:
                 raise DataError(f"{self.where}: column {name!r} holds {kind}, no plain values: name it in `skip`")
 
@@ -85,8 +88,8 @@ class TypedTable:
     def make_plain(self, rows: pa.RecordBatch | pa.Table) -> pa.Table:
         """Return rows with every column in its plain type, infinite numbers refused or taken as missing."""
         columns = []
-        for name in self.names:
-            column = self.cast(rows.column(name), name)
+        for name, key in self.stored.items():
+            column = self.cast(rows.column(key), name)
             if pa.types.is_floating(column.type) and pc.any(pc.is_inf(column)).as_py():
                 if not self.table.allow_infinite:
                     raise DataError(f"{self.where}: column {name!r} holds infinite numbers: set `allow_infinite: true`")
@@ -96,7 +99,7 @@ class TypedTable:
 
     def cast(self, column: pa.Array | pa.ChunkedArray, name: str) -> pa.Array | pa.ChunkedArray:
         """Return a column in its plain type."""
-        kind = self.schema.field(name).type
+        kind = self.schema.field(self.stored[name]).type
         try:
             # Times are kept to the microsecond.
             return column.cast(to_plain_type(kind), safe=not (pa.types.is_timestamp(kind) and kind.unit == "ns"))

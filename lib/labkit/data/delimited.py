@@ -17,6 +17,7 @@ import pyarrow.csv as pcsv
 
 from labkit.data.textfile import TextScan, Utf8Stream, open_bytes, open_text, scan_text
 from labkit.errors import DataError, list_briefly
+from labkit.names import normalize_spaces
 from labkit.params import Table
 
 BLOCK_BYTES = 8 << 20
@@ -216,7 +217,7 @@ def check_names(first: list[str], table: Table, where: str) -> list[str]:
             f"{where}: columns without a name: {list_briefly(map(str, unnamed))}: name them in the file, or set "
             "`name_unnamed: true`"
         )
-    names = [name if name.strip() else f"column_{place}" for place, name in enumerate(first, 1)]
+    names = [normalize_spaces(name) if name.strip() else f"column_{place}" for place, name in enumerate(first, 1)]
     twins = list(dict.fromkeys(name for name in names if names.count(name) > 1)) if len({*names}) < len(names) else []
     if twins:
         raise DataError(f"{where}: columns named twice: {list_briefly(map(repr, twins))}: rename them in the file")

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from labkit.errors import ParamsError, name_nearest
+from labkit.names import normalize_spaces
 
 LONGEST = 500
 DEEPEST = 30
@@ -197,6 +198,9 @@ def parse(text: str) -> ast.expr:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ParamsError(f"expression {text!r}: not an expression ({type(error).__name__})") from error
     check_node(tree, text, 0)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and is_column_call(node):
+            node.args[0] = ast.copy_location(ast.Constant(normalize_spaces(node.args[0].value)), node.args[0])  # type: ignore[attr-defined]
     return tree
 
 

@@ -7,6 +7,7 @@ params; from then on reading is strict, see `labkit.data.reading`.
 import codecs
 import csv
 import io
+import itertools
 import os
 import re
 import stat
@@ -17,6 +18,7 @@ from pathlib import Path
 from labkit.data.celltypes import guess_separators
 from labkit.data.choices import Choices, Decision
 from labkit.data.delimited import NUMBER, looks_like_data
+from labkit.data.encodings import MARKS, guess_encoding, list_words
 from labkit.data.formats import (
     ARFF,
     ENDINGS,
@@ -29,8 +31,9 @@ from labkit.data.formats import (
     name_format,
 )
 from labkit.data.reading import RawTable
-from labkit.data.textfile import MARKS, PIECE_BYTES, Utf8Stream, guess_encoding, open_bytes, scan_text
+from labkit.data.textfile import PIECE_BYTES, Utf8Stream, open_bytes, scan_text
 from labkit.errors import DataError, MissingDataError, ParamsError, list_briefly, name_nearest
+from labkit.names import normalize_spaces
 from labkit.params import Table
 
 DELIMITERS = (",", ";", "\t", "|", "^", ":")
@@ -104,7 +107,7 @@ def find_reading(path: Path, where: str, target: str, choices: Choices) -> tuple
     if (ending := Path(where).suffix.lower()) in SPREADSHEETS:
         reason = f"it is one, though its name ends in {ending}"
         decisions.insert(0, Decision("format", "text", reason, is_warning=True))
-    text = read_sample(path, where, encoding)
+    text = normalize_spaces(read_sample(path, where, encoding))
     delimiter, quote, skip = find_dialect(text, target, choices)
     fields: dict[str, object] = {"encoding": encoding, "delimiter": delimiter, "quote": quote, "skip_lines": skip}
     rows = list(read_rows(text, delimiter, quote, skip))
@@ -167,7 +170,8 @@ def find_sheet_reading(
         raise ParamsError(f"--read skip_lines={given}: give a whole number")
     skip = find_title_rows(path, table, where, target) if given is None else given
     table = table.model_copy(update={"skip_lines": skip})
-    rows = [list(row) for _, row in zip(range(50), Spreadsheet(path, table, where).read_rows(), strict=False)]
+    sheet = Spreadsheet(path, table, where)
+    rows = [[normalize_spaces(cell) for cell in row] for row in itertools.islice(sheet.read_rows(), 50)]
     header, found = find_header(rows, target, where, choices)
     if skip and given is None:
         found.append(Decision("rows before it", str(skip), "come before the row of names", ("skip_lines",)))
@@ -194,7 +198,8 @@ def find_encoding(path: Path, where: str, choices: Choices) -> tuple[str, list[D
             found = guess_encoding(piece or head)
             if found is None:
                 raise DataError(f"{where}: not a text file: name its encoding with --encoding if it is one") from None
-            reason = "not UTF-8; it looks like this one, so look at the accents"
+            shown = list_briefly(map(repr, list_words((piece or head).decode(found, errors="ignore"))))
+            reason = f"not UTF-8; by this one it holds {shown}: if that is wrong, --encoding"
             return found, [Decision("encoding", found, reason, ("encoding",), is_warning=True)]
     if head.count(0) > len(head) / 5 and (wide := guess_encoding(head)):
         return wide, [Decision("encoding", wide, "every second byte is zero", ("encoding",))]

@@ -47,7 +47,8 @@ class JsonFile:
             found |= dict.fromkeys(record)
         if not found:
             raise DataError(f"{where}: 0 records: is it the right file?")
-        self.names = check_names(list(found), table.model_copy(update={"header": True}), where)
+        self.keys = list(found)
+        self.names = check_names(self.keys, table.model_copy(update={"header": True}), where)
 
     def check_record(self, record: Any, number: int) -> None:
         """Refuse what is no record of plain values."""
@@ -76,10 +77,10 @@ class JsonFile:
 
     def read_batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows as strings, columns by their places."""
-        records, names = self.read_records(), self.names
-        while block := list(itertools.islice(records, max(1, BLOCK_CELLS // len(names)))):
-            arrays = [pa.array([write_cell(record.get(name)) for record in block], pa.string()) for name in names]
-            yield pa.RecordBatch.from_arrays(arrays, names=[str(place) for place in range(len(names))])
+        records, keys = self.read_records(), self.keys
+        while block := list(itertools.islice(records, max(1, BLOCK_CELLS // len(keys)))):
+            arrays = [pa.array([write_cell(record.get(key)) for record in block], pa.string()) for key in keys]
+            yield pa.RecordBatch.from_arrays(arrays, names=[str(place) for place in range(len(keys))])
 
 
 class Values:

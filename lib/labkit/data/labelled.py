@@ -17,6 +17,7 @@ from labkit.data.columnar import Remark, name_file
 from labkit.data.formats import LABELLED
 from labkit.data.lines import write_line
 from labkit.errors import DataError, list_briefly
+from labkit.names import normalize_spaces
 from labkit.params import Table
 
 BLOCK_ROWS = 50_000
@@ -57,7 +58,8 @@ class LabelledReader:
             for name, codes in found.items()
             if not codes <= {*labels[name]}
         }
-        self.labels = {name: label for name, label in labels.items() if name not in (*table.codes, *table.skip)}
+        others = {*table.codes, *table.skip}
+        self.labels = {name: label for name, label in labels.items() if normalize_spaces(name) not in others}
         self.unlabelled = {name: sorted(found[name] - {*label}) for name, label in self.labels.items()}
         self.schema = pa.schema(
             [(name, TYPES["string" if name in self.labels else kinds.get(name, "")]) for name in self.names]

@@ -18,6 +18,7 @@ import pyarrow as pa
 from labkit.data.delimited import check_names
 from labkit.data.formats import SPREADSHEETS
 from labkit.errors import DataError, ParamsError, name_nearest
+from labkit.names import normalize_spaces
 from labkit.params import Table
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def find_title_rows(path: Path, table: Table, where: str, target: str) -> int:
         sheet = choose_sheet(book, table, where)
     widest = 0
     for number, cells in enumerate(itertools.islice(read_quickly(path, sheet, where), MOST_TITLES)):
-        row = [cell.strip() for cell in cells]
+        row = [normalize_spaces(cell).strip() for cell in cells]
         n_filled = sum(bool(cell) for cell in row)
         if target in row:
             return number if widest < n_filled else 0

@@ -22,6 +22,7 @@ from labkit.data.choices import Choices, Decision
 from labkit.data.reading import RawTable, Source
 from labkit.data.tables import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.errors import DataError, ParamsError, list_briefly, name_nearest
+from labkit.names import normalize_spaces
 from labkit.params import Table
 
 MOST_CELLS = 4_000_000
@@ -70,6 +71,7 @@ def survey_table(name: str, sources: list[Source], files: tuple[str, ...], targe
     ParamsError
         An option names a column that is not there.
     """
+    target = normalize_spaces(target)
     origin = {"path": files[0]} if len(files) == 1 else {"paths": files}
     given = [Decision(f"reading: {key}", str(value), "given", (key,)) for key, value in choices.reading.items()]
     try:

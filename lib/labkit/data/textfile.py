@@ -16,29 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
+from labkit.data.encodings import MARKS, SINGLE_BYTE, guess_encoding
 from labkit.data.formats import HEAD_BYTES, check_head
 from labkit.errors import DataError, list_briefly
 from labkit.params import Table
 
 PIECE_BYTES = 1 << 20
 PACKING_ERRORS = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile, OSError)
-MARKS = {
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
-"""What the first bytes of a file say of its encoding; the longer ones first."""
-
-
-LATIN = (None, "cp1252", "cp1250", "cp1254", "cp1257", "mac_roman", "cp437", "cp850")
-ENCODINGS = (
-    "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "koi8_r", "mac_roman", "cp437",
-    "cp850", "cp866", "cp932", "euc_jp", "gb18030", "big5", "euc_kr",
-)  # fmt: skip
-"""Encodings that tables come in; the Latin ones differ in few letters."""
-SINGLE_BYTE = ("cp125", "iso8859", "mac", "cp437", "cp850", "cp866", "koi8")
-"""How the names of encodings begin in which each byte is a letter, so that any bytes seem to fit."""
 
 
 @dataclass(frozen=True)
@@ -259,36 +243,3 @@ class Counter:
             raise DataError(f"{self.where} is empty (blanks only, {self.n_bytes:,} bytes): is it the right file?")
         has_end = self.last in ("\n", "\r")
         return TextScan(self.n_bytes, self.n_lines + (not has_end), self.n_quotes > 0, has_end)
-
-
-def guess_encoding(data: bytes) -> str | None:
-    """Return the encoding that bytes look like, or None if they are no text."""
-    from charset_normalizer import from_bytes
-
-    if any(data.startswith(mark) for mark in MARKS):
-        return next(name for mark, name in MARKS.items() if data.startswith(mark))
-    sample = data[: 4 * HEAD_BYTES]
-    n_nulls = sample.count(0)
-    if n_nulls:
-        is_wide = 0.2 < n_nulls / len(sample) < 0.6
-        return ("utf-16-le" if sample[1::2].count(0) > sample[::2].count(0) else "utf-16-be") if is_wide else None
-    n_controls = sum(sample.count(code) for code in (*range(1, 9), *range(14, 27), *range(28, 32)))
-    if n_controls > len(sample) / 100:
-        return None
-    # Lines without accents say nothing, and a few accents among many of them would go unnoticed.
-    telling = b"\n".join(line for line in sample.splitlines() if not line.isascii()) or sample
-    best = from_bytes(telling, cp_isolation=list(ENCODINGS)).best()
-    found = best.encoding if best is not None else None
-    # Few accents say little: what is a letter of western Europe is taken for one.
-    return "cp1252" if found in LATIN and is_western(sample) else found
-
-
-def is_western(sample: bytes) -> bool:
-    """Tell whether the bytes beyond ASCII are the accents of western Europe, as cp1252 and latin-1 hold them."""
-    high = [code for code in sample if code >= 0x80]
-    letters = sum(code >= 0xC0 or code in (0x80, 0xA3, 0xA7, 0xB0, 0xB2, 0xB3, 0xB5, 0x92, 0x96) for code in high)
-    try:
-        sample.decode("cp1252")
-    except UnicodeDecodeError:
-        return False
-    return bool(high) and letters / len(high) > 0.9
