@@ -40,7 +40,8 @@ MOST_SHOWN = 40
 @click.option("--delimiter", metavar="CHARACTER", help="What divides cells; tab for a tabulator.")
 @click.option("--decimal", type=click.Choice([".", ","]), help="What stands before the fraction of a number.")
 @click.option("--header/--no-header", default=None, help="Whether the first row holds the names.")
-@click.option("--sheet", metavar="NAME", help="Sheet of an Excel file.")
+@click.option("--header-rows", type=click.IntRange(1, 3), help="How many rows hold the names; several are joined.")
+@click.option("--sheet", metavar="NAME", help="Sheet of a spreadsheet.")
 @click.option("--read", "reading", multiple=True, metavar="FIELD=VALUE", help="How the table is read: max_rows=….")
 @click.option("--follow", is_flag=True, help="Follow symbolic links.")
 @click.option("--force", is_flag=True, help="Replace an experiment of that name.")
@@ -82,13 +83,16 @@ def make_choices(given: dict[str, Any]) -> "Choices":
     for column, value in (split_pair(text, "--missing") for text in given["missing"]):
         missing[column] = (*missing.get(column, ()), value)
     same = ("encoding", "decimal", "header", "sheet", "task", "positive", "metric", "time", "group", "drop", "keep")
+    read = {field: make_plain(parse_value(value, f"--read {field}")) if value else "" for field, value in reading}
+    if given["header_rows"]:
+        read["header_rows"] = given["header_rows"]
     return Choices(
         **{name: given[name] for name in same},
         delimiter="\t" if given["delimiter"] in ("tab", "\\t") else given["delimiter"],
         kinds=dict(split_pair(text, "--kind") for text in given["kinds"]),
         formats=dict(split_pair(text, "--format") for text in given["formats"]),
         missing=missing,
-        reading={field: make_plain(parse_value(value, f"--read {field}")) if value else "" for field, value in reading},
+        reading=read,
     )
 
 

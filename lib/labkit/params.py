@@ -48,11 +48,17 @@ class Table(Section):
     header: bool | None = Field(
         None, description="whether the first row holds the names; if not set, names that look like data are refused"
     )
+    header_rows: int = Field(
+        1, ge=1, le=3, description="rows that hold the names; those of several are joined, as `question: option`"
+    )
     skip_lines: int = Field(0, ge=0, le=1000, description="lines before the first row that are not part of the table")
     name_unnamed: bool = Field(False, description="call a column without a name after its place, e.g. column_3")
     sheet: str | None = Field(None, description="sheet of a spreadsheet; may be left out if only one holds cells")
     skip: tuple[Column, ...] = Field((), description="columns that are not read at all")
     texts: tuple[Column, ...] = Field((), description="columns kept as texts though they look like numbers, e.g. codes")
+    checkboxes: tuple[Column, ...] = Field(
+        (), description="columns with one word where ticked and nothing where not: read as yes and no"
+    )
     codes: tuple[Column, ...] = Field(
         (), description="columns of an SPSS or Stata file read as numbers though their codes have labels"
     )
@@ -86,6 +92,8 @@ class Table(Section):
             raise ValueError(f"no encoding {self.encoding!r}: use a name such as utf-8 or cp1252") from error
         if self.thousands == self.decimal:
             raise ValueError(f"`thousands` and `decimal` are both {self.decimal!r}")
+        if self.header is False and self.header_rows > 1:
+            raise ValueError("`header_rows` needs a header: take out `header: false`")
         if self.delimiter in (self.quote, "\n", "\r"):
             raise ValueError(f"`delimiter` cannot be {self.delimiter!r}")
         if strange := [name for name in self.formats if name not in self.times]:

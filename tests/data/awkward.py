@@ -188,6 +188,22 @@ def replace_line(number: int, line: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def survey() -> str:
+    """Return a survey whose second row says what the columns of a question stand for."""
+    lines = ["id,Age,Fan?,Visited,", ",Response,Response,Rome,Oslo"]
+    for number, row in enumerate(rows()):
+        visited = ["Rome" if number % 3 else "", "Oslo" if row["colour"] == "red" else ""]
+        lines.append(",".join([str(number), str(20 + number * 7 % 50), row["y"], *visited]))
+    return "\n".join(lines) + "\n"
+
+
+def survey_sheet(folder: Path) -> Path:
+    """Make a sheet of the survey below a title, as it is exported with merged cells."""
+    cells = [["Results of 2024"], *(line.split(",") for line in survey().splitlines())]
+    pd.DataFrame(cells).to_excel(folder / "t.xlsx", header=False, index=False)
+    return folder / "t.xlsx"
+
+
 PLAIN = text(rows())
 BINARY = random.Random(0).randbytes(5000)
 TOO_FEW = "at least 20 are needed to train, choose and judge"
@@ -296,6 +312,16 @@ CASES = [
          ["encoding: mac_roman", "by this one it holds 'of it'"], target="level of it"),
     Case("drop_odd_name", csv(text(rename(colour="a: b # c"))), True, ['"a: b # c": left out by choice'],
          choices={"drop": ("a: b # c",)}),
+    Case("two_rows_of_names", csv(survey()), True, ["header_rows: 2", 'checkboxes: ["Visited: Rome", "Visited: Oslo"]',
+         "header 2 rows, joined", "checkboxes 2 columns"], target="Fan?"),
+    Case("two_rows_of_names_in_excel", survey_sheet, True, ["header_rows: 2", "skip_lines: 1", "checkboxes 2 columns"],
+         target="Fan?"),
+    Case("target_is_a_checkbox", csv(survey()), True, ["positive: true"], target="Visited: Oslo"),
+    Case("second_row_is_a_value", csv(survey()), False, ["'Response' is not a number"], target="Fan?",
+         choices={"reading": {"header_rows": 1, "name_unnamed": True}}),
+    Case("rows_of_names_given_in_words", csv(PLAIN), False, ["--header-rows two: give 1, 2 or 3"],
+         choices={"reading": {"header_rows": "two"}}),
+    Case("one_word_or_nothing", csv(text(add(mark=["x", ""], kind=["old", "", ""]))), True, ["checkboxes: [mark]"]),
     # Values.
     Case("all_null", csv(text(add(gone=[""]))), True, ["empty: no value in any row"]),
     Case("constant", csv(text(add(same=["7"]))), True, ["constant: 7"]),

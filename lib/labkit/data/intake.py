@@ -17,7 +17,6 @@ from pathlib import Path
 
 from labkit.data.celltypes import guess_separators
 from labkit.data.choices import Choices, Decision
-from labkit.data.delimited import NUMBER, looks_like_data
 from labkit.data.encodings import MARKS, guess_encoding, list_words
 from labkit.data.formats import (
     ARFF,
@@ -30,6 +29,7 @@ from labkit.data.formats import (
     find_format,
     name_format,
 )
+from labkit.data.header import MOST_HEADER_ROWS, count_name_rows, is_data, join_rows, looks_like_data
 from labkit.data.reading import RawTable
 from labkit.data.textfile import PIECE_BYTES, Utf8Stream, open_bytes, scan_text
 from labkit.errors import DataError, MissingDataError, ParamsError, list_briefly, name_nearest
@@ -169,7 +169,8 @@ def find_sheet_reading(
     if not isinstance(given, int | None):
         raise ParamsError(f"--read skip_lines={given}: give a whole number")
     skip = find_title_rows(path, table, where, target) if given is None else given
-    table = table.model_copy(update={"skip_lines": skip})
+    # The first rows may be of different lengths if they all hold names.
+    table = table.model_copy(update={"skip_lines": skip, "header_rows": MOST_HEADER_ROWS})
     sheet = Spreadsheet(path, table, where)
     rows = [[normalize_spaces(cell) for cell in row] for row in itertools.islice(sheet.read_rows(), 50)]
     header, found = find_header(rows, target, where, choices)
@@ -290,14 +291,16 @@ def is_preamble(lines: list[str], header: str, delimiter: str, quote: str) -> bo
 def find_header(
     rows: list[list[str]], target: str, where: str, choices: Choices
 ) -> tuple[dict[str, object], list[Decision]]:
-    """Return whether the first row holds the names, told by the target's, and whether a name is missing."""
-    first = rows[0] if rows else []
+    """Return whether the first row holds the names, by the target's, whether the second does, and names missing."""
+    n_rows, decisions = find_header_rows(rows, choices)
+    first = join_rows(rows[:n_rows]) if rows else []
+    fields: dict[str, object] = {"header_rows": n_rows} if n_rows > 1 else {}
     if choices.header is not None:
-        decision = Decision("header", "yes" if choices.header else "no", "given", ("header",))
-        return {"header": choices.header, **find_unnamed(first, choices.header)}, [decision]
+        decisions.insert(0, Decision("header", "yes" if choices.header else "no", "given", ("header",)))
+        return {**fields, "header": choices.header, **find_unnamed(first, choices.header)}, decisions
     cells = [cell.strip() for cell in first]
     is_place = re.fullmatch(r"column_[0-9]+", target) is not None and target not in cells
-    if is_place or (target not in cells and is_data(rows)):
+    if is_place or (target not in cells and is_data([first, *rows[n_rows:]])):
         if not is_place:
             shown = ", ".join(first[:4])
             raise ParamsError(
@@ -305,11 +308,13 @@ def find_header(
                 "the target by its place, e.g. column_5"
             )
         return {"header": False}, [Decision("header", "no", "the target is named by its place", ("header",))]
-    fields: dict[str, object] = find_unnamed(first, True)
-    decisions = [Decision("header", "yes", "the first row names the target" if target in cells else "reads like names")]
+    fields |= find_unnamed(first, True)
+    if n_rows == 1:
+        reason = "the first row names the target" if target in cells else "reads like names"
+        decisions.insert(0, Decision("header", "yes", reason))
     if looks_like_data(first):
         fields["header"] = True
-        decisions = [Decision("header", "yes", "the first row names the target", ("header",))]
+        decisions[0] = Decision("header", "yes", "the first row names the target", ("header",))
     if "name_unnamed" in fields:
         places = [str(place) for place, cell in enumerate(first, 1) if not cell.strip()]
         named = ", ".join(f"column_{place}" for place in places[:5])
@@ -319,22 +324,24 @@ def find_header(
     return fields, decisions
 
 
+def find_header_rows(rows: list[list[str]], choices: Choices) -> tuple[int, list[Decision]]:
+    """Return how many rows hold the names, as given or found, and the decision if there are several."""
+    given = choices.reading.get("header_rows")
+    if not isinstance(given, int | None) or isinstance(given, bool):
+        raise ParamsError(f"--header-rows {given}: give 1, 2 or 3")
+    n_rows = given or (count_name_rows(rows) if rows and choices.header is not False else 1)
+    if n_rows == 1 or len(rows) < n_rows:
+        return 1, []
+    names = list_briefly((repr(name) for name in join_rows(rows[:n_rows]) if ": " in name), most=3)
+    words = list_briefly(map(repr, dict.fromkeys(cell.strip() for cell in rows[1] if cell.strip())), most=3)
+    reason = f"the second row ({words}) holds no values" + (f"; names such as {names}" if names else "")
+    reason += "" if given else ": if that is wrong, --header-rows 1"
+    return n_rows, [Decision("header", f"{n_rows} rows, joined", reason, ("header_rows",), is_warning=given is None)]
+
+
 def find_unnamed(first: list[str], header: bool) -> dict[str, object]:
     """Return that columns without a name are called after their places, if there are any."""
     return {"name_unnamed": True} if header and not all(cell.strip() for cell in first) else {}
-
-
-def is_data(rows: list[list[str]]) -> bool:
-    """Tell whether the first row is like those below it: numbers where they have numbers."""
-    if not rows or looks_like_data(rows[0]):
-        return bool(rows)
-    first, below = rows[0], [row for row in rows[1:200] if len(row) == len(rows[0])]
-    numeric = [
-        place
-        for place in range(len(first))
-        if below and sum(bool(NUMBER.fullmatch(row[place].strip())) for row in below) > len(below) / 2
-    ]
-    return bool(numeric) and sum(bool(NUMBER.fullmatch(first[place].strip())) for place in numeric) > len(numeric) / 2
 
 
 def find_separators(raw: RawTable, choices: Choices) -> tuple[dict[str, object], list[Decision]]:

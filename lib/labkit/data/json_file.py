@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 import pyarrow as pa
 
-from labkit.data.delimited import check_names
+from labkit.data.header import check_names
 from labkit.data.textfile import open_text, scan_text
 from labkit.errors import DataError
 from labkit.params import Table

@@ -97,7 +97,7 @@ class RawTable:
                     f"{file.where}: column {place} is {other!r}, in {self.where} {first!r}: files of one table have "
                     "the same columns in the same order"
                 )
-        for field in ("times", "texts", "codes"):
+        for field in ("times", "texts", "codes", "checkboxes"):
             for column in getattr(self.table, field):
                 if column not in names:
                     raise ParamsError(

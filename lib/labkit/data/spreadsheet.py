@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from labkit.data.delimited import check_names
 from labkit.data.formats import SPREADSHEETS
+from labkit.data.header import check_names, count_header_rows, join_rows
 from labkit.errors import DataError, ParamsError, name_nearest
 from labkit.names import normalize_spaces
 from labkit.params import Table
@@ -52,28 +52,37 @@ class Spreadsheet:
             self.sheet = choose_sheet(book, table, where)
         with explain(path, where):
             self.is_lossy, self.n_errors = has_lost_cells(path), count_errors(path)
-        first = next(self.read_rows(), [])
-        if not first:
+        rows = list(itertools.islice(self.read_rows(), table.header_rows))
+        if not rows:
             raise DataError(f"{where}: the sheet {self.sheet!r} is empty: name another as `sheet`")
-        self.names = check_names(first, table, where)
+        self.names = check_names(join_rows(rows), table, where)
 
     def read_rows(self) -> Iterator[list[str]]:
-        """Yield the rows as strings, blank ones and blank cells beyond the first row's last one left out."""
-        width = 0
-        for number, row in enumerate(self.read_cells(), 1):
-            if number <= self.table.skip_lines:
-                continue
-            while row and (len(row) > width if width else True) and not row[-1].strip():
+        """Yield the rows as strings, blank ones and blank cells beyond the last name left out."""
+        cells = self.read_filled()
+        # Of several rows of names one may end before the others, as a name over several columns does.
+        head = list(itertools.islice(cells, self.table.header_rows))
+        width = max((len(row) for _, row in head), default=0)
+        for number, row in itertools.chain(head, cells):
+            while len(row) > width and not row[-1].strip():
                 row.pop()
-            if not any(cell.strip() for cell in row):
-                continue
-            width = width or len(row)
             if len(row) > width:
                 raise DataError(
                     f"{self.where}: sheet {self.sheet!r}, row {number:,} has {len(row)} cells, header {width}: "
                     "name every column, or remove what stands beside the table"
                 )
             yield row + [""] * (width - len(row))
+
+    def read_filled(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield the rows that are not blank with their numbers, blank cells at the end of the first rows left out."""
+        n_rows = 0
+        for number, row in enumerate(self.read_cells(), 1):
+            if number <= self.table.skip_lines or not any(cell.strip() for cell in row):
+                continue
+            while n_rows < self.table.header_rows and not row[-1].strip():
+                row.pop()
+            n_rows += 1
+            yield number, row
 
     def read_cells(self) -> Iterator[list[str]]:
         """Yield every row of the sheet from its first on, as strings."""
@@ -83,8 +92,8 @@ class Spreadsheet:
     def read_batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows as strings, columns by their places."""
         rows = self.read_rows()
-        if self.table.header is not False:
-            next(rows)
+        for _ in range(count_header_rows(self.table)):
+            next(rows, None)
         width = len(self.names)
         while block := list(itertools.islice(rows, max(1, BLOCK_CELLS // width))):
             arrays = [pa.array(column, pa.string()) for column in zip(*block, strict=True)]

@@ -25,6 +25,8 @@ from labkit.errors import DataError, ParamsError, list_briefly, name_nearest
 from labkit.names import normalize_spaces
 from labkit.params import Table
 
+TICKS = {"x", "✓", "✔", "☑", "1", "yes", "y", "true", "checked", "selected", "ticked", "ja", "oui", "si", "sí"}
+"""Marks in checkboxes, in lower case."""
 MOST_CELLS = 4_000_000
 MOST_CLASSES = 5_000
 
@@ -156,6 +158,11 @@ def settle_types(raw: RawTable, choices: Choices) -> tuple[RawTable, list[Decisi
     if not raw.facts:
         return settle_times(raw, find_text_facts(raw), choices)
     fields, decisions = intake.find_separators(raw, choices)
+    if checkboxes := find_checkboxes(raw, choices):
+        fields["checkboxes"] = checkboxes
+        reason = f"hold one word where ticked and nothing where not: {list_briefly(map(repr, checkboxes))}"
+        count = f"{len(checkboxes)} column{'s' if len(checkboxes) > 1 else ''}"
+        decisions.append(Decision("checkboxes", count, reason, ("checkboxes",)))
     if fields:
         raw = raw.reopen(**fields)
     # Numbers that are to be something else are kept as they were written.
@@ -174,6 +181,21 @@ def settle_types(raw: RawTable, choices: Choices) -> tuple[RawTable, list[Decisi
     if dates or texts:
         raw = raw.reopen(times=tuple(dates), texts=tuple(texts), formats=formats)
     return raw.check(), decisions
+
+
+def find_checkboxes(raw: RawTable, choices: Choices) -> tuple[str, ...]:
+    """Return the columns that hold nothing but one word and blanks: a mark, or the option that is ticked."""
+    found = []
+    for name, facts in raw.facts.items():
+        given = choices.kinds.get(name)
+        word = next(iter(facts.words), "1" if facts.n_numbers and facts.smallest == facts.largest == 1 else "")
+        is_alone = len(facts.words) + bool(facts.n_numbers) == 1 and facts.n_missing and not facts.markers
+        if not (word and is_alone) or given not in (None, "boolean") or name in choices.formats:
+            continue
+        is_mark = word.lower() in TICKS or name.endswith(f": {word}") or given == "boolean"
+        if is_mark and raw.list_texts(name) == [word]:
+            found.append(name)
+    return tuple(found)
 
 
 def settle_times(raw: RawTable, facts: Mapping[str, Facts], choices: Choices) -> tuple[RawTable, list[Decision]]:

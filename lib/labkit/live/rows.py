@@ -114,6 +114,7 @@ def restrict(table: Table, names: list[str], inputs: Mapping[str, str], *, skip:
         "times": tuple(times),
         "texts": tuple(name for name in texts if name not in times),
         "codes": tuple(name for name in table.codes if not names or name in names),
+        "checkboxes": tuple(name for name in names if name in table.checkboxes),
         "formats": {name: style for name, style in table.formats.items() if name in times},
         "skip": tuple(skip or ()),
     }
