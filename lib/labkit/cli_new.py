@@ -33,6 +33,7 @@ MOST_SHOWN = 40
 @click.option("--group", metavar="COLUMN", help="Column whose equal values stay together.")
 @click.option("--kind", "kinds", multiple=True, metavar="COLUMN=KIND", help="number, category, boolean, date, text, ….")
 @click.option("--format", "formats", multiple=True, metavar="COLUMN=FORMAT", help="How dates are written: %d.%m.%Y.")
+@click.option("--zone", "zones", multiple=True, metavar="COLUMN=ZONE", help="Clock that times with offsets are of.")
 @click.option("--missing", multiple=True, metavar="COLUMN=VALUE", help="Value that stands for a missing one.")
 @click.option("--drop", multiple=True, metavar="COLUMN", help="Column to leave out.")
 @click.option("--keep", multiple=True, metavar="COLUMN", help="Column not to leave out, however suspicious.")
@@ -91,6 +92,7 @@ def make_choices(given: dict[str, Any]) -> "Choices":
         delimiter="\t" if given["delimiter"] in ("tab", "\\t") else given["delimiter"],
         kinds=dict(split_pair(text, "--kind") for text in given["kinds"]),
         formats=dict(split_pair(text, "--format") for text in given["formats"]),
+        zones=dict(split_pair(text, "--zone") for text in given["zones"]),
         missing=missing,
         reading=read,
     )

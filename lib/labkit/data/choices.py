@@ -31,6 +31,7 @@ class Choices:
     group: str | None = None
     kinds: Mapping[str, str] = field(default_factory=dict)
     formats: Mapping[str, str] = field(default_factory=dict)
+    zones: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     reading: Mapping[str, Any] = field(default_factory=dict)
     drop: tuple[str, ...] = ()
@@ -40,7 +41,7 @@ class Choices:
         for name in ("time", "group"):
             column = getattr(self, name)
             object.__setattr__(self, name, column and normalize_spaces(column))
-        for name in ("kinds", "formats", "missing"):
+        for name in ("kinds", "formats", "zones", "missing"):
             found = getattr(self, name)
             object.__setattr__(self, name, {normalize_spaces(column): value for column, value in found.items()})
         for name in ("drop", "keep"):
@@ -60,7 +61,7 @@ class Choices:
         """Return the columns that each option names."""
         single = {"--time": self.time, "--group": self.group}
         named = {option: [column] for option, column in single.items() if column is not None}
-        several = {"--kind": self.kinds, "--format": self.formats, "--missing": self.missing}
+        several = {"--kind": self.kinds, "--format": self.formats, "--zone": self.zones, "--missing": self.missing}
         named |= {option: list(columns) for option, columns in several.items() if columns}
         return named | {"--drop": list(self.drop), "--keep": list(self.keep)}
 

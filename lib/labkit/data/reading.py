@@ -6,6 +6,7 @@ Strict: what is not as declared is refused with file, column, row and remedy, ne
 
 import copy
 import itertools
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from labkit.errors import DataError, ParamsError, name_nearest
 from labkit.params import Table
 
 MOST_TEXTS = 100_000
+OFFSET = re.compile(r"[T ][0-9]{2}.*(?:[Zz]|[+-][0-9]{2}(?::?[0-9]{2})?)$")
+"""End of a time that names its offset from UTC."""
 TextTable = DelimitedFile | Spreadsheet | JsonFile
 """A file whose cells are strings until all of them have been seen."""
 
@@ -139,6 +142,16 @@ class RawTable:
                 break
         return list(found)
 
+    def find_type(self, column: str) -> pa.DataType:
+        """Return the type in which the file holds a column; a string where it holds none."""
+        file = self.files[0]
+        return file.schema.field(file.stored[column]).type if isinstance(file, TypedTable) else pa.string()
+
+    def list_zones(self) -> dict[str, str]:
+        """Return the columns that the file holds as moments, each with the zone that it names."""
+        kinds = {column: self.find_type(column) for column in self.columns}
+        return {column: kind.tz for column, kind in kinds.items() if pa.types.is_timestamp(kind) and kind.tz}
+
     def check(self) -> "RawTable":
         """Return the table if every column of texts is of one type."""
         celltypes.check_facts(self.facts, self.table, self.where)
@@ -154,7 +167,7 @@ class RawTable:
         """
         self.check()
         n_before = 0
-        zones = {column: is_zoned(self.facts[column], self.table) for column in self.table.times if self.facts}
+        zones = {column: is_zoned(self.facts[column]) for column in self.table.times if self.facts}
         for rows in self.read_typed():
             for column in self.table.times:
                 place = rows.schema.get_field_index(column)
@@ -218,33 +231,44 @@ def parse_times(
     if pa.types.is_timestamp(values.type):
         return values
     where = f"{raw.where}: column {column}"
-    texts = values.cast(pa.string()).to_pandas()
+    texts = values.cast(pa.string()).to_pandas().str.strip()
     style = raw.table.formats.get(column)
-    try:
-        parsed = pd.to_datetime(texts.str.strip(), errors="coerce", format=style or "ISO8601", utc=False)
-    except ValueError as error:  # pandas does not coerce a column of several time zones
-        raise DataError(f"{where}: {str(error).splitlines()[0]}") from error
+    names_offset = texts.str.contains(OFFSET) & texts.notna()
+    check_offsets(texts, names_offset, where, n_before, zones.get(column))
+    parsed = pd.to_datetime(texts, errors="coerce", format=style or "ISO8601", utc=bool(names_offset.any()))
     bad = texts.index[parsed.isna() & texts.notna()]
     if len(bad):
         what = f"a time written as {style}" if style else "an ISO time"
         raise DataError(
-            f"{where}, row {n_before + bad[0] + 1}: {texts[bad[0]]!r} is not {what} ({len(bad):,} such rows): mend the "
-            "file or take the column out of `times`"
+            f"{where}, row {n_before + bad[0] + 1}: {texts[bad[0]]!r} is not {what} ({len(bad):,} such rows): correct "
+            "the file or take the column out of `times`"
         )
-    is_zoned = isinstance(parsed.dtype, pd.DatetimeTZDtype)
-    if parsed.notna().any() and zones.setdefault(column, is_zoned) != is_zoned:
-        raise DataError(f"{where}, row {n_before + 1}: times with and without a time zone: write all in one way")
+    if texts.notna().any():
+        zones.setdefault(column, bool(names_offset.any()))
     if zones.get(column, False):
-        zoned = parsed.dt.tz_convert("UTC") if is_zoned else parsed.dt.tz_localize("UTC")
-        return pa.array(zoned, pa.timestamp("us", "UTC"))
+        moments = parsed.dt.tz_convert(None) if names_offset.any() else parsed
+        return pa.array(moments.dt.as_unit("us"), pa.timestamp("us")).cast(pa.timestamp("us", "UTC"))
     return pa.array(parsed.dt.as_unit("us"), pa.timestamp("us"))
 
 
-def is_zoned(facts: celltypes.Facts, table: Table) -> bool:
-    """Tell whether the first value of a column of times names a zone."""
-    first = next(iter(facts.words), "")
-    parsed = pd.to_datetime(first, errors="coerce", format=table.formats.get(facts.name) or "ISO8601")
-    return getattr(parsed, "tzinfo", None) is not None
+def check_offsets(texts: pd.Series, names_offset: pd.Series, where: str, n_before: int, is_zoned: bool | None) -> None:
+    """Refuse times of which some name an offset from UTC and others do not, in this batch or in those before it."""
+    known = texts[texts.notna()]
+    if not len(known):
+        return
+    wanted = bool(names_offset[known.index[0]]) if is_zoned is None else is_zoned
+    odd = known.index[names_offset[known.index] != wanted]
+    if len(odd):
+        other = f", {known.iloc[0]!r} {'does' if wanted else 'does not'}" if odd[0] != known.index[0] else ""
+        raise DataError(
+            f"{where}, row {n_before + odd[0] + 1}: {texts[odd[0]]!r} names {'no' if wanted else 'an'} offset from UTC"
+            f"{other}: write all times in one way, or take the column out of `times`"
+        )
+
+
+def is_zoned(facts: celltypes.Facts) -> bool:
+    """Tell whether the first value of a column of times names an offset from UTC."""
+    return OFFSET.search(next(iter(facts.words), "").strip()) is not None
 
 
 def has_huge_gaps(values: pa.ChunkedArray) -> bool:

@@ -8,7 +8,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from labkit.data.celltypes import KEPT_WORDS, Facts
 from labkit.data.choices import Choices, Decision
 from labkit.data.reading import RawTable, Source
 from labkit.data.tables import OUTCOME_KNOWN_AT, PREDICT_AT
+from labkit.data.zones import find_zones
 from labkit.errors import DataError, ParamsError, list_briefly, name_nearest
 from labkit.names import normalize_spaces
 from labkit.params import Table
@@ -43,6 +44,8 @@ class Survey:
         Rows by value of the target, all rows; None if there are more than `MOST_CLASSES` values.
     n_target_missing
         Rows without an answer, of all.
+    zones
+        Time zone of each column of moments, where one is known.
     """
 
     raw: RawTable
@@ -51,6 +54,7 @@ class Survey:
     counts: Mapping[Any, int] | None
     n_target_missing: int
     decisions: tuple[Decision, ...]
+    zones: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_whole(self) -> bool:
@@ -81,6 +85,7 @@ def survey_table(name: str, sources: list[Source], files: tuple[str, ...], targe
         raw = RawTable(name, make_table({**origin, **fields, **choices.reading}), sources)
         check_named(raw, target, choices)
         raw, more = settle_types(raw, choices)
+        zones, zone_decisions = find_zones(raw, choices)
         sample, counts, n_missing = read_sample(raw, target)
     except (DataError, ParamsError) as error:
         raise type(error)(f"{error}{name_options(str(error))}") from error
@@ -89,7 +94,7 @@ def survey_table(name: str, sources: list[Source], files: tuple[str, ...], targe
         for column in sample.columns
         if column != target
     }
-    return Survey(raw, found, sample, counts, n_missing, (*decisions, *given, *more))
+    return Survey(raw, found, sample, counts, n_missing, (*decisions, *given, *more, *zone_decisions), zones)
 
 
 def make_table(fields: Mapping[str, Any]) -> Table:
@@ -100,9 +105,9 @@ def make_table(fields: Mapping[str, Any]) -> Table:
     ParamsError
         A field is unknown, or its value not valid.
     """
-    for field in fields:
-        if field not in Table.model_fields:
-            raise ParamsError(f"--read {field}=…: no such field: {name_nearest(field, Table.model_fields)}")
+    for name in fields:
+        if name not in Table.model_fields:
+            raise ParamsError(f"--read {name}=…: no such field: {name_nearest(name, Table.model_fields)}")
     try:
         return Table.model_validate_json(json.dumps(fields))
     except ValueError as error:
