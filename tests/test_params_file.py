@@ -3,11 +3,13 @@
 import json
 import re
 import time
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import yaml
 from labkit import params_file, yaml_file
+from labkit.data.lines import quote
 from labkit.errors import ParamsError
 
 from tests.run.test_parameters import HOSTILE as TEXTS
@@ -294,3 +296,20 @@ def test_papermill_and_labkit_read_the_same_values(checkout: Path) -> None:
     for experiment in params_file.list_experiments():
         path = checkout / "params" / f"{experiment}.yaml"
         assert yaml.safe_load(path.read_text()) == yaml_file.make_plain(yaml_file.load_yaml(path))
+
+
+NUMBERS = (
+    0.0, -0.0, 0.1, 2e-08, 1e-05, -1e-07, 1.5e-300, 5e-324, 1e16, 1e22, -1.5e22, 1.7976931348623157e308, 123456789.125, 1e15,
+    0, -7, 10**20,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_number_that_is_written_is_read_back_by_both_versions_of_yaml(number: float) -> None:
+    tree = {"plain": number, "list": [number, number], "map": {"key": number}}
+    stream = StringIO()
+    yaml_file.make_yaml().dump(yaml_file.make_commented(tree), stream)
+    proposed = f"list: [{quote(number)}]\n"
+    for text, expected in ((stream.getvalue(), tree), (proposed, {"list": [number]})):
+        for found in (yaml.safe_load(text), yaml_file.make_plain(yaml_file.parse_yaml(text, "t.yaml"))):
+            assert repr(found) == repr(expected)

@@ -15,11 +15,14 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, NodeEvent, ScalarEvent
+from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.representer import RoundTripRepresenter
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from labkit.errors import ParamsError
 from labkit.paths import show
 from labkit.secret import REDACTED, TOKENS
+from labkit.values import write_number
 
 YamlMap: TypeAlias = CommentedMap
 """A mapping that keeps its comments and style."""
@@ -167,9 +170,21 @@ def make_plain(tree: Any) -> Any:
     raise TypeError(f"{tree!r} is not plain data")
 
 
+class PlainRepresenter(RoundTripRepresenter):
+    """Writes real numbers in digits alone, so that every reader of YAML reads them back as they are."""
+
+    def represent_float(self, data: float) -> ScalarNode:
+        """Return a real number as a node."""
+        return self.represent_scalar("tag:yaml.org,2002:float", write_number(data))
+
+
+PlainRepresenter.add_representer(float, PlainRepresenter.represent_float)
+
+
 def make_yaml() -> YAML:
     """Return the YAML reader and writer that keeps comments, quotes and order."""
     yaml = YAML(typ="rt", pure=True)
+    yaml.Representer = PlainRepresenter
     yaml.preserve_quotes = True
     yaml.width = 120
     return yaml

@@ -410,6 +410,10 @@ CASES = [
          ["metric: balanced_accuracy"]),
     Case("target_numbers", csv(text([{**r, "y": f"{float(r['x']) * 2 + n % 5:.2f}"} for n, r in enumerate(rows())])),
          True, ["task: regression", "metric: mae"]),
+    Case("target_of_small_numbers", csv(text([{**r, "y": f"{(float(r['x']) + n % 5 + 9) * 1e-7:.9f}"}
+                                              for n, r in enumerate(rows())])), True, ["champion_tolerance: 0.000000003"]),
+    Case("target_of_huge_numbers", csv(text([{**r, "y": f"{(float(r['x']) + n % 5 + 9) * 1e20:.0f}.5"}
+                                             for n, r in enumerate(rows())])), True, ["champion_tolerance: 3000000000000000000.0"]),
     Case("target_zero_and_one", csv(text([{**r, "y": str(n % 2)} for n, r in enumerate(rows())])), True, ["positive: 1"]),
     Case("negative_target_log_metric", csv(text([{**r, "y": f"{n * n - 999.5}"} for n, r in enumerate(rows())])), False,
          ["--metric rmsle", "did you mean 'rmse'?"], choices={"metric": "rmsle"}),

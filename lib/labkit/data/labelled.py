@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from labkit.data.columnar import Remark, name_file
 from labkit.data.formats import LABELLED
-from labkit.data.lines import write_line
+from labkit.data.lines import quote, write_line
 from labkit.errors import DataError, list_briefly
 from labkit.names import normalize_spaces
 from labkit.params import Table
@@ -193,6 +193,6 @@ def describe_partial(name: str, codes: set[float], labels: Mapping[float, str]) 
     """Return the remark that some codes of a column of numbers have labels."""
     labelled = sorted(codes & {*labels})
     shown = list_briefly(f"{code:g} is {labels[code]!r}" for code in labelled)
-    last = f"{labelled[-1]:g}" if labelled else ""
+    last = quote(int(labelled[-1]) if labelled[-1] % 1 == 0 else labelled[-1]) if labelled else ""
     remedy = f"{write_line('wrangling.rules', name, f'{{missing: [{last}]}}')}, if it is no number"
     return name, "labels for some of its numbers", shown, remedy
