@@ -9,13 +9,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from labkit.params_wrangling import Column, Fraction, Name, Scalar
+from labkit.params_wrangling import Column, Fraction, Name, Scalar, Style
 from labkit.params_wrangling import Fill as Fill
 from labkit.params_wrangling import Limits as Limits
 from labkit.params_wrangling import Outliers as Outliers
 from labkit.params_wrangling import Rule as Rule
 from labkit.params_wrangling import Section as Section
 from labkit.params_wrangling import Wrangling as Wrangling
+from labkit.params_wrangling import check_style as check_style
 
 Variable = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,126}$")]
 
@@ -36,7 +37,7 @@ class Table(Section):
     paths: tuple[str, ...] = Field((), description="several files of one table, all with the same columns, in order")
     package: str | None = Field(None, description="installed package that ships the file at `path`")
     times: tuple[Column, ...] = Field((), description="columns that hold times: ISO, unless `formats` says otherwise")
-    formats: dict[Column, str] = Field({}, description="time column: how it is written, e.g. %d.%m.%Y")
+    formats: dict[Column, Style] = Field({}, description="time column: how it is written, e.g. %d.%m.%Y")
     encoding: str = Field("utf-8", description="how characters are stored, e.g. cp1252")
     delimiter: str = Field(",", min_length=1, max_length=1, description="character between two cells")
     quote: Literal['"', "'", ""] = Field('"', description="character around cells; empty if there is none")

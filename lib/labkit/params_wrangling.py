@@ -3,6 +3,7 @@
 Not the other sections: they are in `labkit.params`, which is where all of them are imported from.
 """
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -14,6 +15,20 @@ Column = Annotated[str, AfterValidator(normalize_spaces)]
 """Name of a column: it matches whatever kind of space it holds."""
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Scalar = bool | int | float | str
+
+
+def check_style(style: str) -> str:
+    """Return how dates are written, if that is a format of dates."""
+    try:
+        datetime.strptime("", style)
+    except ValueError as error:
+        if "does not match" not in str(error):
+            raise ValueError(f"{style!r} is not a format of dates: write e.g. %d.%m.%Y or %Y-%m-%d %H:%M") from error
+    return style
+
+
+Style = Annotated[str, Field(min_length=1), AfterValidator(check_style)]
+"""How dates are written, as `datetime.strptime` takes it."""
 
 
 class Section(BaseModel):
@@ -34,7 +49,7 @@ class Rule(Section):
     )
     decimal: Literal[".", ","] = Field(".", description="what stands before a fraction, with type number")
     units: dict[str, float] = Field({}, description="word after a number: what to multiply by, with type number")
-    format: str | None = Field(None, description="how dates are written, e.g. %d/%m/%Y; ISO 8601 if not set")
+    format: Style | None = Field(None, description="how dates are written, e.g. %d/%m/%Y; ISO 8601 if not set")
     trim: bool = Field(False, description="cut blanks at both ends of texts")
     case: Literal["lower", "upper"] | None = Field(None, description="letters that texts are put into")
     map: dict[str, str] = Field({}, description="texts and what they become, after trim and case")

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from labkit.errors import ParamsError, name_nearest
 from labkit.names import normalize_spaces
+from labkit.params import check_style
 
 Kind = Literal["number", "category", "boolean", "date", "text", "identifier", "constant", "empty"]
 KINDS: tuple[Kind, ...] = ("number", "category", "boolean", "date", "text", "identifier")
@@ -49,6 +50,11 @@ class Choices:
         for column, kind in self.kinds.items():
             if kind not in KINDS:
                 raise ParamsError(f"--kind {column}={kind}: {name_nearest(kind, KINDS)}")
+        for column, style in self.formats.items():
+            try:
+                check_style(style)
+            except ValueError as error:
+                raise ParamsError(f"--format {column}={style}: {error}") from error
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '\r\n"'):
             raise ParamsError(f"--delimiter {self.delimiter!r}: give one character, such as ; or tab")
         if self.encoding is not None:

@@ -76,8 +76,8 @@ class DelimitedFile:
                 "quote not closed?"
             )
         return DataError(
-            f"{self.where}: line {line + self.table.skip_lines:,}: {error}: double the quotes inside of a cell, or set "
-            "`quote` or `escape`"
+            f"{self.where}: line {line + self.table.skip_lines:,}: a cell goes on after its closing quote: double the "
+            "quotes inside of a cell, or set `quote` or `escape`"
         )
 
     def read_header(self) -> list[str]:
@@ -138,8 +138,10 @@ class DelimitedFile:
             if "Empty CSV" in str(error):
                 return
             self.walk()
-            reason = str(error).splitlines()[0][:200]
-            raise DataError(f"{self.where}: {reason}: mend the file, or set how it is read") from error
+            raise DataError(
+                f"{self.where}: cannot be divided into rows and cells as declared: look at `quote`, `escape` and "
+                "`delimiter`"
+            ) from error
 
     def read_slowly(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows as `read_batches`, short ones filled up with empty cells."""

@@ -114,7 +114,7 @@ def rate_character(before: str, character: str, after: str, alphabet: str, weigh
     if character in OPENING_CLOSING:
         return -1.0 if is_between else 1.0
     if character in AFTER_NUMBERS:
-        return -1.0 if is_between or after.islower() else 1.0
+        return -1.0 if is_between or after.islower() else 1.0 if before.isalnum() or after.isdigit() else 0.3
     if character in CURRENCY:
         return -1.0 if before.isalpha() or after.isalpha() else 1.0
     # Signs of accents, of mathematics and for frames, and what is no character at all.

@@ -19,7 +19,7 @@ from labkit.data import clock, expressions, history, learnt
 from labkit.data.profile import find_kind
 from labkit.data.rules import Columns, apply_rule, apply_rules
 from labkit.data.tables import OUTCOME_KNOWN_AT, PREDICT_AT
-from labkit.data.values import find_feature_kind, make_array, make_feature, make_times
+from labkit.data.values import find_feature_kind, find_odd, make_array, make_feature, make_times
 from labkit.errors import DataError, list_briefly
 from labkit.params import Params, Rule
 
@@ -231,16 +231,21 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             A raw column is not there, or holds what is not of its kind.
         """
         made = self.compute_columns(columns)
-        try:
-            made = {name: make_feature(made[name], kind) for name, kind in self.outputs_.items()}
-        except (TypeError, ValueError) as error:
-            raise DataError(
-                f"features.expressions: {error}: give numbers in every row or texts in every row"
-            ) from error
+        made = {name: self.make_output(name, made[name]) for name in self.outputs_}
         for name, kept in self.categories_.items():
             known = set(kept)
             made[name] = np.array([value if value in known else OTHER for value in made[name]], object)
         return made
+
+    def make_output(self, name: str, values: np.ndarray) -> np.ndarray:
+        """Return one feature as estimators take it."""
+        try:
+            return make_feature(values, self.outputs_[name])
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"features.expressions.{name}: {find_odd(values, float)} is not a number, as in the training rows: "
+                "give numbers in every row or strings in every row"
+            ) from error
 
     def compute_columns(self, columns: Mapping[str, np.ndarray]) -> Columns:
         """Return clean raw columns and expressions that the model sees, not yet in the kind of features."""

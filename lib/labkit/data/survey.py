@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_origin
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ from labkit.data.reading import RawTable, Source
 from labkit.data.tables import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.data.zones import find_zones
 from labkit.errors import DataError, ParamsError, list_briefly, name_nearest
+from labkit.faults import describe_remedy
 from labkit.names import normalize_spaces
 from labkit.params import Table
 
@@ -109,12 +110,25 @@ def make_table(fields: Mapping[str, Any]) -> Table:
         if name not in Table.model_fields:
             raise ParamsError(f"--read {name}=…: no such field: {name_nearest(name, Table.model_fields)}")
     try:
-        return Table.model_validate_json(json.dumps(fields))
+        return Table.model_validate_json(json.dumps({name: wrap(name, value) for name, value in fields.items()}))
     except ValueError as error:
-        lines = [line.strip() for line in str(error).splitlines()]
-        reason = lines[-2] if lines[-1].startswith("For further information") else lines[-1]
-        reason = reason.partition(" [type=")[0].removeprefix("Value error, ")
-        raise ParamsError(f"--read {f'{lines[1]}: ' if lines[1] in fields else ''}{reason}") from error
+        faults: list[dict[str, Any]] = error.errors(include_url=False) if hasattr(error, "errors") else []
+        raise ParamsError("; ".join(map(describe_field, faults)) or f"--read: {error}") from error
+
+
+def wrap(name: str, value: Any) -> Any:
+    """Return a field's value from the command line: one alone is a list of one where a list is needed."""
+    if get_origin(Table.model_fields[name].annotation) is not tuple:
+        return value
+    values = value if isinstance(value, list | tuple) else [value]
+    return [item if isinstance(item, str) else json.dumps(item) for item in values]
+
+
+def describe_field(fault: Mapping[str, Any]) -> str:
+    """Return what is wrong with a field that was given with --read."""
+    if fault["type"] == "value_error":
+        return f"--read: {fault['ctx']['error']}"
+    return f"--read {fault['loc'][0]}={fault['input']}: {describe_remedy(fault)}"
 
 
 def name_options(message: str) -> str:
@@ -123,7 +137,7 @@ def name_options(message: str) -> str:
     >>> name_options("row 3: 'x' is not a number: add 'x' to `missing`, or name the column in `texts`")
     ' (by option: --missing COLUMN=VALUE, --kind COLUMN=category)'
     """
-    known = {"missing": "--missing COLUMN=VALUE", "texts": "--kind COLUMN=category", "skip": "--read skip=COLUMN,"}
+    known = {"missing": "--missing COLUMN=VALUE", "texts": "--kind COLUMN=category", "skip": "--read skip=COLUMN"}
     known |= {"sheet": "--sheet NAME", "times": "--kind COLUMN=category", "header": "--no-header"}
     known |= {name: f"--{name} …" for name in ("encoding", "delimiter", "decimal")}
     options = [

@@ -51,9 +51,7 @@ class BoundedStream(io.RawIOBase):
         try:
             piece = self.inner.read(len(buffer))
         except PACKING_ERRORS as error:
-            raise DataError(
-                f"{self.where}: compressed file cut short or damaged ({str(error).splitlines()[0]}): copy it again"
-            ) from error
+            raise DataError(f"{self.where}: compressed file cut short or damaged: copy it again") from error
         self.n_bytes += len(piece)
         if self.n_bytes > self.most:
             raise DataError(
@@ -126,7 +124,7 @@ def open_member(raw: BinaryIO, where: str) -> Iterator[BinaryIO]:
     try:
         archive = zipfile.ZipFile(raw)
     except zipfile.BadZipFile as error:
-        raise DataError(f"{where}: {error}: copy it again") from error
+        raise DataError(f"{where}: not a zip archive, or cut short: copy it again") from error
     with archive:
         names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
         if len(names) != 1:
@@ -135,7 +133,9 @@ def open_member(raw: BinaryIO, where: str) -> Iterator[BinaryIO]:
         try:
             member = archive.open(names[0])
         except (RuntimeError, NotImplementedError) as error:  # encrypted, or packed in an unknown way
-            raise DataError(f"{where}: {error}: unpack it") from error
+            is_encrypted = archive.getinfo(names[0]).flag_bits & 1
+            what = "encrypted" if is_encrypted else "compressed in a way that is not read"
+            raise DataError(f"{where}: the file in the archive is {what}: unpack it") from error
         with member:
             yield member  # type: ignore[misc]
 
