@@ -25,6 +25,7 @@ from labkit.names import normalize_spaces
 from labkit.params import Table
 from labkit.params_file import list_experiments, write_commented
 from labkit.run import pipeline
+from labkit.run.lock import hold_checkout
 from labkit.yaml_file import make_printable
 
 SOURCE = "source"
@@ -58,6 +59,7 @@ def found(
     follow: bool = False,
     force: bool = False,
     ask: Ask = lambda survey, proposal: True,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Founded:
     """Make an experiment from a table.
 
@@ -73,6 +75,8 @@ def found(
         Whether an experiment of that name is replaced.
     ask
         Called with what was found before anything is written; if it says no, nothing is.
+    say
+        Called with the run of this checkout that is waited for.
 
     Raises
     ------
@@ -92,7 +96,9 @@ def found(
         text = write_commented(proposal.tree, proposal.comments, describe_origin(data), path)
         if not ask(survey, proposal):
             raise ParamsError(f"{name}: not made, as you said")
-        put_in_place(name, Path(scratch), text)
+        # A run reads dvc.yaml, and DVC lets one command at a time write.
+        with hold_checkout(name, say=say, command="labkit new"):
+            put_in_place(name, Path(scratch), text)
     return Founded(path, survey, proposal)
 
 
