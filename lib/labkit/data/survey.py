@@ -21,14 +21,15 @@ from labkit.data.celltypes import KEPT_WORDS, Facts
 from labkit.data.choices import Choices, Decision
 from labkit.data.reading import RawTable, Source
 from labkit.data.tables import OUTCOME_KNOWN_AT, PREDICT_AT
+from labkit.data.texts import read_truth
 from labkit.data.zones import find_zones
 from labkit.errors import DataError, ParamsError, list_briefly, name_nearest
 from labkit.faults import describe_remedy
 from labkit.names import normalize_spaces
 from labkit.params import Table
 
-TICKS = {"x", "✓", "✔", "☑", "1", "yes", "y", "true", "checked", "selected", "ticked", "ja", "oui", "si", "sí"}
-"""Marks in checkboxes, in lower case."""
+MARKS = {"x", "✓", "✔", "☑", "checked", "selected", "ticked"}
+"""What stands in ticked boxes besides a yes, in lower case."""
 MOST_CELLS = 4_000_000
 MOST_CLASSES = 5_000
 
@@ -211,7 +212,7 @@ def find_checkboxes(raw: RawTable, choices: Choices) -> tuple[str, ...]:
         is_alone = len(facts.words) + bool(facts.n_numbers) == 1 and facts.n_missing and not facts.markers
         if not (word and is_alone) or given not in (None, "boolean") or name in choices.formats:
             continue
-        is_mark = word.lower() in TICKS or name.endswith(f": {word}") or given == "boolean"
+        is_mark = word.lower() in MARKS or read_truth(word) == 1 or name.endswith(f": {word}") or given == "boolean"
         if is_mark and raw.list_texts(name) == [word]:
             found.append(name)
     return tuple(found)

@@ -5,7 +5,7 @@ anything. Not how a file is read by such rules: that is `labkit.data.reading`.
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,9 @@ import pyarrow as pa
 from labkit.data import expressions
 from labkit.data.formats import find_ending, name_format
 from labkit.data.reading import RawTable, Source, open_file
+from labkit.data.rules import write_number
 from labkit.data.tables import add_column, list_computed
+from labkit.data.texts import read_truth
 from labkit.errors import DataError, MissingDataError, list_briefly, name_nearest
 from labkit.params import Params, Table
 
@@ -41,13 +43,18 @@ def name_by_format(source: Path) -> Iterator[Path]:
         yield link
 
 
-def load_rows(source: Path, params: Params, inputs: Mapping[str, str]) -> pd.DataFrame:
+def load_rows(
+    source: Path, params: Params, inputs: Mapping[str, str], *, labels: Mapping[str, Sequence[object]] | None = None
+) -> pd.DataFrame:
     """Read the rows to predict.
 
     Parameters
     ----------
     inputs
         Kind of each raw column that the model needs: `number`, `boolean`, `time` or `category`.
+    labels
+        Categories of columns that the model knows, and its classes by the target's name: where they are yes and no,
+        these are read in any spelling.
 
     Returns
     -------
@@ -64,10 +71,12 @@ def load_rows(source: Path, params: Params, inputs: Mapping[str, str]) -> pd.Dat
     """
     check_source(source)
     with name_by_format(source) as path:
-        return load_source(Source(path, str(source)), params, inputs)
+        return load_source(Source(path, str(source)), params, inputs, labels or {})
 
 
-def load_source(source: Source, params: Params, inputs: Mapping[str, str]) -> pd.DataFrame:
+def load_source(
+    source: Source, params: Params, inputs: Mapping[str, str], labels: Mapping[str, Sequence[object]]
+) -> pd.DataFrame:
     """Read the rows to predict; see `load_rows`."""
     # What a rule turns into another type is read as it was written: the model begins with the rules.
     typed = {name for name, rule in params.wrangling.rules.items() if rule.type is not None}
@@ -87,6 +96,10 @@ def load_source(source: Source, params: Params, inputs: Mapping[str, str]) -> pd
     for name, text in list_computed(params.data).items():
         if name not in rows and {*expressions.find_names(text)} <= {*rows.columns}:
             rows = add_column(rows, name, text)
+    wanted = {**as_read, **({target: "category"} if (target := params.data.target.column) in labels else {})}
+    for name, kind in wanted.items():
+        if name in rows and name not in typed:
+            rows[name] = match_spelling(rows[name], kind, labels.get(name, ()), f"{source.where}: column {name!r}")
     check_numbers(rows, as_read, source)
     return rows
 
@@ -128,6 +141,35 @@ def describe_reading(source: Source, params: Params, spec: Table) -> str:
     if name_format(source.path) or not unusual:
         return ""
     return f" (read with {', '.join(unusual)}, as data.tables.{params.data.main_table} says)"
+
+
+def match_spelling(values: pd.Series, kind: str, labels: Sequence[object], where: str) -> pd.Series:
+    """Return yes and no in the spelling that the model knows, and numbers that are categories as they were written.
+
+    Raises
+    ------
+    DataError
+        The column holds True and False, and the model knows other categories.
+    """
+    if kind == "boolean" and not pd.api.types.is_numeric_dtype(values):
+        truths = values.map(lambda value: read_truth(str(value)), na_action="ignore")
+        return truths if truths.notna().equals(values.notna()) else values
+    if kind != "category" or not all(isinstance(label, str) for label in labels):
+        return values
+    spelled = {read_truth(str(label)): str(label) for label in labels if label}
+    is_yes_no = {*spelled} == {0.0, 1.0} and len(spelled) == len([label for label in labels if label])
+    if pd.api.types.is_bool_dtype(values) and not is_yes_no:
+        shown = list_briefly(map(repr, labels), most=3) or "no categories"
+        raise DataError(f"{where} holds True and False, the model knows {shown}: write it as in the table so far")
+    if not is_yes_no:
+        return values.map(write_number, na_action="ignore") if pd.api.types.is_numeric_dtype(values) else values
+    known = {*map(str, labels)}
+
+    def spell(value: object) -> object:
+        text = str(write_number(value))
+        return text if text in known else spelled.get(read_truth(text), text)
+
+    return values.map(spell, na_action="ignore")
 
 
 def check_numbers(rows: pd.DataFrame, inputs: Mapping[str, str], source: Source) -> None:
