@@ -40,7 +40,8 @@ def promote(experiment: str, version: int | None, reason: str, accept_unverified
 @click.argument("experiment")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("destination", type=click.Path(path_type=Path))
-def predict(experiment: str, source: Path, destination: Path) -> None:
+@click.option("--overwrite", is_flag=True, help="Replace DESTINATION though labkit predict did not write it.")
+def predict(experiment: str, source: Path, destination: Path, overwrite: bool) -> None:
     """Predict every row of SOURCE with the published model of EXPERIMENT.
 
     SOURCE is read as the params say that the experiment's main table is: encoding, delimiter, decimal comma, dates.
@@ -52,4 +53,4 @@ def predict(experiment: str, source: Path, destination: Path) -> None:
     from labkit.live.scoring import predict_file
 
     os.environ.update(paths.make_environment())
-    echo(predict_file(experiment, source, destination))
+    echo(predict_file(experiment, source, destination, overwrite=overwrite))

@@ -35,6 +35,7 @@ MOST_SHOWN = 40
 @click.option("--group", metavar="COLUMN", help="Column whose equal values stay together.")
 @click.option("--kind", "kinds", multiple=True, metavar="COLUMN=KIND", help="number, category, boolean, date, text, ….")
 @click.option("--format", "formats", multiple=True, metavar="COLUMN=FORMAT", help="How dates are written: %d.%m.%Y.")
+@click.option("--zone", "zones", multiple=True, metavar="COLUMN=ZONE", help="Clock that times with offsets are of.")
 @click.option("--missing", multiple=True, metavar="COLUMN=VALUE", help="Value that stands for a missing one.")
 @click.option("--drop", multiple=True, metavar="COLUMN", help="Column to leave out.")
 @click.option("--keep", multiple=True, metavar="COLUMN", help="Column not to leave out, however suspicious.")
@@ -42,7 +43,8 @@ MOST_SHOWN = 40
 @click.option("--delimiter", metavar="CHARACTER", help="What divides cells; tab for a tabulator.")
 @click.option("--decimal", type=click.Choice([".", ","]), help="What stands before the fraction of a number.")
 @click.option("--header/--no-header", default=None, help="Whether the first row holds the names.")
-@click.option("--sheet", metavar="NAME", help="Sheet of an Excel file.")
+@click.option("--header-rows", type=click.IntRange(1, 3), help="How many rows hold the names; several are joined.")
+@click.option("--sheet", metavar="NAME", help="Sheet of a spreadsheet.")
 @click.option("--read", "reading", multiple=True, metavar="FIELD=VALUE", help="How the table is read: max_rows=….")
 @click.option("--follow", is_flag=True, help="Follow symbolic links.")
 @click.option("--force", is_flag=True, help="Replace an experiment of that name.")
@@ -68,6 +70,7 @@ def new(**given: Any) -> None:
         follow=given["follow"],
         force=given["force"],
         ask=confirm if given["ask"] and sys.stdin.isatty() else accept,
+        say=click.echo,
     )
     echo(f"Made:      {os.path.relpath(made.params_path)}, and data/{given['name']}/source under DVC")
     echo(f"Next:      look at {os.path.relpath(made.params_path)}, then: labkit run {given['name']}")
@@ -84,13 +87,17 @@ def make_choices(given: dict[str, Any]) -> "Choices":
     for column, value in (split_pair(text, "--missing") for text in given["missing"]):
         missing[column] = (*missing.get(column, ()), value)
     same = ("encoding", "decimal", "header", "sheet", "task", "positive", "metric", "time", "group", "drop", "keep")
+    read = {field: make_plain(parse_value(value, f"--read {field}")) if value else "" for field, value in reading}
+    if given["header_rows"]:
+        read["header_rows"] = given["header_rows"]
     return Choices(
         **{name: given[name] for name in same},
         delimiter="\t" if given["delimiter"] in ("tab", "\\t") else given["delimiter"],
         kinds=dict(split_pair(text, "--kind") for text in given["kinds"]),
         formats=dict(split_pair(text, "--format") for text in given["formats"]),
+        zones=dict(split_pair(text, "--zone") for text in given["zones"]),
         missing=missing,
-        reading={field: make_plain(parse_value(value, f"--read {field}")) if value else "" for field, value in reading},
+        reading=read,
     )
 
 

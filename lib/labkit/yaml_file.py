@@ -17,12 +17,15 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.emitter import RoundTripEmitter
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, NodeEvent, ScalarEvent
+from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.representer import RoundTripRepresenter
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from labkit.counts import format_count
 from labkit.errors import ParamsError
 from labkit.paths import show
 from labkit.secret import REDACTED, TOKENS
+from labkit.values import write_number
 
 YamlMap: TypeAlias = CommentedMap
 """A mapping that keeps its comments and style."""
@@ -183,10 +186,22 @@ class ScalarEmitter(RoundTripEmitter):
         self.best_width = width
 
 
+class PlainRepresenter(RoundTripRepresenter):
+    """Writes real numbers in digits alone, so that every reader of YAML reads them back as they are."""
+
+    def represent_float(self, data: float) -> ScalarNode:
+        """Return a real number as a node."""
+        return self.represent_scalar("tag:yaml.org,2002:float", write_number(data))
+
+
+PlainRepresenter.add_representer(float, PlainRepresenter.represent_float)
+
+
 def make_yaml() -> YAML:
     """Return the YAML reader and writer that keeps comments, quotes and order."""
     yaml = YAML(typ="rt", pure=True)
     yaml.Emitter = ScalarEmitter
+    yaml.Representer = PlainRepresenter
     yaml.preserve_quotes = True
     yaml.width = 120
     return yaml

@@ -66,11 +66,11 @@ def test_s3_remote_as_readme_has_it(alice: Path, tmp_path: Path) -> None:
         bob = clone(root, tmp_path / "bob")
         done = call_labkit(bob, "pull", **keys)
         assert done.returncode == 0, done.stderr
-        assert done.stdout == "4 files fetched; 2 outputs of 2 stages are in place\n"
+        assert done.stdout == "4 files fetched; 2 outputs of 2 stages in place\n"
         assert done.stderr == ""
         assert call_labkit(bob, "status", "small").stdout.count("up to date") == 2
         again = call_labkit(bob, "pull", "small", **keys)
-        assert again.stdout == "0 files fetched; 2 outputs of 2 stages are in place\n"
+        assert again.stdout == "0 files fetched; 2 outputs of 2 stages in place\n"
 
 
 def test_run_of_a_clone_names_the_colleagues_run_that_made_its_data(alice: Path, tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ class Facts:
     is_whole: bool = True
     is_boolean: bool = True
     is_hopeless: bool = False
+    is_checkbox: bool = False
     smallest: float = np.inf
     largest: float = -np.inf
     markers: Counter[str] = field(default_factory=Counter)
@@ -59,6 +60,8 @@ class Facts:
     @property
     def dtype(self) -> str:
         """The type that holds all values: `float64`, `int64`, `bool` or `str`."""
+        if self.is_checkbox:
+            return "bool"
         if not self.n_known:
             return "float64"
         if not self.n_words and not self.is_hopeless:
@@ -83,6 +86,7 @@ def find_facts(batches: Iterable[pa.RecordBatch], names: list[str], table: Table
             if name in as_texts:
                 found.is_whole = found.is_boolean = False
                 found.is_hopeless = True
+            found.is_checkbox = name in table.checkboxes
             add_values(found, batch.column(places[name]), table, n_rows)
         n_rows += batch.num_rows
         check_size(n_rows, table)
@@ -106,6 +110,9 @@ def find_gaps(trimmed: pa.StringArray, table: Table, name: str) -> pa.BooleanArr
 def add_values(facts: Facts, values: pa.StringArray, table: Table, n_before: int) -> None:
     """Add the values of one batch to a column's facts."""
     trimmed = pc.utf8_trim_whitespace(values)
+    if facts.is_checkbox:
+        add_ticks(facts, trimmed, n_before)
+        return
     gaps = find_gaps(trimmed, table, facts.name)
     n_gaps = pc.sum(gaps).as_py() or 0
     facts.n_missing += n_gaps
@@ -130,6 +137,18 @@ def add_values(facts: Facts, values: pa.StringArray, table: Table, n_before: int
         rows = rows + n_before
     if numbers is not None:
         add_numbers(facts, known, numbers, rows, table)
+
+
+def add_ticks(facts: Facts, trimmed: pa.StringArray, n_before: int) -> None:
+    """Add the values of one batch to the facts of a column of checkboxes: what is blank is a value, too."""
+    facts.n_known += len(trimmed)
+    facts.is_hopeless = True
+    ticks = trimmed.filter(pc.not_equal(trimmed, ""))
+    facts.words.update(pc.unique(ticks).slice(0, KEPT_WORDS).to_pylist())
+    if facts.first_word is None and len(facts.words) > 1:
+        is_other = pc.and_(pc.not_equal(trimmed, ""), pc.not_equal(trimmed, next(iter(facts.words))))
+        place = pc.index(is_other, True).as_py()
+        facts.first_word = (n_before + place + 1, str(trimmed[place].as_py()))
 
 
 def keep_words(facts: Facts, known: pa.StringArray) -> None:
@@ -230,6 +249,9 @@ def check_facts(facts: Mapping[str, Facts], table: Table, where: str) -> None:
         if found.name in table.texts or found.name in table.times or not found.n_known:
             continue
         lead = f"{where}: column {found.name!r}"
+        if found.is_checkbox:
+            check_ticks(found, lead)
+            continue
         if found.first_infinite and not table.allow_infinite and found.dtype != "str":
             row, text = found.first_infinite
             raise DataError(
@@ -271,6 +293,16 @@ def describe_words(mixed: list[Facts]) -> str:
     named = f"add {list_briefly(map(repr, words), MOST_WORDS)} to `missing`"
     columns = "the column" if len(mixed) == 1 else "the columns"
     return f"{'; '.join(parts)}: mend the file, {named}, or name {columns} in `texts`"
+
+
+def check_ticks(facts: Facts, lead: str) -> None:
+    """Refuse a column of checkboxes that holds more than one word."""
+    if facts.first_word:
+        row, text = facts.first_word
+        raise DataError(
+            f"{lead}, row {row:,}: {text!r} beside {next(iter(facts.words))!r}: a checkbox holds one word or nothing: "
+            "take the column out of `checkboxes`"
+        )
 
 
 def find_separators(facts: Facts, table: Table) -> tuple[str, str] | None:
@@ -318,6 +350,8 @@ def convert(batch: pa.RecordBatch, places: Mapping[str, int], facts: Mapping[str
 def convert_column(values: pa.StringArray, facts: Facts, table: Table) -> pa.Array:
     """Return one column of a batch in its type."""
     trimmed = pc.utf8_trim_whitespace(values)
+    if facts.is_checkbox:
+        return pc.not_equal(trimmed, "")
     gaps = find_gaps(trimmed, table, facts.name)
     missing = pa.scalar(None, pa.string())
     if facts.dtype == "str":

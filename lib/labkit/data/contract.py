@@ -244,4 +244,4 @@ def load_contract(path: Path) -> Contract:
         tables = json.loads(path.read_text(encoding="utf-8"))
         return {name: pandera.DataFrameSchema.from_json(json.dumps(schema)) for name, schema in tables.items()}
     except (ValueError, KeyError, TypeError, AttributeError, SchemaDefinitionError) as error:
-        raise ContractError(f"{path}: not a contract ({error}): restore it from git or remove it") from error
+        raise ContractError(f"{path}: not a contract: restore it from git or remove it") from error

@@ -9,8 +9,8 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, get_origin
 
 import numpy as np
 import pandas as pd
@@ -24,10 +24,16 @@ from labkit.data.choices import Choices, Decision
 from labkit.data.identifiers import list_unnamed
 from labkit.data.reading import RawTable, Source
 from labkit.data.tables import OUTCOME_KNOWN_AT, PREDICT_AT
+from labkit.data.texts import read_truth
 from labkit.data.vocabulary import LEVELS
+from labkit.data.zones import find_zones
 from labkit.errors import DataError, ParamsError, list_briefly, name_nearest
+from labkit.faults import describe_remedy
+from labkit.names import normalize_spaces
 from labkit.params import FEWEST_OF_CLASS, Table
 
+MARKS = {"x", "✓", "✔", "☑", "checked", "selected", "ticked"}
+"""What stands in ticked boxes besides a yes, in lower case."""
 MOST_CELLS = 4_000_000
 MOST_CLASSES = 5_000
 
@@ -44,6 +50,8 @@ class Survey:
         Rows by value of the target, all rows; None if there are more than `MOST_CLASSES` values.
     n_target_missing
         Rows without an answer, of all.
+    zones
+        Time zone of each column of moments, where one is known.
     """
 
     raw: RawTable
@@ -52,6 +60,7 @@ class Survey:
     counts: Mapping[Any, int] | None
     n_target_missing: int
     decisions: tuple[Decision, ...]
+    zones: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_whole(self) -> bool:
@@ -74,6 +83,7 @@ def survey_table(name: str, sources: list[Source], files: tuple[str, ...], targe
     ParamsError
         An option names a column that is not there.
     """
+    target = normalize_spaces(target)
     origin = {"path": files[0]} if len(files) == 1 else {"paths": files}
     given = [Decision(f"reading: {key}", str(value), "given", (key,)) for key, value in choices.reading.items()]
     try:
@@ -81,6 +91,7 @@ def survey_table(name: str, sources: list[Source], files: tuple[str, ...], targe
         raw = RawTable(name, make_table({**origin, **fields, **choices.reading}), sources)
         check_named(raw, target, choices)
         raw, more = settle_types(raw, choices)
+        zones, zone_decisions = find_zones(raw, choices)
         sample, counts, n_missing = read_sample(raw, target)
         if levels := find_levels(raw, counts, target, choices):
             raw = raw.reopen(not_missing={target: levels})
@@ -94,7 +105,7 @@ def survey_table(name: str, sources: list[Source], files: tuple[str, ...], targe
         for column in sample.columns
         if column != target
     }
-    return Survey(raw, found, sample, counts, n_missing, (*decisions, *given, *more))
+    return Survey(raw, found, sample, counts, n_missing, (*decisions, *given, *more, *zone_decisions), zones)
 
 
 def make_table(fields: Mapping[str, Any]) -> Table:
@@ -105,16 +116,29 @@ def make_table(fields: Mapping[str, Any]) -> Table:
     ParamsError
         A field is unknown, or its value not valid.
     """
-    for field in fields:
-        if field not in Table.model_fields:
-            raise ParamsError(f"--read {field}=…: no such field: {name_nearest(field, Table.model_fields)}")
+    for name in fields:
+        if name not in Table.model_fields:
+            raise ParamsError(f"--read {name}=…: no such field: {name_nearest(name, Table.model_fields)}")
     try:
-        return Table.model_validate_json(json.dumps(fields))
+        return Table.model_validate_json(json.dumps({name: wrap(name, value) for name, value in fields.items()}))
     except ValueError as error:
-        lines = [line.strip() for line in str(error).splitlines()]
-        reason = lines[-2] if lines[-1].startswith("For further information") else lines[-1]
-        reason = reason.partition(" [type=")[0].removeprefix("Value error, ")
-        raise ParamsError(f"--read {f'{lines[1]}: ' if lines[1] in fields else ''}{reason}") from error
+        faults: list[dict[str, Any]] = error.errors(include_url=False) if hasattr(error, "errors") else []
+        raise ParamsError("; ".join(map(describe_field, faults)) or f"--read: {error}") from error
+
+
+def wrap(name: str, value: Any) -> Any:
+    """Return a field's value from the command line: one alone is a list of one where a list is needed."""
+    if get_origin(Table.model_fields[name].annotation) is not tuple:
+        return value
+    values = value if isinstance(value, list | tuple) else [value]
+    return [item if isinstance(item, str) else json.dumps(item) for item in values]
+
+
+def describe_field(fault: Mapping[str, Any]) -> str:
+    """Return what is wrong with a field that was given with --read."""
+    if fault["type"] == "value_error":
+        return f"--read: {fault['ctx']['error']}"
+    return f"--read {fault['loc'][0]}={fault['input']}: {describe_remedy(fault)}"
 
 
 def name_options(message: str) -> str:
@@ -123,7 +147,7 @@ def name_options(message: str) -> str:
     >>> name_options("row 3: 'x' is not a number: add 'x' to `missing`, or name the column in `texts`")
     ' (by option: --missing COLUMN=VALUE, --kind COLUMN=category)'
     """
-    known = {"missing": "--missing COLUMN=VALUE", "texts": "--kind COLUMN=category", "skip": "--read skip=COLUMN,"}
+    known = {"missing": "--missing COLUMN=VALUE", "texts": "--kind COLUMN=category", "skip": "--read skip=COLUMN"}
     known |= {"sheet": "--sheet NAME", "times": "--kind COLUMN=category", "header": "--no-header"}
     known |= {name: f"--{name} …" for name in ("encoding", "delimiter", "decimal")}
     options = [
@@ -163,6 +187,11 @@ def settle_types(raw: RawTable, choices: Choices) -> tuple[RawTable, list[Decisi
     if not raw.facts:
         return settle_times(raw, find_text_facts(raw), choices)
     fields, decisions = intake.find_separators(raw, choices)
+    if checkboxes := find_checkboxes(raw, choices):
+        fields["checkboxes"] = checkboxes
+        reason = f"hold one word where ticked and nothing where not: {list_briefly(map(repr, checkboxes))}"
+        count = f"{len(checkboxes)} column{'s' if len(checkboxes) > 1 else ''}"
+        decisions.append(Decision("checkboxes", count, reason, ("checkboxes",)))
     if fields:
         raw = raw.reopen(**fields)
     # Numbers that are to be something else are kept as they were written.
@@ -181,6 +210,21 @@ def settle_types(raw: RawTable, choices: Choices) -> tuple[RawTable, list[Decisi
     if dates or texts:
         raw = raw.reopen(times=tuple(dates), texts=tuple(texts), formats=formats)
     return raw.check(), decisions
+
+
+def find_checkboxes(raw: RawTable, choices: Choices) -> tuple[str, ...]:
+    """Return the columns that hold nothing but one word and blanks: a mark, or the option that is ticked."""
+    found = []
+    for name, facts in raw.facts.items():
+        given = choices.kinds.get(name)
+        word = next(iter(facts.words), "1" if facts.n_numbers and facts.smallest == facts.largest == 1 else "")
+        is_alone = len(facts.words) + bool(facts.n_numbers) == 1 and facts.n_missing and not facts.markers
+        if not (word and is_alone) or given not in (None, "boolean") or name in choices.formats:
+            continue
+        is_mark = word.lower() in MARKS or read_truth(word) == 1 or name.endswith(f": {word}") or given == "boolean"
+        if is_mark and raw.list_texts(name) == [word]:
+            found.append(name)
+    return tuple(found)
 
 
 def settle_times(raw: RawTable, facts: Mapping[str, Facts], choices: Choices) -> tuple[RawTable, list[Decision]]:

@@ -38,8 +38,7 @@ def load_table(path: Path) -> pd.DataFrame:
     try:
         return pq.read_table(path, page_checksum_verification=True).to_pandas()
     except Exception as error:  # what a damaged file raises depends on where the damage is
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise DataError(f"{path}: damaged ({reason}): remove it and run the stage again") from error
+        raise DataError(f"{path}: damaged: remove it and run the stage again") from error
 
 
 def save_table(path: Path, frame: pd.DataFrame) -> None:
@@ -56,9 +55,18 @@ def save_table(path: Path, frame: pd.DataFrame) -> None:
     try:
         table = pa.Table.from_pandas(frame)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise DataError(f"{path.name}: {'; '.join(map(str, error.args))}: give the column one type") from error
+        raise DataError(f"{path.name}: {describe_mixture(frame)}: give each column one type") from error
     with atomic_write(path) as beside:
         pq.write_table(table, beside, compression="zstd", write_page_checksum=True)
+
+
+def describe_mixture(frame: pd.DataFrame) -> str:
+    """Return which column of a table mixes types, and which ones."""
+    for name, values in frame.items():
+        kinds = list(dict.fromkeys(type(value).__name__ for value in values.dropna().head(100_000)))
+        if values.dtype == object and len(kinds) > 1:
+            return f"column {name!r} holds values of the types {' and '.join(kinds[:3])}"
+    return "a column mixes types"
 
 
 def join_tables(tables: Mapping[str, pd.DataFrame], data: Data) -> pd.DataFrame:

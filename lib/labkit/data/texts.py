@@ -153,7 +153,7 @@ def guess_kind(words: list[str], markers: list[str]) -> tuple[str, str, str, tup
 def write(value: object) -> str:
     """Write a field of a rule for numbers as YAML."""
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{quote(key)}: {factor:g}' for key, factor in value.items())}}}"
+        return f"{{{', '.join(f'{quote(key)}: {quote(factor)}' for key, factor in value.items())}}}"
     return f'"{value}"' if value == "," else str(value)
 
 

@@ -229,13 +229,14 @@ def choose_cuts(times: pd.Series) -> tuple[list[pd.Timestamp], int]:
 
 def add_date(timing: Timing, survey: Survey, column: str) -> None:
     """Turn a date into features, or hide it where their names are taken."""
-    known = survey.sample[column].dropna()
+    known, zone = survey.sample[column].dropna(), survey.zones.get(column)
+    known = known.dt.tz_convert(zone).dt.tz_localize(None) if zone else known
     has_clock = bool((known != known.dt.floor("D")).any())
     is_long = known.max() - known.min() > pd.Timedelta(days=365)
     parts = [*(["hour"] if has_clock else []), "weekday", *(["month"] if is_long else [])]
     if any(f"{column}_{part}" in survey.sample.columns for part in parts):
         timing.hidden.append(column)
         return
-    timing.dates[column] = {"parts": parts}
+    timing.dates[column] = {**({"zone": zone} if zone else {}), "parts": parts}
     reason = f"from {known.min():%Y-%m-%d} to {known.max():%Y-%m-%d}"
     timing.decisions.append(Decision(f"column {column!r}", f"becomes {', '.join(parts)}", reason))

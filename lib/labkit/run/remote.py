@@ -15,6 +15,7 @@ from dvc.exceptions import DownloadError, DvcException
 from dvc.fs import RemoteMissingDepsError
 from dvc.repo import Repo
 
+from labkit.counts import format_count
 from labkit.errors import DataError, LabkitError, MissingDataError, ParamsError, StageError, list_briefly
 from labkit.run import objects
 from labkit.run.pipeline import check_places, open_repo
@@ -48,7 +49,10 @@ def pull(experiments: Sequence[str] = ()) -> str:
     finally:
         repo.close()
     n_outputs = sum(len(list_outputs(stage)) for stage in stages)
-    return f"{n_files:,} files fetched; {n_outputs:,} outputs of {len(stages):,} stages are in place"
+    return (
+        f"{format_count(n_files, 'file')} fetched; {format_count(n_outputs, 'output')} of "
+        f"{format_count(len(stages), 'stage')} in place"
+    )
 
 
 def find_stages(repo: Repo, experiments: Sequence[str]) -> list[Any]:
