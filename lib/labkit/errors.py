@@ -106,3 +106,8 @@ def list_briefly(lines: Iterable[str], most: int = 5) -> str:
     items = list(lines)
     rest = len(items) - most
     return "; ".join(items[:most]) + (f"; … and {rest} more" if rest > 0 else "")
+
+
+def get_first_line(error: BaseException) -> str:
+    """Return the first line of an error's message; some have none."""
+    return str(error).partition("\n")[0]
