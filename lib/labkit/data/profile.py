@@ -19,6 +19,7 @@ MOST_VALUES = 4_000_000
 """Values of a table that are scored against the target: fewer rows of it where there are many columns."""
 MOST_EXACT = 200
 """Columns up to which rank correlations are computed pair by pair, each on the rows that have both values."""
+LARGEST_SQUARED = 1e150
 LEAK_SCORE = 0.95
 MANY_MISSING = 0.3
 N_FOLDS = 3
@@ -118,6 +119,9 @@ def score_column(values: pd.Series, answers: pd.Series, task: str, *, seed: int)
         column, answers = column[is_finite], answers[is_finite]
         if len(answers) < FEWEST_ROWS:
             return np.nan
+        # The share does not depend on the unit, but squares of very large answers overflow.
+        largest = float(np.abs(answers).max())
+        answers = answers / largest if largest > LARGEST_SQUARED else answers
         tree = DecisionTreeRegressor(max_depth=4, min_samples_leaf=leaf, random_state=seed)
         folds = KFold(N_FOLDS, shuffle=True, random_state=seed)
         return max(0.0, float(r2_score(answers, cross_val_predict(tree, column, answers, cv=folds))))

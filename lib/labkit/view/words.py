@@ -57,7 +57,7 @@ def format_share(share: float) -> str:
         return "< 1 %"
     if 0.995 <= share < 1:
         return "> 99 %"
-    return f"{100 * share:.0f} %"
+    return f"{100 * share:.0f} %" if abs(share) < 10 else f"{format_number(100 * share)} %"
 
 
 def format_bytes(n_bytes: float) -> str:
