@@ -98,7 +98,8 @@ def compute_mean(known: pd.Series) -> float:
     """Return the mean of the finite numbers among those that are there; NaN if there are none."""
     numbers = known.to_numpy(dtype="float64")
     finite = numbers[np.isfinite(numbers)]
-    return float(finite.mean()) if len(finite) else np.nan
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(finite.mean()) if len(finite) else np.nan
 
 
 def score_column(values: pd.Series, answers: pd.Series, task: str, *, seed: int) -> float:

@@ -90,7 +90,7 @@ def compare_splits(parts: Mapping[str, pd.DataFrame], data: Data, *, seed: int) 
         tested = np.sort(random.permutation(judged_on)[:MOST_ROWS])
         scores.append(score(columns, truth, chosen, tested, metric=metric, target=data.target, seed=seed))
     reason = "" if np.isfinite(scores).all() else f"{metric} cannot be computed: the rows to judge on are of one class"
-    return Illusion(metric, data.split.method, *scores, min(n_learn, MOST_ROWS), reason)
+    return Illusion(metric, data.split.method, scores[0], scores[1], min(n_learn, MOST_ROWS), reason)
 
 
 def make_columns(rows: pd.DataFrame) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from matplotlib.axes import Axes as Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap as LinearSegmentedColormap
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.dates import date2num as date2num
 from matplotlib.figure import Figure as Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, ScalarFormatter

@@ -24,6 +24,7 @@ from labkit.view.plots import (
     SEQUENTIAL,
     Axes,
     Figure,
+    date2num,
     find_ends,
     keep_drawable,
     make_figure,
@@ -85,8 +86,9 @@ def mark_parts(axes: Axes, days: list[tuple[str, date]], last: pd.Timestamp) -> 
     """Shade the time of each part after training and name it, up to the last moment that is drawn."""
     for number, (name, day) in enumerate(days):
         end = pd.Timestamp(days[number + 1][1]) if number + 1 < len(days) else last
-        axes.axvspan(pd.Timestamp(day), end, color=PALE, alpha=(0.45, 0.9, 0.45)[number], linewidth=0)
-        place = (pd.Timestamp(day), (0.99, 0.9, 0.99)[number])
+        ends = date2num([pd.Timestamp(day), end])
+        axes.axvspan(*ends, color=PALE, alpha=(0.45, 0.9, 0.45)[number], linewidth=0)
+        place = (ends[0], (0.99, 0.9, 0.99)[number])
         axes.annotate(
             name, place, (3, 0), xycoords=("data", "axes fraction"), textcoords="offset points", va="top",
             color=INK, size=9.5,
@@ -132,7 +134,8 @@ def choose_period(frame: pd.DataFrame, target: Target, key: str) -> tuple[str, p
     found = []
     for period, code in PERIODS.items():
         table = compute_by_key(frame, target, key, period=code)
-        table = table.apply(keep_drawable).dropna(axis=1, how="all").dropna(how="all")
+        table = pd.DataFrame(keep_drawable(table), index=table.index, columns=table.columns)
+        table = table.dropna(axis=1, how="all").dropna(how="all")
         labels = [[format_outcome(value, target).removesuffix(" %") for value in line] for line in table.to_numpy()]
         found.append((period, table, np.array(labels)))
         if sum(max(map(len, column)) + 1 for column in zip(*labels, strict=True)) <= MOST_SIGNS:

@@ -51,6 +51,7 @@ def format_share(share: float) -> str:
     >>> [format_share(share) for share in (0.3333, 0.0001, 0.99999, 1, 0)]
     ['33 %', '< 1 %', '> 99 %', '100 %', '0 %']
     """
+    share = float(share)
     if not np.isfinite(share):
         return "–"
     if 0 < share < 0.005:
