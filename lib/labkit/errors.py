@@ -115,3 +115,8 @@ def shorten(text: str, most: int = 300) -> str:
     'unknown columns: …'
     """
     return text if len(text) <= most else f"{text[:most].rstrip()} …"
+
+
+def get_first_line(error: BaseException) -> str:
+    """Return the first line of an error's message; some have none."""
+    return str(error).partition("\n")[0]

@@ -50,12 +50,13 @@ def test_calibrated_model_is_saved_and_converted(model: str, labels: tuple[objec
     assert np.array_equal(load_model(tmp_path / "m.skops").predict_proba(frame), fitted.predict_proba(frame))
     content, parity = onnx_graph.make_graph(fitted, frame, tolerance=1e-5)
     assert parity.reason == ""
-    session = onnx_graph.Graph(content or b"", features).session
+    graph = onnx_graph.Graph(content or b"", features)
+    taken = features.transform(frame)
     feeds = {
-        node.name: frame[name].to_numpy("float32" if name != "k" else object).reshape(-1, 1)
-        for node, name in zip(session.get_inputs(), frame, strict=True)
+        node: taken[name].to_numpy(dtype).reshape(-1, 1)
+        for (node, dtype), name in zip(graph.inputs.items(), taken, strict=True)
     }
-    assert session.run(None, feeds)[0].tolist() == fitted.predict(frame).tolist()
+    assert graph.session.run(None, feeds)[0].tolist() == fitted.predict(frame).tolist()
 
 
 def test_overconfident_model_is_mended_and_an_honest_one_left_alone() -> None:

@@ -22,6 +22,7 @@ MOST_VALUES = 4_000_000
 """Values of a table that are scored against the target: fewer rows of it where there are many columns."""
 MOST_EXACT = 200
 """Columns up to which rank correlations are computed pair by pair, each on the rows that have both values."""
+LARGEST_SQUARED = 1e150
 LEAK_SCORE = 0.95
 MANY_MISSING = 0.3
 N_FOLDS = 3
@@ -100,7 +101,8 @@ def compute_mean(known: pd.Series) -> float:
     """Return the mean of the finite numbers among those that are there; NaN if there are none."""
     numbers = known.to_numpy(dtype="float64")
     finite = numbers[np.isfinite(numbers)]
-    return float(finite.mean()) if len(finite) else np.nan
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(finite.mean()) if len(finite) else np.nan
 
 
 def score_column(values: pd.Series, answers: pd.Series, task: str, *, seed: int) -> float:
@@ -151,6 +153,9 @@ def predict_held_out(
     if task == "regression":
         is_finite = np.isfinite(answers.to_numpy(dtype="float64"))
         column, truth = column[is_finite], answers.to_numpy(dtype="float64")[is_finite]
+        # The share does not depend on the unit, but squares of very large answers overflow.
+        largest = float(np.abs(truth).max(initial=0))
+        truth = truth / largest if largest > LARGEST_SQUARED else truth
         tree = DecisionTreeRegressor(max_depth=4, min_samples_leaf=leaf, random_state=seed)
         folds = KFold(N_FOLDS, shuffle=True, random_state=seed)
     else:

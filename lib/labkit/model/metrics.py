@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from labkit.errors import DataError, list_briefly
 from labkit.params import Target
 
 GREATER_IS_BETTER = {"roc_auc", "average_precision", "accuracy", "balanced_accuracy", "f1", "r2"}
@@ -64,6 +63,9 @@ class Interval:
 def make_answers(truth: Any, model: Any, features: Any, target: Target) -> Answers:
     """Let a fitted model predict rows and hold its predictions beside the truth.
 
+    A class that the model was never shown comes after those it knows, with a probability of 0 in every row: rows of it
+    count as mistakes, as they would in service.
+
     Parameters
     ----------
     truth
@@ -72,26 +74,16 @@ def make_answers(truth: Any, model: Any, features: Any, target: Target) -> Answe
         A fitted estimator or pipeline.
     features
         What the model takes, n_rows of it.
-
-    Raises
-    ------
-    DataError
-        The truth holds a class that the model was never shown.
     """
     if target.task == "regression":
         return Answers(np.asarray(truth, dtype="float64"), np.asarray(model.predict(features), dtype="float64"))
-    classes = tuple(model.classes_.tolist())
+    known, labels = model.classes_.tolist(), np.asarray(truth).tolist()
+    classes = (*known, *sorted({*labels} - {*known}, key=str))
     codes = {label: code for code, label in enumerate(classes)}
-    labels = np.asarray(truth).tolist()
-    unknown = sorted({repr(label) for label in labels if label not in codes})
-    if unknown:
-        raise DataError(
-            f"target {target.column!r} holds classes that no training row has: {list_briefly(unknown)}: "
-            "filter them out or set data.split.stratify: true"
-        )
+    predicted = np.asarray(model.predict_proba(features), dtype="float64")
     return Answers(
         np.array([codes[label] for label in labels]),
-        np.asarray(model.predict_proba(features), dtype="float64"),
+        np.pad(predicted, ((0, 0), (0, len(classes) - len(known)))),
         classes,
         find_positive(classes, target),
     )

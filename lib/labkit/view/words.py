@@ -53,13 +53,14 @@ def format_share(share: float) -> str:
     >>> [format_share(share) for share in (0.3333, 0.0001, 0.99999, 1, 0)]
     ['33 %', '< 1 %', '> 99 %', '100 %', '0 %']
     """
+    share = float(share)
     if not np.isfinite(share):
         return "–"
     if 0 < share < 0.005:
         return "< 1 %"
     if 0.995 <= share < 1:
         return "> 99 %"
-    return f"{100 * share:.0f} %"
+    return f"{100 * share:.0f} %" if abs(share) < 10 else f"{format_number(100 * share)} %"
 
 
 def format_bytes(n_bytes: float) -> str:
