@@ -31,7 +31,7 @@ def perform_fingerprint(params: "Params", sample_rows: int | None) -> str:
     from labkit.data.origins import compute_digests
     from labkit.run.fingerprint import write_fingerprints
 
-    write_fingerprints(params.experiment, PLAIN_MODULES, {"source": compute_digests(params.data)})
+    write_fingerprints(params.experiment, PLAIN_MODULES, {"source": compute_digests(params.data)}, params=params)
     return ""
 
 

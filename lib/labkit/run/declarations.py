@@ -35,3 +35,9 @@ def load_declarations(experiment: str) -> dict[str, Declaration]:
         inputs = [dep.replace("${item}", experiment) for dep in body.get("deps", [])]
         found[str(name)] = Declaration(tuple(sections), tuple(named), tuple(inputs))
     return found
+
+
+def list_outputs(experiment: str) -> dict[str, list[str]]:
+    """Return what each stage of an experiment writes, from the root on."""
+    declared = load_declarations(experiment)
+    return {name: [f"data/{experiment}/{output}" for output in stage.outputs] for name, stage in declared.items()}

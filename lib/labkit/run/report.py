@@ -56,8 +56,8 @@ class ReportHeader:
         Where the stage is recorded, and the code that ran; None where there is none.
     parameters
         Rows of name, value and whence the value came.
-    note
-        One sentence more, e.g. "sample of 200 rows; not published".
+    notes
+        Sentences more, e.g. "Sample of 200 rows; not published." or what the stage reads that labkit cannot compare.
     """
 
     experiment: str
@@ -69,7 +69,7 @@ class ReportHeader:
     run_id: str | None = None
     git_commit: str | None = None
     parameters: Sequence[tuple[str, object, str]] = ()
-    note: str = ""
+    notes: Sequence[str] = ()
 
 
 def render_report(

@@ -1,7 +1,8 @@
 """What a piece of Python means, whatever its form: its syntax tree spelled out, and the modules it imports.
 
-The same for Python 3.11, 3.12 and 3.13, whose own dumps differ. Comments, layout, quotes, docstrings and what stands
-under `if TYPE_CHECKING` mean nothing. Not where modules are found: that is `labkit.run.fingerprint`.
+The same for Python 3.11, 3.12 and 3.13, whose own dumps differ. Comments, layout and quotes mean nothing; docstrings
+and what stands under `if TYPE_CHECKING` only where some code reads or sets them. Not where modules are found: that is
+`labkit.run.closure`.
 """
 
 import ast
@@ -15,7 +16,12 @@ from typing import Any
 
 # Load, Store and Del follow from the place; the others are empty, or say how a text was written.
 SKIPPED = frozenset({"ctx", "type_comment", "type_ignores"})
-DOC_READERS = frozenset({"__doc__", "getdoc", "use_attribute_docstrings"})
+DOC_READERS = frozenset({"__doc__", "getdoc", "getsource", "getsourcelines", "render_doc", "use_attribute_docstrings"})
+HELP = "help"
+"""Reads docstrings where it is a name of its own, and not an attribute of something else."""
+DOC_MAGICS = frozenset({"pdoc", "pinfo", "pinfo2"})
+"""What IPython makes of `f?` and `f??`, and a magic of the same kind."""
+TYPE_CHECKING = "TYPE_CHECKING"
 RUNNABLE = (".py", ".ipynb")
 
 
@@ -40,6 +46,10 @@ class Meaning:
         SHA-256 of the docstrings; they count where some module reads them.
     reads_docs
         Whether it reads docstrings.
+    typing
+        SHA-256 of what stands under `if TYPE_CHECKING`; it counts where some module sets that.
+    sets_typing
+        Whether it sets `TYPE_CHECKING`.
     imports
         What it imports, anywhere in it.
     exports
@@ -53,6 +63,8 @@ class Meaning:
     code: str
     docs: str
     reads_docs: bool
+    typing: str
+    sets_typing: bool
     imports: tuple[Import, ...]
     exports: tuple[str, ...]
     files: tuple[str, ...]
@@ -66,6 +78,8 @@ class Reader:
         self.tokens: list[str] = []
         self.docs: list[str] = []
         self.reads_docs = False
+        self.typing: list[ast.AST] = []
+        self.sets_typing = False
         self.imports: list[Import] = []
         self.exports: list[str] = []
         self.files: list[str] = []
@@ -110,6 +124,7 @@ class Reader:
             if is_text_statement(item):
                 self.docs.append(item.value.value)
             elif isinstance(item, ast.If) and is_for_type_checkers(item.test):
+                self.typing += item.body
                 parts += self.open_list(item.orelse)
             else:
                 parts.append(item if isinstance(item, ast.AST) else repr(item))
@@ -134,22 +149,35 @@ class Reader:
         elif name in ("append", "insert", "extend") and is_sys_path(node.func):
             found = [text for part in ast.walk(node) if (text := find_text(part)) is not None]
             self.folders += found
+        self.reads_docs |= bool(texts) and texts[0] in DOC_MAGICS
 
     def note_word(self, node: ast.Name | ast.Attribute) -> None:
         """See whether documentation is read."""
-        self.reads_docs |= find_name(node) in DOC_READERS
+        self.reads_docs |= find_name(node) in DOC_READERS or (isinstance(node, ast.Name) and node.id == HELP)
 
     def note_constant(self, node: ast.Constant) -> None:
-        """Keep what looks like a file that can be run."""
+        """Keep what looks like a file that can be run, and see what `getattr` and `setattr` are given."""
+        self.reads_docs |= node.value in DOC_READERS if isinstance(node.value, str) else False
+        self.sets_typing |= node.value == TYPE_CHECKING
         if isinstance(node.value, str) and any(ending in node.value for ending in RUNNABLE):
             self.files += [word for word in node.value.split() if word.endswith(RUNNABLE)]
 
     def note_assign(self, node: ast.Assign | ast.AugAssign | ast.AnnAssign) -> None:
-        """Keep the names of `__all__`."""
+        """Keep the names of `__all__`, and see whether `TYPE_CHECKING` is set."""
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        is_set = any(find_name(target) == TYPE_CHECKING for target in targets)
+        self.sets_typing |= is_set and not (isinstance(node.value, ast.Constant) and not node.value.value)
         if node.value is not None and any(find_name(target) == "__all__" for target in targets):
             found = [text for part in ast.walk(node.value) if (text := find_text(part)) is not None]
             self.exports += found
+
+    def close_typing(self) -> str:
+        """Return a digest of what stands under `if TYPE_CHECKING`, empty without any; its imports bring nothing."""
+        if not self.typing:
+            return ""
+        inner = Reader()
+        inner.read(self.typing)
+        return inner.close().code
 
     def close(self) -> Meaning:
         """Return what was read."""
@@ -157,6 +185,8 @@ class Reader:
             code=digest(self.tokens),
             docs=digest(self.docs),
             reads_docs=self.reads_docs,
+            typing=self.close_typing(),
+            sets_typing=self.sets_typing,
             imports=tuple(dict.fromkeys(self.imports)),
             exports=tuple(dict.fromkeys(self.exports)),
             files=tuple(dict.fromkeys(self.files)),
@@ -204,7 +234,7 @@ def is_text_statement(node: Any) -> bool:
 
 def is_for_type_checkers(test: ast.expr) -> bool:
     """Tell whether a condition is `TYPE_CHECKING`."""
-    return find_name(test) == "TYPE_CHECKING"
+    return find_name(test) == TYPE_CHECKING
 
 
 def is_sys_path(function: ast.expr) -> bool:

@@ -1,0 +1,80 @@
+"""Whose code asks for a file, a folder or a variable: that of the checkout, labkit's, or a library's for itself.
+
+Looks at the frames of the stack. Who is asked is `labkit.run.trace`.
+"""
+
+import sys
+from dataclasses import dataclass
+from types import FrameType
+from typing import Literal
+
+IMPORT_SYSTEM = "<frozen importlib"
+SHELL_MODULES = frozenset({"IPython", "ipykernel", "pexpect", "ptyprocess"})
+"""What stands between a cell's `!command` and the call that starts it."""
+ENVIRONMENT_MODULES = frozenset({"os", "collections.abc", "string"})
+"""What stands between the code that asks for a variable and the variable."""
+Through = Literal["nothing", "libraries", "labkit"]
+"""What may stand between the code of the checkout and what it asks for; each includes those before it."""
+
+
+@dataclass(frozen=True)
+class Askers:
+    """Tells code of the checkout from other code.
+
+    Attributes
+    ----------
+    tops
+        Where the checkout's code is, each path with the separator at its end.
+    others
+        Folders within them whose code is not the checkout's own: labkit, installed packages.
+    observer
+        The module that asks who it was, which does not count itself.
+    """
+
+    tops: tuple[str, ...]
+    others: tuple[str, ...]
+    observer: str
+
+    def is_ours(self, frame: FrameType) -> bool:
+        """Tell whether a frame runs a cell, or code of the checkout that is not labkit's."""
+        if frame.f_globals is vars(sys.modules["__main__"]):
+            return True
+        name = frame.f_code.co_filename
+        return name.startswith(self.tops) and not name.startswith(self.others)
+
+    def find_caller(self, frame: FrameType | None) -> FrameType | None:
+        """Return the nearest frame that is not the observer's."""
+        while frame is not None and frame.f_globals.get("__name__") == self.observer:
+            frame = frame.f_back
+        return frame
+
+    def find_reader(self, frame: FrameType | None) -> FrameType | None:
+        """Return the frame that reads an environment variable if it is of the checkout, otherwise None."""
+        while frame is not None and (
+            frame.f_globals.get("__name__") in ENVIRONMENT_MODULES or frame.f_code.co_name == "expandvars"
+        ):
+            frame = frame.f_back
+        return frame if frame is not None and self.is_ours(frame) else None
+
+    def is_asked(self, frame: FrameType | None, *, through: Through) -> bool:
+        """Tell whether code of the checkout is what asks, not a library for its own purposes or as it is imported."""
+        frame, is_import_itself = self.find_caller(frame), True
+        while frame is not None:
+            if self.is_ours(frame):
+                return True
+            module = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+            if is_import(frame):
+                if through != "nothing" and not is_import_itself:
+                    return False
+            else:
+                is_import_itself = False
+                is_between = module in sys.stdlib_module_names or module in SHELL_MODULES
+                if not is_between and (through == "nothing" or (module == "labkit" and through == "libraries")):
+                    return False
+            frame = frame.f_back
+        return False
+
+
+def is_import(frame: FrameType) -> bool:
+    """Tell whether a frame is one of Python's import system."""
+    return frame.f_code.co_filename.startswith(IMPORT_SYSTEM)

@@ -1,0 +1,169 @@
+"""From what a kernel left in its trace to what its stage depends on, and to what people should know of it.
+
+Leaves out what counts already: the stage's code, what dvc.yaml declares, labkit's own files and caches. Not how the
+rest is compared: that is `labkit.run.dependencies`.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from labkit import paths
+from labkit.params import Params
+from labkit.run.closure import MACHINERY, Checkout, list_folders
+from labkit.run.content import is_kept_apart, is_local, is_part
+from labkit.run.declarations import Declaration, list_outputs, load_declarations
+from labkit.run.dependencies import Dependencies, fold
+from labkit.run.footprint import Footprint, Reading, describe_outside, load_footprint
+from labkit.run.meanings import CODE
+from labkit.run.trace import NAME
+from labkit.secret import Mask
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one run of a stage was seen to depend on.
+
+    Attributes
+    ----------
+    changed
+        Files that were changed by somebody else while the stage ran.
+    untracked
+        What cannot be compared next time, and what to do about it, a sentence or two each.
+    """
+
+    names: Dependencies = field(default_factory=Dependencies)
+    changed: tuple[str, ...] = ()
+    untracked: tuple[str, ...] = ()
+
+
+def observe(work: Path, stage: str, *, params: Params, start: Path, mask: Mask) -> Observation:
+    """Return what a run of a stage was seen to depend on beside its code, its params and its declared inputs.
+
+    Parameters
+    ----------
+    work
+        The run's folder, with the trace of its kernel.
+    start
+        The stage's notebook.
+    mask
+        What keeps secrets out of the names.
+    """
+    footprint = load_footprint(work / NAME)
+    if not footprint.is_begun:
+        return Observation(untracked=("The files that it read are not recorded, as its kernel could not be watched.",))
+    return Observer(footprint, stage, params, start, mask).observe()
+
+
+class Observer:
+    """Goes through a footprint; see `observe`."""
+
+    def __init__(self, footprint: Footprint, stage: str, params: Params, start: Path, mask: Mask) -> None:
+        self.footprint, self.stage, self.params, self.mask = footprint, stage, params, mask
+        self.checkout = Checkout(paths.find_root())
+        self.code = set(self.checkout.find_closure(start))
+        self.declared = load_declarations(params.experiment)
+        self.own = self.declared.get(stage, Declaration((), ()))
+        self.outputs = list_outputs(params.experiment)
+        self.after = find_after(stage, self.declared, self.outputs)
+        self.untracked: list[str] = []
+
+    def observe(self) -> Observation:
+        """Return what there is."""
+        readings = dict(self.find_readings())
+        read = self.keep_nameable([*readings, *self.list_declared()])
+        self.untracked += [found for name in read for found in self.describe_undeclared(name)]
+        # What comes after a stage depends on it: to run the stage again for it would never end.
+        files = [name for name in read if not is_part(name, self.list_outputs_of(self.after))]
+        listings = self.keep_nameable([name for name in map(self.relate, self.footprint.listings) if name])
+        names = Dependencies(fold(files), tuple(sorted(listings)), tuple(sorted(self.footprint.declared_variables)))
+        changed = [name for name in files if name in readings and readings[name].is_changed(self.checkout.locate(name))]
+        self.untracked += [f"{name} was changed while the stage ran, which runs again next time." for name in changed]
+        untracked = [*self.footprint.list_untracked(), *self.untracked]
+        return Observation(names, tuple(changed), tuple(map(self.mask.clean_text, untracked)))
+
+    def find_readings(self) -> Iterator[tuple[str, Reading]]:
+        """Yield the files of the checkout that count, by name."""
+        imported, folders = self.list_imported(), {*list_folders(self.checkout.root)} - {self.checkout.root}
+        for place, reading in self.footprint.readings.items():
+            path = Path(place)
+            if not is_local(self.checkout.root, path):
+                if reading.state is not None and not path.resolve().is_relative_to(MACHINERY):
+                    self.untracked.append(describe_outside(str(path.resolve())))
+                continue
+            # Of a program's argument that has changed, the program is taken to have written it.
+            is_output = reading.is_argument and reading.is_changed(path)
+            is_looked_for = reading.state is None and reading.module in imported and folders & {*path.parents}
+            if is_output or is_looked_for or path in self.code or path.resolve() in self.code:
+                continue
+            name = self.checkout.show(path)
+            if not self.is_covered(name):
+                yield name, reading
+            if reading.is_argument and path.suffix in CODE:
+                yield from ((self.checkout.show(file), Reading(None, is_written=True)) for file in self.follow(path))
+
+    def follow(self, script: Path) -> list[Path]:
+        """Return the local files that a script, which runs as a program of its own, imports."""
+        return [file for file in self.checkout.find_closure(script) if file not in self.code and file != script]
+
+    def list_imported(self) -> set[str]:
+        """Return the modules that the stage's code imports by name: those that are not there yet are looked for."""
+        found = set()
+        for path in self.code:
+            for one in self.checkout.get_meaning(path).imports:
+                found |= {one.module, *(f"{one.module}.{name}" for name in one.names)}
+        return found
+
+    def is_covered(self, name: str) -> bool:
+        """Tell whether a file counts already, or not at all."""
+        places = (*self.own.inputs, *self.outputs.get(self.stage, ()))
+        return is_part(name, places) or is_kept_apart(self.checkout.root, name)
+
+    def relate(self, pattern: str) -> str:
+        """Return a pattern from the checkout's root on, empty for one elsewhere."""
+        root = f"{self.checkout.root}/"
+        return pattern.removeprefix(root) if pattern.startswith(root) else ""
+
+    def list_declared(self) -> Iterator[str]:
+        """Yield the names of what the notebook declared: from the root on where it lies in the checkout."""
+        for place in self.footprint.declared_paths:
+            path = Path(place)
+            inside = path.is_relative_to(self.checkout.root)
+            name = path.relative_to(self.checkout.root).as_posix() if inside else path.as_posix()
+            yield f"{name}/" if path.is_dir() else name
+
+    def keep_nameable(self, names: list[str]) -> list[str]:
+        """Return the names that may be written down; one that holds a secret may not."""
+        kept = [name for name in names if self.mask.clean_text(name) == name]
+        if len(kept) < len(names):
+            self.untracked.append("It reads a file whose name holds a secret: a change there runs nothing.")
+        return kept
+
+    def list_outputs_of(self, stages: Collection[str]) -> list[str]:
+        """Return what some stages write."""
+        return [output for stage in stages for output in self.outputs[stage]]
+
+    def describe_undeclared(self, name: str) -> Iterator[str]:
+        """Say that a file is what another stage writes, though dvc.yaml does not say that this one reads it."""
+        for stage, outputs in self.outputs.items():
+            if not is_part(name, outputs):
+                continue
+            if stage in self.after:
+                yield f"It reads {name}, which the stage `{stage}` writes after it: a change there runs nothing."
+            else:
+                yield (
+                    f"It reads {name}, which the stage `{stage}` writes: add it to `deps` of `{self.stage}` in "
+                    "dvc.yaml, so that DVC runs them in that order."
+                )
+
+
+def find_after(stage: str, declared: Mapping[str, Declaration], outputs: Mapping[str, Sequence[str]]) -> set[str]:
+    """Return the stages that read what a stage writes, directly or not."""
+    found: set[str] = set()
+    waiting = [stage]
+    while waiting:
+        written = outputs.get(waiting.pop(), ())
+        readers = {name for name, one in declared.items() if any(is_part(path, written) for path in one.inputs)}
+        waiting += readers - found
+        found |= readers
+    return found - {stage}
