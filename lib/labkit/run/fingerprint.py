@@ -15,20 +15,15 @@ from typing import TYPE_CHECKING, Any
 from labkit import paths
 from labkit.errors import list_briefly
 from labkit.files import parse_json, write_text
-from labkit.params import Params
 from labkit.run.closure import Checkout
-from labkit.run.content import is_part
-from labkit.run.declarations import list_outputs, load_declarations
-from labkit.run.dependencies import KINDS, SECTIONS, Dependencies, Known, compute_sections, remove_oldest
-from labkit.run.record import compute_key
+from labkit.run.dependencies import SECTIONS, remove_oldest
 from labkit.run.syntax import digest
 
 if TYPE_CHECKING:
-    from labkit.run.observation import Observation
+    from labkit.params import Params
 
 MOST_KEPT = 1000
 """Fingerprints kept to compare with; a year of edits is fewer."""
-CHANGED = "changed while the stage ran"
 READ = {"files": "", "listings": "the names in ", "variables": "the environment variable "}
 
 
@@ -68,7 +63,7 @@ def write_fingerprints(
     modules: Mapping[str, str],
     tables: Mapping[str, Mapping[str, str]],
     *,
-    params: Params | None = None,
+    params: "Params | None" = None,
 ) -> None:
     """Write each stage's fingerprint, and keep a copy by its digest to tell later what changed.
 
@@ -83,7 +78,12 @@ def write_fingerprints(
     """
     folder, checkout = find_folder(experiment), Checkout(paths.find_root())
     codes = compute_fingerprints(checkout, modules)
-    reads = compute_reads(params, codes, checkout) if params is not None else {}
+    reads = {}
+    if params is not None:
+        # Imported here: what reads code needs nothing that is installed.
+        from labkit.run.reads import compute_reads
+
+        reads = compute_reads(params, codes, checkout)
     for stage, code in codes.items():
         content = {"code": code, **({"tables": tables[stage]} if stage in tables else {}), **reads.get(stage, {})}
         write_fingerprint(folder / f"{stage}.json", content)
@@ -98,85 +98,6 @@ def write_fingerprint(path: Path, content: Mapping[str, Any]) -> None:
     text = json.dumps(content, indent=1) + "\n"
     write_if_new(path, text)
     write_if_new(find_copy(compute_md5(text)), text)
-
-
-def compute_reads(
-    params: Params, codes: Mapping[str, Mapping[str, str]], checkout: Checkout
-) -> dict[str, dict[str, dict[str, str]]]:
-    """Return the digests of what each stage is known to read besides its code, by kind and name."""
-    known = Known(params.experiment)
-    if known.is_empty:
-        return {}
-    found = {}
-    for stage, code in codes.items():
-        names = known.choose(stage, make_key(params, stage, code))
-        if not names.is_empty:
-            found[stage] = compute_stage_reads(params, code, names, checkout)
-    known.save()
-    return found
-
-
-def make_key(params: Params, stage: str, code: Mapping[str, str]) -> str:
-    """Return what a stage's list of what it reads belongs to: its code and its params."""
-    declared = load_declarations(params.experiment).get(stage)
-    return compute_key(digest(code.values()), params, declared.sections if declared else (), {})
-
-
-def keep_reads(params: Params, stage: str, outputs: Iterable[str], seen: "Observation") -> dict[str, dict[str, str]]:
-    """Write down what a run of a stage was seen to read, for the next one to compare, and return the digests.
-
-    DVC reads the fingerprint once more when the stage has ended, and records it as it is then. A file that somebody
-    else changed meanwhile is given a digest that it cannot have.
-    """
-    refresh_reads(params, stage, outputs)
-    path = find_folder(params.experiment) / f"{stage}.json"
-    content = load_fingerprint(path)
-    if not content:
-        return {}
-    checkout = Checkout(paths.find_root())
-    Known(params.experiment).keep(stage, make_key(params, stage, content["code"]), seen.names)
-    sections = {} if seen.names.is_empty else compute_stage_reads(params, content["code"], seen.names, checkout)
-    for name in seen.changed:
-        sections["files"][name] = CHANGED
-    write_fingerprint(path, {kind: part for kind, part in content.items() if kind not in SECTIONS} | sections)
-    return sections
-
-
-def compute_stage_reads(
-    params: Params, code: Iterable[str], names: Dependencies, checkout: Checkout
-) -> dict[str, dict[str, str]]:
-    """Return the digests of what a stage of that code reads besides it, by kind and name."""
-    closure = [checkout.locate(name) for name in code]
-    outputs = [output for listed in list_outputs(params.experiment).values() for output in listed]
-    return compute_sections(checkout, closure, names, secrets=params.secrets.values(), outputs=outputs)
-
-
-def refresh_reads(params: Params, stage: str, outputs: Iterable[str]) -> None:
-    """Compare anew what other stages read of the outputs that a stage has just written without declaring it.
-
-    Parameters
-    ----------
-    outputs
-        Relative to the experiment's data folder.
-    """
-    written = [f"data/{params.experiment}/{output}" for output in outputs]
-    for path in find_folder(params.experiment).glob("*.json"):
-        content = load_fingerprint(path)
-        names = Dependencies(*(tuple(content.get(kind, {})) for kind in KINDS))
-        if path.stem != stage and any(is_part(name, written) for name in names.files):
-            checkout = Checkout(paths.find_root())
-            write_fingerprint(path, content | compute_stage_reads(params, content["code"], names, checkout))
-
-
-def load_reads(experiment: str, stage: str) -> dict[str, Any]:
-    """Return the digests of what a stage is known to read, by kind and name."""
-    content = load_fingerprint(find_folder(experiment) / f"{stage}.json")
-    return {kind: content[kind] for kind in SECTIONS if kind in content}
-
-
-def add_reads(code: str, reads: Mapping[str, Any]) -> str:
-    """Return one digest of a stage's code and of what it read besides."""
-    return digest([code, json.dumps(reads, sort_keys=True)]) if reads else code
 
 
 def write_if_new(path: Path, text: str) -> None:

@@ -13,8 +13,9 @@ from labkit.params import Params
 from labkit.run import report, tracking
 from labkit.run.closure import Checkout
 from labkit.run.declarations import load_declarations
-from labkit.run.fingerprint import add_reads, compute_code_digest, load_reads
+from labkit.run.fingerprint import compute_code_digest
 from labkit.run.notebooks import find_stage, list_notebooks
+from labkit.run.reads import add_reads, load_reads
 from labkit.run.record import PAGE_ENDINGS, compute_key, compute_outputs, load_records
 
 

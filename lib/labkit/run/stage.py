@@ -21,7 +21,7 @@ from labkit.paths import show
 from labkit.run import provenance, report, tracking
 from labkit.run.course import Live
 from labkit.run.declarations import load_declarations
-from labkit.run.fingerprint import add_reads, compute_code_digest, keep_reads
+from labkit.run.fingerprint import compute_code_digest
 from labkit.run.ledger import Entry
 from labkit.run.notebooks import Source, list_notebooks
 from labkit.run.observation import Observation, observe
@@ -29,6 +29,7 @@ from labkit.run.outcome import Execution, Failure, find_heading
 from labkit.run.outputs import place_outputs
 from labkit.run.parameters import make_parameters
 from labkit.run.progress import Progress
+from labkit.run.reads import add_reads, keep_reads
 from labkit.run.record import PAGE_ENDINGS, StageRecord, compute_key, compute_outputs, load_records, save_record
 from labkit.run.runner import run_notebook
 from labkit.run.step import LOG_NAME, OUTPUTS_NAME, start_step
