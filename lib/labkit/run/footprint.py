@@ -62,8 +62,10 @@ class Footprint:
         Whether worker processes were started that do not inherit the hook.
     declared_paths, declared_variables
         What `step.depends_on` was given.
-    is_begun
-        Whether the kernel took notes at all.
+    written
+        Files that the kernel wrote.
+    began
+        When the kernel began to take notes, in seconds as files have them; None if it took none.
     """
 
     readings: Mapping[str, Reading] = field(default_factory=dict)
@@ -74,7 +76,8 @@ class Footprint:
     has_workers: bool = False
     declared_paths: tuple[str, ...] = ()
     declared_variables: tuple[str, ...] = ()
-    is_begun: bool = False
+    written: frozenset[str] = frozenset()
+    began: float | None = None
 
     def list_untracked(self) -> list[str]:
         """Return what labkit cannot compare at the next run, each with what to do about it."""
@@ -121,7 +124,8 @@ def make_footprint(notes: Iterable[Mapping[str, Any]]) -> Footprint:
         has_workers="workers" in kinds,
         declared_paths=collect("declared", "path"),
         declared_variables=collect("declared", "variable"),
-        is_begun="begin" in kinds,
+        written=frozenset(collect("write", "path")),
+        began=next((float(note["at"]) for note in notes if note["kind"] == "begin"), None),
     )
 
 

@@ -71,7 +71,7 @@ class Meanings:
 
 def make_meaning(fields: dict[str, Any]) -> Meaning:
     """Return a meaning from its fields as JSON has them."""
-    lists = {name: tuple(fields[name]) for name in ("exports", "files", "folders")}
+    lists = {name: tuple(fields[name]) for name in ("exports", "files", "folders", "names")}
     imports = tuple(Import(one["level"], one["module"], tuple(one["names"])) for one in fields["imports"])
     return Meaning(**{**fields, **lists, "imports": imports})
 

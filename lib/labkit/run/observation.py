@@ -4,17 +4,17 @@ Leaves out what counts already: the stage's code, what dvc.yaml declares, labkit
 rest is compared: that is `labkit.run.dependencies`.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from labkit import paths
 from labkit.params import Params
-from labkit.run.closure import MACHINERY, Checkout, list_folders
+from labkit.run.closure import LABKIT, MACHINERY, Checkout, list_folders
 from labkit.run.content import is_kept_apart, is_local, is_part
 from labkit.run.declarations import Declaration, list_outputs, load_declarations
 from labkit.run.dependencies import Dependencies, fold
-from labkit.run.footprint import Footprint, Reading, describe_outside, load_footprint
+from labkit.run.footprint import Footprint, Reading, describe_outside, find_state, load_footprint
 from labkit.run.meanings import CODE
 from labkit.run.trace import NAME
 from labkit.secret import Mask
@@ -50,7 +50,7 @@ def observe(work: Path, stage: str, *, params: Params, start: Path, mask: Mask) 
         What keeps secrets out of the names.
     """
     footprint = load_footprint(work / NAME)
-    if not footprint.is_begun:
+    if footprint.began is None:
         return Observation(untracked=("The files that it read are not recorded, as its kernel could not be watched.",))
     return Observer(footprint, stage, params, start, mask).observe()
 
@@ -71,6 +71,7 @@ class Observer:
     def observe(self) -> Observation:
         """Return what there is."""
         readings = dict(self.find_readings())
+        readings |= {name: one for name, one in self.find_named(readings) if name not in readings}
         read = self.keep_nameable([*readings, *self.list_declared()])
         self.untracked += [found for name in read for found in self.describe_undeclared(name)]
         # What comes after a stage depends on it: to run the stage again for it would never end.
@@ -101,6 +102,23 @@ class Observer:
                 yield name, reading
             if reading.is_argument and path.suffix in CODE:
                 yield from ((self.checkout.show(file), Reading(None, is_written=True)) for file in self.follow(path))
+
+    def find_named(self, readings: Iterable[str]) -> Iterator[tuple[str, Reading]]:
+        """Yield the files that the code names and nobody wrote meanwhile: a library in C may have read them."""
+        code = {*self.code, *map(self.checkout.locate, readings)}
+        own = [path for path in code if path.suffix in CODE and path.is_file() and not path.is_relative_to(LABKIT)]
+        for path in sorted(own):
+            for text in self.checkout.get_meaning(path).names:
+                for place in self.checkout.list_places(text, path):
+                    name = self.checkout.show(place)
+                    is_input = place.is_file() and not self.is_covered(name) and is_local(self.checkout.root, place)
+                    if is_input and place not in code and not self.is_written(place):
+                        yield name, Reading(find_state(place))
+
+    def is_written(self, path: Path) -> bool:
+        """Tell whether a file was written while the stage ran, as far as can be told by whom."""
+        began = self.footprint.began or 0
+        return str(path) in self.footprint.written or path.stat().st_mtime >= began
 
     def follow(self, script: Path) -> list[Path]:
         """Return the local files that a script, which runs as a program of its own, imports."""

@@ -8,6 +8,7 @@ and what stands under `if TYPE_CHECKING` only where some code reads or sets them
 import ast
 import hashlib
 import importlib.util
+import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ DOC_MAGICS = frozenset({"pdoc", "pinfo", "pinfo2"})
 """What IPython makes of `f?` and `f??`, and a magic of the same kind."""
 TYPE_CHECKING = "TYPE_CHECKING"
 RUNNABLE = (".py", ".ipynb")
+FILE_NAME = re.compile(r"(?!\w+:/)[^\0\r\n]{0,200}\.[A-Za-z][A-Za-z0-9]{0,9}")
+"""A string that may be the name of a file, and no address."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class Meaning:
         Names of Python files and notebooks in its texts, such as the one that `%run` is given.
     folders
         Texts in calls of `sys.path`'s methods: further places to look for modules.
+    names
+        Strings that may name any file: what a library in C opens is seen by no hook of Python.
     """
 
     code: str
@@ -69,6 +74,7 @@ class Meaning:
     exports: tuple[str, ...]
     files: tuple[str, ...]
     folders: tuple[str, ...]
+    names: tuple[str, ...] = ()
 
 
 class Reader:
@@ -84,6 +90,7 @@ class Reader:
         self.exports: list[str] = []
         self.files: list[str] = []
         self.folders: list[str] = []
+        self.names: list[str] = []
 
     def read(self, parts: Iterable[Any]) -> None:
         """Spell out trees and ready tokens in their order."""
@@ -159,6 +166,8 @@ class Reader:
         """Keep what looks like a file that can be run, and see what `getattr` and `setattr` are given."""
         self.reads_docs |= node.value in DOC_READERS if isinstance(node.value, str) else False
         self.sets_typing |= node.value == TYPE_CHECKING
+        if isinstance(node.value, str) and FILE_NAME.fullmatch(node.value):
+            self.names.append(node.value)
         if isinstance(node.value, str) and any(ending in node.value for ending in RUNNABLE):
             self.files += [word for word in node.value.split() if word.endswith(RUNNABLE)]
 
@@ -191,6 +200,7 @@ class Reader:
             exports=tuple(dict.fromkeys(self.exports)),
             files=tuple(dict.fromkeys(self.files)),
             folders=tuple(dict.fromkeys(self.folders)),
+            names=tuple(dict.fromkeys(self.names)),
         )
 
 

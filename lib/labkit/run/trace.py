@@ -103,7 +103,7 @@ class Trace:
                 with suppress(Exception):
                     handler(*arguments)
 
-        self.write(kind="begin", folder=str(Path.cwd()))
+        self.write(kind="begin", at=self.started)
         for module in list(sys.modules.values()):
             # Not by `getattr`, which has a lazy module import something.
             file = getattr(module, "__dict__", {}).get("__file__")
