@@ -51,7 +51,7 @@ lock:  ## resolve the newest allowed versions into requirements.lock
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	uv pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --no-header --no-emit-index-url \
-	  --no-emit-find-links --python-version 3.11 --extra pycaret --group dev pyproject.toml -o requirements.lock
+	  --no-emit-find-links --python-version 3.11 --extra pycaret --extra s3 --extra postgresql --group dev pyproject.toml -o requirements.lock
 
 clean:  ## remove everything that the targets above can make again
 	rm -rf .venv .labkit .mypy_cache .ruff_cache .pytest_cache mlruns mlflow.db .dvc/cache .dvc/tmp

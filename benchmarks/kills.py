@@ -2,11 +2,15 @@
 
 python benchmarks/kills.py           200 kills, about an hour on two cores
 python benchmarks/kills.py 20 --seed 7 --in-a-row 4
+python benchmarks/kills.py 200 --every 0.05 --busy 6    the runner, at each 50 ms of its first 10 s, on a busy machine
 
 Each trial changes what the experiment computes, starts `labkit run`, kills one process of it (the runner, the kernels'
 server, a keeper, a kernel, a stage process) at a random moment, or several runs so one after another, and runs again.
 What is in place then, data, predictions and metrics, must be byte for byte what an undisturbed run gives, and still be
 so half a minute later; ledger and MLflow must say the same of every run.
+With `--every`, kernels are warm, so that their server has seconds to import, and it is looked at every process of the
+checkout, not only at those that stood below the runner when it was killed.
+
 Prints one line per trial and a summary, which goes into RESULTS.md if there were a hundred or more; ends with 1 if
 anything was lost, doubled or left over.
 """
@@ -17,10 +21,13 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +45,8 @@ from tests.run.small import STAGES, is_alive, load_ledger, make_small, start  # 
 
 AFTER_SECONDS = 30
 """Longer than anything that a kill left behind could need to come to its end and write."""
+LONGEST_SECONDS = 2
+"""How long something may outlive a kill."""
 FEWEST_TO_TELL = 100
 SOURCES = {
     "eda": "import subprocess\nchild = subprocess.Popen(['sleep', '600'])\ntime.sleep(0.3)",
@@ -163,6 +172,61 @@ def kill_one(root: Path, *, longest_seconds: float, chance: random.Random, tally
     return f"{role} of {', '.join(roles) or 'nothing'}, {n_left} left"
 
 
+def find_processes(root: Path) -> list[psutil.Process]:
+    """Return every process of a checkout, whoever its parent is now."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if is_alive(process) and process.environ().get("LABKIT_ROOT") == str(root):
+                found.append(process)
+    return found
+
+
+@contextmanager
+def keep_busy(n: int) -> Iterator[None]:
+    """Let `n` processes do nothing but take time while the block runs."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n)]
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
+def kill_at(root: Path, moment: float, tally: Tally) -> str:
+    """Start a run with warm kernels, kill its runner after some seconds, and return in a line what was left."""
+    run = start(root, "run", "small")
+    time.sleep(moment)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    killed = time.monotonic()
+    while (left := find_processes(root)) and time.monotonic() - killed < LONGEST_SECONDS:
+        time.sleep(0.02)
+    seconds = time.monotonic() - killed
+    names = [f"{find_role(process, run.pid)} ({process.pid})" for process in left]
+    for process in left:
+        process.kill()
+    tally.killed["runner"] += 1
+    tally.n_left += len(left)
+    return f"runner after {moment:.2f} s, {', '.join(names) or f'nothing left after {seconds:.2f} s'}"
+
+
+def kill_in_turn(n: int, *, every: float, n_busy: int, folder: Path) -> Tally:
+    """Kill the runner of `n` runs, each a little later than the one before, and return what was seen."""
+    tally = Tally()
+    root = make_small(folder / "checkout", **SOURCES)
+    assert call_labkit(root, "run", "small").returncode == 0
+    with keep_busy(n_busy):
+        for number in range(n):
+            set_seed(root, number)
+            print(kill_at(root, number * every, tally), flush=True)
+    seed = n + 1
+    set_seed(root, seed)
+    tally.faults += run_again(root, seed)
+    return tally
+
+
 def list_abandoned(before: float) -> list[Path]:
     """Return the folders of sockets older than a moment whose owner is gone: the run after it removes them."""
     owners = Path(tempfile.gettempdir()).glob(f"{private.PREFIX}*/{private.OWNER}")
@@ -221,17 +285,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("n", nargs="?", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--every", type=float, default=0.0, help="Seconds by which each kill of a runner comes later.")
+    parser.add_argument("--busy", type=int, default=0, help="Processes that keep the machine busy, with --every.")
     parser.add_argument("--in-a-row", type=int, default=1, help="How many runs are killed before one may end.")
     words = parser.parse_args()
     begun, machine = time.monotonic(), describe_machine()
     with tempfile.TemporaryDirectory() as folder:
         # Of these runs alone, whatever others leave at the same time.
         os.environ["TMPDIR"] = tempfile.tempdir = folder
-        tally = kill_runs(words.n, in_a_row=words.in_a_row, seed=words.seed, folder=Path(folder))
+        if words.every:
+            tally = kill_in_turn(words.n, every=words.every, n_busy=words.busy, folder=Path(folder))
+        else:
+            tally = kill_runs(words.n, in_a_row=words.in_a_row, seed=words.seed, folder=Path(folder))
     killed = ", ".join(f"{role} {count}" for role, count in tally.killed.most_common())
     print(f"{words.n} kills ({killed}) in {(time.monotonic() - begun) / 60:.0f} min")
     print(f"{tally.n_left} processes left 2 s after a kill, {len(tally.faults)} faults")
-    if words.n >= FEWEST_TO_TELL:
+    if words.n >= FEWEST_TO_TELL and not words.every:
         text = (
             f"{words.n} runs killed at a random moment ({killed}), each run again: **{len(tally.faults)} faults**, "
             f"{tally.n_left} processes left 2 s after a kill. Looked at each time: whether data, predictions and "

@@ -134,8 +134,8 @@ def test_experiment_that_a_shell_would_read_never_reaches_dvc(checkout: Path, la
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("training.folds=$(touch pwned)", "training.folds is '$(touch pwned)': input should be a valid integer"),
-        ("training.folds=5; touch pwned", "training.folds is '5; touch pwned': input should be a valid integer"),
+        ("training.folds=$(touch pwned)", "training.folds is '$(touch pwned)': write a whole number"),
+        ("training.folds=5; touch pwned", "training.folds is '5; touch pwned': write a whole number"),
         ("training.folds=\ud800", "-S"),
         ("deploy.owner=ghp_0123456789012345678901234567890123456789", "-S deploy.owner looks like a secret"),
     ],

@@ -112,9 +112,9 @@ def test_header_says_what_the_code_reads_and_writes(path: Path) -> None:
 @each_notebook
 def test_dvc_is_told_of_every_param_that_the_code_uses(path: Path) -> None:
     stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    declared = [
-        name for entry in stages[find_stage(path)]["do"]["params"] for names in entry.values() for name in names
-    ]
+    body = stages[find_stage(path)]["do"]
+    declared = [name for entry in body["params"] for names in entry.values() for name in names]
+    declared += body["meta"]["sections"]
     used = find_whole_uses(path) | {find_stage(path)}
     assert not [use for use in used if not any(use == name or use.startswith(f"{name}.") for name in declared)]
 

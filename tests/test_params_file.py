@@ -3,11 +3,13 @@
 import json
 import re
 import time
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import yaml
 from labkit import params_file, yaml_file
+from labkit.data.lines import quote
 from labkit.errors import ParamsError
 
 from tests.run.test_parameters import HOSTILE as TEXTS
@@ -37,10 +39,10 @@ def test_shipped_params_are_valid(checkout: Path, experiment: str) -> None:
     [
         ("training:", "trainig:", "params/diabetes.yaml:25: unknown key trainig: did you mean 'training'?"),
         ("  folds: 5", "  fold: 5", ":28: unknown key training.fold: did you mean 'folds'?"),
-        ("folds: 5", "folds: five", "training.folds is 'five': input should be a valid integer"),
-        ("folds: 5", "folds: 5.5", "training.folds is 5.5: input should be a valid integer"),
-        ("folds: 5", "folds: true", "training.folds is True: input should be a valid integer"),
-        ("folds: 5", "folds: 1", "training.folds is 1: input should be greater than or equal to 2"),
+        ("folds: 5", "folds: five", "training.folds is 'five': write a whole number"),
+        ("folds: 5", "folds: 5.5", "training.folds is 5.5: write a whole number"),
+        ("folds: 5", "folds: true", "training.folds is True: write a whole number"),
+        ("folds: 5", "folds: 1", "training.folds is 1: write 2 or more"),
         ("folds: 5", "folds: .nan", "plain finite values"),
         ("metric: mae", "metric: may", "training.metric is 'may': did you mean 'mae'?"),
         ("metric: mae", "metric: roc_auc", "training.metric 'roc_auc' is not for regression"),
@@ -190,22 +192,22 @@ def test_override_that_changes_nothing_writes_nothing(checkout: Path) -> None:
         ("training.folds=yes", "read differently"),
         ("training.folds=[1", "mend the YAML"),
         ("seed.x=1", "seed holds one value"),
-        ("training.folds=100", "less than or equal to 20"),
+        ("training.folds=100", "training.folds is 100: write 20 or less"),
         ("training.folds=1e5", "1e5 is read differently"),
         ("training.folds=007", "007 is read differently"),
         ("training.folds=1_000", "1_000 is read differently"),
         ("training.folds=1:30", "1:30 is read differently"),
-        ("training.folds=true", "training.folds is True: input should be a valid integer"),
-        ("training.folds=null", "training.folds is None: input should be a valid integer"),
-        ("training.folds=", "training.folds is None: input should be a valid integer"),
+        ("training.folds=true", "training.folds is True: write a whole number"),
+        ("training.folds=null", "training.folds is None: write a whole number"),
+        ("training.folds=", "training.folds is None: write a whole number"),
         ("training.folds=None", "training.folds is 'None'"),
         ("training.folds='5'", "training.folds is '5'"),
-        ("training.folds=5.0", "training.folds is 5.0: input should be a valid integer"),
-        ("deploy.owner=true", "deploy.owner is True: input should be a valid string"),
-        ("deploy.owner=7", "deploy.owner is 7: input should be a valid string"),
+        ("training.folds=5.0", "training.folds is 5.0: write a whole number"),
+        ("deploy.owner=true", "deploy.owner is True: write a string"),
+        ("deploy.owner=7", "deploy.owner is 7: write a string"),
         ("deploy.onnx=yes", "yes is read differently"),
-        ("deploy.onnx=1", "deploy.onnx is 1: input should be a valid boolean"),
-        ("deploy.tolerance=nan", "deploy.tolerance is 'nan': input should be a valid number"),
+        ("deploy.onnx=1", "deploy.onnx is 1: write true or false"),
+        ("deploy.tolerance=nan", "deploy.tolerance is 'nan': write a number"),
         ("deploy.tolerance=inf", "deploy.tolerance is 'inf'"),
         ("deploy.tolerance=.nan", "deploy.tolerance is nan: use plain finite values"),
         ("deploy.tolerance=1e400", "1e400 is read differently"),
@@ -254,7 +256,7 @@ def test_text_of_the_command_line_is_typed_by_the_field_alone(
     checkout: Path, setting: str, place: str, value: object
 ) -> None:
     if setting == "deploy.tolerance=1":
-        with pytest.raises(ParamsError, match="less than or equal to 0.01"):
+        with pytest.raises(ParamsError, match=r"deploy\.tolerance is 1: write 0\.01 or less"):
             params_file.apply_overrides("diabetes", [setting])
         return
     params_file.apply_overrides("diabetes", [setting])
@@ -294,3 +296,20 @@ def test_papermill_and_labkit_read_the_same_values(checkout: Path) -> None:
     for experiment in params_file.list_experiments():
         path = checkout / "params" / f"{experiment}.yaml"
         assert yaml.safe_load(path.read_text()) == yaml_file.make_plain(yaml_file.load_yaml(path))
+
+
+NUMBERS = (
+    0.0, -0.0, 0.1, 2e-08, 1e-05, -1e-07, 1.5e-300, 5e-324, 1e16, 1e22, -1.5e22, 1.7976931348623157e308, 123456789.125, 1e15,
+    0, -7, 10**20,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_number_that_is_written_is_read_back_by_both_versions_of_yaml(number: float) -> None:
+    tree = {"plain": number, "list": [number, number], "map": {"key": number}}
+    stream = StringIO()
+    yaml_file.make_yaml().dump(yaml_file.make_commented(tree), stream)
+    proposed = f"list: [{quote(number)}]\n"
+    for text, expected in ((stream.getvalue(), tree), (proposed, {"list": [number]})):
+        for found in (yaml.safe_load(text), yaml_file.make_plain(yaml_file.parse_yaml(text, "t.yaml"))):
+            assert repr(found) == repr(expected)

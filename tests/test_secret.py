@@ -314,7 +314,7 @@ def test_notebook_by_hand_asks_its_step(checkout: Path, monkeypatch: pytest.Monk
 def test_error_of_a_stage_without_a_notebook_is_masked_too(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from io import StringIO
 
-    from labkit.run.experiment import run_sample
+    from labkit.run.experiment import Request, run_sample
     from labkit.run.kernels import Kernels
     from labkit.run.progress import Progress
     from rich.console import Console
@@ -327,8 +327,9 @@ def test_error_of_a_stage_without_a_notebook_is_masked_too(checkout: Path, monke
 
     printed = StringIO()
     progress, kernels = Progress(Console(file=printed)), Kernels(is_cold=True)
+    how: dict[str, Any] = {"plain": {"source": refuse}, "progress": progress, "kernels": kernels}
     with kernels, pytest.raises(StageError) as caught:
-        run_sample("diabetes", rows=50, plain={"source": refuse}, progress=progress, kernels=kernels)
+        run_sample("diabetes", rows=50, request=Request(), **how)
     assert str(caught.value) == "cannot connect to [secret warehouse]"
     assert caught.value.__suppress_context__
     assert_nowhere(checkout, printed.getvalue())

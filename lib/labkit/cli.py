@@ -9,16 +9,21 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from io import StringIO
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import click
 
-from labkit import cli_new, paths, plain_stages
-from labkit.errors import DiskError, LabkitError, StageError, name_nearest
+from labkit import cli_models, cli_new, console, paths, plain_stages
+from labkit.console import echo
+from labkit.counts import format_count
+from labkit.errors import DiskError, LabkitError, StageError, name_nearest, shorten
 from labkit.files import describe_full, is_full
 
+LONGEST_LINE, MOST_LINES = 2000, 40
+"""What is shown of an error that quotes something without end."""
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -49,12 +54,15 @@ def cli(ctx: click.Context, debug: bool) -> None:
     labkit why diabetes                      what the latest run was made of, and why each stage ran
     labkit params diabetes                   what can be set, where it is set, what it means
     labkit predict diabetes in.csv out.csv   predict with the published model
+    labkit pull                              fetch the data of what others have run
     labkit warm                              keep kernels that start in half a second
     """
     ctx.obj = debug
 
 
 cli.add_command(cli_new.new)
+cli.add_command(cli_models.promote)
+cli.add_command(cli_models.predict)
 
 
 @cli.command()
@@ -65,6 +73,7 @@ cli.add_command(cli_new.new)
 @click.option("--sample", type=click.IntRange(20), metavar="N", help="Try on N rows, in scratch; nothing is published.")
 @click.option("--cold", is_flag=True, help="Start ordinary kernels, each of which imports everything anew.")
 @click.option("--no-wait", is_flag=True, help="Refuse if another run of this checkout is under way.")
+@click.option("--locked", is_flag=True, help="Refuse if the packages are not those of requirements.lock.")
 def run(
     experiment: str,
     *,
@@ -74,6 +83,7 @@ def run(
     sample: int | None,
     cold: bool,
     no_wait: bool,
+    locked: bool,
 ) -> None:
     """Run the stages of EXPERIMENT that have changed, from raw tables to the published model.
 
@@ -94,17 +104,18 @@ def run(
     from labkit.run.progress import Progress
 
     with Kernels(is_cold=cold, is_kept_used=not cold, later=plain_stages.LATER_MODULES) as kernels:
-        from labkit.run.experiment import run_experiment, run_sample
+        from labkit.run import store
+        from labkit.run.experiment import Request, run_experiment, run_sample
 
-        plain, progress = plain_stages.PLAIN, Progress()
-        how: dict[str, Any] = {"kernels": kernels, "until": until, "is_waiting": not no_wait, "settings": settings}
+        request = Request(until, force, is_waiting=not no_wait, is_locked=locked, settings=settings)
+        how: dict[str, Any] = {"plain": plain_stages.PLAIN, "progress": Progress(), "kernels": kernels}
         if sample:
-            run_sample(experiment, rows=sample, plain=plain, progress=progress, **how)
+            run_sample(experiment, rows=sample, request=request, **how)
         else:
-            run_experiment(experiment, plain=plain, progress=progress, force=force, **how)
+            run_experiment(experiment, request=request, **how)
     pages = paths.find_reports_dir(experiment) / "sample" if sample else paths.find_reports_dir()
-    click.echo(f"Report:    {show(pages / 'index.html') if not sample else show(pages)}")
-    click.echo("Tracking:  mlflow ui   (in the checkout's root, then open the address it prints)")
+    echo(f"Report:    {show(pages / 'index.html') if not sample else show(pages)}")
+    echo(f"Tracking:  {store.describe_viewing()}")
 
 
 @cli.command()
@@ -122,13 +133,12 @@ def warm(stop: bool) -> None:
 
     if stop:
         n_stopped = servers.stop_servers()
-        click.echo("stopped" if n_stopped else "no warm process was kept")
+        echo("stopped" if n_stopped else "no warm process was kept")
         return
     state = servers.keep_server()
-    minutes = servers.IDLE_SECONDS // 60
-    click.echo(
-        f"warm: process {state['pid']}, {state['modules']:,} modules imported; ends after {minutes} idle minutes"
-    )
+    modules = format_count(state["modules"], "module")
+    minutes = format_count(servers.IDLE_SECONDS // 60, "idle minute")
+    echo(f"warm: process {state['pid']}, {modules} imported; ends after {minutes}")
 
 
 @cli.command()
@@ -140,10 +150,11 @@ def doctor() -> None:
     \b
     labkit doctor          # in the checkout
     """
+    from labkit.live.promotion import check_champions
     from labkit.run.doctor import examine, show_findings
 
     close_gone()
-    sys.exit(show_findings(examine()))
+    sys.exit(show_findings([*examine(), check_champions()]))
 
 
 @cli.command()
@@ -181,10 +192,6 @@ def status(experiments: tuple[str, ...]) -> None:
     labkit status
     labkit status diabetes
     """
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from labkit.params_file import list_experiments, load_params
     from labkit.run import lock, pipeline
     from labkit.run.record import load_records
@@ -192,7 +199,7 @@ def status(experiments: tuple[str, ...]) -> None:
     close_gone()
     holder = lock.find_holder()
     if holder is not None:
-        click.echo(f"Under way now: {lock.describe(holder)}.")
+        echo(f"Under way now: {lock.describe(holder)}.")
     with pipeline.look_at_repo() as repo:
         for experiment in experiments or list_experiments():
             loaded = load_params(experiment)
@@ -201,15 +208,15 @@ def status(experiments: tuple[str, ...]) -> None:
                 # A run that is under way depends on what it wrote down of the code when it began.
                 plain_stages.perform_fingerprint(loaded, None)
             records = load_records(paths.find_reports_dir(experiment))
-            table = Table("stage", "state", "why", "latest result", title=experiment, title_justify="left")
+            rows = []
             for state in pipeline.find_states(repo, experiment):
                 if state.name == pipeline.FINGERPRINT:
                     continue
                 headline = records[state.name].headline if state.name in records else ""
                 fresh = "checked each time" if state.name == pipeline.PUBLISH else "up to date"
-                reasons = Text("\n".join(state.reasons))
-                table.add_row(state.name, "stale" if state.reasons else fresh, reasons, Text(headline))
-            Console(highlight=False).print(table)
+                reasons = console.make_cell("\n".join(map(console.make_printable, state.reasons)))
+                rows.append((state.name, "stale" if state.reasons else fresh, reasons, headline))
+            console.print_table(("stage", "state", "why", "latest result"), rows, title=experiment)
 
 
 def close_gone() -> None:
@@ -218,9 +225,28 @@ def close_gone() -> None:
 
     try:
         for line in reconcile.tell(reconcile.reconcile()):
-            click.echo(line)
+            echo(line)
     except (StageError, DiskError) as error:
-        click.echo(f"not closed yet: {error}")
+        echo(f"not closed yet: {error}")
+
+
+@cli.command()
+@click.argument("experiments", nargs=-1, metavar="[EXPERIMENT]...")
+def pull(experiments: tuple[str, ...]) -> None:
+    """Fetch the data of what others have run and pushed, as far as dvc.lock names it, and put them in place.
+
+    \b
+    labkit pull                                after `git pull`
+    labkit pull diabetes
+    """
+    from labkit.params_file import load_params
+    from labkit.run import lock, remote
+
+    for experiment in experiments:
+        load_params(experiment)
+    close_gone()
+    with lock.hold_checkout(", ".join(experiments) or "all experiments", say=echo):
+        echo(remote.pull(experiments))
 
 
 @cli.command()
@@ -233,9 +259,6 @@ def runs(experiment: str | None, most: int) -> None:
     labkit runs
     labkit runs diabetes -n 5
     """
-    from rich.console import Console
-    from rich.table import Column, Table
-
     from labkit.params_file import load_params
     from labkit.run import history
 
@@ -243,14 +266,23 @@ def runs(experiment: str | None, most: int) -> None:
         load_params(experiment)
     close_gone()
     rows, n_runs = history.list_runs(experiment, most=most)
-    table = Table(Column("run", no_wrap=True), "of", "ended", "stopped in", "seconds", "when (UTC)", "outputs")
+    shown = []
     for row in rows:
         seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
         when = f"{row.at[:16].replace('T', ' ')}, {history.show_age(row.at)}"
-        table.add_row(row.run, row.what, row.outcome, row.stage, seconds, when, str(row.n_outputs))
-    Console(highlight=False).print(table)
+        shown.append((row.run, row.what, row.outcome, row.stage, seconds, when, str(row.n_outputs)))
+    headings = (
+        console.make_column("run", is_whole=True),
+        "of",
+        "ended",
+        "stopped in",
+        "seconds",
+        "when (UTC)",
+        "outputs",
+    )
+    console.print_table(headings, shown)
     if n_runs > len(rows):
-        click.echo(f"… and {n_runs - len(rows)} more: labkit runs -n {n_runs}")
+        echo(f"… and {n_runs - len(rows)} more: labkit runs -n {n_runs}")
 
 
 @cli.command()
@@ -261,17 +293,10 @@ def why(run: str) -> None:
     \b
     labkit why diabetes
     """
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from labkit.run import history
 
     close_gone()
-    table = Table.grid(padding=(0, 2))
-    for heading, text in history.describe_run(history.find_run(run)):
-        table.add_row(Text(heading, style="bold"), Text(text, overflow="fold"))
-    Console(highlight=False).print(table)
+    console.print_pairs(history.describe_run(history.find_run(run)))
 
 
 @cli.command()
@@ -284,45 +309,20 @@ def params(experiment: str | None, schema: bool) -> None:
     labkit params diabetes
     labkit params --schema
     """
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from labkit.files import write_text
     from labkit.params_file import describe_params, list_experiments, make_schema
 
     if schema:
         path = paths.find_params_dir() / "schema.json"
         write_text(path, make_schema())
-        click.echo(f"wrote {show(path)}")
+        echo(f"wrote {show(path)}")
     elif experiment is None:
-        click.echo("\n".join(list_experiments()))
+        echo("\n".join(list_experiments()))
     else:
-        table = Table(title=experiment, title_justify="left")
-        for heading in ("name", "value", "from", "meaning"):
-            table.add_column(heading, overflow="fold")
-        for entry in describe_params(experiment):
-            table.add_row(*(Text(str(cell)) for cell in (entry.name, entry.value, entry.origin, entry.meaning)))
-        Console(highlight=False).print(table)
-
-
-@cli.command()
-@click.argument("experiment")
-@click.argument("source", type=click.Path(path_type=Path))
-@click.argument("destination", type=click.Path(path_type=Path))
-def predict(experiment: str, source: Path, destination: Path) -> None:
-    """Predict every row of SOURCE with the published model of EXPERIMENT.
-
-    SOURCE is read as the params say that the experiment's main table is: encoding, delimiter, decimal comma, dates.
-    DESTINATION is CSV or Parquet by its ending.
-
-    \b
-    labkit predict diabetes new_patients.csv predictions.csv
-    """
-    from labkit.live.scoring import predict_file
-
-    os.environ.update(paths.make_environment())
-    click.echo(predict_file(experiment, source, destination))
+        headings = [console.make_column(heading, is_folded=True) for heading in ("name", "value", "from", "meaning")]
+        entries = describe_params(experiment)
+        rows = [[str(cell) for cell in (one.name, one.value, one.origin, one.meaning)] for one in entries]
+        console.print_table(headings, rows, title=experiment)
 
 
 def show(path: Path) -> str:
@@ -332,6 +332,7 @@ def show(path: Path) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 a stage failed, 2 the input is at fault, 130 interrupted."""
+    console.guard_streams()
     # Modules stay: looking through them for garbage, as they come and once more at the end, takes a second.
     gc.set_threshold(100_000)
     code = call(cli, list(sys.argv[1:] if arguments is None else arguments))
@@ -356,25 +357,29 @@ def call(command: Callable[..., Any], arguments: list[str]) -> int:
     except LabkitError as error:
         if "--debug" in arguments:
             raise
-        click.echo(f"labkit: {error}", err=True)
+        lines = (shorten(line, LONGEST_LINE) for line in str(error).split("\n")[:MOST_LINES])
+        echo("labkit: " + "\n".join(lines), is_error=True)
         return error.exit_code
     except OSError as error:
         if "--debug" in arguments or not (is_full(error) or error.errno in NOT_ALLOWED):
             raise
         if not is_full(error):
-            click.echo(f"labkit: {error.filename or 'a file'}: {error.strerror}: labkit has to write there", err=True)
+            echo(f"labkit: {error.filename or 'a file'}: {error.strerror}: labkit has to write there", is_error=True)
             return 2
-        click.echo(f"labkit: {describe_full(Path(str(error.filename or '.')), 'more')}", err=True)
+        echo(f"labkit: {describe_full(Path(str(error.filename or '.')), 'more')}", is_error=True)
         return 1
     except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
+        echo(error.format_message(), is_error=True)
         return 0
     except click.ClickException as error:
-        error.show()
+        usage = StringIO()
+        click.UsageError("", getattr(error, "ctx", None)).show(usage)
+        # One line, whatever an argument that it quotes may hold.
+        echo(f"{usage.getvalue().rstrip()} {console.make_printable(error.format_message())}", is_error=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         kept = "; finished stages are kept" if {"run", "stage"} & set(arguments[:2]) else ""
-        click.echo(f"labkit: interrupted{kept}", err=True)
+        echo(f"labkit: interrupted{kept}", is_error=True)
         return 130
     except SystemExit as end:
         return int(end.code or 0)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from labkit.console import echo, make_cell, make_printable, print_table
+from labkit.counts import format_count
 from labkit.errors import list_briefly
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ MOST_SHOWN = 40
 @click.option("--group", metavar="COLUMN", help="Column whose equal values stay together.")
 @click.option("--kind", "kinds", multiple=True, metavar="COLUMN=KIND", help="number, category, boolean, date, text, ….")
 @click.option("--format", "formats", multiple=True, metavar="COLUMN=FORMAT", help="How dates are written: %d.%m.%Y.")
+@click.option("--zone", "zones", multiple=True, metavar="COLUMN=ZONE", help="Clock that times with offsets are of.")
 @click.option("--missing", multiple=True, metavar="COLUMN=VALUE", help="Value that stands for a missing one.")
 @click.option("--drop", multiple=True, metavar="COLUMN", help="Column to leave out.")
 @click.option("--keep", multiple=True, metavar="COLUMN", help="Column not to leave out, however suspicious.")
@@ -40,7 +43,8 @@ MOST_SHOWN = 40
 @click.option("--delimiter", metavar="CHARACTER", help="What divides cells; tab for a tabulator.")
 @click.option("--decimal", type=click.Choice([".", ","]), help="What stands before the fraction of a number.")
 @click.option("--header/--no-header", default=None, help="Whether the first row holds the names.")
-@click.option("--sheet", metavar="NAME", help="Sheet of an Excel file.")
+@click.option("--header-rows", type=click.IntRange(1, 3), help="How many rows hold the names; several are joined.")
+@click.option("--sheet", metavar="NAME", help="Sheet of a spreadsheet.")
 @click.option("--read", "reading", multiple=True, metavar="FIELD=VALUE", help="How the table is read: max_rows=….")
 @click.option("--follow", is_flag=True, help="Follow symbolic links.")
 @click.option("--force", is_flag=True, help="Replace an experiment of that name.")
@@ -66,9 +70,10 @@ def new(**given: Any) -> None:
         follow=given["follow"],
         force=given["force"],
         ask=confirm if given["ask"] and sys.stdin.isatty() else accept,
+        say=click.echo,
     )
-    click.echo(f"Made:      {os.path.relpath(made.params_path)}, and data/{given['name']}/source under DVC")
-    click.echo(f"Next:      look at {os.path.relpath(made.params_path)}, then: labkit run {given['name']}")
+    echo(f"Made:      {os.path.relpath(made.params_path)}, and data/{given['name']}/source under DVC")
+    echo(f"Next:      look at {os.path.relpath(made.params_path)}, then: labkit run {given['name']}")
 
 
 def make_choices(given: dict[str, Any]) -> "Choices":
@@ -82,13 +87,17 @@ def make_choices(given: dict[str, Any]) -> "Choices":
     for column, value in (split_pair(text, "--missing") for text in given["missing"]):
         missing[column] = (*missing.get(column, ()), value)
     same = ("encoding", "decimal", "header", "sheet", "task", "positive", "metric", "time", "group", "drop", "keep")
+    read = {field: make_plain(parse_value(value, f"--read {field}")) if value else "" for field, value in reading}
+    if given["header_rows"]:
+        read["header_rows"] = given["header_rows"]
     return Choices(
         **{name: given[name] for name in same},
         delimiter="\t" if given["delimiter"] in ("tab", "\\t") else given["delimiter"],
         kinds=dict(split_pair(text, "--kind") for text in given["kinds"]),
         formats=dict(split_pair(text, "--format") for text in given["formats"]),
+        zones=dict(split_pair(text, "--zone") for text in given["zones"]),
         missing=missing,
-        reading={field: make_plain(parse_value(value, f"--read {field}")) if value else "" for field, value in reading},
+        reading=read,
     )
 
 
@@ -102,23 +111,22 @@ def split_pair(text: str, option: str) -> tuple[str, str]:
 
 def accept(survey: "Survey", proposal: "Proposal") -> bool:
     """Show what was decided, and go on."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from labkit.data.proposal import list_kinds
-    from labkit.yaml_file import make_printable
 
-    table = Table("what", "decided", "why", title=f"{survey.raw.n_rows:,} rows", title_justify="left")
-    for kind, columns in list_kinds(survey.kinds).items():
-        shown = list_briefly(columns, most=6)
-        table.add_row(kind, f"{len(columns):,} column{'s' if len(columns) > 1 else ''}", Text(make_printable(shown)))
+    rows = [
+        [
+            make_cell(make_printable(cell))
+            for cell in (kind, format_count(len(columns), "column"), list_briefly(columns, most=6))
+        ]
+        for kind, columns in list_kinds(survey.kinds).items()
+    ]
     for line in proposal.decisions[:MOST_SHOWN]:
         style = "yellow" if line.is_warning else ""
-        table.add_row(*(Text(make_printable(cell), style=style) for cell in (line.subject, line.value, line.reason)))
-    Console(highlight=False).print(table)
+        cells = (line.subject, line.value, line.reason)
+        rows.append([make_cell(make_printable(cell), style) for cell in cells])
+    print_table(("what", "decided", "why"), rows, title=format_count(survey.raw.n_rows, "row"))
     if (rest := len(proposal.decisions) - MOST_SHOWN) > 0:
-        click.echo(f"… and {rest} more, in the params file")
+        echo(f"… and {rest} more, in the params file")
     return True
 
 

@@ -10,7 +10,8 @@ LabkitError                 anything below; the command line prints it without a
 ├── TrackingError           the MLflow store cannot be used
 │   └── LostStoreError      the MLflow store failed while something ran
 └── ModelError              a model cannot be built, converted or loaded
-    └── BudgetError         the time for comparing candidates is over
+    ├── BudgetError         the time for comparing candidates is over
+    └── ChampionError       the published model cannot be verified, so nothing can be compared with it
 
 A message says what was found, where, and what to do. `exit_code` is 2 where the user's input is at fault and 1
 where a stage failed. Nothing here prints; see `labkit.cli`.
@@ -74,6 +75,12 @@ class BudgetError(ModelError):
     """The time for comparing candidates is over."""
 
 
+class ChampionError(ModelError):
+    """The published model cannot be verified, so nothing can be compared with it."""
+
+    exit_code = 1
+
+
 def name_nearest(word: str, known: Iterable[str]) -> str:
     """Return a hint that names the known word nearest to a mistyped one, or all of them.
 
@@ -99,3 +106,17 @@ def list_briefly(lines: Iterable[str], most: int = 5) -> str:
     items = list(lines)
     rest = len(items) - most
     return "; ".join(items[:most]) + (f"; … and {rest} more" if rest > 0 else "")
+
+
+def shorten(text: str, most: int = 300) -> str:
+    """Return the beginning of a long text.
+
+    >>> shorten("unknown columns: a, b, c", most=16)
+    'unknown columns: …'
+    """
+    return text if len(text) <= most else f"{text[:most].rstrip()} …"
+
+
+def get_first_line(error: BaseException) -> str:
+    """Return the first line of an error's message; some have none."""
+    return str(error).partition("\n")[0]

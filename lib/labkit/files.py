@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from labkit.counts import format_count
 from labkit.errors import DiskError
 
 PART = ".part"
@@ -132,10 +133,10 @@ def find_folder(path: Path) -> Path:
 def format_bytes(n_bytes: int) -> str:
     """Return a number of bytes for people, and exactly.
 
-    >>> format_bytes(812), format_bytes(2_097_152)
-    ('812 bytes', '2.1 MB (2,097,152 bytes)')
+    >>> format_bytes(1), format_bytes(2_097_152)
+    ('1 byte', '2.1 MB (2,097,152 bytes)')
     """
-    exact = f"{n_bytes:,} bytes"
+    exact = format_count(n_bytes, "byte")
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if n_bytes >= size:
             return f"{n_bytes / size:.1f} {unit} ({exact})"

@@ -12,18 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labkit import paths
+from labkit.console import make_printable
 from labkit.data.choices import Choices
 from labkit.data.database import save_query
-from labkit.data.intake import check_file, find_ending, make_name
+from labkit.data.formats import find_ending, name_format
+from labkit.data.intake import check_file, make_name
 from labkit.data.proposal import Proposal, make_proposal
-from labkit.data.reading import EXCEL, PARQUET, Source
+from labkit.data.reading import Source
 from labkit.data.survey import Survey, survey_table
 from labkit.errors import DataError, ParamsError
 from labkit.files import copy_file, hold_lock, move, place_folder, write_text
+from labkit.names import normalize_spaces
 from labkit.params import Table
 from labkit.params_file import list_experiments, write_commented
 from labkit.run import pipeline
-from labkit.yaml_file import make_printable
+from labkit.run.checkout import check_checkout
+from labkit.run.lock import hold_checkout
 
 SOURCE = "source"
 """Folder below an experiment's data for the files it was made from."""
@@ -56,6 +60,7 @@ def found(
     follow: bool = False,
     force: bool = False,
     ask: Ask = lambda survey, proposal: True,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Founded:
     """Make an experiment from a table.
 
@@ -71,6 +76,8 @@ def found(
         Whether an experiment of that name is replaced.
     ask
         Called with what was found before anything is written; if it says no, nothing is.
+    say
+        Called with the run of this checkout that is waited for.
 
     Raises
     ------
@@ -78,6 +85,7 @@ def found(
         A file, an option or the table is at fault; nothing is left behind.
     """
     check_name(name, force=force)
+    check_checkout(name)
     with (
         hold_lock(paths.find_work_dir() / "new.lock"),
         tempfile.TemporaryDirectory(dir=paths.find_work_dir(), prefix="new-") as scratch,
@@ -85,12 +93,14 @@ def found(
         sources = gather(name, data, Path(scratch) / SOURCE, follow=follow)
         files = tuple(f"data/{name}/{SOURCE}/{source.path.name}" for source in sources)
         survey = survey_table(name, sources, files, target, choices)
-        proposal = make_proposal(name, survey, target, choices)
+        proposal = make_proposal(name, survey, normalize_spaces(target), choices)
         path = paths.find_params_path(name)
         text = write_commented(proposal.tree, proposal.comments, describe_origin(data), path)
         if not ask(survey, proposal):
             raise ParamsError(f"{name}: not made, as you said")
-        put_in_place(name, Path(scratch), text)
+        # A run reads dvc.yaml, and DVC lets one command at a time write.
+        with hold_checkout(name, say=say, command="labkit new"):
+            put_in_place(name, Path(scratch), text)
     return Founded(path, survey, proposal)
 
 
@@ -124,8 +134,7 @@ def gather(name: str, data: Sequence[Path] | Query, folder: Path, *, follow: boo
         taken.add(copy.name)
         copy_whole(path, copy, where)
         sources.append(Source(copy, where))
-    formats = {source.path.suffix if source.path.suffix in (*EXCEL, *PARQUET) else "text" for source in sources}
-    if len(formats) > 1:
+    if len({name_format(source.path) for source in sources}) > 1:
         raise DataError(f"{sources[0].where}: files of one table have one format: name files of one kind")
     return sources
 

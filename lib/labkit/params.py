@@ -9,17 +9,20 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from labkit.params_wrangling import Column, Fraction, Name, Scalar, Style
 from labkit.params_wrangling import Fill as Fill
-from labkit.params_wrangling import Fraction, Name, Scalar
 from labkit.params_wrangling import Limits as Limits
 from labkit.params_wrangling import Outliers as Outliers
 from labkit.params_wrangling import Rule as Rule
 from labkit.params_wrangling import Section as Section
 from labkit.params_wrangling import Wrangling as Wrangling
+from labkit.params_wrangling import check_style as check_style
 
 Variable = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,126}$")]
 
 
+FEWEST_OF_CLASS = 8
+"""Rows that a class needs to stand in every part and fold."""
 USUAL_MISSING = (
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
     "NULL", "NaN", "None", "n/a", "nan", "null",
@@ -31,12 +34,12 @@ class Table(Section):
 
     dataset: str | None = Field(None, description="scikit-learn's bundled table load_<dataset>, e.g. diabetes")
     path: str | None = Field(
-        None, description="CSV, TSV, Parquet or Excel file, relative to the checkout or to `package`"
+        None, description="file of the table, e.g. CSV, Parquet, Excel, relative to the checkout or to `package`"
     )
     paths: tuple[str, ...] = Field((), description="several files of one table, all with the same columns, in order")
     package: str | None = Field(None, description="installed package that ships the file at `path`")
-    times: tuple[str, ...] = Field((), description="columns that hold times: ISO, unless `formats` says otherwise")
-    formats: dict[str, str] = Field({}, description="time column: how it is written, e.g. %d.%m.%Y")
+    times: tuple[Column, ...] = Field((), description="columns that hold times: ISO, unless `formats` says otherwise")
+    formats: dict[Column, Style] = Field({}, description="time column: how it is written, e.g. %d.%m.%Y")
     encoding: str = Field("utf-8", description="how characters are stored, e.g. cp1252")
     delimiter: str = Field(",", min_length=1, max_length=1, description="character between two cells")
     quote: Literal['"', "'", ""] = Field('"', description="character around cells; empty if there is none")
@@ -48,12 +51,24 @@ class Table(Section):
     header: bool | None = Field(
         None, description="whether the first row holds the names; if not set, names that look like data are refused"
     )
+    header_rows: int = Field(
+        1, ge=1, le=3, description="rows that hold the names; those of several are joined, as `question: option`"
+    )
     skip_lines: int = Field(0, ge=0, le=1000, description="lines before the first row that are not part of the table")
     name_unnamed: bool = Field(False, description="call a column without a name after its place, e.g. column_3")
-    sheet: str | None = Field(None, description="sheet of an Excel file; may be left out if there is only one")
-    skip: tuple[str, ...] = Field((), description="columns that are not read at all")
-    texts: tuple[str, ...] = Field((), description="columns kept as texts though they look like numbers, e.g. codes")
+    sheet: str | None = Field(None, description="sheet of a spreadsheet; may be left out if only one holds cells")
+    skip: tuple[Column, ...] = Field((), description="columns that are not read at all")
+    texts: tuple[Column, ...] = Field((), description="columns kept as texts though they look like numbers, e.g. codes")
+    checkboxes: tuple[Column, ...] = Field(
+        (), description="columns with one word where ticked and nothing where not: read as yes and no"
+    )
+    codes: tuple[Column, ...] = Field(
+        (), description="columns of an SPSS or Stata file read as numbers though their codes have labels"
+    )
     missing: tuple[str, ...] = Field(USUAL_MISSING, description="texts that stand for a missing value")
+    not_missing: dict[str, tuple[str, ...]] = Field(
+        {}, description="column: texts that are values there though `missing` names them, e.g. a class called None"
+    )
     allow_short_rows: bool = Field(False, description="take rows with too few cells, the rest of them missing")
     allow_infinite: bool = Field(False, description="take infinite numbers as missing instead of refusing them")
     max_rows: int = Field(20_000_000, ge=1, description="most rows that are read")
@@ -83,6 +98,8 @@ class Table(Section):
             raise ValueError(f"no encoding {self.encoding!r}: use a name such as utf-8 or cp1252") from error
         if self.thousands == self.decimal:
             raise ValueError(f"`thousands` and `decimal` are both {self.decimal!r}")
+        if self.header is False and self.header_rows > 1:
+            raise ValueError("`header_rows` needs a header: take out `header: false`")
         if self.delimiter in (self.quote, "\n", "\r"):
             raise ValueError(f"`delimiter` cannot be {self.delimiter!r}")
         if strange := [name for name in self.formats if name not in self.times]:
@@ -94,31 +111,50 @@ class Join(Section):
     """One left join onto the main table."""
 
     table: str = Field(description="table to join, a key of data.tables")
-    keys: dict[str, str] = Field(min_length=1, description="column of the rows so far: column of the joined table")
+    keys: dict[Column, Column] = Field(
+        min_length=1, description="column of the rows so far: column of the joined table"
+    )
     cardinality: Literal["many_to_one", "one_to_one"] = Field(
         "many_to_one", description="how many rows may share one joined row; checked"
     )
     prefix: str = Field("", description="put before the joined columns' names")
-    as_of: str | None = Field(
+    as_of: Column | None = Field(
         None, description="time column of the joined table: the latest row known at `predict_at` is taken"
     )
     within_hours: float | None = Field(None, gt=0, description="oldest joined row that still counts, with `as_of`")
-    columns: tuple[str, ...] = Field((), description="columns to bring; all if empty")
+    columns: tuple[Column, ...] = Field((), description="columns to bring; all if empty")
+
+
+class RareClasses(Section):
+    """What becomes of classes with too few rows to be learnt and judged."""
+
+    fewest_rows: int = Field(FEWEST_OF_CLASS, ge=2, description="clean rows that a class needs to be kept")
+    action: Literal["drop", "other"] = Field(
+        "drop", description="what becomes of rows of rarer classes: left out, or put together as the class `other`"
+    )
 
 
 class Target(Section):
     """What is predicted."""
 
-    column: str = Field(description="column that holds the answer")
+    column: Column = Field(description="column that holds the answer")
     task: Literal["classification", "regression"] = Field(description="kind of answer")
     positive: Scalar | None = Field(None, description="class of interest of a two-class target")
     expression: str | None = Field(None, description="how the answer follows from raw columns, if it is not one itself")
+    rule: Rule | None = Field(
+        None, description="how its values are read, e.g. amounts such as $1,200: as wrangling.rules"
+    )
+    rare: RareClasses | None = Field(None, description="what becomes of rare classes; all are kept if not set")
 
     @model_validator(mode="after")
     def check_positive(self) -> "Target":
         """Refuse a class of interest where there are no classes."""
         if self.task == "regression" and self.positive is not None:
             raise ValueError("`positive` belongs to classification only")
+        if self.task == "regression" and self.rare is not None:
+            raise ValueError("`rare` belongs to classification only")
+        if self.rule is not None and self.expression is not None:
+            raise ValueError("`rule` is for a raw column: put what it does into `expression`")
         return self
 
 
@@ -133,7 +169,7 @@ class Split(Section):
     """Which rows train, choose and judge."""
 
     method: Literal["random", "time", "group"] = Field("random", description="how rows are assigned to parts")
-    group: str | None = Field(None, description="column whose equal values stay together, with method group")
+    group: Column | None = Field(None, description="column whose equal values stay together, with method group")
     validation_from: date | None = Field(None, description="first day (UTC) of validation, with method time")
     holdout_from: date | None = Field(None, description="first day (UTC) of the holdout, with method time")
     aside_from: date | None = Field(None, description="first day (UTC) of rows kept for after the release")
@@ -207,7 +243,7 @@ class DateParts(Section):
 class History(Section):
     """How often the answer was yes, or how large it was, lately, per key; from outcomes known at `predict_at`."""
 
-    keys: tuple[str, ...] = Field((), description="columns whose equal values share a history; empty: all rows")
+    keys: tuple[Column, ...] = Field((), description="columns whose equal values share a history; empty: all rows")
     days: tuple[int, ...] = Field((7, 28), min_length=1, description="lengths of the trailing windows, in days")
 
 
@@ -222,14 +258,14 @@ class Features(Section):
     """Columns computed from one row alone."""
 
     expressions: dict[Name, str] = Field({}, description="new column: expression over raw columns")
-    dates: dict[str, DateParts] = Field({}, description="time column: its parts that become features")
+    dates: dict[Column, DateParts] = Field({}, description="time column: its parts that become features")
     history: dict[Name, History] = Field({}, description="name: rates of known outcomes per key, over trailing windows")
-    text: dict[str, Text] = Field({}, description="column of free text: how many of its words become features")
-    interactions: tuple[tuple[str, str], ...] = Field(
+    text: dict[Column, Text] = Field({}, description="column of free text: how many of its words become features")
+    interactions: tuple[tuple[Column, Column], ...] = Field(
         (), description="pairs of columns: products of numbers, or both categories as one"
     )
-    drop: tuple[str, ...] = Field((), description="columns the model does not see")
-    categories: dict[str, Annotated[int, Field(ge=2, le=1000)]] = Field(
+    drop: tuple[Column, ...] = Field((), description="columns the model does not see")
+    categories: dict[Column, Annotated[int, Field(ge=2, le=1000)]] = Field(
         {}, description="column: categories kept of it; more than 50 are encoded by their mean target"
     )
     most_categories: int = Field(30, ge=2, le=1000, description="categories kept per column; rarer ones become `other`")
@@ -283,6 +319,7 @@ class Gate(Section):
     champion_tolerance: float = Field(
         0.0, ge=0, description="how much worse than the champion is still accepted, in the metric's unit"
     )
+    fewest_days: int = Field(28, ge=2, description="days the holdout must span to be judged by, where rows have a time")
 
 
 class Costs(Section):

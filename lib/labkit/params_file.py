@@ -17,7 +17,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from labkit import paths
+from labkit.console import make_printable
 from labkit.errors import ParamsError, list_briefly, name_nearest
+from labkit.faults import describe_remedy, list_expected
 from labkit.files import write_text
 from labkit.params import Params
 from labkit.paths import show
@@ -29,7 +31,6 @@ from labkit.yaml_file import (
     load_yaml,
     make_commented,
     make_plain,
-    make_printable,
     make_yaml,
     parse_yaml,
     read_yaml,
@@ -141,10 +142,9 @@ def describe_fault(fault: Mapping[str, Any], tree: Mapping[str, Any]) -> str:
         case "value_error":
             return f"{lead}{name + ': ' if name else ''}{fault['ctx']['error']}"
         case "literal_error" if isinstance(fault["input"], str):
-            known = re.findall(r"'([^']*)'", fault["ctx"]["expected"])
-            return f"{lead}{name} is {found}: {name_nearest(fault['input'], known)}"
+            return f"{lead}{name} is {found}: {name_nearest(fault['input'], list_expected(fault))}"
         case _:
-            return f"{lead}{name} is {found}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+            return f"{lead}{name} is {found}: {describe_remedy(fault)}"
 
 
 def find_line(tree: Any, keys: list[Any]) -> int | None:
@@ -237,7 +237,7 @@ def parse_value(text: str, setting: str) -> Any:
     """Read the value of one setting as YAML; a bare comma list becomes a list."""
     if "," in text and not text.startswith(("[", "{", '"', "'")):
         text = f"[{text}]"
-    where = setting if setting.startswith("-") else f"-S {setting}"
+    where = make_printable(setting if setting.startswith("-") else f"-S {setting}")
     tree = parse_yaml(f"value: {text}", where)
     if list(tree) != ["value"]:
         raise ParamsError(f"{where}: more than one value: write each as a -S of its own")

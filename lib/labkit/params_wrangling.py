@@ -3,13 +3,32 @@
 Not the other sections: they are in `labkit.params`, which is where all of them are imported from.
 """
 
+from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from labkit.names import normalize_spaces
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+Column = Annotated[str, AfterValidator(normalize_spaces)]
+"""Name of a column: it matches whatever kind of space it holds."""
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Scalar = bool | int | float | str
+
+
+def check_style(style: str) -> str:
+    """Return how dates are written, if that is a format of dates."""
+    try:
+        datetime.strptime("", style)
+    except ValueError as error:
+        if "does not match" not in str(error):
+            raise ValueError(f"{style!r} is not a format of dates: write e.g. %d.%m.%Y or %Y-%m-%d %H:%M") from error
+    return style
+
+
+Style = Annotated[str, Field(min_length=1), AfterValidator(check_style)]
+"""How dates are written, as `datetime.strptime` takes it."""
 
 
 class Section(BaseModel):
@@ -30,7 +49,7 @@ class Rule(Section):
     )
     decimal: Literal[".", ","] = Field(".", description="what stands before a fraction, with type number")
     units: dict[str, float] = Field({}, description="word after a number: what to multiply by, with type number")
-    format: str | None = Field(None, description="how dates are written, e.g. %d/%m/%Y; ISO 8601 if not set")
+    format: Style | None = Field(None, description="how dates are written, e.g. %d/%m/%Y; ISO 8601 if not set")
     trim: bool = Field(False, description="cut blanks at both ends of texts")
     case: Literal["lower", "upper"] | None = Field(None, description="letters that texts are put into")
     map: dict[str, str] = Field({}, description="texts and what they become, after trim and case")
@@ -106,11 +125,13 @@ class Limits(Section):
 class Wrangling(Section):
     """Which columns and rows stay, and the rules that clean them."""
 
-    drop: dict[str, str] = Field({}, description="columns left out: the reason for each")
+    drop: dict[Column, str] = Field({}, description="columns left out: the reason for each")
     filters: tuple[str, ...] = Field((), description="expressions; rows for which one is false are left out")
-    rules: dict[str, Rule] = Field({}, description="stateless rules by column")
+    rules: dict[Column, Rule] = Field({}, description="stateless rules by column")
     duplicates: Literal["keep", "drop"] = Field("keep", description="what becomes of rows that repeat an earlier one")
-    duplicates_by: tuple[str, ...] = Field((), description="columns by which rows repeat each other; all if empty")
-    fill: dict[str, Fill] = Field({}, description="column: what stands for its missing values; else the preparation's")
-    outliers: dict[str, Outliers] = Field({}, description="column of numbers: what becomes of those too far out")
+    duplicates_by: tuple[Column, ...] = Field((), description="columns by which rows repeat each other; all if empty")
+    fill: dict[Column, Fill] = Field(
+        {}, description="column: what stands for its missing values; else the preparation's"
+    )
+    outliers: dict[Column, Outliers] = Field({}, description="column of numbers: what becomes of those too far out")
     most_missing: Limits = Field(Limits(), description="shares of missing values above which columns and rows go")

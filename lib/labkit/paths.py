@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from labkit.errors import ParamsError
 
@@ -114,18 +114,65 @@ def is_sample_run() -> bool:
 
 
 def get_tracking_uri() -> str:
-    """Return the MLflow store: `MLFLOW_TRACKING_URI`, or the SQLite file at the root that `mlflow ui` looks for."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{find_root() / 'mlflow.db'}"
+    """Return the MLflow store: `MLFLOW_TRACKING_URI`, or the SQLite file at the root that `mlflow ui` looks for.
+
+    The path of a SQLite file is made absolute, from the checkout's root on, and PostgreSQL is spoken to by psycopg 3.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or make_sqlite_uri(find_own_store())
+    if file := find_sqlite_file(uri):
+        return uri if file.is_absolute() else make_sqlite_uri(find_root() / file)
+    scheme, separator, rest = uri.partition("://")
+    return f"postgresql+psycopg://{rest}" if separator and scheme in ("postgres", "postgresql") else uri
+
+
+def find_own_store() -> Path:
+    """Return the checkout's own MLflow database, whether or not it exists."""
+    return find_root() / "mlflow.db"
+
+
+def make_sqlite_uri(path: Path) -> str:
+    """Return the address of a SQLite file.
+
+    A path of ordinary characters stands in it as it is. Others have to be quoted, and the driver is then named: MLflow
+    takes what follows `sqlite:///` for the path as it is, and makes folders of that name.
+
+    >>> make_sqlite_uri(Path("/work/kit/mlflow.db"))
+    'sqlite:////work/kit/mlflow.db'
+    >>> make_sqlite_uri(Path("/work/50%/mlflow.db"))
+    'sqlite+pysqlite:////work/50%25/mlflow.db'
+    """
+    quoted = quote(str(path))
+    return f"sqlite:///{path}" if quoted == str(path) else f"sqlite+pysqlite:///{quoted}"
+
+
+def find_sqlite_file(uri: str) -> Path | None:
+    """Return the file of a SQLite address; None if it is another address, or one of a database in memory.
+
+    >>> find_sqlite_file("sqlite+pysqlite:////work/50%25/mlflow.db")
+    PosixPath('/work/50%/mlflow.db')
+    """
+    scheme, _, rest = uri.partition(":///")
+    path = unquote(rest.partition("?")[0])
+    return Path(path) if scheme.partition("+")[0] == "sqlite" and path not in ("", ":memory:") else None
+
+
+def get_artifact_root() -> str | None:
+    """Return where a team's artifacts are kept, by the variable of `mlflow server`; None if it does not say."""
+    return os.environ.get("MLFLOW_DEFAULT_ARTIFACT_ROOT") or None
 
 
 def show_address(uri: str) -> str:
-    """Return an address as it may be shown: without a password.
+    """Return an address as it may be shown: without user and password, and without options, which may hold one.
 
     >>> show_address("http://me:hidden@host:5000/x")
     'http://host:5000/x'
+    >>> show_address("postgresql://host/runs?user=me&password=hidden")
+    'postgresql://host/runs'
     """
     parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.netloc else uri
+    if find_sqlite_file(uri) or (not parts.netloc and not parts.query):
+        return uri
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def copy_environment() -> dict[str, str]:
@@ -167,6 +214,7 @@ def make_environment(**extra: str) -> dict[str, str]:
         "OMP_WAIT_POLICY": "PASSIVE",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "DO_NOT_TRACK": "1",
         # The commands of this environment come first, also where it has not been activated.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",

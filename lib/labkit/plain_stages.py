@@ -9,7 +9,7 @@ from labkit import paths
 
 if TYPE_CHECKING:
     from labkit.params import Params
-    from labkit.run.experiment import PlainStage
+    from labkit.run.pipeline_run import PlainStage
 
 
 def perform_source(params: "Params", sample_rows: int | None) -> str:
@@ -27,11 +27,18 @@ def perform_source(params: "Params", sample_rows: int | None) -> str:
 
 
 def perform_fingerprint(params: "Params", sample_rows: int | None) -> str:
-    """Write down what every stage's code means, and the digests of the files that the params name."""
+    """Write down what every stage's code means, and the digests of params and of the files that they name."""
     from labkit.data.origins import compute_digests
+    from labkit.run.declarations import compute_section_digests
     from labkit.run.fingerprint import write_fingerprints
 
-    write_fingerprints(params.experiment, PLAIN_MODULES, {"source": compute_digests(params.data)}, params=params)
+    write_fingerprints(
+        params.experiment,
+        PLAIN_MODULES,
+        tables={"source": compute_digests(params.data)},
+        section_digests=compute_section_digests(params),
+        params=params,
+    )
     return ""
 
 

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 from labkit import paths
+from labkit.counts import format_count
 from labkit.errors import ParamsError, StageError, name_nearest
 
 SHORTEST = 8
@@ -98,8 +99,9 @@ def read_secret(name: str, declared: Mapping[str, str], *, where: str) -> Secret
         raise ParamsError(f"{where}: secrets.{name}: the environment variable {variable} is not set: export it first")
     if len(text) < SHORTEST:
         raise ParamsError(
-            f"{where}: secrets.{name}: the environment variable {variable} holds {len(text)} characters: "
-            f"a secret needs at least {SHORTEST}, as a shorter one cannot be masked in what is written"
+            f"{where}: secrets.{name}: the environment variable {variable} holds "
+            f"{format_count(len(text), 'character')}: a secret needs at least {SHORTEST}, "
+            "as a shorter one cannot be masked in what is written"
         )
     return Secret(name, text)
 
@@ -219,7 +221,7 @@ class Mask:
         """Return the warning that belongs to what was redacted, or nothing."""
         if not self.n_redacted:
             return ""
-        things = "a text" if self.n_redacted == 1 else f"{self.n_redacted} texts"
+        things = "a text" if self.n_redacted == 1 else format_count(self.n_redacted, "text")
         return f"{things} in the form of a known token or password became {REDACTED}: name it under `secrets`"
 
 

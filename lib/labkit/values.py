@@ -6,9 +6,11 @@ parameters there are: that is `labkit.params` and `labkit.run.parameters`.
 
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 from enum import Enum
 from typing import Any
 
+from labkit.counts import format_count
 from labkit.errors import ParamsError
 
 DEEPEST = 10
@@ -100,7 +102,9 @@ def check_text(text: str, name: str) -> str:
             f"{name} is not valid Unicode: a lone surrogate at character {error.start + 1}: write the character itself"
         ) from error
     if n_bytes > LARGEST_TEXT_BYTES:
-        raise ParamsError(f"{name} is a text of {n_bytes:,} bytes, over {LARGEST_TEXT_BYTES:,}: put it into a file")
+        raise ParamsError(
+            f"{name} is a text of {format_count(n_bytes, 'byte')}, over {LARGEST_TEXT_BYTES:,}: put it into a file"
+        )
     return text
 
 
@@ -112,6 +116,18 @@ def check_number(number: float, name: str, *, allow_nan: bool) -> float:
     elif not allow_nan and not math.isfinite(number):
         raise ParamsError(f"{name} is {number}: use plain finite values")
     return number
+
+
+def write_number(number: float) -> str:
+    """Return a number in digits alone: with an exponent, YAML 1.1 and 1.2 read some as a number and some as a string.
+
+    >>> write_number(2e-08), write_number(-1.5e22), write_number(3), write_number(0.1)
+    ('0.00000002', '-15000000000000000000000.0', '3', '0.1')
+    """
+    if isinstance(number, int) or not math.isfinite(number):
+        return str(number)
+    digits = format(Decimal(repr(float(number))), "f")
+    return digits if "." in digits else f"{digits}.0"
 
 
 def check_key(key: Any, name: str) -> str:

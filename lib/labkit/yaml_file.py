@@ -4,6 +4,7 @@ Knows nothing of what can be set: that is `labkit.params`. Comments and style su
 """
 
 import re
+import sys
 from collections.abc import Mapping
 from datetime import date
 from functools import cache
@@ -13,13 +14,18 @@ from typing import Any, TypeAlias
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.emitter import RoundTripEmitter
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, NodeEvent, ScalarEvent
+from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.representer import RoundTripRepresenter
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
+from labkit.counts import format_count
 from labkit.errors import ParamsError
 from labkit.paths import show
 from labkit.secret import REDACTED, TOKENS
+from labkit.values import write_number
 
 YamlMap: TypeAlias = CommentedMap
 """A mapping that keeps its comments and style."""
@@ -55,7 +61,9 @@ def load_yaml(path: Path) -> YamlMap:
 def read_yaml(path: Path) -> str:
     """Return the text of a YAML file, not yet parsed; see `load_yaml`."""
     if path.stat().st_size > LARGEST_FILE_BYTES:
-        raise ParamsError(f"{show(path)}: {path.stat().st_size:,} bytes; a params file has at most 1,000,000")
+        raise ParamsError(
+            f"{show(path)}: {format_count(path.stat().st_size, 'byte')}; a params file has at most 1,000,000"
+        )
     try:
         text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
@@ -146,11 +154,6 @@ def make_commented(tree: Any) -> Any:
     return tree
 
 
-def make_printable(text: str) -> str:
-    """Return a text on one line, what cannot be seen as its code."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
-
-
 def make_plain(tree: Any) -> Any:
     """Return YAML's tree as plain dicts, lists and scalars; dates become ISO texts."""
     if isinstance(tree, Mapping):
@@ -167,9 +170,38 @@ def make_plain(tree: Any) -> Any:
     raise TypeError(f"{tree!r} is not plain data")
 
 
+class ScalarEmitter(RoundTripEmitter):
+    """Breaks the lines of lists and of plain sentences only.
+
+    ruamel breaks a plain key with blanks over two lines, which is not YAML, and loses a blank or a line separator where
+    it breaks a quoted text.
+    """
+
+    def process_scalar(self) -> None:
+        """Write one scalar."""
+        width, is_block = self.best_width, bool(self.event.style) and self.event.style in "|>"
+        if self.simple_key_context or not (is_block or PLAIN.fullmatch(self.event.value)):
+            self.best_width = sys.maxsize
+        super().process_scalar()
+        self.best_width = width
+
+
+class PlainRepresenter(RoundTripRepresenter):
+    """Writes real numbers in digits alone, so that every reader of YAML reads them back as they are."""
+
+    def represent_float(self, data: float) -> ScalarNode:
+        """Return a real number as a node."""
+        return self.represent_scalar("tag:yaml.org,2002:float", write_number(data))
+
+
+PlainRepresenter.add_representer(float, PlainRepresenter.represent_float)
+
+
 def make_yaml() -> YAML:
     """Return the YAML reader and writer that keeps comments, quotes and order."""
     yaml = YAML(typ="rt", pure=True)
+    yaml.Emitter = ScalarEmitter
+    yaml.Representer = PlainRepresenter
     yaml.preserve_quotes = True
     yaml.width = 120
     return yaml

@@ -188,6 +188,22 @@ def replace_line(number: int, line: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def survey() -> str:
+    """Return a survey whose second row says what the columns of a question stand for."""
+    lines = ["id,Age,Fan?,Visited,", ",Response,Response,Rome,Oslo"]
+    for number, row in enumerate(rows()):
+        visited = ["Rome" if number % 3 else "", "Oslo" if row["colour"] == "red" else ""]
+        lines.append(",".join([str(number), str(20 + number * 7 % 50), row["y"], *visited]))
+    return "\n".join(lines) + "\n"
+
+
+def survey_sheet(folder: Path) -> Path:
+    """Make a sheet of the survey below a title, as it is exported with merged cells."""
+    cells = [["Results of 2024"], *(line.split(",") for line in survey().splitlines())]
+    pd.DataFrame(cells).to_excel(folder / "t.xlsx", header=False, index=False)
+    return folder / "t.xlsx"
+
+
 PLAIN = text(rows())
 BINARY = random.Random(0).randbytes(5000)
 TOO_FEW = "at least 20 are needed to train, choose and judge"
@@ -210,7 +226,9 @@ CASES = [
     Case("not_there", lambda folder: csv(PLAIN)(folder).with_name("tt.csv"), False, ["no such file: did you mean 't.c"]),
     # Text and bytes.
     Case("plain", csv(PLAIN), True),
-    Case("no_newline_at_end", csv(PLAIN.rstrip("\n")), True, ["perhaps cut short"]),
+    Case("no_newline_at_end", csv(PLAIN.rstrip("\n")), True),
+    Case("no_newline_after_a_short_row", csv(PLAIN + "1.0"), True, ["perhaps cut short"],
+         choices={"reading": {"allow_short_rows": True}}),
     Case("carriage_returns", csv(text(rows(), end="\r")), True),
     Case("windows_line_ends", csv(text(rows(), end="\r\n")), True),
     Case("utf8_with_mark", csv(PLAIN, encoding="utf-8-sig"), True),
@@ -228,7 +246,8 @@ CASES = [
          ["Git LFS pointer", "git lfs pull"]),
     Case("dvc_pointer", csv("outs:\n- md5: 0\n  size: 1\n  path: t.csv\n"), False, ["a DVC pointer", "dvc pull"]),
     Case("sqlite_file", csv(b"SQLite format 3\0" + bytes(100), "t.db"), False, ["an SQLite database", "--sql"]),
-    Case("old_excel", csv(b"\xd0\xcf\x11\xe0" + bytes(600), "t.xls"), False, ["old Excel (.xls)", "save it as .xlsx"]),
+    Case("old_office_file", csv(b"\xd0\xcf\x11\xe0" + bytes(600), "t.xls"), False, ["not an Excel file (.xls)", "save it again, or as CSV"]),
+    Case("word_of_2003", csv(b"\xd0\xcf\x11\xe0" + bytes(600), "t.doc"), False, ["an old Office file that is no workbook, which is not read"]),
     # Packed.
     Case("gzip", packed(".gz", gzip.compress), True),
     Case("bzip2", packed(".bz2", bz2.compress), True),
@@ -285,8 +304,24 @@ CASES = [
     Case("yaml_words", csv(text(rename(colour="yes", x="null"))), True),
     Case("right_to_left_name", csv(text(rename(colour="col\u202eour"))), True, ["invisible characters in the name"]),
     Case("long_name", csv(text(rename(colour="c" * 2000))), True),
+    Case("name_with_spaces_of_other_kinds", csv(text(rename(y="level\u00a0of it", colour="the\u2009colour"), ), encoding="utf-8"),
+         True, ["column: level of it", "the colour: left out by choice"], target="level of\u202fit",
+         choices={"drop": ("the colour",)}),
+    Case("names_that_differ_in_a_space", csv(text(rename(x="a b", colour="a\u00a0b"))), False, ["columns named twice: 'a b'"]),
+    Case("mac_roman", csv(text(rename(y="level of\u00a0it")), encoding="mac_roman"), True,
+         ["encoding: mac_roman", "by this one it holds 'of it'"], target="level of it"),
     Case("drop_odd_name", csv(text(rename(colour="a: b # c"))), True, ['"a: b # c": left out by choice'],
          choices={"drop": ("a: b # c",)}),
+    Case("two_rows_of_names", csv(survey()), True, ["header_rows: 2", 'checkboxes: ["Visited: Rome", "Visited: Oslo"]',
+         "header 2 rows, joined", "checkboxes 2 columns"], target="Fan?"),
+    Case("two_rows_of_names_in_excel", survey_sheet, True, ["header_rows: 2", "skip_lines: 1", "checkboxes 2 columns"],
+         target="Fan?"),
+    Case("target_is_a_checkbox", csv(survey()), True, ["positive: true"], target="Visited: Oslo"),
+    Case("second_row_is_a_value", csv(survey()), False, ["'Response' is not a number"], target="Fan?",
+         choices={"reading": {"header_rows": 1, "name_unnamed": True}}),
+    Case("rows_of_names_given_in_words", csv(PLAIN), False, ["--header-rows two: give 1, 2 or 3"],
+         choices={"reading": {"header_rows": "two"}}),
+    Case("one_word_or_nothing", csv(text(add(mark=["x", ""], kind=["old", "", ""]))), True, ["checkboxes: [mark]"]),
     # Values.
     Case("all_null", csv(text(add(gone=[""]))), True, ["empty: no value in any row"]),
     Case("constant", csv(text(add(same=["7"]))), True, ["constant: 7"]),
@@ -328,8 +363,19 @@ CASES = [
     Case("dates_with_clock", csv(text(add(at=lambda n: days("%Y-%m-%d")(n) + " 08:30:00"))), True, ["hour"]),
     Case("dates_in_one_zone", csv(text(add(at=lambda n: days("%Y-%m-%d")(n) + "T08:30:00+01:00"))), True,
          ["method: time"]),
-    Case("dates_in_two_zones", csv(text(add(at=lambda n: days("%Y-%m-%d")(n) + f"T08:00:00+0{n % 2}:00"))), False,
-         ["column at: Mixed timezones"]),
+    Case("dates_in_two_zones", csv(text(add(at=lambda n: days("%Y-%m-%d")(n) + f"T08:00:00+0{n % 2}:00"))), True,
+         ["read as UTC", "+00:00; +01:00", "clock of UTC", "--zone at=ZONE", "method: time"]),
+    Case("dates_with_summer_time", csv(text(add(at=lambda n: f"2024-0{1 + n % 5 + (n % 5 > 1)}-{n % 28 + 1:02d} 00:00:00"
+                                                + ("-05:00" if n % 5 < 2 else "-04:00")))), True,
+         ["clock of America/New_York", "zone: America/New_York", "parts: [weekday]"]),
+    Case("dates_in_a_given_zone", csv(text(add(at=lambda n: days("%Y-%m-%d")(n) + "T00:00:00+01:00"))), True,
+         ["zone: Europe/Rome"], choices={"zones": {"at": "Europe/Rome"}}),
+    Case("dates_in_no_zone", csv(text(add(at=lambda n: days("%Y-%m-%d")(n) + "T00:00:00+01:00"))), False,
+         ["--zone at=Europe/Rom: no such time zone: did you mean 'Europe/Rome'?"], choices={"zones": {"at": "Europe/Rom"}}),
+    Case("zone_of_dates_without_offsets", csv(text(add(at=days("%Y-%m-%d")))), False,
+         ["--zone at=Europe/Rome: its times name no offset"], choices={"zones": {"at": "Europe/Rome"}}),
+    Case("dates_with_and_without_offsets", csv(text(add(at=lambda n: days("%Y-%m-%d")(n) + " 08:00" + ("Z" if n % 2 else "")))),
+         False, ["column at, row 2: '2024-01-02 08:00Z' names an offset from UTC, '2024-01-01 08:00' does not: write all"]),
     Case("dates_mixed", csv(text(add(at=lambda n: days("%d.%m.%Y" if n != 9 else "%Y-%m-%d")(n)))), False,
          ["column 'at'", "'2024-01-10' is not", "--kind at=category"]),
     Case("dates_ambiguous", csv(text(add(at=lambda n: f"{n % 5 + 1:02d}/{n % 7 + 1:02d}/2024"))), False,
@@ -341,17 +387,17 @@ CASES = [
          ["'2024-02-30' is not"]),
     # Targets.
     Case("target_gaps", csv(text([{**r, "y": "" if n % 9 == 0 else r["y"]} for n, r in enumerate(rows())])), True,
-         ["not missing(y)", "7 of 60 rows have no answer"]),
+         ["not missing(y)", "7 of 60 rows without a target"]),
     Case("target_all_missing", csv(text([{**r, "y": ""} for r in rows()])), False, ["target 'y' is missing in every row"]),
     Case("target_one_class", csv(text([{**r, "y": "yes"} for r in rows()])), False, ["target 'y' has 1 class, 'yes'"]),
     Case("class_with_one_row", csv(text([{**r, "y": "odd" if n == 5 else r["y"]} for n, r in enumerate(rows())])), True,
-         ["not isin(y, 'odd')"]),
+         ["action: drop", "rare classes 1 class left out fewer than 8 rows each, 1 row in all: 'odd' with 1"]),
     Case("two_classes_one_tiny", csv(text([{**r, "y": "yes" if n < 3 else "no"} for n, r in enumerate(rows())])), False,
          ["classes with fewer than 8 rows", "'yes' with 3"]),
     Case("target_is_a_feature", csv(text([{**r, "copy": {"yes": "1", "no": "0"}[r["y"]]} for r in rows()])), True,
          ["copy: ", "the target under another name"]),
     Case("filled_when_known", csv(text([{**r, "paid": "3" if r["y"] == "yes" else ""} for r in rows()])), True,
-         ["paid: ", "filled only where the target is 'yes'"]),
+         ["paid: ", "filled after the outcome: filled in 34 of 34 rows with 'yes' and in 0 of 26 others"]),
     Case("one_percent", csv(text([{**r, "y": "yes" if n % 100 == 0 else "no"} for n, r in enumerate(rows(1500))])), True,
          ["metric: average_precision", "'yes' 1.0%"]),
     Case("target_is_an_id", csv(text([{**r, "y": str(n)} for n, r in enumerate(rows())])), False,
@@ -364,6 +410,10 @@ CASES = [
          ["metric: balanced_accuracy"]),
     Case("target_numbers", csv(text([{**r, "y": f"{float(r['x']) * 2 + n % 5:.2f}"} for n, r in enumerate(rows())])),
          True, ["task: regression", "metric: mae"]),
+    Case("target_of_small_numbers", csv(text([{**r, "y": f"{(float(r['x']) + n % 5 + 9) * 1e-7:.9f}"}
+                                              for n, r in enumerate(rows())])), True, ["champion_tolerance: 0.000000003"]),
+    Case("target_of_huge_numbers", csv(text([{**r, "y": f"{(float(r['x']) + n % 5 + 9) * 1e20:.0f}.5"}
+                                             for n, r in enumerate(rows())])), True, ["champion_tolerance: 3000000000000000000.0"]),
     Case("target_zero_and_one", csv(text([{**r, "y": str(n % 2)} for n, r in enumerate(rows())])), True, ["positive: 1"]),
     Case("negative_target_log_metric", csv(text([{**r, "y": f"{n * n - 999.5}"} for n, r in enumerate(rows())])), False,
          ["--metric rmsle", "did you mean 'rmse'?"], choices={"metric": "rmsle"}),
@@ -384,6 +434,8 @@ CASES = [
     Case("parquet_typed", parquet(frame(at=pd.date_range("2024-01-01", periods=N, tz="UTC"), n=range(N),
                                         kind=pd.Categorical(["a", "b"] * (N // 2)),
                                         gaps=pd.array([1, None] * (N // 2), dtype="Int64"))), True, ["method: time"]),
+    Case("parquet_in_a_zone", parquet(frame(at=pd.date_range("2024-01-01", periods=N, tz="Asia/Tokyo"))), True,
+         ["clock of Asia/Tokyo", "zone: Asia/Tokyo", "parts: [weekday]"]),
     Case("parquet_truncated", parquet(frame(), cut=50), False, ["not a Parquet file, or cut short"]),
     Case("parquet_empty", csv(b"", "t.parquet"), False, ["is empty (0 bytes)"]),
     Case("parquet_that_is_csv", csv(PLAIN, "t.parquet"), False, ["not a Parquet file"]),
@@ -425,8 +477,22 @@ CASES = [
     Case("target_dropped", csv(PLAIN), False, ["--drop y: that is the target"], choices={"drop": ("y",)}),
     Case("unknown_field_of_reading", csv(PLAIN), False, ["--read maxrows=…: no such field: did you mean 'max_rows'?"],
          choices={"reading": {"maxrows": 4}}),
-    Case("wrong_value_of_reading", csv(PLAIN), False, ["--read max_rows: Input should be a valid integer"],
+    Case("wrong_value_of_reading", csv(PLAIN), False, ["--read max_rows=x: write a whole number"],
          choices={"reading": {"max_rows": "x"}}),
+    Case("field_of_reading_below_its_bound", csv(PLAIN), False, ["--read max_rows=0: write 1 or more"],
+         choices={"reading": {"max_rows": 0}}),
+    Case("several_wrong_values_of_reading", csv(PLAIN), False,
+         ["--read quote=x: write one of '\"', \"'\", ''", "--read skip_lines=-1: write 0 or more"], choices={"reading": {"quote": "x", "skip_lines": -1}}),
+    Case("column_left_out_by_reading", parquet(frame(td=pd.to_timedelta(range(N), unit="h"))), True, ["skip: [td]"],
+         choices={"reading": {"skip": "td"}}),
+    Case("column_of_lengths_of_time", parquet(frame(td=pd.to_timedelta(range(N), unit="h"))), False,
+         ["column 'td' holds duration[us], no plain values: name it in `skip` (by option: --read skip=COLUMN)"]),
+    Case("columns_left_out_by_reading", csv(text(add(a=["1", "x"], b=["2", "y"]))), True, ["skip: [a, b]"],
+         choices={"reading": {"skip": ["a", "b"]}}),
+    Case("number_that_is_missing_by_reading", csv(text(add(z=lambda n: "#" if n % 9 == 0 else n * 1.5))), True, ['missing: ["#"]'],
+         choices={"reading": {"missing": "#"}}),
+    Case("no_format_of_dates", csv(text(add(at=days("%Y-%m-%d")))), False,
+         ["--format at=%Q: '%Q' is not a format of dates: write e.g. %d.%m.%Y"], choices={"formats": {"at": "%Q"}}),
     Case("wrong_field_of_reading", titled_excel, False, ["--read skip_lines=x: give a whole number"],
          choices={"reading": {"skip_lines": "x"}}),
     Case("date_after_a_time", csv(text(add(at=days("%Y-%m-%d"), left=days("%d.%m.%Y", 2)))), True,
@@ -434,7 +500,7 @@ CASES = [
     Case("name_of_a_computed_column", csv(text(add(predict_at=days("%Y-%m-%d")))), False,
          ["column 'predict_at' has the name of a column that is computed here", "--read"]),
     Case("group_by_number", csv(text([{**r, "customer_id": str(n * 7 % 60 * 13)} for n, r in enumerate(rows(300))])),
-         True, ["group? 'customer_id'"]),
+         True, ["customer_id: \"identifier: 60 different values, each in 5.0 rows, and named like one\"", "--group customer_id"]),
     Case("utf8_given_as_cp1252", csv(text(add(z=["Größe", "Maß"]))), False,
          ["UTF-8, not CP1252", "(by option: --encoding …)"], choices={"encoding": "cp1252"}),
     Case("several_files", several(PLAIN, text(rows(seed=1))), True, ["paths: ["]),

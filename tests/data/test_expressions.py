@@ -19,6 +19,7 @@ COLUMNS = {
 nan = np.nan
 RESULTS = [
     ("a + b", [3, 2, nan, nan]),
+    ("a * col('mean\u00a0area')", [2, 8, nan, 32]),
     ("a / b", [0.5, nan, nan, nan]),
     ("a // b", [0, nan, nan, nan]),
     ("a % b", [1, nan, nan, nan]),
@@ -116,10 +117,12 @@ REFUSED = [
     ("flga", "no column 'flga': did you mean 'flag'?"),
     ("col", "no column 'col': "),
     ("log(a, b)", "log takes 1 argument, not 2"),
-    ("where(flag)", "missing 2 required"),
-    ("clip(a, 0, 1, b)", "takes 3 positional arguments"),
+    ("where(flag)", "where takes 3 arguments, not 1"),
+    ("clip(a, 0, 1, b)", "clip takes 3 arguments, not 4"),
     ("round(a, n)", "round(a, n)"),
-    ("isin()", "missing 1 required"),
+    ("isin()", "isin takes at least 1, not 0"),
+    ("round(a, 1, 2)", "round takes 1 or 2 arguments, not 3"),
+    ("when - text", "its operations do not go with what when holds (times); text holds (strings): compute and compare"),
     ("text + 1", "expression 'text + 1': "),
     ("text < 'y'", "expression \"text < 'y'\": "),
     ("log(text)", "expression 'log(text)': "),

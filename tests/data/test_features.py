@@ -128,7 +128,7 @@ def test_missing_columns_and_wrong_kinds_are_named() -> None:
     ):
         with pytest.raises(DataError, match="columns missing: x; y"):
             call()
-    with pytest.raises(DataError, match="column 'x': could not convert string to float: 'tall': give numbers"):
+    with pytest.raises(DataError, match="column 'x': 'tall' is not a number: give numbers"):
         features.transform_columns({"x": np.array(["tall"], object), "y": np.ones(1)})
 
 

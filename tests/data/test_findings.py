@@ -7,7 +7,7 @@ from labkit.data.drift import compute_drift
 from labkit.data.findings import find_all, list_open
 from labkit.data.profile import profile_table
 from labkit.data.texts import guess_formats, is_prose, read_date, read_number
-from labkit.params import Data, Rule, Target, Training, Wrangling
+from labkit.params import Data, Rule, Table, Target, Training, Wrangling
 from ruamel.yaml import YAML
 
 N = 240
@@ -65,20 +65,21 @@ def make_table() -> pd.DataFrame:
     return pd.concat([table, table.iloc[[5]]], ignore_index=True)
 
 
-def find(table: pd.DataFrame, target: Target = TARGET) -> pd.DataFrame:
-    """Return the findings of a table without times."""
+def find(table: pd.DataFrame, target: Target = TARGET, **options: object) -> pd.DataFrame:
+    """Return the findings of a table without times; `options` are how it is read."""
     profile, drift = profile_table(table, target, seed=0), pd.DataFrame({"column": [], "drift": []})
-    return find_all(table, profile, target, correlation_alert=0.95, drift=drift)
+    data = Data(tables={"t": Table(path="t.csv", **options)}, target=target)  # type: ignore[arg-type]
+    return find_all(table, profile, data, correlation_alert=0.95, drift=drift)
 
 
 def test_every_fault_is_found_worst_first() -> None:
     found = find(make_table())
     told = set(zip(found["severity"], found["column"], found["what"], strict=True))
     assert told == {
-        ("high", "leak", "copy of the answer"),
+        ("high", "leak", "copy of the target"),
         ("high", "key: 1", "identifier"),
-        ("high", "near", "may be the answer in disguise"),
-        ("high", "later", "filled after the answer"),
+        ("high", "near", "explains the target by itself"),
+        ("high", "later", "filled after the outcome"),
         ("medium", "", "duplicated rows"),
         ("medium", "later", "many gaps"),
         ("medium", "same", "constant"),
@@ -113,7 +114,7 @@ def test_evidence_and_fix_are_said_exactly() -> None:
     found = find(make_table()).set_index(["column", "what"])
     assert found.loc[("colour", "mixed spellings"), "evidence"].startswith("1 in several spellings, such as ")
     fixes = {
-        ("leak", "copy of the answer"): "wrangling.drop: {leak: known only with the answer}",
+        ("leak", "copy of the target"): "wrangling.drop: {leak: known only with the target}",
         ("", "duplicated rows"): "wrangling.duplicates: drop",
         ("marked", "marker for missing"): "wrangling.rules: {marked: {missing: [-999]}}",
         ("colour", "marker for missing"): 'wrangling.rules: {colour: {missing: ["?"], trim: true}}',
@@ -154,14 +155,19 @@ def test_every_fix_is_a_line_that_params_take() -> None:
         (
             ["a"] * 50 + ["b"] * 49 + [None],
             "classification",
-            "answers missing",
+            "target missing",
             'wrangling.filters: ["not missing(y)"]',
         ),
         (["a"] * 100, "classification", "one class", ""),
-        (["a"] * 60 + ["b"] * 38 + ["c"] * 2, "classification", "rare class", "wrangling.filters: [\"y != 'c'\"]"),
+        (
+            ["a"] * 60 + ["b"] * 38 + ["c"] * 2,
+            "classification",
+            "rare classes",
+            "data.target.rare: {fewest_rows: 8, action: drop}",
+        ),
         ([1] * 96 + [0] * 4, "classification", "imbalanced classes", "training.class_weight: balanced"),
-        ([*np.exp(np.arange(100) / 10)], "regression", "skewed answers", "training.target_transform: log"),
-        ([1.0] * 50 + [2.0] * 49 + [np.inf], "regression", "infinite answers", 'wrangling.filters: ["abs(y) < 1e300"]'),
+        ([*np.exp(np.arange(100) / 10)], "regression", "skewed target", "training.target_transform: log"),
+        ([1.0] * 50 + [2.0] * 49 + [np.inf], "regression", "infinite target", 'wrangling.filters: ["abs(y) < 1e300"]'),
     ],
 )
 def test_faults_of_the_answers(answers: list[object], task: str, what: str, fix: str) -> None:
@@ -186,7 +192,7 @@ def test_drift_becomes_a_finding() -> None:
     data = Data(tables={"t": {"path": "t.csv"}}, target=TARGET)  # type: ignore[dict-item]
     drift = compute_drift(table, data, ["noise", "drifting"])
     profile = profile_table(table, TARGET, seed=0)
-    found = find_all(table, profile, TARGET, correlation_alert=0.95, drift=drift)
+    found = find_all(table, profile, data, correlation_alert=0.95, drift=drift)
     assert found.loc[found["what"] == "drift", "column"].tolist() == ["drifting"]
 
 

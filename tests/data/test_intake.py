@@ -16,10 +16,14 @@ from labkit.data.sources import NOTES, place_tables
 from labkit.errors import LabkitError
 from labkit.founding import Founded, Query, found
 from labkit.params_file import load_params
-from labkit.run.pipeline import list_experiments
+from labkit.run.lock import hold_checkout
+from labkit.run.pipeline import list_experiments, open_repo
 
 from tests.conftest import LABKIT, ROOT, call_labkit, make_environment
-from tests.data.awkward import CASES, PLAIN, Case, csv, rows, text
+from tests.data import awkward, format_files
+from tests.data.awkward import PLAIN, Case, csv, rows, text
+
+CASES = [*awkward.CASES, *format_files.CASES]
 
 
 def make_small_checkout(root: Path) -> Path:
@@ -331,3 +335,36 @@ def test_two_experiments_made_at_once_are_both_listed(root: Path, folder: Path) 
         printed, _ = run.communicate(timeout=300)
         assert run.returncode == 0, printed
     assert sorted(list_experiments()) == ["first", "other", "second"]
+
+
+def test_new_waits_for_the_run_of_the_checkout(root: Path, folder: Path) -> None:
+    path, said, is_waiting = csv(PLAIN)(folder), list[str](), threading.Event()
+
+    def say(text: str) -> None:
+        said.append(text)
+        is_waiting.set()
+
+    thread = threading.Thread(target=lambda: found("shop", [path], "y", choices=Choices(), say=say))
+    with hold_checkout("other", say=said.append):
+        before = list_files(root)
+        thread.start()
+        assert is_waiting.wait(60)
+        assert list_files(root) == before
+    thread.join(60)
+    assert said == [text for text in said if text.startswith("waiting for the run of other (process ")]
+    assert len(said) == 1
+    assert sorted(list_experiments()) == ["other", "shop"]
+
+
+def test_new_beside_a_command_of_dvc_is_refused_and_nothing_left(
+    root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dvc.lock.DEFAULT_TIMEOUT", 0)
+    path = csv(PLAIN)(folder)
+    before = list_files(root)
+    with (
+        open_repo().lock,
+        pytest.raises(LabkitError, match="a command of DVC works in this checkout: nothing was made"),
+    ):
+        found("shop", [path], "y", choices=Choices())
+    assert list_files(root) == before

@@ -38,7 +38,7 @@ REFUSED: list[tuple[str, str | bytes, dict[str, Any], str]] = [
     ("one column of two", "a;y\n1;2\n2;3\n", {"times": ("y",)}, "data.tables.t.times: no column 'y'"),
     ("decimal comma", 'a,b\n"1,5",x\n"2,25",y\n"3,0",z\n', {}, "column 'a': 100 % look like numbers with a decimal com"),
     ("thousands", 'a,b\n"1,500",x\n"2,250",y\n"3,000",z\n', {}, "look like numbers with ',' between thousands, first '1,"),
-    ("word among numbers", f"a\n{NUMBERS}foo\n", {}, "column 'a', row 51: 'foo' is not a number (1 such rows of 51)"),
+    ("word among numbers", f"a\n{NUMBERS}foo\n", {}, "column 'a', row 51: 'foo' is not a number (1 such row of 51)"),
     ("infinite", "a,b\n1,x\ninf,y\n", {}, "column 'a', row 2: 'inf' is not a finite number (1 such rows)"),
     ("huge with gaps", "a,b\n9007199254740993,x\n,y\n", {}, "row 1: 9007199254740993 is too large to be kept to the last"),
     ("beyond 64 bits", "a,b\n18446744073709551617,x\n2,y\n", {}, "is too large to be kept to the last digit: name the"),
@@ -56,8 +56,10 @@ REFUSED: list[tuple[str, str | bytes, dict[str, Any], str]] = [
     ("no ISO time", "a\n2024-01-01\n2024-13-01\n", {"times": ("a",)}, "row 2: '2024-13-01' is not an ISO time"),
     ("not in the format", "a\n01.02.2024\n2.2.24\n", {"times": ("a",), "formats": {"a": "%d.%m.%Y"}},
      "row 2: '2.2.24' is not a time written as %d.%m.%Y"),
-    ("times with and without zone", "a\n2024-01-01T00:00Z\n2024-01-02T00:00\n", {"times": ("a",)}, "column a"),
-    ("Parquet named CSV", b"PAR1" + bytes(50), {}, "not a text file (Parquet): give it the ending of what it is"),
+    ("times with and without zone", "a\n2024-01-01T00:00Z\n2024-01-02T00:00\n", {"times": ("a",)},
+     "column a, row 2: '2024-01-02T00:00' names no offset from UTC, '2024-01-01T00:00Z' does: write all times in one"),
+    ("Parquet named CSV", b"PAR1" + bytes(50), {}, "not a text file (Parquet): give it the ending of what it is, .parquet"),
+    ("JSON named CSV", '[{"a": 1}]', {}, "t.csv: a JSON file: give it the ending .json"),
     ("gzip named CSV", gzip.compress(b"a\n1\n"), {}, "gzip data: rename it to t.csv.gz"),
 ]  # fmt: skip
 
@@ -102,6 +104,12 @@ READ: list[tuple[str, str | bytes, dict[str, Any], list[Any], str]] = [
      [pd.Timestamp("2024-02-01"), None], "datetime64[us]"),
     ("times in a zone", "a,b\n2024-02-01T01:00+01:00,x\n,y\n", {"times": ("a",)},
      [pd.Timestamp("2024-02-01", tz="UTC"), None], "datetime64[us, UTC]"),
+    ("times of several offsets", "a,b\n2024-02-01T01:00+01:00,x\n,y\n2024-07-01 02:00:00.5-0400,z\n2024-07-01T00:00Z,z\n",
+     {"times": ("a",)}, [pd.Timestamp("2024-02-01", tz="UTC"), None, pd.Timestamp("2024-07-01 06:00:00.5", tz="UTC"),
+                         pd.Timestamp("2024-07-01", tz="UTC")], "datetime64[us, UTC]"),
+    ("times of several offsets by a format", "a,b\n01.02.2024 01:00 +0100,x\n01.07.2024 02:00 +0200,y\n",
+     {"times": ("a",), "formats": {"a": "%d.%m.%Y %H:%M %z"}},
+     [pd.Timestamp("2024-02-01", tz="UTC"), pd.Timestamp("2024-07-01", tz="UTC")], "datetime64[us, UTC]"),
     ("far days", "a,b\n0001-01-01,x\n9999-12-31,y\n", {"times": ("a",)},
      [pd.Timestamp("0001-01-01"), pd.Timestamp("9999-12-31")], "datetime64[us]"),
     ("accents", "a,b\né,x\nß,y\n".encode("cp1252"), {"encoding": "cp1252"}, ["é", "ß"], "str"),
@@ -123,7 +131,6 @@ def test_what_is_declared_is_read(
 NOTES = [
     ("a,b\n007,x\n1,y\n", Note("t", "a", "codes with leading zeros", "1 numbers begin with 0", "data.tables.t.texts: [a]")),
     ("a,b\nNA,x\nDE,y\n", Note("t", "a", "words taken as missing", "1 × 'NA'", "data.tables.t.missing: ['']")),
-    ("a,b\n1,x\n1,y", Note("t", "", "perhaps cut short", "t.csv ends without a newline", "compare with where it came from")),
     ("a,b\n,x\n,y\n", Note("t", "a", "empty", "no value in any row", "wrangling.drop: {a: …}")),
     ("a\u200b,b\n1,x\n", Note("t", "a\u200b", "invisible characters in the name", r"'a\u200b'", "rename it")),
     ("a,b\nYes,x\nno,y\nYES,x\nNo,z\n",
@@ -134,6 +141,32 @@ NOTES = [
 @pytest.mark.parametrize(("content", "note"), NOTES, ids=[note.finding for _, note in NOTES])
 def test_what_is_noticed_is_told(tmp_path: Path, content: str, note: Note) -> None:
     assert open_text(tmp_path, content).notes == [note]
+
+
+@pytest.mark.parametrize("ending", [".csv", ".xlsx", ".parquet", ".json", ".feather"])
+def test_names_match_whatever_kind_of_space_they_hold(tmp_path: Path, ending: str) -> None:
+    frame = pd.DataFrame({"the\u00a0day": ["2024-01-02"], "left\u2003out": [1], "a b": [2]})
+    path = tmp_path / f"t{ending}"
+    writers: dict[str, Any] = {
+        ".csv": lambda: frame.to_csv(path, index=False),
+        ".xlsx": lambda: frame.to_excel(path, index=False),
+        ".parquet": lambda: frame.to_parquet(path),
+        ".json": lambda: frame.to_json(path, orient="records"),
+        ".feather": lambda: frame.to_feather(path),
+    }
+    writers[ending]()
+    table = Table(path=path.name, times=("the\u202fday",), skip=("left out",))
+    found = pa.concat_tables(RawTable("t", table, [Source(path, path.name)]).read())
+    assert found.to_pydict() == {"the day": [pd.Timestamp("2024-01-02")], "a b": [2]}
+
+
+@pytest.mark.parametrize(
+    ("end", "is_noted"), [("1,y\n", False), ("1,y", False), ('1,"y"', False), ("1\n", False), ("1", True)]
+)
+def test_only_a_last_row_that_is_short_looks_cut_short(tmp_path: Path, end: str, is_noted: bool) -> None:
+    notes = open_text(tmp_path, f"a,b\n1,x\n{end}", allow_short_rows=True).notes
+    evidence = "the last row of t.csv has too few cells and no newline"
+    assert notes == [Note("t", "", "perhaps cut short", evidence, "compare with where it came from")] * is_noted
 
 
 def test_notes_show_what_cannot_be_seen() -> None:
@@ -162,6 +195,34 @@ def test_encrypted_archive_is_refused(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(LabkitError, match=r"t\.zip: .*encrypted.*: unpack it"):
         RawTable("t", Table(path="t.zip"), [Source(path, "t.zip")])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [(pa.array([2**64 - 1], pa.uint64()), "column 'a' holds uint64 that no plain number or time holds exactly"),
+     (pa.array([10**17], pa.timestamp("ms")), "column 'a' holds timestamp[ms] that no plain number or time")],
+    ids=["number", "time"],
+)  # fmt: skip
+def test_value_that_no_plain_type_holds_is_refused(tmp_path: Path, values: pa.Array, message: str) -> None:
+    pq.write_table(pa.table({"a": values}), tmp_path / "t.parquet")
+    raw = RawTable("t", Table(path="t.parquet"), [Source(tmp_path / "t.parquet", "t.parquet")])
+    with pytest.raises(LabkitError) as refused:
+        list(raw.read())
+    assert message in str(refused.value)
+
+
+def test_times_are_kept_to_the_microsecond(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"a": pa.array([1_234_567_891], pa.timestamp("ns"))}), tmp_path / "t.parquet")
+    raw = RawTable("t", Table(path="t.parquet"), [Source(tmp_path / "t.parquet", "t.parquet")])
+    assert pa.concat_tables(raw.read())["a"].cast(pa.int64()).to_pylist() == [1_234_567]
+
+
+def test_files_of_one_table_have_one_format(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a,b\n1,x\n")
+    pq.write_table(pa.table({"a": [1], "b": ["x"]}), tmp_path / "b.parquet")
+    sources = [Source(tmp_path / name, name) for name in ("a.csv", "b.parquet")]
+    with pytest.raises(LabkitError, match=r"a\.csv: files of one table have one format: name files of one kind"):
+        RawTable("t", Table(paths=("a.csv", "b.parquet")), sources)
 
 
 def test_parquet_of_many_types_is_read_in_plain_ones(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from labkit.data.split import describe_split, split_rows
+from labkit.data.split import count_embargoed, describe_split, split_rows
 from labkit.errors import DataError
 from labkit.params import Data
 
@@ -38,7 +38,9 @@ def test_classes_keep_their_shares() -> None:
 
 def test_same_seed_same_split_other_seed_other_split() -> None:
     frame, data = make_frame(), make_data()
-    first, again, other = (describe_split(split_rows(frame, data, seed=seed), data, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (
+        describe_split(split_rows(frame, data, seed=seed), data, seed=seed, embargoed={}) for seed in (1, 1, 2)
+    )
     assert first == again
     assert first["parts"]["holdout"]["rows_sha256"] != other["parts"]["holdout"]["rows_sha256"]
 
@@ -84,17 +86,54 @@ def test_parts_follow_each_other_in_time_and_start_at_midnight() -> None:
     data = make_timed_data(**TIMES)
     parts = split_rows(make_timed(), data, seed=0)
     assert {name: len(part) for name, part in parts.items()} == {
-        "training": 62,
-        "validation": 28,
+        "training": 61,
+        "validation": 27,
         "holdout": 30,
         "aside": 60,
     }
     assert parts["validation"]["predict_at"].iloc[0] == pd.Timestamp("2020-02-01", tz="UTC")
     assert all(part["predict_at"].is_monotonic_increasing for part in parts.values())
-    described = describe_split(parts, data, seed=0)
+    described = describe_split(parts, data, seed=0, embargoed=count_embargoed(make_timed(), data))
     assert described["first_days"] == {"validation": "2020-02-01", "holdout": "2020-02-15", "aside": "2020-03-01"}
-    assert described["parts"]["training"]["last"] == "2020-01-31T12:00:00+00:00"
+    assert described["parts"]["training"]["last"] == "2020-01-31T00:00:00+00:00"
+    assert described["embargoed"] == {"training": 1, "validation": 1}
     assert described["seed"] is None
+
+
+def find_parts_of(row: int, known: str, data: Data) -> list[str]:
+    """Return the parts that hold a row once its outcome became known at that time."""
+    frame = make_timed()
+    frame.loc[row, "outcome_known_at"] = pd.Timestamp(known, tz="UTC")
+    parts = split_rows(frame, data, seed=0)
+    embargoed = count_embargoed(frame, data)
+    assert sum(map(len, parts.values())) + sum(embargoed.values()) == len(frame)
+    return [name for name, part in parts.items() if row in part.index]
+
+
+def test_an_outcome_known_after_the_next_part_began_neither_trains_nor_chooses() -> None:
+    data = make_timed_data(**TIMES)
+    asked = make_timed()["predict_at"]
+    january, february, judged = (asked.index[asked == time][0] for time in ("2020-01-10", "2020-02-05", "2020-02-20"))
+    assert find_parts_of(january, "2020-02-01", data) == ["training"]
+    assert find_parts_of(january, "2020-02-01 00:00:01", data) == []
+    assert find_parts_of(february, "2020-02-15", data) == ["validation"]
+    assert find_parts_of(february, "2020-02-15 00:00:01", data) == []
+    # The holdout judges: its outcomes may come whenever they come.
+    assert find_parts_of(judged, "2021-01-01", data) == ["holdout"]
+    assert count_embargoed(make_timed(), make_data()) == {}
+
+
+def test_a_part_of_which_no_outcome_was_known_in_time_is_refused() -> None:
+    frame = make_timed()
+    frame["outcome_known_at"] += pd.Timedelta(days=60)
+    message = (
+        r"no outcome of the part 'training' \(62 in all\) was known before the next part began, on 2020-02-01: move"
+    )
+    with pytest.raises(DataError, match=message):
+        split_rows(frame, make_timed_data(**TIMES), seed=0)
+    frame.loc[100:, "outcome_known_at"] = pd.NaT
+    with pytest.raises(DataError, match="no outcome of the part 'training'"):
+        split_rows(frame, make_timed_data(**TIMES), seed=0)
 
 
 def test_groups_stay_together_and_parts_have_about_their_shares() -> None:

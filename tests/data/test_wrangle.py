@@ -68,18 +68,30 @@ def test_rules_are_described_by_what_they_changed() -> None:
         {
             "column": "age",
             "rule": "missing (-999,), maximum 120.0",
-            "values_changed": 2,
+            "changed": 0,
+            "read": 0,
+            "lost": 2,
             "missing_before": 0,
             "missing_after": 2,
         },
         {
             "column": "name",
             "rule": "trim True, missing ('?',)",
-            "values_changed": 3,
+            "changed": 2,
+            "read": 0,
+            "lost": 1,
             "missing_before": 1,
             "missing_after": 2,
         },
     ]
+
+
+def test_rule_that_reads_another_type_changes_no_value() -> None:
+    frame = pd.DataFrame({"rain": ["0.20", "T", None, "0.5"], "size": [1.0, 2.0, 3.0, 4.0]})
+    described = describe_rules(frame, {"rain": Rule(type="number"), "size": Rule(maximum=3.0, outside="clip")})
+    counts = described.set_index("column")[["changed", "read", "lost", "missing_before", "missing_after"]]
+    assert counts.loc["rain"].tolist() == [0, 2, 1, 1, 2]
+    assert counts.loc["size"].tolist() == [1, 0, 0, 0, 0]
 
 
 def test_filter_leaves_out_rows_for_which_it_cannot_be_told() -> None:

@@ -126,3 +126,36 @@ def test_rows_at_fault_say_where_and_what_to_do(tmp_path: Path, text: str, encod
         load_rows(path, params, INPUTS)
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+SURVEY = "id,Age,Fan?,Visited,\n,Response,Response,Rome,Oslo\n" + "".join(
+    f"{n},{20 + n * 7 % 50},{'Yes' if n % 3 else 'No'},{'Rome' if n % 2 else ''},{'Oslo' if n % 5 else ''}\n"
+    for n in range(60)
+)
+
+
+def test_rows_of_a_survey_are_read_by_its_two_rows_of_names(tmp_path: Path) -> None:
+    path = tmp_path / "survey.csv"
+    path.write_text(SURVEY)
+    choices = Choices()
+    survey = survey_table("t", [Source(path, "t.csv")], ("t.csv",), "Fan?", choices)
+    params = Params.model_validate_json(json.dumps(make_proposal("t", survey, "Fan?", choices).tree))
+    new = tmp_path / "new.csv"
+    new.write_text("\n".join(SURVEY.splitlines()[:4]))
+    rows = load_rows(new, params, {"Age": "number", "Visited: Rome": "boolean", "Visited: Oslo": "boolean"})
+    assert rows["Visited: Oslo"].to_list() == [False, True]
+    assert rows["Fan?"].to_list() == ["No", "Yes"]
+
+
+@pytest.mark.parametrize("name", ["rows", "rows.csv", "rows.txt"])
+def test_what_a_file_is_counts_and_not_what_it_is_called(tmp_path: Path, name: str) -> None:
+    params = make_params(tmp_path)
+    path = write(tmp_path, f"{HEADER}\n1;31.12.2024;Allee;01067;1.234,50;2,5;ja\n")
+    expected = load_rows(path, params, INPUTS).drop(columns=["predict_at", "outcome_known_at"])
+    expected.to_parquet(tmp_path / "t.parquet")
+    (tmp_path / "t.parquet").rename(tmp_path / name)
+    pd.testing.assert_frame_equal(
+        load_rows(tmp_path / name, params, INPUTS)[list(expected)], expected, check_dtype=False
+    )
+    (tmp_path / name).write_bytes(path.read_bytes())
+    pd.testing.assert_frame_equal(load_rows(tmp_path / name, params, INPUTS)[list(expected)], expected)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from labkit.data.features import RowFeatures
+from labkit.data.timeline import Timeline
 from labkit.model import automl
 from labkit.params import CLASSIFIERS, MODELS, Target
 
@@ -50,6 +51,12 @@ def make_model(name: str, task: str, columns: tuple[str, ...] = ()) -> Any:
     row_features = RowFeatures().fit(raw)
     parts = [(row_features.transform(raw), answers[task])]
     return automl.fit_model(name, row_features, parts, target=make_target(task), seed=0)
+
+
+def make_timeline(n_rows: int, *, delay_days: float = 0) -> Timeline:
+    """Return one row a day, each outcome known so many days after the question."""
+    asked = pd.date_range("2024-01-01", periods=n_rows, unit="us").to_numpy()
+    return Timeline(asked, asked + np.timedelta64(round(delay_days * 86_400_000_000), "us"))
 
 
 def make_new_rows() -> pd.DataFrame:

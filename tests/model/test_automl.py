@@ -17,6 +17,8 @@ from labkit.params import CLASSIFIERS, MODELS, USUAL_MODELS, Target, Training
 from sklearn.base import BaseEstimator
 from sklearn.dummy import DummyRegressor
 
+from tests.model.tables import make_timeline
+
 CANCER = Target(column="target", task="classification", positive="malignant")
 DIABETES = Target(column="target", task="regression")
 
@@ -90,7 +92,7 @@ def test_fold_of_one_class_counts_for_nothing_and_none_left_is_told() -> None:
     features = pd.DataFrame({"x": np.arange(60.0)})
     truth = pd.Series(["a", "b"] * 20 + ["a"] * 20)
     target = Target(column="y", task="classification", positive="b")
-    options = {"target": target, "seed": 0, "is_ordered": True}
+    options = {"target": target, "seed": 0, "timeline": make_timeline(60)}
     found = automl.compare(
         features, truth, training=Training(models=("dummy", "linear"), metric="roc_auc", folds=5), **options
     )
@@ -202,8 +204,9 @@ def test_classifier_without_a_regressor_stays_with_its_reason() -> None:
 def test_latest_rows_are_compared_where_rows_are_in_order() -> None:
     features, truth, _ = load("diabetes")
     training = Training(models=("dummy", "linear"), metric="mae", folds=2, most_rows=100)
-    latest = automl.compare(features, truth, target=DIABETES, training=training, seed=0, is_ordered=True)
-    same = automl.compare(features[-100:], truth[-100:], target=DIABETES, training=training, seed=0, is_ordered=True)
+    times = make_timeline(len(features))
+    latest = automl.compare(features, truth, target=DIABETES, training=training, seed=0, timeline=times)
+    same = automl.compare(features[-100:], truth[-100:], target=DIABETES, training=training, seed=0, timeline=times)
     drawn = automl.compare(features, truth, target=DIABETES, training=training, seed=0)
     assert latest.n_rows == drawn.n_rows == 100
     pd.testing.assert_frame_equal(latest.frame, same.frame)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from labkit.model import baseline, explain, metrics, onnx_graph
+from labkit.model import baseline, explain, metrics
 from labkit.params import Target
 
 from tests.model.tables import TASKS, make_model, make_new_rows, make_table, make_target
@@ -22,7 +22,7 @@ def test_plain_lightgbm_takes_raw_rows_as_they_come(task: str) -> None:
     frame, target = make_frame(task), make_target(task)
     names = [name for name in frame if name != "answer"]
     plain = baseline.fit_plain_lightgbm(frame, names, target=target, seed=0)
-    dummy = baseline.fit_dummy(frame, target=target)
+    dummy = baseline.fit_dummies(frame, target=target)["mae" if task == "regression" else "log_loss"]
     assert "when" not in plain.kinds
     found = [metrics.make_answers(frame["answer"], one, frame, target) for one in (plain, dummy)]
     metric = "mae" if task == "regression" else "log_loss"
@@ -51,14 +51,3 @@ def test_importance_finds_what_the_answer_is_made_of() -> None:
     pd.testing.assert_frame_equal(found, explain.compute_importance(model, frame, "mae", **options))  # type: ignore[arg-type]
     held = explain.compute_importance(model, frame, "mae", **options, fixed=("a_b",))  # type: ignore[arg-type]
     assert "a_b" not in set(held["column"])
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_hard_rows_are_spoilt_and_the_graph_stands_them(task: str) -> None:
-    model = make_model("lightgbm", task)
-    hard = onnx_graph.make_hard_rows(make_table(), model[0].inputs_, n_rows=1000, seed=0)
-    assert len(hard) == 1000
-    assert (hard["größe"] == onnx_graph.NEVER_SEEN).mean() == pytest.approx(0.1, abs=0.03)
-    assert hard["a_b"].isna().mean() == pytest.approx(0.1, abs=0.03)
-    _, parity = onnx_graph.make_graph(model, hard, tolerance=1e-5)
-    assert parity.is_equal, parity.reason

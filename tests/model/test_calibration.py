@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from labkit.data.features import RowFeatures
-from labkit.model import automl, onnx_graph
+from labkit.model import automl, blocks, onnx_graph
 from labkit.model.calibration import Calibration, calibrate, try_calibration
 from labkit.model.skops_file import load_model, save_model
 from labkit.params import Target
+
+from tests.model.tables import make_timeline
 
 TARGET = Target(column="y", task="classification")
 CONVERTED = (
@@ -48,12 +50,13 @@ def test_calibrated_model_is_saved_and_converted(model: str, labels: tuple[objec
     assert np.array_equal(load_model(tmp_path / "m.skops").predict_proba(frame), fitted.predict_proba(frame))
     content, parity = onnx_graph.make_graph(fitted, frame, tolerance=1e-5)
     assert parity.reason == ""
-    session = onnx_graph.Graph(content or b"", features).session
+    graph = onnx_graph.Graph(content or b"", features)
+    taken = features.transform(frame)
     feeds = {
-        node.name: frame[name].to_numpy("float32" if name != "k" else object).reshape(-1, 1)
-        for node, name in zip(session.get_inputs(), frame, strict=True)
+        node: taken[name].to_numpy(dtype).reshape(-1, 1)
+        for (node, dtype), name in zip(graph.inputs.items(), taken, strict=True)
     }
-    assert session.run(None, feeds)[0].tolist() == fitted.predict(frame).tolist()
+    assert graph.session.run(None, feeds)[0].tolist() == fitted.predict(frame).tolist()
 
 
 def test_overconfident_model_is_mended_and_an_honest_one_left_alone() -> None:
@@ -63,7 +66,9 @@ def test_overconfident_model_is_mended_and_an_honest_one_left_alone() -> None:
     honest = automl.make_candidate("linear", TARGET, kinds, seed=0)
     for candidate, is_used in ((wild, True), (honest, False)):
         fitted = automl.fit_candidate(candidate, *learn)
-        found = try_calibration(fitted, check, target=TARGET, seed=0, is_ordered=True)
+        found = try_calibration(
+            fitted, check, target=TARGET, seed=0, blocks=blocks.make_rows(2000), timeline=make_timeline(2000)
+        )
         assert found.is_used == is_used, found.reason
     assert "log loss" in found.reason
     assert found.apply(honest) is honest
@@ -72,7 +77,7 @@ def test_overconfident_model_is_mended_and_an_honest_one_left_alone() -> None:
 def test_reasons_why_nothing_is_calibrated() -> None:
     learn = make_rows(300, (0, 1))
     fitted = automl.fit_candidate(automl.make_candidate("linear", TARGET, automl.find_kinds(learn[0]), seed=0), *learn)
-    options = {"target": TARGET, "seed": 0, "is_ordered": False}
+    options = {"target": TARGET, "seed": 0, "blocks": blocks.make_rows(300)}
     few = (learn[0][:50], learn[1][:50])
     assert "off" in try_calibration(fitted, learn, **options, is_wanted=False).reason
     assert "fewer than 100" in try_calibration(fitted, few, **options).reason

@@ -30,6 +30,7 @@ def write_card(task: str, *, reason: str = "", rows: int = 1, **deploy: str) -> 
         estimator="Ridge",
         metrics={
             "confidence": 0.95,
+            "resampled": "61 days",
             "holdout": {"mae": {"value": 43.21, "low": 39.0, "high": 47.0}},
             "dummy": {"mae": 62.5},
         },
@@ -61,7 +62,7 @@ def test_card_of_a_regression() -> None:
         "| figure | model | 95% interval | dummy |",
         "| mae | 43.21 | 39 to 47 | 62.5 |",
         "- passed: better. by 1.",
-        "- **failed**: not worse. by 2.",
+        "- **not shown**: not worse. by 2.",
         "- The holdout has only 4 rows: the intervals above are wide for that reason.",
         "- Answers outside of 1.03 to 3.97 were rare; predictions there are extrapolations.",
         "- `x` is missing in 25% of the rows; the model fills gaps.",

@@ -3,10 +3,24 @@
 import json
 from math import nan
 
+import numpy as np
 import pytest
-from labkit.model.gate import Check, Decision, check_champion, check_dummy, check_parity
+from labkit.errors import DataError
+from labkit.model.blocks import Blocks, make_rows
+from labkit.model.gate import (
+    Check,
+    Decision,
+    check_champion,
+    check_days,
+    check_dummy,
+    check_parity,
+    check_too_good,
+    describe_paired,
+)
 from labkit.model.metrics import Interval
 from labkit.params import Gate
+
+SURE = {"confidence": 0.95, "blocks": make_rows(110)}
 
 
 @pytest.mark.parametrize(
@@ -20,8 +34,10 @@ from labkit.params import Gate
         (nan, 0.0, False),
     ],
 )
-def test_better_than_the_dummy(low: float, minimum: float, passed: bool) -> None:
-    assert check_dummy("mae", Interval(0.2, low, 0.3), Gate(minimum_gain=minimum), confidence=0.95).passed is passed
+def test_better_than_the_best_constant(low: float, minimum: float, passed: bool) -> None:
+    gate = Gate(minimum_gain=minimum)
+    check = check_dummy("mae", Interval(0.2, low, 0.3), gate, **SURE, constant="the median")  # type: ignore[arg-type]
+    assert check.passed is passed
 
 
 @pytest.mark.parametrize(
@@ -31,20 +47,63 @@ def test_better_than_the_dummy(low: float, minimum: float, passed: bool) -> None
 def test_not_worse_than_the_champion(low: float, tolerance: float, passed: bool) -> None:
     gate = Gate(champion_tolerance=tolerance)
     gain = Interval(0.2, low, 0.3)
-    assert check_champion("r2", gain, gate, confidence=0.95, champion="version 3").passed is passed
+    assert check_champion("r2", gain, gate, **SURE, champion="version 3").passed is passed  # type: ignore[arg-type]
 
 
 def test_evidence_is_worded_for_people() -> None:
     gain = Interval(12.3456, 1.2, 20)
-    assert check_dummy("mae", gain, Gate(), confidence=0.95) == Check(
-        "better than always giving the same answer",
+    assert check_dummy("mae", gain, Gate(), **SURE, constant="the median") == Check(  # type: ignore[arg-type]
+        "better than the best constant prediction",
         True,
-        "mae reduction of 12.35 (95% interval 1.2 to 20) over the dummy; the lower end lies above the least gain asked "
-        "for, 0",
+        "mae reduction of 12.35 (95% interval 1.2 to 20, resampling 110 rows) over always predicting the median; the "
+        "lower end is above the required 0",
     )
-    assert check_champion("r2", Interval(-0.1, -0.2, 0), Gate(), confidence=0.9, champion="version 3").evidence == (
-        "r2 gain of -0.1 (90% interval -0.2 to 0) over version 3; the lower end is beyond the accepted loss of 0"
+    days = {"confidence": 0.9, "blocks": Blocks(np.arange(61), "day", 2)}
+    assert check_champion("r2", Interval(-0.1, -0.2, 0), Gate(), **days, champion="version 3").evidence == (  # type: ignore[arg-type]
+        "r2 gain of -0.1 (90% interval -0.2 to 0, resampling 61 days, in runs of 2) over version 3; the lower end is "
+        "beyond the accepted loss of 0"
     )
+    nothing = Interval(0.5, nan, nan)
+    assert "r2 gain of 0.5, without an interval" in check_champion("r2", nothing, Gate(), **SURE, champion="v").evidence  # type: ignore[arg-type]
+    assert describe_paired("r2", "dummy", nothing, 0.95) == (
+        "0.5 better than dummy in r2, without an interval: too few independent rows"
+    )
+
+
+@pytest.mark.parametrize(
+    ("n_days", "fewest", "passed"), [(28, 28, True), (27, 28, False), (27, 14, True), (1, 2, False)]
+)
+def test_too_few_days_cannot_be_judged_by_however_many_rows_they_hold(n_days: int, fewest: int, passed: bool) -> None:
+    blocks = Blocks(np.repeat(np.arange(n_days), 1000), "day")
+    check = check_days(blocks, Gate(fewest_days=fewest))
+    assert check.passed is passed
+    assert f"rows of {n_days} days, {fewest} are asked for" in check.evidence
+    assert ("evaluation.gate.fewest_days" in check.evidence) is not passed
+    assert check_days(make_rows(20), Gate()).passed
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "dummy", "warns"),
+    [
+        ("roc_auc", 0.9976, 0.5, True),
+        ("roc_auc", 0.997, 0.5, False),
+        ("mae", 0.006, 2.0, True),
+        ("mae", 0.1, 2.0, False),
+        ("accuracy", 0.995, 0.99, False),
+        ("accuracy", 1.0, 0.99, True),
+        ("r2", 0.9999, -0.01, True),
+        ("roc_auc", nan, 0.5, False),
+        ("mae", 0.0, 0.0, False),
+    ],
+)
+def test_nearly_perfect_result_is_marked_with_what_it_relies_on(
+    metric: str, value: float, dummy: float, warns: bool
+) -> None:
+    check = check_too_good(metric, value, dummy, relies_on=["a", "b", "c", "d"])
+    assert check.passed
+    assert (check.warning == "nearly perfect, look for a leak") is warns
+    assert ("relies most on `a`, `b`, `c`" in check.evidence) is warns
+    assert str(check).startswith("⚠" if warns else "✓")
 
 
 @pytest.mark.parametrize(
@@ -53,7 +112,8 @@ def test_evidence_is_worded_for_people() -> None:
         (1000, 2e-7, "", True, "on 1,000 rows the ONNX graph differs from the pipeline by at most 2e-07, within"),
         (1000, 1e-5, "", True, "within the accepted 1e-05"),
         (1000, 2e-5, "", False, "beyond the accepted 1e-05"),
-        (0, None, "", False, "was not held against the pipeline on any row"),
+        (1000, nan, "", False, "beyond the accepted 1e-05"),
+        (0, None, "", False, "was not compared with the pipeline on any row"),
         (9, None, "Stump does not convert", True, "no ONNX graph (Stump does not convert), so the scikit-learn"),
     ],
 )
@@ -66,7 +126,24 @@ def test_graph_passes_with_proof_and_no_graph_with_a_reason(
 
 
 def test_decision_needs_every_check_and_survives_json() -> None:
-    good, bad = Check("a", True, "x"), Check("b", False, "y")
-    assert Decision((good, good)).passed
+    good, bad, odd = Check("a", True, "x"), Check("b", False, "y"), Check("c", True, "z", warning="look")
+    assert Decision((good, odd)).passed
     assert not Decision((good, bad)).passed
+    assert not Decision(()).passed
+    assert Decision((good, bad, odd)).list_concerns() == ["not shown: b", "look"]
     assert Decision.from_dict(json.loads(json.dumps(Decision((good, bad)).to_dict()))) == Decision((good, bad))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"passed": True, "checks": []},
+        {"passed": True, "checks": [{"name": "a", "passed": False, "evidence": "x"}]},
+        {"passed": True, "checks": [{"name": "a"}]},
+        {"passed": True, "checks": None},
+    ],
+)
+def test_decision_that_cannot_be_read_or_contradicts_itself_is_refused(content: dict[str, object]) -> None:
+    with pytest.raises(DataError, match="the gate's decision"):
+        Decision.from_dict(content)

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from labkit.data.features import RowFeatures
 from labkit.model import automl, explain, slices
+from labkit.model.blocks import make_rows
 from labkit.model.metrics import Answers
 from labkit.params import Target
 
@@ -19,10 +20,12 @@ def test_a_bad_slice_is_found_among_many_columns() -> None:
     random = np.random.default_rng(1)
     is_bad = (table["c70"] > 1) & (table["c90"] > 0)
     prediction = random.normal(size=800) * np.where(is_bad, 8, 1)
-    found = slices.find_worst_slices(table, Answers(np.zeros(800), prediction), most=1, confidence=0.95)
+    found = slices.find_worst_slices(
+        table, Answers(np.zeros(800), prediction), most=1, confidence=0.95, blocks=make_rows(800)
+    )
     assert "c70" in found["slice"].iloc[0]
     calm = Answers(np.zeros(800), random.normal(size=800))
-    assert slices.find_worst_slices(table, calm, most=5, confidence=0.95).empty
+    assert slices.find_worst_slices(table, calm, most=5, confidence=0.95, blocks=make_rows(800)).empty
 
 
 def test_few_columns_of_many_are_shuffled_and_the_ones_that_matter_are_among_them() -> None:

@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from labkit.errors import DataError
-from labkit.model import metrics
+from labkit.model import bootstrap, metrics
+from labkit.model.blocks import Blocks, make_rows
 from labkit.model.metrics import Answers
 from labkit.params import CLASSIFICATION_METRICS, REGRESSION_METRICS, Target
+from scipy import stats
 from sklearn import metrics as sk
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
@@ -81,32 +83,66 @@ def test_figures_equal_scikit_learns(answers: Answers) -> None:
 @pytest.mark.parametrize("answers", ANSWERS.values(), ids=ANSWERS)
 def test_weighted_draws_equal_resampled_rows(answers: Answers) -> None:
     scores = {name: metrics.make_score(name, answers) for name in metrics.compute_metrics(answers)}
-    for weights in metrics.draw_weights(answers, 25, seed=3):
+    for weights in bootstrap.draw_weights(answers, 25, seed=3, blocks=make_rows(len(answers.truth))):
         plain = answers.take(np.repeat(np.arange(len(weights)), weights))
         expected = compute_with_sklearn(plain)
         assert {name: score(weights) for name, score in scores.items()} == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("answers", ANSWERS.values(), ids=ANSWERS)
-def test_intervals_are_the_plain_bootstrap(answers: Answers) -> None:
-    found = metrics.compute_intervals(answers, n_samples=60, confidence=0.9, seed=5)
+def test_intervals_are_the_bootstrap_widened_for_few_rows(answers: Answers) -> None:
+    rows = make_rows(len(answers.truth))
+    found = bootstrap.compute_intervals(answers, n_samples=60, confidence=0.9, seed=5, blocks=rows)
     random, n_rows = np.random.default_rng(5), len(answers.truth)
     plain = [compute_with_sklearn(answers.take(random.integers(0, n_rows, n_rows))) for _ in range(60)]
+    tail = stats.norm.cdf(stats.t.ppf(0.05, n_rows - 1) * np.sqrt(n_rows / (n_rows - 1)))
+    assert 0.045 < tail < 0.05
     for name, interval in found.items():
-        low, high = np.quantile([sample[name] for sample in plain], [0.05, 0.95])
+        low, high = np.quantile([sample[name] for sample in plain], [tail, 1 - tail])
         assert (interval.low, interval.high) == pytest.approx((low, high), rel=1e-12)
         assert interval.low <= interval.value <= interval.high
-    assert found == metrics.compute_intervals(answers, n_samples=60, confidence=0.9, seed=5)
-    assert found != metrics.compute_intervals(answers, n_samples=60, confidence=0.9, seed=6)
+    assert found == bootstrap.compute_intervals(answers, n_samples=60, confidence=0.9, seed=5, blocks=rows)
+    assert found != bootstrap.compute_intervals(answers, n_samples=60, confidence=0.9, seed=6, blocks=rows)
 
 
-def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+def test_interval_covers_the_true_value_about_as_often_as_it_says() -> None:
     random, hits = np.random.default_rng(7), 0
     for trial in range(100):
         errors = random.exponential(size=80)
-        interval = metrics.compute_intervals(Answers(errors, errors * 0), n_samples=100, confidence=0.9, seed=trial)
-        hits += interval["mae"].low <= 1.0 <= interval["mae"].high
+        found = compute_mae(errors, make_rows(80), seed=trial)
+        hits += found.low <= 1.0 <= found.high
     assert 80 <= hits <= 97
+
+
+def compute_mae(errors: np.ndarray, blocks: Blocks, *, seed: int) -> metrics.Interval:
+    """Return the mean absolute error with its 90 % interval."""
+    options: dict[str, Any] = {"n_samples": 200, "confidence": 0.9, "seed": seed, "names": ["mae"]}
+    return bootstrap.compute_intervals(Answers(errors, errors * 0), **options, blocks=blocks)["mae"]
+
+
+@pytest.mark.parametrize(("n_days", "share"), [(40, 0.9), (12, 0.9), (40, 0.0)])
+def test_interval_by_days_covers_where_rows_of_a_day_are_alike(n_days: int, share: float) -> None:
+    """Rows share a part of their error with all others of the day; by rows the interval is far too narrow."""
+    random, by_days, by_rows = np.random.default_rng(3), 0, 0
+    days = np.repeat(np.arange(n_days), 30)
+    for trial in range(100):
+        errors = 10 + share * random.normal(size=n_days)[days] + random.normal(size=len(days))
+        for blocks in (Blocks(days, "day"), make_rows(len(days))):
+            found = compute_mae(errors, blocks, seed=trial)
+            is_hit = found.low <= 10.0 <= found.high
+            by_days, by_rows = by_days + (is_hit and blocks.unit == "day"), by_rows + (is_hit and blocks.unit == "row")
+    assert 82 <= by_days <= 98
+    assert by_rows <= 60 if share else by_rows >= 82
+
+
+def test_single_block_has_no_interval_and_json_has_no_nan() -> None:
+    found = compute_mae(np.arange(50.0), Blocks(np.zeros(50, int), "day"), seed=0)
+    assert found.value == 24.5
+    assert np.isnan([found.low, found.high]).all()
+    assert found.to_dict() == {"value": 24.5, "low": None, "high": None}
+    back = metrics.Interval.from_dict(found.to_dict())
+    assert np.isnan([back.low, back.high]).all()
+    assert metrics.round_all({"a": [np.nan, np.inf, 0.1]}) == {"a": [None, None, 0.1]}
 
 
 def test_figures_by_hand() -> None:
@@ -151,13 +187,13 @@ def test_class_that_training_never_saw_is_named() -> None:
 def test_many_rare_classes_do_not_hang_the_draws() -> None:
     truth = np.arange(60)
     answers = Answers(truth, np.full((60, 60), 1 / 60), tuple(range(60)))
-    found = metrics.compute_intervals(answers, n_samples=100, confidence=0.95, seed=0)
+    found = bootstrap.compute_intervals(answers, n_samples=100, confidence=0.95, seed=0, blocks=make_rows(60))
     assert all(np.isfinite([interval.low, interval.high]).all() for interval in found.values())
 
 
 def test_every_draw_has_both_classes() -> None:
     answers = Answers(np.array([1] + [0] * 20), np.full((21, 2), 0.5), ("a", "b"))
-    draws = list(metrics.draw_weights(answers, 200, seed=0))
+    draws = list(bootstrap.draw_weights(answers, 200, seed=0, blocks=make_rows(21)))
     assert len(draws) == 200
     assert all(weights[0] > 0 and weights.sum() == 21 for weights in draws)
 
@@ -179,14 +215,14 @@ def test_paired_gain_is_positive_for_the_better_regression(name: str) -> None:
 
 def check_paired(name: str, good: Answers, bad: Answers) -> None:
     """Hold a comparison against its mirror image and against the figures."""
-    options = {"n_samples": 100, "confidence": 0.95, "seed": 0}
-    gain = metrics.compare_paired(name, good, bad, **options)  # type: ignore[arg-type]
-    loss = metrics.compare_paired(name, bad, good, **options)  # type: ignore[arg-type]
+    options = {"n_samples": 100, "confidence": 0.95, "seed": 0, "blocks": make_rows(len(good.truth))}
+    gain = bootstrap.compare_paired(name, good, bad, **options)  # type: ignore[arg-type]
+    loss = bootstrap.compare_paired(name, bad, good, **options)  # type: ignore[arg-type]
     assert gain.low > 0
     assert (loss.value, loss.low, loss.high) == pytest.approx((-gain.value, -gain.high, -gain.low))
     difference = metrics.compute_metric(name, good) - metrics.compute_metric(name, bad)
     assert abs(gain.value) == pytest.approx(abs(difference))
-    same = metrics.compare_paired(name, good, good, **options)  # type: ignore[arg-type]
+    same = bootstrap.compare_paired(name, good, good, **options)  # type: ignore[arg-type]
     assert (same.value, same.low, same.high) == (0, 0, 0)
 
 

@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from labkit.data.features import take_columns
+from labkit.data.features import RowFeatures, take_columns
 from labkit.errors import DataError, ModelError
-from labkit.model import onnx_graph
+from labkit.model import automl, onnx_graph
+from labkit.model.hard_rows import make_hard_rows
 
-from tests.model.tables import CASES, TASKS, make_model, make_new_rows, make_table
+from tests.model.tables import CASES, TASKS, make_model, make_new_rows, make_table, make_target
 
 CONVERTED = [(name, task) for name, task in CASES if name != "dummy"]
 # With one number filled by one median, many rows are equally near, and which of them count is left to chance.
@@ -26,6 +27,71 @@ def test_graph_equals_pipeline(name: str, task: str) -> None:
     assert parity.is_equal
     assert parity.rows == len(rows)
     assert content is not None
+
+
+@pytest.mark.parametrize(("name", "task"), CONVERTED)
+def test_graph_equals_pipeline_on_rows_that_may_come(name: str, task: str) -> None:
+    model, frame = make_model(name, task), make_table()
+    hard = make_hard_rows(frame, model[0].inputs_, n_rows=200, seed=0)
+    content, parity = onnx_graph.make_graph(model, frame, tolerance=1e-5, hard=hard)
+    assert (parity.reason, parity.rows, content is None) == ("", len(frame) + len(hard), False)
+
+
+@pytest.mark.parametrize(("name", "task"), CONVERTED)
+def test_large_whole_numbers_keep_their_differences(name: str, task: str) -> None:
+    # Seconds of one day since 1970, which float32 rounds to 128, and numbers beyond what float64 counts one by one.
+    random, n_rows = np.random.default_rng(0), 600
+    frame = pd.DataFrame(
+        {
+            "seconds": 1_700_000_000 + random.integers(0, 86_400, n_rows),
+            "number": 2**53 + 2 * random.integers(0, 2**32, n_rows),
+            "size": random.normal(size=n_rows),
+        }
+    )
+    score = np.sin((frame["seconds"] - 1_700_000_000) / 7000) + frame["size"] + (frame["number"] - 2**53) / 2**33
+    answers = {
+        "binary": pd.Series(np.where(score > 0.5, "yes", "no")),
+        "multiclass": pd.Series(np.digitize(score, [0, 1])),
+        "regression": score,
+    }
+    row_features = RowFeatures().fit(frame)
+    parts = [(row_features.transform(frame), answers[task])]
+    model = automl.fit_model(name, row_features, parts, target=make_target(task), seed=0)
+    _, parity = onnx_graph.make_graph(model, frame, tolerance=1e-5)
+    assert parity.reason == ""
+
+
+def test_neighbours_of_an_absurd_number_are_the_same_alone_and_together() -> None:
+    model = make_model("nearest_neighbours", "binary")
+    rows = make_table(40).assign(a_b=9007199254740993)
+    together = model.predict_proba(rows)
+    graph = onnx_graph.Graph(onnx_graph.convert(model), model[0])
+    np.testing.assert_allclose(graph.predict(take_columns(rows, model[0].inputs_)), together, atol=1e-12)
+    alone = np.concatenate([model.predict_proba(rows.iloc[[row]]) for row in range(len(rows))])
+    np.testing.assert_array_equal(alone, together)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("name", ["linear", "lightgbm", "naive_bayes", "blend"])
+def test_categories_alone_convert(name: str, task: str) -> None:
+    if (name, task) not in CONVERTED:
+        return
+    model = make_model(name, task, ("größe", 'text, "x"'))
+    _, parity = onnx_graph.make_graph(model, make_new_rows(), tolerance=1e-5)
+    assert parity.reason == ""
+
+
+def test_one_large_prediction_hides_no_small_one() -> None:
+    model = make_model("linear", "regression")
+    frame = make_table()
+    other = make_model("linear", "regression", ("a b", "a_b"))
+    graph = onnx_graph.Graph(onnx_graph.convert(other), other[0])
+    hard = frame.head(1).assign(a_b=1e30)
+    alone = onnx_graph.prove_parity(model, graph, frame, tolerance=1e-5)
+    both = onnx_graph.prove_parity(model, graph, frame, tolerance=1e-5, hard=hard)
+    assert alone.largest_difference is not None
+    assert both.largest_difference is not None
+    assert both.largest_difference >= alone.largest_difference > 0.01
 
 
 @pytest.mark.parametrize("columns", ONE_COLUMN)

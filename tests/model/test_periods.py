@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from labkit.model import curves, periods
+from labkit.model.blocks import make_rows
 from labkit.model.metrics import Answers, compute_metric
 
-DRAWS = {"n_samples": 100, "confidence": 0.95, "seed": 0}
+DRAWS = {"n_samples": 100, "confidence": 0.95, "seed": 0, "blocks": make_rows(600)}
 TIMES = pd.Series(pd.date_range("2024-01-01", "2024-03-31", periods=600, tz="UTC"))
 RANDOM = np.random.default_rng(0)
 TRUTH = RANDOM.integers(0, 2, 600)

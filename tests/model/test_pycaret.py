@@ -62,7 +62,7 @@ def test_candidates_come_from_pycaret_and_leave_no_trace(quiet_folder: Path) -> 
         found = automl.compare(features, truth, target=target, training=training, seed=3)
         sources = found.frame.set_index("model")["source"]
         assert (found.frame["error"] == "").all(), found.frame["error"].tolist()
-        assert set(sources[sources == "sklearn"].index) == {"hist_gradient_boosting", "blend"}
+        assert set(sources[sources == "sklearn"].index) == {"hist_gradient_boosting", "blend", "dummy"}
         for candidate in found.candidates.values():
             assert not [part for part in type(candidate[-1]).__mro__ if part.__module__.startswith("pycaret")]
         fixed = found.candidates["lightgbm"][-1].get_params()

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from labkit.model.blocks import Blocks, make_rows
 from labkit.model.metrics import Answers
 from labkit.model.slices import compute_losses, cut_column, find_worst_slices
 
@@ -21,7 +22,9 @@ def make_table(n_rows: int, seed: int = 0) -> pd.DataFrame:
 
 def find(frame: pd.DataFrame, errors: np.ndarray, most: int = 5) -> list[str]:
     """Return the slices of a regression with these errors."""
-    found = find_worst_slices(frame, Answers(np.zeros(len(frame)), errors), most=most, confidence=0.95)
+    found = find_worst_slices(
+        frame, Answers(np.zeros(len(frame)), errors), most=most, confidence=0.95, blocks=make_rows(len(frame))
+    )
     return list(found["slice"]) if len(found) else []
 
 
@@ -31,6 +34,34 @@ def test_noise_is_not_reported() -> None:
         errors = np.random.default_rng(seed + 100).lognormal(0, 1, 500)
         alarms += bool(find(make_table(500, seed), errors))
     assert alarms <= 5
+
+
+def test_days_are_one_draw_each() -> None:
+    """Errors are the work of the days; a column that follows the days is not to blame for what they brought."""
+    random, alarms, by_rows = np.random.default_rng(0), 0, 0
+    days = np.repeat(np.arange(60), 40)
+    for _ in range(20):
+        errors = np.abs(random.normal(size=60)[days] + random.normal(size=2400) / 2)
+        frame = pd.DataFrame({"temperature": random.normal(size=60)[days], "place": random.choice(list("ABC"), 2400)})
+        for blocks in (Blocks(days, "day"), make_rows(2400)):
+            found = find_worst_slices(frame, Answers(np.zeros(2400), errors), most=1, confidence=0.95, blocks=blocks)
+            alarms += len(found) if blocks.unit == "day" else 0
+            by_rows += len(found) if blocks.unit == "row" else 0
+    assert alarms <= 3
+    assert by_rows >= 18
+
+
+def test_what_is_bad_on_every_day_is_found_among_days() -> None:
+    random = np.random.default_rng(1)
+    days = np.repeat(np.arange(60), 40)
+    frame = pd.DataFrame({"temperature": random.normal(size=60)[days], "place": random.choice(list("ABC"), 2400)})
+    errors = np.abs(random.normal(size=60)[days] + random.normal(size=2400)) + 2 * (frame["place"] == "B")
+    for blocks in (Blocks(days, "day"), Blocks(days, "day", 3), Blocks(np.arange(2400) // 2, "patient")):
+        found = find_worst_slices(
+            frame, Answers(np.zeros(2400), errors.to_numpy()), most=1, confidence=0.95, blocks=blocks
+        )
+        assert found["slice"].tolist() == ["place = B"]
+        assert 1.5 < found["low"][0] < 2 < found["high"][0] < 2.5
 
 
 PLANTED = {
@@ -66,7 +97,7 @@ def test_figures_are_those_of_the_rows() -> None:
     chance = random.beta(2, 5, 3000)
     truth = (random.random(3000) < np.where(is_hard, 1 - chance, chance)).astype(int)
     answers = Answers(truth, np.column_stack([1 - chance, chance]), ("no", "yes"))
-    line = find_worst_slices(frame, answers, most=1, confidence=0.95).iloc[0]
+    line = find_worst_slices(frame, answers, most=1, confidence=0.95, blocks=make_rows(len(frame))).iloc[0]
     losses = compute_losses(answers)
     assert line["slice"] == "place = B"
     assert line["rows"] == is_hard.sum()

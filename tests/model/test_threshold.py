@@ -5,12 +5,13 @@ import pandas as pd
 import pytest
 from labkit.data.features import RowFeatures
 from labkit.model import threshold
+from labkit.model.blocks import make_rows
 from labkit.model.metrics import Answers
 from labkit.params import Costs, Target
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.pipeline import Pipeline
 
-DRAWS = {"n_samples": 200, "confidence": 0.95, "seed": 0}
+DRAWS = {"n_samples": 200, "confidence": 0.95, "seed": 0, "blocks": make_rows(4000)}
 
 
 def make_answers(n_rows: int = 4000, *, power: float = 1.0, seed: int = 0, positive: int = 1) -> Answers:
@@ -62,7 +63,9 @@ def test_no_chance_separates_what_cannot_be() -> None:
     always = threshold.choose_threshold(nothing, Costs(false_positive=1, false_negative=9))
     never = threshold.choose_threshold(nothing, Costs(false_positive=9, false_negative=1))
     assert always <= 0.5 < never
-    found = threshold.judge_threshold(nothing, never, Costs(false_positive=9, false_negative=1), **DRAWS)  # type: ignore[arg-type]
+    found = threshold.judge_threshold(
+        nothing, never, Costs(false_positive=9, false_negative=1), **{**DRAWS, "blocks": make_rows(100)}
+    )  # type: ignore[arg-type]
     assert (found.acted, found.right, found.caught, found.saving.value) == (0, 0, 0, 0)
     assert (found.always_yes, found.always_no) == (4.5, 0.5)
 

@@ -9,13 +9,14 @@ from labkit.model.choice import choose
 from labkit.params import Target, Training
 from sklearn.dummy import DummyClassifier
 
+from tests.model.tables import make_timeline
 from tests.model.test_automl import CANCER, DIABETES, load
 
 
 def run(name: str, target: Target, metric: str, *, models: tuple[str, ...], trials: int = 6, seed: int = 0):
     features, truth, _ = load(name)
     training = Training(models=models, metric=metric, folds=3, tuning_trials=trials)
-    options = {"target": target, "training": training, "seed": seed, "is_ordered": True}
+    options = {"target": target, "training": training, "seed": seed, "timeline": make_timeline(len(features))}
     comparison = compare(features, truth, **options)
     return comparison, tuning.tune(comparison, features, truth, **options)
 

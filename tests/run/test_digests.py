@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 from labkit.data.tables import load_table, save_table
-from labkit.errors import DataError, DiskError, ModelError, StageError
+from labkit.errors import DataError, DiskError, ModelError, ParamsError, StageError
 from labkit.files import write_json
 from labkit.model import onnx_graph, release, skops_file
 from labkit.run import objects, outputs, pipeline
@@ -160,9 +160,14 @@ def test_outputs_that_cannot_be_recorded_are_not_put_in_place(data: Path, tmp_pa
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"stage": 1}', "\x00"])
-def test_torn_record_is_none(data: Path, content: str) -> None:
+def test_damaged_record_verifies_nothing_and_dvc_lock_is_asked(data: Path, checkout: Path, content: str) -> None:
     outputs.find_record("diabetes", "evaluation").write_text(content)
-    outputs.check_outputs("diabetes", [data / PLACES["metrics"]])
+    path = data / PLACES["metrics"]
+    with pytest.raises(DataError, match=r"metrics\.json: cannot be verified, .*evaluation\.json.* is damaged"):
+        outputs.check_outputs("diabetes", [path])
+    out = {"path": "data/diabetes/evaluation/metrics.json", "md5": hashlib.md5(path.read_bytes()).hexdigest()}
+    (checkout / "dvc.lock").write_text(yaml.safe_dump({"stages": {"evaluation@diabetes": {"outs": [out]}}}))
+    outputs.check_outputs("diabetes", [path])
 
 
 @pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe", b"[1, 2"])
@@ -449,3 +454,40 @@ def test_full_disk_of_the_cache_is_told(small: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["a", "a/b.parquet", "…/ü", ".hidden", "a..b"])
 def test_plain_places_are_allowed(place: str) -> None:
     objects.check_place(place, "x")
+
+
+LOST = ". Only the knowledge of what is up to date is lost by it: those stages run again, or come from DVC's cache"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "schema: '2.0'\nstages:\n  eda@seats:\n    cmd: x\n    params:\n      params/seats.yaml:\n"
+            "        on a long flight how many\n          times: 1\n  eda@diabetes:\n    cmd: x\n",
+            "dvc.lock:8: not YAML, in the part of the stage eda of seats, so that no experiment can run: "
+            "remove lines 3 to 8, or the whole file",
+        ),
+        (
+            "schema: '2.0'\nstages:\n  eda@seats:\n    cmd: 'x\n",
+            "dvc.lock:5: not YAML, in the part of the stage eda of seats",
+        ),
+        ("<<<<<<< HEAD\nschema: '2.0'\n", "dvc.lock:2: not YAML: restore it from git, or remove it"),
+        ("\0", "dvc.lock:1: not YAML: restore it from git, or remove it"),
+        ("[]", "dvc.lock: not as DVC writes it: restore it from git, or remove it"),
+        ("stages: 7", "dvc.lock: not as DVC writes it: restore it from git, or remove it"),
+        ("", "dvc.lock: not as DVC writes it: restore it from git, or remove it"),
+    ],
+)
+def test_lock_that_cannot_be_read_names_the_experiment_and_what_to_do(checkout: Path, text: str, message: str) -> None:
+    (checkout / "dvc.lock").write_text(text)
+    with pytest.raises(ParamsError) as caught:
+        pipeline.open_repo()
+    assert str(caught.value).startswith(message)
+    assert str(caught.value).endswith(LOST)
+
+
+@pytest.mark.parametrize("text", ["schema: '2.0'\n", "schema: '2.0'\nstages: {}\n"])
+def test_lock_without_stages_is_no_fault(checkout: Path, text: str) -> None:
+    (checkout / "dvc.lock").write_text(text)
+    assert outputs.find_fault() is None

@@ -110,6 +110,20 @@ def lose_inner_object(root: Path) -> None:
     write(root / "dvc.lock", yaml.safe_dump({"schema": "2.0", "stages": {"wrangling@diabetes": {"outs": [out]}}}))
 
 
+def break_lock(root: Path) -> None:
+    """Write a dvc.lock as DVC does for a long key with blanks: over two lines."""
+    lines = ["schema: '2.0'", "stages:", "  source@diabetes:", "    cmd: x"]
+    lines += ["  eda@seats:", "    cmd: x", "      to the end", "    md5: 1", "  eda@diabetes:", "    cmd: x"]
+    write(root / "dvc.lock", "\n".join(lines).replace("cmd: x\n      to", "on a long flight\n      to") + "\n")
+
+
+def move_data(root: Path) -> None:
+    (root / "data").mkdir(exist_ok=True)
+    elsewhere = root.with_name(f"{root.name}.data")
+    elsewhere.mkdir()
+    (root / "data" / "breast_cancer").symlink_to(elsewhere)
+
+
 FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     "world-writable": (
         lambda root: (root / "params/diabetes.yaml").chmod(0o666),
@@ -193,7 +207,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         lose_object,
         "DVC's cache",
         "not there: data/diabetes/model",
-        "`dvc pull` if there is a remote, else `labkit run` makes them anew when they are needed",
+        "`labkit pull` if there is a remote, else `labkit run` makes them anew when they are needed",
     ),
     "name of no object": (
         name_no_object,
@@ -207,11 +221,31 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         ".dvc/config: File contains no section headers.",
         "restore it from git",
     ),
+    "lock that cannot be read": (
+        break_lock,
+        "dvc.lock",
+        "dvc.lock:8: not YAML, in the part of the stage eda of seats, so that no experiment can run",
+        "remove lines 5 to 8, or the whole file. Only the knowledge of what is up to date is lost by it: those stages "
+        "run again, or come from DVC's cache",
+    ),
+    "no git": (
+        lambda root: (root / ".git").rename(root / ".gone"),
+        "git",
+        "ROOT is not a git repository, which DVC needs",
+        "run `git init` there",
+    ),
+    "data elsewhere": (
+        move_data,
+        "outputs",
+        "data/breast_cancer leads to ROOT.data, outside of the checkout, where DVC keeps no outputs",
+        "move it back. For room elsewhere, move DVC's cache with `dvc cache dir PATH`, or mount the other disk at "
+        "data/breast_cancer (mount --bind)",
+    ),
     "missing object of a folder": (
         lose_inner_object,
         "DVC's cache",
         "not there: data/diabetes/clean",
-        "`dvc pull` if there is a remote, else `labkit run` makes them anew when they are needed",
+        "`labkit pull` if there is a remote, else `labkit run` makes them anew when they are needed",
     ),
 }
 
@@ -221,7 +255,7 @@ def test_fault_is_found_with_its_remedy(checkout: Path, fault: str) -> None:
     make, about, found, remedy = FAULTS[fault]
     assert find(about).remedy == ""
     make(checkout)
-    assert find(about) == Finding(about, found, remedy)
+    assert find(about) == Finding(about, found.replace("ROOT", str(checkout)), remedy)
     assert [finding.about for finding in examine() if finding.remedy] == [about]
 
 
@@ -230,7 +264,7 @@ def test_exit_code_is_1_and_the_count_told(checkout: Path, labkit: Labkit) -> No
     (checkout / "dvc.yaml").chmod(0o666)
     done = labkit("doctor")
     assert done.returncode == 1
-    assert "2 of 14 need attention" in done.stdout
+    assert "2 of 17 need attention" in done.stdout
     assert "Traceback" not in done.stderr
 
 
@@ -350,8 +384,8 @@ def test_missing_git_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 def test_run_of_the_ledger_that_is_under_way_is_no_fault(checkout: Path) -> None:
     with ledger.open_entry("x", facts={}):
-        assert find("ledger") == Finding("ledger", "1 runs, 1 of them under way")
-    assert find("ledger") == Finding("ledger", "1 runs, 0 of them under way")
+        assert find("ledger") == Finding("ledger", "1 run, 1 of them under way")
+    assert find("ledger") == Finding("ledger", "1 run, 0 of them under way")
 
 
 def test_full_disk_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -44,6 +44,18 @@ class Ending:
 WAIT = "pathlib.Path(os.environ['LABKIT_ROOT'], 'began').touch()\ntime.sleep(600)"
 ENDINGS = {
     "raises": Ending("1 / 0", "failed", "failed", "ZeroDivisionError: division by zero"),
+    "raises a group": Ending(
+        "raise ExceptionGroup('several', [ValueError('one'), KeyError('two')])",
+        "failed",
+        "failed",
+        "stage eda failed: ExceptionGroup: several (2 exceptions): ValueError: one; KeyError: 'two'\nIn ",
+    ),
+    "raises with a long message": Ending(
+        "raise ValueError('unknown: ' + ', '.join(map(str, range(400_000))))",
+        "failed",
+        "failed",
+        "stage eda failed: ValueError: unknown: 0, 1, 2, 3",
+    ),
     "exit 0": Ending("import sys; sys.exit(0)", "failed", "failed", "a cell called sys.exit()"),
     "exit 1": Ending("import sys; sys.exit(1)", "failed", "failed", "stage eda failed: SystemExit: 1"),
     "timeout": Ending("time.sleep(600)", "timed out", "timed out", "limits.cell_seconds allows no more", "1.5"),
@@ -80,6 +92,9 @@ def test_failure_is_told_alike_everywhere(tmp_path: Path, store: Path, name: str
     done = call_labkit(root, "run", "small", "--cold")
     assert done.returncode == 1, done.stdout + done.stderr
     assert ending.words in done.stderr
+    assert ending.words not in done.stdout
+    assert len(done.stdout + done.stderr) < 4000
+    assert len(done.stderr.splitlines()) <= 12
     assert find_states(root, "01_eda") == [*KEPT, ending.state, "not run"]
     ledger = find_done(root)
     assert set(ledger) == {"run", "eda"}, "the stage after it may not start"
@@ -272,7 +287,7 @@ def test_server_lost_in_mid_run_is_told_alike_everywhere_once_it_is_back(tmp_pat
             os.killpg(server.pid, signal.SIGKILL)
             server.wait()
     assert run.returncode == 1
-    assert f"{uri}: the tracking store failed while a stage ran" in errors
+    assert f"{uri}: the tracking store, or where it keeps artifacts, failed: " in errors
     ledger = find_done(root)
     assert {line["outcome"] for line in ledger.values()} == {"failed"}
     assert not any(line["is_settled"] for line in ledger.values())
@@ -282,7 +297,7 @@ def test_server_lost_in_mid_run_is_told_alike_everywhere_once_it_is_back(tmp_pat
         assert call_labkit(root, "runs", **variables).returncode == 0
         found = find_tracked(root, uri)
         assert {status for status, _ in found.values()} == {"FAILED"}
-        assert "the tracking store failed" in found["eda"][1]
+        assert "the tracking store, or where it keeps artifacts, failed" in found["eda"][1]
         again = call_labkit(root, "run", "small", "--cold", **variables)
         assert again.returncode == 0, again.stdout + again.stderr
         assert find_tracked(root, uri)["eda"][0] == "FINISHED"

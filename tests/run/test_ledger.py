@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from labkit.errors import StageError
-from labkit.run import ledger, reconcile
+from labkit.run import ledger, reconcile, store
 from labkit.run.ledger import Process
 
 from tests.run.small import load_ledger
@@ -232,6 +232,24 @@ def test_run_whose_server_was_away_waits_for_that_server(root: Path, monkeypatch
     assert len(load_ledger(root)) == n_lines
     [entry] = ledger.load_entries()
     assert not entry.is_settled
+
+
+@pytest.mark.parametrize(
+    ("name", "is_here"),
+    [
+        ("mlflow.db", True),
+        ("sqlite:///{root}/mlflow.db", True),
+        ("sqlite:////gone/kit/mlflow.db", True),
+        ("sqlite:///{root}/elsewhere/mlflow.db", False),
+        ("sqlite:////gone/kit/runs.db", False),
+        (SERVER, False),
+    ],
+    ids=["own", "own, as it was written once", "before a move", "of its own", "other name", "server"],
+)
+def test_own_store_is_known_wherever_the_checkout_lay(root: Path, name: str, *, is_here: bool) -> None:
+    (root / "elsewhere").mkdir()
+    (root / "elsewhere" / "mlflow.db").touch()
+    assert store.is_store(name.replace("{root}", str(root))) == is_here
 
 
 def make_start(run: str) -> dict[str, object]:

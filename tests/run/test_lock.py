@@ -110,6 +110,8 @@ def test_what_a_killed_holder_said_of_himself_is_not_believed(here: Path) -> Non
         assert take_lock(handle)
         assert lock.find_holder() == {}
     assert lock.describe({}) == "another run of this checkout"
+    holder = {"pid": 7, "experiment": "b", "since": "noon", "command": "labkit new"}
+    assert lock.describe(holder) == "labkit new b (process 7, since noon)"
 
 
 @pytest.mark.parametrize("words", [(), ("--sample", "20")], ids=["run", "sample"])

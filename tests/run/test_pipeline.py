@@ -103,7 +103,7 @@ def test_champion_predicts_through_mlflow_and_through_labkit_alike(root: Path, t
         ("header.csv", "age,sex,bmi,bp,s1,s2,s3,s4,s5,s6\n", "header.csv: 0 data rows below the header"),
         ("short.csv", "age,sex\n1,2\n", "missing columns 'bmi'; 'bp'; 's1'; 's2'; 's3'; … and 3 more"),
         ("text.csv", "age,sex,bmi,bp,s1,s2,s3,s4,s5,s6\nold,1,1,1,1,1,1,1,1,1\n", "column 'age'"),
-        ("rows.doc", "age\n1\n", "rows.doc: .doc: use .csv, .tsv, .xlsx or .parquet, or a packed .csv.gz"),
+        ("rows.rds", "X", "rows.rds: an R data file, which is not read: write it with write.csv(…)"),
     ],
 )
 def test_rows_that_cannot_be_predicted(

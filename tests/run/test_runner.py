@@ -68,6 +68,57 @@ def test_failure_names_cell_heading_line_and_error(tmp_path: Path) -> None:
     assert failure.line == "1 / x"
 
 
+GROUP = "ExceptionGroup('several', [ValueError('one'), KeyError('two')])"
+TASKS = """
+import asyncio
+async def fail():
+    raise ValueError("in a task")
+async def main():
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(fail())
+await main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "summary", "line"),
+    [
+        (
+            f"x = 1\nraise {GROUP}",
+            "ExceptionGroup: several (2 exceptions): ValueError: one; KeyError: 'two'",
+            f"raise {GROUP}",
+        ),
+        (
+            f"import sys\nprint('before', file=sys.stderr)\ndef f(): raise {GROUP}\nf()",
+            "ExceptionGroup: several (2 exc",
+            "f()",
+        ),
+        (TASKS, "ExceptionGroup: unhandled errors in a TaskGroup (1 exception): ValueError: in a task", "await main()"),
+        (
+            "raise BaseExceptionGroup('all', [KeyboardInterrupt()])",
+            "BaseExceptionGroup: all (1 exception): KeyboardInt",
+            "raise Base",
+        ),
+        ("raise ValueError", "ValueError", "raise ValueError"),
+        ("raise ValueError('\\n\\nthe message')", "ValueError: the message", "raise ValueError("),
+        (
+            "try: 1 / 0\nexcept Exception: get_ipython().showtraceback()\nraise KeyError('later')",
+            "KeyError: 'later'",
+            "raise KeyError('later')",
+        ),
+    ],
+)
+def test_whatever_is_raised_is_told_with_its_line(tmp_path: Path, source: str, summary: str, line: str) -> None:
+    ended, _, executed = run(make_notebook(tmp_path / "a.ipynb", EXPERIMENT, source))
+    assert ended.failure is not None
+    assert ended.failure.summary.startswith(summary)
+    assert ended.failure.line.startswith(line)
+    outputs = executed.cells[-1].outputs
+    assert outputs[-1].output_type == "error"
+    assert str(outputs).count("Exception Group Traceback") == (1 if "Group" in source else 0)
+    assert [output.text for output in outputs[:-1] if "text" in output] == ["before\n"] * ("before" in source)
+
+
 @pytest.mark.parametrize(
     "source", ["import os; os._exit(0)", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
 )

@@ -32,7 +32,7 @@ def test_override_is_typed_checked_and_told(checkout: Path) -> None:
         ("training", "diabets", {}, "no experiment 'diabets'"),
         ("training", "diabetes", {"fold": 3}, "unknown key training.fold: did you mean 'folds'"),
         ("training", "diabetes", {"folds": "3"}, "training.folds is '3'"),
-        ("training", "diabetes", {"folds": 1000}, "less than or equal to 20"),
+        ("training", "diabetes", {"folds": 1000}, "training.folds is 1000: write 20 or less"),
         ("training", "diabetes", {"models": ("linear",)}, r"training\.models is a tuple: write a list"),
         ("training", "diabetes", {"folds": Decimal(3)}, r"training\.folds is a Decimal"),
         ("training", "diabetes", {5: 3}, "training has a key of type int: keys are texts"),

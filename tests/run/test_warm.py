@@ -169,6 +169,30 @@ def test_kernel_is_a_fork_with_everything_imported(kernel: Kernel, server: psuti
     assert server.pid in [parent.pid for parent in psutil.Process(pid).parents()]
 
 
+@pytest.mark.parametrize("is_warm", [True, False])
+def test_print_without_end_comes_in_pieces(
+    server: psutil.Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_warm: bool
+) -> None:
+    """Otherwise the kernel, and whoever listens, held hundreds of megabytes at a time."""
+    if not is_warm:
+        monkeypatch.setenv(paths.WARM_VARIABLE, "")
+    kernel, sizes = Kernel(tmp_path), list[int]()
+    for source in (
+        "print('z' * 15_000_000, end='')",
+        "import sys\nfor _ in range(15_000): sys.stdout.write('z' * 1000)",
+    ):
+        sizes.clear()
+        kernel.client.execute_interactive(
+            source,
+            timeout=60,
+            output_hook=lambda message: sizes.append(len(message["content"].get("text", ""))),
+        )
+        assert sum(sizes) == 15_000_000
+        assert max(sizes) <= 1_000_000
+    assert kernel.ask("import os\nif os.fork() == 0: print('from a child'); os._exit(0)\nos.wait()") != ""
+    kernel.close()
+
+
 def test_server_has_one_thread_where_it_forks(kernel: Kernel, server: psutil.Process) -> None:
     assert server.num_threads() == 1
 

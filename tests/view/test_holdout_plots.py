@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from labkit.model.blocks import make_rows
 from labkit.model.metrics import Answers
 from labkit.model.threshold import judge_threshold
 from labkit.params import Costs
@@ -9,7 +10,7 @@ from labkit.view import holdout_plots, plots
 TRUTH = np.array([0, 0, 1, 1])
 TWO = Answers(TRUTH, np.array([[0.9, 0.1], [0.4, 0.6], [0.6, 0.4], [0.2, 0.8]]), ("no", "yes"))
 COSTS = Costs(false_positive=1, false_negative=5)
-OUTCOME = judge_threshold(TWO, 0.3, COSTS, n_samples=100, confidence=0.9, seed=0)
+OUTCOME = judge_threshold(TWO, 0.3, COSTS, n_samples=100, confidence=0.9, seed=0, blocks=make_rows(4))
 
 
 def make_periods(dummy: float) -> pd.DataFrame:

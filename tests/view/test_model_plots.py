@@ -1,8 +1,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from labkit.model.blocks import Blocks, make_rows
 from labkit.model.metrics import Answers, Interval
 from labkit.view import model_plots, plots
+
+BLOCKS = Blocks(np.repeat([0, 1], 40), "day")
 
 RANDOM = np.random.default_rng(0)
 TRUTH = RANDOM.integers(0, 2, 200)
@@ -26,7 +29,7 @@ def test_curves_are_drawn_for_either_task(answers: Answers) -> None:
 
 @EACH
 def test_calibration_is_drawn_for_either_task(answers: Answers) -> None:
-    assert is_drawn(model_plots.plot_calibration(answers, "price"))
+    assert is_drawn(model_plots.plot_calibration(answers, "price", blocks=make_rows(len(answers.truth))))
 
 
 @EACH
@@ -66,7 +69,9 @@ def test_honest_chances_lie_on_the_line() -> None:
     chances = np.repeat([0.1, 0.5, 0.9], 1000)
     truth = np.concatenate([np.arange(1000) < 1000 * chance for chance in (0.1, 0.5, 0.9)]).astype(int)
     answers = Answers(truth, np.column_stack([1 - chances, chances]), ("no", "yes"))
-    assert "is 0 away from what was said" in str(model_plots.plot_calibration(answers, "late").get_label())
+    assert "is 0 away from what was said" in str(
+        model_plots.plot_calibration(answers, "late", blocks=make_rows(len(answers.truth))).get_label()
+    )
 
 
 def make_leaderboard() -> pd.DataFrame:
@@ -98,8 +103,8 @@ def test_a_far_dummy_does_not_squeeze_the_candidates() -> None:
 
 def test_intervals_stand_above_those_of_the_dummy() -> None:
     figures = {"mae": Interval(3.0, 2.5, 3.5), "r2": Interval(0.5, 0.4, 0.6), "rmse": Interval(4.0, 3.0, 5.0)}
-    figure = model_plots.plot_intervals({"model": figures, "dummy": figures}, n_rows=80, confidence=0.9)
+    figure = model_plots.plot_intervals({"model": figures, "dummy": figures}, n_rows=80, confidence=0.9, blocks=BLOCKS)
     assert is_drawn(figure)
     assert [axes.get_title(loc="left") for axes in figure.axes[:3]] == ["mae ↓", "r2 ↑", "rmse ↓"]
-    assert "90 % confidence" in str(figure.get_label())
+    assert "90 % intervals, resampling 2 days" in str(figure.get_label())
     assert "mae 3, r2 0.5 and rmse 4" in str(figure.get_label())

@@ -38,4 +38,4 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: damaged ({error}): remove it and run the stage again") from error
+        raise DataError(f"{path}: damaged: remove it and run the stage again") from error

@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from labkit.counts import format_count
+from labkit.data.vocabulary import YES_NO
 from labkit.errors import DataError, list_briefly
 from labkit.params import Table
 
@@ -21,7 +23,8 @@ LARGEST_WHOLE = 2**53
 """Up to here a real number holds every whole number."""
 FEW_WORDS = 0.01
 """Share of other texts up to which a column is one of numbers with faults, not one of texts."""
-KEPT_WORDS = 200
+KEPT_WORDS, MOST_WORDS = 200, 20
+SPELLED = {word for pair in YES_NO for word in pair if word.isalpha()}
 LOOKED_AT = 20_000
 PLAIN = r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?"
 DECIMAL_COMMA = re.compile(r"[+-]?([0-9]+|[0-9]{1,3}([. '\u00a0\u202f][0-9]{3})+)(,[0-9]+)?")
@@ -45,6 +48,7 @@ class Facts:
     is_whole: bool = True
     is_boolean: bool = True
     is_hopeless: bool = False
+    is_checkbox: bool = False
     smallest: float = np.inf
     largest: float = -np.inf
     markers: Counter[str] = field(default_factory=Counter)
@@ -56,6 +60,8 @@ class Facts:
     @property
     def dtype(self) -> str:
         """The type that holds all values: `float64`, `int64`, `bool` or `str`."""
+        if self.is_checkbox:
+            return "bool"
         if not self.n_known:
             return "float64"
         if not self.n_words and not self.is_hopeless:
@@ -80,6 +86,7 @@ def find_facts(batches: Iterable[pa.RecordBatch], names: list[str], table: Table
             if name in as_texts:
                 found.is_whole = found.is_boolean = False
                 found.is_hopeless = True
+            found.is_checkbox = name in table.checkboxes
             add_values(found, batch.column(places[name]), table, n_rows)
         n_rows += batch.num_rows
         check_size(n_rows, table)
@@ -92,15 +99,21 @@ def check_size(n_rows: int, table: Table) -> None:
         raise DataError(f"more than {table.max_rows:,} rows: raise `max_rows` of the table if that is right")
 
 
-def find_gaps(trimmed: pa.StringArray, table: Table) -> pa.BooleanArray:
-    """Return where a value is missing: blank, or a text that stands for a missing value."""
-    return pc.is_in(trimmed, value_set=pa.array(["", *table.missing], pa.string()))
+def find_gaps(trimmed: pa.StringArray, table: Table, name: str) -> pa.BooleanArray:
+    """Return where a column's value is missing: blank, or a text that stands for a missing value there."""
+    kept = table.not_missing.get(name, ())
+    return pc.is_in(
+        trimmed, value_set=pa.array(["", *(text for text in table.missing if text not in kept)], pa.string())
+    )
 
 
 def add_values(facts: Facts, values: pa.StringArray, table: Table, n_before: int) -> None:
     """Add the values of one batch to a column's facts."""
     trimmed = pc.utf8_trim_whitespace(values)
-    gaps = find_gaps(trimmed, table)
+    if facts.is_checkbox:
+        add_ticks(facts, trimmed, n_before)
+        return
+    gaps = find_gaps(trimmed, table, facts.name)
     n_gaps = pc.sum(gaps).as_py() or 0
     facts.n_missing += n_gaps
     facts.n_known += len(values) - n_gaps
@@ -124,6 +137,18 @@ def add_values(facts: Facts, values: pa.StringArray, table: Table, n_before: int
         rows = rows + n_before
     if numbers is not None:
         add_numbers(facts, known, numbers, rows, table)
+
+
+def add_ticks(facts: Facts, trimmed: pa.StringArray, n_before: int) -> None:
+    """Add the values of one batch to the facts of a column of checkboxes: what is blank is a value, too."""
+    facts.n_known += len(trimmed)
+    facts.is_hopeless = True
+    ticks = trimmed.filter(pc.not_equal(trimmed, ""))
+    facts.words.update(pc.unique(ticks).slice(0, KEPT_WORDS).to_pylist())
+    if facts.first_word is None and len(facts.words) > 1:
+        is_other = pc.and_(pc.not_equal(trimmed, ""), pc.not_equal(trimmed, next(iter(facts.words))))
+        place = pc.index(is_other, True).as_py()
+        facts.first_word = (n_before + place + 1, str(trimmed[place].as_py()))
 
 
 def keep_words(facts: Facts, known: pa.StringArray) -> None:
@@ -212,17 +237,21 @@ def add_numbers(facts: Facts, known: pa.StringArray, numbers: pa.DoubleArray, ro
 
 
 def check_facts(facts: Mapping[str, Facts], table: Table, where: str) -> None:
-    """Refuse the first column whose values are not of one type.
+    """Refuse columns whose values are not of one type: the first one, and all that hold a few words among numbers.
 
     Raises
     ------
     DataError
         Naming column, row, value and remedy.
     """
+    mixed = []
     for found in facts.values():
         if found.name in table.texts or found.name in table.times or not found.n_known:
             continue
         lead = f"{where}: column {found.name!r}"
+        if found.is_checkbox:
+            check_ticks(found, lead)
+            continue
         if found.first_infinite and not table.allow_infinite and found.dtype != "str":
             row, text = found.first_infinite
             raise DataError(
@@ -237,16 +266,43 @@ def check_facts(facts: Mapping[str, Facts], table: Table, where: str) -> None:
                 f"{next(iter(found.words))!r}: set `{what}`, or name the column in `texts`"
             )
         if found.has_few_words and found.first_word:
-            row, text = found.first_word
-            raise DataError(
-                f"{lead}, row {row:,}: {text!r} is not a number ({found.n_words:,} such rows of {found.n_known:,}): "
-                f"mend the file, add {text!r} to `missing`, or name the column in `texts`"
-            )
+            mixed.append(found)
         if found.first_huge and found.dtype == "float64":
             row, text = found.first_huge
             raise DataError(
                 f"{lead}, row {row:,}: {text} is too large to be kept to the last digit: name the column in `texts`"
             )
+    if mixed:
+        raise DataError(f"{where}: {describe_words(mixed)}")
+
+
+def describe_words(mixed: list[Facts]) -> str:
+    """Say which words stand in columns of numbers, all of them at once, and what to do about them."""
+    parts = []
+    for found in mixed:
+        row, first = found.first_word or (0, "")
+        others = [word for word in found.words if word != first]
+        more = (
+            f", nor {'is' if len(others) == 1 else 'are'} {list_briefly(map(repr, others), MOST_WORDS)}"
+            if others
+            else ""
+        )
+        rows = f"{format_count(found.n_words, 'such row')} of {found.n_known:,}"
+        parts.append(f"column {found.name!r}, row {row:,}: {first!r} is not a number{more} ({rows})")
+    words = list(dict.fromkeys(word for found in mixed for word in found.words))
+    named = f"add {list_briefly(map(repr, words), MOST_WORDS)} to `missing`"
+    columns = "the column" if len(mixed) == 1 else "the columns"
+    return f"{'; '.join(parts)}: mend the file, {named}, or name {columns} in `texts`"
+
+
+def check_ticks(facts: Facts, lead: str) -> None:
+    """Refuse a column of checkboxes that holds more than one word."""
+    if facts.first_word:
+        row, text = facts.first_word
+        raise DataError(
+            f"{lead}, row {row:,}: {text!r} beside {next(iter(facts.words))!r}: a checkbox holds one word or nothing: "
+            "take the column out of `checkboxes`"
+        )
 
 
 def find_separators(facts: Facts, table: Table) -> tuple[str, str] | None:
@@ -294,7 +350,9 @@ def convert(batch: pa.RecordBatch, places: Mapping[str, int], facts: Mapping[str
 def convert_column(values: pa.StringArray, facts: Facts, table: Table) -> pa.Array:
     """Return one column of a batch in its type."""
     trimmed = pc.utf8_trim_whitespace(values)
-    gaps = find_gaps(trimmed, table)
+    if facts.is_checkbox:
+        return pc.not_equal(trimmed, "")
+    gaps = find_gaps(trimmed, table, facts.name)
     missing = pa.scalar(None, pa.string())
     if facts.dtype == "str":
         return pc.if_else(gaps, missing, values)
@@ -328,7 +386,7 @@ def describe_facts(facts: Mapping[str, Facts], table: Table) -> Iterator[tuple[s
 
 def list_spellings(facts: Facts) -> list[str]:
     """Return the spellings of a column of yes and no, if a word of it is spelt in more than one way."""
-    words = [word for word in facts.words if word.lower() in {"yes", "no", "y", "n", "true", "false", "t", "f"}]
+    words = [word for word in facts.words if word.lower() in SPELLED]
     if len(words) < len(facts.words) or len(words) < 3:
         return []
     return sorted(words)

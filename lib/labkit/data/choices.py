@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from labkit.errors import ParamsError, name_nearest
+from labkit.names import normalize_spaces
+from labkit.params import check_style
 
 Kind = Literal["number", "category", "boolean", "date", "text", "identifier", "constant", "empty"]
 KINDS: tuple[Kind, ...] = ("number", "category", "boolean", "date", "text", "identifier")
@@ -30,15 +32,29 @@ class Choices:
     group: str | None = None
     kinds: Mapping[str, str] = field(default_factory=dict)
     formats: Mapping[str, str] = field(default_factory=dict)
+    zones: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     reading: Mapping[str, Any] = field(default_factory=dict)
     drop: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("time", "group"):
+            column = getattr(self, name)
+            object.__setattr__(self, name, column and normalize_spaces(column))
+        for name in ("kinds", "formats", "zones", "missing"):
+            found = getattr(self, name)
+            object.__setattr__(self, name, {normalize_spaces(column): value for column, value in found.items()})
+        for name in ("drop", "keep"):
+            object.__setattr__(self, name, tuple(normalize_spaces(column) for column in getattr(self, name)))
         for column, kind in self.kinds.items():
             if kind not in KINDS:
                 raise ParamsError(f"--kind {column}={kind}: {name_nearest(kind, KINDS)}")
+        for column, style in self.formats.items():
+            try:
+                check_style(style)
+            except ValueError as error:
+                raise ParamsError(f"--format {column}={style}: {error}") from error
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '\r\n"'):
             raise ParamsError(f"--delimiter {self.delimiter!r}: give one character, such as ; or tab")
         if self.encoding is not None:
@@ -51,7 +67,7 @@ class Choices:
         """Return the columns that each option names."""
         single = {"--time": self.time, "--group": self.group}
         named = {option: [column] for option, column in single.items() if column is not None}
-        several = {"--kind": self.kinds, "--format": self.formats, "--missing": self.missing}
+        several = {"--kind": self.kinds, "--format": self.formats, "--zone": self.zones, "--missing": self.missing}
         named |= {option: list(columns) for option, columns in several.items() if columns}
         return named | {"--drop": list(self.drop), "--keep": list(self.keep)}
 

@@ -7,7 +7,7 @@ The contract of the raw tables is inferred once, from the first data seen, kept 
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -31,16 +31,30 @@ Contract = dict[str, Schema]
 
 @dataclass
 class Seen:
-    """What was seen of one column, batch by batch: its type, whether values miss, smallest and largest number."""
+    """What was seen of one column, batch by batch: its type, whether values miss, smallest and largest number.
+
+    `values` are different values, missing ones included, up to two of them.
+    """
 
     dtype: str
     has_gaps: bool = False
     low: float = math.inf
     high: float = -math.inf
+    values: list[object] = field(default_factory=list)
+
+    @property
+    def varies(self) -> bool:
+        """Whether there are two different values, of which one may be missing."""
+        return len(self.values) > 1
 
     def add(self, values: pa.ChunkedArray) -> None:
         """Add the values of one batch."""
         self.has_gaps = self.has_gaps or values.null_count > 0
+        if not self.varies:
+            # Most columns vary within their first rows.
+            few = pc.unique(values.slice(0, 1000))
+            found = few if len(few) > 1 else pc.unique(values)
+            self.values = list(dict.fromkeys([*self.values, *found.slice(0, 2).to_pylist()]))[:2]
         if (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)) and values.null_count < len(values):
             extremes = pc.min_max(values).as_py()
             self.low, self.high = min(self.low, float(extremes["min"])), max(self.high, float(extremes["max"]))
@@ -74,6 +88,10 @@ class Inference:
         for name, seen in self.seen.items():
             seen.add(rows.column(name))
 
+    def list_varied(self) -> list[str]:
+        """Return the columns in which not all rows so far are alike."""
+        return [name for name, seen in self.seen.items() if seen.varies]
+
     def make_schema(self) -> pandera.DataFrameSchema:
         """Return the schema of all rows so far."""
         return pandera.DataFrameSchema({name: seen.make_column() for name, seen in self.seen.items()}, strict=True)
@@ -96,6 +114,8 @@ def join_schemas(contract: Contract, data: Data, drop: Mapping[str, str]) -> pan
         computed = infer_computed(data.target.expression, columns, nullable=False)
         is_code = data.target.task == "classification" and str(computed.dtype) in ("bool", "float64")
         columns[data.target.column] = pandera.Column("int64") if is_code else computed
+    if data.target.rule is not None:
+        columns[data.target.column] = change_column(columns[data.target.column], data.target.rule)
     return pandera.DataFrameSchema({name: column for name, column in columns.items() if name not in drop}, strict=True)
 
 
@@ -224,4 +244,4 @@ def load_contract(path: Path) -> Contract:
         tables = json.loads(path.read_text(encoding="utf-8"))
         return {name: pandera.DataFrameSchema.from_json(json.dumps(schema)) for name, schema in tables.items()}
     except (ValueError, KeyError, TypeError, AttributeError, SchemaDefinitionError) as error:
-        raise ContractError(f"{path}: not a contract ({error}): restore it from git or remove it") from error
+        raise ContractError(f"{path}: not a contract: restore it from git or remove it") from error

@@ -3,6 +3,7 @@
 Sole owner of SQLAlchemy. The address of the database, which may hold a password, is never written anywhere.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,9 @@ def write_rows(path: Path, result: Any, *, max_rows: int) -> int:
     try:
         table = pa.concat_tables(blocks, promote_options="permissive")
     except pa.ArrowException as error:
-        raise DataError(f"--sql: {str(error).splitlines()[0]}: cast the column to one type") from error
+        mixed = {name: {str(block.schema.field(name).type) for block in blocks} - {"null"} for name in names}
+        name, kinds = max(mixed.items(), key=lambda item: len(item[1]))
+        raise DataError(describe_column(name, kinds)) from error
     with atomic_write(path) as beside:
         pq.write_table(table, beside, compression="zstd", write_page_checksum=True)
     return n_rows
@@ -76,11 +79,17 @@ def make_block(names: list[str], rows: list[Any]) -> pa.Table:
         try:
             columns.append(pa.array(values))
         except (pa.ArrowException, TypeError) as error:
-            reason = str(error).splitlines()[0]
-            raise DataError(f"--sql: column {name!r}: {reason}: cast it to one type") from error
+            kinds = {type(value).__name__ for value in values if value is not None}
+            raise DataError(describe_column(name, kinds)) from error
     return pa.Table.from_arrays(columns, names=names)
 
 
+def describe_column(name: str, kinds: Collection[str]) -> str:
+    """Say that a column holds no values, or not values of one type, that a table can hold."""
+    return f"--sql: column {name!r} holds values of type {' and '.join(sorted(kinds))}: cast it to one plain type"
+
+
 def describe(error: Exception, address: str) -> str:
-    """Return the first line of an error without the address, which may hold a password."""
-    return str(error).splitlines()[0].replace(address, "…")
+    """Return the first line of what the database says, without the address, which may hold a password."""
+    said = str(getattr(error, "orig", None) or error)
+    return next(iter(said.splitlines()), type(error).__name__).replace(address, "…")

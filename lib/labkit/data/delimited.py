@@ -5,9 +5,7 @@ file again to say in which line.
 """
 
 import csv
-import io
 import itertools
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,14 +14,14 @@ from typing import Any, TextIO
 import pyarrow as pa
 import pyarrow.csv as pcsv
 
-from labkit.data.textfile import TextScan, Utf8Stream, open_bytes, scan_text
-from labkit.errors import DataError, list_briefly
+from labkit.data.header import check_names, count_header_rows, join_rows
+from labkit.data.textfile import TextScan, Utf8Stream, open_bytes, open_text, scan_text
+from labkit.errors import DataError
 from labkit.params import Table
 
 BLOCK_BYTES = 8 << 20
 CSV_ROWS = 10_000
 LONGEST_CELL = 1 << 20
-NUMBER = re.compile(r"[+-]?([0-9]+([.,][0-9]*)*|[.,][0-9]+)([eE][+-]?[0-9]+)?")
 
 
 class DelimitedFile:
@@ -39,15 +37,14 @@ class DelimitedFile:
         self.path, self.table, self.where = path, table, where
         self.scan: TextScan = scan_text(path, table, where)
         self.names = check_names(self.read_header(), table, where)
+        self.is_last_row_short = False
         if self.scan.has_quotes or table.allow_short_rows:
             self.walk()
 
     @contextmanager
     def open_lines(self) -> Iterator[TextIO]:
         """Yield the file as text from its first row on."""
-        with open_bytes(self.path, most_bytes=self.table.max_bytes, where=self.where) as stream:
-            raw = io.BufferedReader(Utf8Stream(stream, self.table.encoding))
-            lines = io.TextIOWrapper(raw, encoding="utf-8", newline="")
+        with open_text(self.path, self.table, self.where) as lines:
             for _ in range(self.table.skip_lines):
                 lines.readline()
             yield lines
@@ -79,19 +76,19 @@ class DelimitedFile:
                 "quote not closed?"
             )
         return DataError(
-            f"{self.where}: line {line + self.table.skip_lines:,}: {error}: double the quotes inside of a cell, or set "
-            "`quote` or `escape`"
+            f"{self.where}: line {line + self.table.skip_lines:,}: a cell goes on after its closing quote: double the "
+            "quotes inside of a cell, or set `quote` or `escape`"
         )
 
     def read_header(self) -> list[str]:
-        """Return the cells of the first row."""
+        """Return the cells of the first row, or of the rows that hold the names."""
         with self.open_lines() as lines:
-            first = next(self.read_rows(lines), [])
-        if not first:
+            rows = list(itertools.islice(self.read_rows(lines), self.table.header_rows))
+        if not rows:
             raise DataError(
                 f"{self.where} is empty (no row after {self.table.skip_lines} lines): is it the right file?"
             )
-        return first
+        return join_rows(rows)
 
     def walk(self) -> None:
         """Read every row and refuse the first that has not as many cells as the header."""
@@ -101,13 +98,14 @@ class DelimitedFile:
             for row in self.read_rows(lines):
                 n_rows += 1
                 found = len(row)
+                self.is_last_row_short = found < wanted and not self.scan.has_last_newline
                 if found != wanted and not (self.table.allow_short_rows and found < wanted):
                     bad = bad if n_bad else (self.line, found)
                     n_bad += 1
                     lengths.add(found)
                     last = self.line
         if n_bad:
-            all_rows = n_bad == n_rows - (self.table.header is not False) and len(lengths) == 1
+            all_rows = n_bad == n_rows - count_header_rows(self.table) and len(lengths) == 1
             raise self.describe_ragged(bad, n_bad, is_all=all_rows and n_bad > 1, is_last=last == self.scan.n_lines)
 
     def describe_ragged(self, first: tuple[int, int], n_bad: int, *, is_all: bool, is_last: bool) -> DataError:
@@ -127,7 +125,7 @@ class DelimitedFile:
 
     def read_batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows as texts, in batches of about the same size, columns by their places."""
-        if self.scan.n_lines <= self.table.skip_lines + (self.table.header is not False):
+        if self.scan.n_lines <= self.table.skip_lines + count_header_rows(self.table):
             return
         if self.table.allow_short_rows:
             yield from self.read_slowly()
@@ -140,15 +138,17 @@ class DelimitedFile:
             if "Empty CSV" in str(error):
                 return
             self.walk()
-            reason = str(error).splitlines()[0][:200]
-            raise DataError(f"{self.where}: {reason}: mend the file, or set how it is read") from error
+            raise DataError(
+                f"{self.where}: cannot be divided into rows and cells as declared: look at `quote`, `escape` and "
+                "`delimiter`"
+            ) from error
 
     def read_slowly(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows as `read_batches`, short ones filled up with empty cells."""
         width = len(self.names)
         with self.open_lines() as lines:
             rows = self.read_rows(lines)
-            if self.table.header is not False:
+            for _ in range(count_header_rows(self.table)):
                 next(rows)
             while block := list(itertools.islice(rows, CSV_ROWS)):
                 columns = zip(*(row + [""] * (width - len(row)) for row in block), strict=True)
@@ -179,7 +179,7 @@ def make_options(table: Table, n_columns: int, has_quotes: bool) -> dict[str, ob
             block_size=BLOCK_BYTES,
             skip_rows=table.skip_lines,
             column_names=places,
-            skip_rows_after_names=0 if table.header is False else 1,
+            skip_rows_after_names=count_header_rows(table),
         ),
         "parse_options": pcsv.ParseOptions(
             delimiter=table.delimiter,
@@ -192,48 +192,3 @@ def make_options(table: Table, n_columns: int, has_quotes: bool) -> dict[str, ob
             column_types=dict.fromkeys(places, pa.string()), strings_can_be_null=False, check_utf8=False
         ),
     }
-
-
-def check_names(first: list[str], table: Table, where: str) -> list[str]:
-    """Return the columns' names from the first row, refusing what cannot name columns.
-
-    Raises
-    ------
-    DataError
-        Too many columns, a name twice or missing, or a first row that looks like data.
-    """
-    if len(first) > table.max_columns:
-        raise DataError(f"{where}: {len(first):,} columns: raise `max_columns` of the table ({table.max_columns:,})")
-    if table.header is False:
-        return [f"column_{place}" for place in range(1, len(first) + 1)]
-    if table.header is None and looks_like_data(first):
-        shown = list_briefly((repr(cell) for cell in first), most=3)
-        raise DataError(
-            f"{where}: header looks like data ({shown}): set `header: false` if there is none, or `header: true`"
-        )
-    unnamed = [place for place, name in enumerate(first, 1) if not name.strip()]
-    if unnamed and not table.name_unnamed:
-        raise DataError(
-            f"{where}: columns without a name: {list_briefly(map(str, unnamed))}: name them in the file, or set "
-            "`name_unnamed: true`"
-        )
-    names = [name if name.strip() else f"column_{place}" for place, name in enumerate(first, 1)]
-    twins = list(dict.fromkeys(name for name in names if names.count(name) > 1)) if len({*names}) < len(names) else []
-    if twins:
-        raise DataError(f"{where}: columns named twice: {list_briefly(map(repr, twins))}: rename them in the file")
-    return names
-
-
-def looks_like_data(first: list[str]) -> bool:
-    """Tell whether all names are numbers, but not years or places that count upwards.
-
-    >>> looks_like_data(["5.1", "3.5"]), looks_like_data(["0", "1", "2"]), looks_like_data(["a", "1"])
-    (True, False, False)
-    """
-    cells = [cell.strip() for cell in first]
-    if not all(NUMBER.fullmatch(cell) for cell in cells):
-        return False
-    if not all(cell.isdecimal() for cell in cells):
-        return True
-    numbers = [int(cell) for cell in cells]
-    return any(after != before + 1 for before, after in itertools.pairwise(numbers)) or len(cells) == 1

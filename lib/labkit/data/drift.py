@@ -34,6 +34,7 @@ def find_outcome(frame: pd.DataFrame, target: Target) -> pd.Series:
     return (answers == picked).astype("float64").where(answers.notna())
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def compute_over_time(frame: pd.DataFrame, target: Target, *, span_days: int | None = None) -> pd.DataFrame:
     """Return the target by week, or by month where the table is longer than 400 days.
 
@@ -57,6 +58,7 @@ def compute_over_time(frame: pd.DataFrame, target: Target, *, span_days: int | N
     return found[found["rows"] > 0].reset_index(drop=True)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def compute_by_key(frame: pd.DataFrame, target: Target, key: str, *, period: str = "M", most: int = 10) -> pd.DataFrame:
     """Return the mean target of a column's most frequent values by month, quarter or year; values down, periods across.
 
@@ -77,6 +79,7 @@ def is_later(frame: pd.DataFrame, data: Data) -> pd.Series:
     return times >= start
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def compute_drift(frame: pd.DataFrame, data: Data, columns: Sequence[str]) -> pd.DataFrame:
     """Return how far each column's values after training are spread otherwise than before.
 
@@ -108,6 +111,8 @@ def compute_drift(frame: pd.DataFrame, data: Data, columns: Sequence[str]) -> pd
 
 def counts_time(values: pd.Series, times: pd.Series) -> bool:
     """Tell whether a column of numbers only rises, or falls, with time."""
+    if values.nunique() < 2 or times.nunique() < 2:
+        return False
     return bool(abs(values.corr(times.astype("int64"), method="spearman")) >= COUNTS_TIME)
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from labkit.errors import ParamsError, name_nearest
+from labkit.errors import ParamsError, list_briefly, name_nearest
+from labkit.names import normalize_spaces
 
 LONGEST = 500
 DEEPEST = 30
@@ -78,11 +79,18 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sqrt": np.sqrt,
     "where": lambda is_first, first, second: np.where(is_first, first, second),
 }
+KINDS = {"O": "strings", "U": "strings", "M": "times", "m": "lengths of time", "b": "yes and no"}
 # What takes columns as they are; all other functions and arithmetic compute in real numbers.
 UNCONVERTED = {"isin", "missing", "where"}
-ONE_ARGUMENT = {
-    "abs", "ceil", "days", "exp", "floor", "hours", "log", "log1p", "minutes", "missing", "sign", "sqrt",
-}  # fmt: skip
+ARGUMENTS = {
+    "clip": (3, 3),
+    "isin": (1, LONGEST),
+    "max": (1, LONGEST),
+    "min": (1, LONGEST),
+    "round": (1, 2),
+    "where": (3, 3),
+}
+"""How many arguments functions take, at least and at most; those that are not named take one."""
 BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: np.add,
     ast.Sub: np.subtract,
@@ -141,13 +149,22 @@ def compute(text: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         with np.errstate(all="ignore"):
             values = np.asarray(evaluate(tree, columns, text))
     except (TypeError, ValueError, OverflowError) as error:
-        raise ParamsError(f"expression {text!r}: {error}") from error
+        raise ParamsError(
+            f"expression {text!r}: its operations do not go with what {describe_kinds(text, columns)}: compute and "
+            "compare with values of one kind"
+        ) from error
     if values.dtype.kind == "f":
         values = np.where(np.isinf(values), np.nan, values)
     if values.dtype.kind == "U":
         values = values.astype(object)
     n_rows = len(next(iter(columns.values()))) if columns else 1
     return np.broadcast_to(values, (n_rows,)).copy() if values.ndim == 0 else values
+
+
+def describe_kinds(text: str, columns: Mapping[str, np.ndarray]) -> str:
+    """Say what the columns of an expression hold."""
+    kinds = {name: KINDS.get(columns[name].dtype.kind, "numbers") for name in find_names(text)}
+    return list_briefly(f"{name} holds ({kind})" for name, kind in kinds.items()) or "it holds"
 
 
 def find_names(text: str) -> list[str]:
@@ -197,6 +214,9 @@ def parse(text: str) -> ast.expr:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ParamsError(f"expression {text!r}: not an expression ({type(error).__name__})") from error
     check_node(tree, text, 0)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and is_column_call(node):
+            node.args[0] = ast.copy_location(ast.Constant(normalize_spaces(node.args[0].value)), node.args[0])  # type: ignore[attr-defined]
     return tree
 
 
@@ -222,8 +242,7 @@ def check_node(node: ast.expr, text: str, depth: int) -> None:
         case ast.Call(func=ast.Name(id="col")) if is_column_call(node):
             children = []
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in FUNCTIONS:
-            if name in ONE_ARGUMENT and len(arguments) != 1:
-                raise ParamsError(f"expression {text!r}: {name} takes 1 argument, not {len(arguments)}")
+            check_count(name, len(arguments), text)
             children = arguments
         case ast.Call(func=ast.Name(id=name)) if name not in FUNCTIONS:
             raise ParamsError(f"expression {text!r}: no function {name!r}: {name_nearest(name, [*FUNCTIONS, 'col'])}")
@@ -232,6 +251,15 @@ def check_node(node: ast.expr, text: str, depth: int) -> None:
             raise ParamsError(f"expression {text!r}: {found[:40]!r} is not allowed: use columns, numbers and functions")
     for child in children:
         check_node(child, text, depth + 1)
+
+
+def check_count(name: str, n_arguments: int, text: str) -> None:
+    """Refuse a call with too few or too many arguments."""
+    least, most = ARGUMENTS.get(name, (1, 1))
+    if not least <= n_arguments <= most:
+        wanted = f"{least} argument{'s' if least > 1 else ''}" if least == most else f"at least {least}"
+        wanted = f"{least} or {most} arguments" if least < most < LONGEST else wanted
+        raise ParamsError(f"expression {text!r}: {name} takes {wanted}, not {n_arguments}")
 
 
 def is_column_call(node: ast.Call) -> bool:

@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from labkit.data import clock, expressions, history, learnt
+from labkit.data import clock, expressions, history, learnt, seen
 from labkit.data.profile import find_kind
 from labkit.data.rules import Columns, apply_rule, apply_rules
 from labkit.data.tables import OUTCOME_KNOWN_AT, PREDICT_AT
-from labkit.data.values import find_feature_kind, make_array, make_feature, make_times
+from labkit.data.values import find_feature_kind, find_odd, make_array, make_feature, make_times
 from labkit.errors import DataError, list_briefly
 from labkit.params import Params, Rule
 
@@ -56,6 +56,8 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Kind of each feature, `number` or `category`, in order.
     categories_
         Categories kept of each category feature, sorted.
+    seen_
+        Digests of the values of each column of categories in the training rows; see `labkit.data.seen`.
     learnt_
         Bounds, fills, words and empty columns, as plain data; see `labkit.data.learnt`.
     state_
@@ -121,7 +123,10 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         self.inputs_ = self.find_inputs(X)
         self.state_ = history.make_state(self.histories or {})
-        self.learnt_ = learnt.learn(self.clean(take_columns(X, self.inputs_)), self.columns or {})
+        clean = self.clean(take_columns(X, self.inputs_))
+        self.learnt_ = learnt.learn(clean, self.columns or {})
+        digests = {name: seen.list_digests(clean[name]) for name in self.list_categories()}
+        self.seen_ = {name: found for name, found in digests.items() if found is not None}
         if y is not None:
             self.observe(X, y)
         made = self.compute_columns(take_columns(X, self.inputs_))
@@ -154,6 +159,20 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         is_read = name in self.get_declared("dates") or name in self.get_declared("text")
         is_empty = hasattr(self, "learnt_") and name in self.learnt_["empty"]
         return name in self.drop or is_read or is_empty or name == PREDICT_AT
+
+    def list_categories(self) -> list[str]:
+        """Return the raw columns of categories that the model sees."""
+        texts = self.get_declared("text")
+        return [
+            name for name, kind in self.inputs_.items()
+            if kind == "category" and name not in texts and not self.is_hidden(name)
+        ]  # fmt: skip
+
+    def count_unseen(self, columns: Mapping[str, np.ndarray]) -> dict[str, Counter[str]]:
+        """Return the values of raw columns that no training row had, each with its rows, by column."""
+        clean = self.clean(columns)
+        found = {name: seen.count_unseen(clean[name], digests) for name, digests in self.seen_.items()}
+        return {name: unseen for name, unseen in found.items() if unseen}
 
     def observe(self, X: pd.DataFrame, y: pd.Series | None = None) -> Self:
         """Add the answers of more rows to the histories; rows must come once only.
@@ -231,16 +250,21 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             A raw column is not there, or holds what is not of its kind.
         """
         made = self.compute_columns(columns)
-        try:
-            made = {name: make_feature(made[name], kind) for name, kind in self.outputs_.items()}
-        except (TypeError, ValueError) as error:
-            raise DataError(
-                f"features.expressions: {error}: give numbers in every row or texts in every row"
-            ) from error
+        made = {name: self.make_output(name, made[name]) for name in self.outputs_}
         for name, kept in self.categories_.items():
             known = set(kept)
             made[name] = np.array([value if value in known else OTHER for value in made[name]], object)
         return made
+
+    def make_output(self, name: str, values: np.ndarray) -> np.ndarray:
+        """Return one feature as estimators take it."""
+        try:
+            return make_feature(values, self.outputs_[name])
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"features.expressions.{name}: {find_odd(values, float)} is not a number, as in the training rows: "
+                "give numbers in every row or strings in every row"
+            ) from error
 
     def compute_columns(self, columns: Mapping[str, np.ndarray]) -> Columns:
         """Return clean raw columns and expressions that the model sees, not yet in the kind of features."""
@@ -318,6 +342,7 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             "inputs": list(self.inputs_.items()),
             "outputs": list(self.outputs_.items()),
             "categories": self.categories_,
+            "seen": self.seen_,
         }
 
     def state_arrays(self) -> dict[str, np.ndarray]:
@@ -335,6 +360,7 @@ class RowFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         features.inputs_ = dict(content["inputs"])
         features.outputs_ = dict(content["outputs"])
         features.categories_ = {name: list(kept) for name, kept in content["categories"].items()}
+        features.seen_ = {name: list(digests) for name, digests in content.get("seen", {}).items()}
         features.state_ = {**history.make_state(features.histories or {}), **(arrays or {})}
         return features
 

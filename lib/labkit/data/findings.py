@@ -4,31 +4,37 @@ Finds; changes nothing: a line takes effect when it is declared, and notebook 02
 of thousands of columns. What the values of texts look like is asked in `labkit.data.texts`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass, fields
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from labkit.counts import format_count
 from labkit.data import texts
+from labkit.data.blanks import find_blank_rows
 from labkit.data.drift import LARGE_DRIFT
+from labkit.data.evidence import format_share
 from labkit.data.expressions import write_name
+from labkit.data.formula import find_formula
+from labkit.data.identifiers import Identifier, find_identifier, list_unnamed
+from labkit.data.leakage import find_leaks
 from labkit.data.lines import quote, write_filter, write_line
-from labkit.data.profile import LEAK_SCORE, MANY_MISSING, MOST_ROWS, find_kind, find_pairs
+from labkit.data.placeholders import Placeholder, describe, find_placeholders
+from labkit.data.profile import MANY_MISSING, MOST_ROWS, find_pairs
 from labkit.data.tables import OUTCOME_KNOWN_AT, PREDICT_AT
-from labkit.params import Target, Wrangling
+from labkit.errors import list_briefly
+from labkit.params import FEWEST_OF_CLASS, Data, Target, Wrangling
 
 SEVERITIES = ("high", "medium", "low")
-MARKERS = (-9, -99, -999, -9999, -99999, 99, 999, 9999, 99999)
-"""Numbers that often stand for a missing one; suspicious only where they lie far from all others."""
 FAR = 3.0
 """Times the interquartile range beyond the quartiles: Tukey's far out (Exploratory Data Analysis, 1977)."""
 VERY_FAR = 10.0
 RARE_SHARE = 0.1
 FEW_ROWS = 10
 MANY_VALUES = 30
-TELLING_GAPS = 0.5
+SEED = 0
 SKEWED = 2.0
 
 
@@ -54,7 +60,7 @@ class Finding:
 
 
 def find_all(
-    frame: pd.DataFrame, profile: pd.DataFrame, target: Target, *, correlation_alert: float, drift: pd.DataFrame
+    frame: pd.DataFrame, profile: pd.DataFrame, data: Data, *, correlation_alert: float, drift: pd.DataFrame
 ) -> pd.DataFrame:
     """List what looks wrong with a joined table, worst first.
 
@@ -72,18 +78,25 @@ def find_all(
     pandas.DataFrame
         `severity`, `column`, `what`, `evidence`, `fix`: see `Finding`.
     """
-    never = {target.column, PREDICT_AT, OUTCOME_KNOWN_AT}
+    target, never = data.target, {data.target.column, PREDICT_AT, OUTCOME_KNOWN_AT}
     inputs = frame[[name for name in frame.columns if name not in never]]
-    sample = inputs if len(inputs) <= MOST_ROWS else inputs.iloc[:: len(inputs) // MOST_ROWS + 1]
+    step = len(inputs) // MOST_ROWS + 1
+    sample = frame.iloc[::step] if len(inputs) > MOST_ROWS else frame
     lines = profile.set_index("column")
-    n_repeated = int(frame.duplicated().sum())
-    found = [*find_in_target(frame, target), *find_in_rows(len(frame), n_repeated)]
+    placeholders = find_placeholders(sample if target.task == "regression" else sample[list(inputs.columns)])
+    identifiers = find_identifiers(inputs, data)
+    found = [
+        *find_in_target(frame, target, placeholders),
+        *find_in_rows(frame, target, list_keys(inputs, lines, identifiers)),
+    ]
     for name in inputs.columns:
         line: pd.Series = lines.loc[str(name)]  # type: ignore[assignment]
-        found += find_in_column(inputs[name], line, len(frame) - n_repeated)
+        found += find_in_column(inputs[name], line, identifiers.get(str(name)))
         if line["distinct"] > 1:
-            found += find_leaks(frame, str(name), line, target)
-            found += find_in_values(sample[name], line)
+            found += find_in_values(sample[name], line, placeholders.get(str(name), []))
+    varied = [str(name) for name in lines.index[lines["distinct"] > 1]]
+    able = [str(name) for name in inputs.columns if name in varied and name not in identifiers]
+    found += find_leaking(frame, able, target, dict(zip(profile["column"], profile["score"], strict=True)))
     found += find_twins(inputs, correlation_alert)
     found += [
         Finding("medium", name, "drift", f"population stability index {value:.2f} after training", drop(name, "drifts"))
@@ -102,7 +115,7 @@ def list_open(findings: pd.DataFrame, wrangling: Wrangling) -> pd.DataFrame:
     is_treated = findings["column"].isin(declared)
     if wrangling.duplicates == "drop":
         is_treated |= findings["what"] == "duplicated rows"
-    is_ours = findings["fix"].str.startswith("wrangling.") | (findings["fix"] == "")
+    is_ours = findings["fix"].str.startswith(("wrangling.", "data.target.")) | (findings["fix"] == "")
     return findings[(findings["severity"] != "low") & is_ours & ~is_treated]
 
 
@@ -111,51 +124,78 @@ def drop(name: str, reason: str) -> str:
     return write_line("wrangling.drop", name, reason)
 
 
-def find_in_target(frame: pd.DataFrame, target: Target) -> Iterator[Finding]:
-    """Find answers that are missing, endless, rare or skewed."""
+def find_in_target(
+    frame: pd.DataFrame, target: Target, placeholders: Mapping[str, list[Placeholder]]
+) -> Iterator[Finding]:
+    """Find targets that are missing, infinite, rare or skewed, and numbers that stand for a missing one."""
     answers, name = frame[target.column], target.column
     if n_missing := int(answers.isna().sum()):
         fix = write_filter(f"not missing({write_name(name)})")
-        yield Finding("high", name, "answers missing", f"{n_missing:,} rows have no answer", fix)
+        yield Finding("high", name, "target missing", f"{format_count(n_missing, 'row')} without a target", fix)
     if target.task == "classification":
-        yield from find_rare_classes(answers.dropna(), name)
+        yield from find_rare_classes(answers.dropna(), target)
     elif pd.api.types.is_numeric_dtype(answers):
+        for placeholder in placeholders.get(name, []):
+            fix = f"data.target.rule: {{missing: [{placeholder.number}]}}"
+            yield Finding("high", name, "marker for missing", describe(placeholder), fix)
         numbers = answers.dropna().astype("float64")
         if endless := int(np.isinf(numbers).sum()):
             fix = write_filter(f"abs({write_name(name)}) < 1e300")
-            yield Finding("high", name, "infinite answers", f"{endless:,} rows", fix)
+            yield Finding("high", name, "infinite target", format_count(endless, "row"), fix)
         skew = float(stats.skew(numbers[np.isfinite(numbers)])) if numbers.nunique() > FEW_ROWS else 0.0
         if skew > SKEWED:
             kind = "log" if numbers.min() >= 0 else "yeo_johnson"
-            yield Finding("low", name, "skewed answers", f"skewness {skew:.1f}", f"training.target_transform: {kind}")
+            yield Finding("low", name, "skewed target", f"skewness {skew:.1f}", f"training.target_transform: {kind}")
 
 
-def find_rare_classes(answers: pd.Series, name: str) -> Iterator[Finding]:
+def find_rare_classes(answers: pd.Series, target: Target) -> Iterator[Finding]:
     """Find classes that are hard to learn because they are few or much fewer than others."""
-    counts = answers.value_counts()
+    counts, name = answers.value_counts(), target.column
     if len(counts) < 2:
-        evidence = f"only {counts.index.tolist()[0]!r}" if len(counts) else "no answer at all"
+        evidence = f"only {counts.index.tolist()[0]!r}" if len(counts) else "no row has a target"
         yield Finding("high", name, "one class", evidence, "")
         return
-    for label, size in zip(counts.index.tolist(), counts.tolist(), strict=True):
-        if size < FEW_ROWS:
-            fix = write_filter(f"{write_name(name)} != {label!r}")
-            yield Finding("high" if size < 3 else "medium", name, "rare class", f"{label!r} has {size} rows", fix)
-    smallest, share = counts.index.tolist()[-1], float(counts.iloc[-1] / counts.sum())
-    if share * len(counts) < RARE_SHARE * 2:
+    rare = [] if target.rare else [label for label in counts.index.tolist() if counts[label] < FEWEST_OF_CLASS]
+    if rare:
+        named = list_briefly(f"{label!r} with {counts[label]}" for label in rare)
+        evidence = f"{format_count(len(rare), 'class', 'classes')} with fewer than {FEWEST_OF_CLASS} rows: {named}"
+        fix = f"data.target.rare: {{fewest_rows: {FEWEST_OF_CLASS}, action: drop}}"
+        yield Finding("high" if counts[rare].min() < 3 else "medium", name, "rare classes", evidence, fix)
+    # What becomes of rarer classes is declared.
+    kept = counts[counts >= target.rare.fewest_rows] if target.rare else counts
+    if not len(kept):
+        return
+    smallest, share = kept.index.tolist()[-1], float(kept.iloc[-1] / counts.sum())
+    if share * len(kept) < RARE_SHARE * 2:
         evidence = f"{smallest!r} holds {share:.1%} of the rows"
         yield Finding("medium", name, "imbalanced classes", evidence, "training.class_weight: balanced")
 
 
-def find_in_rows(n_rows: int, n_repeated: int) -> Iterator[Finding]:
-    """Find rows that are there more than once."""
-    if n_repeated:
-        evidence = f"{n_repeated:,} of {n_rows:,} rows repeat an earlier one in every column"
+def list_keys(inputs: pd.DataFrame, lines: pd.DataFrame, identifiers: Mapping[str, Identifier]) -> set[str]:
+    """Return the columns by which a row is named, whatever else it holds: identifiers, times and constants."""
+    is_key = (lines["kind"] == "time") | (lines["distinct"] <= 1)
+    return {*identifiers, *(name for name in map(str, inputs.columns) if is_key[name]), PREDICT_AT, OUTCOME_KNOWN_AT}
+
+
+def find_in_rows(frame: pd.DataFrame, target: Target, keys: set[str]) -> Iterator[Finding]:
+    """Find rows that are there more than once, and rows without a value."""
+    if n_repeated := int(frame.duplicated().sum()):
+        evidence = f"{n_repeated:,} of {format_count(len(frame), 'row')} repeat an earlier one in every column"
         yield Finding("medium", "", "duplicated rows", evidence, "wrangling.duplicates: drop")
+    if blank := find_blank_rows(frame, keys):
+        fix = write_filter(f"not missing({write_name(target.column)})")
+        yield Finding("low", "", "blank rows", blank.describe(), fix)
 
 
-def find_in_column(values: pd.Series, line: pd.Series, n_rows: int) -> Iterator[Finding]:
-    """Find what one column's line of the profile gives away; `n_rows` are those that are all different."""
+def find_identifiers(inputs: pd.DataFrame, data: Data) -> dict[str, Identifier]:
+    """Return the columns that are identifiers."""
+    unnamed = list_unnamed([str(name) for name in inputs.columns], data.tables[data.main_table])
+    found = {str(name): find_identifier(inputs[name], is_unnamed=name in unnamed) for name in inputs.columns}
+    return {name: identifier for name, identifier in found.items() if identifier}
+
+
+def find_in_column(values: pd.Series, line: pd.Series, identifier: Identifier | None) -> Iterator[Finding]:
+    """Find what one column's line of the profile shows."""
     name, share = str(values.name), line["missing_share"]
     if line["distinct"] == 0:
         yield Finding("medium", name, "empty", "no row has a value", drop(name, "empty"))
@@ -171,65 +211,30 @@ def find_in_column(values: pd.Series, line: pd.Series, n_rows: int) -> Iterator[
     if line["kind"] == "time":
         fix = write_line("features.dates", name, "{parts: [hour, weekday, month]}")
         yield Finding("low", name, "time", f"from {line['smallest']} to {line['largest']}", fix)
-    elif line["distinct"] == n_rows > FEW_ROWS and is_label(values):
-        yield Finding("high", name, "identifier", "every value is different", drop(name, "identifier"))
+    elif identifier:
+        yield Finding("high", name, "identifier", identifier.reason, drop(name, "identifier"))
 
 
-def is_label(values: pd.Series) -> bool:
-    """Tell whether values are whole numbers or short texts, as identifiers are: no sentences, prices or dates."""
-    if find_kind(values) != "category":
-        return pd.api.types.is_integer_dtype(values)
-    words = values.head(1000).astype(str)
-    special = texts.guess_kind(words.tolist(), [])
-    return not texts.is_prose(words) and (special is None or special[0] == "leading zeros")
-
-
-def find_leaks(frame: pd.DataFrame, name: str, line: pd.Series, target: Target) -> Iterator[Finding]:
-    """Find columns that give the answer away: copies of it, near-perfect predictors, gaps that follow the answer."""
-    answers, values = frame[target.column], frame[name]
-    gaps = values.isna()
-    has_gaps = 0.01 <= line["missing_share"] <= 0.99
-    if line["score"] >= LEAK_SCORE and not (has_gaps and explain_gaps(gaps, answers, target) >= TELLING_GAPS):
-        what = "copy of the answer" if is_copy(values, answers, target) else "may be the answer in disguise"
-        evidence = f"alone explains {line['score']:.0%} of the target"
-        yield Finding("high", name, what, evidence, drop(name, "known only with the answer"))
-        return
-    if not has_gaps:
-        return
-    if answers.isna().any() and gaps.equals(answers.isna()):
-        evidence = "missing exactly where the answer is"
-        yield Finding("high", name, "filled with the answer", evidence, drop(name, "known only with the answer"))
-    elif (told := explain_gaps(gaps, answers, target)) >= TELLING_GAPS:
-        evidence = f"whether it is missing explains {told:.0%} of the target"
-        yield Finding("high", name, "filled after the answer", evidence, drop(name, "known only with the answer"))
-
-
-def is_copy(values: pd.Series, answers: pd.Series, target: Target) -> bool:
-    """Tell whether a column and the answer say each other exactly."""
-    both = pd.DataFrame({"value": values, "answer": answers}).dropna()
-    if target.task == "regression" and find_kind(values) == "number":
-        return abs(both["value"].corr(both["answer"], method="spearman")) > 0.9999
-    pairs = both.drop_duplicates()
-    return len(pairs) == pairs["value"].nunique() == pairs["answer"].nunique()
-
-
-def explain_gaps(gaps: pd.Series, answers: pd.Series, target: Target) -> float:
-    """Return the share of the answers' variance, or of the classes' impurity, that a column's gaps explain."""
-    known = answers.notna()
-    gaps, answers = gaps[known], answers[known]
+def find_leaking(
+    frame: pd.DataFrame, inputs: list[str], target: Target, scores: Mapping[str, float]
+) -> Iterator[Finding]:
+    """Find columns that leak the target, or may do so, and the formula by which it follows from several."""
+    leaks = find_leaks(frame, inputs, target.column, target.task, seed=SEED, scores=scores)
+    for name, leak in leaks.items():
+        fix = drop(name, quote("known only with the target"))
+        yield Finding("high" if leak.is_sure else "medium", name, leak.kind, leak.evidence, fix)
     if target.task == "regression":
-        return float(np.nan_to_num(np.corrcoef(gaps, answers.astype("float64"))[0, 1] ** 2))
-    table = pd.crosstab(gaps, answers)
-    whole = 1 - float(((table.sum() / len(answers)) ** 2).sum())
-    inside = 1 - (table.div(table.sum(axis=1), axis=0) ** 2).sum(axis=1)
-    return 1 - float((inside * table.sum(axis=1)).sum() / len(answers)) / whole if whole > 0 else 0.0
+        others = [name for name in inputs if not (name in leaks and leaks[name].is_sure)]
+        if formula := find_formula(frame, others, target.column):
+            evidence = f"{formula.text} explains {format_share(formula.explained)} of it"
+            yield Finding("high", target.column, "formula of other columns", evidence, "")
 
 
-def find_in_values(values: pd.Series, line: pd.Series) -> Iterator[Finding]:
+def find_in_values(values: pd.Series, line: pd.Series, placeholders: list[Placeholder]) -> Iterator[Finding]:
     """Find what a column's values give away: markers, outliers, spellings, numbers and dates as text, prose."""
     name = str(values.name)
     if line["kind"] == "number":
-        yield from find_in_numbers(name, values.dropna().to_numpy(dtype="float64"))
+        yield from find_in_numbers(name, values.dropna().to_numpy(dtype="float64"), placeholders)
     if line["kind"] == "category":
         for what, evidence, severity, rule in texts.find_in_texts(values):
             fix = write_line(rule[0], name, rule[1]) if rule[1] else ""
@@ -242,7 +247,7 @@ def find_in_values(values: pd.Series, line: pd.Series) -> Iterator[Finding]:
             yield Finding("low", name, "many categories", evidence, fix)
 
 
-def find_in_numbers(name: str, numbers: np.ndarray) -> Iterator[Finding]:
+def find_in_numbers(name: str, numbers: np.ndarray, placeholders: list[Placeholder]) -> Iterator[Finding]:
     """Find numbers that stand for a missing one, endless ones, and those far from all others."""
     if endless := int(np.isinf(numbers).sum()):
         fix = write_line("wrangling.rules", name, "{minimum: -1.0e+30, maximum: 1.0e+30}")
@@ -250,28 +255,18 @@ def find_in_numbers(name: str, numbers: np.ndarray) -> Iterator[Finding]:
     finite = numbers[np.isfinite(numbers)]
     if len(np.unique(finite)) <= 2:
         return
-    markers = [marker for marker in MARKERS if is_far(marker, finite)]
-    if markers:
-        evidence = ", ".join(f"{marker} in {np.mean(finite == marker):.1%}" for marker in markers)
-        fix = write_line("wrangling.rules", name, f"{{missing: [{', '.join(map(quote, markers))}]}}")
-        yield Finding("medium", name, "marker for missing", f"{evidence} of the rows, far from all others", fix)
-    rest = finite[~np.isin(finite, markers)]
+    if placeholders:
+        evidence = "; ".join(map(describe, placeholders))
+        shown = ", ".join(str(placeholder.number) for placeholder in placeholders)
+        fix = write_line("wrangling.rules", name, f"{{missing: [{shown}]}}")
+        yield Finding("medium", name, "marker for missing", evidence, fix)
+    rest = finite[~np.isin(finite, [placeholder.value for placeholder in placeholders])]
     low, high = np.quantile(rest, [0.25, 0.75])
     reach = np.maximum(low - rest, rest - high) / max(high - low, 1e-300)
     if high > low and reach.max() > VERY_FAR:
         evidence = f"{np.mean(reach > FAR):.1%} of the rows lie far out, the farthest at {rest[reach.argmax()]:.4g}"
         fix = write_line("wrangling.outliers", name, "{method: iqr, action: clip}")
         yield Finding("low", name, "outliers", evidence, fix)
-
-
-def is_far(marker: int, numbers: np.ndarray) -> bool:
-    """Tell whether a number stands among others, at one of their ends and far from the rest."""
-    rest = numbers[numbers != marker]
-    if len(rest) == len(numbers) or len(rest) < FEW_ROWS:
-        return False
-    low, high = np.quantile(rest, [0.25, 0.75])
-    is_end = marker < rest.min() or marker > rest.max()
-    return bool(is_end and (marker < low - FAR * (high - low) or marker > high + FAR * (high - low)))
 
 
 def find_twins(inputs: pd.DataFrame, correlation_alert: float) -> Iterator[Finding]:

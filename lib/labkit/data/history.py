@@ -132,9 +132,12 @@ def find_codes(known: np.ndarray, keys: np.ndarray) -> np.ndarray:
     if not len(known):
         return np.full(len(keys), -1, "int64")
     texts = keys.tolist()
-    asked = np.array(["" if text is None else text for text in texts], "U")
+    # All strings of an array take the room of the longest: one that is longer than any known key is left out.
+    longest = known.dtype.itemsize // np.dtype("U1").itemsize
+    may_match = np.array([text is not None and len(text) <= longest for text in texts], bool)
+    asked = np.array([text if is_short else "" for text, is_short in zip(texts, may_match, strict=True)], "U")
     places = np.minimum(np.searchsorted(known, asked), len(known) - 1)
-    is_found = (known[places] == asked) & np.array([text is not None for text in texts], bool)
+    is_found = (known[places] == asked) & may_match
     return np.where(is_found, places, -1)
 
 

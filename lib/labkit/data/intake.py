@@ -7,33 +7,35 @@ params; from then on reading is strict, see `labkit.data.reading`.
 import codecs
 import csv
 import io
+import itertools
 import os
 import re
 import stat
-import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from labkit.data.celltypes import guess_separators
 from labkit.data.choices import Choices, Decision
-from labkit.data.delimited import NUMBER, looks_like_data
-from labkit.data.reading import EXCEL, PARQUET, RawTable
-from labkit.data.textfile import (
+from labkit.data.encodings import MARKS, guess_encoding, list_words
+from labkit.data.formats import (
+    ARFF,
+    ENDINGS,
     HEAD_BYTES,
-    MARKS,
-    PACKED,
-    PIECE_BYTES,
-    Utf8Stream,
+    JSON,
+    LABELLED,
+    SPREADSHEETS,
     check_head,
-    guess_encoding,
-    open_bytes,
-    scan_text,
+    find_format,
+    name_format,
 )
-from labkit.errors import DataError, MissingDataError, ParamsError, name_nearest
+from labkit.data.header import MOST_HEADER_ROWS, count_name_rows, is_data, join_rows, looks_like_data
+from labkit.data.reading import RawTable
+from labkit.data.textfile import PIECE_BYTES, Utf8Stream, open_bytes, scan_text
+from labkit.errors import DataError, MissingDataError, ParamsError, list_briefly, name_nearest
+from labkit.names import normalize_spaces
 from labkit.params import Table
 
-TEXT_ENDINGS = (".csv", ".tsv", ".txt", ".tab", ".dat", ".data")
 DELIMITERS = (",", ";", "\t", "|", "^", ":")
 SAMPLE_CHARACTERS = 1 << 18
 MOST_PREAMBLE = 30
@@ -72,43 +74,6 @@ def check_file(path: Path, *, follow: bool) -> Path:
     return path
 
 
-def find_ending(path: Path, where: str) -> str:
-    """Return the ending that a file should have, by its first bytes and then by its name, e.g. `.csv.gz`.
-
-    Raises
-    ------
-    DataError
-        It is of a kind that no table comes in.
-    """
-    with path.open("rb") as stream:
-        head = stream.read(HEAD_BYTES)
-    named = next((ending for ending in TEXT_ENDINGS if ending in [part.lower() for part in path.suffixes]), ".csv")
-    packing = next((ending for ending, magic in PACKED.items() if head.startswith(magic)), "")
-    if packing == ".zip" and is_excel(path):
-        return ".xlsx"
-    if packing:
-        return named + packing
-    if head.startswith(b"PAR1"):
-        return ".parquet"
-    if head.startswith(b"\xd0\xcf\x11\xe0"):
-        raise DataError(f"{where}: old Excel (.xls) or another Office file: save it as .xlsx or CSV")
-    if head.startswith(b"SQLite format 3"):
-        raise DataError(f"{where}: an SQLite database: read a query of it with --sql and --database-env")
-    if path.suffix.lower() in (*EXCEL, *PARQUET):
-        return path.suffix.lower()  # which its reader will refuse with what is wrong
-    check_head(head, path, where)
-    return named
-
-
-def is_excel(path: Path) -> bool:
-    """Tell whether an archive is an Excel file."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.startswith("xl/") for name in archive.namelist())
-    except zipfile.BadZipFile:
-        return path.suffix.lower() in EXCEL
-
-
 def make_name(path: Path, ending: str, taken: set[str]) -> str:
     """Return a plain file name of its own for a stranger's file.
 
@@ -116,7 +81,7 @@ def make_name(path: Path, ending: str, taken: set[str]) -> str:
     >>> make_name(Path("My Data (1).CSV"), ".csv", set()), make_name(Path("a.gz"), ".csv.gz", {"a.csv.gz"})
     ('My_Data_1.csv', 'a_2.csv.gz')
     """
-    known = {*TEXT_ENDINGS, *PACKED, *EXCEL, *PARQUET, ".dvc"}
+    known = {*ENDINGS, ".dvc"}
     stem = path.name
     while (shorter := Path(stem)).suffix.lower() in known:
         stem = shorter.stem
@@ -136,10 +101,13 @@ def find_reading(path: Path, where: str, target: str, choices: Choices) -> tuple
     DataError
         It is not a table of text.
     """
-    if path.suffix in (*EXCEL, *PARQUET):
+    if name_format(path):
         return find_header_only(path, where, target, choices)
     encoding, decisions = find_encoding(path, where, choices)
-    text = read_sample(path, where, encoding)
+    if (ending := Path(where).suffix.lower()) in SPREADSHEETS:
+        reason = f"it is one, though its name ends in {ending}"
+        decisions.insert(0, Decision("format", "text", reason, is_warning=True))
+    text = normalize_spaces(read_sample(path, where, encoding))
     delimiter, quote, skip = find_dialect(text, target, choices)
     fields: dict[str, object] = {"encoding": encoding, "delimiter": delimiter, "quote": quote, "skip_lines": skip}
     rows = list(read_rows(text, delimiter, quote, skip))
@@ -156,9 +124,44 @@ def find_reading(path: Path, where: str, target: str, choices: Choices) -> tuple
 
 
 def find_header_only(path: Path, where: str, target: str, choices: Choices) -> tuple[dict[str, object], list[Decision]]:
-    """Return what is left to find out of a file that tells its own types."""
-    if path.suffix in PARQUET:
-        return {}, [Decision("format", "Parquet", "begins with PAR1")]
+    """Return what is left to find out of a file that is not delimited text."""
+    ending, format_name = find_format(path), name_format(path)
+    found = [Decision("format", format_name, f"the file begins as {format_name} files do")]
+    if ending in SPREADSHEETS:
+        fields, decisions = find_sheet_reading(path, where, target, choices)
+        return fields, [*found, *decisions]
+    if ending in (*JSON, *ARFF):
+        encoding, decisions = find_encoding(path, where, choices)
+        return {"encoding": encoding}, [*found, *decisions]
+    if ending in LABELLED:
+        fields, decisions = find_labels(path, where, choices)
+        return fields, [*found, *decisions]
+    return {}, found
+
+
+def find_labels(path: Path, where: str, choices: Choices) -> tuple[dict[str, object], list[Decision]]:
+    """Return which columns of a file with labels are read as numbers: those with labels for some of them only."""
+    from labkit.data.labelled import LabelledReader
+
+    fields: dict[str, object] = {"encoding": choices.encoding} if choices.encoding else {}
+    reader = LabelledReader(path, Table.model_validate({"path": path.name, **fields}), where)
+    codes = [name for name in reader.partial if name in reader.labels]
+    named = [name for name in reader.labels if name not in codes]
+    decisions = []
+    if named:
+        reason = "every code has a label, which is the category's name from now on"
+        decisions.append(Decision("columns with labels", list_briefly(named), reason))
+    if codes:
+        fields["codes"] = codes
+        reason = "some values have no label, so all are read as numbers"
+        decisions.append(Decision("columns with labels", list_briefly(codes), reason, ("codes",), is_warning=True))
+    return fields, decisions
+
+
+def find_sheet_reading(
+    path: Path, where: str, target: str, choices: Choices
+) -> tuple[dict[str, object], list[Decision]]:
+    """Return which rows of a sheet stand above its table, and what its header is."""
     from labkit.data.spreadsheet import Spreadsheet, find_title_rows
 
     table = Table(path=path.name, sheet=choices.sheet, header=False)
@@ -166,10 +169,11 @@ def find_header_only(path: Path, where: str, target: str, choices: Choices) -> t
     if not isinstance(given, int | None):
         raise ParamsError(f"--read skip_lines={given}: give a whole number")
     skip = find_title_rows(path, table, where, target) if given is None else given
-    table = table.model_copy(update={"skip_lines": skip})
-    rows = [list(row) for _, row in zip(range(50), Spreadsheet(path, table, where).read_rows(), strict=False)]
-    header, decisions = find_header(rows, target, where, choices)
-    found = [Decision("format", "Excel", "an archive with sheets in it"), *decisions]
+    # The first rows may be of different lengths if they all hold names.
+    table = table.model_copy(update={"skip_lines": skip, "header_rows": MOST_HEADER_ROWS})
+    sheet = Spreadsheet(path, table, where)
+    rows = [[normalize_spaces(cell) for cell in row] for row in itertools.islice(sheet.read_rows(), 50)]
+    header, found = find_header(rows, target, where, choices)
     if skip and given is None:
         found.append(Decision("rows before it", str(skip), "come before the row of names", ("skip_lines",)))
     return {"sheet": choices.sheet, "skip_lines": skip} | header, found
@@ -195,7 +199,8 @@ def find_encoding(path: Path, where: str, choices: Choices) -> tuple[str, list[D
             found = guess_encoding(piece or head)
             if found is None:
                 raise DataError(f"{where}: not a text file: name its encoding with --encoding if it is one") from None
-            reason = "not UTF-8; it looks like this one, so look at the accents"
+            shown = list_briefly(map(repr, list_words((piece or head).decode(found, errors="ignore"))))
+            reason = f"not UTF-8; by this one it holds {shown}: if that is wrong, --encoding"
             return found, [Decision("encoding", found, reason, ("encoding",), is_warning=True)]
     if head.count(0) > len(head) / 5 and (wide := guess_encoding(head)):
         return wide, [Decision("encoding", wide, "every second byte is zero", ("encoding",))]
@@ -286,14 +291,16 @@ def is_preamble(lines: list[str], header: str, delimiter: str, quote: str) -> bo
 def find_header(
     rows: list[list[str]], target: str, where: str, choices: Choices
 ) -> tuple[dict[str, object], list[Decision]]:
-    """Return whether the first row holds the names, told by the target's, and whether a name is missing."""
-    first = rows[0] if rows else []
+    """Return whether the first row holds the names, by the target's, whether the second does, and names missing."""
+    n_rows, decisions = find_header_rows(rows, choices)
+    first = join_rows(rows[:n_rows]) if rows else []
+    fields: dict[str, object] = {"header_rows": n_rows} if n_rows > 1 else {}
     if choices.header is not None:
-        decision = Decision("header", "yes" if choices.header else "no", "given", ("header",))
-        return {"header": choices.header, **find_unnamed(first, choices.header)}, [decision]
+        decisions.insert(0, Decision("header", "yes" if choices.header else "no", "given", ("header",)))
+        return {**fields, "header": choices.header, **find_unnamed(first, choices.header)}, decisions
     cells = [cell.strip() for cell in first]
     is_place = re.fullmatch(r"column_[0-9]+", target) is not None and target not in cells
-    if is_place or (target not in cells and is_data(rows)):
+    if is_place or (target not in cells and is_data([first, *rows[n_rows:]])):
         if not is_place:
             shown = ", ".join(first[:4])
             raise ParamsError(
@@ -301,11 +308,13 @@ def find_header(
                 "the target by its place, e.g. column_5"
             )
         return {"header": False}, [Decision("header", "no", "the target is named by its place", ("header",))]
-    fields: dict[str, object] = find_unnamed(first, True)
-    decisions = [Decision("header", "yes", "the first row names the target" if target in cells else "reads like names")]
+    fields |= find_unnamed(first, True)
+    if n_rows == 1:
+        reason = "the first row names the target" if target in cells else "reads like names"
+        decisions.insert(0, Decision("header", "yes", reason))
     if looks_like_data(first):
         fields["header"] = True
-        decisions = [Decision("header", "yes", "the first row names the target", ("header",))]
+        decisions[0] = Decision("header", "yes", "the first row names the target", ("header",))
     if "name_unnamed" in fields:
         places = [str(place) for place, cell in enumerate(first, 1) if not cell.strip()]
         named = ", ".join(f"column_{place}" for place in places[:5])
@@ -315,22 +324,24 @@ def find_header(
     return fields, decisions
 
 
+def find_header_rows(rows: list[list[str]], choices: Choices) -> tuple[int, list[Decision]]:
+    """Return how many rows hold the names, as given or found, and the decision if there are several."""
+    given = choices.reading.get("header_rows")
+    if not isinstance(given, int | None) or isinstance(given, bool):
+        raise ParamsError(f"--header-rows {given}: give 1, 2 or 3")
+    n_rows = given or (count_name_rows(rows) if rows and choices.header is not False else 1)
+    if n_rows == 1 or len(rows) < n_rows:
+        return 1, []
+    names = list_briefly((repr(name) for name in join_rows(rows[:n_rows]) if ": " in name), most=3)
+    words = list_briefly(map(repr, dict.fromkeys(cell.strip() for cell in rows[1] if cell.strip())), most=3)
+    reason = f"the second row ({words}) holds no values" + (f"; names such as {names}" if names else "")
+    reason += "" if given else ": if that is wrong, --header-rows 1"
+    return n_rows, [Decision("header", f"{n_rows} rows, joined", reason, ("header_rows",), is_warning=given is None)]
+
+
 def find_unnamed(first: list[str], header: bool) -> dict[str, object]:
     """Return that columns without a name are called after their places, if there are any."""
     return {"name_unnamed": True} if header and not all(cell.strip() for cell in first) else {}
-
-
-def is_data(rows: list[list[str]]) -> bool:
-    """Tell whether the first row is like those below it: numbers where they have numbers."""
-    if not rows or looks_like_data(rows[0]):
-        return bool(rows)
-    first, below = rows[0], [row for row in rows[1:200] if len(row) == len(rows[0])]
-    numeric = [
-        place
-        for place in range(len(first))
-        if below and sum(bool(NUMBER.fullmatch(row[place].strip())) for row in below) > len(below) / 2
-    ]
-    return bool(numeric) and sum(bool(NUMBER.fullmatch(first[place].strip())) for place in numeric) > len(numeric) / 2
 
 
 def find_separators(raw: RawTable, choices: Choices) -> tuple[dict[str, object], list[Decision]]:

@@ -6,58 +6,52 @@ Told from all values (`labkit.data.celltypes.Facts`) and a sample of rows. What 
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import numpy as np
 import pandas as pd
 
 from labkit.data import texts
 from labkit.data.celltypes import Facts
 from labkit.data.choices import Choices, Kind
+from labkit.data.identifiers import find_identifier
+from labkit.data.vocabulary import DATE_FORMATS, MISSING_AMONG_NUMBERS, YES_NO, names_time
 from labkit.errors import DataError
 
-MARKERS = {
-    "?", "-", "--", ".", "*", "n.a.", "na", "none", "nil", "null", "missing", "unknown", "#div/0!", "#value!", "#ref!",
-    "#num!", "#name?", "not available", "not applicable", "no answer", "refused", "don't know", "k.a.", "k. a.",
-    "keine angabe", "ohne angabe", "unbekannt", "weiß nicht", "entfällt", "n.v.", "n.b.", "n/v", "n/d", "s/d", "nc",
-    "inconnu", "desconocido", "sconosciuto",
-}  # fmt: skip
-"""Words for a missing value that no table means as a value where all others are numbers."""
-PLACEHOLDERS = (-999.0, -9999.0, -99.0, -1.0, 999.0, 9999.0, 99999.0)
-CODES = (99.0, 98.0, 97.0, 88.0, 77.0, 66.0, -9.0, -8.0, -7.0)
-"""Numbers by which surveys say "no answer", "does not apply" and the like, beside a scale."""
-LONGEST_SCALE = 12
-MANY_AMOUNTS = 10
-"""Different texts above which texts that are all numbers with the same unit are amounts, and no categories."""
-YES_NO = (
-    {"yes", "no"}, {"y", "n"}, {"true", "false"}, {"t", "f"}, {"1", "0"}, {"on", "off"}, {"ja", "nein"},
-    {"oui", "non"}, {"si", "no"}, {"sí", "no"}, {"1.0", "0.0"},
-)  # fmt: skip
-DATES = (
-    "%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%y", "%d/%m/%y",
-    "%m/%d/%y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y", "%d-%b-%y", "%Y.%m.%d",
-)  # fmt: skip
-CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p", "T%H:%M:%S")
 DATE_LIKE = re.compile(
     r"[0-9]{1,4}[-/. ][0-9]{1,2}[-/. ][0-9]{1,4}(?![0-9]).*|[0-9]{1,2}[ -][A-Za-z]{3,9}[ -][0-9]{2,4}.*"
     r"|[A-Za-z]{3,9} [0-9]{1,2}, [0-9]{4}.*"
 )
-ID_NAME = re.compile(
-    r"(^|[_\s.-])(id|uuid|guid|key|index|nr|no|number|code)$|^(id|uuid|guid)([_\s.-]|$)|[a-z]Id$|ID$", re.I
-)
+
+
+COMPACT = {
+    6: ("%Y%m", "%y%m%d", "%m%d%y", "%d%m%y"),
+    8: ("%Y%m%d", "%m%d%Y", "%d%m%Y"),
+    10: ("%Y%m%d%H",),
+    12: ("%Y%m%d%H%M",),
+    14: ("%Y%m%d%H%M%S",),
+}
+"""How dates of so many digits are written, the likeliest first."""
+MOST_SHORT = 6
+"""Digits up to which a number is taken for a date only where its name says so."""
+FEWEST_DATES = 10
+YEARS = (1900, 2100)
 
 
 @dataclass(frozen=True)
 class Found:
-    """One column's kind and the reason for it; `rule` says how texts are read as numbers."""
+    """One column's kind and the reason for it; `rule` says how texts are read as numbers.
+
+    `lost` are the words that are none, and become missing then, with the sampled rows of each.
+    """
 
     kind: Kind
     reason: str
     rule: Mapping[str, object] | None = None
+    lost: Mapping[str, int] = field(default_factory=dict)
 
 
 def find_dates(
-    facts: Mapping[str, Facts], choices: Choices, where: str, list_texts: Callable[[str], list[str]]
+    facts: Mapping[str, Facts], choices: Choices, where: str, list_texts: Callable[..., list[str]]
 ) -> dict[str, str | None]:
     """Return the columns of dates with the format of each, None for ISO.
 
@@ -82,10 +76,10 @@ def find_dates(
             style = find_style(list(column.words), f"{where}: column {name!r}", name, list_texts)
             if style is not None or wanted:
                 found[name] = None if style == "ISO" else style
+        elif style := find_compact_style(column, f"{where}: column {name!r}", list_texts, is_given=wanted == "date"):
+            found[name] = style
         elif wanted:
-            found[name] = "%Y%m%d" if column.n_known and 1_900_00_00 < column.largest < 2_200_00_00 else None
-        elif is_compact_day(column):
-            found[name] = "%Y%m%d"
+            found[name] = None
     return found
 
 
@@ -95,15 +89,57 @@ def looks_like_dates(words: Iterable[str]) -> bool:
     return sum(bool(DATE_LIKE.fullmatch(word.strip())) for word in all_words) >= 0.9 * len(all_words)
 
 
-def is_compact_day(facts: Facts) -> bool:
-    """Tell whether a column of whole numbers holds days such as 20240131."""
-    has_name = re.search(r"date|day|datum|fecha", facts.name, re.I) is not None
-    return (
-        has_name and facts.is_whole and facts.n_numbers > 0 and facts.smallest >= 19000101 and facts.largest <= 21001231
-    )
+def find_compact_style(facts: Facts, lead: str, list_texts: Callable[..., list[str]], *, is_given: bool) -> str | None:
+    """Return how dates are written that are digits alone, such as 20240131 and 01312024; None if they are numbers.
+
+    Parameters
+    ----------
+    is_given
+        Whether the column was said to be one of dates; else its name, or many values, have to speak for it.
+
+    Raises
+    ------
+    DataError
+        Two formats fit and differ.
+    """
+    has_name = is_given or names_time(facts.name) or re.search("date|datum|fecha", facts.name, re.I) is not None
+    n_digits = len(str(int(facts.largest))) if facts.n_numbers and 0 <= facts.smallest <= facts.largest < 1e14 else 0
+    if not facts.is_whole or facts.n_words or n_digits + 1 < min(COMPACT):
+        return None
+    # The first rows rule most columns out; all rows are gone through only for those that they do not.
+    fitting = fit_compact(list_texts(facts.name, most_rows=1), has_name)
+    words = list_texts(facts.name) if fitting else []
+    fitting = fit_compact(words, has_name) if fitting else {}
+    if is_in_doubt(fitting) and len(words[0].strip()) > MOST_SHORT:
+        if not has_name:
+            return None
+        first, second = list(fitting)[:2]
+        raise DataError(
+            f"{lead}: ambiguous dates, e.g. {words[0]!r}, may be {first} or {second}: declare it with "
+            f"--format '{facts.name}={first}'"
+        )
+    return next(iter(fitting), None)
 
 
-def find_style(words: list[str], lead: str, name: str, list_texts: Callable[[str], list[str]]) -> str | None:
+def fit_compact(words: list[str], has_name: bool) -> dict[str, pd.Series]:
+    """Return the formats by which texts of digits alone, all of one length, are plausible dates, with the dates."""
+    digits = [text.strip() for text in words]
+    styles = COMPACT.get(len(digits[0])) if digits and len({*map(len, digits)}) == 1 else None
+    if styles is None or not all(map(str.isdecimal, digits)) or (len(digits[0]) <= MOST_SHORT and not has_name):
+        return {}
+    read = {style: parse(pd.Series(digits), style) for style in styles}
+    return {style: times for style, times in read.items() if is_plausible(times, has_name)}
+
+
+def is_plausible(times: pd.Series, has_name: bool) -> bool:
+    """Tell whether digits that were read as dates are some: all of them, of our time, and not years of one day."""
+    if times.isna().any() or not times.dt.year.between(*YEARS).all():
+        return False
+    days = times.dt.month * 100 + times.dt.day
+    return has_name or (len(times) >= FEWEST_DATES and days.nunique() >= times.dt.year.nunique())
+
+
+def find_style(words: list[str], lead: str, name: str, list_texts: Callable[..., list[str]]) -> str | None:
     """Return how all dates are written, `ISO`, or None if they are no dates after all.
 
     Raises
@@ -140,7 +176,7 @@ def find_style(words: list[str], lead: str, name: str, list_texts: Callable[[str
 
 def is_in_doubt(fitting: Mapping[str, pd.Series]) -> bool:
     """Tell whether formats that all fit give different dates."""
-    first = next(iter(fitting.values()))
+    first = next(iter(fitting.values()), pd.Series())
     return any(not parsed.equals(first) for parsed in fitting.values())
 
 
@@ -155,7 +191,7 @@ def is_iso(values: pd.Series) -> bool:
 def list_styles(values: pd.Series) -> list[str]:
     """Return the formats in which the first text can be read."""
     first = values.iloc[:1]
-    return [day + clock for day in DATES for clock in CLOCKS if parse(first, day + clock).notna().all()]
+    return [style for style in DATE_FORMATS if parse(first, style).notna().all()]
 
 
 def parse(values: pd.Series, style: str) -> pd.Series:
@@ -169,12 +205,12 @@ def find_markers(facts: Mapping[str, Facts]) -> list[str]:
         word
         for column in facts.values()
         if column.n_numbers and not column.is_hopeless and column.n_words
-        for word in (column.words if all(word.lower() in MARKERS for word in column.words) else ())
+        for word in (column.words if all(word.lower() in MISSING_AMONG_NUMBERS for word in column.words) else ())
     ]
     return sorted(set(found))
 
 
-def find_kind(values: pd.Series, facts: Facts | None, choices: Choices) -> Found:
+def find_kind(values: pd.Series, facts: Facts | None, choices: Choices, *, is_unnamed: bool = False) -> Found:
     """Return what one column is.
 
     Parameters
@@ -183,6 +219,8 @@ def find_kind(values: pd.Series, facts: Facts | None, choices: Choices) -> Found
         A sample of the column, shape (n_rows,).
     facts
         What all its values are like; None if the file tells types itself.
+    is_unnamed
+        Whether the column had no name in the file.
     """
     name = str(values.name)
     known = values.dropna()
@@ -199,8 +237,10 @@ def find_kind(values: pd.Series, facts: Facts | None, choices: Choices) -> Found
     if pd.api.types.is_bool_dtype(values) or is_yes_no(known):
         return Found("boolean", f"{' and '.join(sorted(map(shorten, known.unique())))}")
     if pd.api.types.is_numeric_dtype(values):
-        return find_number_kind(known, name, n_distinct)
-    return find_text_kind(known.astype(str), name, n_distinct)
+        if identifier := find_identifier(values, is_unnamed=is_unnamed):
+            return Found("identifier", identifier.reason)
+        return Found("number", f"from {known.min():g} to {known.max():g}, {n_distinct:,} different")
+    return find_text_kind(known.astype(str), n_distinct)
 
 
 def find_given_kind(known: pd.Series, kind: str) -> Found:
@@ -218,72 +258,30 @@ def find_given_kind(known: pd.Series, kind: str) -> Found:
     if rule is None:
         odd = next((word for word in words if texts.read_number(word) is None), words[0])
         raise DataError(f"--kind {known.name}=number: {odd!r} is not a number: name a unit once per value, or mend it")
-    return Found("number", "given", rule)
+    return Found("number", "given", rule, texts.find_lost(known.astype(str).value_counts(), rule))
 
 
 def is_yes_no(known: pd.Series) -> bool:
     """Tell whether values are yes and no in one of their many spellings."""
     words = {str(value).strip().lower() for value in known.unique()[:20]}
-    return len(words) == 2 and any(words <= pair for pair in YES_NO)
+    return len(words) == 2 and any(words <= {*pair} for pair in YES_NO)
 
 
-def find_number_kind(known: pd.Series, name: str, n_distinct: int) -> Found:
-    """Tell identifiers from other numbers: whole, all different, and counting up or called so."""
-    is_whole = bool((known % 1 == 0).all())
-    if is_whole and n_distinct == len(known) and len(known) >= 20:
-        steps = known.sort_values().diff().dropna()
-        if (steps.max() == steps.min() and known.is_monotonic_increasing) or ID_NAME.search(name):
-            why = "named like one" if ID_NAME.search(name) else "they count up row by row"
-            return Found("identifier", f"whole numbers, all different, and {why}")
-    return Found("number", f"from {known.min():g} to {known.max():g}, {n_distinct:,} different")
-
-
-def find_text_kind(known: pd.Series, name: str, n_distinct: int) -> Found:
-    """Tell identifiers and free text from categories."""
-    if n_distinct > MANY_AMOUNTS and (
+def find_text_kind(known: pd.Series, n_distinct: int) -> Found:
+    """Tell numbers, free text and identifiers from categories."""
+    if n_distinct > texts.MANY_AMOUNTS and (
         rule := texts.guess_number(list(map(str, known.unique()[: texts.MOST_DISTINCT])))
     ):
-        return Found("number", f"numbers written as {shorten(known.iloc[0])}", rule)
+        lost = texts.find_lost(known.value_counts(), rule)
+        first = next(word for word in known if word not in lost)
+        return Found("number", f"numbers written as {shorten(first)}", rule, lost)
     share, n_words = n_distinct / len(known), float(known.str.count(r"\s+").mean()) + 1
     if len(known) >= 20 and share > 0.5 and n_words >= 4:
         return Found("text", f"{n_words:.0f} words on average, {share:.0%} of them all different")
-    if len(known) >= 20 and (share > 0.95 or (share > 0.8 and ID_NAME.search(name))):
-        return Found("identifier", f"texts, {share:.0%} of them different")
+    if identifier := find_identifier(known):
+        return Found("identifier", identifier.reason)
     common = known.value_counts()
     return Found("category", f"{n_distinct:,} different, most often {shorten(common.index[0])}")
-
-
-def find_placeholders(known: pd.Series) -> list[int]:
-    """Return the numbers such as -999 that stand apart from all others and come again and again.
-
-    Two digits are enough only beside a scale of a few whole numbers, as surveys have them.
-
-    >>> find_placeholders(pd.Series([1.0, 2, 3, -999, 2, 5, -999, 1, 4, -999]))
-    [-999]
-    >>> find_placeholders(pd.Series([1, 2, 3, 4, 5, 99, -9] * 3))
-    [99, -9]
-    >>> find_placeholders(pd.Series([*range(18, 90), 99, 99, 99]))
-    []
-    """
-    values, counts = np.unique(known.to_numpy(dtype="float64"), return_counts=True)
-    found: list[int] = []
-    for marker in (*PLACEHOLDERS, *CODES):
-        place = int(np.searchsorted(values, marker))
-        if place == len(values) or values[place] != marker or counts[place] < 3 or len(values) < 4:
-            continue
-        others = np.delete(values, place)
-        rest = others[~np.isin(others, CODES)] if marker in CODES else others
-        is_scale = (
-            3 <= len(rest) <= LONGEST_SCALE and bool((rest % 1 == 0).all()) and rest[-1] - rest[0] < LONGEST_SCALE
-        )
-        if marker in CODES and not is_scale:
-            continue
-        span = max(rest[-1] - rest[0], 1.0)
-        is_apart = marker < rest[0] - span or marker > rest[-1] + span
-        if is_apart and (marker != -1 or (others[0] >= 0 and counts[place] >= 10)):
-            found.append(int(marker))
-            values, counts = others, np.delete(counts, place)
-    return found
 
 
 def shorten(value: object) -> str:

@@ -1,101 +1,140 @@
-"""Columns that give the answer away: copies of it, near-perfect predictors, columns filled only where it is known.
+"""Columns that leak the target: filled only once it is known, the target in another form, or nearly it.
 
-Suspicion, not proof: what is found is left out of a new experiment with the reason, and can be taken back.
+The one rule for it: `labkit new` leaves such columns out, and notebook 01 lists them. A sentence is given only where it
+is true of the rows looked at, and a column is called a sure leak only where enough rows rule out coincidence. What an
+honest column may do as well is a suspicion, and the column stays.
 """
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from labkit.data.profile import LEAK_SCORE, score_column
+from labkit.data import texts
+from labkit.data.copies import EXPLAINS, correlate, find_copy, is_counter
+from labkit.data.evidence import FEW_ERRORS, Leak, Rows, bound_errors, format_share, make_rows
+from labkit.data.expressions import to_array
+from labkit.data.missingness import find_missing_leak
+from labkit.data.placeholders import mask_placeholders
+from labkit.data.profile import LEAK_SCORE, predict_held_out, score_column
+from labkit.data.rules import apply_rule
+from labkit.params import Rule
 
-MOST_ROWS = 5_000
+MOST_LOOKED_AT, MOST_ROWS = 50_000, 5_000
+"""Rows that are looked at, and those on which a column's predictions are made."""
 MOST_SCORED = 300
-ALIKE, ABLE = 0.9999, 0.7
-"""Correlations from which a column is a copy of the target, and from which it may explain it."""
+ABLE = 0.7
+"""Rank correlation with the target from which one of many columns is worth scoring."""
 
 
-def find_leaks(frame: pd.DataFrame, inputs: list[str], target: str, task: str, *, seed: int) -> dict[str, str]:
-    """Return the suspicious columns, each with the reason; never all of them for predicting well.
+def find_leaks(
+    frame: pd.DataFrame,
+    inputs: Sequence[str],
+    target: str,
+    task: str,
+    *,
+    seed: int,
+    scores: Mapping[str, float] | None = None,
+    n_rows: int | None = None,
+) -> dict[str, Leak]:
+    """Return the columns that leak the target, or may do so, each with the reason.
 
     Parameters
     ----------
     frame
-        A sample of the table, shape (n_rows, n_columns).
+        The table or a sample of it, shape (n_rows, n_columns).
     inputs
         Columns to look at.
+    scores
+        What each column alone explains, where `labkit.data.profile.profile_table` has computed it.
+    n_rows
+        Rows of the table that `frame` is a sample of.
     """
-    rows = frame if len(frame) <= MOST_ROWS else frame.sample(MOST_ROWS, random_state=seed).sort_index()
-    has_answer = rows[target].notna()
-    known, answers = rows[has_answer], rows.loc[has_answer, target]
-    if answers.nunique() < 2:
+    n_rows = n_rows or len(frame)
+    if len(frame) > MOST_LOOKED_AT:
+        frame = frame.iloc[:: -(-len(frame) // MOST_LOOKED_AT)]
+    frame = read_numbers(mask_placeholders(frame[[*inputs, target]]))
+    rows = make_rows(frame[target], task, len(inputs))
+    if len(np.unique(rows.values)) < 2:
         return {}
-    found: dict[str, str] = {}
-    scores: dict[str, float] = {}
-    for column in inputs:
-        if reason := find_gap_leak(rows[column], has_answer, answers, task):
-            found[column] = reason
-        elif is_copy(known[column], answers, task):
-            found[column] = "the target under another name: each of its values goes with one answer"
-    others = [column for column in inputs if column not in found]
-    for column in choose_telling(known, others, answers, task):
-        score = screen(known[column], answers, task, seed=seed)
-        if score >= LEAK_SCORE:
-            scores[column] = score
+    is_filled = frame[list(inputs)].notna().to_numpy()
+    is_blank = is_filled.sum(axis=1) * 2 <= len(inputs)
+    found: dict[str, Leak] = {}
+    for place, column in enumerate(inputs):
+        leaks = [find_missing_leak(is_filled[:, place], is_blank, rows), find_copy(frame[column], rows)]
+        if told := [leak for leak in leaks if leak]:
+            found[column] = max(told, key=lambda leak: leak.is_sure)
+    others = [column for column in inputs if not (column in found and found[column].is_sure)]
+    telling = find_telling(frame, others, target, rows, seed=seed, scores=scores)
+    found |= {column: leak for column, leak in telling.items() if leak.is_sure or column not in found}
     # Where nothing else is left, an honest strong predictor is more likely than a leak.
-    if len(found) + len(scores) < len(inputs):
-        found |= {column: f"alone explains {score:.0%} of the target" for column, score in scores.items()}
+    if all(column in found and found[column].is_sure for column in inputs):
+        found = {name: replace(leak, is_sure=leak.kind != EXPLAINS) for name, leak in found.items()}
+    if len(frame) == n_rows:
+        return found
+    looked_at = f" (of {len(frame):,} rows looked at)"
+    return {name: replace(leak, evidence=f"{leak.evidence}{looked_at}") for name, leak in found.items()}
+
+
+def read_numbers(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table in which columns of texts that are all numbers, such as amounts in dollars, are numbers."""
+    read = {}
+    for name in frame.columns:
+        if pd.api.types.is_string_dtype(frame[name]) and frame[name].nunique() > texts.MANY_AMOUNTS:
+            words = frame[name].dropna().unique()[: texts.MOST_DISTINCT]
+            if rule := texts.guess_number(list(map(str, words))):
+                read[name] = pd.Series(apply_rule(to_array(frame[name]), Rule(**rule)), index=frame.index)
+    return frame.assign(**read) if read else frame
+
+
+def find_telling(
+    frame: pd.DataFrame,
+    inputs: Sequence[str],
+    target: str,
+    rows: Rows,
+    *,
+    seed: int,
+    scores: Mapping[str, float] | None,
+) -> dict[str, Leak]:
+    """Return the columns that explain nearly all of the target by themselves, times left out.
+
+    Classes that no other column separates like this are hardly foretold by an honest one. Of a number, an honest column
+    may explain nearly all, as the opening price does of the closing price: it is a suspicion only.
+    """
+    task = "classification" if rows.classes else "regression"
+    known = frame[rows.is_known]
+    if len(known) > MOST_ROWS:
+        known = known.sample(MOST_ROWS, random_state=seed).sort_index()
+    found = {}
+    for column in choose_telling(known, inputs, target, task):
+        if pd.api.types.is_datetime64_any_dtype(known[column]):
+            continue
+        given = None if scores is None else scores.get(column)
+        score = score_column(known[column], known[target], task, seed=seed) if given is None else given
+        if score >= LEAK_SCORE:
+            is_sure = task == "classification" and is_surely_telling(known[column], known[target], rows.alpha, seed)
+            found[column] = Leak(EXPLAINS, f"{format_share(score)} of it, on rows held out", is_sure)
     return found
 
 
-def find_gap_leak(values: pd.Series, has_answer: pd.Series, answers: pd.Series, task: str) -> str | None:
-    """Return why the gaps of a column give the answer away, or None."""
-    filled = values.notna()
-    if filled.all() or not filled.any():
-        return None
-    if not has_answer.all() and (filled == has_answer).all():
-        return "filled only where the target is known"
-    if task != "classification":
-        return None
-    shares = filled[has_answer].groupby(answers.astype(str)).mean()
-    n_filled = filled[has_answer].groupby(answers.astype(str)).sum()
-    if ((shares > 0.99) | (shares < 0.01)).all() and (shares > 0.99).any() and n_filled.max() >= 5:
-        label = shares.idxmax()
-        return f"filled only where the target is {label!r}"
-    return None
-
-
-def is_copy(values: pd.Series, answers: pd.Series, task: str) -> bool:
-    """Tell whether a column and the target say the same."""
-    if task == "regression":
-        if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values) or values.isna().any():
-            return False
-        return correlate(values.to_numpy(dtype="float64"), answers.to_numpy(dtype="float64")) > ALIKE
-    codes, labels = pd.factorize(values)
-    truth, classes = pd.factorize(answers)
-    if len(labels) != len(classes) or (codes < 0).any():
+def is_surely_telling(values: pd.Series, classes: pd.Series, alpha: float, seed: int) -> bool:
+    """Tell whether a column surely makes few errors beside always naming the largest class."""
+    held_out = predict_held_out(values, classes, "classification", seed=seed)
+    if held_out is None:
         return False
-    return len(np.unique(codes * len(classes) + truth)) == len(classes)
+    if pd.api.types.is_numeric_dtype(values) and is_counter(values.to_numpy(), pd.factorize(classes)[0]):
+        return False
+    truth, probabilities = held_out
+    n_wrong = int((probabilities.argmax(axis=1) != truth).sum())
+    return bound_errors(n_wrong, truth, alpha) <= FEW_ERRORS
 
 
-def correlate(first: np.ndarray, second: np.ndarray) -> float:
-    """Return the absolute correlation of two columns without gaps; 0 where one is constant."""
-    if first.std() == 0 or second.std() == 0:
-        return 0.0
-    return abs(float(np.corrcoef(first, second)[0, 1]))
-
-
-def screen(values: pd.Series, answers: pd.Series, task: str, *, seed: int) -> float:
-    """Return how much a column alone explains of the target."""
-    if pd.api.types.is_datetime64_any_dtype(values):
-        return 0.0
-    score = score_column(values, answers, task, seed=seed)
-    return 0.0 if np.isnan(score) else score
-
-
-def choose_telling(frame: pd.DataFrame, inputs: list[str], answers: pd.Series, task: str) -> list[str]:
+def choose_telling(frame: pd.DataFrame, inputs: Sequence[str], target: str, task: str) -> Sequence[str]:
     """Return the columns worth scoring: all of a few, of many only those whose ranks go with the target's."""
     if len(inputs) <= MOST_SCORED:
         return inputs
+    answers = frame[target]
     truth = rank(answers.to_numpy(dtype="float64") if task == "regression" else pd.factorize(answers)[0])
     numbers = [name for name in inputs if pd.api.types.is_numeric_dtype(frame[name])]
     columns = (frame[name].to_numpy(dtype="float64", na_value=np.nan) for name in numbers)
@@ -103,7 +142,7 @@ def choose_telling(frame: pd.DataFrame, inputs: list[str], answers: pd.Series, t
 
 
 def rank(values: np.ndarray) -> np.ndarray:
-    """Return the ranks of values, gaps last."""
+    """Return the ranks of values, missing ones last."""
     ranks = np.empty(len(values))
     ranks[np.argsort(values, kind="stable")] = np.arange(len(values))
     return ranks

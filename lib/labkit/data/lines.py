@@ -7,6 +7,8 @@ import json
 import re
 from typing import Any
 
+from labkit.values import write_number
+
 PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_ ]*[A-Za-z0-9_]")
 # Words that YAML reads as something else than text.
 WORDS = {"true", "false", "yes", "no", "on", "off", "null", "nan", "inf"}
@@ -15,11 +17,13 @@ WORDS = {"true", "false", "yes", "no", "on", "off", "null", "nan", "inf"}
 def quote(value: Any) -> str:
     """Return a value as it stands in a YAML list or mapping on one line.
 
-    >>> [quote(value) for value in ("mean area", "a: b", "no", "it's", -999, True)]
-    ['mean area', '"a: b"', '"no"', '"it\\'s"', '-999', 'true']
+    >>> [quote(value) for value in ("mean area", "a: b", "no", "it's", -999, True, 1e-8)]
+    ['mean area', '"a: b"', '"no"', '"it\\'s"', '-999', 'true', '0.00000001']
     """
     if isinstance(value, str) and PLAIN.fullmatch(value) and value.lower() not in WORDS:
         return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return write_number(value)
     return json.dumps(value, ensure_ascii=False, default=str)
 
 

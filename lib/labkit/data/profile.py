@@ -3,12 +3,15 @@
 Describes; changes nothing. What looks wrong with it is found in `labkit.data.findings`.
 """
 
+import warnings
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import log_loss, r2_score
 from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import TargetEncoder
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from labkit.errors import DataError
@@ -19,6 +22,7 @@ MOST_VALUES = 4_000_000
 """Values of a table that are scored against the target: fewer rows of it where there are many columns."""
 MOST_EXACT = 200
 """Columns up to which rank correlations are computed pair by pair, each on the rows that have both values."""
+LARGEST_SQUARED = 1e150
 LEAK_SCORE = 0.95
 MANY_MISSING = 0.3
 N_FOLDS = 3
@@ -97,45 +101,77 @@ def compute_mean(known: pd.Series) -> float:
     """Return the mean of the finite numbers among those that are there; NaN if there are none."""
     numbers = known.to_numpy(dtype="float64")
     finite = numbers[np.isfinite(numbers)]
-    return float(finite.mean()) if len(finite) else np.nan
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(finite.mean()) if len(finite) else np.nan
 
 
 def score_column(values: pd.Series, answers: pd.Series, task: str, *, seed: int) -> float:
-    """Return the share of the answers' uncertainty that one column alone explains, on rows it was not fitted on.
+    """Return the share of the target's uncertainty that one column alone explains, on rows it was not fitted on.
 
     A small decision tree on that column, cross-validated in three folds: the share of variance explained (R²) for
     regression, of log loss below that of the classes' shares for classification (McFadden's R²). At least 0; NaN where
     there are too few rows to tell.
     """
-    codes = values.astype("float64") if find_kind(values) == "number" else pd.Series(pd.factorize(values)[0])
-    # Trees compute in float32 and take gaps, but nothing infinite.
+    held_out = predict_held_out(values, answers, task, seed=seed)
+    if held_out is None:
+        return np.nan
+    truth, predicted = held_out
+    if task == "regression":
+        return max(0.0, float(r2_score(truth, predicted)))
+    shares = np.bincount(truth) / len(truth)
+    uncertainty = -float((shares * np.log(shares)).sum())
+    # A leaf of few rows is not as sure as it looks: its probabilities are drawn a little towards the classes' shares.
+    drawn = np.clip(0.95 * predicted + 0.05 * shares, 1e-3, 1)
+    loss = log_loss(truth, drawn / drawn.sum(axis=1, keepdims=True), labels=range(len(shares)))
+    return max(0.0, 1 - loss / uncertainty)
+
+
+def predict_held_out(
+    values: pd.Series, answers: pd.Series, task: str, *, seed: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Predict the target from one column, each row by a tree that was fitted without it.
+
+    A category stands for the mean target of its rows in the other folds (scikit-learn's `TargetEncoder`), because the
+    order of words means nothing to a tree.
+
+    Returns
+    -------
+    tuple of numpy.ndarray or None
+        True numbers, or codes of the classes, shape (n_rows,); predicted numbers, or probabilities, shape (n_rows,
+        n_classes). Rows of classes that cannot stand in every fold, and of infinite targets, are left out; None where
+        there are too few rows.
+    """
+    kind = find_kind(values)
+    is_category = kind == "category"
+    # Times count in the order of their values, as numbers do.
+    codes = values if kind == "number" else pd.Series(pd.factorize(values, sort=kind == "time")[0])
+    # Trees compute in float32 and take missing values, but no infinite ones.
     with np.errstate(over="ignore"):
         column = codes.to_numpy(dtype="float64", na_value=np.nan).astype("float32").reshape(-1, 1)
     column[np.isinf(column)] = np.nan
     leaf = max(5, len(column) // 20)
     if task == "regression":
         is_finite = np.isfinite(answers.to_numpy(dtype="float64"))
-        column, answers = column[is_finite], answers[is_finite]
-        if len(answers) < FEWEST_ROWS:
-            return np.nan
+        column, truth = column[is_finite], answers.to_numpy(dtype="float64")[is_finite]
+        # The share does not depend on the unit, but squares of very large answers overflow.
+        largest = float(np.abs(truth).max(initial=0))
+        truth = truth / largest if largest > LARGEST_SQUARED else truth
         tree = DecisionTreeRegressor(max_depth=4, min_samples_leaf=leaf, random_state=seed)
         folds = KFold(N_FOLDS, shuffle=True, random_state=seed)
-        return max(0.0, float(r2_score(answers, cross_val_predict(tree, column, answers, cv=folds))))
-    # Classes that cannot stand in every fold are left out.
-    is_common = (answers.groupby(answers, observed=True).transform("size") >= N_FOLDS).to_numpy()
-    labels, classes = pd.factorize(answers[is_common], sort=True)
-    column = column[is_common]
-    if len(classes) < 2 or len(column) < FEWEST_ROWS:
-        return np.nan
-    tree = DecisionTreeClassifier(max_depth=4, min_samples_leaf=leaf, random_state=seed)
-    folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=seed)
-    chances = cross_val_predict(tree, column, labels, cv=folds, method="predict_proba")
-    shares = np.bincount(labels) / len(labels)
-    uncertainty = -float((shares * np.log(shares)).sum())
-    # A leaf of few rows is not as sure as it looks: its chances are drawn a little towards the classes' shares.
-    chances = np.clip(0.95 * chances + 0.05 * shares, 1e-3, 1)
-    loss = log_loss(labels, chances / chances.sum(axis=1, keepdims=True), labels=range(len(classes)))
-    return max(0.0, 1 - loss / uncertainty)
+    else:
+        is_common = (answers.groupby(answers, observed=True).transform("size") >= N_FOLDS).to_numpy()
+        column, truth = column[is_common], pd.factorize(answers[is_common], sort=True)[0]
+        tree = DecisionTreeClassifier(max_depth=4, min_samples_leaf=leaf, random_state=seed)
+        folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=seed)
+    n_classes = 0 if task == "regression" else truth.max(initial=-1) + 1
+    if len(truth) < FEWEST_ROWS or n_classes == 1:
+        return None
+    model = make_pipeline(TargetEncoder(cv=folds), tree) if is_category else tree
+    method = "predict" if task == "regression" else "predict_proba"
+    with warnings.catch_warnings():
+        # A class of a few rows may be missing from a fold of the encoder, which then takes the mean of all rows.
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        return truth, cross_val_predict(model, column, truth, cv=folds, method=method)
 
 
 def find_pairs(frame: pd.DataFrame, least: float) -> list[tuple[str, str, float]]:

@@ -3,20 +3,29 @@
 Pure: nothing is read or written here. What is proposed is meant to be corrected in the params file.
 """
 
+import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from labkit.counts import format_count
+from labkit.data.blanks import find_blank_rows
 from labkit.data.choices import Choices, Decision
+from labkit.data.evidence import format_share
 from labkit.data.expressions import LONGEST, write_name
-from labkit.data.kinds import ID_NAME, Found, find_placeholders, shorten
+from labkit.data.formula import find_formula
+from labkit.data.identifiers import MANY_NAMES, MOST_ROWS_EACH, names_thing, names_whom
+from labkit.data.kinds import Found, shorten
 from labkit.data.leakage import find_leaks
+from labkit.data.lines import quote, write_line
+from labkit.data.placeholders import describe, find_placeholders
 from labkit.data.survey import Survey
 from labkit.data.task import Answer, find_answer
 from labkit.data.timing import Timing, find_timing
+from labkit.data.vocabulary import names_time
 from labkit.errors import DataError, list_briefly
 from labkit.params import USUAL_MODELS, Table
 
@@ -25,6 +34,7 @@ FEWEST_ROWS = 20
 MANY_ROWS, MANY_COLUMNS = 20_000, 200
 LABELS = ("identifier", "constant", "empty")
 FEW_ROWS = 5_000
+MOST_OFFERS = 3
 QUICK_MODELS = ("dummy", "linear", "lightgbm")
 
 
@@ -55,15 +65,15 @@ def make_proposal(name: str, survey: Survey, target: str, choices: Choices) -> P
     """
     n_rows = survey.raw.n_rows
     if n_rows < FEWEST_ROWS:
-        rows = "1 row: cannot split" if n_rows == 1 else f"{n_rows} rows"
+        rows = format_count(n_rows, "row") + (": cannot split" if n_rows == 1 else "")
         raise DataError(f"{survey.raw.where}: {rows}: at least {FEWEST_ROWS} are needed to train, choose and judge")
     answer = find_answer(survey, target, choices)
+    survey = replace(survey, sample=survey.sample.assign(**{target: answer.values}), n_target_missing=answer.n_missing)
     place = ("data", "tables", name)
     decisions = [Decision(d.subject, d.value, d.reason, place + d.place if d.place else (), d.is_warning)
                  for d in survey.decisions]  # fmt: skip
     decisions += answer.decisions
-    drop = find_drops(survey, answer, target, choices)
-    decisions += [Decision(f"column {column!r}", "left out", reason) for column, reason in drop.items()]
+    drop = find_drops(survey, answer, target, choices, decisions)
     timing = find_timing(survey, answer, target, drop, choices)
     decisions += timing.decisions
     left = [column for column in survey.kinds if column not in drop and column not in timing.hidden]
@@ -88,7 +98,7 @@ def make_proposal(name: str, survey: Survey, target: str, choices: Choices) -> P
         "evaluation": make_evaluation(n_rows, len(left), survey.sample[target], answer, decisions),
         "deploy": {"onnx": True, "intended_use": f"Not said yet: made from a table by labkit new {name}."},
     }
-    decisions += find_remarks(survey, target, drop)
+    decisions += find_remarks(survey, drop, choices)
     return Proposal(tree, decisions)
 
 
@@ -103,8 +113,10 @@ def describe_drops(drop: Mapping[str, str]) -> str:
     return list_briefly(f"{column!r} ({reason})" for column, reason in drop.items()) or "there is no other"
 
 
-def find_drops(survey: Survey, answer: Answer, target: str, choices: Choices) -> dict[str, str]:
-    """Return the columns to leave out, each with the reason."""
+def find_drops(
+    survey: Survey, answer: Answer, target: str, choices: Choices, decisions: list[Decision]
+) -> dict[str, str]:
+    """Return the columns to leave out, each with the reason; what else may leak the target becomes a warning."""
     drop = dict.fromkeys(choices.drop, "left out by choice")
     for column, found in survey.kinds.items():
         if column in drop or (column in choices.keep and found.kind == "identifier"):
@@ -112,10 +124,19 @@ def find_drops(survey: Survey, answer: Answer, target: str, choices: Choices) ->
         if found.kind in LABELS and column not in (choices.group, choices.time):
             drop[column] = f"{found.kind}: {found.reason}"
     inputs = [column for column in survey.kinds if column not in drop and column not in choices.keep]
-    leaks = find_leaks(survey.sample, inputs, target, answer.task, seed=SEED)
-    for column, leak in leaks.items():
-        if column not in (choices.group, choices.time):
-            drop[column] = leak
+    sample, n_rows = survey.sample, survey.raw.n_rows
+    leaks = find_leaks(sample, inputs, target, answer.task, seed=SEED, n_rows=n_rows)
+    kept = (choices.group, choices.time)
+    drop |= {name: leak.reason for name, leak in leaks.items() if leak.is_sure and name not in kept}
+    decisions += [Decision(f"column {column!r}", "left out", reason) for column, reason in drop.items()]
+    for name, leak in leaks.items():
+        if name not in drop:
+            reason = f"{leak.reason}; if it is known only later, --drop {shlex.quote(name)}"
+            decisions.append(Decision(f"column {name!r}", "may leak the target", reason, is_warning=True))
+    others = [name for name in inputs if name not in drop]
+    if answer.task == "regression" and (formula := find_formula(sample, others, target)):
+        reason = f"explains {format_share(formula.explained)} of it: are all of these columns known before it?"
+        decisions.append(Decision(f"target {target!r}", f"= {formula.text}", reason, is_warning=True))
     return drop
 
 
@@ -130,15 +151,10 @@ def make_wrangling(
 ) -> dict[str, Any]:
     """Return the section `wrangling`."""
     filters = []
-    if survey.n_target_missing:
+    if survey.n_target_missing:  # blank rows among them
         filters.append(f"not missing({write_name(target)})")
-        reason = f"{survey.n_target_missing:,} of {survey.raw.n_rows:,} rows have no answer"
+        reason = f"{survey.n_target_missing:,} of {format_count(survey.raw.n_rows, 'row')} without a target"
         decisions.append(Decision("filter", filters[-1], reason, ("wrangling", "filters"), is_warning=True))
-    if answer.rare:
-        labels = ", ".join(repr(label) for label in answer.rare)
-        filters.append(f"not isin({write_name(target)}, {labels})")
-        reason = f"{len(answer.rare)} classes have too few rows to be learnt and judged"
-        decisions.append(Decision("filter", shorten(filters[-1]), reason, ("wrangling", "filters"), is_warning=True))
     if timing.needs_filter:
         filters.append(f"not missing({write_name(timing.needs_filter)})")
         reason = "rows without a time stand in no part"
@@ -155,6 +171,7 @@ def make_rules(
 ) -> dict[str, dict[str, Any]]:
     """Return the rules by column: values that stand for a missing one, texts that are numbers."""
     rules: dict[str, dict[str, Any]] = {}
+    placeholders = find_placeholders(survey.sample)
     for column, found in survey.kinds.items():
         if column in drop:
             continue
@@ -163,18 +180,29 @@ def make_rules(
         markers = [marker for marker in given if marker is not None]
         place = ("wrangling", "rules", column)
         if found.kind == "number" and is_number and not markers:
-            known = survey.sample[column].dropna()
-            if markers := find_placeholders(known):
-                shown = " and ".join(map(str, markers))
-                times = " and ".join(f"{int((known == marker).sum()):,}" for marker in markers)
-                value = f"{shown} {'are' if len(markers) > 1 else 'is'} missing"
-                reason = f"{shown} stands {times} times, far from all other values"
+            found_here = placeholders.get(column, [])
+            markers = [placeholder.number for placeholder in found_here]
+            if markers:
+                value = f"{' and '.join(map(str, markers))} {'are' if len(markers) > 1 else 'is'} missing"
+                reason = "; ".join(map(describe, found_here))
                 decisions.append(Decision(f"column {column!r}", value, reason, place, is_warning=True))
         if found.rule:
             decisions.append(Decision(f"column {column!r}", "read as numbers", found.reason, place))
+            words = set(found.lost) - set(choices.missing.get(column, ()))
+            decisions += [describe_lost(survey, column, found)] if words else []
         if rule := {**(found.rule or {}), **({"missing": markers} if markers else {})}:
             rules[column] = rule
     return rules
+
+
+def describe_lost(survey: Survey, column: str, found: Found) -> Decision:
+    """Return the decision that words in a column of numbers become missing, with how they could have a value."""
+    word = next(iter(found.lost))
+    shown = list_briefly(f"{times:,} × {word!r}" for word, times in found.lost.items())
+    of = "" if survey.is_whole else f" of {len(survey.sample):,} rows looked at"
+    line = write_line("wrangling.rules", column, f'{{map: {{{quote(word)}: "0"}}, …}}')
+    reason = f"no numbers: give them a value with {line}, or keep all words with --kind {shlex.quote(column)}=category"
+    return Decision(f"column {column!r}", f"{shown}{of} become missing", reason, is_warning=True)
 
 
 def read_marker(word: str, is_number: bool) -> Any:
@@ -222,7 +250,7 @@ def make_training(n_rows: int, n_columns: int, answer: Answer, decisions: list[D
         # Each fold of the training rows, three fifths of all, has to hold every class.
         folds = int(np.clip(answer.smallest * 0.55, 2, folds))
     found: dict[str, Any] = {"models": list(models), "metric": answer.metric, "folds": folds}
-    size = f"{n_rows:,} rows, {n_columns:,} columns"
+    size = f"{format_count(n_rows, 'row')}, {format_count(n_columns, 'column')}"
     decisions.append(Decision("models", f"{len(models)} of them, {folds} folds", size, ("training", "models")))
     most = int(np.clip(3_000_000 // n_columns, 2_000, MANY_ROWS))
     if is_large and n_rows * 0.6 > most:
@@ -248,30 +276,45 @@ def make_evaluation(
     return found
 
 
-def find_remarks(survey: Survey, target: str, drop: Mapping[str, str]) -> list[Decision]:
-    """Return what is worth knowing and changes nothing: duplicated rows, possible groups, what reading noticed."""
+def find_remarks(survey: Survey, drop: Mapping[str, str], choices: Choices) -> list[Decision]:
+    """Return what is worth knowing and changes nothing: blank and duplicated rows, groups, what reading noticed."""
     remarks = []
     sample = survey.sample
+    of = "" if survey.is_whole else f", of {len(sample):,} rows looked at"
+    keys = [column for column, found in survey.kinds.items() if found.kind in (*LABELS, "date")]
+    if blank := find_blank_rows(sample, keys):
+        remarks.append(Decision("blank rows", f"{blank.n_rows:,} left out{of}", blank.describe(), is_warning=True))
     n_twins = int(sample.duplicated().sum())
     if n_twins:
-        of = "rows" if survey.is_whole else f"of {len(sample):,} sampled rows"
         reason = "a copy of a training row in the holdout flatters the model"
-        remarks.append(Decision("duplicated rows", f"{n_twins:,} {of}", reason, is_warning=True))
-    for column, found in survey.kinds.items():
-        is_name = found.kind == "category" or (found.kind == "number" and ID_NAME.search(column) is not None)
-        if is_name and column not in drop and is_group(sample[column]):
-            reason = f"each value in {len(sample) / sample[column].nunique():.1f} rows: --group keeps them together"
-            remarks.append(Decision("group?", shorten(column), reason))
+        remarks.append(Decision("duplicated rows", f"{format_count(n_twins, 'row')}{of}", reason, is_warning=True))
+    remarks += offer_groups(survey, drop, choices)
     for note in survey.raw.notes:
         subject = f"column {note.column!r}" if note.column else "file"
         remarks.append(Decision(subject, note.finding, note.evidence, is_warning=True))
     return remarks
 
 
-def is_group(values: pd.Series) -> bool:
-    """Tell whether values are so many that they may name customers, machines or the like."""
-    n_distinct = values.nunique()
-    return n_distinct > 50 and 2 <= len(values) / n_distinct <= 100
+def offer_groups(survey: Survey, drop: Mapping[str, str], choices: Choices) -> list[Decision]:
+    """Return the columns that --group could keep together, the best first: identifiers that several rows share."""
+    offers: list[tuple[bool, str]] = []
+    for column, found in survey.kinds.items():
+        values = survey.sample[column].dropna()
+        n_distinct = values.nunique()
+        if choices.group is not None or not n_distinct or n_distinct == len(values) or names_time(column):
+            continue
+        is_many = n_distinct > MANY_NAMES and 2 <= len(values) / n_distinct <= MOST_ROWS_EACH
+        if found.kind == "identifier" and names_whom(column):
+            offers.append((True, column))
+        elif column not in drop and is_many and found.kind in ("category", "number") and names_thing(column):
+            offers.append((False, column))
+    remarks = []
+    for is_shared, column in sorted(offers, key=lambda offer: not offer[0])[:MOST_OFFERS]:
+        each = survey.sample[column].count() / survey.sample[column].nunique()
+        value = f"--group {shlex.quote(column)}" if is_shared else shorten(column)
+        reason = f"each value in {each:.1f} rows on average: --group keeps them in one part of the split"
+        remarks.append(Decision("group?", value, reason, is_warning=is_shared))
+    return remarks
 
 
 def list_kinds(kinds: Mapping[str, Found]) -> dict[str, list[str]]:

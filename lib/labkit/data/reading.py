@@ -6,6 +6,7 @@ Strict: what is not as declared is refused with file, column, row and remedy, ne
 
 import copy
 import itertools
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,15 +15,21 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from labkit.console import make_printable
 from labkit.data import celltypes
-from labkit.data.columnar import ParquetTable
+from labkit.data.columnar import TypedTable
 from labkit.data.delimited import DelimitedFile
+from labkit.data.formats import JSON, SPREADSHEETS, TYPED, find_format
+from labkit.data.json_file import JsonFile
 from labkit.data.spreadsheet import Spreadsheet
 from labkit.errors import DataError, ParamsError, name_nearest
 from labkit.params import Table
 
 MOST_TEXTS = 100_000
-EXCEL, PARQUET = (".xlsx", ".xlsm"), (".parquet", ".pq")
+OFFSET = re.compile(r"[T ][0-9]{2}.*(?:[Zz]|[+-][0-9]{2}(?::?[0-9]{2})?)$")
+"""End of a time that names its offset from UTC."""
+TextTable = DelimitedFile | Spreadsheet | JsonFile
+"""A file whose cells are strings until all of them have been seen."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ def frame_notes(notes: list[dict[str, str]]) -> pd.DataFrame:
     """Return notes as a table: `column`, `finding`, `evidence`, `remedy`; the column's name as it can be seen."""
     columns = ["column", "finding", "evidence", "remedy"]
     frame = pd.DataFrame(notes, columns=columns)
-    return frame.assign(column=[name if name.isprintable() else ascii(name)[1:-1] for name in frame["column"]])
+    return frame.assign(column=[make_printable(name) for name in frame["column"]])
 
 
 class RawTable:
@@ -70,11 +77,13 @@ class RawTable:
         self.name, self.table = name, table
         self.where = sources[0].where
         self.files = [open_file(source, table) for source in sources]
+        if len({isinstance(file, TypedTable) for file in self.files}) > 1:
+            raise DataError(f"{self.where}: files of one table have one format: name files of one kind")
         self.names = self.check_names()
         self.columns = [column for column in self.names if column not in table.skip]
         self.facts: dict[str, celltypes.Facts] = {}
-        if isinstance(self.files[0], ParquetTable):
-            self.n_rows = sum(file.n_rows for file in self.files if isinstance(file, ParquetTable))
+        if isinstance(self.files[0], TypedTable):
+            self.n_rows = sum(file.n_rows for file in self.files if isinstance(file, TypedTable))
         else:
             self.facts = celltypes.find_facts(self.read_texts(), self.names, table)
             self.n_rows = next((found.n_known + found.n_missing for found in self.facts.values()), 0)
@@ -92,7 +101,7 @@ class RawTable:
                     f"{file.where}: column {place} is {other!r}, in {self.where} {first!r}: files of one table have "
                     "the same columns in the same order"
                 )
-        for field in ("times", "texts"):
+        for field in ("times", "texts", "codes", "checkboxes", "not_missing"):
             for column in getattr(self.table, field):
                 if column not in names:
                     raise ParamsError(
@@ -103,7 +112,7 @@ class RawTable:
     def read_texts(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows of files of texts, not yet typed."""
         for file in self.files:
-            if not isinstance(file, ParquetTable):
+            if not isinstance(file, TypedTable):
                 yield from file.read_batches()
 
     def reopen(self, **fields: object) -> "RawTable":
@@ -127,12 +136,22 @@ class RawTable:
         for rows in self.read_texts() if self.facts else self.read_typed():
             values = rows.column(self.names.index(column) if self.facts else column)
             trimmed = pc.utf8_trim_whitespace(pc.unique(values).cast(pa.string()).drop_null())
-            gaps = celltypes.find_gaps(trimmed, self.table) if self.facts else pc.equal(trimmed, "")
+            gaps = celltypes.find_gaps(trimmed, self.table, column) if self.facts else pc.equal(trimmed, "")
             found |= dict.fromkeys(trimmed.filter(pc.invert(gaps)).to_pylist())
             n_rows += rows.num_rows
             if len(found) > MOST_TEXTS or (most_rows is not None and n_rows >= most_rows):
                 break
         return list(found)
+
+    def find_type(self, column: str) -> pa.DataType:
+        """Return the type in which the file holds a column; a string where it holds none."""
+        file = self.files[0]
+        return file.schema.field(file.stored[column]).type if isinstance(file, TypedTable) else pa.string()
+
+    def list_zones(self) -> dict[str, str]:
+        """Return the columns that the file holds as moments, each with the zone that it names."""
+        kinds = {column: self.find_type(column) for column in self.columns}
+        return {column: kind.tz for column, kind in kinds.items() if pa.types.is_timestamp(kind) and kind.tz}
 
     def check(self) -> "RawTable":
         """Return the table if every column of texts is of one type."""
@@ -149,7 +168,7 @@ class RawTable:
         """
         self.check()
         n_before = 0
-        zones = {column: is_zoned(self.facts[column], self.table) for column in self.table.times if self.facts}
+        zones = {column: is_zoned(self.facts[column]) for column in self.table.times if self.facts}
         for rows in self.read_typed():
             for column in self.table.times:
                 place = rows.schema.get_field_index(column)
@@ -161,7 +180,7 @@ class RawTable:
     def read_typed(self) -> Iterator[pa.Table]:
         """Yield the rows in batches, columns in their types."""
         for file in self.files:
-            if isinstance(file, ParquetTable):
+            if isinstance(file, TypedTable):
                 yield from file.read_frames()
         if self.facts:
             places = {name: place for place, name in enumerate(self.names)}
@@ -173,9 +192,14 @@ class RawTable:
         """What was noticed about files, names and values."""
         found = []
         for file in self.files:
-            if isinstance(file, DelimitedFile) and not file.scan.has_last_newline:
-                evidence = f"{Path(file.path).name} ends without a newline"
+            if isinstance(file, DelimitedFile) and file.is_last_row_short:
+                evidence = f"the last row of {Path(file.path).name} has too few cells and no newline"
                 found.append(Note(self.name, "", "perhaps cut short", evidence, "compare with where it came from"))
+            if isinstance(file, Spreadsheet) and file.n_errors:
+                finding, evidence = "cells with an error, read as missing", f"{file.n_errors:,}, such as #DIV/0!"
+                found.append(Note(self.name, "", finding, evidence, "correct the formulas"))
+            if isinstance(file, TypedTable):
+                found += [Note(self.name, *remark) for remark in file.remarks if remark[0] in self.columns]
         for name in self.columns:
             if not name.isprintable():
                 found.append(Note(self.name, name, "invisible characters in the name", ascii(name), "rename it"))
@@ -184,10 +208,12 @@ class RawTable:
         return found
 
 
-def open_file(source: Source, table: Table) -> DelimitedFile | Spreadsheet | ParquetTable:
+def open_file(source: Source, table: Table) -> TextTable | TypedTable:
     """Open one file by its ending."""
-    ending = source.path.suffix.lower()
-    kind = Spreadsheet if ending in EXCEL else ParquetTable if ending in PARQUET else DelimitedFile
+    ending = find_format(source.path)
+    if ending in TYPED:
+        return TypedTable(source.path, table, source.where)
+    kind = Spreadsheet if ending in SPREADSHEETS else JsonFile if ending in JSON else DelimitedFile
     return kind(source.path, table, source.where)
 
 
@@ -206,33 +232,44 @@ def parse_times(
     if pa.types.is_timestamp(values.type):
         return values
     where = f"{raw.where}: column {column}"
-    texts = values.cast(pa.string()).to_pandas()
+    texts = values.cast(pa.string()).to_pandas().str.strip()
     style = raw.table.formats.get(column)
-    try:
-        parsed = pd.to_datetime(texts.str.strip(), errors="coerce", format=style or "ISO8601", utc=False)
-    except ValueError as error:  # pandas does not coerce a column of several time zones
-        raise DataError(f"{where}: {str(error).splitlines()[0]}") from error
+    names_offset = texts.str.contains(OFFSET) & texts.notna()
+    check_offsets(texts, names_offset, where, n_before, zones.get(column))
+    parsed = pd.to_datetime(texts, errors="coerce", format=style or "ISO8601", utc=bool(names_offset.any()))
     bad = texts.index[parsed.isna() & texts.notna()]
     if len(bad):
         what = f"a time written as {style}" if style else "an ISO time"
         raise DataError(
-            f"{where}, row {n_before + bad[0] + 1}: {texts[bad[0]]!r} is not {what} ({len(bad):,} such rows): mend the "
-            "file or take the column out of `times`"
+            f"{where}, row {n_before + bad[0] + 1}: {texts[bad[0]]!r} is not {what} ({len(bad):,} such rows): correct "
+            "the file or take the column out of `times`"
         )
-    is_zoned = isinstance(parsed.dtype, pd.DatetimeTZDtype)
-    if parsed.notna().any() and zones.setdefault(column, is_zoned) != is_zoned:
-        raise DataError(f"{where}, row {n_before + 1}: times with and without a time zone: write all in one way")
+    if texts.notna().any():
+        zones.setdefault(column, bool(names_offset.any()))
     if zones.get(column, False):
-        zoned = parsed.dt.tz_convert("UTC") if is_zoned else parsed.dt.tz_localize("UTC")
-        return pa.array(zoned, pa.timestamp("us", "UTC"))
+        moments = parsed.dt.tz_convert(None) if names_offset.any() else parsed
+        return pa.array(moments.dt.as_unit("us"), pa.timestamp("us")).cast(pa.timestamp("us", "UTC"))
     return pa.array(parsed.dt.as_unit("us"), pa.timestamp("us"))
 
 
-def is_zoned(facts: celltypes.Facts, table: Table) -> bool:
-    """Tell whether the first value of a column of times names a zone."""
-    first = next(iter(facts.words), "")
-    parsed = pd.to_datetime(first, errors="coerce", format=table.formats.get(facts.name) or "ISO8601")
-    return getattr(parsed, "tzinfo", None) is not None
+def check_offsets(texts: pd.Series, names_offset: pd.Series, where: str, n_before: int, is_zoned: bool | None) -> None:
+    """Refuse times of which some name an offset from UTC and others do not, in this batch or in those before it."""
+    known = texts[texts.notna()]
+    if not len(known):
+        return
+    wanted = bool(names_offset[known.index[0]]) if is_zoned is None else is_zoned
+    odd = known.index[names_offset[known.index] != wanted]
+    if len(odd):
+        other = f", {known.iloc[0]!r} {'does' if wanted else 'does not'}" if odd[0] != known.index[0] else ""
+        raise DataError(
+            f"{where}, row {n_before + odd[0] + 1}: {texts[odd[0]]!r} names {'no' if wanted else 'an'} offset from UTC"
+            f"{other}: write all times in one way, or take the column out of `times`"
+        )
+
+
+def is_zoned(facts: celltypes.Facts) -> bool:
+    """Tell whether the first value of a column of times names an offset from UTC."""
+    return OFFSET.search(next(iter(facts.words), "").strip()) is not None
 
 
 def has_huge_gaps(values: pa.ChunkedArray) -> bool:

@@ -6,7 +6,7 @@ read: that is `labkit.data.reading`. Not whether the columns are there that the 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from labkit.counts import format_count
 from labkit.data import contract
 from labkit.data.columns import check_columns, require
 from labkit.data.origins import check_pointer, find_files, show
@@ -138,24 +139,25 @@ def place_tables(params: Params, folder: Path, contract_path: Path, *, sample_ro
     if opened[main].n_rows < FEWEST_ROWS:
         raise DataError(f"data.tables.{main}: 1 row: cannot split it into rows to train, to choose and to judge on")
     agreed = contract.load_contract(contract_path) if contract_path.is_file() else {}
-    inferred: contract.Contract = {}
+    seen: dict[str, contract.Inference] = {}
     n_rows = opened[main].n_rows if sample_rows is None else min(sample_rows, opened[main].n_rows)
     # The whole folder is put in place at the end, or none of it.
     with atomic_folder(folder) as beside:
         for name, raw in opened.items():
             chosen = choose_rows(raw.n_rows, n_rows, params.seed) if name == main and n_rows < raw.n_rows else None
-            schema = write_table(beside / f"{name}.parquet", name, raw, agreed.get(name), chosen=chosen)
-            if name not in agreed:
-                inferred[name] = schema
+            seen[name] = write_table(beside / f"{name}.parquet", name, raw, agreed.get(name), chosen=chosen)
         if find_states(params.data) != states:
             raise DataError("a file of data.tables changed while it was read: run again when it is complete")
+        check_usable(params, seen)
         notes = [note.to_json() for raw in opened.values() for note in raw.notes]
         write_text(beside / NOTES, json.dumps(notes, indent=1))
+    inferred = {name: inference.make_schema() for name, inference in seen.items() if name not in agreed}
     if inferred or set(agreed) - set(opened):
         kept = {name: schema for name, schema in agreed.items() if name in opened}
         contract.save_contract(contract_path, kept | inferred)
     n_columns = sum(len(raw.columns) for raw in opened.values())
-    return f"{n_rows:,} rows, {n_columns} columns in {len(opened)} table{'s' if len(opened) > 1 else ''}"
+    counts = (format_count(n_rows, "row"), format_count(n_columns, "column"), format_count(len(opened), "table"))
+    return "{}, {} in {}".format(*counts)
 
 
 def find_states(data: Data) -> list[tuple[int, ...]]:
@@ -173,8 +175,8 @@ def choose_rows(n_rows: int, n_chosen: int, seed: int) -> np.ndarray:
 
 def write_table(
     path: Path, name: str, raw: Readable, agreed: contract.Schema | None, *, chosen: np.ndarray | None
-) -> contract.Schema:
-    """Write one raw table batch by batch, each held against the contract, and return its schema.
+) -> contract.Inference:
+    """Write one raw table batch by batch, each checked against the contract, and return what was seen of it.
 
     Raises
     ------
@@ -199,7 +201,25 @@ def write_table(
                 pq.ParquetWriter(beside, rows.schema, compression="zstd", write_page_checksum=True)
             )
             writer.write_table(kept)
-    return inference.make_schema()
+    return inference
+
+
+def check_usable(params: Params, seen: Mapping[str, contract.Inference]) -> None:
+    """Refuse tables in which no column is left that differs from row to row.
+
+    Raises
+    ------
+    DataError
+        Every column that is not left out holds one value only.
+    """
+    main, target = params.data.main_table, params.data.target.column
+    left = [name for name in seen[main].list_varied() if name != target and name not in params.wrangling.drop]
+    joined = [name for join in params.data.joins for name in seen[join.table].list_varied()]
+    if not left and not joined:
+        raise DataError(
+            f"data.tables.{main}: no column is left to predict {target!r} from: those that wrangling.drop does not "
+            "leave out hold one value in every row: take some back, or bring other columns"
+        )
 
 
 def check_gaps(rows: pa.Table, name: str) -> None:

@@ -5,6 +5,7 @@ own. Not how folds are cut inside the training rows: that is `labkit.model.autom
 """
 
 import hashlib
+from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
@@ -37,7 +38,8 @@ def split_rows(frame: pd.DataFrame, data: Data, *, seed: int) -> dict[str, pd.Da
     -------
     dict
         Rows by part, with `ASIDE` if days are kept aside; each in order of time where times are declared, else in
-        the table's.
+        the table's. A row whose outcome became known only after the next part had begun is in none of them: see
+        `count_embargoed`.
 
     Raises
     ------
@@ -71,11 +73,51 @@ def split_at_random(frame: pd.DataFrame, data: Data, seed: int) -> Rows:
 
 
 def split_by_time(frame: pd.DataFrame, data: Data, seed: int) -> Rows:
-    """Return each part's rows: a part ends where the next one's first day begins, in UTC."""
+    """Return each part's rows: a part ends where the next one's first day begins, in UTC.
+
+    What trains or chooses must have been known by then, so later outcomes are under embargo; the holdout only judges.
+    """
     days = list_days(data)
-    starts = pd.to_datetime(list(days.values()), utc=True).as_unit("us")
-    numbers = starts.searchsorted(pd.DatetimeIndex(frame[PREDICT_AT]), side="right")
-    return {name: np.flatnonzero(numbers == number) for number, name in enumerate(["training", *days])}
+    numbers, is_late = number_parts(frame, data)
+    names = ["training", *days]
+    kept = [(numbers == number) & ~is_late for number in range(len(names))]
+    for name, number in [(name, number) for number, name in enumerate(names) if not kept[number].any()]:
+        if n_late := int((numbers == number).sum()):
+            raise DataError(
+                f"no outcome of the part {name!r} ({n_late:,} in all) was known before the next part began, on "
+                f"{list(days.values())[number]}: move the days in data.split further apart, or correct "
+                "data.time.outcome_known_at"
+            )
+    return {name: np.flatnonzero(rows) for name, rows in zip(names, kept, strict=True)}
+
+
+def number_parts(frame: pd.DataFrame, data: Data) -> tuple[np.ndarray, np.ndarray]:
+    """Return the number of each row's part in time, and whether its outcome came too late for it; shape (n_rows,)."""
+    starts = pd.to_datetime(list(list_days(data).values()), utc=True).as_unit("us")
+    numbers = np.asarray(starts.searchsorted(pd.DatetimeIndex(frame[PREDICT_AT]), side="right"))
+    known = pd.DatetimeIndex(frame[OUTCOME_KNOWN_AT])
+    n_learning = PARTS.index("holdout")
+    ends = starts[np.minimum(numbers, n_learning - 1)]
+    return numbers, (numbers < n_learning) & ~np.asarray(known <= ends)
+
+
+def count_embargoed(frame: pd.DataFrame, data: Data) -> dict[str, int]:
+    """Return how many rows of each part are left out because their outcome came after the next part had begun.
+
+    Parameters
+    ----------
+    frame
+        As it was given to `split_rows`.
+
+    Returns
+    -------
+    dict
+        Number of rows by part; empty unless the split is by time.
+    """
+    if data.split.method != "time":
+        return {}
+    numbers, is_late = number_parts(frame, data)
+    return {name: int(is_late[numbers == number].sum()) for number, name in enumerate(PARTS[:2])}
 
 
 def split_by_group(frame: pd.DataFrame, data: Data, seed: int) -> Rows:
@@ -172,8 +214,16 @@ def check_target(target: pd.Series, data: Data) -> None:
         raise DataError(f"data.target.positive: no class {positive!r} in {name!r}: it has {found}")
 
 
-def describe_split(parts: dict[str, pd.DataFrame], data: Data, *, seed: int) -> dict[str, Any]:
-    """Return what a split is made of, with a digest of each part's rows."""
+def describe_split(
+    parts: dict[str, pd.DataFrame], data: Data, *, seed: int, embargoed: Mapping[str, int]
+) -> dict[str, Any]:
+    """Return what a split is made of, with a digest of each part's rows.
+
+    Parameters
+    ----------
+    embargoed
+        As `count_embargoed` gives it.
+    """
     total = sum(len(part) for part in parts.values())
     method = data.split.method
     return {
@@ -181,6 +231,7 @@ def describe_split(parts: dict[str, pd.DataFrame], data: Data, *, seed: int) -> 
         "seed": None if method == "time" else seed,
         "stratified_by": find_strata(data),
         "group": data.split.group,
+        "embargoed": dict(embargoed),
         "first_days": {name: day.isoformat() for name, day in list_days(data).items()},
         "parts": {name: describe_part(part, total) for name, part in parts.items()},
     }

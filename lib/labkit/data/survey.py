@@ -6,24 +6,34 @@ in `labkit.data.proposal`.
 
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, get_origin
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labkit.data import intake, kinds
+from labkit.counts import format_count
+from labkit.data import intake, kinds, texts
 from labkit.data.celltypes import KEPT_WORDS, Facts
 from labkit.data.choices import Choices, Decision
+from labkit.data.identifiers import list_unnamed
 from labkit.data.reading import RawTable, Source
 from labkit.data.tables import OUTCOME_KNOWN_AT, PREDICT_AT
+from labkit.data.texts import read_truth
+from labkit.data.vocabulary import LEVELS
+from labkit.data.zones import find_zones
 from labkit.errors import DataError, ParamsError, list_briefly, name_nearest
-from labkit.params import Table
+from labkit.faults import describe_remedy
+from labkit.names import normalize_spaces
+from labkit.params import FEWEST_OF_CLASS, Table
 
+MARKS = {"x", "✓", "✔", "☑", "checked", "selected", "ticked"}
+"""What stands in ticked boxes besides a yes, in lower case."""
 MOST_CELLS = 4_000_000
 MOST_CLASSES = 5_000
 
@@ -40,6 +50,8 @@ class Survey:
         Rows by value of the target, all rows; None if there are more than `MOST_CLASSES` values.
     n_target_missing
         Rows without an answer, of all.
+    zones
+        Time zone of each column of moments, where one is known.
     """
 
     raw: RawTable
@@ -48,6 +60,7 @@ class Survey:
     counts: Mapping[Any, int] | None
     n_target_missing: int
     decisions: tuple[Decision, ...]
+    zones: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_whole(self) -> bool:
@@ -70,6 +83,7 @@ def survey_table(name: str, sources: list[Source], files: tuple[str, ...], targe
     ParamsError
         An option names a column that is not there.
     """
+    target = normalize_spaces(target)
     origin = {"path": files[0]} if len(files) == 1 else {"paths": files}
     given = [Decision(f"reading: {key}", str(value), "given", (key,)) for key, value in choices.reading.items()]
     try:
@@ -77,15 +91,21 @@ def survey_table(name: str, sources: list[Source], files: tuple[str, ...], targe
         raw = RawTable(name, make_table({**origin, **fields, **choices.reading}), sources)
         check_named(raw, target, choices)
         raw, more = settle_types(raw, choices)
+        zones, zone_decisions = find_zones(raw, choices)
         sample, counts, n_missing = read_sample(raw, target)
+        if levels := find_levels(raw, counts, target, choices):
+            raw = raw.reopen(not_missing={target: levels})
+            sample, counts, n_missing = read_sample(raw, target)
+            more.append(describe_levels(levels, counts or {}, target))
     except (DataError, ParamsError) as error:
         raise type(error)(f"{error}{name_options(str(error))}") from error
+    unnamed = list_unnamed(raw.columns, raw.table)
     found = {
-        column: kinds.find_kind(sample[column], raw.facts.get(column), choices)
+        column: kinds.find_kind(sample[column], raw.facts.get(column), choices, is_unnamed=column in unnamed)
         for column in sample.columns
         if column != target
     }
-    return Survey(raw, found, sample, counts, n_missing, (*decisions, *given, *more))
+    return Survey(raw, found, sample, counts, n_missing, (*decisions, *given, *more, *zone_decisions), zones)
 
 
 def make_table(fields: Mapping[str, Any]) -> Table:
@@ -96,16 +116,29 @@ def make_table(fields: Mapping[str, Any]) -> Table:
     ParamsError
         A field is unknown, or its value not valid.
     """
-    for field in fields:
-        if field not in Table.model_fields:
-            raise ParamsError(f"--read {field}=…: no such field: {name_nearest(field, Table.model_fields)}")
+    for name in fields:
+        if name not in Table.model_fields:
+            raise ParamsError(f"--read {name}=…: no such field: {name_nearest(name, Table.model_fields)}")
     try:
-        return Table.model_validate_json(json.dumps(fields))
+        return Table.model_validate_json(json.dumps({name: wrap(name, value) for name, value in fields.items()}))
     except ValueError as error:
-        lines = [line.strip() for line in str(error).splitlines()]
-        reason = lines[-2] if lines[-1].startswith("For further information") else lines[-1]
-        reason = reason.partition(" [type=")[0].removeprefix("Value error, ")
-        raise ParamsError(f"--read {f'{lines[1]}: ' if lines[1] in fields else ''}{reason}") from error
+        faults: list[dict[str, Any]] = error.errors(include_url=False) if hasattr(error, "errors") else []
+        raise ParamsError("; ".join(map(describe_field, faults)) or f"--read: {error}") from error
+
+
+def wrap(name: str, value: Any) -> Any:
+    """Return a field's value from the command line: one alone is a list of one where a list is needed."""
+    if get_origin(Table.model_fields[name].annotation) is not tuple:
+        return value
+    values = value if isinstance(value, list | tuple) else [value]
+    return [item if isinstance(item, str) else json.dumps(item) for item in values]
+
+
+def describe_field(fault: Mapping[str, Any]) -> str:
+    """Return what is wrong with a field that was given with --read."""
+    if fault["type"] == "value_error":
+        return f"--read: {fault['ctx']['error']}"
+    return f"--read {fault['loc'][0]}={fault['input']}: {describe_remedy(fault)}"
 
 
 def name_options(message: str) -> str:
@@ -114,7 +147,7 @@ def name_options(message: str) -> str:
     >>> name_options("row 3: 'x' is not a number: add 'x' to `missing`, or name the column in `texts`")
     ' (by option: --missing COLUMN=VALUE, --kind COLUMN=category)'
     """
-    known = {"missing": "--missing COLUMN=VALUE", "texts": "--kind COLUMN=category", "skip": "--read skip=COLUMN,"}
+    known = {"missing": "--missing COLUMN=VALUE", "texts": "--kind COLUMN=category", "skip": "--read skip=COLUMN"}
     known |= {"sheet": "--sheet NAME", "times": "--kind COLUMN=category", "header": "--no-header"}
     known |= {name: f"--{name} …" for name in ("encoding", "delimiter", "decimal")}
     options = [
@@ -154,6 +187,11 @@ def settle_types(raw: RawTable, choices: Choices) -> tuple[RawTable, list[Decisi
     if not raw.facts:
         return settle_times(raw, find_text_facts(raw), choices)
     fields, decisions = intake.find_separators(raw, choices)
+    if checkboxes := find_checkboxes(raw, choices):
+        fields["checkboxes"] = checkboxes
+        reason = f"hold one word where ticked and nothing where not: {list_briefly(map(repr, checkboxes))}"
+        count = f"{len(checkboxes)} column{'s' if len(checkboxes) > 1 else ''}"
+        decisions.append(Decision("checkboxes", count, reason, ("checkboxes",)))
     if fields:
         raw = raw.reopen(**fields)
     # Numbers that are to be something else are kept as they were written.
@@ -174,6 +212,21 @@ def settle_types(raw: RawTable, choices: Choices) -> tuple[RawTable, list[Decisi
     return raw.check(), decisions
 
 
+def find_checkboxes(raw: RawTable, choices: Choices) -> tuple[str, ...]:
+    """Return the columns that hold nothing but one word and blanks: a mark, or the option that is ticked."""
+    found = []
+    for name, facts in raw.facts.items():
+        given = choices.kinds.get(name)
+        word = next(iter(facts.words), "1" if facts.n_numbers and facts.smallest == facts.largest == 1 else "")
+        is_alone = len(facts.words) + bool(facts.n_numbers) == 1 and facts.n_missing and not facts.markers
+        if not (word and is_alone) or given not in (None, "boolean") or name in choices.formats:
+            continue
+        is_mark = word.lower() in MARKS or read_truth(word) == 1 or name.endswith(f": {word}") or given == "boolean"
+        if is_mark and raw.list_texts(name) == [word]:
+            found.append(name)
+    return tuple(found)
+
+
 def settle_times(raw: RawTable, facts: Mapping[str, Facts], choices: Choices) -> tuple[RawTable, list[Decision]]:
     """Return a table that tells its own types, texts that are dates declared: databases without a type for them."""
     dates = kinds.find_dates(facts, choices, raw.where, raw.list_texts)
@@ -186,13 +239,16 @@ def settle_times(raw: RawTable, facts: Mapping[str, Facts], choices: Choices) ->
 
 
 def find_text_facts(raw: RawTable) -> dict[str, Facts]:
-    """Return the facts of the columns of texts of a table that tells its own types, from its first rows."""
+    """Return the facts of the texts and whole numbers of a table that tells its own types, from its first rows."""
     first = next(iter(raw.read_typed()), None)
     found: dict[str, Facts] = {}
     if first is None:
         return found
     for name in raw.columns:
         column = first.column(name)
+        if pa.types.is_integer(column.type) and column.null_count < len(column):
+            n_known, ends = len(column) - column.null_count, pc.min_max(column).as_py()
+            found[name] = Facts(name, n_known=n_known, n_numbers=n_known, smallest=ends["min"], largest=ends["max"])
         if pa.types.is_string(column.type) and not pc.any(pc.equal(pc.utf8_trim_whitespace(column), "")).as_py():
             words = raw.list_texts(name, most_rows=1)[:KEPT_WORDS]
             n_known = len(column) - column.null_count
@@ -219,6 +275,33 @@ def find_codes(facts: Mapping[str, Facts], choices: Choices) -> list[tuple[str, 
         elif column.first_huge and column.dtype == "float64":
             found.append((name, "whole numbers beyond 2^53, which no real number holds to the last digit"))
     return found
+
+
+def find_levels(raw: RawTable, counts: Mapping[Any, int] | None, target: str, choices: Choices) -> tuple[str, ...]:
+    """Return the words of a target of words that are read as missing and are a class, such as a damage of None.
+
+    `None` is one from as many rows as a class needs, the others where no class has more rows.
+    """
+    facts = raw.facts.get(target)
+    if facts is None or facts.dtype != "str" or not counts or target in raw.table.not_missing:
+        return ()
+    words = [str(word) for word in counts]
+    if len(words) > MOST_CLASSES or texts.guess_number(words):
+        return ()
+    largest = max(*counts.values(), FEWEST_OF_CLASS)
+    least = {word: FEWEST_OF_CLASS if word == "None" else largest for word in LEVELS}
+    given = choices.missing.get(target, ())
+    return tuple(word for word, n in facts.markers.items() if n >= least.get(word, np.inf) and word not in given)
+
+
+def describe_levels(levels: tuple[str, ...], counts: Mapping[Any, int], target: str) -> Decision:
+    """Return the decision that words which are read as missing elsewhere are classes of the target."""
+    shown = " and ".join(map(repr, levels))
+    counted = " and ".join(format_count(counts.get(word, 0), "row") for word in levels)
+    option = " ".join(f"--missing {shlex.quote(f'{target}={word}')}" for word in levels)
+    value = f"{shown} {'is a class' if len(levels) == 1 else 'are classes'}"
+    reason = f"in {counted}; if it stands for a missing target, add {option}"
+    return Decision(f"target {target!r}", value, reason, ("not_missing",), is_warning=True)
 
 
 def read_sample(raw: RawTable, target: str) -> tuple[pd.DataFrame, dict[Any, int] | None, int]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labkit.data import expressions
+from labkit.data.rules import apply_rule
 from labkit.errors import DataError, MissingDataError, ParamsError, list_briefly
 from labkit.files import atomic_write
 from labkit.params import Data, Join, Target
@@ -37,8 +38,7 @@ def load_table(path: Path) -> pd.DataFrame:
     try:
         return pq.read_table(path, page_checksum_verification=True).to_pandas()
     except Exception as error:  # what a damaged file raises depends on where the damage is
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise DataError(f"{path}: damaged ({reason}): remove it and run the stage again") from error
+        raise DataError(f"{path}: damaged: remove it and run the stage again") from error
 
 
 def save_table(path: Path, frame: pd.DataFrame) -> None:
@@ -55,9 +55,18 @@ def save_table(path: Path, frame: pd.DataFrame) -> None:
     try:
         table = pa.Table.from_pandas(frame)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise DataError(f"{path.name}: {'; '.join(map(str, error.args))}: give the column one type") from error
+        raise DataError(f"{path.name}: {describe_mixture(frame)}: give each column one type") from error
     with atomic_write(path) as beside:
         pq.write_table(table, beside, compression="zstd", write_page_checksum=True)
+
+
+def describe_mixture(frame: pd.DataFrame) -> str:
+    """Return which column of a table mixes types, and which ones."""
+    for name, values in frame.items():
+        kinds = list(dict.fromkeys(type(value).__name__ for value in values.dropna().head(100_000)))
+        if values.dtype == object and len(kinds) > 1:
+            return f"column {name!r} holds values of the types {' and '.join(kinds[:3])}"
+    return "a column mixes types"
 
 
 def join_tables(tables: Mapping[str, pd.DataFrame], data: Data) -> pd.DataFrame:
@@ -84,8 +93,17 @@ def join_tables(tables: Mapping[str, pd.DataFrame], data: Data) -> pd.DataFrame:
     for join in data.joins:
         frame = (join_as_of if join.as_of else join_table)(frame, tables[join.table], join)
     if data.target.expression is not None:
-        frame = add_column(frame, data.target.column, data.target.expression, needs_all=True)
-    return frame
+        return add_column(frame, data.target.column, data.target.expression, needs_all=True)
+    return read_target(frame, data.target)
+
+
+def read_target(frame: pd.DataFrame, target: Target) -> pd.DataFrame:
+    """Return the table with the target read by its rule, where there is one and the table has the target."""
+    if target.rule is None or target.column not in frame:
+        return frame
+    values = apply_rule(expressions.to_array(frame[target.column]), target.rule)
+    column = pd.Series(values, index=frame.index)
+    return frame.assign(**{target.column: column.astype("str") if column.dtype == object else column})
 
 
 def list_computed(data: Data) -> dict[str, str]:

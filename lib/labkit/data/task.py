@@ -6,44 +6,44 @@ from typing import Any
 
 import pandas as pd
 
+from labkit.counts import format_count
 from labkit.data.choices import Choices, Decision
+from labkit.data.labels import Labels, leave_out_placeholders, read_labels, settle_rare
 from labkit.data.survey import Survey
+from labkit.data.vocabulary import OF_INTEREST
+from labkit.data.wrangle import OTHER
 from labkit.errors import DataError, ParamsError, list_briefly, name_nearest
-from labkit.params import CLASSIFICATION_METRICS, REGRESSION_METRICS
+from labkit.params import CLASSIFICATION_METRICS, FEWEST_OF_CLASS, REGRESSION_METRICS
 
-FEWEST_OF_CLASS = 8
 MOST_CLASSES = 50
+MOSTLY_COMMON = 0.6
+"""Share of rows in classes that are not rare, from which only these count towards the most classes."""
 FEW_NUMBERS = 10
 RARE = 0.05
-YES = (
-    "yes",
-    "true",
-    "1",
-    "y",
-    "t",
-    "positive",
-    "pos",
-    "malignant",
-    "bad",
-    "default",
-    "fraud",
-    "churned",
-    "churn",
-    "ja",
-)
 
 
 @dataclass
 class Answer:
     """The target as it will stand in the params.
 
-    `rare` are classes with too few rows, to be left out; `smallest` is the number of rows of the smallest class left.
+    Attributes
+    ----------
+    values
+        The target of the sampled rows as it is read, shape (n_sample,).
+    n_missing
+        Rows without a target, of all.
+    dropped
+        Classes with too few rows, to be left out.
+    smallest
+        Rows of the smallest class left.
     """
 
     task: str
     metric: str
     fields: dict[str, Any]
-    rare: list[Any] = field(default_factory=list)
+    values: pd.Series
+    n_missing: int
+    dropped: list[Any] = field(default_factory=list)
     smallest: int | None = None
     decisions: list[Decision] = field(default_factory=list)
 
@@ -58,44 +58,52 @@ def find_answer(survey: Survey, target: str, choices: Choices) -> Answer:
     ParamsError
         An option does not go with it.
     """
-    values, lead = survey.sample[target], f"{survey.raw.where}: target {target!r}"
+    lead = f"{survey.raw.where}: target {target!r}"
     if survey.n_target_missing == survey.raw.n_rows:
         raise DataError(f"{lead} is missing in every row: name another column with --target")
-    if pd.api.types.is_datetime64_any_dtype(values):
+    if pd.api.types.is_datetime64_any_dtype(survey.sample[target]):
         raise DataError(f"{lead} holds times: predict a number or a class, e.g. days from one time to another")
     if choices.task not in (None, "classification", "regression"):
         raise ParamsError(f"--task {choices.task}: {name_nearest(str(choices.task), ['classification', 'regression'])}")
-    task, reason = (choices.task, "given") if choices.task else find_task(survey, values)
+    labels = read_labels(survey, target, choices)
+    task, reason = (choices.task, "given") if choices.task else find_task(labels)
+    if task == "classification" and labels.is_read_as_number:
+        labels = read_labels(survey, target, choices, as_words=True)
     decisions = [Decision("task", task, reason, ("data", "target", "task"))]
     if task == "regression":
-        return answer_number(survey, target, values, lead, choices, decisions)
-    return answer_class(survey, target, lead, choices, decisions)
+        return answer_number(survey, target, labels, lead, choices, decisions)
+    return answer_class(target, labels, lead, choices, decisions)
 
 
-def find_task(survey: Survey, values: pd.Series) -> tuple[str, str]:
-    """Return the task and why: texts and few whole numbers are classes, other numbers are numbers."""
-    counts = survey.counts
-    if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
-        n_classes = "many" if counts is None else f"{len(counts):,}"
-        return "classification", f"the target holds {n_classes} different words"
+def find_task(labels: Labels) -> tuple[str, str]:
+    """Return the task and why: words and few whole numbers are classes, other numbers are numbers."""
+    counts = labels.counts
+    n_distinct = "many" if counts is None else f"{len(counts):,}"
+    if not is_number(labels.values):
+        return "classification", f"the target holds {n_distinct} different words"
     if counts is not None and len(counts) <= FEW_NUMBERS:
         is_whole = all(float(value).is_integer() for value in counts)
         if is_whole and (len(counts) <= 2 or min(counts.values()) >= FEWEST_OF_CLASS):
             return "classification", f"the target holds {len(counts)} different whole numbers"
-    n_distinct = "many" if counts is None else f"{len(counts):,}"
     return "regression", f"the target holds {n_distinct} different numbers"
 
 
+def is_number(values: pd.Series) -> bool:
+    """Tell whether values are numbers, and not yes and no."""
+    return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+
+
 def answer_number(
-    survey: Survey, target: str, values: pd.Series, lead: str, choices: Choices, decisions: list[Decision]
+    survey: Survey, target: str, labels: Labels, lead: str, choices: Choices, decisions: list[Decision]
 ) -> Answer:
     """Decide about a target that is a number."""
-    if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
-        first = next(iter(survey.counts)) if survey.counts else "texts"
+    if not is_number(labels.values):
+        first = next(iter(labels.counts)) if labels.counts else "texts"
         raise DataError(f"{lead} holds {first!r}, not numbers: use --task classification")
-    if survey.counts is not None and len(survey.counts) == 1:
-        raise DataError(f"{lead} is {next(iter(survey.counts))} in every row: there is nothing to predict")
-    known = values.dropna()
+    labels = leave_out_placeholders(survey, target, labels)
+    if labels.counts is not None and len(labels.counts) == 1:
+        raise DataError(f"{lead} is {next(iter(labels.counts))} in every row: there is nothing to predict")
+    known = labels.values.dropna()
     steps = known.diff().dropna()
     counts_up = len(known) >= 20 and steps.nunique() == 1 and steps.iloc[0] != 0 and bool((known % 1 == 0).all())
     if counts_up and choices.task is None:
@@ -103,22 +111,18 @@ def answer_number(
     if choices.positive is not None:
         raise ParamsError(f"--positive {choices.positive}: belongs to classification, and {target!r} is a number")
     metric = choose_metric("mae", REGRESSION_METRICS, choices)
+    decisions += labels.decisions
     decisions.append(Decision("metric", metric, "given" if choices.metric else "in the target's own unit",
                               ("training", "metric")))  # fmt: skip
-    return Answer("regression", metric, {"column": target, "task": "regression"}, decisions=decisions)
+    fields = {"column": target, "task": "regression", **({"rule": labels.rule} if labels.rule else {})}
+    return Answer("regression", metric, fields, labels.values, labels.n_missing, decisions=decisions)
 
 
-def answer_class(survey: Survey, target: str, lead: str, choices: Choices, decisions: list[Decision]) -> Answer:
+def answer_class(target: str, labels: Labels, lead: str, choices: Choices, decisions: list[Decision]) -> Answer:
     """Decide about a target that is a class."""
-    counts = check_counts(survey, lead, choices)
-    rare = [label for label, count in counts.items() if count < FEWEST_OF_CLASS]
-    kept = {label: count for label, count in counts.items() if label not in rare}
-    if len(kept) < 2:
-        named = list_briefly(f"{label!r} with {counts[label]}" for label in rare)
-        raise DataError(
-            f"{lead}: classes with fewer than {FEWEST_OF_CLASS} rows cannot be learnt and judged: {named}: bring more "
-            "of their rows"
-        )
+    counts = check_counts(labels, lead, choices)
+    rare, kept = settle_rare(counts, lead)
+    decisions += [*labels.decisions, *rare.decisions]
     total = sum(kept.values())
     shares = {label: count / total for label, count in kept.items()}
     balance = list_briefly(f"{label!r} {share:.1%}" for label, share in sorted(shares.items(), key=lambda i: -i[1]))
@@ -132,6 +136,7 @@ def answer_class(survey: Survey, target: str, lead: str, choices: Choices, decis
         )
     elif choices.positive is not None:
         raise ParamsError(f"{lead} has {len(kept)} classes: --positive belongs to two")
+    fields |= ({"rule": labels.rule} if labels.rule else {}) | ({"rare": rare.tree} if rare.tree else {})
     usual = "balanced_accuracy" if len(kept) > 2 else "average_precision" if is_skewed else "roc_auc"
     why = {
         "balanced_accuracy": "every class counts the same",
@@ -141,17 +146,23 @@ def answer_class(survey: Survey, target: str, lead: str, choices: Choices, decis
     metric = choose_metric(usual, CLASSIFICATION_METRICS, choices)
     reason = "given" if choices.metric else why[usual]
     decisions.append(Decision("metric", metric, reason, ("training", "metric")))
-    return Answer("classification", metric, fields, rare, min(kept.values()), decisions)
+    values = labels.values.mask(labels.values.isin(rare.joined), OTHER) if rare.joined else labels.values
+    return Answer(
+        "classification", metric, fields, values, labels.n_missing, rare.dropped, min(kept.values()), decisions
+    )
 
 
-def check_counts(survey: Survey, lead: str, choices: Choices) -> Mapping[Any, int]:
+def check_counts(labels: Labels, lead: str, choices: Choices) -> Mapping[Any, int]:
     """Return rows by class, refusing one class, and classes that are none."""
-    counts = survey.counts
-    n_known = survey.raw.n_rows - survey.n_target_missing
+    counts = labels.counts
+    n_known = labels.n_rows - labels.n_missing
     if counts is not None and len(counts) == 1:
         label = next(iter(counts))
-        raise DataError(f"{lead} has 1 class, {label!r}, in {n_known:,} rows: there is nothing to tell apart")
-    if counts is None or len(counts) > max(MOST_CLASSES, 0):
+        rows = format_count(n_known, "row")
+        raise DataError(f"{lead} has 1 class, {label!r}, in {rows}: there is nothing to tell apart")
+    common = {} if counts is None else {label: n for label, n in counts.items() if n >= FEWEST_OF_CLASS}
+    is_mostly_common = sum(common.values()) >= MOSTLY_COMMON * n_known
+    if counts is None or len(common if is_mostly_common else counts) > MOST_CLASSES:
         found = "more than 5,000" if counts is None else f"{len(counts):,}"
         remedy = "predict a number with --task regression" if choices.task else "name another column with --target"
         raise DataError(
@@ -170,7 +181,7 @@ def choose_positive(counts: Mapping[Any, int], lead: str, choices: Choices) -> t
                 f"{lead}: --positive: no class {choices.positive!r}: it has {', '.join(map(repr, counts))}"
             )
         return make_label(found), "given"
-    named = [label for label in counts if make_word(label) in YES]
+    named = [label for label in counts if make_word(label) in OF_INTEREST]
     if len(named) == 1:
         return make_label(named[0]), "it says yes"
     rarer = min(counts, key=lambda label: (counts[label], str(label)))

@@ -14,33 +14,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
+from labkit.data.encodings import MARKS, SINGLE_BYTE, guess_encoding
+from labkit.data.formats import HEAD_BYTES, check_head
 from labkit.errors import DataError, list_briefly
 from labkit.params import Table
 
 PIECE_BYTES = 1 << 20
-HEAD_BYTES = 1 << 16
-PACKED = {".gz": b"\x1f\x8b", ".bz2": b"BZh", ".xz": b"\xfd7zXZ", ".zip": b"PK\x03\x04"}
-"""Endings of compressed files, and what such files begin with."""
 PACKING_ERRORS = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile, OSError)
-MARKS = {
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
-"""What the first bytes of a file say of its encoding; the longer ones first."""
-
-
-LATIN = (None, "cp1252", "cp1250", "cp1254", "cp1257", "mac_roman", "cp437", "cp850")
-ENCODINGS = (
-    "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "koi8_r", "mac_roman", "cp437",
-    "cp850", "cp866", "cp932", "euc_jp", "gb18030", "big5", "euc_kr",
-)  # fmt: skip
-"""Encodings that tables come in; the Latin ones differ in few letters."""
-SINGLE_BYTE = ("cp125", "iso8859", "mac", "cp437", "cp850", "cp866", "koi8")
-"""How the names of encodings begin in which each byte is a letter, so that any bytes seem to fit."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +51,7 @@ class BoundedStream(io.RawIOBase):
         try:
             piece = self.inner.read(len(buffer))
         except PACKING_ERRORS as error:
-            raise DataError(
-                f"{self.where}: compressed file cut short or damaged ({str(error).splitlines()[0]}): copy it again"
-            ) from error
+            raise DataError(f"{self.where}: compressed file cut short or damaged: copy it again") from error
         self.n_bytes += len(piece)
         if self.n_bytes > self.most:
             raise DataError(
@@ -132,12 +112,19 @@ def open_bytes(path: Path, *, most_bytes: int, where: str) -> Iterator[BinaryIO]
 
 
 @contextmanager
+def open_text(path: Path, table: Table, where: str) -> Iterator[TextIO]:
+    """Yield a file as text, line ends as they are."""
+    with open_bytes(path, most_bytes=table.max_bytes, where=where) as stream:
+        yield io.TextIOWrapper(io.BufferedReader(Utf8Stream(stream, table.encoding)), encoding="utf-8", newline="")
+
+
+@contextmanager
 def open_member(raw: BinaryIO, where: str) -> Iterator[BinaryIO]:
     """Yield the only file of a zip archive."""
     try:
         archive = zipfile.ZipFile(raw)
     except zipfile.BadZipFile as error:
-        raise DataError(f"{where}: {error}: copy it again") from error
+        raise DataError(f"{where}: not a zip archive, or cut short: copy it again") from error
     with archive:
         names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
         if len(names) != 1:
@@ -146,37 +133,11 @@ def open_member(raw: BinaryIO, where: str) -> Iterator[BinaryIO]:
         try:
             member = archive.open(names[0])
         except (RuntimeError, NotImplementedError) as error:  # encrypted, or packed in an unknown way
-            raise DataError(f"{where}: {error}: unpack it") from error
+            is_encrypted = archive.getinfo(names[0]).flag_bits & 1
+            what = "encrypted" if is_encrypted else "compressed in a way that is not read"
+            raise DataError(f"{where}: the file in the archive is {what}: unpack it") from error
         with member:
             yield member  # type: ignore[misc]
-
-
-def check_head(head: bytes, path: Path, where: str) -> None:
-    """Refuse a file whose first bytes show that it is no text table, saying what it is."""
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if not head:
-        raise DataError(f"{where} is empty (0 bytes): is it the right file?")
-    for ending, magic in PACKED.items():
-        if head.startswith(magic):
-            kind = "gzip" if ending == ".gz" else ending[1:]
-            raise DataError(f"{where}: {kind} data: rename it to {path.name}{ending}")
-    if head.startswith((b"PAR1", b"\x89HDF", b"SQLite format 3", b"\xd0\xcf\x11\xe0", b"%PDF", b"ARROW1", b"FEA1")):
-        raise DataError(f"{where}: not a text file ({describe_magic(head)}): give it the ending of what it is")
-    if start.startswith((b"<!doctype html", b"<html")):
-        raise DataError(f"{where}: this is an HTML page, perhaps an error shown instead of the file: download it again")
-    if start.startswith(b"version https://git-lfs"):
-        raise DataError(f"{where}: a Git LFS pointer, not the file: run `git lfs pull`")
-    if start.startswith((b"outs:\n- md5:", b"outs:\r\n- md5:", b"outs:\n- hash:", b"md5:")) and b"path:" in head:
-        raise DataError(f"{where}: a DVC pointer, not the file: run `dvc pull`")
-    if not start.strip(b"\x00"):
-        raise DataError(f"{where} is empty (blanks only, {len(head):,} bytes): is it the right file?")
-
-
-def describe_magic(head: bytes) -> str:
-    """Name a binary format by its first bytes."""
-    names = {b"PAR1": "Parquet", b"\x89HDF": "HDF5", b"SQLite": "an SQLite database", b"%PDF": "a PDF"}
-    names |= {b"\xd0\xcf\x11\xe0": "old Excel or another Office file", b"ARROW1": "Arrow", b"FEA1": "Feather"}
-    return next(name for magic, name in names.items() if head.startswith(magic))
 
 
 def scan_text(path: Path, table: Table, where: str) -> TextScan:
@@ -282,36 +243,3 @@ class Counter:
             raise DataError(f"{self.where} is empty (blanks only, {self.n_bytes:,} bytes): is it the right file?")
         has_end = self.last in ("\n", "\r")
         return TextScan(self.n_bytes, self.n_lines + (not has_end), self.n_quotes > 0, has_end)
-
-
-def guess_encoding(data: bytes) -> str | None:
-    """Return the encoding that bytes look like, or None if they are no text."""
-    from charset_normalizer import from_bytes
-
-    if any(data.startswith(mark) for mark in MARKS):
-        return next(name for mark, name in MARKS.items() if data.startswith(mark))
-    sample = data[: 4 * HEAD_BYTES]
-    n_nulls = sample.count(0)
-    if n_nulls:
-        is_wide = 0.2 < n_nulls / len(sample) < 0.6
-        return ("utf-16-le" if sample[1::2].count(0) > sample[::2].count(0) else "utf-16-be") if is_wide else None
-    n_controls = sum(sample.count(code) for code in (*range(1, 9), *range(14, 27), *range(28, 32)))
-    if n_controls > len(sample) / 100:
-        return None
-    # Lines without accents say nothing, and a few accents among many of them would go unnoticed.
-    telling = b"\n".join(line for line in sample.splitlines() if not line.isascii()) or sample
-    best = from_bytes(telling, cp_isolation=list(ENCODINGS)).best()
-    found = best.encoding if best is not None else None
-    # Few accents say little: what is a letter of western Europe is taken for one.
-    return "cp1252" if found in LATIN and is_western(sample) else found
-
-
-def is_western(sample: bytes) -> bool:
-    """Tell whether the bytes beyond ASCII are the accents of western Europe, as cp1252 and latin-1 hold them."""
-    high = [code for code in sample if code >= 0x80]
-    letters = sum(code >= 0xC0 or code in (0x80, 0xA3, 0xA7, 0xB0, 0xB2, 0xB3, 0xB5, 0x92, 0x96) for code in high)
-    try:
-        sample.decode("cp1252")
-    except UnicodeDecodeError:
-        return False
-    return bool(high) and letters / len(high) > 0.9

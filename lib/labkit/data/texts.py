@@ -12,23 +12,19 @@ from typing import Any
 import pandas as pd
 
 from labkit.data.lines import quote
+from labkit.data.vocabulary import DATE_FORMATS, MISSING, NO, YES
+from labkit.errors import list_briefly
 
-MARKERS = {
-    "", "?", "-", "--", ".", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "missing", "unknown", "not available",
-}  # fmt: skip
-"""Texts that often stand for a missing value, in small letters."""
-YES = ("true", "yes", "y", "t", "1", "1.0", "on")
-NO = ("false", "no", "n", "f", "0", "0.0", "off")
-FORMATS = (
-    "%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y/%m/%d", "%d.%m.%Y", "%d.%m.%Y %H:%M",
-    "%d/%m/%Y", "%m/%d/%Y", "%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M", "%d-%m-%Y", "%m-%d-%Y", "%d %b %Y", "%d %B %Y",
-    "%b %d, %Y",
-)  # fmt: skip
 NUMBER = re.compile(
     r"\s*([-+−]?)\s*([$€£¥₹]|[A-Z]{3}(?=\s))?\s*([0-9][0-9 ,.'_]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*(.*?)\s*"
 )
 """Sign, currency, digits, exponent, unit."""
+CODE = re.compile(r"0[0-9]+")
+"""Digits that begin with a zero: a code, and no number."""
+LEADING_ZEROS, NUMBER_AS_TEXT = "leading zeros", "number as text"
 FEWEST_WITH_UNIT = 3
+MANY_AMOUNTS = 10
+"""Different texts above which texts that are all numbers are amounts, and no categories."""
 MOST_DISTINCT = 2000
 MOSTLY = 0.98
 WORDS_OF_PROSE = 4
@@ -111,7 +107,7 @@ def find_in_texts(values: pd.Series) -> Iterator[tuple[str, str, str, tuple[str,
     """
     counts = values.dropna().astype(str).value_counts()
     shown = sorted((str(text) for text in counts.index[:MOST_DISTINCT]), key=lambda text: (-counts[text], text))
-    markers = [text for text in shown if text.strip().lower() in MARKERS]
+    markers = [text for text in shown if text.strip().lower() in MISSING]
     words = [text for text in shown if text not in markers]
     if markers:
         share = float(counts[markers].sum() / max(len(values), 1))
@@ -121,7 +117,9 @@ def find_in_texts(values: pd.Series) -> Iterator[tuple[str, str, str, tuple[str,
     if not words:
         return
     if special := guess_kind(words, markers):
-        yield special
+        what, evidence, severity, line = special
+        lost = find_lost(counts, guess_number(words)) if what == NUMBER_AS_TEXT else {}
+        yield what, f"{evidence}{describe_lost(lost)}", severity, line
         return
     if is_prose(pd.Series(words)):
         evidence = f"{len(counts):,} different texts, such as {words[0][:40]!r}"
@@ -138,12 +136,12 @@ def find_in_texts(values: pd.Series) -> Iterator[tuple[str, str, str, tuple[str,
 def guess_kind(words: list[str], markers: list[str]) -> tuple[str, str, str, tuple[str, str]] | None:
     """Return the finding that texts are numbers or dates; None if they are neither."""
     gaps = f", missing: [{', '.join(map(quote, markers))}]" if markers else ""
-    if sum(bool(re.fullmatch(r"0[0-9]+", word)) for word in words) > 0 and all(word.isdigit() for word in words):
-        return "leading zeros", f"such as {words[0]!r}: codes, not numbers; kept as texts", "low", ("", "")
+    if any(map(CODE.fullmatch, words)) and all(word.isdigit() for word in words):
+        return LEADING_ZEROS, f"such as {words[0]!r}: codes, not numbers; kept as texts", "low", ("", "")
     if number := guess_number(words):
         parts = [f"{key}: {write(value)}" for key, value in number.items()]
         rule = ("wrangling.rules", f"{{{', '.join(parts)}{gaps}}}")
-        return "number as text", f"such as {words[0]!r} and {words[-1]!r}", "medium", rule
+        return NUMBER_AS_TEXT, f"such as {words[0]!r} and {words[-1]!r}", "medium", rule
     forms = guess_formats(words)
     if forms:
         doubt = f"; also read by {forms[1]}" if len(forms) > 1 else ""
@@ -155,7 +153,7 @@ def guess_kind(words: list[str], markers: list[str]) -> tuple[str, str, str, tup
 def write(value: object) -> str:
     """Write a field of a rule for numbers as YAML."""
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{quote(key)}: {factor:g}' for key, factor in value.items())}}}"
+        return f"{{{', '.join(f'{quote(key)}: {quote(factor)}' for key, factor in value.items())}}}"
     return f'"{value}"' if value == "," else str(value)
 
 
@@ -164,10 +162,11 @@ def guess_number(words: list[str]) -> dict[str, Any] | None:
 
     >>> guess_number(["$1,200", "$950", "$7"]), guess_number(["1.200 €", "950 €", "7 €"])
     ({'type': 'number', 'units': {'$': 1.0}}, {'type': 'number', 'decimal': ',', 'units': {'€': 1.0}})
-    >>> guess_number(["1-10", "11-50", ">50"])
+    >>> guess_number(["1-10", "11-50", ">50"]), guess_number(["0040", "0039", "1200"])
+    (None, None)
     """
     found = [match for match in map(NUMBER.fullmatch, words) if match]
-    if not words or len(found) < MOSTLY * len(words):
+    if not words or len(found) < MOSTLY * len(words) or any(map(CODE.fullmatch, words)):
         return None
     named = {f"{match[2] or ''}{match[5]}" for match in found} - {""}
     units = {unit: 1.0 for unit in named if len(named) == 1 and len(words) >= FEWEST_WITH_UNIT}
@@ -184,13 +183,36 @@ def guess_number(words: list[str]) -> dict[str, Any] | None:
     return None
 
 
+def find_lost(counts: pd.Series, rule: Mapping[str, Any] | None) -> dict[str, int]:
+    """Return the words, with their rows, that a rule for numbers cannot read; those for a missing value are not lost.
+
+    >>> find_lost(pd.Series({"0.2": 5, "T": 3, "n/a": 1}), {"type": "number"})
+    {'T': 3}
+    """
+    if not rule:
+        return {}
+    how = (rule.get("decimal", "."), rule.get("units", {}))
+    lost = [word for word in counts.index if word.strip().lower() not in MISSING and read_number(word, *how) is None]
+    return {word: int(counts[word]) for word in lost}
+
+
+def describe_lost(lost: Mapping[str, int]) -> str:
+    """Return the end of a sentence that tells which words become missing; empty if none does.
+
+    >>> describe_lost({"T": 3})
+    "; 3 × 'T' would become missing"
+    """
+    shown = list_briefly(f"{times:,} × {word!r}" for word, times in lost.items())
+    return f"; {shown} would become missing" if lost else ""
+
+
 def guess_formats(words: list[str]) -> list[str]:
     """Return the formats by which all texts are dates.
 
     >>> guess_formats(["31/12/2020", "01/02/2021"]), guess_formats(["01/02/2021"]), guess_formats(["red"])
     (['%d/%m/%Y'], ['%d/%m/%Y', '%m/%d/%Y'], [])
     """
-    return [form for form in FORMATS if all(read_date(word, form) is not None for word in words)]
+    return [form for form in DATE_FORMATS if all(read_date(word, form) is not None for word in words)]
 
 
 def is_prose(values: pd.Series) -> bool:

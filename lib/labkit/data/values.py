@@ -3,6 +3,7 @@
 Not what is computed from them: that is `labkit.data.features`.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,7 +32,17 @@ def make_array(values: np.ndarray, kind: str, name: str) -> np.ndarray:
             array = np.where(expressions.is_missing(array), np.nan, array)
         return array.astype("float64")
     except (TypeError, ValueError) as error:
-        raise DataError(f"column {name!r}: {error}: give numbers") from error
+        raise DataError(f"column {name!r}: {find_odd(array, float)} is not a number: give numbers") from error
+
+
+def find_odd(values: np.ndarray, read: Callable[[Any], object]) -> str:
+    """Return the first value that cannot be read so, as it is shown."""
+    for value in values.tolist():
+        try:
+            read(value)
+        except (TypeError, ValueError):
+            return repr(value)
+    return "a value"
 
 
 def make_times(values: np.ndarray, name: str) -> np.ndarray:
@@ -48,7 +59,8 @@ def make_times(values: np.ndarray, name: str) -> np.ndarray:
     try:
         known = [None if gap else read_time(value) for value, gap in zip(values.tolist(), gaps, strict=True)]
     except (TypeError, ValueError) as error:
-        raise DataError(f"column {name!r}: {error}: give ISO 8601 times") from error
+        odd = find_odd(values[~gaps], read_time)
+        raise DataError(f"column {name!r}: {odd} is not a time: give ISO 8601 times") from error
     return np.array(known, "datetime64[us]")
 
 

@@ -13,12 +13,15 @@ import pandas as pd
 
 from labkit.data import expressions
 from labkit.data.learnt import learn, learn_bounds, make_spec
+from labkit.data.profile import find_kind
 from labkit.data.rules import apply_rules
 from labkit.data.tables import settle_target
-from labkit.errors import ParamsError
+from labkit.errors import ParamsError, list_briefly
 from labkit.params import Params, Rule, Target, Wrangling
 
 STEP = ["filter", "rows_before", "rows_after"]
+OTHER = "other"
+"""The class that rare classes are put together as."""
 
 
 def apply_rules_to(frame: pd.DataFrame, rules: Mapping[str, Rule]) -> pd.DataFrame:
@@ -70,12 +73,13 @@ def clean_table(
     """Apply the rules to a joined table, leave rows and columns out.
 
     Rows go in this order: repeated ones, those that a filter is false for, those without a value that must be there,
-    those with too many gaps.
+    those with too many gaps, those of rare classes.
 
     Parameters
     ----------
     target
-        If given, answers without gaps and fractions become whole numbers.
+        If given, classes without missing values and fractions become whole numbers, and rare ones are left out or put
+        together as declared.
 
     Returns
     -------
@@ -104,7 +108,8 @@ def clean_table(
         filtered, more = leave_out(filtered, gaps > wrangling.most_missing.rows, text)
         lines += more
     if target is not None:
-        filtered = settle_target(filtered, target)
+        filtered, more = settle_rare_classes(settle_target(filtered, target), target)
+        lines += more
     return filtered.drop(columns=list(wrangling.drop)), pd.DataFrame(lines, columns=STEP)
 
 
@@ -112,8 +117,40 @@ def leave_out(frame: pd.DataFrame, is_out: pd.Series, text: str) -> tuple[pd.Dat
     """Return the rows that stay, and the line that tells of it."""
     kept = frame[~is_out]
     if not len(kept):
-        raise ParamsError(f"wrangling.{text} leaves no row of {len(frame):,}")
+        place = "" if text.startswith("data.") else "wrangling."
+        raise ParamsError(f"{place}{text} leaves no row of {len(frame):,}")
     return kept, [{"filter": text, "rows_before": len(frame), "rows_after": len(kept)}]
+
+
+def settle_rare_classes(frame: pd.DataFrame, target: Target) -> tuple[pd.DataFrame, list[dict[Any, Any]]]:
+    """Return the rows with rare classes left out or put together, and the line that tells of it."""
+    if target.rare is None:
+        return frame, []
+    classes, fewest = frame[target.column], target.rare.fewest_rows
+    rare = list_rare_classes(classes, fewest)
+    if not rare:
+        return frame, []
+    lead, named = f"data.target.rare: {target.rare.action}", list_briefly(map(repr, rare))
+    if target.rare.action == "other":
+        if not pd.api.types.is_string_dtype(classes):
+            raise ParamsError(f"{lead}: the classes of {target.column!r} are no words: use drop")
+        frame = frame.assign(**{target.column: classes.mask(classes.isin(rare), OTHER)})
+        text = f"{lead}, fewer than {fewest} rows: {named}"
+        line = {"filter": text, "rows_before": len(frame), "rows_after": len(frame)}
+        if (frame[target.column] == OTHER).sum() >= fewest:
+            return frame, [line]
+        rare = [OTHER]
+    return leave_out(frame, frame[target.column].isin(rare), f"{lead}, fewer than {fewest} rows: {named}")
+
+
+def list_rare_classes(classes: pd.Series, fewest_rows: int) -> list[Any]:
+    """Return the classes with fewer rows than that, in the order of their names.
+
+    >>> list_rare_classes(pd.Series(["a", "b", "b", "c"]), 2)
+    ['a', 'c']
+    """
+    counts = classes.value_counts()
+    return sorted(counts.index[counts < fewest_rows].tolist(), key=str)
 
 
 def count_gaps(frame: pd.DataFrame, wrangling: Wrangling, target: Target | None) -> pd.Series:
@@ -174,21 +211,24 @@ def to_plain(values: pd.Series) -> np.ndarray:
 
 
 def describe_rules(before: pd.DataFrame, rules: Mapping[str, Rule]) -> pd.DataFrame:
-    """Return one line per rule: `column`, `rule`, `values_changed`, `missing_before`, `missing_after`."""
+    """Return how many values each rule changed, read as another type, or lost.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per rule: `column`, `rule`, `changed` (to another value of the same type), `read` (the same value as
+        another type), `lost` (now missing), `missing_before`, `missing_after`.
+    """
     after = apply_rules_to(before, rules)
     lines = []
     for name, rule in rules.items():
         was, now = before[name], after[name]
-        same = was.astype(object) == now.astype(object)
-        changed = ~(same | (was.isna() & now.isna()))
+        is_lost = was.notna() & now.isna()
+        differs = was.notna() & now.notna() & (was.astype(object) != now.astype(object))
+        is_read = differs & (find_kind(was) != find_kind(now))
         stated = ", ".join(f"{key} {value}" for key, value in rule.model_dump(exclude_defaults=True).items())
-        lines.append(
-            {
-                "column": name,
-                "rule": stated,
-                "values_changed": int(changed.sum()),
-                "missing_before": int(was.isna().sum()),
-                "missing_after": int(now.isna().sum()),
-            }
-        )
-    return pd.DataFrame(lines, columns=["column", "rule", "values_changed", "missing_before", "missing_after"])
+        counts = {"changed": differs & ~is_read, "read": is_read, "lost": is_lost}
+        counts |= {"missing_before": was.isna(), "missing_after": now.isna()}
+        lines.append({"column": name, "rule": stated, **{key: int(mask.sum()) for key, mask in counts.items()}})
+    names = ["column", "rule", "changed", "read", "lost", "missing_before", "missing_after"]
+    return pd.DataFrame(lines, columns=names)

@@ -6,7 +6,7 @@ a release by its digest, so publishing the same one twice changes nothing.
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,21 @@ import pandas as pd
 from labkit import paths
 from labkit.artifacts import PLACES, load_json
 from labkit.data.tables import load_table
-from labkit.errors import DataError, LabkitError, MissingDataError, ModelError
+from labkit.errors import ChampionError, DataError, LabkitError, MissingDataError, ModelError, TrackingError
 from labkit.files import compute_digest, write_text
 from labkit.model import metrics, release, skops_file
+from labkit.model.blocks import find_blocks
+from labkit.model.bootstrap import compare_paired
 from labkit.model.gate import Check, Decision, check_champion, check_parity
+from labkit.model.slices import compute_losses
 from labkit.params import Params
-from labkit.run import report, tracking
+from labkit.run import registry, report, tracking
 from labkit.run.outputs import check_outputs
 from labkit.run.pages import restore_pages
 
 CHAMPION, CHALLENGER = "champion", "challenger"
+MOST_ATTEMPTS = 10
+"""Times that a release is compared again because somebody else moved the alias meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -70,34 +75,60 @@ def publish(params: Params) -> str:
 
 
 def decide(params: Params, opened: release.Release, gate: Decision, digest: str) -> Publication:
-    """Decide on a release and act on the decision."""
-    name = params.experiment
+    """Decide on a release and act on the decision.
+
+    Raises
+    ------
+    ChampionError
+        The champion's files cannot be fetched or are not those that were published: nothing is compared or moved.
+    """
     checks = [*gate.checks, check_parity(opened.facts["onnx"])]
     reasons = list(map(str, checks))
     failed = [check.name for check in checks if not check.passed]
-    if failed:
+    if failed or not gate.passed:
         return Publication("refused", reasons, None, f"refused by the gate: not {', not '.join(failed)}")
-    champion = tracking.find_version(name, alias=CHAMPION)
+    for _ in range(MOST_ATTEMPTS):
+        champion = registry.find_version(params.experiment, alias=CHAMPION)
+        done = compete(params, opened, champion, checks, digest=digest)
+        if done is not None:
+            return done
+    raise TrackingError(
+        f"{params.experiment}: the champion changed {MOST_ATTEMPTS} times while this release was compared with it: "
+        "publish again when others have finished"
+    )
+
+
+def compete(
+    params: Params, opened: release.Release, champion: registry.Version | None, checks: Sequence[Check], *, digest: str
+) -> Publication | None:
+    """Compare a release with a champion and move the alias if it wins; None if the champion changed meanwhile."""
+    name, checks = params.experiment, list(checks)
     if champion is not None and champion.digest == digest:
-        return Publication("published", reasons, champion.number, f"version {champion.number} is the champion already")
+        headline = f"version {champion.number} is the champion already"
+        return Publication("published", list(map(str, checks)), champion.number, headline)
     if champion is not None:
-        check = compare_with_champion(params, opened, champion)
-        reasons.append(str(check))
-        if not check.passed:
-            challenger = register(params, opened, digest)
-            tracking.set_alias(name, CHALLENGER, challenger)
-            headline = f"version {champion.number} stays champion; version {challenger.number} is the challenger: "
-            headline += "not shown to be about as good"
-            return Publication("kept champion", reasons, champion.number, headline)
+        checks.append(compare_with_champion(params, opened, champion))
+    reasons = list(map(str, checks))
     version = register(params, opened, digest)
-    tracking.set_alias(name, CHAMPION, version)
-    tracking.tag_version(name, version, {"validation_status": "passed", "labkit.reasons": "\n".join(reasons)})
-    return Publication("published", reasons, version.number, f"version {version.number} is the champion now")
+    # There is no lock over a registry: the alias is read again before and after it moves.
+    if registry.find_version(name, alias=CHAMPION) != champion:
+        return None
+    if champion is not None and not checks[-1].passed:
+        registry.set_alias(name, CHALLENGER, version)
+        headline = f"version {champion.number} stays champion; version {version.number} is the challenger: "
+        headline += "not shown to be about as good"
+        return Publication("kept champion", reasons, champion.number, headline)
+    registry.set_alias(name, CHAMPION, version)
+    if registry.find_version(name, alias=CHAMPION) != version:
+        return None
+    registry.tag_version(name, version, {"validation_status": "passed", "labkit.reasons": "\n".join(reasons)})
+    headline = "; ".join([f"version {version.number} is the champion now", *Decision(tuple(checks)).list_concerns()])
+    return Publication("published", reasons, version.number, headline)
 
 
-def register(params: Params, opened: release.Release, digest: str) -> tracking.Version:
+def register(params: Params, opened: release.Release, digest: str) -> registry.Version:
     """Return the version made from a release, registering it if there is none yet."""
-    known = tracking.find_version(params.experiment, digest=digest)
+    known = registry.find_version(params.experiment, digest=digest)
     if known is not None:
         return known
     example = load_example(opened)
@@ -111,7 +142,7 @@ def register(params: Params, opened: release.Release, digest: str) -> tracking.V
             trusted_types=list(skops_file.TRUSTED),
         )
         run_id = tracking.find_release_run(params.experiment, digest) or tracking.make_run(params, "publish")
-        return tracking.register_model(params.experiment, run_id, model_dir, release_dir=opened.folder, digest=digest)
+        return registry.register_model(params.experiment, run_id, model_dir, release_dir=opened.folder, digest=digest)
 
 
 def load_example(opened: release.Release) -> pd.DataFrame:
@@ -121,30 +152,46 @@ def load_example(opened: release.Release) -> pd.DataFrame:
     return rows[list(kinds)].astype({name: "float64" for name, kind in kinds.items() if kind == "number"})
 
 
-def compare_with_champion(params: Params, opened: release.Release, champion: tracking.Version) -> Check:
-    """Hold the release against the champion on today's holdout rows, drawn alike for both."""
+def compare_with_champion(params: Params, opened: release.Release, champion: registry.Version) -> Check:
+    """Compare the release with the champion on today's holdout rows, resampled alike for both.
+
+    Only a champion whose files were fetched and are those that were published can lose for not predicting these rows.
+
+    Raises
+    ------
+    ChampionError
+        Its files cannot be fetched, or are not those that were published.
+    """
     target, evaluation = params.data.target, params.evaluation
     holdout = load_table(paths.find_data_dir(params.experiment) / PLACES["clean_holdout"])
     named = f"version {champion.number}"
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
+        folder = fetch_champion(params.experiment, champion, Path(scratch))
         try:
-            theirs = fetch_release(champion, Path(scratch))
+            theirs = release.load_release(folder)
             if theirs.facts["classes"] != opened.facts["classes"]:
                 raise ModelError("it knows other classes")
             truth = holdout[target.column]
             answers = [make_answers(truth, one.predict(holdout), one.facts, params) for one in (opened, theirs)]
         except (DataError, ModelError) as error:
-            evidence = f"{named} cannot predict today's rows ({error}), so it could not serve them either"
-            return Check("not worse than the champion", True, evidence)
-    gain = metrics.compare_paired(
+            evidence = f"{named} was tried and cannot predict today's rows ({error}), so it could not serve them either"
+            return Check("not worse than the champion", True, evidence, warning=f"{named} could not be compared")
+    blocks = find_blocks(holdout, params.data).fit_length(compute_losses(answers[0]))
+    gain = compare_paired(
         params.training.metric,
         *answers,
         n_samples=evaluation.bootstrap_samples,
         confidence=evaluation.confidence,
         seed=params.seed,
+        blocks=blocks,
     )
     return check_champion(
-        params.training.metric, gain, evaluation.gate, confidence=evaluation.confidence, champion=named
+        params.training.metric,
+        gain,
+        evaluation.gate,
+        confidence=evaluation.confidence,
+        blocks=blocks,
+        champion=named,
     )
 
 
@@ -167,21 +214,41 @@ def make_answers(truth: pd.Series, predicted: np.ndarray, facts: Mapping[str, An
     return metrics.Answers(truth.map(codes).to_numpy(), predicted, classes, positive)
 
 
-def fetch_release(version: tracking.Version, folder: Path) -> release.Release:
-    """Download the release a version was made from and open it, after holding it against its recorded digest.
+def fetch_champion(experiment: str, champion: registry.Version, folder: Path) -> Path:
+    """Download the champion's release to compare another one with it.
 
     Raises
     ------
-    ModelError
-        It is not there any more, or not what was published.
+    ChampionError
+        It cannot be verified, so it cannot lose either.
+    """
+    try:
+        return fetch_release(champion, folder)
+    except ChampionError as error:
+        raise ChampionError(
+            f"{experiment}: {error}. Nothing was compared with it and nothing is published. Restore it, or replace it "
+            f"uncompared: `labkit promote {experiment} --accept-unverified-champion --reason …`"
+        ) from error
+
+
+def fetch_release(version: registry.Version, folder: Path) -> Path:
+    """Download the release a version was made from and return its place, verified against its recorded digest.
+
+    Raises
+    ------
+    ChampionError
+        It is not there any more, cannot be reached, or is not what was published.
     """
     try:
         place = tracking.download_file(version.run_id, "release", folder)
     except LabkitError as error:
-        raise ModelError(f"version {version.number}: its release cannot be fetched ({error})") from error
+        raise ChampionError(f"version {version.number}: its release cannot be fetched ({error})") from error
     if compute_digest(place) != version.digest:
-        raise ModelError(f"version {version.number}: its files are not those that were published: do not use them")
-    return release.load_release(place)
+        raise ChampionError(
+            f"version {version.number}: its files are not those that were published "
+            f"({'their digest differs from the recorded one' if version.digest else 'no digest was recorded'})"
+        )
+    return place
 
 
 def write_decision(params: Params, done: Publication) -> None:

@@ -21,11 +21,12 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 
 from labkit.data.features import RowFeatures
+from labkit.data.timeline import Timeline
 from labkit.errors import ModelError, ParamsError, list_briefly
 from labkit.model import metrics
 from labkit.model.budget import Budget
 from labkit.model.candidates import DUMMY as DUMMY
-from labkit.model.candidates import FIXED, N_JOBS, adjust, put_behind_preparation
+from labkit.model.candidates import FIXED, N_JOBS, adjust, make_dummy, put_behind_preparation
 from labkit.model.candidates import find_kinds as find_kinds
 from labkit.model.candidates import make_candidate as make_candidate
 from labkit.model.candidates import make_preparation as make_preparation
@@ -33,7 +34,6 @@ from labkit.model.folds import choose_rows, cross_validate, describe_error, fit_
 from labkit.params import Target, Training
 
 PYCARET_NAMES = {
-    DUMMY: {"classification": "dummy", "regression": "dummy"},
     "linear": {"classification": "lr", "regression": "ridge"},
     "random_forest": {"classification": "rf", "regression": "rf"},
     "extra_trees": {"classification": "et", "regression": "et"},
@@ -89,7 +89,7 @@ def compare(
     target: Target,
     training: Training,
     seed: int,
-    is_ordered: bool = False,
+    timeline: Timeline | None = None,
     on_candidate: Callable[[str, str], None] = lambda name, result: None,
 ) -> Comparison:
     """Cross-validate every candidate on the training rows and rank them.
@@ -97,11 +97,11 @@ def compare(
     Parameters
     ----------
     features
-        Shape (n_rows, n_features), as `RowFeatures` gives them; in the order of time if `is_ordered`.
+        Shape (n_rows, n_features), as `RowFeatures` gives them; in the order of time if there is a `timeline`.
     truth
         Shape (n_rows,).
-    is_ordered
-        Whether the rows stand in the order of time: see `labkit.model.folds`.
+    timeline
+        When the rows were asked for and their outcomes known, where they have times: see `labkit.model.folds`.
     on_candidate
         Called after each candidate with its name and its figure or error.
 
@@ -113,10 +113,11 @@ def compare(
         Every candidate failed.
     """
     budget = Budget(training.budget_seconds)
-    rows = choose_rows(len(features), training.most_rows, seed=seed, is_ordered=is_ordered)
+    rows = choose_rows(len(features), training.most_rows, seed=seed, is_ordered=timeline is not None)
     features, truth = features.iloc[rows], truth.iloc[rows]
-    folds = plan_folds(truth, target=target, training=training, seed=seed, is_ordered=is_ordered)
-    make = make_source(features, truth, target=target, engine=training.engine, seed=seed)
+    times = None if timeline is None else timeline.take(rows)
+    folds = plan_folds(truth, target=target, training=training, seed=seed, timeline=times)
+    make = make_source(features, truth, target=target, training=training, seed=seed)
     lines: list[dict[str, Any]] = []
     seconds, candidates = {}, {}
     for model in training.models:
@@ -127,7 +128,7 @@ def compare(
             limit = budget if any(not one["error"] and one["model"] != DUMMY for one in lines) else None
             if limit is not None:
                 limit.check()
-            candidates[model] = adjust(make(model), target, training, seed=seed)
+            candidates[model] = make(model)
             scores = cross_validate(candidates[model], features, truth, target=target, folds=folds, budget=limit)
             if np.isnan(scores[training.metric]):
                 raise ModelError(f"{training.metric} is not defined on any fold: each holds rows of one class alone")
@@ -160,25 +161,29 @@ def find_best(frame: pd.DataFrame) -> str:
 
 
 def make_source(
-    features: pd.DataFrame, truth: pd.Series, *, target: Target, engine: str, seed: int
+    features: pd.DataFrame, truth: pd.Series, *, target: Target, training: Training, seed: int
 ) -> Callable[[str], Pipeline]:
     """Return what makes a candidate of a model's name, with estimators as the engine proposes them.
+
+    The dummy is always the best constant prediction for the metric, and stays as it is.
 
     Raises
     ------
     ParamsError
         The engine is not installed.
     """
-    kinds = find_kinds(features)
-    if engine == "sklearn":
-        return lambda model: make_candidate(model, target, kinds, seed=seed)
-    propose = start_pycaret(features, truth, target=target, seed=seed)
+    kinds, engine = find_kinds(features), training.engine
+    propose = None if engine == "sklearn" else start_pycaret(features, truth, target=target, seed=seed)
 
     def make(model: str) -> Pipeline:
-        if find_engine(model, target, engine) == "sklearn":
-            return make_candidate(model, target, kinds, seed=seed)
-        estimator = propose(PYCARET_NAMES[model][target.task])
-        return put_behind_preparation(model, estimator, kinds, task=target.task, seed=seed)
+        if model == DUMMY:
+            return make_dummy(training.metric, target, kinds, seed=seed)
+        if propose is None or find_engine(model, target, engine) == "sklearn":
+            candidate = make_candidate(model, target, kinds, seed=seed)
+        else:
+            estimator = propose(PYCARET_NAMES[model][target.task])
+            candidate = put_behind_preparation(model, estimator, kinds, task=target.task, seed=seed)
+        return adjust(candidate, target, training, seed=seed)
 
     return make
 

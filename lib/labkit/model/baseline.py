@@ -1,19 +1,22 @@
-"""What the model is held against: a dummy, and LightGBM as it comes on the raw columns as they are.
+"""What the model is compared with: the best constant prediction, and plain LightGBM on the raw columns as they are.
 
 Not candidates: neither becomes the model. The one shows what was learnt, the other what features, comparison and tuning
 were worth.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from lightgbm import LGBMClassifier, LGBMRegressor
-from sklearn.dummy import DummyClassifier, DummyRegressor
 
 from labkit.data.profile import find_kind
-from labkit.params import Target
+from labkit.model.bootstrap import compute_intervals
+from labkit.model.constant import make_constant
+from labkit.model.metrics import Interval, make_answers
+from labkit.params import CLASSIFICATION_METRICS, REGRESSION_METRICS, Target
 
 
 @dataclass(frozen=True)
@@ -46,16 +49,41 @@ class PlainLightGBM:
         return np.asarray(self.estimator.predict_proba(make_columns(frame, self.kinds, self.categories)))
 
 
-def fit_dummy(frame: pd.DataFrame, *, target: Target) -> Any:
-    """Fit what gives every row the same answer: the mean, or the classes' shares.
+def fit_dummies(frame: pd.DataFrame, *, target: Target) -> dict[str, Any]:
+    """Fit the best constant prediction for every metric of the task.
 
     Parameters
     ----------
     frame
         Clean rows with the target.
+
+    Returns
+    -------
+    dict
+        Fitted estimator by metric.
     """
-    dummy = DummyClassifier(strategy="prior") if target.task == "classification" else DummyRegressor()
-    return dummy.fit(np.zeros((len(frame), 1)), frame[target.column].to_numpy())
+    names = CLASSIFICATION_METRICS if target.task == "classification" else REGRESSION_METRICS
+    nothing, truth = np.zeros((len(frame), 1)), frame[target.column].to_numpy()
+    return {name: make_constant(name, target).fit(nothing, truth) for name in names}
+
+
+def compute_dummy_intervals(
+    dummies: Mapping[str, Any], truth: pd.Series, *, target: Target, **draws: Any
+) -> dict[str, Interval]:
+    """Compute each metric of the constant that is best for it, with its interval.
+
+    Parameters
+    ----------
+    dummies
+        As `fit_dummies` gives them.
+    truth
+        The target's values of the rows to judge on, shape (n_rows,).
+    draws
+        As for `labkit.model.bootstrap.compute_intervals`.
+    """
+    nothing = np.zeros((len(truth), 1))
+    answers = {name: make_answers(truth, dummy, nothing, target) for name, dummy in dummies.items()}
+    return {name: compute_intervals(one, names=[name], **draws)[name] for name, one in answers.items()}
 
 
 def fit_plain_lightgbm(frame: pd.DataFrame, names: list[str], *, target: Target, seed: int) -> PlainLightGBM:

@@ -1,8 +1,8 @@
-"""Probabilities of a two-class model, mended where they say more or less than comes true.
+"""Probabilities of a two-class model, calibrated where they are systematically too high or too low.
 
-The mending is Platt's sigmoid (Probabilistic outputs for support vector machines, 1999) on the log odds: two numbers,
-learnt on rows later than those the model was fitted on, kept only if they help on rows later still. Isotonic steps are
-not offered: their jumps magnify the last digits of float32, so the ONNX graph would not agree with the model.
+The calibration is Platt's sigmoid (Probabilistic outputs for support vector machines, 1999) on the log odds: two
+numbers, learnt on rows later than those the model was fitted on, kept only if they help on rows later still. Isotonic
+steps are not offered: their jumps magnify the last digits of float32, so the ONNX graph would not agree with the model.
 """
 
 from dataclasses import asdict, dataclass
@@ -15,7 +15,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
 from labkit.data.features import RowFeatures
+from labkit.data.timeline import Timeline
 from labkit.model import metrics
+from labkit.model.blocks import Blocks
 from labkit.params import Target
 
 SMALLEST = 1e-6
@@ -110,13 +112,14 @@ def try_calibration(
     *,
     target: Target,
     seed: int,
-    is_ordered: bool,
+    blocks: Blocks,
+    timeline: Timeline | None = None,
     is_wanted: bool = True,
 ) -> Calibration:
-    """Learn the mending on one half of the check rows and judge it on the other, in time the later half.
+    """Learn the calibration on one half of the check rows and judge it on the other, in time the later half.
 
-    It is used if the mean log loss falls by more than one standard error of that fall (paired over the rows), if it
-    keeps the order of the rows, and if an ONNX graph of it agrees with it.
+    It is used if the mean log loss falls by more than one standard error of that fall (paired over the rows, by blocks
+    of them), if it keeps the order of the rows, and if an ONNX graph of it agrees with it.
 
     Parameters
     ----------
@@ -124,6 +127,10 @@ def try_calibration(
         Preparation and estimator, fitted on training rows alone.
     check
         Features and answers of the validation rows.
+    blocks
+        Which of the validation rows are not independent of each other.
+    timeline
+        Of the validation rows, where they have times.
     is_wanted
         What `training.calibrate` says.
     """
@@ -131,8 +138,11 @@ def try_calibration(
         return Calibration(is_used=False, reason="training.calibrate is off")
     if target.task != "classification" or len(fitted.classes_) != 2:
         return Calibration(is_used=False, reason="only probabilities of two classes are calibrated")
-    rows = np.arange(len(check[1])) if is_ordered else np.random.default_rng(seed).permutation(len(check[1]))
-    first, second = rows[: len(rows) // 2], rows[len(rows) // 2 :]
+    n_rows = len(check[1])
+    rows = np.random.default_rng(seed).permutation(n_rows) if timeline is None else np.arange(n_rows)
+    first, second = rows[: n_rows // 2], rows[n_rows // 2 :]
+    if timeline is not None:
+        first = timeline.apply_embargo(first, second)
     if len(first) < FEWEST_ROWS or check[1].iloc[first].nunique() < 2:
         return Calibration(
             is_used=False, reason=f"half the validation rows are fewer than {FEWEST_ROWS}, or all of one class"
@@ -144,7 +154,7 @@ def try_calibration(
     after = metrics.Answers(before.truth, np.column_stack([1 - chance, chance]), before.classes, before.positive)
     losses = compute_losses(before), compute_losses(after)
     fall = losses[0] - losses[1]
-    gain, error = float(fall.mean()), float(fall.std(ddof=1) / np.sqrt(len(fall)))
+    gain, error = float(fall.mean()), blocks.take(second).compute_error(fall)
     reason = f"log loss {'falls' if gain > 0 else 'rises'} by {abs(gain):.2g}, with a standard error of {error:.1g}"
     is_used = gain > error and slope > 0
     if is_used and (fault := find_fault(fitted, check[0].iloc[second], slope, intercept)):

@@ -34,11 +34,13 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from labkit.errors import ModelError
+from labkit.model.constant import make_constant
 from labkit.model.target_scale import OnScale
+from labkit.model.transformers import Float32TargetEncoder, RangeClipper
 from labkit.params import Target, Training
 
 DUMMY = "dummy"
@@ -61,6 +63,7 @@ Make = Callable[[int], BaseEstimator]
 Estimators = dict[str, tuple[Make, Make | None]]
 # One line per model: the classifier, the regressor. All seeds and thread counts are fixed.
 ESTIMATORS: Estimators = {
+    # In a comparison the constant is the best for its metric instead: see `make_dummy`.
     DUMMY: (lambda seed: DummyClassifier(strategy="prior"), lambda seed: DummyRegressor(strategy="mean")),
     "linear": (lambda seed: LogisticRegression(max_iter=2000), lambda seed: Ridge(alpha=1.0)),
     "random_forest": (
@@ -143,15 +146,22 @@ def make_lightgbm_options(seed: int) -> dict[str, Any]:
 
 
 def make_preparation(
-    kinds: Mapping[str, str], *, is_scaled: bool, task: str = "classification", seed: int = 0
+    kinds: Mapping[str, str],
+    *,
+    is_scaled: bool,
+    is_clipped: bool = False,
+    task: str = "classification",
+    seed: int = 0,
 ) -> ColumnTransformer:
-    """Return the unfitted preparation: gaps filled, categories encoded, numbers scaled where the model needs it.
+    """Return the unfitted preparation: gaps filled, categories encoded, numbers clipped and scaled where needed.
 
     Parameters
     ----------
     kinds
         Feature name: `number`, `alike` (a number of the one unit of the table), `category` (one-hot) or `many` (the
         mean target of each category, fitted crosswise so that no row sees its own answer).
+    is_scaled, is_clipped
+        Whether the model adds up numbers of unlike units, and whether it measures distances.
     """
     names = {kind: [name for name, own in kinds.items() if own == kind] for kind in ("category", "many")}
     names["number"] = [name for name, own in kinds.items() if own in ("number", "alike")]
@@ -160,14 +170,21 @@ def make_preparation(
     encode = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
     is_number = task == "regression"
     folds = (KFold if is_number else StratifiedKFold)(5, shuffle=True, random_state=seed)
-    average: Any = TargetEncoder(target_type="continuous" if is_number else "auto", cv=folds)
+    average: Any = Float32TargetEncoder(target_type="continuous" if is_number else "auto", cv=folds)
     # Trees are not scaled: it would change nothing but the last digits, and those decide at thresholds in float32.
+    changes = [("clip", RangeClipper())] * is_clipped + [("scale", StandardScaler())] * is_scaled
+    if changes:
+        fill = Pipeline([("fill", fill), *changes])
     if is_scaled:
-        fill = Pipeline([("fill", fill), ("scale", StandardScaler())])
         average = Pipeline([("average", average), ("scale", StandardScaler())])
     steps = (("numbers", fill, "number"), ("categories", encode, "category"), ("many_categories", average, "many"))
     parts = [(name, step, names[kind]) for name, step, kind in steps if names[kind]]
     return ColumnTransformer(parts, sparse_threshold=0, verbose_feature_names_out=False)
+
+
+def make_dummy(metric: str, target: Target, kinds: Mapping[str, str], *, seed: int) -> Pipeline:
+    """Return the candidate that every other one has to beat: the best constant prediction for the metric."""
+    return put_behind_preparation(DUMMY, make_constant(metric, target), kinds, task=target.task, seed=seed)
 
 
 def make_candidate(model: str, target: Target, kinds: Mapping[str, str], *, seed: int) -> Pipeline:
@@ -189,19 +206,19 @@ def put_behind_preparation(
 ) -> Pipeline:
     """Return an unfitted estimator behind the preparation that fits its model."""
     # Distances in one unit mean something as they are: scaled one by one, nearly empty columns would count as much.
-    is_alike = model == "nearest_neighbours" and set(kinds.values()) == {"alike"}
-    preparation = make_preparation(kinds, is_scaled=model in SCALED and not is_alike, task=task, seed=seed)
+    is_clipped = model == "nearest_neighbours"
+    is_alike = is_clipped and set(kinds.values()) == {"alike"}
+    is_scaled = model in SCALED and not is_alike
+    preparation = make_preparation(kinds, is_scaled=is_scaled, is_clipped=is_clipped, task=task, seed=seed)
     return Pipeline([("preparation", preparation), ("estimator", estimator)])
 
 
 def adjust(candidate: Pipeline, target: Target, training: Training, *, seed: int) -> Pipeline:
     """Return a candidate with what the params ask for: class weights, fewer features, another scale of the target.
 
-    An estimator that cannot weigh classes stays as it is, and so does the dummy.
+    An estimator that cannot weigh classes stays as it is.
     """
     preparation, estimator = candidate[0], candidate[-1]
-    if isinstance(estimator, DummyClassifier | DummyRegressor):
-        return candidate
     if training.class_weight != "none":
         weights = [name for name in estimator.get_params() if name.rpartition("__")[2] == "class_weight"]
         estimator.set_params(**dict.fromkeys(weights, training.class_weight))

@@ -94,7 +94,7 @@ def make_card(
         "## Gate",
         "",
         *(
-            f"- {'passed' if check['passed'] else '**failed**'}: {check['name']}. {check['evidence']}."
+            f"- {'passed' if check['passed'] else '**not shown**'}: {check['name']}. {check['evidence']}."
             for check in gate["checks"]
         ),
         "",
@@ -115,18 +115,29 @@ def list_performance(metrics: Mapping[str, Any]) -> list[str]:
     ]
     for name, value in metrics["holdout"].items():
         beside = " | ".join(write_figure(figures[name]) for figures in others.values())
-        span = f"{write_figure(value['low'])} to {write_figure(value['high'])}"
-        lines.append(f"| {name} | {write_figure(value['value'])} | {span} | {beside} |")
+        lines.append(f"| {name} | {write_figure(value['value'])} | {write_span(value)} | {beside} |")
+    unit = [f"Intervals come from resampling {metrics['resampled']} of the holdout.", ""]
     gains, sure = metrics.get("paired", {}), metrics["confidence"]
     return [
         *lines,
         "",
+        *unit,
         *(
             f"- On the same rows it is {describe_paired(metrics['metric'], BASELINES[name], gain, sure)}."
-            for name, gain in ((name, Interval(**found)) for name, found in gains.items())
+            for name, gain in ((name, Interval.from_dict(found)) for name, found in gains.items())
         ),
         "",
     ]
+
+
+def write_span(interval: Mapping[str, float | None]) -> str:
+    """Return the ends of an interval in words, or that there is none."""
+    low, high = interval["low"], interval["high"]
+    return (
+        "none: too few independent rows"
+        if low is None or high is None
+        else f"{write_figure(low)} to {write_figure(high)}"
+    )
 
 
 def list_threshold(metrics: Mapping[str, Any], costs: Costs | None) -> list[str]:
@@ -160,7 +171,7 @@ def list_periods(metrics: Mapping[str, Any]) -> list[str]:
         "|---|---:|---:|---:|---:|---:|",
     ]
     rows = [
-        f"| {period} | {found['rows']:,} | {found['value']:.4g} | {found['low']:.4g} to {found['high']:.4g} "
+        f"| {period} | {found['rows']:,} | {write_figure(found['value'])} | {write_span(found)} "
         f"| {found['said']:.3g} | {found['truth']:.3g} |"
         for period, found in sorted(periods.items())
     ]
@@ -219,7 +230,7 @@ def list_limits(
     if gaps.max() > 0:
         limits.append(f"`{gaps.idxmax()}` is missing in {gaps.max():.0%} of the rows; the model fills gaps.")
     gain = metrics.get("paired", {}).get("plain_lightgbm")
-    if gain and gain["low"] <= 0:
+    if gain and not (gain["low"] or 0) > 0:
         limits.append("That it is better than LightGBM as it comes, on the raw columns, is not shown.")
     drifting = [found["said"] - found["truth"] for found in metrics.get("by_period", {}).values()]
     if len(drifting) > 1 and params.data.target.task == "classification":

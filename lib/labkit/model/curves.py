@@ -36,38 +36,65 @@ def write_curves(folder: Path, answers: Answers, by_period: pd.DataFrame) -> Non
             table.to_csv(beside, index=False, float_format="%.9g", lineterminator="\n")
 
 
+def find_positives(answers: Answers) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return which rows are of the class of interest, and their predicted probabilities of it, shape (n_rows,).
+
+    None unless there are two classes, both occur, and every probability is a number: then there is no curve.
+    """
+    if len(answers.classes) != 2:
+        return None
+    is_hit, probabilities = answers.truth == answers.positive, answers.prediction[:, answers.positive]
+    has_both = is_hit.any() and not is_hit.all()
+    return (is_hit, probabilities) if has_both and np.isfinite(probabilities).all() else None
+
+
 def make_roc(answers: Answers) -> pd.DataFrame:
     """Return `false_positive_rate` and `true_positive_rate` of a two-class model."""
-    names = ["false_positive_rate", "true_positive_rate"]
-    if len(answers.classes) != 2:
+    names, found = ["false_positive_rate", "true_positive_rate"], find_positives(answers)
+    if found is None:
         return pd.DataFrame(columns=names)
-    false, true, _ = sk.roc_curve(answers.truth == answers.positive, answers.prediction[:, answers.positive])
+    false, true, _ = sk.roc_curve(*found)
     return thin(pd.DataFrame({names[0]: false, names[1]: true}))
 
 
 def make_precision_recall(answers: Answers) -> pd.DataFrame:
     """Return `recall` and `precision` of a two-class model, by rising recall."""
-    if len(answers.classes) != 2:
+    found = find_positives(answers)
+    if found is None:
         return pd.DataFrame(columns=["recall", "precision"])
-    chances = answers.prediction[:, answers.positive]
-    precision, recall, _ = sk.precision_recall_curve(answers.truth == answers.positive, chances)
+    precision, recall, _ = sk.precision_recall_curve(*found)
     return thin(pd.DataFrame({"recall": recall[::-1], "precision": precision[::-1]}))
 
 
 def make_calibration(answers: Answers) -> pd.DataFrame:
-    """Return `predicted` and `observed` means and the number of `rows` in groups of like predictions."""
+    """Return `predicted` and `observed` means and the number of `rows` in groups of like predictions.
+
+    Rows whose prediction or true value is no finite number are left out.
+    """
     if answers.classes:
         code = answers.positive
         said, came = answers.prediction[:, code], (answers.truth == code).astype(float)
     else:
         said, came = answers.prediction, answers.truth
-    groups = pd.DataFrame({"predicted": said, "observed": came}).groupby(group_alike(said))
-    return groups.mean().assign(rows=groups.size()).reset_index(drop=True)
+    is_known = np.isfinite(said) & np.isfinite(came)
+    said, came = said[is_known], came[is_known]
+    with np.errstate(over="ignore"):
+        groups = pd.DataFrame({"predicted": said, "observed": came}).groupby(group_alike(said))
+        return groups.mean().assign(rows=groups.size()).reset_index(drop=True)
 
 
 def group_alike(values: np.ndarray) -> np.ndarray:
-    """Return a group number per row: at most ten groups of about equally many rows, equal values together."""
-    edges = np.unique(np.quantile(values, np.linspace(0, 1, N_GROUPS + 1)[1:-1]))
+    """Return a group number per row: at most ten groups of about equally many rows, equal values together.
+
+    Parameters
+    ----------
+    values
+        Finite numbers, shape (n_rows,).
+    """
+    if not len(values):
+        return np.zeros(0, int)
+    with np.errstate(over="ignore", invalid="ignore"):
+        edges = np.unique(np.quantile(values, np.linspace(0, 1, N_GROUPS + 1)[1:-1]))
     return np.searchsorted(edges, values, side="left")
 
 

@@ -1,7 +1,7 @@
 """Folds of the training rows, and candidates judged on them.
 
-Every candidate and every trial of one comparison sees the same folds. Where rows stand in the order of time, a fold
-is judged on rows later than all it was fitted on; elsewhere rows are shuffled.
+Every candidate and every trial of one comparison sees the same folds. Where rows have times, a fold is judged on rows
+later than all it was fitted on, and fitted only on outcomes that were known by then; elsewhere rows are shuffled.
 """
 
 import warnings
@@ -13,6 +13,8 @@ from sklearn.base import clone
 from sklearn.model_selection import KFold, StratifiedKFold, TimeSeriesSplit
 from sklearn.pipeline import Pipeline
 
+from labkit.data.timeline import Timeline
+from labkit.errors import DataError
 from labkit.model import metrics
 from labkit.model.budget import Budget
 from labkit.model.candidates import set_threads
@@ -37,27 +39,38 @@ def choose_rows(n_rows: int, most_rows: int | None, *, seed: int, is_ordered: bo
     return np.sort(np.random.default_rng(seed).choice(n_rows, most_rows, replace=False))
 
 
-def plan_folds(truth: pd.Series, *, target: Target, training: Training, seed: int, is_ordered: bool) -> Folds:
-    """Return the folds that the params ask for: cut several times where rows are few, once where they are in order."""
+def plan_folds(truth: pd.Series, *, target: Target, training: Training, seed: int, timeline: Timeline | None) -> Folds:
+    """Return the folds that the params ask for: cut several times where rows are few, once where they have times."""
     few = FEW_REPEATS if len(truth) < FEW_ROWS else 1
-    repeats = 1 if is_ordered else training.repeats or few
-    options = {"target": target, "n_folds": training.folds, "is_ordered": is_ordered}
-    return [fold for number in range(repeats) for fold in make_folds(truth, seed=seed + number, **options)]  # type: ignore[arg-type]
+    repeats = 1 if timeline is not None else training.repeats or few
+    options = {"target": target, "n_folds": training.folds, "timeline": timeline}
+    folds = [fold for number in range(repeats) for fold in make_folds(truth, seed=seed + number, **options)]  # type: ignore[arg-type]
+    if not folds:
+        raise DataError(
+            f"no fold of {len(truth):,} training rows can be judged: too few rows of each class, or their outcomes are "
+            "known too late (data.time.outcome_known_at): take fewer folds (training.folds) or more rows"
+        )
+    return folds
 
 
-def make_folds(truth: pd.Series, *, target: Target, n_folds: int, seed: int, is_ordered: bool = False) -> Folds:
-    """Return the folds: expanding in time if the rows are in its order, else shuffled, with classes in equal shares.
+def make_folds(truth: pd.Series, *, target: Target, n_folds: int, seed: int, timeline: Timeline | None = None) -> Folds:
+    """Return the folds: expanding in time if the rows have times, else shuffled, with classes in equal shares.
 
-    Rows of a class that is not among those fitted on cannot be judged and are left out of the fold.
+    Rows of a class that is not among those fitted on cannot be judged and are left out of the fold; so are rows whose
+    outcome was not known when the first row to judge was asked for, and a fold of which nothing is left.
 
     Parameters
     ----------
     truth
         Shape (n_rows,).
+    timeline
+        Of the same rows, which then stand in the order of time.
     """
     is_classes = target.task == "classification"
-    if is_ordered:
-        folds = list(TimeSeriesSplit(n_folds).split(truth))
+    if timeline is not None:
+        split = TimeSeriesSplit(n_folds).split(truth)
+        folds = [(timeline.apply_embargo(train, test), test) for train, test in split]
+        folds = [(train, test) for train, test in folds if len(train)]
     else:
         most = int(truth.value_counts().iloc[0]) if is_classes else len(truth)
         splitter = (StratifiedKFold if is_classes else KFold)(min(n_folds, most), shuffle=True, random_state=seed)

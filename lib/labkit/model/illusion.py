@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from lightgbm import LGBMClassifier, LGBMRegressor
-from sklearn.metrics import r2_score, roc_auc_score
 
 from labkit.data.profile import find_kind
 from labkit.data.split import ASIDE
-from labkit.params import Data
+from labkit.model.metrics import compute_metric, make_answers
+from labkit.params import Data, Target
 
 MOST_ROWS = 60_000
+FEWEST_ROWS = 2
 
 
 @dataclass(frozen=True)
@@ -29,16 +30,24 @@ class Illusion:
     metric
         `roc_auc` (of several classes: the mean over them, each against the rest) or `r2`.
     random, declared
-        The figure on rows drawn by chance, and on the holdout of the declared split.
-    difference
-        `random` less `declared`.
+        The figure on rows drawn by chance, and on the holdout of the declared split; NaN where nothing is compared.
+    rows
+        Rows that the model was fitted on.
+    reason
+        Why nothing is compared; empty if it is.
     """
 
     metric: str
     method: str
-    random: float
-    declared: float
-    rows: int
+    random: float = np.nan
+    declared: float = np.nan
+    rows: int = 0
+    reason: str = ""
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether there are two figures to compare."""
+        return not self.reason
 
     @property
     def difference(self) -> float:
@@ -46,7 +55,7 @@ class Illusion:
         return self.random - self.declared
 
 
-def compare_splits(parts: Mapping[str, pd.DataFrame], data: Data, *, seed: int) -> Illusion | None:
+def compare_splits(parts: Mapping[str, pd.DataFrame], data: Data, *, seed: int) -> Illusion:
     """Fit and score one plain model under a random split and under the declared one, on equally many rows.
 
     Parameters
@@ -56,14 +65,21 @@ def compare_splits(parts: Mapping[str, pd.DataFrame], data: Data, *, seed: int) 
 
     Returns
     -------
-    Illusion or None
-        None where the declared split is random itself.
+    Illusion
+        Without figures where the declared split is random itself, or where there is nothing to fit or to judge.
     """
+    metric = "roc_auc" if data.target.task == "classification" else "r2"
     if data.split.method == "random":
-        return None
+        return Illusion(
+            metric, data.split.method, reason="the split is random: there is no other one to compare it with"
+        )
     rows = pd.concat([part for name, part in parts.items() if name != ASIDE])
     columns, truth = make_columns(rows.drop(columns=data.target.column)), rows[data.target.column]
     n_learn, n_judge = len(parts["training"]), len(parts["holdout"])
+    if not columns.shape[1]:
+        return Illusion(metric, data.split.method, reason="there is no column besides times to fit a model on")
+    if n_judge < FEWEST_ROWS:
+        return Illusion(metric, data.split.method, reason="the holdout has one row only")
     random = np.random.default_rng(seed)
     mixed, everything = random.permutation(len(rows)), np.arange(len(rows))
     # The parts follow each other in the table: training first, the holdout last.
@@ -72,9 +88,9 @@ def compare_splits(parts: Mapping[str, pd.DataFrame], data: Data, *, seed: int) 
     for fitted_on, judged_on in splits:
         chosen = np.sort(random.permutation(fitted_on)[:MOST_ROWS])
         tested = np.sort(random.permutation(judged_on)[:MOST_ROWS])
-        scores.append(score(columns, truth, chosen, tested, task=data.target.task, seed=seed))
-    metric = "roc_auc" if data.target.task == "classification" else "r2"
-    return Illusion(metric, data.split.method, scores[0], scores[1], min(n_learn, MOST_ROWS))
+        scores.append(score(columns, truth, chosen, tested, metric=metric, target=data.target, seed=seed))
+    reason = "" if np.isfinite(scores).all() else f"{metric} cannot be computed: the rows to judge on are of one class"
+    return Illusion(metric, data.split.method, scores[0], scores[1], min(n_learn, MOST_ROWS), reason)
 
 
 def make_columns(rows: pd.DataFrame) -> pd.DataFrame:
@@ -87,9 +103,16 @@ def make_columns(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def score(
-    columns: pd.DataFrame, truth: pd.Series, learn: np.ndarray, judge: np.ndarray, *, task: str, seed: int
+    columns: pd.DataFrame,
+    truth: pd.Series,
+    learn: np.ndarray,
+    judge: np.ndarray,
+    *,
+    metric: str,
+    target: Target,
+    seed: int,
 ) -> float:
-    """Return the figure of a plain LightGBM fitted on some rows and judged on others."""
+    """Return the figure of a plain LightGBM fitted on some rows and judged on others; NaN if there is none."""
     options: dict[str, Any] = {
         "n_estimators": 150,
         "num_leaves": 31,
@@ -98,11 +121,8 @@ def score(
         "deterministic": True,
     }
     options |= {"force_row_wise": True, "verbosity": -1, "learning_rate": 0.08}
-    if task == "regression":
-        model = LGBMRegressor(**options).fit(columns.iloc[learn], truth.iloc[learn])
-        return float(r2_score(truth.iloc[judge], model.predict(columns.iloc[judge])))
-    model = LGBMClassifier(**options).fit(columns.iloc[learn], truth.iloc[learn])
-    chances = np.asarray(model.predict_proba(columns.iloc[judge]))
-    if len(model.classes_) == 2:
-        return float(roc_auc_score(truth.iloc[judge] == model.classes_[1], chances[:, 1]))
-    return float(roc_auc_score(truth.iloc[judge], chances, multi_class="ovr", labels=model.classes_))
+    if target.task == "classification" and truth.iloc[learn].nunique() < 2:
+        return np.nan
+    make = LGBMClassifier if target.task == "classification" else LGBMRegressor
+    model = make(**options).fit(columns.iloc[learn], truth.iloc[learn])
+    return compute_metric(metric, make_answers(truth.iloc[judge], model, columns.iloc[judge], target))

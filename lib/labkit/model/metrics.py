@@ -1,16 +1,14 @@
-"""Figures of merit with intervals: how good predictions are, and how sure one can be of it.
+"""Metrics: how good predictions are.
 
-Not whether that is good enough: that is `labkit.model.gate`. Intervals come from the percentile bootstrap (Efron and
-Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13): rows are drawn again with replacement.
+Not how sure one can be of it, nor whether that is good enough: see `labkit.model.bootstrap` and `labkit.model.gate`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from labkit.errors import DataError, list_briefly
 from labkit.params import Target
 
 GREATER_IS_BETTER = {"roc_auc", "average_precision", "accuracy", "balanced_accuracy", "f1", "r2"}
@@ -46,19 +44,27 @@ class Answers:
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and the ends of its confidence interval."""
+    """A metric and the ends of its confidence interval; NaN where they are not defined on these rows."""
 
     value: float
     low: float
     high: float
 
-    def to_dict(self) -> dict[str, float]:
-        """Return it as plain data."""
-        return asdict(self)
+    def to_dict(self) -> dict[str, float | None]:
+        """Return it as plain data, None for what is not defined."""
+        return {name: None if np.isnan(end) else end for name, end in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, float | None]) -> "Interval":
+        """Return an interval from what `to_dict` gave."""
+        return cls(**{name: np.nan if end is None else end for name, end in content.items()})
 
 
 def make_answers(truth: Any, model: Any, features: Any, target: Target) -> Answers:
     """Let a fitted model predict rows and hold its predictions beside the truth.
+
+    A class that the model was never shown comes after those it knows, with a probability of 0 in every row: rows of it
+    count as mistakes, as they would in service.
 
     Parameters
     ----------
@@ -68,26 +74,16 @@ def make_answers(truth: Any, model: Any, features: Any, target: Target) -> Answe
         A fitted estimator or pipeline.
     features
         What the model takes, n_rows of it.
-
-    Raises
-    ------
-    DataError
-        The truth holds a class that the model was never shown.
     """
     if target.task == "regression":
         return Answers(np.asarray(truth, dtype="float64"), np.asarray(model.predict(features), dtype="float64"))
-    classes = tuple(model.classes_.tolist())
+    known, labels = model.classes_.tolist(), np.asarray(truth).tolist()
+    classes = (*known, *sorted({*labels} - {*known}, key=str))
     codes = {label: code for code, label in enumerate(classes)}
-    labels = np.asarray(truth).tolist()
-    unknown = sorted({repr(label) for label in labels if label not in codes})
-    if unknown:
-        raise DataError(
-            f"target {target.column!r} holds classes that no training row has: {list_briefly(unknown)}: "
-            "filter them out or set data.split.stratify: true"
-        )
+    predicted = np.asarray(model.predict_proba(features), dtype="float64")
     return Answers(
         np.array([codes[label] for label in labels]),
-        np.asarray(model.predict_proba(features), dtype="float64"),
+        np.pad(predicted, ((0, 0), (0, len(classes) - len(known)))),
         classes,
         find_positive(classes, target),
     )
@@ -257,9 +253,14 @@ REGRESSION: dict[str, Callable[[Answers], Score]] = {
 }
 
 
+def list_metrics(answers: Answers) -> list[str]:
+    """Return the names of the task's metrics."""
+    return list(CLASSIFICATION if answers.classes else REGRESSION)
+
+
 def compute_metrics(answers: Answers) -> dict[str, float]:
-    """Compute every figure of the task."""
-    return {name: compute_metric(name, answers) for name in (CLASSIFICATION if answers.classes else REGRESSION)}
+    """Compute every metric of the task."""
+    return {name: compute_metric(name, answers) for name in list_metrics(answers)}
 
 
 def summarise(answers: Answers) -> dict[str, float]:
@@ -277,50 +278,6 @@ def summarise(answers: Answers) -> dict[str, float]:
         "truth": float((find_labels(answers) == answers.truth).mean()),
         "said": float(answers.prediction.max(axis=1).mean()),
     }
-
-
-def draw_weights(answers: Answers, n_samples: int, *, seed: int) -> Iterator[np.ndarray]:
-    """Draw rows again with replacement, `n_samples` times, and give how often each was drawn, shape (n_rows,)."""
-    random, n_rows = np.random.default_rng(seed), len(answers.truth)
-    n_classes = min(2, len(np.unique(answers.truth))) if answers.classes else 0
-    n_drawn = 0
-    while n_drawn < n_samples:
-        weights = np.bincount(random.integers(0, n_rows, n_rows), minlength=n_rows)
-        # A draw of a single class has no area under its curve; it is drawn again.
-        if not n_classes or len(np.unique(answers.truth[weights > 0])) >= n_classes:
-            n_drawn += 1
-            yield weights
-
-
-def compute_intervals(answers: Answers, *, n_samples: int, confidence: float, seed: int) -> dict[str, Interval]:
-    """Compute every figure of the task with its bootstrap interval."""
-    scores = {name: make_score(name, answers) for name in (CLASSIFICATION if answers.classes else REGRESSION)}
-    samples: dict[str, list[float]] = {name: [] for name in scores}
-    for weights in draw_weights(answers, n_samples, seed=seed):
-        for name, score in scores.items():
-            samples[name].append(score(weights))
-    return {name: make_interval(compute_metric(name, answers), samples[name], confidence) for name in scores}
-
-
-def compare_paired(
-    name: str, first: Answers, second: Answers, *, n_samples: int, confidence: float, seed: int
-) -> Interval:
-    """Return by how much the first predictions are better than the second on the same rows; positive is better.
-
-    Both are scored on the same draws, so what makes a draw easy or hard for both cancels out.
-    """
-    sign = 1.0 if is_greater_better(name) else -1.0
-    ours, theirs = make_score(name, first), make_score(name, second)
-    gains = [sign * (ours(weights) - theirs(weights)) for weights in draw_weights(first, n_samples, seed=seed)]
-    gain = sign * (compute_metric(name, first) - compute_metric(name, second))
-    return make_interval(gain, gains, confidence)
-
-
-def make_interval(value: float, samples: list[float], confidence: float) -> Interval:
-    """Return the percentile interval of bootstrap samples."""
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(samples, [tail, 1 - tail])
-    return Interval(float(value), float(low), float(high))
 
 
 def is_greater_better(name: str) -> bool:
@@ -371,9 +328,14 @@ def name_key(title: str) -> str:
 
 
 def round_all(content: Any) -> Any:
-    """Return plain data with every real number rounded to nine digits, below what two machines may differ by."""
+    """Return plain data with every real number rounded to nine digits, below what two machines may differ by.
+
+    What is not a finite number becomes None: JSON has no other.
+    """
     if isinstance(content, Mapping):
         return {key: round_all(value) for key, value in content.items()}
     if isinstance(content, list):
         return [round_all(value) for value in content]
-    return float(f"{content:.9g}") if isinstance(content, float) else content
+    if isinstance(content, float):
+        return float(f"{content:.9g}") if np.isfinite(content) else None
+    return content

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from labkit.model.metrics import Answers, compute_metric, draw_weights, make_interval, make_score, summarise
+from labkit.model.blocks import Blocks
+from labkit.model.bootstrap import draw_weights, make_interval
+from labkit.model.metrics import Answers, compute_metric, make_score, summarise
 
 UNITS = {"year": "Y", "quarter": "Q", "month": "M", "week": "W", "day": "D"}
 MOST_PERIODS = 14
@@ -42,8 +44,9 @@ def compute_by_period(
     n_samples: int,
     confidence: float,
     seed: int,
+    blocks: Blocks,
 ) -> pd.DataFrame:
-    """Compute one figure of several models in each period.
+    """Compute one metric of several models in each period.
 
     Parameters
     ----------
@@ -51,6 +54,8 @@ def compute_by_period(
         Of the same rows by each model; the first one is given its interval.
     periods
         Name of each row's period, shape (n_rows,).
+    blocks
+        What is drawn for the interval. A period of a single block has none.
 
     Returns
     -------
@@ -67,8 +72,9 @@ def compute_by_period(
         if len(place) < FEWEST_ROWS or (first.classes and len(np.unique(first.truth)) < 2):
             continue
         score = make_score(name, first)
-        draws = [score(weights) for weights in draw_weights(first, n_samples, seed=seed)]
-        interval = make_interval(compute_metric(name, first), draws, confidence)
+        own = blocks.take(place)
+        draws = [score(weights) for weights in draw_weights(first, n_samples, seed=seed, blocks=own)]
+        interval = make_interval(compute_metric(name, first), draws, confidence, own)
         line = {"period": period, "rows": len(place), **summarise(first), "low": interval.low, "high": interval.high}
         lines.append(line | {model: compute_metric(name, found) for model, found in part.items()})
     return pd.DataFrame(lines)

@@ -21,6 +21,8 @@ TRUSTED = (
     "labkit.model.calibration.Calibrated",
     "labkit.model.candidates.AtMost",
     "labkit.model.target_scale.OnScale",
+    "labkit.model.transformers.Float32TargetEncoder",
+    "labkit.model.transformers.RangeClipper",
     "lightgbm.basic.Booster",
     "lightgbm.sklearn.LGBMClassifier",
     "lightgbm.sklearn.LGBMRegressor",

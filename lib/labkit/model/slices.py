@@ -3,7 +3,8 @@
 Every value range of every raw column and every pair of them is tried; of very many columns, only pairs of those that
 stand out alone. So many are tried that chance alone makes some look bad: only what stands after Benjamini and
 Hochberg's correction (JRSS B, 1995) is reported, with intervals widened for the choice (Benjamini and Yekutieli, JASA
-2005). A slice may be hard without being the model's fault: see what was said and what came.
+2005). Where rows of one day or group are not independent, errors of means are those of whole blocks (Liang and Zeger,
+Biometrika 1986). A slice may be hard without being the model's fault: see what was said and what came.
 """
 
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import pandas as pd
 from scipy import stats
 
 from labkit.data.profile import find_kind
+from labkit.model.blocks import ROW, Blocks
 from labkit.model.metrics import Answers, summarise
 
 MOST_BINS = 6
@@ -24,6 +26,8 @@ MOST_PAIRED = 40
 MOST_CATEGORIES = 25
 FEWEST_ROWS = 25
 SMALLEST_SHARE = 0.01
+MOST_BLOCKS = 200
+"""Blocks that are told apart; of more, neighbouring ones are put together, which is slightly cautious."""
 SMALLEST_CHANCE = 1e-6
 NONE_FOUND = "No group of rows stands out from what chance explains."
 
@@ -53,7 +57,13 @@ def compute_losses(answers: Answers) -> np.ndarray:
 
 
 def find_worst_slices(
-    frame: pd.DataFrame, answers: Answers, *, most: int, confidence: float, columns: list[str] | None = None
+    frame: pd.DataFrame,
+    answers: Answers,
+    *,
+    most: int,
+    confidence: float,
+    blocks: Blocks,
+    columns: list[str] | None = None,
 ) -> pd.DataFrame:
     """Find the groups of rows with the largest loss beyond the other rows' that is no work of chance.
 
@@ -69,6 +79,8 @@ def find_worst_slices(
         Most slices to return.
     confidence
         One minus the share of false alarms that is accepted.
+    blocks
+        Which rows are not independent of each other.
 
     Returns
     -------
@@ -76,7 +88,7 @@ def find_worst_slices(
         Worst first: `slice` in words, its `rows`, `loss` and `elsewhere` (mean of them and of the others), `low` and
         `high` (interval of the difference), `truth` and `said` as in `labkit.model.metrics.summarise`.
     """
-    losses = compute_losses(answers)
+    losses, runs = compute_losses(answers), number_runs(blocks)
     bins = [cut_column(name, frame[name]) for name in columns or list(frame.columns)]
     bins = [one for one in bins if len(one.texts) > 1]
     fewest = max(FEWEST_ROWS, int(np.ceil(SMALLEST_SHARE * len(losses))))
@@ -84,9 +96,10 @@ def find_worst_slices(
     lines: list[dict[str, Any]] = []
     while bins and len(lines) < most:
         left = [Bins(one.codes[rest], one.texts) for one in bins]
-        found = [measure((place,), left, losses[rest], fewest) for place in range(len(bins))]
+        shared = None if runs is None else runs[rest]
+        found = [measure((place,), left, losses[rest], fewest, shared) for place in range(len(bins))]
         paired = choose_paired(found)
-        pairs = [measure(place, left, losses[rest], fewest) for place in combinations(paired, 2)]
+        pairs = [measure(place, left, losses[rest], fewest, shared) for place in combinations(paired, 2)]
         # Which pairs are tried follows from the same rows: chance had all pairs to choose from.
         share = comb(len(bins), 2) / max(comb(len(paired), 2), 1)
         n_untried = round((share - 1) * sum(map(len, pairs))) if pairs else 0
@@ -152,10 +165,21 @@ def split_code(place: tuple[int, ...], code: int, bins: list[Bins]) -> tuple[int
     return (code,) if len(place) == 1 else divmod(code, len(bins[place[1]].texts) + 1)
 
 
-def measure(place: tuple[int, ...], bins: list[Bins], losses: np.ndarray, fewest: int) -> pd.DataFrame:
+def number_runs(blocks: Blocks) -> np.ndarray | None:
+    """Return the number of each row's run of blocks, shape (n_rows,); None where every row is independent."""
+    if blocks.unit == ROW:
+        return None
+    runs = blocks.merge_runs()
+    n_runs = int(runs.max()) + 1
+    return runs * MOST_BLOCKS // n_runs if n_runs > MOST_BLOCKS else runs
+
+
+def measure(
+    place: tuple[int, ...], bins: list[Bins], losses: np.ndarray, fewest: int, runs: np.ndarray | None
+) -> pd.DataFrame:
     """Return size, excess loss, its standard error and its chance without any excess, per condition with enough rows.
 
-    Welch's test of the slice's mean against that of all other rows, to one side.
+    A one-sided t test of the slice's mean against that of all other rows: Welch's, or with errors by runs of rows.
     """
     codes, size = combine(place, bins)
     rows = np.bincount(codes, minlength=size).astype(float)
@@ -165,11 +189,14 @@ def measure(place: tuple[int, ...], bins: list[Bins], losses: np.ndarray, fewest
     rows, sums, squares = rows[kept], sums[kept], squares[kept]
     others = len(losses) - rows
     inside, outside = sums / rows, (losses.sum() - sums) / others
-    inside_variance = np.maximum(squares / rows - inside**2, 0) * rows / (rows - 1) / rows
-    rest = ((losses**2).sum() - squares) / others - outside**2
-    outside_variance = np.maximum(rest, 0) * others / (others - 1) / others
-    variance = np.maximum(inside_variance + outside_variance, 1e-300)
-    freedom = variance**2 / np.maximum(inside_variance**2 / (rows - 1) + outside_variance**2 / (others - 1), 1e-300)
+    if runs is None:
+        inside_variance = np.maximum(squares / rows - inside**2, 0) * rows / (rows - 1) / rows
+        rest = ((losses**2).sum() - squares) / others - outside**2
+        outside_variance = np.maximum(rest, 0) * others / (others - 1) / others
+        variance = np.maximum(inside_variance + outside_variance, 1e-300)
+        freedom = variance**2 / np.maximum(inside_variance**2 / (rows - 1) + outside_variance**2 / (others - 1), 1e-300)
+    else:
+        variance, freedom = measure_by_runs(codes, size, losses, runs, kept)
     excess, error = inside - outside, np.sqrt(variance)
     return pd.DataFrame(
         {
@@ -177,6 +204,31 @@ def measure(place: tuple[int, ...], bins: list[Bins], losses: np.ndarray, fewest
             "excess": excess, "error": error, "freedom": freedom, "chance": stats.t.sf(excess / error, freedom),
         }
     )  # fmt: skip
+
+
+def measure_by_runs(
+    codes: np.ndarray, size: int, losses: np.ndarray, runs: np.ndarray, kept: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the variance of each slice's excess and its degrees of freedom where rows of one run are not independent.
+
+    What each run adds to the difference of the two means is one observation. Few runs that dominate count as few
+    (Satterthwaite): a slice of a single day says nothing about other days.
+    """
+    n_runs = int(runs.max()) + 1
+    cells = codes * n_runs + runs
+    rows = np.bincount(cells, minlength=size * n_runs).reshape(size, n_runs)[kept].astype(float)
+    sums = np.bincount(cells, losses, size * n_runs).reshape(size, n_runs)[kept]
+    all_rows, all_sums = np.bincount(runs, minlength=n_runs), np.bincount(runs, losses, n_runs)
+    n_inside = rows.sum(axis=1, keepdims=True)
+    n_outside = len(losses) - n_inside
+    inside = sums.sum(axis=1, keepdims=True) / n_inside
+    outside = (losses.sum() - sums.sum(axis=1, keepdims=True)) / n_outside
+    parts = (sums - inside * rows) / n_inside - (all_sums - sums - outside * (all_rows - rows)) / n_outside
+    n_present = np.count_nonzero(all_rows)
+    squares = (parts**2).sum(axis=1)
+    variance = np.maximum(squares * n_present / max(n_present - 1, 1), 1e-300)
+    freedom = squares**2 / np.maximum((parts**4).sum(axis=1), 1e-300) - 1
+    return variance, np.maximum(freedom, 1e-3)
 
 
 def is_listed(place: tuple[int, ...], code: int, bins: list[Bins]) -> bool:

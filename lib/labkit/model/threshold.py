@@ -13,8 +13,10 @@ import pandas as pd
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
+from labkit.model.blocks import Blocks
+from labkit.model.bootstrap import draw_weights, make_interval
 from labkit.model.candidates import N_JOBS, set_threads
-from labkit.model.metrics import Answers, Interval, draw_weights, make_answers, make_interval, make_mean_score
+from labkit.model.metrics import Answers, Interval, make_answers, make_mean_score
 from labkit.params import Costs, Target
 
 
@@ -121,7 +123,14 @@ def choose_threshold(answers: Answers, costs: Costs) -> float:
 
 
 def judge_threshold(
-    answers: Answers, threshold: float, costs: Costs, *, n_samples: int, confidence: float, seed: int
+    answers: Answers,
+    threshold: float,
+    costs: Costs,
+    *,
+    n_samples: int,
+    confidence: float,
+    seed: int,
+    blocks: Blocks,
 ) -> Outcome:
     """Return what a threshold costs and catches on rows that had no part in choosing it."""
     each = {"own": compute_costs(answers, threshold, costs)}
@@ -129,7 +138,7 @@ def judge_threshold(
     scores = {name: make_mean_score(values) for name, values in each.items()}
     draws = [
         {name: score(weights) for name, score in scores.items()}
-        for weights in draw_weights(answers, n_samples, seed=seed)
+        for weights in draw_weights(answers, n_samples, seed=seed, blocks=blocks)
     ]
     means = {name: float(values.mean()) for name, values in each.items()}
     plain = "yes" if means["yes"] <= means["no"] else "no"
@@ -138,10 +147,10 @@ def judge_threshold(
     both = int((is_hit & acts).sum())
     return Outcome(
         threshold,
-        make_interval(means["own"], [draw["own"] for draw in draws], confidence),
+        make_interval(means["own"], [draw["own"] for draw in draws], confidence, blocks),
         means["yes"],
         means["no"],
-        make_interval(means[plain] - means["own"], savings, confidence),
+        make_interval(means[plain] - means["own"], savings, confidence, blocks),
         caught=both / max(int(is_hit.sum()), 1),
         right=both / max(int(acts.sum()), 1),
         acted=float(acts.mean()),

@@ -15,6 +15,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 
+from labkit.data.timeline import Timeline
 from labkit.model import metrics
 from labkit.model.automl import DUMMY, Comparison
 from labkit.model.budget import Budget
@@ -132,14 +133,14 @@ def tune(
     target: Target,
     training: Training,
     seed: int,
-    is_ordered: bool = False,
+    timeline: Timeline | None = None,
     on_trial: Callable[[int, str], None] = lambda trial, result: None,
 ) -> Tuning:
     """Search the settings of the best candidate that has any, under the folds of the comparison.
 
     Parameters
     ----------
-    features, truth, is_ordered
+    features, truth, timeline
         As they were given to `labkit.model.automl.compare`.
     on_trial
         Called after each trial with its number and its figure or error.
@@ -154,9 +155,10 @@ def tune(
         names = ["trial", "state", "folds", training.metric, f"{training.metric}_std", "best", "error"]
         frame = pd.DataFrame(columns=names, dtype="float64")
         return Tuning(comparison.best, frame, 0, comparison.candidates[comparison.best], {}, [])
-    rows = choose_rows(len(features), training.most_rows, seed=seed, is_ordered=is_ordered)
+    rows = choose_rows(len(features), training.most_rows, seed=seed, is_ordered=timeline is not None)
     features, truth = features.iloc[rows], truth.iloc[rows]
-    folds = plan_folds(truth, target=target, training=training, seed=seed, is_ordered=is_ordered)
+    times = None if timeline is None else timeline.take(rows)
+    folds = plan_folds(truth, target=target, training=training, seed=seed, timeline=times)
     candidate = comparison.candidates[model]
     space = make_space(model, find_core(candidate[-1]))
     study = make_study(training.metric, seed)

@@ -11,7 +11,7 @@ import selectors
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from labkit import paths
@@ -33,13 +33,12 @@ def ask_runner(stage: str, experiment: str) -> Answer | None:
     address = paths.get_runner_address()
     if address is None:
         return None
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+    text = ""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, suppress(OSError):
         connection.connect(address)
         connection.sendall(json.dumps({"stage": stage, "experiment": experiment}).encode() + b"\n")
         text = connection.makefile(encoding="utf-8").readline()
-    if not text:
-        return Answer(1, "the runner went away")
-    return Answer(**json.loads(text))
+    return Answer(**json.loads(text)) if text else Answer(1, "the runner went away")
 
 
 class StageServer:

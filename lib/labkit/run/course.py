@@ -14,17 +14,21 @@ from typing import Any, BinaryIO, TextIO
 import nbformat
 
 from labkit import paths
+from labkit.console import make_printable_lines
 from labkit.errors import StageError
 from labkit.files import write_text
 from labkit.params import TimeLimits
 from labkit.run.ledger import release_spare
 from labkit.run.memory import Gauge
-from labkit.run.outcome import State
+from labkit.run.outcome import State, strip_colours
+from labkit.run.output_limit import MOST_OF_CELL, MOST_OF_NOTEBOOK, Excerpt, OutputLimit
 from labkit.run.step import OUTPUTS_NAME
 from labkit.secret import Mask
 
 CellCallback = Callable[[int, int, str], None]
 """Called as each cell starts: its number from 1, the number of cells, the heading it stands under."""
+LONGEST_LINE = 100_000
+"""Characters of an unfinished line that are held back, to be written as a whole."""
 MEMORY_HINT = "try fewer rows (--sample), fewer columns or a smaller model"
 
 
@@ -54,6 +58,8 @@ class Course:
         What the kernel's process says beside its outputs.
     states, seconds
         By cell, in the order of the notebook with the injected parameters in it.
+    error
+        Name and text of what a cell raised.
     """
 
     on_cell: CellCallback
@@ -69,9 +75,17 @@ class Course:
     limit: str = ""
     exit_code: int | None = None
     unfinished: str = ""
+    error: tuple[str, str] | None = None
     gauge: Gauge = field(default_factory=Gauge)
     notebook: Any = None
     full_disk: str = ""
+
+    def __post_init__(self) -> None:
+        self.output_limit = OutputLimit(self.mask.reach)
+        # Of its own: what it finds in the log, the other one finds in the outputs, and counts.
+        self.log_mask = Mask(self.mask.secrets)
+        self.n_logged = 0
+        self.start_log()
 
     def find_limit(self) -> float:
         """Return how long the next cell may take, in seconds, and note which parameter says so."""
@@ -79,15 +93,36 @@ class Course:
         self.limit = "stage_seconds" if left < self.limits.cell_seconds else "cell_seconds"
         return max(0.1, min(left, self.limits.cell_seconds))
 
-    def tell(self, text: str, *, is_whole: bool = True) -> None:
+    def start_log(self) -> None:
+        """Start the next part of the live log: a cell, or what the kernel's process writes beside its outputs."""
+        self.room = min(MOST_OF_CELL, MOST_OF_NOTEBOOK - self.n_logged)
+        self.excerpt = Excerpt(self.room, self.mask.reach)
+
+    def tell(self, text: str) -> None:
+        """Write to the live log what still belongs to the beginning of its part."""
+        was_whole = not self.excerpt.n_cut
+        self.write(self.excerpt.take(text))
+        if was_whole and self.excerpt.n_cut:
+            self.write("\n… what comes now is left out, but for its end …\n")
+
+    def end_log(self) -> None:
+        """End a part of the live log: with what was left unfinished, and if it was too long with its end."""
+        self.write(self.excerpt.close())
+        if self.unfinished:
+            self.write("\n")
+        self.n_logged += self.room - self.excerpt.room
+
+    def write(self, text: str) -> None:
         """Write to the live log, line by line: a secret may come in two parts of a line."""
-        if self.live.log is None:
+        if self.live.log is None or not text:
             return
-        text = self.unfinished + text
-        end = len(text) if is_whole else text.rfind("\n") + 1
+        text = self.unfinished + text.replace("\r\n", "\n").replace("\r", "\n")
+        end = text.rfind("\n") + 1
+        if len(text) - end > LONGEST_LINE:
+            end = len(text) - self.mask.reach
         self.unfinished = text[end:]
         try:
-            self.live.log.write(self.mask.clean_text(text[:end]))
+            self.live.log.write(make_printable_lines(strip_colours(self.log_mask.clean_text(text[:end]))))
             self.live.log.flush()
         except OSError:
             # On a full disk the run fails of its own accord, and says so; nobody needs the log for that.

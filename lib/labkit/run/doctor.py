@@ -19,16 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from labkit import paths
-from labkit.errors import LabkitError, ParamsError, list_briefly
+from labkit import console, paths
+from labkit.counts import format_count
+from labkit.errors import LabkitError, list_briefly
 from labkit.files import PART, format_bytes, parse_json
+from labkit.params_file import list_experiments
 from labkit.paths import show
-from labkit.run import ledger, lock, objects, outputs, servers
-from labkit.yaml_file import load_written_yaml
+from labkit.run import checkout, environment, ledger, locations, lock, objects, outputs, servers
+from labkit.run.checkout import Fault
+from labkit.run.declarations import make_output_patterns
 
 PYTHONS = ((3, 11), (3, 14))
 PACKAGES = ("labkit", "dvc", "mlflow", "papermill", "nbclient", "pandas", "pyarrow", "scikit-learn", "onnxruntime")
@@ -68,14 +68,19 @@ def examine() -> list[Finding]:
     checks = (
         check_python,
         check_packages,
+        check_lock_file,
         check_programs,
         lambda: check_disk(root),
         lambda: check_modes(root),
         lambda: check_lock(root / ".dvc" / "tmp" / "rwlock"),
         check_ledger,
         lambda: check_runs(root / "mlflow.db"),
+        check_locations,
         lambda: check_leftovers(root),
         lambda: check_damaged(root),
+        lambda: make_finding("git", checkout.find_git_fault(), "the checkout is a repository"),
+        check_places,
+        lambda: make_finding(outputs.LOCK, outputs.find_fault(), "readable, or not there yet"),
         check_cache,
         lambda: check_remote(root / ".dvc"),
         lambda: check_listeners(root),
@@ -86,14 +91,13 @@ def examine() -> list[Finding]:
 
 def show_findings(findings: Sequence[Finding]) -> int:
     """Print what was found as a table and return the exit code: 1 if something needs attention."""
-    console = Console(highlight=False)
-    table = Table("", "", "found", "what to do")
+    rows = []
     for finding in findings:
-        mark = Text("!", style="red") if finding.remedy else Text("✓", style="green")
-        table.add_row(mark, finding.about, Text(finding.found), Text(finding.remedy))
+        mark = console.make_cell("!", "red") if finding.remedy else console.make_cell("✓", "green")
+        rows.append((mark, finding.about, finding.found, finding.remedy))
     n_bad = sum(bool(finding.remedy) for finding in findings)
-    console.print(table)
-    console.print(f"{n_bad} of {len(findings)} need attention" if n_bad else "All is well.")
+    console.print_table(("", "", "found", "what to do"), rows)
+    console.echo(f"{n_bad} of {len(findings)} need{'s' * (n_bad == 1)} attention" if n_bad else "All is well.")
     return 1 if n_bad else 0
 
 
@@ -116,6 +120,19 @@ def check_packages() -> Finding:
     remedy = f"pip install --upgrade {shlex.join(f'{name}>={HOLES[name][0]}' for name in names)}" if holes else ""
     shown = ", ".join(f"{name} {versions[name]}" for name in PACKAGES if name in versions)
     return Finding("packages", "; ".join(holes) if holes else shown, remedy)
+
+
+def check_lock_file() -> Finding:
+    """Look whether what is installed is what the lock pins."""
+    about, lock_file = "lock", environment.load_lock()
+    if not lock_file:
+        return Finding(about, f"{environment.LOCK} pins no package: runs do not say what they were made with", "")
+    wrong = [f"{name} {what}" for name, what in environment.find_wrong_versions().items()]
+    n_missing = sum(name not in environment.list_installed() for name in lock_file)
+    missing = f"; {n_missing} of its {len(lock_file)} packages are not installed" if n_missing else ""
+    if wrong:
+        return Finding(about, f"not as {environment.LOCK} has it: {list_briefly(wrong)}{missing}", environment.REMEDY)
+    return Finding(about, f"what is installed is as {environment.LOCK} has it{missing}")
 
 
 def find_version(name: str) -> str | None:
@@ -209,7 +226,9 @@ def check_ledger() -> Finding:
         remedy = "start the tracking server, set MLFLOW_TRACKING_URI as it was then, and `labkit runs` tells it"
         return Finding(about, f"{len(untold)} ended without {list_briefly(stores)} knowing", remedy)
     n_alive = sum(entry.is_open for entry in entries)
-    return Finding(about, f"{len(entries)} runs, {n_alive} of them under way" if entries else "nothing has run yet")
+    return Finding(
+        about, f"{format_count(len(entries), 'run')}, {n_alive} of them under way" if entries else "nothing has run yet"
+    )
 
 
 def check_runs(database: Path) -> Finding:
@@ -231,6 +250,21 @@ def check_runs(database: Path) -> Finding:
         return Finding(about, f"{len(found)} in MLflow, of the run that is under way")
     remedy = f"not of `labkit run`: if nothing works on them any more, mlflow runs delete --run-id {found[0][0]}"
     return Finding(about, f"{len(found)} in MLflow: {list_briefly([str(name) for _, name in found], most=3)}", remedy)
+
+
+def check_locations() -> Finding:
+    """Look whether the embedded store has its artifacts in this checkout."""
+    about = "artifacts"
+    try:
+        moved = locations.find_moved(paths.find_own_store())
+    except LabkitError:
+        return Finding(about, "the store cannot be read")  # which is a finding of its own
+    if not any(one.n_runs for one in moved):
+        return Finding(about, "in this checkout, or where a server keeps them")
+    folders = list_briefly(sorted({str(one.folder) for one in moved}), most=3)
+    runs = locations.count(sum(one.n_runs for one in moved))
+    found = f"those of {runs} are looked for in {folders}: this checkout was copied or moved"
+    return Finding(about, found, "the next `labkit run` or `labkit predict` corrects it")
 
 
 def check_leftovers(root: Path) -> Finding:
@@ -258,47 +292,37 @@ def check_damaged(root: Path) -> Finding:
     return Finding("damaged objects", f"{len(aside)} set aside" if aside else "none", remedy)
 
 
+def make_finding(about: str, fault: Fault | None, otherwise: str) -> Finding:
+    """Return a fault as a finding, or that there is none."""
+    return Finding(about, fault.found, fault.remedy) if fault else Finding(about, otherwise)
+
+
+def check_places() -> Finding:
+    """Look whether DVC would write outside of the checkout."""
+    try:
+        fault = checkout.find_place_fault(list_experiments())
+    except (OSError, LabkitError, TypeError, KeyError, AttributeError):
+        fault = None  # DVC reports a broken dvc.yaml
+    return make_finding("outputs", fault, "inside the checkout")
+
+
 def check_cache() -> Finding:
     """Look whether DVC's cache has what dvc.lock names."""
     about, missing, places = "DVC's cache", [], set[str]()
-    uncached = list_uncached()
+    uncached = make_output_patterns(is_uncached=True)
     for _, out in outputs.list_locked():
         if any(pattern.fullmatch(out["path"]) for pattern in uncached):
             continue
         try:
-            if not is_whole(out["md5"]):
+            if not objects.is_whole(out["md5"]):
                 missing.append(out["path"])
         except LabkitError as error:
             return Finding(about, str(error), "restore dvc.lock from git, or remove it and run again")
         places.add(out["path"])
     if not missing:
-        return Finding(about, f"{len(places)} outputs, all there" if places else "nothing has run yet")
-    remedy = "`dvc pull` if there is a remote, else `labkit run` makes them anew when they are needed"
+        return Finding(about, f"{format_count(len(places), 'output')}, all there" if places else "nothing has run yet")
+    remedy = "`labkit pull` if there is a remote, else `labkit run` makes them again when they are needed"
     return Finding(about, f"not there: {list_briefly(sorted(missing), most=3)}", remedy)
-
-
-def is_whole(md5: str) -> bool:
-    """Tell whether the cache has an object and all that it lists."""
-    path = objects.find_object(md5)
-    if not path.is_file():
-        return False
-    return not md5.endswith(objects.LISTING) or all(is_whole(one) for one in objects.load_listing(path).values())
-
-
-def list_uncached() -> list[re.Pattern[str]]:
-    """Return the outputs that dvc.yaml keeps out of the cache, for any experiment."""
-    try:
-        stages = load_written_yaml(paths.find_root() / paths.MARKER)["stages"]
-        bodies = [stage.get("do", stage) for stage in stages.values()]
-        entries = [one for body in bodies for kind in ("outs", "metrics", "plots") for one in body.get(kind, [])]
-    except (OSError, ParamsError, TypeError, KeyError, AttributeError):
-        return []  # DVC tells of that
-    named = [next(iter(entry.items())) for entry in entries if isinstance(entry, dict)]
-    return [
-        re.compile(re.escape(path).replace(re.escape("${item}"), "[a-z0-9_]+"))
-        for path, options in named
-        if (options or {}).get("cache") is False
-    ]
 
 
 def check_remote(folder: Path) -> Finding:
@@ -345,8 +369,9 @@ def check_warm() -> Finding:
         state = servers.ask_state(servers.make_address(), seconds=0.5)
     except LabkitError as error:
         return Finding("warm kernels", str(error).partition(": ")[0], str(error).partition(": ")[2])
-    found = f"process {state['pid']}, {state['modules']:,} modules" if state else "none kept; `labkit warm` keeps some"
-    return Finding("warm kernels", found)
+    if not state:
+        return Finding("warm kernels", "none kept; `labkit warm` keeps some")
+    return Finding("warm kernels", f"process {state['pid']}, {format_count(state['modules'], 'module')}")
 
 
 def list_shown(found: list[Path]) -> str:

@@ -1,4 +1,4 @@
-"""What each stage's code means, in one small file that DVC can depend on: `data/<experiment>/fingerprint/`.
+"""What each stage's code and params mean, in one small file that DVC can depend on: `data/<experiment>/fingerprint/`.
 
 A stage's code is its notebook and the local modules that this imports, directly or not, except the machinery in
 `labkit.run`. What its last run was seen to read besides stands there as well. Not how a file becomes a digest: that is
@@ -17,6 +17,7 @@ from labkit.errors import list_briefly
 from labkit.files import parse_json, write_text
 from labkit.run.closure import Checkout
 from labkit.run.dependencies import SECTIONS, remove_oldest
+from labkit.run.notebook_files import find_stage, list_notebooks
 from labkit.run.syntax import digest
 
 if TYPE_CHECKING:
@@ -24,20 +25,24 @@ if TYPE_CHECKING:
 
 MOST_KEPT = 1000
 """Fingerprints kept to compare with; a year of edits is fewer."""
+GIVEN = ("tables", "params", "packages")
+"""Parts of a fingerprint beside the code that do not depend on what a run was seen to read."""
 READ = {"files": "", "listings": "the names in ", "variables": "the environment variable "}
 
 
 def compute_fingerprints(checkout: Checkout, modules: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return the digest of every file of code, by stage; see `write_fingerprints`."""
-    found = {stage: compute_digests(checkout, path) for stage, path in find_starts(checkout, modules).items()}
+    """Return the digest of every file of code, by stage.
+
+    Parameters
+    ----------
+    modules
+        Stages without a notebook: the module that does their work.
+    """
+    starts = {stage: checkout.find_file(module) for stage, module in modules.items()}
+    starts |= {find_stage(path): path for path in list_notebooks()}
+    found = {stage: compute_digests(checkout, path) for stage, path in starts.items()}
     checkout.meanings.save()
     return found
-
-
-def find_starts(checkout: Checkout, modules: Mapping[str, str]) -> dict[str, Path]:
-    """Return the file that each stage begins with: its notebook, or its module."""
-    starts = {stage: checkout.find_file(module) for stage, module in modules.items()}
-    return starts | {path.stem[3:]: path for path in sorted(paths.find_notebooks_dir().glob("[0-9][0-9]_*.ipynb"))}
 
 
 def compute_code_digest(start: Path, checkout: Checkout | None = None) -> str:
@@ -61,8 +66,9 @@ def compute_digests(checkout: Checkout, start: Path) -> dict[str, str]:
 def write_fingerprints(
     experiment: str,
     modules: Mapping[str, str],
-    tables: Mapping[str, Mapping[str, str]],
     *,
+    tables: Mapping[str, Mapping[str, str]],
+    section_digests: Mapping[str, Mapping[str, str]],
     params: "Params | None" = None,
 ) -> None:
     """Write each stage's fingerprint, and keep a copy by its digest to tell later what changed.
@@ -74,19 +80,25 @@ def write_fingerprints(
     tables
         Stages that read files the params name: the digest of each by table.
     params
-        Which a stage's list of what it reads belongs to; without them, the code alone counts.
+        The experiment's params, to which what a stage reads belongs; without them, that is left out.
+    section_digests
+        The digests of params of which DVC does not see the values, by stage and name.
     """
+    # Imported here: what reads code needs nothing that is installed.
+    from labkit.run import environment
+
     folder, checkout = find_folder(experiment), Checkout(paths.find_root())
     codes = compute_fingerprints(checkout, modules)
+    # No packages where they are those of the lock, on which stages depend by themselves.
+    parts = {"tables": tables, "params": section_digests, "packages": environment.find_packages(codes)}
     reads = {}
     if params is not None:
-        # Imported here: what reads code needs nothing that is installed.
         from labkit.run.reads import compute_reads
 
         reads = compute_reads(params, codes, checkout)
     for stage, code in codes.items():
-        content = {"code": code, **({"tables": tables[stage]} if stage in tables else {}), **reads.get(stage, {})}
-        write_fingerprint(folder / f"{stage}.json", content)
+        given = {name: of[stage] for name, of in parts.items() if of.get(stage)}
+        write_fingerprint(folder / f"{stage}.json", {"code": code, **given, **reads.get(stage, {})})
     for path in folder.glob("*.json"):
         if path.stem not in codes:
             path.unlink()
@@ -142,11 +154,30 @@ def describe_change(experiment: str, stage: str, before_md5: str | None) -> list
     tables = list_changes(before.get("tables", {}), after.get("tables", {}))
     if tables:
         reasons.append(f"data of {list_briefly(tables, most=3)} changed")
+    changed = list_changes(before.get("params", {}), after.get("params", {}))
+    if changed and "params" in before:
+        reasons.append(f"params {list_briefly(changed, most=3)} changed")
+    reasons += describe_packages(before.get("packages", {}), after.get("packages", {}))
     for kind, lead in READ.items():
         names = [name for name, one in after.get(kind, {}).items() if one != before.get(kind, {}).get(name, one)]
         if names:
             reasons.append(f"{lead}{list_briefly(map(make_text, names), most=3)} changed")
-    return reasons or ["the list of what it reads changed"]
+    return reasons or describe_sections(before, after)
+
+
+def describe_sections(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Say that the list of what a stage reads changed, if that is so."""
+    is_other = any(before.get(kind, {}) != after.get(kind, {}) for kind in SECTIONS)
+    return ["the list of what it reads changed"] if is_other else []
+
+
+def describe_packages(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """Say how the packages that a stage needs differ from those of the lock, if they do so otherwise than before."""
+    if before == after:
+        return []
+    changed = [f"{name} {what}" for name, what in after.items() if before.get(name) != what]
+    back = [f"{name} is as locked again" for name in before if name not in after]
+    return [f"packages changed ({list_briefly(changed + back, most=3)})"]
 
 
 def load_fingerprint(path: Path) -> dict[str, Any]:
@@ -157,7 +188,7 @@ def load_fingerprint(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         return {}
-    is_whole = all(isinstance(content.get(kind, {}), dict) for kind in ("code", "tables", *SECTIONS))
+    is_whole = all(isinstance(content.get(name, {}), dict) for name in ("code", *GIVEN, *SECTIONS))
     return content if is_whole and "code" in content else {}
 
 

@@ -2,7 +2,8 @@
 
 Run as `python -m labkit.run.forkserver ADDRESS ROOT IDLE_SECONDS SOCKET` by `labkit.run.servers`. For each kernel it
 forks a keeper, which forks the kernel, passes on signals, tells the client of the end, and ends everything below
-itself as soon as kernel, client or server has gone. Sole owner of ipykernel.
+itself as soon as kernel, client or server has gone. The server itself goes with its owner: by a pipe that closes, and
+as long as it still imports by the system's own signal. Sole owner of ipykernel.
 
 One connection is one kernel. The client sends one line of JSON with the files for stdout and stderr; it gets
 `{"pid": …}`, then `{"ready": true}`, at last `{"exit": …}`, and may send `{"signal": …}` in between.
@@ -124,12 +125,14 @@ def keep(connection: socket.socket, server_alive: int) -> Request:
         if not request.argv:
             send(connection, pid=os.getppid(), modules=len(sys.modules))
             os._exit(0)
+        keeper = os.getpid()
         kernel = os.fork()
     except Exception as error:  # told to the client, who starts an ordinary kernel instead
         with suppress(OSError):
             send(connection, error=f"{type(error).__name__}: {error}")
         os._exit(1)
     if kernel == 0:
+        supervise.die_with(keeper)
         os.close(server_alive)
         return request
     with suppress(OSError):
@@ -181,7 +184,6 @@ def watch(connection: socket.socket, server_alive: int, kernel: int) -> None:
 
 def become_kernel(request: Request) -> None:
     """Turn this process into the kernel that was asked for; return when it has ended."""
-    supervise.die_with(os.getppid())
     os.setsid()
     take_place(request)
     if is_cold():
@@ -277,6 +279,8 @@ def main(arguments: list[str]) -> None:
             listener.set_inheritable(True)
             anew = [address, root, idle_seconds, str(listener.fileno()), *skipped, offender]
             os.execv(sys.executable, [*sys.orig_argv[: -len(arguments)], *anew])
+        # From here on it looks for itself, and ends what is below it before it goes.
+        supervise.outlive_parent()
         request = server.serve()
     finally:
         server.close()

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from labkit.errors import ParamsError, name_nearest
+from labkit.console import make_printable
+from labkit.counts import format_count
+from labkit.errors import ParamsError, list_briefly, name_nearest
 from labkit.run import ledger
 from labkit.run.ledger import Entry
 from labkit.run.memory import GIGABYTE
@@ -97,7 +99,8 @@ def find_run(word: str) -> Entry:
         return found[0]
     if found:
         raise ParamsError(
-            f"{len(found)} runs begin or end with {word!r}: name one whole: {name_nearest(word, named(found))}"
+            f"{format_count(len(found), 'run')} begin or end with {word!r}: name one whole: "
+            f"{name_nearest(word, named(found))}"
         )
     if not entries:
         raise ParamsError(f"no run {word!r}: nothing has run in this checkout yet: labkit run {word}")
@@ -124,6 +127,7 @@ def describe_run(entry: Entry) -> list[tuple[str, str]]:
         ("ended", tell_end(entry)),
     ]
     pairs += [("MLflow", entry.tracked)] if entry.tracked else []
+    pairs += [("record", entry.record["path"])] if entry.record else []
     pairs += describe_facts(facts)
     for stage in stages or ([entry] if entry.stage else []):
         pairs += describe_stage(stage, is_named=bool(stages))
@@ -140,18 +144,25 @@ def tell_end(entry: Entry) -> str:
 
 
 def describe_facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """Say what was true of the checkout."""
+    """Say what was true of the checkout, and who ran it where."""
     pairs = []
+    if "user" in facts:
+        pairs.append(("by", f"{facts['user']} on {facts['host']} ({facts['cpu']})"))
     if "commit" in facts:
-        pairs.append(("git commit", facts["commit"] + (", with changes not committed" if facts["is_dirty"] else "")))
+        changed = f" ({list_briefly(facts['changed'], most=3)})" if facts.get("changed") else ""
+        pairs.append(("git commit", facts["commit"] + (f", with changes not committed{changed}" * facts["is_dirty"])))
     if "lock_sha256" in facts:
         pairs.append(("lock", f"requirements.lock {facts['lock_sha256'][:SHORT]}"))
+    if facts.get("packages"):
+        pairs.append(("packages", "\n".join(f"{name} {what}" for name, what in facts["packages"].items())))
     if "python" in facts:
         pairs.append(("Python", f"{facts['python']}, labkit {facts['labkit']}, {facts['platform']}"))
     if facts.get("asked"):
         pairs.append(("asked for", ", ".join(f"{name} {word}" for name, word in facts["asked"].items())))
     if facts.get("params"):
-        pairs.append(("params", "\n".join(f"{name} = {value}" for name, value in facts["params"].items())))
+        pairs.append(
+            ("params", "\n".join(f"{name} = {make_printable(value)}" for name, value in facts["params"].items()))
+        )
     return pairs
 
 
@@ -163,7 +174,8 @@ def describe_stage(stage: Entry, *, is_named: bool) -> list[tuple[str, str]]:
     for path, digest in stage.facts.get("inputs", {}).items():
         what = "code   " if "/fingerprint/" in path else "read   "
         lines.append(f"{what}  {digest[:SHORT]}  {path}")
-    lines += [f"wrote    {one['sha256'][:SHORT]}  {one['path']}  {one['bytes']:,} bytes" for one in stage.outputs]
+    for one in stage.outputs:
+        lines.append(f"wrote    {one['sha256'][:SHORT]}  {one['path']}  {format_count(one['bytes'], 'byte')}")
     return [(stage.stage or "", "\n".join(lines))] if lines else []
 
 

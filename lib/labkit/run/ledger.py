@@ -1,8 +1,8 @@
 """The record of what ran: append-only lines of JSON in `.labkit/ledger.jsonl`, each on the disk before work goes on.
 
 `start` says who does what, `opened` where MLflow keeps it, `plan` why stages are stale, `output` what was written,
-`done` how it ended. What has no `done` never happened. All else, MLflow and the pages, is a view. Read next:
-`labkit.run.reconcile`, which closes what a killed process left open.
+`recorded` where `record.json` is, `done` how it ended. What has no `done` never happened. All else, MLflow and the
+pages, is a view. Read next: `labkit.run.reconcile`, which closes what a killed process left open.
 """
 
 import json
@@ -22,6 +22,7 @@ import psutil
 from labkit import paths
 from labkit.errors import DiskError, LabkitError, StageError
 from labkit.files import append_line, compute_digest, is_full, write_bytes
+from labkit.run.store import name_store
 
 NAME = "ledger.jsonl"
 SPARE_NAME = "ledger.spare"
@@ -89,11 +90,13 @@ class Entry:
     parent
         The pipeline run that a stage belongs to.
     store
-        Address of the MLflow store at the time.
+        The MLflow store at the time; see `labkit.run.store.name_store`.
     facts
         What it was made of; see `labkit.run.provenance`.
     tracked
         MLflow's name for it.
+    record
+        Path and SHA-256 of the record that was kept of a pipeline run; see `labkit.run.run_record`.
     is_settled
         Whether MLflow has been told how it ended.
     """
@@ -109,6 +112,7 @@ class Entry:
     reasons: dict[str, list[str]] = field(default_factory=dict)
     outputs: list[dict[str, Any]] = field(default_factory=list)
     tracked: str | None = None
+    record: dict[str, str] | None = None
     is_settled: bool = True
     outcome: str | None = None
     reason: str = ""
@@ -130,6 +134,11 @@ class Entry:
         """Write down why stages are stale."""
         self.reasons = dict(reasons)
         append("plan", run=self.run, reasons=self.reasons)
+
+    def note_record(self, path: Path, digest: str) -> None:
+        """Write down what was recorded of the run."""
+        self.record = {"path": os.path.relpath(path, paths.find_root()), "sha256": digest}
+        append("recorded", run=self.run, **self.record)
 
     def add_outputs(self, folder: Path, digests: Mapping[str, str]) -> None:
         """Write down what was put in place in a folder."""
@@ -164,8 +173,7 @@ def open_entry(
     """
     process = find_process(os.getpid())
     assert process
-    address = paths.show_address(paths.get_tracking_uri())
-    entry = Entry(make_name(experiment), experiment, stage, parent, process, tell_time(), address, dict(facts))
+    entry = Entry(make_name(experiment), experiment, stage, parent, process, tell_time(), name_store(), dict(facts))
     keep_spare()
     append(
         "start",
@@ -297,6 +305,8 @@ def read_line(content: dict[str, Any], entries: dict[str, Entry]) -> None:
         entries[run].reasons = content["reasons"]
     elif kind == "output":
         entries[run].outputs.append(content)
+    elif kind == "recorded":
+        entries[run].record = content
     elif kind == "settled":
         entries[run].is_settled = True
     elif kind == "done" and entries[run].is_open:

@@ -25,11 +25,15 @@ PAUSE_SECONDS = 0.05
 
 
 @contextmanager
-def hold_checkout(experiment: str, *, say: Callable[[str], None], is_waiting: bool = True) -> Iterator[bool]:
+def hold_checkout(
+    experiment: str, *, say: Callable[[str], None], is_waiting: bool = True, command: str = ""
+) -> Iterator[bool]:
     """Be the only run of this checkout for the time of the block; yields whether another one was waited for.
 
     Parameters
     ----------
+    command
+        What holds it, if that is no run, e.g. `labkit new`.
     say
         Told whom this waits for.
     is_waiting
@@ -53,7 +57,7 @@ def hold_checkout(experiment: str, *, say: Callable[[str], None], is_waiting: bo
                 raise LabkitError(f"{describe(read_holder(handle))} is under way: wait for it, or end it")
             say(f"waiting for {describe(read_holder(handle))} …")
             take_lock(handle)
-        facts = {"pid": os.getpid(), "experiment": experiment, "since": tell_time()}
+        facts = {"pid": os.getpid(), "experiment": experiment, "since": tell_time(), "command": command}
         note_holder(handle, find_path(), json.dumps(facts).encode())
         try:
             yield not is_ours
@@ -83,7 +87,12 @@ def describe(holder: dict[str, Any]) -> str:
     """Name a holder in words."""
     if not holder:
         return "another run of this checkout"
-    return f"the run of {holder['experiment']} (process {holder['pid']}, since {holder['since']})"
+    what = (
+        f"{command} {holder['experiment']}"
+        if (command := holder.get("command"))
+        else f"the run of {holder['experiment']}"
+    )
+    return f"{what} (process {holder['pid']}, since {holder['since']})"
 
 
 def find_path() -> Path:

@@ -1,7 +1,7 @@
-"""The source notebooks: which there are, in which order, and what they must be to run.
+"""The source notebooks: what they must be to run.
 
-Reads and never writes. Not how one is executed: that is `labkit.run.runner`. What may be injected into one is settled
-in `labkit.run.parameters`.
+Reads and never writes. Not which there are: that is `labkit.run.notebook_files`; not how one is executed: that is
+`labkit.run.runner`. What may be injected into one is settled in `labkit.run.parameters`.
 """
 
 import hashlib
@@ -15,16 +15,16 @@ from typing import Any
 
 import nbformat
 
-from labkit import paths
+from labkit.counts import format_count
 from labkit.errors import ParamsError, name_nearest
 from labkit.files import compute_digest
 from labkit.paths import show
+from labkit.run.notebook_files import find_stage, list_notebooks
 from labkit.run.parameters import check_parameters, read_defaults
 
 LARGEST_BYTES = 50_000_000
 KERNEL = "python3"
 """The kernel of the environment in which labkit itself runs."""
-NAME = re.compile(r"(\d{1,4})_([a-z][a-z0-9_]*)")
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
@@ -47,34 +47,6 @@ class Source:
 
 Snapshot = Mapping[str, Source]
 """Stage → its notebook, all read at one time, before anything runs."""
-
-
-def list_notebooks() -> list[Path]:
-    """Return the notebooks in the order of their numbers; gaps are fine.
-
-    Raises
-    ------
-    ParamsError
-        Two have the same number.
-    """
-    numbered: dict[int, Path] = {}
-    for path in sorted(paths.find_notebooks_dir().glob("*.ipynb")):
-        if found := NAME.fullmatch(path.stem):
-            other = numbered.setdefault(int(found[1]), path)
-            if other is not path:
-                raise ParamsError(
-                    f"notebooks/: {other.name} and {path.name} have the same number: it is the order, give one another"
-                )
-    return [numbered[number] for number in sorted(numbered)]
-
-
-def find_stage(path: Path) -> str:
-    """Return the stage that a notebook is for: its name without the number.
-
-    >>> find_stage(Path("notebooks/04_training.ipynb"))
-    'training'
-    """
-    return path.stem.partition("_")[2]
 
 
 def find_notebook(stage: str) -> Path:
@@ -149,7 +121,8 @@ def read_bytes(path: Path) -> bytes:
     n_bytes = path.stat().st_size
     if n_bytes > LARGEST_BYTES:
         raise ParamsError(
-            f"{where}: {n_bytes:,} bytes, over {LARGEST_BYTES:,}: clear its outputs; data belong in files of their own"
+            f"{where}: {format_count(n_bytes, 'byte')}, over {LARGEST_BYTES:,}: clear its outputs; "
+            "data belong in files of their own"
         )
     return path.read_bytes()
 

@@ -18,6 +18,7 @@ from labkit.files import move, parse_json
 from labkit.paths import show
 
 MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
+REMOTE = re.compile(r"'?remote \"?([^\"']+)\"?'?")
 LISTING = ".dir"
 LEFTOVER = ".tmp"
 OLDEST_LEFTOVER_SECONDS = 3600
@@ -25,14 +26,27 @@ OLDEST_LEFTOVER_SECONDS = 3600
 
 def find_cache() -> Path:
     """Return the folder of DVC's cache: the checkout's own, or the one its configuration names."""
+    return paths.find_root() / ".dvc" / read_config().get("cache", "dir", fallback="cache")
+
+
+def find_remotes() -> dict[str, str]:
+    """Return the addresses of the DVC remotes by name, the default one first, without passwords."""
+    config = read_config()
+    names = {found[1]: section for section in config.sections() if (found := REMOTE.fullmatch(section))}
+    default = config.get("core", "remote", fallback="")
+    urls = {name: paths.show_address(config.get(section, "url", fallback="")) for name, section in names.items()}
+    return dict(sorted(urls.items(), key=lambda item: (item[0] != default, item[0])))
+
+
+def read_config() -> configparser.ConfigParser:
+    """Return DVC's configuration of the checkout, empty where it is broken, which DVC itself reports."""
     own = paths.find_root() / ".dvc"
     config = configparser.ConfigParser(interpolation=None)
     try:
         config.read([own / "config", own / "config.local"], encoding="utf-8")
-        named = config.get("cache", "dir", fallback="cache")
     except (configparser.Error, UnicodeDecodeError):
-        named = "cache"  # DVC tells of a broken configuration
-    return own / named
+        return configparser.ConfigParser(interpolation=None)
+    return config
 
 
 def find_object(md5: str, cache: Path | None = None) -> Path:
@@ -64,6 +78,14 @@ def list_objects(md5: str, place: str, cache: Path | None = None) -> Iterator[tu
     if md5.endswith(LISTING):
         for name, inner in load_listing(path).items():
             yield from list_objects(inner, f"{place}/{name}", cache)
+
+
+def is_whole(md5: str, cache: Path | None = None) -> bool:
+    """Tell whether the cache has an object and all that it lists."""
+    path = find_object(md5, cache)
+    if not path.is_file():
+        return False
+    return not md5.endswith(LISTING) or all(is_whole(one, cache) for one in load_listing(path).values())
 
 
 def check_object(path: Path, md5: str, place: str) -> None:

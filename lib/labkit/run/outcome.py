@@ -4,11 +4,13 @@ Reads and marks notebooks; executes none: that is `labkit.run.runner`.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import nbformat
+
+from labkit.counts import format_count
 
 State = Literal["finished", "failed", "interrupted", "timed out", "died", "not run"]
 Outcome = Literal["finished", "failed", "interrupted", "timed out", "died"]
@@ -16,6 +18,13 @@ STATE_KEY = "labkit"
 ALLOW_EXIT = "allow-exit"
 """Tag of a cell that may end the notebook early with `sys.exit()`."""
 PAPERMILL_BANNER = "papermill-error-cell-tag"
+GROUP_BEGIN = "  + Exception Group Traceback (most recent call last):"
+GROUP_LINE = re.compile(r'^  \| +File "[^"]*ipykernel_[^"]*", line \d+, in .*\n  \| +(.*)', re.MULTILINE)
+"""The first line of a cell in a group's traceback, and that line's text."""
+GROUP_COUNT = re.compile(r" \((\d+) sub-exceptions?\)$")
+MEMBER_BEGIN = re.compile(r"(  \+-|    )\+-{16} (\d+|\.{3}) -{16}")
+MEMBER_BAR = "    |"
+MOST_MEMBERS = 3
 # What papermill's own mark of a cell is called, for other readers of the executed notebook.
 PAPERMILL_STATES = {"finished": "completed", "not run": "pending"}
 
@@ -46,7 +55,8 @@ class Failure:
 class Execution:
     """How a notebook ended: `failure` is None if every cell finished; `cells` holds the seconds of each.
 
-    `peak_bytes` is the most memory that the kernel and all below it were seen to take.
+    `peak_bytes` is the most memory that the kernel and all below it were seen to take. `cut` lists the cells of which
+    output was left out, and how much.
     """
 
     seconds: float
@@ -54,6 +64,7 @@ class Execution:
     cells: tuple[float, ...]
     outcome: Outcome
     peak_bytes: int = 0
+    cut: str = ""
 
     @property
     def is_interrupted(self) -> bool:
@@ -83,16 +94,21 @@ def make_failure(notebook: nbformat.NotebookNode, index: int, name: str, text: s
     return Failure(index + 1, len(cells), find_heading(cells, index), line, name, text)
 
 
-def describe_output(output: Any) -> str:
-    """Return an output that is no stream as lines of a log."""
-    if output.output_type == "error":
-        return strip_colours("\n".join(output.traceback)) + "\n"
-    return str(output.get("data", {}).get("text/plain", "")) + "\n"
+def describe_message(message: Mapping[str, Any]) -> str:
+    """Return what a kernel's message puts out as text for a log, empty if it is no output."""
+    content = message["content"]
+    if message["msg_type"] == "stream":
+        return str(content["text"])
+    if message["msg_type"] == "error":
+        return strip_colours("\n".join(map(str, content["traceback"]))) + "\n"
+    if message["msg_type"] in ("display_data", "execute_result"):
+        return str(content["data"].get("text/plain", "")) + "\n"
+    return ""
 
 
 def find_line(cell: nbformat.NotebookNode) -> str:
-    """Return the line of a cell at which the error arose, from the arrow in its traceback."""
-    for output in cell.get("outputs", []):
+    """Return the line of a cell at which its last error arose, as the error's traceback marks it."""
+    for output in reversed(cell.get("outputs", [])):
         if output.output_type == "error":
             for entry in output.traceback:
                 plain = strip_colours(entry)
@@ -100,7 +116,66 @@ def find_line(cell: nbformat.NotebookNode) -> str:
                     for line in plain.splitlines():
                         if line.lstrip().startswith("-"):
                             return line.split(maxsplit=2)[-1].strip()
+                if found := GROUP_LINE.search(plain):
+                    return found[1].strip()
     return ""
+
+
+def add_error(outputs: list[Any], name: str, text: str) -> None:
+    """Make an error output of the group of exceptions that a cell raised, which IPython only prints.
+
+    Parameters
+    ----------
+    outputs
+        What the cell put out; the group's traceback, printed last, is moved into the error.
+    name, text
+        Name and message of the group as the kernel reports them, such as "several (2 sub-exceptions)".
+    """
+    printed = [place for place, one in enumerate(outputs) if one.output_type == "stream" and one.name == "stderr"]
+    first = next((place for place in reversed(printed) if GROUP_BEGIN in outputs[place].text), None)
+    traceback = ""
+    if first is not None:
+        moved = [place for place in printed if place >= first]
+        kept, begin, rest = outputs[first].text.rpartition(GROUP_BEGIN)
+        traceback = begin + rest + "".join(outputs[place].text for place in moved[1:])
+        outputs[first].text = kept
+        outputs[:] = [one for place, one in enumerate(outputs) if place not in moved or (place == first and kept)]
+    outputs.append(
+        nbformat.v4.new_output("error", ename=name, evalue=describe_group(text, traceback), traceback=[traceback])
+    )
+
+
+def describe_group(text: str, traceback: str) -> str:
+    r"""Return the message of a group of exceptions with its first members.
+
+    >>> describe_group("several (1 sub-exception)", "  +-+---------------- 1 ----------------\n    | KeyError: 'two'")
+    "several (1 exception): KeyError: 'two'"
+    """
+    members = list_members(traceback)
+    found = GROUP_COUNT.search(text)
+    if not members or not found:
+        return text
+    rest = int(found[1]) - MOST_MEMBERS
+    shown = "; ".join(members[:MOST_MEMBERS]) + (f"; … and {rest} more" if rest > 0 else "")
+    return f"{text[: found.start()]} ({format_count(int(found[1]), 'exception')}): {shown}"
+
+
+def list_members(traceback: str) -> list[str]:
+    """Return type and message of each exception in a group, from its traceback as Python prints it.
+
+    A member's lines stand behind a bar; those of what is in it in turn are indented further.
+    """
+    members: list[str] = []
+    for line in traceback.splitlines():
+        if MEMBER_BEGIN.fullmatch(line):
+            members.append("")
+        elif members and line.startswith(MEMBER_BAR):
+            text = line.removeprefix(MEMBER_BAR).removeprefix(" ")
+            if text.endswith("Traceback (most recent call last):"):
+                members[-1] = ""  # what came before was its cause
+            elif not members[-1] and not text.startswith(" "):
+                members[-1] = text
+    return [member for member in members if member]
 
 
 def strip_colours(text: str) -> str:

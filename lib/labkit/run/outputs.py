@@ -6,6 +6,7 @@ Files in scratch, written by hand, are recorded nowhere and not checked.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,15 @@ from labkit import paths
 from labkit.errors import DataError, ParamsError
 from labkit.files import compute_digest, list_files, parse_json, place_folder, write_json
 from labkit.paths import show
+from labkit.run.checkout import Fault
 from labkit.run.objects import check_object, find_object, load_listing
 from labkit.yaml_file import load_written_yaml
 
 LOCK = "dvc.lock"
+STAGE = re.compile(r"  ([^\s@]+)@(\S+):")
+"""The line of dvc.lock with which the lines of one stage begin."""
+LOST = "Only the knowledge of what is up to date is lost by it: those stages run again, or come from DVC's cache"
+WHOLE_REMEDY = f"restore it from git, or remove it. {LOST}"
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,20 @@ def check_file(experiment: str, path: Path) -> None:
             f"{show(path)}: changed since the stage `{known.stage}` wrote it, so it is not opened: "
             f"make it anew with `labkit run {experiment} --force {known.stage}`"
         )
+    record = find_record(experiment, place.partition("/")[0])
+    if record.is_file() and not is_readable(record):
+        raise DataError(
+            f"{show(path)}: cannot be verified, so it is not opened: {show(record)}, which holds its digest, is "
+            f"damaged, and {LOCK} does not list it: run `labkit run {experiment} --force` with the stage that writes it"
+        )
+
+
+def is_readable(record: Path) -> bool:
+    """Tell whether a record of digests can be read."""
+    try:
+        return isinstance(parse_json(record.read_bytes())["files"], dict)
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
 
 
 def find_record(experiment: str, folder: str) -> Path:
@@ -128,6 +148,46 @@ def list_locked() -> list[tuple[str, dict[str, str]]]:
         ]
     except (OSError, ParamsError, TypeError, KeyError, AttributeError):
         return []
+
+
+def check_lock() -> None:
+    """Refuse a dvc.lock that cannot be read, with which DVC runs no stage of any experiment.
+
+    Raises
+    ------
+    ParamsError
+        Names the experiment in whose lines the fault is, and what to remove.
+    """
+    if fault := find_fault():
+        raise ParamsError(f"{fault.found}: {fault.remedy}")
+
+
+def find_fault() -> Fault | None:
+    """Return what is wrong with dvc.lock and what to do about it, None if nothing is."""
+    path = paths.find_root() / LOCK
+    try:
+        tree = load_written_yaml(path)
+    except FileNotFoundError:
+        return None
+    except ParamsError as error:
+        mark = getattr(error.__cause__, "problem_mark", None)
+        return locate_fault(path.read_text(encoding="utf-8", errors="replace"), mark.line + 1 if mark else 1)
+    is_sound = isinstance(tree, dict) and "schema" in tree and isinstance(tree.get("stages", {}), dict)
+    return None if is_sound else Fault(f"{LOCK}: not as DVC writes it", WHOLE_REMEDY)
+
+
+def locate_fault(text: str, line: int) -> Fault:
+    """Return in which stage's part of dvc.lock a line is that is not YAML, and what to do about it."""
+    lines = text.splitlines()
+    starts = [(number, found) for number, one in enumerate(lines, 1) if (found := STAGE.fullmatch(one))]
+    above = [start for start in starts if start[0] <= line]
+    if not above:
+        return Fault(f"{LOCK}:{line}: not YAML", WHOLE_REMEDY)
+    (first, found), last = above[-1], next((number - 1 for number, _ in starts if number > line), len(lines))
+    where = f"{LOCK}:{line}: not YAML, in the part of the stage {found[1]} of {found[2]}"
+    return Fault(
+        f"{where}, so that no experiment can run", f"remove lines {first} to {last}, or the whole file. {LOST}"
+    )
 
 
 def find_in_folder(md5: str, name: str) -> str | None:

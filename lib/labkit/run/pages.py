@@ -10,11 +10,11 @@ from pathlib import Path
 from labkit import paths
 from labkit.files import copy_file
 from labkit.params import Params
-from labkit.run import report, tracking
+from labkit.run import report, run_search, tracking
 from labkit.run.closure import Checkout
 from labkit.run.declarations import load_declarations
 from labkit.run.fingerprint import compute_code_digest
-from labkit.run.notebooks import find_stage, list_notebooks
+from labkit.run.notebook_files import find_stage, list_notebooks
 from labkit.run.reads import add_reads, load_reads
 from labkit.run.record import PAGE_ENDINGS, compute_key, compute_outputs, load_records
 
@@ -47,7 +47,7 @@ def fetch_page(experiment: str, page: str, key: str, folder: Path) -> bool:
     """Put the page of the run with a key in place, or none; tell whether there is one now."""
     for ending in PAGE_ENDINGS:
         (folder / f"{page}{ending}").unlink(missing_ok=True)
-    run_id = tracking.find_run_of(experiment, key)
+    run_id = run_search.find_run_of(experiment, key)
     if run_id is None:
         return False
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:

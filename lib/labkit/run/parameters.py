@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from labkit.counts import format_count
 from labkit.errors import ParamsError, name_nearest
 from labkit.params import Params
 from labkit.params_file import holds_columns
@@ -69,7 +70,7 @@ def read_defaults(notebook: Any, *, where: str = "the notebook") -> dict[str, An
     """
     tagged = [cell for cell in notebook.cells if TAG in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
-        raise ParamsError(f"{where}: {len(tagged)} cells are tagged `{TAG}`: tag exactly one")
+        raise ParamsError(f"{where}: {format_count(len(tagged), 'cell')} are tagged `{TAG}`: tag exactly one")
     cell, defaults = tagged[0], dict[str, Any]()
     if cell.cell_type != "code":
         raise ParamsError(f"{where}: the cell tagged `{TAG}` is {cell.cell_type}: tag a code cell")

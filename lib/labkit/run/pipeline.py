@@ -26,7 +26,7 @@ from dvc.stage.cache import StageCache
 from labkit import paths
 from labkit.errors import DataError, LabkitError, ParamsError, StageError, name_nearest
 from labkit.files import describe_full, is_full, write_text
-from labkit.run import fingerprint, objects, outputs
+from labkit.run import checkout, fingerprint, objects, outputs
 from labkit.run.declarations import load_declarations
 from labkit.yaml_file import load_plain, load_yaml, make_yaml
 
@@ -101,13 +101,16 @@ def open_repo() -> Repo:
     Raises
     ------
     ParamsError
-        The checkout has none, or dvc.yaml is not valid.
+        The checkout has none, or dvc.yaml or dvc.lock is not valid.
     """
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
+    outputs.check_lock()
     remove_torn_lock(paths.find_root() / ".dvc" / "tmp" / "rwlock")
     try:
         repo = Repo(str(paths.find_root()))
     except DvcException as error:
+        if fault := checkout.find_git_fault():
+            raise ParamsError(f"{fault.found}: {fault.remedy}") from error
         raise ParamsError(f"{paths.find_root()}: {error}: is it a whole checkout?") from error
     repo.stage_cache = CheckedCache(repo)
     return repo
@@ -393,7 +396,11 @@ def add_files(files: Iterable[Path]) -> None:
     repo = open_repo()
     try:
         repo.add([str(path) for path in files])
+    except LockError as error:
+        raise ParamsError(
+            "a command of DVC works in this checkout: nothing was made: run again when it has ended"
+        ) from error
     except DvcException as error:
-        raise ParamsError(f"dvc add: {error}") from error
+        raise ParamsError(f"dvc add: {str(error).splitlines()[0]}: nothing was made") from error
     finally:
         repo.close()

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
-from rich.text import Text
 
+from labkit.console import guard_streams, make_cell, make_column, make_console, make_printable, print_table
+from labkit.errors import shorten
 from labkit.run.memory import GIGABYTE
+
+LONGEST_HEADING = 100
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Progress:
     """Tells of stages and cells as they come, and of how long they took the last time."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False)
+        self.console = console or make_console()
         self.bar: Bar | None = None
         self.stage = ""
         self.heading = ""
@@ -44,11 +46,11 @@ class Progress:
         self.peak_bytes = 0
         about = f" (about {sum(expected):.0f} s)" if expected else ""
         if not self.console.is_terminal:
-            self.console.print(f"{stage} …{about}", soft_wrap=True)
+            self.say(f"{stage} …{about}")
             return
         columns = (
             SpinnerColumn(),
-            TextColumn("[bold]{task.description}", markup=True),
+            TextColumn("{task.description}", markup=False, style="bold"),
             BarColumn(bar_width=20),
             TextColumn("{task.fields[cell]}"),
             TimeElapsedColumn(),
@@ -59,9 +61,12 @@ class Progress:
         self.bar = Bar(*columns, console=self.console, transient=True)
         self.bar.add_task(stage, total=sum(expected) or None, cell="", about=about.strip(" ()"), memory="", heading="")
         self.bar.start()
+        # rich puts a stream of its own before ours, which reads escape sequences instead of showing them.
+        guard_streams()
 
     def start_cell(self, cell: int, n_cells: int, heading: str) -> None:
         """Say that a cell starts; on plain paper only when it is the first under its heading."""
+        heading = make_printable(shorten(heading, LONGEST_HEADING))
         is_known = len(self.expected) == n_cells
         if self.bar:
             done, total = (sum(self.expected[: cell - 1]), sum(self.expected)) if is_known else (cell - 1, n_cells)
@@ -69,7 +74,7 @@ class Progress:
             self.bar.update(task, completed=done, total=total, cell=f"cell {cell}/{n_cells}", heading=heading)
         elif heading != self.heading:
             elapsed = time.monotonic() - self.started
-            self.console.print(f"  cell {cell}/{n_cells}  {elapsed:.0f} s  {heading}", soft_wrap=True, markup=False)
+            self.say(f"  cell {cell}/{n_cells}  {elapsed:.0f} s  {heading}")
         self.heading = heading
 
     def show_memory(self, taken_bytes: int) -> None:
@@ -85,23 +90,25 @@ class Progress:
             self.bar = None
         seconds = time.monotonic() - self.started
         colour = "green" if outcome == "ran" else "red"
-        line = Text(f"{self.stage:<12}", style=colour)
+        line = make_cell(f"{self.stage:<12}", colour)
         memory = f"{self.peak_bytes / GIGABYTE:4.1f} GB  " if self.peak_bytes else " " * 9
-        line.append(f" {outcome:<11} {seconds:6.1f} s  {memory}{headline}", style="default")
+        line.append(f" {outcome:<11} {seconds:6.1f} s  {memory}{make_printable(shorten(headline))}", style="default")
         self.console.print(line, soft_wrap=True)
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self.console.print(text, soft_wrap=True, markup=False)
+        self.console.print(make_cell(text), soft_wrap=True)
 
     def show_table(self, experiment: str, lines: Iterable[Line]) -> None:
         """Print the closing table."""
-        table = Table(title=experiment, title_justify="left", header_style="bold")
-        table.add_column("stage")
-        table.add_column("this time")
-        table.add_column("seconds", justify="right")
-        table.add_column("result", overflow="fold")
-        for line in lines:
-            seconds = "" if line.seconds is None else f"{line.seconds:.1f}"
-            table.add_row(line.stage, line.outcome, seconds, Text(line.headline))
-        self.console.print(table)
+        headings = ("stage", "this time", make_column("seconds", is_number=True), make_column("result", is_folded=True))
+        rows = [
+            (
+                line.stage,
+                line.outcome,
+                "" if line.seconds is None else f"{line.seconds:.1f}",
+                make_printable(line.headline),
+            )
+            for line in lines
+        ]
+        print_table(headings, rows, title=experiment, console=self.console)

@@ -54,13 +54,13 @@ def needs_closing(entry: Entry) -> bool:
 
 def is_here(entry: Entry) -> bool:
     """Tell whether a run was recorded in the store that is used now."""
-    return entry.store == paths.show_address(paths.get_tracking_uri())
+    return store.is_store(entry.store)
 
 
 def settle(entry: Entry) -> None:
     """Tell MLflow how a run ended, if it knows of it."""
     uri = paths.get_tracking_uri()
-    file = store.find_file(uri)
+    file = paths.find_sqlite_file(uri)
     if file is None or file.exists():
         store.check_store(uri)
         # Imported on need: with nothing to close, MLflow is not.

@@ -9,10 +9,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from labkit.files import compute_digest, parse_json, write_json
 from labkit.params import Params
+from labkit.run.declarations import find_section
 
 PAGE_ENDINGS = (".html", ".ipynb", ".json")
 """What there is of each page: the report, the executed notebook, the record."""
@@ -90,12 +91,7 @@ def compute_key(code: str, params: Params, sections: Iterable[str], outputs: Map
         SHA-256 by place.
     """
     tree = params.model_dump(mode="json")
-    given: dict[str, Any] = {}
-    for name in sections:
-        value: Any = tree
-        for part in name.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        given[name] = value
+    given = {name: find_section(tree, name) for name in sections}
     text = json.dumps({"code": code, "params": given, "outputs": dict(outputs)}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

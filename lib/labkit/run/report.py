@@ -16,16 +16,16 @@ from typing import Any, Literal
 import nbformat
 from markupsafe import Markup, escape
 from nbconvert.exporters.templateexporter import TemplateExporter
-from nbconvert.filters.ansi import ansi2html
 from nbconvert.filters.markdown_mistune import InvalidNotebook, IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
+from labkit.counts import format_count
 from labkit.errors import StageError
 from labkit.files import parse_json, write_text
-from labkit.run.markup import CLEANER, Outline, check_base64
+from labkit.run.markup import CLEANER, Outline, check_base64, render_colours
 
 Status = Literal["finished", "failed", "interrupted"]
 
@@ -54,6 +54,8 @@ class ReportHeader:
         How long the stage took.
     run_id, git_commit
         Where the stage is recorded, and the code that ran; None where there is none.
+    is_dirty
+        Whether code that ran was not committed.
     parameters
         Rows of name, value and whence the value came.
     notes
@@ -68,6 +70,7 @@ class ReportHeader:
     seconds: float
     run_id: str | None = None
     git_commit: str | None = None
+    is_dirty: bool = False
     parameters: Sequence[tuple[str, object, str]] = ()
     notes: Sequence[str] = ()
 
@@ -192,6 +195,7 @@ def get_exporter() -> TemplateExporter:
             "base64": lambda text: base64.b64encode(text.encode()).decode(),
             "base64_only": check_base64,
             "first_line": find_first_line,
+            "counted": format_count,
             "seconds": format_seconds,
             "time": format_time,
         },
@@ -250,9 +254,9 @@ def render_ansi(text: str) -> Markup:
     """Return terminal text as escaped HTML, its colours as classes, without the middle of what is very long."""
     lines = [line if len(line) <= MOST_CHARACTERS else f"{line[:MOST_CHARACTERS]} …" for line in text.splitlines()]
     if len(lines) > MOST_LINES:
-        left_out = f"… {len(lines) - MOST_LINES:,} lines left out; the executed notebook has them …"
+        left_out = f"… {format_count(len(lines) - MOST_LINES, 'line')} left out; the executed notebook has them …"
         lines = [*lines[: MOST_LINES - 100], left_out, *lines[-100:]]
-    return Markup(ansi2html("\n".join(lines)))
+    return render_colours("\n".join(lines))
 
 
 def render_python(source: str) -> Markup:

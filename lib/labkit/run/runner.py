@@ -7,7 +7,6 @@ Sole owner of papermill and nbclient. Says how each cell ended; not what is reco
 import asyncio
 import errno
 import logging
-import tempfile
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ from papermill.exceptions import PapermillExecutionError
 from papermill.execute import execute_notebook
 
 from labkit import paths
-from labkit.errors import ParamsError, StageError
+from labkit.errors import ParamsError, StageError, shorten
 from labkit.files import describe_full, is_full, write_text
 from labkit.params import TimeLimits
 from labkit.run.course import (
@@ -43,11 +42,13 @@ from labkit.run.outcome import (
     Failure,
     Outcome,
     State,
-    describe_output,
+    add_error,
+    describe_message,
     find_heading,
     make_failure,
     mark_cells,
 )
+from labkit.run.output_limit import MOST_OF_RAW, open_raw, shorten_file
 from labkit.run.parameters import check_parameters
 from labkit.run.warm import make_kernel_specs
 from labkit.secret import Mask
@@ -104,6 +105,7 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
         """Look now and then at the memory that the kernel and all below it take."""
         while True:
             self.look_at_memory()
+            shorten_file(self.course.raw)
             await asyncio.sleep(PAUSE_SECONDS)
 
     def look_at_memory(self) -> None:
@@ -144,12 +146,15 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
         if cell.cell_type == "code":
             heading = find_heading(self.nb.cells, index)
             course.on_cell(index + 1, len(self.nb.cells), heading)
-            course.tell(f"--- cell {index + 1} of {len(self.nb.cells)}{': ' + heading if heading else ''}\n")
+            course.start_log()
+            course.output_limit.start_cell()
+            course.write(f"--- cell {index + 1} of {len(self.nb.cells)}{': ' + heading if heading else ''}\n")
         self.nb_man.cell_start(cell, index)
         try:
             await self.async_execute_cell(cell, index)
             state = "finished"
         except CellExecutionError as error:
+            course.error = course.mask.clean((str(error.ename), str(error.evalue)))
             course.is_allowed_to_exit = error.ename == "SystemExit" and ALLOW_EXIT in cell.metadata.get("tags", [])
             state = "finished" if course.is_allowed_to_exit else "failed"
             self.nb_man.cell_exception(cell, cell_index=index, exception=error)
@@ -168,8 +173,21 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
             raise
         finally:
             course.states[index], course.seconds[index] = state, time.monotonic() - started
+            if cell.cell_type == "code":
+                self.close_cell(cell, index)
             self.nb_man.cell_complete(cell, cell_index=index)
         return True
+
+    def close_cell(self, cell: Any, index: int) -> None:
+        """Add to a cell's outputs the end of what was too long, and an error that was only printed."""
+        course, outputs = self.course, cell.outputs
+        added = course.mask.clean(course.output_limit.end_cell(index, outputs))
+        place = len(outputs) - sum(output.output_type == "error" for output in outputs[-1:])
+        outputs[place:place] = added
+        if course.error and not any(output.output_type == "error" for output in outputs):
+            add_error(outputs, *course.error)
+            course.error = (course.error[0], outputs[-1].evalue)
+        course.end_log()
 
     async def interrupt(self, cell: Any, index: int) -> None:
         """Interrupt the running cell and take in what it says, such as the line it was at."""
@@ -189,13 +207,12 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
 
     def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
         """Take in one message of the kernel, without secrets before anything is kept of it, and log it."""
+        self.course.tell(describe_message(msg))
+        if not self.course.output_limit.admit(msg, cell.get("outputs", [])):
+            return None
         msg["content"] = self.course.mask.clean(msg["content"])
         output = super().process_message(msg, cell, cell_index)
         self.course.mask.join_streams(cell.get("outputs", []))
-        if output:
-            is_stream = output.output_type == "stream"
-            said = msg["content"]["text"] if is_stream else describe_output(output)
-            self.course.tell(said, is_whole=not is_stream)
         return output
 
 
@@ -259,16 +276,18 @@ def run_notebook(
     if mask.clean(parameters) != parameters:
         raise ParamsError(f"{executed.name}: a parameter holds a secret: the notebook gets it by step.secret")
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    with tempfile.TemporaryFile() as raw:
+    with open_raw() as raw:
         course = Course(on_cell, environment, limits or TimeLimits(), live or Live(), mask, raw)
         error = execute_source(source, executed, parameters, course)
         raw.seek(0)
-        said = raw.read().decode("utf-8", "replace").replace(INTERRUPT_NOTE, "")
-    course.tell(said if said.endswith("\n") or not said else f"{said}\n")
+        course.start_log()
+        course.tell(raw.read(MOST_OF_RAW).decode("utf-8", "replace").replace(INTERRUPT_NOTE, ""))
+        course.end_log()
     seconds = time.monotonic() - course.started
     failure = find_failure(close_copy(executed, course), course, error)
     outcome = find_outcome(failure, course, error)
-    return Execution(seconds, failure, tuple(course.seconds), outcome, course.gauge.peak_bytes)
+    cut = "; ".join(f"cell {index + 1}: {what}" for index, what in course.output_limit.cut.items())
+    return Execution(seconds, failure, tuple(course.seconds), outcome, course.gauge.peak_bytes, cut)
 
 
 def execute_source(
@@ -335,7 +354,12 @@ def find_failure(executed: nbformat.NotebookNode, course: Course, error: BaseExc
 def describe_end(course: Course, error: BaseException | None) -> tuple[str, str]:
     """Return name and text of what ended a notebook."""
     if isinstance(error, PapermillExecutionError):
-        return str(error.ename), f"{error.ename}: {error.evalue}{find_hint(error, course)}"
+        # papermill names the first error that the cell shows, which need not be the one that it raised.
+        name, message = course.error or (str(error.ename), str(error.evalue))
+        hint = find_hint(name, message, course)
+        first, _, rest = message.strip().partition("\n")
+        told = f"{name}: {first}" if first else name
+        return name, f"{shorten(told) + hint if hint else told}\n{rest}".rstrip("\n")
     if isinstance(error, CellTimeoutError):
         seconds = getattr(course.limits, course.limit)
         what = "the cell" if course.limit == "cell_seconds" else "the stage"
@@ -349,11 +373,11 @@ def describe_end(course: Course, error: BaseException | None) -> tuple[str, str]
     return "SystemExit", f"a cell called sys.exit(): tag it `{ALLOW_EXIT}` if the notebook may end there"
 
 
-def find_hint(error: PapermillExecutionError, course: Course) -> str:
+def find_hint(name: str, message: str, course: Course) -> str:
     """Say what to do about want of memory or of room on the disk, empty for other errors."""
-    if str(error.ename).endswith("MemoryError"):
+    if name.endswith("MemoryError"):
         return f" ({course.gauge.describe()}): {MEMORY_HINT}"
-    if f"[Errno {errno.ENOSPC}]" in str(error.evalue):
+    if f"[Errno {errno.ENOSPC}]" in message:
         return f": {describe_full(paths.find_root(), 'more')}"
     return ""
 

@@ -73,6 +73,8 @@ def start_server(address: Path, *, is_cold: bool, is_owned: bool) -> "subprocess
             env=paths.make_environment(),
             start_new_session=True,
             pass_fds=[listener.fileno()],
+            # Until it has imported everything, for seconds, it cannot look whether this process is still there.
+            preexec_fn=supervise.make_tie() if is_owned else None,
         )
 
 

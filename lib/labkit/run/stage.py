@@ -14,7 +14,8 @@ from typing import Any, TextIO
 import nbformat
 
 from labkit import errors, files, paths
-from labkit.errors import LabkitError, LostStoreError, StageError, list_briefly
+from labkit.counts import format_count
+from labkit.errors import LabkitError, LostStoreError, StageError, list_briefly, shorten
 from labkit.params import Params
 from labkit.params_file import tell_changed
 from labkit.paths import show
@@ -23,7 +24,8 @@ from labkit.run.course import Live
 from labkit.run.declarations import load_declarations
 from labkit.run.fingerprint import compute_code_digest
 from labkit.run.ledger import Entry
-from labkit.run.notebooks import Source, list_notebooks
+from labkit.run.notebook_files import find_stage, list_notebooks
+from labkit.run.notebooks import Source
 from labkit.run.observation import Observation, observe
 from labkit.run.outcome import Execution, Failure, find_heading
 from labkit.run.outputs import place_outputs
@@ -36,6 +38,8 @@ from labkit.run.step import LOG_NAME, OUTPUTS_NAME, start_step
 from labkit.secret import Mask, check_files
 
 LONGEST_LINE = 160
+LONGEST_MESSAGE, LONGEST_OWN_MESSAGE = 300, 1500
+"""Characters of an error's first line: the page has the rest. One of labkit's own ends with what to do."""
 NO_BRACKETS = str.maketrans("", "", "[]")
 
 
@@ -87,7 +91,7 @@ def run_stage(
     """
     path, code = source.path, compute_code_digest(source.path)
     tags = {"labkit.stage": stage, "labkit.notebook_sha256": source.digest, "mlflow.source.name": show(path)}
-    tags["labkit.code_sha256"] = code
+    tags |= {"labkit.code_sha256": code, **tracking.make_input_tags(entry.facts.get("inputs", {}))}
     performance = Performance(stage, params, source, entry, mask, sample_rows, code)
     try:
         with (
@@ -141,6 +145,8 @@ class Performance:
                 live=Live(log, progress.show_memory),
                 mask=self.mask,
             )
+        if self.execution.cut:
+            progress.say(f"warning: {self.stage}: {self.execution.cut}")
 
     def finish(self, work: Path, record: tracking.Record) -> StageRecord:
         """Put the outputs in place if all went well, publish the page, and raise what the notebook failed with."""
@@ -151,7 +157,7 @@ class Performance:
         check_files(work / OUTPUTS_NAME, self.mask.secrets)
         failure = execution.failure or check_finished(log, len(notebook.cells)) or check_params(self.params, notebook)
         try:
-            log_figures(log, record, self.params, execution.peak_bytes)
+            log_figures(log, record, self.params, peak_bytes=execution.peak_bytes, source=show(path))
         except LostStoreError as error:
             # Told on the page too; what the notebook failed with comes first.
             n_cells = len(notebook.cells)
@@ -173,8 +179,10 @@ class Performance:
             cells=execution.cells if not failure else find_times(self.params.experiment, self.stage, self.sample_rows),
             peak_bytes=execution.peak_bytes,
         )
-        sample = f"A sample of {self.sample_rows:,} rows: for trying out, never published." if self.sample_rows else ""
-        note = " ".join(part for part in (sample, self.mask.tell().capitalize()) if part)
+        sample = ""
+        if self.sample_rows:
+            sample = f"A sample of {format_count(self.sample_rows, 'row')}: for trying out, never published."
+        note = " ".join(part for part in (sample, self.mask.tell().capitalize(), execution.cut.capitalize()) if part)
         notes = [note, *self.seen.untracked] if note else self.seen.untracked
         pages = publish_page(self.done, work / path.name, self.params, sample_rows=self.sample_rows, notes=notes)
         self.conclude(record, pages, failure)
@@ -236,11 +244,11 @@ def flatten_section(params: Params, stage: str) -> dict[str, Any]:
     return {"seed": params.seed, **{f"{stage}.{key}": value for key, value in section.items()}}
 
 
-def log_figures(log: Log, record: tracking.Record, params: Params, peak_bytes: int) -> None:
+def log_figures(log: Log, record: tracking.Record, params: Params, *, peak_bytes: int, source: str) -> None:
     """Hand what the notebook reported to its run, and its children to runs below it."""
     tracking.log_values(record.run_id, metrics={**log.metrics, "labkit.peak_bytes": peak_bytes})
     for child in log.children:
-        tracking.log_child(params, record.run_id, child)
+        tracking.log_child(params, record.run_id, child, source=source)
 
 
 def check_finished(log: Log, n_cells: int) -> Failure | None:
@@ -332,7 +340,7 @@ def publish_page(
 ) -> Path:
     """Render the stage's page, keep the executed notebook beside it, and return their folder."""
     pages = find_pages_dir(params.experiment, sample_rows)
-    commit, _ = provenance.find_commit()
+    facts = provenance.collect()
     header = report.ReportHeader(
         experiment=params.experiment,
         stage=done.stage,
@@ -341,7 +349,8 @@ def publish_page(
         started=done.started,
         seconds=done.seconds,
         run_id=done.run_id,
-        git_commit=commit,
+        git_commit=facts.get("commit"),
+        is_dirty=facts.get("is_dirty", False),
         parameters=list_parameters(done.stage, params),
         notes=notes,
     )
@@ -374,15 +383,18 @@ def make_error(
 ) -> LabkitError:
     """Return the error to raise for a failed notebook: of the kind raised inside it if that was one of ours."""
     kind = getattr(errors, failure.error_name, None)
-    is_input = isinstance(kind, type) and issubclass(kind, LabkitError) and kind.exit_code == LabkitError.exit_code
+    own = kind if isinstance(kind, type) and issubclass(kind, LabkitError) else None
+    is_input = own is not None and own.exit_code == LabkitError.exit_code
+    summary = shorten(failure.summary, LONGEST_OWN_MESSAGE if own else LONGEST_MESSAGE)
     set_values = ", ".join(f"{name}={value}" for name, value, origin in parameters if origin != "default")
     lines = [
-        f"stage {path.stem[3:]} failed: {failure.summary}",
+        f"stage {find_stage(path)} failed: {summary}",
         f"In {path.name}, {failure.place}, after {execution.seconds:.0f} s",
-        f"    {failure.line}" if failure.line else "",
-        *failure.error_text.splitlines()[1:4],
+        f"    {shorten(failure.line, LONGEST_LINE)}" if failure.line else "",
+        # Indented, so that they cannot pass for lines of this message.
+        *(f"    {shorten(line, LONGEST_LINE)}" for line in failure.error_text.splitlines()[1:4]),
         f"With {set_values}"[:LONGEST_LINE] if set_values else "",
         f"Page: {show(pages / path.stem)}.html   Notebook: {show(pages / path.name)}",
         "Mend it and run again: finished stages are kept.",
     ]
-    return (kind if is_input and kind else StageError)("\n".join(line for line in lines if line))
+    return (own if own and is_input else StageError)("\n".join(line for line in lines if line))

@@ -4,6 +4,7 @@ MLflow makes its database on first use, which several processes at once tear and
 is made once, under a lock, beside its place. Knows nothing of MLflow itself: see `labkit.run.tracking`.
 """
 
+import importlib.util
 import logging
 import sqlite3
 import urllib.error
@@ -16,29 +17,116 @@ from urllib.parse import urlsplit
 from labkit import paths
 from labkit.errors import TrackingError
 from labkit.files import atomic_write, hold_lock
+from labkit.run import postgresql
 
-PREFIX = "sqlite:///"
 PATIENCE_SECONDS = 3
+DRIVERS = {"postgresql": "psycopg", "mysql": "mysqldb", "mssql": "pyodbc"}
+"""What speaks to each kind of database, where its address names nothing else."""
+PACKAGES = {"mysqldb": "MySQLdb", **{name: name for name in ("psycopg", "psycopg2", "pymysql", "pyodbc", "pymssql")}}
+"""The package of each driver; whether others are there is found out by MLflow."""
 Build = Callable[[Path], None]
 """Makes a database in an empty file, or brings an older one up to date."""
 
 
-def find_file(uri: str) -> Path | None:
-    """Return the file of an embedded store, None for a server or a database of its own."""
-    return Path(uri.removeprefix(PREFIX)) if uri.startswith(PREFIX) and len(uri) > len(PREFIX) else None
+def find_kind(uri: str) -> str:
+    """Return what kind of store an address is of: `server`, `sqlite`, a kind of database, or `other`.
+
+    >>> [find_kind(uri) for uri in ("http://host:5000", "postgresql+psycopg://host/runs", "sqlite:///runs.db")]
+    ['server', 'postgresql', 'sqlite']
+    """
+    scheme = urlsplit(uri).scheme.partition("+")[0]
+    if scheme in ("http", "https"):
+        return "server"
+    return scheme if scheme in ("sqlite", *DRIVERS) else "other"
+
+
+def name_store() -> str:
+    """Return what the ledger calls the store that is used now; the checkout's own goes wherever the checkout goes."""
+    uri = paths.get_tracking_uri()
+    own = paths.find_own_store()
+    return own.name if paths.find_sqlite_file(uri) == own else paths.show_address(uri)
+
+
+def is_store(name: str) -> bool:
+    """Tell whether the ledger calls the store that is used now by a name, or did so before the checkout was moved."""
+    own = paths.find_own_store()
+    if name == name_store():
+        return True
+    # Earlier versions wrote down the whole address of the own store, be it that of the checkout it was copied from.
+    file = paths.find_sqlite_file(name)
+    if file is None or file.name != own.name or name_store() != own.name:
+        return False
+    return not file.exists() or (file.parent / paths.MARKER).exists()
+
+
+def describe_viewing() -> str:
+    """Say how runs are looked at: at the server's address, or by a command."""
+    uri = paths.get_tracking_uri()
+    if find_kind(uri) == "server":
+        return paths.show_address(uri)
+    if paths.find_sqlite_file(uri) == paths.find_own_store():
+        # Where its path has to be quoted, MLflow would make folders of that name.
+        named = " --backend-store-uri sqlite:///mlflow.db" if "+" in uri.partition(":")[0] else ""
+        return f"mlflow ui{named}   (in the checkout's root, then open the address it prints)"
+    return 'mlflow ui --backend-store-uri "$MLFLOW_TRACKING_URI"   (then open the address it prints)'
 
 
 def check_store(uri: str) -> None:
-    """Refuse a tracking server that is not there, before anything starts.
+    """Refuse a tracking address that cannot be used, before anything starts.
 
     Raises
     ------
     TrackingError
-        Nobody answers at its address.
+        Nobody answers there, what speaks to such a database is not installed, or the database lets nobody in.
     """
-    if urlsplit(uri).scheme not in ("http", "https"):
-        return
-    address = paths.show_address(uri)
+    kind = find_kind(uri)
+    if kind == "server":
+        check_server(paths.show_address(uri))
+    elif kind in DRIVERS:
+        check_driver(uri)
+        if kind == "postgresql":
+            postgresql.check_database(uri)
+    elif urlsplit(uri).scheme in ("", "file"):
+        raise TrackingError(
+            f"MLFLOW_TRACKING_URI is {paths.show_address(uri)!r}, a folder, in which MLflow no longer records: use "
+            "http(s)://, postgresql:// or sqlite:///, or unset it to record in mlflow.db; nothing was run"
+        )
+
+
+def check_experiment(name: str) -> bool:
+    """Refuse an experiment that was deleted in an embedded store; tell whether the store is one.
+
+    Raises
+    ------
+    TrackingError
+        It was deleted, or the store is no database of MLflow.
+    """
+    file = paths.find_sqlite_file(paths.get_tracking_uri())
+    if file is None:
+        return False
+    if read_version(file) is None:
+        return True
+    try:
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=20)) as connection:
+            query = "select experiment_id from experiments where name = ? and lifecycle_stage = 'deleted'"
+            found = connection.execute(query, [name]).fetchone()
+    except sqlite3.Error as error:
+        raise TrackingError(explain(file, str(error))) from error
+    if found:
+        raise TrackingError(explain_deleted(name, str(found[0])))
+    return True
+
+
+def explain_deleted(name: str, experiment_id: str) -> str:
+    """Say what to do about an experiment that was deleted in MLflow."""
+    return (
+        f"the experiment {name!r} was deleted in MLflow, so nothing can be recorded in it: restore it with "
+        f"`mlflow experiments restore --experiment-id {experiment_id}`; nothing was run"
+    )
+
+
+def check_server(address: str) -> None:
+    """Refuse a tracking server that is not there."""
     try:
         with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=PATIENCE_SECONDS):
             return
@@ -52,6 +140,18 @@ def check_store(uri: str) -> None:
         f"{address}: no tracking server answers there ({problem}): start it, or unset MLFLOW_TRACKING_URI "
         "to record in mlflow.db; nothing was run"
     )
+
+
+def check_driver(uri: str) -> None:
+    """Refuse a database if what speaks to it is not installed."""
+    scheme = urlsplit(uri).scheme
+    package = PACKAGES.get(scheme.partition("+")[2] or DRIVERS[scheme])
+    if package is not None and importlib.util.find_spec(package) is None:
+        remedy = "uv pip install 'labkit[postgresql]'" if package == "psycopg" else f"install {package}"
+        raise TrackingError(
+            f"{paths.show_address(uri)}: the package {package}, which speaks to this database, is not installed: "
+            f"{remedy}; nothing was run"
+        )
 
 
 def prepare_file(path: Path, head: str, *, build: Build, upgrade: Build) -> None:

@@ -8,7 +8,10 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 import time
+from collections.abc import Callable
+from functools import cache
 
 import psutil
 
@@ -30,17 +33,43 @@ def adopt_orphans() -> bool:
 
 
 def die_with(parent: int) -> None:
-    """Have the system kill this process when `parent`, its parent, ends; at once if it has ended already."""
+    """Have the system kill this process when `parent`, its parent, ends; at once if it has ended already.
+
+    It stays so if this process executes another program.
+    """
     call_prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
 
+def outlive_parent() -> None:
+    """Undo `die_with`."""
+    call_prctl(SET_PARENT_DEATH_SIGNAL, 0)
+
+
+def make_tie() -> Callable[[], None] | None:
+    """Return what a child of this process calls first to die with it, None where that would end it too early.
+
+    The system takes the thread that starts a child for its parent, so that only the main thread can be trusted to last.
+    """
+    if not is_supported() or threading.current_thread() is not threading.main_thread():
+        return None
+    # Found now: another thread may hold the loader's lock while the child is split off.
+    find_prctl()
+    parent = os.getpid()
+    return lambda: die_with(parent)
+
+
+@cache
+def find_prctl() -> Callable[..., int]:
+    """Return prctl(2)."""
+    function: Callable[..., int] = ctypes.CDLL(None, use_errno=True).prctl
+    return function
+
+
 def call_prctl(option: int, value: int) -> bool:
     """Call prctl(2); return whether it succeeded."""
-    if not is_supported():
-        return False
-    return int(ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)) == 0
+    return is_supported() and find_prctl()(option, value, 0, 0, 0) == 0
 
 
 def end_descendants(spared: frozenset[int] = frozenset()) -> int:

@@ -1,133 +1,58 @@
 """What MLflow is told of a run, from outside the kernel.
 
-Sole owner of mlflow. The runner opens a run before the kernel starts and closes it with its true status after the
-kernel has gone. Read next: `labkit.run.stage`, which decides what is recorded.
+Owner of mlflow, together with `labkit.run.tracking_client`, which opens the store. The runner opens a run before the
+kernel starts and closes it with its true status after the kernel has gone. Read next: `labkit.run.stage`, which decides
+what is recorded.
 """
 
-import logging
-import os
+import re
 import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag, ViewType
-from mlflow.exceptions import MlflowException
-from mlflow.store.db import utils as database
+from mlflow.entities import Metric, Param, RunTag
 
 from labkit import paths
 from labkit.errors import LostStoreError, TrackingError
 from labkit.params import Params
-from labkit.run import provenance, store
-from labkit.run.fields import make_fields, shorten
+from labkit.run import provenance
+from labkit.run.fields import make_fields
 from labkit.run.ledger import Entry, find_reason, release_spare
+from labkit.run.run_search import INPUT_TAG, RUN_TAG, search_runs
+from labkit.run.tracking_client import describe_problem, find_experiment, get_client, reach
 
 MOST_PER_CALL = 100
-DIGEST_TAG = "labkit.release_sha256"
-RUN_TAG = "labkit.run"
+TAG_NAME = re.compile(r"[/\w.\- ]{1,200}")
 STATUSES = {"finished": "FINISHED", "interrupted": "KILLED"}
 """What MLflow calls the outcomes of the ledger; all others are FAILED."""
 
 
 @dataclass
 class Record:
-    """One open MLflow run and what it will be closed with."""
+    """One open MLflow run and what it will be closed with.
+
+    Attributes
+    ----------
+    is_leaf
+        Whether no other run can be below it.
+    """
 
     run_id: str
     status: str = "FAILED"
+    params: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
-
-
-@cache
-def get_client() -> MlflowClient:
-    """Return the client of the store, creating the embedded store on first use.
-
-    Raises
-    ------
-    TrackingError
-        The store cannot be opened.
-    """
-    logging.getLogger("alembic").setLevel(logging.ERROR)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.ERROR)
-    uri = paths.get_tracking_uri()
-    try:
-        if file := store.find_file(uri):
-            head = database._get_latest_schema_revision()
-            store.prepare_file(file, head, build=make_database, upgrade=upgrade_database)
-        client = MlflowClient(uri)
-        client.search_experiments(max_results=1)
-    except MlflowException as error:
-        raise TrackingError(f"{paths.show_address(uri)}: {error.message}: check MLFLOW_TRACKING_URI") from error
-    return client
+    is_leaf: bool = False
 
 
 def prepare() -> None:
     """Open the embedded store ahead of its first use, which takes a second; a server is asked when it is needed."""
-    if store.find_file(paths.get_tracking_uri()):
+    if paths.find_sqlite_file(paths.get_tracking_uri()):
         get_client()
-
-
-def make_database(path: Path) -> None:
-    """Make MLflow's tables in an empty file."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    made = SqlAlchemyStore(f"{store.PREFIX}{path}", str(paths.find_root() / "mlruns"))
-    made.engine.dispose()
-
-
-def upgrade_database(path: Path) -> None:
-    """Bring the tables in a file up to date, as `mlflow db upgrade` does."""
-    engine = database.create_sqlalchemy_engine(f"{store.PREFIX}{path}")
-    try:
-        database._upgrade_db(engine)
-    except Exception as error:  # of MLflow, of its migrations, of the database
-        raise TrackingError(f"mlflow db upgrade: {next(iter(str(error).splitlines()), error)}") from error
-    finally:
-        engine.dispose()
-
-
-@contextmanager
-def reach() -> Iterator[None]:
-    """Tell in our own words if the store fails while something runs; after that it is not waited for again.
-
-    Raises
-    ------
-    LostStoreError
-        It failed.
-    """
-    try:
-        yield
-    except (MlflowException, OSError) as error:
-        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
-        address = paths.show_address(paths.get_tracking_uri())
-        line = next(iter(str(error).splitlines()), type(error).__name__)[:200]
-        raise LostStoreError(
-            f"{address}: the tracking store failed while a stage ran: {line}\n"
-            "The ledger holds how the run ended. When the store is there, run again: finished stages are kept."
-        ) from error
-
-
-def find_experiment(name: str) -> str:
-    """Return the id of an MLflow experiment, made on first use."""
-    client = get_client()
-    known = client.get_experiment_by_name(name)
-    if known is not None:
-        return str(known.experiment_id)
-    folder = paths.find_root() / "mlruns" if paths.get_tracking_uri().startswith("sqlite:") else None
-    try:
-        return str(client.create_experiment(name, artifact_location=(folder / name).as_uri() if folder else None))
-    except MlflowException:
-        # Somebody else has just made it.
-        known = client.get_experiment_by_name(name)
-        if known is None:
-            raise
-        return str(known.experiment_id)
 
 
 @contextmanager
@@ -177,8 +102,8 @@ def open_run(
 @reach()
 def close_run(record: Record, ended: int, entry: Entry | None) -> None:
     """Write what a run is closed with; below one that failed, nothing stays open."""
-    log_values(record.run_id, metrics=record.metrics, tags=record.tags)
-    if record.status != "FINISHED":
+    log_values(record.run_id, params=record.params, metrics=record.metrics, tags=record.tags)
+    if record.status != "FINISHED" and not record.is_leaf:
         for below in find_open_below(record.run_id):
             close_one(below, record.status, record.tags.get("labkit.reason", ""))
     get_client().set_terminated(record.run_id, record.status, end_time=ended)
@@ -191,13 +116,6 @@ def find_open_below(run_id: str) -> list[str]:
     found = search_runs(f"tags.`mlflow.parentRunId` = '{run_id}' and attributes.status = 'RUNNING'")
     below = [str(run.info.run_id) for run in found]
     return [one for child in below for one in (*find_open_below(child), child)]
-
-
-def search_runs(condition: str) -> list[Any]:
-    """Return the runs of all experiments that fulfil a condition."""
-    client = get_client()
-    experiments = [one.experiment_id for one in client.search_experiments(view_type=ViewType.ALL)]
-    return list(client.search_runs(experiments, filter_string=condition))
 
 
 def close_one(run_id: str, status: str, reason: str, *, ended: int | None = None) -> None:
@@ -250,10 +168,20 @@ def make_run(params: Params, name: str) -> str:
     return record.run_id
 
 
-def log_child(params: Params, parent_id: str, content: Mapping[str, Any]) -> None:
-    """Record a finished run below another, such as a candidate below training."""
-    with open_run(params, content["name"], parent_id=parent_id, tags={"labkit.kind": "candidate"}) as record:
-        log_values(record.run_id, params=content["params"])
+def log_child(params: Params, parent_id: str, content: Mapping[str, Any], *, source: str) -> None:
+    """Record a finished run below another, such as a candidate below training, in as few requests as MLflow needs.
+
+    Parameters
+    ----------
+    content
+        Its `name`, `params` and `metrics`.
+    source
+        The file that it comes from.
+    """
+    tags = {"labkit.kind": "candidate", "mlflow.source.name": source}
+    with open_run(params, content["name"], parent_id=parent_id, tags=tags) as record:
+        record.is_leaf = True
+        record.params.update(content["params"])
         record.metrics.update(content["metrics"])
         record.status = "FAILED" if content["params"].get("error") else "FINISHED"
 
@@ -275,61 +203,44 @@ def log_text(run_id: str, text: str, name: str) -> None:
 
 
 def make_tags() -> dict[str, str]:
-    """Return what is true of every run now: code, lock, Python, machine."""
+    """Return what is true of every run now: who runs it, code, lock, Python, machine."""
     found = provenance.collect()
-    tags = {f"labkit.{name}": found[name] for name in ("python", "platform", "lock_sha256") if name in found}
-    tags |= {"labkit.version": found["labkit"], "mlflow.source.type": "LOCAL"}
+    names = ("python", "platform", "lock_sha256", "host")
+    tags = {f"labkit.{name}": found[name] for name in names if name in found}
+    tags |= {"labkit.version": found["labkit"], "mlflow.user": found["user"]}
+    tags |= {"mlflow.source.type": "LOCAL", "mlflow.source.name": paths.MARKER}
     if "commit" in found:
         tags |= {"mlflow.source.git.commit": found["commit"], "labkit.git_dirty": str(found["is_dirty"]).lower()}
     return tags
 
 
-@reach()
-def find_run_of(experiment: str, key: str) -> str | None:
-    """Return the latest finished run with the tag `labkit.key`, or None."""
-    found = get_client().search_runs(
-        [find_experiment(experiment)],
-        filter_string=f"tags.`labkit.key` = '{key}' and attributes.status = 'FINISHED'",
-        order_by=["attributes.end_time DESC"],
-        max_results=1,
-    )
-    return str(found[0].info.run_id) if found else None
-
-
 def download_file(run_id: str, name: str, folder: Path) -> Path:
-    """Fetch one artifact of a run into a folder and return its place."""
+    """Fetch one artifact of a run into a folder and return its place.
+
+    Raises
+    ------
+    TrackingError
+        The run has no such artifact.
+    LostStoreError
+        The store failed, or where it keeps artifacts.
+    """
+    with reach():
+        client = get_client()
     try:
-        return Path(get_client().download_artifacts(run_id, name, str(folder)))
-    except (MlflowException, OSError) as error:
-        raise TrackingError(f"run {run_id}: no artifact {name}: {str(error).splitlines()[0]}") from error
+        return Path(client.download_artifacts(run_id, name, str(folder)))
+    except Exception as error:  # of MLflow, or of what speaks to its artifact store
+        with reach():
+            client.list_artifacts(run_id)  # whether it is only that artifact which is not there
+            place = client.get_run(run_id).info.artifact_uri
+        problem = describe_problem(error).rstrip(".")
+        raise TrackingError(
+            f"run {run_id}: no artifact {name} in {place} ({problem}): restore it from a copy"
+        ) from error
 
 
-@dataclass(frozen=True)
-class Version:
-    """One version of a registered model and the digest of the release it was made from."""
-
-    number: int
-    run_id: str
-    digest: str
-
-
-def find_version(name: str, *, alias: str | None = None, digest: str | None = None) -> Version | None:
-    """Return the version with an alias or made from a release, or None."""
-    client = get_client()
-    try:
-        if alias:
-            found = client.get_model_version_by_alias(name, alias)
-        else:
-            versions = client.search_model_versions(f"name = '{name}'")
-            same = [version for version in versions if version.tags.get(DIGEST_TAG) == digest]
-            if not same:
-                return None
-            found = max(same, key=lambda version: int(version.version))
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise TrackingError(f"model {name}: {error.message}") from error
-    return Version(int(found.version), str(found.run_id), found.tags.get(DIGEST_TAG, ""))
+def make_input_tags(inputs: Mapping[str, str]) -> dict[str, str]:
+    """Return the digests of what a stage reads as tags, those that MLflow can name; the record of the run has all."""
+    return {f"{INPUT_TAG}{path}": digest for path, digest in inputs.items() if TAG_NAME.fullmatch(path)}
 
 
 @reach()
@@ -342,27 +253,6 @@ def find_release_run(experiment: str, digest: str) -> str | None:
         max_results=1,
     )
     return str(found[0].info.run_id) if found else None
-
-
-@reach()
-def register_model(name: str, run_id: str, model_dir: Path, *, release_dir: Path, digest: str) -> Version:
-    """Store an MLflow model and the release it was made from in a run, and register a new version.
-
-    Parameters
-    ----------
-    model_dir
-        As written by `save_mlflow_model`.
-    digest
-        SHA-256 of the release folder; kept as a tag and checked before the release is ever opened again.
-    """
-    client = get_client()
-    client.log_artifacts(run_id, str(model_dir), "model")
-    client.log_artifacts(run_id, str(release_dir), "release")
-    with suppress(MlflowException):
-        client.create_registered_model(name)
-    source = f"{client.get_run(run_id).info.artifact_uri}/model"
-    version = client.create_model_version(name, source, run_id, tags={DIGEST_TAG: digest})
-    return Version(int(version.version), run_id, digest)
 
 
 def save_mlflow_model(
@@ -385,16 +275,3 @@ def save_mlflow_model(
             serialization_format="skops",
             skops_trusted_types=trusted_types,
         )
-
-
-@reach()
-def set_alias(name: str, alias: str, version: Version) -> None:
-    """Point an alias of a registered model at a version."""
-    get_client().set_registered_model_alias(name, alias, str(version.number))
-
-
-@reach()
-def tag_version(name: str, version: Version, tags: Mapping[str, str]) -> None:
-    """Set tags of a version of a registered model."""
-    for key, value in tags.items():
-        get_client().set_model_version_tag(name, str(version.number), key, shorten(value))

@@ -9,7 +9,7 @@ import pandas as pd
 from labkit.model.metrics import Answers, Interval, find_labels, is_greater_better
 from labkit.model.threshold import Outcome, compute_cost_curve, compute_costs
 from labkit.params import Costs
-from labkit.view.model_plots import COLORS, plot_interval
+from labkit.view.model_plots import COLORS, NO_PREDICTION, plot_interval, take_predicted
 from labkit.view.plots import (
     BLUE,
     INK,
@@ -18,8 +18,11 @@ from labkit.view.plots import (
     ORANGE,
     Figure,
     add_legend,
+    find_ends,
     finish_bars,
+    keep_drawable,
     make_figure,
+    make_note,
     set_ticks,
     style,
 )
@@ -31,24 +34,28 @@ LONGEST_SLICE = 44
 
 def plot_costs(answers: Answers, outcome: Outcome, costs: Costs) -> Figure:
     """Draw what each threshold would have cost on these rows, with the one that was chosen before."""
-    curve = compute_cost_curve(answers, costs)
-    curve = curve.iloc[np.unique(np.linspace(0, len(curve) - 1, MOST_POINTS).round().astype(int))]
-    cheapest = compute_cost_curve(answers, costs)["cost"].min()
+    answers, title = take_predicted(answers), "What acting from each threshold costs"
+    if not len(answers.truth):
+        return make_note(title, NO_PREDICTION)
+    full = compute_cost_curve(answers, costs)
+    curve = full.iloc[np.unique(np.linspace(0, len(full) - 1, MOST_POINTS).round().astype(int))]
     plain = min(outcome.always_yes, outcome.always_no)
     fact = f"Acting from {format_number(outcome.threshold)} on costs {format_number(outcome.cost.value)} per row; "
     fact += f"the cheaper of always and never acting costs {format_number(plain)}. "
-    fact += f"Nobody who knows the holdout could do better than {format_number(cheapest)}."
+    fact += f"Nobody who knows the holdout could do better than {format_number(full['cost'].min())}."
     with style():
-        figure, (axes,) = make_figure("What acting from each threshold costs", fact, form="Cost curve", height=3.2)
-        axes.step(curve["threshold"], curve["cost"], where="pre", color=BLUE)
+        figure, (axes,) = make_figure(title, fact, form="Cost curve", height=3.2)
+        axes.step(curve["threshold"], keep_drawable(curve["cost"]), where="pre", color=BLUE)
         axes.axvline(outcome.threshold, color=LINE, linestyle="--", linewidth=1.4)
-        axes.plot(outcome.threshold, compute_costs(answers, outcome.threshold, costs).mean(), "o", color=ORANGE, ms=9)
-        high = max(outcome.always_yes, outcome.always_no)
-        for name, level in {"always acting": outcome.always_yes, "never acting": outcome.always_no}.items():
-            axes.axhline(level, color=MUTED, linestyle=":", linewidth=1.4)
-            axes.annotate(name, (1, level), (0, 3), textcoords="offset points", ha="right", color=MUTED, size=10)
+        cost = keep_drawable([compute_costs(answers, outcome.threshold, costs).mean()])
+        axes.plot([outcome.threshold], cost, "o", color=ORANGE, ms=9)
+        levels = keep_drawable([outcome.always_yes, outcome.always_no])
+        for name, level in zip(("always acting", "never acting"), levels, strict=True):
+            if not np.isnan(level):
+                axes.axhline(level, color=MUTED, linestyle=":", linewidth=1.4)
+                axes.annotate(name, (1, level), (0, 3), textcoords="offset points", ha="right", color=MUTED, size=10)
         axes.set(xlabel="threshold (predicted chance from which one acts)", ylabel="cost per row")
-        axes.set(xlim=(-0.01, 1.01), ylim=(0, 1.12 * max(high, float(curve["cost"].max()))))
+        axes.set(xlim=(-0.01, 1.01), ylim=(0, 1.12 * max(find_ends(levels, curve["cost"])[1], 1e-12)))
         set_ticks(axes, 6)
         return figure
 
@@ -61,13 +68,18 @@ def plot_periods(frame: pd.DataFrame, metric: str, *, unit: str, confidence: flo
     frame
         As `labkit.model.periods.compute_by_period` gives it, its first model named `model`.
     """
-    ranked = frame.sort_values("model", ascending=not is_greater_better(metric), kind="stable")
+    title = f"{unit.capitalize()} by {unit}"
+    numbers = [str(name) for name in frame if name not in ("period", "rows")]
+    frame = frame.assign(**{name: keep_drawable(frame[name]) for name in numbers})
+    known = frame.dropna(subset="model")
+    if known.empty:
+        return make_note(title, f"{metric} cannot be computed in any {unit}.")
+    ranked = known.sort_values("model", ascending=not is_greater_better(metric), kind="stable")
     (best, most), (worst, least) = ranked[["period", "model"]].iloc[[0, -1]].to_numpy().tolist()
     fact = f"Best in {best} with {metric} {format_number(most)}, worst in {worst} with {format_number(least)}. "
     fact += f"Lines to either side: {format_share(confidence)} intervals of the model."
     x = np.arange(len(frame))
     with style():
-        title = f"{unit.capitalize()} by {unit}"
         figure, axes = make_figure(title, fact, form="Two line charts", height=4.6, grid=(2, 1), sharex=True)
         axes[0].vlines(x, frame["low"], frame["high"], color=ORANGE, alpha=0.5, linewidth=3)
         for name, color in COLORS.items():
@@ -85,7 +97,7 @@ def plot_periods(frame: pd.DataFrame, metric: str, *, unit: str, confidence: flo
 
 def is_near(frame: pd.DataFrame, name: str) -> bool:
     """Tell whether a model's line can be drawn without squeezing the others together."""
-    low, high = frame["low"].min(), frame["high"].max()
+    low, high = find_ends(frame["low"], frame["high"], frame["model"])
     reach = 3 * max(high - low, 1e-12)
     return bool(frame[name].between(low - reach, high + reach).all())
 
@@ -96,16 +108,18 @@ def plot_slices(frame: pd.DataFrame, *, loss: str, confidence: float) -> Figure:
     Parameters
     ----------
     frame
-        As `labkit.model.slices.find_worst_slices` gives it, with one row or more.
+        As `labkit.model.slices.find_worst_slices` gives it.
     loss
         What the loss is, in words.
     """
+    title = "Where the model errs more than elsewhere"
+    if frame.empty:
+        return make_note(title, "No group of rows stands out.")
     first = frame.iloc[0]
     fact = f"Worst: {first['slice']}, with {count(int(first['rows']), 'row')} and a {loss} of "
     fact += f"{format_number(first['loss'])} against {format_number(first['elsewhere'])} elsewhere."
     names = [shorten(name, LONGEST_SLICE) for name in frame["slice"]]
     with style():
-        title = "Where the model errs more than elsewhere"
         figure, (axes,) = make_figure(title, fact, form="Interval chart", height=0.9 + 0.45 * len(frame))
         for row in range(len(frame)):
             excess = float(frame["loss"].iloc[row] - frame["elsewhere"].iloc[row])
@@ -126,7 +140,10 @@ def plot_importance(frame: pd.DataFrame, metric: str, *, n_rows: int, most: int)
     frame
         As `labkit.model.explain.compute_importance` gives it.
     """
-    shown = frame.head(most)
+    title = "What the model relies on"
+    shown = frame.head(most).assign(**{name: keep_drawable(frame[name].head(most)) for name in ("loss", "low", "high")})
+    if shown["loss"].isna().all():
+        return make_note(title, f"There is no column whose part in {metric} can be computed.")
     gone = int((frame["low"] <= 0).sum())
     fact = (
         f"Without {shown['column'].iloc[0]}, {metric} gets worse by {format_number(shown['loss'].iloc[0])}, measured "
@@ -134,9 +151,8 @@ def plot_importance(frame: pd.DataFrame, metric: str, *, n_rows: int, most: int)
     fact += f"on {count(n_rows, 'holdout row')}. "
     fact += f"{count(gone, 'column')} of {len(frame)} cannot be told from having no part.".capitalize()
     with style():
-        title = "What the model relies on"
         figure, (axes,) = make_figure(title, fact, form="Interval chart", height=0.8 + 0.33 * len(shown))
-        axes.barh(range(len(shown)), shown["loss"], color=BLUE, height=0.62)
+        axes.barh(range(len(shown)), shown["loss"].fillna(0), color=BLUE, height=0.62)
         axes.hlines(range(len(shown)), shown["low"], shown["high"], color=INK, linewidth=1.6)
         axes.axvline(0, color=LINE, linewidth=1.2)
         finish_bars(axes, [shorten(name) for name in shown["column"]], f"loss of {metric} when shuffled")
@@ -166,7 +182,8 @@ def describe_threshold(outcome: Outcome | None, answers: Answers) -> str:
 
 def describe_periods(frame: pd.DataFrame, metric: str) -> list[str]:
     """Say between which figures the periods lie, if there are several."""
-    if len(frame) < 2:
+    known = keep_drawable(frame["model"]) if len(frame) else np.zeros(0)
+    if (~np.isnan(known)).sum() < 2:
         return []
-    low, high = format_number(frame["model"].min()), format_number(frame["model"].max())
+    low, high = map(format_number, find_ends(known))
     return [f"- From period to period its {metric} lies between {low} and {high}."]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn import metrics as sk
 
+from labkit.model.blocks import Blocks
 from labkit.model.curves import group_alike
 from labkit.model.metrics import Answers, Interval, find_labels, is_greater_better
 from labkit.view.plots import (
@@ -22,17 +23,27 @@ from labkit.view.plots import (
     Axes,
     Figure,
     add_legend,
+    find_ends,
     finish_bars,
+    keep_drawable,
     make_figure,
+    make_note,
     set_ticks,
+    spread_edges,
     style,
 )
 from labkit.view.words import count, format_number, format_share, join_names, shorten
 
 DUMMY = "dummy"
+NOT_COMPUTED = Interval(np.nan, np.nan, np.nan)
 COLORS = {"model": ORANGE, "plain LightGBM": BLUE, DUMMY: MUTED}
 """Colour of the model and of what it stands beside, in every figure of an evaluation."""
 MOST_POINTS = 3000
+MOST_CLASSES = 30
+"""Classes of a table of mistakes; of more, the least frequent ones are joined."""
+MOST_SIGNS = 60
+"""Characters of all names that fit side by side below a table of mistakes."""
+NO_PREDICTION = "There is no row with a true value and a prediction that can be drawn."
 
 
 def plot_leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
@@ -44,8 +55,10 @@ def plot_leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
         The leaderboard as `labkit.model.automl.compare` gives it.
     """
     ranked = frame[frame["error"] == ""]
-    names, means = list(ranked["model"]), ranked[metric].to_numpy(dtype=float)
-    deviations = ranked[f"{metric}_std"].to_numpy(dtype=float)
+    if ranked.empty:
+        return make_note(f"Candidates by {metric} in cross-validation", "No candidate could be fitted.")
+    names, means = list(ranked["model"]), keep_drawable(ranked[metric])
+    deviations = np.nan_to_num(keep_drawable(ranked[f"{metric}_std"]))
     better = "to the right" if is_greater_better(metric) else "to the left"
     fact = f"Best: {names[0]} with {format_number(means[0])}. Each line is one standard deviation over the folds to "
     fact += f"either side; better is {better}."
@@ -74,6 +87,9 @@ def find_end(metric: str) -> float:
 def plot_dummy(axes: Axes, row: int, mean: float) -> None:
     """Draw the dummy's figure, or, if it would squeeze all others together, say on which side it lies."""
     low, high = axes.get_xlim()
+    if np.isnan(mean):
+        plot_interval(axes, row, Interval(mean, mean, mean), color=MUTED)
+        return
     if low - (high - low) <= mean <= high + (high - low):
         axes.axvline(mean, color=MUTED, linestyle="--", linewidth=1.2)
         plot_interval(axes, row, Interval(mean, mean, mean), color=MUTED)
@@ -85,34 +101,46 @@ def plot_dummy(axes: Axes, row: int, mean: float) -> None:
 
 
 def plot_interval(axes: Axes, row: int, interval: Interval, *, color: str) -> None:
-    """Draw a figure as a point on its interval, with its number."""
-    axes.plot([interval.low, interval.high], [row, row], color=color, linewidth=3, solid_capstyle="round", alpha=0.5)
-    axes.plot(interval.value, row, "o", color=color, markersize=8)
-    axes.annotate(
-        format_number(interval.value), (interval.value, row), (0, 8), textcoords="offset points", ha="center", size=10
-    )
+    """Draw a number as a point on its interval, with the number; a dash where it cannot be drawn."""
+    value, *ends = keep_drawable([interval.value, interval.low, interval.high])
+    if np.isnan(value):
+        axes.annotate(
+            format_number(interval.value), (0.01, row), xycoords=("axes fraction", "data"), va="center", color=MUTED
+        )
+        return
+    axes.plot(ends, [row, row], color=color, linewidth=3, solid_capstyle="round", alpha=0.5)
+    axes.plot(value, row, "o", color=color, markersize=8)
+    axes.annotate(format_number(value), (value, row), (0, 8), textcoords="offset points", ha="center", size=10)
 
 
-def plot_intervals(models: Mapping[str, Mapping[str, Interval]], *, n_rows: int, confidence: float) -> Figure:
-    """Draw every figure of merit with its interval, each on a scale of its own.
+def plot_intervals(
+    models: Mapping[str, Mapping[str, Interval]], *, n_rows: int, confidence: float, blocks: Blocks
+) -> Figure:
+    """Draw every metric with its interval, each on a scale of its own.
 
     Parameters
     ----------
     models
-        Figures by model, the chosen one first: names are those of `COLORS`.
+        Metrics by model, the chosen one first: names are those of `COLORS`.
+    blocks
+        What was resampled for the intervals.
     """
-    figures = next(iter(models.values()))
-    fact = f"Points: measured on {count(n_rows, 'holdout row')}. Lines: where the figure lies with "
-    fact += f"{format_share(confidence)} confidence. Where they stay apart, it is no accident. "
-    fact += "↑ more is better, ↓ less."
+    first = next(iter(models.values()))
+    figures = {name: interval for name, interval in first.items() if not np.isnan(keep_drawable([interval.value]))[0]}
+    title = f"The model against {join_names(list(models)[1:])}"
+    if not figures:
+        return make_note(title, f"No metric can be computed on {count(n_rows, 'holdout row')}.")
+    fact = f"Points: measured on {count(n_rows, 'holdout row')}. Lines: {format_share(confidence)} intervals, "
+    fact += f"resampling {blocks}. ↑ more is better, ↓ less."
+    if missing := [name for name in first if name not in figures]:
+        fact += f" Not drawn, because they cannot be computed: {join_names(missing)}."
     rows = -(-len(figures) // 2)
     with style():
-        title = f"The model against {join_names(list(models)[1:])}"
         height = (0.55 + 0.4 * len(models)) * rows + 0.2
         figure, panels = make_figure(title, fact, form="Interval chart", height=height, grid=(rows, 2))
         for place, (axes, name) in enumerate(zip(panels, figures, strict=False)):
             for row, (model, found) in enumerate(models.items()):
-                plot_interval(axes, row, found[name], color=COLORS[model])
+                plot_interval(axes, row, found.get(name, NOT_COMPUTED), color=COLORS[model])
             finish_bars(axes, list(models) if place % 2 == 0 else [""] * len(models), "")
             axes.set_ylim(len(models) - 0.5, -0.9)
             axes.margins(x=0.15)
@@ -138,17 +166,35 @@ def plot_curves(models: Mapping[str, Answers]) -> Figure:
 
 
 def list_codes(answers: Answers) -> list[int]:
-    """Return the classes to draw one against the rest: the one of interest of two, else the six most common."""
-    if len(answers.classes) == 2:
-        return [answers.positive]
-    sizes = np.bincount(answers.truth)
-    return [int(code) for code in np.argsort(-sizes, kind="stable")[: len(PALETTE)] if sizes[code]]
+    """Return the classes to draw one against the rest: the one of interest of two, else the six most common.
+
+    Classes that no row is of, or all rows are of, are left out: there is nothing to tell them from.
+    """
+    sizes = np.bincount(answers.truth, minlength=len(answers.classes))
+    codes = [answers.positive] if len(answers.classes) == 2 else np.argsort(-sizes, kind="stable")[: len(PALETTE)]
+    return [int(code) for code in codes if 0 < sizes[code] < len(answers.truth)]
+
+
+def find_predicted(answers: Answers) -> np.ndarray:
+    """Return whether the true value and the prediction of each row can be drawn, shape (n_rows,)."""
+    columns = max(len(answers.classes), 1)
+    is_predicted = ~np.isnan(keep_drawable(answers.prediction).reshape(len(answers.truth), columns)).any(axis=1)
+    return is_predicted & ~np.isnan(keep_drawable(answers.truth))
+
+
+def take_predicted(answers: Answers) -> Answers:
+    """Return the rows whose true value and prediction can be drawn."""
+    return answers.take(np.flatnonzero(find_predicted(answers)))
 
 
 def plot_class_curves(models: Mapping[str, Answers]) -> Figure:
     """Draw ROC and precision-recall curves: of the class of interest by model, or of each class against the rest."""
+    models = {name: take_predicted(found) for name, found in models.items()}
     answers = next(iter(models.values()))
     codes = list_codes(answers)
+    if not codes:
+        only = f"all {len(answers.truth):,} rows are of one class" if len(answers.truth) else "there are no rows"
+        return make_note("What it costs to find a class", f"There is no curve: {only}.")
     name = answers.classes[codes[0]] if len(codes) == 1 else "each class"
     areas = [sk.roc_auc_score(answers.truth == code, answers.prediction[:, code]) for code in codes]
     fact = f"ROC AUC {format_number(np.mean(areas))}: so often does a row of the class rank above one that is not. "
@@ -158,7 +204,8 @@ def plot_class_curves(models: Mapping[str, Answers]) -> Figure:
     if len(codes) == 1:
         colors = {model: COLORS[model] for model in models if model != DUMMY}
         for model, color in reversed(colors.items()):
-            plot_class_curve(axes, models[model], codes[0], color=color)
+            if codes[0] in list_codes(models[model]):
+                plot_class_curve(axes, models[model], codes[0], color=color)
     else:
         colors = {str(answers.classes[code]): color for code, color in zip(codes, PALETTE, strict=False)}
         for code, color in zip(codes, PALETTE, strict=False):
@@ -189,12 +236,18 @@ def plot_error_curves(models: Mapping[str, Answers]) -> Figure:
 
     The regression error characteristic of Bi and Bennett (ICML 2003).
     """
-    errors = {name: np.sort(np.abs(answers.prediction - answers.truth)) for name, answers in models.items()}
+    known = {name: take_predicted(answers) for name, answers in models.items()}
+    errors = {
+        name: np.sort(np.abs(found.prediction - found.truth)) for name, found in known.items() if len(found.truth)
+    }
+    title = "How far off, and how often"
+    if not errors:
+        return make_note(title, NO_PREDICTION)
     middle = {name: float(np.median(values)) for name, values in errors.items()}
     first, *others = middle
     fact = f"Half of the rows are predicted within {format_number(middle[first])}"
     fact += "".join(f", by {name} within {format_number(middle[name])}" for name in others)
-    figure, (axes,) = make_figure("How far off, and how often", f"{fact}.", form="Curves", height=3.1)
+    figure, (axes,) = make_figure(title, f"{fact}.", form="Curves", height=3.1)
     for name, values in reversed(errors.items()):
         shares = np.arange(1, len(values) + 1) / len(values)
         axes.step([0, *values], [0, *shares], where="post", color=COLORS[name])
@@ -205,10 +258,21 @@ def plot_error_curves(models: Mapping[str, Answers]) -> Figure:
     return figure
 
 
-def plot_calibration(answers: Answers, name: str) -> Figure:
-    """Draw whether predictions can be taken at their word: what came true beside what was said, in ten groups."""
+def plot_calibration(answers: Answers, name: str, *, blocks: Blocks) -> Figure:
+    """Draw whether predictions can be taken at their word: what came true beside what was said, in ten groups.
+
+    Parameters
+    ----------
+    blocks
+        Which rows are not independent of each other; standard errors follow from it.
+    """
+    title = "Can the prediction be taken at its word?"
+    known = np.flatnonzero(find_predicted(answers))
+    if not len(known):
+        return make_note(title, NO_PREDICTION)
+    answers, blocks = answers.take(known), blocks.take(known)
     if answers.classes:
-        code = list_codes(answers)[0]
+        code = next(iter(list_codes(answers)), answers.positive)
         said, came = answers.prediction[:, code], (answers.truth == code).astype(float)
         said_name, came_name = f"predicted chance of {answers.classes[code]}", "share that came true"
     else:
@@ -216,7 +280,7 @@ def plot_calibration(answers: Answers, name: str) -> Figure:
         said_name, came_name = f"predicted {name}", f"{name}, mean of the group"
     groups = pd.DataFrame({"said": said, "came": came}).groupby(group_alike(said))
     means, sizes = groups.mean(), groups.size()
-    deviations: pd.Series = groups["came"].std().fillna(0) / np.sqrt(sizes)
+    deviations = [blocks.take(np.asarray(rows)).compute_error(came[rows]) for rows in groups.indices.values()]
     gap = float(np.average(np.abs(means["came"] - means["said"]), weights=sizes))
     gap = 0.0 if gap < 1e-9 * np.abs(said).max() else gap
     fact = (
@@ -224,7 +288,6 @@ def plot_calibration(answers: Answers, name: str) -> Figure:
     )
     fact += "outcomes agree; lines are one standard error."
     with style():
-        title = "Can the prediction be taken at its word?"
         figure, (axes,) = make_figure(title, fact, form="Calibration curve", height=3.6)
         ends = [min(means.min()), max(means.max())]
         axes.plot(ends, ends, color=LINE, linestyle="--", linewidth=1.4)
@@ -236,15 +299,25 @@ def plot_calibration(answers: Answers, name: str) -> Figure:
 
 def plot_mistakes(answers: Answers, name: str) -> Figure:
     """Draw what was said against what was true: a table of classes, or points and their errors."""
+    known = take_predicted(answers)
+    if not len(known.truth):
+        return make_note("What was said and what was true", NO_PREDICTION)
     with style():
-        return plot_confusion(answers) if answers.classes else plot_residuals(answers, name)
+        return plot_confusion(known) if known.classes else plot_residuals(known, name)
 
 
 def plot_confusion(answers: Answers) -> Figure:
     """Draw how many rows of each class were taken for which."""
-    labels, classes = find_labels(answers), [shorten(label, 16) for label in answers.classes]
-    table = sk.confusion_matrix(answers.truth, labels, labels=range(len(classes)))
-    wrong = int(table.sum() - np.trace(table))
+    labels = find_labels(answers)
+    sizes = np.bincount(np.concatenate([answers.truth, labels]), minlength=len(answers.classes))
+    shown = np.sort(np.argsort(-sizes, kind="stable")[:MOST_CLASSES])
+    classes = [shorten(answers.classes[code], 16) for code in shown]
+    places = np.full(len(answers.classes), len(shown))
+    places[shown] = np.arange(len(shown))
+    if len(shown) < len(answers.classes):
+        classes.append(f"{len(answers.classes) - len(shown)} others")
+    table = sk.confusion_matrix(places[answers.truth], places[labels], labels=range(len(classes)))
+    wrong = int((labels != answers.truth).sum())
     fact = (
         f"{count(wrong, 'mistake').capitalize()} in {count(len(labels), 'row')}; each row goes to its likeliest class."
     )
@@ -260,7 +333,8 @@ def plot_confusion(answers: Answers) -> Figure:
         axes.text(
             column, row, text, ha="center", va="center", color=color, weight="bold" if row == column else "normal"
         )
-    axes.set_xticks(range(len(classes)), classes)
+    is_wide = sum(map(len, classes)) > MOST_SIGNS
+    axes.set_xticks(range(len(classes)), classes, rotation=90 if is_wide else 0)
     axes.set_yticks(range(len(classes)), classes)
     axes.set(xlabel="predicted class", ylabel="true class")
     axes.grid(visible=False)
@@ -280,11 +354,12 @@ def plot_residuals(answers: Answers, name: str) -> Figure:
     )
     step = len(errors) // MOST_POINTS + 1
     truth, prediction = answers.truth[::step], answers.prediction[::step]
-    ends = [min(truth.min(), prediction.min()), max(truth.max(), prediction.max())]
+    ends = find_ends(truth, prediction)
     axes[0].plot(ends, ends, color=LINE, linestyle="--", linewidth=1.4)
     axes[0].plot(truth, prediction, "o", color=BLUE, alpha=0.45, markersize=5, markeredgewidth=0)
     axes[0].set(title="Each row", xlabel=f"true {name}", ylabel=f"predicted {name}")
-    axes[1].hist(errors, bins=min(24, max(8, round(len(errors) ** 0.5))), color=BLUE, edgecolor="white")
+    n_bins = min(24, max(8, round(len(errors) ** 0.5)))
+    axes[1].hist(errors, list(spread_edges(*find_ends(errors), n_bins)), color=BLUE, edgecolor="white")
     axes[1].axvline(0, color=ORANGE)
     axes[1].set(title="Errors", xlabel="predicted − true", ylabel="rows")
     set_ticks(axes[1], 4)

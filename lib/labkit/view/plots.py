@@ -18,6 +18,7 @@ from matplotlib.axes import Axes as Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap as LinearSegmentedColormap
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.dates import date2num as date2num
 from matplotlib.figure import Figure as Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, ScalarFormatter
@@ -33,6 +34,9 @@ SHARPNESS = 2
 BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY)
 LARGE = 10_000
+LARGEST_DRAWN = 1e100
+"""Magnitude from which on axes overflow; no number beyond it is drawn."""
+MOST_BINS = 60
 INK, MUTED, LINE, PALE = "#1c2329", "#57616b", "#b4bdc6", "#e6eaee"
 DIVERGING = LinearSegmentedColormap.from_list("labkit", [BLUE, "#8dbbdb", "#ffffff", "#eba67a", ORANGE])
 SEQUENTIAL = LinearSegmentedColormap.from_list("labkit", ["#ffffff", "#9cc7e3", BLUE, "#003a5d"])
@@ -117,6 +121,69 @@ def make_figure(
     return figure, axes
 
 
+def make_note(title: str, fact: str) -> Figure:
+    """Return a figure that says why there is no plot."""
+    with style():
+        figure, (axes,) = make_figure(title, fact, form="Note", height=0.05)
+        axes.remove()
+        return figure
+
+
+def keep_drawable(values: Any) -> np.ndarray:
+    """Return numbers with NaN in place of those that no axis shows: missing, infinite and absurdly large ones.
+
+    >>> keep_drawable([1, None, float("inf"), -1e300])
+    array([ 1., nan, nan, nan])
+    """
+    numbers = np.array(values, dtype="float64")
+    with np.errstate(invalid="ignore"):
+        numbers[~(np.abs(numbers) < LARGEST_DRAWN)] = np.nan
+    return numbers
+
+
+def find_ends(*values: Any) -> tuple[float, float]:
+    """Return the smallest and the largest number that can be drawn; 0 and 1 if there is none.
+
+    >>> find_ends([2, float("nan")], [5]), find_ends([])
+    ((2.0, 5.0), (0.0, 1.0))
+    """
+    numbers = np.concatenate([keep_drawable(part).ravel() for part in values])
+    known = numbers[~np.isnan(numbers)]
+    return (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
+
+
+def make_bins(values: np.ndarray, most: int = MOST_BINS) -> np.ndarray:
+    """Return the edges of a histogram's bins, rising, two or more.
+
+    Their number is that of numpy's `auto`, the larger one of Sturges' and of Freedman and Diaconis', but limited: one
+    number far from all others would ask for billions of bins.
+
+    Parameters
+    ----------
+    values
+        Numbers that can be drawn, shape (n_values,), one or more.
+    most
+        Most bins.
+    """
+    quarter, three_quarters = np.quantile(values, [0.25, 0.75])
+    width, (low, high) = 2 * (three_quarters - quarter) / len(values) ** (1 / 3), find_ends(values)
+    wanted = max(np.log2(len(values)) + 1, (high - low) / width if width > 0 else 0)
+    return spread_edges(low, high, int(np.ceil(min(wanted, most))))
+
+
+def spread_edges(low: float, high: float, n_bins: int) -> np.ndarray:
+    """Return the edges of equally wide bins, or of one bin where the ends are too close to have any between them.
+
+    >>> spread_edges(0.0, 4.0, 2), spread_edges(5.0, 5.0, 24)
+    (array([0., 2., 4.]), array([2.5, 7.5]))
+    """
+    largest = max(abs(low), abs(high))
+    if high - low <= max(1e-9 * largest, 1e-300):
+        reach = max(largest, 1.0) / 2
+        return np.array([low - reach, low + reach])
+    return np.linspace(low, high, n_bins + 1)
+
+
 def plot_bars(
     values: Mapping[str, float],
     *,
@@ -126,23 +193,25 @@ def plot_bars(
     as_share: bool = False,
     highlight: Sequence[str] = (),
 ) -> Figure:
-    """Draw named values as bars from the top down, each with its number; the `highlight` ones stand out."""
+    """Draw named values as bars from the top down, each with its number; the `highlight` ones stand out.
+
+    A number that cannot be drawn has no bar.
+    """
+    if not values:
+        return make_note(title, fact)
     with style():
-        figure, (axes,) = make_figure(
-            title, fact, form="Bar chart", height=0.75 + 0.3 * len(values) if values else 0.05
-        )
-        if not values:
-            axes.remove()
-            return figure
-        names, numbers = [shorten(name) for name in values], np.array(list(values.values()), dtype=float)
+        figure, (axes,) = make_figure(title, fact, form="Bar chart", height=0.75 + 0.3 * len(values))
+        names, numbers = [shorten(name) for name in values], keep_drawable(list(values.values()))
+        lengths = np.nan_to_num(numbers)
         axes.barh(
-            range(len(names)), numbers, color=[ORANGE if name in highlight else BLUE for name in values], height=0.72
+            range(len(names)), lengths, color=[ORANGE if name in highlight else BLUE for name in values], height=0.72
         )
-        for row, number in enumerate(numbers):
+        for row, (length, number) in enumerate(zip(lengths, values.values(), strict=True)):
             text = format_share(number) if as_share else format_number(number)
-            axes.annotate(text, (number, row), (5, 0), textcoords="offset points", va="center", color=INK, size=10.5)
+            place = (max(length, 0.0), row)
+            axes.annotate(text, place, (5, 0), textcoords="offset points", va="center", color=INK, size=10.5)
         finish_bars(axes, names, unit)
-        axes.set_xlim(0, 1.14 * max(numbers.max(), 1e-12))
+        axes.set_xlim(1.14 * min(lengths.min(), 0.0), 1.14 * max(lengths.max(), 1e-12))
         set_ticks(axes, 6, as_share=as_share)
         return figure
 

@@ -22,15 +22,22 @@ from labkit.view.plots import (
     Figure,
     LinearSegmentedColormap,
     add_legend,
+    find_ends,
     finish_bars,
+    keep_drawable,
+    make_bins,
     make_figure,
+    make_note,
     plot_bars,
     set_ticks,
     set_time_ticks,
+    spread_edges,
     style,
 )
 from labkit.view.words import count, format_number, format_share, join_names, shorten
 
+LEAST_TELLING = 0.01
+"""Share of the target's uncertainty that a column explains by itself to be named."""
 MOST_POINTS = 2000
 MOST_BARS = 6
 PANELS_PER_ROW = 3
@@ -40,6 +47,15 @@ def rank_columns(profile: pd.DataFrame, target: Target) -> list[str]:
     """Return all columns but the target, the most telling first."""
     ranked = profile.sort_values("score", ascending=False, kind="stable", na_position="last")["column"]
     return [name for name in ranked if name != target.column]
+
+
+def describe_best(profile: pd.DataFrame, target: Target) -> str:
+    """Return which column tells most by itself, or that none does."""
+    best = next(iter(rank_columns(profile, target)), None)
+    score = 0.0 if best is None else float(profile.set_index("column")["score"].fillna(0)[best])
+    if score < LEAST_TELLING:
+        return f"no column explains {format_share(LEAST_TELLING)} by itself"
+    return f"{best} alone explains {format_share(score)}"
 
 
 def plot_missing(profile: pd.DataFrame, *, most: int) -> Figure:
@@ -89,26 +105,35 @@ def list_classes(answers: pd.Series, positive: Any = None, most: int = len(PALET
 def plot_target(answers: pd.Series, *, task: str, positive: Any = None) -> Figure:
     """Draw how the answers are spread: a histogram with mean and median, or the classes' sizes."""
     name, known = str(answers.name), answers.dropna()
-    if task == "classification":
+    title = f"The answer: {name}"
+    if task == "classification" and len(known):
         sizes = known.value_counts()
         fact = f"{count(len(sizes), 'class', 'classes')}; the largest, {sizes.index[0]}, holds "
         fact += f"{format_share(sizes.iloc[0] / len(known))} of {count(len(known), 'row')}."
         shown = {str(label): float(number) for label, number in sizes.head(12).items()}
         picked = [] if positive is None else [str(positive)]
-        return plot_bars(shown, title=f"The answer: {name}", fact=fact, unit="rows", highlight=picked)
-    values = known.to_numpy(dtype=float)
-    values = values[np.isfinite(values)]
+        return plot_bars(shown, title=title, fact=fact, unit="rows", highlight=picked)
+    values = keep_drawable(known) if task == "regression" else np.zeros(0)
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return make_note(title, "No row has a value that can be drawn.")
     low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
     fact = f"Nine rows of ten lie between {format_number(low)} and {format_number(high)}; half lie below "
-    fact += f"{format_number(middle)}."
+    fact += f"{format_number(middle)}.{describe_undrawn(len(known) - len(values))}"
     with style():
-        figure, (axes,) = make_figure(f"The answer: {name}", fact, form="Histogram", height=2.9)
-        axes.hist(values, bins="auto" if len(np.unique(values)) > 2 else 2, color=BLUE, edgecolor="white")
+        figure, (axes,) = make_figure(title, fact, form="Histogram", height=2.9)
+        bins = make_bins(values) if len(np.unique(values)) > 2 else spread_edges(*find_ends(values), 2)
+        axes.hist(values, list(bins), color=BLUE, edgecolor="white")
         for place, label, dash in ((middle, "median", "-"), (values.mean(), "mean", ":")):
             axes.axvline(place, color=ORANGE, linestyle=dash, label=f"{label} {format_number(place)}")
         axes.legend()
         axes.set(xlabel=name, ylabel="rows")
         return figure
+
+
+def describe_undrawn(number: int) -> str:
+    """Say how many values are infinite or too large to be drawn; nothing if none is."""
+    return f" Not drawn: {count(number, 'value')} that {'is' if number == 1 else 'are'} infinite." if number else ""
 
 
 def plot_columns(frame: pd.DataFrame, columns: Sequence[str], target: Target, *, panel_inches: float = 1.75) -> Figure:
@@ -123,6 +148,9 @@ def plot_columns(frame: pd.DataFrame, columns: Sequence[str], target: Target, *,
         Height of one picture.
     """
     known = frame.dropna(subset=target.column)
+    title = f"{columns[0] if len(columns) == 1 else count(len(columns), 'column')} against {target.column}"
+    if not len(columns) or not len(known):
+        return make_note(title, "There is no column to draw." if len(known) else "No row has an answer.")
     rows, is_classes = -(-len(columns) // PANELS_PER_ROW), target.task == "classification"
     classes = list_classes(known[target.column], target.positive) if is_classes else []
     is_ordered = [has_order(known[name]) for name in columns]
@@ -130,7 +158,6 @@ def plot_columns(frame: pd.DataFrame, columns: Sequence[str], target: Target, *,
     with style():
         grid = (rows, min(PANELS_PER_ROW, len(columns)))
         height = panel_inches * rows + (0.35 if is_classes else 0.1)
-        title = f"{columns[0] if len(columns) == 1 else f'{len(columns)} columns'} against {target.column}"
         figure, panels = make_figure(title, fact, form="Small pictures", height=height, grid=grid)
         for axes, name in zip(panels, columns, strict=False):
             plot_column(axes, known, name, target=target, classes=classes)
@@ -172,12 +199,12 @@ def plot_column(axes: Axes, frame: pd.DataFrame, name: str, *, target: Target, c
     if not has_order(values):
         plot_levels(axes, values, answers, classes)
         return
-    places = to_places(values)
-    present = np.isfinite(places)
+    places = keep_drawable(to_places(values))
+    present = ~np.isnan(places)
     places = places[present]
     if target.task == "classification":
         labels = answers[present].to_numpy()
-        bins = list(np.histogram_bin_edges(places, bins=24))
+        bins = list(spread_edges(*find_ends(places), 24))
         for label, color in zip(classes, PALETTE, strict=False):
             chosen = places[labels == label]
             weights = np.full(len(chosen), 1 / max(len(chosen), 1))
@@ -185,7 +212,7 @@ def plot_column(axes: Axes, frame: pd.DataFrame, name: str, *, target: Target, c
             axes.hist(chosen, bins, weights=weights, color=color, histtype="step", linewidth=1.4)
         axes.set_yticks([])
     else:
-        plot_cloud(axes, places, answers[present].to_numpy(dtype=float))
+        plot_cloud(axes, places, keep_drawable(answers[present]))
     if find_kind(values) == "time":
         set_time_ticks(axes)
     else:
@@ -216,11 +243,12 @@ def plot_levels(axes: Axes, values: pd.Series, answers: pd.Series, classes: Sequ
     if classes:
         picked = pick_class(classes)
         color, outcome = PALETTE[list(classes).index(picked)], answers == picked
-    outcome = outcome.astype(float)
+    outcome = pd.Series(keep_drawable(outcome), index=outcome.index)
     common = list(values.value_counts().index[:MOST_BARS])
-    means = outcome.groupby(values, observed=True).mean().reindex(common)
+    means = outcome.groupby(values, observed=True).mean().reindex(common).fillna(0)
     axes.barh(range(len(common)), means, color=color, height=0.8, alpha=0.4)
-    axes.axvline(outcome.mean(), color=MUTED, linewidth=1.2, linestyle="--")
+    if outcome.notna().any():
+        axes.axvline(outcome.mean(), color=MUTED, linewidth=1.2, linestyle="--")
     finish_bars(axes, [], "")
     for row, label in enumerate(common):
         text = format_number(label) if isinstance(label, int | float) else shorten(label, 22)
@@ -304,7 +332,7 @@ def plot_split(parts: Mapping[str, pd.DataFrame], target: Target) -> Figure:
     """Draw the parts' sizes, and the target in each part: the classes' shares, or the middle nine tenths."""
     sizes = {name: len(part) for name, part in parts.items()}
     total = sum(sizes.values())
-    fact = ", ".join(f"{name} {format_share(size / total)}" for name, size in sizes.items()).capitalize()
+    fact = ", ".join(f"{name} {format_share(size / max(total, 1))}" for name, size in sizes.items()).capitalize()
     answers = {name: part[target.column] for name, part in parts.items()}
     with style():
         title = f"{count(total, 'row')} in {len(parts)} parts, and {target.column} in each"
@@ -334,7 +362,7 @@ def plot_shares(axes: Axes, answers: Mapping[str, pd.Series], classes: Sequence[
     for row, values in enumerate(answers.values()):
         start = 0.0
         for label, color in zip(classes, PALETTE, strict=False):
-            share = float((values == label).mean())
+            share = float((values == label).mean()) if len(values) else 0.0
             axes.barh(row, share, left=start, color=color, height=0.6, label=shorten(label) if row == 0 else None)
             if share > 0.08:
                 middle = start + share / 2
@@ -347,8 +375,10 @@ def plot_shares(axes: Axes, answers: Mapping[str, pd.Series], classes: Sequence[
 
 def plot_spreads(axes: Axes, answers: Sequence[pd.Series]) -> None:
     """Draw each part's answers: a thin line for nine tenths of them, a thick one for half, a point for the median."""
-    for row, values in enumerate(answers):
-        low, lower, middle, upper, high = np.quantile(values.to_numpy(dtype=float), [0.05, 0.25, 0.5, 0.75, 0.95])
+    for row, values in enumerate(map(keep_drawable, answers)):
+        if np.isnan(values).all():
+            continue
+        low, lower, middle, upper, high = np.nanquantile(values, [0.05, 0.25, 0.5, 0.75, 0.95])
         axes.plot([low, high], [row, row], color=BLUE, linewidth=2)
         axes.plot([lower, upper], [row, row], color=BLUE, linewidth=10, solid_capstyle="butt")
         axes.plot(middle, row, "o", color="white", markeredgecolor=INK, markersize=7)

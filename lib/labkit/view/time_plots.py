@@ -4,6 +4,7 @@ Not the look: that is `labkit.view.plots`. Where a table has no times, each figu
 """
 
 from collections.abc import Mapping
+from datetime import date
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,8 +22,13 @@ from labkit.view.plots import (
     ORANGE,
     PALE,
     SEQUENTIAL,
+    Axes,
     Figure,
+    date2num,
+    find_ends,
+    keep_drawable,
     make_figure,
+    make_note,
     plot_bars,
     set_time_ticks,
     style,
@@ -34,6 +40,7 @@ if TYPE_CHECKING:
     from labkit.model.illusion import Illusion
 
 NO_TIMES = "This table declares no times (data.time), so nothing can be said about what changes with them."
+NO_MEAN = "No period has a mean that can be drawn."
 MOST_LEVELS = 40
 PERIODS = {"month": "M", "quarter": "Q", "year": "Y"}
 MOST_SIGNS = 60
@@ -56,7 +63,10 @@ def plot_over_time(frame: pd.DataFrame, data: Data) -> Figure:
     """Draw the target over time, with the first days of the parts that come after training."""
     found, target, title = compute_over_time(frame, data.target), data.target, f"{data.target.column} over time"
     if found.empty:
-        return plot_bars({}, title=title, fact=NO_TIMES, unit="")
+        return make_note(title, NO_TIMES)
+    found = found.assign(mean=keep_drawable(found["mean"])).dropna(subset="mean").reset_index(drop=True)
+    if found.empty:
+        return make_note(title, NO_MEAN)
     high, low = found.iloc[int(found["mean"].argmax())], found.iloc[int(found["mean"].argmin())]
     fact = f"From {format_outcome(low['mean'], target)} in the period from {low['start']:%d %B %Y} to "
     fact += (
@@ -65,20 +75,24 @@ def plot_over_time(frame: pd.DataFrame, data: Data) -> Figure:
     with style():
         figure, (axes,) = make_figure(title, fact, form="Line chart", height=2.7)
         axes.plot(found["start"], found["mean"], "o-", color=BLUE, markersize=3.5)
-        last = found["start"].iloc[-1] + pd.Timedelta(days=6)
-        days = list(list_days(data).items())
-        for number, (name, day) in enumerate(days):
-            end = pd.Timestamp(days[number + 1][1]) if number + 1 < len(days) else last
-            axes.axvspan(pd.Timestamp(day), end, color=PALE, alpha=(0.45, 0.9, 0.45)[number], linewidth=0)
-            place = (pd.Timestamp(day), (0.99, 0.9, 0.99)[number])
-            axes.annotate(
-                name, place, (3, 0), xycoords=("data", "axes fraction"), textcoords="offset points", va="top",
-                color=INK, size=9.5,
-            )  # fmt: skip
+        mark_parts(axes, list(list_days(data).items()), found["start"].iloc[-1] + pd.Timedelta(days=6))
         axes.set(ylabel=name_outcome(target), ylim=(0, None) if target.task == "classification" else None)
         axes.margins(x=0.01)
         set_time_ticks(axes)
         return figure
+
+
+def mark_parts(axes: Axes, days: list[tuple[str, date]], last: pd.Timestamp) -> None:
+    """Shade the time of each part after training and name it, up to the last moment that is drawn."""
+    for number, (name, day) in enumerate(days):
+        end = pd.Timestamp(days[number + 1][1]) if number + 1 < len(days) else last
+        ends = date2num([pd.Timestamp(day), end])
+        axes.axvspan(*ends, color=PALE, alpha=(0.45, 0.9, 0.45)[number], linewidth=0)
+        place = (ends[0], (0.99, 0.9, 0.99)[number])
+        axes.annotate(
+            name, place, (3, 0), xycoords=("data", "axes fraction"), textcoords="offset points", va="top",
+            color=INK, size=9.5,
+        )  # fmt: skip
 
 
 def find_key(frame: pd.DataFrame, profile: pd.DataFrame, target: Target) -> str | None:
@@ -95,21 +109,23 @@ def plot_by_key(frame: pd.DataFrame, profile: pd.DataFrame, target: Target) -> F
     key = find_key(frame, profile, target)
     title = f"{target.column} by month{f' and {key}' if key else ''}"
     if PREDICT_AT not in frame or key is None:
-        return plot_bars({}, title=title, fact=NO_TIMES if key else "No column has a few categories.", unit="")
+        return make_note(title, NO_TIMES if key else "No column has a few categories.")
     period, table, labels = choose_period(frame, target, key)
     title = f"{target.column} by {period} and {key}"
     if table.empty:
-        return plot_bars({}, title=title, fact="No value of it has enough rows in any period.", unit="")
+        return make_note(title, "No value of it has enough rows in any period.")
     means = table.mean(axis=1)
     fact = f"Over the {period}s, {table.index[0]} has the highest {name_outcome(target)} "
     fact += f"({format_outcome(means.iloc[0], target)}), {table.index[-1]} the lowest "
     fact += f"({format_outcome(means.iloc[-1], target)}). {join_names(table.index, most=10)}: the most frequent."
-    values = table.to_numpy()
+    low, high = find_ends(table.to_numpy())
     with style():
         figure, (axes,) = make_figure(title, fact, form="Heat map", height=0.9 + 0.32 * len(table))
-        span = (float(np.nanmin(values)), float(np.nanmax(values)) * 1.05)
         shown = table.set_axis([shorten(name, 20) for name in table.index])
-        plot_heat(axes, shown, labels=labels, span=span, color_map=SEQUENTIAL)
+        # A little above the largest mean, so that the figure in its field can be read.
+        plot_heat(
+            axes, shown, labels=labels, span=(low, high + 0.05 * max(high - low, abs(high))), color_map=SEQUENTIAL
+        )
         return figure
 
 
@@ -118,6 +134,8 @@ def choose_period(frame: pd.DataFrame, target: Target, key: str) -> tuple[str, p
     found = []
     for period, code in PERIODS.items():
         table = compute_by_key(frame, target, key, period=code)
+        table = pd.DataFrame(keep_drawable(table), index=table.index, columns=table.columns)
+        table = table.dropna(axis=1, how="all").dropna(how="all")
         labels = [[format_outcome(value, target).removesuffix(" %") for value in line] for line in table.to_numpy()]
         found.append((period, table, np.array(labels)))
         if sum(max(map(len, column)) + 1 for column in zip(*labels, strict=True)) <= MOST_SIGNS:
@@ -135,7 +153,7 @@ def plot_drift(drift: pd.DataFrame, *, most: int) -> Figure:
     """
     title = "Columns that changed after training"
     if drift.empty:
-        return plot_bars({}, title=title, fact=NO_TIMES, unit="")
+        return make_note(title, NO_TIMES)
     large = drift.loc[drift["drift"] >= LARGE_DRIFT, "column"]
     notable = int(((drift["drift"] >= NOTABLE_DRIFT) & (drift["drift"] < LARGE_DRIFT)).sum())
     fact = f"{len(large)} of {count(len(drift), 'column')} are spread quite otherwise (index of {LARGE_DRIFT} or more, "
@@ -147,31 +165,34 @@ def plot_drift(drift: pd.DataFrame, *, most: int) -> Figure:
 def plot_split_over_time(parts: Mapping[str, pd.DataFrame], data: Data) -> Figure:
     """Draw how many rows each part has by week or month, and so where in time it lies."""
     title = "The parts in time"
-    if not all(PREDICT_AT in part for part in parts.values()):
-        return plot_bars({}, title=title, fact=NO_TIMES, unit="")
-    reach = {name: (part[PREDICT_AT].min(), part[PREDICT_AT].max()) for name, part in parts.items()}
+    filled = {name: part for name, part in parts.items() if PREDICT_AT in part and part[PREDICT_AT].notna().any()}
+    if not filled:
+        return make_note(title, NO_TIMES)
+    reach = {name: (part[PREDICT_AT].min(), part[PREDICT_AT].max()) for name, part in filled.items()}
     fact = "; ".join(f"{name} {first:%d %b %Y} to {last:%d %b %Y}" for name, (first, last) in reach.items())
     colors = dict(zip(parts, (BLUE, ORANGE, INK, MUTED), strict=False))
     span_days = (max(last for _, last in reach.values()) - min(first for first, _ in reach.values())).days
     with style():
         figure, (axes,) = make_figure(title, f"{fact[0].upper()}{fact[1:]}.", form="Line chart", height=2.1)
-        for name, part in parts.items():
+        for name, part in filled.items():
             found = compute_over_time(part, data.target, span_days=span_days)
-            axes.plot(found["start"], found["mean"], "o-", color=colors[name], markersize=3.5, label=name)
+            axes.plot(
+                found["start"], keep_drawable(found["mean"]), "o-", color=colors[name], markersize=3.5, label=name
+            )
         axes.set(ylabel=name_outcome(data.target), ylim=(0, None) if data.target.task == "classification" else None)
         axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
         set_time_ticks(axes)
         return figure
 
 
-def plot_illusion(illusion: "Illusion | None") -> Figure:
+def plot_illusion(illusion: "Illusion") -> Figure:
     """Draw what a random split claims beside what the declared split says."""
-    title = "What a random split would have claimed"
-    if illusion is None:
-        return plot_bars(
-            {}, title=title, fact="The split is random: there is no other one to hold it against.", unit=""
-        )
-    shown = {"random split": illusion.random, f"split by {illusion.method}": illusion.declared}
+    title, figures = "What a random split would have claimed", keep_drawable([illusion.random, illusion.declared])
+    if not illusion.is_compared:
+        return make_note(title, f"Not compared: {illusion.reason}.")
+    if np.isnan(figures).any():
+        return make_note(title, f"Not compared: {illusion.metric} is not a finite number.")
+    shown = dict(zip(("random split", f"split by {illusion.method}"), figures, strict=True))
     verb = "flatters by" if illusion.difference > 0 else "is lower by"
     fact = f"The same model on the same columns: a random split {verb} {format_number(abs(illusion.difference))} "
     fact += f"in {illusion.metric} ({format_number(illusion.random)} instead of {format_number(illusion.declared)})."

@@ -5,15 +5,25 @@ Not the leaderboard: that is in `labkit.view.model_plots`.
 
 import numpy as np
 import pandas as pd
-from sklearn.calibration import calibration_curve
 
 from labkit.model.calibration import Calibration
+from labkit.model.curves import make_calibration
 from labkit.model.metrics import is_greater_better
 from labkit.params import Training
-from labkit.view.plots import BLUE, LINE, MUTED, ORANGE, Figure, add_legend, make_figure, style
+from labkit.view.plots import (
+    BLUE,
+    LINE,
+    MUTED,
+    ORANGE,
+    Figure,
+    add_legend,
+    find_ends,
+    keep_drawable,
+    make_figure,
+    make_note,
+    style,
+)
 from labkit.view.words import count, format_number
-
-N_GROUPS = 10
 
 
 def plot_trials(frame: pd.DataFrame, metric: str, model: str) -> Figure:
@@ -26,6 +36,7 @@ def plot_trials(frame: pd.DataFrame, metric: str, model: str) -> Figure:
     """
     if frame.empty:
         return make_note("How tuning went", "No trials were asked for, or no candidate has settings to search.")
+    frame = frame.assign(**{name: keep_drawable(frame[name]) for name in (metric, "best")})
     done, early = frame[frame["state"] == "complete"], frame[frame["state"] == "pruned"]
     first, last = frame[metric].iloc[0], frame["best"].iloc[-1]
     better = "higher" if is_greater_better(metric) else "lower"
@@ -38,9 +49,11 @@ def plot_trials(frame: pd.DataFrame, metric: str, model: str) -> Figure:
         axes.plot(early["trial"], early[metric], "x", color=MUTED, markersize=6)
         axes.step(frame["trial"], frame["best"], where="post", color=ORANGE)
         axes.set(xlabel="trial (0: the candidate as it was)", ylabel=f"{metric}, mean over the folds")
-        values = done[metric].to_numpy(dtype=float)
-        low, high = np.quantile(values, [0.1, 1.0] if is_greater_better(metric) else [0.0, 0.9])
-        room = 0.15 * max(high - low, 1e-6)
+        known = done[metric].dropna().to_numpy(dtype=float)
+        low, high = find_ends(known)
+        if len(known):
+            low, high = np.quantile(known, [0.1, 1.0] if is_greater_better(metric) else [0.0, 0.9])
+        room = 0.15 * max(high - low, 1e-6, 1e-6 * abs(high))
         axes.set_ylim(low - room, high + room)
         add_legend(figure, {"trial": BLUE, "given up early": MUTED, "best so far": ORANGE})
         return figure
@@ -78,19 +91,8 @@ def plot_calibration_change(calibration: Calibration) -> Figure:
         figure, (axes,) = make_figure(title, fact, form="Calibration curves", height=3.4)
         axes.plot([0, 1], [0, 1], color=LINE, linestyle="--", linewidth=1.4)
         for answers, color in ((calibration.before, BLUE), (calibration.after, ORANGE)):
-            truth = answers.truth == answers.positive
-            came, said = calibration_curve(
-                truth, answers.prediction[:, answers.positive], n_bins=N_GROUPS, strategy="quantile"
-            )
-            axes.plot(said, came, "o-", color=color, markersize=6)
+            groups = make_calibration(answers)
+            axes.plot(groups["predicted"], groups["observed"], "o-", color=color, markersize=6)
         axes.set(xlabel="predicted chance, mean of the group", ylabel="share that came true")
         add_legend(figure, {"before": BLUE, "after": ORANGE})
-        return figure
-
-
-def make_note(title: str, fact: str) -> Figure:
-    """Return a figure that says why there is no picture."""
-    with style():
-        figure, (axes,) = make_figure(title, fact, form="Note", height=0.05)
-        axes.remove()
         return figure

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML, Markdown, display
 
+from labkit.counts import format_count
+
 LONGEST_NAME = 26
 MOST_LINES = 10
 METRICS = {
@@ -51,13 +53,14 @@ def format_share(share: float) -> str:
     >>> [format_share(share) for share in (0.3333, 0.0001, 0.99999, 1, 0)]
     ['33 %', '< 1 %', '> 99 %', '100 %', '0 %']
     """
+    share = float(share)
     if not np.isfinite(share):
         return "–"
     if 0 < share < 0.005:
         return "< 1 %"
     if 0.995 <= share < 1:
         return "> 99 %"
-    return f"{100 * share:.0f} %"
+    return f"{100 * share:.0f} %" if abs(share) < 10 else f"{format_number(100 * share)} %"
 
 
 def format_bytes(n_bytes: float) -> str:
@@ -114,8 +117,7 @@ def count(number: int, noun: str, plural: str = "") -> str:
     >>> count(1, "row"), count(2_000, "row"), count(0, "class", "classes")
     ('1 row', '2,000 rows', 'no classes')
     """
-    form = noun if number == 1 else plural or f"{noun}s"
-    return f"{number:,} {form}" if number else f"no {form}"
+    return format_count(number, noun, plural) if number else f"no {plural or f'{noun}s'}"
 
 
 def show_table(

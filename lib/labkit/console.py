@@ -1,0 +1,132 @@
+"""What labkit prints: the one place through which text reaches a terminal, with nothing in it that a terminal obeys.
+
+Names, values and messages come from data, notebooks, files and servers, and may hold escape sequences, line breaks or
+characters that reorder a line. They are shown as their codes. Sole owner of rich, with `labkit.run.progress`.
+"""
+
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Column
+    from rich.text import Text
+
+
+def make_printable(text: str) -> str:
+    r"""Return a text on one line, each character that cannot be seen as its code.
+
+    >>> print(make_printable("a\x1b[31mb\nc\u202ed"))
+    a\x1b[31mb\nc\u202ed
+    """
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def make_printable_lines(text: str) -> str:
+    r"""Return a text with its line breaks, each other character that cannot be seen as its code.
+
+    >>> print(make_printable_lines("one\ntwo\r\x07"))
+    one
+    two\r\x07
+    """
+    return "\n".join(map(make_printable, text.split("\n")))
+
+
+def echo(text: str, *, is_error: bool = False) -> None:
+    """Print a text and a line break to standard output, or to standard error."""
+    print(make_printable_lines(text), file=sys.stderr if is_error else sys.stdout, flush=True)
+
+
+class PrintableStream:
+    """A text stream that writes every character which cannot be seen as its code; all else is the stream's own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        self.stream.write(make_printable_lines(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write several texts."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def guard_streams() -> None:
+    """Let everything that this process prints from now on pass a `PrintableStream`: libraries, logs, tracebacks too.
+
+    Only `make_console` reaches the terminal itself, for colours and for a line that is drawn again.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, PrintableStream):
+            setattr(sys, name, PrintableStream(stream))
+    # Python's own hook writes colours of its own where it takes the stream for a terminal.
+    sys.excepthook = traceback.print_exception
+
+
+def make_console() -> "Console":
+    """Return rich's console on standard output; hand it texts as `make_cell` makes them."""
+    from rich.console import Console
+
+    stream: Any = sys.stdout
+    return Console(file=stream.stream if isinstance(stream, PrintableStream) else stream, highlight=False)
+
+
+def make_cell(text: object, style: str = "") -> "Text":
+    """Return a text for rich that is shown as it is: no markup, and nothing that a terminal obeys."""
+    from rich.text import Text
+
+    return Text(make_printable_lines(str(text)), style=style)
+
+
+def make_column(heading: str, *, is_number: bool = False, is_folded: bool = False, is_whole: bool = False) -> "Column":
+    """Return a column of a table: numbers to the right, long words folded instead of cut, or never narrowed."""
+    from rich.table import Column
+
+    return Column(
+        make_cell(make_printable(heading)),
+        justify="right" if is_number else "left",
+        overflow="fold" if is_folded else "ellipsis",
+        no_wrap=is_whole,
+    )
+
+
+def print_table(
+    headings: Sequence["str | Column"],
+    rows: Iterable[Sequence["str | Text"]],
+    *,
+    title: str = "",
+    console: "Console | None" = None,
+) -> None:
+    """Print a table; a cell is a text on one line, or what `make_cell` made of one on several."""
+    from rich.table import Table
+
+    columns = [make_column(heading) if isinstance(heading, str) else heading for heading in headings]
+    table = Table(
+        *columns, title=make_cell(make_printable(title), "table.title") if title else None, title_justify="left"
+    )
+    for row in rows:
+        table.add_row(*(make_cell(make_printable(cell)) if isinstance(cell, str) else cell for cell in row))
+    (console or make_console()).print(table)
+
+
+def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
+    """Print headings, each with its text beside it."""
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    for heading, text in pairs:
+        cell = make_cell(text)
+        cell.overflow = "fold"
+        table.add_row(make_cell(heading, "bold"), cell)
+    make_console().print(table)

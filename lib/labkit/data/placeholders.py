@@ -1,0 +1,170 @@
+"""Numbers that stand for a missing one: -999, a survey's 99 beside a scale of 1 to 5, a sensor's code for a fault.
+
+Told by their shape: a number that comes again and again at one end of a column, far from all others. Only a number of
+nines, -1 and the codes of surveys are suspicious by their digits as well; any other needs to stand in several columns
+of the same rows, or below zero where nothing else does.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+CODES = (99.0, 98.0, 97.0, 88.0, 77.0, 66.0, -9.0, -8.0, -7.0)
+"""Numbers by which surveys write "no answer", "does not apply" and the like, beside a scale."""
+LONGEST_SCALE = 12
+FEWEST_TIMES, FEWEST_ALONE = 3, 10
+"""How often a placeholder occurs: at least, and where nothing but its place speaks for it."""
+FEWEST_OTHERS, MANY_OTHERS = 3, 10
+"""Different other numbers that there have to be, by digits and by place."""
+NEAR, FAR = 0.5, 2.0
+"""How far it lies from the nearest other number, as a multiple of their span: by digits and by place."""
+MOSTLY_SHARED = 0.5
+
+
+@dataclass(frozen=True)
+class Placeholder:
+    """A number that stands for a missing one.
+
+    Attributes
+    ----------
+    n_rows
+        Rows in which it stands.
+    beside
+        Other columns in which it stands in the same rows.
+    """
+
+    value: float
+    n_rows: int
+    beside: tuple[str, ...] = ()
+
+    @property
+    def number(self) -> int | float:
+        """The number, whole where it is."""
+        return int(self.value) if self.value.is_integer() else self.value
+
+
+def find_placeholders(frame: pd.DataFrame) -> dict[str, list[Placeholder]]:
+    """Return the placeholders of each column of numbers that has some.
+
+    >>> frame = pd.DataFrame({"x": [1.0, 2, 3, -999, 2, 5, -999, 1, 4, -999], "y": range(10)})
+    >>> find_placeholders(frame)["x"][0].number
+    -999
+    """
+    columns = {
+        str(name): frame[name].to_numpy(dtype="float64", na_value=np.nan)
+        for name in frame.columns
+        if pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(frame[name])
+    }
+    found = {name: find_by_digits(values) for name, values in columns.items()}
+    for name, placeholders in find_by_place(columns).items():
+        known = {placeholder.value for placeholder in found[name]}
+        found[name] += [placeholder for placeholder in placeholders if placeholder.value not in known]
+    return {name: placeholders for name, placeholders in found.items() if placeholders}
+
+
+def find_by_digits(column: np.ndarray) -> list[Placeholder]:
+    """Return the numbers of nines, -1 and the codes of surveys that stand apart from all others.
+
+    Two digits are enough only beside a scale of a few whole numbers, as surveys have them.
+
+    >>> scale = np.array([1.0, 2, 3, 4, 5, 99, -9] * 3)
+    >>> [placeholder.number for placeholder in find_by_digits(scale)]
+    [99, -9]
+    >>> find_by_digits(np.array([*range(18, 90), 99.0, 99, 99]))
+    []
+    """
+    values, counts = np.unique(column[np.isfinite(column)], return_counts=True)
+    found: list[Placeholder] = []
+    nines = [value for value in values if is_of_nines(value)]
+    candidates = [value for value in values if value in CODES or value == -1 or is_of_nines(value)]
+    for value in sorted(candidates, key=lambda value: (value in CODES, abs(value) < 100)):
+        times = int(counts[values == value][0])
+        others = values[values != value]
+        rest = others[~np.isin(others, CODES if value in CODES else nines)]
+        if times < FEWEST_TIMES or len(rest) < FEWEST_OTHERS or (value in CODES and not is_scale(rest)):
+            continue
+        if value == -1 and (rest[0] < 0 or times < FEWEST_ALONE):
+            continue
+        if is_apart(value, rest, NEAR if value not in CODES and value != -1 else 1.0):
+            found.append(Placeholder(float(value), times))
+            values, counts = others, counts[values != value]
+    return sorted(found, key=lambda placeholder: -abs(placeholder.value))
+
+
+def is_of_nines(value: float) -> bool:
+    """Tell whether a number is written with nines alone, at least three of them.
+
+    >>> is_of_nines(-999.0), is_of_nines(9999.0), is_of_nines(99.0), is_of_nines(-99.0), is_of_nines(998.0)
+    (True, True, False, True, False)
+    """
+    return float(value).is_integer() and set(str(abs(int(value)))) == {"9"} and (abs(value) >= 999 or value == -99)
+
+
+def is_scale(rest: np.ndarray) -> bool:
+    """Tell whether numbers are a scale of a few whole ones, as surveys have them."""
+    return bool(len(rest) <= LONGEST_SCALE and (rest % 1 == 0).all() and rest[-1] - rest[0] < LONGEST_SCALE)
+
+
+def is_apart(value: float, rest: np.ndarray, least: float) -> bool:
+    """Tell whether a number lies at one end of others, in order, and by so many of their spans away from them."""
+    span = max(rest[-1] - rest[0], 1.0)
+    return bool(value < rest[0] - least * span or value > rest[-1] + least * span)
+
+
+def find_by_place(columns: dict[str, np.ndarray]) -> dict[str, list[Placeholder]]:
+    """Return the numbers, whatever their digits, that lie far off in several columns of the same rows, or below zero.
+
+    A zero is never one of them: it is what was counted or measured.
+    """
+    far = {name: list(find_far(values)) for name, values in columns.items()}
+    holders: dict[float, list[str]] = {}
+    for name, placeholders in far.items():
+        for placeholder in placeholders:
+            holders.setdefault(placeholder.value, []).append(name)
+    found: dict[str, list[Placeholder]] = {}
+    for value, names in holders.items():
+        is_there = {name: columns[name] == value for name in names}
+        for name in names:
+            beside = [other for other in names if other != name and share_rows(is_there[name], is_there[other])]
+            times = int(is_there[name].sum())
+            others = columns[name][np.isfinite(columns[name]) & ~is_there[name]]
+            if beside or (value < 0 <= others.min() and times >= FEWEST_ALONE):
+                found.setdefault(name, []).append(Placeholder(value, times, tuple(beside)))
+    return found
+
+
+def find_far(column: np.ndarray) -> Iterable[Placeholder]:
+    """Yield the smallest and the largest number of a column if it comes again and lies far from all others."""
+    values, counts = np.unique(column[np.isfinite(column)], return_counts=True)
+    if len(values) <= MANY_OTHERS:
+        return
+    for value, times, rest in ((values[0], counts[0], values[1:]), (values[-1], counts[-1], values[:-1])):
+        if value != 0 and times >= FEWEST_TIMES and is_apart(value, rest, FAR):
+            yield Placeholder(float(value), int(times))
+
+
+def share_rows(is_here: np.ndarray, is_there: np.ndarray) -> bool:
+    """Tell whether a number stands in two columns in mostly the same rows."""
+    shared = int((is_here & is_there).sum())
+    return shared >= FEWEST_TIMES and shared >= MOSTLY_SHARED * min(int(is_here.sum()), int(is_there.sum()))
+
+
+def describe(placeholder: Placeholder) -> str:
+    """Say how often a placeholder stands in a column, and where else.
+
+    >>> describe(Placeholder(-200.0, 10, ("humidity",)))
+    "-200 stands 10 times, far from all other values, in the same rows as in 'humidity'"
+    """
+    shown = " and ".join(map(repr, placeholder.beside[:2]))
+    more = f" and {len(placeholder.beside) - 2} more columns" if len(placeholder.beside) > 2 else ""
+    beside = f", in the same rows as in {shown}{more}" if placeholder.beside else ""
+    return f"{placeholder.number} stands {placeholder.n_rows:,} times, far from all other values{beside}"
+
+
+def mask_placeholders(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose placeholders are missing values."""
+    found = find_placeholders(frame)
+    masked = {name: frame[name].mask(frame[name].isin([each.value for each in found[name]])) for name in found}
+    return frame.assign(**masked) if masked else frame

@@ -1,0 +1,40 @@
+"""Which source notebooks there are, in which order, and for which stage each is, by their names.
+
+Reads no notebook, and imports nothing that could. What one must be to run: `labkit.run.notebooks`.
+"""
+
+import re
+from pathlib import Path
+
+from labkit import paths
+from labkit.errors import ParamsError
+
+NAME = re.compile(r"(\d{1,4})_([a-z][a-z0-9_]*)")
+
+
+def list_notebooks() -> list[Path]:
+    """Return the notebooks in the order of their numbers; gaps are fine.
+
+    Raises
+    ------
+    ParamsError
+        Two have the same number.
+    """
+    numbered: dict[int, Path] = {}
+    for path in sorted(paths.find_notebooks_dir().glob("*.ipynb")):
+        if found := NAME.fullmatch(path.stem):
+            other = numbered.setdefault(int(found[1]), path)
+            if other is not path:
+                raise ParamsError(
+                    f"notebooks/: {other.name} and {path.name} have the same number: it is the order, give one another"
+                )
+    return [numbered[number] for number in sorted(numbered)]
+
+
+def find_stage(path: Path) -> str:
+    """Return the stage that a notebook is for: its name without the number.
+
+    >>> find_stage(Path("notebooks/04_training.ipynb"))
+    'training'
+    """
+    return path.stem.partition("_")[2]

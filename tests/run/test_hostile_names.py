@@ -1,0 +1,146 @@
+"""Nothing from data, notebooks, params, files or arguments reaches a terminal as something that it obeys."""
+
+import os
+import pty
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pytest
+from labkit import cli
+
+from tests.conftest import LABKIT, make_environment
+from tests.run.small import make_small
+from tests.test_console import find_controls
+
+EVIL = "\x1b]0;PWNED\x07\x1b[8m\u202e\u200b\x9b2J\r\nFAKE"
+"""Sets the window's title, hides what follows, turns it round, clears the screen and begins a line of its own."""
+NAME = EVIL.replace("\n", "").replace("/", "")
+"""The same as a file may be called."""
+SOURCES = {
+    "eda": f"stage += {EVIL!r}  # which the headline holds\nprint(stage)",
+    "wrangling": f"raise ValueError({EVIL!r})",
+}
+WIDE = "2000"
+"""Columns of the terminal, so that only a line break begins a line."""
+COLUMNS = ["id", f"size{EVIL}", f"kind{EVIL}", "y"]
+
+
+def make_hostile(folder: Path, store: Path) -> Path:
+    """Make a checkout in which whatever may hold any text holds a hostile one."""
+    root = make_small(folder, "eda", "wrangling", store=store, **SOURCES)
+    for path in (root / "notebooks").iterdir():
+        notebook = nbformat.read(path, as_version=4)
+        notebook.cells[0].source += EVIL
+        nbformat.write(notebook, path)
+    params = root / "params" / "small.yaml"
+    quoted = '"' + EVIL.encode("unicode_escape").decode() + '"'
+    text = params.read_text().replace("wrangling:\n", f"wrangling:\n  drop: {{{quoted}: {quoted}}}\n")
+    params.write_text(text + f"  owner: {quoted}\n")
+    write_table(root / f"table{NAME}.csv")
+    (root / "data").mkdir(exist_ok=True)
+    (root / "data" / f"open{NAME}").touch()
+    (root / "data" / f"open{NAME}").chmod(0o666)
+    return root
+
+
+def write_table(path: Path) -> None:
+    """Write a table with hostile names of columns and of classes."""
+    quote = '"{}"'.format
+    lines = [",".join(map(quote, COLUMNS))]
+    for number in range(80):
+        label = f"yes{EVIL}" if number % 3 == 0 else "no"
+        lines.append(f'{number},{number * 37 % 11},"k{number % 4}{EVIL}","{label}"')
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="")
+
+
+def call_on_terminal(root: Path, *arguments: str) -> str:
+    """Run the command line on a terminal and return what that was sent."""
+    leader, follower = pty.openpty()
+    environment = {**make_environment(root), "TERM": "xterm-256color", "COLUMNS": WIDE}
+    del environment["NO_COLOR"]
+    process = subprocess.Popen(
+        [LABKIT, *arguments], cwd=root, env=environment, stdin=subprocess.DEVNULL, stdout=follower, stderr=follower
+    )
+    os.close(follower)
+    parts = []
+    while True:
+        try:
+            part = os.read(leader, 65536)
+        except OSError:  # the other side has closed it
+            break
+        if not part:
+            break
+        parts.append(part)
+    os.close(leader)
+    process.wait(60)
+    return b"".join(parts).decode()
+
+
+def call(root: Path, *arguments: str) -> str:
+    """Run the command line as in a script and return what it printed."""
+    done = subprocess.run(
+        [LABKIT, *arguments],
+        cwd=root,
+        env={**make_environment(root), "COLUMNS": WIDE},
+        capture_output=True,
+        check=False,
+        timeout=300,
+    )
+    return (done.stdout + done.stderr).decode()
+
+
+OWN_CODES = re.compile(r"\x1b\[[0-9;]*m|\x1b\[\?25[lh]|\x1b\[[0-9]*[AKG]|\r")
+"""What rich itself sends to a terminal: colours, and what draws a line again."""
+
+COMMANDS: dict[str, list[list[str]]] = {
+    "run": [
+        ["small", "--cold"],
+        ["small", "--cold", "--sample", "20"],
+        ["small", "-S", f"deploy.owner={EVIL}"],
+        [EVIL],
+        ["small", "--until", EVIL],
+    ],
+    "stage": [["eda", "small"], [EVIL, "small"], ["eda", EVIL]],
+    "status": [[], ["small"], [EVIL]],
+    "runs": [[], ["small"], [EVIL]],
+    "why": [["small"], [EVIL]],
+    "params": [["small"], [], [EVIL]],
+    "predict": [["small", f"table{NAME}.csv", f"out{NAME}.csv"], [EVIL, "a", "b"]],
+    "new": [
+        ["hostile", "--data", f"table{NAME}.csv", "--target", "y"],
+        ["hostile", "--data", f"table{NAME}.csv", "--target", EVIL],
+        ["hostile", "--data", f"gone{NAME}.csv", "--target", "y"],
+        ["other", "--data", f"table{NAME}.csv", "--target", "y", "--positive", EVIL],
+        ["other", "--data", f"table{NAME}.csv", "--target", "y", "--kind", f"{EVIL}=number"],
+        [EVIL, "--data", "a.csv", "--target", "y"],
+    ],
+    "promote": [["small", "--reason", EVIL], ["small", "1", "--reason", EVIL], [EVIL, "--reason", "x"]],
+    "doctor": [[]],
+    "warm": [["--stop"], [EVIL]],
+}
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
+    return make_hostile(tmp_path_factory.mktemp("hostile") / "checkout", store)
+
+
+def test_every_command_is_swept() -> None:
+    assert set(COMMANDS) == set(cli.cli.commands)
+
+
+@pytest.mark.xdist_group("hostile")
+@pytest.mark.parametrize("caller", [call, call_on_terminal])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_nothing_that_a_terminal_obeys_is_printed(hostile: Path, command: str, caller: Callable[..., str]) -> None:
+    for arguments in COMMANDS[command][: 1 if caller is call_on_terminal else None]:
+        printed = caller(hostile, command, *arguments)
+        if caller is call_on_terminal:
+            printed = OWN_CODES.sub("", printed)
+        assert find_controls(printed) == set(), printed
+        # What an exception says on further lines is quoted, and stands further in.
+        lines = [line for line in printed.splitlines() if not line.startswith("    FAKE")]
+        assert [line for line in lines if line.lstrip(" │┃").startswith("FAKE")] == [], printed

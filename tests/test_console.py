@@ -1,0 +1,79 @@
+"""What is printed: nothing in it that a terminal obeys, and nothing lost of it."""
+
+import io
+import logging
+import sys
+import unicodedata
+
+import pytest
+from labkit.console import PrintableStream, echo, guard_streams, make_cell, make_printable, print_pairs, print_table
+
+HOSTILE = [
+    "\x1b]0;title\x07",  # sets the window's title
+    "\x1b[31;8m",
+    "\x1b[2J\x1b[H",
+    "\x9b31m",  # the same in one character
+    "\x1bP+q544e\x1b\\",
+    "a\rb",
+    "a\x08\x08b",
+    "a\u202eb\u2066c",  # reorders the rest of the line
+    "a\u200bb\u2060c\ufeff",
+    "a\u2028b\x85c\x0bd\x0ce",
+    "a\tb\x00c\x7f",
+    "\udcff",
+]
+
+
+def find_controls(text: str) -> set[str]:
+    """Return the characters that a terminal obeys or that cannot be seen, line breaks left out."""
+    return {letter for letter in text if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp")} - {"\n"}
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
+def test_nothing_that_a_terminal_obeys_is_printed(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    echo(f"one {text} line\nand another")
+    echo(f"an error {text}", is_error=True)
+    print_table(["what", text], [["a", text], ["b", make_cell(text, "red")]], title=text)
+    print_pairs([(text, f"{text}\n{text}")])
+    printed = capsys.readouterr()
+    assert find_controls(printed.out + printed.err) == set()
+    assert printed.out.startswith(f"one {make_printable(text)} line\nand another\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[0m", r"\x1b[0m"),
+        ("a\nb", r"a\nb"),
+        ("a\u202eb", r"a\u202eb"),
+        ("\udcff", r"\udcff"),
+        ("\U000e0041", r"\U000e0041"),
+    ],
+)
+def test_code_of_a_character_tells_which_it_was(text: str, shown: str) -> None:
+    assert make_printable(text) == shown
+
+
+@pytest.mark.parametrize("text", ["Größe [kg]", "価格", "price 🚗", "[red]x[/red]", "a  b", "50 %", "x" * 300])
+def test_what_can_be_seen_stays_as_it_is(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert make_printable(text) == text
+    echo(text)
+    assert capsys.readouterr().out == f"{text}\n"
+
+
+def test_what_others_print_is_guarded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    out, err = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    guard_streams()
+    guard_streams()
+    assert isinstance(sys.stdout, PrintableStream)
+    assert sys.stdout.stream is out
+    print("printed \x1b]0;t\x07")
+    sys.stderr.writelines(["written \x1b[1m\n"])
+    logging.StreamHandler().emit(logging.LogRecord("x", 30, "", 0, "logged \x1b[2J", None, None))
+    error = ValueError("raised \x1b[2J")
+    sys.excepthook(type(error), error, None)
+    assert out.getvalue() == "printed \\x1b]0;t\\x07\n"
+    assert err.getvalue() == "written \\x1b[1m\nlogged \\x1b[2J\nValueError: raised \\x1b[2J\n"
