@@ -1,5 +1,6 @@
 """What a stage reads beside its code: seen in real kernels, compared at the next run, or warned about on its page."""
 
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,6 @@ class Kit:
     """A checkout of one notebook, whose stage `eda` has outputs of no interest."""
 
     root: Path
-    address: str
 
     @property
     def params(self) -> Params:
@@ -71,7 +71,7 @@ class Kit:
         work = self.root / ".labkit" / "work" / "run"
         work.mkdir(parents=True, exist_ok=True)
         (work / "trace.jsonl").unlink(missing_ok=True)
-        environment = paths.make_environment(LABKIT_RUN_DIR=str(work), LABKIT_WARM=self.address, **variables)
+        environment = paths.make_environment(LABKIT_RUN_DIR=str(work), **variables)
         ended = run_notebook(
             read_source(self.source),
             work / "executed.ipynb",
@@ -86,13 +86,17 @@ class Kit:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Return the address of a server of warm kernels that any checkout can use."""
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kit]:
+    """Return a checkout whose warm kernels serve all others, and what was remembered there of labkit's own code."""
     root = make_kit(tmp_path_factory.mktemp("server") / "checkout")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LABKIT_ROOT", str(root))
         with servers.open_server() as address:
-            yield str(address)
+            patch.setenv("LABKIT_WARM", str(address))
+            kit = Kit(root)
+            kit.write_notebook()
+            kit.compute()
+            yield kit
 
 
 def make_kit(root: Path) -> Path:
@@ -106,12 +110,15 @@ def make_kit(root: Path) -> Path:
 
 
 @pytest.fixture
-def kit(tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> Kit:
+def kit(tmp_path: Path, server: Kit, monkeypatch: pytest.MonkeyPatch) -> Kit:
     """Return a checkout of one notebook."""
+    root = make_kit(tmp_path / "checkout")
+    (root / ".labkit").mkdir()
+    shutil.copy(server.root / ".labkit" / "meanings.json", root / ".labkit")
     for name in ("LABKIT_RUN_DIR", "REGION", "DB_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("LABKIT_ROOT", str(make_kit(tmp_path / "checkout")))
-    return Kit(tmp_path / "checkout", address)
+    monkeypatch.setenv("LABKIT_ROOT", str(root))
+    return Kit(root)
 
 
 @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.name)

@@ -1,6 +1,6 @@
 """What stages were seen to read, as the part of their fingerprints that only a run can tell.
 
-Written when a stage has run, and computed anew for each fingerprint. Not which files these are: that is
+Written when a stage has run, and computed again for each fingerprint. Not which files these are: that is
 `labkit.run.observation`.
 """
 
@@ -11,9 +11,8 @@ from typing import Any
 from labkit import paths
 from labkit.params import Params
 from labkit.run.closure import Checkout
-from labkit.run.content import is_part
 from labkit.run.declarations import Declaration, list_outputs, load_declarations
-from labkit.run.dependencies import KINDS, SECTIONS, Dependencies, Known, compute_sections
+from labkit.run.dependencies import KINDS, SECTIONS, Dependencies, Known, compute_sections, is_part
 from labkit.run.fingerprint import find_folder, load_fingerprint, write_fingerprint
 from labkit.run.observation import Observation
 from labkit.run.record import compute_key
@@ -73,7 +72,7 @@ def compute_stage_reads(
 
 
 def refresh_reads(params: Params, stage: str, outputs: Iterable[str]) -> None:
-    """Compare anew what other stages read of the outputs that a stage has just written without declaring it.
+    """Compare again what other stages read of the outputs that a stage has just written without declaring it.
 
     Parameters
     ----------

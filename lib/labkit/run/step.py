@@ -17,8 +17,6 @@ from labkit.errors import DataError, MissingDataError, ParamsError, list_briefly
 from labkit.files import append_line
 from labkit.params import SECTIONS, Params, Section
 from labkit.run import trace
-from labkit.run.footprint import make_footprint
-from labkit.run.variables import check_variable
 from labkit.secret import Mask, Secret, read_secret
 
 LOG_NAME = "log.jsonl"
@@ -142,6 +140,9 @@ class Step:
         self.record("finish", headline=headline)
         if not self.is_batch:
             print(f"{self.name} done{': ' + headline if headline else ''}. Nothing but scratch was touched.")
+            # Imported here: what a run leaves to its runner to read.
+            from labkit.run.observation import make_footprint
+
             if untracked := make_footprint(trace.list_notes()).list_untracked():
                 print(f"Not tracked: {list_briefly(untracked)}")
 
@@ -169,6 +170,8 @@ class Step:
         --------
         >>> step.depends_on(path="/data/rates.csv", variable="REGION")  # doctest: +SKIP
         """
+        from labkit.run.dependencies import check_variable
+
         if path is None and variable is None:
             raise ParamsError("step.depends_on: name a path or a variable, e.g. path='/data/rates.csv'")
         if variable is not None:

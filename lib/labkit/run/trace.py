@@ -2,15 +2,17 @@
 
 Runs inside the kernel: labkit's own kernels load it as an IPython extension before the first cell, in others
 `labkit.start` begins it. Notes names, never contents, and only what lies in the checkout, apart from data read from
-elsewhere. Read next: `labkit.run.footprint`, what the runner makes of it.
+elsewhere. Read next: `labkit.run.observation`, what the runner makes of it.
 """
 
 import json
 import os
 import shlex
 import sys
+import sysconfig
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,8 +22,7 @@ from typing import Any
 
 from labkit import paths
 from labkit.errors import ParamsError
-from labkit.run.askers import Askers, is_import
-from labkit.run.pathnames import decode, divide, escape, list_arguments, list_installed
+from labkit.run.callers import Callers
 
 NAME = "trace.jsonl"
 """The file in the work folder of a run."""
@@ -29,19 +30,11 @@ OWN = (".git/", ".labkit/", ".dvc/", "reports/", "mlruns/", "mlflow.db", "dvc.lo
 """Of the checkout, what labkit, git, DVC and MLflow keep for themselves: no stage depends on it."""
 SYSTEM = ("/bin/", "/dev/", "/etc/", "/lib/", "/nix/", "/proc/", "/run/", "/sys/", "/usr/", "/System/", "/Library/")
 """Folders of the system: what is read there is no data of a stage."""
-LISTERS = frozenset({"importlib.metadata", "pkg_resources", "zipimport"})
-"""Modules that list folders to find packages, not data."""
-GLOBBERS = ("glob.py", "pathlib.py", "_abc.py", "_local.py")
 WORKERS = ("popen_spawn_posix.py", "popen_forkserver.py", "popen_loky_posix.py")
 """Executed when a worker process is started that does not inherit the hook."""
 LONGEST_COMMAND = 100
 MOST_ARGUMENTS = 50
-
-
-class Paused(threading.local):
-    """How many blocks a thread is in of which no notes of files are taken."""
-
-    n_paused = 0
+WILD = frozenset("*?[")
 
 
 class Trace:
@@ -65,12 +58,12 @@ class Trace:
         # First of all, as nearly every file that a kernel opens lies there; unless the checkout itself does.
         self.skipped = (*own, *(folder for folder in installed if not self.tops[0].startswith(folder)))
         self.not_data = (*self.skipped, f"{labkit}{os.sep}")
-        self.askers = Askers(self.tops, self.not_data, __name__)
+        self.callers = Callers(self.tops, self.not_data, __name__)
         self.system = (*installed, *SYSTEM)
         self.seen: set[tuple[str, ...]] = set()
         self.globbed: set[str] = set()
         self.bulk: tuple[int, int] | None = None
-        self.local = Paused()
+        self.pauses: Counter[int] = Counter()
         self.handlers: dict[str, Callable[..., None]] = {
             "open": self.note_open,
             "exec": self.note_exec,
@@ -160,7 +153,7 @@ class Trace:
     def note_file(self, path: str, *, is_certain: bool = True, **more: Any) -> None:
         """Note a file of the checkout that is read, as it is now, or that it is not there."""
         kind = "argument" if more.get("is_argument") else "read"
-        if "__pycache__" in path or self.local.n_paused or not self.is_new(kind, path):
+        if "__pycache__" in path or self.pauses[threading.get_ident()] or not self.is_new(kind, path):
             return
         try:
             state = os.stat(path)
@@ -190,7 +183,7 @@ class Trace:
         real = os.path.realpath(path)
         if self.is_within(real):
             self.note_file(real)
-        elif not real.startswith(self.system) and self.askers.is_asked(sys._getframe(1), through="labkit"):
+        elif not real.startswith(self.system) and self.callers.is_asked(sys._getframe(1), through="labkit"):
             self.write(kind="outside", path=path)
 
     def note_exec(self, code: CodeType) -> None:
@@ -221,7 +214,7 @@ class Trace:
 
     def note_missing(self, module: str, folders: list[str]) -> None:
         """Note that a module, asked for by code of the checkout, is in none of some folders."""
-        if not self.askers.is_asked(sys._getframe(1), through="nothing"):
+        if not self.callers.is_asked(sys._getframe(1), through="nothing"):
             return
         for folder in {os.path.abspath(folder) for folder in folders}:
             beside = os.path.join(folder, module.rpartition(".")[2])
@@ -234,14 +227,14 @@ class Trace:
     def note_listing(self, folder: Any) -> None:
         """Note a folder of the checkout of which the names are read."""
         path = self.find_folder(folder)
-        if path is None or not self.is_data_listing(sys._getframe(1), path):
+        if path is None or not self.callers.is_data_listing(sys._getframe(1), path, self.globbed):
             return
         self.write_listing(os.path.join(escape(path), "*"))
 
     def note_glob(self, pattern: Any, is_recursive: Any = False, folder: Any = None, *_: Any) -> None:
         """Note a pattern of names that are looked for in the checkout."""
         text = decode(pattern)
-        if text is None or not self.askers.is_asked(sys._getframe(1), through="libraries"):
+        if text is None or not self.callers.is_asked(sys._getframe(1), through="libraries"):
             return
         plain, wild = divide(text)
         base = self.find_folder(os.path.join(decode(folder or "") or "", plain))
@@ -251,7 +244,7 @@ class Trace:
 
     def write_listing(self, pattern: str) -> None:
         """Note a pattern once."""
-        if not self.local.n_paused and self.is_new("list", pattern):
+        if not self.pauses[threading.get_ident()] and self.is_new("list", pattern):
             self.write(kind="list", pattern=pattern)
 
     def find_folder(self, folder: Any) -> str | None:
@@ -261,17 +254,6 @@ class Trace:
         if path is None or not path.startswith(self.tops) or path.startswith(self.not_data):
             return None
         return path.rstrip(os.sep)
-
-    def is_data_listing(self, frame: FrameType, path: str) -> bool:
-        """Tell whether names are read as data: not by the search for a module, nor by what has noted its pattern."""
-        caller = self.askers.find_caller(frame)
-        if caller is None or caller.f_globals.get("__name__") in LISTERS or is_import(caller):
-            return False
-        code = caller.f_code
-        is_globbed = any(path == base or path.startswith(f"{base}{os.sep}") for base in self.globbed)
-        if code.co_filename.endswith(GLOBBERS) and code.co_name != "iterdir" and is_globbed:
-            return False
-        return self.askers.is_asked(caller, through="libraries")
 
     # What cannot be followed
 
@@ -285,12 +267,12 @@ class Trace:
                 self.note_file(path, is_certain=False, is_argument=True)
         is_shell = len(texts) > 2 and texts[1] == "-c"
         shown = texts[2] if is_shell else shlex.join(texts) if len(texts) > 1 else "".join(texts)
-        if self.askers.is_asked(sys._getframe(1), through="nothing") and self.is_new("start", shown):
+        if self.callers.is_asked(sys._getframe(1), through="nothing") and self.is_new("start", shown):
             self.write(kind="start", command=shown[:LONGEST_COMMAND])
 
     def note_variable(self, name: Any, frame: FrameType | None) -> None:
         """Note an environment variable that code of the checkout asks for; without a name, that it lists them all."""
-        frame = self.askers.find_reader(frame)
+        frame = self.callers.find_reader(frame)
         if frame is None:
             return
         place = (id(frame), frame.f_lasti)
@@ -355,10 +337,63 @@ def declare(kind: str, value: str) -> None:
 @contextmanager
 def paused() -> Iterator[None]:
     """Take no notes of files for this block, in this thread: labkit reads what the stage depends on already."""
+    thread = threading.get_ident()
     for trace in _traces:
-        trace.local.n_paused += 1
+        trace.pauses[thread] += 1
     try:
         yield
     finally:
         for trace in _traces:
-            trace.local.n_paused = max(0, trace.local.n_paused - 1)
+            trace.pauses[thread] = max(0, trace.pauses[thread] - 1)
+
+
+def list_installed() -> list[str]:
+    """Return the folders of Python and of installed packages, which the lock speaks of."""
+    found = [sys.prefix, sys.base_prefix, sys.exec_prefix, *sysconfig.get_paths().values()]
+    real = [*found, *(os.path.realpath(folder) for folder in found)]
+    return [*dict.fromkeys(f"{folder}{os.sep}" for folder in real if folder)]
+
+
+def decode(path: Any) -> str | None:
+    """Return a path as text, None if it is none, such as the number of an open file."""
+    if isinstance(path, int) or path is None:
+        return None
+    return os.fsdecode(path)
+
+
+def escape(folder: str) -> str:
+    """Return a pattern that only a folder's own name matches."""
+    return "".join(f"[{character}]" if character in WILD else character for character in folder)
+
+
+def divide(pattern: str) -> tuple[str, str]:
+    """Return the folder below which a pattern looks, and what it looks for there.
+
+    >>> divide("../plug*/*.py")
+    ('..', 'plug*/*.py')
+    >>> divide("rates.csv")
+    ('', 'rates.csv')
+    """
+    parts = pattern.split(os.sep)
+    wild = [number for number, part in enumerate(parts) if not WILD.isdisjoint(part)]
+    first = wild[0] if wild else len(parts) - 1
+    return os.sep.join(parts[:first]) or (os.sep if pattern.startswith(os.sep) else ""), os.sep.join(parts[first:])
+
+
+def list_arguments(texts: list[str], folder: str) -> Iterator[str]:
+    """Yield the paths that the words of a command may name, modules after `-m` included."""
+    words = [word for text in texts for word in split(text)]
+    for before, word in zip(["", *words], words, strict=False):
+        path = os.path.normpath(os.path.join(folder, word))
+        yield path
+        if before == "-m":
+            inner = os.path.join(folder, *word.split("."))
+            yield from (f"{inner}.py", os.path.join(inner, "__main__.py"), os.path.join(inner, "__init__.py"))
+
+
+def split(text: str) -> list[str]:
+    """Return a command line and its words."""
+    try:
+        return [text, *shlex.split(text, comments=True)]
+    except ValueError:  # an open quote
+        return [text, *text.split()]

@@ -1,9 +1,11 @@
 """Whose code asks for a file, a folder or a variable: that of the checkout, labkit's, or a library's for itself.
 
-Looks at the frames of the stack. Who is asked is `labkit.run.trace`.
+Looks at the frames of the stack. What is noted of it: `labkit.run.trace`.
 """
 
+import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import FrameType
 from typing import Literal
@@ -13,12 +15,15 @@ SHELL_MODULES = frozenset({"IPython", "ipykernel", "pexpect", "ptyprocess"})
 """What stands between a cell's `!command` and the call that starts it."""
 ENVIRONMENT_MODULES = frozenset({"os", "collections.abc", "string"})
 """What stands between the code that asks for a variable and the variable."""
+LISTERS = frozenset({"importlib.metadata", "pkg_resources", "zipimport"})
+"""Modules that list folders to find packages, not data."""
+GLOBBERS = ("glob.py", "pathlib.py", "_abc.py", "_local.py")
 Through = Literal["nothing", "libraries", "labkit"]
 """What may stand between the code of the checkout and what it asks for; each includes those before it."""
 
 
 @dataclass(frozen=True)
-class Askers:
+class Callers:
     """Tells code of the checkout from other code.
 
     Attributes
@@ -73,6 +78,17 @@ class Askers:
                     return False
             frame = frame.f_back
         return False
+
+    def is_data_listing(self, frame: FrameType, path: str, globbed: Iterable[str]) -> bool:
+        """Tell whether names are read as data: not by the search for a module, nor by what has noted its pattern."""
+        caller = self.find_caller(frame)
+        if caller is None or caller.f_globals.get("__name__") in LISTERS or is_import(caller):
+            return False
+        code = caller.f_code
+        is_globbed = any(path == base or path.startswith(f"{base}{os.sep}") for base in globbed)
+        if code.co_filename.endswith(GLOBBERS) and code.co_name != "iterdir" and is_globbed:
+            return False
+        return self.is_asked(caller, through="libraries")
 
 
 def is_import(frame: FrameType) -> bool:
