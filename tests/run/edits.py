@@ -137,9 +137,9 @@ DATA = [
     data("CSV read by pandas", "import pandas as pd\npd.read_csv('rates.csv')"),
     data(
         "by an absolute path",
-        "import os\nopen(os.path.join(os.environ['LABKIT_ROOT'], 'notebooks', 'rates' + '.csv')).read()",
+        "import os\nopen(os.path.join(os.environ['LABKIT_ROOT'], 'notebooks', 'rates%s' % '.csv')).read()",
     ),
-    data("by a name put together", "from pathlib import Path\nPath('ra' + 'tes.csv').read_text()"),
+    data("by a name put together", "from pathlib import Path\nPath('ra%s' % 'tes.csv').read_text()"),
     data("by os.open", "import os\nos.read(os.open('rates.csv', os.O_RDONLY), 9)"),
     data("by a copy elsewhere", "import shutil, tempfile\nshutil.copy('rates.csv', tempfile.mkdtemp())"),
     data("by linecache", "import linecache\nlinecache.getlines('rates.csv')"),
@@ -153,7 +153,7 @@ DATA = [
     ),
     data(
         "in a forked process",
-        "import multiprocessing\nprocess = multiprocessing.get_context('fork').Process(target=lambda: open('ra' + 'tes.csv').read())\nprocess.start(); process.join()",
+        "import multiprocessing\nprocess = multiprocessing.get_context('fork').Process(target=lambda: open('ra%s' % 'tes.csv').read())\nprocess.start(); process.join()",
     ),
     data("in another folder at the time", "import os\nos.chdir('..')\nopen('notebooks/' + 'rates.csv').read()"),
     data(
@@ -225,6 +225,12 @@ DATA = [
         "import pyarrow.parquet as pq\npq.read_table('rates.parquet')",
         {"notebooks/rates.parquet": write_parquet(1)},
         {"notebooks/rates.parquet": write_parquet(2)},
+    ),
+    data(
+        "Parquet by a library in C, in a folder named elsewhere",
+        "from pathlib import Path\nimport pyarrow.parquet as pq\nfolder = Path('../tables')\npq.read_table(folder / 'rates.parquet')",
+        {"tables/rates.parquet": write_parquet(1)},
+        {"tables/rates.parquet": write_parquet(2)},
     ),
     data(
         "array",
@@ -359,8 +365,8 @@ MODULES = [
         {"notebooks/helper.py": "import typing\nif typing.TYPE_CHECKING:\n    LIMIT = 2\n"},
     ),
     code("runpy.run_module", "import runpy\nrunpy.run_module('helper')"),
-    code("runpy.run_path", "import runpy\nrunpy.run_path('hel' + 'per.py')"),
-    code("exec of a file", "exec(open('hel' + 'per.py').read())"),
+    code("runpy.run_path", "import runpy\nrunpy.run_path('hel%s' % 'per.py')"),
+    code("exec of a file", "exec(open('hel%s' % 'per.py').read())"),
     code(
         "exec of a text",
         "exec(open('helper.txt').read())",
@@ -369,7 +375,7 @@ MODULES = [
     ),
     code(
         "spec_from_file_location",
-        "import importlib.util as u\nspec = u.spec_from_file_location('apart', '../src/apart' + '.py')\nspec.loader.exec_module(u.module_from_spec(spec))",
+        "import importlib.util as u\nspec = u.spec_from_file_location('apart', '../src/apart%s' % '.py')\nspec.loader.exec_module(u.module_from_spec(spec))",
         APART,
         APART_AFTER,
     ),
@@ -405,7 +411,7 @@ MODULES = [
     code(
         "data of such a module",
         "import importlib\nimportlib.import_module('ro' + 'om')",
-        {"notebooks/room.py": "LIMIT = open('rates' + '.csv').read()", **RATES},
+        {"notebooks/room.py": "LIMIT = open('rates%s' % '.csv').read()", **RATES},
         RATES_AFTER,
     ),
 ]
@@ -439,13 +445,13 @@ MAGICS = [
     code("%%python", "%%python\nimport helper"),
     code(
         "subprocess.run",
-        "import subprocess\nsubprocess.run(['bash', 'x' + '.sh'])",
+        "import subprocess\nsubprocess.run(['bash', 'x%s' % '.sh'])",
         {"notebooks/x.sh": "echo 1"},
         {"notebooks/x.sh": "echo 2"},
     ),
     code(
         "os.system",
-        "import os\nos.system('bash ' + 'x.sh')",
+        "import os\nos.system('bash %s' % 'x.sh')",
         {"notebooks/x.sh": "echo 1"},
         {"notebooks/x.sh": "echo 2"},
     ),
@@ -522,14 +528,13 @@ DECLARED = [
         {"../outside.csv": "2"},
     ),
 ]
-UNTRACEABLE = [
+VARIABLES = [
     data(
         "variable by os.environ",
         "import os\nos.environ['REGION']",
         {},
         {},
         variables=VARIABLE,
-        warning="variable REGION: a change of its value runs nothing. Name it by `step.depends_on(variable='REGION')`",
     ),
     data(
         "variable by os.getenv",
@@ -537,7 +542,6 @@ UNTRACEABLE = [
         {},
         {},
         variables=VARIABLE,
-        warning="variable REGION",
     ),
     data(
         "variable in a helper",
@@ -545,7 +549,6 @@ UNTRACEABLE = [
         {"notebooks/helper.py": "from os import environ\nREGION = environ.get('REGION')"},
         {},
         variables=VARIABLE,
-        warning="variable REGION",
     ),
     data(
         "variable in a path",
@@ -553,7 +556,6 @@ UNTRACEABLE = [
         {},
         {},
         variables=VARIABLE,
-        warning="variable REGION",
     ),
     data(
         "variable that was not set",
@@ -561,7 +563,58 @@ UNTRACEABLE = [
         {},
         {},
         variables=({}, {"REGION": "south"}),
-        warning="variable REGION",
+    ),
+    data(
+        "variable of a computed name",
+        "import os\nfor name in ('REG' + 'ION',): os.environ[name]",
+        {},
+        {},
+        variables=VARIABLE,
+    ),
+]
+UNTRACEABLE = [
+    data(
+        "variable of the machine",
+        "import os\nos.environ.get('HOSTNAME')",
+        {},
+        {},
+        variables=({"HOSTNAME": "here"}, {"HOSTNAME": "there"}),
+        warning="variable HOSTNAME: a change of its value runs nothing. Its value is the machine's",
+    ),
+    data(
+        "address in the network",
+        "import urllib.request\ntry:\n    urllib.request.urlopen('http://localhost:9/rates.csv')\nexcept OSError:\n    pass",
+        {},
+        {},
+        warning="It connects to localhost: a change of what comes from there runs nothing",
+    ),
+    data(
+        "socket",
+        "import socket\nsocket.socket().connect_ex(('127.0.0.1', 9))",
+        {},
+        {},
+        warning="It connects to 127.0.0.1: a change of what comes from there runs nothing",
+    ),
+    data(
+        "address read by pandas",
+        "import pandas as pd\ntry:\n    pd.read_csv('http://localhost:9/rates.csv')\nexcept OSError:\n    pass",
+        {},
+        {},
+        warning="It connects to localhost: a change of what comes from there runs nothing",
+    ),
+    data(
+        "package for databases",
+        "import psycopg",
+        {},
+        {},
+        warning="It uses psycopg: a change of what is in a database runs nothing",
+    ),
+    data(
+        "package for databases, in a helper",
+        "import importlib\nimportlib.import_module('hel' + 'per')",
+        {"notebooks/helper.py": "import sqlalchemy"},
+        {},
+        warning="It uses sqlalchemy: a change of what is in a database runs nothing",
     ),
     data(
         "variable that looks like a secret",
@@ -586,7 +639,7 @@ UNTRACEABLE = [
     data(
         "what a worker process reads",
         "import multiprocessing, subprocess\nfrom work import read\nprocess = multiprocessing.get_context('spawn').Process(target=read)\nprocess.start(); process.join()",
-        {"notebooks/work.py": "def read():\n    open('ra' + 'tes.csv').read()", **RATES},
+        {"notebooks/work.py": "def read():\n    open('ra%s' % 'tes.csv').read()", **RATES},
         warning="It starts worker processes",
     ),
     data(
@@ -611,7 +664,7 @@ UNTRACEABLE = [
         warning="lib/apart.py, outside of the checkout",
     ),
 ]
-EDITS = [*DATA, *MODULES, *MAGICS, *DOCS, *DECLARED, *UNTRACEABLE]
+EDITS = [*DATA, *MODULES, *MAGICS, *DOCS, *DECLARED, *VARIABLES, *UNTRACEABLE]
 
 INERT = [
     data("same bytes again", "open('rates.csv').read()", RATES, RATES),
@@ -661,6 +714,20 @@ INERT = [
         {"notebooks/mine.txt": "2"},
     ),
     data("labkit's own params", "step.params, step", {}, {}),
+    data(
+        "variable that the notebook sets itself",
+        "import os\nos.environ['REGION'] = 'east'\nos.environ['REGION']",
+        {},
+        {},
+        variables=VARIABLE,
+    ),
+    data(
+        "variable that a library asks for",
+        "import os, locale, tempfile\nos.environ.get('LANG')\ntempfile.gettempdir(), os.path.expanduser('~')",
+        {},
+        {},
+        variables=VARIABLE,
+    ),
     data(
         "variable of a program",
         "import os, subprocess\nsubprocess.run(['true'], env={**os.environ, 'A': '1'})",

@@ -12,8 +12,7 @@ from labkit.params import Params
 from labkit.params_file import load_params
 from labkit.run import fingerprint, servers
 from labkit.run.notebooks import read_source
-from labkit.run.observation import Observation, observe
-from labkit.run.reads import keep_reads
+from labkit.run.observation import Observation, keep_reads, observe
 from labkit.run.runner import run_notebook
 from labkit.secret import Mask
 

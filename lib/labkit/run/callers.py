@@ -5,6 +5,7 @@ Looks at the frames of the stack. What is noted of it: `labkit.run.trace`.
 
 import os
 import sys
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import FrameType
@@ -15,6 +16,7 @@ SHELL_MODULES = frozenset({"IPython", "ipykernel", "pexpect", "ptyprocess"})
 """What stands between a cell's `!command` and the call that starts it."""
 ENVIRONMENT_MODULES = frozenset({"os", "collections.abc", "string"})
 """What stands between the code that asks for a variable and the variable."""
+ENVIRONMENT_NAMES = frozenset({"environ", "environb", "getenv", "getenvb", "expandvars"})
 LISTERS = frozenset({"importlib.metadata", "pkg_resources", "zipimport"})
 """Modules that list folders to find packages, not data."""
 GLOBBERS = ("glob.py", "pathlib.py", "_abc.py", "_local.py")
@@ -54,12 +56,15 @@ class Callers:
         return frame
 
     def find_reader(self, frame: FrameType | None) -> FrameType | None:
-        """Return the frame that reads an environment variable if it is of the checkout, otherwise None."""
+        """Return the frame that reads an environment variable if it is of the checkout, otherwise None.
+
+        A library in C has no frame of its own: what it asks for seems to be asked by the code that called it.
+        """
         while frame is not None and (
             frame.f_globals.get("__name__") in ENVIRONMENT_MODULES or frame.f_code.co_name == "expandvars"
         ):
             frame = frame.f_back
-        return frame if frame is not None and self.is_ours(frame) else None
+        return frame if frame is not None and self.is_ours(frame) and names_environment(frame) else None
 
     def is_asked(self, frame: FrameType | None, *, through: Through) -> bool:
         """Tell whether code of the checkout is what asks, not a library for its own purposes or as it is imported."""
@@ -77,7 +82,8 @@ class Callers:
                 if not is_between and (through == "nothing" or (module == "labkit" and through == "libraries")):
                     return False
             frame = frame.f_back
-        return False
+        # Below nothing but Python and the shell: the thread in which IPython runs the programs of `%%bash`.
+        return through == "nothing" and threading.current_thread() is not threading.main_thread()
 
     def is_data_listing(self, frame: FrameType, path: str, globbed: Iterable[str]) -> bool:
         """Tell whether names are read as data: not by the search for a module, nor by what has noted its pattern."""
@@ -89,6 +95,16 @@ class Callers:
         if code.co_filename.endswith(GLOBBERS) and code.co_name != "iterdir" and is_globbed:
             return False
         return self.is_asked(caller, through="libraries")
+
+
+def names_environment(frame: FrameType) -> bool:
+    """Tell whether a frame's own code speaks of the environment, by its usual names or by one that was given to it."""
+    code = frame.f_code
+    names = {*code.co_names, *code.co_freevars, *code.co_varnames, *(one for one in code.co_consts if type(one) is str)}
+    if not names.isdisjoint(ENVIRONMENT_NAMES):
+        return True
+    known = (scope[name] for name in names for scope in (frame.f_locals, frame.f_globals) if name in scope)
+    return any(one is os.environ or one is os.getenv or one is os.path.expandvars for one in known)
 
 
 def is_import(frame: FrameType) -> bool:

@@ -93,7 +93,7 @@ def write_fingerprints(
     parts = {"tables": tables, "params": section_digests, "packages": environment.find_packages(codes)}
     reads = {}
     if params is not None:
-        from labkit.run.reads import compute_reads
+        from labkit.run.observation import compute_reads
 
         reads = compute_reads(params, codes, checkout)
     for stage, code in codes.items():

@@ -1,204 +1,47 @@
-"""What one run of a stage was seen to depend on, and what people should know of it, from the trace of its kernel.
+"""What one run of a stage was seen to depend on, what people should know of it, and its part of the fingerprint.
 
-What was read before it was written counts, unless it counts already: the stage's code, what dvc.yaml declares, labkit's
-own files and caches. Not how the trace is taken: that is `labkit.run.trace`. Not how the rest is compared: that is
-`labkit.run.dependencies`.
+Left out is what counts already: the stage's code, what dvc.yaml declares, labkit's own files and caches. Not how it is
+seen: that is `labkit.run.trace`. Not how the rest is compared: that is `labkit.run.dependencies`.
 """
 
+import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from labkit import paths
-from labkit.errors import list_briefly
-from labkit.files import parse_json
 from labkit.params import Params
 from labkit.run.closure import LABKIT, MACHINERY, Checkout, list_folders
 from labkit.run.declarations import Declaration, list_outputs, load_declarations
-from labkit.run.dependencies import Dependencies, fold, is_kept_apart, is_local, is_part, is_set_by_labkit
+from labkit.run.dependencies import (
+    KINDS,
+    SECTIONS,
+    Dependencies,
+    Known,
+    compute_sections,
+    fold,
+    is_kept_apart,
+    is_local,
+    is_part,
+)
+from labkit.run.environment import find_database_packages
+from labkit.run.fingerprint import find_folder, load_fingerprint, write_fingerprint
+from labkit.run.footprint import (
+    Footprint,
+    Reading,
+    describe_databases,
+    describe_outside,
+    find_state,
+    load_footprint,
+)
 from labkit.run.meanings import CODE
+from labkit.run.record import compute_key
+from labkit.run.syntax import Meaning, digest
 from labkit.run.trace import NAME
-from labkit.secret import SECRET_NAME, Mask
+from labkit.secret import Mask
 
-MOST_VARIABLES = 20
-"""Above this many, code has gone through the whole environment."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """One file that was read: its size and time of change then, None if it was not there.
-
-    Attributes
-    ----------
-    module
-        The module that was looked for by that name, if it was.
-    is_written
-        Whether the kernel wrote it afterwards.
-    is_argument
-        Whether it is only known as an argument of a program that was started, which may read or write it.
-    """
-
-    state: tuple[int, int] | None
-    module: str | None = None
-    is_written: bool = False
-    is_argument: bool = False
-
-    def is_changed(self, path: Path) -> bool:
-        """Tell whether the file is another now than when it was read, by somebody else's doing."""
-        return not self.is_written and find_state(path) != self.state
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """What a kernel read, and what it did that cannot be followed.
-
-    Attributes
-    ----------
-    readings
-        By absolute path; what the kernel wrote first is its own and not among them.
-    listings
-        Patterns of names that were looked for.
-    outside
-        Files outside of the checkout that were read.
-    variables
-        Environment variables that were asked for.
-    commands
-        Programs that code of the checkout started.
-    has_workers
-        Whether worker processes were started that do not inherit the hook.
-    declared_paths, declared_variables
-        What `step.depends_on` was given.
-    written
-        Files that the kernel wrote.
-    began
-        When the kernel began to take notes, in seconds as files have them; None if it took none.
-    """
-
-    readings: Mapping[str, Reading] = field(default_factory=dict)
-    listings: tuple[str, ...] = ()
-    outside: tuple[str, ...] = ()
-    variables: tuple[str, ...] = ()
-    commands: tuple[str, ...] = ()
-    has_workers: bool = False
-    declared_paths: tuple[str, ...] = ()
-    declared_variables: tuple[str, ...] = ()
-    written: frozenset[str] = frozenset()
-    began: float | None = None
-
-    def list_untracked(self) -> list[str]:
-        """Return what labkit cannot compare at the next run, each with what to do about it."""
-        declared = [Path(path) for path in self.declared_paths]
-        outside = [path for path in self.outside if not any(Path(path).is_relative_to(one) for one in declared)]
-        found = [describe_outside(path) for path in outside]
-        found += describe_variables([name for name in self.variables if name not in self.declared_variables])
-        if not declared:
-            found += describe_programs(self.commands)
-        if self.has_workers and not declared:
-            found.append(
-                "It starts worker processes: the files that these read are not recorded. Name them by "
-                "`step.depends_on(path=…)`."
-            )
-        return found
-
-
-def load_footprint(path: Path) -> Footprint:
-    """Read the trace of a kernel; lines that its end cut short are passed over."""
-    notes = []
-    for line in path.read_bytes().splitlines() if path.is_file() else []:
-        try:
-            note = parse_json(line)
-        except ValueError:
-            continue
-        notes.append(note)
-    return make_footprint(notes)
-
-
-def make_footprint(notes: Iterable[Mapping[str, Any]]) -> Footprint:
-    """Return what some notes say together, in the order in which they were taken."""
-    notes = list(notes)
-
-    def collect(kind: str, key: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(str(note[key]) for note in notes if note["kind"] == kind and key in note))
-
-    kinds = {note["kind"] for note in notes}
-    return Footprint(
-        readings=collect_readings(notes),
-        listings=collect("list", "pattern"),
-        outside=collect("outside", "path"),
-        variables=collect("variable", "name"),
-        commands=collect("start", "command"),
-        has_workers="workers" in kinds,
-        declared_paths=collect("declared", "path"),
-        declared_variables=collect("declared", "variable"),
-        written=frozenset(collect("write", "path")),
-        began=next((float(note["at"]) for note in notes if note["kind"] == "begin"), None),
-    )
-
-
-def collect_readings(notes: Iterable[Mapping[str, Any]]) -> dict[str, Reading]:
-    """Return the files that were read, without those that the kernel made itself."""
-    found: dict[str, Reading] = {}
-    own: set[str] = set()
-    for note in notes:
-        if note["kind"] == "read" and note["path"] not in own:
-            path, is_argument = note["path"], bool(note.get("is_argument"))
-            before = found.get(path)
-            if before is None or (before.is_argument and not is_argument):
-                state = note["state"] and (int(note["state"][0]), int(note["state"][1]))
-                found[path] = Reading(state, note.get("module"), is_argument=is_argument)
-        elif note["kind"] == "write":
-            before = found.get(note["path"])
-            if before is None or before.state is None:
-                found.pop(note["path"], None)
-                own.add(note["path"])
-            else:
-                found[note["path"]] = Reading(before.state, before.module, is_written=True)
-    return found
-
-
-def find_state(path: Path) -> tuple[int, int] | None:
-    """Return size and time of change of a file, None if it is not there."""
-    try:
-        state = path.stat()
-    except OSError:
-        return None
-    return state.st_size, state.st_mtime_ns
-
-
-def describe_outside(path: str) -> str:
-    """Say that a file outside of the checkout is read."""
-    return (
-        f"It reads {path}, outside of the checkout: a change there runs nothing. Name it by "
-        f"`step.depends_on(path={path!r})`."
-    )
-
-
-def describe_variables(names: list[str]) -> list[str]:
-    """Say that environment variables are read."""
-    if len(names) > MOST_VARIABLES:
-        return [
-            f"It reads the whole environment ({len(names)} variables): a change there runs nothing. Name those that "
-            "matter by `step.depends_on(variable=…)`."
-        ]
-    found = []
-    for name in (name for name in names if not is_set_by_labkit(name)):
-        remedy = "Name it under `secrets` in the params and get it by `step.secret`."
-        if not SECRET_NAME.search(name):
-            remedy = f"Name it by `step.depends_on(variable={name!r})`."
-        found.append(f"It reads the environment variable {name}: a change of its value runs nothing. {remedy}")
-    return found
-
-
-def describe_programs(commands: tuple[str, ...]) -> list[str]:
-    """Say that programs are started."""
-    if not commands:
-        return []
-    shown = list_briefly([f"`{command}`" for command in commands], most=3)
-    return [
-        f"It starts {shown}: the files that these programs read are not recorded. Name them by "
-        "`step.depends_on(path=…)`."
-    ]
+CHANGED = "changed while the stage ran"
 
 
 @dataclass(frozen=True)
@@ -247,6 +90,7 @@ class Observer:
         self.own = self.declared.get(stage, Declaration((), ()))
         self.outputs = list_outputs(params.experiment)
         self.after = find_after(stage, self.declared, self.outputs)
+        self.secrets = params.secrets.values()
         self.untracked: list[str] = []
 
     def observe(self) -> Observation:
@@ -258,11 +102,24 @@ class Observer:
         # What comes after a stage depends on it: to run the stage again for it would never end.
         files = [name for name in read if not is_part(name, self.list_outputs_of(self.after))]
         listings = self.keep_nameable([name for name in map(self.relate, self.footprint.listings) if name])
-        names = Dependencies(fold(files), tuple(sorted(listings)), tuple(sorted(self.footprint.declared_variables)))
+        variables = tuple(self.footprint.list_compared_variables(self.secrets))
+        names = Dependencies(fold(files), tuple(sorted(listings)), variables)
         changed = [name for name in files if name in readings and readings[name].is_changed(self.checkout.locate(name))]
         self.untracked += [f"{name} was changed while the stage ran, which runs again next time." for name in changed]
-        untracked = [*self.footprint.list_untracked(), *self.untracked]
+        untracked = [*self.footprint.list_untracked(self.secrets), *self.list_databases(readings), *self.untracked]
         return Observation(names, tuple(changed), tuple(map(self.mask.clean_text, untracked)))
+
+    def list_databases(self, readings: Iterable[str]) -> list[str]:
+        """Return what to know of the packages for databases that the code imports, or was seen to."""
+        imported = [one for meaning in self.list_own(readings).values() for one in meaning.imports if not one.level]
+        modules = {one.module.partition(".")[0] for one in imported}
+        return describe_databases(find_database_packages(modules.union(self.footprint.imported)))
+
+    def list_own(self, readings: Iterable[str]) -> dict[Path, Meaning]:
+        """Return what the stage's code means, with that found at run time and without labkit's."""
+        code = {*self.code, *map(self.checkout.locate, readings)}
+        own = [path for path in code if path.suffix in CODE and path.is_file() and not path.is_relative_to(LABKIT)]
+        return {path: self.checkout.get_meaning(path) for path in sorted(own)}
 
     def find_readings(self) -> Iterator[tuple[str, Reading]]:
         """Yield the files of the checkout that count, by name."""
@@ -287,14 +144,17 @@ class Observer:
     def find_named(self, readings: Iterable[str]) -> Iterator[tuple[str, Reading]]:
         """Yield the files that the code names and nobody wrote meanwhile: a library in C may have read them."""
         code = {*self.code, *map(self.checkout.locate, readings)}
-        own = [path for path in code if path.suffix in CODE and path.is_file() and not path.is_relative_to(LABKIT)]
-        for path in sorted(own):
-            for text in self.checkout.get_meaning(path).names:
-                for place in self.checkout.list_places(text, path):
-                    name = self.checkout.show(place)
-                    is_input = place.is_file() and not self.is_covered(name) and is_local(self.checkout.root, place)
-                    if is_input and place not in code and not self.is_written(place):
-                        yield name, Reading(find_state(place))
+        named = {path: meaning.names for path, meaning in self.list_own(readings).items()}
+        # A name may be one within a folder that is named elsewhere.
+        places = {
+            place for path, texts in named.items() for text in texts for place in self.checkout.list_places(text, path)
+        }
+        folders = {place for place in places if place.is_dir() and place != self.checkout.root}
+        found = places | {folder / text for folder in folders for texts in named.values() for text in texts}
+        for place in sorted({place.resolve() for place in found if is_local(self.checkout.root, place)}):
+            name = self.checkout.show(place)
+            if place.is_file() and not self.is_covered(name) and place not in code and not self.is_written(place):
+                yield name, Reading(find_state(place))
 
     def is_written(self, path: Path) -> bool:
         """Tell whether a file was written while the stage ran, as far as can be told by whom."""
@@ -366,3 +226,81 @@ def find_after(stage: str, declared: Mapping[str, Declaration], outputs: Mapping
         waiting += readers - found
         found |= readers
     return found - {stage}
+
+
+def compute_reads(
+    params: Params, codes: Mapping[str, Mapping[str, str]], checkout: Checkout
+) -> dict[str, dict[str, dict[str, str]]]:
+    """Return the digests of what each stage is known to read besides its code, by kind and name."""
+    known = Known(params.experiment)
+    if known.is_empty:
+        return {}
+    declared, found = load_declarations(params.experiment), {}
+    for stage, code in codes.items():
+        names = known.choose(stage, make_key(params, declared.get(stage), code))
+        if not names.is_empty:
+            found[stage] = compute_stage_reads(params, code, names, checkout)
+    known.save()
+    return found
+
+
+def make_key(params: Params, declared: Declaration | None, code: Mapping[str, str]) -> str:
+    """Return what a stage's list of what it reads belongs to: its code and its params."""
+    return compute_key(digest(code.values()), params, declared.sections if declared else (), {})
+
+
+def keep_reads(params: Params, stage: str, outputs: Iterable[str], seen: Observation) -> dict[str, dict[str, str]]:
+    """Write down what a run of a stage was seen to read, for the next one to compare, and return the digests.
+
+    DVC reads the fingerprint once more when the stage has ended, and records it as it is then. A file that somebody
+    else changed meanwhile is given a digest that it cannot have.
+    """
+    refresh_reads(params, stage, outputs)
+    path = find_folder(params.experiment) / f"{stage}.json"
+    content = load_fingerprint(path)
+    if not content:
+        return {}
+    checkout, declared = Checkout(paths.find_root()), load_declarations(params.experiment).get(stage)
+    Known(params.experiment).keep(stage, make_key(params, declared, content["code"]), seen.names)
+    sections = {} if seen.names.is_empty else compute_stage_reads(params, content["code"], seen.names, checkout)
+    for name in seen.changed:
+        sections["files"][name] = CHANGED
+    write_fingerprint(path, {kind: part for kind, part in content.items() if kind not in SECTIONS} | sections)
+    return sections
+
+
+def compute_stage_reads(
+    params: Params, code: Iterable[str], names: Dependencies, checkout: Checkout
+) -> dict[str, dict[str, str]]:
+    """Return the digests of what a stage of that code reads besides it, by kind and name."""
+    closure = [checkout.locate(name) for name in code]
+    outputs = [output for listed in list_outputs(params.experiment).values() for output in listed]
+    return compute_sections(checkout, closure, names, secrets=params.secrets.values(), outputs=outputs)
+
+
+def refresh_reads(params: Params, stage: str, outputs: Iterable[str]) -> None:
+    """Compare again what other stages read of the outputs that a stage has just written without declaring it.
+
+    Parameters
+    ----------
+    outputs
+        Relative to the experiment's data folder.
+    """
+    written = [f"data/{params.experiment}/{output}" for output in outputs]
+    for path in find_folder(params.experiment).glob("*.json"):
+        content = load_fingerprint(path)
+        names = Dependencies(*(tuple(content.get(kind, {})) for kind in KINDS))
+        if path.stem != stage and any(is_part(name, written) for name in names.files):
+            checkout = Checkout(paths.find_root())
+            write_fingerprint(path, content | compute_stage_reads(params, content["code"], names, checkout))
+
+
+def load_reads(experiment: str, stage: str) -> dict[str, Any]:
+    """Return the digests of what a stage is known to read, by kind and name."""
+    content = load_fingerprint(find_folder(experiment) / f"{stage}.json")
+    return {kind: content[kind] for kind in SECTIONS if kind in content}
+
+
+def add_reads(code: str, reads: Mapping[str, Any]) -> str:
+    """Return one digest of a stage's code and of what it read besides."""
+    return digest([code, json.dumps(reads, sort_keys=True)]) if reads else code

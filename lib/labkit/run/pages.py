@@ -15,7 +15,7 @@ from labkit.run.closure import Checkout
 from labkit.run.declarations import load_declarations
 from labkit.run.fingerprint import compute_code_digest
 from labkit.run.notebook_files import find_stage, list_notebooks
-from labkit.run.reads import add_reads, load_reads
+from labkit.run.observation import add_reads, load_reads
 from labkit.run.record import PAGE_ENDINGS, compute_key, compute_outputs, load_records
 
 

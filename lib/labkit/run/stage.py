@@ -26,12 +26,11 @@ from labkit.run.fingerprint import compute_code_digest
 from labkit.run.ledger import Entry
 from labkit.run.notebook_files import find_stage, list_notebooks
 from labkit.run.notebooks import Source
-from labkit.run.observation import Observation, observe
+from labkit.run.observation import Observation, add_reads, keep_reads, observe
 from labkit.run.outcome import Execution, Failure, find_heading
 from labkit.run.outputs import place_outputs
 from labkit.run.parameters import make_parameters
 from labkit.run.progress import Progress
-from labkit.run.reads import add_reads, keep_reads
 from labkit.run.record import PAGE_ENDINGS, StageRecord, compute_key, compute_outputs, load_records, save_record
 from labkit.run.runner import run_notebook
 from labkit.run.step import LOG_NAME, OUTPUTS_NAME, start_step

@@ -141,7 +141,7 @@ class Step:
         if not self.is_batch:
             print(f"{self.name} done{': ' + headline if headline else ''}. Nothing but scratch was touched.")
             # Imported here: what a run leaves to its runner to read.
-            from labkit.run.observation import make_footprint
+            from labkit.run.footprint import make_footprint
 
             if untracked := make_footprint(trace.list_notes()).list_untracked():
                 print(f"Not tracked: {list_briefly(untracked)}")
@@ -149,7 +149,7 @@ class Step:
     def depends_on(self, *, path: str | Path | None = None, variable: str | None = None) -> None:
         """Declare what this stage depends on and labkit cannot see: with another content it runs again.
 
-        Files of the checkout that the notebook opens itself need no declaration.
+        What the notebook and the modules beside it open, list, import or ask the environment for needs no declaration.
 
         Parameters
         ----------
@@ -157,7 +157,7 @@ class Step:
             A file, or a folder with all that is in it: one that a program reads, or that lies outside of the checkout.
             Relative to the notebook's folder.
         variable
-            An environment variable, of whose value only the SHA-256 is kept.
+            An environment variable that a program or a library reads; of its value only the SHA-256 is kept.
 
         Raises
         ------

@@ -24,6 +24,10 @@ DOC_MAGICS = frozenset({"pdoc", "pinfo", "pinfo2"})
 """What IPython makes of `f?` and `f??`, and a magic of the same kind."""
 TYPE_CHECKING = "TYPE_CHECKING"
 RUNNABLE = (".py", ".ipynb")
+LONGEST_NAME = 200
+DEEPEST_JOIN = 20
+PATH_MAKERS = frozenset({"Path", "PurePath", "join", "joinpath"})
+"""What puts the names of folders and files together, beside `/` and `+`."""
 FILE_NAME = re.compile(r"(?!\w+:/)[^\0\r\n]{0,200}\.[A-Za-z][A-Za-z0-9]{0,9}")
 """A string that may be the name of a file, and no address."""
 
@@ -62,7 +66,7 @@ class Meaning:
     folders
         Texts in calls of `sys.path`'s methods: further places to look for modules.
     names
-        Strings that may name any file: what a library in C opens is seen by no hook of Python.
+        Strings that may name any file or its folder: what a library in C opens is seen by no hook of Python.
     """
 
     code: str
@@ -156,7 +160,18 @@ class Reader:
         elif name in ("append", "insert", "extend") and is_sys_path(node.func):
             found = [text for part in ast.walk(node) if (text := find_text(part)) is not None]
             self.folders += found
+        elif name in PATH_MAKERS:
+            self.note_names(*texts, join_text(node))
         self.reads_docs |= bool(texts) and texts[0] in DOC_MAGICS
+
+    def note_operation(self, node: ast.BinOp) -> None:
+        """Keep a path or a name that is put together from literals."""
+        parts = (find_text(node.left), find_text(node.right)) if isinstance(node.op, ast.Div) else ()
+        self.note_names(*parts, join_text(node))
+
+    def note_names(self, *texts: str | None) -> None:
+        """Keep what may be the name of a file or a folder."""
+        self.names += [text for text in texts if text and len(text) <= LONGEST_NAME and text.isprintable()]
 
     def note_word(self, node: ast.Name | ast.Attribute) -> None:
         """See whether documentation is read."""
@@ -262,6 +277,26 @@ def find_text(node: ast.AST) -> str | None:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
 
+def join_text(node: ast.AST, *, depth: int = DEEPEST_JOIN) -> str | None:
+    """Return the text that literals are joined to by `+`, `/`, `Path(…)`, `join(…)` or in an f-string, or None.
+
+    >>> join_text(ast.parse("Path('..') / 'tables' / ('rates' + '.parquet')", mode="eval").body)
+    '../tables/rates.parquet'
+    """
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Div):
+        parts, between = [node.left, node.right], "/" if isinstance(node.op, ast.Div) else ""
+    elif isinstance(node, ast.Call) and find_name(node.func) in PATH_MAKERS and not node.keywords:
+        parts, between = node.args, "/"
+    elif isinstance(node, ast.JoinedStr):
+        parts, between = node.values, ""
+    elif isinstance(node, ast.FormattedValue) and node.format_spec is None:
+        parts, between = [node.value], ""
+    else:
+        return find_text(node)
+    texts = [join_text(part, depth=depth - 1) if depth else None for part in parts]
+    return None if None in texts else between.join(filter(None, texts))
+
+
 def spell_constant(node: ast.Constant) -> list[Any]:
     """Spell out a literal; `repr` will not do, for it differs between versions for texts and fails for huge numbers."""
     value: Any = node.value
@@ -312,6 +347,7 @@ NOTES: dict[type, Any] = {
     ast.Import: Reader.note_import,
     ast.ImportFrom: Reader.note_import_from,
     ast.Call: Reader.note_call,
+    ast.BinOp: Reader.note_operation,
     ast.Name: Reader.note_word,
     ast.Attribute: Reader.note_word,
     ast.Constant: Reader.note_constant,

@@ -2,14 +2,13 @@
 
 Runs inside the kernel: labkit's own kernels load it as an IPython extension before the first cell, in others
 `labkit.start` begins it. Notes names, never contents, and only what lies in the checkout, apart from data read from
-elsewhere. Read next: `labkit.run.observation`, what the runner makes of it.
+elsewhere. Read next: `labkit.run.footprint`, what the runner makes of it.
 """
 
 import json
 import os
 import shlex
 import sys
-import sysconfig
 import threading
 import time
 from collections import Counter
@@ -23,6 +22,7 @@ from typing import Any
 from labkit import paths
 from labkit.errors import ParamsError
 from labkit.run.callers import Callers
+from labkit.run.pathnames import decode, divide, escape, list_arguments, list_installed
 
 NAME = "trace.jsonl"
 """The file in the work folder of a run."""
@@ -34,7 +34,6 @@ WORKERS = ("popen_spawn_posix.py", "popen_forkserver.py", "popen_loky_posix.py")
 """Executed when a worker process is started that does not inherit the hook."""
 LONGEST_COMMAND = 100
 MOST_ARGUMENTS = 50
-WILD = frozenset("*?[")
 
 
 class Trace:
@@ -62,6 +61,7 @@ class Trace:
         self.system = (*installed, *SYSTEM)
         self.seen: set[tuple[str, ...]] = set()
         self.globbed: set[str] = set()
+        self.ports: set[str] = set()
         self.bulk: tuple[int, int] | None = None
         self.pauses: Counter[int] = Counter()
         self.handlers: dict[str, Callable[..., None]] = {
@@ -83,6 +83,9 @@ class Trace:
             "os.posix_spawn": lambda program, words, _: self.note_start(words),
             # Of a shell command in a cell, only the child knows the words.
             "os.forkpty": lambda: self.note_start("a shell command") if self.file is None else None,
+            "os.putenv": lambda name, _: self.seen.add(("variable", os.fsdecode(name))),
+            "socket.getaddrinfo": lambda host, port, *_: self.note_host(host, port),
+            "socket.connect": lambda _, address: self.note_address(address),
         }
 
     def install(self) -> None:
@@ -195,9 +198,13 @@ class Trace:
             self.note_file(name)
 
     def note_import(self, module: str, file: Any, *_: Any) -> None:
-        """Note an extension module; of others, only the name is known yet."""
+        """Note an extension module by its file, and the name of a package that code of the checkout has imported."""
         if file is not None:
             self.note_open(file, "", os.O_RDONLY)
+        elif "." not in module and module not in sys.stdlib_module_names and self.is_new("import", module):
+            is_asked = self.callers.is_asked(sys._getframe(1), through="libraries")
+            if is_asked:
+                self.write(kind="import", module=module)
 
     def note_database(self, name: Any) -> None:
         """Note the file of a SQLite database, which is read and may be written."""
@@ -269,6 +276,19 @@ class Trace:
         shown = texts[2] if is_shell else shlex.join(texts) if len(texts) > 1 else "".join(texts)
         if self.callers.is_asked(sys._getframe(1), through="nothing") and self.is_new("start", shown):
             self.write(kind="start", command=shown[:LONGEST_COMMAND])
+
+    def note_host(self, host: Any, port: Any) -> None:
+        """Note a machine in the network that code of the checkout, or a library on its behalf, looks for."""
+        text = os.fsdecode(host) if host else ""
+        self.ports.add(str(port))
+        is_asked = bool(text) and self.callers.is_asked(sys._getframe(1), through="libraries")
+        if is_asked and self.is_new("host", text):
+            self.write(kind="network", host=text)
+
+    def note_address(self, address: Any) -> None:
+        """Note the machine of an internet address that no name was looked up for."""
+        if isinstance(address, tuple) and str(address[1]) not in self.ports:
+            self.note_host(address[0], address[1])
 
     def note_variable(self, name: Any, frame: FrameType | None) -> None:
         """Note an environment variable that code of the checkout asks for; without a name, that it lists them all."""
@@ -345,55 +365,3 @@ def paused() -> Iterator[None]:
     finally:
         for trace in _traces:
             trace.pauses[thread] = max(0, trace.pauses[thread] - 1)
-
-
-def list_installed() -> list[str]:
-    """Return the folders of Python and of installed packages, which the lock speaks of."""
-    found = [sys.prefix, sys.base_prefix, sys.exec_prefix, *sysconfig.get_paths().values()]
-    real = [*found, *(os.path.realpath(folder) for folder in found)]
-    return [*dict.fromkeys(f"{folder}{os.sep}" for folder in real if folder)]
-
-
-def decode(path: Any) -> str | None:
-    """Return a path as text, None if it is none, such as the number of an open file."""
-    if isinstance(path, int) or path is None:
-        return None
-    return os.fsdecode(path)
-
-
-def escape(folder: str) -> str:
-    """Return a pattern that only a folder's own name matches."""
-    return "".join(f"[{character}]" if character in WILD else character for character in folder)
-
-
-def divide(pattern: str) -> tuple[str, str]:
-    """Return the folder below which a pattern looks, and what it looks for there.
-
-    >>> divide("../plug*/*.py")
-    ('..', 'plug*/*.py')
-    >>> divide("rates.csv")
-    ('', 'rates.csv')
-    """
-    parts = pattern.split(os.sep)
-    wild = [number for number, part in enumerate(parts) if not WILD.isdisjoint(part)]
-    first = wild[0] if wild else len(parts) - 1
-    return os.sep.join(parts[:first]) or (os.sep if pattern.startswith(os.sep) else ""), os.sep.join(parts[first:])
-
-
-def list_arguments(texts: list[str], folder: str) -> Iterator[str]:
-    """Yield the paths that the words of a command may name, modules after `-m` included."""
-    words = [word for text in texts for word in split(text)]
-    for before, word in zip(["", *words], words, strict=False):
-        path = os.path.normpath(os.path.join(folder, word))
-        yield path
-        if before == "-m":
-            inner = os.path.join(folder, *word.split("."))
-            yield from (f"{inner}.py", os.path.join(inner, "__main__.py"), os.path.join(inner, "__init__.py"))
-
-
-def split(text: str) -> list[str]:
-    """Return a command line and its words."""
-    try:
-        return [text, *shlex.split(text, comments=True)]
-    except ValueError:  # an open quote
-        return [text, *text.split()]
