@@ -207,7 +207,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         lose_object,
         "DVC's cache",
         "not there: data/diabetes/model",
-        "`labkit pull` if there is a remote, else `labkit run` makes them anew when they are needed",
+        "`labkit pull` if there is a remote, else `labkit run` makes them again when they are needed",
     ),
     "name of no object": (
         name_no_object,
@@ -245,7 +245,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         lose_inner_object,
         "DVC's cache",
         "not there: data/diabetes/clean",
-        "`labkit pull` if there is a remote, else `labkit run` makes them anew when they are needed",
+        "`labkit pull` if there is a remote, else `labkit run` makes them again when they are needed",
     ),
 }
 
@@ -264,7 +264,7 @@ def test_exit_code_is_1_and_the_count_told(checkout: Path, labkit: Labkit) -> No
     (checkout / "dvc.yaml").chmod(0o666)
     done = labkit("doctor")
     assert done.returncode == 1
-    assert "2 of 17 need attention" in done.stdout
+    assert re.search(r"^2 of \d+ need attention$", done.stdout, re.MULTILINE)
     assert "Traceback" not in done.stderr
 
 
