@@ -180,6 +180,11 @@ def copy_environment() -> dict[str, str]:
     return dict(os.environ)
 
 
+def reads_environment(value: object) -> bool:
+    """Tell whether an object is the environment, or a function that reads it."""
+    return value is os.environ or value is os.getenv or value is os.path.expandvars
+
+
 def watch_environment(note: Callable[[str | None, FrameType | None], None]) -> None:
     """Have `note` called with each variable that Python code of this process asks for from now on, and who asks.
 

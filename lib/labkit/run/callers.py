@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Literal
 
+from labkit import paths
+
 IMPORT_SYSTEM = "<frozen importlib"
 SHELL_MODULES = frozenset({"IPython", "ipykernel", "pexpect", "ptyprocess"})
 """What stands between a cell's `!command` and the call that starts it."""
@@ -104,7 +106,7 @@ def names_environment(frame: FrameType) -> bool:
     if not names.isdisjoint(ENVIRONMENT_NAMES):
         return True
     known = (scope[name] for name in names for scope in (frame.f_locals, frame.f_globals) if name in scope)
-    return any(one is os.environ or one is os.getenv or one is os.path.expandvars for one in known)
+    return any(map(paths.reads_environment, known))
 
 
 def is_import(frame: FrameType) -> bool:

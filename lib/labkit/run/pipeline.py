@@ -312,23 +312,15 @@ def reproduce(repo: Repo, experiment: str, *, until: str | None, force: str | No
                 repo.reproduce(targets=before)
             repo.reproduce(targets=[f"{force}@{experiment}"], force=True, single_item=True)
         repo.reproduce(targets=find_targets(list_until(experiment, until)))
-        record_fingerprint(repo, experiment)
+        address = f"{FINGERPRINT}@{experiment}"
+        # The stages have added to their fingerprints what they read.
+        if any(one.addressing == address and one.outs[0].changed_checksum() for one in repo.index.stages):
+            repo.commit(address, force=True)
     except (DvcException, DataError) as error:
         cause = error if isinstance(error, LabkitError) else error.__cause__ or error
         if is_full(error) and not isinstance(cause, LabkitError):
             raise StageError(describe_full(Path(repo.cache.local.path), "more, for DVC's cache")) from error
         raise StageError(f"{cause}" if isinstance(cause, LabkitError) else f"dvc: {cause}") from error
-
-
-def record_fingerprint(repo: Repo, experiment: str) -> None:
-    """Have dvc.lock say what the fingerprints are now: stages have added to them what they read.
-
-    Plain `dvc repro` comes to it when it runs the first stage again.
-    """
-    address = f"{FINGERPRINT}@{experiment}"
-    found = [stage for stage in repo.index.stages if stage.addressing == address]
-    if any(out.changed_checksum() for stage in found for out in stage.outs):
-        repo.commit(address, force=True)
 
 
 def reproduce_beside(work: Callable[[], None], serve: Callable[[threading.Event], None]) -> None:
