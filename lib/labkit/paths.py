@@ -6,7 +6,9 @@ stage to stage.
 
 import os
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from urllib.parse import quote, unquote, urlsplit
 
 from labkit.errors import ParamsError
@@ -176,6 +178,29 @@ def show_address(uri: str) -> str:
 def copy_environment() -> dict[str, str]:
     """Return this process's environment as it is."""
     return dict(os.environ)
+
+
+def reads_environment(value: object) -> bool:
+    """Tell whether an object is the environment, or a function that reads it."""
+    return value is os.environ or value is os.getenv or value is os.path.expandvars
+
+
+def watch_environment(note: Callable[[str | None, FrameType | None], None]) -> None:
+    """Have `note` called with each variable that Python code of this process asks for from now on, and who asks.
+
+    With None in place of a name when all names are listed. What a library in C asks for is not seen.
+    """
+
+    class Watched(type(os.environ)):  # type: ignore[misc]
+        def __getitem__(self, key: str) -> str:
+            note(key, sys._getframe(1))
+            return str(super().__getitem__(key))
+
+        def __iter__(self) -> Iterator[str]:
+            note(None, sys._getframe(1))
+            return iter(list(super().__iter__()))
+
+    os.environ.__class__ = Watched
 
 
 def make_environment(**extra: str) -> dict[str, str]:

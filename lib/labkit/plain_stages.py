@@ -32,8 +32,13 @@ def perform_fingerprint(params: "Params", sample_rows: int | None) -> str:
     from labkit.run.declarations import compute_section_digests
     from labkit.run.fingerprint import write_fingerprints
 
-    tables = {"source": compute_digests(params.data)}
-    write_fingerprints(params.experiment, PLAIN_MODULES, tables=tables, params=compute_section_digests(params))
+    write_fingerprints(
+        params.experiment,
+        PLAIN_MODULES,
+        tables={"source": compute_digests(params.data)},
+        section_digests=compute_section_digests(params),
+        params=params,
+    )
     return ""
 
 

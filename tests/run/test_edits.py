@@ -177,7 +177,7 @@ EDITS: list[Edit] = [
     ("comment in the params",             lambda shop: shop.append("params/shop.yaml", "# The end.\n"),                  []),
     ("variable renamed",                  rename,                                                          ["training"]),
     ("literal that only the page shows",  lambda shop: shop.edit_cell("05_evaluation", "head(5)", "head(4)"),            ["evaluation"]),
-    ("literal that changes the features", lambda shop: shop.edit_cell("03_features", "g', made)", "g', made.head(200))"),  ["features", "training", "evaluation", "deploy"]),
+    ("literal that changes the features", lambda shop: shop.edit_cell("03_features", "made.drop(", "made.head(200).drop("),  ["features", "training", "evaluation", "deploy"]),
     ("helper beside a notebook, new",     add_helper,                                                                    ["deploy"]),
     ("helper beside a notebook, changed", lambda shop: shop.edit("notebooks/our_words.py", "Hello", "Bye"),              ["deploy"]),
     ("helper that draws tables",          lambda shop: shop.append("lib/labkit/view/table_plots.py", "SPARE = 1\n"),     ["eda", "wrangling", "features"]),

@@ -5,10 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from labkit import paths
 from labkit.errors import ParamsError
 from labkit.model.release import REQUIRED
 from labkit.plain_stages import PLAIN_MODULES
 from labkit.run import environment
+from labkit.run.closure import Checkout
 from labkit.run.doctor import check_lock_file
 from labkit.run.fingerprint import compute_fingerprints
 
@@ -166,9 +168,11 @@ def test_release_is_written_again_if_what_it_requires_is_of_another_version(
     forget()
     found = environment.list_installed()[name].version
     try:
-        assert environment.find_packages(compute_fingerprints(PLAIN_MODULES))["deploy"] == {}
+        assert (
+            environment.find_packages(compute_fingerprints(Checkout(paths.find_root()), PLAIN_MODULES))["deploy"] == {}
+        )
         path.write_text(text.replace(f"\n{name}=={found} ", f"\n{name}==0.1 "))
-        packages = environment.find_packages(compute_fingerprints(PLAIN_MODULES))
+        packages = environment.find_packages(compute_fingerprints(Checkout(paths.find_root()), PLAIN_MODULES))
         assert packages["deploy"] == {name: f"{found} (locked 0.1)"}
         assert check_lock_file().found.startswith(f"not as requirements.lock has it: {name} {found} (locked 0.1)")
         assert check_lock_file().remedy == environment.REMEDY
@@ -179,6 +183,6 @@ def test_release_is_written_again_if_what_it_requires_is_of_another_version(
 def test_this_environment_is_that_of_the_lock(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABKIT_ROOT", str(whole))
     forget()
-    packages = environment.find_packages(compute_fingerprints(PLAIN_MODULES))
+    packages = environment.find_packages(compute_fingerprints(Checkout(paths.find_root()), PLAIN_MODULES))
     assert {stage: found for stage, found in packages.items() if found} == {}
     assert check_lock_file().remedy == ""

@@ -182,7 +182,7 @@ def test_names_and_texts_around_the_cells_are_escaped(tmp_path, visit):
         run_id=PAYLOAD,
         git_commit=PAYLOAD,
         parameters=[(PAYLOAD, PAYLOAD, PAYLOAD)],
-        note=PAYLOAD,
+        notes=(PAYLOAD,),
     )
     report = render(
         folder, [raise_error("E", "x")], header, neighbours=[(PAYLOAD, "x.html"), ("y", "04_training.html")]
@@ -202,7 +202,7 @@ def test_names_and_texts_around_the_cells_are_escaped(tmp_path, visit):
 
 def test_a_report_says_what_ran(tmp_path):
     text = render(
-        tmp_path, [new_markdown_cell("# Which model?\n\nAll of them.")], make_header(note="sample")
+        tmp_path, [new_markdown_cell("# Which model?\n\nAll of them.")], make_header(notes=("sample",))
     ).read_text()
     assert f'content="{POLICY}"' in text
     assert '<html lang="en">' in text

@@ -162,7 +162,9 @@ def drop_pids(output: nbformat.NotebookNode) -> str:
 
 
 def test_kernel_is_a_fork_with_everything_imported(kernel: Kernel, server: psutil.Process) -> None:
-    assert kernel.ask("import sys; print('lightgbm' in sys.modules, 'labkit' in sys.modules)") == "True False"
+    assert (
+        kernel.ask("import sys; print('lightgbm' in sys.modules, 'labkit.run.preload' in sys.modules)") == "True False"
+    )
     pid = int(kernel.ask("import os; print(os.getpid())"))
     assert server.pid in [parent.pid for parent in psutil.Process(pid).parents()]
 

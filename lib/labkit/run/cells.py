@@ -13,7 +13,7 @@ from typing import Any
 
 from labkit.run.syntax import Meaning, Reader, find_name, find_text, parse
 
-PYTHON_MAGICS = frozenset({"capture", "prun", "time", "timeit"})
+PYTHON_MAGICS = frozenset({"capture", "prun", "pypy", "python", "python3", "time", "timeit"})
 RUNS_MAGIC = ("run_cell_magic", "run_line_magic")
 INJECTED_AFTER = "parameters"
 MAY_RAISE = "raises-exception"
@@ -81,11 +81,17 @@ def transform(source: str) -> str:
 
 
 def expand_magics(tree: ast.Module) -> None:
-    """Put the tree of what magics such as `%%time` run in the place of its text."""
+    """Put the tree of what magics such as `%%time` run in the place of its text, of magics within them too."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call) or find_name(node.func) not in RUNS_MAGIC or not node.args:
             continue
         first, last = find_text(node.args[0]), find_text(node.args[-1])
-        inner = parse(last) if first in PYTHON_MAGICS and last is not None else None
+        if first not in PYTHON_MAGICS or last is None:
+            continue
+        inner = parse(last) or parse(transform(last))
         if inner is not None:
+            expand_magics(inner)
             node.args[-1] = ast.Module(inner.body, [])  # type: ignore[call-overload]
+        for middle in node.args[1:-1]:
+            if isinstance(middle, ast.Constant) and isinstance(middle.value, str):
+                middle.value = middle.value.strip()

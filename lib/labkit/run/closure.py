@@ -50,6 +50,12 @@ class Checkout:
         top = LABKIT.parent if path.is_relative_to(LABKIT) else self.root
         return path.relative_to(top).as_posix()
 
+    def locate(self, name: str) -> Path:
+        """Return the path of a file by its name as people know it, whether or not it is there; see `show`."""
+        path = self.root / name
+        is_ours = name.startswith(f"{LABKIT.name}/") and not path.exists()
+        return LABKIT.parent / name if is_ours else path
+
     def find_file(self, module: str) -> Path:
         """Return the file of a module.
 

@@ -53,6 +53,12 @@ def load_declarations(experiment: str) -> dict[str, Declaration]:
     return found
 
 
+def list_outputs(experiment: str) -> dict[str, list[str]]:
+    """Return what each stage of an experiment writes, from the root on."""
+    declared = load_declarations(experiment)
+    return {name: [f"data/{experiment}/{output}" for output in stage.outputs] for name, stage in declared.items()}
+
+
 def make_output_patterns(*, is_uncached: bool = False) -> list[re.Pattern[str]]:
     """Return what finds the outputs of the stages, and what is in them, for any experiment; none if dvc.yaml is broken.
 

@@ -23,6 +23,7 @@ from labkit.run.meanings import Meanings
 
 LOCK = "requirements.lock"
 PIN = re.compile(r"([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?==([^\s;\\]+)\s*(?:;\s*([^\\]*?))?\s*\\?")
+DATABASE = "Topic :: Database"
 REMEDY = f"uv pip install --require-hashes -r {LOCK}"
 
 
@@ -168,6 +169,19 @@ def find_distributions(module: str) -> frozenset[str]:
     """Return the installed packages that a top-level module is of."""
     name = canonicalize_name(module)
     return frozenset([name]) if name in list_installed() else map_modules().get(module, frozenset())
+
+
+def find_database_packages(modules: Iterable[str]) -> set[str]:
+    """Return the installed packages of some top-level modules that are for databases, as they say of themselves."""
+    names = {name for module in {*modules} - sys.stdlib_module_names for name in find_distributions(module)}
+    return {name for name in names & {*list_installed()} if is_for_databases(name)}
+
+
+@functools.cache
+def is_for_databases(name: str) -> bool:
+    """Tell whether an installed package classifies itself as one for databases."""
+    described = importlib.metadata.PathDistribution(list_installed()[name].folder).metadata
+    return any(one.startswith(DATABASE) for one in described.get_all("Classifier") or ())
 
 
 def find_needed(names: Iterable[str]) -> set[str]:

@@ -1,28 +1,36 @@
 """What each stage's code and params mean, in one small file that DVC can depend on: `data/<experiment>/fingerprint/`.
 
 A stage's code is its notebook and the local modules that this imports, directly or not, except the machinery in
-`labkit.run`. Not how a file becomes a digest: that is `labkit.run.syntax` and `labkit.run.cells`; not which files are
-imported: that is `labkit.run.closure`.
+`labkit.run`. What its last run was seen to read besides stands there as well. Not how a file becomes a digest: that is
+`labkit.run.syntax` and `labkit.run.cells`; not which files are imported: that is `labkit.run.closure`; not what else
+was read: that is `labkit.run.dependencies`.
 """
 
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labkit import paths
 from labkit.errors import list_briefly
 from labkit.files import parse_json, write_text
 from labkit.run.closure import Checkout
+from labkit.run.dependencies import SECTIONS, remove_oldest
 from labkit.run.notebook_files import find_stage, list_notebooks
 from labkit.run.syntax import digest
 
+if TYPE_CHECKING:
+    from labkit.params import Params
+
 MOST_KEPT = 1000
 """Fingerprints kept to compare with; a year of edits is fewer."""
+GIVEN = ("tables", "params", "packages")
+"""Parts of a fingerprint beside the code that do not depend on what a run was seen to read."""
+READ = {"files": "", "listings": "the names in ", "variables": "the environment variable "}
 
 
-def compute_fingerprints(modules: Mapping[str, str]) -> dict[str, dict[str, str]]:
+def compute_fingerprints(checkout: Checkout, modules: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """Return the digest of every file of code, by stage.
 
     Parameters
@@ -30,7 +38,6 @@ def compute_fingerprints(modules: Mapping[str, str]) -> dict[str, dict[str, str]
     modules
         Stages without a notebook: the module that does their work.
     """
-    checkout = Checkout(paths.find_root())
     starts = {stage: checkout.find_file(module) for stage, module in modules.items()}
     starts |= {find_stage(path): path for path in list_notebooks()}
     found = {stage: compute_digests(checkout, path) for stage, path in starts.items()}
@@ -46,10 +53,14 @@ def compute_code_digest(start: Path, checkout: Checkout | None = None) -> str:
 def compute_digests(checkout: Checkout, start: Path) -> dict[str, str]:
     """Return the digest of a file and of all that it imports, by name, the file itself first."""
     found = {path: checkout.get_meaning(path) for path in checkout.find_closure(start)}
-    # Documentation is nothing but that, unless some of this code reads it.
+    # Documentation is nothing but that, unless some of this code reads it; likewise what only type checkers read.
     is_read = any(meaning.reads_docs for meaning in found.values())
-    codes = {path: digest([one.code, one.docs]) if is_read else one.code for path, one in found.items()}
-    return {checkout.show(path): code for path, code in codes.items()}
+    is_typed = any(meaning.sets_typing for meaning in found.values())
+    codes = {}
+    for path, one in found.items():
+        more = [*([one.docs] if is_read else []), *([one.typing] if is_typed and one.typing else [])]
+        codes[checkout.show(path)] = digest([one.code, *more]) if more else one.code
+    return codes
 
 
 def write_fingerprints(
@@ -57,7 +68,8 @@ def write_fingerprints(
     modules: Mapping[str, str],
     *,
     tables: Mapping[str, Mapping[str, str]],
-    params: Mapping[str, Mapping[str, str]],
+    section_digests: Mapping[str, Mapping[str, str]],
+    params: "Params | None" = None,
 ) -> None:
     """Write each stage's fingerprint, and keep a copy by its digest to tell later what changed.
 
@@ -68,27 +80,36 @@ def write_fingerprints(
     tables
         Stages that read files the params name: the digest of each by table.
     params
+        The experiment's params, to which what a stage reads belongs; without them, that is left out.
+    section_digests
         The digests of params of which DVC does not see the values, by stage and name.
     """
     # Imported here: what reads code needs nothing that is installed.
     from labkit.run import environment
 
-    folder = find_folder(experiment)
-    codes = compute_fingerprints(modules)
+    folder, checkout = find_folder(experiment), Checkout(paths.find_root())
+    codes = compute_fingerprints(checkout, modules)
     # No packages where they are those of the lock, on which stages depend by themselves.
-    parts = {"tables": tables, "params": params, "packages": environment.find_packages(codes)}
-    contents = {
-        stage: {"code": code, **{name: of[stage] for name, of in parts.items() if of.get(stage)}}
-        for stage, code in codes.items()
-    }
-    texts = {stage: json.dumps(content, indent=1) + "\n" for stage, content in contents.items()}
-    for stage, text in texts.items():
-        write_if_new(folder / f"{stage}.json", text)
-        write_if_new(find_copy(compute_md5(text)), text)
+    parts = {"tables": tables, "params": section_digests, "packages": environment.find_packages(codes)}
+    reads = {}
+    if params is not None:
+        from labkit.run.observation import compute_reads
+
+        reads = compute_reads(params, codes, checkout)
+    for stage, code in codes.items():
+        given = {name: of[stage] for name, of in parts.items() if of.get(stage)}
+        write_fingerprint(folder / f"{stage}.json", {"code": code, **given, **reads.get(stage, {})})
     for path in folder.glob("*.json"):
-        if path.stem not in texts:
+        if path.stem not in codes:
             path.unlink()
-    remove_oldest(find_copy("").parent)
+    remove_oldest(find_copy("").parent, MOST_KEPT)
+
+
+def write_fingerprint(path: Path, content: Mapping[str, Any]) -> None:
+    """Write one stage's fingerprint and its copy."""
+    text = json.dumps(content, indent=1) + "\n"
+    write_if_new(path, text)
+    write_if_new(find_copy(compute_md5(text)), text)
 
 
 def write_if_new(path: Path, text: str) -> None:
@@ -110,13 +131,6 @@ def find_copy(md5: str) -> Path:
 def compute_md5(text: str) -> str:
     """Return the digest by which DVC records a file."""
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
-
-
-def remove_oldest(folder: Path) -> None:
-    """Keep the newest copies only."""
-    copies = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-    for path in copies[:-MOST_KEPT]:
-        path.unlink(missing_ok=True)
 
 
 def describe_change(experiment: str, stage: str, before_md5: str | None) -> list[str]:
@@ -143,7 +157,18 @@ def describe_change(experiment: str, stage: str, before_md5: str | None) -> list
     changed = list_changes(before.get("params", {}), after.get("params", {}))
     if changed and "params" in before:
         reasons.append(f"params {list_briefly(changed, most=3)} changed")
-    return reasons + describe_packages(before.get("packages", {}), after.get("packages", {}))
+    reasons += describe_packages(before.get("packages", {}), after.get("packages", {}))
+    for kind, lead in READ.items():
+        names = [name for name, one in after.get(kind, {}).items() if one != before.get(kind, {}).get(name, one)]
+        if names:
+            reasons.append(f"{lead}{list_briefly(map(make_text, names), most=3)} changed")
+    return reasons or describe_sections(before, after)
+
+
+def describe_sections(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Say that the list of what a stage reads changed, if that is so."""
+    is_other = any(before.get(kind, {}) != after.get(kind, {}) for kind in SECTIONS)
+    return ["the list of what it reads changed"] if is_other else []
 
 
 def describe_packages(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
@@ -163,7 +188,7 @@ def load_fingerprint(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         return {}
-    is_whole = all(isinstance(content.get(name, {}), dict) for name in ("code", "tables", "params", "packages"))
+    is_whole = all(isinstance(content.get(name, {}), dict) for name in ("code", *GIVEN, *SECTIONS))
     return content if is_whole and "code" in content else {}
 
 
@@ -177,3 +202,8 @@ def list_changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[st
     came: Iterable[str] = (f"{name} is new" for name in after if name not in before)
     went: Iterable[str] = (f"{name} is gone" for name in before if name not in after)
     return [*changed, *came, *went]
+
+
+def make_text(name: str) -> str:
+    """Return a name without bytes that are no text."""
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -18,6 +18,8 @@ from labkit.files import write_text
 from labkit.run import cells, syntax
 from labkit.run.syntax import Import, Meaning
 
+CODE = (".py", ".ipynb")
+"""Endings of the files that mean something as code."""
 MOST_KEPT = 2000
 """Contents remembered; a year of edits is fewer."""
 
@@ -69,9 +71,9 @@ class Meanings:
 
 def make_meaning(fields: dict[str, Any]) -> Meaning:
     """Return a meaning from its fields as JSON has them."""
-    lists = {name: tuple(fields[name]) for name in ("exports", "files", "folders")}
+    lists = {name: tuple(fields[name]) for name in ("exports", "files", "folders", "names")}
     imports = tuple(Import(one["level"], one["module"], tuple(one["names"])) for one in fields["imports"])
-    return Meaning(fields["code"], fields["docs"], fields["reads_docs"], imports, **lists)
+    return Meaning(**{**fields, **lists, "imports": imports})
 
 
 @cache

@@ -15,6 +15,7 @@ from labkit.run.closure import Checkout
 from labkit.run.declarations import load_declarations
 from labkit.run.fingerprint import compute_code_digest
 from labkit.run.notebook_files import find_stage, list_notebooks
+from labkit.run.observation import add_reads, load_reads
 from labkit.run.record import PAGE_ENDINGS, compute_key, compute_outputs, load_records
 
 
@@ -32,7 +33,8 @@ def restore_pages(params: Params) -> list[str]:
         if declared is None:
             continue
         digests = compute_outputs(paths.find_data_dir(params.experiment), declared.outputs)
-        key = compute_key(compute_code_digest(path, checkout), params, declared.sections, digests)
+        code = add_reads(compute_code_digest(path, checkout), load_reads(params.experiment, stage))
+        key = compute_key(code, params, declared.sections, digests)
         if stage in records and records[stage].key == key:
             continue
         if not fetch_page(params.experiment, path.stem, key, folder):

@@ -312,6 +312,10 @@ def reproduce(repo: Repo, experiment: str, *, until: str | None, force: str | No
                 repo.reproduce(targets=before)
             repo.reproduce(targets=[f"{force}@{experiment}"], force=True, single_item=True)
         repo.reproduce(targets=find_targets(list_until(experiment, until)))
+        address = f"{FINGERPRINT}@{experiment}"
+        # The stages have added to their fingerprints what they read.
+        if any(one.addressing == address and one.outs[0].changed_checksum() for one in repo.index.stages):
+            repo.commit(address, force=True)
     except (DvcException, DataError) as error:
         cause = error if isinstance(error, LabkitError) else error.__cause__ or error
         if is_full(error) and not isinstance(cause, LabkitError):

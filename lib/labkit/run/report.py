@@ -58,8 +58,8 @@ class ReportHeader:
         Whether code that ran was not committed.
     parameters
         Rows of name, value and whence the value came.
-    note
-        One sentence more, e.g. "sample of 200 rows; not published".
+    notes
+        Sentences more, e.g. "Sample of 200 rows; not published." or what the stage reads that labkit cannot compare.
     """
 
     experiment: str
@@ -72,7 +72,7 @@ class ReportHeader:
     git_commit: str | None = None
     is_dirty: bool = False
     parameters: Sequence[tuple[str, object, str]] = ()
-    note: str = ""
+    notes: Sequence[str] = ()
 
 
 def render_report(

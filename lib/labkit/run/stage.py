@@ -7,7 +7,7 @@ Not what happens inside the notebook: that is `labkit.run.step`. Not in which or
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -26,6 +26,7 @@ from labkit.run.fingerprint import compute_code_digest
 from labkit.run.ledger import Entry
 from labkit.run.notebook_files import find_stage, list_notebooks
 from labkit.run.notebooks import Source
+from labkit.run.observation import Observation, add_reads, keep_reads, observe
 from labkit.run.outcome import Execution, Failure, find_heading
 from labkit.run.outputs import place_outputs
 from labkit.run.parameters import make_parameters
@@ -97,7 +98,10 @@ def run_stage(
             make_work_dir(entry.run) as work,
         ):
             performance.execute(work, record, progress)
-            return performance.finish(work, record)
+            done = performance.finish(work, record)
+            if untracked := performance.seen.untracked:
+                progress.say(f"warning: {stage}: its page says what of its dependencies is not tracked: {untracked[0]}")
+            return done
     except LostStoreError:
         # The page may say by now that all went well.
         performance.disown()
@@ -123,6 +127,7 @@ class Performance:
     code: str
     execution: Execution | None = None
     done: StageRecord | None = None
+    seen: Observation = field(default_factory=Observation)
 
     def execute(self, work: Path, record: tracking.Record, progress: Progress) -> None:
         """Execute the notebook in a work folder."""
@@ -147,6 +152,7 @@ class Performance:
         assert self.execution
         execution, path, notebook, entry = self.execution, self.source.path, self.source.notebook, self.entry
         log = load_log(work / LOG_NAME, self.mask)
+        self.seen = observe(work, self.stage, params=self.params, start=path, mask=self.mask)
         check_files(work / OUTPUTS_NAME, self.mask.secrets)
         failure = execution.failure or check_finished(log, len(notebook.cells)) or check_params(self.params, notebook)
         try:
@@ -176,7 +182,8 @@ class Performance:
         if self.sample_rows:
             sample = f"A sample of {format_count(self.sample_rows, 'row')}: for trying out, never published."
         note = " ".join(part for part in (sample, self.mask.tell().capitalize(), execution.cut.capitalize()) if part)
-        pages = publish_page(self.done, work / path.name, self.params, sample_rows=self.sample_rows, note=note)
+        notes = [note, *self.seen.untracked] if note else self.seen.untracked
+        pages = publish_page(self.done, work / path.name, self.params, sample_rows=self.sample_rows, notes=notes)
         self.conclude(record, pages, failure)
         return self.done
 
@@ -205,7 +212,8 @@ class Performance:
         digests = compute_outputs(outputs, declared.outputs)
         place_outputs(outputs, target, stage=self.stage, experiment=self.params.experiment)
         self.entry.add_outputs(target, digests)
-        key = compute_key(self.code, self.params, declared.sections, digests)
+        reads = {} if self.sample_rows else keep_reads(self.params, self.stage, declared.outputs, self.seen)
+        key = compute_key(add_reads(self.code, reads), self.params, declared.sections, digests)
         record.tags |= {f"labkit.output.{name}": digest for name, digest in digests.items()}
         record.tags["labkit.key"] = key
         return key
@@ -326,7 +334,9 @@ def check_declared(outputs: Path, declared: Iterable[str], stage: str) -> None:
         raise StageError(f"stage {stage} {' and '.join(parts)}: make `outs` in dvc.yaml and the notebook agree")
 
 
-def publish_page(done: StageRecord, executed: Path, params: Params, *, sample_rows: int | None, note: str) -> Path:
+def publish_page(
+    done: StageRecord, executed: Path, params: Params, *, sample_rows: int | None, notes: Sequence[str]
+) -> Path:
     """Render the stage's page, keep the executed notebook beside it, and return their folder."""
     pages = find_pages_dir(params.experiment, sample_rows)
     facts = provenance.collect()
@@ -341,7 +351,7 @@ def publish_page(done: StageRecord, executed: Path, params: Params, *, sample_ro
         git_commit=facts.get("commit"),
         is_dirty=facts.get("is_dirty", False),
         parameters=list_parameters(done.stage, params),
-        note=note,
+        notes=notes,
     )
     neighbours = [(path.stem.replace("_", " "), f"{path.stem}.html") for path in list_notebooks()]
     report.render_report(executed, pages / f"{done.page}.html", header, neighbours=neighbours)

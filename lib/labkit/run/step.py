@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from labkit import params_file, paths
-from labkit.errors import DataError, MissingDataError, ParamsError, name_nearest
+from labkit.errors import DataError, MissingDataError, ParamsError, list_briefly, name_nearest
 from labkit.files import append_line
 from labkit.params import SECTIONS, Params, Section
+from labkit.run import trace
 from labkit.secret import Mask, Secret, read_secret
 
 LOG_NAME = "log.jsonl"
@@ -139,6 +140,47 @@ class Step:
         self.record("finish", headline=headline)
         if not self.is_batch:
             print(f"{self.name} done{': ' + headline if headline else ''}. Nothing but scratch was touched.")
+            # Imported here: what a run leaves to its runner to read.
+            from labkit.run.footprint import make_footprint
+
+            if untracked := make_footprint(trace.list_notes()).list_untracked():
+                print(f"Not tracked: {list_briefly(untracked)}")
+
+    def depends_on(self, *, path: str | Path | None = None, variable: str | None = None) -> None:
+        """Declare what this stage depends on and labkit cannot see: with another content it runs again.
+
+        What the notebook and the modules beside it open, list, import or ask the environment for needs no declaration.
+
+        Parameters
+        ----------
+        path
+            A file, or a folder with all that is in it: one that a program reads, or that lies outside of the checkout.
+            Relative to the notebook's folder.
+        variable
+            An environment variable that a program or a library reads; of its value only the SHA-256 is kept.
+
+        Raises
+        ------
+        ParamsError
+            Nothing is named, or the variable holds a secret.
+        MissingDataError
+            There is nothing at the path.
+
+        Examples
+        --------
+        >>> step.depends_on(path="/data/rates.csv", variable="REGION")  # doctest: +SKIP
+        """
+        from labkit.run.dependencies import check_variable
+
+        if path is None and variable is None:
+            raise ParamsError("step.depends_on: name a path or a variable, e.g. path='/data/rates.csv'")
+        if variable is not None:
+            trace.declare("variable", check_variable(variable, self.whole.secrets.values()))
+        if path is not None:
+            place = Path(path).absolute()
+            if not (place.is_file() or place.is_dir()):
+                raise MissingDataError(f"step.depends_on: {paths.show(place)}: no such file or folder")
+            trace.declare("path", str(place.resolve() if ".." in place.parts else place))
 
     def secret(self, name: str) -> Secret:
         """Return a secret that the params name under `secrets`; it shows its name only, `.reveal()` gives the text.
@@ -161,7 +203,8 @@ class Step:
 
     def describe(self) -> list[tuple[str, Any, str, str]]:
         """Return name, value, origin and meaning of each of the stage's parameters."""
-        entries = params_file.describe_params(self.whole.experiment)
+        with trace.paused():
+            entries = params_file.describe_params(self.whole.experiment)
         own = [entry for entry in entries if entry.name.startswith(f"{self.name}.")]
         return [
             (
@@ -202,10 +245,13 @@ def start_step(name: str, experiment: str, overrides: Mapping[str, Any] | None, 
         raise ParamsError(f"no stage {name!r}: {name_nearest(name, SECTIONS)}")
     if not isinstance(experiment, str):
         raise ParamsError(f'experiment is {experiment!r:.60}: name a params file, e.g. "diabetes"')
-    params = params_file.load_params(experiment)
+    trace.begin_in_kernel()
+    with trace.paused():
+        params = params_file.load_params(experiment)
     if overrides is None or overrides == {}:
         return Step(name, params, catalogue)
-    overridden = params_file.override_section(params, name, overrides)
+    with trace.paused():
+        overridden = params_file.override_section(params, name, overrides)
     before: Section = getattr(params, name)
     after: Section = getattr(overridden, name)
     changed = {key: getattr(after, key) for key in overrides if getattr(after, key) != getattr(before, key)}

@@ -1,12 +1,14 @@
 """What a piece of Python means, whatever its form: its syntax tree spelled out, and the modules it imports.
 
-The same for Python 3.11, 3.12 and 3.13, whose own dumps differ. Comments, layout, quotes, docstrings and what stands
-under `if TYPE_CHECKING` mean nothing. Not where modules are found: that is `labkit.run.fingerprint`.
+The same for Python 3.11, 3.12 and 3.13, whose own dumps differ. Comments, layout and quotes mean nothing; docstrings
+and what stands under `if TYPE_CHECKING` only where some code reads or sets them. Not where modules are found: that is
+`labkit.run.closure`.
 """
 
 import ast
 import hashlib
 import importlib.util
+import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,8 +17,19 @@ from typing import Any
 
 # Load, Store and Del follow from the place; the others are empty, or say how a text was written.
 SKIPPED = frozenset({"ctx", "type_comment", "type_ignores"})
-DOC_READERS = frozenset({"__doc__", "getdoc", "use_attribute_docstrings"})
+DOC_READERS = frozenset({"__doc__", "getdoc", "getsource", "getsourcelines", "render_doc", "use_attribute_docstrings"})
+HELP = "help"
+"""Reads docstrings where it is a name of its own, and not an attribute of something else."""
+DOC_MAGICS = frozenset({"pdoc", "pinfo", "pinfo2"})
+"""What IPython makes of `f?` and `f??`, and a magic of the same kind."""
+TYPE_CHECKING = "TYPE_CHECKING"
 RUNNABLE = (".py", ".ipynb")
+LONGEST_NAME = 200
+DEEPEST_JOIN = 20
+PATH_MAKERS = frozenset({"Path", "PurePath", "join", "joinpath"})
+"""What puts the names of folders and files together, beside `/` and `+`."""
+FILE_NAME = re.compile(r"(?!\w+:/)[^\0\r\n]{0,200}\.[A-Za-z][A-Za-z0-9]{0,9}")
+"""A string that may be the name of a file, and no address."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,10 @@ class Meaning:
         SHA-256 of the docstrings; they count where some module reads them.
     reads_docs
         Whether it reads docstrings.
+    typing
+        SHA-256 of what stands under `if TYPE_CHECKING`; it counts where some module sets that.
+    sets_typing
+        Whether it sets `TYPE_CHECKING`.
     imports
         What it imports, anywhere in it.
     exports
@@ -48,15 +65,20 @@ class Meaning:
         Names of Python files and notebooks in its texts, such as the one that `%run` is given.
     folders
         Texts in calls of `sys.path`'s methods: further places to look for modules.
+    names
+        Strings that may name any file or its folder: what a library in C opens is seen by no hook of Python.
     """
 
     code: str
     docs: str
     reads_docs: bool
+    typing: str
+    sets_typing: bool
     imports: tuple[Import, ...]
     exports: tuple[str, ...]
     files: tuple[str, ...]
     folders: tuple[str, ...]
+    names: tuple[str, ...] = ()
 
 
 class Reader:
@@ -66,10 +88,13 @@ class Reader:
         self.tokens: list[str] = []
         self.docs: list[str] = []
         self.reads_docs = False
+        self.typing: list[ast.AST] = []
+        self.sets_typing = False
         self.imports: list[Import] = []
         self.exports: list[str] = []
         self.files: list[str] = []
         self.folders: list[str] = []
+        self.names: list[str] = []
 
     def read(self, parts: Iterable[Any]) -> None:
         """Spell out trees and ready tokens in their order."""
@@ -110,6 +135,7 @@ class Reader:
             if is_text_statement(item):
                 self.docs.append(item.value.value)
             elif isinstance(item, ast.If) and is_for_type_checkers(item.test):
+                self.typing += item.body
                 parts += self.open_list(item.orelse)
             else:
                 parts.append(item if isinstance(item, ast.AST) else repr(item))
@@ -134,22 +160,48 @@ class Reader:
         elif name in ("append", "insert", "extend") and is_sys_path(node.func):
             found = [text for part in ast.walk(node) if (text := find_text(part)) is not None]
             self.folders += found
+        elif name in PATH_MAKERS:
+            self.note_names(*texts, join_text(node))
+        self.reads_docs |= bool(texts) and texts[0] in DOC_MAGICS
+
+    def note_operation(self, node: ast.BinOp) -> None:
+        """Keep a path or a name that is put together from literals."""
+        parts = (find_text(node.left), find_text(node.right)) if isinstance(node.op, ast.Div) else ()
+        self.note_names(*parts, join_text(node))
+
+    def note_names(self, *texts: str | None) -> None:
+        """Keep what may be the name of a file or a folder."""
+        self.names += [text for text in texts if text and len(text) <= LONGEST_NAME and text.isprintable()]
 
     def note_word(self, node: ast.Name | ast.Attribute) -> None:
         """See whether documentation is read."""
-        self.reads_docs |= find_name(node) in DOC_READERS
+        self.reads_docs |= find_name(node) in DOC_READERS or (isinstance(node, ast.Name) and node.id == HELP)
 
     def note_constant(self, node: ast.Constant) -> None:
-        """Keep what looks like a file that can be run."""
+        """Keep what looks like a file that can be run, and see what `getattr` and `setattr` are given."""
+        self.reads_docs |= node.value in DOC_READERS if isinstance(node.value, str) else False
+        self.sets_typing |= node.value == TYPE_CHECKING
+        if isinstance(node.value, str) and FILE_NAME.fullmatch(node.value):
+            self.names.append(node.value)
         if isinstance(node.value, str) and any(ending in node.value for ending in RUNNABLE):
             self.files += [word for word in node.value.split() if word.endswith(RUNNABLE)]
 
     def note_assign(self, node: ast.Assign | ast.AugAssign | ast.AnnAssign) -> None:
-        """Keep the names of `__all__`."""
+        """Keep the names of `__all__`, and see whether `TYPE_CHECKING` is set."""
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        is_set = any(find_name(target) == TYPE_CHECKING for target in targets)
+        self.sets_typing |= is_set and not (isinstance(node.value, ast.Constant) and not node.value.value)
         if node.value is not None and any(find_name(target) == "__all__" for target in targets):
             found = [text for part in ast.walk(node.value) if (text := find_text(part)) is not None]
             self.exports += found
+
+    def close_typing(self) -> str:
+        """Return a digest of what stands under `if TYPE_CHECKING`, empty without any; its imports bring nothing."""
+        if not self.typing:
+            return ""
+        inner = Reader()
+        inner.read(self.typing)
+        return inner.close().code
 
     def close(self) -> Meaning:
         """Return what was read."""
@@ -157,10 +209,13 @@ class Reader:
             code=digest(self.tokens),
             docs=digest(self.docs),
             reads_docs=self.reads_docs,
+            typing=self.close_typing(),
+            sets_typing=self.sets_typing,
             imports=tuple(dict.fromkeys(self.imports)),
             exports=tuple(dict.fromkeys(self.exports)),
             files=tuple(dict.fromkeys(self.files)),
             folders=tuple(dict.fromkeys(self.folders)),
+            names=tuple(dict.fromkeys(self.names)),
         )
 
 
@@ -204,7 +259,7 @@ def is_text_statement(node: Any) -> bool:
 
 def is_for_type_checkers(test: ast.expr) -> bool:
     """Tell whether a condition is `TYPE_CHECKING`."""
-    return find_name(test) == "TYPE_CHECKING"
+    return find_name(test) == TYPE_CHECKING
 
 
 def is_sys_path(function: ast.expr) -> bool:
@@ -220,6 +275,26 @@ def find_name(node: ast.expr) -> str:
 def find_text(node: ast.AST) -> str | None:
     """Return the text that a node is, or None."""
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def join_text(node: ast.AST, *, depth: int = DEEPEST_JOIN) -> str | None:
+    """Return the text that literals are joined to by `+`, `/`, `Path(…)`, `join(…)` or in an f-string, or None.
+
+    >>> join_text(ast.parse("Path('..') / 'tables' / ('rates' + '.parquet')", mode="eval").body)
+    '../tables/rates.parquet'
+    """
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Div):
+        parts, between = [node.left, node.right], "/" if isinstance(node.op, ast.Div) else ""
+    elif isinstance(node, ast.Call) and find_name(node.func) in PATH_MAKERS and not node.keywords:
+        parts, between = node.args, "/"
+    elif isinstance(node, ast.JoinedStr):
+        parts, between = node.values, ""
+    elif isinstance(node, ast.FormattedValue) and node.format_spec is None:
+        parts, between = [node.value], ""
+    else:
+        return find_text(node)
+    texts = [join_text(part, depth=depth - 1) if depth else None for part in parts]
+    return None if None in texts else between.join(filter(None, texts))
 
 
 def spell_constant(node: ast.Constant) -> list[Any]:
@@ -272,6 +347,7 @@ NOTES: dict[type, Any] = {
     ast.Import: Reader.note_import,
     ast.ImportFrom: Reader.note_import_from,
     ast.Call: Reader.note_call,
+    ast.BinOp: Reader.note_operation,
     ast.Name: Reader.note_word,
     ast.Attribute: Reader.note_word,
     ast.Constant: Reader.note_constant,

@@ -1,0 +1,62 @@
+"""Paths as text: what a pattern of names and the words of a command point to."""
+
+import os
+import shlex
+import sys
+import sysconfig
+from collections.abc import Iterator
+from typing import Any
+
+MAGIC = frozenset("*?[")
+
+
+def list_installed() -> list[str]:
+    """Return the folders of Python and of installed packages, which the lock speaks of."""
+    found = [sys.prefix, sys.base_prefix, sys.exec_prefix, *sysconfig.get_paths().values()]
+    real = [*found, *(os.path.realpath(folder) for folder in found)]
+    return [*dict.fromkeys(f"{folder}{os.sep}" for folder in real if folder)]
+
+
+def decode(path: Any) -> str | None:
+    """Return a path as text, None if it is none, such as the number of an open file."""
+    if isinstance(path, int) or path is None:
+        return None
+    return os.fsdecode(path)
+
+
+def escape(folder: str) -> str:
+    """Return a pattern that only a folder's own name matches."""
+    return "".join(f"[{character}]" if character in MAGIC else character for character in folder)
+
+
+def divide(pattern: str) -> tuple[str, str]:
+    """Return the folder below which a pattern looks, and what it looks for there.
+
+    >>> divide("../plug*/*.py")
+    ('..', 'plug*/*.py')
+    >>> divide("rates.csv")
+    ('', 'rates.csv')
+    """
+    parts = pattern.split(os.sep)
+    wild = [number for number, part in enumerate(parts) if not MAGIC.isdisjoint(part)]
+    first = wild[0] if wild else len(parts) - 1
+    return os.sep.join(parts[:first]) or (os.sep if pattern.startswith(os.sep) else ""), os.sep.join(parts[first:])
+
+
+def list_arguments(texts: list[str], folder: str) -> Iterator[str]:
+    """Yield the paths that the words of a command may name, modules after `-m` included."""
+    words = [word for text in texts for word in split(text)]
+    for before, word in zip(["", *words], words, strict=False):
+        path = os.path.normpath(os.path.join(folder, word))
+        yield path
+        if before == "-m":
+            inner = os.path.join(folder, *word.split("."))
+            yield from (f"{inner}.py", os.path.join(inner, "__main__.py"), os.path.join(inner, "__init__.py"))
+
+
+def split(text: str) -> list[str]:
+    """Return the words of a command line."""
+    try:
+        return [text, *shlex.split(text, comments=True)]
+    except ValueError:  # an open quote
+        return [text, *text.split()]
