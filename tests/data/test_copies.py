@@ -48,6 +48,11 @@ FOUND: dict[str, tuple[Callable[[], object], object, str, str, bool]] = {
         lambda: NUMBERS + RANDOM.normal(0, NUMBERS.std() / 100, N), NUMBERS, "regression", NEAR_COPY, False
     ),
     "ranges": (lambda: pd.cut(NUMBERS, 4, labels=list("zwyx")).astype(str), NUMBERS, "regression", RANGES, True),
+    "ranges far apart, as of an honest category": (
+        lambda: np.repeat(["mouse", "cow"], N // 2)[np.argsort(NUMBERS)],
+        np.where(np.repeat([True, False], N // 2), 0.03, 600)[np.argsort(NUMBERS)] * RANDOM.normal(1, 0.1, N),
+        "regression", RANGES, False,
+    ),
     "above a threshold": (lambda: np.median(NUMBERS) < NUMBERS, NUMBERS, "regression", RANGES, True),
     "copy of a series": (lambda: 2 * WALK + 1, WALK, "regression", COPY, True),
 }  # fmt: skip
@@ -63,6 +68,14 @@ def test_target_in_another_form_is_found(
 
 
 HONEST: dict[str, tuple[Callable[[], object], object, str]] = {
+    "measurement of few patients with many rows each": (
+        lambda: np.repeat(np.arange(20) / 10 + 30, N // 20), np.repeat(RANDOM.permutation([*"aabb"] * 5), N // 20),
+        "classification",
+    ),
+    "age of few patients in order": (
+        lambda: np.repeat(RANDOM.permutation(20) + 30, N // 20), np.repeat([*"aabb"] * 5, N // 20), "classification"
+    ),
+    "quarter of a series in order of time": (lambda: np.arange(N) % 4, 1990 + np.arange(N) // 4, "regression"),
     "names that occur once": (lambda: [f"name {n}" for n in range(N)], CLASSES, "classification"),
     "names that mostly occur once": (
         lambda: [f"{label}{n % 250}" for n, label in enumerate(CLASSES)], CLASSES, "classification"

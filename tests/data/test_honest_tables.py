@@ -1,5 +1,6 @@
 """No honest column is taken for a leak: on real tables that come with the locked packages, and on simulated ones."""
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -135,3 +136,65 @@ def test_planted_leaks_are_found_where_there_are_rows_enough(how: str) -> None:
         if "leak" not in leaks or not leaks["leak"].is_sure:
             missed.append((seed, len(frame), leaks.get("leak")))
     assert missed == []
+
+
+def make_patients(seed: int) -> pd.DataFrame:
+    """Return visits of patients in random order; what does not change between visits goes with one diagnosis."""
+    random = np.random.default_rng(seed)
+    patients = pd.DataFrame(
+        {
+            "age": random.integers(20, 90, 20),
+            "weight": random.normal(70, 12, 20).round(1),
+            "sex": random.choice(["f", "m"], 20),
+            "village": [f"v{number}" for number in random.integers(0, 200, 20)],
+            "y": random.permutation(["ill", "well"] * 10),
+        }
+    )
+    visits = patients.loc[np.repeat(np.arange(20), 10)].sample(frac=1, random_state=seed)
+    return visits.assign(pressure=random.normal(120, 15, 200).round()).reset_index(drop=True)
+
+
+def make_separable() -> pd.DataFrame:
+    """Return irises, one species against the others: its petals are smaller, and its other leaves differ as well."""
+    frame = sklearn.datasets.load_iris(as_frame=True).frame.sample(frac=1, random_state=0)
+    return frame.assign(y=np.where(frame.pop("target") == 0, "setosa", "other"))
+
+
+def make_copied() -> pd.DataFrame:
+    """Return a table in which each row stands twice."""
+    random = np.random.default_rng(5)
+    frame = pd.DataFrame(random.integers(0, 9999, (80, 3)), columns=["a", "b", "c"])
+    frame["y"] = random.permutation(["no", "yes"] * 40)
+    return pd.concat([frame, frame]).sample(frac=1, random_state=0)
+
+
+def make_oversampled() -> pd.DataFrame:
+    """Return a table in which each of five rows of the rare class stands 60 times."""
+    frame = sklearn.datasets.load_breast_cancer(as_frame=True).frame.rename(columns={"target": "y"})
+    rare = frame[frame["y"] == 0].head(5)
+    return pd.concat([frame[frame["y"] == 1], *[rare] * 60]).sample(frac=1, random_state=0)
+
+
+HONEST = {
+    "patients with many visits": lambda: make_patients(0),
+    "other patients with many visits": lambda: make_patients(4),
+    "classes that other columns separate": make_separable,
+    "table appended to itself": make_copied,
+    "copies of the rare class": make_oversampled,
+}
+
+
+@pytest.mark.parametrize("make", HONEST.values(), ids=HONEST)
+def test_no_honest_column_of_repeated_or_separable_rows_is_a_sure_leak(make: Callable[[], pd.DataFrame]) -> None:
+    frame = make()
+    leaks = find_leaks(frame, [name for name in frame.columns if name != "y"], "y", "classification", seed=0)
+    assert [(name, leak.reason) for name, leak in leaks.items() if leak.is_sure] == []
+
+
+def test_finer_classes_stay_a_leak_beside_their_codes() -> None:
+    random = np.random.default_rng(0)
+    codes = random.integers(0, 12, 300)
+    frame = pd.DataFrame({"code": codes, "verdict": [f"v{code}" for code in codes], "minutes": random.normal(size=300)})
+    frame["y"] = np.where(codes % 2 == 0, "pass", "fail")
+    leaks = find_leaks(frame, ["code", "verdict", "minutes"], "y", "classification", seed=0)
+    assert [name for name, leak in leaks.items() if leak.is_sure] == ["code", "verdict"]

@@ -37,6 +37,8 @@ def test_identifier_is_found(name: str, values: object, is_unnamed: bool, is_rep
 @pytest.mark.parametrize(
     ("name", "values"),
     [
+        ("dose", np.arange(N) + 20),
+        ("wavelength", np.arange(N) + 400),
         ("income", DIFFERENT),
         ("year", np.arange(N) + 1800),
         ("dose", np.arange(N) * 10),

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import special
 
 from labkit.counts import format_count
-from labkit.data.evidence import FEW_ERRORS, Leak, Rows, bound_errors, format_share
+from labkit.data.evidence import ALPHA, FEW_ERRORS, Leak, Rows, bound_errors, format_share
 from labkit.data.profile import find_kind
 
 FEWEST_ROWS = 20
@@ -25,6 +25,8 @@ NEARLY_ALIKE = 0.999
 SMOOTH = 0.9
 """Share of the variance of changes, and of a series explained by its order, from which both go together."""
 MOST_RANGES = 50
+NEIGHBOURS = 10
+"""Distances between values of the target, on each side of a border, that its own is compared with."""
 COPY, NEAR_COPY = "copy of the target", "near copy of the target"
 FINER, RANGES = "finer classes of the target", "ranges of the target"
 EXPLAINS = "explains the target by itself"
@@ -41,7 +43,8 @@ def find_copy(values: pd.Series, rows: Rows) -> Leak | None:
         return None
     is_number = find_kind(known) == "number"
     if rows.classes:
-        leak = find_class_copy(pd.factorize(known)[0], truth, rows, len(is_there))
+        is_continuous = is_number and has_fractions(known)
+        leak = find_class_copy(pd.factorize(known)[0], truth, rows, len(is_there), is_continuous=is_continuous)
         return leak or (find_separation(known.to_numpy(dtype="float64"), truth, rows) if is_number else None)
     if is_number and (leak := find_number_copy(known.to_numpy(dtype="float64"), truth, rows)):
         return leak
@@ -49,11 +52,20 @@ def find_copy(values: pd.Series, rows: Rows) -> Leak | None:
     return None if is_number and codes.max() > 1 else find_ranges(codes, truth, rows)
 
 
-def find_class_copy(codes: np.ndarray, truth: np.ndarray, rows: Rows, n_rows: int) -> Leak | None:
+def has_fractions(values: pd.Series) -> bool:
+    """Return whether some numbers are not whole: measurements, and no codes."""
+    numbers = values.to_numpy(dtype="float64", na_value=np.nan)
+    return bool((numbers[np.isfinite(numbers)] % 1 != 0).any())
+
+
+def find_class_copy(
+    codes: np.ndarray, truth: np.ndarray, rows: Rows, n_rows: int, *, is_continuous: bool = False
+) -> Leak | None:
     """Return that each value of a column goes with one class of the target, or None.
 
     As many values as classes are the target under another name; more of them are finer classes if nearly all values
-    come again and again, because a value that occurs once always goes with one class.
+    come again and again, because a value that occurs once always goes with one class. Consecutive rows with the same
+    value may be about the same thing, so they count once.
     """
     n_values, n_classes = int(codes.max()) + 1, len(np.unique(truth))
     if n_classes < 2 or len(np.unique(codes * len(rows.classes) + truth)) > n_values:
@@ -67,8 +79,11 @@ def find_class_copy(codes: np.ndarray, truth: np.ndarray, rows: Rows, n_rows: in
         evidence = f"the target under another name, each of its {n_values} values goes with one class"
         is_sure = bound_errors(0, truth, rows.alpha) <= FEW_ERRORS_OF_CODE or sizes[sizes > 0].min() >= ENOUGH_OF_CLASS
         return Leak(COPY, evidence, is_sure=bool(is_sure))
+    if is_continuous:
+        return None
     is_covered = np.bincount(codes)[codes] > 1
-    bound = bound_errors(0, truth[is_covered], rows.alpha)
+    is_first = np.diff(codes, prepend=-1) != 0
+    bound = bound_errors(0, truth[is_covered & is_first], rows.alpha)
     if is_covered.sum() < COVERED * n_rows or bound > 0.5:
         return None
     evidence = (
@@ -158,11 +173,12 @@ def compute_smoothness(values: np.ndarray, truth: np.ndarray) -> float:
 
     Each row is compared with the straight line between its two neighbours in order of the column; the estimator of the
     variance left over is that of Gasser, Sroka and Jennen-Steinmetz (Biometrika, 1986). Below 0 is taken as 0.
+    Rows with the same value come in random order, because their order in the table is nothing that the column says.
 
     >>> bool(compute_smoothness(np.arange(50), np.arange(50) ** 2.0) > 0.9999)
     True
     """
-    order = np.argsort(values, kind="stable")
+    order = np.lexsort((np.random.default_rng(0).permutation(len(values)), values))
     x, y = values[order].astype("float64"), truth[order].astype("float64")
     if len(x) < 3 or y.std() == 0:
         return 0.0
@@ -190,7 +206,26 @@ def find_ranges(codes: np.ndarray, truth: np.ndarray, rows: Rows) -> Leak | None
     if log_ways <= -np.log(rows.alpha):
         return None
     evidence = f"each of its {n_values} values stands for a range of the target of its own"
-    return Leak(RANGES, evidence, is_sure=bound_errors(0, codes, rows.alpha) <= FEW_ERRORS)
+    is_sure = bound_errors(0, codes, rows.alpha) <= FEW_ERRORS and not is_apart(codes[order], truth[order])
+    return Leak(RANGES, evidence, is_sure=is_sure)
+
+
+def is_apart(codes: np.ndarray, truth: np.ndarray) -> bool:
+    """Return whether all ranges of the target, in its order, lie further apart than the values within them.
+
+    What the target was cut into has borders where its values are dense. An honest column, such as the species of an
+    animal whose weight is the target, may have ranges far apart. Distances between neighbours are taken as exponential.
+    """
+    ends = np.flatnonzero(np.diff(codes) != 0)
+    distinct, place = np.unique(truth, return_inverse=True)
+    steps = np.diff(distinct)
+    for border in place[ends]:
+        near = np.concatenate(
+            [steps[max(border - NEIGHBOURS, 0) : border], steps[border + 1 : border + 1 + NEIGHBOURS]]
+        )
+        if steps[border] <= np.log(len(ends) / ALPHA) * near.mean():
+            return False
+    return True
 
 
 def count_runs(codes: np.ndarray) -> int:

@@ -13,6 +13,8 @@ from labkit.data.vocabulary import list_words, names_time
 from labkit.params import Table
 
 FEWEST_ROWS = 20
+FIRST_COUNTED, DEEP_WITHIN = 1, 1000
+"""Row numbers begin with 0 or 1, or deep within a larger table; between both, doses and wavelengths count up, too."""
 MOSTLY_DIFFERENT, OFTEN_DIFFERENT, HALF_DIFFERENT = 0.95, 0.8, 0.5
 FEWEST_NUMBERS = 10
 """Different numbers from which a column that is called like the number of patients or customers holds such numbers."""
@@ -72,7 +74,7 @@ def find_number(known: pd.Series, name: str, *, is_unnamed: bool) -> Identifier 
         steps = known.diff().dropna()
         if is_unnamed:
             return Identifier("whole numbers, all different, without a name of their own: an index")
-        if (steps == 1).all() and not names_time(name):
+        if (steps == 1).all() and not names_time(name) and not FIRST_COUNTED < known.iloc[0] < DEEP_WITHIN:
             return Identifier("whole numbers, all different, and they count up row by row")
         if names_number(name):
             return Identifier("whole numbers, all different, and named like one")

@@ -10,20 +10,29 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.model_selection import KFold, cross_val_predict
 
 from labkit.data import texts
-from labkit.data.copies import EXPLAINS, correlate, find_copy, is_counter
+from labkit.data.copies import COVERED, EXPLAINS, FINER, correlate, find_copy, has_fractions, is_counter
 from labkit.data.evidence import FEW_ERRORS, Leak, Rows, bound_errors, format_share, make_rows
 from labkit.data.expressions import to_array
 from labkit.data.missingness import find_missing_leak
 from labkit.data.placeholders import mask_placeholders
-from labkit.data.profile import LEAK_SCORE, predict_held_out, score_column
+from labkit.data.profile import LEAK_SCORE, N_FOLDS, predict_held_out, score_column
 from labkit.data.rules import apply_rule
 from labkit.params import Rule
 
 MOST_LOOKED_AT, MOST_ROWS = 50_000, 5_000
 """Rows that are looked at, and those on which a column's predictions are made."""
 MOST_SCORED = 300
+MOSTLY_SHARED = 0.5
+"""Share of a column's values whose rows agree in another column, from which they may be about the same thing."""
+SEPARABLE = 1 / 12
+"""Errors of all other columns together, as a multiple of those of always naming the largest class, up to which an
+honest column may separate the classes as well."""
+N_TREES = 50
+CODES = "the codes of the target"
 ABLE = 0.7
 """Rank correlation with the target from which one of many columns is worth scoring."""
 
@@ -68,6 +77,8 @@ def find_leaks(
     others = [column for column in inputs if not (column in found and found[column].is_sure)]
     telling = find_telling(frame, others, target, rows, seed=seed, scores=scores)
     found |= {column: leak for column, leak in telling.items() if leak.is_sure or column not in found}
+    found = doubt_groups(found, frame, inputs, rows)
+    found = doubt_separable(found, frame, inputs, rows, seed=seed)
     # Where nothing else is left, an honest strong predictor is more likely than a leak.
     if all(column in found and found[column].is_sure for column in inputs):
         found = {name: replace(leak, is_sure=leak.kind != EXPLAINS) for name, leak in found.items()}
@@ -75,6 +86,73 @@ def find_leaks(
         return found
     looked_at = f" (of {len(frame):,} rows looked at)"
     return {name: replace(leak, evidence=f"{leak.evidence}{looked_at}") for name, leak in found.items()}
+
+
+def doubt_groups(found: Mapping[str, Leak], frame: pd.DataFrame, inputs: Sequence[str], rows: Rows) -> dict[str, Leak]:
+    """Make finer classes a suspicion where rows with the same value also agree in another column.
+
+    Such rows may be about the same thing, such as a patient with one diagnosis, and count only once. Other finer
+    classes, unless they are measurements, do not speak against it: a code and its label agree as well.
+    """
+    finer = [name for name, leak in found.items() if leak.kind == FINER and leak.is_sure]
+    if not finer:
+        return dict(found)
+    known = frame[rows.is_known]
+    codes = {name: pd.factorize(known[name], use_na_sentinel=False)[0] for name in inputs}
+    distinct = known.loc[~known.duplicated(), finer]
+    doubted = {}
+    for name in finer:
+        others = [other for other in inputs if other != name and (other not in found or has_fractions_of(known[other]))]
+        is_grouped = any(is_shared(codes[name], codes[other]) for other in others)
+        is_repeated = distinct[name].duplicated(keep=False)[distinct[name].notna()]
+        if is_grouped or is_repeated.mean() < COVERED:
+            doubted[name] = replace(found[name], is_sure=False)
+    return {**found, **doubted}
+
+
+def has_fractions_of(values: pd.Series) -> bool:
+    """Return whether a column holds numbers that are not whole."""
+    return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values) and has_fractions(values)
+
+
+def is_shared(codes: np.ndarray, others: np.ndarray) -> bool:
+    """Return whether rows with the same value have one value of another column too often for coincidence."""
+    sizes, shares = np.bincount(codes), np.bincount(others) / len(others)
+    pairs = np.unique(codes * np.int64(len(shares)) + others)
+    is_constant = (np.bincount(pairs // len(shares), minlength=len(sizes)) == 1)[sizes > 1]
+    expected = (shares[:, None] ** sizes[sizes > 1]).sum(axis=0)
+    excess = is_constant.sum() - expected.sum()
+    return bool(is_constant.mean() >= MOSTLY_SHARED and excess > 3 * np.sqrt((expected * (1 - expected)).sum()) + 1)
+
+
+def doubt_separable(
+    found: Mapping[str, Leak], frame: pd.DataFrame, inputs: Sequence[str], rows: Rows, *, seed: int
+) -> dict[str, Leak]:
+    """Make columns that explain the classes a suspicion where all other columns together predict them about as well."""
+    others = [name for name in inputs if not (name in found and found[name].is_sure)]
+    doubted = {name: replace(leak, is_sure=False) for name, leak in found.items() if leak.kind == EXPLAINS}
+    if not (rows.classes and others and any(found[name].is_sure for name in doubted)):
+        return dict(found)
+    known = frame.loc[rows.is_known, others].assign(**{CODES: rows.values})
+    known = known.sample(min(len(known), MOST_ROWS), random_state=seed)
+    codes = known.pop(CODES).to_numpy()
+    n_wrong = count_errors(known, codes, seed=seed)
+    guessing = len(codes) - np.bincount(codes).max()
+    return {**found, **doubted} if n_wrong <= SEPARABLE * guessing else dict(found)
+
+
+def count_errors(frame: pd.DataFrame, codes: np.ndarray, *, seed: int) -> int:
+    """Return the rows that a random forest predicts wrong, each by trees that were fitted without it."""
+    columns = [
+        frame[name] if pd.api.types.is_numeric_dtype(frame[name]) else pd.factorize(frame[name], sort=True)[0]
+        for name in frame.columns
+    ]
+    with np.errstate(over="ignore"):
+        matrix = np.column_stack([np.asarray(column, dtype="float64").astype("float32") for column in columns])
+    matrix[np.isinf(matrix)] = np.nan
+    model = RandomForestClassifier(N_TREES, random_state=seed)
+    folds = KFold(N_FOLDS, shuffle=True, random_state=seed)
+    return int((cross_val_predict(model, matrix, codes, cv=folds) != codes).sum())
 
 
 def read_numbers(frame: pd.DataFrame) -> pd.DataFrame:
@@ -106,6 +184,7 @@ def find_telling(
     known = frame[rows.is_known]
     if len(known) > MOST_ROWS:
         known = known.sample(MOST_ROWS, random_state=seed).sort_index()
+    known = drop_copies(known)
     found = {}
     for column in choose_telling(known, inputs, target, task):
         if pd.api.types.is_datetime64_any_dtype(known[column]):
@@ -116,6 +195,18 @@ def find_telling(
             is_sure = task == "classification" and is_surely_telling(known[column], known[target], rows.alpha, seed)
             found[column] = Leak(EXPLAINS, f"{format_share(score)} of it, on rows held out", is_sure)
     return found
+
+
+def drop_copies(frame: pd.DataFrame) -> pd.DataFrame:
+    """Leave out copies of rows, which a prediction would know; rows that are equal by coincidence stay.
+
+    They are copies if some column has a value of its own in most of the different rows.
+    """
+    distinct = frame[~frame.duplicated()]
+    if len(distinct) == len(frame):
+        return frame
+    is_telling_rows_apart = any(frame[name].nunique() > len(distinct) / 2 for name in frame.columns)
+    return distinct if is_telling_rows_apart else frame
 
 
 def is_surely_telling(values: pd.Series, classes: pd.Series, alpha: float, seed: int) -> bool:
