@@ -68,7 +68,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("warm"))
     yield server
     server.process.stdin.close()
-    server.process.wait(10)
+    server.process.wait(120)
 
 
 def find_place(folder: Path, name: str) -> Path:
