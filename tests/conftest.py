@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.services import skip_outside_of_ci
+
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("params", "notebooks", "lib", "dvc.yaml", ".dvcignore", "requirements.lock", "pyproject.toml")
 LABKIT = str(Path(sys.executable).with_name("labkit"))
@@ -100,8 +102,7 @@ def browser() -> Iterator[Browser]:
     program = next((path for name in names if (path := shutil.which(name))), None)
     with sync_playwright() as playwright:
         if program is None and not Path(playwright.chromium.executable_path).exists():
-            tell = pytest.fail if os.environ.get("CI") else pytest.skip
-            tell("no Chromium on this machine: install it from the distribution")
+            skip_outside_of_ci("no Chromium on this machine: install it from the distribution")
         browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
         yield browser
         browser.close()

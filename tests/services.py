@@ -10,12 +10,29 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from tests.servers import find_free_port, serve
 
 PASSWORD = "a-long-word-nobody-may-read"
+
+
+def skip_outside_of_ci(reason: str) -> NoReturn:
+    """Skip a test that needs what this machine does not have; in CI, where everything is installed, fail it."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def require_strace() -> None:
+    """Skip, or in CI fail, a test that looks at the system calls of processes where that cannot be done."""
+    program = shutil.which("strace")
+    if program is None:
+        skip_outside_of_ci("no strace on this machine: install it from the distribution")
+    if subprocess.run([program, "-qq", "-o", os.devnull, "true"], capture_output=True, check=False).returncode:
+        skip_outside_of_ci("processes may not be traced on this machine: allow ptrace")
 
 
 def find_program(name: str) -> str | None:
@@ -29,8 +46,7 @@ def serve_postgresql() -> Iterator[str]:
     """Start PostgreSQL with an empty database and yield its address; it does not run as root, which it refuses to."""
     initdb, postgres = find_program("initdb"), find_program("postgres")
     if initdb is None or postgres is None:
-        tell = pytest.fail if os.environ.get("CI") else pytest.skip
-        tell("no PostgreSQL on this machine: install it from the distribution")
+        skip_outside_of_ci("no PostgreSQL on this machine: install it from the distribution")
     # pytest's own folders can be entered by nobody else.
     folder = Path(tempfile.mkdtemp(prefix="labkit-postgresql-"))
     options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}

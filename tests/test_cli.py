@@ -7,6 +7,7 @@ import re
 import time
 from pathlib import Path
 
+import click
 import numpy as np
 import pandas as pd
 import pytest
@@ -307,3 +308,21 @@ def test_folder_that_may_not_be_written_is_named(capsys: pytest.CaptureFixture[s
 
     assert cli.call(write, []) == 2
     assert capsys.readouterr().err == "labkit: /read_only/new.lock: Permission denied: labkit has to write there\n"
+
+
+def test_help_is_ascii() -> None:
+    for name, command in cli.cli.commands.items():
+        assert command.get_help(click.Context(command, info_name=name)).isascii(), name
+
+
+def test_commands_work_in_a_terminal_of_ascii(checkout: Path, labkit: Labkit) -> None:
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    (checkout / "t.csv").write_text("x,y\n" + "".join(f"{n // 2},{'aé'[n % 2]}\n" for n in range(60)))
+    new = ("new", "t", "--data", "t.csv", "--target", "y")
+    for words in (new, ("run", "t", "--until", "source"), ("runs",), ("why", "t")):
+        done = labkit(*words, **plain)
+        assert (done.returncode, done.stderr) == (0, ""), words
+        assert done.stdout.isascii(), words
+    found = labkit("doctor", **plain)
+    assert found.stdout.isascii()
+    assert found.stderr == ""

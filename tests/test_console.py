@@ -77,3 +77,19 @@ def test_what_others_print_is_guarded_too(monkeypatch: pytest.MonkeyPatch) -> No
     sys.excepthook(type(error), error, None)
     assert out.getvalue() == "printed \\x1b]0;t\\x07\n"
     assert err.getvalue() == "written \\x1b[1m\nlogged \\x1b[2J\nValueError: raised \\x1b[2J\n"
+
+
+def test_terminal_shows_what_its_encoding_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, encoding="ascii", errors="strict"))
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict"))
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    guard_streams()
+    echo("20 × 'é' → 3 …")
+    print_table(["✓ what"], [["the answer…"]], title="ü")
+    sys.stdout.flush()
+    first, *table = content.getvalue().decode("ascii").splitlines()
+    assert first == r"20 x '\xe9' -> 3 ..."
+    assert table[0].strip() == r"\xfc"
+    assert "| + what" in table[2]
+    assert "the answer..." in table[4]

@@ -12,6 +12,7 @@ import pytest
 from labkit.files import compute_digest
 
 from tests.conftest import ROOT
+from tests.services import require_strace
 from tests.writers import WRITERS
 
 FAULTS = {
@@ -21,15 +22,6 @@ FAULTS = {
     "not allowed": ("openat,rename,renameat2,chmod,fchmodat,mkdir", "error=EACCES"),
 }
 pytestmark = pytest.mark.xdist_group("faults")
-
-
-def is_tracing_allowed() -> bool:
-    if shutil.which("strace") is None:
-        if os.environ.get("CI"):
-            pytest.fail("no strace on this machine: install it from the distribution")
-        return False
-    tried = subprocess.run(["strace", "-qq", "-o", os.devnull, "true"], capture_output=True, check=False)
-    return tried.returncode == 0
 
 
 class Server:
@@ -72,12 +64,11 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    if not is_tracing_allowed():
-        pytest.skip("no strace here, or processes may not be traced")
+    require_strace()
     server = Server(tmp_path_factory.mktemp("warm"))
     yield server
     server.process.stdin.close()
-    server.process.wait(10)
+    server.process.wait(120)
 
 
 def find_place(folder: Path, name: str) -> Path:

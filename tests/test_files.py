@@ -19,6 +19,7 @@ from labkit.errors import DiskError
 from labkit.files import compute_digest
 
 from tests.conftest import call_labkit, make_checkout
+from tests.services import require_strace
 from tests.writers import WRITERS
 
 
@@ -169,11 +170,7 @@ def test_late_writer_of_an_ended_run_reaches_nothing(tmp_path: Path) -> None:
 
 
 def test_file_is_on_the_disk_before_its_name_and_its_name_before_what_says_so(tmp_path: Path) -> None:
-    if (
-        shutil.which("strace") is None
-        or subprocess.run(["strace", "-qq", "-o", os.devnull, "true"], check=False).returncode
-    ):
-        pytest.skip("no strace here, or processes may not be traced")
+    require_strace()
     program = (
         "from pathlib import Path; from labkit.files import append_line, move, place_folder, write_text\n"
         f"here = Path({str(tmp_path)!r})\n"

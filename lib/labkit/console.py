@@ -1,9 +1,12 @@
 """What labkit prints: the one place through which text reaches a terminal, with nothing in it that a terminal obeys.
 
 Names, values and messages come from data, notebooks, files and servers, and may hold escape sequences, line breaks or
-characters that reorder a line. They are shown as their codes. Sole owner of rich, with `labkit.run.progress`.
+characters that reorder a line. They are shown as their codes. What the terminal's encoding does not have is shown in
+ASCII. Sole owner of rich, with `labkit.run.progress`.
 """
 
+import codecs
+import io
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
@@ -13,6 +16,14 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Column
     from rich.text import Text
+
+SUBSTITUTES = {
+    "…": "...", "→": "->", "←": "<-", "✓": "+", "✗": "x", "⚠": "!", "×": "x", "·": "-", "–": "-", "—": "-", "−": "-",
+    "±": "+-", "≤": "<=", "≥": ">=", "≠": "!=", "≈": "~", "“": '"', "”": '"', "‘": "'", "’": "'", "•": "*",
+    "²": "^2", "∞": "inf",
+}  # fmt: skip
+"""What stands for a character that labkit prints, where a terminal cannot show it."""
+ENCODING_ERRORS = "labkit.console"
 
 
 def make_printable(text: str) -> str:
@@ -61,13 +72,25 @@ class PrintableStream:
         return getattr(self.stream, name)
 
 
+def substitute(error: UnicodeError) -> tuple[str, int]:
+    """Return what stands for characters that an encoding does not have, and where encoding goes on."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    return "".join(SUBSTITUTES.get(letter, ascii(letter)[1:-1]) for letter in letters), error.end
+
+
 def guard_streams() -> None:
     """Let everything that this process prints from now on pass a `PrintableStream`: libraries, logs, tracebacks too.
 
-    Only `make_console` reaches the terminal itself, for colours and for a line that is drawn again.
+    Only `make_console` reaches the terminal itself, for colours and for a line that is drawn again. What the
+    encoding of a stream does not have is substituted.
     """
+    codecs.register_error(ENCODING_ERRORS, substitute)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=ENCODING_ERRORS)
         if not isinstance(stream, PrintableStream):
             setattr(sys, name, PrintableStream(stream))
     # Python's own hook writes colours of its own where it takes the stream for a terminal.

@@ -88,11 +88,14 @@ def name_nearest(word: str, known: Iterable[str]) -> str:
     "did you mean 'training'?"
     >>> name_nearest("xyz", ["training", "features"])
     'known: features, training'
+    >>> name_nearest("age", ["AGE", "ages"])
+    "did you mean 'AGE'?"
     """
     names = sorted(known)
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    folded = {name.casefold(): name for name in names}
+    near = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
     if near:
-        return f"did you mean {near[0]!r}?"
+        return f"did you mean {folded[near[0]]!r}?"
     shown = ", ".join(names[:12]) + (f", … and {len(names) - 12} more" if len(names) > 12 else "")
     return f"known: {shown}" if names else "none is known"
 

@@ -368,6 +368,8 @@ CASES = [
     Case("dates_with_summer_time", csv(text(add(at=lambda n: f"2024-0{1 + n % 5 + (n % 5 > 1)}-{n % 28 + 1:02d} 00:00:00"
                                                 + ("-05:00" if n % 5 < 2 else "-04:00")))), True,
          ["clock of America/New_York", "zone: America/New_York", "parts: [weekday]"]),
+    Case("dates_in_two_zones_with_points", csv(text(add(at=lambda n: days("%d.%m.%Y")(n) + f" 08:00 +0{n % 2}00"))), True,
+         ["a date, %d.%m.%Y %H:%M %z", "read as UTC", "+00:00; +01:00", "method: time"]),
     Case("dates_in_a_given_zone", csv(text(add(at=lambda n: days("%Y-%m-%d")(n) + "T00:00:00+01:00"))), True,
          ["zone: Europe/Rome"], choices={"zones": {"at": "Europe/Rome"}}),
     Case("dates_in_no_zone", csv(text(add(at=lambda n: days("%Y-%m-%d")(n) + "T00:00:00+01:00"))), False,

@@ -19,11 +19,14 @@ SURVEY = "id,Fly?,,Age,Visited,,\n,Response,Why,Response,Rome,Oslo,Lima\n" + "".
     for n in range(20)
 )
 NUMBERS = "".join(f"{n},{n * 7 % 11},{'abc'[n % 3]}\n" for n in range(20))
+DATES = "".join(f"2020-01-{n + 1:02d} 10:00,{n * 7 % 11},{'abc'[n % 3]}\n" for n in range(20))
 WORDS = "".join(f"{'abc'[n % 3]},{'xyz'[n % 3]},{'pq'[n % 2]}\n" for n in range(20))
 TEXTS = "".join(f"name {n},some words {n * n},more {n * 7}\n" for n in range(20))
 HEADERS = {
     "survey": (SURVEY, 2),
     "one question a column": ("Age,Cars,Fan?\nResponse,Open-Ended Response,Response\n" + NUMBERS, 2),
+    "questions above dates": ("at,Q1,Q2\nStart Date,How old?,Why?\n" + DATES, 2),
+    "a date that is not known": ("at,Q1,Q2\nunknown,3,a\n" + DATES, 1),
     "units": ("speed,height,kind\n(km/h),(m),\n" + NUMBERS, 2),
     "names, questions and their numbers": ("Q1,Q2,Q3\nHow old?,How many?,Which?\n{1},{2},{3}\n" + NUMBERS, 3),
     "the names again": ("a,b,c\na,b,c\n" + NUMBERS, 2),

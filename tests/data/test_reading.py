@@ -35,6 +35,8 @@ def read_text(folder: Path, content: str | bytes, name: str = "t.csv", **fields:
 
 NUMBERS = "".join(f"{n}\n" for n in range(50))
 REFUSED: list[tuple[str, str | bytes, dict[str, Any], str]] = [
+    ("skipped column that is not there", "a,y\n1,2\n2,3\n", {"skip": ("A",)},
+     "data.tables.t.skip: no column 'A': did you mean 'a'?"),
     ("one column of two", "a;y\n1;2\n2;3\n", {"times": ("y",)}, "data.tables.t.times: no column 'y'"),
     ("decimal comma", 'a,b\n"1,5",x\n"2,25",y\n"3,0",z\n', {}, "column 'a': 100 % look like numbers with a decimal com"),
     ("thousands", 'a,b\n"1,500",x\n"2,250",y\n"3,000",z\n', {}, "look like numbers with ',' between thousands, first '1,"),

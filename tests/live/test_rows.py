@@ -88,7 +88,7 @@ def test_what_a_rule_reads_is_left_as_it_was_written(tmp_path: Path) -> None:
     assert rows["Rabatt"].to_list() == ["$7"]
 
 
-@pytest.mark.parametrize("ending", [".parquet", ".xlsx", ".csv.gz"])
+@pytest.mark.parametrize("ending", [".parquet", ".xlsx", ".csv.gz", ".tsv", ".TSV.gz"])
 def test_files_of_other_forms(tmp_path: Path, ending: str) -> None:
     params = make_params(tmp_path)
     path = write(tmp_path, f"{HEADER}\n1;31.12.2024;Allee;01067;1.234,50;2,5;ja\n")
@@ -99,7 +99,9 @@ def test_files_of_other_forms(tmp_path: Path, ending: str) -> None:
     elif ending == ".xlsx":
         expected.assign(Beginn="31.12.2024", **{"Betrag (€)": "1.234,50", "Rabatt": "2,5"}).to_excel(other, index=False)
     else:
-        pd.read_csv(path, sep=";", dtype=str, encoding="cp1252").to_csv(other, sep=";", index=False, encoding="cp1252")
+        packing, delimiter = "gzip" if "gz" in ending else None, ";" if "csv" in ending else "\t"
+        texts = pd.read_csv(path, sep=";", dtype=str, encoding="cp1252")
+        texts.to_csv(other, sep=delimiter, index=False, encoding="cp1252", compression=packing)
     rows = load_rows(other, params, INPUTS)
     pd.testing.assert_frame_equal(rows[list(expected)], expected, check_dtype=False)
 
@@ -110,7 +112,8 @@ def test_files_of_other_forms(tmp_path: Path, ending: str) -> None:
         (f"{HEADER.replace('Rabatt', 'Rabat')}\n1;31.12.2024;a;1;1;;ja\n", "cp1252",
          "missing columns 'Rabatt': for 'Rabatt', did you mean 'Rabat'? (read with encoding 'cp1252', delimiter ';', as "
          "data.tables.kunden says)"),
-        (f"{HEADER.replace(';', ',')}\n1,31.12.2024,a,1,1,,ja\n", "cp1252", "missing columns 'Beginn'; 'Straße'; 'PLZ'"),
+        (f"{HEADER.replace(';', ',')}\n1,31.12.2024,a,1,1,,ja\n", "cp1252",
+         "for 'Beginn', its cells are separated by ',', and not by ';' (read with"),
         (f"{HEADER}\n1;31.12.2024;Gänseweg;1;1;;ja\n", "utf-8", "neu.csv: UTF-8, not CP1252 (4 accents would be torn)"),
         (f"{HEADER}\n1;2024-12-31;a;1;1;;ja\n", "cp1252", "column Beginn, row 1: '2024-12-31' is not a time written as"),
         (f"{HEADER}\n1;31.12.2024;a;1;viel;;ja\n", "cp1252", "column 'Betrag (€)' holds 'viel': give numbers"),

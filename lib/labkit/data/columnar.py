@@ -62,6 +62,7 @@ class TypedTable:
         twins = sorted({name for name in names if names.count(name) > 1}) if len({*names}) < len(names) else []
         if twins:
             raise DataError(f"{where}: columns named twice: {list_briefly(map(repr, twins))}: rename them in the file")
+        self.skipped = [name for name in names if name in table.skip]
         self.stored = {name: key for name, key in zip(names, stored, strict=True) if name not in table.skip}
         self.names = list(self.stored)
         self.check_types()

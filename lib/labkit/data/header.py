@@ -7,6 +7,7 @@ import itertools
 import re
 from collections import Counter
 
+from labkit.data.vocabulary import DATE_LIKE
 from labkit.errors import DataError, list_briefly
 from labkit.names import normalize_spaces
 from labkit.params import USUAL_MISSING, Table
@@ -106,8 +107,8 @@ def count_name_rows(rows: list[list[str]]) -> int:
 def has_second_header(rows: list[list[str]]) -> bool:
     """Tell whether the second row holds names too, as exports of surveys and sheets with merged cells have them.
 
-    Words above numbers speak for it, and words below a name that stands over several columns; a value like those
-    below it in any column speaks against it. The same names again are no row of the table either.
+    Words above numbers or dates speak for it, and words below a name that stands over several columns; a value like
+    those below it in any column speaks against it. The same names again are no row of the table either.
     """
     first, second = rows[0], rows[1] if len(rows) > 1 else []
     below = [row for row in rows[2:MOST_ROWS] if len(row) == len(first)]
@@ -125,17 +126,22 @@ def has_second_header(rows: list[list[str]]) -> bool:
 def rate_cell(cell: str, below: list[str], *, is_below_several: bool) -> int:
     """Return 1 if a cell of the second row is a name and no value, -1 if it is a value, 0 if it may be either."""
     values = [value for value in below if value]
-    distinct, n_numbers = {*values}, sum(NUMBER.fullmatch(value) is not None for value in values)
+    distinct, n_measured = {*values}, sum(map(is_number_or_date, values))
     if not cell:
         return int(len(values) == len(below))
-    if NUMBER.fullmatch(cell):
+    if is_number_or_date(cell):
         return -1
-    if values and n_numbers >= MOSTLY * len(values):
+    if values and n_measured >= MOSTLY * len(values):
         return int(cell not in USUAL_MISSING)
     if cell in distinct and not (is_below_several and len(distinct) == 1):
         return -1
     # Among texts that are all different, one more says nothing.
     return int(is_below_several and 0 < len(distinct) <= len(values) / 2)
+
+
+def is_number_or_date(cell: str) -> bool:
+    """Tell whether a cell holds a number or a date."""
+    return NUMBER.fullmatch(cell) is not None or DATE_LIKE.fullmatch(cell) is not None
 
 
 def is_data(rows: list[list[str]]) -> bool:

@@ -14,14 +14,8 @@ from labkit.data import texts
 from labkit.data.celltypes import Facts
 from labkit.data.choices import Choices, Kind
 from labkit.data.identifiers import find_identifier
-from labkit.data.vocabulary import DATE_FORMATS, MISSING_AMONG_NUMBERS, YES_NO, names_time
+from labkit.data.vocabulary import DATE_FORMATS, DATE_LIKE, MISSING_AMONG_NUMBERS, YES_NO, names_time
 from labkit.errors import DataError
-
-DATE_LIKE = re.compile(
-    r"[0-9]{1,4}[-/. ][0-9]{1,2}[-/. ][0-9]{1,4}(?![0-9]).*|[0-9]{1,2}[ -][A-Za-z]{3,9}[ -][0-9]{2,4}.*"
-    r"|[A-Za-z]{3,9} [0-9]{1,2}, [0-9]{4}.*"
-)
-
 
 COMPACT = {
     6: ("%Y%m", "%y%m%d", "%m%d%y", "%d%m%y"),
@@ -196,7 +190,7 @@ def list_styles(values: pd.Series) -> list[str]:
 
 def parse(values: pd.Series, style: str) -> pd.Series:
     """Return texts as times by a format, NaT where it does not fit."""
-    return pd.to_datetime(values, errors="coerce", format=style)
+    return pd.to_datetime(values, errors="coerce", format=style, utc="%z" in style)
 
 
 def find_markers(facts: Mapping[str, Facts]) -> list[str]:

@@ -101,11 +101,12 @@ class RawTable:
                     f"{file.where}: column {place} is {other!r}, in {self.where} {first!r}: files of one table have "
                     "the same columns in the same order"
                 )
-        for field in ("times", "texts", "codes", "checkboxes", "not_missing"):
+        known = [*names, *(self.files[0].skipped if isinstance(self.files[0], TypedTable) else [])]
+        for field in ("skip", "times", "texts", "codes", "checkboxes", "not_missing"):
             for column in getattr(self.table, field):
-                if column not in names:
+                if column not in (known if field == "skip" else names):
                     raise ParamsError(
-                        f"data.tables.{self.name}.{field}: no column {column!r}: {name_nearest(column, names)}"
+                        f"data.tables.{self.name}.{field}: no column {column!r}: {name_nearest(column, known)}"
                     )
         return names
 

@@ -34,8 +34,14 @@ DAYS = (
     "%m/%d/%y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y", "%d-%b-%y", "%Y.%m.%d",
 )  # fmt: skip
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p", "T%H:%M:%S")
-DATE_FORMATS = tuple(day + clock for day in DAYS for clock in CLOCKS)
+OFFSETS = (" %H:%M %z", " %H:%M:%S %z", " %H:%M:%S.%f %z")
+DATE_FORMATS = tuple(day + clock for day in DAYS for clock in (*CLOCKS, *OFFSETS))
 """How dates and times are written, as `datetime.strptime` takes it."""
+DATE_LIKE = re.compile(
+    r"[0-9]{1,4}[-/. ][0-9]{1,2}[-/. ][0-9]{1,4}(?![0-9]).*|[0-9]{1,2}[ -][A-Za-z]{3,9}[ -][0-9]{2,4}.*"
+    r"|[A-Za-z]{3,9} [0-9]{1,2}, [0-9]{4}.*"
+)
+"""What looks like a date with separators between day, month and year, and what may follow it."""
 TIME_WORDS = {
     "date", "datetime", "day", "month", "period", "quarter", "time", "timestamp", "week", "year", "yr", "datum", "jahr",
     "monat", "tag", "fecha", "año", "mes",

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from labkit.data import expressions
 from labkit.data.formats import find_ending, name_format
+from labkit.data.intake import DELIMITERS
 from labkit.data.reading import RawTable, Source, open_file
 from labkit.data.rules import write_number
 from labkit.data.tables import add_column, list_computed, read_target
@@ -81,13 +82,14 @@ def load_source(
     # What a rule turns into another type is read as it was written: the model begins with the rules.
     typed = {name for name, rule in params.wrangling.rules.items() if rule.type is not None}
     as_read = {name: kind for name, kind in inputs.items() if name not in typed}
-    spec = params.data.tables[params.data.main_table]
+    spec = follow_ending(params.data.tables[params.data.main_table], source.path)
     names = open_file(source, restrict(spec, [], {})).names
     needed = list_needed(params, inputs, names)
     if missing := [name for name in needed if name not in names]:
+        hint = describe_delimiter(names, spec) or name_nearest(missing[0], names)
         raise DataError(
             f"{source.where}: missing columns {list_briefly(map(repr, missing))}: for {missing[0]!r}, "
-            f"{name_nearest(missing[0], names)}{describe_reading(source, params, spec)}"
+            f"{hint}{describe_reading(source, params, spec)}"
         )
     kept = [name for name in names if name in {*needed, params.data.target.column}]
     table = restrict(spec, kept, as_read, skip=[name for name in names if name not in kept])
@@ -133,6 +135,22 @@ def restrict(table: Table, names: list[str], inputs: Mapping[str, str], *, skip:
         "skip": tuple(skip or ()),
     }
     return Table.model_validate(fields)
+
+
+def follow_ending(table: Table, source: Path) -> Table:
+    """Return how a table is read, with tabs between cells where the name of the file says so, as .tsv does."""
+    if not {".tsv", ".tab"} & {suffix.lower() for suffix in source.suffixes}:
+        return table
+    return table.model_copy(update={"delimiter": "\t"})
+
+
+def describe_delimiter(names: list[str], table: Table) -> str:
+    """Say which other character divides the cells of the first row; empty if none does."""
+    found = [mark for mark in DELIMITERS if mark != table.delimiter and mark in names[0]] if len(names) == 1 else []
+    if not found:
+        return ""
+    best = max(found, key=names[0].count)
+    return f"its cells are separated by {best!r}, and not by {table.delimiter!r}"
 
 
 def describe_reading(source: Source, params: Params, spec: Table) -> str:

@@ -15,7 +15,12 @@ from labkit.model.metrics import Interval, is_greater_better
 from labkit.params import Gate
 
 NEARLY_PERFECT = 0.995
-"""Share of the way from the best constant prediction to a perfect one from which a metric is suspicious."""
+"""Share of the way from the best constant prediction to a perfect one from which a metric is suspicious.
+
+Errors are squared first, as in r2, so that all metrics of a regression call the same model suspicious.
+"""
+
+SQUARED_FIRST = ("mae", "rmse")
 
 
 @dataclass(frozen=True)
@@ -148,6 +153,8 @@ def check_too_good(metric: str, value: float, dummy: float, *, relies_on: Sequen
     """
     perfect = 1.0 if is_greater_better(metric) else 0.0
     skill = (value - dummy) / (perfect - dummy) if perfect != dummy else 0.0
+    if metric in SQUARED_FIRST:
+        skill = 1 - (1 - skill) ** 2 if skill > 0 else skill
     name = "plausible result"
     named = ", ".join(f"`{column}`" for column in relies_on[:3])
     if not skill >= NEARLY_PERFECT:

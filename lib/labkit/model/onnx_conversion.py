@@ -12,41 +12,21 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import (
-    AdaBoostClassifier,
-    AdaBoostRegressor,
-    ExtraTreesClassifier,
-    ExtraTreesRegressor,
-    GradientBoostingClassifier,
-    GradientBoostingRegressor,
     HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
-    RandomForestClassifier,
-    RandomForestRegressor,
     VotingClassifier,
     VotingRegressor,
 )
 from sklearn.pipeline import Pipeline
-from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from labkit.errors import ModelError, get_first_line
 from labkit.model.calibration import SMALLEST, Calibrated
 from labkit.model.target_scale import SMALLEST as SMALLEST_POWER
 from labkit.model.target_scale import OnScale
 from labkit.model.transformers import Float32TargetEncoder, RangeClipper, round_to_float32
+from labkit.model.tree_thresholds import TREES, list_thresholds, round_down
 
 OPSET = {"": 17, "ai.onnx.ml": 3}
-TREES = (
-    AdaBoostClassifier,
-    AdaBoostRegressor,
-    DecisionTreeClassifier,
-    DecisionTreeRegressor,
-    ExtraTreesClassifier,
-    ExtraTreesRegressor,
-    GradientBoostingClassifier,
-    GradientBoostingRegressor,
-    RandomForestClassifier,
-    RandomForestRegressor,
-)
 CLASSIFIER_OPTIONS = {"nocl": [True, False], "zipmap": [True, False, "columns"]}
 
 
@@ -189,12 +169,6 @@ def change_trees(
     return convert_changed
 
 
-def list_thresholds(model: Any, attributes: dict[str, Any]) -> list[float]:
-    """Return the thresholds of histogram gradient boosting: its converter adds nodes tree by tree, but rounds them."""
-    nodes = [node for trees in model._predictors for tree in trees for node in tree.nodes]
-    return [0.0 if node["is_leaf"] else float(node["num_threshold"]) for node in nodes]
-
-
 def set_thresholds(attributes: dict[str, Any], thresholds: list[float], *, in_double: bool) -> dict[str, Any]:
     """Return the attributes of a node of trees with other thresholds, as float64 or as float32 that divide the same.
 
@@ -217,18 +191,6 @@ def set_thresholds(attributes: dict[str, Any], thresholds: list[float], *, in_do
         for key, values in numbers.items()
     }
     return {**changed, **tensors, "op_version": OPSET["ai.onnx.ml"]}
-
-
-def round_down(thresholds: list[float]) -> list[float]:
-    """Return the largest float32 not above each threshold.
-
-    Features are float32, so `feature <= threshold` stays as it is. Rounded to the nearest, a threshold between two
-    neighbouring float32 could reach the upper one.
-    """
-    exact = np.asarray(thresholds, dtype="float64")
-    nearest = exact.astype("float32")
-    lower = np.nextafter(nearest, np.float32(-np.inf))
-    return [float(value) for value in np.where(nearest > exact, lower, nearest)]
 
 
 def make_adders(scope: Any, container: Any, *, in_double: bool) -> tuple[Callable[..., str], Callable[..., str]]:
