@@ -8,12 +8,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import mlflow.pyfunc
 import numpy as np
 import pandas as pd
 import pytest
 from labkit.artifacts import PLACES
 from labkit.data.features import RowFeatures
-from labkit.data.tables import save_table
+from labkit.data.tables import PREDICT_AT, save_table
 from labkit.errors import ChampionError, ModelError, ParamsError, TrackingError
 from labkit.files import write_json
 from labkit.live import promotion, publish
@@ -21,6 +22,7 @@ from labkit.model import automl, release
 from labkit.model.candidates import make_candidate
 from labkit.params import Params, Target
 from labkit.run import registry, tracking
+from mlflow.exceptions import MlflowException
 
 from tests.run.small import make_small
 
@@ -62,6 +64,50 @@ def params(root: Path, request: pytest.FixtureRequest) -> Params:
     save_table(data / PLACES["clean_holdout"], TABLE[200:].rename_axis(index="row"))
     write_json(data / PLACES["gate"], PASSED)
     return Params.model_validate_json(json.dumps(content))
+
+
+def test_mlflow_model_takes_the_clean_table_of_the_experiment(root: Path, params: Params) -> None:
+    """Times with a zone, whole numbers, missing values, and columns that no model uses, such as the target."""
+    random, n_rows = np.random.default_rng(3), 300
+    predict_at = pd.Timestamp("2013-01-01 05:15", tz="UTC") + pd.to_timedelta(np.arange(n_rows) * 7, "h")
+    rows = pd.DataFrame(
+        {
+            "sched_dep": predict_at,
+            "flight": random.integers(1, 9000, n_rows),
+            "seats": np.where(np.arange(n_rows) < 200, random.integers(20, 400, n_rows), np.nan),
+            "humid": np.where(random.random(n_rows) < 0.3, np.nan, random.normal(60, 9, n_rows)),
+            "is_cargo": random.random(n_rows) < 0.5,
+            "carrier": pd.Series(random.choice(["UA", "B6", None], n_rows), dtype="str"),
+            PREDICT_AT: predict_at,
+            "y": random.normal(size=n_rows),
+        }
+    ).astype({"sched_dep": "datetime64[us, UTC]", PREDICT_AT: "datetime64[us, UTC]"})
+    row_features = RowFeatures(
+        expressions={"hour": "hour(sched_dep)"}, target={"column": "y"}, drop=[PREDICT_AT, "sched_dep"]
+    )
+    training, holdout = rows[:200], rows[200:].rename_axis(index="row")
+    inputs = training.drop(columns=["y", PREDICT_AT])
+    kinds = row_features.fit(inputs).outputs_
+    candidate = make_candidate("linear", TARGET, kinds, seed=0)
+    model = automl.fit_model(candidate, row_features, [(inputs, training["y"])], target=TARGET, seed=0)
+    assert set(model[0].inputs_.values()) == {"time", "number", "boolean", "category"}
+    folder = root / "data" / params.experiment / PLACES["release"]
+    folder.mkdir()
+    facts = {"experiment": params.experiment, "task": "regression", "classes": [], "metric": "mae", "onnx": PARITY}
+    example = training[list(model[0].inputs_)]
+    release.write_release(folder, model, graph=None, facts=facts, contract="{}", card="# Card\n", example=example)
+    path = root / "data" / params.experiment / PLACES["clean_holdout"]
+    save_table(path, holdout)
+    publish.publish(params)
+    served = mlflow.pyfunc.load_model(str(find_release(root, params).with_name("model")))
+    clean = pd.read_parquet(path)
+    assert {"int64", "float64", "bool"} <= set(map(str, clean.dtypes))
+    assert clean["seats"].isna().all()
+    assert served.predict(clean) == pytest.approx(model.predict(holdout))
+    whole = clean.assign(humid=clean["humid"].fillna(60).round().astype("int64"))
+    assert served.predict(whole) == pytest.approx(model.predict(whole))
+    with pytest.raises(MlflowException, match="flight"):
+        served.predict(clean.drop(columns="flight"))
 
 
 @cache

@@ -138,6 +138,7 @@ def register(params: Params, opened: release.Release, digest: str) -> registry.V
             model_dir,
             opened.load_pipeline(),
             example,
+            kinds=opened.row_features.inputs_,
             requirements=release.list_requirements(),
             trusted_types=list(skops_file.TRUSTED),
         )
