@@ -82,14 +82,13 @@ def test_mlflow_model_takes_the_clean_table_of_the_experiment(root: Path, params
             "y": random.normal(size=n_rows),
         }
     ).astype({"sched_dep": "datetime64[us, UTC]", PREDICT_AT: "datetime64[us, UTC]"})
-    row_features = RowFeatures(
-        expressions={"hour": "hour(sched_dep)"}, target={"column": "y"}, drop=[PREDICT_AT, "sched_dep"]
-    )
+    dates = {"sched_dep": {"zone": "America/New_York", "parts": ["hour", "weekday"]}}
+    row_features = RowFeatures(columns={"dates": dates})
     training, holdout = rows[:200], rows[200:].rename_axis(index="row")
     inputs = training.drop(columns=["y", PREDICT_AT])
-    kinds = row_features.fit(inputs).outputs_
-    candidate = make_candidate("linear", TARGET, kinds, seed=0)
-    model = automl.fit_model(candidate, row_features, [(inputs, training["y"])], target=TARGET, seed=0)
+    features = row_features.fit(inputs).transform(inputs)
+    candidate = make_candidate("linear", TARGET, row_features.outputs_, seed=0)
+    model = automl.fit_model(candidate, row_features, [(features, training["y"])], target=TARGET, seed=0)
     assert set(model[0].inputs_.values()) == {"time", "number", "boolean", "category"}
     folder = root / "data" / params.experiment / PLACES["release"]
     folder.mkdir()
@@ -214,6 +213,52 @@ def test_champion_that_cannot_be_verified_does_not_lose(
     assert "could not be verified" in tags["labkit.promoted.replaced"]
     assert tags["labkit.promoted.by"]
     assert tags["labkit.promoted.at"].startswith("20")
+
+
+@pytest.mark.parametrize("damage", [lose, change, remove_one, forbid])
+def test_lost_champion_is_uploaded_again_from_the_checkout_that_has_it(
+    root: Path, params: Params, damage: Callable[[Path], None]
+) -> None:
+    put_release(root, params, "ab")
+    publish.publish(params)
+    place = find_release(root, params)
+    damage(place)
+    finding = promotion.check_champions()
+    assert f"{params.experiment}: version 1" in finding.found
+    assert f"`labkit run {params.experiment}`" in finding.remedy
+    said = publish_release(params)
+    assert said == "version 1 is the champion already; its files were lost and were uploaded again from this checkout"
+    assert any("uploaded again" in reason for reason in read_decision(root, params)["reasons"])
+    tags = tracking.get_client().get_model_version(params.experiment, "1").tags
+    assert "version 1" in tags["labkit.restored.reason"]
+    assert tags["labkit.restored.by"]
+    assert f"{params.experiment}: version 1" not in promotion.check_champions().found
+    assert publish_release(params) == "version 1 is the champion already"
+    put_release(root, params, "b")
+    assert publish_release(params).startswith("version 1 stays champion")
+
+
+def test_lost_run_folder_is_uploaded_again_with_the_mlflow_model(root: Path, params: Params) -> None:
+    put_release(root, params, "ab")
+    publish.publish(params)
+    place = find_release(root, params).parent
+    shutil.rmtree(place)
+    assert "uploaded again" in publish_release(params)
+    assert mlflow.pyfunc.load_model(str(place / "model")).predict(TABLE[["a", "b"]]).shape == (300,)
+    shutil.rmtree(place / "model")
+    assert "uploaded again" in publish_release(params)
+    assert (place / "model" / "MLmodel").is_file()
+
+
+def test_registered_release_whose_files_are_lost_is_not_promoted_without_them(root: Path, params: Params) -> None:
+    put_release(root, params, "ab")
+    publish.publish(params)
+    put_release(root, params, "b")
+    publish.publish(params)
+    shutil.rmtree(*(root.glob(f"mlruns/*/{registry.get_version(params.experiment, 2).run_id}/artifacts")))
+    promotion.promote(params, None, reason="column a is no longer measured")
+    assert find_champion(params) == 2
+    assert publish.compute_digest(find_release(root, params)) == registry.get_version(params.experiment, 2).digest
 
 
 def test_champion_that_was_tried_and_cannot_predict_loses_and_the_page_says_so(root: Path, params: Params) -> None:
