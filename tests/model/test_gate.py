@@ -155,6 +155,9 @@ def test_classes_that_only_one_of_training_and_holdout_has_are_named() -> None:
     (check,) = check_classes({"a", "b"}, {"a", "f", "g"})
     assert check.passed
     assert check.warning == "classes that training lacks"
-    assert "cannot be predicted: f, g; has no row in the holdout" in check.evidence
+    assert check.evidence == (
+        "never before the holdout, so the model cannot predict them: f; g, "
+        "and learnt, but without a row in the holdout to judge them by: b"
+    )
     (check,) = check_classes({1, 2}, {1})
-    assert (check.warning, check.evidence.endswith("about it: 2")) == ("classes that the holdout lacks", True)
+    assert (check.warning, check.evidence.endswith("judge them by: 2")) == ("classes that the holdout lacks", True)

@@ -174,10 +174,10 @@ def check_classes(learnt: Collection[Any], judged: Collection[Any]) -> list[Chec
     new, gone = sorted(map(str, {*judged} - {*learnt})), sorted(map(str, {*learnt} - {*judged}))
     if not new and not gone:
         return []
-    found = [f"never occurs before the holdout, so it cannot be predicted: {list_briefly(new)}"] if new else []
-    found += [f"has no row in the holdout, so nothing is known about it: {list_briefly(gone)}"] if gone else []
+    found = [f"never before the holdout, so the model cannot predict them: {list_briefly(new)}"] if new else []
+    found += [f"learnt, but without a row in the holdout to judge them by: {list_briefly(gone)}"] if gone else []
     warning = "classes that training lacks" if new else "classes that the holdout lacks"
-    return [Check("same classes in training and holdout", True, "; ".join(found), warning=warning)]
+    return [Check("same classes in training and holdout", True, ", and ".join(found), warning=warning)]
 
 
 def check_parity(parity: Mapping[str, Any]) -> Check:
