@@ -70,7 +70,7 @@ def new(**given: Any) -> None:
         follow=given["follow"],
         force=given["force"],
         ask=confirm if given["ask"] and sys.stdin.isatty() else accept,
-        say=click.echo,
+        say=echo,
     )
     echo(f"Made:      {os.path.relpath(made.params_path)}, and data/{given['name']}/source under DVC")
     echo(f"Next:      look at {os.path.relpath(made.params_path)}, then: labkit run {given['name']}")
