@@ -70,7 +70,7 @@ OWNERS = {
     "nbconvert": {"run/report.py"},
     "nh3": {"run/markup.py"},
     "skops": {"model/skops_file.py"},
-    "onnx": {"model/onnx_conversion.py"},
+    "onnx": {"model/onnx_conversion.py", "model/onnx_trees.py"},
     "onnxruntime": {"model/onnx_graph.py"},
     "skl2onnx": {"model/onnx_conversion.py"},
     "onnxmltools": {"model/onnx_conversion.py"},

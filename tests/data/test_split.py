@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from labkit.data.split import count_embargoed, describe_split, split_rows
+from labkit.data.split import count_embargoed, describe_split, find_lacking_classes, split_rows
 from labkit.errors import DataError
 from labkit.params import Data
 
@@ -163,3 +163,14 @@ def test_an_answer_known_too_early_is_refused() -> None:
 def test_an_empty_part_is_refused() -> None:
     with pytest.raises(DataError, match="the part 'aside' has no rows"):
         split_rows(make_timed(), make_timed_data(**{**TIMES, "aside_from": "2021-01-01"}), seed=0)
+
+
+def test_classes_that_only_some_parts_have_are_named() -> None:
+    parts = {
+        name: pd.DataFrame({"y": list(classes)})
+        for name, classes in {"training": "aab", "validation": "abf", "holdout": "afg", "aside": "z"}.items()
+    }
+    lacking = {"training": ["f", "g"], "validation": ["g"], "holdout": ["b"]}
+    assert find_lacking_classes(parts, make_data()) == lacking
+    assert find_lacking_classes(parts, make_data("regression")) == {}
+    assert find_lacking_classes(dict.fromkeys(parts, parts["training"]), make_data()) == {}

@@ -8,12 +8,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import mlflow.pyfunc
 import numpy as np
 import pandas as pd
 import pytest
 from labkit.artifacts import PLACES
 from labkit.data.features import RowFeatures
-from labkit.data.tables import save_table
+from labkit.data.tables import PREDICT_AT, save_table
 from labkit.errors import ChampionError, ModelError, ParamsError, TrackingError
 from labkit.files import write_json
 from labkit.live import promotion, publish
@@ -21,6 +22,7 @@ from labkit.model import automl, release
 from labkit.model.candidates import make_candidate
 from labkit.params import Params, Target
 from labkit.run import registry, tracking
+from mlflow.exceptions import MlflowException
 
 from tests.run.small import make_small
 
@@ -62,6 +64,49 @@ def params(root: Path, request: pytest.FixtureRequest) -> Params:
     save_table(data / PLACES["clean_holdout"], TABLE[200:].rename_axis(index="row"))
     write_json(data / PLACES["gate"], PASSED)
     return Params.model_validate_json(json.dumps(content))
+
+
+def test_mlflow_model_takes_the_clean_table_of_the_experiment(root: Path, params: Params) -> None:
+    """Times with a zone, whole numbers, missing values, and columns that no model uses, such as the target."""
+    random, n_rows = np.random.default_rng(3), 300
+    predict_at = pd.Timestamp("2013-01-01 05:15", tz="UTC") + pd.to_timedelta(np.arange(n_rows) * 7, "h")
+    rows = pd.DataFrame(
+        {
+            "sched_dep": predict_at,
+            "flight": random.integers(1, 9000, n_rows),
+            "seats": np.where(np.arange(n_rows) < 200, random.integers(20, 400, n_rows), np.nan),
+            "humid": np.where(random.random(n_rows) < 0.3, np.nan, random.normal(60, 9, n_rows)),
+            "is_cargo": random.random(n_rows) < 0.5,
+            "carrier": pd.Series(random.choice(["UA", "B6", None], n_rows), dtype="str"),
+            PREDICT_AT: predict_at,
+            "y": random.normal(size=n_rows),
+        }
+    ).astype({"sched_dep": "datetime64[us, UTC]", PREDICT_AT: "datetime64[us, UTC]"})
+    dates = {"sched_dep": {"zone": "America/New_York", "parts": ["hour", "weekday"]}}
+    row_features = RowFeatures(columns={"dates": dates})
+    training, holdout = rows[:200], rows[200:].rename_axis(index="row")
+    inputs = training.drop(columns=["y", PREDICT_AT])
+    features = row_features.fit(inputs).transform(inputs)
+    candidate = make_candidate("linear", TARGET, row_features.outputs_, seed=0)
+    model = automl.fit_model(candidate, row_features, [(features, training["y"])], target=TARGET, seed=0)
+    assert set(model[0].inputs_.values()) == {"time", "number", "boolean", "category"}
+    folder = root / "data" / params.experiment / PLACES["release"]
+    folder.mkdir()
+    facts = {"experiment": params.experiment, "task": "regression", "classes": [], "metric": "mae", "onnx": PARITY}
+    example = training[list(model[0].inputs_)]
+    release.write_release(folder, model, graph=None, facts=facts, contract="{}", card="# Card\n", example=example)
+    path = root / "data" / params.experiment / PLACES["clean_holdout"]
+    save_table(path, holdout)
+    publish.publish(params)
+    served = mlflow.pyfunc.load_model(str(find_release(root, params).with_name("model")))
+    clean = pd.read_parquet(path)
+    assert {"int64", "float64", "bool"} <= set(map(str, clean.dtypes))
+    assert clean["seats"].isna().all()
+    assert served.predict(clean) == pytest.approx(model.predict(holdout))
+    whole = clean.assign(humid=clean["humid"].fillna(60).round().astype("int64"))
+    assert served.predict(whole) == pytest.approx(model.predict(whole))
+    with pytest.raises(MlflowException, match="flight"):
+        served.predict(clean.drop(columns="flight"))
 
 
 @cache
@@ -168,6 +213,52 @@ def test_champion_that_cannot_be_verified_does_not_lose(
     assert "could not be verified" in tags["labkit.promoted.replaced"]
     assert tags["labkit.promoted.by"]
     assert tags["labkit.promoted.at"].startswith("20")
+
+
+@pytest.mark.parametrize("damage", [lose, change, remove_one, forbid])
+def test_lost_champion_is_uploaded_again_from_the_checkout_that_has_it(
+    root: Path, params: Params, damage: Callable[[Path], None]
+) -> None:
+    put_release(root, params, "ab")
+    publish.publish(params)
+    place = find_release(root, params)
+    damage(place)
+    finding = promotion.check_champions()
+    assert f"{params.experiment}: version 1" in finding.found
+    assert f"`labkit run {params.experiment}`" in finding.remedy
+    said = publish_release(params)
+    assert said == "version 1 is the champion already; its files were lost and were uploaded again from this checkout"
+    assert any("uploaded again" in reason for reason in read_decision(root, params)["reasons"])
+    tags = tracking.get_client().get_model_version(params.experiment, "1").tags
+    assert "version 1" in tags["labkit.restored.reason"]
+    assert tags["labkit.restored.by"]
+    assert f"{params.experiment}: version 1" not in promotion.check_champions().found
+    assert publish_release(params) == "version 1 is the champion already"
+    put_release(root, params, "b")
+    assert publish_release(params).startswith("version 1 stays champion")
+
+
+def test_lost_run_folder_is_uploaded_again_with_the_mlflow_model(root: Path, params: Params) -> None:
+    put_release(root, params, "ab")
+    publish.publish(params)
+    place = find_release(root, params).parent
+    shutil.rmtree(place)
+    assert "uploaded again" in publish_release(params)
+    assert mlflow.pyfunc.load_model(str(place / "model")).predict(TABLE[["a", "b"]]).shape == (300,)
+    shutil.rmtree(place / "model")
+    assert "uploaded again" in publish_release(params)
+    assert (place / "model" / "MLmodel").is_file()
+
+
+def test_registered_release_whose_files_are_lost_is_not_promoted_without_them(root: Path, params: Params) -> None:
+    put_release(root, params, "ab")
+    publish.publish(params)
+    put_release(root, params, "b")
+    publish.publish(params)
+    shutil.rmtree(*(root.glob(f"mlruns/*/{registry.get_version(params.experiment, 2).run_id}/artifacts")))
+    promotion.promote(params, None, reason="column a is no longer measured")
+    assert find_champion(params) == 2
+    assert publish.compute_digest(find_release(root, params)) == registry.get_version(params.experiment, 2).digest
 
 
 def test_champion_that_was_tried_and_cannot_predict_loses_and_the_page_says_so(root: Path, params: Params) -> None:

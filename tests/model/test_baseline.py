@@ -23,6 +23,7 @@ def test_plain_lightgbm_takes_raw_rows_as_they_come(task: str) -> None:
     names = [name for name in frame if name != "answer"]
     plain = baseline.fit_plain_lightgbm(frame, names, target=target, seed=0)
     dummy = baseline.fit_dummies(frame, target=target)["mae" if task == "regression" else "log_loss"]
+    assert plain is not None
     assert "when" not in plain.kinds
     found = [metrics.make_answers(frame["answer"], one, frame, target) for one in (plain, dummy)]
     metric = "mae" if task == "regression" else "log_loss"
@@ -31,9 +32,16 @@ def test_plain_lightgbm_takes_raw_rows_as_they_come(task: str) -> None:
     assert len(later) == 60
 
 
+def test_no_column_besides_times_gives_no_plain_lightgbm() -> None:
+    frame = make_frame("regression")
+    assert baseline.fit_plain_lightgbm(frame, ["when"], target=make_target("regression"), seed=0) is None
+    assert baseline.fit_plain_lightgbm(frame, [], target=make_target("regression"), seed=0) is None
+
+
 def test_unseen_category_counts_as_missing() -> None:
     frame = make_frame("regression")
     plain = baseline.fit_plain_lightgbm(frame, ["größe", "a b"], target=make_target("regression"), seed=0)
+    assert plain is not None
     unseen, gap = frame.assign(**{"größe": "never"}), frame.assign(**{"größe": None})
     np.testing.assert_array_equal(plain.predict(unseen), plain.predict(gap))
 

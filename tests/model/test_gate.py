@@ -11,6 +11,7 @@ from labkit.model.gate import (
     Check,
     Decision,
     check_champion,
+    check_classes,
     check_days,
     check_dummy,
     check_parity,
@@ -150,3 +151,16 @@ def test_decision_needs_every_check_and_survives_json() -> None:
 def test_decision_that_cannot_be_read_or_contradicts_itself_is_refused(content: dict[str, object]) -> None:
     with pytest.raises(DataError, match="the gate's decision"):
         Decision.from_dict(content)
+
+
+def test_classes_that_only_one_of_training_and_holdout_has_are_named() -> None:
+    assert check_classes({"a", "b"}, {"b", "a"}) == []
+    (check,) = check_classes({"a", "b"}, {"a", "f", "g"})
+    assert check.passed
+    assert check.warning == "classes that training lacks"
+    assert check.evidence == (
+        "never before the holdout, so the model cannot predict them: f; g, "
+        "and learnt, but without a row in the holdout to judge them by: b"
+    )
+    (check,) = check_classes({1, 2}, {1})
+    assert (check.warning, check.evidence.endswith("judge them by: 2")) == ("classes that the holdout lacks", True)

@@ -175,9 +175,12 @@ def test_time_plots(name: str) -> None:
 
 @EACH
 def test_illusion(name: str) -> None:
-    for value in VALUES[name][:7]:
-        draw(time_plots.plot_illusion(Illusion("r2", "time", float(value), 0.5, 100)))
-        draw(time_plots.plot_illusion(Illusion("r2", "time", 0.5, float(value), 100)))
+    for value in map(float, VALUES[name][:7]):
+        for one, other in ((value, 0.5), (0.5, value)):
+            for difference in (Interval(value, value, value), Interval(0.1, np.nan, np.nan), Interval(0.0, -0.1, 0.1)):
+                illusion = Illusion("r2", "time", one, other, 100, "", difference, "12 days")
+                draw(time_plots.plot_illusion(illusion))
+    draw(time_plots.plot_illusion(Illusion("r2", "random", reason="the split is random")))
 
 
 @EACH

@@ -75,3 +75,4 @@ def test_slices_and_importance_name_the_first() -> None:
     assert "Without x, roc_auc gets worse by 0.2, measured on 100 holdout rows. 1 column of 2" in str(
         figure.get_label()
     )
+    assert "spread over 5 shuffles of these rows only" in str(figure.get_label())

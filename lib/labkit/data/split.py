@@ -172,6 +172,22 @@ def check_parts(parts: dict[str, pd.DataFrame], data: Data) -> dict[str, pd.Data
     return parts
 
 
+def find_lacking_classes(parts: Mapping[str, pd.DataFrame], data: Data) -> dict[str, list[str]]:
+    """Return the classes that other parts have and one has not, by part; parts that have all are left out.
+
+    Parameters
+    ----------
+    parts
+        As `split_rows` gives them.
+    """
+    if data.target.task != "classification":
+        return {}
+    found = {name: set(part[data.target.column]) for name, part in parts.items() if name != ASIDE}
+    every = set().union(*found.values())
+    lacking = {name: sorted(map(str, every - classes)) for name, classes in found.items()}
+    return {name: classes for name, classes in lacking.items() if classes}
+
+
 def check_target(target: pd.Series, data: Data) -> None:
     """Refuse a target that cannot be learnt from or split by."""
     name = target.name

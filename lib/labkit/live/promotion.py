@@ -103,7 +103,7 @@ def check_champions() -> Finding:
         return Finding("champions", "nothing is published yet")
     if file == paths.find_own_store() and find_moved(file):
         return Finding("champions", "not verified: the store has to be corrected first")
-    bad, names = [], []
+    bad, names, remedies = [], [], []
     try:
         for name in registry.list_models():
             champion = registry.find_version(name, alias=CHAMPION)
@@ -115,9 +115,20 @@ def check_champions() -> Finding:
                     fetch_release(champion, Path(scratch))
                 except ChampionError as error:
                     bad.append(f"{name}: {error}")
+                    remedies.append(find_remedy(name, champion))
     except LabkitError as error:
         return Finding("champions", f"cannot be looked at: {error}", "make the tracking store reachable")
     if bad:
-        remedy = "restore the files, or `labkit promote <experiment> --accept-unverified-champion --reason …`"
-        return Finding("champions", "; ".join(bad), remedy)
+        return Finding("champions", "; ".join(bad), "; ".join(remedies))
     return Finding("champions", ", ".join(names) if names else "nothing is published yet")
+
+
+def find_remedy(name: str, champion: registry.Version) -> str:
+    """Return what brings back a champion whose files are lost: this checkout, if it has the same release."""
+    folder = paths.find_data_dir(name) / PLACES["release"]
+    if folder.is_dir() and compute_digest(folder) == champion.digest:
+        return f"`labkit run {name}` uploads them again from this checkout"
+    return (
+        f"`labkit run {name}` in a checkout that still has this release uploads them again; without one, "
+        f"`labkit promote {name} --accept-unverified-champion --reason …` replaces the champion"
+    )

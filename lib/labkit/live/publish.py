@@ -17,7 +17,15 @@ import pandas as pd
 from labkit import paths
 from labkit.artifacts import PLACES, load_json
 from labkit.data.tables import load_table
-from labkit.errors import ChampionError, DataError, LabkitError, MissingDataError, ModelError, TrackingError
+from labkit.errors import (
+    ChampionError,
+    DataError,
+    LabkitError,
+    LostStoreError,
+    MissingDataError,
+    ModelError,
+    TrackingError,
+)
 from labkit.files import compute_digest, write_text
 from labkit.model import metrics, release, skops_file
 from labkit.model.blocks import find_blocks
@@ -104,8 +112,11 @@ def compete(
     """Compare a release with a champion and move the alias if it wins; None if the champion changed meanwhile."""
     name, checks = params.experiment, list(checks)
     if champion is not None and champion.digest == digest:
-        headline = f"version {champion.number} is the champion already"
-        return Publication("published", list(map(str, checks)), champion.number, headline)
+        headline, reasons = f"version {champion.number} is the champion already", list(map(str, checks))
+        if problem := restore_files(params, opened, champion):
+            headline += "; its files were lost and were uploaded again from this checkout"
+            reasons.append(f"⚠ files of the champion: uploaded again from this checkout, because of {problem}")
+        return Publication("published", reasons, champion.number, headline)
     if champion is not None:
         checks.append(compare_with_champion(params, opened, champion))
     reasons = list(map(str, checks))
@@ -127,22 +138,65 @@ def compete(
 
 
 def register(params: Params, opened: release.Release, digest: str) -> registry.Version:
-    """Return the version made from a release, registering it if there is none yet."""
+    """Return the version made from a release, its files in place, registering it if there is none yet."""
     known = registry.find_version(params.experiment, digest=digest)
     if known is not None:
+        restore_files(params, opened, known)
         return known
-    example = load_example(opened)
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
-        model_dir = Path(scratch) / "model"
-        tracking.save_mlflow_model(
-            model_dir,
-            opened.load_pipeline(),
-            example,
-            requirements=release.list_requirements(),
-            trusted_types=list(skops_file.TRUSTED),
-        )
+        model_dir = save_model(opened, Path(scratch) / "model")
         run_id = tracking.find_release_run(params.experiment, digest) or tracking.make_run(params, "publish")
         return registry.register_model(params.experiment, run_id, model_dir, release_dir=opened.folder, digest=digest)
+
+
+def restore_files(params: Params, opened: release.Release, version: registry.Version) -> str:
+    """Upload the files of a version again if the store lost or changed them, and return what was wrong, else "".
+
+    Parameters
+    ----------
+    opened
+        The same release: its digest is that of the version.
+
+    Raises
+    ------
+    ChampionError
+        The files are not those of the version even then.
+    LostStoreError
+        The store does not answer.
+    """
+    with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
+        problem = find_problem(version, Path(scratch) / "before")
+        if problem:
+            model_dir = save_model(opened, Path(scratch) / "model")
+            registry.replace_files(params.experiment, version, model_dir, release_dir=opened.folder, reason=problem)
+            (Path(scratch) / "after").mkdir()
+            fetch_release(version, Path(scratch) / "after")
+    return problem
+
+
+def find_problem(version: registry.Version, folder: Path) -> str:
+    """Return what is wrong with the files that the store has of a version, fetched into a new folder; "" if nothing."""
+    folder.mkdir()
+    try:
+        fetch_release(version, folder)
+    except ChampionError as error:
+        if isinstance(error.__cause__, LostStoreError):
+            raise error.__cause__ from error
+        return str(error)
+    return "" if registry.has_model(version) else f"version {version.number}: its MLflow model is gone"
+
+
+def save_model(opened: release.Release, folder: Path) -> Path:
+    """Write a release's pipeline as an MLflow model and return its folder."""
+    tracking.save_mlflow_model(
+        folder,
+        opened.load_pipeline(),
+        load_example(opened),
+        kinds=opened.row_features.inputs_,
+        requirements=release.list_requirements(),
+        trusted_types=list(skops_file.TRUSTED),
+    )
+    return folder
 
 
 def load_example(opened: release.Release) -> pd.DataFrame:
@@ -226,8 +280,9 @@ def fetch_champion(experiment: str, champion: registry.Version, folder: Path) ->
         return fetch_release(champion, folder)
     except ChampionError as error:
         raise ChampionError(
-            f"{experiment}: {error}. Nothing was compared with it and nothing is published. Restore it, or replace it "
-            f"uncompared: `labkit promote {experiment} --accept-unverified-champion --reason …`"
+            f"{experiment}: {error}. Nothing was compared with it and nothing is published. Restore "
+            f"its files (`labkit run {experiment}` in a checkout that still has this release uploads them again), or "
+            f"replace it uncompared: `labkit promote {experiment} --accept-unverified-champion --reason …`"
         ) from error
 
 

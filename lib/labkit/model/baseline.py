@@ -86,8 +86,8 @@ def compute_dummy_intervals(
     return {name: compute_intervals(one, names=[name], **draws)[name] for name, one in answers.items()}
 
 
-def fit_plain_lightgbm(frame: pd.DataFrame, names: list[str], *, target: Target, seed: int) -> PlainLightGBM:
-    """Fit LightGBM on raw columns; times, which it does not take, are left out.
+def fit_plain_lightgbm(frame: pd.DataFrame, names: list[str], *, target: Target, seed: int) -> PlainLightGBM | None:
+    """Fit LightGBM on raw columns; times, which it does not take, are left out. None if no column is left.
 
     Parameters
     ----------
@@ -97,6 +97,8 @@ def fit_plain_lightgbm(frame: pd.DataFrame, names: list[str], *, target: Target,
         Raw columns to use, those that the chosen model is given.
     """
     kinds = {name: kind for name in names if (kind := find_kind(frame[name])) != "time"}
+    if not kinds:
+        return None
     texts = [name for name, kind in kinds.items() if kind == "category"]
     categories = {name: pd.Index(sorted(frame[name].dropna().astype(str).unique()), dtype=object) for name in texts}
     make = LGBMClassifier if target.task == "classification" else LGBMRegressor

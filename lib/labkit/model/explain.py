@@ -49,7 +49,8 @@ def compute_importance(
     -------
     pandas.DataFrame
         `column`, `loss` (in the metric's unit, positive: worse without it), `low`, `high` (interval of the mean over
-        the shuffles), one row per column; of very many, only of those that the predictions follow.
+        the shuffles of these rows, not over other rows), one row per column; of very many, only of those that the
+        predictions follow.
     """
     names = [str(name) for name in model[0].inputs_]
     drawn = rows.sample(most_rows, random_state=seed).sort_index() if len(rows) > most_rows else rows

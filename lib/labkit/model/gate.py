@@ -3,13 +3,13 @@
 Pure decisions on metrics that others computed. Read next: `labkit.live.publish`, which acts on them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from labkit.errors import DataError
+from labkit.errors import DataError, list_briefly
 from labkit.model.blocks import DAY, Blocks
 from labkit.model.metrics import Interval, is_greater_better
 from labkit.params import Gate
@@ -166,6 +166,25 @@ def check_too_good(metric: str, value: float, dummy: float, *, relies_on: Sequen
         + (f"; the model relies most on {named}" if relies_on else ""),
         warning="nearly perfect, look for a leak",
     )
+
+
+def check_classes(learnt: Collection[Any], judged: Collection[Any]) -> list[Check]:
+    """Ask whether the holdout has the classes that the model learnt, and no others; no check if it does.
+
+    Passes in any case: rows of a class that was never learnt count as mistakes already.
+
+    Parameters
+    ----------
+    learnt, judged
+        Classes of the rows that the model was fitted on, and of the holdout.
+    """
+    new, gone = sorted(map(str, {*judged} - {*learnt})), sorted(map(str, {*learnt} - {*judged}))
+    if not new and not gone:
+        return []
+    found = [f"never before the holdout, so the model cannot predict them: {list_briefly(new)}"] if new else []
+    found += [f"learnt, but without a row in the holdout to judge them by: {list_briefly(gone)}"] if gone else []
+    warning = "classes that training lacks" if new else "classes that the holdout lacks"
+    return [Check("same classes in training and holdout", True, ", and ".join(found), warning=warning)]
 
 
 def check_parity(parity: Mapping[str, Any]) -> Check:

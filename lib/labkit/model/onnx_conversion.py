@@ -1,7 +1,8 @@
 """Fitted pipelines as ONNX graphs, and the converters that skl2onnx lacks or that lose precision there.
 
-Sole owner of onnx, skl2onnx and onnxmltools. A graph covers preparation and estimator; the row features before it are
-numpy in either case. Not whether a graph predicts as the pipeline does: that is `labkit.model.onnx_graph`.
+Owner of skl2onnx and onnxmltools and, with `labkit.model.onnx_trees`, of onnx. A graph covers preparation and
+estimator; the row features before it are numpy in either case. Not whether a graph predicts as the pipeline does: that
+is `labkit.model.onnx_graph`.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,21 +13,41 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import (
+    AdaBoostClassifier,
+    AdaBoostRegressor,
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
     HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
     VotingClassifier,
     VotingRegressor,
 )
 from sklearn.pipeline import Pipeline
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from labkit.errors import ModelError, get_first_line
 from labkit.model.calibration import SMALLEST, Calibrated
+from labkit.model.onnx_trees import OPSET, list_thresholds, set_thresholds
 from labkit.model.target_scale import SMALLEST as SMALLEST_POWER
 from labkit.model.target_scale import OnScale
 from labkit.model.transformers import Float32TargetEncoder, RangeClipper, round_to_float32
-from labkit.model.tree_thresholds import TREES, list_thresholds, round_down
 
-OPSET = {"": 17, "ai.onnx.ml": 3}
+TREES = (
+    AdaBoostClassifier,
+    AdaBoostRegressor,
+    DecisionTreeClassifier,
+    DecisionTreeRegressor,
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
 CLASSIFIER_OPTIONS = {"nocl": [True, False], "zipmap": [True, False, "columns"]}
 
 
@@ -169,28 +190,11 @@ def change_trees(
     return convert_changed
 
 
-def set_thresholds(attributes: dict[str, Any], thresholds: list[float], *, in_double: bool) -> dict[str, Any]:
-    """Return the attributes of a node of trees with other thresholds, as float64 or as float32 that divide the same.
+def is_double(variable: Any) -> bool:
+    """Tell whether a variable of a graph holds float64."""
+    from skl2onnx.common.data_types import DoubleTensorType
 
-    Booleans become 0 and 1: onnx takes nothing else.
-    """
-    from onnx import numpy_helper
-
-    name = "nodes_missing_value_tracks_true"
-    changed = {**attributes, name: [int(value) for value in attributes.get(name, [])]}
-    if not in_double:
-        return {**changed, "nodes_values": round_down(thresholds)}
-    del changed["nodes_values"]
-    # The weights have to be of the same type.
-    numbers = {"nodes_values": thresholds}
-    for key in ("base_values", "class_weights", "target_weights", "nodes_hitrates"):
-        if len(given := changed.pop(key, [])):
-            numbers[key] = list(given)
-    tensors = {
-        f"{key}_as_tensor": numpy_helper.from_array(np.array(values, dtype="float64"))
-        for key, values in numbers.items()
-    }
-    return {**changed, **tensors, "op_version": OPSET["ai.onnx.ml"]}
+    return isinstance(variable.type, DoubleTensorType)
 
 
 def make_adders(scope: Any, container: Any, *, in_double: bool) -> tuple[Callable[..., str], Callable[..., str]]:
@@ -214,13 +218,6 @@ def make_adders(scope: Any, container: Any, *, in_double: bool) -> tuple[Callabl
         return name
 
     return add, constant
-
-
-def is_double(variable: Any) -> bool:
-    """Tell whether a variable of a graph holds float64."""
-    from skl2onnx.common.data_types import DoubleTensorType
-
-    return isinstance(variable.type, DoubleTensorType)
 
 
 def choose_imputer(convert_single: Callable[..., None]) -> Callable[..., None]:

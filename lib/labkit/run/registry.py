@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from labkit import paths
 from labkit.errors import TrackingError
 from labkit.run import provenance
 from labkit.run.fields import shorten
@@ -14,6 +17,8 @@ from labkit.run.run_search import list_pages
 from labkit.run.tracking_client import get_client, reach
 
 DIGEST_TAG = "labkit.release_sha256"
+MODEL, RELEASE = "model", "release"
+"""Folders of a run's artifacts: the model as MLflow loads it, and the release it was made from."""
 
 
 @dataclass(frozen=True)
@@ -99,15 +104,44 @@ def register_model(name: str, run_id: str, model_dir: Path, *, release_dir: Path
         SHA-256 of the release folder; kept as a tag and checked before the release is ever opened again.
     """
     client = get_client()
-    client.log_artifacts(run_id, str(model_dir), "model")
-    client.log_artifacts(run_id, str(release_dir), "release")
+    upload_files(run_id, model_dir, release_dir=release_dir)
     with suppress(MlflowException):
         client.create_registered_model(name)
-    source = f"{client.get_run(run_id).info.artifact_uri}/model"
+    source = f"{client.get_run(run_id).info.artifact_uri}/{MODEL}"
     tags = {DIGEST_TAG: digest, "labkit.registered_by": provenance.name_person()}
     # Not waited for: what it would wait for is done when this returns, and it says so on the terminal.
     version = client.create_model_version(name, source, run_id, tags=tags, await_creation_for=0)
     return Version(int(version.version), run_id, digest)
+
+
+def upload_files(run_id: str, model_dir: Path, *, release_dir: Path) -> None:
+    """Store an MLflow model and the release it was made from among a run's artifacts."""
+    client = get_client()
+    client.log_artifacts(run_id, str(model_dir), MODEL)
+    client.log_artifacts(run_id, str(release_dir), RELEASE)
+
+
+@reach()
+def replace_files(name: str, version: Version, model_dir: Path, *, release_dir: Path, reason: str) -> None:
+    """Store the files of a version again in place of what is left of them, and tag it with who did so and why."""
+    client = get_client()
+    place = str(client.get_run(version.run_id).info.artifact_uri)
+    repository = get_artifact_repository(place, tracking_uri=paths.get_tracking_uri())
+    for folder in (MODEL, RELEASE):
+        # Not every store allows it; then the files are overwritten, and the digest shows whether that was enough.
+        with suppress(Exception):
+            repository.delete_artifacts(folder)
+    upload_files(version.run_id, model_dir, release_dir=release_dir)
+    tags = {"by": provenance.name_person(), "at": datetime.now(UTC).isoformat(timespec="seconds"), "reason": reason}
+    for key, value in tags.items():
+        client.set_model_version_tag(name, str(version.number), f"labkit.restored.{key}", shorten(value))
+
+
+@reach()
+def has_model(version: Version) -> bool:
+    """Return whether the MLflow model of a version is there."""
+    found = get_client().list_artifacts(version.run_id, MODEL)
+    return any(Path(file.path).name == "MLmodel" for file in found)
 
 
 @reach()

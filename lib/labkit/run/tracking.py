@@ -7,7 +7,6 @@ what is recorded.
 
 import re
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -256,22 +255,39 @@ def find_release_run(experiment: str, digest: str) -> str | None:
 
 
 def save_mlflow_model(
-    folder: Path, model: Any, example: Any, *, requirements: list[str], trusted_types: list[str]
+    folder: Path,
+    model: Any,
+    example: Any,
+    *,
+    kinds: Mapping[str, str],
+    requirements: list[str],
+    trusted_types: list[str],
 ) -> None:
-    """Write a scikit-learn pipeline as an MLflow model: skops, signature, input example, explicit requirements."""
-    import mlflow.sklearn
-    from mlflow.models import infer_signature
+    """Write a scikit-learn pipeline as an MLflow model: skops, signature, input example, explicit requirements.
 
-    with warnings.catch_warnings():
-        # Integer columns without gaps today may have some tomorrow: the contract says so better than a warning.
-        warnings.filterwarnings("ignore", message=".*integer column.*")
-        signature = infer_signature(example, model.predict(example))
-        mlflow.sklearn.save_model(
-            model,
-            str(folder),
-            signature=signature,
-            input_example=example,
-            pip_requirements=requirements,
-            serialization_format="skops",
-            skops_trusted_types=trusted_types,
-        )
+    The signature is made from the kinds of the columns, not from the example: five rows show neither which columns
+    may have missing values nor which whole numbers are real ones elsewhere.
+
+    Parameters
+    ----------
+    kinds
+        Kind of each input column, `number`, `boolean`, `time` or `category`. MLflow's numeric types refuse whole
+        numbers where real ones were declared, and its times refuse time zones, so only categories get one of its types;
+        the model itself checks the others.
+    """
+    import mlflow.sklearn
+    from mlflow.models import ModelSignature, infer_signature
+    from mlflow.types.schema import AnyType, ColSpec, DataType, Schema
+
+    types = {name: DataType.string if kind == "category" else AnyType() for name, kind in kinds.items()}
+    inputs = Schema([ColSpec(kind, name) for name, kind in types.items()])
+    outputs = infer_signature(None, model.predict(example)).outputs
+    mlflow.sklearn.save_model(
+        model,
+        str(folder),
+        signature=ModelSignature(inputs, outputs),
+        input_example=example,
+        pip_requirements=requirements,
+        serialization_format="skops",
+        skops_trusted_types=trusted_types,
+    )

@@ -6,6 +6,7 @@ Not the look: that is `labkit.view.plots`. Figures of the predictions themselves
 import numpy as np
 import pandas as pd
 
+from labkit.model.explain import N_SHUFFLES
 from labkit.model.metrics import Answers, Interval, find_labels, is_greater_better
 from labkit.model.threshold import Outcome, compute_cost_curve, compute_costs
 from labkit.params import Costs
@@ -150,12 +151,17 @@ def plot_importance(frame: pd.DataFrame, metric: str, *, n_rows: int, most: int)
     )
     fact += f"on {count(n_rows, 'holdout row')}. "
     fact += f"{count(gone, 'column')} of {len(frame)} cannot be told from having no part.".capitalize()
+    fact += f" Lines show the spread over {N_SHUFFLES} shuffles of these rows only, not what other rows would give."
     with style():
         figure, (axes,) = make_figure(title, fact, form="Interval chart", height=0.8 + 0.33 * len(shown))
         axes.barh(range(len(shown)), shown["loss"].fillna(0), color=BLUE, height=0.62)
         axes.hlines(range(len(shown)), shown["low"], shown["high"], color=INK, linewidth=1.6)
         axes.axvline(0, color=LINE, linewidth=1.2)
-        finish_bars(axes, [shorten(name) for name in shown["column"]], f"loss of {metric} when shuffled")
+        finish_bars(
+            axes,
+            [shorten(name) for name in shown["column"]],
+            f"loss of {metric} when shuffled (line: spread over shuffles)",
+        )
         set_ticks(axes, 6)
         return figure
 

@@ -186,14 +186,27 @@ def plot_split_over_time(parts: Mapping[str, pd.DataFrame], data: Data) -> Figur
 
 
 def plot_illusion(illusion: "Illusion") -> Figure:
-    """Draw what a random split claims beside what the declared split says."""
-    title, figures = "What a random split would have claimed", keep_drawable([illusion.random, illusion.declared])
+    """Draw what a random split claims beside what the declared split shows."""
+    title, values = "What a random split would have claimed", keep_drawable([illusion.random, illusion.declared])
     if not illusion.is_compared:
         return make_note(title, f"Not compared: {illusion.reason}.")
-    if np.isnan(figures).any():
+    if np.isnan(values).any():
         return make_note(title, f"Not compared: {illusion.metric} is not a finite number.")
-    shown = dict(zip(("random split", f"split by {illusion.method}"), figures, strict=True))
-    verb = "flatters by" if illusion.difference > 0 else "is lower by"
-    fact = f"The same model on the same columns: a random split {verb} {format_number(abs(illusion.difference))} "
-    fact += f"in {illusion.metric} ({format_number(illusion.random)} instead of {format_number(illusion.declared)})."
+    shown = dict(zip(("random split", f"split by {illusion.method}"), values, strict=True))
+    fact = f"The same model on the same columns: {describe_illusion(illusion)}"
     return plot_bars(shown, title=title, fact=fact, unit=illusion.metric, highlight=["random split"])
+
+
+def describe_illusion(illusion: "Illusion") -> str:
+    """Return by how much a random split differs from the declared one, with the interval; empty if not compared."""
+    if not illusion.is_compared:
+        return ""
+    one, metric = illusion.difference, illusion.metric
+    claim = f"a random split has {metric} {format_number(illusion.random)}, the split by {illusion.method} "
+    claim += f"{format_number(illusion.declared)}"
+    if np.isnan(keep_drawable([one.low, one.high])).any():
+        return f"{claim}; no interval, there are too few independent rows ({illusion.resampled})."
+    span = f"95 % interval {format_number(one.low)} to {format_number(one.high)}, resampling {illusion.resampled}"
+    verdict = "flatters" if one.low > 0 else "is lower" if one.high < 0 else "is not distinguishable from it"
+    by = f" by {format_number(abs(one.value))}" if one.low > 0 or one.high < 0 else ""
+    return f"{claim}: it {verdict}{by} (difference {format_number(one.value)}, {span})."
