@@ -266,21 +266,13 @@ def runs(experiment: str | None, most: int) -> None:
         load_params(experiment)
     close_gone()
     rows, n_runs = history.list_runs(experiment, most=most)
-    shown = []
-    for row in rows:
-        seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
-        when = f"{row.at[:16].replace('T', ' ')}, {history.show_age(row.at)}"
-        shown.append((row.run, row.what, row.outcome, row.stage, seconds, when, str(row.n_outputs)))
-    headings = (
-        console.make_column("run", is_whole=True),
-        "of",
-        "ended",
-        "stopped in",
-        "seconds",
-        "when (UTC)",
-        "outputs",
-    )
-    console.print_table(headings, shown)
+    shown = [
+        (row.run, row.end, "" if row.seconds is None else f"{row.seconds:,.0f} s", history.show_age(row.at))
+        for row in rows
+    ]
+    # The name of a run holds its time in UTC. Names and ages stay whole in a terminal of 80 characters.
+    whole = (console.make_column(heading, is_number=True, is_whole=True) for heading in ("took", "started"))
+    console.print_table((console.make_column("run", is_whole=True), "ended", *whole), shown)
     if n_runs > len(rows):
         echo(f"… and {n_runs - len(rows)} more: labkit runs -n {n_runs}")
 

@@ -215,7 +215,7 @@ def test_status_says_what_changed_before_anything_runs(twins: Twins) -> None:
     twins.edit(lambda shop: shop.edit("params/shop.yaml", "folds: 4", "folds: 3"))
     told = twins.first.explain()
     assert "source stale data of orders changed" in told
-    assert "training stale params training modified" in told
+    assert "training stale params training.folds changed" in told
 
 
 def test_edit_taken_back_is_restored_without_running(twins: Twins) -> None:

@@ -51,6 +51,7 @@ def test_runs_are_listed_newest_first_with_how_and_where_they_ended() -> None:
         ("run", "finished", ""),
         ("run", "timed out", "training"),
     ]
+    assert [row.end for row in rows] == ["finished", "timed out in training"]
     assert n_runs == 2
     rows, n_runs = history.list_runs(most=2)
     assert [row.run.partition("-")[0] for row in rows] == ["mine", "other"]
@@ -69,6 +70,7 @@ def test_what_has_no_end_is_running_or_was_killed() -> None:
         ("live", "run", "running", "eda"),
         ("dead", "run", "killed", "eda"),
     ]
+    assert [row.end for row in rows] == ["running (stage features)", "running in eda", "killed in eda"]
 
 
 def test_run_is_found_by_any_of_its_names() -> None:
@@ -97,7 +99,7 @@ def test_run_of_nothing_is_told_what_to_do() -> None:
 
 
 def test_why_tells_of_each_stage_whether_it_ran_and_since_when_it_had_not_to() -> None:
-    stale = {"eda": [], "features": ["params seed modified"], "training": [], "publish": []}
+    stale = {"eda": [], "features": ["params seed changed"], "training": [], "publish": []}
     first = record("mine", stages={"eda": "finished", "features": "finished"})
     second = record(
         "mine",

@@ -145,7 +145,7 @@ def test_second_run_runs_no_notebook_and_publishes_nothing(root: Path) -> None:
     pages = {path: path.stat().st_mtime_ns for path in (root / "reports" / "diabetes").glob("0*")}
     done = call_labkit(root, "run", "diabetes")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("│ cached ") == 7
+    assert done.stdout.count("│ up to date ") == 7
     assert "version 1 is the champion already" in done.stdout
     assert get_champion(root) == before
     assert len(find_runs(root)) == n_runs
@@ -202,7 +202,7 @@ def test_change_and_change_back_end_on_the_right_champion_and_pages(root: Path) 
         "training.models=dummy,linear,random_forest,extra_trees,hist_gradient_boosting,lightgbm",
     )
     assert back.returncode == 0, back.stderr
-    assert "│ training   │ cached" in back.stdout
+    assert "│ training   │ restored" in back.stdout
     assert get_champion(root) == (version, digest)
     assert page.read_bytes() == first
     assert compute_digest(root / "data/diabetes/release") == digest
@@ -259,7 +259,7 @@ def test_raising_notebook_is_failed_everywhere_and_the_next_run_goes_on(root: Pa
     assert "stage features failed" in message[0]
     assert any("RuntimeError: broken on purpose" in line for line in message)
     assert "reports/diabetes/03_features.html" in done.stderr
-    assert "│ source     │ cached" in done.stdout
+    assert "│ source     │ up to date" in done.stdout
     assert "│ features   │ failed" in done.stdout
     assert "│ deploy     │ not run" in done.stdout
     runs = find_runs(root)

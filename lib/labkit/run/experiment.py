@@ -258,5 +258,11 @@ def close_lines(work: Work, names: list[str]) -> list[Line]:
             line.outcome in ("failed", "interrupted", "not run") for line in lines
         )
         headline = records[name].headline if name in records and not is_after_failure else ""
-        lines.append(Line(name, "not run" if is_after_failure else "cached", None, headline))
+        lines.append(Line(name, "not run" if is_after_failure else name_skip(work, name), None, headline))
     return lines
+
+
+def name_skip(work: Work, stage: str) -> str:
+    """Return why a stage did not have to run, in the words of `labkit why`."""
+    reasons = work.entry.reasons if work.entry else None
+    return "restored" if (reasons or {}).get(stage) else "up to date"

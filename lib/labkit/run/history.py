@@ -29,7 +29,13 @@ class Row:
     stage: str
     seconds: float | None
     at: str
-    n_outputs: int
+
+    @property
+    def end(self) -> str:
+        """How and where it ended, in a few words."""
+        if self.what != "run":
+            return f"{self.outcome} ({self.what})"
+        return f"{self.outcome} in {self.stage}" if self.stage else self.outcome
 
 
 def list_runs(experiment: str | None = None, *, most: int) -> tuple[list[Row], int]:
@@ -59,8 +65,7 @@ def make_row(entry: Entry, stages: Sequence[Entry]) -> Row:
         # How the stage ended says more: died, timed out.
         outcome = next(one.outcome or outcome for one in stages if one.stage == stopped)
     stage = "" if outcome == "finished" else stopped or running or entry.stage or ""
-    n_outputs = len(entry.outputs) + sum(len(one.outputs) for one in stages)
-    return Row(entry.run, what, outcome, stage, entry.seconds, entry.at, n_outputs)
+    return Row(entry.run, what, outcome, stage, entry.seconds, entry.at)
 
 
 def find_outcome(entry: Entry) -> str:

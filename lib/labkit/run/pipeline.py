@@ -18,13 +18,14 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from dvc.dependency.param import ParamsDependency
 from dvc.exceptions import DvcException
 from dvc.lock import LockError, LockNoop
 from dvc.repo import Repo, lock_repo
 from dvc.stage.cache import StageCache
 
 from labkit import paths
-from labkit.errors import DataError, LabkitError, ParamsError, StageError, name_nearest
+from labkit.errors import DataError, LabkitError, ParamsError, StageError, list_briefly, name_nearest
 from labkit.files import describe_full, is_full, write_text
 from labkit.run import checkout, fingerprint, objects, outputs
 from labkit.run.declarations import load_declarations
@@ -206,7 +207,12 @@ def explain_stage(stage: Any, experiment: str, name: str) -> tuple[str, ...]:
     if name != FINGERPRINT and not before:
         return ("it has not run yet",)
 
+    sections = {str(dep): dep for dep in stage.deps if isinstance(dep, ParamsDependency)}
+
     def explain(path: str) -> list[str]:
+        if path in sections:
+            keys = list_changed_keys(before.get(path) or {}, sections[path].read_params(flatten=False))
+            return [f"params {list_briefly(keys, most=3)} changed"]
         if path != f"data/{experiment}/{FINGERPRINT}/{name}.json":
             return []
         return fingerprint.describe_change(experiment, name, before.get(path))
@@ -234,15 +240,29 @@ def describe_changes(changes: Iterable[Any], explain: Callable[[str], list[str]]
         for kind, entries in change.items():
             side = "output" if kind == "changed outs" else "input"
             for path, what in entries.items():
-                better = explain(path) if what == "modified" else []
+                better = explain(path) if what == "modified" or isinstance(what, dict) else []
                 reasons += better or [describe_change(side, path, what)]
     return reasons
 
 
+def list_changed_keys(before: Any, after: Any, place: str = "") -> list[str]:
+    """Return the dotted keys of params whose values differ, as deep as both have sections.
+
+    >>> list_changed_keys({"training": {"folds": 5, "seed": 1}}, {"training": {"folds": 4, "seed": 1}})
+    ['training.folds']
+    """
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        return [] if before == after else [place]
+    names = [*before, *(name for name in after if name not in before)]
+    return [
+        key
+        for name in names
+        for key in list_changed_keys(before.get(name), after.get(name), f"{place}.{name}" if place else str(name))
+    ]
+
+
 def describe_change(side: str, path: str, what: Any) -> str:
     """Say in a few words what changed."""
-    if isinstance(what, dict):
-        return "params " + ", ".join(f"{name} {state}" for name, state in what.items())
     if what in ("deleted", "not in cache") and side == "output":
         return f"{path} has not been made" if what == "deleted" else f"{path} is not in the cache"
     return f"{path} {what}"

@@ -20,7 +20,10 @@ LONGEST_HEADING = 100
 
 @dataclass(frozen=True)
 class Line:
-    """One stage in the closing table: `outcome` is `ran`, `cached`, `failed`, `interrupted` or `not run`."""
+    """One stage in the closing table.
+
+    `outcome` is `ran`, `up to date`, `restored`, `failed`, `interrupted` or `not run`.
+    """
 
     stage: str
     outcome: str
