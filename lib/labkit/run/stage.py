@@ -153,13 +153,20 @@ class Performance:
         execution, path, notebook, entry = self.execution, self.source.path, self.source.notebook, self.entry
         log = load_log(work / LOG_NAME, self.mask)
         self.seen = observe(work, self.stage, params=self.params, start=path, mask=self.mask)
-        check_files(work / OUTPUTS_NAME, self.mask.secrets)
         failure = execution.failure or check_finished(log, len(notebook.cells)) or check_params(self.params, notebook)
         try:
             log_figures(log, record, self.params, peak_bytes=execution.peak_bytes, source=show(path))
         except LostStoreError as error:
             # Told on the page too; what the notebook failed with comes first.
             n_cells = len(notebook.cells)
+            failure = failure or Failure(n_cells, n_cells, "", "", type(error).__name__, str(error))
+        key, refusal = "", None
+        try:
+            check_files(work / OUTPUTS_NAME, self.mask.secrets)
+            key = "" if failure else self.keep_outputs(work / OUTPUTS_NAME, record)
+        except LabkitError as error:
+            # The page of the stage's last success may not stand there as if nothing had happened.
+            n_cells, refusal = len(notebook.cells), error
             failure = failure or Failure(n_cells, n_cells, "", "", type(error).__name__, str(error))
         if failure:
             entry.outcome = "failed" if execution.outcome == "finished" else execution.outcome
@@ -173,7 +180,7 @@ class Performance:
             seconds=round(execution.seconds, 3),
             headline=log.headline,
             run_id=record.run_id,
-            key="" if failure else self.keep_outputs(work / OUTPUTS_NAME, record),
+            key=key,
             html=f"{path.stem}.html",
             cells=execution.cells if not failure else find_times(self.params.experiment, self.stage, self.sample_rows),
             peak_bytes=execution.peak_bytes,
@@ -182,13 +189,17 @@ class Performance:
         if self.sample_rows:
             sample = f"A sample of {format_count(self.sample_rows, 'row')}: for trying out, never published."
         note = " ".join(part for part in (sample, self.mask.tell().capitalize(), execution.cut.capitalize()) if part)
-        notes = [note, *self.seen.untracked] if note else self.seen.untracked
+        notes = [note, *self.seen.untracked] if note else list(self.seen.untracked)
+        if refusal:
+            notes = [f"The notebook ran to its end, but nothing that it wrote is used: {refusal}.", *notes]
         pages = publish_page(self.done, work / path.name, self.params, sample_rows=self.sample_rows, notes=notes)
-        self.conclude(record, pages, failure)
+        self.conclude(record, pages, failure, refusal)
         return self.done
 
-    def conclude(self, record: tracking.Record, pages: Path, failure: Failure | None) -> None:
-        """Hand the page to MLflow, and raise what the notebook failed with."""
+    def conclude(
+        self, record: tracking.Record, pages: Path, failure: Failure | None, refusal: LabkitError | None
+    ) -> None:
+        """Hand the page to MLflow, and raise what the notebook failed with, or why its outputs were refused."""
         assert self.execution
         path = self.source.path
         try:
@@ -200,6 +211,8 @@ class Performance:
                 raise
         if self.execution.is_interrupted:
             raise KeyboardInterrupt
+        if refusal and not self.execution.failure:
+            raise refusal
         if failure:
             raise make_error(path, self.execution, failure, pages, list_parameters(self.stage, self.params))
         record.status = "FINISHED"
