@@ -191,7 +191,8 @@ class Performance:
         note = " ".join(part for part in (sample, self.mask.tell().capitalize(), execution.cut.capitalize()) if part)
         notes = [note, *self.seen.untracked] if note else list(self.seen.untracked)
         if refusal:
-            notes = [f"The notebook ran to its end, but nothing that it wrote is used: {refusal}.", *notes]
+            reason = self.mask.clean_text(str(refusal))
+            notes = [f"The notebook ran to its end, but nothing that it wrote is used: {reason}.", *notes]
         pages = publish_page(self.done, work / path.name, self.params, sample_rows=self.sample_rows, notes=notes)
         self.conclude(record, pages, failure, refusal)
         return self.done
