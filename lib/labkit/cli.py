@@ -67,7 +67,14 @@ cli.add_command(cli_models.predict)
 
 @cli.command()
 @click.argument("experiment")
-@click.option("-S", "--set", "settings", multiple=True, metavar="SECTION.FIELD=VALUE", help="Change the params file.")
+@click.option(
+    "-S",
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="SECTION.FIELD=VALUE",
+    help="Change the params file; with --sample, for that run only.",
+)
 @click.option("--until", metavar="STAGE", help="Stop after this stage.")
 @click.option("--force", metavar="STAGE", help="Run this stage even if nothing has changed.")
 @click.option("--sample", type=click.IntRange(20), metavar="N", help="Try on N rows, in scratch; nothing is published.")

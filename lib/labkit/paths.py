@@ -17,6 +17,7 @@ MARKER = "dvc.yaml"
 RUNNER_VARIABLE = "LABKIT_RUNNER"
 WARM_VARIABLE = "LABKIT_WARM"
 RUN_DIR_VARIABLE = "LABKIT_RUN_DIR"
+PARAMS_VARIABLE = "LABKIT_PARAMS_DIR"
 TRACKING_PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "2",
@@ -50,8 +51,9 @@ def find_params_dir() -> Path:
 
 
 def find_params_path(experiment: str) -> Path:
-    """Return the params file of an experiment, whether or not it exists."""
-    return find_params_dir() / f"{experiment}.yaml"
+    """Return the params file of an experiment, whether or not it exists; in a trial, its own copy."""
+    named = os.environ.get(PARAMS_VARIABLE)
+    return (Path(named) if named else find_params_dir()) / f"{experiment}.yaml"
 
 
 def find_notebooks_dir() -> Path:

@@ -288,8 +288,13 @@ def test_notebook_that_does_not_finish_is_a_failure(root: Path) -> None:
 def test_sample_run_stays_in_scratch(root: Path) -> None:
     before = {path: compute_digest(path) for path in (root / "data" / "diabetes").iterdir() if path.name != "scratch"}
     champion = get_champion(root)
-    done = call_labkit(root, "run", "diabetes", "--sample", "150", "--until", "training")
+    params = (root / "params/diabetes.yaml").read_bytes()
+    words = ("--sample", "150", "--until", "training", "-S", "training.folds=3")
+    done = call_labkit(root, "run", "diabetes", *words)
     assert done.returncode == 0, done.stderr
+    assert "For this sample only:\n-  folds: 5" in done.stdout
+    assert "9 shuffled folds" in (root / "reports/diabetes/sample/04_training.html").read_text()
+    assert (root / "params/diabetes.yaml").read_bytes() == params
     assert "sample of 150 rows" in done.stdout
     assert len(pd.read_parquet(root / "data/diabetes/scratch/raw/patients.parquet")) == 150
     assert {path: compute_digest(path) for path in before} == before

@@ -5,14 +5,17 @@ nothing of tables and models.
 """
 
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Event
 from typing import Any
 
 from labkit import paths
 from labkit.counts import format_count
+from labkit.files import copy_file
 from labkit.params import Params
 from labkit.params_file import apply_overrides, load_params
 from labkit.paths import show
@@ -170,8 +173,11 @@ def run_sample(
         names = names[: names.index(pipeline.check_stage(until, names)) + 1]
     work = start_work(params, plain, progress, names=names, kernels=kernels, sample_rows=rows)
     packages = check_packages(work, is_locked=request.is_locked)
-    with lock.hold_checkout(experiment, say=progress.say, is_waiting=request.is_waiting) as has_waited:
-        if write_settings(experiment, request.settings, progress) or has_waited:
+    with (
+        lock.hold_checkout(experiment, say=progress.say, is_waiting=request.is_waiting) as has_waited,
+        try_settings(experiment, request.settings, progress),
+    ):
+        if request.settings or has_waited:
             work = start_work(load_params(experiment), plain, progress, names=names, kernels=kernels, sample_rows=rows)
         close_gone(progress)
         os.environ.update(paths.make_environment())
@@ -193,6 +199,24 @@ def write_settings(experiment: str, settings: Sequence[str], progress: Progress)
     if settings:
         progress.say(apply_overrides(experiment, list(settings)) or "The params file says so already.")
     return bool(settings)
+
+
+@contextmanager
+def try_settings(experiment: str, settings: Sequence[str], progress: Progress) -> Iterator[None]:
+    """Let this process and its kernels read a copy of the params with settings applied; the file stays as it is."""
+    if not settings:
+        yield
+        return
+    before = paths.find_params_path(experiment)
+    with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as folder:
+        copy_file(before, Path(folder) / before.name)
+        os.environ[paths.PARAMS_VARIABLE] = folder
+        try:
+            changes = apply_overrides(experiment, list(settings)).splitlines()[2:]
+            progress.say("\n".join(["For this sample only:", *changes] if changes else ["The params say so already."]))
+            yield
+        finally:
+            os.environ.pop(paths.PARAMS_VARIABLE)
 
 
 @contextmanager
