@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from labkit.errors import DataError
 from labkit.model import bootstrap, metrics
 from labkit.model.blocks import Blocks, make_rows
 from labkit.model.metrics import Answers
@@ -178,10 +177,14 @@ def test_labels_of_any_type(labels: list[Any]) -> None:
     assert metrics.compute_metrics(answers)["roc_auc"] == 0.5
 
 
-def test_class_that_training_never_saw_is_named() -> None:
-    model = DummyClassifier().fit(np.zeros((2, 1)), ["a", "b"])
-    with pytest.raises(DataError, match="target 'y' holds classes that no training row has: 'new': filter them out or"):
-        metrics.make_answers(["a", "new"], model, np.zeros((2, 1)), Target(column="y", task="classification"))
+def test_class_that_training_never_saw_counts_as_a_mistake() -> None:
+    model = DummyClassifier(strategy="most_frequent").fit(np.zeros((3, 1)), ["a", "a", "b"])
+    target = Target(column="y", task="classification")
+    answers = metrics.make_answers(["a", "new"], model, np.zeros((2, 1)), target)
+    assert answers.classes == ("a", "b", "new")
+    assert answers.truth.tolist() == [0, 2]
+    assert answers.prediction.tolist() == [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
+    assert metrics.compute_metric("accuracy", answers) == 0.5
 
 
 def test_many_rare_classes_do_not_hang_the_draws() -> None:
