@@ -15,7 +15,7 @@ from labkit.counts import format_count
 from labkit.data import texts
 from labkit.data.choices import Choices, Decision
 from labkit.data.expressions import to_array
-from labkit.data.placeholders import describe, find_placeholders
+from labkit.data.placeholders import describe, find_target_placeholders
 from labkit.data.rules import apply_rule
 from labkit.data.survey import Survey
 from labkit.data.wrangle import OTHER
@@ -111,7 +111,7 @@ def read_labels(survey: Survey, target: str, choices: Choices, *, as_words: bool
 
 def leave_out_placeholders(survey: Survey, target: str, labels: Labels) -> Labels:
     """Return a target of numbers with those taken as missing that stand for a missing one, such as -999."""
-    found = find_placeholders(survey.sample.assign(**{target: labels.values})).get(target, [])
+    found = find_target_placeholders(survey.sample.assign(**{target: labels.values}), target)
     if not found:
         return labels
     numbers = [placeholder.number for placeholder in found]
