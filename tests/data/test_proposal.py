@@ -199,6 +199,10 @@ def make_assay(number: int, draw: random.Random) -> Row:
     return {"level": level, "grade": grade, "acid": round(draw.gauss(5, 1), 2), "y": round(draw.gauss(15, 6), 1)}
 
 
+def make_titre(number: int, draw: random.Random) -> Row:
+    return {"acid": round(draw.gauss(5, 1), 2), "y": "ND" if number % 5 == 0 else str(draw.randint(1, 30))}
+
+
 def make_gas(number: int, draw: random.Random) -> Row:
     is_out = number % 20 == 3
     values = {"temp": draw.gauss(17, 4), "humidity": draw.gauss(42, 6), "y": draw.gauss(4.7, 0.6)}
@@ -270,6 +274,19 @@ SAID: dict[str, tuple[list[Row], dict[str, Any], Sequence[str], Sequence[str]]] 
     ),
     "words among few different numbers, given as a category": (
         make_rows(200, make_assay), {"kinds": {"level": "category"}}, [], ["of its values are numbers"],
+    ),
+    "words among few different numbers of the target": (
+        make_rows(600, make_titre), {},
+        ["task | classification", "! target 'y' | classes | 80 % of its values are numbers; --task regression predicts them "
+         "and leaves out the rows of 120 × 'ND'"], [],
+    ),
+    "words among few different numbers of the target, given as a number": (
+        make_rows(600, make_titre), {"task": "regression"},
+        ["target 'y' | read as numbers | amounts such as '", "! target 'y' | 120 × 'ND' become missing | they are not numbers"],
+        ["such as 'ND'"],
+    ),
+    "words among few different numbers of the target, given as classes": (
+        make_rows(600, make_titre), {"task": "classification"}, ["task | classification | given"], ["are numbers"],
     ),
     "words that were said to be missing": (
         make_rows(170, make_rain), {"missing": {"rain": ("T",)}}, [], ["become missing"],
