@@ -124,7 +124,7 @@ def remark_numbers(labels: Labels, target: str) -> tuple[Decision, ...]:
     lost = kinds.find_words_among_numbers(counts)
     if not lost:
         return ()
-    share = format_share(1 - sum(lost.values()) / float(counts.sum()))
+    share = format_share(1 - sum(lost.values()) / sum(map(int, counts)))
     shown = list_briefly(f"{times:,} × {word!r}" for word, times in lost.items())
     reason = f"{share} of its values are numbers; --task regression predicts them and leaves out the rows of {shown}"
     return (Decision(f"target {target!r}", "classes", reason, is_warning=True),)
