@@ -62,6 +62,6 @@ def test_honest_numbers_are_no_placeholders(columns: dict[str, np.ndarray]) -> N
 
 def test_masked_placeholders_are_missing() -> None:
     frame = pd.DataFrame({"x": put(measure(0, 1), -999), "name": "a"})
-    masked = mask_placeholders(frame)
+    masked = mask_placeholders(frame, find_placeholders(frame))
     assert masked["x"].isna().sum() == 10
     assert (frame["x"] == -999).sum() == 10, "the table itself stays as it was"

@@ -192,6 +192,17 @@ def make_rain(number: int, draw: random.Random) -> Row:
     return {"rain": rain, "humidity": draw.randint(20, 95), "y": round(draw.gauss(15, 6), 1)}
 
 
+def make_assay(number: int, draw: random.Random) -> Row:
+    """Return a sample whose result is below the limit of detection in a fifth of the rows."""
+    level = "ND" if number % 5 == 0 else str(draw.randint(1, 30))
+    grade = draw.choice("ABCDEFG") if number % 5 < 3 else str(draw.randint(1, 9))
+    return {"level": level, "grade": grade, "acid": round(draw.gauss(5, 1), 2), "y": round(draw.gauss(15, 6), 1)}
+
+
+def make_titre(number: int, draw: random.Random) -> Row:
+    return {"acid": round(draw.gauss(5, 1), 2), "y": "ND" if number % 5 == 0 else str(draw.randint(1, 30))}
+
+
 def make_gas(number: int, draw: random.Random) -> Row:
     is_out = number % 20 == 3
     values = {"temp": draw.gauss(17, 4), "humidity": draw.gauss(42, 6), "y": draw.gauss(4.7, 0.6)}
@@ -247,8 +258,35 @@ SAID: dict[str, tuple[list[Row], dict[str, Any], Sequence[str], Sequence[str]]] 
     ),
     "words that become missing": (
         make_rows(170, make_rain), {},
-        ["! column 'rain' | 19 × 'T' become missing | no numbers: give them a value with wrangling.rules: {rain: {map: "],
+        ["! column 'rain' | 19 × 'T' become missing | not numbers: give them a value with wrangling.rules: {rain: {map: "],
         [],
+    ),
+    "words among few different numbers": (
+        make_rows(200, make_assay), {},
+        ["! column 'level' | a category | 80 % of its values are numbers; --kind level=number reads them, 40 × 'ND' become"],
+        ["'grade'"],
+    ),
+    "words among few different numbers, given as numbers": (
+        make_rows(200, make_assay), {"kinds": {"level": "number"}},
+        ["column 'level' | read as numbers | given",
+         "! column 'level' | 40 × 'ND' become missing | not numbers: give them a value with wrangling.rules: {level: {map:"],
+        ["a category"],
+    ),
+    "words among few different numbers, given as a category": (
+        make_rows(200, make_assay), {"kinds": {"level": "category"}}, [], ["of its values are numbers"],
+    ),
+    "words among few different numbers of the target": (
+        make_rows(600, make_titre), {},
+        ["task | classification", "! target 'y' | classes | 80 % of its values are numbers; --task regression predicts them "
+         "and leaves out the rows of 120 × 'ND'"], [],
+    ),
+    "words among few different numbers of the target, given as a number": (
+        make_rows(600, make_titre), {"task": "regression"},
+        ["target 'y' | read as numbers | amounts such as '", "! target 'y' | 120 × 'ND' become missing | they are not numbers"],
+        ["such as 'ND'"],
+    ),
+    "words among few different numbers of the target, given as classes": (
+        make_rows(600, make_titre), {"task": "classification"}, ["task | classification | given"], ["are numbers"],
     ),
     "words that were said to be missing": (
         make_rows(170, make_rain), {"missing": {"rain": ("T",)}}, [], ["become missing"],

@@ -105,9 +105,13 @@ def test_nearly_perfect_result_is_marked_with_what_it_relies_on(
 ) -> None:
     check = check_too_good(metric, value, dummy, relies_on=["a", "b", "c", "d"])
     assert check.passed
-    assert (check.warning == "nearly perfect, look for a leak") is warns
+    assert (check.warning == "nearly perfect, look for a leak in 'a'") is warns
     assert ("relies most on `a`, `b`, `c`" in check.evidence) is warns
     assert str(check).startswith("⚠" if warns else "✓")
+
+
+def test_nearly_perfect_result_without_an_important_column_is_marked() -> None:
+    assert check_too_good("roc_auc", 1.0, 0.5, relies_on=[]).warning == "nearly perfect, look for a leak"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from labkit import paths
 from labkit.params_file import load_params
 from labkit.run import locations, registry, tracking, tracking_client
 from labkit.run.doctor import check_locations
+from mlflow.store.db import utils as database
 
 from tests.conftest import call_labkit
 from tests.run.small import make_small
@@ -181,3 +182,18 @@ def test_tracking_address_is_made_definite(
     monkeypatch.setenv("LABKIT_ROOT", str(root))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     assert paths.get_tracking_uri() == expected.replace("{root}", str(root))
+
+
+def test_environment_may_be_in_a_folder_of_any_name(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of a checkout, `.venv`, is; MLflow reads its migrations from there."""
+    package = tmp_path / ODD
+    shutil.copytree(Path(database._get_package_dir()) / "store" / "db_migrations", package / "store" / "db_migrations")
+    monkeypatch.setattr(database, "_get_package_dir", lambda: str(package))
+    root = make_small(tmp_path / "checkout", "eda", store=store)
+    enter(root, monkeypatch)
+    record_run("first")
+    assert list_notes(root) == 1
+    tracking_client.upgrade_database(root / "mlflow.db")
+    enter(root, monkeypatch)

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import special
 
 from labkit.counts import format_count
-from labkit.data.evidence import ALPHA, FEW_ERRORS, Leak, Rows, bound_errors, format_share
+from labkit.data.evidence import ALPHA, FEW_ERRORS, SMOOTH, Leak, Rows, bound_errors, compute_smoothness, format_share
 from labkit.data.profile import find_kind
 
 FEWEST_ROWS = 20
@@ -22,8 +22,6 @@ ROUNDED, TYPICALLY = 1e-5, 0.003
 """Of a copy, the share of the variance and of the typical deviation that rounding may leave unexplained."""
 NEARLY_ALIKE = 0.999
 """Share of the variance that a near copy explains."""
-SMOOTH = 0.9
-"""Share of the variance of changes, and of a series explained by its order, from which both go together."""
 MOST_RANGES = 50
 NEIGHBOURS = 10
 """Distances between values of the target, on each side of a border, that its own is compared with."""
@@ -124,7 +122,7 @@ def find_number_copy(values: np.ndarray, truth: np.ndarray, rows: Rows) -> Leak 
     if len(values) < FEWEST_ROWS or values.std() == 0 or truth.std() == 0:
         return None
     # In a series in order of time, whatever only rises with time goes with the target: changes have to agree, too.
-    if is_series(rows) and correlate(np.diff(values), np.diff(truth)) ** 2 < SMOOTH:
+    if rows.is_series and correlate(np.diff(values), np.diff(truth)) ** 2 < SMOOTH:
         return None
     for named, transformed, goal in list_scales(values, truth):
         if is_exact(transformed, goal):
@@ -161,32 +159,6 @@ def is_exact(values: np.ndarray, truth: np.ndarray) -> bool:
 def compute_spread(values: np.ndarray) -> float:
     """Return the median absolute deviation from the median, which extreme values leave as it is."""
     return float(np.median(np.abs(values - np.median(values))))
-
-
-def is_series(rows: Rows) -> bool:
-    """Tell whether neighbours in the table have nearly the same number, as those of a series in order of time have."""
-    return not rows.classes and compute_smoothness(np.arange(len(rows.values)), rows.values) >= SMOOTH
-
-
-def compute_smoothness(values: np.ndarray, truth: np.ndarray) -> float:
-    """Return the share of the target's variance that a curve through a column explains, from neighbours alone.
-
-    Each row is compared with the straight line between its two neighbours in order of the column; the estimator of the
-    variance left over is that of Gasser, Sroka and Jennen-Steinmetz (Biometrika, 1986). Below 0 is taken as 0.
-    Rows with the same value come in random order, because their order in the table is nothing that the column says.
-
-    >>> bool(compute_smoothness(np.arange(50), np.arange(50) ** 2.0) > 0.9999)
-    True
-    """
-    order = np.lexsort((np.random.default_rng(0).permutation(len(values)), values))
-    x, y = values[order].astype("float64"), truth[order].astype("float64")
-    if len(x) < 3 or y.std() == 0:
-        return 0.0
-    width = x[2:] - x[:-2]
-    before = np.divide(x[2:] - x[1:-1], width, out=np.full(len(width), 0.5), where=width > 0)
-    after = 1 - before
-    left_over = (before * y[:-2] + after * y[2:] - y[1:-1]) ** 2 / (before**2 + after**2 + 1)
-    return max(0.0, 1 - float(left_over.mean()) / float(y.var()))
 
 
 def find_ranges(codes: np.ndarray, truth: np.ndarray, rows: Rows) -> Leak | None:

@@ -5,6 +5,7 @@ Bounds are exact (Clopper and Pearson, 1934), at a level that is divided by the 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,8 @@ ALPHA = 0.01
 """Probability with which at most one honest column of a table is called a sure leak by coincidence."""
 FEW_ERRORS = 1 / 6
 """Errors of a column by itself, as a share of those of always naming the largest class, that rows have to make sure."""
+SMOOTH = 0.9
+"""Share of the variance of changes, and of a series explained by its order, from which both go together."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,11 @@ class Rows:
     classes: Sequence[object]
     alpha: float
 
+    @cached_property
+    def is_series(self) -> bool:
+        """Whether neighbours in the table have nearly the same number, as those of a series in order of time have."""
+        return not self.classes and compute_smoothness(np.arange(len(self.values)), self.values) >= SMOOTH
+
 
 def make_rows(target: pd.Series, task: str, n_columns: int) -> Rows:
     """Return the target as the rules take it."""
@@ -60,6 +68,27 @@ def make_rows(target: pd.Series, task: str, n_columns: int) -> Rows:
         return Rows(is_known, numbers[np.isfinite(numbers)], (), alpha)
     codes, classes = pd.factorize(target[is_known])
     return Rows(is_known, codes, list(classes), alpha)
+
+
+def compute_smoothness(values: np.ndarray, truth: np.ndarray) -> float:
+    """Return the share of the target's variance that a curve through a column explains, from neighbours alone.
+
+    Each row is compared with the straight line between its two neighbours in order of the column; the estimator of the
+    variance left over is that of Gasser, Sroka and Jennen-Steinmetz (Biometrika, 1986). Below 0 is taken as 0.
+    Rows with the same value come in random order, because their order in the table is nothing that the column says.
+
+    >>> bool(compute_smoothness(np.arange(50), np.arange(50) ** 2.0) > 0.9999)
+    True
+    """
+    order = np.lexsort((np.random.default_rng(0).permutation(len(values)), values))
+    x, y = values[order].astype("float64"), truth[order].astype("float64")
+    if len(x) < 3 or y.std() == 0:
+        return 0.0
+    width = x[2:] - x[:-2]
+    before = np.divide(x[2:] - x[1:-1], width, out=np.full(len(width), 0.5), where=width > 0)
+    after = 1 - before
+    left_over = (before * y[:-2] + after * y[2:] - y[1:-1]) ** 2 / (before**2 + after**2 + 1)
+    return max(0.0, 1 - float(left_over.mean()) / float(y.var()))
 
 
 def bound_share(n_hits: int, n_rows: int, alpha: float) -> tuple[float, float]:

@@ -96,7 +96,8 @@ def find_all(
             found += find_in_values(sample[name], line, placeholders.get(str(name), []))
     varied = [str(name) for name in lines.index[lines["distinct"] > 1]]
     able = [str(name) for name in inputs.columns if name in varied and name not in identifiers]
-    found += find_leaking(frame, able, target, dict(zip(profile["column"], profile["score"], strict=True)))
+    scores = dict(zip(profile["column"], profile["score"], strict=True))
+    found += find_leaking(frame, able, target, scores, placeholders)
     found += find_twins(inputs, correlation_alert)
     found += [
         Finding("medium", name, "drift", f"population stability index {value:.2f} after training", drop(name, "drifts"))
@@ -216,10 +217,14 @@ def find_in_column(values: pd.Series, line: pd.Series, identifier: Identifier | 
 
 
 def find_leaking(
-    frame: pd.DataFrame, inputs: list[str], target: Target, scores: Mapping[str, float]
+    frame: pd.DataFrame,
+    inputs: list[str],
+    target: Target,
+    scores: Mapping[str, float],
+    placeholders: Mapping[str, list[Placeholder]],
 ) -> Iterator[Finding]:
     """Find columns that leak the target, or may do so, and the formula by which it follows from several."""
-    leaks = find_leaks(frame, inputs, target.column, target.task, seed=SEED, scores=scores)
+    leaks = find_leaks(frame, inputs, target.column, target.task, seed=SEED, scores=scores, placeholders=placeholders)
     for name, leak in leaks.items():
         fix = drop(name, quote("known only with the target"))
         yield Finding("high" if leak.is_sure else "medium", name, leak.kind, leak.evidence, fix)

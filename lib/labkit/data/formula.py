@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from labkit.data.copies import SMOOTH, compute_smoothness, compute_spread, correlate
+from labkit.data.copies import compute_spread, correlate
+from labkit.data.evidence import SMOOTH, compute_smoothness
 from labkit.data.expressions import write_name
 
 MOST_ROWS = 5_000

@@ -28,6 +28,9 @@ COMPACT = {
 MOST_SHORT = 6
 """Digits up to which a number is taken for a date only where its name says so."""
 FEWEST_DATES = 10
+MOSTLY_NUMBERS, FEWEST_NUMBERS, MOST_WORDS = 0.5, 3, 10
+"""Share of a category's values that are numbers, and how many different ones and other words there are, for it to be
+remarked that it may be one of numbers."""
 YEARS = (1900, 2100)
 
 
@@ -35,7 +38,8 @@ YEARS = (1900, 2100)
 class Found:
     """One column's kind and the reason for it; `rule` says how texts are read as numbers.
 
-    `lost` are the words that are none, and become missing then, with the sampled rows of each.
+    `lost` are the words that are not numbers, with the sampled rows of each: they become missing by the rule, and would
+    become missing if a category without one were read as numbers.
     """
 
     kind: Kind
@@ -248,10 +252,13 @@ def find_given_kind(known: pd.Series, kind: str) -> Found:
     if kind != "number" or pd.api.types.is_numeric_dtype(known) or pd.api.types.is_bool_dtype(known):
         return Found(kind, "given")  # type: ignore[arg-type]
     words = [str(word) for word in known.unique()[: texts.MOST_DISTINCT]]
-    rule = texts.guess_number(words)
+    rule = texts.guess_number(words, fewest=MOSTLY_NUMBERS)
     if rule is None:
         odd = next((word for word in words if texts.read_number(word) is None), words[0])
-        raise DataError(f"--kind {known.name}=number: {odd!r} is not a number: name a unit once per value, or mend it")
+        raise DataError(
+            f"--kind {known.name}=number: {odd!r} is not a number, and too few of its values are: name a unit once per "
+            "value, or fix the file"
+        )
     return Found("number", "given", rule, texts.find_lost(known.astype(str).value_counts(), rule))
 
 
@@ -275,7 +282,17 @@ def find_text_kind(known: pd.Series, n_distinct: int) -> Found:
     if identifier := find_identifier(known):
         return Found("identifier", identifier.reason)
     common = known.value_counts()
-    return Found("category", f"{n_distinct:,} different, most often {shorten(common.index[0])}")
+    lost = find_words_among_numbers(common)
+    return Found("category", f"{n_distinct:,} different, most often {shorten(common.index[0])}", lost=lost)
+
+
+def find_words_among_numbers(counts: pd.Series) -> dict[str, int]:
+    """Return the few words, with their rows, of a category of which most values are numbers; empty if it is none."""
+    rule = texts.guess_number([str(word) for word in counts.index[: texts.MOST_DISTINCT]], fewest=MOSTLY_NUMBERS)
+    lost = texts.find_lost(counts, rule)
+    n_numbers = len(counts) - len(lost)
+    is_mostly = n_numbers >= FEWEST_NUMBERS and len(lost) <= MOST_WORDS
+    return lost if is_mostly and sum(lost.values()) <= (1 - MOSTLY_NUMBERS) * counts.sum() else {}
 
 
 def shorten(value: object) -> str:

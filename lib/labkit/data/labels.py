@@ -12,10 +12,11 @@ from typing import Any
 import pandas as pd
 
 from labkit.counts import format_count
-from labkit.data import texts
+from labkit.data import kinds, texts
 from labkit.data.choices import Choices, Decision
+from labkit.data.evidence import format_share
 from labkit.data.expressions import to_array
-from labkit.data.placeholders import describe, find_placeholders
+from labkit.data.placeholders import describe, find_target_placeholders
 from labkit.data.rules import apply_rule
 from labkit.data.survey import Survey
 from labkit.data.wrangle import OTHER
@@ -95,23 +96,43 @@ def read_labels(survey: Survey, target: str, choices: Choices, *, as_words: bool
     is_amount = len(words) > texts.MANY_AMOUNTS or choices.task == "regression"
     if as_words or choices.task == "classification" or not is_amount:
         return labels
-    number = texts.guess_number(words[: texts.MOST_DISTINCT])
+    fewest = kinds.MOSTLY_NUMBERS if choices.task == "regression" else texts.MOSTLY
+    number = texts.guess_number(words[: texts.MOST_DISTINCT], fewest=fewest)
     if not number:
-        return labels
+        return replace(labels, decisions=remark_numbers(labels, target))
     lost = [word for word in words if read_values(pd.Series([word], dtype="str"), Rule(**number)).isna().all()]
     rule = number | ({"missing": [*given, *lost]} if given or lost else {})
-    decisions = [Decision(f"target {target!r}", "read as numbers", f"amounts such as {words[0]!r}", RULE)]
+    decisions = [
+        Decision(
+            f"target {target!r}",
+            "read as numbers",
+            f"amounts such as {next(word for word in words if word not in lost)!r}",
+            RULE,
+        )
+    ]
     if lost:
         counts = labels.counts or dict(labels.values.value_counts())
         shown = list_briefly(f"{counts[word]:,} × {word!r}" for word in lost)
-        reason = "they are no numbers, so their rows are left out; --task classification keeps all words"
+        reason = "they are not numbers, so their rows are left out; --task classification keeps all words"
         decisions.append(Decision(f"target {target!r}", f"{shown} become missing", reason, RULE, is_warning=True))
     return replace(labels.read(rule), decisions=tuple(decisions))
 
 
+def remark_numbers(labels: Labels, target: str) -> tuple[Decision, ...]:
+    """Return the warning that most values of a target of words are numbers, with the option that reads them."""
+    counts = labels.values.value_counts() if labels.counts is None else pd.Series(dict(labels.counts))
+    lost = kinds.find_words_among_numbers(counts)
+    if not lost:
+        return ()
+    share = format_share(1 - sum(lost.values()) / sum(map(int, counts)))
+    shown = list_briefly(f"{times:,} × {word!r}" for word, times in lost.items())
+    reason = f"{share} of its values are numbers; --task regression predicts them and leaves out the rows of {shown}"
+    return (Decision(f"target {target!r}", "classes", reason, is_warning=True),)
+
+
 def leave_out_placeholders(survey: Survey, target: str, labels: Labels) -> Labels:
     """Return a target of numbers with those taken as missing that stand for a missing one, such as -999."""
-    found = find_placeholders(survey.sample.assign(**{target: labels.values})).get(target, [])
+    found = find_target_placeholders(survey.sample.assign(**{target: labels.values}), target)
     if not found:
         return labels
     numbers = [placeholder.number for placeholder in found]

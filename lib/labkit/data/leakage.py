@@ -18,7 +18,7 @@ from labkit.data.copies import COVERED, EXPLAINS, FINER, correlate, find_copy, h
 from labkit.data.evidence import FEW_ERRORS, Leak, Rows, bound_errors, format_share, make_rows
 from labkit.data.expressions import to_array
 from labkit.data.missingness import find_missing_leak
-from labkit.data.placeholders import mask_placeholders
+from labkit.data.placeholders import Placeholder, find_placeholders, mask_placeholders
 from labkit.data.profile import LEAK_SCORE, N_FOLDS, predict_held_out, score_column
 from labkit.data.rules import apply_rule
 from labkit.params import Rule
@@ -46,6 +46,7 @@ def find_leaks(
     seed: int,
     scores: Mapping[str, float] | None = None,
     n_rows: int | None = None,
+    placeholders: Mapping[str, list[Placeholder]] | None = None,
 ) -> dict[str, Leak]:
     """Return the columns that leak the target, or may do so, each with the reason.
 
@@ -59,11 +60,14 @@ def find_leaks(
         What each column alone explains, where `labkit.data.profile.profile_table` has computed it.
     n_rows
         Rows of the table that `frame` is a sample of.
+    placeholders
+        Numbers that stand for a missing value, by column, where they are known already.
     """
     n_rows = n_rows or len(frame)
     if len(frame) > MOST_LOOKED_AT:
         frame = frame.iloc[:: -(-len(frame) // MOST_LOOKED_AT)]
-    frame = read_numbers(mask_placeholders(frame[[*inputs, target]]))
+    frame = frame[[*inputs, target]]
+    frame = read_numbers(mask_placeholders(frame, find_placeholders(frame) if placeholders is None else placeholders))
     rows = make_rows(frame[target], task, len(inputs))
     if len(np.unique(rows.values)) < 2:
         return {}

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from labkit.data.copies import is_series
 from labkit.data.evidence import Leak, Rows, bound_share, format_share
 from labkit.params import FEWEST_OF_CLASS
 
@@ -127,7 +126,7 @@ def find_by_threshold(is_filled: np.ndarray, rows: Rows) -> Leak | None:
     evidence = f"filled in {split.high} rows with a target {where} and in {split.low} others"
     leak = judge_split(split, evidence, rows.alpha / (2 * len(ends)), NEARLY_NEVER_BELOW, TELLING_BY_THRESHOLD)
     # In a series in order of time, a column that begins or ends within it is filled on one side as well.
-    return replace(leak, is_sure=False) if leak and is_series(rows) else leak
+    return replace(leak, is_sure=False) if leak and rows.is_series else leak
 
 
 def judge_split(split: Split, evidence: str, alpha: float, never: float, telling: float) -> Leak | None:

@@ -5,7 +5,7 @@ nines, -1 and the codes of surveys are suspicious by their digits as well; any o
 of the same rows, or below zero where nothing else does.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,8 @@ import pandas as pd
 
 CODES = (99.0, 98.0, 97.0, 88.0, 77.0, 66.0, -9.0, -8.0, -7.0)
 """Numbers by which surveys write "no answer", "does not apply" and the like, beside a scale."""
+NINES = (-99.0, *(sign * (10.0**n_digits - 1) for n_digits in range(3, 16) for sign in (1, -1)))
+"""Numbers written with nines alone, up to as many digits as a real number holds exactly."""
 LONGEST_SCALE = 12
 FEWEST_TIMES, FEWEST_ALONE = 3, 10
 """How often a placeholder occurs: at least, and where nothing but its place speaks for it."""
@@ -52,16 +54,33 @@ def find_placeholders(frame: pd.DataFrame) -> dict[str, list[Placeholder]]:
     >>> find_placeholders(frame)["x"][0].number
     -999
     """
-    columns = {
-        str(name): frame[name].to_numpy(dtype="float64", na_value=np.nan)
-        for name in frame.columns
-        if pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(frame[name])
-    }
+    columns = list_numbers(frame)
     found = {name: find_by_digits(values) for name, values in columns.items()}
     for name, placeholders in find_by_place(columns).items():
         known = {placeholder.value for placeholder in found[name]}
         found[name] += [placeholder for placeholder in placeholders if placeholder.value not in known]
     return {name: placeholders for name, placeholders in found.items() if placeholders}
+
+
+def find_target_placeholders(frame: pd.DataFrame, target: str) -> list[Placeholder]:
+    """Return the placeholders of one column of a table; the others are looked at only if it may have some.
+
+    >>> find_target_placeholders(pd.DataFrame({"x": [1.0, 2, 3, -999, 2, 5, -999, 1, 4, -999]}), "x")[0].n_rows
+    3
+    """
+    column = list_numbers(frame[[target]]).get(target)
+    if column is None or not (find_by_digits(column) or list(find_far(column))):
+        return []
+    return find_placeholders(frame).get(target, [])
+
+
+def list_numbers(frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Return the columns of numbers, missing values as NaN."""
+    return {
+        str(name): frame[name].to_numpy(dtype="float64", na_value=np.nan)
+        for name in frame.columns
+        if pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(frame[name])
+    }
 
 
 def find_by_digits(column: np.ndarray) -> list[Placeholder]:
@@ -77,12 +96,11 @@ def find_by_digits(column: np.ndarray) -> list[Placeholder]:
     """
     values, counts = np.unique(column[np.isfinite(column)], return_counts=True)
     found: list[Placeholder] = []
-    nines = [value for value in values if is_of_nines(value)]
-    candidates = [value for value in values if value in CODES or value == -1 or is_of_nines(value)]
+    candidates = values[np.isin(values, (*CODES, -1.0, *NINES))]
     for value in sorted(candidates, key=lambda value: (value in CODES, abs(value) < 100)):
         times = int(counts[values == value][0])
         others = values[values != value]
-        rest = others[~np.isin(others, CODES if value in CODES else nines)]
+        rest = others[~np.isin(others, CODES if value in CODES else NINES)]
         if times < FEWEST_TIMES or len(rest) < FEWEST_OTHERS or (value in CODES and not is_scale(rest)):
             continue
         if value == -1 and (rest[0] < 0 or times < FEWEST_ALONE):
@@ -91,15 +109,6 @@ def find_by_digits(column: np.ndarray) -> list[Placeholder]:
             found.append(Placeholder(float(value), times))
             values, counts = others, counts[values != value]
     return sorted(found, key=lambda placeholder: -abs(placeholder.value))
-
-
-def is_of_nines(value: float) -> bool:
-    """Tell whether a number is written with nines alone, at least three of them.
-
-    >>> is_of_nines(-999.0), is_of_nines(9999.0), is_of_nines(99.0), is_of_nines(-99.0), is_of_nines(998.0)
-    (True, True, False, True, False)
-    """
-    return float(value).is_integer() and set(str(abs(int(value)))) == {"9"} and (abs(value) >= 999 or value == -99)
 
 
 def is_scale(rest: np.ndarray) -> bool:
@@ -163,8 +172,11 @@ def describe(placeholder: Placeholder) -> str:
     return f"{placeholder.number} stands {placeholder.n_rows:,} times, far from all other values{beside}"
 
 
-def mask_placeholders(frame: pd.DataFrame) -> pd.DataFrame:
+def mask_placeholders(frame: pd.DataFrame, found: Mapping[str, list[Placeholder]]) -> pd.DataFrame:
     """Return a table whose placeholders are missing values."""
-    found = find_placeholders(frame)
-    masked = {name: frame[name].mask(frame[name].isin([each.value for each in found[name]])) for name in found}
+    masked = {
+        name: frame[name].mask(frame[name].isin([each.value for each in placeholders]))
+        for name, placeholders in found.items()
+        if name in frame.columns
+    }
     return frame.assign(**masked) if masked else frame

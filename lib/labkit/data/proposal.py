@@ -21,7 +21,7 @@ from labkit.data.identifiers import MANY_NAMES, MOST_ROWS_EACH, names_thing, nam
 from labkit.data.kinds import Found, shorten
 from labkit.data.leakage import find_leaks
 from labkit.data.lines import quote, write_line
-from labkit.data.placeholders import describe, find_placeholders
+from labkit.data.placeholders import Placeholder, describe, find_placeholders
 from labkit.data.survey import Survey
 from labkit.data.task import Answer, find_answer
 from labkit.data.timing import Timing, find_timing
@@ -73,7 +73,8 @@ def make_proposal(name: str, survey: Survey, target: str, choices: Choices) -> P
     decisions = [Decision(d.subject, d.value, d.reason, place + d.place if d.place else (), d.is_warning)
                  for d in survey.decisions]  # fmt: skip
     decisions += answer.decisions
-    drop = find_drops(survey, answer, target, choices, decisions)
+    placeholders = find_placeholders(survey.sample.drop(columns=target))
+    drop = find_drops(survey, answer, placeholders, target, choices, decisions)
     timing = find_timing(survey, answer, target, drop, choices)
     decisions += timing.decisions
     left = [column for column in survey.kinds if column not in drop and column not in timing.hidden]
@@ -92,7 +93,7 @@ def make_proposal(name: str, survey: Survey, target: str, choices: Choices) -> P
             "split": timing.split,
         },
         "eda": {"most_columns": 12},
-        "wrangling": make_wrangling(survey, answer, timing, drop, target, choices, decisions),
+        "wrangling": make_wrangling(survey, answer, timing, drop, placeholders, target, choices, decisions),
         "features": make_features(survey, timing, drop, decisions),
         "training": make_training(n_rows, len(left), answer, decisions),
         "evaluation": make_evaluation(n_rows, len(left), survey.sample[target], answer, decisions),
@@ -114,7 +115,12 @@ def describe_drops(drop: Mapping[str, str]) -> str:
 
 
 def find_drops(
-    survey: Survey, answer: Answer, target: str, choices: Choices, decisions: list[Decision]
+    survey: Survey,
+    answer: Answer,
+    placeholders: Mapping[str, list[Placeholder]],
+    target: str,
+    choices: Choices,
+    decisions: list[Decision],
 ) -> dict[str, str]:
     """Return the columns to leave out, each with the reason; what else may leak the target becomes a warning."""
     drop = dict.fromkeys(choices.drop, "left out by choice")
@@ -125,7 +131,7 @@ def find_drops(
             drop[column] = f"{found.kind}: {found.reason}"
     inputs = [column for column in survey.kinds if column not in drop and column not in choices.keep]
     sample, n_rows = survey.sample, survey.raw.n_rows
-    leaks = find_leaks(sample, inputs, target, answer.task, seed=SEED, n_rows=n_rows)
+    leaks = find_leaks(sample, inputs, target, answer.task, seed=SEED, n_rows=n_rows, placeholders=placeholders)
     kept = (choices.group, choices.time)
     drop |= {name: leak.reason for name, leak in leaks.items() if leak.is_sure and name not in kept}
     decisions += [Decision(f"column {column!r}", "left out", reason) for column, reason in drop.items()]
@@ -145,6 +151,7 @@ def make_wrangling(
     answer: Answer,
     timing: Timing,
     drop: Mapping[str, str],
+    placeholders: Mapping[str, list[Placeholder]],
     target: str,
     choices: Choices,
     decisions: list[Decision],
@@ -162,16 +169,19 @@ def make_wrangling(
     if long := [text for text in filters if len(text) > LONGEST]:
         raise DataError(f"{survey.raw.where}: the filter {long[0][:60]!r} … is too long: shorten the name in the file")
     found: dict[str, Any] = {"filters": filters} if filters else {}
-    rules = make_rules(survey, drop, choices, decisions)
+    rules = make_rules(survey, drop, placeholders, choices, decisions)
     return found | ({"rules": rules} if rules else {}) | ({"drop": dict(drop)} if drop else {})
 
 
 def make_rules(
-    survey: Survey, drop: Mapping[str, str], choices: Choices, decisions: list[Decision]
+    survey: Survey,
+    drop: Mapping[str, str],
+    placeholders: Mapping[str, list[Placeholder]],
+    choices: Choices,
+    decisions: list[Decision],
 ) -> dict[str, dict[str, Any]]:
     """Return the rules by column: values that stand for a missing one, texts that are numbers."""
     rules: dict[str, dict[str, Any]] = {}
-    placeholders = find_placeholders(survey.sample)
     for column, found in survey.kinds.items():
         if column in drop:
             continue
@@ -188,8 +198,11 @@ def make_rules(
                 decisions.append(Decision(f"column {column!r}", value, reason, place, is_warning=True))
         if found.rule:
             decisions.append(Decision(f"column {column!r}", "read as numbers", found.reason, place))
-            words = set(found.lost) - set(choices.missing.get(column, ()))
-            decisions += [describe_lost(survey, column, found)] if words else []
+        words = set(found.lost) - set(choices.missing.get(column, ()))
+        if found.rule and words:
+            decisions.append(describe_lost(survey, column, found))
+        elif words:
+            decisions.append(describe_mixed(column, found, int(survey.sample[column].count())))
         if rule := {**(found.rule or {}), **({"missing": markers} if markers else {})}:
             rules[column] = rule
     return rules
@@ -201,8 +214,18 @@ def describe_lost(survey: Survey, column: str, found: Found) -> Decision:
     shown = list_briefly(f"{times:,} × {word!r}" for word, times in found.lost.items())
     of = "" if survey.is_whole else f" of {len(survey.sample):,} rows looked at"
     line = write_line("wrangling.rules", column, f'{{map: {{{quote(word)}: "0"}}, …}}')
-    reason = f"no numbers: give them a value with {line}, or keep all words with --kind {shlex.quote(column)}=category"
+    reason = f"not numbers: give them a value with {line}, or keep all words with --kind {shlex.quote(column)}=category"
     return Decision(f"column {column!r}", f"{shown}{of} become missing", reason, is_warning=True)
+
+
+def describe_mixed(column: str, found: Found, n_known: int) -> Decision:
+    """Return the decision that a column of mostly numbers is a category, with how it could be read as numbers."""
+    share = format_share(1 - sum(found.lost.values()) / n_known)
+    shown = list_briefly(f"{times:,} × {word!r}" for word, times in found.lost.items())
+    reason = (
+        f"{share} of its values are numbers; --kind {shlex.quote(column)}=number reads them, {shown} become missing"
+    )
+    return Decision(f"column {column!r}", "a category", reason, is_warning=True)
 
 
 def read_marker(word: str, is_number: bool) -> Any:

@@ -157,8 +157,10 @@ def write(value: object) -> str:
     return f'"{value}"' if value == "," else str(value)
 
 
-def guess_number(words: list[str]) -> dict[str, Any] | None:
-    """Return the rule by which texts are numbers, all with the same unit or currency if any; None if they are none.
+def guess_number(words: list[str], *, fewest: float = MOSTLY) -> dict[str, Any] | None:
+    """Return the rule by which texts are numbers, all with the same unit or currency if any; None if they are not.
+
+    At least the fraction `fewest` of the different texts has to be numbers.
 
     >>> guess_number(["$1,200", "$950", "$7"]), guess_number(["1.200 €", "950 €", "7 €"])
     ({'type': 'number', 'units': {'$': 1.0}}, {'type': 'number', 'decimal': ',', 'units': {'€': 1.0}})
@@ -166,7 +168,7 @@ def guess_number(words: list[str]) -> dict[str, Any] | None:
     (None, None)
     """
     found = [match for match in map(NUMBER.fullmatch, words) if match]
-    if not words or len(found) < MOSTLY * len(words) or any(map(CODE.fullmatch, words)):
+    if not words or len(found) < fewest * len(words) or any(map(CODE.fullmatch, words)):
         return None
     named = {f"{match[2] or ''}{match[5]}" for match in found} - {""}
     units = {unit: 1.0 for unit in named if len(named) == 1 and len(words) >= FEWEST_WITH_UNIT}
@@ -177,7 +179,7 @@ def guess_number(words: list[str]) -> dict[str, Any] | None:
     )
     for decimal in (",", ".") if is_grouped else (".", ","):
         read = [read_number(word, decimal, units) for word in words]
-        if sum(number is not None for number in read) >= MOSTLY * len(words):
+        if sum(number is not None for number in read) >= fewest * len(words):
             rule: dict[str, Any] = {"type": "number"} | ({"decimal": ","} if decimal == "," else {})
             return rule | ({"units": units} if units else {})
     return None

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from labkit.data.kinds import shorten
 from labkit.errors import DataError, list_briefly
 from labkit.model.blocks import DAY, Blocks
 from labkit.model.metrics import Interval, is_greater_better
@@ -164,7 +165,7 @@ def check_too_good(metric: str, value: float, dummy: float, *, relies_on: Sequen
         True,
         f"{metric} is {write_figure(value)}, nearly perfect. Check that no input is known only after the outcome"
         + (f"; the model relies most on {named}" if relies_on else ""),
-        warning="nearly perfect, look for a leak",
+        warning="nearly perfect, look for a leak" + (f" in {shorten(relies_on[0])}" if relies_on else ""),
     )
 
 

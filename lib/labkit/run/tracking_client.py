@@ -11,6 +11,7 @@ from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 
+from alembic.config import Config
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.store.db import utils as database
@@ -37,6 +38,7 @@ def get_client() -> MlflowClient:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     # MLflow prints the address of each run that ends.
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    database._get_alembic_config = make_migration_config
     uri = paths.get_tracking_uri()
     if file := paths.find_sqlite_file(uri):
         prepare_file(file)
@@ -59,6 +61,18 @@ def open_client(uri: str) -> MlflowClient:
             ) from error
         raise TrackingError(f"{address}: {describe_problem(error)}: check MLFLOW_TRACKING_URI") from error
     return client
+
+
+def make_migration_config(db_url: str, alembic_dir: str | None = None) -> Config:
+    """Return MLflow's settings for its migrations, wherever its package is.
+
+    MLflow itself escapes `%`, by which values refer to each other, in the address only, and not in the folder.
+    """
+    folder = Path(alembic_dir or Path(database._get_package_dir(), "store", "db_migrations"))
+    config = Config(folder / "alembic.ini")
+    for name, value in (("script_location", str(folder)), ("sqlalchemy.url", db_url)):
+        config.set_main_option(name, value.replace("%", "%%"))
+    return config
 
 
 def prepare_file(file: Path) -> None:
