@@ -34,7 +34,7 @@ bench: install  ## measure the engine beside the bare tools, about half an hour
 
 lab: install  ## open JupyterLab on the notebooks; kernels start with everything imported
 	@labkit warm & \
-	JUPYTER_PATH=$(CURDIR)/lib/labkit/run/jupyter jupyter lab --ServerApp.ip=127.0.0.1 --notebook-dir=$(CURDIR) notebooks
+	JUPYTER_PATH=$(CURDIR)/lib/labkit/run/kernels/jupyter jupyter lab --ServerApp.ip=127.0.0.1 --notebook-dir=$(CURDIR) notebooks
 
 check: install  ## format, lint, types, notebooks and params schema: the gate before every commit
 	ruff format --check lib tests benchmarks

@@ -13,11 +13,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from labkit.data.choices import Choices  # noqa: E402
-from labkit.data.sources import place_tables  # noqa: E402
 from labkit.errors import LabkitError  # noqa: E402
-from labkit.founding import found  # noqa: E402
-from labkit.params_file import load_params  # noqa: E402
+from labkit.new.create import found  # noqa: E402
+from labkit.new.options import Choices  # noqa: E402
+from labkit.params.load import load_params  # noqa: E402
+from labkit.stages.source import place_tables  # noqa: E402
 
 from benchmarks.big_csv import make_checkout  # noqa: E402
 from tests.data.awkward import CASES, Case  # noqa: E402

@@ -73,10 +73,10 @@ class Taken(NamedTuple):
 
 def measure(path: Path, root: Path) -> Taken:
     """Make an experiment of a file and place its table; return what that took."""
-    from labkit.data.choices import Choices
-    from labkit.data.sources import place_tables
-    from labkit.founding import found
-    from labkit.params_file import load_params
+    from labkit.new.create import found
+    from labkit.new.options import Choices
+    from labkit.params.load import load_params
+    from labkit.stages.source import place_tables
 
     make_checkout(root)
     (root / "warm.csv").write_text("a,b,y\n" + "1.5,2020-01-01,u\n2.5,2020-01-02,v\n2.5,2020-01-02,u\n" * 50)

@@ -70,8 +70,8 @@ def call(*command: str, folder: Path, **variables: str) -> None:
 def run_in_runner(path: Path) -> None:
     """Execute a notebook as a stage's is, in this process."""
     from labkit import paths
-    from labkit.run.notebooks import read_source
-    from labkit.run.runner import run_notebook
+    from labkit.run.notebook.executor import run_notebook
+    from labkit.run.notebook.source import read_source
 
     ended = run_notebook(
         read_source(path),
@@ -87,7 +87,7 @@ def run_in_runner(path: Path) -> None:
 def compare_notebooks() -> None:
     """A trivial and an import-heavy notebook."""
     from labkit import paths
-    from labkit.run import servers
+    from labkit.run.kernels import servers
     from papermill.execute import execute_notebook
 
     texts = []
@@ -164,7 +164,7 @@ def list_notebooks(root: Path) -> list[Path]:
 
 HEAD = """
 import json, sys
-from labkit.run.step import Step
+from labkit.run.notebook.step import Step
 logged = {}
 Step.log = lambda step, **metrics: logged.update(metrics)
 """
@@ -181,7 +181,7 @@ with mlflow.start_run(run_name=step.name, nested=True):
 logged.clear()
 """
 REGISTER = """
-from labkit.model.skops_file import TRUSTED
+from labkit.model.release.skops_file import TRUSTED
 model, rows = step.load("model"), step.load("clean_holdout").head()
 mlflow.sklearn.log_model(
     model, name="model", registered_model_name="floor", serialization_format="skops", skops_trusted_types=list(TRUSTED),
@@ -248,7 +248,7 @@ class Jupyter:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        variables = {**os.environ, "JUPYTER_PATH": str(ROOT / "lib/labkit/run/jupyter") if is_warm else ""}
+        variables = {**os.environ, "JUPYTER_PATH": str(ROOT / "lib/labkit/run/kernels/jupyter") if is_warm else ""}
         options = ["--ServerApp.ip=127.0.0.1", f"--port={self.port}", "--IdentityProvider.token=t", "--allow-root"]
         self.server = subprocess.Popen(
             [str(BIN / "jupyter"), "server", "--no-browser", *options, f"--notebook-dir={root}"],
@@ -322,7 +322,7 @@ class Jupyter:
 
 def compare_jupyter() -> None:
     """Start and restart of a kernel with all imports, as a person in JupyterLab waits for them."""
-    from labkit.run import servers
+    from labkit.run.kernels import servers
 
     with make_checkout(is_bare=True) as root:
         (root / "notebooks" / "packages.py").write_text(HEAVY + "\n")
@@ -372,7 +372,7 @@ STALL_SECONDS = 30
 def compare_parallel() -> None:
     """64 notebooks, 8 at a time, ten times."""
     from labkit import paths
-    from labkit.run import servers
+    from labkit.run.kernels import servers
 
     results: list[tuple[bool, float]] = []
     with make_checkout(is_bare=True) as root, servers.open_server() as address:

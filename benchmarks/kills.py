@@ -32,8 +32,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-from labkit.files import open_lock, take_lock
-from labkit.run import private
+from labkit.run.kernels import socket_dirs
+from labkit.storage.locks import open_lock, take_lock
 from mlflow import MlflowClient
 from side_by_side import describe_machine, write_section
 
@@ -76,9 +76,9 @@ def find_role(process: psutil.Process, runner: int) -> str:
         return "runner"
     if "ipykernel_launcher" in words:
         return "kernel"
-    if "labkit.run.forkserver" in words:
+    if "labkit.run.kernels.fork_server" in words:
         parent = process.parent()
-        return "keeper" if parent and "labkit.run.forkserver" in " ".join(parent.cmdline()) else "server"
+        return "keeper" if parent and "labkit.run.kernels.fork_server" in " ".join(parent.cmdline()) else "server"
     if "labkit" in words and " stage " in words:
         return "stage"
     return "other"
@@ -229,7 +229,7 @@ def kill_in_turn(n: int, *, every: float, n_busy: int, folder: Path) -> Tally:
 
 def list_abandoned(before: float) -> list[Path]:
     """Return the folders of sockets older than a moment whose owner is gone: the run after it removes them."""
-    owners = Path(tempfile.gettempdir()).glob(f"{private.PREFIX}*/{private.OWNER}")
+    owners = Path(tempfile.gettempdir()).glob(f"{socket_dirs.PREFIX}*/{socket_dirs.OWNER}")
     return [path.parent for path in owners if path.stat().st_mtime < before and is_free(path)]
 
 
@@ -241,7 +241,7 @@ def is_free(path: Path) -> bool:
 
 def run_again(root: Path, seed: int) -> list[str]:
     """Run to the end after kills, and return what differs from an undisturbed run or was left over."""
-    old = time.time() - private.YOUNGEST_SECONDS
+    old = time.time() - socket_dirs.YOUNGEST_SECONDS
     again = call_labkit(root, "run", "small", "--cold")
     faults = check_ledger(root) + check_tracked(root)
     if again.returncode:

@@ -22,11 +22,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from labkit.data.features import RowFeatures
-from labkit.data.proposal import choose_models
-from labkit.data.sources import load_bundled
-from labkit.model import automl
-from labkit.params import Target, Training
+from labkit.features.row_features import RowFeatures
+from labkit.model.training import comparison
+from labkit.new.proposal import choose_models
+from labkit.params.tables import Target
+from labkit.params.training import Training
+from labkit.stages.source import load_bundled
 from lightgbm import LGBMClassifier, LGBMRegressor, early_stopping
 from sklearn.model_selection import train_test_split
 
@@ -118,9 +119,9 @@ def run_labkit(training: pd.DataFrame, holdout: pd.DataFrame, task: str) -> tupl
     features = row_features.transform(raw)
     metric = "accuracy" if task == "classification" else "rmse"
     settings = Training(metric=metric, models=choose_models(len(training), raw.shape[1]))  # type: ignore[arg-type]
-    compared = automl.compare(features, truth, target=target, training=settings, seed=SEED)
+    compared = comparison.compare(features, truth, target=target, training=settings, seed=SEED)
     candidate = compared.candidates[compared.best]
-    model = automl.fit_model(candidate, row_features, [(features, truth)], target=target, seed=SEED)
+    model = comparison.fit_model(candidate, row_features, [(features, truth)], target=target, seed=SEED)
     return np.asarray(model.predict(holdout.drop(columns=ANSWER))), compared.best
 
 

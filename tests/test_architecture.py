@@ -60,34 +60,39 @@ ALLOWED = {
     "__init__": {"artifacts", "run"},
 }
 OWNERS = {
-    "mlflow": {"run/tracking.py", "run/tracking_client.py", "run/run_search.py", "run/registry.py"},
-    "psycopg": {"run/postgresql.py"},
-    "papermill": {"run/runner.py"},
-    "nbclient": {"run/runner.py"},
-    "jupyter_client": {"run/warm.py"},
-    "ipykernel": {"run/forkserver.py", "run/paced_stream.py"},
-    "dvc": {"run/pipeline.py", "run/remote.py"},
-    "nbconvert": {"run/report.py"},
-    "nh3": {"run/markup.py"},
-    "skops": {"model/skops_file.py"},
-    "onnx": {"model/onnx_conversion.py", "model/onnx_trees.py"},
-    "onnxruntime": {"model/onnx_graph.py"},
-    "skl2onnx": {"model/onnx_conversion.py"},
-    "onnxmltools": {"model/onnx_conversion.py"},
-    "pycaret": {"model/automl.py"},
-    "arch": {"model/blocks.py"},
-    "optuna": {"model/tuning.py"},
+    "mlflow": {
+        "run/records/tracking.py",
+        "run/records/tracking_client.py",
+        "run/records/run_search.py",
+        "run/records/registry.py",
+    },
+    "psycopg": {"run/records/postgresql.py"},
+    "papermill": {"run/notebook/executor.py"},
+    "nbclient": {"run/notebook/executor.py"},
+    "jupyter_client": {"run/kernels/provisioner.py"},
+    "ipykernel": {"run/kernels/fork_server.py", "run/kernels/paced_stream.py"},
+    "dvc": {"run/pipeline/dvc_repo.py", "run/pipeline/dvc_remote.py"},
+    "nbconvert": {"run/reports/render.py"},
+    "nh3": {"run/reports/sanitize.py"},
+    "skops": {"model/release/skops_file.py"},
+    "onnx": {"model/onnx/converters.py", "model/onnx/tree_thresholds.py"},
+    "onnxruntime": {"model/onnx/graph.py"},
+    "skl2onnx": {"model/onnx/converters.py"},
+    "onnxmltools": {"model/onnx/converters.py"},
+    "pycaret": {"model/training/comparison.py"},
+    "arch": {"model/evaluation/blocks.py"},
+    "optuna": {"model/training/tuning.py"},
     "pandera": {"data/contract.py"},
-    "openpyxl": {"data/spreadsheet.py"},
-    "python_calamine": {"data/spreadsheet.py"},
-    "pyreadstat": {"data/labelled.py"},
-    "arff": {"data/arff_file.py"},
-    "sqlalchemy": {"data/database.py"},
-    "charset_normalizer": {"data/encodings.py"},
+    "openpyxl": {"data/reading/spreadsheet.py"},
+    "python_calamine": {"data/reading/spreadsheet.py"},
+    "pyreadstat": {"data/reading/labelled.py"},
+    "arff": {"data/reading/arff_file.py"},
+    "sqlalchemy": {"data/reading/sql.py"},
+    "charset_normalizer": {"data/reading/encoding.py"},
     "ipywidgets": {"view/widgets.py"},
     "ruamel": {"yaml_file.py"},
     "click": {"cli.py", "cli_models.py", "cli_new.py"},
-    "rich": {"console.py", "run/progress.py"},
+    "rich": {"console.py", "run/pipeline/progress.py"},
     "pydantic": {"params.py", "params_wrangling.py", "params_file.py"},
 }
 PICTURES = ("matplotlib", "seaborn")
@@ -134,7 +139,7 @@ def test_framework_has_one_owner(framework: str) -> None:
 def test_terminal_is_written_to_in_one_place() -> None:
     """A notebook's step prints into the notebook, and a server of kernels flushes what the notebook printed."""
     writers = {path.relative_to(LIB).as_posix() for path in MODULES if is_writer(ast.parse(path.read_text()))}
-    assert writers == {"console.py", "run/step.py", "run/forkserver.py"}
+    assert writers == {"console.py", "run/notebook/step.py", "run/kernels/fork_server.py"}
 
 
 def is_writer(tree: ast.Module) -> bool:
@@ -176,7 +181,7 @@ TABLES = ("data", "model", "view", "live")
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(LIB)))
 def test_one_of_something_is_not_told_in_the_plural(path: Path) -> None:
-    """No number stands right before a plural noun, which is wrong for one of it: `labkit.counts.format_count`."""
+    """No number stands right before a plural noun, which is wrong for one of it: `labkit.units.format_count`."""
     if find_room(path) in TABLES:
         return
     found = []
@@ -204,7 +209,7 @@ def test_files_stay_readable() -> None:
 
 def test_help_needs_no_heavy_package() -> None:
     code = (
-        "import sys; from labkit.cli import cli\n"
+        "import sys; from labkit.cli.main import cli\n"
         "heavy = {'pandas', 'numpy', 'sklearn', 'mlflow', 'papermill', 'dvc', 'nbconvert', 'matplotlib', 'pydantic'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from labkit.files import compute_digest
+from labkit.storage.digests import compute_digest
 
 from tests.conftest import ROOT
 from tests.services import require_strace

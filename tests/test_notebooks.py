@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from labkit.artifacts import PLACES
-from labkit.params import SECTIONS
+from labkit.params.experiment import SECTIONS
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -74,7 +74,7 @@ def test_mlflow_ui_shows_the_runs_of_the_root(root: Path) -> None:
 
 def test_every_command_is_in_readme_and_helps_with_an_example() -> None:
     from click.testing import CliRunner
-    from labkit.cli import cli
+    from labkit.cli.main import cli
 
     for name in cli.commands:
         helped = CliRunner().invoke(cli, [name, "--help"]).output

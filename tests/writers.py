@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from labkit.artifacts import save_artifact
-from labkit.data.arrays import save_arrays
-from labkit.data.tables import save_table
+from labkit.data.table_files import save_table
 from labkit.errors import DiskError
-from labkit.files import copy_file, write_text
-from labkit.model import release, skops_file
-from labkit.run.outputs import place_folder
-from labkit.run.report import render_page
+from labkit.model.release import bundle, skops_file
+from labkit.run.reports.render import render_page
+from labkit.storage.atomic import copy_file, place_folder, write_text
+from labkit.storage.npz import save_arrays
 
 from tests.model.tables import make_model, make_table
 
@@ -42,7 +41,7 @@ def make_fitted(version: int) -> Any:
 
 def write_release(place: Path, version: int) -> None:
     options = {"facts": {"task": "classification", "version": version}, "contract": "{}", "card": "# Card\n"}
-    release.write_release(place, make_fitted(version), graph=b"graph" * 40_000, example=make_table(), **options)
+    bundle.write_release(place, make_fitted(version), graph=b"graph" * 40_000, example=make_table(), **options)
 
 
 def place_outputs(place: Path, version: int) -> None:

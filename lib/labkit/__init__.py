@@ -1,14 +1,14 @@
 """labkit: notebooks as a reproducible, tracked and reported machine learning pipeline.
 
 A notebook needs one line of it, `step = labkit.start("training", experiment, training)`. Read next:
-`labkit.run.step`, what that returns.
+`labkit.run.notebook.step`, what that returns.
 """
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from labkit.run.step import Step
+    from labkit.run.notebook.step import Step
 
 __all__ = ["start"]
 
@@ -31,6 +31,6 @@ def start(name: str, experiment: str, overrides: Mapping[str, Any] | None = None
         The stage, the experiment, a key or a value is not valid.
     """
     from labkit.artifacts import CATALOGUE
-    from labkit.run.step import start_step
+    from labkit.run.notebook.step import start_step
 
     return start_step(name, experiment, overrides, CATALOGUE)

@@ -8,10 +8,10 @@ from typing import Any
 
 from labkit import paths
 from labkit.errors import DataError
-from labkit.files import parse_json, write_json
-from labkit.params import Params
-from labkit.run.outputs import check_outputs
-from labkit.run.step import Catalogue
+from labkit.params.experiment import Params
+from labkit.run.notebook.step import Catalogue
+from labkit.run.pipeline.outputs import check_outputs
+from labkit.storage.atomic import parse_json, write_json
 
 PLACES = {
     "raw": "raw",
@@ -44,7 +44,7 @@ ARRAYS = ".npz"
 
 
 def load_artifact(name: str, path: Path, params: Params) -> Any:
-    """Read an artifact and check it; see `labkit.run.step.Step.load`.
+    """Read an artifact and check it; see `labkit.run.notebook.step.Step.load`.
 
     Its bytes are held against those that a stage wrote before anything is opened; what was written by hand is not.
     """
@@ -52,25 +52,25 @@ def load_artifact(name: str, path: Path, params: Params) -> Any:
     if name == "raw":
         return load_raw(path, params)
     if path.suffix == ".parquet":
-        from labkit.data.tables import load_table
+        from labkit.data.table_files import load_table
 
         frame = load_table(path)
         check_clean(name, frame, params)
         return frame
     if name == "model":
-        from labkit.model.skops_file import load_model
+        from labkit.model.release.skops_file import load_model
 
         return load_model(path)
     if name == "release":
         return path
     content = load_json(path)
     if name == "notes":
-        from labkit.data.reading import frame_notes
+        from labkit.data.reading.raw_table import frame_notes
 
         return frame_notes(content)
     if name == "row_features":
-        from labkit.data.arrays import load_arrays
-        from labkit.data.features import RowFeatures
+        from labkit.features.row_features import RowFeatures
+        from labkit.storage.npz import load_arrays
 
         return RowFeatures.from_json(content, load_arrays(path.with_suffix(ARRAYS)))
     return content
@@ -97,20 +97,20 @@ def load_json(path: Path) -> Any:
 
 
 def save_artifact(name: str, path: Path, obj: Any, params: Params) -> None:
-    """Check an artifact and write it; see `labkit.run.step.Step.save`."""
+    """Check an artifact and write it; see `labkit.run.notebook.step.Step.save`."""
     if path.suffix == ".parquet":
-        from labkit.data.tables import save_table
+        from labkit.data.table_files import save_table
 
         check_clean(name, obj, params)
         save_table(path, obj)
     elif name == "model":
-        from labkit.model.skops_file import save_model
+        from labkit.model.release.skops_file import save_model
 
         save_model(path, obj)
     else:
         content = obj
         if name == "row_features":
-            from labkit.data.arrays import save_arrays
+            from labkit.storage.npz import save_arrays
 
             content = obj.to_json()
             save_arrays(path.with_suffix(ARRAYS), obj.state_arrays())
@@ -120,7 +120,7 @@ def save_artifact(name: str, path: Path, obj: Any, params: Params) -> None:
 def load_raw(folder: Path, params: Params) -> dict[str, Any]:
     """Read all raw tables, each checked against the contract."""
     from labkit.data.contract import check_table, load_contract
-    from labkit.data.tables import load_table
+    from labkit.data.table_files import load_table
 
     contract = load_contract(paths.find_data_dir(params.experiment) / CONTRACT)
     return {

@@ -2,7 +2,7 @@
 
 Names, values and messages come from data, notebooks, files and servers, and may hold escape sequences, line breaks or
 characters that reorder a line. They are shown as their codes. What the terminal's encoding does not have is shown in
-ASCII. Sole owner of rich, with `labkit.run.progress`.
+ASCII. Sole owner of rich, with `labkit.run.pipeline.progress`.
 """
 
 import codecs

@@ -14,7 +14,7 @@ LabkitError                 anything below; the command line prints it without a
     └── ChampionError       the published model cannot be verified, so nothing can be compared with it
 
 A message says what was found, where, and what to do. `exit_code` is 2 where the user's input is at fault and 1
-where a stage failed. Nothing here prints; see `labkit.cli`.
+where a stage failed. Nothing here prints; see `labkit.cli.main`.
 """
 
 import difflib

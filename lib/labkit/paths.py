@@ -25,7 +25,7 @@ TRACKING_PATIENCE = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 """How long MLflow tries to reach a tracking server that was lost: pauses of 0, 4, 8 and 16 seconds."""
-KERNELS_DIR = Path(__file__).parent / "run" / "jupyter"
+KERNELS_DIR = Path(__file__).parent / "run" / "kernels" / "jupyter"
 """Where Jupyter finds the kernel that starts warm."""
 
 

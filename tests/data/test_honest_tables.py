@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn.datasets
-from labkit.data.choices import Choices
-from labkit.data.evidence import ALPHA
-from labkit.data.leakage import find_leaks
-from labkit.data.proposal import make_proposal
-from labkit.data.reading import Source
-from labkit.data.survey import survey_table
+from labkit.data.quality.evidence import ALPHA
+from labkit.data.quality.leakage import find_leaks
+from labkit.data.reading.raw_table import Source
+from labkit.new.inspect import survey_table
+from labkit.new.options import Choices
+from labkit.new.proposal import make_proposal
 
 N_TABLES = 24
 ENOUGH = 50

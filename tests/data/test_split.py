@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from labkit.data.split import count_embargoed, describe_split, find_lacking_classes, split_rows
 from labkit.errors import DataError
-from labkit.params import Data
+from labkit.params.tables import Data
 
 
 def make_data(task: str = "classification", **split: object) -> Data:

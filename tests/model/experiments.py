@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 from labkit.artifacts import PLACES, save_artifact
-from labkit.data.features import RowFeatures
-from labkit.data.sources import load_bundled
-from labkit.data.tables import save_table
-from labkit.params_file import load_params
+from labkit.data.table_files import save_table
+from labkit.features.row_features import RowFeatures
+from labkit.params.load import load_params
+from labkit.stages.source import load_bundled
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = "breast_cancer"

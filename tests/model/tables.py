@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from labkit.data.features import RowFeatures
 from labkit.data.timeline import Timeline
-from labkit.model import automl
-from labkit.params import CLASSIFIERS, MODELS, Target
+from labkit.features.row_features import RowFeatures
+from labkit.model.training import comparison
+from labkit.params.tables import Target
+from labkit.params.training import CLASSIFIERS, MODELS
 
 TASKS = ("binary", "multiclass", "regression")
 CASES = [(name, task) for name in MODELS for task in TASKS if task != "regression" or name not in CLASSIFIERS]
@@ -50,7 +51,7 @@ def make_model(name: str, task: str, columns: tuple[str, ...] = ()) -> Any:
     raw = frame[list(columns)] if columns else frame
     row_features = RowFeatures().fit(raw)
     parts = [(row_features.transform(raw), answers[task])]
-    return automl.fit_model(name, row_features, parts, target=make_target(task), seed=0)
+    return comparison.fit_model(name, row_features, parts, target=make_target(task), seed=0)
 
 
 def make_timeline(n_rows: int, *, delay_days: float = 0) -> Timeline:

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pandas as pd
-from labkit.data.features import RowFeatures
-from labkit.model import automl, explain, slices
-from labkit.model.blocks import make_rows
-from labkit.model.metrics import Answers
-from labkit.params import Target
+from labkit.features.row_features import RowFeatures
+from labkit.model.evaluation import importance, slices
+from labkit.model.evaluation.blocks import make_rows
+from labkit.model.evaluation.predictions import Answers
+from labkit.model.training import comparison
+from labkit.params.tables import Target
 
 
 def make_table(n_rows: int, n_columns: int) -> pd.DataFrame:
@@ -29,13 +30,13 @@ def test_a_bad_slice_is_found_among_many_columns() -> None:
 
 
 def test_few_columns_of_many_are_shuffled_and_the_ones_that_matter_are_among_them() -> None:
-    table = make_table(300, explain.MOST_COLUMNS + 60)
+    table = make_table(300, importance.MOST_COLUMNS + 60)
     truth = 5 * table["c150"] + 3 * table["c40"]
     target = Target(column="y", task="regression")
     row_features = RowFeatures().fit(table)
     parts = [(row_features.transform(table), truth)]
-    model = automl.fit_model("linear", row_features, parts, target=target, seed=0)
+    model = comparison.fit_model("linear", row_features, parts, target=target, seed=0)
     options = {"most_rows": 200, "confidence": 0.95, "seed": 0}
-    found = explain.compute_importance(model, table.assign(y=truth), "mae", target=target, **options)  # type: ignore[arg-type]
-    assert len(found) == explain.MOST_COLUMNS
+    found = importance.compute_importance(model, table.assign(y=truth), "mae", target=target, **options)  # type: ignore[arg-type]
+    assert len(found) == importance.MOST_COLUMNS
     assert found["column"].head(2).tolist() == ["c150", "c40"]

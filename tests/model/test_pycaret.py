@@ -8,11 +8,11 @@ import warnings
 from pathlib import Path
 
 import pytest
-from labkit.model import automl
-from labkit.model.skops_file import save_model
-from labkit.params import MODELS, Training
+from labkit.model.release.skops_file import save_model
+from labkit.model.training import comparison
+from labkit.params.training import MODELS, Training
 
-from tests.model.test_automl import CANCER, DIABETES, load
+from tests.model.training.test_comparison import CANCER, DIABETES, load
 
 BLOCK = """
 import sys
@@ -27,15 +27,15 @@ sys.meta_path.insert(0, Blocked())
 PREDICT = """
 import numpy as np
 from pathlib import Path
-from labkit.model.skops_file import load_model
-from labkit.data.sources import load_bundled
+from labkit.model.release.skops_file import load_model
+from labkit.stages.source import load_bundled
 model = load_model(Path(sys.argv[1]))
 print(type(model[-1]).__name__, len(model.predict_proba(load_bundled("t", "breast_cancer"))))
 """
 COMPARE = """
-from tests.model.test_automl import CANCER, load
+from tests.model.training.test_comparison import CANCER, load
 from labkit.model import automl
-from labkit.params import Training
+from labkit.params.training import Training
 features, truth, _ = load("breast_cancer")
 training = Training(models=("dummy", "linear"), metric="roc_auc", folds=2, engine=sys.argv[1])
 print(automl.compare(features, truth, target=CANCER, training=training, seed=0).best)
@@ -59,7 +59,7 @@ def test_candidates_come_from_pycaret_and_leave_no_trace(quiet_folder: Path) -> 
         features, truth, _ = load(name)
         models = tuple(model for model in MODELS if model not in ("naive_bayes", "nearest_neighbours"))
         training = Training(models=models, metric=metric, folds=2, engine="pycaret")
-        found = automl.compare(features, truth, target=target, training=training, seed=3)
+        found = comparison.compare(features, truth, target=target, training=training, seed=3)
         sources = found.frame.set_index("model")["source"]
         assert (found.frame["error"] == "").all(), found.frame["error"].tolist()
         assert set(sources[sources == "sklearn"].index) == {"hist_gradient_boosting", "blend", "dummy"}
@@ -74,9 +74,9 @@ def test_candidates_come_from_pycaret_and_leave_no_trace(quiet_folder: Path) -> 
 def test_model_from_pycaret_loads_and_predicts_without_it(tmp_path: Path) -> None:
     features, truth, row_features = load("breast_cancer")
     training = Training(models=("lightgbm",), metric="roc_auc", folds=2, engine="pycaret")
-    found = automl.compare(features, truth, target=CANCER, training=training, seed=0)
+    found = comparison.compare(features, truth, target=CANCER, training=training, seed=0)
     assert found.frame["source"].tolist() == ["pycaret"]
-    model = automl.fit_model(found.candidates["lightgbm"], row_features, [(features, truth)], target=CANCER, seed=0)
+    model = comparison.fit_model(found.candidates["lightgbm"], row_features, [(features, truth)], target=CANCER, seed=0)
     save_model(tmp_path / "model.skops", model)
     done = run_without_pycaret(PREDICT, str(tmp_path / "model.skops"))
     assert done.stdout == "LGBMClassifier 569\n", done.stderr

@@ -6,18 +6,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from labkit.data.features import RowFeatures
 from labkit.errors import BudgetError, ModelError
-from labkit.model import automl, candidates, onnx_graph, skops_file
-from labkit.model.budget import Budget
-from labkit.model.calibration import Calibrated
-from labkit.model.card import name_estimator
-from labkit.model.choice import choose
-from labkit.model.folds import make_folds, plan_folds
-from labkit.model.hard_rows import make_hard_rows
-from labkit.model.target_scale import OnScale
-from labkit.model.tuning import tune
-from labkit.params import Target, Training
+from labkit.features.row_features import RowFeatures
+from labkit.model.estimators import candidates, preprocessing
+from labkit.model.estimators.calibrated import Calibrated
+from labkit.model.estimators.target_transform import OnScale
+from labkit.model.onnx import graph
+from labkit.model.onnx.hard_rows import make_hard_rows
+from labkit.model.release import skops_file
+from labkit.model.release.model_card import name_estimator
+from labkit.model.training import comparison
+from labkit.model.training.cross_validation import make_folds, plan_folds
+from labkit.model.training.selection import choose
+from labkit.model.training.time_budget import Budget
+from labkit.model.training.tuning import tune
+from labkit.params.tables import Target
+from labkit.params.training import Training
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from tests.model.tables import make_timeline
@@ -45,18 +49,18 @@ def fit(training: Training, target: Target, truth: pd.Series, model: str = "ligh
     frame = make_table()
     row_features = RowFeatures(columns={"categories": {"city": 200}}, fewest_rows=1).fit(frame)
     features = row_features.transform(frame)
-    candidate = candidates.make_candidate(model, target, candidates.find_kinds(features), seed=0)
+    candidate = candidates.make_candidate(model, target, preprocessing.find_kinds(features), seed=0)
     adjusted = candidates.adjust(candidate, target, training, seed=0)
-    return automl.fit_model(adjusted, row_features, [(features, truth)], target=target, seed=0)
+    return comparison.fit_model(adjusted, row_features, [(features, truth)], target=target, seed=0)
 
 
-def prove(model: Any, folder: Path) -> onnx_graph.Parity:
+def prove(model: Any, folder: Path) -> graph.Parity:
     """Return how far an ONNX graph is from a model read back from its file, on real rows and on spoilt ones."""
     skops_file.save_model(folder / "model.skops", model)
     read = skops_file.load_model(folder / "model.skops")
     frame = make_table()
     hard = make_hard_rows(frame, model[0].inputs_, n_rows=200, seed=0)
-    return onnx_graph.make_graph(read, frame, tolerance=1e-5, hard=hard)[1]
+    return graph.make_graph(read, frame, tolerance=1e-5, hard=hard)[1]
 
 
 @pytest.mark.parametrize("model", ["linear", "lightgbm", "blend"])
@@ -106,7 +110,7 @@ def test_tuning_reaches_the_estimator_on_its_scale() -> None:
         metric="mae", models=("dummy", "linear"), folds=2, tuning_trials=3, target_transform="yeo_johnson"
     )
     rows = {"target": PRICE, "training": training, "seed": 0}
-    compared = automl.compare(features, make_price(frame), **rows)  # type: ignore[arg-type]
+    compared = comparison.compare(features, make_price(frame), **rows)  # type: ignore[arg-type]
     tuned = tune(compared, features, make_price(frame), **rows)  # type: ignore[arg-type]
     assert isinstance(tuned.candidate[-1], OnScale)
     assert tuned.frame["alpha"].nunique() == 3
@@ -127,7 +131,7 @@ def test_no_row_sees_its_own_answer_in_a_mean() -> None:
     random = np.random.default_rng(1)
     features = pd.DataFrame({"city": [f"c{number}" for number in range(N)]})
     truth = pd.Series(random.normal(size=N))
-    preparation = candidates.make_preparation({"city": "many"}, is_scaled=False, task="regression")
+    preparation = preprocessing.make_preparation({"city": "many"}, is_scaled=False, task="regression")
     made = preparation.fit_transform(features, truth)
     assert abs(np.corrcoef(made[:, 0], truth)[0, 1]) < 0.3, "every category is one row: its mean would be the answer"
 
@@ -180,7 +184,7 @@ def test_budget_ends_comparing_and_tuning_and_is_told() -> None:
         tuning_trials=5,
     )  # fmt: skip
     features, truth = RowFeatures().fit_transform(frame), make_price(frame)
-    compared = automl.compare(features, truth, target=PRICE, training=training, seed=0)
+    compared = comparison.compare(features, truth, target=PRICE, training=training, seed=0)
     errors = compared.frame.set_index("model")["error"]
     assert errors["linear"] == "", "one candidate is always judged to the end"
     assert errors["lightgbm"] == errors["random_forest"] == "BudgetError: the budget of 0.001 s was used up"

@@ -14,12 +14,14 @@ import labkit as package
 import pandas as pd
 import pytest
 import yaml
-from labkit.data.tables import load_table, save_table
+from labkit.data.table_files import load_table, save_table
 from labkit.errors import DataError, DiskError, ModelError, ParamsError, StageError
-from labkit.files import write_json
-from labkit.model import onnx_graph, release, skops_file
-from labkit.run import objects, outputs, pipeline
-from labkit.yaml_file import load_written_yaml
+from labkit.model.onnx import converters
+from labkit.model.release import bundle, skops_file
+from labkit.params.yaml_text import load_written_yaml
+from labkit.run import dvc_cache
+from labkit.run.pipeline import dvc_repo, outputs
+from labkit.storage.atomic import write_json
 
 from tests.conftest import make_checkout
 from tests.model.tables import make_model, make_table
@@ -42,7 +44,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     skops_file.save_model(folder / PLACES["model"], make_model("linear", "binary"))
     model = make_model("lightgbm", "binary")
     options = {"facts": {"task": "classification"}, "contract": "{}", "card": "# Card\n", "example": make_table()}
-    release.write_release(folder / "release", model, graph=onnx_graph.convert(model), **options)  # type: ignore[arg-type]
+    bundle.write_release(folder / "release", model, graph=converters.convert(model), **options)  # type: ignore[arg-type]
     return folder
 
 
@@ -104,12 +106,12 @@ def load_whole(folder: Path, content: bytes) -> pd.DataFrame:
 
 def test_release_is_refused_at_every_flipped_bit_of_its_graph_wherever_it_lies(written: Path, tmp_path: Path) -> None:
     shutil.copytree(written / "release", tmp_path / "r")
-    graph = tmp_path / "r" / release.GRAPH
+    graph = tmp_path / "r" / bundle.GRAPH
     content = graph.read_bytes()
     for number in range(500):
         graph.write_bytes(flip(content, number))
         with pytest.raises(ModelError, match=r"model\.onnx: changed since it was released"):
-            release.load_release(tmp_path / "r")
+            bundle.load_release(tmp_path / "r")
 
 
 @pytest.mark.parametrize(
@@ -227,7 +229,7 @@ def run(root: Path, word: str, *, force: str | None = None) -> int:
     before = Path.cwd()
     os.chdir(root)
     try:
-        pipeline.reproduce(pipeline.open_repo(), "diabetes", until=None, force=force)
+        dvc_repo.reproduce(dvc_repo.open_repo(), "diabetes", until=None, force=force)
     finally:
         os.chdir(before)
     return len((root / "calls").read_text())
@@ -394,16 +396,16 @@ def test_old_leftovers_in_the_cache_go_unless_somebody_writes(small: Path) -> No
     for path in (old, young):
         path.write_text("half")
     os.utime(old, (0, 0))
-    repo = pipeline.open_repo()
+    repo = dvc_repo.open_repo()
     holder = "import sys, zc.lockfile; l = zc.lockfile.LockFile(sys.argv[1]); print(1, flush=True); sys.stdin.read()"
     lock = subprocess.Popen(
         [sys.executable, "-c", holder, str(small / ".dvc/tmp/lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert lock.stdout.readline()
-    pipeline.remove_leftovers(repo)
+    dvc_repo.remove_leftovers(repo)
     assert old.exists()
     lock.communicate()
-    pipeline.remove_leftovers(repo)
+    dvc_repo.remove_leftovers(repo)
     assert not old.exists()
     assert young.exists()
 
@@ -418,10 +420,10 @@ def test_run_removes_old_leftovers_of_the_cache(small: Path) -> None:
 
 
 def test_cache_is_where_the_configuration_says(small: Path, tmp_path: Path) -> None:
-    assert objects.find_cache() == small / ".dvc/cache"
+    assert dvc_cache.find_cache() == small / ".dvc/cache"
     (small / ".dvc/config.local").write_text(f"[cache]\n    dir = {tmp_path / 'elsewhere'}\n")
-    assert objects.find_cache() == tmp_path / "elsewhere"
-    assert objects.find_cache() == Path(pipeline.open_repo().cache.local.path).parents[1]
+    assert dvc_cache.find_cache() == tmp_path / "elsewhere"
+    assert dvc_cache.find_cache() == Path(dvc_repo.open_repo().cache.local.path).parents[1]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]"], ids=["empty", "cut short", "no text", "a list"])
@@ -433,7 +435,7 @@ def test_torn_list_of_readers_and_writers_stops_no_run(small: Path, content: byt
 def test_whole_list_of_readers_and_writers_is_left_to_dvc(small: Path) -> None:
     path = small / ".dvc/tmp/rwlock"
     path.write_text("{}")
-    pipeline.remove_torn_lock(path)
+    dvc_repo.remove_torn_lock(path)
     assert path.read_text() == "{}"
 
 
@@ -453,7 +455,7 @@ def test_full_disk_of_the_cache_is_told(small: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["a", "a/b.parquet", "…/ü", ".hidden", "a..b"])
 def test_plain_places_are_allowed(place: str) -> None:
-    objects.check_place(place, "x")
+    dvc_cache.check_place(place, "x")
 
 
 LOST = ". Only the knowledge of what is up to date is lost by it: those stages run again, or come from DVC's cache"
@@ -482,7 +484,7 @@ LOST = ". Only the knowledge of what is up to date is lost by it: those stages r
 def test_lock_that_cannot_be_read_names_the_experiment_and_what_to_do(checkout: Path, text: str, message: str) -> None:
     (checkout / "dvc.lock").write_text(text)
     with pytest.raises(ParamsError) as caught:
-        pipeline.open_repo()
+        dvc_repo.open_repo()
     assert str(caught.value).startswith(message)
     assert str(caught.value).endswith(LOST)
 

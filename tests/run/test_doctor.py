@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 import yaml
 from labkit import paths
-from labkit.run import doctor, ledger, lock, servers
+from labkit.run import doctor
 from labkit.run.doctor import Finding, examine
+from labkit.run.kernels import servers
+from labkit.run.pipeline import run_lock
+from labkit.run.records import ledger
 
 from tests.conftest import Labkit, call_labkit
 
@@ -279,7 +282,7 @@ def test_killed_run_is_closed_before_anything_is_looked_at(checkout: Path, labki
 
 def test_run_that_is_under_way_is_told_and_no_fault(checkout: Path) -> None:
     leave_run(checkout)
-    with lock.hold_checkout("x", say=print):
+    with run_lock.hold_checkout("x", say=print):
         found = find("locks")
         assert found.found.startswith(f"the run of x (process {os.getpid()}, since ")
         assert (found.remedy, find("unfinished runs").remedy) == ("", "")

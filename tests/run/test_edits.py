@@ -19,8 +19,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from tests.cli.test_main import SHOP, change, write_tables
 from tests.conftest import call_labkit, make_checkout, make_environment
-from tests.test_cli import SHOP, change, write_tables
 
 ALL = ["source", "eda", "wrangling", "features", "training", "evaluation", "deploy"]
 pytestmark = pytest.mark.xdist_group("edits")
@@ -168,11 +168,11 @@ EDITS: list[Edit] = [
     ("all notebooks saved in Jupyter",    save_in_jupyter,                                                               []),
     ("prose of a notebook",               lambda shop: shop.edit_cell("03_features", "# ", "# Our "),                    []),
     ("comment in a notebook",             lambda shop: shop.edit_cell("03_features", "step = labkit", "# Go.\nstep = labkit"), []),
-    ("comment in a module",               lambda shop: shop.append("lib/labkit/data/features.py", "# The end.\n"),       []),
-    ("docstring of a module",             lambda shop: shop.edit("lib/labkit/data/rules.py", '"""', '"""Our own. '),     []),
+    ("comment in a module",               lambda shop: shop.append("lib/labkit/features/row_features.py", "# The end.\n"),       []),
+    ("docstring of a module",             lambda shop: shop.edit("lib/labkit/features/row_rules.py", '"""', '"""Our own. '),     []),
     ("other layout and quotes",           reformat,                                                                      []),
-    ("template of the reports",           lambda shop: shop.append("lib/labkit/run/templates/labkit/index.html.j2", "\n"), []),
-    ("module of the machinery",           lambda shop: shop.append("lib/labkit/run/record.py", "SPARE = 1\n"),           []),
+    ("template of the reports",           lambda shop: shop.append("lib/labkit/run/reports/templates/labkit/index.html.j2", "\n"), []),
+    ("module of the machinery",           lambda shop: shop.append("lib/labkit/run/records/stage_record.py", "SPARE = 1\n"),           []),
     ("new module that nobody imports",    lambda shop: shop.append("lib/labkit/data/spare.py", "SPARE = 1\n"),           []),
     ("comment in the params",             lambda shop: shop.append("params/shop.yaml", "# The end.\n"),                  []),
     ("variable renamed",                  rename,                                                          ["training"]),
@@ -180,9 +180,9 @@ EDITS: list[Edit] = [
     ("literal that changes the features", lambda shop: shop.edit_cell("03_features", "made.drop(", "made.head(200).drop("),  ["features", "training", "evaluation", "deploy"]),
     ("helper beside a notebook, new",     add_helper,                                                                    ["deploy"]),
     ("helper beside a notebook, changed", lambda shop: shop.edit("notebooks/our_words.py", "Hello", "Bye"),              ["deploy"]),
-    ("helper that draws tables",          lambda shop: shop.append("lib/labkit/view/table_plots.py", "SPARE = 1\n"),     ["eda", "wrangling", "features"]),
-    ("helper of the evaluation's helper", lambda shop: shop.append("lib/labkit/model/metrics.py", "SPARE = 1\n"),        ["wrangling", "training", "evaluation", "deploy"]),
-    ("helper of everybody's helper",      lambda shop: shop.append("lib/labkit/data/expressions.py", "SPARE = 1\n"),     ALL),
+    ("helper that draws tables",          lambda shop: shop.append("lib/labkit/view/data_plots.py", "SPARE = 1\n"),     ["eda", "wrangling", "features"]),
+    ("helper of the evaluation's helper", lambda shop: shop.append("lib/labkit/model/evaluation/metrics.py", "SPARE = 1\n"),        ["wrangling", "training", "evaluation", "deploy"]),
+    ("helper of everybody's helper",      lambda shop: shop.append("lib/labkit/features/expressions.py", "SPARE = 1\n"),     ALL),
     ("param of one stage",                lambda shop: shop.edit("params/shop.yaml", "folds: 3", "folds: 4"),            ["training"]),
     ("param that changes the figures",    lambda shop: shop.edit("params/shop.yaml", "samples: 100", "samples: 120"),    ["evaluation", "deploy"]),
     ("pin in the lock",                   lambda shop: shop.edit("requirements.lock", "==", "==1!"),                     ALL),

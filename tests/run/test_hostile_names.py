@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from labkit import cli
+from labkit.cli import main
 
 from tests.conftest import LABKIT, make_environment
 from tests.run.small import make_small
@@ -129,7 +129,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
 
 
 def test_every_command_is_swept() -> None:
-    assert set(COMMANDS) == set(cli.cli.commands)
+    assert set(COMMANDS) == set(main.cli.commands)
 
 
 @pytest.mark.xdist_group("hostile")

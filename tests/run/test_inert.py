@@ -1,6 +1,6 @@
 """Hostile texts in a notebook that really runs, in the publication, the card and the index: nothing runs or loads.
 
-Outputs put together by hand, one carrier each: `tests.run.test_report`.
+Outputs put together by hand, one carrier each: `tests.run.reports.test_render`.
 """
 
 import os
@@ -10,16 +10,17 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from labkit.live.publish import Publication, write_decision
-from labkit.params_file import load_params
-from labkit.run.notebooks import read_source
-from labkit.run.report import render_index, render_report
-from labkit.run.runner import run_notebook
+from labkit.params.load import load_params
+from labkit.run.notebook.executor import run_notebook
+from labkit.run.notebook.source import read_source
+from labkit.run.reports.index import render_index
+from labkit.run.reports.render import render_report
+from labkit.stages.publish import Publication, write_decision
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_raw_cell
 from playwright.sync_api import Page
 
-from tests.model.test_card import write_card
-from tests.run.test_report import ATTACK, ELSEWHERE, PAYLOAD, make_header
+from tests.model.release.test_model_card import write_card
+from tests.run.reports.test_render import ATTACK, ELSEWHERE, PAYLOAD, make_header
 
 Visit = Callable[..., tuple[Page, list[str]]]
 

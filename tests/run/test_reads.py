@@ -8,13 +8,14 @@ from pathlib import Path
 import nbformat
 import pytest
 from labkit import paths
-from labkit.params import Params
-from labkit.params_file import load_params
-from labkit.run import fingerprint, servers
-from labkit.run.notebooks import read_source
-from labkit.run.observation import Observation, keep_reads, observe
-from labkit.run.runner import run_notebook
-from labkit.secret import Mask
+from labkit.params.experiment import Params
+from labkit.params.load import load_params
+from labkit.run.fingerprint import fingerprint_file, stage_key
+from labkit.run.fingerprint.observation import Observation, keep_reads, observe
+from labkit.run.kernels import servers
+from labkit.run.notebook.executor import run_notebook
+from labkit.run.notebook.source import read_source
+from labkit.secrets.redaction import Mask
 
 from tests.conftest import ROOT
 from tests.run.edits import EDITS, INERT, Content, Edit
@@ -62,8 +63,8 @@ class Kit:
 
     def compute(self) -> str:
         """Return the stage's fingerprint as the first stage of every run writes it."""
-        fingerprint.write_fingerprints("small", {}, tables={}, section_digests={}, params=self.params)
-        return (fingerprint.find_folder("small") / "eda.json").read_text()
+        stage_key.write_fingerprints("small", {}, tables={}, section_digests={}, params=self.params)
+        return (fingerprint_file.find_folder("small") / "eda.json").read_text()
 
     def run(self, **variables: str) -> Observation:
         """Execute the notebook in a kernel and write down what it read, as a stage does."""

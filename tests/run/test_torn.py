@@ -4,10 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
-from labkit.run.fingerprint import describe_change, find_copy, find_folder, load_fingerprint, write_if_new
-from labkit.run.record import StageRecord, load_records, save_record
-from labkit.run.stage import check_finished, load_log
-from labkit.secret import Mask
+from labkit.run.fingerprint.fingerprint_file import (
+    describe_change,
+    find_copy,
+    find_folder,
+    load_fingerprint,
+    write_if_new,
+)
+from labkit.run.pipeline.stage_run import check_finished, load_log
+from labkit.run.records.stage_record import StageRecord, load_records, save_record
+from labkit.secrets.redaction import Mask
 
 from tests.conftest import Labkit
 

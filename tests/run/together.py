@@ -17,7 +17,7 @@ from tests.conftest import make_environment
 # Forks of one process, so that they come at the same moment. Each prints the seconds that each of its runs took.
 TOGETHER = """
 import os, sys, time
-from labkit.params_file import load_params
+from labkit.params.load import load_params
 from labkit.run import reconcile, tracking
 params, n = load_params("small"), int(sys.argv[1])
 children = []

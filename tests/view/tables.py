@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from labkit.params import Target
+from labkit.params.tables import Target
 
 REGRESSION = Target(column="price", task="regression")
 TWO_CLASSES = Target(column="late", task="classification", positive="yes")

@@ -12,18 +12,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from labkit.data.drift import compute_drift
-from labkit.data.profile import profile_table
-from labkit.data.tables import PREDICT_AT
-from labkit.model.blocks import make_rows
-from labkit.model.calibration import Calibration
-from labkit.model.illusion import Illusion
-from labkit.model.metrics import Answers, Interval
-from labkit.model.threshold import Outcome
-from labkit.params import Costs, Data, Target
-from labkit.view import holdout_plots, model_plots, plots, table_plots, time_plots, training_plots, widgets
+from labkit.data.quality.profile import profile_table
+from labkit.data.stability import compute_drift
+from labkit.features.outcome_rates import PREDICT_AT
+from labkit.model.evaluation.blocks import make_rows
+from labkit.model.evaluation.bootstrap import Interval
+from labkit.model.evaluation.predictions import Answers
+from labkit.model.evaluation.split_comparison import Illusion
+from labkit.model.evaluation.threshold import Outcome
+from labkit.model.training.calibration import Calibration
+from labkit.params.evaluation import Costs
+from labkit.params.tables import Data, Target
+from labkit.view import data_plots, evaluation_plots, model_plots, style, time_plots, training_plots, widgets
 
-MODULES = (plots, table_plots, time_plots, training_plots, model_plots, holdout_plots)
+MODULES = (style, data_plots, time_plots, training_plots, model_plots, evaluation_plots)
 N = 40
 RANDOM = np.random.default_rng(0)
 NORMAL = RANDOM.normal(10, 3, N)
@@ -62,15 +64,15 @@ LABELS: dict[str, Callable[[int], list[Any]]] = {
 }
 
 
-def draw(figure: plots.Figure, *, is_rendered: bool = False) -> None:
+def draw(figure: style.Figure, *, is_rendered: bool = False) -> None:
     """Draw a figure with all but its pixels, or with them, failing on any warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", message="AutoDateLocator was unable to pick")
         if is_rendered:
-            assert plots.save_png(figure).startswith(b"\x89PNG")
-        with plots.style():
-            plots.write_large_numbers(figure)
+            assert style.save_png(figure).startswith(b"\x89PNG")
+        with style.style():
+            style.write_large_numbers(figure)
             figure.draw_without_rendering()
     assert "nan" not in str(figure.get_label())
 
@@ -139,7 +141,7 @@ def test_bars(name: str) -> None:
     bars = {f"bar {row}": value for row, value in enumerate(VALUES[name])}
     for as_share in (True, False):
         draw(
-            plots.plot_bars(bars, title="Bars", fact="All of them.", unit="kg", as_share=as_share, highlight=["bar 0"])
+            style.plot_bars(bars, title="Bars", fact="All of them.", unit="kg", as_share=as_share, highlight=["bar 0"])
         )
 
 
@@ -147,16 +149,16 @@ def test_bars(name: str) -> None:
 def test_table_plots(name: str) -> None:
     for frame, target in list_frames(name):
         profile = profile_table(frame, target, seed=0)
-        columns = table_plots.rank_columns(profile, target)
-        draw(table_plots.plot_missing(profile, most=5))
-        draw(table_plots.plot_scores(profile, most=5, highlight=["x"]))
-        draw(table_plots.plot_target(frame[target.column], task=target.task, positive=target.positive))
-        draw(table_plots.plot_columns(frame, columns, target))
+        columns = data_plots.rank_columns(profile, target)
+        draw(data_plots.plot_missing(profile, most=5))
+        draw(data_plots.plot_scores(profile, most=5, highlight=["x"]))
+        draw(data_plots.plot_target(frame[target.column], task=target.task, positive=target.positive))
+        draw(data_plots.plot_columns(frame, columns, target))
         for chosen in (["x"], ["when"], ["colour"], []):
-            draw(table_plots.plot_columns(frame, chosen, target))
-        draw(table_plots.plot_correlation(frame, columns))
-        draw(table_plots.plot_correlation(frame, []))
-        draw(table_plots.plot_split({"training": frame, "holdout": frame.head(1), "aside": frame.head(0)}, target))
+            draw(data_plots.plot_columns(frame, chosen, target))
+        draw(data_plots.plot_correlation(frame, columns))
+        draw(data_plots.plot_correlation(frame, []))
+        draw(data_plots.plot_split({"training": frame, "holdout": frame.head(1), "aside": frame.head(0)}, target))
 
 
 @EACH
@@ -241,20 +243,20 @@ def test_holdout_plots(name: str) -> None:
             for value in [*values[:3], 0.5]:
                 level = Interval(float(value), float(value), float(value))
                 outcome = Outcome(0.5, level, float(value), 1.0, level, float(value), 0.0, 0.0)
-                draw(holdout_plots.plot_costs(answers, outcome, Costs(false_positive=1, false_negative=5)))
-                assert "nan" not in holdout_plots.describe_threshold(outcome, answers)
-        assert "nan" not in holdout_plots.describe_threshold(None, answers)
+                draw(evaluation_plots.plot_costs(answers, outcome, Costs(false_positive=1, false_negative=5)))
+                assert "nan" not in evaluation_plots.describe_threshold(outcome, answers)
+        assert "nan" not in evaluation_plots.describe_threshold(None, answers)
     frame = pd.DataFrame({"period": [f"2024-{row:02d}" for row in range(len(values))], "rows": [50] * len(values)})
     frame = frame.assign(**dict.fromkeys(["truth", "said", "low", "high", "model", "plain LightGBM", "dummy"], values))
-    draw(holdout_plots.plot_periods(frame, "mae", unit="month", confidence=0.95))
-    draw(holdout_plots.plot_periods(frame.drop(columns="plain LightGBM"), "r2", unit="month", confidence=0.95))
-    assert "nan" not in "".join(holdout_plots.describe_periods(frame, "mae"))
+    draw(evaluation_plots.plot_periods(frame, "mae", unit="month", confidence=0.95))
+    draw(evaluation_plots.plot_periods(frame.drop(columns="plain LightGBM"), "r2", unit="month", confidence=0.95))
+    assert "nan" not in "".join(evaluation_plots.describe_periods(frame, "mae"))
     slices = pd.DataFrame({"slice": [f"x = {row}" for row in range(len(values))], "rows": [30] * len(values)})
     slices = slices.assign(**dict.fromkeys(["loss", "elsewhere", "low", "high"], values))
-    draw(holdout_plots.plot_slices(slices, loss="mean error", confidence=0.95))
+    draw(evaluation_plots.plot_slices(slices, loss="mean error", confidence=0.95))
     importance = pd.DataFrame({"column": [f"x{row}" for row in range(len(values))]})
     importance = importance.assign(loss=values, low=values, high=values)
-    draw(holdout_plots.plot_importance(importance, "mae", n_rows=10, most=15))
+    draw(evaluation_plots.plot_importance(importance, "mae", n_rows=10, most=15))
 
 
 @EACH
@@ -272,7 +274,7 @@ def test_every_public_plot_is_swept() -> None:
         for name, function in inspect.getmembers(module, inspect.isfunction):
             is_own = function.__module__ == module.__name__ and name.startswith("plot_")
             returns = inspect.signature(function).return_annotation
-            if is_own and returns in (plots.Figure, "Figure") and f".{name}(" not in source:
+            if is_own and returns in (style.Figure, "Figure") and f".{name}(" not in source:
                 missing.append(f"{module.__name__}.{name}")
     assert set(missing) <= {
         f"labkit.view.model_plots.{name}"

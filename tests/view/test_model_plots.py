@@ -1,9 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from labkit.model.blocks import Blocks, make_rows
-from labkit.model.metrics import Answers, Interval
-from labkit.view import model_plots, plots
+from labkit.model.evaluation.blocks import Blocks, make_rows
+from labkit.model.evaluation.bootstrap import Interval
+from labkit.model.evaluation.predictions import Answers
+from labkit.view import model_plots, style
 
 BLOCKS = Blocks(np.repeat([0, 1], 40), "day")
 
@@ -18,8 +19,8 @@ PERFECT = Answers(np.arange(50.0), np.arange(50.0))
 EACH = pytest.mark.parametrize("answers", [TWO, THREE, NUMBERS, MEAN, PERFECT])
 
 
-def is_drawn(figure: plots.Figure) -> bool:
-    return plots.save_png(figure).startswith(b"\x89PNG")
+def is_drawn(figure: style.Figure) -> bool:
+    return style.save_png(figure).startswith(b"\x89PNG")
 
 
 @EACH

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pandas as pd
-from labkit.data.drift import compute_by_key, compute_drift, compute_over_time
-from labkit.params import Data, Target
+from labkit.data.stability import compute_by_key, compute_drift, compute_over_time
+from labkit.params.tables import Data, Target
 from labkit.view.time_plots import choose_period, plot_by_key
 
 

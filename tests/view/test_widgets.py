@@ -5,8 +5,8 @@ import nbformat
 import pandas as pd
 import pytest
 from IPython.utils.capture import capture_output
-from labkit.data.profile import profile_table
-from labkit.params import Target
+from labkit.data.quality.profile import profile_table
+from labkit.params.tables import Target
 from labkit.view import widgets
 from nbclient import NotebookClient
 
@@ -15,7 +15,7 @@ from tests.view.tables import MANY_CLASSES, REGRESSION, TWO_CLASSES, make_table
 TABLE = make_table()
 TARGETS = pytest.mark.parametrize("target", [REGRESSION, TWO_CLASSES, MANY_CLASSES], ids=lambda target: target.column)
 CELL = """
-from labkit.data.profile import profile_table
+from labkit.data.quality.profile import profile_table
 from labkit.view.widgets import explore_columns
 from tests.view.tables import TWO_CLASSES, make_table
 

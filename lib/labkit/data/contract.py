@@ -17,11 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pandera.errors import SchemaDefinitionError, SchemaErrors
 
-from labkit.data import expressions
-from labkit.data.tables import PREDICT_AT, compute_column, list_brought, list_computed
+from labkit.data.computed_columns import compute_column, list_computed
+from labkit.data.joins import list_brought
 from labkit.errors import ContractError, MissingDataError, list_briefly
-from labkit.files import write_text
-from labkit.params import Data, Rule
+from labkit.features import expressions
+from labkit.features.outcome_rates import PREDICT_AT
+from labkit.params.tables import Data
+from labkit.params.wrangling import Rule
+from labkit.storage.atomic import write_text
 
 Schema = pandera.DataFrameSchema
 READ_TYPES = {"number": "float64", "boolean": "float64", "category": "str", "date": "datetime64[us]"}

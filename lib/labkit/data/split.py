@@ -1,7 +1,7 @@
 """Which rows train, choose and judge.
 
 The split is made once, before anything is fitted, and frozen: every later stage reads its part from a file of its
-own. Not how folds are cut inside the training rows: that is `labkit.model.automl`.
+own. Not how folds are cut inside the training rows: that is `labkit.model.training.comparison`.
 """
 
 import hashlib
@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from labkit.data.expressions import write_name
-from labkit.data.lines import write_filter
-from labkit.data.tables import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.errors import DataError, list_briefly
-from labkit.params import Data
+from labkit.features.expressions import write_name
+from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
+from labkit.params.tables import Data
+from labkit.params.yaml_lines import write_filter
 
 PARTS = ("training", "validation", "holdout")
 ASIDE = "aside"

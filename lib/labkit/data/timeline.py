@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from labkit.data.tables import OUTCOME_KNOWN_AT, PREDICT_AT
-from labkit.params import Data
+from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
+from labkit.params.tables import Data
 
 TIMES = (PREDICT_AT, OUTCOME_KNOWN_AT)
 GROUP = "split_group"

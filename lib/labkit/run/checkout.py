@@ -9,7 +9,7 @@ from pathlib import Path
 
 from labkit import paths
 from labkit.errors import ParamsError
-from labkit.run.declarations import load_declarations
+from labkit.run.dvc_yaml import load_declarations
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Is this checkout, and what it stands on, well? Each finding with what to do about it.
 
 Looks only, changes nothing, and imports neither DVC nor MLflow: the answer comes at once. What killed runs left open
-is closed before, as by every command: see `labkit.run.reconcile`.
+is closed before, as by every command: see `labkit.run.records.recovery`.
 """
 
 import configparser
@@ -21,14 +21,18 @@ from typing import Any
 import psutil
 
 from labkit import console, paths
-from labkit.counts import format_count
 from labkit.errors import LabkitError, list_briefly
-from labkit.files import PART, format_bytes, parse_json
-from labkit.params_file import list_experiments
+from labkit.params.load import list_experiments
 from labkit.paths import show
-from labkit.run import checkout, environment, ledger, locations, lock, objects, outputs, servers
+from labkit.run import checkout, dvc_cache
 from labkit.run.checkout import Fault
-from labkit.run.declarations import make_output_patterns
+from labkit.run.dvc_yaml import make_output_patterns
+from labkit.run.fingerprint import packages
+from labkit.run.kernels import servers
+from labkit.run.pipeline import outputs, run_lock
+from labkit.run.records import artifact_locations, ledger
+from labkit.storage.atomic import PART, parse_json
+from labkit.units import format_bytes, format_count
 
 PYTHONS = ((3, 11), (3, 14))
 PACKAGES = ("labkit", "dvc", "mlflow", "papermill", "nbclient", "pandas", "pyarrow", "scikit-learn", "onnxruntime")
@@ -124,15 +128,15 @@ def check_packages() -> Finding:
 
 def check_lock_file() -> Finding:
     """Look whether what is installed is what the lock pins."""
-    about, lock_file = "lock", environment.load_lock()
+    about, lock_file = "lock", packages.load_lock()
     if not lock_file:
-        return Finding(about, f"{environment.LOCK} pins no package: runs do not say what they were made with", "")
-    wrong = [f"{name} {what}" for name, what in environment.find_wrong_versions().items()]
-    n_missing = sum(name not in environment.list_installed() for name in lock_file)
+        return Finding(about, f"{packages.LOCK} pins no package: runs do not say what they were made with", "")
+    wrong = [f"{name} {what}" for name, what in packages.find_wrong_versions().items()]
+    n_missing = sum(name not in packages.list_installed() for name in lock_file)
     missing = f"; {n_missing} of its {len(lock_file)} packages are not installed" if n_missing else ""
     if wrong:
-        return Finding(about, f"not as {environment.LOCK} has it: {list_briefly(wrong)}{missing}", environment.REMEDY)
-    return Finding(about, f"what is installed is as {environment.LOCK} has it{missing}")
+        return Finding(about, f"not as {packages.LOCK} has it: {list_briefly(wrong)}{missing}", packages.REMEDY)
+    return Finding(about, f"what is installed is as {packages.LOCK} has it{missing}")
 
 
 def find_version(name: str) -> str | None:
@@ -197,9 +201,9 @@ def walk(root: Path) -> Iterator[Path]:
 def check_lock(path: Path) -> Finding:
     """Look at who works here, and at DVC's list of who reads and writes."""
     about = "locks"
-    holder = lock.find_holder()
+    holder = run_lock.find_holder()
     if holder is not None:
-        return Finding(about, f"{lock.describe(holder)} is under way")
+        return Finding(about, f"{run_lock.describe(holder)} is under way")
     try:
         content: Any = parse_json(path.read_bytes())
         entries = [one for held in content.values() for one in [held.get("write"), *held.get("read", [])] if one]
@@ -246,7 +250,7 @@ def check_runs(database: Path) -> Finding:
         return Finding(about, f"{show(database)}: {error}", "restore it from a copy, or move it away to begin anew")
     if not found:
         return Finding(about, "none")
-    if lock.find_holder() is not None:
+    if run_lock.find_holder() is not None:
         return Finding(about, f"{len(found)} in MLflow, of the run that is under way")
     remedy = f"not of `labkit run`: if nothing works on them any more, mlflow runs delete --run-id {found[0][0]}"
     return Finding(about, f"{len(found)} in MLflow: {list_briefly([str(name) for _, name in found], most=3)}", remedy)
@@ -256,13 +260,13 @@ def check_locations() -> Finding:
     """Look whether the embedded store has its artifacts in this checkout."""
     about = "artifacts"
     try:
-        moved = locations.find_moved(paths.find_own_store())
+        moved = artifact_locations.find_moved(paths.find_own_store())
     except LabkitError:
         return Finding(about, "the store cannot be read")  # which is a finding of its own
     if not any(one.n_runs for one in moved):
         return Finding(about, "in this checkout, or where a server keeps them")
     folders = list_briefly(sorted({str(one.folder) for one in moved}), most=3)
-    runs = locations.count(sum(one.n_runs for one in moved))
+    runs = artifact_locations.count(sum(one.n_runs for one in moved))
     found = f"those of {runs} are looked for in {folders}: this checkout was copied or moved"
     return Finding(about, found, "the next `labkit run` or `labkit predict` corrects it")
 
@@ -278,7 +282,7 @@ def check_leftovers(root: Path) -> Finding:
     old = [path for path in found if path.exists() and path.lstat().st_mtime < eldest]
     if old:
         return Finding("leftovers", f"half-made: {list_shown(old)}", f"rm -r {shlex.join(map(show, old))}")
-    in_cache = objects.list_leftovers(objects.find_cache())
+    in_cache = dvc_cache.list_leftovers(dvc_cache.find_cache())
     if in_cache:
         return Finding("leftovers", f"half-made in DVC's cache: {len(in_cache)}", "the next `labkit run` removes them")
     return Finding("leftovers", "none")
@@ -314,7 +318,7 @@ def check_cache() -> Finding:
         if any(pattern.fullmatch(out["path"]) for pattern in uncached):
             continue
         try:
-            if not objects.is_whole(out["md5"]):
+            if not dvc_cache.is_whole(out["md5"]):
                 missing.append(out["path"])
         except LabkitError as error:
             return Finding(about, str(error), "restore dvc.lock from git, or remove it and run again")

@@ -1,6 +1,6 @@
 """Which source notebooks there are, in which order, and for which stage each is, by their names.
 
-Reads no notebook, and imports nothing that could. What one must be to run: `labkit.run.notebooks`.
+Reads no notebook, and imports nothing that could. What one must be to run: `labkit.run.notebook.source`.
 """
 
 import re

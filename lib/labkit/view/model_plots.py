@@ -1,6 +1,6 @@
 """Figures of models: the leaderboard, figures with intervals, and what predictions get right and wrong.
 
-Not the look: that is `labkit.view.plots`. One function serves both tasks wherever one question does.
+Not the look: that is `labkit.view.style`. One function serves both tasks wherever one question does.
 """
 
 from collections.abc import Mapping
@@ -9,10 +9,13 @@ import numpy as np
 import pandas as pd
 from sklearn import metrics as sk
 
-from labkit.model.blocks import Blocks
-from labkit.model.curves import group_alike
-from labkit.model.metrics import Answers, Interval, find_labels, is_greater_better
-from labkit.view.plots import (
+from labkit.model.evaluation.blocks import Blocks
+from labkit.model.evaluation.bootstrap import Interval
+from labkit.model.evaluation.curves import group_alike
+from labkit.model.evaluation.metrics import find_labels, is_greater_better
+from labkit.model.evaluation.predictions import Answers
+from labkit.view.prose import count, format_number, format_share, join_names, shorten
+from labkit.view.style import (
     BLUE,
     INK,
     LINE,
@@ -32,7 +35,6 @@ from labkit.view.plots import (
     spread_edges,
     style,
 )
-from labkit.view.words import count, format_number, format_share, join_names, shorten
 
 DUMMY = "dummy"
 NOT_COMPUTED = Interval(np.nan, np.nan, np.nan)
@@ -52,7 +54,7 @@ def plot_leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
     Parameters
     ----------
     frame
-        The leaderboard as `labkit.model.automl.compare` gives it.
+        The leaderboard as `labkit.model.training.comparison.compare` gives it.
     """
     ranked = frame[frame["error"] == ""]
     if ranked.empty:

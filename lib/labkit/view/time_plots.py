@@ -1,6 +1,6 @@
 """Figures of what changes with time: the answer, columns, and what a split by time says beside a random one.
 
-Not the look: that is `labkit.view.plots`. Where a table has no times, each figure is a sentence that says so.
+Not the look: that is `labkit.view.style`. Where a table has no times, each figure is a sentence that says so.
 """
 
 from collections.abc import Mapping
@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from labkit.data.drift import LARGE_DRIFT, NOTABLE_DRIFT, compute_by_key, compute_over_time
-from labkit.data.profile import find_kind
 from labkit.data.split import list_days
-from labkit.data.tables import PREDICT_AT
-from labkit.params import Data, Target
-from labkit.view.plots import (
+from labkit.data.stability import LARGE_DRIFT, NOTABLE_DRIFT, compute_by_key, compute_over_time
+from labkit.features.column_kind import find_kind
+from labkit.features.outcome_rates import PREDICT_AT
+from labkit.params.tables import Data, Target
+from labkit.view.data_plots import plot_heat
+from labkit.view.prose import count, format_number, format_share, join_names, shorten
+from labkit.view.style import (
     BLUE,
     INK,
     MUTED,
@@ -33,11 +35,9 @@ from labkit.view.plots import (
     set_time_ticks,
     style,
 )
-from labkit.view.table_plots import plot_heat
-from labkit.view.words import count, format_number, format_share, join_names, shorten
 
 if TYPE_CHECKING:
-    from labkit.model.illusion import Illusion
+    from labkit.model.evaluation.split_comparison import Illusion
 
 NO_TIMES = "This table declares no times (data.time), so nothing can be said about what changes with them."
 NO_MEAN = "No period has a mean that can be drawn."
@@ -149,7 +149,7 @@ def plot_drift(drift: pd.DataFrame, *, most: int) -> Figure:
     Parameters
     ----------
     drift
-        As `labkit.data.drift.compute_drift` returns it.
+        As `labkit.data.stability.compute_drift` returns it.
     """
     title = "Columns that changed after training"
     if drift.empty:

@@ -6,11 +6,12 @@ Not the leaderboard: that is in `labkit.view.model_plots`.
 import numpy as np
 import pandas as pd
 
-from labkit.model.calibration import Calibration
-from labkit.model.curves import make_calibration
-from labkit.model.metrics import is_greater_better
-from labkit.params import Training
-from labkit.view.plots import (
+from labkit.model.evaluation.curves import make_calibration
+from labkit.model.evaluation.metrics import is_greater_better
+from labkit.model.training.calibration import Calibration
+from labkit.params.training import Training
+from labkit.view.prose import count, format_number
+from labkit.view.style import (
     BLUE,
     LINE,
     MUTED,
@@ -23,7 +24,6 @@ from labkit.view.plots import (
     make_note,
     style,
 )
-from labkit.view.words import count, format_number
 
 
 def plot_trials(frame: pd.DataFrame, metric: str, model: str) -> Figure:
@@ -32,7 +32,7 @@ def plot_trials(frame: pd.DataFrame, metric: str, model: str) -> Figure:
     Parameters
     ----------
     frame
-        The trials as `labkit.model.tuning.tune` gives them.
+        The trials as `labkit.model.training.tuning.tune` gives them.
     """
     if frame.empty:
         return make_note("How tuning went", "No trials were asked for, or no candidate has settings to search.")

@@ -1,6 +1,6 @@
 """What can be clicked in JupyterLab, each with a static twin for batch runs, whose pages hold no script.
 
-Sole owner of ipywidgets. The pictures are those of `labkit.view.table_plots`.
+Sole owner of ipywidgets. The pictures are those of `labkit.view.data_plots`.
 """
 
 import base64
@@ -12,10 +12,10 @@ import pandas as pd
 from IPython.display import HTML, display
 
 from labkit import paths
-from labkit.params import Target
-from labkit.view.plots import WIDTH_PIXELS, save_png, show
-from labkit.view.table_plots import plot_columns, rank_columns
-from labkit.view.words import format_number, format_share, shorten
+from labkit.params.tables import Target
+from labkit.view.data_plots import plot_columns, rank_columns
+from labkit.view.prose import format_number, format_share, shorten
+from labkit.view.style import WIDTH_PIXELS, save_png, show
 
 TWIN_COLUMNS = 2
 """Columns that the static twin shows."""
@@ -30,7 +30,7 @@ def explore_columns(frame: pd.DataFrame, profile: pd.DataFrame, target: Target) 
     frame
         Shape (n_rows, n_columns), the target among the columns.
     profile
-        As `labkit.data.profile.profile_table` returns it.
+        As `labkit.data.quality.profile.profile_table` returns it.
     """
     if paths.get_run_dir() is None:
         return make_explorer(frame, profile, target)

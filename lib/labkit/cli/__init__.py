@@ -1,0 +1,1 @@
+"""The command line. Each command parses its arguments and calls one public function."""

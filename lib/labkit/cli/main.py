@@ -1,0 +1,389 @@
+"""The command line: words in, one public function each, errors out.
+
+Nothing is worked out here. Commands import what they need when called, so that `labkit --help` is quick.
+"""
+
+import errno
+import gc
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from io import StringIO
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from labkit import console, paths
+from labkit.cli import models, new
+from labkit.console import echo
+from labkit.errors import DiskError, LabkitError, StageError, name_nearest, shorten
+from labkit.stages import builtin
+from labkit.storage.disk import describe_full, is_full
+from labkit.units import format_count
+
+LONGEST_LINE, MOST_LINES = 2000, 40
+"""What is shown of an error that quotes something without end."""
+NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class Family(click.Group):
+    """A group that answers a mistyped command with the nearest one."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or say which is nearest."""
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            ctx.fail(f"no command {args[0]!r}: {name_nearest(args[0], self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Family, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="labkit")
+@click.option("--debug", is_flag=True, help="Show the whole traceback of an error.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """Run numbered notebooks as a reproducible, tracked and reported pipeline.
+
+    \b
+    labkit new churn --data churn.csv --target churned   an experiment from a table of your own
+    labkit run diabetes                      run what has changed, show the results
+    labkit status diabetes                   what is stale, and why
+    labkit runs diabetes                     which runs there were, and how they ended
+    labkit why diabetes                      what the latest run was made of, and why each stage ran
+    labkit params diabetes                   what can be set, where it is set, what it means
+    labkit predict diabetes in.csv out.csv   predict with the published model
+    labkit pull                              fetch the data of what others have run
+    labkit warm                              keep kernels that start in half a second
+    """
+    ctx.obj = debug
+
+
+cli.add_command(new.new)
+cli.add_command(models.promote)
+cli.add_command(models.predict)
+
+
+@cli.command()
+@click.argument("experiment")
+@click.option(
+    "-S",
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="SECTION.FIELD=VALUE",
+    help="Change the params file; with --sample, for that run only.",
+)
+@click.option("--until", metavar="STAGE", help="Stop after this stage.")
+@click.option("--force", metavar="STAGE", help="Run this stage even if nothing has changed.")
+@click.option("--sample", type=click.IntRange(20), metavar="N", help="Try on N rows, in scratch; nothing is published.")
+@click.option("--cold", is_flag=True, help="Start ordinary kernels, each of which imports everything anew.")
+@click.option("--no-wait", is_flag=True, help="Refuse if another run of this checkout is under way.")
+@click.option("--locked", is_flag=True, help="Refuse if the packages are not those of requirements.lock.")
+def run(
+    experiment: str,
+    *,
+    settings: tuple[str, ...],
+    until: str | None,
+    force: str | None,
+    sample: int | None,
+    cold: bool,
+    no_wait: bool,
+    locked: bool,
+) -> None:
+    """Run the stages of EXPERIMENT that have changed, from raw tables to the published model.
+
+    \b
+    labkit run diabetes
+    labkit run diabetes -S training.folds=10           change a parameter, then run what depends on it
+    labkit run diabetes --until training --force eda
+    labkit run breast_cancer --sample 200              a quick try that leaves the pipeline alone
+    """
+    from labkit.params.load import load_params
+    from labkit.params.override import apply_overrides
+
+    # Before anything heavy is imported: a mistake in the file is told at once.
+    load_params(experiment)
+    if sample and force:
+        raise click.UsageError("--sample runs every stage: --force adds nothing to it")
+    apply_overrides(experiment, list(settings), is_written=False)
+    from labkit.run.kernels.session import Kernels
+    from labkit.run.pipeline.progress import Progress
+
+    with Kernels(is_cold=cold, is_kept_used=not cold, later=builtin.LATER_MODULES) as kernels:
+        from labkit.run.pipeline.experiment_run import Request, run_experiment, run_sample
+        from labkit.run.records import mlflow_store
+
+        request = Request(until, force, is_waiting=not no_wait, is_locked=locked, settings=settings)
+        how: dict[str, Any] = {"plain": builtin.PLAIN, "progress": Progress(), "kernels": kernels}
+        if sample:
+            run_sample(experiment, rows=sample, request=request, **how)
+        else:
+            run_experiment(experiment, request=request, **how)
+    pages = paths.find_reports_dir(experiment) / "sample" if sample else paths.find_reports_dir()
+    echo(f"Report:    {show(pages / 'index.html') if not sample else show(pages)}")
+    echo(f"Tracking:  {mlflow_store.describe_viewing()}")
+
+
+@cli.command()
+@click.option("--stop", is_flag=True, help="End the process that is kept.")
+def warm(stop: bool) -> None:
+    """Keep a process that has imported everything: kernels of `labkit run` and JupyterLab are forks of it.
+
+    It ends after 30 minutes without a kernel.
+
+    \b
+    labkit warm
+    labkit warm --stop
+    """
+    from labkit.run.kernels import servers
+
+    if stop:
+        n_stopped = servers.stop_servers()
+        echo("stopped" if n_stopped else "no warm process was kept")
+        return
+    state = servers.keep_server()
+    modules = format_count(state["modules"], "module")
+    minutes = format_count(servers.IDLE_SECONDS // 60, "idle minute")
+    echo(f"warm: process {state['pid']}, {modules} imported; ends after {minutes}")
+
+
+@cli.command()
+def doctor() -> None:
+    """Look whether this checkout and what it stands on are well, and say what to do where they are not.
+
+    Closes what killed runs left open, and changes nothing else. Exit code 1 if something needs attention.
+
+    \b
+    labkit doctor          # in the checkout
+    """
+    from labkit.run.doctor import examine, show_findings
+    from labkit.stages.promotion import check_champions
+
+    close_gone()
+    sys.exit(show_findings([*examine(), check_champions()]))
+
+
+@cli.command()
+@click.argument("name")
+@click.argument("experiment")
+def stage(name: str, experiment: str) -> None:
+    """Run one stage, stale or not. This is what dvc.yaml calls.
+
+    \b
+    labkit stage training diabetes
+    """
+    from labkit.run.pipeline.stage_client import ask_runner
+
+    answer = ask_runner(name, experiment)
+    if answer is not None:
+        sys.exit(answer.code)
+    if name == "fingerprint":
+        # By far the most frequent, so nothing heavy is imported for it.
+        from labkit.params.load import load_params
+
+        builtin.perform_fingerprint(load_params(experiment), None)
+        return
+    from labkit.run.pipeline.experiment_run import run_stage
+    from labkit.run.pipeline.progress import Progress
+
+    run_stage(name, experiment, plain=builtin.PLAIN, progress=Progress())
+
+
+@cli.command()
+@click.argument("experiments", nargs=-1, metavar="[EXPERIMENT]...")
+def status(experiments: tuple[str, ...]) -> None:
+    """Show which stages are stale, and why.
+
+    \b
+    labkit status
+    labkit status diabetes
+    """
+    from labkit.params.load import list_experiments, load_params
+    from labkit.run.pipeline import dvc_repo, run_lock
+    from labkit.run.records.stage_record import load_records
+
+    close_gone()
+    holder = run_lock.find_holder()
+    if holder is not None:
+        echo(f"Under way now: {run_lock.describe(holder)}.")
+    with dvc_repo.look_at_repo() as repo:
+        for experiment in experiments or list_experiments():
+            loaded = load_params(experiment)
+            dvc_repo.list_stages(experiment)
+            if holder is None:
+                # A run that is under way depends on what it wrote down of the code when it began.
+                builtin.perform_fingerprint(loaded, None)
+            records = load_records(paths.find_reports_dir(experiment))
+            rows = []
+            for state in dvc_repo.find_states(repo, experiment):
+                if state.name == dvc_repo.FINGERPRINT:
+                    continue
+                headline = records[state.name].headline if state.name in records else ""
+                fresh = "checked each time" if state.name == dvc_repo.PUBLISH else "up to date"
+                reasons = console.make_cell("\n".join(map(console.make_printable, state.reasons)))
+                rows.append((state.name, "stale" if state.reasons else fresh, reasons, headline))
+            console.print_table(("stage", "state", "why", "latest result"), rows, title=experiment)
+
+
+def close_gone() -> None:
+    """Close what killed runs left open, and say so; where that cannot be written down, one can still look."""
+    from labkit.run.records import recovery
+
+    try:
+        for line in recovery.tell(recovery.reconcile()):
+            echo(line)
+    except (StageError, DiskError) as error:
+        echo(f"not closed yet: {error}")
+
+
+@cli.command()
+@click.argument("experiments", nargs=-1, metavar="[EXPERIMENT]...")
+def pull(experiments: tuple[str, ...]) -> None:
+    """Fetch the data of what others have run and pushed, as far as dvc.lock names it, and put them in place.
+
+    \b
+    labkit pull                                after `git pull`
+    labkit pull diabetes
+    """
+    from labkit.params.load import load_params
+    from labkit.run.pipeline import dvc_remote, run_lock
+
+    for experiment in experiments:
+        load_params(experiment)
+    close_gone()
+    with run_lock.hold_checkout(", ".join(experiments) or "all experiments", say=echo):
+        echo(dvc_remote.pull(experiments))
+
+
+@cli.command()
+@click.argument("experiment", required=False)
+@click.option("-n", "most", type=click.IntRange(1), default=20, show_default=True, help="How many at most.")
+def runs(experiment: str | None, most: int) -> None:
+    """List the runs of this checkout, or of EXPERIMENT, newest first, and how each ended.
+
+    \b
+    labkit runs
+    labkit runs diabetes -n 5
+    """
+    from labkit.params.load import load_params
+    from labkit.run.records import run_history
+
+    if experiment:
+        load_params(experiment)
+    close_gone()
+    rows, n_runs = run_history.list_runs(experiment, most=most)
+    shown = [
+        (row.run, row.end, "" if row.seconds is None else f"{row.seconds:,.0f} s", run_history.show_age(row.at))
+        for row in rows
+    ]
+    # The name of a run holds its time in UTC. Names and ages stay whole in a terminal of 80 characters.
+    whole = (console.make_column(heading, is_number=True, is_whole=True) for heading in ("took", "started"))
+    console.print_table((console.make_column("run", is_whole=True), "ended", *whole), shown)
+    if n_runs > len(rows):
+        echo(f"… and {n_runs - len(rows)} more: labkit runs -n {n_runs}")
+
+
+@cli.command()
+@click.argument("run")
+def why(run: str) -> None:
+    """Show what RUN was made of, and why each of its stages ran: a name of `labkit runs`, or an experiment's latest.
+
+    \b
+    labkit why diabetes
+    """
+    from labkit.run.records import run_history
+
+    close_gone()
+    console.print_pairs(run_history.describe_run(run_history.find_run(run)))
+
+
+@cli.command()
+@click.argument("experiment", required=False)
+@click.option("--schema", is_flag=True, help="Write params/schema.json, by which editors complete and check.")
+def params(experiment: str | None, schema: bool) -> None:
+    """Show what can be set for EXPERIMENT: value, where it comes from, what it means.
+
+    \b
+    labkit params diabetes
+    labkit params --schema
+    """
+    from labkit.params.describe import describe_params, make_schema
+    from labkit.params.load import list_experiments
+    from labkit.storage.atomic import write_text
+
+    if schema:
+        path = paths.find_params_dir() / "schema.json"
+        write_text(path, make_schema())
+        echo(f"wrote {show(path)}")
+    elif experiment is None:
+        echo("\n".join(list_experiments()))
+    else:
+        headings = [console.make_column(heading, is_folded=True) for heading in ("name", "value", "from", "meaning")]
+        entries = describe_params(experiment)
+        rows = [[str(cell) for cell in (one.name, one.value, one.origin, one.meaning)] for one in entries]
+        console.print_table(headings, rows, title=experiment)
+
+
+def show(path: Path) -> str:
+    """Return a path as it would be typed from here."""
+    return os.path.relpath(path)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 a stage failed, 2 the input is at fault, 130 interrupted."""
+    console.guard_streams()
+    # Modules stay: looking through them for garbage, as they come and once more at the end, takes a second.
+    gc.set_threshold(100_000)
+    code = call(cli, list(sys.argv[1:] if arguments is None else arguments))
+    gc.freeze()
+    sys.exit(code)
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Do what Ctrl-C does, which a shell has ignored in what it starts in the background."""
+    act = signal.getsignal(signal.SIGINT)
+    (act if callable(act) else signal.default_int_handler)(number, frame)
+
+
+def call(command: Callable[..., Any], arguments: list[str]) -> int:
+    """Run a command and return its exit code, with errors printed in their own words."""
+    # Whoever ends this process politely, or closes its terminal, interrupts it: the records are closed then.
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(name) == signal.SIG_DFL:
+            signal.signal(name, interrupt)
+    try:
+        command(arguments, standalone_mode=False)
+    except LabkitError as error:
+        if "--debug" in arguments:
+            raise
+        lines = (shorten(line, LONGEST_LINE) for line in str(error).split("\n")[:MOST_LINES])
+        echo("labkit: " + "\n".join(lines), is_error=True)
+        return error.exit_code
+    except OSError as error:
+        if "--debug" in arguments or not (is_full(error) or error.errno in NOT_ALLOWED):
+            raise
+        if not is_full(error):
+            echo(f"labkit: {error.filename or 'a file'}: {error.strerror}: labkit has to write there", is_error=True)
+            return 2
+        echo(f"labkit: {describe_full(Path(str(error.filename or '.')), 'more')}", is_error=True)
+        return 1
+    except click.exceptions.NoArgsIsHelpError as error:
+        echo(error.format_message(), is_error=True)
+        return 0
+    except click.ClickException as error:
+        usage = StringIO()
+        click.UsageError("", getattr(error, "ctx", None)).show(usage)
+        # One line, whatever an argument that it quotes may hold.
+        echo(f"{usage.getvalue().rstrip()} {console.make_printable(error.format_message())}", is_error=True)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        kept = "; finished stages are kept" if {"run", "stage"} & set(arguments[:2]) else ""
+        echo(f"labkit: interrupted{kept}", is_error=True)
+        return 130
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0

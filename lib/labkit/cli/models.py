@@ -1,0 +1,56 @@
+"""The commands that work on published models: promote one by hand, predict with the champion."""
+
+import os
+from pathlib import Path
+
+import click
+
+from labkit import paths
+from labkit.console import echo
+
+
+@click.command()
+@click.argument("experiment")
+@click.argument("version", type=click.IntRange(1), required=False)
+@click.option("--reason", required=True, help="Why; it is kept with the version.")
+@click.option(
+    "--accept-unverified-champion",
+    is_flag=True,
+    help="Replace a champion whose files are gone or changed, so that nothing can be compared with it.",
+)
+def promote(experiment: str, version: int | None, reason: str, accept_unverified_champion: bool) -> None:
+    """Make VERSION the champion of EXPERIMENT by hand, or the release in this checkout if none is named.
+
+    The version is verified, but not compared with the champion: `labkit run` does that. Who, when and why is kept with
+    the version.
+
+    \b
+    labkit promote diabetes 3 --reason "the new scanner is in use from Monday on"
+    labkit promote diabetes --accept-unverified-champion --reason "version 2 was lost with the old bucket"
+    """
+    from labkit.params.load import load_params
+    from labkit.stages import promotion
+
+    os.environ.update(paths.make_environment())
+    params = load_params(experiment)
+    echo(promotion.promote(params, version, reason=reason, accept_unverified=accept_unverified_champion))
+
+
+@click.command()
+@click.argument("experiment")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("destination", type=click.Path(path_type=Path))
+@click.option("--overwrite", is_flag=True, help="Replace DESTINATION though labkit predict did not write it.")
+def predict(experiment: str, source: Path, destination: Path, overwrite: bool) -> None:
+    """Predict every row of SOURCE with the published model of EXPERIMENT.
+
+    SOURCE is read as the params say that the experiment's main table is: encoding, delimiter, decimal comma, dates.
+    DESTINATION is CSV or Parquet by its ending.
+
+    \b
+    labkit predict diabetes new_patients.csv predictions.csv
+    """
+    from labkit.serving.batch import predict_file
+
+    os.environ.update(paths.make_environment())
+    echo(predict_file(experiment, source, destination, overwrite=overwrite))

@@ -1,0 +1,135 @@
+"""The command `labkit new`: its many options become one `Choices`, and what was decided is shown.
+
+Nothing is worked out here: that is `labkit.new.create`.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from labkit.console import echo, make_cell, make_printable, print_table
+from labkit.errors import list_briefly
+from labkit.units import format_count
+
+if TYPE_CHECKING:
+    from labkit.new.inspect import Survey
+    from labkit.new.options import Choices
+    from labkit.new.proposal import Proposal
+
+MOST_SHOWN = 40
+
+
+@click.command()
+@click.argument("name")
+@click.option("--data", "files", multiple=True, type=click.Path(path_type=Path), help="File of the table; repeatable.")
+@click.option("--target", required=True, metavar="COLUMN", help="Column to predict.")
+@click.option("--sql", metavar="QUERY", help="Query to take the rows from instead of a file.")
+@click.option("--database-env", metavar="VARIABLE", help="Environment variable that holds the database's address.")
+@click.option("--task", metavar="TASK", help="classification or regression.")
+@click.option("--positive", metavar="CLASS", help="Class of interest of a two-class target.")
+@click.option("--metric", metavar="METRIC", help="Figure by which models are ranked.")
+@click.option("--time", metavar="COLUMN", help="Column of times to split by.")
+@click.option("--group", metavar="COLUMN", help="Column whose equal values stay together.")
+@click.option("--kind", "kinds", multiple=True, metavar="COLUMN=KIND", help="number, category, boolean, date, text ...")
+@click.option("--format", "formats", multiple=True, metavar="COLUMN=FORMAT", help="How dates are written: %d.%m.%Y.")
+@click.option("--zone", "zones", multiple=True, metavar="COLUMN=ZONE", help="Clock that times with offsets are of.")
+@click.option("--missing", multiple=True, metavar="COLUMN=VALUE", help="Value that stands for a missing one.")
+@click.option("--drop", multiple=True, metavar="COLUMN", help="Column to leave out.")
+@click.option("--keep", multiple=True, metavar="COLUMN", help="Column not to leave out, however suspicious.")
+@click.option("--encoding", metavar="NAME", help="Encoding of the file, e.g. cp1252.")
+@click.option("--delimiter", metavar="CHARACTER", help="What divides cells; tab for a tabulator.")
+@click.option("--decimal", type=click.Choice([".", ","]), help="What stands before the fraction of a number.")
+@click.option("--header/--no-header", default=None, help="Whether the first row holds the names.")
+@click.option("--header-rows", type=click.IntRange(1, 3), help="How many rows hold the names; several are joined.")
+@click.option("--sheet", metavar="NAME", help="Sheet of a spreadsheet.")
+@click.option("--read", "reading", multiple=True, metavar="FIELD=VALUE", help="How the table is read: max_rows=...")
+@click.option("--follow", is_flag=True, help="Follow symbolic links.")
+@click.option("--force", is_flag=True, help="Replace an experiment of that name.")
+@click.option("--ask", is_flag=True, help="On a terminal, ask before anything is written.")
+def new(**given: Any) -> None:
+    """Make the experiment NAME from a table: infer how to read it, what its columns are and how to judge models.
+
+    \b
+    labkit new churn --data churn.csv --target churned
+    labkit new sales --data jan.csv --data feb.csv --target amount --time day
+    labkit new loans --sql "select * from loans" --database-env WAREHOUSE_URL --target default
+    """
+    from labkit.new.create import Query, found
+
+    files = given["files"]
+    if bool(files) == bool(given["sql"]) or bool(given["sql"]) != bool(given["database_env"]):
+        raise click.UsageError("name files with --data, or a query with --sql and --database-env")
+    made = found(
+        given["name"],
+        Query(given["sql"], given["database_env"]) if given["sql"] else files,
+        given["target"],
+        choices=make_choices(given),
+        follow=given["follow"],
+        force=given["force"],
+        ask=confirm if given["ask"] and sys.stdin.isatty() else accept,
+        say=echo,
+    )
+    echo(f"Made:      {os.path.relpath(made.params_path)}, and data/{given['name']}/source under DVC")
+    echo(f"Next:      look at {os.path.relpath(made.params_path)}, then: labkit run {given['name']}")
+
+
+def make_choices(given: dict[str, Any]) -> "Choices":
+    """Return the options of `labkit new` that decide something."""
+    from labkit.new.options import Choices
+    from labkit.params.override import parse_value
+    from labkit.params.yaml_text import make_plain
+
+    reading = [split_pair(text, "--read") for text in given["reading"]]
+    missing: dict[str, tuple[str, ...]] = {}
+    for column, value in (split_pair(text, "--missing") for text in given["missing"]):
+        missing[column] = (*missing.get(column, ()), value)
+    same = ("encoding", "decimal", "header", "sheet", "task", "positive", "metric", "time", "group", "drop", "keep")
+    read = {field: make_plain(parse_value(value, f"--read {field}")) if value else "" for field, value in reading}
+    if given["header_rows"]:
+        read["header_rows"] = given["header_rows"]
+    return Choices(
+        **{name: given[name] for name in same},
+        delimiter="\t" if given["delimiter"] in ("tab", "\\t") else given["delimiter"],
+        kinds=dict(split_pair(text, "--kind") for text in given["kinds"]),
+        formats=dict(split_pair(text, "--format") for text in given["formats"]),
+        zones=dict(split_pair(text, "--zone") for text in given["zones"]),
+        missing=missing,
+        reading=read,
+    )
+
+
+def split_pair(text: str, option: str) -> tuple[str, str]:
+    """Return the two sides of COLUMN=VALUE; the column's name may hold further equals signs."""
+    column, equals, value = text.rpartition("=")
+    if not equals or not column:
+        raise click.UsageError(f"{option} {text}: write COLUMN=VALUE")
+    return column, value
+
+
+def accept(survey: "Survey", proposal: "Proposal") -> bool:
+    """Show what was decided, and go on."""
+    from labkit.new.proposal import list_kinds
+
+    rows = [
+        [
+            make_cell(make_printable(cell))
+            for cell in (kind, format_count(len(columns), "column"), list_briefly(columns, most=6))
+        ]
+        for kind, columns in list_kinds(survey.kinds).items()
+    ]
+    for line in proposal.decisions[:MOST_SHOWN]:
+        style = "yellow" if line.is_warning else ""
+        cells = (line.subject, line.value, line.reason)
+        rows.append([make_cell(make_printable(cell), style) for cell in cells])
+    print_table(("what", "decided", "why"), rows, title=format_count(survey.raw.n_rows, "row"))
+    if (rest := len(proposal.decisions) - MOST_SHOWN) > 0:
+        echo(f"… and {rest} more, in the params file")
+    return True
+
+
+def confirm(survey: "Survey", proposal: "Proposal") -> bool:
+    """Show what was decided, and ask."""
+    return accept(survey, proposal) and click.confirm("Make it so?", default=True)

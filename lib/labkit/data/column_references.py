@@ -1,0 +1,166 @@
+"""Whether the params speak of columns that are there.
+
+Run before any kernel starts, on the raw tables. Not whether the values are as agreed: that is `labkit.data.contract`.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import pandas as pd
+
+from labkit.data.computed_columns import list_computed
+from labkit.data.joins import list_brought
+from labkit.errors import ParamsError, name_nearest
+from labkit.features import date_parts, expressions, outcome_rates
+from labkit.features.imputation import LENGTH, MISSING, OUTLIER
+from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
+from labkit.params.experiment import Params
+from labkit.params.tables import Data, Join
+
+Tables = Mapping[str, pd.DataFrame]
+
+
+def check_columns(params: Params, tables: Tables) -> None:
+    """Refuse params that name a table or column that is not there.
+
+    Raises
+    ------
+    ParamsError
+        Naming the params field, the column and the nearest column there is.
+    """
+    data, target = params.data, params.data.target.column
+    known = check_data(data, tables)
+    require(params.wrangling.drop, known, "wrangling.drop")
+    check_wrangling(params, known)
+    for name in (target, *([PREDICT_AT, OUTCOME_KNOWN_AT] if data.time else [])):
+        if name in params.wrangling.drop:
+            what = "the target" if name == target else "needed"
+            raise ParamsError(f"wrangling.drop: {name} is {what}: it cannot be dropped")
+    for number, expression in enumerate(params.wrangling.filters):
+        require(expressions.find_names(expression), known, f"wrangling.filters.{number}")
+    if data.split.group is not None:
+        require([data.split.group], [name for name in known if name not in params.wrangling.drop], "data.split.group")
+    check_features(params, known)
+
+
+def check_wrangling(params: Params, known: list[str]) -> None:
+    """Refuse wrangling of columns that are not there, are dropped, or are the answer."""
+    wrangling, target = params.wrangling, params.data.target.column
+    kept = [name for name in known if name not in wrangling.drop]
+    require(wrangling.rules, known, "wrangling.rules")
+    require(wrangling.duplicates_by, known, "wrangling.duplicates_by")
+    if wrangling.duplicates_by and wrangling.duplicates == "keep":
+        raise ParamsError("wrangling.duplicates_by: set wrangling.duplicates: drop, or take it out")
+    for place, names in (("fill", wrangling.fill), ("outliers", wrangling.outliers)):
+        require(names, kept, f"wrangling.{place}")
+        if target in names:
+            raise ParamsError(f"wrangling.{place}.{target}: is the target: leave rows out with wrangling.filters")
+
+
+def check_data(data: Data, tables: Tables) -> list[str]:
+    """Return the columns of the joined table, refusing what `data` names and is not there."""
+    known = [str(name) for name in tables[data.main_table].columns]
+    for name, expression in list_computed(data).items():
+        where = f"data.time.{name}" if data.time and name in (PREDICT_AT, OUTCOME_KNOWN_AT) else f"data.derived.{name}"
+        check_new(name, known, where)
+        require(expressions.find_names(expression), known, where)
+        known.append(name)
+    for number, join in enumerate(data.joins):
+        known += check_join(join, known, tables, f"data.joins.{number}")
+    if data.target.expression is not None:
+        check_new(data.target.column, known, "data.target.column")
+        require(expressions.find_names(data.target.expression), known, "data.target.expression")
+        known.append(data.target.column)
+    require([data.target.column], known, "data.target.column")
+    return known
+
+
+def check_join(join: Join, known: list[str], tables: Tables, where: str) -> list[str]:
+    """Return the columns that a join brings, refusing what it names and is not there."""
+    require([join.table], tables, f"{where}.table", "table")
+    columns = [str(name) for name in tables[join.table].columns]
+    require(join.keys, known, f"{where}.keys")
+    require(join.keys.values(), columns, f"{where}.keys ({join.table})")
+    require(join.columns, columns, f"{where}.columns ({join.table})")
+    if join.as_of is not None:
+        require([join.as_of], columns, f"{where}.as_of ({join.table})")
+        if join.cardinality == "one_to_one":
+            raise ParamsError(f"{where}.cardinality: one_to_one does not go with as_of: several rows may find the same")
+    elif join.within_hours is not None:
+        raise ParamsError(f"{where}.within_hours: belongs to joins with as_of")
+    return list(list_brought(columns, join).values())
+
+
+def check_features(params: Params, known: list[str]) -> None:
+    """Refuse features that name a column that is not there or not known when a prediction is asked for."""
+    target, features = params.data.target.column, params.features
+    later = {target: "the target", OUTCOME_KNOWN_AT: OUTCOME_KNOWN_AT}
+    inputs = [name for name in known if name not in params.wrangling.drop and name not in later]
+    made: list[str] = []
+
+    def check_inputs(names: Iterable[str], usable: list[str], where: str) -> None:
+        for name in names:
+            if name in later and name in known:
+                raise ParamsError(f"{where}: uses {later[name]}, which is not known when a prediction is asked for")
+        require(names, usable, where)
+
+    for name, expression in features.expressions.items():
+        check_new(name, known, f"features.expressions.{name}")
+        check_inputs(expressions.find_names(expression), inputs, f"features.expressions.{name}")
+        made.append(name)
+    for name, parts in features.dates.items():
+        check_inputs([name], inputs, f"features.dates.{name}")
+        date_parts.find_changes(parts.zone)
+        for part in parts.parts:
+            check_new(f"{name}_{part}", [*known, *made], f"features.dates.{name}")
+            made.append(f"{name}_{part}")
+    flags = [f"{name}_{MISSING}" for name, fill in params.wrangling.fill.items() if fill.indicator]
+    flags += [f"{name}_{OUTLIER}" for name, rule in params.wrangling.outliers.items() if rule.action == "flag"]
+    check_inputs(features.text, inputs, "features.text")
+    for name in [*flags, *(f"{name}_{LENGTH}" for name in features.text)]:
+        check_new(name, [*known, *made], "wrangling" if name in flags else "features.text")
+        made.append(name)
+    for number, pair in enumerate(features.interactions):
+        check_inputs(pair, [*inputs, *made], f"features.interactions.{number}")
+        check_new(" x ".join(pair), [*known, *made], f"features.interactions.{number}")
+        made.append(" x ".join(pair))
+    raw = [*inputs, *made]
+    require(features.categories, raw, "features.categories")
+    if not [name for name in raw if name not in features.drop and name != PREDICT_AT]:
+        raise ParamsError(f"data.tables: no column is left beside the target {target!r}: nothing to predict it from")
+    for name, spec in features.history.items():
+        where = f"features.history.{name}"
+        check_inputs(spec.keys, raw, f"{where}.keys")
+        for feature in outcome_rates.list_names(name, spec.days):
+            check_new(feature, [*known, *made], where)
+            made.append(feature)
+    check_answers(params)
+    require(features.drop, [name for name in [*inputs, *made] if name != PREDICT_AT], "features.drop")
+
+
+def check_answers(params: Params) -> None:
+    """Refuse histories where nothing says when answers are known, or which class is counted."""
+    if not params.features.history:
+        return
+    if params.data.time is None:
+        raise ParamsError("features.history: needs data.time, which says when an answer is known")
+    if params.data.target.task == "classification" and params.data.target.positive is None:
+        raise ParamsError("features.history: needs data.target.positive, the class whose rate is counted")
+    days = {name: min(spec.days) for name, spec in params.features.history.items() if min(spec.days) < 1}
+    if days:
+        raise ParamsError(f"features.history.{next(iter(days))}.days: at least 1 day, not {next(iter(days.values()))}")
+
+
+def check_new(name: str, known: Iterable[str], where: str) -> None:
+    """Refuse a new column whose name is taken."""
+    if name in known:
+        raise ParamsError(f"{where}: there is a column of that name: choose another")
+
+
+def require(names: Iterable[str], known: Iterable[str], where: str, kind: str = "column") -> None:
+    """Refuse the first name that is not among the known ones."""
+    found = [str(name) for name in known]
+    for name in names:
+        if name not in found:
+            blank = next((column for column in found if column.strip() == name.strip()), None)
+            hint = f"there is {blank!r} with a blank" if blank else name_nearest(name, found)
+            raise ParamsError(f"{where}: no {kind} {name!r}: {hint}")

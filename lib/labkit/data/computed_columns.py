@@ -1,0 +1,83 @@
+"""Columns computed from others: the target by its rule, times and declared expressions."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from labkit.errors import DataError, ParamsError
+from labkit.features import expressions
+from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
+from labkit.features.row_rules import apply_rule
+from labkit.params.tables import Data, Target
+
+
+def read_target(frame: pd.DataFrame, target: Target) -> pd.DataFrame:
+    """Return the table with the target read by its rule, where there is one and the table has the target."""
+    if target.rule is None or target.column not in frame:
+        return frame
+    values = apply_rule(expressions.to_array(frame[target.column]), target.rule)
+    column = pd.Series(values, index=frame.index)
+    return frame.assign(**{target.column: column.astype("str") if column.dtype == object else column})
+
+
+def list_computed(data: Data) -> dict[str, str]:
+    """Return the columns computed before anything is joined: name and expression, in order."""
+    if data.time is None:
+        return dict(data.derived)
+    times = {PREDICT_AT: data.time.predict_at, OUTCOME_KNOWN_AT: data.time.outcome_known_at}
+    return {**data.derived, **times}
+
+
+def add_column(frame: pd.DataFrame, name: str, text: str, *, needs_all: bool = False) -> pd.DataFrame:
+    """Return the table with a column computed from others; times are UTC.
+
+    Parameters
+    ----------
+    needs_all
+        Whether the value is missing where any column that the expression names is missing.
+    """
+    if name in frame:
+        raise DataError(f"{name}: there is a column of that name: choose another for what is computed")
+    names = expressions.find_names(text)
+    values = pd.Series(compute_column(text, {column: expressions.to_array(frame[column]) for column in names}))
+    values = values.set_axis(frame.index)
+    if is_time(values):
+        values = values.dt.tz_localize("UTC")
+    is_known = frame[names].notna().all(axis=1) if needs_all else None
+    if is_known is not None and not is_known.all():
+        values = (values.astype("float64") if pd.api.types.is_bool_dtype(values) else values).where(is_known)
+    return frame.assign(**{name: values})
+
+
+def compute_column(text: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return what an expression gives, in a type that a table can hold."""
+    values = expressions.compute(text, columns)
+    if values.dtype.kind == "m":
+        raise ParamsError(f"expression {text!r} gives a length of time: divide by hours(1) to have it as a number")
+    return values.astype("datetime64[us]") if values.dtype.kind == "M" else values
+
+
+def is_time(values: pd.Series) -> bool:
+    """Tell whether a column holds times."""
+    return pd.api.types.is_datetime64_any_dtype(values)
+
+
+def check_times(frame: pd.DataFrame) -> None:
+    """Refuse expressions for `data.time` that give no times."""
+    for name in (PREDICT_AT, OUTCOME_KNOWN_AT):
+        if not is_time(frame[name]):
+            raise DataError(f"data.time.{name} gives {frame[name].dtype}, not times: name their columns in `times`")
+
+
+def settle_target(frame: pd.DataFrame, target: Target) -> pd.DataFrame:
+    """Return the rows that have an answer, whole numbers as such: yes and no are 1 and 0, not 1.0 and 0.0.
+
+    Rows without an answer are left out only where the answer is computed; otherwise they are for a filter to name.
+    """
+    if target.expression is None:
+        return frame
+    kept = frame[frame[target.column].notna()]
+    values = kept[target.column]
+    is_code = target.task == "classification" and pd.api.types.is_numeric_dtype(values)
+    return kept.assign(**{target.column: values.astype("int64")}) if is_code and (values % 1 == 0).all() else kept

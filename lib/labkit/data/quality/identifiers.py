@@ -1,0 +1,156 @@
+"""Columns that name rows, or what rows are about: an index, a key, the number of a patient or a customer.
+
+A model can only learn such a column by heart. Rows of the same patient belong into the same part of a split.
+"""
+
+import re
+from dataclasses import dataclass
+
+import pandas as pd
+
+from labkit.data.quality import text_issues
+from labkit.params.tables import Table
+from labkit.vocabulary import list_words, names_time
+
+FEWEST_ROWS = 20
+FIRST_COUNTED, DEEP_WITHIN = 1, 1000
+"""Row numbers begin with 0 or 1, or deep within a larger table; between both, doses and wavelengths count up, too."""
+MOSTLY_DIFFERENT, OFTEN_DIFFERENT, HALF_DIFFERENT = 0.95, 0.8, 0.5
+FEWEST_NUMBERS = 10
+"""Different numbers from which a column that is called like the number of patients or customers holds such numbers."""
+MANY_NAMES, MOST_ROWS_EACH = 50, 100
+FEWEST_NAMES, FEW_ROWS_EACH = 20, 5
+"""Different texts that name whom rows are about, and the rows that each may have; else they are categories."""
+UNNAMED = re.compile(r"unnamed: ?[0-9]+|__index_level_[0-9]+__|index|row[ _.]?(name|number|num|no|nr|id)s?", re.I)
+"""Names that programs give to a column without one, and to numbers of rows."""
+ID_WORDS = {"id", "uid", "pid", "uuid", "guid"}
+NUMBER_WORDS = {*ID_WORDS, "key", "nr", "no", "number", "num", "code"}
+WHOM = ("patient", "subject", "participant", "respondent", "person", "customer", "client", "proband", "kunde")
+"""Words for those whom rows are about; their number may be called like this alone."""
+WHOSE = ("user", "member", "student", "pupil", "employee", "household", "account", "policy", "mitarbeiter")
+"""Words whose number is one only where the name says so: `employees` is how many there are."""
+WHAT = (
+    *WHOM, *WHOSE, "case", "order", "item", "ticket", "record", "unit", "visit", "trip", "session", "event",
+    "transaction", "invoice", "product", "sample", "obs", "kunden", "auftrag", "rechnung", "fall",
+)  # fmt: skip
+"""Words whose number rows may be called after."""
+WORDS_LOOKED_AT = 1000
+
+
+@dataclass(frozen=True)
+class Identifier:
+    """Why a column is an identifier; `is_repeated` if several rows share a value."""
+
+    reason: str
+    is_repeated: bool = False
+
+
+def find_identifier(values: pd.Series, *, is_unnamed: bool = False) -> Identifier | None:
+    """Return why a column is an identifier, or None.
+
+    Parameters
+    ----------
+    values
+        All values of the column or a sample of them, missing ones included.
+    is_unnamed
+        Whether the column had no name in the file.
+    """
+    known, name = values.dropna(), str(values.name)
+    if len(known) < FEWEST_ROWS:
+        return None
+    if pd.api.types.is_bool_dtype(known) or pd.api.types.is_datetime64_any_dtype(known):
+        return None
+    if pd.api.types.is_numeric_dtype(known):
+        return find_number(known, name, is_unnamed=is_unnamed or UNNAMED.fullmatch(name) is not None)
+    return find_label(known.astype(str), name)
+
+
+def find_number(known: pd.Series, name: str, *, is_unnamed: bool) -> Identifier | None:
+    """Return why whole numbers are an identifier, or None: an index, called like one, or the numbers of patients."""
+    if not (known % 1 == 0).all():
+        return None
+    n_distinct = known.nunique()
+    if n_distinct == len(known):
+        steps = known.diff().dropna()
+        if is_unnamed:
+            return Identifier("whole numbers, all different, without a name of their own: an index")
+        if (steps == 1).all() and not names_time(name) and not FIRST_COUNTED < known.iloc[0] < DEEP_WITHIN:
+            return Identifier("whole numbers, all different, and they count up row by row")
+        if names_number(name):
+            return Identifier("whole numbers, all different, and named like one")
+    elif is_unnamed and n_distinct > HALF_DIFFERENT * len(known):
+        return Identifier(
+            f"whole numbers, {n_distinct / len(known):.0%} different, without a name of their own: an index"
+        )
+    return find_repeated(known, name, n_distinct)
+
+
+def find_label(known: pd.Series, name: str) -> Identifier | None:
+    """Return why texts are an identifier, or None: nearly all different, or names of whom; no prose, numbers, dates."""
+    n_distinct = known.nunique()
+    share = n_distinct / len(known)
+    if share > MOSTLY_DIFFERENT or (share > OFTEN_DIFFERENT and names_number(name)):
+        words = known.drop_duplicates().head(WORDS_LOOKED_AT)
+        special = text_issues.guess_kind(words.tolist(), [])
+        is_other = text_issues.is_prose(words) or (special is not None and special[0] != text_issues.LEADING_ZEROS)
+        return None if is_other else Identifier(f"texts, {share:.0%} of them different")
+    return find_repeated(known, name, n_distinct)
+
+
+def find_repeated(known: pd.Series, name: str, n_distinct: int) -> Identifier | None:
+    """Return that values name whom rows are about, by the column's name and the number of values, or None."""
+    each = len(known) / max(n_distinct, 1)
+    if pd.api.types.is_numeric_dtype(known):
+        is_enough = n_distinct >= FEWEST_NUMBERS
+    else:
+        is_many = n_distinct > MANY_NAMES and each <= MOST_ROWS_EACH
+        is_enough = is_many or (n_distinct >= FEWEST_NAMES and each <= FEW_ROWS_EACH)
+    if not is_enough or n_distinct == len(known) or not names_whom(name):
+        return None
+    return Identifier(f"{n_distinct:,} different values, each in {each:.1f} rows, and named like one", is_repeated=True)
+
+
+def names_number(name: str) -> bool:
+    """Tell whether a column is called like a number that something has.
+
+    >>> [names_number(name) for name in ("order_no", "ticketId", "caseid", "paid", "bid", "price index")]
+    [True, True, True, False, False, False]
+    """
+    words = list_words(name)
+    return bool(words) and (words[-1] in NUMBER_WORDS or words[0] in ID_WORDS or is_compound(words[-1], WHAT))
+
+
+def is_compound(word: str, stems: tuple[str, ...]) -> bool:
+    """Tell whether a word is one of the stems and a number in one, such as patientid and kundennummer."""
+    return re.fullmatch(rf"({'|'.join(stems)})n?(id|no|nr|num|number|nummer|key|code)", word) is not None
+
+
+def names_thing(name: str) -> bool:
+    """Tell whether a column is called like the number of something, whatever it is.
+
+    >>> names_thing("store_id"), names_thing("postal code"), names_thing("altitude")
+    (True, False, False)
+    """
+    words = list_words(name)
+    return bool(words) and (words[-1] in ID_WORDS or words[0] in ID_WORDS or names_whom(name))
+
+
+def names_whom(name: str) -> bool:
+    """Tell whether a column is called like the number or the name of those whom rows are about.
+
+    >>> [names_whom(name) for name in ("patient_id", "CustomerNumber", "id", "Subject", "kundennummer")]
+    [True, True, True, True, True]
+    >>> [names_whom(name) for name in ("postal code", "customer age", "visit number", "students", "store_id")]
+    [False, False, False, False, False]
+    """
+    words = list_words(name)
+    if not words or all(word in ID_WORDS for word in words):
+        return bool(words)
+    if len(words) == 1:
+        return words[0] in WHOM or is_compound(words[0], WHOM + WHOSE)
+    return words[-1] in NUMBER_WORDS and words[-2] in WHOM + WHOSE
+
+
+def list_unnamed(columns: list[str], table: Table) -> set[str]:
+    """Return the columns that had no name in the file and are called after their place."""
+    return {name for name in columns if re.fullmatch(r"column_[0-9]+", name)} if table.name_unnamed else set()

@@ -1,0 +1,285 @@
+"""What looks wrong with a table, each finding with its evidence and the line of the params file that mends it.
+
+Finds; changes nothing: a line takes effect when it is declared, and notebook 02 shows what it did. Bounded for tables
+of thousands of columns. What the values of texts look like is asked in `labkit.data.quality.text_issues`.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import astuple, dataclass, fields
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from labkit.data.quality import text_issues
+from labkit.data.quality.blank_rows import find_blank_rows
+from labkit.data.quality.evidence import format_share
+from labkit.data.quality.formula import find_formula
+from labkit.data.quality.identifiers import Identifier, find_identifier, list_unnamed
+from labkit.data.quality.leakage import find_leaks
+from labkit.data.quality.placeholders import Placeholder, describe, find_placeholders
+from labkit.data.quality.profile import MANY_MISSING, MOST_ROWS, find_pairs
+from labkit.data.stability import LARGE_DRIFT
+from labkit.errors import list_briefly
+from labkit.features.expressions import write_name
+from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
+from labkit.params.tables import FEWEST_OF_CLASS, Data, Target
+from labkit.params.wrangling import Wrangling
+from labkit.params.yaml_lines import quote, write_filter, write_line
+from labkit.units import format_count
+
+SEVERITIES = ("high", "medium", "low")
+FAR = 3.0
+"""Times the interquartile range beyond the quartiles: Tukey's far out (Exploratory Data Analysis, 1977)."""
+VERY_FAR = 10.0
+RARE_SHARE = 0.1
+FEW_ROWS = 10
+MANY_VALUES = 30
+SEED = 0
+SKEWED = 2.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that looks wrong.
+
+    Attributes
+    ----------
+    severity
+        `high`: the model would be wrong or could not be made; `medium`: it would be worse; `low`: worth knowing.
+    column
+        Empty where it is about whole rows.
+    fix
+        A line for the params file; empty where there is nothing to declare.
+    """
+
+    severity: str
+    column: str
+    what: str
+    evidence: str
+    fix: str
+
+
+def find_all(
+    frame: pd.DataFrame, profile: pd.DataFrame, data: Data, *, correlation_alert: float, drift: pd.DataFrame
+) -> pd.DataFrame:
+    """List what looks wrong with a joined table, worst first.
+
+    Parameters
+    ----------
+    profile
+        As `labkit.data.quality.profile.profile_table` gives it.
+    correlation_alert
+        Absolute rank correlation from which two columns are said to say the same.
+    drift
+        As `labkit.data.stability.compute_drift` gives it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `severity`, `column`, `what`, `evidence`, `fix`: see `Finding`.
+    """
+    target, never = data.target, {data.target.column, PREDICT_AT, OUTCOME_KNOWN_AT}
+    inputs = frame[[name for name in frame.columns if name not in never]]
+    step = len(inputs) // MOST_ROWS + 1
+    sample = frame.iloc[::step] if len(inputs) > MOST_ROWS else frame
+    lines = profile.set_index("column")
+    placeholders = find_placeholders(sample if target.task == "regression" else sample[list(inputs.columns)])
+    identifiers = find_identifiers(inputs, data)
+    found = [
+        *find_in_target(frame, target, placeholders),
+        *find_in_rows(frame, target, list_keys(inputs, lines, identifiers)),
+    ]
+    for name in inputs.columns:
+        line: pd.Series = lines.loc[str(name)]  # type: ignore[assignment]
+        found += find_in_column(inputs[name], line, identifiers.get(str(name)))
+        if line["distinct"] > 1:
+            found += find_in_values(sample[name], line, placeholders.get(str(name), []))
+    varied = [str(name) for name in lines.index[lines["distinct"] > 1]]
+    able = [str(name) for name in inputs.columns if name in varied and name not in identifiers]
+    scores = dict(zip(profile["column"], profile["score"], strict=True))
+    found += find_leaking(frame, able, target, scores, placeholders)
+    found += find_twins(inputs, correlation_alert)
+    found += [
+        Finding("medium", name, "drift", f"population stability index {value:.2f} after training", drop(name, "drifts"))
+        for name, value in zip(drift["column"], drift["drift"], strict=True)
+        if value > LARGE_DRIFT and name not in never
+    ]
+    ordered = sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
+    return pd.DataFrame(
+        [astuple(finding) for finding in ordered], columns=[field.name for field in fields(Finding)], dtype=str
+    )
+
+
+def list_open(findings: pd.DataFrame, wrangling: Wrangling) -> pd.DataFrame:
+    """Return the findings above low that wrangling could mend and for whose column nothing is declared there."""
+    declared = {*wrangling.drop, *wrangling.rules, *wrangling.fill, *wrangling.outliers}
+    is_treated = findings["column"].isin(declared)
+    if wrangling.duplicates == "drop":
+        is_treated |= findings["what"] == "duplicated rows"
+    is_ours = findings["fix"].str.startswith(("wrangling.", "data.target.")) | (findings["fix"] == "")
+    return findings[(findings["severity"] != "low") & is_ours & ~is_treated]
+
+
+def drop(name: str, reason: str) -> str:
+    """Return the line that leaves a column out."""
+    return write_line("wrangling.drop", name, reason)
+
+
+def find_in_target(
+    frame: pd.DataFrame, target: Target, placeholders: Mapping[str, list[Placeholder]]
+) -> Iterator[Finding]:
+    """Find targets that are missing, infinite, rare or skewed, and numbers that stand for a missing one."""
+    answers, name = frame[target.column], target.column
+    if n_missing := int(answers.isna().sum()):
+        fix = write_filter(f"not missing({write_name(name)})")
+        yield Finding("high", name, "target missing", f"{format_count(n_missing, 'row')} without a target", fix)
+    if target.task == "classification":
+        yield from find_rare_classes(answers.dropna(), target)
+    elif pd.api.types.is_numeric_dtype(answers):
+        for placeholder in placeholders.get(name, []):
+            fix = f"data.target.rule: {{missing: [{placeholder.number}]}}"
+            yield Finding("high", name, "marker for missing", describe(placeholder), fix)
+        numbers = answers.dropna().astype("float64")
+        if endless := int(np.isinf(numbers).sum()):
+            fix = write_filter(f"abs({write_name(name)}) < 1e300")
+            yield Finding("high", name, "infinite target", format_count(endless, "row"), fix)
+        skew = float(stats.skew(numbers[np.isfinite(numbers)])) if numbers.nunique() > FEW_ROWS else 0.0
+        if skew > SKEWED:
+            kind = "log" if numbers.min() >= 0 else "yeo_johnson"
+            yield Finding("low", name, "skewed target", f"skewness {skew:.1f}", f"training.target_transform: {kind}")
+
+
+def find_rare_classes(answers: pd.Series, target: Target) -> Iterator[Finding]:
+    """Find classes that are hard to learn because they are few or much fewer than others."""
+    counts, name = answers.value_counts(), target.column
+    if len(counts) < 2:
+        evidence = f"only {counts.index.tolist()[0]!r}" if len(counts) else "no row has a target"
+        yield Finding("high", name, "one class", evidence, "")
+        return
+    rare = [] if target.rare else [label for label in counts.index.tolist() if counts[label] < FEWEST_OF_CLASS]
+    if rare:
+        named = list_briefly(f"{label!r} with {counts[label]}" for label in rare)
+        evidence = f"{format_count(len(rare), 'class', 'classes')} with fewer than {FEWEST_OF_CLASS} rows: {named}"
+        fix = f"data.target.rare: {{fewest_rows: {FEWEST_OF_CLASS}, action: drop}}"
+        yield Finding("high" if counts[rare].min() < 3 else "medium", name, "rare classes", evidence, fix)
+    # What becomes of rarer classes is declared.
+    kept = counts[counts >= target.rare.fewest_rows] if target.rare else counts
+    if not len(kept):
+        return
+    smallest, share = kept.index.tolist()[-1], float(kept.iloc[-1] / counts.sum())
+    if share * len(kept) < RARE_SHARE * 2:
+        evidence = f"{smallest!r} holds {share:.1%} of the rows"
+        yield Finding("medium", name, "imbalanced classes", evidence, "training.class_weight: balanced")
+
+
+def list_keys(inputs: pd.DataFrame, lines: pd.DataFrame, identifiers: Mapping[str, Identifier]) -> set[str]:
+    """Return the columns by which a row is named, whatever else it holds: identifiers, times and constants."""
+    is_key = (lines["kind"] == "time") | (lines["distinct"] <= 1)
+    return {*identifiers, *(name for name in map(str, inputs.columns) if is_key[name]), PREDICT_AT, OUTCOME_KNOWN_AT}
+
+
+def find_in_rows(frame: pd.DataFrame, target: Target, keys: set[str]) -> Iterator[Finding]:
+    """Find rows that are there more than once, and rows without a value."""
+    if n_repeated := int(frame.duplicated().sum()):
+        evidence = f"{n_repeated:,} of {format_count(len(frame), 'row')} repeat an earlier one in every column"
+        yield Finding("medium", "", "duplicated rows", evidence, "wrangling.duplicates: drop")
+    if blank := find_blank_rows(frame, keys):
+        fix = write_filter(f"not missing({write_name(target.column)})")
+        yield Finding("low", "", "blank rows", blank.describe(), fix)
+
+
+def find_identifiers(inputs: pd.DataFrame, data: Data) -> dict[str, Identifier]:
+    """Return the columns that are identifiers."""
+    unnamed = list_unnamed([str(name) for name in inputs.columns], data.tables[data.main_table])
+    found = {str(name): find_identifier(inputs[name], is_unnamed=name in unnamed) for name in inputs.columns}
+    return {name: identifier for name, identifier in found.items() if identifier}
+
+
+def find_in_column(values: pd.Series, line: pd.Series, identifier: Identifier | None) -> Iterator[Finding]:
+    """Find what one column's line of the profile shows."""
+    name, share = str(values.name), line["missing_share"]
+    if line["distinct"] == 0:
+        yield Finding("medium", name, "empty", "no row has a value", drop(name, "empty"))
+        return
+    if line["distinct"] == 1 and share == 0:
+        yield Finding("medium", name, "constant", f"every row has {line['most_common']!r}", drop(name, "constant"))
+    elif line["distinct"] == 1:
+        evidence = f"{line['most_common']!r} in {1 - share:.0%} of the rows, nothing in the others"
+        yield Finding("low", name, "one value or none", evidence, drop(name, "one value or none"))
+    if share >= MANY_MISSING:
+        evidence = f"{share:.0%} of the rows have no value"
+        yield Finding("medium", name, "many gaps", evidence, drop(name, "mostly missing"))
+    if line["kind"] == "time":
+        fix = write_line("features.dates", name, "{parts: [hour, weekday, month]}")
+        yield Finding("low", name, "time", f"from {line['smallest']} to {line['largest']}", fix)
+    elif identifier:
+        yield Finding("high", name, "identifier", identifier.reason, drop(name, "identifier"))
+
+
+def find_leaking(
+    frame: pd.DataFrame,
+    inputs: list[str],
+    target: Target,
+    scores: Mapping[str, float],
+    placeholders: Mapping[str, list[Placeholder]],
+) -> Iterator[Finding]:
+    """Find columns that leak the target, or may do so, and the formula by which it follows from several."""
+    leaks = find_leaks(frame, inputs, target.column, target.task, seed=SEED, scores=scores, placeholders=placeholders)
+    for name, leak in leaks.items():
+        fix = drop(name, quote("known only with the target"))
+        yield Finding("high" if leak.is_sure else "medium", name, leak.kind, leak.evidence, fix)
+    if target.task == "regression":
+        others = [name for name in inputs if not (name in leaks and leaks[name].is_sure)]
+        if formula := find_formula(frame, others, target.column):
+            evidence = f"{formula.text} explains {format_share(formula.explained)} of it"
+            yield Finding("high", target.column, "formula of other columns", evidence, "")
+
+
+def find_in_values(values: pd.Series, line: pd.Series, placeholders: list[Placeholder]) -> Iterator[Finding]:
+    """Find what a column's values give away: markers, outliers, spellings, numbers and dates as text, prose."""
+    name = str(values.name)
+    if line["kind"] == "number":
+        yield from find_in_numbers(name, values.dropna().to_numpy(dtype="float64"), placeholders)
+    if line["kind"] == "category":
+        for what, evidence, severity, rule in text_issues.find_in_texts(values):
+            fix = write_line(rule[0], name, rule[1]) if rule[1] else ""
+            yield Finding(severity, name, what, evidence, fix)
+            if what in ("free text", "date as text", "number as text"):
+                return
+        if line["distinct"] > MANY_VALUES and line["distinct"] < 0.9 * len(values):
+            fix = write_line("features.categories", name, str(min(1000, int(line["distinct"]))))
+            evidence = f"{line['distinct']:,} different values; the {MANY_VALUES} most frequent are told apart"
+            yield Finding("low", name, "many categories", evidence, fix)
+
+
+def find_in_numbers(name: str, numbers: np.ndarray, placeholders: list[Placeholder]) -> Iterator[Finding]:
+    """Find numbers that stand for a missing one, endless ones, and those far from all others."""
+    if endless := int(np.isinf(numbers).sum()):
+        fix = write_line("wrangling.rules", name, "{minimum: -1.0e+30, maximum: 1.0e+30}")
+        yield Finding("medium", name, "infinite values", f"{endless:,} of the rows looked at", fix)
+    finite = numbers[np.isfinite(numbers)]
+    if len(np.unique(finite)) <= 2:
+        return
+    if placeholders:
+        evidence = "; ".join(map(describe, placeholders))
+        shown = ", ".join(str(placeholder.number) for placeholder in placeholders)
+        fix = write_line("wrangling.rules", name, f"{{missing: [{shown}]}}")
+        yield Finding("medium", name, "marker for missing", evidence, fix)
+    rest = finite[~np.isin(finite, [placeholder.value for placeholder in placeholders])]
+    low, high = np.quantile(rest, [0.25, 0.75])
+    reach = np.maximum(low - rest, rest - high) / max(high - low, 1e-300)
+    if high > low and reach.max() > VERY_FAR:
+        evidence = f"{np.mean(reach > FAR):.1%} of the rows lie far out, the farthest at {rest[reach.argmax()]:.4g}"
+        fix = write_line("wrangling.outliers", name, "{method: iqr, action: clip}")
+        yield Finding("low", name, "outliers", evidence, fix)
+
+
+def find_twins(inputs: pd.DataFrame, correlation_alert: float) -> Iterator[Finding]:
+    """Find columns that say the same as an earlier one, each told once."""
+    told: set[str] = set()
+    for first, second, correlation in find_pairs(inputs, correlation_alert):
+        if second not in told:
+            told.add(second)
+            evidence = f"rank correlation {correlation:.3f} with {first}"
+            yield Finding("low", second, "says the same as another", evidence, drop(second, quote(f"like {first}")))

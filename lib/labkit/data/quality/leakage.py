@@ -1,0 +1,243 @@
+"""Columns that leak the target: filled only once it is known, the target in another form, or nearly it.
+
+The one rule for it: `labkit new` leaves such columns out, and notebook 01 lists them. A sentence is given only where it
+is true of the rows looked at, and a column is called a sure leak only where enough rows rule out coincidence. What an
+honest column may do as well is a suspicion, and the column stays.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.model_selection import KFold, cross_val_predict
+
+from labkit.data.quality import text_issues
+from labkit.data.quality.copies import COVERED, EXPLAINS, FINER, correlate, find_copy, has_fractions, is_counter
+from labkit.data.quality.evidence import FEW_ERRORS, Leak, Rows, bound_errors, format_share, make_rows
+from labkit.data.quality.missingness import find_missing_leak
+from labkit.data.quality.placeholders import Placeholder, find_placeholders, mask_placeholders
+from labkit.data.quality.profile import LEAK_SCORE, N_FOLDS, predict_held_out, score_column
+from labkit.features.expressions import to_array
+from labkit.features.row_rules import apply_rule
+from labkit.params.wrangling import Rule
+
+MOST_LOOKED_AT, MOST_ROWS = 50_000, 5_000
+"""Rows that are looked at, and those on which a column's predictions are made."""
+MOST_SCORED = 300
+MOSTLY_SHARED = 0.5
+"""Share of a column's values whose rows agree in another column, from which they may be about the same thing."""
+SEPARABLE = 1 / 12
+"""Errors of all other columns together, as a multiple of those of always naming the largest class, up to which an
+honest column may separate the classes as well."""
+N_TREES = 50
+CODES = "the codes of the target"
+ABLE = 0.7
+"""Rank correlation with the target from which one of many columns is worth scoring."""
+
+
+def find_leaks(
+    frame: pd.DataFrame,
+    inputs: Sequence[str],
+    target: str,
+    task: str,
+    *,
+    seed: int,
+    scores: Mapping[str, float] | None = None,
+    n_rows: int | None = None,
+    placeholders: Mapping[str, list[Placeholder]] | None = None,
+) -> dict[str, Leak]:
+    """Return the columns that leak the target, or may do so, each with the reason.
+
+    Parameters
+    ----------
+    frame
+        The table or a sample of it, shape (n_rows, n_columns).
+    inputs
+        Columns to look at.
+    scores
+        What each column alone explains, where `labkit.data.quality.profile.profile_table` has computed it.
+    n_rows
+        Rows of the table that `frame` is a sample of.
+    placeholders
+        Numbers that stand for a missing value, by column, where they are known already.
+    """
+    n_rows = n_rows or len(frame)
+    if len(frame) > MOST_LOOKED_AT:
+        frame = frame.iloc[:: -(-len(frame) // MOST_LOOKED_AT)]
+    frame = frame[[*inputs, target]]
+    frame = read_numbers(mask_placeholders(frame, find_placeholders(frame) if placeholders is None else placeholders))
+    rows = make_rows(frame[target], task, len(inputs))
+    if len(np.unique(rows.values)) < 2:
+        return {}
+    is_filled = frame[list(inputs)].notna().to_numpy()
+    is_blank = is_filled.sum(axis=1) * 2 <= len(inputs)
+    found: dict[str, Leak] = {}
+    for place, column in enumerate(inputs):
+        leaks = [find_missing_leak(is_filled[:, place], is_blank, rows), find_copy(frame[column], rows)]
+        if told := [leak for leak in leaks if leak]:
+            found[column] = max(told, key=lambda leak: leak.is_sure)
+    others = [column for column in inputs if not (column in found and found[column].is_sure)]
+    telling = find_telling(frame, others, target, rows, seed=seed, scores=scores)
+    found |= {column: leak for column, leak in telling.items() if leak.is_sure or column not in found}
+    found = doubt_groups(found, frame, inputs, rows)
+    found = doubt_separable(found, frame, inputs, rows, seed=seed)
+    # Where nothing else is left, an honest strong predictor is more likely than a leak.
+    if all(column in found and found[column].is_sure for column in inputs):
+        found = {name: replace(leak, is_sure=leak.kind != EXPLAINS) for name, leak in found.items()}
+    if len(frame) == n_rows:
+        return found
+    looked_at = f" (of {len(frame):,} rows looked at)"
+    return {name: replace(leak, evidence=f"{leak.evidence}{looked_at}") for name, leak in found.items()}
+
+
+def doubt_groups(found: Mapping[str, Leak], frame: pd.DataFrame, inputs: Sequence[str], rows: Rows) -> dict[str, Leak]:
+    """Make finer classes a suspicion where rows with the same value also agree in another column.
+
+    Such rows may be about the same thing, such as a patient with one diagnosis, and count only once. Other finer
+    classes, unless they are measurements, do not speak against it: a code and its label agree as well.
+    """
+    finer = [name for name, leak in found.items() if leak.kind == FINER and leak.is_sure]
+    if not finer:
+        return dict(found)
+    known = frame[rows.is_known]
+    codes = {name: pd.factorize(known[name], use_na_sentinel=False)[0] for name in inputs}
+    distinct = known.loc[~known.duplicated(), finer]
+    doubted = {}
+    for name in finer:
+        others = [other for other in inputs if other != name and (other not in found or has_fractions_of(known[other]))]
+        is_grouped = any(is_shared(codes[name], codes[other]) for other in others)
+        is_repeated = distinct[name].duplicated(keep=False)[distinct[name].notna()]
+        if is_grouped or is_repeated.mean() < COVERED:
+            doubted[name] = replace(found[name], is_sure=False)
+    return {**found, **doubted}
+
+
+def has_fractions_of(values: pd.Series) -> bool:
+    """Return whether a column holds numbers that are not whole."""
+    return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values) and has_fractions(values)
+
+
+def is_shared(codes: np.ndarray, others: np.ndarray) -> bool:
+    """Return whether rows with the same value have one value of another column too often for coincidence."""
+    sizes, shares = np.bincount(codes), np.bincount(others) / len(others)
+    pairs = np.unique(codes * np.int64(len(shares)) + others)
+    is_constant = (np.bincount(pairs // len(shares), minlength=len(sizes)) == 1)[sizes > 1]
+    expected = (shares[:, None] ** sizes[sizes > 1]).sum(axis=0)
+    excess = is_constant.sum() - expected.sum()
+    return bool(is_constant.mean() >= MOSTLY_SHARED and excess > 3 * np.sqrt((expected * (1 - expected)).sum()) + 1)
+
+
+def doubt_separable(
+    found: Mapping[str, Leak], frame: pd.DataFrame, inputs: Sequence[str], rows: Rows, *, seed: int
+) -> dict[str, Leak]:
+    """Make columns that explain the classes a suspicion where all other columns together predict them about as well."""
+    others = [name for name in inputs if not (name in found and found[name].is_sure)]
+    doubted = {name: replace(leak, is_sure=False) for name, leak in found.items() if leak.kind == EXPLAINS}
+    if not (rows.classes and others and any(found[name].is_sure for name in doubted)):
+        return dict(found)
+    known = frame.loc[rows.is_known, others].assign(**{CODES: rows.values})
+    known = known.sample(min(len(known), MOST_ROWS), random_state=seed)
+    codes = known.pop(CODES).to_numpy()
+    n_wrong = count_errors(known, codes, seed=seed)
+    guessing = len(codes) - np.bincount(codes).max()
+    return {**found, **doubted} if n_wrong <= SEPARABLE * guessing else dict(found)
+
+
+def count_errors(frame: pd.DataFrame, codes: np.ndarray, *, seed: int) -> int:
+    """Return the rows that a random forest predicts wrong, each by trees that were fitted without it."""
+    columns = [
+        frame[name] if pd.api.types.is_numeric_dtype(frame[name]) else pd.factorize(frame[name], sort=True)[0]
+        for name in frame.columns
+    ]
+    with np.errstate(over="ignore"):
+        matrix = np.column_stack([np.asarray(column, dtype="float64").astype("float32") for column in columns])
+    matrix[np.isinf(matrix)] = np.nan
+    model = RandomForestClassifier(N_TREES, random_state=seed)
+    folds = KFold(N_FOLDS, shuffle=True, random_state=seed)
+    return int((cross_val_predict(model, matrix, codes, cv=folds) != codes).sum())
+
+
+def read_numbers(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table in which columns of texts that are all numbers, such as amounts in dollars, are numbers."""
+    read = {}
+    for name in frame.columns:
+        if pd.api.types.is_string_dtype(frame[name]) and frame[name].nunique() > text_issues.MANY_AMOUNTS:
+            words = frame[name].dropna().unique()[: text_issues.MOST_DISTINCT]
+            if rule := text_issues.guess_number(list(map(str, words))):
+                read[name] = pd.Series(apply_rule(to_array(frame[name]), Rule(**rule)), index=frame.index)
+    return frame.assign(**read) if read else frame
+
+
+def find_telling(
+    frame: pd.DataFrame,
+    inputs: Sequence[str],
+    target: str,
+    rows: Rows,
+    *,
+    seed: int,
+    scores: Mapping[str, float] | None,
+) -> dict[str, Leak]:
+    """Return the columns that explain nearly all of the target by themselves, times left out.
+
+    Classes that no other column separates like this are hardly foretold by an honest one. Of a number, an honest column
+    may explain nearly all, as the opening price does of the closing price: it is a suspicion only.
+    """
+    task = "classification" if rows.classes else "regression"
+    known = frame[rows.is_known]
+    if len(known) > MOST_ROWS:
+        known = known.sample(MOST_ROWS, random_state=seed).sort_index()
+    known = drop_copies(known)
+    found = {}
+    for column in choose_telling(known, inputs, target, task):
+        if pd.api.types.is_datetime64_any_dtype(known[column]):
+            continue
+        given = None if scores is None else scores.get(column)
+        score = score_column(known[column], known[target], task, seed=seed) if given is None else given
+        if score >= LEAK_SCORE:
+            is_sure = task == "classification" and is_surely_telling(known[column], known[target], rows.alpha, seed)
+            found[column] = Leak(EXPLAINS, f"{format_share(score)} of it, on rows held out", is_sure)
+    return found
+
+
+def drop_copies(frame: pd.DataFrame) -> pd.DataFrame:
+    """Leave out copies of rows, which a prediction would know; rows that are equal by coincidence stay.
+
+    They are copies if some column has a value of its own in most of the different rows.
+    """
+    distinct = frame[~frame.duplicated()]
+    if len(distinct) == len(frame):
+        return frame
+    is_telling_rows_apart = any(frame[name].nunique() > len(distinct) / 2 for name in frame.columns)
+    return distinct if is_telling_rows_apart else frame
+
+
+def is_surely_telling(values: pd.Series, classes: pd.Series, alpha: float, seed: int) -> bool:
+    """Tell whether a column surely makes few errors beside always naming the largest class."""
+    held_out = predict_held_out(values, classes, "classification", seed=seed)
+    if held_out is None:
+        return False
+    if pd.api.types.is_numeric_dtype(values) and is_counter(values.to_numpy(), pd.factorize(classes)[0]):
+        return False
+    truth, probabilities = held_out
+    n_wrong = int((probabilities.argmax(axis=1) != truth).sum())
+    return bound_errors(n_wrong, truth, alpha) <= FEW_ERRORS
+
+
+def choose_telling(frame: pd.DataFrame, inputs: Sequence[str], target: str, task: str) -> Sequence[str]:
+    """Return the columns worth scoring: all of a few, of many only those whose ranks go with the target's."""
+    if len(inputs) <= MOST_SCORED:
+        return inputs
+    answers = frame[target]
+    truth = rank(answers.to_numpy(dtype="float64") if task == "regression" else pd.factorize(answers)[0])
+    numbers = [name for name in inputs if pd.api.types.is_numeric_dtype(frame[name])]
+    columns = (frame[name].to_numpy(dtype="float64", na_value=np.nan) for name in numbers)
+    return [name for name, column in zip(numbers, columns, strict=True) if correlate(rank(column), truth) >= ABLE]
+
+
+def rank(values: np.ndarray) -> np.ndarray:
+    """Return the ranks of values, missing ones last."""
+    ranks = np.empty(len(values))
+    ranks[np.argsort(values, kind="stable")] = np.arange(len(values))
+    return ranks

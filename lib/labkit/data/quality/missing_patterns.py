@@ -1,0 +1,30 @@
+"""Which columns are missing together."""
+
+import pandas as pd
+
+from labkit.data.stability import find_outcome
+from labkit.params.tables import Target
+
+
+def find_gap_patterns(frame: pd.DataFrame, target: Target, *, most: int = 8) -> pd.DataFrame:
+    """Return which columns are missing together, in how many rows, and how the answer differs there.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `missing`, `rows`, `share`, `target_there`, `target_elsewhere` (NaN where there are no answers); most frequent
+        first, at most `most`; only patterns of at least two columns or of one in a thousand rows.
+    """
+    gaps = frame.drop(columns=target.column).isna()
+    gaps = gaps.loc[:, gaps.any()]
+    outcome, lines = find_outcome(frame, target), []
+    if gaps.shape[1]:
+        patterns = gaps.groupby(list(gaps.columns), sort=False).ngroup()
+        for number, rows in patterns.value_counts().head(most + 1).items():
+            is_there = patterns == number
+            names = [str(name) for name in gaps.columns[gaps[is_there].iloc[0].to_numpy()]]
+            if names and (rows >= len(frame) / 1000 or len(names) > 1):
+                there, elsewhere = outcome[is_there].mean(), outcome[~is_there].mean()
+                lines.append([", ".join(names), rows, rows / len(frame), there, elsewhere])
+    names = ["missing", "rows", "share", "target_there", "target_elsewhere"]
+    return pd.DataFrame(lines[:most], columns=names)

@@ -1,0 +1,143 @@
+"""ARFF files, as Weka and OpenML have them: nominal attributes are categories, whatever their values look like.
+
+Sole owner of liac-arff, which divides lines into values; numbers are read here, whole ones to the last digit. Dates
+stay strings, for `labkit.new.column_kinds` to find out how they are written.
+"""
+
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from labkit.data.reading import column_types
+from labkit.data.reading.reader import Remark
+from labkit.data.reading.text_scan import scan_text
+from labkit.data.reading.text_stream import open_text
+from labkit.errors import DataError
+from labkit.params.tables import Table
+
+BLOCK_ROWS = 20_000
+ATTRIBUTE = re.compile(
+    r"(\s*@attribute\s+(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\S+)\s+)(numeric|real|integer|date)\b.*", re.I | re.S
+)
+DATA = re.compile(r"\s*@data\b", re.I)
+
+
+class ArffReader:
+    """One ARFF file, gone through once to see which numbers are whole.
+
+    Raises
+    ------
+    DataError
+        It is no ARFF file, or a value is not as its attribute says.
+    """
+
+    def __init__(self, path: Path, table: Table, where: str) -> None:
+        self.path, self.table, self.where = path, table, where
+        self.line = 0
+        self.numeric: set[str] = set()
+        self.remarks: list[Remark] = []
+        self.n_rows, self.n_bytes = 0, scan_text(path, table, where).n_bytes
+        fractional: set[str] = set()
+        for block in self.read_blocks(BLOCK_ROWS):
+            self.n_rows += block.num_rows
+            for name in self.numeric - fractional:
+                column = block.column(name)
+                if column.null_count or column_types.to_whole(column, self.plain) is None:
+                    fractional.add(name)
+        self.whole = self.numeric - fractional
+        self.schema = pa.schema([(name, self.find_type(name)) for name in self.names])
+
+    @property
+    def plain(self) -> Table:
+        """How ARFF writes numbers, whatever the table says of delimited files."""
+        return Table(path=self.path.name)
+
+    def find_type(self, name: str) -> pa.DataType:
+        """Return the type of a column."""
+        return pa.int64() if name in self.whole else pa.float64() if name in self.numeric else pa.string()
+
+    def read_lines(self, lines: Iterator[str]) -> Iterator[str]:
+        """Yield the lines, counted, with numbers and dates declared as strings."""
+        is_header = True
+        for self.line, line in enumerate(lines, 1):
+            is_header = is_header and not DATA.match(line)
+            found = ATTRIBUTE.fullmatch(line) if is_header else None
+            yield f"{found[1]}STRING\n" if found else line
+
+    def read_blocks(self, n_rows: int) -> Iterator[pa.RecordBatch]:
+        """Yield all rows as strings.
+
+        Raises
+        ------
+        DataError
+            Naming the line at fault.
+        """
+        import arff
+
+        with open_text(self.path, self.table, self.where) as lines:
+            try:
+                opened = arff.load(self.read_lines(lines), return_type=arff.DENSE_GEN)
+                self.names = [name for name, _ in opened["attributes"]]
+                self.find_numeric()
+                rows = iter(opened["data"])
+                while block := list(itertools.islice(rows, n_rows)):
+                    columns = [pa.array(column, pa.string()) for column in zip(*block, strict=True)]
+                    yield pa.RecordBatch.from_arrays(columns, names=self.names)
+            except arff.ArffException as error:
+                raise DataError(f"{self.where}: line {self.line:,}: {self.describe(error)}") from error
+
+    def find_numeric(self) -> None:
+        """Note which attributes are numbers, from the header."""
+        with open_text(self.path, self.table, self.where) as lines:
+            header = itertools.takewhile(lambda line: not DATA.match(line), lines)
+            kinds = [(ATTRIBUTE.fullmatch(line)) for line in header if re.match(r"\s*@attribute\b", line, re.I)]
+        pairs = zip(self.names, kinds, strict=True)
+        self.numeric = {name for name, found in pairs if found and found[2].lower() != "date"}
+
+    def describe(self, error: Any) -> str:
+        """Say what is wrong with a line."""
+        import arff
+
+        value = str(error).partition("Data value ")[2].partition(" not found")[0]
+        said = {
+            arff.BadNominalValue: f"{value!r} is none of the values that its attribute declares: add it to the header",
+            arff.BadDataFormat: f"not one value for each of the {len(getattr(self, 'names', ()))} attributes: correct "
+            "the line, or its quotes",
+            arff.BadAttributeType: "an attribute that is not numeric, nominal, string or date: leave it out",
+            arff.BadAttributeName: "an attribute of that name is declared above: rename one",
+        }
+        return said.get(type(error), "not an ARFF file, or its quotes or header are wrong: write the file again")
+
+    def read_batches(self, n_rows: int) -> Iterator[pa.Table]:
+        """Yield all rows, numbers as such."""
+        n_before = 0
+        for block in self.read_blocks(n_rows):
+            columns = [self.convert(block.column(name), name, n_before) for name in self.names]
+            n_before += block.num_rows
+            yield pa.Table.from_arrays(columns, schema=self.schema)
+
+    def convert(self, values: pa.StringArray, name: str, n_before: int) -> pa.Array:
+        """Return a column in its type, refusing the first value that is no number."""
+        if name not in self.numeric:
+            return values
+        found = column_types.to_whole(values, self.plain) if name in self.whole else None
+        found = found if found is not None else column_types.to_numbers(values, self.plain)
+        if found is None:
+            texts = values.to_pylist()
+            row, text = next(
+                (row, text) for row, text in enumerate(texts, n_before + 1) if text and not is_number(text, self.plain)
+            )
+            raise DataError(
+                f"{self.where}: column {name!r}, row {row:,}: {text!r} is not a number: correct the file, or declare "
+                "the attribute as a string"
+            )
+        return found
+
+
+def is_number(text: str, table: Table) -> bool:
+    """Tell whether a text is a number."""
+    return column_types.to_numbers(pa.array([text]), table) is not None

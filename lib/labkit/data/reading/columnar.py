@@ -1,0 +1,209 @@
+"""A table that holds the types of its columns, as batches of plain ones: numbers, strings, times, yes and no.
+
+Not files that labkit wrote itself: those are read by `labkit.data.joins`.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from labkit.data.reading.formats import name_file, name_format
+from labkit.data.reading.reader import Reader, Remark
+from labkit.errors import DataError, list_briefly
+from labkit.names import normalize_spaces
+from labkit.params.tables import Table
+
+BLOCK_CELLS = 2_000_000
+
+
+class TypedTable:
+    """One file that holds its types, its columns checked, ready to be read as often as needed.
+
+    Raises
+    ------
+    DataError
+        It is not of the format that its ending says, too large, or holds columns that no table has.
+    """
+
+    def __init__(self, path: Path, table: Table, where: str) -> None:
+        self.path, self.table, self.where = path, table, where
+        if not path.stat().st_size:
+            raise DataError(f"{where} is empty (0 bytes): is it the right file?")
+        self.reader = open_reader(path, table, where)
+        self.schema, self.n_rows, self.remarks = self.reader.schema, self.reader.n_rows, self.reader.remarks
+        self.check_size(self.reader.n_bytes)
+        # What pandas keeps for the index of a table, not a column of it.
+        stored = [name for name in self.schema.names if not name.startswith("__index_level_")]
+        names = [normalize_spaces(name) for name in stored]
+        twins = sorted({name for name in names if names.count(name) > 1}) if len({*names}) < len(names) else []
+        if twins:
+            raise DataError(f"{where}: columns named twice: {list_briefly(map(repr, twins))}: rename them in the file")
+        self.skipped = [name for name in names if name in table.skip]
+        self.stored = {name: key for name, key in zip(names, stored, strict=True) if name not in table.skip}
+        self.names = list(self.stored)
+        self.check_types()
+
+    def check_size(self, n_bytes: int) -> None:
+        """Refuse a table above its limits."""
+        for name, found in {"rows": self.n_rows, "bytes": n_bytes, "columns": len(self.schema.names)}.items():
+            most = getattr(self.table, f"max_{name}")
+            if found > most:
+                raise DataError(f"{self.where}: {found:,} {name}: raise `max_{name}` of the table ({most:,})")
+
+    def check_types(self) -> None:
+        """Refuse columns of lists, bytes and the like."""
+        for name, key in self.stored.items():
+            kind = self.schema.field(key).type
+            if to_plain_type(kind) is None:
+                raise DataError(f"{self.where}: column {name!r} holds {kind}, no plain values: name it in `skip`")
+
+    def read_frames(self) -> Iterator[pa.Table]:
+        """Yield the rows in batches, columns of plain types."""
+        for rows in self.reader.read_batches(max(1, BLOCK_CELLS // max(1, len(self.names)))):
+            yield self.make_plain(rows)
+
+    def make_plain(self, rows: pa.RecordBatch | pa.Table) -> pa.Table:
+        """Return rows with every column in its plain type, infinite numbers refused or taken as missing."""
+        columns = []
+        for name, key in self.stored.items():
+            column = self.cast(rows.column(key), name)
+            if pa.types.is_floating(column.type) and pc.any(pc.is_inf(column)).as_py():
+                if not self.table.allow_infinite:
+                    raise DataError(f"{self.where}: column {name!r} holds infinite numbers: set `allow_infinite: true`")
+                column = pc.if_else(pc.is_inf(column), pa.scalar(None, pa.float64()), column)
+            columns.append(column)
+        return pa.Table.from_arrays(columns, names=self.names)
+
+    def cast(self, column: pa.Array | pa.ChunkedArray, name: str) -> pa.Array | pa.ChunkedArray:
+        """Return a column in its plain type."""
+        kind = self.schema.field(self.stored[name]).type
+        try:
+            # Times are kept to the microsecond.
+            return column.cast(to_plain_type(kind), safe=not (pa.types.is_timestamp(kind) and kind.unit == "ns"))
+        except pa.ArrowInvalid as error:
+            raise DataError(
+                f"{self.where}: column {name!r} holds {kind} that no plain number or time holds exactly: write it as "
+                "another type, or name it in `skip`"
+            ) from error
+
+
+def open_reader(path: Path, table: Table, where: str) -> Reader:
+    """Open a file by its ending; what reads formats that are rare is imported only for them."""
+    format_name = name_format(path)
+    if format_name == "ARFF":
+        from labkit.data.reading.arff_file import ArffReader
+
+        return ArffReader(path, table, where)
+    if format_name in READERS:
+        return ArrowReader(path, where, format_name)
+    from labkit.data.reading.labelled import LabelledReader
+
+    return LabelledReader(path, table, where)
+
+
+class ArrowReader:
+    """A Parquet, Arrow or ORC file."""
+
+    def __init__(self, path: Path, where: str, format_name: str) -> None:
+        self.path, self.where, self.format_name = path, where, format_name
+        self.remarks: list[Remark] = []
+        try:
+            with READERS[format_name](path) as opened:
+                self.schema, self.n_rows, self.n_bytes = opened.schema, opened.n_rows, opened.n_bytes
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{where}: not {name_file(format_name)}, or cut short: copy it again") from error
+
+    def read_batches(self, n_rows: int) -> Iterator[pa.RecordBatch | pa.Table]:
+        """Yield all rows in batches of about so many."""
+        try:
+            with READERS[self.format_name](self.path) as opened:
+                yield from opened.read(n_rows)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{self.where}: damaged: copy it again") from error
+
+
+class OpenedParquet(AbstractContextManager["OpenedParquet"]):
+    """A Parquet file that is open."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = pq.ParquetFile(path)
+        metadata = self.file.metadata
+        self.schema, self.n_rows = self.file.schema_arrow, metadata.num_rows
+        self.n_bytes = sum(metadata.row_group(place).total_byte_size for place in range(metadata.num_row_groups))
+
+    def read(self, n_rows: int) -> Iterator[pa.RecordBatch]:
+        """Yield all rows."""
+        # All columns: a selection would take the dot in a name for a level of nesting.
+        yield from self.file.iter_batches(batch_size=n_rows)
+
+    def __exit__(self, *error: object) -> None:
+        self.file.close()
+
+
+class OpenedArrow(AbstractContextManager["OpenedArrow"]):
+    """An Arrow (Feather) file that is open."""
+
+    def __init__(self, path: Path) -> None:
+        self.source = pa.memory_map(str(path))
+        self.file = pa.ipc.open_file(self.source)
+        self.schema, self.n_rows, self.n_bytes = self.file.schema, 0, 0
+        for batch in self.read(0):
+            self.n_rows += batch.num_rows
+            self.n_bytes += batch.nbytes
+
+    def read(self, n_rows: int) -> Iterator[pa.RecordBatch]:
+        """Yield all rows, in the batches that the file has."""
+        for place in range(self.file.num_record_batches):
+            yield self.file.get_batch(place)
+
+    def __exit__(self, *error: object) -> None:
+        self.source.close()
+
+
+class OpenedOrc(AbstractContextManager["OpenedOrc"]):
+    """An ORC file that is open."""
+
+    def __init__(self, path: Path) -> None:
+        self.source = path.open("rb")
+        self.file = pa.orc.ORCFile(self.source)
+        self.schema, self.n_rows, self.n_bytes = self.file.schema, self.file.nrows, self.file.content_length
+
+    def read(self, n_rows: int) -> Iterator[pa.RecordBatch]:
+        """Yield all rows, in the stripes that the file has."""
+        for place in range(self.file.nstripes):
+            yield self.file.read_stripe(place)
+
+    def __exit__(self, *error: object) -> None:
+        self.source.close()
+
+
+READERS: dict[str, Any] = {"Parquet": OpenedParquet, "Arrow": OpenedArrow, "ORC": OpenedOrc}
+
+
+def to_plain_type(kind: pa.DataType) -> pa.DataType | None:
+    """Return the type as which a column is read, or None if there is none.
+
+    >>> to_plain_type(pa.int8()), to_plain_type(pa.date32()), to_plain_type(pa.list_(pa.int8())) is None
+    (DataType(int64), TimestampType(timestamp[us]), True)
+    """
+    types = pa.types
+    if types.is_dictionary(kind):
+        return to_plain_type(kind.value_type)
+    if types.is_boolean(kind):
+        return pa.bool_()
+    if types.is_integer(kind):
+        return pa.int64()
+    if types.is_floating(kind) or types.is_decimal(kind) or types.is_null(kind):
+        return pa.float64()
+    if types.is_date(kind):
+        return pa.timestamp("us")
+    if types.is_timestamp(kind):
+        return pa.timestamp("us", kind.tz and "UTC")
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        return pa.string()
+    return None

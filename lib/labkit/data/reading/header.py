@@ -1,0 +1,172 @@
+"""The header of a table: which rows hold the names of its columns, how several are joined, what can name none.
+
+Not how rows are read: that is `labkit.data.reading.delimited` and `labkit.data.reading.spreadsheet`.
+"""
+
+import itertools
+import re
+from collections import Counter
+
+from labkit.errors import DataError, list_briefly
+from labkit.names import normalize_spaces
+from labkit.params.tables import Table
+from labkit.vocabulary import DATE_LIKE, USUAL_MISSING
+
+NUMBER = re.compile(r"[+-]?([0-9]+([.,][0-9]*)*|[.,][0-9]+)([eE][+-]?[0-9]+)?")
+MOST_ROWS = 500
+FEWEST_ROWS, FEWEST_VOTES = 3, 2
+MOST_HEADER_ROWS = 3
+MOSTLY = 0.9
+"""Share of numbers among its values from which a column is one of numbers, so that a word above them is a name."""
+
+
+def check_names(first: list[str], table: Table, where: str) -> list[str]:
+    """Return the columns' names from the first row, refusing what cannot name columns.
+
+    Raises
+    ------
+    DataError
+        Too many columns, a name twice or missing, or a first row that looks like data.
+    """
+    if len(first) > table.max_columns:
+        raise DataError(f"{where}: {len(first):,} columns: raise `max_columns` of the table ({table.max_columns:,})")
+    if table.header is False:
+        return [f"column_{place}" for place in range(1, len(first) + 1)]
+    if table.header is None and looks_like_data(first):
+        shown = list_briefly((repr(cell) for cell in first), most=3)
+        raise DataError(
+            f"{where}: header looks like data ({shown}): set `header: false` if there is none, or `header: true`"
+        )
+    unnamed = [place for place, name in enumerate(first, 1) if not name.strip()]
+    if unnamed and not table.name_unnamed:
+        raise DataError(
+            f"{where}: columns without a name: {list_briefly(map(str, unnamed))}: name them in the file, or set "
+            "`name_unnamed: true`"
+        )
+    names = [normalize_spaces(name) if name.strip() else f"column_{place}" for place, name in enumerate(first, 1)]
+    twins = list(dict.fromkeys(name for name in names if names.count(name) > 1)) if len({*names}) < len(names) else []
+    if twins:
+        raise DataError(f"{where}: columns named twice: {list_briefly(map(repr, twins))}: rename them in the file")
+    return names
+
+
+def count_header_rows(table: Table) -> int:
+    """Return the number of rows that hold names and no data."""
+    return 0 if table.header is False else table.header_rows
+
+
+def count_columns(names: list[str]) -> list[int]:
+    """Return for each column over how many the name of the first row stands: itself and the blank ones after it.
+
+    >>> count_columns(["Age", "Visited", "", ""]), count_columns(["", "A", "A", "B"])
+    ([1, 3, 3, 3], [1, 2, 2, 1])
+    """
+    owners: list[int] = []
+    for place, name in enumerate(names):
+        goes_on = place > 0 and (not name.strip() or name == names[place - 1])
+        owners.append(owners[-1] if goes_on and names[owners[-1]].strip() else place)
+    times = Counter(owners)
+    return [times[owner] for owner in owners]
+
+
+def join_rows(rows: list[list[str]]) -> list[str]:
+    """Return the names that one or several rows of a header give.
+
+    A name over one column is enough; below a name over several, the next row tells these apart. A word that also
+    stands below names of one column, such as `Response`, names nothing.
+
+    >>> join_rows([["Age", "Visited", "", "Fan?", ""], ["Response", "Rome", "Oslo", "Response", "Why?"]])
+    ['Age', 'Visited: Rome', 'Visited: Oslo', 'Fan?', 'Fan?: Why?']
+    """
+    names = rows[0]
+    for row in rows[1:]:
+        names = join_pair(names, [*row, *[""] * (len(names) - len(row))][: len(names)])
+    return names
+
+
+def join_pair(upper: list[str], lower: list[str]) -> list[str]:
+    """Return the names that two rows of a header give together."""
+    widths = count_columns(upper)
+    plain = {lower[place].strip() for place, width in enumerate(widths) if width == 1 and upper[place].strip()}
+    joined, owner = [], ""
+    for name, cell, width in zip(upper, map(str.strip, lower), widths, strict=True):
+        owner = name.strip() or (owner if width > 1 else "")
+        is_enough = not cell or width == 1 or (cell in plain and owner not in joined)
+        joined.append(cell if not owner else owner if is_enough else f"{owner}: {cell}")
+    return joined
+
+
+def count_name_rows(rows: list[list[str]]) -> int:
+    """Return how many of the first rows hold names, 1 to `MOST_HEADER_ROWS`."""
+    n_rows = 1
+    while n_rows < MOST_HEADER_ROWS and has_second_header([join_rows(rows[:n_rows]), *rows[n_rows:]]):
+        n_rows += 1
+    return n_rows
+
+
+def has_second_header(rows: list[list[str]]) -> bool:
+    """Tell whether the second row holds names too, as exports of surveys and sheets with merged cells have them.
+
+    Words above numbers or dates speak for it, and words below a name that stands over several columns; a value like
+    those below it in any column speaks against it. The same names again are no row of the table either.
+    """
+    first, second = rows[0], rows[1] if len(rows) > 1 else []
+    below = [row for row in rows[2:MOST_ROWS] if len(row) == len(first)]
+    if len(second) != len(first) or len(below) < FEWEST_ROWS:
+        return False
+    if first == second:
+        return True
+    votes = [
+        rate_cell(second[place].strip(), [row[place].strip() for row in below], is_below_several=width > 1)
+        for place, width in enumerate(count_columns(first))
+    ]
+    return -1 not in votes and sum(votes) >= FEWEST_VOTES
+
+
+def rate_cell(cell: str, below: list[str], *, is_below_several: bool) -> int:
+    """Return 1 if a cell of the second row is a name and no value, -1 if it is a value, 0 if it may be either."""
+    values = [value for value in below if value]
+    distinct, n_measured = {*values}, sum(map(is_number_or_date, values))
+    if not cell:
+        return int(len(values) == len(below))
+    if is_number_or_date(cell):
+        return -1
+    if values and n_measured >= MOSTLY * len(values):
+        return int(cell not in USUAL_MISSING)
+    if cell in distinct and not (is_below_several and len(distinct) == 1):
+        return -1
+    # Among texts that are all different, one more says nothing.
+    return int(is_below_several and 0 < len(distinct) <= len(values) / 2)
+
+
+def is_number_or_date(cell: str) -> bool:
+    """Tell whether a cell holds a number or a date."""
+    return NUMBER.fullmatch(cell) is not None or DATE_LIKE.fullmatch(cell) is not None
+
+
+def is_data(rows: list[list[str]]) -> bool:
+    """Tell whether the first row is like those below it: numbers where they have numbers."""
+    if not rows or looks_like_data(rows[0]):
+        return bool(rows)
+    first, below = rows[0], [row for row in rows[1:200] if len(row) == len(rows[0])]
+    numeric = [
+        place
+        for place in range(len(first))
+        if below and sum(bool(NUMBER.fullmatch(row[place].strip())) for row in below) > len(below) / 2
+    ]
+    return bool(numeric) and sum(bool(NUMBER.fullmatch(first[place].strip())) for place in numeric) > len(numeric) / 2
+
+
+def looks_like_data(first: list[str]) -> bool:
+    """Tell whether all names are numbers, but not years or places that count upwards.
+
+    >>> looks_like_data(["5.1", "3.5"]), looks_like_data(["0", "1", "2"]), looks_like_data(["a", "1"])
+    (True, False, False)
+    """
+    cells = [cell.strip() for cell in first]
+    if not all(NUMBER.fullmatch(cell) for cell in cells):
+        return False
+    if not all(cell.isdecimal() for cell in cells):
+        return True
+    numbers = [int(cell) for cell in cells]
+    return any(after != before + 1 for before, after in itertools.pairwise(numbers)) or len(cells) == 1

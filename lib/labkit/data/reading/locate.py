@@ -1,0 +1,102 @@
+"""The files that the params name as raw tables: where they lie, and their digests.
+
+Not how they are read: that is `labkit.stages.source`. Imports nothing heavy, because every run begins here.
+"""
+
+import hashlib
+import importlib.util
+import re
+from pathlib import Path
+
+from labkit import paths
+from labkit.errors import DataError, MissingDataError, ParamsError, name_nearest
+from labkit.params.tables import Data, Table
+from labkit.storage.digests import compute_digest
+
+
+def show(path: Path) -> str:
+    """Return a path as it is named in the checkout."""
+    root = paths.find_root().resolve()
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def find_files(name: str, table: Table) -> list[Path]:
+    """Return the files of a table: in the checkout, or in the installed package that ships them.
+
+    Raises
+    ------
+    MissingDataError
+        A file or package is not there.
+    ParamsError
+        A path leads out of the checkout, or to no file.
+    """
+    folder = find_package(name, table.package) if table.package else paths.find_root()
+    return [find_file(name, file, folder) for file in table.files]
+
+
+def find_package(name: str, package: str) -> Path:
+    """Return the folder of an installed package."""
+    # Found, not imported: a package of data may need what is not installed.
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):  # a part of a dotted name is not there, or it is no name
+        spec = None
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingDataError(f"data.tables.{name}: package {package} is not installed: pip install it")
+    return Path(spec.submodule_search_locations[0])
+
+
+def find_file(name: str, file: str, folder: Path) -> Path:
+    """Return one file of a table, inside of a folder."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", file):
+        raise ParamsError(f"data.tables.{name}.path: {file} is an address: download it, and name the file")
+    path = (folder / file).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise ParamsError(f"data.tables.{name}.path: {file} leads out of {folder}: name a file inside it")
+    if path.is_file():
+        return path
+    if path.with_name(f"{path.name}.dvc").is_file():
+        raise MissingDataError(f"data.tables.{name}: {file} is not here, only its DVC pointer: run `dvc pull`")
+    if path.exists():
+        kind = "a folder" if path.is_dir() else "not a regular file"
+        raise MissingDataError(f"data.tables.{name}: no file {path}: it is {kind}: name a file")
+    names = [near.name for near in path.parent.glob("*")] if path.parent.is_dir() else []
+    raise MissingDataError(f"data.tables.{name}: no file {path}: {name_nearest(path.name, names)}")
+
+
+def check_pointer(path: Path) -> None:
+    """Refuse a file that is not the one that the DVC pointer beside it speaks of: torn, or changed by accident.
+
+    Raises
+    ------
+    DataError
+        The file's digest is another.
+    """
+    pointer = path.with_name(f"{path.name}.dvc")
+    if not pointer.is_file():
+        return
+    agreed = re.search(r"^- md5: ([0-9a-f]{32})$", pointer.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+    if agreed is None:
+        return
+    with path.open("rb") as stream:
+        found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if found != agreed[1]:
+        raise DataError(
+            f"{show(path)} is not the file that {pointer.name} speaks of (MD5 {found[:8]}…, agreed {agreed[1][:8]}…): "
+            f"`dvc checkout {show(pointer)}` brings that one back, `dvc add {show(path)}` agrees on this one"
+        )
+
+
+def compute_digests(data: Data) -> dict[str, str]:
+    """Return the SHA-256 of every file that the params name, by table, or by table and path if it has several.
+
+    Raises
+    ------
+    MissingDataError
+        A file or package is not there.
+    """
+    found = {}
+    for name, table in data.tables.items():
+        for file, path in zip(table.files, find_files(name, table), strict=True):
+            found[name if len(table.files) == 1 else f"{name}: {file}"] = compute_digest(path)
+    return found

@@ -1,0 +1,281 @@
+"""One raw table of any form, opened as its params declare and read in batches of typed columns.
+
+Strict: what is not as declared is refused with file, column, row and remedy, never guessed. Guessing is for
+`labkit.new.dialect`, once, when an experiment is made. Where the files are is told by `labkit.stages.source`.
+"""
+
+import copy
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from labkit.console import make_printable
+from labkit.data.reading import column_types
+from labkit.data.reading.columnar import TypedTable
+from labkit.data.reading.delimited import DelimitedFile
+from labkit.data.reading.formats import JSON, SPREADSHEETS, TYPED, find_format
+from labkit.data.reading.json_file import JsonFile
+from labkit.data.reading.spreadsheet import Spreadsheet
+from labkit.errors import DataError, ParamsError, name_nearest
+from labkit.params.tables import Table
+
+MOST_TEXTS = 100_000
+OFFSET = re.compile(r"[T ][0-9]{2}.*(?:[Zz]|[+-][0-9]{2}(?::?[0-9]{2})?)$")
+"""End of a time that names its offset from UTC."""
+TextTable = DelimitedFile | Spreadsheet | JsonFile
+"""A file whose cells are strings until all of them have been seen."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file to read, and what to call it in messages."""
+
+    path: Path
+    where: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that was noticed while reading, for the exploration to show."""
+
+    table: str
+    column: str
+    finding: str
+    evidence: str
+    remedy: str
+
+    def to_json(self) -> dict[str, str]:
+        """Return the note as plain data."""
+        return asdict(self)
+
+
+def frame_notes(notes: list[dict[str, str]]) -> pd.DataFrame:
+    """Return notes as a table: `column`, `finding`, `evidence`, `remedy`; the column's name as it can be seen."""
+    columns = ["column", "finding", "evidence", "remedy"]
+    frame = pd.DataFrame(notes, columns=columns)
+    return frame.assign(column=[make_printable(name) for name in frame["column"]])
+
+
+class RawTable:
+    """One raw table: `columns` by name, `n_rows`, `notes`, and its rows in batches.
+
+    Raises
+    ------
+    DataError
+        A file is not a table, or not of one type per column.
+    ParamsError
+        The params name a column or sheet that is not there.
+    """
+
+    def __init__(self, name: str, table: Table, sources: list[Source]) -> None:
+        self.name, self.table = name, table
+        self.where = sources[0].where
+        self.files = [open_file(source, table) for source in sources]
+        if len({isinstance(file, TypedTable) for file in self.files}) > 1:
+            raise DataError(f"{self.where}: files of one table have one format: name files of one kind")
+        self.names = self.check_names()
+        self.columns = [column for column in self.names if column not in table.skip]
+        self.facts: dict[str, column_types.Facts] = {}
+        if isinstance(self.files[0], TypedTable):
+            self.n_rows = sum(file.n_rows for file in self.files if isinstance(file, TypedTable))
+        else:
+            self.facts = column_types.find_facts(self.read_texts(), self.names, table)
+            self.n_rows = next((found.n_known + found.n_missing for found in self.facts.values()), 0)
+        if not self.n_rows:
+            raise DataError(f"{self.where}: 0 data rows below the header: is it the right file?")
+
+    def check_names(self) -> list[str]:
+        """Return the columns' names, refusing files that differ and declarations of columns that are not there."""
+        names = list(self.files[0].names)
+        for file in self.files[1:]:
+            if file.names != names:
+                pairs = itertools.zip_longest(names, file.names)
+                place, (first, other) = next((n, pair) for n, pair in enumerate(pairs, 1) if pair[0] != pair[1])
+                raise DataError(
+                    f"{file.where}: column {place} is {other!r}, in {self.where} {first!r}: files of one table have "
+                    "the same columns in the same order"
+                )
+        known = [*names, *(self.files[0].skipped if isinstance(self.files[0], TypedTable) else [])]
+        for field in ("skip", "times", "texts", "codes", "checkboxes", "not_missing"):
+            for column in getattr(self.table, field):
+                if column not in (known if field == "skip" else names):
+                    raise ParamsError(
+                        f"data.tables.{self.name}.{field}: no column {column!r}: {name_nearest(column, known)}"
+                    )
+        return names
+
+    def read_texts(self) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of files of texts, not yet typed."""
+        for file in self.files:
+            if not isinstance(file, TypedTable):
+                yield from file.read_batches()
+
+    def reopen(self, **fields: object) -> "RawTable":
+        """Return the table with its values read by other rules; header, encoding and delimiter stay as they are."""
+        again = copy.copy(self)
+        # Checked like a params file: `model_copy` would take anything.
+        again.table = Table.model_validate({**self.table.model_dump(), **fields})
+        again.facts = column_types.find_facts(self.read_texts(), self.names, again.table) if self.facts else {}
+        return again
+
+    def list_texts(self, column: str, *, most_rows: int | None = None) -> list[str]:
+        """Return the different texts of a column, blank ones and markers of missing ones left out.
+
+        Parameters
+        ----------
+        most_rows
+            Rows to look at; all if None.
+        """
+        found: dict[str, None] = {}
+        n_rows = 0
+        for rows in self.read_texts() if self.facts else self.read_typed():
+            values = rows.column(self.names.index(column) if self.facts else column)
+            trimmed = pc.utf8_trim_whitespace(pc.unique(values).cast(pa.string()).drop_null())
+            gaps = column_types.find_gaps(trimmed, self.table, column) if self.facts else pc.equal(trimmed, "")
+            found |= dict.fromkeys(trimmed.filter(pc.invert(gaps)).to_pylist())
+            n_rows += rows.num_rows
+            if len(found) > MOST_TEXTS or (most_rows is not None and n_rows >= most_rows):
+                break
+        return list(found)
+
+    def find_type(self, column: str) -> pa.DataType:
+        """Return the type in which the file holds a column; a string where it holds none."""
+        file = self.files[0]
+        return file.schema.field(file.stored[column]).type if isinstance(file, TypedTable) else pa.string()
+
+    def list_zones(self) -> dict[str, str]:
+        """Return the columns that the file holds as moments, each with the zone that it names."""
+        kinds = {column: self.find_type(column) for column in self.columns}
+        return {column: kind.tz for column, kind in kinds.items() if pa.types.is_timestamp(kind) and kind.tz}
+
+    def check(self) -> "RawTable":
+        """Return the table if every column of texts is of one type."""
+        column_types.check_facts(self.facts, self.table, self.where)
+        return self
+
+    def read(self) -> Iterator[pa.Table]:
+        """Yield the rows in batches, columns in their types, times parsed.
+
+        Raises
+        ------
+        DataError
+            A value is not of its column's type.
+        """
+        self.check()
+        n_before = 0
+        zones = {column: is_zoned(self.facts[column]) for column in self.table.times if self.facts}
+        for rows in self.read_typed():
+            for column in self.table.times:
+                place = rows.schema.get_field_index(column)
+                times = parse_times(rows.column(column), column, self, n_before, zones)
+                rows = rows.set_column(place, column, times)
+            n_before += rows.num_rows
+            yield rows
+
+    def read_typed(self) -> Iterator[pa.Table]:
+        """Yield the rows in batches, columns in their types."""
+        for file in self.files:
+            if isinstance(file, TypedTable):
+                yield from file.read_frames()
+        if self.facts:
+            places = {name: place for place, name in enumerate(self.names)}
+            for batch in self.read_texts():
+                yield column_types.convert(batch, places, self.facts, self.table)
+
+    @property
+    def notes(self) -> list[Note]:
+        """What was noticed about files, names and values."""
+        found = []
+        for file in self.files:
+            if isinstance(file, DelimitedFile) and file.is_last_row_short:
+                evidence = f"the last row of {Path(file.path).name} has too few cells and no newline"
+                found.append(Note(self.name, "", "perhaps cut short", evidence, "compare with where it came from"))
+            if isinstance(file, Spreadsheet) and file.n_errors:
+                finding, evidence = "cells with an error, read as missing", f"{file.n_errors:,}, such as #DIV/0!"
+                found.append(Note(self.name, "", finding, evidence, "correct the formulas"))
+            if isinstance(file, TypedTable):
+                found += [Note(self.name, *remark) for remark in file.remarks if remark[0] in self.columns]
+        for name in self.columns:
+            if not name.isprintable():
+                found.append(Note(self.name, name, "invisible characters in the name", ascii(name), "rename it"))
+        for column, finding, evidence, remedy in column_types.describe_facts(self.facts, self.table):
+            found.append(Note(self.name, column, finding, evidence, remedy.replace("….", f"{self.name}.")))
+        return found
+
+
+def open_file(source: Source, table: Table) -> TextTable | TypedTable:
+    """Open one file by its ending."""
+    ending = find_format(source.path)
+    if ending in TYPED:
+        return TypedTable(source.path, table, source.where)
+    kind = Spreadsheet if ending in SPREADSHEETS else JsonFile if ending in JSON else DelimitedFile
+    return kind(source.path, table, source.where)
+
+
+def parse_times(
+    values: pa.ChunkedArray, column: str, raw: RawTable, n_before: int, zones: dict[str, bool]
+) -> pa.Array | pa.ChunkedArray:
+    """Return a column as times, in UTC if they name a zone; refuse the first value that is none.
+
+    Parameters
+    ----------
+    n_before
+        Rows before this batch, for messages.
+    zones
+        Whether a column's times name a zone, as the batches so far have shown; added to.
+    """
+    if pa.types.is_timestamp(values.type):
+        return values
+    where = f"{raw.where}: column {column}"
+    texts = values.cast(pa.string()).to_pandas().str.strip()
+    style = raw.table.formats.get(column)
+    names_offset = texts.str.contains(OFFSET) & texts.notna()
+    check_offsets(texts, names_offset, where, n_before, zones.get(column))
+    parsed = pd.to_datetime(texts, errors="coerce", format=style or "ISO8601", utc=bool(names_offset.any()))
+    bad = texts.index[parsed.isna() & texts.notna()]
+    if len(bad):
+        what = f"a time written as {style}" if style else "an ISO time"
+        raise DataError(
+            f"{where}, row {n_before + bad[0] + 1}: {texts[bad[0]]!r} is not {what} ({len(bad):,} such rows): correct "
+            "the file or take the column out of `times`"
+        )
+    if texts.notna().any():
+        zones.setdefault(column, bool(names_offset.any()))
+    if zones.get(column, False):
+        moments = parsed.dt.tz_convert(None) if names_offset.any() else parsed
+        return pa.array(moments.dt.as_unit("us"), pa.timestamp("us")).cast(pa.timestamp("us", "UTC"))
+    return pa.array(parsed.dt.as_unit("us"), pa.timestamp("us"))
+
+
+def check_offsets(texts: pd.Series, names_offset: pd.Series, where: str, n_before: int, is_zoned: bool | None) -> None:
+    """Refuse times of which some name an offset from UTC and others do not, in this batch or in those before it."""
+    known = texts[texts.notna()]
+    if not len(known):
+        return
+    wanted = bool(names_offset[known.index[0]]) if is_zoned is None else is_zoned
+    odd = known.index[names_offset[known.index] != wanted]
+    if len(odd):
+        other = f", {known.iloc[0]!r} {'does' if wanted else 'does not'}" if odd[0] != known.index[0] else ""
+        raise DataError(
+            f"{where}, row {n_before + odd[0] + 1}: {texts[odd[0]]!r} names {'no' if wanted else 'an'} offset from UTC"
+            f"{other}: write all times in one way, or take the column out of `times`"
+        )
+
+
+def is_zoned(facts: column_types.Facts) -> bool:
+    """Tell whether the first value of a column of times names an offset from UTC."""
+    return OFFSET.search(next(iter(facts.words), "").strip()) is not None
+
+
+def has_huge_gaps(values: pa.ChunkedArray) -> bool:
+    """Tell whether whole numbers have gaps and are too large for the real numbers that gaps make of them."""
+    if not pa.types.is_integer(values.type) or not values.null_count:
+        return False
+    extremes = pc.min_max(values).as_py()
+    return max(abs(extremes["min"] or 0), abs(extremes["max"] or 0)) > column_types.LARGEST_WHOLE

@@ -1,0 +1,95 @@
+"""Rows of a SQL query, written once as Parquet: an experiment keeps the rows it was made from.
+
+Sole owner of SQLAlchemy. The address of the database, which may hold a password, is never written anywhere.
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from labkit.errors import DataError, ParamsError, list_briefly
+from labkit.storage.atomic import atomic_write
+
+BLOCK_ROWS = 50_000
+
+
+def save_query(path: Path, *, sql: str, address: str, max_rows: int) -> int:
+    """Write the rows of a query as Parquet and return how many there are.
+
+    Raises
+    ------
+    ParamsError
+        The address is none, or the database cannot be reached.
+    DataError
+        The query fails, gives no rows, too many, or a column of several types.
+    """
+    try:
+        engine = create_engine(address)
+    except (SQLAlchemyError, ImportError, ValueError) as error:
+        raise ParamsError(
+            f"--database-env: {describe(error, address)}: the variable holds no usable address"
+        ) from error
+    try:
+        with engine.connect().execution_options(stream_results=True) as connection:
+            result = connection.execute(text(sql))
+            if not result.returns_rows:
+                raise DataError("--sql: the statement gives no rows: write a select")
+            return write_rows(path, result, max_rows=max_rows)
+    except SQLAlchemyError as error:
+        raise DataError(f"--sql: {describe(error, address)}: mend the query, or look whether the database is there"
+                        ) from error  # fmt: skip
+    finally:
+        engine.dispose()
+
+
+def write_rows(path: Path, result: Any, *, max_rows: int) -> int:
+    """Write the rows of a result in blocks; the types are those of all rows."""
+    names = list(result.keys())
+    twins = sorted({name for name in names if names.count(name) > 1})
+    if twins:
+        raise DataError(f"--sql: columns named twice: {list_briefly(map(repr, twins))}: name them with `as`")
+    blocks, n_rows = [], 0
+    while rows := result.fetchmany(BLOCK_ROWS):
+        n_rows += len(rows)
+        if n_rows > max_rows:
+            raise DataError(f"--sql: more than {max_rows:,} rows: select fewer")
+        blocks.append(make_block(names, rows))
+    if not blocks:
+        raise DataError("--sql: the query gives 0 rows: select more")
+    try:
+        table = pa.concat_tables(blocks, promote_options="permissive")
+    except pa.ArrowException as error:
+        mixed = {name: {str(block.schema.field(name).type) for block in blocks} - {"null"} for name in names}
+        name, kinds = max(mixed.items(), key=lambda item: len(item[1]))
+        raise DataError(describe_column(name, kinds)) from error
+    with atomic_write(path) as beside:
+        pq.write_table(table, beside, compression="zstd", write_page_checksum=True)
+    return n_rows
+
+
+def make_block(names: list[str], rows: list[Any]) -> pa.Table:
+    """Return some rows as columns."""
+    columns = []
+    for name, values in zip(names, zip(*rows, strict=True), strict=True):
+        try:
+            columns.append(pa.array(values))
+        except (pa.ArrowException, TypeError) as error:
+            kinds = {type(value).__name__ for value in values if value is not None}
+            raise DataError(describe_column(name, kinds)) from error
+    return pa.Table.from_arrays(columns, names=names)
+
+
+def describe_column(name: str, kinds: Collection[str]) -> str:
+    """Say that a column holds no values, or not values of one type, that a table can hold."""
+    return f"--sql: column {name!r} holds values of type {' and '.join(sorted(kinds))}: cast it to one plain type"
+
+
+def describe(error: Exception, address: str) -> str:
+    """Return the first line of what the database says, without the address, which may hold a password."""
+    said = str(getattr(error, "orig", None) or error)
+    return next(iter(said.splitlines()), type(error).__name__).replace(address, "…")

@@ -1,0 +1,126 @@
+"""What a text file holds, counted in one pass: lines, quotes, and cells by row."""
+
+import codecs
+from dataclasses import dataclass
+from pathlib import Path
+
+from labkit.data.reading.encoding import MARKS, SINGLE_BYTE, guess_encoding
+from labkit.data.reading.formats import HEAD_BYTES, check_head
+from labkit.data.reading.text_stream import PIECE_BYTES, open_bytes
+from labkit.errors import DataError
+from labkit.params.tables import Table
+
+
+@dataclass(frozen=True)
+class TextScan:
+    """What a text file is like as a whole."""
+
+    n_bytes: int
+    n_lines: int
+    has_quotes: bool
+    has_last_newline: bool
+
+
+def scan_text(path: Path, table: Table, where: str) -> TextScan:
+    """Look over a whole text file: limits, encoding, NUL bytes, quotes and the end.
+
+    Raises
+    ------
+    DataError
+        It is not text in the table's encoding, with line and byte.
+    """
+    with open_bytes(path, most_bytes=table.max_bytes, where=where) as stream:
+        check_head(stream.peek(HEAD_BYTES)[:HEAD_BYTES], path, where)  # type: ignore[attr-defined]
+        counter = Counter(table, where)
+        while piece := stream.read(PIECE_BYTES):
+            counter.add(piece)
+        return counter.finish()
+
+
+class Counter:
+    """Counts over the pieces of one text file."""
+
+    def __init__(self, table: Table, where: str) -> None:
+        self.encoding, self.quote, self.where = table.encoding, table.quote, where
+        self.decoder = codecs.getincrementaldecoder(table.encoding)()
+        is_single = codecs.lookup(table.encoding).name.startswith(SINGLE_BYTE)
+        self.utf8 = codecs.getincrementaldecoder("utf-8")() if is_single else None
+        self.n_accents = 0
+        self.n_bytes = self.n_newlines = self.n_returns = self.n_pairs = self.n_quotes = 0
+        self.last = ""
+        self.has_text = False
+
+    def add(self, piece: bytes) -> None:
+        """Count one more piece."""
+        if not self.n_bytes:
+            self.check_mark(piece)
+        try:
+            text = self.decoder.decode(piece, final=not piece)
+        except UnicodeError as error:
+            raise self.describe(error, piece) from error
+        self.check_utf8(piece)
+        self.n_bytes += len(piece)
+        if "\0" in text:
+            line = self.n_lines + text.count("\n", 0, text.index("\0")) + 1
+            raise DataError(
+                f"{self.where}: NUL byte at line {line:,}: not a text file, or one in another encoding or torn: "
+                "write it again"
+            )
+        self.n_pairs += text.count("\r\n") + (self.last == "\r" and text.startswith("\n"))
+        self.n_newlines += text.count("\n")
+        self.n_returns += text.count("\r")
+        self.n_quotes += text.count(self.quote) if self.quote else 0
+        self.last = text[-1:] or self.last
+        self.has_text = self.has_text or not text.removeprefix("\ufeff").isspace()
+
+    @property
+    def n_lines(self) -> int:
+        """Number of line ends so far: of both kinds, and of the two together as one."""
+        return self.n_newlines + self.n_returns - self.n_pairs
+
+    def check_mark(self, piece: bytes) -> None:
+        """Refuse a byte-order mark that says another encoding."""
+        marked = next((name for mark, name in MARKS.items() if piece.startswith(mark)), None)
+        said = codecs.lookup(self.encoding).name
+        if marked and not said.startswith(marked):
+            raise DataError(f"{self.where}: {marked.upper()} (byte-order mark): set `encoding: {marked}` for the table")
+
+    def check_utf8(self, piece: bytes) -> None:
+        """Refuse UTF-8 where each byte should be a letter: every byte fits, and every accent would become two letters.
+
+        Chance alone never makes UTF-8 of accents, so one that fits to the end of the file is meant.
+        """
+        if self.utf8 is None:
+            return
+        try:
+            text = self.utf8.decode(piece, final=not piece)
+        except UnicodeDecodeError:
+            self.utf8 = None
+            return
+        self.n_accents += len(text) - len(text.encode("ascii", "ignore"))
+        if not piece and self.n_accents:
+            raise DataError(
+                f"{self.where}: UTF-8, not {self.encoding.upper()} ({self.n_accents:,} accents would be torn): set "
+                "`encoding: utf-8` for the table, or write the file as the others are"
+            )
+
+    def describe(self, error: UnicodeError, piece: bytes) -> DataError:
+        """Say where the text is not in its encoding, and which other it looks like."""
+        place = error.start if isinstance(error, UnicodeDecodeError) else 0
+        data = error.object if isinstance(error, UnicodeDecodeError) else piece
+        line = self.n_lines + bytes(data[:place]).count(b"\n") + 1
+        guess = guess_encoding(bytes(data))
+        if guess is None:
+            return DataError(f"{self.where}: not a text file (byte 0x{data[place]:02X}, line {line:,})")
+        return DataError(
+            f"{self.where}: not {self.encoding.upper()} (byte 0x{data[place]:02X}, line {line:,}); looks like {guess}: "
+            f"set `encoding: {guess}` for the table"
+        )
+
+    def finish(self) -> TextScan:
+        """Return the counts of the whole file."""
+        self.add(b"")
+        if not self.has_text:
+            raise DataError(f"{self.where} is empty (blanks only, {self.n_bytes:,} bytes): is it the right file?")
+        has_end = self.last in ("\n", "\r")
+        return TextScan(self.n_bytes, self.n_lines + (not has_end), self.n_quotes > 0, has_end)

@@ -1,0 +1,130 @@
+"""The bytes of a text file: unpacked, bounded, decoded, and looked over before anything is parsed.
+
+Not how lines become rows: that is `labkit.data.reading.delimited`. A file is read in pieces; none is ever whole in
+memory.
+"""
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+from labkit.errors import DataError, list_briefly
+from labkit.params.tables import Table
+
+PIECE_BYTES = 1 << 20
+
+
+PACKING_ERRORS = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile, OSError)
+
+
+class BoundedStream(io.RawIOBase):
+    """An unpacked file that is refused above a number of bytes, whatever a small packed file says it holds."""
+
+    def __init__(self, inner: BinaryIO, most: int, where: str) -> None:
+        super().__init__()
+        self.inner, self.most, self.where, self.n_bytes = inner, most, where, 0
+
+    def readable(self) -> bool:
+        """Tell that it can be read."""
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """Fill a buffer, refusing what is too much or cut short."""
+        try:
+            piece = self.inner.read(len(buffer))
+        except PACKING_ERRORS as error:
+            raise DataError(f"{self.where}: compressed file cut short or damaged: copy it again") from error
+        self.n_bytes += len(piece)
+        if self.n_bytes > self.most:
+            raise DataError(
+                f"{self.where}: more than {self.most:,} bytes unpacked: raise `max_bytes` of the table if that is right"
+            )
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+class Utf8Stream(io.RawIOBase):
+    """Text of any encoding as UTF-8 bytes, a byte-order mark left out."""
+
+    def __init__(self, inner: BinaryIO, encoding: str) -> None:
+        super().__init__()
+        self.inner, self.rest = inner, b""
+        self.decoder = codecs.getincrementaldecoder(encoding)()
+        self.is_first = True
+
+    def readable(self) -> bool:
+        """Tell that it can be read."""
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """Fill a buffer."""
+        while not self.rest:
+            piece = self.inner.read(PIECE_BYTES)
+            text = self.decoder.decode(piece, final=not piece)
+            if self.is_first and text:
+                text, self.is_first = text.removeprefix("\ufeff"), False
+            self.rest = text.encode("utf-8")
+            if not piece:
+                break
+        taken, self.rest = self.rest[: len(buffer)], self.rest[len(buffer) :]
+        buffer[: len(taken)] = taken
+        return len(taken)
+
+
+@contextmanager
+def open_bytes(path: Path, *, most_bytes: int, where: str) -> Iterator[BinaryIO]:
+    """Yield an unpacked file; what is packed is told by its ending.
+
+    Raises
+    ------
+    DataError
+        It is not packed as its ending says, cut short, an archive of several files, or too large.
+    """
+    ending = path.suffix.lower()
+    openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+    with path.open("rb") as raw:
+        if ending == ".zip":
+            with open_member(raw, where) as member:
+                yield io.BufferedReader(BoundedStream(member, most_bytes, where), PIECE_BYTES)
+        elif ending in openers:
+            with openers[ending](raw, "rb") as unpacked:
+                yield io.BufferedReader(BoundedStream(unpacked, most_bytes, where), PIECE_BYTES)
+        else:
+            yield io.BufferedReader(BoundedStream(raw, most_bytes, where), PIECE_BYTES)
+
+
+@contextmanager
+def open_text(path: Path, table: Table, where: str) -> Iterator[TextIO]:
+    """Yield a file as text, line ends as they are."""
+    with open_bytes(path, most_bytes=table.max_bytes, where=where) as stream:
+        yield io.TextIOWrapper(io.BufferedReader(Utf8Stream(stream, table.encoding)), encoding="utf-8", newline="")
+
+
+@contextmanager
+def open_member(raw: BinaryIO, where: str) -> Iterator[BinaryIO]:
+    """Yield the only file of a zip archive."""
+    try:
+        archive = zipfile.ZipFile(raw)
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{where}: not a zip archive, or cut short: copy it again") from error
+    with archive:
+        names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
+        if len(names) != 1:
+            found = list_briefly(names) if names else "nothing"
+            raise DataError(f"{where}: {len(names)} files in the archive ({found}): unpack the one that is meant")
+        try:
+            member = archive.open(names[0])
+        except (RuntimeError, NotImplementedError) as error:  # encrypted, or packed in an unknown way
+            is_encrypted = archive.getinfo(names[0]).flag_bits & 1
+            what = "encrypted" if is_encrypted else "compressed in a way that is not read"
+            raise DataError(f"{where}: the file in the archive is {what}: unpack it") from error
+        with member:
+            yield member  # type: ignore[misc]

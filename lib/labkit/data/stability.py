@@ -1,0 +1,148 @@
+"""How a table changes with time, and what is missing together.
+
+Finds; changes nothing. Pictures of it are in `labkit.view.time_plots`.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from labkit.data.split import list_days
+from labkit.features.column_kind import find_kind
+from labkit.features.outcome_rates import PREDICT_AT
+from labkit.params.tables import Data, Target
+
+LATER_SHARE = 0.4
+
+
+LONG_DAYS = 400
+
+
+SLICES = 10
+
+
+FEWEST_ROWS = 10
+
+
+COUNTS_TIME = 0.95
+
+
+MANY_VALUES = 0.2
+"""Different texts by row above which they name rows: those of a later time are new ones, whatever happens."""
+
+
+NOTABLE_DRIFT = 0.1
+
+
+LARGE_DRIFT = 0.25
+"""Usual readings of the population stability index: below 0.1 stable, above 0.25 another population (Siddiqi, 2006)."""
+
+
+def find_outcome(frame: pd.DataFrame, target: Target) -> pd.Series:
+    """Return what is averaged: the number itself, or whether it is the class of interest, else the commonest one."""
+    answers = frame[target.column]
+    if target.task == "regression":
+        return answers.astype("float64")
+    picked = target.positive if target.positive is not None else answers.mode().iloc[0]
+    return (answers == picked).astype("float64").where(answers.notna())
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def compute_over_time(frame: pd.DataFrame, target: Target, *, span_days: int | None = None) -> pd.DataFrame:
+    """Return the target by week, or by month where the table is longer than 400 days.
+
+    Parameters
+    ----------
+    span_days
+        Length of the whole table where `frame` is a part of it, so that all parts are cut alike.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `start` (first day of the period), `rows` with an answer, `mean`; no rows where no times are declared.
+    """
+    if PREDICT_AT not in frame or frame[PREDICT_AT].notna().sum() == 0:
+        return pd.DataFrame({"start": [], "rows": [], "mean": []})
+    times = frame[PREDICT_AT].dt.tz_convert("UTC").dt.tz_localize(None)
+    span = (times.max() - times.min()).days if span_days is None else span_days
+    starts = times.dt.to_period("M" if span > LONG_DAYS else "W").dt.start_time
+    grouped = find_outcome(frame, target).groupby(starts)
+    found = pd.DataFrame({"rows": grouped.count(), "mean": grouped.mean()}).rename_axis("start").reset_index()
+    return found[found["rows"] > 0].reset_index(drop=True)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def compute_by_key(frame: pd.DataFrame, target: Target, key: str, *, period: str = "M", most: int = 10) -> pd.DataFrame:
+    """Return the mean target of a column's most frequent values by month, quarter or year; values down, periods across.
+
+    A mean of fewer than `FEWEST_ROWS` rows is missing; values and periods without any mean are left out.
+    """
+    common = frame[key].value_counts().index[:most]
+    chosen = frame[frame[key].isin(common) & frame[PREDICT_AT].notna()]
+    periods = chosen[PREDICT_AT].dt.tz_convert("UTC").dt.tz_localize(None).dt.to_period(period).astype(str)
+    grouped = find_outcome(chosen, target).groupby([chosen[key], periods], observed=True)
+    table = grouped.mean().where(grouped.count() >= FEWEST_ROWS).unstack().dropna(axis=1, how="all").dropna(how="all")
+    return table.loc[table.mean(axis=1).sort_values(ascending=False).index]
+
+
+def is_later(frame: pd.DataFrame, data: Data) -> pd.Series:
+    """Tell which rows come after training: from the split's first day on, else the last two fifths in time."""
+    times, days = frame[PREDICT_AT], list(list_days(data).values())
+    start = pd.Timestamp(days[0], tz="UTC") if days else times.quantile(1 - LATER_SHARE)
+    return times >= start
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def compute_drift(frame: pd.DataFrame, data: Data, columns: Sequence[str]) -> pd.DataFrame:
+    """Return how far each column's values after training are spread otherwise than before.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `column`, `drift` (population stability index over ten slices, or categories, and the gaps), `earlier` and
+        `later` (means of numbers), largest drift first; times, what counts them, such as a month, and
+        texts that are nearly all different are left out;
+        no rows where no times are declared or all fall on one side.
+    """
+    names = ["column", "drift", "earlier", "later"]
+    later = is_later(frame, data) if PREDICT_AT in frame else pd.Series(False, index=frame.index)
+    if not later.any() or later.all():
+        return pd.DataFrame({name: [] for name in names})
+    lines = []
+    for name in columns:
+        values = frame[name]
+        kind = find_kind(values)
+        if kind == "time" or (kind == "number" and counts_time(values, frame[PREDICT_AT])):
+            continue
+        if kind == "category" and values.nunique() > MANY_VALUES * values.notna().sum():
+            continue
+        halves = (values[~later], values[later])
+        means = [float(half.mean()) if kind != "category" else np.nan for half in halves]
+        lines.append([name, compute_stability(*halves), *means])
+    return pd.DataFrame(lines, columns=names).sort_values("drift", ascending=False, kind="stable", ignore_index=True)
+
+
+def counts_time(values: pd.Series, times: pd.Series) -> bool:
+    """Tell whether a column of numbers only rises, or falls, with time."""
+    if values.nunique() < 2 or times.nunique() < 2:
+        return False
+    return bool(abs(values.corr(times.astype("int64"), method="spearman")) >= COUNTS_TIME)
+
+
+def compute_stability(before: pd.Series, after: pd.Series) -> float:
+    """Return the population stability index: Σ (a − b) · ln(a / b) over the shares of each slice.
+
+    >>> compute_stability(pd.Series([1.0, 2.0, 3.0]), pd.Series([3.0, 1.0, 2.0]))
+    0.0
+    """
+    if find_kind(before) == "category" or before.nunique() <= SLICES:
+        slices = [part.astype(object).map(str).where(part.notna(), "missing").to_numpy() for part in (before, after)]
+    else:
+        inner = np.unique(np.quantile(before.dropna().to_numpy(dtype="float64"), np.linspace(0, 1, SLICES + 1)[1:-1]))
+        numbers = [part.to_numpy(dtype="float64", na_value=np.nan) for part in (before, after)]
+        slices = [np.where(np.isnan(part), -1, np.searchsorted(inner, part)) for part in numbers]
+    shares = pd.DataFrame({number: pd.Series(part).value_counts(normalize=True) for number, part in enumerate(slices)})
+    # A share of nothing would weigh infinitely.
+    kept = shares.fillna(0).clip(lower=1e-4)
+    return float(((kept[1] - kept[0]) * np.log(kept[1] / kept[0])).sum())

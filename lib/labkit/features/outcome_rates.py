@@ -1,0 +1,163 @@
+"""Histories: how often the answer was yes lately, or how large it was, from outcomes that were already known.
+
+An outcome counts from the moment it is known, for as many days as a window is long. Training rows, holdout rows and
+live requests look it up in the same way, on numpy arrays, so none can see what is later than its own question.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from labkit.features.expressions import is_missing
+
+PREDICT_AT, OUTCOME_KNOWN_AT = "predict_at", "outcome_known_at"
+"""Columns of the joined table that say when a row is asked and when its answer is known, in UTC."""
+
+
+State = dict[str, np.ndarray]
+"""Outcomes and their index, plain arrays.
+
+`times` (int64, microseconds since 1970, rising) and `answers` (float64) of all outcomes, shape (n_outcomes,); for each
+history `<name>.keys` (texts, rising), `<name>.places` (int64, rising: number of the key times (n_outcomes + 1), plus
+the outcome's place in `times`) and `<name>.sums` (float64: sum of the answers before each place, and of all).
+"""
+
+
+DAY = 86_400_000_000
+
+
+SEPARATOR = "\x1f"
+
+
+def make_state(names: Iterable[str]) -> State:
+    """Return a state without any outcome.
+
+    Parameters
+    ----------
+    names
+        Names of the histories.
+    """
+    state = {"times": np.zeros(0, "int64"), "answers": np.zeros(0)}
+    for name in names:
+        state |= {
+            f"{name}.keys": np.zeros(0, "U1"),
+            f"{name}.places": np.zeros(0, "int64"),
+            f"{name}.sums": np.zeros(1),
+        }
+    return state
+
+
+def make_keys(columns: Sequence[np.ndarray], n_rows: int) -> np.ndarray:
+    """Return the key of every row as text, None where a part of it is missing; no columns give all rows one key."""
+    if not columns:
+        return np.full(n_rows, "", object)
+    parts = [to_texts(values) for values in columns]
+    if len(parts) == 1:
+        return np.array(parts[0], object)
+    joined = [None if None in row else SEPARATOR.join(row) for row in zip(*parts, strict=True)]
+    return np.array(joined, object)
+
+
+def to_texts(values: np.ndarray) -> list[str | None]:
+    """Return values as texts, None where one is missing."""
+    return [None if gap else str(value) for value, gap in zip(values.tolist(), is_missing(values), strict=True)]
+
+
+def add_outcomes(state: State, times: np.ndarray, answers: np.ndarray, keys: Mapping[str, np.ndarray]) -> State:
+    """Return the state with more outcomes; it is the same in whatever order and pieces they come.
+
+    Parameters
+    ----------
+    times
+        When each became known, int64 microseconds, shape (n_new,).
+    answers
+        float64, shape (n_new,).
+    keys
+        By history: key of each, shape (n_new,), as `make_keys` gives them.
+    """
+    n_old, total = len(state["times"]), len(state["times"]) + len(times)
+    all_times = np.concatenate([state["times"], times])
+    all_answers = np.concatenate([state["answers"], answers])
+    known, codes = {}, {}
+    for name, texts in keys.items():
+        before, after = state[f"{name}.keys"], texts.tolist()
+        known[name] = sorted({*before.tolist(), *after} - {None})
+        number = {text: code for code, text in enumerate(known[name])}
+        codes[name] = np.full(total, -1, "int64")
+        old, places = np.divmod(state[f"{name}.places"], n_old + 1)
+        codes[name][places] = np.array([number[text] for text in before.tolist()], "int64")[old]
+        codes[name][n_old:] = [-1 if text is None else number[text] for text in after]
+    order = np.lexsort([*codes.values(), all_answers, all_times])
+    found = {"times": all_times[order], "answers": all_answers[order]}
+    for name in keys:
+        found |= make_index(name, known[name], codes[name][order], found["answers"])
+    return found
+
+
+def make_index(name: str, keys: list[str], codes: np.ndarray, answers: np.ndarray) -> State:
+    """Return the arrays of one history for outcomes in order of time."""
+    places = np.flatnonzero(codes >= 0)
+    places = places[np.argsort(codes[places], kind="stable")]
+    sums = np.concatenate([[0.0], np.cumsum(answers[places])])
+    index = codes[places] * (len(codes) + 1) + places
+    return {f"{name}.keys": np.array(keys, "U"), f"{name}.places": index, f"{name}.sums": sums}
+
+
+def look_up(state: State, name: str, keys: np.ndarray, asked_at: np.ndarray, days: Sequence[int]) -> State:
+    """Return rate and number of the outcomes known at each row's time, in each trailing window.
+
+    Parameters
+    ----------
+    keys
+        Key of each row, shape (n_rows,).
+    asked_at
+        `datetime64[us]`, shape (n_rows,): outcomes known up to and including this time count.
+    days
+        Lengths of the windows.
+
+    Returns
+    -------
+    dict
+        `<name>_rate_<days>d` (NaN where there is no outcome) and `<name>_count_<days>d`, float64, shape (n_rows,).
+    """
+    codes = find_codes(state[f"{name}.keys"], keys)
+    is_known = (codes >= 0) & ~np.isnat(asked_at)
+    now = np.where(is_known, asked_at, np.datetime64(0, "us")).astype("int64")
+    until = find_places(state, name, codes, np.searchsorted(state["times"], now, side="right"))
+    found = {}
+    for length in days:
+        since = find_places(state, name, codes, np.searchsorted(state["times"], now - length * DAY, side="left"))
+        number = np.where(is_known, until - since, 0).astype("float64")
+        sums = state[f"{name}.sums"]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found[f"{name}_rate_{length}d"] = np.where(number > 0, (sums[until] - sums[since]) / number, np.nan)
+        found[f"{name}_count_{length}d"] = number
+    return found
+
+
+def find_codes(known: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Return the number of each key, -1 where it is missing or never seen."""
+    if not len(known):
+        return np.full(len(keys), -1, "int64")
+    texts = keys.tolist()
+    # All strings of an array take the room of the longest: one that is longer than any known key is left out.
+    longest = known.dtype.itemsize // np.dtype("U1").itemsize
+    may_match = np.array([text is not None and len(text) <= longest for text in texts], bool)
+    asked = np.array([text if is_short else "" for text, is_short in zip(texts, may_match, strict=True)], "U")
+    places = np.minimum(np.searchsorted(known, asked), len(known) - 1)
+    is_found = (known[places] == asked) & may_match
+    return np.where(is_found, places, -1)
+
+
+def find_places(state: State, name: str, codes: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Return how many entries of a history's index stand before a key's outcomes from a place in time on."""
+    return np.searchsorted(state[f"{name}.places"], codes * (len(state["times"]) + 1) + times)
+
+
+def list_names(name: str, days: Sequence[int]) -> list[str]:
+    """Return the names of a history's features.
+
+    >>> list_names("plane", [7])
+    ['plane_rate_7d', 'plane_count_7d']
+    """
+    return [f"{name}_{figure}_{length}d" for length in days for figure in ("rate", "count")]

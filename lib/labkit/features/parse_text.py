@@ -1,0 +1,86 @@
+"""Read numbers, dates and yes or no from strings, alike in training and in serving."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from labkit.vocabulary import NO, YES
+
+NUMBER = re.compile(
+    r"\s*([-+−]?)\s*([$€£¥₹]|[A-Z]{3}(?=\s))?\s*([0-9][0-9 ,.'_]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*(.*?)\s*"
+)
+"""Sign, currency, digits, exponent, unit."""
+
+
+CODE = re.compile(r"0[0-9]+")
+"""Digits that begin with a zero: a code, and no number."""
+
+
+MOSTLY = 0.98
+
+
+def read_number(text: str, decimal: str = ".", units: Mapping[str, float] | None = None) -> float | None:
+    """Return the number that a text says, or None if it says none.
+
+    Parameters
+    ----------
+    decimal
+        What stands before the fraction; the other of "." and ",", blanks and apostrophes part thousands.
+    units
+        Words that may follow the number, or currencies before it, and what it is multiplied by then.
+
+    Examples
+    --------
+    >>> read_number("1,234.5"), read_number("1.234,5", ","), read_number("3 kg", units={"kg": 1.0, "g": 0.001})
+    (1234.5, 1234.5, 3.0)
+    >>> read_number("$1,234", units={"$": 1.0})
+    1234.0
+    >>> read_number("12 apples")
+    """
+    found = NUMBER.fullmatch(text)
+    if not found:
+        return None
+    sign, currency, digits, exponent, after = found.groups()
+    unit = f"{currency or ''}{after}"
+    factor = 1.0 if not unit else (units or {}).get(unit)
+    whole, mark, fraction = digits.strip().replace(" ", "").replace("'", "").replace("_", "").partition(decimal)
+    separator = "," if decimal == "." else "."
+    groups = whole.split(separator)
+    is_grouped = len(groups) == 1 or (0 < len(groups[0]) <= 3 and all(len(group) == 3 for group in groups[1:]))
+    if factor is None or not is_grouped or separator in fraction or decimal in fraction:
+        return None
+    try:
+        number = float(f"{''.join(groups)}{'.' if mark else ''}{fraction}{exponent or ''}") * factor
+    except ValueError:
+        return None
+    return -number if sign in ("-", "−") else number
+
+
+def read_date(text: str, form: str | None) -> datetime | None:
+    """Return the time that a text says, in UTC without a zone, or None if it says none.
+
+    Parameters
+    ----------
+    form
+        As `datetime.strptime` takes it; ISO 8601 if None.
+
+    Examples
+    --------
+    >>> read_date("3/1/2020", "%d/%m/%Y"), read_date("2020-01-03", None)
+    (datetime.datetime(2020, 1, 3, 0, 0), datetime.datetime(2020, 1, 3, 0, 0))
+    """
+    try:
+        time = datetime.strptime(text.strip(), form) if form else datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
+    return time if time.tzinfo is None else time.astimezone(UTC).replace(tzinfo=None)
+
+
+def read_truth(text: str) -> float | None:
+    """Return 1 for a yes, 0 for a no, None for neither.
+
+    >>> read_truth("Yes"), read_truth(" f "), read_truth("maybe")
+    (1.0, 0.0, None)
+    """
+    word = text.strip().lower()
+    return 1.0 if word in YES else 0.0 if word in NO else None

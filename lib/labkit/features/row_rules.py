@@ -1,0 +1,131 @@
+"""Stateless rules for single columns, on numpy arrays: training rows and live requests go through the same ones.
+
+Applying the rules twice is the same as once, so a model may start with them whether its rows are raw or clean. How a
+text is read as a number, a date or a yes is in `labkit.data.quality.text_issues`.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from labkit.errors import DataError
+from labkit.features import parse_text
+from labkit.features.expressions import is_missing
+from labkit.params.wrangling import Rule
+
+Columns = dict[str, np.ndarray]
+NUMBERS = ("number", "boolean")
+
+
+def apply_rules(columns: Mapping[str, np.ndarray], rules: Mapping[str, Rule]) -> Columns:
+    """Return the columns with each rule applied to its own.
+
+    Parameters
+    ----------
+    columns
+        Arrays of shape (n_rows,); numbers miss as NaN, texts as None.
+    rules
+        By column; columns that are not there are passed over.
+
+    Raises
+    ------
+    DataError
+        A rule is for a column of times.
+    """
+    times = [name for name, rule in rules.items() if name in columns and is_for_others(columns[name], rule)]
+    if times:
+        raise DataError(f"wrangling.rules.{times[0]}: holds times: rules are for numbers and texts")
+    return {name: apply_rule(values, rules[name]) if name in rules else values for name, values in columns.items()}
+
+
+def is_for_others(values: np.ndarray, rule: Rule) -> bool:
+    """Tell whether a column holds times and its rule is not for them."""
+    return values.dtype.kind in "mM" and rule.type != "date"
+
+
+def apply_rule(values: np.ndarray, rule: Rule) -> np.ndarray:
+    """Return one column, shape (n_rows,), with its rule applied."""
+    if values.dtype.kind in "mM":
+        return values
+    if values.dtype.kind in "iufb" and rule.type not in ("category", "date"):
+        return apply_number_rule(values, rule)
+    cleaned = values.astype(object)
+    cleaned[is_missing(cleaned)] = None
+    if rule.type == "category":
+        cleaned = np.array([write_number(value) for value in cleaned.tolist()], object)
+    cleaned = np.array([clean_text(value, rule) for value in cleaned], object)
+    if rule.type in NUMBERS:
+        numbers = [read_value(value, rule) for value in cleaned.tolist()]
+        return apply_number_rule(np.array(numbers, "float64"), rule)
+    if rule.type == "date":
+        return np.array([read_time(value, rule.format) for value in cleaned.tolist()], "datetime64[us]")
+    return cleaned
+
+
+def clean_text(value: Any, rule: Rule) -> Any:
+    """Return a text trimmed, in its case and mapped, None for a marker of a missing one; others as they are."""
+    if not isinstance(value, str):
+        return value
+    markers = {str(marker) for marker in rule.missing}
+    trimmed = value.strip() if rule.trim else value
+    if trimmed in markers:
+        return None
+    tidy = rule.tidy(value)
+    mapped = rule.map.get(tidy, tidy)
+    return None if mapped in markers else mapped
+
+
+def write_number(value: Any) -> Any:
+    """Return a number as a text, whole ones without a fraction; others as they are.
+
+    >>> write_number(3.0), write_number(2.5), write_number(None)
+    ('3', '2.5', None)
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    return str(int(value)) if float(value).is_integer() else repr(value)
+
+
+def read_value(value: Any, rule: Rule) -> float:
+    """Return what a value says as a number, or as 1 and 0 for yes and no; NaN if it says neither."""
+    if value is None:
+        return np.nan
+    if not isinstance(value, str):
+        return float(value)
+    found = (
+        parse_text.read_truth(value)
+        if rule.type == "boolean"
+        else parse_text.read_number(value, rule.decimal, rule.units)
+    )
+    return np.nan if found is None else found
+
+
+def read_time(value: Any, form: str | None) -> datetime | None:
+    """Return what a value says as a time: a text in the declared format, or else in ISO 8601, as clean rows have it."""
+    if not isinstance(value, str):
+        return value if isinstance(value, datetime) else None
+    found = parse_text.read_date(value, form)
+    return parse_text.read_date(value, None) if found is None else found
+
+
+def apply_number_rule(values: np.ndarray, rule: Rule) -> np.ndarray:
+    """Return a column of numbers with its rule applied; unchanged in type where no rule bites."""
+    numbers = values.astype("float64")
+    markers = [float(marker) for marker in rule.missing if not isinstance(marker, str)]
+    is_gone = np.isin(numbers, markers) if markers else np.zeros(len(numbers), bool)
+    if rule.type == "boolean":
+        is_gone |= ~np.isin(numbers, (0.0, 1.0)) & ~np.isnan(numbers)
+    low = -np.inf if rule.minimum is None else rule.minimum
+    high = np.inf if rule.maximum is None else rule.maximum
+    is_outside = (numbers < low) | (numbers > high)
+    if rule.outside == "missing":
+        is_gone |= is_outside
+    else:
+        numbers = np.clip(numbers, low, high)
+        # A value clipped onto a marker would miss the next time.
+        is_gone |= np.isin(numbers, markers)
+    if not (is_gone.any() or is_outside.any() or rule.type in NUMBERS):
+        return values
+    return np.where(is_gone, np.nan, numbers)

@@ -1,0 +1,53 @@
+"""Words of a text column as weights, learnt from training rows."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from labkit.errors import DataError
+from labkit.features.imputation import LENGTH
+from labkit.features.row_rules import Columns
+
+WORD = re.compile(r"\w\w+")
+
+
+def learn_words(values: np.ndarray, text: Mapping[str, Any], name: str) -> dict[str, float]:
+    """Return the words to keep and how much each weighs: log((1 + rows) / (1 + rows with it)) + 1, as scikit-learn."""
+    if values.dtype.kind != "O":
+        raise DataError(f"features.text.{name}: holds no texts")
+    n_rows = Counter(word for value in values if value is not None for word in set(find_words(value)))
+    ordered = sorted(n_rows.items(), key=lambda item: (-item[1], item[0]))[: text["most_words"]]
+    kept = sorted((word, rows) for word, rows in ordered if rows >= text["fewest_rows"])
+    return {word: float(np.log((1 + len(values)) / (1 + rows)) + 1) for word, rows in kept}
+
+
+def find_words(text: str) -> list[str]:
+    """Return the words of a text in small letters.
+
+    >>> find_words("Don't panic, I said")
+    ['don', 'panic', 'said']
+    """
+    return WORD.findall(text.lower())
+
+
+def weigh_words(values: np.ndarray, weights: Mapping[str, float], name: str) -> Columns:
+    """Return a feature per word: how often it stands in the text times its weight, each text of length one in all.
+
+    And one for how many words the text has.
+    """
+    places = {word: place for place, word in enumerate(weights)}
+    counts = np.zeros((len(values), len(places)))
+    lengths = np.zeros(len(values))
+    for row, value in enumerate(values):
+        words = find_words(value) if value is not None else []
+        lengths[row] = len(words)
+        for word in words:
+            if word in places:
+                counts[row, places[word]] += 1
+    weighed = counts * np.array(list(weights.values()))
+    norms = np.sqrt((weighed**2).sum(axis=1, keepdims=True))
+    weighed /= np.where(norms > 0, norms, 1)
+    return {**{f"{name}: {word}": weighed[:, place] for word, place in places.items()}, f"{name}_{LENGTH}": lengths}

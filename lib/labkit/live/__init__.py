@@ -1,1 +1,0 @@
-"""What happens to a model after training: publishing it and using it."""

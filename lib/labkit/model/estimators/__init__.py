@@ -1,0 +1,1 @@
+"""Candidates: estimators with what prepares their columns."""

@@ -1,0 +1,193 @@
+"""Candidates of our own: estimators with fixed seeds and threads, each behind the preparation that fits it.
+
+Not how they are compared, nor those that PyCaret proposes: that is `labkit.model.training.comparison`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from lightgbm import LGBMClassifier, LGBMRegressor
+from sklearn.base import BaseEstimator
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    AdaBoostRegressor,
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+    VotingClassifier,
+    VotingRegressor,
+)
+from sklearn.feature_selection import SelectFromModel
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+from labkit.errors import ModelError
+from labkit.model.estimators.constant import make_constant
+from labkit.model.estimators.preprocessing import SCALED, AtMost, put_behind_preparation
+from labkit.model.estimators.target_transform import OnScale
+from labkit.params.tables import Target
+from labkit.params.training import Training
+
+DUMMY = "dummy"
+
+
+N_JOBS = 2
+
+
+LIGHTGBM_FIXED = {"deterministic": True, "force_row_wise": True, "verbosity": -1}
+
+
+NEIGHBOURS_FIXED = {"algorithm": "brute"}
+
+
+FIXED: dict[str, dict[str, Any]] = {
+    "LGBMClassifier": LIGHTGBM_FIXED,
+    "LGBMRegressor": LIGHTGBM_FIXED,
+    "LogisticRegression": {"n_jobs": None},
+    "LinearRegression": {"n_jobs": None},
+    "KNeighborsClassifier": NEIGHBOURS_FIXED,
+    "KNeighborsRegressor": NEIGHBOURS_FIXED,
+}
+"""What is set on an estimator whatever its source: the same answers on every run, quiet, and no search tree saved."""
+
+
+MOST_LEAVES = 2000
+"""Of a tree whose leaves may hold one row each, as rare far answers need it: a long table makes no huge model."""
+
+
+Make = Callable[[int], BaseEstimator]
+
+
+Estimators = dict[str, tuple[Make, Make | None]]
+
+
+# One line per model: the classifier, the regressor. All seeds and thread counts are fixed.
+ESTIMATORS: Estimators = {
+    # In a comparison the constant is the best for its metric instead: see `make_dummy`.
+    DUMMY: (lambda seed: DummyClassifier(strategy="prior"), lambda seed: DummyRegressor(strategy="mean")),
+    "linear": (lambda seed: LogisticRegression(max_iter=2000), lambda seed: Ridge(alpha=1.0)),
+    "random_forest": (
+        lambda seed: RandomForestClassifier(300, min_samples_leaf=2, n_jobs=N_JOBS, random_state=seed),
+        lambda seed: RandomForestRegressor(300, min_samples_leaf=2, n_jobs=N_JOBS, random_state=seed),
+    ),
+    "extra_trees": (
+        lambda seed: ExtraTreesClassifier(300, min_samples_leaf=2, n_jobs=N_JOBS, random_state=seed),
+        lambda seed: ExtraTreesRegressor(300, max_leaf_nodes=MOST_LEAVES, n_jobs=N_JOBS, random_state=seed),
+    ),
+    "hist_gradient_boosting": (
+        lambda seed: HistGradientBoostingClassifier(learning_rate=0.05, random_state=seed),
+        lambda seed: HistGradientBoostingRegressor(learning_rate=0.05, random_state=seed),
+    ),
+    "lightgbm": (
+        lambda seed: LGBMClassifier(**make_lightgbm_options(seed)),
+        lambda seed: LGBMRegressor(**make_lightgbm_options(seed)),
+    ),
+    "decision_tree": (
+        lambda seed: DecisionTreeClassifier(min_samples_leaf=20, random_state=seed),
+        lambda seed: DecisionTreeRegressor(min_samples_leaf=20, random_state=seed),
+    ),
+    "naive_bayes": (lambda seed: GaussianNB(), None),
+    "ada_boost": (
+        lambda seed: AdaBoostClassifier(random_state=seed),
+        lambda seed: AdaBoostRegressor(random_state=seed),
+    ),
+    "gradient_boosting": (
+        lambda seed: GradientBoostingClassifier(max_features="sqrt", random_state=seed),
+        lambda seed: GradientBoostingRegressor(max_features="sqrt", random_state=seed),
+    ),
+    "nearest_neighbours": (
+        lambda seed: KNeighborsClassifier(5, **NEIGHBOURS_FIXED, n_jobs=N_JOBS),
+        lambda seed: KNeighborsRegressor(5, **NEIGHBOURS_FIXED, n_jobs=N_JOBS),
+    ),
+    # Its output has to stay one array per class for the graph.
+    "blend": (
+        lambda seed: VotingClassifier(make_members(seed, "classification"), voting="soft", flatten_transform=False),
+        lambda seed: VotingRegressor(make_members(seed, "regression")),
+    ),
+}
+
+
+BLENDED = ("linear", "extra_trees", "lightgbm")
+"""Unlike each other in what they get wrong, so that their mean is seldom far from the best of them and often better."""
+
+
+def make_members(seed: int, task: str) -> list[tuple[str, BaseEstimator]]:
+    """Return the unfitted estimators whose mean the blend gives, each with the scaling it needs."""
+    place = 0 if task == "classification" else 1
+    made = {name: make(seed) for name in BLENDED if (make := ESTIMATORS[name][place])}
+    scaled = {name: Pipeline([("scale", StandardScaler()), ("model", made[name])]) for name in made if name in SCALED}
+    return list({**made, **scaled}.items())
+
+
+def make_lightgbm_options(seed: int) -> dict[str, Any]:
+    """Return LightGBM's options: reproducible and quiet."""
+    return {
+        "n_estimators": 200,
+        "learning_rate": 0.05,
+        "num_leaves": 15,
+        "min_child_samples": 10,
+        "n_jobs": N_JOBS,
+        "random_state": seed,
+        **LIGHTGBM_FIXED,
+    }
+
+
+def make_dummy(metric: str, target: Target, kinds: Mapping[str, str], *, seed: int) -> Pipeline:
+    """Return the candidate that every other one has to beat: the best constant prediction for the metric."""
+    return put_behind_preparation(DUMMY, make_constant(metric, target), kinds, task=target.task, seed=seed)
+
+
+def make_candidate(model: str, target: Target, kinds: Mapping[str, str], *, seed: int) -> Pipeline:
+    """Return one unfitted candidate: preparation, then estimator, with our own settings.
+
+    Raises
+    ------
+    ModelError
+        There is no model of that name for the task.
+    """
+    make = ESTIMATORS[model][0 if target.task == "classification" else 1]
+    if make is None:
+        raise ModelError(f"{model} is not for {target.task}")
+    return put_behind_preparation(model, make(seed), kinds, task=target.task, seed=seed)
+
+
+def adjust(candidate: Pipeline, target: Target, training: Training, *, seed: int) -> Pipeline:
+    """Return a candidate with what the params ask for: class weights, fewer features, another scale of the target.
+
+    An estimator that cannot weigh classes stays as it is.
+    """
+    preparation, estimator = candidate[0], candidate[-1]
+    if training.class_weight != "none":
+        weights = [name for name in estimator.get_params() if name.rpartition("__")[2] == "class_weight"]
+        estimator.set_params(**dict.fromkeys(weights, training.class_weight))
+    if training.most_features is not None:
+        forest = (ExtraTreesClassifier if target.task == "classification" else ExtraTreesRegressor)(
+            100, min_samples_leaf=5, max_features="sqrt", random_state=seed
+        )
+        select = SelectFromModel(forest, threshold=-np.inf, max_features=AtMost(training.most_features))
+        preparation = Pipeline([("columns", preparation), ("select", select)])
+    if training.target_transform != "none":
+        estimator = OnScale(estimator, training.target_transform)
+    return Pipeline([("preparation", preparation), ("estimator", estimator)])
+
+
+def set_threads(estimator: Any, number: int) -> None:
+    """Let an estimator, and whatever fitted ones it holds, work with so many threads."""
+    names = [name for name in estimator.get_params() if name.rpartition("__")[2] == "n_jobs"]
+    estimator.set_params(**dict.fromkeys(names, number))
+    inner = getattr(estimator, "estimator", estimator)
+    if isinstance(inner, VotingClassifier | VotingRegressor):
+        inner.set_params(n_jobs=1)  # its members one after another, each with the threads it is given
+        for member in getattr(inner, "estimators_", ()):
+            set_threads(member, number)

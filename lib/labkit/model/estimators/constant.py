@@ -1,0 +1,90 @@
+"""The best constant prediction for each metric: what any model has to beat.
+
+Which constant is best depends on the metric: the median for the absolute error, the mean for the squared one, the
+class shares for the log loss. A model must not pass as better than "the same for every row" only because the constant
+was chosen for another metric.
+"""
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.dummy import DummyClassifier, DummyRegressor
+
+from labkit.params.tables import Target
+
+
+class BestClassForF1(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Predict one class with certainty: the class of interest of two, the most frequent one of more.
+
+    Parameters
+    ----------
+    positive
+        The class of interest; the last one if None.
+    """
+
+    def __init__(self, positive: Any = None) -> None:
+        self.positive = positive
+
+    def fit(self, X: Any, y: Any) -> "BestClassForF1":
+        """Learn which classes there are."""
+        self.classes_, counts = np.unique(y, return_counts=True)
+        labels = self.classes_.tolist()
+        of_interest = labels.index(self.positive) if self.positive in labels else len(labels) - 1
+        self.code_ = of_interest if len(labels) == 2 else int(counts.argmax())
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return 1 for the class, 0 for the others, shape (n_rows, n_classes)."""
+        return np.tile(np.eye(len(self.classes_))[self.code_], (len(X), 1))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the class, shape (n_rows,)."""
+        return np.full(len(X), self.classes_[self.code_])
+
+
+class ShortestHalf(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Predict the midpoint of the shortest interval that holds half of the values.
+
+    It is the constant with the smallest median absolute error (least median of squares, Rousseeuw, JASA 1984).
+    """
+
+    def fit(self, X: Any, y: Any) -> "ShortestHalf":
+        """Find the midpoint."""
+        values = np.sort(np.asarray(y, dtype="float64"))
+        n_half = len(values) // 2 + 1
+        start = int(np.argmin(values[n_half - 1 :] - values[: len(values) - n_half + 1]))
+        self.constant_ = float((values[start] + values[start + n_half - 1]) / 2)
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the midpoint, shape (n_rows,)."""
+        return np.full(len(X), self.constant_)
+
+
+def make_constant(metric: str, target: Target) -> BaseEstimator:
+    """Return the unfitted estimator whose constant prediction is the best for a metric.
+
+    Parameters
+    ----------
+    metric
+        One of `labkit.params.CLASSIFICATION_METRICS` or `REGRESSION_METRICS`, by the target's task.
+    """
+    if target.task == "classification":
+        return BestClassForF1(target.positive) if metric == "f1" else DummyClassifier(strategy="prior")
+    if metric == "median_absolute_error":
+        return ShortestHalf()
+    return DummyRegressor(strategy="median" if metric == "mae" else "mean")
+
+
+def name_constant(metric: str, *, n_classes: int) -> str:
+    """Return what `make_constant` predicts, in words.
+
+    >>> name_constant("mae", n_classes=0), name_constant("f1", n_classes=2)
+    ('the median', 'the class of interest')
+    """
+    if metric == "f1":
+        return "the class of interest" if n_classes == 2 else "the most frequent class"
+    if n_classes:
+        return "the class shares"
+    return {"mae": "the median", "median_absolute_error": "the midpoint of the shortest half"}.get(metric, "the mean")

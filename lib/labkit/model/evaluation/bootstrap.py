@@ -1,0 +1,119 @@
+"""Confidence intervals of metrics, and of the difference between two models on the same rows.
+
+The percentile bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13), widened for small
+samples (Hesterberg, What Teachers Should Know about the Bootstrap, The American Statistician, 2015, section 5.3). What
+is resampled are the blocks of `labkit.model.evaluation.blocks`: single rows only where rows are independent.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from scipy import stats
+
+from labkit.model.evaluation.blocks import Blocks
+from labkit.model.evaluation.metrics import compute_metric, find_labels, is_greater_better, list_metrics, make_score
+from labkit.model.evaluation.predictions import Answers
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A metric and the ends of its confidence interval; NaN where they are not defined on these rows."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Return it as plain data, None for what is not defined."""
+        return {name: None if np.isnan(end) else end for name, end in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, float | None]) -> "Interval":
+        """Return an interval from what `to_dict` gave."""
+        return cls(**{name: np.nan if end is None else end for name, end in content.items()})
+
+
+def summarise(answers: Answers) -> dict[str, float]:
+    """Return what came true, `truth`, and what was predicted, `said`, of all rows in one number each.
+
+    Regression: the means. Two classes: share of the class of interest, and its mean chance. More: share of rows that
+    are of their likeliest class, and the mean chance of that.
+    """
+    if not answers.classes:
+        return {"truth": float(answers.truth.mean()), "said": float(answers.prediction.mean())}
+    if len(answers.classes) == 2:
+        chances = answers.prediction[:, answers.positive]
+        return {"truth": float((answers.truth == answers.positive).mean()), "said": float(chances.mean())}
+    return {
+        "truth": float((find_labels(answers) == answers.truth).mean()),
+        "said": float(answers.prediction.max(axis=1).mean()),
+    }
+
+
+def draw_weights(answers: Answers, n_samples: int, *, seed: int, blocks: Blocks) -> Iterator[np.ndarray]:
+    """Draw blocks of rows with replacement, `n_samples` times, and yield how often each row was drawn.
+
+    Yields
+    ------
+    numpy.ndarray
+        Whole numbers of shape (n_rows,).
+    """
+    n_classes = min(2, len(np.unique(answers.truth))) if answers.classes else 0
+    draws = blocks.draw_weights(seed=seed)
+    n_drawn = 0
+    while n_drawn < n_samples:
+        weights = next(draws)
+        # A draw of a single class has no area under its curve; it is drawn again.
+        if not n_classes or len(np.unique(answers.truth[weights > 0])) >= n_classes:
+            n_drawn += 1
+            yield weights
+
+
+def compute_intervals(
+    answers: Answers,
+    *,
+    n_samples: int,
+    confidence: float,
+    seed: int,
+    blocks: Blocks,
+    names: Sequence[str] = (),
+) -> dict[str, Interval]:
+    """Compute every metric of the task, or the named ones, with its bootstrap interval."""
+    scores = {name: make_score(name, answers) for name in (names or list_metrics(answers))}
+    samples: dict[str, list[float]] = {name: [] for name in scores}
+    for weights in draw_weights(answers, n_samples, seed=seed, blocks=blocks):
+        for name, score in scores.items():
+            samples[name].append(score(weights))
+    return {name: make_interval(compute_metric(name, answers), samples[name], confidence, blocks) for name in scores}
+
+
+def compare_paired(
+    name: str, first: Answers, second: Answers, *, n_samples: int, confidence: float, seed: int, blocks: Blocks
+) -> Interval:
+    """Return by how much the first predictions are better than the second on the same rows; positive is better.
+
+    Both are scored on the same draws, so what makes a draw easy or hard for both cancels out.
+    """
+    sign = 1.0 if is_greater_better(name) else -1.0
+    ours, theirs = make_score(name, first), make_score(name, second)
+    draws = draw_weights(first, n_samples, seed=seed, blocks=blocks)
+    gains = [sign * (ours(weights) - theirs(weights)) for weights in draws]
+    gain = sign * (compute_metric(name, first) - compute_metric(name, second))
+    return make_interval(gain, gains, confidence, blocks)
+
+
+def make_interval(value: float, samples: list[float], confidence: float, blocks: Blocks) -> Interval:
+    """Return the percentile interval of bootstrap samples, widened for the number of independent blocks.
+
+    A percentile interval is too narrow by a factor of sqrt((n - 1) / n) and by the difference between the normal and
+    Student's distribution; so its two quantiles are taken further out. Of a single block there is no interval: its
+    ends are NaN.
+    """
+    n_independent = blocks.n_independent
+    if n_independent < 2 or np.isnan(samples).any():
+        return Interval(float(value), np.nan, np.nan)
+    reach = stats.t.isf((1 - confidence) / 2, n_independent - 1) * np.sqrt(n_independent / (n_independent - 1))
+    tail = stats.norm.sf(reach)
+    low, high = np.quantile(samples, [tail, 1 - tail])
+    return Interval(float(value), float(low), float(high))

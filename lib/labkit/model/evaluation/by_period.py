@@ -1,0 +1,81 @@
+"""How good the model is from one period to the next, where rows have a time.
+
+Not drift of the columns: this looks at predictions and their answers only.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from labkit.model.evaluation.blocks import Blocks
+from labkit.model.evaluation.bootstrap import draw_weights, make_interval, summarise
+from labkit.model.evaluation.metrics import compute_metric, make_score
+from labkit.model.evaluation.predictions import Answers
+
+UNITS = {"year": "Y", "quarter": "Q", "month": "M", "week": "W", "day": "D"}
+MOST_PERIODS = 14
+FEWEST_ROWS = 30
+
+
+def find_unit(times: pd.Series, *, fewest: int = 2) -> str:
+    """Return the calendar unit that cuts the times into so many periods or more: `month`, else the largest one.
+
+    >>> find_unit(pd.Series(pd.to_datetime(["2013-09-03", "2013-09-09", "2013-09-30"])))
+    'week'
+    """
+    units = ["month", *UNITS]
+    sizes = {unit: times.dt.tz_localize(None).dt.to_period(UNITS[unit]).nunique() for unit in UNITS}
+    fitting = [unit for unit in units if fewest <= sizes[unit] <= MOST_PERIODS]
+    return fitting[0] if fitting else "year" if sizes["year"] > MOST_PERIODS else "day"
+
+
+def name_periods(times: pd.Series, unit: str = "month") -> pd.Series:
+    """Return the name of each row's period, such as `2013-09`, in UTC; names sort as the periods do."""
+    periods = times.dt.tz_convert("UTC").dt.tz_localize(None) if times.dt.tz is not None else times
+    starts = periods.dt.to_period(UNITS[unit])
+    return starts.dt.start_time.dt.strftime("%Y-%m-%d") if unit in ("week", "day") else starts.astype(str)
+
+
+def compute_by_period(
+    name: str,
+    answers: Mapping[str, Answers],
+    periods: pd.Series,
+    *,
+    n_samples: int,
+    confidence: float,
+    seed: int,
+    blocks: Blocks,
+) -> pd.DataFrame:
+    """Compute one metric of several models in each period.
+
+    Parameters
+    ----------
+    answers
+        Of the same rows by each model; the first one is given its interval.
+    periods
+        Name of each row's period, shape (n_rows,).
+    blocks
+        What is drawn for the interval. A period of a single block has none.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per period that has enough rows of each of two classes, or enough rows, to be judged: `period`, `rows`,
+        `truth` and `said` as in `labkit.model.evaluation.bootstrap.summarise`, `low` and `high` (of the first model),
+        and the figure of each model under its name. Without a column if there is no such period.
+    """
+    lines = []
+    for period in sorted(set(periods)):
+        place = np.flatnonzero((periods == period).to_numpy())
+        part = {model: found.take(place) for model, found in answers.items()}
+        first = next(iter(part.values()))
+        if len(place) < FEWEST_ROWS or (first.classes and len(np.unique(first.truth)) < 2):
+            continue
+        score = make_score(name, first)
+        own = blocks.take(place)
+        draws = [score(weights) for weights in draw_weights(first, n_samples, seed=seed, blocks=own)]
+        interval = make_interval(compute_metric(name, first), draws, confidence, own)
+        line = {"period": period, "rows": len(place), **summarise(first), "low": interval.low, "high": interval.high}
+        lines.append(line | {model: compute_metric(name, found) for model, found in part.items()})
+    return pd.DataFrame(lines)

@@ -1,0 +1,104 @@
+"""The curves of an evaluation as small tables, one CSV file each, for `dvc plots` and for other programs.
+
+Not the pictures in the notebooks: those are in `labkit.view`. A curve that a task lacks is a table without rows.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn import metrics as sk
+
+from labkit.model.evaluation.predictions import Answers
+from labkit.storage.atomic import atomic_write
+
+MOST_POINTS = 300
+N_GROUPS = 10
+
+
+def write_curves(folder: Path, answers: Answers, by_period: pd.DataFrame) -> None:
+    """Write `roc.csv`, `precision_recall.csv`, `calibration.csv` and `by_period.csv`.
+
+    Parameters
+    ----------
+    by_period
+        As `labkit.model.evaluation.by_period.compute_by_period` gives it; the first model's figure is under `model`.
+    """
+    periods = by_period.reindex(columns=["period", "rows", "truth", "said", "low", "high", "model"])
+    tables = {
+        "roc": make_roc(answers),
+        "precision_recall": make_precision_recall(answers),
+        "calibration": make_calibration(answers),
+        "by_period": periods.rename(columns={"model": "figure"}),
+    }
+    for name, table in tables.items():
+        with atomic_write(folder / f"{name}.csv") as beside:
+            table.to_csv(beside, index=False, float_format="%.9g", lineterminator="\n")
+
+
+def find_positives(answers: Answers) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return which rows are of the class of interest, and their predicted probabilities of it, shape (n_rows,).
+
+    None unless there are two classes, both occur, and every probability is a number: then there is no curve.
+    """
+    if len(answers.classes) != 2:
+        return None
+    is_hit, probabilities = answers.truth == answers.positive, answers.prediction[:, answers.positive]
+    has_both = is_hit.any() and not is_hit.all()
+    return (is_hit, probabilities) if has_both and np.isfinite(probabilities).all() else None
+
+
+def make_roc(answers: Answers) -> pd.DataFrame:
+    """Return `false_positive_rate` and `true_positive_rate` of a two-class model."""
+    names, found = ["false_positive_rate", "true_positive_rate"], find_positives(answers)
+    if found is None:
+        return pd.DataFrame(columns=names)
+    false, true, _ = sk.roc_curve(*found)
+    return thin(pd.DataFrame({names[0]: false, names[1]: true}))
+
+
+def make_precision_recall(answers: Answers) -> pd.DataFrame:
+    """Return `recall` and `precision` of a two-class model, by rising recall."""
+    found = find_positives(answers)
+    if found is None:
+        return pd.DataFrame(columns=["recall", "precision"])
+    precision, recall, _ = sk.precision_recall_curve(*found)
+    return thin(pd.DataFrame({"recall": recall[::-1], "precision": precision[::-1]}))
+
+
+def make_calibration(answers: Answers) -> pd.DataFrame:
+    """Return `predicted` and `observed` means and the number of `rows` in groups of like predictions.
+
+    Rows whose prediction or true value is no finite number are left out.
+    """
+    if answers.classes:
+        code = answers.positive
+        said, came = answers.prediction[:, code], (answers.truth == code).astype(float)
+    else:
+        said, came = answers.prediction, answers.truth
+    is_known = np.isfinite(said) & np.isfinite(came)
+    said, came = said[is_known], came[is_known]
+    with np.errstate(over="ignore"):
+        groups = pd.DataFrame({"predicted": said, "observed": came}).groupby(group_alike(said))
+        return groups.mean().assign(rows=groups.size()).reset_index(drop=True)
+
+
+def group_alike(values: np.ndarray) -> np.ndarray:
+    """Return a group number per row: at most ten groups of about equally many rows, equal values together.
+
+    Parameters
+    ----------
+    values
+        Finite numbers, shape (n_rows,).
+    """
+    if not len(values):
+        return np.zeros(0, int)
+    with np.errstate(over="ignore", invalid="ignore"):
+        edges = np.unique(np.quantile(values, np.linspace(0, 1, N_GROUPS + 1)[1:-1]))
+    return np.searchsorted(edges, values, side="left")
+
+
+def thin(curve: pd.DataFrame) -> pd.DataFrame:
+    """Return at most so many points of a curve, both ends among them."""
+    places = np.unique(np.linspace(0, len(curve) - 1, MOST_POINTS).round().astype(int))
+    return curve.iloc[places].reset_index(drop=True)

@@ -1,0 +1,246 @@
+"""The gate: whether a model may be published, and why.
+
+Pure decisions on metrics that others computed. Read next: `labkit.stages.publish`, which acts on them.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from labkit.errors import DataError, list_briefly
+from labkit.model.evaluation.blocks import DAY, Blocks
+from labkit.model.evaluation.bootstrap import Interval
+from labkit.model.evaluation.metrics import is_greater_better
+from labkit.params.evaluation import Gate
+from labkit.units import shorten_value
+
+NEARLY_PERFECT = 0.995
+"""Share of the way from the best constant prediction to a perfect one from which a metric is suspicious.
+
+Errors are squared first, as in r2, so that all metrics of a regression call the same model suspicious.
+"""
+
+SQUARED_FIRST = ("mae", "rmse")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question to a model, with the answer in words for people who did not train it.
+
+    Attributes
+    ----------
+    warning
+        What to look at before the model is used, in a few words, though the check passed; empty if nothing.
+    """
+
+    name: str
+    passed: bool
+    evidence: str
+    warning: str = ""
+
+    def __str__(self) -> str:
+        """Return the answer, the question and what shows it."""
+        mark = "✗ not shown:" if not self.passed else "⚠" if self.warning else "✓"
+        return f"{mark} {self.name}: {self.evidence}"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """All checks together: a model passes if there are any and every one passes."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed; a decision without checks shows nothing and does not pass."""
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the decision as plain data."""
+        return {"passed": self.passed, "checks": [asdict(check) for check in self.checks]}
+
+    def list_concerns(self) -> list[str]:
+        """Return what did not pass and what to look at, in a few words each."""
+        failed = [f"not shown: {check.name}" for check in self.checks if not check.passed]
+        return failed + [check.warning for check in self.checks if check.passed and check.warning]
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Decision":
+        """Return a decision from what `to_dict` gave.
+
+        Raises
+        ------
+        DataError
+            It is not of that form, or says that it passed though its checks do not.
+        """
+        try:
+            found = cls(tuple(Check(**check) for check in content["checks"]))
+            claimed = content["passed"]
+        except (KeyError, TypeError) as error:
+            raise DataError(f"the gate's decision cannot be read ({error!r}): run the evaluation again") from error
+        if claimed is not found.passed:
+            raise DataError(f"the gate's decision says passed: {claimed}, its checks say {found.passed}: run it again")
+        return found
+
+
+def check_days(blocks: Blocks, gate: Gate) -> Check:
+    """Ask whether the holdout spans enough days to judge by, where rows have a time.
+
+    Rows of one day share what the day brought, so a few days are a few observations, however many rows they hold.
+    """
+    name = "enough days to judge by"
+    if blocks.unit != DAY:
+        return Check(name, True, f"rows have no time; intervals resample {blocks}")
+    passed = blocks.n_blocks >= gate.fewest_days
+    evidence = f"the holdout has rows of {blocks.n_blocks:,} days, {gate.fewest_days:,} are asked for"
+    remedy = (
+        "" if passed else ": move `data.split.holdout_from` to an earlier day, or set `evaluation.gate.fewest_days`"
+    )
+    return Check(name, passed, evidence + remedy)
+
+
+def check_dummy(metric: str, gain: Interval, gate: Gate, *, confidence: float, blocks: Blocks, constant: str) -> Check:
+    """Ask whether the model is better than the best constant prediction.
+
+    Parameters
+    ----------
+    gain
+        Paired gain over the dummy on the holdout, positive is better.
+    constant
+        What the dummy predicts, in words.
+    """
+    passed = gain.low > gate.minimum_gain
+    verdict = "is above" if passed else "is not above"
+    return Check(
+        "better than the best constant prediction",
+        passed,
+        f"{describe_gain(metric, gain, confidence, blocks)} over always predicting {constant}; the lower end {verdict} "
+        f"the required {gate.minimum_gain:g}",
+    )
+
+
+def check_champion(
+    metric: str, gain: Interval, gate: Gate, *, confidence: float, blocks: Blocks, champion: str
+) -> Check:
+    """Ask whether the model is at least about as good as the published one.
+
+    Parameters
+    ----------
+    gain
+        Paired gain over the champion on the same holdout, positive is better.
+    """
+    passed = gain.low >= -gate.champion_tolerance
+    verdict = "is within" if passed else "is beyond"
+    return Check(
+        "not worse than the champion",
+        passed,
+        f"{describe_gain(metric, gain, confidence, blocks)} over {champion}; the lower end {verdict} the accepted loss "
+        f"of {gate.champion_tolerance:g}",
+    )
+
+
+def check_too_good(metric: str, value: float, dummy: float, *, relies_on: Sequence[str]) -> Check:
+    """Ask whether the metric is so close to perfect that a leak is likelier than such a good model.
+
+    Passes in any case: some questions are easy. But nobody should use the model before having looked.
+
+    Parameters
+    ----------
+    value, dummy
+        The metric of the model and of the best constant prediction.
+    relies_on
+        Raw columns that the model relies on most, the most important one first.
+    """
+    perfect = 1.0 if is_greater_better(metric) else 0.0
+    skill = (value - dummy) / (perfect - dummy) if perfect != dummy else 0.0
+    if metric in SQUARED_FIRST:
+        skill = 1 - (1 - skill) ** 2 if skill > 0 else skill
+    name = "plausible result"
+    named = ", ".join(f"`{column}`" for column in relies_on[:3])
+    if not skill >= NEARLY_PERFECT:
+        return Check(name, True, f"{metric} is {write_figure(value)}; {perfect:g} would be perfect")
+    return Check(
+        name,
+        True,
+        f"{metric} is {write_figure(value)}, nearly perfect. Check that no input is known only after the outcome"
+        + (f"; the model relies most on {named}" if relies_on else ""),
+        warning="nearly perfect, look for a leak" + (f" in {shorten_value(relies_on[0])}" if relies_on else ""),
+    )
+
+
+def check_classes(learnt: Collection[Any], judged: Collection[Any]) -> list[Check]:
+    """Ask whether the holdout has the classes that the model learnt, and no others; no check if it does.
+
+    Passes in any case: rows of a class that was never learnt count as mistakes already.
+
+    Parameters
+    ----------
+    learnt, judged
+        Classes of the rows that the model was fitted on, and of the holdout.
+    """
+    new, gone = sorted(map(str, {*judged} - {*learnt})), sorted(map(str, {*learnt} - {*judged}))
+    if not new and not gone:
+        return []
+    found = [f"never before the holdout, so the model cannot predict them: {list_briefly(new)}"] if new else []
+    found += [f"learnt, but without a row in the holdout to judge them by: {list_briefly(gone)}"] if gone else []
+    warning = "classes that training lacks" if new else "classes that the holdout lacks"
+    return [Check("same classes in training and holdout", True, ", and ".join(found), warning=warning)]
+
+
+def check_parity(parity: Mapping[str, Any]) -> Check:
+    """Ask whether what serves gives the answers that were judged.
+
+    Parameters
+    ----------
+    parity
+        As `labkit.model.onnx.graph.Parity.to_dict` gives it. A release without a graph serves the pipeline itself, so
+        a recorded reason passes; a graph passes only with its proof.
+    """
+    name = "serves the answers that were judged"
+    if parity["reason"]:
+        return Check(name, True, f"no ONNX graph ({parity['reason']}), so the scikit-learn pipeline itself serves")
+    difference, tolerance = parity["largest_difference"], parity["tolerance"]
+    if difference is None or not parity["rows"]:
+        return Check(name, False, "the ONNX graph was not compared with the pipeline on any row")
+    passed = difference <= tolerance
+    verdict = "within" if passed else "beyond"
+    evidence = f"on {parity['rows']:,} rows the ONNX graph differs from the pipeline by at most {difference:.2g}, "
+    return Check(name, passed, f"{evidence}{verdict} the accepted {tolerance:.2g}")
+
+
+def write_figure(value: float) -> str:
+    """Return a figure of merit as people read it: four digits, thousands separated and whole.
+
+    >>> write_figure(0.76123), write_figure(121748.2), write_figure(-4022.1)
+    ('0.7612', '121,748', '-4,022')
+    """
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def describe_paired(metric: str, other: str, gain: Interval, confidence: float) -> str:
+    """Say in words whether a model is better than another on the same rows, or whether the rows cannot show it.
+
+    >>> describe_paired("mae", "dummy", Interval(5.0, 3.0, 7.0), 0.95)
+    'better than dummy in mae by 5, 95 % interval 3 to 7'
+    >>> describe_paired("mae", "plain LightGBM", Interval(1.0, -2.0, 4.0), 0.95)
+    'not distinguishable from plain LightGBM: 1 better in mae, but the 95 % interval, -2 to 4, includes 0'
+    """
+    word = "better" if gain.value >= 0 else "worse"
+    by = write_figure(abs(gain.value))
+    if np.isnan([gain.low, gain.high]).any():
+        return f"{by} {word} than {other} in {metric}, without an interval: too few independent rows"
+    sure, span = f"{confidence:.0%}".replace("%", " %"), f"{write_figure(gain.low)} to {write_figure(gain.high)}"
+    if gain.low <= 0 <= gain.high:
+        return f"not distinguishable from {other}: {by} {word} in {metric}, but the {sure} interval, {span}, includes 0"
+    return f"{word} than {other} in {metric} by {by}, {sure} interval {span}"
+
+
+def describe_gain(metric: str, gain: Interval, confidence: float, blocks: Blocks) -> str:
+    """Say a gain and its interval in words."""
+    kind = "gain" if is_greater_better(metric) else "reduction"
+    if np.isnan([gain.low, gain.high]).any():
+        return f"{metric} {kind} of {write_figure(gain.value)}, without an interval (resampling {blocks})"
+    span = f"{write_figure(gain.low)} to {write_figure(gain.high)}"
+    return f"{metric} {kind} of {write_figure(gain.value)} ({confidence:.0%} interval {span}, resampling {blocks})"

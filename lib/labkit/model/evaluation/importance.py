@@ -1,0 +1,89 @@
+"""What the model relies on: how much worse it gets when one raw column is shuffled.
+
+Not why one row is predicted as it is. After Breiman, Random Forests (2001), section 10. Columns that say the same hide
+each other: shuffled alone, neither is missed.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from sklearn.inspection import permutation_importance
+
+from labkit.data.quality.profile import score_column
+from labkit.model.evaluation.metrics import compute_metric, is_greater_better
+from labkit.model.evaluation.predictions import make_answers
+from labkit.params.tables import Target
+
+N_SHUFFLES = 5
+MOST_COLUMNS = 100
+"""Columns that are shuffled; of more, those that the predictions follow most closely."""
+PROBED_ROWS = 1000
+
+
+def compute_importance(
+    model: Any,
+    rows: pd.DataFrame,
+    metric: str,
+    *,
+    target: Target,
+    most_rows: int,
+    confidence: float,
+    seed: int,
+    fixed: tuple[str, ...] = (),
+) -> pd.DataFrame:
+    """Return how much the figure gets worse when each raw column is shuffled, the most important first.
+
+    Parameters
+    ----------
+    model
+        From joined raw columns to prediction; its first step names the columns it takes.
+    rows
+        Clean rows with the target.
+    most_rows
+        If there are more, so many are drawn.
+    fixed
+        Columns that stay as they are, such as the time of the prediction.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `column`, `loss` (in the metric's unit, positive: worse without it), `low`, `high` (interval of the mean over
+        the shuffles of these rows, not over other rows), one row per column; of very many, only of those that the
+        predictions follow.
+    """
+    names = [str(name) for name in model[0].inputs_]
+    drawn = rows.sample(most_rows, random_state=seed).sort_index() if len(rows) > most_rows else rows
+    drawn = drawn.reset_index(drop=True)
+    held_names = [name for name in names if name in fixed]
+    shuffled = [name for name in names if name not in fixed]
+    if len(shuffled) > MOST_COLUMNS:
+        followed = choose_followed(model, drawn, shuffled, target=target, seed=seed)
+        held_names += [name for name in shuffled if name not in followed]
+        shuffled = followed
+    held = drawn[held_names]
+    sign = 1.0 if is_greater_better(metric) else -1.0
+
+    def score(fitted: Any, features: pd.DataFrame, truth: pd.Series) -> float:
+        answers = make_answers(truth, fitted, pd.concat([features, held], axis=1), target)
+        return sign * compute_metric(metric, answers)
+
+    found = permutation_importance(
+        model, drawn[shuffled], drawn[target.column], scoring=score, n_repeats=N_SHUFFLES, random_state=seed, n_jobs=1
+    )
+    reach = stats.t.ppf((1 + confidence) / 2, N_SHUFFLES - 1) * found.importances.std(axis=1, ddof=1)
+    reach = reach / np.sqrt(N_SHUFFLES)
+    frame = pd.DataFrame({"column": shuffled, "loss": found.importances_mean})
+    frame = frame.assign(low=frame["loss"] - reach, high=frame["loss"] + reach)
+    return frame.sort_values("loss", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def choose_followed(model: Any, rows: pd.DataFrame, names: list[str], *, target: Target, seed: int) -> list[str]:
+    """Return the columns, in order, that by themselves explain most of what is predicted."""
+    few = rows.head(PROBED_ROWS)
+    said = make_answers(few[target.column], model, few, target).prediction.reshape(len(few), -1)
+    liveliest = pd.Series(said[:, said.var(axis=0).argmax()], index=few.index)
+    scores = np.nan_to_num([score_column(few[name], liveliest, "regression", seed=seed) for name in names])
+    kept = np.argsort(-scores, kind="stable")[:MOST_COLUMNS]
+    return [names[place] for place in sorted(kept.tolist())]

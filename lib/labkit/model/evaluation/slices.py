@@ -1,0 +1,284 @@
+"""The worst slices: groups of rows, found rather than listed, on which the model errs more than elsewhere.
+
+Every value range of every raw column and every pair of them is tried; of very many columns, only pairs of those that
+stand out alone. So many are tried that chance alone makes some look bad: only what stands after Benjamini and
+Hochberg's correction (JRSS B, 1995) is reported, with intervals widened for the choice (Benjamini and Yekutieli, JASA
+2005). Where rows of one day or group are not independent, errors of means are those of whole blocks (Liang and Zeger,
+Biometrika 1986). A slice may be hard without being the model's fault: see what was said and what came.
+"""
+
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from math import comb
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from labkit.features.column_kind import find_kind
+from labkit.model.evaluation.blocks import ROW, Blocks
+from labkit.model.evaluation.bootstrap import summarise
+from labkit.model.evaluation.predictions import Answers
+
+MOST_BINS = 6
+MOST_PAIRED = 40
+"""Columns whose pairs are tried; of more, those that stand out most by themselves."""
+MOST_CATEGORIES = 25
+FEWEST_ROWS = 25
+SMALLEST_SHARE = 0.01
+MOST_BLOCKS = 200
+"""Blocks that are told apart; of more, neighbouring ones are put together, which is slightly cautious."""
+SMALLEST_CHANCE = 1e-6
+NONE_FOUND = "No group of rows stands out from what chance explains."
+
+
+@dataclass(frozen=True)
+class Bins:
+    """One raw column cut into conditions.
+
+    Attributes
+    ----------
+    codes
+        Number of the condition that holds for each row, or the number of conditions where none does; shape (n_rows,).
+    texts
+        The conditions in words.
+    """
+
+    codes: np.ndarray
+    texts: list[str]
+
+
+def compute_losses(answers: Answers) -> np.ndarray:
+    """Return each row's loss, shape (n_rows,): minus the logarithm of the truth's chance, or the absolute error."""
+    if not answers.classes:
+        return np.abs(answers.truth - answers.prediction)
+    chances = answers.prediction[np.arange(len(answers.truth)), answers.truth]
+    return -np.log(np.clip(chances, SMALLEST_CHANCE, 1.0))
+
+
+def find_worst_slices(
+    frame: pd.DataFrame,
+    answers: Answers,
+    *,
+    most: int,
+    confidence: float,
+    blocks: Blocks,
+    columns: list[str] | None = None,
+) -> pd.DataFrame:
+    """Find the groups of rows with the largest loss beyond the other rows' that is no work of chance.
+
+    After each slice the search goes on among the rows in none so far, so that one fault is not told five times.
+
+    Parameters
+    ----------
+    frame
+        Raw rows, shape (n_rows, n_columns); columns of times are passed over.
+    answers
+        Truth and predictions of the same rows.
+    most
+        Most slices to return.
+    confidence
+        One minus the share of false alarms that is accepted.
+    blocks
+        Which rows are not independent of each other.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Worst first: `slice` in words, its `rows`, `loss` and `elsewhere` (mean of them and of the others), `low` and
+        `high` (interval of the difference), `truth` and `said` as in `labkit.model.evaluation.bootstrap.summarise`.
+    """
+    losses, runs = compute_losses(answers), number_runs(blocks)
+    bins = [cut_column(name, frame[name]) for name in columns or list(frame.columns)]
+    bins = [one for one in bins if len(one.texts) > 1]
+    fewest = max(FEWEST_ROWS, int(np.ceil(SMALLEST_SHARE * len(losses))))
+    rest = np.arange(len(losses))
+    lines: list[dict[str, Any]] = []
+    while bins and len(lines) < most:
+        left = [Bins(one.codes[rest], one.texts) for one in bins]
+        shared = None if runs is None else runs[rest]
+        found = [measure((place,), left, losses[rest], fewest, shared) for place in range(len(bins))]
+        paired = choose_paired(found)
+        pairs = [measure(place, left, losses[rest], fewest, shared) for place in combinations(paired, 2)]
+        # Which pairs are tried follows from the same rows: chance had all pairs to choose from.
+        share = comb(len(bins), 2) / max(comb(len(paired), 2), 1)
+        n_untried = round((share - 1) * sum(map(len, pairs))) if pairs else 0
+        tried = pd.concat([*found, *pairs], ignore_index=True)
+        worst = choose_worst(tried, left, alpha=1 - confidence, n_untried=n_untried)
+        if worst is None:
+            break
+        mask = find_rows(worst, left)
+        lines.append(describe(worst, left, answers.take(rest[mask])))
+        rest = rest[~mask]
+    return pd.DataFrame(lines)
+
+
+def choose_paired(found: list[pd.DataFrame]) -> list[int]:
+    """Return the places of the columns whose pairs are tried: all, or those with the least likely excess alone.
+
+    Parameters
+    ----------
+    found
+        What single columns gave, in order.
+    """
+    chances = [float(one["chance"].min()) if len(one) else 1.0 for one in found]
+    return sorted(np.argsort(chances, kind="stable")[:MOST_PAIRED].tolist())
+
+
+def cut_column(name: str, values: pd.Series) -> Bins:
+    """Cut one raw column into conditions: ranges of about equally many rows, or its most frequent values."""
+    kind = find_kind(values)
+    gaps = values.isna().to_numpy()
+    if kind == "time":
+        return Bins(np.zeros(len(values), dtype=np.int64), [])
+    if kind == "number" and values.nunique() > MOST_BINS:
+        numbers = pd.to_numeric(values).to_numpy(dtype="float64", na_value=np.nan)
+        inner = np.nanquantile(np.where(np.isfinite(numbers), numbers, np.nan), np.arange(1, MOST_BINS) / MOST_BINS)
+        # Edges that can be said in words without changing the rows they part.
+        edges = np.unique([float(f"{edge:.3g}") for edge in inner])
+        codes = np.searchsorted(edges, numbers, side="right")
+        texts = [f"{name} < {edges[0]:g}"]
+        texts += [f"{name} from {low:g} to below {high:g}" for low, high in pairwise(edges)]
+        texts += [f"{name} ≥ {edges[-1]:g}"]
+    else:
+        labels = values.astype(object).where(~values.isna(), None)
+        kept = labels.value_counts().index[:MOST_CATEGORIES]
+        codes = pd.Categorical(labels, categories=kept).codes.astype(np.int64)
+        texts = [f"{name} = {label:g}" if kind == "number" else f"{name} = {label}" for label in kept]
+        codes = np.where(codes < 0, len(texts) + 1, codes)
+    codes = np.where(gaps, len(texts), codes)
+    texts = [*texts, f"{name} missing"]
+    return Bins(np.minimum(codes, len(texts)), texts)
+
+
+def combine(place: tuple[int, ...], bins: list[Bins]) -> tuple[np.ndarray, int]:
+    """Return a number per row for the conditions of one or two columns together, and how many numbers there are."""
+    codes, size = bins[place[0]].codes, len(bins[place[0]].texts) + 1
+    if len(place) > 1:
+        other = len(bins[place[1]].texts) + 1
+        codes, size = codes * other + bins[place[1]].codes, size * other
+    return codes, size
+
+
+def split_code(place: tuple[int, ...], code: int, bins: list[Bins]) -> tuple[int, ...]:
+    """Return the number of the condition in each column."""
+    return (code,) if len(place) == 1 else divmod(code, len(bins[place[1]].texts) + 1)
+
+
+def number_runs(blocks: Blocks) -> np.ndarray | None:
+    """Return the number of each row's run of blocks, shape (n_rows,); None where every row is independent."""
+    if blocks.unit == ROW:
+        return None
+    runs = blocks.merge_runs()
+    n_runs = int(runs.max()) + 1
+    return runs * MOST_BLOCKS // n_runs if n_runs > MOST_BLOCKS else runs
+
+
+def measure(
+    place: tuple[int, ...], bins: list[Bins], losses: np.ndarray, fewest: int, runs: np.ndarray | None
+) -> pd.DataFrame:
+    """Return size, excess loss, its standard error and its chance without any excess, per condition with enough rows.
+
+    A one-sided t test of the slice's mean against that of all other rows: Welch's, or with errors by runs of rows.
+    """
+    codes, size = combine(place, bins)
+    rows = np.bincount(codes, minlength=size).astype(float)
+    sums, squares = np.bincount(codes, losses, size), np.bincount(codes, losses**2, size)
+    kept = np.flatnonzero((rows >= fewest) & (len(losses) - rows >= fewest))
+    kept = kept[[is_listed(place, int(code), bins) for code in kept]] if len(kept) else kept
+    rows, sums, squares = rows[kept], sums[kept], squares[kept]
+    others = len(losses) - rows
+    inside, outside = sums / rows, (losses.sum() - sums) / others
+    if runs is None:
+        inside_variance = np.maximum(squares / rows - inside**2, 0) * rows / (rows - 1) / rows
+        rest = ((losses**2).sum() - squares) / others - outside**2
+        outside_variance = np.maximum(rest, 0) * others / (others - 1) / others
+        variance = np.maximum(inside_variance + outside_variance, 1e-300)
+        freedom = variance**2 / np.maximum(inside_variance**2 / (rows - 1) + outside_variance**2 / (others - 1), 1e-300)
+    else:
+        variance, freedom = measure_by_runs(codes, size, losses, runs, kept)
+    excess, error = inside - outside, np.sqrt(variance)
+    return pd.DataFrame(
+        {
+            "place": [place] * len(kept), "code": kept, "rows": rows, "loss": inside, "elsewhere": outside,
+            "excess": excess, "error": error, "freedom": freedom, "chance": stats.t.sf(excess / error, freedom),
+        }
+    )  # fmt: skip
+
+
+def measure_by_runs(
+    codes: np.ndarray, size: int, losses: np.ndarray, runs: np.ndarray, kept: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the variance of each slice's excess and its degrees of freedom where rows of one run are not independent.
+
+    What each run adds to the difference of the two means is one observation. Few runs that dominate count as few
+    (Satterthwaite): a slice of a single day says nothing about other days.
+    """
+    n_runs = int(runs.max()) + 1
+    cells = codes * n_runs + runs
+    rows = np.bincount(cells, minlength=size * n_runs).reshape(size, n_runs)[kept].astype(float)
+    sums = np.bincount(cells, losses, size * n_runs).reshape(size, n_runs)[kept]
+    all_rows, all_sums = np.bincount(runs, minlength=n_runs), np.bincount(runs, losses, n_runs)
+    n_inside = rows.sum(axis=1, keepdims=True)
+    n_outside = len(losses) - n_inside
+    inside = sums.sum(axis=1, keepdims=True) / n_inside
+    outside = (losses.sum() - sums.sum(axis=1, keepdims=True)) / n_outside
+    parts = (sums - inside * rows) / n_inside - (all_sums - sums - outside * (all_rows - rows)) / n_outside
+    n_present = np.count_nonzero(all_rows)
+    squares = (parts**2).sum(axis=1)
+    variance = np.maximum(squares * n_present / max(n_present - 1, 1), 1e-300)
+    freedom = squares**2 / np.maximum((parts**4).sum(axis=1), 1e-300) - 1
+    return variance, np.maximum(freedom, 1e-3)
+
+
+def is_listed(place: tuple[int, ...], code: int, bins: list[Bins]) -> bool:
+    """Tell whether every column's number stands for a condition."""
+    return all(part < len(bins[one].texts) for one, part in zip(place, split_code(place, code, bins), strict=True))
+
+
+def choose_worst(found: pd.DataFrame, bins: list[Bins], *, alpha: float, n_untried: int = 0) -> Any:
+    """Return the slice whose excess is surely the largest, or None if chance explains all of them.
+
+    A pair of conditions must err surely more than either of them alone, else the simpler one says it.
+    """
+    ordered = found.sort_values("chance", kind="stable").reset_index(drop=True)
+    n_tests = max(len(ordered) + n_untried, 1)
+    passed = np.flatnonzero(ordered["chance"] <= alpha * np.arange(1, len(ordered) + 1) / n_tests)
+    if not len(passed):
+        return None
+    kept = ordered.head(int(passed[-1]) + 1)
+    reach = kept["error"] * stats.t.isf(alpha * len(kept) / n_tests / 2, kept["freedom"])
+    kept = kept.assign(low=kept["excess"] - reach, high=kept["excess"] + reach)
+    kept = kept.sort_values(["low", "rows"], ascending=False, kind="stable")
+    lines: list[Any] = list(kept.itertuples())
+    singles = {(line.place[0], line.code): line.excess for line in lines if len(line.place) == 1}
+    for line in lines:
+        alone = [singles.get(part, 0.0) for part in list_parts(line, bins)]
+        if len(line.place) == 1 or line.low > max(alone):
+            return line
+    return None
+
+
+def list_parts(line: Any, bins: list[Bins]) -> list[tuple[int, int]]:
+    """Return the column and the number of each condition of a slice."""
+    return list(zip(line.place, split_code(line.place, line.code, bins), strict=True))
+
+
+def find_rows(line: Any, bins: list[Bins]) -> np.ndarray:
+    """Return which rows are in a slice, shape (n_rows,)."""
+    codes, _ = combine(line.place, bins)
+    return np.asarray(codes == line.code)
+
+
+def describe(line: Any, bins: list[Bins], answers: Answers) -> dict[str, Any]:
+    """Return one slice in words and figures, from the answers of its rows."""
+    return {
+        "slice": " and ".join(bins[one].texts[part] for one, part in list_parts(line, bins)),
+        "rows": int(line.rows),
+        "loss": float(line.loss),
+        "elsewhere": float(line.elsewhere),
+        "low": float(line.low),
+        "high": float(line.high),
+        **summarise(answers),
+    }

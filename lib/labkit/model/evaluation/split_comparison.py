@@ -1,0 +1,147 @@
+"""What a random split would have claimed, beside what the declared split says.
+
+A plain LightGBM on the clean columns as they are, fitted and scored under both. For the report on the split only:
+nothing that is chosen later sees it. The interval of the difference resamples the blocks of
+`labkit.model.evaluation.blocks`, those of each holdout for itself.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from lightgbm import LGBMClassifier, LGBMRegressor
+
+from labkit.data.split import ASIDE
+from labkit.features.column_kind import find_kind
+from labkit.model.evaluation.blocks import Blocks, find_blocks
+from labkit.model.evaluation.bootstrap import Interval, draw_weights, make_interval
+from labkit.model.evaluation.metrics import compute_metric, make_score
+from labkit.model.evaluation.predictions import Answers, make_answers
+from labkit.model.evaluation.slices import compute_losses
+from labkit.params.tables import Data, Target
+
+MOST_ROWS = 60_000
+FEWEST_ROWS = 2
+N_SAMPLES = 200
+CONFIDENCE = 0.95
+NOT_COMPARED = Interval(np.nan, np.nan, np.nan)
+
+
+@dataclass(frozen=True)
+class Illusion:
+    """One model's metric under two splits.
+
+    Attributes
+    ----------
+    metric
+        `roc_auc` (of several classes: the mean over them, each against the rest) or `r2`.
+    random, declared
+        The metric on rows drawn at random, and on the holdout of the declared split; NaN where nothing is compared.
+    rows
+        Rows that the model was fitted on.
+    reason
+        Why nothing is compared; empty if it is.
+    difference
+        `random - declared`, positive where the random split is the better one, with its bootstrap interval; the ends
+        are NaN where there are too few independent rows.
+    resampled
+        The blocks of the declared holdout that the interval resamples, in words.
+    """
+
+    metric: str
+    method: str
+    random: float = np.nan
+    declared: float = np.nan
+    rows: int = 0
+    reason: str = ""
+    difference: Interval = NOT_COMPARED
+    resampled: str = ""
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether there are two values to compare."""
+        return not self.reason
+
+
+def compare_splits(parts: Mapping[str, pd.DataFrame], data: Data, *, seed: int) -> Illusion:
+    """Fit and score one plain model under a random split and under the declared one, on equally many rows.
+
+    Parameters
+    ----------
+    parts
+        Clean rows by part, as `labkit.data.split.split_rows` gives them.
+
+    Returns
+    -------
+    Illusion
+        With a reason instead of values where the declared split is random itself, or where there is nothing to fit or
+        to judge.
+    """
+    metric, method = "roc_auc" if data.target.task == "classification" else "r2", data.split.method
+    if method == "random":
+        return Illusion(metric, method, reason="the split is random: there is no other one to compare it with")
+    rows = pd.concat([part for name, part in parts.items() if name != ASIDE])
+    columns, truth = make_columns(rows.drop(columns=data.target.column)), rows[data.target.column]
+    n_learn, n_judge = len(parts["training"]), len(parts["holdout"])
+    if not columns.shape[1]:
+        return Illusion(metric, method, reason="there is no column besides times to fit a model on")
+    if n_judge < FEWEST_ROWS:
+        return Illusion(metric, method, reason="the holdout has fewer than two rows")
+    random = np.random.default_rng(seed)
+    mixed, everything = random.permutation(len(rows)), np.arange(len(rows))
+    blocks, judged = find_blocks(rows, data), []
+    # The parts follow each other in the table: training first, the holdout last.
+    for fitted_on, judged_on in ((mixed[:n_learn], mixed[-n_judge:]), (everything[:n_learn], everything[-n_judge:])):
+        chosen = np.sort(random.permutation(fitted_on)[:MOST_ROWS])
+        tested = np.sort(random.permutation(judged_on)[:MOST_ROWS])
+        if data.target.task == "classification" and truth.iloc[chosen].nunique() < 2:
+            return Illusion(metric, method, reason="the rows to fit a model on are of one class")
+        answers = predict(columns, truth, chosen, tested, target=data.target, seed=seed)
+        judged.append((answers, blocks.take(tested).fit_length(compute_losses(answers))))
+    scores = [compute_metric(metric, answers) for answers, _ in judged]
+    if not np.isfinite(scores).all():
+        return Illusion(metric, method, reason=f"{metric} cannot be computed: the rows to judge on are of one class")
+    difference = compute_difference(metric, *judged, seed=seed)
+    n_rows, resampled = min(n_learn, MOST_ROWS), str(judged[1][1])
+    return Illusion(metric, method, scores[0], scores[1], n_rows, difference=difference, resampled=resampled)
+
+
+def compute_difference(
+    metric: str, first: tuple[Answers, Blocks], second: tuple[Answers, Blocks], *, seed: int
+) -> Interval:
+    """Return by how much a metric is larger on the first rows than on the second, each resampled for itself."""
+    samples = []
+    for number, (answers, blocks) in enumerate((first, second)):
+        score = make_score(metric, answers)
+        samples.append([score(draw) for draw in draw_weights(answers, N_SAMPLES, seed=seed + number, blocks=blocks)])
+    value = compute_metric(metric, first[0]) - compute_metric(metric, second[0])
+    fewest = min(first[1], second[1], key=lambda blocks: blocks.n_independent)
+    return make_interval(value, [one - other for one, other in zip(*samples, strict=True)], CONFIDENCE, fewest)
+
+
+def make_columns(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return columns as LightGBM takes them: numbers, and categories by code; times left out."""
+    kinds = {name: find_kind(rows[name]) for name in rows.columns}
+    types = {name: "category" if kind == "category" else "float64" for name, kind in kinds.items() if kind != "time"}
+    columns = rows[list(types)].astype(types)
+    # LightGBM refuses some characters in names.
+    return columns.set_axis([f"column{number}" for number in range(len(types))], axis=1)
+
+
+def predict(
+    columns: pd.DataFrame, truth: pd.Series, learn: np.ndarray, judge: np.ndarray, *, target: Target, seed: int
+) -> Answers:
+    """Return what a plain LightGBM fitted on some rows predicts for others."""
+    options: dict[str, Any] = {
+        "n_estimators": 150,
+        "num_leaves": 31,
+        "n_jobs": 2,
+        "random_state": seed,
+        "deterministic": True,
+    }
+    options |= {"force_row_wise": True, "verbosity": -1, "learning_rate": 0.08}
+    make = LGBMClassifier if target.task == "classification" else LGBMRegressor
+    model = make(**options).fit(columns.iloc[learn], truth.iloc[learn])
+    return make_answers(truth.iloc[judge], model, columns.iloc[judge], target)

@@ -1,0 +1,382 @@
+"""Fitted pipelines as ONNX graphs, and the converters that skl2onnx lacks or that lose precision there.
+
+Owner of skl2onnx and onnxmltools and, with `labkit.model.onnx.tree_thresholds`, of onnx. A graph covers preparation and
+estimator; the row features before it are numpy in either case. Not whether a graph predicts as the pipeline does: that
+is `labkit.model.onnx.graph`.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    AdaBoostRegressor,
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+    VotingClassifier,
+    VotingRegressor,
+)
+from sklearn.pipeline import Pipeline
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+from labkit.errors import ModelError, get_first_line
+from labkit.model.estimators.calibrated import SMALLEST, Calibrated
+from labkit.model.estimators.target_transform import SMALLEST as SMALLEST_POWER
+from labkit.model.estimators.target_transform import OnScale
+from labkit.model.estimators.transformers import Float32TargetEncoder, RangeClipper, round_to_float32
+from labkit.model.onnx.tree_thresholds import OPSET, list_thresholds, set_thresholds
+
+TREES = (
+    AdaBoostClassifier,
+    AdaBoostRegressor,
+    DecisionTreeClassifier,
+    DecisionTreeRegressor,
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+CLASSIFIER_OPTIONS = {"nocl": [True, False], "zipmap": [True, False, "columns"]}
+
+
+def is_single(estimator: Any) -> bool:
+    """Tell whether scikit-learn itself computes in single precision, as in its own decision trees.
+
+    Such an estimator gets float32 in the graph, any other one float64: what adds, multiplies, measures distances or
+    compares with thresholds in double precision must see the same numbers there.
+    """
+    inner = estimator.estimator if isinstance(estimator, Calibrated | OnScale) else estimator
+    return isinstance(inner, TREES)
+
+
+def convert(model: Any) -> bytes:
+    """Convert a fitted pipeline, without its row features, to ONNX.
+
+    Parameters
+    ----------
+    model
+        Row features, preparation and estimator.
+
+    Returns
+    -------
+    bytes
+        A graph with one input of shape (n_rows, 1) per feature; numbers are float32 or float64, see `is_single`.
+
+    Raises
+    ------
+    ModelError
+        The converter does not know a part of it, or fails on it.
+    """
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
+
+    register_converters()
+    pipeline, outputs = model[1:], model[0].outputs_
+    # The types of a graph follow from its first input: without numbers all is float32, as encoded categories are.
+    in_double = not is_single(pipeline[-1]) and "number" in outputs.values()
+    number = DoubleTensorType if in_double else FloatTensorType
+    types = [(name, (number if kind == "number" else StringTensorType)([None, 1])) for name, kind in outputs.items()]
+    options: dict[int, dict[str, Any]] = {
+        id(part): {"double": in_double} for part in find_parts(pipeline) if isinstance(part, Float32TargetEncoder)
+    }
+    if hasattr(pipeline[-1], "classes_"):
+        options[id(pipeline[-1])] = {"zipmap": False}
+    try:
+        graph = to_onnx(pipeline, initial_types=types, options=options or None, target_opset=OPSET, name="labkit")
+    except Exception as error:  # a converter may fail with anything; the release then says so
+        raise ModelError(f"{type(pipeline[-1]).__name__} does not convert: {get_first_line(error)}") from error
+    return bytes(graph.SerializeToString())
+
+
+def find_parts(model: Any) -> Iterator[BaseEstimator]:
+    """Yield the steps of a fitted pipeline, and of the pipelines and column transformers among them."""
+    if isinstance(model, Pipeline | ColumnTransformer):
+        steps = model.steps if isinstance(model, Pipeline) else model.transformers_
+        for step in steps:
+            yield from find_parts(step[1])
+    else:
+        yield model
+
+
+@cache
+def register_converters() -> None:
+    """Tell skl2onnx how LightGBM and the estimators of labkit are converted, and replace converters that fall short."""
+    from lightgbm import LGBMClassifier, LGBMRegressor
+    from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
+    from skl2onnx import update_registered_converter
+    from skl2onnx.common._registration import get_converter, register_converter
+    from skl2onnx.common.shape_calculator import (
+        calculate_linear_classifier_output_shapes as classes,
+    )
+    from skl2onnx.common.shape_calculator import (
+        calculate_linear_regressor_output_shapes as numbers,
+    )
+
+    update = update_registered_converter
+    trees = change_trees(convert_lightgbm, lambda model, attributes: attributes["nodes_values"])
+    update(LGBMClassifier, "LightGbmLGBMClassifier", in_single(classes), trees, options=CLASSIFIER_OPTIONS)
+    update(LGBMRegressor, "LightGbmLGBMRegressor", in_single(numbers), trees)
+    for model, calculate, options in (
+        (HistGradientBoostingClassifier, classes, {**CLASSIFIER_OPTIONS, "raw_scores": [True, False]}),
+        (HistGradientBoostingRegressor, numbers, None),
+    ):
+        alias = f"Sklearn{model.__name__}"
+        trees = change_trees(get_converter(alias), list_thresholds)
+        update(model, alias, in_single(calculate), trees, options=options)
+    imputer = choose_imputer(get_converter("SklearnSimpleImputer"))
+    register_converter("SklearnSimpleImputer", imputer, overwrite=True)
+    update(RangeClipper, "LabkitRangeClipper", calculate_same_shape, convert_clipper)
+    update(
+        Float32TargetEncoder,
+        "LabkitTargetEncoder",
+        calculate_encoded_shape,
+        convert_target_encoder,
+        options={"double": [True, False]},
+    )
+    update(VotingClassifier, "LabkitVotingClassifier", classes, convert_voting, options=CLASSIFIER_OPTIONS)
+    update(VotingRegressor, "LabkitVotingRegressor", numbers, convert_voting)
+    update(Calibrated, "LabkitCalibrated", classes, convert_calibrated, options=CLASSIFIER_OPTIONS)
+    update(OnScale, "LabkitOnScale", numbers, convert_on_scale)
+
+
+def in_single(calculate: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Return a calculator of shapes for estimators whose operator gives float32 whatever it takes."""
+
+    def calculate_single(operator: Any) -> None:
+        from skl2onnx.common.data_types import FloatTensorType
+
+        calculate(operator)
+        operator.outputs[-1].type = FloatTensorType(operator.outputs[-1].type.shape)
+
+    return calculate_single
+
+
+def change_trees(
+    convert_trees: Callable[..., None], find_thresholds: Callable[[Any, dict[str, Any]], list[float]]
+) -> Callable[..., None]:
+    """Return a converter of trees that keeps the thresholds of trees that compare in double precision.
+
+    Parameters
+    ----------
+    find_thresholds
+        From the estimator and the attributes of a node of trees to all of its thresholds, in their order.
+    """
+
+    def convert_changed(scope: Any, operator: Any, container: Any) -> None:
+        def add_node(*arguments: Any, **attributes: Any) -> None:
+            if "nodes_values" in attributes:
+                thresholds = find_thresholds(operator.raw_operator, attributes)
+                attributes = set_thresholds(attributes, thresholds, in_double=is_double(operator.inputs[0]))
+            type(container).add_node(container, *arguments, **attributes)
+
+        container.add_node = add_node
+        try:
+            convert_trees(scope, operator, container)
+        finally:
+            del container.add_node
+
+    return convert_changed
+
+
+def is_double(variable: Any) -> bool:
+    """Tell whether a variable of a graph holds float64."""
+    from skl2onnx.common.data_types import DoubleTensorType
+
+    return isinstance(variable.type, DoubleTensorType)
+
+
+def make_adders(scope: Any, container: Any, *, in_double: bool) -> tuple[Callable[..., str], Callable[..., str]]:
+    """Return what adds a node, and what adds a constant, to a graph; both return the name of the result.
+
+    Constants are of the graph's number type unless another one is given.
+    """
+    from onnx import TensorProto
+
+    number = TensorProto.DOUBLE if in_double else TensorProto.FLOAT
+
+    def add(kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+        output = output or scope.get_unique_variable_name(kind.lower())
+        version = {"Add": 14, "Sub": 14, "Mul": 14, "Div": 14, "Pow": 15, "GreaterOrEqual": 16, "Where": 16}
+        container.add_node(kind, list(inputs), output, op_version=version.get(kind, 13), **attributes)
+        return output
+
+    def constant(values: list[Any], kind: int = number, shape: list[int] | None = None) -> str:
+        name = str(scope.get_unique_variable_name("constant"))
+        container.add_initializer(name, kind, [len(values)] if shape is None else shape, values)
+        return name
+
+    return add, constant
+
+
+def choose_imputer(convert_single: Callable[..., None]) -> Callable[..., None]:
+    """Return a converter of imputers that also takes float64, which onnxruntime's own operator does not."""
+
+    def convert_imputer(scope: Any, operator: Any, container: Any) -> None:
+        if not is_double(operator.inputs[0]):
+            convert_single(scope, operator, container)
+            return
+        add, constant = make_adders(scope, container, in_double=True)
+        names = [variable.full_name for variable in operator.inputs]
+        joined = names[0] if len(names) == 1 else add("Concat", *names, axis=1)
+        fill = constant(operator.raw_operator.statistics_.astype("float64").tolist())
+        add("Where", add("IsNaN", joined), fill, joined, output=operator.outputs[0].full_name)
+
+    return convert_imputer
+
+
+def calculate_same_shape(operator: Any) -> None:
+    """Give a transformer's output the type and shape of its input."""
+    operator.outputs[0].type = type(operator.inputs[0].type)(operator.inputs[0].type.shape)
+
+
+def convert_clipper(scope: Any, operator: Any, container: Any) -> None:
+    """Add the nodes of a range clipper."""
+    add, constant = make_adders(scope, container, in_double=is_double(operator.inputs[0]))
+    clipper = operator.raw_operator
+    raised = add("Max", operator.inputs[0].full_name, constant(clipper.low_.tolist()))
+    add("Min", raised, constant(clipper.high_.tolist()), output=operator.outputs[0].full_name)
+
+
+def calculate_encoded_shape(operator: Any) -> None:
+    """Give a target encoder's output its type and shape: a column per category column, and per class of several."""
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+
+    options = operator.scope_inst.get_options(operator.raw_operator, {"double": False})
+    number = DoubleTensorType if options["double"] else FloatTensorType
+    first = operator.inputs[0]
+    operator.outputs[0].type = number([first.get_first_dimension(), len(operator.raw_operator.encodings_)])
+
+
+def convert_target_encoder(scope: Any, operator: Any, container: Any) -> None:
+    """Add the nodes of a target encoder: the place of each category, then what is kept at that place, per class.
+
+    A category never seen has a place of its own, where the means of all rows are.
+    """
+    from onnx import TensorProto
+
+    encoder, output = operator.raw_operator, operator.outputs[0]
+    add, constant = make_adders(scope, container, in_double=is_double(output))
+    names = [variable.full_name for variable in operator.inputs]
+    texts = names[0] if len(names) == 1 else add("Concat", *names, axis=1)
+    n_each = len(encoder.encodings_) // len(encoder.categories_)
+    means, encoded = np.atleast_1d(encoder.target_mean_), []
+    for number, categories in enumerate(encoder.categories_):
+        column = texts
+        if len(encoder.categories_) > 1:
+            column = add("Gather", texts, constant([number], TensorProto.INT64), axis=1)
+        place = scope.get_unique_variable_name("place")
+        container.add_node(
+            "LabelEncoder",
+            column,
+            place,
+            op_domain="ai.onnx.ml",
+            op_version=2,
+            name=scope.get_unique_operator_name("LabelEncoder"),
+            keys_strings=[str(category).encode() for category in categories],
+            values_int64s=list(range(len(categories))),
+            default_int64=len(categories),
+        )
+        kept = np.array(encoder.encodings_[n_each * number : n_each * (number + 1)]).T
+        table = round_to_float32(np.vstack([kept, means]))
+        rows = add("Gather", constant(table.ravel().tolist(), shape=list(table.shape)), place, axis=0)
+        encoded.append(add("Reshape", rows, constant([-1, n_each], TensorProto.INT64)))
+    if len(encoded) == 1:
+        add("Identity", *encoded, output=output.full_name)
+    else:
+        add("Concat", *encoded, output=output.full_name, axis=1)
+
+
+def add_estimator(scope: Any, operator: Any, estimator: Any, add: Callable[..., str]) -> str:
+    """Add an estimator inside of another one and return the name of what it predicts, in the outer one's type.
+
+    An estimator that computes in single precision gets its numbers so.
+    """
+    from onnx import TensorProto
+    from skl2onnx._supported_operators import sklearn_operator_name_map
+    from skl2onnx.common.data_types import FloatTensorType, Int64TensorType
+
+    inner = scope.declare_local_operator(sklearn_operator_name_map[type(estimator)], estimator)
+    taken = operator.inputs[0]
+    if is_single(estimator) and is_double(taken):
+        taken = scope.declare_local_variable("single", FloatTensorType([None, None]))
+        add("Cast", operator.inputs[0].full_name, to=TensorProto.FLOAT, output=taken.full_name)
+    inner.inputs = [taken]
+    if hasattr(estimator, "classes_"):
+        inner.outputs.append(scope.declare_local_variable("label", Int64TensorType()))
+    inner.outputs.append(scope.declare_local_variable("predicted", type(taken.type)()))
+    kind = TensorProto.DOUBLE if is_double(operator.outputs[-1]) else TensorProto.FLOAT
+    return add("Cast", inner.outputs[-1].full_name, to=kind)
+
+
+def convert_voting(scope: Any, operator: Any, container: Any) -> None:
+    """Add the nodes of a blend: its members', then their mean."""
+    model, output = operator.raw_operator, operator.outputs[-1]
+    add, constant = make_adders(scope, container, in_double=is_double(output))
+    found = [add_estimator(scope, operator, member, add) for member in model.estimators_]
+    mean = add("Div", add("Sum", *found), constant([float(len(found))]), output=output.full_name)
+    if hasattr(model, "classes_"):
+        add_labels(add, constant, mean, model.classes_, output=operator.outputs[0].full_name)
+
+
+def add_labels(
+    add: Callable[..., str], constant: Callable[..., str], chances: str, classes: np.ndarray, *, output: str
+) -> None:
+    """Add the nodes that name the likeliest class of each row."""
+    from onnx import TensorProto
+
+    labels = classes.tolist()
+    kind = TensorProto.STRING if isinstance(labels[0], str) else TensorProto.INT64
+    values = [label.encode() if isinstance(label, str) else int(label) for label in labels]
+    add("Gather", constant(values, kind), add("ArgMax", chances, axis=1, keepdims=0), output=output, axis=0)
+
+
+def convert_on_scale(scope: Any, operator: Any, container: Any) -> None:
+    """Add the nodes of a regressor on another scale: its own, then the way back to the target's unit."""
+    model = operator.raw_operator
+    add, constant = make_adders(scope, container, in_double=is_double(operator.outputs[0]))
+    on_scale = add_estimator(scope, operator, model.estimator, add)
+
+    def raise_to(power: float, base: str) -> str:
+        if abs(power) < SMALLEST_POWER:
+            return add("Sub", add("Exp", base), one)
+        grown = add("Max", add("Add", add("Mul", base, constant([power])), one), constant([SMALLEST_POWER]))
+        return add("Sub", add("Pow", grown, constant([1 / power])), one)
+
+    one, zero = constant([1.0]), constant([0.0])
+    scaled = add("Add", add("Mul", on_scale, constant([model.spread_])), constant([model.center_]))
+    scaled = add("Clip", scaled, constant([model.low_], shape=[]), constant([model.high_], shape=[]))
+    output = operator.outputs[0].full_name
+    if model.kind == "log":
+        add("Sub", add("Exp", scaled), one, output=output)
+        return
+    above = raise_to(model.power_, add("Max", scaled, zero))
+    below = add("Neg", raise_to(2 - model.power_, add("Max", add("Neg", scaled), zero)))
+    add("Where", add("GreaterOrEqual", scaled, zero), above, below, output=output)
+
+
+def convert_calibrated(scope: Any, operator: Any, container: Any) -> None:
+    """Add the nodes of a calibrated estimator: the estimator's own, then its log odds stretched and shifted."""
+    from onnx import TensorProto
+
+    model = operator.raw_operator
+    add, constant = make_adders(scope, container, in_double=is_double(operator.outputs[1]))
+    uncalibrated = add_estimator(scope, operator, model.estimator, add)
+    yes = add("Gather", uncalibrated, constant([1], TensorProto.INT64), axis=1)
+    kept = add("Clip", yes, constant([SMALLEST], shape=[]), constant([1 - SMALLEST], shape=[]))
+    odds = add("Log", add("Div", kept, add("Sub", constant([1.0]), kept)))
+    moved = add("Add", add("Mul", odds, constant([model.slope])), constant([model.intercept]))
+    chance = add("Sigmoid", moved)
+    both = add("Concat", add("Sub", constant([1.0]), chance), chance, output=operator.outputs[1].full_name, axis=1)
+    add_labels(add, constant, both, model.classes_, output=operator.outputs[0].full_name)

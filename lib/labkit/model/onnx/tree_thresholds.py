@@ -1,0 +1,53 @@
+"""Thresholds of trees in ONNX graphs, kept as exact as the model's own.
+
+Converters write them as float32. Not the converters themselves: those are registered in `labkit.model.onnx.converters`.
+"""
+
+from typing import Any
+
+import numpy as np
+
+OPSET = {"": 17, "ai.onnx.ml": 3}
+"""Versions of the operators that graphs use, by domain."""
+
+
+def list_thresholds(model: Any, attributes: dict[str, Any]) -> list[float]:
+    """Return the thresholds of histogram gradient boosting: its converter adds nodes tree by tree, but rounds them."""
+    nodes = [node for trees in model._predictors for tree in trees for node in tree.nodes]
+    return [0.0 if node["is_leaf"] else float(node["num_threshold"]) for node in nodes]
+
+
+def set_thresholds(attributes: dict[str, Any], thresholds: list[float], *, in_double: bool) -> dict[str, Any]:
+    """Return the attributes of a node of trees with other thresholds, as float64 or as float32 that divide the same.
+
+    Booleans become 0 and 1: onnx takes nothing else.
+    """
+    from onnx import numpy_helper
+
+    name = "nodes_missing_value_tracks_true"
+    changed = {**attributes, name: [int(value) for value in attributes.get(name, [])]}
+    if not in_double:
+        return {**changed, "nodes_values": round_down(thresholds)}
+    del changed["nodes_values"]
+    # The weights have to be of the same type.
+    numbers = {"nodes_values": thresholds}
+    for key in ("base_values", "class_weights", "target_weights", "nodes_hitrates"):
+        if len(given := changed.pop(key, [])):
+            numbers[key] = list(given)
+    tensors = {
+        f"{key}_as_tensor": numpy_helper.from_array(np.array(values, dtype="float64"))
+        for key, values in numbers.items()
+    }
+    return {**changed, **tensors, "op_version": OPSET["ai.onnx.ml"]}
+
+
+def round_down(thresholds: list[float]) -> list[float]:
+    """Return the largest float32 not above each threshold.
+
+    Features are float32, so `feature <= threshold` stays as it is. Rounded to the nearest, a threshold between two
+    neighbouring float32 could reach the upper one.
+    """
+    exact = np.asarray(thresholds, dtype="float64")
+    nearest = exact.astype("float32")
+    lower = np.nextafter(nearest, np.float32(-np.inf))
+    return [float(value) for value in np.where(nearest > exact, lower, nearest)]

@@ -1,0 +1,1 @@
+"""What is released: pipeline, ONNX graph, contract, model card."""

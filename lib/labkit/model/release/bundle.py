@@ -1,0 +1,228 @@
+"""A release: the folder of files that a model is published as, and its manifest.
+
+Every file's digest stands in the manifest and is checked before the file is opened; a file that is not listed, or is
+a link, is refused. Deterministic: the same run gives the same release, byte for byte.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from labkit.errors import ModelError
+from labkit.features.row_features import RowFeatures
+from labkit.model.onnx import graph
+from labkit.model.release import skops_file
+from labkit.storage.atomic import atomic_folder, parse_json, write_bytes, write_json, write_text
+from labkit.storage.digests import compute_digest
+from labkit.storage.npz import load_arrays, save_arrays
+
+MANIFEST = "manifest.json"
+GRAPH, PIPELINE, FEATURES, FACTS = "model.onnx", "model.skops", "row_features.json", "release.json"
+STATE = "row_features.npz"
+CARD, CONTRACT, REQUIREMENTS, EXAMPLE = "MODEL_CARD.md", "contract.json", "requirements.txt", "input_example.json"
+FILES = (MANIFEST, GRAPH, PIPELINE, FEATURES, STATE, FACTS, CARD, CONTRACT, REQUIREMENTS, EXAMPLE)
+REQUIRED = ("lightgbm", "numpy", "onnxruntime", "pandas", "scikit-learn", "skops")
+EXAMPLE_ROWS = 5
+
+
+@dataclass(frozen=True)
+class Release:
+    """An opened release.
+
+    Attributes
+    ----------
+    facts
+        `experiment`, `task`, `classes`, `positive`, `target`, `estimator`, `metric`, `metrics`, `onnx`.
+    """
+
+    folder: Path
+    facts: dict[str, Any]
+    row_features: RowFeatures
+    graph: graph.Graph | None
+
+    def load_pipeline(self) -> Any:
+        """Read the scikit-learn pipeline."""
+        return skops_file.load_model(self.folder / PIPELINE)
+
+    def predict(self, frame: pd.DataFrame) -> np.ndarray:
+        """Predict raw rows: probabilities, shape (n_rows, n_classes), or numbers, shape (n_rows,).
+
+        Runs the ONNX graph if the release has one, else the pipeline.
+
+        Raises
+        ------
+        DataError
+            A column is missing or not of its kind.
+        """
+        if self.graph is not None:
+            from labkit.features.row_features import take_columns
+
+            return self.graph.predict(take_columns(frame, self.row_features.inputs_))
+        pipeline = self.load_pipeline()
+        is_classifier = self.facts["task"] == "classification"
+        return np.asarray(pipeline.predict_proba(frame) if is_classifier else pipeline.predict(frame))
+
+
+def write_release(
+    folder: Path,
+    model: Any,
+    *,
+    graph: bytes | None,
+    facts: Mapping[str, Any],
+    contract: str,
+    card: str,
+    example: pd.DataFrame,
+) -> str:
+    """Write a release into a folder, in place of an earlier one, and return its digest.
+
+    Parameters
+    ----------
+    graph
+        The ONNX graph, proved equal, or None.
+    facts
+        See `Release`.
+    contract
+        The contract of the joined raw columns, as JSON.
+    card
+        The model card, as Markdown.
+    example
+        A few raw rows.
+
+    Raises
+    ------
+    ModelError
+        The folder holds what is no part of a release, or the model holds a type that may not be released.
+    """
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name not in FILES:
+            raise ModelError(f"{folder}: {path.name} is no part of a release: remove it")
+    with atomic_folder(folder) as beside:
+        write_files(beside, model, graph=graph, facts=facts, contract=contract, card=card, example=example)
+    return compute_release_digest(folder)
+
+
+def write_files(
+    folder: Path,
+    model: Any,
+    *,
+    graph: bytes | None,
+    facts: Mapping[str, Any],
+    contract: str,
+    card: str,
+    example: pd.DataFrame,
+) -> None:
+    """Write the files of a release into an empty folder, the manifest last."""
+    skops_file.save_model(folder / PIPELINE, model)
+    if graph is not None:
+        write_bytes(folder / GRAPH, graph)
+    write_json(folder / FEATURES, model[0].to_json())
+    if arrays := model[0].state_arrays():
+        save_arrays(folder / STATE, arrays)
+    write_json(folder / FACTS, facts)
+    write_text(folder / CONTRACT, contract)
+    write_text(folder / CARD, card)
+    write_text(folder / REQUIREMENTS, "".join(f"{line}\n" for line in list_requirements()))
+    write_json(
+        folder / EXAMPLE, json.loads(example.head(EXAMPLE_ROWS).to_json(orient="split", index=False, date_format="iso"))
+    )
+    files = {path.name: {"sha256": compute_digest(path), "bytes": path.stat().st_size} for path in folder.iterdir()}
+    write_json(folder / MANIFEST, files)
+
+
+def load_row_features(folder: Path) -> RowFeatures:
+    """Read the row features of a release that has been checked."""
+    content = json.loads((folder / FEATURES).read_text(encoding="utf-8"))
+    if not (folder / STATE).is_file():
+        return RowFeatures.from_json(content)
+    return RowFeatures.from_json(content, load_arrays(folder / STATE))
+
+
+def list_requirements() -> list[str]:
+    """Return the pins of what a model needs to be loaded, besides labkit itself.
+
+    Raises
+    ------
+    ModelError
+        The version of one cannot be read.
+    """
+    versions = {name: version(name) for name in REQUIRED}
+    for name, found in versions.items():
+        if not found:  # of a package whose description may not be read, Python says neither this nor why
+            raise ModelError(f"{name}: its version cannot be read from what is installed: install it again")
+    return [f"{name}=={found}" for name, found in versions.items()]
+
+
+def compute_release_digest(folder: Path) -> str:
+    """Return the digest that names a release: that of its manifest, which holds those of all files."""
+    return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+
+
+def check_release(folder: Path, *, digest: str | None = None) -> Path:
+    """Return the folder if every file is as the manifest says, and the manifest as the digest says.
+
+    Raises
+    ------
+    ModelError
+        A file is missing, changed, a link, or not listed; nothing has been opened then.
+    """
+    manifest = folder / MANIFEST
+    if manifest.is_symlink() or not manifest.is_file() or manifest.stat().st_nlink > 1:
+        raise ModelError(f"{folder}: no {MANIFEST}: not a release; run the stage `deploy`")
+    if digest is not None and compute_release_digest(folder) != digest:
+        raise ModelError(f"{folder}: the manifest is not the one that was published: do not use this release")
+    listed = load_manifest(manifest)
+    found = {path.name for path in folder.iterdir()} - {MANIFEST}
+    for name in sorted(found - set(listed)):
+        raise ModelError(f"{folder}: {name} is not in the manifest: do not use this release")
+    for name, sha256 in sorted(listed.items()):
+        path = folder / name
+        if path.parent != folder or path.is_symlink() or not path.is_file() or path.stat().st_nlink > 1:
+            raise ModelError(f"{path}: missing, or a link: do not use this release")
+        if compute_digest(path) != sha256:
+            raise ModelError(f"{path}: changed since it was released: do not use this release")
+    return folder
+
+
+def load_manifest(path: Path) -> dict[str, str]:
+    """Read a manifest: the SHA-256 of each file by its name, at least of those that every release has.
+
+    Raises
+    ------
+    ModelError
+        It is not a manifest.
+    """
+    try:
+        listed = {str(name): str(entry["sha256"]) for name, entry in parse_json(path.read_bytes()).items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError(f"{path}: not a manifest ({error}): do not use this release") from error
+    for name in sorted({PIPELINE, FEATURES, FACTS} - set(listed)):
+        raise ModelError(f"{path}: does not list {name}: do not use this release")
+    return listed
+
+
+def load_release(folder: Path, *, digest: str | None = None) -> Release:
+    """Check a release and open it.
+
+    Parameters
+    ----------
+    digest
+        As recorded when it was published; None where the folder itself is trusted.
+
+    Raises
+    ------
+    ModelError
+        See `check_release`.
+    """
+    check_release(folder, digest=digest)
+    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    row_features = load_row_features(folder)
+    graph = folder / GRAPH
+    session = graph.Graph(graph.read_bytes(), row_features) if graph.is_file() else None
+    return Release(folder, facts, row_features, session)

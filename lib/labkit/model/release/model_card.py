@@ -1,0 +1,248 @@
+"""The model card: what a model is for, what it was made of, how good it is and where it is not.
+
+Computed from the run; only purpose and owner are words from the params. After Mitchell et al., Model Cards for Model
+Reporting, 2019.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from sklearn.ensemble import VotingClassifier, VotingRegressor
+
+from labkit.model.estimators.calibrated import Calibrated
+from labkit.model.estimators.target_transform import OnScale
+from labkit.model.evaluation.bootstrap import Interval
+from labkit.model.evaluation.gate import describe_paired, write_figure
+from labkit.params.evaluation import Costs
+from labkit.params.experiment import Params
+
+SMALL_HOLDOUT = 200
+
+
+def name_estimator(estimator: Any) -> str:
+    """Return what predicts, in words: the class of the estimator, and what was put around it."""
+    if isinstance(estimator, Calibrated):
+        return f"{name_estimator(estimator.estimator)}, calibrated"
+    if isinstance(estimator, OnScale):
+        return f"{name_estimator(estimator.estimator)} on a {estimator.kind.replace('_', '-')} scale"
+    if isinstance(estimator, VotingClassifier | VotingRegressor):
+        *names, last = (name.replace("_", " ") for name, _ in estimator.estimators)
+        return f"blend of {', '.join(names)} and {last}"
+    return type(estimator).__name__
+
+
+def make_card(
+    params: Params,
+    *,
+    estimator: str,
+    metrics: Mapping[str, Any],
+    split: Mapping[str, Any],
+    gate: Mapping[str, Any],
+    holdout: pd.DataFrame,
+    parity: Mapping[str, Any],
+) -> str:
+    """Return the card as Markdown.
+
+    Parameters
+    ----------
+    estimator
+        What predicts, see `name_estimator`.
+    metrics
+        As in `evaluation/metrics.json`.
+    split
+        As in `clean/split.json`.
+    gate
+        As in `evaluation/gate.json`.
+    holdout
+        The clean holdout rows.
+    parity
+        As `labkit.model.onnx.graph.Parity.to_dict` gives it.
+    """
+    target = params.data.target
+    purpose = params.deploy.intended_use or "Not stated: set `deploy.intended_use`."
+    lines = [
+        f"# Model card: {params.experiment}",
+        "",
+        f"**Predicts** `{target.column}` ({target.task}"
+        + (f", class of interest `{target.positive}`" if target.positive is not None else "")
+        + f") with {estimator}.",
+        "",
+        f"**Intended use.** {purpose}",
+        "",
+        f"**Owner.** {params.deploy.owner or 'Not stated: set `deploy.owner`.'}",
+        "",
+        "## Data",
+        "",
+        "| part | rows | use |",
+        "|---|---:|---|",
+        *(
+            f"| {name} | {split['parts'][name]['rows']:,} | {use} |"
+            for name, use in USES.items()
+            if name in split["parts"]
+        ),
+        "",
+        f"Split: {split['method']}"
+        + (f", classes of `{split['stratified_by']}` in equal shares" if split.get("stratified_by") else "")
+        + ".",
+        "",
+        "## Performance on the holdout",
+        "",
+        *list_performance(metrics),
+        *list_threshold(metrics, params.evaluation.costs),
+        *list_periods(metrics),
+        *list_slices(metrics),
+        "## Gate",
+        "",
+        *(
+            f"- {'passed' if check['passed'] else '**not shown**'}: {check['name']}. {check['evidence']}."
+            for check in gate["checks"]
+        ),
+        "",
+        "## Limits",
+        "",
+        *(f"- {limit}" for limit in list_limits(params, metrics, holdout, parity)),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def list_performance(metrics: Mapping[str, Any]) -> list[str]:
+    """Return every figure with its interval beside those of what the model was held against."""
+    others = {title: metrics[name] for name, title in BASELINES.items() if name in metrics}
+    lines = [
+        f"| figure | model | {metrics['confidence']:.0%} interval | {' | '.join(others)} |",
+        "|---|---:|---:|" + "---:|" * len(others),
+    ]
+    for name, value in metrics["holdout"].items():
+        beside = " | ".join(write_figure(figures[name]) for figures in others.values())
+        lines.append(f"| {name} | {write_figure(value['value'])} | {write_span(value)} | {beside} |")
+    unit = [f"Intervals come from resampling {metrics['resampled']} of the holdout.", ""]
+    gains, sure = metrics.get("paired", {}), metrics["confidence"]
+    return [
+        *lines,
+        "",
+        *unit,
+        *(
+            f"- On the same rows it is {describe_paired(metrics['metric'], BASELINES[name], gain, sure)}."
+            for name, gain in ((name, Interval.from_dict(found)) for name, found in gains.items())
+        ),
+        "",
+    ]
+
+
+def write_span(interval: Mapping[str, float | None]) -> str:
+    """Return the ends of an interval in words, or that there is none."""
+    low, high = interval["low"], interval["high"]
+    return (
+        "none: too few independent rows"
+        if low is None or high is None
+        else f"{write_figure(low)} to {write_figure(high)}"
+    )
+
+
+def list_threshold(metrics: Mapping[str, Any], costs: Costs | None) -> list[str]:
+    """Return from which chance on to act and what that costs, if costs are stated."""
+    found = metrics.get("threshold")
+    if not found or costs is None:
+        return []
+    plain = min(found["always_yes"], found["always_no"])
+    return [
+        "## When to act",
+        "",
+        f"From a chance of **{found['threshold']:.3g}** on, if acting without need costs {costs.false_positive:g} and "
+        f"not acting where there is need costs {costs.false_negative:g}; chosen on rows that had no part in fitting.",
+        "",
+        f"On the holdout that acts on {found['acted']:.1%} of the rows, catches {found['caught']:.1%} of the class of "
+        f"interest and is right in {found['right']:.1%} of what it raises. It costs {found['cost']['value']:.4g} per "
+        f"row; the cheaper of always and never acting costs {plain:.4g}.",
+        "",
+    ]
+
+
+def list_periods(metrics: Mapping[str, Any]) -> list[str]:
+    """Return the figure period by period, if rows have a time."""
+    periods = metrics.get("by_period") or {}
+    if not periods:
+        return []
+    head = [
+        "## Over time",
+        "",
+        f"| period (UTC) | rows | {metrics['metric']} | interval | predicted | came true |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    rows = [
+        f"| {period} | {found['rows']:,} | {write_figure(found['value'])} | {write_span(found)} "
+        f"| {found['said']:.3g} | {found['truth']:.3g} |"
+        for period, found in sorted(periods.items())
+    ]
+    return [*head, *rows, ""]
+
+
+def list_slices(metrics: Mapping[str, Any]) -> list[str]:
+    """Return the groups of rows on which the model errs more than elsewhere."""
+    if "worst_slices" not in metrics:
+        return []
+    slices = metrics["worst_slices"]
+    if not slices:
+        return ["## Where it is weakest", "", "No group of rows stands out from chance.", ""]
+    head = ["## Where it is weakest", "", "| rows where | rows | loss | elsewhere | predicted | came true |"]
+    rows = [
+        f"| {write_code(found['slice'])} | {found['rows']:,} | {found['loss']:.3g} | {found['elsewhere']:.3g} "
+        f"| {found['said']:.3g} | {found['truth']:.3g} |"
+        for found in slices
+    ]
+    return [*head, "|---|---:|---:|---:|---:|---:|", *rows, ""]
+
+
+def write_code(text: str) -> str:
+    """Return a text from the data as Markdown code, so that nothing in it is taken for markup."""
+    return "`" + text.replace("`", "ˋ").replace("|", "¦").replace("\n", " ") + "`"
+
+
+BASELINES = {"plain_lightgbm": "plain LightGBM", "dummy": "dummy"}
+USES = {
+    "training": "fitting, and comparing candidates by cross-validation",
+    "validation": "a second look at the chosen candidate; then fitted with the training rows",
+    "holdout": "the figures below; never seen in training",
+    "aside": "what came after; for trying out the release",
+}
+
+
+def list_limits(
+    params: Params, metrics: Mapping[str, Any], holdout: pd.DataFrame, parity: Mapping[str, Any]
+) -> list[str]:
+    """Return what the data themselves say about where the model is weak."""
+    target = params.data.target
+    limits = []
+    if len(holdout) < SMALL_HOLDOUT:
+        limits.append(f"The holdout has only {len(holdout)} rows: the intervals above are wide for that reason.")
+    if target.task == "classification":
+        counts = holdout[target.column].value_counts()
+        rarest = counts.index[-1]
+        limits.append(f"Of the rarest class, `{rarest}`, the holdout has {counts.iloc[-1]:,} rows.")
+    else:
+        low, high = holdout[target.column].quantile([0.01, 0.99])
+        limits.append(
+            f"Answers outside of {write_figure(low)} to {write_figure(high)} were rare; predictions there are "
+            "extrapolations."
+        )
+    gaps = holdout.drop(columns=target.column).isna().mean()
+    if gaps.max() > 0:
+        limits.append(f"`{gaps.idxmax()}` is missing in {gaps.max():.0%} of the rows; the model fills gaps.")
+    gain = metrics.get("paired", {}).get("plain_lightgbm")
+    if gain and not (gain["low"] or 0) > 0:
+        limits.append("That it is better than LightGBM as it comes, on the raw columns, is not shown.")
+    drifting = [found["said"] - found["truth"] for found in metrics.get("by_period", {}).values()]
+    if len(drifting) > 1 and params.data.target.task == "classification":
+        worst = max(drifting, key=abs)
+        side = "high" if worst > 0 else "low"
+        limits.append(f"In its worst period the mean chance was {100 * abs(worst):.1f} percentage points too {side}.")
+    if seconds := params.training.budget_seconds:
+        limits.append(
+            f"Candidates were compared and tuned for at most {seconds:g} s: another run may choose another model, so "
+            "this one is not reproducible."
+        )
+    if parity["reason"]:
+        limits.append(f"No ONNX graph: {parity['reason']}. The scikit-learn pipeline serves.")
+    return limits

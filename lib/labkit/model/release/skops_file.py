@@ -1,0 +1,143 @@
+"""Models as files: skops, the same bytes for the same model, and nothing run on loading.
+
+Sole owner of skops. A skops file is an archive of arrays and a JSON tree that names types; only the types listed
+here are accepted, so opening a file cannot run code of its maker's.
+"""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labkit.errors import MissingDataError, ModelError, list_briefly
+from labkit.storage.atomic import write_bytes
+
+TRUSTED = (
+    "collections.OrderedDict",
+    "labkit.features.row_features.RowFeatures",
+    "labkit.model.estimators.calibrated.Calibrated",
+    "labkit.model.estimators.preprocessing.AtMost",
+    "labkit.model.estimators.target_transform.OnScale",
+    "labkit.model.estimators.transformers.Float32TargetEncoder",
+    "labkit.model.estimators.transformers.RangeClipper",
+    "lightgbm.basic.Booster",
+    "lightgbm.sklearn.LGBMClassifier",
+    "lightgbm.sklearn.LGBMRegressor",
+    "numpy.dtype",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.model_selection._split.KFold",
+    "sklearn.model_selection._split.StratifiedKFold",
+    "sklearn.tree._tree.Tree",
+    "sklearn.utils._bunch.Bunch",
+)
+"""Types that a model of ours may hold besides those that skops trusts by itself."""
+SCHEMA = "schema.json"
+EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def prepare() -> None:
+    """Import what takes a second, while there is time for it; what only names models needs none of it."""
+    import skops.io  # noqa: F401
+
+
+def save_model(path: Path, model: Any) -> None:
+    """Write a fitted pipeline; the same pipeline gives the same bytes, in any process.
+
+    Raises
+    ------
+    ModelError
+        It holds a type that `load_model` would refuse.
+    """
+    import skops.io
+
+    content = skops.io.dumps(model)
+    check_types(skops.io.get_untrusted_types(data=content), path)
+    write_bytes(path, make_canonical(content))
+
+
+def load_model(path: Path) -> Any:
+    """Read a fitted pipeline.
+
+    Raises
+    ------
+    MissingDataError
+        There is no such file.
+    ModelError
+        It is damaged, or holds a type that is not on the list.
+    """
+    if not path.is_file():
+        raise MissingDataError(f"{path}: not there: run the stage that writes it")
+    import skops.io
+
+    content = path.read_bytes()
+    try:
+        check_types(skops.io.get_untrusted_types(data=content), path)
+        return skops.io.loads(content, trusted=list(TRUSTED))
+    except ModelError:
+        raise
+    except Exception as error:  # what a damaged archive raises depends on where the damage is
+        raise ModelError(f"{path}: not a model file, or damaged ({error}): run the stage that writes it") from error
+
+
+def check_types(types: list[str], path: Path) -> None:
+    """Refuse types that are not on the list."""
+    foreign = sorted(set(types) - set(TRUSTED))
+    if foreign:
+        raise ModelError(f"{path}: holds types that are not trusted: {list_briefly(foreign)}: do not use the file")
+
+
+def clear_padding(content: bytes, ending: str) -> bytes:
+    """Return a saved array with zeros between the fields of its records.
+
+    The nodes of a tree have padding. scikit-learn clears it when it grows a tree but not when it reads one, so a
+    forest that was loaded holds there whatever the memory held before.
+    """
+    if ending != "npy":
+        return content
+    array = np.load(io.BytesIO(content), allow_pickle=False)
+    if array.dtype.names is None:
+        return content
+    clean = np.zeros(array.shape, array.dtype)
+    for name in array.dtype.names:
+        clean[name] = array[name]
+    written = io.BytesIO()
+    np.save(written, clean, allow_pickle=False)
+    return written.getvalue()
+
+
+def make_canonical(content: bytes) -> bytes:
+    """Return a skops archive with its random parts, addresses, times and padding, replaced by fixed ones."""
+    names: dict[str, str] = {}
+
+    def renumber(node: Any) -> Any:
+        if isinstance(node, list):
+            return [renumber(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        changed: dict[str, Any] = {}
+        for key, value in node.items():
+            if key == "__id__":
+                changed[key] = int(names.setdefault(str(value), str(len(names) + 1)))
+            elif key == "file" and isinstance(value, str):
+                stem, dot, ending = value.partition(".")
+                changed[key] = names.setdefault(stem, str(len(names) + 1)) + dot + ending
+            else:
+                changed[key] = renumber(value)
+        return changed
+
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        schema = renumber(json.loads(archive.read(SCHEMA)))
+        files = {}
+        for name in archive.namelist():
+            stem, dot, ending = name.partition(".")
+            files[names.get(stem, stem) + dot + ending] = clear_padding(archive.read(name), ending)
+    files[SCHEMA] = json.dumps(schema, separators=(",", ":")).encode()
+    canonical = io.BytesIO()
+    with zipfile.ZipFile(canonical, "w") as archive:
+        for name in sorted(files):
+            archive.writestr(zipfile.ZipInfo(name, EPOCH), files[name], zipfile.ZIP_DEFLATED, 6)
+    return canonical.getvalue()

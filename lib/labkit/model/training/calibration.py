@@ -1,0 +1,141 @@
+"""Probabilities of a two-class model, calibrated where they are systematically too high or too low.
+
+The calibration is Platt's sigmoid (Probabilistic outputs for support vector machines, 1999) on the log odds: two
+numbers, learnt on rows later than those the model was fitted on, kept only if they help on rows later still. Isotonic
+steps are not offered: their jumps magnify the last digits of float32, so the ONNX graph would not agree with the model.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+
+from labkit.data.timeline import Timeline
+from labkit.features.row_features import RowFeatures
+from labkit.model.estimators.calibrated import SMALLEST, Calibrated, calibrate, compute_log_odds
+from labkit.model.evaluation import predictions
+from labkit.model.evaluation.blocks import Blocks
+from labkit.params.tables import Target
+
+FEWEST_ROWS = 100
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Whether probabilities are calibrated, and why.
+
+    Attributes
+    ----------
+    reason
+        One sentence for people.
+    log_loss_before, log_loss_after
+        On the second half of the validation rows; None where nothing was tried.
+    before, after
+        The answers there without and with it, for pictures.
+    """
+
+    is_used: bool
+    reason: str
+    slope: float = 1.0
+    intercept: float = 0.0
+    log_loss_before: float | None = None
+    log_loss_after: float | None = None
+    before: predictions.Answers | None = None
+    after: predictions.Answers | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data, without the answers."""
+        return {name: value for name, value in asdict(self).items() if name not in ("before", "after")}
+
+    def apply(self, candidate: Pipeline) -> Pipeline:
+        """Return a candidate with the calibration around its estimator, if it is used."""
+        if not self.is_used:
+            return candidate
+        wrapped = Calibrated(clone(candidate[-1]), self.slope, self.intercept)
+        return Pipeline([*clone(candidate).steps[:-1], ("estimator", wrapped)])
+
+
+def try_calibration(
+    fitted: Pipeline,
+    check: tuple[pd.DataFrame, pd.Series],
+    *,
+    target: Target,
+    seed: int,
+    blocks: Blocks,
+    timeline: Timeline | None = None,
+    is_wanted: bool = True,
+) -> Calibration:
+    """Learn the calibration on one half of the check rows and judge it on the other, in time the later half.
+
+    It is used if the mean log loss falls by more than one standard error of that fall (paired over the rows, by blocks
+    of them), if it keeps the order of the rows, and if an ONNX graph of it agrees with it.
+
+    Parameters
+    ----------
+    fitted
+        Preparation and estimator, fitted on training rows alone.
+    check
+        Features and answers of the validation rows.
+    blocks
+        Which of the validation rows are not independent of each other.
+    timeline
+        Of the validation rows, where they have times.
+    is_wanted
+        What `training.calibrate` says.
+    """
+    if not is_wanted:
+        return Calibration(is_used=False, reason="training.calibrate is off")
+    if target.task != "classification" or len(fitted.classes_) != 2:
+        return Calibration(is_used=False, reason="only probabilities of two classes are calibrated")
+    n_rows = len(check[1])
+    rows = np.random.default_rng(seed).permutation(n_rows) if timeline is None else np.arange(n_rows)
+    first, second = rows[: n_rows // 2], rows[n_rows // 2 :]
+    if timeline is not None:
+        first = timeline.apply_embargo(first, second)
+    if len(first) < FEWEST_ROWS or check[1].iloc[first].nunique() < 2:
+        return Calibration(
+            is_used=False, reason=f"half the validation rows are fewer than {FEWEST_ROWS}, or all of one class"
+        )
+    answers = predictions.make_answers(check[1], fitted, check[0], target)
+    slope, intercept = fit_sigmoid(answers.prediction[first, 1], answers.truth[first])
+    before = answers.take(second)
+    chance = calibrate(before.prediction[:, 1], slope, intercept)
+    after = predictions.Answers(before.truth, np.column_stack([1 - chance, chance]), before.classes, before.positive)
+    losses = compute_losses(before), compute_losses(after)
+    fall = losses[0] - losses[1]
+    gain, error = float(fall.mean()), blocks.take(second).compute_error(fall)
+    reason = f"log loss {'falls' if gain > 0 else 'rises'} by {abs(gain):.2g}, with a standard error of {error:.1g}"
+    is_used = gain > error and slope > 0
+    if is_used and (fault := find_fault(fitted, check[0].iloc[second], slope, intercept)):
+        is_used, reason = False, f"{reason}, but as an ONNX graph it {fault}"
+    loss = float(losses[0].mean()), float(losses[1].mean())
+    return Calibration(is_used, reason, slope, intercept, *loss, before, after)
+
+
+def fit_sigmoid(chance: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """Return slope and intercept of the log odds that make the truth most likely."""
+    fitted = LogisticRegression(C=1e6, max_iter=1000).fit(compute_log_odds(chance)[:, None], truth)
+    return float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
+
+
+def compute_losses(answers: predictions.Answers) -> np.ndarray:
+    """Return the log loss of every row, shape (n_rows,)."""
+    kept = np.clip(answers.prediction[np.arange(len(answers.truth)), answers.truth], SMALLEST, 1)
+    return np.asarray(-np.log(kept))
+
+
+def find_fault(fitted: Pipeline, features: pd.DataFrame, slope: float, intercept: float) -> str:
+    """Return what is wrong with an ONNX graph of the calibrated model; empty if it agrees, or never would."""
+    from labkit.model.onnx.graph import make_graph
+
+    rows = features.head(1000)
+    start = ("row_features", RowFeatures().fit(rows))
+    wrapped = Calibrated(fitted[-1], slope, intercept)
+    wrapped.classes_ = fitted[-1].classes_
+    plain = make_graph(Pipeline([start, *fitted.steps]), rows, tolerance=1e-5)[1]
+    mended = make_graph(Pipeline([start, *fitted.steps[:-1], ("estimator", wrapped)]), rows, tolerance=1e-5)[1]
+    return mended.reason if plain.is_equal else ""

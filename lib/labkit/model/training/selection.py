@@ -1,0 +1,111 @@
+"""Which candidate becomes the model, with which settings, and why."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sklearn.pipeline import Pipeline
+
+from labkit.model.estimators.candidates import DUMMY
+from labkit.model.evaluation import metrics
+from labkit.model.training.calibration import Calibration
+from labkit.model.training.comparison import Comparison
+from labkit.model.training.tuning import Tuning
+from labkit.params.training import Training
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen candidate.
+
+    Attributes
+    ----------
+    pipeline
+        Unfitted: preparation and estimator.
+    figure, deviation
+        Mean and standard deviation of the metric over the folds.
+    settings
+        What tuning found; empty if the candidate stays as it was.
+    reason
+        One sentence for people.
+    dummy
+        Mean of the metric that the best constant prediction has in the same folds; None if it was no candidate.
+    """
+
+    model: str
+    source: str
+    pipeline: Pipeline
+    metric: str
+    figure: float
+    deviation: float
+    settings: dict[str, Any]
+    reason: str
+    dummy: float | None = None
+
+    @property
+    def beats_dummy(self) -> bool:
+        """Whether the mean is better than that of the best constant prediction, as far as that was a candidate."""
+        if self.dummy is None:
+            return True
+        return self.figure > self.dummy if metrics.is_greater_better(self.metric) else self.figure < self.dummy
+
+    def to_dict(self, calibration: Calibration, training: Training) -> dict[str, Any]:
+        """Return it as plain data, with what became of the calibration, and whether another run must find the same."""
+        figures = {self.metric: self.figure, f"{self.metric}_std": self.deviation}
+        return {
+            "model": self.model,
+            "source": self.source,
+            "figures": figures,
+            "settings": self.settings,
+            "reason": self.reason,
+            "beats_dummy": self.beats_dummy,
+            "is_reproducible": training.budget_seconds is None,
+            "calibration": calibration.to_dict(),
+        }
+
+
+def choose(comparison: Comparison, tuning: Tuning, metric: str) -> Choice:
+    """Return the candidate with the best mean in the folds, as it was or tuned; never the dummy."""
+    board = comparison.frame.set_index("model")
+    best: dict[Any, Any] = board.loc[comparison.best].to_dict()
+    as_it_was = Choice(
+        comparison.best,
+        str(best["source"]),
+        comparison.candidates[comparison.best],
+        metric,
+        float(best[metric]),
+        float(best[f"{metric}_std"]),
+        {},
+        "it has the best mean of all candidates in the folds; nothing was tuned",
+        dummy=find_dummy(comparison, metric),
+    )
+    chosen = choose_settings(as_it_was, comparison, tuning, metric)
+    if not chosen.beats_dummy:
+        reason = (
+            f"none is better than the dummy, whose mean is {chosen.dummy:.4g}; {chosen.model} is the best of the rest"
+        )
+        return replace(chosen, reason=reason)
+    return chosen
+
+
+def find_dummy(comparison: Comparison, metric: str) -> float | None:
+    """Return the dummy's mean in the folds; None if it was no candidate or failed."""
+    rows = comparison.frame[(comparison.frame["model"] == DUMMY) & (comparison.frame["error"] == "")]
+    return float(rows[metric].iloc[0]) if len(rows) else None
+
+
+def choose_settings(as_it_was: Choice, comparison: Comparison, tuning: Tuning, metric: str) -> Choice:
+    """Return the best candidate as it was, or with the settings of the best trial if that has a better mean."""
+    if tuning.frame.empty:
+        return as_it_was
+    board = comparison.frame.set_index("model")
+    found: dict[Any, Any] = tuning.frame.iloc[tuning.best].to_dict()
+    sign = 1 if metrics.is_greater_better(metric) else -1
+    gain = sign * (float(found[metric]) - as_it_was.figure)
+    if tuning.best == 0 or gain <= 0:
+        reason = f"none of {len(tuning.frame)} trials of {tuning.model} did better in the same folds"
+        return replace(as_it_was, reason=reason)
+    figure, deviation = float(found[metric]), float(found[f"{metric}_std"])
+    reason = f"trial {tuning.best} of {len(tuning.frame)} did better by {gain:.2g} than any candidate in the same folds"
+    source = str(board.loc[tuning.model, "source"])
+    tuned = (tuning.model, source, tuning.candidate, metric, figure, deviation, tuning.settings, reason)
+    return Choice(*tuned, dummy=as_it_was.dummy)

@@ -1,0 +1,270 @@
+"""The best candidate's settings, searched for under the folds it was ranked in.
+
+Sole owner of Optuna. The first trial is the candidate as it is, so tuning never ends worse than it began. Trials that
+look bad after the first fold are not followed to the end.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+from sklearn.base import BaseEstimator, clone
+from sklearn.pipeline import Pipeline
+
+from labkit.data.timeline import Timeline
+from labkit.model.estimators.candidates import DUMMY
+from labkit.model.estimators.target_transform import find_core
+from labkit.model.evaluation import metrics
+from labkit.model.training.comparison import Comparison
+from labkit.model.training.cross_validation import (
+    Folds,
+    choose_rows,
+    describe_error,
+    plan_folds,
+    score_folds,
+    summarise,
+)
+from labkit.model.training.time_budget import Budget
+from labkit.params.tables import Target
+from labkit.params.training import Training
+
+Setting = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`: whole ones if both ends are; with `is_log`, equal factors are equally likely."""
+
+    low: float
+    high: float
+    is_log: bool = False
+
+    def make_distribution(self) -> optuna.distributions.BaseDistribution:
+        """Return it in Optuna's words."""
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return optuna.distributions.IntDistribution(self.low, self.high, log=self.is_log)
+        return optuna.distributions.FloatDistribution(self.low, self.high, log=self.is_log)
+
+    def holds(self, value: object) -> bool:
+        """Whether a value is in it."""
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some values."""
+
+    values: tuple[Setting, ...]
+
+    def make_distribution(self) -> optuna.distributions.BaseDistribution:
+        """Return it in Optuna's words."""
+        return optuna.distributions.CategoricalDistribution(self.values)
+
+    def holds(self, value: object) -> bool:
+        """Whether a value is in it."""
+        return value in self.values
+
+
+Space = Mapping[str, Range | Choice]
+FOREST: Space = {"min_samples_leaf": Range(1, 50, is_log=True), "max_features": Choice(("sqrt", 0.3, 0.6, 1.0))}
+SPACES: dict[str, Space] = {
+    "lightgbm": {
+        "n_estimators": Range(50, 400, is_log=True),
+        "learning_rate": Range(0.01, 0.3, is_log=True),
+        "num_leaves": Range(7, 63, is_log=True),
+        "min_child_samples": Range(5, 200, is_log=True),
+        "colsample_bytree": Range(0.4, 1.0),
+        "reg_lambda": Range(0.0, 10.0),
+    },
+    "hist_gradient_boosting": {
+        "max_iter": Range(50, 300, is_log=True),
+        "learning_rate": Range(0.02, 0.3, is_log=True),
+        "max_leaf_nodes": Range(7, 63, is_log=True),
+        "min_samples_leaf": Range(5, 200, is_log=True),
+        "l2_regularization": Range(0.0, 10.0),
+    },
+    "random_forest": FOREST,
+    "extra_trees": FOREST,
+    "linear": {"C": Range(1e-3, 1e2, is_log=True), "alpha": Range(1e-3, 1e3, is_log=True)},
+    "gradient_boosting": {
+        "n_estimators": Range(50, 200, is_log=True),
+        "learning_rate": Range(0.02, 0.3, is_log=True),
+        "max_depth": Range(2, 5),
+        "subsample": Range(0.5, 1.0),
+    },
+}
+"""What is searched, by model; settings that an estimator does not have are passed over."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What the trials gave.
+
+    Attributes
+    ----------
+    frame
+        One row per trial: `trial`, `state` (complete, pruned, failed), `folds` it was judged in, the metric and its
+        standard deviation over them, `best` so far, each setting, `error`. No times.
+    best
+        Trial with the best figure; 0 is the candidate as it was.
+    candidate
+        Unfitted, with the best trial's settings.
+    settings
+        The best trial's.
+    seconds
+        Of each trial.
+    """
+
+    model: str
+    frame: pd.DataFrame
+    best: int
+    candidate: Pipeline
+    settings: dict[str, Setting]
+    seconds: list[float]
+
+
+def find_tunable(comparison: Comparison) -> str | None:
+    """Return the best candidate that has a search space; None if none has."""
+    board = comparison.frame
+    names = board.loc[(board["error"] == "") & (board["model"] != DUMMY), "model"]
+    return next((str(name) for name in names if name in SPACES), None)
+
+
+def tune(
+    comparison: Comparison,
+    features: pd.DataFrame,
+    truth: pd.Series,
+    *,
+    target: Target,
+    training: Training,
+    seed: int,
+    timeline: Timeline | None = None,
+    on_trial: Callable[[int, str], None] = lambda trial, result: None,
+) -> Tuning:
+    """Search the settings of the best candidate that has any, under the folds of the comparison.
+
+    Parameters
+    ----------
+    features, truth, timeline
+        As they were given to `labkit.model.training.comparison.compare`.
+    on_trial
+        Called after each trial with its number and its figure or error.
+
+    Returns
+    -------
+    Tuning
+        Of the best candidate as it is and of no trials, if none are asked for or no candidate can be tuned.
+    """
+    model = find_tunable(comparison)
+    if model is None or not training.tuning_trials or comparison.budget.is_used_up:
+        names = ["trial", "state", "folds", training.metric, f"{training.metric}_std", "best", "error"]
+        frame = pd.DataFrame(columns=names, dtype="float64")
+        return Tuning(comparison.best, frame, 0, comparison.candidates[comparison.best], {}, [])
+    rows = choose_rows(len(features), training.most_rows, seed=seed, is_ordered=timeline is not None)
+    features, truth = features.iloc[rows], truth.iloc[rows]
+    times = None if timeline is None else timeline.take(rows)
+    folds = plan_folds(truth, target=target, training=training, seed=seed, timeline=times)
+    candidate = comparison.candidates[model]
+    space = make_space(model, find_core(candidate[-1]))
+    study = make_study(training.metric, seed)
+    lines, seconds = [], []
+    for number in range(training.tuning_trials):
+        # Trial 0 gives what the others are held against.
+        if number and comparison.budget.is_used_up:
+            break
+        started = time.monotonic()
+        trial = ask(study, find_core(candidate[-1]), space, is_first=number == 0)
+        tried = clone(candidate)
+        find_core(tried[-1]).set_params(**({} if number == 0 else trial.params))
+        shown, budget = (features, truth), comparison.budget if number else Budget()
+        line = judge(study, trial, tried, shown, target=target, folds=folds, metric=training.metric, budget=budget)
+        lines.append({"trial": number, **line, **{name: find_core(tried[-1]).get_params()[name] for name in space}})
+        seconds.append(time.monotonic() - started)
+        on_trial(number, line["error"] or f"{training.metric} {line[training.metric]:.4g} ({line['state']})")
+    frame = add_best(pd.DataFrame(lines), training.metric)
+    best = int(frame["best_trial"].iloc[-1])
+    settings = {name: lines[best][name] for name in space}
+    chosen = clone(candidate)
+    find_core(chosen[-1]).set_params(**settings)
+    return Tuning(model, frame.drop(columns="best_trial"), best, chosen, settings, seconds)
+
+
+def make_space(model: str, estimator: BaseEstimator) -> Space:
+    """Return the part of a model's space that this estimator has settings for."""
+    known = estimator.get_params()
+    return {name: part for name, part in SPACES[model].items() if name in known}
+
+
+def make_study(metric: str, seed: int) -> optuna.Study:
+    """Return a seeded study in memory that gives up trials below the median of the first fold."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        return optuna.create_study(
+            direction="maximize" if metrics.is_greater_better(metric) else "minimize",
+            sampler=optuna.samplers.TPESampler(seed=seed),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=0),
+        )
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+def ask(study: optuna.Study, estimator: BaseEstimator, space: Space, *, is_first: bool) -> optuna.Trial:
+    """Return the next trial; the first has the estimator's own settings, as far as the space holds them."""
+    if is_first:
+        own = estimator.get_params()
+        study.enqueue_trial({name: own[name] for name, part in space.items() if part.holds(own[name])})
+    return study.ask({name: part.make_distribution() for name, part in space.items()})
+
+
+def judge(
+    study: optuna.Study,
+    trial: optuna.Trial,
+    candidate: Pipeline,
+    rows: tuple[pd.DataFrame, pd.Series],
+    *,
+    target: Target,
+    folds: Folds,
+    metric: str,
+    budget: Budget,
+) -> dict[str, Any]:
+    """Judge one trial in the folds, tell the study, and return the trial's line."""
+    scores: list[dict[str, float]] = []
+    state = optuna.trial.TrialState.COMPLETE
+    try:
+        for score in score_folds(candidate, *rows, target=target, folds=folds):
+            scores.append(score)
+            trial.report(score[metric], len(scores) - 1)
+            if len(scores) < len(folds):
+                budget.check()
+            if len(scores) < len(folds) and trial.should_prune():
+                state = optuna.trial.TrialState.PRUNED
+                break
+    except Exception as error:  # whatever a library raises, the trial stays in the list with it
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        return {"state": "failed", "folds": len(scores), metric: np.nan, f"{metric}_std": np.nan} | {
+            "error": describe_error(error)
+        }
+    summary = summarise(scores)
+    is_complete = state == optuna.trial.TrialState.COMPLETE
+    study.tell(trial, summary[metric] if is_complete else None, state=state)
+    figures = {name: summary[name] for name in (metric, f"{metric}_std")}
+    return {"state": state.name.lower(), "folds": len(scores), **figures, "error": ""}
+
+
+def add_best(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return the trials with the best figure of complete ones so far, `best`, and whose it is, `best_trial`."""
+    sign = 1 if metrics.is_greater_better(metric) else -1
+    best, best_trial, bests, holders = -np.inf, 0, [], []
+    for number, (state, value) in enumerate(zip(frame["state"], frame[metric], strict=True)):
+        if state == "complete" and sign * value > best:
+            best, best_trial = sign * value, number
+        bests.append(sign * best if np.isfinite(best) else np.nan)
+        holders.append(best_trial)
+    error = frame.pop("error")
+    texts = {str(name): values.map(str) for name, values in frame.items() if values.dtype == object}
+    return frame.assign(**texts, best=bests, best_trial=holders, error=error)

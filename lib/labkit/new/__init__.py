@@ -1,0 +1,1 @@
+"""`labkit new`: from an unknown table to a params file."""

@@ -1,0 +1,307 @@
+"""What each column is: a number, a category, yes or no, a date, free text, an identifier, a constant, or empty.
+
+Told from all values (`labkit.data.reading.column_types.Facts`) and a sample of rows. What follows from it is decided in
+`labkit.new.proposal`.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from labkit.data.quality import text_issues
+from labkit.data.quality.identifiers import find_identifier
+from labkit.data.reading.column_types import Facts
+from labkit.errors import DataError
+from labkit.features import parse_text
+from labkit.new.options import Choices, Kind
+from labkit.units import shorten_value
+from labkit.vocabulary import DATE_FORMATS, DATE_LIKE, MISSING_AMONG_NUMBERS, YES_NO, names_time
+
+COMPACT = {
+    6: ("%Y%m", "%y%m%d", "%m%d%y", "%d%m%y"),
+    8: ("%Y%m%d", "%m%d%Y", "%d%m%Y"),
+    10: ("%Y%m%d%H",),
+    12: ("%Y%m%d%H%M",),
+    14: ("%Y%m%d%H%M%S",),
+}
+"""How dates of so many digits are written, the likeliest first."""
+
+
+MOST_SHORT = 6
+"""Digits up to which a number is taken for a date only where its name says so."""
+
+
+FEWEST_DATES = 10
+
+
+MOSTLY_NUMBERS, FEWEST_NUMBERS, MOST_WORDS = 0.5, 3, 10
+"""Share of a category's values that are numbers, and how many different ones and other words there are, for it to be
+remarked that it may be one of numbers."""
+
+
+YEARS = (1900, 2100)
+
+
+@dataclass(frozen=True)
+class Found:
+    """One column's kind and the reason for it; `rule` says how texts are read as numbers.
+
+    `lost` are the words that are not numbers, with the sampled rows of each: they become missing by the rule, and would
+    become missing if a category without one were read as numbers.
+    """
+
+    kind: Kind
+    reason: str
+    rule: Mapping[str, object] | None = None
+    lost: Mapping[str, int] = field(default_factory=dict)
+
+
+def find_dates(
+    facts: Mapping[str, Facts], choices: Choices, where: str, list_texts: Callable[..., list[str]]
+) -> dict[str, str | None]:
+    """Return the columns of dates with the format of each, None for ISO.
+
+    Parameters
+    ----------
+    list_texts
+        Gives the texts of a column in all rows, for where the first ones leave a doubt.
+
+    Raises
+    ------
+    DataError
+        Day and month cannot be told apart, or dates are written in several ways.
+    """
+    found: dict[str, str | None] = {}
+    for name, column in facts.items():
+        wanted = choices.kinds.get(name)
+        if name in choices.formats:
+            found[name] = choices.formats[name]
+        elif name in choices.drop or wanted not in (None, "date"):
+            continue
+        elif column.dtype == "str" and column.words and (wanted or looks_like_dates(column.words)):
+            style = find_style(list(column.words), f"{where}: column {name!r}", name, list_texts)
+            if style is not None or wanted:
+                found[name] = None if style == "ISO" else style
+        elif style := find_compact_style(column, f"{where}: column {name!r}", list_texts, is_given=wanted == "date"):
+            found[name] = style
+        elif wanted:
+            found[name] = None
+    return found
+
+
+def looks_like_dates(words: Iterable[str]) -> bool:
+    """Tell whether most of the texts look like dates."""
+    all_words = list(words)
+    return sum(bool(DATE_LIKE.fullmatch(word.strip())) for word in all_words) >= 0.9 * len(all_words)
+
+
+def find_compact_style(facts: Facts, lead: str, list_texts: Callable[..., list[str]], *, is_given: bool) -> str | None:
+    """Return how dates are written that are digits alone, such as 20240131 and 01312024; None if they are numbers.
+
+    Parameters
+    ----------
+    is_given
+        Whether the column was said to be one of dates; else its name, or many values, have to speak for it.
+
+    Raises
+    ------
+    DataError
+        Two formats fit and differ.
+    """
+    has_name = is_given or names_time(facts.name) or re.search("date|datum|fecha", facts.name, re.I) is not None
+    n_digits = len(str(int(facts.largest))) if facts.n_numbers and 0 <= facts.smallest <= facts.largest < 1e14 else 0
+    if not facts.is_whole or facts.n_words or n_digits + 1 < min(COMPACT):
+        return None
+    # The first rows rule most columns out; all rows are gone through only for those that they do not.
+    fitting = fit_compact(list_texts(facts.name, most_rows=1), has_name)
+    words = list_texts(facts.name) if fitting else []
+    fitting = fit_compact(words, has_name) if fitting else {}
+    if is_in_doubt(fitting) and len(words[0].strip()) > MOST_SHORT:
+        if not has_name:
+            return None
+        first, second = list(fitting)[:2]
+        raise DataError(
+            f"{lead}: ambiguous dates, e.g. {words[0]!r}, may be {first} or {second}: declare it with "
+            f"--format '{facts.name}={first}'"
+        )
+    return next(iter(fitting), None)
+
+
+def fit_compact(words: list[str], has_name: bool) -> dict[str, pd.Series]:
+    """Return the formats by which texts of digits alone, all of one length, are plausible dates, with the dates."""
+    digits = [text.strip() for text in words]
+    styles = COMPACT.get(len(digits[0])) if digits and len({*map(len, digits)}) == 1 else None
+    if styles is None or not all(map(str.isdecimal, digits)) or (len(digits[0]) <= MOST_SHORT and not has_name):
+        return {}
+    read = {style: parse(pd.Series(digits), style) for style in styles}
+    return {style: times for style, times in read.items() if is_plausible(times, has_name)}
+
+
+def is_plausible(times: pd.Series, has_name: bool) -> bool:
+    """Tell whether digits that were read as dates are some: all of them, of our time, and not years of one day."""
+    if times.isna().any() or not times.dt.year.between(*YEARS).all():
+        return False
+    days = times.dt.month * 100 + times.dt.day
+    return has_name or (len(times) >= FEWEST_DATES and days.nunique() >= times.dt.year.nunique())
+
+
+def find_style(words: list[str], lead: str, name: str, list_texts: Callable[..., list[str]]) -> str | None:
+    """Return how all dates are written, `ISO`, or None if they are no dates after all.
+
+    Raises
+    ------
+    DataError
+        Two formats fit and differ, or none fits all.
+    """
+    values = pd.Series([text.strip() for text in words])
+    if is_iso(values):
+        return "ISO"
+    fitting = {style: parsed for style in list_styles(values) if (parsed := parse(values, style)).notna().all()}
+    if not fitting:
+        partial = {style: parse(values, style).notna() for style in list_styles(values.iloc[:1])}
+        if partial and pd.concat(partial, axis=1).any(axis=1).mean() > 0.5:
+            style, mask = max(partial.items(), key=lambda item: item[1].sum())
+            odd = values[~mask].iloc[0]
+            raise DataError(
+                f"{lead}: {values.iloc[0]!r} is written as {style}, {odd!r} is not: write all dates in one way, or "
+                f"add --kind {name}=category"
+            )
+        return None
+    styles = list(fitting)
+    if is_in_doubt(fitting):
+        rest = pd.Series([text.strip() for text in list_texts(name)])
+        fitting = {style: parsed for style in styles if (parsed := parse(rest, style)).notna().all()} or fitting
+        styles = list(fitting)
+    if is_in_doubt(fitting):
+        raise DataError(
+            f"{lead}: ambiguous dates, e.g. {values.iloc[0]!r}, may be {styles[0]} or {styles[1]}: declare it with "
+            f"--format '{name}={styles[0]}'"
+        )
+    return styles[0]
+
+
+def is_in_doubt(fitting: Mapping[str, pd.Series]) -> bool:
+    """Tell whether formats that all fit give different dates."""
+    first = next(iter(fitting.values()), pd.Series())
+    return any(not parsed.equals(first) for parsed in fitting.values())
+
+
+def is_iso(values: pd.Series) -> bool:
+    """Tell whether all texts are ISO 8601 dates or times; those of several zones are for the reader to refuse."""
+    try:
+        return bool(pd.to_datetime(values, errors="coerce", format="ISO8601").notna().all())
+    except ValueError:
+        return True
+
+
+def list_styles(values: pd.Series) -> list[str]:
+    """Return the formats in which the first text can be read."""
+    first = values.iloc[:1]
+    return [style for style in DATE_FORMATS if parse(first, style).notna().all()]
+
+
+def parse(values: pd.Series, style: str) -> pd.Series:
+    """Return texts as times by a format, NaT where it does not fit."""
+    return pd.to_datetime(values, errors="coerce", format=style, utc="%z" in style)
+
+
+def find_markers(facts: Mapping[str, Facts]) -> list[str]:
+    """Return words that stand for a missing value in columns of numbers."""
+    found = [
+        word
+        for column in facts.values()
+        if column.n_numbers and not column.is_hopeless and column.n_words
+        for word in (column.words if all(word.lower() in MISSING_AMONG_NUMBERS for word in column.words) else ())
+    ]
+    return sorted(set(found))
+
+
+def find_kind(values: pd.Series, facts: Facts | None, choices: Choices, *, is_unnamed: bool = False) -> Found:
+    """Return what one column is.
+
+    Parameters
+    ----------
+    values
+        A sample of the column, shape (n_rows,).
+    facts
+        What all its values are like; None if the file tells types itself.
+    is_unnamed
+        Whether the column had no name in the file.
+    """
+    name = str(values.name)
+    known = values.dropna()
+    if not len(known) and not (facts and facts.n_known):
+        return Found("empty", "no value in any row")
+    n_distinct = int(known.nunique())
+    has_gaps = bool(values.isna().any())
+    if n_distinct == 1 and not has_gaps:
+        return Found("constant", f"{shorten_value(known.iloc[0])} in every row")
+    if name in choices.kinds:
+        return find_given_kind(known, choices.kinds[name])
+    if pd.api.types.is_datetime64_any_dtype(values):
+        return Found("date", f"from {known.min():%Y-%m-%d} to {known.max():%Y-%m-%d}")
+    if pd.api.types.is_bool_dtype(values) or is_yes_no(known):
+        return Found("boolean", f"{' and '.join(sorted(map(shorten_value, known.unique())))}")
+    if pd.api.types.is_numeric_dtype(values):
+        if identifier := find_identifier(values, is_unnamed=is_unnamed):
+            return Found("identifier", identifier.reason)
+        return Found("number", f"from {known.min():g} to {known.max():g}, {n_distinct:,} different")
+    return find_text_kind(known.astype(str), n_distinct)
+
+
+def find_given_kind(known: pd.Series, kind: str) -> Found:
+    """Return a kind that was given, and for numbers written as texts the rule that reads them.
+
+    Raises
+    ------
+    DataError
+        The texts of a column that was given as one of numbers are none.
+    """
+    if kind != "number" or pd.api.types.is_numeric_dtype(known) or pd.api.types.is_bool_dtype(known):
+        return Found(kind, "given")  # type: ignore[arg-type]
+    words = [str(word) for word in known.unique()[: text_issues.MOST_DISTINCT]]
+    rule = text_issues.guess_number(words, fewest=MOSTLY_NUMBERS)
+    if rule is None:
+        odd = next((word for word in words if parse_text.read_number(word) is None), words[0])
+        raise DataError(
+            f"--kind {known.name}=number: {odd!r} is not a number, and too few of its values are: name a unit once per "
+            "value, or fix the file"
+        )
+    return Found("number", "given", rule, text_issues.find_lost(known.astype(str).value_counts(), rule))
+
+
+def is_yes_no(known: pd.Series) -> bool:
+    """Tell whether values are yes and no in one of their many spellings."""
+    words = {str(value).strip().lower() for value in known.unique()[:20]}
+    return len(words) == 2 and any(words <= {*pair} for pair in YES_NO)
+
+
+def find_text_kind(known: pd.Series, n_distinct: int) -> Found:
+    """Tell numbers, free text and identifiers from categories."""
+    if n_distinct > text_issues.MANY_AMOUNTS and (
+        rule := text_issues.guess_number(list(map(str, known.unique()[: text_issues.MOST_DISTINCT])))
+    ):
+        lost = text_issues.find_lost(known.value_counts(), rule)
+        first = next(word for word in known if word not in lost)
+        return Found("number", f"numbers written as {shorten_value(first)}", rule, lost)
+    share, n_words = n_distinct / len(known), float(known.str.count(r"\s+").mean()) + 1
+    if len(known) >= 20 and share > 0.5 and n_words >= 4:
+        return Found("text", f"{n_words:.0f} words on average, {share:.0%} of them all different")
+    if identifier := find_identifier(known):
+        return Found("identifier", identifier.reason)
+    common = known.value_counts()
+    lost = find_words_among_numbers(common)
+    return Found("category", f"{n_distinct:,} different, most often {shorten_value(common.index[0])}", lost=lost)
+
+
+def find_words_among_numbers(counts: pd.Series) -> dict[str, int]:
+    """Return the few words, with their rows, of a category of which most values are numbers; empty if it is none."""
+    rule = text_issues.guess_number(
+        [str(word) for word in counts.index[: text_issues.MOST_DISTINCT]], fewest=MOSTLY_NUMBERS
+    )
+    lost = text_issues.find_lost(counts, rule)
+    n_numbers = len(counts) - len(lost)
+    is_mostly = n_numbers >= FEWEST_NUMBERS and len(lost) <= MOST_WORDS
+    return lost if is_mostly and sum(lost.values()) <= (1 - MOSTLY_NUMBERS) * counts.sum() else {}

@@ -1,0 +1,191 @@
+"""How an experiment begins: a stranger's table becomes params, data under DVC and a line in dvc.yaml, or nothing does.
+
+The one function behind `labkit new`. What is decided about the table is worked out in `labkit.new.proposal`.
+"""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from labkit import paths
+from labkit.console import make_printable
+from labkit.data.reading.formats import find_ending, name_format
+from labkit.data.reading.raw_table import Source
+from labkit.data.reading.sql import save_query
+from labkit.errors import DataError, ParamsError
+from labkit.names import normalize_spaces
+from labkit.new.dialect import check_file, make_name
+from labkit.new.inspect import Survey, survey_table
+from labkit.new.options import Choices
+from labkit.new.proposal import Proposal, make_proposal
+from labkit.params.describe import write_commented
+from labkit.params.load import list_experiments
+from labkit.params.tables import Table
+from labkit.run.checkout import check_checkout
+from labkit.run.pipeline import dvc_repo, experiments
+from labkit.run.pipeline.run_lock import hold_checkout
+from labkit.storage.atomic import copy_file, move, place_folder, write_text
+from labkit.storage.locks import hold_lock
+
+SOURCE = "source"
+"""Folder below an experiment's data for the files it was made from."""
+Ask = Callable[[Survey, Proposal], bool]
+
+
+@dataclass(frozen=True)
+class Query:
+    """Rows to ask a database for; the address itself is in an environment variable."""
+
+    sql: str
+    variable: str
+
+
+@dataclass(frozen=True)
+class Founded:
+    """A new experiment: where it is, and what was decided about it."""
+
+    params_path: Path
+    survey: Survey
+    proposal: Proposal
+
+
+def found(
+    name: str,
+    data: Sequence[Path] | Query,
+    target: str,
+    *,
+    choices: Choices,
+    follow: bool = False,
+    force: bool = False,
+    ask: Ask = lambda survey, proposal: True,
+    say: Callable[[str], None] = lambda text: None,
+) -> Founded:
+    """Make an experiment from a table.
+
+    Parameters
+    ----------
+    data
+        Files of one table, anywhere on this machine, or a query.
+    target
+        Column to predict.
+    follow
+        Whether symbolic links are followed.
+    force
+        Whether an experiment of that name is replaced.
+    ask
+        Called with what was found before anything is written; if it says no, nothing is.
+    say
+        Called with the run of this checkout that is waited for.
+
+    Raises
+    ------
+    ParamsError, MissingDataError, DataError
+        A file, an option or the table is at fault; nothing is left behind.
+    """
+    check_name(name, force=force)
+    check_checkout(name)
+    with (
+        hold_lock(paths.find_work_dir() / "new.lock"),
+        tempfile.TemporaryDirectory(dir=paths.find_work_dir(), prefix="new-") as scratch,
+    ):
+        sources = gather(name, data, Path(scratch) / SOURCE, follow=follow)
+        files = tuple(f"data/{name}/{SOURCE}/{source.path.name}" for source in sources)
+        survey = survey_table(name, sources, files, target, choices)
+        proposal = make_proposal(name, survey, normalize_spaces(target), choices)
+        path = paths.find_params_path(name)
+        text = write_commented(proposal.tree, proposal.comments, describe_origin(data), path)
+        if not ask(survey, proposal):
+            raise ParamsError(f"{name}: not made, as you said")
+        # A run reads dvc.yaml, and DVC lets one command at a time write.
+        with hold_checkout(name, say=say, command="labkit new"):
+            put_in_place(name, Path(scratch), text)
+    return Founded(path, survey, proposal)
+
+
+def check_name(name: str, *, force: bool) -> None:
+    """Refuse a name that no experiment can have, or that is taken."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name):
+        raise ParamsError(
+            f"{name!r} cannot name an experiment: use small letters, digits and _, at most 63, a letter first"
+        )
+    folder = paths.find_data_dir(name)
+    is_taken = name in list_experiments() or name in dvc_repo.list_experiments()
+    if (is_taken or (folder.exists() and any(folder.iterdir()))) and not force:
+        raise ParamsError(f"there is an experiment {name!r} already: choose another name, or replace it with --force")
+
+
+def gather(name: str, data: Sequence[Path] | Query, folder: Path, *, follow: bool) -> list[Source]:
+    """Copy the files, or the rows of the query, into a folder, under plain names with the endings of what they are."""
+    folder.mkdir(parents=True)
+    if isinstance(data, Query):
+        path = folder / f"{name}.parquet"
+        address = paths.get_variable(data.variable)
+        if not address:
+            raise ParamsError(f"--database-env {data.variable}: not set: put the database's address into it")
+        save_query(path, sql=data.sql, address=address, max_rows=Table.model_fields["max_rows"].default)
+        return [Source(path, "--sql")]
+    taken: set[str] = set()
+    sources = []
+    for path in [check_file(path, follow=follow) for path in data]:
+        where = make_printable(str(path))
+        copy = folder / make_name(path, find_ending(path, where), taken)
+        taken.add(copy.name)
+        copy_whole(path, copy, where)
+        sources.append(Source(copy, where))
+    if len({name_format(source.path) for source in sources}) > 1:
+        raise DataError(f"{sources[0].where}: files of one table have one format: name files of one kind")
+    return sources
+
+
+def copy_whole(path: Path, copy: Path, where: str) -> None:
+    """Copy a file, refusing one that changes meanwhile."""
+    before = path.stat()
+    try:
+        copy_file(path, copy)
+    except OSError as error:
+        raise DataError(f"{where}: cannot be copied to data/: {error.strerror or error}") from error
+    after = path.stat()
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise DataError(f"{where}: changed while it was read: run again when it is complete")
+
+
+def describe_origin(data: Sequence[Path] | Query) -> str:
+    """Say in the params file where the table came from."""
+    if isinstance(data, Query):
+        return f"Made by labkit new from the query: {data.sql} (database: ${data.variable}). Correct what is wrong."
+    return f"Made by labkit new from {', '.join(path.name for path in data)}. Correct what is wrong."
+
+
+def put_in_place(name: str, scratch: Path, text: str) -> None:
+    """Put data, pointers, params and the line in dvc.yaml in place; on any error all is as it was."""
+    folder, params_path = paths.find_data_dir(name), paths.find_params_path(name)
+    with ExitStack() as undo:
+        folder.parent.mkdir(exist_ok=True)
+        for path in (folder, params_path):
+            keep_old(path, scratch / f"old-{path.name}", undo)
+        place_folder(scratch / SOURCE, folder / SOURCE)
+        experiments.add_files(sorted((folder / SOURCE).iterdir()))
+        write_text(params_path, text)
+        experiments.add_experiment(name)  # the last step, whole or not at all
+        undo.pop_all()
+
+
+def keep_old(path: Path, aside: Path, undo: ExitStack) -> None:
+    """Move what is at a path out of the way, to be moved back on an error."""
+    is_there = path.exists()
+    if is_there:
+        move(path, aside)
+
+    def restore() -> None:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+        if is_there:
+            move(aside, path)
+
+    undo.callback(restore)

@@ -1,0 +1,86 @@
+"""What the maker of an experiment decided in advance; everything else is inferred from the table.
+
+Not the decisions themselves: those are in `labkit.new.proposal`, each with its reason.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from labkit.errors import ParamsError, name_nearest
+from labkit.names import normalize_spaces
+from labkit.params.section import check_style
+
+Kind = Literal["number", "category", "boolean", "date", "text", "identifier", "constant", "empty"]
+KINDS: tuple[Kind, ...] = ("number", "category", "boolean", "date", "text", "identifier")
+"""Kinds that a column can be given; constant and empty are found, never chosen."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Options of `labkit new`; None and empty mean: find out. `reading` are fields of the params' `Table`."""
+
+    encoding: str | None = None
+    delimiter: str | None = None
+    decimal: str | None = None
+    header: bool | None = None
+    sheet: str | None = None
+    task: str | None = None
+    positive: str | None = None
+    metric: str | None = None
+    time: str | None = None
+    group: str | None = None
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    formats: Mapping[str, str] = field(default_factory=dict)
+    zones: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    drop: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("time", "group"):
+            column = getattr(self, name)
+            object.__setattr__(self, name, column and normalize_spaces(column))
+        for name in ("kinds", "formats", "zones", "missing"):
+            found = getattr(self, name)
+            object.__setattr__(self, name, {normalize_spaces(column): value for column, value in found.items()})
+        for name in ("drop", "keep"):
+            object.__setattr__(self, name, tuple(normalize_spaces(column) for column in getattr(self, name)))
+        for column, kind in self.kinds.items():
+            if kind not in KINDS:
+                raise ParamsError(f"--kind {column}={kind}: {name_nearest(kind, KINDS)}")
+        for column, style in self.formats.items():
+            try:
+                check_style(style)
+            except ValueError as error:
+                raise ParamsError(f"--format {column}={style}: {error}") from error
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '\r\n"'):
+            raise ParamsError(f"--delimiter {self.delimiter!r}: give one character, such as ; or tab")
+        if self.encoding is not None:
+            try:
+                "".encode(self.encoding)
+            except LookupError as error:
+                raise ParamsError(f"--encoding {self.encoding}: no such encoding: use utf-8, cp1252 …") from error
+
+    def name_columns(self) -> dict[str, list[str]]:
+        """Return the columns that each option names."""
+        single = {"--time": self.time, "--group": self.group}
+        named = {option: [column] for option, column in single.items() if column is not None}
+        several = {"--kind": self.kinds, "--format": self.formats, "--zone": self.zones, "--missing": self.missing}
+        named |= {option: list(columns) for option, columns in several.items() if columns}
+        return named | {"--drop": list(self.drop), "--keep": list(self.keep)}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One decision: what it is about, what was decided, and why.
+
+    `place` is where it stands in the params file, for the comment above it; empty if nowhere.
+    """
+
+    subject: str
+    value: str
+    reason: str
+    place: tuple[str, ...] = ()
+    is_warning: bool = False

@@ -1,0 +1,349 @@
+"""The params of a new experiment, decided from a survey of its table, each decision with its reason.
+
+Pure: nothing is read or written here. What is proposed is meant to be corrected in the params file.
+"""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from labkit.data.quality.blank_rows import find_blank_rows
+from labkit.data.quality.evidence import format_share
+from labkit.data.quality.formula import find_formula
+from labkit.data.quality.identifiers import MANY_NAMES, MOST_ROWS_EACH, names_thing, names_whom
+from labkit.data.quality.leakage import find_leaks
+from labkit.data.quality.placeholders import Placeholder, describe, find_placeholders
+from labkit.errors import DataError, list_briefly
+from labkit.features.expressions import LONGEST, write_name
+from labkit.new.column_kinds import Found
+from labkit.new.inspect import Survey
+from labkit.new.options import Choices, Decision
+from labkit.new.split_plan import Timing, find_timing
+from labkit.new.target import Answer, find_answer
+from labkit.params.tables import Table
+from labkit.params.training import USUAL_MODELS
+from labkit.params.yaml_lines import quote, write_line
+from labkit.units import format_count, shorten_value
+from labkit.vocabulary import names_time
+
+SEED = 42
+FEWEST_ROWS = 20
+MANY_ROWS, MANY_COLUMNS = 20_000, 200
+LABELS = ("identifier", "constant", "empty")
+FEW_ROWS = 5_000
+MOST_OFFERS = 3
+QUICK_MODELS = ("dummy", "linear", "lightgbm")
+
+
+@dataclass
+class Proposal:
+    """Params as plain data, and the decisions they come from."""
+
+    tree: dict[str, Any]
+    decisions: list[Decision] = field(default_factory=list)
+
+    @property
+    def comments(self) -> dict[tuple[str, ...], str]:
+        """The reasons, by the place of what they are for."""
+        found: dict[tuple[str, ...], list[str]] = {}
+        for decision in self.decisions:
+            if decision.place:
+                found.setdefault(decision.place, []).append(f"{decision.subject}: {decision.reason}")
+        return {place: list_briefly(reasons, most=6) for place, reasons in found.items()}
+
+
+def make_proposal(name: str, survey: Survey, target: str, choices: Choices) -> Proposal:
+    """Decide everything about an experiment.
+
+    Raises
+    ------
+    DataError
+        The table cannot be learnt from: too few rows, one class, nothing to predict from.
+    """
+    n_rows = survey.raw.n_rows
+    if n_rows < FEWEST_ROWS:
+        rows = format_count(n_rows, "row") + (": cannot split" if n_rows == 1 else "")
+        raise DataError(f"{survey.raw.where}: {rows}: at least {FEWEST_ROWS} are needed to train, choose and judge")
+    answer = find_answer(survey, target, choices)
+    survey = replace(survey, sample=survey.sample.assign(**{target: answer.values}), n_target_missing=answer.n_missing)
+    place = ("data", "tables", name)
+    decisions = [Decision(d.subject, d.value, d.reason, place + d.place if d.place else (), d.is_warning)
+                 for d in survey.decisions]  # fmt: skip
+    decisions += answer.decisions
+    placeholders = find_placeholders(survey.sample.drop(columns=target))
+    drop = find_drops(survey, answer, placeholders, target, choices, decisions)
+    timing = find_timing(survey, answer, target, drop, choices)
+    decisions += timing.decisions
+    left = [column for column in survey.kinds if column not in drop and column not in timing.hidden]
+    if not left:
+        raise DataError(
+            f"{survey.raw.where}: no column is left to predict {target!r} from: {describe_drops(drop)}: take some back "
+            "with --keep"
+        )
+    tree = {
+        "experiment": name,
+        "seed": SEED,
+        "data": {
+            "tables": {name: describe_table(survey.raw.table)},
+            **timing.time,
+            "target": answer.fields,
+            "split": timing.split,
+        },
+        "eda": {"most_columns": 12},
+        "wrangling": make_wrangling(survey, answer, timing, drop, placeholders, target, choices, decisions),
+        "features": make_features(survey, timing, drop, decisions),
+        "training": make_training(n_rows, len(left), answer, decisions),
+        "evaluation": make_evaluation(n_rows, len(left), survey.sample[target], answer, decisions),
+        "deploy": {"onnx": True, "intended_use": f"Not said yet: made from a table by labkit new {name}."},
+    }
+    decisions += find_remarks(survey, drop, choices)
+    return Proposal(tree, decisions)
+
+
+def describe_table(table: Table) -> dict[str, Any]:
+    """Return the table's declaration without what is at its default."""
+    found = table.model_dump(mode="json", exclude_defaults=True)
+    return {key: value for key, value in found.items() if value not in ([], {}, None)}
+
+
+def describe_drops(drop: Mapping[str, str]) -> str:
+    """List why columns were left out."""
+    return list_briefly(f"{column!r} ({reason})" for column, reason in drop.items()) or "there is no other"
+
+
+def find_drops(
+    survey: Survey,
+    answer: Answer,
+    placeholders: Mapping[str, list[Placeholder]],
+    target: str,
+    choices: Choices,
+    decisions: list[Decision],
+) -> dict[str, str]:
+    """Return the columns to leave out, each with the reason; what else may leak the target becomes a warning."""
+    drop = dict.fromkeys(choices.drop, "left out by choice")
+    for column, found in survey.kinds.items():
+        if column in drop or (column in choices.keep and found.kind == "identifier"):
+            continue
+        if found.kind in LABELS and column not in (choices.group, choices.time):
+            drop[column] = f"{found.kind}: {found.reason}"
+    inputs = [column for column in survey.kinds if column not in drop and column not in choices.keep]
+    sample, n_rows = survey.sample, survey.raw.n_rows
+    leaks = find_leaks(sample, inputs, target, answer.task, seed=SEED, n_rows=n_rows, placeholders=placeholders)
+    kept = (choices.group, choices.time)
+    drop |= {name: leak.reason for name, leak in leaks.items() if leak.is_sure and name not in kept}
+    decisions += [Decision(f"column {column!r}", "left out", reason) for column, reason in drop.items()]
+    for name, leak in leaks.items():
+        if name not in drop:
+            reason = f"{leak.reason}; if it is known only later, --drop {shlex.quote(name)}"
+            decisions.append(Decision(f"column {name!r}", "may leak the target", reason, is_warning=True))
+    others = [name for name in inputs if name not in drop]
+    if answer.task == "regression" and (formula := find_formula(sample, others, target)):
+        reason = f"explains {format_share(formula.explained)} of it: are all of these columns known before it?"
+        decisions.append(Decision(f"target {target!r}", f"= {formula.text}", reason, is_warning=True))
+    return drop
+
+
+def make_wrangling(
+    survey: Survey,
+    answer: Answer,
+    timing: Timing,
+    drop: Mapping[str, str],
+    placeholders: Mapping[str, list[Placeholder]],
+    target: str,
+    choices: Choices,
+    decisions: list[Decision],
+) -> dict[str, Any]:
+    """Return the section `wrangling`."""
+    filters = []
+    if survey.n_target_missing:  # blank rows among them
+        filters.append(f"not missing({write_name(target)})")
+        reason = f"{survey.n_target_missing:,} of {format_count(survey.raw.n_rows, 'row')} without a target"
+        decisions.append(Decision("filter", filters[-1], reason, ("wrangling", "filters"), is_warning=True))
+    if timing.needs_filter:
+        filters.append(f"not missing({write_name(timing.needs_filter)})")
+        reason = "rows without a time stand in no part"
+        decisions.append(Decision("filter", filters[-1], reason, ("wrangling", "filters"), is_warning=True))
+    if long := [text for text in filters if len(text) > LONGEST]:
+        raise DataError(f"{survey.raw.where}: the filter {long[0][:60]!r} … is too long: shorten the name in the file")
+    found: dict[str, Any] = {"filters": filters} if filters else {}
+    rules = make_rules(survey, drop, placeholders, choices, decisions)
+    return found | ({"rules": rules} if rules else {}) | ({"drop": dict(drop)} if drop else {})
+
+
+def make_rules(
+    survey: Survey,
+    drop: Mapping[str, str],
+    placeholders: Mapping[str, list[Placeholder]],
+    choices: Choices,
+    decisions: list[Decision],
+) -> dict[str, dict[str, Any]]:
+    """Return the rules by column: values that stand for a missing one, texts that are numbers."""
+    rules: dict[str, dict[str, Any]] = {}
+    for column, found in survey.kinds.items():
+        if column in drop:
+            continue
+        is_number = pd.api.types.is_numeric_dtype(survey.sample[column])
+        given = [read_marker(word, is_number) for word in choices.missing.get(column, ())]
+        markers = [marker for marker in given if marker is not None]
+        place = ("wrangling", "rules", column)
+        if found.kind == "number" and is_number and not markers:
+            found_here = placeholders.get(column, [])
+            markers = [placeholder.number for placeholder in found_here]
+            if markers:
+                value = f"{' and '.join(map(str, markers))} {'are' if len(markers) > 1 else 'is'} missing"
+                reason = "; ".join(map(describe, found_here))
+                decisions.append(Decision(f"column {column!r}", value, reason, place, is_warning=True))
+        if found.rule:
+            decisions.append(Decision(f"column {column!r}", "read as numbers", found.reason, place))
+        words = set(found.lost) - set(choices.missing.get(column, ()))
+        if found.rule and words:
+            decisions.append(describe_lost(survey, column, found))
+        elif words:
+            decisions.append(describe_mixed(column, found, int(survey.sample[column].count())))
+        if rule := {**(found.rule or {}), **({"missing": markers} if markers else {})}:
+            rules[column] = rule
+    return rules
+
+
+def describe_lost(survey: Survey, column: str, found: Found) -> Decision:
+    """Return the decision that words in a column of numbers become missing, with how they could have a value."""
+    word = next(iter(found.lost))
+    shown = list_briefly(f"{times:,} × {word!r}" for word, times in found.lost.items())
+    of = "" if survey.is_whole else f" of {len(survey.sample):,} rows looked at"
+    line = write_line("wrangling.rules", column, f'{{map: {{{quote(word)}: "0"}}, …}}')
+    reason = f"not numbers: give them a value with {line}, or keep all words with --kind {shlex.quote(column)}=category"
+    return Decision(f"column {column!r}", f"{shown}{of} become missing", reason, is_warning=True)
+
+
+def describe_mixed(column: str, found: Found, n_known: int) -> Decision:
+    """Return the decision that a column of mostly numbers is a category, with how it could be read as numbers."""
+    share = format_share(1 - sum(found.lost.values()) / n_known)
+    shown = list_briefly(f"{times:,} × {word!r}" for word, times in found.lost.items())
+    reason = (
+        f"{share} of its values are numbers; --kind {shlex.quote(column)}=number reads them, {shown} become missing"
+    )
+    return Decision(f"column {column!r}", "a category", reason, is_warning=True)
+
+
+def read_marker(word: str, is_number: bool) -> Any:
+    """Return a word as the value that stands in the column, or None if reading takes it as missing already."""
+    if not is_number:
+        return word
+    try:
+        number = float(word)
+    except ValueError:
+        return None
+    return int(number) if number.is_integer() else number
+
+
+def make_features(survey: Survey, timing: Timing, drop: Mapping[str, str], decisions: list[Decision]) -> dict[str, Any]:
+    """Return the section `features`: lengths of time, parts of dates, words of free texts."""
+    found: dict[str, Any] = {}
+    if timing.lengths:
+        found["expressions"] = dict(timing.lengths)
+    if timing.dates:
+        found["dates"] = timing.dates
+    texts = [column for column, kind in survey.kinds.items() if kind.kind == "text" and column not in drop]
+    if texts:
+        found["text"] = {column: {} for column in texts}
+        for column in texts:
+            reason = survey.kinds[column].reason
+            decisions.append(Decision(f"column {column!r}", "free text", reason, ("features", "text")))
+    if timing.hidden:
+        found["drop"] = list(timing.hidden)
+    return found
+
+
+def choose_models(n_rows: int, n_columns: int) -> tuple[str, ...]:
+    """Return the candidates: the quick ones of many columns, and of few rows also those that look at every row."""
+    if n_columns > MANY_COLUMNS:
+        return QUICK_MODELS
+    return (*USUAL_MODELS, "nearest_neighbours") if n_rows <= FEW_ROWS else USUAL_MODELS
+
+
+def make_training(n_rows: int, n_columns: int, answer: Answer, decisions: list[Decision]) -> dict[str, Any]:
+    """Return the section `training`, bounded so that a run takes minutes."""
+    is_large = n_rows > MANY_ROWS or n_columns > MANY_COLUMNS
+    models = choose_models(n_rows, n_columns)
+    folds = 5 if n_rows <= FEW_ROWS and n_columns <= MANY_COLUMNS else 3
+    if answer.smallest is not None:
+        # Each fold of the training rows, three fifths of all, has to hold every class.
+        folds = int(np.clip(answer.smallest * 0.55, 2, folds))
+    found: dict[str, Any] = {"models": list(models), "metric": answer.metric, "folds": folds}
+    size = f"{format_count(n_rows, 'row')}, {format_count(n_columns, 'column')}"
+    decisions.append(Decision("models", f"{len(models)} of them, {folds} folds", size, ("training", "models")))
+    most = int(np.clip(3_000_000 // n_columns, 2_000, MANY_ROWS))
+    if is_large and n_rows * 0.6 > most:
+        found["most_rows"] = most
+        reason = "candidates are compared on these, so that a run takes minutes"
+        decisions.append(Decision("rows to compare on", f"{most:,}", reason, ("training", "most_rows")))
+    return found
+
+
+def make_evaluation(
+    n_rows: int, n_columns: int, truth: pd.Series, answer: Answer, decisions: list[Decision]
+) -> dict[str, Any]:
+    """Return the section `evaluation` with a gate in the metric's unit."""
+    tolerance = 0.01
+    if answer.task == "regression" and answer.metric != "r2":
+        tolerance = float(f"{0.02 * float(truth.std()):.1g}") or 0.0
+    gate = {"minimum_gain": 0, "champion_tolerance": tolerance}
+    reason = "better than always the same answer; about as good as the model before it"
+    decisions.append(Decision("gate", f"gain > 0, within {tolerance:g}", reason, ("evaluation", "gate")))
+    found: dict[str, Any] = {"bootstrap_samples": 1000 if n_rows < 100_000 else 200, "gate": gate}
+    if n_columns > MANY_COLUMNS:
+        found["importance_rows"] = int(np.clip(200_000 // n_columns, 100, 5_000))
+    return found
+
+
+def find_remarks(survey: Survey, drop: Mapping[str, str], choices: Choices) -> list[Decision]:
+    """Return what is worth knowing and changes nothing: blank and duplicated rows, groups, what reading noticed."""
+    remarks = []
+    sample = survey.sample
+    of = "" if survey.is_whole else f", of {len(sample):,} rows looked at"
+    keys = [column for column, found in survey.kinds.items() if found.kind in (*LABELS, "date")]
+    if blank := find_blank_rows(sample, keys):
+        remarks.append(Decision("blank rows", f"{blank.n_rows:,} left out{of}", blank.describe(), is_warning=True))
+    n_twins = int(sample.duplicated().sum())
+    if n_twins:
+        reason = "a copy of a training row in the holdout flatters the model"
+        remarks.append(Decision("duplicated rows", f"{format_count(n_twins, 'row')}{of}", reason, is_warning=True))
+    remarks += offer_groups(survey, drop, choices)
+    for note in survey.raw.notes:
+        subject = f"column {note.column!r}" if note.column else "file"
+        remarks.append(Decision(subject, note.finding, note.evidence, is_warning=True))
+    return remarks
+
+
+def offer_groups(survey: Survey, drop: Mapping[str, str], choices: Choices) -> list[Decision]:
+    """Return the columns that --group could keep together, the best first: identifiers that several rows share."""
+    offers: list[tuple[bool, str]] = []
+    for column, found in survey.kinds.items():
+        values = survey.sample[column].dropna()
+        n_distinct = values.nunique()
+        if choices.group is not None or not n_distinct or n_distinct == len(values) or names_time(column):
+            continue
+        is_many = n_distinct > MANY_NAMES and 2 <= len(values) / n_distinct <= MOST_ROWS_EACH
+        if found.kind == "identifier" and names_whom(column):
+            offers.append((True, column))
+        elif column not in drop and is_many and found.kind in ("category", "number") and names_thing(column):
+            offers.append((False, column))
+    remarks = []
+    for is_shared, column in sorted(offers, key=lambda offer: not offer[0])[:MOST_OFFERS]:
+        each = survey.sample[column].count() / survey.sample[column].nunique()
+        value = f"--group {shlex.quote(column)}" if is_shared else shorten_value(column)
+        reason = f"each value in {each:.1f} rows on average: --group keeps them in one part of the split"
+        remarks.append(Decision("group?", value, reason, is_warning=is_shared))
+    return remarks
+
+
+def list_kinds(kinds: Mapping[str, Found]) -> dict[str, list[str]]:
+    """Return the columns of each kind, most frequent kind first."""
+    found: dict[str, list[str]] = {}
+    for column, kind in kinds.items():
+        found.setdefault(kind.kind, []).append(column)
+    return dict(sorted(found.items(), key=lambda item: -len(item[1])))

@@ -1,0 +1,208 @@
+"""What is to be predicted: classes or a number, which class is of interest, and by which figure models are ranked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from labkit.data.cleaning import OTHER
+from labkit.errors import DataError, ParamsError, list_briefly, name_nearest
+from labkit.new.inspect import Survey
+from labkit.new.options import Choices, Decision
+from labkit.new.target_values import Labels, leave_out_placeholders, read_labels, settle_rare
+from labkit.params.tables import FEWEST_OF_CLASS
+from labkit.params.training import CLASSIFICATION_METRICS, REGRESSION_METRICS
+from labkit.units import format_count
+from labkit.vocabulary import OF_INTEREST
+
+MOST_CLASSES = 50
+MOSTLY_COMMON = 0.6
+"""Share of rows in classes that are not rare, from which only these count towards the most classes."""
+FEW_NUMBERS = 10
+RARE = 0.05
+
+
+@dataclass
+class Answer:
+    """The target as it will stand in the params.
+
+    Attributes
+    ----------
+    values
+        The target of the sampled rows as it is read, shape (n_sample,).
+    n_missing
+        Rows without a target, of all.
+    dropped
+        Classes with too few rows, to be left out.
+    smallest
+        Rows of the smallest class left.
+    """
+
+    task: str
+    metric: str
+    fields: dict[str, Any]
+    values: pd.Series
+    n_missing: int
+    dropped: list[Any] = field(default_factory=list)
+    smallest: int | None = None
+    decisions: list[Decision] = field(default_factory=list)
+
+
+def find_answer(survey: Survey, target: str, choices: Choices) -> Answer:
+    """Decide about the target.
+
+    Raises
+    ------
+    DataError
+        It is missing everywhere, has one class, too many classes, or names its rows.
+    ParamsError
+        An option does not go with it.
+    """
+    lead = f"{survey.raw.where}: target {target!r}"
+    if survey.n_target_missing == survey.raw.n_rows:
+        raise DataError(f"{lead} is missing in every row: name another column with --target")
+    if pd.api.types.is_datetime64_any_dtype(survey.sample[target]):
+        raise DataError(f"{lead} holds times: predict a number or a class, e.g. days from one time to another")
+    if choices.task not in (None, "classification", "regression"):
+        raise ParamsError(f"--task {choices.task}: {name_nearest(str(choices.task), ['classification', 'regression'])}")
+    labels = read_labels(survey, target, choices)
+    task, reason = (choices.task, "given") if choices.task else find_task(labels)
+    if task == "classification" and labels.is_read_as_number:
+        labels = read_labels(survey, target, choices, as_words=True)
+    decisions = [Decision("task", task, reason, ("data", "target", "task"))]
+    if task == "regression":
+        return answer_number(survey, target, labels, lead, choices, decisions)
+    return answer_class(target, labels, lead, choices, decisions)
+
+
+def find_task(labels: Labels) -> tuple[str, str]:
+    """Return the task and why: words and few whole numbers are classes, other numbers are numbers."""
+    counts = labels.counts
+    n_distinct = "many" if counts is None else f"{len(counts):,}"
+    if not is_number(labels.values):
+        return "classification", f"the target holds {n_distinct} different words"
+    if counts is not None and len(counts) <= FEW_NUMBERS:
+        is_whole = all(float(value).is_integer() for value in counts)
+        if is_whole and (len(counts) <= 2 or min(counts.values()) >= FEWEST_OF_CLASS):
+            return "classification", f"the target holds {len(counts)} different whole numbers"
+    return "regression", f"the target holds {n_distinct} different numbers"
+
+
+def is_number(values: pd.Series) -> bool:
+    """Tell whether values are numbers, and not yes and no."""
+    return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+
+
+def answer_number(
+    survey: Survey, target: str, labels: Labels, lead: str, choices: Choices, decisions: list[Decision]
+) -> Answer:
+    """Decide about a target that is a number."""
+    if not is_number(labels.values):
+        first = next(iter(labels.counts)) if labels.counts else "texts"
+        raise DataError(f"{lead} holds {first!r}, not numbers: use --task classification")
+    labels = leave_out_placeholders(survey, target, labels)
+    if labels.counts is not None and len(labels.counts) == 1:
+        raise DataError(f"{lead} is {next(iter(labels.counts))} in every row: there is nothing to predict")
+    known = labels.values.dropna()
+    steps = known.diff().dropna()
+    counts_up = len(known) >= 20 and steps.nunique() == 1 and steps.iloc[0] != 0 and bool((known % 1 == 0).all())
+    if counts_up and choices.task is None:
+        raise DataError(f"{lead} counts up row by row: it names the rows; add --task regression if it is meant")
+    if choices.positive is not None:
+        raise ParamsError(f"--positive {choices.positive}: belongs to classification, and {target!r} is a number")
+    metric = choose_metric("mae", REGRESSION_METRICS, choices)
+    decisions += labels.decisions
+    decisions.append(Decision("metric", metric, "given" if choices.metric else "in the target's own unit",
+                              ("training", "metric")))  # fmt: skip
+    fields = {"column": target, "task": "regression", **({"rule": labels.rule} if labels.rule else {})}
+    return Answer("regression", metric, fields, labels.values, labels.n_missing, decisions=decisions)
+
+
+def answer_class(target: str, labels: Labels, lead: str, choices: Choices, decisions: list[Decision]) -> Answer:
+    """Decide about a target that is a class."""
+    counts = check_counts(labels, lead, choices)
+    rare, kept = settle_rare(counts, lead)
+    decisions += [*labels.decisions, *rare.decisions]
+    total = sum(kept.values())
+    shares = {label: count / total for label, count in kept.items()}
+    balance = list_briefly(f"{label!r} {share:.1%}" for label, share in sorted(shares.items(), key=lambda i: -i[1]))
+    is_skewed = min(shares.values()) < RARE
+    decisions.append(Decision("classes", f"{len(kept)}", balance, is_warning=is_skewed))
+    fields: dict[str, Any] = {"column": target, "task": "classification"}
+    if len(kept) == 2:
+        fields["positive"], reason = choose_positive(kept, lead, choices)
+        decisions.append(
+            Decision("class of interest", repr(fields["positive"]), reason, ("data", "target", "positive"))
+        )
+    elif choices.positive is not None:
+        raise ParamsError(f"{lead} has {len(kept)} classes: --positive belongs to two")
+    fields |= ({"rule": labels.rule} if labels.rule else {}) | ({"rare": rare.tree} if rare.tree else {})
+    usual = "balanced_accuracy" if len(kept) > 2 else "average_precision" if is_skewed else "roc_auc"
+    why = {
+        "balanced_accuracy": "every class counts the same",
+        "average_precision": "the class of interest is rare",
+        "roc_auc": "ranks two classes at every threshold",
+    }
+    metric = choose_metric(usual, CLASSIFICATION_METRICS, choices)
+    reason = "given" if choices.metric else why[usual]
+    decisions.append(Decision("metric", metric, reason, ("training", "metric")))
+    values = labels.values.mask(labels.values.isin(rare.joined), OTHER) if rare.joined else labels.values
+    return Answer(
+        "classification", metric, fields, values, labels.n_missing, rare.dropped, min(kept.values()), decisions
+    )
+
+
+def check_counts(labels: Labels, lead: str, choices: Choices) -> Mapping[Any, int]:
+    """Return rows by class, refusing one class, and classes that are none."""
+    counts = labels.counts
+    n_known = labels.n_rows - labels.n_missing
+    if counts is not None and len(counts) == 1:
+        label = next(iter(counts))
+        rows = format_count(n_known, "row")
+        raise DataError(f"{lead} has 1 class, {label!r}, in {rows}: there is nothing to tell apart")
+    common = {} if counts is None else {label: n for label, n in counts.items() if n >= FEWEST_OF_CLASS}
+    is_mostly_common = sum(common.values()) >= MOSTLY_COMMON * n_known
+    if counts is None or len(common if is_mostly_common else counts) > MOST_CLASSES:
+        found = "more than 5,000" if counts is None else f"{len(counts):,}"
+        remedy = "predict a number with --task regression" if choices.task else "name another column with --target"
+        raise DataError(
+            f"{lead} has {found} classes in {n_known:,} rows, at most {MOST_CLASSES} can be told apart: is it an "
+            f"identifier or free text? Group them in the file, or {remedy}"
+        )
+    return counts
+
+
+def choose_positive(counts: Mapping[Any, int], lead: str, choices: Choices) -> tuple[Any, str]:
+    """Return the class of interest and why."""
+    if choices.positive is not None:
+        found = next((label for label in counts if str(label) == choices.positive), None)
+        if found is None:
+            raise ParamsError(
+                f"{lead}: --positive: no class {choices.positive!r}: it has {', '.join(map(repr, counts))}"
+            )
+        return make_label(found), "given"
+    named = [label for label in counts if make_word(label) in OF_INTEREST]
+    if len(named) == 1:
+        return make_label(named[0]), "it says yes"
+    rarer = min(counts, key=lambda label: (counts[label], str(label)))
+    return make_label(rarer), "the rarer of the two"
+
+
+def make_word(label: Any) -> str:
+    """Return a class as a word in lower case."""
+    return str(make_label(label)).strip().lower()
+
+
+def make_label(label: Any) -> Any:
+    """Return a class as the params state it: whole numbers as such."""
+    return int(label) if isinstance(label, float) and label.is_integer() else label
+
+
+def choose_metric(usual: str, known: tuple[str, ...], choices: Choices) -> str:
+    """Return the metric, refusing one of the other task."""
+    if choices.metric is None:
+        return usual
+    if choices.metric not in known:
+        raise ParamsError(f"--metric {choices.metric}: {name_nearest(choices.metric, known)}")
+    return choices.metric

@@ -1,0 +1,189 @@
+"""How the values of a new experiment's target are read: words as numbers, markers as missing, rare classes.
+
+What is decided here stands in `data.target` of the params: `rule` and `rare`. Which task it is and how it is judged is
+decided in `labkit.new.target`.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pandas as pd
+
+from labkit.data.cleaning import OTHER
+from labkit.data.quality import text_issues
+from labkit.data.quality.evidence import format_share
+from labkit.data.quality.placeholders import describe, find_target_placeholders
+from labkit.errors import DataError, list_briefly
+from labkit.features import parse_text
+from labkit.features.expressions import to_array
+from labkit.features.row_rules import apply_rule
+from labkit.new import column_kinds
+from labkit.new.inspect import Survey
+from labkit.new.options import Choices, Decision
+from labkit.params.tables import FEWEST_OF_CLASS
+from labkit.params.wrangling import Rule
+from labkit.units import format_count
+
+RULE, RARE = ("data", "target", "rule"), ("data", "target", "rare")
+FEW_RARE = 0.05
+"""Share of rows in rare classes up to which they are left out; more of them become one class."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The target as its rule reads it.
+
+    Attributes
+    ----------
+    values
+        Of the sampled rows, shape (n_sample,).
+    counts
+        Rows by value, of all rows; None if there are too many different ones.
+    n_rows, n_missing
+        All rows, and those without a target.
+    rule
+        Fields of `data.target.rule`.
+    """
+
+    values: pd.Series
+    counts: Mapping[Any, int] | None
+    n_rows: int
+    n_missing: int
+    rule: dict[str, Any] = field(default_factory=dict)
+    decisions: tuple[Decision, ...] = ()
+
+    @property
+    def is_read_as_number(self) -> bool:
+        """Whether words are read as numbers."""
+        return self.rule.get("type") == "number"
+
+    def read(self, rule: dict[str, Any]) -> "Labels":
+        """Return the target as a rule reads it."""
+        checked = Rule.model_validate({**rule, "missing": tuple(rule.get("missing", ()))})
+        values = read_values(self.values, checked)
+        if self.counts is None:
+            n_lost = round((values.isna().sum() - self.values.isna().sum()) * self.n_rows / len(values))
+            return replace(self, values=values, n_missing=self.n_missing + n_lost, rule=rule)
+        counts: Counter[Any] = Counter()
+        read = read_values(pd.Series(list(self.counts), dtype=self.values.dtype), checked)
+        for value, times in zip(read.tolist(), self.counts.values(), strict=True):
+            counts[None if pd.isna(value) else value] += times
+        n_missing = self.n_missing + counts.pop(None, 0)
+        return replace(self, values=values, counts=dict(counts), n_missing=n_missing, rule=rule)
+
+
+def read_values(values: pd.Series, rule: Rule) -> pd.Series:
+    """Return values as a rule reads them."""
+    read = pd.Series(apply_rule(to_array(values), rule), index=values.index)
+    return read.astype("str") if read.dtype == object else read
+
+
+def read_labels(survey: Survey, target: str, choices: Choices, *, as_words: bool = False) -> Labels:
+    """Return the target with words that were given as missing taken so, and amounts read as numbers.
+
+    Parameters
+    ----------
+    as_words
+        Whether words stay words, whatever they look like.
+    """
+    labels = Labels(survey.sample[target], survey.counts, survey.raw.n_rows, survey.n_target_missing)
+    if not pd.api.types.is_string_dtype(labels.values):
+        return labels
+    words = list(map(str, labels.counts if labels.counts is not None else labels.values.dropna().unique()))
+    given = [word for word in choices.missing.get(target, ()) if word in words]
+    if given:
+        labels = labels.read({"missing": given})
+        words = [word for word in words if word not in given]
+    is_amount = len(words) > text_issues.MANY_AMOUNTS or choices.task == "regression"
+    if as_words or choices.task == "classification" or not is_amount:
+        return labels
+    fewest = column_kinds.MOSTLY_NUMBERS if choices.task == "regression" else parse_text.MOSTLY
+    number = text_issues.guess_number(words[: text_issues.MOST_DISTINCT], fewest=fewest)
+    if not number:
+        return replace(labels, decisions=remark_numbers(labels, target))
+    lost = [word for word in words if read_values(pd.Series([word], dtype="str"), Rule(**number)).isna().all()]
+    rule = number | ({"missing": [*given, *lost]} if given or lost else {})
+    decisions = [
+        Decision(
+            f"target {target!r}",
+            "read as numbers",
+            f"amounts such as {next(word for word in words if word not in lost)!r}",
+            RULE,
+        )
+    ]
+    if lost:
+        counts = labels.counts or dict(labels.values.value_counts())
+        shown = list_briefly(f"{counts[word]:,} × {word!r}" for word in lost)
+        reason = "they are not numbers, so their rows are left out; --task classification keeps all words"
+        decisions.append(Decision(f"target {target!r}", f"{shown} become missing", reason, RULE, is_warning=True))
+    return replace(labels.read(rule), decisions=tuple(decisions))
+
+
+def remark_numbers(labels: Labels, target: str) -> tuple[Decision, ...]:
+    """Return the warning that most values of a target of words are numbers, with the option that reads them."""
+    counts = labels.values.value_counts() if labels.counts is None else pd.Series(dict(labels.counts))
+    lost = column_kinds.find_words_among_numbers(counts)
+    if not lost:
+        return ()
+    share = format_share(1 - sum(lost.values()) / sum(map(int, counts)))
+    shown = list_briefly(f"{times:,} × {word!r}" for word, times in lost.items())
+    reason = f"{share} of its values are numbers; --task regression predicts them and leaves out the rows of {shown}"
+    return (Decision(f"target {target!r}", "classes", reason, is_warning=True),)
+
+
+def leave_out_placeholders(survey: Survey, target: str, labels: Labels) -> Labels:
+    """Return a target of numbers with those taken as missing that stand for a missing one, such as -999."""
+    found = find_target_placeholders(survey.sample.assign(**{target: labels.values}), target)
+    if not found:
+        return labels
+    numbers = [placeholder.number for placeholder in found]
+    rule = {**labels.rule, "missing": [*labels.rule.get("missing", []), *numbers]}
+    shown = " and ".join(map(str, numbers))
+    value = f"{shown} {'is' if len(found) == 1 else 'are'} missing"
+    decision = Decision(f"target {target!r}", value, "; ".join(map(describe, found)), RULE, is_warning=True)
+    decisions = (*labels.decisions, decision)
+    read = replace(labels, rule={}).read({"missing": numbers})
+    return replace(read, rule=rule, decisions=decisions)
+
+
+@dataclass(frozen=True)
+class RareLabels:
+    """What becomes of rare classes: `data.target.rare` as plain data, and which are left out or put together."""
+
+    tree: dict[str, Any] = field(default_factory=dict)
+    dropped: list[Any] = field(default_factory=list)
+    joined: list[Any] = field(default_factory=list)
+    decisions: tuple[Decision, ...] = ()
+
+
+def settle_rare(counts: Mapping[Any, int], lead: str) -> tuple[RareLabels, dict[Any, int]]:
+    """Decide about classes with too few rows, and return the rows of the classes that are left.
+
+    Raises
+    ------
+    DataError
+        Fewer than two classes are left.
+    """
+    rare = [label for label, n_rows in counts.items() if n_rows < FEWEST_OF_CLASS]
+    kept = {label: n_rows for label, n_rows in counts.items() if label not in rare}
+    n_rare = sum(counts[label] for label in rare)
+    is_word = all(isinstance(label, str) for label in counts)
+    is_joined = is_word and len(rare) > 1 and n_rare >= max(FEWEST_OF_CLASS, FEW_RARE * sum(counts.values()))
+    if is_joined:
+        kept[OTHER] = kept.get(OTHER, 0) + n_rare
+    if len(kept) < 2:
+        named = list_briefly(f"{label!r} with {counts[label]}" for label in rare)
+        raise DataError(
+            f"{lead}: classes with fewer than {FEWEST_OF_CLASS} rows cannot be learnt and judged: {named}: bring more "
+            "of their rows"
+        )
+    if not rare:
+        return RareLabels(), kept
+    chosen = {"fewest_rows": FEWEST_OF_CLASS, "action": "other" if is_joined else "drop"}
+    value = f"{format_count(len(rare), 'class', 'classes')} {'become `other`' if is_joined else 'left out'}"
+    named = list_briefly((f"{label!r} with {counts[label]}" for label in rare), most=5)
+    reason = f"fewer than {FEWEST_OF_CLASS} rows each, {format_count(n_rare, 'row')} in all: {named}"
+    decision = Decision("rare classes", value, reason, RARE, is_warning=True)
+    return RareLabels(chosen, [] if is_joined else rare, rare if is_joined else [], (decision,)), kept

@@ -1,0 +1,1 @@
+"""Everything that can be set: `params/<experiment>.yaml` as typed, frozen sections."""

@@ -1,0 +1,35 @@
+"""The section `evaluation`: gate, costs and intervals."""
+
+from pydantic import Field
+
+from labkit.params.section import Section
+
+
+class Gate(Section):
+    """When a model may be published."""
+
+    minimum_gain: float = Field(
+        0.0, ge=0, description="smallest gain over the dummy that must lie below the interval, in the metric's unit"
+    )
+    champion_tolerance: float = Field(
+        0.0, ge=0, description="how much worse than the champion is still accepted, in the metric's unit"
+    )
+    fewest_days: int = Field(28, ge=2, description="days the holdout must span to be judged by, where rows have a time")
+
+
+class Costs(Section):
+    """What a wrong yes and a wrong no cost, in any one unit."""
+
+    false_positive: float = Field(gt=0, description="cost of acting where there was no need")
+    false_negative: float = Field(gt=0, description="cost of not acting where there was need")
+
+
+class Evaluation(Section):
+    """How the chosen model is judged on the holdout."""
+
+    bootstrap_samples: int = Field(1000, ge=100, le=100_000, description="resamples of the holdout per interval")
+    confidence: float = Field(0.95, ge=0.5, le=0.999, description="coverage of the intervals")
+    costs: Costs | None = Field(None, description="costs by which the threshold of a two-class model is chosen")
+    worst_slices: int = Field(5, ge=0, le=20, description="groups of rows to find on which the model is worst")
+    importance_rows: int = Field(5000, ge=100, description="holdout rows on which permutation importance is measured")
+    gate: Gate = Field(Gate(), description="when a model may be published")

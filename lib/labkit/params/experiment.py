@@ -1,0 +1,71 @@
+"""All params of an experiment: `params/<experiment>.yaml` as one frozen, typed object."""
+
+from pydantic import Field, model_validator
+
+from labkit.params.evaluation import Evaluation
+from labkit.params.features import Features
+from labkit.params.section import Name, Section
+from labkit.params.tables import Data, Variable
+from labkit.params.training import CLASSIFICATION_METRICS, CLASSIFIERS, REGRESSION_METRICS, Training
+from labkit.params.wrangling import Wrangling
+
+
+class Eda(Section):
+    """What the exploration shows."""
+
+    most_columns: int = Field(12, ge=1, le=50, description="most columns drawn in one figure")
+    correlation_alert: float = Field(0.95, gt=0, le=1, description="absolute correlation that is called suspicious")
+
+
+class Deploy(Section):
+    """What the release holds."""
+
+    onnx: bool = Field(True, description="convert to ONNX and prove it equal on the holdout")
+    tolerance: float = Field(
+        1e-5, gt=0, le=0.01, description="largest accepted difference of ONNX, relative to the prediction's scale"
+    )
+    owner: str = Field("", description="who answers for the model; stands in the model card")
+    intended_use: str = Field("", description="what the model is for; stands in the model card")
+
+
+class TimeLimits(Section):
+    """How long things may take before they are ended; not part of what a stage depends on."""
+
+    cell_seconds: float = Field(3600, gt=0, description="longest run of one cell, in seconds")
+    stage_seconds: float = Field(4 * 3600, gt=0, description="longest run of one stage, in seconds")
+
+
+class Params(Section):
+    """One experiment: the whole of `params/<experiment>.yaml`."""
+
+    experiment: Name = Field(description="name of the experiment, the same as the file's")
+    seed: int = Field(ge=0, lt=2**32, description="seed of everything random")
+    data: Data
+    eda: Eda
+    wrangling: Wrangling
+    features: Features
+    training: Training
+    evaluation: Evaluation
+    deploy: Deploy
+    limits: TimeLimits = Field(TimeLimits(), description="how long a cell and a stage may run")
+    secrets: dict[Name, Variable] = Field(
+        {}, description="name: environment variable that holds it; a notebook asks by step.secret(name)"
+    )
+
+    @model_validator(mode="after")
+    def check_metric(self) -> "Params":
+        """Refuse a metric of the other task."""
+        task = self.data.target.task
+        fitting = CLASSIFICATION_METRICS if task == "classification" else REGRESSION_METRICS
+        if self.training.metric not in fitting:
+            raise ValueError(f"training.metric {self.training.metric!r} is not for {task}: use {', '.join(fitting)}")
+        if task == "regression" and (strange := [name for name in self.training.models if name in CLASSIFIERS]):
+            raise ValueError(f"training.models: {', '.join(strange)} is for classification only")
+        if task == "regression" and self.training.class_weight != "none":
+            raise ValueError("training.class_weight: belongs to classification only")
+        if task == "classification" and self.training.target_transform != "none":
+            raise ValueError("training.target_transform: belongs to regression only")
+        return self
+
+
+SECTIONS = ("data", "eda", "wrangling", "features", "training", "evaluation", "deploy")

@@ -1,0 +1,48 @@
+"""The section `features`: what is computed from a row."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from labkit.params.section import Column, Name, Section
+
+
+class DateParts(Section):
+    """Parts of one time column, read off a clock in its zone."""
+
+    zone: str = Field("UTC", description="time zone, e.g. America/New_York")
+    parts: tuple[Literal["minute", "hour", "weekday", "day", "month", "day_of_year", "week"], ...] = Field(
+        ("hour", "weekday", "month"), min_length=1, description="parts that become features"
+    )
+
+
+class History(Section):
+    """How often the answer was yes, or how large it was, lately, per key; from outcomes known at `predict_at`."""
+
+    keys: tuple[Column, ...] = Field((), description="columns whose equal values share a history; empty: all rows")
+    days: tuple[int, ...] = Field((7, 28), min_length=1, description="lengths of the trailing windows, in days")
+
+
+class Text(Section):
+    """A column of free text: its words become features, weighed by how rare they are (TF-IDF)."""
+
+    most_words: int = Field(100, ge=1, le=500, description="words that become features, the most frequent ones")
+    fewest_rows: int = Field(5, ge=1, description="training rows a word needs to be kept")
+
+
+class Features(Section):
+    """Columns computed from one row alone."""
+
+    expressions: dict[Name, str] = Field({}, description="new column: expression over raw columns")
+    dates: dict[Column, DateParts] = Field({}, description="time column: its parts that become features")
+    history: dict[Name, History] = Field({}, description="name: rates of known outcomes per key, over trailing windows")
+    text: dict[Column, Text] = Field({}, description="column of free text: how many of its words become features")
+    interactions: tuple[tuple[Column, Column], ...] = Field(
+        (), description="pairs of columns: products of numbers, or both categories as one"
+    )
+    drop: tuple[Column, ...] = Field((), description="columns the model does not see")
+    categories: dict[Column, Annotated[int, Field(ge=2, le=1000)]] = Field(
+        {}, description="column: categories kept of it; more than 50 are encoded by their mean target"
+    )
+    most_categories: int = Field(30, ge=2, le=1000, description="categories kept per column; rarer ones become `other`")
+    fewest_rows: int = Field(5, ge=1, description="training rows a category needs to be kept")

@@ -1,0 +1,148 @@
+"""Read and check a params file; every fault is reported with its line."""
+
+import json
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from labkit import paths
+from labkit.errors import ParamsError, list_briefly, name_nearest
+from labkit.params.experiment import Params
+from labkit.params.plain_values import check_value
+from labkit.params.validation_messages import describe_remedy, list_expected
+from labkit.params.yaml_text import YamlMap, make_plain, parse_yaml, read_yaml
+from labkit.paths import show
+from labkit.secrets.detection import describe_secret, find_secret
+
+PLACEHOLDER = re.compile(r"\$\{[^}]*\}")
+
+
+def list_experiments() -> list[str]:
+    """Return the names of all experiments that have a params file, sorted."""
+    return sorted(path.stem for path in paths.find_params_dir().glob("*.yaml"))
+
+
+def load_params(experiment: str) -> Params:
+    """Read and check the params of one experiment.
+
+    Raises
+    ------
+    ParamsError
+        The experiment is unknown, or the file is not valid; the message names file, line, key and the nearest
+        valid word.
+    """
+    if experiment not in list_experiments():
+        raise ParamsError(f"no experiment {experiment!r} in params/: {name_nearest(experiment, list_experiments())}")
+    path = paths.find_params_path(experiment)
+    return parse_params(read_yaml(path), path)[1]
+
+
+@lru_cache(maxsize=8)
+def parse_params(text: str, path: Path) -> tuple[YamlMap, Params]:
+    """Return the tree, which is not to be changed, and the params of a file's text; the same text is parsed once."""
+    tree = parse_yaml(text, show(path))
+    return tree, check_params(tree, path)
+
+
+def check_params(tree: Mapping[str, Any], path: Path) -> Params:
+    """Turn a parsed mapping into `Params`; `path` gives the expected name and stands in messages.
+
+    Raises
+    ------
+    ParamsError
+        Naming every fault (five at most) with line, key and nearest valid word.
+    """
+    try:
+        plain = make_plain(tree)
+        check_texts(plain, tree, show(path))
+        params = Params.model_validate_json(json.dumps(plain, allow_nan=False))
+    except ValidationError as error:
+        faults = [f"{show(path)}{describe_fault(fault, tree)}" for fault in error.errors(include_url=False)]
+        raise ParamsError(list_briefly(faults)) from error
+    except (ValueError, TypeError) as error:
+        raise ParamsError(f"{show(path)}: {error}: use plain finite values") from error
+    if params.experiment != path.stem:
+        raise ParamsError(f"{show(path)}: experiment is {params.experiment!r}: the file's name says {path.stem!r}")
+    return params
+
+
+def check_texts(plain: Mapping[str, Any], tree: Mapping[str, Any], where: str) -> None:
+    """Refuse what no field may hold: secrets in the open, placeholders, what is not plain data."""
+    for keys in find_secret(plain, holds_columns=holds_columns):
+        line = find_line(tree, keys)
+        raise ParamsError(f"{where}{f':{line}' if line else ''}: {describe_secret(keys)}")
+    for key, value in plain.items():
+        line = find_line(tree, [key])
+        lead = f"{where}{f':{line}' if line else ''}"
+        check_value(value, f"{lead}: {key}")
+        if found := PLACEHOLDER.search(json.dumps(value)):
+            raise ParamsError(
+                f"{lead}: {key} holds {found[0]}: nothing is filled in here: write the value, or, if it is "
+                "a secret, name its environment variable under `secrets`"
+            )
+
+
+def holds_columns(keys: list[str]) -> bool:
+    """Tell whether the keys of the mapping at a place are chosen by the user, such as names of columns."""
+    return bool(keys) and keys[0] in Params.model_fields and not find_fields(list(keys))
+
+
+def describe_fault(fault: Mapping[str, Any], tree: Mapping[str, Any]) -> str:
+    """Say in one line what is wrong at one place, led by the line number."""
+    keys = [key for key in fault["loc"] if not str(key).startswith(("function-", "literal", "[key]"))]
+    name = ".".join(str(key) for key in keys)
+    line = find_line(tree, keys)
+    lead = f":{line}: " if line else ": "
+    found = repr(fault["input"])
+    found = found if len(found) <= 60 else found[:57] + "…"
+    if keys[:1] == ["secrets"]:
+        # What stands there by mistake may be the secret itself: it is not repeated.
+        return (
+            f"{lead}{name}: a name in small letters and the environment variable that holds it in capitals, "
+            "e.g. secrets: {warehouse: WAREHOUSE_URL}; its value stays out of this file"
+        )
+    match fault["type"]:
+        case "extra_forbidden":
+            known = find_fields(keys[:-1])
+            return f"{lead}unknown key {name}: {name_nearest(str(keys[-1]), known)}"
+        case "missing":
+            return f"{lead}{name} is missing: add it"
+        case "value_error":
+            return f"{lead}{name + ': ' if name else ''}{fault['ctx']['error']}"
+        case "literal_error" if isinstance(fault["input"], str):
+            return f"{lead}{name} is {found}: {name_nearest(fault['input'], list_expected(fault))}"
+        case _:
+            return f"{lead}{name} is {found}: {describe_remedy(fault)}"
+
+
+def find_line(tree: Any, keys: list[Any]) -> int | None:
+    """Return the line, counted from 1, of the deepest key that stands in the file."""
+    line = None
+    for key in keys:
+        places = getattr(getattr(tree, "lc", None), "data", None) or {}
+        if key not in places:
+            break
+        line = places[key][0] + 1
+        tree = tree[key]
+    return line
+
+
+def find_fields(keys: list[Any]) -> list[str]:
+    """Return the names of the fields that the tree knows at a place."""
+    model: Any = Params
+    for key in keys:
+        if isinstance(model, type) and issubclass(model, BaseModel) and key in model.model_fields:
+            model = model.model_fields[key].annotation
+        else:
+            arguments = getattr(model, "__args__", ())
+            model = next((a for a in reversed(arguments) if isinstance(a, type) and issubclass(a, BaseModel)), None)
+            if model is not None and isinstance(key, str) and key in model.model_fields:
+                model = model.model_fields[key].annotation
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        arguments = getattr(model, "__args__", ())
+        model = next((a for a in reversed(arguments) if isinstance(a, type) and issubclass(a, BaseModel)), None)
+    return list(model.model_fields) if model else []

@@ -1,0 +1,110 @@
+"""Change params by `-S` on the command line, or by a notebook's `parameters` cell."""
+
+import difflib
+from collections.abc import Mapping
+from io import StringIO
+from typing import Any
+
+from labkit import paths
+from labkit.console import make_printable
+from labkit.errors import ParamsError, name_nearest
+from labkit.params.experiment import Params
+from labkit.params.load import check_params, load_params
+from labkit.params.plain_values import check_value
+from labkit.params.yaml_text import YamlList, YamlMap, load_yaml, make_plain, make_yaml, parse_yaml
+from labkit.paths import show
+from labkit.secrets.detection import describe_secret
+from labkit.secrets.redaction import TOKENS
+from labkit.storage.atomic import write_text
+
+
+def tell_changed(params: Params) -> str:
+    """Say that an experiment's params file does not say any more what a run began with; empty if it still does.
+
+    DVC records the file as it is when a stage ends, whatever the stage was given.
+    """
+    try:
+        is_same = load_params(params.experiment) == params
+    except ParamsError:
+        is_same = False
+    path = show(paths.find_params_path(params.experiment))
+    said = f"{path} was changed while the run was under way; what had finished is kept: labkit run {params.experiment}"
+    return "" if is_same else said
+
+
+def apply_overrides(experiment: str, settings: list[str], *, is_written: bool = True) -> str:
+    """Write `section.field=value` settings into the params file, comments and style kept.
+
+    Parameters
+    ----------
+    settings
+        Each `name=value`; the value is YAML, typed by the field it is for.
+    is_written
+        Whether to write them, or only to look whether they could be.
+
+    Returns
+    -------
+    str
+        The change as a unified diff, empty if nothing changed.
+
+    Raises
+    ------
+    ParamsError
+        A setting is malformed or its value not valid; the file is then untouched.
+    """
+    load_params(experiment)
+    path = paths.find_params_path(experiment)
+    before = path.read_text(encoding="utf-8")
+    tree = load_yaml(path)
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if TOKENS.search(setting):
+            raise ParamsError(f"-S {describe_secret(TOKENS.sub('secret', name).strip().split('.'))}")
+        if not equals:
+            raise ParamsError(f"-S {setting}: no '=': write section.field=value")
+        set_value(tree, name.strip().split("."), parse_value(text.strip(), setting))
+    check_params(tree, path)
+    stream = StringIO()
+    make_yaml().dump(tree, stream)
+    after = stream.getvalue()
+    if make_plain(parse_yaml(after, show(path))) == make_plain(parse_yaml(before, show(path))):
+        return ""
+    if is_written:
+        write_text(path, after)
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), show(path), show(path), n=0, lineterm="")
+    return "\n".join(line for line in lines if not line.startswith("@@"))
+
+
+def parse_value(text: str, setting: str) -> Any:
+    """Read the value of one setting as YAML; a bare comma list becomes a list."""
+    if "," in text and not text.startswith(("[", "{", '"', "'")):
+        text = f"[{text}]"
+    where = make_printable(setting if setting.startswith("-") else f"-S {setting}")
+    tree = parse_yaml(f"value: {text}", where)
+    if list(tree) != ["value"]:
+        raise ParamsError(f"{where}: more than one value: write each as a -S of its own")
+    return tree["value"]
+
+
+def set_value(tree: YamlMap, keys: list[str], value: Any) -> None:
+    """Put a value at a dotted place, making mappings on the way."""
+    place = tree
+    for depth, key in enumerate(keys[:-1]):
+        if depth == 0 and key not in Params.model_fields:
+            raise ParamsError(f"-S {'.'.join(keys)}: no section {key!r}: {name_nearest(key, Params.model_fields)}")
+        child = place.setdefault(key, YamlMap())
+        if not isinstance(child, YamlMap):
+            raise ParamsError(f"-S {'.'.join(keys)}: {key} holds one value, not a section")
+        place = child
+    if isinstance(place.get(keys[-1]), YamlList) and isinstance(value, YamlList):
+        value.fa.set_flow_style()
+    place[keys[-1]] = value
+
+
+def override_section(params: Params, section: str, overrides: Mapping[str, Any]) -> Params:
+    """Return params with fields of one section replaced, checked like a file."""
+    if not isinstance(overrides, Mapping):
+        raise ParamsError(f'{section} is a {type(overrides).__name__}: write a mapping, e.g. {{"field": value}}')
+    tree = params.model_dump(mode="json")
+    tree[section] = {**tree[section], **check_value(overrides, section)}
+    return check_params(tree, paths.find_params_path(params.experiment))

@@ -1,0 +1,137 @@
+"""What a parameter's value may be: plain data that is the same on both sides of every door.
+
+Holds for params files, `-S`, what a notebook hands to `labkit.start`, and what is injected into a notebook. Not which
+parameters there are: that is `labkit.params` and `labkit.run.notebook.parameters`.
+"""
+
+import math
+from collections.abc import Mapping
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+
+from labkit.errors import ParamsError
+from labkit.units import format_count
+
+DEEPEST = 10
+LARGEST_TEXT_BYTES = 65_536
+MOST_DIGITS = 4_300
+"""Python itself refuses to read or print a longer integer."""
+
+INSTEAD = {
+    "tuple": "a list",
+    "set": "a list",
+    "frozenset": "a list",
+    "bytes": "a text",
+    "bytearray": "a text",
+    "datetime": "an ISO text",
+    "date": "an ISO text",
+    "time": "an ISO text",
+    "Timestamp": "an ISO text",
+    "datetime64": "an ISO text",
+    "timedelta": "a number of seconds",
+    "Decimal": "a number or a text",
+    "Fraction": "a number",
+    "PosixPath": "a text",
+    "complex": "two numbers",
+    "Secret": "its name; a notebook gets the value by step.secret",
+}
+
+
+def check_value(value: Any, name: str, *, allow_nan: bool = False, depth: int = 0) -> Any:
+    """Return a value as plain data: numpy's scalars and arrays as Python's numbers and lists, all else as it is.
+
+    Parameters
+    ----------
+    value
+        What is given.
+    name
+        What it is for and where, to stand in the message.
+    allow_nan
+        Whether numbers that are not finite are welcome.
+    depth
+        How many lists and mappings it lies in.
+
+    Raises
+    ------
+    ParamsError
+        It is not plain data, or is too deep, too long or not finite.
+
+    >>> check_value({"folds": [3, 5]}, "training")
+    {'folds': [3, 5]}
+    >>> check_value((1, 2), "folds")
+    Traceback (most recent call last):
+    labkit.errors.ParamsError: folds is a tuple: write a list
+    """
+    value = convert_numpy(value)
+    if value is None or type(value) is bool:
+        return value
+    if type(value) is str:
+        return check_text(value, name)
+    if type(value) in (int, float):
+        return check_number(value, name, allow_nan=allow_nan)
+    is_list, is_mapping = isinstance(value, list), isinstance(value, Mapping)
+    if not (is_list or is_mapping) or isinstance(value, Enum):
+        kind = "Enum" if isinstance(value, Enum) else type(value).__name__
+        raise ParamsError(f"{name} is a {kind}: write {INSTEAD.get(kind, 'a plain number, text, list or mapping')}")
+    if depth >= DEEPEST:
+        raise ParamsError(f"{name} is nested more than {DEEPEST} deep: flatten it")
+    if is_list:
+        return [check_value(item, f"{name}[{n}]", allow_nan=allow_nan, depth=depth + 1) for n, item in enumerate(value)]
+    return {
+        check_key(key, name): check_value(item, f"{name}.{key}", allow_nan=allow_nan, depth=depth + 1)
+        for key, item in value.items()
+    }
+
+
+def convert_numpy(value: Any) -> Any:
+    """Return numpy's scalars and arrays as Python's own; numpy need not be there for that."""
+    if type(value).__module__.partition(".")[0] != "numpy" or not hasattr(value, "tolist"):
+        return value
+    plain = value.tolist()
+    # What Python has no number for, such as a long double, comes back as it was and is refused by its name.
+    return value if type(plain) is type(value) else plain
+
+
+def check_text(text: str, name: str) -> str:
+    """Return a text if it is valid Unicode and not too long."""
+    try:
+        n_bytes = len(text.encode("utf-8"))
+    except UnicodeEncodeError as error:
+        raise ParamsError(
+            f"{name} is not valid Unicode: a lone surrogate at character {error.start + 1}: write the character itself"
+        ) from error
+    if n_bytes > LARGEST_TEXT_BYTES:
+        raise ParamsError(
+            f"{name} is a text of {format_count(n_bytes, 'byte')}, over {LARGEST_TEXT_BYTES:,}: put it into a file"
+        )
+    return text
+
+
+def check_number(number: float, name: str, *, allow_nan: bool) -> float:
+    """Return a number if it is finite, or may be otherwise, and can be written out."""
+    if isinstance(number, int):
+        if abs(number) >= 10**MOST_DIGITS:
+            raise ParamsError(f"{name} is an integer of more than {MOST_DIGITS:,} digits: use a float")
+    elif not allow_nan and not math.isfinite(number):
+        raise ParamsError(f"{name} is {number}: use plain finite values")
+    return number
+
+
+def write_number(number: float) -> str:
+    """Return a number in digits alone: with an exponent, YAML 1.1 and 1.2 read some as a number and some as a string.
+
+    >>> write_number(2e-08), write_number(-1.5e22), write_number(3), write_number(0.1)
+    ('0.00000002', '-15000000000000000000000.0', '3', '0.1')
+    """
+    if isinstance(number, int) or not math.isfinite(number):
+        return str(number)
+    digits = format(Decimal(repr(float(number))), "f")
+    return digits if "." in digits else f"{digits}.0"
+
+
+def check_key(key: Any, name: str) -> str:
+    """Return a mapping's key if it is a text: on its way every other kind would become one."""
+    if type(key) is not str:
+        raise ParamsError(f"{name} has a key of type {type(key).__name__}: keys are texts")
+    return check_text(key, f"a key of {name}")

@@ -1,0 +1,211 @@
+"""The section `data`: tables, joins, target, time and split."""
+
+from datetime import date
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from labkit.params.section import Column, Fraction, Name, Scalar, Section, Style
+from labkit.params.wrangling import Rule
+from labkit.vocabulary import USUAL_MISSING
+
+Variable = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,126}$")]
+
+
+FEWEST_OF_CLASS = 8
+"""Rows that a class needs to stand in every part and fold."""
+
+
+class Table(Section):
+    """Where one raw table comes from, exactly one of `dataset`, `path` and `paths`, and how its text is read."""
+
+    dataset: str | None = Field(None, description="scikit-learn's bundled table load_<dataset>, e.g. diabetes")
+    path: str | None = Field(
+        None, description="file of the table, e.g. CSV, Parquet, Excel, relative to the checkout or to `package`"
+    )
+    paths: tuple[str, ...] = Field((), description="several files of one table, all with the same columns, in order")
+    package: str | None = Field(None, description="installed package that ships the file at `path`")
+    times: tuple[Column, ...] = Field((), description="columns that hold times: ISO, unless `formats` says otherwise")
+    formats: dict[Column, Style] = Field({}, description="time column: how it is written, e.g. %d.%m.%Y")
+    encoding: str = Field("utf-8", description="how characters are stored, e.g. cp1252")
+    delimiter: str = Field(",", min_length=1, max_length=1, description="character between two cells")
+    quote: Literal['"', "'", ""] = Field('"', description="character around cells; empty if there is none")
+    escape: Literal["\\", ""] = Field("", description="character before a quote inside of a cell, if not doubled")
+    decimal: Literal[".", ","] = Field(".", description="character before the fraction of a number")
+    thousands: Literal["", ",", ".", " ", "'", "\u00a0", "\u202f"] = Field(
+        "", description="character between groups of three digits"
+    )
+    header: bool | None = Field(
+        None, description="whether the first row holds the names; if not set, names that look like data are refused"
+    )
+    header_rows: int = Field(
+        1, ge=1, le=3, description="rows that hold the names; those of several are joined, as `question: option`"
+    )
+    skip_lines: int = Field(0, ge=0, le=1000, description="lines before the first row that are not part of the table")
+    name_unnamed: bool = Field(False, description="call a column without a name after its place, e.g. column_3")
+    sheet: str | None = Field(None, description="sheet of a spreadsheet; may be left out if only one holds cells")
+    skip: tuple[Column, ...] = Field((), description="columns that are not read at all")
+    texts: tuple[Column, ...] = Field((), description="columns kept as texts though they look like numbers, e.g. codes")
+    checkboxes: tuple[Column, ...] = Field(
+        (), description="columns with one word where ticked and nothing where not: read as yes and no"
+    )
+    codes: tuple[Column, ...] = Field(
+        (), description="columns of an SPSS or Stata file read as numbers though their codes have labels"
+    )
+    missing: tuple[str, ...] = Field(USUAL_MISSING, description="texts that stand for a missing value")
+    not_missing: dict[str, tuple[str, ...]] = Field(
+        {}, description="column: texts that are values there though `missing` names them, e.g. a class called None"
+    )
+    allow_short_rows: bool = Field(False, description="take rows with too few cells, the rest of them missing")
+    allow_infinite: bool = Field(False, description="take infinite numbers as missing instead of refusing them")
+    max_rows: int = Field(20_000_000, ge=1, description="most rows that are read")
+    max_bytes: int = Field(4_000_000_000, ge=1, description="most bytes that are read, unpacked")
+    max_columns: int = Field(10_000, ge=1, description="most columns that are read")
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Paths of the table's files, in order; none for a bundled table."""
+        return (self.path,) if self.path is not None else self.paths
+
+    @model_validator(mode="after")
+    def check_one_origin(self) -> "Table":
+        """Refuse a table with no origin or with two."""
+        if [self.dataset is not None, self.path is not None, bool(self.paths)].count(True) != 1:
+            raise ValueError("name either `dataset` or `path`, or `paths` for several files")
+        if self.package and not self.path:
+            raise ValueError("`package` needs a `path` inside it")
+        return self
+
+    @model_validator(mode="after")
+    def check_reading(self) -> "Table":
+        """Refuse an encoding that there is not, and characters with two meanings."""
+        try:
+            "".encode(self.encoding)
+        except LookupError as error:
+            raise ValueError(f"no encoding {self.encoding!r}: use a name such as utf-8 or cp1252") from error
+        if self.thousands == self.decimal:
+            raise ValueError(f"`thousands` and `decimal` are both {self.decimal!r}")
+        if self.header is False and self.header_rows > 1:
+            raise ValueError("`header_rows` needs a header: take out `header: false`")
+        if self.delimiter in (self.quote, "\n", "\r"):
+            raise ValueError(f"`delimiter` cannot be {self.delimiter!r}")
+        if strange := [name for name in self.formats if name not in self.times]:
+            raise ValueError(f"`formats` names {strange[0]!r}, which is not among `times`")
+        return self
+
+
+class Join(Section):
+    """One left join onto the main table."""
+
+    table: str = Field(description="table to join, a key of data.tables")
+    keys: dict[Column, Column] = Field(
+        min_length=1, description="column of the rows so far: column of the joined table"
+    )
+    cardinality: Literal["many_to_one", "one_to_one"] = Field(
+        "many_to_one", description="how many rows may share one joined row; checked"
+    )
+    prefix: str = Field("", description="put before the joined columns' names")
+    as_of: Column | None = Field(
+        None, description="time column of the joined table: the latest row known at `predict_at` is taken"
+    )
+    within_hours: float | None = Field(None, gt=0, description="oldest joined row that still counts, with `as_of`")
+    columns: tuple[Column, ...] = Field((), description="columns to bring; all if empty")
+
+
+class RareClasses(Section):
+    """What becomes of classes with too few rows to be learnt and judged."""
+
+    fewest_rows: int = Field(FEWEST_OF_CLASS, ge=2, description="clean rows that a class needs to be kept")
+    action: Literal["drop", "other"] = Field(
+        "drop", description="what becomes of rows of rarer classes: left out, or put together as the class `other`"
+    )
+
+
+class Target(Section):
+    """What is predicted."""
+
+    column: Column = Field(description="column that holds the answer")
+    task: Literal["classification", "regression"] = Field(description="kind of answer")
+    positive: Scalar | None = Field(None, description="class of interest of a two-class target")
+    expression: str | None = Field(None, description="how the answer follows from raw columns, if it is not one itself")
+    rule: Rule | None = Field(
+        None, description="how its values are read, e.g. amounts such as $1,200: as wrangling.rules"
+    )
+    rare: RareClasses | None = Field(None, description="what becomes of rare classes; all are kept if not set")
+
+    @model_validator(mode="after")
+    def check_positive(self) -> "Target":
+        """Refuse a class of interest where there are no classes."""
+        if self.task == "regression" and self.positive is not None:
+            raise ValueError("`positive` belongs to classification only")
+        if self.task == "regression" and self.rare is not None:
+            raise ValueError("`rare` belongs to classification only")
+        if self.rule is not None and self.expression is not None:
+            raise ValueError("`rule` is for a raw column: put what it does into `expression`")
+        return self
+
+
+class Time(Section):
+    """When things are known: nothing later than `predict_at` may enter a prediction."""
+
+    predict_at: str = Field(description="expression: when a prediction is asked for")
+    outcome_known_at: str = Field(description="expression: when the answer is known")
+
+
+class Split(Section):
+    """Which rows train, choose and judge."""
+
+    method: Literal["random", "time", "group"] = Field("random", description="how rows are assigned to parts")
+    group: Column | None = Field(None, description="column whose equal values stay together, with method group")
+    validation_from: date | None = Field(None, description="first day (UTC) of validation, with method time")
+    holdout_from: date | None = Field(None, description="first day (UTC) of the holdout, with method time")
+    aside_from: date | None = Field(None, description="first day (UTC) of rows kept for after the release")
+    validation: Fraction = Field(0.2, description="share of rows for a second look at the chosen candidate")
+    holdout: Fraction = Field(0.2, description="share of rows that judge the chosen model; training never sees them")
+    stratify: bool = Field(True, description="keep the classes' shares equal in all parts")
+
+    @model_validator(mode="after")
+    def check_training_share(self) -> "Split":
+        """Refuse shares that leave too little to train on."""
+        if self.validation + self.holdout > 0.8:
+            raise ValueError("validation + holdout leave less than 20 % of the rows for training")
+        days = [self.validation_from, self.holdout_from, self.aside_from]
+        named = [day for day in days if day]
+        if self.method == "time" and (days[0] is None or days[1] is None):
+            raise ValueError("method time needs `validation_from` and `holdout_from`")
+        if self.method != "time" and named:
+            raise ValueError(
+                f"`validation_from`, `holdout_from` and `aside_from` belong to method time, not {self.method}"
+            )
+        if named != sorted(set(named)):
+            raise ValueError("the days must rise: validation_from < holdout_from < aside_from")
+        if (self.method == "group") != (self.group is not None):
+            raise ValueError("method group needs `group`, and no other method takes it")
+        return self
+
+
+class Data(Section):
+    """Raw tables, how they are joined, the target and the split."""
+
+    tables: dict[Name, Table] = Field(min_length=1, description="raw tables; the first one's rows are predicted")
+    derived: dict[Name, str] = Field(
+        {}, description="column: expression over the first table, before anything is joined"
+    )
+    time: Time | None = Field(None, description="when things are known, for tables whose rows have a time")
+    joins: tuple[Join, ...] = Field((), description="left joins onto the first table, in order")
+    target: Target = Field(description="what is predicted")
+    split: Split = Field(Split(), description="which rows train, choose and judge")
+
+    @property
+    def main_table(self) -> str:
+        """Name of the table whose rows are predicted."""
+        return next(iter(self.tables))
+
+    @model_validator(mode="after")
+    def check_time(self) -> "Data":
+        """Refuse what needs a time where none is declared."""
+        if self.time is None and self.split.method == "time":
+            raise ValueError("split.method time needs data.time")
+        if self.time is None and any(join.as_of for join in self.joins):
+            raise ValueError("joins with as_of need data.time")
+        return self

@@ -1,0 +1,52 @@
+"""The section `training`: candidates, folds, metric and tuning."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from labkit.params.section import Section
+
+USUAL_MODELS = ("dummy", "linear", "random_forest", "extra_trees", "hist_gradient_boosting", "lightgbm", "blend")
+
+
+CLASSIFIERS = ("naive_bayes",)
+
+
+MODELS = (*USUAL_MODELS, "decision_tree", "ada_boost", "gradient_boosting", "nearest_neighbours", *CLASSIFIERS)
+
+
+CLASSIFICATION_METRICS = ("roc_auc", "average_precision", "log_loss", "accuracy", "balanced_accuracy", "f1")
+
+
+REGRESSION_METRICS = ("r2", "mae", "rmse", "median_absolute_error")
+
+
+class Training(Section):
+    """Candidates and how they are compared."""
+
+    models: tuple[Literal[MODELS], ...] = Field(  # type: ignore[valid-type]
+        USUAL_MODELS, min_length=1, description="candidates to cross-validate"
+    )
+    metric: Literal[CLASSIFICATION_METRICS + REGRESSION_METRICS] = Field(  # type: ignore[valid-type]
+        description="figure by which candidates are ranked"
+    )
+    folds: int = Field(5, ge=2, le=20, description="cross-validation folds over the training rows")
+    engine: Literal["sklearn", "pycaret"] = Field("sklearn", description="where candidates come from")
+    most_rows: int | None = Field(None, ge=100, description="rows on which candidates are compared; all if not set")
+    tuning_trials: int = Field(
+        0, ge=0, le=1000, description="Optuna trials on the best candidate, under the same folds"
+    )
+    repeats: int | None = Field(None, ge=1, le=20, description="times the folds are cut anew; by the rows if not set")
+    budget_seconds: float | None = Field(
+        None, gt=0, description="time for comparing and tuning; what is found then may differ from run to run"
+    )
+    class_weight: Literal["none", "balanced"] = Field(
+        "none", description="how classes count while fitting; balanced: rare ones as much as frequent ones"
+    )
+    target_transform: Literal["none", "log", "yeo_johnson"] = Field(
+        "none", description="scale on which a skewed number is learnt; predictions are in its own unit"
+    )
+    most_features: int | None = Field(
+        None, ge=1, description="prepared features kept, chosen in each fold by a small forest; all if not set"
+    )
+    calibrate: bool = Field(False, description="calibrate probabilities on the validation rows, if that helps")

@@ -1,0 +1,72 @@
+"""What is wrong with one value of the params, in words of our own: what to write instead.
+
+Takes faults as pydantic lists them, and knows nothing of where the value stands: that is for `labkit.params.load`.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+WANTED = {
+    "int": "write a whole number",
+    "float": "write a number",
+    "decimal": "write a number",
+    "finite_number": "write a finite number",
+    "string": "write a string",
+    "bool": "write true or false",
+    "tuple": "write a list, e.g. [a, b]",
+    "list": "write a list, e.g. [a, b]",
+    "set": "write a list, e.g. [a, b]",
+    "dict": "write a mapping, e.g. {key: value}",
+    "mapping": "write a mapping, e.g. {key: value}",
+    "model": "write a mapping, e.g. {key: value}",
+    "date": "write a day, e.g. 2024-12-31",
+    "datetime": "write a time, e.g. 2024-12-31T08:00",
+}
+"""What a value should have been, by the first word of the kind of fault."""
+BOUNDS = {
+    "greater_than": ("gt", "write a number above {}"),
+    "greater_than_equal": ("ge", "write {} or more"),
+    "less_than": ("lt", "write a number below {}"),
+    "less_than_equal": ("le", "write {} or less"),
+    "string_too_short": ("min_length", "write at least {} characters"),
+    "string_too_long": ("max_length", "write at most {} characters"),
+    "too_short": ("min_length", "name at least {}"),
+    "too_long": ("max_length", "name at most {}"),
+}
+"""What a value should have been where a bound was broken: the bound, and a sentence with it."""
+
+
+def describe_remedy(fault: Mapping[str, Any]) -> str:
+    """Return what to write instead of a value.
+
+    >>> describe_remedy({"type": "int_parsing"}), describe_remedy({"type": "less_than_equal", "ctx": {"le": 20}})
+    ('write a whole number', 'write 20 or less')
+    """
+    kind, details = str(fault["type"]), fault.get("ctx") or {}
+    if kind in BOUNDS:
+        name, sentence = BOUNDS[kind]
+        return sentence.format(details[name])
+    if kind == "literal_error":
+        shown = (word if word.isidentifier() else repr(word) for word in list_expected(fault))
+        return f"write one of {', '.join(shown)}"
+    if kind == "string_pattern_mismatch":
+        return describe_pattern(str(details["pattern"]))
+    known = next((word for word in WANTED if kind == word or kind.startswith(f"{word}_")), None)
+    return WANTED[known] if known else "write a value that goes with its meaning, see `labkit params`"
+
+
+def describe_pattern(pattern: str) -> str:
+    """Return what a text must look like to fit a pattern of the params."""
+    letters = "capital" if pattern.startswith("^[A-Z]") else "small"
+    return f"write {letters} letters, digits and _, a letter first"
+
+
+def list_expected(fault: Mapping[str, Any]) -> list[str]:
+    """Return the values of which a literal has to be one.
+
+    >>> list_expected({"ctx": {"expected": "'log', 'none' or 'yeo_johnson'"}})
+    ['log', 'none', 'yeo_johnson']
+    """
+    expected = str(fault["ctx"]["expected"])
+    return [one or other for one, other in re.findall(r"'([^']*)'|\"([^\"]*)\"", expected)] or [expected]

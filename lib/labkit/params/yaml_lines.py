@@ -1,0 +1,45 @@
+"""Lines of a params file as messages and findings propose them: ready to copy, whatever the names hold.
+
+Not how such a file is read: that is `labkit.params.load`.
+"""
+
+import json
+import re
+from typing import Any
+
+from labkit.params.plain_values import write_number
+
+PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_ ]*[A-Za-z0-9_]")
+# Words that YAML reads as something else than text.
+WORDS = {"true", "false", "yes", "no", "on", "off", "null", "nan", "inf"}
+
+
+def quote(value: Any) -> str:
+    """Return a value as it stands in a YAML list or mapping on one line.
+
+    >>> [quote(value) for value in ("mean area", "a: b", "no", "it's", -999, True, 1e-8)]
+    ['mean area', '"a: b"', '"no"', '"it\\'s"', '-999', 'true', '0.00000001']
+    """
+    if isinstance(value, str) and PLAIN.fullmatch(value) and value.lower() not in WORDS:
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return write_number(value)
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def write_line(place: str, column: str, value: str) -> str:
+    """Return the line that declares something for one column.
+
+    >>> write_line("wrangling.drop", "mean area", "identifier")
+    'wrangling.drop: {mean area: identifier}'
+    """
+    return f"{place}: {{{quote(column)}: {value}}}"
+
+
+def write_filter(expression: str) -> str:
+    """Return the line that leaves out the rows for which an expression is false.
+
+    >>> write_filter("not missing(y)")
+    'wrangling.filters: ["not missing(y)"]'
+    """
+    return f"wrangling.filters: [{json.dumps(expression, ensure_ascii=False)}]"

@@ -1,0 +1,124 @@
+"""What dvc.yaml declares of each stage: the params it reads, the files it reads and writes.
+
+Read without DVC, which takes a second to import. What is stale of it: `labkit.run.pipeline.dvc_repo`.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from labkit import paths
+from labkit.errors import ParamsError
+from labkit.params.experiment import Params
+from labkit.params.yaml_text import load_plain, load_written_yaml
+from labkit.storage.digests import digest
+
+
+def compute_key(code: str, params: Params, sections: Iterable[str], outputs: Mapping[str, str]) -> str:
+    """Return a digest of what a stage was given and what it made.
+
+    Parameters
+    ----------
+    code
+        Digest of what its code means.
+    sections
+        The params it reads, dotted.
+    outputs
+        SHA-256 by place.
+    """
+    tree = params.model_dump(mode="json")
+    given = {name: find_section(tree, name) for name in sections}
+    text = json.dumps({"code": code, "params": given, "outputs": dict(outputs)}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What dvc.yaml says of one stage.
+
+    Attributes
+    ----------
+    sections
+        The params it reads, dotted.
+    outputs, inputs
+        The files it writes, relative to the experiment's data folder, and those it reads, relative to the root.
+    digested
+        The sections of which DVC sees no values, only digests in the stage's fingerprint.
+    """
+
+    sections: tuple[str, ...]
+    outputs: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
+    digested: tuple[str, ...] = ()
+
+
+def load_declarations(experiment: str) -> dict[str, Declaration]:
+    """Read dvc.yaml without DVC: each stage's declaration."""
+    stages = load_plain(paths.find_root() / paths.MARKER)["stages"]
+    folder = f"data/{experiment}/"
+    found = {}
+    for name, stage in stages.items():
+        body = stage.get("do", stage)
+        tracked = [key for entry in body.get("params", []) for keys in entry.values() for key in keys]
+        digested = body.get("meta", {}).get("sections", [])
+        listed = [*body.get("outs", []), *body.get("metrics", []), *body.get("plots", [])]
+        outputs = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in listed]
+        named = [output.replace("${item}", experiment).removeprefix(folder) for output in outputs]
+        inputs = [dep.replace("${item}", experiment) for dep in body.get("deps", [])]
+        found[str(name)] = Declaration((*tracked, *digested), tuple(named), tuple(inputs), tuple(digested))
+    return found
+
+
+def list_outputs(experiment: str) -> dict[str, list[str]]:
+    """Return what each stage of an experiment writes, from the root on."""
+    declared = load_declarations(experiment)
+    return {name: [f"data/{experiment}/{output}" for output in stage.outputs] for name, stage in declared.items()}
+
+
+def make_output_patterns(*, is_uncached: bool = False) -> list[re.Pattern[str]]:
+    """Return what finds the outputs of the stages, and what is in them, for any experiment; none if dvc.yaml is broken.
+
+    Parameters
+    ----------
+    is_uncached
+        Only those which dvc.yaml keeps out of DVC's cache.
+    """
+    try:
+        stages = load_written_yaml(paths.find_root() / paths.MARKER)["stages"]
+        bodies = [stage.get("do", stage) for stage in stages.values()]
+        kinds = ("outs", "metrics", "plots")
+        entries: list[Any] = [one for body in bodies for kind in kinds for one in body.get(kind, [])]
+    except (OSError, ParamsError, TypeError, KeyError, AttributeError):
+        return []  # DVC reports that
+    named = [next(iter(entry.items())) if isinstance(entry, dict) else (str(entry), None) for entry in entries]
+    return [
+        re.compile(re.escape(path).replace(re.escape("${item}"), "[a-z0-9_]+") + "(?=/|$)")
+        for path, options in named
+        if not is_uncached or (options or {}).get("cache") is False
+    ]
+
+
+def find_section(tree: Mapping[str, Any], name: str) -> Any:
+    """Return what a dotted name stands for in params as plain data, None if there is nothing of that name."""
+    value: Any = tree
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def compute_section_digests(params: Params) -> dict[str, dict[str, str]]:
+    """Return, by stage, the digest of each field of the sections that DVC sees by digest, e.g. `wrangling.drop`."""
+    tree = params.model_dump(mode="json")
+
+    def compute_fields(section: str) -> dict[str, str]:
+        value = find_section(tree, section)
+        fields = {f"{section}.{name}": one for name, one in value.items()} if isinstance(value, dict) else {}
+        return {name: digest([json.dumps(one, sort_keys=True)]) for name, one in (fields or {section: value}).items()}
+
+    return {
+        stage: {name: one for section in declared.digested for name, one in compute_fields(section).items()}
+        for stage, declared in load_declarations(params.experiment).items()
+    }

@@ -1,0 +1,1 @@
+"""Whether code has changed: by what it means, not by how it is written."""

@@ -1,0 +1,126 @@
+"""The fingerprint of a stage as a file, its copies, and how two of them differ in words."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from labkit import paths
+from labkit.errors import list_briefly
+from labkit.run.fingerprint.dependencies import SECTIONS
+from labkit.storage.atomic import parse_json, write_text
+
+MOST_KEPT = 1000
+"""Fingerprints kept to compare with; a year of edits is fewer."""
+
+
+GIVEN = ("tables", "params", "packages")
+"""Parts of a fingerprint beside the code that do not depend on what a run was seen to read."""
+
+
+READ = {"files": "", "listings": "the names in ", "variables": "the environment variable "}
+
+
+def write_fingerprint(path: Path, content: Mapping[str, Any]) -> None:
+    """Write one stage's fingerprint and its copy."""
+    text = json.dumps(content, indent=1) + "\n"
+    write_if_new(path, text)
+    write_if_new(find_copy(compute_md5(text)), text)
+
+
+def write_if_new(path: Path, text: str) -> None:
+    """Write a text unless the file says it already: flushing to the disk takes longer than looking."""
+    if not path.is_file() or path.read_bytes() != text.encode():
+        write_text(path, text)
+
+
+def find_folder(experiment: str) -> Path:
+    """Return the folder of an experiment's fingerprints."""
+    return paths.find_data_dir(experiment) / "fingerprint"
+
+
+def find_copy(md5: str) -> Path:
+    """Return where the copy of a fingerprint is kept, by the digest that DVC knows it by."""
+    return paths.find_root() / ".labkit" / "fingerprint" / f"{md5}.json"
+
+
+def compute_md5(text: str) -> str:
+    """Return the digest by which DVC records a file."""
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def describe_change(experiment: str, stage: str, before_md5: str | None) -> list[str]:
+    """Say in words how a stage's fingerprint differs from the one with a digest, which may not be known here.
+
+    Returns
+    -------
+    list of str
+        E.g. `["code of 03_features changed (labkit/data/features.py)"]`.
+    """
+    after = load_fingerprint(find_folder(experiment) / f"{stage}.json")
+    before = load_fingerprint(find_copy(before_md5 or ""))
+    names = [Path(name).stem for name in after.get("code", {}) if name.endswith(".ipynb")]
+    title = names[0] if names else stage
+    if not before or not after:
+        return [f"code of {title} changed"]
+    reasons = []
+    files = list_changes(before["code"], after["code"])
+    if files:
+        reasons.append(f"code of {title} changed ({list_briefly(files, most=3)})")
+    tables = list_changes(before.get("tables", {}), after.get("tables", {}))
+    if tables:
+        reasons.append(f"data of {list_briefly(tables, most=3)} changed")
+    changed = list_changes(before.get("params", {}), after.get("params", {}))
+    if changed and "params" in before:
+        reasons.append(f"params {list_briefly(changed, most=3)} changed")
+    reasons += describe_packages(before.get("packages", {}), after.get("packages", {}))
+    for kind, lead in READ.items():
+        names = [name for name, one in after.get(kind, {}).items() if one != before.get(kind, {}).get(name, one)]
+        if names:
+            reasons.append(f"{lead}{list_briefly(map(make_text, names), most=3)} changed")
+    return reasons or describe_sections(before, after)
+
+
+def describe_sections(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Say that the list of what a stage reads changed, if that is so."""
+    is_other = any(before.get(kind, {}) != after.get(kind, {}) for kind in SECTIONS)
+    return ["the list of what it reads changed"] if is_other else []
+
+
+def describe_packages(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """Say how the packages that a stage needs differ from those of the lock, if they do so otherwise than before."""
+    if before == after:
+        return []
+    changed = [f"{name} {what}" for name, what in after.items() if before.get(name) != what]
+    back = [f"{name} is as locked again" for name in before if name not in after]
+    return [f"packages changed ({list_briefly(changed + back, most=3)})"]
+
+
+def load_fingerprint(path: Path) -> dict[str, Any]:
+    """Read a fingerprint; empty if it is not there or damaged, for it is only told what changed then, not less."""
+    try:
+        content = parse_json(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(content, dict):
+        return {}
+    is_whole = all(isinstance(content.get(name, {}), dict) for name in ("code", *GIVEN, *SECTIONS))
+    return content if is_whole and "code" in content else {}
+
+
+def list_changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """Return the names whose digests differ, those that came or went marked so.
+
+    >>> list_changes({"a": "1", "b": "1", "c": "1"}, {"a": "1", "b": "2", "d": "1"})
+    ['b', 'd is new', 'c is gone']
+    """
+    changed = [name for name in after if name in before and before[name] != after[name]]
+    came: Iterable[str] = (f"{name} is new" for name in after if name not in before)
+    went: Iterable[str] = (f"{name} is gone" for name in before if name not in after)
+    return [*changed, *came, *went]
+
+
+def make_text(name: str) -> str:
+    """Return a name without bytes that are no text."""
+    return name.encode("utf-8", "backslashreplace").decode()

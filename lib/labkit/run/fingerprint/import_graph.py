@@ -1,0 +1,216 @@
+"""Which local files a notebook or a module imports, directly or not.
+
+Found as Python finds them, without importing anything: packages with their `__init__`, submodules, relative and star
+imports, namespace packages, what `%run` is given. Imports whose names are computed while running cannot be followed.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from labkit.errors import ParamsError
+from labkit.run.fingerprint.code_cache import Meanings
+from labkit.run.fingerprint.python_code import Import, Meaning
+
+LABKIT = Path(__file__).resolve().parents[2]
+MACHINERY = LABKIT / "run"
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a module is: its file, unless it is a namespace, and the folders of its submodules."""
+
+    file: Path | None
+    folders: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A file to read, and the package that its relative imports start from."""
+
+    file: Path
+    package: str = ""
+
+
+class Checkout:
+    """The code of a checkout, each file read once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        self.meanings = Meanings(self.root)
+
+    def get_meaning(self, path: Path) -> Meaning:
+        """Return what a file means."""
+        return self.meanings.get(path)
+
+    def show(self, path: Path) -> str:
+        """Return a file's name as people know it: from the checkout's root, labkit's own from `labkit` on."""
+        top = LABKIT.parent if path.is_relative_to(LABKIT) else self.root
+        return path.relative_to(top).as_posix()
+
+    def locate(self, name: str) -> Path:
+        """Return the path of a file by its name as people know it, whether or not it is there; see `show`."""
+        path = self.root / name
+        is_ours = name.startswith(f"{LABKIT.name}/") and not path.exists()
+        return LABKIT.parent / name if is_ours else path
+
+    def find_file(self, module: str) -> Path:
+        """Return the file of a module.
+
+        Raises
+        ------
+        ParamsError
+            There is no such local module.
+        """
+        location = Finder(list_folders(self.root)).find(module)
+        if location is None or location.file is None:
+            raise ParamsError(f"no module {module} in {self.root}: is it a whole checkout?")
+        return location.file
+
+    def find_closure(self, start: Path) -> list[Path]:
+        """Return a file and all local files that it imports, sorted behind it, without the machinery.
+
+        What the machinery imports in its turn counts, for notebooks see it as well.
+        """
+        folders = list_folders(self.root)
+        while True:
+            files = self.follow(start, Finder(folders))
+            named = [folder for file in files for folder in self.list_named_folders(file)]
+            wider = tuple(dict.fromkeys([*folders, *named]))
+            if wider == folders:
+                break
+            folders = wider
+        kept = {file for file in files if not file.is_relative_to(MACHINERY)}
+        return [start, *sorted(kept - {start}, key=self.show)]
+
+    def follow(self, start: Path, finder: "Finder") -> set[Path]:
+        """Return a file and all local files that it imports."""
+        package = finder.name_package(start)
+        seen: set[Path] = set()
+        waiting = [Unit(start, package)]
+        while waiting:
+            unit = waiting.pop()
+            if unit.file in seen:
+                continue
+            seen.add(unit.file)
+            meaning = self.get_meaning(unit.file)
+            for one in meaning.imports:
+                waiting += self.list_imported(one, unit.package, finder)
+            waiting += [Unit(file) for text in meaning.files for file in self.find_named(text, unit.file)]
+        return seen
+
+    def list_imported(self, one: Import, package: str, finder: "Finder") -> Iterator[Unit]:
+        """Yield the files that one import runs: those of all packages on the way, and of names that are modules."""
+        module = make_absolute(one, package)
+        yield from finder.list_units(module)
+        location = finder.find(module)
+        if location is None:
+            return
+        names = list(one.names)
+        if "*" in names and location.file is not None:
+            names += self.get_meaning(location.file).exports
+        for name in names:
+            if finder.find(f"{module}.{name}") is not None:
+                yield from finder.list_units(f"{module}.{name}")
+
+    def find_named(self, text: str, beside: Path) -> list[Path]:
+        """Return the file within the checkout that a text names, from its own folder, the notebooks' or the root."""
+        return [path for path in self.list_places(text, beside) if path.is_file()][:1]
+
+    def list_named_folders(self, file: Path) -> list[Path]:
+        """Return the folders within the checkout that a file puts on Python's path."""
+        texts = self.get_meaning(file).folders
+        return [path for text in texts for path in self.list_places(text, file) if path.is_dir()]
+
+    def list_places(self, text: str, beside: Path) -> Iterator[Path]:
+        """Yield what there is within the checkout where a text may point to."""
+        for folder in (beside.parent, self.root / "notebooks", self.root):
+            with suppress(OSError, ValueError):  # most texts are no paths
+                path = (folder / text).resolve()
+                if path.is_relative_to(self.root) and path.exists():
+                    yield path
+
+
+class Finder:
+    """Finds modules in folders, in their order."""
+
+    def __init__(self, folders: tuple[Path, ...]) -> None:
+        self.folders = folders
+        self.known: dict[str, Location | None] = {}
+
+    def find(self, name: str) -> Location | None:
+        """Return where a module is, or None if it is not local."""
+        if name not in self.known:
+            self.known[name] = self.search(name)
+        return self.known[name]
+
+    def search(self, name: str) -> Location | None:
+        """Look for a module."""
+        if name == LABKIT.name:  # this one, also where it is installed among packages that are not local
+            return Location(LABKIT / "__init__.py", (LABKIT,))
+        parent, _, last = name.rpartition(".")
+        above = self.find(parent) if parent else Location(None, self.folders)
+        return locate(last, above.folders) if above and last else None
+
+    def list_units(self, name: str) -> Iterator[Unit]:
+        """Yield the files that `import name` runs, packages first."""
+        parts = name.split(".")
+        for length in range(1, len(parts) + 1):
+            dotted = ".".join(parts[:length])
+            location = self.find(dotted)
+            if location is None:
+                return
+            if location.file is not None:
+                is_package = location.file.name == "__init__.py"
+                yield Unit(location.file, dotted if is_package else ".".join(parts[: length - 1]))
+
+    def name_package(self, file: Path) -> str:
+        """Return the package that a module's relative imports start from."""
+        for folder in (LABKIT.parent, *self.folders):
+            if file.suffix == ".py" and file.is_relative_to(folder):
+                return ".".join(file.relative_to(folder).parts[:-1])
+        return ""
+
+
+def locate(name: str, folders: tuple[Path, ...]) -> Location | None:
+    """Return where a module is below some folders: a package, else a file, else a namespace of several folders."""
+    spaces = []
+    for folder in folders:
+        package = folder / name
+        if (package / "__init__.py").is_file():
+            return Location(package / "__init__.py", (package,))
+        if (folder / f"{name}.py").is_file():
+            return Location(folder / f"{name}.py")
+        if package.is_dir():
+            spaces.append(package)
+    return Location(None, tuple(spaces)) if spaces else None
+
+
+def make_absolute(one: Import, package: str) -> str:
+    """Return an import's module by its whole name.
+
+    >>> make_absolute(Import(2, "data"), "labkit.run")
+    'labkit.data'
+    """
+    if not one.level:
+        return one.module
+    parts = package.split(".") if package else []
+    return ".".join([*parts[: len(parts) - one.level + 1], *([one.module] if one.module else [])])
+
+
+def list_folders(root: Path) -> tuple[Path, ...]:
+    """Return where a kernel finds local modules: beside the notebook, then on its path as far as that is local.
+
+    The root comes last: programs started there have it on their path, kernels do not.
+    """
+    environment = Path(sys.prefix).resolve()
+    is_inside = environment != root and environment.is_relative_to(root)
+    found = [root / "notebooks"]
+    for entry in filter(None, sys.path):
+        folder = Path(entry).resolve()
+        if folder.is_relative_to(root) and not (is_inside and folder.is_relative_to(environment)):
+            found.append(folder)
+    kept = [folder for folder in found if folder != root]
+    return tuple(dict.fromkeys([*kept, root]))

@@ -1,0 +1,97 @@
+"""What the code cells of a notebook mean, together: the notebook half of `labkit.run.fingerprint.python_code`.
+
+Outputs, counts, cell ids, Markdown and empty cells mean nothing. Where cells end means nothing either, except that
+the value of a cell's last line is shown: splitting a cell so that another value appears is a change. Magics are
+Python as IPython makes it of them.
+"""
+
+import ast
+import json
+import re
+from functools import cache
+from typing import Any
+
+from labkit.run.fingerprint.python_code import Meaning, Reader, find_name, find_text, parse
+
+PYTHON_MAGICS = frozenset({"capture", "prun", "pypy", "python", "python3", "time", "timeit"})
+RUNS_MAGIC = ("run_cell_magic", "run_line_magic")
+INJECTED_AFTER = "parameters"
+MAY_RAISE = "raises-exception"
+NOT_RUN = "skip-execution"
+
+
+@cache
+def read_notebook(content: bytes) -> Meaning:
+    """Return what a notebook means; one that is not a notebook means its text."""
+    reader = Reader()
+    try:
+        cells = [read_cell(cell) for cell in json.loads(content)["cells"] if cell["cell_type"] == "code"]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        reader.read(["text", content.decode("utf-8", "surrogateescape")])
+        return reader.close()
+    for source, tags in cells:
+        if NOT_RUN not in tags:
+            read_statements(reader, source, tags)
+    return reader.close()
+
+
+def read_cell(cell: dict[str, Any]) -> tuple[str, frozenset[str]]:
+    """Return a cell's source and tags."""
+    return "".join(cell["source"]), frozenset(cell.get("metadata", {}).get("tags", ()))
+
+
+def read_statements(reader: Reader, source: str, tags: frozenset[str]) -> None:
+    """Read one cell's statements, and what its tags do to them."""
+    if MAY_RAISE in tags:
+        reader.read(["may raise ["])
+    tree = parse(source)
+    if tree is None:
+        source = transform(source)
+        tree = parse(source)
+    if tree is None:
+        reader.read(["text", source])
+    elif tree.body:
+        expand_magics(tree)
+        *before, last = tree.body
+        is_shown = isinstance(last, ast.Expr) and not is_silenced(last, source)
+        reader.read(reader.open_list(before if is_shown else tree.body))
+        if is_shown:
+            reader.read(["shown", last])
+    if INJECTED_AFTER in tags:
+        reader.read(["parameters"])
+    if MAY_RAISE in tags:
+        reader.read(["]"])
+
+
+def is_silenced(last: ast.stmt, source: str) -> bool:
+    """Tell whether a semicolon keeps a cell's last value from being shown."""
+    line = re.split("\r\n|\r|\n", source)[(last.end_lineno or 1) - 1].encode()
+    return line[last.end_col_offset :].lstrip().startswith(b";")
+
+
+def transform(source: str) -> str:
+    """Return a cell with its magics and shell lines turned into Python."""
+    try:
+        # Imported on need: most notebooks are plain Python, and IPython takes long.
+        from IPython.core.inputtransformer2 import TransformerManager
+
+        return str(TransformerManager().transform_cell(source))
+    except Exception:  # whatever is wrong with the cell, the run will show it
+        return source
+
+
+def expand_magics(tree: ast.Module) -> None:
+    """Put the tree of what magics such as `%%time` run in the place of its text, of magics within them too."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or find_name(node.func) not in RUNS_MAGIC or not node.args:
+            continue
+        first, last = find_text(node.args[0]), find_text(node.args[-1])
+        if first not in PYTHON_MAGICS or last is None:
+            continue
+        inner = parse(last) or parse(transform(last))
+        if inner is not None:
+            expand_magics(inner)
+            node.args[-1] = ast.Module(inner.body, [])  # type: ignore[call-overload]
+        for middle in node.args[1:-1]:
+            if isinstance(middle, ast.Constant) and isinstance(middle.value, str):
+                middle.value = middle.value.strip()

@@ -1,0 +1,372 @@
+"""What a piece of Python means, whatever its form: its syntax tree spelled out, and the modules it imports.
+
+The same for Python 3.11, 3.12 and 3.13, whose own dumps differ. Comments, layout and quotes mean nothing; docstrings
+and what stands under `if TYPE_CHECKING` only where some code reads or sets them. Not where modules are found: that is
+`labkit.run.fingerprint.import_graph`.
+"""
+
+import ast
+import importlib.util
+import re
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from labkit.storage.digests import digest
+
+# Load, Store and Del follow from the place; the others are empty, or say how a text was written.
+SKIPPED = frozenset({"ctx", "type_comment", "type_ignores"})
+
+
+DOC_READERS = frozenset({"__doc__", "getdoc", "getsource", "getsourcelines", "render_doc", "use_attribute_docstrings"})
+
+
+HELP = "help"
+"""Reads docstrings where it is a name of its own, and not an attribute of something else."""
+
+
+DOC_MAGICS = frozenset({"pdoc", "pinfo", "pinfo2"})
+"""What IPython makes of `f?` and `f??`, and a magic of the same kind."""
+
+
+TYPE_CHECKING = "TYPE_CHECKING"
+
+
+RUNNABLE = (".py", ".ipynb")
+
+
+LONGEST_NAME = 200
+
+
+DEEPEST_JOIN = 20
+
+
+PATH_MAKERS = frozenset({"Path", "PurePath", "join", "joinpath"})
+"""What puts the names of folders and files together, beside `/` and `+`."""
+
+
+FILE_NAME = re.compile(r"(?!\w+:/)[^\0\r\n]{0,200}\.[A-Za-z][A-Za-z0-9]{0,9}")
+"""A string that may be the name of a file, and no address."""
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import: `from module import names`, `level` dots before the module; without names it is `import module`."""
+
+    level: int
+    module: str
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What one file means to those that import or run it.
+
+    Attributes
+    ----------
+    code
+        SHA-256 of the syntax tree without documentation.
+    docs
+        SHA-256 of the docstrings; they count where some module reads them.
+    reads_docs
+        Whether it reads docstrings.
+    typing
+        SHA-256 of what stands under `if TYPE_CHECKING`; it counts where some module sets that.
+    sets_typing
+        Whether it sets `TYPE_CHECKING`.
+    imports
+        What it imports, anywhere in it.
+    exports
+        The names in `__all__`, which a star import brings.
+    files
+        Names of Python files and notebooks in its texts, such as the one that `%run` is given.
+    folders
+        Texts in calls of `sys.path`'s methods: further places to look for modules.
+    names
+        Strings that may name any file or its folder: what a library in C opens is seen by no hook of Python.
+    """
+
+    code: str
+    docs: str
+    reads_docs: bool
+    typing: str
+    sets_typing: bool
+    imports: tuple[Import, ...]
+    exports: tuple[str, ...]
+    files: tuple[str, ...]
+    folders: tuple[str, ...]
+    names: tuple[str, ...] = ()
+
+
+class Reader:
+    """Reads trees node by node, without recursion, and keeps what they say."""
+
+    def __init__(self) -> None:
+        self.tokens: list[str] = []
+        self.docs: list[str] = []
+        self.reads_docs = False
+        self.typing: list[ast.AST] = []
+        self.sets_typing = False
+        self.imports: list[Import] = []
+        self.exports: list[str] = []
+        self.files: list[str] = []
+        self.folders: list[str] = []
+        self.names: list[str] = []
+
+    def read(self, parts: Iterable[Any]) -> None:
+        """Spell out trees and ready tokens in their order."""
+        stack = list(parts)[::-1]
+        while stack:
+            part = stack.pop()
+            if isinstance(part, str):
+                self.tokens.append(part)
+            else:
+                stack.extend(self.open(part)[::-1])
+
+    def open(self, node: ast.AST) -> list[Any]:
+        """Return the tokens and trees that a node consists of."""
+        note = NOTES.get(type(node))
+        if note is not None:
+            note(self, node)
+        spell = SPELLINGS.get(type(node))
+        return spell(node) if spell else self.open_fields(node)
+
+    def open_fields(self, node: ast.AST) -> list[Any]:
+        """Return a node's fields that are not absent or empty, by name."""
+        parts: list[Any] = [f"{type(node).__name__}("]
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if value is None or name in SKIPPED or value == []:
+                continue
+            parts.append(f"{name}=")
+            if isinstance(value, list):
+                parts += ["[", *self.open_list(value), "]"]
+            else:
+                parts.append(value if isinstance(value, ast.AST) else repr(value))
+        return [*parts, ")"]
+
+    def open_list(self, items: list[Any]) -> list[Any]:
+        """Return a list's items; a text that stands as a statement is documentation."""
+        parts: list[Any] = []
+        for item in items:
+            if is_text_statement(item):
+                self.docs.append(item.value.value)
+            elif isinstance(item, ast.If) and is_for_type_checkers(item.test):
+                self.typing += item.body
+                parts += self.open_list(item.orelse)
+            else:
+                parts.append(item if isinstance(item, ast.AST) else repr(item))
+        return parts
+
+    def note_import(self, node: ast.Import) -> None:
+        """Keep `import a.b`."""
+        self.imports += [Import(0, alias.name) for alias in node.names]
+
+    def note_import_from(self, node: ast.ImportFrom) -> None:
+        """Keep `from a import b`."""
+        self.imports.append(Import(node.level, node.module or "", tuple(alias.name for alias in node.names)))
+
+    def note_call(self, node: ast.Call) -> None:
+        """Keep a module imported by name, and a folder added to the path."""
+        name, texts = find_name(node.func), [text for text in map(find_text, node.args) if text is not None]
+        if name in ("import_module", "__import__") and texts:
+            module = texts[0].lstrip(".")
+            package = texts[1] if len(texts) > 1 else ""
+            level = len(texts[0]) - len(module)
+            self.imports.append(Import(0, f"{package}.{module}") if level == 1 and package else Import(level, module))
+        elif name in ("append", "insert", "extend") and is_sys_path(node.func):
+            found = [text for part in ast.walk(node) if (text := find_text(part)) is not None]
+            self.folders += found
+        elif name in PATH_MAKERS:
+            self.note_names(*texts, join_text(node))
+        self.reads_docs |= bool(texts) and texts[0] in DOC_MAGICS
+
+    def note_operation(self, node: ast.BinOp) -> None:
+        """Keep a path or a name that is put together from literals."""
+        parts = (find_text(node.left), find_text(node.right)) if isinstance(node.op, ast.Div) else ()
+        self.note_names(*parts, join_text(node))
+
+    def note_names(self, *texts: str | None) -> None:
+        """Keep what may be the name of a file or a folder."""
+        self.names += [text for text in texts if text and len(text) <= LONGEST_NAME and text.isprintable()]
+
+    def note_word(self, node: ast.Name | ast.Attribute) -> None:
+        """See whether documentation is read."""
+        self.reads_docs |= find_name(node) in DOC_READERS or (isinstance(node, ast.Name) and node.id == HELP)
+
+    def note_constant(self, node: ast.Constant) -> None:
+        """Keep what looks like a file that can be run, and see what `getattr` and `setattr` are given."""
+        self.reads_docs |= node.value in DOC_READERS if isinstance(node.value, str) else False
+        self.sets_typing |= node.value == TYPE_CHECKING
+        if isinstance(node.value, str) and FILE_NAME.fullmatch(node.value):
+            self.names.append(node.value)
+        if isinstance(node.value, str) and any(ending in node.value for ending in RUNNABLE):
+            self.files += [word for word in node.value.split() if word.endswith(RUNNABLE)]
+
+    def note_assign(self, node: ast.Assign | ast.AugAssign | ast.AnnAssign) -> None:
+        """Keep the names of `__all__`, and see whether `TYPE_CHECKING` is set."""
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        is_set = any(find_name(target) == TYPE_CHECKING for target in targets)
+        self.sets_typing |= is_set and not (isinstance(node.value, ast.Constant) and not node.value.value)
+        if node.value is not None and any(find_name(target) == "__all__" for target in targets):
+            found = [text for part in ast.walk(node.value) if (text := find_text(part)) is not None]
+            self.exports += found
+
+    def close_typing(self) -> str:
+        """Return a digest of what stands under `if TYPE_CHECKING`, empty without any; its imports bring nothing."""
+        if not self.typing:
+            return ""
+        inner = Reader()
+        inner.read(self.typing)
+        return inner.close().code
+
+    def close(self) -> Meaning:
+        """Return what was read."""
+        return Meaning(
+            code=digest(self.tokens),
+            docs=digest(self.docs),
+            reads_docs=self.reads_docs,
+            typing=self.close_typing(),
+            sets_typing=self.sets_typing,
+            imports=tuple(dict.fromkeys(self.imports)),
+            exports=tuple(dict.fromkeys(self.exports)),
+            files=tuple(dict.fromkeys(self.files)),
+            folders=tuple(dict.fromkeys(self.folders)),
+            names=tuple(dict.fromkeys(self.names)),
+        )
+
+
+def parse(source: str) -> ast.Module | None:
+    """Return the tree of a source, or None if it is not Python of this version."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return ast.parse(source)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return None
+
+
+@cache
+def read_module(content: bytes) -> Meaning:
+    """Return what a module means; one with a syntax error means its text."""
+    reader = Reader()
+    tree = parse_bytes(content)
+    reader.read(["text", content.decode("utf-8", "surrogateescape")] if tree is None else [tree])
+    return reader.close()
+
+
+def parse_bytes(content: bytes) -> ast.Module | None:
+    """Return the tree of a file, which may declare its encoding."""
+    try:
+        return parse(importlib.util.decode_source(content))
+    except (UnicodeDecodeError, SyntaxError, LookupError):
+        return None
+
+
+def is_text_statement(node: Any) -> bool:
+    """Tell whether a statement is nothing but a text: a docstring, or one below an assignment."""
+    return isinstance(node, ast.Expr) and find_text(node.value) is not None
+
+
+def is_for_type_checkers(test: ast.expr) -> bool:
+    """Tell whether a condition is `TYPE_CHECKING`."""
+    return find_name(test) == TYPE_CHECKING
+
+
+def is_sys_path(function: ast.expr) -> bool:
+    """Tell whether a function is a method of `sys.path`."""
+    return isinstance(function, ast.Attribute) and find_name(function.value) == "path"
+
+
+def find_name(node: ast.expr) -> str:
+    """Return the last word of a dotted name, or nothing."""
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def find_text(node: ast.AST) -> str | None:
+    """Return the text that a node is, or None."""
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def join_text(node: ast.AST, *, depth: int = DEEPEST_JOIN) -> str | None:
+    """Return the text that literals are joined to by `+`, `/`, `Path(…)`, `join(…)` or in an f-string, or None.
+
+    >>> join_text(ast.parse("Path('..') / 'tables' / ('rates' + '.parquet')", mode="eval").body)
+    '../tables/rates.parquet'
+    """
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Div):
+        parts, between = [node.left, node.right], "/" if isinstance(node.op, ast.Div) else ""
+    elif isinstance(node, ast.Call) and find_name(node.func) in PATH_MAKERS and not node.keywords:
+        parts, between = node.args, "/"
+    elif isinstance(node, ast.JoinedStr):
+        parts, between = node.values, ""
+    elif isinstance(node, ast.FormattedValue) and node.format_spec is None:
+        parts, between = [node.value], ""
+    else:
+        return find_text(node)
+    texts = [join_text(part, depth=depth - 1) if depth else None for part in parts]
+    return None if None in texts else between.join(filter(None, texts))
+
+
+def spell_constant(node: ast.Constant) -> list[Any]:
+    """Spell out a literal; `repr` will not do, for it differs between versions for texts and fails for huge numbers."""
+    value: Any = node.value
+    kind = type(value).__name__
+    if isinstance(value, str):
+        return [f"str:{value}"]
+    if isinstance(value, int):
+        return [f"{kind}:{value:x}"]
+    if isinstance(value, complex):
+        return [f"{kind}:{value.real.hex()}:{value.imag.hex()}"]
+    return [f"{kind}:{value.hex() if isinstance(value, float | bytes) else value}"]
+
+
+def spell_joined(node: ast.JoinedStr) -> list[Any]:
+    """Spell out an f-string, its plain parts joined: versions cut them at different places."""
+    parts: list[Any] = ["JoinedStr["]
+    text = ""
+    for value in flatten(node):
+        if isinstance(value, ast.Constant):
+            text += str(value.value)
+            continue
+        parts += [f"str:{text}", value] if text else [value]
+        text = ""
+    return [*parts, *([f"str:{text}"] if text else []), "]"]
+
+
+def flatten(node: ast.JoinedStr) -> list[ast.expr]:
+    """Return the parts of an f-string, those of f-strings that stand right in it too."""
+    parts: list[ast.expr] = []
+    for value in node.values:
+        parts += flatten(value) if isinstance(value, ast.JoinedStr) else [value]
+    return parts
+
+
+def spell_formatted(node: ast.FormattedValue) -> list[Any]:
+    """Spell out a value in an f-string; an empty format is none."""
+    spec = node.format_spec
+    is_given = isinstance(spec, ast.JoinedStr) and any(getattr(part, "value", "") != "" for part in flatten(spec))
+    return ["{", node.value, f"!{node.conversion}", *([":", spec] if is_given else []), "}"]
+
+
+SPELLINGS: dict[type, Any] = {
+    ast.Constant: spell_constant,
+    ast.JoinedStr: spell_joined,
+    ast.FormattedValue: spell_formatted,
+}
+
+
+NOTES: dict[type, Any] = {
+    ast.Import: Reader.note_import,
+    ast.ImportFrom: Reader.note_import_from,
+    ast.Call: Reader.note_call,
+    ast.BinOp: Reader.note_operation,
+    ast.Name: Reader.note_word,
+    ast.Attribute: Reader.note_word,
+    ast.Constant: Reader.note_constant,
+    ast.Assign: Reader.note_assign,
+    ast.AugAssign: Reader.note_assign,
+    ast.AnnAssign: Reader.note_assign,
+}

@@ -1,0 +1,1 @@
+"""Warm kernels: forks of a process that has imported the heavy packages."""

@@ -1,0 +1,292 @@
+"""A process that has imported the heavy packages and becomes a kernel, by fork, whenever one is asked for.
+
+Run as `python -m labkit.run.kernels.fork_server ADDRESS ROOT IDLE_SECONDS SOCKET` by `labkit.run.kernels.servers`. For
+each kernel it forks a keeper, which forks the kernel, passes on signals, tells the client of the end, and ends
+everything below itself as soon as kernel, client or server has gone. The server itself goes with its owner: by a pipe
+that closes, and as long as it still imports by the system's own signal. Sole owner of ipykernel.
+
+One connection is one kernel. The client sends one line of JSON with the files for stdout and stderr; it gets
+`{"pid": …}`, then `{"ready": true}`, at last `{"exit": …}`, and may send `{"signal": …}` in between.
+"""
+
+import atexit
+import gc
+import importlib.util
+import json
+import os
+import random
+import selectors
+import signal
+import socket
+import stat
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from labkit.run.kernels import preload, process_tree
+
+LONGEST_REQUEST_BYTES = 4_000_000
+LONGEST_FLUSH_SECONDS = 2
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a client asks for: the kernel's command line, folder and environment, its files, and where to answer.
+
+    An empty request asks for the server's state.
+    """
+
+    files: list[int]
+    connection: socket.socket
+    argv: list[str] = field(default_factory=list)
+    cwd: str = ""
+    env: dict[str, str] = field(default_factory=dict)
+
+
+class Server:
+    """Listens on a private socket and forks a keeper per connection; single-threaded from birth to death.
+
+    Parameters
+    ----------
+    address, listener
+        Path of the socket, in a folder that only this user can enter, and the socket itself.
+    owner
+        File descriptor that closes when the process that started this one has gone; None if nobody owns the server.
+    idle_seconds
+        Ends itself after this long without a kernel.
+    """
+
+    def __init__(self, address: Path, *, listener: socket.socket, owner: int | None, idle_seconds: float) -> None:
+        self.address, self.listener, self.owner, self.idle_seconds = address, listener, owner, idle_seconds
+        self.pid = os.getpid()
+        # Keepers hold the reading end: it closes when this process ends, whatever way.
+        self.alive, self.alive_here = os.pipe()
+        self.keepers: dict[int, int] = {}
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(self.listener, selectors.EVENT_READ)
+        if owner is not None:
+            self.selector.register(owner, selectors.EVENT_READ)
+
+    def serve(self) -> Request | None:
+        """Answer until the owner has gone or nobody has asked for long; in a kernel, return what it shall become."""
+        while True:
+            ready = [key.fd for key, _ in self.selector.select(None if self.keepers else self.idle_seconds)]
+            if not ready or self.owner in ready:
+                return None
+            for file in ready:
+                if file == self.listener.fileno():
+                    if request := self.accept():
+                        return request
+                else:
+                    self.forget(file)
+
+    def accept(self) -> Request | None:
+        """Take one connection and fork the keeper that answers it; returns a request in the kernel only."""
+        connection, _ = self.listener.accept()
+        pid = os.fork()
+        if pid == 0:
+            self.selector.close()
+            self.listener.close()
+            for file in (self.alive_here, *self.keepers):
+                os.close(file)
+            return keep(connection, self.alive)
+        connection.close()
+        watched = os.pidfd_open(pid)
+        self.keepers[watched] = pid
+        self.selector.register(watched, selectors.EVENT_READ)
+        return None
+
+    def forget(self, watched: int) -> None:
+        """Collect a keeper that has ended; should it have been killed, end what it left behind."""
+        self.selector.unregister(watched)
+        os.close(watched)
+        os.waitpid(self.keepers.pop(watched), 0)
+        process_tree.end_descendants(frozenset(self.keepers.values()))
+
+    def close(self) -> None:
+        """End every kernel and remove the socket with its folder."""
+        if os.getpid() == self.pid:
+            self.address.unlink(missing_ok=True)
+            process_tree.end_descendants()
+            with suppress(OSError):  # not empty, or gone already
+                self.address.parent.rmdir()
+
+
+def keep(connection: socket.socket, server_alive: int) -> Request:
+    """Be the keeper of one kernel: start it, watch it, and leave nothing of it. Returns in the kernel only."""
+    try:
+        os.setsid()
+        process_tree.adopt_orphans()
+        request = read_request(connection)
+        if not request.argv:
+            send(connection, pid=os.getppid(), modules=len(sys.modules))
+            os._exit(0)
+        keeper = os.getpid()
+        kernel = os.fork()
+    except Exception as error:  # told to the client, who starts an ordinary kernel instead
+        with suppress(OSError):
+            send(connection, error=f"{type(error).__name__}: {error}")
+        os._exit(1)
+    if kernel == 0:
+        process_tree.die_with(keeper)
+        os.close(server_alive)
+        return request
+    with suppress(OSError):
+        for file in request.files:
+            os.close(file)
+        send(connection, pid=kernel, **({"ready": True} if is_cold() else {}))
+        watch(connection, server_alive, kernel)
+    process_tree.end_descendants()
+    os._exit(0)
+
+
+def read_request(connection: socket.socket) -> Request:
+    """Read what the client asks for and the files that come with it."""
+    text, files, _, _ = socket.recv_fds(connection, 65536, 2)
+    while not text.endswith(b"\n"):
+        more = connection.recv(65536)
+        if not more or len(text) > LONGEST_REQUEST_BYTES:
+            raise ValueError("the request was cut short")
+        text += more
+    return Request(**json.loads(text), files=list(files), connection=connection)
+
+
+def send(connection: socket.socket, **message: Any) -> None:
+    """Send one line of JSON."""
+    connection.sendall(json.dumps(message).encode() + b"\n")
+
+
+def watch(connection: socket.socket, server_alive: int, kernel: int) -> None:
+    """Pass signals on to the kernel until it ends, or until client or server has gone."""
+    ended = os.pidfd_open(kernel)
+    waiting = b""
+    with selectors.DefaultSelector() as selector:
+        for watched in (connection, server_alive, ended):
+            selector.register(watched, selectors.EVENT_READ)
+        while True:
+            ready = {key.fd for key, _ in selector.select()}
+            if ended in ready:
+                _, status = os.waitpid(kernel, 0)
+                process_tree.end_descendants()
+                send(connection, exit=os.waitstatus_to_exitcode(status))
+                return
+            if server_alive in ready or not (more := connection.recv(4096)):
+                return
+            *lines, waiting = (waiting + more).split(b"\n")
+            for line in lines:
+                with suppress(ProcessLookupError):
+                    os.killpg(kernel, json.loads(line)["signal"])
+
+
+def become_kernel(request: Request) -> None:
+    """Turn this process into the kernel that was asked for; return when it has ended."""
+    os.setsid()
+    take_place(request)
+    if is_cold():
+        os.execvp(request.argv[0], request.argv)
+    forget_modules()
+    run_kernel(request)
+
+
+def is_cold() -> bool:
+    """Tell whether this server imports nothing, so that a kernel is a program to execute."""
+    return "ipykernel" not in sys.modules
+
+
+def take_place(request: Request) -> None:
+    """Take on the files, signals, folder, environment and chance that a process started afresh would have."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for number, file in enumerate([nothing, *request.files]):
+        os.dup2(file, number)
+        os.close(file)
+    for name in (signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP):
+        signal.signal(name, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.clear()
+    os.environ.update(request.env, JPY_PARENT_PID=str(os.getppid()))
+    os.chdir(request.cwd)
+    time.tzset()
+    random.seed()
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()
+
+
+def forget_modules() -> None:
+    """Forget what may have been edited since the server started, to import it anew: this library.
+
+    Likewise the part of a package that asks, as it is imported, whether it is in a notebook.
+    """
+    for name in list(sys.modules):
+        if name.partition(".")[0] == "labkit" or name in ("tqdm.auto", "tqdm.autonotebook"):
+            del sys.modules[name]
+    importlib.invalidate_caches()
+
+
+def run_kernel(request: Request) -> None:
+    """Start ipykernel's own application with the words of the kernel's command line, and run it to its end."""
+    from ipykernel.kernelapp import IPKernelApp
+
+    # As behind `python -X… -m ipykernel_launcher`.
+    launcher = importlib.util.find_spec("ipykernel_launcher")
+    sys.argv = [str(launcher and launcher.origin), *request.argv[request.argv.index("ipykernel_launcher") + 1 :]]
+    application: Any = IPKernelApp.instance(parent_handle=os.getppid())
+    application.initialize(sys.argv[1:])
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].install_repl_displayhook()
+    send(request.connection, ready=True)
+    request.connection.close()
+    application.start()
+    # It stops by itself. Joined before the exit handlers, which close what it still flushes to and then wait for it.
+    application.control_thread.join(LONGEST_FLUSH_SECONDS)
+    end_at_once(application.shell.user_ns)
+
+
+def end_at_once(variables: dict[str, Any]) -> NoReturn:
+    """End this process as the interpreter does, but for taking thousands of modules apart: a quarter of a second."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    # A file that a notebook never closed is written out as it goes.
+    variables.clear()
+    gc.collect()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def main(arguments: list[str]) -> None:
+    """Import, then serve; clients who connect meanwhile wait. Without a root nothing is imported.
+
+    A package that starts a thread as it is imported makes forks unsafe: then all begins anew without that package.
+    """
+    address, root, idle_seconds, listening, *skipped = arguments
+    os.environ.update(preload.QUIET)
+    process_tree.adopt_orphans()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    owner = 0 if stat.S_ISFIFO(os.fstat(0).st_mode) else None
+    listener = socket.socket(fileno=int(listening))
+    listener.set_inheritable(False)
+    server = Server(Path(address), listener=listener, owner=owner, idle_seconds=float(idle_seconds))
+    request = None
+    try:
+        names = [*preload.KERNEL_MODULES, *preload.find_modules(Path(root))] if root else []
+        if offender := preload.import_all(names, skipped=skipped):
+            # The socket lives on, for those who wait at it.
+            listener.set_inheritable(True)
+            anew = [address, root, idle_seconds, str(listener.fileno()), *skipped, offender]
+            os.execv(sys.executable, [*sys.orig_argv[: -len(arguments)], *anew])
+        # From here on it looks for itself, and ends what is below it before it goes.
+        process_tree.outlive_parent()
+        request = server.serve()
+    finally:
+        server.close()
+    if request:
+        become_kernel(request)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,117 @@
+"""What a fork server imports before any kernel is asked for: the packages that the notebooks and this library import.
+
+Found in their source, so that a notebook that starts to use another package finds it warm the next time. Only
+imports: nothing may be called that trains or draws, because a fork of a process that has used OpenMP hangs, and
+nothing may start a thread, because threads do not survive a fork.
+"""
+
+import gc
+import importlib.util
+import logging
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from labkit.run.fingerprint.code_cache import Meanings
+from labkit.run.fingerprint.python_code import Import
+
+KERNEL_MODULES = (
+    "ipykernel.kernelapp",
+    "ipykernel.zmqshell",
+    # Half of a kernel's start is this import.
+    "ipykernel.debugger",
+    "IPython.core.completer",
+    "IPython.core.magics.basic",
+)
+"""What every kernel imports as it starts."""
+MACHINERY = ("run", "live", "cli.py")
+"""Parts of the library that no kernel imports; what they import is for the runner."""
+THREADED = ("onnxruntime",)
+"""Packages known to start a thread when they are imported: they are left to the kernels."""
+QUIET = {
+    # As ipykernel sets it before a notebook can import matplotlib.
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "PYCARET_CUSTOM_LOGGING_PATH": os.devnull,
+    # One thread each, or none: pyarrow's allocator and numpy's linear algebra start threads as they are loaded.
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+
+
+def list_imports(root: Path) -> Iterator[Import]:
+    """Yield what the checkout's notebooks, the modules beside them and the library import, anywhere in them."""
+    meanings = Meanings(root)
+    for path in sorted((root / "notebooks").glob("*.ipynb")):
+        yield from meanings.get(path).imports
+    library = Path(__file__).resolve().parents[2]
+    skipped = {library / name for name in MACHINERY}
+    for folder in (root / "notebooks", library):
+        for path in sorted(folder.rglob("*.py")):
+            if not skipped & {path, *path.parents}:
+                yield from meanings.get(path).imports
+    meanings.save()
+
+
+def find_modules(root: Path) -> list[str]:
+    """Return the modules to import: named in a source, installed, not of the standard library, not of this checkout.
+
+    What lies in the checkout may be edited while the server lives.
+    """
+    found = [one for one in list_imports(root) if not one.level]
+    names = {name for one in found for name in (one.module, *(f"{one.module}.{part}" for part in one.names))}
+    packages = {name.partition(".")[0] for name in names} - {*sys.stdlib_module_names, "labkit"}
+    installed = {package for package in packages if is_installed(package, root)}
+    return sorted(name for name in names if name.partition(".")[0] in installed)
+
+
+def is_installed(package: str, root: Path) -> bool:
+    """Tell whether a package can be imported and is none of the checkout's own."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return False
+    if spec is None:
+        return False
+    places = [Path(place).resolve() for place in (spec.origin, *(spec.submodule_search_locations or ())) if place]
+    inside = [place for place in places if place.is_relative_to(root.resolve())]
+    return all(place.is_relative_to(Path(sys.prefix).resolve()) for place in inside)
+
+
+def import_all(names: Iterable[str], *, skipped: Iterable[str]) -> str | None:
+    """Import each module if it is one and can be, and leave warnings and logging as they were.
+
+    Returns
+    -------
+    str or None
+        The package that started a thread, after which no more are imported: this process must not be forked.
+    """
+    show, left_out = warnings.showwarning, {*THREADED, *skipped}
+    # Of what modules make as they are imported nearly all stays; looking for garbage in it takes a sixth of the time.
+    gc.disable()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in names:
+            package = name.partition(".")[0]
+            if package in left_out:
+                continue
+            # A name after `from … import` is most often a function: there is no such module then.
+            with suppress(Exception):
+                importlib.import_module(name)
+            if count_threads() > 1:
+                return package
+    warnings.showwarning = show
+    logging.captureWarnings(False)
+    gc.enable()
+    gc.collect()
+    gc.freeze()
+    return None
+
+
+def count_threads() -> int:
+    """Return how many threads this process has, those that Python does not know of included."""
+    tasks = Path("/proc/self/task")
+    return len(list(tasks.iterdir())) if tasks.is_dir() else threading.active_count()

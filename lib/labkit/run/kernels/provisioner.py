@@ -1,0 +1,205 @@
+"""How kernels start: as forks of a process that has imported everything, on private sockets.
+
+`WarmProvisioner` plugs into Jupyter through its official extension point, so papermill and JupyterLab use it alike; the
+kernelspec that names it ships in `jupyter/` beside this file and is found through JUPYTER_PATH. Where no server answers
+or forks are unsafe, the same class starts an ordinary kernel and says so. Sole owner of jupyter_client. Read next:
+`labkit.run.kernels.fork_server`, the other side.
+"""
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
+from jupyter_core.paths import jupyter_path
+
+from labkit import paths
+from labkit.errors import LabkitError
+from labkit.run.kernels import process_tree, servers, socket_dirs
+
+LONGEST_START_SECONDS = 120
+LONGEST_GOODBYE_SECONDS = 2
+POLL_SECONDS = 0.005
+
+
+class WarmProcess:
+    """A kernel behind a keeper, with the part of `subprocess.Popen` that Jupyter uses.
+
+    Parameters
+    ----------
+    connection
+        Open to the keeper; when it closes, the kernel and everything it started are ended.
+    """
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.pid = 0
+        self.returncode: int | None = None
+        self.unread = b""
+
+    def start(self, request: dict[str, Any], files: list[int]) -> None:
+        """Ask for a kernel and wait until it listens.
+
+        Raises
+        ------
+        OSError
+            There is no kernel to be had here.
+        """
+        text = json.dumps(request).encode() + b"\n"
+        sent = socket.send_fds(self.connection, [text[:65536]], files)
+        self.connection.sendall(text[sent:])
+        self.connection.settimeout(LONGEST_START_SECONDS)
+        message: dict[str, Any] | None = {}
+        while message is not None and "ready" not in message:
+            message = self.read()
+            if message is None or "error" in message or "exit" in message:
+                raise OSError((message or {}).get("error", "it ended as it started"))
+            self.pid = message.get("pid", self.pid)
+
+    def read(self) -> dict[str, Any] | None:
+        """Return the keeper's next message, None when there will be no more."""
+        while b"\n" not in self.unread:
+            more = self.connection.recv(65536)
+            if not more:
+                return None
+            self.unread += more
+        line, _, self.unread = self.unread.partition(b"\n")
+        message: dict[str, Any] = json.loads(line)
+        self.returncode = message.get("exit", self.returncode)
+        return message
+
+    def poll(self) -> int | None:
+        """Return the exit code, negative for a signal, or None while the kernel runs."""
+        self.connection.settimeout(0)
+        try:
+            while self.returncode is None:
+                if self.read() is None:
+                    self.returncode = -signal.SIGKILL
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.returncode = -signal.SIGKILL
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end and return the exit code."""
+        until = None if timeout is None else time.monotonic() + timeout
+        while self.poll() is None:
+            if until is not None and time.monotonic() > until:
+                raise subprocess.TimeoutExpired("kernel", timeout or 0)
+            time.sleep(POLL_SECONDS)
+        self.connection.close()
+        return self.returncode or 0
+
+    def send_signal(self, signum: int) -> None:
+        """Send a signal to the kernel's process group."""
+        with suppress(OSError):
+            self.connection.settimeout(None)
+            self.connection.sendall(json.dumps({"signal": int(signum)}).encode() + b"\n")
+
+    def kill(self) -> None:
+        """End the kernel."""
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """Ask the kernel to end."""
+        self.send_signal(signal.SIGTERM)
+
+
+class WarmProvisioner(LocalProvisioner):
+    """Starts kernels as forks of the checkout's server, else ordinary ones; always on sockets in a private folder."""
+
+    folder: Path | None = None
+    process: Any = None
+
+    async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
+        """Choose where the kernel's sockets are: TCP ports race under load, and any local user can reach them."""
+        if process_tree.is_supported() and self.folder is None and self.parent is not None:
+            self.folder = socket_dirs.make_folder()
+            manager = self.parent
+            manager.transport, manager.ip, manager.cache_ports = "ipc", f"{self.folder}/kernel", False
+            if not manager.connection_file:
+                manager.connection_file = f"{self.folder}/connection.json"
+        arguments: dict[str, Any] = await super().pre_launch(**kwargs)
+        return arguments
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
+        """Fork a kernel off the server, or start an ordinary one."""
+        try:
+            self.process = await asyncio.to_thread(self.ask_server, find_address(), cmd, kwargs)
+        except (OSError, LabkitError) as error:
+            self.log.warning("labkit: no warm kernel (%s); an ordinary one starts", error)
+        else:
+            self.pid, self.pgid, self.cwd = self.process.pid, None, kwargs.get("cwd")
+            return self.connection_info
+        return await super().launch_kernel(cmd, **kwargs)
+
+    def ask_server(self, address: Path, cmd: list[str], kwargs: dict[str, Any]) -> WarmProcess:
+        """Return a kernel of the server at an address."""
+        environment = paths.copy_environment() if kwargs.get("env") is None else kwargs["env"]
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.connect(str(address))
+            process = WarmProcess(connection)
+            folder = str(kwargs.get("cwd") or Path.cwd())
+            files = [find_file(kwargs.get(name), number) for name, number in (("stdout", 1), ("stderr", 2))]
+            process.start({"argv": cmd, "cwd": folder, "env": environment}, files)
+        except (OSError, ValueError) as error:
+            connection.close()
+            raise OSError(str(error)) from error
+        return process
+
+    async def shutdown_requested(self, restart: bool = False) -> None:
+        """Wait for the kernel's own end, at a finer step than Jupyter does."""
+        for _ in range(int(LONGEST_GOODBYE_SECONDS / POLL_SECONDS)):
+            if await self.poll() is not None:
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def cleanup(self, restart: bool = False) -> None:
+        """Remove the sockets once the kernel is not to be started again."""
+        await super().cleanup(restart)
+        if self.folder and not restart:
+            socket_dirs.remove_folder(self.folder)
+            self.folder = None
+
+
+def find_address() -> Path:
+    """Return the socket of the process to fork kernels from: the one this process was told of, or the checkout's.
+
+    Raises
+    ------
+    LabkitError
+        Forks are unsafe on this system, there is no server, or this is no checkout.
+    """
+    named = paths.get_warm_address()
+    if named == "" or not process_tree.is_supported():
+        raise LabkitError("none is wanted" if named == "" else f"not on {sys.platform}")
+    address = Path(named) if named else servers.make_address()
+    if not address.exists():
+        raise LabkitError("no server is kept for this checkout: `labkit warm` starts one")
+    return address
+
+
+def make_kernel_specs() -> KernelSpecManager:
+    """Return where kernels are looked for: first among labkit's own, whatever the environment says."""
+    folders = [str(paths.KERNELS_DIR / "kernels"), *jupyter_path("kernels")]
+    # All of them given: to add one of IPython's, where nobody puts any, it would import the whole of that.
+    return KernelSpecManager(kernel_dirs=folders)
+
+
+def find_file(stream: Any, number: int) -> int:
+    """Return the file descriptor for one of the kernel's streams, given as `subprocess.Popen` takes it."""
+    if stream is None:
+        return number
+    return stream if isinstance(stream, int) else int(stream.fileno())

@@ -1,0 +1,182 @@
+"""The processes that kernels are forks of: one of a run's own, or one that is kept for the checkout.
+
+Says where they are, starts and ends them. Not what they do: that is `labkit.run.kernels.fork_server`; not how a kernel
+is asked for: that is `labkit.run.kernels.provisioner`.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from labkit import paths
+from labkit.errors import LabkitError
+from labkit.run.kernels import process_tree, socket_dirs
+from labkit.storage.append import open_log
+
+IDLE_SECONDS = 30 * 60
+"""A server that nobody owns ends itself after this long without a kernel."""
+LONGEST_START_SECONDS = 120
+LONGEST_GOODBYE_SECONDS = 5
+MOST_WAITING = 64
+
+
+@contextmanager
+def open_server(*, is_cold: bool = False) -> Iterator[Path]:
+    """Yield the address of a server of this process's own, which ends with it; see `start_server`."""
+    folder = socket_dirs.make_folder()
+    server = start_server(folder / "kernels", is_cold=is_cold, is_owned=True)
+    try:
+        yield folder / "kernels"
+    finally:
+        end_server(server)
+        socket_dirs.remove_folder(folder)
+
+
+def start_server(address: Path, *, is_cold: bool, is_owned: bool) -> "subprocess.Popen[bytes]":
+    """Start a server; whoever connects to its address while it still imports waits until it has done so.
+
+    Parameters
+    ----------
+    is_cold
+        Import nothing: kernels are ordinary processes then, but watched and ended like warm ones.
+    is_owned
+        End it when this process ends, whatever way.
+    """
+    root = "" if is_cold else str(paths.find_root())
+    # -P: the folder this runs in is none of the kernels' business.
+    program = [sys.executable, "-P", "-Xfrozen_modules=off", "-m", "labkit.run.kernels.fork_server"]
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener,
+        open_log(find_log(is_owned=is_owned)) as log,
+    ):
+        listener.bind(str(address))
+        listener.listen(MOST_WAITING)
+        return subprocess.Popen(
+            [*program, str(address), root, str(IDLE_SECONDS), str(listener.fileno())],
+            stdin=subprocess.PIPE if is_owned else subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=paths.make_environment(),
+            start_new_session=True,
+            pass_fds=[listener.fileno()],
+            # Until it has imported everything, for seconds, it cannot look whether this process is still there.
+            preexec_fn=process_tree.make_tie() if is_owned else None,
+        )
+
+
+def find_log(*, is_owned: bool) -> Path:
+    """Return where a server writes what goes wrong: the one that is kept, or that of the latest run."""
+    return paths.find_work_dir().parent / ("kernels.log" if is_owned else "warm.log")
+
+
+def end_server(server: "subprocess.Popen[bytes]") -> None:
+    """End a server of this process's own and wait for its end."""
+    assert server.stdin
+    server.stdin.close()
+    try:
+        server.wait(LONGEST_GOODBYE_SECONDS)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+
+
+def find_server() -> Path | None:
+    """Return the address of the checkout's server if one answers that fits this Python, its packages and settings."""
+    try:
+        address = make_address()
+    except LabkitError:  # another user's folder: that is told to whoever wants a server kept
+        return None
+    return address if ask_state(address, seconds=1) is not None else None
+
+
+def keep_server(*, seconds: float = LONGEST_START_SECONDS) -> dict[str, Any]:
+    """Start the checkout's server unless it runs, wait until it has imported everything, and return its state.
+
+    Raises
+    ------
+    LabkitError
+        Forks are unsafe on this system, or the server did not come up.
+    """
+    if not process_tree.is_supported():
+        raise LabkitError(f"warm kernels need Linux; on {sys.platform} ordinary ones start")
+    address = make_address()
+    # One that still imports lets those who ask wait.
+    state = ask_state(address, seconds=seconds)
+    if state is None:
+        stop_servers()
+        address.parent.mkdir(mode=0o700, exist_ok=True)
+        start_server(address, is_cold=False, is_owned=False)
+        state = ask_state(address, seconds=seconds)
+    if state is None:
+        raise LabkitError(f"the server of warm kernels did not start: see {find_log(is_owned=False)}")
+    return state
+
+
+def ask_state(address: Path, *, seconds: float) -> dict[str, Any] | None:
+    """Return what a server says of itself, `pid` and `modules`; None if there is none or it has not yet imported."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(seconds)
+            connection.connect(str(address))
+            connection.sendall(b"{}\n")
+            state: dict[str, Any] = json.loads(connection.makefile().readline())
+    except (OSError, ValueError):
+        return None
+    return state
+
+
+def stop_servers() -> int:
+    """End every server of the checkout, those of an earlier lock or Python too; return how many."""
+    n_stopped, folder = 0, make_address().parent
+    for address in folder.iterdir() if folder.exists() else []:
+        state = ask_state(address, seconds=LONGEST_START_SECONDS)
+        if state is not None:
+            os.kill(state["pid"], signal.SIGTERM)
+            n_stopped += 1
+        while state is not None and is_running(state["pid"]):
+            time.sleep(0.02)
+        address.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
+    return n_stopped
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process has not ended, one that nobody has collected yet left out."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def make_address() -> Path:
+    """Return where the checkout's server listens: its name tells what it has imported, its folder is this user's own.
+
+    Raises
+    ------
+    LabkitError
+        The folder is there and is not this user's own.
+    """
+    checkout = hashlib.sha256(str(paths.find_root()).encode()).hexdigest()[:12]
+    folder = Path(tempfile.gettempdir()) / f"labkit-{os.getuid()}-{checkout}"
+    if folder.is_symlink() or folder.exists():
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+            raise LabkitError(f"{folder}: not a private folder of yours: remove it")
+    packages = Path(sysconfig.get_path("purelib"))
+    made_of = [sys.executable, sys.version, str(packages.stat().st_mtime_ns), paths.get_variable("PYTHONPATH") or ""]
+    return folder / hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:12]

@@ -1,0 +1,114 @@
+"""Where a run's kernels come from: the server that is kept for the checkout, or one of the run's own.
+
+The own one is started as soon as the run is known to be sound and seems to need kernels, because it has to import for
+some seconds; while it does so, and while kernels work, this process imports in another thread what it needs itself.
+"""
+
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from threading import Event, Thread
+from types import TracebackType
+from typing import Self
+
+from labkit import paths
+from labkit.run.kernels import process_tree, servers, socket_dirs
+
+TRACKING_MODULE, STAGE_MODULE = "labkit.run.records.tracking", "labkit.run.pipeline.stage_run"
+
+
+class Kernels:
+    """The kernels of one run.
+
+    Parameters
+    ----------
+    is_cold
+        Ordinary kernels, each of which imports everything anew.
+    is_kept_used
+        Whether a server that is kept for the checkout will do, if there is one.
+    later
+        Modules to import in another thread once kernels are at work, and this process has time.
+    """
+
+    def __init__(self, *, is_cold: bool, is_kept_used: bool = True, later: Iterable[str] = ()) -> None:
+        self.is_cold, self.is_kept_used, self.later = is_cold, is_kept_used, tuple(later)
+        self.is_begun = False
+        self.server: subprocess.Popen[bytes] | None = None
+        self.folder: Path | None = None
+        self.before = paths.get_warm_address()
+        self.imported: dict[str, Event] = {}
+        # A grammar of addresses that nbformat's checks would build for a second, of a kind that no notebook has.
+        sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
+    def begin(self) -> None:
+        """Have kernels of this process start as forks from now on, and import; more calls do nothing."""
+        if self.is_begun:
+            return
+        self.is_begun = True
+        # What a kernel says is to be answered while another thread imports, not five milliseconds later each time.
+        sys.setswitchinterval(0.0005)
+        if process_tree.is_supported():
+            self.find_server()
+        self.begin_importing(TRACKING_MODULE, STAGE_MODULE)
+
+    def begin_importing(self, *modules: str) -> None:
+        """Import modules one after another in a thread that nobody waits for, such as a run that is refused.
+
+        A module that has a function `prepare` has it called then.
+        """
+        new = {name: Event() for name in modules if name not in self.imported}
+        self.imported |= new
+
+        def import_all() -> None:
+            for name, is_there in new.items():
+                with suppress(Exception):  # whoever needs it will see why
+                    module = importlib.import_module(name)
+                    getattr(module, "prepare", lambda: None)()
+                is_there.set()
+
+        Thread(target=import_all, name="imports", daemon=True).start()
+
+    def find_server(self) -> None:
+        """Take the server that is kept, or start one."""
+        address = servers.find_server() if self.is_kept_used else None
+        if address is None:
+            self.folder = socket_dirs.make_folder()
+            address = self.folder / "kernels"
+            self.server = servers.start_server(address, is_cold=self.is_cold, is_owned=True)
+        os.environ[paths.WARM_VARIABLE] = str(address)
+
+    def wait_for(self, module: str | None = None) -> None:
+        """Wait until a module, or all, have been imported in the other thread: two must not import one at once."""
+        for name in [module] if module else list(self.imported):
+            if name in self.imported:
+                self.imported[name].wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the own server and with it every kernel."""
+        if self.server:
+            servers.end_server(self.server)
+        if self.folder:
+            socket_dirs.remove_folder(self.folder)
+        os.environ.pop(paths.WARM_VARIABLE, None)
+        if self.before is not None:
+            os.environ[paths.WARM_VARIABLE] = self.before
+
+
+def seem_needed(experiment: str) -> bool:
+    """Tell whether a stage seems stale, an input being younger than what DVC wrote down; DVC itself decides."""
+    root = paths.find_root()
+    lock = root / "dvc.lock"
+    if not lock.is_file():
+        return True
+    inputs = [paths.find_params_path(experiment), root / "requirements.lock", root / paths.MARKER]
+    inputs += paths.find_notebooks_dir().glob("*.ipynb")
+    return any(path.is_file() and path.stat().st_mtime > lock.stat().st_mtime for path in inputs)

@@ -1,0 +1,1 @@
+"""One notebook: source, parameters, execution, and the `step` it uses."""

@@ -1,0 +1,381 @@
+"""How a notebook is executed: papermill, in process, on a snapshot of the source.
+
+Sole owner of papermill and nbclient. Says how each cell ended; not what is recorded of it: that is
+`labkit.run.pipeline.stage_run`; not how its kernel starts: that is `labkit.run.kernels.provisioner`.
+"""
+
+import asyncio
+import errno
+import logging
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+import nbformat
+from nbclient.exceptions import CellControlSignal, CellExecutionError, CellTimeoutError, DeadKernelError
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import NBClientEngine, papermill_engines
+from papermill.exceptions import PapermillExecutionError
+from papermill.execute import execute_notebook
+
+from labkit import paths
+from labkit.errors import ParamsError, StageError, shorten
+from labkit.params.experiment import TimeLimits
+from labkit.run.kernels.provisioner import make_kernel_specs
+from labkit.run.memory import PAUSE_SECONDS
+from labkit.run.notebook.execution import MEMORY_HINT, CellCallback, Course, Live, describe_death, save_on_full_disk
+from labkit.run.notebook.output_limit import MOST_OF_RAW, open_raw, shorten_file
+from labkit.run.notebook.parameters import check_parameters
+from labkit.run.notebook.result import (
+    ALLOW_EXIT,
+    Execution,
+    Failure,
+    Outcome,
+    State,
+    add_error,
+    describe_message,
+    find_heading,
+    make_failure,
+    mark_cells,
+)
+from labkit.run.notebook.source import Source
+from labkit.secrets.redaction import Mask
+from labkit.storage.atomic import write_text
+from labkit.storage.disk import describe_full, is_full
+
+INTERRUPT_NOTE = "[IPKernelApp] ERROR | KeyboardInterrupt caught in kernel.\n"
+"""What a kernel writes whenever it is asked to end, because it is interrupted first."""
+PATIENCE_SECONDS = 2.0
+"""How long an interrupted cell may take to say where it was."""
+
+
+class StageClient(PapermillNotebookClient):  # type: ignore[misc]
+    """papermill's client in one event loop: tells of each cell, keeps to the limits, and knows how each cell ended."""
+
+    def __init__(self, course: Course, nb_man: Any, **options: Any) -> None:
+        super().__init__(nb_man, timeout_func=lambda cell: course.find_limit(), **options)
+        self.course = course
+
+    def execute(self, **_: Any) -> Any:
+        """Execute every cell; an interrupt ends the kernel first."""
+        self.reset_execution_trackers()
+        if asyncio._get_running_loop() is None:
+            return asyncio.run(self.execute_all())
+        # Called from where a loop runs already, such as a notebook.
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(lambda: asyncio.run(self.execute_all())).result()
+
+    async def execute_all(self) -> Any:
+        """Start a kernel, run the cells, and end the kernel whatever happens."""
+        course, cells = self.course, self.nb.cells
+        course.states, course.seconds, course.notebook = ["not run"] * len(cells), [0.0] * len(cells), self.nb
+        watch = asyncio.create_task(self.watch_memory())
+        try:
+            self.km = self.create_kernel_manager()
+            self.km.kernel_spec_manager = make_kernel_specs()
+            streams = {"stdout": course.raw, "stderr": course.raw}
+            await self.async_start_new_kernel(env=dict(course.environment), **streams)
+            await self.connect()
+            for index in range(len(cells)):
+                if not await self.execute_one(index):
+                    break
+            # Of a stage that was over before anybody looked, this is all that is known.
+            self.look_at_memory()
+            info = await self.async_wait_for_reply(self.kc.kernel_info())
+            self.nb.metadata["language_info"] = info["content"]["language_info"]
+            self.set_widgets_metadata()
+        finally:
+            watch.cancel()
+            if self.km is not None:
+                course.exit_code = await self.km.provisioner.poll() if self.km.has_kernel else None
+                await asyncio.shield(self._async_cleanup_kernel())
+        return self.nb
+
+    async def watch_memory(self) -> None:
+        """Look now and then at the memory that the kernel and all below it take."""
+        while True:
+            self.look_at_memory()
+            shorten_file(self.course.raw)
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    def look_at_memory(self) -> None:
+        """Look at the memory that the kernel and all below it take, if there is a kernel."""
+        pid = getattr(self.km.provisioner, "pid", None) if self.km is not None and self.km.has_kernel else None
+        if pid:
+            self.course.gauge.look(pid)
+            self.course.live.on_memory(self.course.gauge.now_bytes)
+
+    async def connect(self) -> None:
+        """Open the channels and wait for the kernel's first answer and for the idle message that follows it.
+
+        When that has come, everything else that the kernel will say arrives too: no need to wait for silence.
+        """
+        self.kc = client = self.km.client()
+        client.start_channels()
+        client.allow_stdin = False
+        until = time.monotonic() + self.startup_timeout
+        while True:
+            asked = client.kernel_info()
+            with suppress(Empty):
+                # While it starts, answers to earlier questions pile up: only the latest one counts.
+                while (await client.get_shell_msg(timeout=1))["parent_header"].get("msg_id") != asked:
+                    pass
+                while not is_idle_after(await client.get_iopub_msg(timeout=1), asked):
+                    pass
+                return
+            if not await self.km.is_alive():
+                raise DeadKernelError("the kernel died as it started")
+            if time.monotonic() > until:
+                raise DeadKernelError(f"the kernel did not answer in {self.startup_timeout:.0f} s")
+
+    async def execute_one(self, index: int) -> bool:
+        """Run one cell and note how it ended; tell whether to go on with the next."""
+        course, cell = self.course, self.nb.cells[index]
+        started = time.monotonic()
+        state: State = "failed"
+        if cell.cell_type == "code":
+            heading = find_heading(self.nb.cells, index)
+            course.on_cell(index + 1, len(self.nb.cells), heading)
+            course.start_log()
+            course.output_limit.start_cell()
+            course.write(f"--- cell {index + 1} of {len(self.nb.cells)}{': ' + heading if heading else ''}\n")
+        self.nb_man.cell_start(cell, index)
+        try:
+            await self.async_execute_cell(cell, index)
+            state = "finished"
+        except CellExecutionError as error:
+            course.error = course.mask.clean((str(error.ename), str(error.evalue)))
+            course.is_allowed_to_exit = error.ename == "SystemExit" and ALLOW_EXIT in cell.metadata.get("tags", [])
+            state = "finished" if course.is_allowed_to_exit else "failed"
+            self.nb_man.cell_exception(cell, cell_index=index, exception=error)
+            return False
+        except CellTimeoutError:
+            state = "timed out"
+            raise
+        except (DeadKernelError, asyncio.CancelledError):
+            # nbclient takes every cancellation for the death of the kernel.
+            task = asyncio.current_task()
+            is_interrupt = task is not None and task.cancelling() > 0
+            state = "interrupted" if is_interrupt else "died"
+            if is_interrupt:
+                await self.interrupt(cell, index)
+                raise asyncio.CancelledError from None
+            raise
+        finally:
+            course.states[index], course.seconds[index] = state, time.monotonic() - started
+            if cell.cell_type == "code":
+                self.close_cell(cell, index)
+            self.nb_man.cell_complete(cell, cell_index=index)
+        return True
+
+    def close_cell(self, cell: Any, index: int) -> None:
+        """Add to a cell's outputs the end of what was too long, and an error that was only printed."""
+        course, outputs = self.course, cell.outputs
+        added = course.mask.clean(course.output_limit.end_cell(index, outputs))
+        place = len(outputs) - sum(output.output_type == "error" for output in outputs[-1:])
+        outputs[place:place] = added
+        if course.error and not any(output.output_type == "error" for output in outputs):
+            add_error(outputs, *course.error)
+            course.error = (course.error[0], outputs[-1].evalue)
+        course.end_log()
+
+    async def interrupt(self, cell: Any, index: int) -> None:
+        """Interrupt the running cell and take in what it says, such as the line it was at."""
+        await self.km.interrupt_kernel()
+        until = time.monotonic() + PATIENCE_SECONDS
+        with suppress(Empty, CellControlSignal):  # silence, or the message that the cell has ended
+            while True:
+                told = await self.kc.get_iopub_msg(timeout=max(0, until - time.monotonic()))
+                self.process_message(told, cell, index)
+
+    async def _async_handle_timeout(self, timeout: int, cell: Any = None) -> None:
+        """Interrupt a cell that took too long, let it say where it was, and give up; kill the kernel if it does not."""
+        await self.km.interrupt_kernel()
+        await asyncio.sleep(min(PATIENCE_SECONDS, 0.5))
+        self.shutdown_kernel = "immediate"
+        raise CellTimeoutError.error_from_timeout_and_cell("Cell execution timed out", timeout, cell)
+
+    def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
+        """Take in one message of the kernel, without secrets before anything is kept of it, and log it."""
+        self.course.tell(describe_message(msg))
+        if not self.course.output_limit.admit(msg, cell.get("outputs", [])):
+            return None
+        msg["content"] = self.course.mask.clean(msg["content"])
+        output = super().process_message(msg, cell, cell_index)
+        self.course.mask.join_streams(cell.get("outputs", []))
+        return output
+
+
+class StageEngine(NBClientEngine):  # type: ignore[misc]
+    """papermill's engine with a `StageClient`."""
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, *, course: Course, **options: Any) -> Any:  # noqa: D102
+        client = StageClient(
+            course,
+            nb_man,
+            kernel_name=kernel_name,
+            startup_timeout=options["start_timeout"],
+            log=logging.getLogger("papermill"),
+        )
+        return client.execute()
+
+
+papermill_engines.register("labkit", StageEngine)
+
+
+def run_notebook(
+    source: Source,
+    executed: Path,
+    *,
+    parameters: Mapping[str, Any],
+    environment: Mapping[str, str],
+    on_cell: CellCallback,
+    limits: TimeLimits | None = None,
+    live: Live | None = None,
+    mask: Mask | None = None,
+) -> Execution:
+    """Execute a notebook and write the executed copy, however it ends, each cell marked with how it ended.
+
+    Parameters
+    ----------
+    source
+        As read by `labkit.run.notebook.source.read_source`; the kernel starts in its folder, as in JupyterLab.
+    executed
+        Where the executed copy goes; it never holds the text of an earlier one.
+    parameters
+        Injected below the `parameters` cell, which must declare them.
+    environment
+        The kernel's whole environment.
+    limits
+        How long a cell and the whole notebook may take.
+    live
+        Who looks on meanwhile.
+    mask
+        What keeps secrets out of the executed copy and the log.
+
+    Raises
+    ------
+    ParamsError
+        A parameter is not declared, not plain data, or holds a secret.
+    StageError
+        The executed copy cannot be written.
+    """
+    mask = mask or Mask()
+    parameters = check_parameters(source.notebook, parameters, where=executed.name)
+    if mask.clean(parameters) != parameters:
+        raise ParamsError(f"{executed.name}: a parameter holds a secret: the notebook gets it by step.secret")
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    with open_raw() as raw:
+        course = Course(on_cell, environment, limits or TimeLimits(), live or Live(), mask, raw)
+        error = execute_source(source, executed, parameters, course)
+        raw.seek(0)
+        course.start_log()
+        course.tell(raw.read(MOST_OF_RAW).decode("utf-8", "replace").replace(INTERRUPT_NOTE, ""))
+        course.end_log()
+    seconds = time.monotonic() - course.started
+    failure = find_failure(close_copy(executed, course), course, error)
+    outcome = find_outcome(failure, course, error)
+    cut = "; ".join(f"cell {index + 1}: {what}" for index, what in course.output_limit.cut.items())
+    return Execution(seconds, failure, tuple(course.seconds), outcome, course.gauge.peak_bytes, cut)
+
+
+def execute_source(
+    source: Source, executed: Path, parameters: Mapping[str, Any], course: Course
+) -> BaseException | None:
+    """Let papermill execute a notebook; return what stopped it, None if nothing did."""
+    try:
+        execute_notebook(
+            nbformat.from_dict(source.notebook),
+            # papermill fills parameters into what stands in braces, in the path too.
+            str(executed).replace("{", "{{").replace("}", "}}"),
+            parameters=parameters,
+            engine_name="labkit",
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=str(source.path.parent),
+            # Written once, when it has ended: with each cell's start and end it took longer than most cells.
+            request_save_on_cell_execute=False,
+            course=course,
+        )
+    except (PapermillExecutionError, DeadKernelError, CellTimeoutError, KeyboardInterrupt) as error:
+        return error
+    except OSError as error:
+        if not is_full(error) or course.notebook is None:
+            raise StageError(f"{executed}: {error}") from error
+        course.full_disk = describe_full(executed, "more")
+        save_on_full_disk(executed, course)
+        return error
+    return None
+
+
+def find_outcome(failure: Failure | None, course: Course, error: BaseException | None) -> Outcome:
+    """Return how a notebook ended, in one word."""
+    if failure is None:
+        return "finished"
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, DeadKernelError):
+        return "died"
+    return "timed out" if "timed out" in course.states else "failed"
+
+
+def close_copy(executed: Path, course: Course) -> nbformat.NotebookNode:
+    """Write into the executed copy how each cell ended, and take out secrets.
+
+    Outputs hold none, but sources, metadata and widgets may.
+    """
+    notebook = course.mask.clean(course.notebook or nbformat.read(executed, as_version=4))
+    n_cells = len(notebook.cells)
+    mark_cells(notebook, course.states or ["not run"] * n_cells, course.seconds or [0.0] * n_cells)
+    write_text(executed, nbformat.writes(notebook) + "\n")
+    return notebook
+
+
+def find_failure(executed: nbformat.NotebookNode, course: Course, error: BaseException | None) -> Failure | None:
+    """Say where and why a notebook did not come to its end, None if it did."""
+    unfinished = [number for number, state in enumerate(course.states) if state != "finished"]
+    if course.is_allowed_to_exit or (error is None and not unfinished):
+        return None
+    index = unfinished[0] if unfinished else 0
+    return make_failure(executed, index, *describe_end(course, error))
+
+
+def describe_end(course: Course, error: BaseException | None) -> tuple[str, str]:
+    """Return name and text of what ended a notebook."""
+    if isinstance(error, PapermillExecutionError):
+        # papermill names the first error that the cell shows, which need not be the one that it raised.
+        name, message = course.error or (str(error.ename), str(error.evalue))
+        hint = find_hint(name, message, course)
+        first, _, rest = message.strip().partition("\n")
+        told = f"{name}: {first}" if first else name
+        return name, f"{shorten(told) + hint if hint else told}\n{rest}".rstrip("\n")
+    if isinstance(error, CellTimeoutError):
+        seconds = getattr(course.limits, course.limit)
+        what = "the cell" if course.limit == "cell_seconds" else "the stage"
+        return "CellTimeoutError", f"timed out: {what} ran for {seconds:g} s, limits.{course.limit} allows no more"
+    if isinstance(error, KeyboardInterrupt):
+        return "KeyboardInterrupt", "interrupted"
+    if isinstance(error, OSError):
+        return "OSError", course.full_disk
+    if isinstance(error, DeadKernelError):
+        return "DeadKernelError", describe_death(course, f"{error}".lower())
+    return "SystemExit", f"a cell called sys.exit(): tag it `{ALLOW_EXIT}` if the notebook may end there"
+
+
+def find_hint(name: str, message: str, course: Course) -> str:
+    """Say what to do about want of memory or of room on the disk, empty for other errors."""
+    if name.endswith("MemoryError"):
+        return f" ({course.gauge.describe()}): {MEMORY_HINT}"
+    if f"[Errno {errno.ENOSPC}]" in message:
+        return f": {describe_full(paths.find_root(), 'more')}"
+    return ""
+
+
+def is_idle_after(message: Mapping[str, Any], request: str) -> bool:
+    """Tell whether a message says that the kernel has done with a request."""
+    return message["parent_header"].get("msg_id") == request and message["content"].get("execution_state") == "idle"

@@ -1,0 +1,239 @@
+"""How much of a notebook's output is kept: a cell that prints without end fills neither the disk nor the memory.
+
+Of printed text the beginning and the end are kept, with a line between them that shows how much is missing; of plots
+and tables the first ones. Not how an output becomes part of a notebook: that is `labkit.run.notebook.executor`.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from nbformat import NotebookNode
+from nbformat.v4 import new_output
+
+from labkit.units import format_count
+
+MOST_OF_CELL = 10_000_000
+MOST_OF_NOTEBOOK = 40_000_000
+"""Characters of output kept. Jupyter still opens a notebook of that size, and a page shows less of it."""
+MOST_OF_TAIL = 20_000
+"""Characters kept of the end: more lines than a page shows."""
+LONGEST_LINE = 2_000
+"""Characters of an unfinished line that are left out with it at a cut."""
+LONGEST_ERROR = 100_000
+"""Characters kept of an error's message, and of each part of its traceback."""
+COST = 300
+"""Characters that an output counts for besides its content: a million of one character each fill a disk, too."""
+RESERVE = 500_000
+"""Characters that text leaves to other outputs of its cell: a result or an error comes after whatever was printed."""
+LINE_COST = 12
+"""Characters that a line of printed text counts for besides: a notebook holds each as a string of its own."""
+MOST_OF_RAW = 1_000_000
+"""Bytes kept of what the kernel's process writes beside its outputs; most of it is in the outputs as well."""
+KINDS = ("stream", "display_data", "update_display_data", "execute_result", "error")
+
+
+@dataclass
+class Excerpt:
+    """The beginning and the end of a text that comes in pieces.
+
+    Parameters
+    ----------
+    room
+        Characters of the beginning.
+    reach
+        Length of the longest secret: where no line ends, so much is left out at a cut, so that no part of one is shown.
+    line_cost
+        Characters that the end of a line counts for.
+    """
+
+    room: int
+    reach: int
+    line_cost: int = 0
+    n_cut: int = 0
+    tail: str = ""
+
+    def take(self, text: str) -> str:
+        """Return what belongs to the beginning of one more piece."""
+        size = len(text) + self.line_cost * text.count("\n")
+        if not self.n_cut and size <= self.room:
+            self.room -= size
+            return text
+        head = trim_end(text[: len(text) * self.room // max(size, 1)], self.reach)
+        self.room = 0
+        self.n_cut += len(text) - len(head)
+        self.tail = (self.tail + text[len(head) :][-MOST_OF_TAIL:])[-MOST_OF_TAIL:]
+        return head
+
+    @property
+    def end(self) -> str:
+        """What is kept of the end."""
+        return self.tail if self.n_cut == len(self.tail) else trim_start(self.tail, self.reach)
+
+    @property
+    def n_missing(self) -> int:
+        """Characters between beginning and end."""
+        return self.n_cut - len(self.end)
+
+    def close(self) -> str:
+        """Return the end, with a line before it that shows how much is missing, if anything is."""
+        return f"\n{describe_cut(self.n_missing)}\n{self.end}" if self.n_missing else self.end
+
+
+def trim_end(text: str, reach: int) -> str:
+    """Return a text that was cut somewhere without its last line, or a part of that if it is long."""
+    return text[: text.rfind("\n", max(0, len(text) - LONGEST_LINE)) + 1 or max(0, len(text) - reach)]
+
+
+def trim_start(text: str, reach: int) -> str:
+    """Return a text that was cut somewhere without its first line, or a part of that if it is long."""
+    return text[text.find("\n", 0, LONGEST_LINE) + 1 or reach :]
+
+
+def describe_cut(n_characters: int, n_outputs: int = 0) -> str:
+    """Return how much output is left out, in words.
+
+    >>> describe_cut(153_000_000), describe_cut(0, 1)
+    ('… 153,000,000 characters of output are left out …', '… 1 output is left out …')
+    """
+    parts = [f"{format_count(n_characters, 'character')} of output"] if n_characters else []
+    parts += [format_count(n_outputs, "further output" if parts else "output")] if n_outputs else []
+    is_one = n_characters + n_outputs == 1
+    return f"… {' and '.join(parts)} {'is' if is_one else 'are'} left out …"
+
+
+@dataclass
+class OutputLimit:
+    """What is kept of one notebook's outputs, cell after cell.
+
+    Attributes
+    ----------
+    left
+        Characters that the cells to come may put out.
+    cut
+        What was left out, by the index of the cell.
+    """
+
+    reach: int
+    left: int = field(default_factory=lambda: MOST_OF_NOTEBOOK)
+    cut: dict[int, str] = field(default_factory=dict)
+
+    def start_cell(self) -> None:
+        """Begin with a cell that has put out nothing yet."""
+        self.most = min(MOST_OF_CELL, self.left)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what the cell put out: it took that back."""
+        self.room, self.is_clearing = self.most, False
+        self.ends: dict[str, Excerpt] = {}
+        self.error: dict[str, Any] | None = None
+        self.n_dropped = 0
+
+    def admit(self, message: dict[str, Any], outputs: list[Any]) -> bool:
+        """Return whether a message of the kernel is to be processed; a printed string in it may be shortened."""
+        kind, content = message["msg_type"], message["content"]
+        if kind == "clear_output":
+            self.is_clearing = bool(content.get("wait"))
+            if not self.is_clearing:
+                self.clear()
+        if kind not in KINDS:
+            return True
+        if self.is_clearing and kind != "update_display_data":
+            self.clear()
+        if kind == "stream":
+            return self.admit_text(content, outputs)
+        return self.admit_whole(kind, content)
+
+    def admit_whole(self, kind: str, content: dict[str, Any]) -> bool:
+        """Return whether an output that cannot be cut still fits; the last error is kept in any case."""
+        if kind == "error":
+            shorten_error(content)
+        size = measure(content) + COST
+        if kind == "update_display_data":
+            # It takes the place of what was there.
+            return size <= self.most
+        if size <= self.room:
+            self.room -= size
+            return True
+        self.n_dropped += 1
+        self.error = content if kind == "error" else self.error
+        return False
+
+    def admit_text(self, content: dict[str, Any], outputs: list[Any]) -> bool:
+        """Shorten a printed string to what still fits; return whether anything does."""
+        name, text = content["name"], content["text"]
+        if name not in self.ends:
+            size = len(text) + COST + LINE_COST * text.count("\n")
+            if size <= self.room - RESERVE and not self.ends:
+                self.room -= size
+                return True
+            self.ends[name] = Excerpt(0 if self.ends else max(0, self.room - RESERVE), self.reach, LINE_COST)
+            self.room = min(self.room, RESERVE)
+            content["text"] = self.ends[name].take(text)
+            if not content["text"] and outputs and outputs[-1].output_type == "stream":
+                # What came just before may end in the middle of a line, and that in the middle of a secret.
+                outputs[-1].text = trim_end(outputs[-1].text, self.reach)
+        else:
+            content["text"] = self.ends[name].take(text)
+        return bool(content["text"])
+
+    def end_cell(self, index: int, outputs: list[Any]) -> list[NotebookNode]:
+        """Return the outputs that show what was left out, and note it in `cut`."""
+        self.left -= min(self.left, sum(map(measure, outputs)))
+        added = [new_output("stream", name=name, text=end.close()) for name, end in self.ends.items() if end.n_cut]
+        n_missing = sum(end.n_missing for end in self.ends.values())
+        n_dropped = self.n_dropped - bool(self.error)
+        if n_dropped:
+            added.append(new_output("stream", name="stdout", text=f"\n{describe_cut(0, n_dropped)}\n"))
+        if n_missing or n_dropped:
+            self.cut[index] = describe_cut(n_missing, n_dropped).strip("… ")
+        if self.error:
+            added.append(new_output("error", **self.error))
+        return added
+
+
+@contextmanager
+def open_raw() -> Iterator[BinaryIO]:
+    """Yield a file for what the kernel's process writes beside its outputs; in append mode, so that it can be cut."""
+    with tempfile.TemporaryFile() as raw:
+        with suppress(OSError, ImportError):
+            import fcntl
+
+            fcntl.fcntl(raw, fcntl.F_SETFL, fcntl.fcntl(raw, fcntl.F_GETFL) | os.O_APPEND)
+        yield raw
+
+
+def shorten_file(raw: BinaryIO) -> None:
+    """Cut the file of what the kernel's process writes beside its outputs if it is longer than what is kept."""
+    with suppress(OSError):
+        if os.fstat(raw.fileno()).st_size > MOST_OF_RAW:
+            os.ftruncate(raw.fileno(), MOST_OF_RAW)
+
+
+def shorten_error(content: dict[str, Any]) -> None:
+    """Cut an error's message and traceback where they are longer than anybody reads."""
+    content["evalue"] = cut_middle(str(content.get("evalue", "")))
+    content["traceback"] = [cut_middle(str(part)) for part in content.get("traceback", [])]
+
+
+def cut_middle(text: str) -> str:
+    """Return a text without its middle if it is very long."""
+    if len(text) <= LONGEST_ERROR:
+        return text
+    half = LONGEST_ERROR // 2
+    return f"{text[:half]} {describe_cut(len(text) - 2 * half)} {text[-half:]}"
+
+
+def measure(value: Any) -> int:
+    """Return about how many characters plain data has as JSON."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(len(str(key)) + measure(item) for key, item in value.items())
+    if isinstance(value, Iterable):
+        return sum(measure(item) + 1 for item in value)
+    return 8

@@ -1,0 +1,193 @@
+"""How the cells of an executed notebook ended, and why it stopped.
+
+Reads and marks notebooks; executes none: that is `labkit.run.notebook.executor`.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import nbformat
+
+from labkit.units import format_count
+
+State = Literal["finished", "failed", "interrupted", "timed out", "died", "not run"]
+Outcome = Literal["finished", "failed", "interrupted", "timed out", "died"]
+STATE_KEY = "labkit"
+ALLOW_EXIT = "allow-exit"
+"""Tag of a cell that may end the notebook early with `sys.exit()`."""
+PAPERMILL_BANNER = "papermill-error-cell-tag"
+GROUP_BEGIN = "  + Exception Group Traceback (most recent call last):"
+GROUP_LINE = re.compile(r'^  \| +File "[^"]*ipykernel_[^"]*", line \d+, in .*\n  \| +(.*)', re.MULTILINE)
+"""The first line of a cell in a group's traceback, and that line's text."""
+GROUP_COUNT = re.compile(r" \((\d+) sub-exceptions?\)$")
+MEMBER_BEGIN = re.compile(r"(  \+-|    )\+-{16} (\d+|\.{3}) -{16}")
+MEMBER_BAR = "    |"
+MOST_MEMBERS = 3
+# What papermill's own mark of a cell is called, for other readers of the executed notebook.
+PAPERMILL_STATES = {"finished": "completed", "not run": "pending"}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a notebook stopped."""
+
+    cell: int
+    n_cells: int
+    heading: str
+    line: str
+    error_name: str
+    error_text: str
+
+    @property
+    def summary(self) -> str:
+        """The error's first line."""
+        return next(iter(self.error_text.splitlines()), self.error_name)
+
+    @property
+    def place(self) -> str:
+        """The cell in words."""
+        return f"cell {self.cell} of {self.n_cells}" + (f", under “{self.heading}”" if self.heading else "")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a notebook ended: `failure` is None if every cell finished; `cells` holds the seconds of each.
+
+    `peak_bytes` is the most memory that the kernel and all below it were seen to take. `cut` lists the cells of which
+    output was left out, and how much.
+    """
+
+    seconds: float
+    failure: Failure | None
+    cells: tuple[float, ...]
+    outcome: Outcome
+    peak_bytes: int = 0
+    cut: str = ""
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether somebody stopped it."""
+        return self.outcome == "interrupted"
+
+
+def mark_cells(notebook: nbformat.NotebookNode, states: Sequence[State], seconds: Sequence[float]) -> None:
+    """Write into an executed notebook how each cell ended, in place of what papermill supposes."""
+    notebook.cells = [cell for cell in notebook.cells if PAPERMILL_BANNER not in cell.metadata.get("tags", [])]
+    for cell, state, took in zip(notebook.cells, states, seconds, strict=True):
+        cell.metadata[STATE_KEY] = {"state": state, "seconds": round(took, 3)}
+        if "papermill" in cell.metadata:
+            cell.metadata.papermill["status"] = PAPERMILL_STATES.get(state, "failed")
+            cell.metadata.papermill["exception"] = None if state == "not run" else state != "finished"
+            # papermill reads the clock, which may be set meanwhile.
+            cell.metadata.papermill["duration"] = None if state == "not run" else round(took, 3)
+    if "papermill" in notebook.metadata:
+        notebook.metadata.papermill["duration"] = round(sum(seconds), 3)
+        notebook.metadata.papermill["exception"] = any(state not in ("finished", "not run") for state in states)
+
+
+def make_failure(notebook: nbformat.NotebookNode, index: int, name: str, text: str) -> Failure:
+    """Say where a notebook stopped, and why."""
+    cells = notebook.cells
+    line = find_line(cells[index]) if cells else ""
+    return Failure(index + 1, len(cells), find_heading(cells, index), line, name, text)
+
+
+def describe_message(message: Mapping[str, Any]) -> str:
+    """Return what a kernel's message puts out as text for a log, empty if it is no output."""
+    content = message["content"]
+    if message["msg_type"] == "stream":
+        return str(content["text"])
+    if message["msg_type"] == "error":
+        return strip_colours("\n".join(map(str, content["traceback"]))) + "\n"
+    if message["msg_type"] in ("display_data", "execute_result"):
+        return str(content["data"].get("text/plain", "")) + "\n"
+    return ""
+
+
+def find_line(cell: nbformat.NotebookNode) -> str:
+    """Return the line of a cell at which its last error arose, as the error's traceback marks it."""
+    for output in reversed(cell.get("outputs", [])):
+        if output.output_type == "error":
+            for entry in output.traceback:
+                plain = strip_colours(entry)
+                if plain.lstrip().startswith("Cell "):
+                    for line in plain.splitlines():
+                        if line.lstrip().startswith("-"):
+                            return line.split(maxsplit=2)[-1].strip()
+                if found := GROUP_LINE.search(plain):
+                    return found[1].strip()
+    return ""
+
+
+def add_error(outputs: list[Any], name: str, text: str) -> None:
+    """Make an error output of the group of exceptions that a cell raised, which IPython only prints.
+
+    Parameters
+    ----------
+    outputs
+        What the cell put out; the group's traceback, printed last, is moved into the error.
+    name, text
+        Name and message of the group as the kernel reports them, such as "several (2 sub-exceptions)".
+    """
+    printed = [place for place, one in enumerate(outputs) if one.output_type == "stream" and one.name == "stderr"]
+    first = next((place for place in reversed(printed) if GROUP_BEGIN in outputs[place].text), None)
+    traceback = ""
+    if first is not None:
+        moved = [place for place in printed if place >= first]
+        kept, begin, rest = outputs[first].text.rpartition(GROUP_BEGIN)
+        traceback = begin + rest + "".join(outputs[place].text for place in moved[1:])
+        outputs[first].text = kept
+        outputs[:] = [one for place, one in enumerate(outputs) if place not in moved or (place == first and kept)]
+    outputs.append(
+        nbformat.v4.new_output("error", ename=name, evalue=describe_group(text, traceback), traceback=[traceback])
+    )
+
+
+def describe_group(text: str, traceback: str) -> str:
+    r"""Return the message of a group of exceptions with its first members.
+
+    >>> describe_group("several (1 sub-exception)", "  +-+---------------- 1 ----------------\n    | KeyError: 'two'")
+    "several (1 exception): KeyError: 'two'"
+    """
+    members = list_members(traceback)
+    found = GROUP_COUNT.search(text)
+    if not members or not found:
+        return text
+    rest = int(found[1]) - MOST_MEMBERS
+    shown = "; ".join(members[:MOST_MEMBERS]) + (f"; … and {rest} more" if rest > 0 else "")
+    return f"{text[: found.start()]} ({format_count(int(found[1]), 'exception')}): {shown}"
+
+
+def list_members(traceback: str) -> list[str]:
+    """Return type and message of each exception in a group, from its traceback as Python prints it.
+
+    A member's lines stand behind a bar; those of what is in it in turn are indented further.
+    """
+    members: list[str] = []
+    for line in traceback.splitlines():
+        if MEMBER_BEGIN.fullmatch(line):
+            members.append("")
+        elif members and line.startswith(MEMBER_BAR):
+            text = line.removeprefix(MEMBER_BAR).removeprefix(" ")
+            if text.endswith("Traceback (most recent call last):"):
+                members[-1] = ""  # what came before was its cause
+            elif not members[-1] and not text.startswith(" "):
+                members[-1] = text
+    return [member for member in members if member]
+
+
+def strip_colours(text: str) -> str:
+    """Return a text without the terminal's colour codes."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+def find_heading(cells: list[Any], index: int) -> str:
+    """Return the nearest heading above a cell."""
+    for cell in reversed(cells[:index]):
+        if cell.cell_type == "markdown":
+            for line in reversed(cell.source.splitlines()):
+                if line.startswith("#"):
+                    return line.lstrip("#").strip()
+    return ""

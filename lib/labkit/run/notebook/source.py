@@ -1,0 +1,157 @@
+"""The source notebooks: what they must be to run.
+
+Reads and never writes. Not which there are: that is `labkit.run.notebook_files`; not how one is executed: that is
+`labkit.run.notebook.executor`. What may be injected into one is settled in `labkit.run.notebook.parameters`.
+"""
+
+import hashlib
+import json
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from labkit.errors import ParamsError, name_nearest
+from labkit.paths import show
+from labkit.run.notebook.parameters import check_parameters, read_defaults
+from labkit.run.notebook_files import find_stage, list_notebooks
+from labkit.storage.digests import compute_digest
+from labkit.units import format_count
+
+LARGEST_BYTES = 50_000_000
+KERNEL = "python3"
+"""The kernel of the environment in which labkit itself runs."""
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A notebook as it was when the run began: `digest` is the SHA-256 of the file."""
+
+    path: Path
+    notebook: nbformat.NotebookNode
+    digest: str
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the file still is what was read."""
+        try:
+            return compute_digest(self.path) == self.digest
+        except OSError:
+            return False
+
+
+Snapshot = Mapping[str, Source]
+"""Stage → its notebook, all read at one time, before anything runs."""
+
+
+def find_notebook(stage: str) -> Path:
+    """Return a stage's notebook: the one whose name is a number and the stage's.
+
+    Raises
+    ------
+    ParamsError
+        There is none, or more than one.
+    """
+    known = list_notebooks()
+    found = [path for path in known if find_stage(path) == stage]
+    if len(found) > 1:
+        names = " and ".join(path.name for path in found)
+        raise ParamsError(f"notebooks/: {names} are both for the stage {stage!r}: keep one")
+    if not found:
+        nearest = name_nearest(stage, map(find_stage, known))
+        raise ParamsError(f"notebooks/: no notebook NN_{stage}.ipynb for the stage {stage!r}: {nearest}")
+    return found[0]
+
+
+def take_snapshot(stages: Iterable[str], parameters: Mapping[str, Any]) -> dict[str, Source]:
+    """Read the notebooks of some stages and check that each can run with these parameters.
+
+    Raises
+    ------
+    ParamsError
+        A notebook is not there or cannot run.
+    """
+    snapshot = {}
+    for stage in stages:
+        path = find_notebook(stage)
+        source = read_source(path)
+        check_parameters(source.notebook, parameters, where=show(path))
+        snapshot[stage] = source
+    return snapshot
+
+
+def read_source(path: Path | str) -> Source:
+    """Read one source notebook, the snapshot that will run.
+
+    Raises
+    ------
+    ParamsError
+        It is not a file of a bearable size, not a notebook of format 4 for this Python, or its `parameters` cell is at
+        fault.
+    """
+    if ADDRESS.match(str(path)):
+        raise ParamsError(f"{path}: an address, not a file: download the notebook, read it, put it into notebooks/")
+    path = Path(path)
+    where = show(path)
+    content = read_bytes(path)
+    tree = parse(content, where)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of cells without ids, which are given some
+            nbformat.validate(tree)
+        notebook = nbformat.v4.reads(content.decode("utf-8"))
+    except Exception as error:  # nbformat raises a different family for each way of being wrong
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ParamsError(f"{where}: not a notebook ({reason:.200}): restore it from git") from error
+    read_defaults(notebook, where=where)
+    check_kernel(notebook, where)
+    return Source(path, notebook, hashlib.sha256(content).hexdigest())
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return what is in a notebook's file, looking at its size first."""
+    where = show(path)
+    if not path.is_file():
+        raise ParamsError(f"{where}: {'not a file' if path.exists() else 'no such notebook'}: restore it from git")
+    n_bytes = path.stat().st_size
+    if n_bytes > LARGEST_BYTES:
+        raise ParamsError(
+            f"{where}: {format_count(n_bytes, 'byte')}, over {LARGEST_BYTES:,}: clear its outputs; "
+            "data belong in files of their own"
+        )
+    return path.read_bytes()
+
+
+def parse(content: bytes, where: str) -> dict[str, Any]:
+    """Return a notebook's JSON if it says that it is of format 4."""
+    if not content:
+        raise ParamsError(f"{where}: not a notebook (an empty file): restore it from git")
+    try:
+        tree = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise ParamsError(f"{where}: not a notebook (not JSON{line}): restore it from git") from error
+    form = tree.get("nbformat") if isinstance(tree, dict) else None
+    if type(form) is not int:
+        raise ParamsError(f"{where}: not a notebook (JSON without `nbformat`): restore it from git")
+    if form != 4:
+        raise ParamsError(f"{where}: notebook format {form}, not 4: open it in JupyterLab and save it")
+    return tree
+
+
+def check_kernel(notebook: nbformat.NotebookNode, where: str) -> None:
+    """Refuse a notebook that is not for the Python that runs labkit."""
+    kernel = notebook.metadata.get("kernelspec", {})
+    name = kernel.get("name", "")
+    language = kernel.get("language") or notebook.metadata.get("language_info", {}).get("name", "python")
+    if not name:
+        raise ParamsError(f"{where}: names no kernel: open it in JupyterLab, choose Python 3 (ipykernel) and save it")
+    if str(language).lower() != "python":
+        raise ParamsError(f"{where}: for {language} (kernel {name!r}): labkit runs notebooks in Python")
+    if name != KERNEL:
+        raise ParamsError(f"{where}: for the kernel {name!r}: choose {KERNEL!r} in JupyterLab, the one labkit runs in")

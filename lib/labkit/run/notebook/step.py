@@ -1,0 +1,275 @@
+"""A stage as its notebook sees it: parameters, what it reads and writes, what it reports.
+
+Runs inside the kernel. Not how the notebook is executed and recorded: that is `labkit.run.pipeline.stage_run`. What the
+artifacts are and how they are checked is handed in by `labkit.start`.
+"""
+
+import html
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from labkit import paths
+from labkit.errors import DataError, MissingDataError, ParamsError, list_briefly, name_nearest
+from labkit.params import describe, load, override
+from labkit.params.experiment import SECTIONS, Params
+from labkit.params.section import Section
+from labkit.run.tracing import trace
+from labkit.secrets.redaction import Mask
+from labkit.secrets.secret import Secret, read_secret
+from labkit.storage.append import append_line
+
+LOG_NAME = "log.jsonl"
+OUTPUTS_NAME = "outputs"
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What passes between stages: names, places relative to the experiment's data folder, and how to read and write.
+
+    `load(name, path, params)` returns a checked object; `save(name, path, obj, params)` checks and writes one.
+    """
+
+    places: Mapping[str, str]
+    load: Callable[[str, Path, Params], Any]
+    save: Callable[[str, Path, Any, Params], None]
+
+    def find_place(self, name: str) -> str:
+        """Return an artifact's place, relative to the experiment's data folder."""
+        if name not in self.places:
+            raise DataError(f"no artifact {name!r}: {name_nearest(name, self.places)}")
+        return self.places[name]
+
+
+@dataclass
+class Step:
+    """What `labkit.start` returns to a notebook.
+
+    Attributes
+    ----------
+    name
+        The stage, which is also its section of the params file.
+    whole
+        All params of the experiment; `params` is the stage's own section.
+    is_batch
+        True under `labkit run`, `labkit stage` or `dvc repro`; False by hand, where everything goes to scratch.
+    """
+
+    name: str
+    whole: Params
+    catalogue: Catalogue
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    run_dir: Path | None = field(default_factory=paths.get_run_dir)
+
+    @property
+    def params(self) -> Any:
+        """The stage's own section of the params, frozen."""
+        return getattr(self.whole, self.name)
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether the runner executes this notebook."""
+        return self.run_dir is not None
+
+    @property
+    def uses_scratch(self) -> bool:
+        """Whether scratch is read before the pipeline's data."""
+        return not self.is_batch or paths.is_sample_run()
+
+    def load(self, name: str) -> Any:
+        """Read an artifact that an earlier stage wrote, checked against its contract.
+
+        By hand and in sample runs, a copy in scratch comes first, and a line says so.
+
+        Raises
+        ------
+        MissingDataError
+            The artifact has not been written yet.
+        DataError
+            No artifact has that name, or it is damaged or not as agreed.
+        """
+        place = self.catalogue.find_place(name)
+        scratch = paths.find_scratch_dir(self.whole.experiment) / place
+        path = paths.find_data_dir(self.whole.experiment) / place
+        if self.uses_scratch and scratch.exists():
+            path = scratch
+            if not self.is_batch:
+                print(f"{name} comes from {paths.show(scratch)}; remove that to read the pipeline's own.")
+        if not path.exists():
+            raise MissingDataError(
+                f"{paths.show(path)}: not there yet: run `labkit run {self.whole.experiment}` "
+                "or the notebook that writes it"
+            )
+        return self.catalogue.load(name, path, self.whole)
+
+    def save(self, name: str, obj: Any) -> None:
+        """Check an artifact and write it: for the pipeline in a batch run, to scratch by hand.
+
+        Raises
+        ------
+        DataError
+            No artifact has that name, or the object is not as agreed.
+        """
+        place = self.catalogue.find_place(name)
+        folder = self.run_dir / OUTPUTS_NAME if self.run_dir else paths.find_scratch_dir(self.whole.experiment)
+        self.catalogue.save(name, folder / place, obj, self.whole)
+        if not self.is_batch:
+            print(f"{name} written to {paths.show(folder / place)}")
+
+    def make_folder(self, name: str) -> Path:
+        """Return the folder to write the artifact `name` into, file by file."""
+        place = self.catalogue.find_place(name)
+        folder = self.run_dir / OUTPUTS_NAME if self.run_dir else paths.find_scratch_dir(self.whole.experiment)
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        return folder / place
+
+    def log(self, **metrics: float) -> None:
+        """Record figures of this stage; in a batch run they stand in MLflow."""
+        self.record("metrics", metrics={name: check_number(name, value) for name, value in metrics.items()})
+
+    def log_child(
+        self, name: str, *, params: Mapping[str, Any] | None = None, metrics: Mapping[str, float] | None = None
+    ) -> None:
+        """Record a run below this stage's, such as a candidate of training."""
+        numbers = {key: float(value) for key, value in (metrics or {}).items()}
+        texts = {key: str(value) for key, value in (params or {}).items()}
+        self.record("child", name=name, params=texts, metrics=numbers)
+
+    def finish(self, headline: str = "") -> None:
+        """Say that the stage is complete; `headline` is the one figure that tables show for it."""
+        self.record("finish", headline=headline)
+        if not self.is_batch:
+            print(f"{self.name} done{': ' + headline if headline else ''}. Nothing but scratch was touched.")
+            # Imported here: what a run leaves to its runner to read.
+            from labkit.run.fingerprint.footprint import make_footprint
+
+            if untracked := make_footprint(trace.list_notes()).list_untracked():
+                print(f"Not tracked: {list_briefly(untracked)}")
+
+    def depends_on(self, *, path: str | Path | None = None, variable: str | None = None) -> None:
+        """Declare what this stage depends on and labkit cannot see: with another content it runs again.
+
+        What the notebook and the modules beside it open, list, import or ask the environment for needs no declaration.
+
+        Parameters
+        ----------
+        path
+            A file, or a folder with all that is in it: one that a program reads, or that lies outside of the checkout.
+            Relative to the notebook's folder.
+        variable
+            An environment variable that a program or a library reads; of its value only the SHA-256 is kept.
+
+        Raises
+        ------
+        ParamsError
+            Nothing is named, or the variable holds a secret.
+        MissingDataError
+            There is nothing at the path.
+
+        Examples
+        --------
+        >>> step.depends_on(path="/data/rates.csv", variable="REGION")  # doctest: +SKIP
+        """
+        from labkit.run.fingerprint.dependencies import check_variable
+
+        if path is None and variable is None:
+            raise ParamsError("step.depends_on: name a path or a variable, e.g. path='/data/rates.csv'")
+        if variable is not None:
+            trace.declare("variable", check_variable(variable, self.whole.secrets.values()))
+        if path is not None:
+            place = Path(path).absolute()
+            if not (place.is_file() or place.is_dir()):
+                raise MissingDataError(f"step.depends_on: {paths.show(place)}: no such file or folder")
+            trace.declare("path", str(place.resolve() if ".." in place.parts else place))
+
+    def secret(self, name: str) -> Secret:
+        """Return a secret that the params name under `secrets`; it shows its name only, `.reveal()` gives the text.
+
+        Raises
+        ------
+        ParamsError
+            No secret has that name, or its environment variable is not set.
+        """
+        where = paths.show(paths.find_params_path(self.whole.experiment))
+        return read_secret(name, self.whole.secrets, where=where)
+
+    def record(self, kind: str, **content: Any) -> None:
+        """Append a line for the runner; by hand there is none to read it."""
+        if self.run_dir is None:
+            return
+        held = {name: paths.get_variable(variable) for name, variable in self.whole.secrets.items()}
+        mask = Mask({name: text for name, text in held.items() if text})
+        append_line(self.run_dir / LOG_NAME, json.dumps({"kind": kind, **mask.clean(content)}, ensure_ascii=False))
+
+    def describe(self) -> list[tuple[str, Any, str, str]]:
+        """Return name, value, origin and meaning of each of the stage's parameters."""
+        with trace.paused():
+            entries = describe.describe_params(self.whole.experiment)
+        own = [entry for entry in entries if entry.name.startswith(f"{self.name}.")]
+        return [
+            (
+                short,
+                describe.make_shown(getattr(self.params, short)) if short in self.overrides else entry.value,
+                "this notebook" if short in self.overrides else entry.origin,
+                entry.meaning,
+            )
+            for entry in own
+            for short in [entry.name.removeprefix(f"{self.name}.")]
+        ]
+
+    def __repr__(self) -> str:
+        lines = [f"{name} = {value!r}  ({origin})" for name, value, origin, _ in self.describe()]
+        return "\n".join([f"Step {self.name} of {self.whole.experiment}", *lines])
+
+    def _repr_html_(self) -> str:
+        head = "<tr><th>parameter</th><th>value</th><th>from</th><th>meaning</th></tr>"
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in line) + "</tr>"
+            for line in self.describe()
+        )
+        return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
+
+
+def start_step(name: str, experiment: str, overrides: Mapping[str, Any] | None, catalogue: Catalogue) -> Step:
+    """Read and check the params, apply the notebook's overrides, and return the step.
+
+    Values that equal the file's after typing are no overrides, so a section injected whole by papermill changes
+    nothing.
+
+    Raises
+    ------
+    ParamsError
+        The stage, the experiment, a key or a value is not valid.
+    """
+    if name not in SECTIONS:
+        raise ParamsError(f"no stage {name!r}: {name_nearest(name, SECTIONS)}")
+    if not isinstance(experiment, str):
+        raise ParamsError(f'experiment is {experiment!r:.60}: name a params file, e.g. "diabetes"')
+    trace.begin_in_kernel()
+    with trace.paused():
+        params = load.load_params(experiment)
+    if overrides is None or overrides == {}:
+        return Step(name, params, catalogue)
+    with trace.paused():
+        overridden = override.override_section(params, name, overrides)
+    before: Section = getattr(params, name)
+    after: Section = getattr(overridden, name)
+    changed = {key: getattr(after, key) for key in overrides if getattr(after, key) != getattr(before, key)}
+    return Step(name, overridden, catalogue, changed)
+
+
+def check_number(name: str, value: float) -> float:
+    """Return a figure as a float if it is finite.
+
+    Raises
+    ------
+    DataError
+        It is not; the store would keep another number in its place.
+    """
+    number = float(value)
+    if not math.isfinite(number):
+        raise DataError(f"step.log({name}={value}): not a finite number: log what it means instead")
+    return number

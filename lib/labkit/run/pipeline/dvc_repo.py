@@ -1,0 +1,382 @@
+"""Which stages are stale, and running them in order: DVC.
+
+Sole owner of dvc. `dvc.yaml` is the only definition of the pipeline. Not how a stage runs: DVC calls
+`labkit stage`, see `labkit.run.pipeline.stage_run`.
+"""
+
+import json
+import logging
+import re
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dvc.dependency.param import ParamsDependency
+from dvc.exceptions import DvcException
+from dvc.lock import LockError, LockNoop
+from dvc.repo import Repo, lock_repo
+from dvc.stage.cache import StageCache
+
+from labkit import paths
+from labkit.errors import DataError, LabkitError, ParamsError, StageError, list_briefly, name_nearest
+from labkit.params.yaml_text import load_plain
+from labkit.run import checkout, dvc_cache
+from labkit.run.dvc_yaml import load_declarations
+from labkit.run.fingerprint import fingerprint_file
+from labkit.run.pipeline import outputs
+from labkit.storage.disk import describe_full, is_full
+
+PUBLISH = "publish"
+"""The stage that DVC always calls and that decides itself whether there is anything to do."""
+
+
+FINGERPRINT = "fingerprint"
+"""The stage that DVC always calls to tell it of code and named files; people need not see it."""
+
+
+EXPERIMENT = re.compile(r"[a-z][a-z0-9_]{0,62}")
+
+
+LONGEST_GOODBYE_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class StageState:
+    """One stage: `reasons` is empty if its outputs are up to date."""
+
+    name: str
+    reasons: tuple[str, ...]
+
+
+class CheckedCache(StageCache):  # type: ignore[misc]
+    """DVC's memory of earlier runs; what it restores is read and checked first, whatever DVC takes it to be.
+
+    It remembers stages whose outputs persist as well. DVC does not, as such a stage may build on what it wrote before;
+    ours write into an empty folder and only keep the former outputs until the new ones take their place.
+    """
+
+    is_restoring = False
+
+    def restore(self, stage: Any, *arguments: Any, **options: Any) -> None:
+        """Restore the outputs of a stage instead of running it."""
+        self.is_restoring = True
+        try:
+            with as_if_removed(stage):
+                super().restore(stage, *arguments, **options)
+        finally:
+            self.is_restoring = False
+
+    def save(self, stage: Any) -> None:
+        """Remember a run of a stage."""
+        with as_if_removed(stage):
+            super().save(stage)
+
+    def _create_stage(self, cache: Mapping[str, Any], wdir: str | None = None) -> Any:
+        """Make the stage that is restored from what is remembered of an earlier run."""
+        for out in cache["outs"] if self.is_restoring else ():
+            dvc_cache.check_place(out["path"], "an earlier run in DVC's cache")
+            if out.get("hash") == "md5":
+                list(dvc_cache.list_objects(out["md5"], out["path"], Path(self.repo.cache.local.path).parents[1]))
+        made = super()._create_stage(cache, wdir=wdir)
+        # The former outputs are still there, as they persist, and give way without a question.
+        made.checkout = partial(made.checkout, force=True)
+        return made
+
+
+@contextmanager
+def as_if_removed(stage: Any) -> Iterator[None]:
+    """Let a stage look for a moment as if its outputs were removed before it runs."""
+    persisting = [out for out in stage.outs if out.persist]
+    for out in persisting:
+        out.persist = False
+    try:
+        yield
+    finally:
+        for out in persisting:
+            out.persist = True
+
+
+def open_repo() -> Repo:
+    """Return the checkout's DVC repository, quiet.
+
+    Raises
+    ------
+    ParamsError
+        The checkout has none, or dvc.yaml or dvc.lock is not valid.
+    """
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)
+    outputs.check_lock()
+    remove_torn_lock(paths.find_root() / ".dvc" / "tmp" / "rwlock")
+    try:
+        repo = Repo(str(paths.find_root()))
+    except DvcException as error:
+        if fault := checkout.find_git_fault():
+            raise ParamsError(f"{fault.found}: {fault.remedy}") from error
+        raise ParamsError(f"{paths.find_root()}: {error}: is it a whole checkout?") from error
+    repo.stage_cache = CheckedCache(repo)
+    return repo
+
+
+@contextmanager
+def look_at_repo() -> Iterator[Repo]:
+    """Yield the repository for looking only, whoever works in it: no lock is waited for, and none is in their way."""
+    repo = open_repo()
+    with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as folder:
+        repo.lock = LockNoop()
+        # Where DVC lists who reads and writes which file.
+        repo.__dict__["tmp_dir"] = folder
+        yield repo
+
+
+def remove_torn_lock(path: Path) -> None:
+    """Remove DVC's list of readers and writers if a killed process left it half-written: DVC itself would give up."""
+    for _ in range(2):
+        try:
+            if isinstance(json.loads(path.read_text(encoding="utf-8")), dict):
+                return
+        except FileNotFoundError:
+            return
+        except ValueError:
+            pass
+        time.sleep(0.2)  # somebody may be writing it just now
+    path.unlink(missing_ok=True)
+
+
+def list_stages(experiment: str) -> list[str]:
+    """Return the stages in the order of dvc.yaml, which is the order in which they run.
+
+    Raises
+    ------
+    ParamsError
+        dvc.yaml does not list the experiment.
+    """
+    if experiment not in list_experiments():
+        raise ParamsError(f"dvc.yaml does not list {experiment!r}: add it to `experiments` at its top")
+    return list(load_plain(paths.find_root() / paths.MARKER)["stages"])
+
+
+def find_listed(tree: Mapping[str, Any]) -> list[str]:
+    """Return the experiments that dvc.yaml lists, each a plain name: DVC writes them into commands for a shell.
+
+    Raises
+    ------
+    ParamsError
+        The list is no list of names.
+    """
+    entries = tree.get("vars", [])
+    if not isinstance(entries, list) or not isinstance(tree.get("stages"), dict):
+        raise ParamsError("dvc.yaml: `vars` is not a list or `stages` not a mapping: restore it from git")
+    lists = [entry["experiments"] for entry in entries if isinstance(entry, dict) and "experiments" in entry]
+    names: list[Any] = [name for listed in lists for name in (listed if isinstance(listed, list) else [listed])]
+    for name in names:
+        if not isinstance(name, str) or not EXPERIMENT.fullmatch(name):
+            raise ParamsError(f"dvc.yaml: experiments: {name!r:.60} is no name: small letters, digits and _")
+    return names
+
+
+def check_stage(name: str, known: Iterable[str]) -> str:
+    """Return a stage's name if the pipeline has it."""
+    names = list(known)
+    if name not in names:
+        raise ParamsError(f"no stage {name!r}: {name_nearest(name, names)}")
+    return name
+
+
+def list_until(experiment: str, until: str | None) -> list[str]:
+    """Return the stages in their order, those after `until` left out."""
+    names = list_stages(experiment)
+    return names[: names.index(until) + 1] if until else names
+
+
+def find_states(repo: Repo, experiment: str, *, until: str | None = None) -> list[StageState]:
+    """Return the stages of an experiment with the reasons why each is stale, in the order in which they run."""
+    names = list_until(experiment, until)
+    try:
+        with lock_repo(repo):
+            # Of the index, which reads dvc.yaml and dvc.lock once and not once for each stage.
+            stages = {stage.addressing: stage for stage in repo.index.stages}
+            return [StageState(name, explain_stage(stages[f"{name}@{experiment}"], experiment, name)) for name in names]
+    except DvcException as error:
+        raise ParamsError(f"dvc: {error}") from error
+
+
+def explain_stage(stage: Any, experiment: str, name: str) -> tuple[str, ...]:
+    """Return in words why a stage is stale."""
+    changes = stage.status().get(stage.addressing, [])
+    before = {str(dep): dep.hash_info.value for dep in stage.deps if dep.hash_info}
+    if name != FINGERPRINT and not before:
+        return ("it has not run yet",)
+
+    sections = {str(dep): dep for dep in stage.deps if isinstance(dep, ParamsDependency)}
+
+    def explain(path: str) -> list[str]:
+        if path in sections:
+            keys = list_changed_keys(before.get(path) or {}, sections[path].read_params(flatten=False))
+            return [f"params {list_briefly(keys, most=3)} changed"]
+        if path != f"data/{experiment}/{FINGERPRINT}/{name}.json":
+            return []
+        return fingerprint_file.describe_change(experiment, name, before.get(path))
+
+    return tuple(describe_changes(changes, explain))
+
+
+def describe_changes(changes: Iterable[Any], explain: Callable[[str], list[str]]) -> list[str]:
+    """Turn DVC's status of one stage into words; of one whose outputs are gone only that is told.
+
+    `explain` knows more of some files than that they are modified.
+    """
+    changes = list(changes)
+    mappings = [change for change in changes if isinstance(change, dict)]
+    outputs = [what for change in mappings for what in change.get("changed outs", {}).values()]
+    if outputs and set(outputs) == {"deleted"}:
+        return ["its outputs are not there"]
+    reasons = []
+    for change in changes:
+        if change == "always changed":
+            continue
+        if isinstance(change, str):
+            reasons.append(change)
+            continue
+        for kind, entries in change.items():
+            side = "output" if kind == "changed outs" else "input"
+            for path, what in entries.items():
+                better = explain(path) if what == "modified" or isinstance(what, dict) else []
+                reasons += better or [describe_change(side, path, what)]
+    return reasons
+
+
+def list_changed_keys(before: Any, after: Any, place: str = "") -> list[str]:
+    """Return the dotted keys of params whose values differ, as deep as both have sections.
+
+    >>> list_changed_keys({"training": {"folds": 5, "seed": 1}}, {"training": {"folds": 4, "seed": 1}})
+    ['training.folds']
+    """
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        return [] if before == after else [place]
+    names = [*before, *(name for name in after if name not in before)]
+    return [
+        key
+        for name in names
+        for key in list_changed_keys(before.get(name), after.get(name), f"{place}.{name}" if place else str(name))
+    ]
+
+
+def describe_change(side: str, path: str, what: Any) -> str:
+    """Say in a few words what changed."""
+    if what in ("deleted", "not in cache") and side == "output":
+        return f"{path} has not been made" if what == "deleted" else f"{path} is not in the cache"
+    return f"{path} {what}"
+
+
+def check_places(repo: Repo) -> None:
+    """Refuse outputs outside the checkout before DVC writes any: in dvc.yaml, dvc.lock and `.dvc` files.
+
+    Raises
+    ------
+    DataError
+        One leads out of it.
+    """
+    for _, out in outputs.list_locked():
+        dvc_cache.check_place(out["path"], outputs.LOCK)
+        dvc_cache.check_listing(out["md5"], Path(repo.cache.local.path).parents[1])
+    for out in repo.index.outs:
+        if not out.is_in_repo:
+            raise DataError(f"{out.stage.path_in_repo}: {out} leads out of the checkout: nothing is written there")
+
+
+def remove_leftovers(repo: Repo) -> None:
+    """Remove half-written files from DVC's cache, which would keep a full disk full, unless some run is writing."""
+    cache = Path(repo.cache.local.path).parents[1]
+    found = dvc_cache.list_leftovers(cache) if cache.is_dir() else []
+    if not found:
+        return
+    try:
+        with repo.lock:
+            for path in found:
+                path.unlink(missing_ok=True)
+    except LockError:
+        return  # the run that holds it will do as well
+
+
+def list_ends(experiment: str, names: list[str]) -> list[str]:
+    """Return those of some stages on which none of them depends: with them DVC runs all, and reads dvc.yaml less."""
+    declared = load_declarations(experiment)
+    folder = f"data/{experiment}/"
+    read = {path for name in names for path in declared[name].inputs}
+
+    def is_read(name: str) -> bool:
+        written = [folder + output for output in declared[name].outputs]
+        return any(path == out or path.startswith(f"{out}/") for out in written for path in read)
+
+    return [name for name in names if not is_read(name)]
+
+
+def reproduce(repo: Repo, experiment: str, *, until: str | None, force: str | None) -> None:
+    """Run the stale stages of an experiment, with `force` one more, stopping after `until`.
+
+    Raises
+    ------
+    StageError
+        A stage failed; the caller knows why.
+    """
+
+    def find_targets(names: list[str]) -> list[str]:
+        return [f"{name}@{experiment}" for name in list_ends(experiment, names)]
+
+    try:
+        check_places(repo)
+        remove_leftovers(repo)
+        if force:
+            names = list_stages(experiment)
+            if before := find_targets(names[: names.index(force)]):
+                repo.reproduce(targets=before)
+            repo.reproduce(targets=[f"{force}@{experiment}"], force=True, single_item=True)
+        repo.reproduce(targets=find_targets(list_until(experiment, until)))
+        address = f"{FINGERPRINT}@{experiment}"
+        # The stages have added to their fingerprints what they read.
+        if any(one.addressing == address and one.outs[0].changed_checksum() for one in repo.index.stages):
+            repo.commit(address, force=True)
+    except (DvcException, DataError) as error:
+        cause = error if isinstance(error, LabkitError) else error.__cause__ or error
+        if is_full(error) and not isinstance(cause, LabkitError):
+            raise StageError(describe_full(Path(repo.cache.local.path), "more, for DVC's cache")) from error
+        raise StageError(f"{cause}" if isinstance(cause, LabkitError) else f"dvc: {cause}") from error
+
+
+def reproduce_beside(work: Callable[[], None], serve: Callable[[threading.Event], None]) -> None:
+    """Run `work` in a thread while this one serves its stages, and raise what `work` raised.
+
+    DVC waits for the stage command, and the stage command asks this process to do the work: so they need two
+    threads, and notebooks get the main one, where signals arrive.
+    """
+    is_over = threading.Event()
+    raised: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            work()
+        except BaseException as error:  # handed to the main thread below
+            raised.append(error)
+        finally:
+            is_over.set()
+
+    thread = threading.Thread(target=call, name="dvc", daemon=True)
+    thread.start()
+    try:
+        serve(is_over)
+    finally:
+        # Also when interrupted: DVC writes its lock files in this thread, and half a lock file blocks every later run.
+        thread.join(LONGEST_GOODBYE_SECONDS)
+    if raised:
+        raise raised[0]
+
+
+def list_experiments() -> list[str]:
+    """Return the experiments that dvc.yaml lists, in its order."""
+    return find_listed(load_plain(paths.find_root() / paths.MARKER))

@@ -1,0 +1,296 @@
+"""Running an experiment from source to publication: stale stages in order, one parent run around them.
+
+What `labkit run` and `labkit stage` call. The stages without a notebook are handed in, because the machinery knows
+nothing of tables and models.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from labkit import paths
+from labkit.params.experiment import Params
+from labkit.params.load import load_params
+from labkit.params.override import apply_overrides
+from labkit.paths import show
+from labkit.run import checkout
+from labkit.run.fingerprint import packages
+from labkit.run.kernels.session import Kernels, seem_needed
+from labkit.run.notebook.parameters import make_parameters
+from labkit.run.notebook.source import take_snapshot
+from labkit.run.pipeline import dvc_repo, run_lock, stage_client
+from labkit.run.pipeline.progress import Line, Progress
+from labkit.run.pipeline.stages_in_order import PlainStage, Work
+from labkit.run.records import ledger, mlflow_store, provenance, recovery
+from labkit.run.records.stage_record import load_records
+from labkit.secrets.secret import read_secrets
+from labkit.storage.atomic import copy_file
+from labkit.units import format_count
+
+
+@dataclass(frozen=True)
+class Request:
+    """How an experiment is to be run.
+
+    Attributes
+    ----------
+    until, force
+        The stage to stop after, and one to run even if nothing has changed.
+    is_waiting
+        Wait for another run of this checkout, or refuse.
+    is_locked
+        Refuse if packages are not those of the lock, or warn.
+    settings
+        What to write into the params file first, each `section.field=value`.
+    """
+
+    until: str | None = None
+    force: str | None = None
+    is_waiting: bool = True
+    is_locked: bool = False
+    settings: Sequence[str] = ()
+
+
+def start_work(
+    params: Params,
+    plain: Mapping[str, PlainStage],
+    progress: Progress,
+    *,
+    names: list[str],
+    kernels: Kernels,
+    sample_rows: int | None = None,
+    is_alone: bool = False,
+) -> Work:
+    """Check whatever the named stages need, all of it before the first of them starts.
+
+    Raises
+    ------
+    ParamsError
+        The checkout is not as DVC needs it, a secret's variable is not set, or a notebook is not there or cannot run.
+    TrackingError
+        The tracking server is not there.
+    """
+    checkout.check_checkout(params.experiment)
+    secrets = read_secrets(params.secrets, where=show(paths.find_params_path(params.experiment)))
+    mlflow_store.check_store(paths.get_tracking_uri())
+    snapshot = take_snapshot([name for name in names if name not in plain], make_parameters(params))
+    work = Work(params, plain, progress, ExitStack(), snapshot, secrets, kernels, sample_rows, is_alone)
+    work.names = tuple(names)
+    return work
+
+
+def run_experiment(
+    experiment: str, *, plain: Mapping[str, PlainStage], progress: Progress, kernels: Kernels, request: Request
+) -> list[Line]:
+    """Run what is stale of an experiment, through DVC, and return the closing table's lines.
+
+    Another run of this checkout is waited for or a reason to refuse. Only after it are settings written into the params
+    file, which it reads.
+
+    Raises
+    ------
+    ParamsError, DataError
+        The input is at fault.
+    StageError
+        A stage failed; what had finished is kept.
+    """
+    params, until, force = load_params(experiment), request.until, request.force
+    names = dvc_repo.list_stages(experiment)
+    for word in (until, force):
+        if word:
+            dvc_repo.check_stage(word, names)
+    asked = names[: names.index(until) + 1] if until else names
+    work = start_work(params, plain, progress, names=asked, kernels=kernels)
+    packages = check_packages(work, is_locked=request.is_locked)
+    with run_lock.hold_checkout(experiment, say=progress.say, is_waiting=request.is_waiting) as has_waited:
+        if write_settings(experiment, request.settings, progress) or has_waited:
+            work = start_work(load_params(experiment), plain, progress, names=asked, kernels=kernels)
+        close_gone(progress)
+        if force or seem_needed(experiment):
+            kernels.begin()
+        repo = dvc_repo.open_repo()
+        with open_pipeline(work, packages, until=until, force=force):
+            return run_stale(work, repo, until=until, force=force)
+
+
+def run_stale(work: Work, repo: Any, *, until: str | None, force: str | None) -> list[Line]:
+    """Run what is stale and show the closing table, however it ends."""
+    experiment = work.params.experiment
+    asked = dvc_repo.list_until(experiment, until)
+    with work.parents, work.keep_record():
+        try:
+            serve_stages(work, repo, until=until, force=force)
+        except Exception as stopped:
+            # A stage's own error says more than what DVC makes of it.
+            work.is_stopped = work.error is None
+            raise work.error or stopped from stopped.__cause__
+        finally:
+            lines = close_lines(work, asked)
+            work.progress.show_table(experiment, lines)
+        if work.parent:
+            work.parent.status = "FINISHED"
+    return lines
+
+
+def serve_stages(work: Work, repo: Any, *, until: str | None, force: str | None) -> None:
+    """Let DVC run the stale stages while this thread does their work; without any, only what is done each time."""
+    os.environ.update(paths.make_environment())
+    experiment, names = work.params.experiment, dvc_repo.list_until(work.params.experiment, until)
+    work.perform(dvc_repo.FINGERPRINT)
+    states = dvc_repo.find_states(repo, experiment, until=until)
+    if work.entry:
+        work.entry.plan({state.name: list(state.reasons) for state in states if state.name != dvc_repo.FINGERPRINT})
+    if not force and not any(state.reasons for state in states):
+        if dvc_repo.PUBLISH in names:
+            work.perform(dvc_repo.PUBLISH)
+        return
+    work.kernels.begin()
+    with stage_client.open_server() as server:
+
+        def reproduce() -> None:
+            dvc_repo.reproduce(repo, experiment, until=until, force=force)
+
+        def serve(is_over: Event) -> None:
+            server.serve(is_over, work.answer)
+
+        dvc_repo.reproduce_beside(reproduce, serve)
+
+
+def run_sample(
+    experiment: str,
+    *,
+    rows: int,
+    plain: Mapping[str, PlainStage],
+    progress: Progress,
+    kernels: Kernels,
+    request: Request,
+) -> list[Line]:
+    """Run every stage on a sample of the main table, in scratch: nothing of the pipeline is touched or published."""
+    params, until = load_params(experiment), request.until
+    names = [name for name in dvc_repo.list_stages(experiment) if name not in (dvc_repo.FINGERPRINT, dvc_repo.PUBLISH)]
+    if until:
+        names = names[: names.index(dvc_repo.check_stage(until, names)) + 1]
+    work = start_work(params, plain, progress, names=names, kernels=kernels, sample_rows=rows)
+    packages = check_packages(work, is_locked=request.is_locked)
+    with (
+        run_lock.hold_checkout(experiment, say=progress.say, is_waiting=request.is_waiting) as has_waited,
+        try_settings(experiment, request.settings, progress),
+    ):
+        if request.settings or has_waited:
+            work = start_work(load_params(experiment), plain, progress, names=names, kernels=kernels, sample_rows=rows)
+        close_gone(progress)
+        os.environ.update(paths.make_environment())
+        with open_pipeline(work, packages, until=until, sample_rows=rows), work.parents, work.keep_record():
+            try:
+                kernels.begin()
+                for name in names:
+                    work.perform(name)
+            finally:
+                lines = close_lines(work, names)
+                progress.show_table(f"{experiment} (sample of {format_count(rows, 'row')})", lines)
+            if work.parent:
+                work.parent.status = "FINISHED"
+    return lines
+
+
+def write_settings(experiment: str, settings: Sequence[str], progress: Progress) -> bool:
+    """Write settings into the params file, say what they change, and tell whether there were any."""
+    if settings:
+        progress.say(apply_overrides(experiment, list(settings)) or "The params file says so already.")
+    return bool(settings)
+
+
+@contextmanager
+def try_settings(experiment: str, settings: Sequence[str], progress: Progress) -> Iterator[None]:
+    """Let this process and its kernels read a copy of the params with settings applied; the file stays as it is."""
+    if not settings:
+        yield
+        return
+    before = paths.find_params_path(experiment)
+    with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as folder:
+        copy_file(before, Path(folder) / before.name)
+        os.environ[paths.PARAMS_VARIABLE] = folder
+        try:
+            changes = apply_overrides(experiment, list(settings)).splitlines()[2:]
+            progress.say("\n".join(["For this sample only:", *changes] if changes else ["The params say so already."]))
+            yield
+        finally:
+            os.environ.pop(paths.PARAMS_VARIABLE)
+
+
+@contextmanager
+def open_pipeline(work: Work, packages: Mapping[str, str], **words: Any) -> Iterator[None]:
+    """Write the lines of a whole run to the ledger: what was asked for, what it is made of, how it ended.
+
+    Raises
+    ------
+    TrackingError
+        Nothing can be recorded in the experiment; the ledger then has no line of the run.
+    """
+    experiment = work.params.experiment
+    work.check_experiment()
+    asked = {name: word for name, word in words.items() if word}
+    facts = {**provenance.collect(), "asked": asked, "params": provenance.list_params(experiment)}
+    facts |= {"packages": dict(packages)} if packages else {}
+    with ledger.open_entry(experiment, facts=facts) as work.entry:
+        yield
+
+
+def check_packages(work: Work, *, is_locked: bool) -> dict[str, str]:
+    """Return the packages that are not those of the lock, having warned of them or refused."""
+    notebooks = [source.path for source in work.snapshot.values()]
+    return packages.check_environment(notebooks, is_locked=is_locked, say=work.progress.say)
+
+
+def close_gone(progress: Progress) -> None:
+    """Close what killed runs left open, and say so."""
+    for line in recovery.tell(recovery.reconcile()):
+        progress.say(line)
+
+
+def run_stage(stage: str, experiment: str, *, plain: Mapping[str, PlainStage], progress: Progress) -> None:
+    """Run one stage alone, stale or not: what `labkit stage` does when no runner started it."""
+    params = load_params(experiment)
+    dvc_repo.check_stage(stage, dvc_repo.list_stages(experiment))
+    # One kernel alone is not worth a process that imports everything, unless there is one already.
+    kernels = Kernels(is_cold=True)
+    work = start_work(params, plain, progress, names=[stage], kernels=kernels, is_alone=True)
+    with run_lock.hold_checkout(experiment, say=progress.say) as has_waited:
+        if has_waited:
+            work = start_work(load_params(experiment), plain, progress, names=[stage], kernels=kernels, is_alone=True)
+        close_gone(progress)
+        os.environ.update(paths.make_environment())
+        work.check_experiment()
+        with work.parents, kernels, work.keep_record():
+            if stage not in plain:
+                kernels.begin()
+            work.perform(stage)
+
+
+def close_lines(work: Work, names: list[str]) -> list[Line]:
+    """Return a line for every stage, those that were not run with their latest figures."""
+    records = load_records(paths.find_reports_dir(work.params.experiment))
+    lines: list[Line] = []
+    for name in names:
+        if name == dvc_repo.FINGERPRINT:
+            continue
+        if name in work.ran:
+            lines.append(work.ran[name])
+            continue
+        is_after_failure = work.is_stopped or any(
+            line.outcome in ("failed", "interrupted", "not run") for line in lines
+        )
+        headline = records[name].headline if name in records and not is_after_failure else ""
+        lines.append(Line(name, "not run" if is_after_failure else name_skip(work, name), None, headline))
+    return lines
+
+
+def name_skip(work: Work, stage: str) -> str:
+    """Return why a stage did not have to run, in the words of `labkit why`."""
+    reasons = work.entry.reasons if work.entry else None
+    return "restored" if (reasons or {}).get(stage) else "up to date"

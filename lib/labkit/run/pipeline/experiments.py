@@ -1,0 +1,56 @@
+"""How an experiment and its tables come under DVC."""
+
+from collections.abc import Iterable
+from io import StringIO
+from pathlib import Path
+
+from dvc.exceptions import DvcException
+from dvc.lock import LockError
+
+from labkit import paths
+from labkit.errors import ParamsError
+from labkit.params.yaml_text import load_yaml, make_yaml
+from labkit.run.pipeline.dvc_repo import open_repo
+from labkit.storage.atomic import write_text
+
+
+def add_experiment(name: str) -> None:
+    """Add an experiment to those that dvc.yaml lists, its comments and layout kept.
+
+    Raises
+    ------
+    ParamsError
+        dvc.yaml has no list of experiments.
+    """
+    path = paths.find_root() / paths.MARKER
+    tree = load_yaml(path)
+    listed = next((entry["experiments"] for entry in tree.get("vars", []) if "experiments" in entry), None)
+    if listed is None:
+        raise ParamsError(f"{paths.MARKER}: no `vars: [experiments: [...]]` at its top: add it")
+    if name in listed:
+        return
+    listed.append(name)
+    stream = StringIO()
+    make_yaml().dump(tree, stream)
+    write_text(path, stream.getvalue())
+
+
+def add_files(files: Iterable[Path]) -> None:
+    """Put files under DVC: each gets a pointer beside it for git, its content goes into the cache.
+
+    Raises
+    ------
+    ParamsError
+        DVC refuses.
+    """
+    repo = open_repo()
+    try:
+        repo.add([str(path) for path in files])
+    except LockError as error:
+        raise ParamsError(
+            "a command of DVC works in this checkout: nothing was made: run again when it has ended"
+        ) from error
+    except DvcException as error:
+        raise ParamsError(f"dvc add: {str(error).splitlines()[0]}: nothing was made") from error
+    finally:
+        repo.close()

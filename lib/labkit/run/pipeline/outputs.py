@@ -1,0 +1,201 @@
+"""What stages wrote: put in place as a whole, and known by digest ever after.
+
+A file's SHA-256 is recorded as its stage puts it in place, in `.labkit/outputs/<experiment>/<folder>.json`, and held
+against the file before anybody opens it. What DVC restored or another checkout made is known by dvc.lock instead.
+Files in scratch, written by hand, are recorded nowhere and not checked.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labkit import paths
+from labkit.errors import DataError, ParamsError
+from labkit.params.yaml_text import load_written_yaml
+from labkit.paths import show
+from labkit.run.checkout import Fault
+from labkit.run.dvc_cache import check_object, find_object, load_listing
+from labkit.storage.atomic import parse_json, place_folder, write_json
+from labkit.storage.digests import compute_digest, list_files
+
+LOCK = "dvc.lock"
+STAGE = re.compile(r"  ([^\s@]+)@(\S+):")
+"""The line of dvc.lock with which the lines of one stage begin."""
+LOST = "Only the knowledge of what is up to date is lost by it: those stages run again, or come from DVC's cache"
+WHOLE_REMEDY = f"restore it from git, or remove it. {LOST}"
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of one file: the stage that wrote it and the digests it may have."""
+
+    stage: str
+    sha256: str | None = None
+    md5: str | None = None
+
+    def allows(self, path: Path) -> bool:
+        """Tell whether a file is what is known."""
+        if self.sha256 is not None:
+            return compute_digest(path) == self.sha256
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "md5").hexdigest() == self.md5
+
+
+def place_outputs(outputs: Path, target: Path, *, experiment: str, stage: str) -> None:
+    """Let each folder that a stage wrote take the place of the one before, its digests recorded first.
+
+    After a crash in between, the folder in place is known by one of the two: by the record if it is the new one, by
+    dvc.lock if it is the old one.
+    """
+    for folder in sorted(outputs.iterdir()) if outputs.is_dir() else []:
+        if target == paths.find_data_dir(experiment):
+            record_folder(folder, experiment=experiment, stage=stage)
+        place_folder(folder, target / folder.name)
+
+
+def record_folder(folder: Path, *, experiment: str, stage: str) -> None:
+    """Record the digests of all files in a folder, which is or will be one of the experiment's data folder."""
+    digests = {path.relative_to(folder.parent).as_posix(): compute_digest(path) for path in list_files(folder)}
+    write_json(find_record(experiment, folder.name), {"stage": stage, "files": digests})
+
+
+def check_outputs(experiment: str, inputs: Iterable[Path]) -> None:
+    """Refuse files, or files in folders, that are not what a stage wrote.
+
+    Raises
+    ------
+    DataError
+        One was changed, by whatever.
+    """
+    data = paths.find_data_dir(experiment)
+    for path in inputs:
+        for file in list_files(path) if path.is_dir() else [path]:
+            if file.is_relative_to(data) and not file.is_relative_to(paths.find_scratch_dir(experiment)):
+                check_file(experiment, file)
+
+
+def check_file(experiment: str, path: Path) -> None:
+    """Refuse a file of an experiment's data folder that is not what a stage wrote."""
+    place = path.relative_to(paths.find_data_dir(experiment)).as_posix()
+    recorded = find_recorded(experiment, place)
+    if recorded is not None and recorded.allows(path):
+        return
+    locked = find_locked(experiment, place)
+    if locked is not None and locked.allows(path):
+        return
+    known = recorded or locked
+    if known is not None:
+        raise DataError(
+            f"{show(path)}: changed since the stage `{known.stage}` wrote it, so it is not opened: "
+            f"make it anew with `labkit run {experiment} --force {known.stage}`"
+        )
+    record = find_record(experiment, place.partition("/")[0])
+    if record.is_file() and not is_readable(record):
+        raise DataError(
+            f"{show(path)}: cannot be verified, so it is not opened: {show(record)}, which holds its digest, is "
+            f"damaged, and {LOCK} does not list it: run `labkit run {experiment} --force` with the stage that writes it"
+        )
+
+
+def is_readable(record: Path) -> bool:
+    """Tell whether a record of digests can be read."""
+    try:
+        return isinstance(parse_json(record.read_bytes())["files"], dict)
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+
+
+def find_record(experiment: str, folder: str) -> Path:
+    """Return where the digests of a folder's files are recorded."""
+    return paths.find_root() / ".labkit" / "outputs" / experiment / f"{folder}.json"
+
+
+def find_recorded(experiment: str, place: str) -> Known | None:
+    """Return what labkit itself recorded of a file, None if nothing."""
+    try:
+        record: Any = parse_json(find_record(experiment, place.partition("/")[0]).read_bytes())
+        return Known(str(record["stage"]), sha256=str(record["files"][place]))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None  # then dvc.lock is asked
+
+
+def find_locked(experiment: str, place: str) -> Known | None:
+    """Return what dvc.lock says of a file, None if nothing."""
+    full = f"data/{experiment}/{place}"
+    for stage, out in list_locked():
+        if out["path"] == full:
+            return Known(stage.partition("@")[0], md5=out["md5"])
+        if full.startswith(f"{out['path']}/"):
+            md5 = find_in_folder(out["md5"], full.removeprefix(f"{out['path']}/"))
+            return Known(stage.partition("@")[0], md5=md5) if md5 else None
+    return None
+
+
+def list_locked() -> list[tuple[str, dict[str, str]]]:
+    """Return each output that dvc.lock lists with the stage that wrote it; none where it cannot be read.
+
+    Whoever cannot live without it is told by DVC.
+    """
+    try:
+        stages = load_written_yaml(paths.find_root() / LOCK)["stages"]
+        return [
+            (str(name), {"path": str(out["path"]), "md5": str(out["md5"])})
+            for name, stage in stages.items()
+            for out in stage.get("outs", [])
+            if "md5" in out
+        ]
+    except (OSError, ParamsError, TypeError, KeyError, AttributeError):
+        return []
+
+
+def check_lock() -> None:
+    """Refuse a dvc.lock that cannot be read, with which DVC runs no stage of any experiment.
+
+    Raises
+    ------
+    ParamsError
+        Names the experiment in whose lines the fault is, and what to remove.
+    """
+    if fault := find_fault():
+        raise ParamsError(f"{fault.found}: {fault.remedy}")
+
+
+def find_fault() -> Fault | None:
+    """Return what is wrong with dvc.lock and what to do about it, None if nothing is."""
+    path = paths.find_root() / LOCK
+    try:
+        tree = load_written_yaml(path)
+    except FileNotFoundError:
+        return None
+    except ParamsError as error:
+        mark = getattr(error.__cause__, "problem_mark", None)
+        return locate_fault(path.read_text(encoding="utf-8", errors="replace"), mark.line + 1 if mark else 1)
+    is_sound = isinstance(tree, dict) and "schema" in tree and isinstance(tree.get("stages", {}), dict)
+    return None if is_sound else Fault(f"{LOCK}: not as DVC writes it", WHOLE_REMEDY)
+
+
+def locate_fault(text: str, line: int) -> Fault:
+    """Return in which stage's part of dvc.lock a line is that is not YAML, and what to do about it."""
+    lines = text.splitlines()
+    starts = [(number, found) for number, one in enumerate(lines, 1) if (found := STAGE.fullmatch(one))]
+    above = [start for start in starts if start[0] <= line]
+    if not above:
+        return Fault(f"{LOCK}:{line}: not YAML", WHOLE_REMEDY)
+    (first, found), last = above[-1], next((number - 1 for number, _ in starts if number > line), len(lines))
+    where = f"{LOCK}:{line}: not YAML, in the part of the stage {found[1]} of {found[2]}"
+    return Fault(
+        f"{where}, so that no experiment can run", f"remove lines {first} to {last}, or the whole file. {LOST}"
+    )
+
+
+def find_in_folder(md5: str, name: str) -> str | None:
+    """Return the MD5 of a file in a folder that DVC knows by an MD5 of its own, None if its listing is not here."""
+    listing = find_object(md5)
+    try:
+        check_object(listing, md5, name)
+        return load_listing(listing).get(name)
+    except (OSError, DataError):
+        return None

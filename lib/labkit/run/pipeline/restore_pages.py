@@ -1,0 +1,58 @@
+"""Keeping the reports true: the page in place is that of the run which made the data in place.
+
+DVC restores outputs from its cache without running the notebook, after a change and its reversal for example. The
+page of that run is then fetched from its artifacts in MLflow.
+"""
+
+import tempfile
+from pathlib import Path
+
+from labkit import paths
+from labkit.params.experiment import Params
+from labkit.run.dvc_yaml import compute_key, load_declarations
+from labkit.run.fingerprint.import_graph import Checkout
+from labkit.run.fingerprint.observation import add_reads, load_reads
+from labkit.run.fingerprint.stage_key import compute_code_digest
+from labkit.run.notebook_files import find_stage, list_notebooks
+from labkit.run.records import run_search, tracking
+from labkit.run.records.stage_record import PAGE_ENDINGS, compute_outputs, load_records
+from labkit.run.reports import index
+from labkit.storage.atomic import copy_file
+
+
+def restore_pages(params: Params) -> list[str]:
+    """Bring back the pages that do not belong to the data in place, and return the stages that have none.
+
+    A page of another run is removed if its own cannot be found: no page is better than a wrong one.
+    """
+    folder = paths.find_reports_dir(params.experiment)
+    records, without = load_records(folder), []
+    checkout = Checkout(paths.find_root())
+    for path in list_notebooks():
+        stage = find_stage(path)
+        declared = load_declarations(params.experiment).get(stage)
+        if declared is None:
+            continue
+        digests = compute_outputs(paths.find_data_dir(params.experiment), declared.outputs)
+        code = add_reads(compute_code_digest(path, checkout), load_reads(params.experiment, stage))
+        key = compute_key(code, params, declared.sections, digests)
+        if stage in records and records[stage].key == key:
+            continue
+        if not fetch_page(params.experiment, path.stem, key, folder):
+            without.append(stage)
+    index.render_index(paths.find_reports_dir())
+    return without
+
+
+def fetch_page(experiment: str, page: str, key: str, folder: Path) -> bool:
+    """Put the page of the run with a key in place, or none; tell whether there is one now."""
+    for ending in PAGE_ENDINGS:
+        (folder / f"{page}{ending}").unlink(missing_ok=True)
+    run_id = run_search.find_run_of(experiment, key)
+    if run_id is None:
+        return False
+    with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
+        for ending in PAGE_ENDINGS:
+            fetched = tracking.download_file(run_id, f"report/{page}{ending}", Path(scratch))
+            copy_file(fetched, folder / f"{page}{ending}")
+    return True

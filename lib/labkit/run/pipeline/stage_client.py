@@ -1,0 +1,81 @@
+"""How `labkit stage`, called by DVC, hands its work to the `labkit run` that called DVC.
+
+The runner has the heavy packages imported already; the stage process only says a name over a private socket and
+waits. Without a runner, as under plain `dvc repro`, the stage process does the work itself.
+"""
+
+import json
+import os
+import secrets
+import selectors
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from labkit import paths
+from labkit.run.kernels import socket_dirs
+
+POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a stage ended: the exit code, and the error's text if it failed."""
+
+    code: int
+    message: str = ""
+
+
+def ask_runner(stage: str, experiment: str) -> Answer | None:
+    """Have the runner that started this process run a stage; None if there is no runner."""
+    address = paths.get_runner_address()
+    if address is None:
+        return None
+    text = ""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, suppress(OSError):
+        connection.connect(address)
+        connection.sendall(json.dumps({"stage": stage, "experiment": experiment}).encode() + b"\n")
+        text = connection.makefile(encoding="utf-8").readline()
+    return Answer(**json.loads(text)) if text else Answer(1, "the runner went away")
+
+
+class StageServer:
+    """The runner's end: answers one stage at a time, in the thread that calls `serve`."""
+
+    def __init__(self, listener: socket.socket, address: str) -> None:
+        self.listener = listener
+        self.address = address
+
+    def serve(self, is_over: threading.Event, perform: Callable[[str, str], Answer]) -> None:
+        """Answer until `is_over` is set."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.listener, selectors.EVENT_READ)
+            while not is_over.is_set():
+                if selector.select(POLL_SECONDS):
+                    connection, _ = self.listener.accept()
+                    with connection:
+                        self.answer(connection, perform)
+
+    def answer(self, connection: socket.socket, perform: Callable[[str, str], Answer]) -> None:
+        """Do what one stage process asks for and tell it how that ended."""
+        asked = json.loads(connection.makefile(encoding="utf-8").readline())
+        answer = perform(asked["stage"], asked["experiment"])
+        connection.sendall(json.dumps({"code": answer.code, "message": answer.message}).encode() + b"\n")
+
+
+@contextmanager
+def open_server() -> Iterator[StageServer]:
+    """Yield a server on a socket that only this user can reach; child processes find it in their environment."""
+    folder = socket_dirs.make_folder()
+    address = str(folder / secrets.token_hex(4))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(address)
+        listener.listen()
+        os.environ[paths.RUNNER_VARIABLE] = address
+        try:
+            yield StageServer(listener, address)
+        finally:
+            os.environ.pop(paths.RUNNER_VARIABLE, None)
+            socket_dirs.remove_folder(folder)

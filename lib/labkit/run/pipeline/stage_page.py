@@ -1,0 +1,66 @@
+"""The page of a stage, rendered from its executed notebook with a header of what was run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import nbformat
+
+from labkit import paths
+from labkit.params.experiment import Params
+from labkit.params.override import tell_changed
+from labkit.run.notebook.result import find_heading
+from labkit.run.notebook.step import start_step
+from labkit.run.notebook_files import list_notebooks
+from labkit.run.records import provenance
+from labkit.run.records.stage_record import StageRecord, save_record
+from labkit.run.reports import index, render
+from labkit.storage import atomic
+
+
+def find_pages_dir(experiment: str, sample_rows: int | None) -> Path:
+    """Return where a run's pages belong."""
+    pages = paths.find_reports_dir(experiment)
+    return pages / "sample" if sample_rows else pages
+
+
+def publish_page(
+    done: StageRecord, executed: Path, params: Params, *, sample_rows: int | None, notes: Sequence[str]
+) -> Path:
+    """Render the stage's page, keep the executed notebook beside it, and return their folder."""
+    pages = find_pages_dir(params.experiment, sample_rows)
+    facts = provenance.collect()
+    header = render.ReportHeader(
+        experiment=params.experiment,
+        stage=done.stage,
+        title=done.title,
+        status=done.status,
+        started=done.started,
+        seconds=done.seconds,
+        run_id=done.run_id,
+        git_commit=facts.get("commit"),
+        is_dirty=facts.get("is_dirty", False),
+        parameters=list_parameters(done.stage, params),
+        notes=notes,
+    )
+    neighbours = [(path.stem.replace("_", " "), f"{path.stem}.html") for path in list_notebooks()]
+    render.render_report(executed, pages / f"{done.page}.html", header, neighbours=neighbours)
+    atomic.copy_file(executed, pages / executed.name)
+    save_record(done, pages)
+    index.render_index(paths.find_reports_dir())
+    return pages
+
+
+def list_parameters(stage: str, params: Params) -> list[tuple[str, str, str]]:
+    """Return name, value and origin of each of the stage's parameters; none if their file was changed meanwhile."""
+    from labkit.run.notebook.step import Catalogue
+
+    if tell_changed(params):
+        return []
+
+    step = start_step(stage, params.experiment, None, Catalogue({}, lambda *_: None, lambda *_: None))
+    return [(name, str(value), origin) for name, value, origin, _ in step.describe()]
+
+
+def find_title(notebook: nbformat.NotebookNode) -> str:
+    """Return a notebook's first heading."""
+    return find_heading(notebook.cells[:1], 1)

@@ -1,0 +1,369 @@
+"""One stage as seen from outside: run its notebook, put its outputs in place, record it, render its page.
+
+Not what happens inside the notebook: that is `labkit.run.notebook.step`. Not in which order stages run: that is
+`labkit.run.pipeline.dvc_repo`.
+"""
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TextIO
+
+from labkit import errors, paths
+from labkit.errors import LabkitError, LostStoreError, StageError, list_briefly, shorten
+from labkit.params.experiment import Params
+from labkit.params.override import tell_changed
+from labkit.paths import show
+from labkit.run.dvc_yaml import compute_key, load_declarations
+from labkit.run.fingerprint.observation import Observation, add_reads, keep_reads, observe
+from labkit.run.fingerprint.stage_key import compute_code_digest
+from labkit.run.notebook.execution import Live
+from labkit.run.notebook.executor import run_notebook
+from labkit.run.notebook.parameters import make_parameters
+from labkit.run.notebook.result import Execution, Failure
+from labkit.run.notebook.source import Source
+from labkit.run.notebook.step import LOG_NAME, OUTPUTS_NAME
+from labkit.run.notebook_files import find_stage
+from labkit.run.pipeline.outputs import place_outputs
+from labkit.run.pipeline.progress import Progress
+from labkit.run.pipeline.stage_page import find_pages_dir, find_title, list_parameters, publish_page
+from labkit.run.records import tracking
+from labkit.run.records.ledger import Entry
+from labkit.run.records.stage_record import PAGE_ENDINGS, StageRecord, compute_outputs, load_records, save_record
+from labkit.secrets.detection import check_files
+from labkit.secrets.redaction import Mask
+from labkit.storage import append, atomic
+from labkit.units import format_count
+
+LONGEST_LINE = 160
+
+
+LONGEST_MESSAGE, LONGEST_OWN_MESSAGE = 300, 1500
+"""Characters of an error's first line: the page has the rest. One of labkit's own ends with what to do."""
+
+
+NO_BRACKETS = str.maketrans("", "", "[]")
+
+
+@dataclass(frozen=True)
+class Log:
+    """What the notebook reported through its step."""
+
+    metrics: dict[str, float]
+    children: list[dict[str, Any]]
+    headline: str
+    is_finished: bool
+    n_torn: int = 0
+
+
+def run_stage(
+    stage: str,
+    params: Params,
+    *,
+    source: Source,
+    progress: Progress,
+    entry: Entry,
+    parent_id: str | None,
+    mask: Mask,
+    sample_rows: int | None = None,
+) -> StageRecord:
+    """Run one notebook stage and leave true records, whatever way it ends.
+
+    Parameters
+    ----------
+    source
+        The stage's notebook as it was when the run began.
+    entry
+        What the ledger says of this run; gets the outcome, the outputs and the peak of memory.
+    parent_id
+        MLflow run of the pipeline run, or None for a stage run alone.
+    mask
+        What keeps secrets out of the records.
+    sample_rows
+        Rows of a sample run, which reads and writes scratch; None for the pipeline.
+
+    Raises
+    ------
+    ParamsError, DataError
+        The notebook refused its input.
+    StageError
+        The notebook failed.
+    LostStoreError
+        MLflow could not be told.
+    """
+    path, code = source.path, compute_code_digest(source.path)
+    tags = {"labkit.stage": stage, "labkit.notebook_sha256": source.digest, "mlflow.source.name": show(path)}
+    tags |= {"labkit.code_sha256": code, **tracking.make_input_tags(entry.facts.get("inputs", {}))}
+    performance = Performance(stage, params, source, entry, mask, sample_rows, code)
+    try:
+        with (
+            tracking.open_run(params, stage, parent_id=parent_id, tags=tags, entry=entry) as record,
+            make_work_dir(entry.run) as work,
+        ):
+            performance.execute(work, record, progress)
+            done = performance.finish(work, record)
+            if untracked := performance.seen.untracked:
+                progress.say(f"warning: {stage}: its page says what of its dependencies is not tracked: {untracked[0]}")
+            return done
+    except LostStoreError:
+        # The page may say by now that all went well.
+        performance.disown()
+        raise
+
+
+def check_params(params: Params, notebook: Any) -> Failure | None:
+    """Return a failure if the params file was changed while the notebook, which reads it, was executed."""
+    n_cells, changed = len(notebook.cells), tell_changed(params)
+    return Failure(n_cells, n_cells, "", "", "StageError", changed) if changed else None
+
+
+@dataclass
+class Performance:
+    """One run of one notebook stage: what was executed, and the record it ends in."""
+
+    stage: str
+    params: Params
+    source: Source
+    entry: Entry
+    mask: Mask
+    sample_rows: int | None
+    code: str
+    execution: Execution | None = None
+    done: StageRecord | None = None
+    seen: Observation = field(default_factory=Observation)
+
+    def execute(self, work: Path, record: tracking.Record, progress: Progress) -> None:
+        """Execute the notebook in a work folder."""
+        path, params = self.source.path, self.params
+        tracking.log_values(record.run_id, params=flatten_section(params, self.stage))
+        with open_log(params.experiment, path.stem, self.sample_rows) as log:
+            self.execution = run_notebook(
+                self.source,
+                work / path.name,
+                parameters=make_parameters(params),
+                environment=make_environment(work, record.run_id, self.sample_rows),
+                on_cell=progress.start_cell,
+                limits=params.limits,
+                live=Live(log, progress.show_memory),
+                mask=self.mask,
+            )
+        if self.execution.cut:
+            progress.say(f"warning: {self.stage}: {self.execution.cut}")
+
+    def finish(self, work: Path, record: tracking.Record) -> StageRecord:
+        """Put the outputs in place if all went well, publish the page, and raise what the notebook failed with."""
+        assert self.execution
+        execution, path, notebook, entry = self.execution, self.source.path, self.source.notebook, self.entry
+        log = load_log(work / LOG_NAME, self.mask)
+        self.seen = observe(work, self.stage, params=self.params, start=path, mask=self.mask)
+        failure = execution.failure or check_finished(log, len(notebook.cells)) or check_params(self.params, notebook)
+        try:
+            log_figures(log, record, self.params, peak_bytes=execution.peak_bytes, source=show(path))
+        except LostStoreError as error:
+            # Told on the page too; what the notebook failed with comes first.
+            n_cells = len(notebook.cells)
+            failure = failure or Failure(n_cells, n_cells, "", "", type(error).__name__, str(error))
+        key, refusal = "", None
+        try:
+            check_files(work / OUTPUTS_NAME, self.mask.secrets)
+            key = "" if failure else self.keep_outputs(work / OUTPUTS_NAME, record)
+        except LabkitError as error:
+            # The page of the stage's last success may not stand there as if nothing had happened.
+            n_cells, refusal = len(notebook.cells), error
+            failure = failure or Failure(n_cells, n_cells, "", "", type(error).__name__, str(error))
+        if failure:
+            entry.outcome = "failed" if execution.outcome == "finished" else execution.outcome
+        entry.peak_bytes = execution.peak_bytes
+        self.done = StageRecord(
+            stage=self.stage,
+            page=path.stem,
+            title=find_title(notebook),
+            status="interrupted" if execution.is_interrupted else "failed" if failure else "finished",
+            started=entry.at,
+            seconds=round(execution.seconds, 3),
+            headline=log.headline,
+            run_id=record.run_id,
+            key=key,
+            html=f"{path.stem}.html",
+            cells=execution.cells if not failure else find_times(self.params.experiment, self.stage, self.sample_rows),
+            peak_bytes=execution.peak_bytes,
+        )
+        sample = ""
+        if self.sample_rows:
+            sample = f"A sample of {format_count(self.sample_rows, 'row')}: for trying out, never published."
+        note = " ".join(part for part in (sample, self.mask.tell().capitalize(), execution.cut.capitalize()) if part)
+        notes = [note, *self.seen.untracked] if note else list(self.seen.untracked)
+        if refusal:
+            reason = self.mask.clean_text(str(refusal))
+            notes = [f"The notebook ran to its end, but nothing that it wrote is used: {reason}.", *notes]
+        pages = publish_page(self.done, work / path.name, self.params, sample_rows=self.sample_rows, notes=notes)
+        self.conclude(record, pages, failure, refusal)
+        return self.done
+
+    def conclude(
+        self, record: tracking.Record, pages: Path, failure: Failure | None, refusal: LabkitError | None
+    ) -> None:
+        """Hand the page to MLflow, and raise what the notebook failed with, or why its outputs were refused."""
+        assert self.execution
+        path = self.source.path
+        try:
+            for ending in PAGE_ENDINGS:
+                tracking.log_file(record.run_id, pages / f"{path.stem}{ending}", "report")
+        except LostStoreError:
+            # The notebook's own failure is what people want to know.
+            if not failure:
+                raise
+        if self.execution.is_interrupted:
+            raise KeyboardInterrupt
+        if refusal and not self.execution.failure:
+            raise refusal
+        if failure:
+            raise make_error(path, self.execution, failure, pages, list_parameters(self.stage, self.params))
+        record.status = "FINISHED"
+
+    def keep_outputs(self, outputs: Path, record: tracking.Record) -> str:
+        """Put the stage's outputs in place, record their digests, and return the key of code, params and outputs."""
+        declared = load_declarations(self.params.experiment)[self.stage]
+        check_declared(outputs, declared.outputs, self.stage)
+        target = find_target_dir(self.params.experiment, self.sample_rows)
+        digests = compute_outputs(outputs, declared.outputs)
+        place_outputs(outputs, target, stage=self.stage, experiment=self.params.experiment)
+        self.entry.add_outputs(target, digests)
+        reads = {} if self.sample_rows else keep_reads(self.params, self.stage, declared.outputs, self.seen)
+        key = compute_key(add_reads(self.code, reads), self.params, declared.sections, digests)
+        record.tags |= {f"labkit.output.{name}": digest for name, digest in digests.items()}
+        record.tags["labkit.key"] = key
+        return key
+
+    def disown(self) -> None:
+        """Say in the record beside the page that the run failed after all."""
+        if self.done and self.done.status == "finished":
+            save_record(
+                replace(self.done, status="failed", key=""), find_pages_dir(self.params.experiment, self.sample_rows)
+            )
+
+
+def open_log(experiment: str, page: str, sample_rows: int | None) -> TextIO:
+    """Open the log of a stage's run, beside its page, for those who look on."""
+    return append.open_log(find_pages_dir(experiment, sample_rows) / f"{page}.log")
+
+
+def find_times(experiment: str, stage: str, sample_rows: int | None) -> Sequence[float]:
+    """Return how long each cell took when the stage last finished, in seconds."""
+    last = load_records(find_pages_dir(experiment, sample_rows)).get(stage)
+    return last.cells if last else ()
+
+
+def flatten_section(params: Params, stage: str) -> dict[str, Any]:
+    """Return the seed and the stage's own parameters by dotted name."""
+    section = getattr(params, stage).model_dump(mode="json")
+    return {"seed": params.seed, **{f"{stage}.{key}": value for key, value in section.items()}}
+
+
+def log_figures(log: Log, record: tracking.Record, params: Params, *, peak_bytes: int, source: str) -> None:
+    """Hand what the notebook reported to its run, and its children to runs below it."""
+    tracking.log_values(record.run_id, metrics={**log.metrics, "labkit.peak_bytes": peak_bytes})
+    for child in log.children:
+        tracking.log_child(params, record.run_id, child, source=source)
+
+
+def check_finished(log: Log, n_cells: int) -> Failure | None:
+    """Return a failure if the notebook did not say that it is complete, or not all that it said is here."""
+    if log.is_finished and not log.n_torn:
+        return None
+    torn = f"{log.n_torn} of the lines that the notebook reported are torn, so its figures are not complete"
+    return Failure(n_cells, n_cells, "", "", "StageError", torn if log.n_torn else "the notebook has no step.finish()")
+
+
+def make_environment(work: Path, run_id: str, sample_rows: int | None) -> dict[str, str]:
+    """Return the kernel's environment."""
+    sample = {"LABKIT_SAMPLE_ROWS": str(sample_rows)} if sample_rows else {}
+    return paths.make_environment(**{paths.RUN_DIR_VARIABLE: str(work)}, MLFLOW_RUN_ID=run_id, **sample)
+
+
+@contextmanager
+def make_work_dir(run: str) -> Iterator[Path]:
+    """Yield an empty folder that only this run writes to, and remove it afterwards."""
+    work = paths.find_work_dir() / run
+    work.mkdir()
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def find_target_dir(experiment: str, sample_rows: int | None) -> Path:
+    """Return where a run's outputs belong."""
+    return paths.find_scratch_dir(experiment) if sample_rows else paths.find_data_dir(experiment)
+
+
+def load_log(path: Path, mask: Mask) -> Log:
+    """Read what the notebook reported, without secrets; lines that its end cut short are counted."""
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    entries = [entry for line in lines if (entry := parse_entry(line, mask)) is not None]
+    metrics = {key: value for entry in entries if entry["kind"] == "metrics" for key, value in entry["metrics"].items()}
+    ends = [entry for entry in entries if entry["kind"] == "finish"]
+    children = [entry for entry in entries if entry["kind"] == "child"]
+    return Log(metrics, children, ends[-1]["headline"] if ends else "", bool(ends), len(lines) - len(entries))
+
+
+def parse_entry(line: bytes, mask: Mask) -> dict[str, Any] | None:
+    """Return what a line of the log reports, without secrets; None if it is torn."""
+    try:
+        entry = atomic.parse_json(line)
+    except ValueError:
+        return None
+    return clean_entry(entry, mask) if isinstance(entry, dict) and "kind" in entry else None
+
+
+def clean_entry(entry: dict[str, Any], mask: Mask) -> dict[str, Any]:
+    """Return a reported line without secrets; in names, MLflow allows no brackets."""
+    cleaned = mask.clean(entry)
+    named = {
+        kind: {key.translate(NO_BRACKETS): value for key, value in cleaned[kind].items()}
+        for kind in ("metrics", "params")
+        if kind in cleaned
+    }
+    return {**cleaned, **named}
+
+
+def check_declared(outputs: Path, declared: Iterable[str], stage: str) -> None:
+    """Refuse files that dvc.yaml does not know of: DVC could neither keep nor restore them.
+
+    Raises
+    ------
+    StageError
+        A file was written that is not declared, or a declared one was not written.
+    """
+    written = {path.relative_to(outputs).as_posix() for path in outputs.rglob("*") if path.is_file()}
+    known = tuple(declared)
+    foreign = sorted(name for name in written if not any(name == out or name.startswith(f"{out}/") for out in known))
+    absent = sorted(out for out in known if not any(name == out or name.startswith(f"{out}/") for name in written))
+    if foreign or absent:
+        parts = [f"wrote {list_briefly(foreign)}, not declared"] if foreign else []
+        parts += [f"did not write {list_briefly(absent)}"] if absent else []
+        raise StageError(f"stage {stage} {' and '.join(parts)}: make `outs` in dvc.yaml and the notebook agree")
+
+
+def make_error(
+    path: Path, execution: Execution, failure: Failure, pages: Path, parameters: Iterable[tuple[str, str, str]]
+) -> LabkitError:
+    """Return the error to raise for a failed notebook: of the kind raised inside it if that was one of ours."""
+    kind = getattr(errors, failure.error_name, None)
+    own = kind if isinstance(kind, type) and issubclass(kind, LabkitError) else None
+    is_input = own is not None and own.exit_code == LabkitError.exit_code
+    summary = shorten(failure.summary, LONGEST_OWN_MESSAGE if own else LONGEST_MESSAGE)
+    set_values = ", ".join(f"{name}={value}" for name, value, origin in parameters if origin != "default")
+    lines = [
+        f"stage {find_stage(path)} failed: {summary}",
+        f"In {path.name}, {failure.place}, after {execution.seconds:.0f} s",
+        f"    {shorten(failure.line, LONGEST_LINE)}" if failure.line else "",
+        # Indented, so that they cannot pass for lines of this message.
+        *(f"    {shorten(line, LONGEST_LINE)}" for line in failure.error_text.splitlines()[1:4]),
+        f"With {set_values}"[:LONGEST_LINE] if set_values else "",
+        f"Page: {show(pages / path.stem)}.html   Notebook: {show(pages / path.name)}",
+        "Mend it and run again: finished stages are kept.",
+    ]
+    return (own if own and is_input else StageError)("\n".join(line for line in lines if line))

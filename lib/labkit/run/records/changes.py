@@ -1,0 +1,195 @@
+"""What in a checkout differs from its git commit, and a patch that makes it again from there.
+
+Told apart: code, of which a run is made; params files, which `labkit run -S` writes and which a run keeps whole; and
+what stages write. Source files that git does not track belong to the code. Read only.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from labkit import paths
+from labkit.run.dvc_yaml import make_output_patterns
+from labkit.storage.atomic import copy_file
+
+SOURCES = (
+    *(".py", ".pyi", ".pyx", ".ipynb", ".r", ".jl", ".sql", ".sh", ".c", ".h", ".cpp", ".hpp", ".rs", ".js", ".ts"),
+    *(".toml", ".cfg", ".ini", ".yaml", ".yml", ".lock", ".dvc", ".j2"),
+)
+"""Endings of untracked files that are source code or settings; others may be data, and their content stays here."""
+SOURCE_NAMES = ("Makefile", "Dockerfile", ".gitignore", ".gitattributes", ".dvcignore")
+LARGEST_FILE_BYTES = 1_000_000
+LARGEST_PATCH_BYTES = 20_000_000
+PARAMS = re.compile(r"params/[^/]+\.yaml")
+Kind = Literal["code", "params", "output", "other"]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The files of a checkout that differ from the commit, by kind, with git's letter for how (`?` for untracked)."""
+
+    base: str | None
+    code: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    other: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether code differs; params files and what stages write do not count."""
+        return bool(self.code)
+
+    def list_code(self, most: int = 20) -> list[str]:
+        """Return the first few of the files of code, each led by git's letter."""
+        return [f"{letter} {path}" for path, letter in list(self.code.items())[:most]]
+
+
+@dataclass(frozen=True)
+class Patch:
+    """What makes the code again from the commit, by `git apply`.
+
+    Attributes
+    ----------
+    left_out
+        Files of code that are not in it, as they are too large, with their bytes.
+    """
+
+    content: bytes
+    left_out: dict[str, int]
+
+
+def find_changes(root: Path, more: Iterable[str] = ()) -> Changes:
+    """Return what differs from the commit in a checkout; outside of git, all the code that is named.
+
+    Parameters
+    ----------
+    more
+        Files that belong to the code even where git ignores them, by their path from the root.
+    """
+    more = set(more)
+    letters = list_status(root)
+    if letters is None:
+        return Changes(None, dict.fromkeys(sorted(more), "?"))
+    tracked = set(list_tracked(root, more))
+    letters |= {path: "?" for path in more if path not in tracked and path not in letters}
+    found = Changes(read_head(root))
+    patterns = make_output_patterns()
+    for path in sorted(letters):
+        kind = tell_kind(path, patterns, is_untracked=letters[path] == "?", is_named=path in more)
+        if kind != "output":
+            getattr(found, kind)[path] = letters[path]
+    return found
+
+
+def tell_kind(path: str, outputs: Sequence[re.Pattern[str]], *, is_untracked: bool, is_named: bool = False) -> Kind:
+    """Tell what a changed file is.
+
+    >>> [tell_kind(path, [], is_untracked=True) for path in ("params/flights.yaml", "notebooks/rates.py", "rows.csv")]
+    ['params', 'code', 'other']
+    """
+    if PARAMS.fullmatch(path):
+        return "params"
+    name = Path(path)
+    is_written_by_dvc = path == "dvc.lock" or (name.name == ".gitignore" and name.parts[0] == "data")
+    if is_written_by_dvc or any(pattern.match(path) for pattern in outputs):
+        return "output"
+    is_source = is_named or name.suffix.lower() in SOURCES or name.name in SOURCE_NAMES
+    return "code" if is_source or not is_untracked else "other"
+
+
+def list_status(root: Path) -> dict[str, str] | None:
+    """Return git's letter for each file below a checkout's root that differs from the commit, None outside of git."""
+    command = ["status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames", "--", "."]
+    found = call_git(root, command)
+    if found is None:
+        return None
+    prefix = (call_git(root, ["rev-parse", "--show-prefix"]) or b"").decode(errors="surrogateescape").strip("\n")
+    entries = [entry.decode(errors="surrogateescape") for entry in found.split(b"\0") if entry]
+    return {entry[3:].removeprefix(prefix): entry[:2].strip()[:1] for entry in entries}
+
+
+def list_tracked(root: Path, names: Iterable[str]) -> list[str]:
+    """Return those of some files that git tracks."""
+    names = list(names)
+    found = call_git(root, ["ls-files", "-z", "--", *names]) if names else None
+    return [name.decode(errors="surrogateescape") for name in (found or b"").split(b"\0") if name]
+
+
+def read_head(root: Path) -> str | None:
+    """Return the commit of a checkout, None before the first one."""
+    found = call_git(root, ["rev-parse", "--verify", "--quiet", "HEAD"])
+    return found.decode().strip() if found else None
+
+
+def make_patch(root: Path, changes: Changes) -> Patch:
+    """Return the patch of all changed code, whatever its bytes; files over the limits are named instead."""
+    sizes = {path: measure(root / path) for path in changes.code}
+    large = {path: size for path, size in sizes.items() if size > LARGEST_FILE_BYTES}
+    named = [path for path in changes.code if path not in large]
+    if not named:
+        return Patch(b"", large)
+    with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as folder:
+        content = diff(root, named, changes, Path(folder))
+    if content is None or len(content) > LARGEST_PATCH_BYTES:
+        return Patch(b"", large | {path: sizes[path] for path in named})
+    return Patch(content, large)
+
+
+def diff(root: Path, named: Sequence[str], changes: Changes, scratch: Path) -> bytes | None:
+    """Return the difference of some files from the commit, untracked ones included by means of an index of its own."""
+    variables = {"GIT_INDEX_FILE": str(scratch / "index")}
+    own = call_git(root, ["rev-parse", "--git-path", "index"])
+    if own is None:
+        # Outside of git, all is new to an empty repository.
+        call_git(root, ["init", "--quiet", "--bare", str(scratch / "git")])
+        variables |= {"GIT_DIR": str(scratch / "git"), "GIT_WORK_TREE": str(root)}
+    elif (source := root / os.fsdecode(own.strip(b"\n"))).is_file():
+        copy_file(source, scratch / "index")
+    new = [path for path in named if changes.code[path] == "?"]
+    add = ["add", "--intent-to-add", "--force", "--pathspec-from-file=-", "--pathspec-file-nul"]
+    if new and call_git(root, add, given=new, variables=variables) is None:
+        return None
+    empty = call_git(root, ["hash-object", "-t", "tree", os.devnull], variables=variables) or b""
+    form = ["--binary", "--full-index", "--no-renames", "--no-color", "--no-ext-diff", "--no-textconv", "--relative"]
+    sides = ["--src-prefix=a/", "--dst-prefix=b/"]
+    base = changes.base or empty.decode().strip()
+    return call_git(root, ["diff", *form, *sides, base, "--", *named], variables=variables)
+
+
+def call_git(
+    root: Path, words: Sequence[str], *, given: Iterable[str] = (), variables: Mapping[str, str] | None = None
+) -> bytes | None:
+    """Return what git prints, None if it is not there or refuses; names stand for themselves, not for patterns."""
+    if shutil.which("git") is None:
+        return None
+    fixed = {"LC_ALL": "C", "GIT_LITERAL_PATHSPECS": "1", "GIT_OPTIONAL_LOCKS": "0"}
+    done = subprocess.run(
+        ["git", "-C", str(root), "-c", "core.quotePath=false", *words],
+        input=b"\0".join(os.fsencode(name) for name in given),
+        capture_output=True,
+        env={**paths.copy_environment(), **fixed, **(variables or {})},
+        check=False,
+    )
+    return done.stdout if done.returncode == 0 else None
+
+
+def measure(path: Path) -> int:
+    """Return the bytes of a file, none for one that is gone."""
+    return path.lstat().st_size if path.is_symlink() or path.is_file() else 0
+
+
+def describe_files(root: Path, letters: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Return letter, bytes and SHA-256 of some changed files; large ones are not read."""
+    found: dict[str, dict[str, Any]] = {}
+    for path, letter in letters.items():
+        size = measure(root / path)
+        found[path] = {"git": letter, "bytes": size}
+        if size and size <= LARGEST_PATCH_BYTES and (root / path).is_file():
+            found[path]["sha256"] = hashlib.sha256((root / path).read_bytes()).hexdigest()
+    return found

@@ -1,0 +1,79 @@
+"""MLflow's store in PostgreSQL before it is used: reached at all, and its tables made by one process at a time.
+
+Sole owner of psycopg, the extra `labkit[postgresql]`. Knows nothing of MLflow itself: see
+`labkit.run.records.tracking`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from labkit import paths
+from labkit.errors import TrackingError
+from labkit.secrets.redaction import mask
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+PATIENCE_SECONDS = 5
+LOCK = 7_212_202_611
+"""Number of the advisory lock that is held while tables are made, one that other programs will hardly use."""
+
+
+def check_database(uri: str) -> None:
+    """Refuse a database that cannot be reached, or whose tables were half made.
+
+    Parameters
+    ----------
+    uri
+        As SQLAlchemy writes it, `postgresql+psycopg://user:password@host/database`.
+
+    Raises
+    ------
+    TrackingError
+        It cannot be used; the message holds no password.
+    """
+    with open_connection(uri) as connection:
+        check_tables(connection, uri)
+
+
+@contextmanager
+def hold_database(uri: str) -> Iterator[None]:
+    """Be the only one who makes tables in a database for the time of the block."""
+    with open_connection(uri) as connection:
+        connection.execute("select pg_advisory_lock(%s)", [LOCK])
+        check_tables(connection, uri)
+        yield
+
+
+@contextmanager
+def open_connection(uri: str) -> Iterator["Connection"]:
+    """Connect to a database, and turn what it refuses into one line."""
+    import psycopg
+
+    address = urlsplit(uri)._replace(scheme="postgresql").geturl()
+    try:
+        connection = psycopg.connect(address, connect_timeout=PATIENCE_SECONDS, autocommit=True)
+    except (psycopg.Error, ValueError) as error:
+        problem = next(iter(mask(str(error), {"MLFLOW_TRACKING_URI": uri}).splitlines()), type(error).__name__)
+        raise TrackingError(
+            f"{paths.show_address(uri)}: no database can be used there ({problem}): correct MLFLOW_TRACKING_URI, or "
+            "unset it to record in mlflow.db; nothing was run"
+        ) from None  # the cause may hold the password
+    with connection:
+        yield connection
+
+
+def check_tables(connection: "Connection", uri: str) -> None:
+    """Refuse MLflow's tables if the process that made them was ended before it wrote their version down."""
+    names = "experiments", "alembic_version"
+    found = [connection.execute("select to_regclass(%s)", [name]).fetchone() for name in names]
+    has_tables, has_version = (row is not None and row[0] is not None for row in found)
+    if has_version:
+        has_version = connection.execute("select 1 from alembic_version").fetchone() is not None
+    if has_tables and not has_version:
+        raise TrackingError(
+            f"{paths.show_address(uri)}: its tables of MLflow were half made: drop the database and create it again, "
+            "empty; nothing was run"
+        )

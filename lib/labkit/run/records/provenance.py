@@ -1,0 +1,125 @@
+"""What a run is made of: who runs it, the code's commit and what differs from it, the lock, Python, the machine.
+
+Read only, and light: nothing heavy is imported for it. What of it a run is made again from:
+`labkit.run.records.run_record`.
+"""
+
+import functools
+import getpass
+import importlib.metadata
+import os
+import platform
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from labkit import paths
+from labkit.params.describe import describe_params
+from labkit.params.experiment import Params
+from labkit.run.dvc_yaml import load_declarations
+from labkit.run.records import ledger
+from labkit.run.records.changes import find_changes
+from labkit.storage.digests import compute_digest
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""What kernels are told of threads: see `labkit.paths.make_environment`."""
+
+
+def collect() -> dict[str, Any]:
+    """Return what is true of every run of this process; what there is not is left out."""
+    return dict(collect_for(paths.find_root()))
+
+
+@functools.cache
+def collect_for(root: Path) -> dict[str, Any]:
+    """Return what is true of every run of a checkout from this process, looked at once."""
+    lock = root / "requirements.lock"
+    found: dict[str, Any] = {
+        "labkit": importlib.metadata.version("labkit"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "user": find_user(),
+        "host": socket.gethostname(),
+        "cpu": find_cpu()["model"],
+    }
+    if lock.is_file():
+        found["lock_sha256"] = compute_digest(lock)
+    if commit := find_commit(root):
+        changes = find_changes(root)
+        found |= {"commit": commit, "is_dirty": changes.is_dirty, "changed": changes.list_code()}
+    return found
+
+
+def collect_stage(params: Params, stage: str, sample_rows: int | None) -> dict[str, Any]:
+    """Return what one stage is made of: the digests of what it reads, one of which stands for its code."""
+    declared = load_declarations(params.experiment).get(stage)
+    if declared is None or not declared.sections:  # one that only passes on what others wrote
+        return {}
+    if sample_rows is None:
+        return {"inputs": ledger.collect_digests(list(declared.inputs))}
+    # A sample is read from scratch as far as it is there.
+    root, data = paths.find_root(), paths.find_data_dir(params.experiment).relative_to(paths.find_root()).as_posix()
+    moved = [name.replace(f"{data}/", f"{data}/scratch/", 1) for name in declared.inputs]
+    names = [there if (root / there).exists() else name for name, there in zip(declared.inputs, moved, strict=True)]
+    return {"sample_rows": sample_rows, "inputs": ledger.collect_digests(names)}
+
+
+def list_params(experiment: str) -> dict[str, str]:
+    """Return the parameters that are not at their defaults, as strings."""
+    return {entry.name: str(entry.value) for entry in describe_params(experiment) if entry.origin != "default"}
+
+
+def find_commit(root: Path | None = None) -> str | None:
+    """Return the commit that a checkout is at; None outside of git, or before the first one."""
+    command = ["git", "-C", str(root or paths.find_root()), "rev-parse", "--verify", "--quiet", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def find_user() -> str:
+    """Return the name of the user, or the number where the system knows no name."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return f"uid {os.getuid()}"
+
+
+def name_person() -> str:
+    """Return who does something, and where: `user@host`."""
+    return f"{find_user()}@{socket.gethostname()}"
+
+
+@functools.cache
+def find_cpu() -> dict[str, Any]:
+    """Return model, instruction set and number of the processors that this process may use."""
+    facts: dict[str, Any] = {"model": platform.processor() or platform.machine(), "flags": []}
+    path = Path("/proc/cpuinfo")
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
+        name, _, value = line.partition(":")
+        if name.strip() in ("model name", "flags", "Features") and value.strip():
+            key = "model" if name.strip() == "model name" else "flags"
+            facts[key] = value.strip() if key == "model" else sorted(value.split())
+        elif not line.strip():
+            break  # the others are like the first
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {**facts, "machine": platform.machine(), "cores": psutil.cpu_count(logical=False), "usable": usable}
+
+
+def find_threads() -> dict[str, str]:
+    """Return how many threads kernels may use, by environment variable."""
+    environment = paths.make_environment()
+    return {name: environment[name] for name in THREADS}
+
+
+def find_blas() -> list[dict[str, Any]]:
+    """Return the linear algebra libraries that numpy and scikit-learn use: build, version, kind of core, threads."""
+    import numpy  # noqa: F401  # loads them
+    from threadpoolctl import threadpool_info
+
+    names = ("user_api", "internal_api", "version", "architecture", "threading_layer", "num_threads")
+    return [{name: info[name] for name in names if name in info} for info in threadpool_info()]

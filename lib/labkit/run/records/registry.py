@@ -1,0 +1,159 @@
+"""The model registry of MLflow: versions, the digests of the releases they were made from, and aliases."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from labkit import paths
+from labkit.errors import TrackingError
+from labkit.run.records import provenance
+from labkit.run.records.mlflow_limits import shorten
+from labkit.run.records.run_search import list_pages
+from labkit.run.records.tracking_client import get_client, reach
+
+DIGEST_TAG = "labkit.release_sha256"
+MODEL, RELEASE = "model", "release"
+"""Folders of a run's artifacts: the model as MLflow loads it, and the release it was made from."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a registered model and the digest of the release it was made from."""
+
+    number: int
+    run_id: str
+    digest: str
+
+
+def find_version(name: str, *, alias: str | None = None, digest: str | None = None) -> Version | None:
+    """Return the version with an alias or made from a release, or None if there is no such model, alias or release.
+
+    Raises
+    ------
+    TrackingError
+        An alias points at a version that cannot be read, which does not mean that there is none.
+    LostStoreError
+        The registry does not answer, which does not mean it either.
+    """
+    number = find_number(name, alias=alias, digest=digest)
+    return get_version(name, number) if number is not None else None
+
+
+@reach()
+def find_number(name: str, *, alias: str | None, digest: str | None) -> int | None:
+    """Return the number of the version with an alias or made from a release, or None."""
+    client = get_client()
+    try:
+        if alias:
+            number = client.get_registered_model(name).aliases.get(alias)
+            return int(number) if number is not None else None
+        versions = list_pages(lambda token: client.search_model_versions(f"name = '{name}'", page_token=token))
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    return max((int(one.version) for one in versions if one.tags.get(DIGEST_TAG) == digest), default=None)
+
+
+@reach()
+def list_models() -> list[str]:
+    """Return the names of all registered models."""
+    client = get_client()
+    return sorted(
+        str(model.name) for model in list_pages(lambda token: client.search_registered_models(page_token=token))
+    )
+
+
+def get_version(name: str, number: int) -> Version:
+    """Return a version of a registered model.
+
+    Raises
+    ------
+    TrackingError
+        There is none of that number.
+    LostStoreError
+        The registry does not answer.
+    """
+    with reach():
+        client = get_client()
+        try:
+            found = client.get_model_version(name, str(number))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            found = None
+    if found is None:
+        raise TrackingError(f"model {name}: there is no version {number}")
+    return Version(int(found.version), str(found.run_id), found.tags.get(DIGEST_TAG, ""))
+
+
+@reach()
+def register_model(name: str, run_id: str, model_dir: Path, *, release_dir: Path, digest: str) -> Version:
+    """Store an MLflow model and the release it was made from in a run, and register a new version.
+
+    Parameters
+    ----------
+    model_dir
+        As written by `save_mlflow_model`.
+    digest
+        SHA-256 of the release folder; kept as a tag and checked before the release is ever opened again.
+    """
+    client = get_client()
+    upload_files(run_id, model_dir, release_dir=release_dir)
+    with suppress(MlflowException):
+        client.create_registered_model(name)
+    source = f"{client.get_run(run_id).info.artifact_uri}/{MODEL}"
+    tags = {DIGEST_TAG: digest, "labkit.registered_by": provenance.name_person()}
+    # Not waited for: what it would wait for is done when this returns, and it says so on the terminal.
+    version = client.create_model_version(name, source, run_id, tags=tags, await_creation_for=0)
+    return Version(int(version.version), run_id, digest)
+
+
+def upload_files(run_id: str, model_dir: Path, *, release_dir: Path) -> None:
+    """Store an MLflow model and the release it was made from among a run's artifacts."""
+    client = get_client()
+    client.log_artifacts(run_id, str(model_dir), MODEL)
+    client.log_artifacts(run_id, str(release_dir), RELEASE)
+
+
+@reach()
+def replace_files(name: str, version: Version, model_dir: Path, *, release_dir: Path, reason: str) -> None:
+    """Store the files of a version again in place of what is left of them, and tag it with who did so and why."""
+    client = get_client()
+    place = str(client.get_run(version.run_id).info.artifact_uri)
+    repository = get_artifact_repository(place, tracking_uri=paths.get_tracking_uri())
+    for folder in (MODEL, RELEASE):
+        # Not every store allows it; then the files are overwritten, and the digest shows whether that was enough.
+        with suppress(Exception):
+            repository.delete_artifacts(folder)
+    upload_files(version.run_id, model_dir, release_dir=release_dir)
+    tags = {"by": provenance.name_person(), "at": datetime.now(UTC).isoformat(timespec="seconds"), "reason": reason}
+    for key, value in tags.items():
+        client.set_model_version_tag(name, str(version.number), f"labkit.restored.{key}", shorten(value))
+
+
+@reach()
+def has_model(version: Version) -> bool:
+    """Return whether the MLflow model of a version is there."""
+    found = get_client().list_artifacts(version.run_id, MODEL)
+    return any(Path(file.path).name == "MLmodel" for file in found)
+
+
+@reach()
+def set_alias(name: str, alias: str, version: Version) -> None:
+    """Point an alias of a registered model at a version, and note there who did."""
+    client = get_client()
+    client.set_registered_model_alias(name, alias, str(version.number))
+    client.set_model_version_tag(name, str(version.number), f"labkit.{alias}_by", provenance.name_person())
+
+
+@reach()
+def tag_version(name: str, version: Version, tags: Mapping[str, str]) -> None:
+    """Set tags of a version of a registered model."""
+    for key, value in tags.items():
+        get_client().set_model_version_tag(name, str(version.number), key, shorten(value))

@@ -1,0 +1,215 @@
+"""What the ledger tells people: which runs there were and how they ended, and what one of them was made of.
+
+Reads the ledger and the marks that MLflow keeps; closes nothing: that is `labkit.run.records.recovery`.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from labkit.console import make_printable
+from labkit.errors import ParamsError, list_briefly, name_nearest
+from labkit.run.memory import GIGABYTE
+from labkit.run.records import ledger
+from labkit.run.records.ledger import Entry
+from labkit.units import format_count
+
+SHORT = 12
+"""Characters of a digest that are shown."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run as `labkit runs` lists it: `stage` is the one it stopped in, or the only one it was of."""
+
+    run: str
+    what: str
+    outcome: str
+    stage: str
+    seconds: float | None
+    at: str
+
+    @property
+    def end(self) -> str:
+        """How and where it ended, in a few words."""
+        if self.what != "run":
+            return f"{self.outcome} ({self.what})"
+        return f"{self.outcome} in {self.stage}" if self.stage else self.outcome
+
+
+def list_runs(experiment: str | None = None, *, most: int) -> tuple[list[Row], int]:
+    """Return the latest runs, newest first, and how many there are in all."""
+    entries = ledger.load_entries()
+    tops = [entry for entry in entries if entry.parent is None and experiment in (None, entry.experiment)]
+    below = group(entries)
+    return [make_row(entry, below.get(entry.run, [])) for entry in reversed(tops[-most:])], len(tops)
+
+
+def group(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+    """Return the stages of each pipeline run."""
+    found: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry.parent:
+            found.setdefault(entry.parent, []).append(entry)
+    return found
+
+
+def make_row(entry: Entry, stages: Sequence[Entry]) -> Row:
+    """Sum up one run."""
+    stopped = next((one.stage for one in stages if one.outcome not in (None, "finished")), None)
+    running = next((one.stage for one in stages if one.is_open), None)
+    what = f"stage {entry.stage}" if entry.stage else "run"
+    outcome = find_outcome(entry)
+    if outcome == "failed" and stopped:
+        # How the stage ended says more: died, timed out.
+        outcome = next(one.outcome or outcome for one in stages if one.stage == stopped)
+    stage = "" if outcome == "finished" else stopped or running or entry.stage or ""
+    return Row(entry.run, what, outcome, stage, entry.seconds, entry.at)
+
+
+def find_outcome(entry: Entry) -> str:
+    """Return in a word how a run ended, or that it goes on."""
+    return entry.outcome or ("running" if entry.process.is_alive() else "killed")
+
+
+def show_age(at: str) -> str:
+    """Say how long ago a time in UTC was.
+
+    >>> show_age(datetime.now(UTC).isoformat())
+    'now'
+    """
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(at)).total_seconds()
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{int(seconds // length)} {unit} ago"
+    return "now"
+
+
+def find_run(word: str) -> Entry:
+    """Return the run of a name, of its first or last characters, of MLflow's name, or the latest of an experiment.
+
+    Raises
+    ------
+    ParamsError
+        There is none, or more than one.
+    """
+    entries = ledger.load_entries()
+    exact = [entry for entry in entries if word in (entry.run, entry.tracked)]
+    latest = [entry for entry in entries if entry.experiment == word and entry.parent is None][-1:]
+    ending = [entry for entry in entries if len(word) >= 4 and entry.run.endswith(word)]
+    ending += [entry for entry in entries if word.startswith(f"{entry.experiment}-") and entry.run.startswith(word)]
+    found = exact or latest or ending
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ParamsError(
+            f"{format_count(len(found), 'run')} begin or end with {word!r}: name one whole: "
+            f"{name_nearest(word, named(found))}"
+        )
+    if not entries:
+        raise ParamsError(f"no run {word!r}: nothing has run in this checkout yet: labkit run {word}")
+    # Names end in what no two have alike: a mistyped one is near to its own.
+    raise ParamsError(f"no run {word!r}: {name_nearest(word, named(entries[-200:]))}; `labkit runs` lists them")
+
+
+def named(entries: Iterable[Entry]) -> list[str]:
+    """Return the words by which runs may be asked for."""
+    return sorted({word for entry in entries for word in (entry.run, entry.experiment)})
+
+
+def describe_run(entry: Entry) -> list[tuple[str, str]]:
+    """Return what a run was made of as pairs of a heading and a text."""
+    entries = ledger.load_entries()
+    parent = next((one for one in entries if one.run == entry.parent), None)
+    facts = (parent or entry).facts
+    stages = [one for one in entries if one.parent == entry.run]
+    pairs = [("run", entry.run), ("experiment", entry.experiment)]
+    pairs += [("stage", entry.stage)] if entry.stage else []
+    pairs += [("part of", parent.run)] if parent else []
+    pairs += [
+        ("started", f"{entry.at} ({show_age(entry.at)}), process {entry.process.pid}"),
+        ("ended", tell_end(entry)),
+    ]
+    pairs += [("MLflow", entry.tracked)] if entry.tracked else []
+    pairs += [("record", entry.record["path"])] if entry.record else []
+    pairs += describe_facts(facts)
+    for stage in stages or ([entry] if entry.stage else []):
+        pairs += describe_stage(stage, is_named=bool(stages))
+    return pairs + describe_plan(entry, stages, find_makers(entries, entry))
+
+
+def tell_end(entry: Entry) -> str:
+    """Say how a run ended."""
+    parts = [find_outcome(entry)]
+    parts += [f"exit code {entry.exit_code}"] if entry.exit_code is not None else []
+    parts += [f"after {entry.seconds:.1f} s"] if entry.seconds is not None else []
+    parts += [f"peak memory {entry.peak_bytes / GIGABYTE:.1f} GB"] if entry.peak_bytes else []
+    return ", ".join(parts) + (f": {entry.reason}" if entry.reason else "")
+
+
+def describe_facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """Say what was true of the checkout, and who ran it where."""
+    pairs = []
+    if "user" in facts:
+        pairs.append(("by", f"{facts['user']} on {facts['host']} ({facts['cpu']})"))
+    if "commit" in facts:
+        changed = f" ({list_briefly(facts['changed'], most=3)})" if facts.get("changed") else ""
+        pairs.append(("git commit", facts["commit"] + (f", with changes not committed{changed}" * facts["is_dirty"])))
+    if "lock_sha256" in facts:
+        pairs.append(("lock", f"requirements.lock {facts['lock_sha256'][:SHORT]}"))
+    if facts.get("packages"):
+        pairs.append(("packages", "\n".join(f"{name} {what}" for name, what in facts["packages"].items())))
+    if "python" in facts:
+        pairs.append(("Python", f"{facts['python']}, labkit {facts['labkit']}, {facts['platform']}"))
+    if facts.get("asked"):
+        pairs.append(("asked for", ", ".join(f"{name} {word}" for name, word in facts["asked"].items())))
+    if facts.get("params"):
+        pairs.append(
+            ("params", "\n".join(f"{name} = {make_printable(value)}" for name, value in facts["params"].items()))
+        )
+    return pairs
+
+
+def describe_stage(stage: Entry, *, is_named: bool) -> list[tuple[str, str]]:
+    """Say what a stage read and wrote."""
+    lines = [tell_end(stage)] if is_named else []
+    if "notebook_sha256" in stage.facts:
+        lines.append(f"notebook {stage.facts['notebook_sha256'][:SHORT]}")
+    for path, digest in stage.facts.get("inputs", {}).items():
+        what = "code   " if "/fingerprint/" in path else "read   "
+        lines.append(f"{what}  {digest[:SHORT]}  {path}")
+    for one in stage.outputs:
+        lines.append(f"wrote    {one['sha256'][:SHORT]}  {one['path']}  {format_count(one['bytes'], 'byte')}")
+    return [(stage.stage or "", "\n".join(lines))] if lines else []
+
+
+def find_makers(entries: Iterable[Entry], run: Entry) -> dict[str, str]:
+    """Return the latest run of each stage that had finished when a run began."""
+    makers = {}
+    for entry in entries:
+        if entry.run == run.run:
+            break
+        if entry.stage and entry.experiment == run.experiment and entry.outcome == "finished":
+            makers[entry.stage] = entry.run
+    return makers
+
+
+def describe_plan(entry: Entry, stages: Iterable[Entry], makers: dict[str, str]) -> list[tuple[str, str]]:
+    """Say why each stage of a run was run or not."""
+    if not entry.reasons:
+        return []
+    ran, lines, is_over = {one.stage for one in stages}, [], False
+    failed = {one.stage for one in stages if one.outcome != "finished"}
+    forced = entry.facts.get("asked", {}).get("force")
+    for stage, reasons in entry.reasons.items():
+        if stage in ran:
+            why = "forced" if stage == forced else "; ".join(reasons) or "what it reads was written anew"
+            lines.append(f"{stage:<12} ran: {'it is called each time' if stage == 'publish' else why}")
+        elif is_over or (entry.outcome not in (None, "finished") and reasons):
+            lines.append(f"{stage:<12} not run: the run had stopped")
+        else:
+            since = f", last run as {makers[stage]}" if stage in makers else ""
+            lines.append(f"{stage:<12} not run: {'restored from the cache' if reasons else 'up to date'}{since}")
+        is_over = is_over or stage in failed
+    return [("why", "\n".join(lines))]

@@ -1,0 +1,252 @@
+"""`record.json`: what one pipeline run was made of, enough to make it again elsewhere, without this checkout's ledger.
+
+One file per run, an artifact of its MLflow run, beside the patch of code that was not committed and the params file;
+copies are in `.labkit/runs/<run>/`. Read next: `labkit.run.records.changes`, which makes the patch.
+"""
+
+import hashlib
+import subprocess
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from labkit import paths
+from labkit.errors import LabkitError, ParamsError, list_briefly
+from labkit.params.experiment import Params
+from labkit.params.yaml_text import load_written_yaml
+from labkit.run import dvc_cache
+from labkit.run.dvc_yaml import load_declarations
+from labkit.run.fingerprint.fingerprint_file import find_folder, load_fingerprint
+from labkit.run.fingerprint.import_graph import Checkout
+from labkit.run.fingerprint.packages import LOCK
+from labkit.run.notebook_files import list_notebooks
+from labkit.run.records import changes, ledger, provenance, run_search, tracking
+from labkit.run.records.ledger import Entry
+from labkit.run.records.stage_record import compute_outputs
+from labkit.secrets.redaction import Mask
+from labkit.storage.atomic import write_bytes, write_json
+from labkit.storage.digests import compute_digest
+from labkit.units import format_bytes
+
+VERSION = 1
+NAME, PATCH_NAME, PATCH_FOLDER = "record.json", "changes.diff", "code"
+NOT_RECORDED = ("fingerprint",)
+"""Stages that only say what the others' code means."""
+ROOT_FILES = (paths.MARKER, LOCK, "pyproject.toml")
+MOST_OTHERS = 200
+"""Untracked files that are no code and are named."""
+
+
+@dataclass
+class RunRecord:
+    """The record of one pipeline run, written as it begins and again as it ends.
+
+    Attributes
+    ----------
+    entry
+        The run in the ledger.
+    stages
+        The stages that have run so far, filled in by the runner.
+    names
+        The stages that were asked for.
+    """
+
+    entry: Entry
+    params: Params
+    mask: Mask
+    stages: Mapping[str, Entry]
+    names: Iterable[str]
+    run_id: str = ""
+    content: dict[str, Any] = field(default_factory=dict)
+
+    def prepare(self) -> list[str]:
+        """Note what is known as the run begins, the patch of its code included; return warnings of what cannot be."""
+        root, entry = paths.find_root(), self.entry
+        code, warnings = self.describe_code(root)
+        facts = provenance.collect()
+        environment: dict[str, Any] = {name: facts[name] for name in ("labkit", "python", "platform")}
+        environment["lock"] = {"path": LOCK, "sha256": facts.get("lock_sha256")}
+        environment["packages"] = entry.facts.get("packages", {})
+        machine: dict[str, Any] = {name: facts[name] for name in ("user", "host")}
+        machine |= {"cpu": provenance.find_cpu(), "threads": provenance.find_threads(), "blas": provenance.find_blas()}
+        self.content = {
+            "version": VERSION,
+            "run": entry.run,
+            "experiment": entry.experiment,
+            "started": entry.at,
+            "outcome": "running",
+            "asked": entry.facts.get("asked", {}),
+            "code": code,
+            "params": describe_params_file(root, self.params.experiment),
+            "environment": environment,
+            "machine": machine,
+        }
+        return warnings
+
+    def begin(self, run_id: str) -> None:
+        """Hand what was prepared to an MLflow run."""
+        self.run_id = run_id
+        self.content["mlflow_run_id"] = run_id
+        tracking.log_file(run_id, paths.find_params_path(self.params.experiment))
+        if patch := self.content["code"].get("patch"):
+            tracking.log_file(run_id, find_folder_of(self.entry.run) / PATCH_NAME, Path(patch["artifact"]).parent.name)
+        self.save()
+
+    def finish_failed(self, error: BaseException) -> None:
+        """Write the record of a run that an error ended, which comes first whatever fails here."""
+        with suppress(LabkitError, OSError):
+            self.finish(ledger.tell_end(error)[0])
+
+    def finish(self, outcome: str) -> None:
+        """Write the record with the stages as they ended."""
+        self.content |= {
+            "outcome": outcome,
+            "ended": ledger.tell_time(),
+            "stages": describe_stages(self.params.experiment, self.names, self.stages),
+            "data": describe_data(self.params.experiment),
+        }
+        path = self.save()
+        self.entry.note_record(path, compute_digest(path))
+
+    def save(self) -> Path:
+        """Write the record to the disk and hand it to MLflow."""
+        path = find_folder_of(self.entry.run) / NAME
+        write_json(path, self.mask.clean(self.content))
+        tracking.log_file(self.run_id, path)
+        return path
+
+    def describe_code(self, root: Path) -> tuple[dict[str, Any], list[str]]:
+        """Record the code that is not in the commit; return what says where, and warnings."""
+        found = changes.find_changes(root, list_closure(root))
+        patch = changes.make_patch(root, found)
+        described: dict[str, Any] = {
+            "commit": provenance.find_commit(root),
+            "origin": find_origin(root),
+            "is_dirty": found.is_dirty,
+            "files": changes.describe_files(root, found.code),
+            "left_out": patch.left_out,
+            "others": changes.describe_files(root, dict(list(found.other.items())[:MOST_OTHERS])),
+            "n_others": len(found.other),
+        }
+        if patch.content:
+            described["patch"] = self.save_patch(patch.content)
+        large = [f"{path} ({format_bytes(size)})" for path, size in patch.left_out.items()]
+        warning = f"warning: too large to be recorded, so this run cannot be made again: {list_briefly(large, most=3)}"
+        return described, [f"{warning}: commit it"] if large else []
+
+    def save_patch(self, content: bytes) -> dict[str, Any]:
+        """Write the patch to the disk, without secrets, and return what says where it will be."""
+        text = content.decode(errors="surrogateescape")
+        cleaned = self.mask.clean_text(text)
+        kept = cleaned.encode(errors="surrogateescape")
+        write_bytes(find_folder_of(self.entry.run) / PATCH_NAME, kept)
+        digest = hashlib.sha256(kept).hexdigest()
+        place = f"{PATCH_FOLDER}/{PATCH_NAME}"
+        return {"artifact": place, "sha256": digest, "bytes": len(kept), "is_masked": cleaned != text}
+
+
+def find_folder_of(run: str) -> Path:
+    """Return the folder with the copies of what was recorded of a run."""
+    return paths.find_root() / ".labkit" / "runs" / run
+
+
+def list_closure(root: Path) -> list[str]:
+    """Return the files of the checkout that runs depend on, whether or not git knows them.
+
+    Those are the notebooks and what they import, the pipeline and the lock.
+    """
+    checkout = Checkout(root)
+    files = {file for notebook in list_notebooks() for file in checkout.find_closure(notebook)}
+    files |= {file for name in ROOT_FILES if (file := checkout.root / name).is_file()}
+    inside = [file for file in files if file.is_relative_to(checkout.root)]
+    return sorted(file.relative_to(checkout.root).as_posix() for file in inside)
+
+
+def find_origin(root: Path) -> str | None:
+    """Return where the checkout was cloned from, without a password; None if git does not say."""
+    command = ["git", "-C", str(root), "remote", "get-url", "origin"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return paths.show_address(found)
+
+
+def describe_params_file(root: Path, experiment: str) -> dict[str, Any]:
+    """Return digest and state of a params file, which is an artifact of the run whether or not it was committed."""
+    path = paths.find_params_path(experiment)
+    letter = changes.find_changes(root).params.get(path.relative_to(root).as_posix(), "")
+    state = {"": "committed", "?": "untracked"}.get(letter, "changed")
+    return {"artifact": path.name, "sha256": compute_digest(path), "git": state}
+
+
+def describe_stages(experiment: str, names: Iterable[str], ran: Mapping[str, Entry]) -> dict[str, Any]:
+    """Return what each stage read and wrote, and of those that did not run which earlier run had done it."""
+    entries, described, is_over = ledger.load_entries(), dict[str, Any](), False
+    for name in names:
+        if name in NOT_RECORDED:
+            continue
+        found = describe_entry(ran[name]) if name in ran else describe_cached(experiment, name, entries)
+        if is_over:
+            found["status"] = "not run"
+        is_over = is_over or found["status"] not in ("finished", "cached")
+        code = load_fingerprint(find_folder(experiment) / f"{name}.json").get("code", {})
+        described[name] = {**found, "code": code}
+    return described
+
+
+def describe_cached(experiment: str, stage: str, entries: Iterable[Entry]) -> dict[str, Any]:
+    """Return what is in place of a stage that did not run, and which run wrote it, here or elsewhere."""
+    data = paths.find_data_dir(experiment)
+    outputs = compute_outputs(data, load_declarations(experiment)[stage].outputs)
+    written = {f"{data.relative_to(paths.find_root()).as_posix()}/{name}": one for name, one in outputs.items()}
+    maker = find_maker(entries, experiment, stage, written) or run_search.find_maker(experiment, stage, outputs)
+    return {"status": "cached" if written else "not run", "outputs": written, "made_by": maker}
+
+
+def describe_entry(entry: Entry) -> dict[str, Any]:
+    """Return what the ledger says of a stage that ran."""
+    names = ("notebook_sha256", "inputs", "sample_rows")
+    found: dict[str, Any] = {name: entry.facts[name] for name in names if name in entry.facts}
+    found |= {"status": entry.outcome, "run": entry.run, "mlflow_run_id": entry.tracked}
+    return {**found, "outputs": {one["path"]: one["sha256"] for one in entry.outputs}}
+
+
+def find_maker(
+    entries: Iterable[Entry], experiment: str, stage: str, outputs: Mapping[str, str]
+) -> dict[str, Any] | None:
+    """Return the latest run of a stage in this checkout that wrote just these outputs, None if there is none."""
+    found = None
+    for entry in entries:
+        if (entry.experiment, entry.stage, entry.outcome) == (experiment, stage, "finished") and outputs:
+            wrote = {one["path"]: one["sha256"] for one in entry.outputs}
+            found = entry if wrote == outputs else found
+    if found is None:
+        return None
+    inputs = found.facts.get("inputs", {})
+    return {"run": found.run, "mlflow_run_id": found.tracked, "started": found.at, "inputs": inputs}
+
+
+def describe_data(experiment: str) -> dict[str, Any]:
+    """Return by which names DVC keeps what stages read and wrote, and the tables of one's own, and where."""
+    root = paths.find_root()
+    pointers = sorted(paths.find_data_dir(experiment).glob("**/*.dvc"))
+    files = {path.relative_to(root).as_posix(): read_listed(path).get("outs", []) for path in pointers}
+    stages = read_listed(root / "dvc.lock").get("stages", {})
+    locked = {
+        name.partition("@")[0]: {kind: stage.get(kind, []) for kind in ("deps", "outs")}
+        for name, stage in stages.items()
+        if name.partition("@")[2] == experiment
+    }
+    return {"remotes": dvc_cache.find_remotes(), "tables": files, "dvc_lock": locked}
+
+
+def read_listed(path: Path) -> dict[str, Any]:
+    """Return what DVC has written down in a file, nothing if it cannot be read: DVC itself reports that."""
+    try:
+        content = load_written_yaml(path)
+    except (OSError, ParamsError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,64 @@
+"""Finding runs in MLflow, on as many pages as there are.
+
+Owner of mlflow together with `labkit.run.records.tracking` and `labkit.run.records.tracking_client`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mlflow.entities import ViewType
+
+from labkit.run.records.tracking_client import find_experiment, get_client, reach
+
+RUN_TAG = "labkit.run"
+INPUT_TAG = "labkit.input."
+
+
+def search_runs(condition: str) -> list[Any]:
+    """Return the runs of all experiments that fulfil a condition."""
+    client = get_client()
+    found = list_pages(lambda token: client.search_experiments(view_type=ViewType.ALL, page_token=token))
+    experiments = [one.experiment_id for one in found]
+    return list_pages(lambda token: client.search_runs(experiments, filter_string=condition, page_token=token))
+
+
+def list_pages(search: Callable[[str | None], Any]) -> list[Any]:
+    """Return what a search finds on all of its pages; called with the token of each."""
+    page = search(None)
+    found = list(page)
+    while page.token:
+        page = search(page.token)
+        found += page
+    return found
+
+
+@reach()
+def find_run_of(experiment: str, key: str) -> str | None:
+    """Return the latest finished run with the tag `labkit.key`, or None."""
+    found = get_client().search_runs(
+        [find_experiment(experiment)],
+        filter_string=f"tags.`labkit.key` = '{key}' and attributes.status = 'FINISHED'",
+        order_by=["attributes.end_time DESC"],
+        max_results=1,
+    )
+    return str(found[0].info.run_id) if found else None
+
+
+@reach()
+def find_maker(experiment: str, stage: str, outputs: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return the latest finished run of a stage that wrote just these outputs, by whomever; None if there is none."""
+    if not outputs:
+        return None
+    wrote = " and ".join(f"tags.`labkit.output.{name}` = '{digest}'" for name, digest in outputs.items())
+    found = get_client().search_runs(
+        [find_experiment(experiment)],
+        filter_string=f"tags.`labkit.stage` = '{stage}' and attributes.status = 'FINISHED' and {wrote}",
+        order_by=["attributes.end_time DESC"],
+        max_results=1,
+    )
+    if not found:
+        return None
+    tags = found[0].data.tags
+    inputs = {key.removeprefix(INPUT_TAG): value for key, value in tags.items() if key.startswith(INPUT_TAG)}
+    made = {"run": tags.get(RUN_TAG), "mlflow_run_id": found[0].info.run_id, "user": tags.get("mlflow.user")}
+    return {**made, "inputs": inputs}

@@ -1,0 +1,80 @@
+"""What is known of the latest run of each stage, beside its report: `reports/<experiment>/<page>.json`.
+
+Lets `labkit status`, the closing table and the index of reports speak of stages that were not run this time, and
+tells whether a page still belongs to the data that is in place.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from labkit.storage.atomic import parse_json, write_json
+from labkit.storage.digests import compute_digest
+
+PAGE_ENDINGS = (".html", ".ipynb", ".json")
+"""What there is of each page: the report, the executed notebook, the record."""
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """One run of one stage.
+
+    Attributes
+    ----------
+    page
+        Name of its page without ending, e.g. `04_training`.
+    key
+        Digest of its code, of the params it read and of what it wrote; empty if it did not finish.
+    cells
+        Seconds that each cell took.
+    peak_bytes
+        The most memory that the kernel and all below it were seen to take.
+    """
+
+    stage: str
+    page: str
+    title: str
+    status: Literal["finished", "failed", "interrupted"]
+    started: str
+    seconds: float
+    headline: str
+    run_id: str | None
+    key: str = ""
+    html: str | None = None
+    cells: Sequence[float] = ()
+    peak_bytes: int = 0
+
+
+def save_record(record: StageRecord, folder: Path) -> None:
+    """Write a record beside its page."""
+    write_json(folder / f"{record.page}.json", asdict(record))
+
+
+def load_records(folder: Path) -> dict[str, StageRecord]:
+    """Return the records in a folder by stage, in the order of the pages."""
+    records = {}
+    pages = [path for path in folder.glob("*_*.json") if path.stem.partition("_")[0].isdecimal()]
+    for path in sorted(pages, key=lambda path: (int(path.stem.partition("_")[0]), path.name)):
+        record = load_record(path)
+        records[record.stage] = record
+    return records
+
+
+def load_record(path: Path) -> StageRecord:
+    """Read a record; one that cannot be read is of a stage that failed, and its headline says why and what to do."""
+    try:
+        content = parse_json(path.read_bytes())
+        record = StageRecord(**content)
+        if not all(isinstance(getattr(record, name), str) for name in ("stage", "page", "headline", "key")):
+            raise TypeError("a name that is none")
+        return replace(record, cells=tuple(float(seconds) for seconds in record.cells))
+    except (OSError, ValueError, TypeError):
+        stage = path.stem.partition("_")[2]
+        headline = f"its record {path.name} is damaged: labkit run {path.parent.name} --force {stage}"
+        return StageRecord(stage, path.stem, stage, "failed", "", 0.0, headline, None)
+
+
+def compute_outputs(folder: Path, outputs: Iterable[str]) -> dict[str, str]:
+    """Return the digest of each output that is in place in a data folder."""
+    return {name: compute_digest(folder / name) for name in outputs if (folder / name).exists()}

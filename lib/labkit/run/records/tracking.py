@@ -1,0 +1,293 @@
+"""What MLflow is told of a run, from outside the kernel.
+
+Owner of mlflow, together with `labkit.run.records.tracking_client`, which opens the store. The runner opens a run
+before the kernel starts and closes it with its true status after the kernel has gone. Read next:
+`labkit.run.pipeline.stage_run`, which decides what is recorded.
+"""
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Metric, Param, RunTag
+
+from labkit import paths
+from labkit.errors import LostStoreError, TrackingError
+from labkit.params.experiment import Params
+from labkit.run.records import provenance
+from labkit.run.records.ledger import Entry, find_reason, release_spare
+from labkit.run.records.mlflow_limits import make_fields
+from labkit.run.records.run_search import INPUT_TAG, RUN_TAG, search_runs
+from labkit.run.records.tracking_client import describe_problem, find_experiment, get_client, reach
+
+MOST_PER_CALL = 100
+TAG_NAME = re.compile(r"[/\w.\- ]{1,200}")
+STATUSES = {"finished": "FINISHED", "interrupted": "KILLED"}
+"""What MLflow calls the outcomes of the ledger; all others are FAILED."""
+
+
+@dataclass
+class Record:
+    """One open MLflow run and what it will be closed with.
+
+    Attributes
+    ----------
+    is_leaf
+        Whether no other run can be below it.
+    """
+
+    run_id: str
+    status: str = "FAILED"
+    params: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    is_leaf: bool = False
+
+
+def prepare() -> None:
+    """Open the embedded store ahead of its first use, which takes a second; a server is asked when it is needed."""
+    if paths.find_sqlite_file(paths.get_tracking_uri()):
+        get_client()
+
+
+@contextmanager
+def open_run(
+    params: Params, name: str, *, parent_id: str | None, tags: Mapping[str, str], entry: Entry | None = None
+) -> Iterator[Record]:
+    """Open a run for the time of the block and close it with the record's status.
+
+    The status is FAILED unless the block sets another one; an exception closes the run as FAILED, Ctrl-C as KILLED,
+    with the error's first line as tag `labkit.reason`. The times are as far apart as the work took, whatever the
+    clock does meanwhile.
+
+    Parameters
+    ----------
+    entry
+        What the ledger says of it, None for a run that is not in the ledger by itself.
+
+    Raises
+    ------
+    LostStoreError
+        The store failed; that of the block comes first.
+    """
+    links = {"mlflow.parentRunId": parent_id} if parent_id else {}
+    named = {RUN_TAG: entry.run} if entry else {}
+    with reach():
+        run = get_client().create_run(
+            find_experiment(params.experiment),
+            run_name=name,
+            tags={**make_tags(), **links, **named, "labkit.experiment": params.experiment, **tags},
+        )
+    record = Record(run.info.run_id)
+    opened, started = run.info.start_time, time.monotonic()
+    if entry:
+        entry.open_tracked(record.run_id)
+    try:
+        yield record
+    except BaseException as error:
+        record.status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+        record.tags.setdefault("labkit.reason", find_reason(error))
+        release_spare()
+        with suppress(LostStoreError):
+            close_run(record, opened + round(1000 * (time.monotonic() - started)), entry)
+        raise
+    close_run(record, opened + round(1000 * (time.monotonic() - started)), entry)
+
+
+@reach()
+def close_run(record: Record, ended: int, entry: Entry | None) -> None:
+    """Write what a run is closed with; below one that failed, nothing stays open."""
+    log_values(record.run_id, params=record.params, metrics=record.metrics, tags=record.tags)
+    if record.status != "FINISHED" and not record.is_leaf:
+        for below in find_open_below(record.run_id):
+            close_one(below, record.status, record.tags.get("labkit.reason", ""))
+    get_client().set_terminated(record.run_id, record.status, end_time=ended)
+    if entry:
+        entry.is_settled = True
+
+
+def find_open_below(run_id: str) -> list[str]:
+    """Return the runs below one that are open, the lowest first."""
+    found = search_runs(f"tags.`mlflow.parentRunId` = '{run_id}' and attributes.status = 'RUNNING'")
+    below = [str(run.info.run_id) for run in found]
+    return [one for child in below for one in (*find_open_below(child), child)]
+
+
+def close_one(run_id: str, status: str, reason: str, *, ended: int | None = None) -> None:
+    """Close a run that somebody else opened; one that had ended keeps its time."""
+    log_values(run_id, tags={"labkit.reason": reason} if reason else {})
+    get_client().set_terminated(run_id, status, end_time=ended)
+
+
+@reach()
+def close_left(entry: Entry) -> None:
+    """Close a run as the ledger has closed it, and what is still open below it.
+
+    A process killed just before it wrote its end into the ledger may have told MLflow already that all went well.
+    """
+    status = STATUSES.get(entry.outcome or "", "FAILED")
+    for run in search_runs(f"tags.`{RUN_TAG}` = '{entry.run}'"):
+        for below in find_open_below(run.info.run_id):
+            close_one(below, status, entry.reason)
+        if run.info.status != status:
+            close_one(run.info.run_id, status, entry.reason, ended=run.info.end_time)
+
+
+@reach()
+def log_values(
+    run_id: str,
+    *,
+    params: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, float] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Log values of any number, none of them altered silently: see `labkit.run.records.mlflow_limits`."""
+    client, now = get_client(), int(time.time() * 1000)
+    made = make_fields(params or {}, metrics or {}, tags or {})
+    for name, text in made.files.items():
+        client.log_text(run_id, text, name)
+    entries: list[tuple[str, Any]] = [("params", Param(key, value)) for key, value in made.params.items()]
+    entries += [("metrics", Metric(key, value, now, 0)) for key, value in made.metrics.items()]
+    entries += [("tags", RunTag(key, value)) for key, value in made.tags.items()]
+    for start in range(0, len(entries), MOST_PER_CALL):
+        batch: dict[str, list[Any]] = {"params": [], "metrics": [], "tags": []}
+        for kind, entity in entries[start : start + MOST_PER_CALL]:
+            batch[kind].append(entity)
+        client.log_batch(run_id, params=batch["params"], metrics=batch["metrics"], tags=batch["tags"])
+
+
+def make_run(params: Params, name: str) -> str:
+    """Make a finished run of its own and return its id."""
+    with open_run(params, name, parent_id=None, tags={"labkit.stage": name}) as record:
+        record.status = "FINISHED"
+    return record.run_id
+
+
+def log_child(params: Params, parent_id: str, content: Mapping[str, Any], *, source: str) -> None:
+    """Record a finished run below another, such as a candidate below training, in as few requests as MLflow needs.
+
+    Parameters
+    ----------
+    content
+        Its `name`, `params` and `metrics`.
+    source
+        The file that it comes from.
+    """
+    tags = {"labkit.kind": "candidate", "mlflow.source.name": source}
+    with open_run(params, content["name"], parent_id=parent_id, tags=tags) as record:
+        record.is_leaf = True
+        record.params.update(content["params"])
+        record.metrics.update(content["metrics"])
+        record.status = "FAILED" if content["params"].get("error") else "FINISHED"
+
+
+@reach()
+def log_file(run_id: str, path: Path, folder: str | None = None) -> None:
+    """Store a file or a folder among a run's artifacts."""
+    client = get_client()
+    if path.is_dir():
+        client.log_artifacts(run_id, str(path), folder)
+    else:
+        client.log_artifact(run_id, str(path), folder)
+
+
+@reach()
+def log_text(run_id: str, text: str, name: str) -> None:
+    """Store a text among a run's artifacts."""
+    get_client().log_text(run_id, text, name)
+
+
+def make_tags() -> dict[str, str]:
+    """Return what is true of every run now: who runs it, code, lock, Python, machine."""
+    found = provenance.collect()
+    names = ("python", "platform", "lock_sha256", "host")
+    tags = {f"labkit.{name}": found[name] for name in names if name in found}
+    tags |= {"labkit.version": found["labkit"], "mlflow.user": found["user"]}
+    tags |= {"mlflow.source.type": "LOCAL", "mlflow.source.name": paths.MARKER}
+    if "commit" in found:
+        tags |= {"mlflow.source.git.commit": found["commit"], "labkit.git_dirty": str(found["is_dirty"]).lower()}
+    return tags
+
+
+def download_file(run_id: str, name: str, folder: Path) -> Path:
+    """Fetch one artifact of a run into a folder and return its place.
+
+    Raises
+    ------
+    TrackingError
+        The run has no such artifact.
+    LostStoreError
+        The store failed, or where it keeps artifacts.
+    """
+    with reach():
+        client = get_client()
+    try:
+        return Path(client.download_artifacts(run_id, name, str(folder)))
+    except Exception as error:  # of MLflow, or of what speaks to its artifact store
+        with reach():
+            client.list_artifacts(run_id)  # whether it is only that artifact which is not there
+            place = client.get_run(run_id).info.artifact_uri
+        problem = describe_problem(error).rstrip(".")
+        raise TrackingError(
+            f"run {run_id}: no artifact {name} in {place} ({problem}): restore it from a copy"
+        ) from error
+
+
+def make_input_tags(inputs: Mapping[str, str]) -> dict[str, str]:
+    """Return the digests of what a stage reads as tags, those that MLflow can name; the record of the run has all."""
+    return {f"{INPUT_TAG}{path}": digest for path, digest in inputs.items() if TAG_NAME.fullmatch(path)}
+
+
+@reach()
+def find_release_run(experiment: str, digest: str) -> str | None:
+    """Return the finished run of the stage that built a release, or None."""
+    found = get_client().search_runs(
+        [find_experiment(experiment)],
+        filter_string=f"tags.`labkit.output.release` = '{digest}' and attributes.status = 'FINISHED'",
+        order_by=["attributes.end_time DESC"],
+        max_results=1,
+    )
+    return str(found[0].info.run_id) if found else None
+
+
+def save_mlflow_model(
+    folder: Path,
+    model: Any,
+    example: Any,
+    *,
+    kinds: Mapping[str, str],
+    requirements: list[str],
+    trusted_types: list[str],
+) -> None:
+    """Write a scikit-learn pipeline as an MLflow model: skops, signature, input example, explicit requirements.
+
+    The signature is made from the kinds of the columns, not from the example: five rows show neither which columns
+    may have missing values nor which whole numbers are real ones elsewhere.
+
+    Parameters
+    ----------
+    kinds
+        Kind of each input column, `number`, `boolean`, `time` or `category`. MLflow's numeric types refuse whole
+        numbers where real ones were declared, and its times refuse time zones, so only categories get one of its types;
+        the model itself checks the others.
+    """
+    import mlflow.sklearn
+    from mlflow.models import ModelSignature, infer_signature
+    from mlflow.types.schema import AnyType, ColSpec, DataType, Schema
+
+    types = {name: DataType.string if kind == "category" else AnyType() for name, kind in kinds.items()}
+    inputs = Schema([ColSpec(kind, name) for name, kind in types.items()])
+    outputs = infer_signature(None, model.predict(example)).outputs
+    mlflow.sklearn.save_model(
+        model,
+        str(folder),
+        signature=ModelSignature(inputs, outputs),
+        input_example=example,
+        pip_requirements=requirements,
+        serialization_format="skops",
+        skops_trusted_types=trusted_types,
+    )

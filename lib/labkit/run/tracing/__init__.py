@@ -1,0 +1,1 @@
+"""What a kernel really opens, imports and starts, noted as it happens."""

@@ -1,0 +1,367 @@
+"""What a kernel really opens, imports and starts, noted as it happens by Python's audit hooks.
+
+Runs inside the kernel: labkit's own kernels load it as an IPython extension before the first cell, in others
+`labkit.start` begins it. Notes names, never contents, and only what lies in the checkout, apart from data read from
+elsewhere. Read next: `labkit.run.fingerprint.footprint`, what the runner makes of it.
+"""
+
+import json
+import os
+import shlex
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from stat import S_ISREG
+from types import CodeType, FrameType
+from typing import Any
+
+from labkit import paths
+from labkit.errors import ParamsError
+from labkit.run.tracing.callers import Callers
+from labkit.run.tracing.pathnames import decode, divide, escape, list_arguments, list_installed
+
+NAME = "trace.jsonl"
+"""The file in the work folder of a run."""
+OWN = (".git/", ".labkit/", ".dvc/", "reports/", "mlruns/", "mlflow.db", "dvc.lock")
+"""Of the checkout, what labkit, git, DVC and MLflow keep for themselves: no stage depends on it."""
+SYSTEM = ("/bin/", "/dev/", "/etc/", "/lib/", "/nix/", "/proc/", "/run/", "/sys/", "/usr/", "/System/", "/Library/")
+"""Folders of the system: what is read there is no data of a stage."""
+WORKERS = ("popen_spawn_posix.py", "popen_forkserver.py", "popen_loky_posix.py")
+"""Executed when a worker process is started that does not inherit the hook."""
+LONGEST_COMMAND = 100
+MOST_ARGUMENTS = 50
+
+
+class Trace:
+    """The notes on one process and on what it forks.
+
+    Parameters
+    ----------
+    root
+        The checkout.
+    file
+        Where each note goes at once, as a line of JSON; None keeps them in memory only.
+    """
+
+    def __init__(self, root: Path, file: Path | None) -> None:
+        self.file, self.started = file, time.time()
+        self.notes: list[dict[str, Any]] = []
+        labkit = Path(__file__).resolve().parents[1]
+        self.tops = tuple(dict.fromkeys(f"{top}{os.sep}" for top in (root.resolve(), labkit)))
+        own = [f"{self.tops[0]}{name}" for name in OWN]
+        installed = list_installed()
+        # First of all, as nearly every file that a kernel opens lies there; unless the checkout itself does.
+        self.skipped = (*own, *(folder for folder in installed if not self.tops[0].startswith(folder)))
+        self.not_data = (*self.skipped, f"{labkit}{os.sep}")
+        self.callers = Callers(self.tops, self.not_data, __name__)
+        self.system = (*installed, *SYSTEM)
+        self.seen: set[tuple[str, ...]] = set()
+        self.globbed: set[str] = set()
+        self.ports: set[str] = set()
+        self.bulk: tuple[int, int] | None = None
+        self.pauses: Counter[int] = Counter()
+        self.handlers: dict[str, Callable[..., None]] = {
+            "open": self.note_open,
+            "exec": self.note_exec,
+            "import": self.note_import,
+            "os.listdir": self.note_listing,
+            "os.scandir": self.note_listing,
+            "glob.glob/2": self.note_glob,
+            "pathlib.Path.glob": lambda folder, pattern: self.note_glob(pattern, False, folder),
+            "pathlib.Path.rglob": lambda folder, pattern: self.note_glob(f"**{os.sep}{pattern}", True, folder),
+            "os.rename": lambda source, path, *_: self.note_written(path),
+            "os.link": lambda source, path, *_: self.note_written(path),
+            "sqlite3.connect": self.note_database,
+            "ctypes.dlopen": self.note_library,
+            "subprocess.Popen": lambda program, words, folder, _: self.note_start(words, folder),
+            "os.system": lambda command: self.note_start(command),
+            "os.exec": lambda program, words, _: self.note_start(words),
+            "os.posix_spawn": lambda program, words, _: self.note_start(words),
+            # Of a shell command in a cell, only the child knows the words.
+            "os.forkpty": lambda: self.note_start("a shell command") if self.file is None else None,
+            "os.putenv": lambda name, _: self.seen.add(("variable", os.fsdecode(name))),
+            "socket.getaddrinfo": lambda host, port, *_: self.note_host(host, port),
+            "socket.connect": lambda _, address: self.note_address(address),
+        }
+
+    def install(self) -> None:
+        """Hook into this process, for as long as it lives."""
+        get, note = self.handlers.get, self.note_variable
+
+        def hook(event: str, arguments: tuple[Any, ...]) -> None:
+            handler = get(event)
+            if handler is not None:
+                # What goes wrong here must not go wrong in the notebook.
+                with suppress(Exception):
+                    handler(*arguments)
+
+        self.write(kind="begin", at=self.started)
+        for module in list(sys.modules.values()):
+            # Not by `getattr`, which has a lazy module import something.
+            file = getattr(module, "__dict__", {}).get("__file__")
+            if isinstance(file, str) and file.startswith(self.tops) and not file.startswith(self.not_data):
+                self.note_file(file)
+        sys.addaudithook(hook)
+        sys.meta_path.append(MissingFinder(self))
+        paths.watch_environment(note)
+
+    def write(self, **note: Any) -> None:
+        """Keep one note: appended in one call, so that those of forked processes do not mix."""
+        self.notes.append(note)
+        if self.file is None:
+            return
+        handle = os.open(self.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(handle, json.dumps(note).encode() + b"\n")
+        finally:
+            os.close(handle)
+
+    def is_new(self, *key: str) -> bool:
+        """Tell whether something is seen for the first time."""
+        if key in self.seen:
+            return False
+        self.seen.add(key)
+        return True
+
+    # Files
+
+    def note_open(self, path: Any, mode: Any, flags: int) -> None:
+        """Note a file that is read or written."""
+        if path.__class__ is not str:
+            path = decode(path)
+        if path is None or path.startswith(self.skipped):
+            return
+        is_relative, path = not os.path.isabs(path), os.path.abspath(path)
+        if path.startswith(self.skipped):
+            return
+        access = flags & (os.O_WRONLY | os.O_RDWR)
+        is_read = access != os.O_WRONLY and not flags & os.O_TRUNC
+        if is_read and not self.is_within(path):
+            self.note_outside(path)
+            return
+        if is_read:
+            # A name that `os.open` is given may be one within another folder that is open.
+            self.note_file(path, is_certain=mode is not None or not is_relative)
+        if access or flags & (os.O_TRUNC | os.O_CREAT):
+            self.note_written(path)
+
+    def is_within(self, path: str) -> bool:
+        """Tell whether an absolute path lies in the checkout, or in labkit where that is installed elsewhere."""
+        return path.startswith(self.tops)
+
+    def note_file(self, path: str, *, is_certain: bool = True, **more: Any) -> None:
+        """Note a file of the checkout that is read, as it is now, or that it is not there."""
+        kind = "argument" if more.get("is_argument") else "read"
+        if "__pycache__" in path or self.pauses[threading.get_ident()] or not self.is_new(kind, path):
+            return
+        try:
+            state = os.stat(path)
+        except OSError:
+            if is_certain:
+                self.write(kind="read", path=path, state=None, **more)
+            return
+        if S_ISREG(state.st_mode):
+            self.write(kind="read", path=path, state=[state.st_size, state.st_mtime_ns], **more)
+
+    def note_written(self, path: Any) -> None:
+        """Note a file of the checkout that this process writes itself."""
+        text = decode(path)
+        path = "__pycache__" if text is None else os.path.abspath(text)
+        if "__pycache__" in path or not self.is_within(path) or path.startswith(self.skipped):
+            return
+        if self.is_new("write", path):
+            self.write(kind="write", path=path)
+
+    def note_outside(self, path: str) -> None:
+        """Note a file outside of the checkout that is read, unless the system, a package or this run made it."""
+        if path.startswith(self.system) or f"{os.sep}." in path or not self.is_new("outside", path):
+            return
+        state = os.stat(path)
+        if not S_ISREG(state.st_mode) or state.st_ctime > self.started:
+            return
+        real = os.path.realpath(path)
+        if self.is_within(real):
+            self.note_file(real)
+        elif not real.startswith(self.system) and self.callers.is_asked(sys._getframe(1), through="labkit"):
+            self.write(kind="outside", path=path)
+
+    def note_exec(self, code: CodeType) -> None:
+        """Note a module or script of the checkout that runs."""
+        name = getattr(code, "co_filename", "")
+        if name.endswith(WORKERS) and self.is_new("workers"):
+            self.write(kind="workers")
+        if name.startswith(self.tops) and not name.startswith(self.skipped):
+            self.note_file(name)
+
+    def note_import(self, module: str, file: Any, *_: Any) -> None:
+        """Note an extension module by its file, and the name of a package that code of the checkout has imported."""
+        if file is not None:
+            self.note_open(file, "", os.O_RDONLY)
+        elif "." not in module and module not in sys.stdlib_module_names and self.is_new("import", module):
+            is_asked = self.callers.is_asked(sys._getframe(1), through="libraries")
+            if is_asked:
+                self.write(kind="import", module=module)
+
+    def note_database(self, name: Any) -> None:
+        """Note the file of a SQLite database, which is read and may be written."""
+        text = decode(name) or ""
+        path = text.removeprefix("file:").partition("?")[0] if text.startswith("file:") else text
+        if path and not path.startswith(":memory:"):
+            self.note_open(path, "", os.O_RDWR)
+
+    def note_library(self, name: Any) -> None:
+        """Note a shared library that is named by its path."""
+        text = decode(name)
+        if text is not None and os.sep in text:
+            self.note_open(text, "", os.O_RDONLY)
+
+    def note_missing(self, module: str, folders: list[str]) -> None:
+        """Note that a module, asked for by code of the checkout, is in none of some folders."""
+        if not self.callers.is_asked(sys._getframe(1), through="nothing"):
+            return
+        for folder in {os.path.abspath(folder) for folder in folders}:
+            beside = os.path.join(folder, module.rpartition(".")[2])
+            if self.is_within(beside) and not beside.startswith(self.skipped):
+                self.note_file(f"{beside}.py", module=module)
+                self.note_file(os.path.join(beside, "__init__.py"), module=module)
+
+    # Folders
+
+    def note_listing(self, folder: Any) -> None:
+        """Note a folder of the checkout of which the names are read."""
+        path = self.find_folder(folder)
+        if path is None or not self.callers.is_data_listing(sys._getframe(1), path, self.globbed):
+            return
+        self.write_listing(os.path.join(escape(path), "*"))
+
+    def note_glob(self, pattern: Any, is_recursive: Any = False, folder: Any = None, *_: Any) -> None:
+        """Note a pattern of names that are looked for in the checkout."""
+        text = decode(pattern)
+        if text is None or not self.callers.is_asked(sys._getframe(1), through="libraries"):
+            return
+        plain, wild = divide(text)
+        base = self.find_folder(os.path.join(decode(folder or "") or "", plain))
+        if base is not None and os.pardir not in wild.split(os.sep):
+            self.globbed.add(base)
+            self.write_listing(os.path.join(escape(base), wild))
+
+    def write_listing(self, pattern: str) -> None:
+        """Note a pattern once."""
+        if not self.pauses[threading.get_ident()] and self.is_new("list", pattern):
+            self.write(kind="list", pattern=pattern)
+
+    def find_folder(self, folder: Any) -> str | None:
+        """Return the absolute path of a folder if it is of the checkout and not of labkit's own."""
+        text = decode("." if folder is None else folder)
+        path = None if text is None else os.path.abspath(text or ".") + os.sep
+        if path is None or not path.startswith(self.tops) or path.startswith(self.not_data):
+            return None
+        return path.rstrip(os.sep)
+
+    # What cannot be followed
+
+    def note_start(self, words: Any, folder: Any = None) -> None:
+        """Note a program that is started, and the files of the checkout among its arguments."""
+        listed = [words] if isinstance(words, str | bytes | os.PathLike) else list(words)[:MOST_ARGUMENTS]
+        texts = [text for word in listed if (text := decode(word)) is not None]
+        beside = os.path.abspath(decode(folder or "") or "")
+        for path in list_arguments(texts, beside):
+            if self.is_within(path) and not path.startswith(self.skipped):
+                self.note_file(path, is_certain=False, is_argument=True)
+        is_shell = len(texts) > 2 and texts[1] == "-c"
+        shown = texts[2] if is_shell else shlex.join(texts) if len(texts) > 1 else "".join(texts)
+        if self.callers.is_asked(sys._getframe(1), through="nothing") and self.is_new("start", shown):
+            self.write(kind="start", command=shown[:LONGEST_COMMAND])
+
+    def note_host(self, host: Any, port: Any) -> None:
+        """Note a machine in the network that code of the checkout, or a library on its behalf, looks for."""
+        text = os.fsdecode(host) if host else ""
+        self.ports.add(str(port))
+        is_asked = bool(text) and self.callers.is_asked(sys._getframe(1), through="libraries")
+        if is_asked and self.is_new("host", text):
+            self.write(kind="network", host=text)
+
+    def note_address(self, address: Any) -> None:
+        """Note the machine of an internet address that no name was looked up for."""
+        if isinstance(address, tuple) and str(address[1]) not in self.ports:
+            self.note_host(address[0], address[1])
+
+    def note_variable(self, name: Any, frame: FrameType | None) -> None:
+        """Note an environment variable that code of the checkout asks for; without a name, that it lists them all."""
+        frame = self.callers.find_reader(frame)
+        if frame is None:
+            return
+        place = (id(frame), frame.f_lasti)
+        if name is None:
+            self.bulk = place  # a copy is made, as for a program to start: what is asked for in it is no reading
+        elif place != self.bulk and isinstance(name, str) and self.is_new("variable", name):
+            self.write(kind="variable", name=name)
+
+
+class MissingFinder:
+    """Comes last among what finds modules: whatever it is asked for, nothing else has found."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        """Note a module that is not there; it may be there one day."""
+        with suppress(Exception):
+            self.trace.note_missing(name, list(sys.path if path is None else path))
+
+
+_traces: list[Trace] = []
+
+
+def begin() -> None:
+    """Begin to take notes on this process unless they are taken already; outside of a checkout there is nothing to."""
+    if _traces:
+        return
+    try:
+        root = paths.find_root()
+    except ParamsError:
+        return
+    run_dir = paths.get_run_dir()
+    _traces.append(Trace(root, run_dir / NAME if run_dir else None))
+    _traces[0].install()
+
+
+def begin_in_kernel() -> None:
+    """Begin to take notes if this process is a kernel; scripts and tests are not watched."""
+    shell = sys.modules.get("IPython")
+    if shell is not None and shell.get_ipython() is not None:
+        begin()
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Begin, as IPython calls every extension."""
+    begin()
+
+
+def list_notes() -> list[dict[str, Any]]:
+    """Return the notes on this process so far."""
+    return list(_traces[0].notes) if _traces else []
+
+
+def declare(kind: str, value: str) -> None:
+    """Note what a notebook says that it depends on: a `path` or a `variable`."""
+    for trace in _traces:
+        if trace.is_new("declared", kind, value):
+            trace.write(kind="declared", **{kind: value})
+
+
+@contextmanager
+def paused() -> Iterator[None]:
+    """Take no notes of files for this block, in this thread: labkit reads what the stage depends on already."""
+    thread = threading.get_ident()
+    for trace in _traces:
+        trace.pauses[thread] += 1
+    try:
+        yield
+    finally:
+        for trace in _traces:
+            trace.pauses[thread] = max(0, trace.pauses[thread] - 1)

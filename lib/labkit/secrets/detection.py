@@ -1,0 +1,69 @@
+"""Find values in params and files that look like secrets."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from labkit.errors import StageError
+from labkit.secrets.redaction import REDACTED, TOKENS, find_forms
+
+SECRET_NAME = re.compile(
+    r"(?:_(?:key|token|password|secret)|^(?:api_?key|token|password|passwd|secret))$", re.IGNORECASE
+)
+
+
+def find_secret(tree: Any, *, holds_columns: Callable[[list[str]], bool] = lambda _: False) -> Iterator[list[str]]:
+    """Yield the places in plain data, as lists of keys, at which a secret seems to stand in the open.
+
+    Parameters
+    ----------
+    holds_columns
+        Whether a mapping's keys are names of columns, which may be called anything: told by its place.
+    """
+    yield from walk(tree, [], holds_columns)
+
+
+def walk(tree: Any, keys: list[str], holds_columns: Callable[[list[str]], bool]) -> Iterator[list[str]]:
+    """Yield the places at and below one; see `find_secret`."""
+    if isinstance(tree, Mapping):
+        named = not holds_columns(keys)
+        for key, value in tree.items():
+            is_text = isinstance(value, str) and value != ""
+            if TOKENS.search(str(key)) or (named and is_text and SECRET_NAME.search(str(key))):
+                yield [*keys, str(key)]
+            else:
+                yield from walk(value, [*keys, str(key)], holds_columns)
+    elif isinstance(tree, list | tuple):
+        for number, item in enumerate(tree):
+            yield from walk(item, [*keys, str(number)], holds_columns)
+    elif isinstance(tree, str) and TOKENS.search(tree):
+        yield keys
+
+
+def describe_secret(keys: Sequence[str]) -> str:
+    """Say what to do about a secret that stands in the open; its value is not repeated."""
+    word = re.sub(r"[^a-z0-9_]", "_", TOKENS.sub("secret", str(keys[-1])).lower()) if keys else "secret"
+    name = word if re.match(r"[a-z]", word) else "secret"
+    place = TOKENS.sub(REDACTED, ".".join(keys))
+    return (
+        f"{place} looks like a secret: name it under `secrets`, e.g. secrets: {{{name}: {name.upper()}}}, "
+        f"and set the environment variable {name.upper()}"
+    )
+
+
+def check_files(folder: Path, secrets: Mapping[str, str]) -> None:
+    """Refuse files that hold a secret as it is.
+
+    Raises
+    ------
+    StageError
+        One does; the message names file and secret.
+    """
+    for path in sorted(folder.rglob("*")) if secrets else []:
+        if path.is_file():
+            content = path.read_bytes()
+            for name, text in secrets.items():
+                if any(form.encode() in content for form in find_forms(text)):
+                    place = path.relative_to(folder).as_posix()
+                    raise StageError(f"{place} holds the value of the secret {name}: a stage may not write it")

@@ -1,0 +1,155 @@
+"""Replace secrets in output, pages and records, in every form in which they may appear."""
+
+import base64
+import html
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+from urllib.parse import quote, quote_plus, unquote, urlsplit
+
+from labkit.secrets.secret import SHORTEST
+from labkit.units import format_count
+
+SHORTEST_PART = 4
+
+
+REDACTED = "[redacted]"
+
+
+# Published formats of tokens. Bounded on both sides, so that nothing within an encoded image looks like one.
+TOKENS = re.compile(
+    r"(?<![A-Za-z0-9/+])(?:A[KS]IA[0-9A-Z]{16}"
+    r"|gh[oprsu]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,}|glpat-[A-Za-z0-9_-]{20,}"
+    r"|xox[abeprs]-[A-Za-z0-9-]{10,}|AIza[0-9A-Za-z_-]{35})(?![A-Za-z0-9/+])"
+    r"|-----BEGIN (?P<kind>[A-Z0-9 ]*)PRIVATE KEY-----(?:.{0,16000}?-----END (?P=kind)PRIVATE KEY-----)?"
+    r"|(?<=://)[^\s/:@\"'<>]*:[^\s/@\"'<>]+(?=@[\w\[])",
+    re.DOTALL,
+)
+
+
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+PICTURES = re.compile(r"image/(?!svg)|application/pdf|video/|audio/")
+
+
+def mask(text: str, secrets: Mapping[str, str]) -> str:
+    """Return a text with the value of every secret replaced by its name, also where it stands escaped or coloured.
+
+    Parameters
+    ----------
+    secrets
+        Name → value.
+
+    >>> mask("connecting to db?key=a%2Fb%2Fc%2Fd%2F", {"door": "a/b/c/d/"})
+    'connecting to db?key=[secret door]'
+    """
+    if not secrets:
+        return text
+    pattern, names = make_pattern(tuple(sorted(secrets.items())))
+    masked = pattern.sub(lambda found: f"[secret {names[found[0]]}]", text)
+    plain = COLOURS.sub("", masked)
+    # Colours may stand within the value; rather lose them than show it.
+    return masked if plain == masked or not pattern.search(plain) else mask(plain, secrets)
+
+
+@cache
+def make_pattern(secrets: tuple[tuple[str, str], ...]) -> tuple[re.Pattern[str], dict[str, str]]:
+    """Return what finds any form of any secret, longest first, and the name that each form stands for."""
+    names: dict[str, str] = {}
+    for name, text in secrets:
+        for form in find_forms(text):
+            names.setdefault(form, name)
+    longest_first = sorted(names, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first))), names
+
+
+def find_forms(text: str) -> set[str]:
+    """Return a secret as it may stand in outputs: whole, its lines, the password of an address; plain and escaped."""
+    parts = {text, *(line for line in text.splitlines() if len(line) >= SHORTEST)}
+    try:
+        password = urlsplit(text).password or ""
+    except ValueError:  # not an address
+        password = ""
+    parts |= {part for part in (password, unquote(password)) if len(part) >= SHORTEST_PART}
+    forms = set()
+    for part in parts:
+        written = {part, repr(part)[1:-1], json.dumps(part)[1:-1], json.dumps(part, ensure_ascii=False)[1:-1]}
+        forms |= written | {html.escape(form, quote=strict) for form in written for strict in (True, False)}
+        forms |= {quote(part), quote(part, safe=""), quote_plus(part), base64.b64encode(part.encode()).decode()}
+    return forms
+
+
+@dataclass
+class Mask:
+    """What keeps secrets out of whatever is kept of a run.
+
+    Attributes
+    ----------
+    secrets
+        Name → value.
+    n_redacted
+        How many texts in the form of a known token were replaced although nobody declared them.
+    """
+
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    n_redacted: int = 0
+
+    def clean(self, value: Any) -> Any:
+        """Return texts, lists and mappings without secrets, of the type they came in; encoded pictures are left."""
+        if isinstance(value, str):
+            return self.clean_text(value)
+        if isinstance(value, Mapping):
+            kept = {
+                self.clean(key): item if isinstance(key, str) and PICTURES.match(key) else self.clean(item)
+                for key, item in value.items()
+            }
+            return kept if type(value) is dict else type(value)(kept)  # type: ignore[call-arg]
+        if isinstance(value, list | tuple):
+            return type(value)(self.clean(item) for item in value)
+        return value
+
+    def clean_text(self, text: str) -> str:
+        """Return a text without secrets and without anything in the form of a known token."""
+        cleaned, n_found = TOKENS.subn(REDACTED, mask(text, self.secrets))
+        self.n_redacted += n_found
+        return cleaned
+
+    def join_streams(self, outputs: list[Any]) -> None:
+        """Merge printed texts of a cell where a secret begins in one and ends in the last."""
+        if not outputs or outputs[-1]["output_type"] != "stream":
+            return
+        last = outputs[-1]
+        before: list[Any] = []
+        n_characters = 0
+        for output in reversed(outputs[:-1]):
+            if output["output_type"] == "stream" and output["name"] == last["name"]:
+                if n_characters >= self.reach:
+                    break
+                before.insert(0, output)
+                n_characters += len(output["text"])
+        joined = "".join(output["text"] for output in [*before, last])
+        if before and (cleaned := self.clean_text(joined)) != joined:
+            before[0]["text"] = cleaned
+            outputs[:] = [output for output in outputs if not is_among(output, [*before[1:], last])]
+
+    @property
+    def reach(self) -> int:
+        """How many characters the longest form of a secret has, or a token may have."""
+        pattern = make_pattern(tuple(sorted(self.secrets.items())))[1] if self.secrets else {}
+        return max([200, *map(len, pattern)])
+
+    def tell(self) -> str:
+        """Return the warning that belongs to what was redacted, or nothing."""
+        if not self.n_redacted:
+            return ""
+        things = "a text" if self.n_redacted == 1 else format_count(self.n_redacted, "text")
+        return f"{things} in the form of a known token or password became {REDACTED}: name it under `secrets`"
+
+
+def is_among(output: Any, others: Sequence[Any]) -> bool:
+    """Tell whether an output is one of some, not only equal to one."""
+    return any(output is other for other in others)

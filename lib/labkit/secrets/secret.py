@@ -1,0 +1,87 @@
+"""Secrets: named in the params, held by environment variables, kept out of everything that is written.
+
+`params/<experiment>.yaml` says `secrets: {warehouse: WAREHOUSE_URL}`; a notebook asks by `step.secret("warehouse")`.
+Not a store of secrets: that is the environment's matter. Read next: `labkit.run.notebook.executor`, where outputs are
+masked.
+"""
+
+from collections.abc import Mapping
+from typing import NoReturn
+
+from labkit import paths
+from labkit.errors import ParamsError, name_nearest
+from labkit.units import format_count
+
+SHORTEST = 8
+"""Characters of a secret: a shorter one could not be told from ordinary words, and masking it would maul the page."""
+
+
+class Secret:
+    """A text that shows its name wherever it is shown; `reveal` gives the text itself.
+
+    >>> url = Secret("warehouse", "postgresql://me:hidden@db/shop")
+    >>> f"{url}", url.reveal()[:10]
+    ('[secret warehouse]', 'postgresql')
+    """
+
+    __slots__ = ("_text", "name")
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        self._text = text
+
+    def reveal(self) -> str:
+        """Return the text, for the one call that needs it; do not keep it under a name."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"[secret {self.name}]"
+
+    __str__ = _repr_html_ = __repr__
+
+    def __format__(self, form: str) -> str:
+        return format(repr(self), form)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._text))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} is not written to files: ask for it again where it is needed")
+
+
+def read_secret(name: str, declared: Mapping[str, str], *, where: str) -> Secret:
+    """Return a declared secret from its environment variable.
+
+    Parameters
+    ----------
+    declared
+        The params' section `secrets`: name → environment variable.
+    where
+        The file that declares it, to stand in the message.
+
+    Raises
+    ------
+    ParamsError
+        No secret has that name, its variable is not set, or what it holds is too short to be masked.
+    """
+    if name not in declared:
+        raise ParamsError(f"{where}: no secret {name!r} under `secrets`: {name_nearest(name, declared)}")
+    variable = declared[name]
+    text = paths.get_variable(variable)
+    if text is None:
+        raise ParamsError(f"{where}: secrets.{name}: the environment variable {variable} is not set: export it first")
+    if len(text) < SHORTEST:
+        raise ParamsError(
+            f"{where}: secrets.{name}: the environment variable {variable} holds "
+            f"{format_count(len(text), 'character')}: a secret needs at least {SHORTEST}, "
+            "as a shorter one cannot be masked in what is written"
+        )
+    return Secret(name, text)
+
+
+def read_secrets(declared: Mapping[str, str], *, where: str) -> dict[str, str]:
+    """Return the texts of all declared secrets by name; see `read_secret`."""
+    return {name: read_secret(name, declared, where=where).reveal() for name in declared}

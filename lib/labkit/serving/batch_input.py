@@ -1,0 +1,201 @@
+"""The rows of a file that are to be predicted, read by the rules by which the experiment's main table is read.
+
+Only columns that the model needs are read, and the answers where they are known: what stands beside them may be
+anything. Not how a file is read by such rules: that is `labkit.data.reading.raw_table`.
+"""
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from labkit.data.computed_columns import add_column, list_computed, read_target
+from labkit.data.reading.formats import DELIMITERS, find_ending, name_format
+from labkit.data.reading.raw_table import RawTable, Source, open_file
+from labkit.errors import DataError, MissingDataError, list_briefly, name_nearest
+from labkit.features import expressions
+from labkit.features.parse_text import read_truth
+from labkit.features.row_rules import write_number
+from labkit.params.experiment import Params
+from labkit.params.tables import Table
+
+
+def check_source(source: Path) -> None:
+    """Refuse a file that is not there, or of a format that is not read."""
+    if not source.is_file():
+        names = [path.name for path in source.parent.glob("*")] if source.parent.is_dir() else []
+        raise MissingDataError(f"{source}: no such file: {name_nearest(source.name, names)}")
+    find_ending(source, str(source))
+
+
+@contextmanager
+def name_by_format(source: Path) -> Iterator[Path]:
+    """Yield a path to a file whose ending says what is in it, as the file that `labkit new` copies has one."""
+    ending = find_ending(source, str(source))
+    if source.name.lower().endswith(ending):
+        yield source
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        link = Path(scratch) / f"rows{ending}"
+        link.symlink_to(source.absolute())
+        yield link
+
+
+def load_rows(
+    source: Path, params: Params, inputs: Mapping[str, str], *, labels: Mapping[str, Sequence[object]] | None = None
+) -> pd.DataFrame:
+    """Read the rows to predict.
+
+    Parameters
+    ----------
+    inputs
+        Kind of each raw column that the model needs: `number`, `boolean`, `time` or `category`.
+    labels
+        Categories of columns that the model knows, and its classes by the target's name: where they are yes and no,
+        these are read in any spelling.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Shape (n_rows, needed columns): the inputs, computed ones as the params say where the file lacks them, and the
+        answers if the file has them.
+
+    Raises
+    ------
+    ParamsError, MissingDataError
+        The file is not there, or of no kind that tables come in.
+    DataError
+        It is not as the params say that the main table is read, or a column is missing.
+    """
+    check_source(source)
+    with name_by_format(source) as path:
+        return load_source(Source(path, str(source)), params, inputs, labels or {})
+
+
+def load_source(
+    source: Source, params: Params, inputs: Mapping[str, str], labels: Mapping[str, Sequence[object]]
+) -> pd.DataFrame:
+    """Read the rows to predict; see `load_rows`."""
+    # What a rule turns into another type is read as it was written: the model begins with the rules.
+    typed = {name for name, rule in params.wrangling.rules.items() if rule.type is not None}
+    as_read = {name: kind for name, kind in inputs.items() if name not in typed}
+    spec = follow_ending(params.data.tables[params.data.main_table], source.path)
+    names = open_file(source, restrict(spec, [], {})).names
+    needed = list_needed(params, inputs, names)
+    if missing := [name for name in needed if name not in names]:
+        hint = describe_delimiter(names, spec) or name_nearest(missing[0], names)
+        raise DataError(
+            f"{source.where}: missing columns {list_briefly(map(repr, missing))}: for {missing[0]!r}, "
+            f"{hint}{describe_reading(source, params, spec)}"
+        )
+    kept = [name for name in names if name in {*needed, params.data.target.column}]
+    table = restrict(spec, kept, as_read, skip=[name for name in names if name not in kept])
+    batches = list(RawTable(params.data.main_table, table, [source]).read())
+    rows = pa.concat_tables(batches).to_pandas()
+    for name, text in list_computed(params.data).items():
+        if name not in rows and {*expressions.find_names(text)} <= {*rows.columns}:
+            rows = add_column(rows, name, text)
+    wanted = {**as_read, **({target: "category"} if (target := params.data.target.column) in labels else {})}
+    for name, kind in wanted.items():
+        if name in rows and name not in typed:
+            rows[name] = match_spelling(rows[name], kind, labels.get(name, ()), f"{source.where}: column {name!r}")
+    check_numbers(rows, as_read, source)
+    return read_target(rows, params.data.target)
+
+
+def list_needed(params: Params, inputs: Mapping[str, str], names: list[str]) -> list[str]:
+    """Return the columns that the file must have: a computed one that it lacks is computed from others."""
+    needed = list(inputs)
+    for name, text in reversed(list_computed(params.data).items()):
+        if name in needed and name not in names:
+            needed.remove(name)
+            needed += [other for other in expressions.find_names(text) if other not in needed]
+    return needed
+
+
+def restrict(table: Table, names: list[str], inputs: Mapping[str, str], *, skip: list[str] | None = None) -> Table:
+    """Return how a table is read, for a file that has these of its columns.
+
+    What the model takes as texts is read as texts, times as times, whatever the values of a few new rows look like.
+    """
+    fields = table.model_dump(exclude={"dataset", "path", "paths", "package"})
+    times = [name for name in names if name in table.times or inputs.get(name) == "time"]
+    texts = [name for name in names if name in table.texts or inputs.get(name) == "category"]
+    fields |= {
+        "path": "rows",
+        "times": tuple(times),
+        "texts": tuple(name for name in texts if name not in times),
+        "codes": tuple(name for name in table.codes if not names or name in names),
+        "checkboxes": tuple(name for name in names if name in table.checkboxes),
+        "formats": {name: style for name, style in table.formats.items() if name in times},
+        "not_missing": {name: kept for name, kept in table.not_missing.items() if name in names},
+        "skip": tuple(skip or ()),
+    }
+    return Table.model_validate(fields)
+
+
+def follow_ending(table: Table, source: Path) -> Table:
+    """Return how a table is read, with tabs between cells where the name of the file says so, as .tsv does."""
+    if not {".tsv", ".tab"} & {suffix.lower() for suffix in source.suffixes}:
+        return table
+    return table.model_copy(update={"delimiter": "\t"})
+
+
+def describe_delimiter(names: list[str], table: Table) -> str:
+    """Say which other character divides the cells of the first row; empty if none does."""
+    found = [mark for mark in DELIMITERS if mark != table.delimiter and mark in names[0]] if len(names) == 1 else []
+    if not found:
+        return ""
+    best = max(found, key=names[0].count)
+    return f"its cells are separated by {best!r}, and not by {table.delimiter!r}"
+
+
+def describe_reading(source: Source, params: Params, spec: Table) -> str:
+    """Say how a file of texts was read, where that is not the usual way."""
+    fields = {name: getattr(spec, name) for name in ("encoding", "delimiter", "header", "skip_lines")}
+    unusual = [f"{name} {value!r}" for name, value in fields.items() if value != Table.model_fields[name].default]
+    if name_format(source.path) or not unusual:
+        return ""
+    return f" (read with {', '.join(unusual)}, as data.tables.{params.data.main_table} says)"
+
+
+def match_spelling(values: pd.Series, kind: str, labels: Sequence[object], where: str) -> pd.Series:
+    """Return yes and no in the spelling that the model knows, and numbers that are categories as they were written.
+
+    Raises
+    ------
+    DataError
+        The column holds True and False, and the model knows other categories.
+    """
+    if kind == "boolean" and not pd.api.types.is_numeric_dtype(values):
+        truths = values.map(lambda value: read_truth(str(value)), na_action="ignore")
+        return truths if truths.notna().equals(values.notna()) else values
+    if kind != "category" or not all(isinstance(label, str) for label in labels):
+        return values
+    spelled = {read_truth(str(label)): str(label) for label in labels if label}
+    is_yes_no = {*spelled} == {0.0, 1.0} and len(spelled) == len([label for label in labels if label])
+    if pd.api.types.is_bool_dtype(values) and not is_yes_no:
+        shown = list_briefly(map(repr, labels), most=3) or "no categories"
+        raise DataError(f"{where} holds True and False, the model knows {shown}: write it as in the table so far")
+    if not is_yes_no:
+        return values.map(write_number, na_action="ignore") if pd.api.types.is_numeric_dtype(values) else values
+    known = {*map(str, labels)}
+
+    def spell(value: object) -> object:
+        text = str(write_number(value))
+        return text if text in known else spelled.get(read_truth(text), text)
+
+    return values.map(spell, na_action="ignore")
+
+
+def check_numbers(rows: pd.DataFrame, inputs: Mapping[str, str], source: Source) -> None:
+    """Refuse words where the model needs numbers."""
+    for name, kind in inputs.items():
+        values = rows[name].dropna()
+        if kind in ("number", "boolean") and len(values) and not pd.api.types.is_numeric_dtype(values.infer_objects()):
+            raise DataError(
+                f"{source.where}: column {name!r} holds {values.iloc[0]!r}: give numbers, as in the table so far"
+            )

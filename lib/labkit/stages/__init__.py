@@ -1,0 +1,1 @@
+"""Stages without a notebook: source, fingerprint, publish."""

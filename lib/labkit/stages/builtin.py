@@ -1,0 +1,60 @@
+"""The stages without a notebook: what `labkit run` calls in their place.
+
+Each imports what it needs when called: the fingerprint is taken on every run and has to be quick.
+"""
+
+from typing import TYPE_CHECKING
+
+from labkit import paths
+
+if TYPE_CHECKING:
+    from labkit.params.experiment import Params
+    from labkit.run.pipeline.stages_in_order import PlainStage
+
+
+def perform_source(params: "Params", sample_rows: int | None) -> str:
+    """Put the raw tables in place."""
+    from labkit.artifacts import CONTRACT, PLACES
+    from labkit.run.pipeline.outputs import record_folder
+    from labkit.stages.source import place_tables
+
+    folder = paths.find_scratch_dir(params.experiment) if sample_rows else paths.find_data_dir(params.experiment)
+    contract = paths.find_data_dir(params.experiment) / CONTRACT
+    headline = place_tables(params, folder / PLACES["raw"], contract, sample_rows=sample_rows)
+    if not sample_rows:
+        record_folder(folder / PLACES["raw"], experiment=params.experiment, stage="source")
+    return headline
+
+
+def perform_fingerprint(params: "Params", sample_rows: int | None) -> str:
+    """Write down what every stage's code means, and the digests of params and of the files that they name."""
+    from labkit.data.reading.locate import compute_digests
+    from labkit.run.dvc_yaml import compute_section_digests
+    from labkit.run.fingerprint.stage_key import write_fingerprints
+
+    write_fingerprints(
+        params.experiment,
+        PLAIN_MODULES,
+        tables={"source": compute_digests(params.data)},
+        section_digests=compute_section_digests(params),
+        params=params,
+    )
+    return ""
+
+
+def perform_publish(params: "Params", sample_rows: int | None) -> str:
+    """Publish the release if the gate and the champion allow it."""
+    from labkit.stages.publish import publish
+
+    return publish(params)
+
+
+PLAIN: dict[str, "PlainStage"] = {
+    "fingerprint": perform_fingerprint,
+    "source": perform_source,
+    "publish": perform_publish,
+}
+LATER_MODULES = ("labkit.stages.publish", "labkit.model.release.skops_file")
+"""What `perform_publish` needs, which takes seconds to import."""
+PLAIN_MODULES = {"source": "labkit.stages.source"}
+"""The module that does a plain stage's work; the other plain stages are called each time, whatever their code."""

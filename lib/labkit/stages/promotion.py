@@ -1,0 +1,134 @@
+"""Making a version the champion by hand, and whether the champions can be verified.
+
+A promotion by hand is a person's decision: it is not compared with the champion, but it is recorded with who decided,
+when and why. What is promoted has to be verified in any case.
+"""
+
+import getpass
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+from labkit import paths
+from labkit.artifacts import PLACES, load_json
+from labkit.errors import ChampionError, LabkitError, MissingDataError, ModelError, ParamsError
+from labkit.model.evaluation.gate import Decision, check_parity
+from labkit.model.release import bundle
+from labkit.params.experiment import Params
+from labkit.run.doctor import Finding
+from labkit.run.pipeline.outputs import check_outputs
+from labkit.run.records import registry
+from labkit.run.records.artifact_locations import find_moved
+from labkit.stages.publish import CHAMPION, fetch_champion, fetch_release, register
+from labkit.storage.digests import compute_digest
+
+
+def promote(params: Params, number: int | None, *, reason: str, accept_unverified: bool = False) -> str:
+    """Make a version the champion and return a sentence on it.
+
+    Parameters
+    ----------
+    number
+        Version to promote; None for the release in this checkout, which has to have passed the gate.
+    reason
+        Why, for the record.
+    accept_unverified
+        Whether a champion whose files are gone or changed may be replaced.
+
+    Raises
+    ------
+    ParamsError
+        No reason is given.
+    ChampionError
+        The present champion cannot be verified and `accept_unverified` is not set, or the version to promote cannot.
+    ModelError
+        The release in this checkout did not pass the gate.
+    """
+    if not reason.strip():
+        raise ParamsError("--reason is empty: say why, it is kept with the version")
+    name = params.experiment
+    champion = registry.find_version(name, alias=CHAMPION)
+    version = register_release(params) if number is None else registry.get_version(name, number)
+    if champion is not None and champion.number == version.number:
+        return f"{name} version {version.number} is the champion already"
+    state = verify_champion(name, champion, accept_unverified=accept_unverified)
+    with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
+        bundle.load_release(fetch_release(version, Path(scratch)))
+    registry.set_alias(name, CHAMPION, version)
+    tags = {"by": getpass.getuser(), "at": datetime.now(UTC).isoformat(timespec="seconds"), "reason": reason.strip()}
+    before = "none" if champion is None else f"version {champion.number}, {state}"
+    tags["replaced"] = before
+    registry.tag_version(name, version, {f"labkit.promoted.{key}": text for key, text in tags.items()})
+    return f"{name} version {version.number} is the champion now, by hand and uncompared (before: {before})"
+
+
+def register_release(params: Params) -> registry.Version:
+    """Return the version made from the release in this checkout, which has to have passed the gate."""
+    data = paths.find_data_dir(params.experiment)
+    folder, gate_path = data / PLACES["release"], data / PLACES["gate"]
+    if not gate_path.is_file() or not folder.is_dir():
+        raise MissingDataError(f"{folder}: no release yet: run `labkit run {params.experiment}`, or name a version")
+    check_outputs(params.experiment, [folder, gate_path])
+    opened = bundle.load_release(folder)
+    checks = [*Decision.from_dict(load_json(gate_path)).checks, check_parity(opened.facts["onnx"])]
+    if failed := [check.name for check in checks if not check.passed]:
+        raise ModelError(f"{params.experiment}: the gate refuses this release: not {', not '.join(failed)}")
+    return register(params, opened, compute_digest(folder))
+
+
+def verify_champion(name: str, champion: registry.Version | None, *, accept_unverified: bool) -> str:
+    """Return whether the present champion could be verified, in a word or two.
+
+    Raises
+    ------
+    ChampionError
+        It could not, and that is not accepted.
+    """
+    if champion is None:
+        return ""
+    try:
+        with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
+            fetch_champion(name, champion, Path(scratch))
+    except ChampionError as error:
+        if not accept_unverified:
+            raise
+        return f"which could not be verified: {error.__cause__}"
+    return "verified"
+
+
+def check_champions() -> Finding:
+    """Look whether the files of every champion are there and are those that were published."""
+    file = paths.find_sqlite_file(paths.get_tracking_uri())
+    if file is not None and not file.exists():
+        return Finding("champions", "nothing is published yet")
+    if file == paths.find_own_store() and find_moved(file):
+        return Finding("champions", "not verified: the store has to be corrected first")
+    bad, names, remedies = [], [], []
+    try:
+        for name in registry.list_models():
+            champion = registry.find_version(name, alias=CHAMPION)
+            if champion is None:
+                continue
+            names.append(f"{name} {champion.number}")
+            with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
+                try:
+                    fetch_release(champion, Path(scratch))
+                except ChampionError as error:
+                    bad.append(f"{name}: {error}")
+                    remedies.append(find_remedy(name, champion))
+    except LabkitError as error:
+        return Finding("champions", f"cannot be looked at: {error}", "make the tracking store reachable")
+    if bad:
+        return Finding("champions", "; ".join(bad), "; ".join(remedies))
+    return Finding("champions", ", ".join(names) if names else "nothing is published yet")
+
+
+def find_remedy(name: str, champion: registry.Version) -> str:
+    """Return what brings back a champion whose files are lost: this checkout, if it has the same release."""
+    folder = paths.find_data_dir(name) / PLACES["release"]
+    if folder.is_dir() and compute_digest(folder) == champion.digest:
+        return f"`labkit run {name}` uploads them again from this checkout"
+    return (
+        f"`labkit run {name}` in a checkout that still has this release uploads them again; without one, "
+        f"`labkit promote {name} --accept-unverified-champion --reason …` replaces the champion"
+    )

@@ -1,0 +1,330 @@
+"""Publishing a release: gate, comparison with the champion, registry, alias.
+
+The last stage of the pipeline and the only one that reads the registry. It is called every time and may be: it names
+a release by its digest, so publishing the same one twice changes nothing.
+"""
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from labkit import paths
+from labkit.artifacts import PLACES, load_json
+from labkit.data.table_files import load_table
+from labkit.errors import (
+    ChampionError,
+    DataError,
+    LabkitError,
+    LostStoreError,
+    MissingDataError,
+    ModelError,
+    TrackingError,
+)
+from labkit.model.evaluation import predictions
+from labkit.model.evaluation.blocks import find_blocks
+from labkit.model.evaluation.bootstrap import compare_paired
+from labkit.model.evaluation.gate import Check, Decision, check_champion, check_parity
+from labkit.model.evaluation.slices import compute_losses
+from labkit.model.release import bundle, skops_file
+from labkit.params.experiment import Params
+from labkit.run.pipeline.outputs import check_outputs
+from labkit.run.pipeline.restore_pages import restore_pages
+from labkit.run.records import registry, tracking
+from labkit.run.reports import index, render
+from labkit.storage.atomic import write_text
+from labkit.storage.digests import compute_digest
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+MOST_ATTEMPTS = 10
+"""Times that a release is compared again because somebody else moved the alias meanwhile."""
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What was decided: `published`, `kept champion` or `refused`, and why."""
+
+    decision: str
+    reasons: list[str]
+    version: int | None
+    headline: str
+
+
+def publish(params: Params) -> str:
+    """Publish the experiment's release if gate and champion allow it, and return a headline.
+
+    Raises
+    ------
+    MissingDataError
+        The release or the gate's decision is not there.
+    DataError
+        A file is not what its stage wrote.
+    ModelError
+        The release is not what its manifest says.
+    TrackingError
+        The registry cannot be used.
+    """
+    data = paths.find_data_dir(params.experiment)
+    folder, gate_path = data / PLACES["release"], data / PLACES["gate"]
+    if not gate_path.is_file() or not folder.is_dir():
+        raise MissingDataError(f"{folder}: no release yet: run `labkit run {params.experiment}`")
+    check_outputs(params.experiment, [folder, gate_path, data / PLACES["clean_holdout"]])
+    opened = bundle.load_release(folder)
+    gate = Decision.from_dict(load_json(gate_path))
+    done = decide(params, opened, gate, compute_digest(folder))
+    without = restore_pages(params)
+    write_decision(params, done)
+    if without:
+        remedy = f"labkit run {params.experiment} --force {without[0]}"
+        return f"{done.headline}; no page here for {', '.join(without)}: render with `{remedy}`"
+    return done.headline
+
+
+def decide(params: Params, opened: bundle.Release, gate: Decision, digest: str) -> Publication:
+    """Decide on a release and act on the decision.
+
+    Raises
+    ------
+    ChampionError
+        The champion's files cannot be fetched or are not those that were published: nothing is compared or moved.
+    """
+    checks = [*gate.checks, check_parity(opened.facts["onnx"])]
+    reasons = list(map(str, checks))
+    failed = [check.name for check in checks if not check.passed]
+    if failed or not gate.passed:
+        return Publication("refused", reasons, None, f"refused by the gate: not {', not '.join(failed)}")
+    for _ in range(MOST_ATTEMPTS):
+        champion = registry.find_version(params.experiment, alias=CHAMPION)
+        done = compete(params, opened, champion, checks, digest=digest)
+        if done is not None:
+            return done
+    raise TrackingError(
+        f"{params.experiment}: the champion changed {MOST_ATTEMPTS} times while this release was compared with it: "
+        "publish again when others have finished"
+    )
+
+
+def compete(
+    params: Params, opened: bundle.Release, champion: registry.Version | None, checks: Sequence[Check], *, digest: str
+) -> Publication | None:
+    """Compare a release with a champion and move the alias if it wins; None if the champion changed meanwhile."""
+    name, checks = params.experiment, list(checks)
+    if champion is not None and champion.digest == digest:
+        headline, reasons = f"version {champion.number} is the champion already", list(map(str, checks))
+        if problem := restore_files(params, opened, champion):
+            headline += "; its files were lost and were uploaded again from this checkout"
+            reasons.append(f"⚠ files of the champion: uploaded again from this checkout, because of {problem}")
+        return Publication("published", reasons, champion.number, headline)
+    if champion is not None:
+        checks.append(compare_with_champion(params, opened, champion))
+    reasons = list(map(str, checks))
+    version = register(params, opened, digest)
+    # There is no lock over a registry: the alias is read again before and after it moves.
+    if registry.find_version(name, alias=CHAMPION) != champion:
+        return None
+    if champion is not None and not checks[-1].passed:
+        registry.set_alias(name, CHALLENGER, version)
+        headline = f"version {champion.number} stays champion; version {version.number} is the challenger: "
+        headline += "not shown to be about as good"
+        return Publication("kept champion", reasons, champion.number, headline)
+    registry.set_alias(name, CHAMPION, version)
+    if registry.find_version(name, alias=CHAMPION) != version:
+        return None
+    registry.tag_version(name, version, {"validation_status": "passed", "labkit.reasons": "\n".join(reasons)})
+    headline = "; ".join([f"version {version.number} is the champion now", *Decision(tuple(checks)).list_concerns()])
+    return Publication("published", reasons, version.number, headline)
+
+
+def register(params: Params, opened: bundle.Release, digest: str) -> registry.Version:
+    """Return the version made from a release, its files in place, registering it if there is none yet."""
+    known = registry.find_version(params.experiment, digest=digest)
+    if known is not None:
+        restore_files(params, opened, known)
+        return known
+    with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
+        model_dir = save_model(opened, Path(scratch) / "model")
+        run_id = tracking.find_release_run(params.experiment, digest) or tracking.make_run(params, "publish")
+        return registry.register_model(params.experiment, run_id, model_dir, release_dir=opened.folder, digest=digest)
+
+
+def restore_files(params: Params, opened: bundle.Release, version: registry.Version) -> str:
+    """Upload the files of a version again if the store lost or changed them, and return what was wrong, else "".
+
+    Parameters
+    ----------
+    opened
+        The same release: its digest is that of the version.
+
+    Raises
+    ------
+    ChampionError
+        The files are not those of the version even then.
+    LostStoreError
+        The store does not answer.
+    """
+    with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
+        problem = find_problem(version, Path(scratch) / "before")
+        if problem:
+            model_dir = save_model(opened, Path(scratch) / "model")
+            registry.replace_files(params.experiment, version, model_dir, release_dir=opened.folder, reason=problem)
+            (Path(scratch) / "after").mkdir()
+            fetch_release(version, Path(scratch) / "after")
+    return problem
+
+
+def find_problem(version: registry.Version, folder: Path) -> str:
+    """Return what is wrong with the files that the store has of a version, fetched into a new folder; "" if nothing."""
+    folder.mkdir()
+    try:
+        fetch_release(version, folder)
+    except ChampionError as error:
+        if isinstance(error.__cause__, LostStoreError):
+            raise error.__cause__ from error
+        return str(error)
+    return "" if registry.has_model(version) else f"version {version.number}: its MLflow model is gone"
+
+
+def save_model(opened: bundle.Release, folder: Path) -> Path:
+    """Write a release's pipeline as an MLflow model and return its folder."""
+    tracking.save_mlflow_model(
+        folder,
+        opened.load_pipeline(),
+        load_example(opened),
+        kinds=opened.row_features.inputs_,
+        requirements=bundle.list_requirements(),
+        trusted_types=list(skops_file.TRUSTED),
+    )
+    return folder
+
+
+def load_example(opened: bundle.Release) -> pd.DataFrame:
+    """Return the release's example rows, numbers as real ones: a column whole by chance need not stay so."""
+    rows = pd.read_json(opened.folder / bundle.EXAMPLE, orient="split", convert_dates=False)
+    kinds = opened.row_features.inputs_
+    return rows[list(kinds)].astype({name: "float64" for name, kind in kinds.items() if kind == "number"})
+
+
+def compare_with_champion(params: Params, opened: bundle.Release, champion: registry.Version) -> Check:
+    """Compare the release with the champion on today's holdout rows, resampled alike for both.
+
+    Only a champion whose files were fetched and are those that were published can lose for not predicting these rows.
+
+    Raises
+    ------
+    ChampionError
+        Its files cannot be fetched, or are not those that were published.
+    """
+    target, evaluation = params.data.target, params.evaluation
+    holdout = load_table(paths.find_data_dir(params.experiment) / PLACES["clean_holdout"])
+    named = f"version {champion.number}"
+    with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
+        folder = fetch_champion(params.experiment, champion, Path(scratch))
+        try:
+            theirs = bundle.load_release(folder)
+            if theirs.facts["classes"] != opened.facts["classes"]:
+                raise ModelError("it knows other classes")
+            truth = holdout[target.column]
+            answers = [make_answers(truth, one.predict(holdout), one.facts, params) for one in (opened, theirs)]
+        except (DataError, ModelError) as error:
+            evidence = f"{named} was tried and cannot predict today's rows ({error}), so it could not serve them either"
+            return Check("not worse than the champion", True, evidence, warning=f"{named} could not be compared")
+    blocks = find_blocks(holdout, params.data).fit_length(compute_losses(answers[0]))
+    gain = compare_paired(
+        params.training.metric,
+        *answers,
+        n_samples=evaluation.bootstrap_samples,
+        confidence=evaluation.confidence,
+        seed=params.seed,
+        blocks=blocks,
+    )
+    return check_champion(
+        params.training.metric,
+        gain,
+        evaluation.gate,
+        confidence=evaluation.confidence,
+        blocks=blocks,
+        champion=named,
+    )
+
+
+def make_answers(
+    truth: pd.Series, predicted: np.ndarray, facts: Mapping[str, Any], params: Params
+) -> predictions.Answers:
+    """Hold a release's predictions beside the truth.
+
+    Raises
+    ------
+    ModelError
+        The truth has a class that the release does not know.
+    """
+    classes = tuple(facts["classes"])
+    if not classes:
+        return predictions.Answers(truth.to_numpy(dtype="float64"), predicted)
+    unknown = sorted(set(truth) - set(classes), key=str)
+    if unknown:
+        raise ModelError(f"class {unknown[0]!r} is new to it")
+    codes = {label: code for code, label in enumerate(classes)}
+    positive = predictions.find_positive(classes, params.data.target)
+    return predictions.Answers(truth.map(codes).to_numpy(), predicted, classes, positive)
+
+
+def fetch_champion(experiment: str, champion: registry.Version, folder: Path) -> Path:
+    """Download the champion's release to compare another one with it.
+
+    Raises
+    ------
+    ChampionError
+        It cannot be verified, so it cannot lose either.
+    """
+    try:
+        return fetch_release(champion, folder)
+    except ChampionError as error:
+        raise ChampionError(
+            f"{experiment}: {error}. Nothing was compared with it and nothing is published. Restore "
+            f"its files (`labkit run {experiment}` in a checkout that still has this release uploads them again), or "
+            f"replace it uncompared: `labkit promote {experiment} --accept-unverified-champion --reason …`"
+        ) from error
+
+
+def fetch_release(version: registry.Version, folder: Path) -> Path:
+    """Download the release a version was made from and return its place, verified against its recorded digest.
+
+    Raises
+    ------
+    ChampionError
+        It is not there any more, cannot be reached, or is not what was published.
+    """
+    try:
+        place = tracking.download_file(version.run_id, "release", folder)
+    except LabkitError as error:
+        raise ChampionError(f"version {version.number}: its release cannot be fetched ({error})") from error
+    if compute_digest(place) != version.digest:
+        raise ChampionError(
+            f"version {version.number}: its files are not those that were published "
+            f"({'their digest differs from the recorded one' if version.digest else 'no digest was recorded'})"
+        )
+    return place
+
+
+def write_decision(params: Params, done: Publication) -> None:
+    """Leave the decision beside the reports, for people and for programs."""
+    pages = paths.find_reports_dir(params.experiment)
+    content = {
+        "decision": done.decision,
+        "reasons": done.reasons,
+        "version": done.version,
+        "headline": done.headline,
+    }
+    write_text(pages / "publish.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    card = paths.find_data_dir(params.experiment) / PLACES["release"] / bundle.CARD
+    text = [f"**{done.headline.capitalize()}.**", "", *(f"- {reason}." for reason in done.reasons), ""]
+    # The page has a title of its own: the card's headings go one level down.
+    lines = [f"#{line}" if line.startswith("#") else line for line in card.read_text(encoding="utf-8").splitlines()]
+    page = "\n".join([*text, *lines, ""])
+    render.render_page(pages / "publish.html", title=f"{params.experiment}: publication", markdown=page)
+    index.render_index(paths.find_reports_dir())

@@ -1,0 +1,25 @@
+"""Digests of files, folders and strings."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def compute_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, or of a folder's files with their names, as hex digits."""
+    if path.is_dir():
+        lines = "".join(f"{compute_digest(file)}  {file.relative_to(path).as_posix()}\n" for file in list_files(path))
+        return hashlib.sha256(lines.encode()).hexdigest()
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def list_files(folder: Path) -> list[Path]:
+    """Return the files in a folder and below, in their order."""
+    return sorted(file for file in folder.rglob("*") if file.is_file())
+
+
+def digest(texts: Iterable[str]) -> str:
+    """Return the SHA-256 of a list of texts as hex digits."""
+    joined = "".join(f"{len(text)}:{text}" for text in texts)
+    return hashlib.sha256(joined.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,34 @@
+"""Numbers with their unit, in words: `1 row`, `2,000 rows`, `1.5 GB`."""
+
+
+def shorten_value(value: object) -> str:
+    """Return a value as short text on one line."""
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 40 else text[:37] + "…" + text[-1]
+
+
+def format_bytes(n_bytes: int) -> str:
+    """Return a number of bytes for people, and exactly.
+
+    >>> format_bytes(1), format_bytes(2_097_152)
+    ('1 byte', '2.1 MB (2,097,152 bytes)')
+    """
+    exact = format_count(n_bytes, "byte")
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if n_bytes >= size:
+            return f"{n_bytes / size:.1f} {unit} ({exact})"
+    return exact
+
+
+def format_count(n: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun, singular for one.
+
+    Parameters
+    ----------
+    noun, plural
+        The noun for one and for any other number; the plural is the noun with an s unless given.
+
+    >>> format_count(1, "row"), format_count(2000, "row"), format_count(0, "class", "classes")
+    ('1 row', '2,000 rows', '0 classes')
+    """
+    return f"{n:,} {noun if n == 1 else plural or f'{noun}s'}"

@@ -1,0 +1,385 @@
+"""Figures of tables: gaps, the answer, columns against it, which say the same, and the parts of a split.
+
+Not the look: that is `labkit.view.style`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from labkit.data.quality.profile import MOST_ROWS
+from labkit.features.column_kind import find_kind
+from labkit.params.tables import Target
+from labkit.view.prose import count, format_number, format_share, join_names, shorten
+from labkit.view.style import (
+    BLUE,
+    DIVERGING,
+    INK,
+    MUTED,
+    ORANGE,
+    PALETTE,
+    Axes,
+    Figure,
+    LinearSegmentedColormap,
+    add_legend,
+    find_ends,
+    finish_bars,
+    keep_drawable,
+    make_bins,
+    make_figure,
+    make_note,
+    plot_bars,
+    set_ticks,
+    set_time_ticks,
+    spread_edges,
+    style,
+)
+
+LEAST_TELLING = 0.01
+"""Share of the target's uncertainty that a column explains by itself to be named."""
+MOST_POINTS = 2000
+MOST_BARS = 6
+PANELS_PER_ROW = 3
+
+
+def rank_columns(profile: pd.DataFrame, target: Target) -> list[str]:
+    """Return all columns but the target, the most telling first."""
+    ranked = profile.sort_values("score", ascending=False, kind="stable", na_position="last")["column"]
+    return [name for name in ranked if name != target.column]
+
+
+def describe_best(profile: pd.DataFrame, target: Target) -> str:
+    """Return which column tells most by itself, or that none does."""
+    best = next(iter(rank_columns(profile, target)), None)
+    score = 0.0 if best is None else float(profile.set_index("column")["score"].fillna(0)[best])
+    if score < LEAST_TELLING:
+        return f"no column explains {format_share(LEAST_TELLING)} by itself"
+    return f"{best} alone explains {format_share(score)}"
+
+
+def plot_missing(profile: pd.DataFrame, *, most: int) -> Figure:
+    """Draw the share of missing values of the columns that have any; one full bar says that there are none.
+
+    Parameters
+    ----------
+    profile
+        As `labkit.data.quality.profile.profile_table` returns it.
+    """
+    gaps = profile[profile["missing_share"] > 0].sort_values("missing_share", ascending=False)
+    title = "Missing values by column"
+    if not len(gaps):
+        full = {f"all {len(profile)} columns": 1.0}
+        fact = "Nothing is missing: every row has a value in every column."
+        return plot_bars(full, title=title, fact=fact, unit="share of rows with a value", as_share=True)
+    shares = dict(zip(gaps["column"].head(most), gaps["missing_share"].head(most), strict=True))
+    rest = f", the {len(shares)} emptiest of which are drawn" if len(gaps) > len(shares) else ""
+    fact = f"{len(gaps)} of {count(len(profile), 'column')} have gaps{rest}; {gaps['column'].iloc[0]} has the most."
+    return plot_bars(shares, title=title, fact=fact, unit="share of rows without a value", as_share=True)
+
+
+def plot_scores(
+    profile: pd.DataFrame, *, most: int, highlight: Sequence[str] = (), title: str = "What single columns tell"
+) -> Figure:
+    """Draw how much of the target each column explains by itself, best first."""
+    ranked = profile.dropna(subset="score").sort_values("score", ascending=False, kind="stable").head(most)
+    scores = dict(zip(ranked["column"], ranked["score"], strict=True))
+    best = next(iter(scores), None)
+    fact = "There is no column to score."
+    if best is not None:
+        fact = f"The best single column, {best}, explains {format_share(scores[best])} of the target's uncertainty."
+    if shown := [name for name in highlight if name in scores]:
+        fact += f" In orange: {join_names(shown)}."
+    unit = "share of the target's uncertainty explained"
+    return plot_bars(scores, title=title, fact=fact, unit=unit, as_share=True, highlight=highlight)
+
+
+def list_classes(answers: pd.Series, positive: Any = None, most: int = len(PALETTE)) -> list[Any]:
+    """Return the classes in the order in which they are drawn: the class of interest second, else by size."""
+    classes = list(answers.value_counts().index[:most])
+    if positive in classes and len(classes) == 2:
+        return [label for label in classes if label != positive] + [positive]
+    return classes
+
+
+def plot_target(answers: pd.Series, *, task: str, positive: Any = None) -> Figure:
+    """Draw how the answers are spread: a histogram with mean and median, or the classes' sizes."""
+    name, known = str(answers.name), answers.dropna()
+    title = f"The answer: {name}"
+    if task == "classification" and len(known):
+        sizes = known.value_counts()
+        fact = f"{count(len(sizes), 'class', 'classes')}; the largest, {sizes.index[0]}, holds "
+        fact += f"{format_share(sizes.iloc[0] / len(known))} of {count(len(known), 'row')}."
+        shown = {str(label): float(number) for label, number in sizes.head(12).items()}
+        picked = [] if positive is None else [str(positive)]
+        return plot_bars(shown, title=title, fact=fact, unit="rows", highlight=picked)
+    values = keep_drawable(known) if task == "regression" else np.zeros(0)
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return make_note(title, "No row has a value that can be drawn.")
+    low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
+    fact = f"Nine rows of ten lie between {format_number(low)} and {format_number(high)}; half lie below "
+    fact += f"{format_number(middle)}.{describe_undrawn(len(known) - len(values))}"
+    with style():
+        figure, (axes,) = make_figure(title, fact, form="Histogram", height=2.9)
+        bins = make_bins(values) if len(np.unique(values)) > 2 else spread_edges(*find_ends(values), 2)
+        axes.hist(values, list(bins), color=BLUE, edgecolor="white")
+        for place, label, dash in ((middle, "median", "-"), (values.mean(), "mean", ":")):
+            axes.axvline(place, color=ORANGE, linestyle=dash, label=f"{label} {format_number(place)}")
+        axes.legend()
+        axes.set(xlabel=name, ylabel="rows")
+        return figure
+
+
+def describe_undrawn(number: int) -> str:
+    """Say how many values are infinite or too large to be drawn; nothing if none is."""
+    return f" Not drawn: {count(number, 'value')} that {'is' if number == 1 else 'are'} infinite." if number else ""
+
+
+def plot_columns(frame: pd.DataFrame, columns: Sequence[str], target: Target, *, panel_inches: float = 1.75) -> Figure:
+    """Draw columns against the target in one small picture each.
+
+    Numbers by class as histograms, numbers against a numeric target as points with the middle of the answers;
+    categories as the share of the class of interest, or the mean of the target.
+
+    Parameters
+    ----------
+    panel_inches
+        Height of one picture.
+    """
+    known = frame.dropna(subset=target.column)
+    title = f"{columns[0] if len(columns) == 1 else count(len(columns), 'column')} against {target.column}"
+    if not len(columns) or not len(known):
+        return make_note(title, "There is no column to draw." if len(known) else "No row has an answer.")
+    rows, is_classes = -(-len(columns) // PANELS_PER_ROW), target.task == "classification"
+    classes = list_classes(known[target.column], target.positive) if is_classes else []
+    is_ordered = [has_order(known[name]) for name in columns]
+    fact = describe_panels(target, classes, has_shapes=any(is_ordered), has_bars=not all(is_ordered))
+    with style():
+        grid = (rows, min(PANELS_PER_ROW, len(columns)))
+        height = panel_inches * rows + (0.35 if is_classes else 0.1)
+        figure, panels = make_figure(title, fact, form="Small pictures", height=height, grid=grid)
+        for axes, name in zip(panels, columns, strict=False):
+            plot_column(axes, known, name, target=target, classes=classes)
+            axes.set_title(shorten(name, 20))
+        for axes in panels[len(columns) :]:
+            axes.set_visible(False)
+        if any(is_ordered):
+            figure.supylabel("share of each class's rows" if is_classes else target.column, size=11, color=MUTED)
+        if is_classes:
+            add_legend(figure, dict(zip(map(str, classes), PALETTE, strict=False)))
+        figure.set_label(f"{figure.get_label()} Drawn: {join_names(columns, most=20)}.")
+        return figure
+
+
+def has_order(values: pd.Series) -> bool:
+    """Tell whether a column is drawn along an axis: numbers and times of more than two values."""
+    return find_kind(values) in ("number", "time") and values.nunique() > 2
+
+
+def describe_panels(target: Target, classes: Sequence[Any], *, has_shapes: bool, has_bars: bool) -> str:
+    """Say how small pictures of columns against the target are to be read."""
+    if classes:
+        shapes = f"Where the shapes of {join_names(classes)} part, the column tells them apart."
+        bars = f"Bars: share of {pick_class(classes)}; dashed: of all rows."
+    else:
+        shapes = f"Orange: the middle of {target.column} in ten slices of equally many rows. A slope is a hint."
+        bars = f"Bars: mean of {target.column}; dashed: of all rows."
+    return " ".join(text for text, is_there in ((shapes, has_shapes), (bars, has_bars)) if is_there)
+
+
+def pick_class(classes: Sequence[Any]) -> Any:
+    """Return the class whose share bars show: the second of two, the one of interest, else the most common."""
+    return classes[1] if len(classes) == 2 else classes[0]
+
+
+def plot_column(axes: Axes, frame: pd.DataFrame, name: str, *, target: Target, classes: Sequence[Any]) -> None:
+    """Draw one column against the target on given axes."""
+    values, answers = frame[name], frame[target.column]
+    if not has_order(values):
+        plot_levels(axes, values, answers, classes)
+        return
+    places = keep_drawable(to_places(values))
+    present = ~np.isnan(places)
+    places = places[present]
+    if target.task == "classification":
+        labels = answers[present].to_numpy()
+        bins = list(spread_edges(*find_ends(places), 24))
+        for label, color in zip(classes, PALETTE, strict=False):
+            chosen = places[labels == label]
+            weights = np.full(len(chosen), 1 / max(len(chosen), 1))
+            axes.hist(chosen, bins, weights=weights, color=color, alpha=0.45)
+            axes.hist(chosen, bins, weights=weights, color=color, histtype="step", linewidth=1.4)
+        axes.set_yticks([])
+    else:
+        plot_cloud(axes, places, keep_drawable(answers[present]))
+    if find_kind(values) == "time":
+        set_time_ticks(axes)
+    else:
+        set_ticks(axes, 3)
+
+
+def to_places(values: pd.Series) -> np.ndarray:
+    """Return numbers or times as positions on an axis; times in days since 1970, as the axis counts them."""
+    if find_kind(values) == "time":
+        return ((values - pd.Timestamp(0, tz=values.dt.tz)) / pd.Timedelta(days=1)).to_numpy(dtype=float)
+    return values.to_numpy(dtype=float, na_value=np.nan)
+
+
+def plot_cloud(axes: Axes, places: np.ndarray, answers: np.ndarray) -> None:
+    """Draw answers over a column as points, at most 2,000, and their median in ten slices of equally many rows."""
+    step = len(places) // MOST_POINTS + 1
+    axes.plot(places[::step], answers[::step], ".", color=BLUE, alpha=0.35, markersize=4, markeredgewidth=0)
+    edges = np.unique(np.quantile(places, np.linspace(0, 1, 11))) if len(places) else np.array([])
+    slices = np.clip(np.searchsorted(edges, places, side="right") - 1, 0, max(len(edges) - 2, 0))
+    middles = pd.DataFrame({"place": places, "answer": answers}).groupby(slices).median()
+    axes.plot(middles["place"], middles["answer"], "o-", color=ORANGE, markersize=3.5)
+    axes.locator_params(axis="y", nbins=4)
+
+
+def plot_levels(axes: Axes, values: pd.Series, answers: pd.Series, classes: Sequence[Any]) -> None:
+    """Draw the target by category: share of one class, or the mean; the grey line is that of all rows."""
+    color, outcome = BLUE, answers
+    if classes:
+        picked = pick_class(classes)
+        color, outcome = PALETTE[list(classes).index(picked)], answers == picked
+    outcome = pd.Series(keep_drawable(outcome), index=outcome.index)
+    common = list(values.value_counts().index[:MOST_BARS])
+    means = outcome.groupby(values, observed=True).mean().reindex(common).fillna(0)
+    axes.barh(range(len(common)), means, color=color, height=0.8, alpha=0.4)
+    if outcome.notna().any():
+        axes.axvline(outcome.mean(), color=MUTED, linewidth=1.2, linestyle="--")
+    finish_bars(axes, [], "")
+    for row, label in enumerate(common):
+        text = format_number(label) if isinstance(label, int | float) else shorten(label, 22)
+        axes.annotate(text, (0, row), (5, 0), textcoords="offset points", va="center", color=INK, size=10)
+    axes.set_ylim(len(common) - 0.4, -0.6)
+    set_ticks(axes, 3, as_share=bool(classes))
+
+
+def plot_correlation(frame: pd.DataFrame, columns: Sequence[str]) -> Figure:
+    """Draw the rank correlation of every pair of number columns, alike columns side by side."""
+    numbers = frame[[name for name in columns if find_kind(frame[name]) == "number" and frame[name].nunique() > 1]]
+    matrix = numbers.iloc[:: len(numbers) // MOST_ROWS + 1].corr(method="spearman").fillna(0)
+    names = [str(name) for name in order_alike(matrix)]
+    values, size = matrix.loc[names, names].to_numpy(dtype=float), len(names)
+    if size < 2:
+        fact = "There are no two columns of numbers to compare."
+        return plot_bars({}, title="Rank correlation", fact=fact, unit="")
+    lower = np.tril(np.ones((size, size), dtype=bool), k=-1)
+    first, second = divmod(int(np.where(lower, np.abs(values), -1).argmax()), size)
+    fact = f"The closest pair is {names[first]} and {names[second]} at {values[first, second]:.2f}; 1 and "
+    fact += "−1 mean that one follows from the other's order, 0 that they know nothing of each other."
+    with style():
+        title = f"Rank correlation of {count(size, 'number column')}"
+        figure, (axes,) = make_figure(title, fact, form="Heat map", height=1.1 + 0.36 * size)
+        texts = [[f"{value:.2f}".replace("0.", ".").replace("-", "−") for value in line] for line in values]
+        shown = {"columns": [shorten(name, 18) for name in names[:-1]], "index": [shorten(name, 22) for name in names]}
+        table = pd.DataFrame(np.where(lower, values, np.nan)[:, :-1], **shown)  # type: ignore[call-overload]
+        labels = np.array(texts)[1:, :-1]
+        plot_heat(axes, table[1:], labels=labels, span=(-1, 1), color_map=DIVERGING, size=9.5 if size <= 14 else 6.5)
+        return figure
+
+
+def plot_heat(
+    axes: Axes,
+    table: pd.DataFrame,
+    *,
+    labels: np.ndarray,
+    span: tuple[float, float],
+    color_map: LinearSegmentedColormap,
+    size: float = 9.5,
+) -> None:
+    """Draw a table as coloured fields with a text in each, its names along both sides.
+
+    Parameters
+    ----------
+    labels
+        Texts, shape of `table`; fields without a value stay empty.
+    span
+        Values at the two ends of the colours.
+    """
+    import seaborn  # takes seconds, and most notebooks draw no such picture
+
+    seaborn.heatmap(
+        table, ax=axes, annot=labels, fmt="", cmap=color_map, vmin=span[0], vmax=span[1], mask=table.isna().to_numpy(),
+        cbar=False, annot_kws={"size": size}, linewidths=0.5, xticklabels=True, yticklabels=True,
+    )  # fmt: skip
+    axes.tick_params(axis="x", rotation=40)
+    for label in axes.get_xticklabels():
+        label.set_horizontalalignment("right")
+    axes.tick_params(axis="y", rotation=0)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.set(xlabel="", ylabel="")
+
+
+def order_alike(matrix: pd.DataFrame) -> list[str]:
+    """Return the columns of a correlation matrix with alike ones side by side: a chain from the strongest pair."""
+    left = list(matrix.columns)
+    if len(left) < 3:
+        return left
+    strength = matrix.abs().to_numpy(copy=True)
+    np.fill_diagonal(strength, 0)
+    chain = [int(strength.sum(axis=0).argmax())]
+    while len(chain) < len(left):
+        others = [place for place in range(len(left)) if place not in chain]
+        chain.append(max(others, key=lambda place: (strength[chain[-1], place], -place)))
+    return [left[place] for place in chain]
+
+
+def plot_split(parts: Mapping[str, pd.DataFrame], target: Target) -> Figure:
+    """Draw the parts' sizes, and the target in each part: the classes' shares, or the middle nine tenths."""
+    sizes = {name: len(part) for name, part in parts.items()}
+    total = sum(sizes.values())
+    fact = ", ".join(f"{name} {format_share(size / max(total, 1))}" for name, size in sizes.items()).capitalize()
+    answers = {name: part[target.column] for name, part in parts.items()}
+    with style():
+        title = f"{count(total, 'row')} in {len(parts)} parts, and {target.column} in each"
+        grid = {"width_ratios": [2, 3], "sharey": True}
+        if target.task == "regression":
+            fact += ". Right: the thick line is half of a part's rows, the thin one nine tenths, the ring the median"
+        figure, axes = make_figure(title, f"{fact}.", form="Two bar charts", height=2.3, grid=(1, 2), **grid)
+        rows = np.arange(len(sizes))
+        axes[0].barh(rows, list(sizes.values()), color=MUTED, height=0.6)
+        for row, size in zip(rows, sizes.values(), strict=True):
+            axes[0].annotate(f"{size:,}", (size, row), (5, 0), textcoords="offset points", va="center", color=INK)
+        axes[0].margins(x=0.2)
+        if target.task == "classification":
+            plot_shares(axes[1], answers, list_classes(pd.concat(list(answers.values())), target.positive))
+        else:
+            plot_spreads(axes[1], list(answers.values()))
+        finish_bars(axes[0], list(sizes), "rows")
+        axes[1].tick_params(axis="y", labelleft=False)
+        axes[1].grid(visible=False, axis="y")
+        axes[1].spines["left"].set_visible(False)
+        axes[1].set_xlabel("share of each part's rows" if target.task == "classification" else target.column)
+        return figure
+
+
+def plot_shares(axes: Axes, answers: Mapping[str, pd.Series], classes: Sequence[Any]) -> None:
+    """Draw the classes' shares of each part as one bar cut in pieces."""
+    for row, values in enumerate(answers.values()):
+        start = 0.0
+        for label, color in zip(classes, PALETTE, strict=False):
+            share = float((values == label).mean()) if len(values) else 0.0
+            axes.barh(row, share, left=start, color=color, height=0.6, label=shorten(label) if row == 0 else None)
+            if share > 0.08:
+                middle = start + share / 2
+                axes.text(middle, row, format_share(share), ha="center", va="center", color="white", size=10.5)
+            start += share
+    axes.set_xlim(0, 1)
+    set_ticks(axes, 5, as_share=True)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0, handlelength=1)
+
+
+def plot_spreads(axes: Axes, answers: Sequence[pd.Series]) -> None:
+    """Draw each part's answers: a thin line for nine tenths of them, a thick one for half, a point for the median."""
+    for row, values in enumerate(map(keep_drawable, answers)):
+        if np.isnan(values).all():
+            continue
+        low, lower, middle, upper, high = np.nanquantile(values, [0.05, 0.25, 0.5, 0.75, 0.95])
+        axes.plot([low, high], [row, row], color=BLUE, linewidth=2)
+        axes.plot([lower, upper], [row, row], color=BLUE, linewidth=10, solid_capstyle="butt")
+        axes.plot(middle, row, "o", color="white", markeredgecolor=INK, markersize=7)

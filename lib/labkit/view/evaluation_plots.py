@@ -1,0 +1,197 @@
+"""Figures of what the holdout says beyond one number: costs, periods, slices and what the model relies on.
+
+Not the look: that is `labkit.view.style`. Figures of the predictions themselves are in `labkit.view.model_plots`.
+"""
+
+import numpy as np
+import pandas as pd
+
+from labkit.model.evaluation.bootstrap import Interval
+from labkit.model.evaluation.importance import N_SHUFFLES
+from labkit.model.evaluation.metrics import find_labels, is_greater_better
+from labkit.model.evaluation.predictions import Answers
+from labkit.model.evaluation.threshold import Outcome, compute_cost_curve, compute_costs
+from labkit.params.evaluation import Costs
+from labkit.view.model_plots import COLORS, NO_PREDICTION, plot_interval, take_predicted
+from labkit.view.prose import count, escape, format_number, format_share, shorten
+from labkit.view.style import (
+    BLUE,
+    INK,
+    LINE,
+    MUTED,
+    ORANGE,
+    Figure,
+    add_legend,
+    find_ends,
+    finish_bars,
+    keep_drawable,
+    make_figure,
+    make_note,
+    set_ticks,
+    style,
+)
+
+MOST_POINTS = 500
+LONGEST_SLICE = 44
+
+
+def plot_costs(answers: Answers, outcome: Outcome, costs: Costs) -> Figure:
+    """Draw what each threshold would have cost on these rows, with the one that was chosen before."""
+    answers, title = take_predicted(answers), "What acting from each threshold costs"
+    if not len(answers.truth):
+        return make_note(title, NO_PREDICTION)
+    full = compute_cost_curve(answers, costs)
+    curve = full.iloc[np.unique(np.linspace(0, len(full) - 1, MOST_POINTS).round().astype(int))]
+    plain = min(outcome.always_yes, outcome.always_no)
+    fact = f"Acting from {format_number(outcome.threshold)} on costs {format_number(outcome.cost.value)} per row; "
+    fact += f"the cheaper of always and never acting costs {format_number(plain)}. "
+    fact += f"Nobody who knows the holdout could do better than {format_number(full['cost'].min())}."
+    with style():
+        figure, (axes,) = make_figure(title, fact, form="Cost curve", height=3.2)
+        axes.step(curve["threshold"], keep_drawable(curve["cost"]), where="pre", color=BLUE)
+        axes.axvline(outcome.threshold, color=LINE, linestyle="--", linewidth=1.4)
+        cost = keep_drawable([compute_costs(answers, outcome.threshold, costs).mean()])
+        axes.plot([outcome.threshold], cost, "o", color=ORANGE, ms=9)
+        levels = keep_drawable([outcome.always_yes, outcome.always_no])
+        for name, level in zip(("always acting", "never acting"), levels, strict=True):
+            if not np.isnan(level):
+                axes.axhline(level, color=MUTED, linestyle=":", linewidth=1.4)
+                axes.annotate(name, (1, level), (0, 3), textcoords="offset points", ha="right", color=MUTED, size=10)
+        axes.set(xlabel="threshold (predicted chance from which one acts)", ylabel="cost per row")
+        axes.set(xlim=(-0.01, 1.01), ylim=(0, 1.12 * max(find_ends(levels, curve["cost"])[1], 1e-12)))
+        set_ticks(axes, 6)
+        return figure
+
+
+def plot_periods(frame: pd.DataFrame, metric: str, *, unit: str, confidence: float) -> Figure:
+    """Draw a figure period by period, and below it what was predicted and what came true.
+
+    Parameters
+    ----------
+    frame
+        As `labkit.model.evaluation.by_period.compute_by_period` gives it, its first model named `model`.
+    """
+    title = f"{unit.capitalize()} by {unit}"
+    numbers = [str(name) for name in frame if name not in ("period", "rows")]
+    frame = frame.assign(**{name: keep_drawable(frame[name]) for name in numbers})
+    known = frame.dropna(subset="model")
+    if known.empty:
+        return make_note(title, f"{metric} cannot be computed in any {unit}.")
+    ranked = known.sort_values("model", ascending=not is_greater_better(metric), kind="stable")
+    (best, most), (worst, least) = ranked[["period", "model"]].iloc[[0, -1]].to_numpy().tolist()
+    fact = f"Best in {best} with {metric} {format_number(most)}, worst in {worst} with {format_number(least)}. "
+    fact += f"Lines to either side: {format_share(confidence)} intervals of the model."
+    x = np.arange(len(frame))
+    with style():
+        figure, axes = make_figure(title, fact, form="Two line charts", height=4.6, grid=(2, 1), sharex=True)
+        axes[0].vlines(x, frame["low"], frame["high"], color=ORANGE, alpha=0.5, linewidth=3)
+        for name, color in COLORS.items():
+            if name in frame and (name != "dummy" or is_near(frame, "dummy")):
+                axes[0].plot(x, frame[name], "o-", color=color, label=name, markersize=6)
+        axes[0].set(ylabel=f"{metric} {'↑' if is_greater_better(metric) else '↓'}")
+        axes[1].plot(x, frame["truth"], "o-", color=INK, markersize=6)
+        axes[1].plot(x, frame["said"], "s--", color=ORANGE, markersize=6)
+        axes[1].set(ylabel="mean", title="What came true (dark) and what was predicted (orange)")
+        axes[1].set_xticks(x, frame["period"], rotation=0 if len(x) <= 8 else 30)
+        axes[1].margins(x=0.06, y=0.2)
+        add_legend(figure, {name: color for name, color in COLORS.items() if name in frame})
+        return figure
+
+
+def is_near(frame: pd.DataFrame, name: str) -> bool:
+    """Tell whether a model's line can be drawn without squeezing the others together."""
+    low, high = find_ends(frame["low"], frame["high"], frame["model"])
+    reach = 3 * max(high - low, 1e-12)
+    return bool(frame[name].between(low - reach, high + reach).all())
+
+
+def plot_slices(frame: pd.DataFrame, *, loss: str, confidence: float) -> Figure:
+    """Draw how much larger the loss is in each slice than elsewhere, with its interval.
+
+    Parameters
+    ----------
+    frame
+        As `labkit.model.evaluation.slices.find_worst_slices` gives it.
+    loss
+        What the loss is, in words.
+    """
+    title = "Where the model errs more than elsewhere"
+    if frame.empty:
+        return make_note(title, "No group of rows stands out.")
+    first = frame.iloc[0]
+    fact = f"Worst: {first['slice']}, with {count(int(first['rows']), 'row')} and a {loss} of "
+    fact += f"{format_number(first['loss'])} against {format_number(first['elsewhere'])} elsewhere."
+    names = [shorten(name, LONGEST_SLICE) for name in frame["slice"]]
+    with style():
+        figure, (axes,) = make_figure(title, fact, form="Interval chart", height=0.9 + 0.45 * len(frame))
+        for row in range(len(frame)):
+            excess = float(frame["loss"].iloc[row] - frame["elsewhere"].iloc[row])
+            interval = Interval(excess, float(frame["low"].iloc[row]), float(frame["high"].iloc[row]))
+            plot_interval(axes, row, interval, color=ORANGE if row == 0 else BLUE)
+        axes.axvline(0, color=LINE, linewidth=1.4)
+        finish_bars(axes, names, f"{loss} beyond that of the other rows ({format_share(confidence)} interval)")
+        axes.margins(x=0.1)
+        set_ticks(axes, 5)
+        return figure
+
+
+def plot_importance(frame: pd.DataFrame, metric: str, *, n_rows: int, most: int) -> Figure:
+    """Draw how much the figure gets worse without each of the columns that matter most.
+
+    Parameters
+    ----------
+    frame
+        As `labkit.model.evaluation.importance.compute_importance` gives it.
+    """
+    title = "What the model relies on"
+    shown = frame.head(most).assign(**{name: keep_drawable(frame[name].head(most)) for name in ("loss", "low", "high")})
+    if shown["loss"].isna().all():
+        return make_note(title, f"There is no column whose part in {metric} can be computed.")
+    gone = int((frame["low"] <= 0).sum())
+    fact = (
+        f"Without {shown['column'].iloc[0]}, {metric} gets worse by {format_number(shown['loss'].iloc[0])}, measured "
+    )
+    fact += f"on {count(n_rows, 'holdout row')}. "
+    fact += f"{count(gone, 'column')} of {len(frame)} cannot be told from having no part.".capitalize()
+    fact += f" Lines show the spread over {N_SHUFFLES} shuffles of these rows only, not what other rows would give."
+    with style():
+        figure, (axes,) = make_figure(title, fact, form="Interval chart", height=0.8 + 0.33 * len(shown))
+        axes.barh(range(len(shown)), shown["loss"].fillna(0), color=BLUE, height=0.62)
+        axes.hlines(range(len(shown)), shown["low"], shown["high"], color=INK, linewidth=1.6)
+        axes.axvline(0, color=LINE, linewidth=1.2)
+        finish_bars(
+            axes,
+            [shorten(name) for name in shown["column"]],
+            f"loss of {metric} when shuffled (line: spread over shuffles)",
+        )
+        set_ticks(axes, 6)
+        return figure
+
+
+def describe_threshold(outcome: Outcome | None, answers: Answers) -> str:
+    """Say what a threshold does on the holdout, or why there is none and what is done instead."""
+    if outcome is None and len(answers.classes) != 2:
+        return "There is no threshold to choose: this is no two-class target."
+    if outcome is None:
+        n_taken, n_true = (int((codes == answers.positive).sum()) for codes in (find_labels(answers), answers.truth))
+        return (
+            "There is no threshold to choose: no costs are stated (`evaluation.costs`). Each row goes to its likeliest "
+            f"class: {n_taken:,} of {count(len(answers.truth), 'row')} are taken for "
+            f"{escape(answers.classes[answers.positive])}, {n_true:,} are it."
+        )
+    saving = outcome.saving
+    return (
+        f"Acting from **{format_number(outcome.threshold)}** on raises {format_share(outcome.acted)} of the rows, "
+        f"catches {format_share(outcome.caught)} of the class of interest and is right in "
+        f"{format_share(outcome.right)} of what it raises. It saves {format_number(saving.value)} per row over the "
+        f"cheaper of always and never acting, interval {format_number(saving.low)} to {format_number(saving.high)}."
+    )
+
+
+def describe_periods(frame: pd.DataFrame, metric: str) -> list[str]:
+    """Say between which figures the periods lie, if there are several."""
+    known = keep_drawable(frame["model"]) if len(frame) else np.zeros(0)
+    if (~np.isnan(known)).sum() < 2:
+        return []
+    low, high = map(format_number, find_ends(known))
+    return [f"- From period to period its {metric} lies between {low} and {high}."]

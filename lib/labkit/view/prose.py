@@ -1,0 +1,174 @@
+"""Numbers and lists as people read them, and sentences for a notebook to show.
+
+Not what is said: that stands in the notebooks, beside the numbers it speaks of.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from IPython.display import HTML, Markdown, display
+
+from labkit.units import format_count
+
+LONGEST_NAME = 26
+MOST_LINES = 10
+METRICS = {
+    "roc_auc": "how often a row of the class ranks above one that is not of it; 0.5 is guessing",
+    "average_precision": "how clean the list is that is made by going down from the highest chance; 1 is perfect",
+    "log_loss": "how surprised one is by the truth, given the chances; 0 is never",
+    "accuracy": "share of rows that are put in their class",
+    "balanced_accuracy": "share of rows that are put in their class, every class counting alike",
+    "f1": "balance of what is caught and of how often that is right; 1 is perfect",
+    "r2": "share of the target's ups and downs that is foreseen; 0 is none",
+    "mae": "mean error, in the target's unit",
+    "rmse": "typical error, in the target's unit, large ones counting more",
+    "median_absolute_error": "error that half of the rows stay below, in the target's unit",
+}
+"""Each figure of merit in words."""
+SHORTEST_FIXED, LARGEST_FIXED = 1e-3, 1e15
+
+
+def format_number(value: float, digits: int = 3) -> str:
+    """Return a number with about `digits` significant digits, thousands separated; "–" where there is none.
+
+    >>> [format_number(value) for value in (0.123456, 1234567.8, 12.0, -0.00002, 0, float("nan"))]
+    ['0.123', '1,234,568', '12', '-2e-05', '0', '–']
+    """
+    number = float(value)
+    if not np.isfinite(number):
+        return "–" if np.isnan(number) else "∞" if number > 0 else "-∞"
+    if number and not SHORTEST_FIXED <= abs(number) < LARGEST_FIXED:
+        return f"{number:.{digits}g}"
+    places = max(0, digits - 1 - int(np.floor(np.log10(abs(number))))) if number else 0
+    text = f"{number:,.{places}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def format_share(share: float) -> str:
+    """Return a share in percent, never rounded to "nothing" or "all" if it is neither.
+
+    >>> [format_share(share) for share in (0.3333, 0.0001, 0.99999, 1, 0)]
+    ['33 %', '< 1 %', '> 99 %', '100 %', '0 %']
+    """
+    share = float(share)
+    if not np.isfinite(share):
+        return "–"
+    if 0 < share < 0.005:
+        return "< 1 %"
+    if 0.995 <= share < 1:
+        return "> 99 %"
+    return f"{100 * share:.0f} %" if abs(share) < 10 else f"{format_number(100 * share)} %"
+
+
+def format_bytes(n_bytes: float) -> str:
+    """Return a size for people.
+
+    >>> [format_bytes(size) for size in (512, 20_480, 3_500_000)]
+    ['512 B', '20 kB', '3.5 MB']
+    """
+    if n_bytes < 1000:
+        return f"{n_bytes:.0f} B"
+    power, unit = (1e6, "MB") if n_bytes >= 1e6 else (1e3, "kB")
+    return f"{format_number(n_bytes / power, 2)} {unit}"
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a short time in the unit that fits.
+
+    >>> [format_seconds(seconds) for seconds in (0.0000321, 0.0241, 3.2)]
+    ['0.032 ms', '24 ms', '3.2 s']
+    """
+    return f"{format_number(seconds, 2)} s" if seconds >= 1 else f"{format_number(1000 * seconds, 2)} ms"
+
+
+def shorten(name: Any, longest: int = LONGEST_NAME) -> str:
+    """Return a name cut in its middle if it is too long for an axis.
+
+    >>> shorten("a_column_with_quite_a_long_name_indeed", longest=15)
+    'a_colum…_indeed'
+    """
+    text = str(name)
+    if len(text) <= longest:
+        return text
+    head = (longest - 1 + 1) // 2
+    return f"{text[:head]}…{text[len(text) - (longest - 1 - head) :]}"
+
+
+def join_names(names: Iterable[Any], most: int = 5) -> str:
+    """Return names as a phrase: the first `most` of them, the rest counted.
+
+    >>> join_names(["a", "b", "c"]), join_names(["a", "b", "c", "d"], most=2), join_names([])
+    ('a, b and c', 'a, b and 2 more', 'none')
+    """
+    items = [str(name) for name in names]
+    if not items:
+        return "none"
+    if len(items) > most:
+        items = [*items[:most], f"{len(items) - most} more"]
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun in the right form.
+
+    >>> count(1, "row"), count(2_000, "row"), count(0, "class", "classes")
+    ('1 row', '2,000 rows', 'no classes')
+    """
+    return format_count(number, noun, plural) if number else f"no {plural or f'{noun}s'}"
+
+
+def show_table(
+    frame: pd.DataFrame, *, formats: Mapping[str, Callable[[Any], str]] | None = None, empty: str = ""
+) -> None:
+    """Show a table without its index, its first ten lines, or the sentence `empty` if it has none.
+
+    Parameters
+    ----------
+    formats
+        How to write the values of a column; numbers are otherwise written by `format_number`.
+    """
+    if frame.empty:
+        say(empty)
+        return
+    shown = frame.head(MOST_LINES)
+    formatters: dict[Any, Any] = dict.fromkeys(shown.select_dtypes("number").columns, format_number)
+    page = shown.to_html(index=False, border=0, na_rep="–", formatters={**formatters, **(formats or {})})
+    display(HTML(page))
+    if len(frame) > len(shown):
+        say(f"… and {count(len(frame) - len(shown), 'line')} more.")
+
+
+def say(*sentences: str) -> None:
+    """Show sentences as Markdown, one paragraph each, leaving out the empty ones; a list item stays in its list."""
+    kept = [sentence for sentence in sentences if sentence]
+    pieces = [
+        ("" if index == 0 else "\n" if is_item(kept[index - 1]) and is_item(text) else "\n\n") + text
+        for index, text in enumerate(kept)
+    ]
+    display(Markdown("".join(pieces)))
+
+
+def demote_headings(markdown: str, levels: int = 2) -> str:
+    """Return Markdown with its headings so many levels lower, to stand inside another text.
+
+    >>> demote_headings("# Title")
+    '### Title'
+    """
+    return re.sub(r"(?m)^(#+ )", "#" * levels + r"\1", markdown)
+
+
+def is_item(text: str) -> bool:
+    """Tell whether a line belongs to a Markdown list."""
+    return text.lstrip().startswith(("- ", "* ", "1. "))
+
+
+def escape(name: Any) -> str:
+    """Return a name as Markdown code, so that nothing in it is taken for markup.
+
+    >>> escape("a|b`c")
+    '`a¦bˋc`'
+    """
+    return "`" + str(name).replace("`", "ˋ").replace("|", "¦").replace("\n", " ") + "`"

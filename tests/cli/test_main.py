@@ -1,0 +1,328 @@
+"""The command line on bad input: one clear error, exit code 2, nothing started, nothing written."""
+
+import errno
+import json
+import os
+import re
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+import pandas as pd
+import pytest
+from labkit.cli import main
+from labkit.errors import ParamsError
+from labkit.run.pipeline import dvc_repo
+from mlflow import MlflowClient
+
+from tests.conftest import Labkit, call_labkit, make_checkout
+
+
+def list_files(root: Path) -> dict[str, int]:
+    """Return every file of a checkout with its time of change, caches of Python and git left out."""
+    kept = (path for path in root.rglob("*") if path.is_file() and not {".git", "__pycache__"} & set(path.parts))
+    return {str(path.relative_to(root)): path.stat().st_mtime_ns for path in kept if ".dvc/tmp" not in str(path)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "diabets"), "no experiment 'diabets' in params/: did you mean 'diabetes'?"),
+        (("run", "diabetes", "--until", "trainig"), "no stage 'trainig': did you mean 'training'?"),
+        (("run", "diabetes", "--force", "trainig"), "no stage 'trainig': did you mean 'training'?"),
+        (("run", "diabetes", "-S", "training.fold=3"), "unknown key training.fold: did you mean 'folds'?"),
+        (("run", "diabetes", "-S", "trainin.folds=3"), "no section 'trainin': did you mean 'training'?"),
+        (("run", "diabetes", "--sample", "3"), "3 is not in the range x>=20"),
+        (("run", "diabetes", "--sample", "100", "--until", "x"), "no stage 'x'"),
+        (("stage", "trainig", "diabetes"), "no stage 'trainig': did you mean 'training'?"),
+        (("stage", "training", "diabets"), "no experiment 'diabets'"),
+        (("params", "diabets"), "no experiment 'diabets'"),
+        (("predict", "diabets", "a.csv", "b.csv"), "no experiment 'diabets'"),
+        (("runn", "diabetes"), "no command 'runn': did you mean 'run'?"),
+        (("run",), "Missing argument 'EXPERIMENT'"),
+    ],
+)
+def test_mistyped_word_is_answered_with_the_nearest(
+    checkout: Path, labkit: Labkit, arguments: tuple[str, ...], message: str
+) -> None:
+    before = list_files(checkout)
+    done = labkit(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list_files(checkout) == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("training:", "trainig:", "params/diabetes.yaml:25: unknown key trainig: did you mean 'training'?"),
+        ("folds: 5", "folds: 5\n  folds: 6", "params/diabetes.yaml"),
+        ("seed: 42", "seed: &a [1]\nx: [*a]", "anchors and aliases"),
+        ("experiment: diabetes", "- experiment", "mend the YAML"),
+    ],
+)
+def test_bad_params_file_is_refused_within_a_second(
+    checkout: Path, labkit: Labkit, old: str, new: str, message: str
+) -> None:
+    path = checkout / "params" / "diabetes.yaml"
+    path.write_text(path.read_text().replace(old, new, 1))
+    before = list_files(checkout)
+    started = time.monotonic()
+    done = labkit("run", "diabetes")
+    seconds = time.monotonic() - started
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert list_files(checkout) == before
+    assert seconds < 10, "no heavy package may be imported before the params are checked"
+
+
+def test_outside_of_a_checkout(tmp_path: Path) -> None:
+    done = call_labkit(tmp_path, "run", "diabetes")
+    assert done.returncode == 2
+    assert "no labkit checkout here or above" in done.stderr
+
+
+def test_experiment_that_dvc_yaml_does_not_list(checkout: Path, labkit: Labkit) -> None:
+    text = (checkout / "params" / "diabetes.yaml").read_text()
+    (checkout / "params" / "other.yaml").write_text(text.replace("experiment: diabetes", "experiment: other"))
+    done = labkit("run", "other")
+    assert done.returncode == 2
+    assert "dvc.yaml does not list 'other': add it to `experiments` at its top" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("listed", "message"),
+    [
+        (
+            '[diabetes, "x; touch pwned"]',
+            "dvc.yaml: experiments: 'x; touch pwned' is no name: small letters, digits and _",
+        ),
+        ('[diabetes, "$(touch pwned)"]', "'$(touch pwned)' is no name"),
+        ('[diabetes, "${experiments}"]', "'${experiments}' is no name"),
+        ('[diabetes, "../../x"]', "'../../x' is no name"),
+        ('[diabetes, "a\\nb"]', "'a\\nb' is no name"),
+        ("[diabetes, 7]", "7 is no name"),
+        ("[diabetes, {a: b}]", "{'a': 'b'} is no name"),
+        ('"diabetes; touch pwned"', "'diabetes; touch pwned' is no name"),
+    ],
+)
+def test_experiment_that_a_shell_would_read_is_no_name(checkout: Path, listed: str, message: str) -> None:
+    list_experiments(checkout, listed)
+    with pytest.raises(ParamsError) as caught:
+        dvc_repo.list_stages("diabetes")
+    assert message in str(caught.value)
+
+
+def list_experiments(root: Path, listed: str) -> None:
+    """Let dvc.yaml list these experiments."""
+    path = root / "dvc.yaml"
+    path.write_text(re.sub(r"experiments: \[.*\]", lambda _: f"experiments: {listed}", path.read_text(), count=1))
+
+
+@pytest.mark.parametrize("command", ["run", "status"])
+def test_experiment_that_a_shell_would_read_never_reaches_dvc(checkout: Path, labkit: Labkit, command: str) -> None:
+    list_experiments(checkout, '[diabetes, "x; touch pwned"]')
+    before = list_files(checkout)
+    done = labkit(command, "diabetes")
+    assert done.returncode == 2
+    assert "'x; touch pwned' is no name" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list_files(checkout) == before
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("training.folds=$(touch pwned)", "training.folds is '$(touch pwned)': write a whole number"),
+        ("training.folds=5; touch pwned", "training.folds is '5; touch pwned': write a whole number"),
+        ("training.folds=\ud800", "-S"),
+        ("deploy.owner=ghp_0123456789012345678901234567890123456789", "-S deploy.owner looks like a secret"),
+    ],
+)
+def test_hostile_setting_changes_nothing(checkout: Path, labkit: Labkit, setting: str, message: str) -> None:
+    before = list_files(checkout)
+    done = labkit("run", "diabetes", "-S", setting.replace("\ud800", os.fsdecode(b"\xff")))
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "ghp_" not in done.stderr
+    assert list_files(checkout) == before
+    assert not list(checkout.rglob("pwned"))
+
+
+SHOP = """
+experiment: shop
+seed: 1
+data:
+  tables:
+    orders: {path: tables/orders.csv, times: [ordered]}
+    customers: {path: tables/customers.csv}
+  joins:
+  - {table: customers, keys: {customer: id}, prefix: customer_}
+  target: {column: returned, task: classification, positive: 1}
+eda: {}
+wrangling:
+  filters: [price > 0]
+features:
+  expressions: {price_per_item: price / items}
+  drop: [ordered]
+training: {metric: roc_auc, models: [dummy, linear], folds: 3}
+evaluation: {bootstrap_samples: 100}
+deploy: {}
+"""
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a checkout with an experiment of two joined CSV files, gaps and categories."""
+    root = make_checkout(tmp_path_factory.mktemp("shop") / "checkout")
+    (root / "params" / "shop.yaml").write_text(SHOP)
+    (root / "dvc.yaml").write_text((root / "dvc.yaml").read_text().replace("experiments: [", "experiments: [shop, "))
+    write_tables(root)
+    return root
+
+
+def write_tables(root: Path) -> None:
+    """Write the shop's tables, the same each time."""
+    random = np.random.default_rng(0)
+    n_orders, n_customers = 400, 50
+    customers = pd.DataFrame({"id": range(n_customers), "city": random.choice(["Rome", "Oslo", None], n_customers)})
+    orders = pd.DataFrame(
+        {
+            "customer": random.integers(0, n_customers + 3, n_orders),
+            "price": random.lognormal(3, 1, n_orders).round(2),
+            "items": random.integers(1, 5, n_orders),
+            "kind": random.choice(["book", "shoe", "coat"], n_orders),
+            "ordered": pd.date_range("2024-01-01", periods=n_orders, freq="6h").astype(str),
+        }
+    )
+    orders["returned"] = ((orders["kind"] == "shoe") ^ (random.random(n_orders) < 0.2)).astype(int)
+    (root / "tables").mkdir(exist_ok=True)
+    orders.to_csv(root / "tables" / "orders.csv", index=False)
+    customers.to_csv(root / "tables" / "customers.csv", index=False)
+
+
+def change(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def find_statuses(root: Path) -> list[tuple[str, str, str]]:
+    """Return name, status and reason of every run."""
+    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments, max_results=500)
+    return [
+        (run.data.tags.get("labkit.stage", "pipeline"), run.info.status, run.data.tags.get("labkit.reason", ""))
+        for run in runs
+    ]
+
+
+@pytest.mark.xdist_group("shop")
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("column: returned", "column: retuned", "data.target.column: no column 'retuned': did you mean 'returned'?"),
+        ("customer: id", "client: id", "data.joins.0.keys: no column 'client'"),
+        ("customer: id", "customer: key", "data.joins.0.keys (customers): no column 'key'"),
+        (
+            "- {table: customers",
+            "- {table: custmers",
+            "data.joins.0.table: no table 'custmers': did you mean 'customers'",
+        ),
+        ("price > 0", "prise > 0", "wrangling.filters.0: no column 'prise': did you mean 'price'?"),
+        ("price / items", "price / itemz", "features.expressions.price_per_item: no column 'itemz'"),
+        ("price / items", "returned + 1", "uses the target"),
+        ("drop: [ordered]", "drop: [orderd]", "features.drop: no column 'orderd': did you mean 'ordered'?"),
+        ("tables/orders.csv", "tables/order.csv", "no file"),
+        ("tables/orders.csv", "../../etc/passwd", "leads out of"),
+        ("times: [ordered]", "times: [kind]", "column kind, row 1: "),
+    ],
+)
+def test_table_or_column_that_is_not_there_is_refused_before_any_kernel(
+    shop: Path, old: str, new: str, message: str
+) -> None:
+    path = shop / "params" / "shop.yaml"
+    path.write_text(SHOP.replace(old, new, 1))
+    done = call_labkit(shop, "run", "shop")
+    path.write_text(SHOP)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (shop / "reports" / "shop").exists()
+    assert ("eda", "FAILED", "") not in find_statuses(shop)
+
+
+@pytest.mark.xdist_group("shop")
+def test_rows_at_fault_exit_2_and_the_run_says_why(shop: Path) -> None:
+    path = shop / "tables" / "customers.csv"
+    path.write_text(path.read_text() + "1,Rome\n")
+    done = call_labkit(shop, "run", "shop")
+    write_tables(shop)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "the join would multiply rows" in done.stderr
+    assert len(done.stderr.splitlines()) <= 12
+    statuses = find_statuses(shop)
+    assert ("pipeline", "FAILED") in {status[:2] for status in statuses}
+    assert all(status != "RUNNING" for _, status, _ in statuses)
+    assert any("join" in reason for _, status, reason in statuses if status == "FAILED")
+
+
+@pytest.mark.xdist_group("shop")
+def test_strangers_tables_run_through_unedited_notebooks(shop: Path) -> None:
+    done = call_labkit(shop, "run", "shop")
+    assert done.returncode == 0, done.stdout + done.stderr
+    card = (shop / "data" / "shop" / "release" / "MODEL_CARD.md").read_text()
+    assert "class of interest `1`" in card
+    facts = json.loads((shop / "data" / "shop" / "release" / "release.json").read_text())
+    assert facts["onnx"]["reason"] == ""
+    rows = pd.read_csv(shop / "tables" / "orders.csv").assign(customer_city="never seen", kind="new").head(10)
+    rows.to_csv(shop / "in.csv", index=False)
+    predicted = call_labkit(shop, "predict", "shop", "in.csv", "out.parquet")
+    assert predicted.returncode == 0, predicted.stderr
+    assert list(pd.read_parquet(shop / "out.parquet")) == ["prediction", "probability_0", "probability_1"]
+
+
+@pytest.mark.xdist_group("clones")
+def test_two_clean_clones_give_the_same_bytes(tmp_path: Path) -> None:
+    digests = []
+    for name in ("one", "two"):
+        root = make_checkout(tmp_path / name)
+        done = call_labkit(root, "run", "breast_cancer")
+        assert done.returncode == 0, done.stdout + done.stderr
+        folder = root / "data" / "breast_cancer"
+        files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".gitignore")
+        digests.append({str(path.relative_to(folder)): path.read_bytes() for path in files})
+    first, second = digests
+    assert {"evaluation/metrics.json", "evaluation/predictions.parquet", "model/model.skops"} <= set(first)
+    assert set(first) == set(second)
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_folder_that_may_not_be_written_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    def write(arguments: list[str], standalone_mode: bool) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/read_only/new.lock")
+
+    assert main.call(write, []) == 2
+    assert capsys.readouterr().err == "labkit: /read_only/new.lock: Permission denied: labkit has to write there\n"
+
+
+def test_help_is_ascii() -> None:
+    for name, command in main.cli.commands.items():
+        assert command.get_help(click.Context(command, info_name=name)).isascii(), name
+
+
+def test_commands_work_in_a_terminal_of_ascii(checkout: Path, labkit: Labkit) -> None:
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    (checkout / "t.csv").write_text("x,y\n" + "".join(f"{n // 2},{'aé'[n % 2]}\n" for n in range(60)))
+    new = ("new", "t", "--data", "t.csv", "--target", "y")
+    for words in (new, ("run", "t", "--until", "source"), ("runs",), ("why", "t")):
+        done = labkit(*words, **plain)
+        assert (done.returncode, done.stderr) == (0, ""), words
+        assert done.stdout.isascii(), words
+    found = labkit("doctor", **plain)
+    assert found.stdout.isascii()
+    assert found.stderr == ""

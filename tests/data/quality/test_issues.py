@@ -1,0 +1,242 @@
+"""What looks wrong with a table: found, with the line that mends it, and nothing found where nothing is wrong."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from labkit.data.quality.issues import find_all, list_open
+from labkit.data.quality.profile import profile_table
+from labkit.data.quality.text_issues import guess_formats, is_prose
+from labkit.data.stability import compute_drift
+from labkit.features.parse_text import read_date, read_number
+from labkit.params.tables import Data, Table, Target
+from labkit.params.training import Training
+from labkit.params.wrangling import Rule, Wrangling
+from ruamel.yaml import YAML
+
+N = 240
+TARGET = Target(column="answer", task="classification", positive="yes")
+WORDS = [
+    "the",
+    "quick",
+    "brown",
+    "fox",
+    "jumps",
+    "over",
+    "a",
+    "lazy",
+    "dog",
+    "and",
+    "runs",
+    "from",
+    "one",
+    "big",
+    "bad",
+    "wolf",
+]
+
+
+def make_table() -> pd.DataFrame:
+    """Return a table in which every kind of fault stands once."""
+    random = np.random.default_rng(0)
+    size = random.normal(size=N)
+    answer = np.where(size + random.normal(size=N) / 3 > 0, "yes", "no")
+    table = pd.DataFrame(
+        {
+            "size": size,
+            "copy": size * -2 + 1,
+            "noise": random.normal(size=N),
+            "leak": np.where(answer == "yes", "paid", "open"),
+            "near": np.where(answer == "yes", 5.0, 1.0) + random.normal(size=N) / 100,
+            "later": np.where(answer == "yes", random.normal(size=N), np.nan),
+            "same": "x",
+            "nothing": pd.Series([None] * N, dtype="float64"),
+            "key: 1": [f"id{row}" for row in range(N)],
+            "gaps": np.where(np.arange(N) % 2 == 0, np.nan, random.normal(size=N)),
+            "marked": np.where(np.arange(N) % 9 == 0, -999.0, random.normal(size=N)),
+            "far": np.where(np.arange(N) == 3, 1e6, random.normal(size=N)),
+            "endless": np.where(np.arange(N) == 3, np.inf, random.normal(size=N)),
+            "colour": random.choice(["red", "Red ", "blue", "?"], N),
+            "when": pd.date_range("2013-01-01", periods=N),
+            "day": pd.date_range("2013-01-01", periods=N).strftime("%d/%m/%Y"),
+            "price": [f"{value:,.2f}" for value in random.random(N) * 5000],
+            "zip": [f"{value:05d}" for value in random.integers(0, 20, N)],
+            "city": [f"city {value}" for value in random.integers(0, 90, N)],
+            "note": [" ".join(random.choice(WORDS, 8)) for _ in range(N)],
+            "answer": answer,
+        }
+    )
+    return pd.concat([table, table.iloc[[5]]], ignore_index=True)
+
+
+def find(table: pd.DataFrame, target: Target = TARGET, **options: object) -> pd.DataFrame:
+    """Return the findings of a table without times; `options` are how it is read."""
+    profile, drift = profile_table(table, target, seed=0), pd.DataFrame({"column": [], "drift": []})
+    data = Data(tables={"t": Table(path="t.csv", **options)}, target=target)  # type: ignore[arg-type]
+    return find_all(table, profile, data, correlation_alert=0.95, drift=drift)
+
+
+def test_every_fault_is_found_worst_first() -> None:
+    found = find(make_table())
+    told = set(zip(found["severity"], found["column"], found["what"], strict=True))
+    assert told == {
+        ("high", "leak", "copy of the target"),
+        ("high", "key: 1", "identifier"),
+        ("high", "near", "explains the target by itself"),
+        ("high", "later", "filled after the outcome"),
+        ("medium", "", "duplicated rows"),
+        ("medium", "later", "many gaps"),
+        ("medium", "same", "constant"),
+        ("medium", "nothing", "empty"),
+        ("medium", "gaps", "many gaps"),
+        ("medium", "marked", "marker for missing"),
+        ("low", "far", "outliers"),
+        ("medium", "endless", "infinite values"),
+        ("medium", "colour", "marker for missing"),
+        ("medium", "colour", "mixed spellings"),
+        ("low", "when", "time"),
+        ("medium", "day", "date as text"),
+        ("medium", "price", "number as text"),
+        ("low", "zip", "leading zeros"),
+        ("low", "city", "many categories"),
+        ("medium", "note", "free text"),
+        ("low", "copy", "says the same as another"),
+    }
+    assert list(found["severity"]) == sorted(found["severity"], key=["high", "medium", "low"].index)
+
+
+def test_what_is_declared_or_for_another_stage_is_not_left_open() -> None:
+    found = find(make_table())
+    left = list_open(found, Wrangling())
+    assert {"leak", "price", "", "key: 1"} <= set(left["column"])
+    assert not {"note", "far", "zip"} & set(left["column"]), "for features, or low"
+    declared = Wrangling(drop={"leak": "leak"}, rules={"price": Rule(type="number")}, duplicates="drop")
+    assert set(left["column"]) - set(list_open(found, declared)["column"]) == {"leak", "price", ""}
+
+
+def test_evidence_and_fix_are_said_exactly() -> None:
+    found = find(make_table()).set_index(["column", "what"])
+    assert found.loc[("colour", "mixed spellings"), "evidence"].startswith("1 in several spellings, such as ")
+    fixes = {
+        ("leak", "copy of the target"): "wrangling.drop: {leak: known only with the target}",
+        ("", "duplicated rows"): "wrangling.duplicates: drop",
+        ("marked", "marker for missing"): "wrangling.rules: {marked: {missing: [-999]}}",
+        ("colour", "marker for missing"): 'wrangling.rules: {colour: {missing: ["?"], trim: true}}',
+        ("day", "date as text"): 'wrangling.rules: {day: {type: date, format: "%d/%m/%Y"}}',
+        ("price", "number as text"): "wrangling.rules: {price: {type: number}}",
+        ("far", "outliers"): "wrangling.outliers: {far: {method: iqr, action: clip}}",
+        ("note", "free text"): "features.text: {note: {}}",
+        ("copy", "says the same as another"): "wrangling.drop: {copy: like size}",
+        ("zip", "leading zeros"): "",
+    }
+    assert {key: found.loc[key, "fix"] for key in fixes} == fixes
+
+
+def test_every_fix_is_a_line_that_params_take() -> None:
+    found = find(make_table().head(N))
+    for fix in found["fix"]:
+        if not fix:
+            continue
+        place, _, value = fix.partition(": ")
+        section, field = place.split(".")
+        content = YAML(typ="safe", pure=True).load(value)
+        if section == "wrangling":
+            content = tuple(content) if field == "filters" else content
+            rules = (
+                {
+                    name: Rule(**{k: tuple(v) if isinstance(v, list) else v for k, v in rule.items()})
+                    for name, rule in content.items()
+                }
+                if field == "rules"
+                else content
+            )
+            Wrangling(**{field: rules})
+
+
+@pytest.mark.parametrize(
+    ("answers", "task", "what", "fix"),
+    [
+        (
+            ["a"] * 50 + ["b"] * 49 + [None],
+            "classification",
+            "target missing",
+            'wrangling.filters: ["not missing(y)"]',
+        ),
+        (["a"] * 100, "classification", "one class", ""),
+        (
+            ["a"] * 60 + ["b"] * 38 + ["c"] * 2,
+            "classification",
+            "rare classes",
+            "data.target.rare: {fewest_rows: 8, action: drop}",
+        ),
+        ([1] * 96 + [0] * 4, "classification", "imbalanced classes", "training.class_weight: balanced"),
+        ([*np.exp(np.arange(100) / 10)], "regression", "skewed target", "training.target_transform: log"),
+        ([1.0] * 50 + [2.0] * 49 + [np.inf], "regression", "infinite target", 'wrangling.filters: ["abs(y) < 1e300"]'),
+    ],
+)
+def test_faults_of_the_answers(answers: list[object], task: str, what: str, fix: str) -> None:
+    table = pd.DataFrame({"x": np.arange(100) % 7 * 1.0, "y": answers})
+    found = find(table, Target(column="y", task=task)).set_index("what")
+    assert found.loc[what, "fix"] == fix
+
+
+def test_a_clean_table_has_no_findings_and_the_target_is_never_a_leak() -> None:
+    random = np.random.default_rng(0)
+    size = random.normal(size=N)
+    table = pd.DataFrame({"size": size, "noise": random.normal(size=N), "kind": random.choice(["a", "b"], N)})
+    table["answer"] = np.where(size + random.normal(size=N) > 0, "yes", "no")
+    assert find(table).empty
+    priced = table.assign(answer=size * 10 + random.normal(size=N) / 100)
+    assert set(find(priced, Target(column="answer", task="regression"))["column"]) == {"size"}
+
+
+def test_drift_becomes_a_finding() -> None:
+    table = make_table().head(N)[["noise", "answer"]].assign(drifting=np.arange(N) // 120 * 5.0 + np.arange(N) % 7)
+    table["predict_at"] = pd.date_range("2020-01-01", periods=N, tz="UTC").as_unit("us")
+    data = Data(tables={"t": {"path": "t.csv"}}, target=TARGET)  # type: ignore[dict-item]
+    drift = compute_drift(table, data, ["noise", "drifting"])
+    profile = profile_table(table, TARGET, seed=0)
+    found = find_all(table, profile, data, correlation_alert=0.95, drift=drift)
+    assert found.loc[found["what"] == "drift", "column"].tolist() == ["drifting"]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "number"),
+    [
+        ("12", {}, 12.0),
+        ("1,234,567.8", {}, 1234567.8),
+        ("1.234,5", {"decimal": ","}, 1234.5),
+        ("-3e2", {}, -300.0),
+        ("−4", {}, -4.0),
+        (" 5 kg ", {"units": {"kg": 1.0}}, 5.0),
+        ("250 g", {"units": {"kg": 1.0, "g": 0.001}}, 0.25),
+        ("5 %", {"units": {"%": 0.01}}, 0.05),
+        ("5 apples", {}, None),
+        ("1,2", {}, None),
+        ("1.2.3", {}, None),
+        ("", {}, None),
+        ("-", {}, None),
+        ("nan", {}, None),
+        ("0x10", {}, None),
+        ("12/3", {}, None),
+    ],
+)
+def test_numbers_are_read_from_texts(text: str, options: dict[str, object], number: float | None) -> None:
+    read = read_number(text, **options)  # type: ignore[arg-type]
+    assert read is None if number is None else read == pytest.approx(number)
+
+
+def test_dates_are_read_by_their_format_only() -> None:
+    assert guess_formats(["2020-01-03", "2020-12-31"]) == ["%Y-%m-%d"]
+    assert guess_formats(["2020-01-03", "soon"]) == []
+    assert str(read_date("2020-01-03T10:00:00+02:00", None)) == "2020-01-03 08:00:00"
+    assert read_date("13/13/2020", "%d/%m/%Y") is None
+
+
+def test_prose_is_told_from_names() -> None:
+    assert is_prose(pd.Series([" ".join(WORDS[n % 7 : n % 7 + 6]) + str(n) for n in range(40)]))
+    assert not is_prose(pd.Series([f"New York {n}" for n in range(40)]))
+
+
+def test_training_knows_what_findings_propose() -> None:
+    assert Training(metric="log_loss", class_weight="balanced").class_weight == "balanced"
+    assert Training(metric="mae", target_transform="log").target_transform == "log"

@@ -1,0 +1,267 @@
+"""Figures against scikit-learn's, intervals against the plain resampled definition."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from labkit.model.evaluation import bootstrap, metrics, predictions, record
+from labkit.model.evaluation.blocks import Blocks, make_rows
+from labkit.model.evaluation.predictions import Answers
+from labkit.params.tables import Target
+from labkit.params.training import CLASSIFICATION_METRICS, REGRESSION_METRICS
+from scipy import stats
+from sklearn import metrics as sk
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
+
+
+def make_binary(n_rows: int = 150, positive: int = 1) -> Answers:
+    """Return answers of two classes with many ties among the predictions."""
+    random = np.random.default_rng(0)
+    truth = (random.random(n_rows) < 0.3).astype(int)
+    chance = np.round(np.clip(0.3 + 0.2 * truth + random.normal(size=n_rows) / 5, 0, 1), 2)
+    return Answers(truth, np.column_stack([1 - chance, chance]), ("no", "yes"), positive)
+
+
+def make_multiclass(n_rows: int = 150) -> Answers:
+    """Return answers of three classes, one of them rare."""
+    random = np.random.default_rng(1)
+    truth = random.choice(3, n_rows, p=[0.6, 0.35, 0.05])
+    raw = random.random((n_rows, 3)) + np.eye(3)[truth] / 2
+    return Answers(truth, raw / raw.sum(axis=1, keepdims=True), ("a", "b", "c"), 2)
+
+
+def make_regression(n_rows: int = 151) -> Answers:
+    """Return answers of a regression."""
+    random = np.random.default_rng(2)
+    truth = random.normal(size=n_rows) * 50
+    return Answers(truth, truth + random.normal(size=n_rows) * 20)
+
+
+def compute_with_sklearn(answers: Answers) -> dict[str, float]:
+    """Return the same figures from scikit-learn."""
+    truth, predicted = answers.truth, answers.prediction
+    if not answers.classes:
+        return {
+            "r2": sk.r2_score(truth, predicted),
+            "mae": sk.mean_absolute_error(truth, predicted),
+            "rmse": sk.root_mean_squared_error(truth, predicted),
+            "median_absolute_error": sk.median_absolute_error(truth, predicted),
+        }
+    labels, is_binary = predicted.argmax(axis=1), len(answers.classes) == 2
+    if is_binary:
+        codes, f1 = [answers.positive], {"pos_label": answers.positive}
+    else:
+        codes, f1 = sorted(set(truth)), {"average": "macro", "labels": sorted(set(truth))}
+    return {
+        "roc_auc": np.mean([sk.roc_auc_score(truth == code, predicted[:, code]) for code in codes]),
+        "average_precision": np.mean([sk.average_precision_score(truth == code, predicted[:, code]) for code in codes]),
+        "log_loss": sk.log_loss(truth, y_proba=predicted, labels=range(len(answers.classes))),
+        "accuracy": sk.accuracy_score(truth, labels),
+        "balanced_accuracy": sk.recall_score(truth, labels, average="macro", labels=sorted(set(truth))),
+        "f1": sk.f1_score(truth, labels, zero_division=0, **f1),
+    }
+
+
+ANSWERS = {
+    "binary": make_binary(),
+    "binary, first class of interest": make_binary(positive=0),
+    "multiclass": make_multiclass(),
+    "regression": make_regression(),
+    "regression, even": make_regression(150),
+}
+
+
+@pytest.mark.parametrize("answers", ANSWERS.values(), ids=ANSWERS)
+def test_figures_equal_scikit_learns(answers: Answers) -> None:
+    found = metrics.compute_metrics(answers)
+    assert tuple(found) == (CLASSIFICATION_METRICS if answers.classes else REGRESSION_METRICS)
+    assert found == pytest.approx(compute_with_sklearn(answers), rel=1e-12)
+
+
+@pytest.mark.parametrize("answers", ANSWERS.values(), ids=ANSWERS)
+def test_weighted_draws_equal_resampled_rows(answers: Answers) -> None:
+    scores = {name: metrics.make_score(name, answers) for name in metrics.compute_metrics(answers)}
+    for weights in bootstrap.draw_weights(answers, 25, seed=3, blocks=make_rows(len(answers.truth))):
+        plain = answers.take(np.repeat(np.arange(len(weights)), weights))
+        expected = compute_with_sklearn(plain)
+        assert {name: score(weights) for name, score in scores.items()} == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("answers", ANSWERS.values(), ids=ANSWERS)
+def test_intervals_are_the_bootstrap_widened_for_few_rows(answers: Answers) -> None:
+    rows = make_rows(len(answers.truth))
+    found = bootstrap.compute_intervals(answers, n_samples=60, confidence=0.9, seed=5, blocks=rows)
+    random, n_rows = np.random.default_rng(5), len(answers.truth)
+    plain = [compute_with_sklearn(answers.take(random.integers(0, n_rows, n_rows))) for _ in range(60)]
+    tail = stats.norm.cdf(stats.t.ppf(0.05, n_rows - 1) * np.sqrt(n_rows / (n_rows - 1)))
+    assert 0.045 < tail < 0.05
+    for name, interval in found.items():
+        low, high = np.quantile([sample[name] for sample in plain], [tail, 1 - tail])
+        assert (interval.low, interval.high) == pytest.approx((low, high), rel=1e-12)
+        assert interval.low <= interval.value <= interval.high
+    assert found == bootstrap.compute_intervals(answers, n_samples=60, confidence=0.9, seed=5, blocks=rows)
+    assert found != bootstrap.compute_intervals(answers, n_samples=60, confidence=0.9, seed=6, blocks=rows)
+
+
+def test_interval_covers_the_true_value_about_as_often_as_it_says() -> None:
+    random, hits = np.random.default_rng(7), 0
+    for trial in range(100):
+        errors = random.exponential(size=80)
+        found = compute_mae(errors, make_rows(80), seed=trial)
+        hits += found.low <= 1.0 <= found.high
+    assert 80 <= hits <= 97
+
+
+def compute_mae(errors: np.ndarray, blocks: Blocks, *, seed: int) -> bootstrap.Interval:
+    """Return the mean absolute error with its 90 % interval."""
+    options: dict[str, Any] = {"n_samples": 200, "confidence": 0.9, "seed": seed, "names": ["mae"]}
+    return bootstrap.compute_intervals(Answers(errors, errors * 0), **options, blocks=blocks)["mae"]
+
+
+@pytest.mark.parametrize(("n_days", "share"), [(40, 0.9), (12, 0.9), (40, 0.0)])
+def test_interval_by_days_covers_where_rows_of_a_day_are_alike(n_days: int, share: float) -> None:
+    """Rows share a part of their error with all others of the day; by rows the interval is far too narrow."""
+    random, by_days, by_rows = np.random.default_rng(3), 0, 0
+    days = np.repeat(np.arange(n_days), 30)
+    for trial in range(100):
+        errors = 10 + share * random.normal(size=n_days)[days] + random.normal(size=len(days))
+        for blocks in (Blocks(days, "day"), make_rows(len(days))):
+            found = compute_mae(errors, blocks, seed=trial)
+            is_hit = found.low <= 10.0 <= found.high
+            by_days, by_rows = by_days + (is_hit and blocks.unit == "day"), by_rows + (is_hit and blocks.unit == "row")
+    assert 82 <= by_days <= 98
+    assert by_rows <= 60 if share else by_rows >= 82
+
+
+def test_single_block_has_no_interval_and_json_has_no_nan() -> None:
+    found = compute_mae(np.arange(50.0), Blocks(np.zeros(50, int), "day"), seed=0)
+    assert found.value == 24.5
+    assert np.isnan([found.low, found.high]).all()
+    assert found.to_dict() == {"value": 24.5, "low": None, "high": None}
+    back = bootstrap.Interval.from_dict(found.to_dict())
+    assert np.isnan([back.low, back.high]).all()
+    assert record.round_all({"a": [np.nan, np.inf, 0.1]}) == {"a": [None, None, 0.1]}
+
+
+def test_figures_by_hand() -> None:
+    answers = Answers(np.array([0, 0, 1, 1]), np.array([[0.9, 0.1], [0.4, 0.6], [0.6, 0.4], [0.2, 0.8]]), ("n", "y"))
+    found = metrics.compute_metrics(answers)
+    assert found["roc_auc"] == 0.75
+    assert found["average_precision"] == pytest.approx((1 + 2 / 3) / 2)
+    assert found["accuracy"] == found["balanced_accuracy"] == found["f1"] == 0.5
+    assert found["log_loss"] == pytest.approx(-np.log([0.9, 0.4, 0.4, 0.8]).mean())
+
+
+@pytest.mark.parametrize("positive", ["ill", "well", None])
+def test_class_of_interest_is_honoured_whichever_label_comes_first(positive: str | None) -> None:
+    random = np.random.default_rng(0)
+    x = random.normal(size=(100, 1))
+    truth = pd.Series(np.where(x[:, 0] + random.normal(size=100) > 0.8, "ill", "well"))
+    model = LogisticRegression().fit(x, truth)
+    target = Target(column="state", task="classification", positive=positive)
+    answers = predictions.make_answers(truth, model, x, target)
+    of_interest = positive or "well"
+    assert answers.classes[answers.positive] == of_interest
+    found = metrics.compute_metrics(answers)
+    assert found["f1"] == pytest.approx(sk.f1_score(truth, model.predict(x), pos_label=of_interest))
+    chances = model.predict_proba(x)[:, model.classes_.tolist().index(of_interest)]
+    assert found["average_precision"] == pytest.approx(sk.average_precision_score(truth == of_interest, chances))
+
+
+@pytest.mark.parametrize("labels", [["a", "b"], [0, 1], [1.0, 2.0], [True, False]])
+def test_labels_of_any_type(labels: list[Any]) -> None:
+    truth = pd.Series(labels * 10)
+    model = DummyClassifier().fit(np.zeros((20, 1)), truth)
+    answers = predictions.make_answers(truth, model, np.zeros((20, 1)), Target(column="y", task="classification"))
+    assert metrics.compute_metrics(answers)["roc_auc"] == 0.5
+
+
+def test_class_that_training_never_saw_counts_as_a_mistake() -> None:
+    model = DummyClassifier(strategy="most_frequent").fit(np.zeros((3, 1)), ["a", "a", "b"])
+    target = Target(column="y", task="classification")
+    answers = predictions.make_answers(["a", "new"], model, np.zeros((2, 1)), target)
+    assert answers.classes == ("a", "b", "new")
+    assert answers.truth.tolist() == [0, 2]
+    assert answers.prediction.tolist() == [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
+    assert metrics.compute_metric("accuracy", answers) == 0.5
+
+
+def test_many_rare_classes_do_not_hang_the_draws() -> None:
+    truth = np.arange(60)
+    answers = Answers(truth, np.full((60, 60), 1 / 60), tuple(range(60)))
+    found = bootstrap.compute_intervals(answers, n_samples=100, confidence=0.95, seed=0, blocks=make_rows(60))
+    assert all(np.isfinite([interval.low, interval.high]).all() for interval in found.values())
+
+
+def test_every_draw_has_both_classes() -> None:
+    answers = Answers(np.array([1] + [0] * 20), np.full((21, 2), 0.5), ("a", "b"))
+    draws = list(bootstrap.draw_weights(answers, 200, seed=0, blocks=make_rows(21)))
+    assert len(draws) == 200
+    assert all(weights[0] > 0 and weights.sum() == 21 for weights in draws)
+
+
+@pytest.mark.parametrize("name", ["roc_auc", "f1", "accuracy", "log_loss"])
+def test_paired_gain_is_positive_for_the_better_classifier(name: str) -> None:
+    truth = make_binary(400).truth
+    chance = np.where(truth == 1, 0.8, 0.2) + np.random.default_rng(0).uniform(-0.15, 0.4, 400) * (1 - 2 * truth)
+    good = Answers(truth, np.column_stack([1 - chance, chance]), ("no", "yes"), 1)
+    bad = Answers(good.truth, np.tile([0.45, 0.55], (400, 1)), good.classes, good.positive)
+    check_paired(name, good, bad)
+
+
+@pytest.mark.parametrize("name", REGRESSION_METRICS)
+def test_paired_gain_is_positive_for_the_better_regression(name: str) -> None:
+    good = make_regression()
+    check_paired(name, good, Answers(good.truth, np.zeros(len(good.truth))))
+
+
+def check_paired(name: str, good: Answers, bad: Answers) -> None:
+    """Hold a comparison against its mirror image and against the figures."""
+    options = {"n_samples": 100, "confidence": 0.95, "seed": 0, "blocks": make_rows(len(good.truth))}
+    gain = bootstrap.compare_paired(name, good, bad, **options)  # type: ignore[arg-type]
+    loss = bootstrap.compare_paired(name, bad, good, **options)  # type: ignore[arg-type]
+    assert gain.low > 0
+    assert (loss.value, loss.low, loss.high) == pytest.approx((-gain.value, -gain.high, -gain.low))
+    difference = metrics.compute_metric(name, good) - metrics.compute_metric(name, bad)
+    assert abs(gain.value) == pytest.approx(abs(difference))
+    same = bootstrap.compare_paired(name, good, good, **options)  # type: ignore[arg-type]
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+
+
+def test_degenerate_answers() -> None:
+    assert metrics.compute_metric("r2", Answers(np.ones(3), np.ones(3))) == 1
+    assert metrics.compute_metric("r2", Answers(np.ones(3), np.zeros(3))) == 0
+    one = Answers(np.zeros(3, int), np.tile([0.5, 0.5], (3, 1)), ("a", "b"))
+    assert np.isnan(metrics.compute_metric("roc_auc", one))
+    certain = Answers(np.array([0, 1]), np.array([[0.0, 1.0], [1.0, 0.0]]), ("a", "b"))
+    assert 30 < metrics.compute_metric("log_loss", certain) < 40
+    with pytest.raises(KeyError):
+        metrics.compute_metric("mae", certain)
+
+
+def test_record_keeps_its_layout_rounded_to_nine_digits() -> None:
+    one = bootstrap.Interval(0.12345678949, 0.1, 123456.7891234)
+    periods = pd.DataFrame({"period": ["2024-01"], "rows": [9], "model": [0.5], "plain LightGBM": [0.4]})
+    record = record.make_record({"model": {"mae": one}, "plain LightGBM": {"mae": one}}, {"dummy": one}, periods)
+    rounded = {"value": 0.123456789, "low": 0.1, "high": 123456.789}
+    assert record.round_all(record) == {
+        "holdout": {"mae": rounded},
+        "plain_lightgbm": {"mae": 0.123456789},
+        "paired": {"dummy": rounded},
+        "by_period": {"2024-01": {"rows": 9, "value": 0.5, "plain_lightgbm": 0.4}},
+    }
+    assert record.make_record({"model": {"mae": one}}, {}, pd.DataFrame())["by_period"] == {}
+
+
+@pytest.mark.parametrize("name", ["binary", "multiclass", "regression"])
+def test_summary_of_rows_in_two_numbers(name: str) -> None:
+    answers = ANSWERS[name]
+    found = bootstrap.summarise(answers)
+    if name == "multiclass":
+        labels = answers.prediction.argmax(axis=1)
+        assert found == {"truth": (labels == answers.truth).mean(), "said": answers.prediction.max(axis=1).mean()}
+    else:
+        said = answers.prediction[:, 1] if name == "binary" else answers.prediction
+        assert found == {"truth": answers.truth.mean(), "said": said.mean()}

@@ -1,0 +1,103 @@
+"""The comparison of a random split with the declared one: its interval, and when there is nothing to compare."""
+
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from labkit.data.split import split_rows
+from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
+from labkit.model.evaluation.blocks import Blocks, make_rows
+from labkit.model.evaluation.predictions import Answers
+from labkit.model.evaluation.split_comparison import compare_splits, compute_difference
+from labkit.params.tables import Data
+from labkit.view.time_plots import describe_illusion
+
+
+def make_table(n_days: int, per_day: int, *, seed: int) -> pd.DataFrame:
+    """Return rows whose target is mostly an effect of their day, which a random split lets a model learn."""
+    random = np.random.default_rng(seed)
+    day = np.repeat(np.arange(n_days), per_day)
+    weather, effect = random.normal(size=n_days), random.normal(size=n_days)
+    times = pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(day, "D")
+    frame = pd.DataFrame({"weather": weather[day], "x": random.normal(size=len(day))})
+    frame = frame.assign(y=effect[day] + 0.3 * frame["x"] + 0.1 * random.normal(size=len(day)))
+    return frame.assign(**{PREDICT_AT: times, OUTCOME_KNOWN_AT: times + pd.Timedelta("1min")}).rename_axis(index="row")
+
+
+def make_data(**changes: Any) -> Data:
+    """Return params of a table split by time, or as the changes say."""
+    content: dict[str, Any] = {
+        "tables": {"t": {"path": "t.csv", "times": ("at",)}},
+        "time": {"predict_at": "at", "outcome_known_at": "at + minutes(1)"},
+        "target": {"column": "y", "task": "regression"},
+        "split": {"method": "time", "validation_from": date(2024, 3, 1), "holdout_from": date(2024, 4, 1)},
+    }
+    return Data.model_validate(content | changes)
+
+
+def test_interval_resamples_days_and_is_named() -> None:
+    data, table = make_data(), make_table(120, 20, seed=0)
+    parts = split_rows(table, data, seed=0)
+    found = compare_splits(parts, data, seed=0)
+    assert found.is_compared
+    assert found.difference.value == pytest.approx(found.random - found.declared)
+    assert found.difference.low < found.difference.value < found.difference.high
+    assert found.resampled.startswith("29 days")
+    assert f"resampling {found.resampled}" in describe_illusion(found)
+
+
+def test_interval_by_days_is_wider_than_one_by_rows_where_rows_share_their_day() -> None:
+    random = np.random.default_rng(0)
+    day = np.repeat(np.arange(40), 25)
+    truth, error = random.normal(size=1000), random.normal(size=40)[day] + 0.2 * random.normal(size=1000)
+    pair = [Answers(truth, truth + one) for one in (0.1 * error, error)]
+    widths = {}
+    for name, blocks in {"days": Blocks(day, "day"), "rows": make_rows(1000)}.items():
+        found = compute_difference("r2", *((answers, blocks) for answers in pair), seed=0)
+        widths[name] = found.high - found.low
+    assert widths["days"] > 2 * widths["rows"]
+
+
+def test_groups_are_resampled_where_the_split_keeps_them_together() -> None:
+    data = make_data(time=None, split={"method": "group", "group": "patient"}, tables={"t": {"path": "t.csv"}})
+    table = make_table(60, 10, seed=1).drop(columns=[PREDICT_AT, OUTCOME_KNOWN_AT])
+    table = table.assign(patient=[f"p{row // 10}" for row in range(600)])
+    found = compare_splits(split_rows(table, data, seed=0), data, seed=0)
+    assert found.resampled.endswith("values of patient")
+
+
+@pytest.mark.parametrize(
+    ("table", "changes", "reason"),
+    [
+        (make_table(120, 2, seed=0)[["y", PREDICT_AT, OUTCOME_KNOWN_AT]], {}, "no column besides times"),
+        (make_table(92, 1, seed=0), {}, "fewer than two rows"),
+        (make_table(120, 2, seed=0), {"split": {"method": "random"}}, "the split is random"),
+    ],
+)
+def test_nothing_to_compare_has_a_reason(table: pd.DataFrame, changes: dict[str, Any], reason: str) -> None:
+    data = make_data(**changes)
+    found = compare_splits(split_rows(table, data, seed=0), data, seed=0)
+    assert not found.is_compared
+    assert reason in found.reason
+    assert describe_illusion(found) == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (lambda day: "a" if day < 60 else "b", "the rows to fit a model on are of one class"),
+        (lambda day: "ab"[day % 2] if day < 85 else "a", "the rows to judge on are of one class"),
+        (lambda day: "abc"[day % 3] if day < 85 else "abcd"[day % 4], ""),
+        (lambda day: "ab"[day % 2] if day < 85 else "cd"[day % 2], ""),
+    ],
+)
+def test_classes_that_end_or_come_later(kind: Any, reason: str) -> None:
+    table = make_table(120, 4, seed=2)
+    table = table.assign(y=pd.Series([kind(row // 4) for row in range(480)], index=table.index, dtype="str"))
+    data = make_data(target={"column": "y", "task": "classification"})
+    parts = {"training": table[:240], "validation": table[240:364], "holdout": table[364:]}
+    found = compare_splits(parts, data, seed=0)
+    assert reason in found.reason
+    assert found.is_compared == (not reason)

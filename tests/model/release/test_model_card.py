@@ -1,0 +1,109 @@
+"""The model card: computed, and saying where the model is weak."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from labkit.model.release.model_card import list_periods, list_slices, list_threshold, make_card
+from labkit.params.evaluation import Costs
+from labkit.params.experiment import Params
+
+HOLDOUT = pd.DataFrame(
+    {"x": [1.0, None, 3.0, 4.0], "state": ["ill", "well", "well", "well"], "y": [1.0, 2.0, 3.0, 4.0]}
+)
+
+
+def write_card(task: str, *, reason: str = "", rows: int = 1, **deploy: str) -> str:
+    """Return the card of a made-up run."""
+    column = "y" if task == "regression" else "state"
+    target = {"column": column, "task": task} | ({} if task == "regression" else {"positive": "ill"})
+    content: dict[str, Any] = {
+        "experiment": "test",
+        "seed": 0,
+        "data": {"tables": {"t": {"path": "t.csv"}}, "target": target},
+        "training": {"metric": "mae" if task == "regression" else "roc_auc"},
+        "deploy": deploy,
+        **{name: {} for name in ("eda", "wrangling", "features", "evaluation")},
+    }
+    return make_card(
+        Params.model_validate_json(json.dumps(content)),
+        estimator="Ridge",
+        metrics={
+            "confidence": 0.95,
+            "resampled": "61 days",
+            "holdout": {"mae": {"value": 43.21, "low": 39.0, "high": 47.0}},
+            "dummy": {"mae": 62.5},
+        },
+        split={
+            "method": "random",
+            "stratified_by": None if task == "regression" else "state",
+            "parts": {"training": {"rows": 1200}, "holdout": {"rows": 4}},
+        },
+        gate={
+            "checks": [
+                {"name": "better", "passed": True, "evidence": "by 1"},
+                {"name": "not worse", "passed": False, "evidence": "by 2"},
+            ]
+        },
+        holdout=pd.concat([HOLDOUT] * rows, ignore_index=True),
+        parity={"reason": reason},
+    )
+
+
+def test_card_of_a_regression() -> None:
+    card = write_card("regression", owner="Ada", intended_use="To plan.")
+    for line in (
+        "# Model card: test",
+        "**Predicts** `y` (regression) with Ridge.",
+        "**Intended use.** To plan.",
+        "**Owner.** Ada",
+        "| training | 1,200 | fitting, and comparing candidates by cross-validation |",
+        "Split: random.",
+        "| figure | model | 95% interval | dummy |",
+        "| mae | 43.21 | 39 to 47 | 62.5 |",
+        "- passed: better. by 1.",
+        "- **not shown**: not worse. by 2.",
+        "- The holdout has only 4 rows: the intervals above are wide for that reason.",
+        "- Answers outside of 1.03 to 3.97 were rare; predictions there are extrapolations.",
+        "- `x` is missing in 25% of the rows; the model fills gaps.",
+    ):
+        assert line in card.splitlines()
+    assert "ONNX" not in card
+
+
+def test_card_of_a_classification_without_a_graph() -> None:
+    card = write_card("classification", reason="differs by 0.1", rows=60)
+    for line in (
+        "**Predicts** `state` (classification, class of interest `ill`) with Ridge.",
+        "**Intended use.** Not stated: set `deploy.intended_use`.",
+        "**Owner.** Not stated: set `deploy.owner`.",
+        "Split: random, classes of `state` in equal shares.",
+        "- Of the rarest class, `ill`, the holdout has 60 rows.",
+        "- No ONNX graph: differs by 0.1. The scikit-learn pipeline serves.",
+    ):
+        assert line in card.splitlines()
+    assert "has only" not in card
+
+
+def test_card_is_the_same_every_time() -> None:
+    assert write_card("regression") == write_card("regression")
+    assert np.char.count(write_card("regression"), "nan") == 0
+
+
+def test_card_tells_threshold_periods_and_slices() -> None:
+    costs = Costs(false_positive=1, false_negative=4)
+    interval = {"value": 0.5, "low": 0.4, "high": 0.6}
+    found = {"threshold": 0.2, "cost": interval, "always_yes": 0.8, "always_no": 0.9}
+    lines = list_threshold({"threshold": found | {"acted": 0.3, "caught": 0.7, "right": 0.4}}, costs)
+    assert "From a chance of **0.2** on, if acting without need costs 1" in "".join(lines)
+    assert "acts on 30.0% of the rows, catches 70.0%" in "".join(lines)
+    assert "the cheaper of always and never acting costs 0.8." in "".join(lines)
+    assert list_threshold({"threshold": {}}, costs) == list_threshold({}, None) == []
+    period = {"rows": 1200, **interval, "said": 0.3, "truth": 0.25}
+    line = "| 2013-09 | 1,200 | 0.5 | 0.4 to 0.6 | 0.3 | 0.25 |"
+    assert line in list_periods({"metric": "roc_auc", "by_period": {"2013-09": period}})
+    assert list_periods({"by_period": {}}) == []
+    part = {"slice": "a = x|y", "rows": 30, "loss": 2.0, "elsewhere": 1.0, "said": 0.3, "truth": 0.5}
+    assert "| `a = x¦y` | 30 | 2 | 1 | 0.3 | 0.5 |" in list_slices({"worst_slices": [part]})
+    assert "No group of rows stands out from chance." in list_slices({"worst_slices": []})

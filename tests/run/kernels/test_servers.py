@@ -1,0 +1,89 @@
+"""A server of kernels goes with the process that started it, also as long as it cannot look whether that has gone."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from threading import Thread
+
+import psutil
+import pytest
+from labkit.run.kernels import servers
+
+from tests.run.kernels.test_provisioner import make_bare
+from tests.run.small import is_alive, wait_until
+
+OWNER = """
+import time
+from pathlib import Path
+from labkit.run import servers
+print(servers.start_server(Path.cwd() / "kernels", is_cold=False, is_owned=True).pid, flush=True)
+time.sleep(600)
+"""
+STAND_STILL = """
+import signal, sys, time
+from pathlib import Path
+def stand_still():
+    # Deaf, as a process is that loads a large library.
+    signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals))
+    (Path.cwd() / "reached").touch()
+    time.sleep(600)
+is_server = "labkit.run.kernels.fork_server" in sys.orig_argv
+"""
+PLACES = {
+    "starts": ("sitecustomize.py", "if is_server: stand_still()"),
+    "imports": ("ipykernel/__init__.py", "if is_server: stand_still()"),
+    "starts again without a package": (
+        "sitecustomize.py",
+        "if is_server and 'ipykernel' in sys.argv: stand_still()\n"
+        "if is_server:\n"
+        "    import threading\n"
+        "    sys.modules['ipykernel'] = None\n"
+        "    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()",
+    ),
+}
+"""Where a server stands still for good: a module that is found before all others, and what it does."""
+
+
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a checkout with nothing in it."""
+    make_bare(tmp_path)
+    monkeypatch.setenv("LABKIT_ROOT", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_server_whose_owner_is_killed_goes_wherever_it_is(bare: Path, place: str) -> None:
+    name, source = PLACES[place]
+    module = bare / "first" / name
+    module.parent.mkdir(parents=True)
+    module.write_text(STAND_STILL + source)
+    environment = {**os.environ, "PYTHONPATH": str(bare / "first")}
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER], cwd=bare, env=environment, stdout=subprocess.PIPE, text=True
+    ) as owner:
+        assert owner.stdout
+        server = psutil.Process(int(owner.stdout.readline()))
+        try:
+            wait_until((bare / "reached").exists)
+            assert is_alive(server)
+            owner.kill()
+            wait_until(lambda: not is_alive(server), 2)
+        finally:
+            owner.kill()
+            if is_alive(server):
+                server.kill()
+
+
+def test_server_outlives_the_thread_that_started_it(bare: Path) -> None:
+    started = []
+    thread = Thread(target=lambda: started.append(servers.start_server(bare / "kernels", is_cold=True, is_owned=True)))
+    thread.start()
+    thread.join()
+    try:
+        state = servers.ask_state(bare / "kernels", seconds=60)
+        assert state is not None
+        assert state["pid"] == started[0].pid
+    finally:
+        servers.end_server(started[0])

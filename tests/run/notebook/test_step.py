@@ -1,0 +1,105 @@
+"""A stage as its notebook sees it."""
+
+import json
+from decimal import Decimal
+from pathlib import Path
+
+import labkit as package
+import numpy as np
+import pytest
+from labkit.errors import DataError, MissingDataError, ParamsError
+
+from tests.run.notebook.test_parameters import HOSTILE
+
+
+def test_values_injected_whole_are_no_overrides(checkout: Path) -> None:
+    step = package.start("training", "diabetes", package.start("training", "diabetes").params.model_dump(mode="json"))
+    assert step.overrides == {}
+
+
+def test_override_is_typed_checked_and_told(checkout: Path) -> None:
+    step = package.start("training", "diabetes", {"folds": 3})
+    assert step.params.folds == 3
+    assert ("folds", 3, "this notebook", "cross-validation folds over the training rows") in step.describe()
+    assert "<td>this notebook</td>" in step._repr_html_()
+    assert "folds = 3" in repr(step)
+
+
+@pytest.mark.parametrize(
+    ("stage", "experiment", "overrides", "message"),
+    [
+        ("trainin", "diabetes", {}, "no stage 'trainin': did you mean 'training'"),
+        ("training", "diabets", {}, "no experiment 'diabets'"),
+        ("training", "diabetes", {"fold": 3}, "unknown key training.fold: did you mean 'folds'"),
+        ("training", "diabetes", {"folds": "3"}, "training.folds is '3'"),
+        ("training", "diabetes", {"folds": 1000}, "training.folds is 1000: write 20 or less"),
+        ("training", "diabetes", {"models": ("linear",)}, r"training\.models is a tuple: write a list"),
+        ("training", "diabetes", {"folds": Decimal(3)}, r"training\.folds is a Decimal"),
+        ("training", "diabetes", {5: 3}, "training has a key of type int: keys are texts"),
+        ("training", "diabetes", {"folds": float("nan")}, r"training\.folds is nan: use plain finite values"),
+        ("training", "diabetes", {"folds": 10**5000}, r"training\.folds is an integer of more than 4,300 digits"),
+        ("deploy", "diabetes", {"owner": "\ud800"}, r"deploy\.owner is not valid Unicode"),
+        ("deploy", "diabetes", {"owner": "x" * 100_000}, r"deploy\.owner is a text of 100,000 bytes"),
+        ("deploy", "diabetes", {"owner": "${USER}"}, r"deploy holds \$\{USER\}: nothing is filled in here"),
+        ("training", "diabetes", {"api_key": "x"}, r"training\.api_key looks like a secret: name it under `secrets`"),
+        ("training", "diabetes", {"f\u043elds": 3}, "unknown key training.f\u043elds: did you mean 'folds'"),
+        ("training", "diabetes", ["folds"], "training is a list: write a mapping"),
+        ("training", "diabetes", "folds=3", "training is a str: write a mapping"),
+        ("training", 5, {}, "experiment is 5: name a params file"),
+        ("training", "../params/diabetes", {}, "no experiment '../params/diabetes'"),
+    ],
+)
+def test_bad_start_is_refused(
+    checkout: Path, stage: str, experiment: str, overrides: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ParamsError, match=message):
+        package.start(stage, experiment, overrides)
+
+
+def test_numbers_of_numpy_are_numbers(checkout: Path) -> None:
+    step = package.start("training", "diabetes", {"folds": np.int64(3), "models": np.array(["linear", "dummy"])})
+    assert step.params.folds == 3
+    assert step.params.models == ("linear", "dummy")
+
+
+def test_hostile_text_reaches_the_step_as_it_is(checkout: Path) -> None:
+    for text in HOSTILE:
+        if "${" not in text:
+            assert package.start("deploy", "diabetes", {"intended_use": text}).params.intended_use == text
+
+
+def test_by_hand_everything_goes_to_scratch(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    step = package.start("wrangling", "diabetes")
+    step.save("split", {"method": "by hand"})
+    assert json.loads((checkout / "data/diabetes/scratch/clean/split.json").read_text()) == {"method": "by hand"}
+    assert not (checkout / "data/diabetes/clean").exists()
+    assert step.load("split") == {"method": "by hand"}
+    assert "data/diabetes/scratch/clean/split.json; remove that to read the pipeline's own" in capsys.readouterr().out
+
+
+def test_in_a_run_outputs_go_to_its_folder_and_scratch_is_not_read(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package.start("wrangling", "diabetes").save("split", {"method": "by hand"})
+    monkeypatch.setenv("LABKIT_RUN_DIR", str(tmp_path))
+    step = package.start("wrangling", "diabetes")
+    step.save("split", {"method": "run"})
+    step.log(rows=3)
+    step.log_child("linear", params={"alpha": 1}, metrics={"mae": 2})
+    step.finish("all well")
+    assert json.loads((tmp_path / "outputs/clean/split.json").read_text()) == {"method": "run"}
+    kinds = [json.loads(line)["kind"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert kinds == ["metrics", "child", "finish"]
+    with pytest.raises(MissingDataError, match="data/diabetes/clean/split.json: not there yet: run `labkit run diab"):
+        step.load("split")
+
+
+def test_unknown_artifact_names_the_nearest(checkout: Path) -> None:
+    with pytest.raises(DataError, match="no artifact 'modell': did you mean 'model'"):
+        package.start("training", "diabetes").load("modell")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_figure_that_is_no_number_is_refused(checkout: Path, value: float) -> None:
+    with pytest.raises(DataError, match="not a finite number"):
+        package.start("training", "diabetes").log(mae=value)

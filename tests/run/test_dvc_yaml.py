@@ -1,0 +1,150 @@
+"""What DVC records of params can be read again, whatever the names of columns are, and a change of them is seen."""
+
+import random
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from labkit.names import normalize_spaces
+from labkit.params import load, override
+from labkit.params.experiment import Params
+from labkit.params.yaml_text import load_plain, make_commented, make_yaml
+from labkit.run.dvc_yaml import load_declarations
+from labkit.run.pipeline import dvc_repo
+from labkit.stages import builtin
+from pydantic import BaseModel
+
+LETTERS = [" "] * 6 + list("abcXYZ019-_:#,[]{}&*!|>'\"%@`?~.=+/\\<>") + list("é漢🚗\u0301\ue000")
+UNSEEN = list("\t\n\r\x07\x1b\x7f\x85\xa0\u2028\u200b\u202e\ufeff")
+WORDS = [
+    "yes",
+    "null",
+    "~",
+    "1e5",
+    "012",
+    "1:30",
+    "2024-01-01",
+    ".inf",
+    "<<",
+    "=",
+    "-",
+    "?",
+    "---",
+    "...",
+    "!!x",
+    "a: b",
+    "a #b",
+]
+LENGTHS = (1, 5, 20, 60, 70, 75, 80, 100, 110, 121, 127, 128, 200, 500)
+
+
+def make_names(seed: int, n: int = 300) -> list[str]:
+    """Return names of columns of all kinds: words of YAML, sentences of each length, and letters of any sort."""
+    chance = random.Random(seed)
+    names = [
+        *WORDS,
+        "how often do you " * 5,
+        *(("on a long flight " * 40)[:length].strip() for length in range(40, 140)),
+    ]
+    for _ in range(n):
+        letters = chance.choice([list("abc de"), LETTERS, LETTERS + UNSEEN])
+        names.append("".join(chance.choice(letters) for _ in range(chance.choice(LENGTHS))))
+    return list(dict.fromkeys(names))
+
+
+def write_names(root: Path, names: list[str]) -> None:
+    """Let every mapping of the diabetes params that is keyed by columns, and some lists, hold these names."""
+    path = root / "params" / "diabetes.yaml"
+    tree = load_plain(path)
+    tree["data"]["tables"]["patients"] |= {"times": names, "formats": dict.fromkeys(names, "%d")}
+    tree["wrangling"] |= {
+        "drop": {name: f"because of {name}" for name in names},
+        "rules": {name: {"map": {one: one for one in names[:20]}} for name in names[:50]},
+    }
+    tree["features"] = {"text": {name: {"most_words": 3} for name in names}, "drop": [name for name in names if name]}
+    tree["deploy"] = {"intended_use": "\n".join(names)}
+    with path.open("w", encoding="utf-8") as stream:
+        make_yaml().dump(make_commented(tree), stream)
+
+
+def record(*stages: str) -> None:
+    """Have DVC record stages of diabetes as if they had run, on files that hold anything."""
+    repo = dvc_repo.open_repo()
+    found = [one for one in repo.index.stages if one.addressing in {f"{stage}@diabetes" for stage in stages}]
+    for file in (file for one in found for file in (*one.outs, *one.deps)):
+        path = Path(file.fs_path)
+        path = path if path.suffix else path / "anything"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("anything")
+    for one in found:
+        repo.commit(one.addressing, force=True)
+    repo.close()
+
+
+@pytest.fixture
+def inside(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a checkout, and be in it: DVC finds no stages from elsewhere."""
+    monkeypatch.chdir(checkout)
+    return checkout
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_any_name_of_a_column_can_be_recorded_and_read_again(inside: Path, seed: int) -> None:
+    names = make_names(seed)
+    write_names(inside, names)
+    params = load.load_params("diabetes")
+    assert list(params.wrangling.drop) == list(map(normalize_spaces, names))
+    builtin.perform_fingerprint(params, None)
+    stages = dvc_repo.list_stages("diabetes")
+    record(*stages)
+    states = dvc_repo.find_states(dvc_repo.open_repo(), "diabetes")
+    assert {state.name: state.reasons for state in states} == dict.fromkeys(stages, ())
+
+
+def list_free(model: type[BaseModel], place: str) -> list[str]:
+    """Return the fields of a section that hold keys or texts of any kind."""
+    found = []
+    for name, info in model.model_fields.items():
+        found += find_free(info.annotation, f"{place}.{name}")
+    return found
+
+
+def find_free(kind: Any, place: str) -> list[str]:
+    """Return the place of a type, or places in it, that may hold any key or text."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return list_free(kind, place)
+    if typing.get_origin(kind) is typing.Literal:
+        return []
+    if kind in (str, Any) or typing.get_origin(kind) is dict:
+        return [place]
+    return [one for part in typing.get_args(kind) for one in find_free(part, place)]
+
+
+@pytest.mark.parametrize("stage", ["source", "eda", "wrangling", "features", "training", "evaluation", "deploy"])
+def test_what_dvc_copies_holds_numbers_and_fixed_words_only(checkout: Path, stage: str) -> None:
+    """A name of a column as a key, or a text with a line separator, cannot be read again as it was."""
+    declared = load_declarations("diabetes")[stage]
+    copied = {name.partition(".")[0] for name in declared.sections} - set(declared.digested)
+    kinds = {name: Params.model_fields[name].annotation for name in copied}
+    assert [place for name, kind in kinds.items() for place in find_free(kind, name)] == []
+    assert set(declared.sections) >= {"data"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "stage", "reason"),
+    [
+        ("wrangling.drop={bmi: unused}", "features", "params wrangling.drop changed"),
+        ("data.split.holdout=0.3", "training", "params data.split changed"),
+        ("deploy.intended_use=none", "deploy", "params deploy.intended_use changed"),
+        ("training.folds=4", "training", "params training.folds changed"),
+    ],
+)
+def test_change_of_a_section_is_named(inside: Path, setting: str, stage: str, reason: str) -> None:
+    builtin.perform_fingerprint(load.load_params("diabetes"), None)
+    record(stage)
+    override.apply_overrides("diabetes", [setting])
+    builtin.perform_fingerprint(load.load_params("diabetes"), None)
+    states = {state.name: state.reasons for state in dvc_repo.find_states(dvc_repo.open_repo(), "diabetes")}
+    assert states[stage] == (reason,)

@@ -1,0 +1,225 @@
+"""Predictions as a table: labels by the threshold that was chosen, scores where answers are known."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from labkit.data.table_files import save_table
+from labkit.errors import LabkitError
+from labkit.features.row_features import RowFeatures
+from labkit.model.release import bundle
+from labkit.model.training import comparison
+from labkit.params.load import load_params
+from labkit.run.records import registry, tracking_client
+from labkit.serving.batch import check_destination, describe_score, make_predictions, predict_file
+from labkit.stages import publish
+from labkit.storage import digests
+
+from tests.run.small import make_small
+
+FACTS = {"classes": ["no", "yes"], "positive": "yes", "metric": "roc_auc", "metrics": {"roc_auc": 0.9}}
+CHANCES = np.array([[0.8, 0.2], [0.6, 0.4], [0.1, 0.9]])
+
+
+def test_threshold_by_costs_decides() -> None:
+    assert list(make_predictions(CHANCES, FACTS)["prediction"]) == ["no", "no", "yes"]
+    assert list(make_predictions(CHANCES, {**FACTS, "threshold": 0.3})["prediction"]) == ["no", "yes", "yes"]
+    assert list(make_predictions(CHANCES, {**FACTS, "threshold": 0.3})) == [
+        "prediction",
+        "probability_no",
+        "probability_yes",
+    ]
+
+
+def test_known_answers_are_scored_beside_the_holdout() -> None:
+    params = load_params("breast_cancer")
+    tree = params.model_dump(mode="json")
+    tree["data"]["target"] |= {"column": "late", "positive": "yes"}
+    params = type(params).model_validate_json(json.dumps(tree))
+    rows = pd.DataFrame({"late": ["no", "yes", "yes"]})
+    assert describe_score(rows, CHANCES, FACTS, params) == "\nroc_auc on these rows 1, on the holdout 0.9: +0.1"
+    assert describe_score(rows.assign(late=["no", None, "yes"]), CHANCES, FACTS, params) == ""
+    assert describe_score(rows.drop(columns="late"), CHANCES, FACTS, params) == ""
+    perhaps = describe_score(rows.assign(late=["perhaps", "no", "yes"]), CHANCES, FACTS, params)
+    assert perhaps == "\nThe rows hold answers that cannot be scored: class 'perhaps' is new to it"
+    one = "\nThe rows hold answers that cannot be scored: one class only"
+    assert describe_score(rows.assign(late="yes"), CHANCES, FACTS, params) == one
+
+
+CITIES, N = ("red", "green", "blue"), 120
+TABLE = pd.DataFrame(
+    {
+        "x": np.random.default_rng(0).normal(size=N),
+        "city": [CITIES[n % 3] for n in range(N)],
+        "flag": ["yes" if n % 2 else "no" for n in range(N)],
+        "is_new": [n % 5 == 0 for n in range(N)],
+        "code": [f"{n % 4}" for n in range(N)],
+    }
+).assign(y=lambda table: np.where(table["x"] + (table["city"] == "red") > 0, "up", "down"))
+PARAMS = """\
+experiment: e
+seed: 0
+data:
+  tables: {t: {path: data/e/t.csv, texts: [code]}}
+  target: {column: "y", task: classification, positive: up}
+eda: {}
+wrangling: {}
+features: {}
+training: {metric: roc_auc}
+evaluation: {}
+deploy: {}
+"""
+
+
+@pytest.fixture(scope="module")
+def champion(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return a checkout with a published model of the table."""
+    with pytest.MonkeyPatch.context() as patch:
+        root = make_small(tmp_path_factory.mktemp("scoring") / "checkout", "eda")
+        patch.setenv("LABKIT_ROOT", str(root))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        tracking_client.get_client.cache_clear()
+        (root / "params" / "e.yaml").write_text(PARAMS)
+        params = load_params("e")
+        row_features = RowFeatures.from_params(params).fit(TABLE.drop(columns="y"))
+        parts = [(row_features.transform(TABLE), TABLE["y"])]
+        model = comparison.fit_model("linear", row_features, parts, target=params.data.target, seed=0)
+        facts = {"experiment": "e", "task": "classification", "classes": ["down", "up"], "positive": "up",
+                 "metric": "roc_auc", "metrics": {"roc_auc": 0.9}, "onnx": {"reason": "off"}}  # fmt: skip
+        folder = root / "data" / "e" / "release"
+        folder.mkdir(parents=True)
+        bundle.write_release(
+            folder, model, graph=None, facts=facts, contract="{}", card="# Card\n", example=TABLE.drop(columns="y")
+        )
+        version = publish.register(params, bundle.load_release(folder), digests.compute_digest(folder))
+        registry.set_alias("e", publish.CHAMPION, version)
+        yield root
+        tracking_client.get_client.cache_clear()
+
+
+def predict(champion: Path, folder: Path, table: pd.DataFrame, name: str = "in.csv") -> tuple[list[str], pd.DataFrame]:
+    """Return what is said of a table's predictions, and these."""
+    save = save_table if name.endswith(".parquet") else lambda path, frame: frame.to_csv(path, index=False)
+    save(folder / name, table)
+    said = predict_file("e", folder / name, folder / "out.csv", overwrite=True).splitlines()
+    assert said[0] == f"{len(table)} rows predicted with e version 1 → {folder / 'out.csv'}"
+    return said[1:], pd.read_csv(folder / "out.csv")
+
+
+INPUTS = TABLE.drop(columns="y").head(12)
+
+
+def test_values_never_seen_are_counted_by_column(champion: Path, tmp_path: Path) -> None:
+    assert predict(champion, tmp_path, INPUTS)[0] == []
+    changed = INPUTS.assign(city="purple", code=["9", "1"] * 6, flag=["yes", "no", "perhaps"] * 4)
+    assert predict(champion, tmp_path, changed)[0] == [
+        "city: 12 of 12 values were never seen: 'purple'",
+        "flag: 4 of 12 values were never seen: 'perhaps'",
+        "code: 6 of 12 values were never seen: '9'",
+    ]
+
+
+def test_columns_without_any_value_are_named(champion: Path, tmp_path: Path) -> None:
+    said, _ = predict(champion, tmp_path, INPUTS.assign(x=None, city=None))
+    assert said == ["x: no value in any row", "city: no value in any row"]
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.parquet"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"flag": INPUTS["flag"] == "yes"},
+        {"flag": (INPUTS["flag"] == "yes").astype(int)},
+        {"flag": INPUTS["flag"].str.upper()},
+        {"is_new": INPUTS["is_new"].map({True: "yes", False: "No"})},
+        {"is_new": INPUTS["is_new"].astype(int)},
+        {"code": INPUTS["code"].astype(int)},
+        {"code": INPUTS["code"].astype(float)},
+    ],
+    ids=["booleans", "numbers", "capitals", "words for booleans", "numbers for booleans", "codes", "codes as reals"],
+)
+def test_the_same_value_in_another_form_is_the_same(
+    champion: Path, tmp_path: Path, name: str, changes: dict[str, pd.Series]
+) -> None:
+    _, expected = predict(champion, tmp_path, INPUTS)
+    said, found = predict(champion, tmp_path, INPUTS.assign(**changes), name)
+    if name == "in.csv" and changes.keys() == {"code"} and changes["code"].dtype == float:
+        assert said == ["code: 12 of 12 values were never seen: '0.0'; '1.0'; '2.0'; … and 1 more"]
+        return
+    assert said == []
+    pd.testing.assert_frame_equal(found, expected)
+
+
+def test_true_and_false_for_other_categories_are_refused(champion: Path, tmp_path: Path) -> None:
+    message = (
+        r"column 'city' holds True and False, the model knows 'blue'; 'green'; 'red': write it as in the table so far"
+    )
+    with pytest.raises(LabkitError, match=message):
+        predict(champion, tmp_path, INPUTS.assign(city=INPUTS["is_new"]), "in.parquet")
+
+
+def test_known_answers_are_scored_or_it_is_said_why_not(champion: Path, tmp_path: Path) -> None:
+    said, _ = predict(champion, tmp_path, TABLE)
+    assert said[0].startswith("roc_auc on these rows 0.9")
+    said, _ = predict(champion, tmp_path, INPUTS.assign(y="up"))
+    assert said == ["The rows hold answers that cannot be scored: one class only"]
+
+
+def link(path: Path, target: Path) -> Path:
+    path.symlink_to(target)
+    return path
+
+
+def hard_link(path: Path, target: Path) -> Path:
+    path.hardlink_to(target)
+    return path
+
+
+SPELLINGS = {
+    "same": lambda source: source,
+    "other spelling": lambda source: source.parent / "." / ".." / source.parent.name / source.name,
+    "symbolic link": lambda source: link(source.parent / "link.csv", source),
+    "hard link": lambda source: hard_link(source.parent / "hard.csv", source),
+    "relative": lambda source: Path(os.path.relpath(source)),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_source_is_never_overwritten(champion: Path, tmp_path: Path, spelling: str, overwrite: bool) -> None:
+    source = tmp_path / "in.csv"
+    INPUTS.to_csv(source, index=False)
+    before = source.read_bytes()
+    with pytest.raises(LabkitError, match="is the file with the rows to predict, .*: name another one") as refused:
+        predict_file("e", source, SPELLINGS[spelling](source), overwrite=overwrite)
+    assert refused.value.exit_code == 2
+    assert source.read_bytes() == before
+
+
+def test_only_predictions_are_replaced_without_being_asked(champion: Path, tmp_path: Path) -> None:
+    source, destination = tmp_path / "in.csv", tmp_path / "out.csv"
+    INPUTS.to_csv(source, index=False)
+    predict_file("e", source, destination)
+    predict_file("e", source, destination)
+    for content in ("a,b\n1,2\n", "prediction,note\nup,mine\n", "prediction", "\x00\x01"):
+        destination.write_text(content)
+        if content == "prediction":
+            check_destination(destination, source, overwrite=False)
+            continue
+        with pytest.raises(
+            LabkitError, match="there is a file that labkit predict did not write: name another one, or"
+        ):
+            predict_file("e", source, destination)
+        assert destination.read_text() == content
+    predict_file("e", source, destination, overwrite=True)
+    assert list(pd.read_csv(destination)) == ["prediction", "probability_down", "probability_up"]
+    table = tmp_path / "out.parquet"
+    INPUTS.to_parquet(table)
+    with pytest.raises(LabkitError, match="labkit predict did not write"):
+        predict_file("e", source, table)
+    predict_file("e", source, table, overwrite=True)
+    predict_file("e", source, table)

@@ -1,0 +1,383 @@
+"""Publishing: nothing is promoted uncompared, and two publications at once end with the better release."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import mlflow.pyfunc
+import numpy as np
+import pandas as pd
+import pytest
+from labkit.artifacts import PLACES
+from labkit.data.table_files import save_table
+from labkit.errors import ChampionError, ModelError, ParamsError, TrackingError
+from labkit.features.outcome_rates import PREDICT_AT
+from labkit.features.row_features import RowFeatures
+from labkit.model.estimators.candidates import make_candidate
+from labkit.model.release import bundle
+from labkit.model.training import comparison
+from labkit.params.experiment import Params
+from labkit.params.tables import Target
+from labkit.run.records import registry, tracking_client
+from labkit.stages import promotion, publish
+from labkit.storage import digests
+from labkit.storage.atomic import write_json
+from mlflow.exceptions import MlflowException
+
+from tests.run.small import make_small
+
+TARGET = Target(column="y", task="regression")
+PARITY = {"rows": 9, "largest_difference": 0.0, "tolerance": 1e-5, "reason": "`deploy.onnx` is off"}
+PASSED = {"passed": True, "checks": [{"name": "good enough", "passed": True, "evidence": "by 1", "warning": ""}]}
+TABLE = pd.DataFrame(np.random.default_rng(0).normal(size=(300, 3)), columns=list("abc"))
+TABLE = TABLE.assign(y=TABLE["a"] + TABLE["b"] / 2 + np.random.default_rng(1).normal(size=300) / 5)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return a checkout with a store of its own, which labkit finds in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        root = make_small(tmp_path_factory.mktemp("publish") / "checkout", "eda")
+        patch.setenv("LABKIT_ROOT", str(root))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        tracking_client.get_client.cache_clear()
+        yield root
+        tracking_client.get_client.cache_clear()
+
+
+@pytest.fixture
+def params(root: Path, request: pytest.FixtureRequest) -> Params:
+    """Return the params of an experiment that only this test has, with its holdout in place."""
+    name = "e" + format(abs(hash(request.node.nodeid)), "x")[:12]
+    content: dict[str, Any] = {
+        "experiment": name,
+        "seed": 0,
+        "data": {"tables": {"t": {"path": "t.csv"}}, "target": {"column": "y", "task": "regression"}},
+        "training": {"metric": "mae"},
+        "evaluation": {"bootstrap_samples": 100},
+        **{section: {} for section in ("eda", "wrangling", "features", "deploy")},
+    }
+    data = root / "data" / name
+    (data / "clean").mkdir(parents=True)
+    (data / "evaluation").mkdir()
+    (root / "reports" / name).mkdir(parents=True)
+    save_table(data / PLACES["clean_holdout"], TABLE[200:].rename_axis(index="row"))
+    write_json(data / PLACES["gate"], PASSED)
+    return Params.model_validate_json(json.dumps(content))
+
+
+def test_mlflow_model_takes_the_clean_table_of_the_experiment(root: Path, params: Params) -> None:
+    """Times with a zone, whole numbers, missing values, and columns that no model uses, such as the target."""
+    random, n_rows = np.random.default_rng(3), 300
+    predict_at = pd.Timestamp("2013-01-01 05:15", tz="UTC") + pd.to_timedelta(np.arange(n_rows) * 7, "h")
+    rows = pd.DataFrame(
+        {
+            "sched_dep": predict_at,
+            "flight": random.integers(1, 9000, n_rows),
+            "seats": np.where(np.arange(n_rows) < 200, random.integers(20, 400, n_rows), np.nan),
+            "humid": np.where(random.random(n_rows) < 0.3, np.nan, random.normal(60, 9, n_rows)),
+            "is_cargo": random.random(n_rows) < 0.5,
+            "carrier": pd.Series(random.choice(["UA", "B6", None], n_rows), dtype="str"),
+            PREDICT_AT: predict_at,
+            "y": random.normal(size=n_rows),
+        }
+    ).astype({"sched_dep": "datetime64[us, UTC]", PREDICT_AT: "datetime64[us, UTC]"})
+    dates = {"sched_dep": {"zone": "America/New_York", "parts": ["hour", "weekday"]}}
+    row_features = RowFeatures(columns={"dates": dates})
+    training, holdout = rows[:200], rows[200:].rename_axis(index="row")
+    inputs = training.drop(columns=["y", PREDICT_AT])
+    features = row_features.fit(inputs).transform(inputs)
+    candidate = make_candidate("linear", TARGET, row_features.outputs_, seed=0)
+    model = comparison.fit_model(candidate, row_features, [(features, training["y"])], target=TARGET, seed=0)
+    assert set(model[0].inputs_.values()) == {"time", "number", "boolean", "category"}
+    folder = root / "data" / params.experiment / PLACES["release"]
+    folder.mkdir()
+    facts = {"experiment": params.experiment, "task": "regression", "classes": [], "metric": "mae", "onnx": PARITY}
+    example = training[list(model[0].inputs_)]
+    bundle.write_release(folder, model, graph=None, facts=facts, contract="{}", card="# Card\n", example=example)
+    path = root / "data" / params.experiment / PLACES["clean_holdout"]
+    save_table(path, holdout)
+    publish.publish(params)
+    served = mlflow.pyfunc.load_model(str(find_release(root, params).with_name("model")))
+    clean = pd.read_parquet(path)
+    assert {"int64", "float64", "bool"} <= set(map(str, clean.dtypes))
+    assert clean["seats"].isna().all()
+    assert served.predict(clean) == pytest.approx(model.predict(holdout))
+    whole = clean.assign(humid=clean["humid"].fillna(60).round().astype("int64"))
+    assert served.predict(whole) == pytest.approx(model.predict(whole))
+    with pytest.raises(MlflowException, match="flight"):
+        served.predict(clean.drop(columns="flight"))
+
+
+@cache
+def fit(columns: str) -> Any:
+    """Return a linear model on some of the columns: the fewer of them, the worse."""
+    rows = TABLE[:200]
+    row_features = RowFeatures().fit(rows[list(columns)])
+    candidate = make_candidate("linear", TARGET, dict.fromkeys(columns, "number"), seed=0)
+    return comparison.fit_model(candidate, row_features, [(rows[list(columns)], rows["y"])], target=TARGET, seed=0)
+
+
+def put_release(root: Path, params: Params, columns: str) -> str:
+    """Write the release of a model on some columns into the experiment and return its digest."""
+    facts = {"experiment": params.experiment, "task": "regression", "classes": [], "metric": "mae", "onnx": PARITY}
+    folder = root / "data" / params.experiment / PLACES["release"]
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    bundle.write_release(
+        folder, fit(columns), graph=None, facts=facts, contract="{}", card="# Card\n", example=TABLE[list(columns)]
+    )
+    return digests.compute_digest(folder)
+
+
+def publish_release(params: Params) -> str:
+    """Publish and return the headline, without the remark on pages that nobody rendered here."""
+    return publish.publish(params).partition("; no page here")[0]
+
+
+def find_champion(params: Params) -> int | None:
+    version = registry.find_version(params.experiment, alias=publish.CHAMPION)
+    return None if version is None else version.number
+
+
+def read_decision(root: Path, params: Params) -> dict[str, Any]:
+    return json.loads((root / "reports" / params.experiment / "publish.json").read_text())
+
+
+def find_release(root: Path, params: Params) -> Path:
+    """Return the folder among MLflow's artifacts that holds the champion's release."""
+    version = registry.find_version(params.experiment, alias=publish.CHAMPION)
+    assert version is not None
+    (folder,) = root.glob(f"mlruns/*/{version.run_id}/artifacts/release")
+    return folder
+
+
+def test_a_better_release_becomes_champion_and_a_worse_one_challenger(root: Path, params: Params) -> None:
+    put_release(root, params, "a")
+    assert publish_release(params) == "version 1 is the champion now"
+    put_release(root, params, "ab")
+    assert publish_release(params) == "version 2 is the champion now"
+    put_release(root, params, "b")
+    assert publish_release(params).startswith("version 2 stays champion; version 3 is the challenger")
+    assert find_champion(params) == 2
+    decision = read_decision(root, params)
+    assert decision["decision"] == "kept champion"
+    assert "resampling 100 rows) over version 2; the lower end is beyond" in decision["reasons"][-1]
+    put_release(root, params, "ab")
+    assert publish_release(params) == "version 2 is the champion already"
+
+
+def lose(folder: Path) -> None:
+    folder.rename(folder.with_name("elsewhere"))
+
+
+def change(folder: Path) -> None:
+    path = folder / bundle.CARD
+    path.write_bytes(path.read_bytes().replace(b"C", b"c", 1))
+
+
+def remove_one(folder: Path) -> None:
+    (folder / bundle.PIPELINE).unlink()
+
+
+def forbid(folder: Path) -> None:
+    """Put a link to nowhere in the place of a file, as a lost mount leaves it."""
+    (folder / bundle.PIPELINE).unlink()
+    (folder / bundle.PIPELINE).symlink_to("/nowhere/at/all")
+
+
+@pytest.mark.parametrize("damage", [lose, change, remove_one, forbid])
+def test_champion_that_cannot_be_verified_does_not_lose(
+    root: Path, params: Params, damage: Callable[[Path], None]
+) -> None:
+    put_release(root, params, "ab")
+    publish.publish(params)
+    damage(find_release(root, params))
+    put_release(root, params, "b")
+    with pytest.raises(ChampionError, match="Nothing was compared with it and nothing is published") as caught:
+        publish.publish(params)
+    assert caught.value.exit_code == 1
+    assert "labkit promote" in str(caught.value)
+    assert find_champion(params) == 1
+    assert len(tracking_client.get_client().search_model_versions(f"name = '{params.experiment}'")) == 1
+    finding = promotion.check_champions()
+    assert f"{params.experiment}: version 1" in finding.found
+    assert "labkit promote" in finding.remedy
+    with pytest.raises(ChampionError, match="accept-unverified-champion"):
+        promotion.promote(params, None, reason="lost")
+    said = promotion.promote(params, None, reason=" the disk was lost ", accept_unverified=True)
+    assert said.startswith(f"{params.experiment} version 2 is the champion now, by hand and uncompared")
+    assert find_champion(params) == 2
+    tags = tracking_client.get_client().get_model_version(params.experiment, "2").tags
+    assert tags["labkit.promoted.reason"] == "the disk was lost"
+    assert "could not be verified" in tags["labkit.promoted.replaced"]
+    assert tags["labkit.promoted.by"]
+    assert tags["labkit.promoted.at"].startswith("20")
+
+
+@pytest.mark.parametrize("damage", [lose, change, remove_one, forbid])
+def test_lost_champion_is_uploaded_again_from_the_checkout_that_has_it(
+    root: Path, params: Params, damage: Callable[[Path], None]
+) -> None:
+    put_release(root, params, "ab")
+    publish.publish(params)
+    place = find_release(root, params)
+    damage(place)
+    finding = promotion.check_champions()
+    assert f"{params.experiment}: version 1" in finding.found
+    assert f"`labkit run {params.experiment}`" in finding.remedy
+    said = publish_release(params)
+    assert said == "version 1 is the champion already; its files were lost and were uploaded again from this checkout"
+    assert any("uploaded again" in reason for reason in read_decision(root, params)["reasons"])
+    tags = tracking_client.get_client().get_model_version(params.experiment, "1").tags
+    assert "version 1" in tags["labkit.restored.reason"]
+    assert tags["labkit.restored.by"]
+    assert f"{params.experiment}: version 1" not in promotion.check_champions().found
+    assert publish_release(params) == "version 1 is the champion already"
+    put_release(root, params, "b")
+    assert publish_release(params).startswith("version 1 stays champion")
+
+
+def test_lost_run_folder_is_uploaded_again_with_the_mlflow_model(root: Path, params: Params) -> None:
+    put_release(root, params, "ab")
+    publish.publish(params)
+    place = find_release(root, params).parent
+    shutil.rmtree(place)
+    assert "uploaded again" in publish_release(params)
+    assert mlflow.pyfunc.load_model(str(place / "model")).predict(TABLE[["a", "b"]]).shape == (300,)
+    shutil.rmtree(place / "model")
+    assert "uploaded again" in publish_release(params)
+    assert (place / "model" / "MLmodel").is_file()
+
+
+def test_registered_release_whose_files_are_lost_is_not_promoted_without_them(root: Path, params: Params) -> None:
+    put_release(root, params, "ab")
+    publish.publish(params)
+    put_release(root, params, "b")
+    publish.publish(params)
+    shutil.rmtree(*(root.glob(f"mlruns/*/{registry.get_version(params.experiment, 2).run_id}/artifacts")))
+    promotion.promote(params, None, reason="column a is no longer measured")
+    assert find_champion(params) == 2
+    assert digests.compute_digest(find_release(root, params)) == registry.get_version(params.experiment, 2).digest
+
+
+def test_champion_that_was_tried_and_cannot_predict_loses_and_the_page_says_so(root: Path, params: Params) -> None:
+    put_release(root, params, "abc")
+    publish.publish(params)
+    holdout = TABLE[200:].drop(columns="c").rename_axis(index="row")
+    save_table(root / "data" / params.experiment / PLACES["clean_holdout"], holdout)
+    put_release(root, params, "ab")
+    assert publish_release(params) == "version 2 is the champion now; version 1 could not be compared"
+    (reason,) = [reason for reason in read_decision(root, params)["reasons"] if "champion" in reason]
+    assert reason.startswith("⚠ not worse than the champion: version 1 was tried and cannot predict today's rows")
+
+
+def test_registry_that_does_not_answer_is_not_taken_for_an_empty_one(
+    root: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_release(root, params, "ab")
+    publish.publish(params)
+    client = tracking_client.get_client()
+    # The version is gone, the alias still names it: another process deletes between two requests.
+    monkeypatch.setattr(client, "get_model_version", lambda name, number: client.get_registered_model("no such model"))
+    put_release(root, params, "b")
+    with pytest.raises(TrackingError, match="version 1"):
+        publish.publish(params)
+
+
+@pytest.mark.parametrize("moment", ["register", "set_alias"])
+@pytest.mark.parametrize(("other", "winner"), [("ab", "ab"), ("c", "a")])
+def test_two_publications_at_once_end_with_the_better_release(
+    root: Path, params: Params, monkeypatch: pytest.MonkeyPatch, moment: str, other: str, winner: str
+) -> None:
+    """A colleague's publication takes place while ours is compared, or between our move and our second look."""
+    folder = root / "data" / params.experiment / "colleague"
+    digests = {other: put_release(root, params, other)}
+    shutil.copytree(root / "data" / params.experiment / PLACES["release"], folder)
+    digests["a"] = put_release(root, params, "a")
+    register, set_alias, is_done = publish.register, registry.set_alias, False
+
+    def interrupt() -> None:
+        nonlocal is_done
+        if not is_done:
+            is_done = True
+            set_alias(
+                params.experiment,
+                publish.CHAMPION,
+                register(params, bundle.load_release(folder), digests[other]),
+            )
+
+    def register_late(*arguments: Any) -> registry.Version:
+        interrupt()
+        return register(*arguments)
+
+    def set_alias_early(*arguments: Any) -> None:
+        set_alias(*arguments)
+        interrupt()
+
+    monkeypatch.setattr(publish, "register", register_late if moment == "register" else register)
+    monkeypatch.setattr(registry, "set_alias", set_alias_early if moment == "set_alias" else set_alias)
+    publish.publish(params)
+    champion = registry.find_version(params.experiment, alias=publish.CHAMPION)
+    assert champion is not None
+    assert champion.digest == digests[winner]
+    assert any("over version" in reason for reason in read_decision(root, params)["reasons"])
+
+
+def test_champion_that_never_stays_the_same_is_reported(
+    root: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_release(root, params, "a")
+    publish.publish(params)
+    put_release(root, params, "ab")
+    seen = iter(range(1000))
+    real = registry.find_version
+
+    def find_version(name: str, **which: str) -> registry.Version | None:
+        found = real(name, **which)
+        return replace(found, number=next(seen)) if found and "alias" in which else found
+
+    monkeypatch.setattr(registry, "find_version", find_version)
+    with pytest.raises(TrackingError, match="the champion changed 10 times while this release was compared"):
+        publish.publish(params)
+
+
+def test_promotion_by_hand(root: Path, params: Params) -> None:
+    put_release(root, params, "ab")
+    publish.publish(params)
+    put_release(root, params, "b")
+    publish.publish(params)
+    with pytest.raises(ParamsError, match="--reason is empty"):
+        promotion.promote(params, 2, reason=" ")
+    with pytest.raises(TrackingError, match="version 9"):
+        promotion.promote(params, 9, reason="why not")
+    assert "version 1 is the champion already" in promotion.promote(params, 1, reason="again")
+    said = promotion.promote(params, 2, reason="column a is no longer measured")
+    assert said.endswith("by hand and uncompared (before: version 1, verified)")
+    assert find_champion(params) == 2
+    gate = root / "data" / params.experiment / PLACES["gate"]
+    write_json(gate, {"passed": False, "checks": [{"name": "good enough", "passed": False, "evidence": "by -1"}]})
+    with pytest.raises(ModelError, match="the gate refuses this release: not good enough"):
+        promotion.promote(params, None, reason="it was late")
+
+
+def test_gate_without_checks_publishes_nothing(root: Path, params: Params) -> None:
+    put_release(root, params, "ab")
+    write_json(root / "data" / params.experiment / PLACES["gate"], {"passed": False, "checks": []})
+    assert publish_release(params).startswith("refused by the gate")
+    assert find_champion(params) is None
+
+
+def test_interval_resamples_days_where_rows_have_a_time(root: Path, params: Params) -> None:
+    days = pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(np.arange(100) // 4, "D")
+    holdout = TABLE[200:].assign(predict_at=days, outcome_known_at=days).rename_axis(index="row")
+    save_table(root / "data" / params.experiment / PLACES["clean_holdout"], holdout)
+    put_release(root, params, "a")
+    publish.publish(params)
+    put_release(root, params, "ab")
+    publish.publish(params)
+    assert "resampling 25 days" in read_decision(root, params)["reasons"][-1]

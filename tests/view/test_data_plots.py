@@ -1,0 +1,116 @@
+import numpy as np
+import pandas as pd
+import pytest
+from labkit.data.quality.profile import profile_table
+from labkit.params.tables import Target
+from labkit.view import data_plots, style
+
+from tests.view.tables import MANY_CLASSES, REGRESSION, TWO_CLASSES, make_table
+
+TABLE = make_table()
+TARGETS = pytest.mark.parametrize("target", [REGRESSION, TWO_CLASSES, MANY_CLASSES], ids=lambda target: target.column)
+
+
+def is_drawn(figure: style.Figure) -> bool:
+    return style.save_png(figure).startswith(b"\x89PNG")
+
+
+@pytest.fixture(scope="module")
+def profile() -> pd.DataFrame:
+    return profile_table(TABLE, REGRESSION, seed=1)
+
+
+@TARGETS
+def test_every_kind_of_column_can_be_drawn_against_every_kind_of_target(target: Target) -> None:
+    columns = [name for name in TABLE.columns if name != target.column]
+    figure = data_plots.plot_columns(TABLE, columns, target)
+    assert is_drawn(figure)
+    titles = [axes.get_title(loc="left") for axes in figure.axes if axes.get_visible()]
+    assert len(titles) == len(columns)
+    assert f"{columns[0]}, {columns[1]}" in str(figure.get_label())
+
+
+@pytest.mark.parametrize("name", ["size", "empty", "colour", "when", "flag", "constant"])
+def test_one_column_can_be_drawn_large(name: str) -> None:
+    assert is_drawn(data_plots.plot_columns(TABLE, [name], TWO_CLASSES, panel_inches=3))
+
+
+def test_share_of_the_class_of_interest_is_drawn_by_category() -> None:
+    frame = pd.DataFrame({"side": ["l"] * 10 + ["r"] * 10, "late": ["yes"] * 9 + ["no"] + ["yes"] + ["no"] * 9})
+    (axes,) = data_plots.plot_columns(frame, ["side"], TWO_CLASSES).axes
+    assert [bar.get_width() for bar in axes.patches] == [0.9, 0.1]
+
+
+def test_words_fit_what_is_drawn() -> None:
+    shapes = str(data_plots.plot_columns(TABLE, ["size"], REGRESSION).get_label())
+    bars = str(data_plots.plot_columns(TABLE, ["colour"], TWO_CLASSES).get_label())
+    assert "Orange: the middle of price" in shapes
+    assert "Bars" not in shapes
+    assert "Bars: share of yes; dashed: of all rows." in bars
+    assert "shapes" not in bars
+
+
+def test_gaps_name_the_emptiest_column(profile: pd.DataFrame) -> None:
+    figure = data_plots.plot_missing(profile, most=2)
+    assert is_drawn(figure)
+    assert "3 of 13 columns have gaps, the 2 emptiest of which are drawn; empty has the most" in str(figure.get_label())
+
+
+def test_a_full_table_says_that_nothing_is_missing(profile: pd.DataFrame) -> None:
+    figure = data_plots.plot_missing(profile[profile["missing_share"] == 0], most=5)
+    assert is_drawn(figure)
+    assert "Nothing is missing" in str(figure.get_label())
+
+
+def test_scores_are_ranked_without_the_target(profile: pd.DataFrame) -> None:
+    assert data_plots.rank_columns(profile, REGRESSION)[0] == "size"
+    assert "price" not in data_plots.rank_columns(profile, REGRESSION)
+    figure = data_plots.plot_scores(profile, most=4, highlight=["size"])
+    assert is_drawn(figure)
+    assert "The best single column, size, explains" in str(figure.get_label())
+    assert "In orange: size." in str(figure.get_label())
+    assert figure.axes[0].patches[0].get_facecolor() == matplotlib_color(style.ORANGE)
+
+
+def matplotlib_color(text: str) -> tuple[float, ...]:
+    return (*(int(text[place : place + 2], 16) / 255 for place in (1, 3, 5)), 1.0)
+
+
+@TARGETS
+def test_answers_are_drawn_for_either_task(target: Target) -> None:
+    figure = data_plots.plot_target(TABLE[target.column], task=target.task, positive=target.positive)
+    assert is_drawn(figure)
+    assert target.column in str(figure.get_label())
+
+
+def test_correlation_names_the_closest_pair_and_puts_alike_side_by_side() -> None:
+    random = np.random.default_rng(1)
+    first, second = random.normal(size=200), random.normal(size=200)
+    frame = pd.DataFrame({"a": first, "b": second, "A": -first, "B": second + random.normal(0, 0.5, 200)})
+    figure = data_plots.plot_correlation(frame, list(frame))
+    assert "A at -1.00" in str(figure.get_label()) or "a at -1.00" in str(figure.get_label())
+    order = data_plots.order_alike(frame.corr())
+    assert abs(order.index("a") - order.index("A")) == 1
+    assert abs(order.index("b") - order.index("B")) == 1
+
+
+@pytest.mark.parametrize("columns", [[], ["size"], ["size", "count"], ["colour", "constant"], list(TABLE.columns)])
+def test_correlation_survives_any_choice_of_columns(columns: list[str]) -> None:
+    assert is_drawn(data_plots.plot_correlation(TABLE, columns))
+
+
+@TARGETS
+def test_split_is_drawn_with_sizes_and_answers(target: Target) -> None:
+    parts = {"training": TABLE[:70], "validation": TABLE[70:90], "holdout": TABLE[90:]}
+    figure = data_plots.plot_split(parts, target)
+    assert is_drawn(figure)
+    assert "Training 58 %, validation 17 %, holdout 25 %" in str(figure.get_label())
+    assert [bar.get_width() for bar in figure.axes[0].patches] == [70, 20, 30]
+
+
+def test_many_points_are_thinned_and_still_all_counted_in_the_middle() -> None:
+    frame = pd.DataFrame({"x": np.arange(50_000.0), "price": np.arange(50_000.0)})
+    (axes,) = data_plots.plot_columns(frame, ["x"], REGRESSION).axes
+    points, middle = axes.lines
+    assert len(points.get_xdata()) <= data_plots.MOST_POINTS
+    assert np.allclose(middle.get_xdata(), np.arange(10) * 5000 + 2499.5)

@@ -1,0 +1,60 @@
+import pandas as pd
+import pytest
+from IPython.utils.capture import capture_output
+from labkit.params.training import CLASSIFICATION_METRICS, REGRESSION_METRICS
+from labkit.view import prose
+
+
+def test_every_figure_of_merit_is_put_in_words() -> None:
+    assert set(prose.METRICS) == set(CLASSIFICATION_METRICS + REGRESSION_METRICS)
+
+
+@pytest.mark.parametrize("name", ["short", "exactly twenty-six letters", "x" * 27, "a" * 500])
+def test_shortened_names_fit(name: str) -> None:
+    shown = prose.shorten(name)
+    assert len(shown) <= prose.LONGEST_NAME
+    assert shown[:5] == name[:5]
+    assert shown[-3:] == name[-3:]
+
+
+def show(frame: pd.DataFrame, **options: object) -> list[dict[str, str]]:
+    with capture_output() as captured:
+        prose.show_table(frame, **options)  # type: ignore[arg-type]
+    return [output.data for output in captured.outputs]
+
+
+def test_table_shows_ten_lines_and_counts_the_rest() -> None:
+    page, rest = show(pd.DataFrame({"a": range(1234)}))
+    assert page["text/html"].count("<tr>") + page["text/html"].count("<tr ") == 11
+    assert rest["text/markdown"] == "… and 1,224 lines more."
+
+
+def test_table_escapes_what_is_in_it() -> None:
+    (page,) = show(pd.DataFrame({"<b>x</b>": ["<script>alert(1)</script>", None]}))
+    assert "<script" not in page["text/html"]
+    assert "<b>" not in page["text/html"]
+
+
+def test_empty_table_becomes_a_sentence() -> None:
+    (page,) = show(pd.DataFrame({"a": []}), empty="There is none.")
+    assert page["text/markdown"] == "There is none."
+
+
+def test_numbers_are_written_for_people_and_gaps_as_dashes() -> None:
+    (page,) = show(pd.DataFrame({"a": [0.123456, None], "b": [1, 2]}), formats={"b": lambda value: f"no. {value}"})
+    cells = page["text/html"]
+    assert all(text in cells for text in ("<td>0.123</td>", "<td>–</td>", "<td>no. 1</td>"))
+
+
+def test_sentences_become_paragraphs_and_items_one_list() -> None:
+    with capture_output() as captured:
+        prose.say("Two things:", "- one", "", "- two", "That is all.")
+    assert captured.outputs[0].data["text/markdown"] == "Two things:\n\n- one\n- two\n\nThat is all."
+
+
+@pytest.mark.parametrize("name", ["a|b", "`rm`", "line\nbreak", "<script>"])
+def test_escaped_names_stay_one_piece_of_code(name: str) -> None:
+    text = prose.escape(name)
+    assert text.count("`") == 2
+    assert "|" not in text
+    assert "\n" not in text
