@@ -7,10 +7,15 @@ A notebook needs one line of it, `step = labkit.start("training", experiment, tr
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from labkit.renamed import accept_old_names
+
 if TYPE_CHECKING:
     from labkit.run.notebook.step import Step
 
 __all__ = ["start"]
+
+# A process that only loads a published model imports nothing else of labkit first.
+accept_old_names()
 
 
 def start(name: str, experiment: str, overrides: Mapping[str, Any] | None = None) -> "Step":

@@ -66,8 +66,8 @@ def test_neighbours_of_an_absurd_number_are_the_same_alone_and_together() -> Non
     model = make_model("nearest_neighbours", "binary")
     rows = make_table(40).assign(a_b=9007199254740993)
     together = model.predict_proba(rows)
-    graph = graph.Graph(converters.convert(model), model[0])
-    np.testing.assert_allclose(graph.predict(take_columns(rows, model[0].inputs_)), together, atol=1e-12)
+    opened = graph.Graph(converters.convert(model), model[0])
+    np.testing.assert_allclose(opened.predict(take_columns(rows, model[0].inputs_)), together, atol=1e-12)
     alone = np.concatenate([model.predict_proba(rows.iloc[[row]]) for row in range(len(rows))])
     np.testing.assert_array_equal(alone, together)
 
@@ -86,10 +86,10 @@ def test_one_large_prediction_hides_no_small_one() -> None:
     model = make_model("linear", "regression")
     frame = make_table()
     other = make_model("linear", "regression", ("a b", "a_b"))
-    graph = graph.Graph(converters.convert(other), other[0])
+    opened = graph.Graph(converters.convert(other), other[0])
     hard = frame.head(1).assign(a_b=1e30)
-    alone = graph.prove_parity(model, graph, frame, tolerance=1e-5)
-    both = graph.prove_parity(model, graph, frame, tolerance=1e-5, hard=hard)
+    alone = graph.prove_parity(model, opened, frame, tolerance=1e-5)
+    both = graph.prove_parity(model, opened, frame, tolerance=1e-5, hard=hard)
     assert alone.largest_difference is not None
     assert both.largest_difference is not None
     assert both.largest_difference >= alone.largest_difference > 0.01
@@ -143,12 +143,12 @@ def test_graph_of_other_features_is_refused() -> None:
 
 def test_rows_alone_and_together_give_the_same() -> None:
     model, rows = make_model("lightgbm", "multiclass"), make_new_rows()
-    graph = graph.Graph(converters.convert(model), model[0])
+    opened = graph.Graph(converters.convert(model), model[0])
     columns = take_columns(rows, model[0].inputs_)
-    together = graph.predict(columns)
+    together = opened.predict(columns)
     assert together.shape == (len(rows), 3)
     for row in range(0, len(rows), 10):
-        alone = graph.predict({name: values[row : row + 1] for name, values in columns.items()})
+        alone = opened.predict({name: values[row : row + 1] for name, values in columns.items()})
         np.testing.assert_array_equal(alone, together[row : row + 1])
     with pytest.raises(DataError, match="columns missing: a b"):
-        graph.predict({name: values for name, values in columns.items() if name != "a b"})
+        opened.predict({name: values for name, values in columns.items() if name != "a b"})

@@ -54,13 +54,13 @@ def test_calibrated_model_is_saved_and_converted(model: str, labels: tuple[objec
     assert np.array_equal(load_model(tmp_path / "m.skops").predict_proba(frame), fitted.predict_proba(frame))
     content, parity = graph.make_graph(fitted, frame, tolerance=1e-5)
     assert parity.reason == ""
-    graph = graph.Graph(content or b"", features)
+    opened = graph.Graph(content or b"", features)
     taken = features.transform(frame)
     feeds = {
         node: taken[name].to_numpy(dtype).reshape(-1, 1)
-        for (node, dtype), name in zip(graph.inputs.items(), taken, strict=True)
+        for (node, dtype), name in zip(opened.inputs.items(), taken, strict=True)
     }
-    assert graph.session.run(None, feeds)[0].tolist() == fitted.predict(frame).tolist()
+    assert opened.session.run(None, feeds)[0].tolist() == fitted.predict(frame).tolist()
 
 
 def test_overconfident_model_is_mended_and_an_honest_one_left_alone() -> None:

@@ -170,8 +170,8 @@ def test_release_is_written_again_if_what_it_requires_is_of_another_version(
     try:
         assert packages.find_packages(compute_fingerprints(Checkout(paths.find_root()), PLAIN_MODULES))["deploy"] == {}
         path.write_text(text.replace(f"\n{name}=={found} ", f"\n{name}==0.1 "))
-        packages = packages.find_packages(compute_fingerprints(Checkout(paths.find_root()), PLAIN_MODULES))
-        assert packages["deploy"] == {name: f"{found} (locked 0.1)"}
+        differing = packages.find_packages(compute_fingerprints(Checkout(paths.find_root()), PLAIN_MODULES))
+        assert differing["deploy"] == {name: f"{found} (locked 0.1)"}
         assert check_lock_file().found.startswith(f"not as requirements.lock has it: {name} {found} (locked 0.1)")
         assert check_lock_file().remedy == packages.REMEDY
     finally:
@@ -181,6 +181,6 @@ def test_release_is_written_again_if_what_it_requires_is_of_another_version(
 def test_this_environment_is_that_of_the_lock(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABKIT_ROOT", str(whole))
     forget()
-    packages = packages.find_packages(compute_fingerprints(Checkout(paths.find_root()), PLAIN_MODULES))
-    assert {stage: found for stage, found in packages.items() if found} == {}
+    differing = packages.find_packages(compute_fingerprints(Checkout(paths.find_root()), PLAIN_MODULES))
+    assert {stage: found for stage, found in differing.items() if found} == {}
     assert check_lock_file().remedy == ""

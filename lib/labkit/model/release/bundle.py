@@ -223,6 +223,6 @@ def load_release(folder: Path, *, digest: str | None = None) -> Release:
     check_release(folder, digest=digest)
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     row_features = load_row_features(folder)
-    graph = folder / GRAPH
-    session = graph.Graph(graph.read_bytes(), row_features) if graph.is_file() else None
+    path = folder / GRAPH
+    session = graph.Graph(path.read_bytes(), row_features) if path.is_file() else None
     return Release(folder, facts, row_features, session)

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from labkit.errors import MissingDataError, ModelError, list_briefly
+from labkit.renamed import list_old_types
 from labkit.storage.atomic import write_bytes
 
-TRUSTED = (
+TYPES = (
     "collections.OrderedDict",
     "labkit.features.row_features.RowFeatures",
     "labkit.model.estimators.calibrated.Calibrated",
@@ -35,6 +36,7 @@ TRUSTED = (
     "sklearn.utils._bunch.Bunch",
 )
 """Types that a model of ours may hold besides those that skops trusts by itself."""
+TRUSTED = (*TYPES, *list_old_types(TYPES))
 SCHEMA = "schema.json"
 EPOCH = (1980, 1, 1, 0, 0, 0)
 

@@ -1,0 +1,46 @@
+"""Old names of modules whose types stand in models that are published already: they import as before.
+
+A model file names each type by its module. Everything else uses the modules' own names.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+RENAMED = {
+    "labkit.data.features": "labkit.features.row_features",
+    "labkit.model.calibration": "labkit.model.estimators.calibrated",
+    "labkit.model.candidates": "labkit.model.estimators.preprocessing",
+    "labkit.model.target_scale": "labkit.model.estimators.target_transform",
+}
+
+
+class RenamedModules(MetaPathFinder, Loader):
+    """Finds a module by its old name, and gives it what the one of the new name holds."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return a spec for old names only."""
+        return ModuleSpec(fullname, self) if fullname in RENAMED else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Fill the module with the public names of the one that took its place."""
+        content = vars(importlib.import_module(RENAMED[module.__name__]))
+        module.__dict__.update({name: value for name, value in content.items() if not name.startswith("_")})
+
+
+def accept_old_names() -> None:
+    """Let old names be imported, in this process."""
+    if not any(isinstance(finder, RenamedModules) for finder in sys.meta_path):
+        sys.meta_path.append(RenamedModules())
+
+
+def list_old_types(types: Sequence[str]) -> list[str]:
+    """Return the old names of types that have one."""
+    old = {new: name for name, new in RENAMED.items()}
+    parts = [one.rpartition(".") for one in types]
+    return [f"{old[module]}.{name}" for module, _, name in parts if module in old]
