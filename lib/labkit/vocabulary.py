@@ -89,3 +89,13 @@ def list_words(name: str) -> list[str]:
 def names_time(name: str) -> bool:
     """Tell whether a column is called like one that says when."""
     return not TIME_WORDS.isdisjoint(list_words(name))
+
+
+def tidy(text: str, *, trim: bool, case: str | None) -> str:
+    """Return a string trimmed, and in lower or upper case, as a rule for a column asks.
+
+    >>> tidy(" Yes ", trim=True, case="lower")
+    'yes'
+    """
+    trimmed = text.strip() if trim else text
+    return trimmed.lower() if case == "lower" else trimmed.upper() if case == "upper" else trimmed

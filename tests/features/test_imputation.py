@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from labkit.data.cleaning import clean_table, describe_learnt, drop_outliers
 from labkit.errors import DataError, ParamsError
-from labkit.features.row_features import RowFeatures, take_columns
+from labkit.features.row_features import RowFeatures
+from labkit.features.table_columns import take_columns
 from labkit.features.tfidf import find_words
 from labkit.params.experiment import Params
 from labkit.params.wrangling import Fill, Limits, Outliers, Rule, Wrangling

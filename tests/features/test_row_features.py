@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from labkit.errors import DataError
-from labkit.features.row_features import OTHER, RowFeatures, take_columns
+from labkit.features.row_computation import OTHER
+from labkit.features.row_features import RowFeatures
+from labkit.features.table_columns import take_columns
 from sklearn.base import clone
 
 SPEC: dict[str, Any] = {

@@ -14,9 +14,9 @@ import pandas as pd
 from labkit.data.computed_columns import settle_target
 from labkit.errors import ParamsError, list_briefly
 from labkit.features import expressions
-from labkit.features.column_kind import find_kind
 from labkit.features.imputation import learn, learn_bounds, make_spec
-from labkit.features.row_rules import apply_rules
+from labkit.features.row_rules import RowRule, apply_rules
+from labkit.features.table_columns import find_kind, to_array
 from labkit.params.experiment import Params
 from labkit.params.tables import Target
 from labkit.params.wrangling import Rule, Wrangling
@@ -28,7 +28,10 @@ OTHER = "other"
 
 def apply_rules_to(frame: pd.DataFrame, rules: Mapping[str, Rule]) -> pd.DataFrame:
     """Return the table with the rules applied to their columns."""
-    columns = apply_rules({name: expressions.to_array(frame[name]) for name in rules}, rules)
+    columns = apply_rules(
+        {name: to_array(frame[name]) for name in rules},
+        {name: RowRule(**rule.model_dump()) for name, rule in rules.items()},
+    )
     texts = [name for name, rule in rules.items() if rule.type == "category" or is_text(frame[name], rule)]
     return frame.assign(**columns).astype(dict.fromkeys(texts, "str"))
 
@@ -56,7 +59,7 @@ def apply_filters(frame: pd.DataFrame, filters: tuple[str, ...]) -> tuple[pd.Dat
     steps = []
     for text in filters:
         names = expressions.find_names(text)
-        keep = np.asarray(expressions.compute(text, {name: expressions.to_array(frame[name]) for name in names}))
+        keep = np.asarray(expressions.compute(text, {name: to_array(frame[name]) for name in names}))
         if keep.dtype != bool:
             raise ParamsError(f"wrangling.filters: {text!r} gives {keep.dtype}, not true or false: compare something")
         if "missing" not in expressions.find_functions(text):
@@ -172,7 +175,7 @@ def drop_outliers(training: pd.DataFrame, wrangling: Wrangling) -> tuple[pd.Data
     lines: list[dict[Any, Any]] = []
     for name, rule in wrangling.outliers.items():
         if rule.action == "drop":
-            values = expressions.to_array(training[name])
+            values = to_array(training[name])
             low, high = learn_bounds(values, rule.model_dump(), name)
             is_far = pd.Series((values < low) | (values > high), index=training.index)
             text = f"outliers.{name}: outside of {low:.4g} to {high:.4g}"
@@ -205,7 +208,7 @@ def describe_learnt(training: pd.DataFrame, params: Params) -> pd.DataFrame:
 
 def to_plain(values: pd.Series) -> np.ndarray:
     """Return a column as row features have it: texts with None, others as they are."""
-    array = expressions.to_array(values)
+    array = to_array(values)
     if array.dtype != object:
         return array
     gaps = expressions.is_missing(array)

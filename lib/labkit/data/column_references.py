@@ -11,8 +11,9 @@ from labkit.data.computed_columns import list_computed
 from labkit.data.joins import list_brought
 from labkit.errors import ParamsError, name_nearest
 from labkit.features import date_parts, expressions, outcome_rates
-from labkit.features.imputation import LENGTH, MISSING, OUTLIER
+from labkit.features.imputation import MISSING, OUTLIER
 from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
+from labkit.features.tfidf import LENGTH
 from labkit.params.experiment import Params
 from labkit.params.tables import Data, Join
 

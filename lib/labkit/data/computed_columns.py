@@ -8,7 +8,8 @@ import pandas as pd
 from labkit.errors import DataError, ParamsError
 from labkit.features import expressions
 from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
-from labkit.features.row_rules import apply_rule
+from labkit.features.row_rules import RowRule, apply_rule
+from labkit.features.table_columns import to_array
 from labkit.params.tables import Data, Target
 
 
@@ -16,7 +17,7 @@ def read_target(frame: pd.DataFrame, target: Target) -> pd.DataFrame:
     """Return the table with the target read by its rule, where there is one and the table has the target."""
     if target.rule is None or target.column not in frame:
         return frame
-    values = apply_rule(expressions.to_array(frame[target.column]), target.rule)
+    values = apply_rule(to_array(frame[target.column]), RowRule(**target.rule.model_dump()))
     column = pd.Series(values, index=frame.index)
     return frame.assign(**{target.column: column.astype("str") if column.dtype == object else column})
 
@@ -40,7 +41,7 @@ def add_column(frame: pd.DataFrame, name: str, text: str, *, needs_all: bool = F
     if name in frame:
         raise DataError(f"{name}: there is a column of that name: choose another for what is computed")
     names = expressions.find_names(text)
-    values = pd.Series(compute_column(text, {column: expressions.to_array(frame[column]) for column in names}))
+    values = pd.Series(compute_column(text, {column: to_array(frame[column]) for column in names}))
     values = values.set_axis(frame.index)
     if is_time(values):
         values = values.dt.tz_localize("UTC")

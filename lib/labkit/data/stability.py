@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from labkit.data.split import list_days
-from labkit.features.column_kind import find_kind
 from labkit.features.outcome_rates import PREDICT_AT
+from labkit.features.table_columns import find_kind
 from labkit.params.tables import Data, Target
 
 LATER_SHARE = 0.4

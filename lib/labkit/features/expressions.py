@@ -13,7 +13,6 @@ from functools import cache, reduce
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from labkit.errors import ParamsError, list_briefly, name_nearest
 from labkit.names import normalize_spaces
@@ -28,19 +27,14 @@ def is_missing(values: Any) -> np.ndarray:
     if array.dtype.kind in "fmM":
         return np.isnan(array)
     if array.dtype == object:
-        # pandas' own missing value is neither equal nor unequal to itself.
-        gaps = [value is None or value is pd.NA or value != value for value in array.ravel()]
+        gaps = [is_missing_value(value) for value in array.ravel()]
         return np.array(gaps, bool).reshape(array.shape)
     return np.zeros(array.shape, bool)
 
 
-def to_array(values: pd.Series) -> np.ndarray:
-    """Return a column as expressions take it; times become UTC without a zone, in microseconds."""
-    if not pd.api.types.is_datetime64_any_dtype(values):
-        is_nullable = isinstance(values.dtype, pd.BooleanDtype) and values.isna().any()
-        return values.to_numpy(dtype="float64", na_value=np.nan) if is_nullable else values.to_numpy()
-    plain = values if values.dt.tz is None else values.dt.tz_convert("UTC").dt.tz_localize(None)
-    return plain.to_numpy().astype("datetime64[us]")
+def is_missing_value(value: Any) -> bool:
+    """Tell whether one value is None, NaN, NaT or pandas' NA, which is neither equal nor unequal to itself."""
+    return value is None or type(value).__name__ == "NAType" or bool(value != value)
 
 
 def make_length(values: Any, microseconds: int) -> np.ndarray:

@@ -6,7 +6,7 @@ other row: that is `labkit.features.row_rules`.
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,16 +14,18 @@ from labkit.errors import DataError
 from labkit.features.expressions import is_missing
 from labkit.features.row_rules import Columns
 from labkit.features.tfidf import learn_words
-from labkit.params.experiment import Params
 
-OUTLIER, MISSING, LENGTH = "is_outlier", "is_missing", "length"
+if TYPE_CHECKING:
+    from labkit.params.experiment import Params
+
+OUTLIER, MISSING = "is_outlier", "is_missing"
 
 
 Spec = Mapping[str, Any]
 """What is to be learnt, as plain data: `fill`, `outliers` and `text` by column, `most_missing`."""
 
 
-def make_spec(params: Params) -> dict[str, Any]:
+def make_spec(params: "Params") -> dict[str, Any]:
     """Return what is to be learnt from the training rows, as the params declare it."""
     wrangling, features = params.wrangling, params.features
     return {

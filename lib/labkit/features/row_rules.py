@@ -4,7 +4,8 @@ Applying the rules twice is the same as once, so a model may start with them whe
 text is read as a number, a date or a yes is in `labkit.data.quality.text_issues`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -13,13 +14,32 @@ import numpy as np
 from labkit.errors import DataError
 from labkit.features import parse_text
 from labkit.features.expressions import is_missing
-from labkit.params.wrangling import Rule
+from labkit.vocabulary import tidy
 
 Columns = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class RowRule:
+    """A rule for one column as it is applied: a declared `labkit.params.wrangling.Rule`, checked there."""
+
+    type: str | None = None
+    decimal: str = "."
+    units: Mapping[str, float] = field(default_factory=dict)
+    format: str | None = None
+    trim: bool = False
+    case: str | None = None
+    map: Mapping[str, str] = field(default_factory=dict)
+    missing: Sequence[Any] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    outside: str = "missing"
+
+
 NUMBERS = ("number", "boolean")
 
 
-def apply_rules(columns: Mapping[str, np.ndarray], rules: Mapping[str, Rule]) -> Columns:
+def apply_rules(columns: Mapping[str, np.ndarray], rules: Mapping[str, RowRule]) -> Columns:
     """Return the columns with each rule applied to its own.
 
     Parameters
@@ -40,12 +60,12 @@ def apply_rules(columns: Mapping[str, np.ndarray], rules: Mapping[str, Rule]) ->
     return {name: apply_rule(values, rules[name]) if name in rules else values for name, values in columns.items()}
 
 
-def is_for_others(values: np.ndarray, rule: Rule) -> bool:
+def is_for_others(values: np.ndarray, rule: RowRule) -> bool:
     """Tell whether a column holds times and its rule is not for them."""
     return values.dtype.kind in "mM" and rule.type != "date"
 
 
-def apply_rule(values: np.ndarray, rule: Rule) -> np.ndarray:
+def apply_rule(values: np.ndarray, rule: RowRule) -> np.ndarray:
     """Return one column, shape (n_rows,), with its rule applied."""
     if values.dtype.kind in "mM":
         return values
@@ -64,7 +84,7 @@ def apply_rule(values: np.ndarray, rule: Rule) -> np.ndarray:
     return cleaned
 
 
-def clean_text(value: Any, rule: Rule) -> Any:
+def clean_text(value: Any, rule: RowRule) -> Any:
     """Return a text trimmed, in its case and mapped, None for a marker of a missing one; others as they are."""
     if not isinstance(value, str):
         return value
@@ -72,8 +92,8 @@ def clean_text(value: Any, rule: Rule) -> Any:
     trimmed = value.strip() if rule.trim else value
     if trimmed in markers:
         return None
-    tidy = rule.tidy(value)
-    mapped = rule.map.get(tidy, tidy)
+    plain = tidy(value, trim=rule.trim, case=rule.case)
+    mapped = rule.map.get(plain, plain)
     return None if mapped in markers else mapped
 
 
@@ -88,7 +108,7 @@ def write_number(value: Any) -> Any:
     return str(int(value)) if float(value).is_integer() else repr(value)
 
 
-def read_value(value: Any, rule: Rule) -> float:
+def read_value(value: Any, rule: RowRule) -> float:
     """Return what a value says as a number, or as 1 and 0 for yes and no; NaN if it says neither."""
     if value is None:
         return np.nan
@@ -110,7 +130,7 @@ def read_time(value: Any, form: str | None) -> datetime | None:
     return parse_text.read_date(value, None) if found is None else found
 
 
-def apply_number_rule(values: np.ndarray, rule: Rule) -> np.ndarray:
+def apply_number_rule(values: np.ndarray, rule: RowRule) -> np.ndarray:
     """Return a column of numbers with its rule applied; unchanged in type where no rule bites."""
     numbers = values.astype("float64")
     markers = [float(marker) for marker in rule.missing if not isinstance(marker, str)]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from labkit.errors import DataError
-from labkit.features.imputation import LENGTH
 from labkit.features.row_rules import Columns
 
+LENGTH = "length"
 WORD = re.compile(r"\w\w+")
 
 

@@ -17,8 +17,8 @@ from labkit.data.quality.evidence import format_share
 from labkit.data.quality.placeholders import describe, find_target_placeholders
 from labkit.errors import DataError, list_briefly
 from labkit.features import parse_text
-from labkit.features.expressions import to_array
-from labkit.features.row_rules import apply_rule
+from labkit.features.row_rules import RowRule, apply_rule
+from labkit.features.table_columns import to_array
 from labkit.new import column_kinds
 from labkit.new.inspect import Survey
 from labkit.new.options import Choices, Decision
@@ -76,7 +76,7 @@ class Labels:
 
 def read_values(values: pd.Series, rule: Rule) -> pd.Series:
     """Return values as a rule reads them."""
-    read = pd.Series(apply_rule(to_array(values), rule), index=values.index)
+    read = pd.Series(apply_rule(to_array(values), RowRule(**rule.model_dump())), index=values.index)
     return read.astype("str") if read.dtype == object else read
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from labkit.params.section import Column, Scalar, Section, Style
+from labkit.vocabulary import tidy
 
 
 class Rule(Section):
@@ -52,8 +53,7 @@ class Rule(Section):
 
     def tidy(self, text: str) -> str:
         """Return a text trimmed and in its case."""
-        trimmed = text.strip() if self.trim else text
-        return trimmed.lower() if self.case == "lower" else trimmed.upper() if self.case == "upper" else trimmed
+        return tidy(text, trim=self.trim, case=self.case)
 
 
 class Fill(Section):

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from labkit import paths
 from labkit.data.table_files import save_table
 from labkit.errors import DataError, ModelError, ParamsError, list_briefly
-from labkit.features.row_features import RowFeatures, take_columns
+from labkit.features.row_features import RowFeatures
+from labkit.features.table_columns import take_columns
 from labkit.model.evaluation import metrics
 from labkit.model.release.bundle import load_release
 from labkit.params.experiment import Params

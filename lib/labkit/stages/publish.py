@@ -31,7 +31,7 @@ from labkit.model.evaluation.blocks import find_blocks
 from labkit.model.evaluation.bootstrap import compare_paired
 from labkit.model.evaluation.gate import Check, Decision, check_champion, check_parity
 from labkit.model.evaluation.slices import compute_losses
-from labkit.model.release import bundle, skops_file
+from labkit.model.release import bundle, runtime, skops_file
 from labkit.params.experiment import Params
 from labkit.run.pipeline.outputs import check_outputs
 from labkit.run.pipeline.restore_pages import restore_pages
@@ -204,7 +204,7 @@ def save_model(opened: bundle.Release, folder: Path) -> Path:
 
 def load_example(opened: bundle.Release) -> pd.DataFrame:
     """Return the release's example rows, numbers as real ones: a column whole by chance need not stay so."""
-    rows = pd.read_json(opened.folder / bundle.EXAMPLE, orient="split", convert_dates=False)
+    rows = pd.read_json(opened.folder / runtime.EXAMPLE, orient="split", convert_dates=False)
     kinds = opened.row_features.inputs_
     return rows[list(kinds)].astype({name: "float64" for name, kind in kinds.items() if kind == "number"})
 
@@ -321,7 +321,7 @@ def write_decision(params: Params, done: Publication) -> None:
         "headline": done.headline,
     }
     write_text(pages / "publish.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    card = paths.find_data_dir(params.experiment) / PLACES["release"] / bundle.CARD
+    card = paths.find_data_dir(params.experiment) / PLACES["release"] / runtime.CARD
     text = [f"**{done.headline.capitalize()}.**", "", *(f"- {reason}." for reason in done.reasons), ""]
     # The page has a title of its own: the card's headings go one level down.
     lines = [f"#{line}" if line.startswith("#") else line for line in card.read_text(encoding="utf-8").splitlines()]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from labkit.data.quality.profile import MOST_ROWS
-from labkit.features.column_kind import find_kind
+from labkit.features.table_columns import find_kind
 from labkit.params.tables import Target
 from labkit.view.prose import count, format_number, format_share, join_names, shorten
 from labkit.view.style import (

@@ -12,8 +12,8 @@ import pandas as pd
 
 from labkit.data.split import list_days
 from labkit.data.stability import LARGE_DRIFT, NOTABLE_DRIFT, compute_by_key, compute_over_time
-from labkit.features.column_kind import find_kind
 from labkit.features.outcome_rates import PREDICT_AT
+from labkit.features.table_columns import find_kind
 from labkit.params.tables import Data, Target
 from labkit.view.data_plots import plot_heat
 from labkit.view.prose import count, format_number, format_share, join_names, shorten

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from labkit.data.quality.profile import correlate_ranks, find_pairs, profile_table, score_column
 from labkit.errors import DataError
-from labkit.features.column_kind import find_kind
+from labkit.features.table_columns import find_kind
 from labkit.params.tables import Target
 
 N = 240

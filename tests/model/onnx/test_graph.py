@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from labkit.errors import DataError, ModelError
-from labkit.features.row_features import RowFeatures, take_columns
+from labkit.features.row_features import RowFeatures
+from labkit.features.table_columns import take_columns
 from labkit.model.onnx import converters, graph
 from labkit.model.onnx.hard_rows import make_hard_rows
 from labkit.model.training import comparison

@@ -19,7 +19,7 @@ from labkit.data.quality.evidence import (
     compute_smoothness,
     format_share,
 )
-from labkit.features.column_kind import find_kind
+from labkit.features.table_columns import find_kind
 from labkit.units import format_count
 
 FEWEST_ROWS = 20

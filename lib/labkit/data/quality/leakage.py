@@ -19,9 +19,8 @@ from labkit.data.quality.evidence import FEW_ERRORS, Leak, Rows, bound_errors, f
 from labkit.data.quality.missingness import find_missing_leak
 from labkit.data.quality.placeholders import Placeholder, find_placeholders, mask_placeholders
 from labkit.data.quality.profile import LEAK_SCORE, N_FOLDS, predict_held_out, score_column
-from labkit.features.expressions import to_array
-from labkit.features.row_rules import apply_rule
-from labkit.params.wrangling import Rule
+from labkit.features.row_rules import RowRule, apply_rule
+from labkit.features.table_columns import to_array
 
 MOST_LOOKED_AT, MOST_ROWS = 50_000, 5_000
 """Rows that are looked at, and those on which a column's predictions are made."""
@@ -166,7 +165,7 @@ def read_numbers(frame: pd.DataFrame) -> pd.DataFrame:
         if pd.api.types.is_string_dtype(frame[name]) and frame[name].nunique() > text_issues.MANY_AMOUNTS:
             words = frame[name].dropna().unique()[: text_issues.MOST_DISTINCT]
             if rule := text_issues.guess_number(list(map(str, words))):
-                read[name] = pd.Series(apply_rule(to_array(frame[name]), Rule(**rule)), index=frame.index)
+                read[name] = pd.Series(apply_rule(to_array(frame[name]), RowRule(**rule)), index=frame.index)
     return frame.assign(**read) if read else frame
 
 

@@ -15,7 +15,7 @@ from sklearn.preprocessing import TargetEncoder
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from labkit.errors import DataError
-from labkit.features.column_kind import find_kind
+from labkit.features.table_columns import find_kind
 from labkit.params.tables import Target
 
 MOST_ROWS = 20_000

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from lightgbm import LGBMClassifier, LGBMRegressor
 
-from labkit.features.column_kind import find_kind
+from labkit.features.table_columns import find_kind
 from labkit.model.estimators.constant import make_constant
 from labkit.model.evaluation.bootstrap import Interval, compute_intervals
 from labkit.model.evaluation.predictions import make_answers

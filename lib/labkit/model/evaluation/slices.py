@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from labkit.features.column_kind import find_kind
+from labkit.features.table_columns import find_kind
 from labkit.model.evaluation.blocks import ROW, Blocks
 from labkit.model.evaluation.bootstrap import summarise
 from labkit.model.evaluation.predictions import Answers

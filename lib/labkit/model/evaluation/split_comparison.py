@@ -14,7 +14,7 @@ import pandas as pd
 from lightgbm import LGBMClassifier, LGBMRegressor
 
 from labkit.data.split import ASIDE
-from labkit.features.column_kind import find_kind
+from labkit.features.table_columns import find_kind
 from labkit.model.evaluation.blocks import Blocks, find_blocks
 from labkit.model.evaluation.bootstrap import Interval, draw_weights, make_interval
 from labkit.model.evaluation.metrics import compute_metric, make_score

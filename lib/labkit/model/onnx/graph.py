@@ -1,24 +1,21 @@
-"""Models as ONNX graphs: converted, proved equal on real rows, and run without scikit-learn.
+"""Models as ONNX graphs: converted, and proved equal on real rows.
 
-Sole owner of onnxruntime. A graph covers preparation and estimator; the row features before it are numpy in either
+A graph covers preparation and estimator; the row features before it are numpy in either
 case. Conversion is not trusted: without proof on real rows there is no graph. How a model is converted:
-`labkit.model.onnx.converters`; the rows that no table has yet: `labkit.model.onnx.hard_rows`.
+`labkit.model.onnx.converters`; the rows that no table has yet: `labkit.model.onnx.hard_rows`; how a graph is
+run: `labkit.model.onnx.session`.
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import pandas as pd
 
 from labkit.errors import ModelError, get_first_line
-from labkit.features.row_features import RowFeatures, take_columns
+from labkit.features.table_columns import take_columns
 from labkit.model.onnx.converters import convert as convert
-
-TYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}
-"""Type of an array by the type of the graph's input that it is for; all others are strings."""
+from labkit.model.onnx.session import Graph
 
 
 @dataclass(frozen=True)
@@ -47,46 +44,6 @@ class Parity:
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
         return asdict(self)
-
-
-class Graph:
-    """An ONNX graph behind its row features: raw columns in, predictions out, numpy only."""
-
-    def __init__(self, content: bytes, row_features: RowFeatures) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self.session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises plain exceptions of its C++ side
-            raise ModelError(f"not an ONNX graph that can be run: {get_first_line(error)}") from error
-        self.row_features = row_features
-        self.inputs = {node.name: TYPES.get(node.type, "object") for node in self.session.get_inputs()}
-        if len(self.inputs) != len(row_features.outputs_):
-            raise ModelError(
-                f"the graph takes {len(self.inputs)} columns, its features are {len(row_features.outputs_)}"
-            )
-
-    def predict(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Predict rows given as raw columns of shape (n_rows,).
-
-        Returns
-        -------
-        numpy.ndarray
-            Classification: probabilities, shape (n_rows, n_classes). Regression: shape (n_rows,).
-
-        Raises
-        ------
-        DataError
-            A column is missing or not of its kind.
-        """
-        features = self.row_features.transform_columns(columns)
-        feeds = {}
-        for (node, dtype), name in zip(self.inputs.items(), self.row_features.outputs_, strict=True):
-            feeds[node] = features[name].astype(dtype, copy=False).reshape(-1, 1)
-        outputs = self.session.run(None, feeds)
-        predicted: np.ndarray = np.asarray(outputs[-1])
-        return predicted if predicted.shape[1:] != (1,) else predicted.ravel()
 
 
 def prove_parity(

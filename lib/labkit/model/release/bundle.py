@@ -1,10 +1,9 @@
-"""A release: the folder of files that a model is published as, and its manifest.
+"""A release: the folder of files that a model is published as, written and opened for all that labkit does with it.
 
-Every file's digest stands in the manifest and is checked before the file is opened; a file that is not listed, or is
-a link, is refused. Deterministic: the same run gives the same release, byte for byte.
+Deterministic: the same run gives the same release, byte for byte. What a service needs of a release:
+`labkit.model.release.runtime`.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,17 +16,28 @@ import pandas as pd
 
 from labkit.errors import ModelError
 from labkit.features.row_features import RowFeatures
-from labkit.model.onnx import graph
+from labkit.model.onnx.session import Graph
 from labkit.model.release import skops_file
-from labkit.storage.atomic import atomic_folder, parse_json, write_bytes, write_json, write_text
+from labkit.model.release.runtime import (
+    CARD,
+    CONTRACT,
+    EXAMPLE,
+    FACTS,
+    FEATURES,
+    FILES,
+    GRAPH,
+    MANIFEST,
+    PIPELINE,
+    REQUIREMENTS,
+    STATE,
+    check_release,
+    compute_release_digest,
+    load_row_features,
+)
+from labkit.storage.atomic import atomic_folder, write_bytes, write_json, write_text
 from labkit.storage.digests import compute_digest
-from labkit.storage.npz import load_arrays, save_arrays
+from labkit.storage.npz import save_arrays
 
-MANIFEST = "manifest.json"
-GRAPH, PIPELINE, FEATURES, FACTS = "model.onnx", "model.skops", "row_features.json", "release.json"
-STATE = "row_features.npz"
-CARD, CONTRACT, REQUIREMENTS, EXAMPLE = "MODEL_CARD.md", "contract.json", "requirements.txt", "input_example.json"
-FILES = (MANIFEST, GRAPH, PIPELINE, FEATURES, STATE, FACTS, CARD, CONTRACT, REQUIREMENTS, EXAMPLE)
 REQUIRED = ("lightgbm", "numpy", "onnxruntime", "pandas", "scikit-learn", "skops")
 EXAMPLE_ROWS = 5
 
@@ -45,7 +55,7 @@ class Release:
     folder: Path
     facts: dict[str, Any]
     row_features: RowFeatures
-    graph: graph.Graph | None
+    graph: Graph | None
 
     def load_pipeline(self) -> Any:
         """Read the scikit-learn pipeline."""
@@ -62,7 +72,7 @@ class Release:
             A column is missing or not of its kind.
         """
         if self.graph is not None:
-            from labkit.features.row_features import take_columns
+            from labkit.features.table_columns import take_columns
 
             return self.graph.predict(take_columns(frame, self.row_features.inputs_))
         pipeline = self.load_pipeline()
@@ -136,14 +146,6 @@ def write_files(
     write_json(folder / MANIFEST, files)
 
 
-def load_row_features(folder: Path) -> RowFeatures:
-    """Read the row features of a release that has been checked."""
-    content = json.loads((folder / FEATURES).read_text(encoding="utf-8"))
-    if not (folder / STATE).is_file():
-        return RowFeatures.from_json(content)
-    return RowFeatures.from_json(content, load_arrays(folder / STATE))
-
-
 def list_requirements() -> list[str]:
     """Return the pins of what a model needs to be loaded, besides labkit itself.
 
@@ -157,54 +159,6 @@ def list_requirements() -> list[str]:
         if not found:  # of a package whose description may not be read, Python says neither this nor why
             raise ModelError(f"{name}: its version cannot be read from what is installed: install it again")
     return [f"{name}=={found}" for name, found in versions.items()]
-
-
-def compute_release_digest(folder: Path) -> str:
-    """Return the digest that names a release: that of its manifest, which holds those of all files."""
-    return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
-
-
-def check_release(folder: Path, *, digest: str | None = None) -> Path:
-    """Return the folder if every file is as the manifest says, and the manifest as the digest says.
-
-    Raises
-    ------
-    ModelError
-        A file is missing, changed, a link, or not listed; nothing has been opened then.
-    """
-    manifest = folder / MANIFEST
-    if manifest.is_symlink() or not manifest.is_file() or manifest.stat().st_nlink > 1:
-        raise ModelError(f"{folder}: no {MANIFEST}: not a release; run the stage `deploy`")
-    if digest is not None and compute_release_digest(folder) != digest:
-        raise ModelError(f"{folder}: the manifest is not the one that was published: do not use this release")
-    listed = load_manifest(manifest)
-    found = {path.name for path in folder.iterdir()} - {MANIFEST}
-    for name in sorted(found - set(listed)):
-        raise ModelError(f"{folder}: {name} is not in the manifest: do not use this release")
-    for name, sha256 in sorted(listed.items()):
-        path = folder / name
-        if path.parent != folder or path.is_symlink() or not path.is_file() or path.stat().st_nlink > 1:
-            raise ModelError(f"{path}: missing, or a link: do not use this release")
-        if compute_digest(path) != sha256:
-            raise ModelError(f"{path}: changed since it was released: do not use this release")
-    return folder
-
-
-def load_manifest(path: Path) -> dict[str, str]:
-    """Read a manifest: the SHA-256 of each file by its name, at least of those that every release has.
-
-    Raises
-    ------
-    ModelError
-        It is not a manifest.
-    """
-    try:
-        listed = {str(name): str(entry["sha256"]) for name, entry in parse_json(path.read_bytes()).items()}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ModelError(f"{path}: not a manifest ({error}): do not use this release") from error
-    for name in sorted({PIPELINE, FEATURES, FACTS} - set(listed)):
-        raise ModelError(f"{path}: does not list {name}: do not use this release")
-    return listed
 
 
 def load_release(folder: Path, *, digest: str | None = None) -> Release:
@@ -222,7 +176,7 @@ def load_release(folder: Path, *, digest: str | None = None) -> Release:
     """
     check_release(folder, digest=digest)
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    row_features = load_row_features(folder)
+    row_features = load_row_features(folder, RowFeatures)
     path = folder / GRAPH
-    session = graph.Graph(path.read_bytes(), row_features) if path.is_file() else None
+    session = Graph(path.read_bytes(), row_features) if path.is_file() else None
     return Release(folder, facts, row_features, session)

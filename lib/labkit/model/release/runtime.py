@@ -1,0 +1,134 @@
+"""A released model that predicts: needs numpy and onnxruntime, neither pandas nor scikit-learn.
+
+Every file's digest stands in the manifest and is checked before the file is opened; a file that is not listed, or is
+a link, is refused. How a release is written: `labkit.model.release.bundle`.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from labkit.errors import DataError, ModelError, list_briefly
+from labkit.features.row_computation import RowComputation
+from labkit.model.onnx.session import Graph
+from labkit.storage.atomic import parse_json
+from labkit.storage.digests import compute_digest
+from labkit.storage.npz import load_arrays
+
+MANIFEST = "manifest.json"
+GRAPH, PIPELINE, FEATURES, FACTS = "model.onnx", "model.skops", "row_features.json", "release.json"
+STATE = "row_features.npz"
+CARD, CONTRACT, REQUIREMENTS, EXAMPLE = "MODEL_CARD.md", "contract.json", "requirements.txt", "input_example.json"
+FILES = (MANIFEST, GRAPH, PIPELINE, FEATURES, STATE, FACTS, CARD, CONTRACT, REQUIREMENTS, EXAMPLE)
+
+Computation = TypeVar("Computation", bound=RowComputation)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """An opened release that has an ONNX graph, see `load_runtime`.
+
+    Attributes
+    ----------
+    facts
+        As `labkit.model.release.bundle.Release` has them.
+    """
+
+    facts: dict[str, Any]
+    row_features: RowComputation
+    graph: Graph
+
+    def predict(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        """Predict rows given as plain dictionaries; a column that a row does not name is an error, None is missing.
+
+        Returns
+        -------
+        numpy.ndarray
+            Classification: probabilities, shape (n_rows, n_classes), in the order of `facts["classes"]`. Regression:
+            shape (n_rows,).
+
+        Raises
+        ------
+        DataError
+            A column is missing, or a value is not of its kind.
+        """
+        for number, row in enumerate(rows, start=1):
+            if missing := [name for name in self.row_features.inputs_ if name not in row]:
+                raise DataError(f"row {number}: columns missing: {list_briefly(missing)}")
+        columns = {name: np.array([row[name] for row in rows], object) for name in self.row_features.inputs_}
+        return self.graph.predict(columns)
+
+
+def load_runtime(folder: Path, *, digest: str | None = None) -> Runtime:
+    """Check a release and open it to predict by its ONNX graph.
+
+    Raises
+    ------
+    ModelError
+        See `check_release`; or the release has no graph.
+    """
+    check_release(folder, digest=digest)
+    if not (folder / GRAPH).is_file():
+        raise ModelError(f"{folder}: has no {GRAPH}: open it with labkit.model.release.bundle.load_release")
+    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    row_features = load_row_features(folder, RowComputation)
+    return Runtime(facts, row_features, Graph((folder / GRAPH).read_bytes(), row_features))
+
+
+def load_row_features(folder: Path, kind: type[Computation]) -> Computation:
+    """Read the row features of a release that has been checked."""
+    content = json.loads((folder / FEATURES).read_text(encoding="utf-8"))
+    return kind.from_json(content, load_arrays(folder / STATE) if (folder / STATE).is_file() else None)
+
+
+def compute_release_digest(folder: Path) -> str:
+    """Return the digest that names a release: that of its manifest, which holds those of all files."""
+    return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+
+
+def check_release(folder: Path, *, digest: str | None = None) -> Path:
+    """Return the folder if every file is as the manifest says, and the manifest as the digest says.
+
+    Raises
+    ------
+    ModelError
+        A file is missing, changed, a link, or not listed; nothing has been opened then.
+    """
+    manifest = folder / MANIFEST
+    if manifest.is_symlink() or not manifest.is_file() or manifest.stat().st_nlink > 1:
+        raise ModelError(f"{folder}: no {MANIFEST}: not a release; run the stage `deploy`")
+    if digest is not None and compute_release_digest(folder) != digest:
+        raise ModelError(f"{folder}: the manifest is not the one that was published: do not use this release")
+    listed = load_manifest(manifest)
+    found = {path.name for path in folder.iterdir()} - {MANIFEST}
+    for name in sorted(found - set(listed)):
+        raise ModelError(f"{folder}: {name} is not in the manifest: do not use this release")
+    for name, sha256 in sorted(listed.items()):
+        path = folder / name
+        if path.parent != folder or path.is_symlink() or not path.is_file() or path.stat().st_nlink > 1:
+            raise ModelError(f"{path}: missing, or a link: do not use this release")
+        if compute_digest(path) != sha256:
+            raise ModelError(f"{path}: changed since it was released: do not use this release")
+    return folder
+
+
+def load_manifest(path: Path) -> dict[str, str]:
+    """Read a manifest: the SHA-256 of each file by its name, at least of those that every release has.
+
+    Raises
+    ------
+    ModelError
+        It is not a manifest.
+    """
+    try:
+        listed = {str(name): str(entry["sha256"]) for name, entry in parse_json(path.read_bytes()).items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError(f"{path}: not a manifest ({error}): do not use this release") from error
+    for name in sorted({PIPELINE, FEATURES, FACTS} - set(listed)):
+        raise ModelError(f"{path}: does not list {name}: do not use this release")
+    return listed
