@@ -122,6 +122,12 @@ def join_schemas(contract: Contract, data: Data, drop: Mapping[str, str]) -> pan
     return pandera.DataFrameSchema({name: column for name, column in columns.items() if name not in drop}, strict=True)
 
 
+def list_columns(schema: pandera.DataFrameSchema) -> pd.DataFrame:
+    """Return what a schema says of each column, one row for each: `column`, `dtype`, `nullable` and its checks."""
+    columns = json.loads(schema.to_json())["columns"]
+    return pd.DataFrame(columns).T.rename_axis("column").reset_index()
+
+
 def infer_computed(text: str, columns: Mapping[str, pandera.Column], *, nullable: bool) -> pandera.Column:
     """Return the schema of a computed column: its type is what the expression gives for one row of the right types."""
     row = {name: make_example(str(columns[name].dtype)) for name in expressions.find_names(text)}

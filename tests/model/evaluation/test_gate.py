@@ -37,7 +37,7 @@ SURE = {"confidence": 0.95, "blocks": make_rows(110)}
 )
 def test_better_than_the_best_constant(low: float, minimum: float, passed: bool) -> None:
     gate = Gate(minimum_gain=minimum)
-    check = check_dummy("mae", Interval(0.2, low, 0.3), gate, **SURE, constant="the median")  # type: ignore[arg-type]
+    check = check_dummy("mae", Interval(0.2, low, 0.3), gate, **SURE, n_classes=0)  # type: ignore[arg-type]
     assert check.passed is passed
 
 
@@ -53,7 +53,7 @@ def test_not_worse_than_the_champion(low: float, tolerance: float, passed: bool)
 
 def test_evidence_is_worded_for_people() -> None:
     gain = Interval(12.3456, 1.2, 20)
-    assert check_dummy("mae", gain, Gate(), **SURE, constant="the median") == Check(  # type: ignore[arg-type]
+    assert check_dummy("mae", gain, Gate(), **SURE, n_classes=0) == Check(  # type: ignore[arg-type]
         "better than the best constant prediction",
         True,
         "mae reduction of 12.35 (95% interval 1.2 to 20, resampling 110 rows) over always predicting the median; the "

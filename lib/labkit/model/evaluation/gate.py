@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from labkit.errors import DataError, list_briefly
+from labkit.model.estimators.constant import name_constant
 from labkit.model.evaluation.blocks import DAY, Blocks
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.metrics import is_greater_better
@@ -101,17 +102,17 @@ def check_days(blocks: Blocks, gate: Gate) -> Check:
     return Check(name, passed, evidence + remedy)
 
 
-def check_dummy(metric: str, gain: Interval, gate: Gate, *, confidence: float, blocks: Blocks, constant: str) -> Check:
+def check_dummy(metric: str, gain: Interval, gate: Gate, *, confidence: float, blocks: Blocks, n_classes: int) -> Check:
     """Ask whether the model is better than the best constant prediction.
 
     Parameters
     ----------
     gain
         Paired gain over the dummy on the holdout, positive is better.
-    constant
-        What the dummy predicts, in words.
+    n_classes
+        Of the target, 0 for numbers: by it and the metric, the page names the constant.
     """
-    passed = gain.low > gate.minimum_gain
+    passed, constant = gain.low > gate.minimum_gain, name_constant(metric, n_classes=n_classes)
     verdict = "is above" if passed else "is not above"
     return Check(
         "better than the best constant prediction",
