@@ -34,11 +34,11 @@ print(type(model[-1]).__name__, len(model.predict_proba(load_bundled("t", "breas
 """
 COMPARE = """
 from tests.model.training.test_comparison import CANCER, load
-from labkit.model import automl
+from labkit.model.training import comparison
 from labkit.params.training import Training
 features, truth, _ = load("breast_cancer")
 training = Training(models=("dummy", "linear"), metric="roc_auc", folds=2, engine=sys.argv[1])
-print(automl.compare(features, truth, target=CANCER, training=training, seed=0).best)
+print(comparison.compare(features, truth, target=CANCER, training=training, seed=0).best)
 """
 
 

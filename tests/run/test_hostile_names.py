@@ -118,6 +118,7 @@ COMMANDS: dict[str, list[list[str]]] = {
         [EVIL, "--data", "a.csv", "--target", "y"],
     ],
     "promote": [["small", "--reason", EVIL], ["small", "1", "--reason", EVIL], [EVIL, "--reason", "x"]],
+    "pull": [[], ["small"], [EVIL]],
     "doctor": [[]],
     "warm": [["--stop"], [EVIL]],
 }

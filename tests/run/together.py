@@ -18,7 +18,7 @@ from tests.conftest import make_environment
 TOGETHER = """
 import os, sys, time
 from labkit.params.load import load_params
-from labkit.run import reconcile, tracking
+from labkit.run.records import recovery, tracking
 params, n = load_params("small"), int(sys.argv[1])
 children = []
 for number in range(n):

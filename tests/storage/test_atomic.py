@@ -172,7 +172,7 @@ def test_late_writer_of_an_ended_run_reaches_nothing(tmp_path: Path) -> None:
 def test_file_is_on_the_disk_before_its_name_and_its_name_before_what_says_so(tmp_path: Path) -> None:
     require_strace()
     program = (
-        "from pathlib import Path; from labkit.storage.atomic import append_line, move, place_folder, write_text\n"
+        "from pathlib import Path; from labkit.storage.append import append_line; from labkit.storage.atomic import move, place_folder, write_text\n"
         f"here = Path({str(tmp_path)!r})\n"
         "write_text(here / 'work' / 'out' / 'x.json', '1')\n"
         "place_folder(here / 'work' / 'out', here / 'out')\n"

@@ -185,7 +185,7 @@ PRINT_BOARD = """
 from tests.model.training.test_comparison import *
 features, truth, _ = load("breast_cancer")
 training = Training(models=USUAL_MODELS, metric="roc_auc", folds=2)
-board = automl.compare(features[:120], truth[:120], target=CANCER, training=training, seed=0).frame
+board = comparison.compare(features[:120], truth[:120], target=CANCER, training=training, seed=0).frame
 print(board.to_csv(float_format="%r"))
 """
 

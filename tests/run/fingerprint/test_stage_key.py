@@ -137,8 +137,8 @@ def test_versions_of_python_agree_on_all_our_code(tmp_path: Path) -> None:
     (tmp_path / "nasty.py").write_text(NASTY, encoding="utf-8")
     files = [*ROOT.glob("lib/labkit/**/*.py"), *ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("tests/**/*.py")]
     program = (
-        "import sys, json\nfrom pathlib import Path\nfrom labkit.run import fingerprint, cells, syntax\n"
-        "read = lambda path: (cells.read_notebook if path.suffix == '.ipynb' else syntax.read_module)(path.read_bytes())\n"
+        "import sys, json\nfrom pathlib import Path\nfrom labkit.run.fingerprint import notebook_code, python_code\n"
+        "read = lambda path: (notebook_code.read_notebook if path.suffix == '.ipynb' else python_code.read_module)(path.read_bytes())\n"
         "print(json.dumps([repr(read(Path(name))) for name in json.load(sys.stdin)]))"
     )
     found = {}
@@ -341,8 +341,8 @@ def test_meanings_are_remembered_by_content_and_reader(tmp_path: Path, monkeypat
         raise AssertionError("read again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(code_cache.cells, "read_notebook", refuse)
-        patch.setattr(code_cache.syntax, "read_module", refuse)
+        patch.setattr(code_cache.notebook_code, "read_notebook", refuse)
+        patch.setattr(code_cache.python_code, "read_module", refuse)
         assert stage_key.compute_digests(import_graph.Checkout(tmp_path), start) == found
         (tmp_path / "notebooks" / "second.py").write_text("import first\nLIMIT = 2")
         with pytest.raises(AssertionError, match="read again"):
@@ -378,7 +378,7 @@ def test_closure_of_the_source_stage_holds_all_that_it_imports(tmp_path: Path) -
         "from labkit.stages.source import place_tables\n"
         f"place_tables(load_params('diabetes'), Path({str(tmp_path)!r}), Path({str(tmp_path / 'contract.json')!r}))\n"
     )
-    assert_held(ROOT / "lib" / "labkit" / "data" / "sources.py", program + PRINT_MODULES)
+    assert_held(ROOT / "lib" / "labkit" / "stages" / "source.py", program + PRINT_MODULES)
 
 
 PRINT_MODULES = "print('\\n' + json.dumps([getattr(one, '__file__', None) for one in sys.modules.values()]))"

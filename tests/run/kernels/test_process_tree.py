@@ -14,11 +14,11 @@ from tests.run.small import is_alive, wait_until
 BEGIN = """
 import os, subprocess, sys, time
 import psutil
-from labkit.run import supervise
-supervise.adopt_orphans()
+from labkit.run.kernels import process_tree
+process_tree.adopt_orphans()
 """
 END = """
-supervise.end_descendants()
+process_tree.end_descendants()
 print(len(psutil.Process().children(recursive=True)))
 """
 FAMILIES = {
@@ -59,7 +59,7 @@ def test_those_below_one_that_is_spared_are_spared() -> None:
     source = """
 kept, ended = (subprocess.Popen(["sh", "-c", "echo here; sleep 600"], stdout=subprocess.PIPE) for _ in range(2))
 assert kept.stdout.readline() and ended.stdout.readline()
-supervise.end_descendants(frozenset({kept.pid}))
+process_tree.end_descendants(frozenset({kept.pid}))
 print(kept.poll(), len(psutil.Process(kept.pid).children()))
 print([one.pid for one in psutil.Process().children()] == [kept.pid])
 """
@@ -70,7 +70,7 @@ print([one.pid for one in psutil.Process().children()] == [kept.pid])
 def test_child_dies_with_its_parent() -> None:
     source = """
 if os.fork() == 0:
-    supervise.die_with(os.getppid())
+    process_tree.die_with(os.getppid())
     print(os.getpid(), flush=True)
     time.sleep(600)
 time.sleep(600)
@@ -87,6 +87,6 @@ time.sleep(600)
 
 
 def test_child_whose_parent_has_gone_already_ends_at_once() -> None:
-    source = "supervise.die_with(2**22 + 1)\nprint('alive')"
+    source = "process_tree.die_with(2**22 + 1)\nprint('alive')"
     done = subprocess.run([sys.executable, "-c", BEGIN + source], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")

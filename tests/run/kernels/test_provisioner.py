@@ -347,7 +347,7 @@ def test_server_that_nobody_asks_ends_itself(bare: Path, monkeypatch: pytest.Mon
 OWNER = """
 import os, time
 from labkit.errors import LabkitError
-from labkit.run import servers
+from labkit.run.kernels import servers
 from labkit.run.kernels.session import Kernels
 from labkit import paths
 with servers.open_server(is_cold=%r) as address:

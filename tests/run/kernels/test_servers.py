@@ -16,7 +16,7 @@ from tests.run.small import is_alive, wait_until
 OWNER = """
 import time
 from pathlib import Path
-from labkit.run import servers
+from labkit.run.kernels import servers
 print(servers.start_server(Path.cwd() / "kernels", is_cold=False, is_owned=True).pid, flush=True)
 time.sleep(600)
 """

@@ -13,8 +13,8 @@ from labkit.run.kernels import socket_dirs
 
 OWN = """
 import sys
-from labkit.run import private
-print(private.make_folder(), flush=True)
+from labkit.run.kernels import socket_dirs
+print(socket_dirs.make_folder(), flush=True)
 sys.stdin.read()
 """
 

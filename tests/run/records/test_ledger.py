@@ -132,7 +132,7 @@ def test_process_is_told_from_a_later_one_with_its_number(root: Path) -> None:
 def others(root: Path) -> Iterator[dict[str, int]]:
     """Two runs of two processes, each with a work folder and half-written files; one is killed."""
     code = (
-        "import sys, time\nfrom labkit import paths\nfrom labkit.run import ledger\n"
+        "import sys, time\nfrom labkit import paths\nfrom labkit.run.records import ledger\n"
         "from labkit.storage.atomic import atomic_write\n"
         "with ledger.open_entry(sys.argv[1], 'eda', facts={}) as entry:\n"
         "    (paths.find_work_dir() / entry.run).mkdir()\n"
@@ -203,7 +203,7 @@ def test_of_six_at_once_one_closes_what_is_dead(root: Path) -> None:
     names = [f"gone-{number}" for number in range(300)]
     for name in names:
         ledger.append("start", **make_start(name))
-    command = [sys.executable, "-c", "from labkit.run import reconcile; print(len(reconcile.reconcile()))"]
+    command = [sys.executable, "-c", "from labkit.run.records import recovery; print(len(recovery.reconcile()))"]
     six = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(6)]
     closed = [int(process.communicate(timeout=60)[0]) for process in six]
     assert sorted(closed) == [0, 0, 0, 0, 0, 300]

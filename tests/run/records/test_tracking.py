@@ -56,7 +56,7 @@ def test_store_whose_making_was_killed_is_made_by_the_next(root: Path) -> None:
 WRITERS = """
 import os, time
 from labkit.params.load import load_params
-from labkit.run import ledger, reconcile, tracking
+from labkit.run.records import ledger, recovery, tracking
 params = load_params("small")
 for number in range(24):
     if os.fork() == 0:
@@ -95,7 +95,7 @@ UPLOAD = """
 import sys
 from pathlib import Path
 from labkit.params.load import load_params
-from labkit.run import ledger, tracking
+from labkit.run.records import ledger, tracking
 params = load_params("small")
 with (
     ledger.open_entry("small", "eda", facts={}) as entry,
@@ -341,7 +341,7 @@ def test_clock_that_is_set_back_turns_no_run_around(stored: Path, monkeypatch: p
 END_BEFORE_DONE = """
 import os
 from labkit.params.load import load_params
-from labkit.run import ledger, tracking
+from labkit.run.records import ledger, tracking
 with ledger.open_entry("small", "eda", facts={}) as entry:
     with tracking.open_run(load_params("small"), "eda", parent_id=None, tags={}, entry=entry) as record:
         record.status = "FINISHED"
@@ -364,7 +364,7 @@ def test_run_that_mlflow_takes_for_finished_and_the_ledger_does_not_never_happen
 END_AMID = """
 import os
 from labkit.params.load import load_params
-from labkit.run import ledger, tracking
+from labkit.run.records import ledger, tracking
 with ledger.open_entry("small", "eda", facts={}) as entry:
     with tracking.open_run(load_params("small"), "eda", parent_id=None, tags={}, entry=entry) as record:
         client = tracking.get_client()

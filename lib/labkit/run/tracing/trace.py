@@ -50,7 +50,7 @@ class Trace:
     def __init__(self, root: Path, file: Path | None) -> None:
         self.file, self.started = file, time.time()
         self.notes: list[dict[str, Any]] = []
-        labkit = Path(__file__).resolve().parents[1]
+        labkit = Path(__file__).resolve().parents[2]
         self.tops = tuple(dict.fromkeys(f"{top}{os.sep}" for top in (root.resolve(), labkit)))
         own = [f"{self.tops[0]}{name}" for name in OWN]
         installed = list_installed()
