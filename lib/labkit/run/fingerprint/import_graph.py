@@ -89,7 +89,8 @@ class Checkout:
         """Return a file and all local files that it imports."""
         package = finder.name_package(start)
         seen: set[Path] = set()
-        waiting = [Unit(start, package)]
+        # Importing a module runs the packages that it is in, too.
+        waiting = [Unit(start, package), *(finder.list_units(package) if package else ())]
         while waiting:
             unit = waiting.pop()
             if unit.file in seen:

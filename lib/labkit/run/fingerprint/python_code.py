@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from labkit.secrets.redaction import TOKENS
 from labkit.storage.digests import digest
 
 # Load, Store and Del follow from the place; the others are empty, or say how a text was written.
@@ -189,8 +190,9 @@ class Reader:
         self.note_names(*parts, join_text(node))
 
     def note_names(self, *texts: str | None) -> None:
-        """Keep what may be the name of a file or a folder."""
-        self.names += [text for text in texts if text and len(text) <= LONGEST_NAME and text.isprintable()]
+        """Keep what may be the name of a file or a folder; a token is none, and these names are remembered on disk."""
+        named = [text for text in texts if text and len(text) <= LONGEST_NAME and text.isprintable()]
+        self.names += [text for text in named if not TOKENS.search(text)]
 
     def note_word(self, node: ast.Name | ast.Attribute) -> None:
         """See whether documentation is read."""

@@ -51,6 +51,8 @@ INTERRUPT_NOTE = "[IPKernelApp] ERROR | KeyboardInterrupt caught in kernel.\n"
 """What a kernel writes whenever it is asked to end, because it is interrupted first."""
 PATIENCE_SECONDS = 2.0
 """How long an interrupted cell may take to say where it was."""
+OUTPUT_SECONDS = 600
+"""How long the rest of a cell's output may take to arrive after the cell has ended; nbclient allows 4 s."""
 
 
 class StageClient(PapermillNotebookClient):  # type: ignore[misc]
@@ -221,6 +223,7 @@ class StageEngine(NBClientEngine):  # type: ignore[misc]
             kernel_name=kernel_name,
             startup_timeout=options["start_timeout"],
             log=logging.getLogger("papermill"),
+            iopub_timeout=OUTPUT_SECONDS,
         )
         return client.execute()
 
@@ -354,6 +357,9 @@ def describe_end(course: Course, error: BaseException | None) -> tuple[str, str]
         first, _, rest = message.strip().partition("\n")
         told = f"{name}: {first}" if first else name
         return name, f"{shorten(told) + hint if hint else told}\n{rest}".rstrip("\n")
+    if isinstance(error, CellTimeoutError) and "IOPub" in str(error):
+        told = f"the cell had ended, but what it printed was not all here {OUTPUT_SECONDS} s later: print less"
+        return "CellTimeoutError", told
     if isinstance(error, CellTimeoutError):
         seconds = getattr(course.limits, course.limit)
         what = "the cell" if course.limit == "cell_seconds" else "the stage"
