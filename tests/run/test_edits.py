@@ -139,7 +139,7 @@ def save_in_jupyter(shop: Shop) -> None:
 
 def reformat(shop: Shop) -> None:
     """Write a module and the cells of a notebook in other quotes and lines, without comments."""
-    module = shop.root / "lib" / "labkit" / "data" / "features.py"
+    module = shop.root / "lib" / "labkit" / "features" / "row_computation.py"
     module.write_text(ast.unparse(ast.parse(module.read_text())))
     path = shop.root / "notebooks" / "03_features.ipynb"
     notebook = nbformat.read(path, as_version=4)
@@ -158,7 +158,7 @@ def rename(shop: Shop) -> None:
 def add_helper(shop: Shop) -> None:
     """Let a notebook import a module that lies beside it."""
     (shop.root / "notebooks" / "our_words.py").write_text("def greet():\n    return 'Hello'\n")
-    shop.edit_cell("06_deploy", "import json\n", "import json\nimport our_words\n")
+    shop.edit_cell("06_deploy", "import timeit\n", "import timeit\nimport our_words\n")
 
 
 Edit = tuple[str, Callable[[Shop], None], list[str]]
