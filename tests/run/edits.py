@@ -713,6 +713,12 @@ INERT = [
         {},
         {"notebooks/mine.txt": "2"},
     ),
+    data(
+        "metadata of a package that is installed from the checkout",
+        "from importlib.metadata import distributions\n[one.metadata['Name'] for one in distributions(path=['.'])]",
+        {"notebooks/tool.egg-info/PKG-INFO": "Metadata-Version: 2.1\nName: tool\nVersion: 1.0\n"},
+        {"notebooks/tool.egg-info/PKG-INFO": "Metadata-Version: 2.1\nName: tool\nVersion: 1.1\n"},
+    ),
     data("labkit's own params", "step.params, step", {}, {}),
     data(
         "variable that the notebook sets itself",

@@ -31,6 +31,8 @@ SECTIONS = (*KINDS, "docstrings")
 MOST_REMEMBERED = 1000
 MOST_FILES = 100
 """Files of one folder above which the folder is named in their place."""
+PACKAGE_METADATA = (".egg-info", ".dist-info")
+"""Endings of the folders in which installers describe a package, also one installed from the checkout."""
 CACHES = frozenset({"__pycache__", ".ipynb_checkpoints", "site-packages", "dist-packages"})
 CACHE_TAG = "CACHEDIR.TAG"
 """What programs put into a folder that holds nothing but what they can make again."""
@@ -243,7 +245,9 @@ def is_kept_apart(root: Path, name: str) -> bool:
 def is_cached(folder: Path, parts: Sequence[str]) -> bool:
     """Tell whether a file below a folder lies in a cache or among installed packages."""
     folders = parts[:-1]
-    if not CACHES.isdisjoint(parts) or any(part.startswith(".") and part.endswith("cache") for part in folders):
+    is_package = any(part.endswith(PACKAGE_METADATA) for part in folders)
+    is_cache = not CACHES.isdisjoint(parts) or any(part.startswith(".") and part.endswith("cache") for part in folders)
+    if is_package or is_cache:
         return True
     return any((folder.joinpath(*folders[:length]) / CACHE_TAG).is_file() for length in range(1, len(folders) + 1))
 
