@@ -574,6 +574,13 @@ VARIABLES = [
 ]
 UNTRACEABLE = [
     data(
+        "call that cannot be recorded",
+        "import sys\nsys.audit('glob.glob/2', object(), False)",
+        {},
+        {},
+        warning="Some of what it read could not be recorded (glob.glob/2: ",
+    ),
+    data(
         "variable of the machine",
         "import os\nos.environ.get('HOSTNAME')",
         {},

@@ -41,7 +41,7 @@ class Reading:
     is_argument: bool = False
 
     def is_changed(self, path: Path) -> bool:
-        """Tell whether the file is another now than when it was read, by somebody else's doing."""
+        """Return whether the file is another now than when it was read, by somebody else's doing."""
         return not self.is_written and find_state(path) != self.state
 
 
@@ -65,6 +65,8 @@ class Footprint:
         Whether worker processes were started that do not inherit the hook.
     hosts
         Machines in the network that were looked for.
+    faults
+        Kinds of events that could not be recorded, each with the name of the error.
     imported
         Packages that were imported as the notebook ran, unless a warm kernel held them already.
     declared_paths, declared_variables
@@ -82,6 +84,7 @@ class Footprint:
     commands: tuple[str, ...] = ()
     has_workers: bool = False
     hosts: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
     imported: tuple[str, ...] = ()
     declared_paths: tuple[str, ...] = ()
     declared_variables: tuple[str, ...] = ()
@@ -112,6 +115,11 @@ class Footprint:
         found = [describe_outside(path) for path in outside]
         found += self.list_untracked_variables(secrets)
         found += describe_hosts(self.hosts)
+        if self.faults:
+            found.append(
+                f"Some of what it read could not be recorded ({list_briefly(self.faults, most=3)}): a change of it runs "
+                "nothing. Name it by `step.depends_on(path=…)`."
+            )
         if not declared:
             found += describe_programs(self.commands)
         if self.has_workers and not declared:
@@ -166,6 +174,7 @@ def make_footprint(notes: Iterable[Mapping[str, Any]]) -> Footprint:
         commands=collect("start", "command"),
         has_workers="workers" in kinds,
         hosts=collect("network", "host"),
+        faults=collect("fault", "event"),
         imported=collect("import", "module"),
         declared_paths=collect("declared", "path"),
         declared_variables=collect("declared", "variable"),

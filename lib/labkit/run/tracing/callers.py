@@ -28,7 +28,7 @@ Through = Literal["nothing", "libraries", "labkit"]
 
 @dataclass(frozen=True)
 class Callers:
-    """Tells code of the checkout from other code.
+    """Distinguishes code of the checkout from other code.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class Callers:
     observer: str
 
     def is_ours(self, frame: FrameType) -> bool:
-        """Tell whether a frame runs a cell, or code of the checkout that is not labkit's."""
+        """Return whether a frame runs a cell, or code of the checkout that is not labkit's."""
         if frame.f_globals is vars(sys.modules["__main__"]):
             return True
         name = frame.f_code.co_filename
@@ -69,7 +69,7 @@ class Callers:
         return frame if frame is not None and self.is_ours(frame) and names_environment(frame) else None
 
     def is_asked(self, frame: FrameType | None, *, through: Through) -> bool:
-        """Tell whether code of the checkout is what asks, not a library for its own purposes or as it is imported."""
+        """Return whether code of the checkout is what asks, not a library for its own purposes or as it is imported."""
         frame, is_import_itself = self.find_caller(frame), True
         while frame is not None:
             if self.is_ours(frame):
@@ -88,7 +88,7 @@ class Callers:
         return through == "nothing" and threading.current_thread() is not threading.main_thread()
 
     def is_data_listing(self, frame: FrameType, path: str, globbed: Iterable[str]) -> bool:
-        """Tell whether names are read as data: not by the search for a module, nor by what has noted its pattern."""
+        """Return whether names are read as data: not by the search for a module, nor by what has noted its pattern."""
         caller = self.find_caller(frame)
         if caller is None or caller.f_globals.get("__name__") in LISTERS or is_import(caller):
             return False
@@ -100,7 +100,7 @@ class Callers:
 
 
 def names_environment(frame: FrameType) -> bool:
-    """Tell whether a frame's own code speaks of the environment, by its usual names or by one that was given to it."""
+    """Return whether a frame's own code speaks of the environment, by its usual names or by one that was given to it."""
     code = frame.f_code
     names = {*code.co_names, *code.co_freevars, *code.co_varnames, *(one for one in code.co_consts if type(one) is str)}
     if not names.isdisjoint(ENVIRONMENT_NAMES):
@@ -110,5 +110,5 @@ def names_environment(frame: FrameType) -> bool:
 
 
 def is_import(frame: FrameType) -> bool:
-    """Tell whether a frame is one of Python's import system."""
+    """Return whether a frame is one of Python's import system."""
     return frame.f_code.co_filename.startswith(IMPORT_SYSTEM)

@@ -95,9 +95,10 @@ class Trace:
         def hook(event: str, arguments: tuple[Any, ...]) -> None:
             handler = get(event)
             if handler is not None:
-                # What goes wrong here must not go wrong in the notebook.
-                with suppress(Exception):
+                try:
                     handler(*arguments)
+                except Exception as error:  # must not go wrong in the notebook: its page says what was missed
+                    self.note_fault(event, error)
 
         self.write(kind="begin", at=self.started)
         for module in list(sys.modules.values()):
@@ -120,8 +121,14 @@ class Trace:
         finally:
             os.close(handle)
 
+    def note_fault(self, event: str, error: Exception) -> None:
+        """Note that something could not be noted, once for each kind of event."""
+        if self.is_new("fault", event):
+            with suppress(OSError):  # of a disk that is full, of which the run itself reports
+                self.write(kind="fault", event=f"{event}: {type(error).__name__}")
+
     def is_new(self, *key: str) -> bool:
-        """Tell whether something is seen for the first time."""
+        """Return whether something is seen for the first time."""
         if key in self.seen:
             return False
         self.seen.add(key)
@@ -150,7 +157,7 @@ class Trace:
             self.note_written(path)
 
     def is_within(self, path: str) -> bool:
-        """Tell whether an absolute path lies in the checkout, or in labkit where that is installed elsewhere."""
+        """Return whether an absolute path lies in the checkout, or in labkit where that is installed elsewhere."""
         return path.startswith(self.tops)
 
     def note_file(self, path: str, *, is_certain: bool = True, **more: Any) -> None:
@@ -180,7 +187,10 @@ class Trace:
         """Note a file outside of the checkout that is read, unless the system, a package or this run made it."""
         if path.startswith(self.system) or f"{os.sep}." in path or not self.is_new("outside", path):
             return
-        state = os.stat(path)
+        try:
+            state = os.stat(path)
+        except OSError:  # such as a temporary file that is only now being made: nothing is read of it
+            return
         if not S_ISREG(state.st_mode) or state.st_ctime > self.started:
             return
         real = os.path.realpath(path)
@@ -310,8 +320,10 @@ class MissingFinder:
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
         """Note a module that is not there; it may be there one day."""
-        with suppress(Exception):
+        try:
             self.trace.note_missing(name, list(sys.path if path is None else path))
+        except Exception as error:  # the import itself must go on
+            self.trace.note_fault("import", error)
 
 
 _traces: list[Trace] = []
