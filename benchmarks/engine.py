@@ -345,7 +345,7 @@ def compare_jupyter() -> None:
 
 
 def begin(jupyter: Jupyter) -> None:
-    """Start a kernel anew."""
+    """Start a new kernel."""
     if jupyter.kernel:
         jupyter.stop()
     jupyter.start()

@@ -147,7 +147,7 @@ def check_tracked(root: Path) -> list[str]:
 
 
 def expect_outputs(seed: int) -> dict[str, str]:
-    """Return what an undisturbed run writes, which is held against one at the start."""
+    """Return what an undisturbed run writes, which is compared with one at the start."""
     texts = {f"{stage}/numbers.json": json.dumps([stage, seed, *range(2000)]) for stage in STAGES}
     texts["features/predictions.csv"] = "\n".join(f"{n},{n * seed % 97}" for n in range(5000))
     texts["features/metrics.json"] = json.dumps({"mae": seed / 7})
@@ -234,7 +234,7 @@ def list_abandoned(before: float) -> list[Path]:
 
 
 def is_free(path: Path) -> bool:
-    """Tell whether nobody holds the lock that a file carries."""
+    """Return whether nobody holds the lock that a file carries."""
     with open_lock(path) as handle:
         return take_lock(handle, is_waiting=False)
 

@@ -253,7 +253,7 @@ def test_terminal_is_written_to_in_one_place() -> None:
 
 
 def is_writer(tree: ast.Module) -> bool:
-    """Tell whether a module prints, or touches a standard stream."""
+    """Return whether a module prints, or touches a standard stream."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
             return True
@@ -270,7 +270,7 @@ def test_environment_is_read_in_one_place() -> None:
 
 
 def is_reader(tree: ast.Module) -> bool:
-    """Tell whether a module reads environment variables; setting some for what is started is no reading."""
+    """Return whether a module reads environment variables; setting some for what is started is no reading."""
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr == "getenv":

@@ -46,7 +46,7 @@ ARRAYS = ".npz"
 def load_artifact(name: str, path: Path, params: Params) -> Any:
     """Read an artifact and check it; see `labkit.run.notebook.step.Step.load`.
 
-    Its bytes are held against those that a stage wrote before anything is opened; what was written by hand is not.
+    Its bytes are checked against those that a stage wrote before anything is opened; what was written by hand is not.
     """
     check_outputs(params.experiment, list_parts(name, path))
     if name == "raw":

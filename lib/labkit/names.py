@@ -1,7 +1,7 @@
 """Names of columns, as tables and params spell them."""
 
 SPACES = "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
-"""What Unicode has beside the ordinary space; nobody can tell them apart, or type most of them."""
+"""Spaces of Unicode besides the ordinary one; they look the same, and most cannot be typed."""
 TO_SPACE = str.maketrans(dict.fromkeys(SPACES, " "))
 
 

@@ -111,7 +111,7 @@ def get_parent_run_id() -> str | None:
 
 
 def is_sample_run() -> bool:
-    """Tell whether this process belongs to a run on a sample, which lives in scratch."""
+    """Return whether this process belongs to a run on a sample, which lives in scratch."""
     return bool(os.environ.get("LABKIT_SAMPLE_ROWS"))
 
 
@@ -183,7 +183,7 @@ def copy_environment() -> dict[str, str]:
 
 
 def reads_environment(value: object) -> bool:
-    """Tell whether an object is the environment, or a function that reads it."""
+    """Return whether an object is the environment, or a function that reads it."""
     return value is os.environ or value is os.getenv or value is os.path.expandvars
 
 

@@ -87,7 +87,7 @@ def list_words(name: str) -> list[str]:
 
 
 def names_time(name: str) -> bool:
-    """Tell whether a column is called like one that says when."""
+    """Return whether a column is called like one that says when."""
     return not TIME_WORDS.isdisjoint(list_words(name))
 
 

@@ -60,7 +60,7 @@ def test_mistyped_word_is_answered_with_the_nearest(
         ("training:", "trainig:", "params/diabetes.yaml:25: unknown key trainig: did you mean 'training'?"),
         ("folds: 5", "folds: 5\n  folds: 6", "params/diabetes.yaml"),
         ("seed: 42", "seed: &a [1]\nx: [*a]", "anchors and aliases"),
-        ("experiment: diabetes", "- experiment", "mend the YAML"),
+        ("experiment: diabetes", "- experiment", "fix the YAML"),
     ],
 )
 def test_bad_params_file_is_refused_within_a_second(

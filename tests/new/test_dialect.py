@@ -203,7 +203,7 @@ def test_rows_of_a_query(root: Path, folder: Path, tmp_path: Path, monkeypatch: 
     [
         ("select * from loans", None, "--database-env WAREHOUSE_URL: not set: put the database's address into it"),
         ("select * from loans", "no address", "the variable holds no usable address"),
-        ("select * from loan", "", "--sql: .*no such table: loan.*: mend the query"),
+        ("select * from loan", "", "--sql: .*no such table: loan.*: fix the query"),
         ("select * from loans where x > 1e9", "", "the query gives 0 rows"),
         ("select x, x, y from loans", "", "columns named twice: 'x'"),
         ("create table other (a integer)", "", "the statement gives no rows"),

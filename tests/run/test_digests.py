@@ -76,7 +76,7 @@ def test_every_flipped_bit_is_refused(data: Path, kind: str) -> None:
             outputs.check_outputs("diabetes", [path])
     assert str(refused.value) == (
         f"data/diabetes/{PLACES[kind]}: changed since the stage `training` wrote it, so it is not opened: "
-        "make it anew with `labkit run diabetes --force training`"
+        "make it again with `labkit run diabetes --force training`"
     )
     path.write_bytes(content)
     outputs.check_outputs("diabetes", [path])
@@ -261,7 +261,7 @@ def change_in_secret(path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [change, empty, change_in_secret])
-def test_damaged_object_of_the_cache_is_refused_by_name_and_made_anew(
+def test_damaged_object_of_the_cache_is_refused_by_name_and_made_again(
     small: Path, spoil: Callable[[Path], None]
 ) -> None:
     cached = find_cached(small, "one")
@@ -271,7 +271,7 @@ def test_damaged_object_of_the_cache_is_refused_by_name_and_made_anew(
     md5 = cached.parent.name + cached.name
     assert str(refused.value) == (
         f".dvc/cache/files/md5/{md5[:2]}/{md5[2:]}: damaged, so data/diabetes/model.bin is not restored from it: "
-        f"it is in .labkit/damaged/{md5} now, and running again makes it anew"
+        f"it is in .labkit/damaged/{md5} now, and the next run makes it again"
     )
     assert not cached.exists()
     assert run(small, "one") == 3, "it ran again"
@@ -285,7 +285,7 @@ def test_whole_objects_are_restored_without_a_run(small: Path) -> None:
     assert (small / "data/diabetes/raw/a.txt").read_text() == "a.txt" + "one" * 1000
 
 
-def test_missing_object_is_made_anew(small: Path) -> None:
+def test_missing_object_is_made_again(small: Path) -> None:
     find_cached(small, "one").unlink()
     assert run(small, "one") == 3
     assert (small / "data/diabetes/model.bin").read_text() == "one" * 2000
@@ -340,7 +340,7 @@ def test_listing_that_leads_out_of_its_folder_is_refused(small: Path, case: str)
         (b'[{"relpath": "a", "md5": "..BAIT"}]', "is no MD5 of an object"),
     ],
 )
-def test_listing_that_is_none_is_refused_or_made_anew(small: Path, content: bytes, message: str) -> None:
+def test_listing_that_is_none_is_refused_or_made_again(small: Path, content: bytes, message: str) -> None:
     # What follows the first two characters of an object's name is taken for a path of its own.
     bait = small / "bait"
     bait.write_text("of somebody")

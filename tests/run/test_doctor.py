@@ -150,7 +150,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         lambda root: write(root / ".dvc/tmp/rwlock", "{"),
         "locks",
         ".dvc/tmp/rwlock is torn",
-        "the next `labkit run` mends it",
+        "the next `labkit run` fixes it",
     ),
     "unfinished run": (
         leave_run,
@@ -174,7 +174,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         lambda root: write(root / "mlflow.db", "no database"),
         "unfinished runs",
         "mlflow.db: file is not a database",
-        "restore it from a copy, or move it away to begin anew",
+        "restore it from a copy, or move it away to begin again",
     ),
     "work folder": (
         leave_work,

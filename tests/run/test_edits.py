@@ -1,4 +1,4 @@
-"""Which stages each kind of edit runs again: a table that is held against real runs.
+"""Which stages each kind of edit runs again: a table that is checked against real runs.
 
 The edits are made one after another, each on top of those before, in two checkouts: in one `labkit run` executes what
 must run, in the other plain `dvc repro` has to come to the same stages and the same bytes. The second shares the

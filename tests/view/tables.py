@@ -19,7 +19,7 @@ def make_table(n_rows: int = 120) -> pd.DataFrame:
             "half full": np.where(random.random(n_rows) < 0.5, np.nan, size + random.normal(0, 0.1, n_rows)),
             "constant": 1.0,
             "empty": np.nan,
-            "endless": np.where(np.arange(n_rows) % 9 == 0, np.inf, size),
+            "infinite": np.where(np.arange(n_rows) % 9 == 0, np.inf, size),
             "count": random.poisson(3, n_rows),
             "flag": random.random(n_rows) < 0.3,
             "colour": random.choice(["red", "green", "a very long name of a colour indeed", None], n_rows),

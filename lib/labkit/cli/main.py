@@ -80,7 +80,7 @@ cli.add_command(models.predict)
 @click.option("--until", metavar="STAGE", help="Stop after this stage.")
 @click.option("--force", metavar="STAGE", help="Run this stage even if nothing has changed.")
 @click.option("--sample", type=click.IntRange(20), metavar="N", help="Try on N rows, in scratch; nothing is published.")
-@click.option("--cold", is_flag=True, help="Start ordinary kernels, each of which imports everything anew.")
+@click.option("--cold", is_flag=True, help="Start ordinary kernels, each of which imports everything itself.")
 @click.option("--no-wait", is_flag=True, help="Refuse if another run of this checkout is under way.")
 @click.option("--locked", is_flag=True, help="Refuse if the packages are not those of requirements.lock.")
 def run(

@@ -37,7 +37,7 @@ def apply_rules_to(frame: pd.DataFrame, rules: Mapping[str, Rule]) -> pd.DataFra
 
 
 def is_text(values: pd.Series, rule: Rule) -> bool:
-    """Tell whether a column holds texts and its rule reads nothing else from them."""
+    """Return whether a column holds texts and its rule reads nothing else from them."""
     return rule.type is None and pd.api.types.is_string_dtype(values)
 
 

@@ -60,7 +60,7 @@ def compute_column(text: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def is_time(values: pd.Series) -> bool:
-    """Tell whether a column holds times."""
+    """Return whether a column holds times."""
     return pd.api.types.is_datetime64_any_dtype(values)
 
 

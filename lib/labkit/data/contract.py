@@ -188,7 +188,7 @@ def check_table(frame: pd.DataFrame, schema: pandera.DataFrameSchema, name: str)
         faults += describe_failures(error.failure_cases, frame, shared)
     if faults:
         raise ContractError(
-            f"{name} breaks its contract: {list_briefly(faults)}: mend the data, or, if the change is wanted, "
+            f"{name} breaks its contract: {list_briefly(faults)}: fix the data, or, if the change is wanted, "
             "remove the contract's file and run again to agree on a new one"
         )
     return frame

@@ -157,7 +157,7 @@ def check_order(frame: pd.DataFrame) -> None:
     if len(early):
         raise DataError(
             f"{len(early):,} rows have an answer that is known when it is asked for (first: row {early[0]}, known "
-            f"{known[early[0]]}, asked {asked[early[0]]}): filter them out or mend data.time"
+            f"{known[early[0]]}, asked {asked[early[0]]}): filter them out or fix data.time"
         )
 
 
@@ -205,11 +205,11 @@ def check_target(target: pd.Series, data: Data) -> None:
             raise DataError(
                 f"target {name!r} holds {target.iloc[0]!r}, not numbers: set data.target.task: classification"
             )
-        endless = target.index[np.isinf(target.to_numpy(dtype="float64"))]
-        if len(endless):
-            rows = list_briefly(str(row) for row in endless)
+        infinite = target.index[np.isinf(target.to_numpy(dtype="float64"))]
+        if len(infinite):
+            rows = list_briefly(str(row) for row in infinite)
             raise DataError(
-                f"target {name!r} is infinite in {len(endless):,} rows ({rows}): filter them out with "
+                f"target {name!r} is infinite in {len(infinite):,} rows ({rows}): filter them out with "
                 + write_filter(f"abs({write_name(str(name))}) < 1e300")
             )
         return

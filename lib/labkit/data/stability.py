@@ -124,7 +124,7 @@ def compute_drift(frame: pd.DataFrame, data: Data, columns: Sequence[str]) -> pd
 
 
 def counts_time(values: pd.Series, times: pd.Series) -> bool:
-    """Tell whether a column of numbers only rises, or falls, with time."""
+    """Return whether a column of numbers only rises, or falls, with time."""
     if values.nunique() < 2 or times.nunique() < 2:
         return False
     return bool(abs(values.corr(times.astype("int64"), method="spearman")) >= COUNTS_TIME)

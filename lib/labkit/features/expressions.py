@@ -33,7 +33,7 @@ def is_missing(values: Any) -> np.ndarray:
 
 
 def is_missing_value(value: Any) -> bool:
-    """Tell whether one value is None, NaN, NaT or pandas' NA, which is neither equal nor unequal to itself."""
+    """Return whether one value is None, NaN, NaT or pandas' NA, which is neither equal nor unequal to itself."""
     return value is None or type(value).__name__ == "NAType" or bool(value != value)
 
 
@@ -257,7 +257,7 @@ def check_count(name: str, n_arguments: int, text: str) -> None:
 
 
 def is_column_call(node: ast.Call) -> bool:
-    """Tell whether a call is `col("a name")`."""
+    """Return whether a call is `col("a name")`."""
     return (
         isinstance(node.func, ast.Name)
         and node.func.id == "col"

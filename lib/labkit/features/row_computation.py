@@ -59,7 +59,7 @@ class RowComputation:
         return (self.columns or {}).get(kind) or {}
 
     def is_hidden(self, name: str) -> bool:
-        """Tell whether the model does not see a column, though what it sees may be computed from it."""
+        """Return whether the model does not see a column, though what it sees may be computed from it."""
         is_read = name in self.get_declared("dates") or name in self.get_declared("text")
         is_empty = hasattr(self, "learnt_") and name in self.learnt_["empty"]
         return name in self.drop or is_read or is_empty or name == PREDICT_AT

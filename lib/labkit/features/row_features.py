@@ -153,7 +153,7 @@ class RowFeatures(RowComputation, TransformerMixin, BaseEstimator):  # type: ign
         if len(early):
             raise DataError(
                 f"{len(early):,} rows have an answer that is known when it is asked for, first row "
-                f"{X.index[early[0]]}: filter them out or mend data.time"
+                f"{X.index[early[0]]}: filter them out or fix data.time"
             )
         is_known = ~np.isnat(known_at) & answers.notna().to_numpy()
         keys = {name: values[is_known] for name, values in self.make_keys(columns).items()}

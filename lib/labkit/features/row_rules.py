@@ -61,7 +61,7 @@ def apply_rules(columns: Mapping[str, np.ndarray], rules: Mapping[str, RowRule])
 
 
 def is_for_others(values: np.ndarray, rule: RowRule) -> bool:
-    """Tell whether a column holds times and its rule is not for them."""
+    """Return whether a column holds times and its rule is not for them."""
     return values.dtype.kind in "mM" and rule.type != "date"
 
 

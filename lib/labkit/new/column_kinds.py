@@ -92,7 +92,7 @@ def find_dates(
 
 
 def looks_like_dates(words: Iterable[str]) -> bool:
-    """Tell whether most of the texts look like dates."""
+    """Return whether most of the texts look like dates."""
     all_words = list(words)
     return sum(bool(DATE_LIKE.fullmatch(word.strip())) for word in all_words) >= 0.9 * len(all_words)
 
@@ -140,7 +140,7 @@ def fit_compact(words: list[str], has_name: bool) -> dict[str, pd.Series]:
 
 
 def is_plausible(times: pd.Series, has_name: bool) -> bool:
-    """Tell whether digits that were read as dates are some: all of them, of our time, and not years of one day."""
+    """Return whether digits that were read as dates are some: all of them, of our time, and not years of one day."""
     if times.isna().any() or not times.dt.year.between(*YEARS).all():
         return False
     days = times.dt.month * 100 + times.dt.day
@@ -183,13 +183,13 @@ def find_style(words: list[str], lead: str, name: str, list_texts: Callable[...,
 
 
 def is_in_doubt(fitting: Mapping[str, pd.Series]) -> bool:
-    """Tell whether formats that all fit give different dates."""
+    """Return whether formats that all fit give different dates."""
     first = next(iter(fitting.values()), pd.Series())
     return any(not parsed.equals(first) for parsed in fitting.values())
 
 
 def is_iso(values: pd.Series) -> bool:
-    """Tell whether all texts are ISO 8601 dates or times; those of several zones are for the reader to refuse."""
+    """Return whether all texts are ISO 8601 dates or times; those of several zones are for the reader to refuse."""
     try:
         return bool(pd.to_datetime(values, errors="coerce", format="ISO8601").notna().all())
     except ValueError:
@@ -273,7 +273,7 @@ def find_given_kind(known: pd.Series, kind: str) -> Found:
 
 
 def is_yes_no(known: pd.Series) -> bool:
-    """Tell whether values are yes and no in one of their many spellings."""
+    """Return whether values are yes and no in one of their many spellings."""
     words = {str(value).strip().lower() for value in known.unique()[:20]}
     return len(words) == 2 and any(words <= {*pair} for pair in YES_NO)
 
@@ -297,7 +297,7 @@ def find_text_kind(known: pd.Series, n_distinct: int) -> Found:
 
 
 def find_words_among_numbers(counts: pd.Series) -> dict[str, int]:
-    """Return the few words, with their rows, of a category of which most values are numbers; empty if it is none."""
+    """Return the few words, with their rows, of a category of which most values are numbers; empty for other columns."""
     rule = text_issues.guess_number(
         [str(word) for word in counts.index[: text_issues.MOST_DISTINCT]], fewest=MOSTLY_NUMBERS
     )

@@ -278,7 +278,7 @@ def find_start(text: str, target: str, delimiter: str, quote: str, start: int) -
 
 
 def has_cell(line: str, target: str, delimiter: str, quote: str) -> bool:
-    """Tell whether a line has a cell that is the target's name."""
+    """Return whether a line has a cell that is the target's name."""
     if target not in line:
         return False
     rows = csv.reader([line], delimiter=delimiter, quotechar=quote)
@@ -286,7 +286,7 @@ def has_cell(line: str, target: str, delimiter: str, quote: str) -> bool:
 
 
 def is_preamble(lines: list[str], header: str, delimiter: str, quote: str) -> bool:
-    """Tell whether lines before the row of names are something else: comments, a title, blank."""
+    """Return whether lines before the row of names are something else: comments, a title, blank."""
     if sum(line.count(quote) for line in lines) % 2:
         return False  # the beginning of a cell of several lines
     width = header.count(delimiter)

@@ -90,7 +90,7 @@ def find_task(labels: Labels) -> tuple[str, str]:
 
 
 def is_number(values: pd.Series) -> bool:
-    """Tell whether values are numbers, and not yes and no."""
+    """Return whether values are numbers, and not yes and no."""
     return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
 
 

@@ -1,4 +1,4 @@
-"""The time zone that a table's times are of, told by the offsets that they name.
+"""The time zone of a table's times, found by the offsets that they name.
 
 Times with an offset are one moment each and are read as UTC; the zone says what a clock showed then, for features such
 as the hour. Not how such parts are computed: that is `labkit.features.date_parts`.

@@ -87,7 +87,7 @@ def check_texts(plain: Mapping[str, Any], tree: Mapping[str, Any], where: str) -
 
 
 def holds_columns(keys: list[str]) -> bool:
-    """Tell whether the keys of the mapping at a place are chosen by the user, such as names of columns."""
+    """Return whether the keys of the mapping at a place are chosen by the user, such as names of columns."""
     return bool(keys) and keys[0] in Params.model_fields and not find_fields(list(keys))
 
 

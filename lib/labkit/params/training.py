@@ -36,7 +36,9 @@ class Training(Section):
     tuning_trials: int = Field(
         0, ge=0, le=1000, description="Optuna trials on the best candidate, under the same folds"
     )
-    repeats: int | None = Field(None, ge=1, le=20, description="times the folds are cut anew; by the rows if not set")
+    repeats: int | None = Field(
+        None, ge=1, le=20, description="how often the folds are drawn; by the number of rows if not set"
+    )
     budget_seconds: float | None = Field(
         None, gt=0, description="time for comparing and tuning; what is found then may differ from run to run"
     )

@@ -12,7 +12,7 @@ class Rule(Section):
     """A stateless rule for one column, applied to training rows and to live requests alike.
 
     Applying it twice is the same as once: texts are trimmed, their case changed, then mapped, then read as the type;
-    numbers are held against the range last.
+    numbers are checked against the range last.
     """
 
     type: Literal["number", "category", "boolean", "date"] | None = Field(

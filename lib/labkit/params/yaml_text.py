@@ -107,9 +107,9 @@ def parse_yaml(text: str, where: str) -> YamlMap:
     except MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         problem = ", ".join(part.split("\n")[0] for part in (error.context, error.problem) if part)
-        raise ParamsError(f"{where}{line}: {TOKENS.sub(REDACTED, problem)}: mend the YAML") from error
+        raise ParamsError(f"{where}{line}: {TOKENS.sub(REDACTED, problem)}: fix the YAML") from error
     except (YAMLError, ValueError, RecursionError) as error:
-        raise ParamsError(f"{where}: {str(error).splitlines()[0]}: mend the YAML") from error
+        raise ParamsError(f"{where}: {str(error).splitlines()[0]}: fix the YAML") from error
     if not isinstance(tree, YamlMap):
         found = "nothing" if tree is None else "a list" if isinstance(tree, YamlList) else "a single value"
         raise ParamsError(f"{where}: {found} where `section: values` are expected")

@@ -117,8 +117,8 @@ def check_packages() -> Finding:
     versions = {name: version for name in (*PACKAGES, *HOLES) if (version := find_version(name))}
     holes = [
         f"{name} {versions[name]} has {holes}"
-        for name, (mended, holes) in HOLES.items()
-        if name in versions and parse_version(versions[name]) < parse_version(mended)
+        for name, (fixed, holes) in HOLES.items()
+        if name in versions and parse_version(versions[name]) < parse_version(fixed)
     ]
     names = [name.split()[0] for name in holes]
     remedy = f"pip install --upgrade {shlex.join(f'{name}>={HOLES[name][0]}' for name in names)}" if holes else ""
@@ -211,7 +211,7 @@ def check_lock(path: Path) -> Finding:
     except FileNotFoundError:
         return Finding(about, "none held")
     except (ValueError, TypeError, KeyError, AttributeError):
-        return Finding(about, f"{show(path)} is torn", "the next `labkit run` mends it")
+        return Finding(about, f"{show(path)} is torn", "the next `labkit run` fixes it")
     alive = sorted(pid for pid in pids if psutil.pid_exists(pid))
     if alive:
         return Finding(about, f"DVC works in process {', '.join(map(str, alive))}")
@@ -247,7 +247,7 @@ def check_runs(database: Path) -> Finding:
         ).fetchall()
         connection.close()
     except sqlite3.Error as error:
-        return Finding(about, f"{show(database)}: {error}", "restore it from a copy, or move it away to begin anew")
+        return Finding(about, f"{show(database)}: {error}", "restore it from a copy, or move it away to begin again")
     if not found:
         return Finding(about, "none")
     if run_lock.find_holder() is not None:
@@ -359,7 +359,7 @@ def check_listeners(root: Path) -> Finding:
 
 
 def is_loopback(address: str) -> bool:
-    """Tell whether an address is this machine's own.
+    """Return whether an address is this machine's own.
 
     >>> [is_loopback(address) for address in ("127.0.0.1", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::")]
     [True, True, True, False, False]

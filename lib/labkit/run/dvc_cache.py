@@ -81,7 +81,7 @@ def list_objects(md5: str, place: str, cache: Path | None = None) -> Iterator[tu
 
 
 def is_whole(md5: str, cache: Path | None = None) -> bool:
-    """Tell whether the cache has an object and all that it lists."""
+    """Return whether the cache has an object and all that it lists."""
     path = find_object(md5, cache)
     if not path.is_file():
         return False
@@ -98,7 +98,7 @@ def check_object(path: Path, md5: str, place: str) -> None:
     move(path, aside)
     raise DataError(
         f"{show(path)}: damaged, so {place} is not restored from it: it is in {show(aside)} now, "
-        "and running again makes it anew"
+        "and the next run makes it again"
     )
 
 

@@ -151,5 +151,5 @@ class Mask:
 
 
 def is_among(output: Any, others: Sequence[Any]) -> bool:
-    """Tell whether an output is one of some, not only equal to one."""
+    """Return whether an output is one of some, not only equal to one."""
     return any(output is other for other in others)

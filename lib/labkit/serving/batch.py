@@ -102,7 +102,7 @@ def check_destination(destination: Path, source: Path, *, overwrite: bool) -> No
 
 
 def is_written_here(path: Path) -> bool:
-    """Tell whether a file holds nothing but predictions, or nothing at all."""
+    """Return whether a file holds nothing but predictions, or nothing at all."""
     if not path.stat().st_size:
         return True
     try:

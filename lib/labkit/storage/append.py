@@ -35,6 +35,6 @@ def append_line(path: Path, line: str) -> None:
 
 
 def open_log(path: Path) -> TextIO:
-    """Open a log for those who look on: begun anew, told line by line, never a record of anything."""
+    """Open a log for those who watch a run: emptied first, written line by line, never a record of anything."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.open("w", encoding="utf-8")

@@ -153,7 +153,7 @@ def place_folder(folder: Path, path: Path) -> None:
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Exchange two names at once; tell whether the system can."""
+    """Exchange two names at once; return whether the system can."""
     import ctypes
 
     here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE

@@ -41,7 +41,7 @@ def explain_faults(path: Path, beside: Path | None = None, *, n_bytes: int | Non
 
 
 def is_about(error: OSError, path: Path, beside: Path | None) -> bool:
-    """Tell whether an error is of what is written at `path` or beside it, not of something else opened meanwhile."""
+    """Return whether an error is of what is written at `path` or beside it, not of something else opened meanwhile."""
     # A copy names where it came from first, and where it goes second.
     named = [Path(name) for name in (error.filename, error.filename2) if isinstance(name, str)]
     if not named:
@@ -58,7 +58,7 @@ def describe_full(path: Path, needed: str) -> str:
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Tell whether an error comes of a full disk, be it at the root of others."""
+    """Return whether an error comes of a full disk, be it at the root of others."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in FULL:
             return True

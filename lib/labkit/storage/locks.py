@@ -21,7 +21,7 @@ def open_lock(path: Path) -> Iterator[int]:
 
 
 def take_lock(handle: int, *, is_waiting: bool = True) -> bool:
-    """Be the only one who has locked an open file, until it is closed; tell whether that is so.
+    """Be the only one who has locked an open file, until it is closed; return whether that is so.
 
     The lock is the system's own, which frees that of a process that dies.
     """

@@ -174,7 +174,7 @@ def plot_columns(frame: pd.DataFrame, columns: Sequence[str], target: Target, *,
 
 
 def has_order(values: pd.Series) -> bool:
-    """Tell whether a column is drawn along an axis: numbers and times of more than two values."""
+    """Return whether a column is drawn along an axis: numbers and times of more than two values."""
     return find_kind(values) in ("number", "time") and values.nunique() > 2
 
 

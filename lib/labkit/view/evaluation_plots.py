@@ -1,6 +1,6 @@
 """Figures of what the holdout says beyond one number: costs, periods, slices and what the model relies on.
 
-Not the look: that is `labkit.view.style`. Figures of the predictions themselves are in `labkit.view.model_plots`.
+Not the look: that is `labkit.view.style`. Plots of the predictions themselves are in `labkit.view.model_plots`.
 """
 
 import numpy as np
@@ -99,7 +99,7 @@ def plot_periods(frame: pd.DataFrame, metric: str, *, unit: str, confidence: flo
 
 
 def is_near(frame: pd.DataFrame, name: str) -> bool:
-    """Tell whether a model's line can be drawn without squeezing the others together."""
+    """Return whether a model's line can be drawn without squeezing the others together."""
     low, high = find_ends(frame["low"], frame["high"], frame["model"])
     reach = 3 * max(high - low, 1e-12)
     return bool(frame[name].between(low - reach, high + reach).all())

@@ -161,7 +161,7 @@ def demote_headings(markdown: str, levels: int = 2) -> str:
 
 
 def is_item(text: str) -> bool:
-    """Tell whether a line belongs to a Markdown list."""
+    """Return whether a line belongs to a Markdown list."""
     return text.lstrip().startswith(("- ", "* ", "1. "))
 
 

@@ -1,7 +1,7 @@
 """How every figure looks, how it is shown, and the plain bar chart.
 
 Sole owner of matplotlib, without pyplot: nothing is global, nothing is left open, the same data give the same bytes.
-Figures of tables are in `labkit.view.data_plots`, of models in `labkit.view.model_plots`; both draw with this.
+Plots of tables are in `labkit.view.data_plots`, of models in `labkit.view.model_plots`; both draw with this.
 """
 
 import textwrap

@@ -69,7 +69,7 @@ def describe_settings(training: Training) -> list[str]:
         said.append(f"- The target is learnt on a {kind} scale; figures and predictions are in its own unit.")
     if training.most_features is not None:
         most = count(training.most_features, "prepared feature")
-        said.append(f"- Each candidate keeps at most {most}, chosen anew in every fold.")
+        said.append(f"- Each candidate keeps at most {most}, chosen again in every fold.")
     if training.budget_seconds is not None:
         spent = f"{training.budget_seconds:g} s"
         said.append(f"- Comparing and tuning stop after {spent}: what is found may differ from run to run.")

@@ -1,4 +1,4 @@
-"""What looks wrong with a table: found, with the line that mends it, and nothing found where nothing is wrong."""
+"""What looks wrong with a table: found, with the line that fixes it, and nothing found where nothing is wrong."""
 
 import numpy as np
 import pandas as pd
@@ -54,7 +54,7 @@ def make_table() -> pd.DataFrame:
             "gaps": np.where(np.arange(N) % 2 == 0, np.nan, random.normal(size=N)),
             "marked": np.where(np.arange(N) % 9 == 0, -999.0, random.normal(size=N)),
             "far": np.where(np.arange(N) == 3, 1e6, random.normal(size=N)),
-            "endless": np.where(np.arange(N) == 3, np.inf, random.normal(size=N)),
+            "infinite": np.where(np.arange(N) == 3, np.inf, random.normal(size=N)),
             "colour": random.choice(["red", "Red ", "blue", "?"], N),
             "when": pd.date_range("2013-01-01", periods=N),
             "day": pd.date_range("2013-01-01", periods=N).strftime("%d/%m/%Y"),
@@ -90,7 +90,7 @@ def test_every_fault_is_found_worst_first() -> None:
         ("medium", "gaps", "many gaps"),
         ("medium", "marked", "marker for missing"),
         ("low", "far", "outliers"),
-        ("medium", "endless", "infinite values"),
+        ("medium", "infinite", "infinite values"),
         ("medium", "colour", "marker for missing"),
         ("medium", "colour", "mixed spellings"),
         ("low", "when", "time"),

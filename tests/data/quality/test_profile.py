@@ -26,7 +26,7 @@ def make_table() -> pd.DataFrame:
             "nothing": pd.Series([None] * N, dtype="float64"),
             "key": [f"id{row}" for row in range(N)],
             "gaps": np.where(np.arange(N) % 2 == 0, np.nan, random.normal(size=N)),
-            "endless": np.where(np.arange(N) == 3, np.inf, random.normal(size=N)),
+            "infinite": np.where(np.arange(N) == 3, np.inf, random.normal(size=N)),
             "when": pd.date_range("2013-01-01", periods=N),
             "flag": random.random(N) < 0.5,
             "answer": answer,
@@ -56,7 +56,7 @@ def test_profile_describes_every_column() -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_profile_is_deterministic_and_quiet() -> None:
-    table = make_table().drop(columns="endless")
+    table = make_table().drop(columns="infinite")
     first, second = (profile_table(table, TARGET, seed=3) for _ in range(2))
     pd.testing.assert_frame_equal(first, second)
 

@@ -47,9 +47,9 @@ REFUSED: list[tuple[str, str | bytes, dict[str, Any], str]] = [
     ("header of numbers", "5.1,3.5\n4.9,3.0\n", {}, "header looks like data ('5.1'; '3.5'): set `header: false`"),
     ("two names alike", "a,a\n1,2\n", {}, "columns named twice: 'a': rename them in the file"),
     ("no name", "a,,b\n1,2,3\n", {}, "columns without a name: 2: name them in the file, or set `name_unnamed: true`"),
-    ("short row", "a,b\n1,2\n3\n4,5\n", {}, "line 3 has 1 fields, header 2: mend the line, or set `allow_short_rows: tr"),
+    ("short row", "a,b\n1,2\n3\n4,5\n", {}, "line 3 has 1 fields, header 2: fix the line, or set `allow_short_rows: tr"),
     ("short rows, many", "a,b\n1,2\n3\n4\n5,6\n", {}, "line 3 has 1 fields, header 2 (2 such rows)"),
-    ("long row, quoted", 'a,b\n"1",2\n1,2,3\n', {}, "line 3 has 3 fields, header 2: mend the line, or its quotes"),
+    ("long row, quoted", 'a,b\n"1",2\n1,2,3\n', {}, "line 3 has 3 fields, header 2: fix the line, or its quotes"),
     ("too many rows", f"a\n{NUMBERS}", {"max_rows": 40}, "more than 40 rows: raise `max_rows` of the table"),
     ("too many bytes", f"a\n{NUMBERS}", {"max_bytes": 40}, "more than 40 bytes unpacked: raise `max_bytes`"),
     ("too many columns", "a,b,c\n1,2,3\n", {"max_columns": 2}, "3 columns: raise `max_columns` of the table (2)"),
@@ -136,7 +136,7 @@ NOTES = [
     ("a,b\n,x\n,y\n", Note("t", "a", "empty", "no value in any row", "wrangling.drop: {a: …}")),
     ("a\u200b,b\n1,x\n", Note("t", "a\u200b", "invisible characters in the name", r"'a\u200b'", "rename it")),
     ("a,b\nYes,x\nno,y\nYES,x\nNo,z\n",
-     Note("t", "a", "yes and no in several spellings", "No; YES; Yes; no", "mend the file")),
+     Note("t", "a", "yes and no in several spellings", "No; YES; Yes; no", "fix the file")),
 ]  # fmt: skip
 
 

@@ -74,7 +74,7 @@ def test_noise_does_not_pass_the_gate_more_often_than_by_chance(options: dict[st
 
 
 def passes(options: dict[str, object], target: Target, seed: int) -> bool:
-    """Tell whether a linear model that learnt from noise is called better than the best constant."""
+    """Return whether a linear model that learnt from noise is called better than the best constant."""
     random = np.random.default_rng(1000 + seed)
     features = pd.DataFrame(random.normal(size=(500, 4)), columns=list("abcd"))
     skewed = pd.Series(random.lognormal(sigma=1.2, size=500))

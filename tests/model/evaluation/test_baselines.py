@@ -1,4 +1,4 @@
-"""What the model is held against, and what it relies on."""
+"""What the model is compared with, and what it relies on."""
 
 import numpy as np
 import pandas as pd

@@ -389,7 +389,7 @@ def test_whoever_is_killed_takes_everything_along(bare: Path, victim: str, is_co
 
 
 def has_one_kernel(server: psutil.Process) -> bool:
-    """Tell whether a server has one keeper, and that one a kernel."""
+    """Return whether a server has one keeper, and that one a kernel."""
     try:
         return [bool(keeper.children()) for keeper in server.children()] == [True]
     except psutil.NoSuchProcess:  # a keeper that went while it was looked at
@@ -397,7 +397,7 @@ def has_one_kernel(server: psutil.Process) -> bool:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Tell whether a process has not ended."""
+    """Return whether a process has not ended."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

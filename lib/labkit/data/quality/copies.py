@@ -116,7 +116,7 @@ def find_separation(values: np.ndarray, truth: np.ndarray, rows: Rows) -> Leak |
 
 
 def is_counter(values: np.ndarray, codes: np.ndarray) -> bool:
-    """Tell whether numbers only rise, or only fall, in a table in order of its classes: whatever counts rows does."""
+    """Return whether numbers only rise, or only fall, in a table in order of its classes: whatever counts rows does."""
     steps = np.diff(values)
     return count_runs(codes) == len(np.unique(codes)) and bool((steps > 0).all() or (steps < 0).all())
 
@@ -157,7 +157,7 @@ def list_scales(values: np.ndarray, truth: np.ndarray) -> Iterator[tuple[str, np
 
 
 def is_exact(values: np.ndarray, truth: np.ndarray) -> bool:
-    """Tell whether a straight line leads from a column to the target but for rounding, and not in extreme rows only."""
+    """Return whether the target is a column's straight line but for rounding, and not in extreme rows only."""
     if values.std() == 0 or 1 - correlate(values, truth) ** 2 > ROUNDED:
         return False
     slope = float(np.cov(values, truth)[0, 1] / values.var(ddof=1))

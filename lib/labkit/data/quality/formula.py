@@ -75,7 +75,7 @@ def find_formula(frame: pd.DataFrame, inputs: Sequence[str], target: str) -> For
 
 
 def is_usable(values: pd.Series) -> bool:
-    """Tell whether a column holds different numbers in enough rows."""
+    """Return whether a column holds different numbers in enough rows."""
     is_number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
     return is_number and bool(values.isna().mean() <= MOSTLY_FILLED) and values.nunique() > 1
 
@@ -172,7 +172,7 @@ def find_terms(columns: np.ndarray, truth: np.ndarray, chosen: list[int]) -> tup
 
 
 def is_followed(part: np.ndarray, goal: np.ndarray) -> bool:
-    """Tell whether a fit also follows the typical rows of a target with some huge ones, and the changes of a series."""
+    """Return whether a fit follows the typical rows of a target with some huge ones too, and changes of a series."""
     factors, constant = solve(part, goal)
     fitted = part @ factors + constant
     if compute_spread(goal - fitted) > TYPICALLY * compute_spread(goal):

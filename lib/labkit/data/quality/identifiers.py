@@ -111,7 +111,7 @@ def find_repeated(known: pd.Series, name: str, n_distinct: int) -> Identifier | 
 
 
 def names_number(name: str) -> bool:
-    """Tell whether a column is called like a number that something has.
+    """Return whether a column is called like a number that something has.
 
     >>> [names_number(name) for name in ("order_no", "ticketId", "caseid", "paid", "bid", "price index")]
     [True, True, True, False, False, False]
@@ -121,12 +121,12 @@ def names_number(name: str) -> bool:
 
 
 def is_compound(word: str, stems: tuple[str, ...]) -> bool:
-    """Tell whether a word is one of the stems and a number in one, such as patientid and kundennummer."""
+    """Return whether a word is one of the stems and a number in one, such as patientid and kundennummer."""
     return re.fullmatch(rf"({'|'.join(stems)})n?(id|no|nr|num|number|nummer|key|code)", word) is not None
 
 
 def names_thing(name: str) -> bool:
-    """Tell whether a column is called like the number of something, whatever it is.
+    """Return whether a column is called like the number of something, whatever it is.
 
     >>> names_thing("store_id"), names_thing("postal code"), names_thing("altitude")
     (True, False, False)
@@ -136,7 +136,7 @@ def names_thing(name: str) -> bool:
 
 
 def names_whom(name: str) -> bool:
-    """Tell whether a column is called like the number or the name of those whom rows are about.
+    """Return whether a column is called like the number or the name of those whom rows are about.
 
     >>> [names_whom(name) for name in ("patient_id", "CustomerNumber", "id", "Subject", "kundennummer")]
     [True, True, True, True, True]

@@ -1,4 +1,4 @@
-"""What looks wrong with a table, each finding with its evidence and the line of the params file that mends it.
+"""What looks wrong with a table, each finding with its evidence and the line of the params file that fixes it.
 
 Finds; changes nothing: a line takes effect when it is declared, and notebook 02 shows what it did. Bounded for tables
 of thousands of columns. What the values of texts look like is asked in `labkit.data.quality.text_issues`.
@@ -112,7 +112,7 @@ def find_all(
 
 
 def list_open(findings: pd.DataFrame, wrangling: Wrangling) -> pd.DataFrame:
-    """Return the findings above low that wrangling could mend and for whose column nothing is declared there."""
+    """Return the findings above low that wrangling could fix and for whose column nothing is declared there."""
     declared = {*wrangling.drop, *wrangling.rules, *wrangling.fill, *wrangling.outliers}
     is_treated = findings["column"].isin(declared)
     if wrangling.duplicates == "drop":
@@ -141,9 +141,9 @@ def find_in_target(
             fix = f"data.target.rule: {{missing: [{placeholder.number}]}}"
             yield Finding("high", name, "marker for missing", describe(placeholder), fix)
         numbers = answers.dropna().astype("float64")
-        if endless := int(np.isinf(numbers).sum()):
+        if infinite := int(np.isinf(numbers).sum()):
             fix = write_filter(f"abs({write_name(name)}) < 1e300")
-            yield Finding("high", name, "infinite target", format_count(endless, "row"), fix)
+            yield Finding("high", name, "infinite target", format_count(infinite, "row"), fix)
         skew = float(stats.skew(numbers[np.isfinite(numbers)])) if numbers.nunique() > FEW_ROWS else 0.0
         if skew > SKEWED:
             kind = "log" if numbers.min() >= 0 else "yeo_johnson"
@@ -254,10 +254,10 @@ def find_in_values(values: pd.Series, line: pd.Series, placeholders: list[Placeh
 
 
 def find_in_numbers(name: str, numbers: np.ndarray, placeholders: list[Placeholder]) -> Iterator[Finding]:
-    """Find numbers that stand for a missing one, endless ones, and those far from all others."""
-    if endless := int(np.isinf(numbers).sum()):
+    """Find numbers that stand for a missing one, infinite ones, and those far from all others."""
+    if infinite := int(np.isinf(numbers).sum()):
         fix = write_line("wrangling.rules", name, "{minimum: -1.0e+30, maximum: 1.0e+30}")
-        yield Finding("medium", name, "infinite values", f"{endless:,} of the rows looked at", fix)
+        yield Finding("medium", name, "infinite values", f"{infinite:,} of the rows looked at", fix)
     finite = numbers[np.isfinite(numbers)]
     if len(np.unique(finite)) <= 2:
         return

@@ -213,7 +213,7 @@ def drop_copies(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def is_surely_telling(values: pd.Series, classes: pd.Series, alpha: float, seed: int) -> bool:
-    """Tell whether a column surely makes few errors beside always naming the largest class."""
+    """Return whether a column surely makes few errors beside always naming the largest class."""
     held_out = predict_held_out(values, classes, "classification", seed=seed)
     if held_out is None:
         return False

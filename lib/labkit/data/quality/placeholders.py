@@ -112,12 +112,12 @@ def find_by_digits(column: np.ndarray) -> list[Placeholder]:
 
 
 def is_scale(rest: np.ndarray) -> bool:
-    """Tell whether numbers are a scale of a few whole ones, as surveys have them."""
+    """Return whether numbers are a scale of a few whole ones, as surveys have them."""
     return bool(len(rest) <= LONGEST_SCALE and (rest % 1 == 0).all() and rest[-1] - rest[0] < LONGEST_SCALE)
 
 
 def is_apart(value: float, rest: np.ndarray, least: float) -> bool:
-    """Tell whether a number lies at one end of others, in order, and by so many of their spans away from them."""
+    """Return whether a number lies at one end of others, in order, and by so many of their spans away from them."""
     span = max(rest[-1] - rest[0], 1.0)
     return bool(value < rest[0] - least * span or value > rest[-1] + least * span)
 
@@ -155,7 +155,7 @@ def find_far(column: np.ndarray) -> Iterable[Placeholder]:
 
 
 def share_rows(is_here: np.ndarray, is_there: np.ndarray) -> bool:
-    """Tell whether a number stands in two columns in mostly the same rows."""
+    """Return whether a number stands in two columns in mostly the same rows."""
     shared = int((is_here & is_there).sum())
     return shared >= FEWEST_TIMES and shared >= MOSTLY_SHARED * min(int(is_here.sum()), int(is_there.sum()))
 

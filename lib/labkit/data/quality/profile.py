@@ -62,7 +62,7 @@ def profile_table(frame: pd.DataFrame, target: Target, *, seed: int) -> pd.DataF
         known = frame[target.column].dropna()
         found = repr(known.iloc[0]) if len(known) else "nothing"
         raise DataError(
-            f"target {target.column!r} holds {found}, not numbers: set data.target.task: classification, or mend it"
+            f"target {target.column!r} holds {found}, not numbers: set data.target.task: classification, or fix it"
         )
     most_rows = int(np.clip(MOST_VALUES // max(frame.shape[1], 1), 1000, MOST_ROWS))
     sample = frame if len(frame) <= most_rows else frame.sample(most_rows, random_state=seed).sort_index()

@@ -28,7 +28,7 @@ WORDS_OF_PROSE = 4
 
 
 def find_in_texts(values: pd.Series) -> Iterator[tuple[str, str, str, tuple[str, str]]]:
-    """Yield what a column of texts gives away: what, evidence, severity, and place and value of the line that mends it.
+    """Yield what is wrong with a column of strings: what, evidence, severity, and place and value of the line that fixes it.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def guess_formats(words: list[str]) -> list[str]:
 
 
 def is_prose(values: pd.Series) -> bool:
-    """Tell whether texts are sentences rather than names: several words each, and nearly all different."""
+    """Return whether texts are sentences rather than names: several words each, and nearly all different."""
     known = values.dropna()
     if not len(known) or not all(isinstance(value, str) for value in known.head(20)):
         return False

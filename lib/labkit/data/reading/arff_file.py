@@ -139,5 +139,5 @@ class ArffReader:
 
 
 def is_number(text: str, table: Table) -> bool:
-    """Tell whether a text is a number."""
+    """Return whether a text is a number."""
     return column_types.to_numbers(pa.array([text]), table) is not None

@@ -255,7 +255,7 @@ def check_facts(facts: Mapping[str, Facts], table: Table, where: str) -> None:
         if found.first_infinite and not table.allow_infinite and found.dtype != "str":
             row, text = found.first_infinite
             raise DataError(
-                f"{lead}, row {row:,}: {text!r} is not a finite number ({found.n_infinite:,} such rows): mend the "
+                f"{lead}, row {row:,}: {text!r} is not a finite number ({found.n_infinite:,} such rows): fix the "
                 "file, or set `allow_infinite: true`, which takes them as missing"
             )
         if separators := find_separators(found, table):
@@ -292,7 +292,7 @@ def describe_words(mixed: list[Facts]) -> str:
     words = list(dict.fromkeys(word for found in mixed for word in found.words))
     named = f"add {list_briefly(map(repr, words), MOST_WORDS)} to `missing`"
     columns = "the column" if len(mixed) == 1 else "the columns"
-    return f"{'; '.join(parts)}: mend the file, {named}, or name {columns} in `texts`"
+    return f"{'; '.join(parts)}: fix the file, {named}, or name {columns} in `texts`"
 
 
 def check_ticks(facts: Facts, lead: str) -> None:
@@ -379,9 +379,9 @@ def describe_facts(facts: Mapping[str, Facts], table: Table) -> Iterator[tuple[s
             evidence = f"{found.n_leading_zeros:,} numbers begin with 0"
             yield name, "codes with leading zeros", evidence, f"data.tables.….texts: [{name}]"
         if found.n_infinite and not is_text:
-            yield name, "infinite numbers taken as missing", f"{found.n_infinite:,} rows", "mend the file"
+            yield name, "infinite numbers taken as missing", f"{found.n_infinite:,} rows", "fix the file"
         if spellings := list_spellings(found):
-            yield name, "yes and no in several spellings", list_briefly(spellings, most=8), "mend the file"
+            yield name, "yes and no in several spellings", list_briefly(spellings, most=8), "fix the file"
 
 
 def list_spellings(facts: Facts) -> list[str]:

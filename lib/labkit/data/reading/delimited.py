@@ -114,14 +114,14 @@ class DelimitedFile:
         line, found = first
         wanted = len(self.names)
         if is_all:
-            return DataError(f"{self.where}: rows have {found} fields, header {wanted}: mend the header")
+            return DataError(f"{self.where}: rows have {found} fields, header {wanted}: fix the header")
         if n_bad == 1 and is_last and found < wanted and not self.scan.has_last_newline:
             return DataError(
                 f"{self.where}: last line {line:,} has {found} of {wanted} fields and no newline: truncated? Copy the "
                 "file again, or remove the line"
             )
         others = f" ({n_bad:,} such rows)" if n_bad > 1 else ""
-        remedy = "mend the line, or set `allow_short_rows: true`" if found < wanted else "mend the line, or its quotes"
+        remedy = "fix the line, or set `allow_short_rows: true`" if found < wanted else "fix the line, or its quotes"
         return DataError(f"{self.where}: line {line:,} has {found} fields, header {wanted}{others}: {remedy}")
 
     def read_batches(self) -> Iterator[pa.RecordBatch]:

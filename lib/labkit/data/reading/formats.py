@@ -114,7 +114,7 @@ UNREAD_ENDINGS = {
     ".dbf": ("a dBASE file", "save it as CSV or Excel"),
     ".numbers": ("an Apple Numbers document", "export it as CSV or Excel"),
 }  # fmt: skip
-"""Endings of formats that are not read and cannot be told by their first bytes."""
+"""Endings of formats that are not read and cannot be recognised by their first bytes."""
 
 
 PARTS = {
@@ -152,7 +152,7 @@ def find_ending(path: Path, where: str) -> str:
 
 
 def find_binary_ending(path: Path, head: bytes, where: str) -> str:
-    """Return the ending of a binary format that is read; empty if the file is none."""
+    """Return the ending of a binary format that is read; empty for text files."""
     if ending := find_signature(head):
         return ending
     if b"ASCII SPSS PORT FILE" in head[:600]:
@@ -245,7 +245,7 @@ def find_text_ending(suffixes: list[str], head: bytes) -> str:
 
 
 def looks_like_json(start: bytes) -> bool:
-    """Tell whether a text begins like records in JSON.
+    """Return whether a text begins like records in JSON.
 
     >>> looks_like_json(b'[{"a": 1}]'), looks_like_json(b'{"a": 1}'), looks_like_json(b"[1],2")
     (True, True, False)

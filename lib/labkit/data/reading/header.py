@@ -105,7 +105,7 @@ def count_name_rows(rows: list[list[str]]) -> int:
 
 
 def has_second_header(rows: list[list[str]]) -> bool:
-    """Tell whether the second row holds names too, as exports of surveys and sheets with merged cells have them.
+    """Return whether the second row holds names too, as exports of surveys and sheets with merged cells have them.
 
     Words above numbers or dates speak for it, and words below a name that stands over several columns; a value like
     those below it in any column speaks against it. The same names again are no row of the table either.
@@ -140,12 +140,12 @@ def rate_cell(cell: str, below: list[str], *, is_below_several: bool) -> int:
 
 
 def is_number_or_date(cell: str) -> bool:
-    """Tell whether a cell holds a number or a date."""
+    """Return whether a cell holds a number or a date."""
     return NUMBER.fullmatch(cell) is not None or DATE_LIKE.fullmatch(cell) is not None
 
 
 def is_data(rows: list[list[str]]) -> bool:
-    """Tell whether the first row is like those below it: numbers where they have numbers."""
+    """Return whether the first row is like those below it: numbers where they have numbers."""
     if not rows or looks_like_data(rows[0]):
         return bool(rows)
     first, below = rows[0], [row for row in rows[1:200] if len(row) == len(rows[0])]
@@ -158,7 +158,7 @@ def is_data(rows: list[list[str]]) -> bool:
 
 
 def looks_like_data(first: list[str]) -> bool:
-    """Tell whether all names are numbers, but not years or places that count upwards.
+    """Return whether all names are numbers, but not years or places that count upwards.
 
     >>> looks_like_data(["5.1", "3.5"]), looks_like_data(["0", "1", "2"]), looks_like_data(["a", "1"])
     (True, False, False)

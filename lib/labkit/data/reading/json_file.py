@@ -143,7 +143,7 @@ class Values:
                 raise DataError(f"{self.where}: nested too deep: flatten it") from error
 
     def fill(self) -> bool:
-        """Read on, forgetting what has been read; tell whether there was more."""
+        """Read on, forgetting what has been read; return whether there was more."""
         more = self.stream.read(PIECE)
         self.line += self.text.count("\n", 0, self.place)
         self.text, self.place = self.text[self.place :] + more, 0
@@ -193,12 +193,12 @@ def list_rows(document: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def is_flat(columns: list[list[Any]]) -> bool:
-    """Tell whether columns hold plain values alone."""
+    """Return whether columns hold plain values alone."""
     return not any(isinstance(value, dict | list) for column in columns for value in column)
 
 
 def is_records(value: Any) -> bool:
-    """Tell whether a value is an array of objects."""
+    """Return whether a value is an array of objects."""
     return isinstance(value, list) and bool(value) and all(isinstance(record, dict) for record in value)
 
 

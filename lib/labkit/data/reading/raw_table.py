@@ -269,12 +269,12 @@ def check_offsets(texts: pd.Series, names_offset: pd.Series, where: str, n_befor
 
 
 def is_zoned(facts: column_types.Facts) -> bool:
-    """Tell whether the first value of a column of times names an offset from UTC."""
+    """Return whether the first value of a column of times names an offset from UTC."""
     return OFFSET.search(next(iter(facts.words), "").strip()) is not None
 
 
 def has_huge_gaps(values: pa.ChunkedArray) -> bool:
-    """Tell whether whole numbers have gaps and are too large for the real numbers that gaps make of them."""
+    """Return whether whole numbers have gaps and are too large for the real numbers that gaps make of them."""
     if not pa.types.is_integer(values.type) or not values.null_count:
         return False
     extremes = pc.min_max(values).as_py()

@@ -121,7 +121,7 @@ def read_lossless(path: Path, sheet: str, where: str) -> Iterator[list[str]]:
 
 
 def has_lost_cells(path: Path) -> bool:
-    """Tell whether an .xlsx file holds cells that calamine does not give as they are."""
+    """Return whether an .xlsx file holds cells that calamine does not give as they are."""
     is_new = path.suffix.lower() in (".xlsx", ".xlsm")
     return is_new and any(True for _ in find_cells(path, r"xl/worksheets/[^/]*\.xml", LOST))
 

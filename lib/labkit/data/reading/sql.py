@@ -41,7 +41,7 @@ def save_query(path: Path, *, sql: str, address: str, max_rows: int) -> int:
                 raise DataError("--sql: the statement gives no rows: write a select")
             return write_rows(path, result, max_rows=max_rows)
     except SQLAlchemyError as error:
-        raise DataError(f"--sql: {describe(error, address)}: mend the query, or look whether the database is there"
+        raise DataError(f"--sql: {describe(error, address)}: fix the query, or look whether the database is there"
                         ) from error  # fmt: skip
     finally:
         engine.dispose()

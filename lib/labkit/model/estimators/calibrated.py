@@ -15,7 +15,7 @@ class Calibrated(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Attributes
     ----------
     estimator
-        Fitted anew by `fit`; the two numbers stay as they are.
+        Fitted again by `fit`; the two numbers stay as they are.
     """
 
     def __init__(self, estimator: Any, slope: float = 1.0, intercept: float = 0.0) -> None:

@@ -100,7 +100,7 @@ def find_kinds(features: pd.DataFrame) -> dict[str, str]:
 
 
 def are_alike(numbers: pd.DataFrame) -> bool:
-    """Tell whether numbers seem to be of one unit: most columns, and more than a few, end at the same two values.
+    """Return whether numbers seem to be of one unit: most columns, and more than a few, end at the same two values.
 
     Pixels of a picture do, and answers on one scale.
     """

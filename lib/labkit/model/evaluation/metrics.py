@@ -190,7 +190,7 @@ def compute_metrics(answers: Answers) -> dict[str, float]:
 
 
 def is_greater_better(name: str) -> bool:
-    """Tell whether a larger figure is a better one.
+    """Return whether a larger figure is a better one.
 
     >>> is_greater_better("roc_auc"), is_greater_better("mae")
     (True, False)

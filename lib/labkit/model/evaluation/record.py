@@ -16,7 +16,7 @@ def make_record(
     Parameters
     ----------
     found
-        Figures by model: `model`, and those it is held against.
+        Metrics by model: `model`, and those it is compared with.
     gains
         Paired gain of the model over each of those.
     by_period

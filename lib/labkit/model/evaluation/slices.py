@@ -233,7 +233,7 @@ def measure_by_runs(
 
 
 def is_listed(place: tuple[int, ...], code: int, bins: list[Bins]) -> bool:
-    """Tell whether every column's number stands for a condition."""
+    """Return whether every column's number stands for a condition."""
     return all(part < len(bins[one].texts) for one, part in zip(place, split_code(place, code, bins), strict=True))
 
 

@@ -1,8 +1,8 @@
-"""The threshold of a two-class model: from which predicted chance on one acts, given what mistakes cost.
+"""The threshold of a two-class model: the predicted probability from which one acts, given what mistakes cost.
 
-Not how good the chances themselves are: that is `labkit.model.evaluation.metrics`. After Elkan, The Foundations of
-Cost-Sensitive Learning (IJCAI 2001): where chances can be taken at their word the threshold follows from the costs;
-looking for it on rows of known answer mends what is not right about them.
+Not how good the probabilities are: that is `labkit.model.evaluation.metrics`. After Elkan, The Foundations of
+Cost-Sensitive Learning (IJCAI 2001): for calibrated probabilities the threshold follows from the costs; a threshold
+that is chosen on labelled rows makes up for probabilities that are not.
 """
 
 from dataclasses import asdict, dataclass

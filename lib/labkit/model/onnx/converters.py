@@ -52,7 +52,7 @@ CLASSIFIER_OPTIONS = {"nocl": [True, False], "zipmap": [True, False, "columns"]}
 
 
 def is_single(estimator: Any) -> bool:
-    """Tell whether scikit-learn itself computes in single precision, as in its own decision trees.
+    """Return whether scikit-learn itself computes in single precision, as in its own decision trees.
 
     Such an estimator gets float32 in the graph, any other one float64: what adds, multiplies, measures distances or
     compares with thresholds in double precision must see the same numbers there.
@@ -112,7 +112,7 @@ def find_parts(model: Any) -> Iterator[BaseEstimator]:
 
 @cache
 def register_converters() -> None:
-    """Tell skl2onnx how LightGBM and the estimators of labkit are converted, and replace converters that fall short."""
+    """Register with skl2onnx how LightGBM and the estimators of labkit are converted; replace converters that fall short."""
     from lightgbm import LGBMClassifier, LGBMRegressor
     from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
     from skl2onnx import update_registered_converter
@@ -191,7 +191,7 @@ def change_trees(
 
 
 def is_double(variable: Any) -> bool:
-    """Tell whether a variable of a graph holds float64."""
+    """Return whether a variable of a graph holds float64."""
     from skl2onnx.common.data_types import DoubleTensorType
 
     return isinstance(variable.type, DoubleTensorType)

@@ -62,7 +62,7 @@ def make_spoilt_rows(frame: pd.DataFrame, kinds: Mapping[str, str], *, n_rows: i
     frame, kinds
         As `make_hard_rows` takes them; times stay as they are.
     n_rows
-        Rows to return; drawn again and again if there are fewer, and spoilt anew each time.
+        Rows to return; drawn repeatedly if there are fewer, and changed differently each time.
     """
     random = np.random.default_rng(seed)
     drawn = random.choice(len(frame), n_rows, replace=len(frame) < n_rows)

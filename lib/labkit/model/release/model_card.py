@@ -108,7 +108,7 @@ def make_card(
 
 
 def list_performance(metrics: Mapping[str, Any]) -> list[str]:
-    """Return every figure with its interval beside those of what the model was held against."""
+    """Return every metric with its interval, beside those of the models it was compared with."""
     others = {title: metrics[name] for name, title in BASELINES.items() if name in metrics}
     lines = [
         f"| figure | model | {metrics['confidence']:.0%} interval | {' | '.join(others)} |",

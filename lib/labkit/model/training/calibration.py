@@ -137,5 +137,5 @@ def find_fault(fitted: Pipeline, features: pd.DataFrame, slope: float, intercept
     wrapped = Calibrated(fitted[-1], slope, intercept)
     wrapped.classes_ = fitted[-1].classes_
     plain = make_graph(Pipeline([start, *fitted.steps]), rows, tolerance=1e-5)[1]
-    mended = make_graph(Pipeline([start, *fitted.steps[:-1], ("estimator", wrapped)]), rows, tolerance=1e-5)[1]
-    return mended.reason if plain.is_equal else ""
+    fixed = make_graph(Pipeline([start, *fitted.steps[:-1], ("estimator", wrapped)]), rows, tolerance=1e-5)[1]
+    return fixed.reason if plain.is_equal else ""

@@ -1,7 +1,7 @@
 """Candidates, how they are compared, and which one is chosen.
 
 Every candidate is a whole pipeline, preparation and estimator, and is cross-validated as one: imputation and encoding
-are learnt anew in each fold. Row features come before it and are not refitted, because they look at one row at a time
+are learnt again in each fold. Row features come before it and are not refitted, because they look at one row at a time
 and never at the target. Sole owner of PyCaret, which proposes estimators and does nothing else; what it proposes are
 plain scikit-learn and LightGBM estimators, so a model loads and predicts without it.
 """

@@ -173,7 +173,7 @@ def tune(
     study = make_study(training.metric, seed)
     lines, seconds = [], []
     for number in range(training.tuning_trials):
-        # Trial 0 gives what the others are held against.
+        # Trial 0 gives what the others are compared with.
         if number and comparison.budget.is_used_up:
             break
         started = time.monotonic()

@@ -232,7 +232,7 @@ def fold(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def is_kept_apart(root: Path, name: str) -> bool:
-    """Tell whether a file of the checkout is no input of any stage: labkit's and git's own, caches, packages.
+    """Return whether a file of the checkout is no input of any stage: labkit's and git's own, caches, packages.
 
     >>> [is_kept_apart(Path("/kit"), name) for name in ("notebooks/rates.csv", ".labkit/ledger.jsonl", "dvc.lock")]
     [False, True, True]
@@ -243,7 +243,7 @@ def is_kept_apart(root: Path, name: str) -> bool:
 
 
 def is_cached(folder: Path, parts: Sequence[str]) -> bool:
-    """Tell whether a file below a folder lies in a cache or among installed packages."""
+    """Return whether a file below a folder lies in a cache or among installed packages."""
     folders = parts[:-1]
     is_package = any(part.endswith(PACKAGE_METADATA) for part in folders)
     is_cache = not CACHES.isdisjoint(parts) or any(part.startswith(".") and part.endswith("cache") for part in folders)
@@ -309,18 +309,18 @@ def list_names(root: Path, pattern: str) -> Sequence[str]:
 
 
 def is_own_folder(name: str) -> bool:
-    """Tell whether a name is that of a folder that labkit or git keeps for itself."""
+    """Return whether a name is that of a folder that labkit or git keeps for itself."""
     return f"{name}/" in OWN
 
 
 def is_local(root: Path, path: Path) -> bool:
-    """Tell whether a file, wherever a link leads, lies in the checkout or in labkit, the machinery left out."""
+    """Return whether a file, wherever a link leads, lies in the checkout or in labkit, the machinery left out."""
     real = path.resolve()
     return any(real.is_relative_to(top) for top in (root, LABKIT)) and not real.is_relative_to(MACHINERY)
 
 
 def is_part(name: str, places: Iterable[str]) -> bool:
-    """Tell whether a file is one of some places, or in one of them.
+    """Return whether a file is one of some places, or in one of them.
 
     >>> is_part("data/x/raw/a.parquet", ["data/x/raw"]), is_part("data/x/rawer", ["data/x/raw"])
     (True, False)
@@ -339,7 +339,7 @@ def compute_variable_digest(name: str, secrets: Collection[str]) -> str:
 
 
 def is_set_by_labkit(name: str) -> bool:
-    """Tell whether labkit sets a variable, or adds to it, for each stage."""
+    """Return whether labkit sets a variable, or adds to it, for each stage."""
     return name in ALREADY_SET or name.startswith("LABKIT_")
 
 

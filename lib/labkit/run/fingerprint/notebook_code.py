@@ -64,7 +64,7 @@ def read_statements(reader: Reader, source: str, tags: frozenset[str]) -> None:
 
 
 def is_silenced(last: ast.stmt, source: str) -> bool:
-    """Tell whether a semicolon keeps a cell's last value from being shown."""
+    """Return whether a semicolon keeps a cell's last value from being shown."""
     line = re.split("\r\n|\r|\n", source)[(last.end_lineno or 1) - 1].encode()
     return line[last.end_col_offset :].lstrip().startswith(b";")
 

@@ -157,7 +157,7 @@ class Observer:
                 yield name, Reading(find_state(place))
 
     def is_written(self, path: Path) -> bool:
-        """Tell whether a file was written while the stage ran, as far as can be told by whom."""
+        """Return whether a file was written while the stage ran, as far as can be told by whom."""
         began = self.footprint.began or 0
         return str(path) in self.footprint.written or path.stat().st_mtime >= began
 
@@ -174,7 +174,7 @@ class Observer:
         return found
 
     def is_covered(self, name: str) -> bool:
-        """Tell whether a file counts already, or not at all."""
+        """Return whether a file counts already, or not at all."""
         places = (*self.own.inputs, *self.outputs.get(self.stage, ()))
         return is_part(name, places) or is_kept_apart(self.checkout.root, name)
 

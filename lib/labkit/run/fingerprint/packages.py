@@ -117,7 +117,7 @@ def compare(imported: Iterable[str], lock: Mapping[str, str]) -> dict[str, str]:
 
 
 def is_local(module: str, finder: Finder) -> bool:
-    """Tell whether a module is a file of the checkout; a folder without code of that name is not."""
+    """Return whether a module is a file of the checkout; a folder without code of that name is not."""
     location = finder.find(module)
     return location is not None and (location.file is not None or canonicalize_name(module) not in list_installed())
 
@@ -179,7 +179,7 @@ def find_database_packages(modules: Iterable[str]) -> set[str]:
 
 @functools.cache
 def is_for_databases(name: str) -> bool:
-    """Tell whether an installed package classifies itself as one for databases."""
+    """Return whether an installed package classifies itself as one for databases."""
     described = importlib.metadata.PathDistribution(list_installed()[name].folder).metadata
     return any(one.startswith(DATABASE) for one in described.get_all("Classifier") or ())
 
@@ -208,7 +208,7 @@ def list_required(name: str, extras: frozenset[str]) -> Iterator[tuple[str, froz
 
 
 def is_same(one: str, other: str) -> bool:
-    """Tell whether two versions are one.
+    """Return whether two versions are one.
 
     >>> is_same("4.7", "4.7.0"), is_same("4.5.0", "4.7.0")
     (True, False)

@@ -190,7 +190,7 @@ class Reader:
         self.note_names(*parts, join_text(node))
 
     def note_names(self, *texts: str | None) -> None:
-        """Keep what may be the name of a file or a folder; a token is none, and these names are remembered on disk."""
+        """Keep what may name a file or a folder. Tokens do not, and these names are stored on disk."""
         named = [text for text in texts if text and len(text) <= LONGEST_NAME and text.isprintable()]
         self.names += [text for text in named if not TOKENS.search(text)]
 
@@ -268,17 +268,17 @@ def parse_bytes(content: bytes) -> ast.Module | None:
 
 
 def is_text_statement(node: Any) -> bool:
-    """Tell whether a statement is nothing but a text: a docstring, or one below an assignment."""
+    """Return whether a statement is nothing but a text: a docstring, or one below an assignment."""
     return isinstance(node, ast.Expr) and find_text(node.value) is not None
 
 
 def is_for_type_checkers(test: ast.expr) -> bool:
-    """Tell whether a condition is `TYPE_CHECKING`."""
+    """Return whether a condition is `TYPE_CHECKING`."""
     return find_name(test) == TYPE_CHECKING
 
 
 def is_sys_path(function: ast.expr) -> bool:
-    """Tell whether a function is a method of `sys.path`."""
+    """Return whether a function is a method of `sys.path`."""
     return isinstance(function, ast.Attribute) and find_name(function.value) == "path"
 
 

@@ -193,7 +193,7 @@ def become_kernel(request: Request) -> None:
 
 
 def is_cold() -> bool:
-    """Tell whether this server imports nothing, so that a kernel is a program to execute."""
+    """Return whether this server imports nothing, so that a kernel is a program to execute."""
     return "ipykernel" not in sys.modules
 
 
@@ -216,7 +216,7 @@ def take_place(request: Request) -> None:
 
 
 def forget_modules() -> None:
-    """Forget what may have been edited since the server started, to import it anew: this library.
+    """Forget what may have been edited since the server started, to import it again: this library.
 
     Likewise the part of a package that asks, as it is imported, whether it is in a notebook.
     """
@@ -260,7 +260,7 @@ def end_at_once(variables: dict[str, Any]) -> NoReturn:
 def main(arguments: list[str]) -> None:
     """Import, then serve; clients who connect meanwhile wait. Without a root nothing is imported.
 
-    A package that starts a thread as it is imported makes forks unsafe: then all begins anew without that package.
+    A package that starts a thread as it is imported makes forks unsafe: then all begins again without that package.
     """
     address, root, idle_seconds, listening, *skipped = arguments
     os.environ.update(preload.QUIET)
@@ -277,8 +277,8 @@ def main(arguments: list[str]) -> None:
         if offender := preload.import_all(names, skipped=skipped):
             # The socket lives on, for those who wait at it.
             listener.set_inheritable(True)
-            anew = [address, root, idle_seconds, str(listener.fileno()), *skipped, offender]
-            os.execv(sys.executable, [*sys.orig_argv[: -len(arguments)], *anew])
+            again = [address, root, idle_seconds, str(listener.fileno()), *skipped, offender]
+            os.execv(sys.executable, [*sys.orig_argv[: -len(arguments)], *again])
         # From here on it looks for itself, and ends what is below it before it goes.
         process_tree.outlive_parent()
         request = server.serve()

@@ -69,7 +69,7 @@ def find_modules(root: Path) -> list[str]:
 
 
 def is_installed(package: str, root: Path) -> bool:
-    """Tell whether a package can be imported and is none of the checkout's own."""
+    """Return whether a package can be imported and is none of the checkout's own."""
     try:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):

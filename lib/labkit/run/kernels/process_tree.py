@@ -23,7 +23,7 @@ PAUSE_SECONDS = 0.01
 
 
 def is_supported() -> bool:
-    """Tell whether this system can adopt orphans and watch a process by a file descriptor."""
+    """Return whether this system can adopt orphans and watch a process by a file descriptor."""
     return sys.platform == "linux" and hasattr(os, "pidfd_open")
 
 
@@ -120,7 +120,7 @@ def list_descendants(spared: frozenset[int] = frozenset()) -> list[psutil.Proces
 
 
 def reap(pid: int) -> bool:
-    """Collect a child that has ended, so that it does not stay as a zombie; tell whether there was one."""
+    """Collect a child that has ended, so that it does not stay as a zombie; return whether there was one."""
     try:
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     except ChildProcessError:

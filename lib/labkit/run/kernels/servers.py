@@ -156,7 +156,7 @@ def stop_servers() -> int:
 
 
 def is_running(pid: int) -> bool:
-    """Tell whether a process has not ended, one that nobody has collected yet left out."""
+    """Return whether a process has not ended, one that nobody has collected yet left out."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -27,7 +27,7 @@ class Kernels:
     Parameters
     ----------
     is_cold
-        Ordinary kernels, each of which imports everything anew.
+        Ordinary kernels, each of which imports everything itself.
     is_kept_used
         Whether a server that is kept for the checkout will do, if there is one.
     later
@@ -104,7 +104,7 @@ class Kernels:
 
 
 def seem_needed(experiment: str) -> bool:
-    """Tell whether a stage seems stale, an input being younger than what DVC wrote down; DVC itself decides."""
+    """Return whether a stage seems stale, an input being younger than what DVC wrote down; DVC itself decides."""
     root = paths.find_root()
     lock = root / "dvc.lock"
     if not lock.is_file():

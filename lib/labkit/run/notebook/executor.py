@@ -135,7 +135,7 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
                 raise DeadKernelError(f"the kernel did not answer in {self.startup_timeout:.0f} s")
 
     async def execute_one(self, index: int) -> bool:
-        """Run one cell and note how it ended; tell whether to go on with the next."""
+        """Run one cell and note how it ended; return whether to go on with the next."""
         course, cell = self.course, self.nb.cells[index]
         started = time.monotonic()
         state: State = "failed"
@@ -358,7 +358,7 @@ def describe_end(course: Course, error: BaseException | None) -> tuple[str, str]
         told = f"{name}: {first}" if first else name
         return name, f"{shorten(told) + hint if hint else told}\n{rest}".rstrip("\n")
     if isinstance(error, CellTimeoutError) and "IOPub" in str(error):
-        told = f"the cell had ended, but what it printed was not all here {OUTPUT_SECONDS} s later: print less"
+        told = f"the cell ended, but its output had not arrived completely {OUTPUT_SECONDS} s later: print less"
         return "CellTimeoutError", told
     if isinstance(error, CellTimeoutError):
         seconds = getattr(course.limits, course.limit)
@@ -374,7 +374,7 @@ def describe_end(course: Course, error: BaseException | None) -> tuple[str, str]
 
 
 def find_hint(name: str, message: str, course: Course) -> str:
-    """Say what to do about want of memory or of room on the disk, empty for other errors."""
+    """Say what to do about memory or disk space that runs out, empty for other errors."""
     if name.endswith("MemoryError"):
         return f" ({course.gauge.describe()}): {MEMORY_HINT}"
     if f"[Errno {errno.ENOSPC}]" in message:
@@ -383,5 +383,5 @@ def find_hint(name: str, message: str, course: Course) -> str:
 
 
 def is_idle_after(message: Mapping[str, Any], request: str) -> bool:
-    """Tell whether a message says that the kernel has done with a request."""
+    """Return whether a message says that the kernel has done with a request."""
     return message["parent_header"].get("msg_id") == request and message["content"].get("execution_state") == "idle"

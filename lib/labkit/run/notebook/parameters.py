@@ -151,7 +151,7 @@ def check_kind(value: Any, default: Any, place: str) -> Any:
 
 
 def is_unbounded(default: Any) -> bool:
-    """Tell whether a default is itself not finite, by which the notebook says that such numbers are welcome."""
+    """Return whether a default is itself not finite, by which the notebook says that such numbers are welcome."""
     return isinstance(default, float) and (default != default or default in (float("inf"), float("-inf")))
 
 

@@ -37,7 +37,7 @@ class Known:
     md5: str | None = None
 
     def allows(self, path: Path) -> bool:
-        """Tell whether a file is what is known."""
+        """Return whether a file is what is known."""
         if self.sha256 is not None:
             return compute_digest(path) == self.sha256
         with path.open("rb") as stream:
@@ -90,7 +90,7 @@ def check_file(experiment: str, path: Path) -> None:
     if known is not None:
         raise DataError(
             f"{show(path)}: changed since the stage `{known.stage}` wrote it, so it is not opened: "
-            f"make it anew with `labkit run {experiment} --force {known.stage}`"
+            f"make it again with `labkit run {experiment} --force {known.stage}`"
         )
     record = find_record(experiment, place.partition("/")[0])
     if record.is_file() and not is_readable(record):
@@ -101,7 +101,7 @@ def check_file(experiment: str, path: Path) -> None:
 
 
 def is_readable(record: Path) -> bool:
-    """Tell whether a record of digests can be read."""
+    """Return whether a record of digests can be read."""
     try:
         return isinstance(parse_json(record.read_bytes())["files"], dict)
     except (OSError, ValueError, TypeError, KeyError):

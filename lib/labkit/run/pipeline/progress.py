@@ -32,7 +32,7 @@ class Line:
 
 
 class Progress:
-    """Tells of stages and cells as they come, and of how long they took the last time."""
+    """Reports stages and cells as they come, and how long they took the last time."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or make_console()

@@ -45,7 +45,7 @@ def restore_pages(params: Params) -> list[str]:
 
 
 def fetch_page(experiment: str, page: str, key: str, folder: Path) -> bool:
-    """Put the page of the run with a key in place, or none; tell whether there is one now."""
+    """Put the page of the run with a key in place, or none; return whether there is one now."""
     for ending in PAGE_ENDINGS:
         (folder / f"{page}{ending}").unlink(missing_ok=True)
     run_id = run_search.find_run_of(experiment, key)

@@ -364,6 +364,6 @@ def make_error(
         *(f"    {shorten(line, LONGEST_LINE)}" for line in failure.error_text.splitlines()[1:4]),
         f"With {set_values}"[:LONGEST_LINE] if set_values else "",
         f"Page: {show(pages / path.stem)}.html   Notebook: {show(pages / path.name)}",
-        "Mend it and run again: finished stages are kept.",
+        "Fix it and run again: finished stages are kept.",
     ]
     return (own if own and is_input else StageError)("\n".join(line for line in lines if line))

@@ -51,7 +51,7 @@ class Process:
     boot: str
 
     def is_alive(self) -> bool:
-        """Tell whether it still runs."""
+        """Return whether it still runs."""
         return find_process(self.pid) == self
 
 
@@ -277,7 +277,7 @@ def keep_spare() -> None:
 
 
 def release_spare() -> bool:
-    """Give the room back; tell whether there was any."""
+    """Give the room back; return whether there was any."""
     try:
         find_path().with_name(SPARE_NAME).unlink()
     except OSError:

@@ -49,7 +49,7 @@ def name_store() -> str:
 
 
 def is_store(name: str) -> bool:
-    """Tell whether the ledger calls the store that is used now by a name, or did so before the checkout was moved."""
+    """Return whether the ledger calls the store that is used now by a name, or did so before the checkout was moved."""
     own = paths.find_own_store()
     if name == name_store():
         return True
@@ -95,7 +95,7 @@ def check_store(uri: str) -> None:
 
 
 def check_experiment(name: str) -> bool:
-    """Refuse an experiment that was deleted in an embedded store; tell whether the store is one.
+    """Refuse an experiment that was deleted in an embedded store; return whether the store is one.
 
     Raises
     ------
@@ -182,7 +182,7 @@ def prepare_file(path: Path, head: str, *, build: Build, upgrade: Build) -> None
 
 
 def is_ready(path: Path, head: str) -> bool:
-    """Tell whether a database is there and of a version."""
+    """Return whether a database is there and of a version."""
     return read_version(path) == head
 
 

@@ -47,14 +47,14 @@ def reconcile() -> list[Entry]:
 
 
 def needs_closing(entry: Entry) -> bool:
-    """Tell whether a run has not been closed everywhere and nobody is about to do it."""
+    """Return whether a run has not been closed everywhere and nobody is about to do it."""
     if entry.is_open:
         return not entry.process.is_alive()
     return not entry.is_settled and is_here(entry)
 
 
 def is_here(entry: Entry) -> bool:
-    """Tell whether a run was recorded in the store that is used now."""
+    """Return whether a run was recorded in the store that is used now."""
     return mlflow_store.is_store(entry.store)
 
 
@@ -99,7 +99,7 @@ def list_uploads(entry: Entry) -> list[Path]:
 
 
 def is_being_written(path: Path) -> bool:
-    """Tell whether the process that something half-written names still lives; one that names none counts while new."""
+    """Return whether the process that something half-written names still lives; one that names none counts while new."""
     writer = find_writer(path)
     try:
         age = time.time() - path.lstat().st_mtime

@@ -204,7 +204,7 @@ def describe_plan(entry: Entry, stages: Iterable[Entry], makers: dict[str, str])
     forced = entry.facts.get("asked", {}).get("force")
     for stage, reasons in entry.reasons.items():
         if stage in ran:
-            why = "forced" if stage == forced else "; ".join(reasons) or "what it reads was written anew"
+            why = "forced" if stage == forced else "; ".join(reasons) or "what it reads was written again"
             lines.append(f"{stage:<12} ran: {'it is called each time' if stage == 'publish' else why}")
         elif is_over or (entry.outcome not in (None, "finished") and reasons):
             lines.append(f"{stage:<12} not run: the run had stopped")

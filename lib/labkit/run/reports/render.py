@@ -207,7 +207,7 @@ def choose_form(data: Mapping[str, Any]) -> list[str]:
 
 
 def is_hollow(html: str) -> bool:
-    """Tell whether an HTML output is nothing without its script or style, as scikit-learn's estimator diagrams."""
+    """Return whether an HTML output is nothing without its script or style, as scikit-learn's estimator diagrams."""
     return "sk-top-container" in html or ("<script" in html and not CLEANER.clean(html).strip())
 
 
