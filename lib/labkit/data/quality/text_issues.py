@@ -28,7 +28,7 @@ WORDS_OF_PROSE = 4
 
 
 def find_in_texts(values: pd.Series) -> Iterator[tuple[str, str, str, tuple[str, str]]]:
-    """Yield what is wrong with a column of strings: what, evidence, severity, place and value of the line that fixes it.
+    """Yield what is wrong with a column of strings: what, evidence, severity, place and value of the line for it.
 
     Parameters
     ----------
