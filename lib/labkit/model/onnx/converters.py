@@ -112,7 +112,7 @@ def find_parts(model: Any) -> Iterator[BaseEstimator]:
 
 @cache
 def register_converters() -> None:
-    """Register with skl2onnx how LightGBM and the estimators of labkit are converted; replace converters that fall short."""
+    """Register with skl2onnx how LightGBM and labkit's estimators convert; replace converters that fall short."""
     from lightgbm import LGBMClassifier, LGBMRegressor
     from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
     from skl2onnx import update_registered_converter
