@@ -297,7 +297,7 @@ def find_text_kind(known: pd.Series, n_distinct: int) -> Found:
 
 
 def find_words_among_numbers(counts: pd.Series) -> dict[str, int]:
-    """Return the few words, with their rows, of a category of which most values are numbers; empty for other columns."""
+    """Return the few words, with their rows, of a category whose values are mostly numbers; empty for other columns."""
     rule = text_issues.guess_number(
         [str(word) for word in counts.index[: text_issues.MOST_DISTINCT]], fewest=MOSTLY_NUMBERS
     )

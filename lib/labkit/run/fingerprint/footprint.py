@@ -117,8 +117,8 @@ class Footprint:
         found += describe_hosts(self.hosts)
         if self.faults:
             found.append(
-                f"Some of what it read could not be recorded ({list_briefly(self.faults, most=3)}): a change of it runs "
-                "nothing. Name it by `step.depends_on(path=…)`."
+                f"Some of what it read could not be recorded ({list_briefly(self.faults, most=3)}): a change of it "
+                "runs nothing. Name it by `step.depends_on(path=…)`."
             )
         if not declared:
             found += describe_programs(self.commands)

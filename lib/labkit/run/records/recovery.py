@@ -99,7 +99,7 @@ def list_uploads(entry: Entry) -> list[Path]:
 
 
 def is_being_written(path: Path) -> bool:
-    """Return whether the process that something half-written names still lives; one that names none counts while new."""
+    """Return whether the process named by something half-written still lives; what names none counts while new."""
     writer = find_writer(path)
     try:
         age = time.time() - path.lstat().st_mtime

@@ -100,7 +100,7 @@ class Callers:
 
 
 def names_environment(frame: FrameType) -> bool:
-    """Return whether a frame's own code speaks of the environment, by its usual names or by one that was given to it."""
+    """Return whether a frame's own code names the environment, by its usual names or by one that was given to it."""
     code = frame.f_code
     names = {*code.co_names, *code.co_freevars, *code.co_varnames, *(one for one in code.co_consts if type(one) is str)}
     if not names.isdisjoint(ENVIRONMENT_NAMES):
