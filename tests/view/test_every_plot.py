@@ -18,7 +18,7 @@ from labkit.features.outcome_rates import PREDICT_AT
 from labkit.model.evaluation.blocks import make_rows
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.predictions import Answers
-from labkit.model.evaluation.split_comparison import Illusion
+from labkit.model.evaluation.split_comparison import SplitComparison
 from labkit.model.evaluation.threshold import Outcome
 from labkit.model.training.calibration import Calibration
 from labkit.params.evaluation import Costs
@@ -176,13 +176,13 @@ def test_time_plots(name: str) -> None:
 
 
 @EACH
-def test_illusion(name: str) -> None:
+def test_split_comparison(name: str) -> None:
     for value in map(float, VALUES[name][:7]):
         for one, other in ((value, 0.5), (0.5, value)):
             for difference in (Interval(value, value, value), Interval(0.1, np.nan, np.nan), Interval(0.0, -0.1, 0.1)):
-                illusion = Illusion("r2", "time", one, other, 100, "", difference, "12 days")
-                draw(time_plots.plot_illusion(illusion))
-    draw(time_plots.plot_illusion(Illusion("r2", "random", reason="the split is random")))
+                comparison = SplitComparison("r2", "time", one, other, 100, "", difference, "12 days")
+                draw(time_plots.plot_split_comparison(comparison))
+    draw(time_plots.plot_split_comparison(SplitComparison("r2", "random", reason="the split is random")))
 
 
 @EACH

@@ -37,7 +37,7 @@ from labkit.view.style import (
 )
 
 if TYPE_CHECKING:
-    from labkit.model.evaluation.split_comparison import Illusion
+    from labkit.model.evaluation.split_comparison import SplitComparison
 
 NO_TIMES = "This table declares no times (data.time), so nothing can be said about what changes with them."
 NO_MEAN = "No period has a mean that can be drawn."
@@ -185,28 +185,29 @@ def plot_split_over_time(parts: Mapping[str, pd.DataFrame], data: Data) -> Figur
         return figure
 
 
-def plot_illusion(illusion: "Illusion") -> Figure:
+def plot_split_comparison(comparison: "SplitComparison") -> Figure:
     """Draw what a random split claims beside what the declared split shows."""
-    title, values = "What a random split would have claimed", keep_drawable([illusion.random, illusion.declared])
-    if not illusion.is_compared:
-        return make_note(title, f"Not compared: {illusion.reason}.")
+    title, values = "What a random split would have claimed", keep_drawable([comparison.random, comparison.declared])
+    if not comparison.is_compared:
+        return make_note(title, f"Not compared: {comparison.reason}.")
     if np.isnan(values).any():
-        return make_note(title, f"Not compared: {illusion.metric} is not a finite number.")
-    shown = dict(zip(("random split", f"split by {illusion.method}"), values, strict=True))
-    fact = f"The same model on the same columns: {describe_illusion(illusion)}"
-    return plot_bars(shown, title=title, fact=fact, unit=illusion.metric, highlight=["random split"])
+        return make_note(title, f"Not compared: {comparison.metric} is not a finite number.")
+    shown = dict(zip(("random split", f"split by {comparison.method}"), values, strict=True))
+    fact = f"The same model on the same columns: {describe_split_comparison(comparison)}"
+    return plot_bars(shown, title=title, fact=fact, unit=comparison.metric, highlight=["random split"])
 
 
-def describe_illusion(illusion: "Illusion") -> str:
+def describe_split_comparison(comparison: "SplitComparison") -> str:
     """Return by how much a random split differs from the declared one, with the interval; empty if not compared."""
-    if not illusion.is_compared:
+    if not comparison.is_compared:
         return ""
-    one, metric = illusion.difference, illusion.metric
-    claim = f"a random split has {metric} {format_number(illusion.random)}, the split by {illusion.method} "
-    claim += f"{format_number(illusion.declared)}"
+    one, metric = comparison.difference, comparison.metric
+    claim = f"a random split has {metric} {format_number(comparison.random)}, the split by {comparison.method} "
+    claim += f"{format_number(comparison.declared)}"
     if np.isnan(keep_drawable([one.low, one.high])).any():
-        return f"{claim}; no interval, there are too few independent rows ({illusion.resampled})."
-    span = f"95 % interval {format_number(one.low)} to {format_number(one.high)}, resampling {illusion.resampled}"
-    verdict = "flatters" if one.low > 0 else "is lower" if one.high < 0 else "is not distinguishable from it"
-    by = f" by {format_number(abs(one.value))}" if one.low > 0 or one.high < 0 else ""
-    return f"{claim}: it {verdict}{by} (difference {format_number(one.value)}, {span})."
+        return f"{claim}; no interval, there are too few independent rows ({comparison.resampled})."
+    by, word = format_number(abs(one.value)), "higher" if one.value >= 0 else "lower"
+    span = f"95 % interval of the difference {format_number(one.low)} to {format_number(one.high)}"
+    doubt = " and includes 0, so these rows cannot show a difference" if one.low <= 0 <= one.high else ""
+    resampled = f"both sets of rows resampled by blocks, {comparison.resampled} in the holdout"
+    return f"{claim}: the random one is {by} {word}; the {span}{doubt} ({resampled})."

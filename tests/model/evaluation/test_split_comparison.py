@@ -12,7 +12,7 @@ from labkit.model.evaluation.blocks import Blocks, make_rows
 from labkit.model.evaluation.predictions import Answers
 from labkit.model.evaluation.split_comparison import compare_splits, compute_difference
 from labkit.params.tables import Data
-from labkit.view.time_plots import describe_illusion
+from labkit.view.time_plots import describe_split_comparison
 
 
 def make_table(n_days: int, per_day: int, *, seed: int) -> pd.DataFrame:
@@ -45,7 +45,10 @@ def test_interval_resamples_days_and_is_named() -> None:
     assert found.difference.value == pytest.approx(found.random - found.declared)
     assert found.difference.low < found.difference.value < found.difference.high
     assert found.resampled.startswith("29 days")
-    assert f"resampling {found.resampled}" in describe_illusion(found)
+    assert describe_split_comparison(found).endswith(
+        "the random one is 1.17 higher; the 95 % interval of the difference 0.828 to 2.14 (both sets of rows resampled "
+        f"by blocks, {found.resampled} in the holdout)."
+    )
 
 
 def test_interval_by_days_is_wider_than_one_by_rows_where_rows_share_their_day() -> None:
@@ -81,7 +84,7 @@ def test_nothing_to_compare_has_a_reason(table: pd.DataFrame, changes: dict[str,
     found = compare_splits(split_rows(table, data, seed=0), data, seed=0)
     assert not found.is_compared
     assert reason in found.reason
-    assert describe_illusion(found) == ""
+    assert describe_split_comparison(found) == ""
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ NOT_COMPARED = Interval(np.nan, np.nan, np.nan)
 
 
 @dataclass(frozen=True)
-class Illusion:
+class SplitComparison:
     """One model's metric under two splits.
 
     Attributes
@@ -65,7 +65,7 @@ class Illusion:
         return not self.reason
 
 
-def compare_splits(parts: Mapping[str, pd.DataFrame], data: Data, *, seed: int) -> Illusion:
+def compare_splits(parts: Mapping[str, pd.DataFrame], data: Data, *, seed: int) -> SplitComparison:
     """Fit and score one plain model under a random split and under the declared one, on equally many rows.
 
     Parameters
@@ -75,20 +75,20 @@ def compare_splits(parts: Mapping[str, pd.DataFrame], data: Data, *, seed: int) 
 
     Returns
     -------
-    Illusion
+    SplitComparison
         With a reason instead of values where the declared split is random itself, or where there is nothing to fit or
         to judge.
     """
     metric, method = "roc_auc" if data.target.task == "classification" else "r2", data.split.method
     if method == "random":
-        return Illusion(metric, method, reason="the split is random: there is no other one to compare it with")
+        return SplitComparison(metric, method, reason="the split is random: there is no other one to compare it with")
     rows = pd.concat([part for name, part in parts.items() if name != ASIDE])
     columns, truth = make_columns(rows.drop(columns=data.target.column)), rows[data.target.column]
     n_learn, n_judge = len(parts["training"]), len(parts["holdout"])
     if not columns.shape[1]:
-        return Illusion(metric, method, reason="there is no column besides times to fit a model on")
+        return SplitComparison(metric, method, reason="there is no column besides times to fit a model on")
     if n_judge < FEWEST_ROWS:
-        return Illusion(metric, method, reason="the holdout has fewer than two rows")
+        return SplitComparison(metric, method, reason="the holdout has fewer than two rows")
     random = np.random.default_rng(seed)
     mixed, everything = random.permutation(len(rows)), np.arange(len(rows))
     blocks, judged = find_blocks(rows, data), []
@@ -97,15 +97,17 @@ def compare_splits(parts: Mapping[str, pd.DataFrame], data: Data, *, seed: int) 
         chosen = np.sort(random.permutation(fitted_on)[:MOST_ROWS])
         tested = np.sort(random.permutation(judged_on)[:MOST_ROWS])
         if data.target.task == "classification" and truth.iloc[chosen].nunique() < 2:
-            return Illusion(metric, method, reason="the rows to fit a model on are of one class")
+            return SplitComparison(metric, method, reason="the rows to fit a model on are of one class")
         answers = predict(columns, truth, chosen, tested, target=data.target, seed=seed)
         judged.append((answers, blocks.take(tested).fit_length(compute_losses(answers))))
     scores = [compute_metric(metric, answers) for answers, _ in judged]
     if not np.isfinite(scores).all():
-        return Illusion(metric, method, reason=f"{metric} cannot be computed: the rows to judge on are of one class")
+        return SplitComparison(
+            metric, method, reason=f"{metric} cannot be computed: the rows to judge on are of one class"
+        )
     difference = compute_difference(metric, *judged, seed=seed)
     n_rows, resampled = min(n_learn, MOST_ROWS), str(judged[1][1])
-    return Illusion(metric, method, scores[0], scores[1], n_rows, difference=difference, resampled=resampled)
+    return SplitComparison(metric, method, scores[0], scores[1], n_rows, difference=difference, resampled=resampled)
 
 
 def compute_difference(
