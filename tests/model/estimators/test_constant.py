@@ -88,8 +88,8 @@ def passes(options: dict[str, object], target: Target, seed: int) -> bool:
     metric, blocks = training.metric, make_rows(200)
     draws = {"n_samples": 200, "confidence": 0.95, "seed": seed, "blocks": blocks}
     gain = bootstrap.compare_paired(metric, *answers, **draws)  # type: ignore[arg-type]
-    words = {"confidence": 0.95, "blocks": blocks, "constant": "a constant"}
-    return gate.check_dummy(metric, gain, Gate(), **words).passed  # type: ignore[arg-type]
+    n_classes = 0 if target.task == "regression" else 2
+    return gate.check_dummy(metric, gain, Gate(), confidence=0.95, blocks=blocks, n_classes=n_classes).passed
 
 
 def test_choice_says_so_where_no_candidate_is_better_than_the_dummy() -> None:
