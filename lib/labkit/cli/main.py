@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from io import StringIO
 from pathlib import Path
@@ -336,6 +337,8 @@ def show(path: Path) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 a stage failed, 2 the input is at fault, 130 interrupted."""
     console.guard_streams()
+    # requests turns this one off, but another thread that imports meanwhile may turn it on again.
+    warnings.filterwarnings("ignore", message="SOCKS support in urllib3")
     # Modules stay: looking through them for garbage, as they come and once more at the end, takes a second.
     gc.set_threshold(100_000)
     code = call(cli, list(sys.argv[1:] if arguments is None else arguments))

@@ -1,10 +1,14 @@
 """Kernels as forks: like ordinary ones in everything but their start, and nothing of them stays behind."""
 
+import asyncio
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +24,7 @@ from jupyter_client.manager import KernelManager
 from labkit import paths
 from labkit.errors import LabkitError
 from labkit.run.kernels import servers
-from labkit.run.kernels.provisioner import make_kernel_specs
+from labkit.run.kernels.provisioner import WarmProcess, WarmProvisioner, make_kernel_specs
 from labkit.run.kernels.session import Kernels
 from labkit.run.notebook.executor import run_notebook
 from labkit.run.notebook.result import Execution
@@ -29,6 +33,7 @@ from labkit.run.notebook.source import read_source
 from tests.run.notebook.test_executor import EXPERIMENT, make_notebook
 
 pytestmark = pytest.mark.xdist_group("warm")
+LONGEST_SOCKET_NAME = 106
 IMPORTS = "import lightgbm, matplotlib.pyplot, numpy, pandas, sklearn.ensemble, tqdm.auto\n"
 
 
@@ -486,3 +491,59 @@ def test_run_leaves_the_choice_of_kernels_as_it_was(bare: Path, monkeypatch: pyt
         kernels.find_server()
         assert servers.ask_state(Path(paths.get_warm_address() or ""), seconds=30)
     assert paths.get_warm_address() is None
+
+
+def test_cancelled_start_lets_go_of_the_server(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while a server gives no reply: neither the run nor a kernel that is half made may wait for the other."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener, ThreadPoolExecutor(1) as pool:
+        listener.bind(str(bare / "kernels"))
+        listener.listen()
+        monkeypatch.setenv(paths.WARM_VARIABLE, str(bare / "kernels"))
+        start = asyncio.Event()
+        is_let_go = pool.submit(wait_for_end, listener, start)
+        provisioner = WarmProvisioner(kernel_spec=make_kernel_specs().get_kernel_spec("python3"), kernel_id="1")
+
+        async def cancel() -> None:
+            launch = asyncio.create_task(provisioner.launch_kernel(["python"]))
+            while not start.is_set():
+                await asyncio.sleep(0.01)
+            launch.cancel()
+            with suppress(asyncio.CancelledError):
+                await launch
+
+        asyncio.run(cancel())
+        assert is_let_go.result()
+
+
+def wait_for_end(listener: socket.socket, start: asyncio.Event) -> bool:
+    """Take a request, give no reply, and return whether the client hangs up in ten seconds."""
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(1_000_000)
+        start.set()
+        connection.settimeout(10)
+        try:
+            return connection.recv(1) == b""
+        except TimeoutError:
+            return False
+
+
+def test_kernel_that_cannot_open_all_its_sockets_ends(server: psutil.Process, tmp_path: Path) -> None:
+    """As when the folder of the sockets is removed while it starts: those it had opened would hold up its end."""
+    ports = {"shell_port": 1, "control_port": 2, "stdin_port": 3, "iopub_port": 10**9, "hb_port": 10**9 + 1}
+    settings = {"transport": "ipc", "key": "", "signature_scheme": "hmac-sha256", **ports}
+    command = [sys.executable, "-m", "ipykernel_launcher", "-f", str(tmp_path / "connection.json")]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection,
+        (tmp_path / "log").open("w") as log,
+    ):
+        # The last two have a name that is too long for a socket.
+        place = f"{folder}/k".ljust(LONGEST_SOCKET_NAME - len("-1"), "k")
+        (tmp_path / "connection.json").write_text(json.dumps({**settings, "ip": place}))
+        connection.connect(os.environ[paths.WARM_VARIABLE])
+        request = {"argv": command, "cwd": str(tmp_path), "env": paths.copy_environment()}
+        with pytest.raises(OSError, match="it ended as it started"):
+            WarmProcess(connection).start(request, [log.fileno(), log.fileno()])
+        assert list(Path(folder).iterdir()), "no socket was opened"
+    assert "ZMQError" in (tmp_path / "log").read_text()

@@ -22,6 +22,7 @@ import stat
 import sys
 import threading
 import time
+import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -234,7 +235,13 @@ def run_kernel(request: Request) -> None:
     launcher = importlib.util.find_spec("ipykernel_launcher")
     sys.argv = [str(launcher and launcher.origin), *request.argv[request.argv.index("ipykernel_launcher") + 1 :]]
     application: Any = IPKernelApp.instance(parent_handle=os.getppid())
-    application.initialize(sys.argv[1:])
+    try:
+        application.initialize(sys.argv[1:])
+    except BaseException:
+        # Its exit handler would wait for ever for the sockets that it had opened by then.
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].install_repl_displayhook()
     send(request.connection, ready=True)

@@ -135,28 +135,31 @@ class WarmProvisioner(LocalProvisioner):
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
         """Fork a kernel off the server, or start an ordinary one."""
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self.process = await asyncio.to_thread(self.ask_server, find_address(), cmd, kwargs)
-        except (OSError, LabkitError) as error:
+            # A listening socket accepts at once, however long its process is busy with imports.
+            connection.connect(str(find_address()))
+            self.process = await asyncio.to_thread(self.ask_server, connection, cmd, kwargs)
+        except asyncio.CancelledError:
+            # The thread waits for a reply, and whoever cancels waits for the thread. The keeper sees the end as well.
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            raise
+        except (OSError, ValueError, LabkitError) as error:
+            connection.close()
             self.log.warning("labkit: no warm kernel (%s); an ordinary one starts", error)
         else:
             self.pid, self.pgid, self.cwd = self.process.pid, None, kwargs.get("cwd")
             return self.connection_info
         return await super().launch_kernel(cmd, **kwargs)
 
-    def ask_server(self, address: Path, cmd: list[str], kwargs: dict[str, Any]) -> WarmProcess:
-        """Return a kernel of the server at an address."""
+    def ask_server(self, connection: socket.socket, cmd: list[str], kwargs: dict[str, Any]) -> WarmProcess:
+        """Return a kernel of the server that a socket is connected to."""
         environment = paths.copy_environment() if kwargs.get("env") is None else kwargs["env"]
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            connection.connect(str(address))
-            process = WarmProcess(connection)
-            folder = str(kwargs.get("cwd") or Path.cwd())
-            files = [find_file(kwargs.get(name), number) for name, number in (("stdout", 1), ("stderr", 2))]
-            process.start({"argv": cmd, "cwd": folder, "env": environment}, files)
-        except (OSError, ValueError) as error:
-            connection.close()
-            raise OSError(str(error)) from error
+        process = WarmProcess(connection)
+        folder = str(kwargs.get("cwd") or Path.cwd())
+        files = [find_file(kwargs.get(name), number) for name, number in (("stdout", 1), ("stderr", 2))]
+        process.start({"argv": cmd, "cwd": folder, "env": environment}, files)
         return process
 
     async def shutdown_requested(self, restart: bool = False) -> None:
