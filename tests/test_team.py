@@ -87,18 +87,21 @@ def test_two_clones_work_as_one_team(team: Team) -> None:
 
     # Both at once, bob with a model of his own.
     running = team.start(bob, LABKIT, "run", "diabetes", "-S", "training.models=[dummy,decision_tree]")
-    assert "version 1 is the champion" in team.call(alice, LABKIT, "run", "diabetes")
-    finish(running)
-    check_records(team)
+    theirs = team.call(alice, LABKIT, "run", "diabetes")
+    assert "version 1 is the champion" in theirs
+    check_records(team, theirs + finish(running))
 
 
-def check_records(team: Team) -> None:
+def check_records(team: Team, printed: str) -> None:
     """Assert what both left in the shared store."""
     from mlflow import MlflowClient
 
     client = MlflowClient(team.variables["MLFLOW_TRACKING_URI"].replace("postgresql:", "postgresql+psycopg:"))
     versions = client.search_model_versions("name = 'diabetes'")
-    assert sorted(int(version.version) for version in versions) == [1, 2]
+    assert sorted(int(version.version) for version in versions) == [1, 2], (
+        printed,
+        [(version.creation_timestamp, version.tags) for version in versions],
+    )
     assert all(version.source.startswith(f"s3://{BUCKET}/artifacts/diabetes/") for version in versions)
     assert all(version.tags["labkit.registered_by"] for version in versions)
     runs = client.search_runs(["1"], max_results=1000)
