@@ -15,7 +15,7 @@ from labkit.errors import LabkitError
 from labkit.new.create import Founded, Query, found
 from labkit.new.options import Choices
 from labkit.params.load import load_params
-from labkit.run.pipeline.dvc_repo import list_experiments, open_repo
+from labkit.run.pipeline.dvc_repo import list_pipeline_experiments, open_repo
 from labkit.run.pipeline.run_lock import hold_checkout
 from labkit.stages.source import NOTES, place_tables
 
@@ -73,7 +73,7 @@ def test_awkward_file_runs(root: Path, folder: Path, tmp_path: Path, case: Case)
     )
     for words in case.says:
         assert words in said
-    assert case.name in list_experiments()
+    assert case.name in list_pipeline_experiments()
     # As the stage `source` reads it: strictly, twice to the same bytes, every row.
     for place in ("once", "again"):
         place_tables(params, tmp_path / place, tmp_path / "contract.json")
@@ -111,7 +111,7 @@ def test_replacing_needs_force_and_leaves_no_contract_of_the_old_table(root: Pat
     found("shop", [path], "y", choices=Choices(), force=True)
     assert (root / "data" / "shop" / "source" / "t.csv").read_text() == text(rows(seed=3))
     assert not (root / "data" / "shop" / "contract.json").exists()
-    assert list_experiments() == ["other", "shop"]
+    assert list_pipeline_experiments() == ["other", "shop"]
 
 
 @pytest.mark.parametrize(
@@ -334,7 +334,7 @@ def test_two_experiments_made_at_once_are_both_listed(root: Path, folder: Path) 
     for run in runs:
         printed, _ = run.communicate(timeout=300)
         assert run.returncode == 0, printed
-    assert sorted(list_experiments()) == ["first", "other", "second"]
+    assert sorted(list_pipeline_experiments()) == ["first", "other", "second"]
 
 
 def test_new_waits_for_the_run_of_the_checkout(root: Path, folder: Path) -> None:
@@ -345,7 +345,7 @@ def test_new_waits_for_the_run_of_the_checkout(root: Path, folder: Path) -> None
         is_waiting.set()
 
     thread = threading.Thread(target=lambda: found("shop", [path], "y", choices=Choices(), say=say))
-    with hold_checkout("other", say=said.append):
+    with hold_checkout("other", report=said.append):
         before = list_files(root)
         thread.start()
         assert is_waiting.wait(60)
@@ -353,7 +353,7 @@ def test_new_waits_for_the_run_of_the_checkout(root: Path, folder: Path) -> None
     thread.join(60)
     assert said == [text for text in said if text.startswith("waiting for the run of other (process ")]
     assert len(said) == 1
-    assert sorted(list_experiments()) == ["other", "shop"]
+    assert sorted(list_pipeline_experiments()) == ["other", "shop"]
 
 
 def test_new_beside_a_command_of_dvc_is_refused_and_nothing_left(

@@ -455,7 +455,7 @@ def test_full_disk_of_the_cache_is_told(small: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["a", "a/b.parquet", "…/ü", ".hidden", "a..b"])
 def test_plain_places_are_allowed(place: str) -> None:
-    dvc_cache.check_place(place, "x")
+    dvc_cache.check_relative_path(place, "x")
 
 
 LOST = ". Only the knowledge of what is up to date is lost by it: those stages run again, or come from DVC's cache"
@@ -492,4 +492,4 @@ def test_lock_that_cannot_be_read_names_the_experiment_and_what_to_do(checkout: 
 @pytest.mark.parametrize("text", ["schema: '2.0'\n", "schema: '2.0'\nstages: {}\n"])
 def test_lock_without_stages_is_no_fault(checkout: Path, text: str) -> None:
     (checkout / "dvc.lock").write_text(text)
-    assert outputs.find_fault() is None
+    assert outputs.find_lock_fault() is None

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from labkit import paths
 from labkit.run import doctor
-from labkit.run.doctor import Finding, examine
+from labkit.run.doctor import CheckResult, examine
 from labkit.run.kernels import servers
 from labkit.run.pipeline import run_lock
 from labkit.run.records import ledger
@@ -24,7 +24,7 @@ from tests.conftest import Labkit, call_labkit
 LONG_AGO = 2 * 3600
 
 
-def find(about: str) -> Finding:
+def find(about: str) -> CheckResult:
     return next(finding for finding in examine() if finding.about == about)
 
 
@@ -82,7 +82,7 @@ def leave_entry(root: Path, *, is_closed: bool) -> None:
     """Write a run of a process that is gone to the ledger, or one that ended while its tracking server was away."""
     store = "http://127.0.0.1:9" if is_closed else paths.show_address(paths.get_tracking_uri())
     place = {"run": "x-1", "experiment": "x", "stage": None, "parent": None, "facts": {}}
-    gone = {"pid": 2**22 + 1, "boot": "another", "process_started": 1.0, "at": ledger.tell_time()}
+    gone = {"pid": 2**22 + 1, "boot": "another", "process_started": 1.0, "at": ledger.make_timestamp()}
     ledger.append("start", **place, **gone, store=store)
     if is_closed:
         ledger.append("opened", run="x-1", tracked="1f")
@@ -258,7 +258,7 @@ def test_fault_is_found_with_its_remedy(checkout: Path, fault: str) -> None:
     make, about, found, remedy = FAULTS[fault]
     assert find(about).remedy == ""
     make(checkout)
-    assert find(about) == Finding(about, found.replace("ROOT", str(checkout)), remedy)
+    assert find(about) == CheckResult(about, found.replace("ROOT", str(checkout)), remedy)
     assert [finding.about for finding in examine() if finding.remedy] == [about]
 
 
@@ -282,11 +282,11 @@ def test_killed_run_is_closed_before_anything_is_looked_at(checkout: Path, labki
 
 def test_run_that_is_under_way_is_told_and_no_fault(checkout: Path) -> None:
     leave_run(checkout)
-    with run_lock.hold_checkout("x", say=print):
+    with run_lock.hold_checkout("x", report=print):
         found = find("locks")
         assert found.found.startswith(f"the run of x (process {os.getpid()}, since ")
         assert (found.remedy, find("unfinished runs").remedy) == ("", "")
-    assert find("locks") == Finding("locks", "none held")
+    assert find("locks") == CheckResult("locks", "none held")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "stages: 7", "stages: {x: [1]}", "\0", "a: &a [*a]"])
@@ -300,7 +300,7 @@ def test_torn_lock_file_is_no_traceback(checkout: Path, labkit: Labkit, text: st
 def test_young_leftovers_may_be_of_a_run_that_goes_on(checkout: Path) -> None:
     write(checkout / "reports/.x.html.1a2b3c4d.part")
     (checkout / ".labkit/work/now").mkdir(parents=True)
-    assert find("leftovers") == Finding("leftovers", "none")
+    assert find("leftovers") == CheckResult("leftovers", "none")
 
 
 def test_lock_of_a_process_that_ended_is_told_but_no_fault(checkout: Path) -> None:
@@ -308,9 +308,9 @@ def test_lock_of_a_process_that_ended_is_told_but_no_fault(checkout: Path) -> No
     ended.wait()
     path = checkout / ".dvc/tmp/rwlock"
     write(path, json.dumps({"data": {"write": {"pid": ended.pid, "cmd": "dvc repro"}}}))
-    assert find("locks") == Finding("locks", "left by a process that has ended; the next run takes them over")
+    assert find("locks") == CheckResult("locks", "left by a process that has ended; the next run takes them over")
     write(path, json.dumps({"data": {"read": [{"pid": os.getpid(), "cmd": "dvc repro"}]}}))
-    assert find("locks") == Finding("locks", f"DVC works in process {os.getpid()}")
+    assert find("locks") == CheckResult("locks", f"DVC works in process {os.getpid()}")
 
 
 @pytest.mark.parametrize(
@@ -334,7 +334,7 @@ def test_listener_that_others_can_reach_is_named(checkout: Path, host: str, is_o
         assert f"(process {server.pid}) on 0.0.0.0:{port}" in finding.found
         assert "--host 127.0.0.1" in finding.remedy
     else:
-        assert finding == Finding("listeners", "none that others can reach")
+        assert finding == CheckResult("listeners", "none that others can reach")
 
 
 def test_process_of_warm_kernels_is_told_of(checkout: Path) -> None:
@@ -347,22 +347,24 @@ def test_process_of_warm_kernels_is_told_of(checkout: Path) -> None:
         servers.end_server(server)
     assert re.fullmatch(rf"process {server.pid}, [\d,]+ modules", finding.found)
     assert finding.remedy == ""
-    assert find("warm kernels") == Finding("warm kernels", "none kept; `labkit warm` keeps some")
+    assert find("warm kernels") == CheckResult("warm kernels", "none kept; `labkit warm` keeps some")
 
 
 def test_folder_of_warm_kernels_that_others_may_enter_is_named(checkout: Path) -> None:
     folder = servers.make_address().parent
     folder.mkdir(mode=0o755)
     try:
-        assert find("warm kernels") == Finding("warm kernels", str(folder), "not a private folder of yours: remove it")
+        assert find("warm kernels") == CheckResult(
+            "warm kernels", str(folder), "not a private folder of yours: remove it"
+        )
     finally:
         folder.rmdir()
 
 
 @pytest.mark.parametrize("version", ["0.11.0", "0.9"])
 def test_versions_with_holes_are_named(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
-    held = doctor.find_version
-    monkeypatch.setattr(doctor, "find_version", lambda name: version if name == "skops" else held(name))
+    held = doctor.find_installed_version
+    monkeypatch.setattr(doctor, "find_installed_version", lambda name: version if name == "skops" else held(name))
     finding = doctor.check_packages()
     assert finding.found == f"skops {version} has CVE-2025-54412"
     assert finding.remedy == "pip install --upgrade 'skops>=0.12.0'"
@@ -382,17 +384,17 @@ def test_missing_git_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert doctor.check_programs().remedy == ""
     monkeypatch.setenv("PATH", str(tmp_path))
     told = "git missing, no Chromium, which only the tests need"
-    assert doctor.check_programs() == Finding("programs", told, "install git: without it no run knows its commit")
+    assert doctor.check_programs() == CheckResult("programs", told, "install git: without it no run knows its commit")
 
 
 def test_run_of_the_ledger_that_is_under_way_is_no_fault(checkout: Path) -> None:
     with ledger.open_entry("x", facts={}):
-        assert find("ledger") == Finding("ledger", "1 run, 1 of them under way")
-    assert find("ledger") == Finding("ledger", "1 run, 0 of them under way")
+        assert find("ledger") == CheckResult("ledger", "1 run, 1 of them under way")
+    assert find("ledger") == CheckResult("ledger", "1 run, 0 of them under way")
 
 
 def test_full_disk_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(doctor, "FEWEST_BYTES", 10**18)
+    monkeypatch.setattr(doctor, "LEAST_FREE_BYTES", 10**18)
     assert "make room" in doctor.check_disk(tmp_path).remedy
 
 
@@ -400,4 +402,4 @@ def test_remote_is_named(checkout: Path) -> None:
     (checkout / ".dvc/config.local").touch(mode=0o600)
     with (checkout / ".dvc/config").open("a") as stream:
         stream.write("['remote \"team\"']\n    url = /tmp/team\n")
-    assert find("DVC remote") == Finding("DVC remote", "team")
+    assert find("DVC remote") == CheckResult("DVC remote", "team")

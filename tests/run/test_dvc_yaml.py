@@ -99,7 +99,7 @@ def test_any_name_of_a_column_can_be_recorded_and_read_again(inside: Path, seed:
     builtin.perform_fingerprint(params, None)
     stages = dvc_repo.list_stages("diabetes")
     record(*stages)
-    states = dvc_repo.find_states(dvc_repo.open_repo(), "diabetes")
+    states = dvc_repo.find_stage_states(dvc_repo.open_repo(), "diabetes")
     assert {state.name: state.reasons for state in states} == dict.fromkeys(stages, ())
 
 
@@ -146,5 +146,5 @@ def test_change_of_a_section_is_named(inside: Path, setting: str, stage: str, re
     record(stage)
     override.apply_overrides("diabetes", [setting])
     builtin.perform_fingerprint(load.load_params("diabetes"), None)
-    states = {state.name: state.reasons for state in dvc_repo.find_states(dvc_repo.open_repo(), "diabetes")}
+    states = {state.name: state.reasons for state in dvc_repo.find_stage_states(dvc_repo.open_repo(), "diabetes")}
     assert states[stage] == (reason,)

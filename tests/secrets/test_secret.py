@@ -317,7 +317,7 @@ def test_error_of_a_stage_without_a_notebook_is_masked_too(checkout: Path, monke
     from io import StringIO
 
     from labkit.run.kernels.session import Kernels
-    from labkit.run.pipeline.experiment_run import Request, run_sample
+    from labkit.run.pipeline.experiment_run import RunRequest, run_sample
     from labkit.run.pipeline.progress import Progress
     from rich.console import Console
 
@@ -331,7 +331,7 @@ def test_error_of_a_stage_without_a_notebook_is_masked_too(checkout: Path, monke
     progress, kernels = Progress(Console(file=printed)), Kernels(is_cold=True)
     how: dict[str, Any] = {"plain": {"source": refuse}, "progress": progress, "kernels": kernels}
     with kernels, pytest.raises(StageError) as caught:
-        run_sample("diabetes", rows=50, request=Request(), **how)
+        run_sample("diabetes", rows=50, request=RunRequest(), **how)
     assert str(caught.value) == "cannot connect to [secret warehouse]"
     assert caught.value.__suppress_context__
     assert_nowhere(checkout, printed.getvalue())

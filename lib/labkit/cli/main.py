@@ -115,10 +115,10 @@ def run(
     from labkit.run.pipeline.progress import Progress
 
     with Kernels(is_cold=cold, is_kept_used=not cold, later=builtin.LATER_MODULES) as kernels:
-        from labkit.run.pipeline.experiment_run import Request, run_experiment, run_sample
+        from labkit.run.pipeline.experiment_run import RunRequest, run_experiment, run_sample
         from labkit.run.records import mlflow_store
 
-        request = Request(until, force, is_waiting=not no_wait, is_locked=locked, settings=settings)
+        request = RunRequest(until, force, is_waiting=not no_wait, is_locked=locked, settings=settings)
         how: dict[str, Any] = {"plain": builtin.PLAIN, "progress": Progress(), "kernels": kernels}
         if sample:
             run_sample(experiment, rows=sample, request=request, **how)
@@ -161,11 +161,11 @@ def doctor() -> None:
     \b
     labkit doctor          # in the checkout
     """
-    from labkit.run.doctor import examine, show_findings
+    from labkit.run.doctor import examine, show_results
     from labkit.stages.promotion import check_champions
 
     close_gone()
-    sys.exit(show_findings([*examine(), check_champions()]))
+    sys.exit(show_results([*examine(), check_champions()]))
 
 
 @cli.command()
@@ -188,10 +188,10 @@ def stage(name: str, experiment: str) -> None:
 
         builtin.perform_fingerprint(load_params(experiment), None)
         return
-    from labkit.run.pipeline.experiment_run import run_stage
+    from labkit.run.pipeline.experiment_run import run_single_stage
     from labkit.run.pipeline.progress import Progress
 
-    run_stage(name, experiment, plain=builtin.PLAIN, progress=Progress())
+    run_single_stage(name, experiment, plain=builtin.PLAIN, progress=Progress())
 
 
 @cli.command()
@@ -210,7 +210,7 @@ def status(experiments: tuple[str, ...]) -> None:
     close_gone()
     holder = run_lock.find_holder()
     if holder is not None:
-        echo(f"Under way now: {run_lock.describe(holder)}.")
+        echo(f"Under way now: {run_lock.describe_holder(holder)}.")
     with dvc_repo.look_at_repo() as repo:
         for experiment in experiments or list_experiments():
             loaded = load_params(experiment)
@@ -220,7 +220,7 @@ def status(experiments: tuple[str, ...]) -> None:
                 builtin.perform_fingerprint(loaded, None)
             records = load_records(paths.find_reports_dir(experiment))
             rows = []
-            for state in dvc_repo.find_states(repo, experiment):
+            for state in dvc_repo.find_stage_states(repo, experiment):
                 if state.name == dvc_repo.FINGERPRINT:
                     continue
                 headline = records[state.name].headline if state.name in records else ""
@@ -235,7 +235,7 @@ def close_gone() -> None:
     from labkit.run.records import recovery
 
     try:
-        for line in recovery.tell(recovery.reconcile()):
+        for line in recovery.describe_closed(recovery.reconcile()):
             echo(line)
     except (StageError, DiskError) as error:
         echo(f"not closed yet: {error}")
@@ -256,7 +256,7 @@ def pull(experiments: tuple[str, ...]) -> None:
     for experiment in experiments:
         load_params(experiment)
     close_gone()
-    with run_lock.hold_checkout(", ".join(experiments) or "all experiments", say=echo):
+    with run_lock.hold_checkout(", ".join(experiments) or "all experiments", report=echo):
         echo(dvc_remote.pull(experiments))
 
 

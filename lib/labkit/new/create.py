@@ -101,7 +101,7 @@ def found(
         if not ask(survey, proposal):
             raise ParamsError(f"{name}: not made, as you said")
         # A run reads dvc.yaml, and DVC lets one command at a time write.
-        with hold_checkout(name, say=say, command="labkit new"):
+        with hold_checkout(name, report=say, command="labkit new"):
             put_in_place(name, Path(scratch), text)
     return Founded(path, survey, proposal)
 
@@ -113,7 +113,7 @@ def check_name(name: str, *, force: bool) -> None:
             f"{name!r} cannot name an experiment: use small letters, digits and _, at most 63, a letter first"
         )
     folder = paths.find_data_dir(name)
-    is_taken = name in list_experiments() or name in dvc_repo.list_experiments()
+    is_taken = name in list_experiments() or name in dvc_repo.list_pipeline_experiments()
     if (is_taken or (folder.exists() and any(folder.iterdir()))) and not force:
         raise ParamsError(f"there is an experiment {name!r} already: choose another name, or replace it with --force")
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from packaging.version import Version
 
 from labkit import console, paths
 from labkit.errors import LabkitError, list_briefly
@@ -35,8 +36,18 @@ from labkit.storage.atomic import PART, parse_json
 from labkit.units import format_bytes, format_count
 
 PYTHONS = ((3, 11), (3, 14))
-PACKAGES = ("labkit", "dvc", "mlflow", "papermill", "nbclient", "pandas", "pyarrow", "scikit-learn", "onnxruntime")
-HOLES = {
+SHOWN_PACKAGES = (
+    "labkit",
+    "dvc",
+    "mlflow",
+    "papermill",
+    "nbclient",
+    "pandas",
+    "pyarrow",
+    "scikit-learn",
+    "onnxruntime",
+)
+VULNERABILITIES = {
     "jupyter-server": ("2.20.0", "CVE-2026-44727"),
     "mlflow": ("3.13.0", "CVE-2026-2635, CVE-2026-8147"),
     "nbconvert": ("7.17.1", "CVE-2026-39378"),
@@ -45,14 +56,14 @@ HOLES = {
     "skops": ("0.12.0", "CVE-2025-54412"),
 }
 """The version in which known holes were closed. Small on purpose: a scanner of the lock file knows more."""
-FEWEST_BYTES = 1_000_000_000
+LEAST_FREE_BYTES = 1_000_000_000
 OLDEST_SECONDS = 3600
 """What is half-made and older than this belongs to nobody any more."""
-NOT_LOOKED_INTO = {".git", ".venv", "cache", "node_modules", "__pycache__", "scratch"}
+SKIPPED_FOLDERS = {".git", ".venv", "cache", "node_modules", "__pycache__", "scratch"}
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One thing looked at: `remedy` is empty if all is well with it."""
 
     about: str
@@ -60,7 +71,7 @@ class Finding:
     remedy: str = ""
 
 
-def examine() -> list[Finding]:
+def examine() -> list[CheckResult]:
     """Look at everything and return what was found, in a fixed order.
 
     Raises
@@ -76,15 +87,15 @@ def examine() -> list[Finding]:
         check_programs,
         lambda: check_disk(root),
         lambda: check_modes(root),
-        lambda: check_lock(root / ".dvc" / "tmp" / "rwlock"),
+        lambda: check_run_lock(root / ".dvc" / "tmp" / "rwlock"),
         check_ledger,
         lambda: check_runs(root / "mlflow.db"),
         check_locations,
         lambda: check_leftovers(root),
         lambda: check_damaged(root),
-        lambda: make_finding("git", checkout.find_git_fault(), "the checkout is a repository"),
-        check_places,
-        lambda: make_finding(outputs.LOCK, outputs.find_fault(), "readable, or not there yet"),
+        lambda: make_result("git", checkout.find_git_fault(), "the checkout is a repository"),
+        check_output_folders,
+        lambda: make_result(outputs.DVC_LOCK, outputs.find_lock_fault(), "readable, or not there yet"),
         check_cache,
         lambda: check_remote(root / ".dvc"),
         lambda: check_listeners(root),
@@ -93,7 +104,7 @@ def examine() -> list[Finding]:
     return [check() for check in checks]
 
 
-def show_findings(findings: Sequence[Finding]) -> int:
+def show_results(findings: Sequence[CheckResult]) -> int:
     """Print what was found as a table and return the exit code: 1 if something needs attention."""
     rows = []
     for finding in findings:
@@ -105,41 +116,45 @@ def show_findings(findings: Sequence[Finding]) -> int:
     return 1 if n_bad else 0
 
 
-def check_python() -> Finding:
+def check_python() -> CheckResult:
     """Look at the interpreter."""
     version = ".".join(map(str, sys.version_info[:3]))
     is_known = PYTHONS[0] <= sys.version_info[:2] < PYTHONS[1]
-    return Finding("Python", version, "" if is_known else "use Python 3.11, 3.12 or 3.13")
+    return CheckResult("Python", version, "" if is_known else "use Python 3.11, 3.12 or 3.13")
 
 
-def check_packages() -> Finding:
+def check_packages() -> CheckResult:
     """Look at the versions that matter, and for known holes."""
-    versions = {name: version for name in (*PACKAGES, *HOLES) if (version := find_version(name))}
+    versions = {
+        name: version for name in (*SHOWN_PACKAGES, *VULNERABILITIES) if (version := find_installed_version(name))
+    }
     holes = [
         f"{name} {versions[name]} has {holes}"
-        for name, (fixed, holes) in HOLES.items()
-        if name in versions and parse_version(versions[name]) < parse_version(fixed)
+        for name, (fixed, holes) in VULNERABILITIES.items()
+        if name in versions and Version(versions[name]) < Version(fixed)
     ]
     names = [name.split()[0] for name in holes]
-    remedy = f"pip install --upgrade {shlex.join(f'{name}>={HOLES[name][0]}' for name in names)}" if holes else ""
-    shown = ", ".join(f"{name} {versions[name]}" for name in PACKAGES if name in versions)
-    return Finding("packages", "; ".join(holes) if holes else shown, remedy)
+    remedy = (
+        f"pip install --upgrade {shlex.join(f'{name}>={VULNERABILITIES[name][0]}' for name in names)}" if holes else ""
+    )
+    shown = ", ".join(f"{name} {versions[name]}" for name in SHOWN_PACKAGES if name in versions)
+    return CheckResult("packages", "; ".join(holes) if holes else shown, remedy)
 
 
-def check_lock_file() -> Finding:
+def check_lock_file() -> CheckResult:
     """Look whether what is installed is what the lock pins."""
     about, lock_file = "lock", packages.load_lock()
     if not lock_file:
-        return Finding(about, f"{packages.LOCK} pins no package: runs do not say what they were made with", "")
+        return CheckResult(about, f"{packages.LOCK} pins no package: runs do not say what they were made with", "")
     wrong = [f"{name} {what}" for name, what in packages.find_wrong_versions().items()]
     n_missing = sum(name not in packages.list_installed() for name in lock_file)
     missing = f"; {n_missing} of its {len(lock_file)} packages are not installed" if n_missing else ""
     if wrong:
-        return Finding(about, f"not as {packages.LOCK} has it: {list_briefly(wrong)}{missing}", packages.REMEDY)
-    return Finding(about, f"what is installed is as {packages.LOCK} has it{missing}")
+        return CheckResult(about, f"not as {packages.LOCK} has it: {list_briefly(wrong)}{missing}", packages.REMEDY)
+    return CheckResult(about, f"what is installed is as {packages.LOCK} has it{missing}")
 
 
-def find_version(name: str) -> str | None:
+def find_installed_version(name: str) -> str | None:
     """Return the version of an installed package."""
     try:
         return importlib.metadata.version(name)
@@ -147,99 +162,91 @@ def find_version(name: str) -> str | None:
         return None
 
 
-def parse_version(text: str) -> tuple[int, ...]:
-    """Return the numbers of a version, the first three.
-
-    >>> parse_version("2.20") < parse_version("2.20.1rc1")
-    True
-    """
-    numbers = [int(number) for number in re.findall(r"\d+", text)[:3]]
-    return tuple(numbers + [0] * (3 - len(numbers)))
-
-
-def check_programs() -> Finding:
+def check_programs() -> CheckResult:
     """Look for the programs that labkit calls."""
     found = [f"git {'found' if shutil.which('git') else 'missing'}"]
     browser = next((name for name in ("chromium", "chromium-browser", "google-chrome") if shutil.which(name)), None)
     found.append(f"{browser} found" if browser else "no Chromium, which only the tests need")
     remedy = "" if shutil.which("git") else "install git: without it no run knows its commit"
-    return Finding("programs", ", ".join(found), remedy)
+    return CheckResult("programs", ", ".join(found), remedy)
 
 
-def check_disk(root: Path) -> Finding:
+def check_disk(root: Path) -> CheckResult:
     """Look at the free room."""
     free = shutil.disk_usage(root).free
-    few = free < FEWEST_BYTES
+    few = free < LEAST_FREE_BYTES
     remedy = "make room: `dvc gc --workspace` removes what no current stage needs from DVC's cache" if few else ""
-    return Finding("free disk", format_bytes(free).partition(" (")[0], remedy)
+    return CheckResult("free disk", format_bytes(free).partition(" (")[0], remedy)
 
 
-def check_modes(root: Path) -> Finding:
+def check_modes(root: Path) -> CheckResult:
     """Look for what other users may change, or read where it holds passwords."""
-    open_ones = [path for path in walk(root) if not path.is_symlink() and path.stat().st_mode & 0o002]
+    open_ones = [path for path in walk_checkout(root) if not path.is_symlink() and path.stat().st_mode & 0o002]
     secret = root / ".dvc" / "config.local"
     is_read = secret.is_file() and secret.stat().st_mode & 0o077
     if open_ones:
-        return Finding(
+        return CheckResult(
             "file modes",
             f"anybody may write {list_shown(open_ones)}",
             f"chmod o-w {shlex.join(map(show, open_ones[:9]))}",
         )
     if is_read:
-        return Finding("file modes", f"others may read {show(secret)}", f"chmod 600 {show(secret)}")
-    return Finding("file modes", "only you may write")
+        return CheckResult("file modes", f"others may read {show(secret)}", f"chmod 600 {show(secret)}")
+    return CheckResult("file modes", "only you may write")
 
 
-def walk(root: Path) -> Iterator[Path]:
+def walk_checkout(root: Path) -> Iterator[Path]:
     """Yield the checkout's folders and files that are looked at, itself first."""
     yield root
     for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if name not in NOT_LOOKED_INTO]
+        folders[:] = [name for name in folders if name not in SKIPPED_FOLDERS]
         yield from (Path(folder) / name for name in (*folders, *files) if (Path(folder) / name).exists())
 
 
-def check_lock(path: Path) -> Finding:
+def check_run_lock(path: Path) -> CheckResult:
     """Look at who works here, and at DVC's list of who reads and writes."""
     about = "locks"
     holder = run_lock.find_holder()
     if holder is not None:
-        return Finding(about, f"{run_lock.describe(holder)} is under way")
+        return CheckResult(about, f"{run_lock.describe_holder(holder)} is under way")
     try:
         content: Any = parse_json(path.read_bytes())
         entries = [one for held in content.values() for one in [held.get("write"), *held.get("read", [])] if one]
         pids = {int(entry["pid"]) for entry in entries}
     except FileNotFoundError:
-        return Finding(about, "none held")
+        return CheckResult(about, "none held")
     except (ValueError, TypeError, KeyError, AttributeError):
-        return Finding(about, f"{show(path)} is torn", "the next `labkit run` fixes it")
+        return CheckResult(about, f"{show(path)} is torn", "the next `labkit run` fixes it")
     alive = sorted(pid for pid in pids if psutil.pid_exists(pid))
     if alive:
-        return Finding(about, f"DVC works in process {', '.join(map(str, alive))}")
-    return Finding(about, "none held" if not pids else "left by a process that has ended; the next run takes them over")
+        return CheckResult(about, f"DVC works in process {', '.join(map(str, alive))}")
+    return CheckResult(
+        about, "none held" if not pids else "left by a process that has ended; the next run takes them over"
+    )
 
 
-def check_ledger() -> Finding:
+def check_ledger() -> CheckResult:
     """Look for runs that no command could close yet, or of which the tracking store knows less than the ledger."""
     about, entries = "ledger", ledger.load_entries()
     dead = [entry.run for entry in entries if entry.is_open and not entry.process.is_alive()]
     if dead:
-        return Finding(about, f"killed and not closed: {list_briefly(dead, most=3)}", "`labkit runs` closes them")
-    untold = [entry for entry in entries if not entry.is_open and not entry.is_settled]
-    if untold:
-        stores = sorted({entry.store for entry in untold})
+        return CheckResult(about, f"killed and not closed: {list_briefly(dead, most=3)}", "`labkit runs` closes them")
+    unreported = [entry for entry in entries if not entry.is_open and not entry.is_settled]
+    if unreported:
+        stores = sorted({entry.store for entry in unreported})
         remedy = "start the tracking server, set MLFLOW_TRACKING_URI as it was then, and `labkit runs` tells it"
-        return Finding(about, f"{len(untold)} ended without {list_briefly(stores)} knowing", remedy)
+        return CheckResult(about, f"{len(unreported)} ended without {list_briefly(stores)} knowing", remedy)
     n_alive = sum(entry.is_open for entry in entries)
-    return Finding(
+    return CheckResult(
         about, f"{format_count(len(entries), 'run')}, {n_alive} of them under way" if entries else "nothing has run yet"
     )
 
 
-def check_runs(database: Path) -> Finding:
+def check_runs(database: Path) -> CheckResult:
     """Look for runs in the embedded MLflow store that nothing says have ended."""
     about = "unfinished runs"
     if not database.is_file():
-        return Finding(about, "no store yet, or one elsewhere")
+        return CheckResult(about, "no store yet, or one elsewhere")
     try:
         connection = sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=1)
         found = connection.execute(
@@ -247,70 +254,76 @@ def check_runs(database: Path) -> Finding:
         ).fetchall()
         connection.close()
     except sqlite3.Error as error:
-        return Finding(about, f"{show(database)}: {error}", "restore it from a copy, or move it away to begin again")
+        return CheckResult(
+            about, f"{show(database)}: {error}", "restore it from a copy, or move it away to begin again"
+        )
     if not found:
-        return Finding(about, "none")
+        return CheckResult(about, "none")
     if run_lock.find_holder() is not None:
-        return Finding(about, f"{len(found)} in MLflow, of the run that is under way")
+        return CheckResult(about, f"{len(found)} in MLflow, of the run that is under way")
     remedy = f"not of `labkit run`: if nothing works on them any more, mlflow runs delete --run-id {found[0][0]}"
-    return Finding(about, f"{len(found)} in MLflow: {list_briefly([str(name) for _, name in found], most=3)}", remedy)
+    return CheckResult(
+        about, f"{len(found)} in MLflow: {list_briefly([str(name) for _, name in found], most=3)}", remedy
+    )
 
 
-def check_locations() -> Finding:
+def check_locations() -> CheckResult:
     """Look whether the embedded store has its artifacts in this checkout."""
     about = "artifacts"
     try:
         moved = artifact_locations.find_moved(paths.find_own_store())
     except LabkitError:
-        return Finding(about, "the store cannot be read")  # which is a finding of its own
+        return CheckResult(about, "the store cannot be read")  # which is a finding of its own
     if not any(one.n_runs for one in moved):
-        return Finding(about, "in this checkout, or where a server keeps them")
+        return CheckResult(about, "in this checkout, or where a server keeps them")
     folders = list_briefly(sorted({str(one.folder) for one in moved}), most=3)
-    runs = artifact_locations.count(sum(one.n_runs for one in moved))
+    runs = format_count(sum(one.n_runs for one in moved), "run")
     found = f"those of {runs} are looked for in {folders}: this checkout was copied or moved"
-    return Finding(about, found, "the next `labkit run` or `labkit predict` corrects it")
+    return CheckResult(about, found, "the next `labkit run` or `labkit predict` corrects it")
 
 
-def check_leftovers(root: Path) -> Finding:
+def check_leftovers(root: Path) -> CheckResult:
     """Look for what ended processes left half-made."""
     eldest = time.time() - OLDEST_SECONDS
     work = root / ".labkit" / "work"
     found = list(work.iterdir()) if work.is_dir() else []
     found = [path for path in found if path.is_dir()]
-    found += [path for path in walk(root) if path.name.startswith(".") and path.name.endswith(PART)]
-    found += [path for path in walk(root / "mlruns") if path.name.startswith(".artifact.uploading.")]
+    found += [path for path in walk_checkout(root) if path.name.startswith(".") and path.name.endswith(PART)]
+    found += [path for path in walk_checkout(root / "mlruns") if path.name.startswith(".artifact.uploading.")]
     old = [path for path in found if path.exists() and path.lstat().st_mtime < eldest]
     if old:
-        return Finding("leftovers", f"half-made: {list_shown(old)}", f"rm -r {shlex.join(map(show, old))}")
+        return CheckResult("leftovers", f"half-made: {list_shown(old)}", f"rm -r {shlex.join(map(show, old))}")
     in_cache = dvc_cache.list_leftovers(dvc_cache.find_cache())
     if in_cache:
-        return Finding("leftovers", f"half-made in DVC's cache: {len(in_cache)}", "the next `labkit run` removes them")
-    return Finding("leftovers", "none")
+        return CheckResult(
+            "leftovers", f"half-made in DVC's cache: {len(in_cache)}", "the next `labkit run` removes them"
+        )
+    return CheckResult("leftovers", "none")
 
 
-def check_damaged(root: Path) -> Finding:
+def check_damaged(root: Path) -> CheckResult:
     """Look for objects of DVC's cache that were set aside."""
     folder = root / ".labkit" / "damaged"
     aside = sorted(folder.iterdir()) if folder.is_dir() else []
     remedy = f"look at the disk's health, then rm -r {show(folder)}" if aside else ""
-    return Finding("damaged objects", f"{len(aside)} set aside" if aside else "none", remedy)
+    return CheckResult("damaged objects", f"{len(aside)} set aside" if aside else "none", remedy)
 
 
-def make_finding(about: str, fault: Fault | None, otherwise: str) -> Finding:
+def make_result(about: str, fault: Fault | None, otherwise: str) -> CheckResult:
     """Return a fault as a finding, or that there is none."""
-    return Finding(about, fault.found, fault.remedy) if fault else Finding(about, otherwise)
+    return CheckResult(about, fault.found, fault.remedy) if fault else CheckResult(about, otherwise)
 
 
-def check_places() -> Finding:
+def check_output_folders() -> CheckResult:
     """Look whether DVC would write outside of the checkout."""
     try:
         fault = checkout.find_place_fault(list_experiments())
     except (OSError, LabkitError, TypeError, KeyError, AttributeError):
         fault = None  # DVC reports a broken dvc.yaml
-    return make_finding("outputs", fault, "inside the checkout")
+    return make_result("outputs", fault, "inside the checkout")
 
 
-def check_cache() -> Finding:
+def check_cache() -> CheckResult:
     """Look whether DVC's cache has what dvc.lock names."""
     about, missing, places = "DVC's cache", [], set[str]()
     uncached = make_output_patterns(is_uncached=True)
@@ -321,26 +334,30 @@ def check_cache() -> Finding:
             if not dvc_cache.is_whole(out["md5"]):
                 missing.append(out["path"])
         except LabkitError as error:
-            return Finding(about, str(error), "restore dvc.lock from git, or remove it and run again")
+            return CheckResult(about, str(error), "restore dvc.lock from git, or remove it and run again")
         places.add(out["path"])
     if not missing:
-        return Finding(about, f"{format_count(len(places), 'output')}, all there" if places else "nothing has run yet")
+        return CheckResult(
+            about, f"{format_count(len(places), 'output')}, all there" if places else "nothing has run yet"
+        )
     remedy = "`labkit pull` if there is a remote, else `labkit run` makes them again when they are needed"
-    return Finding(about, f"not there: {list_briefly(sorted(missing), most=3)}", remedy)
+    return CheckResult(about, f"not there: {list_briefly(sorted(missing), most=3)}", remedy)
 
 
-def check_remote(folder: Path) -> Finding:
+def check_remote(folder: Path) -> CheckResult:
     """Look whether data are kept anywhere else."""
     config = configparser.ConfigParser(interpolation=None)
     try:
         config.read([folder / "config", folder / "config.local"], encoding="utf-8")
     except (configparser.Error, UnicodeDecodeError) as error:
-        return Finding("DVC remote", f"{show(folder / 'config')}: {str(error).splitlines()[0]}", "restore it from git")
+        return CheckResult(
+            "DVC remote", f"{show(folder / 'config')}: {str(error).splitlines()[0]}", "restore it from git"
+        )
     names = re.findall(r"remote\s+\"?([\w.-]+)", " ".join(config.sections()))
-    return Finding("DVC remote", ", ".join(names) if names else "none: the data are on this machine only")
+    return CheckResult("DVC remote", ", ".join(names) if names else "none: the data are on this machine only")
 
 
-def check_listeners(root: Path) -> Finding:
+def check_listeners(root: Path) -> CheckResult:
     """Look whether processes of this checkout can be reached from other machines."""
     found = []
     for process in psutil.process_iter(["cwd", "cmdline", "pid"]):
@@ -355,7 +372,7 @@ def check_listeners(root: Path) -> Finding:
         program = Path(command[0]).name if command else "?"
         found += [f"{program} (process {process.pid}) on {a.ip}:{a.port}" for a in addresses if not is_loopback(a.ip)]
     remedy = "end it and start it with --host 127.0.0.1: anybody on the network can ask it" if found else ""
-    return Finding("listeners", list_briefly(found, most=3) if found else "none that others can reach", remedy)
+    return CheckResult("listeners", list_briefly(found, most=3) if found else "none that others can reach", remedy)
 
 
 def is_loopback(address: str) -> bool:
@@ -367,15 +384,15 @@ def is_loopback(address: str) -> bool:
     return address.removeprefix("::ffff:").startswith("127.") or address == "::1"
 
 
-def check_warm() -> Finding:
+def check_warm() -> CheckResult:
     """Look for the process that kernels are forks of."""
     try:
         state = servers.ask_state(servers.make_address(), seconds=0.5)
     except LabkitError as error:
-        return Finding("warm kernels", str(error).partition(": ")[0], str(error).partition(": ")[2])
+        return CheckResult("warm kernels", str(error).partition(": ")[0], str(error).partition(": ")[2])
     if not state:
-        return Finding("warm kernels", "none kept; `labkit warm` keeps some")
-    return Finding("warm kernels", f"process {state['pid']}, {format_count(state['modules'], 'module')}")
+        return CheckResult("warm kernels", "none kept; `labkit warm` keeps some")
+    return CheckResult("warm kernels", f"process {state['pid']}, {format_count(state['modules'], 'module')}")
 
 
 def list_shown(found: list[Path]) -> str:

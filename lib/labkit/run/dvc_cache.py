@@ -121,11 +121,11 @@ def load_listing(path: Path) -> dict[str, str]:
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{show(path)}: no listing of a folder ({error}): remove it and run again") from error
     for name in listed:
-        check_place(name, show(path))
+        check_relative_path(name, show(path))
     return listed
 
 
-def check_place(place: str, where: str) -> None:
+def check_relative_path(place: str, where: str) -> None:
     """Refuse a path that is absolute or leads upwards.
 
     Raises

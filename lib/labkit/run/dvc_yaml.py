@@ -31,8 +31,8 @@ def compute_key(code: str, params: Params, sections: Iterable[str], outputs: Map
     """
     tree = params.model_dump(mode="json")
     given = {name: find_section(tree, name) for name in sections}
-    text = json.dumps({"code": code, "params": given, "outputs": dict(outputs)}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    content = json.dumps({"code": code, "params": given, "outputs": dict(outputs)}, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-PAUSE_SECONDS = 0.5
+SAMPLING_SECONDS = 0.5
 LIMIT_FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 GIGABYTE = 1024**3
 
@@ -22,7 +22,7 @@ class Gauge:
 
     def look(self, pid: int) -> None:
         """Look at a process and all below it."""
-        self.now_bytes = measure(pid)
+        self.now_bytes = measure_memory(pid)
         self.peak_bytes = max(self.peak_bytes, self.now_bytes)
 
     def describe(self) -> str:
@@ -34,7 +34,7 @@ class Gauge:
         return f"peak memory {self.peak_bytes / GIGABYTE:.1f} of {find_total() / GIGABYTE:.1f} GB"
 
 
-def measure(pid: int) -> int:
+def measure_memory(pid: int) -> int:
     """Return the bytes that a process and all below it take, 0 if it has ended."""
     try:
         process = psutil.Process(pid)

@@ -9,7 +9,7 @@ from pathlib import Path
 from labkit import paths
 from labkit.errors import ParamsError
 
-NAME = re.compile(r"(\d{1,4})_([a-z][a-z0-9_]*)")
+NOTEBOOK_NAME = re.compile(r"(\d{1,4})_([a-z][a-z0-9_]*)")
 
 
 def list_notebooks() -> list[Path]:
@@ -22,7 +22,7 @@ def list_notebooks() -> list[Path]:
     """
     numbered: dict[int, Path] = {}
     for path in sorted(paths.find_notebooks_dir().glob("*.ipynb")):
-        if found := NAME.fullmatch(path.stem):
+        if found := NOTEBOOK_NAME.fullmatch(path.stem):
             other = numbered.setdefault(int(found[1]), path)
             if other is not path:
                 raise ParamsError(

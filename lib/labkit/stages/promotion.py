@@ -15,7 +15,7 @@ from labkit.errors import ChampionError, LabkitError, MissingDataError, ModelErr
 from labkit.model.evaluation.gate import Decision, check_parity
 from labkit.model.release import bundle
 from labkit.params.experiment import Params
-from labkit.run.doctor import Finding
+from labkit.run.doctor import CheckResult
 from labkit.run.pipeline.outputs import check_outputs
 from labkit.run.records import registry
 from labkit.run.records.artifact_locations import find_moved
@@ -96,13 +96,13 @@ def verify_champion(name: str, champion: registry.Version | None, *, accept_unve
     return "verified"
 
 
-def check_champions() -> Finding:
+def check_champions() -> CheckResult:
     """Look whether the files of every champion are there and are those that were published."""
     file = paths.find_sqlite_file(paths.get_tracking_uri())
     if file is not None and not file.exists():
-        return Finding("champions", "nothing is published yet")
+        return CheckResult("champions", "nothing is published yet")
     if file == paths.find_own_store() and find_moved(file):
-        return Finding("champions", "not verified: the store has to be corrected first")
+        return CheckResult("champions", "not verified: the store has to be corrected first")
     bad, names, remedies = [], [], []
     try:
         for name in registry.list_models():
@@ -117,10 +117,10 @@ def check_champions() -> Finding:
                     bad.append(f"{name}: {error}")
                     remedies.append(find_remedy(name, champion))
     except LabkitError as error:
-        return Finding("champions", f"cannot be looked at: {error}", "make the tracking store reachable")
+        return CheckResult("champions", f"cannot be looked at: {error}", "make the tracking store reachable")
     if bad:
-        return Finding("champions", "; ".join(bad), "; ".join(remedies))
-    return Finding("champions", ", ".join(names) if names else "nothing is published yet")
+        return CheckResult("champions", "; ".join(bad), "; ".join(remedies))
+    return CheckResult("champions", ", ".join(names) if names else "nothing is published yet")
 
 
 def find_remedy(name: str, champion: registry.Version) -> str:

@@ -88,14 +88,14 @@ def here(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_somebody_who_only_looks_is_nobody_to_wait_for(here: Path) -> None:
     said: list[str] = []
-    with run_lock.hold_checkout("small", say=said.append):
+    with run_lock.hold_checkout("small", report=said.append):
         assert run_lock.find_holder()
     assert run_lock.find_holder() is None
     with ExitStack() as looking:
-        assert take_lock(looking.enter_context(open_lock(run_lock.find_path())))
+        assert take_lock(looking.enter_context(open_lock(run_lock.find_lock_path())))
         timer = Timer(0.2, looking.pop_all().close)
         timer.start()
-        with run_lock.hold_checkout("small", say=said.append, is_waiting=False) as has_waited:
+        with run_lock.hold_checkout("small", report=said.append, is_waiting=False) as has_waited:
             assert not has_waited
         timer.join()
     assert said == []
@@ -103,15 +103,15 @@ def test_somebody_who_only_looks_is_nobody_to_wait_for(here: Path) -> None:
 
 def test_what_a_killed_holder_said_of_himself_is_not_believed(here: Path) -> None:
     facts = {"pid": 2**22 + 1, "experiment": "other", "since": "2026-11-24T10:11:12+00:00"}
-    run_lock.find_path().parent.mkdir(exist_ok=True)
-    run_lock.find_path().write_text(json.dumps(facts))
+    run_lock.find_lock_path().parent.mkdir(exist_ok=True)
+    run_lock.find_lock_path().write_text(json.dumps(facts))
     assert run_lock.find_holder() is None
-    with open_lock(run_lock.find_path()) as handle:
+    with open_lock(run_lock.find_lock_path()) as handle:
         assert take_lock(handle)
         assert run_lock.find_holder() == {}
-    assert run_lock.describe({}) == "another run of this checkout"
+    assert run_lock.describe_holder({}) == "another run of this checkout"
     holder = {"pid": 7, "experiment": "b", "since": "noon", "command": "labkit new"}
-    assert run_lock.describe(holder) == "labkit new b (process 7, since noon)"
+    assert run_lock.describe_holder(holder) == "labkit new b (process 7, since noon)"
 
 
 @pytest.mark.parametrize("words", [(), ("--sample", "20")], ids=["run", "sample"])
@@ -190,7 +190,7 @@ HOLD = """
 import time
 from pathlib import Path
 from labkit.run.pipeline.run_lock import hold_checkout
-with hold_checkout("small", say=lambda line: print(line, flush=True)):
+with hold_checkout("small", report=lambda line: print(line, flush=True)):
     with Path("held").open("a") as stream:
         stream.write("<")
         stream.flush()

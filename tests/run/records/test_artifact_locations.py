@@ -197,5 +197,5 @@ def test_environment_may_be_in_a_folder_of_any_name(
     enter(root, monkeypatch)
     record_run("first")
     assert list_notes(root) == 1
-    tracking_client.upgrade_database(root / "mlflow.db")
+    tracking_client.upgrade_tables(root / "mlflow.db")
     enter(root, monkeypatch)

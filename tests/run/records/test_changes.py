@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from labkit.params.override import apply_overrides
 from labkit.run.records import provenance
-from labkit.run.records.changes import LARGEST_FILE_BYTES, find_changes, make_patch, tell_kind
+from labkit.run.records.changes import LARGEST_PATCHED_FILE_BYTES, classify_file, find_changed_files, make_patch
 from labkit.run.records.run_record import list_closure
 
 from tests.run.small import make_small
@@ -36,7 +36,7 @@ def call_git(root: Path, *words: str, given: bytes | None = None) -> None:
 
 def rebuild(root: Path, folder: Path, *, commit: bool = True) -> Path:
     """Return a clone at the commit with the patch of what differs in a checkout."""
-    changes = find_changes(root, list_closure(root))
+    changes = find_changed_files(root, list_closure(root))
     patch = make_patch(root, changes)
     assert patch.left_out == {}
     if commit:
@@ -75,13 +75,13 @@ def read_files(root: Path, *patterns: str) -> dict[str, bytes]:
     ],
 )
 def test_changed_files_are_told_apart(path: str, kind: str, *, is_untracked: bool) -> None:
-    assert tell_kind(path, [], is_untracked=is_untracked) == kind
+    assert classify_file(path, [], is_untracked=is_untracked) == kind
 
 
 def test_new_module_makes_the_code_differ(root: Path) -> None:
-    assert not find_changes(root).is_dirty
+    assert not find_changed_files(root).is_dirty
     (root / "notebooks" / "helper.py").write_text("rate = 1\n")
-    assert find_changes(root).code == {"notebooks/helper.py": "?"}
+    assert find_changed_files(root).code == {"notebooks/helper.py": "?"}
     assert provenance.collect()["is_dirty"]
     assert provenance.collect()["changed"] == ["? notebooks/helper.py"]
 
@@ -91,7 +91,7 @@ def test_module_that_git_ignores_and_a_notebook_imports_is_code(root: Path) -> N
         stream.write("helper.py\nunused.py\n")
     for name in ("helper.py", "unused.py"):
         (root / "notebooks" / name).write_text("rate = 1\n")
-    assert find_changes(root, list_closure(root)).code == {"notebooks/helper.py": "?"}
+    assert find_changed_files(root, list_closure(root)).code == {"notebooks/helper.py": "?"}
 
 
 def test_setting_alone_is_no_change_of_code(root: Path) -> None:
@@ -99,7 +99,7 @@ def test_setting_alone_is_no_change_of_code(root: Path) -> None:
     for name in ("data/small/eda/numbers.json", "dvc.lock", "reports/small/01_eda.html"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("made by a run\n")
-    changes = find_changes(root)
+    changes = find_changed_files(root)
     assert (changes.is_dirty, changes.params) == (False, {"params/small.yaml": "M"})
     assert not provenance.collect()["is_dirty"]
 
@@ -111,7 +111,7 @@ def test_outputs_that_git_tracks_are_no_change_of_code(root: Path) -> None:
     call_git(root, "add", "--force", str(path))
     call_git(root, "commit", "-qm", "outputs")
     path.write_text("[1]\n")
-    assert not find_changes(root).is_dirty
+    assert not find_changed_files(root).is_dirty
 
 
 @pytest.mark.parametrize("settings", [{}, {"diff.noprefix": "true", "color.ui": "always", "diff.external": "false"}])
@@ -148,7 +148,7 @@ def test_checkout_within_a_larger_repository(root: Path, tmp_path: Path, monkeyp
     enter(whole / "inner", monkeypatch)
     (whole / "other.py").write_text("not of this checkout\n")
     (whole / "inner" / "notebooks" / "helper.py").write_text("rate = 1\n")
-    changes = find_changes(whole / "inner")
+    changes = find_changed_files(whole / "inner")
     assert changes.code == {"notebooks/helper.py": "?"}
     assert b"b/notebooks/helper.py" in make_patch(whole / "inner", changes).content
 
@@ -166,8 +166,8 @@ def test_code_without_a_commit_is_kept_whole(root: Path, tmp_path: Path, *, is_r
 
 def test_large_file_is_named_and_left_out(root: Path) -> None:
     (root / "notebooks" / "helper.py").write_text("rate = 1\n")
-    (root / "notebooks" / "large.py").write_text("#" * (LARGEST_FILE_BYTES + 1))
-    patch = make_patch(root, find_changes(root))
-    assert patch.left_out == {"notebooks/large.py": LARGEST_FILE_BYTES + 1}
+    (root / "notebooks" / "large.py").write_text("#" * (LARGEST_PATCHED_FILE_BYTES + 1))
+    patch = make_patch(root, find_changed_files(root))
+    assert patch.left_out == {"notebooks/large.py": LARGEST_PATCHED_FILE_BYTES + 1}
     assert b"helper.py" in patch.content
     assert b"large.py" not in patch.content

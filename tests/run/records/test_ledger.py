@@ -74,7 +74,7 @@ def test_what_was_said_first_counts(root: Path) -> None:
 
 def test_line_that_is_written_in_part_is_not_taken_for_written(root: Path) -> None:
     run_entry("eda")
-    path, limits = ledger.find_path(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    path, limits = ledger.find_ledger_path(), resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, limits[1]))
     try:
@@ -94,7 +94,7 @@ def test_line_that_is_written_in_part_is_not_taken_for_written(root: Path) -> No
 def test_torn_line_takes_no_other_along(root: Path, cut: int) -> None:
     run_entry("eda")
     run_entry("features")
-    path = ledger.find_path()
+    path = ledger.find_ledger_path()
     whole = path.read_bytes()
     path.write_bytes(whole[:-cut])
     before = {entry.stage: entry.outcome for entry in ledger.load_entries()}
@@ -217,7 +217,7 @@ def test_run_is_told_of_with_its_stages(root: Path) -> None:
     gone = recovery.reconcile()
     assert [entry.run for entry in gone] == ["gone", "below"]
     said = f"mine: a run of {start['at']} was killed (process {GONE} is gone); it is closed as such now"
-    assert recovery.tell(gone) == [said]
+    assert recovery.describe_closed(gone) == [said]
 
 
 @pytest.mark.parametrize("uri", ["", SERVER], ids=["another store is used now", "the server is still away"])
@@ -255,7 +255,7 @@ def test_own_store_is_known_wherever_the_checkout_lay(root: Path, name: str, *, 
 def make_start(run: str) -> dict[str, object]:
     """Return the content of a `start` line."""
     place = {"run": run, "experiment": "mine", "stage": None, "parent": None, "facts": {}, "store": ""}
-    return {**place, "pid": GONE, "boot": ledger.find_boot(), "process_started": 1.0, "at": ledger.tell_time()}
+    return {**place, "pid": GONE, "boot": ledger.find_boot(), "process_started": 1.0, "at": ledger.make_timestamp()}
 
 
 def test_end_of_a_run_finds_room_on_a_full_disk(root: Path) -> None:
@@ -312,7 +312,7 @@ def test_names_differ_in_the_hour_that_comes_twice(monkeypatch: pytest.MonkeyPat
             monkeypatch.setattr(
                 ledger, "datetime", type("Fixed", (), {"now": lambda zone, at=moment: at.astimezone(zone)})
             )
-            names += [ledger.make_name("mine"), ledger.make_name("mine")]
+            names += [ledger.make_run_name("mine"), ledger.make_run_name("mine")]
     finally:
         monkeypatch.undo()
         time.tzset()

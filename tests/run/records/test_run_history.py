@@ -38,7 +38,7 @@ def start(run: str, *, pid: int, **content: Any) -> None:
     """Write the start of a run whose process may be gone."""
     process = ledger.find_process(pid) or ledger.Process(pid, 1.0, "")
     place = {"experiment": "mine", "stage": None, "parent": None, "facts": {}, "store": "", **content}
-    times = {"process_started": process.started, "boot": process.boot, "at": ledger.tell_time()}
+    times = {"process_started": process.started, "boot": process.boot, "at": ledger.make_timestamp()}
     ledger.append("start", run=run, pid=pid, **times, **place)
 
 

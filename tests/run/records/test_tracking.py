@@ -193,7 +193,7 @@ def test_upgrade_that_fails_half_way_leaves_the_older_store_whole(tmp_path: Path
         raise TrackingError("half way")
 
     with pytest.raises(TrackingError, match="half way"):
-        store_module.prepare_file(path, "new", build=fail_half_way, upgrade=fail_half_way)
+        store_module.prepare_database(path, "new", build=fail_half_way, upgrade=fail_half_way)
     for one in (path, tmp_path / "mlflow.db.before-upgrade-of-old"):
         assert read_version(one) == "old"
         with closing(sqlite3.connect(one)) as connection:
@@ -206,13 +206,13 @@ import sqlite3, sys, time
 from contextlib import closing
 from pathlib import Path
 from labkit.storage.append import append_line
-from labkit.run.records.mlflow_store import prepare_file
+from labkit.run.records.mlflow_store import prepare_database
 def build(beside):
     append_line(Path("calls"), "built")
     time.sleep(0.5)
     with closing(sqlite3.connect(beside)) as connection:
         connection.executescript("create table alembic_version (version_num); insert into alembic_version values (1)")
-prepare_file(Path("store.db"), "1", build=build, upgrade=build)
+prepare_database(Path("store.db"), "1", build=build, upgrade=build)
 """
 
 

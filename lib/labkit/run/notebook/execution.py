@@ -21,7 +21,7 @@ from labkit.run.memory import Gauge
 from labkit.run.notebook.output_limit import MOST_OF_CELL, MOST_OF_NOTEBOOK, Excerpt, OutputLimit
 from labkit.run.notebook.result import State, strip_colours
 from labkit.run.notebook.step import OUTPUTS_NAME
-from labkit.run.records.ledger import release_spare
+from labkit.run.records.ledger import release_space
 from labkit.secrets.redaction import Mask
 from labkit.storage.atomic import write_text
 
@@ -134,7 +134,7 @@ def save_on_full_disk(executed: Path, course: Course) -> None:
     if folder := course.environment.get(paths.RUN_DIR_VARIABLE):
         shutil.rmtree(Path(folder) / OUTPUTS_NAME, ignore_errors=True)
     executed.unlink(missing_ok=True)
-    release_spare()
+    release_space()
     try:
         write_text(executed, nbformat.writes(course.notebook) + "\n")
     except OSError as error:

@@ -26,7 +26,7 @@ from labkit import paths
 from labkit.errors import ParamsError, StageError, shorten
 from labkit.params.experiment import TimeLimits
 from labkit.run.kernels.provisioner import make_kernel_specs
-from labkit.run.memory import PAUSE_SECONDS
+from labkit.run.memory import SAMPLING_SECONDS
 from labkit.run.notebook.execution import MEMORY_HINT, CellCallback, Course, Live, describe_death, save_on_full_disk
 from labkit.run.notebook.output_limit import MOST_OF_RAW, open_raw, shorten_file
 from labkit.run.notebook.parameters import check_parameters
@@ -102,7 +102,7 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
         while True:
             self.look_at_memory()
             shorten_file(self.course.raw)
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(SAMPLING_SECONDS)
 
     def look_at_memory(self) -> None:
         """Look at the memory that the kernel and all below it take, if there is a kernel."""

@@ -17,7 +17,7 @@ from dvc.repo import Repo
 
 from labkit.errors import DataError, LabkitError, MissingDataError, ParamsError, StageError, list_briefly
 from labkit.run import dvc_cache
-from labkit.run.pipeline.dvc_repo import check_places, open_repo
+from labkit.run.pipeline.dvc_repo import check_output_paths, open_repo
 from labkit.units import format_count
 
 
@@ -37,7 +37,7 @@ def pull(experiments: Sequence[str] = ()) -> str:
     """
     repo = open_repo()
     try:
-        check_places(repo)
+        check_output_paths(repo)
         stages = find_stages(repo, experiments)
         if not stages:
             named = f" of {', '.join(experiments)}" if experiments else ""
@@ -45,10 +45,10 @@ def pull(experiments: Sequence[str] = ()) -> str:
         targets = [str(stage.addressing) for stage in stages]
         n_files = fetch(repo, targets)
         check_fetched(repo, stages)
-        place(repo, targets)
+        restore_outputs(repo, targets)
     finally:
         repo.close()
-    n_outputs = sum(len(list_outputs(stage)) for stage in stages)
+    n_outputs = sum(len(list_cached_outputs(stage)) for stage in stages)
     return (
         f"{format_count(n_files, 'file')} fetched; {format_count(n_outputs, 'output')} of "
         f"{format_count(len(stages), 'stage')} in place"
@@ -58,13 +58,15 @@ def pull(experiments: Sequence[str] = ()) -> str:
 def find_stages(repo: Repo, experiments: Sequence[str]) -> list[Any]:
     """Return the stages, and the pointers of tables, whose outputs are known: somebody has run or added them."""
     folders = tuple(f"data/{name}/" for name in experiments)
-    found = [stage for stage in repo.index.stages if list_outputs(stage)]
+    found = [stage for stage in repo.index.stages if list_cached_outputs(stage)]
     return [
-        stage for stage in found if not experiments or any(name.startswith(folders) for name, _ in list_outputs(stage))
+        stage
+        for stage in found
+        if not experiments or any(name.startswith(folders) for name, _ in list_cached_outputs(stage))
     ]
 
 
-def list_outputs(stage: Any) -> list[tuple[str, str]]:
+def list_cached_outputs(stage: Any) -> list[tuple[str, str]]:
     """Return path and MD5 of each output of a stage that DVC keeps and knows."""
     root = Path(stage.repo.root_dir)
     return [
@@ -74,7 +76,7 @@ def list_outputs(stage: Any) -> list[tuple[str, str]]:
     ]
 
 
-class Causes(logging.Handler):
+class CauseCollector(logging.Handler):
     """Collects the errors that DVC only logs, as it goes on with other files."""
 
     def __init__(self) -> None:
@@ -90,7 +92,7 @@ class Causes(logging.Handler):
 @contextmanager
 def collect_causes() -> Iterator[list[BaseException]]:
     """Yield what goes wrong during the block, none of which reaches the terminal."""
-    causes = Causes()
+    causes = CauseCollector()
     kept = {logger: logger.handlers for logger in map(logging.getLogger, ("dvc_data", "dvc_objects"))}
     for logger in kept:
         logger.handlers, logger.propagate = [causes], False
@@ -126,7 +128,7 @@ def fetch(repo: Repo, targets: Sequence[str]) -> int:
 def check_fetched(repo: Repo, stages: Sequence[Any]) -> None:
     """Refuse to put anything in place unless all of it has come, and as it was made."""
     cache, missing = Path(repo.cache.local.path).parents[1], []
-    for name, md5 in [output for stage in stages for output in list_outputs(stage)]:
+    for name, md5 in [output for stage in stages for output in list_cached_outputs(stage)]:
         for _ in dvc_cache.list_objects(md5, name, cache):
             pass  # one that is damaged is refused
         if not dvc_cache.is_whole(md5, cache):
@@ -138,7 +140,7 @@ def check_fetched(repo: Repo, stages: Sequence[Any]) -> None:
         )
 
 
-def place(repo: Repo, targets: Sequence[str]) -> None:
+def restore_outputs(repo: Repo, targets: Sequence[str]) -> None:
     """Put the outputs of some stages in place."""
     try:
         repo.checkout(targets=list(targets))

@@ -40,10 +40,10 @@ FINGERPRINT = "fingerprint"
 """The stage that DVC always calls to tell it of code and named files; people need not see it."""
 
 
-EXPERIMENT = re.compile(r"[a-z][a-z0-9_]{0,62}")
+EXPERIMENT_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
-LONGEST_GOODBYE_SECONDS = 30
+DVC_THREAD_TIMEOUT_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class CheckedCache(StageCache):  # type: ignore[misc]
     def _create_stage(self, cache: Mapping[str, Any], wdir: str | None = None) -> Any:
         """Make the stage that is restored from what is remembered of an earlier run."""
         for out in cache["outs"] if self.is_restoring else ():
-            dvc_cache.check_place(out["path"], "an earlier run in DVC's cache")
+            dvc_cache.check_relative_path(out["path"], "an earlier run in DVC's cache")
             if out.get("hash") == "md5":
                 list(dvc_cache.list_objects(out["md5"], out["path"], Path(self.repo.cache.local.path).parents[1]))
         made = super()._create_stage(cache, wdir=wdir)
@@ -111,7 +111,7 @@ def open_repo() -> Repo:
         The checkout has none, or dvc.yaml or dvc.lock is not valid.
     """
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
-    outputs.check_lock()
+    outputs.check_dvc_lock()
     remove_torn_lock(paths.find_root() / ".dvc" / "tmp" / "rwlock")
     try:
         repo = Repo(str(paths.find_root()))
@@ -156,12 +156,12 @@ def list_stages(experiment: str) -> list[str]:
     ParamsError
         dvc.yaml does not list the experiment.
     """
-    if experiment not in list_experiments():
+    if experiment not in list_pipeline_experiments():
         raise ParamsError(f"dvc.yaml does not list {experiment!r}: add it to `experiments` at its top")
     return list(load_plain(paths.find_root() / paths.MARKER)["stages"])
 
 
-def find_listed(tree: Mapping[str, Any]) -> list[str]:
+def parse_experiments(tree: Mapping[str, Any]) -> list[str]:
     """Return the experiments that dvc.yaml lists, each a plain name: DVC writes them into commands for a shell.
 
     Raises
@@ -175,7 +175,7 @@ def find_listed(tree: Mapping[str, Any]) -> list[str]:
     lists = [entry["experiments"] for entry in entries if isinstance(entry, dict) and "experiments" in entry]
     names: list[Any] = [name for listed in lists for name in (listed if isinstance(listed, list) else [listed])]
     for name in names:
-        if not isinstance(name, str) or not EXPERIMENT.fullmatch(name):
+        if not isinstance(name, str) or not EXPERIMENT_NAME.fullmatch(name):
             raise ParamsError(f"dvc.yaml: experiments: {name!r:.60} is no name: small letters, digits and _")
     return names
 
@@ -194,7 +194,7 @@ def list_until(experiment: str, until: str | None) -> list[str]:
     return names[: names.index(until) + 1] if until else names
 
 
-def find_states(repo: Repo, experiment: str, *, until: str | None = None) -> list[StageState]:
+def find_stage_states(repo: Repo, experiment: str, *, until: str | None = None) -> list[StageState]:
     """Return the stages of an experiment with the reasons why each is stale, in the order in which they run."""
     names = list_until(experiment, until)
     try:
@@ -247,7 +247,7 @@ def describe_changes(changes: Iterable[Any], explain: Callable[[str], list[str]]
             side = "output" if kind == "changed outs" else "input"
             for path, what in entries.items():
                 better = explain(path) if what == "modified" or isinstance(what, dict) else []
-                reasons += better or [describe_change(side, path, what)]
+                reasons += better or [describe_status_change(side, path, what)]
     return reasons
 
 
@@ -267,14 +267,14 @@ def list_changed_keys(before: Any, after: Any, place: str = "") -> list[str]:
     ]
 
 
-def describe_change(side: str, path: str, what: Any) -> str:
+def describe_status_change(side: str, path: str, what: Any) -> str:
     """Say in a few words what changed."""
     if what in ("deleted", "not in cache") and side == "output":
         return f"{path} has not been made" if what == "deleted" else f"{path} is not in the cache"
     return f"{path} {what}"
 
 
-def check_places(repo: Repo) -> None:
+def check_output_paths(repo: Repo) -> None:
     """Refuse outputs outside the checkout before DVC writes any: in dvc.yaml, dvc.lock and `.dvc` files.
 
     Raises
@@ -283,7 +283,7 @@ def check_places(repo: Repo) -> None:
         One leads out of it.
     """
     for _, out in outputs.list_locked():
-        dvc_cache.check_place(out["path"], outputs.LOCK)
+        dvc_cache.check_relative_path(out["path"], outputs.DVC_LOCK)
         dvc_cache.check_listing(out["md5"], Path(repo.cache.local.path).parents[1])
     for out in repo.index.outs:
         if not out.is_in_repo:
@@ -330,7 +330,7 @@ def reproduce(repo: Repo, experiment: str, *, until: str | None, force: str | No
         return [f"{name}@{experiment}" for name in list_ends(experiment, names)]
 
     try:
-        check_places(repo)
+        check_output_paths(repo)
         remove_leftovers(repo)
         if force:
             names = list_stages(experiment)
@@ -372,11 +372,11 @@ def reproduce_beside(work: Callable[[], None], serve: Callable[[threading.Event]
         serve(is_over)
     finally:
         # Also when interrupted: DVC writes its lock files in this thread, and half a lock file blocks every later run.
-        thread.join(LONGEST_GOODBYE_SECONDS)
+        thread.join(DVC_THREAD_TIMEOUT_SECONDS)
     if raised:
         raise raised[0]
 
 
-def list_experiments() -> list[str]:
+def list_pipeline_experiments() -> list[str]:
     """Return the experiments that dvc.yaml lists, in its order."""
-    return find_listed(load_plain(paths.find_root() / paths.MARKER))
+    return parse_experiments(load_plain(paths.find_root() / paths.MARKER))

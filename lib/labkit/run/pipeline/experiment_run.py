@@ -34,7 +34,7 @@ from labkit.units import format_count
 
 
 @dataclass(frozen=True)
-class Request:
+class RunRequest:
     """How an experiment is to be run.
 
     Attributes
@@ -85,7 +85,7 @@ def start_work(
 
 
 def run_experiment(
-    experiment: str, *, plain: Mapping[str, PlainStage], progress: Progress, kernels: Kernels, request: Request
+    experiment: str, *, plain: Mapping[str, PlainStage], progress: Progress, kernels: Kernels, request: RunRequest
 ) -> list[Line]:
     """Run what is stale of an experiment, through DVC, and return the closing table's lines.
 
@@ -106,8 +106,8 @@ def run_experiment(
             dvc_repo.check_stage(word, names)
     asked = names[: names.index(until) + 1] if until else names
     work = start_work(params, plain, progress, names=asked, kernels=kernels)
-    packages = check_packages(work, is_locked=request.is_locked)
-    with run_lock.hold_checkout(experiment, say=progress.say, is_waiting=request.is_waiting) as has_waited:
+    packages = check_locked_packages(work, is_locked=request.is_locked)
+    with run_lock.hold_checkout(experiment, report=progress.show, is_waiting=request.is_waiting) as has_waited:
         if write_settings(experiment, request.settings, progress) or has_waited:
             work = start_work(load_params(experiment), plain, progress, names=asked, kernels=kernels)
         close_gone(progress)
@@ -142,7 +142,7 @@ def serve_stages(work: Work, repo: Any, *, until: str | None, force: str | None)
     os.environ.update(paths.make_environment())
     experiment, names = work.params.experiment, dvc_repo.list_until(work.params.experiment, until)
     work.perform(dvc_repo.FINGERPRINT)
-    states = dvc_repo.find_states(repo, experiment, until=until)
+    states = dvc_repo.find_stage_states(repo, experiment, until=until)
     if work.entry:
         work.entry.plan({state.name: list(state.reasons) for state in states if state.name != dvc_repo.FINGERPRINT})
     if not force and not any(state.reasons for state in states):
@@ -150,13 +150,13 @@ def serve_stages(work: Work, repo: Any, *, until: str | None, force: str | None)
             work.perform(dvc_repo.PUBLISH)
         return
     work.kernels.begin()
-    with stage_client.open_server() as server:
+    with stage_client.open_stage_server() as server:
 
         def reproduce() -> None:
             dvc_repo.reproduce(repo, experiment, until=until, force=force)
 
         def serve(is_over: Event) -> None:
-            server.serve(is_over, work.answer)
+            server.serve(is_over, work.handle_request)
 
         dvc_repo.reproduce_beside(reproduce, serve)
 
@@ -168,7 +168,7 @@ def run_sample(
     plain: Mapping[str, PlainStage],
     progress: Progress,
     kernels: Kernels,
-    request: Request,
+    request: RunRequest,
 ) -> list[Line]:
     """Run every stage on a sample of the main table, in scratch: nothing of the pipeline is touched or published."""
     params, until = load_params(experiment), request.until
@@ -176,9 +176,9 @@ def run_sample(
     if until:
         names = names[: names.index(dvc_repo.check_stage(until, names)) + 1]
     work = start_work(params, plain, progress, names=names, kernels=kernels, sample_rows=rows)
-    packages = check_packages(work, is_locked=request.is_locked)
+    packages = check_locked_packages(work, is_locked=request.is_locked)
     with (
-        run_lock.hold_checkout(experiment, say=progress.say, is_waiting=request.is_waiting) as has_waited,
+        run_lock.hold_checkout(experiment, report=progress.show, is_waiting=request.is_waiting) as has_waited,
         try_settings(experiment, request.settings, progress),
     ):
         if request.settings or has_waited:
@@ -201,7 +201,7 @@ def run_sample(
 def write_settings(experiment: str, settings: Sequence[str], progress: Progress) -> bool:
     """Write settings into the params file, say what they change, and tell whether there were any."""
     if settings:
-        progress.say(apply_overrides(experiment, list(settings)) or "The params file says so already.")
+        progress.show(apply_overrides(experiment, list(settings)) or "The params file says so already.")
     return bool(settings)
 
 
@@ -217,7 +217,7 @@ def try_settings(experiment: str, settings: Sequence[str], progress: Progress) -
         os.environ[paths.PARAMS_VARIABLE] = folder
         try:
             changes = apply_overrides(experiment, list(settings)).splitlines()[2:]
-            progress.say("\n".join(["For this sample only:", *changes] if changes else ["The params say so already."]))
+            progress.show("\n".join(["For this sample only:", *changes] if changes else ["The params say so already."]))
             yield
         finally:
             os.environ.pop(paths.PARAMS_VARIABLE)
@@ -241,26 +241,26 @@ def open_pipeline(work: Work, packages: Mapping[str, str], **words: Any) -> Iter
         yield
 
 
-def check_packages(work: Work, *, is_locked: bool) -> dict[str, str]:
+def check_locked_packages(work: Work, *, is_locked: bool) -> dict[str, str]:
     """Return the packages that are not those of the lock, having warned of them or refused."""
     notebooks = [source.path for source in work.snapshot.values()]
-    return packages.check_environment(notebooks, is_locked=is_locked, say=work.progress.say)
+    return packages.check_environment(notebooks, is_locked=is_locked, say=work.progress.show)
 
 
 def close_gone(progress: Progress) -> None:
     """Close what killed runs left open, and say so."""
-    for line in recovery.tell(recovery.reconcile()):
-        progress.say(line)
+    for line in recovery.describe_closed(recovery.reconcile()):
+        progress.show(line)
 
 
-def run_stage(stage: str, experiment: str, *, plain: Mapping[str, PlainStage], progress: Progress) -> None:
+def run_single_stage(stage: str, experiment: str, *, plain: Mapping[str, PlainStage], progress: Progress) -> None:
     """Run one stage alone, stale or not: what `labkit stage` does when no runner started it."""
     params = load_params(experiment)
     dvc_repo.check_stage(stage, dvc_repo.list_stages(experiment))
     # One kernel alone is not worth a process that imports everything, unless there is one already.
     kernels = Kernels(is_cold=True)
     work = start_work(params, plain, progress, names=[stage], kernels=kernels, is_alone=True)
-    with run_lock.hold_checkout(experiment, say=progress.say) as has_waited:
+    with run_lock.hold_checkout(experiment, report=progress.show) as has_waited:
         if has_waited:
             work = start_work(load_params(experiment), plain, progress, names=[stage], kernels=kernels, is_alone=True)
         close_gone(progress)
@@ -286,11 +286,11 @@ def close_lines(work: Work, names: list[str]) -> list[Line]:
             line.outcome in ("failed", "interrupted", "not run") for line in lines
         )
         headline = records[name].headline if name in records and not is_after_failure else ""
-        lines.append(Line(name, "not run" if is_after_failure else name_skip(work, name), None, headline))
+        lines.append(Line(name, "not run" if is_after_failure else explain_skip(work, name), None, headline))
     return lines
 
 
-def name_skip(work: Work, stage: str) -> str:
+def explain_skip(work: Work, stage: str) -> str:
     """Return why a stage did not have to run, in the words of `labkit why`."""
     reasons = work.entry.reasons if work.entry else None
     return "restored" if (reasons or {}).get(stage) else "up to date"

@@ -21,15 +21,15 @@ from labkit.run.dvc_cache import check_object, find_object, load_listing
 from labkit.storage.atomic import parse_json, place_folder, write_json
 from labkit.storage.digests import compute_digest, list_files
 
-LOCK = "dvc.lock"
+DVC_LOCK = "dvc.lock"
 STAGE = re.compile(r"  ([^\s@]+)@(\S+):")
 """The line of dvc.lock with which the lines of one stage begin."""
-LOST = "Only the knowledge of what is up to date is lost by it: those stages run again, or come from DVC's cache"
-WHOLE_REMEDY = f"restore it from git, or remove it. {LOST}"
+LOCK_LOSS = "Only the knowledge of what is up to date is lost by it: those stages run again, or come from DVC's cache"
+WHOLE_REMEDY = f"restore it from git, or remove it. {LOCK_LOSS}"
 
 
 @dataclass(frozen=True)
-class Known:
+class RecordedFile:
     """What is known of one file: the stage that wrote it and the digests it may have."""
 
     stage: str
@@ -74,10 +74,10 @@ def check_outputs(experiment: str, inputs: Iterable[Path]) -> None:
     for path in inputs:
         for file in list_files(path) if path.is_dir() else [path]:
             if file.is_relative_to(data) and not file.is_relative_to(paths.find_scratch_dir(experiment)):
-                check_file(experiment, file)
+                check_recorded_file(experiment, file)
 
 
-def check_file(experiment: str, path: Path) -> None:
+def check_recorded_file(experiment: str, path: Path) -> None:
     """Refuse a file of an experiment's data folder that is not what a stage wrote."""
     place = path.relative_to(paths.find_data_dir(experiment)).as_posix()
     recorded = find_recorded(experiment, place)
@@ -96,7 +96,8 @@ def check_file(experiment: str, path: Path) -> None:
     if record.is_file() and not is_readable(record):
         raise DataError(
             f"{show(path)}: cannot be verified, so it is not opened: {show(record)}, which holds its digest, is "
-            f"damaged, and {LOCK} does not list it: run `labkit run {experiment} --force` with the stage that writes it"
+            f"damaged, and {DVC_LOCK} does not list it: run `labkit run {experiment} --force` with the stage that "
+            "writes it"
         )
 
 
@@ -113,24 +114,24 @@ def find_record(experiment: str, folder: str) -> Path:
     return paths.find_root() / ".labkit" / "outputs" / experiment / f"{folder}.json"
 
 
-def find_recorded(experiment: str, place: str) -> Known | None:
+def find_recorded(experiment: str, place: str) -> RecordedFile | None:
     """Return what labkit itself recorded of a file, None if nothing."""
     try:
         record: Any = parse_json(find_record(experiment, place.partition("/")[0]).read_bytes())
-        return Known(str(record["stage"]), sha256=str(record["files"][place]))
+        return RecordedFile(str(record["stage"]), sha256=str(record["files"][place]))
     except (OSError, ValueError, TypeError, KeyError):
         return None  # then dvc.lock is asked
 
 
-def find_locked(experiment: str, place: str) -> Known | None:
+def find_locked(experiment: str, place: str) -> RecordedFile | None:
     """Return what dvc.lock says of a file, None if nothing."""
     full = f"data/{experiment}/{place}"
     for stage, out in list_locked():
         if out["path"] == full:
-            return Known(stage.partition("@")[0], md5=out["md5"])
+            return RecordedFile(stage.partition("@")[0], md5=out["md5"])
         if full.startswith(f"{out['path']}/"):
             md5 = find_in_folder(out["md5"], full.removeprefix(f"{out['path']}/"))
-            return Known(stage.partition("@")[0], md5=md5) if md5 else None
+            return RecordedFile(stage.partition("@")[0], md5=md5) if md5 else None
     return None
 
 
@@ -140,7 +141,7 @@ def list_locked() -> list[tuple[str, dict[str, str]]]:
     Whoever cannot live without it is told by DVC.
     """
     try:
-        stages = load_written_yaml(paths.find_root() / LOCK)["stages"]
+        stages = load_written_yaml(paths.find_root() / DVC_LOCK)["stages"]
         return [
             (str(name), {"path": str(out["path"]), "md5": str(out["md5"])})
             for name, stage in stages.items()
@@ -151,7 +152,7 @@ def list_locked() -> list[tuple[str, dict[str, str]]]:
         return []
 
 
-def check_lock() -> None:
+def check_dvc_lock() -> None:
     """Refuse a dvc.lock that cannot be read, with which DVC runs no stage of any experiment.
 
     Raises
@@ -159,13 +160,13 @@ def check_lock() -> None:
     ParamsError
         Names the experiment in whose lines the fault is, and what to remove.
     """
-    if fault := find_fault():
+    if fault := find_lock_fault():
         raise ParamsError(f"{fault.found}: {fault.remedy}")
 
 
-def find_fault() -> Fault | None:
+def find_lock_fault() -> Fault | None:
     """Return what is wrong with dvc.lock and what to do about it, None if nothing is."""
-    path = paths.find_root() / LOCK
+    path = paths.find_root() / DVC_LOCK
     try:
         tree = load_written_yaml(path)
     except FileNotFoundError:
@@ -174,20 +175,20 @@ def find_fault() -> Fault | None:
         mark = getattr(error.__cause__, "problem_mark", None)
         return locate_fault(path.read_text(encoding="utf-8", errors="replace"), mark.line + 1 if mark else 1)
     is_sound = isinstance(tree, dict) and "schema" in tree and isinstance(tree.get("stages", {}), dict)
-    return None if is_sound else Fault(f"{LOCK}: not as DVC writes it", WHOLE_REMEDY)
+    return None if is_sound else Fault(f"{DVC_LOCK}: not as DVC writes it", WHOLE_REMEDY)
 
 
-def locate_fault(text: str, line: int) -> Fault:
+def locate_fault(content: str, line: int) -> Fault:
     """Return in which stage's part of dvc.lock a line is that is not YAML, and what to do about it."""
-    lines = text.splitlines()
+    lines = content.splitlines()
     starts = [(number, found) for number, one in enumerate(lines, 1) if (found := STAGE.fullmatch(one))]
     above = [start for start in starts if start[0] <= line]
     if not above:
-        return Fault(f"{LOCK}:{line}: not YAML", WHOLE_REMEDY)
+        return Fault(f"{DVC_LOCK}:{line}: not YAML", WHOLE_REMEDY)
     (first, found), last = above[-1], next((number - 1 for number, _ in starts if number > line), len(lines))
-    where = f"{LOCK}:{line}: not YAML, in the part of the stage {found[1]} of {found[2]}"
+    where = f"{DVC_LOCK}:{line}: not YAML, in the part of the stage {found[1]} of {found[2]}"
     return Fault(
-        f"{where}, so that no experiment can run", f"remove lines {first} to {last}, or the whole file. {LOST}"
+        f"{where}, so that no experiment can run", f"remove lines {first} to {last}, or the whole file. {LOCK_LOSS}"
     )
 
 

@@ -49,7 +49,7 @@ class Progress:
         self.peak_bytes = 0
         about = f" (about {sum(expected):.0f} s)" if expected else ""
         if not self.console.is_terminal:
-            self.say(f"{stage} …{about}")
+            self.show(f"{stage} …{about}")
             return
         columns = (
             SpinnerColumn(),
@@ -77,7 +77,7 @@ class Progress:
             self.bar.update(task, completed=done, total=total, cell=f"cell {cell}/{n_cells}", heading=heading)
         elif heading != self.heading:
             elapsed = time.monotonic() - self.started
-            self.say(f"  cell {cell}/{n_cells}  {elapsed:.0f} s  {heading}")
+            self.show(f"  cell {cell}/{n_cells}  {elapsed:.0f} s  {heading}")
         self.heading = heading
 
     def show_memory(self, taken_bytes: int) -> None:
@@ -98,9 +98,9 @@ class Progress:
         line.append(f" {outcome:<11} {seconds:6.1f} s  {memory}{make_printable(shorten(headline))}", style="default")
         self.console.print(line, soft_wrap=True)
 
-    def say(self, text: str) -> None:
+    def show(self, line: str) -> None:
         """Print a line."""
-        self.console.print(make_cell(text), soft_wrap=True)
+        self.console.print(make_cell(line), soft_wrap=True)
 
     def show_table(self, experiment: str, lines: Iterable[Line]) -> None:
         """Print the closing table."""

@@ -16,17 +16,17 @@ import psutil
 
 from labkit import paths
 from labkit.errors import LabkitError
-from labkit.run.records.ledger import tell_time
+from labkit.run.records.ledger import make_timestamp
 from labkit.storage.locks import note_holder, open_lock, take_lock
 
-NAME = "run.lock"
-LOOKS = 10
-PAUSE_SECONDS = 0.05
+LOCK_NAME = "run.lock"
+N_TRIES = 10
+RETRY_SECONDS = 0.05
 
 
 @contextmanager
 def hold_checkout(
-    experiment: str, *, say: Callable[[str], None], is_waiting: bool = True, command: str = ""
+    experiment: str, *, report: Callable[[str], None], is_waiting: bool = True, command: str = ""
 ) -> Iterator[bool]:
     """Be the only run of this checkout for the time of the block; yields whether another one was waited for.
 
@@ -34,8 +34,8 @@ def hold_checkout(
     ----------
     command
         What holds it, if that is no run, e.g. `labkit new`.
-    say
-        Told whom this waits for.
+    report
+        Called with one line that names the run this one waits for.
     is_waiting
         Refuse instead of waiting.
 
@@ -44,32 +44,32 @@ def hold_checkout(
     LabkitError
         Another run is under way and `is_waiting` is not set.
     """
-    with open_lock(find_path()) as handle:
+    with open_lock(find_lock_path()) as handle:
         # Somebody who only looks holds it for a moment, and says nothing of himself.
-        for _ in range(LOOKS):
+        for _ in range(N_TRIES):
             if is_ours := take_lock(handle, is_waiting=False):
                 break
             if read_holder(handle):
                 break
-            time.sleep(PAUSE_SECONDS)
+            time.sleep(RETRY_SECONDS)
         if not is_ours:
             if not is_waiting:
-                raise LabkitError(f"{describe(read_holder(handle))} is under way: wait for it, or end it")
-            say(f"waiting for {describe(read_holder(handle))} …")
+                raise LabkitError(f"{describe_holder(read_holder(handle))} is under way: wait for it, or end it")
+            report(f"waiting for {describe_holder(read_holder(handle))} …")
             take_lock(handle)
-        facts = {"pid": os.getpid(), "experiment": experiment, "since": tell_time(), "command": command}
-        note_holder(handle, find_path(), json.dumps(facts).encode())
+        facts = {"pid": os.getpid(), "experiment": experiment, "since": make_timestamp(), "command": command}
+        note_holder(handle, find_lock_path(), json.dumps(facts).encode())
         try:
             yield not is_ours
         finally:
-            note_holder(handle, find_path(), b"")
+            note_holder(handle, find_lock_path(), b"")
 
 
 def find_holder() -> dict[str, Any] | None:
     """Return who works in this checkout now: `pid`, `experiment`, `since`; empty if it has not said so yet."""
-    if not find_path().exists():
+    if not find_lock_path().exists():
         return None
-    with open_lock(find_path()) as handle:
+    with open_lock(find_lock_path()) as handle:
         return None if take_lock(handle, is_waiting=False) else read_holder(handle)
 
 
@@ -83,7 +83,7 @@ def read_holder(handle: int) -> dict[str, Any]:
     return found if is_alive else {}
 
 
-def describe(holder: dict[str, Any]) -> str:
+def describe_holder(holder: dict[str, Any]) -> str:
     """Name a holder in words."""
     if not holder:
         return "another run of this checkout"
@@ -95,6 +95,6 @@ def describe(holder: dict[str, Any]) -> str:
     return f"{what} (process {holder['pid']}, since {holder['since']})"
 
 
-def find_path() -> Path:
+def find_lock_path() -> Path:
     """Return the file that carries the lock."""
-    return paths.find_root() / ".labkit" / NAME
+    return paths.find_root() / ".labkit" / LOCK_NAME

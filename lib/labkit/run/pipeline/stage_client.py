@@ -17,56 +17,56 @@ from dataclasses import dataclass
 from labkit import paths
 from labkit.run.kernels import socket_dirs
 
-POLL_SECONDS = 0.05
+ACCEPT_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
-class Answer:
-    """How a stage ended: the exit code, and the error's text if it failed."""
+class Reply:
+    """How a stage ended: the exit code, and the error's message if it failed."""
 
     code: int
     message: str = ""
 
 
-def ask_runner(stage: str, experiment: str) -> Answer | None:
+def ask_runner(stage: str, experiment: str) -> Reply | None:
     """Have the runner that started this process run a stage; None if there is no runner."""
     address = paths.get_runner_address()
     if address is None:
         return None
-    text = ""
+    line = ""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, suppress(OSError):
         connection.connect(address)
         connection.sendall(json.dumps({"stage": stage, "experiment": experiment}).encode() + b"\n")
-        text = connection.makefile(encoding="utf-8").readline()
-    return Answer(**json.loads(text)) if text else Answer(1, "the runner went away")
+        line = connection.makefile(encoding="utf-8").readline()
+    return Reply(**json.loads(line)) if line else Reply(1, "the runner went away")
 
 
 class StageServer:
-    """The runner's end: answers one stage at a time, in the thread that calls `serve`."""
+    """The runner's end of the socket: runs one stage at a time, in the thread that calls `serve`."""
 
     def __init__(self, listener: socket.socket, address: str) -> None:
         self.listener = listener
         self.address = address
 
-    def serve(self, is_over: threading.Event, perform: Callable[[str, str], Answer]) -> None:
-        """Answer until `is_over` is set."""
+    def serve(self, is_over: threading.Event, perform: Callable[[str, str], Reply]) -> None:
+        """Handle requests until `is_over` is set."""
         with selectors.DefaultSelector() as selector:
             selector.register(self.listener, selectors.EVENT_READ)
             while not is_over.is_set():
-                if selector.select(POLL_SECONDS):
+                if selector.select(ACCEPT_SECONDS):
                     connection, _ = self.listener.accept()
                     with connection:
-                        self.answer(connection, perform)
+                        self.handle(connection, perform)
 
-    def answer(self, connection: socket.socket, perform: Callable[[str, str], Answer]) -> None:
-        """Do what one stage process asks for and tell it how that ended."""
-        asked = json.loads(connection.makefile(encoding="utf-8").readline())
-        answer = perform(asked["stage"], asked["experiment"])
-        connection.sendall(json.dumps({"code": answer.code, "message": answer.message}).encode() + b"\n")
+    def handle(self, connection: socket.socket, perform: Callable[[str, str], Reply]) -> None:
+        """Run the stage that one stage process asks for and send it the result."""
+        request = json.loads(connection.makefile(encoding="utf-8").readline())
+        reply = perform(request["stage"], request["experiment"])
+        connection.sendall(json.dumps({"code": reply.code, "message": reply.message}).encode() + b"\n")
 
 
 @contextmanager
-def open_server() -> Iterator[StageServer]:
+def open_stage_server() -> Iterator[StageServer]:
     """Yield a server on a socket that only this user can reach; child processes find it in their environment."""
     folder = socket_dirs.make_folder()
     address = str(folder / secrets.token_hex(4))

@@ -37,7 +37,7 @@ from labkit.secrets.redaction import Mask
 from labkit.storage import append, atomic
 from labkit.units import format_count
 
-LONGEST_LINE = 160
+LONGEST_SOURCE_LINE = 160
 
 
 LONGEST_MESSAGE, LONGEST_OWN_MESSAGE = 300, 1500
@@ -58,7 +58,7 @@ class Log:
     n_torn: int = 0
 
 
-def run_stage(
+def run_notebook_stage(
     stage: str,
     params: Params,
     *,
@@ -105,7 +105,9 @@ def run_stage(
             performance.execute(work, record, progress)
             done = performance.finish(work, record)
             if untracked := performance.seen.untracked:
-                progress.say(f"warning: {stage}: its page says what of its dependencies is not tracked: {untracked[0]}")
+                progress.show(
+                    f"warning: {stage}: its page says what of its dependencies is not tracked: {untracked[0]}"
+                )
             return done
     except LostStoreError:
         # The page may say by now that all went well.
@@ -113,7 +115,7 @@ def run_stage(
         raise
 
 
-def check_params(params: Params, notebook: Any) -> Failure | None:
+def check_params_unchanged(params: Params, notebook: Any) -> Failure | None:
     """Return a failure if the params file was changed while the notebook, which reads it, was executed."""
     n_cells, changed = len(notebook.cells), tell_changed(params)
     return Failure(n_cells, n_cells, "", "", "StageError", changed) if changed else None
@@ -138,19 +140,19 @@ class Performance:
         """Execute the notebook in a work folder."""
         path, params = self.source.path, self.params
         tracking.log_values(record.run_id, params=flatten_section(params, self.stage))
-        with open_log(params.experiment, path.stem, self.sample_rows) as log:
+        with open_page_log(params.experiment, path.stem, self.sample_rows) as log:
             self.execution = run_notebook(
                 self.source,
                 work / path.name,
                 parameters=make_parameters(params),
-                environment=make_environment(work, record.run_id, self.sample_rows),
+                environment=make_kernel_environment(work, record.run_id, self.sample_rows),
                 on_cell=progress.start_cell,
                 limits=params.limits,
                 live=Live(log, progress.show_memory),
                 mask=self.mask,
             )
         if self.execution.cut:
-            progress.say(f"warning: {self.stage}: {self.execution.cut}")
+            progress.show(f"warning: {self.stage}: {self.execution.cut}")
 
     def finish(self, work: Path, record: tracking.Record) -> StageRecord:
         """Put the outputs in place if all went well, publish the page, and raise what the notebook failed with."""
@@ -158,9 +160,13 @@ class Performance:
         execution, path, notebook, entry = self.execution, self.source.path, self.source.notebook, self.entry
         log = load_log(work / LOG_NAME, self.mask)
         self.seen = observe(work, self.stage, params=self.params, start=path, mask=self.mask)
-        failure = execution.failure or check_finished(log, len(notebook.cells)) or check_params(self.params, notebook)
+        failure = (
+            execution.failure
+            or check_finished(log, len(notebook.cells))
+            or check_params_unchanged(self.params, notebook)
+        )
         try:
-            log_figures(log, record, self.params, peak_bytes=execution.peak_bytes, source=show(path))
+            log_results(log, record, self.params, peak_bytes=execution.peak_bytes, source=show(path))
         except LostStoreError as error:
             # Told on the page too; what the notebook failed with comes first.
             n_cells = len(notebook.cells)
@@ -245,7 +251,7 @@ class Performance:
             )
 
 
-def open_log(experiment: str, page: str, sample_rows: int | None) -> TextIO:
+def open_page_log(experiment: str, page: str, sample_rows: int | None) -> TextIO:
     """Open the log of a stage's run, beside its page, for those who look on."""
     return append.open_log(find_pages_dir(experiment, sample_rows) / f"{page}.log")
 
@@ -262,7 +268,7 @@ def flatten_section(params: Params, stage: str) -> dict[str, Any]:
     return {"seed": params.seed, **{f"{stage}.{key}": value for key, value in section.items()}}
 
 
-def log_figures(log: Log, record: tracking.Record, params: Params, *, peak_bytes: int, source: str) -> None:
+def log_results(log: Log, record: tracking.Record, params: Params, *, peak_bytes: int, source: str) -> None:
     """Hand what the notebook reported to its run, and its children to runs below it."""
     tracking.log_values(record.run_id, metrics={**log.metrics, "labkit.peak_bytes": peak_bytes})
     for child in log.children:
@@ -277,7 +283,7 @@ def check_finished(log: Log, n_cells: int) -> Failure | None:
     return Failure(n_cells, n_cells, "", "", "StageError", torn if log.n_torn else "the notebook has no step.finish()")
 
 
-def make_environment(work: Path, run_id: str, sample_rows: int | None) -> dict[str, str]:
+def make_kernel_environment(work: Path, run_id: str, sample_rows: int | None) -> dict[str, str]:
     """Return the kernel's environment."""
     sample = {"LABKIT_SAMPLE_ROWS": str(sample_rows)} if sample_rows else {}
     return paths.make_environment(**{paths.RUN_DIR_VARIABLE: str(work)}, MLFLOW_RUN_ID=run_id, **sample)
@@ -359,10 +365,10 @@ def make_error(
     lines = [
         f"stage {find_stage(path)} failed: {summary}",
         f"In {path.name}, {failure.place}, after {execution.seconds:.0f} s",
-        f"    {shorten(failure.line, LONGEST_LINE)}" if failure.line else "",
+        f"    {shorten(failure.line, LONGEST_SOURCE_LINE)}" if failure.line else "",
         # Indented, so that they cannot pass for lines of this message.
-        *(f"    {shorten(line, LONGEST_LINE)}" for line in failure.error_text.splitlines()[1:4]),
-        f"With {set_values}"[:LONGEST_LINE] if set_values else "",
+        *(f"    {shorten(line, LONGEST_SOURCE_LINE)}" for line in failure.error_text.splitlines()[1:4]),
+        f"With {set_values}"[:LONGEST_SOURCE_LINE] if set_values else "",
         f"Page: {show(pages / path.stem)}.html   Notebook: {show(pages / path.name)}",
         "Fix it and run again: finished stages are kept.",
     ]

@@ -93,7 +93,7 @@ class Work:
                     # Without its cause, which would show the secret again.
                     raise (type(error) if isinstance(error, LabkitError) else StageError)(cleaned) from None
                 if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                    ledger.release_spare()
+                    ledger.release_space()
                     raise StageError(f"stage {stage} failed: disk full: {error}: make room, then run again") from error
                 raise
 
@@ -125,7 +125,7 @@ class Work:
         is_top = self.is_alone and paths.get_parent_run_id() is None
         record = self.prepare_record(entry) if is_top else None
         try:
-            done = notebook_stage.run_stage(
+            done = notebook_stage.run_notebook_stage(
                 stage,
                 self.params,
                 source=source,
@@ -139,12 +139,12 @@ class Work:
             # From the second notebook on this process has time: the first waits for all that kernels need.
             self.kernels.begin_importing(*self.kernels.later)
             if warning := mask.tell():
-                self.progress.say(f"warning: {stage}: {warning}")
+                self.progress.show(f"warning: {stage}: {warning}")
             if record and entry.tracked:
                 record.begin(entry.tracked)
                 self.record = record
             if not source.is_current:
-                self.progress.say(
+                self.progress.show(
                     f"warning: {show(source.path)} was changed meanwhile; what ran is what it was when the run began; "
                     f"to run the new one: labkit run {self.params.experiment} --force {stage}"
                 )
@@ -173,7 +173,7 @@ class Work:
 
         record = RunRecord(entry, self.params, Mask(self.secrets), self.entries, self.names)
         for warning in record.prepare():
-            self.progress.say(warning)
+            self.progress.show(warning)
         return record
 
     @contextmanager
@@ -188,16 +188,16 @@ class Work:
         if self.record:
             self.record.finish("finished")
 
-    def answer(self, stage: str, experiment: str) -> stage_client.Answer:
+    def handle_request(self, stage: str, experiment: str) -> stage_client.Reply:
         """Run the stage that a stage process asks for."""
         if experiment != self.params.experiment:
-            return stage_client.Answer(2, f"this run is of {self.params.experiment}, not of {experiment}")
+            return stage_client.Reply(2, f"this run is of {self.params.experiment}, not of {experiment}")
         try:
             self.perform(stage)
         except LabkitError as error:
             self.error = error
-            return stage_client.Answer(error.exit_code, str(error))
-        return stage_client.Answer(0)
+            return stage_client.Reply(error.exit_code, str(error))
+        return stage_client.Reply(0)
 
     def check_experiment(self) -> None:
         """Refuse an experiment that was deleted in MLflow, before anything starts.
@@ -207,7 +207,7 @@ class Work:
         TrackingError
             Nothing can be recorded in it.
         """
-        if not mlflow_store.check_experiment(self.params.experiment):
+        if not mlflow_store.check_embedded_experiment(self.params.experiment):
             self.kernels.wait_for(TRACKING_MODULE)
             from labkit.run.records import tracking_client
 

@@ -17,6 +17,7 @@ from labkit.errors import TrackingError
 from labkit.storage.atomic import atomic_folder, copy_file
 from labkit.storage.digests import list_files
 from labkit.storage.locks import hold_lock
+from labkit.units import format_count
 
 FOLDER = "mlruns"
 COLUMNS = (
@@ -28,7 +29,7 @@ COLUMNS = (
     ("trace_tags", "value"),
 )
 """Where MLflow's database keeps places of artifacts."""
-PATIENCE_SECONDS = 20
+SQLITE_TIMEOUT_SECONDS = 20
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def find_moved(database: Path) -> list[Moved]:
         with open_database(database, mode="ro") as connection:
             rows = connection.execute("select artifact_location from experiments order by experiment_id").fetchall()
             pairs = [(str(place), find_place(str(place), database)) for (place,) in rows]
-            return [Moved(old, new, count_runs(connection, old)) for old, new in pairs if new is not None]
+            return [Moved(old, new, count_runs_below(connection, old)) for old, new in pairs if new is not None]
     except sqlite3.Error as error:
         raise TrackingError(f"{database}: cannot be read ({error}): restore it from a copy") from error
 
@@ -101,11 +102,11 @@ def make_path(address: str) -> Path:
 def open_database(database: Path, *, mode: str) -> Iterator[sqlite3.Connection]:
     """Open a database for reading (`ro`) or writing (`rw`), in one transaction."""
     address = f"{database.as_uri()}?mode={mode}"
-    with closing(sqlite3.connect(address, uri=True, timeout=PATIENCE_SECONDS)) as connection, connection:
+    with closing(sqlite3.connect(address, uri=True, timeout=SQLITE_TIMEOUT_SECONDS)) as connection, connection:
         yield connection
 
 
-def count_runs(connection: sqlite3.Connection, before: str) -> int:
+def count_runs_below(connection: sqlite3.Connection, before: str) -> int:
     """Return how many runs have their artifacts below a place."""
     count = "select count(*) from runs where substr(artifact_uri, 1, ?) = ?"
     return int(connection.execute(count, [len(before) + 1, f"{before}/"]).fetchone()[0])
@@ -127,17 +128,8 @@ def correct_locations(database: Path) -> None:
         n_runs = sum(moved.n_runs for moved in found if moved.folder == folder)
         logging.getLogger("labkit").warning(
             "this checkout was copied or moved: the artifacts of %s, which were looked for in %s, are now in %s",
-            *(count(n_runs), folder, FOLDER),
+            *(format_count(n_runs, "run"), folder, FOLDER),
         )
-
-
-def count(n_runs: int) -> str:
-    """Return a number of runs in words.
-
-    >>> count(1), count(1200)
-    ('1 run', '1,200 runs')
-    """
-    return f"{n_runs:,} run{'' if n_runs == 1 else 's'}"
 
 
 def rewrite(database: Path, found: Iterable[Moved]) -> None:
@@ -145,7 +137,7 @@ def rewrite(database: Path, found: Iterable[Moved]) -> None:
     try:
         with open_database(database, mode="rw") as connection:
             connection.execute("begin immediate")
-            for table, column in list_columns(connection):
+            for table, column in list_location_columns(connection):
                 for moved in found:
                     n, old = len(moved.before), moved.before
                     connection.execute(
@@ -157,7 +149,7 @@ def rewrite(database: Path, found: Iterable[Moved]) -> None:
         raise TrackingError(f"{database}: cannot be corrected ({error}): end what uses it, then try again") from error
 
 
-def list_columns(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
+def list_location_columns(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
     """Yield those of MLflow's columns with places that this version of it has."""
     for table, column in COLUMNS:
         if column in [row[1] for row in connection.execute(f"pragma table_info({table})")]:

@@ -25,10 +25,10 @@ SOURCES = (
 )
 """Endings of untracked files that are source code or settings; others may be data, and their content stays here."""
 SOURCE_NAMES = ("Makefile", "Dockerfile", ".gitignore", ".gitattributes", ".dvcignore")
-LARGEST_FILE_BYTES = 1_000_000
+LARGEST_PATCHED_FILE_BYTES = 1_000_000
 LARGEST_PATCH_BYTES = 20_000_000
 PARAMS = re.compile(r"params/[^/]+\.yaml")
-Kind = Literal["code", "params", "output", "other"]
+FileKind = Literal["code", "params", "output", "other"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Patch:
     left_out: dict[str, int]
 
 
-def find_changes(root: Path, more: Iterable[str] = ()) -> Changes:
+def find_changed_files(root: Path, more: Iterable[str] = ()) -> Changes:
     """Return what differs from the commit in a checkout; outside of git, all the code that is named.
 
     Parameters
@@ -81,16 +81,18 @@ def find_changes(root: Path, more: Iterable[str] = ()) -> Changes:
     found = Changes(read_head(root))
     patterns = make_output_patterns()
     for path in sorted(letters):
-        kind = tell_kind(path, patterns, is_untracked=letters[path] == "?", is_named=path in more)
+        kind = classify_file(path, patterns, is_untracked=letters[path] == "?", is_named=path in more)
         if kind != "output":
             getattr(found, kind)[path] = letters[path]
     return found
 
 
-def tell_kind(path: str, outputs: Sequence[re.Pattern[str]], *, is_untracked: bool, is_named: bool = False) -> Kind:
-    """Tell what a changed file is.
+def classify_file(
+    path: str, outputs: Sequence[re.Pattern[str]], *, is_untracked: bool, is_named: bool = False
+) -> FileKind:
+    """Return the kind of a changed file.
 
-    >>> [tell_kind(path, [], is_untracked=True) for path in ("params/flights.yaml", "notebooks/rates.py", "rows.csv")]
+    >>> [classify_file(path, [], is_untracked=True) for path in ("params/flights.yaml", "rates.py", "rows.csv")]
     ['params', 'code', 'other']
     """
     if PARAMS.fullmatch(path):
@@ -129,8 +131,8 @@ def read_head(root: Path) -> str | None:
 
 def make_patch(root: Path, changes: Changes) -> Patch:
     """Return the patch of all changed code, whatever its bytes; files over the limits are named instead."""
-    sizes = {path: measure(root / path) for path in changes.code}
-    large = {path: size for path, size in sizes.items() if size > LARGEST_FILE_BYTES}
+    sizes = {path: measure_file(root / path) for path in changes.code}
+    large = {path: size for path, size in sizes.items() if size > LARGEST_PATCHED_FILE_BYTES}
     named = [path for path in changes.code if path not in large]
     if not named:
         return Patch(b"", large)
@@ -179,7 +181,7 @@ def call_git(
     return done.stdout if done.returncode == 0 else None
 
 
-def measure(path: Path) -> int:
+def measure_file(path: Path) -> int:
     """Return the bytes of a file, none for one that is gone."""
     return path.lstat().st_size if path.is_symlink() or path.is_file() else 0
 
@@ -188,7 +190,7 @@ def describe_files(root: Path, letters: dict[str, str]) -> dict[str, dict[str, A
     """Return letter, bytes and SHA-256 of some changed files; large ones are not read."""
     found: dict[str, dict[str, Any]] = {}
     for path, letter in letters.items():
-        size = measure(root / path)
+        size = measure_file(root / path)
         found[path] = {"git": letter, "bytes": size}
         if size and size <= LARGEST_PATCH_BYTES and (root / path).is_file():
             found[path]["sha256"] = hashlib.sha256((root / path).read_bytes()).hexdigest()

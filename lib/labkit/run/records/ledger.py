@@ -27,7 +27,7 @@ from labkit.storage.atomic import write_bytes
 from labkit.storage.digests import compute_digest
 from labkit.storage.disk import is_full
 
-NAME = "ledger.jsonl"
+LEDGER_NAME = "ledger.jsonl"
 SPARE_NAME = "ledger.spare"
 SPARE_BYTES = 1_000_000
 """Room that is given back when the disk is full, so that the end of a run can be written down."""
@@ -146,7 +146,7 @@ class Entry:
     def add_outputs(self, folder: Path, digests: Mapping[str, str]) -> None:
         """Write down what was put in place in a folder."""
         for name, digest in digests.items():
-            size, place = measure(folder / name), os.path.relpath(folder / name, paths.find_root())
+            size, place = compute_size(folder / name), os.path.relpath(folder / name, paths.find_root())
             self.outputs.append({"path": place, "sha256": digest, "bytes": size})
             append("output", run=self.run, **self.outputs[-1])
 
@@ -162,7 +162,7 @@ class Entry:
             seconds=self.seconds,
             peak_bytes=self.peak_bytes,
             is_settled=self.is_settled,
-            at=tell_time(),
+            at=make_timestamp(),
         )
 
 
@@ -176,8 +176,10 @@ def open_entry(
     """
     process = find_process(os.getpid())
     assert process
-    entry = Entry(make_name(experiment), experiment, stage, parent, process, tell_time(), name_store(), dict(facts))
-    keep_spare()
+    entry = Entry(
+        make_run_name(experiment), experiment, stage, parent, process, make_timestamp(), name_store(), dict(facts)
+    )
+    reserve_space()
     append(
         "start",
         run=entry.run,
@@ -196,7 +198,7 @@ def open_entry(
     try:
         yield entry
     except BaseException as error:
-        outcome, code = tell_end(error)
+        outcome, code = classify_error(error)
         outcome = entry.outcome or outcome
         reason = find_reason(error)
         raise
@@ -205,7 +207,7 @@ def open_entry(
         entry.close(outcome, code, reason)
 
 
-def tell_end(error: BaseException) -> tuple[str, int]:
+def classify_error(error: BaseException) -> tuple[str, int]:
     """Return outcome and exit code of what an error ended."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", 130
@@ -219,17 +221,17 @@ def find_reason(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
-def make_name(experiment: str) -> str:
+def make_run_name(experiment: str) -> str:
     """Return a name for a run that no other has, whatever the time zone and the clock."""
     return f"{experiment}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
 
 
-def tell_time() -> str:
+def make_timestamp() -> str:
     """Return the time in UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def measure(path: Path) -> int:
+def compute_size(path: Path) -> int:
     """Return the bytes of a file, or of a folder's files."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
@@ -241,9 +243,9 @@ def collect_digests(names: list[str]) -> dict[str, str]:
     return {name: compute_digest(root / name) for name in names if (root / name).exists()}
 
 
-def find_path() -> Path:
+def find_ledger_path() -> Path:
     """Return the ledger's file, whether or not it exists."""
-    return paths.find_root() / ".labkit" / NAME
+    return paths.find_root() / ".labkit" / LEDGER_NAME
 
 
 def append(kind: str, **content: Any) -> None:
@@ -255,31 +257,31 @@ def append(kind: str, **content: Any) -> None:
         It cannot be written.
     """
     line = json.dumps({"kind": kind, **content}, ensure_ascii=False)
-    path = find_path()
+    path = find_ledger_path()
     try:
         try:
             append_line(path, line)
         except DiskError as error:
-            if not is_full(error) or not release_spare():
+            if not is_full(error) or not release_space():
                 raise
             append_line(path, line)
     except DiskError as error:
         raise StageError(f"what ran cannot be recorded: {error}") from error
 
 
-def keep_spare() -> None:
+def reserve_space() -> None:
     """Set room aside for the end of this run; without it, a full disk is met now and not later."""
-    spare = find_path().with_name(SPARE_NAME)
+    spare = find_ledger_path().with_name(SPARE_NAME)
     if spare.exists():
         return
     with suppress(DiskError):
         write_bytes(spare, bytes(SPARE_BYTES))
 
 
-def release_spare() -> bool:
+def release_space() -> bool:
     """Give the room back; return whether there was any."""
     try:
-        find_path().with_name(SPARE_NAME).unlink()
+        find_ledger_path().with_name(SPARE_NAME).unlink()
     except OSError:
         return False
     return True
@@ -287,7 +289,7 @@ def release_spare() -> bool:
 
 def load_entries() -> list[Entry]:
     """Return all runs in the order in which they started; lines that a crash tore are passed over."""
-    path = find_path()
+    path = find_ledger_path()
     entries: dict[str, Entry] = {}
     for line in path.read_bytes().splitlines() if path.exists() else []:
         with suppress(ValueError, KeyError, TypeError):

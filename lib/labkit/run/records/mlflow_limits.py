@@ -1,6 +1,6 @@
 """What MLflow can keep of parameters, metrics and tags, and what stands beside it: nothing is altered silently.
 
-MLflow cuts long texts and stores an infinite number as another one.
+MLflow cuts long strings and stores an infinite number as another one.
 """
 
 import hashlib
@@ -33,26 +33,26 @@ def make_fields(params: Mapping[str, Any], metrics: Mapping[str, float], tags: M
     """
     strange = {key: value for key, value in metrics.items() if not math.isfinite(value)}
     tags = {**tags, **{f"labkit.not_finite.{key}": str(value) for key, value in strange.items()}}
-    texts = {f"params/{key}": as_text(value) for key, value in params.items()}
-    texts |= {f"tags/{key}": as_text(value) for key, value in tags.items()}
-    files = {f"{name}.txt": text for name, text in texts.items() if len(text) > LONGEST_VALUE}
-    for name, text in files.items():
+    strings = {f"params/{key}": as_string(value) for key, value in params.items()}
+    strings |= {f"tags/{key}": as_string(value) for key, value in tags.items()}
+    files = {f"{name}.txt": string for name, string in strings.items() if len(string) > LONGEST_VALUE}
+    for name, string in files.items():
         key = name.partition("/")[2].removesuffix(".txt")
-        tags[f"labkit.sha256.{key}"] = hashlib.sha256(text.encode()).hexdigest()
+        tags[f"labkit.sha256.{key}"] = hashlib.sha256(string.encode()).hexdigest()
     return Fields(
-        {key: shorten(value) for key, value in params.items()},
+        {key: fit_value(value) for key, value in params.items()},
         {key: value for key, value in metrics.items() if key not in strange},
-        {key: shorten(value) for key, value in tags.items()},
+        {key: fit_value(value) for key, value in tags.items()},
         files,
     )
 
 
-def as_text(value: Any) -> str:
+def as_string(value: Any) -> str:
     """Return a value as MLflow keeps it."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def shorten(value: Any) -> str:
-    """Return a value as text that MLflow keeps whole, with a note if there was more of it."""
-    text = as_text(value)
-    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - len(REST)] + REST
+def fit_value(value: Any) -> str:
+    """Return a value as a string that MLflow keeps whole, with a note if there was more of it."""
+    string = as_string(value)
+    return string if len(string) <= LONGEST_VALUE else string[: LONGEST_VALUE - len(REST)] + REST

@@ -20,19 +20,22 @@ from labkit.run.records import postgresql
 from labkit.storage.atomic import atomic_write
 from labkit.storage.locks import hold_lock
 
-PATIENCE_SECONDS = 3
+SERVER_TIMEOUT_SECONDS = 3
 DRIVERS = {"postgresql": "psycopg", "mysql": "mysqldb", "mssql": "pyodbc"}
 """What speaks to each kind of database, where its address names nothing else."""
-PACKAGES = {"mysqldb": "MySQLdb", **{name: name for name in ("psycopg", "psycopg2", "pymysql", "pyodbc", "pymssql")}}
+DRIVER_PACKAGES = {
+    "mysqldb": "MySQLdb",
+    **{name: name for name in ("psycopg", "psycopg2", "pymysql", "pyodbc", "pymssql")},
+}
 """The package of each driver; whether others are there is found out by MLflow."""
 Build = Callable[[Path], None]
 """Makes a database in an empty file, or brings an older one up to date."""
 
 
-def find_kind(uri: str) -> str:
+def find_store_kind(uri: str) -> str:
     """Return what kind of store an address is of: `server`, `sqlite`, a kind of database, or `other`.
 
-    >>> [find_kind(uri) for uri in ("http://host:5000", "postgresql+psycopg://host/runs", "sqlite:///runs.db")]
+    >>> [find_store_kind(uri) for uri in ("http://host:5000", "postgresql+psycopg://host/runs", "sqlite:///runs.db")]
     ['server', 'postgresql', 'sqlite']
     """
     scheme = urlsplit(uri).scheme.partition("+")[0]
@@ -63,7 +66,7 @@ def is_store(name: str) -> bool:
 def describe_viewing() -> str:
     """Say how runs are looked at: at the server's address, or by a command."""
     uri = paths.get_tracking_uri()
-    if find_kind(uri) == "server":
+    if find_store_kind(uri) == "server":
         return paths.show_address(uri)
     if paths.find_sqlite_file(uri) == paths.find_own_store():
         # Where its path has to be quoted, MLflow would make folders of that name.
@@ -80,7 +83,7 @@ def check_store(uri: str) -> None:
     TrackingError
         Nobody answers there, what speaks to such a database is not installed, or the database lets nobody in.
     """
-    kind = find_kind(uri)
+    kind = find_store_kind(uri)
     if kind == "server":
         check_server(paths.show_address(uri))
     elif kind in DRIVERS:
@@ -94,7 +97,7 @@ def check_store(uri: str) -> None:
         )
 
 
-def check_experiment(name: str) -> bool:
+def check_embedded_experiment(name: str) -> bool:
     """Refuse an experiment that was deleted in an embedded store; return whether the store is one.
 
     Raises
@@ -112,7 +115,7 @@ def check_experiment(name: str) -> bool:
             query = "select experiment_id from experiments where name = ? and lifecycle_stage = 'deleted'"
             found = connection.execute(query, [name]).fetchone()
     except sqlite3.Error as error:
-        raise TrackingError(explain(file, str(error))) from error
+        raise TrackingError(explain_damage(file, str(error))) from error
     if found:
         raise TrackingError(explain_deleted(name, str(found[0])))
     return True
@@ -129,7 +132,7 @@ def explain_deleted(name: str, experiment_id: str) -> str:
 def check_server(address: str) -> None:
     """Refuse a tracking server that is not there."""
     try:
-        with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=PATIENCE_SECONDS):
+        with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=SERVER_TIMEOUT_SECONDS):
             return
     except urllib.error.HTTPError as error:
         if error.code < 500:  # somebody is there; whether it lets us in is for MLflow to find out
@@ -146,7 +149,7 @@ def check_server(address: str) -> None:
 def check_driver(uri: str) -> None:
     """Refuse a database if what speaks to it is not installed."""
     scheme = urlsplit(uri).scheme
-    package = PACKAGES.get(scheme.partition("+")[2] or DRIVERS[scheme])
+    package = DRIVER_PACKAGES.get(scheme.partition("+")[2] or DRIVERS[scheme])
     if package is not None and importlib.util.find_spec(package) is None:
         remedy = "uv pip install 'labkit[postgresql]'" if package == "psycopg" else f"install {package}"
         raise TrackingError(
@@ -155,7 +158,7 @@ def check_driver(uri: str) -> None:
         )
 
 
-def prepare_file(path: Path, head: str, *, build: Build, upgrade: Build) -> None:
+def prepare_database(path: Path, head: str, *, build: Build, upgrade: Build) -> None:
     """Have a whole database of this version in place; made or brought up to date by one process, once.
 
     Parameters
@@ -176,9 +179,9 @@ def prepare_file(path: Path, head: str, *, build: Build, upgrade: Build) -> None
             return
         found = read_version(path)
         if found is None:
-            make_database(path, build)
+            create_database(path, build)
         else:
-            renew_database(path, found, upgrade)
+            upgrade_copy(path, found, upgrade)
 
 
 def is_ready(path: Path, head: str) -> bool:
@@ -200,25 +203,25 @@ def read_version(path: Path) -> str | None:
         with closing(sqlite3.connect(path, timeout=20)) as connection:
             versions = connection.execute("select version_num from alembic_version").fetchall()
     except sqlite3.Error as error:
-        raise TrackingError(explain(path, str(error))) from error
+        raise TrackingError(explain_damage(path, str(error))) from error
     if len(versions) != 1:
-        raise TrackingError(explain(path, "it has no version"))
+        raise TrackingError(explain_damage(path, "it has no version"))
     return str(versions[0][0])
 
 
-def explain(path: Path, problem: str) -> str:
+def explain_damage(path: Path, problem: str) -> str:
     """Say that a file is no database of MLflow, and what to do."""
     return f"{path}: no whole MLflow database ({problem}): move it away, and a new one is made in its place"
 
 
-def make_database(path: Path, build: Build) -> None:
+def create_database(path: Path, build: Build) -> None:
     """Make a database beside its place and put it there."""
     with atomic_write(path) as beside:
         build(beside)
         use_log(beside)
 
 
-def renew_database(path: Path, found: str, upgrade: Build) -> None:
+def upgrade_copy(path: Path, found: str, upgrade: Build) -> None:
     """Keep a copy of an older database, bring another copy up to date, and put that in place."""
     kept = path.with_name(f"{path.name}.before-upgrade-of-{found}")
     try:

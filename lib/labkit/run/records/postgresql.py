@@ -16,8 +16,8 @@ from labkit.secrets.redaction import mask
 if TYPE_CHECKING:
     from psycopg import Connection
 
-PATIENCE_SECONDS = 5
-LOCK = 7_212_202_611
+CONNECT_TIMEOUT_SECONDS = 5
+ADVISORY_LOCK_ID = 7_212_202_611
 """Number of the advisory lock that is held while tables are made, one that other programs will hardly use."""
 
 
@@ -42,7 +42,7 @@ def check_database(uri: str) -> None:
 def hold_database(uri: str) -> Iterator[None]:
     """Be the only one who makes tables in a database for the time of the block."""
     with open_connection(uri) as connection:
-        connection.execute("select pg_advisory_lock(%s)", [LOCK])
+        connection.execute("select pg_advisory_lock(%s)", [ADVISORY_LOCK_ID])
         check_tables(connection, uri)
         yield
 
@@ -54,7 +54,7 @@ def open_connection(uri: str) -> Iterator["Connection"]:
 
     address = urlsplit(uri)._replace(scheme="postgresql").geturl()
     try:
-        connection = psycopg.connect(address, connect_timeout=PATIENCE_SECONDS, autocommit=True)
+        connection = psycopg.connect(address, connect_timeout=CONNECT_TIMEOUT_SECONDS, autocommit=True)
     except (psycopg.Error, ValueError) as error:
         problem = next(iter(mask(str(error), {"MLFLOW_TRACKING_URI": uri}).splitlines()), type(error).__name__)
         raise TrackingError(

@@ -21,7 +21,7 @@ from labkit.params.describe import describe_params
 from labkit.params.experiment import Params
 from labkit.run.dvc_yaml import load_declarations
 from labkit.run.records import ledger
-from labkit.run.records.changes import find_changes
+from labkit.run.records.changes import find_changed_files
 from labkit.storage.digests import compute_digest
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -48,7 +48,7 @@ def collect_for(root: Path) -> dict[str, Any]:
     if lock.is_file():
         found["lock_sha256"] = compute_digest(lock)
     if commit := find_commit(root):
-        changes = find_changes(root)
+        changes = find_changed_files(root)
         found |= {"commit": commit, "is_dirty": changes.is_dirty, "changed": changes.list_code()}
     return found
 

@@ -31,11 +31,11 @@ def reconcile() -> list[Entry]:
     """
     if not any(map(needs_closing, ledger.load_entries())):
         return []
-    with hold_lock(ledger.find_path().with_name("reconcile.lock")):
+    with hold_lock(ledger.find_ledger_path().with_name("reconcile.lock")):
         entries = ledger.load_entries()
         gone = [entry for entry in entries if entry.is_open and not entry.process.is_alive()]
         if gone:
-            sweep(entries, gone)
+            remove_unfinished(entries, gone)
         for entry in gone:
             entry.is_settled = False
             entry.close("killed", None, GONE)
@@ -71,7 +71,7 @@ def settle(entry: Entry) -> None:
     ledger.append("settled", run=entry.run)
 
 
-def sweep(entries: Iterable[Entry], gone: Iterable[Entry]) -> None:
+def remove_unfinished(entries: Iterable[Entry], gone: Iterable[Entry]) -> None:
     """Remove the work folders and half-written files that dead runs left, those `gone` just now and earlier ones."""
     alive = {entry.run for entry in entries if entry.is_open and entry.process.is_alive()}
     known = {entry.run for entry in entries}
@@ -108,7 +108,7 @@ def is_being_written(path: Path) -> bool:
         return True
 
 
-def tell(gone: Iterable[Entry]) -> list[str]:
+def describe_closed(gone: Iterable[Entry]) -> list[str]:
     """Say in one line each which runs were closed."""
     return [
         f"{entry.experiment}{' ' + entry.stage if entry.stage else ''}: a run of {entry.at} was killed "

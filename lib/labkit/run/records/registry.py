@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from mlflow.exceptions import MlflowException
@@ -12,7 +11,8 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from labkit import paths
 from labkit.errors import TrackingError
 from labkit.run.records import provenance
-from labkit.run.records.mlflow_limits import shorten
+from labkit.run.records.ledger import make_timestamp
+from labkit.run.records.mlflow_limits import fit_value
 from labkit.run.records.run_search import list_pages
 from labkit.run.records.tracking_client import get_client, reach
 
@@ -40,12 +40,12 @@ def find_version(name: str, *, alias: str | None = None, digest: str | None = No
     LostStoreError
         The registry does not answer, which does not mean it either.
     """
-    number = find_number(name, alias=alias, digest=digest)
+    number = find_version_number(name, alias=alias, digest=digest)
     return get_version(name, number) if number is not None else None
 
 
 @reach()
-def find_number(name: str, *, alias: str | None, digest: str | None) -> int | None:
+def find_version_number(name: str, *, alias: str | None, digest: str | None) -> int | None:
     """Return the number of the version with an alias or made from a release, or None."""
     client = get_client()
     try:
@@ -132,9 +132,9 @@ def replace_files(name: str, version: Version, model_dir: Path, *, release_dir: 
         with suppress(Exception):
             repository.delete_artifacts(folder)
     upload_files(version.run_id, model_dir, release_dir=release_dir)
-    tags = {"by": provenance.name_person(), "at": datetime.now(UTC).isoformat(timespec="seconds"), "reason": reason}
+    tags = {"by": provenance.name_person(), "at": make_timestamp(), "reason": reason}
     for key, value in tags.items():
-        client.set_model_version_tag(name, str(version.number), f"labkit.restored.{key}", shorten(value))
+        client.set_model_version_tag(name, str(version.number), f"labkit.restored.{key}", fit_value(value))
 
 
 @reach()
@@ -156,4 +156,4 @@ def set_alias(name: str, alias: str, version: Version) -> None:
 def tag_version(name: str, version: Version, tags: Mapping[str, str]) -> None:
     """Set tags of a version of a registered model."""
     for key, value in tags.items():
-        get_client().set_model_version_tag(name, str(version.number), key, shorten(value))
+        get_client().set_model_version_tag(name, str(version.number), key, fit_value(value))

@@ -60,7 +60,7 @@ def make_row(entry: Entry, stages: Sequence[Entry]) -> Row:
     stopped = next((one.stage for one in stages if one.outcome not in (None, "finished")), None)
     running = next((one.stage for one in stages if one.is_open), None)
     what = f"stage {entry.stage}" if entry.stage else "run"
-    outcome = find_outcome(entry)
+    outcome = derive_outcome(entry)
     if outcome == "failed" and stopped:
         # How the stage ended says more: died, timed out.
         outcome = next(one.outcome or outcome for one in stages if one.stage == stopped)
@@ -68,7 +68,7 @@ def make_row(entry: Entry, stages: Sequence[Entry]) -> Row:
     return Row(entry.run, what, outcome, stage, entry.seconds, entry.at)
 
 
-def find_outcome(entry: Entry) -> str:
+def derive_outcome(entry: Entry) -> str:
     """Return in a word how a run ended, or that it goes on."""
     return entry.outcome or ("running" if entry.process.is_alive() else "killed")
 
@@ -105,15 +105,17 @@ def find_run(word: str) -> Entry:
     if found:
         raise ParamsError(
             f"{format_count(len(found), 'run')} begin or end with {word!r}: name one whole: "
-            f"{name_nearest(word, named(found))}"
+            f"{name_nearest(word, list_run_names(found))}"
         )
     if not entries:
         raise ParamsError(f"no run {word!r}: nothing has run in this checkout yet: labkit run {word}")
     # Names end in what no two have alike: a mistyped one is near to its own.
-    raise ParamsError(f"no run {word!r}: {name_nearest(word, named(entries[-200:]))}; `labkit runs` lists them")
+    raise ParamsError(
+        f"no run {word!r}: {name_nearest(word, list_run_names(entries[-200:]))}; `labkit runs` lists them"
+    )
 
 
-def named(entries: Iterable[Entry]) -> list[str]:
+def list_run_names(entries: Iterable[Entry]) -> list[str]:
     """Return the words by which runs may be asked for."""
     return sorted({word for entry in entries for word in (entry.run, entry.experiment)})
 
@@ -129,26 +131,26 @@ def describe_run(entry: Entry) -> list[tuple[str, str]]:
     pairs += [("part of", parent.run)] if parent else []
     pairs += [
         ("started", f"{entry.at} ({show_age(entry.at)}), process {entry.process.pid}"),
-        ("ended", tell_end(entry)),
+        ("ended", describe_ending(entry)),
     ]
     pairs += [("MLflow", entry.tracked)] if entry.tracked else []
     pairs += [("record", entry.record["path"])] if entry.record else []
-    pairs += describe_facts(facts)
+    pairs += describe_provenance(facts)
     for stage in stages or ([entry] if entry.stage else []):
         pairs += describe_stage(stage, is_named=bool(stages))
-    return pairs + describe_plan(entry, stages, find_makers(entries, entry))
+    return pairs + describe_plan(entry, stages, find_producers(entries, entry))
 
 
-def tell_end(entry: Entry) -> str:
+def describe_ending(entry: Entry) -> str:
     """Say how a run ended."""
-    parts = [find_outcome(entry)]
+    parts = [derive_outcome(entry)]
     parts += [f"exit code {entry.exit_code}"] if entry.exit_code is not None else []
     parts += [f"after {entry.seconds:.1f} s"] if entry.seconds is not None else []
     parts += [f"peak memory {entry.peak_bytes / GIGABYTE:.1f} GB"] if entry.peak_bytes else []
     return ", ".join(parts) + (f": {entry.reason}" if entry.reason else "")
 
 
-def describe_facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
+def describe_provenance(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """Say what was true of the checkout, and who ran it where."""
     pairs = []
     if "user" in facts:
@@ -173,7 +175,7 @@ def describe_facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 def describe_stage(stage: Entry, *, is_named: bool) -> list[tuple[str, str]]:
     """Say what a stage read and wrote."""
-    lines = [tell_end(stage)] if is_named else []
+    lines = [describe_ending(stage)] if is_named else []
     if "notebook_sha256" in stage.facts:
         lines.append(f"notebook {stage.facts['notebook_sha256'][:SHORT]}")
     for path, digest in stage.facts.get("inputs", {}).items():
@@ -184,7 +186,7 @@ def describe_stage(stage: Entry, *, is_named: bool) -> list[tuple[str, str]]:
     return [(stage.stage or "", "\n".join(lines))] if lines else []
 
 
-def find_makers(entries: Iterable[Entry], run: Entry) -> dict[str, str]:
+def find_producers(entries: Iterable[Entry], run: Entry) -> dict[str, str]:
     """Return the latest run of each stage that had finished when a run began."""
     makers = {}
     for entry in entries:

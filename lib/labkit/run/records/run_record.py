@@ -31,7 +31,7 @@ from labkit.storage.digests import compute_digest
 from labkit.units import format_bytes
 
 VERSION = 1
-NAME, PATCH_NAME, PATCH_FOLDER = "record.json", "changes.diff", "code"
+RECORD_NAME, PATCH_NAME, PATCH_FOLDER = "record.json", "changes.diff", "code"
 NOT_RECORDED = ("fingerprint",)
 """Stages that only say what the others' code means."""
 ROOT_FILES = (paths.MARKER, LOCK, "pyproject.toml")
@@ -97,13 +97,13 @@ class RunRecord:
     def finish_failed(self, error: BaseException) -> None:
         """Write the record of a run that an error ended, which comes first whatever fails here."""
         with suppress(LabkitError, OSError):
-            self.finish(ledger.tell_end(error)[0])
+            self.finish(ledger.classify_error(error)[0])
 
     def finish(self, outcome: str) -> None:
         """Write the record with the stages as they ended."""
         self.content |= {
             "outcome": outcome,
-            "ended": ledger.tell_time(),
+            "ended": ledger.make_timestamp(),
             "stages": describe_stages(self.params.experiment, self.names, self.stages),
             "data": describe_data(self.params.experiment),
         }
@@ -112,14 +112,14 @@ class RunRecord:
 
     def save(self) -> Path:
         """Write the record to the disk and hand it to MLflow."""
-        path = find_folder_of(self.entry.run) / NAME
+        path = find_folder_of(self.entry.run) / RECORD_NAME
         write_json(path, self.mask.clean(self.content))
         tracking.log_file(self.run_id, path)
         return path
 
     def describe_code(self, root: Path) -> tuple[dict[str, Any], list[str]]:
         """Record the code that is not in the commit; return what says where, and warnings."""
-        found = changes.find_changes(root, list_closure(root))
+        found = changes.find_changed_files(root, list_closure(root))
         patch = changes.make_patch(root, found)
         described: dict[str, Any] = {
             "commit": provenance.find_commit(root),
@@ -138,13 +138,13 @@ class RunRecord:
 
     def save_patch(self, content: bytes) -> dict[str, Any]:
         """Write the patch to the disk, without secrets, and return what says where it will be."""
-        text = content.decode(errors="surrogateescape")
-        cleaned = self.mask.clean_text(text)
+        source = content.decode(errors="surrogateescape")
+        cleaned = self.mask.clean_text(source)
         kept = cleaned.encode(errors="surrogateescape")
         write_bytes(find_folder_of(self.entry.run) / PATCH_NAME, kept)
         digest = hashlib.sha256(kept).hexdigest()
         place = f"{PATCH_FOLDER}/{PATCH_NAME}"
-        return {"artifact": place, "sha256": digest, "bytes": len(kept), "is_masked": cleaned != text}
+        return {"artifact": place, "sha256": digest, "bytes": len(kept), "is_masked": cleaned != source}
 
 
 def find_folder_of(run: str) -> Path:
@@ -177,7 +177,7 @@ def find_origin(root: Path) -> str | None:
 def describe_params_file(root: Path, experiment: str) -> dict[str, Any]:
     """Return digest and state of a params file, which is an artifact of the run whether or not it was committed."""
     path = paths.find_params_path(experiment)
-    letter = changes.find_changes(root).params.get(path.relative_to(root).as_posix(), "")
+    letter = changes.find_changed_files(root).params.get(path.relative_to(root).as_posix(), "")
     state = {"": "committed", "?": "untracked"}.get(letter, "changed")
     return {"artifact": path.name, "sha256": compute_digest(path), "git": state}
 
@@ -202,7 +202,9 @@ def describe_cached(experiment: str, stage: str, entries: Iterable[Entry]) -> di
     data = paths.find_data_dir(experiment)
     outputs = compute_outputs(data, load_declarations(experiment)[stage].outputs)
     written = {f"{data.relative_to(paths.find_root()).as_posix()}/{name}": one for name, one in outputs.items()}
-    maker = find_maker(entries, experiment, stage, written) or run_search.find_maker(experiment, stage, outputs)
+    maker = find_producer(entries, experiment, stage, written) or run_search.find_producing_run(
+        experiment, stage, outputs
+    )
     return {"status": "cached" if written else "not run", "outputs": written, "made_by": maker}
 
 
@@ -214,7 +216,7 @@ def describe_entry(entry: Entry) -> dict[str, Any]:
     return {**found, "outputs": {one["path"]: one["sha256"] for one in entry.outputs}}
 
 
-def find_maker(
+def find_producer(
     entries: Iterable[Entry], experiment: str, stage: str, outputs: Mapping[str, str]
 ) -> dict[str, Any] | None:
     """Return the latest run of a stage in this checkout that wrote just these outputs, None if there is none."""

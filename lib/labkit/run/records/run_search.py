@@ -45,7 +45,7 @@ def find_run_of(experiment: str, key: str) -> str | None:
 
 
 @reach()
-def find_maker(experiment: str, stage: str, outputs: Mapping[str, str]) -> dict[str, Any] | None:
+def find_producing_run(experiment: str, stage: str, outputs: Mapping[str, str]) -> dict[str, Any] | None:
     """Return the latest finished run of a stage that wrote just these outputs, by whomever; None if there is none."""
     if not outputs:
         return None

@@ -19,7 +19,7 @@ from labkit import paths
 from labkit.errors import LostStoreError, TrackingError
 from labkit.params.experiment import Params
 from labkit.run.records import provenance
-from labkit.run.records.ledger import Entry, find_reason, release_spare
+from labkit.run.records.ledger import Entry, find_reason, release_space
 from labkit.run.records.mlflow_limits import make_fields
 from labkit.run.records.run_search import INPUT_TAG, RUN_TAG, search_runs
 from labkit.run.records.tracking_client import describe_problem, find_experiment, get_client, reach
@@ -91,7 +91,7 @@ def open_run(
     except BaseException as error:
         record.status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
         record.tags.setdefault("labkit.reason", find_reason(error))
-        release_spare()
+        release_space()
         with suppress(LostStoreError):
             close_run(record, opened + round(1000 * (time.monotonic() - started)), entry)
         raise
@@ -148,8 +148,8 @@ def log_values(
     """Log values of any number, none of them altered silently: see `labkit.run.records.mlflow_limits`."""
     client, now = get_client(), int(time.time() * 1000)
     made = make_fields(params or {}, metrics or {}, tags or {})
-    for name, text in made.files.items():
-        client.log_text(run_id, text, name)
+    for name, content in made.files.items():
+        client.log_text(run_id, content, name)
     entries: list[tuple[str, Any]] = [("params", Param(key, value)) for key, value in made.params.items()]
     entries += [("metrics", Metric(key, value, now, 0)) for key, value in made.metrics.items()]
     entries += [("tags", RunTag(key, value)) for key, value in made.tags.items()]
@@ -196,9 +196,9 @@ def log_file(run_id: str, path: Path, folder: str | None = None) -> None:
 
 
 @reach()
-def log_text(run_id: str, text: str, name: str) -> None:
-    """Store a text among a run's artifacts."""
-    get_client().log_text(run_id, text, name)
+def log_text(run_id: str, content: str, name: str) -> None:
+    """Store a string as a file among a run's artifacts."""
+    get_client().log_text(run_id, content, name)
 
 
 def make_tags() -> dict[str, str]:

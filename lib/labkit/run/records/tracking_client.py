@@ -41,8 +41,8 @@ def get_client() -> MlflowClient:
     database._get_alembic_config = make_migration_config
     uri = paths.get_tracking_uri()
     if file := paths.find_sqlite_file(uri):
-        prepare_file(file)
-    is_postgresql = mlflow_store.find_kind(uri) == "postgresql"
+        prepare_embedded_store(file)
+    is_postgresql = mlflow_store.find_store_kind(uri) == "postgresql"
     with postgresql.hold_database(uri) if is_postgresql else nullcontext():
         return open_client(uri)
 
@@ -75,15 +75,15 @@ def make_migration_config(db_url: str, alembic_dir: str | None = None) -> Config
     return config
 
 
-def prepare_file(file: Path) -> None:
+def prepare_embedded_store(file: Path) -> None:
     """Have a whole embedded database in place that looks for artifacts beside itself."""
     head = database._get_latest_schema_revision()
-    mlflow_store.prepare_file(file, head, build=make_database, upgrade=upgrade_database)
+    mlflow_store.prepare_database(file, head, build=create_tables, upgrade=upgrade_tables)
     if file == paths.find_own_store():
         artifact_locations.correct_locations(file)
 
 
-def make_database(path: Path) -> None:
+def create_tables(path: Path) -> None:
     """Make MLflow's tables in an empty file."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
@@ -91,7 +91,7 @@ def make_database(path: Path) -> None:
     made.engine.dispose()
 
 
-def upgrade_database(path: Path) -> None:
+def upgrade_tables(path: Path) -> None:
     """Bring the tables in a file up to date, as `mlflow db upgrade` does."""
     engine = database.create_sqlalchemy_engine(paths.make_sqlite_uri(path))
     try:
@@ -115,7 +115,7 @@ def reach() -> Iterator[None]:
         yield
     except Exception as error:  # of MLflow, of the network, of what speaks to a database or to an artifact store
         uri = paths.get_tracking_uri()
-        is_refused = isinstance(error, TrackingError) and mlflow_store.find_kind(uri) != "sqlite"
+        is_refused = isinstance(error, TrackingError) and mlflow_store.find_store_kind(uri) != "sqlite"
         if isinstance(error, LostStoreError) or (isinstance(error, LabkitError) and not is_refused):
             raise
         os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
@@ -128,8 +128,8 @@ def reach() -> Iterator[None]:
 
 def describe_problem(error: BaseException) -> str:
     """Return the first line of an error, without a password."""
-    text = mask(str(getattr(error, "message", error)), {"MLFLOW_TRACKING_URI": paths.get_tracking_uri()})
-    return next(iter(text.splitlines()), type(error).__name__)[:LONGEST_PROBLEM]
+    message = mask(str(getattr(error, "message", error)), {"MLFLOW_TRACKING_URI": paths.get_tracking_uri()})
+    return next(iter(message.splitlines()), type(error).__name__)[:LONGEST_PROBLEM]
 
 
 def find_artifact_root() -> str | None:
@@ -137,7 +137,7 @@ def find_artifact_root() -> str | None:
     uri = paths.get_tracking_uri()
     if file := paths.find_sqlite_file(uri):
         return artifact_locations.make_root(file)
-    if mlflow_store.find_kind(uri) in mlflow_store.DRIVERS:
+    if mlflow_store.find_store_kind(uri) in mlflow_store.DRIVERS:
         return paths.get_artifact_root() or artifact_locations.make_root(paths.find_own_store())
     return None
 
