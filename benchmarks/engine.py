@@ -96,7 +96,7 @@ def compare_notebooks() -> None:
             "trivial": make_notebook(root / "notebooks" / "trivial.ipynb", "1 + 1", "print('done')"),
             "import-heavy": make_notebook(root / "notebooks" / "heavy.ipynb", HEAVY, "print('done')"),
         }
-        with servers.open_server() as address:
+        with servers.open_kernel_server() as address:
             os.environ[paths.WARM_VARIABLE] = str(address)
             servers.ask_state(address, seconds=120)
             for name, path in notebooks.items():
@@ -375,7 +375,7 @@ def compare_parallel() -> None:
     from labkit.run.kernels import servers
 
     results: list[tuple[bool, float]] = []
-    with make_checkout(is_bare=True) as root, servers.open_server() as address:
+    with make_checkout(is_bare=True) as root, servers.open_kernel_server() as address:
         os.environ[paths.WARM_VARIABLE] = str(address)
         servers.ask_state(address, seconds=120)
         for turn in range(10):

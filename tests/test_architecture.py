@@ -34,7 +34,7 @@ ALLOWED = {
     "run.tracing": set(),
     "run.fingerprint": {"params", "run", "run.tracing", "secrets", "storage"},
     "run.records": {"params", "run", "run.fingerprint", "secrets", "storage"},
-    "run.reports": {"storage"},
+    "run.reports": {"run", "storage"},
     "run.kernels": {"run.fingerprint", "storage"},
     "run.notebook": {
         "params",

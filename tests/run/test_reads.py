@@ -64,7 +64,7 @@ class Kit:
     def compute(self) -> str:
         """Return the stage's fingerprint as the first stage of every run writes it."""
         stage_key.write_fingerprints("small", {}, tables={}, section_digests={}, params=self.params)
-        return (fingerprint_file.find_folder("small") / "eda.json").read_text()
+        return (fingerprint_file.find_fingerprint_dir("small") / "eda.json").read_text()
 
     def run(self, **variables: str) -> Observation:
         """Execute the notebook in a kernel and write down what it read, as a stage does."""
@@ -91,7 +91,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kit]:
     root = make_kit(tmp_path_factory.mktemp("server") / "checkout")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LABKIT_ROOT", str(root))
-        with servers.open_server() as address:
+        with servers.open_kernel_server() as address:
             patch.setenv("LABKIT_WARM", str(address))
             kit = Kit(root)
             kit.write_notebook()

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from labkit.run.fingerprint.fingerprint_file import (
-    describe_change,
-    find_copy,
-    find_folder,
+    describe_fingerprint_change,
+    find_fingerprint_copy,
+    find_fingerprint_dir,
     load_fingerprint,
     write_if_new,
 )
@@ -96,12 +96,12 @@ FINGERPRINTS = {**TORN, "code is none": b'{"code": 7}', "tables are none": b'{"c
 
 @pytest.mark.parametrize("content", FINGERPRINTS.values(), ids=FINGERPRINTS)
 def test_torn_fingerprint_is_as_none(checkout: Path, content: bytes) -> None:
-    path = find_folder("diabetes") / "training.json"
+    path = find_fingerprint_dir("diabetes") / "training.json"
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
-    find_copy("a" * 32).parent.mkdir(parents=True)
-    find_copy("a" * 32).write_bytes(content)
+    find_fingerprint_copy("a" * 32).parent.mkdir(parents=True)
+    find_fingerprint_copy("a" * 32).write_bytes(content)
     assert load_fingerprint(path) == {}
-    assert describe_change("diabetes", "training", "a" * 32) == ["code of training changed"]
+    assert describe_fingerprint_change("diabetes", "training", "a" * 32) == ["code of training changed"]
     write_if_new(path, '{"code": {}}\n')
     assert load_fingerprint(path) == {"code": {}}

@@ -204,7 +204,7 @@ def test_nothing_that_a_cell_puts_out_shows_the_secret(tmp_path: Path) -> None:
         mask=cleaner,
     )
     assert ended.failure is not None
-    assert ended.failure.error_text == "Refused: cannot reach [secret warehouse]"
+    assert ended.failure.error_message == "Refused: cannot reach [secret warehouse]"
     notebook = nbformat.read(executed, as_version=4)
     outputs = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
     silent = [cell.source for cell in notebook.cells if cell.cell_type == "code" and not cell.outputs]

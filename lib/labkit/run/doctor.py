@@ -145,13 +145,13 @@ def check_lock_file() -> CheckResult:
     """Look whether what is installed is what the lock pins."""
     about, lock_file = "lock", packages.load_lock()
     if not lock_file:
-        return CheckResult(about, f"{packages.LOCK} pins no package: runs do not say what they were made with", "")
+        return CheckResult(about, f"{packages.LOCK_NAME} pins no package: runs do not say what they were made with", "")
     wrong = [f"{name} {what}" for name, what in packages.find_wrong_versions().items()]
-    n_missing = sum(name not in packages.list_installed() for name in lock_file)
+    n_missing = sum(name not in packages.list_installed_packages() for name in lock_file)
     missing = f"; {n_missing} of its {len(lock_file)} packages are not installed" if n_missing else ""
     if wrong:
-        return CheckResult(about, f"not as {packages.LOCK} has it: {list_briefly(wrong)}{missing}", packages.REMEDY)
-    return CheckResult(about, f"what is installed is as {packages.LOCK} has it{missing}")
+        return CheckResult(about, f"not as {packages.LOCK_NAME} has it: {list_briefly(wrong)}{missing}", packages.REMEDY)
+    return CheckResult(about, f"what is installed is as {packages.LOCK_NAME} has it{missing}")
 
 
 def find_installed_version(name: str) -> str | None:

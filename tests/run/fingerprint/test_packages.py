@@ -45,7 +45,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def forget() -> None:
     """Let this process look again at what is installed."""
-    for function in (packages.list_installed, packages.map_modules, packages.load_lock_text):
+    for function in (packages.list_installed_packages, packages.map_modules, packages.parse_lock):
         function.cache_clear()
 
 
@@ -166,7 +166,7 @@ def test_release_is_written_again_if_what_it_requires_is_of_another_version(
     path = whole / "requirements.lock"
     text = path.read_text()
     forget()
-    found = packages.list_installed()[name].version
+    found = packages.list_installed_packages()[name].version
     try:
         assert packages.find_packages(compute_fingerprints(Checkout(paths.find_root()), PLAIN_MODULES))["deploy"] == {}
         path.write_text(text.replace(f"\n{name}=={found} ", f"\n{name}==0.1 "))

@@ -313,7 +313,7 @@ def test_helper_of_a_helper_changes_the_digests_and_docs_only_where_they_are_rea
     start = write_tree(tmp_path, "import first")
 
     def compute() -> dict[str, str]:
-        return stage_key.compute_digests(import_graph.Checkout(tmp_path), start)
+        return stage_key.compute_code_digests(import_graph.Checkout(tmp_path), start)
 
     before = compute()
     assert list(before) == ["notebooks/01_eda.ipynb", "notebooks/first.py", "notebooks/second.py"]
@@ -332,7 +332,7 @@ def test_helper_of_a_helper_changes_the_digests_and_docs_only_where_they_are_rea
 def test_meanings_are_remembered_by_content_and_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start = write_tree(tmp_path, "from room import *\n%run second.py --fast\nimport sys\nsys.path.append('../src')")
     first = import_graph.Checkout(tmp_path)
-    found = stage_key.compute_digests(first, start)
+    found = stage_key.compute_code_digests(first, start)
     first.meanings.save()
     assert first.meanings.remembered
     place = first.meanings.place
@@ -343,14 +343,14 @@ def test_meanings_are_remembered_by_content_and_reader(tmp_path: Path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(code_cache.notebook_code, "read_notebook", refuse)
         patch.setattr(code_cache.python_code, "read_module", refuse)
-        assert stage_key.compute_digests(import_graph.Checkout(tmp_path), start) == found
+        assert stage_key.compute_code_digests(import_graph.Checkout(tmp_path), start) == found
         (tmp_path / "notebooks" / "second.py").write_text("import first\nLIMIT = 2")
         with pytest.raises(AssertionError, match="read again"):
-            stage_key.compute_digests(import_graph.Checkout(tmp_path), start)
-    assert stage_key.compute_digests(import_graph.Checkout(tmp_path), start) != found
+            stage_key.compute_code_digests(import_graph.Checkout(tmp_path), start)
+    assert stage_key.compute_code_digests(import_graph.Checkout(tmp_path), start) != found
     for content in (b"", b"[]", b'{"readers": "other", "meanings": {}}', place.read_bytes()[:-9]):
         place.write_bytes(content)
-        assert code_cache.Meanings(tmp_path).remembered == {}
+        assert code_cache.CodeCache(tmp_path).remembered == {}
 
 
 def test_environment_inside_the_checkout_is_not_local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

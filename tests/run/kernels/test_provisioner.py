@@ -58,7 +58,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def server(root: Path) -> Iterator[psutil.Process]:
     """Start a server of this process's own, to which every kernel of this file goes."""
-    with pytest.MonkeyPatch.context() as patch, servers.open_server() as address:
+    with pytest.MonkeyPatch.context() as patch, servers.open_kernel_server() as address:
         patch.setenv(paths.WARM_VARIABLE, str(address))
         state = servers.ask_state(address, seconds=120)
         assert state is not None
@@ -291,7 +291,7 @@ def test_all_below_a_kernel_has_gone_when_its_end_is_told(server: psutil.Process
 
 
 def test_server_that_ends_ends_what_a_keeper_cannot(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with servers.open_server(is_cold=True) as address:
+    with servers.open_kernel_server(is_cold=True) as address:
         monkeypatch.setenv(paths.WARM_VARIABLE, str(address))
         kernel = Kernel(bare)
         keeper = psutil.Process(kernel.process.pid).parent()
@@ -307,7 +307,7 @@ def test_server_that_ends_ends_what_a_keeper_cannot(bare: Path, monkeypatch: pyt
 
 def test_kernel_goes_when_keeper_and_server_are_killed_at_once(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it does, even if it cannot look whether its parent has gone."""
-    with servers.open_server(is_cold=True) as address:
+    with servers.open_kernel_server(is_cold=True) as address:
         monkeypatch.setenv(paths.WARM_VARIABLE, str(address))
         kernel = Kernel(bare)
         alone = psutil.Process(kernel.process.pid)
@@ -456,7 +456,7 @@ def test_package_that_starts_a_thread_is_left_to_the_kernels(
         "import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), *sys.path]))
-    with servers.open_server() as address:
+    with servers.open_kernel_server() as address:
         state = servers.ask_state(address, seconds=120)
         assert state is not None
         process = psutil.Process(state["pid"])

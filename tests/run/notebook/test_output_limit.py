@@ -29,7 +29,7 @@ def kernels(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
         monkeypatch.setenv(paths.WARM_VARIABLE, "")
         yield tmp_path
         return
-    with servers.open_server(is_cold=True) as address:
+    with servers.open_kernel_server(is_cold=True) as address:
         monkeypatch.setenv(paths.WARM_VARIABLE, str(address))
         yield tmp_path
 

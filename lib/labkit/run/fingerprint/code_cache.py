@@ -18,13 +18,13 @@ from labkit.run.fingerprint import notebook_code, python_code
 from labkit.run.fingerprint.python_code import Import, Meaning
 from labkit.storage.atomic import write_text
 
-CODE = (".py", ".ipynb")
+CODE_SUFFIXES = (".py", ".ipynb")
 """Endings of the files that mean something as code."""
-MOST_KEPT = 2000
+MOST_MEANINGS = 2000
 """Contents remembered; a year of edits is fewer."""
 
 
-class Meanings:
+class CodeCache:
     """The meaning of every file that is asked for, each read once.
 
     Parameters
@@ -62,10 +62,10 @@ class Meanings:
     def save(self) -> None:
         """Remember what was read, if any of it is new."""
         if not self.is_saved:
-            latest = dict(list(self.remembered.items())[-MOST_KEPT:])
-            text = json.dumps({"readers": compute_readers(), "meanings": latest})
+            latest = dict(list(self.remembered.items())[-MOST_MEANINGS:])
+            content = json.dumps({"readers": compute_readers(), "meanings": latest})
             with suppress(OSError):  # a folder that cannot be written to costs the next run a second
-                write_text(self.place, text)
+                write_text(self.place, content)
             self.is_saved = True
 
 
@@ -79,6 +79,6 @@ def make_meaning(fields: dict[str, Any]) -> Meaning:
 @cache
 def compute_readers() -> str:
     """Return a digest of what reads files of code: the two modules, Python's grammar and IPython's magics."""
-    texts = [Path(str(module.__file__)).read_bytes() for module in (python_code, notebook_code)]
+    sources = [Path(str(module.__file__)).read_bytes() for module in (python_code, notebook_code)]
     versions = f"{sys.version_info[:3]} {importlib.metadata.version('ipython')}"
-    return hashlib.sha256(b"\0".join([*texts, versions.encode()])).hexdigest()
+    return hashlib.sha256(b"\0".join([*sources, versions.encode()])).hexdigest()

@@ -16,7 +16,7 @@ from typing import Any
 
 from labkit import paths
 from labkit.errors import ParamsError
-from labkit.run.fingerprint.code_cache import CODE
+from labkit.run.fingerprint.code_cache import CODE_SUFFIXES
 from labkit.run.fingerprint.import_graph import LABKIT, MACHINERY, Checkout
 from labkit.run.tracing.trace import OWN
 from labkit.secrets.detection import SECRET_NAME
@@ -24,9 +24,9 @@ from labkit.secrets.redaction import TOKENS
 from labkit.storage.atomic import parse_json, write_text
 from labkit.storage.digests import compute_digest, digest
 
-NAME = "dependencies.json"
-KINDS = ("files", "listings", "variables")
-SECTIONS = (*KINDS, "docstrings")
+DEPENDENCIES_NAME = "dependencies.json"
+DEPENDENCY_KINDS = ("files", "listings", "variables")
+FINGERPRINT_SECTIONS = (*DEPENDENCY_KINDS, "docstrings")
 """What a fingerprint holds of them: digests by name, and one of all docstrings where only they read any."""
 MOST_REMEMBERED = 1000
 MOST_FILES = 100
@@ -67,12 +67,12 @@ class Dependencies:
 
     def to_json(self) -> dict[str, list[str]]:
         """Return the names by kind, without kinds that have none."""
-        return {kind: list(names) for kind in KINDS if (names := getattr(self, kind))}
+        return {kind: list(names) for kind in DEPENDENCY_KINDS if (names := getattr(self, kind))}
 
 
 def make_dependencies(content: Any) -> Dependencies:
     """Return what was written as JSON; whatever is not a list of names counts for nothing."""
-    lists = {kind: content.get(kind, []) for kind in KINDS} if isinstance(content, dict) else {}
+    lists = {kind: content.get(kind, []) for kind in DEPENDENCY_KINDS} if isinstance(content, dict) else {}
     return Dependencies(
         **{
             kind: tuple(sorted({name for name in names if isinstance(name, str) and "\0" not in name}))
@@ -82,7 +82,7 @@ def make_dependencies(content: Any) -> Dependencies:
     )
 
 
-class Known:
+class KnownDependencies:
     """The names that are known of the stages of one experiment.
 
     Each list belongs to a key, a digest of the stage's code and params: with others, other files may be read. The list
@@ -147,7 +147,7 @@ class Known:
 
 def find_shared(experiment: str) -> Path:
     """Return the file of the names that git shares."""
-    return paths.find_data_dir(experiment) / NAME
+    return paths.find_data_dir(experiment) / DEPENDENCIES_NAME
 
 
 def load_shared(path: Path) -> dict[str, dict[str, Any]]:
@@ -200,7 +200,7 @@ def compute_sections(
         What the stages of the experiment write, from the root on.
     """
     named = {name: checkout.locate(name) for name in names.files}
-    scripts = [path for path in named.values() if path.suffix in CODE and path.is_file()]
+    scripts = [path for path in named.values() if path.suffix in CODE_SUFFIXES and path.is_file()]
     meanings = [checkout.get_meaning(path) for path in closure if path.is_file()]
     is_read_anyway = any(one.reads_docs for one in meanings)
     is_read = is_read_anyway or any(checkout.get_meaning(path).reads_docs for path in scripts)
@@ -209,7 +209,11 @@ def compute_sections(
     variables = {name: compute_variable_digest(name, secrets) for name in names.variables}
     # The fingerprint of the other code leaves them out, as nothing in it reads them.
     docs = {"code": digest(one.docs for one in meanings)} if is_read and not is_read_anyway else {}
-    return {kind: found for kind, found in zip(SECTIONS, (files, listings, variables, docs), strict=True) if found}
+    return {
+        kind: found
+        for kind, found in zip(FINGERPRINT_SECTIONS, (files, listings, variables, docs), strict=True)
+        if found
+    }
 
 
 def fold(names: Iterable[str]) -> tuple[str, ...]:
@@ -263,13 +267,13 @@ def compute_file_digest(checkout: Checkout, name: str, path: Path, *, with_docs:
         Whether docstrings count as code.
     """
     try:
-        if not name.startswith("/") and not is_local(checkout.root, path):
+        if not name.startswith("/") and not is_local_file(checkout.root, path):
             return "outside of the checkout"
         if path.is_dir():
             return compute_folder_digest(checkout, path, with_docs=with_docs) if name.endswith("/") else "a folder"
         if not path.is_file():
             return "no regular file" if path.exists() else "not there"
-        if path.suffix in CODE:
+        if path.suffix in CODE_SUFFIXES:
             meaning = checkout.get_meaning(path)
             return digest([meaning.code, meaning.docs]) if with_docs else meaning.code
         return compute_digest(path)
@@ -297,10 +301,10 @@ def compute_listing_digest(root: Path, pattern: str, outputs: Collection[str]) -
     """
     if pattern.startswith("/") or ".." in pattern.split("/"):
         return "outside of the checkout"
-    return digest(name for name in list_names(root, pattern) if not is_part(name, outputs))
+    return digest(name for name in list_matches(root, pattern) if not is_part(name, outputs))
 
 
-def list_names(root: Path, pattern: str) -> Sequence[str]:
+def list_matches(root: Path, pattern: str) -> Sequence[str]:
     """Return the names that a pattern finds below a folder, without those kept apart."""
     # Not pathlib's own, of which the versions of Python disagree.
     found = [Path(name) for name in glob.iglob(pattern, root_dir=root, recursive=True)]  # noqa: PTH207
@@ -313,7 +317,7 @@ def is_own_folder(name: str) -> bool:
     return f"{name}/" in OWN
 
 
-def is_local(root: Path, path: Path) -> bool:
+def is_local_file(root: Path, path: Path) -> bool:
     """Return whether a file, wherever a link leads, lies in the checkout or in labkit, the machinery left out."""
     real = path.resolve()
     return any(real.is_relative_to(top) for top in (root, LABKIT)) and not real.is_relative_to(MACHINERY)

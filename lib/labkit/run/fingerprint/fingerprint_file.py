@@ -8,10 +8,10 @@ from typing import Any
 
 from labkit import paths
 from labkit.errors import list_briefly
-from labkit.run.fingerprint.dependencies import SECTIONS
+from labkit.run.fingerprint.dependencies import FINGERPRINT_SECTIONS
 from labkit.storage.atomic import parse_json, write_text
 
-MOST_KEPT = 1000
+MOST_COPIES = 1000
 """Fingerprints kept to compare with; a year of edits is fewer."""
 
 
@@ -24,33 +24,33 @@ READ = {"files": "", "listings": "the names in ", "variables": "the environment 
 
 def write_fingerprint(path: Path, content: Mapping[str, Any]) -> None:
     """Write one stage's fingerprint and its copy."""
-    text = json.dumps(content, indent=1) + "\n"
-    write_if_new(path, text)
-    write_if_new(find_copy(compute_md5(text)), text)
+    serialized = json.dumps(content, indent=1) + "\n"
+    write_if_new(path, serialized)
+    write_if_new(find_fingerprint_copy(compute_md5(serialized)), serialized)
 
 
-def write_if_new(path: Path, text: str) -> None:
+def write_if_new(path: Path, content: str) -> None:
     """Write a text unless the file says it already: flushing to the disk takes longer than looking."""
-    if not path.is_file() or path.read_bytes() != text.encode():
-        write_text(path, text)
+    if not path.is_file() or path.read_bytes() != content.encode():
+        write_text(path, content)
 
 
-def find_folder(experiment: str) -> Path:
+def find_fingerprint_dir(experiment: str) -> Path:
     """Return the folder of an experiment's fingerprints."""
     return paths.find_data_dir(experiment) / "fingerprint"
 
 
-def find_copy(md5: str) -> Path:
+def find_fingerprint_copy(md5: str) -> Path:
     """Return where the copy of a fingerprint is kept, by the digest that DVC knows it by."""
     return paths.find_root() / ".labkit" / "fingerprint" / f"{md5}.json"
 
 
-def compute_md5(text: str) -> str:
+def compute_md5(content: str) -> str:
     """Return the digest by which DVC records a file."""
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+    return hashlib.md5(content.encode(), usedforsecurity=False).hexdigest()
 
 
-def describe_change(experiment: str, stage: str, before_md5: str | None) -> list[str]:
+def describe_fingerprint_change(experiment: str, stage: str, before_md5: str | None) -> list[str]:
     """Say in words how a stage's fingerprint differs from the one with a digest, which may not be known here.
 
     Returns
@@ -58,8 +58,8 @@ def describe_change(experiment: str, stage: str, before_md5: str | None) -> list
     list of str
         E.g. `["code of 03_features changed (labkit/data/features.py)"]`.
     """
-    after = load_fingerprint(find_folder(experiment) / f"{stage}.json")
-    before = load_fingerprint(find_copy(before_md5 or ""))
+    after = load_fingerprint(find_fingerprint_dir(experiment) / f"{stage}.json")
+    before = load_fingerprint(find_fingerprint_copy(before_md5 or ""))
     names = [Path(name).stem for name in after.get("code", {}) if name.endswith(".ipynb")]
     title = names[0] if names else stage
     if not before or not after:
@@ -78,13 +78,13 @@ def describe_change(experiment: str, stage: str, before_md5: str | None) -> list
     for kind, lead in READ.items():
         names = [name for name, one in after.get(kind, {}).items() if one != before.get(kind, {}).get(name, one)]
         if names:
-            reasons.append(f"{lead}{list_briefly(map(make_text, names), most=3)} changed")
+            reasons.append(f"{lead}{list_briefly(map(make_printable_name, names), most=3)} changed")
     return reasons or describe_sections(before, after)
 
 
 def describe_sections(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Say that the list of what a stage reads changed, if that is so."""
-    is_other = any(before.get(kind, {}) != after.get(kind, {}) for kind in SECTIONS)
+    is_other = any(before.get(kind, {}) != after.get(kind, {}) for kind in FINGERPRINT_SECTIONS)
     return ["the list of what it reads changed"] if is_other else []
 
 
@@ -105,7 +105,7 @@ def load_fingerprint(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         return {}
-    is_whole = all(isinstance(content.get(name, {}), dict) for name in ("code", *GIVEN, *SECTIONS))
+    is_whole = all(isinstance(content.get(name, {}), dict) for name in ("code", *GIVEN, *FINGERPRINT_SECTIONS))
     return content if is_whole and "code" in content else {}
 
 
@@ -121,6 +121,6 @@ def list_changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[st
     return [*changed, *came, *went]
 
 
-def make_text(name: str) -> str:
+def make_printable_name(name: str) -> str:
     """Return a name without bytes that are no text."""
     return name.encode("utf-8", "backslashreplace").decode()

@@ -42,7 +42,7 @@ class Reading:
 
     def is_changed(self, path: Path) -> bool:
         """Return whether the file is another now than when it was read, by somebody else's doing."""
-        return not self.is_written and find_state(path) != self.state
+        return not self.is_written and find_file_state(path) != self.state
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def collect_readings(notes: Iterable[Mapping[str, Any]]) -> dict[str, Reading]:
     return found
 
 
-def find_state(path: Path) -> tuple[int, int] | None:
+def find_file_state(path: Path) -> tuple[int, int] | None:
     """Return size and time of change of a file, None if it is not there."""
     try:
         state = path.stat()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labkit.errors import ParamsError
-from labkit.run.fingerprint.code_cache import Meanings
+from labkit.run.fingerprint.code_cache import CodeCache
 from labkit.run.fingerprint.python_code import Import, Meaning
 
 LABKIT = Path(__file__).resolve().parents[2]
@@ -39,7 +39,7 @@ class Checkout:
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
-        self.meanings = Meanings(self.root)
+        self.meanings = CodeCache(self.root)
 
     def get_meaning(self, path: Path) -> Meaning:
         """Return what a file means."""
@@ -99,7 +99,7 @@ class Checkout:
             meaning = self.get_meaning(unit.file)
             for one in meaning.imports:
                 waiting += self.list_imported(one, unit.package, finder)
-            waiting += [Unit(file) for text in meaning.files for file in self.find_named(text, unit.file)]
+            waiting += [Unit(file) for name in meaning.files for file in self.find_named(name, unit.file)]
         return seen
 
     def list_imported(self, one: Import, package: str, finder: "Finder") -> Iterator[Unit]:
@@ -116,20 +116,20 @@ class Checkout:
             if finder.find(f"{module}.{name}") is not None:
                 yield from finder.list_units(f"{module}.{name}")
 
-    def find_named(self, text: str, beside: Path) -> list[Path]:
+    def find_named(self, name: str, beside: Path) -> list[Path]:
         """Return the file within the checkout that a text names, from its own folder, the notebooks' or the root."""
-        return [path for path in self.list_places(text, beside) if path.is_file()][:1]
+        return [path for path in self.list_places(name, beside) if path.is_file()][:1]
 
     def list_named_folders(self, file: Path) -> list[Path]:
         """Return the folders within the checkout that a file puts on Python's path."""
-        texts = self.get_meaning(file).folders
-        return [path for text in texts for path in self.list_places(text, file) if path.is_dir()]
+        names = self.get_meaning(file).folders
+        return [path for name in names for path in self.list_places(name, file) if path.is_dir()]
 
-    def list_places(self, text: str, beside: Path) -> Iterator[Path]:
+    def list_places(self, name: str, beside: Path) -> Iterator[Path]:
         """Yield what there is within the checkout where a text may point to."""
         for folder in (beside.parent, self.root / "notebooks", self.root):
             with suppress(OSError, ValueError):  # most texts are no paths
-                path = (folder / text).resolve()
+                path = (folder / name).resolve()
                 if path.is_relative_to(self.root) and path.exists():
                     yield path
 

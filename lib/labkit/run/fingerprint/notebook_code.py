@@ -11,7 +11,7 @@ import re
 from functools import cache
 from typing import Any
 
-from labkit.run.fingerprint.python_code import Meaning, Reader, find_name, find_text, parse
+from labkit.run.fingerprint.python_code import CodeReader, Meaning, find_name, get_string, parse_code
 
 PYTHON_MAGICS = frozenset({"capture", "prun", "pypy", "python", "python3", "time", "timeit"})
 RUNS_MAGIC = ("run_cell_magic", "run_line_magic")
@@ -23,7 +23,7 @@ NOT_RUN = "skip-execution"
 @cache
 def read_notebook(content: bytes) -> Meaning:
     """Return what a notebook means; one that is not a notebook means its text."""
-    reader = Reader()
+    reader = CodeReader()
     try:
         cells = [read_cell(cell) for cell in json.loads(content)["cells"] if cell["cell_type"] == "code"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -40,14 +40,14 @@ def read_cell(cell: dict[str, Any]) -> tuple[str, frozenset[str]]:
     return "".join(cell["source"]), frozenset(cell.get("metadata", {}).get("tags", ()))
 
 
-def read_statements(reader: Reader, source: str, tags: frozenset[str]) -> None:
+def read_statements(reader: CodeReader, source: str, tags: frozenset[str]) -> None:
     """Read one cell's statements, and what its tags do to them."""
     if MAY_RAISE in tags:
         reader.read(["may raise ["])
-    tree = parse(source)
+    tree = parse_code(source)
     if tree is None:
         source = transform(source)
-        tree = parse(source)
+        tree = parse_code(source)
     if tree is None:
         reader.read(["text", source])
     elif tree.body:
@@ -85,10 +85,10 @@ def expand_magics(tree: ast.Module) -> None:
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call) or find_name(node.func) not in RUNS_MAGIC or not node.args:
             continue
-        first, last = find_text(node.args[0]), find_text(node.args[-1])
+        first, last = get_string(node.args[0]), get_string(node.args[-1])
         if first not in PYTHON_MAGICS or last is None:
             continue
-        inner = parse(last) or parse(transform(last))
+        inner = parse_code(last) or parse_code(transform(last))
         if inner is not None:
             expand_magics(inner)
             node.args[-1] = ast.Module(inner.body, [])  # type: ignore[call-overload]

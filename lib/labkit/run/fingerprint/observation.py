@@ -13,31 +13,31 @@ from typing import Any
 from labkit import paths
 from labkit.params.experiment import Params
 from labkit.run.dvc_yaml import Declaration, compute_key, list_outputs, load_declarations
-from labkit.run.fingerprint.code_cache import CODE
+from labkit.run.fingerprint.code_cache import CODE_SUFFIXES
 from labkit.run.fingerprint.dependencies import (
-    KINDS,
-    SECTIONS,
+    DEPENDENCY_KINDS,
+    FINGERPRINT_SECTIONS,
     Dependencies,
-    Known,
+    KnownDependencies,
     compute_sections,
     fold,
     is_kept_apart,
-    is_local,
+    is_local_file,
     is_part,
 )
-from labkit.run.fingerprint.fingerprint_file import find_folder, load_fingerprint, write_fingerprint
+from labkit.run.fingerprint.fingerprint_file import find_fingerprint_dir, load_fingerprint, write_fingerprint
 from labkit.run.fingerprint.footprint import (
     Footprint,
     Reading,
     describe_databases,
     describe_outside,
-    find_state,
+    find_file_state,
     load_footprint,
 )
 from labkit.run.fingerprint.import_graph import LABKIT, MACHINERY, Checkout, list_folders
 from labkit.run.fingerprint.packages import find_database_packages
 from labkit.run.fingerprint.python_code import Meaning
-from labkit.run.tracing.trace import NAME
+from labkit.run.tracing.trace import TRACE_NAME
 from labkit.secrets.redaction import Mask
 from labkit.storage.digests import digest
 
@@ -73,7 +73,7 @@ def observe(work: Path, stage: str, *, params: Params, start: Path, mask: Mask) 
     mask
         What keeps secrets out of the names.
     """
-    footprint = load_footprint(work / NAME)
+    footprint = load_footprint(work / TRACE_NAME)
     if footprint.began is None:
         return Observation(untracked=("The files that it read are not recorded, as its kernel could not be watched.",))
     return Observer(footprint, stage, params, start, mask).observe()
@@ -118,7 +118,9 @@ class Observer:
     def list_own(self, readings: Iterable[str]) -> dict[Path, Meaning]:
         """Return what the stage's code means, with that found at run time and without labkit's."""
         code = {*self.code, *map(self.checkout.locate, readings)}
-        own = [path for path in code if path.suffix in CODE and path.is_file() and not path.is_relative_to(LABKIT)]
+        own = [
+            path for path in code if path.suffix in CODE_SUFFIXES and path.is_file() and not path.is_relative_to(LABKIT)
+        ]
         return {path: self.checkout.get_meaning(path) for path in sorted(own)}
 
     def find_readings(self) -> Iterator[tuple[str, Reading]]:
@@ -126,7 +128,7 @@ class Observer:
         imported, folders = self.list_imported(), {*list_folders(self.checkout.root)} - {self.checkout.root}
         for place, reading in self.footprint.readings.items():
             path = Path(place)
-            if not is_local(self.checkout.root, path):
+            if not is_local_file(self.checkout.root, path):
                 if reading.state is not None and not path.resolve().is_relative_to(MACHINERY):
                     self.untracked.append(describe_outside(str(path.resolve())))
                 continue
@@ -138,7 +140,7 @@ class Observer:
             name = self.checkout.show(path)
             if not self.is_covered(name):
                 yield name, reading
-            if reading.is_argument and path.suffix in CODE:
+            if reading.is_argument and path.suffix in CODE_SUFFIXES:
                 yield from ((self.checkout.show(file), Reading(None, is_written=True)) for file in self.follow(path))
 
     def find_named(self, readings: Iterable[str]) -> Iterator[tuple[str, Reading]]:
@@ -147,14 +149,17 @@ class Observer:
         named = {path: meaning.names for path, meaning in self.list_own(readings).items()}
         # A name may be one within a folder that is named elsewhere.
         places = {
-            place for path, texts in named.items() for text in texts for place in self.checkout.list_places(text, path)
+            place
+            for path, strings in named.items()
+            for string in strings
+            for place in self.checkout.list_places(string, path)
         }
         folders = {place for place in places if place.is_dir() and place != self.checkout.root}
-        found = places | {folder / text for folder in folders for texts in named.values() for text in texts}
-        for place in sorted({place.resolve() for place in found if is_local(self.checkout.root, place)}):
+        found = places | {folder / string for folder in folders for strings in named.values() for string in strings}
+        for place in sorted({place.resolve() for place in found if is_local_file(self.checkout.root, place)}):
             name = self.checkout.show(place)
             if place.is_file() and not self.is_covered(name) and place not in code and not self.is_written(place):
-                yield name, Reading(find_state(place))
+                yield name, Reading(find_file_state(place))
 
     def is_written(self, path: Path) -> bool:
         """Return whether a file was written while the stage ran, as far as can be told by whom."""
@@ -232,7 +237,7 @@ def compute_reads(
     params: Params, codes: Mapping[str, Mapping[str, str]], checkout: Checkout
 ) -> dict[str, dict[str, dict[str, str]]]:
     """Return the digests of what each stage is known to read besides its code, by kind and name."""
-    known = Known(params.experiment)
+    known = KnownDependencies(params.experiment)
     if known.is_empty:
         return {}
     declared, found = load_declarations(params.experiment), {}
@@ -256,16 +261,18 @@ def keep_reads(params: Params, stage: str, outputs: Iterable[str], seen: Observa
     else changed meanwhile is given a digest that it cannot have.
     """
     refresh_reads(params, stage, outputs)
-    path = find_folder(params.experiment) / f"{stage}.json"
+    path = find_fingerprint_dir(params.experiment) / f"{stage}.json"
     content = load_fingerprint(path)
     if not content:
         return {}
     checkout, declared = Checkout(paths.find_root()), load_declarations(params.experiment).get(stage)
-    Known(params.experiment).keep(stage, make_key(params, declared, content["code"]), seen.names)
+    KnownDependencies(params.experiment).keep(stage, make_key(params, declared, content["code"]), seen.names)
     sections = {} if seen.names.is_empty else compute_stage_reads(params, content["code"], seen.names, checkout)
     for name in seen.changed:
         sections["files"][name] = CHANGED
-    write_fingerprint(path, {kind: part for kind, part in content.items() if kind not in SECTIONS} | sections)
+    write_fingerprint(
+        path, {kind: part for kind, part in content.items() if kind not in FINGERPRINT_SECTIONS} | sections
+    )
     return sections
 
 
@@ -287,9 +294,9 @@ def refresh_reads(params: Params, stage: str, outputs: Iterable[str]) -> None:
         Relative to the experiment's data folder.
     """
     written = [f"data/{params.experiment}/{output}" for output in outputs]
-    for path in find_folder(params.experiment).glob("*.json"):
+    for path in find_fingerprint_dir(params.experiment).glob("*.json"):
         content = load_fingerprint(path)
-        names = Dependencies(*(tuple(content.get(kind, {})) for kind in KINDS))
+        names = Dependencies(*(tuple(content.get(kind, {})) for kind in DEPENDENCY_KINDS))
         if path.stem != stage and any(is_part(name, written) for name in names.files):
             checkout = Checkout(paths.find_root())
             write_fingerprint(path, content | compute_stage_reads(params, content["code"], names, checkout))
@@ -297,8 +304,8 @@ def refresh_reads(params: Params, stage: str, outputs: Iterable[str]) -> None:
 
 def load_reads(experiment: str, stage: str) -> dict[str, Any]:
     """Return the digests of what a stage is known to read, by kind and name."""
-    content = load_fingerprint(find_folder(experiment) / f"{stage}.json")
-    return {kind: content[kind] for kind in SECTIONS if kind in content}
+    content = load_fingerprint(find_fingerprint_dir(experiment) / f"{stage}.json")
+    return {kind: content[kind] for kind in FINGERPRINT_SECTIONS if kind in content}
 
 
 def add_reads(code: str, reads: Mapping[str, Any]) -> str:

@@ -18,13 +18,13 @@ from packaging.version import InvalidVersion, Version
 
 from labkit import paths
 from labkit.errors import ParamsError, list_briefly
-from labkit.run.fingerprint.code_cache import Meanings
+from labkit.run.fingerprint.code_cache import CodeCache
 from labkit.run.fingerprint.import_graph import LABKIT, Checkout, Finder, list_folders
 
-LOCK = "requirements.lock"
+LOCK_NAME = "requirements.lock"
 PIN = re.compile(r"([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?==([^\s;\\]+)\s*(?:;\s*([^\\]*?))?\s*\\?")
 DATABASE = "Topic :: Database"
-REMEDY = f"uv pip install --require-hashes -r {LOCK}"
+REMEDY = f"uv pip install --require-hashes -r {LOCK_NAME}"
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Installed:
     folder: Path
 
 
-def check_environment(notebooks: Iterable[Path], *, is_locked: bool, say: Callable[[str], None]) -> dict[str, str]:
+def check_environment(notebooks: Iterable[Path], *, is_locked: bool, warn: Callable[[str], None]) -> dict[str, str]:
     """Return the packages that are not those of the lock, having warned of them.
 
     Parameters
@@ -51,7 +51,7 @@ def check_environment(notebooks: Iterable[Path], *, is_locked: bool, say: Callab
         There are some, and `is_locked` is set; or there is no lock to keep to.
     """
     if is_locked and not load_lock():
-        raise ParamsError(f"--locked: {LOCK} pins no package: restore it from git, or run without --locked")
+        raise ParamsError(f"--locked: {LOCK_NAME} pins no package: restore it from git, or run without --locked")
     checkout = Checkout(paths.find_root())
     files = {checkout.show(file) for path in notebooks for file in checkout.find_closure(path)}
     found = find_wrong_versions() | find_packages({"": files})[""]
@@ -59,8 +59,8 @@ def check_environment(notebooks: Iterable[Path], *, is_locked: bool, say: Callab
         return {}
     listed = list_briefly([f"{name} {what}" for name, what in sorted(found.items())], most=5)
     if is_locked:
-        raise ParamsError(f"the packages are not those of {LOCK}: {listed}: {REMEDY}; nothing was run")
-    say(f"warning: the packages are not those of {LOCK}: {listed}; {REMEDY}")
+        raise ParamsError(f"the packages are not those of {LOCK_NAME}: {listed}: {REMEDY}; nothing was run")
+    warn(f"warning: the packages are not those of {LOCK_NAME}: {listed}; {REMEDY}")
     return found
 
 
@@ -69,7 +69,7 @@ def find_wrong_versions() -> dict[str, str]:
     return {
         name: f"{found.version} (locked {locked})"
         for name, locked in load_lock().items()
-        if (found := list_installed().get(name)) and not is_same(found.version, locked)
+        if (found := list_installed_packages().get(name)) and not is_same(found.version, locked)
     }
 
 
@@ -84,16 +84,16 @@ def find_packages(stages: Mapping[str, Iterable[str]]) -> dict[str, dict[str, st
     lock, root = load_lock(), paths.find_root().resolve()
     if not lock:
         return {stage: {} for stage in stages}
-    meanings, finder = Meanings(root), Finder(list_folders(root))
+    meanings, finder = CodeCache(root), Finder(list_folders(root))
     found = {}
     for stage, files in stages.items():
         imported = {name for file in files for name in list_imported(file, meanings)}
-        found[stage] = compare({name for name in imported if not is_local(name, finder)}, lock)
+        found[stage] = compare_packages({name for name in imported if not is_local_module(name, finder)}, lock)
     meanings.save()
     return found
 
 
-def list_imported(file: str, meanings: Meanings) -> set[str]:
+def list_imported(file: str, meanings: CodeCache) -> set[str]:
     """Return the top-level modules that a file of code imports, other than Python's own and labkit."""
     path = (LABKIT.parent if file.startswith(f"{LABKIT.name}/") else paths.find_root()) / file
     if path.suffix not in (".py", ".ipynb") or not path.is_file():
@@ -102,13 +102,15 @@ def list_imported(file: str, meanings: Meanings) -> set[str]:
     return modules - {*sys.stdlib_module_names, LABKIT.name, ""}
 
 
-def compare(imported: Iterable[str], lock: Mapping[str, str]) -> dict[str, str]:
+def compare_packages(imported: Iterable[str], lock: Mapping[str, str]) -> dict[str, str]:
     """Return the packages of some modules, and those that these need, that are not as the lock has them."""
     distributions = {name for module in imported for name in find_distributions(module)}
-    found = {name: f"{list_installed()[name].version} (not locked)" for name in distributions if name not in lock}
+    found = {
+        name: f"{list_installed_packages()[name].version} (not locked)" for name in distributions if name not in lock
+    }
     for module in imported:
         name = canonicalize_name(module)
-        if name in lock and name not in list_installed():
+        if name in lock and name not in list_installed_packages():
             found[name] = f"not installed (locked {lock[name]})"
     if wrong := find_wrong_versions():
         needed = find_needed(distributions)
@@ -116,27 +118,29 @@ def compare(imported: Iterable[str], lock: Mapping[str, str]) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def is_local(module: str, finder: Finder) -> bool:
+def is_local_module(module: str, finder: Finder) -> bool:
     """Return whether a module is a file of the checkout; a folder without code of that name is not."""
     location = finder.find(module)
-    return location is not None and (location.file is not None or canonicalize_name(module) not in list_installed())
+    return location is not None and (
+        location.file is not None or canonicalize_name(module) not in list_installed_packages()
+    )
 
 
 @functools.cache
-def load_lock_text(text: str) -> Mapping[str, str]:
+def parse_lock(content: str) -> Mapping[str, str]:
     """Return the version that a lock pins of each package, as far as it is for this Python and this system."""
-    pins = [found for line in text.splitlines() if (found := PIN.fullmatch(line.strip()))]
+    pins = [found for line in content.splitlines() if (found := PIN.fullmatch(line.strip()))]
     return {canonicalize_name(pin[1]): pin[2] for pin in pins if not pin[3] or Marker(pin[3]).evaluate({"extra": ""})}
 
 
 def load_lock() -> Mapping[str, str]:
     """Return the version that the checkout's lock pins of each package; nothing if there is no lock."""
-    path = paths.find_root() / LOCK
-    return load_lock_text(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    path = paths.find_root() / LOCK_NAME
+    return parse_lock(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 @functools.cache
-def list_installed() -> Mapping[str, Installed]:
+def list_installed_packages() -> Mapping[str, Installed]:
     """Return what is installed by name, found as Python finds it: the first on the path counts."""
     found: dict[str, Installed] = {}
     for entry in sys.path:
@@ -151,7 +155,7 @@ def list_installed() -> Mapping[str, Installed]:
 def map_modules() -> Mapping[str, frozenset[str]]:
     """Return the packages that each top-level module is of."""
     found: dict[str, set[str]] = {}
-    for name, installed in list_installed().items():
+    for name, installed in list_installed_packages().items():
         named, record = installed.folder / "top_level.txt", installed.folder / "RECORD"
         if named.is_file():
             modules = set(named.read_text(encoding="utf-8", errors="replace").split())
@@ -168,19 +172,19 @@ def map_modules() -> Mapping[str, frozenset[str]]:
 def find_distributions(module: str) -> frozenset[str]:
     """Return the installed packages that a top-level module is of."""
     name = canonicalize_name(module)
-    return frozenset([name]) if name in list_installed() else map_modules().get(module, frozenset())
+    return frozenset([name]) if name in list_installed_packages() else map_modules().get(module, frozenset())
 
 
 def find_database_packages(modules: Iterable[str]) -> set[str]:
     """Return the installed packages of some top-level modules that are for databases, as they say of themselves."""
     names = {name for module in {*modules} - sys.stdlib_module_names for name in find_distributions(module)}
-    return {name for name in names & {*list_installed()} if is_for_databases(name)}
+    return {name for name in names & {*list_installed_packages()} if is_for_databases(name)}
 
 
 @functools.cache
 def is_for_databases(name: str) -> bool:
     """Return whether an installed package classifies itself as one for databases."""
-    described = importlib.metadata.PathDistribution(list_installed()[name].folder).metadata
+    described = importlib.metadata.PathDistribution(list_installed_packages()[name].folder).metadata
     return any(one.startswith(DATABASE) for one in described.get_all("Classifier") or ())
 
 
@@ -190,7 +194,7 @@ def find_needed(names: Iterable[str]) -> set[str]:
     found: set[tuple[str, frozenset[str]]] = set()
     while waiting:
         one = waiting.pop()
-        if one not in found and one[0] in list_installed():
+        if one not in found and one[0] in list_installed_packages():
             found.add(one)
             waiting += list_required(*one)
     return {name for name, _ in found}
@@ -198,9 +202,9 @@ def find_needed(names: Iterable[str]) -> set[str]:
 
 def list_required(name: str, extras: frozenset[str]) -> Iterator[tuple[str, frozenset[str]]]:
     """Yield what an installed package requires here, with the extras that it asks for."""
-    for text in importlib.metadata.PathDistribution(list_installed()[name].folder).requires or []:
+    for requirement in importlib.metadata.PathDistribution(list_installed_packages()[name].folder).requires or []:
         try:
-            needed = Requirement(text)
+            needed = Requirement(requirement)
         except InvalidRequirement:
             continue
         if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in ("", *extras)):

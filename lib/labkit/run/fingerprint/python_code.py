@@ -38,7 +38,7 @@ TYPE_CHECKING = "TYPE_CHECKING"
 RUNNABLE = (".py", ".ipynb")
 
 
-LONGEST_NAME = 200
+LONGEST_PATH_NAME = 200
 
 
 DEEPEST_JOIN = 20
@@ -101,7 +101,7 @@ class Meaning:
     names: tuple[str, ...] = ()
 
 
-class Reader:
+class CodeReader:
     """Reads trees node by node, without recursion, and keeps what they say."""
 
     def __init__(self) -> None:
@@ -128,7 +128,7 @@ class Reader:
 
     def open(self, node: ast.AST) -> list[Any]:
         """Return the tokens and trees that a node consists of."""
-        note = NOTES.get(type(node))
+        note = NODE_HANDLERS.get(type(node))
         if note is not None:
             note(self, node)
         spell = SPELLINGS.get(type(node))
@@ -152,7 +152,7 @@ class Reader:
         """Return a list's items; a text that stands as a statement is documentation."""
         parts: list[Any] = []
         for item in items:
-            if is_text_statement(item):
+            if is_string_statement(item):
                 self.docs.append(item.value.value)
             elif isinstance(item, ast.If) and is_for_type_checkers(item.test):
                 self.typing += item.body
@@ -171,28 +171,28 @@ class Reader:
 
     def note_call(self, node: ast.Call) -> None:
         """Keep a module imported by name, and a folder added to the path."""
-        name, texts = find_name(node.func), [text for text in map(find_text, node.args) if text is not None]
-        if name in ("import_module", "__import__") and texts:
-            module = texts[0].lstrip(".")
-            package = texts[1] if len(texts) > 1 else ""
-            level = len(texts[0]) - len(module)
+        name, strings = find_name(node.func), [string for string in map(get_string, node.args) if string is not None]
+        if name in ("import_module", "__import__") and strings:
+            module = strings[0].lstrip(".")
+            package = strings[1] if len(strings) > 1 else ""
+            level = len(strings[0]) - len(module)
             self.imports.append(Import(0, f"{package}.{module}") if level == 1 and package else Import(level, module))
         elif name in ("append", "insert", "extend") and is_sys_path(node.func):
-            found = [text for part in ast.walk(node) if (text := find_text(part)) is not None]
+            found = [string for part in ast.walk(node) if (string := get_string(part)) is not None]
             self.folders += found
         elif name in PATH_MAKERS:
-            self.note_names(*texts, join_text(node))
-        self.reads_docs |= bool(texts) and texts[0] in DOC_MAGICS
+            self.note_names(*strings, join_strings(node))
+        self.reads_docs |= bool(strings) and strings[0] in DOC_MAGICS
 
     def note_operation(self, node: ast.BinOp) -> None:
         """Keep a path or a name that is put together from literals."""
-        parts = (find_text(node.left), find_text(node.right)) if isinstance(node.op, ast.Div) else ()
-        self.note_names(*parts, join_text(node))
+        parts = (get_string(node.left), get_string(node.right)) if isinstance(node.op, ast.Div) else ()
+        self.note_names(*parts, join_strings(node))
 
-    def note_names(self, *texts: str | None) -> None:
+    def note_names(self, *strings: str | None) -> None:
         """Keep what may name a file or a folder. Tokens do not, and these names are stored on disk."""
-        named = [text for text in texts if text and len(text) <= LONGEST_NAME and text.isprintable()]
-        self.names += [text for text in named if not TOKENS.search(text)]
+        named = [string for string in strings if string and len(string) <= LONGEST_PATH_NAME and string.isprintable()]
+        self.names += [string for string in named if not TOKENS.search(string)]
 
     def note_word(self, node: ast.Name | ast.Attribute) -> None:
         """See whether documentation is read."""
@@ -213,14 +213,14 @@ class Reader:
         is_set = any(find_name(target) == TYPE_CHECKING for target in targets)
         self.sets_typing |= is_set and not (isinstance(node.value, ast.Constant) and not node.value.value)
         if node.value is not None and any(find_name(target) == "__all__" for target in targets):
-            found = [text for part in ast.walk(node.value) if (text := find_text(part)) is not None]
+            found = [string for part in ast.walk(node.value) if (string := get_string(part)) is not None]
             self.exports += found
 
     def close_typing(self) -> str:
         """Return a digest of what stands under `if TYPE_CHECKING`, empty without any; its imports bring nothing."""
         if not self.typing:
             return ""
-        inner = Reader()
+        inner = CodeReader()
         inner.read(self.typing)
         return inner.close().code
 
@@ -240,7 +240,7 @@ class Reader:
         )
 
 
-def parse(source: str) -> ast.Module | None:
+def parse_code(source: str) -> ast.Module | None:
     """Return the tree of a source, or None if it is not Python of this version."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -253,7 +253,7 @@ def parse(source: str) -> ast.Module | None:
 @cache
 def read_module(content: bytes) -> Meaning:
     """Return what a module means; one with a syntax error means its text."""
-    reader = Reader()
+    reader = CodeReader()
     tree = parse_bytes(content)
     reader.read(["text", content.decode("utf-8", "surrogateescape")] if tree is None else [tree])
     return reader.close()
@@ -262,14 +262,14 @@ def read_module(content: bytes) -> Meaning:
 def parse_bytes(content: bytes) -> ast.Module | None:
     """Return the tree of a file, which may declare its encoding."""
     try:
-        return parse(importlib.util.decode_source(content))
+        return parse_code(importlib.util.decode_source(content))
     except (UnicodeDecodeError, SyntaxError, LookupError):
         return None
 
 
-def is_text_statement(node: Any) -> bool:
+def is_string_statement(node: Any) -> bool:
     """Return whether a statement is nothing but a text: a docstring, or one below an assignment."""
-    return isinstance(node, ast.Expr) and find_text(node.value) is not None
+    return isinstance(node, ast.Expr) and get_string(node.value) is not None
 
 
 def is_for_type_checkers(test: ast.expr) -> bool:
@@ -287,15 +287,15 @@ def find_name(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
 
 
-def find_text(node: ast.AST) -> str | None:
+def get_string(node: ast.AST) -> str | None:
     """Return the text that a node is, or None."""
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
 
-def join_text(node: ast.AST, *, depth: int = DEEPEST_JOIN) -> str | None:
+def join_strings(node: ast.AST, *, depth: int = DEEPEST_JOIN) -> str | None:
     """Return the text that literals are joined to by `+`, `/`, `Path(…)`, `join(…)` or in an f-string, or None.
 
-    >>> join_text(ast.parse("Path('..') / 'tables' / ('rates' + '.parquet')", mode="eval").body)
+    >>> join_strings(ast.parse_code("Path('..') / 'tables' / ('rates' + '.parquet')", mode="eval").body)
     '../tables/rates.parquet'
     """
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Div):
@@ -307,9 +307,9 @@ def join_text(node: ast.AST, *, depth: int = DEEPEST_JOIN) -> str | None:
     elif isinstance(node, ast.FormattedValue) and node.format_spec is None:
         parts, between = [node.value], ""
     else:
-        return find_text(node)
-    texts = [join_text(part, depth=depth - 1) if depth else None for part in parts]
-    return None if None in texts else between.join(filter(None, texts))
+        return get_string(node)
+    strings = [join_strings(part, depth=depth - 1) if depth else None for part in parts]
+    return None if None in strings else between.join(filter(None, strings))
 
 
 def spell_constant(node: ast.Constant) -> list[Any]:
@@ -328,14 +328,14 @@ def spell_constant(node: ast.Constant) -> list[Any]:
 def spell_joined(node: ast.JoinedStr) -> list[Any]:
     """Spell out an f-string, its plain parts joined: versions cut them at different places."""
     parts: list[Any] = ["JoinedStr["]
-    text = ""
+    string = ""
     for value in flatten(node):
         if isinstance(value, ast.Constant):
-            text += str(value.value)
+            string += str(value.value)
             continue
-        parts += [f"str:{text}", value] if text else [value]
-        text = ""
-    return [*parts, *([f"str:{text}"] if text else []), "]"]
+        parts += [f"str:{string}", value] if string else [value]
+        string = ""
+    return [*parts, *([f"str:{string}"] if string else []), "]"]
 
 
 def flatten(node: ast.JoinedStr) -> list[ast.expr]:
@@ -360,15 +360,15 @@ SPELLINGS: dict[type, Any] = {
 }
 
 
-NOTES: dict[type, Any] = {
-    ast.Import: Reader.note_import,
-    ast.ImportFrom: Reader.note_import_from,
-    ast.Call: Reader.note_call,
-    ast.BinOp: Reader.note_operation,
-    ast.Name: Reader.note_word,
-    ast.Attribute: Reader.note_word,
-    ast.Constant: Reader.note_constant,
-    ast.Assign: Reader.note_assign,
-    ast.AugAssign: Reader.note_assign,
-    ast.AnnAssign: Reader.note_assign,
+NODE_HANDLERS: dict[type, Any] = {
+    ast.Import: CodeReader.note_import,
+    ast.ImportFrom: CodeReader.note_import_from,
+    ast.Call: CodeReader.note_call,
+    ast.BinOp: CodeReader.note_operation,
+    ast.Name: CodeReader.note_word,
+    ast.Attribute: CodeReader.note_word,
+    ast.Constant: CodeReader.note_constant,
+    ast.Assign: CodeReader.note_assign,
+    ast.AugAssign: CodeReader.note_assign,
+    ast.AnnAssign: CodeReader.note_assign,
 }

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING
 
 from labkit import paths
 from labkit.run.fingerprint.dependencies import remove_oldest
-from labkit.run.fingerprint.fingerprint_file import MOST_KEPT, find_copy, find_folder, write_fingerprint
+from labkit.run.fingerprint.fingerprint_file import (
+    MOST_COPIES,
+    find_fingerprint_copy,
+    find_fingerprint_dir,
+    write_fingerprint,
+)
 from labkit.run.fingerprint.import_graph import Checkout
 from labkit.run.notebook_files import find_stage, list_notebooks
 from labkit.storage.digests import digest
@@ -31,17 +36,17 @@ def compute_fingerprints(checkout: Checkout, modules: Mapping[str, str]) -> dict
     """
     starts = {stage: checkout.find_file(module) for stage, module in modules.items()}
     starts |= {find_stage(path): path for path in list_notebooks()}
-    found = {stage: compute_digests(checkout, path) for stage, path in starts.items()}
+    found = {stage: compute_code_digests(checkout, path) for stage, path in starts.items()}
     checkout.meanings.save()
     return found
 
 
 def compute_code_digest(start: Path, checkout: Checkout | None = None) -> str:
     """Return one digest of all that a notebook's code means; a checkout that is given need not be read again."""
-    return digest(compute_digests(checkout or Checkout(paths.find_root()), start).values())
+    return digest(compute_code_digests(checkout or Checkout(paths.find_root()), start).values())
 
 
-def compute_digests(checkout: Checkout, start: Path) -> dict[str, str]:
+def compute_code_digests(checkout: Checkout, start: Path) -> dict[str, str]:
     """Return the digest of a file and of all that it imports, by name, the file itself first."""
     found = {path: checkout.get_meaning(path) for path in checkout.find_closure(start)}
     # Documentation is nothing but that, unless some of this code reads it; likewise what only type checkers read.
@@ -78,7 +83,7 @@ def write_fingerprints(
     # Imported here: what reads code needs nothing that is installed.
     from labkit.run.fingerprint import packages
 
-    folder, checkout = find_folder(experiment), Checkout(paths.find_root())
+    folder, checkout = find_fingerprint_dir(experiment), Checkout(paths.find_root())
     codes = compute_fingerprints(checkout, modules)
     # No packages where they are those of the lock, on which stages depend by themselves.
     parts = {"tables": tables, "params": section_digests, "packages": packages.find_packages(codes)}
@@ -93,4 +98,4 @@ def write_fingerprints(
     for path in folder.glob("*.json"):
         if path.stem not in codes:
             path.unlink()
-    remove_oldest(find_copy("").parent, MOST_KEPT)
+    remove_oldest(find_fingerprint_copy("").parent, MOST_COPIES)

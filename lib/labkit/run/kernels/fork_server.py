@@ -35,7 +35,7 @@ LONGEST_FLUSH_SECONDS = 2
 
 
 @dataclass(frozen=True)
-class Request:
+class KernelRequest:
     """What a client asks for: the kernel's command line, folder and environment, its files, and where to answer.
 
     An empty request asks for the server's state.
@@ -72,7 +72,7 @@ class Server:
         if owner is not None:
             self.selector.register(owner, selectors.EVENT_READ)
 
-    def serve(self) -> Request | None:
+    def serve(self) -> KernelRequest | None:
         """Answer until the owner has gone or nobody has asked for long; in a kernel, return what it shall become."""
         while True:
             ready = [key.fd for key, _ in self.selector.select(None if self.keepers else self.idle_seconds)]
@@ -85,7 +85,7 @@ class Server:
                 else:
                     self.forget(file)
 
-    def accept(self) -> Request | None:
+    def accept(self) -> KernelRequest | None:
         """Take one connection and fork the keeper that answers it; returns a request in the kernel only."""
         connection, _ = self.listener.accept()
         pid = os.fork()
@@ -117,7 +117,7 @@ class Server:
                 self.address.parent.rmdir()
 
 
-def keep(connection: socket.socket, server_alive: int) -> Request:
+def keep(connection: socket.socket, server_alive: int) -> KernelRequest:
     """Be the keeper of one kernel: start it, watch it, and leave nothing of it. Returns in the kernel only."""
     try:
         os.setsid()
@@ -145,15 +145,15 @@ def keep(connection: socket.socket, server_alive: int) -> Request:
     os._exit(0)
 
 
-def read_request(connection: socket.socket) -> Request:
+def read_request(connection: socket.socket) -> KernelRequest:
     """Read what the client asks for and the files that come with it."""
-    text, files, _, _ = socket.recv_fds(connection, 65536, 2)
-    while not text.endswith(b"\n"):
+    line, files, _, _ = socket.recv_fds(connection, 65536, 2)
+    while not line.endswith(b"\n"):
         more = connection.recv(65536)
-        if not more or len(text) > LONGEST_REQUEST_BYTES:
+        if not more or len(line) > LONGEST_REQUEST_BYTES:
             raise ValueError("the request was cut short")
-        text += more
-    return Request(**json.loads(text), files=list(files), connection=connection)
+        line += more
+    return KernelRequest(**json.loads(line), files=list(files), connection=connection)
 
 
 def send(connection: socket.socket, **message: Any) -> None:
@@ -183,7 +183,7 @@ def watch(connection: socket.socket, server_alive: int, kernel: int) -> None:
                     os.killpg(kernel, json.loads(line)["signal"])
 
 
-def become_kernel(request: Request) -> None:
+def become_kernel(request: KernelRequest) -> None:
     """Turn this process into the kernel that was asked for; return when it has ended."""
     os.setsid()
     take_place(request)
@@ -198,7 +198,7 @@ def is_cold() -> bool:
     return "ipykernel" not in sys.modules
 
 
-def take_place(request: Request) -> None:
+def take_place(request: KernelRequest) -> None:
     """Take on the files, signals, folder, environment and chance that a process started afresh would have."""
     nothing = os.open(os.devnull, os.O_RDONLY)
     for number, file in enumerate([nothing, *request.files]):
@@ -227,7 +227,7 @@ def forget_modules() -> None:
     importlib.invalidate_caches()
 
 
-def run_kernel(request: Request) -> None:
+def run_kernel(request: KernelRequest) -> None:
     """Start ipykernel's own application with the words of the kernel's command line, and run it to its end."""
     from ipykernel.kernelapp import IPKernelApp
 

@@ -10,7 +10,7 @@ import time
 
 from ipykernel.iostream import OutStream
 
-MOST_WAITING = 1_000_000
+MOST_UNSENT = 1_000_000
 """Characters that may wait to be sent."""
 MOST_UNPACED = 10_000_000
 """Characters that a cell prints at full speed: a runner keeps no more of them."""
@@ -27,14 +27,12 @@ class PacedStream(OutStream):
 
     def write(self, string: str) -> int:
         """Write a text; now and then wait until what was written before has been sent."""
-        if isinstance(string, str) and len(string) > MOST_WAITING:
-            return sum(
-                self.write(string[start : start + MOST_WAITING]) for start in range(0, len(string), MOST_WAITING)
-            )
+        if isinstance(string, str) and len(string) > MOST_UNSENT:
+            return sum(self.write(string[start : start + MOST_UNSENT]) for start in range(0, len(string), MOST_UNSENT))
         super().write(string)
         self.n_waiting += len(string)
         # A process that a cell forked hands its output to this one.
-        if self.n_waiting >= MOST_WAITING and os.getpid() == self._master_pid:
+        if self.n_waiting >= MOST_UNSENT and os.getpid() == self._master_pid:
             self.pace()
         return len(string)
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from labkit.run.fingerprint.code_cache import Meanings
+from labkit.run.fingerprint.code_cache import CodeCache
 from labkit.run.fingerprint.python_code import Import
 
 KERNEL_MODULES = (
@@ -28,7 +28,7 @@ KERNEL_MODULES = (
     "IPython.core.magics.basic",
 )
 """What every kernel imports as it starts."""
-MACHINERY = ("run", "live", "cli.py")
+RUNNER_PARTS = ("run", "live", "cli.py")
 """Parts of the library that no kernel imports; what they import is for the runner."""
 THREADED = ("onnxruntime",)
 """Packages known to start a thread when they are imported: they are left to the kernels."""
@@ -44,11 +44,11 @@ QUIET = {
 
 def list_imports(root: Path) -> Iterator[Import]:
     """Yield what the checkout's notebooks, the modules beside them and the library import, anywhere in them."""
-    meanings = Meanings(root)
+    meanings = CodeCache(root)
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         yield from meanings.get(path).imports
     library = Path(__file__).resolve().parents[2]
-    skipped = {library / name for name in MACHINERY}
+    skipped = {library / name for name in RUNNER_PARTS}
     for folder in (root / "notebooks", library):
         for path in sorted(folder.rglob("*.py")):
             if not skipped & {path, *path.parents}:

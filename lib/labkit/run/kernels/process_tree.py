@@ -19,7 +19,7 @@ import psutil
 SET_PARENT_DEATH_SIGNAL = 1
 SET_CHILD_SUBREAPER = 36
 
-PAUSE_SECONDS = 0.01
+KILL_PAUSE_SECONDS = 0.01
 
 
 def is_supported() -> bool:
@@ -98,7 +98,7 @@ def end_descendants(spared: frozenset[int] = frozenset()) -> int:
                 continue
         for process in below:
             reap(process.pid)
-        time.sleep(PAUSE_SECONDS)
+        time.sleep(KILL_PAUSE_SECONDS)
     return len(killed)
 
 

@@ -25,9 +25,8 @@ from labkit import paths
 from labkit.errors import LabkitError
 from labkit.run.kernels import process_tree, servers, socket_dirs
 
-LONGEST_START_SECONDS = 120
-LONGEST_GOODBYE_SECONDS = 2
-POLL_SECONDS = 0.005
+KERNEL_STOP_SECONDS = 2
+KERNEL_POLL_SECONDS = 0.005
 
 
 class WarmProcess:
@@ -55,10 +54,10 @@ class WarmProcess:
         OSError
             There is no kernel to be had here.
         """
-        text = json.dumps(request).encode() + b"\n"
-        sent = socket.send_fds(self.connection, [text[:65536]], files)
-        self.connection.sendall(text[sent:])
-        self.connection.settimeout(LONGEST_START_SECONDS)
+        line = json.dumps(request).encode() + b"\n"
+        sent = socket.send_fds(self.connection, [line[:65536]], files)
+        self.connection.sendall(line[sent:])
+        self.connection.settimeout(servers.LONGEST_START_SECONDS)
         message: dict[str, Any] | None = {}
         while message is not None and "ready" not in message:
             message = self.read()
@@ -97,7 +96,7 @@ class WarmProcess:
         while self.poll() is None:
             if until is not None and time.monotonic() > until:
                 raise subprocess.TimeoutExpired("kernel", timeout or 0)
-            time.sleep(POLL_SECONDS)
+            time.sleep(KERNEL_POLL_SECONDS)
         self.connection.close()
         return self.returncode or 0
 
@@ -158,16 +157,16 @@ class WarmProvisioner(LocalProvisioner):
         environment = paths.copy_environment() if kwargs.get("env") is None else kwargs["env"]
         process = WarmProcess(connection)
         folder = str(kwargs.get("cwd") or Path.cwd())
-        files = [find_file(kwargs.get(name), number) for name, number in (("stdout", 1), ("stderr", 2))]
+        files = [find_descriptor(kwargs.get(name), number) for name, number in (("stdout", 1), ("stderr", 2))]
         process.start({"argv": cmd, "cwd": folder, "env": environment}, files)
         return process
 
     async def shutdown_requested(self, restart: bool = False) -> None:
         """Wait for the kernel's own end, at a finer step than Jupyter does."""
-        for _ in range(int(LONGEST_GOODBYE_SECONDS / POLL_SECONDS)):
+        for _ in range(int(KERNEL_STOP_SECONDS / KERNEL_POLL_SECONDS)):
             if await self.poll() is not None:
                 return
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(KERNEL_POLL_SECONDS)
 
     async def cleanup(self, restart: bool = False) -> None:
         """Remove the sockets once the kernel is not to be started again."""
@@ -201,7 +200,7 @@ def make_kernel_specs() -> KernelSpecManager:
     return KernelSpecManager(kernel_dirs=folders)
 
 
-def find_file(stream: Any, number: int) -> int:
+def find_descriptor(stream: Any, number: int) -> int:
     """Return the file descriptor for one of the kernel's streams, given as `subprocess.Popen` takes it."""
     if stream is None:
         return number

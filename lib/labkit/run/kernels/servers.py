@@ -30,12 +30,12 @@ from labkit.storage.append import open_log
 IDLE_SECONDS = 30 * 60
 """A server that nobody owns ends itself after this long without a kernel."""
 LONGEST_START_SECONDS = 120
-LONGEST_GOODBYE_SECONDS = 5
-MOST_WAITING = 64
+SERVER_STOP_SECONDS = 5
+MOST_QUEUED = 64
 
 
 @contextmanager
-def open_server(*, is_cold: bool = False) -> Iterator[Path]:
+def open_kernel_server(*, is_cold: bool = False) -> Iterator[Path]:
     """Yield the address of a server of this process's own, which ends with it; see `start_server`."""
     folder = socket_dirs.make_folder()
     server = start_server(folder / "kernels", is_cold=is_cold, is_owned=True)
@@ -64,7 +64,7 @@ def start_server(address: Path, *, is_cold: bool, is_owned: bool) -> "subprocess
         open_log(find_log(is_owned=is_owned)) as log,
     ):
         listener.bind(str(address))
-        listener.listen(MOST_WAITING)
+        listener.listen(MOST_QUEUED)
         return subprocess.Popen(
             [*program, str(address), root, str(IDLE_SECONDS), str(listener.fileno())],
             stdin=subprocess.PIPE if is_owned else subprocess.DEVNULL,
@@ -88,7 +88,7 @@ def end_server(server: "subprocess.Popen[bytes]") -> None:
     assert server.stdin
     server.stdin.close()
     try:
-        server.wait(LONGEST_GOODBYE_SECONDS)
+        server.wait(SERVER_STOP_SECONDS)
     except subprocess.TimeoutExpired:
         server.kill()
         server.wait()

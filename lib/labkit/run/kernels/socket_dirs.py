@@ -22,7 +22,7 @@ held: dict[Path, ExitStack] = {}
 
 def make_folder() -> Path:
     """Make a folder that is this process's own, and remove those that dead processes left."""
-    sweep()
+    remove_abandoned()
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     held[folder] = ExitStack()
     take_lock(held[folder].enter_context(open_lock(folder / OWNER)))
@@ -36,7 +36,7 @@ def remove_folder(folder: Path) -> None:
         held.pop(folder).close()
 
 
-def sweep() -> None:
+def remove_abandoned() -> None:
     """Remove this user's folders whose owners are gone."""
     for owner in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{OWNER}"):
         with suppress(OSError, LabkitError):

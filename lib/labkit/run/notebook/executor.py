@@ -5,7 +5,6 @@ Sole owner of papermill and nbclient. Says how each cell ended; not what is reco
 """
 
 import asyncio
-import errno
 import logging
 import time
 from collections.abc import Mapping
@@ -22,34 +21,40 @@ from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from papermill.execute import execute_notebook
 
-from labkit import paths
 from labkit.errors import ParamsError, StageError, shorten
 from labkit.params.experiment import TimeLimits
+from labkit.run.cell_states import CellState
 from labkit.run.kernels.provisioner import make_kernel_specs
 from labkit.run.memory import SAMPLING_SECONDS
-from labkit.run.notebook.execution import MEMORY_HINT, CellCallback, Course, Live, describe_death, save_on_full_disk
+from labkit.run.notebook.execution import (
+    CellCallback,
+    Live,
+    RunningNotebook,
+    describe_death,
+    find_hint,
+    save_on_full_disk,
+)
 from labkit.run.notebook.output_limit import MOST_OF_RAW, open_raw, shorten_file
 from labkit.run.notebook.parameters import check_parameters
 from labkit.run.notebook.result import (
     ALLOW_EXIT,
     Execution,
     Failure,
-    Outcome,
-    State,
+    NotebookOutcome,
     add_error,
     describe_message,
     find_heading,
     make_failure,
     mark_cells,
 )
-from labkit.run.notebook.source import Source
+from labkit.run.notebook.source import NotebookSource
 from labkit.secrets.redaction import Mask
 from labkit.storage.atomic import write_text
 from labkit.storage.disk import describe_full, is_full
 
 INTERRUPT_NOTE = "[IPKernelApp] ERROR | KeyboardInterrupt caught in kernel.\n"
 """What a kernel writes whenever it is asked to end, because it is interrupted first."""
-PATIENCE_SECONDS = 2.0
+INTERRUPT_SECONDS = 2.0
 """How long an interrupted cell may take to say where it was."""
 OUTPUT_SECONDS = 600
 """How long the rest of a cell's output may take to arrive after the cell has ended; nbclient allows 4 s."""
@@ -58,9 +63,9 @@ OUTPUT_SECONDS = 600
 class StageClient(PapermillNotebookClient):  # type: ignore[misc]
     """papermill's client in one event loop: tells of each cell, keeps to the limits, and knows how each cell ended."""
 
-    def __init__(self, course: Course, nb_man: Any, **options: Any) -> None:
-        super().__init__(nb_man, timeout_func=lambda cell: course.find_limit(), **options)
-        self.course = course
+    def __init__(self, running: RunningNotebook, nb_man: Any, **options: Any) -> None:
+        super().__init__(nb_man, timeout_func=lambda cell: running.find_limit(), **options)
+        self.running = running
 
     def execute(self, **_: Any) -> Any:
         """Execute every cell; an interrupt ends the kernel first."""
@@ -73,14 +78,14 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
 
     async def execute_all(self) -> Any:
         """Start a kernel, run the cells, and end the kernel whatever happens."""
-        course, cells = self.course, self.nb.cells
-        course.states, course.seconds, course.notebook = ["not run"] * len(cells), [0.0] * len(cells), self.nb
+        running, cells = self.running, self.nb.cells
+        running.states, running.seconds, running.notebook = ["not run"] * len(cells), [0.0] * len(cells), self.nb
         watch = asyncio.create_task(self.watch_memory())
         try:
             self.km = self.create_kernel_manager()
             self.km.kernel_spec_manager = make_kernel_specs()
-            streams = {"stdout": course.raw, "stderr": course.raw}
-            await self.async_start_new_kernel(env=dict(course.environment), **streams)
+            streams = {"stdout": running.raw, "stderr": running.raw}
+            await self.async_start_new_kernel(env=dict(running.environment), **streams)
             await self.connect()
             for index in range(len(cells)):
                 if not await self.execute_one(index):
@@ -93,7 +98,7 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
         finally:
             watch.cancel()
             if self.km is not None:
-                course.exit_code = await self.km.provisioner.poll() if self.km.has_kernel else None
+                running.exit_code = await self.km.provisioner.poll() if self.km.has_kernel else None
                 await asyncio.shield(self._async_cleanup_kernel())
         return self.nb
 
@@ -101,15 +106,15 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
         """Look now and then at the memory that the kernel and all below it take."""
         while True:
             self.look_at_memory()
-            shorten_file(self.course.raw)
+            shorten_file(self.running.raw)
             await asyncio.sleep(SAMPLING_SECONDS)
 
     def look_at_memory(self) -> None:
         """Look at the memory that the kernel and all below it take, if there is a kernel."""
         pid = getattr(self.km.provisioner, "pid", None) if self.km is not None and self.km.has_kernel else None
         if pid:
-            self.course.gauge.look(pid)
-            self.course.live.on_memory(self.course.gauge.now_bytes)
+            self.running.gauge.look(pid)
+            self.running.live.on_memory(self.running.gauge.now_bytes)
 
     async def connect(self) -> None:
         """Open the channels and wait for the kernel's first answer and for the idle message that follows it.
@@ -136,23 +141,23 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
 
     async def execute_one(self, index: int) -> bool:
         """Run one cell and note how it ended; return whether to go on with the next."""
-        course, cell = self.course, self.nb.cells[index]
+        running, cell = self.running, self.nb.cells[index]
         started = time.monotonic()
-        state: State = "failed"
+        state: CellState = "failed"
         if cell.cell_type == "code":
             heading = find_heading(self.nb.cells, index)
-            course.on_cell(index + 1, len(self.nb.cells), heading)
-            course.start_log()
-            course.output_limit.start_cell()
-            course.write(f"--- cell {index + 1} of {len(self.nb.cells)}{': ' + heading if heading else ''}\n")
+            running.on_cell(index + 1, len(self.nb.cells), heading)
+            running.start_log()
+            running.output_limit.start_cell()
+            running.write(f"--- cell {index + 1} of {len(self.nb.cells)}{': ' + heading if heading else ''}\n")
         self.nb_man.cell_start(cell, index)
         try:
             await self.async_execute_cell(cell, index)
             state = "finished"
         except CellExecutionError as error:
-            course.error = course.mask.clean((str(error.ename), str(error.evalue)))
-            course.is_allowed_to_exit = error.ename == "SystemExit" and ALLOW_EXIT in cell.metadata.get("tags", [])
-            state = "finished" if course.is_allowed_to_exit else "failed"
+            running.error = running.mask.clean((str(error.ename), str(error.evalue)))
+            running.is_allowed_to_exit = error.ename == "SystemExit" and ALLOW_EXIT in cell.metadata.get("tags", [])
+            state = "finished" if running.is_allowed_to_exit else "failed"
             self.nb_man.cell_exception(cell, cell_index=index, exception=error)
             return False
         except CellTimeoutError:
@@ -168,7 +173,7 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
                 raise asyncio.CancelledError from None
             raise
         finally:
-            course.states[index], course.seconds[index] = state, time.monotonic() - started
+            running.states[index], running.seconds[index] = state, time.monotonic() - started
             if cell.cell_type == "code":
                 self.close_cell(cell, index)
             self.nb_man.cell_complete(cell, cell_index=index)
@@ -176,19 +181,19 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
 
     def close_cell(self, cell: Any, index: int) -> None:
         """Add to a cell's outputs the end of what was too long, and an error that was only printed."""
-        course, outputs = self.course, cell.outputs
-        added = course.mask.clean(course.output_limit.end_cell(index, outputs))
+        running, outputs = self.running, cell.outputs
+        added = running.mask.clean(running.output_limit.end_cell(index, outputs))
         place = len(outputs) - sum(output.output_type == "error" for output in outputs[-1:])
         outputs[place:place] = added
-        if course.error and not any(output.output_type == "error" for output in outputs):
-            add_error(outputs, *course.error)
-            course.error = (course.error[0], outputs[-1].evalue)
-        course.end_log()
+        if running.error and not any(output.output_type == "error" for output in outputs):
+            add_error(outputs, *running.error)
+            running.error = (running.error[0], outputs[-1].evalue)
+        running.end_log()
 
     async def interrupt(self, cell: Any, index: int) -> None:
         """Interrupt the running cell and take in what it says, such as the line it was at."""
         await self.km.interrupt_kernel()
-        until = time.monotonic() + PATIENCE_SECONDS
+        until = time.monotonic() + INTERRUPT_SECONDS
         with suppress(Empty, CellControlSignal):  # silence, or the message that the cell has ended
             while True:
                 told = await self.kc.get_iopub_msg(timeout=max(0, until - time.monotonic()))
@@ -197,18 +202,18 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
     async def _async_handle_timeout(self, timeout: int, cell: Any = None) -> None:
         """Interrupt a cell that took too long, let it say where it was, and give up; kill the kernel if it does not."""
         await self.km.interrupt_kernel()
-        await asyncio.sleep(min(PATIENCE_SECONDS, 0.5))
+        await asyncio.sleep(min(INTERRUPT_SECONDS, 0.5))
         self.shutdown_kernel = "immediate"
         raise CellTimeoutError.error_from_timeout_and_cell("Cell execution timed out", timeout, cell)
 
     def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
         """Take in one message of the kernel, without secrets before anything is kept of it, and log it."""
-        self.course.tell(describe_message(msg))
-        if not self.course.output_limit.admit(msg, cell.get("outputs", [])):
+        self.running.log_output(describe_message(msg))
+        if not self.running.output_limit.admit(msg, cell.get("outputs", [])):
             return None
-        msg["content"] = self.course.mask.clean(msg["content"])
+        msg["content"] = self.running.mask.clean(msg["content"])
         output = super().process_message(msg, cell, cell_index)
-        self.course.mask.join_streams(cell.get("outputs", []))
+        self.running.mask.join_streams(cell.get("outputs", []))
         return output
 
 
@@ -216,9 +221,12 @@ class StageEngine(NBClientEngine):  # type: ignore[misc]
     """papermill's engine with a `StageClient`."""
 
     @classmethod
-    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, *, course: Course, **options: Any) -> Any:  # noqa: D102
+    def execute_managed_notebook(
+        cls, nb_man: Any, kernel_name: str, *, running: RunningNotebook, **options: Any
+    ) -> Any:
+        """Execute the notebook that papermill manages."""
         client = StageClient(
-            course,
+            running,
             nb_man,
             kernel_name=kernel_name,
             startup_timeout=options["start_timeout"],
@@ -232,7 +240,7 @@ papermill_engines.register("labkit", StageEngine)
 
 
 def run_notebook(
-    source: Source,
+    source: NotebookSource,
     executed: Path,
     *,
     parameters: Mapping[str, Any],
@@ -274,21 +282,21 @@ def run_notebook(
         raise ParamsError(f"{executed.name}: a parameter holds a secret: the notebook gets it by step.secret")
     logging.getLogger("papermill").setLevel(logging.ERROR)
     with open_raw() as raw:
-        course = Course(on_cell, environment, limits or TimeLimits(), live or Live(), mask, raw)
-        error = execute_source(source, executed, parameters, course)
+        running = RunningNotebook(on_cell, environment, limits or TimeLimits(), live or Live(), mask, raw)
+        error = execute_source(source, executed, parameters, running)
         raw.seek(0)
-        course.start_log()
-        course.tell(raw.read(MOST_OF_RAW).decode("utf-8", "replace").replace(INTERRUPT_NOTE, ""))
-        course.end_log()
-    seconds = time.monotonic() - course.started
-    failure = find_failure(close_copy(executed, course), course, error)
-    outcome = find_outcome(failure, course, error)
-    cut = "; ".join(f"cell {index + 1}: {what}" for index, what in course.output_limit.cut.items())
-    return Execution(seconds, failure, tuple(course.seconds), outcome, course.gauge.peak_bytes, cut)
+        running.start_log()
+        running.log_output(raw.read(MOST_OF_RAW).decode("utf-8", "replace").replace(INTERRUPT_NOTE, ""))
+        running.end_log()
+    seconds = time.monotonic() - running.started
+    failure = find_failure(close_copy(executed, running), running, error)
+    outcome = find_notebook_outcome(failure, running, error)
+    cut = "; ".join(f"cell {index + 1}: {what}" for index, what in running.output_limit.cut.items())
+    return Execution(seconds, failure, tuple(running.seconds), outcome, running.gauge.peak_bytes, cut)
 
 
 def execute_source(
-    source: Source, executed: Path, parameters: Mapping[str, Any], course: Course
+    source: NotebookSource, executed: Path, parameters: Mapping[str, Any], running: RunningNotebook
 ) -> BaseException | None:
     """Let papermill execute a notebook; return what stopped it, None if nothing did."""
     try:
@@ -303,20 +311,22 @@ def execute_source(
             cwd=str(source.path.parent),
             # Written once, when it has ended: with each cell's start and end it took longer than most cells.
             request_save_on_cell_execute=False,
-            course=course,
+            running=running,
         )
     except (PapermillExecutionError, DeadKernelError, CellTimeoutError, KeyboardInterrupt) as error:
         return error
     except OSError as error:
-        if not is_full(error) or course.notebook is None:
+        if not is_full(error) or running.notebook is None:
             raise StageError(f"{executed}: {error}") from error
-        course.full_disk = describe_full(executed, "more")
-        save_on_full_disk(executed, course)
+        running.full_disk = describe_full(executed, "more")
+        save_on_full_disk(executed, running)
         return error
     return None
 
 
-def find_outcome(failure: Failure | None, course: Course, error: BaseException | None) -> Outcome:
+def find_notebook_outcome(
+    failure: Failure | None, running: RunningNotebook, error: BaseException | None
+) -> NotebookOutcome:
     """Return how a notebook ended, in one word."""
     if failure is None:
         return "finished"
@@ -324,62 +334,55 @@ def find_outcome(failure: Failure | None, course: Course, error: BaseException |
         return "interrupted"
     if isinstance(error, DeadKernelError):
         return "died"
-    return "timed out" if "timed out" in course.states else "failed"
+    return "timed out" if "timed out" in running.states else "failed"
 
 
-def close_copy(executed: Path, course: Course) -> nbformat.NotebookNode:
+def close_copy(executed: Path, running: RunningNotebook) -> nbformat.NotebookNode:
     """Write into the executed copy how each cell ended, and take out secrets.
 
     Outputs hold none, but sources, metadata and widgets may.
     """
-    notebook = course.mask.clean(course.notebook or nbformat.read(executed, as_version=4))
+    notebook = running.mask.clean(running.notebook or nbformat.read(executed, as_version=4))
     n_cells = len(notebook.cells)
-    mark_cells(notebook, course.states or ["not run"] * n_cells, course.seconds or [0.0] * n_cells)
+    mark_cells(notebook, running.states or ["not run"] * n_cells, running.seconds or [0.0] * n_cells)
     write_text(executed, nbformat.writes(notebook) + "\n")
     return notebook
 
 
-def find_failure(executed: nbformat.NotebookNode, course: Course, error: BaseException | None) -> Failure | None:
+def find_failure(
+    executed: nbformat.NotebookNode, running: RunningNotebook, error: BaseException | None
+) -> Failure | None:
     """Say where and why a notebook did not come to its end, None if it did."""
-    unfinished = [number for number, state in enumerate(course.states) if state != "finished"]
-    if course.is_allowed_to_exit or (error is None and not unfinished):
+    unfinished = [number for number, state in enumerate(running.states) if state != "finished"]
+    if running.is_allowed_to_exit or (error is None and not unfinished):
         return None
     index = unfinished[0] if unfinished else 0
-    return make_failure(executed, index, *describe_end(course, error))
+    return make_failure(executed, index, *describe_end(running, error))
 
 
-def describe_end(course: Course, error: BaseException | None) -> tuple[str, str]:
+def describe_end(running: RunningNotebook, error: BaseException | None) -> tuple[str, str]:
     """Return name and text of what ended a notebook."""
     if isinstance(error, PapermillExecutionError):
         # papermill names the first error that the cell shows, which need not be the one that it raised.
-        name, message = course.error or (str(error.ename), str(error.evalue))
-        hint = find_hint(name, message, course)
+        name, message = running.error or (str(error.ename), str(error.evalue))
+        hint = find_hint(name, message, running)
         first, _, rest = message.strip().partition("\n")
-        told = f"{name}: {first}" if first else name
-        return name, f"{shorten(told) + hint if hint else told}\n{rest}".rstrip("\n")
+        summary = f"{name}: {first}" if first else name
+        return name, f"{shorten(summary) + hint if hint else summary}\n{rest}".rstrip("\n")
     if isinstance(error, CellTimeoutError) and "IOPub" in str(error):
-        told = f"the cell ended, but its output had not arrived completely {OUTPUT_SECONDS} s later: print less"
-        return "CellTimeoutError", told
+        summary = f"the cell ended, but its output had not arrived completely {OUTPUT_SECONDS} s later: print less"
+        return "CellTimeoutError", summary
     if isinstance(error, CellTimeoutError):
-        seconds = getattr(course.limits, course.limit)
-        what = "the cell" if course.limit == "cell_seconds" else "the stage"
-        return "CellTimeoutError", f"timed out: {what} ran for {seconds:g} s, limits.{course.limit} allows no more"
+        seconds = getattr(running.limits, running.limit)
+        what = "the cell" if running.limit == "cell_seconds" else "the stage"
+        return "CellTimeoutError", f"timed out: {what} ran for {seconds:g} s, limits.{running.limit} allows no more"
     if isinstance(error, KeyboardInterrupt):
         return "KeyboardInterrupt", "interrupted"
     if isinstance(error, OSError):
-        return "OSError", course.full_disk
+        return "OSError", running.full_disk
     if isinstance(error, DeadKernelError):
-        return "DeadKernelError", describe_death(course, f"{error}".lower())
+        return "DeadKernelError", describe_death(running, f"{error}".lower())
     return "SystemExit", f"a cell called sys.exit(): tag it `{ALLOW_EXIT}` if the notebook may end there"
-
-
-def find_hint(name: str, message: str, course: Course) -> str:
-    """Say what to do about memory or disk space that runs out, empty for other errors."""
-    if name.endswith("MemoryError"):
-        return f" ({course.gauge.describe()}): {MEMORY_HINT}"
-    if f"[Errno {errno.ENOSPC}]" in message:
-        return f": {describe_full(paths.find_root(), 'more')}"
-    return ""
 
 
 def is_idle_after(message: Mapping[str, Any], request: str) -> bool:

@@ -21,7 +21,7 @@ MOST_OF_NOTEBOOK = 40_000_000
 """Characters of output kept. Jupyter still opens a notebook of that size, and a page shows less of it."""
 MOST_OF_TAIL = 20_000
 """Characters kept of the end: more lines than a page shows."""
-LONGEST_LINE = 2_000
+LONGEST_CUT_LINE = 2_000
 """Characters of an unfinished line that are left out with it at a cut."""
 LONGEST_ERROR = 100_000
 """Characters kept of an error's message, and of each part of its traceback."""
@@ -33,7 +33,7 @@ LINE_COST = 12
 """Characters that a line of printed text counts for besides: a notebook holds each as a string of its own."""
 MOST_OF_RAW = 1_000_000
 """Bytes kept of what the kernel's process writes beside its outputs; most of it is in the outputs as well."""
-KINDS = ("stream", "display_data", "update_display_data", "execute_result", "error")
+OUTPUT_TYPES = ("stream", "display_data", "update_display_data", "execute_result", "error")
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Excerpt:
 
     Parameters
     ----------
-    room
+    n_left
         Characters of the beginning.
     reach
         Length of the longest secret: where no line ends, so much is left out at a cut, so that no part of one is shown.
@@ -50,22 +50,22 @@ class Excerpt:
         Characters that the end of a line counts for.
     """
 
-    room: int
+    n_left: int
     reach: int
     line_cost: int = 0
     n_cut: int = 0
     tail: str = ""
 
-    def take(self, text: str) -> str:
+    def take(self, piece: str) -> str:
         """Return what belongs to the beginning of one more piece."""
-        size = len(text) + self.line_cost * text.count("\n")
-        if not self.n_cut and size <= self.room:
-            self.room -= size
-            return text
-        head = trim_end(text[: len(text) * self.room // max(size, 1)], self.reach)
-        self.room = 0
-        self.n_cut += len(text) - len(head)
-        self.tail = (self.tail + text[len(head) :][-MOST_OF_TAIL:])[-MOST_OF_TAIL:]
+        size = len(piece) + self.line_cost * piece.count("\n")
+        if not self.n_cut and size <= self.n_left:
+            self.n_left -= size
+            return piece
+        head = trim_end(piece[: len(piece) * self.n_left // max(size, 1)], self.reach)
+        self.n_left = 0
+        self.n_cut += len(piece) - len(head)
+        self.tail = (self.tail + piece[len(head) :][-MOST_OF_TAIL:])[-MOST_OF_TAIL:]
         return head
 
     @property
@@ -83,14 +83,14 @@ class Excerpt:
         return f"\n{describe_cut(self.n_missing)}\n{self.end}" if self.n_missing else self.end
 
 
-def trim_end(text: str, reach: int) -> str:
+def trim_end(output: str, reach: int) -> str:
     """Return a text that was cut somewhere without its last line, or a part of that if it is long."""
-    return text[: text.rfind("\n", max(0, len(text) - LONGEST_LINE)) + 1 or max(0, len(text) - reach)]
+    return output[: output.rfind("\n", max(0, len(output) - LONGEST_CUT_LINE)) + 1 or max(0, len(output) - reach)]
 
 
-def trim_start(text: str, reach: int) -> str:
+def trim_start(output: str, reach: int) -> str:
     """Return a text that was cut somewhere without its first line, or a part of that if it is long."""
-    return text[text.find("\n", 0, LONGEST_LINE) + 1 or reach :]
+    return output[output.find("\n", 0, LONGEST_CUT_LINE) + 1 or reach :]
 
 
 def describe_cut(n_characters: int, n_outputs: int = 0) -> str:
@@ -111,24 +111,24 @@ class OutputLimit:
 
     Attributes
     ----------
-    left
+    n_left
         Characters that the cells to come may put out.
     cut
         What was left out, by the index of the cell.
     """
 
     reach: int
-    left: int = field(default_factory=lambda: MOST_OF_NOTEBOOK)
+    n_left: int = field(default_factory=lambda: MOST_OF_NOTEBOOK)
     cut: dict[int, str] = field(default_factory=dict)
 
     def start_cell(self) -> None:
         """Begin with a cell that has put out nothing yet."""
-        self.most = min(MOST_OF_CELL, self.left)
+        self.cell_limit = min(MOST_OF_CELL, self.n_left)
         self.clear()
 
     def clear(self) -> None:
         """Forget what the cell put out: it took that back."""
-        self.room, self.is_clearing = self.most, False
+        self.n_left_in_cell, self.is_clearing = self.cell_limit, False
         self.ends: dict[str, Excerpt] = {}
         self.error: dict[str, Any] | None = None
         self.n_dropped = 0
@@ -140,50 +140,50 @@ class OutputLimit:
             self.is_clearing = bool(content.get("wait"))
             if not self.is_clearing:
                 self.clear()
-        if kind not in KINDS:
+        if kind not in OUTPUT_TYPES:
             return True
         if self.is_clearing and kind != "update_display_data":
             self.clear()
         if kind == "stream":
-            return self.admit_text(content, outputs)
+            return self.admit_stream(content, outputs)
         return self.admit_whole(kind, content)
 
     def admit_whole(self, kind: str, content: dict[str, Any]) -> bool:
         """Return whether an output that cannot be cut still fits; the last error is kept in any case."""
         if kind == "error":
             shorten_error(content)
-        size = measure(content) + COST
+        size = count_characters(content) + COST
         if kind == "update_display_data":
             # It takes the place of what was there.
-            return size <= self.most
-        if size <= self.room:
-            self.room -= size
+            return size <= self.cell_limit
+        if size <= self.n_left_in_cell:
+            self.n_left_in_cell -= size
             return True
         self.n_dropped += 1
         self.error = content if kind == "error" else self.error
         return False
 
-    def admit_text(self, content: dict[str, Any], outputs: list[Any]) -> bool:
+    def admit_stream(self, content: dict[str, Any], outputs: list[Any]) -> bool:
         """Shorten a printed string to what still fits; return whether anything does."""
-        name, text = content["name"], content["text"]
+        name, printed = content["name"], content["text"]
         if name not in self.ends:
-            size = len(text) + COST + LINE_COST * text.count("\n")
-            if size <= self.room - RESERVE and not self.ends:
-                self.room -= size
+            size = len(printed) + COST + LINE_COST * printed.count("\n")
+            if size <= self.n_left_in_cell - RESERVE and not self.ends:
+                self.n_left_in_cell -= size
                 return True
-            self.ends[name] = Excerpt(0 if self.ends else max(0, self.room - RESERVE), self.reach, LINE_COST)
-            self.room = min(self.room, RESERVE)
-            content["text"] = self.ends[name].take(text)
+            self.ends[name] = Excerpt(0 if self.ends else max(0, self.n_left_in_cell - RESERVE), self.reach, LINE_COST)
+            self.n_left_in_cell = min(self.n_left_in_cell, RESERVE)
+            content["text"] = self.ends[name].take(printed)
             if not content["text"] and outputs and outputs[-1].output_type == "stream":
                 # What came just before may end in the middle of a line, and that in the middle of a secret.
                 outputs[-1].text = trim_end(outputs[-1].text, self.reach)
         else:
-            content["text"] = self.ends[name].take(text)
+            content["text"] = self.ends[name].take(printed)
         return bool(content["text"])
 
     def end_cell(self, index: int, outputs: list[Any]) -> list[NotebookNode]:
         """Return the outputs that show what was left out, and note it in `cut`."""
-        self.left -= min(self.left, sum(map(measure, outputs)))
+        self.n_left -= min(self.n_left, sum(map(count_characters, outputs)))
         added = [new_output("stream", name=name, text=end.close()) for name, end in self.ends.items() if end.n_cut]
         n_missing = sum(end.n_missing for end in self.ends.values())
         n_dropped = self.n_dropped - bool(self.error)
@@ -220,20 +220,20 @@ def shorten_error(content: dict[str, Any]) -> None:
     content["traceback"] = [cut_middle(str(part)) for part in content.get("traceback", [])]
 
 
-def cut_middle(text: str) -> str:
+def cut_middle(message: str) -> str:
     """Return a text without its middle if it is very long."""
-    if len(text) <= LONGEST_ERROR:
-        return text
+    if len(message) <= LONGEST_ERROR:
+        return message
     half = LONGEST_ERROR // 2
-    return f"{text[:half]} {describe_cut(len(text) - 2 * half)} {text[-half:]}"
+    return f"{message[:half]} {describe_cut(len(message) - 2 * half)} {message[-half:]}"
 
 
-def measure(value: Any) -> int:
+def count_characters(value: Any) -> int:
     """Return about how many characters plain data has as JSON."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, dict):
-        return sum(len(str(key)) + measure(item) for key, item in value.items())
+        return sum(len(str(key)) + count_characters(item) for key, item in value.items())
     if isinstance(value, Iterable):
-        return sum(measure(item) + 1 for item in value)
+        return sum(count_characters(item) + 1 for item in value)
     return 8

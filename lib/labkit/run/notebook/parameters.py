@@ -46,7 +46,7 @@ def check_parameters(notebook: Any, parameters: Mapping[str, Any], *, where: str
     defaults = read_defaults(notebook, where=where)
     checked = {}
     for name, value in parameters.items():
-        check_name(name, where)
+        check_parameter_name(name, where)
         if name not in defaults:
             raise ParamsError(f"{where}: unknown parameter {name}: {name_nearest(name, defaults)}")
         default, place = defaults[name], f"{where}: parameter {name}"
@@ -98,7 +98,7 @@ def read_assignment(line: ast.stmt, source: str, where: str) -> tuple[str, ast.e
     if not isinstance(target, ast.Name) or value is None:
         raise ParamsError(f"{where}: only lines `name = value` belong here: move the rest to the next cell")
     # As written, because Python itself takes look-alikes of a letter for that letter.
-    return check_name(ast.get_source_segment(source, target) or target.id, where), value
+    return check_parameter_name(ast.get_source_segment(source, target) or target.id, where), value
 
 
 def read_default(node: ast.expr, name: str, where: str) -> Any:
@@ -121,12 +121,12 @@ def read_default(node: ast.expr, name: str, where: str) -> Any:
 def read_not_finite(node: ast.expr) -> float | None:
     """Return the number of `float("nan")`, `float("inf")` or `float("-inf")`, which have no shorter spelling."""
     match node:
-        case ast.Call(func=ast.Name(id="float"), args=[ast.Constant(value=str(text))], keywords=[]):
-            return float(text) if text in NOT_FINITE else None
+        case ast.Call(func=ast.Name(id="float"), args=[ast.Constant(value=str(literal))], keywords=[]):
+            return float(literal) if literal in NOT_FINITE else None
     return None
 
 
-def check_name(name: Any, where: str) -> str:
+def check_parameter_name(name: Any, where: str) -> str:
     """Return a parameter's name if it is an ASCII identifier that means nothing to Python yet."""
     if not isinstance(name, str) or not IDENTIFIER.fullmatch(name) or keyword.iskeyword(name):
         shown = ascii(name)[:60] if isinstance(name, str) else f"a {type(name).__name__}"

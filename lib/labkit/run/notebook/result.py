@@ -10,14 +10,12 @@ from typing import Any, Literal
 
 import nbformat
 
+from labkit.run.cell_states import CellState, remove_banners, set_state
 from labkit.units import format_count
 
-State = Literal["finished", "failed", "interrupted", "timed out", "died", "not run"]
-Outcome = Literal["finished", "failed", "interrupted", "timed out", "died"]
-STATE_KEY = "labkit"
+NotebookOutcome = Literal["finished", "failed", "interrupted", "timed out", "died"]
 ALLOW_EXIT = "allow-exit"
 """Tag of a cell that may end the notebook early with `sys.exit()`."""
-PAPERMILL_BANNER = "papermill-error-cell-tag"
 GROUP_BEGIN = "  + Exception Group Traceback (most recent call last):"
 GROUP_LINE = re.compile(r'^  \| +File "[^"]*ipykernel_[^"]*", line \d+, in .*\n  \| +(.*)', re.MULTILINE)
 """The first line of a cell in a group's traceback, and that line's text."""
@@ -38,12 +36,12 @@ class Failure:
     heading: str
     line: str
     error_name: str
-    error_text: str
+    error_message: str
 
     @property
     def summary(self) -> str:
         """The error's first line."""
-        return next(iter(self.error_text.splitlines()), self.error_name)
+        return next(iter(self.error_message.splitlines()), self.error_name)
 
     @property
     def place(self) -> str:
@@ -62,7 +60,7 @@ class Execution:
     seconds: float
     failure: Failure | None
     cells: tuple[float, ...]
-    outcome: Outcome
+    outcome: NotebookOutcome
     peak_bytes: int = 0
     cut: str = ""
 
@@ -72,11 +70,11 @@ class Execution:
         return self.outcome == "interrupted"
 
 
-def mark_cells(notebook: nbformat.NotebookNode, states: Sequence[State], seconds: Sequence[float]) -> None:
+def mark_cells(notebook: nbformat.NotebookNode, states: Sequence[CellState], seconds: Sequence[float]) -> None:
     """Write into an executed notebook how each cell ended, in place of what papermill supposes."""
-    notebook.cells = [cell for cell in notebook.cells if PAPERMILL_BANNER not in cell.metadata.get("tags", [])]
+    remove_banners(notebook)
     for cell, state, took in zip(notebook.cells, states, seconds, strict=True):
-        cell.metadata[STATE_KEY] = {"state": state, "seconds": round(took, 3)}
+        set_state(cell, state, took)
         if "papermill" in cell.metadata:
             cell.metadata.papermill["status"] = PAPERMILL_STATES.get(state, "failed")
             cell.metadata.papermill["exception"] = None if state == "not run" else state != "finished"
@@ -87,11 +85,11 @@ def mark_cells(notebook: nbformat.NotebookNode, states: Sequence[State], seconds
         notebook.metadata.papermill["exception"] = any(state not in ("finished", "not run") for state in states)
 
 
-def make_failure(notebook: nbformat.NotebookNode, index: int, name: str, text: str) -> Failure:
+def make_failure(notebook: nbformat.NotebookNode, index: int, name: str, message: str) -> Failure:
     """Say where a notebook stopped, and why."""
     cells = notebook.cells
-    line = find_line(cells[index]) if cells else ""
-    return Failure(index + 1, len(cells), find_heading(cells, index), line, name, text)
+    line = find_failed_line(cells[index]) if cells else ""
+    return Failure(index + 1, len(cells), find_heading(cells, index), line, name, message)
 
 
 def describe_message(message: Mapping[str, Any]) -> str:
@@ -106,7 +104,7 @@ def describe_message(message: Mapping[str, Any]) -> str:
     return ""
 
 
-def find_line(cell: nbformat.NotebookNode) -> str:
+def find_failed_line(cell: nbformat.NotebookNode) -> str:
     """Return the line of a cell at which its last error arose, as the error's traceback marks it."""
     for output in reversed(cell.get("outputs", [])):
         if output.output_type == "error":
@@ -121,7 +119,7 @@ def find_line(cell: nbformat.NotebookNode) -> str:
     return ""
 
 
-def add_error(outputs: list[Any], name: str, text: str) -> None:
+def add_error(outputs: list[Any], name: str, message: str) -> None:
     """Make an error output of the group of exceptions that a cell raised, which IPython only prints.
 
     Parameters
@@ -141,23 +139,23 @@ def add_error(outputs: list[Any], name: str, text: str) -> None:
         outputs[first].text = kept
         outputs[:] = [one for place, one in enumerate(outputs) if place not in moved or (place == first and kept)]
     outputs.append(
-        nbformat.v4.new_output("error", ename=name, evalue=describe_group(text, traceback), traceback=[traceback])
+        nbformat.v4.new_output("error", ename=name, evalue=describe_group(message, traceback), traceback=[traceback])
     )
 
 
-def describe_group(text: str, traceback: str) -> str:
+def describe_group(message: str, traceback: str) -> str:
     r"""Return the message of a group of exceptions with its first members.
 
     >>> describe_group("several (1 sub-exception)", "  +-+---------------- 1 ----------------\n    | KeyError: 'two'")
     "several (1 exception): KeyError: 'two'"
     """
     members = list_members(traceback)
-    found = GROUP_COUNT.search(text)
+    found = GROUP_COUNT.search(message)
     if not members or not found:
-        return text
+        return message
     rest = int(found[1]) - MOST_MEMBERS
     shown = "; ".join(members[:MOST_MEMBERS]) + (f"; … and {rest} more" if rest > 0 else "")
-    return f"{text[: found.start()]} ({format_count(int(found[1]), 'exception')}): {shown}"
+    return f"{message[: found.start()]} ({format_count(int(found[1]), 'exception')}): {shown}"
 
 
 def list_members(traceback: str) -> list[str]:
@@ -170,17 +168,17 @@ def list_members(traceback: str) -> list[str]:
         if MEMBER_BEGIN.fullmatch(line):
             members.append("")
         elif members and line.startswith(MEMBER_BAR):
-            text = line.removeprefix(MEMBER_BAR).removeprefix(" ")
-            if text.endswith("Traceback (most recent call last):"):
+            content = line.removeprefix(MEMBER_BAR).removeprefix(" ")
+            if content.endswith("Traceback (most recent call last):"):
                 members[-1] = ""  # what came before was its cause
-            elif not members[-1] and not text.startswith(" "):
-                members[-1] = text
+            elif not members[-1] and not content.startswith(" "):
+                members[-1] = content
     return [member for member in members if member]
 
 
-def strip_colours(text: str) -> str:
+def strip_colours(output: str) -> str:
     """Return a text without the terminal's colour codes."""
-    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+    return re.sub(r"\x1b\[[0-9;]*m", "", output)
 
 
 def find_heading(cells: list[Any], index: int) -> str:

@@ -22,14 +22,14 @@ from labkit.run.notebook_files import find_stage, list_notebooks
 from labkit.storage.digests import compute_digest
 from labkit.units import format_count
 
-LARGEST_BYTES = 50_000_000
+LARGEST_NOTEBOOK_BYTES = 50_000_000
 KERNEL = "python3"
 """The kernel of the environment in which labkit itself runs."""
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 @dataclass(frozen=True)
-class Source:
+class NotebookSource:
     """A notebook as it was when the run began: `digest` is the SHA-256 of the file."""
 
     path: Path
@@ -45,7 +45,7 @@ class Source:
             return False
 
 
-Snapshot = Mapping[str, Source]
+Snapshot = Mapping[str, NotebookSource]
 """Stage → its notebook, all read at one time, before anything runs."""
 
 
@@ -68,7 +68,7 @@ def find_notebook(stage: str) -> Path:
     return found[0]
 
 
-def take_snapshot(stages: Iterable[str], parameters: Mapping[str, Any]) -> dict[str, Source]:
+def take_snapshot(stages: Iterable[str], parameters: Mapping[str, Any]) -> dict[str, NotebookSource]:
     """Read the notebooks of some stages and check that each can run with these parameters.
 
     Raises
@@ -85,7 +85,7 @@ def take_snapshot(stages: Iterable[str], parameters: Mapping[str, Any]) -> dict[
     return snapshot
 
 
-def read_source(path: Path | str) -> Source:
+def read_source(path: Path | str) -> NotebookSource:
     """Read one source notebook, the snapshot that will run.
 
     Raises
@@ -99,7 +99,7 @@ def read_source(path: Path | str) -> Source:
     path = Path(path)
     where = show(path)
     content = read_bytes(path)
-    tree = parse(content, where)
+    tree = parse_notebook(content, where)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of cells without ids, which are given some
@@ -110,7 +110,7 @@ def read_source(path: Path | str) -> Source:
         raise ParamsError(f"{where}: not a notebook ({reason:.200}): restore it from git") from error
     read_defaults(notebook, where=where)
     check_kernel(notebook, where)
-    return Source(path, notebook, hashlib.sha256(content).hexdigest())
+    return NotebookSource(path, notebook, hashlib.sha256(content).hexdigest())
 
 
 def read_bytes(path: Path) -> bytes:
@@ -119,15 +119,15 @@ def read_bytes(path: Path) -> bytes:
     if not path.is_file():
         raise ParamsError(f"{where}: {'not a file' if path.exists() else 'no such notebook'}: restore it from git")
     n_bytes = path.stat().st_size
-    if n_bytes > LARGEST_BYTES:
+    if n_bytes > LARGEST_NOTEBOOK_BYTES:
         raise ParamsError(
-            f"{where}: {format_count(n_bytes, 'byte')}, over {LARGEST_BYTES:,}: clear its outputs; "
+            f"{where}: {format_count(n_bytes, 'byte')}, over {LARGEST_NOTEBOOK_BYTES:,}: clear its outputs; "
             "data belong in files of their own"
         )
     return path.read_bytes()
 
 
-def parse(content: bytes, where: str) -> dict[str, Any]:
+def parse_notebook(content: bytes, where: str) -> dict[str, Any]:
     """Return a notebook's JSON if it says that it is of format 4."""
     if not content:
         raise ParamsError(f"{where}: not a notebook (an empty file): restore it from git")

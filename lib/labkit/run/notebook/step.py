@@ -128,15 +128,15 @@ class Step:
 
     def log(self, **metrics: float) -> None:
         """Record figures of this stage; in a batch run they stand in MLflow."""
-        self.record("metrics", metrics={name: check_number(name, value) for name, value in metrics.items()})
+        self.record("metrics", metrics={name: check_metric(name, value) for name, value in metrics.items()})
 
     def log_child(
         self, name: str, *, params: Mapping[str, Any] | None = None, metrics: Mapping[str, float] | None = None
     ) -> None:
         """Record a run below this stage's, such as a candidate of training."""
         numbers = {key: float(value) for key, value in (metrics or {}).items()}
-        texts = {key: str(value) for key, value in (params or {}).items()}
-        self.record("child", name=name, params=texts, metrics=numbers)
+        strings = {key: str(value) for key, value in (params or {}).items()}
+        self.record("child", name=name, params=strings, metrics=numbers)
 
     def finish(self, headline: str = "") -> None:
         """Say that the stage is complete; `headline` is the one figure that tables show for it."""
@@ -201,7 +201,7 @@ class Step:
         if self.run_dir is None:
             return
         held = {name: paths.get_variable(variable) for name, variable in self.whole.secrets.items()}
-        mask = Mask({name: text for name, text in held.items() if text})
+        mask = Mask({name: value for name, value in held.items() if value})
         append_line(self.run_dir / LOG_NAME, json.dumps({"kind": kind, **mask.clean(content)}, ensure_ascii=False))
 
     def describe(self) -> list[tuple[str, Any, str, str]]:
@@ -261,7 +261,7 @@ def start_step(name: str, experiment: str, overrides: Mapping[str, Any] | None, 
     return Step(name, overridden, catalogue, changed)
 
 
-def check_number(name: str, value: float) -> float:
+def check_metric(name: str, value: float) -> float:
     """Return a figure as a float if it is finite.
 
     Raises

@@ -221,7 +221,7 @@ def explain_stage(stage: Any, experiment: str, name: str) -> tuple[str, ...]:
             return [f"params {list_briefly(keys, most=3)} changed"]
         if path != f"data/{experiment}/{FINGERPRINT}/{name}.json":
             return []
-        return fingerprint_file.describe_change(experiment, name, before.get(path))
+        return fingerprint_file.describe_fingerprint_change(experiment, name, before.get(path))
 
     return tuple(describe_changes(changes, explain))
 

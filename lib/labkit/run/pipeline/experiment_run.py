@@ -244,7 +244,7 @@ def open_pipeline(work: Work, packages: Mapping[str, str], **words: Any) -> Iter
 def check_locked_packages(work: Work, *, is_locked: bool) -> dict[str, str]:
     """Return the packages that are not those of the lock, having warned of them or refused."""
     notebooks = [source.path for source in work.snapshot.values()]
-    return packages.check_environment(notebooks, is_locked=is_locked, say=work.progress.show)
+    return packages.check_environment(notebooks, is_locked=is_locked, warn=work.progress.show)
 
 
 def close_gone(progress: Progress) -> None:

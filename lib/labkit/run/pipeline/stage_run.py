@@ -23,7 +23,7 @@ from labkit.run.notebook.execution import Live
 from labkit.run.notebook.executor import run_notebook
 from labkit.run.notebook.parameters import make_parameters
 from labkit.run.notebook.result import Execution, Failure
-from labkit.run.notebook.source import Source
+from labkit.run.notebook.source import NotebookSource
 from labkit.run.notebook.step import LOG_NAME, OUTPUTS_NAME
 from labkit.run.notebook_files import find_stage
 from labkit.run.pipeline.outputs import place_outputs
@@ -62,7 +62,7 @@ def run_notebook_stage(
     stage: str,
     params: Params,
     *,
-    source: Source,
+    source: NotebookSource,
     progress: Progress,
     entry: Entry,
     parent_id: str | None,
@@ -127,7 +127,7 @@ class Performance:
 
     stage: str
     params: Params
-    source: Source
+    source: NotebookSource
     entry: Entry
     mask: Mask
     sample_rows: int | None
@@ -367,7 +367,7 @@ def make_error(
         f"In {path.name}, {failure.place}, after {execution.seconds:.0f} s",
         f"    {shorten(failure.line, LONGEST_SOURCE_LINE)}" if failure.line else "",
         # Indented, so that they cannot pass for lines of this message.
-        *(f"    {shorten(line, LONGEST_SOURCE_LINE)}" for line in failure.error_text.splitlines()[1:4]),
+        *(f"    {shorten(line, LONGEST_SOURCE_LINE)}" for line in failure.error_message.splitlines()[1:4]),
         f"With {set_values}"[:LONGEST_SOURCE_LINE] if set_values else "",
         f"Page: {show(pages / path.stem)}.html   Notebook: {show(pages / path.name)}",
         "Fix it and run again: finished stages are kept.",

@@ -18,9 +18,9 @@ from labkit.params.experiment import Params
 from labkit.params.yaml_text import load_written_yaml
 from labkit.run import dvc_cache
 from labkit.run.dvc_yaml import load_declarations
-from labkit.run.fingerprint.fingerprint_file import find_folder, load_fingerprint
+from labkit.run.fingerprint.fingerprint_file import find_fingerprint_dir, load_fingerprint
 from labkit.run.fingerprint.import_graph import Checkout
-from labkit.run.fingerprint.packages import LOCK
+from labkit.run.fingerprint.packages import LOCK_NAME
 from labkit.run.notebook_files import list_notebooks
 from labkit.run.records import changes, ledger, provenance, run_search, tracking
 from labkit.run.records.ledger import Entry
@@ -34,7 +34,7 @@ VERSION = 1
 RECORD_NAME, PATCH_NAME, PATCH_FOLDER = "record.json", "changes.diff", "code"
 NOT_RECORDED = ("fingerprint",)
 """Stages that only say what the others' code means."""
-ROOT_FILES = (paths.MARKER, LOCK, "pyproject.toml")
+ROOT_FILES = (paths.MARKER, LOCK_NAME, "pyproject.toml")
 MOST_OTHERS = 200
 """Untracked files that are no code and are named."""
 
@@ -67,7 +67,7 @@ class RunRecord:
         code, warnings = self.describe_code(root)
         facts = provenance.collect()
         environment: dict[str, Any] = {name: facts[name] for name in ("labkit", "python", "platform")}
-        environment["lock"] = {"path": LOCK, "sha256": facts.get("lock_sha256")}
+        environment["lock"] = {"path": LOCK_NAME, "sha256": facts.get("lock_sha256")}
         environment["packages"] = entry.facts.get("packages", {})
         machine: dict[str, Any] = {name: facts[name] for name in ("user", "host")}
         machine |= {"cpu": provenance.find_cpu(), "threads": provenance.find_threads(), "blas": provenance.find_blas()}
@@ -192,7 +192,7 @@ def describe_stages(experiment: str, names: Iterable[str], ran: Mapping[str, Ent
         if is_over:
             found["status"] = "not run"
         is_over = is_over or found["status"] not in ("finished", "cached")
-        code = load_fingerprint(find_folder(experiment) / f"{name}.json").get("code", {})
+        code = load_fingerprint(find_fingerprint_dir(experiment) / f"{name}.json").get("code", {})
         described[name] = {**found, "code": code}
     return described
 

@@ -23,6 +23,7 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 from labkit.errors import StageError
+from labkit.run.cell_states import get_state, remove_banners
 from labkit.run.reports.sanitize import CLEANER, Outline, check_base64, render_colours
 from labkit.storage.atomic import write_text
 from labkit.units import format_count
@@ -33,9 +34,6 @@ Status = Literal["finished", "failed", "interrupted"]
 TEMPLATES_DIR = Path(__file__).parent / "templates"
 
 
-PAPERMILL_BANNER = "papermill-error-cell-tag"
-
-
 # What an output may be shown as, best first, and what hides the whole output: a widget's static twin is a separate one.
 FORMS = ("text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/latex", "text/plain")
 
@@ -43,7 +41,7 @@ FORMS = ("text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg
 SILENT_FORMS = ("application/vnd.jupyter.widget-view+json", "application/javascript")
 
 
-MOST_LINES = 600
+MOST_OUTPUT_LINES = 600
 
 
 MOST_CHARACTERS = 5_000
@@ -106,7 +104,7 @@ def render_report(
         `executed` is not a notebook.
     """
     notebook = load_notebook(executed)
-    failure = mark_cells(notebook, header.status)
+    failure = mark_failed_cells(notebook, header.status)
     body, resources = get_exporter().from_notebook_node(notebook, {"outline": Outline(header.title)})
     contents = [heading for heading in resources["outline"].headings if heading.level == 2]
     addresses = [href for _, href in neighbours]
@@ -159,11 +157,11 @@ def get_exporter() -> TemplateExporter:
             "ansi": render_ansi,
             "markdown": render_markdown,
             "python": render_python,
-            "base64": lambda text: base64.b64encode(text.encode()).decode(),
+            "base64": lambda content: base64.b64encode(content.encode()).decode(),
             "base64_only": check_base64,
             "first_line": find_first_line,
             "counted": format_count,
-            "seconds": format_seconds,
+            "seconds": format_duration,
             "time": format_time,
         },
     )
@@ -172,28 +170,21 @@ def get_exporter() -> TemplateExporter:
     return exporter
 
 
-def mark_cells(notebook: NotebookNode, status: str) -> dict[str, Any] | None:
+def mark_failed_cells(notebook: NotebookNode, status: str) -> dict[str, Any] | None:
     """Mark the failing cell and those that did not run; return what the banner says, None if all went well."""
-    notebook.cells = [cell for cell in notebook.cells if PAPERMILL_BANNER not in cell.metadata.get("tags", [])]
+    remove_banners(notebook)
     for cell in notebook.cells:
         cell.metadata["report_state"] = ""
     if status == "finished":
         return None
     code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
-    states = [find_state(cell) for cell in code]
+    states = [get_state(cell) for cell in code]
     for cell, state in zip(code, states, strict=True):
         cell.metadata["report_state"] = "" if state == "finished" else state
     stopped = [cell for cell, state in zip(code, states, strict=True) if state not in ("finished", "not run")]
     raised = [output for cell in stopped for output in cell.outputs if output.output_type == "error"]
     error = f"{raised[-1].ename}: {raised[-1].evalue}" if raised else ""
     return {"found": bool(stopped), "error": error, "n_not_run": states.count("not run")}
-
-
-def find_state(cell: NotebookNode) -> str:
-    """Return how a cell ended: as the runner marked it, or as its count and outputs tell."""
-    if any(output.output_type == "error" for output in cell.outputs):
-        return str(cell.metadata.get("labkit", {}).get("state", "failed"))
-    return str(cell.metadata.get("labkit", {}).get("state", "not run" if cell.execution_count is None else "finished"))
 
 
 def choose_form(data: Mapping[str, Any]) -> list[str]:
@@ -217,12 +208,14 @@ def render_markdown(source: str, outline: Outline, attachments: Mapping[str, Any
     return outline.clean(MarkdownWithMath(renderer=renderer).render(source))
 
 
-def render_ansi(text: str) -> Markup:
+def render_ansi(output: str) -> Markup:
     """Return terminal text as escaped HTML, its colours as classes, without the middle of what is very long."""
-    lines = [line if len(line) <= MOST_CHARACTERS else f"{line[:MOST_CHARACTERS]} …" for line in text.splitlines()]
-    if len(lines) > MOST_LINES:
-        left_out = f"… {format_count(len(lines) - MOST_LINES, 'line')} left out; the executed notebook has them …"
-        lines = [*lines[: MOST_LINES - 100], left_out, *lines[-100:]]
+    lines = [line if len(line) <= MOST_CHARACTERS else f"{line[:MOST_CHARACTERS]} …" for line in output.splitlines()]
+    if len(lines) > MOST_OUTPUT_LINES:
+        left_out = (
+            f"… {format_count(len(lines) - MOST_OUTPUT_LINES, 'line')} left out; the executed notebook has them …"
+        )
+        lines = [*lines[: MOST_OUTPUT_LINES - 100], left_out, *lines[-100:]]
     return render_colours("\n".join(lines))
 
 
@@ -231,7 +224,7 @@ def render_python(source: str) -> Markup:
     return Markup(highlight(source, PythonLexer(), HtmlFormatter(nowrap=True)).rstrip("\n"))
 
 
-def find_first_line(text: str) -> str:
+def find_first_line(content: str) -> str:
     """Return the line that tells most of a text: its first that is no comment, without the file a warning names.
 
     >>> find_first_line("# Parameters\\nfolds = 7")
@@ -239,15 +232,15 @@ def find_first_line(text: str) -> str:
     >>> find_first_line("\\n/tmp/ipykernel_7/12.py:3: UserWarning: small sample")
     'UserWarning: small sample'
     """
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in content.splitlines() if line.strip()]
     line = next((line for line in lines if not line.startswith("#")), lines[0] if lines else "")
     return re.sub(r"^\S*ipykernel_\S*:\d+: ", "", line)
 
 
-def format_seconds(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """Return a duration for people.
 
-    >>> [format_seconds(seconds) for seconds in (0.42, 12.34, 125, 3900, None)]
+    >>> [format_duration(seconds) for seconds in (0.42, 12.34, 125, 3900, None)]
     ['0.4 s', '12.3 s', '2 min 05 s', '1 h 05 min', '']
     """
     if seconds is None:
@@ -258,16 +251,16 @@ def format_seconds(seconds: float | None) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def format_time(text: str | None) -> str:
+def format_time(timestamp: str | None) -> str:
     """Return an ISO time as people read it, in UTC.
 
     >>> format_time("2026-11-24T10:11:12.5+01:00")
     '2026-11-24 09:11 UTC'
     """
     try:
-        moment = datetime.fromisoformat(text or "")
+        moment = datetime.fromisoformat(timestamp or "")
     except ValueError:
-        return text or ""
+        return timestamp or ""
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     return f"{moment:%Y-%m-%d %H:%M} UTC"
 

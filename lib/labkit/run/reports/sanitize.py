@@ -16,13 +16,13 @@ from pygments.token import STANDARD_TYPES
 
 from labkit.console import make_printable_lines
 
-NUMBER = re.compile(r"[-+−±]?\d[\d.,'\u202f ]*(e[-+]?\d+)?\s*(%|[a-zµ]{1,2})?", re.IGNORECASE)
-GAPS = {"", "nan", "nat", "none", "<na>", "inf", "-inf", "—", "-", "…", "..."}
+TABLE_NUMBER = re.compile(r"[-+−±]?\d[\d.,'\u202f ]*(e[-+]?\d+)?\s*(%|[a-zµ]{1,2})?", re.IGNORECASE)
+NOT_NUMBERS = {"", "nan", "nat", "none", "<na>", "inf", "-inf", "—", "-", "…", "..."}
 IMAGE_FORMS = {f"data:image/{form};base64" for form in ("png", "jpeg", "gif", "webp", "svg+xml")}
 COLOUR_CODE = re.compile(r"\x1b\[([0-9;]{0,100})m")
 OTHER_CODE = re.compile(r"\x1b\[[0-?]{0,100}[ -/]{0,10}[@-ln-~]")
 """What moves the cursor or clears a line."""
-COLOURS = [
+COLOUR_CLASSES = [
     f"ansi-{colour}{kind}"
     for kind in ("", "-intense")
     for colour in ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white")
@@ -36,7 +36,7 @@ class Heading:
 
     level: int
     anchor: str
-    text: str
+    title: str
 
 
 @dataclass
@@ -67,13 +67,13 @@ class Outline:
 
     def add_heading(self, tag: Tag) -> None:
         """Give a heading its anchor, spelled as JupyterLab spells it, and remember it."""
-        text = " ".join(tag.get_text().split())
-        is_title = tag.name == "h1" and text == self.title and not self.headings
+        title = " ".join(tag.get_text().split())
+        is_title = tag.name == "h1" and title == self.title and not self.headings
         taken = {heading.anchor for heading in self.headings}
-        anchor = spelled = text.replace(" ", "-") or "section"
+        anchor = spelled = title.replace(" ", "-") or "section"
         while anchor in taken:
             anchor = f"{spelled}-{len(taken)}"
-        self.headings.append(Heading(int(tag.name[1]), anchor, text))
+        self.headings.append(Heading(int(tag.name[1]), anchor, title))
         tag["id"] = anchor
         if is_title:
             tag.decompose()
@@ -81,12 +81,12 @@ class Outline:
     def describe(self, metadata: Mapping[str, Any], form: str) -> str:
         """Return the text for those who do not see a figure: the notebook's own, or the heading above it."""
         own = metadata.get(form) or {}
-        heading = self.headings[-1].text if self.headings else self.title
+        heading = self.headings[-1].title if self.headings else self.title
         return str(own.get("alt") or metadata.get("alt") or f"Figure: {heading}")
 
 
 @dataclass
-class Look:
+class TerminalStyle:
     """How text looks in a terminal from some place on: colours by number or as red, green and blue, and style."""
 
     foreground: int | tuple[int, int, int] | None = None
@@ -132,7 +132,7 @@ class Look:
         elif number == 49:
             self.background = None
 
-    def show(self, text: str) -> str:
+    def show(self, output: str) -> str:
         """Return a text in this look, escaped."""
         front, back = self.foreground, self.background
         if self.is_bold and isinstance(front, int) and front < 8:
@@ -142,7 +142,7 @@ class Look:
         classes, styles = [], []
         for colour, kind, css in ((front, "fg", "color"), (back, "bg", "background-color")):
             if isinstance(colour, int):
-                classes.append(f"{COLOURS[colour]}-{kind}")
+                classes.append(f"{COLOUR_CLASSES[colour]}-{kind}")
             elif colour:
                 styles.append(f"{css}: rgb({colour[0]},{colour[1]},{colour[2]})")
             elif self.is_inverse:
@@ -150,10 +150,10 @@ class Look:
         classes += ["ansi-bold"] if self.is_bold else []
         classes += ["ansi-underline"] if self.is_underlined else []
         if not classes and not styles:
-            return str(escape(text))
+            return str(escape(output))
         named = f' class="{" ".join(classes)}"' if classes else ""
         styled = f' style="{"; ".join(styles)}"' if styles else ""
-        return f"<span{named}{styled}>{escape(text)}</span>"
+        return f"<span{named}{styled}>{escape(output)}</span>"
 
 
 def read_colour(numbers: list[int]) -> tuple[int | tuple[int, int, int] | None, int]:
@@ -175,13 +175,13 @@ def read_colour(numbers: list[int]) -> tuple[int | tuple[int, int, int] | None, 
     return (red, green, blue), 2
 
 
-def render_colours(text: str) -> Markup:
+def render_colours(output: str) -> Markup:
     """Return terminal text as escaped HTML: its colours as classes, without what moves the cursor, all else visible.
 
     In one pass, however many colours are switched on and never off.
     """
-    look, shown, waiting = Look(), [], ""
-    for place, part in enumerate(COLOUR_CODE.split(OTHER_CODE.sub("", text))):
+    look, shown, waiting = TerminalStyle(), [], ""
+    for place, part in enumerate(COLOUR_CODE.split(OTHER_CODE.sub("", output))):
         if place % 2 == 0:
             waiting += part
             continue
@@ -217,17 +217,17 @@ def shape_table(soup: BeautifulSoup, table: Tag) -> None:
     # Columns are counted from the right: a rowspan of a pandas index shifts them on the left only.
     for column in range(1, max(map(len, rows), default=0) + 1):
         cells = [row[-column] for row in rows if len(row) >= column and not row[-column].get("colspan")]
-        values = {cell.get_text().strip().lower() for cell in cells if cell.name == "td"} - GAPS
-        if values and all(len(value) < 40 and NUMBER.fullmatch(value) for value in values):
+        values = {cell.get_text().strip().lower() for cell in cells if cell.name == "td"} - NOT_NUMBERS
+        if values and all(len(value) < 40 and TABLE_NUMBER.fullmatch(value) for value in values):
             for cell in cells:
                 cell["class"] = "num"
     table.wrap(soup.new_tag("div", attrs=SCROLL_BOX))
 
 
-def check_base64(text: str) -> str:
+def check_base64(encoded: str) -> str:
     """Return base64 without its line ends, or nothing where it is none: a browser complains about such an address."""
     try:
-        return base64.b64encode(base64.b64decode("".join(text.split()), validate=True)).decode()
+        return base64.b64encode(base64.b64decode("".join(encoded.split()), validate=True)).decode()
     except ValueError:
         return ""
 

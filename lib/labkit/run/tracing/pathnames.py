@@ -10,7 +10,7 @@ from typing import Any
 MAGIC = frozenset("*?[")
 
 
-def list_installed() -> list[str]:
+def list_installed_folders() -> list[str]:
     """Return the folders of Python and of installed packages, which the lock speaks of."""
     found = [sys.prefix, sys.base_prefix, sys.exec_prefix, *sysconfig.get_paths().values()]
     real = [*found, *(os.path.realpath(folder) for folder in found)]
@@ -24,17 +24,17 @@ def decode(path: Any) -> str | None:
     return os.fsdecode(path)
 
 
-def escape(folder: str) -> str:
+def escape_pattern(folder: str) -> str:
     """Return a pattern that only a folder's own name matches."""
     return "".join(f"[{character}]" if character in MAGIC else character for character in folder)
 
 
-def divide(pattern: str) -> tuple[str, str]:
+def split_pattern(pattern: str) -> tuple[str, str]:
     """Return the folder below which a pattern looks, and what it looks for there.
 
-    >>> divide("../plug*/*.py")
+    >>> split_pattern("../plug*/*.py")
     ('..', 'plug*/*.py')
-    >>> divide("rates.csv")
+    >>> split_pattern("rates.csv")
     ('', 'rates.csv')
     """
     parts = pattern.split(os.sep)
@@ -43,9 +43,9 @@ def divide(pattern: str) -> tuple[str, str]:
     return os.sep.join(parts[:first]) or (os.sep if pattern.startswith(os.sep) else ""), os.sep.join(parts[first:])
 
 
-def list_arguments(texts: list[str], folder: str) -> Iterator[str]:
+def list_arguments(arguments: list[str], folder: str) -> Iterator[str]:
     """Yield the paths that the words of a command may name, modules after `-m` included."""
-    words = [word for text in texts for word in split(text)]
+    words = [word for argument in arguments for word in split_command(argument)]
     for before, word in zip(["", *words], words, strict=False):
         path = os.path.normpath(os.path.join(folder, word))
         yield path
@@ -54,9 +54,9 @@ def list_arguments(texts: list[str], folder: str) -> Iterator[str]:
             yield from (f"{inner}.py", os.path.join(inner, "__main__.py"), os.path.join(inner, "__init__.py"))
 
 
-def split(text: str) -> list[str]:
+def split_command(command: str) -> list[str]:
     """Return the words of a command line."""
     try:
-        return [text, *shlex.split(text, comments=True)]
+        return [command, *shlex.split(command, comments=True)]
     except ValueError:  # an open quote
-        return [text, *text.split()]
+        return [command, *command.split()]

@@ -22,9 +22,9 @@ from typing import Any
 from labkit import paths
 from labkit.errors import ParamsError
 from labkit.run.tracing.callers import Callers
-from labkit.run.tracing.pathnames import decode, divide, escape, list_arguments, list_installed
+from labkit.run.tracing.pathnames import decode, escape_pattern, list_arguments, list_installed_folders, split_pattern
 
-NAME = "trace.jsonl"
+TRACE_NAME = "trace.jsonl"
 """The file in the work folder of a run."""
 OWN = (".git/", ".labkit/", ".dvc/", "reports/", "mlruns/", "mlflow.db", "dvc.lock")
 """Of the checkout, what labkit, git, DVC and MLflow keep for themselves: no stage depends on it."""
@@ -53,7 +53,7 @@ class Trace:
         labkit = Path(__file__).resolve().parents[2]
         self.tops = tuple(dict.fromkeys(f"{top}{os.sep}" for top in (root.resolve(), labkit)))
         own = [f"{self.tops[0]}{name}" for name in OWN]
-        installed = list_installed()
+        installed = list_installed_folders()
         # First of all, as nearly every file that a kernel opens lies there; unless the checkout itself does.
         self.skipped = (*own, *(folder for folder in installed if not self.tops[0].startswith(folder)))
         self.not_data = (*self.skipped, f"{labkit}{os.sep}")
@@ -176,8 +176,8 @@ class Trace:
 
     def note_written(self, path: Any) -> None:
         """Note a file of the checkout that this process writes itself."""
-        text = decode(path)
-        path = "__pycache__" if text is None else os.path.abspath(text)
+        decoded = decode(path)
+        path = "__pycache__" if decoded is None else os.path.abspath(decoded)
         if "__pycache__" in path or not self.is_within(path) or path.startswith(self.skipped):
             return
         if self.is_new("write", path):
@@ -218,16 +218,16 @@ class Trace:
 
     def note_database(self, name: Any) -> None:
         """Note the file of a SQLite database, which is read and may be written."""
-        text = decode(name) or ""
-        path = text.removeprefix("file:").partition("?")[0] if text.startswith("file:") else text
+        decoded = decode(name) or ""
+        path = decoded.removeprefix("file:").partition("?")[0] if decoded.startswith("file:") else decoded
         if path and not path.startswith(":memory:"):
             self.note_open(path, "", os.O_RDWR)
 
     def note_library(self, name: Any) -> None:
         """Note a shared library that is named by its path."""
-        text = decode(name)
-        if text is not None and os.sep in text:
-            self.note_open(text, "", os.O_RDONLY)
+        decoded = decode(name)
+        if decoded is not None and os.sep in decoded:
+            self.note_open(decoded, "", os.O_RDONLY)
 
     def note_missing(self, module: str, folders: list[str]) -> None:
         """Note that a module, asked for by code of the checkout, is in none of some folders."""
@@ -246,18 +246,18 @@ class Trace:
         path = self.find_folder(folder)
         if path is None or not self.callers.is_data_listing(sys._getframe(1), path, self.globbed):
             return
-        self.write_listing(os.path.join(escape(path), "*"))
+        self.write_listing(os.path.join(escape_pattern(path), "*"))
 
     def note_glob(self, pattern: Any, is_recursive: Any = False, folder: Any = None, *_: Any) -> None:
         """Note a pattern of names that are looked for in the checkout."""
-        text = decode(pattern)
-        if text is None or not self.callers.is_asked(sys._getframe(1), through="libraries"):
+        decoded = decode(pattern)
+        if decoded is None or not self.callers.is_asked(sys._getframe(1), through="libraries"):
             return
-        plain, wild = divide(text)
+        plain, wild = split_pattern(decoded)
         base = self.find_folder(os.path.join(decode(folder or "") or "", plain))
         if base is not None and os.pardir not in wild.split(os.sep):
             self.globbed.add(base)
-            self.write_listing(os.path.join(escape(base), wild))
+            self.write_listing(os.path.join(escape_pattern(base), wild))
 
     def write_listing(self, pattern: str) -> None:
         """Note a pattern once."""
@@ -266,8 +266,8 @@ class Trace:
 
     def find_folder(self, folder: Any) -> str | None:
         """Return the absolute path of a folder if it is of the checkout and not of labkit's own."""
-        text = decode("." if folder is None else folder)
-        path = None if text is None else os.path.abspath(text or ".") + os.sep
+        decoded = decode("." if folder is None else folder)
+        path = None if decoded is None else os.path.abspath(decoded or ".") + os.sep
         if path is None or not path.startswith(self.tops) or path.startswith(self.not_data):
             return None
         return path.rstrip(os.sep)
@@ -277,23 +277,23 @@ class Trace:
     def note_start(self, words: Any, folder: Any = None) -> None:
         """Note a program that is started, and the files of the checkout among its arguments."""
         listed = [words] if isinstance(words, str | bytes | os.PathLike) else list(words)[:MOST_ARGUMENTS]
-        texts = [text for word in listed if (text := decode(word)) is not None]
+        arguments = [argument for word in listed if (argument := decode(word)) is not None]
         beside = os.path.abspath(decode(folder or "") or "")
-        for path in list_arguments(texts, beside):
+        for path in list_arguments(arguments, beside):
             if self.is_within(path) and not path.startswith(self.skipped):
                 self.note_file(path, is_certain=False, is_argument=True)
-        is_shell = len(texts) > 2 and texts[1] == "-c"
-        shown = texts[2] if is_shell else shlex.join(texts) if len(texts) > 1 else "".join(texts)
+        is_shell = len(arguments) > 2 and arguments[1] == "-c"
+        shown = arguments[2] if is_shell else shlex.join(arguments) if len(arguments) > 1 else "".join(arguments)
         if self.callers.is_asked(sys._getframe(1), through="nothing") and self.is_new("start", shown):
             self.write(kind="start", command=shown[:LONGEST_COMMAND])
 
     def note_host(self, host: Any, port: Any) -> None:
         """Note a machine in the network that code of the checkout, or a library on its behalf, looks for."""
-        text = os.fsdecode(host) if host else ""
+        name = os.fsdecode(host) if host else ""
         self.ports.add(str(port))
-        is_asked = bool(text) and self.callers.is_asked(sys._getframe(1), through="libraries")
-        if is_asked and self.is_new("host", text):
-            self.write(kind="network", host=text)
+        is_asked = bool(name) and self.callers.is_asked(sys._getframe(1), through="libraries")
+        if is_asked and self.is_new("host", name):
+            self.write(kind="network", host=name)
 
     def note_address(self, address: Any) -> None:
         """Note the machine of an internet address that no name was looked up for."""
@@ -338,7 +338,7 @@ def begin() -> None:
     except ParamsError:
         return
     run_dir = paths.get_run_dir()
-    _traces.append(Trace(root, run_dir / NAME if run_dir else None))
+    _traces.append(Trace(root, run_dir / TRACE_NAME if run_dir else None))
     _traces[0].install()
 
 
