@@ -3,10 +3,9 @@
 from typing import get_args
 
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook, new_output
-
 from labkit.run.cell_states import CellState, get_state
 from labkit.run.notebook.result import mark_cells
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 
 @pytest.mark.parametrize("state", get_args(CellState))
