@@ -355,7 +355,7 @@ from labkit.errors import LabkitError
 from labkit.run.kernels import servers
 from labkit.run.kernels.session import Kernels
 from labkit import paths
-with servers.open_server(is_cold=%r) as address:
+with servers.open_kernel_server(is_cold=%r) as address:
     os.environ[paths.WARM_VARIABLE] = str(address)
     from pathlib import Path
     from tests.run.kernels.test_provisioner import Kernel
