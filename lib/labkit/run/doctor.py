@@ -149,11 +149,9 @@ def check_lock_file() -> CheckResult:
     wrong = [f"{name} {what}" for name, what in packages.find_wrong_versions().items()]
     n_missing = sum(name not in packages.list_installed_packages() for name in lock_file)
     missing = f"; {n_missing} of its {len(lock_file)} packages are not installed" if n_missing else ""
-    if wrong:
-        return CheckResult(
-            about, f"not as {packages.LOCK_NAME} has it: {list_briefly(wrong)}{missing}", packages.REMEDY
-        )
-    return CheckResult(about, f"what is installed is as {packages.LOCK_NAME} has it{missing}")
+    if not wrong:
+        return CheckResult(about, f"the installed packages are those of {packages.LOCK_NAME}{missing}")
+    return CheckResult(about, f"not those of {packages.LOCK_NAME}: {list_briefly(wrong)}{missing}", packages.REMEDY)
 
 
 def find_installed_version(name: str) -> str | None:
