@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from labkit.errors import LabkitError  # noqa: E402
-from labkit.new.create import found  # noqa: E402
+from labkit.new.create import create_experiment  # noqa: E402
 from labkit.new.options import Choices  # noqa: E402
 from labkit.params.load import load_params  # noqa: E402
 from labkit.stages.source import place_tables  # noqa: E402
@@ -31,7 +31,7 @@ def try_case(case: Case, scratch: Path) -> tuple[str, float]:
     files = made if isinstance(made, list) else [made]
     started = time.monotonic()
     try:
-        done = found(case.name, files, case.target, choices=Choices(**case.choices), **case.options)
+        done = create_experiment(case.name, files, case.target, choices=Choices(**case.choices), **case.options)
         params = load_params(case.name)
         headline = place_tables(params, scratch / "raw", scratch / "contract.json")
         target, drop = params.data.target, params.wrangling.drop

@@ -73,18 +73,18 @@ class Taken(NamedTuple):
 
 def measure(path: Path, root: Path) -> Taken:
     """Make an experiment of a file and place its table; return what that took."""
-    from labkit.new.create import found
+    from labkit.new.create import create_experiment
     from labkit.new.options import Choices
     from labkit.params.load import load_params
     from labkit.stages.source import place_tables
 
     make_checkout(root)
     (root / "warm.csv").write_text("a,b,y\n" + "1.5,2020-01-01,u\n2.5,2020-01-02,v\n2.5,2020-01-02,u\n" * 50)
-    found("warm", [root / "warm.csv"], "y", choices=Choices())
+    create_experiment("warm", [root / "warm.csv"], "y", choices=Choices())
     place_tables(load_params("warm"), root / "warm", root / "warm.json")
     before = find_peak_megabytes()
     started = time.monotonic()
-    found("big", [path], "answer", choices=Choices())
+    create_experiment("big", [path], "answer", choices=Choices())
     founded = time.monotonic()
     place_tables(load_params("big"), root / "raw", root / "contract.json")
     placed = time.monotonic()

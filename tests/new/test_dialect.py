@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from labkit.errors import LabkitError
-from labkit.new.create import Founded, Query, found
+from labkit.new.create import NewExperiment, Query, create_experiment
 from labkit.new.options import Choices
 from labkit.params.load import load_params
 from labkit.run.pipeline.dvc_repo import list_pipeline_experiments, open_repo
@@ -51,11 +51,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "elsewhere"
 
 
-def found_case(case: Case, folder: Path) -> Founded:
+def found_case(case: Case, folder: Path) -> NewExperiment:
     """Make the experiment of a case."""
     made = case.make(folder)
     files = made if isinstance(made, list) else [made]
-    return found(case.name, files, case.target, choices=Choices(**case.choices), **case.options)
+    return create_experiment(case.name, files, case.target, choices=Choices(**case.choices), **case.options)
 
 
 def list_files(root: Path) -> dict[str, bytes]:
@@ -103,12 +103,12 @@ def test_only_dates_before_the_question_become_lengths(root: Path, folder: Path)
 
 def test_replacing_needs_force_and_leaves_no_contract_of_the_old_table(root: Path, folder: Path) -> None:
     path = csv(PLAIN)(folder)
-    found("shop", [path], "y", choices=Choices())
+    create_experiment("shop", [path], "y", choices=Choices())
     (root / "data" / "shop" / "contract.json").write_text("{}")
     with pytest.raises(LabkitError, match="there is an experiment 'shop' already: choose another name, or replace it"):
-        found("shop", [path], "y", choices=Choices())
+        create_experiment("shop", [path], "y", choices=Choices())
     path.write_text(text(rows(seed=3)))
-    found("shop", [path], "y", choices=Choices(), force=True)
+    create_experiment("shop", [path], "y", choices=Choices(), force=True)
     assert (root / "data" / "shop" / "source" / "t.csv").read_text() == text(rows(seed=3))
     assert not (root / "data" / "shop" / "contract.json").exists()
     assert list_pipeline_experiments() == ["other", "shop"]
@@ -125,39 +125,39 @@ def test_replacing_needs_force_and_leaves_no_contract_of_the_old_table(root: Pat
 )
 def test_name_is_refused(root: Path, folder: Path, name: str, message: str) -> None:
     with pytest.raises(LabkitError, match=message):
-        found(name, [csv(PLAIN)(folder)], "y", choices=Choices())
+        create_experiment(name, [csv(PLAIN)(folder)], "y", choices=Choices())
 
 
 @pytest.mark.parametrize("is_there", [False, True], ids=["new", "replaced"])
 def test_failure_at_the_last_step_leaves_everything_as_it_was(root: Path, folder: Path, is_there: bool) -> None:
     path = csv(PLAIN)(folder)
     if is_there:
-        found("shop", [path], "y", choices=Choices())
+        create_experiment("shop", [path], "y", choices=Choices())
     # With a pipeline that lists nothing, the line in dvc.yaml cannot be added, after all else has been put in place.
     (root / "dvc.yaml").write_text("stages: {}\n")
     before = list_files(root)
     path.write_text(text(rows(seed=3)))
     with pytest.raises(LabkitError, match=r"dvc\.yaml: no `vars: \[experiments: \[\.\.\.\]\]` at its top"):
-        found("shop", [path], "y", choices=Choices(), force=True)
+        create_experiment("shop", [path], "y", choices=Choices(), force=True)
     assert list_files(root) == before
 
 
 def test_no_leaves_nothing(root: Path, folder: Path) -> None:
     before = list_files(root)
     with pytest.raises(LabkitError, match="shop: not made, as you said"):
-        found("shop", [csv(PLAIN)(folder)], "y", choices=Choices(), ask=lambda survey, proposal: False)
+        create_experiment("shop", [csv(PLAIN)(folder)], "y", choices=Choices(), ask=lambda survey, proposal: False)
     assert list_files(root) == before
 
 
 def test_dvc_yaml_keeps_its_comments(root: Path, folder: Path) -> None:
-    found("shop", [csv(PLAIN)(folder)], "y", choices=Choices())
+    create_experiment("shop", [csv(PLAIN)(folder)], "y", choices=Choices())
     assert (root / "dvc.yaml").read_text() == (
         "# The pipeline.\nvars:\n- experiments: [other, shop]\n\n# All of them.\nstages: {}\n"
     )
 
 
 def test_pointer_is_for_git_and_the_file_is_not(root: Path, folder: Path) -> None:
-    found("shop", [csv(PLAIN)(folder)], "y", choices=Choices())
+    create_experiment("shop", [csv(PLAIN)(folder)], "y", choices=Choices())
     seen = subprocess.run(
         ["git", "status", "--porcelain", "--untracked-files=all", "data"], cwd=root, capture_output=True, text=True
     ).stdout
@@ -168,7 +168,7 @@ def test_pointer_is_for_git_and_the_file_is_not(root: Path, folder: Path) -> Non
 
 
 def test_file_that_is_not_the_agreed_one_is_refused(root: Path, folder: Path, tmp_path: Path) -> None:
-    found("shop", [csv(PLAIN)(folder)], "y", choices=Choices())
+    create_experiment("shop", [csv(PLAIN)(folder)], "y", choices=Choices())
     source = root / "data" / "shop" / "source" / "t.csv"
     source.unlink()  # DVC may have linked it to its cache
     source.write_text(PLAIN.replace("red", "bed", 1))
@@ -190,7 +190,7 @@ def make_database(path: Path) -> str:
 
 def test_rows_of_a_query(root: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WAREHOUSE_URL", make_database(folder / "secret.db"))
-    made = found("loans", Query("select * from loans", "WAREHOUSE_URL"), "y", choices=Choices())
+    made = create_experiment("loans", Query("select * from loans", "WAREHOUSE_URL"), "y", choices=Choices())
     assert made.survey.raw.n_rows == 60
     assert 'gap: "empty: no value in any row"' in made.params_path.read_text()
     place_tables(load_params("loans"), tmp_path / "raw", tmp_path / "contract.json")
@@ -219,7 +219,7 @@ def test_query_is_refused(
         monkeypatch.setenv("WAREHOUSE_URL", address or usual)
     before = list_files(root)
     with pytest.raises(LabkitError, match=message) as refused:
-        found("loans", Query(sql, "WAREHOUSE_URL"), "y", choices=Choices())
+        create_experiment("loans", Query(sql, "WAREHOUSE_URL"), "y", choices=Choices())
     assert "secret.db" not in str(refused.value)
     assert list_files(root) == before
 
@@ -231,7 +231,7 @@ def test_choices_override_what_is_inferred(root: Path, folder: Path) -> None:
         positive="no", metric="accuracy", kinds={"code": "category", "at": "category"}, missing={"x": ("0.5",)},
         drop=("colour",), keep=("n",), task="classification",
     )  # fmt: skip
-    found("shop", [csv(text(table))(folder)], "y", choices=choices)
+    create_experiment("shop", [csv(text(table))(folder)], "y", choices=choices)
     params = load_params("shop")
     assert params.data.target.positive == "no"
     assert params.training.metric == "accuracy"
@@ -243,12 +243,12 @@ def test_choices_override_what_is_inferred(root: Path, folder: Path) -> None:
 
 
 def test_large_tables_get_bounded_work(root: Path, folder: Path) -> None:
-    made = found("shop", [csv(text(rows(30_000)))(folder)], "y", choices=Choices())
+    made = create_experiment("shop", [csv(text(rows(30_000)))(folder)], "y", choices=Choices())
     training = load_params("shop").training
     assert (training.folds, training.most_rows) == (3, None)
     assert made.survey.is_whole
     wide = [{**row, **{f"c{place}": str((place * n) % 7) for place in range(250)}} for n, row in enumerate(rows())]
-    found("wide", [csv(text(wide), "w.csv")(folder)], "y", choices=Choices())
+    create_experiment("wide", [csv(text(wide), "w.csv")(folder)], "y", choices=Choices())
     assert load_params("wide").training.models == ("dummy", "linear", "lightgbm")
 
 
@@ -311,7 +311,7 @@ def touched_all_the_time(path: Path) -> Iterator[None]:
 
 def test_file_that_changes_while_it_is_read_is_refused(root: Path, folder: Path, tmp_path: Path) -> None:
     path = csv(text(rows(20_000)))(folder)
-    found("shop", [path], "y", choices=Choices())
+    create_experiment("shop", [path], "y", choices=Choices())
     source = root / "data" / "shop" / "source" / "t.csv"
     source.chmod(0o644)
     with (
@@ -344,7 +344,7 @@ def test_new_waits_for_the_run_of_the_checkout(root: Path, folder: Path) -> None
         said.append(text)
         is_waiting.set()
 
-    thread = threading.Thread(target=lambda: found("shop", [path], "y", choices=Choices(), say=say))
+    thread = threading.Thread(target=lambda: create_experiment("shop", [path], "y", choices=Choices(), report=say))
     with hold_checkout("other", report=said.append):
         before = list_files(root)
         thread.start()
@@ -366,5 +366,5 @@ def test_new_beside_a_command_of_dvc_is_refused_and_nothing_left(
         open_repo().lock,
         pytest.raises(LabkitError, match="a command of DVC works in this checkout: nothing was made"),
     ):
-        found("shop", [path], "y", choices=Choices())
+        create_experiment("shop", [path], "y", choices=Choices())
     assert list_files(root) == before

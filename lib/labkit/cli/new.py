@@ -57,12 +57,12 @@ def new(**given: Any) -> None:
     labkit new sales --data jan.csv --data feb.csv --target amount --time day
     labkit new loans --sql "select * from loans" --database-env WAREHOUSE_URL --target default
     """
-    from labkit.new.create import Query, found
+    from labkit.new.create import Query, create_experiment
 
     files = given["files"]
     if bool(files) == bool(given["sql"]) or bool(given["sql"]) != bool(given["database_env"]):
         raise click.UsageError("name files with --data, or a query with --sql and --database-env")
-    made = found(
+    made = create_experiment(
         given["name"],
         Query(given["sql"], given["database_env"]) if given["sql"] else files,
         given["target"],
@@ -70,7 +70,7 @@ def new(**given: Any) -> None:
         follow=given["follow"],
         force=given["force"],
         ask=confirm if given["ask"] and sys.stdin.isatty() else accept,
-        say=echo,
+        report=echo,
     )
     echo(f"Made:      {os.path.relpath(made.params_path)}, and data/{given['name']}/source under DVC")
     echo(f"Next:      look at {os.path.relpath(made.params_path)}, then: labkit run {given['name']}")

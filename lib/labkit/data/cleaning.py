@@ -16,7 +16,7 @@ from labkit.errors import ParamsError, list_briefly
 from labkit.features import expressions
 from labkit.features.imputation import learn, learn_bounds, make_spec
 from labkit.features.row_rules import RowRule, apply_rules
-from labkit.features.table_columns import find_kind, to_array
+from labkit.features.table_columns import find_column_kind, to_array
 from labkit.params.experiment import Params
 from labkit.params.tables import Target
 from labkit.params.wrangling import Rule, Wrangling
@@ -230,7 +230,7 @@ def describe_rules(before: pd.DataFrame, rules: Mapping[str, Rule]) -> pd.DataFr
         was, now = before[name], after[name]
         is_lost = was.notna() & now.isna()
         differs = was.notna() & now.notna() & (was.astype(object) != now.astype(object))
-        is_read = differs & (find_kind(was) != find_kind(now))
+        is_read = differs & (find_column_kind(was) != find_column_kind(now))
         stated = ", ".join(f"{key} {value}" for key, value in rule.model_dump(exclude_defaults=True).items())
         counts = {"changed": differs & ~is_read, "read": is_read, "lost": is_lost}
         counts |= {"missing_before": was.isna(), "missing_after": now.isna()}

@@ -110,7 +110,7 @@ def check_features(params: Params, known: list[str]) -> None:
         made.append(name)
     for name, parts in features.dates.items():
         check_inputs([name], inputs, f"features.dates.{name}")
-        date_parts.find_changes(parts.zone)
+        date_parts.find_clock_changes(parts.zone)
         for part in parts.parts:
             check_new(f"{name}_{part}", [*known, *made], f"features.dates.{name}")
             made.append(f"{name}_{part}")
@@ -131,7 +131,7 @@ def check_features(params: Params, known: list[str]) -> None:
     for name, spec in features.history.items():
         where = f"features.history.{name}"
         check_inputs(spec.keys, raw, f"{where}.keys")
-        for feature in outcome_rates.list_names(name, spec.days):
+        for feature in outcome_rates.list_rate_names(name, spec.days):
             check_new(feature, [*known, *made], where)
             made.append(feature)
     check_answers(params)

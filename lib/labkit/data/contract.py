@@ -122,7 +122,7 @@ def join_schemas(contract: Contract, data: Data, drop: Mapping[str, str]) -> pan
     return pandera.DataFrameSchema({name: column for name, column in columns.items() if name not in drop}, strict=True)
 
 
-def list_columns(schema: pandera.DataFrameSchema) -> pd.DataFrame:
+def list_schema_columns(schema: pandera.DataFrameSchema) -> pd.DataFrame:
     """Return what a schema says of each column, one row for each: `column`, `dtype`, `nullable` and its checks."""
     columns = json.loads(schema.to_json())["columns"]
     return pd.DataFrame(columns).T.rename_axis("column").reset_index()

@@ -10,7 +10,7 @@ import pandas as pd
 
 from labkit.data.split import list_days
 from labkit.features.outcome_rates import PREDICT_AT
-from labkit.features.table_columns import find_kind
+from labkit.features.table_columns import find_column_kind
 from labkit.params.tables import Data, Target
 
 LATER_SHARE = 0.4
@@ -39,7 +39,7 @@ LARGE_DRIFT = 0.25
 """Usual readings of the population stability index: below 0.1 stable, above 0.25 another population (Siddiqi, 2006)."""
 
 
-def find_outcome(frame: pd.DataFrame, target: Target) -> pd.Series:
+def compute_outcome(frame: pd.DataFrame, target: Target) -> pd.Series:
     """Return what is averaged: the number itself, or whether it is the class of interest, else the commonest one."""
     answers = frame[target.column]
     if target.task == "regression":
@@ -67,7 +67,7 @@ def compute_over_time(frame: pd.DataFrame, target: Target, *, span_days: int | N
     times = frame[PREDICT_AT].dt.tz_convert("UTC").dt.tz_localize(None)
     span = (times.max() - times.min()).days if span_days is None else span_days
     starts = times.dt.to_period("M" if span > LONG_DAYS else "W").dt.start_time
-    grouped = find_outcome(frame, target).groupby(starts)
+    grouped = compute_outcome(frame, target).groupby(starts)
     found = pd.DataFrame({"rows": grouped.count(), "mean": grouped.mean()}).rename_axis("start").reset_index()
     return found[found["rows"] > 0].reset_index(drop=True)
 
@@ -81,7 +81,7 @@ def compute_by_key(frame: pd.DataFrame, target: Target, key: str, *, period: str
     common = frame[key].value_counts().index[:most]
     chosen = frame[frame[key].isin(common) & frame[PREDICT_AT].notna()]
     periods = chosen[PREDICT_AT].dt.tz_convert("UTC").dt.tz_localize(None).dt.to_period(period).astype(str)
-    grouped = find_outcome(chosen, target).groupby([chosen[key], periods], observed=True)
+    grouped = compute_outcome(chosen, target).groupby([chosen[key], periods], observed=True)
     table = grouped.mean().where(grouped.count() >= FEWEST_ROWS).unstack().dropna(axis=1, how="all").dropna(how="all")
     return table.loc[table.mean(axis=1).sort_values(ascending=False).index]
 
@@ -112,7 +112,7 @@ def compute_drift(frame: pd.DataFrame, data: Data, columns: Sequence[str]) -> pd
     lines = []
     for name in columns:
         values = frame[name]
-        kind = find_kind(values)
+        kind = find_column_kind(values)
         if kind == "time" or (kind == "number" and counts_time(values, frame[PREDICT_AT])):
             continue
         if kind == "category" and values.nunique() > MANY_VALUES * values.notna().sum():
@@ -136,7 +136,7 @@ def compute_stability(before: pd.Series, after: pd.Series) -> float:
     >>> compute_stability(pd.Series([1.0, 2.0, 3.0]), pd.Series([3.0, 1.0, 2.0]))
     0.0
     """
-    if find_kind(before) == "category" or before.nunique() <= SLICES:
+    if find_column_kind(before) == "category" or before.nunique() <= SLICES:
         slices = [part.astype(object).map(str).where(part.notna(), "missing").to_numpy() for part in (before, after)]
     else:
         inner = np.unique(np.quantile(before.dropna().to_numpy(dtype="float64"), np.linspace(0, 1, SLICES + 1)[1:-1]))

@@ -32,10 +32,10 @@ def make_array(values: np.ndarray, kind: str, name: str) -> np.ndarray:
             array = np.where(expressions.is_missing(array), np.nan, array)
         return array.astype("float64")
     except (TypeError, ValueError) as error:
-        raise DataError(f"column {name!r}: {find_odd(array, float)} is not a number: give numbers") from error
+        raise DataError(f"column {name!r}: {find_invalid(array, float)} is not a number: give numbers") from error
 
 
-def find_odd(values: np.ndarray, read: Callable[[Any], object]) -> str:
+def find_invalid(values: np.ndarray, read: Callable[[Any], object]) -> str:
     """Return the first value that cannot be read so, as it is shown."""
     for value in values.tolist():
         try:
@@ -59,7 +59,7 @@ def make_times(values: np.ndarray, name: str) -> np.ndarray:
     try:
         known = [None if gap else read_time(value) for value, gap in zip(values.tolist(), gaps, strict=True)]
     except (TypeError, ValueError) as error:
-        odd = find_odd(values[~gaps], read_time)
+        odd = find_invalid(values[~gaps], read_time)
         raise DataError(f"column {name!r}: {odd} is not a time: give ISO 8601 times") from error
     return np.array(known, "datetime64[us]")
 

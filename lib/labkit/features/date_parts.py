@@ -38,7 +38,7 @@ def compute_part(times: np.ndarray, zone: str, part: str) -> np.ndarray:
     >>> compute_part(summer, "America/New_York", "hour")
     array([12.])
     """
-    changes, offsets = find_changes(zone)
+    changes, offsets = find_clock_changes(zone)
     is_missing = np.isnat(times)
     known = np.where(is_missing, np.datetime64(0, "us"), times)
     local = known + offsets[np.searchsorted(changes, known, side="right")]
@@ -70,7 +70,7 @@ def count_days(days: np.ndarray) -> np.ndarray:
 
 
 @cache
-def find_changes(zone: str) -> tuple[np.ndarray, np.ndarray]:
+def find_clock_changes(zone: str) -> tuple[np.ndarray, np.ndarray]:
     """Return when a zone's clocks are put forward or back, and their distance from UTC before, between and after.
 
     Returns

@@ -138,7 +138,7 @@ def compute(text: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
     >>> compute("a / b", {"a": np.array([1.0, 2.0]), "b": np.array([2.0, 0.0])})
     array([0.5, nan])
     """
-    tree = parse(text)
+    tree = parse_expression(text)
     try:
         with np.errstate(all="ignore"):
             values = np.asarray(evaluate(tree, columns, text))
@@ -167,7 +167,7 @@ def find_names(text: str) -> list[str]:
     >>> find_names('bmi * col("mean area") + bmi')
     ['bmi', 'mean area']
     """
-    nodes = list(ast.walk(parse(text)))
+    nodes = list(ast.walk(parse_expression(text)))
     called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
     found = []
     for node in nodes:
@@ -184,7 +184,7 @@ def find_functions(text: str) -> set[str]:
     >>> find_functions("log(abs(x))") == {"log", "abs"}
     True
     """
-    calls = (node for node in ast.walk(parse(text)) if isinstance(node, ast.Call))
+    calls = (node for node in ast.walk(parse_expression(text)) if isinstance(node, ast.Call))
     return {call.func.id for call in calls if isinstance(call.func, ast.Name)}
 
 
@@ -199,7 +199,7 @@ def write_name(name: str) -> str:
 
 
 @cache
-def parse(text: str) -> ast.expr:
+def parse_expression(text: str) -> ast.expr:
     """Parse an expression and refuse all that is not in the language."""
     if len(text) > LONGEST:
         raise ParamsError(f"expression of {len(text)} characters: at most {LONGEST}")
@@ -284,7 +284,7 @@ def evaluate(node: ast.expr, columns: Mapping[str, np.ndarray], text: str) -> An
             combine = np.logical_and if isinstance(word, ast.And) else np.logical_or
             return reduce(combine, [evaluate(value, columns, text) for value in values])
         case ast.Compare(left=left, ops=operators, comparators=others):
-            return compare(evaluate(left, columns, text), operators, [evaluate(o, columns, text) for o in others])
+            return compare_chain(evaluate(left, columns, text), operators, [evaluate(o, columns, text) for o in others])
         case ast.Call(func=ast.Name(id="col"), args=[ast.Constant(value=name)]):
             return find_column(str(name), columns, text)
         case ast.Call(func=ast.Name(id=name), args=arguments):
@@ -302,7 +302,7 @@ def make_real(value: Any) -> Any:
     return array.astype("float64") if array.dtype.kind in "iub" else array
 
 
-def compare(left: Any, operators: list[ast.cmpop], others: list[Any]) -> Any:
+def compare_chain(left: Any, operators: list[ast.cmpop], others: list[Any]) -> Any:
     """Compute a chain of comparisons such as `0 < x <= 1`."""
     result: Any = True
     for operator, right in zip(operators, others, strict=True):

@@ -120,7 +120,7 @@ def look_up(state: State, name: str, keys: np.ndarray, asked_at: np.ndarray, day
     dict
         `<name>_rate_<days>d` (NaN where there is no outcome) and `<name>_count_<days>d`, float64, shape (n_rows,).
     """
-    codes = find_codes(state[f"{name}.keys"], keys)
+    codes = find_key_codes(state[f"{name}.keys"], keys)
     is_known = (codes >= 0) & ~np.isnat(asked_at)
     now = np.where(is_known, asked_at, np.datetime64(0, "us")).astype("int64")
     until = find_places(state, name, codes, np.searchsorted(state["times"], now, side="right"))
@@ -135,7 +135,7 @@ def look_up(state: State, name: str, keys: np.ndarray, asked_at: np.ndarray, day
     return found
 
 
-def find_codes(known: np.ndarray, keys: np.ndarray) -> np.ndarray:
+def find_key_codes(known: np.ndarray, keys: np.ndarray) -> np.ndarray:
     """Return the number of each key, -1 where it is missing or never seen."""
     if not len(known):
         return np.full(len(keys), -1, "int64")
@@ -154,10 +154,10 @@ def find_places(state: State, name: str, codes: np.ndarray, times: np.ndarray) -
     return np.searchsorted(state[f"{name}.places"], codes * (len(state["times"]) + 1) + times)
 
 
-def list_names(name: str, days: Sequence[int]) -> list[str]:
+def list_rate_names(name: str, days: Sequence[int]) -> list[str]:
     """Return the names of a history's features.
 
-    >>> list_names("plane", [7])
+    >>> list_rate_names("plane", [7])
     ['plane_rate_7d', 'plane_count_7d']
     """
     return [f"{name}_{figure}_{length}d" for length in days for figure in ("rate", "count")]

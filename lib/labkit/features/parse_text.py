@@ -76,10 +76,10 @@ def read_date(text: str, form: str | None) -> datetime | None:
     return time if time.tzinfo is None else time.astimezone(UTC).replace(tzinfo=None)
 
 
-def read_truth(text: str) -> float | None:
+def read_yes_no(text: str) -> float | None:
     """Return 1 for a yes, 0 for a no, None for neither.
 
-    >>> read_truth("Yes"), read_truth(" f "), read_truth("maybe")
+    >>> read_yes_no("Yes"), read_yes_no(" f "), read_yes_no("maybe")
     (1.0, 0.0, None)
     """
     word = text.strip().lower()

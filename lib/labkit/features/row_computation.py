@@ -13,7 +13,7 @@ import numpy as np
 
 from labkit.errors import DataError, list_briefly
 from labkit.features import date_parts, expressions, imputation, known_values, outcome_rates, tfidf
-from labkit.features.arrays import find_odd, make_array, make_feature
+from labkit.features.arrays import find_invalid, make_array, make_feature
 from labkit.features.outcome_rates import PREDICT_AT
 from labkit.features.row_rules import Columns, RowRule, apply_rule, apply_rules
 
@@ -107,7 +107,7 @@ class RowComputation:
             return make_feature(values, self.outputs_[name])
         except (TypeError, ValueError) as error:
             raise DataError(
-                f"features.expressions.{name}: {find_odd(values, float)} is not a number, as in the training rows: "
+                f"features.expressions.{name}: {find_invalid(values, float)} is not a number, as in the training rows: "
                 "give numbers in every row or strings in every row"
             ) from error
 

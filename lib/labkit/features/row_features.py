@@ -17,7 +17,7 @@ from labkit.features import expressions, imputation, known_values, outcome_rates
 from labkit.features.arrays import find_feature_kind, make_feature, make_times
 from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.features.row_computation import RowComputation
-from labkit.features.table_columns import find_kind, take_columns
+from labkit.features.table_columns import find_column_kind, take_columns
 
 if TYPE_CHECKING:
     from labkit.params.experiment import Params
@@ -117,7 +117,7 @@ class RowFeatures(RowComputation, TransformerMixin, BaseEstimator):  # type: ign
         used |= {PREDICT_AT} if self.histories else set()
         used |= {name for pair in self.get_declared("interactions") for name in pair} & {*map(str, X.columns)}
         never = {*self.drop, PREDICT_AT, OUTCOME_KNOWN_AT, (self.target or {}).get("column")}
-        kinds = {str(name): find_kind(X[name]) for name in X.columns if name not in never or name in used}
+        kinds = {str(name): find_column_kind(X[name]) for name in X.columns if name not in never or name in used}
         times = [name for name, kind in kinds.items() if kind == "time" and not self.is_hidden(name)]
         if times:
             raise DataError(

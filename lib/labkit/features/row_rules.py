@@ -74,7 +74,7 @@ def apply_rule(values: np.ndarray, rule: RowRule) -> np.ndarray:
     cleaned = values.astype(object)
     cleaned[is_missing(cleaned)] = None
     if rule.type == "category":
-        cleaned = np.array([write_number(value) for value in cleaned.tolist()], object)
+        cleaned = np.array([number_to_string(value) for value in cleaned.tolist()], object)
     cleaned = np.array([clean_text(value, rule) for value in cleaned], object)
     if rule.type in NUMBERS:
         numbers = [read_value(value, rule) for value in cleaned.tolist()]
@@ -97,10 +97,10 @@ def clean_text(value: Any, rule: RowRule) -> Any:
     return None if mapped in markers else mapped
 
 
-def write_number(value: Any) -> Any:
+def number_to_string(value: Any) -> Any:
     """Return a number as a text, whole ones without a fraction; others as they are.
 
-    >>> write_number(3.0), write_number(2.5), write_number(None)
+    >>> number_to_string(3.0), number_to_string(2.5), number_to_string(None)
     ('3', '2.5', None)
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -115,7 +115,7 @@ def read_value(value: Any, rule: RowRule) -> float:
     if not isinstance(value, str):
         return float(value)
     found = (
-        parse_text.read_truth(value)
+        parse_text.read_yes_no(value)
         if rule.type == "boolean"
         else parse_text.read_number(value, rule.decimal, rule.units)
     )

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def find_kind(values: "pd.Series") -> str:
+def find_column_kind(values: "pd.Series") -> str:
     """Return `number`, `boolean`, `time` or `category`.
 
     >>> import pandas as pd
-    >>> find_kind(pd.Series([1.5, 2.0]))
+    >>> find_column_kind(pd.Series([1.5, 2.0]))
     'number'
     """
     categories = getattr(values.dtype, "categories", None)
@@ -30,7 +30,7 @@ def find_kind(values: "pd.Series") -> str:
 
 def to_array(values: "pd.Series") -> np.ndarray:
     """Return a column as expressions take it; times become UTC without a zone, in microseconds."""
-    if find_kind(values) != "time":
+    if find_column_kind(values) != "time":
         is_nullable = str(values.dtype) == "boolean" and values.isna().any()
         return values.to_numpy(dtype="float64", na_value=np.nan) if is_nullable else values.to_numpy()
     plain = values if values.dt.tz is None else values.dt.tz_convert("UTC").dt.tz_localize(None)

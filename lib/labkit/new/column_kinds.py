@@ -45,7 +45,7 @@ YEARS = (1900, 2100)
 
 
 @dataclass(frozen=True)
-class Found:
+class ColumnKind:
     """One column's kind and the reason for it; `rule` says how texts are read as numbers.
 
     `lost` are the words that are not numbers, with the sampled rows of each: they become missing by the rule, and would
@@ -81,7 +81,7 @@ def find_dates(
         elif name in choices.drop or wanted not in (None, "date"):
             continue
         elif column.dtype == "str" and column.words and (wanted or looks_like_dates(column.words)):
-            style = find_style(list(column.words), f"{where}: column {name!r}", name, list_texts)
+            style = find_date_format(list(column.words), f"{where}: column {name!r}", name, list_texts)
             if style is not None or wanted:
                 found[name] = None if style == "ISO" else style
         elif style := find_compact_style(column, f"{where}: column {name!r}", list_texts, is_given=wanted == "date"):
@@ -135,7 +135,7 @@ def fit_compact(words: list[str], has_name: bool) -> dict[str, pd.Series]:
     styles = COMPACT.get(len(digits[0])) if digits and len({*map(len, digits)}) == 1 else None
     if styles is None or not all(map(str.isdecimal, digits)) or (len(digits[0]) <= MOST_SHORT and not has_name):
         return {}
-    read = {style: parse(pd.Series(digits), style) for style in styles}
+    read = {style: parse_dates(pd.Series(digits), style) for style in styles}
     return {style: times for style, times in read.items() if is_plausible(times, has_name)}
 
 
@@ -147,7 +147,7 @@ def is_plausible(times: pd.Series, has_name: bool) -> bool:
     return has_name or (len(times) >= FEWEST_DATES and days.nunique() >= times.dt.year.nunique())
 
 
-def find_style(words: list[str], lead: str, name: str, list_texts: Callable[..., list[str]]) -> str | None:
+def find_date_format(words: list[str], lead: str, name: str, list_texts: Callable[..., list[str]]) -> str | None:
     """Return how all dates are written, `ISO`, or None if they are no dates after all.
 
     Raises
@@ -158,9 +158,9 @@ def find_style(words: list[str], lead: str, name: str, list_texts: Callable[...,
     values = pd.Series([text.strip() for text in words])
     if is_iso(values):
         return "ISO"
-    fitting = {style: parsed for style in list_styles(values) if (parsed := parse(values, style)).notna().all()}
+    fitting = {style: parsed for style in list_styles(values) if (parsed := parse_dates(values, style)).notna().all()}
     if not fitting:
-        partial = {style: parse(values, style).notna() for style in list_styles(values.iloc[:1])}
+        partial = {style: parse_dates(values, style).notna() for style in list_styles(values.iloc[:1])}
         if partial and pd.concat(partial, axis=1).any(axis=1).mean() > 0.5:
             style, mask = max(partial.items(), key=lambda item: item[1].sum())
             odd = values[~mask].iloc[0]
@@ -172,7 +172,7 @@ def find_style(words: list[str], lead: str, name: str, list_texts: Callable[...,
     styles = list(fitting)
     if is_in_doubt(fitting):
         rest = pd.Series([text.strip() for text in list_texts(name)])
-        fitting = {style: parsed for style in styles if (parsed := parse(rest, style)).notna().all()} or fitting
+        fitting = {style: parsed for style in styles if (parsed := parse_dates(rest, style)).notna().all()} or fitting
         styles = list(fitting)
     if is_in_doubt(fitting):
         raise DataError(
@@ -199,10 +199,10 @@ def is_iso(values: pd.Series) -> bool:
 def list_styles(values: pd.Series) -> list[str]:
     """Return the formats in which the first text can be read."""
     first = values.iloc[:1]
-    return [style for style in DATE_FORMATS if parse(first, style).notna().all()]
+    return [style for style in DATE_FORMATS if parse_dates(first, style).notna().all()]
 
 
-def parse(values: pd.Series, style: str) -> pd.Series:
+def parse_dates(values: pd.Series, style: str) -> pd.Series:
     """Return texts as times by a format, NaT where it does not fit."""
     return pd.to_datetime(values, errors="coerce", format=style, utc="%z" in style)
 
@@ -218,7 +218,9 @@ def find_markers(facts: Mapping[str, Facts]) -> list[str]:
     return sorted(set(found))
 
 
-def find_kind(values: pd.Series, facts: Facts | None, choices: Choices, *, is_unnamed: bool = False) -> Found:
+def classify_column(
+    values: pd.Series, facts: Facts | None, choices: Choices, *, is_unnamed: bool = False
+) -> ColumnKind:
     """Return what one column is.
 
     Parameters
@@ -233,25 +235,25 @@ def find_kind(values: pd.Series, facts: Facts | None, choices: Choices, *, is_un
     name = str(values.name)
     known = values.dropna()
     if not len(known) and not (facts and facts.n_known):
-        return Found("empty", "no value in any row")
+        return ColumnKind("empty", "no value in any row")
     n_distinct = int(known.nunique())
     has_gaps = bool(values.isna().any())
     if n_distinct == 1 and not has_gaps:
-        return Found("constant", f"{shorten_value(known.iloc[0])} in every row")
+        return ColumnKind("constant", f"{shorten_value(known.iloc[0])} in every row")
     if name in choices.kinds:
-        return find_given_kind(known, choices.kinds[name])
+        return classify_as_given(known, choices.kinds[name])
     if pd.api.types.is_datetime64_any_dtype(values):
-        return Found("date", f"from {known.min():%Y-%m-%d} to {known.max():%Y-%m-%d}")
+        return ColumnKind("date", f"from {known.min():%Y-%m-%d} to {known.max():%Y-%m-%d}")
     if pd.api.types.is_bool_dtype(values) or is_yes_no(known):
-        return Found("boolean", f"{' and '.join(sorted(map(shorten_value, known.unique())))}")
+        return ColumnKind("boolean", f"{' and '.join(sorted(map(shorten_value, known.unique())))}")
     if pd.api.types.is_numeric_dtype(values):
         if identifier := find_identifier(values, is_unnamed=is_unnamed):
-            return Found("identifier", identifier.reason)
-        return Found("number", f"from {known.min():g} to {known.max():g}, {n_distinct:,} different")
-    return find_text_kind(known.astype(str), n_distinct)
+            return ColumnKind("identifier", identifier.reason)
+        return ColumnKind("number", f"from {known.min():g} to {known.max():g}, {n_distinct:,} different")
+    return classify_strings(known.astype(str), n_distinct)
 
 
-def find_given_kind(known: pd.Series, kind: str) -> Found:
+def classify_as_given(known: pd.Series, kind: str) -> ColumnKind:
     """Return a kind that was given, and for numbers written as texts the rule that reads them.
 
     Raises
@@ -260,7 +262,7 @@ def find_given_kind(known: pd.Series, kind: str) -> Found:
         The texts of a column that was given as one of numbers are none.
     """
     if kind != "number" or pd.api.types.is_numeric_dtype(known) or pd.api.types.is_bool_dtype(known):
-        return Found(kind, "given")  # type: ignore[arg-type]
+        return ColumnKind(kind, "given")  # type: ignore[arg-type]
     words = [str(word) for word in known.unique()[: text_issues.MOST_DISTINCT]]
     rule = text_issues.guess_number(words, fewest=MOSTLY_NUMBERS)
     if rule is None:
@@ -269,7 +271,7 @@ def find_given_kind(known: pd.Series, kind: str) -> Found:
             f"--kind {known.name}=number: {odd!r} is not a number, and too few of its values are: name a unit once per "
             "value, or fix the file"
         )
-    return Found("number", "given", rule, text_issues.find_lost(known.astype(str).value_counts(), rule))
+    return ColumnKind("number", "given", rule, text_issues.find_lost(known.astype(str).value_counts(), rule))
 
 
 def is_yes_no(known: pd.Series) -> bool:
@@ -278,22 +280,22 @@ def is_yes_no(known: pd.Series) -> bool:
     return len(words) == 2 and any(words <= {*pair} for pair in YES_NO)
 
 
-def find_text_kind(known: pd.Series, n_distinct: int) -> Found:
+def classify_strings(known: pd.Series, n_distinct: int) -> ColumnKind:
     """Tell numbers, free text and identifiers from categories."""
     if n_distinct > text_issues.MANY_AMOUNTS and (
         rule := text_issues.guess_number(list(map(str, known.unique()[: text_issues.MOST_DISTINCT])))
     ):
         lost = text_issues.find_lost(known.value_counts(), rule)
         first = next(word for word in known if word not in lost)
-        return Found("number", f"numbers written as {shorten_value(first)}", rule, lost)
+        return ColumnKind("number", f"numbers written as {shorten_value(first)}", rule, lost)
     share, n_words = n_distinct / len(known), float(known.str.count(r"\s+").mean()) + 1
     if len(known) >= 20 and share > 0.5 and n_words >= 4:
-        return Found("text", f"{n_words:.0f} words on average, {share:.0%} of them all different")
+        return ColumnKind("text", f"{n_words:.0f} words on average, {share:.0%} of them all different")
     if identifier := find_identifier(known):
-        return Found("identifier", identifier.reason)
+        return ColumnKind("identifier", identifier.reason)
     common = known.value_counts()
     lost = find_words_among_numbers(common)
-    return Found("category", f"{n_distinct:,} different, most often {shorten_value(common.index[0])}", lost=lost)
+    return ColumnKind("category", f"{n_distinct:,} different, most often {shorten_value(common.index[0])}", lost=lost)
 
 
 def find_words_among_numbers(counts: pd.Series) -> dict[str, int]:

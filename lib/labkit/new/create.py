@@ -18,7 +18,7 @@ from labkit.data.reading.raw_table import Source
 from labkit.data.reading.sql import save_query
 from labkit.errors import DataError, ParamsError
 from labkit.names import normalize_spaces
-from labkit.new.dialect import check_file, make_name
+from labkit.new.dialect import check_source_file, make_file_name
 from labkit.new.inspect import Survey, survey_table
 from labkit.new.options import Choices
 from labkit.new.proposal import Proposal, make_proposal
@@ -45,7 +45,7 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Founded:
+class NewExperiment:
     """A new experiment: where it is, and what was decided about it."""
 
     params_path: Path
@@ -53,7 +53,7 @@ class Founded:
     proposal: Proposal
 
 
-def found(
+def create_experiment(
     name: str,
     data: Sequence[Path] | Query,
     target: str,
@@ -62,8 +62,8 @@ def found(
     follow: bool = False,
     force: bool = False,
     ask: Ask = lambda survey, proposal: True,
-    say: Callable[[str], None] = lambda text: None,
-) -> Founded:
+    report: Callable[[str], None] = lambda text: None,
+) -> NewExperiment:
     """Make an experiment from a table.
 
     Parameters
@@ -78,7 +78,7 @@ def found(
         Whether an experiment of that name is replaced.
     ask
         Called with what was found before anything is written; if it says no, nothing is.
-    say
+    report
         Called with the run of this checkout that is waited for.
 
     Raises
@@ -86,7 +86,7 @@ def found(
     ParamsError, MissingDataError, DataError
         A file, an option or the table is at fault; nothing is left behind.
     """
-    check_name(name, force=force)
+    check_experiment_name(name, force=force)
     check_checkout(name)
     with (
         hold_lock(paths.find_work_dir() / "new.lock"),
@@ -101,12 +101,12 @@ def found(
         if not ask(survey, proposal):
             raise ParamsError(f"{name}: not made, as you said")
         # A run reads dvc.yaml, and DVC lets one command at a time write.
-        with hold_checkout(name, report=say, command="labkit new"):
+        with hold_checkout(name, report=report, command="labkit new"):
             put_in_place(name, Path(scratch), text)
-    return Founded(path, survey, proposal)
+    return NewExperiment(path, survey, proposal)
 
 
-def check_name(name: str, *, force: bool) -> None:
+def check_experiment_name(name: str, *, force: bool) -> None:
     """Refuse a name that no experiment can have, or that is taken."""
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name):
         raise ParamsError(
@@ -130,9 +130,9 @@ def gather(name: str, data: Sequence[Path] | Query, folder: Path, *, follow: boo
         return [Source(path, "--sql")]
     taken: set[str] = set()
     sources = []
-    for path in [check_file(path, follow=follow) for path in data]:
+    for path in [check_source_file(path, follow=follow) for path in data]:
         where = make_printable(str(path))
-        copy = folder / make_name(path, find_ending(path, where), taken)
+        copy = folder / make_file_name(path, find_ending(path, where), taken)
         taken.add(copy.name)
         copy_whole(path, copy, where)
         sources.append(Source(copy, where))

@@ -35,7 +35,7 @@ from labkit.data.reading.text_scan import scan_text
 from labkit.data.reading.text_stream import PIECE_BYTES, Utf8Stream, open_bytes
 from labkit.errors import DataError, MissingDataError, ParamsError, list_briefly, name_nearest
 from labkit.names import normalize_spaces
-from labkit.new.options import Choices, Decision
+from labkit.new.options import Choices, ParamsDecision
 from labkit.params.tables import Table
 
 SAMPLE_CHARACTERS = 1 << 18
@@ -47,7 +47,7 @@ MOST_PREAMBLE = 30
 LARGEST_BYTES = Table.model_fields["max_bytes"].default
 
 
-def check_file(path: Path, *, follow: bool) -> Path:
+def check_source_file(path: Path, *, follow: bool) -> Path:
     """Return a file if it is a regular one that can be read.
 
     Raises
@@ -79,11 +79,11 @@ def check_file(path: Path, *, follow: bool) -> Path:
     return path
 
 
-def make_name(path: Path, ending: str, taken: set[str]) -> str:
+def make_file_name(path: Path, ending: str, taken: set[str]) -> str:
     """Return a plain file name of its own for a stranger's file.
 
     >>> from pathlib import Path
-    >>> make_name(Path("My Data (1).CSV"), ".csv", set()), make_name(Path("a.gz"), ".csv.gz", {"a.csv.gz"})
+    >>> make_file_name(Path("My Data (1).CSV"), ".csv", set()), make_file_name(Path("a.gz"), ".csv.gz", {"a.csv.gz"})
     ('My_Data_1.csv', 'a_2.csv.gz')
     """
     known = {*ENDINGS, ".dvc"}
@@ -98,7 +98,9 @@ def make_name(path: Path, ending: str, taken: set[str]) -> str:
     return name
 
 
-def find_reading(path: Path, where: str, target: str, choices: Choices) -> tuple[dict[str, object], list[Decision]]:
+def find_reading(
+    path: Path, where: str, target: str, choices: Choices
+) -> tuple[dict[str, object], list[ParamsDecision]]:
     """Return how a file is to be read, as fields of a `Table`, and the decisions with their reasons.
 
     Raises
@@ -111,8 +113,8 @@ def find_reading(path: Path, where: str, target: str, choices: Choices) -> tuple
     encoding, decisions = find_encoding(path, where, choices)
     if (ending := Path(where).suffix.lower()) in SPREADSHEETS:
         reason = f"it is one, though its name ends in {ending}"
-        decisions.insert(0, Decision("format", "text", reason, is_warning=True))
-    text = normalize_spaces(read_sample(path, where, encoding))
+        decisions.insert(0, ParamsDecision("format", "text", reason, is_warning=True))
+    text = normalize_spaces(read_text_sample(path, where, encoding))
     delimiter, quote, skip = find_dialect(text, target, choices)
     fields: dict[str, object] = {"encoding": encoding, "delimiter": delimiter, "quote": quote, "skip_lines": skip}
     rows = list(read_rows(text, delimiter, quote, skip))
@@ -121,17 +123,19 @@ def find_reading(path: Path, where: str, target: str, choices: Choices) -> tuple
     width = len(rows[0]) if rows else 0
     shown = {"\t": "tab"}.get(delimiter, delimiter)
     reason = "given" if choices.delimiter else f"{width} cells in the first row, and in those below it"
-    decisions.append(Decision("delimiter", shown, reason, ("delimiter",)))
+    decisions.append(ParamsDecision("delimiter", shown, reason, ("delimiter",)))
     if skip:
-        decisions.append(Decision("lines before it", str(skip), "come before the row of names", ("skip_lines",)))
+        decisions.append(ParamsDecision("lines before it", str(skip), "come before the row of names", ("skip_lines",)))
     header, header_decisions = find_header(rows, target, where, choices)
     return fields | header, decisions + header_decisions
 
 
-def find_header_only(path: Path, where: str, target: str, choices: Choices) -> tuple[dict[str, object], list[Decision]]:
+def find_header_only(
+    path: Path, where: str, target: str, choices: Choices
+) -> tuple[dict[str, object], list[ParamsDecision]]:
     """Return what is left to find out of a file that is not delimited text."""
     ending, format_name = find_format(path), name_format(path)
-    found = [Decision("format", format_name, f"the file begins as {format_name} files do")]
+    found = [ParamsDecision("format", format_name, f"the file begins as {format_name} files do")]
     if ending in SPREADSHEETS:
         fields, decisions = find_sheet_reading(path, where, target, choices)
         return fields, [*found, *decisions]
@@ -139,12 +143,12 @@ def find_header_only(path: Path, where: str, target: str, choices: Choices) -> t
         encoding, decisions = find_encoding(path, where, choices)
         return {"encoding": encoding}, [*found, *decisions]
     if ending in LABELLED:
-        fields, decisions = find_labels(path, where, choices)
+        fields, decisions = find_labelled_reading(path, where, choices)
         return fields, [*found, *decisions]
     return {}, found
 
 
-def find_labels(path: Path, where: str, choices: Choices) -> tuple[dict[str, object], list[Decision]]:
+def find_labelled_reading(path: Path, where: str, choices: Choices) -> tuple[dict[str, object], list[ParamsDecision]]:
     """Return which columns of a file with labels are read as numbers: those with labels for some of them only."""
     from labkit.data.reading.labelled import LabelledReader
 
@@ -155,17 +159,19 @@ def find_labels(path: Path, where: str, choices: Choices) -> tuple[dict[str, obj
     decisions = []
     if named:
         reason = "every code has a label, which is the category's name from now on"
-        decisions.append(Decision("columns with labels", list_briefly(named), reason))
+        decisions.append(ParamsDecision("columns with labels", list_briefly(named), reason))
     if codes:
         fields["codes"] = codes
         reason = "some values have no label, so all are read as numbers"
-        decisions.append(Decision("columns with labels", list_briefly(codes), reason, ("codes",), is_warning=True))
+        decisions.append(
+            ParamsDecision("columns with labels", list_briefly(codes), reason, ("codes",), is_warning=True)
+        )
     return fields, decisions
 
 
 def find_sheet_reading(
     path: Path, where: str, target: str, choices: Choices
-) -> tuple[dict[str, object], list[Decision]]:
+) -> tuple[dict[str, object], list[ParamsDecision]]:
     """Return which rows of a sheet stand above its table, and what its header is."""
     from labkit.data.reading.spreadsheet import Spreadsheet, find_title_rows
 
@@ -180,20 +186,20 @@ def find_sheet_reading(
     rows = [[normalize_spaces(cell) for cell in row] for row in itertools.islice(sheet.read_rows(), 50)]
     header, found = find_header(rows, target, where, choices)
     if skip and given is None:
-        found.append(Decision("rows before it", str(skip), "come before the row of names", ("skip_lines",)))
+        found.append(ParamsDecision("rows before it", str(skip), "come before the row of names", ("skip_lines",)))
     return {"sheet": choices.sheet, "skip_lines": skip} | header, found
 
 
-def find_encoding(path: Path, where: str, choices: Choices) -> tuple[str, list[Decision]]:
+def find_encoding(path: Path, where: str, choices: Choices) -> tuple[str, list[ParamsDecision]]:
     """Return the encoding of a text file: what it says itself, UTF-8 if every byte fits, else what it looks like."""
     if choices.encoding:
-        return choices.encoding, [Decision("encoding", choices.encoding, "given", ("encoding",))]
+        return choices.encoding, [ParamsDecision("encoding", choices.encoding, "given", ("encoding",))]
     decoder = codecs.getincrementaldecoder("utf-8")()
     with open_bytes(path, most_bytes=LARGEST_BYTES, where=where) as stream:
         head = stream.peek(HEAD_BYTES)[:HEAD_BYTES]  # type: ignore[attr-defined]
         marked = next((name for mark, name in MARKS.items() if head.startswith(mark)), None)
         if marked:
-            return marked, [Decision("encoding", marked, "a byte-order mark says so", ("encoding",))]
+            return marked, [ParamsDecision("encoding", marked, "a byte-order mark says so", ("encoding",))]
         check_head(head, path, where)
         piece = head
         try:
@@ -206,13 +212,13 @@ def find_encoding(path: Path, where: str, choices: Choices) -> tuple[str, list[D
                 raise DataError(f"{where}: not a text file: name its encoding with --encoding if it is one") from None
             shown = list_briefly(map(repr, list_words((piece or head).decode(found, errors="ignore"))))
             reason = f"not UTF-8; by this one it holds {shown}: if that is wrong, --encoding"
-            return found, [Decision("encoding", found, reason, ("encoding",), is_warning=True)]
+            return found, [ParamsDecision("encoding", found, reason, ("encoding",), is_warning=True)]
     if head.count(0) > len(head) / 5 and (wide := guess_encoding(head)):
-        return wide, [Decision("encoding", wide, "every second byte is zero", ("encoding",))]
-    return "utf-8", [Decision("encoding", "utf-8", "every byte fits")]
+        return wide, [ParamsDecision("encoding", wide, "every second byte is zero", ("encoding",))]
+    return "utf-8", [ParamsDecision("encoding", "utf-8", "every byte fits")]
 
 
-def read_sample(path: Path, where: str, encoding: str) -> str:
+def read_text_sample(path: Path, where: str, encoding: str) -> str:
     """Return the beginning of a text file, up to the end of a line."""
     with open_bytes(path, most_bytes=LARGEST_BYTES, where=where) as stream:
         lines = io.TextIOWrapper(io.BufferedReader(Utf8Stream(stream, encoding)), encoding="utf-8", newline="")
@@ -295,13 +301,13 @@ def is_preamble(lines: list[str], header: str, delimiter: str, quote: str) -> bo
 
 def find_header(
     rows: list[list[str]], target: str, where: str, choices: Choices
-) -> tuple[dict[str, object], list[Decision]]:
+) -> tuple[dict[str, object], list[ParamsDecision]]:
     """Return whether the first row holds the names, by the target's, whether the second does, and names missing."""
     n_rows, decisions = find_header_rows(rows, choices)
     first = join_rows(rows[:n_rows]) if rows else []
     fields: dict[str, object] = {"header_rows": n_rows} if n_rows > 1 else {}
     if choices.header is not None:
-        decisions.insert(0, Decision("header", "yes" if choices.header else "no", "given", ("header",)))
+        decisions.insert(0, ParamsDecision("header", "yes" if choices.header else "no", "given", ("header",)))
         return {**fields, "header": choices.header, **find_unnamed(first, choices.header)}, decisions
     cells = [cell.strip() for cell in first]
     is_place = re.fullmatch(r"column_[0-9]+", target) is not None and target not in cells
@@ -312,24 +318,24 @@ def find_header(
                 f"{where}: no column {target!r}: the first row ({shown} …) looks like data: add --no-header, and name "
                 "the target by its place, e.g. column_5"
             )
-        return {"header": False}, [Decision("header", "no", "the target is named by its place", ("header",))]
+        return {"header": False}, [ParamsDecision("header", "no", "the target is named by its place", ("header",))]
     fields |= find_unnamed(first, True)
     if n_rows == 1:
         reason = "the first row names the target" if target in cells else "reads like names"
-        decisions.insert(0, Decision("header", "yes", reason))
+        decisions.insert(0, ParamsDecision("header", "yes", reason))
     if looks_like_data(first):
         fields["header"] = True
-        decisions[0] = Decision("header", "yes", "the first row names the target", ("header",))
+        decisions[0] = ParamsDecision("header", "yes", "the first row names the target", ("header",))
     if "name_unnamed" in fields:
         places = [str(place) for place, cell in enumerate(first, 1) if not cell.strip()]
         named = ", ".join(f"column_{place}" for place in places[:5])
         decisions.append(
-            Decision("unnamed columns", named, "had no name in the first row", ("name_unnamed",), is_warning=True)
+            ParamsDecision("unnamed columns", named, "had no name in the first row", ("name_unnamed",), is_warning=True)
         )
     return fields, decisions
 
 
-def find_header_rows(rows: list[list[str]], choices: Choices) -> tuple[int, list[Decision]]:
+def find_header_rows(rows: list[list[str]], choices: Choices) -> tuple[int, list[ParamsDecision]]:
     """Return how many rows hold the names, as given or found, and the decision if there are several."""
     given = choices.reading.get("header_rows")
     if not isinstance(given, int | None) or isinstance(given, bool):
@@ -341,7 +347,9 @@ def find_header_rows(rows: list[list[str]], choices: Choices) -> tuple[int, list
     words = list_briefly(map(repr, dict.fromkeys(cell.strip() for cell in rows[1] if cell.strip())), most=3)
     reason = f"the second row ({words}) holds no values" + (f"; names such as {names}" if names else "")
     reason += "" if given else ": if that is wrong, --header-rows 1"
-    return n_rows, [Decision("header", f"{n_rows} rows, joined", reason, ("header_rows",), is_warning=given is None)]
+    return n_rows, [
+        ParamsDecision("header", f"{n_rows} rows, joined", reason, ("header_rows",), is_warning=given is None)
+    ]
 
 
 def find_unnamed(first: list[str], header: bool) -> dict[str, object]:
@@ -349,7 +357,7 @@ def find_unnamed(first: list[str], header: bool) -> dict[str, object]:
     return {"name_unnamed": True} if header and not all(cell.strip() for cell in first) else {}
 
 
-def find_separators(raw: RawTable, choices: Choices) -> tuple[dict[str, object], list[Decision]]:
+def decide_separators(raw: RawTable, choices: Choices) -> tuple[dict[str, object], list[ParamsDecision]]:
     """Return decimal character and thousands separator, told from columns of texts that would be numbers by them."""
     found: Counter[tuple[str, str]] = Counter()
     examples: dict[tuple[str, str], tuple[str, str]] = {}
@@ -361,7 +369,7 @@ def find_separators(raw: RawTable, choices: Choices) -> tuple[dict[str, object],
     if choices.decimal:
         groups = next((group for decimal, group in found if decimal == choices.decimal and group), "")
         return {"decimal": choices.decimal, "thousands": groups}, [
-            Decision("decimal", choices.decimal, "given", ("decimal",))
+            ParamsDecision("decimal", choices.decimal, "given", ("decimal",))
         ]
     if not found:
         return {}, []
@@ -374,8 +382,8 @@ def find_separators(raw: RawTable, choices: Choices) -> tuple[dict[str, object],
     groups = next((group for kind, group in found if kind == decimal and group and group != decimal), "")
     name, text = examples.get((decimal, groups)) or next(iter(examples.values()))
     decisions = (
-        [Decision("decimal", decimal, f"column {name!r} holds {text!r}", ("decimal",))] if decimal == "," else []
+        [ParamsDecision("decimal", decimal, f"column {name!r} holds {text!r}", ("decimal",))] if decimal == "," else []
     )
     if groups:
-        decisions.append(Decision("thousands", repr(groups), f"column {name!r} holds {text!r}", ("thousands",)))
+        decisions.append(ParamsDecision("thousands", repr(groups), f"column {name!r} holds {text!r}", ("thousands",)))
     return {"decimal": decimal, "thousands": groups}, decisions

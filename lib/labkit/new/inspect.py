@@ -23,10 +23,10 @@ from labkit.data.reading.column_types import KEPT_WORDS, Facts
 from labkit.data.reading.raw_table import RawTable, Source
 from labkit.errors import DataError, ParamsError, list_briefly, name_nearest
 from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
-from labkit.features.parse_text import read_truth
+from labkit.features.parse_text import read_yes_no
 from labkit.names import normalize_spaces
 from labkit.new import column_kinds, dialect
-from labkit.new.options import Choices, Decision
+from labkit.new.options import Choices, ParamsDecision
 from labkit.new.time_zones import find_zones
 from labkit.params.tables import FEWEST_OF_CLASS, Table
 from labkit.params.validation_messages import describe_remedy
@@ -50,17 +50,17 @@ class Survey:
     counts
         Rows by value of the target, all rows; None if there are more than `MOST_CLASSES` values.
     n_target_missing
-        Rows without an answer, of all.
+        Rows without a target, of all.
     zones
         Time zone of each column of moments, where one is known.
     """
 
     raw: RawTable
-    kinds: Mapping[str, column_kinds.Found]
+    kinds: Mapping[str, column_kinds.ColumnKind]
     sample: pd.DataFrame
     counts: Mapping[Any, int] | None
     n_target_missing: int
-    decisions: tuple[Decision, ...]
+    decisions: tuple[ParamsDecision, ...]
     zones: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -86,30 +86,32 @@ def survey_table(name: str, sources: list[Source], files: tuple[str, ...], targe
     """
     target = normalize_spaces(target)
     origin = {"path": files[0]} if len(files) == 1 else {"paths": files}
-    given = [Decision(f"reading: {key}", str(value), "given", (key,)) for key, value in choices.reading.items()]
+    given = [ParamsDecision(f"reading: {key}", str(value), "given", (key,)) for key, value in choices.reading.items()]
     try:
         fields, decisions = dialect.find_reading(sources[0].path, sources[0].where, target, choices)
-        raw = RawTable(name, make_table({**origin, **fields, **choices.reading}), sources)
+        raw = RawTable(name, make_declaration({**origin, **fields, **choices.reading}), sources)
         check_named(raw, target, choices)
         raw, more = settle_types(raw, choices)
         zones, zone_decisions = find_zones(raw, choices)
-        sample, counts, n_missing = read_sample(raw, target)
+        sample, counts, n_missing = read_table_sample(raw, target)
         if levels := find_levels(raw, counts, target, choices):
             raw = raw.reopen(not_missing={target: levels})
-            sample, counts, n_missing = read_sample(raw, target)
+            sample, counts, n_missing = read_table_sample(raw, target)
             more.append(describe_levels(levels, counts or {}, target))
     except (DataError, ParamsError) as error:
         raise type(error)(f"{error}{name_options(str(error))}") from error
     unnamed = list_unnamed(raw.columns, raw.table)
     found = {
-        column: column_kinds.find_kind(sample[column], raw.facts.get(column), choices, is_unnamed=column in unnamed)
+        column: column_kinds.classify_column(
+            sample[column], raw.facts.get(column), choices, is_unnamed=column in unnamed
+        )
         for column in sample.columns
         if column != target
     }
     return Survey(raw, found, sample, counts, n_missing, (*decisions, *given, *more, *zone_decisions), zones)
 
 
-def make_table(fields: Mapping[str, Any]) -> Table:
+def make_declaration(fields: Mapping[str, Any]) -> Table:
     """Return the declaration of a table, checked like a params file.
 
     Raises
@@ -183,31 +185,33 @@ def check_named(raw: RawTable, target: str, choices: Choices) -> None:
         )
 
 
-def settle_types(raw: RawTable, choices: Choices) -> tuple[RawTable, list[Decision]]:
+def settle_types(raw: RawTable, choices: Choices) -> tuple[RawTable, list[ParamsDecision]]:
     """Return the table opened strictly, its times, texts, markers and separators declared."""
     if not raw.facts:
         return settle_times(raw, find_text_facts(raw), choices)
-    fields, decisions = dialect.find_separators(raw, choices)
+    fields, decisions = dialect.decide_separators(raw, choices)
     if checkboxes := find_checkboxes(raw, choices):
         fields["checkboxes"] = checkboxes
         reason = f"hold one word where ticked and nothing where not: {list_briefly(map(repr, checkboxes))}"
         count = f"{len(checkboxes)} column{'s' if len(checkboxes) > 1 else ''}"
-        decisions.append(Decision("checkboxes", count, reason, ("checkboxes",)))
+        decisions.append(ParamsDecision("checkboxes", count, reason, ("checkboxes",)))
     if fields:
         raw = raw.reopen(**fields)
     # Numbers that are to be something else are kept as they were written.
     markers = column_kinds.find_markers(raw.facts) + find_given_markers(raw.facts, choices)
     if markers:
         reason = "the only words in columns of numbers"
-        decisions.append(Decision("missing values", list_briefly(map(repr, markers)), reason, ("missing",)))
+        decisions.append(ParamsDecision("missing values", list_briefly(map(repr, markers)), reason, ("missing",)))
         raw = raw.reopen(missing=(*raw.table.missing, *markers))
     dates = column_kinds.find_dates(raw.facts, choices, raw.where, raw.list_texts)
-    texts = {name: why for name, why in find_codes(raw.facts, choices) if name not in dates}
+    texts = {name: why for name, why in find_code_columns(raw.facts, choices) if name not in dates}
     formats = {name: style for name, style in dates.items() if style}
     for name, why in texts.items():
-        decisions.append(Decision(f"column {name!r}", "kept as text", why, ("texts",)))
+        decisions.append(ParamsDecision(f"column {name!r}", "kept as text", why, ("texts",)))
     for name, style in dates.items():
-        decisions.append(Decision(f"column {name!r}", f"a date, {style or 'ISO'}", "every value fits", ("times",)))
+        decisions.append(
+            ParamsDecision(f"column {name!r}", f"a date, {style or 'ISO'}", "every value fits", ("times",))
+        )
     if dates or texts:
         raw = raw.reopen(times=tuple(dates), texts=tuple(texts), formats=formats)
     return raw.check(), decisions
@@ -222,18 +226,18 @@ def find_checkboxes(raw: RawTable, choices: Choices) -> tuple[str, ...]:
         is_alone = len(facts.words) + bool(facts.n_numbers) == 1 and facts.n_missing and not facts.markers
         if not (word and is_alone) or given not in (None, "boolean") or name in choices.formats:
             continue
-        is_mark = word.lower() in MARKS or read_truth(word) == 1 or name.endswith(f": {word}") or given == "boolean"
+        is_mark = word.lower() in MARKS or read_yes_no(word) == 1 or name.endswith(f": {word}") or given == "boolean"
         if is_mark and raw.list_texts(name) == [word]:
             found.append(name)
     return tuple(found)
 
 
-def settle_times(raw: RawTable, facts: Mapping[str, Facts], choices: Choices) -> tuple[RawTable, list[Decision]]:
+def settle_times(raw: RawTable, facts: Mapping[str, Facts], choices: Choices) -> tuple[RawTable, list[ParamsDecision]]:
     """Return a table that tells its own types, texts that are dates declared: databases without a type for them."""
     dates = column_kinds.find_dates(facts, choices, raw.where, raw.list_texts)
     formats = {name: style for name, style in dates.items() if style}
     decisions = [
-        Decision(f"column {name!r}", f"a date, {style or 'ISO'}", "every text fits", ("times",))
+        ParamsDecision(f"column {name!r}", f"a date, {style or 'ISO'}", "every text fits", ("times",))
         for name, style in dates.items()
     ]
     return (raw.reopen(times=tuple(dates), formats=formats) if dates else raw), decisions
@@ -265,7 +269,7 @@ def find_given_markers(facts: Mapping[str, Facts], choices: Choices) -> list[str
     return sorted({word for name, word in given if facts[name].n_numbers and word in facts[name].words})
 
 
-def find_codes(facts: Mapping[str, Facts], choices: Choices) -> list[tuple[str, str]]:
+def find_code_columns(facts: Mapping[str, Facts], choices: Choices) -> list[tuple[str, str]]:
     """Return the columns that look like numbers and are none, each with the reason."""
     found = []
     for name, column in facts.items():
@@ -295,17 +299,17 @@ def find_levels(raw: RawTable, counts: Mapping[Any, int] | None, target: str, ch
     return tuple(word for word, n in facts.markers.items() if n >= least.get(word, np.inf) and word not in given)
 
 
-def describe_levels(levels: tuple[str, ...], counts: Mapping[Any, int], target: str) -> Decision:
+def describe_levels(levels: tuple[str, ...], counts: Mapping[Any, int], target: str) -> ParamsDecision:
     """Return the decision that words which are read as missing elsewhere are classes of the target."""
     shown = " and ".join(map(repr, levels))
     counted = " and ".join(format_count(counts.get(word, 0), "row") for word in levels)
     option = " ".join(f"--missing {shlex.quote(f'{target}={word}')}" for word in levels)
     value = f"{shown} {'is a class' if len(levels) == 1 else 'are classes'}"
     reason = f"in {counted}; if it stands for a missing target, add {option}"
-    return Decision(f"target {target!r}", value, reason, ("not_missing",), is_warning=True)
+    return ParamsDecision(f"target {target!r}", value, reason, ("not_missing",), is_warning=True)
 
 
-def read_sample(raw: RawTable, target: str) -> tuple[pd.DataFrame, dict[Any, int] | None, int]:
+def read_table_sample(raw: RawTable, target: str) -> tuple[pd.DataFrame, dict[Any, int] | None, int]:
     """Go through all rows once: a sample spread evenly, the target's values, and how many it lacks."""
     wanted = int(np.clip(MOST_CELLS // max(1, len(raw.columns)), 2_000, 50_000))
     stride = max(1, -(-raw.n_rows // wanted))

@@ -73,7 +73,7 @@ class Choices:
 
 
 @dataclass(frozen=True)
-class Decision:
+class ParamsDecision:
     """One decision: what it is about, what was decided, and why.
 
     `place` is where it stands in the params file, for the comment above it; empty if nowhere.

@@ -12,18 +12,18 @@ import numpy as np
 import pandas as pd
 
 from labkit.data.quality.blank_rows import find_blank_rows
-from labkit.data.quality.evidence import format_share
+from labkit.data.quality.evidence import floor_percent
 from labkit.data.quality.formula import find_formula
 from labkit.data.quality.identifiers import MANY_NAMES, MOST_ROWS_EACH, names_thing, names_whom
 from labkit.data.quality.leakage import find_leaks
-from labkit.data.quality.placeholders import Placeholder, describe, find_placeholders
+from labkit.data.quality.placeholders import Placeholder, describe_placeholder, find_placeholders
 from labkit.errors import DataError, list_briefly
 from labkit.features.expressions import LONGEST, write_name
-from labkit.new.column_kinds import Found
+from labkit.new.column_kinds import ColumnKind
 from labkit.new.inspect import Survey
-from labkit.new.options import Choices, Decision
-from labkit.new.split_plan import Timing, find_timing
-from labkit.new.target import Answer, find_answer
+from labkit.new.options import Choices, ParamsDecision
+from labkit.new.split_plan import SplitPlan, plan_split
+from labkit.new.target import TargetPlan, plan_target
 from labkit.params.tables import Table
 from labkit.params.training import USUAL_MODELS
 from labkit.params.yaml_lines import quote, write_line
@@ -44,7 +44,7 @@ class Proposal:
     """Params as plain data, and the decisions they come from."""
 
     tree: dict[str, Any]
-    decisions: list[Decision] = field(default_factory=list)
+    decisions: list[ParamsDecision] = field(default_factory=list)
 
     @property
     def comments(self) -> dict[tuple[str, ...], str]:
@@ -68,17 +68,19 @@ def make_proposal(name: str, survey: Survey, target: str, choices: Choices) -> P
     if n_rows < FEWEST_ROWS:
         rows = format_count(n_rows, "row") + (": cannot split" if n_rows == 1 else "")
         raise DataError(f"{survey.raw.where}: {rows}: at least {FEWEST_ROWS} are needed to train, choose and judge")
-    answer = find_answer(survey, target, choices)
-    survey = replace(survey, sample=survey.sample.assign(**{target: answer.values}), n_target_missing=answer.n_missing)
+    target_plan = plan_target(survey, target, choices)
+    survey = replace(
+        survey, sample=survey.sample.assign(**{target: target_plan.values}), n_target_missing=target_plan.n_missing
+    )
     place = ("data", "tables", name)
-    decisions = [Decision(d.subject, d.value, d.reason, place + d.place if d.place else (), d.is_warning)
+    decisions = [ParamsDecision(d.subject, d.value, d.reason, place + d.place if d.place else (), d.is_warning)
                  for d in survey.decisions]  # fmt: skip
-    decisions += answer.decisions
+    decisions += target_plan.decisions
     placeholders = find_placeholders(survey.sample.drop(columns=target))
-    drop = find_drops(survey, answer, placeholders, target, choices, decisions)
-    timing = find_timing(survey, answer, target, drop, choices)
-    decisions += timing.decisions
-    left = [column for column in survey.kinds if column not in drop and column not in timing.hidden]
+    drop = find_drops(survey, target_plan, placeholders, target, choices, decisions)
+    split_plan = plan_split(survey, target_plan, target, drop, choices)
+    decisions += split_plan.decisions
+    left = [column for column in survey.kinds if column not in drop and column not in split_plan.hidden]
     if not left:
         raise DataError(
             f"{survey.raw.where}: no column is left to predict {target!r} from: {describe_drops(drop)}: take some back "
@@ -89,15 +91,15 @@ def make_proposal(name: str, survey: Survey, target: str, choices: Choices) -> P
         "seed": SEED,
         "data": {
             "tables": {name: describe_table(survey.raw.table)},
-            **timing.time,
-            "target": answer.fields,
-            "split": timing.split,
+            **split_plan.time,
+            "target": target_plan.fields,
+            "split": split_plan.split,
         },
         "eda": {"most_columns": 12},
-        "wrangling": make_wrangling(survey, answer, timing, drop, placeholders, target, choices, decisions),
-        "features": make_features(survey, timing, drop, decisions),
-        "training": make_training(n_rows, len(left), answer, decisions),
-        "evaluation": make_evaluation(n_rows, len(left), survey.sample[target], answer, decisions),
+        "wrangling": make_wrangling(survey, target_plan, split_plan, drop, placeholders, target, choices, decisions),
+        "features": make_features(survey, split_plan, drop, decisions),
+        "training": make_training(n_rows, len(left), target_plan, decisions),
+        "evaluation": make_evaluation(n_rows, len(left), survey.sample[target], target_plan, decisions),
         "deploy": {"onnx": True, "intended_use": f"Not said yet: made from a table by labkit new {name}."},
     }
     decisions += find_remarks(survey, drop, choices)
@@ -117,11 +119,11 @@ def describe_drops(drop: Mapping[str, str]) -> str:
 
 def find_drops(
     survey: Survey,
-    answer: Answer,
+    target_plan: TargetPlan,
     placeholders: Mapping[str, list[Placeholder]],
     target: str,
     choices: Choices,
-    decisions: list[Decision],
+    decisions: list[ParamsDecision],
 ) -> dict[str, str]:
     """Return the columns to leave out, each with the reason; what else may leak the target becomes a warning."""
     drop = dict.fromkeys(choices.drop, "left out by choice")
@@ -132,41 +134,41 @@ def find_drops(
             drop[column] = f"{found.kind}: {found.reason}"
     inputs = [column for column in survey.kinds if column not in drop and column not in choices.keep]
     sample, n_rows = survey.sample, survey.raw.n_rows
-    leaks = find_leaks(sample, inputs, target, answer.task, seed=SEED, n_rows=n_rows, placeholders=placeholders)
+    leaks = find_leaks(sample, inputs, target, target_plan.task, seed=SEED, n_rows=n_rows, placeholders=placeholders)
     kept = (choices.group, choices.time)
     drop |= {name: leak.reason for name, leak in leaks.items() if leak.is_sure and name not in kept}
-    decisions += [Decision(f"column {column!r}", "left out", reason) for column, reason in drop.items()]
+    decisions += [ParamsDecision(f"column {column!r}", "left out", reason) for column, reason in drop.items()]
     for name, leak in leaks.items():
         if name not in drop:
             reason = f"{leak.reason}; if it is known only later, --drop {shlex.quote(name)}"
-            decisions.append(Decision(f"column {name!r}", "may leak the target", reason, is_warning=True))
+            decisions.append(ParamsDecision(f"column {name!r}", "may leak the target", reason, is_warning=True))
     others = [name for name in inputs if name not in drop]
-    if answer.task == "regression" and (formula := find_formula(sample, others, target)):
-        reason = f"explains {format_share(formula.explained)} of it: are all of these columns known before it?"
-        decisions.append(Decision(f"target {target!r}", f"= {formula.text}", reason, is_warning=True))
+    if target_plan.task == "regression" and (formula := find_formula(sample, others, target)):
+        reason = f"explains {floor_percent(formula.explained)} of it: are all of these columns known before it?"
+        decisions.append(ParamsDecision(f"target {target!r}", f"= {formula.text}", reason, is_warning=True))
     return drop
 
 
 def make_wrangling(
     survey: Survey,
-    answer: Answer,
-    timing: Timing,
+    target_plan: TargetPlan,
+    split_plan: SplitPlan,
     drop: Mapping[str, str],
     placeholders: Mapping[str, list[Placeholder]],
     target: str,
     choices: Choices,
-    decisions: list[Decision],
+    decisions: list[ParamsDecision],
 ) -> dict[str, Any]:
     """Return the section `wrangling`."""
     filters = []
     if survey.n_target_missing:  # blank rows among them
         filters.append(f"not missing({write_name(target)})")
         reason = f"{survey.n_target_missing:,} of {format_count(survey.raw.n_rows, 'row')} without a target"
-        decisions.append(Decision("filter", filters[-1], reason, ("wrangling", "filters"), is_warning=True))
-    if timing.needs_filter:
-        filters.append(f"not missing({write_name(timing.needs_filter)})")
+        decisions.append(ParamsDecision("filter", filters[-1], reason, ("wrangling", "filters"), is_warning=True))
+    if split_plan.needs_filter:
+        filters.append(f"not missing({write_name(split_plan.needs_filter)})")
         reason = "rows without a time stand in no part"
-        decisions.append(Decision("filter", filters[-1], reason, ("wrangling", "filters"), is_warning=True))
+        decisions.append(ParamsDecision("filter", filters[-1], reason, ("wrangling", "filters"), is_warning=True))
     if long := [text for text in filters if len(text) > LONGEST]:
         raise DataError(f"{survey.raw.where}: the filter {long[0][:60]!r} … is too long: shorten the name in the file")
     found: dict[str, Any] = {"filters": filters} if filters else {}
@@ -179,7 +181,7 @@ def make_rules(
     drop: Mapping[str, str],
     placeholders: Mapping[str, list[Placeholder]],
     choices: Choices,
-    decisions: list[Decision],
+    decisions: list[ParamsDecision],
 ) -> dict[str, dict[str, Any]]:
     """Return the rules by column: values that stand for a missing one, texts that are numbers."""
     rules: dict[str, dict[str, Any]] = {}
@@ -195,38 +197,38 @@ def make_rules(
             markers = [placeholder.number for placeholder in found_here]
             if markers:
                 value = f"{' and '.join(map(str, markers))} {'are' if len(markers) > 1 else 'is'} missing"
-                reason = "; ".join(map(describe, found_here))
-                decisions.append(Decision(f"column {column!r}", value, reason, place, is_warning=True))
+                reason = "; ".join(map(describe_placeholder, found_here))
+                decisions.append(ParamsDecision(f"column {column!r}", value, reason, place, is_warning=True))
         if found.rule:
-            decisions.append(Decision(f"column {column!r}", "read as numbers", found.reason, place))
+            decisions.append(ParamsDecision(f"column {column!r}", "read as numbers", found.reason, place))
         words = set(found.lost) - set(choices.missing.get(column, ()))
         if found.rule and words:
-            decisions.append(describe_lost(survey, column, found))
+            decisions.append(warn_of_lost_words(survey, column, found))
         elif words:
-            decisions.append(describe_mixed(column, found, int(survey.sample[column].count())))
+            decisions.append(warn_of_mostly_numbers(column, found, int(survey.sample[column].count())))
         if rule := {**(found.rule or {}), **({"missing": markers} if markers else {})}:
             rules[column] = rule
     return rules
 
 
-def describe_lost(survey: Survey, column: str, found: Found) -> Decision:
+def warn_of_lost_words(survey: Survey, column: str, found: ColumnKind) -> ParamsDecision:
     """Return the decision that words in a column of numbers become missing, with how they could have a value."""
     word = next(iter(found.lost))
     shown = list_briefly(f"{times:,} × {word!r}" for word, times in found.lost.items())
     of = "" if survey.is_whole else f" of {len(survey.sample):,} rows looked at"
     line = write_line("wrangling.rules", column, f'{{map: {{{quote(word)}: "0"}}, …}}')
     reason = f"not numbers: give them a value with {line}, or keep all words with --kind {shlex.quote(column)}=category"
-    return Decision(f"column {column!r}", f"{shown}{of} become missing", reason, is_warning=True)
+    return ParamsDecision(f"column {column!r}", f"{shown}{of} become missing", reason, is_warning=True)
 
 
-def describe_mixed(column: str, found: Found, n_known: int) -> Decision:
+def warn_of_mostly_numbers(column: str, found: ColumnKind, n_known: int) -> ParamsDecision:
     """Return the decision that a column of mostly numbers is a category, with how it could be read as numbers."""
-    share = format_share(1 - sum(found.lost.values()) / n_known)
+    share = floor_percent(1 - sum(found.lost.values()) / n_known)
     shown = list_briefly(f"{times:,} × {word!r}" for word, times in found.lost.items())
     reason = (
         f"{share} of its values are numbers; --kind {shlex.quote(column)}=number reads them, {shown} become missing"
     )
-    return Decision(f"column {column!r}", "a category", reason, is_warning=True)
+    return ParamsDecision(f"column {column!r}", "a category", reason, is_warning=True)
 
 
 def read_marker(word: str, is_number: bool) -> Any:
@@ -240,21 +242,23 @@ def read_marker(word: str, is_number: bool) -> Any:
     return int(number) if number.is_integer() else number
 
 
-def make_features(survey: Survey, timing: Timing, drop: Mapping[str, str], decisions: list[Decision]) -> dict[str, Any]:
+def make_features(
+    survey: Survey, split_plan: SplitPlan, drop: Mapping[str, str], decisions: list[ParamsDecision]
+) -> dict[str, Any]:
     """Return the section `features`: lengths of time, parts of dates, words of free texts."""
     found: dict[str, Any] = {}
-    if timing.lengths:
-        found["expressions"] = dict(timing.lengths)
-    if timing.dates:
-        found["dates"] = timing.dates
+    if split_plan.lengths:
+        found["expressions"] = dict(split_plan.lengths)
+    if split_plan.dates:
+        found["dates"] = split_plan.dates
     texts = [column for column, kind in survey.kinds.items() if kind.kind == "text" and column not in drop]
     if texts:
         found["text"] = {column: {} for column in texts}
         for column in texts:
             reason = survey.kinds[column].reason
-            decisions.append(Decision(f"column {column!r}", "free text", reason, ("features", "text")))
-    if timing.hidden:
-        found["drop"] = list(timing.hidden)
+            decisions.append(ParamsDecision(f"column {column!r}", "free text", reason, ("features", "text")))
+    if split_plan.hidden:
+        found["drop"] = list(split_plan.hidden)
     return found
 
 
@@ -265,61 +269,67 @@ def choose_models(n_rows: int, n_columns: int) -> tuple[str, ...]:
     return (*USUAL_MODELS, "nearest_neighbours") if n_rows <= FEW_ROWS else USUAL_MODELS
 
 
-def make_training(n_rows: int, n_columns: int, answer: Answer, decisions: list[Decision]) -> dict[str, Any]:
+def make_training(
+    n_rows: int, n_columns: int, target_plan: TargetPlan, decisions: list[ParamsDecision]
+) -> dict[str, Any]:
     """Return the section `training`, bounded so that a run takes minutes."""
     is_large = n_rows > MANY_ROWS or n_columns > MANY_COLUMNS
     models = choose_models(n_rows, n_columns)
     folds = 5 if n_rows <= FEW_ROWS and n_columns <= MANY_COLUMNS else 3
-    if answer.smallest is not None:
+    if target_plan.smallest is not None:
         # Each fold of the training rows, three fifths of all, has to hold every class.
-        folds = int(np.clip(answer.smallest * 0.55, 2, folds))
-    found: dict[str, Any] = {"models": list(models), "metric": answer.metric, "folds": folds}
+        folds = int(np.clip(target_plan.smallest * 0.55, 2, folds))
+    found: dict[str, Any] = {"models": list(models), "metric": target_plan.metric, "folds": folds}
     size = f"{format_count(n_rows, 'row')}, {format_count(n_columns, 'column')}"
-    decisions.append(Decision("models", f"{len(models)} of them, {folds} folds", size, ("training", "models")))
+    decisions.append(ParamsDecision("models", f"{len(models)} of them, {folds} folds", size, ("training", "models")))
     most = int(np.clip(3_000_000 // n_columns, 2_000, MANY_ROWS))
     if is_large and n_rows * 0.6 > most:
         found["most_rows"] = most
         reason = "candidates are compared on these, so that a run takes minutes"
-        decisions.append(Decision("rows to compare on", f"{most:,}", reason, ("training", "most_rows")))
+        decisions.append(ParamsDecision("rows to compare on", f"{most:,}", reason, ("training", "most_rows")))
     return found
 
 
 def make_evaluation(
-    n_rows: int, n_columns: int, truth: pd.Series, answer: Answer, decisions: list[Decision]
+    n_rows: int, n_columns: int, truth: pd.Series, target_plan: TargetPlan, decisions: list[ParamsDecision]
 ) -> dict[str, Any]:
     """Return the section `evaluation` with a gate in the metric's unit."""
     tolerance = 0.01
-    if answer.task == "regression" and answer.metric != "r2":
+    if target_plan.task == "regression" and target_plan.metric != "r2":
         tolerance = float(f"{0.02 * float(truth.std()):.1g}") or 0.0
     gate = {"minimum_gain": 0, "champion_tolerance": tolerance}
     reason = "better than always the same answer; about as good as the model before it"
-    decisions.append(Decision("gate", f"gain > 0, within {tolerance:g}", reason, ("evaluation", "gate")))
+    decisions.append(ParamsDecision("gate", f"gain > 0, within {tolerance:g}", reason, ("evaluation", "gate")))
     found: dict[str, Any] = {"bootstrap_samples": 1000 if n_rows < 100_000 else 200, "gate": gate}
     if n_columns > MANY_COLUMNS:
         found["importance_rows"] = int(np.clip(200_000 // n_columns, 100, 5_000))
     return found
 
 
-def find_remarks(survey: Survey, drop: Mapping[str, str], choices: Choices) -> list[Decision]:
+def find_remarks(survey: Survey, drop: Mapping[str, str], choices: Choices) -> list[ParamsDecision]:
     """Return what is worth knowing and changes nothing: blank and duplicated rows, groups, what reading noticed."""
     remarks = []
     sample = survey.sample
     of = "" if survey.is_whole else f", of {len(sample):,} rows looked at"
     keys = [column for column, found in survey.kinds.items() if found.kind in (*LABELS, "date")]
     if blank := find_blank_rows(sample, keys):
-        remarks.append(Decision("blank rows", f"{blank.n_rows:,} left out{of}", blank.describe(), is_warning=True))
+        remarks.append(
+            ParamsDecision("blank rows", f"{blank.n_rows:,} left out{of}", blank.describe(), is_warning=True)
+        )
     n_twins = int(sample.duplicated().sum())
     if n_twins:
         reason = "a copy of a training row in the holdout flatters the model"
-        remarks.append(Decision("duplicated rows", f"{format_count(n_twins, 'row')}{of}", reason, is_warning=True))
+        remarks.append(
+            ParamsDecision("duplicated rows", f"{format_count(n_twins, 'row')}{of}", reason, is_warning=True)
+        )
     remarks += offer_groups(survey, drop, choices)
     for note in survey.raw.notes:
         subject = f"column {note.column!r}" if note.column else "file"
-        remarks.append(Decision(subject, note.finding, note.evidence, is_warning=True))
+        remarks.append(ParamsDecision(subject, note.finding, note.evidence, is_warning=True))
     return remarks
 
 
-def offer_groups(survey: Survey, drop: Mapping[str, str], choices: Choices) -> list[Decision]:
+def offer_groups(survey: Survey, drop: Mapping[str, str], choices: Choices) -> list[ParamsDecision]:
     """Return the columns that --group could keep together, the best first: identifiers that several rows share."""
     offers: list[tuple[bool, str]] = []
     for column, found in survey.kinds.items():
@@ -337,11 +347,11 @@ def offer_groups(survey: Survey, drop: Mapping[str, str], choices: Choices) -> l
         each = survey.sample[column].count() / survey.sample[column].nunique()
         value = f"--group {shlex.quote(column)}" if is_shared else shorten_value(column)
         reason = f"each value in {each:.1f} rows on average: --group keeps them in one part of the split"
-        remarks.append(Decision("group?", value, reason, is_warning=is_shared))
+        remarks.append(ParamsDecision("group?", value, reason, is_warning=is_shared))
     return remarks
 
 
-def list_kinds(kinds: Mapping[str, Found]) -> dict[str, list[str]]:
+def list_kinds(kinds: Mapping[str, ColumnKind]) -> dict[str, list[str]]:
     """Return the columns of each kind, most frequent kind first."""
     found: dict[str, list[str]] = {}
     for column, kind in kinds.items():

@@ -11,13 +11,13 @@ from typing import Any
 import pandas as pd
 
 from labkit.data.joins import to_utc
-from labkit.data.quality.evidence import format_share
+from labkit.data.quality.evidence import floor_percent
 from labkit.errors import DataError, list_briefly
 from labkit.features.expressions import LONGEST, write_name
 from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.new.inspect import Survey
-from labkit.new.options import Choices, Decision
-from labkit.new.target import Answer
+from labkit.new.options import Choices, ParamsDecision
+from labkit.new.target import TargetPlan
 from labkit.params.evaluation import Gate
 
 FEWEST_DAYS = 20
@@ -30,7 +30,7 @@ SPLIT = ("data", "split")
 
 
 @dataclass
-class Timing:
+class SplitPlan:
     """The split, when things are known, and the features that dates become.
 
     `needs_filter` is a time column with gaps; `hidden` are columns the model does not see; `lengths` are expressions
@@ -44,10 +44,12 @@ class Timing:
     lengths: dict[str, str] = field(default_factory=dict)
     hidden: list[str] = field(default_factory=list)
     needs_filter: str | None = None
-    decisions: list[Decision] = field(default_factory=list)
+    decisions: list[ParamsDecision] = field(default_factory=list)
 
 
-def find_timing(survey: Survey, answer: Answer, target: str, drop: Mapping[str, str], choices: Choices) -> Timing:
+def plan_split(
+    survey: Survey, target_plan: TargetPlan, target: str, drop: Mapping[str, str], choices: Choices
+) -> SplitPlan:
     """Decide how rows are split.
 
     Raises
@@ -56,38 +58,42 @@ def find_timing(survey: Survey, answer: Answer, target: str, drop: Mapping[str, 
         A column that was given for it does not allow that.
     """
     days = [name for name, found in survey.kinds.items() if found.kind == "date" and name not in drop]
-    timing = split_by_group(survey, choices)
-    if timing is None:
-        by_time = split_by_time(survey, answer, target, days, choices)
-        timing = split_at_random(answer, by_time) if isinstance(by_time, str) else by_time
-    asked = next((column for column in days if timing.time and column == timing.column), None)
+    split_plan = plan_group_split(survey, choices)
+    if split_plan is None:
+        by_time = plan_time_split(survey, target_plan, target, days, choices)
+        split_plan = plan_random_split(target_plan, by_time) if isinstance(by_time, str) else by_time
+    asked = next((column for column in days if split_plan.time and column == split_plan.column), None)
     for column in days:
-        add_date(timing, survey, column)
+        add_date(split_plan, survey, column)
         if asked is not None and column != asked:
-            add_length(timing, survey, column, asked)
-            warn_of_later(timing, survey, column, asked)
-    return timing
+            add_length(split_plan, survey, column, asked)
+            warn_of_later(split_plan, survey, column, asked)
+    return split_plan
 
 
-def add_length(timing: Timing, survey: Survey, column: str, asked: str) -> None:
+def add_length(split_plan: SplitPlan, survey: Survey, column: str, asked: str) -> None:
     """Add the days from a date to the question as a feature: an age, or how long a contract has run."""
     plain = unicodedata.normalize("NFKD", column).encode("ascii", "ignore").decode().lower()
     name = "days_since_" + (re.sub(r"[^a-z0-9]+", "_", plain).strip("_")[:40] or "it")
     text = f"({write_name(asked)} - {write_name(column)}) / days(1)"
     # What lies after the question was not known then, whatever the table says now.
     is_before = compute_share_before(survey.sample, column, asked) > MOSTLY_BEFORE
-    if not is_before or name in {*survey.sample.columns, *timing.lengths} or len(text) > LONGEST:
+    if not is_before or name in {*survey.sample.columns, *split_plan.lengths} or len(text) > LONGEST:
         return
-    timing.lengths[name] = text
-    timing.decisions.append(Decision(f"new {name!r}", f"up to {asked!r}", "an age says more than a date"))
+    split_plan.lengths[name] = text
+    split_plan.decisions.append(ParamsDecision(f"new {name!r}", f"up to {asked!r}", "an age says more than a date"))
 
 
-def warn_of_later(timing: Timing, survey: Survey, column: str, asked: str) -> None:
+def warn_of_later(split_plan: SplitPlan, survey: Survey, column: str, asked: str) -> None:
     """Add a warning where a date mostly lies after the question, as the end of what is asked about does."""
     after = 1 - compute_share_before(survey.sample, column, asked)
     if after > MOSTLY_AFTER:
-        reason = f"later than {asked!r} in {format_share(after)} of the rows: if not known then, --drop {quote(column)}"
-        timing.decisions.append(Decision(f"column {column!r}", "may be known too late", reason, is_warning=True))
+        reason = (
+            f"later than {asked!r} in {floor_percent(after)} of the rows: if not known then, --drop {quote(column)}"
+        )
+        split_plan.decisions.append(
+            ParamsDecision(f"column {column!r}", "may be known too late", reason, is_warning=True)
+        )
 
 
 def compute_share_before(frame: pd.DataFrame, column: str, other: str) -> float:
@@ -96,7 +102,7 @@ def compute_share_before(frame: pd.DataFrame, column: str, other: str) -> float:
     return float((to_utc(both[column]) <= to_utc(both[other])).mean()) if len(both) else 1.0
 
 
-def split_by_group(survey: Survey, choices: Choices) -> Timing | None:
+def plan_group_split(survey: Survey, choices: Choices) -> SplitPlan | None:
     """Return a split that keeps equal values of a given column together."""
     if choices.group is None:
         return None
@@ -105,23 +111,25 @@ def split_by_group(survey: Survey, choices: Choices) -> Timing | None:
         raise DataError(f"{lead}: {int(values.isna().sum()):,} sampled rows have none: fill them, or split at random")
     if values.nunique() < FEWEST_GROUPS:
         raise DataError(f"{lead}: {values.nunique()} groups: at least {FEWEST_GROUPS} are needed for three parts")
-    decision = Decision("split", f"by {choices.group!r}", "given: its equal values stay in one part", SPLIT)
+    decision = ParamsDecision("split", f"by {choices.group!r}", "given: its equal values stay in one part", SPLIT)
     split = {"method": "group", "group": choices.group, "validation": 0.2, "holdout": 0.2}
     # Whom rows are about can only be learnt by heart; there may be few of them.
     is_hidden = values.nunique() > 50 or survey.kinds[choices.group].kind == "identifier"
     hidden = [choices.group] if is_hidden else []
-    return Timing(split, hidden=hidden, decisions=[decision])
+    return SplitPlan(split, hidden=hidden, decisions=[decision])
 
 
-def split_at_random(answer: Answer, why: str) -> Timing:
+def plan_random_split(target_plan: TargetPlan, why: str) -> SplitPlan:
     """Return a random split, classes in equal shares, and why it is not one by time."""
-    is_class = answer.task == "classification"
+    is_class = target_plan.task == "classification"
     reason = f"{why}; {'classes in equal shares' if is_class else 'rows drawn at random'}"
     split = {"validation": 0.2, "holdout": 0.2, **({"stratify": True} if is_class else {})}
-    return Timing(split, decisions=[Decision("split", "random, 60/20/20 %", reason, SPLIT)])
+    return SplitPlan(split, decisions=[ParamsDecision("split", "random, 60/20/20 %", reason, SPLIT)])
 
 
-def split_by_time(survey: Survey, answer: Answer, target: str, days: list[str], choices: Choices) -> Timing | str:
+def plan_time_split(
+    survey: Survey, target_plan: TargetPlan, target: str, days: list[str], choices: Choices
+) -> SplitPlan | str:
     """Return a split by time, or why there is none: by the column given, else by the date that is never later."""
     if choices.time is not None:
         if choices.time not in days:
@@ -129,10 +137,10 @@ def split_by_time(survey: Survey, answer: Answer, target: str, days: list[str], 
                 f"{survey.raw.where}: --time {choices.time}: not read as a date: say how it is written with --format "
                 f"'{choices.time}=%d.%m.%Y'"
             )
-        timing = cut_days(survey, answer, target, choices.time, "given")
-        if isinstance(timing, str):
-            raise DataError(f"{survey.raw.where}: --time {choices.time}: {timing}: split at random, without --time")
-        return timing
+        split_plan = cut_days(survey, target_plan, target, choices.time, "given")
+        if isinstance(split_plan, str):
+            raise DataError(f"{survey.raw.where}: --time {choices.time}: {split_plan}: split at random, without --time")
+        return split_plan
     unfit = {name: why for name in days if (why := find_unfit(survey.sample[name]))}
     able = [name for name in days if name not in unfit]
     if not able:
@@ -143,8 +151,8 @@ def split_by_time(survey: Survey, answer: Answer, target: str, days: list[str], 
     reason = "the only date, so later rows judge"
     if len(able) > 1:
         reason = f"the first of {len(able)} dates, never later than {list_dates([n for n in able if n != first])}"
-    timing = cut_days(survey, answer, target, first, reason)
-    return f"not by time, {first!r}: {timing}" if isinstance(timing, str) else timing
+    split_plan = cut_days(survey, target_plan, target, first, reason)
+    return f"not by time, {first!r}: {split_plan}" if isinstance(split_plan, str) else split_plan
 
 
 def find_unfit(values: pd.Series) -> str:
@@ -152,7 +160,7 @@ def find_unfit(values: pd.Series) -> str:
     if PERSONAL.search(str(values.name)):
         return "says when somebody was born"
     missing = float(values.isna().mean())
-    return f"is missing in {format_share(missing)} of the rows" if missing >= MOST_MISSING else ""
+    return f"is missing in {floor_percent(missing)} of the rows" if missing >= MOST_MISSING else ""
 
 
 def find_first(frame: pd.DataFrame, days: list[str]) -> str | None:
@@ -173,14 +181,14 @@ def list_dates(names: list[str]) -> str:
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 
 
-def cut_days(survey: Survey, answer: Answer, target: str, column: str, reason: str) -> Timing | str:
+def cut_days(survey: Survey, target_plan: TargetPlan, target: str, column: str, reason: str) -> SplitPlan | str:
     """Return a split after three and four fifths of the rows in time, or why there is none.
 
     Where a fifth of the rows spans fewer days than the gate asks for, the holdout is as many days long if that leaves
     two thirds of all days.
     """
     rows = survey.sample[survey.sample[target].notna() & survey.sample[column].notna()]
-    rows = rows[~rows[target].isin(answer.dropped)] if answer.dropped else rows
+    rows = rows[~rows[target].isin(target_plan.dropped)] if target_plan.dropped else rows
     times = rows[column].sort_values(kind="stable")
     if times.dt.floor("D").nunique() < FEWEST_DAYS:
         return f"fewer than {FEWEST_DAYS} different days"
@@ -190,22 +198,22 @@ def cut_days(survey: Survey, answer: Answer, target: str, column: str, reason: s
     if min(map(len, parts)) < 5:
         return "a part of the rows would be empty"
     first = parts[0].sort_values(column, kind="stable").head(len(parts[0]) // 6)
-    if answer.task == "classification" and any(part[target].nunique() < 2 for part in (*parts, first)):
+    if target_plan.task == "classification" and any(part[target].nunique() < 2 for part in (*parts, first)):
         return "a part of the rows would have one class only"
     name = write_name(column)
     time = {"time": {PREDICT_AT: name, OUTCOME_KNOWN_AT: f"{name} + minutes(1)"}}
     named = {"validation_from": f"{cuts[0]:%Y-%m-%d}", "holdout_from": f"{cuts[1]:%Y-%m-%d}"}
     decisions = [
-        Decision("split", f"by time, {column!r}", reason, SPLIT),
-        Decision("answers known", "at once", "the table does not say when: set it if it is later",
+        ParamsDecision("split", f"by time, {column!r}", reason, SPLIT),
+        ParamsDecision("answers known", "at once", "the table does not say when: set it if it is later",
                  ("data", "time"), is_warning=True),
     ]  # fmt: skip
     if n_judged < FEWEST_JUDGED:
         reason = f"the holdout has {n_judged} days, the gate asks for {FEWEST_JUDGED}: add days, or lower fewest_days"
         place = ("evaluation", "gate")
-        decisions.append(Decision("publication", "refused for now", reason, place, is_warning=True))
+        decisions.append(ParamsDecision("publication", "refused for now", reason, place, is_warning=True))
     has_gaps = survey.raw.facts[column].n_missing > 0 if column in survey.raw.facts else rows[column].isna().any()
-    return Timing(
+    return SplitPlan(
         {"method": "time", **named}, column, time, needs_filter=column if has_gaps else None, decisions=decisions
     )
 
@@ -228,7 +236,7 @@ def choose_cuts(times: pd.Series) -> tuple[list[pd.Timestamp], int]:
     return [before.iloc[int(len(before) * 0.75)], start], n_judged
 
 
-def add_date(timing: Timing, survey: Survey, column: str) -> None:
+def add_date(split_plan: SplitPlan, survey: Survey, column: str) -> None:
     """Turn a date into features, or hide it where their names are taken."""
     known, zone = survey.sample[column].dropna(), survey.zones.get(column)
     known = known.dt.tz_convert(zone).dt.tz_localize(None) if zone else known
@@ -236,8 +244,8 @@ def add_date(timing: Timing, survey: Survey, column: str) -> None:
     is_long = known.max() - known.min() > pd.Timedelta(days=365)
     parts = [*(["hour"] if has_clock else []), "weekday", *(["month"] if is_long else [])]
     if any(f"{column}_{part}" in survey.sample.columns for part in parts):
-        timing.hidden.append(column)
+        split_plan.hidden.append(column)
         return
-    timing.dates[column] = {**({"zone": zone} if zone else {}), "parts": parts}
+    split_plan.dates[column] = {**({"zone": zone} if zone else {}), "parts": parts}
     reason = f"from {known.min():%Y-%m-%d} to {known.max():%Y-%m-%d}"
-    timing.decisions.append(Decision(f"column {column!r}", f"becomes {', '.join(parts)}", reason))
+    split_plan.decisions.append(ParamsDecision(f"column {column!r}", f"becomes {', '.join(parts)}", reason))

@@ -9,7 +9,7 @@ import pandas as pd
 from labkit.data.cleaning import OTHER
 from labkit.errors import DataError, ParamsError, list_briefly, name_nearest
 from labkit.new.inspect import Survey
-from labkit.new.options import Choices, Decision
+from labkit.new.options import Choices, ParamsDecision
 from labkit.new.target_values import Labels, leave_out_placeholders, read_labels, settle_rare
 from labkit.params.tables import FEWEST_OF_CLASS
 from labkit.params.training import CLASSIFICATION_METRICS, REGRESSION_METRICS
@@ -24,7 +24,7 @@ RARE = 0.05
 
 
 @dataclass
-class Answer:
+class TargetPlan:
     """The target as it will stand in the params.
 
     Attributes
@@ -46,10 +46,10 @@ class Answer:
     n_missing: int
     dropped: list[Any] = field(default_factory=list)
     smallest: int | None = None
-    decisions: list[Decision] = field(default_factory=list)
+    decisions: list[ParamsDecision] = field(default_factory=list)
 
 
-def find_answer(survey: Survey, target: str, choices: Choices) -> Answer:
+def plan_target(survey: Survey, target: str, choices: Choices) -> TargetPlan:
     """Decide about the target.
 
     Raises
@@ -70,17 +70,17 @@ def find_answer(survey: Survey, target: str, choices: Choices) -> Answer:
     task, reason = (choices.task, "given") if choices.task else find_task(labels)
     if task == "classification" and labels.is_read_as_number:
         labels = read_labels(survey, target, choices, as_words=True)
-    decisions = [Decision("task", task, reason, ("data", "target", "task"))]
+    decisions = [ParamsDecision("task", task, reason, ("data", "target", "task"))]
     if task == "regression":
-        return answer_number(survey, target, labels, lead, choices, decisions)
-    return answer_class(target, labels, lead, choices, decisions)
+        return plan_number(survey, target, labels, lead, choices, decisions)
+    return plan_classes(target, labels, lead, choices, decisions)
 
 
 def find_task(labels: Labels) -> tuple[str, str]:
     """Return the task and why: words and few whole numbers are classes, other numbers are numbers."""
     counts = labels.counts
     n_distinct = "many" if counts is None else f"{len(counts):,}"
-    if not is_number(labels.values):
+    if not holds_numbers(labels.values):
         return "classification", f"the target holds {n_distinct} different words"
     if counts is not None and len(counts) <= FEW_NUMBERS:
         is_whole = all(float(value).is_integer() for value in counts)
@@ -89,16 +89,16 @@ def find_task(labels: Labels) -> tuple[str, str]:
     return "regression", f"the target holds {n_distinct} different numbers"
 
 
-def is_number(values: pd.Series) -> bool:
+def holds_numbers(values: pd.Series) -> bool:
     """Return whether values are numbers, and not yes and no."""
     return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
 
 
-def answer_number(
-    survey: Survey, target: str, labels: Labels, lead: str, choices: Choices, decisions: list[Decision]
-) -> Answer:
+def plan_number(
+    survey: Survey, target: str, labels: Labels, lead: str, choices: Choices, decisions: list[ParamsDecision]
+) -> TargetPlan:
     """Decide about a target that is a number."""
-    if not is_number(labels.values):
+    if not holds_numbers(labels.values):
         first = next(iter(labels.counts)) if labels.counts else "texts"
         raise DataError(f"{lead} holds {first!r}, not numbers: use --task classification")
     labels = leave_out_placeholders(survey, target, labels)
@@ -113,13 +113,15 @@ def answer_number(
         raise ParamsError(f"--positive {choices.positive}: belongs to classification, and {target!r} is a number")
     metric = choose_metric("mae", REGRESSION_METRICS, choices)
     decisions += labels.decisions
-    decisions.append(Decision("metric", metric, "given" if choices.metric else "in the target's own unit",
+    decisions.append(ParamsDecision("metric", metric, "given" if choices.metric else "in the target's own unit",
                               ("training", "metric")))  # fmt: skip
     fields = {"column": target, "task": "regression", **({"rule": labels.rule} if labels.rule else {})}
-    return Answer("regression", metric, fields, labels.values, labels.n_missing, decisions=decisions)
+    return TargetPlan("regression", metric, fields, labels.values, labels.n_missing, decisions=decisions)
 
 
-def answer_class(target: str, labels: Labels, lead: str, choices: Choices, decisions: list[Decision]) -> Answer:
+def plan_classes(
+    target: str, labels: Labels, lead: str, choices: Choices, decisions: list[ParamsDecision]
+) -> TargetPlan:
     """Decide about a target that is a class."""
     counts = check_counts(labels, lead, choices)
     rare, kept = settle_rare(counts, lead)
@@ -128,12 +130,12 @@ def answer_class(target: str, labels: Labels, lead: str, choices: Choices, decis
     shares = {label: count / total for label, count in kept.items()}
     balance = list_briefly(f"{label!r} {share:.1%}" for label, share in sorted(shares.items(), key=lambda i: -i[1]))
     is_skewed = min(shares.values()) < RARE
-    decisions.append(Decision("classes", f"{len(kept)}", balance, is_warning=is_skewed))
+    decisions.append(ParamsDecision("classes", f"{len(kept)}", balance, is_warning=is_skewed))
     fields: dict[str, Any] = {"column": target, "task": "classification"}
     if len(kept) == 2:
         fields["positive"], reason = choose_positive(kept, lead, choices)
         decisions.append(
-            Decision("class of interest", repr(fields["positive"]), reason, ("data", "target", "positive"))
+            ParamsDecision("class of interest", repr(fields["positive"]), reason, ("data", "target", "positive"))
         )
     elif choices.positive is not None:
         raise ParamsError(f"{lead} has {len(kept)} classes: --positive belongs to two")
@@ -146,9 +148,9 @@ def answer_class(target: str, labels: Labels, lead: str, choices: Choices, decis
     }
     metric = choose_metric(usual, CLASSIFICATION_METRICS, choices)
     reason = "given" if choices.metric else why[usual]
-    decisions.append(Decision("metric", metric, reason, ("training", "metric")))
+    decisions.append(ParamsDecision("metric", metric, reason, ("training", "metric")))
     values = labels.values.mask(labels.values.isin(rare.joined), OTHER) if rare.joined else labels.values
-    return Answer(
+    return TargetPlan(
         "classification", metric, fields, values, labels.n_missing, rare.dropped, min(kept.values()), decisions
     )
 

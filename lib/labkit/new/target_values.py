@@ -13,15 +13,15 @@ import pandas as pd
 
 from labkit.data.cleaning import OTHER
 from labkit.data.quality import text_issues
-from labkit.data.quality.evidence import format_share
-from labkit.data.quality.placeholders import describe, find_target_placeholders
+from labkit.data.quality.evidence import floor_percent
+from labkit.data.quality.placeholders import describe_placeholder, find_target_placeholders
 from labkit.errors import DataError, list_briefly
 from labkit.features import parse_text
 from labkit.features.row_rules import RowRule, apply_rule
 from labkit.features.table_columns import to_array
 from labkit.new import column_kinds
 from labkit.new.inspect import Survey
-from labkit.new.options import Choices, Decision
+from labkit.new.options import Choices, ParamsDecision
 from labkit.params.tables import FEWEST_OF_CLASS
 from labkit.params.wrangling import Rule
 from labkit.units import format_count
@@ -52,7 +52,7 @@ class Labels:
     n_rows: int
     n_missing: int
     rule: dict[str, Any] = field(default_factory=dict)
-    decisions: tuple[Decision, ...] = ()
+    decisions: tuple[ParamsDecision, ...] = ()
 
     @property
     def is_read_as_number(self) -> bool:
@@ -106,7 +106,7 @@ def read_labels(survey: Survey, target: str, choices: Choices, *, as_words: bool
     lost = [word for word in words if read_values(pd.Series([word], dtype="str"), Rule(**number)).isna().all()]
     rule = number | ({"missing": [*given, *lost]} if given or lost else {})
     decisions = [
-        Decision(
+        ParamsDecision(
             f"target {target!r}",
             "read as numbers",
             f"amounts such as {next(word for word in words if word not in lost)!r}",
@@ -117,20 +117,20 @@ def read_labels(survey: Survey, target: str, choices: Choices, *, as_words: bool
         counts = labels.counts or dict(labels.values.value_counts())
         shown = list_briefly(f"{counts[word]:,} × {word!r}" for word in lost)
         reason = "they are not numbers, so their rows are left out; --task classification keeps all words"
-        decisions.append(Decision(f"target {target!r}", f"{shown} become missing", reason, RULE, is_warning=True))
+        decisions.append(ParamsDecision(f"target {target!r}", f"{shown} become missing", reason, RULE, is_warning=True))
     return replace(labels.read(rule), decisions=tuple(decisions))
 
 
-def remark_numbers(labels: Labels, target: str) -> tuple[Decision, ...]:
+def remark_numbers(labels: Labels, target: str) -> tuple[ParamsDecision, ...]:
     """Return the warning that most values of a target of words are numbers, with the option that reads them."""
     counts = labels.values.value_counts() if labels.counts is None else pd.Series(dict(labels.counts))
     lost = column_kinds.find_words_among_numbers(counts)
     if not lost:
         return ()
-    share = format_share(1 - sum(lost.values()) / sum(map(int, counts)))
+    share = floor_percent(1 - sum(lost.values()) / sum(map(int, counts)))
     shown = list_briefly(f"{times:,} × {word!r}" for word, times in lost.items())
     reason = f"{share} of its values are numbers; --task regression predicts them and leaves out the rows of {shown}"
-    return (Decision(f"target {target!r}", "classes", reason, is_warning=True),)
+    return (ParamsDecision(f"target {target!r}", "classes", reason, is_warning=True),)
 
 
 def leave_out_placeholders(survey: Survey, target: str, labels: Labels) -> Labels:
@@ -142,7 +142,9 @@ def leave_out_placeholders(survey: Survey, target: str, labels: Labels) -> Label
     rule = {**labels.rule, "missing": [*labels.rule.get("missing", []), *numbers]}
     shown = " and ".join(map(str, numbers))
     value = f"{shown} {'is' if len(found) == 1 else 'are'} missing"
-    decision = Decision(f"target {target!r}", value, "; ".join(map(describe, found)), RULE, is_warning=True)
+    decision = ParamsDecision(
+        f"target {target!r}", value, "; ".join(map(describe_placeholder, found)), RULE, is_warning=True
+    )
     decisions = (*labels.decisions, decision)
     read = replace(labels, rule={}).read({"missing": numbers})
     return replace(read, rule=rule, decisions=decisions)
@@ -155,7 +157,7 @@ class RareLabels:
     tree: dict[str, Any] = field(default_factory=dict)
     dropped: list[Any] = field(default_factory=list)
     joined: list[Any] = field(default_factory=list)
-    decisions: tuple[Decision, ...] = ()
+    decisions: tuple[ParamsDecision, ...] = ()
 
 
 def settle_rare(counts: Mapping[Any, int], lead: str) -> tuple[RareLabels, dict[Any, int]]:
@@ -185,5 +187,5 @@ def settle_rare(counts: Mapping[Any, int], lead: str) -> tuple[RareLabels, dict[
     value = f"{format_count(len(rare), 'class', 'classes')} {'become `other`' if is_joined else 'left out'}"
     named = list_briefly((f"{label!r} with {counts[label]}" for label in rare), most=5)
     reason = f"fewer than {FEWEST_OF_CLASS} rows each, {format_count(n_rare, 'row')} in all: {named}"
-    decision = Decision("rare classes", value, reason, RARE, is_warning=True)
+    decision = ParamsDecision("rare classes", value, reason, RARE, is_warning=True)
     return RareLabels(chosen, [] if is_joined else rare, rare if is_joined else [], (decision,)), kept

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from labkit.data.reading.raw_table import OFFSET, RawTable
 from labkit.errors import ParamsError, list_briefly, name_nearest
-from labkit.new.options import Choices, Decision
+from labkit.new.options import Choices, ParamsDecision
 
 MOST_MOMENTS = 1_000
 MOSTLY = 0.9
@@ -30,7 +30,7 @@ OFTEN = (
 """The zones of many people, which are proposed before others whose clocks show the same."""
 
 
-def find_zones(raw: RawTable, choices: Choices) -> tuple[dict[str, str], list[Decision]]:
+def find_zones(raw: RawTable, choices: Choices) -> tuple[dict[str, str], list[ParamsDecision]]:
     """Return the zone of each column of times with offsets, as given or found, and the decisions.
 
     Raises
@@ -41,13 +41,13 @@ def find_zones(raw: RawTable, choices: Choices) -> tuple[dict[str, str], list[De
     zones = raw.list_zones()
     found = {column: zone for column, zone in zones.items() if zone in zoneinfo.available_timezones() - {"UTC"}}
     decisions = [
-        Decision(f"column {column!r}", f"clock of {zone}", "the file says so") for column, zone in found.items()
+        ParamsDecision(f"column {column!r}", f"clock of {zone}", "the file says so") for column, zone in found.items()
     ]
     offsets = {column: known for column in raw.table.times if (known := find_offsets(raw, column))}
     for column, known in offsets.items():
         shown = list_briefly(dict.fromkeys(map(write_offset, known.values())), most=3)
         reason = f"with its offset ({shown}) each time is one moment"
-        decisions.append(Decision(f"column {column!r}", "read as UTC", reason))
+        decisions.append(ParamsDecision(f"column {column!r}", "read as UTC", reason))
         if column not in choices.zones:
             zone, decision = propose_zone(column, known)
             found |= {column: zone} if zone else {}
@@ -56,21 +56,21 @@ def find_zones(raw: RawTable, choices: Choices) -> tuple[dict[str, str], list[De
         if column not in {*zones, *offsets}:
             raise ParamsError(f"--zone {column}={zone}: its times name no offset, so they are read as they are written")
         check_zone(column, zone)
-        decisions.append(Decision(f"column {column!r}", f"clock of {zone}", "given"))
+        decisions.append(ParamsDecision(f"column {column!r}", f"clock of {zone}", "given"))
     return found | dict(choices.zones), decisions
 
 
-def propose_zone(column: str, offsets: Mapping[datetime, timedelta]) -> tuple[str, list[Decision]]:
+def propose_zone(column: str, offsets: Mapping[datetime, timedelta]) -> tuple[str, list[ParamsDecision]]:
     """Return the zone that fits the offsets of a column, empty for UTC, and the decision about it."""
     (zone, share), option = find_zone(offsets), f"--zone {shlex.quote(f'{column}=ZONE')}"
     if zone == "UTC" and share == 1:
         return "", []
     if share < MOSTLY:
         reason = f"its offsets are those of no zone; to read the hour off another clock, {option}"
-        return "", [Decision(f"column {column!r}", "clock of UTC", reason, is_warning=True)]
+        return "", [ParamsDecision(f"column {column!r}", "clock of UTC", reason, is_warning=True)]
     fit = "every row" if share == 1 else f"{share:.1%} of the rows"
     reason = f"fits {fit}; if it is another, {option}"
-    return zone, [Decision(f"column {column!r}", f"clock of {zone}", reason, is_warning=True)]
+    return zone, [ParamsDecision(f"column {column!r}", f"clock of {zone}", reason, is_warning=True)]
 
 
 def check_zone(column: str, zone: str) -> None:

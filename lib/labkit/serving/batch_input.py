@@ -17,8 +17,8 @@ from labkit.data.reading.formats import DELIMITERS, find_ending, name_format
 from labkit.data.reading.raw_table import RawTable, Source, open_file
 from labkit.errors import DataError, MissingDataError, list_briefly, name_nearest
 from labkit.features import expressions
-from labkit.features.parse_text import read_truth
-from labkit.features.row_rules import write_number
+from labkit.features.parse_text import read_yes_no
+from labkit.features.row_rules import number_to_string
 from labkit.params.experiment import Params
 from labkit.params.tables import Table
 
@@ -171,22 +171,22 @@ def match_spelling(values: pd.Series, kind: str, labels: Sequence[object], where
         The column holds True and False, and the model knows other categories.
     """
     if kind == "boolean" and not pd.api.types.is_numeric_dtype(values):
-        truths = values.map(lambda value: read_truth(str(value)), na_action="ignore")
+        truths = values.map(lambda value: read_yes_no(str(value)), na_action="ignore")
         return truths if truths.notna().equals(values.notna()) else values
     if kind != "category" or not all(isinstance(label, str) for label in labels):
         return values
-    spelled = {read_truth(str(label)): str(label) for label in labels if label}
+    spelled = {read_yes_no(str(label)): str(label) for label in labels if label}
     is_yes_no = {*spelled} == {0.0, 1.0} and len(spelled) == len([label for label in labels if label])
     if pd.api.types.is_bool_dtype(values) and not is_yes_no:
         shown = list_briefly(map(repr, labels), most=3) or "no categories"
         raise DataError(f"{where} holds True and False, the model knows {shown}: write it as in the table so far")
     if not is_yes_no:
-        return values.map(write_number, na_action="ignore") if pd.api.types.is_numeric_dtype(values) else values
+        return values.map(number_to_string, na_action="ignore") if pd.api.types.is_numeric_dtype(values) else values
     known = {*map(str, labels)}
 
     def spell(value: object) -> object:
-        text = str(write_number(value))
-        return text if text in known else spelled.get(read_truth(text), text)
+        text = str(number_to_string(value))
+        return text if text in known else spelled.get(read_yes_no(text), text)
 
     return values.map(spell, na_action="ignore")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from labkit.data.quality.profile import MOST_ROWS
-from labkit.features.table_columns import find_kind
+from labkit.features.table_columns import find_column_kind
 from labkit.params.tables import Target
 from labkit.view.prose import count, format_number, format_share, join_names, shorten
 from labkit.view.style import (
@@ -175,7 +175,7 @@ def plot_columns(frame: pd.DataFrame, columns: Sequence[str], target: Target, *,
 
 def has_order(values: pd.Series) -> bool:
     """Return whether a column is drawn along an axis: numbers and times of more than two values."""
-    return find_kind(values) in ("number", "time") and values.nunique() > 2
+    return find_column_kind(values) in ("number", "time") and values.nunique() > 2
 
 
 def describe_panels(target: Target, classes: Sequence[Any], *, has_shapes: bool, has_bars: bool) -> str:
@@ -214,7 +214,7 @@ def plot_column(axes: Axes, frame: pd.DataFrame, name: str, *, target: Target, c
         axes.set_yticks([])
     else:
         plot_cloud(axes, places, keep_drawable(answers[present]))
-    if find_kind(values) == "time":
+    if find_column_kind(values) == "time":
         set_time_ticks(axes)
     else:
         set_ticks(axes, 3)
@@ -222,7 +222,7 @@ def plot_column(axes: Axes, frame: pd.DataFrame, name: str, *, target: Target, c
 
 def to_places(values: pd.Series) -> np.ndarray:
     """Return numbers or times as positions on an axis; times in days since 1970, as the axis counts them."""
-    if find_kind(values) == "time":
+    if find_column_kind(values) == "time":
         return ((values - pd.Timestamp(0, tz=values.dt.tz)) / pd.Timedelta(days=1)).to_numpy(dtype=float)
     return values.to_numpy(dtype=float, na_value=np.nan)
 
@@ -260,7 +260,9 @@ def plot_levels(axes: Axes, values: pd.Series, answers: pd.Series, classes: Sequ
 
 def plot_correlation(frame: pd.DataFrame, columns: Sequence[str]) -> Figure:
     """Draw the rank correlation of every pair of number columns, alike columns side by side."""
-    numbers = frame[[name for name in columns if find_kind(frame[name]) == "number" and frame[name].nunique() > 1]]
+    numbers = frame[
+        [name for name in columns if find_column_kind(frame[name]) == "number" and frame[name].nunique() > 1]
+    ]
     matrix = numbers.iloc[:: len(numbers) // MOST_ROWS + 1].corr(method="spearman").fillna(0)
     names = [str(name) for name in order_alike(matrix)]
     values, size = matrix.loc[names, names].to_numpy(dtype=float), len(names)

@@ -13,7 +13,7 @@ import pandas as pd
 from labkit.data.split import list_days
 from labkit.data.stability import LARGE_DRIFT, NOTABLE_DRIFT, compute_by_key, compute_over_time
 from labkit.features.outcome_rates import PREDICT_AT
-from labkit.features.table_columns import find_kind
+from labkit.features.table_columns import find_column_kind
 from labkit.params.tables import Data, Target
 from labkit.view.data_plots import plot_heat
 from labkit.view.prose import count, format_number, format_share, join_names, shorten
@@ -99,7 +99,11 @@ def find_key(frame: pd.DataFrame, profile: pd.DataFrame, target: Target) -> str 
     """Return the most telling column of categories that has a few values only."""
     ranked = profile.sort_values("score", ascending=False, kind="stable")
     for name in ranked["column"]:
-        if name != target.column and find_kind(frame[name]) == "category" and 2 <= frame[name].nunique() <= MOST_LEVELS:
+        if (
+            name != target.column
+            and find_column_kind(frame[name]) == "category"
+            and 2 <= frame[name].nunique() <= MOST_LEVELS
+        ):
             return str(name)
     return None
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
-from labkit.data.quality.copies import COPY, EXPLAINS, FINER, NEAR_COPY, RANGES, find_copy
-from labkit.data.quality.evidence import Leak, make_rows
+from labkit.data.quality.copies import COPY, EXPLAINS, FINER, NEAR_COPY, RANGES, find_target_copy
+from labkit.data.quality.evidence import Leak, make_target_rows
 
 N = 300
 RANDOM = np.random.default_rng(3)
@@ -17,7 +17,7 @@ WALK = RANDOM.normal(size=N).cumsum() + np.arange(N)
 
 def look(values: object, target: object, task: str) -> Leak | None:
     """Return what is found of a column among ten."""
-    return find_copy(pd.Series(values), make_rows(pd.Series(target), task, 10))
+    return find_target_copy(pd.Series(values), make_target_rows(pd.Series(target), task, 10))
 
 
 def recode(label: str) -> int:

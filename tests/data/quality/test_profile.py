@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from labkit.data.quality.profile import correlate_ranks, find_pairs, profile_table, score_column
 from labkit.errors import DataError
-from labkit.features.table_columns import find_kind
+from labkit.features.table_columns import find_column_kind
 from labkit.params.tables import Target
 
 N = 240
@@ -116,4 +116,4 @@ def test_classes_of_a_row_or_two_do_not_keep_a_column_from_being_scored() -> Non
     ],
 )
 def test_kinds(values: object, kind: str) -> None:
-    assert find_kind(pd.Series(values)) == kind
+    assert find_column_kind(pd.Series(values)) == kind

@@ -17,9 +17,9 @@ from labkit.data.quality.evidence import (
     Rows,
     bound_errors,
     compute_smoothness,
-    format_share,
+    floor_percent,
 )
-from labkit.features.table_columns import find_kind
+from labkit.features.table_columns import find_column_kind
 from labkit.units import format_count
 
 FEWEST_ROWS = 20
@@ -39,7 +39,7 @@ FINER, RANGES = "finer classes of the target", "ranges of the target"
 EXPLAINS = "explains the target by itself"
 
 
-def find_copy(values: pd.Series, rows: Rows) -> Leak | None:
+def find_target_copy(values: pd.Series, rows: Rows) -> Leak | None:
     """Return that a column is the target in another form, or None."""
     known = values[rows.is_known]
     if pd.api.types.is_datetime64_any_dtype(values):
@@ -48,7 +48,7 @@ def find_copy(values: pd.Series, rows: Rows) -> Leak | None:
     known, truth = known[is_there], rows.values[is_there]
     if len(known) < FEWEST_ROWS:
         return None
-    is_number = find_kind(known) == "number"
+    is_number = find_column_kind(known) == "number"
     if rows.classes:
         is_continuous = is_number and has_fractions(known)
         leak = find_class_copy(pd.factorize(known)[0], truth, rows, len(is_there), is_continuous=is_continuous)
@@ -118,7 +118,7 @@ def find_separation(values: np.ndarray, truth: np.ndarray, rows: Rows) -> Leak |
 def is_counter(values: np.ndarray, codes: np.ndarray) -> bool:
     """Return whether numbers only rise, or only fall, in a table in order of its classes: whatever counts rows does."""
     steps = np.diff(values)
-    return count_runs(codes) == len(np.unique(codes)) and bool((steps > 0).all() or (steps < 0).all())
+    return count_equal_runs(codes) == len(np.unique(codes)) and bool((steps > 0).all() or (steps < 0).all())
 
 
 def find_number_copy(values: np.ndarray, truth: np.ndarray, rows: Rows) -> Leak | None:
@@ -135,12 +135,12 @@ def find_number_copy(values: np.ndarray, truth: np.ndarray, rows: Rows) -> Leak 
         return None
     for named, transformed, goal in list_scales(values, truth):
         if is_exact(transformed, goal):
-            evidence = f"{named} lie on a straight line, which explains {format_share(1 - ROUNDED)} of the variance"
+            evidence = f"{named} lie on a straight line, which explains {floor_percent(1 - ROUNDED)} of the variance"
             return Leak(COPY, evidence, is_sure=True)
     explained = compute_smoothness(values, truth)
     if explained < NEARLY_ALIKE:
         return None
-    evidence = f"a curve through its values explains {format_share(explained)} of the target"
+    evidence = f"a curve through its values explains {floor_percent(explained)} of the target"
     return Leak(NEAR_COPY, evidence, is_sure=False)
 
 
@@ -175,10 +175,10 @@ def find_ranges(codes: np.ndarray, truth: np.ndarray, rows: Rows) -> Leak | None
     n_values = int(codes.max()) + 1
     sizes = np.bincount(codes)
     # A column that is in order in the table as well may just count time, as the target does.
-    if not 2 <= n_values <= MOST_RANGES or count_runs(codes) <= n_values:
+    if not 2 <= n_values <= MOST_RANGES or count_equal_runs(codes) <= n_values:
         return None
     order = np.lexsort((codes, truth))
-    if count_runs(codes[order]) > n_values or len(np.unique(truth)) <= 2 * n_values:
+    if count_equal_runs(codes[order]) > n_values or len(np.unique(truth)) <= 2 * n_values:
         return None
     is_end = np.diff(codes[order]) != 0
     if (np.diff(truth[order])[is_end] == 0).any():
@@ -187,11 +187,11 @@ def find_ranges(codes: np.ndarray, truth: np.ndarray, rows: Rows) -> Leak | None
     if log_ways <= -np.log(rows.alpha):
         return None
     evidence = f"each of its {n_values} values stands for a range of the target of its own"
-    is_sure = bound_errors(0, codes, rows.alpha) <= FEW_ERRORS and not is_apart(codes[order], truth[order])
+    is_sure = bound_errors(0, codes, rows.alpha) <= FEW_ERRORS and not lie_apart(codes[order], truth[order])
     return Leak(RANGES, evidence, is_sure=is_sure)
 
 
-def is_apart(codes: np.ndarray, truth: np.ndarray) -> bool:
+def lie_apart(codes: np.ndarray, truth: np.ndarray) -> bool:
     """Return whether all ranges of the target, in its order, lie further apart than the values within them.
 
     What the target was cut into has borders where its values are dense. An honest column, such as the species of an
@@ -209,10 +209,10 @@ def is_apart(codes: np.ndarray, truth: np.ndarray) -> bool:
     return True
 
 
-def count_runs(codes: np.ndarray) -> int:
+def count_equal_runs(codes: np.ndarray) -> int:
     """Return how many runs of equal values there are.
 
-    >>> count_runs(np.array([1, 1, 2, 1]))
+    >>> count_equal_runs(np.array([1, 1, 2, 1]))
     3
     """
     return int((np.diff(codes) != 0).sum()) + 1

@@ -58,7 +58,7 @@ class Rows:
         return not self.classes and compute_smoothness(np.arange(len(self.values)), self.values) >= SMOOTH
 
 
-def make_rows(target: pd.Series, task: str, n_columns: int) -> Rows:
+def make_target_rows(target: pd.Series, task: str, n_columns: int) -> Rows:
     """Return the target as the rules take it."""
     is_known = target.notna().to_numpy(copy=True)
     alpha = ALPHA / max(n_columns, 1)
@@ -108,10 +108,10 @@ def bound_errors(n_wrong: int, codes: np.ndarray, alpha: float) -> float:
     return float(bound_share(n_wrong, len(codes), alpha)[1] / guessing) if guessing > 0 else np.inf
 
 
-def format_share(share: float) -> str:
+def floor_percent(share: float) -> str:
     """Return a share in percent, cut off and never rounded up.
 
-    >>> format_share(0.9649), format_share(0.99996), format_share(0.5)
+    >>> floor_percent(0.9649), floor_percent(0.99996), floor_percent(0.5)
     ('96.4 %', '99.99 %', '50 %')
     """
     digits = 100 if share >= 0.999 else 10

@@ -61,11 +61,11 @@ def find_identifier(values: pd.Series, *, is_unnamed: bool = False) -> Identifie
     if pd.api.types.is_bool_dtype(known) or pd.api.types.is_datetime64_any_dtype(known):
         return None
     if pd.api.types.is_numeric_dtype(known):
-        return find_number(known, name, is_unnamed=is_unnamed or UNNAMED.fullmatch(name) is not None)
-    return find_label(known.astype(str), name)
+        return find_numeric_identifier(known, name, is_unnamed=is_unnamed or UNNAMED.fullmatch(name) is not None)
+    return find_string_identifier(known.astype(str), name)
 
 
-def find_number(known: pd.Series, name: str, *, is_unnamed: bool) -> Identifier | None:
+def find_numeric_identifier(known: pd.Series, name: str, *, is_unnamed: bool) -> Identifier | None:
     """Return why whole numbers are an identifier, or None: an index, called like one, or the numbers of patients."""
     if not (known % 1 == 0).all():
         return None
@@ -85,13 +85,13 @@ def find_number(known: pd.Series, name: str, *, is_unnamed: bool) -> Identifier 
     return find_repeated(known, name, n_distinct)
 
 
-def find_label(known: pd.Series, name: str) -> Identifier | None:
+def find_string_identifier(known: pd.Series, name: str) -> Identifier | None:
     """Return why texts are an identifier, or None: nearly all different, or names of whom; no prose, numbers, dates."""
     n_distinct = known.nunique()
     share = n_distinct / len(known)
     if share > MOSTLY_DIFFERENT or (share > OFTEN_DIFFERENT and names_number(name)):
         words = known.drop_duplicates().head(WORDS_LOOKED_AT)
-        special = text_issues.guess_kind(words.tolist(), [])
+        special = text_issues.guess_string_kind(words.tolist(), [])
         is_other = text_issues.is_prose(words) or (special is not None and special[0] != text_issues.LEADING_ZEROS)
         return None if is_other else Identifier(f"texts, {share:.0%} of them different")
     return find_repeated(known, name, n_distinct)

@@ -13,11 +13,11 @@ from scipy import stats
 
 from labkit.data.quality import text_issues
 from labkit.data.quality.blank_rows import find_blank_rows
-from labkit.data.quality.evidence import format_share
+from labkit.data.quality.evidence import floor_percent
 from labkit.data.quality.formula import find_formula
 from labkit.data.quality.identifiers import Identifier, find_identifier, list_unnamed
 from labkit.data.quality.leakage import find_leaks
-from labkit.data.quality.placeholders import Placeholder, describe, find_placeholders
+from labkit.data.quality.placeholders import Placeholder, describe_placeholder, find_placeholders
 from labkit.data.quality.profile import MANY_MISSING, MOST_ROWS, find_pairs
 from labkit.data.stability import LARGE_DRIFT
 from labkit.errors import list_briefly
@@ -40,7 +40,7 @@ SKEWED = 2.0
 
 
 @dataclass(frozen=True)
-class Finding:
+class Issue:
     """One thing that looks wrong.
 
     Attributes
@@ -77,7 +77,7 @@ def find_all(
     Returns
     -------
     pandas.DataFrame
-        `severity`, `column`, `what`, `evidence`, `fix`: see `Finding`.
+        `severity`, `column`, `what`, `evidence`, `fix`: see `Issue`.
     """
     target, never = data.target, {data.target.column, PREDICT_AT, OUTCOME_KNOWN_AT}
     inputs = frame[[name for name in frame.columns if name not in never]]
@@ -99,15 +99,15 @@ def find_all(
     able = [str(name) for name in inputs.columns if name in varied and name not in identifiers]
     scores = dict(zip(profile["column"], profile["score"], strict=True))
     found += find_leaking(frame, able, target, scores, placeholders)
-    found += find_twins(inputs, correlation_alert)
+    found += find_correlated(inputs, correlation_alert)
     found += [
-        Finding("medium", name, "drift", f"population stability index {value:.2f} after training", drop(name, "drifts"))
+        Issue("medium", name, "drift", f"population stability index {value:.2f} after training", drop(name, "drifts"))
         for name, value in zip(drift["column"], drift["drift"], strict=True)
         if value > LARGE_DRIFT and name not in never
     ]
     ordered = sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
     return pd.DataFrame(
-        [astuple(finding) for finding in ordered], columns=[field.name for field in fields(Finding)], dtype=str
+        [astuple(finding) for finding in ordered], columns=[field.name for field in fields(Issue)], dtype=str
     )
 
 
@@ -128,41 +128,41 @@ def drop(name: str, reason: str) -> str:
 
 def find_in_target(
     frame: pd.DataFrame, target: Target, placeholders: Mapping[str, list[Placeholder]]
-) -> Iterator[Finding]:
+) -> Iterator[Issue]:
     """Find targets that are missing, infinite, rare or skewed, and numbers that stand for a missing one."""
     answers, name = frame[target.column], target.column
     if n_missing := int(answers.isna().sum()):
         fix = write_filter(f"not missing({write_name(name)})")
-        yield Finding("high", name, "target missing", f"{format_count(n_missing, 'row')} without a target", fix)
+        yield Issue("high", name, "target missing", f"{format_count(n_missing, 'row')} without a target", fix)
     if target.task == "classification":
         yield from find_rare_classes(answers.dropna(), target)
     elif pd.api.types.is_numeric_dtype(answers):
         for placeholder in placeholders.get(name, []):
             fix = f"data.target.rule: {{missing: [{placeholder.number}]}}"
-            yield Finding("high", name, "marker for missing", describe(placeholder), fix)
+            yield Issue("high", name, "marker for missing", describe_placeholder(placeholder), fix)
         numbers = answers.dropna().astype("float64")
         if infinite := int(np.isinf(numbers).sum()):
             fix = write_filter(f"abs({write_name(name)}) < 1e300")
-            yield Finding("high", name, "infinite target", format_count(infinite, "row"), fix)
+            yield Issue("high", name, "infinite target", format_count(infinite, "row"), fix)
         skew = float(stats.skew(numbers[np.isfinite(numbers)])) if numbers.nunique() > FEW_ROWS else 0.0
         if skew > SKEWED:
             kind = "log" if numbers.min() >= 0 else "yeo_johnson"
-            yield Finding("low", name, "skewed target", f"skewness {skew:.1f}", f"training.target_transform: {kind}")
+            yield Issue("low", name, "skewed target", f"skewness {skew:.1f}", f"training.target_transform: {kind}")
 
 
-def find_rare_classes(answers: pd.Series, target: Target) -> Iterator[Finding]:
+def find_rare_classes(answers: pd.Series, target: Target) -> Iterator[Issue]:
     """Find classes that are hard to learn because they are few or much fewer than others."""
     counts, name = answers.value_counts(), target.column
     if len(counts) < 2:
         evidence = f"only {counts.index.tolist()[0]!r}" if len(counts) else "no row has a target"
-        yield Finding("high", name, "one class", evidence, "")
+        yield Issue("high", name, "one class", evidence, "")
         return
     rare = [] if target.rare else [label for label in counts.index.tolist() if counts[label] < FEWEST_OF_CLASS]
     if rare:
         named = list_briefly(f"{label!r} with {counts[label]}" for label in rare)
         evidence = f"{format_count(len(rare), 'class', 'classes')} with fewer than {FEWEST_OF_CLASS} rows: {named}"
         fix = f"data.target.rare: {{fewest_rows: {FEWEST_OF_CLASS}, action: drop}}"
-        yield Finding("high" if counts[rare].min() < 3 else "medium", name, "rare classes", evidence, fix)
+        yield Issue("high" if counts[rare].min() < 3 else "medium", name, "rare classes", evidence, fix)
     # What becomes of rarer classes is declared.
     kept = counts[counts >= target.rare.fewest_rows] if target.rare else counts
     if not len(kept):
@@ -170,7 +170,7 @@ def find_rare_classes(answers: pd.Series, target: Target) -> Iterator[Finding]:
     smallest, share = kept.index.tolist()[-1], float(kept.iloc[-1] / counts.sum())
     if share * len(kept) < RARE_SHARE * 2:
         evidence = f"{smallest!r} holds {share:.1%} of the rows"
-        yield Finding("medium", name, "imbalanced classes", evidence, "training.class_weight: balanced")
+        yield Issue("medium", name, "imbalanced classes", evidence, "training.class_weight: balanced")
 
 
 def list_keys(inputs: pd.DataFrame, lines: pd.DataFrame, identifiers: Mapping[str, Identifier]) -> set[str]:
@@ -179,14 +179,14 @@ def list_keys(inputs: pd.DataFrame, lines: pd.DataFrame, identifiers: Mapping[st
     return {*identifiers, *(name for name in map(str, inputs.columns) if is_key[name]), PREDICT_AT, OUTCOME_KNOWN_AT}
 
 
-def find_in_rows(frame: pd.DataFrame, target: Target, keys: set[str]) -> Iterator[Finding]:
+def find_in_rows(frame: pd.DataFrame, target: Target, keys: set[str]) -> Iterator[Issue]:
     """Find rows that are there more than once, and rows without a value."""
     if n_repeated := int(frame.duplicated().sum()):
         evidence = f"{n_repeated:,} of {format_count(len(frame), 'row')} repeat an earlier one in every column"
-        yield Finding("medium", "", "duplicated rows", evidence, "wrangling.duplicates: drop")
+        yield Issue("medium", "", "duplicated rows", evidence, "wrangling.duplicates: drop")
     if blank := find_blank_rows(frame, keys):
         fix = write_filter(f"not missing({write_name(target.column)})")
-        yield Finding("low", "", "blank rows", blank.describe(), fix)
+        yield Issue("low", "", "blank rows", blank.describe(), fix)
 
 
 def find_identifiers(inputs: pd.DataFrame, data: Data) -> dict[str, Identifier]:
@@ -196,25 +196,25 @@ def find_identifiers(inputs: pd.DataFrame, data: Data) -> dict[str, Identifier]:
     return {name: identifier for name, identifier in found.items() if identifier}
 
 
-def find_in_column(values: pd.Series, line: pd.Series, identifier: Identifier | None) -> Iterator[Finding]:
+def find_in_column(values: pd.Series, line: pd.Series, identifier: Identifier | None) -> Iterator[Issue]:
     """Find what one column's line of the profile shows."""
     name, share = str(values.name), line["missing_share"]
     if line["distinct"] == 0:
-        yield Finding("medium", name, "empty", "no row has a value", drop(name, "empty"))
+        yield Issue("medium", name, "empty", "no row has a value", drop(name, "empty"))
         return
     if line["distinct"] == 1 and share == 0:
-        yield Finding("medium", name, "constant", f"every row has {line['most_common']!r}", drop(name, "constant"))
+        yield Issue("medium", name, "constant", f"every row has {line['most_common']!r}", drop(name, "constant"))
     elif line["distinct"] == 1:
         evidence = f"{line['most_common']!r} in {1 - share:.0%} of the rows, nothing in the others"
-        yield Finding("low", name, "one value or none", evidence, drop(name, "one value or none"))
+        yield Issue("low", name, "one value or none", evidence, drop(name, "one value or none"))
     if share >= MANY_MISSING:
         evidence = f"{share:.0%} of the rows have no value"
-        yield Finding("medium", name, "many gaps", evidence, drop(name, "mostly missing"))
+        yield Issue("medium", name, "many gaps", evidence, drop(name, "mostly missing"))
     if line["kind"] == "time":
         fix = write_line("features.dates", name, "{parts: [hour, weekday, month]}")
-        yield Finding("low", name, "time", f"from {line['smallest']} to {line['largest']}", fix)
+        yield Issue("low", name, "time", f"from {line['smallest']} to {line['largest']}", fix)
     elif identifier:
-        yield Finding("high", name, "identifier", identifier.reason, drop(name, "identifier"))
+        yield Issue("high", name, "identifier", identifier.reason, drop(name, "identifier"))
 
 
 def find_leaking(
@@ -223,63 +223,63 @@ def find_leaking(
     target: Target,
     scores: Mapping[str, float],
     placeholders: Mapping[str, list[Placeholder]],
-) -> Iterator[Finding]:
+) -> Iterator[Issue]:
     """Find columns that leak the target, or may do so, and the formula by which it follows from several."""
     leaks = find_leaks(frame, inputs, target.column, target.task, seed=SEED, scores=scores, placeholders=placeholders)
     for name, leak in leaks.items():
         fix = drop(name, quote("known only with the target"))
-        yield Finding("high" if leak.is_sure else "medium", name, leak.kind, leak.evidence, fix)
+        yield Issue("high" if leak.is_sure else "medium", name, leak.kind, leak.evidence, fix)
     if target.task == "regression":
         others = [name for name in inputs if not (name in leaks and leaks[name].is_sure)]
         if formula := find_formula(frame, others, target.column):
-            evidence = f"{formula.text} explains {format_share(formula.explained)} of it"
-            yield Finding("high", target.column, "formula of other columns", evidence, "")
+            evidence = f"{formula.text} explains {floor_percent(formula.explained)} of it"
+            yield Issue("high", target.column, "formula of other columns", evidence, "")
 
 
-def find_in_values(values: pd.Series, line: pd.Series, placeholders: list[Placeholder]) -> Iterator[Finding]:
+def find_in_values(values: pd.Series, line: pd.Series, placeholders: list[Placeholder]) -> Iterator[Issue]:
     """Find what a column's values give away: markers, outliers, spellings, numbers and dates as text, prose."""
     name = str(values.name)
     if line["kind"] == "number":
         yield from find_in_numbers(name, values.dropna().to_numpy(dtype="float64"), placeholders)
     if line["kind"] == "category":
-        for what, evidence, severity, rule in text_issues.find_in_texts(values):
+        for what, evidence, severity, rule in text_issues.find_string_issues(values):
             fix = write_line(rule[0], name, rule[1]) if rule[1] else ""
-            yield Finding(severity, name, what, evidence, fix)
+            yield Issue(severity, name, what, evidence, fix)
             if what in ("free text", "date as text", "number as text"):
                 return
         if line["distinct"] > MANY_VALUES and line["distinct"] < 0.9 * len(values):
             fix = write_line("features.categories", name, str(min(1000, int(line["distinct"]))))
             evidence = f"{line['distinct']:,} different values; the {MANY_VALUES} most frequent are told apart"
-            yield Finding("low", name, "many categories", evidence, fix)
+            yield Issue("low", name, "many categories", evidence, fix)
 
 
-def find_in_numbers(name: str, numbers: np.ndarray, placeholders: list[Placeholder]) -> Iterator[Finding]:
+def find_in_numbers(name: str, numbers: np.ndarray, placeholders: list[Placeholder]) -> Iterator[Issue]:
     """Find numbers that stand for a missing one, infinite ones, and those far from all others."""
     if infinite := int(np.isinf(numbers).sum()):
         fix = write_line("wrangling.rules", name, "{minimum: -1.0e+30, maximum: 1.0e+30}")
-        yield Finding("medium", name, "infinite values", f"{infinite:,} of the rows looked at", fix)
+        yield Issue("medium", name, "infinite values", f"{infinite:,} of the rows looked at", fix)
     finite = numbers[np.isfinite(numbers)]
     if len(np.unique(finite)) <= 2:
         return
     if placeholders:
-        evidence = "; ".join(map(describe, placeholders))
+        evidence = "; ".join(map(describe_placeholder, placeholders))
         shown = ", ".join(str(placeholder.number) for placeholder in placeholders)
         fix = write_line("wrangling.rules", name, f"{{missing: [{shown}]}}")
-        yield Finding("medium", name, "marker for missing", evidence, fix)
+        yield Issue("medium", name, "marker for missing", evidence, fix)
     rest = finite[~np.isin(finite, [placeholder.value for placeholder in placeholders])]
     low, high = np.quantile(rest, [0.25, 0.75])
     reach = np.maximum(low - rest, rest - high) / max(high - low, 1e-300)
     if high > low and reach.max() > VERY_FAR:
         evidence = f"{np.mean(reach > FAR):.1%} of the rows lie far out, the farthest at {rest[reach.argmax()]:.4g}"
         fix = write_line("wrangling.outliers", name, "{method: iqr, action: clip}")
-        yield Finding("low", name, "outliers", evidence, fix)
+        yield Issue("low", name, "outliers", evidence, fix)
 
 
-def find_twins(inputs: pd.DataFrame, correlation_alert: float) -> Iterator[Finding]:
+def find_correlated(inputs: pd.DataFrame, correlation_alert: float) -> Iterator[Issue]:
     """Find columns that say the same as an earlier one, each told once."""
     told: set[str] = set()
     for first, second, correlation in find_pairs(inputs, correlation_alert):
         if second not in told:
             told.add(second)
             evidence = f"rank correlation {correlation:.3f} with {first}"
-            yield Finding("low", second, "says the same as another", evidence, drop(second, quote(f"like {first}")))
+            yield Issue("low", second, "says the same as another", evidence, drop(second, quote(f"like {first}")))

@@ -14,8 +14,8 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import KFold, cross_val_predict
 
 from labkit.data.quality import text_issues
-from labkit.data.quality.copies import COVERED, EXPLAINS, FINER, correlate, find_copy, has_fractions, is_counter
-from labkit.data.quality.evidence import FEW_ERRORS, Leak, Rows, bound_errors, format_share, make_rows
+from labkit.data.quality.copies import COVERED, EXPLAINS, FINER, correlate, find_target_copy, has_fractions, is_counter
+from labkit.data.quality.evidence import FEW_ERRORS, Leak, Rows, bound_errors, floor_percent, make_target_rows
 from labkit.data.quality.missingness import find_missing_leak
 from labkit.data.quality.placeholders import Placeholder, find_placeholders, mask_placeholders
 from labkit.data.quality.profile import LEAK_SCORE, N_FOLDS, predict_held_out, score_column
@@ -67,18 +67,18 @@ def find_leaks(
         frame = frame.iloc[:: -(-len(frame) // MOST_LOOKED_AT)]
     frame = frame[[*inputs, target]]
     frame = read_numbers(mask_placeholders(frame, find_placeholders(frame) if placeholders is None else placeholders))
-    rows = make_rows(frame[target], task, len(inputs))
+    rows = make_target_rows(frame[target], task, len(inputs))
     if len(np.unique(rows.values)) < 2:
         return {}
     is_filled = frame[list(inputs)].notna().to_numpy()
     is_blank = is_filled.sum(axis=1) * 2 <= len(inputs)
     found: dict[str, Leak] = {}
     for place, column in enumerate(inputs):
-        leaks = [find_missing_leak(is_filled[:, place], is_blank, rows), find_copy(frame[column], rows)]
+        leaks = [find_missing_leak(is_filled[:, place], is_blank, rows), find_target_copy(frame[column], rows)]
         if told := [leak for leak in leaks if leak]:
             found[column] = max(told, key=lambda leak: leak.is_sure)
     others = [column for column in inputs if not (column in found and found[column].is_sure)]
-    telling = find_telling(frame, others, target, rows, seed=seed, scores=scores)
+    telling = find_strong_predictors(frame, others, target, rows, seed=seed, scores=scores)
     found |= {column: leak for column, leak in telling.items() if leak.is_sure or column not in found}
     found = doubt_groups(found, frame, inputs, rows)
     found = doubt_separable(found, frame, inputs, rows, seed=seed)
@@ -139,12 +139,12 @@ def doubt_separable(
     known = frame.loc[rows.is_known, others].assign(**{CODES: rows.values})
     known = known.sample(min(len(known), MOST_ROWS), random_state=seed)
     codes = known.pop(CODES).to_numpy()
-    n_wrong = count_errors(known, codes, seed=seed)
+    n_wrong = count_forest_errors(known, codes, seed=seed)
     guessing = len(codes) - np.bincount(codes).max()
     return {**found, **doubted} if n_wrong <= SEPARABLE * guessing else dict(found)
 
 
-def count_errors(frame: pd.DataFrame, codes: np.ndarray, *, seed: int) -> int:
+def count_forest_errors(frame: pd.DataFrame, codes: np.ndarray, *, seed: int) -> int:
     """Return the rows that a random forest predicts wrong, each by trees that were fitted without it."""
     columns = [
         frame[name] if pd.api.types.is_numeric_dtype(frame[name]) else pd.factorize(frame[name], sort=True)[0]
@@ -169,7 +169,7 @@ def read_numbers(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**read) if read else frame
 
 
-def find_telling(
+def find_strong_predictors(
     frame: pd.DataFrame,
     inputs: Sequence[str],
     target: str,
@@ -189,14 +189,14 @@ def find_telling(
         known = known.sample(MOST_ROWS, random_state=seed).sort_index()
     known = drop_copies(known)
     found = {}
-    for column in choose_telling(known, inputs, target, task):
+    for column in choose_scored(known, inputs, target, task):
         if pd.api.types.is_datetime64_any_dtype(known[column]):
             continue
         given = None if scores is None else scores.get(column)
         score = score_column(known[column], known[target], task, seed=seed) if given is None else given
         if score >= LEAK_SCORE:
-            is_sure = task == "classification" and is_surely_telling(known[column], known[target], rows.alpha, seed)
-            found[column] = Leak(EXPLAINS, f"{format_share(score)} of it, on rows held out", is_sure)
+            is_sure = task == "classification" and is_surely_predictive(known[column], known[target], rows.alpha, seed)
+            found[column] = Leak(EXPLAINS, f"{floor_percent(score)} of it, on rows held out", is_sure)
     return found
 
 
@@ -212,7 +212,7 @@ def drop_copies(frame: pd.DataFrame) -> pd.DataFrame:
     return distinct if is_telling_rows_apart else frame
 
 
-def is_surely_telling(values: pd.Series, classes: pd.Series, alpha: float, seed: int) -> bool:
+def is_surely_predictive(values: pd.Series, classes: pd.Series, alpha: float, seed: int) -> bool:
     """Return whether a column surely makes few errors beside always naming the largest class."""
     held_out = predict_held_out(values, classes, "classification", seed=seed)
     if held_out is None:
@@ -224,18 +224,20 @@ def is_surely_telling(values: pd.Series, classes: pd.Series, alpha: float, seed:
     return bound_errors(n_wrong, truth, alpha) <= FEW_ERRORS
 
 
-def choose_telling(frame: pd.DataFrame, inputs: Sequence[str], target: str, task: str) -> Sequence[str]:
+def choose_scored(frame: pd.DataFrame, inputs: Sequence[str], target: str, task: str) -> Sequence[str]:
     """Return the columns worth scoring: all of a few, of many only those whose ranks go with the target's."""
     if len(inputs) <= MOST_SCORED:
         return inputs
     answers = frame[target]
-    truth = rank(answers.to_numpy(dtype="float64") if task == "regression" else pd.factorize(answers)[0])
+    truth = compute_ranks(answers.to_numpy(dtype="float64") if task == "regression" else pd.factorize(answers)[0])
     numbers = [name for name in inputs if pd.api.types.is_numeric_dtype(frame[name])]
     columns = (frame[name].to_numpy(dtype="float64", na_value=np.nan) for name in numbers)
-    return [name for name, column in zip(numbers, columns, strict=True) if correlate(rank(column), truth) >= ABLE]
+    return [
+        name for name, column in zip(numbers, columns, strict=True) if correlate(compute_ranks(column), truth) >= ABLE
+    ]
 
 
-def rank(values: np.ndarray) -> np.ndarray:
+def compute_ranks(values: np.ndarray) -> np.ndarray:
     """Return the ranks of values, missing ones last."""
     ranks = np.empty(len(values))
     ranks[np.argsort(values, kind="stable")] = np.arange(len(values))

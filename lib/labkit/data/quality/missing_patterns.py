@@ -2,11 +2,11 @@
 
 import pandas as pd
 
-from labkit.data.stability import find_outcome
+from labkit.data.stability import compute_outcome
 from labkit.params.tables import Target
 
 
-def find_gap_patterns(frame: pd.DataFrame, target: Target, *, most: int = 8) -> pd.DataFrame:
+def find_missing_patterns(frame: pd.DataFrame, target: Target, *, most: int = 8) -> pd.DataFrame:
     """Return which columns are missing together, in how many rows, and how the answer differs there.
 
     Returns
@@ -17,7 +17,7 @@ def find_gap_patterns(frame: pd.DataFrame, target: Target, *, most: int = 8) -> 
     """
     gaps = frame.drop(columns=target.column).isna()
     gaps = gaps.loc[:, gaps.any()]
-    outcome, lines = find_outcome(frame, target), []
+    outcome, lines = compute_outcome(frame, target), []
     if gaps.shape[1]:
         patterns = gaps.groupby(list(gaps.columns), sort=False).ngroup()
         for number, rows in patterns.value_counts().head(most + 1).items():

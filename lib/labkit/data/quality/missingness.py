@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from labkit.data.quality.evidence import Leak, Rows, bound_share, format_share
+from labkit.data.quality.evidence import Leak, Rows, bound_share, floor_percent
 from labkit.params.tables import FEWEST_OF_CLASS
 
 NEARLY_NEVER = 0.1
@@ -31,7 +31,7 @@ def find_missing_leak(is_filled: np.ndarray, is_blank: np.ndarray, rows: Rows) -
         return None
     is_unknown = ~rows.is_known & ~is_blank
     labelled = is_filled[rows.is_known]
-    known = Split(len(labelled), int(labelled.sum()), int(is_unknown.sum()), int(is_filled[is_unknown].sum()))
+    known = FilledCounts(len(labelled), int(labelled.sum()), int(is_unknown.sum()), int(is_filled[is_unknown].sum()))
     told = None
     if known.share_low <= NEARLY_NEVER and known.compute_informedness(rows.alpha) >= FEWEST_APART:
         # What is measured together with the target looks the same.
@@ -42,7 +42,7 @@ def find_missing_leak(is_filled: np.ndarray, is_blank: np.ndarray, rows: Rows) -
 
 
 @dataclass(frozen=True)
-class Split:
+class FilledCounts:
     """In how many rows of two groups a column is filled."""
 
     n_high: int
@@ -95,7 +95,7 @@ def find_by_class(is_filled: np.ndarray, rows: Rows) -> Leak | None:
     for n_high in range(1, len(usable)):
         high = usable[:n_high]
         n, k = int(sizes[high].sum()), int(filled[high].sum())
-        splits.append(Split(n, k, len(is_filled) - n, int(is_filled.sum()) - k))
+        splits.append(FilledCounts(n, k, len(is_filled) - n, int(is_filled.sum()) - k))
     if not splits:
         return None
     best = int(np.argmax([split.compute_explained() for split in splits]))
@@ -121,7 +121,7 @@ def find_by_threshold(is_filled: np.ndarray, rows: Rows) -> Leak | None:
     end, below = int(ends[place]), int(filled[place])
     is_above = below / end < (n_filled - below) / (n_rows - end)
     sides = (n_rows - end, n_filled - below, end, below) if is_above else (end, below, n_rows - end, n_filled - below)
-    split = Split(*sides)
+    split = FilledCounts(*sides)
     where = f"above {numbers[end - 1]:g}" if is_above else f"below {numbers[end]:g}"
     evidence = f"filled in {split.high} rows with a target {where} and in {split.low} others"
     leak = judge_split(split, evidence, rows.alpha / (2 * len(ends)), NEARLY_NEVER_BELOW, TELLING_BY_THRESHOLD)
@@ -129,13 +129,13 @@ def find_by_threshold(is_filled: np.ndarray, rows: Rows) -> Leak | None:
     return replace(leak, is_sure=False) if leak and rows.is_series else leak
 
 
-def judge_split(split: Split, evidence: str, alpha: float, never: float, telling: float) -> Leak | None:
+def judge_split(split: FilledCounts, evidence: str, alpha: float, never: float, telling: float) -> Leak | None:
     """Return a leak or a suspicion if the column is nearly never filled in one group, and rows make it sure."""
     explained = split.compute_explained()
     if split.share_low > never:
         return None
     if split.compute_informedness(alpha) >= FEWEST_APART and explained >= NOTABLE:
-        told = f"{evidence}, which explains {format_share(explained)} of that difference"
+        told = f"{evidence}, which explains {floor_percent(explained)} of that difference"
         return Leak(FILLED_AFTER, told, is_sure=explained >= telling)
     if not split.filled_low and split.filled_high >= FEWEST_OF_CLASS and split.compute_coincidence() < alpha:
         return Leak(FILLED_AFTER, evidence, is_sure=False)

@@ -160,10 +160,10 @@ def share_rows(is_here: np.ndarray, is_there: np.ndarray) -> bool:
     return shared >= FEWEST_TIMES and shared >= MOSTLY_SHARED * min(int(is_here.sum()), int(is_there.sum()))
 
 
-def describe(placeholder: Placeholder) -> str:
+def describe_placeholder(placeholder: Placeholder) -> str:
     """Say how often a placeholder stands in a column, and where else.
 
-    >>> describe(Placeholder(-200.0, 10, ("humidity",)))
+    >>> describe_placeholder(Placeholder(-200.0, 10, ("humidity",)))
     "-200 stands 10 times, far from all other values, in the same rows as in 'humidity'"
     """
     shown = " and ".join(map(repr, placeholder.beside[:2]))

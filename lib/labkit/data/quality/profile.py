@@ -15,7 +15,7 @@ from sklearn.preprocessing import TargetEncoder
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from labkit.errors import DataError
-from labkit.features.table_columns import find_kind
+from labkit.features.table_columns import find_column_kind
 from labkit.params.tables import Target
 
 MOST_ROWS = 20_000
@@ -66,7 +66,7 @@ def profile_table(frame: pd.DataFrame, target: Target, *, seed: int) -> pd.DataF
         )
     most_rows = int(np.clip(MOST_VALUES // max(frame.shape[1], 1), 1000, MOST_ROWS))
     sample = frame if len(frame) <= most_rows else frame.sample(most_rows, random_state=seed).sort_index()
-    lines = [describe_column(frame[name]) for name in frame.columns]
+    lines = [profile_column(frame[name]) for name in frame.columns]
     profile = pd.DataFrame(lines)
     answers = sample[target.column]
     known = answers.notna()
@@ -80,9 +80,9 @@ def profile_table(frame: pd.DataFrame, target: Target, *, seed: int) -> pd.DataF
     return profile
 
 
-def describe_column(values: pd.Series) -> dict[str, Any]:
+def profile_column(values: pd.Series) -> dict[str, Any]:
     """Describe one column without regard to the target."""
-    kind, known = find_kind(values), values.dropna()
+    kind, known = find_column_kind(values), values.dropna()
     ordered = kind in ("number", "time") and len(known) > 0
     common = known.mode()
     return {
@@ -141,7 +141,7 @@ def predict_held_out(
         n_classes). Rows of classes that cannot stand in every fold, and of infinite targets, are left out; None where
         there are too few rows.
     """
-    kind = find_kind(values)
+    kind = find_column_kind(values)
     is_category = kind == "category"
     # Times count in the order of their values, as numbers do.
     codes = values if kind == "number" else pd.Series(pd.factorize(values, sort=kind == "time")[0])

@@ -27,7 +27,7 @@ MOST_DISTINCT = 2000
 WORDS_OF_PROSE = 4
 
 
-def find_in_texts(values: pd.Series) -> Iterator[tuple[str, str, str, tuple[str, str]]]:
+def find_string_issues(values: pd.Series) -> Iterator[tuple[str, str, str, tuple[str, str]]]:
     """Yield what is wrong with a column of strings: what, evidence, severity, place and value of the line for it.
 
     Parameters
@@ -46,10 +46,10 @@ def find_in_texts(values: pd.Series) -> Iterator[tuple[str, str, str, tuple[str,
         yield "marker for missing", evidence, "medium", ("wrangling.rules", rule)
     if not words:
         return
-    if special := guess_kind(words, markers):
+    if special := guess_string_kind(words, markers):
         what, evidence, severity, line = special
         lost = find_lost(counts, guess_number(words)) if what == NUMBER_AS_TEXT else {}
-        yield what, f"{evidence}{describe_lost(lost)}", severity, line
+        yield what, f"{evidence}{describe_lost_words(lost)}", severity, line
         return
     if is_prose(pd.Series(words)):
         evidence = f"{len(counts):,} different texts, such as {words[0][:40]!r}"
@@ -63,13 +63,13 @@ def find_in_texts(values: pd.Series) -> Iterator[tuple[str, str, str, tuple[str,
         yield "mixed spellings", evidence, "medium", ("wrangling.rules", "{trim: true, case: lower}")
 
 
-def guess_kind(words: list[str], markers: list[str]) -> tuple[str, str, str, tuple[str, str]] | None:
+def guess_string_kind(words: list[str], markers: list[str]) -> tuple[str, str, str, tuple[str, str]] | None:
     """Return the finding that texts are numbers or dates; None if they are neither."""
     gaps = f", missing: [{', '.join(map(quote, markers))}]" if markers else ""
     if any(map(CODE.fullmatch, words)) and all(word.isdigit() for word in words):
         return LEADING_ZEROS, f"such as {words[0]!r}: codes, not numbers; kept as texts", "low", ("", "")
     if number := guess_number(words):
-        parts = [f"{key}: {write(value)}" for key, value in number.items()]
+        parts = [f"{key}: {write_rule_value(value)}" for key, value in number.items()]
         rule = ("wrangling.rules", f"{{{', '.join(parts)}{gaps}}}")
         return NUMBER_AS_TEXT, f"such as {words[0]!r} and {words[-1]!r}", "medium", rule
     forms = guess_formats(words)
@@ -80,7 +80,7 @@ def guess_kind(words: list[str], markers: list[str]) -> tuple[str, str, str, tup
     return None
 
 
-def write(value: object) -> str:
+def write_rule_value(value: object) -> str:
     """Write a field of a rule for numbers as YAML."""
     if isinstance(value, dict):
         return f"{{{', '.join(f'{quote(key)}: {quote(factor)}' for key, factor in value.items())}}}"
@@ -128,10 +128,10 @@ def find_lost(counts: pd.Series, rule: Mapping[str, Any] | None) -> dict[str, in
     return {word: int(counts[word]) for word in lost}
 
 
-def describe_lost(lost: Mapping[str, int]) -> str:
+def describe_lost_words(lost: Mapping[str, int]) -> str:
     """Return the end of a sentence that tells which words become missing; empty if none does.
 
-    >>> describe_lost({"T": 3})
+    >>> describe_lost_words({"T": 3})
     "; 3 × 'T' would become missing"
     """
     shown = list_briefly(f"{times:,} × {word!r}" for word, times in lost.items())

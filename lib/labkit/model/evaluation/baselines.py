@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from lightgbm import LGBMClassifier, LGBMRegressor
 
-from labkit.features.table_columns import find_kind
+from labkit.features.table_columns import find_column_kind
 from labkit.model.estimators.constant import make_constant
 from labkit.model.evaluation.bootstrap import Interval, compute_intervals
 from labkit.model.evaluation.predictions import make_answers
@@ -97,7 +97,7 @@ def fit_plain_lightgbm(frame: pd.DataFrame, names: list[str], *, target: Target,
     names
         Raw columns to use, those that the chosen model is given.
     """
-    kinds = {name: kind for name in names if (kind := find_kind(frame[name])) != "time"}
+    kinds = {name: kind for name in names if (kind := find_column_kind(frame[name])) != "time"}
     if not kinds:
         return None
     texts = [name for name, kind in kinds.items() if kind == "category"]

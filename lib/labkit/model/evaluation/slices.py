@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from labkit.features.table_columns import find_kind
+from labkit.features.table_columns import find_column_kind
 from labkit.model.evaluation.blocks import ROW, Blocks
 from labkit.model.evaluation.bootstrap import summarise
 from labkit.model.evaluation.predictions import Answers
@@ -128,7 +128,7 @@ def choose_paired(found: list[pd.DataFrame]) -> list[int]:
 
 def cut_column(name: str, values: pd.Series) -> Bins:
     """Cut one raw column into conditions: ranges of about equally many rows, or its most frequent values."""
-    kind = find_kind(values)
+    kind = find_column_kind(values)
     gaps = values.isna().to_numpy()
     if kind == "time":
         return Bins(np.zeros(len(values), dtype=np.int64), [])

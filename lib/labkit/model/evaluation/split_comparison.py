@@ -14,7 +14,7 @@ import pandas as pd
 from lightgbm import LGBMClassifier, LGBMRegressor
 
 from labkit.data.split import ASIDE
-from labkit.features.table_columns import find_kind
+from labkit.features.table_columns import find_column_kind
 from labkit.model.evaluation.blocks import Blocks, find_blocks
 from labkit.model.evaluation.bootstrap import Interval, draw_weights, make_interval
 from labkit.model.evaluation.metrics import compute_metric, make_score
@@ -125,7 +125,7 @@ def compute_difference(
 
 def make_columns(rows: pd.DataFrame) -> pd.DataFrame:
     """Return columns as LightGBM takes them: numbers, and categories by code; times left out."""
-    kinds = {name: find_kind(rows[name]) for name in rows.columns}
+    kinds = {name: find_column_kind(rows[name]) for name in rows.columns}
     types = {name: "category" if kind == "category" else "float64" for name, kind in kinds.items() if kind != "time"}
     columns = rows[list(types)].astype(types)
     # LightGBM refuses some characters in names.
