@@ -34,7 +34,7 @@ ALLOWED = {
     "run.tracing": set(),
     "run.fingerprint": {"params", "run", "run.tracing", "secrets", "storage"},
     "run.records": {"params", "run", "run.fingerprint", "secrets", "storage"},
-    "run.reports": {"run", "storage"},
+    "run.reports": {"run", "run.records", "storage"},
     "run.kernels": {"run.fingerprint", "storage"},
     "run.notebook": {
         "params",

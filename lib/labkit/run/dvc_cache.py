@@ -6,7 +6,6 @@ takes a second to import; who calls this is `labkit.run.pipeline.dvc_repo`.
 """
 
 import configparser
-import hashlib
 import re
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from labkit import paths
 from labkit.errors import DataError
 from labkit.paths import show
 from labkit.storage.atomic import move, parse_json
+from labkit.storage.digests import compute_md5
 
 MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 REMOTE = re.compile(r"'?remote \"?([^\"']+)\"?'?")
@@ -90,9 +90,7 @@ def is_whole(md5: str, cache: Path | None = None) -> bool:
 
 def check_object(path: Path, md5: str, place: str) -> None:
     """Set an object aside and refuse it if its bytes are not those that it is known by."""
-    with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, "md5").hexdigest()
-    if found == md5.removesuffix(LISTING):
+    if compute_md5(path) == md5.removesuffix(LISTING):
         return
     aside = paths.find_root() / ".labkit" / "damaged" / md5
     move(path, aside)

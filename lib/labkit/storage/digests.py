@@ -14,6 +14,12 @@ def compute_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def compute_md5(path: Path) -> str:
+    """Return the MD5 of a file as hex digits: how DVC names files, not a protection against anybody."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
 def list_files(folder: Path) -> list[Path]:
     """Return the files in a folder and below, in their order."""
     return sorted(file for file in folder.rglob("*") if file.is_file())

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import nbformat
 import pandas as pd
 import pytest
 from labkit.errors import StageError
-from labkit.run.reports.index import render_index
+from labkit.run.records.stage_record import StageRecord, load_records, save_record
+from labkit.run.reports.index import load_experiment, render_index
 from labkit.run.reports.render import TEMPLATES_DIR, ReportHeader, render_page, render_report
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
@@ -188,7 +190,8 @@ def test_names_and_texts_around_the_cells_are_escaped(tmp_path, visit):
     report = render(
         folder, [raise_error("E", "x")], header, neighbours=[(PAYLOAD, "x.html"), ("y", "04_training.html")]
     )
-    row = dict.fromkeys(("stage", "title", "status", "started", "headline", "html", "run_id"), PAYLOAD)
+    names = ("stage", "page", "title", "status", "started", "headline", "html", "run_id")
+    row = dict.fromkeys(names, PAYLOAD)
     (folder / "04_training.json").write_text(json.dumps({**row, "seconds": 1}))
     (folder / "publish.json").write_text(
         json.dumps({"decision": PAYLOAD, "reasons": [PAYLOAD], "version": PAYLOAD, "headline": PAYLOAD})
@@ -437,11 +440,11 @@ def test_the_index_shows_every_stage(tmp_path, visit):
     folder.mkdir()
     for name, more in {
         "00_source": {"headline": "442 rows", "html": None},
-        "10_deploy": {"status": "failed", "html": "missing.html"},
+        "10_deploy": {"status": "failed", "headline": "", "html": "missing.html"},
         "02_training": {"headline": "mae 44.1", "html": "02_training.html", "title": "Which model?"},
     }.items():
-        row = {"stage": name[3:], "title": name[3:], "status": "finished", "started": "2026-11-24T10:11:12+00:00"}
-        (folder / f"{name}.json").write_text(json.dumps({**row, "seconds": 65, "run_id": "x", **more}))
+        row = {"stage": name[3:], "page": name, "title": name[3:], "status": "finished", "seconds": 65, "run_id": "x"}
+        (folder / f"{name}.json").write_text(json.dumps({**row, "started": "2026-11-24T10:11:12+00:00", **more}))
     (folder / "11_torn.json").write_text('{"stage": "to')
     (folder / "02_training.html").write_text("x")
     render_page(folder / "model_card.html", title="Model card", markdown="# Model card\n\nSmall.")
@@ -452,8 +455,9 @@ def test_the_index_shows_every_stage(tmp_path, visit):
     )
     page, complaints = visit(render_index(tmp_path))
     assert complaints == []
-    assert page.locator("tbody th").all_inner_texts() == ["source", "training\nWhich model?", "deploy", "11_torn"]
-    assert page.locator("tbody .mark").all_inner_texts() == ["✓ finished", "✓ finished", "✕ failed", "? unreadable"]
+    assert page.locator("tbody th").all_inner_texts() == ["source", "training\nWhich model?", "deploy", "torn"]
+    assert page.locator("tbody .mark").all_inner_texts() == ["✓ finished", "✓ finished", "✕ failed", "✕ failed"]
+    assert "11_torn.json is damaged: labkit run diabetes --force torn" in page.locator("tbody").inner_text()
     assert page.locator("tbody tr").nth(1).inner_text().split("\t")[1:] == [
         "mae 44.1",
         "✓ finished",
@@ -479,3 +483,12 @@ def test_a_notebook_that_cannot_be_read_leaves_the_page_alone(content, tmp_path)
     with pytest.raises(StageError, match=r"x\.ipynb: no report"):
         render_report(executed, html, make_header())
     assert html.read_text() == "before"
+
+
+def test_the_index_shows_what_the_closing_table_knows_of_each_stage(tmp_path):
+    record = StageRecord("source", "00_source", "Source", "finished", "2026-11-24T10:11:12+00:00", 1.5, "9 rows", None)
+    save_record(record, tmp_path)
+    (tmp_path / "04_training.json").write_text('{"stage": "train')
+    shown = [{key: row[key] for key in asdict(record)} for row in load_experiment(tmp_path)["stages"]]
+    assert shown == [asdict(known) for known in load_records(tmp_path).values()]
+    assert [row["status"] for row in shown] == ["finished", "failed"]

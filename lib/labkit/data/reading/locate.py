@@ -3,7 +3,6 @@
 Not how they are read: that is `labkit.stages.source`. Imports nothing heavy, because every run begins here.
 """
 
-import hashlib
 import importlib.util
 import re
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from labkit import paths
 from labkit.errors import DataError, MissingDataError, ParamsError, name_nearest
 from labkit.params.tables import Data, Table
-from labkit.storage.digests import compute_digest
+from labkit.storage.digests import compute_digest, compute_md5
 
 
 def show(path: Path) -> str:
@@ -78,8 +77,7 @@ def check_pointer(path: Path) -> None:
     agreed = re.search(r"^- md5: ([0-9a-f]{32})$", pointer.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
     if agreed is None:
         return
-    with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    found = compute_md5(path)
     if found != agreed[1]:
         raise DataError(
             f"{show(path)} is not the file that {pointer.name} speaks of (MD5 {found[:8]}…, agreed {agreed[1][:8]}…): "

@@ -1,6 +1,5 @@
 """The fingerprint of a stage as a file, its copies, and how two of them differ in words."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from labkit import paths
 from labkit.errors import list_briefly
 from labkit.run.fingerprint.dependencies import FINGERPRINT_SECTIONS
 from labkit.storage.atomic import parse_json, write_text
+from labkit.storage.digests import compute_md5
 
 MOST_COPIES = 1000
 """Fingerprints kept to compare with; a year of edits is fewer."""
@@ -26,7 +26,7 @@ def write_fingerprint(path: Path, content: Mapping[str, Any]) -> None:
     """Write one stage's fingerprint and its copy."""
     serialized = json.dumps(content, indent=1) + "\n"
     write_if_new(path, serialized)
-    write_if_new(find_fingerprint_copy(compute_md5(serialized)), serialized)
+    write_if_new(find_fingerprint_copy(compute_md5(path)), serialized)
 
 
 def write_if_new(path: Path, content: str) -> None:
@@ -43,11 +43,6 @@ def find_fingerprint_dir(experiment: str) -> Path:
 def find_fingerprint_copy(md5: str) -> Path:
     """Return where the copy of a fingerprint is kept, by the digest that DVC knows it by."""
     return paths.find_root() / ".labkit" / "fingerprint" / f"{md5}.json"
-
-
-def compute_md5(content: str) -> str:
-    """Return the digest by which DVC records a file."""
-    return hashlib.md5(content.encode(), usedforsecurity=False).hexdigest()
 
 
 def describe_fingerprint_change(experiment: str, stage: str, before_md5: str | None) -> list[str]:

@@ -5,7 +5,6 @@ against the file before anybody opens it. What DVC restored or another checkout 
 Files in scratch, written by hand, are recorded nowhere and not checked.
 """
 
-import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from labkit.paths import show
 from labkit.run.checkout import Fault
 from labkit.run.dvc_cache import check_object, find_object, load_listing
 from labkit.storage.atomic import parse_json, place_folder, write_json
-from labkit.storage.digests import compute_digest, list_files
+from labkit.storage.digests import compute_digest, compute_md5, list_files
 
 DVC_LOCK = "dvc.lock"
 STAGE = re.compile(r"  ([^\s@]+)@(\S+):")
@@ -40,8 +39,7 @@ class RecordedFile:
         """Return whether a file is what is known."""
         if self.sha256 is not None:
             return compute_digest(path) == self.sha256
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "md5").hexdigest() == self.md5
+        return compute_md5(path) == self.md5
 
 
 def place_outputs(outputs: Path, target: Path, *, experiment: str, stage: str) -> None:

@@ -1,15 +1,16 @@
 """The index page: every experiment with its result, its stages and their pages."""
 
-import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from labkit.run.records.stage_record import load_records
 from labkit.run.reports.render import write_page
 from labkit.storage.atomic import parse_json
 
 
 def render_index(reports_dir: Path) -> Path:
-    """Write `index.html` over the stages' sidecars and publish decisions in a reports folder; return its path."""
+    """Write `index.html` over the stage records and publish decisions in a reports folder; return its path."""
     folders = sorted(folder for folder in reports_dir.iterdir() if folder.is_dir()) if reports_dir.is_dir() else []
     experiments = [experiment for folder in folders if (experiment := load_experiment(folder))["stages"]]
     path = reports_dir / "index.html"
@@ -18,13 +19,12 @@ def render_index(reports_dir: Path) -> Path:
 
 
 def load_experiment(folder: Path) -> dict[str, Any]:
-    """Read the sidecars of one experiment's reports: its stages in order, the decision and its other pages."""
-    sidecars = [path for path in folder.glob("*.json") if path.name != "publish.json"]
-    stages = [load_sidecar(path) for path in sorted(sidecars, key=order_by_number)]
+    """Return what the index shows of one experiment: its stages in order, the decision and its other pages."""
+    stages = [asdict(record) for record in load_records(folder).values()]
     for stage in stages:
         name = str(stage.get("html") or "")
         stage["href"] = f"{folder.name}/{name}" if (folder / Path(name).name).is_file() else None
-    decision = load_sidecar(folder / "publish.json") if (folder / "publish.json").is_file() else None
+    decision = load_decision(folder / "publish.json") if (folder / "publish.json").is_file() else None
     linked = {stage["href"] for stage in stages}
     others = [(path.stem.replace("_", " "), f"{folder.name}/{path.name}") for path in sorted(folder.glob("*.html"))]
     return {
@@ -36,17 +36,10 @@ def load_experiment(folder: Path) -> dict[str, Any]:
     }
 
 
-def load_sidecar(path: Path) -> dict[str, Any]:
-    """Read one sidecar; one that cannot be read becomes a row that says so, and the other rows still show."""
+def load_decision(path: Path) -> dict[str, Any]:
+    """Return the latest decision about publishing; one that cannot be read is shown as such."""
     try:
-        row = parse_json(path.read_bytes())
+        decision = parse_json(path.read_bytes())
     except ValueError:
-        row = None
-    unreadable = {"stage": path.stem, "status": "unreadable", "decision": "unreadable"}
-    return {"started": "", "seconds": None, **(row if isinstance(row, dict) else unreadable)}
-
-
-def order_by_number(path: Path) -> tuple[int, str]:
-    """Return a sort key that puts 2_x before 10_x and names without a number first."""
-    number = re.match(r"\d+", path.name)
-    return (int(number[0]) if number else -1, path.name)
+        decision = None
+    return decision if isinstance(decision, dict) else {"decision": "unreadable"}
