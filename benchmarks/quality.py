@@ -114,14 +114,14 @@ TABLES: dict[str, tuple[str, Callable[[], pd.DataFrame]]] = {
 def run_labkit(training: pd.DataFrame, holdout: pd.DataFrame, task: str) -> tuple[np.ndarray, str]:
     """Predict with the best of the candidates that `labkit new` proposes."""
     target = Target(column=ANSWER, task=task)  # type: ignore[arg-type]
-    raw, truth = training.drop(columns=ANSWER), training[ANSWER]
+    raw, y_true = training.drop(columns=ANSWER), training[ANSWER]
     row_features = RowFeatures().fit(raw)
     features = row_features.transform(raw)
     metric = "accuracy" if task == "classification" else "rmse"
     settings = Training(metric=metric, models=choose_models(len(training), raw.shape[1]))  # type: ignore[arg-type]
-    compared = comparison.compare(features, truth, target=target, training=settings, seed=SEED)
+    compared = comparison.compare(features, y_true, target=target, training=settings, seed=SEED)
     candidate = compared.candidates[compared.best]
-    model = comparison.fit_model(candidate, row_features, [(features, truth)], target=target, seed=SEED)
+    model = comparison.fit_model(candidate, row_features, [(features, y_true)], target=target, seed=SEED)
     return np.asarray(model.predict(holdout.drop(columns=ANSWER))), compared.best
 
 
@@ -192,8 +192,8 @@ def judge(name: str) -> dict[str, Result]:
     for contender, run in CONTENDERS.items():
         started = time.monotonic()
         predicted, model = run(training, holdout, task)
-        truth = holdout[ANSWER].to_numpy()
-        losses = predicted != truth if task == "classification" else (predicted - truth) ** 2
+        y_true = holdout[ANSWER].to_numpy()
+        losses = predicted != y_true if task == "classification" else (predicted - y_true) ** 2
         results[contender] = Result(np.asarray(losses, float), time.monotonic() - started, model)
         print(f"{name}: {contender} {losses.mean():.4g} ({model}, {results[contender].seconds:.0f} s)", flush=True)
     return results

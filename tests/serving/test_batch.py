@@ -15,7 +15,7 @@ from labkit.model.release import bundle
 from labkit.model.training import comparison
 from labkit.params.load import load_params
 from labkit.run.records import registry, tracking_client
-from labkit.serving.batch import check_destination, describe_score, make_predictions, predict_file
+from labkit.serving.batch import check_destination, describe_score, make_prediction_table, predict_file
 from labkit.stages import publish
 from labkit.storage import digests
 
@@ -26,9 +26,9 @@ CHANCES = np.array([[0.8, 0.2], [0.6, 0.4], [0.1, 0.9]])
 
 
 def test_threshold_by_costs_decides() -> None:
-    assert list(make_predictions(CHANCES, FACTS)["prediction"]) == ["no", "no", "yes"]
-    assert list(make_predictions(CHANCES, {**FACTS, "threshold": 0.3})["prediction"]) == ["no", "yes", "yes"]
-    assert list(make_predictions(CHANCES, {**FACTS, "threshold": 0.3})) == [
+    assert list(make_prediction_table(CHANCES, FACTS)["prediction"]) == ["no", "no", "yes"]
+    assert list(make_prediction_table(CHANCES, {**FACTS, "threshold": 0.3})["prediction"]) == ["no", "yes", "yes"]
+    assert list(make_prediction_table(CHANCES, {**FACTS, "threshold": 0.3})) == [
         "prediction",
         "probability_no",
         "probability_yes",

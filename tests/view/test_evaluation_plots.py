@@ -2,13 +2,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from labkit.model.evaluation.blocks import make_rows
-from labkit.model.evaluation.predictions import Answers
+from labkit.model.evaluation.predictions import Predictions
 from labkit.model.evaluation.threshold import judge_threshold
 from labkit.params.evaluation import Costs
 from labkit.view import evaluation_plots, style
 
-TRUTH = np.array([0, 0, 1, 1])
-TWO = Answers(TRUTH, np.array([[0.9, 0.1], [0.4, 0.6], [0.6, 0.4], [0.2, 0.8]]), ("no", "yes"))
+Y_TRUE = np.array([0, 0, 1, 1])
+TWO = Predictions.from_proba(Y_TRUE, np.array([[0.9, 0.1], [0.4, 0.6], [0.6, 0.4], [0.2, 0.8]]), ("no", "yes"))
 COSTS = Costs(false_positive=1, false_negative=5)
 OUTCOME = judge_threshold(TWO, 0.3, COSTS, n_samples=100, confidence=0.9, seed=0, blocks=make_rows(4))
 
@@ -18,8 +18,8 @@ def make_periods(dummy: float) -> pd.DataFrame:
         {
             "period": ["2020-01", "2020-02"],
             "rows": [50, 60],
-            "truth": [0.2, 0.3],
-            "said": [0.25, 0.2],
+            "true": [0.2, 0.3],
+            "prediction": [0.25, 0.2],
             "low": [0.6, 0.7],
             "high": [0.8, 0.9],
             "model": [0.7, 0.8],
@@ -44,11 +44,13 @@ def test_costs_name_the_threshold_and_what_it_saves() -> None:
 
 
 def test_no_threshold_has_a_reason_and_says_what_is_done_instead() -> None:
-    never = Answers(np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4]]), ("no", "yes"), 1)
+    never = Predictions.from_proba(
+        np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4]]), ("no", "yes"), 1
+    )
     text = evaluation_plots.describe_threshold(None, never)
     assert "no costs are stated (`evaluation.costs`)" in text
-    assert text.endswith("Each row goes to its likeliest class: 0 of 3 rows are taken for `yes`, 2 are it.")
-    assert "no two-class target" in evaluation_plots.describe_threshold(None, Answers(np.ones(2), np.ones(2)))
+    assert text.endswith("Each row goes to its most probable class: 0 of 3 rows are taken for `yes`, 2 are it.")
+    assert "no two-class target" in evaluation_plots.describe_threshold(None, Predictions(np.ones(2), np.ones(2)))
 
 
 @pytest.mark.parametrize(("dummy", "lines"), [(0.5, 3), (-80.0, 2)])

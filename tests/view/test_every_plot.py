@@ -17,7 +17,7 @@ from labkit.data.stability import compute_drift
 from labkit.features.outcome_rates import PREDICT_AT
 from labkit.model.evaluation.blocks import make_rows
 from labkit.model.evaluation.bootstrap import Interval
-from labkit.model.evaluation.predictions import Answers
+from labkit.model.evaluation.predictions import Predictions
 from labkit.model.evaluation.split_comparison import SplitComparison
 from labkit.model.evaluation.threshold import Outcome
 from labkit.model.training.calibration import Calibration
@@ -119,21 +119,21 @@ def make_data(target: Target) -> Data:
     )
 
 
-def list_answers(name: str) -> Iterator[Answers]:
+def list_predictions(name: str) -> Iterator[Predictions]:
     """Yield predictions of one kind of values, for every task."""
     values = VALUES[name]
     n_rows = len(values)
-    yield Answers(values, values)
-    yield Answers(values, np.zeros(n_rows))
-    yield Answers(np.arange(float(n_rows)), values)
-    chances = np.clip(np.nan_to_num(values, nan=0.5, posinf=1, neginf=0), 0, 1)
-    for truth in (np.arange(n_rows) % 2, np.zeros(n_rows, int), np.ones(n_rows, int)):
-        yield Answers(truth, np.column_stack([1 - chances, chances]), ("no", "yes"), 1)
-        yield Answers(truth, np.full((n_rows, 2), 0.5), ("no", "yes"), 1)
+    yield Predictions(values, values)
+    yield Predictions(values, np.zeros(n_rows))
+    yield Predictions(np.arange(float(n_rows)), values)
+    probabilities = np.clip(np.nan_to_num(values, nan=0.5, posinf=1, neginf=0), 0, 1)
+    for y_true in (np.arange(n_rows) % 2, np.zeros(n_rows, int), np.ones(n_rows, int)):
+        yield Predictions.from_proba(y_true, np.column_stack([1 - probabilities, probabilities]), ("no", "yes"), 1)
+        yield Predictions.from_proba(y_true, np.full((n_rows, 2), 0.5), ("no", "yes"), 1)
     for n_classes in (3, 30):
         spread = np.full((n_rows, n_classes), 1 / n_classes)
-        yield Answers(np.arange(n_rows) % n_classes, spread, tuple(range(n_classes)), n_classes - 1)
-        yield Answers(np.zeros(n_rows, int), spread, tuple(range(n_classes)), n_classes - 1)
+        yield Predictions.from_proba(np.arange(n_rows) % n_classes, spread, tuple(range(n_classes)), n_classes - 1)
+        yield Predictions.from_proba(np.zeros(n_rows, int), spread, tuple(range(n_classes)), n_classes - 1)
 
 
 @EACH
@@ -193,9 +193,9 @@ def test_training_plots(name: str) -> None:
             {"trial": np.arange(len(values)), "state": [state] * len(values), "mae": values, "best": values}
         )
         draw(training_plots.plot_trials(frame, "mae", "lightgbm"))
-    for answers in list_answers(name):
-        if len(answers.classes) == 2:
-            both = {"before": answers, "after": answers, "log_loss_before": np.nan, "log_loss_after": 0.5}
+    for predictions in list_predictions(name):
+        if len(predictions.classes) == 2:
+            both = {"before": predictions, "after": predictions, "log_loss_before": np.nan, "log_loss_after": 0.5}
             draw(training_plots.plot_calibration_change(Calibration(is_used=True, reason="it helps", **both)))
     draw(training_plots.plot_calibration_change(Calibration(is_used=False, reason="it does not help")))
 
@@ -229,25 +229,27 @@ def test_leaderboard_and_intervals(name: str) -> None:
 
 @EACH
 def test_model_plots(name: str) -> None:
-    for answers in list_answers(name):
-        draw(model_plots.plot_curves({"model": answers, "dummy": answers}))
-        draw(model_plots.plot_calibration(answers, "price", blocks=make_rows(len(answers.truth))))
-        draw(model_plots.plot_mistakes(answers, "price"))
+    for predictions in list_predictions(name):
+        draw(model_plots.plot_curves({"model": predictions, "dummy": predictions}))
+        draw(model_plots.plot_calibration(predictions, "price", blocks=make_rows(len(predictions.y_true))))
+        draw(model_plots.plot_mistakes(predictions, "price"))
 
 
 @EACH
 def test_holdout_plots(name: str) -> None:
     values = VALUES[name]
-    for answers in list_answers(name):
-        if len(answers.classes) == 2:
+    for predictions in list_predictions(name):
+        if len(predictions.classes) == 2:
             for value in [*values[:3], 0.5]:
                 level = Interval(float(value), float(value), float(value))
                 outcome = Outcome(0.5, level, float(value), 1.0, level, float(value), 0.0, 0.0)
-                draw(evaluation_plots.plot_costs(answers, outcome, Costs(false_positive=1, false_negative=5)))
-                assert "nan" not in evaluation_plots.describe_threshold(outcome, answers)
-        assert "nan" not in evaluation_plots.describe_threshold(None, answers)
+                draw(evaluation_plots.plot_costs(predictions, outcome, Costs(false_positive=1, false_negative=5)))
+                assert "nan" not in evaluation_plots.describe_threshold(outcome, predictions)
+        assert "nan" not in evaluation_plots.describe_threshold(None, predictions)
     frame = pd.DataFrame({"period": [f"2024-{row:02d}" for row in range(len(values))], "rows": [50] * len(values)})
-    frame = frame.assign(**dict.fromkeys(["truth", "said", "low", "high", "model", "plain LightGBM", "dummy"], values))
+    frame = frame.assign(
+        **dict.fromkeys(["true", "prediction", "low", "high", "model", "plain LightGBM", "dummy"], values)
+    )
     draw(evaluation_plots.plot_periods(frame, "mae", unit="month", confidence=0.95))
     draw(evaluation_plots.plot_periods(frame.drop(columns="plain LightGBM"), "r2", unit="month", confidence=0.95))
     assert "nan" not in "".join(evaluation_plots.describe_periods(frame, "mae"))

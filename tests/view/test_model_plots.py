@@ -3,20 +3,20 @@ import pandas as pd
 import pytest
 from labkit.model.evaluation.blocks import Blocks, make_rows
 from labkit.model.evaluation.bootstrap import Interval
-from labkit.model.evaluation.predictions import Answers
+from labkit.model.evaluation.predictions import Predictions
 from labkit.view import model_plots, style
 
 BLOCKS = Blocks(np.repeat([0, 1], 40), "day")
 
 RANDOM = np.random.default_rng(0)
-TRUTH = RANDOM.integers(0, 2, 200)
-CHANCES = np.clip(0.5 + (TRUTH - 0.5) * 0.4 + RANDOM.normal(0, 0.2, 200), 0.01, 0.99)
-TWO = Answers(TRUTH, np.column_stack([1 - CHANCES, CHANCES]), ("no", "yes"), 1)
-THREE = Answers(RANDOM.integers(0, 3, 200), RANDOM.dirichlet([1, 1, 1], 200), (10, 20, 30), 2)
-NUMBERS = Answers(np.arange(50.0), np.arange(50.0) + RANDOM.normal(0, 3, 50))
-MEAN = Answers(np.arange(50.0), np.full(50, 24.5))
-PERFECT = Answers(np.arange(50.0), np.arange(50.0))
-EACH = pytest.mark.parametrize("answers", [TWO, THREE, NUMBERS, MEAN, PERFECT])
+Y_TRUE = RANDOM.integers(0, 2, 200)
+PROBABILITIES = np.clip(0.5 + (Y_TRUE - 0.5) * 0.4 + RANDOM.normal(0, 0.2, 200), 0.01, 0.99)
+TWO = Predictions.from_proba(Y_TRUE, np.column_stack([1 - PROBABILITIES, PROBABILITIES]), ("no", "yes"), 1)
+THREE = Predictions.from_proba(RANDOM.integers(0, 3, 200), RANDOM.dirichlet([1, 1, 1], 200), (10, 20, 30), 2)
+NUMBERS = Predictions(np.arange(50.0), np.arange(50.0) + RANDOM.normal(0, 3, 50))
+MEAN = Predictions(np.arange(50.0), np.full(50, 24.5))
+PERFECT = Predictions(np.arange(50.0), np.arange(50.0))
+EACH = pytest.mark.parametrize("predictions", [TWO, THREE, NUMBERS, MEAN, PERFECT])
 
 
 def is_drawn(figure: style.Figure) -> bool:
@@ -24,37 +24,41 @@ def is_drawn(figure: style.Figure) -> bool:
 
 
 @EACH
-def test_curves_are_drawn_for_either_task(answers: Answers) -> None:
-    assert is_drawn(model_plots.plot_curves({"model": answers, "dummy": answers}))
+def test_curves_are_drawn_for_either_task(predictions: Predictions) -> None:
+    assert is_drawn(model_plots.plot_curves({"model": predictions, "dummy": predictions}))
 
 
 @EACH
-def test_calibration_is_drawn_for_either_task(answers: Answers) -> None:
-    assert is_drawn(model_plots.plot_calibration(answers, "price", blocks=make_rows(len(answers.truth))))
+def test_calibration_is_drawn_for_either_task(predictions: Predictions) -> None:
+    assert is_drawn(model_plots.plot_calibration(predictions, "price", blocks=make_rows(len(predictions.y_true))))
 
 
 @EACH
-def test_mistakes_are_drawn_for_either_task(answers: Answers) -> None:
-    assert is_drawn(model_plots.plot_mistakes(answers, "price"))
+def test_mistakes_are_drawn_for_either_task(predictions: Predictions) -> None:
+    assert is_drawn(model_plots.plot_mistakes(predictions, "price"))
 
 
 def test_roc_curve_ends_where_it_must_and_names_its_area() -> None:
     figure = model_plots.plot_curves({"model": TWO})
     curve = figure.axes[0].lines[0]
     assert (curve.get_xdata()[0], curve.get_ydata()[-1]) == (0, 1)
-    perfect = Answers(TRUTH, np.column_stack([1 - TRUTH, TRUTH]).astype(float), ("no", "yes"), 1)
+    perfect = Predictions.from_proba(Y_TRUE, np.column_stack([1 - Y_TRUE, Y_TRUE]).astype(float), ("no", "yes"), 1)
     assert "ROC AUC 1:" in str(model_plots.plot_curves({"model": perfect}).get_label())
 
 
 def test_error_curve_says_how_far_off_half_of_the_rows_are() -> None:
-    answers = Answers(np.zeros(4), np.array([1.0, 2.0, 3.0, 4.0]))
-    label = str(model_plots.plot_curves({"model": answers, "plain LightGBM": answers, "dummy": answers}).get_label())
+    predictions = Predictions(np.zeros(4), np.array([1.0, 2.0, 3.0, 4.0]))
+    label = str(
+        model_plots.plot_curves({"model": predictions, "plain LightGBM": predictions, "dummy": predictions}).get_label()
+    )
     assert "Half of the rows are predicted within 2.5, by plain LightGBM within 2.5, by dummy within 2.5." in label
 
 
 def test_confusion_counts_mistakes_by_class() -> None:
-    answers = Answers(np.array([0, 0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.1, 0.9]]), ("no", "yes"))
-    figure = model_plots.plot_mistakes(answers, "late")
+    predictions = Predictions.from_proba(
+        np.array([0, 0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.1, 0.9]]), ("no", "yes")
+    )
+    figure = model_plots.plot_mistakes(predictions, "late")
     assert "1 mistake in 4 rows" in str(figure.get_label())
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts == ["1  (50 %)", "1  (50 %)", "0  (0 %)", "2  (100 %)"]
@@ -62,16 +66,16 @@ def test_confusion_counts_mistakes_by_class() -> None:
 
 @pytest.mark.parametrize(("shift", "words"), [(2.0, "2 too high"), (-3.0, "3 too low")])
 def test_residuals_say_to_which_side_predictions_lean(shift: float, words: str) -> None:
-    answers = Answers(np.arange(10.0), np.arange(10.0) + shift)
-    assert words in str(model_plots.plot_mistakes(answers, "price").get_label())
+    predictions = Predictions(np.arange(10.0), np.arange(10.0) + shift)
+    assert words in str(model_plots.plot_mistakes(predictions, "price").get_label())
 
 
 def test_honest_chances_lie_on_the_line() -> None:
-    chances = np.repeat([0.1, 0.5, 0.9], 1000)
-    truth = np.concatenate([np.arange(1000) < 1000 * chance for chance in (0.1, 0.5, 0.9)]).astype(int)
-    answers = Answers(truth, np.column_stack([1 - chances, chances]), ("no", "yes"))
+    probabilities = np.repeat([0.1, 0.5, 0.9], 1000)
+    y_true = np.concatenate([np.arange(1000) < 1000 * probability for probability in (0.1, 0.5, 0.9)]).astype(int)
+    predictions = Predictions.from_proba(y_true, np.column_stack([1 - probabilities, probabilities]), ("no", "yes"))
     assert "is 0 away from what was said" in str(
-        model_plots.plot_calibration(answers, "late", blocks=make_rows(len(answers.truth))).get_label()
+        model_plots.plot_calibration(predictions, "late", blocks=make_rows(len(predictions.y_true))).get_label()
     )
 
 

@@ -19,12 +19,13 @@ from labkit.errors import DataError, ModelError, ParamsError, list_briefly
 from labkit.features.row_features import RowFeatures
 from labkit.features.table_columns import take_columns
 from labkit.model.evaluation import metrics
+from labkit.model.evaluation.predictions import make_predictions
 from labkit.model.release.bundle import load_release
 from labkit.params.experiment import Params
 from labkit.params.load import load_params
 from labkit.run.records import mlflow_store, registry
 from labkit.serving.batch_input import check_source, load_rows
-from labkit.stages.publish import CHAMPION, fetch_release, make_answers
+from labkit.stages.publish import CHAMPION, fetch_release
 from labkit.storage.atomic import atomic_write
 from labkit.units import format_count
 
@@ -70,7 +71,7 @@ def predict_file(experiment: str, source: Path, destination: Path, *, overwrite:
         rows = load_rows(source, params, opened.row_features.inputs_, labels=labels)
         predicted = opened.predict(rows)
         remarks = describe_inputs(rows, opened.row_features)
-    predictions = make_predictions(predicted, opened.facts)
+    predictions = make_prediction_table(predicted, opened.facts)
     if destination.suffix == ".parquet":
         save_table(destination, predictions)
     else:
@@ -130,7 +131,7 @@ def describe_inputs(rows: pd.DataFrame, row_features: RowFeatures) -> list[str]:
     return [*lines[:MOST_REMARKS], *([f"… and {rest} more columns of that kind"] if rest > 0 else [])]
 
 
-def make_predictions(predicted: np.ndarray, facts: Mapping[str, Any]) -> pd.DataFrame:
+def make_prediction_table(predicted: np.ndarray, facts: Mapping[str, Any]) -> pd.DataFrame:
     """Return the predictions of all rows as a table.
 
     Where a threshold was chosen by costs, it decides between the two classes; else the likeliest class is named.
@@ -155,7 +156,9 @@ def describe_score(rows: pd.DataFrame, predicted: np.ndarray, facts: Mapping[str
     if facts["classes"] and rows[target].nunique() == 1:
         return "\nThe rows hold answers that cannot be scored: one class only"
     try:
-        found = metrics.compute_metric(metric, make_answers(rows[target], predicted, facts, params))
+        found = metrics.compute_metric(
+            metric, make_predictions(rows[target], predicted, facts["classes"], params.data.target)
+        )
     except (ModelError, DataError) as error:
         return f"\nThe rows hold answers that cannot be scored: {error}"
     except (ValueError, TypeError):

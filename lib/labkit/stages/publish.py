@@ -6,12 +6,10 @@ a release by its digest, so publishing the same one twice changes nothing.
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from labkit import paths
@@ -26,10 +24,10 @@ from labkit.errors import (
     ModelError,
     TrackingError,
 )
-from labkit.model.evaluation import predictions
 from labkit.model.evaluation.blocks import find_blocks
 from labkit.model.evaluation.bootstrap import compare_paired
 from labkit.model.evaluation.gate import Check, Decision, check_champion, check_parity
+from labkit.model.evaluation.predictions import make_predictions
 from labkit.model.evaluation.slices import compute_losses
 from labkit.model.release import bundle, runtime, skops_file
 from labkit.params.experiment import Params
@@ -228,15 +226,17 @@ def compare_with_champion(params: Params, opened: bundle.Release, champion: regi
             theirs = bundle.load_release(folder)
             if theirs.facts["classes"] != opened.facts["classes"]:
                 raise ModelError("it knows other classes")
-            truth = holdout[target.column]
-            answers = [make_answers(truth, one.predict(holdout), one.facts, params) for one in (opened, theirs)]
+            y_true = holdout[target.column]
+            predictions = [
+                make_predictions(y_true, one.predict(holdout), one.facts["classes"], target) for one in (opened, theirs)
+            ]
         except (DataError, ModelError) as error:
             evidence = f"{named} was tried and cannot predict today's rows ({error}), so it could not serve them either"
             return Check("not worse than the champion", True, evidence, warning=f"{named} could not be compared")
-    blocks = find_blocks(holdout, params.data).fit_length(compute_losses(answers[0]))
+    blocks = find_blocks(holdout, params.data).fit_length(compute_losses(predictions[0]))
     gain = compare_paired(
         params.training.metric,
-        *answers,
+        *predictions,
         n_samples=evaluation.bootstrap_samples,
         confidence=evaluation.confidence,
         seed=params.seed,
@@ -250,27 +250,6 @@ def compare_with_champion(params: Params, opened: bundle.Release, champion: regi
         blocks=blocks,
         champion=named,
     )
-
-
-def make_answers(
-    truth: pd.Series, predicted: np.ndarray, facts: Mapping[str, Any], params: Params
-) -> predictions.Answers:
-    """Hold a release's predictions beside the truth.
-
-    Raises
-    ------
-    ModelError
-        The truth has a class that the release does not know.
-    """
-    classes = tuple(facts["classes"])
-    if not classes:
-        return predictions.Answers(truth.to_numpy(dtype="float64"), predicted)
-    unknown = sorted(set(truth) - set(classes), key=str)
-    if unknown:
-        raise ModelError(f"class {unknown[0]!r} is new to it")
-    codes = {label: code for code, label in enumerate(classes)}
-    positive = predictions.find_positive(classes, params.data.target)
-    return predictions.Answers(truth.map(codes).to_numpy(), predicted, classes, positive)
 
 
 def fetch_champion(experiment: str, champion: registry.Version, folder: Path) -> Path:

@@ -8,8 +8,8 @@ import pandas as pd
 
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.importance import N_SHUFFLES
-from labkit.model.evaluation.metrics import find_labels, is_greater_better
-from labkit.model.evaluation.predictions import Answers
+from labkit.model.evaluation.metrics import is_greater_better
+from labkit.model.evaluation.predictions import Predictions
 from labkit.model.evaluation.threshold import Outcome, compute_cost_curve, compute_costs
 from labkit.params.evaluation import Costs
 from labkit.view.model_plots import COLORS, NO_PREDICTION, plot_interval, take_predicted
@@ -35,12 +35,12 @@ MOST_POINTS = 500
 LONGEST_SLICE = 44
 
 
-def plot_costs(answers: Answers, outcome: Outcome, costs: Costs) -> Figure:
+def plot_costs(predictions: Predictions, outcome: Outcome, costs: Costs) -> Figure:
     """Draw what each threshold would have cost on these rows, with the one that was chosen before."""
-    answers, title = take_predicted(answers), "What acting from each threshold costs"
-    if not len(answers.truth):
+    predictions, title = take_predicted(predictions), "What acting from each threshold costs"
+    if not len(predictions.y_true):
         return make_note(title, NO_PREDICTION)
-    full = compute_cost_curve(answers, costs)
+    full = compute_cost_curve(predictions, costs)
     curve = full.iloc[np.unique(np.linspace(0, len(full) - 1, MOST_POINTS).round().astype(int))]
     plain = min(outcome.always_yes, outcome.always_no)
     fact = f"Acting from {format_number(outcome.threshold)} on costs {format_number(outcome.cost.value)} per row; "
@@ -50,7 +50,7 @@ def plot_costs(answers: Answers, outcome: Outcome, costs: Costs) -> Figure:
         figure, (axes,) = make_figure(title, fact, form="Cost curve", height=3.2)
         axes.step(curve["threshold"], keep_drawable(curve["cost"]), where="pre", color=BLUE)
         axes.axvline(outcome.threshold, color=LINE, linestyle="--", linewidth=1.4)
-        cost = keep_drawable([compute_costs(answers, outcome.threshold, costs).mean()])
+        cost = keep_drawable([compute_costs(predictions, outcome.threshold, costs).mean()])
         axes.plot([outcome.threshold], cost, "o", color=ORANGE, ms=9)
         levels = keep_drawable([outcome.always_yes, outcome.always_no])
         for name, level in zip(("always acting", "never acting"), levels, strict=True):
@@ -89,8 +89,8 @@ def plot_periods(frame: pd.DataFrame, metric: str, *, unit: str, confidence: flo
             if name in frame and (name != "dummy" or is_near(frame, "dummy")):
                 axes[0].plot(x, frame[name], "o-", color=color, label=name, markersize=6)
         axes[0].set(ylabel=f"{metric} {'↑' if is_greater_better(metric) else '↓'}")
-        axes[1].plot(x, frame["truth"], "o-", color=INK, markersize=6)
-        axes[1].plot(x, frame["said"], "s--", color=ORANGE, markersize=6)
+        axes[1].plot(x, frame["true"], "o-", color=INK, markersize=6)
+        axes[1].plot(x, frame["prediction"], "s--", color=ORANGE, markersize=6)
         axes[1].set(ylabel="mean", title="What came true (dark) and what was predicted (orange)")
         axes[1].set_xticks(x, frame["period"], rotation=0 if len(x) <= 8 else 30)
         axes[1].margins(x=0.06, y=0.2)
@@ -168,22 +168,24 @@ def plot_importance(frame: pd.DataFrame, metric: str, *, n_rows: int, most: int)
         return figure
 
 
-def describe_threshold(outcome: Outcome | None, answers: Answers) -> str:
+def describe_threshold(outcome: Outcome | None, predictions: Predictions) -> str:
     """Say what a threshold does on the holdout, or why there is none and what is done instead."""
-    if outcome is None and len(answers.classes) != 2:
+    if outcome is None and len(predictions.classes) != 2:
         return "There is no threshold to choose: this is no two-class target."
     if outcome is None:
-        n_taken, n_true = (int((codes == answers.positive).sum()) for codes in (find_labels(answers), answers.truth))
+        n_taken, n_true = (
+            int((codes == predictions.positive).sum()) for codes in (predictions.y_pred, predictions.y_true)
+        )
         return (
-            "There is no threshold to choose: no costs are stated (`evaluation.costs`). Each row goes to its likeliest "
-            f"class: {n_taken:,} of {count(len(answers.truth), 'row')} are taken for "
-            f"{escape(answers.classes[answers.positive])}, {n_true:,} are it."
+            "There is no threshold to choose: no costs are stated (`evaluation.costs`). Each row goes to its most "
+            f"probable class: {n_taken:,} of {count(len(predictions.y_true), 'row')} are taken for "
+            f"{escape(predictions.classes[predictions.positive])}, {n_true:,} are it."
         )
     saving = outcome.saving
     return (
         f"Acting from **{format_number(outcome.threshold)}** on raises {format_share(outcome.acted)} of the rows, "
-        f"catches {format_share(outcome.caught)} of the class of interest and is right in "
-        f"{format_share(outcome.right)} of what it raises. It saves {format_number(saving.value)} per row over the "
+        f"catches {format_share(outcome.recall)} of the class of interest and is right in "
+        f"{format_share(outcome.precision)} of what it raises. It saves {format_number(saving.value)} per row over the "
         f"cheaper of always and never acting, interval {format_number(saving.low)} to {format_number(saving.high)}."
     )
 

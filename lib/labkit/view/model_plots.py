@@ -12,8 +12,8 @@ from sklearn import metrics as sk
 from labkit.model.evaluation.blocks import Blocks
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.curves import group_alike
-from labkit.model.evaluation.metrics import find_labels, is_greater_better
-from labkit.model.evaluation.predictions import Answers
+from labkit.model.evaluation.metrics import is_greater_better
+from labkit.model.evaluation.predictions import Predictions
 from labkit.view.prose import count, format_number, format_share, join_names, shorten
 from labkit.view.style import (
     BLUE,
@@ -155,50 +155,54 @@ def plot_intervals(
         return figure
 
 
-def plot_curves(models: Mapping[str, Answers]) -> Figure:
+def plot_curves(models: Mapping[str, Predictions]) -> Figure:
     """Draw what can be had at which price: ROC and precision-recall curves, or errors from small to large.
 
     Parameters
     ----------
     models
-        Answers by model, the chosen one first: names are those of `COLORS`.
+        Predictions by model, the chosen one first: names are those of `COLORS`.
     """
     with style():
         return plot_class_curves(models) if next(iter(models.values())).classes else plot_error_curves(models)
 
 
-def list_codes(answers: Answers) -> list[int]:
+def list_codes(predictions: Predictions) -> list[int]:
     """Return the classes to draw one against the rest: the one of interest of two, else the six most common.
 
     Classes that no row is of, or all rows are of, are left out: there is nothing to tell them from.
     """
-    sizes = np.bincount(answers.truth, minlength=len(answers.classes))
-    codes = [answers.positive] if len(answers.classes) == 2 else np.argsort(-sizes, kind="stable")[: len(PALETTE)]
-    return [int(code) for code in codes if 0 < sizes[code] < len(answers.truth)]
+    sizes = np.bincount(predictions.y_true, minlength=len(predictions.classes))
+    codes = (
+        [predictions.positive] if len(predictions.classes) == 2 else np.argsort(-sizes, kind="stable")[: len(PALETTE)]
+    )
+    return [int(code) for code in codes if 0 < sizes[code] < len(predictions.y_true)]
 
 
-def find_predicted(answers: Answers) -> np.ndarray:
+def find_predicted(predictions: Predictions) -> np.ndarray:
     """Return whether the true value and the prediction of each row can be drawn, shape (n_rows,)."""
-    columns = max(len(answers.classes), 1)
-    is_predicted = ~np.isnan(keep_drawable(answers.prediction).reshape(len(answers.truth), columns)).any(axis=1)
-    return is_predicted & ~np.isnan(keep_drawable(answers.truth))
+    output = predictions.y_proba if predictions.classes else predictions.y_pred[:, None]
+    is_predicted = ~np.isnan(keep_drawable(output)).any(axis=1)
+    return is_predicted & ~np.isnan(keep_drawable(predictions.y_true))
 
 
-def take_predicted(answers: Answers) -> Answers:
+def take_predicted(predictions: Predictions) -> Predictions:
     """Return the rows whose true value and prediction can be drawn."""
-    return answers.take(np.flatnonzero(find_predicted(answers)))
+    return predictions.take(np.flatnonzero(find_predicted(predictions)))
 
 
-def plot_class_curves(models: Mapping[str, Answers]) -> Figure:
+def plot_class_curves(models: Mapping[str, Predictions]) -> Figure:
     """Draw ROC and precision-recall curves: of the class of interest by model, or of each class against the rest."""
     models = {name: take_predicted(found) for name, found in models.items()}
-    answers = next(iter(models.values()))
-    codes = list_codes(answers)
+    predictions = next(iter(models.values()))
+    codes = list_codes(predictions)
     if not codes:
-        only = f"all {len(answers.truth):,} rows are of one class" if len(answers.truth) else "there are no rows"
+        only = (
+            f"all {len(predictions.y_true):,} rows are of one class" if len(predictions.y_true) else "there are no rows"
+        )
         return make_note("What it costs to find a class", f"There is no curve: {only}.")
-    name = answers.classes[codes[0]] if len(codes) == 1 else "each class"
-    areas = [sk.roc_auc_score(answers.truth == code, answers.prediction[:, code]) for code in codes]
+    name = predictions.classes[codes[0]] if len(codes) == 1 else "each class"
+    areas = [sk.roc_auc_score(predictions.y_true == code, predictions.y_proba[:, code]) for code in codes]
     fact = f"ROC AUC {format_number(np.mean(areas))}: so often does a row of the class rank above one that is not. "
     figure, axes = make_figure(
         f"What it costs to find {name}", f"{fact}Dashed: guessing.", form="Two curves", height=3.5, grid=(1, 2)
@@ -209,9 +213,9 @@ def plot_class_curves(models: Mapping[str, Answers]) -> Figure:
             if codes[0] in list_codes(models[model]):
                 plot_class_curve(axes, models[model], codes[0], color=color)
     else:
-        colors = {str(answers.classes[code]): color for code, color in zip(codes, PALETTE, strict=False)}
+        colors = {str(predictions.classes[code]): color for code, color in zip(codes, PALETTE, strict=False)}
         for code, color in zip(codes, PALETTE, strict=False):
-            plot_class_curve(axes, answers, code, color=color)
+            plot_class_curve(axes, predictions, code, color=color)
     axes[0].plot([0, 1], [0, 1], color=LINE, linestyle="--", linewidth=1.2)
     axes[0].set(title="ROC", xlabel="false alarms (share of the others)", ylabel="caught (share of the class)")
     axes[1].set(title="Precision and recall", xlabel="caught (recall)", ylabel="right when raised (precision)")
@@ -223,25 +227,23 @@ def plot_class_curves(models: Mapping[str, Answers]) -> Figure:
     return figure
 
 
-def plot_class_curve(axes: np.ndarray, answers: Answers, code: int, *, color: str) -> None:
+def plot_class_curve(axes: np.ndarray, predictions: Predictions, code: int, *, color: str) -> None:
     """Draw the two curves of one class against the rest."""
-    truth, chances = answers.truth == code, answers.prediction[:, code]
-    false, true, _ = sk.roc_curve(truth, chances)
-    precision, recall, _ = sk.precision_recall_curve(truth, chances)
+    is_class, probabilities = predictions.y_true == code, predictions.y_proba[:, code]
+    false, true, _ = sk.roc_curve(is_class, probabilities)
+    precision, recall, _ = sk.precision_recall_curve(is_class, probabilities)
     axes[0].plot(false, true, color=color)
     axes[1].step(recall, precision, where="post", color=color)
-    axes[1].axhline(truth.mean(), color=LINE, linestyle="--", linewidth=1.2)
+    axes[1].axhline(is_class.mean(), color=LINE, linestyle="--", linewidth=1.2)
 
 
-def plot_error_curves(models: Mapping[str, Answers]) -> Figure:
+def plot_error_curves(models: Mapping[str, Predictions]) -> Figure:
     """Draw which share of rows is predicted within which error, by model.
 
     The regression error characteristic of Bi and Bennett (ICML 2003).
     """
-    known = {name: take_predicted(answers) for name, answers in models.items()}
-    errors = {
-        name: np.sort(np.abs(found.prediction - found.truth)) for name, found in known.items() if len(found.truth)
-    }
+    known = {name: take_predicted(predictions) for name, predictions in models.items()}
+    errors = {name: np.sort(np.abs(found.y_pred - found.y_true)) for name, found in known.items() if len(found.y_true)}
     title = "How far off, and how often"
     if not errors:
         return make_note(title, NO_PREDICTION)
@@ -260,7 +262,7 @@ def plot_error_curves(models: Mapping[str, Answers]) -> Figure:
     return figure
 
 
-def plot_calibration(answers: Answers, name: str, *, blocks: Blocks) -> Figure:
+def plot_calibration(predictions: Predictions, name: str, *, blocks: Blocks) -> Figure:
     """Draw whether predictions can be taken at their word: what came true beside what was said, in ten groups.
 
     Parameters
@@ -269,22 +271,22 @@ def plot_calibration(answers: Answers, name: str, *, blocks: Blocks) -> Figure:
         Which rows are not independent of each other; standard errors follow from it.
     """
     title = "Can the prediction be taken at its word?"
-    known = np.flatnonzero(find_predicted(answers))
+    known = np.flatnonzero(find_predicted(predictions))
     if not len(known):
         return make_note(title, NO_PREDICTION)
-    answers, blocks = answers.take(known), blocks.take(known)
-    if answers.classes:
-        code = next(iter(list_codes(answers)), answers.positive)
-        said, came = answers.prediction[:, code], (answers.truth == code).astype(float)
-        said_name, came_name = f"predicted chance of {answers.classes[code]}", "share that came true"
+    predictions, blocks = predictions.take(known), blocks.take(known)
+    if predictions.classes:
+        code = next(iter(list_codes(predictions)), predictions.positive)
+        predicted, true = predictions.y_proba[:, code], (predictions.y_true == code).astype(float)
+        predicted_name, true_name = f"predicted probability of {predictions.classes[code]}", "share that are of it"
     else:
-        said, came = answers.prediction, answers.truth
-        said_name, came_name = f"predicted {name}", f"{name}, mean of the group"
-    groups = pd.DataFrame({"said": said, "came": came}).groupby(group_alike(said))
+        predicted, true = predictions.y_pred, predictions.y_true
+        predicted_name, true_name = f"predicted {name}", f"{name}, mean of the group"
+    groups = pd.DataFrame({"prediction": predicted, "true": true}).groupby(group_alike(predicted))
     means, sizes = groups.mean(), groups.size()
-    deviations = [blocks.take(np.asarray(rows)).compute_error(came[rows]) for rows in groups.indices.values()]
-    gap = float(np.average(np.abs(means["came"] - means["said"]), weights=sizes))
-    gap = 0.0 if gap < 1e-9 * np.abs(said).max() else gap
+    deviations = [blocks.take(np.asarray(rows)).compute_error(true[rows]) for rows in groups.indices.values()]
+    gap = float(np.average(np.abs(means["true"] - means["prediction"]), weights=sizes))
+    gap = 0.0 if gap < 1e-9 * np.abs(predicted).max() else gap
     fact = (
         f"On average a group's outcome is {format_number(gap)} away from what was said. On the dashed line, words and "
     )
@@ -293,36 +295,34 @@ def plot_calibration(answers: Answers, name: str, *, blocks: Blocks) -> Figure:
         figure, (axes,) = make_figure(title, fact, form="Calibration curve", height=3.6)
         ends = [min(means.min()), max(means.max())]
         axes.plot(ends, ends, color=LINE, linestyle="--", linewidth=1.4)
-        axes.errorbar(means["said"], means["came"], deviations, fmt="o-", color=ORANGE, ecolor=LINE, markersize=7)
-        axes.plot(said, np.full(len(said), axes.get_ylim()[0]), "|", color=BLUE, alpha=0.4, markersize=9)
-        axes.set(xlabel=f"{said_name} (blue: each row)", ylabel=came_name)
+        axes.errorbar(means["prediction"], means["true"], deviations, fmt="o-", color=ORANGE, ecolor=LINE, markersize=7)
+        axes.plot(predicted, np.full(len(predicted), axes.get_ylim()[0]), "|", color=BLUE, alpha=0.4, markersize=9)
+        axes.set(xlabel=f"{predicted_name} (blue: each row)", ylabel=true_name)
         return figure
 
 
-def plot_mistakes(answers: Answers, name: str) -> Figure:
+def plot_mistakes(predictions: Predictions, name: str) -> Figure:
     """Draw what was said against what was true: a table of classes, or points and their errors."""
-    known = take_predicted(answers)
-    if not len(known.truth):
+    known = take_predicted(predictions)
+    if not len(known.y_true):
         return make_note("What was said and what was true", NO_PREDICTION)
     with style():
         return plot_confusion(known) if known.classes else plot_residuals(known, name)
 
 
-def plot_confusion(answers: Answers) -> Figure:
+def plot_confusion(predictions: Predictions) -> Figure:
     """Draw how many rows of each class were taken for which."""
-    labels = find_labels(answers)
-    sizes = np.bincount(np.concatenate([answers.truth, labels]), minlength=len(answers.classes))
+    sizes = np.bincount(np.concatenate([predictions.y_true, predictions.y_pred]), minlength=len(predictions.classes))
     shown = np.sort(np.argsort(-sizes, kind="stable")[:MOST_CLASSES])
-    classes = [shorten(answers.classes[code], 16) for code in shown]
-    places = np.full(len(answers.classes), len(shown))
+    classes = [shorten(predictions.classes[code], 16) for code in shown]
+    places = np.full(len(predictions.classes), len(shown))
     places[shown] = np.arange(len(shown))
-    if len(shown) < len(answers.classes):
-        classes.append(f"{len(answers.classes) - len(shown)} others")
-    table = sk.confusion_matrix(places[answers.truth], places[labels], labels=range(len(classes)))
-    wrong = int((labels != answers.truth).sum())
-    fact = (
-        f"{count(wrong, 'mistake').capitalize()} in {count(len(labels), 'row')}; each row goes to its likeliest class."
-    )
+    if len(shown) < len(predictions.classes):
+        classes.append(f"{len(predictions.classes) - len(shown)} others")
+    table = sk.confusion_matrix(places[predictions.y_true], places[predictions.y_pred], labels=range(len(classes)))
+    wrong = int((predictions.y_pred != predictions.y_true).sum())
+    rows = count(len(predictions.y_pred), "row")
+    fact = f"{count(wrong, 'mistake').capitalize()} in {rows}; each row goes to its most probable class."
     height = 1.2 + max(0.45 * len(classes), 1.2)
     figure, (axes,) = make_figure("What was taken for what", fact, form="Table of classes", height=height)
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
@@ -344,9 +344,9 @@ def plot_confusion(answers: Answers) -> Figure:
     return figure
 
 
-def plot_residuals(answers: Answers, name: str) -> Figure:
+def plot_residuals(predictions: Predictions, name: str) -> Figure:
     """Draw predictions against the truth, and the errors as a histogram."""
-    errors = answers.prediction - answers.truth
+    errors = predictions.y_pred - predictions.y_true
     high, lean = float((errors > 0).mean()), float(errors.mean())
     fact = f"{format_share(high)} of the predictions are too high; the average one is {format_number(abs(lean))} too "
     fact += f"{'high' if lean > 0 else 'low'}. On the dashed line, prediction and truth agree."
@@ -355,10 +355,10 @@ def plot_residuals(answers: Answers, name: str) -> Figure:
         "What was said and what was true", fact, form="Scatter", height=3.3, grid=(1, 2), **options
     )
     step = len(errors) // MOST_POINTS + 1
-    truth, prediction = answers.truth[::step], answers.prediction[::step]
-    ends = find_ends(truth, prediction)
+    y_true, y_pred = predictions.y_true[::step], predictions.y_pred[::step]
+    ends = find_ends(y_true, y_pred)
     axes[0].plot(ends, ends, color=LINE, linestyle="--", linewidth=1.4)
-    axes[0].plot(truth, prediction, "o", color=BLUE, alpha=0.45, markersize=5, markeredgewidth=0)
+    axes[0].plot(y_true, y_pred, "o", color=BLUE, alpha=0.45, markersize=5, markeredgewidth=0)
     axes[0].set(title="Each row", xlabel=f"true {name}", ylabel=f"predicted {name}")
     n_bins = min(24, max(8, round(len(errors) ** 0.5)))
     axes[1].hist(errors, list(spread_edges(*find_ends(errors), n_bins)), color=BLUE, edgecolor="white")

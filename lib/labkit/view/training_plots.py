@@ -87,12 +87,12 @@ def plot_calibration_change(calibration: Calibration) -> Figure:
             return make_note(title, f"Not tried: {calibration.reason}.")
         fact = f"Log loss {format_number(calibration.log_loss_before or 0, 4)} before, "
         fact += f"{format_number(calibration.log_loss_after or 0, 4)} after, on "
-        fact += f"{count(len(calibration.before.truth), 'row')}. On the dashed line, words and outcomes agree."
+        fact += f"{count(len(calibration.before.y_true), 'row')}. On the dashed line, words and outcomes agree."
         figure, (axes,) = make_figure(title, fact, form="Calibration curves", height=3.4)
         axes.plot([0, 1], [0, 1], color=LINE, linestyle="--", linewidth=1.4)
-        for answers, color in ((calibration.before, BLUE), (calibration.after, ORANGE)):
-            groups = make_calibration(answers)
-            axes.plot(groups["predicted"], groups["observed"], "o-", color=color, markersize=6)
+        for predictions, color in ((calibration.before, BLUE), (calibration.after, ORANGE)):
+            groups = make_calibration(predictions)
+            axes.plot(groups["prediction"], groups["true"], "o-", color=color, markersize=6)
         axes.set(xlabel="predicted chance, mean of the group", ylabel="share that came true")
         add_legend(figure, {"before": BLUE, "after": ORANGE})
         return figure

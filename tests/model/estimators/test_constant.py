@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from labkit.model.estimators.constant import make_constant, name_constant
-from labkit.model.evaluation import bootstrap, gate, metrics, predictions
+from labkit.model.evaluation import bootstrap, gate, metrics
 from labkit.model.evaluation.baselines import compute_dummy_intervals, fit_dummies
 from labkit.model.evaluation.blocks import make_rows
+from labkit.model.evaluation.predictions import Predictions, compute_predictions
 from labkit.model.training import comparison, selection
 from labkit.model.training.tuning import tune
 from labkit.params.evaluation import Gate
@@ -22,25 +23,27 @@ THREE = Target(column="y", task="classification")
 
 @pytest.mark.parametrize("metric", REGRESSION_METRICS)
 def test_no_other_constant_is_better_for_a_number(metric: str) -> None:
-    truth = np.random.default_rng(0).lognormal(size=301)
-    made = make_constant(metric, NUMBER).fit(np.zeros((301, 1)), truth)
-    best = metrics.compute_metric(metric, predictions.make_answers(truth, made, np.zeros((301, 1)), NUMBER))
+    y_true = np.random.default_rng(0).lognormal(size=301)
+    made = make_constant(metric, NUMBER).fit(np.zeros((301, 1)), y_true)
+    best = metrics.compute_metric(metric, compute_predictions(y_true, made, np.zeros((301, 1)), NUMBER))
     sign = 1 if metrics.is_greater_better(metric) else -1
-    for constant in np.linspace(truth.min(), truth.max(), 2000):
-        answers = predictions.Answers(truth, np.full(301, constant))
-        assert sign * metrics.compute_metric(metric, answers) <= sign * best + 1e-9
+    for constant in np.linspace(y_true.min(), y_true.max(), 2000):
+        predictions = Predictions(y_true, np.full(301, constant))
+        assert sign * metrics.compute_metric(metric, predictions) <= sign * best + 1e-9
 
 
 @pytest.mark.parametrize("metric", CLASSIFICATION_METRICS)
 @pytest.mark.parametrize(("target", "labels"), [(TWO, ["no", "yes"]), (THREE, ["a", "b", "c"])])
 def test_no_other_constant_is_better_for_classes(metric: str, target: Target, labels: list[str]) -> None:
     random = np.random.default_rng(0)
-    truth = pd.Series(random.choice(labels, 400, p=[0.8, 0.2] if len(labels) == 2 else [0.5, 0.3, 0.2]))
-    made = make_constant(metric, target).fit(np.zeros((400, 1)), truth)
-    answers = predictions.make_answers(truth, made, np.zeros((400, 1)), target)
-    sign, best = 1 if metrics.is_greater_better(metric) else -1, metrics.compute_metric(metric, answers)
+    y_true = pd.Series(random.choice(labels, 400, p=[0.8, 0.2] if len(labels) == 2 else [0.5, 0.3, 0.2]))
+    made = make_constant(metric, target).fit(np.zeros((400, 1)), y_true)
+    predictions = compute_predictions(y_true, made, np.zeros((400, 1)), target)
+    sign, best = 1 if metrics.is_greater_better(metric) else -1, metrics.compute_metric(metric, predictions)
     for constant in [*np.eye(len(labels)), *random.dirichlet(np.ones(len(labels)), 300)]:
-        tried = predictions.Answers(answers.truth, np.tile(constant, (400, 1)), answers.classes, answers.positive)
+        tried = Predictions.from_proba(
+            predictions.y_true, np.tile(constant, (400, 1)), predictions.classes, predictions.positive
+        )
         assert sign * metrics.compute_metric(metric, tried) <= sign * best + 1e-9
 
 
@@ -78,16 +81,16 @@ def passes(options: dict[str, object], target: Target, seed: int) -> bool:
     random = np.random.default_rng(1000 + seed)
     features = pd.DataFrame(random.normal(size=(500, 4)), columns=list("abcd"))
     skewed = pd.Series(random.lognormal(sigma=1.2, size=500))
-    truth = skewed if target.task == "regression" else pd.Series(np.where(skewed > 2, "yes", "no"))
+    y_true = skewed if target.task == "regression" else pd.Series(np.where(skewed > 2, "yes", "no"))
     training = Training.model_validate_json(json.dumps({"models": ["dummy", "linear"], "folds": 2, **options}))
     learn, judge = slice(0, 300), slice(300, 500)
-    compared = comparison.compare(features[learn], truth[learn], target=target, training=training, seed=seed)
-    model = compared.candidates["linear"].fit(features[learn], truth[learn])
-    dummy = compared.candidates["dummy"].fit(features[learn], truth[learn])
-    answers = [predictions.make_answers(truth[judge], one, features[judge], target) for one in (model, dummy)]
+    compared = comparison.compare(features[learn], y_true[learn], target=target, training=training, seed=seed)
+    model = compared.candidates["linear"].fit(features[learn], y_true[learn])
+    dummy = compared.candidates["dummy"].fit(features[learn], y_true[learn])
+    predictions = [compute_predictions(y_true[judge], one, features[judge], target) for one in (model, dummy)]
     metric, blocks = training.metric, make_rows(200)
     draws = {"n_samples": 200, "confidence": 0.95, "seed": seed, "blocks": blocks}
-    gain = bootstrap.compare_paired(metric, *answers, **draws)  # type: ignore[arg-type]
+    gain = bootstrap.compare_paired(metric, *predictions, **draws)  # type: ignore[arg-type]
     n_classes = 0 if target.task == "regression" else 2
     return gate.check_dummy(metric, gain, Gate(), confidence=0.95, blocks=blocks, n_classes=n_classes).passed
 
@@ -97,9 +100,9 @@ def test_choice_says_so_where_no_candidate_is_better_than_the_dummy() -> None:
     features = pd.DataFrame(random.normal(size=(120, 8)), columns=list("abcdefgh"))
     shown = {"target": NUMBER, "seed": 0}
     training = Training(models=("dummy", "linear", "lightgbm"), metric="mae", folds=3)
-    for truth, beats in ((pd.Series(random.normal(size=120)), False), (features["a"], True)):
-        compared = comparison.compare(features, truth, training=training, **shown)
-        chosen = selection.choose(compared, tune(compared, features, truth, training=training, **shown), "mae")
+    for y_true, beats in ((pd.Series(random.normal(size=120)), False), (features["a"], True)):
+        compared = comparison.compare(features, y_true, training=training, **shown)
+        chosen = selection.choose(compared, tune(compared, features, y_true, training=training, **shown), "mae")
         assert chosen.model != "dummy"
         assert chosen.beats_dummy is beats
         assert chosen.reason.startswith("none is better than the dummy, whose mean is ") is not beats

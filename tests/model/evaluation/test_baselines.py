@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from labkit.model.evaluation import baselines, importance, metrics, predictions
+from labkit.model.evaluation import baselines, importance, metrics
+from labkit.model.evaluation.predictions import compute_predictions
 from labkit.params.tables import Target
 
 from tests.model.tables import TASKS, make_model, make_new_rows, make_table, make_target
@@ -13,8 +14,8 @@ def make_frame(task: str) -> pd.DataFrame:
     """Return the mixed table with a time and an answer."""
     frame = make_table().assign(when=pd.date_range("2024-01-01", periods=200, tz="UTC"))
     score = frame["a b"].fillna(0) + frame["a_b"] / 1000
-    answers = {"binary": score > 0, "multiclass": np.digitize(score, [-0.5, 0.5]), "regression": score * 100}
-    return frame.assign(answer=answers[task])
+    predictions = {"binary": score > 0, "multiclass": np.digitize(score, [-0.5, 0.5]), "regression": score * 100}
+    return frame.assign(answer=predictions[task])
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -25,7 +26,7 @@ def test_plain_lightgbm_takes_raw_rows_as_they_come(task: str) -> None:
     dummy = baselines.fit_dummies(frame, target=target)["mae" if task == "regression" else "log_loss"]
     assert plain is not None
     assert "when" not in plain.kinds
-    found = [predictions.make_answers(frame["answer"], one, frame, target) for one in (plain, dummy)]
+    found = [compute_predictions(frame["answer"], one, frame, target) for one in (plain, dummy)]
     metric = "mae" if task == "regression" else "log_loss"
     assert metrics.compute_metric(metric, found[0]) < metrics.compute_metric(metric, found[1])
     later = plain.predict(make_new_rows().assign(when=None))

@@ -8,14 +8,14 @@ import pytest
 from labkit.model.evaluation import by_period, curves
 from labkit.model.evaluation.blocks import make_rows
 from labkit.model.evaluation.metrics import compute_metric
-from labkit.model.evaluation.predictions import Answers
+from labkit.model.evaluation.predictions import Predictions
 
 DRAWS = {"n_samples": 100, "confidence": 0.95, "seed": 0, "blocks": make_rows(600)}
 TIMES = pd.Series(pd.date_range("2024-01-01", "2024-03-31", periods=600, tz="UTC"))
 RANDOM = np.random.default_rng(0)
-TRUTH = RANDOM.integers(0, 2, 600)
-CHANCE = np.clip(0.5 + (TRUTH - 0.5) * 0.3 + RANDOM.normal(0, 0.2, 600), 0, 1)
-TWO = Answers(TRUTH, np.column_stack([1 - CHANCE, CHANCE]), ("no", "yes"))
+Y_TRUE = RANDOM.integers(0, 2, 600)
+PROBABILITY = np.clip(0.5 + (Y_TRUE - 0.5) * 0.3 + RANDOM.normal(0, 0.2, 600), 0, 1)
+TWO = Predictions.from_proba(Y_TRUE, np.column_stack([1 - PROBABILITY, PROBABILITY]), ("no", "yes"))
 
 
 @pytest.mark.parametrize(
@@ -31,13 +31,13 @@ def test_each_month_has_the_figure_of_its_rows() -> None:
     assert list(found["period"]) == ["2024-01", "2024-02", "2024-03"]
     rows = np.flatnonzero(TIMES.dt.month == 2)
     assert found["model"][1] == compute_metric("roc_auc", TWO.take(rows))
-    assert found["truth"][1] == TRUTH[rows].mean()
+    assert found["true"][1] == Y_TRUE[rows].mean()
     assert found["rows"].sum() == 600
     assert (found["low"] < found["model"]).all()
 
 
 def test_period_that_cannot_be_judged_is_left_out() -> None:
-    one_class = Answers(np.where(TIMES.dt.month == 1, 0, TRUTH), TWO.prediction, TWO.classes)
+    one_class = Predictions.from_proba(np.where(TIMES.dt.month == 1, 0, Y_TRUE), TWO.y_proba, TWO.classes)
     found = by_period.compute_by_period("roc_auc", {"model": one_class}, by_period.name_periods(TIMES), **DRAWS)  # type: ignore[arg-type]
     assert list(found["period"]) == ["2024-02", "2024-03"]
 
@@ -48,5 +48,5 @@ def test_curves_are_tables_also_where_there_are_none(tmp_path: Path) -> None:
     assert 2 < len(roc) <= curves.MOST_POINTS
     assert roc.iloc[[0, -1]].to_numpy().tolist() == [[0, 0], [1, 1]]
     assert pd.read_csv(tmp_path / "calibration.csv")["rows"].sum() == 600
-    curves.write_curves(tmp_path, Answers(np.arange(50.0), np.arange(50.0)), pd.DataFrame())
+    curves.write_curves(tmp_path, Predictions(np.arange(50.0), np.arange(50.0)), pd.DataFrame())
     assert len(pd.read_csv(tmp_path / "roc.csv")) == len(pd.read_csv(tmp_path / "by_period.csv")) == 0

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from labkit.model.evaluation import bootstrap, metrics, predictions, record
+from labkit.model.evaluation import bootstrap, metrics, record
 from labkit.model.evaluation.blocks import Blocks, make_rows
-from labkit.model.evaluation.predictions import Answers
+from labkit.model.evaluation.predictions import Predictions, compute_predictions
 from labkit.params.tables import Target
 from labkit.params.training import CLASSIFICATION_METRICS, REGRESSION_METRICS
 from scipy import stats
@@ -16,55 +16,55 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 
 
-def make_binary(n_rows: int = 150, positive: int = 1) -> Answers:
+def make_binary(n_rows: int = 150, positive: int = 1) -> Predictions:
     """Return answers of two classes with many ties among the predictions."""
     random = np.random.default_rng(0)
-    truth = (random.random(n_rows) < 0.3).astype(int)
-    chance = np.round(np.clip(0.3 + 0.2 * truth + random.normal(size=n_rows) / 5, 0, 1), 2)
-    return Answers(truth, np.column_stack([1 - chance, chance]), ("no", "yes"), positive)
+    y_true = (random.random(n_rows) < 0.3).astype(int)
+    probability = np.round(np.clip(0.3 + 0.2 * y_true + random.normal(size=n_rows) / 5, 0, 1), 2)
+    return Predictions.from_proba(y_true, np.column_stack([1 - probability, probability]), ("no", "yes"), positive)
 
 
-def make_multiclass(n_rows: int = 150) -> Answers:
+def make_multiclass(n_rows: int = 150) -> Predictions:
     """Return answers of three classes, one of them rare."""
     random = np.random.default_rng(1)
-    truth = random.choice(3, n_rows, p=[0.6, 0.35, 0.05])
-    raw = random.random((n_rows, 3)) + np.eye(3)[truth] / 2
-    return Answers(truth, raw / raw.sum(axis=1, keepdims=True), ("a", "b", "c"), 2)
+    y_true = random.choice(3, n_rows, p=[0.6, 0.35, 0.05])
+    raw = random.random((n_rows, 3)) + np.eye(3)[y_true] / 2
+    return Predictions.from_proba(y_true, raw / raw.sum(axis=1, keepdims=True), ("a", "b", "c"), 2)
 
 
-def make_regression(n_rows: int = 151) -> Answers:
+def make_regression(n_rows: int = 151) -> Predictions:
     """Return answers of a regression."""
     random = np.random.default_rng(2)
-    truth = random.normal(size=n_rows) * 50
-    return Answers(truth, truth + random.normal(size=n_rows) * 20)
+    y_true = random.normal(size=n_rows) * 50
+    return Predictions(y_true, y_true + random.normal(size=n_rows) * 20)
 
 
-def compute_with_sklearn(answers: Answers) -> dict[str, float]:
+def compute_with_sklearn(predictions: Predictions) -> dict[str, float]:
     """Return the same figures from scikit-learn."""
-    truth, predicted = answers.truth, answers.prediction
-    if not answers.classes:
+    y_true, y_pred, y_proba = predictions.y_true, predictions.y_pred, predictions.y_proba
+    if not predictions.classes:
         return {
-            "r2": sk.r2_score(truth, predicted),
-            "mae": sk.mean_absolute_error(truth, predicted),
-            "rmse": sk.root_mean_squared_error(truth, predicted),
-            "median_absolute_error": sk.median_absolute_error(truth, predicted),
+            "r2": sk.r2_score(y_true, y_pred),
+            "mae": sk.mean_absolute_error(y_true, y_pred),
+            "rmse": sk.root_mean_squared_error(y_true, y_pred),
+            "median_absolute_error": sk.median_absolute_error(y_true, y_pred),
         }
-    labels, is_binary = predicted.argmax(axis=1), len(answers.classes) == 2
+    labels, is_binary = y_proba.argmax(axis=1), len(predictions.classes) == 2
     if is_binary:
-        codes, f1 = [answers.positive], {"pos_label": answers.positive}
+        codes, f1 = [predictions.positive], {"pos_label": predictions.positive}
     else:
-        codes, f1 = sorted(set(truth)), {"average": "macro", "labels": sorted(set(truth))}
+        codes, f1 = sorted(set(y_true)), {"average": "macro", "labels": sorted(set(y_true))}
     return {
-        "roc_auc": np.mean([sk.roc_auc_score(truth == code, predicted[:, code]) for code in codes]),
-        "average_precision": np.mean([sk.average_precision_score(truth == code, predicted[:, code]) for code in codes]),
-        "log_loss": sk.log_loss(truth, y_proba=predicted, labels=range(len(answers.classes))),
-        "accuracy": sk.accuracy_score(truth, labels),
-        "balanced_accuracy": sk.recall_score(truth, labels, average="macro", labels=sorted(set(truth))),
-        "f1": sk.f1_score(truth, labels, zero_division=0, **f1),
+        "roc_auc": np.mean([sk.roc_auc_score(y_true == code, y_proba[:, code]) for code in codes]),
+        "average_precision": np.mean([sk.average_precision_score(y_true == code, y_proba[:, code]) for code in codes]),
+        "log_loss": sk.log_loss(y_true, y_proba=y_proba, labels=range(len(predictions.classes))),
+        "accuracy": sk.accuracy_score(y_true, labels),
+        "balanced_accuracy": sk.recall_score(y_true, labels, average="macro", labels=sorted(set(y_true))),
+        "f1": sk.f1_score(y_true, labels, zero_division=0, **f1),
     }
 
 
-ANSWERS = {
+PREDICTIONS = {
     "binary": make_binary(),
     "binary, first class of interest": make_binary(positive=0),
     "multiclass": make_multiclass(),
@@ -73,36 +73,36 @@ ANSWERS = {
 }
 
 
-@pytest.mark.parametrize("answers", ANSWERS.values(), ids=ANSWERS)
-def test_figures_equal_scikit_learns(answers: Answers) -> None:
-    found = metrics.compute_metrics(answers)
-    assert tuple(found) == (CLASSIFICATION_METRICS if answers.classes else REGRESSION_METRICS)
-    assert found == pytest.approx(compute_with_sklearn(answers), rel=1e-12)
+@pytest.mark.parametrize("predictions", PREDICTIONS.values(), ids=PREDICTIONS)
+def test_figures_equal_scikit_learns(predictions: Predictions) -> None:
+    found = metrics.compute_metrics(predictions)
+    assert tuple(found) == (CLASSIFICATION_METRICS if predictions.classes else REGRESSION_METRICS)
+    assert found == pytest.approx(compute_with_sklearn(predictions), rel=1e-12)
 
 
-@pytest.mark.parametrize("answers", ANSWERS.values(), ids=ANSWERS)
-def test_weighted_draws_equal_resampled_rows(answers: Answers) -> None:
-    scores = {name: metrics.make_score(name, answers) for name in metrics.compute_metrics(answers)}
-    for weights in bootstrap.draw_weights(answers, 25, seed=3, blocks=make_rows(len(answers.truth))):
-        plain = answers.take(np.repeat(np.arange(len(weights)), weights))
+@pytest.mark.parametrize("predictions", PREDICTIONS.values(), ids=PREDICTIONS)
+def test_weighted_draws_equal_resampled_rows(predictions: Predictions) -> None:
+    scores = {name: metrics.make_score(name, predictions) for name in metrics.compute_metrics(predictions)}
+    for weights in bootstrap.draw_weights(predictions, 25, seed=3, blocks=make_rows(len(predictions.y_true))):
+        plain = predictions.take(np.repeat(np.arange(len(weights)), weights))
         expected = compute_with_sklearn(plain)
         assert {name: score(weights) for name, score in scores.items()} == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("answers", ANSWERS.values(), ids=ANSWERS)
-def test_intervals_are_the_bootstrap_widened_for_few_rows(answers: Answers) -> None:
-    rows = make_rows(len(answers.truth))
-    found = bootstrap.compute_intervals(answers, n_samples=60, confidence=0.9, seed=5, blocks=rows)
-    random, n_rows = np.random.default_rng(5), len(answers.truth)
-    plain = [compute_with_sklearn(answers.take(random.integers(0, n_rows, n_rows))) for _ in range(60)]
+@pytest.mark.parametrize("predictions", PREDICTIONS.values(), ids=PREDICTIONS)
+def test_intervals_are_the_bootstrap_widened_for_few_rows(predictions: Predictions) -> None:
+    rows = make_rows(len(predictions.y_true))
+    found = bootstrap.compute_intervals(predictions, n_samples=60, confidence=0.9, seed=5, blocks=rows)
+    random, n_rows = np.random.default_rng(5), len(predictions.y_true)
+    plain = [compute_with_sklearn(predictions.take(random.integers(0, n_rows, n_rows))) for _ in range(60)]
     tail = stats.norm.cdf(stats.t.ppf(0.05, n_rows - 1) * np.sqrt(n_rows / (n_rows - 1)))
     assert 0.045 < tail < 0.05
     for name, interval in found.items():
         low, high = np.quantile([sample[name] for sample in plain], [tail, 1 - tail])
         assert (interval.low, interval.high) == pytest.approx((low, high), rel=1e-12)
         assert interval.low <= interval.value <= interval.high
-    assert found == bootstrap.compute_intervals(answers, n_samples=60, confidence=0.9, seed=5, blocks=rows)
-    assert found != bootstrap.compute_intervals(answers, n_samples=60, confidence=0.9, seed=6, blocks=rows)
+    assert found == bootstrap.compute_intervals(predictions, n_samples=60, confidence=0.9, seed=5, blocks=rows)
+    assert found != bootstrap.compute_intervals(predictions, n_samples=60, confidence=0.9, seed=6, blocks=rows)
 
 
 def test_interval_covers_the_true_value_about_as_often_as_it_says() -> None:
@@ -117,7 +117,7 @@ def test_interval_covers_the_true_value_about_as_often_as_it_says() -> None:
 def compute_mae(errors: np.ndarray, blocks: Blocks, *, seed: int) -> bootstrap.Interval:
     """Return the mean absolute error with its 90 % interval."""
     options: dict[str, Any] = {"n_samples": 200, "confidence": 0.9, "seed": seed, "names": ["mae"]}
-    return bootstrap.compute_intervals(Answers(errors, errors * 0), **options, blocks=blocks)["mae"]
+    return bootstrap.compute_intervals(Predictions(errors, errors * 0), **options, blocks=blocks)["mae"]
 
 
 @pytest.mark.parametrize(("n_days", "share"), [(40, 0.9), (12, 0.9), (40, 0.0)])
@@ -146,8 +146,10 @@ def test_single_block_has_no_interval_and_json_has_no_nan() -> None:
 
 
 def test_figures_by_hand() -> None:
-    answers = Answers(np.array([0, 0, 1, 1]), np.array([[0.9, 0.1], [0.4, 0.6], [0.6, 0.4], [0.2, 0.8]]), ("n", "y"))
-    found = metrics.compute_metrics(answers)
+    predictions = Predictions.from_proba(
+        np.array([0, 0, 1, 1]), np.array([[0.9, 0.1], [0.4, 0.6], [0.6, 0.4], [0.2, 0.8]]), ("n", "y")
+    )
+    found = metrics.compute_metrics(predictions)
     assert found["roc_auc"] == 0.75
     assert found["average_precision"] == pytest.approx((1 + 2 / 3) / 2)
     assert found["accuracy"] == found["balanced_accuracy"] == found["f1"] == 0.5
@@ -158,68 +160,68 @@ def test_figures_by_hand() -> None:
 def test_class_of_interest_is_honoured_whichever_label_comes_first(positive: str | None) -> None:
     random = np.random.default_rng(0)
     x = random.normal(size=(100, 1))
-    truth = pd.Series(np.where(x[:, 0] + random.normal(size=100) > 0.8, "ill", "well"))
-    model = LogisticRegression().fit(x, truth)
+    y_true = pd.Series(np.where(x[:, 0] + random.normal(size=100) > 0.8, "ill", "well"))
+    model = LogisticRegression().fit(x, y_true)
     target = Target(column="state", task="classification", positive=positive)
-    answers = predictions.make_answers(truth, model, x, target)
+    predictions = compute_predictions(y_true, model, x, target)
     of_interest = positive or "well"
-    assert answers.classes[answers.positive] == of_interest
-    found = metrics.compute_metrics(answers)
-    assert found["f1"] == pytest.approx(sk.f1_score(truth, model.predict(x), pos_label=of_interest))
-    chances = model.predict_proba(x)[:, model.classes_.tolist().index(of_interest)]
-    assert found["average_precision"] == pytest.approx(sk.average_precision_score(truth == of_interest, chances))
+    assert predictions.classes[predictions.positive] == of_interest
+    found = metrics.compute_metrics(predictions)
+    assert found["f1"] == pytest.approx(sk.f1_score(y_true, model.predict(x), pos_label=of_interest))
+    probabilities = model.predict_proba(x)[:, model.classes_.tolist().index(of_interest)]
+    assert found["average_precision"] == pytest.approx(sk.average_precision_score(y_true == of_interest, probabilities))
 
 
 @pytest.mark.parametrize("labels", [["a", "b"], [0, 1], [1.0, 2.0], [True, False]])
 def test_labels_of_any_type(labels: list[Any]) -> None:
-    truth = pd.Series(labels * 10)
-    model = DummyClassifier().fit(np.zeros((20, 1)), truth)
-    answers = predictions.make_answers(truth, model, np.zeros((20, 1)), Target(column="y", task="classification"))
-    assert metrics.compute_metrics(answers)["roc_auc"] == 0.5
+    y_true = pd.Series(labels * 10)
+    model = DummyClassifier().fit(np.zeros((20, 1)), y_true)
+    predictions = compute_predictions(y_true, model, np.zeros((20, 1)), Target(column="y", task="classification"))
+    assert metrics.compute_metrics(predictions)["roc_auc"] == 0.5
 
 
 def test_class_that_training_never_saw_counts_as_a_mistake() -> None:
     model = DummyClassifier(strategy="most_frequent").fit(np.zeros((3, 1)), ["a", "a", "b"])
     target = Target(column="y", task="classification")
-    answers = predictions.make_answers(["a", "new"], model, np.zeros((2, 1)), target)
-    assert answers.classes == ("a", "b", "new")
-    assert answers.truth.tolist() == [0, 2]
-    assert answers.prediction.tolist() == [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
-    assert metrics.compute_metric("accuracy", answers) == 0.5
+    predictions = compute_predictions(["a", "new"], model, np.zeros((2, 1)), target)
+    assert predictions.classes == ("a", "b", "new")
+    assert predictions.y_true.tolist() == [0, 2]
+    assert predictions.y_proba.tolist() == [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
+    assert metrics.compute_metric("accuracy", predictions) == 0.5
 
 
 def test_many_rare_classes_do_not_hang_the_draws() -> None:
-    truth = np.arange(60)
-    answers = Answers(truth, np.full((60, 60), 1 / 60), tuple(range(60)))
-    found = bootstrap.compute_intervals(answers, n_samples=100, confidence=0.95, seed=0, blocks=make_rows(60))
+    y_true = np.arange(60)
+    predictions = Predictions.from_proba(y_true, np.full((60, 60), 1 / 60), tuple(range(60)))
+    found = bootstrap.compute_intervals(predictions, n_samples=100, confidence=0.95, seed=0, blocks=make_rows(60))
     assert all(np.isfinite([interval.low, interval.high]).all() for interval in found.values())
 
 
 def test_every_draw_has_both_classes() -> None:
-    answers = Answers(np.array([1] + [0] * 20), np.full((21, 2), 0.5), ("a", "b"))
-    draws = list(bootstrap.draw_weights(answers, 200, seed=0, blocks=make_rows(21)))
+    predictions = Predictions.from_proba(np.array([1] + [0] * 20), np.full((21, 2), 0.5), ("a", "b"))
+    draws = list(bootstrap.draw_weights(predictions, 200, seed=0, blocks=make_rows(21)))
     assert len(draws) == 200
     assert all(weights[0] > 0 and weights.sum() == 21 for weights in draws)
 
 
 @pytest.mark.parametrize("name", ["roc_auc", "f1", "accuracy", "log_loss"])
 def test_paired_gain_is_positive_for_the_better_classifier(name: str) -> None:
-    truth = make_binary(400).truth
-    chance = np.where(truth == 1, 0.8, 0.2) + np.random.default_rng(0).uniform(-0.15, 0.4, 400) * (1 - 2 * truth)
-    good = Answers(truth, np.column_stack([1 - chance, chance]), ("no", "yes"), 1)
-    bad = Answers(good.truth, np.tile([0.45, 0.55], (400, 1)), good.classes, good.positive)
+    y_true = make_binary(400).y_true
+    probability = np.where(y_true == 1, 0.8, 0.2) + np.random.default_rng(0).uniform(-0.15, 0.4, 400) * (1 - 2 * y_true)
+    good = Predictions.from_proba(y_true, np.column_stack([1 - probability, probability]), ("no", "yes"), 1)
+    bad = Predictions.from_proba(good.y_true, np.tile([0.45, 0.55], (400, 1)), good.classes, good.positive)
     check_paired(name, good, bad)
 
 
 @pytest.mark.parametrize("name", REGRESSION_METRICS)
 def test_paired_gain_is_positive_for_the_better_regression(name: str) -> None:
     good = make_regression()
-    check_paired(name, good, Answers(good.truth, np.zeros(len(good.truth))))
+    check_paired(name, good, Predictions(good.y_true, np.zeros(len(good.y_true))))
 
 
-def check_paired(name: str, good: Answers, bad: Answers) -> None:
+def check_paired(name: str, good: Predictions, bad: Predictions) -> None:
     """Hold a comparison against its mirror image and against the figures."""
-    options = {"n_samples": 100, "confidence": 0.95, "seed": 0, "blocks": make_rows(len(good.truth))}
+    options = {"n_samples": 100, "confidence": 0.95, "seed": 0, "blocks": make_rows(len(good.y_true))}
     gain = bootstrap.compare_paired(name, good, bad, **options)  # type: ignore[arg-type]
     loss = bootstrap.compare_paired(name, bad, good, **options)  # type: ignore[arg-type]
     assert gain.low > 0
@@ -231,11 +233,11 @@ def check_paired(name: str, good: Answers, bad: Answers) -> None:
 
 
 def test_degenerate_answers() -> None:
-    assert metrics.compute_metric("r2", Answers(np.ones(3), np.ones(3))) == 1
-    assert metrics.compute_metric("r2", Answers(np.ones(3), np.zeros(3))) == 0
-    one = Answers(np.zeros(3, int), np.tile([0.5, 0.5], (3, 1)), ("a", "b"))
+    assert metrics.compute_metric("r2", Predictions(np.ones(3), np.ones(3))) == 1
+    assert metrics.compute_metric("r2", Predictions(np.ones(3), np.zeros(3))) == 0
+    one = Predictions.from_proba(np.zeros(3, int), np.tile([0.5, 0.5], (3, 1)), ("a", "b"))
     assert np.isnan(metrics.compute_metric("roc_auc", one))
-    certain = Answers(np.array([0, 1]), np.array([[0.0, 1.0], [1.0, 0.0]]), ("a", "b"))
+    certain = Predictions.from_proba(np.array([0, 1]), np.array([[0.0, 1.0], [1.0, 0.0]]), ("a", "b"))
     assert 30 < metrics.compute_metric("log_loss", certain) < 40
     with pytest.raises(KeyError):
         metrics.compute_metric("mae", certain)
@@ -257,11 +259,14 @@ def test_record_keeps_its_layout_rounded_to_nine_digits() -> None:
 
 @pytest.mark.parametrize("name", ["binary", "multiclass", "regression"])
 def test_summary_of_rows_in_two_numbers(name: str) -> None:
-    answers = ANSWERS[name]
-    found = bootstrap.summarise(answers)
+    predictions = PREDICTIONS[name]
+    found = bootstrap.summarise(predictions)
     if name == "multiclass":
-        labels = answers.prediction.argmax(axis=1)
-        assert found == {"truth": (labels == answers.truth).mean(), "said": answers.prediction.max(axis=1).mean()}
+        labels = predictions.y_proba.argmax(axis=1)
+        assert found == {
+            "true": (labels == predictions.y_true).mean(),
+            "prediction": predictions.y_proba.max(axis=1).mean(),
+        }
     else:
-        said = answers.prediction[:, 1] if name == "binary" else answers.prediction
-        assert found == {"truth": answers.truth.mean(), "said": said.mean()}
+        said = predictions.y_proba[:, 1] if name == "binary" else predictions.y_pred
+        assert found == {"true": predictions.y_true.mean(), "prediction": said.mean()}

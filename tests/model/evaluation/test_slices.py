@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from labkit.model.evaluation.blocks import Blocks, make_rows
-from labkit.model.evaluation.predictions import Answers
+from labkit.model.evaluation.predictions import Predictions
 from labkit.model.evaluation.slices import compute_losses, cut_column, find_worst_slices
 
 
@@ -23,7 +23,7 @@ def make_table(n_rows: int, seed: int = 0) -> pd.DataFrame:
 def find(frame: pd.DataFrame, errors: np.ndarray, most: int = 5) -> list[str]:
     """Return the slices of a regression with these errors."""
     found = find_worst_slices(
-        frame, Answers(np.zeros(len(frame)), errors), most=most, confidence=0.95, blocks=make_rows(len(frame))
+        frame, Predictions(np.zeros(len(frame)), errors), most=most, confidence=0.95, blocks=make_rows(len(frame))
     )
     return list(found["slice"]) if len(found) else []
 
@@ -44,7 +44,9 @@ def test_days_are_one_draw_each() -> None:
         errors = np.abs(random.normal(size=60)[days] + random.normal(size=2400) / 2)
         frame = pd.DataFrame({"temperature": random.normal(size=60)[days], "place": random.choice(list("ABC"), 2400)})
         for blocks in (Blocks(days, "day"), make_rows(2400)):
-            found = find_worst_slices(frame, Answers(np.zeros(2400), errors), most=1, confidence=0.95, blocks=blocks)
+            found = find_worst_slices(
+                frame, Predictions(np.zeros(2400), errors), most=1, confidence=0.95, blocks=blocks
+            )
             alarms += len(found) if blocks.unit == "day" else 0
             by_rows += len(found) if blocks.unit == "row" else 0
     assert alarms <= 3
@@ -58,7 +60,7 @@ def test_what_is_bad_on_every_day_is_found_among_days() -> None:
     errors = np.abs(random.normal(size=60)[days] + random.normal(size=2400)) + 2 * (frame["place"] == "B")
     for blocks in (Blocks(days, "day"), Blocks(days, "day", 3), Blocks(np.arange(2400) // 2, "patient")):
         found = find_worst_slices(
-            frame, Answers(np.zeros(2400), errors.to_numpy()), most=1, confidence=0.95, blocks=blocks
+            frame, Predictions(np.zeros(2400), errors.to_numpy()), most=1, confidence=0.95, blocks=blocks
         )
         assert found["slice"].tolist() == ["place = B"]
         assert 1.5 < found["low"][0] < 2 < found["high"][0] < 2.5
@@ -94,18 +96,18 @@ def test_pair_is_found_as_a_pair_and_told_once() -> None:
 def test_figures_are_those_of_the_rows() -> None:
     frame = make_table(3000)
     random, is_hard = np.random.default_rng(2), (frame["place"] == "B").to_numpy()
-    chance = random.beta(2, 5, 3000)
-    truth = (random.random(3000) < np.where(is_hard, 1 - chance, chance)).astype(int)
-    answers = Answers(truth, np.column_stack([1 - chance, chance]), ("no", "yes"))
-    line = find_worst_slices(frame, answers, most=1, confidence=0.95, blocks=make_rows(len(frame))).iloc[0]
-    losses = compute_losses(answers)
+    probability = random.beta(2, 5, 3000)
+    y_true = (random.random(3000) < np.where(is_hard, 1 - probability, probability)).astype(int)
+    predictions = Predictions.from_proba(y_true, np.column_stack([1 - probability, probability]), ("no", "yes"))
+    line = find_worst_slices(frame, predictions, most=1, confidence=0.95, blocks=make_rows(len(frame))).iloc[0]
+    losses = compute_losses(predictions)
     assert line["slice"] == "place = B"
     assert line["rows"] == is_hard.sum()
     assert line["loss"] == pytest.approx(losses[is_hard].mean())
     assert line["elsewhere"] == pytest.approx(losses[~is_hard].mean())
     assert line["low"] < line["loss"] - line["elsewhere"] < line["high"]
-    assert line["truth"] == pytest.approx(truth[is_hard].mean())
-    assert line["said"] == pytest.approx(chance[is_hard].mean())
+    assert line["true"] == pytest.approx(y_true[is_hard].mean())
+    assert line["prediction"] == pytest.approx(probability[is_hard].mean())
 
 
 def test_words_say_which_rows() -> None:

@@ -9,7 +9,7 @@ import pytest
 from labkit.data.split import split_rows
 from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.model.evaluation.blocks import Blocks, make_rows
-from labkit.model.evaluation.predictions import Answers
+from labkit.model.evaluation.predictions import Predictions
 from labkit.model.evaluation.split_comparison import compare_splits, compute_difference
 from labkit.params.tables import Data
 from labkit.view.time_plots import describe_split_comparison
@@ -54,11 +54,11 @@ def test_interval_resamples_days_and_is_named() -> None:
 def test_interval_by_days_is_wider_than_one_by_rows_where_rows_share_their_day() -> None:
     random = np.random.default_rng(0)
     day = np.repeat(np.arange(40), 25)
-    truth, error = random.normal(size=1000), random.normal(size=40)[day] + 0.2 * random.normal(size=1000)
-    pair = [Answers(truth, truth + one) for one in (0.1 * error, error)]
+    y_true, error = random.normal(size=1000), random.normal(size=40)[day] + 0.2 * random.normal(size=1000)
+    pair = [Predictions(y_true, y_true + one) for one in (0.1 * error, error)]
     widths = {}
     for name, blocks in {"days": Blocks(day, "day"), "rows": make_rows(1000)}.items():
-        found = compute_difference("r2", *((answers, blocks) for answers in pair), seed=0)
+        found = compute_difference("r2", *((predictions, blocks) for predictions in pair), seed=0)
         widths[name] = found.high - found.low
     assert widths["days"] > 2 * widths["rows"]
 

@@ -6,7 +6,7 @@ import pytest
 from labkit.features.row_features import RowFeatures
 from labkit.model.evaluation import threshold
 from labkit.model.evaluation.blocks import make_rows
-from labkit.model.evaluation.predictions import Answers
+from labkit.model.evaluation.predictions import Predictions
 from labkit.params.evaluation import Costs
 from labkit.params.tables import Target
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -15,59 +15,65 @@ from sklearn.pipeline import Pipeline
 DRAWS = {"n_samples": 200, "confidence": 0.95, "seed": 0, "blocks": make_rows(4000)}
 
 
-def make_answers(n_rows: int = 4000, *, power: float = 1.0, seed: int = 0, positive: int = 1) -> Answers:
+def make_two_classes(n_rows: int = 4000, *, power: float = 1.0, seed: int = 0, positive: int = 1) -> Predictions:
     """Return answers whose chances are true with power 1, and too low with a larger one."""
     random = np.random.default_rng(seed)
-    chance = random.beta(1, 2, n_rows)
-    truth = (random.random(n_rows) < chance).astype(int)
-    said = chance**power
+    probability = random.beta(1, 2, n_rows)
+    y_true = (random.random(n_rows) < probability).astype(int)
+    said = probability**power
     both = np.column_stack([1 - said, said])
-    return Answers(truth, both, ("no", "yes")) if positive else Answers(1 - truth, both[:, ::-1], ("yes", "no"), 0)
+    return (
+        Predictions.from_proba(y_true, both, ("no", "yes"))
+        if positive
+        else Predictions.from_proba(1 - y_true, both[:, ::-1], ("yes", "no"), 0)
+    )
 
 
 @pytest.mark.parametrize("positive", [0, 1])
 def test_cost_curve_is_the_cost_of_each_threshold(positive: int) -> None:
-    answers, costs = make_answers(60, positive=positive), Costs(false_positive=2, false_negative=3)
-    curve = threshold.compute_cost_curve(answers, costs)
+    predictions, costs = make_two_classes(60, positive=positive), Costs(false_positive=2, false_negative=3)
+    curve = threshold.compute_cost_curve(predictions, costs)
     assert len(curve) == 61
     for level, cost in curve.itertuples(index=False):
-        assert cost == pytest.approx(threshold.compute_costs(answers, level, costs).mean())
+        assert cost == pytest.approx(threshold.compute_costs(predictions, level, costs).mean())
 
 
 def test_costs_by_hand() -> None:
-    answers = Answers(np.array([0, 0, 1, 1]), np.array([[0.9, 0.1], [0.4, 0.6], [0.6, 0.4], [0.2, 0.8]]), ("n", "y"))
+    predictions = Predictions.from_proba(
+        np.array([0, 0, 1, 1]), np.array([[0.9, 0.1], [0.4, 0.6], [0.6, 0.4], [0.2, 0.8]]), ("n", "y")
+    )
     costs = Costs(false_positive=1, false_negative=5)
-    assert threshold.compute_costs(answers, 0.5, costs).tolist() == [0, 1, 5, 0]
-    assert threshold.compute_costs(answers, 0.4, costs).tolist() == [0, 1, 0, 0]
-    assert 0.1 < threshold.choose_threshold(answers, costs) <= 0.4
+    assert threshold.compute_costs(predictions, 0.5, costs).tolist() == [0, 1, 5, 0]
+    assert threshold.compute_costs(predictions, 0.4, costs).tolist() == [0, 1, 0, 0]
+    assert 0.1 < threshold.choose_threshold(predictions, costs) <= 0.4
 
 
 @pytest.mark.parametrize(("yes", "no"), [(1.0, 4.0), (1.0, 1.0), (3.0, 1.0)])
 def test_chances_that_are_true_need_no_search(yes: float, no: float) -> None:
     costs = Costs(false_positive=yes, false_negative=no)
-    found = threshold.choose_threshold(make_answers(60_000), costs)
+    found = threshold.choose_threshold(make_two_classes(60_000), costs)
     assert found == pytest.approx(threshold.compute_fair_threshold(costs), abs=0.05)
 
 
 def test_chances_that_are_too_low_are_mended() -> None:
     costs = Costs(false_positive=1, false_negative=4)
-    found = threshold.choose_threshold(make_answers(60_000, power=3), costs)
+    found = threshold.choose_threshold(make_two_classes(60_000, power=3), costs)
     assert found == pytest.approx(0.2**3, abs=0.01)
-    judged = threshold.judge_threshold(make_answers(power=3, seed=1), found, costs, **DRAWS)  # type: ignore[arg-type]
-    plain = threshold.judge_threshold(make_answers(power=3, seed=1), 0.2, costs, **DRAWS)  # type: ignore[arg-type]
+    judged = threshold.judge_threshold(make_two_classes(power=3, seed=1), found, costs, **DRAWS)  # type: ignore[arg-type]
+    plain = threshold.judge_threshold(make_two_classes(power=3, seed=1), 0.2, costs, **DRAWS)  # type: ignore[arg-type]
     assert judged.cost.high < plain.cost.low
     assert judged.saving.low > 0
 
 
 def test_no_chance_separates_what_cannot_be() -> None:
-    nothing = Answers(np.array([0, 1] * 50), np.tile([0.5, 0.5], (100, 1)), ("no", "yes"))
+    nothing = Predictions.from_proba(np.array([0, 1] * 50), np.tile([0.5, 0.5], (100, 1)), ("no", "yes"))
     always = threshold.choose_threshold(nothing, Costs(false_positive=1, false_negative=9))
     never = threshold.choose_threshold(nothing, Costs(false_positive=9, false_negative=1))
     assert always <= 0.5 < never
     found = threshold.judge_threshold(
         nothing, never, Costs(false_positive=9, false_negative=1), **{**DRAWS, "blocks": make_rows(100)}
     )  # type: ignore[arg-type]
-    assert (found.acted, found.right, found.caught, found.saving.value) == (0, 0, 0, 0)
+    assert (found.acted, found.precision, found.recall, found.saving.value) == (0, 0, 0, 0)
     assert (found.always_yes, found.always_no) == (4.5, 0.5)
 
 
@@ -80,8 +86,8 @@ class Memory(ClassifierMixin, BaseEstimator):
         return self
 
     def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
-        chance = np.array([self.known_.get(value, 0.5) for value in X["x"]])
-        return np.column_stack([1 - chance, chance])
+        probability = np.array([self.known_.get(value, 0.5) for value in X["x"]])
+        return np.column_stack([1 - probability, probability])
 
 
 def test_validation_rows_are_predicted_without_having_been_seen() -> None:
@@ -90,5 +96,5 @@ def test_validation_rows_are_predicted_without_having_been_seen() -> None:
     model = Pipeline([("row_features", row_features), ("estimator", Memory().fit(frame[["x"]], frame["y"]))])
     target = Target(column="y", task="classification")
     found = threshold.predict_apart(model, frame.iloc[:20], frame.iloc[20:], target=target)
-    assert (found.prediction == 0.5).all()
+    assert (found.y_proba == 0.5).all()
     assert len(model[-1].known_) == 40

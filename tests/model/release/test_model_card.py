@@ -95,15 +95,15 @@ def test_card_tells_threshold_periods_and_slices() -> None:
     costs = Costs(false_positive=1, false_negative=4)
     interval = {"value": 0.5, "low": 0.4, "high": 0.6}
     found = {"threshold": 0.2, "cost": interval, "always_yes": 0.8, "always_no": 0.9}
-    lines = list_threshold({"threshold": found | {"acted": 0.3, "caught": 0.7, "right": 0.4}}, costs)
+    lines = list_threshold({"threshold": found | {"acted": 0.3, "recall": 0.7, "precision": 0.4}}, costs)
     assert "From a chance of **0.2** on, if acting without need costs 1" in "".join(lines)
     assert "acts on 30.0% of the rows, catches 70.0%" in "".join(lines)
     assert "the cheaper of always and never acting costs 0.8." in "".join(lines)
     assert list_threshold({"threshold": {}}, costs) == list_threshold({}, None) == []
-    period = {"rows": 1200, **interval, "said": 0.3, "truth": 0.25}
+    period = {"rows": 1200, **interval, "prediction": 0.3, "true": 0.25}
     line = "| 2013-09 | 1,200 | 0.5 | 0.4 to 0.6 | 0.3 | 0.25 |"
     assert line in list_periods({"metric": "roc_auc", "by_period": {"2013-09": period}})
     assert list_periods({"by_period": {}}) == []
-    part = {"slice": "a = x|y", "rows": 30, "loss": 2.0, "elsewhere": 1.0, "said": 0.3, "truth": 0.5}
+    part = {"slice": "a = x|y", "rows": 30, "loss": 2.0, "elsewhere": 1.0, "prediction": 0.3, "true": 0.5}
     assert "| `a = x¦y` | 30 | 2 | 1 | 0.3 | 0.5 |" in list_slices({"worst_slices": [part]})
     assert "No group of rows stands out from chance." in list_slices({"worst_slices": []})

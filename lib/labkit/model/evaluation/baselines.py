@@ -15,7 +15,7 @@ from lightgbm import LGBMClassifier, LGBMRegressor
 from labkit.features.table_columns import find_column_kind
 from labkit.model.estimators.constant import make_constant
 from labkit.model.evaluation.bootstrap import Interval, compute_intervals
-from labkit.model.evaluation.predictions import make_answers
+from labkit.model.evaluation.predictions import compute_predictions
 from labkit.params.tables import Target
 from labkit.params.training import CLASSIFICATION_METRICS, REGRESSION_METRICS
 
@@ -64,12 +64,12 @@ def fit_dummies(frame: pd.DataFrame, *, target: Target) -> dict[str, Any]:
         Fitted estimator by metric.
     """
     names = CLASSIFICATION_METRICS if target.task == "classification" else REGRESSION_METRICS
-    nothing, truth = np.zeros((len(frame), 1)), frame[target.column].to_numpy()
-    return {name: make_constant(name, target).fit(nothing, truth) for name in names}
+    nothing, y_true = np.zeros((len(frame), 1)), frame[target.column].to_numpy()
+    return {name: make_constant(name, target).fit(nothing, y_true) for name in names}
 
 
 def compute_dummy_intervals(
-    dummies: Mapping[str, Any], truth: pd.Series, *, target: Target, **draws: Any
+    dummies: Mapping[str, Any], y_true: pd.Series, *, target: Target, **draws: Any
 ) -> dict[str, Interval]:
     """Compute each metric of the constant that is best for it, with its interval.
 
@@ -77,14 +77,14 @@ def compute_dummy_intervals(
     ----------
     dummies
         As `fit_dummies` gives them.
-    truth
+    y_true
         The target's values of the rows to judge on, shape (n_rows,).
     draws
         As for `labkit.model.evaluation.bootstrap.compute_intervals`.
     """
-    nothing = np.zeros((len(truth), 1))
-    answers = {name: make_answers(truth, dummy, nothing, target) for name, dummy in dummies.items()}
-    return {name: compute_intervals(one, names=[name], **draws)[name] for name, one in answers.items()}
+    nothing = np.zeros((len(y_true), 1))
+    predictions = {name: compute_predictions(y_true, dummy, nothing, target) for name, dummy in dummies.items()}
+    return {name: compute_intervals(one, names=[name], **draws)[name] for name, one in predictions.items()}
 
 
 def fit_plain_lightgbm(frame: pd.DataFrame, names: list[str], *, target: Target, seed: int) -> PlainLightGBM | None:

@@ -12,8 +12,8 @@ import numpy as np
 from scipy import stats
 
 from labkit.model.evaluation.blocks import Blocks
-from labkit.model.evaluation.metrics import compute_metric, find_labels, is_greater_better, list_metrics, make_score
-from labkit.model.evaluation.predictions import Answers
+from labkit.model.evaluation.metrics import compute_metric, is_greater_better, list_metrics, make_score
+from labkit.model.evaluation.predictions import Predictions
 
 
 @dataclass(frozen=True)
@@ -34,24 +34,27 @@ class Interval:
         return cls(**{name: np.nan if end is None else end for name, end in content.items()})
 
 
-def summarise(answers: Answers) -> dict[str, float]:
-    """Return what came true, `truth`, and what was predicted, `said`, of all rows in one number each.
+def summarise(predictions: Predictions) -> dict[str, float]:
+    """Return the mean true value, `true`, and the mean prediction, `prediction`, of all rows.
 
-    Regression: the means. Two classes: share of the class of interest, and its mean chance. More: share of rows that
-    are of their likeliest class, and the mean chance of that.
+    Two classes: the fraction of rows of the class of interest, and its mean probability. More classes: the fraction of
+    rows whose most probable class is the true one, and the mean probability of the most probable class.
     """
-    if not answers.classes:
-        return {"truth": float(answers.truth.mean()), "said": float(answers.prediction.mean())}
-    if len(answers.classes) == 2:
-        chances = answers.prediction[:, answers.positive]
-        return {"truth": float((answers.truth == answers.positive).mean()), "said": float(chances.mean())}
+    if not predictions.classes:
+        return {"true": float(predictions.y_true.mean()), "prediction": float(predictions.y_pred.mean())}
+    if len(predictions.classes) == 2:
+        probabilities = predictions.y_proba[:, predictions.positive]
+        return {
+            "true": float((predictions.y_true == predictions.positive).mean()),
+            "prediction": float(probabilities.mean()),
+        }
     return {
-        "truth": float((find_labels(answers) == answers.truth).mean()),
-        "said": float(answers.prediction.max(axis=1).mean()),
+        "true": float((predictions.y_pred == predictions.y_true).mean()),
+        "prediction": float(predictions.y_proba.max(axis=1).mean()),
     }
 
 
-def draw_weights(answers: Answers, n_samples: int, *, seed: int, blocks: Blocks) -> Iterator[np.ndarray]:
+def draw_weights(predictions: Predictions, n_samples: int, *, seed: int, blocks: Blocks) -> Iterator[np.ndarray]:
     """Draw blocks of rows with replacement, `n_samples` times, and yield how often each row was drawn.
 
     Yields
@@ -59,19 +62,19 @@ def draw_weights(answers: Answers, n_samples: int, *, seed: int, blocks: Blocks)
     numpy.ndarray
         Whole numbers of shape (n_rows,).
     """
-    n_classes = min(2, len(np.unique(answers.truth))) if answers.classes else 0
+    n_classes = min(2, len(np.unique(predictions.y_true))) if predictions.classes else 0
     draws = blocks.draw_weights(seed=seed)
     n_drawn = 0
     while n_drawn < n_samples:
         weights = next(draws)
         # A draw of a single class has no area under its curve; it is drawn again.
-        if not n_classes or len(np.unique(answers.truth[weights > 0])) >= n_classes:
+        if not n_classes or len(np.unique(predictions.y_true[weights > 0])) >= n_classes:
             n_drawn += 1
             yield weights
 
 
 def compute_intervals(
-    answers: Answers,
+    predictions: Predictions,
     *,
     n_samples: int,
     confidence: float,
@@ -80,16 +83,18 @@ def compute_intervals(
     names: Sequence[str] = (),
 ) -> dict[str, Interval]:
     """Compute every metric of the task, or the named ones, with its bootstrap interval."""
-    scores = {name: make_score(name, answers) for name in (names or list_metrics(answers))}
+    scores = {name: make_score(name, predictions) for name in (names or list_metrics(predictions))}
     samples: dict[str, list[float]] = {name: [] for name in scores}
-    for weights in draw_weights(answers, n_samples, seed=seed, blocks=blocks):
+    for weights in draw_weights(predictions, n_samples, seed=seed, blocks=blocks):
         for name, score in scores.items():
             samples[name].append(score(weights))
-    return {name: make_interval(compute_metric(name, answers), samples[name], confidence, blocks) for name in scores}
+    return {
+        name: make_interval(compute_metric(name, predictions), samples[name], confidence, blocks) for name in scores
+    }
 
 
 def compare_paired(
-    name: str, first: Answers, second: Answers, *, n_samples: int, confidence: float, seed: int, blocks: Blocks
+    name: str, first: Predictions, second: Predictions, *, n_samples: int, confidence: float, seed: int, blocks: Blocks
 ) -> Interval:
     """Return by how much the first predictions are better than the second on the same rows; positive is better.
 

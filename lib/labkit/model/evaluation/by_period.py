@@ -11,7 +11,7 @@ import pandas as pd
 from labkit.model.evaluation.blocks import Blocks
 from labkit.model.evaluation.bootstrap import draw_weights, make_interval, summarise
 from labkit.model.evaluation.metrics import compute_metric, make_score
-from labkit.model.evaluation.predictions import Answers
+from labkit.model.evaluation.predictions import Predictions
 
 UNITS = {"year": "Y", "quarter": "Q", "month": "M", "week": "W", "day": "D"}
 MOST_PERIODS = 14
@@ -39,7 +39,7 @@ def name_periods(times: pd.Series, unit: str = "month") -> pd.Series:
 
 def compute_by_period(
     name: str,
-    answers: Mapping[str, Answers],
+    predictions: Mapping[str, Predictions],
     periods: pd.Series,
     *,
     n_samples: int,
@@ -51,7 +51,7 @@ def compute_by_period(
 
     Parameters
     ----------
-    answers
+    predictions
         Of the same rows by each model; the first one is given its interval.
     periods
         Name of each row's period, shape (n_rows,).
@@ -61,16 +61,16 @@ def compute_by_period(
     Returns
     -------
     pandas.DataFrame
-        One row per period that has enough rows of each of two classes, or enough rows, to be judged: `period`, `rows`,
-        `truth` and `said` as in `labkit.model.evaluation.bootstrap.summarise`, `low` and `high` (of the first model),
-        and the figure of each model under its name. Without a column if there is no such period.
+        One row per period that has enough rows, and rows of at least two classes: `period`, `rows`, `true` and
+        `prediction` as in `labkit.model.evaluation.bootstrap.summarise`, `low` and `high` (of the first model), and the
+        metric of each model under its name. Without a column if there is no such period.
     """
     lines = []
     for period in sorted(set(periods)):
         place = np.flatnonzero((periods == period).to_numpy())
-        part = {model: found.take(place) for model, found in answers.items()}
+        part = {model: found.take(place) for model, found in predictions.items()}
         first = next(iter(part.values()))
-        if len(place) < FEWEST_ROWS or (first.classes and len(np.unique(first.truth)) < 2):
+        if len(place) < FEWEST_ROWS or (first.classes and len(np.unique(first.y_true)) < 2):
             continue
         score = make_score(name, first)
         own = blocks.take(place)

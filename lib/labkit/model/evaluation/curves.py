@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 from sklearn import metrics as sk
 
-from labkit.model.evaluation.predictions import Answers
+from labkit.model.evaluation.predictions import Predictions
 from labkit.storage.atomic import atomic_write
 
 MOST_POINTS = 300
 N_GROUPS = 10
 
 
-def write_curves(folder: Path, answers: Answers, by_period: pd.DataFrame) -> None:
+def write_curves(folder: Path, predictions: Predictions, by_period: pd.DataFrame) -> None:
     """Write `roc.csv`, `precision_recall.csv`, `calibration.csv` and `by_period.csv`.
 
     Parameters
@@ -24,62 +24,62 @@ def write_curves(folder: Path, answers: Answers, by_period: pd.DataFrame) -> Non
     by_period
         As `labkit.model.evaluation.by_period.compute_by_period` gives it; the first model's figure is under `model`.
     """
-    periods = by_period.reindex(columns=["period", "rows", "truth", "said", "low", "high", "model"])
+    periods = by_period.reindex(columns=["period", "rows", "true", "prediction", "low", "high", "model"])
     tables = {
-        "roc": make_roc(answers),
-        "precision_recall": make_precision_recall(answers),
-        "calibration": make_calibration(answers),
-        "by_period": periods.rename(columns={"model": "figure"}),
+        "roc": make_roc(predictions),
+        "precision_recall": make_precision_recall(predictions),
+        "calibration": make_calibration(predictions),
+        "by_period": periods.rename(columns={"model": "value"}),
     }
     for name, table in tables.items():
         with atomic_write(folder / f"{name}.csv") as beside:
             table.to_csv(beside, index=False, float_format="%.9g", lineterminator="\n")
 
 
-def find_positives(answers: Answers) -> tuple[np.ndarray, np.ndarray] | None:
+def find_positives(predictions: Predictions) -> tuple[np.ndarray, np.ndarray] | None:
     """Return which rows are of the class of interest, and their predicted probabilities of it, shape (n_rows,).
 
     None unless there are two classes, both occur, and every probability is a number: then there is no curve.
     """
-    if len(answers.classes) != 2:
+    if len(predictions.classes) != 2:
         return None
-    is_hit, probabilities = answers.truth == answers.positive, answers.prediction[:, answers.positive]
+    is_hit, probabilities = predictions.y_true == predictions.positive, predictions.y_proba[:, predictions.positive]
     has_both = is_hit.any() and not is_hit.all()
     return (is_hit, probabilities) if has_both and np.isfinite(probabilities).all() else None
 
 
-def make_roc(answers: Answers) -> pd.DataFrame:
+def make_roc(predictions: Predictions) -> pd.DataFrame:
     """Return `false_positive_rate` and `true_positive_rate` of a two-class model."""
-    names, found = ["false_positive_rate", "true_positive_rate"], find_positives(answers)
+    names, found = ["false_positive_rate", "true_positive_rate"], find_positives(predictions)
     if found is None:
         return pd.DataFrame(columns=names)
     false, true, _ = sk.roc_curve(*found)
     return thin(pd.DataFrame({names[0]: false, names[1]: true}))
 
 
-def make_precision_recall(answers: Answers) -> pd.DataFrame:
+def make_precision_recall(predictions: Predictions) -> pd.DataFrame:
     """Return `recall` and `precision` of a two-class model, by rising recall."""
-    found = find_positives(answers)
+    found = find_positives(predictions)
     if found is None:
         return pd.DataFrame(columns=["recall", "precision"])
     precision, recall, _ = sk.precision_recall_curve(*found)
     return thin(pd.DataFrame({"recall": recall[::-1], "precision": precision[::-1]}))
 
 
-def make_calibration(answers: Answers) -> pd.DataFrame:
-    """Return `predicted` and `observed` means and the number of `rows` in groups of like predictions.
+def make_calibration(predictions: Predictions) -> pd.DataFrame:
+    """Return means of `prediction` and `true` and the number of `rows` in groups of like predictions.
 
     Rows whose prediction or true value is no finite number are left out.
     """
-    if answers.classes:
-        code = answers.positive
-        said, came = answers.prediction[:, code], (answers.truth == code).astype(float)
+    if predictions.classes:
+        code = predictions.positive
+        predicted, true = predictions.y_proba[:, code], (predictions.y_true == code).astype(float)
     else:
-        said, came = answers.prediction, answers.truth
-    is_known = np.isfinite(said) & np.isfinite(came)
-    said, came = said[is_known], came[is_known]
+        predicted, true = predictions.y_pred, predictions.y_true
+    is_known = np.isfinite(predicted) & np.isfinite(true)
+    predicted, true = predicted[is_known], true[is_known]
     with np.errstate(over="ignore"):
-        groups = pd.DataFrame({"predicted": said, "observed": came}).groupby(group_alike(said))
+        groups = pd.DataFrame({"prediction": predicted, "true": true}).groupby(group_alike(predicted))
         return groups.mean().assign(rows=groups.size()).reset_index(drop=True)
 
 

@@ -13,7 +13,7 @@ from sklearn.inspection import permutation_importance
 
 from labkit.data.quality.profile import score_column
 from labkit.model.evaluation.metrics import compute_metric, is_greater_better
-from labkit.model.evaluation.predictions import make_answers
+from labkit.model.evaluation.predictions import compute_predictions
 from labkit.params.tables import Target
 
 N_SHUFFLES = 5
@@ -65,9 +65,9 @@ def compute_importance(
     held = drawn[held_names]
     sign = 1.0 if is_greater_better(metric) else -1.0
 
-    def score(fitted: Any, features: pd.DataFrame, truth: pd.Series) -> float:
-        answers = make_answers(truth, fitted, pd.concat([features, held], axis=1), target)
-        return sign * compute_metric(metric, answers)
+    def score(fitted: Any, features: pd.DataFrame, y_true: pd.Series) -> float:
+        predictions = compute_predictions(y_true, fitted, pd.concat([features, held], axis=1), target)
+        return sign * compute_metric(metric, predictions)
 
     found = permutation_importance(
         model, drawn[shuffled], drawn[target.column], scoring=score, n_repeats=N_SHUFFLES, random_state=seed, n_jobs=1
@@ -82,8 +82,9 @@ def compute_importance(
 def choose_followed(model: Any, rows: pd.DataFrame, names: list[str], *, target: Target, seed: int) -> list[str]:
     """Return the columns, in order, that by themselves explain most of what is predicted."""
     few = rows.head(PROBED_ROWS)
-    said = make_answers(few[target.column], model, few, target).prediction.reshape(len(few), -1)
-    liveliest = pd.Series(said[:, said.var(axis=0).argmax()], index=few.index)
+    predictions = compute_predictions(few[target.column], model, few, target)
+    output = predictions.y_proba if predictions.classes else predictions.y_pred[:, None]
+    liveliest = pd.Series(output[:, output.var(axis=0).argmax()], index=few.index)
     scores = np.nan_to_num([score_column(few[name], liveliest, "regression", seed=seed) for name in names])
     kept = np.argsort(-scores, kind="stable")[:MOST_COLUMNS]
     return [names[place] for place in sorted(kept.tolist())]

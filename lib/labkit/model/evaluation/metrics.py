@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from labkit.model.evaluation.predictions import Answers
+from labkit.model.evaluation.predictions import Predictions
 
 GREATER_IS_BETTER = {"roc_auc", "average_precision", "accuracy", "balanced_accuracy", "f1", "r2"}
 
@@ -18,7 +18,7 @@ Score = Callable[[np.ndarray], float]
 """A figure as a function of how often each row counts, whole numbers of shape (n_rows,)."""
 
 
-def compute_metric(name: str, answers: Answers) -> float:
+def compute_metric(name: str, predictions: Predictions) -> float:
     """Compute one figure.
 
     With more than two classes, areas are averaged one against the rest, each class alike, and F1 likewise; classes
@@ -29,21 +29,16 @@ def compute_metric(name: str, answers: Answers) -> float:
     KeyError
         The figure is not one of `labkit.params`.
     """
-    return make_score(name, answers)(np.ones(len(answers.truth), dtype=np.int64))
+    return make_score(name, predictions)(np.ones(len(predictions.y_true), dtype=np.int64))
 
 
-def make_score(name: str, answers: Answers) -> Score:
+def make_score(name: str, predictions: Predictions) -> Score:
     """Return a function that computes one figure of the same rows under any weights.
 
     A bootstrap draw is the rows weighted by how often each was drawn. What does not depend on the weights, such as
     the order of the predictions, is computed once here; that makes a thousand draws of 60,000 rows affordable.
     """
-    return (CLASSIFICATION if answers.classes else REGRESSION)[name](answers)
-
-
-def find_labels(answers: Answers) -> np.ndarray:
-    """Return the code of the likeliest class of each row, shape (n_rows,)."""
-    return np.argmax(answers.prediction, axis=1)
+    return (CLASSIFICATION if predictions.classes else REGRESSION)[name](predictions)
 
 
 def divide(part: Any, whole: Any) -> Any:
@@ -56,7 +51,7 @@ def make_mean_score(values: np.ndarray) -> Score:
     return lambda weights: float((weights * values).sum() / weights.sum())
 
 
-def make_area_score(answers: Answers, compute: Callable[[np.ndarray, np.ndarray], float]) -> Score:
+def make_area_score(predictions: Predictions, compute: Callable[[np.ndarray, np.ndarray], float]) -> Score:
     """Return an area under a curve, of the class of interest or averaged over the classes that occur.
 
     Parameters
@@ -65,11 +60,11 @@ def make_area_score(answers: Answers, compute: Callable[[np.ndarray, np.ndarray]
         From the weights of hits and of misses at each distinct prediction, largest prediction first.
     """
     curves = []
-    for code in [answers.positive] if len(answers.classes) == 2 else range(len(answers.classes)):
-        chance = answers.prediction[:, code]
-        order = np.argsort(-chance, kind="stable")
-        starts = np.flatnonzero(np.diff(chance[order], prepend=np.nan) != 0)
-        curves.append((order, starts, answers.truth[order] == code))
+    for code in [predictions.positive] if len(predictions.classes) == 2 else range(len(predictions.classes)):
+        y_proba = predictions.y_proba[:, code]
+        order = np.argsort(-y_proba, kind="stable")
+        starts = np.flatnonzero(np.diff(y_proba[order], prepend=np.nan) != 0)
+        curves.append((order, starts, predictions.y_true[order] == code))
 
     def score(weights: np.ndarray) -> float:
         areas = []
@@ -96,15 +91,15 @@ def compute_average_precision(hits: np.ndarray, misses: np.ndarray) -> float:
     return float((hits * divide(found, found + np.cumsum(misses))).sum() / hits.sum())
 
 
-def make_log_loss_score(answers: Answers) -> Score:
+def make_log_loss_score(predictions: Predictions) -> Score:
     """Return the mean of minus the logarithm of the chance given to the true class."""
     smallest = np.finfo("float64").eps
-    chances = answers.prediction[np.arange(len(answers.truth)), answers.truth]
-    return make_mean_score(-np.log(np.clip(chances, smallest, 1 - smallest)))
+    probabilities = predictions.y_proba[np.arange(len(predictions.y_true)), predictions.y_true]
+    return make_mean_score(-np.log(np.clip(probabilities, smallest, 1 - smallest)))
 
 
 def make_count_score(
-    answers: Answers, compute: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], *, is_one: bool
+    predictions: Predictions, compute: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], *, is_one: bool
 ) -> Score:
     """Return a figure per class, of the class of interest or averaged over the classes that occur.
 
@@ -115,25 +110,25 @@ def make_count_score(
     is_one
         Whether only the class of interest of a two-class target counts.
     """
-    n_classes, labels = len(answers.classes), find_labels(answers)
-    is_right = labels == answers.truth
+    n_classes = len(predictions.classes)
+    is_right = predictions.y_pred == predictions.y_true
 
     def score(weights: np.ndarray) -> float:
-        true = np.bincount(answers.truth, weights, n_classes)
-        right = np.bincount(answers.truth, weights * is_right, n_classes)
-        figures = compute(right, true, np.bincount(labels, weights, n_classes))
-        return float(figures[answers.positive] if is_one else figures[true > 0].mean())
+        true = np.bincount(predictions.y_true, weights, n_classes)
+        right = np.bincount(predictions.y_true, weights * is_right, n_classes)
+        figures = compute(right, true, np.bincount(predictions.y_pred, weights, n_classes))
+        return float(figures[predictions.positive] if is_one else figures[true > 0].mean())
 
     return score
 
 
-def make_r2_score(answers: Answers) -> Score:
+def make_r2_score(predictions: Predictions) -> Score:
     """Return the share of variance explained; without variance 1 if all is right, else 0."""
-    squares = (answers.truth - answers.prediction) ** 2
+    squares = (predictions.y_true - predictions.y_pred) ** 2
 
     def score(weights: np.ndarray) -> float:
-        centre = (weights * answers.truth).sum() / weights.sum()
-        total = (weights * (answers.truth - centre) ** 2).sum()
+        centre = (weights * predictions.y_true).sum() / weights.sum()
+        total = (weights * (predictions.y_true - centre) ** 2).sum()
         rest = (weights * squares).sum()
         return float(1 - rest / total) if total > 0 else float(rest == 0)
 
@@ -153,40 +148,42 @@ def make_median_score(values: np.ndarray) -> Score:
     return score
 
 
-def make_rmse_score(answers: Answers) -> Score:
+def make_rmse_score(predictions: Predictions) -> Score:
     """Return the root of the mean squared error."""
-    mean = make_mean_score((answers.truth - answers.prediction) ** 2)
+    mean = make_mean_score((predictions.y_true - predictions.y_pred) ** 2)
     return lambda weights: mean(weights) ** 0.5
 
 
-CLASSIFICATION: dict[str, Callable[[Answers], Score]] = {
-    "roc_auc": lambda a: make_area_score(a, compute_roc_area),
-    "average_precision": lambda a: make_area_score(a, compute_average_precision),
+CLASSIFICATION: dict[str, Callable[[Predictions], Score]] = {
+    "roc_auc": lambda p: make_area_score(p, compute_roc_area),
+    "average_precision": lambda p: make_area_score(p, compute_average_precision),
     "log_loss": make_log_loss_score,
-    "accuracy": lambda a: make_mean_score(find_labels(a) == a.truth),
-    "balanced_accuracy": lambda a: make_count_score(a, lambda right, true, said: divide(right, true), is_one=False),
-    "f1": lambda a: make_count_score(
-        a, lambda right, true, said: divide(2 * right, true + said), is_one=len(a.classes) == 2
+    "accuracy": lambda p: make_mean_score(p.y_pred == p.y_true),
+    "balanced_accuracy": lambda p: make_count_score(
+        p, lambda right, true, predicted: divide(right, true), is_one=False
+    ),
+    "f1": lambda p: make_count_score(
+        p, lambda right, true, predicted: divide(2 * right, true + predicted), is_one=len(p.classes) == 2
     ),
 }
 
 
-REGRESSION: dict[str, Callable[[Answers], Score]] = {
+REGRESSION: dict[str, Callable[[Predictions], Score]] = {
     "r2": make_r2_score,
-    "mae": lambda a: make_mean_score(np.abs(a.truth - a.prediction)),
+    "mae": lambda p: make_mean_score(np.abs(p.y_true - p.y_pred)),
     "rmse": make_rmse_score,
-    "median_absolute_error": lambda a: make_median_score(np.abs(a.truth - a.prediction)),
+    "median_absolute_error": lambda p: make_median_score(np.abs(p.y_true - p.y_pred)),
 }
 
 
-def list_metrics(answers: Answers) -> list[str]:
+def list_metrics(predictions: Predictions) -> list[str]:
     """Return the names of the task's metrics."""
-    return list(CLASSIFICATION if answers.classes else REGRESSION)
+    return list(CLASSIFICATION if predictions.classes else REGRESSION)
 
 
-def compute_metrics(answers: Answers) -> dict[str, float]:
+def compute_metrics(predictions: Predictions) -> dict[str, float]:
     """Compute every metric of the task."""
-    return {name: compute_metric(name, answers) for name in list_metrics(answers)}
+    return {name: compute_metric(name, predictions) for name in list_metrics(predictions)}
 
 
 def is_greater_better(name: str) -> bool:

@@ -1,66 +1,114 @@
 """True values beside what a model predicts for the same rows."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from labkit.errors import ModelError
 from labkit.params.tables import Target
 
 
 @dataclass(frozen=True)
-class Answers:
-    """True answers and predictions of the same rows.
+class Predictions:
+    """True values and predictions of the same rows.
 
     Attributes
     ----------
-    truth
+    y_true
         Shape (n_rows,): numbers, or codes 0..k-1 of `classes`.
-    prediction
-        Regression: shape (n_rows,), in the target's unit. Classification: probabilities, shape (n_rows, n_classes).
+    y_pred
+        Shape (n_rows,): numbers in the target's unit, or codes of the most probable classes.
+    y_proba
+        Probabilities, shape (n_rows, n_classes); of shape (0, 0) for regression.
     classes
         Labels in the order of the codes; empty for regression.
     positive
         Code of the class of interest of a two-class target.
+
+    Examples
+    --------
+    >>> Predictions.from_proba(np.array([0, 1]), np.array([[0.9, 0.1], [0.8, 0.2]]), ("no", "yes")).y_pred.tolist()
+    [0, 0]
     """
 
-    truth: np.ndarray
-    prediction: np.ndarray
+    y_true: np.ndarray
+    y_pred: np.ndarray
+    y_proba: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
     classes: tuple[Any, ...] = ()
     positive: int = 1
 
-    def take(self, rows: np.ndarray) -> "Answers":
-        """Return the answers of some rows."""
-        return Answers(self.truth[rows], self.prediction[rows], self.classes, self.positive)
+    @classmethod
+    def from_proba(
+        cls, y_true: np.ndarray, y_proba: np.ndarray, classes: tuple[Any, ...], positive: int = 1
+    ) -> "Predictions":
+        """Return classification predictions from probabilities; of equally probable classes the first is predicted."""
+        return cls(y_true, np.argmax(y_proba, axis=1), y_proba, classes, positive)
+
+    def take(self, rows: np.ndarray) -> "Predictions":
+        """Return the predictions of some rows."""
+        y_proba = self.y_proba[rows] if self.classes else self.y_proba
+        return Predictions(self.y_true[rows], self.y_pred[rows], y_proba, self.classes, self.positive)
 
 
-def make_answers(truth: Any, model: Any, features: Any, target: Target) -> Answers:
-    """Let a fitted model predict rows and hold its predictions beside the truth.
+def compute_predictions(y_true: Any, model: Any, features: Any, target: Target) -> Predictions:
+    """Predict rows with a fitted model and keep their true values beside the predictions.
 
-    A class that the model was never shown comes after those it knows, with a probability of 0 in every row: rows of it
+    Classes that the model has never seen come after those it knows, with a probability of 0 in every row, so their rows
     count as mistakes, as they would in service.
 
     Parameters
     ----------
-    truth
+    y_true
         The target's values, shape (n_rows,).
     model
         A fitted estimator or pipeline.
     features
-        What the model takes, n_rows of it.
+        The model's input, n_rows rows of it.
     """
     if target.task == "regression":
-        return Answers(np.asarray(truth, dtype="float64"), np.asarray(model.predict(features), dtype="float64"))
-    known, labels = model.classes_.tolist(), np.asarray(truth).tolist()
+        return Predictions(np.asarray(y_true, dtype="float64"), np.asarray(model.predict(features), dtype="float64"))
+    known, labels = model.classes_.tolist(), np.asarray(y_true).tolist()
     classes = (*known, *sorted({*labels} - {*known}, key=str))
-    codes = {label: code for code, label in enumerate(classes)}
-    predicted = np.asarray(model.predict_proba(features), dtype="float64")
-    return Answers(
-        np.array([codes[label] for label in labels]),
-        np.pad(predicted, ((0, 0), (0, len(classes) - len(known)))),
+    y_proba = np.asarray(model.predict_proba(features), dtype="float64")
+    return Predictions.from_proba(
+        encode_labels(labels, classes),
+        np.pad(y_proba, ((0, 0), (0, len(classes) - len(known)))),
         classes,
         find_positive(classes, target),
     )
+
+
+def make_predictions(y_true: Any, output: np.ndarray, classes: Sequence[Any], target: Target) -> Predictions:
+    """Return what a released model predicted beside the true values.
+
+    Parameters
+    ----------
+    y_true
+        The target's values, shape (n_rows,).
+    output
+        Probabilities, shape (n_rows, n_classes), or numbers, shape (n_rows,).
+    classes
+        Labels in the order of the probabilities' columns; empty for regression.
+
+    Raises
+    ------
+    ModelError
+        A true value is a class that the model does not know.
+    """
+    if not classes:
+        return Predictions(np.asarray(y_true, dtype="float64"), output)
+    labels, known = np.asarray(y_true).tolist(), tuple(classes)
+    if unknown := sorted(set(labels) - set(known), key=str):
+        raise ModelError(f"class {unknown[0]!r} is new to it")
+    return Predictions.from_proba(encode_labels(labels, known), output, known, find_positive(known, target))
+
+
+def encode_labels(labels: Sequence[Any], classes: tuple[Any, ...]) -> np.ndarray:
+    """Return the code of each label, shape (n_rows,)."""
+    codes = {label: code for code, label in enumerate(classes)}
+    return np.array([codes[label] for label in labels])
 
 
 def find_positive(classes: tuple[Any, ...], target: Target) -> int:

@@ -19,7 +19,7 @@ from scipy import stats
 from labkit.features.table_columns import find_column_kind
 from labkit.model.evaluation.blocks import ROW, Blocks
 from labkit.model.evaluation.bootstrap import summarise
-from labkit.model.evaluation.predictions import Answers
+from labkit.model.evaluation.predictions import Predictions
 
 MOST_BINS = 6
 MOST_PAIRED = 40
@@ -29,7 +29,7 @@ FEWEST_ROWS = 25
 SMALLEST_SHARE = 0.01
 MOST_BLOCKS = 200
 """Blocks that are told apart; of more, neighbouring ones are put together, which is slightly cautious."""
-SMALLEST_CHANCE = 1e-6
+SMALLEST_PROBABILITY = 1e-6
 NONE_FOUND = "No group of rows stands out from what chance explains."
 
 
@@ -49,17 +49,17 @@ class Bins:
     texts: list[str]
 
 
-def compute_losses(answers: Answers) -> np.ndarray:
+def compute_losses(predictions: Predictions) -> np.ndarray:
     """Return each row's loss, shape (n_rows,): minus the logarithm of the truth's chance, or the absolute error."""
-    if not answers.classes:
-        return np.abs(answers.truth - answers.prediction)
-    chances = answers.prediction[np.arange(len(answers.truth)), answers.truth]
-    return -np.log(np.clip(chances, SMALLEST_CHANCE, 1.0))
+    if not predictions.classes:
+        return np.abs(predictions.y_true - predictions.y_pred)
+    probabilities = predictions.y_proba[np.arange(len(predictions.y_true)), predictions.y_true]
+    return -np.log(np.clip(probabilities, SMALLEST_PROBABILITY, 1.0))
 
 
 def find_worst_slices(
     frame: pd.DataFrame,
-    answers: Answers,
+    predictions: Predictions,
     *,
     most: int,
     confidence: float,
@@ -74,7 +74,7 @@ def find_worst_slices(
     ----------
     frame
         Raw rows, shape (n_rows, n_columns); columns of times are passed over.
-    answers
+    predictions
         Truth and predictions of the same rows.
     most
         Most slices to return.
@@ -87,9 +87,10 @@ def find_worst_slices(
     -------
     pandas.DataFrame
         Worst first: `slice` in words, its `rows`, `loss` and `elsewhere` (mean of them and of the others), `low` and
-        `high` (interval of the difference), `truth` and `said` as in `labkit.model.evaluation.bootstrap.summarise`.
+        `high` (interval of the difference), `true` and `prediction` as in
+        `labkit.model.evaluation.bootstrap.summarise`.
     """
-    losses, runs = compute_losses(answers), number_runs(blocks)
+    losses, runs = compute_losses(predictions), number_runs(blocks)
     bins = [cut_column(name, frame[name]) for name in columns or list(frame.columns)]
     bins = [one for one in bins if len(one.texts) > 1]
     fewest = max(FEWEST_ROWS, int(np.ceil(SMALLEST_SHARE * len(losses))))
@@ -109,7 +110,7 @@ def find_worst_slices(
         if worst is None:
             break
         mask = find_rows(worst, left)
-        lines.append(describe(worst, left, answers.take(rest[mask])))
+        lines.append(describe(worst, left, predictions.take(rest[mask])))
         rest = rest[~mask]
     return pd.DataFrame(lines)
 
@@ -122,8 +123,8 @@ def choose_paired(found: list[pd.DataFrame]) -> list[int]:
     found
         What single columns gave, in order.
     """
-    chances = [float(one["chance"].min()) if len(one) else 1.0 for one in found]
-    return sorted(np.argsort(chances, kind="stable")[:MOST_PAIRED].tolist())
+    p_values = [float(one["p_value"].min()) if len(one) else 1.0 for one in found]
+    return sorted(np.argsort(p_values, kind="stable")[:MOST_PAIRED].tolist())
 
 
 def cut_column(name: str, values: pd.Series) -> Bins:
@@ -202,7 +203,7 @@ def measure(
     return pd.DataFrame(
         {
             "place": [place] * len(kept), "code": kept, "rows": rows, "loss": inside, "elsewhere": outside,
-            "excess": excess, "error": error, "freedom": freedom, "chance": stats.t.sf(excess / error, freedom),
+            "excess": excess, "error": error, "freedom": freedom, "p_value": stats.t.sf(excess / error, freedom),
         }
     )  # fmt: skip
 
@@ -242,9 +243,9 @@ def choose_worst(found: pd.DataFrame, bins: list[Bins], *, alpha: float, n_untri
 
     A pair of conditions must err surely more than either of them alone, else the simpler one says it.
     """
-    ordered = found.sort_values("chance", kind="stable").reset_index(drop=True)
+    ordered = found.sort_values("p_value", kind="stable").reset_index(drop=True)
     n_tests = max(len(ordered) + n_untried, 1)
-    passed = np.flatnonzero(ordered["chance"] <= alpha * np.arange(1, len(ordered) + 1) / n_tests)
+    passed = np.flatnonzero(ordered["p_value"] <= alpha * np.arange(1, len(ordered) + 1) / n_tests)
     if not len(passed):
         return None
     kept = ordered.head(int(passed[-1]) + 1)
@@ -271,7 +272,7 @@ def find_rows(line: Any, bins: list[Bins]) -> np.ndarray:
     return np.asarray(codes == line.code)
 
 
-def describe(line: Any, bins: list[Bins], answers: Answers) -> dict[str, Any]:
+def describe(line: Any, bins: list[Bins], predictions: Predictions) -> dict[str, Any]:
     """Return one slice in words and figures, from the answers of its rows."""
     return {
         "slice": " and ".join(bins[one].texts[part] for one, part in list_parts(line, bins)),
@@ -280,5 +281,5 @@ def describe(line: Any, bins: list[Bins], answers: Answers) -> dict[str, Any]:
         "elsewhere": float(line.elsewhere),
         "low": float(line.low),
         "high": float(line.high),
-        **summarise(answers),
+        **summarise(predictions),
     }

@@ -18,7 +18,7 @@ from labkit.features.table_columns import find_column_kind
 from labkit.model.evaluation.blocks import Blocks, find_blocks
 from labkit.model.evaluation.bootstrap import Interval, draw_weights, make_interval
 from labkit.model.evaluation.metrics import compute_metric, make_score
-from labkit.model.evaluation.predictions import Answers, make_answers
+from labkit.model.evaluation.predictions import Predictions, compute_predictions
 from labkit.model.evaluation.slices import compute_losses
 from labkit.params.tables import Data, Target
 
@@ -83,7 +83,7 @@ def compare_splits(parts: Mapping[str, pd.DataFrame], data: Data, *, seed: int) 
     if method == "random":
         return SplitComparison(metric, method, reason="the split is random: there is no other one to compare it with")
     rows = pd.concat([part for name, part in parts.items() if name != ASIDE])
-    columns, truth = make_columns(rows.drop(columns=data.target.column)), rows[data.target.column]
+    columns, y_true = make_columns(rows.drop(columns=data.target.column)), rows[data.target.column]
     n_learn, n_judge = len(parts["training"]), len(parts["holdout"])
     if not columns.shape[1]:
         return SplitComparison(metric, method, reason="there is no column besides times to fit a model on")
@@ -96,11 +96,11 @@ def compare_splits(parts: Mapping[str, pd.DataFrame], data: Data, *, seed: int) 
     for fitted_on, judged_on in ((mixed[:n_learn], mixed[-n_judge:]), (everything[:n_learn], everything[-n_judge:])):
         chosen = np.sort(random.permutation(fitted_on)[:MOST_ROWS])
         tested = np.sort(random.permutation(judged_on)[:MOST_ROWS])
-        if data.target.task == "classification" and truth.iloc[chosen].nunique() < 2:
+        if data.target.task == "classification" and y_true.iloc[chosen].nunique() < 2:
             return SplitComparison(metric, method, reason="the rows to fit a model on are of one class")
-        answers = predict(columns, truth, chosen, tested, target=data.target, seed=seed)
-        judged.append((answers, blocks.take(tested).fit_length(compute_losses(answers))))
-    scores = [compute_metric(metric, answers) for answers, _ in judged]
+        predictions = predict(columns, y_true, chosen, tested, target=data.target, seed=seed)
+        judged.append((predictions, blocks.take(tested).fit_length(compute_losses(predictions))))
+    scores = [compute_metric(metric, predictions) for predictions, _ in judged]
     if not np.isfinite(scores).all():
         return SplitComparison(
             metric, method, reason=f"{metric} cannot be computed: the rows to judge on are of one class"
@@ -111,13 +111,15 @@ def compare_splits(parts: Mapping[str, pd.DataFrame], data: Data, *, seed: int) 
 
 
 def compute_difference(
-    metric: str, first: tuple[Answers, Blocks], second: tuple[Answers, Blocks], *, seed: int
+    metric: str, first: tuple[Predictions, Blocks], second: tuple[Predictions, Blocks], *, seed: int
 ) -> Interval:
     """Return by how much a metric is larger on the first rows than on the second, each resampled for itself."""
     samples = []
-    for number, (answers, blocks) in enumerate((first, second)):
-        score = make_score(metric, answers)
-        samples.append([score(draw) for draw in draw_weights(answers, N_SAMPLES, seed=seed + number, blocks=blocks)])
+    for number, (predictions, blocks) in enumerate((first, second)):
+        score = make_score(metric, predictions)
+        samples.append(
+            [score(draw) for draw in draw_weights(predictions, N_SAMPLES, seed=seed + number, blocks=blocks)]
+        )
     value = compute_metric(metric, first[0]) - compute_metric(metric, second[0])
     fewest = min(first[1], second[1], key=lambda blocks: blocks.n_independent)
     return make_interval(value, [one - other for one, other in zip(*samples, strict=True)], CONFIDENCE, fewest)
@@ -133,8 +135,8 @@ def make_columns(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def predict(
-    columns: pd.DataFrame, truth: pd.Series, learn: np.ndarray, judge: np.ndarray, *, target: Target, seed: int
-) -> Answers:
+    columns: pd.DataFrame, y_true: pd.Series, learn: np.ndarray, judge: np.ndarray, *, target: Target, seed: int
+) -> Predictions:
     """Return what a plain LightGBM fitted on some rows predicts for others."""
     options: dict[str, Any] = {
         "n_estimators": 150,
@@ -145,5 +147,5 @@ def predict(
     }
     options |= {"force_row_wise": True, "verbosity": -1, "learning_rate": 0.08}
     make = LGBMClassifier if target.task == "classification" else LGBMRegressor
-    model = make(**options).fit(columns.iloc[learn], truth.iloc[learn])
-    return make_answers(truth.iloc[judge], model, columns.iloc[judge], target)
+    model = make(**options).fit(columns.iloc[learn], y_true.iloc[learn])
+    return compute_predictions(y_true.iloc[judge], model, columns.iloc[judge], target)

@@ -153,9 +153,9 @@ def list_threshold(metrics: Mapping[str, Any], costs: Costs | None) -> list[str]
         f"From a chance of **{found['threshold']:.3g}** on, if acting without need costs {costs.false_positive:g} and "
         f"not acting where there is need costs {costs.false_negative:g}; chosen on rows that had no part in fitting.",
         "",
-        f"On the holdout that acts on {found['acted']:.1%} of the rows, catches {found['caught']:.1%} of the class of "
-        f"interest and is right in {found['right']:.1%} of what it raises. It costs {found['cost']['value']:.4g} per "
-        f"row; the cheaper of always and never acting costs {plain:.4g}.",
+        f"On the holdout that acts on {found['acted']:.1%} of the rows, catches {found['recall']:.1%} of the class of "
+        f"interest and is right in {found['precision']:.1%} of what it raises. It costs {found['cost']['value']:.4g} "
+        f"per row; the cheaper of always and never acting costs {plain:.4g}.",
         "",
     ]
 
@@ -173,7 +173,7 @@ def list_periods(metrics: Mapping[str, Any]) -> list[str]:
     ]
     rows = [
         f"| {period} | {found['rows']:,} | {write_figure(found['value'])} | {write_span(found)} "
-        f"| {found['said']:.3g} | {found['truth']:.3g} |"
+        f"| {found['prediction']:.3g} | {found['true']:.3g} |"
         for period, found in sorted(periods.items())
     ]
     return [*head, *rows, ""]
@@ -189,7 +189,7 @@ def list_slices(metrics: Mapping[str, Any]) -> list[str]:
     head = ["## Where it is weakest", "", "| rows where | rows | loss | elsewhere | predicted | came true |"]
     rows = [
         f"| {write_code(found['slice'])} | {found['rows']:,} | {found['loss']:.3g} | {found['elsewhere']:.3g} "
-        f"| {found['said']:.3g} | {found['truth']:.3g} |"
+        f"| {found['prediction']:.3g} | {found['true']:.3g} |"
         for found in slices
     ]
     return [*head, "|---|---:|---:|---:|---:|---:|", *rows, ""]
@@ -233,7 +233,7 @@ def list_limits(
     gain = metrics.get("paired", {}).get("plain_lightgbm")
     if gain and not (gain["low"] or 0) > 0:
         limits.append("That it is better than LightGBM as it comes, on the raw columns, is not shown.")
-    drifting = [found["said"] - found["truth"] for found in metrics.get("by_period", {}).values()]
+    drifting = [found["prediction"] - found["true"] for found in metrics.get("by_period", {}).values()]
     if len(drifting) > 1 and params.data.target.task == "classification":
         worst = max(drifting, key=abs)
         side = "high" if worst > 0 else "low"

@@ -17,8 +17,8 @@ from sklearn.pipeline import Pipeline
 from labkit.data.timeline import Timeline
 from labkit.features.row_features import RowFeatures
 from labkit.model.estimators.calibrated import SMALLEST, Calibrated, calibrate, compute_log_odds
-from labkit.model.evaluation import predictions
 from labkit.model.evaluation.blocks import Blocks
+from labkit.model.evaluation.predictions import Predictions, compute_predictions
 from labkit.params.tables import Target
 
 FEWEST_ROWS = 100
@@ -44,8 +44,8 @@ class Calibration:
     intercept: float = 0.0
     log_loss_before: float | None = None
     log_loss_after: float | None = None
-    before: predictions.Answers | None = None
-    after: predictions.Answers | None = None
+    before: Predictions | None = None
+    after: Predictions | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data, without the answers."""
@@ -100,11 +100,13 @@ def try_calibration(
         return Calibration(
             is_used=False, reason=f"half the validation rows are fewer than {FEWEST_ROWS}, or all of one class"
         )
-    answers = predictions.make_answers(check[1], fitted, check[0], target)
-    slope, intercept = fit_sigmoid(answers.prediction[first, 1], answers.truth[first])
-    before = answers.take(second)
-    chance = calibrate(before.prediction[:, 1], slope, intercept)
-    after = predictions.Answers(before.truth, np.column_stack([1 - chance, chance]), before.classes, before.positive)
+    predictions = compute_predictions(check[1], fitted, check[0], target)
+    slope, intercept = fit_sigmoid(predictions.y_pred[first, 1], predictions.y_true[first])
+    before = predictions.take(second)
+    y_proba = calibrate(before.y_proba[:, 1], slope, intercept)
+    after = Predictions.from_proba(
+        before.y_true, np.column_stack([1 - y_proba, y_proba]), before.classes, before.positive
+    )
     losses = compute_losses(before), compute_losses(after)
     fall = losses[0] - losses[1]
     gain, error = float(fall.mean()), blocks.take(second).compute_error(fall)
@@ -116,15 +118,15 @@ def try_calibration(
     return Calibration(is_used, reason, slope, intercept, *loss, before, after)
 
 
-def fit_sigmoid(chance: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """Return slope and intercept of the log odds that make the truth most likely."""
-    fitted = LogisticRegression(C=1e6, max_iter=1000).fit(compute_log_odds(chance)[:, None], truth)
+def fit_sigmoid(y_proba: np.ndarray, y_true: np.ndarray) -> tuple[float, float]:
+    """Return slope and intercept of the log odds that make the true classes most likely."""
+    fitted = LogisticRegression(C=1e6, max_iter=1000).fit(compute_log_odds(y_proba)[:, None], y_true)
     return float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
 
 
-def compute_losses(answers: predictions.Answers) -> np.ndarray:
+def compute_losses(predictions: Predictions) -> np.ndarray:
     """Return the log loss of every row, shape (n_rows,)."""
-    kept = np.clip(answers.prediction[np.arange(len(answers.truth)), answers.truth], SMALLEST, 1)
+    kept = np.clip(predictions.y_proba[np.arange(len(predictions.y_true)), predictions.y_true], SMALLEST, 1)
     return np.asarray(-np.log(kept))
 
 

@@ -72,7 +72,7 @@ class Comparison:
 
 def compare(
     features: pd.DataFrame,
-    truth: pd.Series,
+    y_true: pd.Series,
     *,
     target: Target,
     training: Training,
@@ -86,7 +86,7 @@ def compare(
     ----------
     features
         Shape (n_rows, n_features), as `RowFeatures` gives them; in the order of time if there is a `timeline`.
-    truth
+    y_true
         Shape (n_rows,).
     timeline
         When the rows were asked for and their outcomes known, where they have times: see
@@ -103,10 +103,10 @@ def compare(
     """
     budget = Budget(training.budget_seconds)
     rows = choose_rows(len(features), training.most_rows, seed=seed, is_ordered=timeline is not None)
-    features, truth = features.iloc[rows], truth.iloc[rows]
+    features, y_true = features.iloc[rows], y_true.iloc[rows]
     times = None if timeline is None else timeline.take(rows)
-    folds = plan_folds(truth, target=target, training=training, seed=seed, timeline=times)
-    make = make_source(features, truth, target=target, training=training, seed=seed)
+    folds = plan_folds(y_true, target=target, training=training, seed=seed, timeline=times)
+    make = make_source(features, y_true, target=target, training=training, seed=seed)
     lines: list[dict[str, Any]] = []
     seconds, candidates = {}, {}
     for model in training.models:
@@ -118,7 +118,7 @@ def compare(
             if limit is not None:
                 limit.check()
             candidates[model] = make(model)
-            scores = cross_validate(candidates[model], features, truth, target=target, folds=folds, budget=limit)
+            scores = cross_validate(candidates[model], features, y_true, target=target, folds=folds, budget=limit)
             if np.isnan(scores[training.metric]):
                 raise ModelError(f"{training.metric} is not defined on any fold: each holds rows of one class alone")
             line |= {**scores, "error": ""}
@@ -184,7 +184,7 @@ def fit_model(
         `row_features`, `preparation`, `estimator`: from joined raw columns to prediction.
     """
     features = pd.concat([part[0] for part in parts])
-    truth = pd.concat([part[1] for part in parts])
+    y_true = pd.concat([part[1] for part in parts])
     candidate = make_candidate(model, target, find_kinds(features), seed=seed) if isinstance(model, str) else model
-    fitted = fit_candidate(clone(candidate), features, truth)
+    fitted = fit_candidate(clone(candidate), features, y_true)
     return Pipeline([("row_features", row_features), *fitted.steps])

@@ -16,7 +16,8 @@ from sklearn.pipeline import Pipeline
 from labkit.data.timeline import Timeline
 from labkit.errors import DataError
 from labkit.model.estimators.candidates import set_threads
-from labkit.model.evaluation import metrics, predictions
+from labkit.model.evaluation import metrics
+from labkit.model.evaluation.predictions import compute_predictions
 from labkit.model.training.time_budget import Budget
 from labkit.params.tables import Target
 from labkit.params.training import Training
@@ -40,21 +41,23 @@ def choose_rows(n_rows: int, most_rows: int | None, *, seed: int, is_ordered: bo
     return np.sort(np.random.default_rng(seed).choice(n_rows, most_rows, replace=False))
 
 
-def plan_folds(truth: pd.Series, *, target: Target, training: Training, seed: int, timeline: Timeline | None) -> Folds:
+def plan_folds(y_true: pd.Series, *, target: Target, training: Training, seed: int, timeline: Timeline | None) -> Folds:
     """Return the folds that the params ask for: cut several times where rows are few, once where they have times."""
-    few = FEW_REPEATS if len(truth) < FEW_ROWS else 1
+    few = FEW_REPEATS if len(y_true) < FEW_ROWS else 1
     repeats = 1 if timeline is not None else training.repeats or few
     options = {"target": target, "n_folds": training.folds, "timeline": timeline}
-    folds = [fold for number in range(repeats) for fold in make_folds(truth, seed=seed + number, **options)]  # type: ignore[arg-type]
+    folds = [fold for number in range(repeats) for fold in make_folds(y_true, seed=seed + number, **options)]  # type: ignore[arg-type]
     if not folds:
         raise DataError(
-            f"no fold of {len(truth):,} training rows can be judged: too few rows of each class, or their outcomes are "
-            "known too late (data.time.outcome_known_at): take fewer folds (training.folds) or more rows"
+            f"no fold of {len(y_true):,} training rows can be judged: too few rows of each class, or their outcomes "
+            "are known too late (data.time.outcome_known_at): take fewer folds (training.folds) or more rows"
         )
     return folds
 
 
-def make_folds(truth: pd.Series, *, target: Target, n_folds: int, seed: int, timeline: Timeline | None = None) -> Folds:
+def make_folds(
+    y_true: pd.Series, *, target: Target, n_folds: int, seed: int, timeline: Timeline | None = None
+) -> Folds:
     """Return the folds: expanding in time if the rows have times, else shuffled, with classes in equal shares.
 
     Rows of a class that is not among those fitted on cannot be judged and are left out of the fold; so are rows whose
@@ -62,26 +65,26 @@ def make_folds(truth: pd.Series, *, target: Target, n_folds: int, seed: int, tim
 
     Parameters
     ----------
-    truth
+    y_true
         Shape (n_rows,).
     timeline
         Of the same rows, which then stand in the order of time.
     """
     is_classes = target.task == "classification"
     if timeline is not None:
-        split = TimeSeriesSplit(n_folds).split(truth)
+        split = TimeSeriesSplit(n_folds).split(y_true)
         folds = [(timeline.apply_embargo(train, test), test) for train, test in split]
         folds = [(train, test) for train, test in folds if len(train)]
     else:
-        most = int(truth.value_counts().iloc[0]) if is_classes else len(truth)
+        most = int(y_true.value_counts().iloc[0]) if is_classes else len(y_true)
         splitter = (StratifiedKFold if is_classes else KFold)(min(n_folds, most), shuffle=True, random_state=seed)
         with warnings.catch_warnings():
             # A class of fewer rows than folds is missing in some of them, which is seen to below.
             warnings.filterwarnings("ignore", message="The least populated class")
-            folds = list(splitter.split(truth, truth))
+            folds = list(splitter.split(y_true, y_true))
     if not is_classes:
         return folds
-    labels = truth.to_numpy()
+    labels = y_true.to_numpy()
     known = [(train, test[np.isin(labels[test], labels[train])]) for train, test in folds]
     return [(train, test) for train, test in known if len(test) and len(set(labels[train])) > 1]
 
@@ -89,7 +92,7 @@ def make_folds(truth: pd.Series, *, target: Target, n_folds: int, seed: int, tim
 def cross_validate(
     candidate: Pipeline,
     features: pd.DataFrame,
-    truth: pd.Series,
+    y_true: pd.Series,
     *,
     target: Target,
     folds: Folds,
@@ -103,7 +106,7 @@ def cross_validate(
         The budget was used up before the last fold.
     """
     scores = []
-    for score in score_folds(candidate, features, truth, target=target, folds=folds):
+    for score in score_folds(candidate, features, y_true, target=target, folds=folds):
         scores.append(score)
         if budget is not None and len(scores) < len(folds):
             budget.check()
@@ -111,13 +114,13 @@ def cross_validate(
 
 
 def score_folds(
-    candidate: Pipeline, features: pd.DataFrame, truth: pd.Series, *, target: Target, folds: Folds
+    candidate: Pipeline, features: pd.DataFrame, y_true: pd.Series, *, target: Target, folds: Folds
 ) -> Iterator[dict[str, float]]:
     """Yield the figures of one fold after the other; whoever has seen enough stops asking."""
     for train, test in folds:
-        fitted = fit_candidate(clone(candidate), features.iloc[train], truth.iloc[train])
-        answers = predictions.make_answers(truth.iloc[test], fitted, features.iloc[test], target)
-        yield metrics.compute_metrics(answers)
+        fitted = fit_candidate(clone(candidate), features.iloc[train], y_true.iloc[train])
+        predictions = compute_predictions(y_true.iloc[test], fitted, features.iloc[test], target)
+        yield metrics.compute_metrics(predictions)
 
 
 def summarise(scores: list[dict[str, float]]) -> dict[str, float]:
@@ -134,13 +137,13 @@ def summarise(scores: list[dict[str, float]]) -> dict[str, float]:
     return summary
 
 
-def fit_candidate(candidate: Pipeline, features: pd.DataFrame, truth: pd.Series) -> Pipeline:
+def fit_candidate(candidate: Pipeline, features: pd.DataFrame, y_true: pd.Series) -> Pipeline:
     """Fit a candidate with all threads, and leave it predicting with one.
 
     A forest adds its trees' votes in the order in which threads finish: with several, the last digits change from
     run to run.
     """
-    candidate.fit(features, truth)
+    candidate.fit(features, y_true)
     set_threads(candidate[-1], 1)
     return candidate
 

@@ -39,7 +39,7 @@ SAMPLE_ROWS = 50
 
 
 def make_source(
-    features: pd.DataFrame, truth: pd.Series, *, target: Target, training: Training, seed: int
+    features: pd.DataFrame, y_true: pd.Series, *, target: Target, training: Training, seed: int
 ) -> Callable[[str], Pipeline]:
     """Return what makes a candidate of a model's name, with estimators as the engine proposes them.
 
@@ -51,7 +51,7 @@ def make_source(
         The engine is not installed.
     """
     kinds, engine = find_kinds(features), training.engine
-    propose = None if engine == "sklearn" else start_pycaret(features, truth, target=target, seed=seed)
+    propose = None if engine == "sklearn" else start_pycaret(features, y_true, target=target, seed=seed)
 
     def make(model: str) -> Pipeline:
         if model == DUMMY:
@@ -73,7 +73,7 @@ def find_engine(model: str, target: Target, engine: str) -> str:
 
 
 def start_pycaret(
-    features: pd.DataFrame, truth: pd.Series, *, target: Target, seed: int
+    features: pd.DataFrame, y_true: pd.Series, *, target: Target, seed: int
 ) -> Callable[[str], BaseEstimator]:
     """Return what asks PyCaret for an estimator by PyCaret's name for it, unfitted and with our seed and threads.
 
@@ -85,7 +85,7 @@ def start_pycaret(
     ParamsError
         PyCaret is not installed.
     """
-    sample = make_pycaret_sample(features, truth, target)
+    sample = make_pycaret_sample(features, y_true, target)
     with undo_side_effects():
         experiment = import_pycaret(target.task)(target=PYCARET_TARGET, session_id=seed, n_jobs=1).fit(sample)
         # LightGBM otherwise prints a line for every split that is not found.
@@ -135,11 +135,11 @@ def undo_side_effects() -> Iterator[None]:
         logging.captureWarnings(False)
 
 
-def make_pycaret_sample(features: pd.DataFrame, truth: pd.Series, target: Target) -> pd.DataFrame:
+def make_pycaret_sample(features: pd.DataFrame, y_true: pd.Series, target: Target) -> pd.DataFrame:
     """Return a few prepared rows of each class, or of all rows, as numbers with codes for classes."""
-    codes = pd.factorize(truth, sort=True)[0] if target.task == "classification" else np.zeros(len(truth), int)
+    codes = pd.factorize(y_true, sort=True)[0] if target.task == "classification" else np.zeros(len(y_true), int)
     rows = np.concatenate([np.resize(np.flatnonzero(codes == code), SAMPLE_ROWS) for code in np.unique(codes)])
-    answers = codes if target.task == "classification" else truth.to_numpy(dtype="float64")
+    answers = codes if target.task == "classification" else y_true.to_numpy(dtype="float64")
     preparation = make_preparation(find_kinds(features), is_scaled=False, task=target.task)
     prepared = preparation.fit_transform(features.iloc[rows], answers[rows])
     sample = pd.DataFrame(prepared, columns=[f"f{number}" for number in range(prepared.shape[1])])

@@ -137,7 +137,7 @@ def find_tunable(comparison: Comparison) -> str | None:
 def tune(
     comparison: Comparison,
     features: pd.DataFrame,
-    truth: pd.Series,
+    y_true: pd.Series,
     *,
     target: Target,
     training: Training,
@@ -149,7 +149,7 @@ def tune(
 
     Parameters
     ----------
-    features, truth, timeline
+    features, y_true, timeline
         As they were given to `labkit.model.training.comparison.compare`.
     on_trial
         Called after each trial with its number and its figure or error.
@@ -165,9 +165,9 @@ def tune(
         frame = pd.DataFrame(columns=names, dtype="float64")
         return Tuning(comparison.best, frame, 0, comparison.candidates[comparison.best], {}, [])
     rows = choose_rows(len(features), training.most_rows, seed=seed, is_ordered=timeline is not None)
-    features, truth = features.iloc[rows], truth.iloc[rows]
+    features, y_true = features.iloc[rows], y_true.iloc[rows]
     times = None if timeline is None else timeline.take(rows)
-    folds = plan_folds(truth, target=target, training=training, seed=seed, timeline=times)
+    folds = plan_folds(y_true, target=target, training=training, seed=seed, timeline=times)
     candidate = comparison.candidates[model]
     space = make_space(model, find_core(candidate[-1]))
     study = make_study(training.metric, seed)
@@ -180,7 +180,7 @@ def tune(
         trial = ask(study, find_core(candidate[-1]), space, is_first=number == 0)
         tried = clone(candidate)
         find_core(tried[-1]).set_params(**({} if number == 0 else trial.params))
-        shown, budget = (features, truth), comparison.budget if number else Budget()
+        shown, budget = (features, y_true), comparison.budget if number else Budget()
         line = judge(study, trial, tried, shown, target=target, folds=folds, metric=training.metric, budget=budget)
         lines.append({"trial": number, **line, **{name: find_core(tried[-1]).get_params()[name] for name in space}})
         seconds.append(time.monotonic() - started)
