@@ -19,15 +19,58 @@ SHORTEST_PART = 4
 REDACTED = "[redacted]"
 
 
-# Published formats of tokens. Bounded on both sides, so that nothing within an encoded image looks like one.
-TOKENS = re.compile(
-    r"(?<![A-Za-z0-9/+])(?:A[KS]IA[0-9A-Z]{16}"
-    r"|gh[oprsu]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,}|glpat-[A-Za-z0-9_-]{20,}"
-    r"|xox[abeprs]-[A-Za-z0-9-]{10,}|AIza[0-9A-Za-z_-]{35})(?![A-Za-z0-9/+])"
-    r"|-----BEGIN (?P<kind>[A-Z0-9 ]*)PRIVATE KEY-----(?:.{0,16000}?-----END (?P=kind)PRIVATE KEY-----)?"
-    r"|(?<=://)[^\s/:@\"'<>]*:[^\s/@\"'<>]+(?=@[\w\[])",
-    re.DOTALL,
+# Published formats of tokens: how each begins, and how it goes on. These may stand within an encoded image by accident,
+# and count only where no character of base64 is on either side.
+UNSEPARATED = (
+    ("A", r"[KS]IA[0-9A-Z]{16}"),  # AWS, identifier of a key
+    ("AIza", r"[0-9A-Za-z_-]{35}"),  # Google, API key
+    ("dapi", r"[0-9a-f]{32}(?:-[0-9])?"),  # Databricks
 )
+# These hold a character that base64 does not have, and are matched up to their end, however long they are.
+SEPARATED = (
+    ("hf_", r"[A-Za-z0-9]{34,}"),  # Hugging Face
+    ("api_org_", r"[A-Za-z0-9]{34,}"),  # Hugging Face, organization
+    ("sk-", r"[A-Za-z0-9]{40,}"),  # OpenAI until 2024
+    ("sk-", r"(?:proj|svcacct|admin|ant|or)-[A-Za-z0-9_-]{40,}"),  # OpenAI, Anthropic, OpenRouter
+    ("gh", r"[oprsu]_[A-Za-z0-9]{36,}"),  # GitHub
+    ("github_pat_", r"[A-Za-z0-9_]{22,}"),  # GitHub, fine-grained
+    ("gl", r"(?:pat|dt|rt|ptt|cbt|ft|soat|oas)-[A-Za-z0-9_-]{20,}(?:\.[0-9a-z]{2}\.[0-9a-z]{9})?"),  # GitLab
+    ("npm_", r"[A-Za-z0-9]{36,}"),  # npm
+    ("pypi-AgE", r"[A-Za-z0-9_-]{50,}"),  # PyPI
+    ("sk_", r"(?:live|test)_[A-Za-z0-9]{20,}"),  # Stripe, secret
+    ("rk_", r"(?:live|test)_[A-Za-z0-9]{20,}"),  # Stripe, restricted
+    ("whsec_", r"[A-Za-z0-9+/=]{32,}"),  # Stripe, webhook
+    ("xox", r"[a-z](?:\.xox[a-z])?-[A-Za-z0-9-]{10,}"),  # Slack
+    ("xapp-", r"[0-9]-[A-Za-z0-9-]{20,}"),  # Slack, app
+    ("ya29.", r"[0-9A-Za-z_-]{20,}"),  # Google, OAuth
+    ("GOCSPX-", r"[0-9A-Za-z_-]{28}"),  # Google, OAuth client
+    ("SG.", r"[0-9A-Za-z_-]{22}\.[0-9A-Za-z_-]{43}"),  # SendGrid
+    ("eyJ", r"[0-9A-Za-z_-]{10,}\.eyJ[0-9A-Za-z_-]{10,}\.[0-9A-Za-z_-]{20,}"),  # JSON Web Token, signed
+)
+# Secrets of letters and digits alone, which only what stands before them tells apart, and private keys.
+AWS_SECRET = r"(?i:ecret_?access_?key)[\"']?\s{0,3}[=:]\s{0,3}[\"']?[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])"
+OTHERS = (
+    rf"[aA][wW][sS]_?[sS]{AWS_SECRET}",
+    rf"[sS]{AWS_SECRET}",
+    r"T(?<=hooks\.slack\.com/services/T)[A-Z0-9]{6,}/B[A-Z0-9]{6,}/[A-Za-z0-9]{20,}",
+    r"-----BEGIN (?P<kind>[A-Z0-9 ]*)PRIVATE KEY(?P<block>(?: BLOCK)?)-----"
+    r"(?:.{0,16000}?-----END (?P=kind)PRIVATE KEY(?P=block)-----)?",
+    # User and password in an address.
+    r"(?<=://)[^\s/:@\"'<>]*:[^\s/@\"'<>]+(?=@[\w\[])",
+)
+
+
+def make_token_pattern() -> re.Pattern[str]:
+    """Return what finds any token; each branch begins with a letter, so that most characters cost one comparison."""
+    branches = [
+        rf"{re.escape(start)}(?<![A-Za-z0-9/+]{'.' * len(start)}){rest}(?![A-Za-z0-9/+])" for start, rest in UNSEPARATED
+    ]
+    branches += [rf"{re.escape(start)}(?<![A-Za-z0-9]{'.' * len(start)}){rest}" for start, rest in SEPARATED]
+    return re.compile("|".join((*branches, *OTHERS)), re.DOTALL)
+
+
+TOKENS = make_token_pattern()
+"""Finds tokens and keys in their published formats: params that hold one are refused, output and records redacted."""
 
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
