@@ -3,9 +3,11 @@
 import json
 import re
 import time
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 
+import labkit as package
 import pytest
 import yaml
 from labkit.errors import ParamsError
@@ -313,3 +315,61 @@ def test_number_that_is_written_is_read_back_by_both_versions_of_yaml(number: fl
     for text, expected in ((stream.getvalue(), tree), (proposed, {"list": [number]})):
         for found in (yaml.safe_load(text), yaml_text.make_plain(yaml_text.parse_yaml(text, "t.yaml"))):
             assert repr(found) == repr(expected)
+
+
+def count_readings(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """Count from now on how often params files are opened, and which contents are parsed as YAML."""
+    counts: dict[str, list[str]] = {"opened": [], "parsed": []}
+    read_bytes, check_events = Path.read_bytes, yaml_text.check_events
+
+    def count_opened(path: Path) -> bytes:
+        if path.parent.name == "params":
+            counts["opened"].append(path.name)
+        return read_bytes(path)
+
+    def count_parsed(content: str, where: str) -> None:
+        if where.startswith("params/"):
+            counts["parsed"].append(content)
+        check_events(content, where)
+
+    monkeypatch.setattr(Path, "read_bytes", count_opened)
+    monkeypatch.setattr(yaml_text, "check_events", count_parsed)
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("command", "n_opened", "n_contents"),
+    [
+        (lambda: load.load_params("diabetes"), 1, 1),
+        (lambda: describe.describe_params("diabetes"), 1, 1),
+        (lambda: override.override_file(load.load_file("diabetes"), ["seed=7", "training.folds=7"]), 1, 2),
+        (lambda: override.apply_overrides("diabetes", ["seed=7", "training.folds=7"]), 1, 2),
+        (lambda: override.apply_overrides("diabetes", ["training.folds=5"]), 1, 1),
+        (lambda: override.override_section(load.load_params("diabetes"), "training", {"folds": 7}), 1, 1),
+        (lambda: package.start("training", "diabetes", {"folds": 7}), 1, 1),
+    ],
+    ids=["load", "describe", "override", "write", "write nothing", "override a section", "notebook"],
+)
+def test_params_file_is_read_in_one_pass(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[[], object], n_opened: int, n_contents: int
+) -> None:
+    counts = count_readings(monkeypatch)
+    command()
+    assert counts["opened"] == ["diabetes.yaml"] * n_opened
+    assert len(counts["parsed"]) == n_contents, "once as it is read, once as it is written"
+
+
+def test_run_parses_its_params_once(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from labkit.cli.main import cli
+    from labkit.run.pipeline import experiment_run
+
+    def stop(*_: object, **__: object) -> None:
+        raise ParamsError("stopped before the first stage")
+
+    # Everything up to the first stage is the command's own: what it reads, checks and writes.
+    monkeypatch.setattr(experiment_run, "open_pipeline", stop)
+    counts = count_readings(monkeypatch)
+    with pytest.raises(ParamsError, match="stopped before"):
+        cli(["run", "diabetes", "-S", "training.folds=7", "--cold"], standalone_mode=False)
+    assert load.load_params("diabetes").training.folds == 7
+    assert len(counts["parsed"]) == len(set(counts["parsed"])) == 2, "the file before the setting, and after it"

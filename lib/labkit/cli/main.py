@@ -103,14 +103,14 @@ def run(
     labkit run diabetes --until training --force eda
     labkit run breast_cancer --sample 200              a quick try that leaves the pipeline alone
     """
-    from labkit.params.load import load_params
-    from labkit.params.override import apply_overrides
+    from labkit.params.load import load_file
+    from labkit.params.override import override_file
 
-    # Before anything heavy is imported: a mistake in the file is told at once.
-    load_params(experiment)
+    # Before anything heavy is imported: a mistake in the file or in a setting is reported at once.
+    params_file = load_file(experiment)
     if sample and force:
         raise click.UsageError("--sample runs every stage: --force adds nothing to it")
-    apply_overrides(experiment, list(settings), is_written=False)
+    override_file(params_file, settings)
     from labkit.run.kernels.session import Kernels
     from labkit.run.pipeline.progress import Progress
 

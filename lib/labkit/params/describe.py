@@ -10,16 +10,15 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from labkit import paths
 from labkit.console import make_printable
 from labkit.params.experiment import Params
-from labkit.params.load import check_params, find_line, load_params, parse_params
-from labkit.params.yaml_text import make_commented, make_yaml, parse_yaml, read_yaml
+from labkit.params.load import ParamsFile, load_file, parse_file
+from labkit.params.yaml_text import make_commented, make_yaml
 from labkit.paths import show
 
 
 @dataclass(frozen=True)
-class Entry:
+class DescribedParam:
     """One value as `labkit params` shows it."""
 
     name: str
@@ -28,26 +27,23 @@ class Entry:
     meaning: str
 
 
-def describe_params(experiment: str) -> list[Entry]:
+def describe_params(experiment: str) -> list[DescribedParam]:
     """Return every value of an experiment with where it comes from and what it means."""
-    path = paths.find_params_path(experiment)
-    load_params(experiment)
-    tree, params = parse_params(read_yaml(path), path)
-    return list(walk_params(params, tree, [], path))
+    file = load_file(experiment)
+    return list(describe_section(file.params, [], file))
 
 
-def walk_params(section: BaseModel, tree: Any, keys: list[str], path: Path) -> Iterator[Entry]:
-    """Yield the entries below one section, in the order of the tree."""
+def describe_section(section: BaseModel, keys: list[str], file: ParamsFile) -> Iterator[DescribedParam]:
+    """Yield the values of one section and of those within it, in their order."""
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
         here = [*keys, name]
         if isinstance(value, BaseModel):
-            below = tree.get(name) if isinstance(tree, Mapping) else None
-            yield from walk_params(value, below or {}, here, path)
+            yield from describe_section(value, here, file)
             continue
-        line = find_line(tree, [name])
-        origin = f"{show(path)}:{line}" if line else "default"
-        yield Entry(".".join(here), make_shown(value), origin, field.description or "")
+        line = file.find_line(here)
+        origin = f"{show(file.path)}:{line}" if line else "default"
+        yield DescribedParam(".".join(here), make_shown(value), origin, field.description or "")
 
 
 def make_shown(value: Any) -> Any:
@@ -62,7 +58,7 @@ def make_shown(value: Any) -> Any:
 
 
 def write_commented(tree: Mapping[str, Any], comments: Mapping[tuple[str, ...], str], title: str, path: Path) -> str:
-    """Return a new params file as text: plain data with comments, checked as if it had been read.
+    """Return the content of a new params file: plain data with comments, checked as if it had been read.
 
     Parameters
     ----------
@@ -74,7 +70,7 @@ def write_commented(tree: Mapping[str, Any], comments: Mapping[tuple[str, ...], 
     Raises
     ------
     ParamsError
-        The data are no valid params.
+        The data are not valid params.
     """
     commented = make_commented(tree)
     for place, comment in comments.items():
@@ -88,8 +84,7 @@ def write_commented(tree: Mapping[str, Any], comments: Mapping[tuple[str, ...], 
     stream.write("# yaml-language-server: $schema=schema.json\n")
     stream.writelines(f"# {line}\n" for line in textwrap.wrap(make_printable(title), 110))
     make_yaml().dump(commented, stream)
-    check_params(parse_yaml(stream.getvalue(), show(path)), path)
-    return stream.getvalue()
+    return parse_file(stream.getvalue(), path).content
 
 
 def make_schema() -> str:

@@ -1,8 +1,12 @@
-"""Read and check a params file; every fault is reported with its line."""
+"""Read a params file: parsed, checked and with the line of every key in one pass, which ends in one object.
+
+Settings of the command line change that object: `labkit.params.override`.
+"""
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,8 +30,42 @@ def list_experiments() -> list[str]:
     return sorted(path.stem for path in paths.find_params_dir().glob("*.yaml"))
 
 
+@dataclass(frozen=True)
+class ParamsFile:
+    """A params file that was read once and is valid.
+
+    Attributes
+    ----------
+    path
+        Where it is.
+    content
+        What it holds, comments included.
+    tree
+        The same as YAML, with comments and line numbers; shared, so copy it before a change.
+    params
+        The same as checked params, defaults included.
+    """
+
+    path: Path
+    content: str
+    tree: YamlMap
+    params: Params
+
+    def find_line(self, keys: Sequence[str]) -> int | None:
+        """Return the line of a key, counted from 1, or None if the file leaves it at its default."""
+        place: Any = self.tree
+        for key in keys[:-1]:
+            place = place.get(key) if isinstance(place, Mapping) else None
+        return find_line(place, [keys[-1]])
+
+
 def load_params(experiment: str) -> Params:
-    """Read and check the params of one experiment.
+    """Return the checked params of one experiment; see `load_file`."""
+    return load_file(experiment).params
+
+
+def load_file(experiment: str) -> ParamsFile:
+    """Read and check the params file of one experiment.
 
     Raises
     ------
@@ -38,14 +76,14 @@ def load_params(experiment: str) -> Params:
     if experiment not in list_experiments():
         raise ParamsError(f"no experiment {experiment!r} in params/: {name_nearest(experiment, list_experiments())}")
     path = paths.find_params_path(experiment)
-    return parse_params(read_yaml(path), path)[1]
+    return parse_file(read_yaml(path), path)
 
 
 @lru_cache(maxsize=8)
-def parse_params(text: str, path: Path) -> tuple[YamlMap, Params]:
-    """Return the tree, which is not to be changed, and the params of a file's text; the same text is parsed once."""
-    tree = parse_yaml(text, show(path))
-    return tree, check_params(tree, path)
+def parse_file(content: str, path: Path) -> ParamsFile:
+    """Parse and check the content of a params file; the same content is parsed only once in a process."""
+    tree = parse_yaml(content, show(path))
+    return ParamsFile(path, content, tree, check_params(tree, path))
 
 
 def check_params(tree: Mapping[str, Any], path: Path) -> Params:
@@ -58,7 +96,7 @@ def check_params(tree: Mapping[str, Any], path: Path) -> Params:
     """
     try:
         plain = make_plain(tree)
-        check_texts(plain, tree, show(path))
+        check_content(plain, tree, show(path))
         params = Params.model_validate_json(json.dumps(plain, allow_nan=False))
     except ValidationError as error:
         faults = [f"{show(path)}{describe_fault(fault, tree)}" for fault in error.errors(include_url=False)]
@@ -70,7 +108,7 @@ def check_params(tree: Mapping[str, Any], path: Path) -> Params:
     return params
 
 
-def check_texts(plain: Mapping[str, Any], tree: Mapping[str, Any], where: str) -> None:
+def check_content(plain: Mapping[str, Any], tree: Mapping[str, Any], where: str) -> None:
     """Refuse what no field may hold: secrets in the open, placeholders, what is not plain data."""
     for keys in find_secret(plain, holds_columns=holds_columns):
         line = find_line(tree, keys)
@@ -92,7 +130,7 @@ def holds_columns(keys: list[str]) -> bool:
 
 
 def describe_fault(fault: Mapping[str, Any], tree: Mapping[str, Any]) -> str:
-    """Say in one line what is wrong at one place, led by the line number."""
+    """Describe in one line what is wrong at one place, led by the line number."""
     keys = [key for key in fault["loc"] if not str(key).startswith(("function-", "literal", "[key]"))]
     name = ".".join(str(key) for key in keys)
     line = find_line(tree, keys)

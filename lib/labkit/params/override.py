@@ -1,7 +1,8 @@
 """Change params by `-S` on the command line, or by a notebook's `parameters` cell."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from io import StringIO
 from typing import Any
 
@@ -9,17 +10,17 @@ from labkit import paths
 from labkit.console import make_printable
 from labkit.errors import ParamsError, name_nearest
 from labkit.params.experiment import Params
-from labkit.params.load import check_params, load_params
+from labkit.params.load import ParamsFile, check_params, load_file, load_params, parse_file
 from labkit.params.plain_values import check_value
-from labkit.params.yaml_text import YamlList, YamlMap, load_yaml, make_plain, make_yaml, parse_yaml
+from labkit.params.yaml_text import YamlList, YamlMap, make_plain, make_yaml, parse_yaml
 from labkit.paths import show
 from labkit.secrets.detection import describe_secret
 from labkit.secrets.redaction import TOKENS
 from labkit.storage.atomic import write_text
 
 
-def tell_changed(params: Params) -> str:
-    """Say that an experiment's params file does not say any more what a run began with; empty if it still does.
+def describe_edit(params: Params) -> str:
+    """Describe that an experiment's params file was changed since a run read it; empty if it was not.
 
     DVC records the file as it is when a stage ends, whatever the stage was given.
     """
@@ -28,19 +29,14 @@ def tell_changed(params: Params) -> str:
     except ParamsError:
         is_same = False
     path = show(paths.find_params_path(params.experiment))
-    said = f"{path} was changed while the run was under way; what had finished is kept: labkit run {params.experiment}"
-    return "" if is_same else said
+    message = (
+        f"{path} was changed while the run was under way; what had finished is kept: labkit run {params.experiment}"
+    )
+    return "" if is_same else message
 
 
-def apply_overrides(experiment: str, settings: list[str], *, is_written: bool = True) -> str:
+def apply_overrides(experiment: str, settings: Sequence[str]) -> str:
     """Write `section.field=value` settings into the params file, comments and style kept.
-
-    Parameters
-    ----------
-    settings
-        Each `name=value`; the value is YAML, typed by the field it is for.
-    is_written
-        Whether to write them, or only to look whether they could be.
 
     Returns
     -------
@@ -52,42 +48,59 @@ def apply_overrides(experiment: str, settings: list[str], *, is_written: bool = 
     ParamsError
         A setting is malformed or its value not valid; the file is then untouched.
     """
-    load_params(experiment)
-    path = paths.find_params_path(experiment)
-    before = path.read_text(encoding="utf-8")
-    tree = load_yaml(path)
+    before = load_file(experiment)
+    after = override_file(before, settings)
+    if after is before:
+        return ""
+    write_text(after.path, after.content)
+    contents, name = (before.content.splitlines(), after.content.splitlines()), show(after.path)
+    lines = difflib.unified_diff(*contents, name, name, n=0, lineterm="")
+    return "\n".join(line for line in lines if not line.startswith("@@"))
+
+
+def override_file(file: ParamsFile, settings: Sequence[str]) -> ParamsFile:
+    """Return a params file with settings applied, or the file itself if they change nothing; writes nothing.
+
+    Parameters
+    ----------
+    settings
+        Each `name=value`; the value is YAML, typed by the field it is for.
+
+    Raises
+    ------
+    ParamsError
+        A setting is malformed or its value not valid.
+    """
+    tree = deepcopy(file.tree)
     for setting in settings:
-        name, equals, text = setting.partition("=")
+        name, equals, value = setting.partition("=")
         if TOKENS.search(setting):
             raise ParamsError(f"-S {describe_secret(TOKENS.sub('secret', name).strip().split('.'))}")
         if not equals:
             raise ParamsError(f"-S {setting}: no '=': write section.field=value")
-        set_value(tree, name.strip().split("."), parse_value(text.strip(), setting))
-    check_params(tree, path)
+        set_value(tree, name.strip().split("."), parse_value(value.strip(), setting))
+    check_params(tree, file.path)
+    if make_plain(tree) == make_plain(file.tree):
+        return file
     stream = StringIO()
     make_yaml().dump(tree, stream)
-    after = stream.getvalue()
-    if make_plain(parse_yaml(after, show(path))) == make_plain(parse_yaml(before, show(path))):
-        return ""
-    if is_written:
-        write_text(path, after)
-    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), show(path), show(path), n=0, lineterm="")
-    return "\n".join(line for line in lines if not line.startswith("@@"))
+    # Parsed once more: what is written has to read back as the same values.
+    return parse_file(stream.getvalue(), file.path)
 
 
-def parse_value(text: str, setting: str) -> Any:
+def parse_value(source: str, setting: str) -> Any:
     """Read the value of one setting as YAML; a bare comma list becomes a list."""
-    if "," in text and not text.startswith(("[", "{", '"', "'")):
-        text = f"[{text}]"
+    if "," in source and not source.startswith(("[", "{", '"', "'")):
+        source = f"[{source}]"
     where = make_printable(setting if setting.startswith("-") else f"-S {setting}")
-    tree = parse_yaml(f"value: {text}", where)
+    tree = parse_yaml(f"value: {source}", where)
     if list(tree) != ["value"]:
         raise ParamsError(f"{where}: more than one value: write each as a -S of its own")
     return tree["value"]
 
 
 def set_value(tree: YamlMap, keys: list[str], value: Any) -> None:
-    """Put a value at a dotted place, making mappings on the way."""
+    """Set a value at a dotted place; mappings that are missing on the way are added."""
     place = tree
     for depth, key in enumerate(keys[:-1]):
         if depth == 0 and key not in Params.model_fields:

@@ -201,7 +201,7 @@ def run_sample(
 def write_settings(experiment: str, settings: Sequence[str], progress: Progress) -> bool:
     """Write settings into the params file, say what they change, and tell whether there were any."""
     if settings:
-        progress.show(apply_overrides(experiment, list(settings)) or "The params file says so already.")
+        progress.show(apply_overrides(experiment, settings) or "The params file says so already.")
     return bool(settings)
 
 
@@ -216,7 +216,7 @@ def try_settings(experiment: str, settings: Sequence[str], progress: Progress) -
         copy_file(before, Path(folder) / before.name)
         os.environ[paths.PARAMS_VARIABLE] = folder
         try:
-            changes = apply_overrides(experiment, list(settings)).splitlines()[2:]
+            changes = apply_overrides(experiment, settings).splitlines()[2:]
             progress.show("\n".join(["For this sample only:", *changes] if changes else ["The params say so already."]))
             yield
         finally:

@@ -7,7 +7,7 @@ import nbformat
 
 from labkit import paths
 from labkit.params.experiment import Params
-from labkit.params.override import tell_changed
+from labkit.params.override import describe_edit
 from labkit.run.notebook.result import find_heading
 from labkit.run.notebook.step import start_step
 from labkit.run.notebook_files import list_notebooks
@@ -54,7 +54,7 @@ def list_parameters(stage: str, params: Params) -> list[tuple[str, str, str]]:
     """Return name, value and origin of each of the stage's parameters; none if their file was changed meanwhile."""
     from labkit.run.notebook.step import Catalogue
 
-    if tell_changed(params):
+    if describe_edit(params):
         return []
 
     step = start_step(stage, params.experiment, None, Catalogue({}, lambda *_: None, lambda *_: None))

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from labkit import errors, paths
 from labkit.errors import LabkitError, LostStoreError, StageError, list_briefly, shorten
 from labkit.params.experiment import Params
-from labkit.params.override import tell_changed
+from labkit.params.override import describe_edit
 from labkit.paths import show
 from labkit.run.dvc_yaml import compute_key, load_declarations
 from labkit.run.fingerprint.observation import Observation, add_reads, keep_reads, observe
@@ -117,7 +117,7 @@ def run_notebook_stage(
 
 def check_params_unchanged(params: Params, notebook: Any) -> Failure | None:
     """Return a failure if the params file was changed while the notebook, which reads it, was executed."""
-    n_cells, changed = len(notebook.cells), tell_changed(params)
+    n_cells, changed = len(notebook.cells), describe_edit(params)
     return Failure(n_cells, n_cells, "", "", "StageError", changed) if changed else None
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from labkit import paths
 from labkit.errors import LabkitError, StageError
 from labkit.params.experiment import Params
-from labkit.params.override import tell_changed
+from labkit.params.override import describe_edit
 from labkit.paths import show
 from labkit.run.dvc_yaml import load_declarations
 from labkit.run.kernels.session import STAGE_MODULE, TRACKING_MODULE, Kernels
@@ -99,7 +99,7 @@ class Work:
 
     def check_params(self) -> None:
         """Refuse to go on once the params file says something else."""
-        if changed := tell_changed(self.params):
+        if changed := describe_edit(self.params):
             raise StageError(changed)
 
     def perform_plain(self, stage: str, entry: Entry) -> str:
