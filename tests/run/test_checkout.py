@@ -39,7 +39,7 @@ def test_folder_that_leads_out_is_refused(small: Path, name: str) -> None:
         check_checkout("small")
     assert str(caught.value) == (
         f"{name} leads to {small.parent}/elsewhere/{name}, outside of the checkout, where DVC keeps no outputs: move it "
-        f"back. For room elsewhere, move DVC's cache with `dvc cache dir PATH`, or mount the other disk at {name} "
+        f"back. If disk space is short here, move DVC's cache with `dvc cache dir PATH`, or mount the other disk at {name} "
         "(mount --bind)"
     )
 

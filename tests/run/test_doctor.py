@@ -241,7 +241,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         move_data,
         "outputs",
         "data/breast_cancer leads to ROOT.data, outside of the checkout, where DVC keeps no outputs",
-        "move it back. For room elsewhere, move DVC's cache with `dvc cache dir PATH`, or mount the other disk at "
+        "move it back. If disk space is short here, move DVC's cache with `dvc cache dir PATH`, or mount the other disk at "
         "data/breast_cancer (mount --bind)",
     ),
     "missing object of a folder": (
@@ -395,7 +395,7 @@ def test_run_of_the_ledger_that_is_under_way_is_no_fault(checkout: Path) -> None
 
 def test_full_disk_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(doctor, "LEAST_FREE_BYTES", 10**18)
-    assert "make room" in doctor.check_disk(tmp_path).remedy
+    assert "free disk space" in doctor.check_disk(tmp_path).remedy
 
 
 def test_remote_is_named(checkout: Path) -> None:

@@ -1,1 +1,1 @@
-"""The machinery that runs notebooks: it knows nothing of tables and models."""
+"""Runs notebooks as pipeline stages; independent of tables and models."""

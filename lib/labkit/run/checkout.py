@@ -1,6 +1,6 @@
-"""Whether a checkout is as DVC needs it: under git, with its outputs inside it. Looked at before anything runs.
+"""Whether a checkout meets DVC's requirements: under git, with its outputs inside it. Checked before anything runs.
 
-Needs no DVC, which takes a second to import and reports these faults only after the first stage has run.
+Does not import DVC, which takes a second and reports these faults only after the first stage has run.
 """
 
 import configparser
@@ -21,7 +21,7 @@ class Fault:
 
 
 def check_checkout(experiment: str) -> None:
-    """Refuse a checkout in which DVC could not run the stages of an experiment.
+    """Raise an error if DVC could not run the stages of an experiment in this checkout.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def check_checkout(experiment: str) -> None:
 
 
 def find_git_fault() -> Fault | None:
-    """Return what to do about a checkout that is not under git, None if it is or DVC is set up to do without."""
+    """Return the fault of a checkout that is not under git, None if it is or DVC is configured to work without."""
     root = paths.find_root()
     # A worktree or a submodule has a file of that name.
     if (root / ".git").exists() or is_without_git(root / ".dvc"):
@@ -52,20 +52,20 @@ def is_without_git(folder: Path) -> bool:
 
 
 def find_place_fault(experiments: list[str]) -> Fault | None:
-    """Return which folder, in which DVC keeps something of these experiments, leads out of the checkout."""
+    """Return the fault of a folder that DVC uses for these experiments and that is a link out of the checkout."""
     root = paths.find_root()
     folders = {root / ".dvc"}
     for experiment in experiments:
         data = paths.find_data_dir(experiment)
-        # What stands at an output's own place is replaced by it, be it a link.
+        # DVC replaces whatever is at the path of an output itself, even a link.
         folders |= {(data / name).parent for one in load_declarations(experiment).values() for name in one.outputs}
     for folder in sorted(folders):
         if not folder.resolve().is_relative_to(root.resolve()):
             link = next(path for path in [*reversed(folder.parents), folder] if is_leaving(path, root))
             return Fault(
                 f"{paths.show(link)} leads to {link.resolve()}, outside of the checkout, where DVC keeps no outputs",
-                "move it back. For room elsewhere, move DVC's cache with `dvc cache dir PATH`, or mount the other disk "
-                f"at {paths.show(link)} (mount --bind)",
+                "move it back. If disk space is short here, move DVC's cache with `dvc cache dir PATH`, or mount the "
+                f"other disk at {paths.show(link)} (mount --bind)",
             )
     return None
 

@@ -1,7 +1,7 @@
-"""Is this checkout, and what it stands on, well? Each finding with what to do about it.
+"""Checks of the checkout, the installation and the machine, each with what to do about a fault.
 
-Looks only, changes nothing, and imports neither DVC nor MLflow: the answer comes at once. What killed runs left open
-is closed before, as by every command: see `labkit.run.records.recovery`.
+Read only, and fast: neither DVC nor MLflow is imported. As with every command, runs that were killed are closed first:
+see `labkit.run.records.recovery`.
 """
 
 import configparser
@@ -55,16 +55,16 @@ VULNERABILITIES = {
     "pyarrow": ("23.0.1", "CVE-2026-25087"),
     "skops": ("0.12.0", "CVE-2025-54412"),
 }
-"""The version in which known holes were closed. Small on purpose: a scanner of the lock file knows more."""
+"""The version that fixed each known vulnerability. Short on purpose: a scanner of the lock file knows more."""
 LEAST_FREE_BYTES = 1_000_000_000
 OLDEST_SECONDS = 3600
-"""What is half-made and older than this belongs to nobody any more."""
+"""Temporary files older than this belong to no running process."""
 SKIPPED_FOLDERS = {".git", ".venv", "cache", "node_modules", "__pycache__", "scratch"}
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One thing looked at: `remedy` is empty if all is well with it."""
+    """The result of one check; `remedy` is empty if it passed."""
 
     about: str
     found: str
@@ -72,12 +72,12 @@ class CheckResult:
 
 
 def examine() -> list[CheckResult]:
-    """Look at everything and return what was found, in a fixed order.
+    """Run all checks and return their results, in a fixed order.
 
     Raises
     ------
     ParamsError
-        This is no checkout.
+        The current directory is not in a checkout.
     """
     root = paths.find_root()
     checks = (
@@ -104,27 +104,27 @@ def examine() -> list[CheckResult]:
     return [check() for check in checks]
 
 
-def show_results(findings: Sequence[CheckResult]) -> int:
-    """Print what was found as a table and return the exit code: 1 if something needs attention."""
+def show_results(results: Sequence[CheckResult]) -> int:
+    """Print the results as a table and return the exit code: 1 if something needs attention."""
     rows = []
-    for finding in findings:
-        mark = console.make_cell("!", "red") if finding.remedy else console.make_cell("✓", "green")
-        rows.append((mark, finding.about, finding.found, finding.remedy))
-    n_bad = sum(bool(finding.remedy) for finding in findings)
+    for result in results:
+        mark = console.make_cell("!", "red") if result.remedy else console.make_cell("✓", "green")
+        rows.append((mark, result.about, result.found, result.remedy))
+    n_bad = sum(bool(result.remedy) for result in results)
     console.print_table(("", "", "found", "what to do"), rows)
-    console.echo(f"{n_bad} of {len(findings)} need{'s' * (n_bad == 1)} attention" if n_bad else "All is well.")
+    console.echo(f"{n_bad} of {len(results)} need{'s' * (n_bad == 1)} attention" if n_bad else "All is well.")
     return 1 if n_bad else 0
 
 
 def check_python() -> CheckResult:
-    """Look at the interpreter."""
+    """Check the version of Python."""
     version = ".".join(map(str, sys.version_info[:3]))
     is_known = PYTHONS[0] <= sys.version_info[:2] < PYTHONS[1]
     return CheckResult("Python", version, "" if is_known else "use Python 3.11, 3.12 or 3.13")
 
 
 def check_packages() -> CheckResult:
-    """Look at the versions that matter, and for known holes."""
+    """Check the installed packages for known vulnerabilities."""
     versions = {
         name: version for name in (*SHOWN_PACKAGES, *VULNERABILITIES) if (version := find_installed_version(name))
     }
@@ -142,7 +142,7 @@ def check_packages() -> CheckResult:
 
 
 def check_lock_file() -> CheckResult:
-    """Look whether what is installed is what the lock pins."""
+    """Compare the installed packages with the lock file."""
     about, lock_file = "lock", packages.load_lock()
     if not lock_file:
         return CheckResult(about, f"{packages.LOCK_NAME} pins no package: runs do not say what they were made with", "")
@@ -163,7 +163,7 @@ def find_installed_version(name: str) -> str | None:
 
 
 def check_programs() -> CheckResult:
-    """Look for the programs that labkit calls."""
+    """Check that the programs labkit calls are installed."""
     found = [f"git {'found' if shutil.which('git') else 'missing'}"]
     browser = next((name for name in ("chromium", "chromium-browser", "google-chrome") if shutil.which(name)), None)
     found.append(f"{browser} found" if browser else "no Chromium, which only the tests need")
@@ -172,15 +172,15 @@ def check_programs() -> CheckResult:
 
 
 def check_disk(root: Path) -> CheckResult:
-    """Look at the free room."""
+    """Check the free disk space."""
     free = shutil.disk_usage(root).free
     few = free < LEAST_FREE_BYTES
-    remedy = "make room: `dvc gc --workspace` removes what no current stage needs from DVC's cache" if few else ""
+    remedy = "free disk space: `dvc gc --workspace` removes what no current stage needs from DVC's cache" if few else ""
     return CheckResult("free disk", format_bytes(free).partition(" (")[0], remedy)
 
 
 def check_modes(root: Path) -> CheckResult:
-    """Look for what other users may change, or read where it holds passwords."""
+    """Check for files that other users may change, and passwords that they may read."""
     open_ones = [path for path in walk_checkout(root) if not path.is_symlink() and path.stat().st_mode & 0o002]
     secret = root / ".dvc" / "config.local"
     is_read = secret.is_file() and secret.stat().st_mode & 0o077
@@ -196,7 +196,7 @@ def check_modes(root: Path) -> CheckResult:
 
 
 def walk_checkout(root: Path) -> Iterator[Path]:
-    """Yield the checkout's folders and files that are looked at, itself first."""
+    """Yield the folders and files of the checkout that are checked, the root first."""
     yield root
     for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if name not in SKIPPED_FOLDERS]
@@ -204,7 +204,7 @@ def walk_checkout(root: Path) -> Iterator[Path]:
 
 
 def check_run_lock(path: Path) -> CheckResult:
-    """Look at who works here, and at DVC's list of who reads and writes."""
+    """Check who holds the lock of the checkout, and DVC's own list of readers and writers."""
     about = "locks"
     holder = run_lock.find_holder()
     if holder is not None:
@@ -226,7 +226,7 @@ def check_run_lock(path: Path) -> CheckResult:
 
 
 def check_ledger() -> CheckResult:
-    """Look for runs that no command could close yet, or of which the tracking store knows less than the ledger."""
+    """Check for killed runs that are still open, and for runs whose end the tracking store does not have."""
     about, entries = "ledger", ledger.load_entries()
     dead = [entry.run for entry in entries if entry.is_open and not entry.process.is_alive()]
     if dead:
@@ -243,7 +243,7 @@ def check_ledger() -> CheckResult:
 
 
 def check_runs(database: Path) -> CheckResult:
-    """Look for runs in the embedded MLflow store that nothing says have ended."""
+    """Check the embedded MLflow store for unfinished runs."""
     about = "unfinished runs"
     if not database.is_file():
         return CheckResult(about, "no store yet, or one elsewhere")
@@ -268,12 +268,12 @@ def check_runs(database: Path) -> CheckResult:
 
 
 def check_locations() -> CheckResult:
-    """Look whether the embedded store has its artifacts in this checkout."""
+    """Check that the artifacts of the embedded store are in this checkout."""
     about = "artifacts"
     try:
         moved = artifact_locations.find_moved(paths.find_own_store())
     except LabkitError:
-        return CheckResult(about, "the store cannot be read")  # which is a finding of its own
+        return CheckResult(about, "the store cannot be read")  # which another check reports
     if not any(one.n_runs for one in moved):
         return CheckResult(about, "in this checkout, or where a server keeps them")
     folders = list_briefly(sorted({str(one.folder) for one in moved}), most=3)
@@ -302,7 +302,7 @@ def check_leftovers(root: Path) -> CheckResult:
 
 
 def check_damaged(root: Path) -> CheckResult:
-    """Look for objects of DVC's cache that were set aside."""
+    """Check for damaged objects of DVC's cache that were set aside."""
     folder = root / ".labkit" / "damaged"
     aside = sorted(folder.iterdir()) if folder.is_dir() else []
     remedy = f"look at the disk's health, then rm -r {show(folder)}" if aside else ""
@@ -310,12 +310,12 @@ def check_damaged(root: Path) -> CheckResult:
 
 
 def make_result(about: str, fault: Fault | None, otherwise: str) -> CheckResult:
-    """Return a fault as a finding, or that there is none."""
+    """Return the result of a check that found a fault or none."""
     return CheckResult(about, fault.found, fault.remedy) if fault else CheckResult(about, otherwise)
 
 
 def check_output_folders() -> CheckResult:
-    """Look whether DVC would write outside of the checkout."""
+    """Check that DVC would not write outside of the checkout."""
     try:
         fault = checkout.find_place_fault(list_experiments())
     except (OSError, LabkitError, TypeError, KeyError, AttributeError):
@@ -324,7 +324,7 @@ def check_output_folders() -> CheckResult:
 
 
 def check_cache() -> CheckResult:
-    """Look whether DVC's cache has what dvc.lock names."""
+    """Check that DVC's cache holds the outputs that dvc.lock lists."""
     about, missing, places = "DVC's cache", [], set[str]()
     uncached = make_output_patterns(is_uncached=True)
     for _, out in outputs.list_locked():
@@ -345,7 +345,7 @@ def check_cache() -> CheckResult:
 
 
 def check_remote(folder: Path) -> CheckResult:
-    """Look whether data are kept anywhere else."""
+    """Check that a DVC remote is configured."""
     config = configparser.ConfigParser(interpolation=None)
     try:
         config.read([folder / "config", folder / "config.local"], encoding="utf-8")
@@ -358,7 +358,7 @@ def check_remote(folder: Path) -> CheckResult:
 
 
 def check_listeners(root: Path) -> CheckResult:
-    """Look whether processes of this checkout can be reached from other machines."""
+    """Check for processes of this checkout that listen on public addresses."""
     found = []
     for process in psutil.process_iter(["cwd", "cmdline", "pid"]):
         folder, command = process.info["cwd"] or "", process.info["cmdline"] or []
@@ -376,7 +376,7 @@ def check_listeners(root: Path) -> CheckResult:
 
 
 def is_loopback(address: str) -> bool:
-    """Return whether an address is this machine's own.
+    """Return whether an address is a loopback address.
 
     >>> [is_loopback(address) for address in ("127.0.0.1", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::")]
     [True, True, True, False, False]
@@ -385,7 +385,7 @@ def is_loopback(address: str) -> bool:
 
 
 def check_warm() -> CheckResult:
-    """Look for the process that kernels are forks of."""
+    """Check the server from which warm kernels are forked."""
     try:
         state = servers.ask_state(servers.make_address(), seconds=0.5)
     except LabkitError as error:

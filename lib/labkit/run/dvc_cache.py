@@ -1,8 +1,8 @@
-"""The objects in DVC's cache: files known by their MD5, and listings of folders.
+"""The objects in DVC's cache: files named by their MD5, and listings of folders.
 
-DVC takes an object that is write-protected to be what its name says. Here it is read before it is trusted: what a
-disk or a stranger changed is set aside, and a listing may not lead out of its folder. Nothing here needs DVC, which
-takes a second to import; who calls this is `labkit.run.pipeline.dvc_repo`.
+DVC trusts an object that is write-protected without reading it. Here each object is verified first: a damaged or
+modified one is set aside, and a listing may not contain paths outside of its folder. Does not import DVC, which takes
+a second; the caller is `labkit.run.pipeline.dvc_repo`.
 """
 
 import configparser
@@ -55,7 +55,7 @@ def find_object(md5: str, cache: Path | None = None) -> Path:
     Raises
     ------
     DataError
-        It is no MD5.
+        `md5` is not an MD5.
     """
     if not MD5.fullmatch(md5):
         raise DataError(f"{md5!r:.100} is no MD5 of an object in DVC's cache: restore dvc.lock from git, or remove it")
@@ -63,12 +63,12 @@ def find_object(md5: str, cache: Path | None = None) -> Path:
 
 
 def list_objects(md5: str, place: str, cache: Path | None = None) -> Iterator[tuple[str, Path]]:
-    """Yield every object of an output, checked, with the place it will have; one that is not there is left out.
+    """Yield every object of an output, verified, with the path it will have; missing objects are left out.
 
     Raises
     ------
     DataError
-        One is damaged, and is set aside then; or a listing is none or leads out of its folder.
+        An object is damaged, and is set aside; or a listing is invalid or contains a path outside of its folder.
     """
     path = find_object(md5, cache)
     if not path.is_file():
@@ -81,7 +81,7 @@ def list_objects(md5: str, place: str, cache: Path | None = None) -> Iterator[tu
 
 
 def is_whole(md5: str, cache: Path | None = None) -> bool:
-    """Return whether the cache has an object and all that it lists."""
+    """Return whether the cache has an object and everything that it lists."""
     path = find_object(md5, cache)
     if not path.is_file():
         return False
@@ -89,7 +89,7 @@ def is_whole(md5: str, cache: Path | None = None) -> bool:
 
 
 def check_object(path: Path, md5: str, place: str) -> None:
-    """Set an object aside and refuse it if its bytes are not those that it is known by."""
+    """Set an object aside and raise an error if its content does not match its MD5."""
     if compute_md5(path) == md5.removesuffix(LISTING):
         return
     aside = paths.find_root() / ".labkit" / "damaged" / md5
@@ -101,7 +101,7 @@ def check_object(path: Path, md5: str, place: str) -> None:
 
 
 def check_listing(md5: str, cache: Path) -> None:
-    """Refuse a listing that is none, before DVC reads it; one that is not there, or of a single file, passes."""
+    """Raise an error for an invalid listing before DVC reads it; a missing one, or a single file, passes."""
     if md5.endswith(LISTING) and (path := find_object(md5, cache)).is_file():
         load_listing(path)
 
@@ -112,7 +112,7 @@ def load_listing(path: Path) -> dict[str, str]:
     Raises
     ------
     DataError
-        It is not a listing, or a name leads out of the folder.
+        It is not a listing, or it contains a path outside of the folder.
     """
     try:
         listed = {str(entry["relpath"]): str(entry["md5"]) for entry in parse_json(path.read_bytes())}
@@ -124,12 +124,12 @@ def load_listing(path: Path) -> dict[str, str]:
 
 
 def check_relative_path(place: str, where: str) -> None:
-    """Refuse a path that is absolute or leads upwards.
+    """Raise an error for a path that is absolute or contains `..`.
 
     Raises
     ------
     DataError
-        It does.
+        The path leads out of its folder.
     """
     windows = PureWindowsPath(place)
     is_rooted = place.startswith("/") or bool(windows.drive or windows.root)
@@ -138,6 +138,6 @@ def check_relative_path(place: str, where: str) -> None:
 
 
 def list_leftovers(cache: Path) -> list[Path]:
-    """Return the half-written files that ended processes left in a cache: older than an hour."""
-    eldest = time.time() - OLDEST_LEFTOVER_SECONDS
-    return [path for path in cache.rglob(f"*{LEFTOVER}") if path.is_file() and path.stat().st_mtime < eldest]
+    """Return the temporary files, older than an hour, that ended processes left in a cache."""
+    oldest = time.time() - OLDEST_LEFTOVER_SECONDS
+    return [path for path in cache.rglob(f"*{LEFTOVER}") if path.is_file() and path.stat().st_mtime < oldest]

@@ -1,6 +1,6 @@
-"""What dvc.yaml declares of each stage: the params it reads, the files it reads and writes.
+"""What dvc.yaml declares for each stage: the params it reads, the files it reads and writes.
 
-Read without DVC, which takes a second to import. What is stale of it: `labkit.run.pipeline.dvc_repo`.
+Does not import DVC, which takes a second. Which stages are stale: `labkit.run.pipeline.dvc_repo`.
 """
 
 import hashlib
@@ -18,12 +18,12 @@ from labkit.storage.digests import digest
 
 
 def compute_key(code: str, params: Params, sections: Iterable[str], outputs: Mapping[str, str]) -> str:
-    """Return a digest of what a stage was given and what it made.
+    """Return a digest of a stage's code, params and outputs.
 
     Parameters
     ----------
     code
-        Digest of what its code means.
+        Digest of its code, comments and layout left out.
     sections
         The params it reads, dotted.
     outputs
@@ -37,7 +37,7 @@ def compute_key(code: str, params: Params, sections: Iterable[str], outputs: Map
 
 @dataclass(frozen=True)
 class Declaration:
-    """What dvc.yaml says of one stage.
+    """The declaration of one stage in dvc.yaml.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class Declaration:
     outputs, inputs
         The files it writes, relative to the experiment's data folder, and those it reads, relative to the root.
     digested
-        The sections of which DVC sees no values, only digests in the stage's fingerprint.
+        The sections that DVC does not track itself: their digests are in the stage's fingerprint.
     """
 
     sections: tuple[str, ...]
@@ -56,7 +56,7 @@ class Declaration:
 
 
 def load_declarations(experiment: str) -> dict[str, Declaration]:
-    """Read dvc.yaml without DVC: each stage's declaration."""
+    """Return the declaration of each stage in dvc.yaml."""
     stages = load_plain(paths.find_root() / paths.MARKER)["stages"]
     folder = f"data/{experiment}/"
     found = {}
@@ -73,18 +73,18 @@ def load_declarations(experiment: str) -> dict[str, Declaration]:
 
 
 def list_outputs(experiment: str) -> dict[str, list[str]]:
-    """Return what each stage of an experiment writes, from the root on."""
+    """Return the outputs of each stage of an experiment, relative to the root."""
     declared = load_declarations(experiment)
     return {name: [f"data/{experiment}/{output}" for output in stage.outputs] for name, stage in declared.items()}
 
 
 def make_output_patterns(*, is_uncached: bool = False) -> list[re.Pattern[str]]:
-    """Return what finds the outputs of the stages, and what is in them, for any experiment; none if dvc.yaml is broken.
+    """Return patterns of the stages' outputs and the files in them, for any experiment; none if dvc.yaml is invalid.
 
     Parameters
     ----------
     is_uncached
-        Only those which dvc.yaml keeps out of DVC's cache.
+        Only outputs that dvc.yaml keeps out of DVC's cache.
     """
     try:
         stages = load_written_yaml(paths.find_root() / paths.MARKER)["stages"]
@@ -102,7 +102,7 @@ def make_output_patterns(*, is_uncached: bool = False) -> list[re.Pattern[str]]:
 
 
 def find_section(tree: Mapping[str, Any], name: str) -> Any:
-    """Return what a dotted name stands for in params as plain data, None if there is nothing of that name."""
+    """Return the value of a dotted name in params as plain data, None if there is no such name."""
     value: Any = tree
     for part in name.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
@@ -110,7 +110,7 @@ def find_section(tree: Mapping[str, Any], name: str) -> Any:
 
 
 def compute_section_digests(params: Params) -> dict[str, dict[str, str]]:
-    """Return, by stage, the digest of each field of the sections that DVC sees by digest, e.g. `wrangling.drop`."""
+    """Return by stage the digest of each field of its `digested` sections, e.g. of `wrangling.drop`."""
     tree = params.model_dump(mode="json")
 
     def compute_fields(section: str) -> dict[str, str]:

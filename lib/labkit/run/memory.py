@@ -1,6 +1,6 @@
-"""How much memory a kernel and everything below it take, looked at now and then while it works.
+"""The memory of a kernel and its child processes, sampled while it runs.
 
-Pages that processes share count once as far as the system says so.
+Pages that processes share are counted once where the system reports them.
 """
 
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ GIGABYTE = 1024**3
 
 @dataclass
 class Gauge:
-    """The memory of one process tree: what it takes now and the most it was seen to take, in bytes."""
+    """The current and the peak memory of one process tree, in bytes."""
 
     now_bytes: int = 0
     peak_bytes: int = 0
 
     def look(self, pid: int) -> None:
-        """Look at a process and all below it."""
+        """Measure a process and its children."""
         self.now_bytes = measure_memory(pid)
         self.peak_bytes = max(self.peak_bytes, self.now_bytes)
 
     def describe(self) -> str:
-        """Say the peak beside what there is.
+        """Return the peak memory and the total memory as a phrase.
 
         >>> Gauge(peak_bytes=3 * GIGABYTE).describe().startswith("peak memory 3.0 of ")
         True
@@ -35,7 +35,7 @@ class Gauge:
 
 
 def measure_memory(pid: int) -> int:
-    """Return the bytes that a process and all below it take, 0 if it has ended."""
+    """Return the memory of a process and its children in bytes, 0 if it has ended."""
     try:
         process = psutil.Process(pid)
         family = process.children(recursive=True)
@@ -52,7 +52,7 @@ def measure_memory(pid: int) -> int:
 
 
 def find_total() -> int:
-    """Return the bytes of memory that there are here: the machine's, or fewer if this container may have fewer."""
+    """Return the total memory in bytes: that of the machine, or the limit of the container if it is lower."""
     total = int(psutil.virtual_memory().total)
     for name in LIMIT_FILES:
         try:

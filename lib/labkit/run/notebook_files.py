@@ -1,6 +1,6 @@
-"""Which source notebooks there are, in which order, and for which stage each is, by their names.
+"""The source notebooks, their order and the stage of each, all from the file names.
 
-Reads no notebook, and imports nothing that could. What one must be to run: `labkit.run.notebook.source`.
+Does not read the notebooks. What makes a notebook valid: `labkit.run.notebook.source`.
 """
 
 import re
@@ -13,7 +13,7 @@ NOTEBOOK_NAME = re.compile(r"(\d{1,4})_([a-z][a-z0-9_]*)")
 
 
 def list_notebooks() -> list[Path]:
-    """Return the notebooks in the order of their numbers; gaps are fine.
+    """Return the notebooks in the order of their numbers, which need not be consecutive.
 
     Raises
     ------

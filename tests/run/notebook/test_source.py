@@ -217,7 +217,7 @@ def test_notebook_edited_during_the_run_does_not_change_it(checkout: Path) -> No
             edited = path.read_text().replace("import labkit", "raise RuntimeError('too late')", 1)
             path.write_text(edited)
     assert run.wait(timeout=60) == 0, "".join(printed)
-    assert "warning: notebooks/01_eda.ipynb was changed meanwhile; what ran is what it was" in "".join(printed)
+    assert "warning: notebooks/01_eda.ipynb was changed during the run" in "".join(printed)
     executed = (checkout / "reports" / "diabetes" / "01_eda.ipynb").read_text()
     assert "too late" not in executed
     assert path.read_text() == edited, "sources are never written"

@@ -1,1 +1,1 @@
-"""The stages in order: DVC, skipping, restoring."""
+"""Runs the stages in order with DVC, and skips or restores those that are up to date."""

@@ -1,7 +1,7 @@
-"""Fetching the data that others have pushed: what dvc.lock and the pointers of tables name, checked before it is used.
+"""`labkit pull`: fetches the data that dvc.lock and the pointers of tables name, and verifies them before use.
 
-Owner of dvc together with `labkit.run.pipeline.dvc_repo`. Plain `dvc pull` asks for the outputs of every experiment
-that dvc.yaml lists, and fails if one of them has never run anywhere.
+Uses dvc together with `labkit.run.pipeline.dvc_repo`. Plain `dvc pull` asks for the outputs of every experiment in
+dvc.yaml and fails if one of them has never run anywhere.
 """
 
 import logging
@@ -22,16 +22,16 @@ from labkit.units import format_count
 
 
 def pull(experiments: Sequence[str] = ()) -> str:
-    """Fetch the data of some experiments, or of all, put them in place and return a sentence on it.
+    """Fetch the data of some experiments, or of all, put them in place and return a summary.
 
     Raises
     ------
     ParamsError
-        There is no remote, what speaks to it is not installed, or nothing has run that could be fetched.
+        There is no remote, the package for it is not installed, or dvc.lock names no data.
     MissingDataError
-        Something was not pushed.
+        An output was not pushed.
     DataError
-        Something that was fetched is damaged, or a file in place that was never recorded would be lost.
+        A fetched object is damaged, or a local file that is recorded nowhere would be overwritten.
     StageError
         The remote cannot be reached.
     """
@@ -56,7 +56,7 @@ def pull(experiments: Sequence[str] = ()) -> str:
 
 
 def find_stages(repo: Repo, experiments: Sequence[str]) -> list[Any]:
-    """Return the stages, and the pointers of tables, whose outputs are known: somebody has run or added them."""
+    """Return the stages, and the pointers of tables, whose outputs have a recorded digest."""
     folders = tuple(f"data/{name}/" for name in experiments)
     found = [stage for stage in repo.index.stages if list_cached_outputs(stage)]
     return [
@@ -67,7 +67,7 @@ def find_stages(repo: Repo, experiments: Sequence[str]) -> list[Any]:
 
 
 def list_cached_outputs(stage: Any) -> list[tuple[str, str]]:
-    """Return path and MD5 of each output of a stage that DVC keeps and knows."""
+    """Return path and MD5 of each output of a stage that DVC caches and has a digest of."""
     root = Path(stage.repo.root_dir)
     return [
         (Path(out.fs_path).relative_to(root).as_posix(), str(out.hash_info.value))
@@ -77,21 +77,21 @@ def list_cached_outputs(stage: Any) -> list[tuple[str, str]]:
 
 
 class CauseCollector(logging.Handler):
-    """Collects the errors that DVC only logs, as it goes on with other files."""
+    """Collects the errors that DVC only logs before it continues with other files."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
         self.found: list[BaseException] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take in what one line of the log was caused by."""
+        """Collect the exception of one log record."""
         if record.exc_info and record.exc_info[1] is not None:
             self.found.append(record.exc_info[1])
 
 
 @contextmanager
 def collect_causes() -> Iterator[list[BaseException]]:
-    """Yield what goes wrong during the block, none of which reaches the terminal."""
+    """Yield the errors that DVC logs during the block; none of them reaches the terminal."""
     causes = CauseCollector()
     kept = {logger: logger.handlers for logger in map(logging.getLogger, ("dvc_data", "dvc_objects"))}
     for logger in kept:
@@ -104,7 +104,7 @@ def collect_causes() -> Iterator[list[BaseException]]:
 
 
 def fetch(repo: Repo, targets: Sequence[str]) -> int:
-    """Fetch the outputs of some stages into the cache and return how many files came."""
+    """Fetch the outputs of some stages into the cache and return the number of files."""
     remotes = dvc_cache.find_remotes()
     if not remotes:
         raise ParamsError("no DVC remote to fetch from: dvc remote add -d team s3://bucket/path")
@@ -117,20 +117,20 @@ def fetch(repo: Repo, targets: Sequence[str]) -> int:
     except RemoteMissingDepsError as error:
         extra = "uv pip install 'labkit[s3]'" if remote.startswith("s3:") else str(error).splitlines()[0]
         raise ParamsError(f"{remote}: what speaks to it is not installed: {extra}") from error
-    except Exception as error:  # of DVC, or of what speaks to the remote
+    except Exception as error:  # of DVC, or of the library that accesses the remote
         if isinstance(error, DownloadError) and not causes:
-            return 0  # some files are not there: which, is found out below
+            return 0  # some files are missing; `check_fetched` names them
         cause = causes[0] if causes else error
         problem = next(iter(str(cause).splitlines()), type(cause).__name__)
         raise StageError(f"{remote}: cannot be fetched from ({problem}); nothing was changed") from cause
 
 
 def check_fetched(repo: Repo, stages: Sequence[Any]) -> None:
-    """Refuse to put anything in place unless all of it has come, and as it was made."""
+    """Raise an error unless every output was fetched and is undamaged."""
     cache, missing = Path(repo.cache.local.path).parents[1], []
     for name, md5 in [output for stage in stages for output in list_cached_outputs(stage)]:
         for _ in dvc_cache.list_objects(md5, name, cache):
-            pass  # one that is damaged is refused
+            pass  # raises for a damaged object
         if not dvc_cache.is_whole(md5, cache):
             missing.append(name)
     if missing:

@@ -1,7 +1,7 @@
-"""Which stages are stale, and running them in order: DVC.
+"""Finds stale stages and runs them in order with DVC.
 
-Sole owner of dvc. `dvc.yaml` is the only definition of the pipeline. Not how a stage runs: DVC calls
-`labkit stage`, see `labkit.run.pipeline.stage_run`.
+`dvc.yaml` is the only definition of the pipeline. To run a stage, DVC calls `labkit stage`: see
+`labkit.run.pipeline.stage_run`. What of DVC is undocumented: `labkit.run.upstream_internals`.
 """
 
 import json
@@ -33,12 +33,10 @@ from labkit.run.pipeline import outputs
 from labkit.storage.disk import describe_full, is_full
 
 PUBLISH = "publish"
-"""The stage that DVC always calls and that decides itself whether there is anything to do."""
-
+"""The stage that DVC runs every time and that decides itself whether there is anything to do."""
 
 FINGERPRINT = "fingerprint"
-"""The stage that DVC always calls to tell it of code and named files; people need not see it."""
-
+"""The stage that DVC runs every time to detect changed code and files; not shown to users."""
 
 EXPERIMENT_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
@@ -48,17 +46,17 @@ DVC_THREAD_TIMEOUT_SECONDS = 30
 
 @dataclass(frozen=True)
 class StageState:
-    """One stage: `reasons` is empty if its outputs are up to date."""
+    """The state of one stage; `reasons` is empty if its outputs are up to date."""
 
     name: str
     reasons: tuple[str, ...]
 
 
 class CheckedCache(StageCache):  # type: ignore[misc]
-    """DVC's memory of earlier runs; what it restores is read and checked first, whatever DVC takes it to be.
+    """DVC's run cache, which verifies every object before it restores it.
 
-    It remembers stages whose outputs persist as well. DVC does not, as such a stage may build on what it wrote before;
-    ours write into an empty folder and only keep the former outputs until the new ones take their place.
+    Also caches stages whose outputs persist. DVC does not, because such a stage may build on its previous outputs; ours
+    write into an empty folder and keep the previous outputs only until the new ones replace them.
     """
 
     is_restoring = False
@@ -73,25 +71,25 @@ class CheckedCache(StageCache):  # type: ignore[misc]
             self.is_restoring = False
 
     def save(self, stage: Any) -> None:
-        """Remember a run of a stage."""
+        """Save a run of a stage."""
         with as_if_removed(stage):
             super().save(stage)
 
     def _create_stage(self, cache: Mapping[str, Any], wdir: str | None = None) -> Any:
-        """Make the stage that is restored from what is remembered of an earlier run."""
+        """Create the stage to restore from the cache entry of an earlier run."""
         for out in cache["outs"] if self.is_restoring else ():
             dvc_cache.check_relative_path(out["path"], "an earlier run in DVC's cache")
             if out.get("hash") == "md5":
                 list(dvc_cache.list_objects(out["md5"], out["path"], Path(self.repo.cache.local.path).parents[1]))
         made = super()._create_stage(cache, wdir=wdir)
-        # The former outputs are still there, as they persist, and give way without a question.
+        # The previous outputs persist; they are overwritten without asking.
         made.checkout = partial(made.checkout, force=True)
         return made
 
 
 @contextmanager
 def as_if_removed(stage: Any) -> Iterator[None]:
-    """Let a stage look for a moment as if its outputs were removed before it runs."""
+    """Treat the outputs of a stage as not persisting during the block."""
     persisting = [out for out in stage.outs if out.persist]
     for out in persisting:
         out.persist = False
@@ -103,12 +101,12 @@ def as_if_removed(stage: Any) -> Iterator[None]:
 
 
 def open_repo() -> Repo:
-    """Return the checkout's DVC repository, quiet.
+    """Return the DVC repository of the checkout, with DVC's logging off.
 
     Raises
     ------
     ParamsError
-        The checkout has none, or dvc.yaml or dvc.lock is not valid.
+        There is no DVC repository, or dvc.yaml or dvc.lock is not valid.
     """
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
     outputs.check_dvc_lock()
@@ -125,17 +123,17 @@ def open_repo() -> Repo:
 
 @contextmanager
 def look_at_repo() -> Iterator[Repo]:
-    """Yield the repository for looking only, whoever works in it: no lock is waited for, and none is in their way."""
+    """Yield the repository for reading, without taking or waiting for any lock."""
     repo = open_repo()
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as folder:
         repo.lock = LockNoop()
-        # Where DVC lists who reads and writes which file.
+        # DVC keeps its list of readers and writers there.
         repo.__dict__["tmp_dir"] = folder
         yield repo
 
 
 def remove_torn_lock(path: Path) -> None:
-    """Remove DVC's list of readers and writers if a killed process left it half-written: DVC itself would give up."""
+    """Remove DVC's list of readers and writers if a killed process left it half-written, which DVC cannot handle."""
     for _ in range(2):
         try:
             if isinstance(json.loads(path.read_text(encoding="utf-8")), dict):
@@ -144,7 +142,7 @@ def remove_torn_lock(path: Path) -> None:
             return
         except ValueError:
             pass
-        time.sleep(0.2)  # somebody may be writing it just now
+        time.sleep(0.2)  # a process may be writing it at this moment
     path.unlink(missing_ok=True)
 
 
@@ -162,12 +160,12 @@ def list_stages(experiment: str) -> list[str]:
 
 
 def parse_experiments(tree: Mapping[str, Any]) -> list[str]:
-    """Return the experiments that dvc.yaml lists, each a plain name: DVC writes them into commands for a shell.
+    """Return the experiments listed in dvc.yaml after checking their names: DVC inserts them into shell commands.
 
     Raises
     ------
     ParamsError
-        The list is no list of names.
+        The list is invalid, or a name has other characters than small letters, digits and _.
     """
     entries = tree.get("vars", [])
     if not isinstance(entries, list) or not isinstance(tree.get("stages"), dict):
@@ -181,7 +179,7 @@ def parse_experiments(tree: Mapping[str, Any]) -> list[str]:
 
 
 def check_stage(name: str, known: Iterable[str]) -> str:
-    """Return a stage's name if the pipeline has it."""
+    """Return the name of a stage, or raise an error if the pipeline has no such stage."""
     names = list(known)
     if name not in names:
         raise ParamsError(f"no stage {name!r}: {name_nearest(name, names)}")
@@ -189,17 +187,17 @@ def check_stage(name: str, known: Iterable[str]) -> str:
 
 
 def list_until(experiment: str, until: str | None) -> list[str]:
-    """Return the stages in their order, those after `until` left out."""
+    """Return the stages in order, up to and including `until`."""
     names = list_stages(experiment)
     return names[: names.index(until) + 1] if until else names
 
 
 def find_stage_states(repo: Repo, experiment: str, *, until: str | None = None) -> list[StageState]:
-    """Return the stages of an experiment with the reasons why each is stale, in the order in which they run."""
+    """Return the state of each stage of an experiment, in the order in which they run."""
     names = list_until(experiment, until)
     try:
         with lock_repo(repo):
-            # Of the index, which reads dvc.yaml and dvc.lock once and not once for each stage.
+            # The index reads dvc.yaml and dvc.lock once, not once per stage.
             stages = {stage.addressing: stage for stage in repo.index.stages}
             return [StageState(name, explain_stage(stages[f"{name}@{experiment}"], experiment, name)) for name in names]
     except DvcException as error:
@@ -207,7 +205,7 @@ def find_stage_states(repo: Repo, experiment: str, *, until: str | None = None) 
 
 
 def explain_stage(stage: Any, experiment: str, name: str) -> tuple[str, ...]:
-    """Return in words why a stage is stale."""
+    """Return the reasons why a stage is stale."""
     changes = stage.status().get(stage.addressing, [])
     before = {str(dep): dep.hash_info.value for dep in stage.deps if dep.hash_info}
     if name != FINGERPRINT and not before:
@@ -227,9 +225,9 @@ def explain_stage(stage: Any, experiment: str, name: str) -> tuple[str, ...]:
 
 
 def describe_changes(changes: Iterable[Any], explain: Callable[[str], list[str]]) -> list[str]:
-    """Turn DVC's status of one stage into words; of one whose outputs are gone only that is told.
+    """Return DVC's status of one stage as phrases; if its outputs are missing, only that.
 
-    `explain` knows more of some files than that they are modified.
+    `explain` returns more specific phrases for a modified file, or none.
     """
     changes = list(changes)
     mappings = [change for change in changes if isinstance(change, dict)]
@@ -252,7 +250,7 @@ def describe_changes(changes: Iterable[Any], explain: Callable[[str], list[str]]
 
 
 def list_changed_keys(before: Any, after: Any, place: str = "") -> list[str]:
-    """Return the dotted keys of params whose values differ, as deep as both have sections.
+    """Return the dotted keys of params whose values differ, at the deepest level that both share.
 
     >>> list_changed_keys({"training": {"folds": 5, "seed": 1}}, {"training": {"folds": 4, "seed": 1}})
     ['training.folds']
@@ -268,19 +266,19 @@ def list_changed_keys(before: Any, after: Any, place: str = "") -> list[str]:
 
 
 def describe_status_change(side: str, path: str, what: Any) -> str:
-    """Say in a few words what changed."""
+    """Return a phrase about one change."""
     if what in ("deleted", "not in cache") and side == "output":
         return f"{path} has not been made" if what == "deleted" else f"{path} is not in the cache"
     return f"{path} {what}"
 
 
 def check_output_paths(repo: Repo) -> None:
-    """Refuse outputs outside the checkout before DVC writes any: in dvc.yaml, dvc.lock and `.dvc` files.
+    """Raise an error for outputs outside of the checkout, in dvc.yaml, dvc.lock or `.dvc` files, before DVC writes any.
 
     Raises
     ------
     DataError
-        One leads out of it.
+        A path leads out of the checkout.
     """
     for _, out in outputs.list_locked():
         dvc_cache.check_relative_path(out["path"], outputs.DVC_LOCK)
@@ -291,7 +289,7 @@ def check_output_paths(repo: Repo) -> None:
 
 
 def remove_leftovers(repo: Repo) -> None:
-    """Remove half-written files from DVC's cache, which would keep a full disk full, unless some run is writing."""
+    """Remove temporary files from DVC's cache, which would keep a full disk full, unless DVC is running."""
     cache = Path(repo.cache.local.path).parents[1]
     found = dvc_cache.list_leftovers(cache) if cache.is_dir() else []
     if not found:
@@ -301,11 +299,11 @@ def remove_leftovers(repo: Repo) -> None:
             for path in found:
                 path.unlink(missing_ok=True)
     except LockError:
-        return  # the run that holds it will do as well
+        return  # the run that holds the lock will do it
 
 
 def list_ends(experiment: str, names: list[str]) -> list[str]:
-    """Return those of some stages on which none of them depends: with them DVC runs all, and reads dvc.yaml less."""
+    """Return the stages that no other of them depends on: running these runs all, and DVC reads dvc.yaml less often."""
     declared = load_declarations(experiment)
     folder = f"data/{experiment}/"
     read = {path for name in names for path in declared[name].inputs}
@@ -318,12 +316,12 @@ def list_ends(experiment: str, names: list[str]) -> list[str]:
 
 
 def reproduce(repo: Repo, experiment: str, *, until: str | None, force: str | None) -> None:
-    """Run the stale stages of an experiment, with `force` one more, stopping after `until`.
+    """Run the stale stages of an experiment and the stage `force`, stopping after `until`.
 
     Raises
     ------
     StageError
-        A stage failed; the caller knows why.
+        A stage failed; the caller has the reason.
     """
 
     def find_targets(names: list[str]) -> list[str]:
@@ -339,7 +337,7 @@ def reproduce(repo: Repo, experiment: str, *, until: str | None, force: str | No
             repo.reproduce(targets=[f"{force}@{experiment}"], force=True, single_item=True)
         repo.reproduce(targets=find_targets(list_until(experiment, until)))
         address = f"{FINGERPRINT}@{experiment}"
-        # The stages have added to their fingerprints what they read.
+        # The stages have added the files they read to their fingerprints.
         if any(one.addressing == address and one.outs[0].changed_checksum() for one in repo.index.stages):
             repo.commit(address, force=True)
     except (DvcException, DataError) as error:
@@ -350,10 +348,10 @@ def reproduce(repo: Repo, experiment: str, *, until: str | None, force: str | No
 
 
 def reproduce_beside(work: Callable[[], None], serve: Callable[[threading.Event], None]) -> None:
-    """Run `work` in a thread while this one serves its stages, and raise what `work` raised.
+    """Run `work` in a thread while `serve` runs in this one, and raise the error of `work`.
 
-    DVC waits for the stage command, and the stage command asks this process to do the work: so they need two
-    threads, and notebooks get the main one, where signals arrive.
+    DVC waits for the stage command, and the stage command asks this process to do the work, so two threads are needed.
+    Notebooks run in the main thread, where signals arrive.
     """
     is_over = threading.Event()
     raised: list[BaseException] = []
@@ -361,7 +359,7 @@ def reproduce_beside(work: Callable[[], None], serve: Callable[[threading.Event]
     def call() -> None:
         try:
             work()
-        except BaseException as error:  # handed to the main thread below
+        except BaseException as error:  # raised in the main thread below
             raised.append(error)
         finally:
             is_over.set()

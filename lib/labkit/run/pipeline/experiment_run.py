@@ -1,7 +1,7 @@
-"""Running an experiment from source to publication: stale stages in order, one parent run around them.
+"""Runs an experiment from source to publication: stale stages in order, under one parent run.
 
-What `labkit run` and `labkit stage` call. The stages without a notebook are handed in, because the machinery knows
-nothing of tables and models.
+Called by `labkit run` and `labkit stage`. The stages without a notebook are passed in, because this package is
+independent of tables and models.
 """
 
 import os
@@ -35,18 +35,18 @@ from labkit.units import format_count
 
 @dataclass(frozen=True)
 class RunRequest:
-    """How an experiment is to be run.
+    """The options of one run of an experiment.
 
     Attributes
     ----------
     until, force
         The stage to stop after, and one to run even if nothing has changed.
     is_waiting
-        Wait for another run of this checkout, or refuse.
+        Wait for another run of this checkout instead of raising an error.
     is_locked
-        Refuse if packages are not those of the lock, or warn.
+        Raise an error if the installed packages differ from the lock file, instead of a warning.
     settings
-        What to write into the params file first, each `section.field=value`.
+        Params to set in the params file first, each `section.field=value`.
     """
 
     until: str | None = None
@@ -66,14 +66,14 @@ def start_work(
     sample_rows: int | None = None,
     is_alone: bool = False,
 ) -> Work:
-    """Check whatever the named stages need, all of it before the first of them starts.
+    """Check everything that the named stages need before the first of them starts.
 
     Raises
     ------
     ParamsError
-        The checkout is not as DVC needs it, a secret's variable is not set, or a notebook is not there or cannot run.
+        DVC could not work in the checkout, a secret's variable is not set, or a notebook is missing or cannot run.
     TrackingError
-        The tracking server is not there.
+        The tracking server cannot be reached.
     """
     checkout.check_checkout(params.experiment)
     secrets = read_secrets(params.secrets, where=show(paths.find_params_path(params.experiment)))
@@ -87,17 +87,17 @@ def start_work(
 def run_experiment(
     experiment: str, *, plain: Mapping[str, PlainStage], progress: Progress, kernels: Kernels, request: RunRequest
 ) -> list[Line]:
-    """Run what is stale of an experiment, through DVC, and return the closing table's lines.
+    """Run the stale stages of an experiment with DVC and return the lines of the closing table.
 
-    Another run of this checkout is waited for or a reason to refuse. Only after it are settings written into the params
-    file, which it reads.
+    Waits for another run of this checkout, or raises an error. Settings are written into the params file only after
+    that, because the other run reads it.
 
     Raises
     ------
     ParamsError, DataError
-        The input is at fault.
+        The input is invalid.
     StageError
-        A stage failed; what had finished is kept.
+        A stage failed; finished stages are kept.
     """
     params, until, force = load_params(experiment), request.until, request.force
     names = dvc_repo.list_stages(experiment)
@@ -119,14 +119,14 @@ def run_experiment(
 
 
 def run_stale(work: Work, repo: Any, *, until: str | None, force: str | None) -> list[Line]:
-    """Run what is stale and show the closing table, however it ends."""
+    """Run the stale stages and show the closing table, even after an error."""
     experiment = work.params.experiment
     asked = dvc_repo.list_until(experiment, until)
     with work.parents, work.keep_record():
         try:
             serve_stages(work, repo, until=until, force=force)
         except Exception as stopped:
-            # A stage's own error says more than what DVC makes of it.
+            # The error of the stage itself is more specific than DVC's.
             work.is_stopped = work.error is None
             raise work.error or stopped from stopped.__cause__
         finally:
@@ -138,7 +138,7 @@ def run_stale(work: Work, repo: Any, *, until: str | None, force: str | None) ->
 
 
 def serve_stages(work: Work, repo: Any, *, until: str | None, force: str | None) -> None:
-    """Let DVC run the stale stages while this thread does their work; without any, only what is done each time."""
+    """Let DVC run the stale stages while this thread does their work; without any, run only `publish`."""
     os.environ.update(paths.make_environment())
     experiment, names = work.params.experiment, dvc_repo.list_until(work.params.experiment, until)
     work.perform(dvc_repo.FINGERPRINT)
@@ -170,7 +170,7 @@ def run_sample(
     kernels: Kernels,
     request: RunRequest,
 ) -> list[Line]:
-    """Run every stage on a sample of the main table, in scratch: nothing of the pipeline is touched or published."""
+    """Run every stage on a sample of the main table, in scratch; pipeline outputs stay as they are."""
     params, until = load_params(experiment), request.until
     names = [name for name in dvc_repo.list_stages(experiment) if name not in (dvc_repo.FINGERPRINT, dvc_repo.PUBLISH)]
     if until:
@@ -199,15 +199,15 @@ def run_sample(
 
 
 def write_settings(experiment: str, settings: Sequence[str], progress: Progress) -> bool:
-    """Write settings into the params file, say what they change, and tell whether there were any."""
+    """Write settings into the params file, show the changes, and return whether there were settings."""
     if settings:
-        progress.show(apply_overrides(experiment, settings) or "The params file says so already.")
+        progress.show(apply_overrides(experiment, settings) or "The params file has these values already.")
     return bool(settings)
 
 
 @contextmanager
 def try_settings(experiment: str, settings: Sequence[str], progress: Progress) -> Iterator[None]:
-    """Let this process and its kernels read a copy of the params with settings applied; the file stays as it is."""
+    """Make this process and its kernels read a copy of the params with settings applied; the file is not changed."""
     if not settings:
         yield
         return
@@ -217,7 +217,9 @@ def try_settings(experiment: str, settings: Sequence[str], progress: Progress) -
         os.environ[paths.PARAMS_VARIABLE] = folder
         try:
             changes = apply_overrides(experiment, settings).splitlines()[2:]
-            progress.show("\n".join(["For this sample only:", *changes] if changes else ["The params say so already."]))
+            progress.show(
+                "\n".join(["For this sample only:", *changes] if changes else ["The params have these values already."])
+            )
             yield
         finally:
             os.environ.pop(paths.PARAMS_VARIABLE)
@@ -225,12 +227,12 @@ def try_settings(experiment: str, settings: Sequence[str], progress: Progress) -
 
 @contextmanager
 def open_pipeline(work: Work, packages: Mapping[str, str], **words: Any) -> Iterator[None]:
-    """Write the lines of a whole run to the ledger: what was asked for, what it is made of, how it ended.
+    """Record a whole run in the ledger: its options, its provenance and its outcome.
 
     Raises
     ------
     TrackingError
-        Nothing can be recorded in the experiment; the ledger then has no line of the run.
+        The experiment cannot be recorded; the ledger then has no line about the run.
     """
     experiment = work.params.experiment
     work.check_experiment()
@@ -242,22 +244,22 @@ def open_pipeline(work: Work, packages: Mapping[str, str], **words: Any) -> Iter
 
 
 def check_locked_packages(work: Work, *, is_locked: bool) -> dict[str, str]:
-    """Return the packages that are not those of the lock, having warned of them or refused."""
+    """Return the packages that differ from the lock file after a warning, or raise an error."""
     notebooks = [source.path for source in work.snapshot.values()]
     return packages.check_environment(notebooks, is_locked=is_locked, warn=work.progress.show)
 
 
 def close_gone(progress: Progress) -> None:
-    """Close what killed runs left open, and say so."""
+    """Close the runs that were killed, and report them."""
     for line in recovery.describe_closed(recovery.reconcile()):
         progress.show(line)
 
 
 def run_single_stage(stage: str, experiment: str, *, plain: Mapping[str, PlainStage], progress: Progress) -> None:
-    """Run one stage alone, stale or not: what `labkit stage` does when no runner started it."""
+    """Run one stage alone, stale or not: `labkit stage` without a runner."""
     params = load_params(experiment)
     dvc_repo.check_stage(stage, dvc_repo.list_stages(experiment))
-    # One kernel alone is not worth a process that imports everything, unless there is one already.
+    # For a single kernel, a server that imports everything does not pay off unless one is running already.
     kernels = Kernels(is_cold=True)
     work = start_work(params, plain, progress, names=[stage], kernels=kernels, is_alone=True)
     with run_lock.hold_checkout(experiment, report=progress.show) as has_waited:
@@ -273,7 +275,7 @@ def run_single_stage(stage: str, experiment: str, *, plain: Mapping[str, PlainSt
 
 
 def close_lines(work: Work, names: list[str]) -> list[Line]:
-    """Return a line for every stage, those that were not run with their latest figures."""
+    """Return a line for every stage; those that were not run have their latest result."""
     records = load_records(paths.find_reports_dir(work.params.experiment))
     lines: list[Line] = []
     for name in names:
@@ -291,6 +293,6 @@ def close_lines(work: Work, names: list[str]) -> list[Line]:
 
 
 def explain_skip(work: Work, stage: str) -> str:
-    """Return why a stage did not have to run, in the words of `labkit why`."""
+    """Return why a stage did not have to run, with the terms of `labkit why`."""
     reasons = work.entry.reasons if work.entry else None
     return "restored" if (reasons or {}).get(stage) else "up to date"

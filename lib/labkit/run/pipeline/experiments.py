@@ -1,4 +1,4 @@
-"""How an experiment and its tables come under DVC."""
+"""Adds an experiment and its tables to DVC."""
 
 from collections.abc import Iterable
 from io import StringIO
@@ -15,7 +15,7 @@ from labkit.storage.atomic import write_text
 
 
 def add_experiment(name: str) -> None:
-    """Add an experiment to those that dvc.yaml lists, its comments and layout kept.
+    """Add an experiment to the list in dvc.yaml; comments and layout are kept.
 
     Raises
     ------
@@ -36,12 +36,12 @@ def add_experiment(name: str) -> None:
 
 
 def add_files(files: Iterable[Path]) -> None:
-    """Put files under DVC: each gets a pointer beside it for git, its content goes into the cache.
+    """Add files to DVC: each gets a pointer file beside it for git, and its content goes into the cache.
 
     Raises
     ------
     ParamsError
-        DVC refuses.
+        DVC cannot add them.
     """
     repo = open_repo()
     try:

@@ -1,8 +1,8 @@
-"""What stages wrote: put in place as a whole, and known by digest ever after.
+"""The outputs of stages: put in place as a whole, and verified by digest before they are read.
 
-A file's SHA-256 is recorded as its stage puts it in place, in `.labkit/outputs/<experiment>/<folder>.json`, and held
-against the file before anybody opens it. What DVC restored or another checkout made is known by dvc.lock instead.
-Files in scratch, written by hand, are recorded nowhere and not checked.
+The SHA-256 of each file is recorded when its stage puts it in place, in `.labkit/outputs/<experiment>/<folder>.json`,
+and compared with the file before it is opened. Files that DVC restored or another checkout made are verified with
+dvc.lock instead. Files in scratch are not recorded and not verified.
 """
 
 import re
@@ -22,30 +22,30 @@ from labkit.storage.digests import compute_digest, compute_md5, list_files
 
 DVC_LOCK = "dvc.lock"
 STAGE = re.compile(r"  ([^\s@]+)@(\S+):")
-"""The line of dvc.lock with which the lines of one stage begin."""
+"""The first line of a stage in dvc.lock."""
 LOCK_LOSS = "Only the knowledge of what is up to date is lost by it: those stages run again, or come from DVC's cache"
 WHOLE_REMEDY = f"restore it from git, or remove it. {LOCK_LOSS}"
 
 
 @dataclass(frozen=True)
 class RecordedFile:
-    """What is known of one file: the stage that wrote it and the digests it may have."""
+    """The record of one file: the stage that wrote it and its digest."""
 
     stage: str
     sha256: str | None = None
     md5: str | None = None
 
-    def allows(self, path: Path) -> bool:
-        """Return whether a file is what is known."""
+    def matches(self, path: Path) -> bool:
+        """Return whether a file has the recorded digest."""
         if self.sha256 is not None:
             return compute_digest(path) == self.sha256
         return compute_md5(path) == self.md5
 
 
 def place_outputs(outputs: Path, target: Path, *, experiment: str, stage: str) -> None:
-    """Let each folder that a stage wrote take the place of the one before, its digests recorded first.
+    """Replace the folders in `target` by those that a stage wrote, after recording their digests.
 
-    After a crash in between, the folder in place is known by one of the two: by the record if it is the new one, by
+    After a crash in between, the folder in place can still be verified: with the record if it is the new one, with
     dvc.lock if it is the old one.
     """
     for folder in sorted(outputs.iterdir()) if outputs.is_dir() else []:
@@ -61,12 +61,12 @@ def record_folder(folder: Path, *, experiment: str, stage: str) -> None:
 
 
 def check_outputs(experiment: str, inputs: Iterable[Path]) -> None:
-    """Refuse files, or files in folders, that are not what a stage wrote.
+    """Raise an error for files, or files in folders, that were changed since a stage wrote them.
 
     Raises
     ------
     DataError
-        One was changed, by whatever.
+        A file was changed or cannot be verified.
     """
     data = paths.find_data_dir(experiment)
     for path in inputs:
@@ -76,13 +76,13 @@ def check_outputs(experiment: str, inputs: Iterable[Path]) -> None:
 
 
 def check_recorded_file(experiment: str, path: Path) -> None:
-    """Refuse a file of an experiment's data folder that is not what a stage wrote."""
+    """Raise an error for a file in an experiment's data folder that was changed since a stage wrote it."""
     place = path.relative_to(paths.find_data_dir(experiment)).as_posix()
     recorded = find_recorded(experiment, place)
-    if recorded is not None and recorded.allows(path):
+    if recorded is not None and recorded.matches(path):
         return
     locked = find_locked(experiment, place)
-    if locked is not None and locked.allows(path):
+    if locked is not None and locked.matches(path):
         return
     known = recorded or locked
     if known is not None:
@@ -113,16 +113,16 @@ def find_record(experiment: str, folder: str) -> Path:
 
 
 def find_recorded(experiment: str, place: str) -> RecordedFile | None:
-    """Return what labkit itself recorded of a file, None if nothing."""
+    """Return labkit's own record of a file, None if there is none."""
     try:
         record: Any = parse_json(find_record(experiment, place.partition("/")[0]).read_bytes())
         return RecordedFile(str(record["stage"]), sha256=str(record["files"][place]))
     except (OSError, ValueError, TypeError, KeyError):
-        return None  # then dvc.lock is asked
+        return None  # the caller falls back to dvc.lock
 
 
 def find_locked(experiment: str, place: str) -> RecordedFile | None:
-    """Return what dvc.lock says of a file, None if nothing."""
+    """Return the record of a file in dvc.lock, None if there is none."""
     full = f"data/{experiment}/{place}"
     for stage, out in list_locked():
         if out["path"] == full:
@@ -134,10 +134,7 @@ def find_locked(experiment: str, place: str) -> RecordedFile | None:
 
 
 def list_locked() -> list[tuple[str, dict[str, str]]]:
-    """Return each output that dvc.lock lists with the stage that wrote it; none where it cannot be read.
-
-    Whoever cannot live without it is told by DVC.
-    """
+    """Return each output in dvc.lock with its stage; none if the file is invalid, which DVC reports itself."""
     try:
         stages = load_written_yaml(paths.find_root() / DVC_LOCK)["stages"]
         return [
@@ -151,12 +148,12 @@ def list_locked() -> list[tuple[str, dict[str, str]]]:
 
 
 def check_dvc_lock() -> None:
-    """Refuse a dvc.lock that cannot be read, with which DVC runs no stage of any experiment.
+    """Raise an error if dvc.lock is invalid, because DVC could then not run any experiment.
 
     Raises
     ------
     ParamsError
-        Names the experiment in whose lines the fault is, and what to remove.
+        The message names the experiment whose lines are invalid and what to remove.
     """
     if fault := find_lock_fault():
         raise ParamsError(f"{fault.found}: {fault.remedy}")
@@ -177,7 +174,7 @@ def find_lock_fault() -> Fault | None:
 
 
 def locate_fault(content: str, line: int) -> Fault:
-    """Return in which stage's part of dvc.lock a line is that is not YAML, and what to do about it."""
+    """Return the fault of a line of dvc.lock that is not YAML, with the stage it belongs to."""
     lines = content.splitlines()
     starts = [(number, found) for number, one in enumerate(lines, 1) if (found := STAGE.fullmatch(one))]
     above = [start for start in starts if start[0] <= line]
@@ -191,7 +188,7 @@ def locate_fault(content: str, line: int) -> Fault:
 
 
 def find_in_folder(md5: str, name: str) -> str | None:
-    """Return the MD5 of a file in a folder that DVC knows by an MD5 of its own, None if its listing is not here."""
+    """Return the MD5 of a file in a folder with an MD5 of its own, None if the listing of the folder is missing."""
     listing = find_object(md5)
     try:
         check_object(listing, md5, name)

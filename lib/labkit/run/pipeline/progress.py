@@ -1,6 +1,6 @@
-"""What a person at a terminal sees while stages run, and the table at the end.
+"""The progress display while stages run, and the closing table.
 
-On a terminal one live line for the running stage; elsewhere plain lines, so that logs stay readable.
+On a terminal, one live line for the running stage; elsewhere plain lines, so that logs stay readable.
 """
 
 import time
@@ -32,7 +32,7 @@ class Line:
 
 
 class Progress:
-    """Reports stages and cells as they come, and how long they took the last time."""
+    """Shows the running stage and cell, and how long they took the last time."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or make_console()
@@ -44,7 +44,7 @@ class Progress:
         self.peak_bytes = 0
 
     def start_stage(self, stage: str, expected: Sequence[float] = ()) -> None:
-        """Say that a stage starts; `expected` holds the seconds that each of its cells took the last time."""
+        """Show that a stage starts; `expected` holds the seconds that each of its cells took the last time."""
         self.stage, self.heading, self.expected, self.started = stage, "", expected, time.monotonic()
         self.peak_bytes = 0
         about = f" (about {sum(expected):.0f} s)" if expected else ""
@@ -68,7 +68,7 @@ class Progress:
         guard_streams()
 
     def start_cell(self, cell: int, n_cells: int, heading: str) -> None:
-        """Say that a cell starts; on plain paper only when it is the first under its heading."""
+        """Show that a cell starts; without a terminal, only the first under each heading."""
         heading = make_printable(shorten(heading, LONGEST_HEADING))
         is_known = len(self.expected) == n_cells
         if self.bar:
@@ -81,13 +81,13 @@ class Progress:
         self.heading = heading
 
     def show_memory(self, taken_bytes: int) -> None:
-        """Show how much memory the kernel takes; on plain paper only its peak is told, at the end."""
+        """Show the memory of the kernel; without a terminal, only the peak, at the end of the stage."""
         self.peak_bytes = max(self.peak_bytes, taken_bytes)
         if self.bar:
             self.bar.update(self.bar.task_ids[0], memory=f"{taken_bytes / GIGABYTE:.1f} GB")
 
     def end_stage(self, outcome: str, headline: str = "") -> None:
-        """Say how a stage ended."""
+        """Show how a stage ended."""
         if self.bar:
             self.bar.stop()
             self.bar = None

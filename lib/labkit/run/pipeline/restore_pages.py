@@ -1,7 +1,7 @@
-"""Keeping the reports true: the page in place is that of the run which made the data in place.
+"""Keeps the reports consistent with the data: each page is that of the run that made the current data.
 
-DVC restores outputs from its cache without running the notebook, after a change and its reversal for example. The
-page of that run is then fetched from its artifacts in MLflow.
+DVC restores outputs from its cache without running the notebook, for example after a change was undone. The page of
+the earlier run is then downloaded from its artifacts in MLflow.
 """
 
 import tempfile
@@ -21,9 +21,9 @@ from labkit.storage.atomic import copy_file
 
 
 def restore_pages(params: Params) -> list[str]:
-    """Bring back the pages that do not belong to the data in place, and return the stages that have none.
+    """Replace the pages that do not belong to the current data, and return the stages that have no page.
 
-    A page of another run is removed if its own cannot be found: no page is better than a wrong one.
+    A page of another run is removed even if the right one cannot be found: no page is better than a wrong one.
     """
     folder = paths.find_reports_dir(params.experiment)
     records, without = load_records(folder), []
@@ -45,7 +45,7 @@ def restore_pages(params: Params) -> list[str]:
 
 
 def fetch_page(experiment: str, page: str, key: str, folder: Path) -> bool:
-    """Put the page of the run with a key in place, or none; return whether there is one now."""
+    """Replace a page by that of the run with a key, or remove it; return whether there is one."""
     for ending in PAGE_ENDINGS:
         (folder / f"{page}{ending}").unlink(missing_ok=True)
     run_id = run_search.find_run_of(experiment, key)

@@ -1,7 +1,7 @@
-"""One run at a time in a checkout: who works here, since when, and waiting for it.
+"""The lock that allows one run at a time in a checkout: its holder, and waiting for it.
 
-The lock is the system's own (flock): it is free as soon as its holder has ended, whatever way. The file that carries
-it stays and is never to be removed.
+The lock is one of the operating system (flock): it is released when its holder ends, in whatever way. The lock file
+stays and must never be removed.
 """
 
 import json
@@ -28,16 +28,16 @@ RETRY_SECONDS = 0.05
 def hold_checkout(
     experiment: str, *, report: Callable[[str], None], is_waiting: bool = True, command: str = ""
 ) -> Iterator[bool]:
-    """Be the only run of this checkout for the time of the block; yields whether another one was waited for.
+    """Hold the lock of the checkout during the block; yields whether another run was waited for.
 
     Parameters
     ----------
     command
-        What holds it, if that is no run, e.g. `labkit new`.
+        The command that holds it, if it is not a run, e.g. `labkit new`.
     report
         Called with one line that names the run this one waits for.
     is_waiting
-        Refuse instead of waiting.
+        Raise an error instead of waiting if False.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def hold_checkout(
         Another run is under way and `is_waiting` is not set.
     """
     with open_lock(find_lock_path()) as handle:
-        # Somebody who only looks holds it for a moment, and says nothing of himself.
+        # A process that only looks for the holder has the lock for a moment, without writing its own name.
         for _ in range(N_TRIES):
             if is_ours := take_lock(handle, is_waiting=False):
                 break
@@ -66,7 +66,7 @@ def hold_checkout(
 
 
 def find_holder() -> dict[str, Any] | None:
-    """Return who works in this checkout now: `pid`, `experiment`, `since`; empty if it has not said so yet."""
+    """Return the holder of the lock, `pid`, `experiment` and `since`, empty if not written yet; None if it is free."""
     if not find_lock_path().exists():
         return None
     with open_lock(find_lock_path()) as handle:
@@ -74,7 +74,7 @@ def find_holder() -> dict[str, Any] | None:
 
 
 def read_holder(handle: int) -> dict[str, Any]:
-    """Return what the holder of a lock says of itself."""
+    """Return what the holder of the lock wrote into the lock file."""
     try:
         found: dict[str, Any] = json.loads(os.pread(handle, 4096, 0))
         is_alive = psutil.pid_exists(found["pid"])
@@ -84,7 +84,7 @@ def read_holder(handle: int) -> dict[str, Any]:
 
 
 def describe_holder(holder: dict[str, Any]) -> str:
-    """Name a holder in words."""
+    """Return a phrase that names a holder."""
     if not holder:
         return "another run of this checkout"
     what = (
@@ -96,5 +96,5 @@ def describe_holder(holder: dict[str, Any]) -> str:
 
 
 def find_lock_path() -> Path:
-    """Return the file that carries the lock."""
+    """Return the path of the lock file."""
     return paths.find_root() / ".labkit" / LOCK_NAME

@@ -1,7 +1,7 @@
-"""How `labkit stage`, called by DVC, hands its work to the `labkit run` that called DVC.
+"""Connects `labkit stage`, called by DVC, with the `labkit run` that called DVC.
 
-The runner has the heavy packages imported already; the stage process only says a name over a private socket and
-waits. Without a runner, as under plain `dvc repro`, the stage process does the work itself.
+The runner has already imported the heavy packages; the stage process only sends a name over a private socket and waits.
+Without a runner, as with plain `dvc repro`, the stage process does the work itself.
 """
 
 import json
@@ -29,7 +29,7 @@ class Reply:
 
 
 def ask_runner(stage: str, experiment: str) -> Reply | None:
-    """Have the runner that started this process run a stage; None if there is no runner."""
+    """Ask the runner that started this process to run a stage; None if there is no runner."""
     address = paths.get_runner_address()
     if address is None:
         return None
@@ -67,7 +67,7 @@ class StageServer:
 
 @contextmanager
 def open_stage_server() -> Iterator[StageServer]:
-    """Yield a server on a socket that only this user can reach; child processes find it in their environment."""
+    """Yield a server on a socket that only this user can connect to; its address is in the environment of children."""
     folder = socket_dirs.make_folder()
     address = str(folder / secrets.token_hex(4))
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:

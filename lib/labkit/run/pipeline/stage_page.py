@@ -1,4 +1,4 @@
-"""The page of a stage, rendered from its executed notebook with a header of what was run."""
+"""The page of a stage, rendered from its executed notebook with a header about the run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from labkit.storage import atomic
 
 
 def find_pages_dir(experiment: str, sample_rows: int | None) -> Path:
-    """Return where a run's pages belong."""
+    """Return the folder for the pages of a run."""
     pages = paths.find_reports_dir(experiment)
     return pages / "sample" if sample_rows else pages
 
@@ -51,7 +51,7 @@ def publish_page(
 
 
 def list_parameters(stage: str, params: Params) -> list[tuple[str, str, str]]:
-    """Return name, value and origin of each of the stage's parameters; none if their file was changed meanwhile."""
+    """Return name, value and origin of each of the stage's parameters; none if the params file has changed since."""
     from labkit.run.notebook.step import Catalogue
 
     if describe_edit(params):

@@ -1,7 +1,6 @@
-"""One stage as seen from outside: run its notebook, put its outputs in place, record it, render its page.
+"""Runs one notebook stage: executes the notebook, puts the outputs in place, records the run, renders the page.
 
-Not what happens inside the notebook: that is `labkit.run.notebook.step`. Not in which order stages run: that is
-`labkit.run.pipeline.dvc_repo`.
+What happens inside the notebook: `labkit.run.notebook.step`. The order of stages: `labkit.run.pipeline.dvc_repo`.
 """
 
 import shutil
@@ -41,7 +40,7 @@ LONGEST_SOURCE_LINE = 160
 
 
 LONGEST_MESSAGE, LONGEST_OWN_MESSAGE = 300, 1500
-"""Characters of an error's first line: the page has the rest. One of labkit's own ends with what to do."""
+"""Characters of the first line of an error; the page has the rest. labkit's own errors end with what to do."""
 
 
 NO_BRACKETS = str.maketrans("", "", "[]")
@@ -49,7 +48,7 @@ NO_BRACKETS = str.maketrans("", "", "[]")
 
 @dataclass(frozen=True)
 class Log:
-    """What the notebook reported through its step."""
+    """What a notebook reported through its step."""
 
     metrics: dict[str, float]
     children: list[dict[str, Any]]
@@ -69,29 +68,29 @@ def run_notebook_stage(
     mask: Mask,
     sample_rows: int | None = None,
 ) -> StageRecord:
-    """Run one notebook stage and leave true records, whatever way it ends.
+    """Run one notebook stage and record how it ended, even after an error.
 
     Parameters
     ----------
     source
         The stage's notebook as it was when the run began.
     entry
-        What the ledger says of this run; gets the outcome, the outputs and the peak of memory.
+        The ledger entry of this run; gets the outcome, the outputs and the peak memory.
     parent_id
         MLflow run of the pipeline run, or None for a stage run alone.
     mask
-        What keeps secrets out of the records.
+        Keeps secrets out of the records.
     sample_rows
         Rows of a sample run, which reads and writes scratch; None for the pipeline.
 
     Raises
     ------
     ParamsError, DataError
-        The notebook refused its input.
+        The notebook rejected its input.
     StageError
         The notebook failed.
     LostStoreError
-        MLflow could not be told.
+        MLflow could not record the run.
     """
     path, code = source.path, compute_code_digest(source.path)
     tags = {"labkit.stage": stage, "labkit.notebook_sha256": source.digest, "mlflow.source.name": show(path)}
@@ -110,20 +109,20 @@ def run_notebook_stage(
                 )
             return done
     except LostStoreError:
-        # The page may say by now that all went well.
+        # The page may already show that the stage finished.
         performance.disown()
         raise
 
 
 def check_params_unchanged(params: Params, notebook: Any) -> Failure | None:
-    """Return a failure if the params file was changed while the notebook, which reads it, was executed."""
+    """Return a failure if the params file was changed while the notebook, which reads it, was running."""
     n_cells, changed = len(notebook.cells), describe_edit(params)
     return Failure(n_cells, n_cells, "", "", "StageError", changed) if changed else None
 
 
 @dataclass
 class Performance:
-    """One run of one notebook stage: what was executed, and the record it ends in."""
+    """One run of one notebook stage: its execution and its record."""
 
     stage: str
     params: Params
@@ -155,7 +154,7 @@ class Performance:
             progress.show(f"warning: {self.stage}: {self.execution.cut}")
 
     def finish(self, work: Path, record: tracking.Record) -> StageRecord:
-        """Put the outputs in place if all went well, publish the page, and raise what the notebook failed with."""
+        """Put the outputs in place if the notebook succeeded, publish the page, and raise the notebook's error."""
         assert self.execution
         execution, path, notebook, entry = self.execution, self.source.path, self.source.notebook, self.entry
         log = load_log(work / LOG_NAME, self.mask)
@@ -168,7 +167,7 @@ class Performance:
         try:
             log_results(log, record, self.params, peak_bytes=execution.peak_bytes, source=show(path))
         except LostStoreError as error:
-            # Told on the page too; what the notebook failed with comes first.
+            # Shown on the page too; an error of the notebook itself takes precedence.
             n_cells = len(notebook.cells)
             failure = failure or Failure(n_cells, n_cells, "", "", type(error).__name__, str(error))
         key, refusal = "", None
@@ -176,7 +175,7 @@ class Performance:
             check_files(work / OUTPUTS_NAME, self.mask.secrets)
             key = "" if failure else self.keep_outputs(work / OUTPUTS_NAME, record)
         except LabkitError as error:
-            # The page of the stage's last success may not stand there as if nothing had happened.
+            # The page must not stay that of the last successful run.
             n_cells, refusal = len(notebook.cells), error
             failure = failure or Failure(n_cells, n_cells, "", "", type(error).__name__, str(error))
         if failure:
@@ -211,14 +210,14 @@ class Performance:
     def conclude(
         self, record: tracking.Record, pages: Path, failure: Failure | None, refusal: LabkitError | None
     ) -> None:
-        """Hand the page to MLflow, and raise what the notebook failed with, or why its outputs were refused."""
+        """Log the page to MLflow, and raise the error of the notebook or of its rejected outputs."""
         assert self.execution
         path = self.source.path
         try:
             for ending in PAGE_ENDINGS:
                 tracking.log_file(record.run_id, pages / f"{path.stem}{ending}", "report")
         except LostStoreError:
-            # The notebook's own failure is what people want to know.
+            # The failure of the notebook takes precedence.
             if not failure:
                 raise
         if self.execution.is_interrupted:
@@ -244,7 +243,7 @@ class Performance:
         return key
 
     def disown(self) -> None:
-        """Say in the record beside the page that the run failed after all."""
+        """Mark the run as failed in the record beside the page."""
         if self.done and self.done.status == "finished":
             save_record(
                 replace(self.done, status="failed", key=""), find_pages_dir(self.params.experiment, self.sample_rows)
@@ -252,7 +251,7 @@ class Performance:
 
 
 def open_page_log(experiment: str, page: str, sample_rows: int | None) -> TextIO:
-    """Open the log of a stage's run, beside its page, for those who look on."""
+    """Open the live log of a stage's run, beside its page."""
     return append.open_log(find_pages_dir(experiment, sample_rows) / f"{page}.log")
 
 
@@ -269,14 +268,14 @@ def flatten_section(params: Params, stage: str) -> dict[str, Any]:
 
 
 def log_results(log: Log, record: tracking.Record, params: Params, *, peak_bytes: int, source: str) -> None:
-    """Hand what the notebook reported to its run, and its children to runs below it."""
+    """Log what the notebook reported to its MLflow run, and each child to a child run."""
     tracking.log_values(record.run_id, metrics={**log.metrics, "labkit.peak_bytes": peak_bytes})
     for child in log.children:
         tracking.log_child(params, record.run_id, child, source=source)
 
 
 def check_finished(log: Log, n_cells: int) -> Failure | None:
-    """Return a failure if the notebook did not say that it is complete, or not all that it said is here."""
+    """Return a failure if the notebook did not call `step.finish()`, or lines that it reported are damaged."""
     if log.is_finished and not log.n_torn:
         return None
     torn = f"{log.n_torn} of the lines that the notebook reported are torn, so its figures are not complete"
@@ -291,7 +290,7 @@ def make_kernel_environment(work: Path, run_id: str, sample_rows: int | None) ->
 
 @contextmanager
 def make_work_dir(run: str) -> Iterator[Path]:
-    """Yield an empty folder that only this run writes to, and remove it afterwards."""
+    """Yield an empty folder for this run only, and remove it afterwards."""
     work = paths.find_work_dir() / run
     work.mkdir()
     try:
@@ -301,12 +300,12 @@ def make_work_dir(run: str) -> Iterator[Path]:
 
 
 def find_target_dir(experiment: str, sample_rows: int | None) -> Path:
-    """Return where a run's outputs belong."""
+    """Return the folder for the outputs of a run."""
     return paths.find_scratch_dir(experiment) if sample_rows else paths.find_data_dir(experiment)
 
 
 def load_log(path: Path, mask: Mask) -> Log:
-    """Read what the notebook reported, without secrets; lines that its end cut short are counted."""
+    """Read what the notebook reported, without secrets, and count damaged lines."""
     lines = path.read_bytes().splitlines() if path.is_file() else []
     entries = [entry for line in lines if (entry := parse_entry(line, mask)) is not None]
     metrics = {key: value for entry in entries if entry["kind"] == "metrics" for key, value in entry["metrics"].items()}
@@ -316,7 +315,7 @@ def load_log(path: Path, mask: Mask) -> Log:
 
 
 def parse_entry(line: bytes, mask: Mask) -> dict[str, Any] | None:
-    """Return what a line of the log reports, without secrets; None if it is torn."""
+    """Return the content of a line of the log, without secrets; None if it is damaged."""
     try:
         entry = atomic.parse_json(line)
     except ValueError:
@@ -325,7 +324,7 @@ def parse_entry(line: bytes, mask: Mask) -> dict[str, Any] | None:
 
 
 def clean_entry(entry: dict[str, Any], mask: Mask) -> dict[str, Any]:
-    """Return a reported line without secrets; in names, MLflow allows no brackets."""
+    """Return a reported line without secrets, and without the brackets in names that MLflow does not allow."""
     cleaned = mask.clean(entry)
     named = {
         kind: {key.translate(NO_BRACKETS): value for key, value in cleaned[kind].items()}
@@ -336,7 +335,7 @@ def clean_entry(entry: dict[str, Any], mask: Mask) -> dict[str, Any]:
 
 
 def check_declared(outputs: Path, declared: Iterable[str], stage: str) -> None:
-    """Refuse files that dvc.yaml does not know of: DVC could neither keep nor restore them.
+    """Raise an error for outputs that dvc.yaml does not declare: DVC could neither cache nor restore them.
 
     Raises
     ------
@@ -356,7 +355,7 @@ def check_declared(outputs: Path, declared: Iterable[str], stage: str) -> None:
 def make_error(
     path: Path, execution: Execution, failure: Failure, pages: Path, parameters: Iterable[tuple[str, str, str]]
 ) -> LabkitError:
-    """Return the error to raise for a failed notebook: of the kind raised inside it if that was one of ours."""
+    """Return the error to raise for a failed notebook, of the class raised inside it if that is one of labkit's."""
     kind = getattr(errors, failure.error_name, None)
     own = kind if isinstance(kind, type) and issubclass(kind, LabkitError) else None
     is_input = own is not None and own.exit_code == LabkitError.exit_code
@@ -366,7 +365,7 @@ def make_error(
         f"stage {find_stage(path)} failed: {summary}",
         f"In {path.name}, {failure.place}, after {execution.seconds:.0f} s",
         f"    {shorten(failure.line, LONGEST_SOURCE_LINE)}" if failure.line else "",
-        # Indented, so that they cannot pass for lines of this message.
+        # Indented, so that they cannot be mistaken for lines of this message.
         *(f"    {shorten(line, LONGEST_SOURCE_LINE)}" for line in failure.error_message.splitlines()[1:4]),
         f"With {set_values}"[:LONGEST_SOURCE_LINE] if set_values else "",
         f"Page: {show(pages / path.stem)}.html   Notebook: {show(pages / path.name)}",

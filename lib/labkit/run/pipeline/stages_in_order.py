@@ -1,6 +1,6 @@
-"""One run of an experiment while it goes on: what has been done so far, what it is recorded as, what went wrong.
+"""The state of one run of an experiment: finished stages, records and the error.
 
-Performs one stage at a time. Which stages, and in which order: `labkit.run.pipeline.experiment_run`.
+Runs one stage at a time. Which stages, and in which order: `labkit.run.pipeline.experiment_run`.
 """
 
 import errno
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from labkit.run.records.tracking import Record
 
 PlainStage = Callable[[Params, int | None], str]
-"""A stage without a notebook: given the params and a sample's rows, does it and returns a headline."""
+"""A stage without a notebook: called with the params and the rows of a sample, returns a headline."""
 
 
 @dataclass
 class Work:
-    """One run of an experiment: what has been done so far and what went wrong."""
+    """One run of an experiment: the stages that have run so far, and the error."""
 
     params: Params
     plain: Mapping[str, PlainStage]
@@ -78,7 +78,7 @@ class Work:
         return headline
 
     def perform_recorded(self, stage: str) -> str:
-        """Run one stage between its lines in the ledger."""
+        """Run one stage and record it in the ledger."""
         parent = self.entry.run if self.entry else None
         facts = provenance.collect_stage(self.params, stage, self.sample_rows)
         if stage in self.snapshot:
@@ -90,20 +90,22 @@ class Work:
             except Exception as error:
                 cleaned = Mask(self.secrets).clean_text(str(error))
                 if cleaned != str(error) and self.secrets:
-                    # Without its cause, which would show the secret again.
+                    # Without the cause, which would show the secret.
                     raise (type(error) if isinstance(error, LabkitError) else StageError)(cleaned) from None
                 if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                     ledger.release_space()
-                    raise StageError(f"stage {stage} failed: disk full: {error}: make room, then run again") from error
+                    raise StageError(
+                        f"stage {stage} failed: disk full: {error}: free disk space, then run again"
+                    ) from error
                 raise
 
     def check_params(self) -> None:
-        """Refuse to go on once the params file says something else."""
+        """Raise an error if the params file has changed since the run began."""
         if changed := describe_edit(self.params):
             raise StageError(changed)
 
     def perform_plain(self, stage: str, entry: Entry) -> str:
-        """Run a stage without a notebook; all but the one that is called each time stand below the parent run."""
+        """Run a stage without a notebook; all but `publish`, which runs every time, open the parent run."""
         if stage == dvc_repo.PUBLISH:
             self.kernels.wait_for()
         elif not self.is_alone:
@@ -117,7 +119,7 @@ class Work:
 
     def perform_notebook(self, stage: str, entry: Entry) -> str:
         """Run a notebook stage below the parent run, which the first of them opens."""
-        # Imported on first need: with nothing to do, neither MLflow nor papermill is.
+        # Imported here, so that a run without stale stages needs neither MLflow nor papermill.
         self.kernels.wait_for(STAGE_MODULE)
         from labkit.run.pipeline import stage_run as notebook_stage
 
@@ -136,7 +138,7 @@ class Work:
                 sample_rows=self.sample_rows,
             )
         finally:
-            # From the second notebook on this process has time: the first waits for all that kernels need.
+            # Not before the first notebook, which would have to wait for these imports.
             self.kernels.begin_importing(*self.kernels.later)
             if warning := mask.tell():
                 self.progress.show(f"warning: {stage}: {warning}")
@@ -145,7 +147,7 @@ class Work:
                 self.record = record
             if not source.is_current:
                 self.progress.show(
-                    f"warning: {show(source.path)} was changed meanwhile; what ran is what it was when the run began; "
+                    f"warning: {show(source.path)} was changed during the run, which used the version from its start; "
                     f"to run the new one: labkit run {self.params.experiment} --force {stage}"
                 )
         return done.headline
@@ -168,7 +170,7 @@ class Work:
         return self.parent.run_id
 
     def prepare_record(self, entry: Entry) -> "RunRecord":
-        """Note what a run is made of, and warn of what cannot be recorded."""
+        """Collect the provenance of a run, and warn about what cannot be recorded."""
         from labkit.run.records.run_record import RunRecord
 
         record = RunRecord(entry, self.params, Mask(self.secrets), self.entries, self.names)
@@ -189,7 +191,7 @@ class Work:
             self.record.finish("finished")
 
     def handle_request(self, stage: str, experiment: str) -> stage_client.Reply:
-        """Run the stage that a stage process asks for."""
+        """Run the stage that a stage process requests."""
         if experiment != self.params.experiment:
             return stage_client.Reply(2, f"this run is of {self.params.experiment}, not of {experiment}")
         try:
@@ -200,12 +202,12 @@ class Work:
         return stage_client.Reply(0)
 
     def check_experiment(self) -> None:
-        """Refuse an experiment that was deleted in MLflow, before anything starts.
+        """Raise an error for an experiment that was deleted in MLflow, before anything starts.
 
         Raises
         ------
         TrackingError
-            Nothing can be recorded in it.
+            It was deleted, or its artifacts cannot be stored.
         """
         if not mlflow_store.check_embedded_experiment(self.params.experiment):
             self.kernels.wait_for(TRACKING_MODULE)
