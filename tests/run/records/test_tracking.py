@@ -246,7 +246,9 @@ def test_server_that_is_not_there_is_told_of_before_anything_starts(root: Path) 
     begun = time.monotonic()
     done = call_labkit(root, "run", "small", MLFLOW_TRACKING_URI=uri)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"labkit: {shown}: no tracking server answers there ([Errno 111] Connection refused)")
+    assert done.stderr.startswith(
+        f"labkit: {shown}: no tracking server responds there ([Errno 111] Connection refused)"
+    )
     assert "start it, or unset MLFLOW_TRACKING_URI to record in mlflow.db; nothing was run" in done.stderr
     assert "hidden-word" not in done.stderr
     assert load_ledger(root) == []
@@ -259,7 +261,7 @@ def test_server_that_accepts_and_never_answers_is_told_of_too() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        with pytest.raises(TrackingError, match="no tracking server answers there .*timed out"):
+        with pytest.raises(TrackingError, match="no tracking server responds there .*timed out"):
             check_store(f"http://127.0.0.1:{listener.getsockname()[1]}")
 
 
@@ -278,7 +280,9 @@ def test_server_that_answers_is_there_unless_it_says_that_it_is_out_of_order(cod
         uri = f"http://127.0.0.1:{server.server_port}"
         try:
             if is_refused:
-                with pytest.raises(TrackingError, match=rf"no tracking server answers there \(it answers {code} \w+"):
+                with pytest.raises(
+                    TrackingError, match=rf"no tracking server responds there \(it responds with {code} \w+"
+                ):
                     check_store(uri)
             else:
                 check_store(uri)

@@ -1,1 +1,1 @@
-"""What is kept of each run: the ledger, MLflow, provenance."""
+"""The records of each run: the ledger, MLflow, provenance."""

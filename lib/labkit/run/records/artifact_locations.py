@@ -1,8 +1,8 @@
-"""Where the embedded MLflow store says that artifacts are: beside its database, wherever the checkout lies.
+"""Keeps the artifact paths in the embedded MLflow store correct after the checkout was copied or moved.
 
-MLflow writes whole paths into its database. After a checkout has been copied or moved they lead to the old place: what
-is recorded from then on would go there, and what was recorded is not found. Here they are corrected before the store
-is used. Knows nothing of MLflow itself but the names of its tables.
+MLflow writes absolute paths into its database. After a copy or a move they point to the old folder: new artifacts would
+be written there, and earlier ones are not found. The paths are corrected before the store is used. Does not import
+MLflow; only the names of its tables are used.
 """
 
 import logging
@@ -28,18 +28,18 @@ COLUMNS = (
     ("logged_models", "artifact_location"),
     ("trace_tags", "value"),
 )
-"""Where MLflow's database keeps places of artifacts."""
+"""The columns of MLflow's database with paths of artifacts."""
 SQLITE_TIMEOUT_SECONDS = 20
 
 
 @dataclass(frozen=True)
 class Moved:
-    """One experiment whose artifacts the store looks for in another folder than the checkout's own.
+    """One experiment whose artifacts the store expects in another folder than the checkout's own.
 
     Attributes
     ----------
     before, after
-        Addresses of its artifacts: as they stand in the database, and as they should.
+        Addresses of its artifacts: in the database now, and the correct ones.
     """
 
     before: str
@@ -48,7 +48,7 @@ class Moved:
 
     @property
     def folder(self) -> Path:
-        """The folder that the store looks in, the same for most experiments."""
+        """The folder in the database, the same for most experiments."""
         return make_path(self.before).parent
 
 
@@ -58,10 +58,10 @@ def make_root(database: Path) -> str:
 
 
 def find_moved(database: Path) -> list[Moved]:
-    """Return the experiments of a checkout's own store that have their artifacts in another place.
+    """Return the experiments of a checkout's own store whose artifact paths point to another checkout.
 
-    That is a folder as labkit makes it of which this checkout has the artifacts, or which is not there any more. An
-    experiment that somebody has given a place of its own is left alone.
+    These are folders that labkit created and that were copied into this checkout or no longer exist. Experiments with
+    a user-defined location are left alone.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def find_moved(database: Path) -> list[Moved]:
 
 
 def find_place(before: str, database: Path) -> str | None:
-    """Return where the artifacts of an experiment should be, None if they are there or have a place of their own."""
+    """Return the correct location of an experiment's artifacts, None if the present one is correct or user-defined."""
     root, _, name = before.rpartition("/")
     here = make_root(database)
     if not root.endswith(f"/{FOLDER}") or not root.startswith(("/", "file:///")) or make_path(root) == make_path(here):
@@ -107,15 +107,15 @@ def open_database(database: Path, *, mode: str) -> Iterator[sqlite3.Connection]:
 
 
 def count_runs_below(connection: sqlite3.Connection, before: str) -> int:
-    """Return how many runs have their artifacts below a place."""
+    """Return the number of runs with artifacts below an address."""
     count = "select count(*) from runs where substr(artifact_uri, 1, ?) = ?"
     return int(connection.execute(count, [len(before) + 1, f"{before}/"]).fetchone()[0])
 
 
 def correct_locations(database: Path) -> None:
-    """Let a checkout's own store look for artifacts beside its database, and say so if it did not.
+    """Correct the artifact paths in a checkout's own store, and log a warning if any were wrong.
 
-    Runs that were recorded after the checkout had been moved, and whose artifacts went to the old place, get copies.
+    Artifacts that were written to the old folder after the move are copied.
     """
     if not find_moved(database):
         return
@@ -133,7 +133,7 @@ def correct_locations(database: Path) -> None:
 
 
 def rewrite(database: Path, found: Iterable[Moved]) -> None:
-    """Replace the beginning of every place that lies below an old one, all at once."""
+    """Replace the old prefix of every path in one transaction."""
     try:
         with open_database(database, mode="rw") as connection:
             connection.execute("begin immediate")
@@ -150,14 +150,14 @@ def rewrite(database: Path, found: Iterable[Moved]) -> None:
 
 
 def list_location_columns(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
-    """Yield those of MLflow's columns with places that this version of it has."""
+    """Yield the columns with paths that exist in this version of MLflow's database."""
     for table, column in COLUMNS:
         if column in [row[1] for row in connection.execute(f"pragma table_info({table})")]:
             yield table, column
 
 
 def fetch_artifacts(database: Path, moved: Moved) -> None:
-    """Copy the artifacts of runs that are at an old place and not here; nothing there is changed."""
+    """Copy artifacts that exist only in the old folder; nothing there is changed."""
     with open_database(database, mode="ro") as connection:
         rows = connection.execute("select artifact_uri from runs where artifact_uri is not null").fetchall()
     for (address,) in rows:

@@ -1,7 +1,7 @@
-"""What in a checkout differs from its git commit, and a patch that makes it again from there.
+"""The uncommitted changes of a checkout, and a patch that reproduces them from the commit.
 
-Told apart: code, of which a run is made; params files, which `labkit run -S` writes and which a run keeps whole; and
-what stages write. Source files that git does not track belong to the code. Read only.
+Distinguishes code; params files, which `labkit run -S` writes and of which a run keeps a copy; and outputs of stages.
+Untracked source files count as code. Read only.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ SOURCES = (
     *(".py", ".pyi", ".pyx", ".ipynb", ".r", ".jl", ".sql", ".sh", ".c", ".h", ".cpp", ".hpp", ".rs", ".js", ".ts"),
     *(".toml", ".cfg", ".ini", ".yaml", ".yml", ".lock", ".dvc", ".j2"),
 )
-"""Endings of untracked files that are source code or settings; others may be data, and their content stays here."""
+"""Suffixes of untracked files that are source code or settings; others may be data and are not recorded."""
 SOURCE_NAMES = ("Makefile", "Dockerfile", ".gitignore", ".gitattributes", ".dvcignore")
 LARGEST_PATCHED_FILE_BYTES = 1_000_000
 LARGEST_PATCH_BYTES = 20_000_000
@@ -33,7 +33,7 @@ FileKind = Literal["code", "params", "output", "other"]
 
 @dataclass(frozen=True)
 class Changes:
-    """The files of a checkout that differ from the commit, by kind, with git's letter for how (`?` for untracked)."""
+    """The files of a checkout that differ from the commit, by kind, with git's status letter (`?` for untracked)."""
 
     base: str | None
     code: dict[str, str] = field(default_factory=dict)
@@ -42,22 +42,22 @@ class Changes:
 
     @property
     def is_dirty(self) -> bool:
-        """Whether code differs; params files and what stages write do not count."""
+        """Whether code differs; params files and outputs of stages do not count."""
         return bool(self.code)
 
     def list_code(self, most: int = 20) -> list[str]:
-        """Return the first few of the files of code, each led by git's letter."""
+        """Return the first few changed files of code, each after its status letter."""
         return [f"{letter} {path}" for path, letter in list(self.code.items())[:most]]
 
 
 @dataclass(frozen=True)
 class Patch:
-    """What makes the code again from the commit, by `git apply`.
+    """A patch that reproduces the code from the commit with `git apply`.
 
     Attributes
     ----------
     left_out
-        Files of code that are not in it, as they are too large, with their bytes.
+        Files of code that are too large to be in it, with their size in bytes.
     """
 
     content: bytes
@@ -65,12 +65,12 @@ class Patch:
 
 
 def find_changed_files(root: Path, more: Iterable[str] = ()) -> Changes:
-    """Return what differs from the commit in a checkout; outside of git, all the code that is named.
+    """Return the files of a checkout that differ from the commit; outside of git, the files in `more`.
 
     Parameters
     ----------
     more
-        Files that belong to the code even where git ignores them, by their path from the root.
+        Files that count as code even if git ignores them, relative to the root.
     """
     more = set(more)
     letters = list_status(root)
@@ -106,7 +106,7 @@ def classify_file(
 
 
 def list_status(root: Path) -> dict[str, str] | None:
-    """Return git's letter for each file below a checkout's root that differs from the commit, None outside of git."""
+    """Return the status letter of each changed file below the root, None outside of git."""
     command = ["status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames", "--", "."]
     found = call_git(root, command)
     if found is None:
@@ -117,7 +117,7 @@ def list_status(root: Path) -> dict[str, str] | None:
 
 
 def list_tracked(root: Path, names: Iterable[str]) -> list[str]:
-    """Return those of some files that git tracks."""
+    """Return the files that git tracks."""
     names = list(names)
     found = call_git(root, ["ls-files", "-z", "--", *names]) if names else None
     return [name.decode(errors="surrogateescape") for name in (found or b"").split(b"\0") if name]
@@ -130,7 +130,7 @@ def read_head(root: Path) -> str | None:
 
 
 def make_patch(root: Path, changes: Changes) -> Patch:
-    """Return the patch of all changed code, whatever its bytes; files over the limits are named instead."""
+    """Return the patch of all changed code, also binary; files over the limits are only listed."""
     sizes = {path: measure_file(root / path) for path in changes.code}
     large = {path: size for path, size in sizes.items() if size > LARGEST_PATCHED_FILE_BYTES}
     named = [path for path in changes.code if path not in large]
@@ -144,11 +144,11 @@ def make_patch(root: Path, changes: Changes) -> Patch:
 
 
 def diff(root: Path, named: Sequence[str], changes: Changes, scratch: Path) -> bytes | None:
-    """Return the difference of some files from the commit, untracked ones included by means of an index of its own."""
+    """Return the diff of some files from the commit; a separate index lets it include untracked files."""
     variables = {"GIT_INDEX_FILE": str(scratch / "index")}
     own = call_git(root, ["rev-parse", "--git-path", "index"])
     if own is None:
-        # Outside of git, all is new to an empty repository.
+        # Outside of git, compare with an empty repository.
         call_git(root, ["init", "--quiet", "--bare", str(scratch / "git")])
         variables |= {"GIT_DIR": str(scratch / "git"), "GIT_WORK_TREE": str(root)}
     elif (source := root / os.fsdecode(own.strip(b"\n"))).is_file():
@@ -167,7 +167,7 @@ def diff(root: Path, named: Sequence[str], changes: Changes, scratch: Path) -> b
 def call_git(
     root: Path, words: Sequence[str], *, given: Iterable[str] = (), variables: Mapping[str, str] | None = None
 ) -> bytes | None:
-    """Return what git prints, None if it is not there or refuses; names stand for themselves, not for patterns."""
+    """Return the output of git, None if it is missing or fails; file names are literal, not patterns."""
     if shutil.which("git") is None:
         return None
     fixed = {"LC_ALL": "C", "GIT_LITERAL_PATHSPECS": "1", "GIT_OPTIONAL_LOCKS": "0"}
@@ -182,12 +182,12 @@ def call_git(
 
 
 def measure_file(path: Path) -> int:
-    """Return the bytes of a file, none for one that is gone."""
+    """Return the size of a file in bytes, 0 if it was deleted."""
     return path.lstat().st_size if path.is_symlink() or path.is_file() else 0
 
 
 def describe_files(root: Path, letters: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """Return letter, bytes and SHA-256 of some changed files; large ones are not read."""
+    """Return status letter, size and SHA-256 of changed files; large files are not read."""
     found: dict[str, dict[str, Any]] = {}
     for path, letter in letters.items():
         size = measure_file(root / path)

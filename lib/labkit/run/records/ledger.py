@@ -1,8 +1,9 @@
-"""The record of what ran: append-only lines of JSON in `.labkit/ledger.jsonl`, each on the disk before work goes on.
+"""The ledger of runs: append-only lines of JSON in `.labkit/ledger.jsonl`, each flushed to disk before work continues.
 
-`start` says who does what, `opened` where MLflow keeps it, `plan` why stages are stale, `output` what was written,
-`recorded` where `record.json` is, `done` how it ended. What has no `done` never happened. All else, MLflow and the
-pages, is a view. Read next: `labkit.run.records.recovery`, which closes what a killed process left open.
+Kinds of lines: `start` (who runs what), `opened` (the MLflow run), `plan` (why stages are stale), `output` (a file
+that was written), `recorded` (the path of `record.json`) and `done` (how the run ended). A run without `done` has not
+finished. The ledger is the authority; MLflow and the pages are views of it. Read next: `labkit.run.records.recovery`,
+which closes the runs of killed processes.
 """
 
 import json
@@ -30,20 +31,20 @@ from labkit.storage.disk import is_full
 LEDGER_NAME = "ledger.jsonl"
 SPARE_NAME = "ledger.spare"
 SPARE_BYTES = 1_000_000
-"""Room that is given back when the disk is full, so that the end of a run can be written down."""
+"""Disk space that is released when the disk is full, so that the end of a run can be recorded."""
 LONGEST_REASON = 300
 
 
 @dataclass(frozen=True)
 class Process:
-    """One process of one machine, told from a later one with the same number.
+    """One process of one machine, distinct from a later one with the same number.
 
     Attributes
     ----------
     started
         When it started, in clock ticks since the machine did.
     boot
-        Which start of the machine.
+        Identifies the boot of the machine.
     """
 
     pid: int
@@ -51,18 +52,18 @@ class Process:
     boot: str
 
     def is_alive(self) -> bool:
-        """Return whether it still runs."""
+        """Return whether it is still running."""
         return find_process(self.pid) == self
 
 
 def find_process(pid: int) -> Process | None:
-    """Return the process with a number, None if there is none."""
+    """Return the process with a process id, None if there is none."""
     try:
         if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
             return None
         stat = Path(f"/proc/{pid}/stat")
         if stat.exists():
-            # The name, in brackets, may hold anything.
+            # The name, in brackets, may contain spaces and brackets.
             started = float(stat.read_text(errors="replace").rpartition(")")[2].split()[19])
         else:
             started = psutil.Process(pid).create_time()
@@ -73,7 +74,7 @@ def find_process(pid: int) -> Process | None:
 
 @cache
 def find_boot() -> str:
-    """Return what tells this start of the machine from others, empty where the system does not say."""
+    """Return the boot id of the machine, empty where the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -82,7 +83,7 @@ def find_boot() -> str:
 
 @dataclass
 class Entry:
-    """What the ledger says of one run of a pipeline or of one stage.
+    """One run of a pipeline or of one stage.
 
     Attributes
     ----------
@@ -93,15 +94,15 @@ class Entry:
     parent
         The pipeline run that a stage belongs to.
     store
-        The MLflow store at the time; see `labkit.run.records.mlflow_store.name_store`.
+        The MLflow store of the run; see `labkit.run.records.mlflow_store.name_store`.
     facts
-        What it was made of; see `labkit.run.records.provenance`.
+        Its provenance; see `labkit.run.records.provenance`.
     tracked
-        MLflow's name for it.
+        Id of its MLflow run.
     record
-        Path and SHA-256 of the record that was kept of a pipeline run; see `labkit.run.records.run_record`.
+        Path and SHA-256 of the record of a pipeline run; see `labkit.run.records.run_record`.
     is_settled
-        Whether MLflow has been told how it ended.
+        Whether its end is recorded in MLflow.
     """
 
     run: str
@@ -125,33 +126,33 @@ class Entry:
 
     @property
     def is_open(self) -> bool:
-        """Whether nothing says that it ended."""
+        """Whether the ledger has no end of it."""
         return self.outcome is None
 
     def open_tracked(self, tracked: str) -> None:
-        """Write down the MLflow run."""
+        """Record the id of the MLflow run."""
         self.tracked, self.is_settled = tracked, False
         append("opened", run=self.run, tracked=tracked)
 
     def plan(self, reasons: Mapping[str, list[str]]) -> None:
-        """Write down why stages are stale."""
+        """Record why stages are stale."""
         self.reasons = dict(reasons)
         append("plan", run=self.run, reasons=self.reasons)
 
     def note_record(self, path: Path, digest: str) -> None:
-        """Write down what was recorded of the run."""
+        """Record the path and digest of `record.json`."""
         self.record = {"path": os.path.relpath(path, paths.find_root()), "sha256": digest}
         append("recorded", run=self.run, **self.record)
 
     def add_outputs(self, folder: Path, digests: Mapping[str, str]) -> None:
-        """Write down what was put in place in a folder."""
+        """Record the outputs that were put in place in a folder."""
         for name, digest in digests.items():
             size, place = compute_size(folder / name), os.path.relpath(folder / name, paths.find_root())
             self.outputs.append({"path": place, "sha256": digest, "bytes": size})
             append("output", run=self.run, **self.outputs[-1])
 
     def close(self, outcome: str, exit_code: int | None, reason: str = "") -> None:
-        """Write down how it ended."""
+        """Record how it ended."""
         self.outcome, self.exit_code, self.reason = outcome, exit_code, reason[:LONGEST_REASON]
         append(
             "done",
@@ -170,9 +171,9 @@ class Entry:
 def open_entry(
     experiment: str, stage: str | None = None, *, parent: str | None = None, facts: Mapping[str, Any]
 ) -> Iterator[Entry]:
-    """Write `start`, yield the entry for the time of the block, and write `done` with the block's own ending.
+    """Write `start`, yield the entry during the block, and write `done` with the outcome of the block.
 
-    The block may set the outcome beforehand, as `died` or `timed out`, which an error alone does not tell.
+    The block may set the outcome itself, e.g. `died` or `timed out`, which cannot be derived from an error.
     """
     process = find_process(os.getpid())
     assert process
@@ -208,7 +209,7 @@ def open_entry(
 
 
 def classify_error(error: BaseException) -> tuple[str, int]:
-    """Return outcome and exit code of what an error ended."""
+    """Return the outcome and exit code of a run that ended with an error."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", 130
     return "failed", error.exit_code if isinstance(error, LabkitError) else 1
@@ -222,39 +223,39 @@ def find_reason(error: BaseException) -> str:
 
 
 def make_run_name(experiment: str) -> str:
-    """Return a name for a run that no other has, whatever the time zone and the clock."""
+    """Return a unique name for a run, whatever the time zone and the clock."""
     return f"{experiment}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
 
 
 def make_timestamp() -> str:
-    """Return the time in UTC."""
+    """Return the current time in UTC as an ISO 8601 string."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def compute_size(path: Path) -> int:
-    """Return the bytes of a file, or of a folder's files."""
+    """Return the size of a file, or of all files in a folder, in bytes."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def collect_digests(names: list[str]) -> dict[str, str]:
-    """Return the digest of each of these files and folders of the checkout that is there."""
+    """Return the digest of each file or folder of the checkout that exists."""
     root = paths.find_root()
     return {name: compute_digest(root / name) for name in names if (root / name).exists()}
 
 
 def find_ledger_path() -> Path:
-    """Return the ledger's file, whether or not it exists."""
+    """Return the path of the ledger, whether or not it exists."""
     return paths.find_root() / ".labkit" / LEDGER_NAME
 
 
 def append(kind: str, **content: Any) -> None:
-    """Add one line, and return when it is on the disk.
+    """Append one line and flush it to disk.
 
     Raises
     ------
     StageError
-        It cannot be written.
+        The line cannot be written.
     """
     line = json.dumps({"kind": kind, **content}, ensure_ascii=False)
     path = find_ledger_path()
@@ -270,7 +271,7 @@ def append(kind: str, **content: Any) -> None:
 
 
 def reserve_space() -> None:
-    """Set room aside for the end of this run; without it, a full disk is met now and not later."""
+    """Reserve disk space for recording the end of this run."""
     spare = find_ledger_path().with_name(SPARE_NAME)
     if spare.exists():
         return
@@ -279,7 +280,7 @@ def reserve_space() -> None:
 
 
 def release_space() -> bool:
-    """Give the room back; return whether there was any."""
+    """Release the reserved disk space; return whether there was any."""
     try:
         find_ledger_path().with_name(SPARE_NAME).unlink()
     except OSError:
@@ -288,7 +289,7 @@ def release_space() -> bool:
 
 
 def load_entries() -> list[Entry]:
-    """Return all runs in the order in which they started; lines that a crash tore are passed over."""
+    """Return all runs in the order in which they started; lines damaged by a crash are skipped."""
     path = find_ledger_path()
     entries: dict[str, Entry] = {}
     for line in path.read_bytes().splitlines() if path.exists() else []:
@@ -298,7 +299,7 @@ def load_entries() -> list[Entry]:
 
 
 def read_line(content: dict[str, Any], entries: dict[str, Entry]) -> None:
-    """Take one line in."""
+    """Apply one line to the entries."""
     kind, run = content.pop("kind"), content.pop("run")
     if kind == "start":
         process = Process(content["pid"], content["process_started"], content["boot"])

@@ -1,7 +1,7 @@
-"""The MLflow store before it is used: a server that answers, or a database that is whole and up to date.
+"""Prepares the MLflow store before it is used: a server that responds, or a complete and current database.
 
-MLflow makes its database on first use, which several processes at once tear and a killed one leaves half made. Here it
-is made once, under a lock, beside its place. Knows nothing of MLflow itself: see `labkit.run.records.tracking`.
+MLflow creates its database on first use. Several processes at once corrupt it, and a killed one leaves it incomplete.
+Here it is created once, under a lock, in a temporary file. Does not import MLflow: see `labkit.run.records.tracking`.
 """
 
 import importlib.util
@@ -22,18 +22,18 @@ from labkit.storage.locks import hold_lock
 
 SERVER_TIMEOUT_SECONDS = 3
 DRIVERS = {"postgresql": "psycopg", "mysql": "mysqldb", "mssql": "pyodbc"}
-"""What speaks to each kind of database, where its address names nothing else."""
+"""The default driver of each kind of database."""
 DRIVER_PACKAGES = {
     "mysqldb": "MySQLdb",
     **{name: name for name in ("psycopg", "psycopg2", "pymysql", "pyodbc", "pymssql")},
 }
-"""The package of each driver; whether others are there is found out by MLflow."""
+"""The package of each driver; for other drivers MLflow checks itself."""
 Build = Callable[[Path], None]
-"""Makes a database in an empty file, or brings an older one up to date."""
+"""Creates a database in an empty file, or upgrades an existing one."""
 
 
 def find_store_kind(uri: str) -> str:
-    """Return what kind of store an address is of: `server`, `sqlite`, a kind of database, or `other`.
+    """Return the kind of store of an address: `server`, `sqlite`, another kind of database, or `other`.
 
     >>> [find_store_kind(uri) for uri in ("http://host:5000", "postgresql+psycopg://host/runs", "sqlite:///runs.db")]
     ['server', 'postgresql', 'sqlite']
@@ -45,18 +45,18 @@ def find_store_kind(uri: str) -> str:
 
 
 def name_store() -> str:
-    """Return what the ledger calls the store that is used now; the checkout's own goes wherever the checkout goes."""
+    """Return the name of the current store in the ledger; that of the checkout's own store has no path."""
     uri = paths.get_tracking_uri()
     own = paths.find_own_store()
     return own.name if paths.find_sqlite_file(uri) == own else paths.show_address(uri)
 
 
 def is_store(name: str) -> bool:
-    """Return whether the ledger calls the store that is used now by a name, or did so before the checkout was moved."""
+    """Return whether a name in the ledger is that of the current store, also from before the checkout was moved."""
     own = paths.find_own_store()
     if name == name_store():
         return True
-    # Earlier versions wrote down the whole address of the own store, be it that of the checkout it was copied from.
+    # Earlier versions recorded the full address of the own store, possibly of the checkout it was copied from.
     file = paths.find_sqlite_file(name)
     if file is None or file.name != own.name or name_store() != own.name:
         return False
@@ -64,24 +64,24 @@ def is_store(name: str) -> bool:
 
 
 def describe_viewing() -> str:
-    """Say how runs are looked at: at the server's address, or by a command."""
+    """Return how to view runs: the address of the server, or a command."""
     uri = paths.get_tracking_uri()
     if find_store_kind(uri) == "server":
         return paths.show_address(uri)
     if paths.find_sqlite_file(uri) == paths.find_own_store():
-        # Where its path has to be quoted, MLflow would make folders of that name.
+        # If the path has to be quoted, MLflow would create folders with the quoted name.
         named = " --backend-store-uri sqlite:///mlflow.db" if "+" in uri.partition(":")[0] else ""
         return f"mlflow ui{named}   (in the checkout's root, then open the address it prints)"
     return 'mlflow ui --backend-store-uri "$MLFLOW_TRACKING_URI"   (then open the address it prints)'
 
 
 def check_store(uri: str) -> None:
-    """Refuse a tracking address that cannot be used, before anything starts.
+    """Raise an error for a tracking address that cannot be used, before anything starts.
 
     Raises
     ------
     TrackingError
-        Nobody answers there, what speaks to such a database is not installed, or the database lets nobody in.
+        The server does not respond, the driver is not installed, or the database refuses the connection.
     """
     kind = find_store_kind(uri)
     if kind == "server":
@@ -98,12 +98,12 @@ def check_store(uri: str) -> None:
 
 
 def check_embedded_experiment(name: str) -> bool:
-    """Refuse an experiment that was deleted in an embedded store; return whether the store is one.
+    """Raise an error for an experiment deleted in an embedded store; return whether the store is embedded.
 
     Raises
     ------
     TrackingError
-        It was deleted, or the store is no database of MLflow.
+        The experiment was deleted, or the file is not a database of MLflow.
     """
     file = paths.find_sqlite_file(paths.get_tracking_uri())
     if file is None:
@@ -122,7 +122,7 @@ def check_embedded_experiment(name: str) -> bool:
 
 
 def explain_deleted(name: str, experiment_id: str) -> str:
-    """Say what to do about an experiment that was deleted in MLflow."""
+    """Return the message about an experiment that was deleted in MLflow."""
     return (
         f"the experiment {name!r} was deleted in MLflow, so nothing can be recorded in it: restore it with "
         f"`mlflow experiments restore --experiment-id {experiment_id}`; nothing was run"
@@ -130,24 +130,24 @@ def explain_deleted(name: str, experiment_id: str) -> str:
 
 
 def check_server(address: str) -> None:
-    """Refuse a tracking server that is not there."""
+    """Raise an error if the tracking server does not respond."""
     try:
         with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=SERVER_TIMEOUT_SECONDS):
             return
     except urllib.error.HTTPError as error:
-        if error.code < 500:  # somebody is there; whether it lets us in is for MLflow to find out
+        if error.code < 500:  # the server is running; MLflow reports itself if access is denied
             return
-        problem = f"it answers {error.code} {error.reason}"
+        problem = f"it responds with {error.code} {error.reason}"
     except (OSError, ValueError) as error:
         problem = str(getattr(error, "reason", error))
     raise TrackingError(
-        f"{address}: no tracking server answers there ({problem}): start it, or unset MLFLOW_TRACKING_URI "
+        f"{address}: no tracking server responds there ({problem}): start it, or unset MLFLOW_TRACKING_URI "
         "to record in mlflow.db; nothing was run"
     )
 
 
 def check_driver(uri: str) -> None:
-    """Refuse a database if what speaks to it is not installed."""
+    """Raise an error if the driver of a database is not installed."""
     scheme = urlsplit(uri).scheme
     package = DRIVER_PACKAGES.get(scheme.partition("+")[2] or DRIVERS[scheme])
     if package is not None and importlib.util.find_spec(package) is None:
@@ -159,17 +159,17 @@ def check_driver(uri: str) -> None:
 
 
 def prepare_database(path: Path, head: str, *, build: Build, upgrade: Build) -> None:
-    """Have a whole database of this version in place; made or brought up to date by one process, once.
+    """Create or upgrade a database, once and by one process, unless it has this version.
 
     Parameters
     ----------
     head
-        The version that MLflow wants.
+        The version that MLflow requires.
 
     Raises
     ------
     TrackingError
-        It is neither a database of MLflow nor empty, or cannot be brought up to date.
+        The file is neither empty nor a database of MLflow, or the database cannot be upgraded.
     """
     if is_ready(path, head):
         return
@@ -185,7 +185,7 @@ def prepare_database(path: Path, head: str, *, build: Build, upgrade: Build) -> 
 
 
 def is_ready(path: Path, head: str) -> bool:
-    """Return whether a database is there and of a version."""
+    """Return whether a database exists and has a version."""
     return read_version(path) == head
 
 
@@ -195,7 +195,7 @@ def read_version(path: Path) -> str | None:
     Raises
     ------
     TrackingError
-        It is something else, or half made.
+        The file is something else, or an incomplete database.
     """
     if not path.exists() or path.stat().st_size == 0:
         return None
@@ -210,23 +210,23 @@ def read_version(path: Path) -> str | None:
 
 
 def explain_damage(path: Path, problem: str) -> str:
-    """Say that a file is no database of MLflow, and what to do."""
+    """Return the message about a file that is not a complete database of MLflow."""
     return f"{path}: no whole MLflow database ({problem}): move it away, and a new one is made in its place"
 
 
 def create_database(path: Path, build: Build) -> None:
-    """Make a database beside its place and put it there."""
+    """Create a database in a temporary file and move it into place."""
     with atomic_write(path) as beside:
         build(beside)
         use_log(beside)
 
 
 def upgrade_copy(path: Path, found: str, upgrade: Build) -> None:
-    """Keep a copy of an older database, bring another copy up to date, and put that in place."""
+    """Keep a copy of an older database, upgrade another copy, and move that into place."""
     kept = path.with_name(f"{path.name}.before-upgrade-of-{found}")
     try:
         with closing(sqlite3.connect(path, timeout=20)) as connection:
-            # What the log beside it holds goes into the file: a log left there would be taken for the new one's.
+            # Merge the write-ahead log into the file: a log left there would be read as that of the new database.
             connection.execute("pragma journal_mode=delete").fetchall()
             with atomic_write(kept) as beside:
                 copy(connection, beside)
@@ -248,6 +248,6 @@ def copy(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def use_log(path: Path) -> None:
-    """Let readers and a writer work at the same time from now on (write-ahead log), where the disk allows it."""
+    """Enable the write-ahead log, which lets readers and a writer work at once, where the file system supports it."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("pragma journal_mode=wal").fetchall()

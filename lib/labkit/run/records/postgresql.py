@@ -1,6 +1,6 @@
-"""MLflow's store in PostgreSQL before it is used: reached at all, and its tables made by one process at a time.
+"""Prepares an MLflow store in PostgreSQL: checks the connection, and lets one process at a time create tables.
 
-Sole owner of psycopg, the extra `labkit[postgresql]`. Knows nothing of MLflow itself: see
+The only module that imports psycopg, of the extra `labkit[postgresql]`. Does not import MLflow: see
 `labkit.run.records.tracking`.
 """
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_SECONDS = 5
 ADVISORY_LOCK_ID = 7_212_202_611
-"""Number of the advisory lock that is held while tables are made, one that other programs will hardly use."""
+"""Number of the advisory lock that is held while tables are created; unlikely to be used by other programs."""
 
 
 def check_database(uri: str) -> None:
-    """Refuse a database that cannot be reached, or whose tables were half made.
+    """Raise an error for a database that cannot be reached or whose tables are incomplete.
 
     Parameters
     ----------
     uri
-        As SQLAlchemy writes it, `postgresql+psycopg://user:password@host/database`.
+        Address in the form of SQLAlchemy, `postgresql+psycopg://user:password@host/database`.
 
     Raises
     ------
     TrackingError
-        It cannot be used; the message holds no password.
+        The database cannot be used; the message contains no password.
     """
     with open_connection(uri) as connection:
         check_tables(connection, uri)
@@ -40,7 +40,7 @@ def check_database(uri: str) -> None:
 
 @contextmanager
 def hold_database(uri: str) -> Iterator[None]:
-    """Be the only one who makes tables in a database for the time of the block."""
+    """Hold the lock for creating tables in a database during the block."""
     with open_connection(uri) as connection:
         connection.execute("select pg_advisory_lock(%s)", [ADVISORY_LOCK_ID])
         check_tables(connection, uri)
@@ -49,7 +49,7 @@ def hold_database(uri: str) -> Iterator[None]:
 
 @contextmanager
 def open_connection(uri: str) -> Iterator["Connection"]:
-    """Connect to a database, and turn what it refuses into one line."""
+    """Connect to a database, and raise its errors as one line."""
     import psycopg
 
     address = urlsplit(uri)._replace(scheme="postgresql").geturl()
@@ -60,13 +60,13 @@ def open_connection(uri: str) -> Iterator["Connection"]:
         raise TrackingError(
             f"{paths.show_address(uri)}: no database can be used there ({problem}): correct MLFLOW_TRACKING_URI, or "
             "unset it to record in mlflow.db; nothing was run"
-        ) from None  # the cause may hold the password
+        ) from None  # the cause may contain the password
     with connection:
         yield connection
 
 
 def check_tables(connection: "Connection", uri: str) -> None:
-    """Refuse MLflow's tables if the process that made them was ended before it wrote their version down."""
+    """Raise an error if MLflow's tables have no version, because the process that created them was killed."""
     names = "experiments", "alembic_version"
     found = [connection.execute("select to_regclass(%s)", [name]).fetchone() for name in names]
     has_tables, has_version = (row is not None and row[0] is not None for row in found)

@@ -1,7 +1,6 @@
-"""What a run is made of: who runs it, the code's commit and what differs from it, the lock, Python, the machine.
+"""The provenance of a run: user, commit and uncommitted changes, lock file, Python, machine.
 
-Read only, and light: nothing heavy is imported for it. What of it a run is made again from:
-`labkit.run.records.run_record`.
+Read only, and without heavy imports. What is needed to reproduce a run: `labkit.run.records.run_record`.
 """
 
 import functools
@@ -25,17 +24,17 @@ from labkit.run.records.changes import find_changed_files
 from labkit.storage.digests import compute_digest
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""What kernels are told of threads: see `labkit.paths.make_environment`."""
+"""Environment variables that set the number of threads: see `labkit.paths.make_environment`."""
 
 
 def collect() -> dict[str, Any]:
-    """Return what is true of every run of this process; what there is not is left out."""
+    """Return the provenance common to all runs of this process; missing facts are left out."""
     return dict(collect_for(paths.find_root()))
 
 
 @functools.cache
 def collect_for(root: Path) -> dict[str, Any]:
-    """Return what is true of every run of a checkout from this process, looked at once."""
+    """Return the provenance common to all runs of a checkout in this process, collected once."""
     lock = root / "requirements.lock"
     found: dict[str, Any] = {
         "labkit": importlib.metadata.version("labkit"),
@@ -54,13 +53,13 @@ def collect_for(root: Path) -> dict[str, Any]:
 
 
 def collect_stage(params: Params, stage: str, sample_rows: int | None) -> dict[str, Any]:
-    """Return what one stage is made of: the digests of what it reads, one of which stands for its code."""
+    """Return the digests of the inputs of a stage, one of which is the fingerprint of its code."""
     declared = load_declarations(params.experiment).get(stage)
-    if declared is None or not declared.sections:  # one that only passes on what others wrote
+    if declared is None or not declared.sections:  # it only publishes what other stages wrote
         return {}
     if sample_rows is None:
         return {"inputs": ledger.collect_digests(list(declared.inputs))}
-    # A sample is read from scratch as far as it is there.
+    # A sample run reads from scratch what exists there.
     root, data = paths.find_root(), paths.find_data_dir(params.experiment).relative_to(paths.find_root()).as_posix()
     moved = [name.replace(f"{data}/", f"{data}/scratch/", 1) for name in declared.inputs]
     names = [there if (root / there).exists() else name for name, there in zip(declared.inputs, moved, strict=True)]
@@ -73,7 +72,7 @@ def list_params(experiment: str) -> dict[str, str]:
 
 
 def find_commit(root: Path | None = None) -> str | None:
-    """Return the commit that a checkout is at; None outside of git, or before the first one."""
+    """Return the current commit of a checkout; None outside of git, or before the first commit."""
     command = ["git", "-C", str(root or paths.find_root()), "rev-parse", "--verify", "--quiet", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -82,7 +81,7 @@ def find_commit(root: Path | None = None) -> str | None:
 
 
 def find_user() -> str:
-    """Return the name of the user, or the number where the system knows no name."""
+    """Return the name of the user, or the user id if the system has no name for it."""
     try:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):
@@ -90,13 +89,13 @@ def find_user() -> str:
 
 
 def name_person() -> str:
-    """Return who does something, and where: `user@host`."""
+    """Return the current user and machine as `user@host`."""
     return f"{find_user()}@{socket.gethostname()}"
 
 
 @functools.cache
 def find_cpu() -> dict[str, Any]:
-    """Return model, instruction set and number of the processors that this process may use."""
+    """Return model, instruction set and number of the processors available to this process."""
     facts: dict[str, Any] = {"model": platform.processor() or platform.machine(), "flags": []}
     path = Path("/proc/cpuinfo")
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
@@ -105,20 +104,20 @@ def find_cpu() -> dict[str, Any]:
             key = "model" if name.strip() == "model name" else "flags"
             facts[key] = value.strip() if key == "model" else sorted(value.split())
         elif not line.strip():
-            break  # the others are like the first
+            break  # the other processors are the same
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {**facts, "machine": platform.machine(), "cores": psutil.cpu_count(logical=False), "usable": usable}
 
 
 def find_threads() -> dict[str, str]:
-    """Return how many threads kernels may use, by environment variable."""
+    """Return the number of threads of kernels by environment variable."""
     environment = paths.make_environment()
     return {name: environment[name] for name in THREADS}
 
 
 def find_blas() -> list[dict[str, Any]]:
     """Return the linear algebra libraries that numpy and scikit-learn use: build, version, kind of core, threads."""
-    import numpy  # noqa: F401  # loads them
+    import numpy  # noqa: F401  # loads the libraries
     from threadpoolctl import threadpool_info
 
     names = ("user_api", "internal_api", "version", "architecture", "threading_layer", "num_threads")

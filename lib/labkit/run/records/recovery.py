@@ -1,6 +1,6 @@
-"""Closing what a killed process left open: in the ledger, in MLflow, on the disk. Called by the next labkit command.
+"""Closes the runs of killed processes, in the ledger, in MLflow and on disk. Called by the next labkit command.
 
-A run of a process that still lives is never touched.
+A run whose process is still alive is never touched.
 """
 
 import shutil
@@ -21,13 +21,13 @@ from labkit.storage.locks import hold_lock
 GONE = "process gone"
 SWEPT = ("data", "reports", "params", ".labkit")
 OLD_SECONDS = 3600
-"""A left-over that does not say whose it is goes when it is this old and nothing runs."""
+"""Age at which a leftover of an unknown process is removed if nothing is running."""
 
 
 def reconcile() -> list[Entry]:
-    """Close the runs whose processes are gone, and return them.
+    """Close the runs whose processes have ended, and return them.
 
-    What MLflow cannot be told now, because its server is away, is told the next time.
+    If the MLflow server cannot be reached, the runs are closed there the next time.
     """
     if not any(map(needs_closing, ledger.load_entries())):
         return []
@@ -47,24 +47,24 @@ def reconcile() -> list[Entry]:
 
 
 def needs_closing(entry: Entry) -> bool:
-    """Return whether a run has not been closed everywhere and nobody is about to do it."""
+    """Return whether a run has to be closed, in the ledger or in MLflow."""
     if entry.is_open:
         return not entry.process.is_alive()
     return not entry.is_settled and is_here(entry)
 
 
 def is_here(entry: Entry) -> bool:
-    """Return whether a run was recorded in the store that is used now."""
+    """Return whether a run was recorded in the current store."""
     return mlflow_store.is_store(entry.store)
 
 
 def settle(entry: Entry) -> None:
-    """Tell MLflow how a run ended, if it knows of it."""
+    """Close a run in MLflow, if it is recorded there."""
     uri = paths.get_tracking_uri()
     file = paths.find_sqlite_file(uri)
     if file is None or file.exists():
         mlflow_store.check_store(uri)
-        # Imported on need: with nothing to close, MLflow is not.
+        # Imported here, so that MLflow is not loaded if there is nothing to close.
         from labkit.run.records import tracking
 
         tracking.close_left(entry)
@@ -72,7 +72,7 @@ def settle(entry: Entry) -> None:
 
 
 def remove_unfinished(entries: Iterable[Entry], gone: Iterable[Entry]) -> None:
-    """Remove the work folders and half-written files that dead runs left, those `gone` just now and earlier ones."""
+    """Remove the work folders and temporary files of ended runs, those just closed and earlier ones."""
     alive = {entry.run for entry in entries if entry.is_open and entry.process.is_alive()}
     known = {entry.run for entry in entries}
     for folder in paths.find_work_dir().iterdir():
@@ -92,14 +92,14 @@ def remove_unfinished(entries: Iterable[Entry], gone: Iterable[Entry]) -> None:
 
 
 def list_uploads(entry: Entry) -> list[Path]:
-    """Return the artifacts of a run that MLflow has half copied to this disk."""
+    """Return the temporary files of artifacts that MLflow has not finished copying."""
     if not entry.tracked:
         return []
     return list((paths.find_root() / "mlruns").glob(f"*/{entry.tracked}/artifacts/**/.artifact.uploading.*"))
 
 
 def is_being_written(path: Path) -> bool:
-    """Return whether the process named by something half-written still lives; what names none counts while new."""
+    """Return whether the process named by a temporary file is alive; without a name, whether the file is new."""
     writer = find_writer(path)
     try:
         age = time.time() - path.lstat().st_mtime
@@ -109,7 +109,7 @@ def is_being_written(path: Path) -> bool:
 
 
 def describe_closed(gone: Iterable[Entry]) -> list[str]:
-    """Say in one line each which runs were closed."""
+    """Return one line about each run that was closed."""
     return [
         f"{entry.experiment}{' ' + entry.stage if entry.stage else ''}: a run of {entry.at} was killed "
         f"(process {entry.process.pid} is gone); it is closed as such now"

@@ -36,9 +36,9 @@ def find_version(name: str, *, alias: str | None = None, digest: str | None = No
     Raises
     ------
     TrackingError
-        An alias points at a version that cannot be read, which does not mean that there is none.
+        An alias points to a version that cannot be read.
     LostStoreError
-        The registry does not answer, which does not mean it either.
+        The registry does not respond.
     """
     number = find_version_number(name, alias=alias, digest=digest)
     return get_version(name, number) if number is not None else None
@@ -75,9 +75,9 @@ def get_version(name: str, number: int) -> Version:
     Raises
     ------
     TrackingError
-        There is none of that number.
+        There is no version with that number.
     LostStoreError
-        The registry does not answer.
+        The registry does not respond.
     """
     with reach():
         client = get_client()
@@ -109,7 +109,7 @@ def register_model(name: str, run_id: str, model_dir: Path, *, release_dir: Path
         client.create_registered_model(name)
     source = f"{client.get_run(run_id).info.artifact_uri}/{MODEL}"
     tags = {DIGEST_TAG: digest, "labkit.registered_by": provenance.name_person()}
-    # Not waited for: what it would wait for is done when this returns, and it says so on the terminal.
+    # Do not wait: the version is complete when this returns, and waiting prints to the terminal.
     version = client.create_model_version(name, source, run_id, tags=tags, await_creation_for=0)
     return Version(int(version.version), run_id, digest)
 
@@ -123,12 +123,12 @@ def upload_files(run_id: str, model_dir: Path, *, release_dir: Path) -> None:
 
 @reach()
 def replace_files(name: str, version: Version, model_dir: Path, *, release_dir: Path, reason: str) -> None:
-    """Store the files of a version again in place of what is left of them, and tag it with who did so and why."""
+    """Replace the files of a version, and tag it with who did so and why."""
     client = get_client()
     place = str(client.get_run(version.run_id).info.artifact_uri)
     repository = get_artifact_repository(place, tracking_uri=paths.get_tracking_uri())
     for folder in (MODEL, RELEASE):
-        # Not every store allows it; then the files are overwritten, and the digest shows whether that was enough.
+        # Not every store supports it; then the files are overwritten, and the digest shows whether that was enough.
         with suppress(Exception):
             repository.delete_artifacts(folder)
     upload_files(version.run_id, model_dir, release_dir=release_dir)
@@ -139,14 +139,14 @@ def replace_files(name: str, version: Version, model_dir: Path, *, release_dir: 
 
 @reach()
 def has_model(version: Version) -> bool:
-    """Return whether the MLflow model of a version is there."""
+    """Return whether the MLflow model of a version exists."""
     found = get_client().list_artifacts(version.run_id, MODEL)
     return any(Path(file.path).name == "MLmodel" for file in found)
 
 
 @reach()
 def set_alias(name: str, alias: str, version: Version) -> None:
-    """Point an alias of a registered model at a version, and note there who did."""
+    """Point an alias of a registered model to a version, and tag the version with who did so."""
     client = get_client()
     client.set_registered_model_alias(name, alias, str(version.number))
     client.set_model_version_tag(name, str(version.number), f"labkit.{alias}_by", provenance.name_person())

@@ -1,6 +1,6 @@
-"""What the ledger tells people: which runs there were and how they ended, and what one of them was made of.
+"""The history of runs from the ledger: the list of runs, and the provenance and outcome of one.
 
-Reads the ledger and the marks that MLflow keeps; closes nothing: that is `labkit.run.records.recovery`.
+Read only; closing runs is the job of `labkit.run.records.recovery`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ SHORT = 12
 
 @dataclass(frozen=True)
 class Row:
-    """One run as `labkit runs` lists it: `stage` is the one it stopped in, or the only one it was of."""
+    """One run in the list of `labkit runs`; `stage` is the one it stopped in, or the only one that was run."""
 
     run: str
     what: str
@@ -32,14 +32,14 @@ class Row:
 
     @property
     def end(self) -> str:
-        """How and where it ended, in a few words."""
+        """How and where it ended, as a phrase."""
         if self.what != "run":
             return f"{self.outcome} ({self.what})"
         return f"{self.outcome} in {self.stage}" if self.stage else self.outcome
 
 
 def list_runs(experiment: str | None = None, *, most: int) -> tuple[list[Row], int]:
-    """Return the latest runs, newest first, and how many there are in all."""
+    """Return the latest runs, newest first, and the total number of runs."""
     entries = ledger.load_entries()
     tops = [entry for entry in entries if entry.parent is None and experiment in (None, entry.experiment)]
     below = group(entries)
@@ -56,25 +56,25 @@ def group(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
 
 
 def make_row(entry: Entry, stages: Sequence[Entry]) -> Row:
-    """Sum up one run."""
+    """Return the row of one run."""
     stopped = next((one.stage for one in stages if one.outcome not in (None, "finished")), None)
     running = next((one.stage for one in stages if one.is_open), None)
     what = f"stage {entry.stage}" if entry.stage else "run"
     outcome = derive_outcome(entry)
     if outcome == "failed" and stopped:
-        # How the stage ended says more: died, timed out.
+        # The outcome of the stage is more specific: died, timed out.
         outcome = next(one.outcome or outcome for one in stages if one.stage == stopped)
     stage = "" if outcome == "finished" else stopped or running or entry.stage or ""
     return Row(entry.run, what, outcome, stage, entry.seconds, entry.at)
 
 
 def derive_outcome(entry: Entry) -> str:
-    """Return in a word how a run ended, or that it goes on."""
+    """Return the outcome of a run, or `running`."""
     return entry.outcome or ("running" if entry.process.is_alive() else "killed")
 
 
 def show_age(at: str) -> str:
-    """Say how long ago a time in UTC was.
+    """Return how long ago a time in UTC was.
 
     >>> show_age(datetime.now(UTC).isoformat())
     'now'
@@ -87,7 +87,7 @@ def show_age(at: str) -> str:
 
 
 def find_run(word: str) -> Entry:
-    """Return the run of a name, of its first or last characters, of MLflow's name, or the latest of an experiment.
+    """Return a run by its name, the beginning or end of it, its MLflow id, or the latest run of an experiment.
 
     Raises
     ------
@@ -109,19 +109,19 @@ def find_run(word: str) -> Entry:
         )
     if not entries:
         raise ParamsError(f"no run {word!r}: nothing has run in this checkout yet: labkit run {word}")
-    # Names end in what no two have alike: a mistyped one is near to its own.
+    # Names end in random characters, so that a mistyped name is most similar to the one meant.
     raise ParamsError(
         f"no run {word!r}: {name_nearest(word, list_run_names(entries[-200:]))}; `labkit runs` lists them"
     )
 
 
 def list_run_names(entries: Iterable[Entry]) -> list[str]:
-    """Return the words by which runs may be asked for."""
+    """Return the names by which runs can be requested."""
     return sorted({word for entry in entries for word in (entry.run, entry.experiment)})
 
 
 def describe_run(entry: Entry) -> list[tuple[str, str]]:
-    """Return what a run was made of as pairs of a heading and a text."""
+    """Return the provenance and outcome of a run as pairs of a heading and a description."""
     entries = ledger.load_entries()
     parent = next((one for one in entries if one.run == entry.parent), None)
     facts = (parent or entry).facts
@@ -142,7 +142,7 @@ def describe_run(entry: Entry) -> list[tuple[str, str]]:
 
 
 def describe_ending(entry: Entry) -> str:
-    """Say how a run ended."""
+    """Return a phrase about how a run ended."""
     parts = [derive_outcome(entry)]
     parts += [f"exit code {entry.exit_code}"] if entry.exit_code is not None else []
     parts += [f"after {entry.seconds:.1f} s"] if entry.seconds is not None else []
@@ -151,7 +151,7 @@ def describe_ending(entry: Entry) -> str:
 
 
 def describe_provenance(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """Say what was true of the checkout, and who ran it where."""
+    """Describe the checkout, the environment and the user of a run."""
     pairs = []
     if "user" in facts:
         pairs.append(("by", f"{facts['user']} on {facts['host']} ({facts['cpu']})"))
@@ -174,7 +174,7 @@ def describe_provenance(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def describe_stage(stage: Entry, *, is_named: bool) -> list[tuple[str, str]]:
-    """Say what a stage read and wrote."""
+    """Describe the inputs and outputs of a stage."""
     lines = [describe_ending(stage)] if is_named else []
     if "notebook_sha256" in stage.facts:
         lines.append(f"notebook {stage.facts['notebook_sha256'][:SHORT]}")
@@ -198,7 +198,7 @@ def find_producers(entries: Iterable[Entry], run: Entry) -> dict[str, str]:
 
 
 def describe_plan(entry: Entry, stages: Iterable[Entry], makers: dict[str, str]) -> list[tuple[str, str]]:
-    """Say why each stage of a run was run or not."""
+    """Describe why each stage was run or skipped."""
     if not entry.reasons:
         return []
     ran, lines, is_over = {one.stage for one in stages}, [], False

@@ -1,7 +1,7 @@
-"""`record.json`: what one pipeline run was made of, enough to make it again elsewhere, without this checkout's ledger.
+"""`record.json`: the provenance of one pipeline run, sufficient to reproduce it elsewhere without the ledger.
 
-One file per run, an artifact of its MLflow run, beside the patch of code that was not committed and the params file;
-copies are in `.labkit/runs/<run>/`. Read next: `labkit.run.records.changes`, which makes the patch.
+One file per run, an artifact of its MLflow run, beside the patch of uncommitted code and the params file; copies are in
+`.labkit/runs/<run>/`. Read next: `labkit.run.records.changes`, which makes the patch.
 """
 
 import hashlib
@@ -33,15 +33,15 @@ from labkit.units import format_bytes
 VERSION = 1
 RECORD_NAME, PATCH_NAME, PATCH_FOLDER = "record.json", "changes.diff", "code"
 NOT_RECORDED = ("fingerprint",)
-"""Stages that only say what the others' code means."""
+"""Stages that only compute the fingerprints of others."""
 ROOT_FILES = (paths.MARKER, LOCK_NAME, "pyproject.toml")
 MOST_OTHERS = 200
-"""Untracked files that are no code and are named."""
+"""The largest number of untracked files other than code that are listed."""
 
 
 @dataclass
 class RunRecord:
-    """The record of one pipeline run, written as it begins and again as it ends.
+    """The record of one pipeline run, written when it begins and again when it ends.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class RunRecord:
     stages
         The stages that have run so far, filled in by the runner.
     names
-        The stages that were asked for.
+        The requested stages.
     """
 
     entry: Entry
@@ -62,7 +62,7 @@ class RunRecord:
     content: dict[str, Any] = field(default_factory=dict)
 
     def prepare(self) -> list[str]:
-        """Note what is known as the run begins, the patch of its code included; return warnings of what cannot be."""
+        """Collect what is known at the start, including the patch of the code; return warnings."""
         root, entry = paths.find_root(), self.entry
         code, warnings = self.describe_code(root)
         facts = provenance.collect()
@@ -86,7 +86,7 @@ class RunRecord:
         return warnings
 
     def begin(self, run_id: str) -> None:
-        """Hand what was prepared to an MLflow run."""
+        """Log the prepared record to an MLflow run."""
         self.run_id = run_id
         self.content["mlflow_run_id"] = run_id
         tracking.log_file(run_id, paths.find_params_path(self.params.experiment))
@@ -95,12 +95,12 @@ class RunRecord:
         self.save()
 
     def finish_failed(self, error: BaseException) -> None:
-        """Write the record of a run that an error ended, which comes first whatever fails here."""
+        """Write the record of a run that ended with an error, which takes precedence over errors of writing."""
         with suppress(LabkitError, OSError):
             self.finish(ledger.classify_error(error)[0])
 
     def finish(self, outcome: str) -> None:
-        """Write the record with the stages as they ended."""
+        """Write the record with the outcome of the stages."""
         self.content |= {
             "outcome": outcome,
             "ended": ledger.make_timestamp(),
@@ -111,14 +111,14 @@ class RunRecord:
         self.entry.note_record(path, compute_digest(path))
 
     def save(self) -> Path:
-        """Write the record to the disk and hand it to MLflow."""
+        """Write the record to disk and log it to MLflow."""
         path = find_folder_of(self.entry.run) / RECORD_NAME
         write_json(path, self.mask.clean(self.content))
         tracking.log_file(self.run_id, path)
         return path
 
     def describe_code(self, root: Path) -> tuple[dict[str, Any], list[str]]:
-        """Record the code that is not in the commit; return what says where, and warnings."""
+        """Save the code that is not in the commit; return its description, and warnings."""
         found = changes.find_changed_files(root, list_closure(root))
         patch = changes.make_patch(root, found)
         described: dict[str, Any] = {
@@ -137,7 +137,7 @@ class RunRecord:
         return described, [f"{warning}: commit it"] if large else []
 
     def save_patch(self, content: bytes) -> dict[str, Any]:
-        """Write the patch to the disk, without secrets, and return what says where it will be."""
+        """Write the patch to disk, without secrets, and return its description."""
         source = content.decode(errors="surrogateescape")
         cleaned = self.mask.clean_text(source)
         kept = cleaned.encode(errors="surrogateescape")
@@ -165,7 +165,7 @@ def list_closure(root: Path) -> list[str]:
 
 
 def find_origin(root: Path) -> str | None:
-    """Return where the checkout was cloned from, without a password; None if git does not say."""
+    """Return where the checkout was cloned from, without a password; None if git has no remote."""
     command = ["git", "-C", str(root), "remote", "get-url", "origin"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -209,7 +209,7 @@ def describe_cached(experiment: str, stage: str, entries: Iterable[Entry]) -> di
 
 
 def describe_entry(entry: Entry) -> dict[str, Any]:
-    """Return what the ledger says of a stage that ran."""
+    """Return the record of a stage that was run."""
     names = ("notebook_sha256", "inputs", "sample_rows")
     found: dict[str, Any] = {name: entry.facts[name] for name in names if name in entry.facts}
     found |= {"status": entry.outcome, "run": entry.run, "mlflow_run_id": entry.tracked}
@@ -219,7 +219,7 @@ def describe_entry(entry: Entry) -> dict[str, Any]:
 def find_producer(
     entries: Iterable[Entry], experiment: str, stage: str, outputs: Mapping[str, str]
 ) -> dict[str, Any] | None:
-    """Return the latest run of a stage in this checkout that wrote just these outputs, None if there is none."""
+    """Return the latest run of a stage in this checkout that wrote exactly these outputs, None if there is none."""
     found = None
     for entry in entries:
         if (entry.experiment, entry.stage, entry.outcome) == (experiment, stage, "finished") and outputs:
@@ -232,7 +232,7 @@ def find_producer(
 
 
 def describe_data(experiment: str) -> dict[str, Any]:
-    """Return by which names DVC keeps what stages read and wrote, and the tables of one's own, and where."""
+    """Return DVC's digests of the inputs and outputs of stages and of the raw tables, and the remotes."""
     root = paths.find_root()
     pointers = sorted(paths.find_data_dir(experiment).glob("**/*.dvc"))
     files = {path.relative_to(root).as_posix(): read_listed(path).get("outs", []) for path in pointers}
@@ -246,7 +246,7 @@ def describe_data(experiment: str) -> dict[str, Any]:
 
 
 def read_listed(path: Path) -> dict[str, Any]:
-    """Return what DVC has written down in a file, nothing if it cannot be read: DVC itself reports that."""
+    """Return the content of a file that DVC wrote, nothing if it is invalid, which DVC itself reports."""
     try:
         content = load_written_yaml(path)
     except (OSError, ParamsError):

@@ -1,6 +1,6 @@
-"""Finding runs in MLflow, on as many pages as there are.
+"""Searches for runs in MLflow, over all pages of results.
 
-Owner of mlflow together with `labkit.run.records.tracking` and `labkit.run.records.tracking_client`.
+Uses mlflow together with `labkit.run.records.tracking` and `labkit.run.records.tracking_client`.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ INPUT_TAG = "labkit.input."
 
 
 def search_runs(condition: str) -> list[Any]:
-    """Return the runs of all experiments that fulfil a condition."""
+    """Return the runs of all experiments that meet a condition."""
     client = get_client()
     found = list_pages(lambda token: client.search_experiments(view_type=ViewType.ALL, page_token=token))
     experiments = [one.experiment_id for one in found]
@@ -23,7 +23,7 @@ def search_runs(condition: str) -> list[Any]:
 
 
 def list_pages(search: Callable[[str | None], Any]) -> list[Any]:
-    """Return what a search finds on all of its pages; called with the token of each."""
+    """Return the results of a search from all pages; `search` is called with the token of each page."""
     page = search(None)
     found = list(page)
     while page.token:
@@ -46,7 +46,7 @@ def find_run_of(experiment: str, key: str) -> str | None:
 
 @reach()
 def find_producing_run(experiment: str, stage: str, outputs: Mapping[str, str]) -> dict[str, Any] | None:
-    """Return the latest finished run of a stage that wrote just these outputs, by whomever; None if there is none."""
+    """Return the latest finished run of a stage that wrote exactly these outputs, or None."""
     if not outputs:
         return None
     wrote = " and ".join(f"tags.`labkit.output.{name}` = '{digest}'" for name, digest in outputs.items())

@@ -1,7 +1,7 @@
-"""What is known of the latest run of each stage, beside its report: `reports/<experiment>/<page>.json`.
+"""The record of the latest run of each stage, beside its page: `reports/<experiment>/<page>.json`.
 
-Lets `labkit status`, the closing table and the index of reports speak of stages that were not run this time, and
-tells whether a page still belongs to the data that is in place.
+`labkit status`, the closing table and the index of reports read from it the results of stages that were not run this
+time. It also shows whether a page still belongs to the current data.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from labkit.storage.atomic import parse_json, write_json
 from labkit.storage.digests import compute_digest
 
 PAGE_ENDINGS = (".html", ".ipynb", ".json")
-"""What there is of each page: the report, the executed notebook, the record."""
+"""The files of each page: the report, the executed notebook, the record."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class StageRecord:
     cells
         Seconds that each cell took.
     peak_bytes
-        The most memory that the kernel and all below it were seen to take.
+        Peak memory of the kernel and its child processes.
     """
 
     stage: str
@@ -62,12 +62,12 @@ def load_records(folder: Path) -> dict[str, StageRecord]:
 
 
 def load_record(path: Path) -> StageRecord:
-    """Read a record; one that cannot be read is of a stage that failed, and its headline says why and what to do."""
+    """Read a record; a damaged one counts as failed, with a headline about what to do."""
     try:
         content = parse_json(path.read_bytes())
         record = StageRecord(**content)
         if not all(isinstance(getattr(record, name), str) for name in ("stage", "page", "headline", "key")):
-            raise TypeError("a name that is none")
+            raise TypeError("a name is not a string")
         return replace(record, cells=tuple(float(seconds) for seconds in record.cells))
     except (OSError, ValueError, TypeError):
         stage = path.stem.partition("_")[2]
@@ -76,5 +76,5 @@ def load_record(path: Path) -> StageRecord:
 
 
 def compute_outputs(folder: Path, outputs: Iterable[str]) -> dict[str, str]:
-    """Return the digest of each output that is in place in a data folder."""
+    """Return the digest of each output that exists in a data folder."""
     return {name: compute_digest(folder / name) for name in outputs if (folder / name).exists()}

@@ -1,7 +1,7 @@
-"""What MLflow is told of a run, from outside the kernel.
+"""Records runs in MLflow, from outside the kernel.
 
-Owner of mlflow, together with `labkit.run.records.tracking_client`, which opens the store. The runner opens a run
-before the kernel starts and closes it with its true status after the kernel has gone. Read next:
+Uses mlflow together with `labkit.run.records.tracking_client`, which opens the store. The runner opens a run before the
+kernel starts and closes it with its real status after the kernel has ended. Read next:
 `labkit.run.pipeline.stage_run`, which decides what is recorded.
 """
 
@@ -27,17 +27,17 @@ from labkit.run.records.tracking_client import describe_problem, find_experiment
 MOST_PER_CALL = 100
 TAG_NAME = re.compile(r"[/\w.\- ]{1,200}")
 STATUSES = {"finished": "FINISHED", "interrupted": "KILLED"}
-"""What MLflow calls the outcomes of the ledger; all others are FAILED."""
+"""MLflow's status for each outcome in the ledger; all others are FAILED."""
 
 
 @dataclass
 class Record:
-    """One open MLflow run and what it will be closed with.
+    """One open MLflow run and the values it will be closed with.
 
     Attributes
     ----------
     is_leaf
-        Whether no other run can be below it.
+        Whether it cannot have child runs.
     """
 
     run_id: str
@@ -49,7 +49,7 @@ class Record:
 
 
 def prepare() -> None:
-    """Open the embedded store ahead of its first use, which takes a second; a server is asked when it is needed."""
+    """Open the embedded store before its first use, which takes a second; a server is contacted only when needed."""
     if paths.find_sqlite_file(paths.get_tracking_uri()):
         get_client()
 
@@ -58,21 +58,21 @@ def prepare() -> None:
 def open_run(
     params: Params, name: str, *, parent_id: str | None, tags: Mapping[str, str], entry: Entry | None = None
 ) -> Iterator[Record]:
-    """Open a run for the time of the block and close it with the record's status.
+    """Open a run during the block and close it with the status of the record.
 
     The status is FAILED unless the block sets another one; an exception closes the run as FAILED, Ctrl-C as KILLED,
-    with the error's first line as tag `labkit.reason`. The times are as far apart as the work took, whatever the
-    clock does meanwhile.
+    with the error's first line as tag `labkit.reason`. The duration is
+    measured independently of changes to the clock.
 
     Parameters
     ----------
     entry
-        What the ledger says of it, None for a run that is not in the ledger by itself.
+        Its entry in the ledger, None for a run that has none of its own.
 
     Raises
     ------
     LostStoreError
-        The store failed; that of the block comes first.
+        The store failed; an error of the block takes precedence.
     """
     links = {"mlflow.parentRunId": parent_id} if parent_id else {}
     named = {RUN_TAG: entry.run} if entry else {}
@@ -100,7 +100,7 @@ def open_run(
 
 @reach()
 def close_run(record: Record, ended: int, entry: Entry | None) -> None:
-    """Write what a run is closed with; below one that failed, nothing stays open."""
+    """Log the values of a run and close it; if it failed, its open child runs are closed too."""
     log_values(record.run_id, params=record.params, metrics=record.metrics, tags=record.tags)
     if record.status != "FINISHED" and not record.is_leaf:
         for below in find_open_below(record.run_id):
@@ -111,23 +111,23 @@ def close_run(record: Record, ended: int, entry: Entry | None) -> None:
 
 
 def find_open_below(run_id: str) -> list[str]:
-    """Return the runs below one that are open, the lowest first."""
+    """Return the open descendants of a run, the deepest first."""
     found = search_runs(f"tags.`mlflow.parentRunId` = '{run_id}' and attributes.status = 'RUNNING'")
     below = [str(run.info.run_id) for run in found]
     return [one for child in below for one in (*find_open_below(child), child)]
 
 
 def close_one(run_id: str, status: str, reason: str, *, ended: int | None = None) -> None:
-    """Close a run that somebody else opened; one that had ended keeps its time."""
+    """Close a run of another process; `ended` keeps the end time of one that was closed before."""
     log_values(run_id, tags={"labkit.reason": reason} if reason else {})
     get_client().set_terminated(run_id, status, end_time=ended)
 
 
 @reach()
 def close_left(entry: Entry) -> None:
-    """Close a run as the ledger has closed it, and what is still open below it.
+    """Close a run and its descendants in MLflow with the outcome in the ledger.
 
-    A process killed just before it wrote its end into the ledger may have told MLflow already that all went well.
+    A process that was killed just before it wrote the outcome into the ledger may have closed the run as finished.
     """
     status = STATUSES.get(entry.outcome or "", "FAILED")
     for run in search_runs(f"tags.`{RUN_TAG}` = '{entry.run}'"):
@@ -145,7 +145,7 @@ def log_values(
     metrics: Mapping[str, float] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> None:
-    """Log values of any number, none of them altered silently: see `labkit.run.records.mlflow_limits`."""
+    """Log any number of values without altering one silently: see `labkit.run.records.mlflow_limits`."""
     client, now = get_client(), int(time.time() * 1000)
     made = make_fields(params or {}, metrics or {}, tags or {})
     for name, content in made.files.items():
@@ -161,14 +161,14 @@ def log_values(
 
 
 def make_run(params: Params, name: str) -> str:
-    """Make a finished run of its own and return its id."""
+    """Create a finished run of its own and return its id."""
     with open_run(params, name, parent_id=None, tags={"labkit.stage": name}) as record:
         record.status = "FINISHED"
     return record.run_id
 
 
 def log_child(params: Params, parent_id: str, content: Mapping[str, Any], *, source: str) -> None:
-    """Record a finished run below another, such as a candidate below training, in as few requests as MLflow needs.
+    """Record a finished run below another, such as a candidate below training, with as few requests as possible.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ def log_text(run_id: str, content: str, name: str) -> None:
 
 
 def make_tags() -> dict[str, str]:
-    """Return what is true of every run now: who runs it, code, lock, Python, machine."""
+    """Return the tags common to all runs: user, code, lock file, Python, machine."""
     found = provenance.collect()
     names = ("python", "platform", "lock_sha256", "host")
     tags = {f"labkit.{name}": found[name] for name in names if name in found}
@@ -214,22 +214,22 @@ def make_tags() -> dict[str, str]:
 
 
 def download_file(run_id: str, name: str, folder: Path) -> Path:
-    """Fetch one artifact of a run into a folder and return its place.
+    """Download one artifact of a run into a folder and return its path.
 
     Raises
     ------
     TrackingError
         The run has no such artifact.
     LostStoreError
-        The store failed, or where it keeps artifacts.
+        The store or its artifact store failed.
     """
     with reach():
         client = get_client()
     try:
         return Path(client.download_artifacts(run_id, name, str(folder)))
-    except Exception as error:  # of MLflow, or of what speaks to its artifact store
+    except Exception as error:  # of MLflow, or of the library that accesses its artifact store
         with reach():
-            client.list_artifacts(run_id)  # whether it is only that artifact which is not there
+            client.list_artifacts(run_id)  # raises if the store itself has failed
             place = client.get_run(run_id).info.artifact_uri
         problem = describe_problem(error).rstrip(".")
         raise TrackingError(
@@ -238,7 +238,7 @@ def download_file(run_id: str, name: str, folder: Path) -> Path:
 
 
 def make_input_tags(inputs: Mapping[str, str]) -> dict[str, str]:
-    """Return the digests of what a stage reads as tags, those that MLflow can name; the record of the run has all."""
+    """Return the digests of a stage's inputs as tags, without paths that MLflow cannot use in the name of a tag."""
     return {f"{INPUT_TAG}{path}": digest for path, digest in inputs.items() if TAG_NAME.fullmatch(path)}
 
 

@@ -1,6 +1,6 @@
-"""The client of the MLflow store, opened once, its experiments, and what is reported when the store fails.
+"""The client of the MLflow store, opened once; its experiments, and the errors raised when the store fails.
 
-Owner of mlflow together with `labkit.run.records.tracking`, which records, and `labkit.run.records.run_search`.
+Uses mlflow together with `labkit.run.records.tracking`, which records, and `labkit.run.records.run_search`.
 """
 
 import importlib.util
@@ -33,7 +33,7 @@ def get_client() -> MlflowClient:
     TrackingError
         The store cannot be opened.
     """
-    # What fails is reported once, in our own words.
+    # Errors are reported once, by labkit.
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     # MLflow prints the address of each run that ends.
@@ -48,11 +48,11 @@ def get_client() -> MlflowClient:
 
 
 def open_client(uri: str) -> MlflowClient:
-    """Return a client that has been answered."""
+    """Return a client after a first successful request."""
     try:
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
-    except Exception as error:  # of MLflow, of the driver, of what lies between
+    except Exception as error:  # of MLflow, of the driver, or of a library between them
         address = paths.show_address(uri)
         if "out-of-date database schema" in str(error):
             raise TrackingError(
@@ -64,9 +64,9 @@ def open_client(uri: str) -> MlflowClient:
 
 
 def make_migration_config(db_url: str, alembic_dir: str | None = None) -> Config:
-    """Return MLflow's settings for its migrations, wherever its package is.
+    """Return MLflow's configuration of its migrations, with any path of its package.
 
-    MLflow itself escapes `%`, by which values refer to each other, in the address only, and not in the folder.
+    MLflow itself escapes `%`, which starts a reference to another value, only in the address and not in the folder.
     """
     folder = Path(alembic_dir or Path(database._get_package_dir(), "store", "db_migrations"))
     config = Config(folder / "alembic.ini")
@@ -76,7 +76,7 @@ def make_migration_config(db_url: str, alembic_dir: str | None = None) -> Config
 
 
 def prepare_embedded_store(file: Path) -> None:
-    """Have a whole embedded database in place that looks for artifacts beside itself."""
+    """Create or upgrade the embedded database and correct its artifact paths."""
     head = database._get_latest_schema_revision()
     mlflow_store.prepare_database(file, head, build=create_tables, upgrade=upgrade_tables)
     if file == paths.find_own_store():
@@ -84,7 +84,7 @@ def prepare_embedded_store(file: Path) -> None:
 
 
 def create_tables(path: Path) -> None:
-    """Make MLflow's tables in an empty file."""
+    """Create MLflow's tables in an empty file."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     made = SqlAlchemyStore(paths.make_sqlite_uri(path), artifact_locations.make_root(path))
@@ -92,7 +92,7 @@ def create_tables(path: Path) -> None:
 
 
 def upgrade_tables(path: Path) -> None:
-    """Bring the tables in a file up to date, as `mlflow db upgrade` does."""
+    """Upgrade the tables in a file, as `mlflow db upgrade` does."""
     engine = database.create_sqlalchemy_engine(paths.make_sqlite_uri(path))
     try:
         database._upgrade_db(engine)
@@ -104,16 +104,16 @@ def upgrade_tables(path: Path) -> None:
 
 @contextmanager
 def reach() -> Iterator[None]:
-    """Report in our own words if the store fails while it is used; after that it is not waited for again.
+    """Raise a `LostStoreError` if the store fails during the block; later requests are not retried.
 
     Raises
     ------
     LostStoreError
-        It failed.
+        The store failed.
     """
     try:
         yield
-    except Exception as error:  # of MLflow, of the network, of what speaks to a database or to an artifact store
+    except Exception as error:  # of MLflow, the network, a driver or an artifact store
         uri = paths.get_tracking_uri()
         is_refused = isinstance(error, TrackingError) and mlflow_store.find_store_kind(uri) != "sqlite"
         if isinstance(error, LostStoreError) or (isinstance(error, LabkitError) and not is_refused):
@@ -133,7 +133,7 @@ def describe_problem(error: BaseException) -> str:
 
 
 def find_artifact_root() -> str | None:
-    """Return where new experiments keep their artifacts; None leaves it to the tracking server."""
+    """Return the artifact location of new experiments; None leaves it to the tracking server."""
     uri = paths.get_tracking_uri()
     if file := paths.find_sqlite_file(uri):
         return artifact_locations.make_root(file)
@@ -143,13 +143,13 @@ def find_artifact_root() -> str | None:
 
 
 def find_experiment(name: str) -> str:
-    """Return the id of an MLflow experiment, made on first use."""
+    """Return the id of an MLflow experiment, created on first use."""
     return find_experiment_in(name, paths.get_tracking_uri())
 
 
 @cache
 def find_experiment_in(name: str, uri: str) -> str:
-    """Return the id of an experiment in the store with an address, which is asked once."""
+    """Return the id of an experiment in the store at an address, which is requested once."""
     client = get_client()
     known = client.get_experiment_by_name(name)
     if known is not None:
@@ -158,7 +158,7 @@ def find_experiment_in(name: str, uri: str) -> str:
     try:
         return str(client.create_experiment(name, artifact_location=f"{root}/{name}" if root else None))
     except MlflowException:
-        # Somebody else has just made it.
+        # Another process has just created it.
         known = client.get_experiment_by_name(name)
         if known is None:
             raise
@@ -166,12 +166,12 @@ def find_experiment_in(name: str, uri: str) -> str:
 
 
 def check_experiment(name: str) -> None:
-    """Refuse an experiment that was deleted, or whose artifacts cannot be kept where it says.
+    """Raise an error for an experiment that was deleted, or whose artifacts cannot be stored at its location.
 
     Raises
     ------
     TrackingError
-        It is so.
+        The experiment cannot be used.
     """
     try:
         known = get_client().get_experiment_by_name(name)
