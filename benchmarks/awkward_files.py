@@ -36,10 +36,10 @@ def try_case(case: Case, scratch: Path) -> tuple[str, float]:
         headline = place_tables(params, scratch / "raw", scratch / "contract.json")
         target, drop = params.data.target, params.wrangling.drop
         warnings = sum(decision.is_warning for decision in done.proposal.decisions)
-        said = f"runs: {headline}; {target.task}, {len(drop)} columns left out, {warnings} warnings"
+        outcome = f"runs: {headline}; {target.task}, {len(drop)} columns left out, {warnings} warnings"
     except LabkitError as error:
-        said = "refused: " + str(error).replace(f"{scratch / 'files'}{os.sep}", "")
-    return said, time.monotonic() - started
+        outcome = "refused: " + str(error).replace(f"{scratch / 'files'}{os.sep}", "")
+    return outcome, time.monotonic() - started
 
 
 def main() -> None:
@@ -47,10 +47,10 @@ def main() -> None:
     lines = ["| file | what happened | seconds |", "|---|---|---|"]
     for case in CASES:
         with tempfile.TemporaryDirectory() as scratch:
-            said, seconds = try_case(case, Path(scratch))
-        shown = re.sub(r"([|<>*_`])", r"\\\1", said)
+            outcome, seconds = try_case(case, Path(scratch))
+        shown = re.sub(r"([|<>*_`])", r"\\\1", outcome)
         lines.append(f"| {case.name} | {shown} | {seconds:.2f} |")
-        print(f"{case.name:32} {seconds:6.2f} s  {said[:150]}")
+        print(f"{case.name:32} {seconds:6.2f} s  {outcome[:150]}")
     kept = "\n".join(lines)
     head = f"# Awkward files\n\nWritten by `python benchmarks/awkward_files.py`: {len(CASES)} files.\n\n"
     (ROOT / "benchmarks" / "AWKWARD.md").write_text(head + kept + "\n", encoding="utf-8")

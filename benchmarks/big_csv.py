@@ -18,11 +18,11 @@ from typing import NamedTuple
 import numpy as np
 
 BLOCK_ROWS = 50_000
-HEADER = ["customer", "age", "income", "city", "since", "note", "score", "answer"]
+HEADER = ["customer", "age", "income", "city", "since", "note", "score", "bought"]
 
 
 def write_big(path: Path, *, megabytes: int) -> None:
-    """Write a CSV file of about so many megabytes: numbers, categories, dates, quoted texts."""
+    """Write a CSV file of about so many megabytes: numbers, categories, dates, quoted strings."""
     draw = np.random.default_rng(0)
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
@@ -35,9 +35,9 @@ def write_big(path: Path, *, megabytes: int) -> None:
             since = (np.datetime64("2020-01-01") + days).astype(str)
             for age, income, city, day, score in zip(ages, incomes, cities, since, scores, strict=True):
                 number += 1
-                answer = "yes" if age + 40 * score > 70 else "no"
-                text = f'row {number}, of "many"'
-                writer.writerow([number, age, income, f"city {city}", day, text, score, answer])
+                bought = "yes" if age + 40 * score > 70 else "no"
+                comment = f'row {number}, of "many"'
+                writer.writerow([number, age, income, f"city {city}", day, comment, score, bought])
 
 
 def find_peak_megabytes() -> float:
@@ -84,7 +84,7 @@ def measure(path: Path, root: Path) -> Taken:
     place_tables(load_params("warm"), root / "warm", root / "warm.json")
     before = find_peak_megabytes()
     started = time.monotonic()
-    create_experiment("big", [path], "answer", choices=Choices())
+    create_experiment("big", [path], "bought", choices=Choices())
     founded = time.monotonic()
     place_tables(load_params("big"), root / "raw", root / "contract.json")
     placed = time.monotonic()

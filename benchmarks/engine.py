@@ -90,7 +90,7 @@ def compare_notebooks() -> None:
     from labkit.run.kernels import servers
     from papermill.execute import execute_notebook
 
-    texts = []
+    tables = []
     with make_checkout(is_bare=True) as root:
         notebooks = {
             "trivial": make_notebook(root / "notebooks" / "trivial.ipynb", "1 + 1", "print('done')"),
@@ -113,8 +113,8 @@ def compare_notebooks() -> None:
                 timings = measure(competitors, n_later=7)
                 ratio = timings["papermill in process"].median / timings["labkit, warm"].median
                 table = make_table(timings, base="papermill in process")
-                texts.append(f"{name.capitalize()} notebook: labkit is **{ratio:.1f} times** as fast.\n\n{table}")
-    write_section("1. One notebook", "\n\n".join([describe_machine(), *texts]))
+                tables.append(f"{name.capitalize()} notebook: labkit is **{ratio:.1f} times** as fast.\n\n{table}")
+    write_section("1. One notebook", "\n\n".join([describe_machine(), *tables]))
 
 
 SHRUNK = ("training.models=[dummy, linear]", "training.folds=2", "evaluation.bootstrap_samples=100")
@@ -147,14 +147,14 @@ def describe_pipelines(timings: dict[str, Timing]) -> str:
     """Say what each way to run six stages adds to the floor."""
     floor, ours, theirs, bare = (timing.median for timing in timings.values())
     less = (theirs - bare) / max(ours - floor, 0.01)
-    text = (
+    summary = (
         f"labkit takes **{ours / floor:.2f} times** the floor: one script with the code of all notebooks that also "
         "records the parameters and metrics of each part in MLflow and registers the model. On top of that labkit "
         f"writes six reports. Beside a script that only computes it takes {ours / bare:.2f} times as long.\n\n"
         f"`dvc repro` over papermill, which records nothing, takes {theirs / bare:.2f} times as long as that. "
         f"It adds {theirs - bare:.1f} s to its work, labkit {ours - floor:.1f} s, **{less:.1f} times** less.\n\n"
     )
-    return text + make_table(timings, base=next(iter(timings)))
+    return summary + make_table(timings, base=next(iter(timings)))
 
 
 def list_notebooks(root: Path) -> list[Path]:
@@ -273,9 +273,9 @@ class Jupyter:
             data=None if body is None else json.dumps(body).encode(),
             headers={"Authorization": "token t"},
         )
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            text = answer.read()
-        return json.loads(text) if text else {}
+        with urllib.request.urlopen(request, timeout=120) as response:
+            content = response.read()
+        return json.loads(content) if content else {}
 
     def start(self) -> None:
         """Start a kernel and import everything in it."""
@@ -292,7 +292,7 @@ class Jupyter:
         self.ask("DELETE", f"kernels/{self.kernel}")
 
     def execute(self, code: str) -> None:
-        """Run code over the websocket and wait for the kernel's answer."""
+        """Run code over the websocket and wait for the kernel's reply."""
         import websocket
 
         address = f"ws://127.0.0.1:{self.port}/api/kernels/{self.kernel}/channels?token=t"
@@ -307,10 +307,10 @@ class Jupyter:
         message = {"header": {**header, "username": "", "date": ""}, "parent_header": {}, "metadata": {}}
         connection.send(json.dumps({**message, "content": content, "channel": "shell", "buffers": []}))
         while True:
-            told = json.loads(connection.recv())
-            if told["msg_type"] == "execute_reply" and told["parent_header"].get("msg_id") == header["msg_id"]:
-                if told["content"]["status"] != "ok":
-                    raise SystemExit(str(told["content"]))
+            message = json.loads(connection.recv())
+            if message["msg_type"] == "execute_reply" and message["parent_header"].get("msg_id") == header["msg_id"]:
+                if message["content"]["status"] != "ok":
+                    raise SystemExit(str(message["content"]))
                 break
         connection.close()
 
@@ -389,11 +389,11 @@ def compare_parallel() -> None:
     n_well = sum(is_well for is_well, _ in results)
     stalled = [seconds for _, seconds in results if seconds > STALL_SECONDS]
     times = sorted(seconds for _, seconds in results)
-    text = (
+    summary = (
         f"**{n_well} of {len(results)}** finished, {len(stalled)} took over {STALL_SECONDS} s. One notebook, eight "
         f"at a time on these cores: median {times[len(times) // 2]:.2f} s, longest {times[-1]:.2f} s."
     )
-    write_section("5. Many at once", f"{describe_machine()}\n\n{text}")
+    write_section("5. Many at once", f"{describe_machine()}\n\n{summary}")
 
 
 PARTS: dict[str, Callable[[], None]] = {

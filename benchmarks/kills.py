@@ -7,7 +7,7 @@ python benchmarks/kills.py 200 --every 0.05 --busy 6    the runner, at each 50 m
 Each trial changes what the experiment computes, starts `labkit run`, kills one process of it (the runner, the kernels'
 server, a keeper, a kernel, a stage process) at a random moment, or several runs so one after another, and runs again.
 What is in place then, data, predictions and metrics, must be byte for byte what an undisturbed run gives, and still be
-so half a minute later; ledger and MLflow must say the same of every run.
+so half a minute later; ledger and MLflow must agree on every run.
 With `--every`, kernels are warm, so that their server has seconds to import, and it is looked at every process of the
 checkout, not only at those that stood below the runner when it was killed.
 
@@ -105,9 +105,9 @@ def set_seed(root: Path, seed: int) -> None:
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         notebook = json.loads(path.read_text())
         for cell in notebook["cells"]:
-            text = "".join(cell["source"])
-            if text.startswith("stage, seed = "):
-                head, _, rest = text.partition("\n")
+            source = "".join(cell["source"])
+            if source.startswith("stage, seed = "):
+                head, _, rest = source.partition("\n")
                 cell["source"] = f"{head.rpartition(', ')[0]}, {seed}\n{rest}"
         path.write_text(json.dumps(notebook))
 
@@ -129,7 +129,7 @@ def check_ledger(root: Path) -> list[str]:
 
 
 def check_tracked(root: Path) -> list[str]:
-    """Return where MLflow says otherwise than the ledger, or knows a run that is not there, or lacks one that is."""
+    """Return where MLflow and the ledger disagree about runs."""
     lines = load_ledger(root)
     stages = {line["run"]: line["stage"] for line in lines if line["kind"] == "start"}
     ends = {line["run"]: line["outcome"] for line in lines if line["kind"] == "done"}
@@ -148,22 +148,22 @@ def check_tracked(root: Path) -> list[str]:
 
 def expect_outputs(seed: int) -> dict[str, str]:
     """Return what an undisturbed run writes, which is compared with one at the start."""
-    texts = {f"{stage}/numbers.json": json.dumps([stage, seed, *range(2000)]) for stage in STAGES}
-    texts["features/predictions.csv"] = "\n".join(f"{n},{n * seed % 97}" for n in range(5000))
-    texts["features/metrics.json"] = json.dumps({"mae": seed / 7})
-    return {f"data/small/{name}": hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    contents = {f"{stage}/numbers.json": json.dumps([stage, seed, *range(2000)]) for stage in STAGES}
+    contents["features/predictions.csv"] = "\n".join(f"{n},{n * seed % 97}" for n in range(5000))
+    contents["features/metrics.json"] = json.dumps({"mae": seed / 7})
+    return {f"data/small/{name}": hashlib.sha256(content.encode()).hexdigest() for name, content in contents.items()}
 
 
-def kill_one(root: Path, *, longest_seconds: float, chance: random.Random, tally: Tally) -> str:
-    """Start a run, kill one of its processes at a random moment, and say in a line what was killed."""
+def kill_one(root: Path, *, longest_seconds: float, rng: random.Random, tally: Tally) -> str:
+    """Start a run, kill one of its processes at a random moment, and describe in a line what was killed."""
     run = start(root, "run", "small", "--cold")
-    time.sleep(chance.uniform(0, longest_seconds))
+    time.sleep(rng.uniform(0, longest_seconds))
     parts = list_parts(run.pid)
     family = [process for processes in parts.values() for process in processes]
     roles = sorted(role for role in parts if role != "other")
-    role = chance.choice(roles) if roles else "none"
+    role = rng.choice(roles) if roles else "none"
     if roles:
-        chance.choice(parts[role]).send_signal(signal.SIGKILL)
+        rng.choice(parts[role]).send_signal(signal.SIGKILL)
     run.communicate(timeout=120)
     _, alive = psutil.wait_procs([process for process in family if process.pid != run.pid], timeout=2)
     n_left = sum(map(is_alive, alive))
@@ -255,7 +255,7 @@ def run_again(root: Path, seed: int) -> list[str]:
 
 def kill_runs(n: int, *, in_a_row: int, seed: int, folder: Path) -> Tally:
     """Kill `n` runs and return what was seen."""
-    chance, tally = random.Random(seed), Tally()
+    rng, tally = random.Random(seed), Tally()
     root = make_small(folder / "checkout", **SOURCES)
     for number in range(2):  # the first makes the database
         set_seed(root, number)
@@ -268,7 +268,7 @@ def kill_runs(n: int, *, in_a_row: int, seed: int, folder: Path) -> Tally:
         changed = 1000 * (seed + 1) + first
         set_seed(root, changed)
         killed = [
-            kill_one(root, longest_seconds=longest, chance=chance, tally=tally) for _ in range(min(in_a_row, n - first))
+            kill_one(root, longest_seconds=longest, rng=rng, tally=tally) for _ in range(min(in_a_row, n - first))
         ]
         faults = [f"seed {changed}: {fault}" for fault in run_again(root, changed)]
         tally.faults += faults
@@ -301,13 +301,13 @@ def main() -> None:
     print(f"{words.n} kills ({killed}) in {(time.monotonic() - begun) / 60:.0f} min")
     print(f"{tally.n_left} processes left 2 s after a kill, {len(tally.faults)} faults")
     if words.n >= FEWEST_TO_TELL and not words.every:
-        text = (
+        summary = (
             f"{words.n} runs killed at a random moment ({killed}), each run again: **{len(tally.faults)} faults**, "
             f"{tally.n_left} processes left 2 s after a kill. Looked at each time: whether data, predictions and "
             "metrics are byte for byte those of an undisturbed run, whether ledger and MLflow agree on every run, "
             f"whether anything is left over; and {AFTER_SECONDS} s after the last, whether all is still so."
         )
-        write_section("7. Killed runs", "\n\n".join([machine, text, *tally.faults]))
+        write_section("7. Killed runs", "\n\n".join([machine, summary, *tally.faults]))
     print("\n".join(tally.faults))
     sys.exit(bool(tally.faults or tally.n_left))
 

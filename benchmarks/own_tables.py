@@ -23,7 +23,7 @@ N_ROWS = 10_000
 
 
 def make_customers() -> pd.DataFrame:
-    """Return customers, some of whom leave: numbers with gaps, categories, dates, a spelled boolean, an identifier."""
+    """Return customers, some of whom leave: numbers, missing values, categories, dates, a boolean, an identifier."""
     draw = np.random.default_rng(7)
     months = draw.integers(1, 72, N_ROWS)
     fee, calls = draw.gamma(4, 15, N_ROWS).round(2), draw.poisson(1.5, N_ROWS)

@@ -32,13 +32,13 @@ from lightgbm import LGBMClassifier, LGBMRegressor, early_stopping
 from sklearn.model_selection import train_test_split
 
 HOLDOUT, SEED, MOST_ROWS = 0.3, 42, 8_000
-ANSWER = "target"
+TARGET = "target"
 PAGE = Path(__file__).with_name("QUALITY.md")
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one contender said of the holdout rows of one table.
+    """Predictions of one contender for the holdout rows of one table.
 
     Attributes
     ----------
@@ -61,23 +61,23 @@ def load_flights() -> pd.DataFrame:
     known = ["month", "day", "hour", "minute", "sched_dep_time", "sched_arr_time", "distance"]
     known += ["carrier", "origin", "dest"]
     late = np.where(frame["arr_delay"] > 15, "late", "in time")
-    return frame[known].assign(**{ANSWER: late}).reset_index(drop=True)
+    return frame[known].assign(**{TARGET: late}).reset_index(drop=True)
 
 
-def load_statsmodels(name: str, answer: Callable[[pd.DataFrame], Any], *unknown: str) -> pd.DataFrame:
+def load_statsmodels(name: str, make_target: Callable[[pd.DataFrame], Any], *unknown: str) -> pd.DataFrame:
     """Return a table that statsmodels brings along, at most so many rows of it.
 
     Parameters
     ----------
-    answer
-        Makes the answers of the table.
+    make_target
+        Computes the target of the table.
     unknown
-        Columns that the answer is made of, or that name rows.
+        Columns from which the target is computed, or that identify rows.
     """
     from statsmodels import datasets
 
     frame = getattr(datasets, name).load_pandas().data
-    frame = frame.drop(columns=list(unknown)).assign(**{ANSWER: answer(frame)})
+    frame = frame.drop(columns=list(unknown)).assign(**{TARGET: make_target(frame)})
     return frame.sample(min(len(frame), MOST_ROWS), random_state=SEED).sort_index().reset_index(drop=True)
 
 
@@ -113,8 +113,8 @@ TABLES: dict[str, tuple[str, Callable[[], pd.DataFrame]]] = {
 
 def run_labkit(training: pd.DataFrame, holdout: pd.DataFrame, task: str) -> tuple[np.ndarray, str]:
     """Predict with the best of the candidates that `labkit new` proposes."""
-    target = Target(column=ANSWER, task=task)  # type: ignore[arg-type]
-    raw, y_true = training.drop(columns=ANSWER), training[ANSWER]
+    target = Target(column=TARGET, task=task)  # type: ignore[arg-type]
+    raw, y_true = training.drop(columns=TARGET), training[TARGET]
     row_features = RowFeatures().fit(raw)
     features = row_features.transform(raw)
     metric = "accuracy" if task == "classification" else "rmse"
@@ -122,16 +122,16 @@ def run_labkit(training: pd.DataFrame, holdout: pd.DataFrame, task: str) -> tupl
     compared = comparison.compare(features, y_true, target=target, training=settings, seed=SEED)
     candidate = compared.candidates[compared.best]
     model = comparison.fit_model(candidate, row_features, [(features, y_true)], target=target, seed=SEED)
-    return np.asarray(model.predict(holdout.drop(columns=ANSWER))), compared.best
+    return np.asarray(model.predict(holdout.drop(columns=TARGET))), compared.best
 
 
 def run_lightgbm(training: pd.DataFrame, holdout: pd.DataFrame, task: str) -> tuple[np.ndarray, str]:
     """Predict with LightGBM as somebody careful sets it up: categories as such, many small steps, stopped in time."""
-    rows = pd.concat([training, holdout]).drop(columns=ANSWER)
-    texts = rows.select_dtypes(exclude="number").columns
-    rows = rows.astype(dict.fromkeys(texts, "category")).set_axis([f"f{n}" for n in range(rows.shape[1])], axis=1)
+    rows = pd.concat([training, holdout]).drop(columns=TARGET)
+    strings = rows.select_dtypes(exclude="number").columns
+    rows = rows.astype(dict.fromkeys(strings, "category")).set_axis([f"f{n}" for n in range(rows.shape[1])], axis=1)
     X, rest = rows.iloc[: len(training)], rows.iloc[len(training) :]
-    y, is_classes = training[ANSWER], task == "classification"
+    y, is_classes = training[TARGET], task == "classification"
     labels = np.sort(y.unique())
     if is_classes:  # to be stopped, LightGBM wants numbers
         y = pd.Series(np.searchsorted(labels, y))
@@ -164,13 +164,13 @@ def run_pycaret(training: pd.DataFrame, holdout: pd.DataFrame, task: str) -> tup
         from pycaret.regression import RegressionExperiment as Experiment
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        experiment = Experiment(target=ANSWER, session_id=SEED, n_jobs=1).fit(training)
+        experiment = Experiment(target=TARGET, session_id=SEED, n_jobs=1).fit(training)
         experiment.get_config("model_registry")["lightgbm"].args["verbosity"] = -1
         compared = experiment.compare_models()
         final = experiment.finalize_model(compared.best).pipeline
-        predicted = np.asarray(final.predict(holdout.drop(columns=ANSWER)))
+        predicted = np.asarray(final.predict(holdout.drop(columns=TARGET)))
     logging.captureWarnings(False)
-    labels = np.sort(training[ANSWER].unique())
+    labels = np.sort(training[TARGET].unique())
     # Classes come back as codes in the order of their names.
     is_coded = task == "classification" and not set(predicted.tolist()) <= set(labels.tolist())
     return labels[predicted.astype(int)] if is_coded else predicted, type(final[-1]).__name__
@@ -183,7 +183,7 @@ def judge(name: str) -> dict[str, Result]:
     """Return every contender's losses on one table's holdout."""
     task, load = TABLES[name]
     frame = load()
-    strata = frame[ANSWER] if task == "classification" else None
+    strata = frame[TARGET] if task == "classification" else None
     training, holdout = (
         part.reset_index(drop=True)
         for part in train_test_split(frame, test_size=HOLDOUT, random_state=SEED, stratify=strata)
@@ -192,7 +192,7 @@ def judge(name: str) -> dict[str, Result]:
     for contender, run in CONTENDERS.items():
         started = time.monotonic()
         predicted, model = run(training, holdout, task)
-        y_true = holdout[ANSWER].to_numpy()
+        y_true = holdout[TARGET].to_numpy()
         losses = predicted != y_true if task == "classification" else (predicted - y_true) ** 2
         results[contender] = Result(np.asarray(losses, float), time.monotonic() - started, model)
         print(f"{name}: {contender} {losses.mean():.4g} ({model}, {results[contender].seconds:.0f} s)", flush=True)
@@ -207,14 +207,14 @@ def compare(name: str, results: dict[str, Result]) -> tuple[str, bool]:
     error = float(behind.std(ddof=1) / np.sqrt(len(behind)))
     is_good = bool(behind.mean() <= error)
     means = " | ".join(f"{result.losses.mean():.4g} ({result.model})" for result in results.values())
-    gap = f"{behind.mean():+.3g} ± {error:.2g}"
-    return f"| {name} | {len(behind):,} | {means} | {gap} | {'yes' if is_good else '**no**'} |", is_good
+    difference = f"{behind.mean():+.3g} ± {error:.2g}"
+    return f"| {name} | {len(behind):,} | {means} | {difference} | {'yes' if is_good else '**no**'} |", is_good
 
 
 def write_page(lines: list[str]) -> None:
     """Write the comparison for readers."""
     heads = " | ".join(CONTENDERS)
-    text = [
+    lines = [
         "# Quality beside others",
         "",
         "Share of holdout rows put in the wrong class, or mean squared error; less is better. All saw the same rows.",
@@ -226,7 +226,7 @@ def write_page(lines: list[str]) -> None:
         *lines,
         "",
     ]
-    PAGE.write_text("\n".join(text), encoding="utf-8")
+    PAGE.write_text("\n".join(lines), encoding="utf-8")
 
 
 def main() -> int:

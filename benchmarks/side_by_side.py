@@ -1,6 +1,6 @@
-"""How things are compared here: in turn, in one run, as ratios of medians, the first time apart from the later ones.
+"""How benchmarks compare: in turn, in one run, as ratios of medians, with the first time separate from the later ones.
 
-Machines differ and are shared; a ratio of two things done moments apart says more than seconds.
+Machines differ and are shared: a ratio of two measurements taken moments apart is more reliable than seconds.
 """
 
 import importlib.metadata
@@ -29,7 +29,7 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one competitor: the first time and the later ones."""
+    """Seconds of one competitor: first and later times."""
 
     first: float
     later: tuple[float, ...]
@@ -41,7 +41,7 @@ class Timing:
 
 
 def measure(competitors: Mapping[str, Callable[[], object]], *, n_later: int) -> dict[str, Timing]:
-    """Do each competitor's work in turn, once and then `n_later` times more."""
+    """Run the competitors in turn, once and then `n_later` more times."""
     taken: dict[str, list[float]] = {name: [] for name in competitors}
     for turn in range(1 + n_later):
         for name, work in competitors.items():
@@ -63,7 +63,7 @@ def make_table(timings: Mapping[str, Timing], *, base: str) -> str:
 
 
 def describe_machine() -> str:
-    """Return what was measured on."""
+    """Describe the machine and the versions of packages."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     memory = psutil.virtual_memory().total / 2**30
     load = psutil.getloadavg()[0]
@@ -73,11 +73,11 @@ def describe_machine() -> str:
     )
 
 
-def write_section(title: str, text: str) -> None:
-    """Put a section into RESULTS.md in place of the one with the same title."""
+def write_section(title: str, content: str) -> None:
+    """Write a section of RESULTS.md, replacing the one with the same title."""
     head = "# Results\n\nWritten by `make bench`; every table was measured in one run, in turn.\n"
     old = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else head
     parts = old.split("\n## ")
     kept = [part for part in parts[1:] if not part.startswith(f"{title}\n")]
-    sections = sorted([*kept, f"{title}\n\n{text.strip()}\n"])
+    sections = sorted([*kept, f"{title}\n\n{content.strip()}\n"])
     RESULTS.write_text("\n## ".join([parts[0].rstrip() + "\n", *sections]), encoding="utf-8")

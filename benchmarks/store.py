@@ -28,12 +28,12 @@ N_PROCESSES = 8
 def use_together(root: Path, n_runs: int) -> tuple[list[str], list[float]]:
     """Let eight processes record so many runs each, and return what went wrong and the seconds of each run."""
     process = start_together(root, N_PROCESSES, n_runs, stdout=subprocess.PIPE)
-    said, _ = process.communicate()
+    output, _ = process.communicate()
     faults = check_whole(root) + ([f"ended with {process.returncode}"] if process.returncode else [])
     names = sorted(run.info.run_name for run in list_runs(root) if run.info.status == "FINISHED")
     if names != [f"run {number}" for number in range(N_PROCESSES) for _ in range(n_runs)]:
         faults.append(f"{len(names)} runs instead of {N_PROCESSES * n_runs}")
-    return faults, [float(line) for line in said.split()]
+    return faults, [float(line) for line in output.split()]
 
 
 def main() -> None:
@@ -54,14 +54,14 @@ def main() -> None:
             print(f"kill {number + 1}/{n_kills}: {n_unmade} before the store was there", flush=True)
         found, seconds = use_together(root, n_runs)
         faults += found
-    text = (
+    summary = (
         f"**{len(faults)} faults.** {n_rounds} first uses by {N_PROCESSES} processes at once: one whole store each "
         f"time, every run in it. {n_kills} kills as the store was made, {n_unmade} of them before it was there: "
         f"the next to come made it whole. Then {N_PROCESSES} processes recorded {n_runs} runs each: one took "
         f"{statistics.median(seconds):.2f} s, the longest, its wait for the others included, {max(seconds):.1f} s."
     )
-    write_section("6. The tracking store", "\n\n".join([machine, text, *faults]))
-    print(text, *faults, sep="\n")
+    write_section("6. The tracking store", "\n\n".join([machine, summary, *faults]))
+    print(summary, *faults, sep="\n")
     sys.exit(bool(faults))
 
 

@@ -66,7 +66,7 @@ def test_text_without_end_is_cut_in_notebook_and_log(kernels: Path, monkeypatch:
         assert any(text.rstrip().rpartition("\n")[2].startswith("2999") for text in texts), cell.source
         assert MOST / 8 < sum(map(len, texts)) < 1.2 * MOST, cell.source
         (part,) = [part for part in told if part.startswith(f"{number} of ")]
-        assert "what comes now is left out" in part
+        assert "further output is left out" in part
         assert "characters of output are left out …" in part
         assert "2999" in part[-2000:], cell.source
         assert len(part) < 1.2 * MOST, cell.source

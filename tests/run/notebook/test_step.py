@@ -74,7 +74,7 @@ def test_by_hand_everything_goes_to_scratch(checkout: Path, capsys: pytest.Captu
     assert json.loads((checkout / "data/diabetes/scratch/clean/split.json").read_text()) == {"method": "by hand"}
     assert not (checkout / "data/diabetes/clean").exists()
     assert step.load("split") == {"method": "by hand"}
-    assert "data/diabetes/scratch/clean/split.json; remove that to read the pipeline's own" in capsys.readouterr().out
+    assert "data/diabetes/scratch/clean/split.json; delete that to load the pipeline's" in capsys.readouterr().out
 
 
 def test_in_a_run_outputs_go_to_its_folder_and_scratch_is_not_read(

@@ -84,7 +84,7 @@ def test_setting_is_recorded_apart_from_changed_code(root: Path) -> None:
         "notebooks/helper.py": "?",
     }
     assert list(code["others"]) == ["patients.csv"], "named, with its digest, but not handed on"
-    assert "with changes not committed" in (root / "reports" / "small" / "01_eda.html").read_text()
+    assert "with uncommitted changes" in (root / "reports" / "small" / "01_eda.html").read_text()
 
 
 def test_what_a_stage_read_is_in_mlflow_with_the_run_that_wrote_it(root: Path) -> None:

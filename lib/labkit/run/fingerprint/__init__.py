@@ -1,1 +1,1 @@
-"""Whether code has changed: by what it means, not by how it is written."""
+"""Fingerprints of stages: what their code means, and the files, variables and packages that they depend on."""

@@ -1,7 +1,7 @@
-"""What files of code mean, remembered from run to run by what they contain: reading them takes most of a second.
+"""Cache of what source files mean, keyed by their content: reading them all takes most of a second.
 
-Not how a file is read: that is `labkit.run.fingerprint.python_code` and `labkit.run.fingerprint.notebook_code`, whose
-own code is part of what is remembered, so that nothing another version read is ever believed.
+Source files are read by `labkit.run.fingerprint.python_code` and `labkit.run.fingerprint.notebook_code`. The cache is
+valid only for the versions of these two modules that filled it.
 """
 
 import hashlib
@@ -19,18 +19,18 @@ from labkit.run.fingerprint.python_code import Import, Meaning
 from labkit.storage.atomic import write_text
 
 CODE_SUFFIXES = (".py", ".ipynb")
-"""Endings of the files that mean something as code."""
+"""Suffixes of files that are compared as code."""
 MOST_MEANINGS = 2000
-"""Contents remembered; a year of edits is fewer."""
+"""Entries kept; a year of edits needs fewer."""
 
 
 class CodeCache:
-    """The meaning of every file that is asked for, each read once.
+    """The meaning of source files, each file read once.
 
     Parameters
     ----------
     root
-        The checkout, whose `.labkit` folder remembers.
+        The checkout, whose `.labkit` folder holds the cache.
     """
 
     def __init__(self, root: Path) -> None:
@@ -40,7 +40,7 @@ class CodeCache:
         self.known: dict[Path, Meaning] = {}
 
     def get(self, path: Path) -> Meaning:
-        """Return what a module or a notebook means as it is now, or was when it was first asked for."""
+        """Return the meaning of a module or notebook, as read at the first call for this path."""
         if path not in self.known:
             content = path.read_bytes()
             key = f"{path.suffix}:{hashlib.sha256(content).hexdigest()}"
@@ -52,7 +52,7 @@ class CodeCache:
         return self.known[path]
 
     def load(self) -> dict[str, dict[str, Any]]:
-        """Return what was remembered by the same readers; nothing if there is nothing of use."""
+        """Return the entries that the same readers stored, empty if there are none or they are damaged."""
         with suppress(OSError, ValueError, TypeError, KeyError):
             content = json.loads(self.place.read_bytes())
             if content["readers"] == compute_readers():
@@ -60,17 +60,17 @@ class CodeCache:
         return {}
 
     def save(self) -> None:
-        """Remember what was read, if any of it is new."""
+        """Write the cache to disk if it has new entries."""
         if not self.is_saved:
             latest = dict(list(self.remembered.items())[-MOST_MEANINGS:])
             content = json.dumps({"readers": compute_readers(), "meanings": latest})
-            with suppress(OSError):  # a folder that cannot be written to costs the next run a second
+            with suppress(OSError):  # without the cache the next run takes a second longer
                 write_text(self.place, content)
             self.is_saved = True
 
 
 def make_meaning(fields: dict[str, Any]) -> Meaning:
-    """Return a meaning from its fields as JSON has them."""
+    """Return a meaning from its fields in JSON."""
     lists = {name: tuple(fields[name]) for name in ("exports", "files", "folders", "names")}
     imports = tuple(Import(one["level"], one["module"], tuple(one["names"])) for one in fields["imports"])
     return Meaning(**{**fields, **lists, "imports": imports})
@@ -78,7 +78,7 @@ def make_meaning(fields: dict[str, Any]) -> Meaning:
 
 @cache
 def compute_readers() -> str:
-    """Return a digest of what reads files of code: the two modules, Python's grammar and IPython's magics."""
+    """Return a digest of everything that determines a meaning: the two reader modules, Python and IPython."""
     sources = [Path(str(module.__file__)).read_bytes() for module in (python_code, notebook_code)]
     versions = f"{sys.version_info[:3]} {importlib.metadata.version('ipython')}"
     return hashlib.sha256(b"\0".join([*sources, versions.encode()])).hexdigest()

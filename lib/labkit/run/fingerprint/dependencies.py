@@ -1,9 +1,9 @@
-"""What stages depend on beside their code, params and declared inputs: names that a run was seen to read, or declared.
+"""Dependencies of stages besides code, params and declared inputs: names that a run was seen to read, or declared.
 
-The names are shared through git, in `data/<experiment>/dependencies.json`, so that every clone compares the same files;
-what was in them stands in the stage's fingerprint as digests: of code what it means, of anything else its bytes.
-Nothing outside of the checkout is opened for it unless a notebook declared it. Not how it is seen: that is
-`labkit.run.tracing.trace`. Not how a fingerprint is written: that is `labkit.run.fingerprint.stage_key`.
+The names are shared through git, in `data/<experiment>/dependencies.json`, so that every clone compares the same files.
+The stage's fingerprint holds a digest of each: of the meaning of code, of the bytes of any other file. Nothing outside
+the checkout is opened unless a notebook declared it. Dependencies are recorded by `labkit.run.tracing.trace`;
+fingerprints are written by `labkit.run.fingerprint.stage_key`.
 """
 
 import glob
@@ -27,31 +27,31 @@ from labkit.storage.digests import compute_digest, digest
 DEPENDENCIES_NAME = "dependencies.json"
 DEPENDENCY_KINDS = ("files", "listings", "variables")
 FINGERPRINT_SECTIONS = (*DEPENDENCY_KINDS, "docstrings")
-"""What a fingerprint holds of them: digests by name, and one of all docstrings where only they read any."""
+"""Sections of a fingerprint: digests by name, and one digest of all docstrings if only these dependencies read any."""
 MOST_REMEMBERED = 1000
 MOST_FILES = 100
-"""Files of one folder above which the folder is named in their place."""
+"""If more files of one folder are read, the folder is named instead of its files."""
 PACKAGE_METADATA = (".egg-info", ".dist-info")
-"""Endings of the folders in which installers describe a package, also one installed from the checkout."""
+"""Suffixes of the folders in which installers describe a package, including one installed from the checkout."""
 CACHES = frozenset({"__pycache__", ".ipynb_checkpoints", "site-packages", "dist-packages"})
 CACHE_TAG = "CACHEDIR.TAG"
-"""What programs put into a folder that holds nothing but what they can make again."""
+"""File that marks a folder as a cache; see https://bford.info/cachedir/."""
 OWN_DATA = frozenset({"fingerprint", "scratch", "dependencies.json"})
-"""What labkit keeps in the data folder of each experiment beside what the stages write."""
+"""What labkit keeps in each experiment's data folder besides the outputs of stages."""
 ALREADY_SET = ("PATH", "JUPYTER_PATH")
-"""Variables to which labkit adds something for each stage."""
+"""Variables that labkit extends for each stage."""
 
 
 @dataclass(frozen=True)
 class Dependencies:
-    """Names of what one stage depends on.
+    """Names of the dependencies of one stage.
 
     Attributes
     ----------
     files
-        Files, and folders with a `/` at their end, from the checkout's root on; declared ones may be absolute.
+        Files, and folders ending in `/`, relative to the checkout's root; declared ones may be absolute.
     listings
-        Patterns of names, from the root on.
+        Patterns of names, relative to the root.
     variables
         Environment variables.
     """
@@ -62,16 +62,16 @@ class Dependencies:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there are none."""
+        """Whether no names are listed."""
         return not (self.files or self.listings or self.variables)
 
     def to_json(self) -> dict[str, list[str]]:
-        """Return the names by kind, without kinds that have none."""
+        """Return the names by kind, without empty kinds."""
         return {kind: list(names) for kind in DEPENDENCY_KINDS if (names := getattr(self, kind))}
 
 
 def make_dependencies(content: Any) -> Dependencies:
-    """Return what was written as JSON; whatever is not a list of names counts for nothing."""
+    """Return dependencies from JSON; anything that is not a list of names is ignored."""
     lists = {kind: content.get(kind, []) for kind in DEPENDENCY_KINDS} if isinstance(content, dict) else {}
     return Dependencies(
         **{
@@ -83,11 +83,11 @@ def make_dependencies(content: Any) -> Dependencies:
 
 
 class KnownDependencies:
-    """The names that are known of the stages of one experiment.
+    """The known dependencies of the stages of one experiment.
 
-    Each list belongs to a key, a digest of the stage's code and params: with others, other files may be read. The list
-    for the key at hand is taken from the shared file, else from what this checkout remembers. Which one is taken
-    decides only what is looked up: a run is recorded with the digests of all that it really read.
+    Each list belongs to a key, a digest of the stage's code and params, because other code may read other files. The
+    list for the current key comes from the shared file, otherwise from this checkout's memory. The choice decides only
+    what is compared: a run is recorded with the digests of everything that it actually read.
     """
 
     def __init__(self, experiment: str) -> None:
@@ -99,11 +99,11 @@ class KnownDependencies:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no stage of this checkout was ever seen to depend on anything."""
+        """Whether no dependencies of any stage are known in this checkout."""
         return not self.shared and not self.memory.is_dir()
 
     def choose(self, stage: str, key: str) -> Dependencies:
-        """Return the names for a stage with a key."""
+        """Return the dependencies of a stage for a key."""
         entry = self.shared.get(stage, {})
         if entry.get("key") == key:
             return make_dependencies(entry)
@@ -113,7 +113,7 @@ class KnownDependencies:
         return found
 
     def keep(self, stage: str, key: str, found: Dependencies) -> None:
-        """Keep the names that a run was seen to depend on, and write them down."""
+        """Store the dependencies that a run was seen to have."""
         place = self.find_memory(stage, key)
         if not found.is_empty:
             write_text(place, dump(found.to_json()))
@@ -124,14 +124,14 @@ class KnownDependencies:
         self.save()
 
     def share(self, stage: str, key: str, found: Dependencies) -> None:
-        """Put names into the shared list, which has no entry for a stage without any."""
+        """Update the shared list, which has no entry for a stage without dependencies."""
         entry = {} if found.is_empty else {"key": key, **found.to_json()}
         if self.shared.get(stage, {}) != entry:
             self.shared = {name: one for name, one in {**self.shared, stage: entry}.items() if one}
             self.is_saved = False
 
     def save(self) -> None:
-        """Write the shared list if it has changed; without any names there is none."""
+        """Write the shared list if it has changed, or delete it if it is empty."""
         if self.is_saved:
             return
         if self.shared:
@@ -141,17 +141,17 @@ class KnownDependencies:
         self.is_saved = True
 
     def find_memory(self, stage: str, key: str) -> Path:
-        """Return where this checkout remembers the names for a stage with a key."""
+        """Return the file in which this checkout stores the dependencies of a stage for a key."""
         return self.memory / f"{digest([self.experiment, stage, key])}.json"
 
 
 def find_shared(experiment: str) -> Path:
-    """Return the file of the names that git shares."""
+    """Return the file of dependencies that is shared through git."""
     return paths.find_data_dir(experiment) / DEPENDENCIES_NAME
 
 
 def load_shared(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the shared entries by stage; a damaged file has none, and its stages run again."""
+    """Return the shared entries by stage, empty if the file is damaged: its stages run again."""
     try:
         content = parse_json(path.read_bytes())
     except (OSError, ValueError):
@@ -161,7 +161,7 @@ def load_shared(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def load_names(path: Path) -> Dependencies:
-    """Return remembered names, none if there are none."""
+    """Return the dependencies stored in a file, empty if it is missing or damaged."""
     try:
         return make_dependencies(parse_json(path.read_bytes()))
     except (OSError, ValueError):
@@ -169,12 +169,12 @@ def load_names(path: Path) -> Dependencies:
 
 
 def dump(content: Mapping[str, Any]) -> str:
-    """Return JSON in plain ASCII, for names of files may hold bytes that are no text."""
+    """Return JSON in ASCII, because file names may hold bytes that are not valid UTF-8."""
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
 
 
 def remove_oldest(folder: Path, most: int) -> None:
-    """Keep the newest JSON files of a folder only."""
+    """Delete all but the newest JSON files of a folder."""
     files = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
     for path in files[:-most]:
         path.unlink(missing_ok=True)
@@ -188,16 +188,16 @@ def compute_sections(
     secrets: Collection[str],
     outputs: Collection[str],
 ) -> dict[str, dict[str, str]]:
-    """Return the digests of what a stage depends on, by kind and name.
+    """Return the digests of a stage's dependencies, by kind and name.
 
     Parameters
     ----------
     closure
-        The stage's code, which counts by itself.
+        The stage's code, which is compared separately.
     secrets
-        The variables that the params name as secrets, of which not even a digest is kept.
+        Variables that the params name as secrets: not even a digest of them is stored.
     outputs
-        What the stages of the experiment write, from the root on.
+        Outputs of the experiment's stages, relative to the root.
     """
     named = {name: checkout.locate(name) for name in names.files}
     scripts = [path for path in named.values() if path.suffix in CODE_SUFFIXES and path.is_file()]
@@ -207,7 +207,7 @@ def compute_sections(
     files = {name: compute_file_digest(checkout, name, path, with_docs=is_read) for name, path in named.items()}
     listings = {name: compute_listing_digest(checkout.root, name, outputs) for name in names.listings}
     variables = {name: compute_variable_digest(name, secrets) for name in names.variables}
-    # The fingerprint of the other code leaves them out, as nothing in it reads them.
+    # The digest of the code leaves docstrings out, as nothing in the code itself reads them.
     docs = {"code": digest(one.docs for one in meanings)} if is_read and not is_read_anyway else {}
     return {
         kind: found
@@ -217,7 +217,7 @@ def compute_sections(
 
 
 def fold(names: Iterable[str]) -> tuple[str, ...]:
-    """Return names with folders in place of more than `MOST_FILES` of one folder, again and again upwards.
+    """Replace more than `MOST_FILES` names of one folder by the folder, repeatedly up the tree.
 
     >>> fold([f"images/{number}.png" for number in range(101)])
     ('images/',)
@@ -236,7 +236,7 @@ def fold(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def is_kept_apart(root: Path, name: str) -> bool:
-    """Return whether a file of the checkout is no input of any stage: labkit's and git's own, caches, packages.
+    """Return whether a file of the checkout is never an input of a stage: labkit's and git's own, caches, packages.
 
     >>> [is_kept_apart(Path("/kit"), name) for name in ("notebooks/rates.csv", ".labkit/ledger.jsonl", "dvc.lock")]
     [False, True, True]
@@ -247,7 +247,7 @@ def is_kept_apart(root: Path, name: str) -> bool:
 
 
 def is_cached(folder: Path, parts: Sequence[str]) -> bool:
-    """Return whether a file below a folder lies in a cache or among installed packages."""
+    """Return whether a file below a folder is in a cache or part of an installed package."""
     folders = parts[:-1]
     is_package = any(part.endswith(PACKAGE_METADATA) for part in folders)
     is_cache = not CACHES.isdisjoint(parts) or any(part.startswith(".") and part.endswith("cache") for part in folders)
@@ -257,12 +257,12 @@ def is_cached(folder: Path, parts: Sequence[str]) -> bool:
 
 
 def compute_file_digest(checkout: Checkout, name: str, path: Path, *, with_docs: bool) -> str:
-    """Return what is in a file or, with a `/` at the end of its name, in all files of a folder; else what it is.
+    """Return the digest of a file, or of a folder if the name ends in `/`; otherwise what is found in its place.
 
     Parameters
     ----------
     name
-        As it is known: absolute only if a notebook declared it.
+        As recorded: absolute only if a notebook declared it.
     with_docs
         Whether docstrings count as code.
     """
@@ -282,7 +282,7 @@ def compute_file_digest(checkout: Checkout, name: str, path: Path, *, with_docs:
 
 
 def compute_folder_digest(checkout: Checkout, folder: Path, *, with_docs: bool) -> str:
-    """Return one digest of all files in a folder and below, with their names."""
+    """Return one digest of the names and contents of all files below a folder."""
     lines: list[str] = []
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         inner = path.relative_to(folder)
@@ -292,12 +292,12 @@ def compute_folder_digest(checkout: Checkout, folder: Path, *, with_docs: bool) 
 
 
 def compute_listing_digest(root: Path, pattern: str, outputs: Collection[str]) -> str:
-    """Return a digest of the names that a pattern finds in the checkout; hidden ones do not count.
+    """Return a digest of the names that match a pattern in the checkout, without hidden ones.
 
     Parameters
     ----------
     outputs
-        What the stages of the experiment write, which is there or not as they have run or not.
+        Outputs of the experiment's stages: whether they exist depends on which stages have run.
     """
     if pattern.startswith("/") or ".." in pattern.split("/"):
         return "outside of the checkout"
@@ -305,26 +305,26 @@ def compute_listing_digest(root: Path, pattern: str, outputs: Collection[str]) -
 
 
 def list_matches(root: Path, pattern: str) -> Sequence[str]:
-    """Return the names that a pattern finds below a folder, without those kept apart."""
-    # Not pathlib's own, of which the versions of Python disagree.
+    """Return the names below a folder that match a pattern, without files that are never inputs."""
+    # Not pathlib's glob, which differs between versions of Python.
     found = [Path(name) for name in glob.iglob(pattern, root_dir=root, recursive=True)]  # noqa: PTH207
     local = [name.as_posix() for name in found if (root / name).parent.resolve().is_relative_to(root)]
     return sorted(name for name in local if not is_kept_apart(root, name) and not is_own_folder(name))
 
 
 def is_own_folder(name: str) -> bool:
-    """Return whether a name is that of a folder that labkit or git keeps for itself."""
+    """Return whether a name is that of a folder of labkit's or git's own."""
     return f"{name}/" in OWN
 
 
 def is_local_file(root: Path, path: Path) -> bool:
-    """Return whether a file, wherever a link leads, lies in the checkout or in labkit, the machinery left out."""
+    """Return whether a file, links resolved, is in the checkout or in labkit outside `labkit/run`."""
     real = path.resolve()
     return any(real.is_relative_to(top) for top in (root, LABKIT)) and not real.is_relative_to(MACHINERY)
 
 
 def is_part(name: str, places: Iterable[str]) -> bool:
-    """Return whether a file is one of some places, or in one of them.
+    """Return whether a file is one of the given places or inside one of them.
 
     >>> is_part("data/x/raw/a.parquet", ["data/x/raw"]), is_part("data/x/rawer", ["data/x/raw"])
     (True, False)
@@ -333,7 +333,7 @@ def is_part(name: str, places: Iterable[str]) -> bool:
 
 
 def compute_variable_digest(name: str, secrets: Collection[str]) -> str:
-    """Return the SHA-256 of a variable's value as a stage sees it, never the value; of a secret not even that."""
+    """Return the SHA-256 of a variable's value as a stage sees it; for a secret, not even that."""
     value = paths.make_environment().get(name)
     if value is None:
         return "not set"
@@ -343,12 +343,12 @@ def compute_variable_digest(name: str, secrets: Collection[str]) -> str:
 
 
 def is_set_by_labkit(name: str) -> bool:
-    """Return whether labkit sets a variable, or adds to it, for each stage."""
+    """Return whether labkit sets or extends a variable for each stage."""
     return name in ALREADY_SET or name.startswith("LABKIT_")
 
 
 def explain_refusal(name: str, value: str, secrets: Collection[str]) -> str:
-    """Say why a stage may not depend on a variable, nothing if it may."""
+    """Return why a stage may not depend on a variable, empty if it may."""
     if name in secrets or SECRET_NAME.search(name) or TOKENS.search(value):
         return "it holds a secret, of which nothing is kept: get it by `step.secret`"
     if is_set_by_labkit(name):
@@ -362,7 +362,7 @@ def check_variable(name: str, secrets: Collection[str]) -> str:
     Raises
     ------
     ParamsError
-        It is no name, or holds a secret.
+        It is not a valid name, or the variable holds a secret.
     """
     if not isinstance(name, str) or not name or "=" in name or "\0" in name:
         raise ParamsError(f"step.depends_on: variable {name!r:.60} is not the name of an environment variable")

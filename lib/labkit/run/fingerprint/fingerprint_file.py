@@ -1,4 +1,4 @@
-"""The fingerprint of a stage as a file, its copies, and how two of them differ in words."""
+"""The file of a stage's fingerprint, its copies, and the differences between two fingerprints in words."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -12,11 +12,11 @@ from labkit.storage.atomic import parse_json, write_text
 from labkit.storage.digests import compute_md5
 
 MOST_COPIES = 1000
-"""Fingerprints kept to compare with; a year of edits is fewer."""
+"""Copies kept for comparison; a year of edits needs fewer."""
 
 
 GIVEN = ("tables", "params", "packages")
-"""Parts of a fingerprint beside the code that do not depend on what a run was seen to read."""
+"""Parts of a fingerprint, besides the code, that do not come from observing a run."""
 
 
 READ = {"files": "", "listings": "the names in ", "variables": "the environment variable "}
@@ -30,7 +30,7 @@ def write_fingerprint(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def write_if_new(path: Path, content: str) -> None:
-    """Write a text unless the file says it already: flushing to the disk takes longer than looking."""
+    """Write a file unless it has this content: flushing to disk takes longer than reading."""
     if not path.is_file() or path.read_bytes() != content.encode():
         write_text(path, content)
 
@@ -41,12 +41,12 @@ def find_fingerprint_dir(experiment: str) -> Path:
 
 
 def find_fingerprint_copy(md5: str) -> Path:
-    """Return where the copy of a fingerprint is kept, by the digest that DVC knows it by."""
+    """Return the path of a fingerprint's copy, named by the MD5 that DVC records."""
     return paths.find_root() / ".labkit" / "fingerprint" / f"{md5}.json"
 
 
 def describe_fingerprint_change(experiment: str, stage: str, before_md5: str | None) -> list[str]:
-    """Say in words how a stage's fingerprint differs from the one with a digest, which may not be known here.
+    """Describe how a stage's fingerprint differs from an earlier one, which may not be stored here.
 
     Returns
     -------
@@ -78,13 +78,13 @@ def describe_fingerprint_change(experiment: str, stage: str, before_md5: str | N
 
 
 def describe_sections(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Say that the list of what a stage reads changed, if that is so."""
+    """Report a change of the list of dependencies, if there is one."""
     is_other = any(before.get(kind, {}) != after.get(kind, {}) for kind in FINGERPRINT_SECTIONS)
     return ["the list of what it reads changed"] if is_other else []
 
 
 def describe_packages(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """Say how the packages that a stage needs differ from those of the lock, if they do so otherwise than before."""
+    """Describe how a stage's packages differ from the lock, if that has changed since the earlier fingerprint."""
     if before == after:
         return []
     changed = [f"{name} {what}" for name, what in after.items() if before.get(name) != what]
@@ -93,7 +93,7 @@ def describe_packages(before: Mapping[str, str], after: Mapping[str, str]) -> li
 
 
 def load_fingerprint(path: Path) -> dict[str, Any]:
-    """Read a fingerprint; empty if it is not there or damaged, for it is only told what changed then, not less."""
+    """Read a fingerprint, empty if it is missing or damaged: it only serves to describe a change."""
     try:
         content = parse_json(path.read_bytes())
     except (OSError, ValueError):
@@ -105,7 +105,7 @@ def load_fingerprint(path: Path) -> dict[str, Any]:
 
 
 def list_changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """Return the names whose digests differ, those that came or went marked so.
+    """Return the names whose digests differ, with new and removed names marked.
 
     >>> list_changes({"a": "1", "b": "1", "c": "1"}, {"a": "1", "b": "2", "d": "1"})
     ['b', 'd is new', 'c is gone']
@@ -117,5 +117,5 @@ def list_changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[st
 
 
 def make_printable_name(name: str) -> str:
-    """Return a name without bytes that are no text."""
+    """Return a name with bytes that are not valid UTF-8 escaped."""
     return name.encode("utf-8", "backslashreplace").decode()

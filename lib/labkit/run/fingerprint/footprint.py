@@ -1,7 +1,7 @@
-"""What the trace of a kernel says once it has ended: what was read before it was written, and what cannot be followed.
+"""Summary of a kernel's trace: what it read before writing it, and what cannot be followed.
 
-Not how the trace is taken: that is `labkit.run.tracing.trace`. Not which of it a stage depends on: that is
-`labkit.run.fingerprint.observation`.
+The trace is recorded by `labkit.run.tracing.trace`; `labkit.run.fingerprint.observation` decides which of it a stage
+depends on.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -16,23 +16,23 @@ from labkit.storage.atomic import parse_json
 from labkit.units import format_count
 
 MOST_VARIABLES = 20
-"""Above this many, code has gone through the whole environment."""
+"""Above this many, code is taken to have iterated over the whole environment."""
 MACHINE_VARIABLES = frozenset({"HOME", "HOSTNAME", "LOGNAME", "OLDPWD", "PWD", "SHELL", "TERM", "TMPDIR", "USER"})
-"""Differ from machine to machine, of which stages do not: compared only if they are declared."""
+"""Variables that differ between machines: compared only if a notebook declares them."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One file that was read: its size and time of change then, None if it was not there.
+    """One file that was read: its size and modification time then, None if it did not exist.
 
     Attributes
     ----------
     module
-        The module that was looked for by that name, if it was.
+        The module that the import system looked for under that name, if any.
     is_written
         Whether the kernel wrote it afterwards.
     is_argument
-        Whether it is only known as an argument of a program that was started, which may read or write it.
+        Whether it is only known as an argument of a program, which may read or write it.
     """
 
     state: tuple[int, int] | None
@@ -41,40 +41,40 @@ class Reading:
     is_argument: bool = False
 
     def is_changed(self, path: Path) -> bool:
-        """Return whether the file is another now than when it was read, by somebody else's doing."""
+        """Return whether something other than the kernel has changed the file since it was read."""
         return not self.is_written and find_file_state(path) != self.state
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a kernel read, and what it did that cannot be followed.
+    """What a kernel read, and what it did that labkit cannot follow.
 
     Attributes
     ----------
     readings
-        By absolute path; what the kernel wrote first is its own and not among them.
+        By absolute path, without files that the kernel wrote first.
     listings
-        Patterns of names that were looked for.
+        Patterns of file names that were listed.
     outside
-        Files outside of the checkout that were read.
+        Files outside the checkout that were read.
     variables
-        Environment variables that were asked for.
+        Environment variables that were read.
     commands
         Programs that code of the checkout started.
     has_workers
         Whether worker processes were started that do not inherit the hook.
     hosts
-        Machines in the network that were looked for.
+        Hosts that were looked up.
     faults
         Kinds of events that could not be recorded, each with the name of the error.
     imported
-        Packages that were imported as the notebook ran, unless a warm kernel held them already.
+        Packages imported while the notebook ran, unless a warm kernel had imported them before.
     declared_paths, declared_variables
         What `step.depends_on` was given.
     written
         Files that the kernel wrote.
     began
-        When the kernel began to take notes, in seconds as files have them; None if it took none.
+        When recording began, in seconds since the epoch; None if nothing was recorded.
     """
 
     readings: Mapping[str, Reading] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class Footprint:
 
     @property
     def is_environment_read(self) -> bool:
-        """Whether code has gone through the whole environment."""
+        """Whether code has iterated over the whole environment."""
         return len(self.variables) > MOST_VARIABLES
 
     def list_compared_variables(self, secrets: Collection[str] = ()) -> list[str]:
@@ -103,7 +103,7 @@ class Footprint:
         return sorted(kept | {*self.declared_variables})
 
     def list_untracked(self, secrets: Collection[str] = ()) -> list[str]:
-        """Return what labkit cannot compare at the next run, each with what to do about it.
+        """Return what labkit cannot compare at the next run, each with a remedy.
 
         Parameters
         ----------
@@ -130,7 +130,7 @@ class Footprint:
         return found
 
     def list_untracked_variables(self, secrets: Collection[str]) -> list[str]:
-        """Return the environment variables whose values are not compared, each with what to do about it."""
+        """Return the environment variables whose values are not compared, each with a remedy."""
         if self.is_environment_read:
             n_read = format_count(len(self.variables), "variable")
             return [
@@ -147,7 +147,7 @@ class Footprint:
 
 
 def load_footprint(path: Path) -> Footprint:
-    """Read the trace of a kernel; lines that its end cut short are passed over."""
+    """Read the trace of a kernel, without lines cut short when it ended."""
     notes = []
     for line in path.read_bytes().splitlines() if path.is_file() else []:
         try:
@@ -159,7 +159,7 @@ def load_footprint(path: Path) -> Footprint:
 
 
 def make_footprint(notes: Iterable[Mapping[str, Any]]) -> Footprint:
-    """Return what some notes say together, in the order in which they were taken."""
+    """Combine the events of a trace, in the order in which they were recorded."""
     notes = list(notes)
 
     def collect(kind: str, key: str) -> tuple[str, ...]:
@@ -184,7 +184,7 @@ def make_footprint(notes: Iterable[Mapping[str, Any]]) -> Footprint:
 
 
 def collect_readings(notes: Iterable[Mapping[str, Any]]) -> dict[str, Reading]:
-    """Return the files that were read, without those that the kernel made itself."""
+    """Return the files that were read, without those that the kernel created."""
     found: dict[str, Reading] = {}
     own: set[str] = set()
     for note in notes:
@@ -205,7 +205,7 @@ def collect_readings(notes: Iterable[Mapping[str, Any]]) -> dict[str, Reading]:
 
 
 def find_file_state(path: Path) -> tuple[int, int] | None:
-    """Return size and time of change of a file, None if it is not there."""
+    """Return size and modification time of a file, None if it does not exist."""
     try:
         state = path.stat()
     except OSError:
@@ -214,7 +214,7 @@ def find_file_state(path: Path) -> tuple[int, int] | None:
 
 
 def describe_outside(path: str) -> str:
-    """Say that a file outside of the checkout is read."""
+    """Report a file outside the checkout that is read."""
     return (
         f"It reads {path}, outside of the checkout: a change there runs nothing. Name it by "
         f"`step.depends_on(path={path!r})`."
@@ -222,7 +222,7 @@ def describe_outside(path: str) -> str:
 
 
 def explain_untracked(name: str, secrets: Collection[str]) -> str:
-    """Say what to do about a variable whose value is not compared, nothing if it is."""
+    """Return a remedy for a variable whose value is not compared, empty if it is compared."""
     if name in MACHINE_VARIABLES:
         return (
             f"Its value is the machine's or the user's: name it by `step.depends_on(variable={name!r})` if it matters."
@@ -233,7 +233,7 @@ def explain_untracked(name: str, secrets: Collection[str]) -> str:
 
 
 def describe_hosts(hosts: tuple[str, ...]) -> list[str]:
-    """Say that data may come over the network."""
+    """Report that data may come over the network."""
     if not hosts:
         return []
     return [
@@ -243,7 +243,7 @@ def describe_hosts(hosts: tuple[str, ...]) -> list[str]:
 
 
 def describe_databases(packages: Collection[str]) -> list[str]:
-    """Say that databases may be read."""
+    """Report that databases may be read."""
     if not packages:
         return []
     return [
@@ -253,7 +253,7 @@ def describe_databases(packages: Collection[str]) -> list[str]:
 
 
 def describe_programs(commands: tuple[str, ...]) -> list[str]:
-    """Say that programs are started."""
+    """Report that programs are started."""
     if not commands:
         return []
     shown = list_briefly([f"`{command}`" for command in commands], most=3)

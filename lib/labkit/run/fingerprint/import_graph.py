@@ -1,7 +1,7 @@
-"""Which local files a notebook or a module imports, directly or not.
+"""The local files that a notebook or a module imports, directly or indirectly.
 
-Found as Python finds them, without importing anything: packages with their `__init__`, submodules, relative and star
-imports, namespace packages, what `%run` is given. Imports whose names are computed while running cannot be followed.
+Resolved as Python does, without importing anything: packages with their `__init__`, submodules, relative and star
+imports, namespace packages, arguments of `%run`. Imports whose names are computed at run time cannot be followed.
 """
 
 import sys
@@ -20,7 +20,7 @@ MACHINERY = LABKIT / "run"
 
 @dataclass(frozen=True)
 class Location:
-    """Where a module is: its file, unless it is a namespace, and the folders of its submodules."""
+    """Location of a module: its file, None for a namespace package, and the folders of its submodules."""
 
     file: Path | None
     folders: tuple[Path, ...] = ()
@@ -28,7 +28,7 @@ class Location:
 
 @dataclass(frozen=True)
 class Unit:
-    """A file to read, and the package that its relative imports start from."""
+    """A file to read, and the package to which its relative imports refer."""
 
     file: Path
     package: str = ""
@@ -42,16 +42,16 @@ class Checkout:
         self.meanings = CodeCache(self.root)
 
     def get_meaning(self, path: Path) -> Meaning:
-        """Return what a file means."""
+        """Return the meaning of a file."""
         return self.meanings.get(path)
 
     def show(self, path: Path) -> str:
-        """Return a file's name as people know it: from the checkout's root, labkit's own from `labkit` on."""
+        """Return a file's displayed name: relative to the checkout's root, or from `labkit/` on for labkit's own."""
         top = LABKIT.parent if path.is_relative_to(LABKIT) else self.root
         return path.relative_to(top).as_posix()
 
     def locate(self, name: str) -> Path:
-        """Return the path of a file by its name as people know it, whether or not it is there; see `show`."""
+        """Return the path for a displayed name, whether or not the file exists; the inverse of `show`."""
         path = self.root / name
         is_ours = name.startswith(f"{LABKIT.name}/") and not path.exists()
         return LABKIT.parent / name if is_ours else path
@@ -70,9 +70,9 @@ class Checkout:
         return location.file
 
     def find_closure(self, start: Path) -> list[Path]:
-        """Return a file and all local files that it imports, sorted behind it, without the machinery.
+        """Return a file followed by all local files that it imports, sorted, without those in `labkit/run`.
 
-        What the machinery imports in its turn counts, for notebooks see it as well.
+        What `labkit/run` itself imports from elsewhere counts, because notebooks see it as well.
         """
         folders = list_folders(self.root)
         while True:
@@ -89,7 +89,7 @@ class Checkout:
         """Return a file and all local files that it imports."""
         package = finder.name_package(start)
         seen: set[Path] = set()
-        # Importing a module runs the packages that it is in, too.
+        # Importing a module also runs the packages that contain it.
         waiting = [Unit(start, package), *(finder.list_units(package) if package else ())]
         while waiting:
             unit = waiting.pop()
@@ -103,7 +103,7 @@ class Checkout:
         return seen
 
     def list_imported(self, one: Import, package: str, finder: "Finder") -> Iterator[Unit]:
-        """Yield the files that one import runs: those of all packages on the way, and of names that are modules."""
+        """Yield the files that one import runs: parent packages, the module, and imported names that are modules."""
         module = make_absolute(one, package)
         yield from finder.list_units(module)
         location = finder.find(module)
@@ -117,39 +117,39 @@ class Checkout:
                 yield from finder.list_units(f"{module}.{name}")
 
     def find_named(self, name: str, beside: Path) -> list[Path]:
-        """Return the file within the checkout that a text names, from its own folder, the notebooks' or the root."""
+        """Return the file in the checkout that a name refers to, from its own folder, the notebooks or the root."""
         return [path for path in self.list_places(name, beside) if path.is_file()][:1]
 
     def list_named_folders(self, file: Path) -> list[Path]:
-        """Return the folders within the checkout that a file puts on Python's path."""
+        """Return the folders in the checkout that a file adds to `sys.path`."""
         names = self.get_meaning(file).folders
         return [path for name in names for path in self.list_places(name, file) if path.is_dir()]
 
     def list_places(self, name: str, beside: Path) -> Iterator[Path]:
-        """Yield what there is within the checkout where a text may point to."""
+        """Yield the existing paths in the checkout to which a name may refer."""
         for folder in (beside.parent, self.root / "notebooks", self.root):
-            with suppress(OSError, ValueError):  # most texts are no paths
+            with suppress(OSError, ValueError):  # most strings are not paths
                 path = (folder / name).resolve()
                 if path.is_relative_to(self.root) and path.exists():
                     yield path
 
 
 class Finder:
-    """Finds modules in folders, in their order."""
+    """Finds modules in a sequence of folders."""
 
     def __init__(self, folders: tuple[Path, ...]) -> None:
         self.folders = folders
         self.known: dict[str, Location | None] = {}
 
     def find(self, name: str) -> Location | None:
-        """Return where a module is, or None if it is not local."""
+        """Return the location of a module, None if it is not local."""
         if name not in self.known:
             self.known[name] = self.search(name)
         return self.known[name]
 
     def search(self, name: str) -> Location | None:
         """Look for a module."""
-        if name == LABKIT.name:  # this one, also where it is installed among packages that are not local
+        if name == LABKIT.name:  # this package, even if it is installed outside the checkout
             return Location(LABKIT / "__init__.py", (LABKIT,))
         parent, _, last = name.rpartition(".")
         above = self.find(parent) if parent else Location(None, self.folders)
@@ -168,7 +168,7 @@ class Finder:
                 yield Unit(location.file, dotted if is_package else ".".join(parts[: length - 1]))
 
     def name_package(self, file: Path) -> str:
-        """Return the package that a module's relative imports start from."""
+        """Return the package to which a module's relative imports refer."""
         for folder in (LABKIT.parent, *self.folders):
             if file.suffix == ".py" and file.is_relative_to(folder):
                 return ".".join(file.relative_to(folder).parts[:-1])
@@ -176,7 +176,7 @@ class Finder:
 
 
 def locate(name: str, folders: tuple[Path, ...]) -> Location | None:
-    """Return where a module is below some folders: a package, else a file, else a namespace of several folders."""
+    """Return the location of a module below some folders: a package, a file, or a namespace package."""
     spaces = []
     for folder in folders:
         package = folder / name
@@ -190,7 +190,7 @@ def locate(name: str, folders: tuple[Path, ...]) -> Location | None:
 
 
 def make_absolute(one: Import, package: str) -> str:
-    """Return an import's module by its whole name.
+    """Return the absolute name of an import's module.
 
     >>> make_absolute(Import(2, "data"), "labkit.run")
     'labkit.data'
@@ -202,9 +202,9 @@ def make_absolute(one: Import, package: str) -> str:
 
 
 def list_folders(root: Path) -> tuple[Path, ...]:
-    """Return where a kernel finds local modules: beside the notebook, then on its path as far as that is local.
+    """Return the folders in which a kernel finds local modules: the notebook's, then local entries of `sys.path`.
 
-    The root comes last: programs started there have it on their path, kernels do not.
+    The root comes last: programs started there have it on `sys.path`, kernels do not.
     """
     environment = Path(sys.prefix).resolve()
     is_inside = environment != root and environment.is_relative_to(root)

@@ -1,8 +1,8 @@
-"""What the code cells of a notebook mean, together: the notebook half of `labkit.run.fingerprint.python_code`.
+"""The meaning of a notebook's code cells: the notebook half of `labkit.run.fingerprint.python_code`.
 
-Outputs, counts, cell ids, Markdown and empty cells mean nothing. Where cells end means nothing either, except that
-the value of a cell's last line is shown: splitting a cell so that another value appears is a change. Magics are
-Python as IPython makes it of them.
+Outputs, execution counts, cell ids, Markdown and empty cells are ignored, and so are the boundaries between cells,
+except that the value of a cell's last expression is displayed: splitting a cell so that another value is displayed is a
+change. Magics are read as the Python code into which IPython transforms them.
 """
 
 import ast
@@ -22,7 +22,7 @@ NOT_RUN = "skip-execution"
 
 @cache
 def read_notebook(content: bytes) -> Meaning:
-    """Return what a notebook means; one that is not a notebook means its text."""
+    """Return the meaning of a notebook; a file that is not a notebook is compared as a string."""
     reader = CodeReader()
     try:
         cells = [read_cell(cell) for cell in json.loads(content)["cells"] if cell["cell_type"] == "code"]
@@ -41,7 +41,7 @@ def read_cell(cell: dict[str, Any]) -> tuple[str, frozenset[str]]:
 
 
 def read_statements(reader: CodeReader, source: str, tags: frozenset[str]) -> None:
-    """Read one cell's statements, and what its tags do to them."""
+    """Read the statements of one cell, taking its tags into account."""
     if MAY_RAISE in tags:
         reader.read(["may raise ["])
     tree = parse_code(source)
@@ -64,24 +64,24 @@ def read_statements(reader: CodeReader, source: str, tags: frozenset[str]) -> No
 
 
 def is_silenced(last: ast.stmt, source: str) -> bool:
-    """Return whether a semicolon keeps a cell's last value from being shown."""
+    """Return whether a semicolon keeps a cell's last value from being displayed."""
     line = re.split("\r\n|\r|\n", source)[(last.end_lineno or 1) - 1].encode()
     return line[last.end_col_offset :].lstrip().startswith(b";")
 
 
 def transform(source: str) -> str:
-    """Return a cell with its magics and shell lines turned into Python."""
+    """Return a cell with its magics and shell lines transformed into Python."""
     try:
-        # Imported on need: most notebooks are plain Python, and IPython takes long.
+        # Imported when needed: most notebooks are plain Python, and importing IPython is slow.
         from IPython.core.inputtransformer2 import TransformerManager
 
         return str(TransformerManager().transform_cell(source))
-    except Exception:  # whatever is wrong with the cell, the run will show it
+    except Exception:  # the run will report what is wrong with the cell
         return source
 
 
 def expand_magics(tree: ast.Module) -> None:
-    """Put the tree of what magics such as `%%time` run in the place of its text, of magics within them too."""
+    """Replace the source that magics such as `%%time` run by its syntax tree, also in nested magics."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call) or find_name(node.func) not in RUNS_MAGIC or not node.args:
             continue

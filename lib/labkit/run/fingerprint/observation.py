@@ -1,7 +1,8 @@
-"""What one run of a stage was seen to depend on, what people should know of it, and its part of the fingerprint.
+"""The observed dependencies of one run of a stage, warnings about them, and their part of the fingerprint.
 
-Left out is what counts already: the stage's code, what dvc.yaml declares, labkit's own files and caches. Not how it is
-seen: that is `labkit.run.tracing.trace`. Not how the rest is compared: that is `labkit.run.fingerprint.dependencies`.
+Left out is what is compared anyway or never: the stage's code, what dvc.yaml declares, labkit's own files and caches.
+Reads are recorded by `labkit.run.tracing.trace`; the dependencies are compared by
+`labkit.run.fingerprint.dependencies`.
 """
 
 import json
@@ -46,14 +47,14 @@ CHANGED = "changed while the stage ran"
 
 @dataclass(frozen=True)
 class Observation:
-    """What one run of a stage was seen to depend on.
+    """The dependencies that one run of a stage was seen to have.
 
     Attributes
     ----------
     changed
-        Files that were changed by somebody else while the stage ran.
+        Files that something else changed while the stage ran.
     untracked
-        What cannot be compared next time, and what to do about it, a sentence or two each.
+        What cannot be compared next time, each with a remedy in one or two sentences.
     """
 
     names: Dependencies = field(default_factory=Dependencies)
@@ -62,7 +63,7 @@ class Observation:
 
 
 def observe(work: Path, stage: str, *, params: Params, start: Path, mask: Mask) -> Observation:
-    """Return what a run of a stage was seen to depend on beside its code, its params and its declared inputs.
+    """Return the dependencies that a run of a stage was seen to have besides code, params and declared inputs.
 
     Parameters
     ----------
@@ -71,7 +72,7 @@ def observe(work: Path, stage: str, *, params: Params, start: Path, mask: Mask) 
     start
         The stage's notebook.
     mask
-        What keeps secrets out of the names.
+        Keeps secrets out of the names.
     """
     footprint = load_footprint(work / TRACE_NAME)
     if footprint.began is None:
@@ -80,7 +81,7 @@ def observe(work: Path, stage: str, *, params: Params, start: Path, mask: Mask) 
 
 
 class Observer:
-    """Goes through a footprint; see `observe`."""
+    """Evaluates a footprint; see `observe`."""
 
     def __init__(self, footprint: Footprint, stage: str, params: Params, start: Path, mask: Mask) -> None:
         self.footprint, self.stage, self.params, self.mask = footprint, stage, params, mask
@@ -94,12 +95,12 @@ class Observer:
         self.untracked: list[str] = []
 
     def observe(self) -> Observation:
-        """Return what there is."""
+        """Return the observed dependencies."""
         readings = dict(self.find_readings())
         readings |= {name: one for name, one in self.find_named(readings) if name not in readings}
         read = self.keep_nameable([*readings, *self.list_declared()])
         self.untracked += [found for name in read for found in self.describe_undeclared(name)]
-        # What comes after a stage depends on it: to run the stage again for it would never end.
+        # Outputs of later stages depend on this stage: running it again for them would never end.
         files = [name for name in read if not is_part(name, self.list_outputs_of(self.after))]
         listings = self.keep_nameable([name for name in map(self.relate, self.footprint.listings) if name])
         variables = tuple(self.footprint.list_compared_variables(self.secrets))
@@ -110,13 +111,13 @@ class Observer:
         return Observation(names, tuple(changed), tuple(map(self.mask.clean_text, untracked)))
 
     def list_databases(self, readings: Iterable[str]) -> list[str]:
-        """Return what to know of the packages for databases that the code imports, or was seen to."""
+        """Return warnings about the database packages that the code imports or was seen to import."""
         imported = [one for meaning in self.list_own(readings).values() for one in meaning.imports if not one.level]
         modules = {one.module.partition(".")[0] for one in imported}
         return describe_databases(find_database_packages(modules.union(self.footprint.imported)))
 
     def list_own(self, readings: Iterable[str]) -> dict[Path, Meaning]:
-        """Return what the stage's code means, with that found at run time and without labkit's."""
+        """Return the meaning of the stage's code, including code found at run time, without labkit's."""
         code = {*self.code, *map(self.checkout.locate, readings)}
         own = [
             path for path in code if path.suffix in CODE_SUFFIXES and path.is_file() and not path.is_relative_to(LABKIT)
@@ -124,7 +125,7 @@ class Observer:
         return {path: self.checkout.get_meaning(path) for path in sorted(own)}
 
     def find_readings(self) -> Iterator[tuple[str, Reading]]:
-        """Yield the files of the checkout that count, by name."""
+        """Yield the files of the checkout on which the stage depends, by name."""
         imported, folders = self.list_imported(), {*list_folders(self.checkout.root)} - {self.checkout.root}
         for place, reading in self.footprint.readings.items():
             path = Path(place)
@@ -132,7 +133,7 @@ class Observer:
                 if reading.state is not None and not path.resolve().is_relative_to(MACHINERY):
                     self.untracked.append(describe_outside(str(path.resolve())))
                 continue
-            # Of a program's argument that has changed, the program is taken to have written it.
+            # If the argument of a program has changed, the program is taken to have written it.
             is_output = reading.is_argument and reading.is_changed(path)
             is_looked_for = reading.state is None and reading.module in imported and folders & {*path.parents}
             if is_output or is_looked_for or path in self.code or path.resolve() in self.code:
@@ -144,10 +145,10 @@ class Observer:
                 yield from ((self.checkout.show(file), Reading(None, is_written=True)) for file in self.follow(path))
 
     def find_named(self, readings: Iterable[str]) -> Iterator[tuple[str, Reading]]:
-        """Yield the files that the code names and nobody wrote meanwhile: a library in C may have read them."""
+        """Yield the files that the code names and nothing wrote meanwhile: a C library may have read them."""
         code = {*self.code, *map(self.checkout.locate, readings)}
         named = {path: meaning.names for path, meaning in self.list_own(readings).items()}
-        # A name may be one within a folder that is named elsewhere.
+        # A name may be relative to a folder that is named elsewhere.
         places = {
             place
             for path, strings in named.items()
@@ -162,16 +163,16 @@ class Observer:
                 yield name, Reading(find_file_state(place))
 
     def is_written(self, path: Path) -> bool:
-        """Return whether a file was written while the stage ran, as far as can be told by whom."""
+        """Return whether a file was written while the stage ran, by the kernel or by anything else."""
         began = self.footprint.began or 0
         return str(path) in self.footprint.written or path.stat().st_mtime >= began
 
     def follow(self, script: Path) -> list[Path]:
-        """Return the local files that a script, which runs as a program of its own, imports."""
+        """Return the local files imported by a script that runs as a separate program."""
         return [file for file in self.checkout.find_closure(script) if file not in self.code and file != script]
 
     def list_imported(self) -> set[str]:
-        """Return the modules that the stage's code imports by name: those that are not there yet are looked for."""
+        """Return the names of the modules that the stage's code imports, existing or not."""
         found = set()
         for path in self.code:
             for one in self.checkout.get_meaning(path).imports:
@@ -179,17 +180,17 @@ class Observer:
         return found
 
     def is_covered(self, name: str) -> bool:
-        """Return whether a file counts already, or not at all."""
+        """Return whether a file is compared anyway or never."""
         places = (*self.own.inputs, *self.outputs.get(self.stage, ()))
         return is_part(name, places) or is_kept_apart(self.checkout.root, name)
 
     def relate(self, pattern: str) -> str:
-        """Return a pattern from the checkout's root on, empty for one elsewhere."""
+        """Return a pattern relative to the checkout's root, empty if it is outside."""
         root = f"{self.checkout.root}/"
         return pattern.removeprefix(root) if pattern.startswith(root) else ""
 
     def list_declared(self) -> Iterator[str]:
-        """Yield the names of what the notebook declared: from the root on where it lies in the checkout."""
+        """Yield the names of declared paths: relative to the root where they are in the checkout."""
         for place in self.footprint.declared_paths:
             path = Path(place)
             inside = path.is_relative_to(self.checkout.root)
@@ -197,18 +198,18 @@ class Observer:
             yield f"{name}/" if path.is_dir() else name
 
     def keep_nameable(self, names: list[str]) -> list[str]:
-        """Return the names that may be written down; one that holds a secret may not."""
+        """Return the names that may be stored: those that do not hold a secret."""
         kept = [name for name in names if self.mask.clean_text(name) == name]
         if len(kept) < len(names):
             self.untracked.append("It reads a file whose name holds a secret: a change there runs nothing.")
         return kept
 
     def list_outputs_of(self, stages: Collection[str]) -> list[str]:
-        """Return what some stages write."""
+        """Return the outputs of some stages."""
         return [output for stage in stages for output in self.outputs[stage]]
 
     def describe_undeclared(self, name: str) -> Iterator[str]:
-        """Say that a file is what another stage writes, though dvc.yaml does not say that this one reads it."""
+        """Report a file that is an output of another stage but not declared as a dependency in dvc.yaml."""
         for stage, outputs in self.outputs.items():
             if not is_part(name, outputs):
                 continue
@@ -222,7 +223,7 @@ class Observer:
 
 
 def find_after(stage: str, declared: Mapping[str, Declaration], outputs: Mapping[str, Sequence[str]]) -> set[str]:
-    """Return the stages that read what a stage writes, directly or not."""
+    """Return the stages that depend on the outputs of a stage, directly or indirectly."""
     found: set[str] = set()
     waiting = [stage]
     while waiting:
@@ -236,7 +237,7 @@ def find_after(stage: str, declared: Mapping[str, Declaration], outputs: Mapping
 def compute_reads(
     params: Params, codes: Mapping[str, Mapping[str, str]], checkout: Checkout
 ) -> dict[str, dict[str, dict[str, str]]]:
-    """Return the digests of what each stage is known to read besides its code, by kind and name."""
+    """Return the digests of each stage's known dependencies, by kind and name."""
     known = KnownDependencies(params.experiment)
     if known.is_empty:
         return {}
@@ -250,15 +251,15 @@ def compute_reads(
 
 
 def make_key(params: Params, declared: Declaration | None, code: Mapping[str, str]) -> str:
-    """Return what a stage's list of what it reads belongs to: its code and its params."""
+    """Return the key of a stage's list of dependencies: a digest of its code and params."""
     return compute_key(digest(code.values()), params, declared.sections if declared else (), {})
 
 
 def keep_reads(params: Params, stage: str, outputs: Iterable[str], seen: Observation) -> dict[str, dict[str, str]]:
-    """Write down what a run of a stage was seen to read, for the next one to compare, and return the digests.
+    """Store the dependencies that a run of a stage was seen to have and return their digests.
 
-    DVC reads the fingerprint once more when the stage has ended, and records it as it is then. A file that somebody
-    else changed meanwhile is given a digest that it cannot have.
+    DVC reads the fingerprint again when the stage has ended and records it as it is then. A file that something else
+    changed meanwhile gets a digest that never matches, so that the stage runs again.
     """
     refresh_reads(params, stage, outputs)
     path = find_fingerprint_dir(params.experiment) / f"{stage}.json"
@@ -279,14 +280,14 @@ def keep_reads(params: Params, stage: str, outputs: Iterable[str], seen: Observa
 def compute_stage_reads(
     params: Params, code: Iterable[str], names: Dependencies, checkout: Checkout
 ) -> dict[str, dict[str, str]]:
-    """Return the digests of what a stage of that code reads besides it, by kind and name."""
+    """Return the digests of a stage's dependencies besides its code, by kind and name."""
     closure = [checkout.locate(name) for name in code]
     outputs = [output for listed in list_outputs(params.experiment).values() for output in listed]
     return compute_sections(checkout, closure, names, secrets=params.secrets.values(), outputs=outputs)
 
 
 def refresh_reads(params: Params, stage: str, outputs: Iterable[str]) -> None:
-    """Compare again what other stages read of the outputs that a stage has just written without declaring it.
+    """Update the digests of other stages that read the outputs of a stage without declaring them.
 
     Parameters
     ----------
@@ -303,11 +304,11 @@ def refresh_reads(params: Params, stage: str, outputs: Iterable[str]) -> None:
 
 
 def load_reads(experiment: str, stage: str) -> dict[str, Any]:
-    """Return the digests of what a stage is known to read, by kind and name."""
+    """Return the stored digests of a stage's dependencies, by kind and name."""
     content = load_fingerprint(find_fingerprint_dir(experiment) / f"{stage}.json")
     return {kind: content[kind] for kind in FINGERPRINT_SECTIONS if kind in content}
 
 
 def add_reads(code: str, reads: Mapping[str, Any]) -> str:
-    """Return one digest of a stage's code and of what it read besides."""
+    """Return one digest of a stage's code and its dependencies."""
     return digest([code, json.dumps(reads, sort_keys=True)]) if reads else code

@@ -1,6 +1,6 @@
-"""Whether the packages that are installed are those of `requirements.lock`, and which of them a stage imports.
+"""Comparison of the installed packages with `requirements.lock`, and the packages that a stage imports.
 
-Looks at what is installed by name and version and at the lock; imports none of it.
+Reads names and versions from the metadata of installed packages; imports none of them.
 """
 
 import functools
@@ -29,26 +29,26 @@ REMEDY = f"uv pip install --require-hashes -r {LOCK_NAME}"
 
 @dataclass(frozen=True)
 class Installed:
-    """One installed package: its version, and the folder that describes it."""
+    """One installed package: its version and its metadata folder."""
 
     version: str
     folder: Path
 
 
 def check_environment(notebooks: Iterable[Path], *, is_locked: bool, warn: Callable[[str], None]) -> dict[str, str]:
-    """Return the packages that are not those of the lock, having warned of them.
+    """Warn about packages that differ from the lock, and return them.
 
     Parameters
     ----------
     notebooks
-        What is going to run.
+        The notebooks that are going to run.
     is_locked
-        Refuse instead.
+        Raise an error instead of warning.
 
     Raises
     ------
     ParamsError
-        There are some, and `is_locked` is set; or there is no lock to keep to.
+        Packages differ and `is_locked` is set; or the lock pins no package.
     """
     if is_locked and not load_lock():
         raise ParamsError(f"--locked: {LOCK_NAME} pins no package: restore it from git, or run without --locked")
@@ -65,7 +65,7 @@ def check_environment(notebooks: Iterable[Path], *, is_locked: bool, warn: Calla
 
 
 def find_wrong_versions() -> dict[str, str]:
-    """Return the packages of the lock that are installed in another version, and in words which."""
+    """Return the locked packages that are installed in another version, with both versions in words."""
     return {
         name: f"{found.version} (locked {locked})"
         for name, locked in load_lock().items()
@@ -74,12 +74,12 @@ def find_wrong_versions() -> dict[str, str]:
 
 
 def find_packages(stages: Mapping[str, Iterable[str]]) -> dict[str, dict[str, str]]:
-    """Return by stage the packages that its code needs and that are not those of the lock, and in words how.
+    """Return for each stage the packages that its code needs and that differ from the lock, and how.
 
     Parameters
     ----------
     stages
-        The files that each stage imports, by their paths from the checkout's root, or from `labkit` on.
+        The files that each stage imports, relative to the checkout's root or from `labkit/` on.
     """
     lock, root = load_lock(), paths.find_root().resolve()
     if not lock:
@@ -94,7 +94,7 @@ def find_packages(stages: Mapping[str, Iterable[str]]) -> dict[str, dict[str, st
 
 
 def list_imported(file: str, meanings: CodeCache) -> set[str]:
-    """Return the top-level modules that a file of code imports, other than Python's own and labkit."""
+    """Return the top-level modules that a source file imports, without the standard library and labkit."""
     path = (LABKIT.parent if file.startswith(f"{LABKIT.name}/") else paths.find_root()) / file
     if path.suffix not in (".py", ".ipynb") or not path.is_file():
         return set()
@@ -103,7 +103,7 @@ def list_imported(file: str, meanings: CodeCache) -> set[str]:
 
 
 def compare_packages(imported: Iterable[str], lock: Mapping[str, str]) -> dict[str, str]:
-    """Return the packages of some modules, and those that these need, that are not as the lock has them."""
+    """Return the packages of some modules, and their requirements, that differ from the lock."""
     distributions = {name for module in imported for name in find_distributions(module)}
     found = {
         name: f"{list_installed_packages()[name].version} (not locked)" for name in distributions if name not in lock
@@ -119,7 +119,7 @@ def compare_packages(imported: Iterable[str], lock: Mapping[str, str]) -> dict[s
 
 
 def is_local_module(module: str, finder: Finder) -> bool:
-    """Return whether a module is a file of the checkout; a folder without code of that name is not."""
+    """Return whether a module is in the checkout; a folder without `__init__.py` yields to an installed package."""
     location = finder.find(module)
     return location is not None and (
         location.file is not None or canonicalize_name(module) not in list_installed_packages()
@@ -128,20 +128,20 @@ def is_local_module(module: str, finder: Finder) -> bool:
 
 @functools.cache
 def parse_lock(content: str) -> Mapping[str, str]:
-    """Return the version that a lock pins of each package, as far as it is for this Python and this system."""
+    """Return the version that a lock pins for each package on this Python and this system."""
     pins = [found for line in content.splitlines() if (found := PIN.fullmatch(line.strip()))]
     return {canonicalize_name(pin[1]): pin[2] for pin in pins if not pin[3] or Marker(pin[3]).evaluate({"extra": ""})}
 
 
 def load_lock() -> Mapping[str, str]:
-    """Return the version that the checkout's lock pins of each package; nothing if there is no lock."""
+    """Return the version that the checkout's lock pins for each package, empty without a lock."""
     path = paths.find_root() / LOCK_NAME
     return parse_lock(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 @functools.cache
 def list_installed_packages() -> Mapping[str, Installed]:
-    """Return what is installed by name, found as Python finds it: the first on the path counts."""
+    """Return the installed packages by name; as in an import, the first on `sys.path` counts."""
     found: dict[str, Installed] = {}
     for entry in sys.path:
         folder = Path(entry) if entry else Path.cwd()
@@ -153,7 +153,7 @@ def list_installed_packages() -> Mapping[str, Installed]:
 
 @functools.cache
 def map_modules() -> Mapping[str, frozenset[str]]:
-    """Return the packages that each top-level module is of."""
+    """Return the packages that provide each top-level module."""
     found: dict[str, set[str]] = {}
     for name, installed in list_installed_packages().items():
         named, record = installed.folder / "top_level.txt", installed.folder / "RECORD"
@@ -170,26 +170,26 @@ def map_modules() -> Mapping[str, frozenset[str]]:
 
 
 def find_distributions(module: str) -> frozenset[str]:
-    """Return the installed packages that a top-level module is of."""
+    """Return the installed packages that provide a top-level module."""
     name = canonicalize_name(module)
     return frozenset([name]) if name in list_installed_packages() else map_modules().get(module, frozenset())
 
 
 def find_database_packages(modules: Iterable[str]) -> set[str]:
-    """Return the installed packages of some top-level modules that are for databases, as they say of themselves."""
+    """Return the installed packages of some top-level modules that classify themselves as database packages."""
     names = {name for module in {*modules} - sys.stdlib_module_names for name in find_distributions(module)}
     return {name for name in names & {*list_installed_packages()} if is_for_databases(name)}
 
 
 @functools.cache
 def is_for_databases(name: str) -> bool:
-    """Return whether an installed package classifies itself as one for databases."""
+    """Return whether an installed package classifies itself as a database package."""
     described = importlib.metadata.PathDistribution(list_installed_packages()[name].folder).metadata
     return any(one.startswith(DATABASE) for one in described.get_all("Classifier") or ())
 
 
 def find_needed(names: Iterable[str]) -> set[str]:
-    """Return packages and all that they require in their turn, as far as it is installed."""
+    """Return packages and all their installed requirements, direct and indirect."""
     waiting: list[tuple[str, frozenset[str]]] = [(name, frozenset()) for name in names]
     found: set[tuple[str, frozenset[str]]] = set()
     while waiting:
@@ -201,7 +201,7 @@ def find_needed(names: Iterable[str]) -> set[str]:
 
 
 def list_required(name: str, extras: frozenset[str]) -> Iterator[tuple[str, frozenset[str]]]:
-    """Yield what an installed package requires here, with the extras that it asks for."""
+    """Yield the requirements of an installed package on this system, with their extras."""
     for requirement in importlib.metadata.PathDistribution(list_installed_packages()[name].folder).requires or []:
         try:
             needed = Requirement(requirement)
@@ -212,7 +212,7 @@ def list_required(name: str, extras: frozenset[str]) -> Iterator[tuple[str, froz
 
 
 def is_same(one: str, other: str) -> bool:
-    """Return whether two versions are one.
+    """Return whether two versions are equal.
 
     >>> is_same("4.7", "4.7.0"), is_same("4.5.0", "4.7.0")
     (True, False)

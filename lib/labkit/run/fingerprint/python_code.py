@@ -1,7 +1,7 @@
-"""What a piece of Python means, whatever its form: its syntax tree spelled out, and the modules it imports.
+"""The meaning of Python code regardless of its formatting: its syntax tree as tokens, and the modules it imports.
 
-The same for Python 3.11, 3.12 and 3.13, whose own dumps differ. Comments, layout and quotes mean nothing; docstrings
-and what stands under `if TYPE_CHECKING` only where some code reads or sets them. Not where modules are found: that is
+The same for Python 3.11, 3.12 and 3.13, whose own dumps differ. Comments, layout and quotes are ignored; docstrings and
+code under `if TYPE_CHECKING` count only if some code reads or sets them. Modules are located by
 `labkit.run.fingerprint.import_graph`.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 from labkit.secrets.redaction import TOKENS
 from labkit.storage.digests import digest
 
-# Load, Store and Del follow from the place; the others are empty, or say how a text was written.
+# Load, Store and Del follow from the position; the others are empty or describe how a string was written.
 SKIPPED = frozenset({"ctx", "type_comment", "type_ignores"})
 
 
@@ -25,11 +25,11 @@ DOC_READERS = frozenset({"__doc__", "getdoc", "getsource", "getsourcelines", "re
 
 
 HELP = "help"
-"""Reads docstrings where it is a name of its own, and not an attribute of something else."""
+"""Reads docstrings if it is a name, not an attribute of something else."""
 
 
 DOC_MAGICS = frozenset({"pdoc", "pinfo", "pinfo2"})
-"""What IPython makes of `f?` and `f??`, and a magic of the same kind."""
+"""The magics into which IPython transforms `f?` and `f??`, and a similar one."""
 
 
 TYPE_CHECKING = "TYPE_CHECKING"
@@ -45,16 +45,16 @@ DEEPEST_JOIN = 20
 
 
 PATH_MAKERS = frozenset({"Path", "PurePath", "join", "joinpath"})
-"""What puts the names of folders and files together, beside `/` and `+`."""
+"""Calls that join parts of a path, besides `/` and `+`."""
 
 
 FILE_NAME = re.compile(r"(?!\w+:/)[^\0\r\n]{0,200}\.[A-Za-z][A-Za-z0-9]{0,9}")
-"""A string that may be the name of a file, and no address."""
+"""A string that may be the name of a file and is not a URL."""
 
 
 @dataclass(frozen=True)
 class Import:
-    """One import: `from module import names`, `level` dots before the module; without names it is `import module`."""
+    """One import: `from module import names` with `level` dots before the module; without names `import module`."""
 
     level: int
     module: str
@@ -63,30 +63,30 @@ class Import:
 
 @dataclass(frozen=True)
 class Meaning:
-    """What one file means to those that import or run it.
+    """The meaning of one file to those that import or run it.
 
     Attributes
     ----------
     code
         SHA-256 of the syntax tree without documentation.
     docs
-        SHA-256 of the docstrings; they count where some module reads them.
+        SHA-256 of the docstrings; they count if some module reads them.
     reads_docs
         Whether it reads docstrings.
     typing
-        SHA-256 of what stands under `if TYPE_CHECKING`; it counts where some module sets that.
+        SHA-256 of the code under `if TYPE_CHECKING`; it counts if some module sets that.
     sets_typing
         Whether it sets `TYPE_CHECKING`.
     imports
-        What it imports, anywhere in it.
+        All imports, at any level.
     exports
-        The names in `__all__`, which a star import brings.
+        The names in `__all__`, which a star import imports.
     files
-        Names of Python files and notebooks in its texts, such as the one that `%run` is given.
+        Names of Python files and notebooks in its strings, such as the argument of `%run`.
     folders
-        Texts in calls of `sys.path`'s methods: further places to look for modules.
+        Strings in calls of `sys.path`'s methods: further folders to search for modules.
     names
-        Strings that may name any file or its folder: what a library in C opens is seen by no hook of Python.
+        Strings that may name a file or its folder: audit hooks do not see what a C library opens.
     """
 
     code: str
@@ -102,7 +102,7 @@ class Meaning:
 
 
 class CodeReader:
-    """Reads trees node by node, without recursion, and keeps what they say."""
+    """Reads syntax trees node by node, without recursion, and collects what makes up a `Meaning`."""
 
     def __init__(self) -> None:
         self.tokens: list[str] = []
@@ -117,7 +117,7 @@ class CodeReader:
         self.names: list[str] = []
 
     def read(self, parts: Iterable[Any]) -> None:
-        """Spell out trees and ready tokens in their order."""
+        """Convert trees and tokens to tokens, in their order."""
         stack = list(parts)[::-1]
         while stack:
             part = stack.pop()
@@ -127,7 +127,7 @@ class CodeReader:
                 stack.extend(self.open(part)[::-1])
 
     def open(self, node: ast.AST) -> list[Any]:
-        """Return the tokens and trees that a node consists of."""
+        """Return the tokens and trees of which a node consists."""
         note = NODE_HANDLERS.get(type(node))
         if note is not None:
             note(self, node)
@@ -135,7 +135,7 @@ class CodeReader:
         return spell(node) if spell else self.open_fields(node)
 
     def open_fields(self, node: ast.AST) -> list[Any]:
-        """Return a node's fields that are not absent or empty, by name."""
+        """Return the fields of a node that are set, by name."""
         parts: list[Any] = [f"{type(node).__name__}("]
         for name in node._fields:
             value = getattr(node, name, None)
@@ -149,7 +149,7 @@ class CodeReader:
         return [*parts, ")"]
 
     def open_list(self, items: list[Any]) -> list[Any]:
-        """Return a list's items; a text that stands as a statement is documentation."""
+        """Return a list's items; a string used as a statement is documentation."""
         parts: list[Any] = []
         for item in items:
             if is_string_statement(item):
@@ -162,15 +162,15 @@ class CodeReader:
         return parts
 
     def note_import(self, node: ast.Import) -> None:
-        """Keep `import a.b`."""
+        """Collect `import a.b`."""
         self.imports += [Import(0, alias.name) for alias in node.names]
 
     def note_import_from(self, node: ast.ImportFrom) -> None:
-        """Keep `from a import b`."""
+        """Collect `from a import b`."""
         self.imports.append(Import(node.level, node.module or "", tuple(alias.name for alias in node.names)))
 
     def note_call(self, node: ast.Call) -> None:
-        """Keep a module imported by name, and a folder added to the path."""
+        """Collect a module imported by name, or a folder added to `sys.path`."""
         name, strings = find_name(node.func), [string for string in map(get_string, node.args) if string is not None]
         if name in ("import_module", "__import__") and strings:
             module = strings[0].lstrip(".")
@@ -185,21 +185,21 @@ class CodeReader:
         self.reads_docs |= bool(strings) and strings[0] in DOC_MAGICS
 
     def note_operation(self, node: ast.BinOp) -> None:
-        """Keep a path or a name that is put together from literals."""
+        """Collect a path or name joined from literals."""
         parts = (get_string(node.left), get_string(node.right)) if isinstance(node.op, ast.Div) else ()
         self.note_names(*parts, join_strings(node))
 
     def note_names(self, *strings: str | None) -> None:
-        """Keep what may name a file or a folder. Tokens do not, and these names are stored on disk."""
+        """Collect strings that may name a file or folder; not secret tokens, as the names are stored on disk."""
         named = [string for string in strings if string and len(string) <= LONGEST_PATH_NAME and string.isprintable()]
         self.names += [string for string in named if not TOKENS.search(string)]
 
     def note_word(self, node: ast.Name | ast.Attribute) -> None:
-        """See whether documentation is read."""
+        """Detect code that reads docstrings."""
         self.reads_docs |= find_name(node) in DOC_READERS or (isinstance(node, ast.Name) and node.id == HELP)
 
     def note_constant(self, node: ast.Constant) -> None:
-        """Keep what looks like a file that can be run, and see what `getattr` and `setattr` are given."""
+        """Collect names of files to run, and detect attribute names given to `getattr` and `setattr`."""
         self.reads_docs |= node.value in DOC_READERS if isinstance(node.value, str) else False
         self.sets_typing |= node.value == TYPE_CHECKING
         if isinstance(node.value, str) and FILE_NAME.fullmatch(node.value):
@@ -208,7 +208,7 @@ class CodeReader:
             self.files += [word for word in node.value.split() if word.endswith(RUNNABLE)]
 
     def note_assign(self, node: ast.Assign | ast.AugAssign | ast.AnnAssign) -> None:
-        """Keep the names of `__all__`, and see whether `TYPE_CHECKING` is set."""
+        """Collect the names of `__all__`, and detect whether `TYPE_CHECKING` is set."""
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         is_set = any(find_name(target) == TYPE_CHECKING for target in targets)
         self.sets_typing |= is_set and not (isinstance(node.value, ast.Constant) and not node.value.value)
@@ -217,7 +217,7 @@ class CodeReader:
             self.exports += found
 
     def close_typing(self) -> str:
-        """Return a digest of what stands under `if TYPE_CHECKING`, empty without any; its imports bring nothing."""
+        """Return a digest of the code under `if TYPE_CHECKING`, empty if there is none; its imports are ignored."""
         if not self.typing:
             return ""
         inner = CodeReader()
@@ -225,7 +225,7 @@ class CodeReader:
         return inner.close().code
 
     def close(self) -> Meaning:
-        """Return what was read."""
+        """Return the meaning of all that was read."""
         return Meaning(
             code=digest(self.tokens),
             docs=digest(self.docs),
@@ -241,7 +241,7 @@ class CodeReader:
 
 
 def parse_code(source: str) -> ast.Module | None:
-    """Return the tree of a source, or None if it is not Python of this version."""
+    """Return the syntax tree of a source, None if it is not valid for this version of Python."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -252,7 +252,7 @@ def parse_code(source: str) -> ast.Module | None:
 
 @cache
 def read_module(content: bytes) -> Meaning:
-    """Return what a module means; one with a syntax error means its text."""
+    """Return the meaning of a module; one with a syntax error is compared as a string."""
     reader = CodeReader()
     tree = parse_bytes(content)
     reader.read(["text", content.decode("utf-8", "surrogateescape")] if tree is None else [tree])
@@ -260,7 +260,7 @@ def read_module(content: bytes) -> Meaning:
 
 
 def parse_bytes(content: bytes) -> ast.Module | None:
-    """Return the tree of a file, which may declare its encoding."""
+    """Return the syntax tree of a file, which may declare its encoding."""
     try:
         return parse_code(importlib.util.decode_source(content))
     except (UnicodeDecodeError, SyntaxError, LookupError):
@@ -268,7 +268,7 @@ def parse_bytes(content: bytes) -> ast.Module | None:
 
 
 def is_string_statement(node: Any) -> bool:
-    """Return whether a statement is nothing but a text: a docstring, or one below an assignment."""
+    """Return whether a statement is only a string: a docstring, or documentation below an assignment."""
     return isinstance(node, ast.Expr) and get_string(node.value) is not None
 
 
@@ -283,17 +283,17 @@ def is_sys_path(function: ast.expr) -> bool:
 
 
 def find_name(node: ast.expr) -> str:
-    """Return the last word of a dotted name, or nothing."""
+    """Return the last part of a dotted name, empty for other expressions."""
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
 
 
 def get_string(node: ast.AST) -> str | None:
-    """Return the text that a node is, or None."""
+    """Return the value of a string literal, None for other nodes."""
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
 
 def join_strings(node: ast.AST, *, depth: int = DEEPEST_JOIN) -> str | None:
-    """Return the text that literals are joined to by `+`, `/`, `Path(…)`, `join(…)` or in an f-string, or None.
+    """Return the string joined from literals by `+`, `/`, `Path(…)`, `join(…)` or an f-string, or None.
 
     >>> join_strings(ast.parse_code("Path('..') / 'tables' / ('rates' + '.parquet')", mode="eval").body)
     '../tables/rates.parquet'
@@ -313,7 +313,7 @@ def join_strings(node: ast.AST, *, depth: int = DEEPEST_JOIN) -> str | None:
 
 
 def spell_constant(node: ast.Constant) -> list[Any]:
-    """Spell out a literal; `repr` will not do, for it differs between versions for texts and fails for huge numbers."""
+    """Return the tokens of a literal; `repr` differs between versions for strings and fails for huge integers."""
     value: Any = node.value
     kind = type(value).__name__
     if isinstance(value, str):
@@ -326,7 +326,7 @@ def spell_constant(node: ast.Constant) -> list[Any]:
 
 
 def spell_joined(node: ast.JoinedStr) -> list[Any]:
-    """Spell out an f-string, its plain parts joined: versions cut them at different places."""
+    """Return the tokens of an f-string, its constant parts joined: versions split them differently."""
     parts: list[Any] = ["JoinedStr["]
     string = ""
     for value in flatten(node):
@@ -339,7 +339,7 @@ def spell_joined(node: ast.JoinedStr) -> list[Any]:
 
 
 def flatten(node: ast.JoinedStr) -> list[ast.expr]:
-    """Return the parts of an f-string, those of f-strings that stand right in it too."""
+    """Return the parts of an f-string, including those of directly nested f-strings."""
     parts: list[ast.expr] = []
     for value in node.values:
         parts += flatten(value) if isinstance(value, ast.JoinedStr) else [value]
@@ -347,7 +347,7 @@ def flatten(node: ast.JoinedStr) -> list[ast.expr]:
 
 
 def spell_formatted(node: ast.FormattedValue) -> list[Any]:
-    """Spell out a value in an f-string; an empty format is none."""
+    """Return the tokens of a value in an f-string; an empty format counts as missing."""
     spec = node.format_spec
     is_given = isinstance(spec, ast.JoinedStr) and any(getattr(part, "value", "") != "" for part in flatten(spec))
     return ["{", node.value, f"!{node.conversion}", *([":", spec] if is_given else []), "}"]

@@ -1,9 +1,9 @@
-"""What each stage's code and params mean, in one small file that DVC can depend on: `data/<experiment>/fingerprint/`.
+"""Fingerprints of the stages: one small file each in `data/<experiment>/fingerprint/`, on which DVC depends.
 
-A stage's code is its notebook and the local modules that this imports, directly or not, except the machinery in
-`labkit.run`. What its last run was seen to read besides stands there as well. Not how a file becomes a digest: that is
-`labkit.run.fingerprint.python_code` and `labkit.run.fingerprint.notebook_code`; not which files are imported: that is
-`labkit.run.fingerprint.import_graph`; not what else was read: that is `labkit.run.fingerprint.dependencies`.
+A stage's code is its notebook and the local modules that it imports, directly or indirectly, except those in
+`labkit/run`. The fingerprint also covers what the last run was seen to read. Digests of files come from
+`labkit.run.fingerprint.python_code` and `labkit.run.fingerprint.notebook_code`, imports from
+`labkit.run.fingerprint.import_graph`, other reads from `labkit.run.fingerprint.dependencies`.
 """
 
 from collections.abc import Mapping
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 
 def compute_fingerprints(checkout: Checkout, modules: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return the digest of every file of code, by stage.
+    """Return the digest of every source file, by stage.
 
     Parameters
     ----------
     modules
-        Stages without a notebook: the module that does their work.
+        Module of each stage that has no notebook.
     """
     starts = {stage: checkout.find_file(module) for stage, module in modules.items()}
     starts |= {find_stage(path): path for path in list_notebooks()}
@@ -42,14 +42,14 @@ def compute_fingerprints(checkout: Checkout, modules: Mapping[str, str]) -> dict
 
 
 def compute_code_digest(start: Path, checkout: Checkout | None = None) -> str:
-    """Return one digest of all that a notebook's code means; a checkout that is given need not be read again."""
+    """Return one digest of the meaning of a notebook's code; a given checkout is not read again."""
     return digest(compute_code_digests(checkout or Checkout(paths.find_root()), start).values())
 
 
 def compute_code_digests(checkout: Checkout, start: Path) -> dict[str, str]:
-    """Return the digest of a file and of all that it imports, by name, the file itself first."""
+    """Return the digests of a file and of everything that it imports, by name, the file itself first."""
     found = {path: checkout.get_meaning(path) for path in checkout.find_closure(start)}
-    # Documentation is nothing but that, unless some of this code reads it; likewise what only type checkers read.
+    # Docstrings, and code for type checkers only, have no effect unless some of this code reads them.
     is_read = any(meaning.reads_docs for meaning in found.values())
     is_typed = any(meaning.sets_typing for meaning in found.values())
     codes = {}
@@ -67,25 +67,25 @@ def write_fingerprints(
     section_digests: Mapping[str, Mapping[str, str]],
     params: "Params | None" = None,
 ) -> None:
-    """Write each stage's fingerprint, and keep a copy by its digest to tell later what changed.
+    """Write each stage's fingerprint, and keep a copy by its digest to describe changes later.
 
     Parameters
     ----------
     modules
-        Stages without a notebook: the module that does their work.
+        Module of each stage that has no notebook.
     tables
-        Stages that read files the params name: the digest of each by table.
+        Digests of the files that the params name, by stage and table.
     params
-        The experiment's params, to which what a stage reads belongs; without them, that is left out.
+        The experiment's params; without them, observed dependencies are left out.
     section_digests
-        The digests of params of which DVC does not see the values, by stage and name.
+        Digests of params whose values DVC does not see, by stage and name.
     """
-    # Imported here: what reads code needs nothing that is installed.
+    # Imported here: reading code alone needs no installed packages.
     from labkit.run.fingerprint import packages
 
     folder, checkout = find_fingerprint_dir(experiment), Checkout(paths.find_root())
     codes = compute_fingerprints(checkout, modules)
-    # No packages where they are those of the lock, on which stages depend by themselves.
+    # Packages as locked are left out: stages depend on the lock anyway.
     parts = {"tables": tables, "params": section_digests, "packages": packages.find_packages(codes)}
     reads = {}
     if params is not None:

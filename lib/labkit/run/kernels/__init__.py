@@ -1,1 +1,1 @@
-"""Warm kernels: forks of a process that has imported the heavy packages."""
+"""Warm kernels: forks of a process that has already imported the large packages."""

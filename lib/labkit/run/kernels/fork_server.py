@@ -1,12 +1,12 @@
-"""A process that has imported the heavy packages and becomes a kernel, by fork, whenever one is asked for.
+"""A process that has imported the large packages and forks a kernel for each request.
 
 Run as `python -m labkit.run.kernels.fork_server ADDRESS ROOT IDLE_SECONDS SOCKET` by `labkit.run.kernels.servers`. For
-each kernel it forks a keeper, which forks the kernel, passes on signals, tells the client of the end, and ends
-everything below itself as soon as kernel, client or server has gone. The server itself goes with its owner: by a pipe
-that closes, and as long as it still imports by the system's own signal. Sole owner of ipykernel.
+each kernel it forks a keeper, which forks the kernel, passes on signals, reports its exit to the client, and kills all
+its descendants as soon as the kernel, the client or the server has ended. The server ends with its owner: when a pipe
+closes, and while it still imports by a signal of the system. Sole owner of ipykernel.
 
 One connection is one kernel. The client sends one line of JSON with the files for stdout and stderr; it gets
-`{"pid": …}`, then `{"ready": true}`, at last `{"exit": …}`, and may send `{"signal": …}` in between.
+`{"pid": …}`, then `{"ready": true}`, finally `{"exit": …}`, and may send `{"signal": …}` in between.
 """
 
 import atexit
@@ -36,7 +36,7 @@ LONGEST_FLUSH_SECONDS = 2
 
 @dataclass(frozen=True)
 class KernelRequest:
-    """What a client asks for: the kernel's command line, folder and environment, its files, and where to answer.
+    """A client's request: the kernel's command line, folder, environment and files, and the connection to reply on.
 
     An empty request asks for the server's state.
     """
@@ -49,22 +49,22 @@ class KernelRequest:
 
 
 class Server:
-    """Listens on a private socket and forks a keeper per connection; single-threaded from birth to death.
+    """Listens on a private socket and forks a keeper per connection; always single-threaded.
 
     Parameters
     ----------
     address, listener
-        Path of the socket, in a folder that only this user can enter, and the socket itself.
+        Path of the socket, in a folder to which only this user has access, and the socket itself.
     owner
-        File descriptor that closes when the process that started this one has gone; None if nobody owns the server.
+        File descriptor that closes when the process that started this one ends; None if the server has no owner.
     idle_seconds
-        Ends itself after this long without a kernel.
+        Time without a kernel after which the server ends.
     """
 
     def __init__(self, address: Path, *, listener: socket.socket, owner: int | None, idle_seconds: float) -> None:
         self.address, self.listener, self.owner, self.idle_seconds = address, listener, owner, idle_seconds
         self.pid = os.getpid()
-        # Keepers hold the reading end: it closes when this process ends, whatever way.
+        # Keepers hold the reading end: it closes when this process ends, in whatever way.
         self.alive, self.alive_here = os.pipe()
         self.keepers: dict[int, int] = {}
         self.selector = selectors.DefaultSelector()
@@ -73,7 +73,7 @@ class Server:
             self.selector.register(owner, selectors.EVENT_READ)
 
     def serve(self) -> KernelRequest | None:
-        """Answer until the owner has gone or nobody has asked for long; in a kernel, return what it shall become."""
+        """Serve until the owner has ended or the server is idle for too long; in a kernel, return its request."""
         while True:
             ready = [key.fd for key, _ in self.selector.select(None if self.keepers else self.idle_seconds)]
             if not ready or self.owner in ready:
@@ -86,7 +86,7 @@ class Server:
                     self.forget(file)
 
     def accept(self) -> KernelRequest | None:
-        """Take one connection and fork the keeper that answers it; returns a request in the kernel only."""
+        """Accept one connection and fork its keeper; returns a request in the kernel only."""
         connection, _ = self.listener.accept()
         pid = os.fork()
         if pid == 0:
@@ -102,23 +102,23 @@ class Server:
         return None
 
     def forget(self, watched: int) -> None:
-        """Collect a keeper that has ended; should it have been killed, end what it left behind."""
+        """Reap a keeper that has ended, and kill what it left behind if it was killed."""
         self.selector.unregister(watched)
         os.close(watched)
         os.waitpid(self.keepers.pop(watched), 0)
         process_tree.end_descendants(frozenset(self.keepers.values()))
 
     def close(self) -> None:
-        """End every kernel and remove the socket with its folder."""
+        """Kill every kernel and remove the socket with its folder."""
         if os.getpid() == self.pid:
             self.address.unlink(missing_ok=True)
             process_tree.end_descendants()
-            with suppress(OSError):  # not empty, or gone already
+            with suppress(OSError):  # not empty, or already removed
                 self.address.parent.rmdir()
 
 
 def keep(connection: socket.socket, server_alive: int) -> KernelRequest:
-    """Be the keeper of one kernel: start it, watch it, and leave nothing of it. Returns in the kernel only."""
+    """Act as the keeper of one kernel: start it, watch it, and clean up after it. Returns in the kernel only."""
     try:
         os.setsid()
         process_tree.adopt_orphans()
@@ -128,7 +128,7 @@ def keep(connection: socket.socket, server_alive: int) -> KernelRequest:
             os._exit(0)
         keeper = os.getpid()
         kernel = os.fork()
-    except Exception as error:  # told to the client, who starts an ordinary kernel instead
+    except Exception as error:  # reported to the client, which starts an ordinary kernel instead
         with suppress(OSError):
             send(connection, error=f"{type(error).__name__}: {error}")
         os._exit(1)
@@ -146,7 +146,7 @@ def keep(connection: socket.socket, server_alive: int) -> KernelRequest:
 
 
 def read_request(connection: socket.socket) -> KernelRequest:
-    """Read what the client asks for and the files that come with it."""
+    """Read the client's request and the file descriptors sent with it."""
     line, files, _, _ = socket.recv_fds(connection, 65536, 2)
     while not line.endswith(b"\n"):
         more = connection.recv(65536)
@@ -162,7 +162,7 @@ def send(connection: socket.socket, **message: Any) -> None:
 
 
 def watch(connection: socket.socket, server_alive: int, kernel: int) -> None:
-    """Pass signals on to the kernel until it ends, or until client or server has gone."""
+    """Pass signals on to the kernel until it, the client or the server has ended."""
     ended = os.pidfd_open(kernel)
     waiting = b""
     with selectors.DefaultSelector() as selector:
@@ -184,7 +184,7 @@ def watch(connection: socket.socket, server_alive: int, kernel: int) -> None:
 
 
 def become_kernel(request: KernelRequest) -> None:
-    """Turn this process into the kernel that was asked for; return when it has ended."""
+    """Turn this process into the requested kernel; return when it has ended."""
     os.setsid()
     take_place(request)
     if is_cold():
@@ -194,12 +194,12 @@ def become_kernel(request: KernelRequest) -> None:
 
 
 def is_cold() -> bool:
-    """Return whether this server imports nothing, so that a kernel is a program to execute."""
+    """Return whether this server imports nothing, so that kernels are executed as new programs."""
     return "ipykernel" not in sys.modules
 
 
 def take_place(request: KernelRequest) -> None:
-    """Take on the files, signals, folder, environment and chance that a process started afresh would have."""
+    """Set the files, signals, folder, environment and random seeds that a newly started process would have."""
     nothing = os.open(os.devnull, os.O_RDONLY)
     for number, file in enumerate([nothing, *request.files]):
         os.dup2(file, number)
@@ -217,9 +217,9 @@ def take_place(request: KernelRequest) -> None:
 
 
 def forget_modules() -> None:
-    """Forget what may have been edited since the server started, to import it again: this library.
+    """Unload modules to import again: labkit, which may have been edited since the server started.
 
-    Likewise the part of a package that asks, as it is imported, whether it is in a notebook.
+    Likewise the modules of tqdm that check at import whether they run in a notebook.
     """
     for name in list(sys.modules):
         if name.partition(".")[0] == "labkit" or name in ("tqdm.auto", "tqdm.autonotebook"):
@@ -228,7 +228,7 @@ def forget_modules() -> None:
 
 
 def run_kernel(request: KernelRequest) -> None:
-    """Start ipykernel's own application with the words of the kernel's command line, and run it to its end."""
+    """Run ipykernel's own application with the arguments of the kernel's command line until it ends."""
     from ipykernel.kernelapp import IPKernelApp
 
     # As behind `python -X… -m ipykernel_launcher`.
@@ -247,16 +247,16 @@ def run_kernel(request: KernelRequest) -> None:
     send(request.connection, ready=True)
     request.connection.close()
     application.start()
-    # It stops by itself. Joined before the exit handlers, which close what it still flushes to and then wait for it.
+    # This thread stops by itself. Joined before the exit handlers, which close the streams that it still flushes.
     application.control_thread.join(LONGEST_FLUSH_SECONDS)
     end_at_once(application.shell.user_ns)
 
 
 def end_at_once(variables: dict[str, Any]) -> NoReturn:
-    """End this process as the interpreter does, but for taking thousands of modules apart: a quarter of a second."""
+    """Exit as the interpreter does, but without tearing down thousands of modules, which takes 0.25 s."""
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
-    # A file that a notebook never closed is written out as it goes.
+    # Deleting the variables flushes files that the notebook never closed.
     variables.clear()
     gc.collect()
     sys.stdout.flush()
@@ -265,9 +265,9 @@ def end_at_once(variables: dict[str, Any]) -> NoReturn:
 
 
 def main(arguments: list[str]) -> None:
-    """Import, then serve; clients who connect meanwhile wait. Without a root nothing is imported.
+    """Import, then serve; clients that connect meanwhile wait. Without a root nothing is imported.
 
-    A package that starts a thread as it is imported makes forks unsafe: then all begins again without that package.
+    A package that starts a thread when it is imported makes forks unsafe: the server then restarts without it.
     """
     address, root, idle_seconds, listening, *skipped = arguments
     os.environ.update(preload.QUIET)
@@ -282,11 +282,11 @@ def main(arguments: list[str]) -> None:
     try:
         names = [*preload.KERNEL_MODULES, *preload.find_modules(Path(root))] if root else []
         if offender := preload.import_all(names, skipped=skipped):
-            # The socket lives on, for those who wait at it.
+            # The socket stays open for clients that are waiting.
             listener.set_inheritable(True)
             again = [address, root, idle_seconds, str(listener.fileno()), *skipped, offender]
             os.execv(sys.executable, [*sys.orig_argv[: -len(arguments)], *again])
-        # From here on it looks for itself, and ends what is below it before it goes.
+        # From here on the server watches its owner itself, and kills its descendants before it ends.
         process_tree.outlive_parent()
         request = server.serve()
     finally:

@@ -1,8 +1,8 @@
-"""Standard output and error of a kernel, sent in pieces of bounded size and not faster than a client takes them.
+"""Standard output and error of a kernel, sent in pieces of limited size and at a limited rate.
 
-ipykernel's own stream collects what a cell prints until its thread comes round to sending it: of a cell that prints
-without end that is hundreds of megabytes at once, in the kernel and in its client. Used by every kernel of the
-kernelspec in `jupyter/` beside this file.
+ipykernel's own stream buffers what a cell prints until its thread sends it: for a cell that prints in an infinite loop
+that is hundreds of megabytes at once, in the kernel and in its client. Used by every kernel of the kernelspec in
+`jupyter/` beside this file.
 """
 
 import os
@@ -11,33 +11,33 @@ import time
 from ipykernel.iostream import OutStream
 
 MOST_UNSENT = 1_000_000
-"""Characters that may wait to be sent."""
+"""Characters that may be buffered."""
 MOST_UNPACED = 10_000_000
-"""Characters that a cell prints at full speed: a runner keeps no more of them."""
+"""Characters that a cell may print at full speed: the runner keeps no more of them."""
 CHARACTERS_PER_SECOND = 20_000_000
 
 
 class PacedStream(OutStream):
-    """A kernel's stream that makes a cell wait which prints faster than anybody could read or keep it."""
+    """A kernel's stream that slows down a cell that prints too much."""
 
     n_waiting = 0
     n_sent = 0
     request = ""
-    """The cell, by the request that it answers, which `n_sent` counts for."""
+    """Id of the execute request whose output `n_sent` counts."""
 
     def write(self, string: str) -> int:
-        """Write a text; now and then wait until what was written before has been sent."""
+        """Write a string, and wait for the buffer to be sent when it is full."""
         if isinstance(string, str) and len(string) > MOST_UNSENT:
             return sum(self.write(string[start : start + MOST_UNSENT]) for start in range(0, len(string), MOST_UNSENT))
         super().write(string)
         self.n_waiting += len(string)
-        # A process that a cell forked hands its output to this one.
+        # A process forked by a cell passes its output to this one.
         if self.n_waiting >= MOST_UNSENT and os.getpid() == self._master_pid:
             self.pace()
         return len(string)
 
     def pace(self) -> None:
-        """Send what waits, and rest where there was too much before."""
+        """Send the buffer, and pause if the cell has printed too much."""
         n_characters, self.n_waiting = self.n_waiting, 0
         self.flush()  # type: ignore[no-untyped-call]
         request = str(self.parent_header.get("msg_id", ""))

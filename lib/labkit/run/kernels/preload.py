@@ -1,8 +1,8 @@
-"""What a fork server imports before any kernel is asked for: the packages that the notebooks and this library import.
+"""The packages that a fork server imports before the first request: those that the notebooks and labkit import.
 
-Found in their source, so that a notebook that starts to use another package finds it warm the next time. Only
-imports: nothing may be called that trains or draws, because a fork of a process that has used OpenMP hangs, and
-nothing may start a thread, because threads do not survive a fork.
+They are found in the source code, so that a package newly used by a notebook is preloaded the next time. The server
+only imports: it must not train or plot, because a fork of a process that has used OpenMP hangs, nor start a thread,
+because threads do not survive a fork.
 """
 
 import gc
@@ -22,28 +22,28 @@ from labkit.run.fingerprint.python_code import Import
 KERNEL_MODULES = (
     "ipykernel.kernelapp",
     "ipykernel.zmqshell",
-    # Half of a kernel's start is this import.
+    # This import takes half of a kernel's start-up time.
     "ipykernel.debugger",
     "IPython.core.completer",
     "IPython.core.magics.basic",
 )
-"""What every kernel imports as it starts."""
-RUNNER_PARTS = ("run", "live", "cli.py")
-"""Parts of the library that no kernel imports; what they import is for the runner."""
+"""Modules that every kernel imports when it starts."""
+RUNNER_PARTS = ("cli", "run", "serving", "stages")
+"""Parts of labkit that no kernel imports."""
 THREADED = ("onnxruntime",)
-"""Packages known to start a thread when they are imported: they are left to the kernels."""
+"""Packages known to start a thread when imported: kernels import them themselves."""
 QUIET = {
-    # As ipykernel sets it before a notebook can import matplotlib.
+    # The value that ipykernel sets before a notebook can import matplotlib.
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     "PYCARET_CUSTOM_LOGGING_PATH": os.devnull,
-    # One thread each, or none: pyarrow's allocator and numpy's linear algebra start threads as they are loaded.
+    # No extra threads: pyarrow's allocator and numpy's linear algebra start some when they are loaded.
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
     "OPENBLAS_NUM_THREADS": "1",
 }
 
 
 def list_imports(root: Path) -> Iterator[Import]:
-    """Yield what the checkout's notebooks, the modules beside them and the library import, anywhere in them."""
+    """Yield all imports in the checkout's notebooks, the modules beside them and labkit."""
     meanings = CodeCache(root)
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         yield from meanings.get(path).imports
@@ -57,9 +57,9 @@ def list_imports(root: Path) -> Iterator[Import]:
 
 
 def find_modules(root: Path) -> list[str]:
-    """Return the modules to import: named in a source, installed, not of the standard library, not of this checkout.
+    """Return the modules to import: installed ones, without the standard library and the checkout's own.
 
-    What lies in the checkout may be edited while the server lives.
+    Modules of the checkout may be edited while the server runs.
     """
     found = [one for one in list_imports(root) if not one.level]
     names = {name for one in found for name in (one.module, *(f"{one.module}.{part}" for part in one.names))}
@@ -69,7 +69,7 @@ def find_modules(root: Path) -> list[str]:
 
 
 def is_installed(package: str, root: Path) -> bool:
-    """Return whether a package can be imported and is none of the checkout's own."""
+    """Return whether a package can be imported and is not one of the checkout's own."""
     try:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):
@@ -82,15 +82,15 @@ def is_installed(package: str, root: Path) -> bool:
 
 
 def import_all(names: Iterable[str], *, skipped: Iterable[str]) -> str | None:
-    """Import each module if it is one and can be, and leave warnings and logging as they were.
+    """Import each module that exists, and leave warnings and logging unchanged.
 
     Returns
     -------
     str or None
-        The package that started a thread, after which no more are imported: this process must not be forked.
+        The package that started a thread, after which importing stops: this process must not be forked.
     """
     show, left_out = warnings.showwarning, {*THREADED, *skipped}
-    # Of what modules make as they are imported nearly all stays; looking for garbage in it takes a sixth of the time.
+    # Nearly all objects created by imports stay alive; garbage collection would take a sixth of the time.
     gc.disable()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -98,7 +98,7 @@ def import_all(names: Iterable[str], *, skipped: Iterable[str]) -> str | None:
             package = name.partition(".")[0]
             if package in left_out:
                 continue
-            # A name after `from … import` is most often a function: there is no such module then.
+            # A name after `from … import` is most often a function, not a module.
             with suppress(Exception):
                 importlib.import_module(name)
             if count_threads() > 1:
@@ -112,6 +112,6 @@ def import_all(names: Iterable[str], *, skipped: Iterable[str]) -> str | None:
 
 
 def count_threads() -> int:
-    """Return how many threads this process has, those that Python does not know of included."""
+    """Return how many threads this process has, including those that Python did not start."""
     tasks = Path("/proc/self/task")
     return len(list(tasks.iterdir())) if tasks.is_dir() else threading.active_count()

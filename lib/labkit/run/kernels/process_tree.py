@@ -1,7 +1,7 @@
-"""How a process and everything it started is ended: nothing may outlive the run it belongs to.
+"""Killing a process and everything that it started: nothing may outlive its run.
 
-Linux only; elsewhere the functions do nothing and say so by returning False. Not when to end something: that is
-`labkit.run.kernels.fork_server`, whose keepers stand between a kernel and the rest of the world.
+Linux only; elsewhere the functions do nothing and return False. They are called by the keepers of
+`labkit.run.kernels.fork_server`.
 """
 
 import ctypes
@@ -28,14 +28,14 @@ def is_supported() -> bool:
 
 
 def adopt_orphans() -> bool:
-    """Become the parent of every descendant whose own parent ends, instead of the system's first process."""
+    """Become the parent of every orphaned descendant, instead of the init process."""
     return call_prctl(SET_CHILD_SUBREAPER, 1)
 
 
 def die_with(parent: int) -> None:
-    """Have the system kill this process when `parent`, its parent, ends; at once if it has ended already.
+    """Have the system kill this process when its parent ends; exit at once if that has already happened.
 
-    It stays so if this process executes another program.
+    This still applies after this process executes another program.
     """
     call_prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() != parent:
@@ -48,13 +48,13 @@ def outlive_parent() -> None:
 
 
 def make_tie() -> Callable[[], None] | None:
-    """Return what a child of this process calls first to die with it, None where that would end it too early.
+    """Return a `preexec_fn` that makes a child die with this process, None if it might die too early.
 
-    The system takes the thread that starts a child for its parent, so that only the main thread can be trusted to last.
+    The system treats the thread that starts a child as its parent; only the main thread lasts as long as the process.
     """
     if not is_supported() or threading.current_thread() is not threading.main_thread():
         return None
-    # Found now: another thread may hold the loader's lock while the child is split off.
+    # Loaded now: another thread may hold the import lock while the child is forked.
     find_prctl()
     parent = os.getpid()
     return lambda: die_with(parent)
@@ -73,15 +73,15 @@ def call_prctl(option: int, value: int) -> bool:
 
 
 def end_descendants(spared: frozenset[int] = frozenset()) -> int:
-    """Kill every process below this one, whatever sessions they opened, and wait until none is left.
+    """Kill every descendant of this process, in whatever session, and wait until none is left.
 
-    A process may start another one while it is being killed, and orphans arrive here only after their parents have
-    gone, so that one pass is not enough.
+    One pass is not enough: a process may start another one while it is being killed, and orphans are adopted only after
+    their parents have ended.
 
     Parameters
     ----------
     spared
-        Processes that stay, with all that is below them.
+        Processes to keep, with all their descendants.
 
     Returns
     -------
@@ -103,7 +103,7 @@ def end_descendants(spared: frozenset[int] = frozenset()) -> int:
 
 
 def list_descendants(spared: frozenset[int] = frozenset()) -> list[psutil.Process]:
-    """Return every process below this one that has not ended, without the spared ones and what is below them."""
+    """Return every running descendant of this process, without the spared ones and their descendants."""
     try:
         children = [child for child in psutil.Process().children() if child.pid not in spared]
     except psutil.NoSuchProcess:
@@ -120,7 +120,7 @@ def list_descendants(spared: frozenset[int] = frozenset()) -> list[psutil.Proces
 
 
 def reap(pid: int) -> bool:
-    """Collect a child that has ended, so that it does not stay as a zombie; return whether there was one."""
+    """Reap a child that has ended, so that it does not stay a zombie; return whether it had ended."""
     try:
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     except ChildProcessError:

@@ -1,8 +1,8 @@
-"""How kernels start: as forks of a process that has imported everything, on private sockets.
+"""Jupyter provisioner that starts kernels as forks of a warm server, on private sockets.
 
-`WarmProvisioner` plugs into Jupyter through its official extension point, so papermill and JupyterLab use it alike; the
-kernelspec that names it ships in `jupyter/` beside this file and is found through JUPYTER_PATH. Where no server answers
-or forks are unsafe, the same class starts an ordinary kernel and says so. Sole owner of jupyter_client. Read next:
+`WarmProvisioner` plugs into Jupyter through its official extension point, so that papermill and JupyterLab both use it;
+its kernelspec is in `jupyter/` beside this file and found through JUPYTER_PATH. If no server responds or forks are
+unsafe, it starts an ordinary kernel and logs a warning. Sole owner of jupyter_client. Read next:
 `labkit.run.kernels.fork_server`, the other side.
 """
 
@@ -30,12 +30,12 @@ KERNEL_POLL_SECONDS = 0.005
 
 
 class WarmProcess:
-    """A kernel behind a keeper, with the part of `subprocess.Popen` that Jupyter uses.
+    """A kernel run by a keeper, with the part of the interface of `subprocess.Popen` that Jupyter uses.
 
     Parameters
     ----------
     connection
-        Open to the keeper; when it closes, the kernel and everything it started are ended.
+        Connection to the keeper; when it closes, the kernel and everything that it started are killed.
     """
 
     stdin = stdout = stderr = None
@@ -47,12 +47,12 @@ class WarmProcess:
         self.unread = b""
 
     def start(self, request: dict[str, Any], files: list[int]) -> None:
-        """Ask for a kernel and wait until it listens.
+        """Request a kernel and wait until it listens.
 
         Raises
         ------
         OSError
-            There is no kernel to be had here.
+            The server did not start a kernel.
         """
         line = json.dumps(request).encode() + b"\n"
         sent = socket.send_fds(self.connection, [line[:65536]], files)
@@ -66,7 +66,7 @@ class WarmProcess:
             self.pid = message.get("pid", self.pid)
 
     def read(self) -> dict[str, Any] | None:
-        """Return the keeper's next message, None when there will be no more."""
+        """Return the keeper's next message, None if the connection is closed."""
         while b"\n" not in self.unread:
             more = self.connection.recv(65536)
             if not more:
@@ -91,7 +91,7 @@ class WarmProcess:
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the end and return the exit code."""
+        """Wait until the kernel has ended and return the exit code."""
         until = None if timeout is None else time.monotonic() + timeout
         while self.poll() is None:
             if until is not None and time.monotonic() > until:
@@ -107,22 +107,22 @@ class WarmProcess:
             self.connection.sendall(json.dumps({"signal": int(signum)}).encode() + b"\n")
 
     def kill(self) -> None:
-        """End the kernel."""
+        """Kill the kernel."""
         self.send_signal(signal.SIGKILL)
 
     def terminate(self) -> None:
-        """Ask the kernel to end."""
+        """Send SIGTERM to the kernel."""
         self.send_signal(signal.SIGTERM)
 
 
 class WarmProvisioner(LocalProvisioner):
-    """Starts kernels as forks of the checkout's server, else ordinary ones; always on sockets in a private folder."""
+    """Starts kernels as forks of the checkout's server or as ordinary processes, on sockets in a private folder."""
 
     folder: Path | None = None
     process: Any = None
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
-        """Choose where the kernel's sockets are: TCP ports race under load, and any local user can reach them."""
+        """Put the kernel's sockets into a private folder: TCP ports race under load and are open to any local user."""
         if process_tree.is_supported() and self.folder is None and self.parent is not None:
             self.folder = socket_dirs.make_folder()
             manager = self.parent
@@ -133,7 +133,7 @@ class WarmProvisioner(LocalProvisioner):
         return arguments
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
-        """Fork a kernel off the server, or start an ordinary one."""
+        """Request a kernel from the server, or start an ordinary one."""
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             # A listening socket accepts at once, however long its process is busy with imports.
@@ -162,14 +162,14 @@ class WarmProvisioner(LocalProvisioner):
         return process
 
     async def shutdown_requested(self, restart: bool = False) -> None:
-        """Wait for the kernel's own end, at a finer step than Jupyter does."""
+        """Wait for the kernel to end, polling more often than Jupyter does."""
         for _ in range(int(KERNEL_STOP_SECONDS / KERNEL_POLL_SECONDS)):
             if await self.poll() is not None:
                 return
             await asyncio.sleep(KERNEL_POLL_SECONDS)
 
     async def cleanup(self, restart: bool = False) -> None:
-        """Remove the sockets once the kernel is not to be started again."""
+        """Remove the sockets unless the kernel is being restarted."""
         await super().cleanup(restart)
         if self.folder and not restart:
             socket_dirs.remove_folder(self.folder)
@@ -177,12 +177,12 @@ class WarmProvisioner(LocalProvisioner):
 
 
 def find_address() -> Path:
-    """Return the socket of the process to fork kernels from: the one this process was told of, or the checkout's.
+    """Return the socket of the server to fork kernels from: from the environment variable, or the checkout's.
 
     Raises
     ------
     LabkitError
-        Forks are unsafe on this system, there is no server, or this is no checkout.
+        Forks are unsafe on this system, no server is running, or this is not a checkout.
     """
     named = paths.get_warm_address()
     if named == "" or not process_tree.is_supported():
@@ -194,14 +194,14 @@ def find_address() -> Path:
 
 
 def make_kernel_specs() -> KernelSpecManager:
-    """Return where kernels are looked for: first among labkit's own, whatever the environment says."""
+    """Return a manager that finds labkit's own kernelspec first, regardless of the environment."""
     folders = [str(paths.KERNELS_DIR / "kernels"), *jupyter_path("kernels")]
-    # All of them given: to add one of IPython's, where nobody puts any, it would import the whole of that.
+    # Given in full: to add IPython's folder, which is never used, the manager would import all of IPython.
     return KernelSpecManager(kernel_dirs=folders)
 
 
 def find_descriptor(stream: Any, number: int) -> int:
-    """Return the file descriptor for one of the kernel's streams, given as `subprocess.Popen` takes it."""
+    """Return the file descriptor of one of the kernel's streams, given in the form that `subprocess.Popen` accepts."""
     if stream is None:
         return number
     return stream if isinstance(stream, int) else int(stream.fileno())

@@ -1,7 +1,6 @@
-"""The processes that kernels are forks of: one of a run's own, or one that is kept for the checkout.
+"""Starting, finding and stopping fork servers: one that belongs to a run, or one kept for the checkout.
 
-Says where they are, starts and ends them. Not what they do: that is `labkit.run.kernels.fork_server`; not how a kernel
-is asked for: that is `labkit.run.kernels.provisioner`.
+The server itself is `labkit.run.kernels.fork_server`; kernels are requested by `labkit.run.kernels.provisioner`.
 """
 
 import hashlib
@@ -28,7 +27,7 @@ from labkit.run.kernels import process_tree, socket_dirs
 from labkit.storage.append import open_log
 
 IDLE_SECONDS = 30 * 60
-"""A server that nobody owns ends itself after this long without a kernel."""
+"""Time without a kernel after which a server without an owner ends."""
 LONGEST_START_SECONDS = 120
 SERVER_STOP_SECONDS = 5
 MOST_QUEUED = 64
@@ -36,7 +35,7 @@ MOST_QUEUED = 64
 
 @contextmanager
 def open_kernel_server(*, is_cold: bool = False) -> Iterator[Path]:
-    """Yield the address of a server of this process's own, which ends with it; see `start_server`."""
+    """Yield the address of a server that belongs to this process and ends with it; see `start_server`."""
     folder = socket_dirs.make_folder()
     server = start_server(folder / "kernels", is_cold=is_cold, is_owned=True)
     try:
@@ -47,17 +46,17 @@ def open_kernel_server(*, is_cold: bool = False) -> Iterator[Path]:
 
 
 def start_server(address: Path, *, is_cold: bool, is_owned: bool) -> "subprocess.Popen[bytes]":
-    """Start a server; whoever connects to its address while it still imports waits until it has done so.
+    """Start a server; clients that connect to its address while it still imports wait.
 
     Parameters
     ----------
     is_cold
-        Import nothing: kernels are ordinary processes then, but watched and ended like warm ones.
+        Import nothing: kernels are then ordinary processes, but watched and killed like warm ones.
     is_owned
-        End it when this process ends, whatever way.
+        End it when this process ends, in whatever way.
     """
     root = "" if is_cold else str(paths.find_root())
-    # -P: the folder this runs in is none of the kernels' business.
+    # -P: the current folder must not be on sys.path of kernels.
     program = [sys.executable, "-P", "-Xfrozen_modules=off", "-m", "labkit.run.kernels.fork_server"]
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener,
@@ -73,18 +72,18 @@ def start_server(address: Path, *, is_cold: bool, is_owned: bool) -> "subprocess
             env=paths.make_environment(),
             start_new_session=True,
             pass_fds=[listener.fileno()],
-            # Until it has imported everything, for seconds, it cannot look whether this process is still there.
+            # While it imports, for seconds, it cannot check whether this process is still running.
             preexec_fn=process_tree.make_tie() if is_owned else None,
         )
 
 
 def find_log(*, is_owned: bool) -> Path:
-    """Return where a server writes what goes wrong: the one that is kept, or that of the latest run."""
+    """Return the log file of a server: of the one kept for the checkout, or of the latest run's."""
     return paths.find_work_dir().parent / ("kernels.log" if is_owned else "warm.log")
 
 
 def end_server(server: "subprocess.Popen[bytes]") -> None:
-    """End a server of this process's own and wait for its end."""
+    """Stop a server that belongs to this process and wait until it has ended."""
     assert server.stdin
     server.stdin.close()
     try:
@@ -95,26 +94,26 @@ def end_server(server: "subprocess.Popen[bytes]") -> None:
 
 
 def find_server() -> Path | None:
-    """Return the address of the checkout's server if one answers that fits this Python, its packages and settings."""
+    """Return the address of the checkout's server if one runs for this Python, its packages and settings."""
     try:
         address = make_address()
-    except LabkitError:  # another user's folder: that is told to whoever wants a server kept
+    except LabkitError:  # another user's folder: reported when a server is to be kept
         return None
     return address if ask_state(address, seconds=1) is not None else None
 
 
 def keep_server(*, seconds: float = LONGEST_START_SECONDS) -> dict[str, Any]:
-    """Start the checkout's server unless it runs, wait until it has imported everything, and return its state.
+    """Start the checkout's server unless it is running, wait until it has imported everything, and return its state.
 
     Raises
     ------
     LabkitError
-        Forks are unsafe on this system, or the server did not come up.
+        Forks are unsafe on this system, or the server did not start.
     """
     if not process_tree.is_supported():
         raise LabkitError(f"warm kernels need Linux; on {sys.platform} ordinary ones start")
     address = make_address()
-    # One that still imports lets those who ask wait.
+    # A server that still imports makes clients wait.
     state = ask_state(address, seconds=seconds)
     if state is None:
         stop_servers()
@@ -127,7 +126,7 @@ def keep_server(*, seconds: float = LONGEST_START_SECONDS) -> dict[str, Any]:
 
 
 def ask_state(address: Path, *, seconds: float) -> dict[str, Any] | None:
-    """Return what a server says of itself, `pid` and `modules`; None if there is none or it has not yet imported."""
+    """Return the state of a server, `pid` and `modules`; None if there is none or it is still importing."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(seconds)
@@ -140,7 +139,7 @@ def ask_state(address: Path, *, seconds: float) -> dict[str, Any] | None:
 
 
 def stop_servers() -> int:
-    """End every server of the checkout, those of an earlier lock or Python too; return how many."""
+    """Stop every server of the checkout, including those of an earlier lock or Python; return how many."""
     n_stopped, folder = 0, make_address().parent
     for address in folder.iterdir() if folder.exists() else []:
         state = ask_state(address, seconds=LONGEST_START_SECONDS)
@@ -156,7 +155,7 @@ def stop_servers() -> int:
 
 
 def is_running(pid: int) -> bool:
-    """Return whether a process has not ended, one that nobody has collected yet left out."""
+    """Return whether a process is running and not a zombie."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -164,12 +163,12 @@ def is_running(pid: int) -> bool:
 
 
 def make_address() -> Path:
-    """Return where the checkout's server listens: its name tells what it has imported, its folder is this user's own.
+    """Return the address of the checkout's server, in a private folder; its name is a digest of Python and packages.
 
     Raises
     ------
     LabkitError
-        The folder is there and is not this user's own.
+        The folder exists and is not private to this user.
     """
     checkout = hashlib.sha256(str(paths.find_root()).encode()).hexdigest()[:12]
     folder = Path(tempfile.gettempdir()) / f"labkit-{os.getuid()}-{checkout}"

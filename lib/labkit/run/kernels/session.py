@@ -1,7 +1,7 @@
-"""Where a run's kernels come from: the server that is kept for the checkout, or one of the run's own.
+"""The source of a run's kernels: the server kept for the checkout, or one that belongs to the run.
 
-The own one is started as soon as the run is known to be sound and seems to need kernels, because it has to import for
-some seconds; while it does so, and while kernels work, this process imports in another thread what it needs itself.
+The run's own server is started as soon as the run has been checked and seems to need kernels, because it imports for
+some seconds. Meanwhile, and while kernels work, this process imports its own modules in another thread.
 """
 
 import importlib
@@ -27,11 +27,11 @@ class Kernels:
     Parameters
     ----------
     is_cold
-        Ordinary kernels, each of which imports everything itself.
+        Whether kernels are ordinary processes, each of which imports everything itself.
     is_kept_used
-        Whether a server that is kept for the checkout will do, if there is one.
+        Whether to use the server kept for the checkout, if there is one.
     later
-        Modules to import in another thread once kernels are at work, and this process has time.
+        Modules to import in another thread while kernels work.
     """
 
     def __init__(self, *, is_cold: bool, is_kept_used: bool = True, later: Iterable[str] = ()) -> None:
@@ -41,31 +41,31 @@ class Kernels:
         self.folder: Path | None = None
         self.before = paths.get_warm_address()
         self.imported: dict[str, Event] = {}
-        # A grammar of addresses that nbformat's checks would build for a second, of a kind that no notebook has.
+        # nbformat's validation would spend a second building a grammar of IRIs, which no notebook needs.
         sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
     def begin(self) -> None:
-        """Have kernels of this process start as forks from now on, and import; more calls do nothing."""
+        """Start kernels of this process as forks from now on, and begin importing; further calls do nothing."""
         if self.is_begun:
             return
         self.is_begun = True
-        # What a kernel says is to be answered while another thread imports, not five milliseconds later each time.
+        # Messages of kernels must be handled while another thread imports, not 5 ms later each time.
         sys.setswitchinterval(0.0005)
         if process_tree.is_supported():
             self.find_server()
         self.begin_importing(TRACKING_MODULE, STAGE_MODULE)
 
     def begin_importing(self, *modules: str) -> None:
-        """Import modules one after another in a thread that nobody waits for, such as a run that is refused.
+        """Import modules one after another in a daemon thread, so that a run that is refused need not wait.
 
-        A module that has a function `prepare` has it called then.
+        If a module has a function `prepare`, it is called.
         """
         new = {name: Event() for name in modules if name not in self.imported}
         self.imported |= new
 
         def import_all() -> None:
             for name, is_there in new.items():
-                with suppress(Exception):  # whoever needs it will see why
+                with suppress(Exception):  # whoever needs the module will get the error
                     module = importlib.import_module(name)
                     getattr(module, "prepare", lambda: None)()
                 is_there.set()
@@ -73,7 +73,7 @@ class Kernels:
         Thread(target=import_all, name="imports", daemon=True).start()
 
     def find_server(self) -> None:
-        """Take the server that is kept, or start one."""
+        """Use the server kept for the checkout, or start one."""
         address = servers.find_server() if self.is_kept_used else None
         if address is None:
             self.folder = socket_dirs.make_folder()
@@ -82,7 +82,7 @@ class Kernels:
         os.environ[paths.WARM_VARIABLE] = str(address)
 
     def wait_for(self, module: str | None = None) -> None:
-        """Wait until a module, or all, have been imported in the other thread: two must not import one at once."""
+        """Wait until a module, or all, are imported: two threads must not import one module at the same time."""
         for name in [module] if module else list(self.imported):
             if name in self.imported:
                 self.imported[name].wait()
@@ -93,7 +93,7 @@ class Kernels:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the own server and with it every kernel."""
+        """Stop the run's own server and with it every kernel."""
         if self.server:
             servers.end_server(self.server)
         if self.folder:
@@ -104,7 +104,7 @@ class Kernels:
 
 
 def seem_needed(experiment: str) -> bool:
-    """Return whether a stage seems stale, an input being younger than what DVC wrote down; DVC itself decides."""
+    """Return whether a stage seems stale, because an input is newer than dvc.lock; DVC itself decides."""
     root = paths.find_root()
     lock = root / "dvc.lock"
     if not lock.is_file():

@@ -1,7 +1,7 @@
-"""Folders for sockets, one process's own each: only this user reaches them, and nothing stays of them.
+"""Temporary folders for sockets, private to this user, one per process.
 
-They are not below the checkout, because the path of a socket may have 107 characters at most. A process holds the lock
-of its folder until it ends, whatever way; whoever makes the next folder removes those whose lock is free.
+They are not in the checkout, because the path of a socket is limited to 107 characters. A process holds the lock of its
+folder until it ends, in whatever way; creating a folder removes all others whose lock is free.
 """
 
 import os
@@ -16,12 +16,12 @@ from labkit.storage.locks import open_lock, take_lock
 
 PREFIX, OWNER = "labkit-", "owner"
 YOUNGEST_SECONDS = 2
-"""A younger folder may belong to somebody who is about to lock it."""
+"""A newer folder may belong to a process that is about to lock it."""
 held: dict[Path, ExitStack] = {}
 
 
 def make_folder() -> Path:
-    """Make a folder that is this process's own, and remove those that dead processes left."""
+    """Create a folder for this process, and remove those left by dead processes."""
     remove_abandoned()
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     held[folder] = ExitStack()
@@ -30,14 +30,14 @@ def make_folder() -> Path:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder that this process made, with all in it."""
+    """Remove a folder that this process created, with its content."""
     shutil.rmtree(folder, ignore_errors=True)
     if folder in held:
         held.pop(folder).close()
 
 
 def remove_abandoned() -> None:
-    """Remove this user's folders whose owners are gone."""
+    """Remove this user's folders whose owners have ended."""
     for owner in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{OWNER}"):
         with suppress(OSError, LabkitError):
             found = owner.stat()

@@ -1,6 +1,6 @@
-"""What happens to the cells of one notebook while it runs, who looks on, and what is said of memory and disk.
+"""State of a notebook while it runs, its live log, and hints about memory and disk space.
 
-Filled in by `labkit.run.notebook.executor`, which executes; how a cell is marked is in `labkit.run.notebook.result`.
+Updated by `labkit.run.notebook.executor`, which executes the cells; `labkit.run.notebook.result` marks them.
 """
 
 import errno
@@ -29,22 +29,22 @@ from labkit.storage.atomic import write_text
 from labkit.storage.disk import describe_full
 
 CellCallback = Callable[[int, int, str], None]
-"""Called as each cell starts: its number from 1, the number of cells, the heading it stands under."""
+"""Called when a cell starts: its number from 1, the number of cells, the heading above it."""
 LONGEST_LOG_LINE = 100_000
-"""Characters of an unfinished line that are held back, to be written as a whole."""
+"""Characters of an unfinished line that are buffered, to be written as a whole."""
 MEMORY_HINT = "try fewer rows (--sample), fewer columns or a smaller model"
 
 
 @dataclass
 class Live:
-    """Who looks on while a notebook runs.
+    """Where the output and memory use of a running notebook are shown.
 
     Attributes
     ----------
     log
-        Told of each cell and each output as it comes.
+        Receives each cell's heading and output at once.
     on_memory
-        Called now and then with the bytes of memory that the kernel and all below it take.
+        Called repeatedly with the bytes of memory that the kernel and its descendants use.
     """
 
     log: TextIO | None = None
@@ -53,16 +53,16 @@ class Live:
 
 @dataclass
 class RunningNotebook:
-    """What happens to the cells of one notebook, filled in as it runs.
+    """State of one notebook while it runs.
 
     Attributes
     ----------
     raw
-        What the kernel's process says beside its outputs.
+        Output of the kernel's process that is not part of a cell's output.
     states, seconds
-        By cell, in the order of the notebook with the injected parameters in it.
+        For each cell, including the injected parameters.
     error
-        Name and text of what a cell raised.
+        Name and message of the exception that a cell raised.
     """
 
     on_cell: CellCallback
@@ -85,38 +85,38 @@ class RunningNotebook:
 
     def __post_init__(self) -> None:
         self.output_limit = OutputLimit(self.mask.reach)
-        # Of its own: what it finds in the log, the other one finds in the outputs, and counts.
+        # A separate mask: secrets in the log also occur in the outputs, where the other mask counts them.
         self.log_mask = Mask(self.mask.secrets)
         self.n_logged = 0
         self.start_log()
 
     def find_limit(self) -> float:
-        """Return how long the next cell may take, in seconds, and note which parameter says so."""
+        """Return how long the next cell may take, in seconds, and remember which parameter limits it."""
         left = self.started + self.limits.stage_seconds - time.monotonic()
         self.limit = "stage_seconds" if left < self.limits.cell_seconds else "cell_seconds"
         return max(0.1, min(left, self.limits.cell_seconds))
 
     def start_log(self) -> None:
-        """Start the next part of the live log: a cell, or what the kernel's process writes beside its outputs."""
+        """Start the next part of the live log: a cell, or other output of the kernel's process."""
         self.n_allowed = min(MOST_OF_CELL, MOST_OF_NOTEBOOK - self.n_logged)
         self.excerpt = Excerpt(self.n_allowed, self.mask.reach)
 
     def log_output(self, output: str) -> None:
-        """Write to the live log what still belongs to the beginning of its part."""
+        """Write output to the live log until the limit of its part is reached."""
         was_whole = not self.excerpt.n_cut
         self.write(self.excerpt.take(output))
         if was_whole and self.excerpt.n_cut:
-            self.write("\n… what comes now is left out, but for its end …\n")
+            self.write("\n… further output is left out, except its end …\n")
 
     def end_log(self) -> None:
-        """End a part of the live log: with what was left unfinished, and if it was too long with its end."""
+        """End a part of the live log with its last line, and with the end of the output if that was too long."""
         self.write(self.excerpt.close())
         if self.unfinished:
             self.write("\n")
         self.n_logged += self.n_allowed - self.excerpt.n_left
 
     def write(self, content: str) -> None:
-        """Write to the live log, line by line: a secret may come in two parts of a line."""
+        """Write to the live log by whole lines, because a secret may arrive in two parts."""
         if self.live.log is None or not content:
             return
         content = self.unfinished + content.replace("\r\n", "\n").replace("\r", "\n")
@@ -128,12 +128,12 @@ class RunningNotebook:
             self.live.log.write(make_printable_lines(strip_colours(self.log_mask.clean_text(content[:end]))))
             self.live.log.flush()
         except OSError:
-            # On a full disk the run fails of its own accord, and says so; nobody needs the log for that.
+            # On a full disk the run fails and reports it anyway.
             self.live.log = None
 
 
 def save_on_full_disk(executed: Path, running: RunningNotebook) -> None:
-    """Give up what the notebook wrote, of which nothing will be kept, to have room for saying what happened."""
+    """Delete what the notebook wrote, which is discarded anyway, to free disk space for the executed notebook."""
     if folder := running.environment.get(paths.RUN_DIR_VARIABLE):
         shutil.rmtree(Path(folder) / OUTPUTS_NAME, ignore_errors=True)
     executed.unlink(missing_ok=True)
@@ -145,7 +145,7 @@ def save_on_full_disk(executed: Path, running: RunningNotebook) -> None:
 
 
 def describe_death(running: RunningNotebook, otherwise: str) -> str:
-    """Say how and where the kernel died, and of what, if that can be guessed."""
+    """Describe how and where the kernel died, and the probable cause."""
     code = running.exit_code
     if code is None:
         return otherwise
@@ -159,7 +159,7 @@ def describe_death(running: RunningNotebook, otherwise: str) -> str:
 
 
 def find_hint(name: str, message: str, running: RunningNotebook) -> str:
-    """Say what to do about memory or disk space that runs out, empty for other errors."""
+    """Return a remedy if memory or disk space ran out, empty for other errors."""
     if name.endswith("MemoryError"):
         return f" ({running.gauge.describe()}): {MEMORY_HINT}"
     if f"[Errno {errno.ENOSPC}]" in message:

@@ -1,7 +1,7 @@
-"""How a notebook is executed: papermill, in process, on a snapshot of the source.
+"""Execute a notebook with papermill, in process, from a snapshot of its source.
 
-Sole owner of papermill and nbclient. Says how each cell ended; not what is recorded of it: that is
-`labkit.run.pipeline.stage_run`; not how its kernel starts: that is `labkit.run.kernels.provisioner`.
+Sole owner of papermill and nbclient. Reports how each cell ended; `labkit.run.pipeline.stage_run` records the result,
+and `labkit.run.kernels.provisioner` starts the kernel.
 """
 
 import asyncio
@@ -53,31 +53,31 @@ from labkit.storage.atomic import write_text
 from labkit.storage.disk import describe_full, is_full
 
 INTERRUPT_NOTE = "[IPKernelApp] ERROR | KeyboardInterrupt caught in kernel.\n"
-"""What a kernel writes whenever it is asked to end, because it is interrupted first."""
+"""Line that a kernel prints whenever it is shut down, because it is interrupted first."""
 INTERRUPT_SECONDS = 2.0
-"""How long an interrupted cell may take to say where it was."""
+"""How long an interrupted cell may take to send its traceback."""
 OUTPUT_SECONDS = 600
-"""How long the rest of a cell's output may take to arrive after the cell has ended; nbclient allows 4 s."""
+"""How long the rest of a cell's output may take to arrive after the cell has ended; nbclient's default is 4 s."""
 
 
 class StageClient(PapermillNotebookClient):  # type: ignore[misc]
-    """papermill's client in one event loop: tells of each cell, keeps to the limits, and knows how each cell ended."""
+    """papermill's client in one event loop: reports each cell, enforces the limits, and records how each cell ended."""
 
     def __init__(self, running: RunningNotebook, nb_man: Any, **options: Any) -> None:
         super().__init__(nb_man, timeout_func=lambda cell: running.find_limit(), **options)
         self.running = running
 
     def execute(self, **_: Any) -> Any:
-        """Execute every cell; an interrupt ends the kernel first."""
+        """Execute every cell; on an interrupt the kernel is shut down first."""
         self.reset_execution_trackers()
         if asyncio._get_running_loop() is None:
             return asyncio.run(self.execute_all())
-        # Called from where a loop runs already, such as a notebook.
+        # Called where an event loop is already running, such as in a notebook.
         with ThreadPoolExecutor(1) as pool:
             return pool.submit(lambda: asyncio.run(self.execute_all())).result()
 
     async def execute_all(self) -> Any:
-        """Start a kernel, run the cells, and end the kernel whatever happens."""
+        """Start a kernel, run the cells, and shut down the kernel in any case."""
         running, cells = self.running, self.nb.cells
         running.states, running.seconds, running.notebook = ["not run"] * len(cells), [0.0] * len(cells), self.nb
         watch = asyncio.create_task(self.watch_memory())
@@ -90,7 +90,7 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
             for index in range(len(cells)):
                 if not await self.execute_one(index):
                     break
-            # Of a stage that was over before anybody looked, this is all that is known.
+            # The only measurement of a stage that ends before the first sample.
             self.look_at_memory()
             info = await self.async_wait_for_reply(self.kc.kernel_info())
             self.nb.metadata["language_info"] = info["content"]["language_info"]
@@ -103,23 +103,23 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
         return self.nb
 
     async def watch_memory(self) -> None:
-        """Look now and then at the memory that the kernel and all below it take."""
+        """Measure the memory of the kernel and its descendants repeatedly."""
         while True:
             self.look_at_memory()
             shorten_file(self.running.raw)
             await asyncio.sleep(SAMPLING_SECONDS)
 
     def look_at_memory(self) -> None:
-        """Look at the memory that the kernel and all below it take, if there is a kernel."""
+        """Measure the memory of the kernel and its descendants, if there is a kernel."""
         pid = getattr(self.km.provisioner, "pid", None) if self.km is not None and self.km.has_kernel else None
         if pid:
             self.running.gauge.look(pid)
             self.running.live.on_memory(self.running.gauge.now_bytes)
 
     async def connect(self) -> None:
-        """Open the channels and wait for the kernel's first answer and for the idle message that follows it.
+        """Open the channels and wait for the kernel's first reply and the idle message that follows it.
 
-        When that has come, everything else that the kernel will say arrives too: no need to wait for silence.
+        After the idle message the output channel is known to work.
         """
         self.kc = client = self.km.client()
         client.start_channels()
@@ -128,7 +128,7 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
         while True:
             asked = client.kernel_info()
             with suppress(Empty):
-                # While it starts, answers to earlier questions pile up: only the latest one counts.
+                # Replies to earlier requests may have queued up during the start: only the latest counts.
                 while (await client.get_shell_msg(timeout=1))["parent_header"].get("msg_id") != asked:
                     pass
                 while not is_idle_after(await client.get_iopub_msg(timeout=1), asked):
@@ -137,10 +137,10 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
             if not await self.km.is_alive():
                 raise DeadKernelError("the kernel died as it started")
             if time.monotonic() > until:
-                raise DeadKernelError(f"the kernel did not answer in {self.startup_timeout:.0f} s")
+                raise DeadKernelError(f"the kernel did not reply within {self.startup_timeout:.0f} s")
 
     async def execute_one(self, index: int) -> bool:
-        """Run one cell and note how it ended; return whether to go on with the next."""
+        """Run one cell and record how it ended; return whether to continue with the next."""
         running, cell = self.running, self.nb.cells[index]
         started = time.monotonic()
         state: CellState = "failed"
@@ -164,7 +164,7 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
             state = "timed out"
             raise
         except (DeadKernelError, asyncio.CancelledError):
-            # nbclient takes every cancellation for the death of the kernel.
+            # nbclient treats every cancellation as the death of the kernel.
             task = asyncio.current_task()
             is_interrupt = task is not None and task.cancelling() > 0
             state = "interrupted" if is_interrupt else "died"
@@ -180,7 +180,7 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
         return True
 
     def close_cell(self, cell: Any, index: int) -> None:
-        """Add to a cell's outputs the end of what was too long, and an error that was only printed."""
+        """Add the end of shortened output to a cell's outputs, and an error that was only printed."""
         running, outputs = self.running, cell.outputs
         added = running.mask.clean(running.output_limit.end_cell(index, outputs))
         place = len(outputs) - sum(output.output_type == "error" for output in outputs[-1:])
@@ -191,23 +191,23 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
         running.end_log()
 
     async def interrupt(self, cell: Any, index: int) -> None:
-        """Interrupt the running cell and take in what it says, such as the line it was at."""
+        """Interrupt the running cell and process its last messages, such as the traceback."""
         await self.km.interrupt_kernel()
         until = time.monotonic() + INTERRUPT_SECONDS
         with suppress(Empty, CellControlSignal):  # silence, or the message that the cell has ended
             while True:
-                told = await self.kc.get_iopub_msg(timeout=max(0, until - time.monotonic()))
-                self.process_message(told, cell, index)
+                message = await self.kc.get_iopub_msg(timeout=max(0, until - time.monotonic()))
+                self.process_message(message, cell, index)
 
     async def _async_handle_timeout(self, timeout: int, cell: Any = None) -> None:
-        """Interrupt a cell that took too long, let it say where it was, and give up; kill the kernel if it does not."""
+        """Interrupt a cell that timed out and collect its traceback; kill the kernel if it does not respond."""
         await self.km.interrupt_kernel()
         await asyncio.sleep(min(INTERRUPT_SECONDS, 0.5))
         self.shutdown_kernel = "immediate"
         raise CellTimeoutError.error_from_timeout_and_cell("Cell execution timed out", timeout, cell)
 
     def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
-        """Take in one message of the kernel, without secrets before anything is kept of it, and log it."""
+        """Log and process one message of the kernel, with secrets removed before anything is stored."""
         self.running.log_output(describe_message(msg))
         if not self.running.output_limit.admit(msg, cell.get("outputs", [])):
             return None
@@ -250,24 +250,24 @@ def run_notebook(
     live: Live | None = None,
     mask: Mask | None = None,
 ) -> Execution:
-    """Execute a notebook and write the executed copy, however it ends, each cell marked with how it ended.
+    """Execute a notebook and write the executed copy, in which each cell is marked with how it ended.
 
     Parameters
     ----------
     source
         As read by `labkit.run.notebook.source.read_source`; the kernel starts in its folder, as in JupyterLab.
     executed
-        Where the executed copy goes; it never holds the text of an earlier one.
+        Path of the executed copy, which is overwritten.
     parameters
-        Injected below the `parameters` cell, which must declare them.
+        Values to inject below the `parameters` cell, which must declare them.
     environment
-        The kernel's whole environment.
+        The kernel's complete environment.
     limits
         How long a cell and the whole notebook may take.
     live
-        Who looks on meanwhile.
+        Where output and memory use are shown meanwhile.
     mask
-        What keeps secrets out of the executed copy and the log.
+        Removes secrets from the executed copy and the log.
 
     Raises
     ------
@@ -298,18 +298,18 @@ def run_notebook(
 def execute_source(
     source: NotebookSource, executed: Path, parameters: Mapping[str, Any], running: RunningNotebook
 ) -> BaseException | None:
-    """Let papermill execute a notebook; return what stopped it, None if nothing did."""
+    """Execute a notebook with papermill; return the exception that stopped it, None if it finished."""
     try:
         execute_notebook(
             nbformat.from_dict(source.notebook),
-            # papermill fills parameters into what stands in braces, in the path too.
+            # papermill replaces parameters in braces, in the path as well.
             str(executed).replace("{", "{{").replace("}", "}}"),
             parameters=parameters,
             engine_name="labkit",
             kernel_name="python3",
             progress_bar=False,
             cwd=str(source.path.parent),
-            # Written once, when it has ended: with each cell's start and end it took longer than most cells.
+            # Saved once at the end: saving at the start and end of each cell takes longer than most cells.
             request_save_on_cell_execute=False,
             running=running,
         )
@@ -338,9 +338,9 @@ def find_notebook_outcome(
 
 
 def close_copy(executed: Path, running: RunningNotebook) -> nbformat.NotebookNode:
-    """Write into the executed copy how each cell ended, and take out secrets.
+    """Store in the executed copy how each cell ended, and remove secrets.
 
-    Outputs hold none, but sources, metadata and widgets may.
+    Outputs are already clean, but sources, metadata and widgets may hold secrets.
     """
     notebook = running.mask.clean(running.notebook or nbformat.read(executed, as_version=4))
     n_cells = len(notebook.cells)
@@ -352,7 +352,7 @@ def close_copy(executed: Path, running: RunningNotebook) -> nbformat.NotebookNod
 def find_failure(
     executed: nbformat.NotebookNode, running: RunningNotebook, error: BaseException | None
 ) -> Failure | None:
-    """Say where and why a notebook did not come to its end, None if it did."""
+    """Return where and why a notebook stopped, None if it finished."""
     unfinished = [number for number, state in enumerate(running.states) if state != "finished"]
     if running.is_allowed_to_exit or (error is None and not unfinished):
         return None
@@ -361,9 +361,9 @@ def find_failure(
 
 
 def describe_end(running: RunningNotebook, error: BaseException | None) -> tuple[str, str]:
-    """Return name and text of what ended a notebook."""
+    """Return the name and message of the error that stopped a notebook."""
     if isinstance(error, PapermillExecutionError):
-        # papermill names the first error that the cell shows, which need not be the one that it raised.
+        # papermill reports the first error that the cell shows, which need not be the one that it raised.
         name, message = running.error or (str(error.ename), str(error.evalue))
         hint = find_hint(name, message, running)
         first, _, rest = message.strip().partition("\n")
@@ -386,5 +386,5 @@ def describe_end(running: RunningNotebook, error: BaseException | None) -> tuple
 
 
 def is_idle_after(message: Mapping[str, Any], request: str) -> bool:
-    """Return whether a message says that the kernel has done with a request."""
+    """Return whether a message reports that the kernel has finished a request."""
     return message["parent_header"].get("msg_id") == request and message["content"].get("execution_state") == "idle"

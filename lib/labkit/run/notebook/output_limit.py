@@ -1,7 +1,7 @@
-"""How much of a notebook's output is kept: a cell that prints without end fills neither the disk nor the memory.
+"""Limits on a notebook's output, so that a cell that prints in an infinite loop fills neither disk nor memory.
 
-Of printed text the beginning and the end are kept, with a line between them that shows how much is missing; of plots
-and tables the first ones. Not how an output becomes part of a notebook: that is `labkit.run.notebook.executor`.
+Of printed output the beginning and the end are kept, with a line between them that shows how much is missing; of plots
+and tables the first ones. Outputs are added to the notebook by `labkit.run.notebook.executor`.
 """
 
 import os
@@ -18,36 +18,36 @@ from labkit.units import format_count
 
 MOST_OF_CELL = 10_000_000
 MOST_OF_NOTEBOOK = 40_000_000
-"""Characters of output kept. Jupyter still opens a notebook of that size, and a page shows less of it."""
+"""Characters of output kept. Jupyter can still open a notebook of that size, and a page shows less of it."""
 MOST_OF_TAIL = 20_000
-"""Characters kept of the end: more lines than a page shows."""
+"""Characters kept of the end: more than a page shows."""
 LONGEST_CUT_LINE = 2_000
-"""Characters of an unfinished line that are left out with it at a cut."""
+"""Longest incomplete line, in characters, that is left out at a cut."""
 LONGEST_ERROR = 100_000
 """Characters kept of an error's message, and of each part of its traceback."""
 COST = 300
-"""Characters that an output counts for besides its content: a million of one character each fill a disk, too."""
+"""Characters added for each output: a million outputs of one character fill a disk, too."""
 RESERVE = 500_000
-"""Characters that text leaves to other outputs of its cell: a result or an error comes after whatever was printed."""
+"""Characters that printed output leaves for other outputs of its cell, such as a result or an error at the end."""
 LINE_COST = 12
-"""Characters that a line of printed text counts for besides: a notebook holds each as a string of its own."""
+"""Characters added for each printed line: a notebook stores each as a separate string."""
 MOST_OF_RAW = 1_000_000
-"""Bytes kept of what the kernel's process writes beside its outputs; most of it is in the outputs as well."""
+"""Bytes kept of other output of the kernel's process; most of it is in the cells' outputs as well."""
 OUTPUT_TYPES = ("stream", "display_data", "update_display_data", "execute_result", "error")
 
 
 @dataclass
 class Excerpt:
-    """The beginning and the end of a text that comes in pieces.
+    """The beginning and the end of output that arrives in pieces.
 
     Parameters
     ----------
     n_left
-        Characters of the beginning.
+        Characters that still belong to the beginning.
     reach
-        Length of the longest secret: where no line ends, so much is left out at a cut, so that no part of one is shown.
+        Length of the longest secret: without a line end near a cut, this much is left out, so that none shows in part.
     line_cost
-        Characters that the end of a line counts for.
+        Characters added for each line end.
     """
 
     n_left: int
@@ -57,7 +57,7 @@ class Excerpt:
     tail: str = ""
 
     def take(self, piece: str) -> str:
-        """Return what belongs to the beginning of one more piece."""
+        """Add a piece; return the part of it that belongs to the beginning."""
         size = len(piece) + self.line_cost * piece.count("\n")
         if not self.n_cut and size <= self.n_left:
             self.n_left -= size
@@ -70,31 +70,31 @@ class Excerpt:
 
     @property
     def end(self) -> str:
-        """What is kept of the end."""
+        """The end that is kept."""
         return self.tail if self.n_cut == len(self.tail) else trim_start(self.tail, self.reach)
 
     @property
     def n_missing(self) -> int:
-        """Characters between beginning and end."""
+        """Characters left out between the beginning and the end."""
         return self.n_cut - len(self.end)
 
     def close(self) -> str:
-        """Return the end, with a line before it that shows how much is missing, if anything is."""
+        """Return the end, after a line that shows how much is missing, if anything is."""
         return f"\n{describe_cut(self.n_missing)}\n{self.end}" if self.n_missing else self.end
 
 
 def trim_end(output: str, reach: int) -> str:
-    """Return a text that was cut somewhere without its last line, or a part of that if it is long."""
+    """Return cut output without its incomplete last line, or without part of that if it is long."""
     return output[: output.rfind("\n", max(0, len(output) - LONGEST_CUT_LINE)) + 1 or max(0, len(output) - reach)]
 
 
 def trim_start(output: str, reach: int) -> str:
-    """Return a text that was cut somewhere without its first line, or a part of that if it is long."""
+    """Return cut output without its incomplete first line, or without part of that if it is long."""
     return output[output.find("\n", 0, LONGEST_CUT_LINE) + 1 or reach :]
 
 
 def describe_cut(n_characters: int, n_outputs: int = 0) -> str:
-    """Return how much output is left out, in words.
+    """Describe how much output is left out.
 
     >>> describe_cut(153_000_000), describe_cut(0, 1)
     ('… 153,000,000 characters of output are left out …', '… 1 output is left out …')
@@ -107,14 +107,14 @@ def describe_cut(n_characters: int, n_outputs: int = 0) -> str:
 
 @dataclass
 class OutputLimit:
-    """What is kept of one notebook's outputs, cell after cell.
+    """Limits the outputs of one notebook, cell by cell.
 
     Attributes
     ----------
     n_left
-        Characters that the cells to come may put out.
+        Characters that later cells may output.
     cut
-        What was left out, by the index of the cell.
+        Description of what was left out, by index of the cell.
     """
 
     reach: int
@@ -122,19 +122,19 @@ class OutputLimit:
     cut: dict[int, str] = field(default_factory=dict)
 
     def start_cell(self) -> None:
-        """Begin with a cell that has put out nothing yet."""
+        """Begin a new cell."""
         self.cell_limit = min(MOST_OF_CELL, self.n_left)
         self.clear()
 
     def clear(self) -> None:
-        """Forget what the cell put out: it took that back."""
+        """Forget the cell's output so far, because the cell cleared it."""
         self.n_left_in_cell, self.is_clearing = self.cell_limit, False
         self.ends: dict[str, Excerpt] = {}
         self.error: dict[str, Any] | None = None
         self.n_dropped = 0
 
     def admit(self, message: dict[str, Any], outputs: list[Any]) -> bool:
-        """Return whether a message of the kernel is to be processed; a printed string in it may be shortened."""
+        """Return whether to process a message of the kernel; shortens a printed string in it if necessary."""
         kind, content = message["msg_type"], message["content"]
         if kind == "clear_output":
             self.is_clearing = bool(content.get("wait"))
@@ -149,12 +149,12 @@ class OutputLimit:
         return self.admit_whole(kind, content)
 
     def admit_whole(self, kind: str, content: dict[str, Any]) -> bool:
-        """Return whether an output that cannot be cut still fits; the last error is kept in any case."""
+        """Return whether an output that cannot be cut fits; the last error is always kept."""
         if kind == "error":
             shorten_error(content)
         size = count_characters(content) + COST
         if kind == "update_display_data":
-            # It takes the place of what was there.
+            # It replaces an earlier output.
             return size <= self.cell_limit
         if size <= self.n_left_in_cell:
             self.n_left_in_cell -= size
@@ -164,7 +164,7 @@ class OutputLimit:
         return False
 
     def admit_stream(self, content: dict[str, Any], outputs: list[Any]) -> bool:
-        """Shorten a printed string to what still fits; return whether anything does."""
+        """Shorten a printed string to what fits; return whether anything is left."""
         name, printed = content["name"], content["text"]
         if name not in self.ends:
             size = len(printed) + COST + LINE_COST * printed.count("\n")
@@ -175,14 +175,14 @@ class OutputLimit:
             self.n_left_in_cell = min(self.n_left_in_cell, RESERVE)
             content["text"] = self.ends[name].take(printed)
             if not content["text"] and outputs and outputs[-1].output_type == "stream":
-                # What came just before may end in the middle of a line, and that in the middle of a secret.
+                # The previous output may end in the middle of a line, and thus of a secret.
                 outputs[-1].text = trim_end(outputs[-1].text, self.reach)
         else:
             content["text"] = self.ends[name].take(printed)
         return bool(content["text"])
 
     def end_cell(self, index: int, outputs: list[Any]) -> list[NotebookNode]:
-        """Return the outputs that show what was left out, and note it in `cut`."""
+        """Return outputs that show what was left out, and describe it in `cut`."""
         self.n_left -= min(self.n_left, sum(map(count_characters, outputs)))
         added = [new_output("stream", name=name, text=end.close()) for name, end in self.ends.items() if end.n_cut]
         n_missing = sum(end.n_missing for end in self.ends.values())
@@ -198,7 +198,7 @@ class OutputLimit:
 
 @contextmanager
 def open_raw() -> Iterator[BinaryIO]:
-    """Yield a file for what the kernel's process writes beside its outputs; in append mode, so that it can be cut."""
+    """Yield a file for other output of the kernel's process; in append mode, so that it can be truncated."""
     with tempfile.TemporaryFile() as raw:
         with suppress(OSError, ImportError):
             import fcntl
@@ -208,20 +208,20 @@ def open_raw() -> Iterator[BinaryIO]:
 
 
 def shorten_file(raw: BinaryIO) -> None:
-    """Cut the file of what the kernel's process writes beside its outputs if it is longer than what is kept."""
+    """Truncate the file of `open_raw` to the size that is kept."""
     with suppress(OSError):
         if os.fstat(raw.fileno()).st_size > MOST_OF_RAW:
             os.ftruncate(raw.fileno(), MOST_OF_RAW)
 
 
 def shorten_error(content: dict[str, Any]) -> None:
-    """Cut an error's message and traceback where they are longer than anybody reads."""
+    """Shorten the message and traceback of an error if they are very long."""
     content["evalue"] = cut_middle(str(content.get("evalue", "")))
     content["traceback"] = [cut_middle(str(part)) for part in content.get("traceback", [])]
 
 
 def cut_middle(message: str) -> str:
-    """Return a text without its middle if it is very long."""
+    """Return a string without its middle if it is very long."""
     if len(message) <= LONGEST_ERROR:
         return message
     half = LONGEST_ERROR // 2
@@ -229,7 +229,7 @@ def cut_middle(message: str) -> str:
 
 
 def count_characters(value: Any) -> int:
-    """Return about how many characters plain data has as JSON."""
+    """Return the approximate length of plain data in JSON, in characters."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, dict):

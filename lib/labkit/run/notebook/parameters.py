@@ -1,7 +1,7 @@
-"""What may be injected into a notebook: the names its `parameters` cell declares, with plain values.
+"""Check the parameters to inject into a notebook: names that its `parameters` cell declares, with plain values.
 
-A parameter's name is code once papermill writes it into a cell, and a name it does not know changes nothing without a
-word. So both are settled here, before any kernel starts. Not the params files: those are `labkit.params.load`.
+A parameter's name becomes code when papermill writes it into a cell, and papermill silently accepts unknown names. Both
+are checked here before any kernel starts. Params files are read by `labkit.params.load`.
 """
 
 import ast
@@ -20,13 +20,13 @@ from labkit.units import format_count
 
 TAG = "parameters"
 IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-# Names that mean something to IPython, besides those of Python.
+# Names with a meaning in Python or IPython.
 TAKEN = {*dir(builtins), "In", "Out", "display", "exit", "get_ipython", "quit"}
 NOT_FINITE = {"nan", "inf", "-inf"}
 
 
 def check_parameters(notebook: Any, parameters: Mapping[str, Any], *, where: str = "the notebook") -> dict[str, Any]:
-    """Return parameters as plain data if the notebook's `parameters` cell declares each of them.
+    """Return parameters as plain data if the notebook's `parameters` cell declares all of them.
 
     Parameters
     ----------
@@ -35,13 +35,13 @@ def check_parameters(notebook: Any, parameters: Mapping[str, Any], *, where: str
     parameters
         Name → value.
     where
-        The notebook's name, to stand in the message.
+        The notebook's name, for messages.
 
     Raises
     ------
     ParamsError
-        A name is not declared or no plain identifier; a value is not plain data, is of another kind than the default,
-        or seems to be a secret; or the cell itself is at fault, see `read_defaults`.
+        A name is not declared or not a plain identifier; a value is not plain data, has another type than the default,
+        or seems to be a secret; or the cell itself is invalid, see `read_defaults`.
     """
     defaults = read_defaults(notebook, where=where)
     checked = {}
@@ -56,17 +56,17 @@ def check_parameters(notebook: Any, parameters: Mapping[str, Any], *, where: str
 
 
 def make_parameters(params: Params) -> dict[str, Any]:
-    """Return what the pipeline tells every notebook; all else it reads from the params file."""
+    """Return the parameters that the pipeline injects; notebooks read all others from the params file."""
     return {"experiment": params.experiment}
 
 
 def read_defaults(notebook: Any, *, where: str = "the notebook") -> dict[str, Any]:
-    """Return what the one `parameters` cell declares: each name with its default.
+    """Return the names that the `parameters` cell declares, with their defaults.
 
     Raises
     ------
     ParamsError
-        There is not exactly one such cell; or it holds anything but lines `name = value` with plain values.
+        There is not exactly one such cell, or it contains anything but lines `name = value` with plain values.
     """
     tagged = [cell for cell in notebook.cells if TAG in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
@@ -81,7 +81,7 @@ def read_defaults(notebook: Any, *, where: str = "the notebook") -> dict[str, An
         raise ParamsError(f"{where}: `{TAG}` cell{line}: not plain Python: write `name = value`") from error
     for line in lines:
         if isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str):
-            continue  # a text that explains
+            continue  # a string that documents
         name, node = read_assignment(line, cell.source, f"{where}: `{TAG}` cell, line {line.lineno}")
         if name in defaults:
             raise ParamsError(f"{where}: `{TAG}` cell, line {line.lineno}: {name} is set twice: keep one of the lines")
@@ -91,35 +91,32 @@ def read_defaults(notebook: Any, *, where: str = "the notebook") -> dict[str, An
 
 
 def read_assignment(line: ast.stmt, source: str, where: str) -> tuple[str, ast.expr]:
-    """Return name and value of a line `name = value`, with or without a type."""
+    """Return name and value of a line `name = value`, with or without an annotation."""
     target = line.targets[0] if isinstance(line, ast.Assign) and len(line.targets) == 1 else None
     target = line.target if isinstance(line, ast.AnnAssign) else target
     value = line.value if isinstance(line, ast.Assign | ast.AnnAssign) else None
     if not isinstance(target, ast.Name) or value is None:
         raise ParamsError(f"{where}: only lines `name = value` belong here: move the rest to the next cell")
-    # As written, because Python itself takes look-alikes of a letter for that letter.
+    # As written in the source, because Python normalizes look-alike letters in identifiers.
     return check_parameter_name(ast.get_source_segment(source, target) or target.id, where), value
 
 
 def read_default(node: ast.expr, name: str, where: str) -> Any:
-    """Return a default if it is written out, and not worked out from other values.
-
-    An override would not reach a default that was worked out before it.
-    """
+    """Return a default that is a literal, not computed: an override would not affect a value computed before it."""
     if (number := read_not_finite(node)) is not None:
         return number
     try:
         value = ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
         raise ParamsError(
-            f"{where}: the default of {name} is worked out ({ast.unparse(node)[:60]}), so what is set from outside "
-            "would not reach it: write a plain value here and work it out in a later cell"
+            f"{where}: the default of {name} is computed ({ast.unparse(node)[:60]}), so an override "
+            "would not affect it: write a plain value here and compute it in a later cell"
         ) from error
     return check_value(value, f"{where}: {name}", allow_nan=True)
 
 
 def read_not_finite(node: ast.expr) -> float | None:
-    """Return the number of `float("nan")`, `float("inf")` or `float("-inf")`, which have no shorter spelling."""
+    """Return the value of `float("nan")`, `float("inf")` or `float("-inf")`, which are not literals; None otherwise."""
     match node:
         case ast.Call(func=ast.Name(id="float"), args=[ast.Constant(value=str(literal))], keywords=[]):
             return float(literal) if literal in NOT_FINITE else None
@@ -127,19 +124,19 @@ def read_not_finite(node: ast.expr) -> float | None:
 
 
 def check_parameter_name(name: Any, where: str) -> str:
-    """Return a parameter's name if it is an ASCII identifier that means nothing to Python yet."""
+    """Return a parameter's name if it is an ASCII identifier without a meaning in Python or IPython."""
     if not isinstance(name, str) or not IDENTIFIER.fullmatch(name) or keyword.iskeyword(name):
         shown = ascii(name)[:60] if isinstance(name, str) else f"a {type(name).__name__}"
         raise ParamsError(
-            f"{where}: {shown} is no name for a parameter: letters a to z, digits and _, no Python keyword"
+            f"{where}: {shown} is not a valid parameter name: use letters a to z, digits and _, and no Python keyword"
         )
     if name in TAKEN:
-        raise ParamsError(f"{where}: {name} means something to Python already: choose another name for the parameter")
+        raise ParamsError(f"{where}: {name} has a meaning in Python: choose another name for the parameter")
     return name
 
 
 def check_kind(value: Any, default: Any, place: str) -> Any:
-    """Return a value of the kind that the default declares; None declares nothing, a whole number serves as a float."""
+    """Return a value if it has the type of the default; None allows any type, and an int is accepted for a float."""
     if default is None or type(value) is type(default) or (type(default) is float and type(value) is int):
         return value
     found = repr(value)
@@ -151,11 +148,11 @@ def check_kind(value: Any, default: Any, place: str) -> Any:
 
 
 def is_unbounded(default: Any) -> bool:
-    """Return whether a default is itself not finite, by which the notebook says that such numbers are welcome."""
+    """Return whether a default is not finite, which means that the notebook accepts such numbers."""
     return isinstance(default, float) and (default != default or default in (float("inf"), float("-inf")))
 
 
 def check_open(values: Mapping[str, Any], where: str) -> None:
-    """Refuse values that seem to be secrets."""
+    """Raise an error for values that seem to be secrets."""
     for keys in find_secret(values, holds_columns=holds_columns):
         raise ParamsError(f"{where}: {describe_secret(keys)}; the notebook gets it by step.secret")

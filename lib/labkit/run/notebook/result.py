@@ -1,6 +1,6 @@
 """How the cells of an executed notebook ended, and why it stopped.
 
-Reads and marks notebooks; executes none: that is `labkit.run.notebook.executor`.
+Reads and marks executed notebooks; `labkit.run.notebook.executor` executes them.
 """
 
 import re
@@ -18,12 +18,12 @@ ALLOW_EXIT = "allow-exit"
 """Tag of a cell that may end the notebook early with `sys.exit()`."""
 GROUP_BEGIN = "  + Exception Group Traceback (most recent call last):"
 GROUP_LINE = re.compile(r'^  \| +File "[^"]*ipykernel_[^"]*", line \d+, in .*\n  \| +(.*)', re.MULTILINE)
-"""The first line of a cell in a group's traceback, and that line's text."""
+"""The first line of a cell in the traceback of an exception group, with its source."""
 GROUP_COUNT = re.compile(r" \((\d+) sub-exceptions?\)$")
 MEMBER_BEGIN = re.compile(r"(  \+-|    )\+-{16} (\d+|\.{3}) -{16}")
 MEMBER_BAR = "    |"
 MOST_MEMBERS = 3
-# What papermill's own mark of a cell is called, for other readers of the executed notebook.
+# papermill's own names of states, for other readers of the executed notebook.
 PAPERMILL_STATES = {"finished": "completed", "not run": "pending"}
 
 
@@ -45,7 +45,7 @@ class Failure:
 
     @property
     def place(self) -> str:
-        """The cell in words."""
+        """The position of the cell, in words."""
         return f"cell {self.cell} of {self.n_cells}" + (f", under “{self.heading}”" if self.heading else "")
 
 
@@ -53,8 +53,8 @@ class Failure:
 class Execution:
     """How a notebook ended: `failure` is None if every cell finished; `cells` holds the seconds of each.
 
-    `peak_bytes` is the most memory that the kernel and all below it were seen to take. `cut` lists the cells of which
-    output was left out, and how much.
+    `peak_bytes` is the largest measured memory of the kernel and its descendants. `cut` lists the cells whose output
+    was shortened, and by how much.
     """
 
     seconds: float
@@ -66,19 +66,19 @@ class Execution:
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether somebody stopped it."""
+        """Whether the user interrupted it."""
         return self.outcome == "interrupted"
 
 
 def mark_cells(notebook: nbformat.NotebookNode, states: Sequence[CellState], seconds: Sequence[float]) -> None:
-    """Write into an executed notebook how each cell ended, in place of what papermill supposes."""
+    """Store in an executed notebook how each cell ended, replacing papermill's own marks."""
     remove_banners(notebook)
     for cell, state, took in zip(notebook.cells, states, seconds, strict=True):
         set_state(cell, state, took)
         if "papermill" in cell.metadata:
             cell.metadata.papermill["status"] = PAPERMILL_STATES.get(state, "failed")
             cell.metadata.papermill["exception"] = None if state == "not run" else state != "finished"
-            # papermill reads the clock, which may be set meanwhile.
+            # papermill uses the wall clock, which may be adjusted meanwhile.
             cell.metadata.papermill["duration"] = None if state == "not run" else round(took, 3)
     if "papermill" in notebook.metadata:
         notebook.metadata.papermill["duration"] = round(sum(seconds), 3)
@@ -86,14 +86,14 @@ def mark_cells(notebook: nbformat.NotebookNode, states: Sequence[CellState], sec
 
 
 def make_failure(notebook: nbformat.NotebookNode, index: int, name: str, message: str) -> Failure:
-    """Say where a notebook stopped, and why."""
+    """Return where a notebook stopped, and why."""
     cells = notebook.cells
     line = find_failed_line(cells[index]) if cells else ""
     return Failure(index + 1, len(cells), find_heading(cells, index), line, name, message)
 
 
 def describe_message(message: Mapping[str, Any]) -> str:
-    """Return what a kernel's message puts out as text for a log, empty if it is no output."""
+    """Return the output in a kernel's message as plain text for a log, empty for other messages."""
     content = message["content"]
     if message["msg_type"] == "stream":
         return str(content["text"])
@@ -105,7 +105,7 @@ def describe_message(message: Mapping[str, Any]) -> str:
 
 
 def find_failed_line(cell: nbformat.NotebookNode) -> str:
-    """Return the line of a cell at which its last error arose, as the error's traceback marks it."""
+    """Return the source line that raised a cell's last error, as its traceback marks it."""
     for output in reversed(cell.get("outputs", [])):
         if output.output_type == "error":
             for entry in output.traceback:
@@ -120,13 +120,13 @@ def find_failed_line(cell: nbformat.NotebookNode) -> str:
 
 
 def add_error(outputs: list[Any], name: str, message: str) -> None:
-    """Make an error output of the group of exceptions that a cell raised, which IPython only prints.
+    """Add an error output for an exception group that a cell raised, which IPython only prints.
 
     Parameters
     ----------
     outputs
-        What the cell put out; the group's traceback, printed last, is moved into the error.
-    name, text
+        Outputs of the cell; the group's traceback, printed last, is moved into the error.
+    name, message
         Name and message of the group as the kernel reports them, such as "several (2 sub-exceptions)".
     """
     printed = [place for place, one in enumerate(outputs) if one.output_type == "stream" and one.name == "stderr"]
@@ -144,7 +144,7 @@ def add_error(outputs: list[Any], name: str, message: str) -> None:
 
 
 def describe_group(message: str, traceback: str) -> str:
-    r"""Return the message of a group of exceptions with its first members.
+    r"""Return the message of an exception group with its first members.
 
     >>> describe_group("several (1 sub-exception)", "  +-+---------------- 1 ----------------\n    | KeyError: 'two'")
     "several (1 exception): KeyError: 'two'"
@@ -159,9 +159,9 @@ def describe_group(message: str, traceback: str) -> str:
 
 
 def list_members(traceback: str) -> list[str]:
-    """Return type and message of each exception in a group, from its traceback as Python prints it.
+    """Return type and message of each exception in a group, from the traceback that Python prints.
 
-    A member's lines stand behind a bar; those of what is in it in turn are indented further.
+    A member's lines start with a bar; those of nested groups are indented further.
     """
     members: list[str] = []
     for line in traceback.splitlines():
@@ -170,14 +170,14 @@ def list_members(traceback: str) -> list[str]:
         elif members and line.startswith(MEMBER_BAR):
             content = line.removeprefix(MEMBER_BAR).removeprefix(" ")
             if content.endswith("Traceback (most recent call last):"):
-                members[-1] = ""  # what came before was its cause
+                members[-1] = ""  # the lines before were its cause
             elif not members[-1] and not content.startswith(" "):
                 members[-1] = content
     return [member for member in members if member]
 
 
 def strip_colours(output: str) -> str:
-    """Return a text without the terminal's colour codes."""
+    """Return output without terminal colour codes."""
     return re.sub(r"\x1b\[[0-9;]*m", "", output)
 
 

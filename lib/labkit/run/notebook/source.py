@@ -1,7 +1,7 @@
-"""The source notebooks: what they must be to run.
+"""Read and check source notebooks.
 
-Reads and never writes. Not which there are: that is `labkit.run.notebook_files`; not how one is executed: that is
-`labkit.run.notebook.executor`. What may be injected into one is settled in `labkit.run.notebook.parameters`.
+Never writes them. Notebooks are listed by `labkit.run.notebook_files` and executed by `labkit.run.notebook.executor`;
+parameters are checked by `labkit.run.notebook.parameters`.
 """
 
 import hashlib
@@ -24,13 +24,13 @@ from labkit.units import format_count
 
 LARGEST_NOTEBOOK_BYTES = 50_000_000
 KERNEL = "python3"
-"""The kernel of the environment in which labkit itself runs."""
+"""The kernel of the environment in which labkit runs."""
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 @dataclass(frozen=True)
 class NotebookSource:
-    """A notebook as it was when the run began: `digest` is the SHA-256 of the file."""
+    """A notebook as it was when the run started: `digest` is the SHA-256 of the file."""
 
     path: Path
     notebook: nbformat.NotebookNode
@@ -38,7 +38,7 @@ class NotebookSource:
 
     @property
     def is_current(self) -> bool:
-        """Whether the file still is what was read."""
+        """Whether the file is unchanged since it was read."""
         try:
             return compute_digest(self.path) == self.digest
         except OSError:
@@ -46,7 +46,7 @@ class NotebookSource:
 
 
 Snapshot = Mapping[str, NotebookSource]
-"""Stage → its notebook, all read at one time, before anything runs."""
+"""Stage → notebook, all read before anything runs."""
 
 
 def find_notebook(stage: str) -> Path:
@@ -91,8 +91,7 @@ def read_source(path: Path | str) -> NotebookSource:
     Raises
     ------
     ParamsError
-        It is not a file of a bearable size, not a notebook of format 4 for this Python, or its `parameters` cell is at
-        fault.
+        It is not a file, too large, not a notebook of format 4 for this Python, or its `parameters` cell is invalid.
     """
     if ADDRESS.match(str(path)):
         raise ParamsError(f"{path}: an address, not a file: download the notebook, read it, put it into notebooks/")
@@ -102,10 +101,10 @@ def read_source(path: Path | str) -> NotebookSource:
     tree = parse_notebook(content, where)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of cells without ids, which are given some
+            warnings.simplefilter("ignore")  # about cells without ids, which get new ones
             nbformat.validate(tree)
         notebook = nbformat.v4.reads(content.decode("utf-8"))
-    except Exception as error:  # nbformat raises a different family for each way of being wrong
+    except Exception as error:  # nbformat raises unrelated types of errors
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ParamsError(f"{where}: not a notebook ({reason:.200}): restore it from git") from error
     read_defaults(notebook, where=where)
@@ -114,7 +113,7 @@ def read_source(path: Path | str) -> NotebookSource:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return what is in a notebook's file, looking at its size first."""
+    """Return the content of a notebook's file, after a check of its size."""
     where = show(path)
     if not path.is_file():
         raise ParamsError(f"{where}: {'not a file' if path.exists() else 'no such notebook'}: restore it from git")
@@ -128,7 +127,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parse_notebook(content: bytes, where: str) -> dict[str, Any]:
-    """Return a notebook's JSON if it says that it is of format 4."""
+    """Return a notebook's JSON if its format is 4."""
     if not content:
         raise ParamsError(f"{where}: not a notebook (an empty file): restore it from git")
     try:
@@ -145,7 +144,7 @@ def parse_notebook(content: bytes, where: str) -> dict[str, Any]:
 
 
 def check_kernel(notebook: nbformat.NotebookNode, where: str) -> None:
-    """Refuse a notebook that is not for the Python that runs labkit."""
+    """Raise an error for a notebook that is not for the Python that runs labkit."""
     kernel = notebook.metadata.get("kernelspec", {})
     name = kernel.get("name", "")
     language = kernel.get("language") or notebook.metadata.get("language_info", {}).get("name", "python")

@@ -1,7 +1,7 @@
-"""A stage as its notebook sees it: parameters, what it reads and writes, what it reports.
+"""The interface of a stage for its notebook: parameters, artifacts, metrics, dependencies and secrets.
 
-Runs inside the kernel. Not how the notebook is executed and recorded: that is `labkit.run.pipeline.stage_run`. What the
-artifacts are and how they are checked is handed in by `labkit.start`.
+Runs inside the kernel. `labkit.run.pipeline.stage_run` executes and records the notebook; `labkit.start` passes in the
+artifacts and how they are checked.
 """
 
 import html
@@ -28,7 +28,7 @@ OUTPUTS_NAME = "outputs"
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What passes between stages: names, places relative to the experiment's data folder, and how to read and write.
+    """The artifacts that pass between stages: names, paths relative to the experiment's data folder, reading, writing.
 
     `load(name, path, params)` returns a checked object; `save(name, path, obj, params)` checks and writes one.
     """
@@ -38,7 +38,7 @@ class Catalogue:
     save: Callable[[str, Path, Any, Params], None]
 
     def find_place(self, name: str) -> str:
-        """Return an artifact's place, relative to the experiment's data folder."""
+        """Return an artifact's path, relative to the experiment's data folder."""
         if name not in self.places:
             raise DataError(f"no artifact {name!r}: {name_nearest(name, self.places)}")
         return self.places[name]
@@ -46,16 +46,16 @@ class Catalogue:
 
 @dataclass
 class Step:
-    """What `labkit.start` returns to a notebook.
+    """The object that `labkit.start` returns to a notebook.
 
     Attributes
     ----------
     name
-        The stage, which is also its section of the params file.
+        Name of the stage and of its section of the params file.
     whole
-        All params of the experiment; `params` is the stage's own section.
+        All params of the experiment; `params` is the section of the stage.
     is_batch
-        True under `labkit run`, `labkit stage` or `dvc repro`; False by hand, where everything goes to scratch.
+        True under `labkit run`, `labkit stage` or `dvc repro`; False in interactive use, where all goes to scratch.
     """
 
     name: str
@@ -76,20 +76,20 @@ class Step:
 
     @property
     def uses_scratch(self) -> bool:
-        """Whether scratch is read before the pipeline's data."""
+        """Whether artifacts in scratch take precedence over the pipeline's."""
         return not self.is_batch or paths.is_sample_run()
 
     def load(self, name: str) -> Any:
-        """Read an artifact that an earlier stage wrote, checked against its contract.
+        """Load an artifact that an earlier stage wrote, checked against its contract.
 
-        By hand and in sample runs, a copy in scratch comes first, and a line says so.
+        In interactive sessions and sample runs, a copy in scratch takes precedence; interactive sessions print a line.
 
         Raises
         ------
         MissingDataError
             The artifact has not been written yet.
         DataError
-            No artifact has that name, or it is damaged or not as agreed.
+            No artifact has that name, or it is damaged or violates its contract.
         """
         place = self.catalogue.find_place(name)
         scratch = paths.find_scratch_dir(self.whole.experiment) / place
@@ -97,7 +97,7 @@ class Step:
         if self.uses_scratch and scratch.exists():
             path = scratch
             if not self.is_batch:
-                print(f"{name} comes from {paths.show(scratch)}; remove that to read the pipeline's own.")
+                print(f"{name} is loaded from {paths.show(scratch)}; delete that to load the pipeline's.")
         if not path.exists():
             raise MissingDataError(
                 f"{paths.show(path)}: not there yet: run `labkit run {self.whole.experiment}` "
@@ -106,12 +106,12 @@ class Step:
         return self.catalogue.load(name, path, self.whole)
 
     def save(self, name: str, obj: Any) -> None:
-        """Check an artifact and write it: for the pipeline in a batch run, to scratch by hand.
+        """Check and write an artifact: for the pipeline in a batch run, to scratch in an interactive session.
 
         Raises
         ------
         DataError
-            No artifact has that name, or the object is not as agreed.
+            No artifact has that name, or the object violates its contract.
         """
         place = self.catalogue.find_place(name)
         folder = self.run_dir / OUTPUTS_NAME if self.run_dir else paths.find_scratch_dir(self.whole.experiment)
@@ -127,47 +127,47 @@ class Step:
         return folder / place
 
     def log(self, **metrics: float) -> None:
-        """Record figures of this stage; in a batch run they stand in MLflow."""
+        """Record metrics of this stage; in a batch run they go to MLflow."""
         self.record("metrics", metrics={name: check_metric(name, value) for name, value in metrics.items()})
 
     def log_child(
         self, name: str, *, params: Mapping[str, Any] | None = None, metrics: Mapping[str, float] | None = None
     ) -> None:
-        """Record a run below this stage's, such as a candidate of training."""
+        """Record a child run of this stage's run, such as a candidate of training."""
         numbers = {key: float(value) for key, value in (metrics or {}).items()}
         strings = {key: str(value) for key, value in (params or {}).items()}
         self.record("child", name=name, params=strings, metrics=numbers)
 
     def finish(self, headline: str = "") -> None:
-        """Say that the stage is complete; `headline` is the one figure that tables show for it."""
+        """Mark the stage as complete; `headline` is the result that tables show for it."""
         self.record("finish", headline=headline)
         if not self.is_batch:
-            print(f"{self.name} done{': ' + headline if headline else ''}. Nothing but scratch was touched.")
-            # Imported here: what a run leaves to its runner to read.
+            print(f"{self.name} done{': ' + headline if headline else ''}. Only scratch was written.")
+            # Imported here: in a batch run only the runner needs it.
             from labkit.run.fingerprint.footprint import make_footprint
 
             if untracked := make_footprint(trace.list_notes()).list_untracked():
                 print(f"Not tracked: {list_briefly(untracked)}")
 
     def depends_on(self, *, path: str | Path | None = None, variable: str | None = None) -> None:
-        """Declare what this stage depends on and labkit cannot see: with another content it runs again.
+        """Declare a dependency that labkit cannot observe: the stage runs again when its content changes.
 
-        What the notebook and the modules beside it open, list, import or ask the environment for needs no declaration.
+        Files and variables that the notebook and the modules beside it open, list, import or read need no declaration.
 
         Parameters
         ----------
         path
-            A file, or a folder with all that is in it: one that a program reads, or that lies outside of the checkout.
-            Relative to the notebook's folder.
+            A file, or a folder with its content, that a program reads or that is outside the checkout. Relative to the
+            notebook's folder.
         variable
-            An environment variable that a program or a library reads; of its value only the SHA-256 is kept.
+            An environment variable that a program or a library reads; only the SHA-256 of its value is stored.
 
         Raises
         ------
         ParamsError
-            Nothing is named, or the variable holds a secret.
+            Neither is given, or the variable holds a secret.
         MissingDataError
-            There is nothing at the path.
+            The path does not exist.
 
         Examples
         --------
@@ -186,7 +186,7 @@ class Step:
             trace.declare("path", str(place.resolve() if ".." in place.parts else place))
 
     def secret(self, name: str) -> Secret:
-        """Return a secret that the params name under `secrets`; it shows its name only, `.reveal()` gives the text.
+        """Return a secret that the params name under `secrets`; it shows only its name, `.reveal()` returns the value.
 
         Raises
         ------
@@ -197,7 +197,7 @@ class Step:
         return read_secret(name, self.whole.secrets, where=where)
 
     def record(self, kind: str, **content: Any) -> None:
-        """Append a line for the runner; by hand there is none to read it."""
+        """Append an entry to the log that the runner reads; do nothing in an interactive session."""
         if self.run_dir is None:
             return
         held = {name: paths.get_variable(variable) for name, variable in self.whole.secrets.items()}
@@ -234,10 +234,9 @@ class Step:
 
 
 def start_step(name: str, experiment: str, overrides: Mapping[str, Any] | None, catalogue: Catalogue) -> Step:
-    """Read and check the params, apply the notebook's overrides, and return the step.
+    """Load and check the params, apply the notebook's overrides, and return the step.
 
-    Values that equal the file's after typing are no overrides, so a section injected whole by papermill changes
-    nothing.
+    Values that equal the file's after conversion are not overrides, so injecting a whole section changes nothing.
 
     Raises
     ------
@@ -262,14 +261,14 @@ def start_step(name: str, experiment: str, overrides: Mapping[str, Any] | None, 
 
 
 def check_metric(name: str, value: float) -> float:
-    """Return a figure as a float if it is finite.
+    """Return a metric as a float if it is finite.
 
     Raises
     ------
     DataError
-        It is not; the store would keep another number in its place.
+        It is not finite; the store would record another number instead.
     """
     number = float(value)
     if not math.isfinite(number):
-        raise DataError(f"step.log({name}={value}): not a finite number: log what it means instead")
+        raise DataError(f"step.log({name}={value}): not a finite number: log a finite metric instead")
     return number

@@ -1,7 +1,7 @@
-"""The HTML reports: every executed notebook as one page, plain pages in the same look, and the index of them all.
+"""Render the HTML reports: executed notebooks, and Markdown pages in the same style.
 
-Not what a report says: that is the notebook. Pages hold no script and load nothing; whatever a notebook put out passes
-an allow-list first. Read next: `labkit.run.reports.sanitize`, that list, and `templates/labkit/`, how the pages look.
+Pages contain no scripts and load nothing; all output of a notebook passes an allow-list. Read next:
+`labkit.run.reports.sanitize`, that list, and `templates/labkit/`, the templates.
 """
 
 import base64
@@ -34,7 +34,7 @@ Status = Literal["finished", "failed", "interrupted"]
 TEMPLATES_DIR = Path(__file__).parent / "templates"
 
 
-# What an output may be shown as, best first, and what hides the whole output: a widget's static twin is a separate one.
+# Formats in which an output may be shown, best first, and those that hide the output: a widget also has a static one.
 FORMS = ("text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/latex", "text/plain")
 
 
@@ -49,12 +49,12 @@ MOST_CHARACTERS = 5_000
 
 @dataclass(frozen=True)
 class ReportHeader:
-    """What stands above a report.
+    """The header of a report.
 
     Parameters
     ----------
     experiment, stage, title
-        Names; the title is the page's one H1.
+        Names; the title is the page's only H1.
     status
         How the stage ended.
     started
@@ -62,13 +62,13 @@ class ReportHeader:
     seconds
         How long the stage took.
     run_id, git_commit
-        Where the stage is recorded, and the code that ran; None where there is none.
+        The run in which the stage is recorded, and the commit of its code; None if there is none.
     is_dirty
-        Whether code that ran was not committed.
+        Whether the code had uncommitted changes.
     parameters
-        Rows of name, value and whence the value came.
+        Rows of name, value and origin of the value.
     notes
-        Sentences more, e.g. "Sample of 200 rows; not published." or what the stage reads that labkit cannot compare.
+        Further sentences, e.g. "Sample of 200 rows; not published." or warnings about what labkit cannot compare.
     """
 
     experiment: str
@@ -94,9 +94,9 @@ def render_report(
     executed, html
         The notebook to read and the page to write.
     header
-        What stands above it.
+        Header of the page.
     neighbours
-        Title and relative address of each page of the experiment in their order, this one included.
+        Title and relative address of each page of the experiment, in order, including this one.
 
     Raises
     ------
@@ -124,12 +124,12 @@ def render_report(
 
 
 def render_page(html: Path, *, title: str, markdown: str) -> None:
-    """Write a Markdown text as one self-contained page, e.g. a publish decision or a model card."""
+    """Write Markdown as one self-contained page, e.g. a publish decision or a model card."""
     write_page(html, "page.html.j2", title=title, body=render_markdown(markdown, Outline(title)))
 
 
 def load_notebook(path: Path) -> NotebookNode:
-    """Read an executed notebook, whatever its minor version."""
+    """Load an executed notebook of any minor version."""
     try:
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook, relax_add_props=True)
@@ -139,14 +139,14 @@ def load_notebook(path: Path) -> NotebookNode:
 
 
 def write_page(path: Path, template: str, **context: Any) -> None:
-    """Fill a template and put the page in place."""
+    """Render a template and write the page."""
     home = "../index.html" if path.parent.parent.name == "reports" else None
     write_text(path, get_exporter().environment.get_template(template).render(home=home, **context))
 
 
 @cache
 def get_exporter() -> TemplateExporter:
-    """Return the one exporter of this process; its environment escapes whatever is not marked as clean."""
+    """Return the exporter of this process; its environment escapes everything not marked as safe."""
     exporter = TemplateExporter(
         extra_template_basedirs=[str(TEMPLATES_DIR)],
         template_name="labkit",
@@ -171,7 +171,7 @@ def get_exporter() -> TemplateExporter:
 
 
 def mark_failed_cells(notebook: NotebookNode, status: str) -> dict[str, Any] | None:
-    """Mark the failing cell and those that did not run; return what the banner says, None if all went well."""
+    """Mark the failed cell and those that did not run; return the content of the banner, None without a failure."""
     remove_banners(notebook)
     for cell in notebook.cells:
         cell.metadata["report_state"] = ""
@@ -188,7 +188,7 @@ def mark_failed_cells(notebook: NotebookNode, status: str) -> dict[str, Any] | N
 
 
 def choose_form(data: Mapping[str, Any]) -> list[str]:
-    """Return the form in which an output is shown, or none; the filter that nbconvert's `base` template calls."""
+    """Return the format in which to show an output, or none; the filter that nbconvert's `base` template calls."""
     if any(form in data for form in SILENT_FORMS):
         return []
     forms = [form for form in FORMS if form in data]
@@ -198,18 +198,18 @@ def choose_form(data: Mapping[str, Any]) -> list[str]:
 
 
 def is_hollow(html: str) -> bool:
-    """Return whether an HTML output is nothing without its script or style, as scikit-learn's estimator diagrams."""
+    """Return whether an HTML output is empty without its scripts or styles, like scikit-learn's diagrams."""
     return "sk-top-container" in html or ("<script" in html and not CLEANER.clean(html).strip())
 
 
 def render_markdown(source: str, outline: Outline, attachments: Mapping[str, Any] | None = None) -> Markup:
-    """Return Markdown as clean HTML, its headings and figures noted in the page's outline."""
+    """Return Markdown as clean HTML, with its headings added to the page's outline."""
     renderer = PageRenderer(escape=False, exclude_anchor_links=True, attachments=dict(attachments or {}))
     return outline.clean(MarkdownWithMath(renderer=renderer).render(source))
 
 
 def render_ansi(output: str) -> Markup:
-    """Return terminal text as escaped HTML, its colours as classes, without the middle of what is very long."""
+    """Return terminal output as escaped HTML, colours as classes, very long output without its middle."""
     lines = [line if len(line) <= MOST_CHARACTERS else f"{line[:MOST_CHARACTERS]} …" for line in output.splitlines()]
     if len(lines) > MOST_OUTPUT_LINES:
         left_out = (
@@ -220,12 +220,12 @@ def render_ansi(output: str) -> Markup:
 
 
 def render_python(source: str) -> Markup:
-    """Return Python code as escaped HTML, its tokens marked by pygments' classes."""
+    """Return Python code as escaped HTML with the classes of pygments."""
     return Markup(highlight(source, PythonLexer(), HtmlFormatter(nowrap=True)).rstrip("\n"))
 
 
 def find_first_line(content: str) -> str:
-    """Return the line that tells most of a text: its first that is no comment, without the file a warning names.
+    """Return the first line that is not a comment, without the path at the start of a warning.
 
     >>> find_first_line("# Parameters\\nfolds = 7")
     'folds = 7'
@@ -238,7 +238,7 @@ def find_first_line(content: str) -> str:
 
 
 def format_duration(seconds: float | None) -> str:
-    """Return a duration for people.
+    """Return a duration in words.
 
     >>> [format_duration(seconds) for seconds in (0.42, 12.34, 125, 3900, None)]
     ['0.4 s', '12.3 s', '2 min 05 s', '1 h 05 min', '']
@@ -252,7 +252,7 @@ def format_duration(seconds: float | None) -> str:
 
 
 def format_time(timestamp: str | None) -> str:
-    """Return an ISO time as people read it, in UTC.
+    """Return an ISO time in UTC, to the minute.
 
     >>> format_time("2026-11-24T10:11:12.5+01:00")
     '2026-11-24 09:11 UTC'
@@ -266,22 +266,22 @@ def format_time(timestamp: str | None) -> str:
 
 
 class PageRenderer(IPythonRenderer):
-    """Markdown as nbconvert reads it; TeX stays readable as code, as nothing typesets it."""
+    """nbconvert's Markdown, with TeX shown as code because nothing typesets it."""
 
     def inline_math(self, body: str) -> str:
-        """Return a formula within a line."""
+        """Return an inline formula."""
         return f'<code class="math">{escape(body.strip())}</code>'
 
     def block_math(self, body: str) -> str:
-        """Return a formula on a line of its own."""
+        """Return a formula in a block."""
         return f'<code class="math block">{escape(body.strip())}</code>'
 
     def latex_environment(self, name: str, body: str) -> str:
-        """Return the formula within `\\begin{…}` and `\\end{…}`."""
+        """Return the formula between `\\begin{…}` and `\\end{…}`."""
         return self.block_math(body)
 
     def image(self, text: str, url: str, title: str | None = None) -> str:
-        """Return an image, or its description where the notebook lacks it."""
+        """Return an image, or its description if the notebook does not contain it."""
         try:
             return super().image(text, url, title)
         except InvalidNotebook:

@@ -1,6 +1,6 @@
-"""HTML of unknown origin, as notebooks put it out, made fit for a page: nothing in it runs or loads.
+"""Sanitize the HTML and terminal output of notebooks: nothing in it runs or loads.
 
-Not how a whole page looks. Read next: `labkit.run.reports.render`.
+Read next: `labkit.run.reports.render`, which renders whole pages.
 """
 
 import base64
@@ -21,7 +21,7 @@ NOT_NUMBERS = {"", "nan", "nat", "none", "<na>", "inf", "-inf", "—", "-", "…
 IMAGE_FORMS = {f"data:image/{form};base64" for form in ("png", "jpeg", "gif", "webp", "svg+xml")}
 COLOUR_CODE = re.compile(r"\x1b\[([0-9;]{0,100})m")
 OTHER_CODE = re.compile(r"\x1b\[[0-?]{0,100}[ -/]{0,10}[@-ln-~]")
-"""What moves the cursor or clears a line."""
+"""Codes that move the cursor or clear a line."""
 COLOUR_CLASSES = [
     f"ansi-{colour}{kind}"
     for kind in ("", "-intense")
@@ -32,7 +32,7 @@ HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 
 @dataclass(frozen=True)
 class Heading:
-    """One heading of a page, 1 to 6, and where to jump to."""
+    """One heading of a page, with its level (1 to 6) and anchor."""
 
     level: int
     anchor: str
@@ -41,17 +41,17 @@ class Heading:
 
 @dataclass
 class Outline:
-    """What a page has shown so far; cleans each further piece of it.
+    """The headings of a page so far; sanitizes each further part of the page.
 
-    A heading equal to the page's title is left out once, every heading gets an anchor of its own, and a figure without
-    a description is described by the heading above it.
+    A first heading equal to the page's title is left out, every heading gets a unique anchor, and an image without a
+    description is described by the heading above it.
     """
 
     title: str
     headings: list[Heading] = field(default_factory=list)
 
     def clean(self, html: str) -> Markup:
-        """Return HTML of unknown origin with nothing in it that runs or loads, its tables, images and text kept."""
+        """Return untrusted HTML with nothing in it that runs or loads; tables, images and text are kept."""
         soup = BeautifulSoup(html, "html.parser")
         inline_cell_styles(soup)
         for tag in soup.find_all([*HEADINGS, "img", "table", "a"]):
@@ -66,7 +66,7 @@ class Outline:
         return Markup(CLEANER.clean(str(soup)))
 
     def add_heading(self, tag: Tag) -> None:
-        """Give a heading its anchor, spelled as JupyterLab spells it, and remember it."""
+        """Add a heading to the outline and give it the anchor that JupyterLab would."""
         title = " ".join(tag.get_text().split())
         is_title = tag.name == "h1" and title == self.title and not self.headings
         taken = {heading.anchor for heading in self.headings}
@@ -79,7 +79,7 @@ class Outline:
             tag.decompose()
 
     def describe(self, metadata: Mapping[str, Any], form: str) -> str:
-        """Return the text for those who do not see a figure: the notebook's own, or the heading above it."""
+        """Return the alternative text of an image: the notebook's own, or the heading above it."""
         own = metadata.get(form) or {}
         heading = self.headings[-1].title if self.headings else self.title
         return str(own.get("alt") or metadata.get("alt") or f"Figure: {heading}")
@@ -87,7 +87,7 @@ class Outline:
 
 @dataclass
 class TerminalStyle:
-    """How text looks in a terminal from some place on: colours by number or as red, green and blue, and style."""
+    """Style of terminal output: colours by number or as red, green and blue, and emphasis."""
 
     foreground: int | tuple[int, int, int] | None = None
     background: int | tuple[int, int, int] | None = None
@@ -96,7 +96,7 @@ class TerminalStyle:
     is_inverse: bool = False
 
     def change(self, code: str) -> None:
-        """Follow one colour code: numbers with semicolons between them, which build on each other."""
+        """Apply one colour code: numbers separated by semicolons."""
         numbers = [int(number) if number.isdecimal() else 0 for number in code.split(";")]
         place = 0
         while place < len(numbers):
@@ -112,7 +112,7 @@ class TerminalStyle:
                 self.change_one(number)
 
     def change_one(self, number: int) -> None:
-        """Follow one number of a colour code that needs no others."""
+        """Apply one number of a colour code that takes no arguments."""
         tens, ones = divmod(number, 10)
         if number == 0:
             self.foreground = self.background = None
@@ -133,7 +133,7 @@ class TerminalStyle:
             self.background = None
 
     def show(self, output: str) -> str:
-        """Return a text in this look, escaped."""
+        """Return output in this style, as escaped HTML."""
         front, back = self.foreground, self.background
         if self.is_bold and isinstance(front, int) and front < 8:
             front += 8
@@ -157,7 +157,7 @@ class TerminalStyle:
 
 
 def read_colour(numbers: list[int]) -> tuple[int | tuple[int, int, int] | None, int]:
-    """Return the colour that the numbers after 38 or 48 name, and how many of them do."""
+    """Return the colour given by the numbers after 38 or 48, and how many of them it takes."""
     if numbers[:1] == [2] and len(numbers) == 4:
         red, green, blue = (min(number, 255) for number in numbers[1:])
         return (red, green, blue), 4
@@ -176,9 +176,9 @@ def read_colour(numbers: list[int]) -> tuple[int | tuple[int, int, int] | None, 
 
 
 def render_colours(output: str) -> Markup:
-    """Return terminal text as escaped HTML: its colours as classes, without what moves the cursor, all else visible.
+    """Return terminal output as escaped HTML: colours as classes, cursor movements removed.
 
-    In one pass, however many colours are switched on and never off.
+    Takes a single pass, however many colours are switched on and never off.
     """
     look, shown, waiting = TerminalStyle(), [], ""
     for place, part in enumerate(COLOUR_CODE.split(OTHER_CODE.sub("", output))):
@@ -195,7 +195,7 @@ def render_colours(output: str) -> Markup:
 
 
 def inline_cell_styles(soup: BeautifulSoup) -> None:
-    """Move the rules that `df.style` writes for single cells into these cells, and drop all other style sheets."""
+    """Move the rules of `df.style` for single cells into these cells, and remove all style sheets."""
     tags = {str(tag["id"]): tag for tag in soup.find_all(id=True)}
     for sheet in soup.find_all("style"):
         for selectors, body in re.findall(r"([^{}]+)\{([^{}]*)\}", sheet.string or ""):
@@ -206,15 +206,15 @@ def inline_cell_styles(soup: BeautifulSoup) -> None:
 
 
 def shape_table(soup: BeautifulSoup, table: Tag) -> None:
-    """Set a table's columns of numbers to the right, name its header cells' scope and let it scroll by itself."""
+    """Right-align numeric columns of a table, set the scope of header cells and make the table scrollable."""
     for cell in table.find_all("th"):
         cell["scope"] = "col" if cell.find_parent("thead") else "row"
     if table.find_parent("table"):
-        return  # a table in a table is there for the layout
+        return  # a nested table serves the layout
     rows = [
         row.find_all(["td", "th"], recursive=False) for row in table.find_all("tr") if row.find_parent("table") is table
     ]
-    # Columns are counted from the right: a rowspan of a pandas index shifts them on the left only.
+    # Columns are counted from the right: the rowspans of a pandas index shift only those on the left.
     for column in range(1, max(map(len, rows), default=0) + 1):
         cells = [row[-column] for row in rows if len(row) >= column and not row[-column].get("colspan")]
         values = {cell.get_text().strip().lower() for cell in cells if cell.name == "td"} - NOT_NUMBERS
@@ -225,7 +225,7 @@ def shape_table(soup: BeautifulSoup, table: Tag) -> None:
 
 
 def check_base64(encoded: str) -> str:
-    """Return base64 without its line ends, or nothing where it is none: a browser complains about such an address."""
+    """Return base64 without line ends, empty if it is invalid, as browsers report errors for invalid data URLs."""
     try:
         return base64.b64encode(base64.b64decode("".join(encoded.split()), validate=True)).decode()
     except ValueError:
@@ -233,7 +233,7 @@ def check_base64(encoded: str) -> str:
 
 
 def filter_attribute(tag: str, name: str, value: str) -> str | None:
-    """Drop images that would be loaded, and links to documents made of their own address."""
+    """Remove images that would be loaded, and links to data URLs."""
     if name == "src":
         form, _, encoded = value.partition(",")
         return f"{form},{check_base64(encoded)}" if form in IMAGE_FORMS else None

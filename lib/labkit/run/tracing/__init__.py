@@ -1,1 +1,1 @@
-"""What a kernel really opens, imports and starts, noted as it happens."""
+"""Recording of what a kernel opens, imports and starts."""

@@ -1,6 +1,6 @@
-"""Whose code asks for a file, a folder or a variable: that of the checkout, labkit's, or a library's for itself.
+"""Whose code accesses a file, folder or variable: the checkout's, labkit's, or a library's for its own purposes.
 
-Looks at the frames of the stack. What is noted of it: `labkit.run.tracing.trace`.
+Decided from the frames of the stack. Accesses are recorded by `labkit.run.tracing.trace`.
 """
 
 import os
@@ -15,29 +15,29 @@ from labkit import paths
 
 IMPORT_SYSTEM = "<frozen importlib"
 SHELL_MODULES = frozenset({"IPython", "ipykernel", "pexpect", "ptyprocess"})
-"""What stands between a cell's `!command` and the call that starts it."""
+"""Modules between a cell's `!command` and the call that starts it."""
 ENVIRONMENT_MODULES = frozenset({"os", "collections.abc", "string"})
-"""What stands between the code that asks for a variable and the variable."""
+"""Modules between the code that reads a variable and the environment."""
 ENVIRONMENT_NAMES = frozenset({"environ", "environb", "getenv", "getenvb", "expandvars"})
 LISTERS = frozenset({"importlib.metadata", "pkg_resources", "zipimport"})
 """Modules that list folders to find packages, not data."""
 GLOBBERS = ("glob.py", "pathlib.py", "_abc.py", "_local.py")
 Through = Literal["nothing", "libraries", "labkit"]
-"""What may stand between the code of the checkout and what it asks for; each includes those before it."""
+"""Whose frames may be between the checkout's code and an access; each value includes the previous ones."""
 
 
 @dataclass(frozen=True)
 class Callers:
-    """Distinguishes code of the checkout from other code.
+    """Distinguishes the checkout's code from other code.
 
     Attributes
     ----------
     tops
-        Where the checkout's code is, each path with the separator at its end.
+        Folders of the checkout's code, each path ending in a separator.
     others
-        Folders within them whose code is not the checkout's own: labkit, installed packages.
+        Folders inside them whose code is not the checkout's own: labkit, installed packages.
     observer
-        The module that asks who it was, which does not count itself.
+        The module that looks for the caller, whose own frames are skipped.
     """
 
     tops: tuple[str, ...]
@@ -45,14 +45,14 @@ class Callers:
     observer: str
 
     def is_ours(self, frame: FrameType) -> bool:
-        """Return whether a frame runs a cell, or code of the checkout that is not labkit's."""
+        """Return whether a frame runs a cell, or code of the checkout other than labkit's."""
         if frame.f_globals is vars(sys.modules["__main__"]):
             return True
         name = frame.f_code.co_filename
         return name.startswith(self.tops) and not name.startswith(self.others)
 
     def find_caller(self, frame: FrameType | None) -> FrameType | None:
-        """Return the nearest frame that is not the observer's."""
+        """Return the nearest frame outside the observer."""
         while frame is not None and frame.f_globals.get("__name__") == self.observer:
             frame = frame.f_back
         return frame
@@ -60,7 +60,7 @@ class Callers:
     def find_reader(self, frame: FrameType | None) -> FrameType | None:
         """Return the frame that reads an environment variable if it is of the checkout, otherwise None.
 
-        A library in C has no frame of its own: what it asks for seems to be asked by the code that called it.
+        A C library has no frames: what it reads seems to be read by the code that called it.
         """
         while frame is not None and (
             frame.f_globals.get("__name__") in ENVIRONMENT_MODULES or frame.f_code.co_name == "expandvars"
@@ -69,7 +69,7 @@ class Callers:
         return frame if frame is not None and self.is_ours(frame) and names_environment(frame) else None
 
     def is_asked(self, frame: FrameType | None, *, through: Through) -> bool:
-        """Return whether code of the checkout is what asks, not a library for its own purposes or as it is imported."""
+        """Return whether the access is made for the checkout's code, not by a library for itself or while imported."""
         frame, is_import_itself = self.find_caller(frame), True
         while frame is not None:
             if self.is_ours(frame):
@@ -84,11 +84,11 @@ class Callers:
                 if not is_between and (through == "nothing" or (module == "labkit" and through == "libraries")):
                     return False
             frame = frame.f_back
-        # Below nothing but Python and the shell: the thread in which IPython runs the programs of `%%bash`.
+        # Only Python and the shell are on the stack: the thread in which IPython runs programs of `%%bash`.
         return through == "nothing" and threading.current_thread() is not threading.main_thread()
 
     def is_data_listing(self, frame: FrameType, path: str, globbed: Iterable[str]) -> bool:
-        """Return whether names are read as data: not by the search for a module, nor by what has noted its pattern."""
+        """Return whether a folder is listed for its data, not to find a module or for a glob already recorded."""
         caller = self.find_caller(frame)
         if caller is None or caller.f_globals.get("__name__") in LISTERS or is_import(caller):
             return False
@@ -100,7 +100,7 @@ class Callers:
 
 
 def names_environment(frame: FrameType) -> bool:
-    """Return whether a frame's own code names the environment, by its usual names or by one that was given to it."""
+    """Return whether a frame's own code refers to the environment, by its usual names or by another variable."""
     code = frame.f_code
     names = {*code.co_names, *code.co_freevars, *code.co_varnames, *(one for one in code.co_consts if type(one) is str)}
     if not names.isdisjoint(ENVIRONMENT_NAMES):
@@ -110,5 +110,5 @@ def names_environment(frame: FrameType) -> bool:
 
 
 def is_import(frame: FrameType) -> bool:
-    """Return whether a frame is one of Python's import system."""
+    """Return whether a frame belongs to Python's import system."""
     return frame.f_code.co_filename.startswith(IMPORT_SYSTEM)

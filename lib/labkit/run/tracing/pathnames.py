@@ -1,4 +1,4 @@
-"""Paths as text: what a pattern of names and the words of a command point to."""
+"""Paths as strings: the folder of a glob pattern, and the paths named by a command."""
 
 import os
 import shlex
@@ -11,26 +11,26 @@ MAGIC = frozenset("*?[")
 
 
 def list_installed_folders() -> list[str]:
-    """Return the folders of Python and of installed packages, which the lock speaks of."""
+    """Return the folders of Python and of installed packages, which the lock describes."""
     found = [sys.prefix, sys.base_prefix, sys.exec_prefix, *sysconfig.get_paths().values()]
     real = [*found, *(os.path.realpath(folder) for folder in found)]
     return [*dict.fromkeys(f"{folder}{os.sep}" for folder in real if folder)]
 
 
 def decode(path: Any) -> str | None:
-    """Return a path as text, None if it is none, such as the number of an open file."""
+    """Return a path as a string, None for other values, such as a file descriptor."""
     if isinstance(path, int) or path is None:
         return None
     return os.fsdecode(path)
 
 
 def escape_pattern(folder: str) -> str:
-    """Return a pattern that only a folder's own name matches."""
+    """Return a pattern that matches only this folder."""
     return "".join(f"[{character}]" if character in MAGIC else character for character in folder)
 
 
 def split_pattern(pattern: str) -> tuple[str, str]:
-    """Return the folder below which a pattern looks, and what it looks for there.
+    """Split a pattern into the folder to search and the rest.
 
     >>> split_pattern("../plug*/*.py")
     ('..', 'plug*/*.py')
@@ -44,7 +44,7 @@ def split_pattern(pattern: str) -> tuple[str, str]:
 
 
 def list_arguments(arguments: list[str], folder: str) -> Iterator[str]:
-    """Yield the paths that the words of a command may name, modules after `-m` included."""
+    """Yield the paths that the arguments of a command may name, including modules after `-m`."""
     words = [word for argument in arguments for word in split_command(argument)]
     for before, word in zip(["", *words], words, strict=False):
         path = os.path.normpath(os.path.join(folder, word))
@@ -55,7 +55,7 @@ def list_arguments(arguments: list[str], folder: str) -> Iterator[str]:
 
 
 def split_command(command: str) -> list[str]:
-    """Return the words of a command line."""
+    """Return a command line and its words."""
     try:
         return [command, *shlex.split(command, comments=True)]
     except ValueError:  # an open quote

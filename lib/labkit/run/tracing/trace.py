@@ -1,8 +1,8 @@
-"""What a kernel really opens, imports and starts, noted as it happens by Python's audit hooks.
+"""Record what a kernel opens, imports and starts, by Python's audit hooks.
 
 Runs inside the kernel: labkit's own kernels load it as an IPython extension before the first cell, in others
-`labkit.start` begins it. Notes names, never contents, and only what lies in the checkout, apart from data read from
-elsewhere. Read next: `labkit.run.fingerprint.footprint`, what the runner makes of it.
+`labkit.start` begins it. Records names, never contents, and only of files in the checkout, except data read from
+elsewhere. Read next: `labkit.run.fingerprint.footprint`, in which the runner summarizes the trace.
 """
 
 import json
@@ -25,26 +25,26 @@ from labkit.run.tracing.callers import Callers
 from labkit.run.tracing.pathnames import decode, escape_pattern, list_arguments, list_installed_folders, split_pattern
 
 TRACE_NAME = "trace.jsonl"
-"""The file in the work folder of a run."""
+"""Name of the file in the work folder of a run."""
 OWN = (".git/", ".labkit/", ".dvc/", "reports/", "mlruns/", "mlflow.db", "dvc.lock")
-"""Of the checkout, what labkit, git, DVC and MLflow keep for themselves: no stage depends on it."""
+"""Files of labkit, git, DVC and MLflow in the checkout: no stage depends on them."""
 SYSTEM = ("/bin/", "/dev/", "/etc/", "/lib/", "/nix/", "/proc/", "/run/", "/sys/", "/usr/", "/System/", "/Library/")
-"""Folders of the system: what is read there is no data of a stage."""
+"""Folders of the system, which hold no data of stages."""
 WORKERS = ("popen_spawn_posix.py", "popen_forkserver.py", "popen_loky_posix.py")
-"""Executed when a worker process is started that does not inherit the hook."""
+"""Modules that start worker processes, which do not inherit the hook."""
 LONGEST_COMMAND = 100
 MOST_ARGUMENTS = 50
 
 
 class Trace:
-    """The notes on one process and on what it forks.
+    """The events of one process and of its forks.
 
     Parameters
     ----------
     root
         The checkout.
     file
-        Where each note goes at once, as a line of JSON; None keeps them in memory only.
+        File to which each event is appended at once, as a line of JSON; None keeps events in memory only.
     """
 
     def __init__(self, root: Path, file: Path | None) -> None:
@@ -54,7 +54,7 @@ class Trace:
         self.tops = tuple(dict.fromkeys(f"{top}{os.sep}" for top in (root.resolve(), labkit)))
         own = [f"{self.tops[0]}{name}" for name in OWN]
         installed = list_installed_folders()
-        # First of all, as nearly every file that a kernel opens lies there; unless the checkout itself does.
+        # Checked first, as nearly every file that a kernel opens is there; unless the checkout itself is.
         self.skipped = (*own, *(folder for folder in installed if not self.tops[0].startswith(folder)))
         self.not_data = (*self.skipped, f"{labkit}{os.sep}")
         self.callers = Callers(self.tops, self.not_data, __name__)
@@ -81,7 +81,7 @@ class Trace:
             "os.system": lambda command: self.note_start(command),
             "os.exec": lambda program, words, _: self.note_start(words),
             "os.posix_spawn": lambda program, words, _: self.note_start(words),
-            # Of a shell command in a cell, only the child knows the words.
+            # For a shell command in a cell, only the child process sees the arguments.
             "os.forkpty": lambda: self.note_start("a shell command") if self.file is None else None,
             "os.putenv": lambda name, _: self.seen.add(("variable", os.fsdecode(name))),
             "socket.getaddrinfo": lambda host, port, *_: self.note_host(host, port),
@@ -89,7 +89,7 @@ class Trace:
         }
 
     def install(self) -> None:
-        """Hook into this process, for as long as it lives."""
+        """Install the audit hook, which cannot be removed."""
         get, note = self.handlers.get, self.note_variable
 
         def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -97,12 +97,12 @@ class Trace:
             if handler is not None:
                 try:
                     handler(*arguments)
-                except Exception as error:  # must not go wrong in the notebook: its page says what was missed
+                except Exception as error:  # must not fail in the notebook: the page reports what was missed
                     self.note_fault(event, error)
 
         self.write(kind="begin", at=self.started)
         for module in list(sys.modules.values()):
-            # Not by `getattr`, which has a lazy module import something.
+            # Not by `getattr`, which makes lazy modules import.
             file = getattr(module, "__dict__", {}).get("__file__")
             if isinstance(file, str) and file.startswith(self.tops) and not file.startswith(self.not_data):
                 self.note_file(file)
@@ -111,7 +111,7 @@ class Trace:
         paths.watch_environment(note)
 
     def write(self, **note: Any) -> None:
-        """Keep one note: appended in one call, so that those of forked processes do not mix."""
+        """Store one event, appended in one call so that those of forked processes do not mix."""
         self.notes.append(note)
         if self.file is None:
             return
@@ -122,13 +122,13 @@ class Trace:
             os.close(handle)
 
     def note_fault(self, event: str, error: Exception) -> None:
-        """Note that something could not be noted, once for each kind of event."""
+        """Record that an event could not be recorded, once for each kind."""
         if self.is_new("fault", event):
-            with suppress(OSError):  # of a disk that is full, of which the run itself reports
+            with suppress(OSError):  # the disk is full, which the run itself reports
                 self.write(kind="fault", event=f"{event}: {type(error).__name__}")
 
     def is_new(self, *key: str) -> bool:
-        """Return whether something is seen for the first time."""
+        """Return whether a key is seen for the first time, and remember it."""
         if key in self.seen:
             return False
         self.seen.add(key)
@@ -137,7 +137,7 @@ class Trace:
     # Files
 
     def note_open(self, path: Any, mode: Any, flags: int) -> None:
-        """Note a file that is read or written."""
+        """Record a file that is read or written."""
         if path.__class__ is not str:
             path = decode(path)
         if path is None or path.startswith(self.skipped):
@@ -151,17 +151,17 @@ class Trace:
             self.note_outside(path)
             return
         if is_read:
-            # A name that `os.open` is given may be one within another folder that is open.
+            # A name given to `os.open` may be relative to another open folder.
             self.note_file(path, is_certain=mode is not None or not is_relative)
         if access or flags & (os.O_TRUNC | os.O_CREAT):
             self.note_written(path)
 
     def is_within(self, path: str) -> bool:
-        """Return whether an absolute path lies in the checkout, or in labkit where that is installed elsewhere."""
+        """Return whether an absolute path is in the checkout, or in labkit if that is installed elsewhere."""
         return path.startswith(self.tops)
 
     def note_file(self, path: str, *, is_certain: bool = True, **more: Any) -> None:
-        """Note a file of the checkout that is read, as it is now, or that it is not there."""
+        """Record the state of a file of the checkout that is read, None if it does not exist."""
         kind = "argument" if more.get("is_argument") else "read"
         if "__pycache__" in path or self.pauses[threading.get_ident()] or not self.is_new(kind, path):
             return
@@ -175,7 +175,7 @@ class Trace:
             self.write(kind="read", path=path, state=[state.st_size, state.st_mtime_ns], **more)
 
     def note_written(self, path: Any) -> None:
-        """Note a file of the checkout that this process writes itself."""
+        """Record a file of the checkout that this process writes."""
         decoded = decode(path)
         path = "__pycache__" if decoded is None else os.path.abspath(decoded)
         if "__pycache__" in path or not self.is_within(path) or path.startswith(self.skipped):
@@ -184,12 +184,12 @@ class Trace:
             self.write(kind="write", path=path)
 
     def note_outside(self, path: str) -> None:
-        """Note a file outside of the checkout that is read, unless the system, a package or this run made it."""
+        """Record a file outside the checkout that is read, unless it belongs to the system, a package or this run."""
         if path.startswith(self.system) or f"{os.sep}." in path or not self.is_new("outside", path):
             return
         try:
             state = os.stat(path)
-        except OSError:  # such as a temporary file that is only now being made: nothing is read of it
+        except OSError:  # such as a temporary file that is just being created
             return
         if not S_ISREG(state.st_mode) or state.st_ctime > self.started:
             return
@@ -200,7 +200,7 @@ class Trace:
             self.write(kind="outside", path=path)
 
     def note_exec(self, code: CodeType) -> None:
-        """Note a module or script of the checkout that runs."""
+        """Record a module or script of the checkout that runs."""
         name = getattr(code, "co_filename", "")
         if name.endswith(WORKERS) and self.is_new("workers"):
             self.write(kind="workers")
@@ -208,7 +208,7 @@ class Trace:
             self.note_file(name)
 
     def note_import(self, module: str, file: Any, *_: Any) -> None:
-        """Note an extension module by its file, and the name of a package that code of the checkout has imported."""
+        """Record the file of an extension module, or the name of a package that the checkout's code imports."""
         if file is not None:
             self.note_open(file, "", os.O_RDONLY)
         elif "." not in module and module not in sys.stdlib_module_names and self.is_new("import", module):
@@ -217,20 +217,20 @@ class Trace:
                 self.write(kind="import", module=module)
 
     def note_database(self, name: Any) -> None:
-        """Note the file of a SQLite database, which is read and may be written."""
+        """Record the file of a SQLite database, which is read and may be written."""
         decoded = decode(name) or ""
         path = decoded.removeprefix("file:").partition("?")[0] if decoded.startswith("file:") else decoded
         if path and not path.startswith(":memory:"):
             self.note_open(path, "", os.O_RDWR)
 
     def note_library(self, name: Any) -> None:
-        """Note a shared library that is named by its path."""
+        """Record a shared library that is loaded by its path."""
         decoded = decode(name)
         if decoded is not None and os.sep in decoded:
             self.note_open(decoded, "", os.O_RDONLY)
 
     def note_missing(self, module: str, folders: list[str]) -> None:
-        """Note that a module, asked for by code of the checkout, is in none of some folders."""
+        """Record that a module imported by the checkout's code is in none of the folders."""
         if not self.callers.is_asked(sys._getframe(1), through="nothing"):
             return
         for folder in {os.path.abspath(folder) for folder in folders}:
@@ -242,14 +242,14 @@ class Trace:
     # Folders
 
     def note_listing(self, folder: Any) -> None:
-        """Note a folder of the checkout of which the names are read."""
+        """Record a folder of the checkout that is listed."""
         path = self.find_folder(folder)
         if path is None or not self.callers.is_data_listing(sys._getframe(1), path, self.globbed):
             return
         self.write_listing(os.path.join(escape_pattern(path), "*"))
 
     def note_glob(self, pattern: Any, is_recursive: Any = False, folder: Any = None, *_: Any) -> None:
-        """Note a pattern of names that are looked for in the checkout."""
+        """Record a glob pattern that is searched for in the checkout."""
         decoded = decode(pattern)
         if decoded is None or not self.callers.is_asked(sys._getframe(1), through="libraries"):
             return
@@ -260,12 +260,12 @@ class Trace:
             self.write_listing(os.path.join(escape_pattern(base), wild))
 
     def write_listing(self, pattern: str) -> None:
-        """Note a pattern once."""
+        """Record a pattern once."""
         if not self.pauses[threading.get_ident()] and self.is_new("list", pattern):
             self.write(kind="list", pattern=pattern)
 
     def find_folder(self, folder: Any) -> str | None:
-        """Return the absolute path of a folder if it is of the checkout and not of labkit's own."""
+        """Return the absolute path of a folder if it is in the checkout and not labkit's own."""
         decoded = decode("." if folder is None else folder)
         path = None if decoded is None else os.path.abspath(decoded or ".") + os.sep
         if path is None or not path.startswith(self.tops) or path.startswith(self.not_data):
@@ -275,7 +275,7 @@ class Trace:
     # What cannot be followed
 
     def note_start(self, words: Any, folder: Any = None) -> None:
-        """Note a program that is started, and the files of the checkout among its arguments."""
+        """Record a program that is started, and the files of the checkout among its arguments."""
         listed = [words] if isinstance(words, str | bytes | os.PathLike) else list(words)[:MOST_ARGUMENTS]
         arguments = [argument for word in listed if (argument := decode(word)) is not None]
         beside = os.path.abspath(decode(folder or "") or "")
@@ -288,7 +288,7 @@ class Trace:
             self.write(kind="start", command=shown[:LONGEST_COMMAND])
 
     def note_host(self, host: Any, port: Any) -> None:
-        """Note a machine in the network that code of the checkout, or a library on its behalf, looks for."""
+        """Record a host that the checkout's code, or a library on its behalf, connects to."""
         name = os.fsdecode(host) if host else ""
         self.ports.add(str(port))
         is_asked = bool(name) and self.callers.is_asked(sys._getframe(1), through="libraries")
@@ -296,30 +296,30 @@ class Trace:
             self.write(kind="network", host=name)
 
     def note_address(self, address: Any) -> None:
-        """Note the machine of an internet address that no name was looked up for."""
+        """Record the host of an internet address for which no name was looked up."""
         if isinstance(address, tuple) and str(address[1]) not in self.ports:
             self.note_host(address[0], address[1])
 
     def note_variable(self, name: Any, frame: FrameType | None) -> None:
-        """Note an environment variable that code of the checkout asks for; without a name, that it lists them all."""
+        """Record an environment variable that the checkout's code reads; without a name, that it lists them all."""
         frame = self.callers.find_reader(frame)
         if frame is None:
             return
         place = (id(frame), frame.f_lasti)
         if name is None:
-            self.bulk = place  # a copy is made, as for a program to start: what is asked for in it is no reading
+            self.bulk = place  # a copy is made, as to start a program: lookups in it do not count
         elif place != self.bulk and isinstance(name, str) and self.is_new("variable", name):
             self.write(kind="variable", name=name)
 
 
 class MissingFinder:
-    """Comes last among what finds modules: whatever it is asked for, nothing else has found."""
+    """The last finder in `sys.meta_path`: it is asked only for modules that no other finder has found."""
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
-        """Note a module that is not there; it may be there one day."""
+        """Record a module that does not exist yet."""
         try:
             self.trace.note_missing(name, list(sys.path if path is None else path))
         except Exception as error:  # the import itself must go on
@@ -330,7 +330,7 @@ _traces: list[Trace] = []
 
 
 def begin() -> None:
-    """Begin to take notes on this process unless they are taken already; outside of a checkout there is nothing to."""
+    """Begin recording in this process, once; outside a checkout do nothing."""
     if _traces:
         return
     try:
@@ -343,24 +343,24 @@ def begin() -> None:
 
 
 def begin_in_kernel() -> None:
-    """Begin to take notes if this process is a kernel; scripts and tests are not watched."""
+    """Begin recording if this process is a kernel; scripts and tests are not recorded."""
     shell = sys.modules.get("IPython")
     if shell is not None and shell.get_ipython() is not None:
         begin()
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """Begin, as IPython calls every extension."""
+    """Begin recording; IPython calls this when it loads the extension."""
     begin()
 
 
 def list_notes() -> list[dict[str, Any]]:
-    """Return the notes on this process so far."""
+    """Return the events of this process so far."""
     return list(_traces[0].notes) if _traces else []
 
 
 def declare(kind: str, value: str) -> None:
-    """Note what a notebook says that it depends on: a `path` or a `variable`."""
+    """Record a declared dependency: a `path` or a `variable`."""
     for trace in _traces:
         if trace.is_new("declared", kind, value):
             trace.write(kind="declared", **{kind: value})
@@ -368,7 +368,7 @@ def declare(kind: str, value: str) -> None:
 
 @contextmanager
 def paused() -> Iterator[None]:
-    """Take no notes of files for this block, in this thread: labkit reads what the stage depends on already."""
+    """Record no files in this block and thread: labkit reads what the stage depends on anyway."""
     thread = threading.get_ident()
     for trace in _traces:
         trace.pauses[thread] += 1
