@@ -372,6 +372,17 @@ def test_gate_without_checks_publishes_nothing(root: Path, params: Params) -> No
     assert find_champion(params) is None
 
 
+def test_release_that_is_too_large_is_refused(root: Path, params: Params) -> None:
+    put_release(root, params, "ab")
+    gate = params.evaluation.gate.model_copy(update={"most_bytes": 1000})
+    small = params.model_copy(update={"evaluation": params.evaluation.model_copy(update={"gate": gate})})
+    with pytest.raises(ModelError, match="the gate refuses this release: not small enough to be served"):
+        promotion.promote(small, None, reason="it was late")
+    assert publish_release(small) == "refused by the gate: not small enough to be served"
+    assert "or raise `evaluation.gate.most_bytes`" in " ".join(read_decision(root, params)["reasons"])
+    assert find_champion(params) is None
+
+
 def test_interval_resamples_days_where_rows_have_a_time(root: Path, params: Params) -> None:
     days = pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(np.arange(100) // 4, "D")
     holdout = TABLE[200:].assign(predict_at=days, outcome_known_at=days).rename_axis(index="row")

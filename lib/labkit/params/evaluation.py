@@ -15,6 +15,7 @@ class Gate(Section):
         0.0, ge=0, description="how much worse than the champion is still accepted, in the metric's unit"
     )
     fewest_days: int = Field(28, ge=2, description="days the holdout must span to be judged by, where rows have a time")
+    most_bytes: int = Field(100_000_000, gt=0, description="largest release that may be published, all files together")
 
 
 class Costs(Section):

@@ -12,14 +12,14 @@ from pathlib import Path
 from labkit import paths
 from labkit.artifacts import PLACES, load_json
 from labkit.errors import ChampionError, LabkitError, MissingDataError, ModelError, ParamsError
-from labkit.model.evaluation.gate import Decision, check_parity
+from labkit.model.evaluation.gate import Decision
 from labkit.model.release import bundle
 from labkit.params.experiment import Params
 from labkit.run.doctor import CheckResult
 from labkit.run.pipeline.outputs import check_outputs
 from labkit.run.records import registry
 from labkit.run.records.artifact_locations import find_moved
-from labkit.stages.publish import CHAMPION, fetch_champion, fetch_release, register
+from labkit.stages.publish import CHAMPION, fetch_champion, fetch_release, list_checks, register
 from labkit.storage.digests import compute_digest
 
 
@@ -70,7 +70,7 @@ def register_release(params: Params) -> registry.Version:
         raise MissingDataError(f"{folder}: no release yet: run `labkit run {params.experiment}`, or name a version")
     check_outputs(params.experiment, [folder, gate_path])
     opened = bundle.load_release(folder)
-    checks = [*Decision.from_dict(load_json(gate_path)).checks, check_parity(opened.facts["onnx"])]
+    checks = list_checks(params, opened, Decision.from_dict(load_json(gate_path)))
     if failed := [check.name for check in checks if not check.passed]:
         raise ModelError(f"{params.experiment}: the gate refuses this release: not {', not '.join(failed)}")
     return register(params, opened, compute_digest(folder))

@@ -26,9 +26,9 @@ from labkit.errors import (
 )
 from labkit.model.evaluation.blocks import find_blocks
 from labkit.model.evaluation.bootstrap import compare_paired
-from labkit.model.evaluation.gate import Check, Decision, check_champion, check_parity
+from labkit.model.evaluation.gate import Check, Decision, check_champion, check_parity, check_size
+from labkit.model.evaluation.metrics import compute_losses
 from labkit.model.evaluation.predictions import make_predictions
-from labkit.model.evaluation.slices import compute_losses
 from labkit.model.release import bundle, runtime, skops_file
 from labkit.params.experiment import Params
 from labkit.run.pipeline.outputs import check_outputs
@@ -91,7 +91,7 @@ def decide(params: Params, opened: bundle.Release, gate: Decision, digest: str) 
     ChampionError
         The champion's files cannot be fetched or are not those that were published: nothing is compared or moved.
     """
-    checks = [*gate.checks, check_parity(opened.facts["onnx"])]
+    checks = list_checks(params, opened, gate)
     reasons = list(map(str, checks))
     failed = [check.name for check in checks if not check.passed]
     if failed or not gate.passed:
@@ -105,6 +105,12 @@ def decide(params: Params, opened: bundle.Release, gate: Decision, digest: str) 
         f"{params.experiment}: the champion changed {MOST_ATTEMPTS} times while this release was compared with it: "
         "publish again when others have finished"
     )
+
+
+def list_checks(params: Params, opened: bundle.Release, gate: Decision) -> list[Check]:
+    """Return the gate's checks and those of the release itself."""
+    sizes = {path.name: path.stat().st_size for path in sorted(opened.folder.iterdir())}
+    return [*gate.checks, check_parity(opened.facts["onnx"]), check_size(sizes, params.evaluation.gate)]
 
 
 def compete(

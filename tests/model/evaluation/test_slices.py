@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from labkit.model.evaluation.blocks import Blocks, make_rows
+from labkit.model.evaluation.metrics import compute_losses
 from labkit.model.evaluation.predictions import Predictions
-from labkit.model.evaluation.slices import compute_losses, cut_column, find_worst_slices
+from labkit.model.evaluation.slices import cut_column, find_worst_slices
 
 
 def make_table(n_rows: int, seed: int = 0) -> pd.DataFrame:

@@ -48,6 +48,7 @@ def write_card(task: str, *, reason: str = "", rows: int = 1, **deploy: str) -> 
         },
         holdout=pd.concat([HOLDOUT] * rows, ignore_index=True),
         parity={"reason": reason},
+        sizes={"random_forest": 2_100_000, "preparation": 900},
     )
 
 
@@ -65,6 +66,7 @@ def test_card_of_a_regression() -> None:
         "- passed: better. by 1.",
         "- **not shown**: not worse. by 2.",
         "- The holdout has only 4 rows: the intervals above are wide for that reason.",
+        "| random forest | 2,100,000 |",
         "- Answers outside of 1.03 to 3.97 were rare; predictions there are extrapolations.",
         "- `x` is missing in 25% of the rows; the model fills gaps.",
     ):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import skops.io
 from labkit.errors import MissingDataError, ModelError
-from labkit.model.release.skops_file import load_model, save_model
+from labkit.model.release.skops_file import load_model, measure_parts, save_model
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
@@ -93,3 +93,13 @@ def test_damaged_file_is_refused(tmp_path: Path) -> None:
 def test_missing_file_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(MissingDataError, match="run the stage that writes it"):
         load_model(tmp_path / "none.skops")
+
+
+def test_size_is_measured_by_part_and_by_member_of_a_blend(tmp_path: Path) -> None:
+    model = make_model("blend", "binary")
+    sizes = measure_parts(model)
+    assert set(sizes) == {"row_features", "preparation", *dict(model[-1].estimators)}
+    assert list(sizes.values()) == sorted(sizes.values(), reverse=True)
+    save_model(tmp_path / "model.skops", model)
+    assert sum(sizes.values()) == pytest.approx((tmp_path / "model.skops").stat().st_size, rel=0.3)
+    assert set(measure_parts(make_model("linear", "binary"))) == {"row_features", "preparation", "estimator"}

@@ -15,7 +15,7 @@ from labkit.model.evaluation.blocks import DAY, Blocks
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.metrics import is_greater_better
 from labkit.params.evaluation import Gate
-from labkit.units import shorten_value
+from labkit.units import format_bytes, format_count, shorten_value
 
 NEARLY_PERFECT = 0.995
 """Share of the way from the best constant prediction to a perfect one from which a metric is suspicious.
@@ -209,6 +209,25 @@ def check_parity(parity: Mapping[str, Any]) -> Check:
     verdict = "within" if passed else "beyond"
     evidence = f"on {parity['rows']:,} rows the ONNX graph differs from the pipeline by at most {difference:.2g}, "
     return Check(name, passed, f"{evidence}{verdict} the accepted {tolerance:.2g}")
+
+
+def check_size(files: Mapping[str, int], gate: Gate) -> Check:
+    """Ask whether a release is small enough to be published.
+
+    Parameters
+    ----------
+    files
+        Bytes of each file of the release.
+    """
+    total, largest = sum(files.values()), max(files, key=lambda name: files[name])
+    passed = total <= gate.most_bytes
+    evidence = f"{format_bytes(total)} in {format_count(len(files), 'file')}, {format_bytes(files[largest])} of it "
+    evidence += f"{largest}; at most {format_bytes(gate.most_bytes)} are allowed"
+    remedy = (
+        ": leave the largest models out of `training.models` (a blend holds all its members; the model card lists the "
+        "parts), or raise `evaluation.gate.most_bytes`"
+    )
+    return Check("small enough to be served", passed, evidence + ("" if passed else remedy))
 
 
 def write_figure(value: float) -> str:

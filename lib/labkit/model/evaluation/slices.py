@@ -19,6 +19,7 @@ from scipy import stats
 from labkit.features.table_columns import find_column_kind
 from labkit.model.evaluation.blocks import ROW, Blocks
 from labkit.model.evaluation.bootstrap import summarise
+from labkit.model.evaluation.metrics import compute_losses
 from labkit.model.evaluation.predictions import Predictions
 
 MOST_BINS = 6
@@ -29,7 +30,6 @@ FEWEST_ROWS = 25
 SMALLEST_SHARE = 0.01
 MOST_BLOCKS = 200
 """Blocks that are told apart; of more, neighbouring ones are put together, which is slightly cautious."""
-SMALLEST_PROBABILITY = 1e-6
 NONE_FOUND = "No group of rows stands out from what chance explains."
 
 
@@ -47,14 +47,6 @@ class Bins:
 
     codes: np.ndarray
     texts: list[str]
-
-
-def compute_losses(predictions: Predictions) -> np.ndarray:
-    """Return each row's loss, shape (n_rows,): minus the logarithm of the truth's chance, or the absolute error."""
-    if not predictions.classes:
-        return np.abs(predictions.y_true - predictions.y_pred)
-    probabilities = predictions.y_proba[np.arange(len(predictions.y_true)), predictions.y_true]
-    return -np.log(np.clip(probabilities, SMALLEST_PROBABILITY, 1.0))
 
 
 def find_worst_slices(

@@ -17,9 +17,8 @@ from labkit.data.split import ASIDE
 from labkit.features.table_columns import find_column_kind
 from labkit.model.evaluation.blocks import Blocks, find_blocks
 from labkit.model.evaluation.bootstrap import Interval, draw_weights, make_interval
-from labkit.model.evaluation.metrics import compute_metric, make_score
+from labkit.model.evaluation.metrics import compute_losses, compute_metric, make_score
 from labkit.model.evaluation.predictions import Predictions, compute_predictions
-from labkit.model.evaluation.slices import compute_losses
 from labkit.params.tables import Data, Target
 
 MOST_ROWS = 60_000

@@ -41,6 +41,7 @@ def make_card(
     gate: Mapping[str, Any],
     holdout: pd.DataFrame,
     parity: Mapping[str, Any],
+    sizes: Mapping[str, int],
 ) -> str:
     """Return the card as Markdown.
 
@@ -58,6 +59,9 @@ def make_card(
         The clean holdout rows.
     parity
         As `labkit.model.onnx.graph.Parity.to_dict` gives it.
+    sizes
+        Compressed bytes of each part of the model, as `labkit.model.release.skops_file.measure_parts` gives them, and
+        of the ONNX graph.
     """
     target = params.data.target
     purpose = params.deploy.intended_use or "Not stated: set `deploy.intended_use`."
@@ -99,6 +103,7 @@ def make_card(
             for check in gate["checks"]
         ),
         "",
+        *list_sizes(sizes),
         "## Limits",
         "",
         *(f"- {limit}" for limit in list_limits(params, metrics, holdout, parity)),
@@ -177,6 +182,22 @@ def list_periods(metrics: Mapping[str, Any]) -> list[str]:
         for period, found in sorted(periods.items())
     ]
     return [*head, *rows, ""]
+
+
+def list_sizes(sizes: Mapping[str, int]) -> list[str]:
+    """Return how many bytes each part of the model takes."""
+    rows = [f"| {name.replace('_', ' ')} | {n_bytes:,} |" for name, n_bytes in sizes.items()]
+    return ["## Size", "", "| part | bytes, compressed |", "|---|---:|", *rows, ""]
+
+
+def describe_largest(sizes: Mapping[str, int]) -> str:
+    """Return what makes a release large; empty if no part has a megabyte.
+
+    >>> describe_largest({"random_forest": 38_400_000, "lightgbm": 300_000}), describe_largest({"estimator": 300})
+    (', mostly random forest', '')
+    """
+    largest = max(sizes, key=lambda name: sizes[name])
+    return f", mostly {largest.replace('_', ' ')}" if sizes[largest] >= 1_000_000 else ""
 
 
 def list_slices(metrics: Mapping[str, Any]) -> list[str]:

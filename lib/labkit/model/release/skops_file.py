@@ -61,6 +61,23 @@ def save_model(path: Path, model: Any) -> None:
     write_bytes(path, make_canonical(content))
 
 
+def measure_parts(model: Any) -> dict[str, int]:
+    """Return the compressed bytes that each part of a fitted pipeline takes, the largest first.
+
+    Parts are the steps of the pipeline; a blend counts each of its members.
+    """
+    import skops.io
+    from sklearn.ensemble import VotingClassifier, VotingRegressor
+
+    parts = dict(model.steps)
+    inner = getattr(model[-1], "estimator", model[-1])
+    if isinstance(inner, VotingClassifier | VotingRegressor):
+        del parts[model.steps[-1][0]]
+        parts |= {name: member for (name, _), member in zip(inner.estimators, inner.estimators_, strict=True)}
+    sizes = {name: len(make_canonical(skops.io.dumps(part))) for name, part in parts.items()}
+    return dict(sorted(sizes.items(), key=lambda item: -item[1]))
+
+
 def load_model(path: Path) -> Any:
     """Read a fitted pipeline.
 

@@ -16,8 +16,9 @@ from sklearn.pipeline import Pipeline
 
 from labkit.data.timeline import Timeline
 from labkit.features.row_features import RowFeatures
-from labkit.model.estimators.calibrated import SMALLEST, Calibrated, calibrate, compute_log_odds
+from labkit.model.estimators.calibrated import Calibrated, calibrate, compute_log_odds
 from labkit.model.evaluation.blocks import Blocks
+from labkit.model.evaluation.metrics import compute_losses
 from labkit.model.evaluation.predictions import Predictions, compute_predictions
 from labkit.params.tables import Target
 
@@ -122,12 +123,6 @@ def fit_sigmoid(y_proba: np.ndarray, y_true: np.ndarray) -> tuple[float, float]:
     """Return slope and intercept of the log odds that make the true classes most likely."""
     fitted = LogisticRegression(C=1e6, max_iter=1000).fit(compute_log_odds(y_proba)[:, None], y_true)
     return float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
-
-
-def compute_losses(predictions: Predictions) -> np.ndarray:
-    """Return the log loss of every row, shape (n_rows,)."""
-    kept = np.clip(predictions.y_proba[np.arange(len(predictions.y_true)), predictions.y_true], SMALLEST, 1)
-    return np.asarray(-np.log(kept))
 
 
 def find_fault(fitted: Pipeline, features: pd.DataFrame, slope: float, intercept: float) -> str:
