@@ -128,9 +128,13 @@ def clear_padding(content: bytes, ending: str) -> bytes:
     return written.getvalue()
 
 
-def make_canonical(content: bytes) -> bytes:
-    """Return a skops archive with its random parts, addresses, times and padding, replaced by fixed ones."""
+def make_canonical(archived: bytes) -> bytes:
+    """Return a skops archive with its random parts, addresses, times and padding, replaced by fixed ones.
+
+    skops writes an array once for each place that refers to it, all members of a blend twice; here equal files are one.
+    """
     names: dict[str, str] = {}
+    same: dict[str, str] = {}
 
     def renumber(node: Any) -> Any:
         if isinstance(node, list):
@@ -142,18 +146,22 @@ def make_canonical(content: bytes) -> bytes:
             if key == "__id__":
                 changed[key] = int(names.setdefault(str(value), str(len(names) + 1)))
             elif key == "file" and isinstance(value, str):
-                stem, dot, ending = value.partition(".")
+                stem, dot, ending = same[value].partition(".")
                 changed[key] = names.setdefault(stem, str(len(names) + 1)) + dot + ending
             else:
                 changed[key] = renumber(value)
         return changed
 
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+    with zipfile.ZipFile(io.BytesIO(archived)) as archive:
+        first: dict[bytes, str] = {}
+        for name in archive.namelist():
+            if name != SCHEMA:
+                same[name] = first.setdefault(clear_padding(archive.read(name), name.rpartition(".")[2]), name)
         schema = renumber(json.loads(archive.read(SCHEMA)))
         files = {}
-        for name in archive.namelist():
+        for content, name in first.items():
             stem, dot, ending = name.partition(".")
-            files[names.get(stem, stem) + dot + ending] = clear_padding(archive.read(name), ending)
+            files[names.get(stem, stem) + dot + ending] = content
     files[SCHEMA] = json.dumps(schema, separators=(",", ":")).encode()
     canonical = io.BytesIO()
     with zipfile.ZipFile(canonical, "w") as archive:
