@@ -63,6 +63,16 @@ DATE_FORMATS = tuple(day + clock for day in DAYS for clock in (*CLOCKS, *OFFSETS
 """How dates and times are written, as `datetime.strptime` takes it."""
 
 
+COMPACT_DATE_FORMATS = {
+    6: ("%Y%m", "%y%m%d", "%m%d%y", "%d%m%y"),
+    8: ("%Y%m%d", "%m%d%Y", "%d%m%Y"),
+    10: ("%Y%m%d%H",),
+    12: ("%Y%m%d%H%M",),
+    14: ("%Y%m%d%H%M%S",),
+}
+"""How dates of so many digits are written, the likeliest first; in other tables they are numbers."""
+
+
 DATE_LIKE = re.compile(
     r"[0-9]{1,4}[-/. ][0-9]{1,2}[-/. ][0-9]{1,4}(?![0-9]).*|[0-9]{1,2}[ -][A-Za-z]{3,9}[ -][0-9]{2,4}.*"
     r"|[A-Za-z]{3,9} [0-9]{1,2}, [0-9]{4}.*"

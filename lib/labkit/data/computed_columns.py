@@ -9,7 +9,7 @@ from labkit.errors import DataError, ParamsError
 from labkit.features import expressions
 from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.features.row_rules import RowRule, apply_rule
-from labkit.features.table_columns import to_array
+from labkit.features.table_columns import find_column_kind, to_array
 from labkit.params.tables import Data, Target
 
 
@@ -61,7 +61,7 @@ def compute_column(text: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def is_time(values: pd.Series) -> bool:
     """Return whether a column holds times."""
-    return pd.api.types.is_datetime64_any_dtype(values)
+    return find_column_kind(values) == "time"
 
 
 def check_times(frame: pd.DataFrame) -> None:

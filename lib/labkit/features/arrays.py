@@ -11,6 +11,7 @@ import numpy as np
 
 from labkit.errors import DataError
 from labkit.features import expressions
+from labkit.features.parse_text import read_date
 
 
 def make_array(values: np.ndarray, kind: str, name: str) -> np.ndarray:
@@ -26,7 +27,8 @@ def make_array(values: np.ndarray, kind: str, name: str) -> np.ndarray:
         return make_times(array, name)
     if kind == "category":
         gaps = expressions.is_missing(array)
-        return np.array([None if gap else str(value) for value, gap in zip(array, gaps, strict=True)], object)
+        strings = [str(number_to_string(value)) for value in (array.tolist() if array.dtype.kind in "iuf" else array)]
+        return np.array([None if gap else string for string, gap in zip(strings, gaps, strict=True)], object)
     try:
         if array.dtype == object:
             array = np.where(expressions.is_missing(array), np.nan, array)
@@ -57,17 +59,34 @@ def make_times(values: np.ndarray, name: str) -> np.ndarray:
         return values.astype("datetime64[us]")
     gaps = expressions.is_missing(values)
     try:
-        known = [None if gap else read_time(value) for value, gap in zip(values.tolist(), gaps, strict=True)]
+        known = [None if gap else convert_time(value) for value, gap in zip(values.tolist(), gaps, strict=True)]
     except (TypeError, ValueError) as error:
-        odd = find_invalid(values[~gaps], read_time)
+        odd = find_invalid(values[~gaps], convert_time)
         raise DataError(f"column {name!r}: {odd} is not a time: give ISO 8601 times") from error
     return np.array(known, "datetime64[us]")
 
 
-def read_time(value: Any) -> datetime:
+def convert_time(value: Any) -> datetime:
     """Return one time in UTC without its zone; one that has none is UTC."""
-    time = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-    return (time if time.tzinfo is None else time.astimezone(UTC)).replace(tzinfo=None)
+    if isinstance(value, datetime):
+        return (value if value.tzinfo is None else value.astimezone(UTC)).replace(tzinfo=None)
+    found = read_date(value, None)
+    if found is None:
+        raise ValueError(f"{value!r} is not a time")
+    return found
+
+
+def number_to_string(value: Any) -> Any:
+    """Return a number as a string, whole ones without a fraction; other values as they are.
+
+    The one rule for keys and categories that are numbers: 3 and 3.0 are the same one.
+
+    >>> number_to_string(3.0), number_to_string(2.5), number_to_string(None)
+    ('3', '2.5', None)
+    """
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else str(value)
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def find_feature_kind(values: np.ndarray) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from labkit.errors import ParamsError, list_briefly, name_nearest
+from labkit.features.parse_text import read_date
 from labkit.names import normalize_spaces
 
 LONGEST = 500
@@ -306,16 +307,19 @@ def compare_chain(left: Any, operators: list[ast.cmpop], others: list[Any]) -> A
     """Compute a chain of comparisons such as `0 < x <= 1`."""
     result: Any = True
     for operator, right in zip(operators, others, strict=True):
-        sides = [read_time(left, beside=right), read_time(right, beside=left)]
+        sides = [make_comparable(left, beside=right), make_comparable(right, beside=left)]
         result = np.logical_and(result, COMPARISONS[type(operator)](*sides))
         left = right
     return result
 
 
-def read_time(value: Any, *, beside: Any) -> Any:
-    """Return a text as a time where it is compared with times, else the value as it is."""
-    is_beside_times = isinstance(beside, np.ndarray) and beside.dtype.kind == "M"
-    return np.datetime64(value) if isinstance(value, str) and is_beside_times else value
+def make_comparable(value: Any, *, beside: Any) -> Any:
+    """Return a string as a time where it is compared with times, other values as they are."""
+    if not (isinstance(value, str) and isinstance(beside, np.ndarray) and beside.dtype.kind == "M"):
+        return value
+    if (time := read_date(value, None)) is None:
+        raise ValueError(f"{value!r} is not an ISO 8601 time")
+    return np.datetime64(time, "us")
 
 
 def find_column(name: str, columns: Mapping[str, np.ndarray], text: str) -> np.ndarray:

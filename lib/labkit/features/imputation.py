@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labkit.errors import DataError
+from labkit.features.arrays import number_to_string
 from labkit.features.expressions import is_missing
 from labkit.features.row_rules import Columns
 from labkit.features.tfidf import learn_words
@@ -138,11 +139,11 @@ def interact(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     if first.dtype.kind in "iufb" and second.dtype.kind in "iufb":
         return first.astype("float64") * second.astype("float64")
     pairs = zip(first.tolist(), second.tolist(), strict=True)
-    return np.array([f"{write(one)} & {write(other)}" for one, other in pairs], object)
+    return np.array([f"{write_part(one)} & {write_part(other)}" for one, other in pairs], object)
 
 
-def write(value: Any) -> str:
+def write_part(value: Any) -> str:
     """Return a value as part of a category's name; a missing one is empty."""
     if value is None or value != value:
         return ""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    return str(number_to_string(value))

@@ -56,8 +56,28 @@ def read_number(text: str, decimal: str = ".", units: Mapping[str, float] | None
     return -number if sign in ("-", "−") else number
 
 
-def read_date(text: str, form: str | None) -> datetime | None:
-    """Return the time that a text says, in UTC without a zone, or None if it says none.
+ISO_TIME = re.compile(
+    r"([0-9]{4})(?:([-/. \\])([0-9]{1,2})(?:\2([0-9]{1,2})"
+    r"(?:[T ](?:([0-9]{1,2}):([0-9]{1,2})(?::([0-9]{1,2})(?:\.([0-9]{1,9}))?)?|([0-9]{2})([0-9]{2})?([0-9]{2})?)"
+    r"(?: ?(Z|[+-][0-9]{2}(?::?[0-9]{2})?))?)?)?)?"
+)
+"""Year, separator, month, day, hour, minute, second, fraction or hour, minute, second without colons, offset.
+
+Besides ISO 8601, what tables hold in its order: a year or a month alone, single digits, other separators.
+"""
+
+
+COMPACT_DAY = re.compile(r"^([0-9]{4})([0-9]{2})([0-9]{2})(?![0-9])")
+
+
+LONG_FRACTION = re.compile(r"(\.[0-9]{6})[0-9]{1,3}")
+"""Digits of a second beyond microseconds, which are cut off."""
+
+
+def read_date(string: str, form: str | None) -> datetime | None:
+    """Return the time that a string stands for, in UTC without a zone, or None if it is not a time.
+
+    The one rule for a single value: `labkit.data.times` reads whole columns alike.
 
     Parameters
     ----------
@@ -66,14 +86,31 @@ def read_date(text: str, form: str | None) -> datetime | None:
 
     Examples
     --------
-    >>> read_date("3/1/2020", "%d/%m/%Y"), read_date("2020-01-03", None)
-    (datetime.datetime(2020, 1, 3, 0, 0), datetime.datetime(2020, 1, 3, 0, 0))
+    >>> read_date("3/1/2020", "%d/%m/%Y"), read_date("2020-01-03", None), read_date("2020-01", None)
+    (datetime.datetime(2020, 1, 3, 0, 0), datetime.datetime(2020, 1, 3, 0, 0), datetime.datetime(2020, 1, 1, 0, 0))
     """
     try:
-        time = datetime.strptime(text.strip(), form) if form else datetime.fromisoformat(text.strip())
-    except ValueError:
+        time = read_iso_time(string.strip()) if form is None else read_formatted_time(string.strip(), form)
+        return time if time.tzinfo is None else time.astimezone(UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError):
         return None
-    return time if time.tzinfo is None else time.astimezone(UTC).replace(tzinfo=None)
+
+
+def read_formatted_time(string: str, form: str) -> datetime:
+    """Return a time by its format."""
+    return datetime.strptime(LONG_FRACTION.sub(r"\1", string) if "%f" in form else string, form)
+
+
+def read_iso_time(string: str) -> datetime:
+    """Return an ISO 8601 time."""
+    found = ISO_TIME.fullmatch(COMPACT_DAY.sub(r"\1-\2-\3", string, count=1))
+    if not found:
+        return datetime.fromisoformat(string)
+    year, _, month, day, hour, minute, second, fraction, *compact, offset = found.groups()
+    clock = [int(part or 0) for part in (compact if hour is None else (hour, minute, second))]
+    microsecond = int((fraction or "")[:6].ljust(6, "0"))
+    time = datetime(int(year), int(month or 1), int(day or 1), clock[0], clock[1], clock[2], microsecond)
+    return time if offset is None else datetime.fromisoformat(f"{time.isoformat()}{offset}")
 
 
 def read_yes_no(text: str) -> float | None:

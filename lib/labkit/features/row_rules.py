@@ -13,6 +13,7 @@ import numpy as np
 
 from labkit.errors import DataError
 from labkit.features import parse_text
+from labkit.features.arrays import number_to_string
 from labkit.features.expressions import is_missing
 from labkit.vocabulary import tidy
 
@@ -80,7 +81,7 @@ def apply_rule(values: np.ndarray, rule: RowRule) -> np.ndarray:
         numbers = [read_value(value, rule) for value in cleaned.tolist()]
         return apply_number_rule(np.array(numbers, "float64"), rule)
     if rule.type == "date":
-        return np.array([read_time(value, rule.format) for value in cleaned.tolist()], "datetime64[us]")
+        return np.array([read_rule_time(value, rule.format) for value in cleaned.tolist()], "datetime64[us]")
     return cleaned
 
 
@@ -97,17 +98,6 @@ def clean_text(value: Any, rule: RowRule) -> Any:
     return None if mapped in markers else mapped
 
 
-def number_to_string(value: Any) -> Any:
-    """Return a number as a text, whole ones without a fraction; others as they are.
-
-    >>> number_to_string(3.0), number_to_string(2.5), number_to_string(None)
-    ('3', '2.5', None)
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return value
-    return str(int(value)) if float(value).is_integer() else repr(value)
-
-
 def read_value(value: Any, rule: RowRule) -> float:
     """Return what a value says as a number, or as 1 and 0 for yes and no; NaN if it says neither."""
     if value is None:
@@ -122,7 +112,7 @@ def read_value(value: Any, rule: RowRule) -> float:
     return np.nan if found is None else found
 
 
-def read_time(value: Any, form: str | None) -> datetime | None:
+def read_rule_time(value: Any, form: str | None) -> datetime | None:
     """Return what a value says as a time: a text in the declared format, or else in ISO 8601, as clean rows have it."""
     if not isinstance(value, str):
         return value if isinstance(value, datetime) else None

@@ -5,7 +5,7 @@ Told from all values (`labkit.data.reading.column_types.Facts`) and a sample of 
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -13,21 +13,13 @@ import pandas as pd
 from labkit.data.quality import text_issues
 from labkit.data.quality.identifiers import find_identifier
 from labkit.data.reading.column_types import Facts
+from labkit.data.times import look_like_dates, read_times
 from labkit.errors import DataError
 from labkit.features import parse_text
+from labkit.features.table_columns import find_column_kind
 from labkit.new.options import Choices, Kind
 from labkit.units import shorten_value
-from labkit.vocabulary import DATE_FORMATS, DATE_LIKE, MISSING_AMONG_NUMBERS, YES_NO, names_time
-
-COMPACT = {
-    6: ("%Y%m", "%y%m%d", "%m%d%y", "%d%m%y"),
-    8: ("%Y%m%d", "%m%d%Y", "%d%m%Y"),
-    10: ("%Y%m%d%H",),
-    12: ("%Y%m%d%H%M",),
-    14: ("%Y%m%d%H%M%S",),
-}
-"""How dates of so many digits are written, the likeliest first."""
-
+from labkit.vocabulary import COMPACT_DATE_FORMATS, DATE_FORMATS, MISSING_AMONG_NUMBERS, YES_NO, names_time
 
 MOST_SHORT = 6
 """Digits up to which a number is taken for a date only where its name says so."""
@@ -80,7 +72,7 @@ def find_dates(
             found[name] = choices.formats[name]
         elif name in choices.drop or wanted not in (None, "date"):
             continue
-        elif column.dtype == "str" and column.words and (wanted or looks_like_dates(column.words)):
+        elif column.dtype == "str" and column.words and (wanted or look_like_dates(column.words)):
             style = find_date_format(list(column.words), f"{where}: column {name!r}", name, list_texts)
             if style is not None or wanted:
                 found[name] = None if style == "ISO" else style
@@ -89,12 +81,6 @@ def find_dates(
         elif wanted:
             found[name] = None
     return found
-
-
-def looks_like_dates(words: Iterable[str]) -> bool:
-    """Return whether most of the texts look like dates."""
-    all_words = list(words)
-    return sum(bool(DATE_LIKE.fullmatch(word.strip())) for word in all_words) >= 0.9 * len(all_words)
 
 
 def find_compact_style(facts: Facts, lead: str, list_texts: Callable[..., list[str]], *, is_given: bool) -> str | None:
@@ -112,7 +98,7 @@ def find_compact_style(facts: Facts, lead: str, list_texts: Callable[..., list[s
     """
     has_name = is_given or names_time(facts.name) or re.search("date|datum|fecha", facts.name, re.I) is not None
     n_digits = len(str(int(facts.largest))) if facts.n_numbers and 0 <= facts.smallest <= facts.largest < 1e14 else 0
-    if not facts.is_whole or facts.n_words or n_digits + 1 < min(COMPACT):
+    if not facts.is_whole or facts.n_words or n_digits + 1 < min(COMPACT_DATE_FORMATS):
         return None
     # The first rows rule most columns out; all rows are gone through only for those that they do not.
     fitting = fit_compact(list_texts(facts.name, most_rows=1), has_name)
@@ -132,7 +118,7 @@ def find_compact_style(facts: Facts, lead: str, list_texts: Callable[..., list[s
 def fit_compact(words: list[str], has_name: bool) -> dict[str, pd.Series]:
     """Return the formats by which texts of digits alone, all of one length, are plausible dates, with the dates."""
     digits = [text.strip() for text in words]
-    styles = COMPACT.get(len(digits[0])) if digits and len({*map(len, digits)}) == 1 else None
+    styles = COMPACT_DATE_FORMATS.get(len(digits[0])) if digits and len({*map(len, digits)}) == 1 else None
     if styles is None or not all(map(str.isdecimal, digits)) or (len(digits[0]) <= MOST_SHORT and not has_name):
         return {}
     read = {style: parse_dates(pd.Series(digits), style) for style in styles}
@@ -189,11 +175,8 @@ def is_in_doubt(fitting: Mapping[str, pd.Series]) -> bool:
 
 
 def is_iso(values: pd.Series) -> bool:
-    """Return whether all texts are ISO 8601 dates or times; those of several zones are for the reader to refuse."""
-    try:
-        return bool(pd.to_datetime(values, errors="coerce", format="ISO8601").notna().all())
-    except ValueError:
-        return True
+    """Return whether all strings are ISO 8601 dates or times, of whatever offsets: the reader checks those."""
+    return bool(read_times(values, None, utc=True).notna().all())
 
 
 def list_styles(values: pd.Series) -> list[str]:
@@ -203,8 +186,8 @@ def list_styles(values: pd.Series) -> list[str]:
 
 
 def parse_dates(values: pd.Series, style: str) -> pd.Series:
-    """Return texts as times by a format, NaT where it does not fit."""
-    return pd.to_datetime(values, errors="coerce", format=style, utc="%z" in style)
+    """Return strings as times by a format, NaT where it does not fit."""
+    return read_times(values, style, utc="%z" in style)
 
 
 def find_markers(facts: Mapping[str, Facts]) -> list[str]:
@@ -242,11 +225,12 @@ def classify_column(
         return ColumnKind("constant", f"{shorten_value(known.iloc[0])} in every row")
     if name in choices.kinds:
         return classify_as_given(known, choices.kinds[name])
-    if pd.api.types.is_datetime64_any_dtype(values):
+    stored = find_column_kind(values)
+    if stored == "time":
         return ColumnKind("date", f"from {known.min():%Y-%m-%d} to {known.max():%Y-%m-%d}")
-    if pd.api.types.is_bool_dtype(values) or is_yes_no(known):
+    if stored == "boolean" or is_yes_no(known):
         return ColumnKind("boolean", f"{' and '.join(sorted(map(shorten_value, known.unique())))}")
-    if pd.api.types.is_numeric_dtype(values):
+    if stored == "number":
         if identifier := find_identifier(values, is_unnamed=is_unnamed):
             return ColumnKind("identifier", identifier.reason)
         return ColumnKind("number", f"from {known.min():g} to {known.max():g}, {n_distinct:,} different")
@@ -261,7 +245,7 @@ def classify_as_given(known: pd.Series, kind: str) -> ColumnKind:
     DataError
         The texts of a column that was given as one of numbers are none.
     """
-    if kind != "number" or pd.api.types.is_numeric_dtype(known) or pd.api.types.is_bool_dtype(known):
+    if kind != "number" or find_column_kind(known) in ("number", "boolean"):
         return ColumnKind(kind, "given")  # type: ignore[arg-type]
     words = [str(word) for word in known.unique()[: text_issues.MOST_DISTINCT]]
     rule = text_issues.guess_number(words, fewest=MOSTLY_NUMBERS)

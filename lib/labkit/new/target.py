@@ -8,6 +8,7 @@ import pandas as pd
 
 from labkit.data.cleaning import OTHER
 from labkit.errors import DataError, ParamsError, list_briefly, name_nearest
+from labkit.features.table_columns import find_column_kind
 from labkit.new.inspect import Survey
 from labkit.new.options import Choices, ParamsDecision
 from labkit.new.target_values import Labels, leave_out_placeholders, read_labels, settle_rare
@@ -62,7 +63,7 @@ def plan_target(survey: Survey, target: str, choices: Choices) -> TargetPlan:
     lead = f"{survey.raw.where}: target {target!r}"
     if survey.n_target_missing == survey.raw.n_rows:
         raise DataError(f"{lead} is missing in every row: name another column with --target")
-    if pd.api.types.is_datetime64_any_dtype(survey.sample[target]):
+    if find_column_kind(survey.sample[target]) == "time":
         raise DataError(f"{lead} holds times: predict a number or a class, e.g. days from one time to another")
     if choices.task not in (None, "classification", "regression"):
         raise ParamsError(f"--task {choices.task}: {name_nearest(str(choices.task), ['classification', 'regression'])}")
@@ -91,7 +92,7 @@ def find_task(labels: Labels) -> tuple[str, str]:
 
 def holds_numbers(values: pd.Series) -> bool:
     """Return whether values are numbers, and not yes and no."""
-    return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    return find_column_kind(values) == "number"
 
 
 def plan_number(

@@ -17,8 +17,8 @@ from labkit.data.reading.formats import DELIMITERS, find_ending, name_format
 from labkit.data.reading.raw_table import RawTable, Source, open_file
 from labkit.errors import DataError, MissingDataError, list_briefly, name_nearest
 from labkit.features import expressions
+from labkit.features.arrays import number_to_string
 from labkit.features.parse_text import read_yes_no
-from labkit.features.row_rules import number_to_string
 from labkit.params.experiment import Params
 from labkit.params.tables import Table
 

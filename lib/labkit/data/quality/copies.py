@@ -42,7 +42,7 @@ EXPLAINS = "explains the target by itself"
 def find_target_copy(values: pd.Series, rows: Rows) -> Leak | None:
     """Return that a column is the target in another form, or None."""
     known = values[rows.is_known]
-    if pd.api.types.is_datetime64_any_dtype(values):
+    if find_column_kind(values) == "time":
         return None
     is_there = known.notna().to_numpy()
     known, truth = known[is_there], rows.values[is_there]

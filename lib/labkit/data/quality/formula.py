@@ -13,6 +13,7 @@ import pandas as pd
 from labkit.data.quality.copies import compute_spread, correlate
 from labkit.data.quality.evidence import SMOOTH, compute_smoothness
 from labkit.features.expressions import write_name
+from labkit.features.table_columns import find_column_kind
 
 MOST_ROWS = 5_000
 MOST_TERMS = 20
@@ -76,7 +77,7 @@ def find_formula(frame: pd.DataFrame, inputs: Sequence[str], target: str) -> For
 
 def is_usable(values: pd.Series) -> bool:
     """Return whether a column holds different numbers in enough rows."""
-    is_number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    is_number = find_column_kind(values) == "number"
     return is_number and bool(values.isna().mean() <= MOSTLY_FILLED) and values.nunique() > 1
 
 

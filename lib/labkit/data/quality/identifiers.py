@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from labkit.data.quality import text_issues
+from labkit.features.table_columns import find_column_kind
 from labkit.params.tables import Table
 from labkit.vocabulary import list_words, names_time
 
@@ -58,9 +59,9 @@ def find_identifier(values: pd.Series, *, is_unnamed: bool = False) -> Identifie
     known, name = values.dropna(), str(values.name)
     if len(known) < FEWEST_ROWS:
         return None
-    if pd.api.types.is_bool_dtype(known) or pd.api.types.is_datetime64_any_dtype(known):
+    if find_column_kind(known) in ("boolean", "time"):
         return None
-    if pd.api.types.is_numeric_dtype(known):
+    if find_column_kind(known) == "number":
         return find_numeric_identifier(known, name, is_unnamed=is_unnamed or UNNAMED.fullmatch(name) is not None)
     return find_string_identifier(known.astype(str), name)
 
@@ -100,7 +101,7 @@ def find_string_identifier(known: pd.Series, name: str) -> Identifier | None:
 def find_repeated(known: pd.Series, name: str, n_distinct: int) -> Identifier | None:
     """Return that values name whom rows are about, by the column's name and the number of values, or None."""
     each = len(known) / max(n_distinct, 1)
-    if pd.api.types.is_numeric_dtype(known):
+    if find_column_kind(known) == "number":
         is_enough = n_distinct >= FEWEST_NUMBERS
     else:
         is_many = n_distinct > MANY_NAMES and each <= MOST_ROWS_EACH

@@ -20,7 +20,7 @@ from labkit.data.quality.missingness import find_missing_leak
 from labkit.data.quality.placeholders import Placeholder, find_placeholders, mask_placeholders
 from labkit.data.quality.profile import LEAK_SCORE, N_FOLDS, predict_held_out, score_column
 from labkit.features.row_rules import RowRule, apply_rule
-from labkit.features.table_columns import to_array
+from labkit.features.table_columns import find_column_kind, to_array
 
 MOST_LOOKED_AT, MOST_ROWS = 50_000, 5_000
 """Rows that are looked at, and those on which a column's predictions are made."""
@@ -115,7 +115,7 @@ def doubt_groups(found: Mapping[str, Leak], frame: pd.DataFrame, inputs: Sequenc
 
 def has_fractions_of(values: pd.Series) -> bool:
     """Return whether a column holds numbers that are not whole."""
-    return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values) and has_fractions(values)
+    return find_column_kind(values) == "number" and has_fractions(values)
 
 
 def is_shared(codes: np.ndarray, others: np.ndarray) -> bool:
@@ -190,7 +190,7 @@ def find_strong_predictors(
     known = drop_copies(known)
     found = {}
     for column in choose_scored(known, inputs, target, task):
-        if pd.api.types.is_datetime64_any_dtype(known[column]):
+        if find_column_kind(known[column]) == "time":
             continue
         given = None if scores is None else scores.get(column)
         score = score_column(known[column], known[target], task, seed=seed) if given is None else given

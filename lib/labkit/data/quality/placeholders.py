@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from labkit.features.table_columns import find_column_kind
+
 CODES = (99.0, 98.0, 97.0, 88.0, 77.0, 66.0, -9.0, -8.0, -7.0)
 """Numbers by which surveys write "no answer", "does not apply" and the like, beside a scale."""
 NINES = (-99.0, *(sign * (10.0**n_digits - 1) for n_digits in range(3, 16) for sign in (1, -1)))
@@ -79,7 +81,7 @@ def list_numbers(frame: pd.DataFrame) -> dict[str, np.ndarray]:
     return {
         str(name): frame[name].to_numpy(dtype="float64", na_value=np.nan)
         for name in frame.columns
-        if pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(frame[name])
+        if find_column_kind(frame[name]) == "number"
     }
 
 

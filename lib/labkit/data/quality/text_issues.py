@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from labkit.data.times import look_like_dates
 from labkit.errors import list_briefly
 from labkit.features.parse_text import CODE, MOSTLY, NUMBER, read_date, read_number
 from labkit.params.yaml_lines import quote
@@ -72,11 +73,13 @@ def guess_string_kind(words: list[str], markers: list[str]) -> tuple[str, str, s
         parts = [f"{key}: {write_rule_value(value)}" for key, value in number.items()]
         rule = ("wrangling.rules", f"{{{', '.join(parts)}{gaps}}}")
         return NUMBER_AS_TEXT, f"such as {words[0]!r} and {words[-1]!r}", "medium", rule
-    forms = guess_formats(words)
-    if forms:
+    if forms := guess_formats(words):
         doubt = f"; also read by {forms[1]}" if len(forms) > 1 else ""
         rule = ("wrangling.rules", f"{{type: date, format: {quote(forms[0])}{gaps}}}")
         return "date as text", f"such as {words[0]!r}, read by {forms[0]}{doubt}", "medium", rule
+    if look_like_dates(words) and all(read_date(word, None) is not None for word in words):
+        rule = ("wrangling.rules", f"{{type: date{gaps}}}")
+        return "date as text", f"such as {words[0]!r}, read as ISO 8601", "medium", rule
     return None
 
 

@@ -22,6 +22,7 @@ from labkit.data.reading.delimited import DelimitedFile
 from labkit.data.reading.formats import JSON, SPREADSHEETS, TYPED, find_format
 from labkit.data.reading.json_file import JsonFile
 from labkit.data.reading.spreadsheet import Spreadsheet
+from labkit.data.times import read_times
 from labkit.errors import DataError, ParamsError, name_nearest
 from labkit.params.tables import Table
 
@@ -237,7 +238,7 @@ def parse_times(
     style = raw.table.formats.get(column)
     names_offset = texts.str.contains(OFFSET) & texts.notna()
     check_offsets(texts, names_offset, where, n_before, zones.get(column))
-    parsed = pd.to_datetime(texts, errors="coerce", format=style or "ISO8601", utc=bool(names_offset.any()))
+    parsed = read_times(texts, style, utc=bool(names_offset.any()))
     bad = texts.index[parsed.isna() & texts.notna()]
     if len(bad):
         what = f"a time written as {style}" if style else "an ISO time"

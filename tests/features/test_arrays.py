@@ -1,0 +1,51 @@
+"""A key or category that is a number is the same string in training, in histories and in a request."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from labkit.features import imputation, row_rules
+from labkit.features.arrays import make_array, number_to_string
+from labkit.features.table_columns import to_array
+from labkit.new.column_kinds import classify_column
+from labkit.new.options import Choices
+from labkit.serving.batch_input import match_spelling
+
+NUMBERS = [3, 3.0, 2.5, -0.0, 10**15, 1e-7, 12345678.0, np.float64(4.0), np.int64(7)]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_number_is_the_same_string_everywhere(number: float) -> None:
+    expected = str(number_to_string(np.asarray([number], object).tolist()[0]))
+    plain = number.item() if isinstance(number, np.generic) else number
+    rule = row_rules.RowRule(type="category")
+    assert row_rules.apply_rule(np.array([plain], object), rule).tolist() == [expected]
+    assert make_array(np.array([plain], object), "category", "x").tolist() == [expected]
+    assert make_array(np.array([float(plain)]), "category", "x").tolist() == [str(number_to_string(float(plain)))]
+    assert imputation.write_part(plain) == expected
+    served = match_spelling(pd.Series([plain], dtype=object).infer_objects(), "category", ["a"], "t.csv")
+    assert served.tolist() == [expected]
+
+
+def test_whole_numbers_have_no_fraction_and_long_ones_do_not_overflow() -> None:
+    values = [3, 3.0, 2.5, True, None, "3.0", 10**400]
+    assert [number_to_string(value) for value in values] == ["3", "3", "2.5", True, None, "3.0", str(10**400)]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (pd.Series([1.5, 2.0, None]), "number"),
+        (pd.Series([3, 5, 4]), "number"),
+        (pd.Series([True, False]), "boolean"),
+        (pd.Series(pd.to_datetime(["2020-01-01", "2021-01-01"])), "date"),
+        (pd.Series(["a", "b", "a"]), "category"),
+        (pd.Series(["a", "b", "a"], dtype="category"), "category"),
+    ],
+    ids=str,
+)
+def test_a_column_is_of_one_kind_for_new_tables_and_features(values: pd.Series, kind: str) -> None:
+    from labkit.features.table_columns import find_column_kind
+
+    assert classify_column(values.rename("x"), None, Choices()).kind == kind
+    assert find_column_kind(values) == {"date": "time"}.get(kind, kind)
+    assert len(to_array(values)) == len(values)
