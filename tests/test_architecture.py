@@ -24,7 +24,7 @@ ALLOWED = {
     "features": {"params"},
     "data": {"features", "params", "storage"},
     "data.quality": {"data", "features", "params"},
-    "data.reading": {"params", "storage"},
+    "data.reading": {"features", "params", "storage"},
     "model.estimators": {"params"},
     "model.onnx": {"features", "model.estimators"},
     "model.evaluation": {"data", "data.quality", "features", "model.estimators", "params", "storage"},

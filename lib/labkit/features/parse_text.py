@@ -1,10 +1,10 @@
 """Read numbers, dates and yes or no from strings, alike in training and in serving."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
-from labkit.vocabulary import NO, YES
+from labkit.vocabulary import DATE_LIKE, NO, YES
 
 NUMBER = re.compile(
     r"\s*([-+−]?)\s*([$€£¥₹]|[A-Z]{3}(?=\s))?\s*([0-9][0-9 ,.'_]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*(.*?)\s*"
@@ -17,6 +17,9 @@ CODE = re.compile(r"0[0-9]+")
 
 
 MOSTLY = 0.98
+
+
+MOSTLY_DATES = 0.9
 
 
 def read_number(text: str, decimal: str = ".", units: Mapping[str, float] | None = None) -> float | None:
@@ -77,7 +80,7 @@ LONG_FRACTION = re.compile(r"(\.[0-9]{6})[0-9]{1,3}")
 def read_date(string: str, form: str | None) -> datetime | None:
     """Return the time that a string stands for, in UTC without a zone, or None if it is not a time.
 
-    The one rule for a single value: `labkit.data.times` reads whole columns alike.
+    The one rule for a single value: `labkit.data.reading.times` reads whole columns alike.
 
     Parameters
     ----------
@@ -121,3 +124,13 @@ def read_yes_no(text: str) -> float | None:
     """
     word = text.strip().lower()
     return 1.0 if word in YES else 0.0 if word in NO else None
+
+
+def look_like_dates(words: Iterable[str]) -> bool:
+    """Return whether most of some strings look like dates.
+
+    >>> look_like_dates(["3.1.2020", "4.1.2020"]), look_like_dates(["1-10", "11-50"])
+    (True, False)
+    """
+    all_words = list(words)
+    return sum(bool(DATE_LIKE.fullmatch(word.strip())) for word in all_words) >= MOSTLY_DATES * len(all_words)

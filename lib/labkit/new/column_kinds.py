@@ -13,9 +13,10 @@ import pandas as pd
 from labkit.data.quality import text_issues
 from labkit.data.quality.identifiers import find_identifier
 from labkit.data.reading.column_types import Facts
-from labkit.data.times import look_like_dates, read_times
+from labkit.data.reading.times import read_times
 from labkit.errors import DataError
 from labkit.features import parse_text
+from labkit.features.parse_text import look_like_dates
 from labkit.features.table_columns import find_column_kind
 from labkit.new.options import Choices, Kind
 from labkit.units import shorten_value

@@ -6,9 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from labkit.data.times import look_like_dates
 from labkit.errors import list_briefly
-from labkit.features.parse_text import CODE, MOSTLY, NUMBER, read_date, read_number
+from labkit.features.parse_text import CODE, MOSTLY, NUMBER, look_like_dates, read_date, read_number
 from labkit.params.yaml_lines import quote
 from labkit.vocabulary import DATE_FORMATS, MISSING
 

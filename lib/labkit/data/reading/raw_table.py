@@ -22,7 +22,7 @@ from labkit.data.reading.delimited import DelimitedFile
 from labkit.data.reading.formats import JSON, SPREADSHEETS, TYPED, find_format
 from labkit.data.reading.json_file import JsonFile
 from labkit.data.reading.spreadsheet import Spreadsheet
-from labkit.data.times import read_times
+from labkit.data.reading.times import read_times
 from labkit.errors import DataError, ParamsError, name_nearest
 from labkit.params.tables import Table
 

@@ -13,7 +13,6 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from labkit.features.table_columns import find_column_kind
 from labkit.model.estimators.transformers import Float32TargetEncoder, RangeClipper
 
 FEWEST_ALIKE = 8
@@ -91,7 +90,7 @@ def find_kinds(features: pd.DataFrame) -> dict[str, str]:
 
     All are `alike` where all are numbers of one unit.
     """
-    numbers = {str(name): find_column_kind(features[name]) in ("number", "boolean") for name in features.columns}
+    numbers = {str(name): pd.api.types.is_numeric_dtype(features[name]) for name in features.columns}
     if all(numbers.values()) and are_alike(features):
         return dict.fromkeys(numbers, "alike")
     return {

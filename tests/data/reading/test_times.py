@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from labkit.data.quality import text_issues
 from labkit.data.reading.raw_table import RawTable, Source
-from labkit.data.times import look_like_dates, read_times
+from labkit.data.reading.times import read_times
 from labkit.errors import DataError
 from labkit.features import expressions
 from labkit.features.arrays import make_array
-from labkit.features.parse_text import read_date
+from labkit.features.parse_text import look_like_dates, read_date
 from labkit.features.row_rules import RowRule, apply_rule
 from labkit.new import column_kinds
 from labkit.params.tables import Table

@@ -4,14 +4,9 @@ What one string stands for is decided in `labkit.features.parse_text`, which ser
 parsed by pandas, and only what pandas does not know is read one by one.
 """
 
-from collections.abc import Iterable
-
 import pandas as pd
 
 from labkit.features.parse_text import read_date
-from labkit.vocabulary import DATE_LIKE
-
-MOSTLY = 0.9
 
 
 def read_times(strings: pd.Series, style: str | None, *, utc: bool = False) -> pd.Series:
@@ -46,13 +41,3 @@ def read_times(strings: pd.Series, style: str | None, *, utc: bool = False) -> p
         return parsed
     read = pd.to_datetime(rest.map(lambda string: read_date(string, None)), utc=utc).dt.as_unit("us")
     return parsed.dt.as_unit("us").where(~parsed.index.isin(rest.index), read.reindex(parsed.index))
-
-
-def look_like_dates(words: Iterable[str]) -> bool:
-    """Return whether most of some strings look like dates.
-
-    >>> look_like_dates(["3.1.2020", "4.1.2020"]), look_like_dates(["1-10", "11-50"])
-    (True, False)
-    """
-    all_words = list(words)
-    return sum(bool(DATE_LIKE.fullmatch(word.strip())) for word in all_words) >= MOSTLY * len(all_words)
