@@ -145,13 +145,13 @@ def check_lock_file() -> CheckResult:
     """Compare the installed packages with the lock file."""
     about, lock_file = "lock", packages.load_lock()
     if not lock_file:
-        return CheckResult(about, f"{packages.LOCK_NAME} pins no package: runs do not say what they were made with", "")
+        return CheckResult(about, f"{packages.LOCK_FILE} pins no package: runs do not say what they were made with", "")
     wrong = [f"{name} {what}" for name, what in packages.find_wrong_versions().items()]
     n_missing = sum(name not in packages.list_installed_packages() for name in lock_file)
     missing = f"; {n_missing} of its {len(lock_file)} packages are not installed" if n_missing else ""
     if not wrong:
-        return CheckResult(about, f"the installed packages are those of {packages.LOCK_NAME}{missing}")
-    return CheckResult(about, f"not those of {packages.LOCK_NAME}: {list_briefly(wrong)}{missing}", packages.REMEDY)
+        return CheckResult(about, f"the installed packages are those of {packages.LOCK_FILE}{missing}")
+    return CheckResult(about, f"not those of {packages.LOCK_FILE}: {list_briefly(wrong)}{missing}", packages.REMEDY)
 
 
 def find_installed_version(name: str) -> str | None:

@@ -21,10 +21,10 @@ from labkit.errors import ParamsError, list_briefly
 from labkit.run.fingerprint.code_cache import CodeCache
 from labkit.run.fingerprint.import_graph import LABKIT, Checkout, Finder, list_folders
 
-LOCK_NAME = "requirements.lock"
+LOCK_FILE = "requirements.lock"
 PIN = re.compile(r"([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?==([^\s;\\]+)\s*(?:;\s*([^\\]*?))?\s*\\?")
 DATABASE = "Topic :: Database"
-REMEDY = f"uv pip install --require-hashes -r {LOCK_NAME}"
+REMEDY = f"uv pip install --require-hashes -r {LOCK_FILE}"
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def check_environment(notebooks: Iterable[Path], *, is_locked: bool, warn: Calla
         Packages differ and `is_locked` is set; or the lock pins no package.
     """
     if is_locked and not load_lock():
-        raise ParamsError(f"--locked: {LOCK_NAME} pins no package: restore it from git, or run without --locked")
+        raise ParamsError(f"--locked: {LOCK_FILE} pins no package: restore it from git, or run without --locked")
     checkout = Checkout(paths.find_root())
     files = {checkout.show(file) for path in notebooks for file in checkout.find_closure(path)}
     found = find_wrong_versions() | find_packages({"": files})[""]
@@ -59,8 +59,8 @@ def check_environment(notebooks: Iterable[Path], *, is_locked: bool, warn: Calla
         return {}
     listed = list_briefly([f"{name} {what}" for name, what in sorted(found.items())], most=5)
     if is_locked:
-        raise ParamsError(f"the packages are not those of {LOCK_NAME}: {listed}: {REMEDY}; nothing was run")
-    warn(f"warning: the packages are not those of {LOCK_NAME}: {listed}; {REMEDY}")
+        raise ParamsError(f"the packages are not those of {LOCK_FILE}: {listed}: {REMEDY}; nothing was run")
+    warn(f"warning: the packages are not those of {LOCK_FILE}: {listed}; {REMEDY}")
     return found
 
 
@@ -135,7 +135,7 @@ def parse_lock(content: str) -> Mapping[str, str]:
 
 def load_lock() -> Mapping[str, str]:
     """Return the version that the checkout's lock pins for each package, empty without a lock."""
-    path = paths.find_root() / LOCK_NAME
+    path = paths.find_root() / LOCK_FILE
     return parse_lock(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 

@@ -20,7 +20,7 @@ from labkit.run import dvc_cache
 from labkit.run.dvc_yaml import load_declarations
 from labkit.run.fingerprint.fingerprint_file import find_fingerprint_dir, load_fingerprint
 from labkit.run.fingerprint.import_graph import Checkout
-from labkit.run.fingerprint.packages import LOCK_NAME
+from labkit.run.fingerprint.packages import LOCK_FILE
 from labkit.run.notebook_files import list_notebooks
 from labkit.run.records import changes, ledger, provenance, run_search, tracking
 from labkit.run.records.ledger import Entry
@@ -34,7 +34,7 @@ VERSION = 1
 RECORD_NAME, PATCH_NAME, PATCH_FOLDER = "record.json", "changes.diff", "code"
 NOT_RECORDED = ("fingerprint",)
 """Stages that only compute the fingerprints of others."""
-ROOT_FILES = (paths.MARKER, LOCK_NAME, "pyproject.toml")
+ROOT_FILES = (paths.MARKER, LOCK_FILE, "pyproject.toml")
 MOST_OTHERS = 200
 """The largest number of untracked files other than code that are listed."""
 
@@ -67,7 +67,7 @@ class RunRecord:
         code, warnings = self.describe_code(root)
         facts = provenance.collect()
         environment: dict[str, Any] = {name: facts[name] for name in ("labkit", "python", "platform")}
-        environment["lock"] = {"path": LOCK_NAME, "sha256": facts.get("lock_sha256")}
+        environment["lock"] = {"path": LOCK_FILE, "sha256": facts.get("lock_sha256")}
         environment["packages"] = entry.facts.get("packages", {})
         machine: dict[str, Any] = {name: facts[name] for name in ("user", "host")}
         machine |= {"cpu": provenance.find_cpu(), "threads": provenance.find_threads(), "blas": provenance.find_blas()}
