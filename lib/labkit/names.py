@@ -1,4 +1,7 @@
-"""Names of columns, as tables and params spell them."""
+"""Names: what an experiment may be called, and how tables and params spell columns."""
+
+EXPERIMENT_NAME = r"[a-z][a-z0-9_]{0,62}"
+"""Pattern of an experiment's whole name; it becomes part of paths and commands, and holds nothing that either obeys."""
 
 SPACES = "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 """Spaces of Unicode besides the ordinary one; they look the same, and most cannot be typed."""

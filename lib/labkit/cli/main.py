@@ -125,7 +125,7 @@ def run(
         else:
             run_experiment(experiment, request=request, **how)
     pages = paths.find_reports_dir(experiment) / "sample" if sample else paths.find_reports_dir()
-    echo(f"Report:    {show(pages / 'index.html') if not sample else show(pages)}")
+    echo(f"Report:    {show_from_here(pages if sample else pages / 'index.html')}")
     echo(f"Tracking:  {mlflow_store.describe_viewing()}")
 
 
@@ -319,7 +319,7 @@ def params(experiment: str | None, schema: bool) -> None:
     if schema:
         path = paths.find_params_dir() / "schema.json"
         write_text(path, make_schema())
-        echo(f"wrote {show(path)}")
+        echo(f"wrote {show_from_here(path)}")
     elif experiment is None:
         echo("\n".join(list_experiments()))
     else:
@@ -329,7 +329,7 @@ def params(experiment: str | None, schema: bool) -> None:
         console.print_table(headings, rows, title=experiment)
 
 
-def show(path: Path) -> str:
+def show_from_here(path: Path) -> str:
     """Return a path as it would be typed from here."""
     return os.path.relpath(path)
 

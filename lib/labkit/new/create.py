@@ -17,7 +17,7 @@ from labkit.data.reading.formats import find_ending, name_format
 from labkit.data.reading.raw_table import Source
 from labkit.data.reading.sql import save_query
 from labkit.errors import DataError, ParamsError
-from labkit.names import normalize_spaces
+from labkit.names import EXPERIMENT_NAME, normalize_spaces
 from labkit.new.dialect import check_source_file, make_file_name
 from labkit.new.inspect import Survey, survey_table
 from labkit.new.options import Choices
@@ -108,7 +108,7 @@ def create_experiment(
 
 def check_experiment_name(name: str, *, force: bool) -> None:
     """Refuse a name that no experiment can have, or that is taken."""
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name):
+    if not re.fullmatch(EXPERIMENT_NAME, name):
         raise ParamsError(
             f"{name!r} cannot name an experiment: use small letters, digits and _, at most 63, a letter first"
         )

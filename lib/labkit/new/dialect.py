@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from labkit.data.reading.column_types import guess_separators
-from labkit.data.reading.encoding import MARKS, guess_encoding, list_words
+from labkit.data.reading.encoding import MARKS, guess_encoding, list_sample_words
 from labkit.data.reading.formats import (
     ARFF,
     DELIMITERS,
@@ -210,7 +210,7 @@ def find_encoding(path: Path, where: str, choices: Choices) -> tuple[str, list[P
             found = guess_encoding(piece or head)
             if found is None:
                 raise DataError(f"{where}: not a text file: name its encoding with --encoding if it is one") from None
-            shown = list_briefly(map(repr, list_words((piece or head).decode(found, errors="ignore"))))
+            shown = list_briefly(map(repr, list_sample_words((piece or head).decode(found, errors="ignore"))))
             reason = f"not UTF-8; by this one it holds {shown}: if that is wrong, --encoding"
             return found, [ParamsDecision("encoding", found, reason, ("encoding",), is_warning=True)]
     if head.count(0) > len(head) / 5 and (wide := guess_encoding(head)):

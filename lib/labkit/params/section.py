@@ -5,9 +5,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from labkit.names import normalize_spaces
+from labkit.names import EXPERIMENT_NAME, normalize_spaces
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+Name = Annotated[str, Field(pattern=f"^{EXPERIMENT_NAME}$")]
 
 
 Column = Annotated[str, AfterValidator(normalize_spaces)]

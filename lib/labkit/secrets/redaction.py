@@ -92,7 +92,7 @@ def mask(text: str, secrets: Mapping[str, str]) -> str:
     """
     if not secrets:
         return text
-    pattern, names = make_pattern(tuple(sorted(secrets.items())))
+    pattern, names = make_secret_pattern(tuple(sorted(secrets.items())))
     masked = pattern.sub(lambda found: f"[secret {names[found[0]]}]", text)
     plain = COLOURS.sub("", masked)
     # Colours may stand within the value; rather lose them than show it.
@@ -100,7 +100,7 @@ def mask(text: str, secrets: Mapping[str, str]) -> str:
 
 
 @cache
-def make_pattern(secrets: tuple[tuple[str, str], ...]) -> tuple[re.Pattern[str], dict[str, str]]:
+def make_secret_pattern(secrets: tuple[tuple[str, str], ...]) -> tuple[re.Pattern[str], dict[str, str]]:
     """Return what finds any form of any secret, longest first, and the name that each form stands for."""
     names: dict[str, str] = {}
     for name, text in secrets:
@@ -182,7 +182,7 @@ class Mask:
     @property
     def reach(self) -> int:
         """How many characters the longest form of a secret has, or a token may have."""
-        pattern = make_pattern(tuple(sorted(self.secrets.items())))[1] if self.secrets else {}
+        pattern = make_secret_pattern(tuple(sorted(self.secrets.items())))[1] if self.secrets else {}
         return max([200, *map(len, pattern)])
 
     def tell(self) -> str:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from labkit.data import contract
 from labkit.data.column_references import check_columns, require
-from labkit.data.reading.locate import check_pointer, find_files, show
+from labkit.data.reading.locate import check_pointer, find_files, name_path
 from labkit.data.reading.raw_table import Note, RawTable, Source, has_huge_gaps
 from labkit.errors import DataError, ParamsError, name_nearest
 from labkit.params.experiment import Params
@@ -87,7 +87,7 @@ def open_table(name: str, table: Table) -> Readable:
     files = find_files(name, table)
     for path in files:
         check_pointer(path)
-    return RawTable(name, table, [Source(path, f"data.tables.{name}: {show(path)}") for path in files]).check()
+    return RawTable(name, table, [Source(path, f"data.tables.{name}: {name_path(path)}") for path in files]).check()
 
 
 def load_bundled(name: str, dataset: str) -> pd.DataFrame:

@@ -1,6 +1,5 @@
-"""Arrays as files: numpy's own `.npz`, the same bytes for the same arrays, and nothing run on loading."""
+"""Arrays in files: numpy's `.npz`, the same bytes for the same arrays; loading runs no code."""
 
-import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,16 +9,13 @@ import numpy as np
 from labkit.errors import DataError, MissingDataError
 from labkit.storage.atomic import atomic_write
 
-EPOCH = (1980, 1, 1, 0, 0, 0)
-
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write named arrays of numbers, texts or times, none of Python objects."""
-    with atomic_write(path) as beside, zipfile.ZipFile(beside, "w") as archive:
-        for name in sorted(arrays):
-            content = io.BytesIO()
-            np.lib.format.write_array(content, np.ascontiguousarray(arrays[name]), allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy", EPOCH), content.getvalue(), zipfile.ZIP_DEFLATED, 6)
+    """Write named arrays of numbers, strings or times; arrays of Python objects are refused."""
+    ordered = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
+    # A stream, because numpy adds an ending to a path that has another.
+    with atomic_write(path) as beside, beside.open("wb") as stream:
+        np.savez_compressed(stream, allow_pickle=False, **ordered)
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -163,7 +163,7 @@ def split_words(
     facts: Facts, known: pa.StringArray, rows: np.ndarray, table: Table
 ) -> tuple[pa.StringArray, np.ndarray]:
     """Set aside the values that are no numbers, and return the others with their rows."""
-    is_number = pc.match_substring_regex(known, f"^(?:{make_pattern(table)})$")
+    is_number = pc.match_substring_regex(known, f"^(?:{make_number_pattern(table)})$")
     mask = is_number.to_numpy(zero_copy_only=False)
     words = known.filter(pc.invert(is_number))
     if facts.first_word is None and len(words):
@@ -175,7 +175,7 @@ def split_words(
     return known.filter(is_number), rows[mask]
 
 
-def make_pattern(table: Table) -> str:
+def make_number_pattern(table: Table) -> str:
     """Return the regular expression of a number as a table writes it."""
     named = "[+-]?(?i:inf|infinity|nan)"
     if table.decimal == "." and not table.thousands:
@@ -188,7 +188,7 @@ def make_pattern(table: Table) -> str:
 def to_numbers(values: pa.StringArray, table: Table) -> pa.DoubleArray | None:
     """Return texts as real numbers, or None if one of them is no number."""
     if table.decimal != "." or table.thousands:
-        if not pc.all(pc.match_substring_regex(values, f"^(?:{make_pattern(table)})$")).as_py():
+        if not pc.all(pc.match_substring_regex(values, f"^(?:{make_number_pattern(table)})$")).as_py():
             return None
         values = strip_separators(values, table)
     try:
@@ -341,7 +341,9 @@ def describe_separators(decimal: str, thousands: str) -> str:
     return " and ".join([*(["a decimal comma"] if decimal == "," else []), *parts])
 
 
-def convert(batch: pa.RecordBatch, places: Mapping[str, int], facts: Mapping[str, Facts], table: Table) -> pa.Table:
+def convert_batch(
+    batch: pa.RecordBatch, places: Mapping[str, int], facts: Mapping[str, Facts], table: Table
+) -> pa.Table:
     """Return one batch of texts in the columns' types."""
     columns = [convert_column(batch.column(places[name]), found, table) for name, found in facts.items()]
     return pa.Table.from_arrays(columns, names=list(facts))

@@ -136,10 +136,10 @@ def rate_letter(before: str, letter: str, after: str, alphabet: str, weight: flo
     return weight if before.isalpha() or after.isalpha() else 0.5
 
 
-def list_words(text: str, most: int = 3) -> list[str]:
+def list_sample_words(text: str, most: int = 3) -> list[str]:
     r"""Return the first different words of a text that hold characters beyond ASCII.
 
-    >>> list_words("1;Köln;red\n2;Málaga;blue\n3;Köln;red")
+    >>> list_sample_words("1;Köln;red\n2;Málaga;blue\n3;Köln;red")
     ['Köln', 'Málaga']
     """
     found = re.finditer(r"[\w\u2019-]*[^\x00-\x7f][\w\u2019-]*", text)

@@ -139,7 +139,7 @@ def find_ending(path: Path, where: str) -> str:
         raise DataError(f"{where} is empty (0 bytes): is it the right file?")
     named = path.suffix.lower()
     if named in UNREAD_ENDINGS:
-        raise refuse(where, *UNREAD_ENDINGS[named])
+        raise refuse_format(where, *UNREAD_ENDINGS[named])
     if found := find_binary_ending(path, head, where):
         return found
     packing = next((ending for ending, magic in COMPRESSED.items() if head.startswith(magic)), "")
@@ -182,9 +182,9 @@ def check_unread(head: bytes, where: str) -> None:
         return
     for magic, (name, remedy) in UNREAD.items():
         if head.startswith(magic):
-            raise refuse(where, name, remedy)
+            raise refuse_format(where, name, remedy)
     if PICKLE.match(head):
-        raise refuse(where, "a Python pickle", "load it in Python and write it with to_parquet")
+        raise refuse_format(where, "a Python pickle", "load it in Python and write it with to_parquet")
 
 
 def find_archive(path: Path, where: str) -> str:
@@ -197,13 +197,15 @@ def find_archive(path: Path, where: str) -> str:
         return path.suffix.lower() if path.suffix.lower() in SPREADSHEETS else ""
     for part, (name, remedy) in PARTS.items():
         if any(member.startswith(part) for member in names):
-            raise refuse(where, name, remedy)
+            raise refuse_format(where, name, remedy)
     if b"opendocument" in kind:
         if b"spreadsheet" not in kind:
-            raise refuse(where, "an OpenDocument file that is no spreadsheet", "get the table as CSV or a spreadsheet")
+            raise refuse_format(
+                where, "an OpenDocument file that is no spreadsheet", "get the table as CSV or a spreadsheet"
+            )
         return ".ods"
     if any(member.endswith(".npy") for member in names):
-        raise refuse(where, *UNREAD[b"\x93NUMPY"])
+        raise refuse_format(where, *UNREAD[b"\x93NUMPY"])
     if any(member.startswith("xl/") for member in names):
         return ".xlsb" if "xl/workbook.bin" in names else ".xlsx"
     return ""
@@ -217,7 +219,7 @@ def find_office(path: Path, where: str) -> str:
     if "EncryptedPackage" in found:
         raise DataError(f"{where}: protected by a password: save it without one")
     if not found and path.suffix.lower() not in SPREADSHEETS:
-        raise refuse(where, "an old Office file that is no workbook", "save the table as .xlsx or CSV")
+        raise refuse_format(where, "an old Office file that is no workbook", "save the table as .xlsx or CSV")
     return ".xls"
 
 
@@ -279,7 +281,7 @@ def check_text_head(head: bytes, start: bytes, path: Path, where: str) -> None:
             "the table in it as CSV or Excel"
         )
     if start.startswith(b"<?xml"):
-        raise refuse(where, "an XML file", "save the table in it as CSV or Excel, or use pandas.read_xml")
+        raise refuse_format(where, "an XML file", "save the table in it as CSV or Excel, or use pandas.read_xml")
     if looks_like_json(start) and start.startswith(b"[") and find_format(path) not in JSON:
         raise DataError(f"{where}: a JSON file: give it the ending .json")
     if start.startswith(b"version https://git-lfs"):
@@ -290,7 +292,7 @@ def check_text_head(head: bytes, start: bytes, path: Path, where: str) -> None:
         raise DataError(f"{where} is empty (blanks only, {len(head):,} bytes): is it the right file?")
 
 
-def refuse(where: str, name: str, remedy: str) -> DataError:
+def refuse_format(where: str, name: str, remedy: str) -> DataError:
     """Return the error about a format that is not read."""
     return DataError(f"{where}: {name}, which is not read: {remedy}")
 

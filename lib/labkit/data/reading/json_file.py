@@ -80,7 +80,7 @@ class JsonFile:
         """Yield the rows as strings, columns by their places."""
         records, keys = self.read_records(), self.keys
         while block := list(itertools.islice(records, max(1, BLOCK_CELLS // len(keys)))):
-            arrays = [pa.array([write_cell(record.get(key)) for record in block], pa.string()) for key in keys]
+            arrays = [pa.array([write_json_cell(record.get(key)) for record in block], pa.string()) for key in keys]
             yield pa.RecordBatch.from_arrays(arrays, names=[str(place) for place in range(len(keys))])
 
 
@@ -221,10 +221,10 @@ def name_type(value: Any) -> str:
     return "an object" if isinstance(value, dict) else "an array" if isinstance(value, list) else f"{value!r}"
 
 
-def write_cell(value: Any) -> str:
+def write_json_cell(value: Any) -> str:
     """Return a value as a string; numbers are strings already.
 
-    >>> write_cell(None), write_cell(True), write_cell("1.50")
+    >>> write_json_cell(None), write_json_cell(True), write_json_cell("1.50")
     ('', 'true', '1.50')
     """
     return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

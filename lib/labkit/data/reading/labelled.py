@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from labkit.data.reading.column_types import LARGEST_WHOLE
 from labkit.data.reading.formats import LABELLED, name_file
 from labkit.data.reading.reader import Remark
 from labkit.errors import DataError, list_briefly
@@ -21,7 +22,6 @@ from labkit.params.tables import Table
 from labkit.params.yaml_lines import quote, write_line
 
 BLOCK_ROWS = 50_000
-LARGEST_WHOLE = 2**53
 
 
 class LabelledReader:
@@ -97,7 +97,7 @@ class LabelledReader:
         }
         if self.ending not in (".por", ".xpt") and self.encoding:
             options["encoding"] = self.encoding
-        with explain(self.where, self.ending):
+        with explain_faults(self.where, self.ending):
             loaded: tuple[pd.DataFrame, Any] = readers[self.ending](self.path, dates_as_pandas_datetime=True, **options)
         return loaded
 
@@ -117,7 +117,8 @@ class LabelledReader:
         self.check_codes()
         for frame in self.read_frames(n_rows):
             columns = [
-                make_column(frame[name], self.schema.field(name).type, self.labels.get(name)) for name in self.names
+                make_label_array(frame[name], self.schema.field(name).type, self.labels.get(name))
+                for name in self.names
             ]
             yield pa.Table.from_arrays(columns, schema=self.schema)
 
@@ -129,7 +130,7 @@ TYPES = {
 
 
 @contextmanager
-def explain(where: str, ending: str) -> Iterator[None]:
+def explain_faults(where: str, ending: str) -> Iterator[None]:
     """Refuse a file that the library cannot read, in words of our own."""
     import pyreadstat
 
@@ -168,7 +169,7 @@ def find_common_kind(one: str, other: str) -> str:
     return one or other if not (one and other) else "string"
 
 
-def make_column(values: pd.Series, kind: pa.DataType, labels: Mapping[float, str] | None) -> pa.Array:
+def make_label_array(values: pd.Series, kind: pa.DataType, labels: Mapping[float, str] | None) -> pa.Array:
     """Return a batch of a column in its type; an empty string is a missing one, as these programs have it."""
     if labels is not None:
         values = values.map(labels)

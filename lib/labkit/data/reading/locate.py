@@ -13,7 +13,7 @@ from labkit.params.tables import Data, Table
 from labkit.storage.digests import compute_digest, compute_md5
 
 
-def show(path: Path) -> str:
+def name_path(path: Path) -> str:
     """Return a path as it is named in the checkout."""
     root = paths.find_root().resolve()
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
@@ -80,8 +80,8 @@ def check_pointer(path: Path) -> None:
     found = compute_md5(path)
     if found != agreed[1]:
         raise DataError(
-            f"{show(path)} is not the file that {pointer.name} speaks of (MD5 {found[:8]}…, agreed {agreed[1][:8]}…): "
-            f"`dvc checkout {show(pointer)}` brings that one back, `dvc add {show(path)}` agrees on this one"
+            f"{name_path(path)} is not the file that {pointer.name} names (MD5 {found[:8]}…, agreed {agreed[1][:8]}…): "
+            f"`dvc checkout {name_path(pointer)}` brings that one back, `dvc add {name_path(path)}` agrees on this one"
         )
 
 

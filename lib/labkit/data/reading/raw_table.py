@@ -187,7 +187,7 @@ class RawTable:
         if self.facts:
             places = {name: place for place, name in enumerate(self.names)}
             for batch in self.read_texts():
-                yield column_types.convert(batch, places, self.facts, self.table)
+                yield column_types.convert_batch(batch, places, self.facts, self.table)
 
     @property
     def notes(self) -> list[Note]:

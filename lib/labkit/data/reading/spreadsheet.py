@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 BLOCK_CELLS = 500_000
 MOST_TITLES = 30
 PIECE_BYTES = 1 << 20
-LONGEST_CELL = 400
+LONGEST_REST = 400
 LOST = re.compile(rb'<c [^<>]*\bt="e"|<v>-?[0-9]{16,}</v>')
 """Cells of .xlsx that calamine does not give as they are: errors such as #DIV/0!, and whole numbers of many digits."""
 FAULTY = re.compile(rb'calcext:value-type="error"')
@@ -50,7 +50,7 @@ class Spreadsheet:
         check_archive(path, table, where)
         with open_book(path, where) as book:
             self.sheet = choose_sheet(book, table, where)
-        with explain(path, where):
+        with explain_workbook_faults(path, where):
             self.is_lossy, self.n_errors = has_lost_cells(path), count_errors(path)
         rows = list(itertools.islice(self.read_rows(), table.header_rows))
         if not rows:
@@ -104,18 +104,18 @@ def read_quickly(path: Path, sheet: str, where: str) -> Iterator[list[str]]:
     """Yield every row of a sheet as strings, by calamine."""
     with open_book(path, where) as book:
         for row in book.get_sheet_by_name(sheet).iter_rows():
-            yield [write_cell(cell) for cell in row]
+            yield [write_sheet_cell(cell) for cell in row]
 
 
 def read_lossless(path: Path, sheet: str, where: str) -> Iterator[list[str]]:
     """Yield every row of a sheet of an .xlsx file as strings, by openpyxl: slowly, with errors and all digits."""
     from openpyxl import load_workbook
 
-    with explain(path, where):
+    with explain_workbook_faults(path, where):
         book: Any = load_workbook(path, read_only=True, data_only=True)
         try:
             for row in book[sheet].iter_rows(values_only=True):
-                yield [write_cell(cell) for cell in row]
+                yield [write_sheet_cell(cell) for cell in row]
         finally:
             book.close()
 
@@ -144,7 +144,7 @@ def find_cells(path: Path, parts: str, pattern: re.Pattern[bytes]) -> Iterator[b
                     for found in pattern.finditer(text):
                         end = found.end()
                         yield found[0]
-                    rest = text[max(end, len(text) - LONGEST_CELL) :]
+                    rest = text[max(end, len(text) - LONGEST_REST) :]
 
 
 def find_title_rows(path: Path, table: Table, where: str, target: str) -> int:
@@ -174,12 +174,12 @@ def check_archive(path: Path, table: Table, where: str) -> None:
             with zipfile.ZipFile(path) as archive:
                 n_bytes = sum(part.file_size for part in archive.infolist())
         except (zipfile.BadZipFile, OSError) as error:
-            raise refuse(path, where) from error
+            raise refuse_workbook(path, where) from error
     if n_bytes > table.max_bytes:
         raise DataError(f"{where}: {n_bytes:,} bytes unpacked: raise `max_bytes` of the table if that is right")
 
 
-def refuse(path: Path, where: str) -> DataError:
+def refuse_workbook(path: Path, where: str) -> DataError:
     """Return the error about a file that is no spreadsheet, or a damaged one."""
     ending = path.suffix.lower()
     kind = SPREADSHEETS.get(ending, "Excel")
@@ -187,7 +187,7 @@ def refuse(path: Path, where: str) -> DataError:
 
 
 @contextmanager
-def explain(path: Path, where: str) -> Iterator[None]:
+def explain_workbook_faults(path: Path, where: str) -> Iterator[None]:
     """Refuse a file that a library cannot read, in words of our own."""
     from python_calamine import PasswordError
 
@@ -202,7 +202,7 @@ def explain(path: Path, where: str) -> Iterator[None]:
         is_ours = isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit | MemoryError)
         if is_ours or (isinstance(error, OSError) and error.errno):
             raise
-        raise refuse(path, where) from error
+        raise refuse_workbook(path, where) from error
 
 
 @contextmanager
@@ -216,7 +216,7 @@ def open_book(path: Path, where: str) -> Iterator["CalamineWorkbook"]:
     """
     from python_calamine import CalamineWorkbook
 
-    with explain(path, where), CalamineWorkbook.from_path(path) as book:
+    with explain_workbook_faults(path, where), CalamineWorkbook.from_path(path) as book:
         yield book
 
 
@@ -240,10 +240,10 @@ def choose_sheet(book: "CalamineWorkbook", table: Table, where: str) -> str:
     return filled[0]
 
 
-def write_cell(cell: object) -> str:
+def write_sheet_cell(cell: object) -> str:
     """Return a cell as a string: whole numbers without a fraction, times in ISO form.
 
-    >>> write_cell(12.0), write_cell(datetime(2024, 1, 2)), write_cell(None), write_cell(True)
+    >>> write_sheet_cell(12.0), write_sheet_cell(datetime(2024, 1, 2)), write_sheet_cell(None), write_sheet_cell(True)
     ('12', '2024-01-02', '', 'True')
     """
     if cell is None:

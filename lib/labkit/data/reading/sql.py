@@ -32,7 +32,7 @@ def save_query(path: Path, *, sql: str, address: str, max_rows: int) -> int:
         engine = create_engine(address)
     except (SQLAlchemyError, ImportError, ValueError) as error:
         raise ParamsError(
-            f"--database-env: {describe(error, address)}: the variable holds no usable address"
+            f"--database-env: {describe_error(error, address)}: the variable holds no usable address"
         ) from error
     try:
         with engine.connect().execution_options(stream_results=True) as connection:
@@ -41,7 +41,7 @@ def save_query(path: Path, *, sql: str, address: str, max_rows: int) -> int:
                 raise DataError("--sql: the statement gives no rows: write a select")
             return write_rows(path, result, max_rows=max_rows)
     except SQLAlchemyError as error:
-        raise DataError(f"--sql: {describe(error, address)}: fix the query, or look whether the database is there"
+        raise DataError(f"--sql: {describe_error(error, address)}: fix the query, or look whether the database is there"
                         ) from error  # fmt: skip
     finally:
         engine.dispose()
@@ -89,7 +89,7 @@ def describe_column(name: str, kinds: Collection[str]) -> str:
     return f"--sql: column {name!r} holds values of type {' and '.join(sorted(kinds))}: cast it to one plain type"
 
 
-def describe(error: Exception, address: str) -> str:
+def describe_error(error: Exception, address: str) -> str:
     """Return the first line of what the database says, without the address, which may hold a password."""
     said = str(getattr(error, "orig", None) or error)
     return next(iter(said.splitlines()), type(error).__name__).replace(address, "…")

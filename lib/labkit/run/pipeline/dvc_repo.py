@@ -25,6 +25,7 @@ from dvc.stage.cache import StageCache
 
 from labkit import paths
 from labkit.errors import DataError, LabkitError, ParamsError, StageError, list_briefly, name_nearest
+from labkit.names import EXPERIMENT_NAME
 from labkit.params.yaml_text import load_plain
 from labkit.run import checkout, dvc_cache
 from labkit.run.dvc_yaml import load_declarations
@@ -37,9 +38,6 @@ PUBLISH = "publish"
 
 FINGERPRINT = "fingerprint"
 """The stage that DVC runs every time to detect changed code and files; not shown to users."""
-
-EXPERIMENT_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
-
 
 DVC_THREAD_TIMEOUT_SECONDS = 30
 
@@ -173,7 +171,7 @@ def parse_experiments(tree: Mapping[str, Any]) -> list[str]:
     lists = [entry["experiments"] for entry in entries if isinstance(entry, dict) and "experiments" in entry]
     names: list[Any] = [name for listed in lists for name in (listed if isinstance(listed, list) else [listed])]
     for name in names:
-        if not isinstance(name, str) or not EXPERIMENT_NAME.fullmatch(name):
+        if not isinstance(name, str) or not re.fullmatch(EXPERIMENT_NAME, name):
             raise ParamsError(f"dvc.yaml: experiments: {name!r:.60} is no name: small letters, digits and _")
     return names
 
