@@ -1,6 +1,6 @@
 """What passes from stage to stage: each artifact's name, place, form and check.
 
-The one list to look at to see who hands what to whom. How a form is written is in the room that owns it.
+The one list of what each stage passes on. How a form is written is in the package that owns it.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What labkit prints: the one place through which text reaches a terminal, with nothing in it that a terminal obeys.
+"""What labkit prints: the one place through which text reaches a terminal, without anything that a terminal would obey.
 
 Names, values and messages come from data, notebooks, files and servers, and may hold escape sequences, line breaks or
 characters that reorder a line. They are shown as their codes. What the terminal's encoding does not have is shown in
@@ -26,30 +26,30 @@ SUBSTITUTES = {
 ENCODING_ERRORS = "labkit.console"
 
 
-def make_printable(text: str) -> str:
-    r"""Return a text on one line, each character that cannot be seen as its code.
+def make_printable(string: str) -> str:
+    r"""Return a string on one line, each character that cannot be seen as its code.
 
     >>> print(make_printable("a\x1b[31mb\nc\u202ed"))
     a\x1b[31mb\nc\u202ed
     """
-    if text.isprintable():
-        return text
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    if string.isprintable():
+        return string
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in string)
 
 
-def make_printable_lines(text: str) -> str:
-    r"""Return a text with its line breaks, each other character that cannot be seen as its code.
+def make_printable_lines(string: str) -> str:
+    r"""Return a string with its line breaks, each other character that cannot be seen as its code.
 
     >>> print(make_printable_lines("one\ntwo\r\x07"))
     one
     two\r\x07
     """
-    return "\n".join(map(make_printable, text.split("\n")))
+    return "\n".join(map(make_printable, string.split("\n")))
 
 
-def echo(text: str, *, is_error: bool = False) -> None:
-    """Print a text and a line break to standard output, or to standard error."""
-    print(make_printable_lines(text), file=sys.stderr if is_error else sys.stdout, flush=True)
+def echo(string: str, *, is_error: bool = False) -> None:
+    """Print a string and a line break to standard output, or to standard error."""
+    print(make_printable_lines(string), file=sys.stderr if is_error else sys.stdout, flush=True)
 
 
 class PrintableStream:
@@ -58,13 +58,13 @@ class PrintableStream:
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
 
-    def write(self, text: str) -> int:
-        """Write a text."""
-        self.stream.write(make_printable_lines(text))
-        return len(text)
+    def write(self, string: str) -> int:
+        """Write a string."""
+        self.stream.write(make_printable_lines(string))
+        return len(string)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Write several texts."""
+        """Write several strings."""
         for line in lines:
             self.write(line)
 
@@ -98,18 +98,18 @@ def guard_streams() -> None:
 
 
 def make_console() -> "Console":
-    """Return rich's console on standard output; hand it texts as `make_cell` makes them."""
+    """Return rich's console on standard output; give it cells that `make_cell` made."""
     from rich.console import Console
 
     stream: Any = sys.stdout
     return Console(file=stream.stream if isinstance(stream, PrintableStream) else stream, highlight=False)
 
 
-def make_cell(text: object, style: str = "") -> "Text":
-    """Return a text for rich that is shown as it is: no markup, and nothing that a terminal obeys."""
+def make_cell(string: object, style: str = "") -> "Text":
+    """Return a cell for rich that is shown as it is: no markup, and nothing that a terminal obeys."""
     from rich.text import Text
 
-    return Text(make_printable_lines(str(text)), style=style)
+    return Text(make_printable_lines(str(string)), style=style)
 
 
 def make_column(heading: str, *, is_number: bool = False, is_folded: bool = False, is_whole: bool = False) -> "Column":
@@ -131,7 +131,7 @@ def print_table(
     title: str = "",
     console: "Console | None" = None,
 ) -> None:
-    """Print a table; a cell is a text on one line, or what `make_cell` made of one on several."""
+    """Print a table; a cell is a string on one line, or what `make_cell` made of one on several."""
     from rich.table import Table
 
     columns = [make_column(heading) if isinstance(heading, str) else heading for heading in headings]
@@ -148,8 +148,8 @@ def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
     from rich.table import Table
 
     table = Table.grid(padding=(0, 2))
-    for heading, text in pairs:
-        cell = make_cell(text)
+    for heading, string in pairs:
+        cell = make_cell(string)
         cell.overflow = "fold"
         table.add_row(make_cell(heading, "bold"), cell)
     make_console().print(table)

@@ -111,13 +111,13 @@ def list_briefly(lines: Iterable[str], most: int = 5) -> str:
     return "; ".join(items[:most]) + (f"; … and {rest} more" if rest > 0 else "")
 
 
-def shorten(text: str, most: int = 300) -> str:
-    """Return the beginning of a long text.
+def shorten(message: str, most: int = 300) -> str:
+    """Return the beginning of a long message.
 
     >>> shorten("unknown columns: a, b, c", most=16)
     'unknown columns: …'
     """
-    return text if len(text) <= most else f"{text[:most].rstrip()} …"
+    return message if len(message) <= most else f"{message[:most].rstrip()} …"
 
 
 def get_first_line(error: BaseException) -> str:

@@ -8,10 +8,10 @@ SPACES = "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u20
 TO_SPACE = str.maketrans(dict.fromkeys(SPACES, " "))
 
 
-def normalize_spaces(text: str) -> str:
-    r"""Return a text with every kind of space as an ordinary one.
+def normalize_spaces(name: str) -> str:
+    r"""Return a name with every kind of space as an ordinary one.
 
     >>> normalize_spaces("knowledge\u00a0of\u3000cuisines")
     'knowledge of cuisines'
     """
-    return text if text.isascii() else text.translate(TO_SPACE)
+    return name if name.isascii() else name.translate(TO_SPACE)

@@ -159,7 +159,7 @@ def find_sqlite_file(uri: str) -> Path | None:
 
 
 def get_artifact_root() -> str | None:
-    """Return where a team's artifacts are kept, by the variable of `mlflow server`; None if it does not say."""
+    """Return where a team's artifacts are kept, by the variable of `mlflow server`; None if it is not set."""
     return os.environ.get("MLFLOW_DEFAULT_ARTIFACT_ROOT") or None
 
 
@@ -209,7 +209,7 @@ def make_environment(**extra: str) -> dict[str, str]:
     """Return this process's environment with what every stage process needs, and `extra` on top.
 
     Hash seed and thread counts are fixed so that results are the same from run to run; MLflow's and DVC's telemetry
-    is off. How long a lost tracking server is looked for is bounded, unless the environment says otherwise.
+    is off. How long a lost tracking server is looked for is bounded, unless the environment sets another bound.
     """
     fixed = {
         "PYTHONHASHSEED": "0",

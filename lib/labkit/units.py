@@ -2,9 +2,9 @@
 
 
 def shorten_value(value: object) -> str:
-    """Return a value as short text on one line."""
-    text = repr(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= 40 else text[:37] + "…" + text[-1]
+    """Return a value as a short string on one line."""
+    shown = repr(value) if isinstance(value, str) else str(value)
+    return shown if len(shown) <= 40 else shown[:37] + "…" + shown[-1]
 
 
 def format_bytes(n_bytes: int) -> str:

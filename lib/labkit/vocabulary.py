@@ -84,7 +84,7 @@ TIME_WORDS = {
     "date", "datetime", "day", "month", "period", "quarter", "time", "timestamp", "week", "year", "yr", "datum", "jahr",
     "monat", "tag", "fecha", "año", "mes",
 }  # fmt: skip
-"""Words in the name of a column that says when, in lower case."""
+"""Words in the name of a column of times, in lower case."""
 
 
 def list_words(name: str) -> list[str]:
@@ -97,15 +97,15 @@ def list_words(name: str) -> list[str]:
 
 
 def names_time(name: str) -> bool:
-    """Return whether a column is called like one that says when."""
+    """Return whether the name of a column looks like one of times."""
     return not TIME_WORDS.isdisjoint(list_words(name))
 
 
-def tidy(text: str, *, trim: bool, case: str | None) -> str:
+def tidy(string: str, *, trim: bool, case: str | None) -> str:
     """Return a string trimmed, and in lower or upper case, as a rule for a column asks.
 
     >>> tidy(" Yes ", trim=True, case="lower")
     'yes'
     """
-    trimmed = text.strip() if trim else text
+    trimmed = string.strip() if trim else string
     return trimmed.lower() if case == "lower" else trimmed.upper() if case == "upper" else trimmed

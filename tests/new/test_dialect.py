@@ -172,7 +172,7 @@ def test_file_that_is_not_the_agreed_one_is_refused(root: Path, folder: Path, tm
     source = root / "data" / "shop" / "source" / "t.csv"
     source.unlink()  # DVC may have linked it to its cache
     source.write_text(PLAIN.replace("red", "bed", 1))
-    with pytest.raises(LabkitError, match=r"data/shop/source/t\.csv is not the file that t\.csv\.dvc speaks of"):
+    with pytest.raises(LabkitError, match=r"data/shop/source/t\.csv is not the file that t\.csv\.dvc names"):
         place_tables(load_params("shop"), tmp_path / "raw", tmp_path / "contract.json")
     source.unlink()
     with pytest.raises(LabkitError, match=r"is not here, only its DVC pointer: run `dvc pull`"):

@@ -64,7 +64,7 @@ def test_shipped_params_are_valid(checkout: Path, experiment: str) -> None:
         ("folds: 5", "folds: &n 5", "anchors and aliases (& and *) are not allowed"),
         ("seed: 42", "seed: !!python/name:os.system", "the tag"),
         ("seed: 42", "seed:\t[42", "fix the YAML"),
-        ("experiment: diabetes", "experiment: other", "the file's name says 'diabetes'"),
+        ("experiment: diabetes", "experiment: other", "the file's name is 'diabetes'"),
         ("eda:\n  most_columns: 12\n", "", "eda is missing: add it"),
         ("seed: 42", "seed: 42\n# again\nseed: 43", ':6: while constructing a mapping, found duplicate key "seed"'),
         ("folds: 5", "folds: 5\n  folds: 6", ':29: while constructing a mapping, found duplicate key "folds"'),
@@ -74,7 +74,7 @@ def test_shipped_params_are_valid(checkout: Path, experiment: str) -> None:
         ("seed: 42", "seed: .NaN", ":4: seed is nan: use plain finite values"),
         ("seed: 42", f"seed: {'9' * 5000}", "integer"),
         ("onnx: true", 'onnx: true\n  owner: "\\ud800"', "deploy.owner is not valid Unicode: a lone surrogate"),
-        ("onnx: true", f"onnx: true\n  owner: {'x' * 65_537}", "deploy.owner is a text of 65,537 bytes, over 65,536"),
+        ("onnx: true", f"onnx: true\n  owner: {'x' * 65_537}", "deploy.owner is a string of 65,537 bytes, over 65,536"),
         ("folds: 5", f"folds: {'[' * 15}{']' * 15}", "is nested more than 10 deep: flatten it"),
         (
             "onnx: true",

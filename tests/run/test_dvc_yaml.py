@@ -124,7 +124,7 @@ def find_free(kind: Any, place: str) -> list[str]:
 
 @pytest.mark.parametrize("stage", ["source", "eda", "wrangling", "features", "training", "evaluation", "deploy"])
 def test_what_dvc_copies_holds_numbers_and_fixed_words_only(checkout: Path, stage: str) -> None:
-    """A name of a column as a key, or a text with a line separator, cannot be read again as it was."""
+    """A name of a column as a key, or a string with a line separator, cannot be read again as it was."""
     declared = load_declarations("diabetes")[stage]
     copied = {name.partition(".")[0] for name in declared.sections} - set(declared.digested)
     kinds = {name: Params.model_fields[name].annotation for name in copied}

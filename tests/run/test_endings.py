@@ -237,7 +237,9 @@ def test_full_disk_is_told_alike_everywhere(tmp_path: Path, store: Path) -> None
         path.write_text(path.read_text().replace("1 + 1", FILL.strip().replace("\n", "\\n").replace('"', '\\"')))
         done = call_labkit(root, "run", "small", "--cold")
         assert done.returncode == 1, done.stdout + done.stderr
-        assert re.search(rf"disk full: needs more, 0 bytes free at {root}(/\S+)?: make room and run again", done.stderr)
+        assert re.search(
+            rf"disk full: needs more, 0 bytes free at {root}(/\S+)?: free disk space and run again", done.stderr
+        )
         ledger = find_done(root)
         assert (ledger["eda"]["outcome"], ledger["run"]["outcome"]) == ("failed", "failed")
         (root / "data" / "small" / "fill").unlink()

@@ -222,5 +222,5 @@ def test_full_disk_is_one_clear_line_on_the_command_line(tmp_path: Path, argumen
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert re.search(rf"labkit: disk full: needs .*, .* free at {disk}/checkout/\S+: make room", done.stderr)
+    assert re.search(rf"labkit: disk full: needs .*, .* free at {disk}/checkout/\S+: free disk space", done.stderr)
     assert "Traceback" not in done.stderr

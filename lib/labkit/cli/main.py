@@ -31,12 +31,12 @@ NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class Family(click.Group):
-    """A group that answers a mistyped command with the nearest one."""
+    """A group that suggests the nearest command for a mistyped one."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or say which is nearest."""
+        """Find the command, or name the nearest one."""
         if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             ctx.fail(f"no command {args[0]!r}: {name_nearest(args[0], self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)
@@ -154,7 +154,7 @@ def warm(stop: bool) -> None:
 
 @cli.command()
 def doctor() -> None:
-    """Look whether this checkout and what it stands on are well, and say what to do where they are not.
+    """Check this checkout and its environment, and name the fix for every problem.
 
     Closes what killed runs left open, and changes nothing else. Exit code 1 if something needs attention.
 
@@ -179,9 +179,9 @@ def stage(name: str, experiment: str) -> None:
     """
     from labkit.run.pipeline.stage_client import ask_runner
 
-    answer = ask_runner(name, experiment)
-    if answer is not None:
-        sys.exit(answer.code)
+    reply = ask_runner(name, experiment)
+    if reply is not None:
+        sys.exit(reply.code)
     if name == "fingerprint":
         # By far the most frequent, so nothing heavy is imported for it.
         from labkit.params.load import load_params
@@ -231,7 +231,7 @@ def status(experiments: tuple[str, ...]) -> None:
 
 
 def close_gone() -> None:
-    """Close what killed runs left open, and say so; where that cannot be written down, one can still look."""
+    """Close what killed runs left open, and print it; a store that cannot be written does not stop the command."""
     from labkit.run.records import recovery
 
     try:

@@ -44,7 +44,7 @@ def promote(experiment: str, version: int | None, reason: str, accept_unverified
 def predict(experiment: str, source: Path, destination: Path, overwrite: bool) -> None:
     """Predict every row of SOURCE with the published model of EXPERIMENT.
 
-    SOURCE is read as the params say that the experiment's main table is: encoding, delimiter, decimal comma, dates.
+    SOURCE is read like the experiment's main table, as its params describe: encoding, delimiter, decimal comma, dates.
     DESTINATION is CSV or Parquet by its ending.
 
     \b

@@ -82,9 +82,9 @@ def make_choices(given: dict[str, Any]) -> "Choices":
     from labkit.params.override import parse_value
     from labkit.params.yaml_text import make_plain
 
-    reading = [split_pair(text, "--read") for text in given["reading"]]
+    reading = [split_pair(setting, "--read") for setting in given["reading"]]
     missing: dict[str, tuple[str, ...]] = {}
-    for column, value in (split_pair(text, "--missing") for text in given["missing"]):
+    for column, value in (split_pair(setting, "--missing") for setting in given["missing"]):
         missing[column] = (*missing.get(column, ()), value)
     same = ("encoding", "decimal", "header", "sheet", "task", "positive", "metric", "time", "group", "drop", "keep")
     read = {field: make_plain(parse_value(value, f"--read {field}")) if value else "" for field, value in reading}
@@ -93,19 +93,19 @@ def make_choices(given: dict[str, Any]) -> "Choices":
     return Choices(
         **{name: given[name] for name in same},
         delimiter="\t" if given["delimiter"] in ("tab", "\\t") else given["delimiter"],
-        kinds=dict(split_pair(text, "--kind") for text in given["kinds"]),
-        formats=dict(split_pair(text, "--format") for text in given["formats"]),
-        zones=dict(split_pair(text, "--zone") for text in given["zones"]),
+        kinds=dict(split_pair(setting, "--kind") for setting in given["kinds"]),
+        formats=dict(split_pair(setting, "--format") for setting in given["formats"]),
+        zones=dict(split_pair(setting, "--zone") for setting in given["zones"]),
         missing=missing,
         reading=read,
     )
 
 
-def split_pair(text: str, option: str) -> tuple[str, str]:
+def split_pair(setting: str, option: str) -> tuple[str, str]:
     """Return the two sides of COLUMN=VALUE; the column's name may hold further equals signs."""
-    column, equals, value = text.rpartition("=")
+    column, equals, value = setting.rpartition("=")
     if not equals or not column:
-        raise click.UsageError(f"{option} {text}: write COLUMN=VALUE")
+        raise click.UsageError(f"{option} {setting}: write COLUMN=VALUE")
     return column, value
 
 

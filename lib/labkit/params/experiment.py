@@ -13,7 +13,7 @@ from labkit.params.wrangling import Wrangling
 class Eda(Section):
     """What the exploration shows."""
 
-    most_columns: int = Field(12, ge=1, le=50, description="most columns drawn in one figure")
+    most_columns: int = Field(12, ge=1, le=50, description="most columns drawn in one plot")
     correlation_alert: float = Field(0.95, gt=0, le=1, description="absolute correlation that is called suspicious")
 
 
@@ -24,7 +24,7 @@ class Deploy(Section):
     tolerance: float = Field(
         1e-5, gt=0, le=0.01, description="largest accepted difference of ONNX, relative to the prediction's scale"
     )
-    owner: str = Field("", description="who answers for the model; stands in the model card")
+    owner: str = Field("", description="who is responsible for the model; stands in the model card")
     intended_use: str = Field("", description="what the model is for; stands in the model card")
 
 

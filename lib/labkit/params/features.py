@@ -17,7 +17,7 @@ class DateParts(Section):
 
 
 class History(Section):
-    """How often the answer was yes, or how large it was, lately, per key; from outcomes known at `predict_at`."""
+    """Recent rate or mean of the outcome per key, from outcomes known at `predict_at`."""
 
     keys: tuple[Column, ...] = Field((), description="columns whose equal values share a history; empty: all rows")
     days: tuple[int, ...] = Field((7, 28), min_length=1, description="lengths of the trailing windows, in days")

@@ -104,7 +104,7 @@ def check_params(tree: Mapping[str, Any], path: Path) -> Params:
     except (ValueError, TypeError) as error:
         raise ParamsError(f"{show(path)}: {error}: use plain finite values") from error
     if params.experiment != path.stem:
-        raise ParamsError(f"{show(path)}: experiment is {params.experiment!r}: the file's name says {path.stem!r}")
+        raise ParamsError(f"{show(path)}: experiment is {params.experiment!r}: the file's name is {path.stem!r}")
     return params
 
 

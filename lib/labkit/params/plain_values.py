@@ -1,4 +1,4 @@
-"""What a parameter's value may be: plain data that is the same on both sides of every door.
+"""What a parameter's value may be: plain data that JSON, YAML and Python read as the same value.
 
 Holds for params files, `-S`, what a notebook hands to `labkit.start`, and what is injected into a notebook. Not which
 parameters there are: that is `labkit.params` and `labkit.run.notebook.parameters`.
@@ -14,7 +14,7 @@ from labkit.errors import ParamsError
 from labkit.units import format_count
 
 DEEPEST = 10
-LARGEST_TEXT_BYTES = 65_536
+LARGEST_STRING_BYTES = 65_536
 MOST_DIGITS = 4_300
 """Python itself refuses to read or print a longer integer."""
 
@@ -22,17 +22,17 @@ INSTEAD = {
     "tuple": "a list",
     "set": "a list",
     "frozenset": "a list",
-    "bytes": "a text",
-    "bytearray": "a text",
-    "datetime": "an ISO text",
-    "date": "an ISO text",
-    "time": "an ISO text",
-    "Timestamp": "an ISO text",
-    "datetime64": "an ISO text",
+    "bytes": "a string",
+    "bytearray": "a string",
+    "datetime": "an ISO string",
+    "date": "an ISO string",
+    "time": "an ISO string",
+    "Timestamp": "an ISO string",
+    "datetime64": "an ISO string",
     "timedelta": "a number of seconds",
-    "Decimal": "a number or a text",
+    "Decimal": "a number or a string",
     "Fraction": "a number",
-    "PosixPath": "a text",
+    "PosixPath": "a string",
     "complex": "two numbers",
     "Secret": "its name; a notebook gets the value by step.secret",
 }
@@ -48,7 +48,7 @@ def check_value(value: Any, name: str, *, allow_nan: bool = False, depth: int = 
     name
         What it is for and where, to stand in the message.
     allow_nan
-        Whether numbers that are not finite are welcome.
+        Whether numbers that are not finite are accepted.
     depth
         How many lists and mappings it lies in.
 
@@ -67,13 +67,13 @@ def check_value(value: Any, name: str, *, allow_nan: bool = False, depth: int = 
     if value is None or type(value) is bool:
         return value
     if type(value) is str:
-        return check_text(value, name)
+        return check_string(value, name)
     if type(value) in (int, float):
         return check_number(value, name, allow_nan=allow_nan)
     is_list, is_mapping = isinstance(value, list), isinstance(value, Mapping)
     if not (is_list or is_mapping) or isinstance(value, Enum):
         kind = "Enum" if isinstance(value, Enum) else type(value).__name__
-        raise ParamsError(f"{name} is a {kind}: write {INSTEAD.get(kind, 'a plain number, text, list or mapping')}")
+        raise ParamsError(f"{name} is a {kind}: write {INSTEAD.get(kind, 'a plain number, string, list or mapping')}")
     if depth >= DEEPEST:
         raise ParamsError(f"{name} is nested more than {DEEPEST} deep: flatten it")
     if is_list:
@@ -93,19 +93,19 @@ def convert_numpy(value: Any) -> Any:
     return value if type(plain) is type(value) else plain
 
 
-def check_text(text: str, name: str) -> str:
-    """Return a text if it is valid Unicode and not too long."""
+def check_string(string: str, name: str) -> str:
+    """Return a string if it is valid Unicode and not too long."""
     try:
-        n_bytes = len(text.encode("utf-8"))
+        n_bytes = len(string.encode("utf-8"))
     except UnicodeEncodeError as error:
         raise ParamsError(
             f"{name} is not valid Unicode: a lone surrogate at character {error.start + 1}: write the character itself"
         ) from error
-    if n_bytes > LARGEST_TEXT_BYTES:
+    if n_bytes > LARGEST_STRING_BYTES:
         raise ParamsError(
-            f"{name} is a text of {format_count(n_bytes, 'byte')}, over {LARGEST_TEXT_BYTES:,}: put it into a file"
+            f"{name} is a string of {format_count(n_bytes, 'byte')}, over {LARGEST_STRING_BYTES:,}: put it into a file"
         )
-    return text
+    return string
 
 
 def check_number(number: float, name: str, *, allow_nan: bool) -> float:
@@ -131,7 +131,7 @@ def write_number(number: float) -> str:
 
 
 def check_key(key: Any, name: str) -> str:
-    """Return a mapping's key if it is a text: on its way every other kind would become one."""
+    """Return a mapping's key if it is a string: JSON and YAML would turn any other kind into one."""
     if type(key) is not str:
-        raise ParamsError(f"{name} has a key of type {type(key).__name__}: keys are texts")
-    return check_text(key, f"a key of {name}")
+        raise ParamsError(f"{name} has a key of type {type(key).__name__}: keys are strings")
+    return check_string(key, f"a key of {name}")

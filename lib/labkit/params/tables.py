@@ -17,7 +17,7 @@ FEWEST_OF_CLASS = 8
 
 
 class Table(Section):
-    """Where one raw table comes from, exactly one of `dataset`, `path` and `paths`, and how its text is read."""
+    """Where one raw table comes from, exactly one of `dataset`, `path` and `paths`, and how the file is read."""
 
     dataset: str | None = Field(None, description="scikit-learn's bundled table load_<dataset>, e.g. diabetes")
     path: str | None = Field(
@@ -25,7 +25,9 @@ class Table(Section):
     )
     paths: tuple[str, ...] = Field((), description="several files of one table, all with the same columns, in order")
     package: str | None = Field(None, description="installed package that ships the file at `path`")
-    times: tuple[Column, ...] = Field((), description="columns that hold times: ISO, unless `formats` says otherwise")
+    times: tuple[Column, ...] = Field(
+        (), description="columns that hold times: ISO, unless `formats` names another format"
+    )
     formats: dict[Column, Style] = Field({}, description="time column: how it is written, e.g. %d.%m.%Y")
     encoding: str = Field("utf-8", description="how characters are stored, e.g. cp1252")
     delimiter: str = Field(",", min_length=1, max_length=1, description="character between two cells")
@@ -45,16 +47,18 @@ class Table(Section):
     name_unnamed: bool = Field(False, description="call a column without a name after its place, e.g. column_3")
     sheet: str | None = Field(None, description="sheet of a spreadsheet; may be left out if only one holds cells")
     skip: tuple[Column, ...] = Field((), description="columns that are not read at all")
-    texts: tuple[Column, ...] = Field((), description="columns kept as texts though they look like numbers, e.g. codes")
+    texts: tuple[Column, ...] = Field(
+        (), description="columns kept as strings though they look like numbers, e.g. codes"
+    )
     checkboxes: tuple[Column, ...] = Field(
         (), description="columns with one word where ticked and nothing where not: read as yes and no"
     )
     codes: tuple[Column, ...] = Field(
         (), description="columns of an SPSS or Stata file read as numbers though their codes have labels"
     )
-    missing: tuple[str, ...] = Field(USUAL_MISSING, description="texts that stand for a missing value")
+    missing: tuple[str, ...] = Field(USUAL_MISSING, description="strings that stand for a missing value")
     not_missing: dict[str, tuple[str, ...]] = Field(
-        {}, description="column: texts that are values there though `missing` names them, e.g. a class called None"
+        {}, description="column: strings that are values there though `missing` names them, e.g. a class called None"
     )
     allow_short_rows: bool = Field(False, description="take rows with too few cells, the rest of them missing")
     allow_infinite: bool = Field(False, description="take infinite numbers as missing instead of refusing them")
@@ -124,10 +128,12 @@ class RareClasses(Section):
 class Target(Section):
     """What is predicted."""
 
-    column: Column = Field(description="column that holds the answer")
-    task: Literal["classification", "regression"] = Field(description="kind of answer")
+    column: Column = Field(description="column that holds the target")
+    task: Literal["classification", "regression"] = Field(description="kind of prediction")
     positive: Scalar | None = Field(None, description="class of interest of a two-class target")
-    expression: str | None = Field(None, description="how the answer follows from raw columns, if it is not one itself")
+    expression: str | None = Field(
+        None, description="how the target is computed from raw columns, if it is not one of them"
+    )
     rule: Rule | None = Field(
         None, description="how its values are read, e.g. amounts such as $1,200: as wrangling.rules"
     )
@@ -149,7 +155,7 @@ class Time(Section):
     """When things are known: nothing later than `predict_at` may enter a prediction."""
 
     predict_at: str = Field(description="expression: when a prediction is asked for")
-    outcome_known_at: str = Field(description="expression: when the answer is known")
+    outcome_known_at: str = Field(description="expression: when the outcome is known")
 
 
 class Split(Section):

@@ -28,7 +28,7 @@ class Training(Section):
         USUAL_MODELS, min_length=1, description="candidates to cross-validate"
     )
     metric: Literal[CLASSIFICATION_METRICS + REGRESSION_METRICS] = Field(  # type: ignore[valid-type]
-        description="figure by which candidates are ranked"
+        description="metric by which candidates are ranked"
     )
     folds: int = Field(5, ge=2, le=20, description="cross-validation folds over the training rows")
     engine: Literal["sklearn", "pycaret"] = Field("sklearn", description="where candidates come from")

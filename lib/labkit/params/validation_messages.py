@@ -57,7 +57,7 @@ def describe_remedy(fault: Mapping[str, Any]) -> str:
 
 
 def describe_pattern(pattern: str) -> str:
-    """Return what a text must look like to fit a pattern of the params."""
+    """Return what a string must look like to fit a pattern of the params."""
     letters = "capital" if pattern.startswith("^[A-Z]") else "small"
     return f"write {letters} letters, digits and _, a letter first"
 

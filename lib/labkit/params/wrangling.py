@@ -11,19 +11,19 @@ from labkit.vocabulary import tidy
 class Rule(Section):
     """A stateless rule for one column, applied to training rows and to live requests alike.
 
-    Applying it twice is the same as once: texts are trimmed, their case changed, then mapped, then read as the type;
+    Applying it twice is the same as once: strings are trimmed, their case changed, then mapped, then read as the type;
     numbers are checked against the range last.
     """
 
     type: Literal["number", "category", "boolean", "date"] | None = Field(
-        None, description="what values become; texts that cannot be read so become missing"
+        None, description="what values become; strings that cannot be read as that become missing"
     )
     decimal: Literal[".", ","] = Field(".", description="what stands before a fraction, with type number")
     units: dict[str, float] = Field({}, description="word after a number: what to multiply by, with type number")
     format: Style | None = Field(None, description="how dates are written, e.g. %d/%m/%Y; ISO 8601 if not set")
-    trim: bool = Field(False, description="cut blanks at both ends of texts")
-    case: Literal["lower", "upper"] | None = Field(None, description="letters that texts are put into")
-    map: dict[str, str] = Field({}, description="texts and what they become, after trim and case")
+    trim: bool = Field(False, description="remove spaces at both ends of strings")
+    case: Literal["lower", "upper"] | None = Field(None, description="case that strings are changed to")
+    map: dict[str, str] = Field({}, description="strings and what they become, after trim and case")
     missing: tuple[Scalar, ...] = Field((), description="values that stand for a missing one, e.g. -999 or '?'")
     minimum: float | None = Field(None, description="smallest possible value, in the column's unit")
     maximum: float | None = Field(None, description="largest possible value, in the column's unit")
@@ -51,9 +51,9 @@ class Rule(Section):
                 raise ValueError(f"map: {value!r} would be changed again, to {self.map.get(again, again)!r}")
         return self
 
-    def tidy(self, text: str) -> str:
-        """Return a text trimmed and in its case."""
-        return tidy(text, trim=self.trim, case=self.case)
+    def tidy(self, string: str) -> str:
+        """Return a string trimmed and in its case."""
+        return tidy(string, trim=self.trim, case=self.case)
 
 
 class Fill(Section):
@@ -63,7 +63,7 @@ class Fill(Section):
         "median", description="what is filled in; drop leaves such rows out of all parts"
     )
     value: Scalar | None = Field(None, description="what is filled in, with strategy constant")
-    indicator: bool = Field(False, description="add a feature that says where the value was missing")
+    indicator: bool = Field(False, description="add a feature that is true where the value was missing")
 
     @model_validator(mode="after")
     def check_value(self) -> "Fill":

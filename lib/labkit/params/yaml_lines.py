@@ -10,7 +10,7 @@ from typing import Any
 from labkit.params.plain_values import write_number
 
 PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_ ]*[A-Za-z0-9_]")
-# Words that YAML reads as something else than text.
+# Words that YAML reads as something other than a string.
 WORDS = {"true", "false", "yes", "no", "on", "off", "null", "nan", "inf"}
 
 

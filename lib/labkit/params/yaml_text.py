@@ -39,9 +39,9 @@ AMBIGUOUS = re.compile(
     r"|[-+]?0[0-7]+|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?|[-+]?[0-9]+_[0-9_]*"
     r"|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?[0-9]*\.[0-9]*[eE][0-9]+)$"
 )
-# Texts that need no quotes, and words that would be read as something else without them.
+# Strings that need no quotes, and words that would be read as something else without them.
 PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./%()+-]*( [A-Za-z0-9_./%()+<>=*-]+)*")
-NOT_TEXTS = ("null", "true", "false", "none", "nan")
+NOT_STRINGS = ("null", "true", "false", "none", "nan")
 
 # Line ends to YAML 1.1 alone.
 SEPARATORS = re.compile("[\x85\u2028\u2029]")
@@ -59,18 +59,18 @@ def load_yaml(path: Path) -> YamlMap:
 
 
 def read_yaml(path: Path) -> str:
-    """Return the text of a YAML file, not yet parsed; see `load_yaml`."""
+    """Return the content of a YAML file, not yet parsed; see `load_yaml`."""
     if path.stat().st_size > LARGEST_FILE_BYTES:
         raise ParamsError(
             f"{show(path)}: {format_count(path.stat().st_size, 'byte')}; a params file has at most 1,000,000"
         )
     try:
-        text = path.read_bytes().decode("utf-8")
+        content = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise ParamsError(f"{show(path)}: not UTF-8 at byte {error.start}: save it as UTF-8") from error
-    if text.startswith("\ufeff"):
+    if content.startswith("\ufeff"):
         raise ParamsError(f"{show(path)}: begins with a byte order mark: save it as UTF-8 without one")
-    return text
+    return content
 
 
 def load_written_yaml(path: Path) -> Any:
@@ -88,22 +88,22 @@ def load_written_yaml(path: Path) -> Any:
 
 
 def load_plain(path: Path) -> dict[str, Any]:
-    """Read one YAML mapping as plain data, not to be changed; the same text is parsed only once."""
+    """Read one YAML mapping as plain data, not to be changed; the same content is parsed only once."""
     return parse_plain(path.read_text(encoding="utf-8"), show(path))
 
 
 @cache
-def parse_plain(text: str, where: str) -> dict[str, Any]:
+def parse_plain(content: str, where: str) -> dict[str, Any]:
     """Parse one YAML mapping as plain data."""
-    plain: dict[str, Any] = make_plain(parse_yaml(text, where))
+    plain: dict[str, Any] = make_plain(parse_yaml(content, where))
     return plain
 
 
-def parse_yaml(text: str, where: str) -> YamlMap:
-    """Parse one YAML mapping from text; see `load_yaml`."""
+def parse_yaml(content: str, where: str) -> YamlMap:
+    """Parse one YAML mapping; see `load_yaml`."""
     try:
-        check_events(text, where)
-        tree = make_yaml().load(text)
+        check_events(content, where)
+        tree = make_yaml().load(content)
     except MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         problem = ", ".join(part.split("\n")[0] for part in (error.context, error.problem) if part)
@@ -116,16 +116,16 @@ def parse_yaml(text: str, where: str) -> YamlMap:
     return tree
 
 
-def check_events(text: str, where: str) -> None:
+def check_events(content: str, where: str) -> None:
     """Refuse aliases, tags, depths and words with two readings before anything is built from them."""
-    if found := SEPARATORS.search(text):
-        row = text.count("\n", 0, found.start()) + 1
+    if found := SEPARATORS.search(content):
+        row = content.count("\n", 0, found.start()) + 1
         raise ParamsError(
             f"{where}:{row}: the line separator U+{ord(found[0]):04X} would become a blank: "
             f'write "\\u{ord(found[0]):04x}" within double quotes'
         )
     depth = 0
-    for event in YAML(typ="safe", pure=True).parse(StringIO(text)):
+    for event in YAML(typ="safe", pure=True).parse(StringIO(content)):
         line = f"{where}:{event.start_mark.line + 1}"
         depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
         if depth > DEEPEST_YAML:  # the reader takes minutes over thousands of brackets
@@ -142,20 +142,20 @@ def check_events(text: str, where: str) -> None:
 
 
 def make_commented(tree: Any) -> Any:
-    """Return plain data as YAML's tree: texts in quotes where they are not plain words, short lists on one line."""
+    """Return plain data as YAML's tree: strings in quotes where they are not plain words, short lists on one line."""
     if isinstance(tree, Mapping):
         return YamlMap((make_commented(key), make_commented(value)) for key, value in tree.items())
     if isinstance(tree, list | tuple):
         items = YamlList(make_commented(item) for item in tree)
         items.fa.set_flow_style()
         return items
-    if isinstance(tree, str) and (not PLAIN.fullmatch(tree) or AMBIGUOUS.match(tree) or tree.lower() in NOT_TEXTS):
+    if isinstance(tree, str) and (not PLAIN.fullmatch(tree) or AMBIGUOUS.match(tree) or tree.lower() in NOT_STRINGS):
         return DoubleQuotedScalarString(tree)
     return tree
 
 
 def make_plain(tree: Any) -> Any:
-    """Return YAML's tree as plain dicts, lists and scalars; dates become ISO texts."""
+    """Return YAML's tree as plain dicts, lists and scalars; dates become ISO strings."""
     if isinstance(tree, Mapping):
         return {str(key): make_plain(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
@@ -174,7 +174,7 @@ class ScalarEmitter(RoundTripEmitter):
     """Breaks the lines of lists and of plain sentences only.
 
     ruamel breaks a plain key with blanks over two lines, which is not YAML, and loses a blank or a line separator where
-    it breaks a quoted text.
+    it breaks a quoted string.
     """
 
     def process_scalar(self) -> None:

@@ -19,7 +19,7 @@ def find_secret(tree: Any, *, holds_columns: Callable[[list[str]], bool] = lambd
     Parameters
     ----------
     holds_columns
-        Whether a mapping's keys are names of columns, which may be called anything: told by its place.
+        Whether a mapping's keys are names of columns, which may be called anything; decided by its place.
     """
     yield from walk(tree, [], holds_columns)
 
@@ -42,7 +42,7 @@ def walk(tree: Any, keys: list[str], holds_columns: Callable[[list[str]], bool])
 
 
 def describe_secret(keys: Sequence[str]) -> str:
-    """Say what to do about a secret that stands in the open; its value is not repeated."""
+    """Describe what to do about a secret that stands in the open; its value is not repeated."""
     word = re.sub(r"[^a-z0-9_]", "_", TOKENS.sub("secret", str(keys[-1])).lower()) if keys else "secret"
     name = word if re.match(r"[a-z]", word) else "secret"
     place = TOKENS.sub(REDACTED, ".".join(keys))

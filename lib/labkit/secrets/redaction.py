@@ -79,8 +79,8 @@ COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 PICTURES = re.compile(r"image/(?!svg)|application/pdf|video/|audio/")
 
 
-def mask(text: str, secrets: Mapping[str, str]) -> str:
-    """Return a text with the value of every secret replaced by its name, also where it stands escaped or coloured.
+def mask(string: str, secrets: Mapping[str, str]) -> str:
+    """Return a string with the value of every secret replaced by its name, also where it stands escaped or coloured.
 
     Parameters
     ----------
@@ -91,9 +91,9 @@ def mask(text: str, secrets: Mapping[str, str]) -> str:
     'connecting to db?key=[secret door]'
     """
     if not secrets:
-        return text
+        return string
     pattern, names = make_secret_pattern(tuple(sorted(secrets.items())))
-    masked = pattern.sub(lambda found: f"[secret {names[found[0]]}]", text)
+    masked = pattern.sub(lambda found: f"[secret {names[found[0]]}]", string)
     plain = COLOURS.sub("", masked)
     # Colours may stand within the value; rather lose them than show it.
     return masked if plain == masked or not pattern.search(plain) else mask(plain, secrets)
@@ -103,18 +103,18 @@ def mask(text: str, secrets: Mapping[str, str]) -> str:
 def make_secret_pattern(secrets: tuple[tuple[str, str], ...]) -> tuple[re.Pattern[str], dict[str, str]]:
     """Return what finds any form of any secret, longest first, and the name that each form stands for."""
     names: dict[str, str] = {}
-    for name, text in secrets:
-        for form in find_forms(text):
+    for name, string in secrets:
+        for form in find_forms(string):
             names.setdefault(form, name)
     longest_first = sorted(names, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, longest_first))), names
 
 
-def find_forms(text: str) -> set[str]:
+def find_forms(string: str) -> set[str]:
     """Return a secret as it may stand in outputs: whole, its lines, the password of an address; plain and escaped."""
-    parts = {text, *(line for line in text.splitlines() if len(line) >= SHORTEST)}
+    parts = {string, *(line for line in string.splitlines() if len(line) >= SHORTEST)}
     try:
-        password = urlsplit(text).password or ""
+        password = urlsplit(string).password or ""
     except ValueError:  # not an address
         password = ""
     parts |= {part for part in (password, unquote(password)) if len(part) >= SHORTEST_PART}
@@ -135,14 +135,14 @@ class Mask:
     secrets
         Name → value.
     n_redacted
-        How many texts in the form of a known token were replaced although nobody declared them.
+        How many strings in the form of a known token were replaced although nobody declared them.
     """
 
     secrets: Mapping[str, str] = field(default_factory=dict)
     n_redacted: int = 0
 
     def clean(self, value: Any) -> Any:
-        """Return texts, lists and mappings without secrets, of the type they came in; encoded pictures are left."""
+        """Return strings, lists and mappings without secrets, of the type they came in; encoded pictures are left."""
         if isinstance(value, str):
             return self.clean_text(value)
         if isinstance(value, Mapping):
@@ -155,14 +155,14 @@ class Mask:
             return type(value)(self.clean(item) for item in value)
         return value
 
-    def clean_text(self, text: str) -> str:
-        """Return a text without secrets and without anything in the form of a known token."""
-        cleaned, n_found = TOKENS.subn(REDACTED, mask(text, self.secrets))
+    def clean_text(self, string: str) -> str:
+        """Return a string without secrets and without anything in the form of a known token."""
+        cleaned, n_found = TOKENS.subn(REDACTED, mask(string, self.secrets))
         self.n_redacted += n_found
         return cleaned
 
     def join_streams(self, outputs: list[Any]) -> None:
-        """Merge printed texts of a cell where a secret begins in one and ends in the last."""
+        """Merge printed output of a cell where a secret begins in one and ends in the last."""
         if not outputs or outputs[-1]["output_type"] != "stream":
             return
         last = outputs[-1]

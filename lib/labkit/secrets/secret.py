@@ -1,8 +1,8 @@
 """Secrets: named in the params, held by environment variables, kept out of everything that is written.
 
-`params/<experiment>.yaml` says `secrets: {warehouse: WAREHOUSE_URL}`; a notebook asks by `step.secret("warehouse")`.
-Not a store of secrets: that is the environment's matter. Read next: `labkit.run.notebook.executor`, where outputs are
-masked.
+`params/<experiment>.yaml` declares `secrets: {warehouse: WAREHOUSE_URL}`; a notebook gets the value by
+`step.secret("warehouse")`. Not a store of secrets: the environment holds them. Read next:
+`labkit.run.notebook.executor`, where outputs are masked.
 """
 
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ from labkit.errors import ParamsError, name_nearest
 from labkit.units import format_count
 
 SHORTEST = 8
-"""Characters of a secret: a shorter one could not be told from ordinary words, and masking it would maul the page."""
+"""Characters of a secret: a shorter one may be an ordinary word, and masking it would make the page unreadable."""
 
 
 class Secret:
-    """A text that shows its name wherever it is shown; `reveal` gives the text itself.
+    """A string that shows its name instead of its value; `reveal` returns the value.
 
     >>> url = Secret("warehouse", "postgresql://me:hidden@db/shop")
     >>> f"{url}", url.reveal()[:10]
@@ -31,7 +31,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """Return the text, for the one call that needs it; do not keep it under a name."""
+        """Return the value, for the one call that needs it; do not keep it under a name."""
         return self._text
 
     def __repr__(self) -> str:
@@ -83,5 +83,5 @@ def read_secret(name: str, declared: Mapping[str, str], *, where: str) -> Secret
 
 
 def read_secrets(declared: Mapping[str, str], *, where: str) -> dict[str, str]:
-    """Return the texts of all declared secrets by name; see `read_secret`."""
+    """Return the values of all declared secrets by name; see `read_secret`."""
     return {name: read_secret(name, declared, where=where).reveal() for name in declared}

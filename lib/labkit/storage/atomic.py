@@ -18,7 +18,7 @@ from typing import Any
 from labkit.storage.disk import explain_faults
 
 PART = ".part"
-"""Ending of a file that is being written beside its place, hidden; its name tells which process writes it."""
+"""Ending of a file that is being written beside its place, hidden; its name holds the process that writes it."""
 
 
 WRITER = re.compile(r"\..*\.(\d+)-[0-9a-f]{8}" + re.escape(PART), re.DOTALL)
@@ -61,7 +61,7 @@ def atomic_write(path: Path, *, n_bytes: int | None = None) -> Iterator[Path]:
 
 
 def name_beside(path: Path) -> Path:
-    """Return a new name beside a path, for what will take its place: it tells which process writes it."""
+    """Return a new name beside a path, for what will take its place; it holds the process that writes it."""
     ending = f".{os.getpid()}-{secrets.token_hex(4)}{PART}"
     stem = path.name.encode()[: LONGEST_NAME_BYTES - len(ending) - 1].decode(errors="ignore")
     return path.with_name(f".{stem}{ending}")
@@ -73,9 +73,9 @@ def find_writer(path: Path) -> int | None:
     return int(found[1]) if found else None
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, content: str) -> None:
     """Write a whole text file in UTF-8."""
-    write_bytes(path, text.encode())
+    write_bytes(path, content.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -90,7 +90,7 @@ def parse_json(content: bytes) -> Any:
     Raises
     ------
     ValueError
-        It is none, be it not UTF-8 or nested so deep that no program of ours wrote it.
+        It is not JSON, not UTF-8, or nested too deep.
     """
     try:
         return json.loads(content)
@@ -128,7 +128,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         yield beside
         place_folder(beside, path)
     finally:
-        # Once more if a call failed in its midst; what stays even then is swept, as its name says whose it is.
+        # Once more if a call failed in its midst; what stays even then is removed later, as its name holds the process.
         for _ in range(2):
             shutil.rmtree(beside, ignore_errors=True)
 

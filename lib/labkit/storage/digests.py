@@ -25,7 +25,7 @@ def list_files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.is_file())
 
 
-def digest(texts: Iterable[str]) -> str:
-    """Return the SHA-256 of a list of texts as hex digits."""
-    joined = "".join(f"{len(text)}:{text}" for text in texts)
+def digest(strings: Iterable[str]) -> str:
+    """Return the SHA-256 of a list of strings as hex digits."""
+    joined = "".join(f"{len(string)}:{string}" for string in strings)
     return hashlib.sha256(joined.encode("utf-8", "surrogatepass")).hexdigest()

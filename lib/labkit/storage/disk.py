@@ -1,4 +1,4 @@
-"""Faults of the disk, a full one first of all, as messages that say what to do."""
+"""Disk errors, a full disk above all, as messages that name what to do."""
 
 import errno
 import os
@@ -52,9 +52,9 @@ def is_about(error: OSError, path: Path, beside: Path | None) -> bool:
 
 
 def describe_full(path: Path, needed: str) -> str:
-    """Say that a disk is full: what is needed, and what is free where `path` should go."""
+    """Describe that a disk is full: what is needed, and what is free where `path` should go."""
     free = format_bytes(shutil.disk_usage(find_folder(path)).free)
-    return f"disk full: needs {needed}, {free} free at {path}: make room and run again"
+    return f"disk full: needs {needed}, {free} free at {path}: free disk space and run again"
 
 
 def is_full(error: BaseException | None) -> bool:

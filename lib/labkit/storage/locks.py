@@ -10,7 +10,7 @@ from labkit.storage.disk import explain_faults
 
 @contextmanager
 def open_lock(path: Path) -> Iterator[int]:
-    """Yield the file that carries a lock, not locked; closing it frees the lock. The file stays, whatever it says."""
+    """Yield the file that carries a lock, not locked; closing it frees the lock. The file stays."""
     with explain_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -43,7 +43,7 @@ def hold_lock(path: Path) -> Iterator[None]:
 
 
 def note_holder(handle: int, path: Path, content: bytes) -> None:
-    """Let the file of a lock say this of its holder; it need not outlive him, so it is not flushed."""
+    """Write into the file of a lock who holds it; not flushed, as it need not outlive the holder."""
     with explain_faults(path, n_bytes=len(content)):
         os.ftruncate(handle, 0)
         os.pwrite(handle, content, 0)

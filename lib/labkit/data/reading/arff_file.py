@@ -32,7 +32,7 @@ class ArffReader:
     Raises
     ------
     DataError
-        It is no ARFF file, or a value is not as its attribute says.
+        It is not an ARFF file, or a value is not of the type that its attribute declares.
     """
 
     def __init__(self, path: Path, table: Table, where: str) -> None:
@@ -53,7 +53,7 @@ class ArffReader:
 
     @property
     def plain(self) -> Table:
-        """How ARFF writes numbers, whatever the table says of delimited files."""
+        """How ARFF writes numbers, whatever the table sets for delimited files."""
         return Table(path=self.path.name)
 
     def find_type(self, name: str) -> pa.DataType:
@@ -127,17 +127,19 @@ class ArffReader:
         found = column_types.to_whole(values, self.plain) if name in self.whole else None
         found = found if found is not None else column_types.to_numbers(values, self.plain)
         if found is None:
-            texts = values.to_pylist()
-            row, text = next(
-                (row, text) for row, text in enumerate(texts, n_before + 1) if text and not is_number(text, self.plain)
+            strings = values.to_pylist()
+            row, string = next(
+                (row, string)
+                for row, string in enumerate(strings, n_before + 1)
+                if string and not is_number(string, self.plain)
             )
             raise DataError(
-                f"{self.where}: column {name!r}, row {row:,}: {text!r} is not a number: correct the file, or declare "
+                f"{self.where}: column {name!r}, row {row:,}: {string!r} is not a number: correct the file, or declare "
                 "the attribute as a string"
             )
         return found
 
 
-def is_number(text: str, table: Table) -> bool:
-    """Return whether a text is a number."""
-    return column_types.to_numbers(pa.array([text]), table) is not None
+def is_number(string: str, table: Table) -> bool:
+    """Return whether a string is a number."""
+    return column_types.to_numbers(pa.array([string]), table) is not None

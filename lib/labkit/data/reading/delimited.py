@@ -1,7 +1,7 @@
-"""Rows of a delimited text file as texts: every row has the header's number of cells, or the file is refused.
+"""Rows of a delimited text file as strings: every row has the header's number of cells, or the file is refused.
 
-Not what the texts mean: that is `labkit.data.reading.column_types`. Arrow parses; where it finds a fault, Python's csv
-walks the file again to say in which line.
+Not what the strings mean: that is `labkit.data.reading.column_types`. Arrow parses; where it finds a
+fault, Python's csv reads the file again to find its line.
 """
 
 import csv

@@ -1,6 +1,6 @@
-"""Which encoding a text is in, found by what its letters come out as: words, or signs amid of them.
+"""Which encoding a text is in, found by how it decodes: into words, or into symbols between letters.
 
-Sole owner of charset-normalizer, which tells scripts apart. Between the encodings of one script, words decide.
+Sole owner of charset-normalizer, which distinguishes scripts. Between the encodings of one script, words decide.
 """
 
 import codecs
@@ -18,7 +18,7 @@ MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-"""What the first bytes of a file say of its encoding; the longer ones first."""
+"""Encodings by the first bytes of a file; the longer ones first."""
 LATIN = ("cp1252", "cp1250", "cp1254", "cp1257", "mac_roman", "cp437", "cp850")
 """Encodings of Latin letters, the most frequent first."""
 ENCODINGS = (
@@ -45,7 +45,7 @@ CURRENCY = "\u20ac\u00a3\u00a5\u00a2"
 
 
 def guess_encoding(data: bytes) -> str | None:
-    """Return the encoding that bytes look like, or None if they are no text."""
+    """Return the encoding that bytes look like, or None if they are not text."""
     if any(data.startswith(mark) for mark in MARKS):
         return next(name for mark, name in MARKS.items() if data.startswith(mark))
     sample = data[: 4 * HEAD_BYTES]
@@ -56,7 +56,7 @@ def guess_encoding(data: bytes) -> str | None:
     n_controls = sum(sample.count(code) for code in (*range(1, 9), *range(14, 27), *range(28, 32)))
     if n_controls > len(sample) / 100:
         return None
-    # Lines without accents say nothing, and a few accents among many of them would go unnoticed.
+    # Lines without accents show nothing, and a few accents among many of them would go unnoticed.
     telling = b"\n".join(line for line in sample.splitlines() if not line.isascii()) or sample
     return choose_encoding(telling)
 

@@ -135,7 +135,7 @@ def rate_cell(cell: str, below: list[str], *, is_below_several: bool) -> int:
         return int(cell not in USUAL_MISSING)
     if cell in distinct and not (is_below_several and len(distinct) == 1):
         return -1
-    # Among texts that are all different, one more says nothing.
+    # Among strings that are all different, one more shows nothing.
     return int(is_below_several and 0 < len(distinct) <= len(values) / 2)
 
 

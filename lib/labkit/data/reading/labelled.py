@@ -38,7 +38,7 @@ class LabelledReader:
 
     def __init__(self, path: Path, table: Table, where: str) -> None:
         self.path, self.where, self.ending = path, where, path.suffix.lower()
-        # UTF-8 is what a table is in if nothing else is said, and then the file itself knows better.
+        # UTF-8 is only the default of a table; the file names its own encoding.
         self.encoding = None if table.encoding == "utf-8" else table.encoding
         metadata = self.load(metadataonly=True)[1]
         self.names = [str(name) for name in metadata.column_names]
@@ -174,8 +174,8 @@ def make_label_array(values: pd.Series, kind: pa.DataType, labels: Mapping[float
     if labels is not None:
         values = values.map(labels)
     if pa.types.is_string(kind):
-        texts = [None if pd.isna(value) or value == "" else str(value) for value in values]
-        return pa.array(texts, kind)
+        strings = [None if pd.isna(value) or value == "" else str(value) for value in values]
+        return pa.array(strings, kind)
     return pa.array(values, kind, from_pandas=True)
 
 

@@ -64,7 +64,7 @@ def find_file(name: str, file: str, folder: Path) -> Path:
 
 
 def check_pointer(path: Path) -> None:
-    """Refuse a file that is not the one that the DVC pointer beside it speaks of: torn, or changed by accident.
+    """Refuse a file that is not the one that the DVC pointer beside it names: torn, or changed by accident.
 
     Raises
     ------

@@ -55,23 +55,23 @@ class Counter:
         if not self.n_bytes:
             self.check_mark(piece)
         try:
-            text = self.decoder.decode(piece, final=not piece)
+            decoded = self.decoder.decode(piece, final=not piece)
         except UnicodeError as error:
             raise self.describe(error, piece) from error
         self.check_utf8(piece)
         self.n_bytes += len(piece)
-        if "\0" in text:
-            line = self.n_lines + text.count("\n", 0, text.index("\0")) + 1
+        if "\0" in decoded:
+            line = self.n_lines + decoded.count("\n", 0, decoded.index("\0")) + 1
             raise DataError(
                 f"{self.where}: NUL byte at line {line:,}: not a text file, or one in another encoding or torn: "
                 "write it again"
             )
-        self.n_pairs += text.count("\r\n") + (self.last == "\r" and text.startswith("\n"))
-        self.n_newlines += text.count("\n")
-        self.n_returns += text.count("\r")
-        self.n_quotes += text.count(self.quote) if self.quote else 0
-        self.last = text[-1:] or self.last
-        self.has_text = self.has_text or not text.removeprefix("\ufeff").isspace()
+        self.n_pairs += decoded.count("\r\n") + (self.last == "\r" and decoded.startswith("\n"))
+        self.n_newlines += decoded.count("\n")
+        self.n_returns += decoded.count("\r")
+        self.n_quotes += decoded.count(self.quote) if self.quote else 0
+        self.last = decoded[-1:] or self.last
+        self.has_text = self.has_text or not decoded.removeprefix("\ufeff").isspace()
 
     @property
     def n_lines(self) -> int:
@@ -79,7 +79,7 @@ class Counter:
         return self.n_newlines + self.n_returns - self.n_pairs
 
     def check_mark(self, piece: bytes) -> None:
-        """Refuse a byte-order mark that says another encoding."""
+        """Refuse a byte-order mark of another encoding."""
         marked = next((name for mark, name in MARKS.items() if piece.startswith(mark)), None)
         said = codecs.lookup(self.encoding).name
         if marked and not said.startswith(marked):
@@ -93,11 +93,11 @@ class Counter:
         if self.utf8 is None:
             return
         try:
-            text = self.utf8.decode(piece, final=not piece)
+            decoded = self.utf8.decode(piece, final=not piece)
         except UnicodeDecodeError:
             self.utf8 = None
             return
-        self.n_accents += len(text) - len(text.encode("ascii", "ignore"))
+        self.n_accents += len(decoded) - len(decoded.encode("ascii", "ignore"))
         if not piece and self.n_accents:
             raise DataError(
                 f"{self.where}: UTF-8, not {self.encoding.upper()} ({self.n_accents:,} accents would be torn): set "

@@ -1,4 +1,4 @@
-"""The bytes of a text file: unpacked, bounded, decoded, and looked over before anything is parsed.
+"""The bytes of a text file: decompressed, bounded, decoded, and checked before anything is parsed.
 
 Not how lines become rows: that is `labkit.data.reading.delimited`. A file is read in pieces; none is ever whole in
 memory.
@@ -26,7 +26,7 @@ PACKING_ERRORS = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip
 
 
 class BoundedStream(io.RawIOBase):
-    """An unpacked file that is refused above a number of bytes, whatever a small packed file says it holds."""
+    """A decompressed file that is refused above a number of bytes, whatever size the compressed file declares."""
 
     def __init__(self, inner: BinaryIO, most: int, where: str) -> None:
         super().__init__()
@@ -68,10 +68,10 @@ class Utf8Stream(io.RawIOBase):
         """Fill a buffer."""
         while not self.rest:
             piece = self.inner.read(PIECE_BYTES)
-            text = self.decoder.decode(piece, final=not piece)
-            if self.is_first and text:
-                text, self.is_first = text.removeprefix("\ufeff"), False
-            self.rest = text.encode("utf-8")
+            decoded = self.decoder.decode(piece, final=not piece)
+            if self.is_first and decoded:
+                decoded, self.is_first = decoded.removeprefix("\ufeff"), False
+            self.rest = decoded.encode("utf-8")
             if not piece:
                 break
         taken, self.rest = self.rest[: len(buffer)], self.rest[len(buffer) :]
@@ -81,12 +81,12 @@ class Utf8Stream(io.RawIOBase):
 
 @contextmanager
 def open_bytes(path: Path, *, most_bytes: int, where: str) -> Iterator[BinaryIO]:
-    """Yield an unpacked file; what is packed is told by its ending.
+    """Yield a decompressed file; its ending shows how it is compressed.
 
     Raises
     ------
     DataError
-        It is not packed as its ending says, cut short, an archive of several files, or too large.
+        It is not compressed as its ending says, cut short, an archive of several files, or too large.
     """
     ending = path.suffix.lower()
     openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
@@ -122,7 +122,7 @@ def open_member(raw: BinaryIO, where: str) -> Iterator[BinaryIO]:
             raise DataError(f"{where}: {len(names)} files in the archive ({found}): unpack the one that is meant")
         try:
             member = archive.open(names[0])
-        except (RuntimeError, NotImplementedError) as error:  # encrypted, or packed in an unknown way
+        except (RuntimeError, NotImplementedError) as error:  # encrypted, or compressed in an unknown way
             is_encrypted = archive.getinfo(names[0]).flag_bits & 1
             what = "encrypted" if is_encrypted else "compressed in a way that is not read"
             raise DataError(f"{where}: the file in the archive is {what}: unpack it") from error
