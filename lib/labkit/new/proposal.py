@@ -291,12 +291,12 @@ def make_training(
 
 
 def make_evaluation(
-    n_rows: int, n_columns: int, truth: pd.Series, target_plan: TargetPlan, decisions: list[ParamsDecision]
+    n_rows: int, n_columns: int, y_true: pd.Series, target_plan: TargetPlan, decisions: list[ParamsDecision]
 ) -> dict[str, Any]:
     """Return the section `evaluation` with a gate in the metric's unit."""
     tolerance = 0.01
     if target_plan.task == "regression" and target_plan.metric != "r2":
-        tolerance = float(f"{0.02 * float(truth.std()):.1g}") or 0.0
+        tolerance = float(f"{0.02 * float(y_true.std()):.1g}") or 0.0
     gate = {"minimum_gain": 0, "champion_tolerance": tolerance}
     reason = "better than always the same answer; about as good as the model before it"
     decisions.append(ParamsDecision("gate", f"gain > 0, within {tolerance:g}", reason, ("evaluation", "gate")))

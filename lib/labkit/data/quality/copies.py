@@ -45,18 +45,18 @@ def find_target_copy(values: pd.Series, rows: Rows) -> Leak | None:
     if find_column_kind(values) == "time":
         return None
     is_there = known.notna().to_numpy()
-    known, truth = known[is_there], rows.values[is_there]
+    known, y_true = known[is_there], rows.values[is_there]
     if len(known) < FEWEST_ROWS:
         return None
     is_number = find_column_kind(known) == "number"
     if rows.classes:
         is_continuous = is_number and has_fractions(known)
-        leak = find_class_copy(pd.factorize(known)[0], truth, rows, len(is_there), is_continuous=is_continuous)
-        return leak or (find_separation(known.to_numpy(dtype="float64"), truth, rows) if is_number else None)
-    if is_number and (leak := find_number_copy(known.to_numpy(dtype="float64"), truth, rows)):
+        leak = find_class_copy(pd.factorize(known)[0], y_true, rows, len(is_there), is_continuous=is_continuous)
+        return leak or (find_separation(known.to_numpy(dtype="float64"), y_true, rows) if is_number else None)
+    if is_number and (leak := find_number_copy(known.to_numpy(dtype="float64"), y_true, rows)):
         return leak
     codes = pd.factorize(known)[0]
-    return None if is_number and codes.max() > 1 else find_ranges(codes, truth, rows)
+    return None if is_number and codes.max() > 1 else find_ranges(codes, y_true, rows)
 
 
 def has_fractions(values: pd.Series) -> bool:
@@ -66,7 +66,7 @@ def has_fractions(values: pd.Series) -> bool:
 
 
 def find_class_copy(
-    codes: np.ndarray, truth: np.ndarray, rows: Rows, n_rows: int, *, is_continuous: bool = False
+    codes: np.ndarray, y_true: np.ndarray, rows: Rows, n_rows: int, *, is_continuous: bool = False
 ) -> Leak | None:
     """Return that each value of a column goes with one class of the target, or None.
 
@@ -74,43 +74,43 @@ def find_class_copy(
     come again and again, because a value that occurs once always goes with one class. Consecutive rows with the same
     value may be about the same thing, so they count once.
     """
-    n_values, n_classes = int(codes.max()) + 1, len(np.unique(truth))
-    if n_classes < 2 or len(np.unique(codes * len(rows.classes) + truth)) > n_values:
+    n_values, n_classes = int(codes.max()) + 1, len(np.unique(y_true))
+    if n_classes < 2 or len(np.unique(codes * len(rows.classes) + y_true)) > n_values:
         return None
-    sizes = np.bincount(truth)
+    sizes = np.bincount(y_true)
     if n_values == n_classes:
         # All ways to deal out the values among the rows, of which so many look like this.
-        log_ways = special.gammaln(len(truth) + 1) - special.gammaln(sizes + 1).sum() - special.gammaln(n_classes + 1)
+        log_ways = special.gammaln(len(y_true) + 1) - special.gammaln(sizes + 1).sum() - special.gammaln(n_classes + 1)
         if log_ways <= -np.log(rows.alpha):
             return None
         evidence = f"the target under another name, each of its {n_values} values goes with one class"
-        is_sure = bound_errors(0, truth, rows.alpha) <= FEW_ERRORS_OF_CODE or sizes[sizes > 0].min() >= ENOUGH_OF_CLASS
+        is_sure = bound_errors(0, y_true, rows.alpha) <= FEW_ERRORS_OF_CODE or sizes[sizes > 0].min() >= ENOUGH_OF_CLASS
         return Leak(COPY, evidence, is_sure=bool(is_sure))
     if is_continuous:
         return None
     is_covered = np.bincount(codes)[codes] > 1
     is_first = np.diff(codes, prepend=-1) != 0
-    bound = bound_errors(0, truth[is_covered & is_first], rows.alpha)
+    bound = bound_errors(0, y_true[is_covered & is_first], rows.alpha)
     if is_covered.sum() < COVERED * n_rows or bound > 0.5:
         return None
     evidence = (
-        f"each of its {n_values:,} values goes with one class of the target, in {format_count(len(truth), 'row')}"
+        f"each of its {n_values:,} values goes with one class of the target, in {format_count(len(y_true), 'row')}"
     )
     return Leak(FINER, evidence, is_sure=bound <= FEW_ERRORS)
 
 
-def find_separation(values: np.ndarray, truth: np.ndarray, rows: Rows) -> Leak | None:
+def find_separation(values: np.ndarray, y_true: np.ndarray, rows: Rows) -> Leak | None:
     """Return that each class of the target has a range of a column of numbers of its own, or None."""
-    order = np.lexsort((truth, values))
-    is_border = np.diff(truth[order]) != 0
-    n_classes = len(np.unique(truth))
+    order = np.lexsort((y_true, values))
+    is_border = np.diff(y_true[order]) != 0
+    n_classes = len(np.unique(y_true))
     if n_classes < 2 or is_border.sum() >= n_classes or (np.diff(values[order])[is_border] == 0).any():
         return None
-    bound = bound_errors(0, truth, rows.alpha)
-    if bound > 1 or is_counter(values, truth):
+    bound = bound_errors(0, y_true, rows.alpha)
+    if bound > 1 or is_counter(values, y_true):
         return None
     evidence = (
-        f"each of the {n_classes} classes has a range of its values of its own, in {format_count(len(truth), 'row')}"
+        f"each of the {n_classes} classes has a range of its values of its own, in {format_count(len(y_true), 'row')}"
     )
     return Leak(EXPLAINS, evidence, is_sure=bound <= FEW_ERRORS)
 
@@ -121,48 +121,48 @@ def is_counter(values: np.ndarray, codes: np.ndarray) -> bool:
     return count_equal_runs(codes) == len(np.unique(codes)) and bool((steps > 0).all() or (steps < 0).all())
 
 
-def find_number_copy(values: np.ndarray, truth: np.ndarray, rows: Rows) -> Leak | None:
+def find_number_copy(values: np.ndarray, y_true: np.ndarray, rows: Rows) -> Leak | None:
     """Return that the target is a function of a column of numbers, exactly or nearly, or None.
 
     Nearly is a suspicion: an honest column may be as near, such as the population of last year.
     """
     is_finite = np.isfinite(values)
-    values, truth = values[is_finite], truth[is_finite]
-    if len(values) < FEWEST_ROWS or values.std() == 0 or truth.std() == 0:
+    values, y_true = values[is_finite], y_true[is_finite]
+    if len(values) < FEWEST_ROWS or values.std() == 0 or y_true.std() == 0:
         return None
     # In a series in order of time, whatever only rises with time goes with the target: changes have to agree, too.
-    if rows.is_series and correlate(np.diff(values), np.diff(truth)) ** 2 < SMOOTH:
+    if rows.is_series and correlate(np.diff(values), np.diff(y_true)) ** 2 < SMOOTH:
         return None
-    for named, transformed, goal in list_scales(values, truth):
+    for named, transformed, goal in list_scales(values, y_true):
         if is_exact(transformed, goal):
             evidence = f"{named} lie on a straight line, which explains {floor_percent(1 - ROUNDED)} of the variance"
             return Leak(COPY, evidence, is_sure=True)
-    explained = compute_smoothness(values, truth)
+    explained = compute_smoothness(values, y_true)
     if explained < NEARLY_ALIKE:
         return None
     evidence = f"a curve through its values explains {floor_percent(explained)} of the target"
     return Leak(NEAR_COPY, evidence, is_sure=False)
 
 
-def list_scales(values: np.ndarray, truth: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+def list_scales(values: np.ndarray, y_true: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Yield the scales on which a column may be the target in another unit: name, the column and the target on it."""
-    yield "target and column", values, truth
+    yield "target and column", values, y_true
     if (values > 0).all():
-        yield "the target and its logarithm", np.log(values), truth
-        yield "the target and its square root", np.sqrt(values), truth
-        yield "the target and its reciprocal", 1 / values, truth
-    yield "the target and its square", values**2, truth
-    if (truth > 0).all():
-        yield "the target's logarithm and the column", np.log(truth), values
+        yield "the target and its logarithm", np.log(values), y_true
+        yield "the target and its square root", np.sqrt(values), y_true
+        yield "the target and its reciprocal", 1 / values, y_true
+    yield "the target and its square", values**2, y_true
+    if (y_true > 0).all():
+        yield "the target's logarithm and the column", np.log(y_true), values
 
 
-def is_exact(values: np.ndarray, truth: np.ndarray) -> bool:
+def is_exact(values: np.ndarray, y_true: np.ndarray) -> bool:
     """Return whether the target is a column's straight line but for rounding, and not in extreme rows only."""
-    if values.std() == 0 or 1 - correlate(values, truth) ** 2 > ROUNDED:
+    if values.std() == 0 or 1 - correlate(values, y_true) ** 2 > ROUNDED:
         return False
-    slope = float(np.cov(values, truth)[0, 1] / values.var(ddof=1))
-    left_over = truth - slope * values
-    return compute_spread(left_over) <= TYPICALLY * compute_spread(truth)
+    slope = float(np.cov(values, y_true)[0, 1] / values.var(ddof=1))
+    left_over = y_true - slope * values
+    return compute_spread(left_over) <= TYPICALLY * compute_spread(y_true)
 
 
 def compute_spread(values: np.ndarray) -> float:
@@ -170,35 +170,35 @@ def compute_spread(values: np.ndarray) -> float:
     return float(np.median(np.abs(values - np.median(values))))
 
 
-def find_ranges(codes: np.ndarray, truth: np.ndarray, rows: Rows) -> Leak | None:
+def find_ranges(codes: np.ndarray, y_true: np.ndarray, rows: Rows) -> Leak | None:
     """Return that each value of a column stands for a range of the target of its own, or None."""
     n_values = int(codes.max()) + 1
     sizes = np.bincount(codes)
     # A column that is in order in the table as well may just count time, as the target does.
     if not 2 <= n_values <= MOST_RANGES or count_equal_runs(codes) <= n_values:
         return None
-    order = np.lexsort((codes, truth))
-    if count_equal_runs(codes[order]) > n_values or len(np.unique(truth)) <= 2 * n_values:
+    order = np.lexsort((codes, y_true))
+    if count_equal_runs(codes[order]) > n_values or len(np.unique(y_true)) <= 2 * n_values:
         return None
     is_end = np.diff(codes[order]) != 0
-    if (np.diff(truth[order])[is_end] == 0).any():
+    if (np.diff(y_true[order])[is_end] == 0).any():
         return None
     log_ways = special.gammaln(len(codes) + 1) - special.gammaln(sizes + 1).sum() - special.gammaln(n_values + 1)
     if log_ways <= -np.log(rows.alpha):
         return None
     evidence = f"each of its {n_values} values stands for a range of the target of its own"
-    is_sure = bound_errors(0, codes, rows.alpha) <= FEW_ERRORS and not lie_apart(codes[order], truth[order])
+    is_sure = bound_errors(0, codes, rows.alpha) <= FEW_ERRORS and not lie_apart(codes[order], y_true[order])
     return Leak(RANGES, evidence, is_sure=is_sure)
 
 
-def lie_apart(codes: np.ndarray, truth: np.ndarray) -> bool:
+def lie_apart(codes: np.ndarray, y_true: np.ndarray) -> bool:
     """Return whether all ranges of the target, in its order, lie further apart than the values within them.
 
     What the target was cut into has borders where its values are dense. An honest column, such as the species of an
     animal whose weight is the target, may have ranges far apart. Distances between neighbours are taken as exponential.
     """
     ends = np.flatnonzero(np.diff(codes) != 0)
-    distinct, place = np.unique(truth, return_inverse=True)
+    distinct, place = np.unique(y_true, return_inverse=True)
     steps = np.diff(distinct)
     for border in place[ends]:
         near = np.concatenate(

@@ -70,7 +70,7 @@ def make_target_rows(target: pd.Series, task: str, n_columns: int) -> Rows:
     return Rows(is_known, codes, list(classes), alpha)
 
 
-def compute_smoothness(values: np.ndarray, truth: np.ndarray) -> float:
+def compute_smoothness(values: np.ndarray, y_true: np.ndarray) -> float:
     """Return the share of the target's variance that a curve through a column explains, from neighbours alone.
 
     Each row is compared with the straight line between its two neighbours in order of the column; the estimator of the
@@ -81,7 +81,7 @@ def compute_smoothness(values: np.ndarray, truth: np.ndarray) -> float:
     True
     """
     order = np.lexsort((np.random.default_rng(0).permutation(len(values)), values))
-    x, y = values[order].astype("float64"), truth[order].astype("float64")
+    x, y = values[order].astype("float64"), y_true[order].astype("float64")
     if len(x) < 3 or y.std() == 0:
         return 0.0
     width = x[2:] - x[:-2]

@@ -63,15 +63,15 @@ def find_formula(frame: pd.DataFrame, inputs: Sequence[str], target: str) -> For
     names = [name for name in inputs if is_usable(rows[name])]
     if len(names) < 2 or len(rows) < FEWEST_ROWS:
         return None
-    truth = rows[target].to_numpy(dtype="float64")
+    y_true = rows[target].to_numpy(dtype="float64")
     raw = rows[names].to_numpy(dtype="float64", na_value=np.nan)
     columns = np.where(np.isfinite(raw), raw, np.nan)
     most = min(MOST_TERMS, len(rows) // ROWS_PER_TERM - 1)
-    chosen = list(range(len(names))) if len(names) <= most else choose_columns(columns, truth, most)
-    found = find_sum(columns, truth, chosen, names)
+    chosen = list(range(len(names))) if len(names) <= most else choose_columns(columns, y_true, most)
+    found = find_sum(columns, y_true, chosen, names)
     positive = [place for place in chosen if not (columns[:, place] <= 0).any()]
-    if found is None and len(positive) > 1 and (truth > 0).all():
-        found = find_product(columns, truth, positive, names)
+    if found is None and len(positive) > 1 and (y_true > 0).all():
+        found = find_product(columns, y_true, positive, names)
     return found
 
 
@@ -81,14 +81,14 @@ def is_usable(values: pd.Series) -> bool:
     return is_number and bool(values.isna().mean() <= MOSTLY_FILLED) and values.nunique() > 1
 
 
-def choose_columns(columns: np.ndarray, truth: np.ndarray, most: int) -> list[int]:
+def choose_columns(columns: np.ndarray, y_true: np.ndarray, most: int) -> list[int]:
     """Return the columns that a formula would name: each in turn the one nearest to what is left unexplained.
 
     Orthogonal matching pursuit (Pati, Rezaiifar and Krishnaprasad, 1993); a missing value counts as the mean.
     """
     centred = np.nan_to_num(columns - np.nanmean(columns, axis=0))
     unit = centred / np.sqrt((centred**2).sum(axis=0)).clip(min=1e-300)
-    goal = truth - truth.mean()
+    goal = y_true - y_true.mean()
     closeness = unit.T @ goal
     left, chosen = closeness, list[int]()
     products = np.empty((columns.shape[1], 0))
@@ -104,13 +104,13 @@ def choose_columns(columns: np.ndarray, truth: np.ndarray, most: int) -> list[in
     return sorted(chosen)
 
 
-def find_sum(columns: np.ndarray, truth: np.ndarray, chosen: list[int], names: list[str]) -> Formula | None:
+def find_sum(columns: np.ndarray, y_true: np.ndarray, chosen: list[int], names: list[str]) -> Formula | None:
     """Return the linear function of few columns that the target is, or None."""
-    fitted = find_terms(columns, truth, chosen)
+    fitted = find_terms(columns, y_true, chosen)
     if fitted is None:
         return None
     kept, rows, left = fitted
-    part, goal = columns[rows][:, kept], truth[rows]
+    part, goal = columns[rows][:, kept], y_true[rows]
     factors, _ = solve(part, goal)
     for digits in DIGITS:
         rounded = np.array([round_factor(factor, digits) for factor in factors])
@@ -124,32 +124,34 @@ def find_sum(columns: np.ndarray, truth: np.ndarray, chosen: list[int], names: l
     return None
 
 
-def find_product(columns: np.ndarray, truth: np.ndarray, chosen: list[int], names: list[str]) -> Formula | None:
+def find_product(columns: np.ndarray, y_true: np.ndarray, chosen: list[int], names: list[str]) -> Formula | None:
     """Return the product of few columns, or of their powers, that the target is, or None."""
     logs = np.log(columns[:, chosen])
-    fitted = find_terms(logs, np.log(truth), list(range(len(chosen))))
+    fitted = find_terms(logs, np.log(y_true), list(range(len(chosen))))
     if fitted is None:
         return None
     kept, rows, _ = fitted
-    powers, constant = solve(logs[rows][:, kept], np.log(truth[rows]))
+    powers, constant = solve(logs[rows][:, kept], np.log(y_true[rows]))
     rounded = powers.round()
     used = [names[chosen[place]] for place in kept]
     for factor in (1.0, float(f"{np.exp(constant):.4g}")):
         product = factor * np.exp(logs[rows][:, kept] @ rounded)
-        unexplained = compute_unexplained(product, truth[rows])
+        unexplained = compute_unexplained(product, y_true[rows])
         if {*rounded} <= POWERS and unexplained <= 1 - EXACT:
             text = write_product(factor, dict(zip(used, rounded, strict=True)))
             return Formula(text, tuple(used), 1 - unexplained)
     return None
 
 
-def find_terms(columns: np.ndarray, truth: np.ndarray, chosen: list[int]) -> tuple[list[int], np.ndarray, float] | None:
+def find_terms(
+    columns: np.ndarray, y_true: np.ndarray, chosen: list[int]
+) -> tuple[list[int], np.ndarray, float] | None:
     """Return the columns a target follows from, the rows that have all of them, and the share unexplained, or None.
 
     Backward elimination: a column goes as long as hardly more is left unexplained without it.
     """
     rows = np.isfinite(columns[:, chosen]).all(axis=1)
-    goal = truth[rows]
+    goal = y_true[rows]
     if len(goal) < max(FEWEST_ROWS, ROWS_PER_TERM * (len(chosen) + 1)) or goal.std() == 0:
         return None
 

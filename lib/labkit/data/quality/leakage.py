@@ -219,9 +219,9 @@ def is_surely_predictive(values: pd.Series, classes: pd.Series, alpha: float, se
         return False
     if pd.api.types.is_numeric_dtype(values) and is_counter(values.to_numpy(), pd.factorize(classes)[0]):
         return False
-    truth, probabilities = held_out
-    n_wrong = int((probabilities.argmax(axis=1) != truth).sum())
-    return bound_errors(n_wrong, truth, alpha) <= FEW_ERRORS
+    y_true, probabilities = held_out
+    n_wrong = int((probabilities.argmax(axis=1) != y_true).sum())
+    return bound_errors(n_wrong, y_true, alpha) <= FEW_ERRORS
 
 
 def choose_scored(frame: pd.DataFrame, inputs: Sequence[str], target: str, task: str) -> Sequence[str]:
@@ -229,11 +229,11 @@ def choose_scored(frame: pd.DataFrame, inputs: Sequence[str], target: str, task:
     if len(inputs) <= MOST_SCORED:
         return inputs
     answers = frame[target]
-    truth = compute_ranks(answers.to_numpy(dtype="float64") if task == "regression" else pd.factorize(answers)[0])
+    y_true = compute_ranks(answers.to_numpy(dtype="float64") if task == "regression" else pd.factorize(answers)[0])
     numbers = [name for name in inputs if pd.api.types.is_numeric_dtype(frame[name])]
     columns = (frame[name].to_numpy(dtype="float64", na_value=np.nan) for name in numbers)
     return [
-        name for name, column in zip(numbers, columns, strict=True) if correlate(compute_ranks(column), truth) >= ABLE
+        name for name, column in zip(numbers, columns, strict=True) if correlate(compute_ranks(column), y_true) >= ABLE
     ]
 
 

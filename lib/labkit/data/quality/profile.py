@@ -115,14 +115,14 @@ def score_column(values: pd.Series, answers: pd.Series, task: str, *, seed: int)
     held_out = predict_held_out(values, answers, task, seed=seed)
     if held_out is None:
         return np.nan
-    truth, predicted = held_out
+    y_true, predicted = held_out
     if task == "regression":
-        return max(0.0, float(r2_score(truth, predicted)))
-    shares = np.bincount(truth) / len(truth)
+        return max(0.0, float(r2_score(y_true, predicted)))
+    shares = np.bincount(y_true) / len(y_true)
     uncertainty = -float((shares * np.log(shares)).sum())
     # A leaf of few rows is not as sure as it looks: its probabilities are drawn a little towards the classes' shares.
     drawn = np.clip(0.95 * predicted + 0.05 * shares, 1e-3, 1)
-    loss = log_loss(truth, drawn / drawn.sum(axis=1, keepdims=True), labels=range(len(shares)))
+    loss = log_loss(y_true, drawn / drawn.sum(axis=1, keepdims=True), labels=range(len(shares)))
     return max(0.0, 1 - loss / uncertainty)
 
 
@@ -152,26 +152,26 @@ def predict_held_out(
     leaf = max(5, len(column) // 20)
     if task == "regression":
         is_finite = np.isfinite(answers.to_numpy(dtype="float64"))
-        column, truth = column[is_finite], answers.to_numpy(dtype="float64")[is_finite]
+        column, y_true = column[is_finite], answers.to_numpy(dtype="float64")[is_finite]
         # The share does not depend on the unit, but squares of very large answers overflow.
-        largest = float(np.abs(truth).max(initial=0))
-        truth = truth / largest if largest > LARGEST_SQUARED else truth
+        largest = float(np.abs(y_true).max(initial=0))
+        y_true = y_true / largest if largest > LARGEST_SQUARED else y_true
         tree = DecisionTreeRegressor(max_depth=4, min_samples_leaf=leaf, random_state=seed)
         folds = KFold(N_FOLDS, shuffle=True, random_state=seed)
     else:
         is_common = (answers.groupby(answers, observed=True).transform("size") >= N_FOLDS).to_numpy()
-        column, truth = column[is_common], pd.factorize(answers[is_common], sort=True)[0]
+        column, y_true = column[is_common], pd.factorize(answers[is_common], sort=True)[0]
         tree = DecisionTreeClassifier(max_depth=4, min_samples_leaf=leaf, random_state=seed)
         folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=seed)
-    n_classes = 0 if task == "regression" else truth.max(initial=-1) + 1
-    if len(truth) < FEWEST_ROWS or n_classes == 1:
+    n_classes = 0 if task == "regression" else y_true.max(initial=-1) + 1
+    if len(y_true) < FEWEST_ROWS or n_classes == 1:
         return None
     model = make_pipeline(TargetEncoder(cv=folds), tree) if is_category else tree
     method = "predict" if task == "regression" else "predict_proba"
     with warnings.catch_warnings():
         # A class of a few rows may be missing from a fold of the encoder, which then takes the mean of all rows.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        return truth, cross_val_predict(model, column, truth, cv=folds, method=method)
+        return y_true, cross_val_predict(model, column, y_true, cv=folds, method=method)
 
 
 def find_pairs(frame: pd.DataFrame, least: float) -> list[tuple[str, str, float]]:
