@@ -45,8 +45,8 @@ def test_known_answers_are_scored_beside_the_holdout() -> None:
     assert describe_score(rows.assign(late=["no", None, "yes"]), CHANCES, FACTS, params) == ""
     assert describe_score(rows.drop(columns="late"), CHANCES, FACTS, params) == ""
     perhaps = describe_score(rows.assign(late=["perhaps", "no", "yes"]), CHANCES, FACTS, params)
-    assert perhaps == "\nThe rows hold answers that cannot be scored: class 'perhaps' is new to it"
-    one = "\nThe rows hold answers that cannot be scored: one class only"
+    assert perhaps == "\nThe rows have true values that cannot be scored: class 'perhaps' is new to it"
+    one = "\nThe rows have true values that cannot be scored: one class only"
     assert describe_score(rows.assign(late="yes"), CHANCES, FACTS, params) == one
 
 
@@ -166,7 +166,7 @@ def test_known_answers_are_scored_or_it_is_said_why_not(champion: Path, tmp_path
     said, _ = predict(champion, tmp_path, TABLE)
     assert said[0].startswith("roc_auc on these rows 0.9")
     said, _ = predict(champion, tmp_path, INPUTS.assign(y="up"))
-    assert said == ["The rows hold answers that cannot be scored: one class only"]
+    assert said == ["The rows have true values that cannot be scored: one class only"]
 
 
 def link(path: Path, target: Path) -> Path:

@@ -154,17 +154,17 @@ def describe_score(rows: pd.DataFrame, predicted: np.ndarray, facts: Mapping[str
         return ""
     metric = facts["metric"]
     if facts["classes"] and rows[target].nunique() == 1:
-        return "\nThe rows hold answers that cannot be scored: one class only"
+        return "\nThe rows have true values that cannot be scored: one class only"
     try:
         found = metrics.compute_metric(
             metric, make_predictions(rows[target], predicted, facts["classes"], params.data.target)
         )
     except (ModelError, DataError) as error:
-        return f"\nThe rows hold answers that cannot be scored: {error}"
+        return f"\nThe rows have true values that cannot be scored: {error}"
     except (ValueError, TypeError):
         found = np.nan
     if not np.isfinite(found):
-        return f"\nThe rows hold answers that cannot be scored: {metric} is not defined for them"
+        return f"\nThe rows have true values that cannot be scored: {metric} is not defined for them"
     then = facts["metrics"][metric]
     # Whole numbers from a thousand on: 190,912 and not 1.909e+05.
     here, there, gap = (

@@ -67,8 +67,8 @@ def test_card_of_a_regression() -> None:
         "- **not shown**: not worse. by 2.",
         "- The holdout has only 4 rows: the intervals above are wide for that reason.",
         "| random forest | 2,100,000 |",
-        "- Answers outside of 1.03 to 3.97 were rare; predictions there are extrapolations.",
-        "- `x` is missing in 25% of the rows; the model fills gaps.",
+        "- Values outside of 1.03 to 3.97 were rare; predictions there are extrapolations.",
+        "- `x` is missing in 25% of the rows; the model imputes them.",
     ):
         assert line in card.splitlines()
     assert "ONNX" not in card
@@ -98,7 +98,7 @@ def test_card_tells_threshold_periods_and_slices() -> None:
     interval = {"value": 0.5, "low": 0.4, "high": 0.6}
     found = {"threshold": 0.2, "cost": interval, "always_yes": 0.8, "always_no": 0.9}
     lines = list_threshold({"threshold": found | {"acted": 0.3, "recall": 0.7, "precision": 0.4}}, costs)
-    assert "From a chance of **0.2** on, if acting without need costs 1" in "".join(lines)
+    assert "From a probability of **0.2** on, if acting without need costs 1" in "".join(lines)
     assert "acts on 30.0% of the rows, catches 70.0%" in "".join(lines)
     assert "the cheaper of always and never acting costs 0.8." in "".join(lines)
     assert list_threshold({"threshold": {}}, costs) == list_threshold({}, None) == []
@@ -108,4 +108,4 @@ def test_card_tells_threshold_periods_and_slices() -> None:
     assert list_periods({"by_period": {}}) == []
     part = {"slice": "a = x|y", "rows": 30, "loss": 2.0, "elsewhere": 1.0, "prediction": 0.3, "true": 0.5}
     assert "| `a = x¦y` | 30 | 2 | 1 | 0.3 | 0.5 |" in list_slices({"worst_slices": [part]})
-    assert "No group of rows stands out from chance." in list_slices({"worst_slices": []})
+    assert "No group of rows stands out beyond random variation." in list_slices({"worst_slices": []})

@@ -30,7 +30,7 @@ FEWEST_ROWS = 25
 SMALLEST_SHARE = 0.01
 MOST_BLOCKS = 200
 """Blocks that are told apart; of more, neighbouring ones are put together, which is slightly cautious."""
-NONE_FOUND = "No group of rows stands out from what chance explains."
+NONE_FOUND = "No group of rows stands out beyond random variation."
 
 
 @dataclass(frozen=True)

@@ -155,8 +155,8 @@ def list_threshold(metrics: Mapping[str, Any], costs: Costs | None) -> list[str]
     return [
         "## When to act",
         "",
-        f"From a chance of **{found['threshold']:.3g}** on, if acting without need costs {costs.false_positive:g} and "
-        f"not acting where there is need costs {costs.false_negative:g}; chosen on rows that had no part in fitting.",
+        f"From a probability of **{found['threshold']:.3g}** on, if acting without need costs {costs.false_positive:g} "
+        f"and not acting where there is need costs {costs.false_negative:g}; chosen on rows not used for fitting.",
         "",
         f"On the holdout that acts on {found['acted']:.1%} of the rows, catches {found['recall']:.1%} of the class of "
         f"interest and is right in {found['precision']:.1%} of what it raises. It costs {found['cost']['value']:.4g} "
@@ -173,7 +173,7 @@ def list_periods(metrics: Mapping[str, Any]) -> list[str]:
     head = [
         "## Over time",
         "",
-        f"| period (UTC) | rows | {metrics['metric']} | interval | predicted | came true |",
+        f"| period (UTC) | rows | {metrics['metric']} | interval | prediction | true |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     rows = [
@@ -206,8 +206,8 @@ def list_slices(metrics: Mapping[str, Any]) -> list[str]:
         return []
     slices = metrics["worst_slices"]
     if not slices:
-        return ["## Where it is weakest", "", "No group of rows stands out from chance.", ""]
-    head = ["## Where it is weakest", "", "| rows where | rows | loss | elsewhere | predicted | came true |"]
+        return ["## Where it is weakest", "", "No group of rows stands out beyond random variation.", ""]
+    head = ["## Where it is weakest", "", "| rows where | rows | loss | elsewhere | prediction | true |"]
     rows = [
         f"| {write_code(found['slice'])} | {found['rows']:,} | {found['loss']:.3g} | {found['elsewhere']:.3g} "
         f"| {found['prediction']:.3g} | {found['true']:.3g} |"
@@ -245,12 +245,12 @@ def list_limits(
     else:
         low, high = holdout[target.column].quantile([0.01, 0.99])
         limits.append(
-            f"Answers outside of {write_figure(low)} to {write_figure(high)} were rare; predictions there are "
+            f"Values outside of {write_figure(low)} to {write_figure(high)} were rare; predictions there are "
             "extrapolations."
         )
     gaps = holdout.drop(columns=target.column).isna().mean()
     if gaps.max() > 0:
-        limits.append(f"`{gaps.idxmax()}` is missing in {gaps.max():.0%} of the rows; the model fills gaps.")
+        limits.append(f"`{gaps.idxmax()}` is missing in {gaps.max():.0%} of the rows; the model imputes them.")
     gain = metrics.get("paired", {}).get("plain_lightgbm")
     if gain and not (gain["low"] or 0) > 0:
         limits.append("That it is better than LightGBM as it comes, on the raw columns, is not shown.")
@@ -258,7 +258,9 @@ def list_limits(
     if len(drifting) > 1 and params.data.target.task == "classification":
         worst = max(drifting, key=abs)
         side = "high" if worst > 0 else "low"
-        limits.append(f"In its worst period the mean chance was {100 * abs(worst):.1f} percentage points too {side}.")
+        limits.append(
+            f"In its worst period the mean probability was {100 * abs(worst):.1f} percentage points too {side}."
+        )
     if seconds := params.training.budget_seconds:
         limits.append(
             f"Candidates were compared and tuned for at most {seconds:g} s: another run may choose another model, so "
