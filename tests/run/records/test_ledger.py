@@ -271,7 +271,7 @@ def test_end_of_a_run_finds_room_on_a_full_disk(root: Path) -> None:
         assert (entry.outcome, entry.reason) == ("failed", "[Errno 28] No space left on device")
         with pytest.raises(
             StageError,
-            match=r"what ran cannot be recorded: disk full: needs .*, .* free at .*/ledger.jsonl: make room",
+            match=r"what ran cannot be recorded: disk full: needs .*, .* free at .*/ledger.jsonl: free disk space",
         ):
             append_for_ever()
         assert [entry.outcome for entry in ledger.load_entries()] == ["failed"]
