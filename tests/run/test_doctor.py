@@ -168,7 +168,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         lambda root: leave_entry(root, is_closed=True),
         "ledger",
         "1 ended without http://127.0.0.1:9 knowing",
-        "start the tracking server, set MLFLOW_TRACKING_URI as it was then, and `labkit runs` tells it",
+        "start the tracking server, set MLFLOW_TRACKING_URI as it was then, and `labkit runs` closes them there",
     ),
     "no store": (
         lambda root: write(root / "mlflow.db", "no database"),

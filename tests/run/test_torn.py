@@ -78,7 +78,7 @@ def test_torn_line_of_the_log_is_counted_and_fails_the_stage(tmp_path: Path, con
     assert log.n_torn == 1
     failure = check_finished(log, 3)
     assert failure is not None
-    assert failure.summary == "1 of the lines that the notebook reported are torn, so its figures are not complete"
+    assert failure.summary == "1 of the lines that the notebook reported are damaged, so its results are incomplete"
 
 
 def test_log_cut_short_by_the_kernels_end_reports_what_is_whole(tmp_path: Path) -> None:

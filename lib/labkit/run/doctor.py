@@ -145,7 +145,7 @@ def check_lock_file() -> CheckResult:
     """Compare the installed packages with the lock file."""
     about, lock_file = "lock", packages.load_lock()
     if not lock_file:
-        return CheckResult(about, f"{packages.LOCK_FILE} pins no package: runs do not say what they were made with", "")
+        return CheckResult(about, f"{packages.LOCK_FILE} pins no package: runs cannot record their packages", "")
     wrong = [f"{name} {what}" for name, what in packages.find_wrong_versions().items()]
     n_missing = sum(name not in packages.list_installed_packages() for name in lock_file)
     missing = f"; {n_missing} of its {len(lock_file)} packages are not installed" if n_missing else ""
@@ -187,7 +187,7 @@ def check_modes(root: Path) -> CheckResult:
     if open_ones:
         return CheckResult(
             "file modes",
-            f"anybody may write {list_shown(open_ones)}",
+            f"anybody may write {list_briefly([*map(show, open_ones)], most=3)}",
             f"chmod o-w {shlex.join(map(show, open_ones[:9]))}",
         )
     if is_read:
@@ -234,7 +234,9 @@ def check_ledger() -> CheckResult:
     unreported = [entry for entry in entries if not entry.is_open and not entry.is_settled]
     if unreported:
         stores = sorted({entry.store for entry in unreported})
-        remedy = "start the tracking server, set MLFLOW_TRACKING_URI as it was then, and `labkit runs` tells it"
+        remedy = (
+            "start the tracking server, set MLFLOW_TRACKING_URI as it was then, and `labkit runs` closes them there"
+        )
         return CheckResult(about, f"{len(unreported)} ended without {list_briefly(stores)} knowing", remedy)
     n_alive = sum(entry.is_open for entry in entries)
     return CheckResult(
@@ -292,7 +294,9 @@ def check_leftovers(root: Path) -> CheckResult:
     found += [path for path in walk_checkout(root / "mlruns") if path.name.startswith(".artifact.uploading.")]
     old = [path for path in found if path.exists() and path.lstat().st_mtime < eldest]
     if old:
-        return CheckResult("leftovers", f"half-made: {list_shown(old)}", f"rm -r {shlex.join(map(show, old))}")
+        return CheckResult(
+            "leftovers", f"half-made: {list_briefly([*map(show, old)], most=3)}", f"rm -r {shlex.join(map(show, old))}"
+        )
     in_cache = dvc_cache.list_leftovers(dvc_cache.find_cache())
     if in_cache:
         return CheckResult(
@@ -393,8 +397,3 @@ def check_warm() -> CheckResult:
     if not state:
         return CheckResult("warm kernels", "none kept; `labkit warm` keeps some")
     return CheckResult("warm kernels", f"process {state['pid']}, {format_count(state['modules'], 'module')}")
-
-
-def list_shown(found: list[Path]) -> str:
-    """Name the first few paths."""
-    return list_briefly([show(path) for path in found], most=3)

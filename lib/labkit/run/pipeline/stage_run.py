@@ -104,9 +104,7 @@ def run_notebook_stage(
             performance.execute(work, record, progress)
             done = performance.finish(work, record)
             if untracked := performance.seen.untracked:
-                progress.show(
-                    f"warning: {stage}: its page says what of its dependencies is not tracked: {untracked[0]}"
-                )
+                progress.show(f"warning: {stage}: its page lists the dependencies that are not tracked: {untracked[0]}")
             return done
     except LostStoreError:
         # The page may already show that the stage finished.
@@ -278,7 +276,7 @@ def check_finished(log: Log, n_cells: int) -> Failure | None:
     """Return a failure if the notebook did not call `step.finish()`, or lines that it reported are damaged."""
     if log.is_finished and not log.n_torn:
         return None
-    torn = f"{log.n_torn} of the lines that the notebook reported are torn, so its figures are not complete"
+    torn = f"{log.n_torn} of the lines that the notebook reported are damaged, so its results are incomplete"
     return Failure(n_cells, n_cells, "", "", "StageError", torn if log.n_torn else "the notebook has no step.finish()")
 
 
