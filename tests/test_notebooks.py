@@ -244,4 +244,4 @@ def test_metrics_of_prose_are_computed_not_typed(path: Path) -> None:
     saw = next(cell for cell in list_cells(path, "markdown") if "## What we saw" in read(cell))
     assert not re.search(r"\d", read(saw))
     cells = load(path)["cells"]
-    assert "say(" in read(cells[cells.index(saw) + 1])
+    assert "report(" in read(cells[cells.index(saw) + 1])

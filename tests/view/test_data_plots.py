@@ -44,7 +44,7 @@ def test_share_of_the_class_of_interest_is_drawn_by_category() -> None:
 def test_words_fit_what_is_drawn() -> None:
     shapes = str(data_plots.plot_columns(TABLE, ["size"], REGRESSION).get_label())
     bars = str(data_plots.plot_columns(TABLE, ["colour"], TWO_CLASSES).get_label())
-    assert "Orange: the middle of price" in shapes
+    assert "Orange: median of price" in shapes
     assert "Bars" not in shapes
     assert "Bars: share of yes; dashed: of all rows." in bars
     assert "shapes" not in bars
@@ -53,7 +53,9 @@ def test_words_fit_what_is_drawn() -> None:
 def test_gaps_name_the_emptiest_column(profile: pd.DataFrame) -> None:
     figure = data_plots.plot_missing(profile, most=2)
     assert is_drawn(figure)
-    assert "3 of 13 columns have gaps, the 2 emptiest of which are drawn; empty has the most" in str(figure.get_label())
+    assert "3 of 13 columns have missing values, of which the 2 emptiest are drawn; empty has the most" in str(
+        figure.get_label()
+    )
 
 
 def test_a_full_table_says_that_nothing_is_missing(profile: pd.DataFrame) -> None:

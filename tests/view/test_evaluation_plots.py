@@ -40,7 +40,7 @@ def test_costs_name_the_threshold_and_what_it_saves() -> None:
         figure.get_label()
     )
     text = evaluation_plots.describe_threshold(OUTCOME, TWO)
-    assert "raises 75 % of the rows, catches 100 % of the class of interest and is right in 67 %" in text
+    assert "flags 75 % of the rows, catches 100 % of the class of interest and is right in 67 %" in text
 
 
 def test_no_threshold_has_a_reason_and_says_what_is_done_instead() -> None:
@@ -48,8 +48,10 @@ def test_no_threshold_has_a_reason_and_says_what_is_done_instead() -> None:
         np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4]]), ("no", "yes"), 1
     )
     text = evaluation_plots.describe_threshold(None, never)
-    assert "no costs are stated (`evaluation.costs`)" in text
-    assert text.endswith("Each row goes to its most probable class: 0 of 3 rows are taken for `yes`, 2 are it.")
+    assert "no costs are declared (`evaluation.costs`)" in text
+    assert text.endswith(
+        "Each row is assigned its most probable class: 0 of 3 rows are predicted as `yes`, 2 belong to it."
+    )
     assert "no two-class target" in evaluation_plots.describe_threshold(None, Predictions(np.ones(2), np.ones(2)))
 
 

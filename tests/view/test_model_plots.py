@@ -74,7 +74,7 @@ def test_honest_chances_lie_on_the_line() -> None:
     probabilities = np.repeat([0.1, 0.5, 0.9], 1000)
     y_true = np.concatenate([np.arange(1000) < 1000 * probability for probability in (0.1, 0.5, 0.9)]).astype(int)
     predictions = Predictions.from_proba(y_true, np.column_stack([1 - probabilities, probabilities]), ("no", "yes"))
-    assert "is 0 away from what was said" in str(
+    assert "is 0 away from its prediction" in str(
         model_plots.plot_calibration(predictions, "late", blocks=make_rows(len(predictions.y_true))).get_label()
     )
 

@@ -48,7 +48,7 @@ def test_numbers_are_written_for_people_and_gaps_as_dashes() -> None:
 
 def test_sentences_become_paragraphs_and_items_one_list() -> None:
     with capture_output() as captured:
-        prose.say("Two things:", "- one", "", "- two", "That is all.")
+        prose.report("Two things:", "- one", "", "- two", "That is all.")
     assert captured.outputs[0].data["text/markdown"] == "Two things:\n\n- one\n- two\n\nThat is all."
 
 

@@ -80,7 +80,7 @@ def test_batch_shows_pictures_and_tables_instead(
     with capture_output() as captured:
         assert widgets.explore_columns(TABLE, profile, TWO_CLASSES) is None
     forms = [set(output.data) - {"text/plain"} for output in captured.outputs]
-    assert forms == [{"image/png"}, {"text/html"}] * widgets.TWIN_COLUMNS
+    assert forms == [{"image/png"}, {"text/html"}] * widgets.STATIC_COLUMNS
 
 
 @pytest.mark.parametrize(("run_dir", "form"), [("", "application/vnd.jupyter.widget-view+json"), (".", "image/png")])

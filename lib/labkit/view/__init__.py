@@ -1,1 +1,1 @@
-"""What people look at: figures, widgets and the sentences beside them. Called by notebooks only."""
+"""Plots, widgets and prose for notebooks, the only callers."""

@@ -1,7 +1,4 @@
-"""Figures of tables: gaps, the answer, columns against it, which say the same, and the parts of a split.
-
-Not the look: that is `labkit.view.style`.
-"""
+"""Plots of tables: missing values, the target, columns against it, correlated columns, and the parts of a split."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,50 +34,51 @@ from labkit.view.style import (
     style,
 )
 
-LEAST_TELLING = 0.01
-"""Share of the target's uncertainty that a column explains by itself to be named."""
+LEAST_PREDICTIVE = 0.01
+"""Smallest share of the target's uncertainty that a column named in a summary explains by itself."""
 MOST_POINTS = 2000
 MOST_BARS = 6
 PANELS_PER_ROW = 3
 
 
 def rank_columns(profile: pd.DataFrame, target: Target) -> list[str]:
-    """Return all columns but the target, the most telling first."""
+    """Return all columns except the target, the most predictive first."""
     ranked = profile.sort_values("score", ascending=False, kind="stable", na_position="last")["column"]
     return [name for name in ranked if name != target.column]
 
 
 def describe_best(profile: pd.DataFrame, target: Target) -> str:
-    """Return which column tells most by itself, or that none does."""
+    """Return which column explains most of the target by itself, or that none does."""
     best = next(iter(rank_columns(profile, target)), None)
     score = 0.0 if best is None else float(profile.set_index("column")["score"].fillna(0)[best])
-    if score < LEAST_TELLING:
-        return f"no column explains {format_share(LEAST_TELLING)} by itself"
+    if score < LEAST_PREDICTIVE:
+        return f"no column explains {format_share(LEAST_PREDICTIVE)} by itself"
     return f"{best} alone explains {format_share(score)}"
 
 
 def plot_missing(profile: pd.DataFrame, *, most: int) -> Figure:
-    """Draw the share of missing values of the columns that have any; one full bar says that there are none.
+    """Draw the share of missing values of the columns that have any; one full bar shows that none has.
 
     Parameters
     ----------
     profile
         As `labkit.data.quality.profile.profile_table` returns it.
     """
-    gaps = profile[profile["missing_share"] > 0].sort_values("missing_share", ascending=False)
+    incomplete = profile[profile["missing_share"] > 0].sort_values("missing_share", ascending=False)
     title = "Missing values by column"
-    if not len(gaps):
+    if not len(incomplete):
         full = {f"all {len(profile)} columns": 1.0}
         fact = "Nothing is missing: every row has a value in every column."
         return plot_bars(full, title=title, fact=fact, unit="share of rows with a value", as_share=True)
-    shares = dict(zip(gaps["column"].head(most), gaps["missing_share"].head(most), strict=True))
-    rest = f", the {len(shares)} emptiest of which are drawn" if len(gaps) > len(shares) else ""
-    fact = f"{len(gaps)} of {count(len(profile), 'column')} have gaps{rest}; {gaps['column'].iloc[0]} has the most."
+    shares = dict(zip(incomplete["column"].head(most), incomplete["missing_share"].head(most), strict=True))
+    rest = f", of which the {len(shares)} emptiest are drawn" if len(incomplete) > len(shares) else ""
+    fact = f"{len(incomplete)} of {count(len(profile), 'column')} have missing values{rest}; "
+    fact += f"{incomplete['column'].iloc[0]} has the most."
     return plot_bars(shares, title=title, fact=fact, unit="share of rows without a value", as_share=True)
 
 
 def plot_scores(
-    profile: pd.DataFrame, *, most: int, highlight: Sequence[str] = (), title: str = "What single columns tell"
+    profile: pd.DataFrame, *, most: int, highlight: Sequence[str] = (), title: str = "How much single columns explain"
 ) -> Figure:
     """Draw how much of the target each column explains by itself, best first."""
     ranked = profile.dropna(subset="score").sort_values("score", ascending=False, kind="stable").head(most)
@@ -95,18 +93,18 @@ def plot_scores(
     return plot_bars(scores, title=title, fact=fact, unit=unit, as_share=True, highlight=highlight)
 
 
-def list_classes(answers: pd.Series, positive: Any = None, most: int = len(PALETTE)) -> list[Any]:
-    """Return the classes in the order in which they are drawn: the class of interest second, else by size."""
-    classes = list(answers.value_counts().index[:most])
+def list_classes(values: pd.Series, positive: Any = None, most: int = len(PALETTE)) -> list[Any]:
+    """Return the classes in the order drawn: of two the positive class second, otherwise the largest first."""
+    classes = list(values.value_counts().index[:most])
     if positive in classes and len(classes) == 2:
         return [label for label in classes if label != positive] + [positive]
     return classes
 
 
-def plot_target(answers: pd.Series, *, task: str, positive: Any = None) -> Figure:
-    """Draw how the answers are spread: a histogram with mean and median, or the classes' sizes."""
-    name, known = str(answers.name), answers.dropna()
-    title = f"The answer: {name}"
+def plot_target(labels: pd.Series, *, task: str, positive: Any = None) -> Figure:
+    """Draw the distribution of the target: a histogram with mean and median, or the sizes of the classes."""
+    name, known = str(labels.name), labels.dropna()
+    title = f"The target: {name}"
     if task == "classification" and len(known):
         sizes = known.value_counts()
         fact = f"{count(len(sizes), 'class', 'classes')}; the largest, {sizes.index[0]}, holds "
@@ -133,25 +131,25 @@ def plot_target(answers: pd.Series, *, task: str, positive: Any = None) -> Figur
 
 
 def describe_undrawn(number: int) -> str:
-    """Say how many values are infinite or too large to be drawn; nothing if none is."""
+    """Return how many values are infinite or too large to be drawn; an empty string if there are none."""
     return f" Not drawn: {count(number, 'value')} that {'is' if number == 1 else 'are'} infinite." if number else ""
 
 
 def plot_columns(frame: pd.DataFrame, columns: Sequence[str], target: Target, *, panel_inches: float = 1.75) -> Figure:
-    """Draw columns against the target in one small picture each.
+    """Draw columns against the target, one panel each.
 
-    Numbers by class as histograms, numbers against a numeric target as points with the middle of the answers;
-    categories as the share of the class of interest, or the mean of the target.
+    Numbers by class as histograms, numbers against a numeric target as points with its median; categories as the
+    share of the positive class, or the mean of the target.
 
     Parameters
     ----------
     panel_inches
-        Height of one picture.
+        Height of one panel.
     """
     known = frame.dropna(subset=target.column)
     title = f"{columns[0] if len(columns) == 1 else count(len(columns), 'column')} against {target.column}"
     if not len(columns) or not len(known):
-        return make_note(title, "There is no column to draw." if len(known) else "No row has an answer.")
+        return make_note(title, "There is no column to draw." if len(known) else "No row has a target value.")
     rows, is_classes = -(-len(columns) // PANELS_PER_ROW), target.task == "classification"
     classes = list_classes(known[target.column], target.positive) if is_classes else []
     is_ordered = [has_order(known[name]) for name in columns]
@@ -159,7 +157,7 @@ def plot_columns(frame: pd.DataFrame, columns: Sequence[str], target: Target, *,
     with style():
         grid = (rows, min(PANELS_PER_ROW, len(columns)))
         height = panel_inches * rows + (0.35 if is_classes else 0.1)
-        figure, panels = make_figure(title, fact, form="Small pictures", height=height, grid=grid)
+        figure, panels = make_figure(title, fact, form="Small multiples", height=height, grid=grid)
         for axes, name in zip(panels, columns, strict=False):
             plot_column(axes, known, name, target=target, classes=classes)
             axes.set_title(shorten(name, 20))
@@ -174,46 +172,46 @@ def plot_columns(frame: pd.DataFrame, columns: Sequence[str], target: Target, *,
 
 
 def has_order(values: pd.Series) -> bool:
-    """Return whether a column is drawn along an axis: numbers and times of more than two values."""
+    """Return whether a column is drawn along an axis: numbers and times with more than two values."""
     return find_column_kind(values) in ("number", "time") and values.nunique() > 2
 
 
 def describe_panels(target: Target, classes: Sequence[Any], *, has_shapes: bool, has_bars: bool) -> str:
-    """Say how small pictures of columns against the target are to be read."""
+    """Return how to read panels of columns against the target."""
     if classes:
-        shapes = f"Where the shapes of {join_names(classes)} part, the column tells them apart."
+        shapes = f"Where the shapes of {join_names(classes)} differ, the column separates the classes."
         bars = f"Bars: share of {pick_class(classes)}; dashed: of all rows."
     else:
-        shapes = f"Orange: the middle of {target.column} in ten slices of equally many rows. A slope is a hint."
+        shapes = f"Orange: median of {target.column} in ten groups of equally many rows. A slope is a hint."
         bars = f"Bars: mean of {target.column}; dashed: of all rows."
-    return " ".join(text for text, is_there in ((shapes, has_shapes), (bars, has_bars)) if is_there)
+    return " ".join(sentence for sentence, is_needed in ((shapes, has_shapes), (bars, has_bars)) if is_needed)
 
 
 def pick_class(classes: Sequence[Any]) -> Any:
-    """Return the class whose share bars show: the second of two, the one of interest, else the most common."""
+    """Return the class whose share the bars show: the second of two, otherwise the most common."""
     return classes[1] if len(classes) == 2 else classes[0]
 
 
 def plot_column(axes: Axes, frame: pd.DataFrame, name: str, *, target: Target, classes: Sequence[Any]) -> None:
     """Draw one column against the target on given axes."""
-    values, answers = frame[name], frame[target.column]
+    values, labels = frame[name], frame[target.column]
     if not has_order(values):
-        plot_levels(axes, values, answers, classes)
+        plot_levels(axes, values, labels, classes)
         return
     places = keep_drawable(to_places(values))
     present = ~np.isnan(places)
     places = places[present]
     if target.task == "classification":
-        labels = answers[present].to_numpy()
+        drawn = labels[present].to_numpy()
         bins = list(spread_edges(*find_ends(places), 24))
         for label, color in zip(classes, PALETTE, strict=False):
-            chosen = places[labels == label]
+            chosen = places[drawn == label]
             weights = np.full(len(chosen), 1 / max(len(chosen), 1))
             axes.hist(chosen, bins, weights=weights, color=color, alpha=0.45)
             axes.hist(chosen, bins, weights=weights, color=color, histtype="step", linewidth=1.4)
         axes.set_yticks([])
     else:
-        plot_cloud(axes, places, keep_drawable(answers[present]))
+        plot_cloud(axes, places, keep_drawable(labels[present]))
     if find_column_kind(values) == "time":
         set_time_ticks(axes)
     else:
@@ -227,23 +225,23 @@ def to_places(values: pd.Series) -> np.ndarray:
     return values.to_numpy(dtype=float, na_value=np.nan)
 
 
-def plot_cloud(axes: Axes, places: np.ndarray, answers: np.ndarray) -> None:
-    """Draw answers over a column as points, at most 2,000, and their median in ten slices of equally many rows."""
+def plot_cloud(axes: Axes, places: np.ndarray, outcomes: np.ndarray) -> None:
+    """Draw the target over a column as at most 2,000 points, and its median in ten groups of equally many rows."""
     step = len(places) // MOST_POINTS + 1
-    axes.plot(places[::step], answers[::step], ".", color=BLUE, alpha=0.35, markersize=4, markeredgewidth=0)
+    axes.plot(places[::step], outcomes[::step], ".", color=BLUE, alpha=0.35, markersize=4, markeredgewidth=0)
     edges = np.unique(np.quantile(places, np.linspace(0, 1, 11))) if len(places) else np.array([])
     slices = np.clip(np.searchsorted(edges, places, side="right") - 1, 0, max(len(edges) - 2, 0))
-    middles = pd.DataFrame({"place": places, "answer": answers}).groupby(slices).median()
-    axes.plot(middles["place"], middles["answer"], "o-", color=ORANGE, markersize=3.5)
+    middles = pd.DataFrame({"place": places, "outcome": outcomes}).groupby(slices).median()
+    axes.plot(middles["place"], middles["outcome"], "o-", color=ORANGE, markersize=3.5)
     axes.locator_params(axis="y", nbins=4)
 
 
-def plot_levels(axes: Axes, values: pd.Series, answers: pd.Series, classes: Sequence[Any]) -> None:
-    """Draw the target by category: share of one class, or the mean; the grey line is that of all rows."""
-    color, outcome = BLUE, answers
+def plot_levels(axes: Axes, values: pd.Series, labels: pd.Series, classes: Sequence[Any]) -> None:
+    """Draw the target by category: share of one class, or the mean; the grey line is for all rows."""
+    color, outcome = BLUE, labels
     if classes:
         picked = pick_class(classes)
-        color, outcome = PALETTE[list(classes).index(picked)], answers == picked
+        color, outcome = PALETTE[list(classes).index(picked)], labels == picked
     outcome = pd.Series(keep_drawable(outcome), index=outcome.index)
     common = list(values.value_counts().index[:MOST_BARS])
     means = outcome.groupby(values, observed=True).mean().reindex(common).fillna(0)
@@ -252,14 +250,14 @@ def plot_levels(axes: Axes, values: pd.Series, answers: pd.Series, classes: Sequ
         axes.axvline(outcome.mean(), color=MUTED, linewidth=1.2, linestyle="--")
     finish_bars(axes, [], "")
     for row, label in enumerate(common):
-        text = format_number(label) if isinstance(label, int | float) else shorten(label, 22)
-        axes.annotate(text, (0, row), (5, 0), textcoords="offset points", va="center", color=INK, size=10)
+        written = format_number(label) if isinstance(label, int | float) else shorten(label, 22)
+        axes.annotate(written, (0, row), (5, 0), textcoords="offset points", va="center", color=INK, size=10)
     axes.set_ylim(len(common) - 0.4, -0.6)
     set_ticks(axes, 3, as_share=bool(classes))
 
 
 def plot_correlation(frame: pd.DataFrame, columns: Sequence[str]) -> Figure:
-    """Draw the rank correlation of every pair of number columns, alike columns side by side."""
+    """Draw the rank correlation of every pair of number columns, correlated columns side by side."""
     numbers = frame[
         [name for name in columns if find_column_kind(frame[name]) == "number" and frame[name].nunique() > 1]
     ]
@@ -267,19 +265,19 @@ def plot_correlation(frame: pd.DataFrame, columns: Sequence[str]) -> Figure:
     names = [str(name) for name in order_alike(matrix)]
     values, size = matrix.loc[names, names].to_numpy(dtype=float), len(names)
     if size < 2:
-        fact = "There are no two columns of numbers to compare."
+        fact = "There are fewer than two number columns to compare."
         return plot_bars({}, title="Rank correlation", fact=fact, unit="")
     lower = np.tril(np.ones((size, size), dtype=bool), k=-1)
     first, second = divmod(int(np.where(lower, np.abs(values), -1).argmax()), size)
     fact = f"The closest pair is {names[first]} and {names[second]} at {values[first, second]:.2f}; 1 and "
-    fact += "−1 mean that one follows from the other's order, 0 that they know nothing of each other."
+    fact += "−1 mean that one determines the other's order, 0 that they are unrelated."
     with style():
         title = f"Rank correlation of {count(size, 'number column')}"
         figure, (axes,) = make_figure(title, fact, form="Heat map", height=1.1 + 0.36 * size)
-        texts = [[f"{value:.2f}".replace("0.", ".").replace("-", "−") for value in line] for line in values]
+        written = [[f"{value:.2f}".replace("0.", ".").replace("-", "−") for value in line] for line in values]
         shown = {"columns": [shorten(name, 18) for name in names[:-1]], "index": [shorten(name, 22) for name in names]}
         table = pd.DataFrame(np.where(lower, values, np.nan)[:, :-1], **shown)  # type: ignore[call-overload]
-        labels = np.array(texts)[1:, :-1]
+        labels = np.array(written)[1:, :-1]
         plot_heat(axes, table[1:], labels=labels, span=(-1, 1), color_map=DIVERGING, size=9.5 if size <= 14 else 6.5)
         return figure
 
@@ -293,16 +291,16 @@ def plot_heat(
     color_map: LinearSegmentedColormap,
     size: float = 9.5,
 ) -> None:
-    """Draw a table as coloured fields with a text in each, its names along both sides.
+    """Draw a table as a heat map with a label in each cell, its names along both sides.
 
     Parameters
     ----------
     labels
-        Texts, shape of `table`; fields without a value stay empty.
+        Strings, shape of `table`; cells without a value stay empty.
     span
         Values at the two ends of the colours.
     """
-    import seaborn  # takes seconds, and most notebooks draw no such picture
+    import seaborn  # takes seconds, and most notebooks draw no heat map
 
     seaborn.heatmap(
         table, ax=axes, annot=labels, fmt="", cmap=color_map, vmin=span[0], vmax=span[1], mask=table.isna().to_numpy(),
@@ -318,7 +316,7 @@ def plot_heat(
 
 
 def order_alike(matrix: pd.DataFrame) -> list[str]:
-    """Return the columns of a correlation matrix with alike ones side by side: a chain from the strongest pair."""
+    """Return the columns of a correlation matrix with correlated ones side by side: a chain from the strongest."""
     left = list(matrix.columns)
     if len(left) < 3:
         return left
@@ -332,16 +330,16 @@ def order_alike(matrix: pd.DataFrame) -> list[str]:
 
 
 def plot_split(parts: Mapping[str, pd.DataFrame], target: Target) -> Figure:
-    """Draw the parts' sizes, and the target in each part: the classes' shares, or the middle nine tenths."""
+    """Draw the parts' sizes, and the target in each part: the classes' shares, or the middle 90 %."""
     sizes = {name: len(part) for name, part in parts.items()}
     total = sum(sizes.values())
     fact = ", ".join(f"{name} {format_share(size / max(total, 1))}" for name, size in sizes.items()).capitalize()
-    answers = {name: part[target.column] for name, part in parts.items()}
+    outcomes = {name: part[target.column] for name, part in parts.items()}
     with style():
         title = f"{count(total, 'row')} in {len(parts)} parts, and {target.column} in each"
         grid = {"width_ratios": [2, 3], "sharey": True}
         if target.task == "regression":
-            fact += ". Right: the thick line is half of a part's rows, the thin one nine tenths, the ring the median"
+            fact += ". Right: the thick line holds 50 % of a part's rows, the thin one 90 %, the circle is the median"
         figure, axes = make_figure(title, f"{fact}.", form="Two bar charts", height=2.3, grid=(1, 2), **grid)
         rows = np.arange(len(sizes))
         axes[0].barh(rows, list(sizes.values()), color=MUTED, height=0.6)
@@ -349,9 +347,9 @@ def plot_split(parts: Mapping[str, pd.DataFrame], target: Target) -> Figure:
             axes[0].annotate(f"{size:,}", (size, row), (5, 0), textcoords="offset points", va="center", color=INK)
         axes[0].margins(x=0.2)
         if target.task == "classification":
-            plot_shares(axes[1], answers, list_classes(pd.concat(list(answers.values())), target.positive))
+            plot_shares(axes[1], outcomes, list_classes(pd.concat(list(outcomes.values())), target.positive))
         else:
-            plot_spreads(axes[1], list(answers.values()))
+            plot_spreads(axes[1], list(outcomes.values()))
         finish_bars(axes[0], list(sizes), "rows")
         axes[1].tick_params(axis="y", labelleft=False)
         axes[1].grid(visible=False, axis="y")
@@ -360,9 +358,9 @@ def plot_split(parts: Mapping[str, pd.DataFrame], target: Target) -> Figure:
         return figure
 
 
-def plot_shares(axes: Axes, answers: Mapping[str, pd.Series], classes: Sequence[Any]) -> None:
-    """Draw the classes' shares of each part as one bar cut in pieces."""
-    for row, values in enumerate(answers.values()):
+def plot_shares(axes: Axes, outcomes: Mapping[str, pd.Series], classes: Sequence[Any]) -> None:
+    """Draw the classes' shares of each part as one stacked bar."""
+    for row, values in enumerate(outcomes.values()):
         start = 0.0
         for label, color in zip(classes, PALETTE, strict=False):
             share = float((values == label).mean()) if len(values) else 0.0
@@ -376,9 +374,9 @@ def plot_shares(axes: Axes, answers: Mapping[str, pd.Series], classes: Sequence[
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0, handlelength=1)
 
 
-def plot_spreads(axes: Axes, answers: Sequence[pd.Series]) -> None:
-    """Draw each part's answers: a thin line for nine tenths of them, a thick one for half, a point for the median."""
-    for row, values in enumerate(map(keep_drawable, answers)):
+def plot_spreads(axes: Axes, outcomes: Sequence[pd.Series]) -> None:
+    """Draw each part's outcomes: a thin line for 90 % of them, a thick one for 50 %, a point for the median."""
+    for row, values in enumerate(map(keep_drawable, outcomes)):
         if np.isnan(values).all():
             continue
         low, lower, middle, upper, high = np.nanquantile(values, [0.05, 0.25, 0.5, 0.75, 0.95])

@@ -1,6 +1,6 @@
-"""Figures of what the holdout says beyond one number: costs, periods, slices and what the model relies on.
+"""Plots of the holdout beyond a single metric: costs, periods, slices and feature importance.
 
-Not the look: that is `labkit.view.style`. Plots of the predictions themselves are in `labkit.view.model_plots`.
+Plots of the predictions themselves are in `labkit.view.model_plots`.
 """
 
 import numpy as np
@@ -36,8 +36,8 @@ LONGEST_SLICE = 44
 
 
 def plot_costs(predictions: Predictions, outcome: Outcome, costs: Costs) -> Figure:
-    """Draw what each threshold would have cost on these rows, with the one that was chosen before."""
-    predictions, title = take_predicted(predictions), "What acting from each threshold costs"
+    """Draw what each threshold would have cost on these rows, and the threshold chosen before."""
+    predictions, title = take_predicted(predictions), "Cost by threshold"
     if not len(predictions.y_true):
         return make_note(title, NO_PREDICTION)
     full = compute_cost_curve(predictions, costs)
@@ -45,7 +45,7 @@ def plot_costs(predictions: Predictions, outcome: Outcome, costs: Costs) -> Figu
     plain = min(outcome.always_yes, outcome.always_no)
     fact = f"Acting from {format_number(outcome.threshold)} on costs {format_number(outcome.cost.value)} per row; "
     fact += f"the cheaper of always and never acting costs {format_number(plain)}. "
-    fact += f"Nobody who knows the holdout could do better than {format_number(full['cost'].min())}."
+    fact += f"The lowest cost of any threshold on these rows is {format_number(full['cost'].min())}."
     with style():
         figure, (axes,) = make_figure(title, fact, form="Cost curve", height=3.2)
         axes.step(curve["threshold"], keep_drawable(curve["cost"]), where="pre", color=BLUE)
@@ -57,19 +57,19 @@ def plot_costs(predictions: Predictions, outcome: Outcome, costs: Costs) -> Figu
             if not np.isnan(level):
                 axes.axhline(level, color=MUTED, linestyle=":", linewidth=1.4)
                 axes.annotate(name, (1, level), (0, 3), textcoords="offset points", ha="right", color=MUTED, size=10)
-        axes.set(xlabel="threshold (predicted chance from which one acts)", ylabel="cost per row")
+        axes.set(xlabel="threshold (predicted probability from which one acts)", ylabel="cost per row")
         axes.set(xlim=(-0.01, 1.01), ylim=(0, 1.12 * max(find_ends(levels, curve["cost"])[1], 1e-12)))
         set_ticks(axes, 6)
         return figure
 
 
 def plot_periods(frame: pd.DataFrame, metric: str, *, unit: str, confidence: float) -> Figure:
-    """Draw a figure period by period, and below it what was predicted and what came true.
+    """Draw a metric period by period, and below it the mean prediction and the mean true value.
 
     Parameters
     ----------
     frame
-        As `labkit.model.evaluation.by_period.compute_by_period` gives it, its first model named `model`.
+        As `labkit.model.evaluation.by_period.compute_by_period` returns it, its first model named `model`.
     """
     title = f"{unit.capitalize()} by {unit}"
     numbers = [str(name) for name in frame if name not in ("period", "rows")]
@@ -91,7 +91,7 @@ def plot_periods(frame: pd.DataFrame, metric: str, *, unit: str, confidence: flo
         axes[0].set(ylabel=f"{metric} {'↑' if is_greater_better(metric) else '↓'}")
         axes[1].plot(x, frame["true"], "o-", color=INK, markersize=6)
         axes[1].plot(x, frame["prediction"], "s--", color=ORANGE, markersize=6)
-        axes[1].set(ylabel="mean", title="What came true (dark) and what was predicted (orange)")
+        axes[1].set(ylabel="mean", title="Mean true value (dark) and mean prediction (orange)")
         axes[1].set_xticks(x, frame["period"], rotation=0 if len(x) <= 8 else 30)
         axes[1].margins(x=0.06, y=0.2)
         add_legend(figure, {name: color for name, color in COLORS.items() if name in frame})
@@ -111,11 +111,11 @@ def plot_slices(frame: pd.DataFrame, *, loss: str, confidence: float) -> Figure:
     Parameters
     ----------
     frame
-        As `labkit.model.evaluation.slices.find_worst_slices` gives it.
+        As `labkit.model.evaluation.slices.find_worst_slices` returns it.
     loss
-        What the loss is, in words.
+        Description of the loss.
     """
-    title = "Where the model errs more than elsewhere"
+    title = "Where the error is larger than elsewhere"
     if frame.empty:
         return make_note(title, "No group of rows stands out.")
     first = frame.iloc[0]
@@ -136,24 +136,24 @@ def plot_slices(frame: pd.DataFrame, *, loss: str, confidence: float) -> Figure:
 
 
 def plot_importance(frame: pd.DataFrame, metric: str, *, n_rows: int, most: int) -> Figure:
-    """Draw how much the figure gets worse without each of the columns that matter most.
+    """Draw how much the metric gets worse without each of the most important columns.
 
     Parameters
     ----------
     frame
-        As `labkit.model.evaluation.importance.compute_importance` gives it.
+        As `labkit.model.evaluation.importance.compute_importance` returns it.
     """
-    title = "What the model relies on"
+    title = "Permutation importance"
     shown = frame.head(most).assign(**{name: keep_drawable(frame[name].head(most)) for name in ("loss", "low", "high")})
     if shown["loss"].isna().all():
-        return make_note(title, f"There is no column whose part in {metric} can be computed.")
+        return make_note(title, f"The importance for {metric} cannot be computed for any column.")
     gone = int((frame["low"] <= 0).sum())
     fact = (
         f"Without {shown['column'].iloc[0]}, {metric} gets worse by {format_number(shown['loss'].iloc[0])}, measured "
     )
     fact += f"on {count(n_rows, 'holdout row')}. "
-    fact += f"{count(gone, 'column')} of {len(frame)} cannot be told from having no part.".capitalize()
-    fact += f" Lines show the spread over {N_SHUFFLES} shuffles of these rows only, not what other rows would give."
+    fact += f"{count(gone, 'column')} of {len(frame)} are not distinguishable from unimportant.".capitalize()
+    fact += f" Lines show the spread over {N_SHUFFLES} shuffles of these rows only, not over other rows."
     with style():
         figure, (axes,) = make_figure(title, fact, form="Interval chart", height=0.8 + 0.33 * len(shown))
         axes.barh(range(len(shown)), shown["loss"].fillna(0), color=BLUE, height=0.62)
@@ -169,31 +169,31 @@ def plot_importance(frame: pd.DataFrame, metric: str, *, n_rows: int, most: int)
 
 
 def describe_threshold(outcome: Outcome | None, predictions: Predictions) -> str:
-    """Say what a threshold does on the holdout, or why there is none and what is done instead."""
+    """Describe what a threshold does on the holdout, or why there is none and what is done instead."""
     if outcome is None and len(predictions.classes) != 2:
-        return "There is no threshold to choose: this is no two-class target."
+        return "There is no threshold to choose: the target does not have two classes."
     if outcome is None:
         n_taken, n_true = (
             int((codes == predictions.positive).sum()) for codes in (predictions.y_pred, predictions.y_true)
         )
         return (
-            "There is no threshold to choose: no costs are stated (`evaluation.costs`). Each row goes to its most "
-            f"probable class: {n_taken:,} of {count(len(predictions.y_true), 'row')} are taken for "
-            f"{escape(predictions.classes[predictions.positive])}, {n_true:,} are it."
+            "There is no threshold to choose: no costs are declared (`evaluation.costs`). Each row is assigned its "
+            f"most probable class: {n_taken:,} of {count(len(predictions.y_true), 'row')} are predicted as "
+            f"{escape(predictions.classes[predictions.positive])}, {n_true:,} belong to it."
         )
     saving = outcome.saving
     return (
-        f"Acting from **{format_number(outcome.threshold)}** on raises {format_share(outcome.acted)} of the rows, "
+        f"Acting from **{format_number(outcome.threshold)}** on flags {format_share(outcome.acted)} of the rows, "
         f"catches {format_share(outcome.recall)} of the class of interest and is right in "
-        f"{format_share(outcome.precision)} of what it raises. It saves {format_number(saving.value)} per row over the "
-        f"cheaper of always and never acting, interval {format_number(saving.low)} to {format_number(saving.high)}."
+        f"{format_share(outcome.precision)} of the rows it flags. It saves {format_number(saving.value)} per row over "
+        f"the cheaper of always and never acting, interval {format_number(saving.low)} to {format_number(saving.high)}."
     )
 
 
 def describe_periods(frame: pd.DataFrame, metric: str) -> list[str]:
-    """Say between which figures the periods lie, if there are several."""
+    """Return the range of the metric over the periods, if there are several."""
     known = keep_drawable(frame["model"]) if len(frame) else np.zeros(0)
     if (~np.isnan(known)).sum() < 2:
         return []
     low, high = map(format_number, find_ends(known))
-    return [f"- From period to period its {metric} lies between {low} and {high}."]
+    return [f"- By period, its {metric} is between {low} and {high}."]

@@ -1,6 +1,6 @@
-"""Figures of models: the leaderboard, figures with intervals, and what predictions get right and wrong.
+"""Plots of models: the leaderboard, metrics with intervals, and what predictions get right and wrong.
 
-Not the look: that is `labkit.view.style`. One function serves both tasks wherever one question does.
+One function serves both tasks wherever possible.
 """
 
 from collections.abc import Mapping
@@ -39,12 +39,12 @@ from labkit.view.style import (
 DUMMY = "dummy"
 NOT_COMPUTED = Interval(np.nan, np.nan, np.nan)
 COLORS = {"model": ORANGE, "plain LightGBM": BLUE, DUMMY: MUTED}
-"""Colour of the model and of what it stands beside, in every figure of an evaluation."""
+"""Colours of the model and of the baselines in every plot of an evaluation."""
 MOST_POINTS = 3000
 MOST_CLASSES = 30
-"""Classes of a table of mistakes; of more, the least frequent ones are joined."""
+"""Classes of a confusion matrix; if there are more, the least frequent ones are combined."""
 MOST_SIGNS = 60
-"""Characters of all names that fit side by side below a table of mistakes."""
+"""Characters of all names that fit side by side below a confusion matrix."""
 NO_PREDICTION = "There is no row with a true value and a prediction that can be drawn."
 
 
@@ -54,7 +54,7 @@ def plot_leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
     Parameters
     ----------
     frame
-        The leaderboard as `labkit.model.training.comparison.compare` gives it.
+        The leaderboard as `labkit.model.training.comparison.compare` returns it.
     """
     ranked = frame[frame["error"] == ""]
     if ranked.empty:
@@ -82,12 +82,12 @@ def plot_leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
 
 
 def find_end(metric: str) -> float:
-    """Return the most that a figure can be: those of which more is better end at 1."""
+    """Return the upper limit of a metric: 1 if greater is better."""
     return 1.0 if is_greater_better(metric) else np.inf
 
 
 def plot_dummy(axes: Axes, row: int, mean: float) -> None:
-    """Draw the dummy's figure, or, if it would squeeze all others together, say on which side it lies."""
+    """Draw the dummy's metric, or, if it would compress all others, write on which side it lies."""
     low, high = axes.get_xlim()
     if np.isnan(mean):
         plot_interval(axes, row, Interval(mean, mean, mean), color=MUTED)
@@ -97,13 +97,13 @@ def plot_dummy(axes: Axes, row: int, mean: float) -> None:
         plot_interval(axes, row, Interval(mean, mean, mean), color=MUTED)
         return
     is_left = mean < low
-    text = f"← {format_number(mean)}" if is_left else f"{format_number(mean)} →"
+    label = f"← {format_number(mean)}" if is_left else f"{format_number(mean)} →"
     axes.set_xlim(low, high)
-    axes.text(low if is_left else high, row, text, va="center", ha="left" if is_left else "right", color=MUTED)
+    axes.text(low if is_left else high, row, label, va="center", ha="left" if is_left else "right", color=MUTED)
 
 
 def plot_interval(axes: Axes, row: int, interval: Interval, *, color: str) -> None:
-    """Draw a number as a point on its interval, with the number; a dash where it cannot be drawn."""
+    """Draw a number as a labelled point on its interval; a dash if it cannot be drawn."""
     value, *ends = keep_drawable([interval.value, interval.low, interval.high])
     if np.isnan(value):
         axes.annotate(
@@ -118,7 +118,7 @@ def plot_interval(axes: Axes, row: int, interval: Interval, *, color: str) -> No
 def plot_intervals(
     models: Mapping[str, Mapping[str, Interval]], *, n_rows: int, confidence: float, blocks: Blocks
 ) -> Figure:
-    """Draw every metric with its interval, each on a scale of its own.
+    """Draw every metric with its interval, each on its own scale.
 
     Parameters
     ----------
@@ -128,19 +128,19 @@ def plot_intervals(
         What was resampled for the intervals.
     """
     first = next(iter(models.values()))
-    figures = {name: interval for name, interval in first.items() if not np.isnan(keep_drawable([interval.value]))[0]}
+    drawable = {name: interval for name, interval in first.items() if not np.isnan(keep_drawable([interval.value]))[0]}
     title = f"The model against {join_names(list(models)[1:])}"
-    if not figures:
+    if not drawable:
         return make_note(title, f"No metric can be computed on {count(n_rows, 'holdout row')}.")
     fact = f"Points: measured on {count(n_rows, 'holdout row')}. Lines: {format_share(confidence)} intervals, "
     fact += f"resampling {blocks}. ↑ more is better, ↓ less."
-    if missing := [name for name in first if name not in figures]:
+    if missing := [name for name in first if name not in drawable]:
         fact += f" Not drawn, because they cannot be computed: {join_names(missing)}."
-    rows = -(-len(figures) // 2)
+    rows = -(-len(drawable) // 2)
     with style():
         height = (0.55 + 0.4 * len(models)) * rows + 0.2
         figure, panels = make_figure(title, fact, form="Interval chart", height=height, grid=(rows, 2))
-        for place, (axes, name) in enumerate(zip(panels, figures, strict=False)):
+        for place, (axes, name) in enumerate(zip(panels, drawable, strict=False)):
             for row, (model, found) in enumerate(models.items()):
                 plot_interval(axes, row, found.get(name, NOT_COMPUTED), color=COLORS[model])
             finish_bars(axes, list(models) if place % 2 == 0 else [""] * len(models), "")
@@ -148,15 +148,15 @@ def plot_intervals(
             axes.margins(x=0.15)
             set_ticks(axes, 4, end=find_end(name))
             axes.set_title(f"{name} {'↑' if is_greater_better(name) else '↓'}")
-        for axes in panels[len(figures) :]:
+        for axes in panels[len(drawable) :]:
             axes.set_visible(False)
-        stated = (f"{name} {format_number(interval.value)}" for name, interval in figures.items())
+        stated = (f"{name} {format_number(interval.value)}" for name, interval in drawable.items())
         figure.set_label(f"{figure.get_label()} {join_names(stated, most=10)}.")
         return figure
 
 
 def plot_curves(models: Mapping[str, Predictions]) -> Figure:
-    """Draw what can be had at which price: ROC and precision-recall curves, or errors from small to large.
+    """Draw ROC and precision-recall curves, or the cumulative distribution of errors.
 
     Parameters
     ----------
@@ -168,9 +168,9 @@ def plot_curves(models: Mapping[str, Predictions]) -> Figure:
 
 
 def list_codes(predictions: Predictions) -> list[int]:
-    """Return the classes to draw one against the rest: the one of interest of two, else the six most common.
+    """Return the classes to draw one against the rest: the positive one of two, otherwise the six most common.
 
-    Classes that no row is of, or all rows are of, are left out: there is nothing to tell them from.
+    Classes of no row or of all rows are left out: they have no curve.
     """
     sizes = np.bincount(predictions.y_true, minlength=len(predictions.classes))
     codes = (
@@ -192,7 +192,7 @@ def take_predicted(predictions: Predictions) -> Predictions:
 
 
 def plot_class_curves(models: Mapping[str, Predictions]) -> Figure:
-    """Draw ROC and precision-recall curves: of the class of interest by model, or of each class against the rest."""
+    """Draw ROC and precision-recall curves: of the positive class by model, or of each class against the rest."""
     models = {name: take_predicted(found) for name, found in models.items()}
     predictions = next(iter(models.values()))
     codes = list_codes(predictions)
@@ -200,12 +200,16 @@ def plot_class_curves(models: Mapping[str, Predictions]) -> Figure:
         only = (
             f"all {len(predictions.y_true):,} rows are of one class" if len(predictions.y_true) else "there are no rows"
         )
-        return make_note("What it costs to find a class", f"There is no curve: {only}.")
+        return make_note("ROC and precision-recall curves", f"There is no curve: {only}.")
     name = predictions.classes[codes[0]] if len(codes) == 1 else "each class"
     areas = [sk.roc_auc_score(predictions.y_true == code, predictions.y_proba[:, code]) for code in codes]
-    fact = f"ROC AUC {format_number(np.mean(areas))}: so often does a row of the class rank above one that is not. "
+    fact = f"ROC AUC {format_number(np.mean(areas))}: the probability that a row of the class ranks above another. "
     figure, axes = make_figure(
-        f"What it costs to find {name}", f"{fact}Dashed: guessing.", form="Two curves", height=3.5, grid=(1, 2)
+        f"ROC and precision-recall curves of {name}",
+        f"{fact}Dashed: guessing.",
+        form="Two curves",
+        height=3.5,
+        grid=(1, 2),
     )
     if len(codes) == 1:
         colors = {model: COLORS[model] for model in models if model != DUMMY}
@@ -217,8 +221,8 @@ def plot_class_curves(models: Mapping[str, Predictions]) -> Figure:
         for code, color in zip(codes, PALETTE, strict=False):
             plot_class_curve(axes, predictions, code, color=color)
     axes[0].plot([0, 1], [0, 1], color=LINE, linestyle="--", linewidth=1.2)
-    axes[0].set(title="ROC", xlabel="false alarms (share of the others)", ylabel="caught (share of the class)")
-    axes[1].set(title="Precision and recall", xlabel="caught (recall)", ylabel="right when raised (precision)")
+    axes[0].set(title="ROC", xlabel="false positive rate", ylabel="true positive rate")
+    axes[1].set(title="Precision and recall", xlabel="recall", ylabel="precision")
     for panel in axes:
         panel.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.03))
         set_ticks(panel, 5)
@@ -238,13 +242,13 @@ def plot_class_curve(axes: np.ndarray, predictions: Predictions, code: int, *, c
 
 
 def plot_error_curves(models: Mapping[str, Predictions]) -> Figure:
-    """Draw which share of rows is predicted within which error, by model.
+    """Draw the share of rows predicted within each error, by model.
 
     The regression error characteristic of Bi and Bennett (ICML 2003).
     """
     known = {name: take_predicted(predictions) for name, predictions in models.items()}
     errors = {name: np.sort(np.abs(found.y_pred - found.y_true)) for name, found in known.items() if len(found.y_true)}
-    title = "How far off, and how often"
+    title = "Share of rows within an error"
     if not errors:
         return make_note(title, NO_PREDICTION)
     middle = {name: float(np.median(values)) for name, values in errors.items()}
@@ -257,20 +261,20 @@ def plot_error_curves(models: Mapping[str, Predictions]) -> Figure:
         axes.step([0, *values], [0, *shares], where="post", color=COLORS[name])
         axes.plot(middle[name], 0.5, "o", color=COLORS[name], markersize=8)
     axes.axhline(0.5, color=LINE, linestyle="--", linewidth=1.2)
-    axes.set(xlabel="error at most (in the target's unit)", ylabel="share of rows", ylim=(0, 1.02), xlim=(0, None))
+    axes.set(xlabel="largest error (in the target's unit)", ylabel="share of rows", ylim=(0, 1.02), xlim=(0, None))
     add_legend(figure, {name: COLORS[name] for name in errors})
     return figure
 
 
 def plot_calibration(predictions: Predictions, name: str, *, blocks: Blocks) -> Figure:
-    """Draw whether predictions can be taken at their word: what came true beside what was said, in ten groups.
+    """Draw mean true values against mean predictions, in ten groups of rows with similar predictions.
 
     Parameters
     ----------
     blocks
         Which rows are not independent of each other; standard errors follow from it.
     """
-    title = "Can the prediction be taken at its word?"
+    title = "Calibration curve" if predictions.classes else "True values by prediction"
     known = np.flatnonzero(find_predicted(predictions))
     if not len(known):
         return make_note(title, NO_PREDICTION)
@@ -278,21 +282,19 @@ def plot_calibration(predictions: Predictions, name: str, *, blocks: Blocks) -> 
     if predictions.classes:
         code = next(iter(list_codes(predictions)), predictions.positive)
         predicted, true = predictions.y_proba[:, code], (predictions.y_true == code).astype(float)
-        predicted_name, true_name = f"predicted probability of {predictions.classes[code]}", "share that are of it"
+        predicted_name, true_name = f"predicted probability of {predictions.classes[code]}", "observed share"
     else:
         predicted, true = predictions.y_pred, predictions.y_true
         predicted_name, true_name = f"predicted {name}", f"{name}, mean of the group"
     groups = pd.DataFrame({"prediction": predicted, "true": true}).groupby(group_alike(predicted))
     means, sizes = groups.mean(), groups.size()
     deviations = [blocks.take(np.asarray(rows)).compute_error(true[rows]) for rows in groups.indices.values()]
-    gap = float(np.average(np.abs(means["true"] - means["prediction"]), weights=sizes))
-    gap = 0.0 if gap < 1e-9 * np.abs(predicted).max() else gap
-    fact = (
-        f"On average a group's outcome is {format_number(gap)} away from what was said. On the dashed line, words and "
-    )
-    fact += "outcomes agree; lines are one standard error."
+    error = float(np.average(np.abs(means["true"] - means["prediction"]), weights=sizes))
+    error = 0.0 if error < 1e-9 * np.abs(predicted).max() else error
+    fact = f"On average a group's mean true value is {format_number(error)} away from its prediction. On the "
+    fact += "dashed line they are equal; lines are one standard error."
     with style():
-        figure, (axes,) = make_figure(title, fact, form="Calibration curve", height=3.6)
+        figure, (axes,) = make_figure(title, fact, form="Curve", height=3.6)
         ends = [min(means.min()), max(means.max())]
         axes.plot(ends, ends, color=LINE, linestyle="--", linewidth=1.4)
         axes.errorbar(means["prediction"], means["true"], deviations, fmt="o-", color=ORANGE, ecolor=LINE, markersize=7)
@@ -302,16 +304,16 @@ def plot_calibration(predictions: Predictions, name: str, *, blocks: Blocks) -> 
 
 
 def plot_mistakes(predictions: Predictions, name: str) -> Figure:
-    """Draw what was said against what was true: a table of classes, or points and their errors."""
+    """Draw predictions against true values: a confusion matrix, or points and their errors."""
     known = take_predicted(predictions)
     if not len(known.y_true):
-        return make_note("What was said and what was true", NO_PREDICTION)
+        return make_note("Predictions and true values", NO_PREDICTION)
     with style():
         return plot_confusion(known) if known.classes else plot_residuals(known, name)
 
 
 def plot_confusion(predictions: Predictions) -> Figure:
-    """Draw how many rows of each class were taken for which."""
+    """Draw the confusion matrix."""
     sizes = np.bincount(np.concatenate([predictions.y_true, predictions.y_pred]), minlength=len(predictions.classes))
     shown = np.sort(np.argsort(-sizes, kind="stable")[:MOST_CLASSES])
     classes = [shorten(predictions.classes[code], 16) for code in shown]
@@ -322,18 +324,18 @@ def plot_confusion(predictions: Predictions) -> Figure:
     table = sk.confusion_matrix(places[predictions.y_true], places[predictions.y_pred], labels=range(len(classes)))
     wrong = int((predictions.y_pred != predictions.y_true).sum())
     rows = count(len(predictions.y_pred), "row")
-    fact = f"{count(wrong, 'mistake').capitalize()} in {rows}; each row goes to its most probable class."
+    fact = f"{count(wrong, 'mistake').capitalize()} in {rows}; each row is assigned its most probable class."
     height = 1.2 + max(0.45 * len(classes), 1.2)
-    figure, (axes,) = make_figure("What was taken for what", fact, form="Table of classes", height=height)
+    figure, (axes,) = make_figure("Confusion matrix", fact, form="Heat map", height=height)
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap=SEQUENTIAL, vmin=0, vmax=1.25, aspect="auto")
     for row, column in np.ndindex(*table.shape):
-        text = f"{table[row, column]:,}"
+        label = f"{table[row, column]:,}"
         if len(classes) <= 4:
-            text += f"  ({format_share(shares[row, column])})"
+            label += f"  ({format_share(shares[row, column])})"
         color = "white" if shares[row, column] > 0.45 else INK
         axes.text(
-            column, row, text, ha="center", va="center", color=color, weight="bold" if row == column else "normal"
+            column, row, label, ha="center", va="center", color=color, weight="bold" if row == column else "normal"
         )
     is_wide = sum(map(len, classes)) > MOST_SIGNS
     axes.set_xticks(range(len(classes)), classes, rotation=90 if is_wide else 0)
@@ -345,14 +347,14 @@ def plot_confusion(predictions: Predictions) -> Figure:
 
 
 def plot_residuals(predictions: Predictions, name: str) -> Figure:
-    """Draw predictions against the truth, and the errors as a histogram."""
+    """Draw predictions against true values, and the errors as a histogram."""
     errors = predictions.y_pred - predictions.y_true
     high, lean = float((errors > 0).mean()), float(errors.mean())
     fact = f"{format_share(high)} of the predictions are too high; the average one is {format_number(abs(lean))} too "
-    fact += f"{'high' if lean > 0 else 'low'}. On the dashed line, prediction and truth agree."
+    fact += f"{'high' if lean > 0 else 'low'}. On the dashed line, prediction and true value agree."
     options = {"width_ratios": [3, 2]}
     figure, axes = make_figure(
-        "What was said and what was true", fact, form="Scatter", height=3.3, grid=(1, 2), **options
+        "Predictions and true values", fact, form="Scatter plot", height=3.3, grid=(1, 2), **options
     )
     step = len(errors) // MOST_POINTS + 1
     y_true, y_pred = predictions.y_true[::step], predictions.y_pred[::step]

@@ -1,6 +1,6 @@
-"""Numbers and lists as people read them, and sentences for a notebook to show.
+"""Numbers and lists in readable form, and tables and sentences shown in a notebook.
 
-Not what is said: that stands in the notebooks, beside the numbers it speaks of.
+The sentences themselves are in the notebooks, beside the code that computes their numbers.
 """
 
 import re
@@ -16,23 +16,23 @@ from labkit.units import format_count
 LONGEST_NAME = 26
 MOST_LINES = 10
 METRICS = {
-    "roc_auc": "how often a row of the class ranks above one that is not of it; 0.5 is guessing",
-    "average_precision": "how clean the list is that is made by going down from the highest chance; 1 is perfect",
-    "log_loss": "how surprised one is by the truth, given the chances; 0 is never",
-    "accuracy": "share of rows that are put in their class",
-    "balanced_accuracy": "share of rows that are put in their class, every class counting alike",
-    "f1": "balance of what is caught and of how often that is right; 1 is perfect",
-    "r2": "share of the target's ups and downs that is foreseen; 0 is none",
-    "mae": "mean error, in the target's unit",
-    "rmse": "typical error, in the target's unit, large ones counting more",
-    "median_absolute_error": "error that half of the rows stay below, in the target's unit",
+    "roc_auc": "probability that a row of the class ranks above one of another class; 0.5 is guessing",
+    "average_precision": "precision averaged over all levels of recall; 1 is perfect",
+    "log_loss": "penalty for confident wrong probabilities; 0 is perfect",
+    "accuracy": "share of rows that are assigned their true class",
+    "balanced_accuracy": "share of rows that are assigned their true class, averaged over the classes",
+    "f1": "harmonic mean of precision and recall; 1 is perfect",
+    "r2": "share of the target's variance that is explained; 0 is none",
+    "mae": "mean absolute error, in the target's unit",
+    "rmse": "root mean squared error, in the target's unit; large errors count more",
+    "median_absolute_error": "median absolute error, in the target's unit",
 }
-"""Each figure of merit in words."""
+"""Each metric in words."""
 SHORTEST_FIXED, LARGEST_FIXED = 1e-3, 1e15
 
 
 def format_number(value: float, digits: int = 3) -> str:
-    """Return a number with about `digits` significant digits, thousands separated; "–" where there is none.
+    """Return a number with about `digits` significant digits, thousands separated; "–" if it is missing.
 
     >>> [format_number(value) for value in (0.123456, 1234567.8, 12.0, -0.00002, 0, float("nan"))]
     ['0.123', '1,234,568', '12', '-2e-05', '0', '–']
@@ -43,12 +43,12 @@ def format_number(value: float, digits: int = 3) -> str:
     if number and not SHORTEST_FIXED <= abs(number) < LARGEST_FIXED:
         return f"{number:.{digits}g}"
     places = max(0, digits - 1 - int(np.floor(np.log10(abs(number))))) if number else 0
-    text = f"{number:,.{places}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    written = f"{number:,.{places}f}"
+    return written.rstrip("0").rstrip(".") if "." in written else written
 
 
 def format_share(share: float) -> str:
-    """Return a share in percent, never rounded to "nothing" or "all" if it is neither.
+    """Return a share in percent, never rounded to 0 or 100 % unless it is exactly that.
 
     >>> [format_share(share) for share in (0.3333, 0.0001, 0.99999, 1, 0)]
     ['33 %', '< 1 %', '> 99 %', '100 %', '0 %']
@@ -64,7 +64,7 @@ def format_share(share: float) -> str:
 
 
 def format_bytes(n_bytes: float) -> str:
-    """Return a size for people.
+    """Return a size in a readable unit.
 
     >>> [format_bytes(size) for size in (512, 20_480, 3_500_000)]
     ['512 B', '20 kB', '3.5 MB']
@@ -85,20 +85,20 @@ def format_seconds(seconds: float) -> str:
 
 
 def shorten(name: Any, longest: int = LONGEST_NAME) -> str:
-    """Return a name cut in its middle if it is too long for an axis.
+    """Return a name, shortened in its middle if it is too long for an axis.
 
     >>> shorten("a_column_with_quite_a_long_name_indeed", longest=15)
     'a_colum…_indeed'
     """
-    text = str(name)
-    if len(text) <= longest:
-        return text
+    full = str(name)
+    if len(full) <= longest:
+        return full
     head = (longest - 1 + 1) // 2
-    return f"{text[:head]}…{text[len(text) - (longest - 1 - head) :]}"
+    return f"{full[:head]}…{full[len(full) - (longest - 1 - head) :]}"
 
 
 def join_names(names: Iterable[Any], most: int = 5) -> str:
-    """Return names as a phrase: the first `most` of them, the rest counted.
+    """Return names as a phrase: the first `most` of them, then how many more.
 
     >>> join_names(["a", "b", "c"]), join_names(["a", "b", "c", "d"], most=2), join_names([])
     ('a, b and c', 'a, b and 2 more', 'none')
@@ -123,36 +123,36 @@ def count(number: int, noun: str, plural: str = "") -> str:
 def show_table(
     frame: pd.DataFrame, *, formats: Mapping[str, Callable[[Any], str]] | None = None, empty: str = ""
 ) -> None:
-    """Show a table without its index, its first ten lines, or the sentence `empty` if it has none.
+    """Show a table without its index: its first ten lines, or the sentence `empty` if there are none.
 
     Parameters
     ----------
     formats
-        How to write the values of a column; numbers are otherwise written by `format_number`.
+        Formatter by column; other numbers are formatted by `format_number`.
     """
     if frame.empty:
-        say(empty)
+        report(empty)
         return
     shown = frame.head(MOST_LINES)
     formatters: dict[Any, Any] = dict.fromkeys(shown.select_dtypes("number").columns, format_number)
     page = shown.to_html(index=False, border=0, na_rep="–", formatters={**formatters, **(formats or {})})
     display(HTML(page))
     if len(frame) > len(shown):
-        say(f"… and {count(len(frame) - len(shown), 'line')} more.")
+        report(f"… and {count(len(frame) - len(shown), 'line')} more.")
 
 
-def say(*sentences: str) -> None:
-    """Show sentences as Markdown, one paragraph each, leaving out the empty ones; a list item stays in its list."""
+def report(*sentences: str) -> None:
+    """Show sentences as Markdown, one paragraph each, without empty ones; list items stay in one list."""
     kept = [sentence for sentence in sentences if sentence]
     pieces = [
-        ("" if index == 0 else "\n" if is_item(kept[index - 1]) and is_item(text) else "\n\n") + text
-        for index, text in enumerate(kept)
+        ("" if index == 0 else "\n" if is_item(kept[index - 1]) and is_item(sentence) else "\n\n") + sentence
+        for index, sentence in enumerate(kept)
     ]
     display(Markdown("".join(pieces)))
 
 
 def demote_headings(markdown: str, levels: int = 2) -> str:
-    """Return Markdown with its headings so many levels lower, to stand inside another text.
+    """Return Markdown with its headings `levels` lower, to be shown inside another document.
 
     >>> demote_headings("# Title")
     '### Title'
@@ -160,13 +160,13 @@ def demote_headings(markdown: str, levels: int = 2) -> str:
     return re.sub(r"(?m)^(#+ )", "#" * levels + r"\1", markdown)
 
 
-def is_item(text: str) -> bool:
-    """Return whether a line belongs to a Markdown list."""
-    return text.lstrip().startswith(("- ", "* ", "1. "))
+def is_item(line: str) -> bool:
+    """Return whether a line is an item of a Markdown list."""
+    return line.lstrip().startswith(("- ", "* ", "1. "))
 
 
 def escape(name: Any) -> str:
-    """Return a name as Markdown code, so that nothing in it is taken for markup.
+    """Return a name as Markdown code, so that nothing in it is read as markup.
 
     >>> escape("a|b`c")
     '`a¦bˋc`'

@@ -1,7 +1,7 @@
-"""How every figure looks, how it is shown, and the plain bar chart.
+"""The style of all plots, how they are displayed, and the simple bar chart.
 
-Sole owner of matplotlib, without pyplot: nothing is global, nothing is left open, the same data give the same bytes.
-Plots of tables are in `labkit.view.data_plots`, of models in `labkit.view.model_plots`; both draw with this.
+The only importer of matplotlib, without pyplot: nothing is global, no figure stays open, and the same data give the
+same bytes. Plots of tables are in `labkit.view.data_plots`, plots of models in `labkit.view.model_plots`.
 """
 
 import textwrap
@@ -28,14 +28,14 @@ from labkit.view.prose import LARGEST_FIXED, format_number, format_share, shorte
 WIDTH_INCHES = 7.0
 WIDTH_PIXELS = 700
 SHARPNESS = 2
-"""Pixels of the picture per pixel on an ordinary screen."""
+"""Pixels of the image per pixel on a standard screen."""
 
-# Okabe and Ito's colours, which people with any kind of colour blindness tell apart (jfly.uni-koeln.de/color, 2008).
+# Okabe and Ito's colours, distinguishable with any kind of colour blindness (jfly.uni-koeln.de/color, 2008).
 BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY)
 LARGE = 10_000
 LARGEST_DRAWN = 1e100
-"""Magnitude from which on axes overflow; no number beyond it is drawn."""
+"""Magnitude above which axes overflow; larger numbers are not drawn."""
 MOST_BINS = 60
 INK, MUTED, LINE, PALE = "#1c2329", "#57616b", "#b4bdc6", "#e6eaee"
 DIVERGING = LinearSegmentedColormap.from_list("labkit", [BLUE, "#8dbbdb", "#ffffff", "#eba67a", ORANGE])
@@ -54,7 +54,7 @@ STYLE: dict[Any, Any] = {
 
 
 def show(figure: Figure, alt: str = "") -> None:
-    """Display a figure as a PNG with its text for those who do not see it; `alt` replaces the figure's own."""
+    """Display a figure as a PNG with its alternative text; `alt` replaces the figure's own."""
     size = {"width": WIDTH_PIXELS, "height": round(figure.get_figheight() * 100), "alt": alt or figure.get_label()}
     display(Image(save_png(figure), width=size["width"], height=size["height"]), metadata={"image/png": size})
 
@@ -63,9 +63,9 @@ def save_png(figure: Figure) -> bytes:
     """Return a figure as PNG: the same figure gives the same bytes."""
     stream = BytesIO()
     with style(), warnings.catch_warnings():
-        # A name may hold signs that no font here has: a box stands for them, and the text beside the picture has them.
+        # A name may hold characters missing from the font: a box is drawn, and the alternative text has them.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        # The layout is tried at sizes at which no dates fit; the final one is drawn with those that do.
+        # The layout engine tries sizes at which no dates fit; the final size has dates.
         warnings.filterwarnings("ignore", message="AutoDateLocator was unable to pick")
         write_large_numbers(figure)
         figure.savefig(stream, format="png", dpi=100 * SHARPNESS, metadata={"Software": "labkit"})
@@ -73,7 +73,7 @@ def save_png(figure: Figure) -> bytes:
 
 
 def write_large_numbers(figure: Figure) -> None:
-    """Write large numbers at axes in full, thousands separated, instead of a factor such as 1e6 at the end."""
+    """Write large tick labels in full, thousands separated, instead of with an offset such as 1e6."""
     for axes in figure.axes:
         for axis, ends, most in ((axes.xaxis, axes.get_xlim(), 4), (axes.yaxis, axes.get_ylim(), 6)):
             is_large = LARGE <= max(map(abs, ends)) < LARGEST_FIXED and abs(ends[1] - ends[0]) >= LARGE / 10
@@ -84,7 +84,7 @@ def write_large_numbers(figure: Figure) -> None:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw in labkit's look inside of it, whatever the user's own settings, and in no other place."""
+    """Apply labkit's plot style within the context only, whatever the user's settings."""
     defaults: dict[Any, Any] = {key: value for key, value in matplotlib.rcParamsDefault.items() if key != "backend"}
     with matplotlib.rc_context({**defaults, **STYLE}):
         yield
@@ -93,14 +93,14 @@ def style() -> Iterator[None]:
 def make_figure(
     title: str, fact: str, *, form: str, height: float, grid: tuple[int, int] = (1, 1), **options: Any
 ) -> tuple[Figure, np.ndarray]:
-    """Return a figure with its title, main fact and text in place, and its axes as a flat array.
+    """Return a figure with its title, main fact and alternative text, and its axes as a flat array.
 
     Parameters
     ----------
     fact
-        The sentence that the picture proves.
+        The sentence that the plot supports.
     form
-        What kind of picture it is; leads the text for those who do not see it.
+        Kind of plot; the first words of the alternative text.
     height
         Inches below the header.
     options
@@ -122,7 +122,7 @@ def make_figure(
 
 
 def make_note(title: str, fact: str) -> Figure:
-    """Return a figure that says why there is no plot."""
+    """Return a figure that states why there is no plot."""
     with style():
         figure, (axes,) = make_figure(title, fact, form="Note", height=0.05)
         axes.remove()
@@ -130,7 +130,7 @@ def make_note(title: str, fact: str) -> Figure:
 
 
 def keep_drawable(values: Any) -> np.ndarray:
-    """Return numbers with NaN in place of those that no axis shows: missing, infinite and absurdly large ones.
+    """Return numbers with NaN in place of those that cannot be drawn: missing, infinite and extremely large ones.
 
     >>> keep_drawable([1, None, float("inf"), -1e300])
     array([ 1., nan, nan, nan])
@@ -142,7 +142,7 @@ def keep_drawable(values: Any) -> np.ndarray:
 
 
 def find_ends(*values: Any) -> tuple[float, float]:
-    """Return the smallest and the largest number that can be drawn; 0 and 1 if there is none.
+    """Return the smallest and the largest number that can be drawn; 0 and 1 if there are none.
 
     >>> find_ends([2, float("nan")], [5]), find_ends([])
     ((2.0, 5.0), (0.0, 1.0))
@@ -153,17 +153,17 @@ def find_ends(*values: Any) -> tuple[float, float]:
 
 
 def make_bins(values: np.ndarray, most: int = MOST_BINS) -> np.ndarray:
-    """Return the edges of a histogram's bins, rising, two or more.
+    """Return the edges of a histogram's bins, ascending, at least two.
 
-    Their number is that of numpy's `auto`, the larger one of Sturges' and of Freedman and Diaconis', but limited: one
-    number far from all others would ask for billions of bins.
+    Their number is that of numpy's `auto`, the larger of Sturges' and of Freedman and Diaconis', but limited: a
+    single distant outlier would require billions of bins.
 
     Parameters
     ----------
     values
-        Numbers that can be drawn, shape (n_values,), one or more.
+        Numbers that can be drawn, shape (n_values,), at least one.
     most
-        Most bins.
+        Largest number of bins.
     """
     quarter, three_quarters = np.quantile(values, [0.25, 0.75])
     width, (low, high) = 2 * (three_quarters - quarter) / len(values) ** (1 / 3), find_ends(values)
@@ -172,7 +172,7 @@ def make_bins(values: np.ndarray, most: int = MOST_BINS) -> np.ndarray:
 
 
 def spread_edges(low: float, high: float, n_bins: int) -> np.ndarray:
-    """Return the edges of equally wide bins, or of one bin where the ends are too close to have any between them.
+    """Return the edges of equally wide bins, or of a single bin if the ends are too close to divide.
 
     >>> spread_edges(0.0, 4.0, 2), spread_edges(5.0, 5.0, 24)
     (array([0., 2., 4.]), array([2.5, 7.5]))
@@ -193,7 +193,7 @@ def plot_bars(
     as_share: bool = False,
     highlight: Sequence[str] = (),
 ) -> Figure:
-    """Draw named values as bars from the top down, each with its number; the `highlight` ones stand out.
+    """Draw a horizontal bar chart of named values, each with its number; the `highlight` ones are orange.
 
     A number that cannot be drawn has no bar.
     """
@@ -207,9 +207,9 @@ def plot_bars(
             range(len(names)), lengths, color=[ORANGE if name in highlight else BLUE for name in values], height=0.72
         )
         for row, (length, number) in enumerate(zip(lengths, values.values(), strict=True)):
-            text = format_share(number) if as_share else format_number(number)
+            label = format_share(number) if as_share else format_number(number)
             place = (max(length, 0.0), row)
-            axes.annotate(text, place, (5, 0), textcoords="offset points", va="center", color=INK, size=10.5)
+            axes.annotate(label, place, (5, 0), textcoords="offset points", va="center", color=INK, size=10.5)
         finish_bars(axes, names, unit)
         axes.set_xlim(1.14 * min(lengths.min(), 0.0), 1.14 * max(lengths.max(), 1e-12))
         set_ticks(axes, 6, as_share=as_share)
@@ -217,7 +217,7 @@ def plot_bars(
 
 
 def finish_bars(axes: Axes, names: Sequence[str], unit: str) -> None:
-    """Put names on the left from the top down and the unit below."""
+    """Label the rows from the top down and the x axis with the unit."""
     axes.set_yticks(range(len(names)), names)
     axes.tick_params(axis="y", labelcolor=INK)
     axes.set_ylim(len(names) - 0.4, -0.6)
@@ -227,7 +227,7 @@ def finish_bars(axes: Axes, names: Sequence[str], unit: str) -> None:
 
 
 def set_ticks(axes: Axes, most: int, *, as_share: bool = False, end: float = float("inf")) -> None:
-    """Put at most so many marks on the lower axis, in percent if it shows shares, none of them named beyond `end`."""
+    """Set at most `most` ticks on the x axis, in percent for shares, without labels beyond `end`."""
 
     def name(x: float, _: object) -> str:
         if x > end + 1e-9:
@@ -239,13 +239,13 @@ def set_ticks(axes: Axes, most: int, *, as_share: bool = False, end: float = flo
 
 
 def set_time_ticks(axes: Axes) -> None:
-    """Put dates on the lower axis."""
+    """Set dates as ticks of the x axis."""
     axes.xaxis.set_major_locator(AutoDateLocator(minticks=2, maxticks=4))
     axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))
 
 
 def add_legend(figure: Figure, colors: Mapping[str, str]) -> None:
-    """Name the colours below the figure."""
+    """Add a legend of the colours below the axes."""
     handles = [Patch(color=color) for color in colors.values()]
     names = [shorten(name) for name in colors]
     figure.legend(handles, names, loc="outside lower left", ncols=min(4, len(names)), handlelength=1.2)

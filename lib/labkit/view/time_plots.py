@@ -1,6 +1,6 @@
-"""Figures of what changes with time: the answer, columns, and what a split by time says beside a random one.
+"""Plots of what changes with time: the target, columns, and a split by time compared with a random one.
 
-Not the look: that is `labkit.view.style`. Where a table has no times, each figure is a sentence that says so.
+For a table without times each function returns a note that states so.
 """
 
 from collections.abc import Mapping
@@ -39,24 +39,28 @@ from labkit.view.style import (
 if TYPE_CHECKING:
     from labkit.model.evaluation.split_comparison import SplitComparison
 
-NO_TIMES = "This table declares no times (data.time), so nothing can be said about what changes with them."
+NO_TIMES = "This table declares no times (data.time), so changes over time cannot be shown."
 NO_MEAN = "No period has a mean that can be drawn."
 MOST_LEVELS = 40
 PERIODS = {"month": "M", "quarter": "Q", "year": "Y"}
 MOST_SIGNS = 60
-"""Signs that fit into a row of fields, a blank after each figure."""
+"""Characters that fit into a row of the heat map, with a blank after each number."""
 
 
 def format_outcome(value: float, target: Target) -> str:
-    """Return a mean answer as people read it: a share of the class, or a number."""
+    """Return a mean of the target in readable form: a share of the class, or a number."""
     return format_share(value) if target.task == "classification" else format_number(value)
 
 
 def name_outcome(target: Target) -> str:
-    """Return what is averaged, for an axis."""
+    """Return the axis label of the averaged target."""
     if target.task == "regression":
         return f"mean {target.column}"
-    return f"share of {target.column} = {target.positive}" if target.positive is not None else "share of the commonest"
+    return (
+        f"share of {target.column} = {target.positive}"
+        if target.positive is not None
+        else "share of the most common class"
+    )
 
 
 def plot_over_time(frame: pd.DataFrame, data: Data) -> Figure:
@@ -83,7 +87,7 @@ def plot_over_time(frame: pd.DataFrame, data: Data) -> Figure:
 
 
 def mark_parts(axes: Axes, days: list[tuple[str, date]], last: pd.Timestamp) -> None:
-    """Shade the time of each part after training and name it, up to the last moment that is drawn."""
+    """Shade and label the period of each part after training, up to the last time drawn."""
     for number, (name, day) in enumerate(days):
         end = pd.Timestamp(days[number + 1][1]) if number + 1 < len(days) else last
         ends = date2num([pd.Timestamp(day), end])
@@ -96,7 +100,7 @@ def mark_parts(axes: Axes, days: list[tuple[str, date]], last: pd.Timestamp) -> 
 
 
 def find_key(frame: pd.DataFrame, profile: pd.DataFrame, target: Target) -> str | None:
-    """Return the most telling column of categories that has a few values only."""
+    """Return the most predictive category column with few values."""
     ranked = profile.sort_values("score", ascending=False, kind="stable")
     for name in ranked["column"]:
         if (
@@ -109,11 +113,11 @@ def find_key(frame: pd.DataFrame, profile: pd.DataFrame, target: Target) -> str 
 
 
 def plot_by_key(frame: pd.DataFrame, profile: pd.DataFrame, target: Target) -> Figure:
-    """Draw the target by month for the values of the most telling column of categories."""
+    """Draw the target by month for the values of the most predictive category column."""
     key = find_key(frame, profile, target)
     title = f"{target.column} by month{f' and {key}' if key else ''}"
     if PREDICT_AT not in frame or key is None:
-        return make_note(title, NO_TIMES if key else "No column has a few categories.")
+        return make_note(title, NO_TIMES if key else "No category column has few enough values.")
     period, table, labels = choose_period(frame, target, key)
     title = f"{target.column} by {period} and {key}"
     if table.empty:
@@ -126,7 +130,7 @@ def plot_by_key(frame: pd.DataFrame, profile: pd.DataFrame, target: Target) -> F
     with style():
         figure, (axes,) = make_figure(title, fact, form="Heat map", height=0.9 + 0.32 * len(table))
         shown = table.set_axis([shorten(name, 20) for name in table.index])
-        # A little above the largest mean, so that the figure in its field can be read.
+        # A little above the largest mean, so that the number in its cell can be read.
         plot_heat(
             axes, shown, labels=labels, span=(low, high + 0.05 * max(high - low, abs(high))), color_map=SEQUENTIAL
         )
@@ -134,7 +138,7 @@ def plot_by_key(frame: pd.DataFrame, profile: pd.DataFrame, target: Target) -> F
 
 
 def choose_period(frame: pd.DataFrame, target: Target, key: str) -> tuple[str, pd.DataFrame, np.ndarray]:
-    """Return the shortest period whose figures fit side by side, the means by it, and how they are written."""
+    """Return the shortest period whose numbers fit side by side, the means by period, and their labels."""
     found = []
     for period, code in PERIODS.items():
         table = compute_by_key(frame, target, key, period=code)
@@ -148,7 +152,7 @@ def choose_period(frame: pd.DataFrame, target: Target, key: str) -> tuple[str, p
 
 
 def plot_drift(drift: pd.DataFrame, *, most: int) -> Figure:
-    """Draw how far the columns' values after training are spread otherwise than before.
+    """Draw how far the distribution of each column after training differs from that before.
 
     Parameters
     ----------
@@ -160,14 +164,14 @@ def plot_drift(drift: pd.DataFrame, *, most: int) -> Figure:
         return make_note(title, NO_TIMES)
     large = drift.loc[drift["drift"] >= LARGE_DRIFT, "column"]
     notable = int(((drift["drift"] >= NOTABLE_DRIFT) & (drift["drift"] < LARGE_DRIFT)).sum())
-    fact = f"{len(large)} of {count(len(drift), 'column')} are spread quite otherwise (index of {LARGE_DRIFT} or more, "
-    fact += f"in orange), {notable} noticeably so ({NOTABLE_DRIFT} or more)."
+    fact = f"{len(large)} of {count(len(drift), 'column')} drifted strongly (PSI of {LARGE_DRIFT} or more, "
+    fact += f"in orange), {notable} moderately ({NOTABLE_DRIFT} or more)."
     shown = dict(zip(drift["column"].head(most), drift["drift"].head(most), strict=True))
     return plot_bars(shown, title=title, fact=fact, unit="population stability index", highlight=list(large))
 
 
 def plot_split_over_time(parts: Mapping[str, pd.DataFrame], data: Data) -> Figure:
-    """Draw how many rows each part has by week or month, and so where in time it lies."""
+    """Draw the target of each part by week or month, and so where the part lies in time."""
     title = "The parts in time"
     filled = {name: part for name, part in parts.items() if PREDICT_AT in part and part[PREDICT_AT].notna().any()}
     if not filled:
@@ -190,7 +194,7 @@ def plot_split_over_time(parts: Mapping[str, pd.DataFrame], data: Data) -> Figur
 
 
 def plot_split_comparison(comparison: "SplitComparison") -> Figure:
-    """Draw what a random split claims beside what the declared split shows."""
+    """Draw the metric under a random split and under the declared split."""
     title, values = "What a random split would have claimed", keep_drawable([comparison.random, comparison.declared])
     if not comparison.is_compared:
         return make_note(title, f"Not compared: {comparison.reason}.")

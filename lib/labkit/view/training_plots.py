@@ -1,6 +1,6 @@
-"""Figures of training: how tuning went, and what calibration changed.
+"""Plots of tuning and calibration.
 
-Not the leaderboard: that is in `labkit.view.model_plots`.
+The leaderboard is in `labkit.view.model_plots`.
 """
 
 import numpy as np
@@ -27,72 +27,72 @@ from labkit.view.style import (
 
 
 def plot_trials(frame: pd.DataFrame, metric: str, model: str) -> Figure:
-    """Draw each trial's figure, those given up early as crosses, and the best so far as a line.
+    """Draw each trial's metric, pruned trials as crosses, and the best so far as a line.
 
     Parameters
     ----------
     frame
-        The trials as `labkit.model.training.tuning.tune` gives them.
+        The trials as `labkit.model.training.tuning.tune` returns them.
     """
     if frame.empty:
-        return make_note("How tuning went", "No trials were asked for, or no candidate has settings to search.")
+        return make_note("Tuning", "No trials were requested, or no candidate has hyperparameters to search.")
     frame = frame.assign(**{name: keep_drawable(frame[name]) for name in (metric, "best")})
     done, early = frame[frame["state"] == "complete"], frame[frame["state"] == "pruned"]
     first, last = frame[metric].iloc[0], frame["best"].iloc[-1]
     better = "higher" if is_greater_better(metric) else "lower"
     fact = f"From {format_number(first, 4)} to {format_number(last, 4)}; {better} is better. "
-    fact += f"{count(len(early), 'trial').capitalize()} given up early, by the first folds alone."
+    fact += f"{count(len(early), 'trial').capitalize()} pruned after the first folds."
     with style():
         title = f"{count(len(frame), 'trial')} of {model}"
         figure, (axes,) = make_figure(title, fact, form="Line and points", height=3.1)
         axes.plot(done["trial"], done[metric], "o", color=BLUE, alpha=0.7, markersize=6)
         axes.plot(early["trial"], early[metric], "x", color=MUTED, markersize=6)
         axes.step(frame["trial"], frame["best"], where="post", color=ORANGE)
-        axes.set(xlabel="trial (0: the candidate as it was)", ylabel=f"{metric}, mean over the folds")
+        axes.set(xlabel="trial (0: the candidate with its defaults)", ylabel=f"{metric}, mean over the folds")
         known = done[metric].dropna().to_numpy(dtype=float)
         low, high = find_ends(known)
         if len(known):
             low, high = np.quantile(known, [0.1, 1.0] if is_greater_better(metric) else [0.0, 0.9])
-        room = 0.15 * max(high - low, 1e-6, 1e-6 * abs(high))
-        axes.set_ylim(low - room, high + room)
-        add_legend(figure, {"trial": BLUE, "given up early": MUTED, "best so far": ORANGE})
+        margin = 0.15 * max(high - low, 1e-6, 1e-6 * abs(high))
+        axes.set_ylim(low - margin, high + margin)
+        add_legend(figure, {"trial": BLUE, "pruned": MUTED, "best so far": ORANGE})
         return figure
 
 
 def describe_settings(training: Training) -> list[str]:
-    """Say what the params ask of every candidate beyond the usual, each in a line; nothing where it is the usual."""
-    said = []
+    """Return a line for each setting of all candidates that is not at its default."""
+    lines = []
     if training.class_weight != "none":
-        said.append("- Rare classes count as much as frequent ones, in candidates that can weigh them.")
+        lines.append("- Rare classes count as much as frequent ones, in candidates that support class weights.")
     if training.target_transform != "none":
         kind = training.target_transform.replace("_", "-")
-        said.append(f"- The target is learnt on a {kind} scale; figures and predictions are in its own unit.")
+        lines.append(f"- The target is learned on a {kind} scale; metrics and predictions are in its own unit.")
     if training.most_features is not None:
         most = count(training.most_features, "prepared feature")
-        said.append(f"- Each candidate keeps at most {most}, chosen again in every fold.")
+        lines.append(f"- Each candidate keeps at most {most}, selected again in every fold.")
     if training.budget_seconds is not None:
         spent = f"{training.budget_seconds:g} s"
-        said.append(f"- Comparing and tuning stop after {spent}: what is found may differ from run to run.")
-    return said
+        lines.append(f"- Comparison and tuning stop after {spent}: the result may differ from run to run.")
+    return lines
 
 
 def plot_calibration_change(calibration: Calibration) -> Figure:
-    """Draw what came true beside what was said, before and after calibration, on rows it was not learnt on.
+    """Draw observed shares against predicted probabilities, before and after calibration.
 
-    Without an attempt the figure says why there is none.
+    The rows took no part in the calibration. If none was tried, the figure states the reason.
     """
     with style():
-        title = "Do chances come true more often when calibrated?"
+        title = "Do probabilities match outcomes better after calibration?"
         if calibration.before is None or calibration.after is None:
             return make_note(title, f"Not tried: {calibration.reason}.")
         fact = f"Log loss {format_number(calibration.log_loss_before or 0, 4)} before, "
         fact += f"{format_number(calibration.log_loss_after or 0, 4)} after, on "
-        fact += f"{count(len(calibration.before.y_true), 'row')}. On the dashed line, words and outcomes agree."
+        fact += f"{count(len(calibration.before.y_true), 'row')}. On the dashed line, probabilities and outcomes agree."
         figure, (axes,) = make_figure(title, fact, form="Calibration curves", height=3.4)
         axes.plot([0, 1], [0, 1], color=LINE, linestyle="--", linewidth=1.4)
         for predictions, color in ((calibration.before, BLUE), (calibration.after, ORANGE)):
             groups = make_calibration(predictions)
             axes.plot(groups["prediction"], groups["true"], "o-", color=color, markersize=6)
-        axes.set(xlabel="predicted chance, mean of the group", ylabel="share that came true")
+        axes.set(xlabel="predicted probability, mean of the group", ylabel="observed share")
         add_legend(figure, {"before": BLUE, "after": ORANGE})
         return figure

@@ -1,6 +1,6 @@
-"""What can be clicked in JupyterLab, each with a static twin for batch runs, whose pages hold no script.
+"""Widgets for JupyterLab, each with a static version for batch runs, whose pages hold no script.
 
-Sole owner of ipywidgets. The pictures are those of `labkit.view.data_plots`.
+The only importer of ipywidgets. The plots are those of `labkit.view.data_plots`.
 """
 
 import base64
@@ -17,8 +17,8 @@ from labkit.view.data_plots import plot_columns, rank_columns
 from labkit.view.prose import format_number, format_share, shorten
 from labkit.view.style import WIDTH_PIXELS, save_png, show
 
-TWIN_COLUMNS = 2
-"""Columns that the static twin shows."""
+STATIC_COLUMNS = 2
+"""Columns shown by the static version."""
 PANEL_INCHES = 2.9
 
 
@@ -34,14 +34,14 @@ def explore_columns(frame: pd.DataFrame, profile: pd.DataFrame, target: Target) 
     """
     if paths.get_run_dir() is None:
         return make_explorer(frame, profile, target)
-    for name in rank_columns(profile, target)[:TWIN_COLUMNS]:
+    for name in rank_columns(profile, target)[:STATIC_COLUMNS]:
         show(plot_columns(frame, [name], target, panel_inches=PANEL_INCHES))
         display(HTML(make_table(frame, profile, name)))
     return None
 
 
 def make_explorer(frame: pd.DataFrame, profile: pd.DataFrame, target: Target) -> ipywidgets.VBox:
-    """Return a list of all columns, buttons to step through it, and the chosen column's picture and figures."""
+    """Return a list of all columns, buttons to step through it, and the chosen column's plot and statistics."""
     scores = profile.set_index("column")["score"]
     names = rank_columns(profile, target)
     options = [(f"{shorten(name, 40)} · {format_share(scores[name])}", name) for name in names]
@@ -66,26 +66,26 @@ def make_explorer(frame: pd.DataFrame, profile: pd.DataFrame, target: Target) ->
 
 
 def make_view(frame: pd.DataFrame, profile: pd.DataFrame, name: str, target: Target) -> str:
-    """Return one column's picture and figures as HTML that fits any width."""
+    """Return one column's plot and statistics as HTML that fits any width."""
     figure = plot_columns(frame, [name], target, panel_inches=PANEL_INCHES)
     source = base64.b64encode(save_png(figure)).decode()
     alt = html.escape(str(figure.get_label()))
-    picture = f'<img alt="{alt}" src="data:image/png;base64,{source}" style="width: 100%; max-width: {WIDTH_PIXELS}px">'
-    return f'<div aria-live="polite">{picture}{make_table(frame, profile, name)}</div>'
+    image = f'<img alt="{alt}" src="data:image/png;base64,{source}" style="width: 100%; max-width: {WIDTH_PIXELS}px">'
+    return f'<div aria-live="polite">{image}{make_table(frame, profile, name)}</div>'
 
 
 def make_table(frame: pd.DataFrame, profile: pd.DataFrame, name: str) -> str:
-    """Return one column's figures as an HTML table."""
+    """Return one column's statistics as an HTML table."""
     facts = describe_values(frame[name], profile[profile["column"] == name].iloc[0])
     look = 'style="padding: 0 .7em; text-align: right"'
     head = "".join(f"<th {look}>{html.escape(key)}</th>" for key in facts)
     cells = "".join(f"<td {look}>{html.escape(value)}</td>" for value in facts.values())
-    caption = f"<caption>{html.escape(name)} in figures</caption>"
+    caption = f"<caption>{html.escape(name)} in numbers</caption>"
     return f'<table class="dataframe">{caption}<thead><tr>{head}</tr></thead><tbody><tr>{cells}</tr></tbody></table>'
 
 
 def describe_values(values: pd.Series, line: pd.Series) -> dict[str, str]:
-    """Return a column's figures as texts: of numbers their quartiles, of all others the most common value."""
+    """Return a column's statistics as strings: the quartiles of numbers, otherwise the most common value."""
     facts = {"kind": str(line["kind"]), "missing": format_share(line["missing_share"])}
     facts["distinct"] = f"{line['distinct']:,}"
     known = values.dropna()

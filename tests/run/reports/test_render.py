@@ -235,7 +235,6 @@ def test_code_is_folded_and_there(tmp_path, visit):
     ]
     page, _ = visit(render(tmp_path, cells))
     assert page.locator("details.code summary").all_inner_texts() == [
-        "Parameters\nfolds = 5",
         "Injected parameters\nfolds = 7",
         "Code\nmodel = fit(rows)",
     ]

@@ -43,7 +43,8 @@ def publish_page(
         notes=notes,
     )
     neighbours = [(path.stem.replace("_", " "), f"{path.stem}.html") for path in list_notebooks()]
-    render.render_report(executed, pages / f"{done.page}.html", header, neighbours=neighbours)
+    html, plain = pages / f"{done.page}.html", params.model_dump(mode="json")
+    render.render_report(executed, html, header, neighbours=neighbours, params=plain)
     atomic.copy_file(executed, pages / executed.name)
     save_record(done, pages)
     index.render_index(paths.find_reports_dir())

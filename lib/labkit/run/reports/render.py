@@ -24,6 +24,7 @@ from pygments.lexers import PythonLexer
 
 from labkit.errors import StageError
 from labkit.run.cell_states import get_state, remove_banners
+from labkit.run.reports.conditions import select_cells
 from labkit.run.reports.sanitize import CLEANER, Outline, check_base64, render_colours
 from labkit.storage.atomic import write_text
 from labkit.units import format_count
@@ -85,7 +86,12 @@ class ReportHeader:
 
 
 def render_report(
-    executed: Path, html: Path, header: ReportHeader, *, neighbours: Sequence[tuple[str, str]] = ()
+    executed: Path,
+    html: Path,
+    header: ReportHeader,
+    *,
+    neighbours: Sequence[tuple[str, str]] = (),
+    params: Mapping[str, Any] | None = None,
 ) -> None:
     """Write an executed notebook as one self-contained page.
 
@@ -97,6 +103,8 @@ def render_report(
         Header of the page.
     neighbours
         Title and relative address of each page of the experiment, in order, including this one.
+    params
+        The experiment's parameters as plain nested data: cells tagged for others are left out. None keeps all.
 
     Raises
     ------
@@ -104,6 +112,8 @@ def render_report(
         `executed` is not a notebook.
     """
     notebook = load_notebook(executed)
+    selected = {id(cell) for cell in select_cells(notebook.cells, params)}
+    notebook.cells = [cell for cell in notebook.cells if id(cell) in selected or has_stopped(cell)]
     failure = mark_failed_cells(notebook, header.status)
     body, resources = get_exporter().from_notebook_node(notebook, {"outline": Outline(header.title)})
     contents = [heading for heading in resources["outline"].headings if heading.level == 2]
@@ -185,6 +195,11 @@ def mark_failed_cells(notebook: NotebookNode, status: str) -> dict[str, Any] | N
     raised = [output for cell in stopped for output in cell.outputs if output.output_type == "error"]
     error = f"{raised[-1].ename}: {raised[-1].evalue}" if raised else ""
     return {"found": bool(stopped), "error": error, "n_not_run": states.count("not run")}
+
+
+def has_stopped(cell: NotebookNode) -> bool:
+    """Return whether the stage failed or was interrupted in this cell."""
+    return bool(cell.cell_type == "code") and get_state(cell) not in ("finished", "not run")
 
 
 def choose_form(data: Mapping[str, Any]) -> list[str]:
