@@ -52,7 +52,7 @@ def test_no_threshold_has_a_reason_and_says_what_is_done_instead() -> None:
     assert text.endswith(
         "Each row is assigned its most probable class: 0 of 3 rows are predicted as `yes`, 2 belong to it."
     )
-    assert "no two-class target" in evaluation_plots.describe_threshold(None, Predictions(np.ones(2), np.ones(2)))
+    assert "does not have two classes" in evaluation_plots.describe_threshold(None, Predictions(np.ones(2), np.ones(2)))
 
 
 @pytest.mark.parametrize(("dummy", "lines"), [(0.5, 3), (-80.0, 2)])
