@@ -26,6 +26,16 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+USES_BROWSER = {"browser", "visit"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a browser, by its fixtures."""
+    for item in items:
+        if USES_BROWSER & set(getattr(item, "fixturenames", ())):
+            item.add_marker("browser")
+
+
 def make_checkout(folder: Path) -> Path:
     """Copy what a run needs into an empty folder, with git and DVC set up as in a fresh clone."""
     folder.mkdir(parents=True, exist_ok=True)

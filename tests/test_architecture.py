@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-LIB = ROOT / "lib" / "labkit"
-MODULES = sorted(path for path in LIB.rglob("*.py"))
+from tests.source_tree import LIB, MODULES, ROOT
 
 FOUNDATION = {"console", "errors", "names", "paths", "renamed", "units", "vocabulary"}
 """Modules at the top that every package may import."""
@@ -325,3 +323,13 @@ def test_help_needs_no_heavy_package() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+TEST_MODULE = re.compile(r"^\s*(?:from|import) tests\.(?:\w+\.)*test_\w+", re.MULTILINE)
+
+
+def test_tests_share_helpers_through_modules_made_for_it() -> None:
+    """Code in strings, for another process, counts as well."""
+    found = [str(path) for path in (ROOT / "tests").rglob("*.py") if TEST_MODULE.search(path.read_text())]
+    assert found == []
+    assert TEST_MODULE.search("from tests.run.test_edits import change")

@@ -3,10 +3,11 @@
 import io
 import logging
 import sys
-import unicodedata
 
 import pytest
 from labkit.console import PrintableStream, echo, guard_streams, make_cell, make_printable, print_pairs, print_table
+
+from tests.hostile_strings import find_controls
 
 HOSTILE = [
     "\x1b]0;title\x07",  # sets the window's title
@@ -22,11 +23,6 @@ HOSTILE = [
     "a\tb\x00c\x7f",
     "\udcff",
 ]
-
-
-def find_controls(text: str) -> set[str]:
-    """Return the characters that a terminal obeys or that cannot be seen, line breaks left out."""
-    return {letter for letter in text if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp")} - {"\n"}
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)

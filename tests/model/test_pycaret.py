@@ -12,7 +12,7 @@ from labkit.model.release.skops_file import save_model
 from labkit.model.training import comparison
 from labkit.params.training import MODELS, Training
 
-from tests.model.training.test_comparison import CANCER, DIABETES, load
+from tests.model.training.real_tables import CANCER, DIABETES, load
 
 BLOCK = """
 import sys
@@ -33,7 +33,7 @@ model = load_model(Path(sys.argv[1]))
 print(type(model[-1]).__name__, len(model.predict_proba(load_bundled("t", "breast_cancer"))))
 """
 COMPARE = """
-from tests.model.training.test_comparison import CANCER, load
+from tests.model.training.real_tables import CANCER, load
 from labkit.model.training import comparison
 from labkit.params.training import Training
 features, truth, _ = load("breast_cancer")

@@ -7,7 +7,7 @@ import pytest
 import yaml as yaml_of_papermill
 from labkit.params.yaml_text import make_commented, make_plain, make_yaml, parse_yaml
 
-from tests.run.test_dvc_yaml import make_names
+from tests.hostile_strings import make_names
 
 
 def write(tree: Any) -> str:

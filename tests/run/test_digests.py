@@ -25,6 +25,7 @@ from labkit.storage.atomic import write_json
 
 from tests.conftest import make_checkout
 from tests.model.tables import make_model, make_table
+from tests.services import skip_outside_of_ci
 
 PLACES = {
     "table": "clean/holdout.parquet",
@@ -443,7 +444,7 @@ def test_full_disk_of_the_cache_is_told(small: Path, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", disk], check=False).returncode:
-        pytest.skip("only root may mount a small disk")
+        skip_outside_of_ci("only root may mount a small disk")
     try:
         (small / ".dvc/config.local").write_text(f"[cache]\n    dir = {disk}\n")
         with pytest.raises(StageError, match=rf"disk full: needs more, for DVC's cache, .* free at {disk}"):

@@ -1,6 +1,5 @@
 """What DVC records of params can be read again, whatever the names of columns are, and a change of them is seen."""
 
-import random
 import typing
 from pathlib import Path
 from typing import Any
@@ -15,42 +14,7 @@ from labkit.run.pipeline import dvc_repo
 from labkit.stages import builtin
 from pydantic import BaseModel
 
-LETTERS = [" "] * 6 + list("abcXYZ019-_:#,[]{}&*!|>'\"%@`?~.=+/\\<>") + list("é漢🚗\u0301\ue000")
-UNSEEN = list("\t\n\r\x07\x1b\x7f\x85\xa0\u2028\u200b\u202e\ufeff")
-WORDS = [
-    "yes",
-    "null",
-    "~",
-    "1e5",
-    "012",
-    "1:30",
-    "2024-01-01",
-    ".inf",
-    "<<",
-    "=",
-    "-",
-    "?",
-    "---",
-    "...",
-    "!!x",
-    "a: b",
-    "a #b",
-]
-LENGTHS = (1, 5, 20, 60, 70, 75, 80, 100, 110, 121, 127, 128, 200, 500)
-
-
-def make_names(seed: int, n: int = 300) -> list[str]:
-    """Return names of columns of all kinds: words of YAML, sentences of each length, and letters of any sort."""
-    chance = random.Random(seed)
-    names = [
-        *WORDS,
-        "how often do you " * 5,
-        *(("on a long flight " * 40)[:length].strip() for length in range(40, 140)),
-    ]
-    for _ in range(n):
-        letters = chance.choice([list("abc de"), LETTERS, LETTERS + UNSEEN])
-        names.append("".join(chance.choice(letters) for _ in range(chance.choice(LENGTHS))))
-    return list(dict.fromkeys(names))
+from tests.hostile_strings import make_names
 
 
 def write_names(root: Path, names: list[str]) -> None:

@@ -19,8 +19,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tests.cli.test_main import SHOP, change, write_tables
 from tests.conftest import call_labkit, make_checkout, make_environment
+from tests.shop import SHOP, change, write_tables
 
 ALL = ["source", "eda", "wrangling", "features", "training", "evaluation", "deploy"]
 pytestmark = pytest.mark.xdist_group("edits")

@@ -26,6 +26,7 @@ from tests.run.small import (
     wait_until,
 )
 from tests.servers import find_free_port, serve, start_server, wait_until_up
+from tests.services import skip_outside_of_ci
 
 KEPT = ["finished"] * 4
 
@@ -214,7 +215,7 @@ def mount(folder: Path, megabytes: int) -> Iterator[None]:
     if subprocess.run(
         ["mount", "-t", "tmpfs", "-o", size, "tmpfs", folder], check=False, capture_output=True
     ).returncode:
-        pytest.skip("only root may mount a small disk")
+        skip_outside_of_ci("only root may mount a small disk")
     try:
         yield
     finally:

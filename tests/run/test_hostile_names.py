@@ -12,8 +12,8 @@ import pytest
 from labkit.cli import main
 
 from tests.conftest import LABKIT, make_environment
+from tests.hostile_strings import find_controls
 from tests.run.small import make_small
-from tests.test_console import find_controls
 
 EVIL = "\x1b]0;PWNED\x07\x1b[8m\u202e\u200b\x9b2J\r\nFAKE"
 """Sets the window's title, hides what follows, turns it round, clears the screen and begins a line of its own."""

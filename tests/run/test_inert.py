@@ -19,8 +19,8 @@ from labkit.stages.publish import Publication, write_decision
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_raw_cell
 from playwright.sync_api import Page
 
-from tests.model.release.test_model_card import write_card
-from tests.run.reports.test_render import ATTACK, ELSEWHERE, PAYLOAD, make_header
+from tests.model.release.cards import write_card
+from tests.run.reports.attacks import ATTACK, ELSEWHERE, PAYLOAD, make_header
 
 Visit = Callable[..., tuple[Page, list[str]]]
 

@@ -21,9 +21,9 @@ from labkit.secrets.detection import check_files, find_secret
 from labkit.secrets.redaction import Mask, mask
 from labkit.secrets.secret import Secret, read_secrets
 
-from tests.cli.test_main import list_files
 from tests.conftest import Labkit
-from tests.run.notebook.test_executor import make_notebook
+from tests.run.notebook.small_notebooks import make_notebook
+from tests.shop import list_files
 
 URL = "postgresql://shop:s3cret<&'\"pw@db.example/shop"
 TOKEN = "ghp_" + "0123456789abcdefghij" * 2

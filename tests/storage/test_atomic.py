@@ -19,7 +19,7 @@ from labkit.storage import atomic
 from labkit.storage.digests import compute_digest
 
 from tests.conftest import call_labkit, make_checkout
-from tests.services import require_strace
+from tests.services import require_strace, skip_outside_of_ci
 from tests.writers import WRITERS
 
 
@@ -31,7 +31,7 @@ def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         ["mount", "-t", "tmpfs", "-o", "size=2m", "none", folder], capture_output=True, check=False
     )
     if mounted.returncode:
-        pytest.skip("only root may mount a small disk")
+        skip_outside_of_ci("only root may mount a small disk")
     yield folder
     subprocess.run(["umount", folder], check=True)
 
@@ -212,7 +212,7 @@ def test_full_disk_is_one_clear_line_on_the_command_line(tmp_path: Path, argumen
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "none", disk], check=False).returncode:
-        pytest.skip("only root may mount a small disk")
+        skip_outside_of_ci("only root may mount a small disk")
     try:
         root = make_checkout(disk / "checkout")
         with suppress(OSError), (disk / "filler").open("wb", buffering=0) as stream:

@@ -11,7 +11,7 @@ from labkit.paths import KERNELS_DIR
 from playwright.sync_api import Browser, Page, expect
 
 from tests.conftest import call_labkit, make_environment
-from tests.run.kernels.test_provisioner import wait_until
+from tests.run.kernels.warm_kernels import wait_until
 from tests.servers import find_free_port, serve
 
 TOKEN = "only-for-this-test"

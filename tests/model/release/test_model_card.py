@@ -1,55 +1,10 @@
 """The model card: computed, and saying where the model is weak."""
 
-import json
-from typing import Any
-
 import numpy as np
-import pandas as pd
-from labkit.model.release.model_card import list_periods, list_slices, list_threshold, make_card
+from labkit.model.release.model_card import list_periods, list_slices, list_threshold
 from labkit.params.evaluation import Costs
-from labkit.params.experiment import Params
 
-HOLDOUT = pd.DataFrame(
-    {"x": [1.0, None, 3.0, 4.0], "state": ["ill", "well", "well", "well"], "y": [1.0, 2.0, 3.0, 4.0]}
-)
-
-
-def write_card(task: str, *, reason: str = "", rows: int = 1, **deploy: str) -> str:
-    """Return the card of a made-up run."""
-    column = "y" if task == "regression" else "state"
-    target = {"column": column, "task": task} | ({} if task == "regression" else {"positive": "ill"})
-    content: dict[str, Any] = {
-        "experiment": "test",
-        "seed": 0,
-        "data": {"tables": {"t": {"path": "t.csv"}}, "target": target},
-        "training": {"metric": "mae" if task == "regression" else "roc_auc"},
-        "deploy": deploy,
-        **{name: {} for name in ("eda", "wrangling", "features", "evaluation")},
-    }
-    return make_card(
-        Params.model_validate_json(json.dumps(content)),
-        estimator="Ridge",
-        metrics={
-            "confidence": 0.95,
-            "resampled": "61 days",
-            "holdout": {"mae": {"value": 43.21, "low": 39.0, "high": 47.0}},
-            "dummy": {"mae": 62.5},
-        },
-        split={
-            "method": "random",
-            "stratified_by": None if task == "regression" else "state",
-            "parts": {"training": {"rows": 1200}, "holdout": {"rows": 4}},
-        },
-        gate={
-            "checks": [
-                {"name": "better", "passed": True, "evidence": "by 1"},
-                {"name": "not worse", "passed": False, "evidence": "by 2"},
-            ]
-        },
-        holdout=pd.concat([HOLDOUT] * rows, ignore_index=True),
-        parity={"reason": reason},
-        sizes={"random_forest": 2_100_000, "preparation": 900},
-    )
+from tests.model.release.cards import write_card
 
 
 def test_card_of_a_regression() -> None:

@@ -20,17 +20,7 @@ from sklearn.base import BaseEstimator
 from sklearn.dummy import DummyRegressor
 
 from tests.model.tables import make_timeline
-
-CANCER = Target(column="target", task="classification", positive="malignant")
-DIABETES = Target(column="target", task="regression")
-
-
-def load(name: str) -> tuple[pd.DataFrame, pd.Series, RowFeatures]:
-    """Return a bundled table's features, its answers and what made them."""
-    frame = load_bundled("t", name)
-    raw, truth = frame.drop(columns="target"), frame["target"]
-    row_features = RowFeatures().fit(raw)
-    return row_features.transform(raw), truth, row_features
+from tests.model.training.real_tables import CANCER, DIABETES, load
 
 
 def test_every_candidate_beats_the_dummy_on_real_tables() -> None:
@@ -182,7 +172,9 @@ def test_model_is_fitted_on_all_parts_and_takes_raw_rows() -> None:
 
 
 PRINT_BOARD = """
-from tests.model.training.test_comparison import *
+from labkit.model.training import comparison
+from labkit.params.training import USUAL_MODELS, Training
+from tests.model.training.real_tables import CANCER, load
 features, truth, _ = load("breast_cancer")
 training = Training(models=USUAL_MODELS, metric="roc_auc", folds=2)
 board = comparison.compare(features[:120], truth[:120], target=CANCER, training=training, seed=0).frame

@@ -12,7 +12,7 @@ from labkit.params.training import Training
 from sklearn.dummy import DummyClassifier
 
 from tests.model.tables import make_timeline
-from tests.model.training.test_comparison import CANCER, DIABETES, load
+from tests.model.training.real_tables import CANCER, DIABETES, load
 
 
 def run(name: str, target: Target, metric: str, *, models: tuple[str, ...], trials: int = 6, seed: int = 0):

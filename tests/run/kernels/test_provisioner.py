@@ -10,17 +10,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import psutil
 import pytest
-from jupyter_client.blocking import BlockingKernelClient
-from jupyter_client.manager import KernelManager
 from labkit import paths
 from labkit.errors import LabkitError
 from labkit.run.kernels import servers
@@ -30,19 +27,12 @@ from labkit.run.notebook.executor import run_notebook
 from labkit.run.notebook.result import Execution
 from labkit.run.notebook.source import read_source
 
-from tests.run.notebook.test_executor import EXPERIMENT, make_notebook
+from tests.run.kernels.warm_kernels import Kernel, make_bare, wait_until
+from tests.run.notebook.small_notebooks import EXPERIMENT, make_notebook
 
 pytestmark = pytest.mark.xdist_group("warm")
 LONGEST_SOCKET_NAME = 106
 IMPORTS = "import lightgbm, matplotlib.pyplot, numpy, pandas, sklearn.ensemble, tqdm.auto\n"
-
-
-def make_bare(root: Path) -> Path:
-    """Make a folder a checkout with nothing in it."""
-    for name in ("params", "notebooks"):
-        (root / name).mkdir()
-    (root / "dvc.yaml").touch()
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -74,51 +64,11 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     servers.stop_servers()
 
 
-class Kernel:
-    """A kernel of the server with a client."""
-
-    def __init__(self, folder: Path) -> None:
-        self.manager = KernelManager(kernel_name="python3", kernel_spec_manager=make_kernel_specs())
-        self.manager.start_kernel(cwd=str(folder))
-        self.client: BlockingKernelClient = self.manager.client()
-        self.client.start_channels()
-        self.client.wait_for_ready(timeout=60)
-
-    @property
-    def process(self) -> Any:
-        return self.manager.provisioner.process
-
-    def ask(self, code: str, timeout: float = 60) -> str:
-        """Run code and return what it printed, or the name of what it raised."""
-        texts: list[str] = []
-
-        def collect(message: dict[str, Any]) -> None:
-            content = message["content"]
-            texts.append(
-                content.get("text", content.get("ename", "")) if message["msg_type"] != "execute_input" else ""
-            )
-
-        self.client.execute_interactive(code, output_hook=collect, timeout=timeout)
-        return "".join(texts).strip()
-
-    def close(self) -> None:
-        self.client.stop_channels()
-        self.manager.shutdown_kernel(now=True)
-
-
 @pytest.fixture
 def kernel(server: psutil.Process, tmp_path: Path) -> Iterator[Kernel]:
     kernel = Kernel(tmp_path)
     yield kernel
     kernel.close()
-
-
-def wait_until(is_so: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait for something to come true."""
-    until = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 def run(path: Path, address: str) -> tuple[Execution, nbformat.NotebookNode]:
@@ -358,7 +308,7 @@ from labkit import paths
 with servers.open_kernel_server(is_cold=%r) as address:
     os.environ[paths.WARM_VARIABLE] = str(address)
     from pathlib import Path
-    from tests.run.kernels.test_provisioner import Kernel
+    from tests.run.kernels.warm_kernels import Kernel
     kernel = Kernel(Path.cwd())
     code = "import subprocess, re; subprocess.Popen(['sleep', '998'], start_new_session=True)"
     kernel.ask(code)

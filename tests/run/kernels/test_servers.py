@@ -10,7 +10,7 @@ import psutil
 import pytest
 from labkit.run.kernels import servers
 
-from tests.run.kernels.test_provisioner import make_bare
+from tests.run.kernels.warm_kernels import make_bare
 from tests.run.small import is_alive, wait_until
 
 OWNER = """

@@ -13,8 +13,8 @@ from labkit.run.notebook import execution, output_limit
 from labkit.run.notebook.output_limit import MOST_OF_TAIL, Excerpt, OutputLimit, describe_cut, open_raw, shorten_file
 from nbformat.v4 import output_from_msg
 
-from tests.run.kernels.test_provisioner import make_bare
-from tests.run.notebook.test_executor import EXPERIMENT, make_notebook, run
+from tests.run.kernels.warm_kernels import make_bare
+from tests.run.notebook.small_notebooks import EXPERIMENT, make_notebook, run
 
 MOST = 200_000
 SECRET = "correct horse battery staple"

@@ -16,7 +16,8 @@ from labkit.run.notebook.parameters import check_parameters, read_defaults
 from labkit.run.notebook.result import Execution
 from labkit.run.notebook.source import read_source
 
-from tests.run.notebook.test_executor import make_notebook
+from tests.hostile_strings import HOSTILE
+from tests.run.notebook.small_notebooks import make_notebook
 
 CELL = 'alpha = 1.5\nname: str = "a"\noptions = {}\nseed = 7\nis_on = True\nlimit = None\nwide = float("inf")'
 
@@ -180,31 +181,6 @@ def test_prose_cannot_be_the_parameters_cell() -> None:
         read_defaults(notebook)
 
 
-HOSTILE = [
-    "'",
-    '"',
-    "'''",
-    '"""',
-    "\\",
-    "\\\\\\'",
-    "\\n\\x41\\u0041\\N{DASH}",
-    "a\nb\r\nc\rd\x85e\x0bf\x0cg",
-    "\x00\x01\x1b[31m\x7f",
-    "\u2028\u2029\ufeff\u200b",
-    "🐍👩‍👩‍👧",
-    "\u202eevil\u202c \u05e9\u05dc\u05d5\u05dd",
-    "'\nimport os; os.mkdir('pwned')\n'",
-    '"; __import__("os").mkdir("pwned"); "',
-    "''' + str(__import__('os').mkdir('pwned')) + '''",
-    "{experiment} {0} {a.b} %s ${HOME} $(touch pwned) `touch pwned`",
-    "; touch pwned",
-    "# comment",
-    "%cd /\n!touch pwned",
-    "<script>alert(1)</script>",
-    "",
-    " padded ",
-    "x" * 65_536,
-]
 PLAIN = [None, True, False, 0, -1, 2**63, 10**400, -0.0, 5e-324, 1.7976931348623157e308, 0.1 + 0.2, [], {}, [[[]]]]
 ALPHABET = string.printable + "\x00\x07\x1b'\"\\\u00df\u2028\u2029\u202e\ufeff\U0001f40d\u0430"
 

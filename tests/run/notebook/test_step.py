@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from labkit.errors import DataError, MissingDataError, ParamsError
 
-from tests.run.notebook.test_parameters import HOSTILE
+from tests.hostile_strings import HOSTILE
 
 
 def test_values_injected_whole_are_no_overrides(checkout: Path) -> None:

@@ -243,7 +243,6 @@ def test_what_is_no_store_is_refused_and_left_alone(root: Path, content: bytes |
 def test_server_that_is_not_there_is_told_of_before_anything_starts(root: Path) -> None:
     uri = f"http://me:hidden-word@127.0.0.1:{find_free_port()}"
     shown = uri.replace("me:hidden-word@", "")
-    begun = time.monotonic()
     done = call_labkit(root, "run", "small", MLFLOW_TRACKING_URI=uri)
     assert done.returncode == 2
     assert done.stderr.startswith(
@@ -252,7 +251,6 @@ def test_server_that_is_not_there_is_told_of_before_anything_starts(root: Path) 
     assert "start it, or unset MLFLOW_TRACKING_URI to record in mlflow.db; nothing was run" in done.stderr
     assert "hidden-word" not in done.stderr
     assert load_ledger(root) == []
-    assert time.monotonic() - begun < 30, "a minute would be MLflow's own patience"
 
 
 def test_server_that_accepts_and_never_answers_is_told_of_too() -> None:

@@ -18,11 +18,10 @@ from labkit.run.reports.render import TEMPLATES_DIR, ReportHeader, render_page, 
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
 
+from tests.run.reports.attacks import ATTACK, ELSEWHERE, PAYLOAD, make_header
+
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:"
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-ATTACK = "document.documentElement.setAttribute('hacked','1')"
-PAYLOAD = f'"><script>{ATTACK}</script><img src=x onerror="{ATTACK}"><svg onload="{ATTACK}"></svg>'
-ELSEWHERE = "http://127.0.0.1:9/elsewhere"
 
 
 def show(data: dict[str, Any], metadata: dict[str, Any] | None = None) -> NotebookNode:
@@ -37,21 +36,6 @@ def write(text: str, name: str = "stdout") -> NotebookNode:
 def raise_error(name: str, value: str, traceback: list[str] | None = None) -> NotebookNode:
     output = new_output("error", ename=name, evalue=value, traceback=traceback or [f"\x1b[0;31m{name}\x1b[0m: {value}"])
     return new_code_cell("fail()", execution_count=2, outputs=[output])
-
-
-def make_header(**changes: Any) -> ReportHeader:
-    plain: dict[str, Any] = {
-        "experiment": "diabetes",
-        "stage": "training",
-        "title": "Which model?",
-        "status": "finished",
-        "started": "2026-11-24T10:11:12+00:00",
-        "seconds": 12.34,
-        "run_id": "9f1c2b3a",
-        "git_commit": "a1b2c3d4e5f60718293a",
-        "parameters": [("folds", 5, "params/diabetes.yaml")],
-    }
-    return ReportHeader(**{**plain, **changes})
 
 
 def render(folder: Path, cells: list[NotebookNode], header: ReportHeader | None = None, **more: Any) -> Path:

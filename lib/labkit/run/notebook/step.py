@@ -171,7 +171,7 @@ class Step:
 
         Examples
         --------
-        >>> step.depends_on(path="/data/rates.csv", variable="REGION")  # doctest: +SKIP
+        In a notebook: ``step.depends_on(path="/data/rates.csv", variable="REGION")``.
         """
         from labkit.run.fingerprint.dependencies import check_variable
 
