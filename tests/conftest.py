@@ -86,6 +86,17 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def params_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return what reads params as a checkout and has nothing else: the params files and dvc.yaml."""
+    root = tmp_path / "checkout"
+    shutil.copytree(ROOT / "params", root / "params")
+    shutil.copy(ROOT / "dvc.yaml", root)
+    monkeypatch.setenv("LABKIT_ROOT", str(root))
+    monkeypatch.delenv("LABKIT_RUN_DIR", raising=False)
+    return root
+
+
+@pytest.fixture
 def labkit(checkout: Path) -> Labkit:
     """Return the command line, called in the checkout."""
 

@@ -31,7 +31,7 @@ def edit(root: Path, old: str, new: str) -> Path:
 
 
 @pytest.mark.parametrize("experiment", ["diabetes", "breast_cancer"])
-def test_shipped_params_are_valid(checkout: Path, experiment: str) -> None:
+def test_shipped_params_are_valid(params_root: Path, experiment: str) -> None:
     assert load.load_params(experiment).experiment == experiment
 
 
@@ -100,8 +100,8 @@ def test_shipped_params_are_valid(checkout: Path, experiment: str) -> None:
         ("seed: 42", "seed: 42\nexperiment: ghp_" + "a1" * 18, "found duplicate key"),
     ],
 )
-def test_fault_is_named(checkout: Path, old: str, new: str, message: str) -> None:
-    edit(checkout, old, new)
+def test_fault_is_named(params_root: Path, old: str, new: str, message: str) -> None:
+    edit(params_root, old, new)
     with pytest.raises(ParamsError) as caught:
         load.load_params("diabetes")
     assert message in str(caught.value)
@@ -133,28 +133,28 @@ def test_fault_is_named(checkout: Path, old: str, new: str, message: str) -> Non
     ],
     ids=lambda value: repr(value[:30]),
 )
-def test_hostile_file_is_refused(checkout: Path, content: bytes, message: str) -> None:
-    (checkout / "params" / "diabetes.yaml").write_bytes(content)
+def test_hostile_file_is_refused(params_root: Path, content: bytes, message: str) -> None:
+    (params_root / "params" / "diabetes.yaml").write_bytes(content)
     with pytest.raises(ParamsError, match=r"params/diabetes\.yaml") as caught:
         load.load_params("diabetes")
     assert message in str(caught.value)
 
 
-def test_unknown_experiment_names_the_nearest(checkout: Path) -> None:
+def test_unknown_experiment_names_the_nearest(params_root: Path) -> None:
     with pytest.raises(ParamsError, match="no experiment 'diabets' in params/: did you mean 'diabetes'"):
         load.load_params("diabets")
 
 
-def test_five_faults_are_listed_and_the_rest_counted(checkout: Path) -> None:
-    edit(checkout, "  folds: 5", "  a: 1\n  b: 1\n  c: 1\n  d: 1\n  e: 1\n  f: 1\n  g: 1")
+def test_five_faults_are_listed_and_the_rest_counted(params_root: Path) -> None:
+    edit(params_root, "  folds: 5", "  a: 1\n  b: 1\n  c: 1\n  d: 1\n  e: 1\n  f: 1\n  g: 1")
     with pytest.raises(ParamsError) as caught:
         load.load_params("diabetes")
     assert str(caught.value).count("unknown key") == 5
     assert "… and 2 more" in str(caught.value)
 
 
-def test_override_keeps_comments_and_prints_the_diff(checkout: Path) -> None:
-    path = checkout / "params" / "diabetes.yaml"
+def test_override_keeps_comments_and_prints_the_diff(params_root: Path) -> None:
+    path = params_root / "params" / "diabetes.yaml"
     before = path.read_text().splitlines()
     diff = override.apply_overrides("diabetes", ["training.folds=7", "training.models=lightgbm,linear"])
     after = path.read_text().splitlines()
@@ -167,15 +167,15 @@ def test_override_keeps_comments_and_prints_the_diff(checkout: Path) -> None:
     assert load.load_params("diabetes").training.models == ("lightgbm", "linear")
 
 
-def test_override_reaches_a_default(checkout: Path) -> None:
+def test_override_reaches_a_default(params_root: Path) -> None:
     override.apply_overrides("diabetes", ["evaluation.gate.minimum_gain=2.5", "eda.correlation_alert=0.9"])
     params = load.load_params("diabetes")
     assert params.evaluation.gate.minimum_gain == 2.5
     assert params.eda.correlation_alert == 0.9
 
 
-def test_override_that_changes_nothing_writes_nothing(checkout: Path) -> None:
-    path = checkout / "params" / "diabetes.yaml"
+def test_override_that_changes_nothing_writes_nothing(params_root: Path) -> None:
+    path = params_root / "params" / "diabetes.yaml"
     before = path.stat().st_mtime_ns
     assert override.apply_overrides("diabetes", ["training.folds=5"]) == ""
     assert path.stat().st_mtime_ns == before
@@ -227,8 +227,8 @@ def test_override_that_changes_nothing_writes_nothing(checkout: Path) -> None:
         ("secrets.api_key=hidden", "secrets.api_key: a name in small letters"),
     ],
 )
-def test_bad_override_writes_nothing(checkout: Path, setting: str, message: str) -> None:
-    path = checkout / "params" / "diabetes.yaml"
+def test_bad_override_writes_nothing(params_root: Path, setting: str, message: str) -> None:
+    path = params_root / "params" / "diabetes.yaml"
     before = path.read_bytes()
     with pytest.raises(ParamsError) as caught:
         override.apply_overrides("diabetes", ["seed=7", setting])
@@ -252,7 +252,7 @@ def test_bad_override_writes_nothing(checkout: Path, setting: str, message: str)
     ],
 )
 def test_text_of_the_command_line_is_typed_by_the_field_alone(
-    checkout: Path, setting: str, place: str, value: object
+    params_root: Path, setting: str, place: str, value: object
 ) -> None:
     if setting == "deploy.tolerance=1":
         with pytest.raises(ParamsError, match=r"deploy\.tolerance is 1: write 0\.01 or less"):
@@ -267,8 +267,8 @@ def test_text_of_the_command_line_is_typed_by_the_field_alone(
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
-def test_hostile_text_stays_the_same_through_the_command_line_and_the_file(checkout: Path, text: str) -> None:
-    path = checkout / "params" / "diabetes.yaml"
+def test_hostile_text_stays_the_same_through_the_command_line_and_the_file(params_root: Path, text: str) -> None:
+    path = params_root / "params" / "diabetes.yaml"
     quoted = re.sub(
         "[\x7f\x85\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False)
     )
@@ -278,7 +278,7 @@ def test_hostile_text_stays_the_same_through_the_command_line_and_the_file(check
     assert yaml.safe_load(path.read_text())["deploy"]["intended_use"] == text, "DVC and papermill read it by PyYAML"
 
 
-def test_every_value_has_origin_and_meaning(checkout: Path) -> None:
+def test_every_value_has_origin_and_meaning(params_root: Path) -> None:
     entries = {entry.name: entry for entry in describe.describe_params("diabetes")}
     assert entries["training.folds"].origin == "params/diabetes.yaml:28"
     assert entries["evaluation.confidence"].origin == "default"
@@ -291,9 +291,9 @@ def test_schema_for_editors_is_current() -> None:
     assert json.loads(path.read_text())["additionalProperties"] is False
 
 
-def test_papermill_and_labkit_read_the_same_values(checkout: Path) -> None:
+def test_papermill_and_labkit_read_the_same_values(params_root: Path) -> None:
     for experiment in load.list_experiments():
-        path = checkout / "params" / f"{experiment}.yaml"
+        path = params_root / "params" / f"{experiment}.yaml"
         assert yaml.safe_load(path.read_text()) == yaml_text.make_plain(yaml_text.load_yaml(path))
 
 
@@ -348,7 +348,7 @@ def count_readings(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     ids=["load", "describe", "override", "write", "write nothing", "override a section", "notebook"],
 )
 def test_params_file_is_read_in_one_pass(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[[], object], n_opened: int, n_contents: int
+    params_root: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[[], object], n_opened: int, n_contents: int
 ) -> None:
     counts = count_readings(monkeypatch)
     command()

@@ -12,12 +12,12 @@ from labkit.errors import DataError, MissingDataError, ParamsError
 from tests.hostile_strings import HOSTILE
 
 
-def test_values_injected_whole_are_no_overrides(checkout: Path) -> None:
+def test_values_injected_whole_are_no_overrides(params_root: Path) -> None:
     step = package.start("training", "diabetes", package.start("training", "diabetes").params.model_dump(mode="json"))
     assert step.overrides == {}
 
 
-def test_override_is_typed_checked_and_told(checkout: Path) -> None:
+def test_override_is_typed_checked_and_told(params_root: Path) -> None:
     step = package.start("training", "diabetes", {"folds": 3})
     assert step.params.folds == 3
     assert ("folds", 3, "this notebook", "cross-validation folds over the training rows") in step.describe()
@@ -50,35 +50,35 @@ def test_override_is_typed_checked_and_told(checkout: Path) -> None:
     ],
 )
 def test_bad_start_is_refused(
-    checkout: Path, stage: str, experiment: str, overrides: dict[str, object], message: str
+    params_root: Path, stage: str, experiment: str, overrides: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ParamsError, match=message):
         package.start(stage, experiment, overrides)
 
 
-def test_numbers_of_numpy_are_numbers(checkout: Path) -> None:
+def test_numbers_of_numpy_are_numbers(params_root: Path) -> None:
     step = package.start("training", "diabetes", {"folds": np.int64(3), "models": np.array(["linear", "dummy"])})
     assert step.params.folds == 3
     assert step.params.models == ("linear", "dummy")
 
 
-def test_hostile_text_reaches_the_step_as_it_is(checkout: Path) -> None:
+def test_hostile_text_reaches_the_step_as_it_is(params_root: Path) -> None:
     for text in HOSTILE:
         if "${" not in text:
             assert package.start("deploy", "diabetes", {"intended_use": text}).params.intended_use == text
 
 
-def test_by_hand_everything_goes_to_scratch(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_by_hand_everything_goes_to_scratch(params_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     step = package.start("wrangling", "diabetes")
     step.save("split", {"method": "by hand"})
-    assert json.loads((checkout / "data/diabetes/scratch/clean/split.json").read_text()) == {"method": "by hand"}
-    assert not (checkout / "data/diabetes/clean").exists()
+    assert json.loads((params_root / "data/diabetes/scratch/clean/split.json").read_text()) == {"method": "by hand"}
+    assert not (params_root / "data/diabetes/clean").exists()
     assert step.load("split") == {"method": "by hand"}
     assert "data/diabetes/scratch/clean/split.json; delete that to load the pipeline's" in capsys.readouterr().out
 
 
 def test_in_a_run_outputs_go_to_its_folder_and_scratch_is_not_read(
-    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    params_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package.start("wrangling", "diabetes").save("split", {"method": "by hand"})
     monkeypatch.setenv("LABKIT_RUN_DIR", str(tmp_path))
@@ -94,12 +94,12 @@ def test_in_a_run_outputs_go_to_its_folder_and_scratch_is_not_read(
         step.load("split")
 
 
-def test_unknown_artifact_names_the_nearest(checkout: Path) -> None:
+def test_unknown_artifact_names_the_nearest(params_root: Path) -> None:
     with pytest.raises(DataError, match="no artifact 'modell': did you mean 'model'"):
         package.start("training", "diabetes").load("modell")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_figure_that_is_no_number_is_refused(checkout: Path, value: float) -> None:
+def test_figure_that_is_no_number_is_refused(params_root: Path, value: float) -> None:
     with pytest.raises(DataError, match="not a finite number"):
         package.start("training", "diabetes").log(mae=value)
