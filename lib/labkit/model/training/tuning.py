@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pandas as pd
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 
@@ -35,66 +36,35 @@ from labkit.params.training import Training
 Setting = bool | int | float | str
 
 
-@dataclass(frozen=True)
-class Range:
-    """Numbers from `low` to `high`: whole ones if both ends are; with `is_log`, equal factors are equally likely."""
-
-    low: float
-    high: float
-    is_log: bool = False
-
-    def make_distribution(self) -> optuna.distributions.BaseDistribution:
-        """Return it in Optuna's words."""
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            return optuna.distributions.IntDistribution(self.low, self.high, log=self.is_log)
-        return optuna.distributions.FloatDistribution(self.low, self.high, log=self.is_log)
-
-    def holds(self, value: object) -> bool:
-        """Whether a value is in it."""
-        return isinstance(value, int | float) and self.low <= value <= self.high
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of some values."""
-
-    values: tuple[Setting, ...]
-
-    def make_distribution(self) -> optuna.distributions.BaseDistribution:
-        """Return it in Optuna's words."""
-        return optuna.distributions.CategoricalDistribution(self.values)
-
-    def holds(self, value: object) -> bool:
-        """Whether a value is in it."""
-        return value in self.values
-
-
-Space = Mapping[str, Range | Choice]
-FOREST: Space = {"min_samples_leaf": Range(1, 50, is_log=True), "max_features": Choice(("sqrt", 0.3, 0.6, 1.0))}
+Space = Mapping[str, IntDistribution | FloatDistribution | CategoricalDistribution]
+FOREST: Space = {
+    "min_samples_leaf": IntDistribution(1, 50, log=True),
+    "max_features": CategoricalDistribution(("sqrt", 0.3, 0.6, 1.0)),
+}
 SPACES: dict[str, Space] = {
     "lightgbm": {
-        "n_estimators": Range(50, 400, is_log=True),
-        "learning_rate": Range(0.01, 0.3, is_log=True),
-        "num_leaves": Range(7, 63, is_log=True),
-        "min_child_samples": Range(5, 200, is_log=True),
-        "colsample_bytree": Range(0.4, 1.0),
-        "reg_lambda": Range(0.0, 10.0),
+        "n_estimators": IntDistribution(50, 400, log=True),
+        "learning_rate": FloatDistribution(0.01, 0.3, log=True),
+        "num_leaves": IntDistribution(7, 63, log=True),
+        "min_child_samples": IntDistribution(5, 200, log=True),
+        "colsample_bytree": FloatDistribution(0.4, 1.0),
+        "reg_lambda": FloatDistribution(0.0, 10.0),
     },
     "hist_gradient_boosting": {
-        "max_iter": Range(50, 300, is_log=True),
-        "learning_rate": Range(0.02, 0.3, is_log=True),
-        "max_leaf_nodes": Range(7, 63, is_log=True),
-        "min_samples_leaf": Range(5, 200, is_log=True),
-        "l2_regularization": Range(0.0, 10.0),
+        "max_iter": IntDistribution(50, 300, log=True),
+        "learning_rate": FloatDistribution(0.02, 0.3, log=True),
+        "max_leaf_nodes": IntDistribution(7, 63, log=True),
+        "min_samples_leaf": IntDistribution(5, 200, log=True),
+        "l2_regularization": FloatDistribution(0.0, 10.0),
     },
     "random_forest": FOREST,
     "extra_trees": FOREST,
-    "linear": {"C": Range(1e-3, 1e2, is_log=True), "alpha": Range(1e-3, 1e3, is_log=True)},
+    "linear": {"C": FloatDistribution(1e-3, 1e2, log=True), "alpha": FloatDistribution(1e-3, 1e3, log=True)},
     "gradient_boosting": {
-        "n_estimators": Range(50, 200, is_log=True),
-        "learning_rate": Range(0.02, 0.3, is_log=True),
-        "max_depth": Range(2, 5),
-        "subsample": Range(0.5, 1.0),
+        "n_estimators": IntDistribution(50, 200, log=True),
+        "learning_rate": FloatDistribution(0.02, 0.3, log=True),
+        "max_depth": IntDistribution(2, 5),
+        "subsample": FloatDistribution(0.5, 1.0),
     },
 }
 """What is searched, by model; settings that an estimator does not have are passed over."""
@@ -217,8 +187,15 @@ def ask(study: optuna.Study, estimator: BaseEstimator, space: Space, *, is_first
     """Return the next trial; the first has the estimator's own settings, as far as the space holds them."""
     if is_first:
         own = estimator.get_params()
-        study.enqueue_trial({name: own[name] for name, part in space.items() if part.holds(own[name])})
-    return study.ask({name: part.make_distribution() for name, part in space.items()})
+        study.enqueue_trial({name: own[name] for name, part in space.items() if contains(part, own[name])})
+    return study.ask(dict(space))
+
+
+def contains(part: IntDistribution | FloatDistribution | CategoricalDistribution, value: object) -> bool:
+    """Return whether a distribution can give a value."""
+    if isinstance(part, CategoricalDistribution):
+        return value in part.choices
+    return isinstance(value, int | float) and part.low <= value <= part.high
 
 
 def judge(
