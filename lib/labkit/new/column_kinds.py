@@ -1,7 +1,7 @@
-"""What each column is: a number, a category, yes or no, a date, free text, an identifier, a constant, or empty.
+"""The kind of each column: number, category, boolean, date, free text, identifier, constant or empty.
 
-Told from all values (`labkit.data.reading.column_types.Facts`) and a sample of rows. What follows from it is decided in
-`labkit.new.proposal`.
+Kinds are inferred from statistics of all values (`labkit.data.reading.column_types.Facts`) and a sample of rows.
+`labkit.new.proposal` decides what follows from them.
 """
 
 import re
@@ -23,15 +23,15 @@ from labkit.units import shorten_value
 from labkit.vocabulary import COMPACT_DATE_FORMATS, DATE_FORMATS, MISSING_AMONG_NUMBERS, YES_NO, names_time
 
 MOST_SHORT = 6
-"""Digits up to which a number is taken for a date only where its name says so."""
+"""Most digits of a number that is read as a date only if the column's name suggests one."""
 
 
 FEWEST_DATES = 10
 
 
 MOSTLY_NUMBERS, FEWEST_NUMBERS, MOST_WORDS = 0.5, 3, 10
-"""Share of a category's values that are numbers, and how many different ones and other words there are, for it to be
-remarked that it may be one of numbers."""
+"""When to warn that a category may be a column of numbers: the least share of its values that are numbers, the fewest
+distinct numbers, and the most distinct other words."""
 
 
 YEARS = (1900, 2100)
@@ -39,10 +39,19 @@ YEARS = (1900, 2100)
 
 @dataclass(frozen=True)
 class ColumnKind:
-    """One column's kind and the reason for it; `rule` says how texts are read as numbers.
+    """The kind of one column and the reason for it.
 
-    `lost` are the words that are not numbers, with the sampled rows of each: they become missing by the rule, and would
-    become missing if a category without one were read as numbers.
+    Attributes
+    ----------
+    kind
+        The kind of the column.
+    reason
+        Why the column is of this kind, for the user.
+    rule
+        How its strings are read as numbers; None if they are not.
+    lost
+        Words that are not numbers, with the number of sampled rows that hold each. They become missing under `rule`; in
+        a category without a rule, they would become missing if the column were read as numbers.
     """
 
     kind: Kind
@@ -54,17 +63,28 @@ class ColumnKind:
 def find_dates(
     facts: Mapping[str, Facts], choices: Choices, where: str, list_texts: Callable[..., list[str]]
 ) -> dict[str, str | None]:
-    """Return the columns of dates with the format of each, None for ISO.
+    """Return the date columns and the format of each.
 
     Parameters
     ----------
+    facts
+        Statistics of all values, by column.
+    choices
+        Options given by the user; they take precedence.
+    where
+        Name of the source, for error messages.
     list_texts
-        Gives the texts of a column in all rows, for where the first ones leave a doubt.
+        Returns the strings of a column from all rows; called where the first rows are ambiguous.
+
+    Returns
+    -------
+    dict
+        `strptime` format by column, None for ISO 8601.
 
     Raises
     ------
     DataError
-        Day and month cannot be told apart, or dates are written in several ways.
+        Day and month cannot be told apart, or dates are written in several formats.
     """
     found: dict[str, str | None] = {}
     for name, column in facts.items():
@@ -85,23 +105,12 @@ def find_dates(
 
 
 def find_compact_style(facts: Facts, lead: str, list_texts: Callable[..., list[str]], *, is_given: bool) -> str | None:
-    """Return how dates are written that are digits alone, such as 20240131 and 01312024; None if they are numbers.
-
-    Parameters
-    ----------
-    is_given
-        Whether the column was said to be one of dates; else its name, or many values, have to speak for it.
-
-    Raises
-    ------
-    DataError
-        Two formats fit and differ.
-    """
+    """Return the format of dates written as digits alone, such as 20240131; None for numbers; refuse ambiguous ones."""
     has_name = is_given or names_time(facts.name) or re.search("date|datum|fecha", facts.name, re.I) is not None
     n_digits = len(str(int(facts.largest))) if facts.n_numbers and 0 <= facts.smallest <= facts.largest < 1e14 else 0
     if not facts.is_whole or facts.n_words or n_digits + 1 < min(COMPACT_DATE_FORMATS):
         return None
-    # The first rows rule most columns out; all rows are gone through only for those that they do not.
+    # The first rows rule out most columns; only the remaining ones are read in full.
     fitting = fit_compact(list_texts(facts.name, most_rows=1), has_name)
     words = list_texts(facts.name) if fitting else []
     fitting = fit_compact(words, has_name) if fitting else {}
@@ -117,7 +126,7 @@ def find_compact_style(facts: Facts, lead: str, list_texts: Callable[..., list[s
 
 
 def fit_compact(words: list[str], has_name: bool) -> dict[str, pd.Series]:
-    """Return the formats by which texts of digits alone, all of one length, are plausible dates, with the dates."""
+    """Return the formats in which strings of digits, all of one length, are plausible dates, with the parsed dates."""
     digits = [text.strip() for text in words]
     styles = COMPACT_DATE_FORMATS.get(len(digits[0])) if digits and len({*map(len, digits)}) == 1 else None
     if styles is None or not all(map(str.isdecimal, digits)) or (len(digits[0]) <= MOST_SHORT and not has_name):
@@ -127,7 +136,7 @@ def fit_compact(words: list[str], has_name: bool) -> dict[str, pd.Series]:
 
 
 def is_plausible(times: pd.Series, has_name: bool) -> bool:
-    """Return whether digits that were read as dates are some: all of them, of our time, and not years of one day."""
+    """Return whether digits parsed as dates are plausible: all valid, within `YEARS`, not one day in many years."""
     if times.isna().any() or not times.dt.year.between(*YEARS).all():
         return False
     days = times.dt.month * 100 + times.dt.day
@@ -135,13 +144,7 @@ def is_plausible(times: pd.Series, has_name: bool) -> bool:
 
 
 def find_date_format(words: list[str], lead: str, name: str, list_texts: Callable[..., list[str]]) -> str | None:
-    """Return how all dates are written, `ISO`, or None if they are no dates after all.
-
-    Raises
-    ------
-    DataError
-        Two formats fit and differ, or none fits all.
-    """
+    """Return the format of all dates, `ISO`, or None if they are not dates; refuse ambiguous and mixed formats."""
     values = pd.Series([text.strip() for text in words])
     if is_iso(values):
         return "ISO"
@@ -170,29 +173,29 @@ def find_date_format(words: list[str], lead: str, name: str, list_texts: Callabl
 
 
 def is_in_doubt(fitting: Mapping[str, pd.Series]) -> bool:
-    """Return whether formats that all fit give different dates."""
+    """Return whether the formats that fit disagree on the dates."""
     first = next(iter(fitting.values()), pd.Series())
     return any(not parsed.equals(first) for parsed in fitting.values())
 
 
 def is_iso(values: pd.Series) -> bool:
-    """Return whether all strings are ISO 8601 dates or times, of whatever offsets: the reader checks those."""
+    """Return whether all strings are ISO 8601 dates or times; UTC offsets may differ, the reader checks them."""
     return bool(read_times(values, None, utc=True).notna().all())
 
 
 def list_styles(values: pd.Series) -> list[str]:
-    """Return the formats in which the first text can be read."""
+    """Return the formats that fit the first string."""
     first = values.iloc[:1]
     return [style for style in DATE_FORMATS if parse_dates(first, style).notna().all()]
 
 
 def parse_dates(values: pd.Series, style: str) -> pd.Series:
-    """Return strings as times by a format, NaT where it does not fit."""
+    """Parse strings with a format; NaT where it does not fit."""
     return read_times(values, style, utc="%z" in style)
 
 
 def find_markers(facts: Mapping[str, Facts]) -> list[str]:
-    """Return words that stand for a missing value in columns of numbers."""
+    """Return the words that stand for a missing value in numeric columns."""
     found = [
         word
         for column in facts.values()
@@ -205,16 +208,23 @@ def find_markers(facts: Mapping[str, Facts]) -> list[str]:
 def classify_column(
     values: pd.Series, facts: Facts | None, choices: Choices, *, is_unnamed: bool = False
 ) -> ColumnKind:
-    """Return what one column is.
+    """Return the kind of one column.
 
     Parameters
     ----------
     values
         A sample of the column, shape (n_rows,).
     facts
-        What all its values are like; None if the file tells types itself.
+        Statistics of all its values; None if the file format declares its own types.
+    choices
+        Options given by the user; they take precedence.
     is_unnamed
         Whether the column had no name in the file.
+
+    Raises
+    ------
+    DataError
+        The column was declared as a number, and too few of its values are numbers.
     """
     name = str(values.name)
     known = values.dropna()
@@ -239,13 +249,7 @@ def classify_column(
 
 
 def classify_as_given(known: pd.Series, kind: str) -> ColumnKind:
-    """Return a kind that was given, and for numbers written as texts the rule that reads them.
-
-    Raises
-    ------
-    DataError
-        The texts of a column that was given as one of numbers are none.
-    """
+    """Return the kind given by the user, with the rule that reads strings as numbers; refuse strings that are not."""
     if kind != "number" or find_column_kind(known) in ("number", "boolean"):
         return ColumnKind(kind, "given")  # type: ignore[arg-type]
     words = [str(word) for word in known.unique()[: text_issues.MOST_DISTINCT]]
@@ -260,13 +264,19 @@ def classify_as_given(known: pd.Series, kind: str) -> ColumnKind:
 
 
 def is_yes_no(known: pd.Series) -> bool:
-    """Return whether values are yes and no in one of their many spellings."""
+    """Return whether the values are yes and no in one of their many spellings.
+
+    Parameters
+    ----------
+    known
+        Values without missing ones, shape (n_rows,).
+    """
     words = {str(value).strip().lower() for value in known.unique()[:20]}
     return len(words) == 2 and any(words <= {*pair} for pair in YES_NO)
 
 
 def classify_strings(known: pd.Series, n_distinct: int) -> ColumnKind:
-    """Tell numbers, free text and identifiers from categories."""
+    """Distinguish numbers, free text and identifiers from categories."""
     if n_distinct > text_issues.MANY_AMOUNTS and (
         rule := text_issues.guess_number(list(map(str, known.unique()[: text_issues.MOST_DISTINCT])))
     ):
@@ -284,7 +294,13 @@ def classify_strings(known: pd.Series, n_distinct: int) -> ColumnKind:
 
 
 def find_words_among_numbers(counts: pd.Series) -> dict[str, int]:
-    """Return the few words, with their rows, of a category whose values are mostly numbers; empty for other columns."""
+    """Return the few words of a category whose values are mostly numbers, with the rows of each; empty for others.
+
+    Parameters
+    ----------
+    counts
+        Rows by value, shape (n_distinct,).
+    """
     rule = text_issues.guess_number(
         [str(word) for word in counts.index[: text_issues.MOST_DISTINCT]], fewest=MOSTLY_NUMBERS
     )

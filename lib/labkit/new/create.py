@@ -1,6 +1,7 @@
-"""How an experiment begins: a stranger's table becomes params, data under DVC and a line in dvc.yaml, or nothing does.
+"""Create an experiment from a user's table: write its params, its data under DVC and its line in dvc.yaml, or nothing.
 
-The one function behind `labkit new`. What is decided about the table is worked out in `labkit.new.proposal`.
+`create_experiment` is the one function behind `labkit new`. Decisions about the table are made in
+`labkit.new.proposal`.
 """
 
 import re
@@ -32,13 +33,13 @@ from labkit.storage.atomic import copy_file, move, place_folder, write_text
 from labkit.storage.locks import hold_lock
 
 SOURCE = "source"
-"""Folder below an experiment's data for the files it was made from."""
+"""Folder in an experiment's data directory for the files it was created from."""
 Ask = Callable[[Survey, Proposal], bool]
 
 
 @dataclass(frozen=True)
 class Query:
-    """Rows to ask a database for; the address itself is in an environment variable."""
+    """SQL query for the rows of a table; `variable` is the environment variable that holds the database's address."""
 
     sql: str
     variable: str
@@ -46,7 +47,7 @@ class Query:
 
 @dataclass(frozen=True)
 class NewExperiment:
-    """A new experiment: where it is, and what was decided about it."""
+    """A new experiment: its params file, the survey of its table, and the decisions about it."""
 
     params_path: Path
     survey: Survey
@@ -64,27 +65,40 @@ def create_experiment(
     ask: Ask = lambda survey, proposal: True,
     report: Callable[[str], None] = lambda text: None,
 ) -> NewExperiment:
-    """Make an experiment from a table.
+    """Create an experiment from a table.
 
     Parameters
     ----------
+    name
+        Name of the experiment.
     data
         Files of one table, anywhere on this machine, or a query.
     target
         Column to predict.
+    choices
+        Decisions given by the user; the rest is inferred.
     follow
-        Whether symbolic links are followed.
+        Whether to follow symbolic links.
     force
-        Whether an experiment of that name is replaced.
+        Whether to replace an existing experiment of that name.
     ask
-        Called with what was found before anything is written; if it says no, nothing is.
+        Called with the survey and the proposal before anything is written; nothing is written if it returns False.
     report
-        Called with the run of this checkout that is waited for.
+        Called with a message if another run of this checkout has to finish first.
+
+    Returns
+    -------
+    NewExperiment
+        The experiment as it was written.
 
     Raises
     ------
-    ParamsError, MissingDataError, DataError
-        A file, an option or the table is at fault; nothing is left behind.
+    ParamsError
+        The name, an option or a path is not valid, or `ask` returned False.
+    MissingDataError
+        A file does not exist or cannot be read.
+    DataError
+        A file changes while it is copied, or the table cannot be read or learned from. No error leaves files behind.
     """
     check_experiment_name(name, force=force)
     check_checkout(name)
@@ -100,14 +114,14 @@ def create_experiment(
         text = write_commented(proposal.tree, proposal.comments, describe_origin(data), path)
         if not ask(survey, proposal):
             raise ParamsError(f"{name}: not made, as you said")
-        # A run reads dvc.yaml, and DVC lets one command at a time write.
+        # A run reads dvc.yaml, and DVC allows only one writing command at a time.
         with hold_checkout(name, report=report, command="labkit new"):
             put_in_place(name, Path(scratch), text)
     return NewExperiment(path, survey, proposal)
 
 
 def check_experiment_name(name: str, *, force: bool) -> None:
-    """Refuse a name that no experiment can have, or that is taken."""
+    """Refuse a name that is not valid for an experiment, or is already taken."""
     if not re.fullmatch(EXPERIMENT_NAME, name):
         raise ParamsError(
             f"{name!r} cannot name an experiment: use small letters, digits and _, at most 63, a letter first"
@@ -119,7 +133,7 @@ def check_experiment_name(name: str, *, force: bool) -> None:
 
 
 def gather(name: str, data: Sequence[Path] | Query, folder: Path, *, follow: bool) -> list[Source]:
-    """Copy the files, or the rows of the query, into a folder, under plain names with the endings of what they are."""
+    """Copy the files, or the rows of the query, to a folder, with plain names and the extensions of their formats."""
     folder.mkdir(parents=True)
     if isinstance(data, Query):
         path = folder / f"{name}.parquet"
@@ -142,7 +156,7 @@ def gather(name: str, data: Sequence[Path] | Query, folder: Path, *, follow: boo
 
 
 def copy_whole(path: Path, copy: Path, where: str) -> None:
-    """Copy a file, refusing one that changes meanwhile."""
+    """Copy a file; refuse one that changes meanwhile."""
     before = path.stat()
     try:
         copy_file(path, copy)
@@ -154,14 +168,14 @@ def copy_whole(path: Path, copy: Path, where: str) -> None:
 
 
 def describe_origin(data: Sequence[Path] | Query) -> str:
-    """Say in the params file where the table came from."""
+    """Return the comment in the params file about the origin of the table."""
     if isinstance(data, Query):
         return f"Made by labkit new from the query: {data.sql} (database: ${data.variable}). Correct what is wrong."
     return f"Made by labkit new from {', '.join(path.name for path in data)}. Correct what is wrong."
 
 
 def put_in_place(name: str, scratch: Path, text: str) -> None:
-    """Put data, pointers, params and the line in dvc.yaml in place; on any error all is as it was."""
+    """Move data, DVC pointers, params and the line in dvc.yaml into place; restore the previous state on any error."""
     folder, params_path = paths.find_data_dir(name), paths.find_params_path(name)
     with ExitStack() as undo:
         folder.parent.mkdir(exist_ok=True)
@@ -170,12 +184,12 @@ def put_in_place(name: str, scratch: Path, text: str) -> None:
         place_folder(scratch / SOURCE, folder / SOURCE)
         experiments.add_files(sorted((folder / SOURCE).iterdir()))
         write_text(params_path, text)
-        experiments.add_experiment(name)  # the last step, whole or not at all
+        experiments.add_experiment(name)  # the last step, and atomic
         undo.pop_all()
 
 
 def keep_old(path: Path, aside: Path, undo: ExitStack) -> None:
-    """Move what is at a path out of the way, to be moved back on an error."""
+    """Move an existing path aside, and move it back on an error."""
     is_there = path.exists()
     if is_there:
         move(path, aside)

@@ -1,7 +1,7 @@
-"""How a stranger's file is to be read: format, encoding, delimiter, header, decimal comma, found once and written down.
+"""Detect how a user's file is read: format, encoding, delimiter, header and decimal character.
 
-Looks at the whole file where that is cheap and at its beginning where it is not. What it finds becomes a `Table` of the
-params; from then on reading is strict, see `labkit.data.reading.raw_table`.
+The whole file is read where that is cheap, and its beginning otherwise. The findings become a `Table` in the params;
+from then on reading is strict, see `labkit.data.reading.raw_table`.
 """
 
 import codecs
@@ -48,14 +48,14 @@ LARGEST_BYTES = Table.model_fields["max_bytes"].default
 
 
 def check_source_file(path: Path, *, follow: bool) -> Path:
-    """Return a file if it is a regular one that can be read.
+    """Return a path if it is a regular file that can be read.
 
     Raises
     ------
     ParamsError
-        It is an address, a folder, a device, or a symbolic link that is not to be followed.
+        It is an address, a directory, a device, or a symbolic link without `follow`.
     MissingDataError
-        It is not there, or may not be read.
+        It does not exist or cannot be read.
     """
     if address := re.match(r"([A-Za-z][A-Za-z0-9+.-]*):/+(.*)", str(path)):
         raise ParamsError(
@@ -80,7 +80,7 @@ def check_source_file(path: Path, *, follow: bool) -> Path:
 
 
 def make_file_name(path: Path, ending: str, taken: set[str]) -> str:
-    """Return a plain file name of its own for a stranger's file.
+    """Return a plain and unique file name for a user's file.
 
     >>> from pathlib import Path
     >>> make_file_name(Path("My Data (1).CSV"), ".csv", set()), make_file_name(Path("a.gz"), ".csv.gz", {"a.csv.gz"})
@@ -101,12 +101,14 @@ def make_file_name(path: Path, ending: str, taken: set[str]) -> str:
 def find_reading(
     path: Path, where: str, target: str, choices: Choices
 ) -> tuple[dict[str, object], list[ParamsDecision]]:
-    """Return how a file is to be read, as fields of a `Table`, and the decisions with their reasons.
+    """Return how to read a file, as fields of a `Table`, and the decisions with their reasons.
 
     Raises
     ------
     DataError
-        It is not a table of text.
+        It is not a text file, or not one in its encoding.
+    ParamsError
+        An option is not valid, or no column has the name of the target and the first row looks like data.
     """
     if name_format(path):
         return find_header_only(path, where, target, choices)
@@ -133,7 +135,7 @@ def find_reading(
 def find_header_only(
     path: Path, where: str, target: str, choices: Choices
 ) -> tuple[dict[str, object], list[ParamsDecision]]:
-    """Return what is left to find out of a file that is not delimited text."""
+    """Return what remains to be detected in a file that is not delimited text."""
     ending, format_name = find_format(path), name_format(path)
     found = [ParamsDecision("format", format_name, f"the file begins as {format_name} files do")]
     if ending in SPREADSHEETS:
@@ -149,7 +151,7 @@ def find_header_only(
 
 
 def find_labelled_reading(path: Path, where: str, choices: Choices) -> tuple[dict[str, object], list[ParamsDecision]]:
-    """Return which columns of a file with labels are read as numbers: those with labels for some of them only."""
+    """Return the labelled columns that are read as numbers: those in which only some of the values have a label."""
     from labkit.data.reading.labelled import LabelledReader
 
     fields: dict[str, object] = {"encoding": choices.encoding} if choices.encoding else {}
@@ -172,7 +174,7 @@ def find_labelled_reading(path: Path, where: str, choices: Choices) -> tuple[dic
 def find_sheet_reading(
     path: Path, where: str, target: str, choices: Choices
 ) -> tuple[dict[str, object], list[ParamsDecision]]:
-    """Return which rows of a sheet stand above its table, and what its header is."""
+    """Return the number of rows above the table of a sheet, and its header."""
     from labkit.data.reading.spreadsheet import Spreadsheet, find_title_rows
 
     table = Table(path=path.name, sheet=choices.sheet, header=False)
@@ -180,7 +182,7 @@ def find_sheet_reading(
     if not isinstance(given, int | None):
         raise ParamsError(f"--read skip_lines={given}: give a whole number")
     skip = find_title_rows(path, table, where, target) if given is None else given
-    # The first rows may be of different lengths if they all hold names.
+    # The first rows may differ in length if all of them hold names.
     table = table.model_copy(update={"skip_lines": skip, "header_rows": MOST_HEADER_ROWS})
     sheet = Spreadsheet(path, table, where)
     rows = [[normalize_spaces(cell) for cell in row] for row in itertools.islice(sheet.read_rows(), 50)]
@@ -191,7 +193,7 @@ def find_sheet_reading(
 
 
 def find_encoding(path: Path, where: str, choices: Choices) -> tuple[str, list[ParamsDecision]]:
-    """Return the encoding of a text file: what it says itself, UTF-8 if every byte fits, else what it looks like."""
+    """Return the encoding of a text file: its byte-order mark, UTF-8 if every byte fits, else the most likely one."""
     if choices.encoding:
         return choices.encoding, [ParamsDecision("encoding", choices.encoding, "given", ("encoding",))]
     decoder = codecs.getincrementaldecoder("utf-8")()
@@ -219,13 +221,13 @@ def find_encoding(path: Path, where: str, choices: Choices) -> tuple[str, list[P
 
 
 def read_text_sample(path: Path, where: str, encoding: str) -> str:
-    """Return the beginning of a text file, up to the end of a line."""
+    """Return the beginning of a text file, cut at the end of a line."""
     with open_bytes(path, most_bytes=LARGEST_BYTES, where=where) as stream:
         lines = io.TextIOWrapper(io.BufferedReader(Utf8Stream(stream, encoding)), encoding="utf-8", newline="")
         try:
             text = lines.read(SAMPLE_CHARACTERS)
         except UnicodeError:
-            scan_text(path, Table(path=path.name, encoding=encoding), where)  # says in which line
+            scan_text(path, Table(path=path.name, encoding=encoding), where)  # raises an error that names the line
             raise
     if len(text) == SAMPLE_CHARACTERS and (end := max(text.rfind("\n"), text.rfind("\r"))) > 0:
         text = text[: end + 1]
@@ -233,7 +235,7 @@ def read_text_sample(path: Path, where: str, encoding: str) -> str:
 
 
 def read_rows(text: str, delimiter: str, quote: str, skip: int) -> Iterator[list[str]]:
-    """Yield the rows of a sample, blank ones left out, as far as they can be read."""
+    """Yield the rows of a sample up to the first that cannot be parsed, without blank ones."""
     lines = io.StringIO(text, newline="")
     for _ in range(skip):
         lines.readline()
@@ -248,11 +250,7 @@ def read_rows(text: str, delimiter: str, quote: str, skip: int) -> Iterator[list
 
 
 def find_dialect(text: str, target: str, choices: Choices) -> tuple[str, str, int]:
-    """Return delimiter, quote character and the number of lines before the table.
-
-    The row that names the target shows where the table begins and what its cells are divided by; without such a row,
-    the delimiter that divides most rows into the same number of cells, at least two, is taken.
-    """
+    """Return the delimiter, the quote character and the number of lines before the table."""
     first, _, _ = text.partition("\n")
     said = re.fullmatch(r"sep=(.)\s*", first)
     candidates = [choices.delimiter] if choices.delimiter else [said[1]] if said else list(DELIMITERS)
@@ -267,6 +265,8 @@ def find_dialect(text: str, target: str, choices: Choices) -> tuple[str, str, in
             continue
         width, n_alike = Counter(map(len, rows)).most_common(1)[0]
         names_target = any(cell.strip() == target for cell in rows[0])
+        # A row that names the target shows where the table begins and its delimiter. Without such a row, the best
+        # delimiter splits most rows into the same number of cells, at least two.
         score = (names_target and width > 1, width > 1 and n_alike / len(rows), names_target, width, -order)
         if not best or tuple(map(float, score)) > best:
             best, found = tuple(map(float, score)), (delimiter, quote, skip)
@@ -274,7 +274,7 @@ def find_dialect(text: str, target: str, choices: Choices) -> tuple[str, str, in
 
 
 def find_start(text: str, target: str, delimiter: str, quote: str, start: int) -> int:
-    """Return the number of lines before the row of names, which names the target."""
+    """Return the number of lines before the header, which is the row that names the target."""
     first = next(read_rows(text, delimiter, quote, start), [])
     if target in (cell.strip() for cell in first):
         return start
@@ -284,7 +284,7 @@ def find_start(text: str, target: str, delimiter: str, quote: str, start: int) -
 
 
 def has_cell(line: str, target: str, delimiter: str, quote: str) -> bool:
-    """Return whether a line has a cell that is the target's name."""
+    """Return whether one cell of a line is the target's name."""
     if target not in line:
         return False
     rows = csv.reader([line], delimiter=delimiter, quotechar=quote)
@@ -292,9 +292,9 @@ def has_cell(line: str, target: str, delimiter: str, quote: str) -> bool:
 
 
 def is_preamble(lines: list[str], header: str, delimiter: str, quote: str) -> bool:
-    """Return whether lines before the row of names are something else: comments, a title, blank."""
+    """Return whether the lines before the header are a preamble: comments, a title or blank lines."""
     if sum(line.count(quote) for line in lines) % 2:
-        return False  # the beginning of a cell of several lines
+        return False  # inside a cell that spans several lines
     width = header.count(delimiter)
     return all(line.startswith(("#", "sep=")) or line.count(delimiter) < width or not line.strip() for line in lines)
 
@@ -302,7 +302,7 @@ def is_preamble(lines: list[str], header: str, delimiter: str, quote: str) -> bo
 def find_header(
     rows: list[list[str]], target: str, where: str, choices: Choices
 ) -> tuple[dict[str, object], list[ParamsDecision]]:
-    """Return whether the first row holds the names, by the target's, whether the second does, and names missing."""
+    """Return whether there is a header, judged by the target's name, how many rows it has, and if names are missing."""
     n_rows, decisions = find_header_rows(rows, choices)
     first = join_rows(rows[:n_rows]) if rows else []
     fields: dict[str, object] = {"header_rows": n_rows} if n_rows > 1 else {}
@@ -336,7 +336,7 @@ def find_header(
 
 
 def find_header_rows(rows: list[list[str]], choices: Choices) -> tuple[int, list[ParamsDecision]]:
-    """Return how many rows hold the names, as given or found, and the decision if there are several."""
+    """Return the number of header rows, given or detected, and the decision if there are several."""
     given = choices.reading.get("header_rows")
     if not isinstance(given, int | None) or isinstance(given, bool):
         raise ParamsError(f"--header-rows {given}: give 1, 2 or 3")
@@ -353,12 +353,18 @@ def find_header_rows(rows: list[list[str]], choices: Choices) -> tuple[int, list
 
 
 def find_unnamed(first: list[str], header: bool) -> dict[str, object]:
-    """Return that columns without a name are called after their places, if there are any."""
+    """Return the field that names unnamed columns by their position, if there are any."""
     return {"name_unnamed": True} if header and not all(cell.strip() for cell in first) else {}
 
 
 def decide_separators(raw: RawTable, choices: Choices) -> tuple[dict[str, object], list[ParamsDecision]]:
-    """Return decimal character and thousands separator, told from columns of texts that would be numbers by them."""
+    """Return the decimal character and thousands separator with which string columns become numeric.
+
+    Returns
+    -------
+    tuple
+        Fields of a `Table`, empty if nothing was detected, and the decisions with their reasons.
+    """
     found: Counter[tuple[str, str]] = Counter()
     examples: dict[tuple[str, str], tuple[str, str]] = {}
     for name, facts in raw.facts.items():
@@ -378,7 +384,7 @@ def decide_separators(raw: RawTable, choices: Choices) -> tuple[dict[str, object
         decimals[decimal] += count
     decimal = "," if raw.table.delimiter == ";" and "," in decimals else decimals.most_common(1)[0][0]
     if raw.table.delimiter == ";" and decimal == "." and all(group == "," for _, group in found):
-        decimal = ","  # 1,234 between semicolons is a decimal comma, not a thousand
+        decimal = ","  # with ; as the delimiter, 1,234 has a decimal comma, not a thousands separator
     groups = next((group for kind, group in found if kind == decimal and group and group != decimal), "")
     name, text = examples.get((decimal, groups)) or next(iter(examples.values()))
     decisions = (
