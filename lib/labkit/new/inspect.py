@@ -1,7 +1,7 @@
-"""All that is known of a stranger's table before anything is decided about it.
+"""Survey of a user's table: everything that is known about it before decisions are made.
 
-Opens it leniently, finds out how it is to be read, opens it strictly, and goes through all rows once. What follows is
-in `labkit.new.proposal`.
+The table is opened leniently to find out how to read it, then opened strictly, and all rows are read once. What follows
+is decided in `labkit.new.proposal`.
 """
 
 import json
@@ -34,25 +34,31 @@ from labkit.units import format_count
 from labkit.vocabulary import LEVELS
 
 MARKS = {"x", "✓", "✔", "☑", "checked", "selected", "ticked"}
-"""What stands in ticked boxes besides a yes, in lower case."""
+"""Values of ticked boxes besides the spellings of yes, in lower case."""
 MOST_CELLS = 4_000_000
 MOST_CLASSES = 5_000
 
 
 @dataclass(frozen=True)
 class Survey:
-    """A table that has been looked over.
+    """Findings about a table.
 
     Attributes
     ----------
+    raw
+        The table, opened strictly.
+    kinds
+        Kind of each column but the target.
     sample
         Rows spread evenly over the table, typed, shape (n_sample, n_columns).
     counts
-        Rows by value of the target, all rows; None if there are more than `MOST_CLASSES` values.
+        Rows by value of the target, of all rows; None if there are more than `MOST_CLASSES` values.
     n_target_missing
-        Rows without a target, of all.
+        Rows without a target, of all rows.
+    decisions
+        Decisions about reading, each with its reason.
     zones
-        Time zone of each column of moments, where one is known.
+        Time zone of each column of times with UTC offsets, where it is known.
     """
 
     raw: RawTable
@@ -70,19 +76,27 @@ class Survey:
 
 
 def survey_table(name: str, sources: list[Source], files: tuple[str, ...], target: str, choices: Choices) -> Survey:
-    """Look over a table of one or several files.
+    """Survey a table of one or several files.
 
     Parameters
     ----------
+    name
+        Name of the table.
+    sources
+        Its files.
     files
-        Paths of the sources in the checkout, for the params.
+        Their paths in the checkout, for the params.
+    target
+        Column to predict.
+    choices
+        Options given by the user; they take precedence.
 
     Raises
     ------
     DataError
-        It cannot be read as a table.
+        The files cannot be read as a table.
     ParamsError
-        An option names a column that is not there.
+        An option names a column that does not exist, or is not valid.
     """
     target = normalize_spaces(target)
     origin = {"path": files[0]} if len(files) == 1 else {"paths": files}
@@ -112,13 +126,7 @@ def survey_table(name: str, sources: list[Source], files: tuple[str, ...], targe
 
 
 def make_declaration(fields: Mapping[str, Any]) -> Table:
-    """Return the declaration of a table, checked like a params file.
-
-    Raises
-    ------
-    ParamsError
-        A field is unknown, or its value not valid.
-    """
+    """Return the declaration of a table, validated like a params file; refuse unknown fields and invalid values."""
     for name in fields:
         if name not in Table.model_fields:
             raise ParamsError(f"--read {name}=…: no such field: {name_nearest(name, Table.model_fields)}")
@@ -130,7 +138,7 @@ def make_declaration(fields: Mapping[str, Any]) -> Table:
 
 
 def wrap(name: str, value: Any) -> Any:
-    """Return a field's value from the command line: one alone is a list of one where a list is needed."""
+    """Return a field's value from the command line; a single value becomes a list where the field is a list."""
     if get_origin(Table.model_fields[name].annotation) is not tuple:
         return value
     values = value if isinstance(value, list | tuple) else [value]
@@ -138,14 +146,14 @@ def wrap(name: str, value: Any) -> Any:
 
 
 def describe_field(fault: Mapping[str, Any]) -> str:
-    """Return what is wrong with a field that was given with --read."""
+    """Return the error message for a field given with --read."""
     if fault["type"] == "value_error":
         return f"--read: {fault['ctx']['error']}"
     return f"--read {fault['loc'][0]}={fault['input']}: {describe_remedy(fault)}"
 
 
 def name_options(message: str) -> str:
-    """Return the options that do what a message of strict reading says to set in the params.
+    """Return the command-line options for the params fields that an error message of strict reading names.
 
     >>> name_options("row 3: 'x' is not a number: add 'x' to `missing`, or name the column in `texts`")
     ' (by option: --missing COLUMN=VALUE, --kind COLUMN=category)'
@@ -162,7 +170,7 @@ def name_options(message: str) -> str:
 
 
 def check_named(raw: RawTable, target: str, choices: Choices) -> None:
-    """Refuse a target and options that name columns that are not there."""
+    """Refuse options that name missing columns or the target, reserved column names, and tables of one column."""
     for option in ("--drop", "--time", "--group"):
         if target in choices.name_columns().get(option, ()):
             raise ParamsError(f"{option} {target}: that is the target: name another column")
@@ -186,7 +194,7 @@ def check_named(raw: RawTable, target: str, choices: Choices) -> None:
 
 
 def settle_types(raw: RawTable, choices: Choices) -> tuple[RawTable, list[ParamsDecision]]:
-    """Return the table opened strictly, its times, texts, markers and separators declared."""
+    """Return the strictly opened table, with times, strings, missing markers and separators declared."""
     if not raw.facts:
         return settle_times(raw, find_text_facts(raw), choices)
     fields, decisions = dialect.decide_separators(raw, choices)
@@ -197,7 +205,7 @@ def settle_types(raw: RawTable, choices: Choices) -> tuple[RawTable, list[Params
         decisions.append(ParamsDecision("checkboxes", count, reason, ("checkboxes",)))
     if fields:
         raw = raw.reopen(**fields)
-    # Numbers that are to be something else are kept as they were written.
+    # Numbers that the user gave another kind are kept as written.
     markers = column_kinds.find_markers(raw.facts) + find_given_markers(raw.facts, choices)
     if markers:
         reason = "the only words in columns of numbers"
@@ -218,7 +226,7 @@ def settle_types(raw: RawTable, choices: Choices) -> tuple[RawTable, list[Params
 
 
 def find_checkboxes(raw: RawTable, choices: Choices) -> tuple[str, ...]:
-    """Return the columns that hold nothing but one word and blanks: a mark, or the option that is ticked."""
+    """Return the columns that hold only one word and blanks: a tick mark, or the name of the ticked option."""
     found = []
     for name, facts in raw.facts.items():
         given = choices.kinds.get(name)
@@ -233,7 +241,7 @@ def find_checkboxes(raw: RawTable, choices: Choices) -> tuple[str, ...]:
 
 
 def settle_times(raw: RawTable, facts: Mapping[str, Facts], choices: Choices) -> tuple[RawTable, list[ParamsDecision]]:
-    """Return a table that tells its own types, texts that are dates declared: databases without a type for them."""
+    """Return a table with declared types, and its strings that are dates declared: some databases have no date type."""
     dates = column_kinds.find_dates(facts, choices, raw.where, raw.list_texts)
     formats = {name: style for name, style in dates.items() if style}
     decisions = [
@@ -244,7 +252,7 @@ def settle_times(raw: RawTable, facts: Mapping[str, Facts], choices: Choices) ->
 
 
 def find_text_facts(raw: RawTable) -> dict[str, Facts]:
-    """Return the facts of the texts and whole numbers of a table that tells its own types, from its first rows."""
+    """Return the facts of strings and whole numbers of a table with declared types, from its first rows."""
     first = next(iter(raw.read_typed()), None)
     found: dict[str, Facts] = {}
     if first is None:
@@ -264,13 +272,13 @@ def find_text_facts(raw: RawTable) -> dict[str, Facts]:
 
 
 def find_given_markers(facts: Mapping[str, Facts], choices: Choices) -> list[str]:
-    """Return the words that were given as missing ones of columns of numbers."""
+    """Return the words given as missing values of numeric columns."""
     given = {(name, word) for name, words in choices.missing.items() for word in words}
     return sorted({word for name, word in given if facts[name].n_numbers and word in facts[name].words})
 
 
 def find_code_columns(facts: Mapping[str, Facts], choices: Choices) -> list[tuple[str, str]]:
-    """Return the columns that look like numbers and are none, each with the reason."""
+    """Return the columns that look like numbers but are not, each with the reason."""
     found = []
     for name, column in facts.items():
         if choices.kinds.get(name) in ("category", "text", "identifier", "boolean") and column.n_numbers:
@@ -283,16 +291,14 @@ def find_code_columns(facts: Mapping[str, Facts], choices: Choices) -> list[tupl
 
 
 def find_levels(raw: RawTable, counts: Mapping[Any, int] | None, target: str, choices: Choices) -> tuple[str, ...]:
-    """Return the words of a target of words that are read as missing and are a class, such as a damage of None.
-
-    `None` is one from as many rows as a class needs, the others where no class has more rows.
-    """
+    """Return the words of a target that usually mean missing but are a class, such as a damage of `None`."""
     facts = raw.facts.get(target)
     if facts is None or facts.dtype != "str" or not counts or target in raw.table.not_missing:
         return ()
     words = [str(word) for word in counts]
     if len(words) > MOST_CLASSES or text_issues.guess_number(words):
         return ()
+    # `None` needs as many rows as any class; the other words need at least as many as the largest class.
     largest = max(*counts.values(), FEWEST_OF_CLASS)
     least = {word: FEWEST_OF_CLASS if word == "None" else largest for word in LEVELS}
     given = choices.missing.get(target, ())
@@ -300,7 +306,7 @@ def find_levels(raw: RawTable, counts: Mapping[Any, int] | None, target: str, ch
 
 
 def describe_levels(levels: tuple[str, ...], counts: Mapping[Any, int], target: str) -> ParamsDecision:
-    """Return the decision that words which are read as missing elsewhere are classes of the target."""
+    """Return the decision that words that elsewhere mean a missing value are classes of the target."""
     shown = " and ".join(map(repr, levels))
     counted = " and ".join(format_count(counts.get(word, 0), "row") for word in levels)
     option = " ".join(f"--missing {shlex.quote(f'{target}={word}')}" for word in levels)
@@ -310,7 +316,7 @@ def describe_levels(levels: tuple[str, ...], counts: Mapping[Any, int], target: 
 
 
 def read_table_sample(raw: RawTable, target: str) -> tuple[pd.DataFrame, dict[Any, int] | None, int]:
-    """Go through all rows once: a sample spread evenly, the target's values, and how many it lacks."""
+    """Read all rows once; return an evenly spread sample, the counts of target values, and the missing targets."""
     wanted = int(np.clip(MOST_CELLS // max(1, len(raw.columns)), 2_000, 50_000))
     stride = max(1, -(-raw.n_rows // wanted))
     counts: Counter[Any] | None = Counter()

@@ -1,6 +1,6 @@
-"""What the maker of an experiment decided in advance; everything else is inferred from the table.
+"""Options of `labkit new`: what the user decides in advance; everything else is inferred from the table.
 
-Not the decisions themselves: those are in `labkit.new.proposal`, each with its reason.
+The decisions themselves, each with its reason, are in `labkit.new.proposal`.
 """
 
 from collections.abc import Mapping
@@ -13,12 +13,20 @@ from labkit.params.section import check_style
 
 Kind = Literal["number", "category", "boolean", "date", "text", "identifier", "constant", "empty"]
 KINDS: tuple[Kind, ...] = ("number", "category", "boolean", "date", "text", "identifier")
-"""Kinds that a column can be given; constant and empty are found, never chosen."""
+"""Kinds that can be given to a column; constant and empty are only ever detected."""
 
 
 @dataclass(frozen=True)
 class Choices:
-    """Options of `labkit new`; None and empty mean: find out. `reading` are fields of the params' `Table`."""
+    """Options of `labkit new`; None and empty ones are inferred from the table.
+
+    `reading` holds fields of the params' `Table`.
+
+    Raises
+    ------
+    ParamsError
+        A kind, date format, delimiter or encoding is not valid.
+    """
 
     encoding: str | None = None
     delimiter: str | None = None
@@ -74,9 +82,9 @@ class Choices:
 
 @dataclass(frozen=True)
 class ParamsDecision:
-    """One decision: what it is about, what was decided, and why.
+    """One decision: its subject, its value and its reason.
 
-    `place` is where it stands in the params file, for the comment above it; empty if nowhere.
+    `place` is the path of its field in the params file, which gets the reason as a comment; empty if there is none.
     """
 
     subject: str

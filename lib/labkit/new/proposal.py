@@ -1,6 +1,6 @@
-"""The params of a new experiment, decided from a survey of its table, each decision with its reason.
+"""Params of a new experiment, decided from the survey of its table, each decision with its reason.
 
-Pure: nothing is read or written here. What is proposed is meant to be corrected in the params file.
+This module is pure: it neither reads nor writes files. Users are expected to edit the proposal in the params file.
 """
 
 import shlex
@@ -41,14 +41,14 @@ QUICK_MODELS = ("dummy", "linear", "lightgbm")
 
 @dataclass
 class Proposal:
-    """Params as plain data, and the decisions they come from."""
+    """Params as plain data, and the decisions behind them."""
 
     tree: dict[str, Any]
     decisions: list[ParamsDecision] = field(default_factory=list)
 
     @property
     def comments(self) -> dict[tuple[str, ...], str]:
-        """The reasons, by the place of what they are for."""
+        """Reasons, by the path of the field they are about."""
         found: dict[tuple[str, ...], list[str]] = {}
         for decision in self.decisions:
             if decision.place:
@@ -57,12 +57,25 @@ class Proposal:
 
 
 def make_proposal(name: str, survey: Survey, target: str, choices: Choices) -> Proposal:
-    """Decide everything about an experiment.
+    """Decide about all params of an experiment.
+
+    Parameters
+    ----------
+    name
+        Name of the experiment.
+    survey
+        Findings about its table.
+    target
+        Column to predict.
+    choices
+        Options given by the user; they take precedence.
 
     Raises
     ------
     DataError
-        The table cannot be learnt from: too few rows, one class, nothing to predict from.
+        The table cannot be learned from: too few rows, one class, or no column to predict from.
+    ParamsError
+        An option does not fit the target.
     """
     n_rows = survey.raw.n_rows
     if n_rows < FEWEST_ROWS:
@@ -107,13 +120,13 @@ def make_proposal(name: str, survey: Survey, target: str, choices: Choices) -> P
 
 
 def describe_table(table: Table) -> dict[str, Any]:
-    """Return the table's declaration without what is at its default."""
+    """Return the declaration of the table without fields at their defaults."""
     found = table.model_dump(mode="json", exclude_defaults=True)
     return {key: value for key, value in found.items() if value not in ([], {}, None)}
 
 
 def describe_drops(drop: Mapping[str, str]) -> str:
-    """List why columns were left out."""
+    """Describe why columns were left out."""
     return list_briefly(f"{column!r} ({reason})" for column, reason in drop.items()) or "there is no other"
 
 
@@ -125,7 +138,7 @@ def find_drops(
     choices: Choices,
     decisions: list[ParamsDecision],
 ) -> dict[str, str]:
-    """Return the columns to leave out, each with the reason; what else may leak the target becomes a warning."""
+    """Return the columns to leave out, each with the reason; warn about others that may leak the target."""
     drop = dict.fromkeys(choices.drop, "left out by choice")
     for column, found in survey.kinds.items():
         if column in drop or (column in choices.keep and found.kind == "identifier"):
@@ -161,7 +174,7 @@ def make_wrangling(
 ) -> dict[str, Any]:
     """Return the section `wrangling`."""
     filters = []
-    if survey.n_target_missing:  # blank rows among them
+    if survey.n_target_missing:  # including blank rows
         filters.append(f"not missing({write_name(target)})")
         reason = f"{survey.n_target_missing:,} of {format_count(survey.raw.n_rows, 'row')} without a target"
         decisions.append(ParamsDecision("filter", filters[-1], reason, ("wrangling", "filters"), is_warning=True))
@@ -183,7 +196,7 @@ def make_rules(
     choices: Choices,
     decisions: list[ParamsDecision],
 ) -> dict[str, dict[str, Any]]:
-    """Return the rules by column: values that stand for a missing one, texts that are numbers."""
+    """Return the rules by column: placeholders for missing values, strings that are numbers."""
     rules: dict[str, dict[str, Any]] = {}
     for column, found in survey.kinds.items():
         if column in drop:
@@ -212,7 +225,7 @@ def make_rules(
 
 
 def warn_of_lost_words(survey: Survey, column: str, found: ColumnKind) -> ParamsDecision:
-    """Return the decision that words in a column of numbers become missing, with how they could have a value."""
+    """Return the warning that words in a numeric column become missing, and how to give them a value."""
     word = next(iter(found.lost))
     shown = list_briefly(f"{times:,} × {word!r}" for word, times in found.lost.items())
     of = "" if survey.is_whole else f" of {len(survey.sample):,} rows looked at"
@@ -222,7 +235,7 @@ def warn_of_lost_words(survey: Survey, column: str, found: ColumnKind) -> Params
 
 
 def warn_of_mostly_numbers(column: str, found: ColumnKind, n_known: int) -> ParamsDecision:
-    """Return the decision that a column of mostly numbers is a category, with how it could be read as numbers."""
+    """Return the warning that a category holds mostly numbers, and how to read it as numbers."""
     share = floor_percent(1 - sum(found.lost.values()) / n_known)
     shown = list_briefly(f"{times:,} × {word!r}" for word, times in found.lost.items())
     reason = (
@@ -232,7 +245,7 @@ def warn_of_mostly_numbers(column: str, found: ColumnKind, n_known: int) -> Para
 
 
 def read_marker(word: str, is_number: bool) -> Any:
-    """Return a word as the value that stands in the column, or None if reading takes it as missing already."""
+    """Return a missing marker as a value of the column, or None if reading already treats it as missing."""
     if not is_number:
         return word
     try:
@@ -245,7 +258,7 @@ def read_marker(word: str, is_number: bool) -> Any:
 def make_features(
     survey: Survey, split_plan: SplitPlan, drop: Mapping[str, str], decisions: list[ParamsDecision]
 ) -> dict[str, Any]:
-    """Return the section `features`: lengths of time, parts of dates, words of free texts."""
+    """Return the section `features`: durations, date parts, and words of free text."""
     found: dict[str, Any] = {}
     if split_plan.lengths:
         found["expressions"] = dict(split_plan.lengths)
@@ -263,7 +276,7 @@ def make_features(
 
 
 def choose_models(n_rows: int, n_columns: int) -> tuple[str, ...]:
-    """Return the candidates: the quick ones of many columns, and of few rows also those that look at every row."""
+    """Return the candidates: fast models for many columns; for few rows also those that compare with every row."""
     if n_columns > MANY_COLUMNS:
         return QUICK_MODELS
     return (*USUAL_MODELS, "nearest_neighbours") if n_rows <= FEW_ROWS else USUAL_MODELS

@@ -1,4 +1,4 @@
-"""How a new experiment's rows are split: by time, by group, or at random, and what becomes of its dates."""
+"""How the rows of a new experiment are split (by time, by group or at random), and how its date columns are used."""
 
 import itertools
 import re
@@ -31,10 +31,26 @@ SPLIT = ("data", "split")
 
 @dataclass
 class SplitPlan:
-    """The split, when things are known, and the features that dates become.
+    """The split, the times at which values are known, and the features made from dates.
 
-    `needs_filter` is a time column with gaps; `hidden` are columns the model does not see; `lengths` are expressions
-    for the time from another date to the question.
+    Attributes
+    ----------
+    split
+        Section `data.split`.
+    column
+        Time column of a split by time, which is the time of prediction.
+    time
+        Section `data.time`, as part of `data`; empty if rows are not split by time.
+    dates
+        Section `features.dates`.
+    lengths
+        Expressions, by feature name, for the days from another date to the time of prediction.
+    hidden
+        Columns that are not inputs of the model.
+    needs_filter
+        Time column with missing values; rows without a time are filtered out.
+    decisions
+        Decisions about all of these, each with its reason.
     """
 
     split: dict[str, Any]
@@ -50,12 +66,25 @@ class SplitPlan:
 def plan_split(
     survey: Survey, target_plan: TargetPlan, target: str, drop: Mapping[str, str], choices: Choices
 ) -> SplitPlan:
-    """Decide how rows are split.
+    """Decide how to split the rows and how to use the date columns.
+
+    Parameters
+    ----------
+    survey
+        Findings about the table.
+    target_plan
+        Decisions about the target.
+    target
+        Column to predict.
+    drop
+        Columns that are left out, with the reasons.
+    choices
+        Options given by the user; they take precedence.
 
     Raises
     ------
     DataError
-        A column that was given for it does not allow that.
+        The column given with --time or --group does not allow such a split.
     """
     days = [name for name, found in survey.kinds.items() if found.kind == "date" and name not in drop]
     split_plan = plan_group_split(survey, choices)
@@ -72,11 +101,11 @@ def plan_split(
 
 
 def add_length(split_plan: SplitPlan, survey: Survey, column: str, asked: str) -> None:
-    """Add the days from a date to the question as a feature: an age, or how long a contract has run."""
+    """Add the days from a date to the time of prediction as a feature: an age, or the duration of a contract."""
     plain = unicodedata.normalize("NFKD", column).encode("ascii", "ignore").decode().lower()
     name = "days_since_" + (re.sub(r"[^a-z0-9]+", "_", plain).strip("_")[:40] or "it")
     text = f"({write_name(asked)} - {write_name(column)}) / days(1)"
-    # What lies after the question was not known then, whatever the table says now.
+    # Dates after the time of prediction were not known then, even if the table holds them now.
     is_before = compute_share_before(survey.sample, column, asked) > MOSTLY_BEFORE
     if not is_before or name in {*survey.sample.columns, *split_plan.lengths} or len(text) > LONGEST:
         return
@@ -85,7 +114,7 @@ def add_length(split_plan: SplitPlan, survey: Survey, column: str, asked: str) -
 
 
 def warn_of_later(split_plan: SplitPlan, survey: Survey, column: str, asked: str) -> None:
-    """Add a warning where a date mostly lies after the question, as the end of what is asked about does."""
+    """Add a warning if a date is mostly later than the time of prediction, such as the end of the event to predict."""
     after = 1 - compute_share_before(survey.sample, column, asked)
     if after > MOSTLY_AFTER:
         reason = (
@@ -97,13 +126,13 @@ def warn_of_later(split_plan: SplitPlan, survey: Survey, column: str, asked: str
 
 
 def compute_share_before(frame: pd.DataFrame, column: str, other: str) -> float:
-    """Return the share of rows with both dates in which the first is not later; 1 where no row has both."""
+    """Return the share of rows with both dates in which the first is not later; 1 if no row has both."""
     both = frame[[column, other]].dropna()
     return float((to_utc(both[column]) <= to_utc(both[other])).mean()) if len(both) else 1.0
 
 
 def plan_group_split(survey: Survey, choices: Choices) -> SplitPlan | None:
-    """Return a split that keeps equal values of a given column together."""
+    """Return a split that keeps rows with the same value of a given column together; None if no column is given."""
     if choices.group is None:
         return None
     values, lead = survey.sample[choices.group], f"{survey.raw.where}: --group {choices.group}"
@@ -113,14 +142,14 @@ def plan_group_split(survey: Survey, choices: Choices) -> SplitPlan | None:
         raise DataError(f"{lead}: {values.nunique()} groups: at least {FEWEST_GROUPS} are needed for three parts")
     decision = ParamsDecision("split", f"by {choices.group!r}", "given: its equal values stay in one part", SPLIT)
     split = {"method": "group", "group": choices.group, "validation": 0.2, "holdout": 0.2}
-    # Whom rows are about can only be learnt by heart; there may be few of them.
+    # A model can only memorize the entities that rows are about; there may be few of them.
     is_hidden = values.nunique() > 50 or survey.kinds[choices.group].kind == "identifier"
     hidden = [choices.group] if is_hidden else []
     return SplitPlan(split, hidden=hidden, decisions=[decision])
 
 
 def plan_random_split(target_plan: TargetPlan, why: str) -> SplitPlan:
-    """Return a random split, classes in equal shares, and why it is not one by time."""
+    """Return a random split, stratified for classes, with the reason why it is not by time."""
     is_class = target_plan.task == "classification"
     reason = f"{why}; {'classes in equal shares' if is_class else 'rows drawn at random'}"
     split = {"validation": 0.2, "holdout": 0.2, **({"stratify": True} if is_class else {})}
@@ -130,7 +159,7 @@ def plan_random_split(target_plan: TargetPlan, why: str) -> SplitPlan:
 def plan_time_split(
     survey: Survey, target_plan: TargetPlan, target: str, days: list[str], choices: Choices
 ) -> SplitPlan | str:
-    """Return a split by time, or why there is none: by the column given, else by the date that is never later."""
+    """Return a split by time, or why there is none: by the given column, else by the date that is never later."""
     if choices.time is not None:
         if choices.time not in days:
             raise DataError(
@@ -156,7 +185,7 @@ def plan_time_split(
 
 
 def find_unfit(values: pd.Series) -> str:
-    """Return why rows are not split by a date, in a few words; empty if they may be."""
+    """Return why a date is not fit to split by, in a few words; empty if it is."""
     if PERSONAL.search(str(values.name)):
         return "says when somebody was born"
     missing = float(values.isna().mean())
@@ -164,7 +193,7 @@ def find_unfit(values: pd.Series) -> str:
 
 
 def find_first(frame: pd.DataFrame, days: list[str]) -> str | None:
-    """Return the date that is never later than any other one in its row, or None."""
+    """Return the date that is never later than any other date of its row, or None."""
     for name in days:
         if all(compute_share_before(frame, name, other) == 1 for other in days if other != name):
             return name
@@ -172,7 +201,7 @@ def find_first(frame: pd.DataFrame, days: list[str]) -> str | None:
 
 
 def list_dates(names: list[str]) -> str:
-    """Return names of columns as a phrase, the first three of them.
+    """Return column names as a phrase that lists the first three.
 
     >>> list_dates(["from", "to"])
     "'from' and 'to'"
@@ -182,11 +211,7 @@ def list_dates(names: list[str]) -> str:
 
 
 def cut_days(survey: Survey, target_plan: TargetPlan, target: str, column: str, reason: str) -> SplitPlan | str:
-    """Return a split after three and four fifths of the rows in time, or why there is none.
-
-    Where a fifth of the rows spans fewer days than the gate asks for, the holdout is as many days long if that leaves
-    two thirds of all days.
-    """
+    """Return a split by time at 60 % and 80 % of the rows, or why there is none."""
     rows = survey.sample[survey.sample[target].notna() & survey.sample[column].notna()]
     rows = rows[~rows[target].isin(target_plan.dropped)] if target_plan.dropped else rows
     times = rows[column].sort_values(kind="stable")
@@ -219,25 +244,21 @@ def cut_days(survey: Survey, target_plan: TargetPlan, target: str, column: str, 
 
 
 def choose_cuts(times: pd.Series) -> tuple[list[pd.Timestamp], int]:
-    """Return the first days of validation and holdout, and how many days with rows the holdout has.
-
-    Parameters
-    ----------
-    times
-        Rising, without missing values.
-    """
+    """Return the first days of validation and holdout, and the holdout's days; times are sorted and not missing."""
     days = times.dt.floor("D")
     distinct = days.drop_duplicates().reset_index(drop=True)
     start = days.iloc[int(len(days) * 0.8)]
     n_judged = int((distinct >= start).sum())
     if n_judged < FEWEST_JUDGED <= len(distinct) // 3:
+        # A fifth of the rows covers fewer days than the gate needs: the holdout gets as many days as the gate needs,
+        # provided that two thirds of all days are left.
         start, n_judged = distinct.iloc[-FEWEST_JUDGED], FEWEST_JUDGED
     before = days[days < start]
     return [before.iloc[int(len(before) * 0.75)], start], n_judged
 
 
 def add_date(split_plan: SplitPlan, survey: Survey, column: str) -> None:
-    """Turn a date into features, or hide it where their names are taken."""
+    """Turn a date into features, or hide it if their names are taken."""
     known, zone = survey.sample[column].dropna(), survey.zones.get(column)
     known = known.dt.tz_convert(zone).dt.tz_localize(None) if zone else known
     has_clock = bool((known != known.dt.floor("D")).any())

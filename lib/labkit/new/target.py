@@ -1,4 +1,4 @@
-"""What is to be predicted: classes or a number, which class is of interest, and by which figure models are ranked."""
+"""The target: classes or a number, the class of interest, and the metric that ranks the models."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,25 +19,33 @@ from labkit.vocabulary import OF_INTEREST
 
 MOST_CLASSES = 50
 MOSTLY_COMMON = 0.6
-"""Share of rows in classes that are not rare, from which only these count towards the most classes."""
+"""Least share of rows in common classes for rare classes not to count towards the maximum number of classes."""
 FEW_NUMBERS = 10
 RARE = 0.05
 
 
 @dataclass
 class TargetPlan:
-    """The target as it will stand in the params.
+    """The target as declared in the params.
 
     Attributes
     ----------
+    task
+        `classification` or `regression`.
+    metric
+        Metric that ranks the models.
+    fields
+        Section `data.target`.
     values
-        The target of the sampled rows as it is read, shape (n_sample,).
+        Target of the sampled rows as its rule reads it, shape (n_sample,).
     n_missing
-        Rows without a target, of all.
+        Rows without a target, of all rows.
     dropped
-        Classes with too few rows, to be left out.
+        Classes with too few rows, which are left out.
     smallest
-        Rows of the smallest class left.
+        Rows of the smallest remaining class; None for regression.
+    decisions
+        Decisions about the target, each with its reason.
     """
 
     task: str
@@ -53,12 +61,22 @@ class TargetPlan:
 def plan_target(survey: Survey, target: str, choices: Choices) -> TargetPlan:
     """Decide about the target.
 
+    Parameters
+    ----------
+    survey
+        Findings about the table.
+    target
+        Column to predict.
+    choices
+        Options given by the user; they take precedence.
+
     Raises
     ------
     DataError
-        It is missing everywhere, has one class, too many classes, or names its rows.
+        The target is missing in every row, holds times or a single value, has too many classes or only rare ones,
+        numbers the rows, or holds strings where numbers are needed.
     ParamsError
-        An option does not go with it.
+        An option does not fit the target.
     """
     lead = f"{survey.raw.where}: target {target!r}"
     if survey.n_target_missing == survey.raw.n_rows:
@@ -78,7 +96,7 @@ def plan_target(survey: Survey, target: str, choices: Choices) -> TargetPlan:
 
 
 def find_task(labels: Labels) -> tuple[str, str]:
-    """Return the task and why: words and few whole numbers are classes, other numbers are numbers."""
+    """Return the task and the reason: words and few distinct whole numbers are classes, other numbers regression."""
     counts = labels.counts
     n_distinct = "many" if counts is None else f"{len(counts):,}"
     if not holds_numbers(labels.values):
@@ -91,14 +109,14 @@ def find_task(labels: Labels) -> tuple[str, str]:
 
 
 def holds_numbers(values: pd.Series) -> bool:
-    """Return whether values are numbers, and not yes and no."""
+    """Return whether values are numbers, not booleans."""
     return find_column_kind(values) == "number"
 
 
 def plan_number(
     survey: Survey, target: str, labels: Labels, lead: str, choices: Choices, decisions: list[ParamsDecision]
 ) -> TargetPlan:
-    """Decide about a target that is a number."""
+    """Decide about a numeric target."""
     if not holds_numbers(labels.values):
         first = next(iter(labels.counts)) if labels.counts else "texts"
         raise DataError(f"{lead} holds {first!r}, not numbers: use --task classification")
@@ -123,7 +141,7 @@ def plan_number(
 def plan_classes(
     target: str, labels: Labels, lead: str, choices: Choices, decisions: list[ParamsDecision]
 ) -> TargetPlan:
-    """Decide about a target that is a class."""
+    """Decide about a target of classes."""
     counts = check_counts(labels, lead, choices)
     rare, kept = settle_rare(counts, lead)
     decisions += [*labels.decisions, *rare.decisions]
@@ -157,7 +175,7 @@ def plan_classes(
 
 
 def check_counts(labels: Labels, lead: str, choices: Choices) -> Mapping[Any, int]:
-    """Return rows by class, refusing one class, and classes that are none."""
+    """Return the number of rows by class; refuse a single class and too many classes."""
     counts = labels.counts
     n_known = labels.n_rows - labels.n_missing
     if counts is not None and len(counts) == 1:
@@ -177,7 +195,7 @@ def check_counts(labels: Labels, lead: str, choices: Choices) -> Mapping[Any, in
 
 
 def choose_positive(counts: Mapping[Any, int], lead: str, choices: Choices) -> tuple[Any, str]:
-    """Return the class of interest and why."""
+    """Return the class of interest and the reason."""
     if choices.positive is not None:
         found = next((label for label in counts if str(label) == choices.positive), None)
         if found is None:
@@ -193,17 +211,17 @@ def choose_positive(counts: Mapping[Any, int], lead: str, choices: Choices) -> t
 
 
 def make_word(label: Any) -> str:
-    """Return a class as a word in lower case."""
+    """Return a class label as a lower-case string."""
     return str(make_label(label)).strip().lower()
 
 
 def make_label(label: Any) -> Any:
-    """Return a class as the params state it: whole numbers as such."""
+    """Return a class label as written in the params: floats without a fraction become integers."""
     return int(label) if isinstance(label, float) and label.is_integer() else label
 
 
 def choose_metric(usual: str, known: tuple[str, ...], choices: Choices) -> str:
-    """Return the metric, refusing one of the other task."""
+    """Return the metric; refuse one of the other task."""
     if choices.metric is None:
         return usual
     if choices.metric not in known:

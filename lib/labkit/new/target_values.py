@@ -1,7 +1,7 @@
 """How the values of a new experiment's target are read: words as numbers, markers as missing, rare classes.
 
-What is decided here stands in `data.target` of the params: `rule` and `rare`. Which task it is and how it is judged is
-decided in `labkit.new.target`.
+The result is `data.target.rule` and `data.target.rare` of the params. The task and the metric are decided in
+`labkit.new.target`.
 """
 
 from collections import Counter
@@ -28,7 +28,7 @@ from labkit.units import format_count
 
 RULE, RARE = ("data", "target", "rule"), ("data", "target", "rare")
 FEW_RARE = 0.05
-"""Share of rows in rare classes up to which they are left out; more of them become one class."""
+"""Largest share of rows in rare classes at which they are dropped; above it they are merged into one class."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,15 @@ class Labels:
     Attributes
     ----------
     values
-        Of the sampled rows, shape (n_sample,).
+        Target of the sampled rows, shape (n_sample,).
     counts
-        Rows by value, of all rows; None if there are too many different ones.
+        Rows by value, of all rows; None if there are too many distinct values.
     n_rows, n_missing
-        All rows, and those without a target.
+        Number of all rows, and of those without a target.
     rule
-        Fields of `data.target.rule`.
+        Section `data.target.rule`.
+    decisions
+        Decisions about it, each with its reason.
     """
 
     values: pd.Series
@@ -60,7 +62,7 @@ class Labels:
         return self.rule.get("type") == "number"
 
     def read(self, rule: dict[str, Any]) -> "Labels":
-        """Return the target as a rule reads it."""
+        """Return the target as another rule reads it."""
         checked = Rule.model_validate({**rule, "missing": tuple(rule.get("missing", ()))})
         values = read_values(self.values, checked)
         if self.counts is None:
@@ -75,18 +77,24 @@ class Labels:
 
 
 def read_values(values: pd.Series, rule: Rule) -> pd.Series:
-    """Return values as a rule reads them."""
+    """Apply a rule to values."""
     read = pd.Series(apply_rule(to_array(values), RowRule(**rule.model_dump())), index=values.index)
     return read.astype("str") if read.dtype == object else read
 
 
 def read_labels(survey: Survey, target: str, choices: Choices, *, as_words: bool = False) -> Labels:
-    """Return the target with words that were given as missing taken so, and amounts read as numbers.
+    """Return the target with given markers as missing values, and strings of amounts as numbers.
 
     Parameters
     ----------
+    survey
+        Findings about the table.
+    target
+        Column to predict.
+    choices
+        Options given by the user; they take precedence.
     as_words
-        Whether words stay words, whatever they look like.
+        Whether strings stay strings, even if they look like numbers.
     """
     labels = Labels(survey.sample[target], survey.counts, survey.raw.n_rows, survey.n_target_missing)
     if not pd.api.types.is_string_dtype(labels.values):
@@ -122,7 +130,7 @@ def read_labels(survey: Survey, target: str, choices: Choices, *, as_words: bool
 
 
 def remark_numbers(labels: Labels, target: str) -> tuple[ParamsDecision, ...]:
-    """Return the warning that most values of a target of words are numbers, with the option that reads them."""
+    """Return the warning that most values of a string target are numbers, with the option that reads them."""
     counts = labels.values.value_counts() if labels.counts is None else pd.Series(dict(labels.counts))
     lost = column_kinds.find_words_among_numbers(counts)
     if not lost:
@@ -134,7 +142,17 @@ def remark_numbers(labels: Labels, target: str) -> tuple[ParamsDecision, ...]:
 
 
 def leave_out_placeholders(survey: Survey, target: str, labels: Labels) -> Labels:
-    """Return a target of numbers with those taken as missing that stand for a missing one, such as -999."""
+    """Return a numeric target in which placeholders for a missing value, such as -999, are missing.
+
+    Parameters
+    ----------
+    survey
+        Findings about the table.
+    target
+        Column to predict.
+    labels
+        The target as read so far.
+    """
     found = find_target_placeholders(survey.sample.assign(**{target: labels.values}), target)
     if not found:
         return labels
@@ -152,7 +170,19 @@ def leave_out_placeholders(survey: Survey, target: str, labels: Labels) -> Label
 
 @dataclass(frozen=True)
 class RareLabels:
-    """What becomes of rare classes: `data.target.rare` as plain data, and which are left out or put together."""
+    """Treatment of rare classes.
+
+    Attributes
+    ----------
+    tree
+        Section `data.target.rare`.
+    dropped
+        Classes whose rows are left out.
+    joined
+        Classes that are merged into one.
+    decisions
+        The decision and its reason, if there are rare classes.
+    """
 
     tree: dict[str, Any] = field(default_factory=dict)
     dropped: list[Any] = field(default_factory=list)
@@ -161,12 +191,24 @@ class RareLabels:
 
 
 def settle_rare(counts: Mapping[Any, int], lead: str) -> tuple[RareLabels, dict[Any, int]]:
-    """Decide about classes with too few rows, and return the rows of the classes that are left.
+    """Decide about classes with too few rows.
+
+    Parameters
+    ----------
+    counts
+        Rows by class.
+    lead
+        Beginning of error messages: the source and the target.
+
+    Returns
+    -------
+    tuple
+        Treatment of the rare classes, and the rows by remaining class.
 
     Raises
     ------
     DataError
-        Fewer than two classes are left.
+        Fewer than two classes remain.
     """
     rare = [label for label, n_rows in counts.items() if n_rows < FEWEST_OF_CLASS]
     kept = {label: n_rows for label, n_rows in counts.items() if label not in rare}

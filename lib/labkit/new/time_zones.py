@@ -1,7 +1,7 @@
-"""The time zone of a table's times, found by the offsets that they name.
+"""The time zone of a table's times, inferred from their UTC offsets.
 
-Times with an offset are one moment each and are read as UTC; the zone says what a clock showed then, for features such
-as the hour. Not how such parts are computed: that is `labkit.features.date_parts`.
+Times with an offset are unambiguous and are read as UTC; the zone gives the local time, for features such as the hour.
+Those features are computed in `labkit.features.date_parts`.
 """
 
 import re
@@ -19,7 +19,7 @@ from labkit.new.options import Choices, ParamsDecision
 
 MOST_MOMENTS = 1_000
 MOSTLY = 0.9
-"""Share of moments that a zone has to fit to be proposed: programs know the days of summer time well, people less."""
+"""Least share of times that a proposed zone has to fit. Programs follow summer time exactly, people less so."""
 OFTEN = (
     "UTC", "Europe/London", "Europe/Berlin", "Europe/Athens", "Europe/Moscow", "Europe/Istanbul", "America/New_York",
     "America/Chicago", "America/Denver", "America/Los_Angeles", "America/Phoenix", "America/Sao_Paulo",
@@ -27,16 +27,23 @@ OFTEN = (
     "Asia/Tokyo", "Asia/Dubai", "Asia/Karachi", "Asia/Bangkok", "Asia/Jerusalem", "Australia/Sydney",
     "Australia/Brisbane", "Australia/Perth", "Pacific/Auckland", "Africa/Johannesburg", "Africa/Lagos",
 )  # fmt: skip
-"""The zones of many people, which are proposed before others whose clocks show the same."""
+"""Zones with many inhabitants, proposed before others with the same local times."""
 
 
 def find_zones(raw: RawTable, choices: Choices) -> tuple[dict[str, str], list[ParamsDecision]]:
-    """Return the zone of each column of times with offsets, as given or found, and the decisions.
+    """Return the time zone of each column of times with UTC offsets, given or inferred, and the decisions.
+
+    Parameters
+    ----------
+    raw
+        The table.
+    choices
+        Options given by the user; their zones take precedence.
 
     Raises
     ------
     ParamsError
-        A zone is given that there is not, or for a column without offsets.
+        A given zone does not exist, or is given for a column without offsets.
     """
     zones = raw.list_zones()
     found = {column: zone for column, zone in zones.items() if zone in zoneinfo.available_timezones() - {"UTC"}}
@@ -74,14 +81,14 @@ def propose_zone(column: str, offsets: Mapping[datetime, timedelta]) -> tuple[st
 
 
 def check_zone(column: str, zone: str) -> None:
-    """Refuse a time zone that there is not."""
+    """Refuse a time zone that does not exist."""
     if zone not in zoneinfo.available_timezones():
         hint = name_nearest(zone, (*OFTEN, *zoneinfo.available_timezones()))
         raise ParamsError(f"--zone {column}={zone}: no such time zone: {hint}")
 
 
 def find_offsets(raw: RawTable, column: str) -> dict[datetime, timedelta]:
-    """Return the moments of a column whose texts name an offset, with their offsets; some of them if there are many."""
+    """Return the UTC offset by time for strings of a column that have an offset; a selection if there are many."""
     if not pa.types.is_string(raw.find_type(column)):
         return {}
     texts = [text for text in raw.list_texts(column) if OFFSET.search(text)]
@@ -93,7 +100,7 @@ def find_offsets(raw: RawTable, column: str) -> dict[datetime, timedelta]:
 
 
 def read_offset(text: str) -> timedelta:
-    """Return the offset that a time ends in.
+    """Return the UTC offset at the end of a time.
 
     >>> read_offset("2021-01-01 00:00:00-05:30"), read_offset("2021-01-01T00:00Z")
     (datetime.timedelta(days=-1, seconds=66600), datetime.timedelta(0))
@@ -106,7 +113,7 @@ def read_offset(text: str) -> timedelta:
 
 
 def write_offset(offset: timedelta) -> str:
-    """Return an offset as times end in it.
+    """Format a UTC offset as at the end of a time.
 
     >>> write_offset(timedelta(hours=-5, minutes=-30)), write_offset(timedelta(0))
     ('-05:30', '+00:00')
@@ -116,7 +123,7 @@ def write_offset(offset: timedelta) -> str:
 
 
 def find_zone(offsets: Mapping[datetime, timedelta]) -> tuple[str, float]:
-    """Return the zone whose clocks had these offsets at most of these moments, and the share of them.
+    """Return the zone that had these UTC offsets at most of these times, and the share of times.
 
     >>> from datetime import UTC
     >>> winter, summer = datetime(2021, 1, 1, tzinfo=UTC), datetime(2021, 7, 1, tzinfo=UTC)
@@ -134,6 +141,6 @@ def find_zone(offsets: Mapping[datetime, timedelta]) -> tuple[str, float]:
 
 
 def compute_fit(zone: str, offsets: Mapping[datetime, timedelta]) -> float:
-    """Return the share of moments at which the clocks of a zone had these offsets."""
+    """Return the share of times at which a zone had these UTC offsets."""
     clock = zoneinfo.ZoneInfo(zone)
     return sum(moment.astimezone(clock).utcoffset() == offset for moment, offset in offsets.items()) / len(offsets)
