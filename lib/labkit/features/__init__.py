@@ -1,1 +1,1 @@
-"""From a raw row to a model row, alike in training and serving."""
+"""From a raw row to a row of features, computed identically in training and serving."""

@@ -1,6 +1,6 @@
-"""Values of one column as an array of its kind: raw ones on the way in, features on the way out.
+"""Conversion of a column's values to arrays: raw values on the way in, features on the way out.
 
-Not what is computed from them: that is `labkit.features.row_features`.
+The features themselves are computed in `labkit.features.row_features`.
 """
 
 from collections.abc import Callable
@@ -15,12 +15,26 @@ from labkit.features.parse_text import read_date
 
 
 def make_array(values: np.ndarray, kind: str, name: str) -> np.ndarray:
-    """Return raw values as numbers (missing: NaN), times (NaT) or texts (None) by the column's kind.
+    """Convert raw values to an array of the column's kind.
+
+    Parameters
+    ----------
+    values
+        Raw values, shape (n_rows,).
+    kind
+        `number`, `boolean`, `time` or `category`.
+    name
+        Name of the column, for error messages.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_rows,): float64 (missing: NaN), `datetime64[us]` in UTC (NaT) or strings (None).
 
     Raises
     ------
     DataError
-        A value is not a number where numbers are needed.
+        A value is not a number, or not a time.
     """
     array = np.asarray(values)
     if kind == "time":
@@ -38,7 +52,15 @@ def make_array(values: np.ndarray, kind: str, name: str) -> np.ndarray:
 
 
 def find_invalid(values: np.ndarray, read: Callable[[Any], object]) -> str:
-    """Return the first value that cannot be read so, as it is shown."""
+    """Return the repr of the first value that a function cannot read.
+
+    Parameters
+    ----------
+    values
+        Values to try, shape (n_rows,).
+    read
+        Function that raises TypeError or ValueError for invalid values.
+    """
     for value in values.tolist():
         try:
             read(value)
@@ -48,7 +70,19 @@ def find_invalid(values: np.ndarray, read: Callable[[Any], object]) -> str:
 
 
 def make_times(values: np.ndarray, name: str) -> np.ndarray:
-    """Return times as UTC without a zone, `datetime64[us]`: from arrays of times, or from texts as requests bring them.
+    """Convert times to naive UTC.
+
+    Parameters
+    ----------
+    values
+        Array of times, or ISO 8601 strings as sent in requests, shape (n_rows,).
+    name
+        Name of the column, for error messages.
+
+    Returns
+    -------
+    numpy.ndarray
+        `datetime64[us]`, shape (n_rows,); NaT where a time is missing.
 
     Raises
     ------
@@ -67,7 +101,7 @@ def make_times(values: np.ndarray, name: str) -> np.ndarray:
 
 
 def convert_time(value: Any) -> datetime:
-    """Return one time in UTC without its zone; one that has none is UTC."""
+    """Return one time as naive UTC; a time without a zone is taken as UTC."""
     if isinstance(value, datetime):
         return (value if value.tzinfo is None else value.astimezone(UTC)).replace(tzinfo=None)
     found = read_date(value, None)
@@ -77,9 +111,9 @@ def convert_time(value: Any) -> datetime:
 
 
 def number_to_string(value: Any) -> Any:
-    """Return a number as a string, whole ones without a fraction; other values as they are.
+    """Return a number as a string, whole numbers without a fraction; other values unchanged.
 
-    The one rule for keys and categories that are numbers: 3 and 3.0 are the same one.
+    All numeric keys and categories follow this rule: 3 and 3.0 are the same.
 
     >>> number_to_string(3.0), number_to_string(2.5), number_to_string(None)
     ('3', '2.5', None)
@@ -90,12 +124,22 @@ def number_to_string(value: Any) -> Any:
 
 
 def find_feature_kind(values: np.ndarray) -> str:
-    """Return `number` or `category`; a column without any value is as its array says.
+    """Return the kind of a feature.
+
+    Parameters
+    ----------
+    values
+        Values of the feature, shape (n_rows,).
+
+    Returns
+    -------
+    str
+        `number` or `category`. If all values are missing, an object array is a category, any other a number.
 
     Raises
     ------
     DataError
-        It holds times.
+        The values are times or durations.
     """
     if values.dtype.kind in "mM":
         raise DataError("an expression gives times: no model takes them; divide a length of time by hours(1)")
@@ -106,9 +150,22 @@ def find_feature_kind(values: np.ndarray) -> str:
 
 
 def make_feature(values: np.ndarray, kind: str) -> np.ndarray:
-    """Return a feature as estimators take it: float64 that float32 holds exactly, or texts without None.
+    """Convert a feature to the form that estimators take.
 
-    One row may hold nothing but None where the training rows held numbers, so the kind is given, not guessed.
+    The kind is given rather than inferred: a single row may hold only None where the training rows held numbers.
+
+    Parameters
+    ----------
+    values
+        Computed values, shape (n_rows,).
+    kind
+        `number` or `category`.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_rows,): float64 that float32 represents exactly, infinite values as NaN; or strings, missing ones as
+        `""`.
     """
     if kind == "category":
         gaps = expressions.is_missing(values)

@@ -1,6 +1,6 @@
-"""Parts of a time as a clock and a calendar in some zone show them, on numpy arrays.
+"""Parts of a time, such as its hour or weekday, in local time of a zone, on numpy arrays.
 
-Times are UTC, in microseconds. No pandas: a server computes the same with it.
+Times are UTC, in microseconds. pandas is not needed, so a server runs the same code.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -12,18 +12,18 @@ import numpy as np
 from labkit.errors import ParamsError
 
 FIRST_YEAR, LAST_YEAR = 1900, 2100
-"""Years in which changes of the clock are known; before and after, it stays as it is at the edge."""
+"""Years between which changes of the UTC offset are known; outside them, the offset at the edge applies."""
 
 
 def compute_part(times: np.ndarray, zone: str, part: str) -> np.ndarray:
-    """Return one part of every time.
+    """Compute one part of every time.
 
     Parameters
     ----------
     times
         UTC, `datetime64[us]`, shape (n_rows,).
     zone
-        Time zone whose clock is read, e.g. `America/New_York`.
+        Time zone of the local time, e.g. `America/New_York`.
     part
         `minute`, `hour`, `weekday` (Monday is 0), `day`, `month`, `day_of_year` or `week` (ISO 8601).
 
@@ -31,6 +31,11 @@ def compute_part(times: np.ndarray, zone: str, part: str) -> np.ndarray:
     -------
     numpy.ndarray
         float64, shape (n_rows,); NaN where the time is missing.
+
+    Raises
+    ------
+    ParamsError
+        The zone does not exist.
 
     Examples
     --------
@@ -46,12 +51,12 @@ def compute_part(times: np.ndarray, zone: str, part: str) -> np.ndarray:
 
 
 def read_part(local: np.ndarray, part: str) -> np.ndarray:
-    """Return one part of local times without gaps, as whole numbers."""
+    """Return one part of local times, none of which is missing, as whole numbers."""
     days = local.astype("datetime64[D]")
     if part in ("minute", "hour"):
         minutes = (local - days) // np.timedelta64(1, "m")
         return minutes % 60 if part == "minute" else minutes // 60
-    weekday = (days.astype("int64") + 3) % 7  # 1970 began on a Thursday
+    weekday = (days.astype("int64") + 3) % 7  # 1970-01-01 was a Thursday
     if part == "weekday":
         return weekday
     if part == "month":
@@ -60,28 +65,33 @@ def read_part(local: np.ndarray, part: str) -> np.ndarray:
         return (days - local.astype("datetime64[M]")).astype("int64") + 1
     if part == "day_of_year":
         return count_days(days) + 1
-    # An ISO week belongs to the year that its Thursday is in.
+    # An ISO week belongs to the year of its Thursday.
     return count_days(days + (3 - weekday).astype("timedelta64[D]")) // 7 + 1
 
 
 def count_days(days: np.ndarray) -> np.ndarray:
-    """Return the days since the first of January."""
+    """Return the number of days since 1 January of the same year."""
     return (days - days.astype("datetime64[Y]").astype("datetime64[D]")).astype("int64")
 
 
 @cache
 def find_clock_changes(zone: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return when a zone's clocks are put forward or back, and their distance from UTC before, between and after.
+    """Return the times at which a zone's UTC offset changes, and the offsets before, between and after them.
+
+    Parameters
+    ----------
+    zone
+        Name of the time zone.
 
     Returns
     -------
     tuple of numpy.ndarray
-        `datetime64[us]`, shape (n_changes,), and `timedelta64[us]`, shape (n_changes + 1,).
+        Changes, `datetime64[us]` in UTC, shape (n_changes,); offsets, `timedelta64[us]`, shape (n_changes + 1,).
 
     Raises
     ------
     ParamsError
-        There is no such zone.
+        The zone does not exist.
     """
     try:
         clock = ZoneInfo(zone)
@@ -100,7 +110,7 @@ def find_clock_changes(zone: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def find_change(before: datetime, after: datetime, clock: ZoneInfo) -> datetime:
-    """Return the second at which the clock changes between two times."""
+    """Return the time, to the second, at which the UTC offset changes between two times."""
     old = find_offset(before, clock)
     while after - before > timedelta(seconds=1):
         middle = before + timedelta(seconds=int((after - before).total_seconds()) // 2)
@@ -109,5 +119,5 @@ def find_change(before: datetime, after: datetime, clock: ZoneInfo) -> datetime:
 
 
 def find_offset(moment: datetime, clock: ZoneInfo) -> timedelta:
-    """Return how far a clock is ahead of UTC."""
+    """Return the UTC offset of a zone at a time."""
     return moment.astimezone(clock).utcoffset() or timedelta(0)

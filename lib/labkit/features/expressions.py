@@ -1,8 +1,8 @@
-"""Expressions over columns, as params files state them: a small, closed part of Python on numpy arrays.
+"""Expressions over columns, as declared in params files: a small, closed subset of Python on numpy arrays.
 
 `bmi * bp`, `log1p(fare)`, `where(age < 18, 0, 1)`, `col("mean area") / 2`, `not missing(dep_time)`, `at +
-minutes(delay)`, `(end - start) / hours(1)`. Names are columns, nothing else; there is no attribute, index, loop or
-import to reach anything by.
+minutes(delay)`, `(end - start) / hours(1)`. Names are always columns; there are no attributes, subscripts, loops or
+imports that could reach anything else.
 """
 
 import ast
@@ -23,7 +23,18 @@ DEEPEST = 30
 
 
 def is_missing(values: Any) -> np.ndarray:
-    """Return where values are missing: NaN, NaT or None."""
+    """Return which values are missing: NaN, NaT, None or pandas' NA.
+
+    Parameters
+    ----------
+    values
+        Array or scalar.
+
+    Returns
+    -------
+    numpy.ndarray
+        Booleans of the same shape.
+    """
     array = np.asarray(values)
     if array.dtype.kind in "fmM":
         return np.isnan(array)
@@ -34,19 +45,19 @@ def is_missing(values: Any) -> np.ndarray:
 
 
 def is_missing_value(value: Any) -> bool:
-    """Return whether one value is None, NaN, NaT or pandas' NA, which is neither equal nor unequal to itself."""
+    """Return whether a value is None, NaN, NaT or pandas' NA, whose comparisons return NA instead of a boolean."""
     return value is None or type(value).__name__ == "NAType" or bool(value != value)
 
 
 def make_length(values: Any, microseconds: int) -> np.ndarray:
-    """Return lengths of time, in microseconds, for numbers in a unit of so many; a missing number gives NaT."""
+    """Convert numbers to durations, given the microseconds in their unit; NaN and infinite numbers become NaT."""
     numbers = np.asarray(values, dtype="float64") * microseconds
     whole = np.where(np.isfinite(numbers), numbers, 0).round().astype("int64").astype("timedelta64[us]")
     return np.where(np.isfinite(numbers), whole, np.timedelta64("NaT", "us"))
 
 
 def is_in(values: Any, *options: Any) -> np.ndarray:
-    """Return where values equal one of the options."""
+    """Return which values equal one of the options."""
     array = np.asarray(values)
     found = np.zeros(array.shape, bool)
     for option in options:
@@ -75,7 +86,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "where": lambda is_first, first, second: np.where(is_first, first, second),
 }
 KINDS = {"O": "strings", "U": "strings", "M": "times", "m": "lengths of time", "b": "yes and no"}
-# What takes columns as they are; all other functions and arithmetic compute in real numbers.
+# These take columns unchanged; all other functions and arithmetic convert to floats.
 UNCONVERTED = {"isin", "missing", "where"}
 ARGUMENTS = {
     "clip": (3, 3),
@@ -85,7 +96,7 @@ ARGUMENTS = {
     "round": (1, 2),
     "where": (3, 3),
 }
-"""How many arguments functions take, at least and at most; those that are not named take one."""
+"""Minimum and maximum number of arguments by function; functions not listed take one."""
 BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: np.add,
     ast.Sub: np.subtract,
@@ -122,17 +133,17 @@ def compute(text: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
     text
         The expression.
     columns
-        Arrays of shape (n_rows,).
+        Arrays of shape (n_rows,), by column.
 
     Returns
     -------
     numpy.ndarray
-        Shape (n_rows,). What cannot be computed, such as a division by zero, is NaN.
+        Shape (n_rows,). Undefined results, such as a division by zero, are NaN.
 
     Raises
     ------
     ParamsError
-        The expression is not one, names no column there is, or mixes kinds that do not go together.
+        The expression is invalid, names a missing column, or mixes incompatible kinds of values.
 
     Examples
     --------
@@ -157,13 +168,13 @@ def compute(text: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def describe_kinds(text: str, columns: Mapping[str, np.ndarray]) -> str:
-    """Say what the columns of an expression hold."""
+    """Describe what the columns of an expression hold, for an error message."""
     kinds = {name: KINDS.get(columns[name].dtype.kind, "numbers") for name in find_names(text)}
     return list_briefly(f"{name} holds ({kind})" for name, kind in kinds.items()) or "it holds"
 
 
 def find_names(text: str) -> list[str]:
-    """Return the columns that an expression names, each once, in order.
+    """Return the columns that an expression names, without duplicates, in order of appearance.
 
     >>> find_names('bmi * col("mean area") + bmi')
     ['bmi', 'mean area']
@@ -190,7 +201,7 @@ def find_functions(text: str) -> set[str]:
 
 
 def write_name(name: str) -> str:
-    """Return a column as expressions name it.
+    """Return a column's name as written in expressions.
 
     >>> write_name("bmi"), write_name("mean area"), write_name("class")
     ('bmi', "col('mean area')", "col('class')")
@@ -201,7 +212,7 @@ def write_name(name: str) -> str:
 
 @cache
 def parse_expression(text: str) -> ast.expr:
-    """Parse an expression and refuse all that is not in the language."""
+    """Parse an expression; refuse everything outside the language."""
     if len(text) > LONGEST:
         raise ParamsError(f"expression of {len(text)} characters: at most {LONGEST}")
     try:
@@ -216,7 +227,7 @@ def parse_expression(text: str) -> ast.expr:
 
 
 def check_node(node: ast.expr, text: str, depth: int) -> None:
-    """Refuse a part of an expression that the language does not have."""
+    """Refuse a node that the language does not allow."""
     if depth > DEEPEST:
         raise ParamsError(f"expression {text[:40]!r} …: nested more than {DEEPEST} deep")
     match node:
@@ -270,7 +281,7 @@ def is_column_call(node: ast.Call) -> bool:
 
 
 def evaluate(node: ast.expr, columns: Mapping[str, np.ndarray], text: str) -> Any:
-    """Compute one checked part of an expression."""
+    """Evaluate a checked node."""
     match node:
         case ast.Constant(value=value):
             return value
@@ -295,16 +306,15 @@ def evaluate(node: ast.expr, columns: Mapping[str, np.ndarray], text: str) -> An
 
 
 def make_real(value: Any) -> Any:
-    """Return whole numbers and booleans as real numbers, so that nothing overflows or is cut off; others as they are.
-
-    A training table may hold whole numbers where a live request holds real ones: both must give the same.
-    """
+    """Convert integers and booleans to floats; return other values unchanged."""
     array = np.asarray(value)
+    # Avoids overflow and truncation. A training table may hold integers where a request holds floats, and both must
+    # give the same result.
     return array.astype("float64") if array.dtype.kind in "iub" else array
 
 
 def compare_chain(left: Any, operators: list[ast.cmpop], others: list[Any]) -> Any:
-    """Compute a chain of comparisons such as `0 < x <= 1`."""
+    """Evaluate a chain of comparisons such as `0 < x <= 1`."""
     result: Any = True
     for operator, right in zip(operators, others, strict=True):
         sides = [make_comparable(left, beside=right), make_comparable(right, beside=left)]
@@ -314,7 +324,7 @@ def compare_chain(left: Any, operators: list[ast.cmpop], others: list[Any]) -> A
 
 
 def make_comparable(value: Any, *, beside: Any) -> Any:
-    """Return a string as a time where it is compared with times, other values as they are."""
+    """Convert a string that is compared with times to a time; return other values unchanged."""
     if not (isinstance(value, str) and isinstance(beside, np.ndarray) and beside.dtype.kind == "M"):
         return value
     if (time := read_date(value, None)) is None:
@@ -323,7 +333,7 @@ def make_comparable(value: Any, *, beside: Any) -> Any:
 
 
 def find_column(name: str, columns: Mapping[str, np.ndarray], text: str) -> np.ndarray:
-    """Return a column by name."""
+    """Return a column by its name."""
     if name not in columns:
         raise ParamsError(f"expression {text!r}: no column {name!r}: {name_nearest(name, columns)}")
     return columns[name]

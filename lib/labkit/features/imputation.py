@@ -1,7 +1,7 @@
-"""What row features learn from the training rows besides categories: bounds of outliers, fills, words, empty columns.
+"""What row features learn from the training rows besides categories: outlier bounds, fills, words, empty columns.
 
-Plain functions on numpy arrays; what was learnt is plain data that travels in the model as JSON. Not what needs no
-other row: that is `labkit.features.row_rules`.
+Plain functions on numpy arrays; the result is plain data that is stored in the model as JSON. Rules that need no other
+rows are in `labkit.features.row_rules`.
 """
 
 from collections import Counter
@@ -23,11 +23,11 @@ OUTLIER, MISSING = "is_outlier", "is_missing"
 
 
 Spec = Mapping[str, Any]
-"""What is to be learnt, as plain data: `fill`, `outliers` and `text` by column, `most_missing`."""
+"""What to learn, as plain data: `fill`, `outliers` and `text` by column, and `most_missing`."""
 
 
 def make_spec(params: "Params") -> dict[str, Any]:
-    """Return what is to be learnt from the training rows, as the params declare it."""
+    """Return what to learn from the training rows, as declared in the params."""
     wrangling, features = params.wrangling, params.features
     return {
         "fill": {name: fill.model_dump(mode="json") for name, fill in wrangling.fill.items()},
@@ -38,12 +38,20 @@ def make_spec(params: "Params") -> dict[str, Any]:
 
 
 def learn(columns: Columns, spec: Spec) -> dict[str, Any]:
-    """Return what the clean raw columns of the training rows teach, as plain data.
+    """Learn from the cleaned raw columns of the training rows.
+
+    Parameters
+    ----------
+    columns
+        Arrays of shape (n_rows,), by column.
+    spec
+        What to learn.
 
     Returns
     -------
     dict
-        `bounds`, `fills` and `words` by column; `empty`, the columns that are left out.
+        Plain data: `bounds`, `fills` and `words` by column, and `empty`, the list of columns with too many missing
+        values.
 
     Raises
     ------
@@ -55,7 +63,7 @@ def learn(columns: Columns, spec: Spec) -> dict[str, Any]:
         for name, rule in (spec.get("outliers") or {}).items()
         if rule["action"] != "drop"
     }
-    # Values too far out do not count in what is filled in.
+    # Outliers are excluded or clipped before fills are learned.
     bounded = apply_bounds(columns, bounds, spec)
     limit = spec.get("most_missing")
     return {
@@ -71,7 +79,7 @@ def learn(columns: Columns, spec: Spec) -> dict[str, Any]:
 
 
 def learn_bounds(values: np.ndarray, rule: Mapping[str, Any], name: str) -> list[float]:
-    """Return the smallest and the largest number that is not too far out."""
+    """Return the bounds outside which a number is an outlier."""
     if values.dtype.kind not in "iufb":
         raise DataError(f"wrangling.outliers.{name}: holds no numbers: read them with wrangling.rules, type number")
     numbers = values.astype("float64")
@@ -88,7 +96,7 @@ def learn_bounds(values: np.ndarray, rule: Mapping[str, Any], name: str) -> list
 
 
 def learn_fill(values: np.ndarray, fill: Mapping[str, Any], name: str) -> Any:
-    """Return what stands for a missing value."""
+    """Return the value that replaces missing values."""
     is_number, strategy = values.dtype.kind in "iufb", fill["strategy"]
     if values.dtype.kind in "mM":
         raise DataError(f"wrangling.fill.{name}: holds times: fill numbers and texts, or leave the rows out: drop")
@@ -107,7 +115,22 @@ def learn_fill(values: np.ndarray, fill: Mapping[str, Any], name: str) -> Any:
 
 
 def apply_learnt(columns: Columns, learnt: Mapping[str, Any], spec: Spec) -> Columns:
-    """Return clean raw columns with outliers and gaps as declared, and the features that flag them."""
+    """Handle outliers and missing values as declared, and add indicator features.
+
+    Parameters
+    ----------
+    columns
+        Cleaned raw columns, arrays of shape (n_rows,).
+    learnt
+        Result of `learn`.
+    spec
+        What was learned, as declared.
+
+    Returns
+    -------
+    dict
+        The columns and their indicators, arrays of shape (n_rows,).
+    """
     flags: Columns = {}
     for name, (low, high) in learnt["bounds"].items():
         if spec["outliers"][name]["action"] == "flag":
@@ -123,7 +146,7 @@ def apply_learnt(columns: Columns, learnt: Mapping[str, Any], spec: Spec) -> Col
 
 
 def apply_bounds(columns: Columns, bounds: Mapping[str, list[float]], spec: Spec) -> Columns:
-    """Return the columns with numbers too far out clipped or missing."""
+    """Return the columns with outliers clipped or missing, as declared."""
     made = dict(columns)
     for name, (low, high) in bounds.items():
         action, values = spec["outliers"][name]["action"], columns[name]
@@ -135,7 +158,18 @@ def apply_bounds(columns: Columns, bounds: Mapping[str, list[float]], spec: Spec
 
 
 def interact(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the product of two columns of numbers, else both values as one category."""
+    """Return the interaction of two columns: the product of numbers, otherwise both values as one category.
+
+    Parameters
+    ----------
+    first, second
+        Values of the columns, shape (n_rows,).
+
+    Returns
+    -------
+    numpy.ndarray
+        float64, or strings; shape (n_rows,).
+    """
     if first.dtype.kind in "iufb" and second.dtype.kind in "iufb":
         return first.astype("float64") * second.astype("float64")
     pairs = zip(first.tolist(), second.tolist(), strict=True)
@@ -143,7 +177,7 @@ def interact(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def write_part(value: Any) -> str:
-    """Return a value as part of a category's name; a missing one is empty."""
+    """Return a value as part of a category's name; empty if missing."""
     if value is None or value != value:
         return ""
     return str(number_to_string(value))

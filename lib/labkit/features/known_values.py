@@ -1,6 +1,6 @@
-"""Which values a column of categories had in the training rows, kept as digests: a release names no rare value.
+"""Values that a categorical column had in the training rows, stored as digests, so a release reveals no rare value.
 
-Not which categories a model tells apart: those are in `labkit.features.row_features`.
+The categories that a model distinguishes are in `labkit.features.row_features`.
 """
 
 import hashlib
@@ -14,7 +14,18 @@ DIGEST_BYTES = 6
 
 
 def list_digests(values: np.ndarray) -> list[str] | None:
-    """Return the digests of the different values of a column, sorted; None if there are too many, or no strings."""
+    """Return the digests of the distinct values of a column.
+
+    Parameters
+    ----------
+    values
+        Values of the column, shape (n_rows,).
+
+    Returns
+    -------
+    list of str or None
+        Sorted digests; None if there are more than `MOST_VALUES` distinct values, or if they are not strings.
+    """
     if values.dtype != object:
         return None
     distinct = {str(value) for value in values.tolist() if value is not None}
@@ -22,7 +33,20 @@ def list_digests(values: np.ndarray) -> list[str] | None:
 
 
 def count_unseen(values: np.ndarray, digests: Collection[str]) -> Counter[str]:
-    """Return the values of a column that are not among those with these digests, each with its rows."""
+    """Count the values of a column that were not in the training rows.
+
+    Parameters
+    ----------
+    values
+        Values of the column, shape (n_rows,).
+    digests
+        Digests of the values in the training rows.
+
+    Returns
+    -------
+    Counter
+        Rows by unseen value.
+    """
     if values.dtype != object:
         return Counter()
     counts, known = Counter(str(value) for value in values.tolist() if value is not None), {*digests}

@@ -1,7 +1,7 @@
-"""Histories: how often the answer was yes lately, or how large it was, from outcomes that were already known.
+"""Histories: recent rates of the positive class, or recent means of a numeric target, from outcomes already known.
 
-An outcome counts from the moment it is known, for as many days as a window is long. Training rows, holdout rows and
-live requests look it up in the same way, on numpy arrays, so none can see what is later than its own question.
+An outcome counts from the time it is known, for as many days as the window is long. Training rows, holdout rows and
+live requests use the same lookup on numpy arrays, so none of them can see an outcome later than its own prediction.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,15 +11,15 @@ import numpy as np
 from labkit.features.expressions import is_missing
 
 PREDICT_AT, OUTCOME_KNOWN_AT = "predict_at", "outcome_known_at"
-"""Columns of the joined table that say when a row is asked and when its answer is known, in UTC."""
+"""Columns of the joined table: the time a row is predicted and the time its outcome is known, in UTC."""
 
 
 State = dict[str, np.ndarray]
-"""Outcomes and their index, plain arrays.
+"""Outcomes and their index, as plain arrays.
 
-`times` (int64, microseconds since 1970, rising) and `answers` (float64) of all outcomes, shape (n_outcomes,); for each
-history `<name>.keys` (texts, rising), `<name>.places` (int64, rising: number of the key times (n_outcomes + 1), plus
-the outcome's place in `times`) and `<name>.sums` (float64: sum of the answers before each place, and of all).
+`times` (int64, microseconds since 1970, ascending) and `answers` (float64) of all outcomes, shape (n_outcomes,); for
+each history `<name>.keys` (strings, sorted), `<name>.places` (int64, ascending: index of the key times (n_outcomes + 1)
+plus the outcome's position in `times`) and `<name>.sums` (float64: sum of the outcomes before each place, and of all).
 """
 
 
@@ -30,7 +30,7 @@ SEPARATOR = "\x1f"
 
 
 def make_state(names: Iterable[str]) -> State:
-    """Return a state without any outcome.
+    """Return a state without outcomes.
 
     Parameters
     ----------
@@ -48,7 +48,20 @@ def make_state(names: Iterable[str]) -> State:
 
 
 def make_keys(columns: Sequence[np.ndarray], n_rows: int) -> np.ndarray:
-    """Return the key of every row as text, None where a part of it is missing; no columns give all rows one key."""
+    """Return the key of every row.
+
+    Parameters
+    ----------
+    columns
+        Key columns, arrays of shape (n_rows,); if there are none, all rows share one key.
+    n_rows
+        Number of rows.
+
+    Returns
+    -------
+    numpy.ndarray
+        Strings, shape (n_rows,); None where a part of the key is missing.
+    """
     if not columns:
         return np.full(n_rows, "", object)
     parts = [to_texts(values) for values in columns]
@@ -59,21 +72,23 @@ def make_keys(columns: Sequence[np.ndarray], n_rows: int) -> np.ndarray:
 
 
 def to_texts(values: np.ndarray) -> list[str | None]:
-    """Return values as texts, None where one is missing."""
+    """Return values as strings, None where a value is missing."""
     return [None if gap else str(value) for value, gap in zip(values.tolist(), is_missing(values), strict=True)]
 
 
 def add_outcomes(state: State, times: np.ndarray, answers: np.ndarray, keys: Mapping[str, np.ndarray]) -> State:
-    """Return the state with more outcomes; it is the same in whatever order and pieces they come.
+    """Return the state with more outcomes; the result does not depend on their order or grouping.
 
     Parameters
     ----------
+    state
+        State so far; it is not changed.
     times
-        When each became known, int64 microseconds, shape (n_new,).
+        Times at which the outcomes became known, int64 microseconds, shape (n_new,).
     answers
-        float64, shape (n_new,).
+        Outcomes, float64, shape (n_new,).
     keys
-        By history: key of each, shape (n_new,), as `make_keys` gives them.
+        Keys by history, as returned by `make_keys`, shape (n_new,).
     """
     n_old, total = len(state["times"]), len(state["times"]) + len(times)
     all_times = np.concatenate([state["times"], times])
@@ -95,7 +110,7 @@ def add_outcomes(state: State, times: np.ndarray, answers: np.ndarray, keys: Map
 
 
 def make_index(name: str, keys: list[str], codes: np.ndarray, answers: np.ndarray) -> State:
-    """Return the arrays of one history for outcomes in order of time."""
+    """Return the arrays of one history for outcomes sorted by time."""
     places = np.flatnonzero(codes >= 0)
     places = places[np.argsort(codes[places], kind="stable")]
     sums = np.concatenate([[0.0], np.cumsum(answers[places])])
@@ -104,16 +119,20 @@ def make_index(name: str, keys: list[str], codes: np.ndarray, answers: np.ndarra
 
 
 def look_up(state: State, name: str, keys: np.ndarray, asked_at: np.ndarray, days: Sequence[int]) -> State:
-    """Return rate and number of the outcomes known at each row's time, in each trailing window.
+    """Return the rate and the number of outcomes known at each row's time, in each trailing window.
 
     Parameters
     ----------
+    state
+        The outcomes.
+    name
+        Name of the history.
     keys
         Key of each row, shape (n_rows,).
     asked_at
         `datetime64[us]`, shape (n_rows,): outcomes known up to and including this time count.
     days
-        Lengths of the windows.
+        Lengths of the windows, in days.
 
     Returns
     -------
@@ -136,11 +155,11 @@ def look_up(state: State, name: str, keys: np.ndarray, asked_at: np.ndarray, day
 
 
 def find_key_codes(known: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Return the number of each key, -1 where it is missing or never seen."""
+    """Return the index of each key, -1 for missing and unseen keys."""
     if not len(known):
         return np.full(len(keys), -1, "int64")
     texts = keys.tolist()
-    # All strings of an array take the room of the longest: one that is longer than any known key is left out.
+    # A numpy string array pads all strings to the longest: strings longer than any known key are excluded first.
     longest = known.dtype.itemsize // np.dtype("U1").itemsize
     may_match = np.array([text is not None and len(text) <= longest for text in texts], bool)
     asked = np.array([text if is_short else "" for text, is_short in zip(texts, may_match, strict=True)], "U")
@@ -150,7 +169,7 @@ def find_key_codes(known: np.ndarray, keys: np.ndarray) -> np.ndarray:
 
 
 def find_places(state: State, name: str, codes: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Return how many entries of a history's index stand before a key's outcomes from a place in time on."""
+    """Return how many entries of a history's index precede a key's outcomes at or after a position in time."""
     return np.searchsorted(state[f"{name}.places"], codes * (len(state["times"]) + 1) + times)
 
 

@@ -1,4 +1,4 @@
-"""Read numbers, dates and yes or no from strings, alike in training and in serving."""
+"""Parse numbers, dates and booleans from strings, identically in training and serving."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ NUMBER = re.compile(
 
 
 CODE = re.compile(r"0[0-9]+")
-"""Digits that begin with a zero: a code, and no number."""
+"""Digits with a leading zero: a code, not a number."""
 
 
 MOSTLY = 0.98
@@ -23,14 +23,16 @@ MOSTLY_DATES = 0.9
 
 
 def read_number(text: str, decimal: str = ".", units: Mapping[str, float] | None = None) -> float | None:
-    """Return the number that a text says, or None if it says none.
+    """Return the number that a string holds, or None if it holds none.
 
     Parameters
     ----------
+    text
+        The string.
     decimal
-        What stands before the fraction; the other of "." and ",", blanks and apostrophes part thousands.
+        Decimal character. The other of "." and ",", as well as spaces, apostrophes and underscores, separate thousands.
     units
-        Words that may follow the number, or currencies before it, and what it is multiplied by then.
+        Factor by unit; a unit is a word after the number or a currency before it.
 
     Examples
     --------
@@ -66,7 +68,7 @@ ISO_TIME = re.compile(
 )
 """Year, separator, month, day, hour, minute, second, fraction or hour, minute, second without colons, offset.
 
-Besides ISO 8601, what tables hold in its order: a year or a month alone, single digits, other separators.
+Accepts more than ISO 8601, in the same order: a year or a month alone, single digits, other separators.
 """
 
 
@@ -74,18 +76,20 @@ COMPACT_DAY = re.compile(r"^([0-9]{4})([0-9]{2})([0-9]{2})(?![0-9])")
 
 
 LONG_FRACTION = re.compile(r"(\.[0-9]{6})[0-9]{1,3}")
-"""Digits of a second beyond microseconds, which are cut off."""
+"""Fractions of a second beyond microseconds, which are truncated."""
 
 
 def read_date(string: str, form: str | None) -> datetime | None:
-    """Return the time that a string stands for, in UTC without a zone, or None if it is not a time.
+    """Parse a time as naive UTC; return None if the string is not a time.
 
-    The one rule for a single value: `labkit.data.reading.times` reads whole columns alike.
+    This is the rule for single values; `labkit.data.reading.times` parses whole columns by the same rule.
 
     Parameters
     ----------
+    string
+        The string; a time without an offset is UTC.
     form
-        As `datetime.strptime` takes it; ISO 8601 if None.
+        Format for `datetime.strptime`; ISO 8601 if None.
 
     Examples
     --------
@@ -100,12 +104,12 @@ def read_date(string: str, form: str | None) -> datetime | None:
 
 
 def read_formatted_time(string: str, form: str) -> datetime:
-    """Return a time by its format."""
+    """Parse a time by its format."""
     return datetime.strptime(LONG_FRACTION.sub(r"\1", string) if "%f" in form else string, form)
 
 
 def read_iso_time(string: str) -> datetime:
-    """Return an ISO 8601 time."""
+    """Parse an ISO 8601 time."""
     found = ISO_TIME.fullmatch(COMPACT_DAY.sub(r"\1-\2-\3", string, count=1))
     if not found:
         return datetime.fromisoformat(string)
@@ -117,7 +121,7 @@ def read_iso_time(string: str) -> datetime:
 
 
 def read_yes_no(text: str) -> float | None:
-    """Return 1 for a yes, 0 for a no, None for neither.
+    """Return 1 for a spelling of yes, 0 for a spelling of no, None for anything else.
 
     >>> read_yes_no("Yes"), read_yes_no(" f "), read_yes_no("maybe")
     (1.0, 0.0, None)
@@ -127,7 +131,7 @@ def read_yes_no(text: str) -> float | None:
 
 
 def look_like_dates(words: Iterable[str]) -> bool:
-    """Return whether most of some strings look like dates.
+    """Return whether most strings look like dates.
 
     >>> look_like_dates(["3.1.2020", "4.1.2020"]), look_like_dates(["1-10", "11-50"])
     (True, False)

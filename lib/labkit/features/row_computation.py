@@ -1,8 +1,7 @@
-"""What row features compute, on numpy arrays from a plain spec: training, batch prediction and a server do the same.
+"""Computation of row features on numpy arrays from a plain spec, shared by training, batch prediction and the server.
 
-Row rules, what was learnt of outliers and missing values, declared expressions, parts of dates, words of texts,
-interactions, histories of known outcomes and the choice of columns. Needs numpy only. How they are fitted:
-`labkit.features.row_features`.
+Row rules, learned outliers and fills, declared expressions, date parts, words of text columns, interactions, histories
+of known outcomes and the choice of columns. Needs numpy only. Features are fitted in `labkit.features.row_features`.
 """
 
 from collections import Counter
@@ -55,17 +54,17 @@ class RowComputation:
         self.fewest_rows = fewest_rows
 
     def get_declared(self, kind: str) -> Any:
-        """Return what is declared of columns under one heading; empty if there is nothing."""
+        """Return what is declared for columns under one heading; empty if nothing is."""
         return (self.columns or {}).get(kind) or {}
 
     def is_hidden(self, name: str) -> bool:
-        """Return whether the model does not see a column, though what it sees may be computed from it."""
+        """Return whether a column is not an input of the model, though other features may be computed from it."""
         is_read = name in self.get_declared("dates") or name in self.get_declared("text")
         is_empty = hasattr(self, "learnt_") and name in self.learnt_["empty"]
         return name in self.drop or is_read or is_empty or name == PREDICT_AT
 
     def list_categories(self) -> list[str]:
-        """Return the raw columns of categories that the model sees."""
+        """Return the raw categorical columns that are inputs of the model."""
         texts = self.get_declared("text")
         return [
             name for name, kind in self.inputs_.items()
@@ -73,13 +72,24 @@ class RowComputation:
         ]  # fmt: skip
 
     def count_unseen(self, columns: Mapping[str, np.ndarray]) -> dict[str, Counter[str]]:
-        """Return the values of raw columns that no training row had, each with its rows, by column."""
+        """Count the values of raw columns that were not in the training rows.
+
+        Parameters
+        ----------
+        columns
+            Raw columns, arrays of shape (n_rows,).
+
+        Returns
+        -------
+        dict of Counter
+            Rows by unseen value, by column; columns without unseen values are omitted.
+        """
         clean = self.clean(columns)
         found = {name: known_values.count_unseen(clean[name], digests) for name, digests in self.seen_.items()}
         return {name: unseen for name, unseen in found.items() if unseen}
 
     def make_keys(self, columns: Columns) -> dict[str, np.ndarray]:
-        """Return every history's key of every row."""
+        """Return the key of every row, by history."""
         n_rows = len(columns[PREDICT_AT]) if self.histories else 0
         return {
             name: outcome_rates.make_keys([columns[key] for key in spec["keys"]], n_rows)
@@ -87,12 +97,22 @@ class RowComputation:
         }
 
     def transform_columns(self, columns: Mapping[str, np.ndarray]) -> Columns:
-        """Return the features computed from raw columns, all arrays of shape (n_rows,).
+        """Compute the features from raw columns.
+
+        Parameters
+        ----------
+        columns
+            Raw columns, arrays of shape (n_rows,).
+
+        Returns
+        -------
+        dict of numpy.ndarray
+            Features in order, float64 or strings, shape (n_rows,).
 
         Raises
         ------
         DataError
-            A raw column is not there, or holds what is not of its kind.
+            A raw column is missing, or holds values of another kind.
         """
         made = self.compute_columns(columns)
         made = {name: self.make_output(name, made[name]) for name in self.outputs_}
@@ -102,7 +122,7 @@ class RowComputation:
         return made
 
     def make_output(self, name: str, values: np.ndarray) -> np.ndarray:
-        """Return one feature as estimators take it."""
+        """Return one feature in the form that estimators take."""
         try:
             return make_feature(values, self.outputs_[name])
         except (TypeError, ValueError) as error:
@@ -112,7 +132,7 @@ class RowComputation:
             ) from error
 
     def compute_columns(self, columns: Mapping[str, np.ndarray]) -> Columns:
-        """Return clean raw columns and expressions that the model sees, not yet in the kind of features."""
+        """Return the cleaned raw columns and computed columns that the model sees, not yet converted to features."""
         made = self.compute_raw(columns)
         for name, keys in self.make_keys(made).items():
             days = (self.histories or {})[name]["days"]
@@ -120,7 +140,7 @@ class RowComputation:
         return {name: values for name, values in made.items() if not self.is_hidden(name)}
 
     def compute_raw(self, columns: Mapping[str, np.ndarray]) -> Columns:
-        """Return clean raw columns and all that is computed from them: what needs no answer of other rows."""
+        """Return the cleaned raw columns and everything computed from them without the outcomes of other rows."""
         clean = imputation.apply_learnt(self.clean(columns), self.learnt_, self.columns or {})
         made = {name: expressions.compute(text, clean) for name, text in (self.expressions or {}).items()}
         for name, spec in self.get_declared("dates").items():
@@ -135,12 +155,17 @@ class RowComputation:
         return {**clean, **made}
 
     def clean(self, columns: Mapping[str, np.ndarray]) -> Columns:
-        """Return raw columns by their kinds with the row rules applied; what is read as another type, before that.
+        """Convert raw columns to their kinds and apply the row rules; rules with a type come before the conversion.
+
+        Parameters
+        ----------
+        columns
+            Raw columns, arrays of shape (n_rows,).
 
         Raises
         ------
         DataError
-            A raw column is not there, or holds what is not of its kind.
+            A raw column is missing, or holds values of another kind.
         """
         missing = [name for name in self.inputs_ if name not in columns]
         if missing:
@@ -153,7 +178,7 @@ class RowComputation:
         return apply_rules({name: make_array(taken[name], kind, name) for name, kind in self.inputs_.items()}, rules)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the declared spec and the fitted state as plain data."""
+        """Return the declared spec and the fitted state as plain data, without the arrays of `state_arrays`."""
         return {
             "rules": self.rules or {},
             "expressions": self.expressions or {},
@@ -171,14 +196,22 @@ class RowComputation:
         }
 
     def state_arrays(self) -> dict[str, np.ndarray]:
-        """Return the outcomes observed so far as plain arrays, the other half of `to_json`; empty without histories."""
+        """Return the observed outcomes as plain arrays, which complete `to_json`; empty without histories."""
         return dict(self.state_) if self.histories else {}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None = None) -> Self:
-        """Return fitted features from what `to_json` and `state_arrays` gave."""
+        """Return fitted features.
+
+        Parameters
+        ----------
+        content
+            Result of `to_json`.
+        arrays
+            Result of `state_arrays`; no outcomes if None.
+        """
         declared = ("rules", "expressions", "histories", "target", "drop", "most_categories", "fewest_rows")
-        # Releases of before have dates by themselves and nothing learnt.
+        # Older releases store dates at the top level and have learned nothing else.
         columns = content["columns"] if "columns" in content else {"dates": content["dates"]}
         features = cls(**{name: content[name] for name in declared}, columns=columns)
         features.learnt_ = content.get("learnt") or imputation.learn({}, {})

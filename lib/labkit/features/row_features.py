@@ -1,7 +1,7 @@
-"""Row features: the first step of every model, from joined raw columns to what preparation and estimator take.
+"""Row features: the first step of every model, from joined raw columns to features for preparation and estimator.
 
-Fitted here, on pandas tables; computed in `labkit.features.row_computation`, on arrays. What is fitted to many rows,
-such as encoding, comes after it, in `labkit.model.training.comparison`.
+They are fitted here, on pandas tables, and computed in `labkit.features.row_computation`, on arrays. Steps fitted to
+many rows, such as encoding, follow in `labkit.model.training.comparison`.
 """
 
 import json
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 
 
 class RowFeatures(RowComputation, TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Turn joined raw columns into features, row by row.
+    """Transform joined raw columns into features, row by row.
 
     Parameters
     ----------
     rules
         Stateless rules by column, as plain data.
     expressions
-        New columns by name.
+        Expressions by name of the new column.
     histories
-        Name: `keys` and `days`, as plain data; see `labkit.features.outcome_rates`.
+        `keys` and `days` by name of the history, as plain data; see `labkit.features.outcome_rates`.
     target
-        `column` and, for classes, `positive`, the class whose rate a history is: plain data.
+        `column` and, for classes, `positive`, the class whose rate the histories give; plain data.
     drop
-        Columns the model does not see; expressions and histories may still use them.
+        Columns that are not inputs of the model; expressions and histories may still use them.
     columns
-        What else is declared of columns, as plain data: `dates` (zone and parts), `interactions` (pairs), `categories`
-        (how many to keep of a column), and what is learnt from the training rows, see `labkit.features.imputation`.
+        Other declarations about columns, as plain data: `dates` (zone and parts), `interactions` (pairs), `categories`
+        (how many to keep per column), and what to learn from the training rows, see `labkit.features.imputation`.
     most_categories, fewest_rows
-        A category is kept if it is among the most frequent and stands in enough training rows; all others, and
-        those first seen later, become `other`.
+        A category is kept if it is among the `most_categories` most frequent ones and occurs in at least `fewest_rows`
+        training rows; all others, including those first seen later, become `other`.
 
     Attributes
     ----------
@@ -52,9 +52,9 @@ class RowFeatures(RowComputation, TransformerMixin, BaseEstimator):  # type: ign
     outputs_
         Kind of each feature, `number` or `category`, in order.
     categories_
-        Categories kept of each category feature, sorted.
+        Categories kept for each categorical feature, sorted.
     seen_
-        Digests of the values of each column of categories in the training rows; see `labkit.features.known_values`.
+        Digests of the values of each categorical column in the training rows; see `labkit.features.known_values`.
     learnt_
         Bounds, fills, words and empty columns, as plain data; see `labkit.features.imputation`.
     state_
@@ -62,13 +62,13 @@ class RowFeatures(RowComputation, TransformerMixin, BaseEstimator):  # type: ign
 
     Notes
     -----
-    Numbers come out as float64 that float32 can hold exactly: ONNX computes in float32, and a value rounded only
-    there could fall on the other side of a tree's threshold. Categories come out as texts, a missing one as `""`.
+    Numeric features are float64 that float32 represents exactly: ONNX computes in float32, and a value rounded only
+    there could fall on the other side of a tree's threshold. Categories are strings, missing ones `""`.
     """
 
     @classmethod
     def from_params(cls, params: "Params") -> "RowFeatures":
-        """Return the unfitted features that the params declare."""
+        """Return the unfitted features declared in the params."""
         return cls(
             rules={name: rule.model_dump(mode="json") for name, rule in params.wrangling.rules.items()},
             expressions=dict(params.features.expressions),
@@ -86,12 +86,20 @@ class RowFeatures(RowComputation, TransformerMixin, BaseEstimator):  # type: ign
         )
 
     def fit(self, X: pd.DataFrame, y: pd.Series | None = None) -> Self:
-        """Record the raw columns, their kinds and the categories to keep; observe the answers, if there are histories.
+        """Learn the raw columns, their kinds and the categories to keep, and observe the outcomes for the histories.
+
+        Parameters
+        ----------
+        X
+            Raw columns of the training rows, shape (n_rows, n_columns).
+        y
+            Target, shape (n_rows,); without it, no outcomes are observed.
 
         Raises
         ------
         DataError
-            A column holds times, which no model takes as they are, or an answer is known too early.
+            A column holds times, which no model takes directly; nothing can be learned from a column; or an outcome is
+            known too early.
         """
         self.inputs_ = self.find_inputs(X)
         self.state_ = outcome_rates.make_state(self.histories or {})
@@ -127,19 +135,19 @@ class RowFeatures(RowComputation, TransformerMixin, BaseEstimator):  # type: ign
         return kinds
 
     def observe(self, X: pd.DataFrame, y: pd.Series | None = None) -> Self:
-        """Add the answers of more rows to the histories; rows must come once only.
+        """Add the outcomes of more rows to the histories; each row must be added only once.
 
         Parameters
         ----------
         X
-            Raw columns with `OUTCOME_KNOWN_AT`.
+            Raw columns with `OUTCOME_KNOWN_AT`, shape (n_rows, n_columns).
         y
-            Answers, shape (n_rows,); the target's column of `X` if None.
+            True values, shape (n_rows,); the target column of `X` if None.
 
         Raises
         ------
         DataError
-            A column is not there, or an answer is known when it is asked for.
+            A column is missing, or an outcome is known no later than its prediction.
         """
         if not self.histories:
             return self
@@ -162,31 +170,41 @@ class RowFeatures(RowComputation, TransformerMixin, BaseEstimator):  # type: ign
         return self
 
     def to_numbers(self, answers: pd.Series) -> np.ndarray:
-        """Return what a history adds up: 1 for the class of interest and 0 for others, or the number itself."""
+        """Return the values that histories average: 1 for the positive class and 0 for others, or the number itself."""
         positive = (self.target or {}).get("positive")
         if positive is not None:
             return np.asarray(answers == positive, dtype="float64")
         return answers.to_numpy(dtype="float64", na_value=np.nan)
 
     def find_categories(self, name: str, values: np.ndarray) -> list[str]:
-        """Return the categories of a column, shape (n_rows,), that are frequent enough to be kept."""
+        """Return the categories of a column that are frequent enough to keep."""
         most = self.get_declared("categories").get(name, self.most_categories)
         ordered = sorted(Counter(values.tolist()).items(), key=lambda item: (-item[1], item[0]))
         return sorted(label for label, count in ordered[:most] if count >= self.fewest_rows)
 
     def transform(self, X: pd.DataFrame) -> pd.DataFrame:
-        """Return the features of every row, shape (n_rows, n_features), indexed as `X`.
+        """Compute the features of every row.
+
+        Parameters
+        ----------
+        X
+            Raw columns, shape (n_rows, n_columns).
+
+        Returns
+        -------
+        pandas.DataFrame
+            Shape (n_rows, n_features), with the index of `X`.
 
         Raises
         ------
         DataError
-            A raw column is not there.
+            A raw column is missing, or holds values of another kind.
         """
         columns = self.transform_columns(take_columns(X, self.inputs_))
         return pd.DataFrame(columns, index=X.index)
 
     def find_origins(self) -> dict[str, str]:
-        """Return what each feature that is no raw column is made from: an expression, or a word for its kind."""
+        """Return the origin of each feature that is not a raw column: an expression, or a word for its kind."""
         said = dict(self.expressions or {})
         for name in self.get_declared("dates"):
             said |= {feature: "date" for feature in self.outputs_ if feature.startswith(f"{name}_")}
@@ -198,7 +216,7 @@ class RowFeatures(RowComputation, TransformerMixin, BaseEstimator):  # type: ign
         return {name: said.get(name, "history") for name in self.outputs_ if name not in self.inputs_}
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
-        """Return the names of the features."""
+        """Return the names of the features, shape (n_features,)."""
         return np.array(list(self.outputs_), dtype=object)
 
     def __sklearn_is_fitted__(self) -> bool:

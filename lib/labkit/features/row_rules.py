@@ -1,7 +1,7 @@
-"""Stateless rules for single columns, on numpy arrays: training rows and live requests go through the same ones.
+"""Stateless rules for single columns, on numpy arrays, applied alike to training rows and live requests.
 
-Applying the rules twice is the same as once, so a model may start with them whether its rows are raw or clean. How a
-text is read as a number, a date or a yes is in `labkit.data.quality.text_issues`.
+The rules are idempotent, so a model may start with them whether its rows are raw or clean. Numbers, dates and booleans
+are parsed from strings by `labkit.features.parse_text`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ Columns = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class RowRule:
-    """A rule for one column as it is applied: a declared `labkit.params.wrangling.Rule`, checked there."""
+    """A rule for one column in applicable form; it is declared and validated by `labkit.params.wrangling.Rule`."""
 
     type: str | None = None
     decimal: str = "."
@@ -41,19 +41,19 @@ NUMBERS = ("number", "boolean")
 
 
 def apply_rules(columns: Mapping[str, np.ndarray], rules: Mapping[str, RowRule]) -> Columns:
-    """Return the columns with each rule applied to its own.
+    """Apply each rule to its column.
 
     Parameters
     ----------
     columns
-        Arrays of shape (n_rows,); numbers miss as NaN, texts as None.
+        Arrays of shape (n_rows,); missing numbers are NaN, missing strings None.
     rules
-        By column; columns that are not there are passed over.
+        Rules by column; those for absent columns are ignored.
 
     Raises
     ------
     DataError
-        A rule is for a column of times.
+        A rule of another type than date is for a column of times.
     """
     times = [name for name, rule in rules.items() if name in columns and is_for_others(columns[name], rule)]
     if times:
@@ -62,12 +62,25 @@ def apply_rules(columns: Mapping[str, np.ndarray], rules: Mapping[str, RowRule])
 
 
 def is_for_others(values: np.ndarray, rule: RowRule) -> bool:
-    """Return whether a column holds times and its rule is not for them."""
+    """Return whether a column holds times and its rule is not for times."""
     return values.dtype.kind in "mM" and rule.type != "date"
 
 
 def apply_rule(values: np.ndarray, rule: RowRule) -> np.ndarray:
-    """Return one column, shape (n_rows,), with its rule applied."""
+    """Apply a rule to one column.
+
+    Parameters
+    ----------
+    values
+        Values of the column, shape (n_rows,).
+    rule
+        The rule.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_rows,); times are returned unchanged.
+    """
     if values.dtype.kind in "mM":
         return values
     if values.dtype.kind in "iufb" and rule.type not in ("category", "date"):
@@ -86,7 +99,7 @@ def apply_rule(values: np.ndarray, rule: RowRule) -> np.ndarray:
 
 
 def clean_text(value: Any, rule: RowRule) -> Any:
-    """Return a text trimmed, in its case and mapped, None for a marker of a missing one; others as they are."""
+    """Return a string trimmed, in its case and mapped; None for a missing marker; other values unchanged."""
     if not isinstance(value, str):
         return value
     markers = {str(marker) for marker in rule.missing}
@@ -99,7 +112,7 @@ def clean_text(value: Any, rule: RowRule) -> Any:
 
 
 def read_value(value: Any, rule: RowRule) -> float:
-    """Return what a value says as a number, or as 1 and 0 for yes and no; NaN if it says neither."""
+    """Return a value as a number, or yes and no as 1 and 0; NaN if it cannot be parsed."""
     if value is None:
         return np.nan
     if not isinstance(value, str):
@@ -113,7 +126,7 @@ def read_value(value: Any, rule: RowRule) -> float:
 
 
 def read_rule_time(value: Any, form: str | None) -> datetime | None:
-    """Return what a value says as a time: a text in the declared format, or else in ISO 8601, as clean rows have it."""
+    """Parse a time in the declared format, or else in ISO 8601, the form of times in clean rows."""
     if not isinstance(value, str):
         return value if isinstance(value, datetime) else None
     found = parse_text.read_date(value, form)
@@ -121,7 +134,7 @@ def read_rule_time(value: Any, form: str | None) -> datetime | None:
 
 
 def apply_number_rule(values: np.ndarray, rule: RowRule) -> np.ndarray:
-    """Return a column of numbers with its rule applied; unchanged in type where no rule bites."""
+    """Apply a rule to a numeric column; the data type is unchanged if the rule changes nothing."""
     numbers = values.astype("float64")
     markers = [float(marker) for marker in rule.missing if not isinstance(marker, str)]
     is_gone = np.isin(numbers, markers) if markers else np.zeros(len(numbers), bool)
@@ -134,7 +147,7 @@ def apply_number_rule(values: np.ndarray, rule: RowRule) -> np.ndarray:
         is_gone |= is_outside
     else:
         numbers = np.clip(numbers, low, high)
-        # A value clipped onto a marker would miss the next time.
+        # Otherwise a value clipped onto a missing marker would become missing the next time.
         is_gone |= np.isin(numbers, markers)
     if not (is_gone.any() or is_outside.any() or rule.type in NUMBERS):
         return values

@@ -1,6 +1,6 @@
 """Columns of a pandas table as features take them: their kinds, and their values as arrays.
 
-By attributes that every pandas column has: nothing of pandas is imported, so that what serves needs none.
+Only attributes of pandas columns are used and pandas is not imported, so serving does not need it.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def find_column_kind(values: "pd.Series") -> str:
-    """Return `number`, `boolean`, `time` or `category`.
+    """Return the kind of a column: `number`, `boolean`, `time` or `category`.
 
     >>> import pandas as pd
     >>> find_column_kind(pd.Series([1.5, 2.0]))
@@ -29,7 +29,18 @@ def find_column_kind(values: "pd.Series") -> str:
 
 
 def to_array(values: "pd.Series") -> np.ndarray:
-    """Return a column as expressions take it; times become UTC without a zone, in microseconds."""
+    """Convert a column to an array for expressions.
+
+    Parameters
+    ----------
+    values
+        The column, shape (n_rows,).
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_rows,); times are naive UTC in microseconds, booleans with missing values float64.
+    """
     if find_column_kind(values) != "time":
         is_nullable = str(values.dtype) == "boolean" and values.isna().any()
         return values.to_numpy(dtype="float64", na_value=np.nan) if is_nullable else values.to_numpy()
@@ -40,10 +51,17 @@ def to_array(values: "pd.Series") -> np.ndarray:
 def take_columns(frame: "pd.DataFrame", names: Mapping[str, str]) -> dict[str, np.ndarray]:
     """Return the named columns of a table as arrays.
 
+    Parameters
+    ----------
+    frame
+        The table, shape (n_rows, n_columns).
+    names
+        Column names, as keys.
+
     Raises
     ------
     DataError
-        One is not there.
+        A column is missing.
     """
     missing = [name for name in names if name not in frame.columns]
     if missing:

@@ -1,4 +1,4 @@
-"""Words of a text column as weights, learnt from training rows."""
+"""TF-IDF: words of a text column as weighted features, learned from the training rows."""
 
 import re
 from collections import Counter
@@ -15,7 +15,24 @@ WORD = re.compile(r"\w\w+")
 
 
 def learn_words(values: np.ndarray, text: Mapping[str, Any], name: str) -> dict[str, float]:
-    """Return the words to keep and how much each weighs: log((1 + rows) / (1 + rows with it)) + 1, as scikit-learn."""
+    """Learn the words to keep and their inverse document frequencies.
+
+    The weight is log((1 + n_rows) / (1 + n_rows_with_word)) + 1, as in scikit-learn's `TfidfTransformer`.
+
+    Parameters
+    ----------
+    values
+        Texts, None where missing, shape (n_rows,).
+    text
+        `most_words` and `fewest_rows`, as in `labkit.params.features.Text`.
+    name
+        Name of the column, for error messages.
+
+    Raises
+    ------
+    DataError
+        The column does not hold strings.
+    """
     if values.dtype.kind != "O":
         raise DataError(f"features.text.{name}: holds no texts")
     n_rows = Counter(word for value in values if value is not None for word in set(find_words(value)))
@@ -25,7 +42,7 @@ def learn_words(values: np.ndarray, text: Mapping[str, Any], name: str) -> dict[
 
 
 def find_words(text: str) -> list[str]:
-    """Return the words of a text in small letters.
+    """Return the words of a text in lower case.
 
     >>> find_words("Don't panic, I said")
     ['don', 'panic', 'said']
@@ -34,9 +51,22 @@ def find_words(text: str) -> list[str]:
 
 
 def weigh_words(values: np.ndarray, weights: Mapping[str, float], name: str) -> Columns:
-    """Return a feature per word: how often it stands in the text times its weight, each text of length one in all.
+    """Return the TF-IDF feature of each word, and the number of words of each text.
 
-    And one for how many words the text has.
+    Parameters
+    ----------
+    values
+        Texts, None where missing, shape (n_rows,).
+    weights
+        Weight by word, from `learn_words`.
+    name
+        Name of the column, which begins the names of the features.
+
+    Returns
+    -------
+    dict of numpy.ndarray
+        float64, shape (n_rows,): the count of each word times its weight, normalized to unit length (L2) per text; and
+        the number of words.
     """
     places = {word: place for place, word in enumerate(weights)}
     counts = np.zeros((len(values), len(places)))
