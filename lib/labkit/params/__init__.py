@@ -1,1 +1,1 @@
-"""Everything that can be set: `params/<experiment>.yaml` as typed, frozen sections."""
+"""All parameters of an experiment: `params/<experiment>.yaml` as typed, frozen sections."""

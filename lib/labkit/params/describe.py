@@ -1,4 +1,4 @@
-"""Describe params for people and editors: a table, a commented file, a JSON schema."""
+"""Describe params to users and editors: a table, a commented file, a JSON schema."""
 
 import json
 import textwrap
@@ -19,7 +19,7 @@ from labkit.paths import show
 
 @dataclass(frozen=True)
 class DescribedParam:
-    """One value as `labkit params` shows it."""
+    """One value as shown by `labkit params`: its name, value, origin and meaning."""
 
     name: str
     value: Any
@@ -28,13 +28,24 @@ class DescribedParam:
 
 
 def describe_params(experiment: str) -> list[DescribedParam]:
-    """Return every value of an experiment with where it comes from and what it means."""
+    """Return every value of an experiment with its origin and its meaning.
+
+    Parameters
+    ----------
+    experiment
+        Name of the experiment.
+
+    Raises
+    ------
+    ParamsError
+        The experiment is unknown, or its params file is not valid.
+    """
     file = load_file(experiment)
     return list(describe_section(file.params, [], file))
 
 
 def describe_section(section: BaseModel, keys: list[str], file: ParamsFile) -> Iterator[DescribedParam]:
-    """Yield the values of one section and of those within it, in their order."""
+    """Yield the values of a section and of its subsections, in order."""
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
         here = [*keys, name]
@@ -47,7 +58,7 @@ def describe_section(section: BaseModel, keys: list[str], file: ParamsFile) -> I
 
 
 def make_shown(value: Any) -> Any:
-    """Return a value as plain data without the parts that were left at their defaults."""
+    """Return a value as plain data without fields at their defaults."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", exclude_defaults=True)
     if isinstance(value, Mapping):
@@ -58,14 +69,18 @@ def make_shown(value: Any) -> Any:
 
 
 def write_commented(tree: Mapping[str, Any], comments: Mapping[tuple[str, ...], str], title: str, path: Path) -> str:
-    """Return the content of a new params file: plain data with comments, checked as if it had been read.
+    """Return the content of a new params file: plain data with comments, validated as if it had been read.
 
     Parameters
     ----------
+    tree
+        Params as plain data.
     comments
-        What stands above a key, by its place in the tree.
+        Comment above a key, by the path of the key.
     title
-        What stands at the top.
+        Comment at the top.
+    path
+        Path of the new file, which gives the experiment's name; nothing is written.
 
     Raises
     ------

@@ -54,7 +54,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def check_metric(self) -> "Params":
-        """Refuse a metric of the other task."""
+        """Refuse metrics, models and options of the other task."""
         task = self.data.target.task
         fitting = CLASSIFICATION_METRICS if task == "classification" else REGRESSION_METRICS
         if self.training.metric not in fitting:

@@ -1,4 +1,4 @@
-"""The section `features`: what is computed from a row."""
+"""The section `features`: what is computed from each row."""
 
 from typing import Annotated, Literal
 

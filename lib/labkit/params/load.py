@@ -1,6 +1,6 @@
-"""Read a params file: parsed, checked and with the line of every key in one pass, which ends in one object.
+"""Read a params file: parse and validate it and record the line of every key in one pass, into one object.
 
-Settings of the command line change that object: `labkit.params.override`.
+Settings given on the command line are applied in `labkit.params.override`.
 """
 
 import json
@@ -32,18 +32,18 @@ def list_experiments() -> list[str]:
 
 @dataclass(frozen=True)
 class ParamsFile:
-    """A params file that was read once and is valid.
+    """A valid params file, read once.
 
     Attributes
     ----------
     path
-        Where it is.
+        Path of the file.
     content
-        What it holds, comments included.
+        Its content, including comments.
     tree
-        The same as YAML, with comments and line numbers; shared, so copy it before a change.
+        The content as a YAML tree with comments and line numbers; shared, so copy it before changing it.
     params
-        The same as checked params, defaults included.
+        The content as validated params, including defaults.
     """
 
     path: Path
@@ -52,7 +52,13 @@ class ParamsFile:
     params: Params
 
     def find_line(self, keys: Sequence[str]) -> int | None:
-        """Return the line of a key, counted from 1, or None if the file leaves it at its default."""
+        """Return the line of a key, counted from 1, or None if the file does not set it.
+
+        Parameters
+        ----------
+        keys
+            Path of the key, at least one.
+        """
         place: Any = self.tree
         for key in keys[:-1]:
             place = place.get(key) if isinstance(place, Mapping) else None
@@ -60,18 +66,23 @@ class ParamsFile:
 
 
 def load_params(experiment: str) -> Params:
-    """Return the checked params of one experiment; see `load_file`."""
+    """Return the validated params of an experiment; see `load_file`."""
     return load_file(experiment).params
 
 
 def load_file(experiment: str) -> ParamsFile:
-    """Read and check the params file of one experiment.
+    """Read and validate the params file of an experiment.
+
+    Parameters
+    ----------
+    experiment
+        Name of the experiment.
 
     Raises
     ------
     ParamsError
-        The experiment is unknown, or the file is not valid; the message names file, line, key and the nearest
-        valid word.
+        The experiment is unknown, or the file is not valid; the message names the file, the line, the key and the
+        nearest valid word.
     """
     if experiment not in list_experiments():
         raise ParamsError(f"no experiment {experiment!r} in params/: {name_nearest(experiment, list_experiments())}")
@@ -81,18 +92,38 @@ def load_file(experiment: str) -> ParamsFile:
 
 @lru_cache(maxsize=8)
 def parse_file(content: str, path: Path) -> ParamsFile:
-    """Parse and check the content of a params file; the same content is parsed only once in a process."""
+    """Parse and validate the content of a params file; the same content is parsed only once per process.
+
+    Parameters
+    ----------
+    content
+        Content of the file.
+    path
+        Its path, which gives the experiment's name.
+
+    Raises
+    ------
+    ParamsError
+        The content is not valid.
+    """
     tree = parse_yaml(content, show(path))
     return ParamsFile(path, content, tree, check_params(tree, path))
 
 
 def check_params(tree: Mapping[str, Any], path: Path) -> Params:
-    """Turn a parsed mapping into `Params`; `path` gives the expected name and stands in messages.
+    """Convert a parsed mapping to `Params`.
+
+    Parameters
+    ----------
+    tree
+        Content of the file.
+    path
+        Its path, which gives the experiment's name and is shown in messages.
 
     Raises
     ------
     ParamsError
-        Naming every fault (five at most) with line, key and nearest valid word.
+        The params are not valid; the message lists up to five faults with line, key and nearest valid word.
     """
     try:
         plain = make_plain(tree)
@@ -109,7 +140,7 @@ def check_params(tree: Mapping[str, Any], path: Path) -> Params:
 
 
 def check_content(plain: Mapping[str, Any], tree: Mapping[str, Any], where: str) -> None:
-    """Refuse what no field may hold: secrets in the open, placeholders, what is not plain data."""
+    """Refuse what no field may hold: plaintext secrets, placeholders and values that are not plain data."""
     for keys in find_secret(plain, holds_columns=holds_columns):
         line = find_line(tree, keys)
         raise ParamsError(f"{where}{f':{line}' if line else ''}: {describe_secret(keys)}")
@@ -125,12 +156,12 @@ def check_content(plain: Mapping[str, Any], tree: Mapping[str, Any], where: str)
 
 
 def holds_columns(keys: list[str]) -> bool:
-    """Return whether the keys of the mapping at a place are chosen by the user, such as names of columns."""
+    """Return whether the user chooses the keys of the mapping at a path, such as names of columns."""
     return bool(keys) and keys[0] in Params.model_fields and not find_fields(list(keys))
 
 
 def describe_fault(fault: Mapping[str, Any], tree: Mapping[str, Any]) -> str:
-    """Describe in one line what is wrong at one place, led by the line number."""
+    """Describe one fault in one line that begins with the line number."""
     keys = [key for key in fault["loc"] if not str(key).startswith(("function-", "literal", "[key]"))]
     name = ".".join(str(key) for key in keys)
     line = find_line(tree, keys)
@@ -138,7 +169,7 @@ def describe_fault(fault: Mapping[str, Any], tree: Mapping[str, Any]) -> str:
     found = repr(fault["input"])
     found = found if len(found) <= 60 else found[:57] + "…"
     if keys[:1] == ["secrets"]:
-        # What stands there by mistake may be the secret itself: it is not repeated.
+        # A value given here by mistake may be the secret itself, so the message does not repeat it.
         return (
             f"{lead}{name}: a name in small letters and the environment variable that holds it in capitals, "
             "e.g. secrets: {warehouse: WAREHOUSE_URL}; its value stays out of this file"
@@ -158,7 +189,7 @@ def describe_fault(fault: Mapping[str, Any], tree: Mapping[str, Any]) -> str:
 
 
 def find_line(tree: Any, keys: list[Any]) -> int | None:
-    """Return the line, counted from 1, of the deepest key that stands in the file."""
+    """Return the line, counted from 1, of the deepest key on a path that is in the file."""
     line = None
     for key in keys:
         places = getattr(getattr(tree, "lc", None), "data", None) or {}
@@ -170,7 +201,7 @@ def find_line(tree: Any, keys: list[Any]) -> int | None:
 
 
 def find_fields(keys: list[Any]) -> list[str]:
-    """Return the names of the fields that the tree knows at a place."""
+    """Return the names of the fields at a path of the tree."""
     model: Any = Params
     for key in keys:
         if isinstance(model, type) and issubclass(model, BaseModel) and key in model.model_fields:

@@ -1,4 +1,4 @@
-"""Change params by `-S` on the command line, or by a notebook's `parameters` cell."""
+"""Override params with `-S` on the command line, or in a notebook's `parameters` cell."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -20,9 +20,14 @@ from labkit.storage.atomic import write_text
 
 
 def describe_edit(params: Params) -> str:
-    """Describe that an experiment's params file was changed since a run read it; empty if it was not.
+    """Describe that an experiment's params file was edited after a run read it; empty if it was not.
 
-    DVC records the file as it is when a stage ends, whatever the stage was given.
+    When a stage ends, DVC records the file as it is then, not as the stage read it.
+
+    Parameters
+    ----------
+    params
+        Params as the run read them.
     """
     try:
         is_same = load_params(params.experiment) == params
@@ -36,7 +41,14 @@ def describe_edit(params: Params) -> str:
 
 
 def apply_overrides(experiment: str, settings: Sequence[str]) -> str:
-    """Write `section.field=value` settings into the params file, comments and style kept.
+    """Write `section.field=value` settings to the params file, keeping comments and style.
+
+    Parameters
+    ----------
+    experiment
+        Name of the experiment.
+    settings
+        Settings, each `name=value`.
 
     Returns
     -------
@@ -46,7 +58,7 @@ def apply_overrides(experiment: str, settings: Sequence[str]) -> str:
     Raises
     ------
     ParamsError
-        A setting is malformed or its value not valid; the file is then untouched.
+        A setting is malformed or its value is not valid; the file is then left unchanged.
     """
     before = load_file(experiment)
     after = override_file(before, settings)
@@ -59,17 +71,19 @@ def apply_overrides(experiment: str, settings: Sequence[str]) -> str:
 
 
 def override_file(file: ParamsFile, settings: Sequence[str]) -> ParamsFile:
-    """Return a params file with settings applied, or the file itself if they change nothing; writes nothing.
+    """Return a params file with settings applied, or the file itself if they change nothing; nothing is written.
 
     Parameters
     ----------
+    file
+        The params file.
     settings
-        Each `name=value`; the value is YAML, typed by the field it is for.
+        Settings, each `name=value`; the value is YAML and is converted to the type of its field.
 
     Raises
     ------
     ParamsError
-        A setting is malformed or its value not valid.
+        A setting is malformed or its value is not valid.
     """
     tree = deepcopy(file.tree)
     for setting in settings:
@@ -84,12 +98,12 @@ def override_file(file: ParamsFile, settings: Sequence[str]) -> ParamsFile:
         return file
     stream = StringIO()
     make_yaml().dump(tree, stream)
-    # Parsed once more: what is written has to read back as the same values.
+    # Parse the result once more: it has to read back as the same values.
     return parse_file(stream.getvalue(), file.path)
 
 
 def parse_value(source: str, setting: str) -> Any:
-    """Read the value of one setting as YAML; a bare comma list becomes a list."""
+    """Parse the value of one setting as YAML; a bare comma-separated list becomes a list."""
     if "," in source and not source.startswith(("[", "{", '"', "'")):
         source = f"[{source}]"
     where = make_printable(setting if setting.startswith("-") else f"-S {setting}")
@@ -100,7 +114,7 @@ def parse_value(source: str, setting: str) -> Any:
 
 
 def set_value(tree: YamlMap, keys: list[str], value: Any) -> None:
-    """Set a value at a dotted place; mappings that are missing on the way are added."""
+    """Set a value at a dotted path, adding missing mappings on the way."""
     place = tree
     for depth, key in enumerate(keys[:-1]):
         if depth == 0 and key not in Params.model_fields:
@@ -115,7 +129,22 @@ def set_value(tree: YamlMap, keys: list[str], value: Any) -> None:
 
 
 def override_section(params: Params, section: str, overrides: Mapping[str, Any]) -> Params:
-    """Return params with fields of one section replaced, checked like a file."""
+    """Return params with fields of one section replaced, validated like a file.
+
+    Parameters
+    ----------
+    params
+        Params of an experiment.
+    section
+        Name of the section.
+    overrides
+        Values by field.
+
+    Raises
+    ------
+    ParamsError
+        The overrides are not a mapping, or the result is not valid.
+    """
     if not isinstance(overrides, Mapping):
         raise ParamsError(f'{section} is a {type(overrides).__name__}: write a mapping, e.g. {{"field": value}}')
     tree = params.model_dump(mode="json")

@@ -1,7 +1,7 @@
-"""What a parameter's value may be: plain data that JSON, YAML and Python read as the same value.
+"""Valid values of parameters: plain data that JSON, YAML and Python read as the same value.
 
-Holds for params files, `-S`, what a notebook hands to `labkit.start`, and what is injected into a notebook. Not which
-parameters there are: that is `labkit.params` and `labkit.run.notebook.parameters`.
+These rules apply to params files, `-S`, arguments of `labkit.start` in a notebook, and values injected into a notebook.
+The parameters themselves are declared in `labkit.params` and `labkit.run.notebook.parameters`.
 """
 
 import math
@@ -16,7 +16,7 @@ from labkit.units import format_count
 DEEPEST = 10
 LARGEST_STRING_BYTES = 65_536
 MOST_DIGITS = 4_300
-"""Python itself refuses to read or print a longer integer."""
+"""Python itself refuses to convert longer integers to or from strings."""
 
 INSTEAD = {
     "tuple": "a list",
@@ -39,24 +39,26 @@ INSTEAD = {
 
 
 def check_value(value: Any, name: str, *, allow_nan: bool = False, depth: int = 0) -> Any:
-    """Return a value as plain data: numpy's scalars and arrays as Python's numbers and lists, all else as it is.
+    """Return a value as plain data: numpy scalars and arrays as Python numbers and lists, other values unchanged.
 
     Parameters
     ----------
     value
-        What is given.
+        Value to check.
     name
-        What it is for and where, to stand in the message.
+        Name of the value, for error messages.
     allow_nan
-        Whether numbers that are not finite are accepted.
+        Whether numbers may be infinite or NaN.
     depth
-        How many lists and mappings it lies in.
+        Number of lists and mappings around the value.
 
     Raises
     ------
     ParamsError
-        It is not plain data, or is too deep, too long or not finite.
+        It is not plain data, is nested too deeply, is too long, or is not finite.
 
+    Examples
+    --------
     >>> check_value({"folds": [3, 5]}, "training")
     {'folds': [3, 5]}
     >>> check_value((1, 2), "folds")
@@ -85,16 +87,29 @@ def check_value(value: Any, name: str, *, allow_nan: bool = False, depth: int = 
 
 
 def convert_numpy(value: Any) -> Any:
-    """Return numpy's scalars and arrays as Python's own; numpy need not be there for that."""
+    """Convert numpy scalars and arrays to Python values, without importing numpy."""
     if type(value).__module__.partition(".")[0] != "numpy" or not hasattr(value, "tolist"):
         return value
     plain = value.tolist()
-    # What Python has no number for, such as a long double, comes back as it was and is refused by its name.
+    # A type without a Python equivalent, such as long double, comes back unchanged; it is refused later by its name.
     return value if type(plain) is type(value) else plain
 
 
 def check_string(string: str, name: str) -> str:
-    """Return a string if it is valid Unicode and not too long."""
+    """Return a string if it is valid Unicode and not too long.
+
+    Parameters
+    ----------
+    string
+        String to check.
+    name
+        Name of the value, for error messages.
+
+    Raises
+    ------
+    ParamsError
+        It is not valid.
+    """
     try:
         n_bytes = len(string.encode("utf-8"))
     except UnicodeEncodeError as error:
@@ -109,7 +124,7 @@ def check_string(string: str, name: str) -> str:
 
 
 def check_number(number: float, name: str, *, allow_nan: bool) -> float:
-    """Return a number if it is finite, or may be otherwise, and can be written out."""
+    """Return a number if it can be printed and is finite, or need not be."""
     if isinstance(number, int):
         if abs(number) >= 10**MOST_DIGITS:
             raise ParamsError(f"{name} is an integer of more than {MOST_DIGITS:,} digits: use a float")
@@ -119,7 +134,7 @@ def check_number(number: float, name: str, *, allow_nan: bool) -> float:
 
 
 def write_number(number: float) -> str:
-    """Return a number in digits alone: with an exponent, YAML 1.1 and 1.2 read some as a number and some as a string.
+    """Return a number without an exponent: YAML 1.1 and 1.2 disagree on whether some exponents are numbers or strings.
 
     >>> write_number(2e-08), write_number(-1.5e22), write_number(3), write_number(0.1)
     ('0.00000002', '-15000000000000000000000.0', '3', '0.1')
@@ -131,7 +146,7 @@ def write_number(number: float) -> str:
 
 
 def check_key(key: Any, name: str) -> str:
-    """Return a mapping's key if it is a string: JSON and YAML would turn any other kind into one."""
+    """Return a mapping's key if it is a string: JSON and YAML would convert other types to strings."""
     if type(key) is not str:
         raise ParamsError(f"{name} has a key of type {type(key).__name__}: keys are strings")
     return check_string(key, f"a key of {name}")

@@ -1,4 +1,4 @@
-"""What every section of the params is made of: strict types, and the kinds of values they share."""
+"""Foundation of all sections of the params: strict types, and types that sections share."""
 
 from datetime import datetime
 from typing import Annotated
@@ -11,7 +11,7 @@ Name = Annotated[str, Field(pattern=f"^{EXPERIMENT_NAME}$")]
 
 
 Column = Annotated[str, AfterValidator(normalize_spaces)]
-"""Name of a column: it matches whatever kind of space it holds."""
+"""Name of a column; different kinds of spaces match each other."""
 
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -21,7 +21,18 @@ Scalar = bool | int | float | str
 
 
 def check_style(style: str) -> str:
-    """Return how dates are written, if that is a format of dates."""
+    """Return a date format if it is a valid one.
+
+    Parameters
+    ----------
+    style
+        Format for `datetime.strptime`.
+
+    Raises
+    ------
+    ValueError
+        It is not a valid format.
+    """
     try:
         datetime.strptime("", style)
     except ValueError as error:
@@ -31,10 +42,10 @@ def check_style(style: str) -> str:
 
 
 Style = Annotated[str, Field(min_length=1), AfterValidator(check_style)]
-"""How dates are written, as `datetime.strptime` takes it."""
+"""Date format for `datetime.strptime`."""
 
 
 class Section(BaseModel):
-    """Base of all parts of the tree: frozen, strictly typed, without unknown keys."""
+    """Base class of all sections: frozen, strictly typed, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)

@@ -13,7 +13,7 @@ Variable = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,126}$")]
 
 
 FEWEST_OF_CLASS = 8
-"""Rows that a class needs to stand in every part and fold."""
+"""Rows that a class needs to be present in every part and fold."""
 
 
 class Table(Section):
@@ -68,12 +68,12 @@ class Table(Section):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Paths of the table's files, in order; none for a bundled table."""
+        """Paths of the table's files, in order; empty for a bundled table."""
         return (self.path,) if self.path is not None else self.paths
 
     @model_validator(mode="after")
     def check_one_origin(self) -> "Table":
-        """Refuse a table with no origin or with two."""
+        """Refuse a table without exactly one origin."""
         if [self.dataset is not None, self.path is not None, bool(self.paths)].count(True) != 1:
             raise ValueError("name either `dataset` or `path`, or `paths` for several files")
         if self.package and not self.path:
@@ -82,7 +82,7 @@ class Table(Section):
 
     @model_validator(mode="after")
     def check_reading(self) -> "Table":
-        """Refuse an encoding that there is not, and characters with two meanings."""
+        """Refuse unknown encodings and options that contradict each other."""
         try:
             "".encode(self.encoding)
         except LookupError as error:
@@ -141,7 +141,7 @@ class Target(Section):
 
     @model_validator(mode="after")
     def check_positive(self) -> "Target":
-        """Refuse a class of interest where there are no classes."""
+        """Refuse options of classification for regression, and a rule for a computed target."""
         if self.task == "regression" and self.positive is not None:
             raise ValueError("`positive` belongs to classification only")
         if self.task == "regression" and self.rare is not None:
@@ -172,7 +172,7 @@ class Split(Section):
 
     @model_validator(mode="after")
     def check_training_share(self) -> "Split":
-        """Refuse shares that leave too little to train on."""
+        """Refuse shares that leave too little for training, and options that do not fit the method."""
         if self.validation + self.holdout > 0.8:
             raise ValueError("validation + holdout leave less than 20 % of the rows for training")
         days = [self.validation_from, self.holdout_from, self.aside_from]
@@ -209,7 +209,7 @@ class Data(Section):
 
     @model_validator(mode="after")
     def check_time(self) -> "Data":
-        """Refuse what needs a time where none is declared."""
+        """Refuse a split or a join that needs a time where no time is declared."""
         if self.time is None and self.split.method == "time":
             raise ValueError("split.method time needs data.time")
         if self.time is None and any(join.as_of for join in self.joins):

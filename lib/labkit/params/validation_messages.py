@@ -1,6 +1,6 @@
-"""What is wrong with one value of the params, in words of our own: what to write instead.
+"""Error messages for invalid values of the params, which name what to write instead.
 
-Takes faults as pydantic lists them, and knows nothing of where the value stands: that is for `labkit.params.load`.
+Takes faults as reported by pydantic; `labkit.params.load` adds the location of the value.
 """
 
 import re
@@ -23,7 +23,7 @@ WANTED = {
     "date": "write a day, e.g. 2024-12-31",
     "datetime": "write a time, e.g. 2024-12-31T08:00",
 }
-"""What a value should have been, by the first word of the kind of fault."""
+"""Expected value by the first word of the fault's type."""
 BOUNDS = {
     "greater_than": ("gt", "write a number above {}"),
     "greater_than_equal": ("ge", "write {} or more"),
@@ -34,11 +34,11 @@ BOUNDS = {
     "too_short": ("min_length", "name at least {}"),
     "too_long": ("max_length", "name at most {}"),
 }
-"""What a value should have been where a bound was broken: the bound, and a sentence with it."""
+"""Bound that the fault reports, and a sentence with it."""
 
 
 def describe_remedy(fault: Mapping[str, Any]) -> str:
-    """Return what to write instead of a value.
+    """Return what to write instead of an invalid value.
 
     >>> describe_remedy({"type": "int_parsing"}), describe_remedy({"type": "less_than_equal", "ctx": {"le": 20}})
     ('write a whole number', 'write 20 or less')
@@ -57,13 +57,13 @@ def describe_remedy(fault: Mapping[str, Any]) -> str:
 
 
 def describe_pattern(pattern: str) -> str:
-    """Return what a string must look like to fit a pattern of the params."""
+    """Describe the strings that match a pattern of the params."""
     letters = "capital" if pattern.startswith("^[A-Z]") else "small"
     return f"write {letters} letters, digits and _, a letter first"
 
 
 def list_expected(fault: Mapping[str, Any]) -> list[str]:
-    """Return the values of which a literal has to be one.
+    """Return the allowed values of a literal.
 
     >>> list_expected({"ctx": {"expected": "'log', 'none' or 'yeo_johnson'"}})
     ['log', 'none', 'yeo_johnson']

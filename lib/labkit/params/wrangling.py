@@ -38,7 +38,7 @@ class Rule(Section):
 
     @model_validator(mode="after")
     def check_type(self) -> "Rule":
-        """Refuse words that belong to another type, and a map whose results would change again."""
+        """Refuse options of another type, and a map whose results would change again."""
         if self.format is not None and self.type != "date":
             raise ValueError("`format` belongs to type date")
         if (self.units or self.decimal != ".") and self.type != "number":

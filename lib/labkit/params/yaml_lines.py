@@ -1,6 +1,6 @@
-"""Lines of a params file as messages and findings propose them: ready to copy, whatever the names hold.
+"""Lines of a params file as suggested in messages and findings: ready to copy, whatever characters names contain.
 
-Not how such a file is read: that is `labkit.params.load`.
+Params files are read in `labkit.params.load`.
 """
 
 import json
@@ -10,12 +10,12 @@ from typing import Any
 from labkit.params.plain_values import write_number
 
 PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_ ]*[A-Za-z0-9_]")
-# Words that YAML reads as something other than a string.
+# Words that YAML does not read as strings.
 WORDS = {"true", "false", "yes", "no", "on", "off", "null", "nan", "inf"}
 
 
 def quote(value: Any) -> str:
-    """Return a value as it stands in a YAML list or mapping on one line.
+    """Return a value as written in a YAML list or mapping on one line.
 
     >>> [quote(value) for value in ("mean area", "a: b", "no", "it's", -999, True, 1e-8)]
     ['mean area', '"a: b"', '"no"', '"it\\'s"', '-999', 'true', '0.00000001']
@@ -28,7 +28,7 @@ def quote(value: Any) -> str:
 
 
 def write_line(place: str, column: str, value: str) -> str:
-    """Return the line that declares something for one column.
+    """Return the line that declares a value for one column.
 
     >>> write_line("wrangling.drop", "mean area", "identifier")
     'wrangling.drop: {mean area: identifier}'
@@ -37,7 +37,7 @@ def write_line(place: str, column: str, value: str) -> str:
 
 
 def write_filter(expression: str) -> str:
-    """Return the line that leaves out the rows for which an expression is false.
+    """Return the line that filters out the rows for which an expression is false.
 
     >>> write_filter("not missing(y)")
     'wrangling.filters: ["not missing(y)"]'

@@ -1,6 +1,6 @@
-"""How YAML is read and written here: version 1.2, one mapping, nothing that two readers would read differently.
+"""Read and write YAML: version 1.2, one mapping, nothing that two parsers would read differently.
 
-Knows nothing of what can be set: that is `labkit.params`. Comments and style survive a change.
+Comments and style survive a change. The params themselves are declared in `labkit.params`.
 """
 
 import re
@@ -33,33 +33,39 @@ YamlList: TypeAlias = CommentedSeq
 """A list that keeps its comments and style."""
 LARGEST_FILE_BYTES = 1_000_000
 DEEPEST_YAML = 20
-# Plain words that YAML 1.1 (papermill, DVC) and YAML 1.2 (here) read as different values.
+# Plain words that YAML 1.1 (papermill, DVC) and YAML 1.2 (labkit) read as different values.
 AMBIGUOUS = re.compile(
     r"^([0-9]{4}-[0-9]{1,2}-[0-9]{1,2}.*|y|Y|yes|Yes|YES|n|N|no|No|NO|on|On|ON|off|Off|OFF"
     r"|[-+]?0[0-7]+|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?|[-+]?[0-9]+_[0-9_]*"
     r"|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?[0-9]*\.[0-9]*[eE][0-9]+)$"
 )
-# Strings that need no quotes, and words that would be read as something else without them.
+# Strings that need no quotes, and words that are not read as strings without them.
 PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./%()+-]*( [A-Za-z0-9_./%()+<>=*-]+)*")
 NOT_STRINGS = ("null", "true", "false", "none", "nan")
 
-# Line ends to YAML 1.1 alone.
+# Line breaks in YAML 1.1 only.
 SEPARATORS = re.compile("[\x85\u2028\u2029]")
 
 
 def load_yaml(path: Path) -> YamlMap:
-    """Read one YAML mapping, refusing what is ambiguous or hostile.
+    """Read one YAML mapping; refuse ambiguous and unsafe content.
+
+    Parameters
+    ----------
+    path
+        Path of the file.
 
     Raises
     ------
     ParamsError
-        Too large, not UTF-8, not one mapping, an alias, a duplicate key, or a word with two readings.
+        The file is too large, not UTF-8 or not one mapping, or has an alias, a tag, a duplicate key, too deep nesting
+        or a word that two parsers read differently.
     """
     return parse_yaml(read_yaml(path), show(path))
 
 
 def read_yaml(path: Path) -> str:
-    """Return the content of a YAML file, not yet parsed; see `load_yaml`."""
+    """Return the content of a YAML file without parsing it; see `load_yaml`."""
     if path.stat().st_size > LARGEST_FILE_BYTES:
         raise ParamsError(
             f"{show(path)}: {format_count(path.stat().st_size, 'byte')}; a params file has at most 1,000,000"
@@ -74,7 +80,12 @@ def read_yaml(path: Path) -> str:
 
 
 def load_written_yaml(path: Path) -> Any:
-    """Read YAML that a program wrote, such as dvc.lock: quickly, and without the checks of what people write.
+    """Read YAML written by a program, such as dvc.lock: fast, and without the checks for files edited by hand.
+
+    Parameters
+    ----------
+    path
+        Path of the file.
 
     Raises
     ------
@@ -88,7 +99,18 @@ def load_written_yaml(path: Path) -> Any:
 
 
 def load_plain(path: Path) -> dict[str, Any]:
-    """Read one YAML mapping as plain data, not to be changed; the same content is parsed only once."""
+    """Read one YAML mapping as plain data; the same content is parsed only once, so the result must not be changed.
+
+    Parameters
+    ----------
+    path
+        Path of the file.
+
+    Raises
+    ------
+    ParamsError
+        The content is refused by `load_yaml`.
+    """
     return parse_plain(path.read_text(encoding="utf-8"), show(path))
 
 
@@ -100,7 +122,15 @@ def parse_plain(content: str, where: str) -> dict[str, Any]:
 
 
 def parse_yaml(content: str, where: str) -> YamlMap:
-    """Parse one YAML mapping; see `load_yaml`."""
+    """Parse one YAML mapping; see `load_yaml`.
+
+    Parameters
+    ----------
+    content
+        YAML.
+    where
+        Name of its source, for error messages.
+    """
     try:
         check_events(content, where)
         tree = make_yaml().load(content)
@@ -117,7 +147,7 @@ def parse_yaml(content: str, where: str) -> YamlMap:
 
 
 def check_events(content: str, where: str) -> None:
-    """Refuse aliases, tags, depths and words with two readings before anything is built from them."""
+    """Refuse aliases, tags, deep nesting and ambiguous words before anything is built from them."""
     if found := SEPARATORS.search(content):
         row = content.count("\n", 0, found.start()) + 1
         raise ParamsError(
@@ -128,7 +158,7 @@ def check_events(content: str, where: str) -> None:
     for event in YAML(typ="safe", pure=True).parse(StringIO(content)):
         line = f"{where}:{event.start_mark.line + 1}"
         depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-        if depth > DEEPEST_YAML:  # the reader takes minutes over thousands of brackets
+        if depth > DEEPEST_YAML:  # the parser takes minutes for thousands of brackets
             raise ParamsError(f"{line}: nested more than {DEEPEST_YAML} deep: flatten it")
         if isinstance(event, AliasEvent) or (isinstance(event, NodeEvent) and event.anchor):
             raise ParamsError(f"{line}: anchors and aliases (& and *) are not allowed: write the value out")
@@ -142,7 +172,13 @@ def check_events(content: str, where: str) -> None:
 
 
 def make_commented(tree: Any) -> Any:
-    """Return plain data as YAML's tree: strings in quotes where they are not plain words, short lists on one line."""
+    """Convert plain data to a YAML tree: strings quoted unless they are plain words, lists in flow style.
+
+    Parameters
+    ----------
+    tree
+        Plain data.
+    """
     if isinstance(tree, Mapping):
         return YamlMap((make_commented(key), make_commented(value)) for key, value in tree.items())
     if isinstance(tree, list | tuple):
@@ -155,7 +191,18 @@ def make_commented(tree: Any) -> Any:
 
 
 def make_plain(tree: Any) -> Any:
-    """Return YAML's tree as plain dicts, lists and scalars; dates become ISO strings."""
+    """Convert a YAML tree to plain dicts, lists and scalars; dates become ISO strings.
+
+    Parameters
+    ----------
+    tree
+        YAML tree.
+
+    Raises
+    ------
+    TypeError
+        A value is not plain data.
+    """
     if isinstance(tree, Mapping):
         return {str(key): make_plain(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
@@ -171,10 +218,10 @@ def make_plain(tree: Any) -> Any:
 
 
 class ScalarEmitter(RoundTripEmitter):
-    """Breaks the lines of lists and of plain sentences only.
+    """Emitter that wraps lists and plain sentences only.
 
-    ruamel breaks a plain key with blanks over two lines, which is not YAML, and loses a blank or a line separator where
-    it breaks a quoted string.
+    ruamel wraps a plain key with spaces over two lines, which is not valid YAML, and loses a space or a line separator
+    where it wraps a quoted string.
     """
 
     def process_scalar(self) -> None:
@@ -187,10 +234,10 @@ class ScalarEmitter(RoundTripEmitter):
 
 
 class PlainRepresenter(RoundTripRepresenter):
-    """Writes real numbers in digits alone, so that every reader of YAML reads them back as they are."""
+    """Representer that writes floats without an exponent, so that every YAML parser reads back the same number."""
 
     def represent_float(self, data: float) -> ScalarNode:
-        """Return a real number as a node."""
+        """Return a float as a node."""
         return self.represent_scalar("tag:yaml.org,2002:float", write_number(data))
 
 
@@ -198,7 +245,7 @@ PlainRepresenter.add_representer(float, PlainRepresenter.represent_float)
 
 
 def make_yaml() -> YAML:
-    """Return the YAML reader and writer that keeps comments, quotes and order."""
+    """Return a YAML parser and writer that keeps comments, quotes and order."""
     yaml = YAML(typ="rt", pure=True)
     yaml.Emitter = ScalarEmitter
     yaml.Representer = PlainRepresenter
