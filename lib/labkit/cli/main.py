@@ -1,6 +1,6 @@
-"""The command line: words in, one public function each, errors out.
+"""The command line: each command parses its arguments and calls one public function; errors are printed here.
 
-Nothing is worked out here. Commands import what they need when called, so that `labkit --help` is quick.
+There is no logic here. Commands import what they need when called, so that `labkit --help` is fast.
 """
 
 import errno
@@ -26,17 +26,17 @@ from labkit.storage.disk import describe_full, is_full
 from labkit.units import format_count
 
 LONGEST_LINE, MOST_LINES = 2000, 40
-"""What is shown of an error that quotes something without end."""
+"""Longest line and most lines shown of an error, which may quote content of any length."""
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class Family(click.Group):
-    """A group that suggests the nearest command for a mistyped one."""
+    """A command group that suggests the nearest command for a mistyped one."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or name the nearest one."""
+        """Return the command, or fail with the name of the nearest one."""
         if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             ctx.fail(f"no command {args[0]!r}: {name_nearest(args[0], self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)
@@ -50,15 +50,15 @@ def cli(ctx: click.Context, debug: bool) -> None:
     """Run numbered notebooks as a reproducible, tracked and reported pipeline.
 
     \b
-    labkit new churn --data churn.csv --target churned   an experiment from a table of your own
+    labkit new churn --data churn.csv --target churned   create an experiment from your own table
     labkit run diabetes                      run what has changed, show the results
     labkit status diabetes                   what is stale, and why
-    labkit runs diabetes                     which runs there were, and how they ended
+    labkit runs diabetes                     past runs, and how they ended
     labkit why diabetes                      what the latest run was made of, and why each stage ran
-    labkit params diabetes                   what can be set, where it is set, what it means
+    labkit params diabetes                   every parameter: value, where it is set, what it means
     labkit predict diabetes in.csv out.csv   predict with the published model
-    labkit pull                              fetch the data of what others have run
-    labkit warm                              keep kernels that start in half a second
+    labkit pull                              fetch the data of runs that others have pushed
+    labkit warm                              keep a process that starts kernels in half a second
     """
     ctx.obj = debug
 
@@ -101,12 +101,12 @@ def run(
     labkit run diabetes
     labkit run diabetes -S training.folds=10           change a parameter, then run what depends on it
     labkit run diabetes --until training --force eda
-    labkit run breast_cancer --sample 200              a quick try that leaves the pipeline alone
+    labkit run breast_cancer --sample 200              a quick trial that does not change the pipeline
     """
     from labkit.params.load import load_file
     from labkit.params.override import override_file
 
-    # Before anything heavy is imported: a mistake in the file or in a setting is reported at once.
+    # Before heavy imports, so that an invalid file or setting is reported at once.
     params_file = load_file(experiment)
     if sample and force:
         raise click.UsageError("--sample runs every stage: --force adds nothing to it")
@@ -132,7 +132,7 @@ def run(
 @cli.command()
 @click.option("--stop", is_flag=True, help="End the process that is kept.")
 def warm(stop: bool) -> None:
-    """Keep a process that has imported everything: kernels of `labkit run` and JupyterLab are forks of it.
+    """Keep a process with all imports done, from which kernels of `labkit run` and JupyterLab are forked.
 
     It ends after 30 minutes without a kernel.
 
@@ -154,9 +154,9 @@ def warm(stop: bool) -> None:
 
 @cli.command()
 def doctor() -> None:
-    """Check this checkout and its environment, and name the fix for every problem.
+    """Check this checkout and its environment, and show how to fix every problem.
 
-    Closes what killed runs left open, and changes nothing else. Exit code 1 if something needs attention.
+    Closes the records of runs that were killed, and changes nothing else. Exit code 1 if something needs attention.
 
     \b
     labkit doctor          # in the checkout
@@ -172,7 +172,7 @@ def doctor() -> None:
 @click.argument("name")
 @click.argument("experiment")
 def stage(name: str, experiment: str) -> None:
-    """Run one stage, stale or not. This is what dvc.yaml calls.
+    """Run one stage, whether or not it is stale. dvc.yaml calls this command.
 
     \b
     labkit stage training diabetes
@@ -183,7 +183,7 @@ def stage(name: str, experiment: str) -> None:
     if reply is not None:
         sys.exit(reply.code)
     if name == "fingerprint":
-        # By far the most frequent, so nothing heavy is imported for it.
+        # By far the most frequent call, so it imports nothing heavy.
         from labkit.params.load import load_params
 
         builtin.perform_fingerprint(load_params(experiment), None)
@@ -216,7 +216,7 @@ def status(experiments: tuple[str, ...]) -> None:
             loaded = load_params(experiment)
             dvc_repo.list_stages(experiment)
             if holder is None:
-                # A run that is under way depends on what it wrote down of the code when it began.
+                # A run in progress depends on the code fingerprint that it wrote when it began.
                 builtin.perform_fingerprint(loaded, None)
             records = load_records(paths.find_reports_dir(experiment))
             rows = []
@@ -231,7 +231,7 @@ def status(experiments: tuple[str, ...]) -> None:
 
 
 def close_gone() -> None:
-    """Close what killed runs left open, and print it; a store that cannot be written does not stop the command."""
+    """Close the records of killed runs and print them; a store that cannot be written does not stop the command."""
     from labkit.run.records import recovery
 
     try:
@@ -244,7 +244,7 @@ def close_gone() -> None:
 @cli.command()
 @click.argument("experiments", nargs=-1, metavar="[EXPERIMENT]...")
 def pull(experiments: tuple[str, ...]) -> None:
-    """Fetch the data of what others have run and pushed, as far as dvc.lock names it, and put them in place.
+    """Fetch the data of runs that others have pushed, as listed in dvc.lock, and check them out.
 
     \b
     labkit pull                                after `git pull`
@@ -281,7 +281,7 @@ def runs(experiment: str | None, most: int) -> None:
         (row.run, row.end, "" if row.seconds is None else f"{row.seconds:,.0f} s", run_history.show_age(row.at))
         for row in rows
     ]
-    # The name of a run holds its time in UTC. Names and ages stay whole in a terminal of 80 characters.
+    # The name of a run contains its time in UTC. Names and ages are not truncated in a terminal of 80 characters.
     whole = (console.make_column(heading, is_number=True, is_whole=True) for heading in ("took", "started"))
     console.print_table((console.make_column("run", is_whole=True), "ended", *whole), shown)
     if n_runs > len(rows):
@@ -291,7 +291,9 @@ def runs(experiment: str | None, most: int) -> None:
 @cli.command()
 @click.argument("run")
 def why(run: str) -> None:
-    """Show what RUN was made of, and why each of its stages ran: a name of `labkit runs`, or an experiment's latest.
+    """Show what RUN was made of, and why each of its stages ran.
+
+    RUN is a name listed by `labkit runs`, or an experiment for its latest run.
 
     \b
     labkit why diabetes
@@ -306,7 +308,7 @@ def why(run: str) -> None:
 @click.argument("experiment", required=False)
 @click.option("--schema", is_flag=True, help="Write params/schema.json, by which editors complete and check.")
 def params(experiment: str | None, schema: bool) -> None:
-    """Show what can be set for EXPERIMENT: value, where it comes from, what it means.
+    """Show every parameter of EXPERIMENT: its value, where it is set and what it means.
 
     \b
     labkit params diabetes
@@ -330,16 +332,22 @@ def params(experiment: str | None, schema: bool) -> None:
 
 
 def show_from_here(path: Path) -> str:
-    """Return a path as it would be typed from here."""
+    """Return a path relative to the working directory."""
     return os.path.relpath(path)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 a stage failed, 2 the input is at fault, 130 interrupted."""
+    """Run the command line and exit: 0 success, 1 a stage failed, 2 invalid input, 130 interrupted.
+
+    Parameters
+    ----------
+    arguments
+        Command-line arguments; those of the process if None.
+    """
     console.guard_streams()
-    # requests turns this one off, but another thread that imports meanwhile may turn it on again.
+    # requests disables this warning, but another thread that imports meanwhile may enable it again.
     warnings.filterwarnings("ignore", message="SOCKS support in urllib3")
-    # Modules stay: looking through them for garbage, as they come and once more at the end, takes a second.
+    # Modules are never freed: collecting garbage while they are imported, and at exit, takes a second.
     gc.set_threshold(100_000)
     code = call(cli, list(sys.argv[1:] if arguments is None else arguments))
     gc.freeze()
@@ -347,14 +355,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """Do what Ctrl-C does, which a shell has ignored in what it starts in the background."""
+    """Act like Ctrl-C, whose signal is ignored in processes that a shell starts in the background."""
     act = signal.getsignal(signal.SIGINT)
     (act if callable(act) else signal.default_int_handler)(number, frame)
 
 
 def call(command: Callable[..., Any], arguments: list[str]) -> int:
-    """Run a command and return its exit code, with errors printed in their own words."""
-    # Whoever ends this process politely, or closes its terminal, interrupts it: the records are closed then.
+    """Run a command and return its exit code; print errors as short messages."""
+    # SIGTERM and SIGHUP interrupt the process like Ctrl-C, so that records are closed.
     for name in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(name) == signal.SIG_DFL:
             signal.signal(name, interrupt)
@@ -380,7 +388,7 @@ def call(command: Callable[..., Any], arguments: list[str]) -> int:
     except click.ClickException as error:
         usage = StringIO()
         click.UsageError("", getattr(error, "ctx", None)).show(usage)
-        # One line, whatever an argument that it quotes may hold.
+        # One line, whatever characters the quoted argument contains.
         echo(f"{usage.getvalue().rstrip()} {console.make_printable(error.format_message())}", is_error=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""The commands that work on published models: promote one by hand, predict with the champion."""
+"""Commands for published models: promote one by hand, predict with the champion."""
 
 import os
 from pathlib import Path
@@ -19,10 +19,10 @@ from labkit.console import echo
     help="Replace a champion whose files are gone or changed, so that nothing can be compared with it.",
 )
 def promote(experiment: str, version: int | None, reason: str, accept_unverified_champion: bool) -> None:
-    """Make VERSION the champion of EXPERIMENT by hand, or the release in this checkout if none is named.
+    """Promote VERSION of EXPERIMENT to champion by hand, or the release in this checkout if no version is given.
 
-    The version is verified, but not compared with the champion: `labkit run` does that. Who, when and why is kept with
-    the version.
+    The version is verified, but not compared with the champion; `labkit run` does that. The user, the time and the
+    reason are recorded with the version.
 
     \b
     labkit promote diabetes 3 --reason "the new scanner is in use from Monday on"
@@ -44,8 +44,8 @@ def promote(experiment: str, version: int | None, reason: str, accept_unverified
 def predict(experiment: str, source: Path, destination: Path, overwrite: bool) -> None:
     """Predict every row of SOURCE with the published model of EXPERIMENT.
 
-    SOURCE is read like the experiment's main table, as its params describe: encoding, delimiter, decimal comma, dates.
-    DESTINATION is CSV or Parquet by its ending.
+    SOURCE is read like the experiment's main table, as declared in its params: encoding, delimiter, decimal comma,
+    dates. DESTINATION is written as CSV or Parquet, according to its extension.
 
     \b
     labkit predict diabetes new_patients.csv predictions.csv

@@ -1,6 +1,6 @@
-"""The command `labkit new`: its many options become one `Choices`, and what was decided is shown.
+"""The command `labkit new`: converts its options to `Choices` and shows the decisions.
 
-Nothing is worked out here: that is `labkit.new.create`.
+There is no logic here: experiments are created in `labkit.new.create`.
 """
 
 import os
@@ -50,7 +50,7 @@ MOST_SHOWN = 40
 @click.option("--force", is_flag=True, help="Replace an experiment of that name.")
 @click.option("--ask", is_flag=True, help="On a terminal, ask before anything is written.")
 def new(**given: Any) -> None:
-    """Make the experiment NAME from a table: infer how to read it, what its columns are and how to judge models.
+    """Create the experiment NAME from a table: infer how to read it, the kinds of columns and how to evaluate models.
 
     \b
     labkit new churn --data churn.csv --target churned
@@ -77,7 +77,7 @@ def new(**given: Any) -> None:
 
 
 def make_choices(given: dict[str, Any]) -> "Choices":
-    """Return the options of `labkit new` that decide something."""
+    """Return the choices made by the options of `labkit new`."""
     from labkit.new.options import Choices
     from labkit.params.override import parse_value
     from labkit.params.yaml_text import make_plain
@@ -102,7 +102,7 @@ def make_choices(given: dict[str, Any]) -> "Choices":
 
 
 def split_pair(setting: str, option: str) -> tuple[str, str]:
-    """Return the two sides of COLUMN=VALUE; the column's name may hold further equals signs."""
+    """Split COLUMN=VALUE; the column's name may contain further equals signs."""
     column, equals, value = setting.rpartition("=")
     if not equals or not column:
         raise click.UsageError(f"{option} {setting}: write COLUMN=VALUE")
@@ -110,7 +110,7 @@ def split_pair(setting: str, option: str) -> tuple[str, str]:
 
 
 def accept(survey: "Survey", proposal: "Proposal") -> bool:
-    """Show what was decided, and go on."""
+    """Show the decisions and accept them."""
     from labkit.new.proposal import list_kinds
 
     rows = [
@@ -131,5 +131,5 @@ def accept(survey: "Survey", proposal: "Proposal") -> bool:
 
 
 def confirm(survey: "Survey", proposal: "Proposal") -> bool:
-    """Show what was decided, and ask."""
+    """Show the decisions and ask for confirmation."""
     return accept(survey, proposal) and click.confirm("Make it so?", default=True)

@@ -1,1 +1,1 @@
-"""Secret values: where they come from, how they are redacted and detected."""
+"""Secret values: reading, redaction and detection."""

@@ -14,18 +14,20 @@ SECRET_NAME = re.compile(
 
 
 def find_secret(tree: Any, *, holds_columns: Callable[[list[str]], bool] = lambda _: False) -> Iterator[list[str]]:
-    """Yield the places in plain data, as lists of keys, at which a secret seems to stand in the open.
+    """Yield the paths in plain data, as lists of keys, at which a secret seems to be in plaintext.
 
     Parameters
     ----------
+    tree
+        Mappings, lists and scalars.
     holds_columns
-        Whether a mapping's keys are names of columns, which may be called anything; decided by its place.
+        Returns whether the keys of the mapping at a path are column names, which may look like names of secrets.
     """
     yield from walk(tree, [], holds_columns)
 
 
 def walk(tree: Any, keys: list[str], holds_columns: Callable[[list[str]], bool]) -> Iterator[list[str]]:
-    """Yield the places at and below one; see `find_secret`."""
+    """Yield the paths of secrets at or below a path; see `find_secret`."""
     if isinstance(tree, Mapping):
         named = not holds_columns(keys)
         for key, value in tree.items():
@@ -42,7 +44,13 @@ def walk(tree: Any, keys: list[str], holds_columns: Callable[[list[str]], bool])
 
 
 def describe_secret(keys: Sequence[str]) -> str:
-    """Describe what to do about a secret that stands in the open; its value is not repeated."""
+    """Describe what to do about a plaintext secret, without repeating its value.
+
+    Parameters
+    ----------
+    keys
+        Path of the secret, as yielded by `find_secret`.
+    """
     word = re.sub(r"[^a-z0-9_]", "_", TOKENS.sub("secret", str(keys[-1])).lower()) if keys else "secret"
     name = word if re.match(r"[a-z]", word) else "secret"
     place = TOKENS.sub(REDACTED, ".".join(keys))
@@ -53,12 +61,19 @@ def describe_secret(keys: Sequence[str]) -> str:
 
 
 def check_files(folder: Path, secrets: Mapping[str, str]) -> None:
-    """Refuse files that hold a secret as it is.
+    """Refuse files that contain a secret in plaintext, escaped or encoded.
+
+    Parameters
+    ----------
+    folder
+        Folder to search, with its subfolders.
+    secrets
+        Secret values by name.
 
     Raises
     ------
     StageError
-        One does; the message names file and secret.
+        A file contains one; the message names the file and the secret.
     """
     for path in sorted(folder.rglob("*")) if secrets else []:
         if path.is_file():

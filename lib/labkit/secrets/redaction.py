@@ -1,4 +1,4 @@
-"""Replace secrets in output, pages and records, in every form in which they may appear."""
+"""Redact secrets in output, pages and records, in every form in which they may appear."""
 
 import base64
 import html
@@ -19,14 +19,14 @@ SHORTEST_PART = 4
 REDACTED = "[redacted]"
 
 
-# Published formats of tokens: how each begins, and how it goes on. These may stand within an encoded image by accident,
-# and count only where no character of base64 is on either side.
+# Published token formats, each as its prefix and the rest. These may occur by chance in a base64-encoded image, so
+# they count only without a base64 character on either side.
 UNSEPARATED = (
     ("A", r"[KS]IA[0-9A-Z]{16}"),  # AWS, identifier of a key
     ("AIza", r"[0-9A-Za-z_-]{35}"),  # Google, API key
     ("dapi", r"[0-9a-f]{32}(?:-[0-9])?"),  # Databricks
 )
-# These hold a character that base64 does not have, and are matched up to their end, however long they are.
+# These contain a character that is not in base64, and are matched to their end, whatever their length.
 SEPARATED = (
     ("hf_", r"[A-Za-z0-9]{34,}"),  # Hugging Face
     ("api_org_", r"[A-Za-z0-9]{34,}"),  # Hugging Face, organization
@@ -47,7 +47,7 @@ SEPARATED = (
     ("SG.", r"[0-9A-Za-z_-]{22}\.[0-9A-Za-z_-]{43}"),  # SendGrid
     ("eyJ", r"[0-9A-Za-z_-]{10,}\.eyJ[0-9A-Za-z_-]{10,}\.[0-9A-Za-z_-]{20,}"),  # JSON Web Token, signed
 )
-# Secrets of letters and digits alone, which only what stands before them tells apart, and private keys.
+# Secrets of letters and digits alone, recognizable only by what precedes them, and private keys.
 AWS_SECRET = r"(?i:ecret_?access_?key)[\"']?\s{0,3}[=:]\s{0,3}[\"']?[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])"
 OTHERS = (
     rf"[aA][wW][sS]_?[sS]{AWS_SECRET}",
@@ -55,13 +55,13 @@ OTHERS = (
     r"T(?<=hooks\.slack\.com/services/T)[A-Z0-9]{6,}/B[A-Z0-9]{6,}/[A-Za-z0-9]{20,}",
     r"-----BEGIN (?P<kind>[A-Z0-9 ]*)PRIVATE KEY(?P<block>(?: BLOCK)?)-----"
     r"(?:.{0,16000}?-----END (?P=kind)PRIVATE KEY(?P=block)-----)?",
-    # User and password in an address.
+    # User and password in a URL.
     r"(?<=://)[^\s/:@\"'<>]*:[^\s/@\"'<>]+(?=@[\w\[])",
 )
 
 
 def make_token_pattern() -> re.Pattern[str]:
-    """Return what finds any token; each branch begins with a letter, so that most characters cost one comparison."""
+    """Return the pattern of any token; each branch begins with a letter, so most characters cost one comparison."""
     branches = [
         rf"{re.escape(start)}(?<![A-Za-z0-9/+]{'.' * len(start)}){rest}(?![A-Za-z0-9/+])" for start, rest in UNSEPARATED
     ]
@@ -70,7 +70,7 @@ def make_token_pattern() -> re.Pattern[str]:
 
 
 TOKENS = make_token_pattern()
-"""Finds tokens and keys in their published formats: params that hold one are refused, output and records redacted."""
+"""Pattern of tokens and keys in their published formats: refused in params, redacted in output and records."""
 
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -80,13 +80,17 @@ PICTURES = re.compile(r"image/(?!svg)|application/pdf|video/|audio/")
 
 
 def mask(string: str, secrets: Mapping[str, str]) -> str:
-    """Return a string with the value of every secret replaced by its name, also where it stands escaped or coloured.
+    """Replace the value of every secret with its name, also where it is escaped or interrupted by colour codes.
 
     Parameters
     ----------
+    string
+        String to mask.
     secrets
-        Name → value.
+        Secret values by name.
 
+    Examples
+    --------
     >>> mask("connecting to db?key=a%2Fb%2Fc%2Fd%2F", {"door": "a/b/c/d/"})
     'connecting to db?key=[secret door]'
     """
@@ -95,13 +99,13 @@ def mask(string: str, secrets: Mapping[str, str]) -> str:
     pattern, names = make_secret_pattern(tuple(sorted(secrets.items())))
     masked = pattern.sub(lambda found: f"[secret {names[found[0]]}]", string)
     plain = COLOURS.sub("", masked)
-    # Colours may stand within the value; rather lose them than show it.
+    # Colour codes may interrupt the value; losing the colours is better than showing it.
     return masked if plain == masked or not pattern.search(plain) else mask(plain, secrets)
 
 
 @cache
 def make_secret_pattern(secrets: tuple[tuple[str, str], ...]) -> tuple[re.Pattern[str], dict[str, str]]:
-    """Return what finds any form of any secret, longest first, and the name that each form stands for."""
+    """Return the pattern of all forms of all secrets, longest first, and the secret's name by form."""
     names: dict[str, str] = {}
     for name, string in secrets:
         for form in find_forms(string):
@@ -111,11 +115,17 @@ def make_secret_pattern(secrets: tuple[tuple[str, str], ...]) -> tuple[re.Patter
 
 
 def find_forms(string: str) -> set[str]:
-    """Return a secret as it may stand in outputs: whole, its lines, the password of an address; plain and escaped."""
+    """Return the forms of a secret in outputs: the value, its lines and a URL's password; plain, escaped, encoded.
+
+    Parameters
+    ----------
+    string
+        Value of the secret.
+    """
     parts = {string, *(line for line in string.splitlines() if len(line) >= SHORTEST)}
     try:
         password = urlsplit(string).password or ""
-    except ValueError:  # not an address
+    except ValueError:  # not a URL
         password = ""
     parts |= {part for part in (password, unquote(password)) if len(part) >= SHORTEST_PART}
     forms = set()
@@ -128,21 +138,27 @@ def find_forms(string: str) -> set[str]:
 
 @dataclass
 class Mask:
-    """What keeps secrets out of whatever is kept of a run.
+    """Redacts secrets in everything that is stored about a run.
 
     Attributes
     ----------
     secrets
-        Name → value.
+        Secret values by name.
     n_redacted
-        How many strings in the form of a known token were replaced although nobody declared them.
+        Number of strings in a known token format that were redacted although they were not declared as secrets.
     """
 
     secrets: Mapping[str, str] = field(default_factory=dict)
     n_redacted: int = 0
 
     def clean(self, value: Any) -> Any:
-        """Return strings, lists and mappings without secrets, of the type they came in; encoded pictures are left."""
+        """Redact strings, lists and mappings, keeping their types; encoded images are left unchanged.
+
+        Parameters
+        ----------
+        value
+            Value to redact, nested to any depth.
+        """
         if isinstance(value, str):
             return self.clean_text(value)
         if isinstance(value, Mapping):
@@ -156,13 +172,19 @@ class Mask:
         return value
 
     def clean_text(self, string: str) -> str:
-        """Return a string without secrets and without anything in the form of a known token."""
+        """Redact declared secrets and everything in a known token format in a string."""
         cleaned, n_found = TOKENS.subn(REDACTED, mask(string, self.secrets))
         self.n_redacted += n_found
         return cleaned
 
     def join_streams(self, outputs: list[Any]) -> None:
-        """Merge printed output of a cell where a secret begins in one and ends in the last."""
+        """Merge printed outputs of a cell, in place, if a secret begins in one of them and ends in the last.
+
+        Parameters
+        ----------
+        outputs
+            Outputs of the cell as nbformat nodes.
+        """
         if not outputs or outputs[-1]["output_type"] != "stream":
             return
         last = outputs[-1]
@@ -181,12 +203,12 @@ class Mask:
 
     @property
     def reach(self) -> int:
-        """How many characters the longest form of a secret has, or a token may have."""
+        """Number of characters of the longest form of a secret, at least the 200 allowed for a token."""
         pattern = make_secret_pattern(tuple(sorted(self.secrets.items())))[1] if self.secrets else {}
         return max([200, *map(len, pattern)])
 
     def tell(self) -> str:
-        """Return the warning that belongs to what was redacted, or nothing."""
+        """Return a warning about redacted tokens, empty if there were none."""
         if not self.n_redacted:
             return ""
         things = "a text" if self.n_redacted == 1 else format_count(self.n_redacted, "text")
@@ -194,5 +216,5 @@ class Mask:
 
 
 def is_among(output: Any, others: Sequence[Any]) -> bool:
-    """Return whether an output is one of some, not only equal to one."""
+    """Return whether an output is identical, not only equal, to one of others."""
     return any(output is other for other in others)

@@ -1,8 +1,8 @@
-"""Secrets: named in the params, held by environment variables, kept out of everything that is written.
+"""Secrets: named in the params, stored in environment variables, and kept out of everything that is written.
 
-`params/<experiment>.yaml` declares `secrets: {warehouse: WAREHOUSE_URL}`; a notebook gets the value by
-`step.secret("warehouse")`. Not a store of secrets: the environment holds them. Read next:
-`labkit.run.notebook.executor`, where outputs are masked.
+`params/<experiment>.yaml` declares `secrets: {warehouse: WAREHOUSE_URL}`; a notebook gets the value with
+`step.secret("warehouse")`. labkit does not store secrets. Read next: `labkit.run.notebook.executor`, where outputs are
+masked.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from labkit.errors import ParamsError, name_nearest
 from labkit.units import format_count
 
 SHORTEST = 8
-"""Characters of a secret: a shorter one may be an ordinary word, and masking it would make the page unreadable."""
+"""Fewest characters of a secret: a shorter one may be an ordinary word, and masking it would make pages unreadable."""
 
 
 class Secret:
@@ -31,7 +31,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """Return the value, for the one call that needs it; do not keep it under a name."""
+        """Return the value. Pass it on directly instead of assigning it to a variable."""
         return self._text
 
     def __repr__(self) -> str:
@@ -57,15 +57,17 @@ def read_secret(name: str, declared: Mapping[str, str], *, where: str) -> Secret
 
     Parameters
     ----------
+    name
+        Name of the secret.
     declared
-        The params' section `secrets`: name → environment variable.
+        The section `secrets` of the params: environment variable by name.
     where
-        The file that declares it, to stand in the message.
+        The file that declares it, for error messages.
 
     Raises
     ------
     ParamsError
-        No secret has that name, its variable is not set, or what it holds is too short to be masked.
+        No secret has that name, its variable is not set, or its value is too short to be masked.
     """
     if name not in declared:
         raise ParamsError(f"{where}: no secret {name!r} under `secrets`: {name_nearest(name, declared)}")

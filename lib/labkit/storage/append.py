@@ -1,4 +1,4 @@
-"""Files that only grow, line by line."""
+"""Append-only files of lines."""
 
 import os
 from pathlib import Path
@@ -10,9 +10,21 @@ from labkit.storage.locks import take_lock
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append one line and flush it to the disk: after a crash it is there as a whole, or cut short at the very end.
+    """Append one line and flush it to disk; a crash leaves it complete, or truncated at the end of the file.
 
-    One that was cut short takes the next one not along, and those of several processes do not mix.
+    A truncated line does not corrupt the next one, and lines of several processes do not interleave.
+
+    Parameters
+    ----------
+    path
+        The file; it is created if it does not exist.
+    line
+        The line, without a line break.
+
+    Raises
+    ------
+    DiskError
+        The disk is full or broken, or the file cannot be written.
     """
     content = f"{line}\n".encode()
     with explain_faults(path, n_bytes=len(content)):
@@ -20,7 +32,7 @@ def append_line(path: Path, line: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            # Without it, a line that another process is just writing would look as if it were cut short.
+            # Without the lock, a line that another process is just writing would look truncated.
             take_lock(handle)
             size = os.fstat(handle).st_size
             is_torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
@@ -35,6 +47,6 @@ def append_line(path: Path, line: str) -> None:
 
 
 def open_log(path: Path) -> TextIO:
-    """Open a log for those who watch a run: emptied first, written line by line, never a record of anything."""
+    """Open a log for watching a run: emptied first, written line by line, never used as a record."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.open("w", encoding="utf-8")

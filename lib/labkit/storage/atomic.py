@@ -1,7 +1,7 @@
-"""How labkit writes a file: beside its place, flushed to the disk, then renamed. No other module writes.
+"""Atomic writes: a file is written next to its path, flushed to disk, then renamed. No other package writes files.
 
-A reader sees the whole old file or the whole new one, also after a crash or on a full disk. Nothing here knows what
-is in a file. What takes the place of a whole folder is in `labkit.run.pipeline.outputs`.
+A reader sees either the whole old file or the whole new one, also after a crash or on a full disk. The content of files
+does not matter here. `labkit.run.pipeline.outputs` replaces whole output folders.
 """
 
 import errno
@@ -18,31 +18,33 @@ from typing import Any
 from labkit.storage.disk import explain_faults
 
 PART = ".part"
-"""Ending of a file that is being written beside its place, hidden; its name holds the process that writes it."""
+"""Ending of a hidden file that is being written next to its path; its name contains the writing process."""
 
 
 WRITER = re.compile(r"\..*\.(\d+)-[0-9a-f]{8}" + re.escape(PART), re.DOTALL)
 
 
 LONGEST_NAME_BYTES = 255
-"""What the common file systems allow."""
+"""Limit of common file systems."""
 
 
 @contextmanager
 def atomic_write(path: Path, *, n_bytes: int | None = None) -> Iterator[Path]:
-    """Yield a path to write to; on success it takes the place of `path`, on any error it is removed.
+    """Yield a path to write to; it replaces `path` on success, and is removed on any error.
 
-    A file that is replaced hands on its permissions; a new one has those that the user's umask allows.
+    A replaced file passes on its permissions; a new one gets those that the user's umask allows.
 
     Parameters
     ----------
+    path
+        The file to write.
     n_bytes
-        Size of what will be written, where it is known, for the message of a full disk.
+        Size of the content, in bytes, if it is known; it is reported if the disk is full.
 
     Raises
     ------
     DiskError
-        The disk is full, broken or may not be written to; what was at `path` before is there unchanged.
+        The disk is full or broken, or the file cannot be written; the previous file is unchanged.
     """
     beside = name_beside(path)
     try:
@@ -61,36 +63,47 @@ def atomic_write(path: Path, *, n_bytes: int | None = None) -> Iterator[Path]:
 
 
 def name_beside(path: Path) -> Path:
-    """Return a new name beside a path, for what will take its place; it holds the process that writes it."""
+    """Return a new name next to a path, for the file that will replace it; it contains the id of this process."""
     ending = f".{os.getpid()}-{secrets.token_hex(4)}{PART}"
     stem = path.name.encode()[: LONGEST_NAME_BYTES - len(ending) - 1].decode(errors="ignore")
     return path.with_name(f".{stem}{ending}")
 
 
 def find_writer(path: Path) -> int | None:
-    """Return the process that a half-written file or folder names as its writer, None if it names none."""
+    """Return the id of the process that writes an unfinished file or folder, None if the name contains none.
+
+    Parameters
+    ----------
+    path
+        Path of the file or folder.
+    """
     found = WRITER.fullmatch(path.name)
     return int(found[1]) if found else None
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write a whole text file in UTF-8."""
+    """Write a text file in UTF-8 atomically; see `atomic_write`."""
     write_bytes(path, content.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a whole file."""
+    """Write a file atomically; see `atomic_write`."""
     with atomic_write(path, n_bytes=len(content)) as beside:
         beside.write_bytes(content)
 
 
 def parse_json(content: bytes) -> Any:
-    """Return what JSON holds.
+    """Parse JSON.
+
+    Parameters
+    ----------
+    content
+        JSON in UTF-8.
 
     Raises
     ------
     ValueError
-        It is not JSON, not UTF-8, or nested too deep.
+        It is not JSON, not UTF-8, or nested too deeply.
     """
     try:
         return json.loads(content)
@@ -99,18 +112,18 @@ def parse_json(content: bytes) -> Any:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write plain data as JSON, always in the same order."""
+    """Write plain data as JSON atomically, with sorted keys; infinite numbers and NaN are refused."""
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False, sort_keys=True) + "\n")
 
 
 def copy_file(source: Path, path: Path) -> None:
-    """Put a copy of a file in place."""
+    """Copy a file atomically; see `atomic_write`."""
     with atomic_write(path, n_bytes=source.stat().st_size) as beside:
         shutil.copyfile(source, beside)
 
 
 def move(source: Path, path: Path) -> None:
-    """Give a file or a folder another name on the same disk."""
+    """Rename a file or a folder on the same disk."""
     with explain_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         source.rename(path)
@@ -119,7 +132,7 @@ def move(source: Path, path: Path) -> None:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder to write into; on success it takes the place of `path`, on any error it is removed."""
+    """Yield an empty folder to write to; it replaces `path` on success, and is removed on any error."""
     beside = name_beside(path)
     try:
         with explain_faults(path, beside):
@@ -128,16 +141,23 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         yield beside
         place_folder(beside, path)
     finally:
-        # Once more if a call failed in its midst; what stays even then is removed later, as its name holds the process.
+        # A second attempt if a call was interrupted. What remains even then is removed later: its name has the process.
         for _ in range(2):
             shutil.rmtree(beside, ignore_errors=True)
 
 
 def place_folder(folder: Path, path: Path) -> None:
-    """Let a finished folder take the place of another, whose former content ends up at `folder`.
+    """Replace a folder with a finished one, and leave the previous content, if any, at `folder`.
 
-    Everything is on the disk before it gets its name. Where the system can exchange two names at once, there is no
-    moment without a whole folder at `path`; elsewhere a crash may leave none there, and the former one at `folder`.
+    Everything is flushed to disk before it is renamed. Where the system can exchange two names atomically, there is
+    always a whole folder at `path`; elsewhere a crash may leave no folder there and the previous one next to it.
+
+    Parameters
+    ----------
+    folder
+        The finished folder, on the same disk.
+    path
+        The folder to replace; it need not exist.
     """
     with explain_faults(path, folder):
         sync_tree(folder)
@@ -153,7 +173,7 @@ def place_folder(folder: Path, path: Path) -> None:
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Exchange two names at once; return whether the system can."""
+    """Exchange two names atomically; return whether the system supports it."""
     import ctypes
 
     here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
@@ -169,7 +189,7 @@ def exchange(one: Path, other: Path) -> bool:
 
 
 def sync(path: Path) -> None:
-    """Flush a file or a folder to the disk."""
+    """Flush a file or a folder to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -178,7 +198,7 @@ def sync(path: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Flush everything in a folder to the disk, then the folder."""
+    """Flush a folder and everything in it to disk."""
     for path in sorted(folder.rglob("*"), reverse=True):
         if not path.is_symlink():
             sync(path)

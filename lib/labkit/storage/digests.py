@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def compute_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, or of a folder's files with their names, as hex digits."""
+    """Return the SHA-256 of a file, or of a folder's file names and contents, as hex digits."""
     if path.is_dir():
         lines = "".join(f"{compute_digest(file)}  {file.relative_to(path).as_posix()}\n" for file in list_files(path))
         return hashlib.sha256(lines.encode()).hexdigest()
@@ -15,17 +15,17 @@ def compute_digest(path: Path) -> str:
 
 
 def compute_md5(path: Path) -> str:
-    """Return the MD5 of a file as hex digits: how DVC names files, not a protection against anybody."""
+    """Return the MD5 of a file as hex digits, which DVC uses as a name; it is not a security measure."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def list_files(folder: Path) -> list[Path]:
-    """Return the files in a folder and below, in their order."""
+    """Return all files in a folder and its subfolders, sorted by path."""
     return sorted(file for file in folder.rglob("*") if file.is_file())
 
 
 def digest(strings: Iterable[str]) -> str:
-    """Return the SHA-256 of a list of strings as hex digits."""
+    """Return the SHA-256 of a sequence of strings as hex digits."""
     joined = "".join(f"{len(string)}:{string}" for string in strings)
     return hashlib.sha256(joined.encode("utf-8", "surrogatepass")).hexdigest()

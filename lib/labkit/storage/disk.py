@@ -1,4 +1,4 @@
-"""Disk errors, a full disk above all, as messages that name what to do."""
+"""Disk errors, especially a full disk, as messages that name what to do."""
 
 import errno
 import os
@@ -15,14 +15,21 @@ FULL = {errno.ENOSPC, errno.EDQUOT}
 
 @contextmanager
 def explain_faults(path: Path, beside: Path | None = None, *, n_bytes: int | None = None) -> Iterator[None]:
-    """Turn the system's refusal to write at `path` into an error that names it, and the bytes where they are too few.
+    """Convert system errors on writing `path` to errors that name it, and the free and needed bytes on a full disk.
 
     Parameters
     ----------
+    path
+        The file or folder being written.
     beside
-        The file that is being written in its stead; it is removed before the free bytes are counted.
+        The temporary file written in its place; it is removed before the free bytes are counted.
     n_bytes
-        What is needed; where it is not known, more than what was written until then and than what is free.
+        Bytes needed. If unknown, the message reports more than the bytes written so far, or than the bytes free.
+
+    Raises
+    ------
+    DiskError
+        The disk is full or broken, or `path` cannot be written.
     """
     try:
         yield
@@ -41,8 +48,8 @@ def explain_faults(path: Path, beside: Path | None = None, *, n_bytes: int | Non
 
 
 def is_about(error: OSError, path: Path, beside: Path | None) -> bool:
-    """Return whether an error is of what is written at `path` or beside it, not of something else opened meanwhile."""
-    # A copy names where it came from first, and where it goes second.
+    """Return whether an error concerns `path` or the file next to it, not another file opened meanwhile."""
+    # Errors of a copy name the source first and the destination second.
     named = [Path(name) for name in (error.filename, error.filename2) if isinstance(name, str)]
     if not named:
         return error.filename is None
@@ -52,13 +59,21 @@ def is_about(error: OSError, path: Path, beside: Path | None) -> bool:
 
 
 def describe_full(path: Path, needed: str) -> str:
-    """Describe that a disk is full: what is needed, and what is free where `path` should go."""
+    """Describe a full disk: the space needed, and the space free where `path` is written.
+
+    Parameters
+    ----------
+    path
+        The file or folder being written.
+    needed
+        The space needed, in words.
+    """
     free = format_bytes(shutil.disk_usage(find_folder(path)).free)
     return f"disk full: needs {needed}, {free} free at {path}: free disk space and run again"
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Return whether an error comes of a full disk, be it at the root of others."""
+    """Return whether an error, or any of its causes, is a full disk."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in FULL:
             return True
@@ -67,5 +82,5 @@ def is_full(error: BaseException | None) -> bool:
 
 
 def find_folder(path: Path) -> Path:
-    """Return the nearest folder above a path that is there."""
+    """Return the nearest existing folder above a path."""
     return next(folder for folder in path.absolute().parents if folder.is_dir())

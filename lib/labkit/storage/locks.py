@@ -1,4 +1,4 @@
-"""Locks on files, released when their process ends, whichever way."""
+"""File locks, which are released when their process ends for any reason."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from labkit.storage.disk import explain_faults
 
 @contextmanager
 def open_lock(path: Path) -> Iterator[int]:
-    """Yield the file that carries a lock, not locked; closing it frees the lock. The file stays."""
+    """Yield a descriptor of a lock file, not yet locked; closing it releases the lock. The file is not removed."""
     with explain_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -21,9 +21,21 @@ def open_lock(path: Path) -> Iterator[int]:
 
 
 def take_lock(handle: int, *, is_waiting: bool = True) -> bool:
-    """Be the only one who has locked an open file, until it is closed; return whether that is so.
+    """Lock an open file exclusively until it is closed.
 
-    The lock is the system's own, which frees that of a process that dies.
+    The lock is `flock`, which the system releases when the process dies.
+
+    Parameters
+    ----------
+    handle
+        File descriptor.
+    is_waiting
+        Whether to wait for another holder.
+
+    Returns
+    -------
+    bool
+        Whether the lock was acquired.
     """
     import fcntl
 
@@ -36,14 +48,14 @@ def take_lock(handle: int, *, is_waiting: bool = True) -> bool:
 
 @contextmanager
 def hold_lock(path: Path) -> Iterator[None]:
-    """Let one process at a time run this block."""
+    """Run the block in one process at a time, waiting for others."""
     with open_lock(path) as handle:
         take_lock(handle)
         yield
 
 
 def note_holder(handle: int, path: Path, content: bytes) -> None:
-    """Write into the file of a lock who holds it; not flushed, as it need not outlive the holder."""
+    """Write the holder of a lock to its file; not flushed, as it need not outlive the holder."""
     with explain_faults(path, n_bytes=len(content)):
         os.ftruncate(handle, 0)
         os.pwrite(handle, content, 0)

@@ -1,4 +1,4 @@
-"""Arrays in files: numpy's `.npz`, the same bytes for the same arrays; loading runs no code."""
+"""Arrays in numpy's `.npz` files: equal arrays give equal bytes, and loading runs no code."""
 
 import zipfile
 from collections.abc import Mapping
@@ -11,22 +11,27 @@ from labkit.storage.atomic import atomic_write
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write named arrays of numbers, strings or times; arrays of Python objects are refused."""
+    """Write arrays of numbers, strings or times, by name; arrays of Python objects are refused."""
     ordered = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
-    # A stream, because numpy adds an ending to a path that has another.
+    # A stream, because numpy appends .npz to a path with another ending.
     with atomic_write(path) as beside, beside.open("wb") as stream:
         np.savez_compressed(stream, allow_pickle=False, **ordered)
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read the arrays that `save_arrays` wrote.
+    """Read the arrays written by `save_arrays`.
+
+    Parameters
+    ----------
+    path
+        Path of the file.
 
     Raises
     ------
     MissingDataError
-        There is no such file.
+        The file does not exist.
     DataError
-        The file is damaged, or holds Python objects.
+        The file is damaged, or contains Python objects.
     """
     if not path.is_file():
         raise MissingDataError(f"{path}: not there: run the stage that writes it")
