@@ -1,7 +1,7 @@
 """labkit: notebooks as a reproducible, tracked and reported machine learning pipeline.
 
-A notebook needs one line of it, `step = labkit.start("training", experiment, training)`. Read next:
-`labkit.run.notebook.step`, what that returns.
+A notebook needs only `step = labkit.start("training", experiment, training)`. Read next: `labkit.run.notebook.step`,
+which defines the object it returns.
 """
 
 from collections.abc import Mapping
@@ -14,21 +14,26 @@ if TYPE_CHECKING:
 
 __all__ = ["start"]
 
-# A process that only loads a published model imports nothing else of labkit first.
+# A process that loads a published model imports nothing else of labkit before the model.
 accept_old_names()
 
 
 def start(name: str, experiment: str, overrides: Mapping[str, Any] | None = None) -> "Step":
-    """Start the stage a notebook is for.
+    """Start the stage of a notebook.
 
     Parameters
     ----------
     name
-        The stage, e.g. `"training"`; also its section in `params/<experiment>.yaml`.
+        Name of the stage, e.g. `"training"`, and of its section in `params/<experiment>.yaml`.
     experiment
         Name of the params file.
     overrides
         Fields of the section to change for this notebook only, e.g. `{"folds": 3}`.
+
+    Returns
+    -------
+    Step
+        The started stage.
 
     Raises
     ------

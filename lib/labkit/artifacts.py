@@ -1,6 +1,6 @@
-"""What passes from stage to stage: each artifact's name, place, form and check.
+"""Artifacts that stages pass on: the name, path, format and checks of each.
 
-The one list of what each stage passes on. How a form is written is in the package that owns it.
+This is the only list of artifacts. Each format is written by the package that owns it.
 """
 
 from pathlib import Path
@@ -40,13 +40,13 @@ PLACES = {
 }
 CONTRACT = "contract.json"
 ARRAYS = ".npz"
-"""Ending of the file beside `row_features` that holds the outcomes it has observed."""
+"""Ending of the file next to `row_features` that holds the observed outcomes."""
 
 
 def load_artifact(name: str, path: Path, params: Params) -> Any:
-    """Read an artifact and check it; see `labkit.run.notebook.step.Step.load`.
+    """Read and validate an artifact; see `labkit.run.notebook.step.Step.load`.
 
-    Its bytes are checked against those that a stage wrote before anything is opened; what was written by hand is not.
+    The bytes of files written by a stage are verified before they are opened; those of files written by hand are not.
     """
     check_outputs(params.experiment, list_parts(name, path))
     if name == "raw":
@@ -77,18 +77,23 @@ def load_artifact(name: str, path: Path, params: Params) -> Any:
 
 
 def list_parts(name: str, path: Path) -> list[Path]:
-    """Return the files and folders that an artifact is made of."""
+    """Return the files and folders that make up an artifact."""
     arrays = path.with_suffix(ARRAYS)
     return [path, arrays] if name == "row_features" and arrays.is_file() else [path]
 
 
 def load_json(path: Path) -> Any:
-    """Read a JSON file that a stage wrote.
+    """Read a JSON file written by a stage.
+
+    Parameters
+    ----------
+    path
+        Path of the file.
 
     Raises
     ------
     DataError
-        It is damaged.
+        The file is damaged.
     """
     try:
         return parse_json(path.read_bytes())
@@ -97,7 +102,7 @@ def load_json(path: Path) -> Any:
 
 
 def save_artifact(name: str, path: Path, obj: Any, params: Params) -> None:
-    """Check an artifact and write it; see `labkit.run.notebook.step.Step.save`."""
+    """Validate and write an artifact; see `labkit.run.notebook.step.Step.save`."""
     if path.suffix == ".parquet":
         from labkit.data.table_files import save_table
 
@@ -118,7 +123,7 @@ def save_artifact(name: str, path: Path, obj: Any, params: Params) -> None:
 
 
 def load_raw(folder: Path, params: Params) -> dict[str, Any]:
-    """Read all raw tables, each checked against the contract."""
+    """Read all raw tables, each validated against the contract."""
     from labkit.data.contract import check_table, load_contract
     from labkit.data.table_files import load_table
 
@@ -130,7 +135,7 @@ def load_raw(folder: Path, params: Params) -> dict[str, Any]:
 
 
 def check_clean(name: str, frame: Any, params: Params) -> None:
-    """Check a clean table against the contract of the joined raw tables."""
+    """Validate a clean table against the contract of the joined raw tables."""
     if not name.startswith("clean_"):
         return
     from labkit.data.contract import allow_missing, check_table, join_schemas, load_contract

@@ -1,8 +1,8 @@
-"""What labkit prints: the one place through which text reaches a terminal, without anything that a terminal would obey.
+"""Terminal output of labkit: all text is printed here, without control characters that a terminal would act on.
 
-Names, values and messages come from data, notebooks, files and servers, and may hold escape sequences, line breaks or
-characters that reorder a line. They are shown as their codes. What the terminal's encoding does not have is shown in
-ASCII. Sole owner of rich, with `labkit.run.pipeline.progress`.
+Names, values and messages come from data, notebooks, files and servers, and may contain escape sequences, line breaks
+or characters that reorder a line. They are shown as escape codes. Characters missing from the terminal's encoding are
+replaced by ASCII. Only this module and `labkit.run.pipeline.progress` use rich.
 """
 
 import codecs
@@ -22,13 +22,20 @@ SUBSTITUTES = {
     "±": "+-", "≤": "<=", "≥": ">=", "≠": "!=", "≈": "~", "“": '"', "”": '"', "‘": "'", "’": "'", "•": "*",
     "²": "^2", "∞": "inf",
 }  # fmt: skip
-"""What stands for a character that labkit prints, where a terminal cannot show it."""
+"""ASCII replacements of characters that labkit prints, for terminals that cannot show them."""
 ENCODING_ERRORS = "labkit.console"
 
 
 def make_printable(string: str) -> str:
-    r"""Return a string on one line, each character that cannot be seen as its code.
+    r"""Return a string on one line, with non-printable characters as escape codes.
 
+    Parameters
+    ----------
+    string
+        Any string.
+
+    Examples
+    --------
     >>> print(make_printable("a\x1b[31mb\nc\u202ed"))
     a\x1b[31mb\nc\u202ed
     """
@@ -38,8 +45,15 @@ def make_printable(string: str) -> str:
 
 
 def make_printable_lines(string: str) -> str:
-    r"""Return a string with its line breaks, each other character that cannot be seen as its code.
+    r"""Return a string with its line breaks, and other non-printable characters as escape codes.
 
+    Parameters
+    ----------
+    string
+        Any string.
+
+    Examples
+    --------
     >>> print(make_printable_lines("one\ntwo\r\x07"))
     one
     two\r\x07
@@ -48,18 +62,18 @@ def make_printable_lines(string: str) -> str:
 
 
 def echo(string: str, *, is_error: bool = False) -> None:
-    """Print a string and a line break to standard output, or to standard error."""
+    """Print a string and a line break to standard output, or to standard error if `is_error`."""
     print(make_printable_lines(string), file=sys.stderr if is_error else sys.stdout, flush=True)
 
 
 class PrintableStream:
-    """A text stream that writes every character which cannot be seen as its code; all else is the stream's own."""
+    """A text stream that writes non-printable characters as escape codes; other attributes are those of the stream."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
 
     def write(self, string: str) -> int:
-        """Write a string."""
+        """Write a string; return its number of characters."""
         self.stream.write(make_printable_lines(string))
         return len(string)
 
@@ -73,7 +87,7 @@ class PrintableStream:
 
 
 def substitute(error: UnicodeError) -> tuple[str, int]:
-    """Return what stands for characters that an encoding does not have, and where encoding goes on."""
+    """Return replacements for characters that an encoding lacks, and the position at which encoding continues."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     letters = error.object[error.start : error.end]
@@ -81,10 +95,10 @@ def substitute(error: UnicodeError) -> tuple[str, int]:
 
 
 def guard_streams() -> None:
-    """Let everything that this process prints from now on pass a `PrintableStream`: libraries, logs, tracebacks too.
+    """Send everything that this process prints through a `PrintableStream`, including libraries, logs and tracebacks.
 
-    Only `make_console` reaches the terminal itself, for colours and for a line that is drawn again. What the
-    encoding of a stream does not have is substituted.
+    Only `make_console` writes to the terminal directly, for colours and progress lines. Characters that the encoding of
+    a stream lacks are replaced.
     """
     codecs.register_error(ENCODING_ERRORS, substitute)
     for name in ("stdout", "stderr"):
@@ -93,12 +107,12 @@ def guard_streams() -> None:
             stream.reconfigure(errors=ENCODING_ERRORS)
         if not isinstance(stream, PrintableStream):
             setattr(sys, name, PrintableStream(stream))
-    # Python's own hook writes colours of its own where it takes the stream for a terminal.
+    # Python's own hook adds colours if it takes the stream for a terminal.
     sys.excepthook = traceback.print_exception
 
 
 def make_console() -> "Console":
-    """Return rich's console on standard output; give it cells that `make_cell` made."""
+    """Return rich's console on standard output; pass it only cells from `make_cell`."""
     from rich.console import Console
 
     stream: Any = sys.stdout
@@ -106,14 +120,34 @@ def make_console() -> "Console":
 
 
 def make_cell(string: object, style: str = "") -> "Text":
-    """Return a cell for rich that is shown as it is: no markup, and nothing that a terminal obeys."""
+    """Return a rich cell that is shown literally: no markup, no control characters.
+
+    Parameters
+    ----------
+    string
+        Content; line breaks are kept.
+    style
+        Style of rich.
+    """
     from rich.text import Text
 
     return Text(make_printable_lines(str(string)), style=style)
 
 
 def make_column(heading: str, *, is_number: bool = False, is_folded: bool = False, is_whole: bool = False) -> "Column":
-    """Return a column of a table: numbers to the right, long words folded instead of cut, or never narrowed."""
+    """Return a column of a table.
+
+    Parameters
+    ----------
+    heading
+        Heading of the column.
+    is_number
+        Whether cells are right-aligned.
+    is_folded
+        Whether long words are folded instead of truncated.
+    is_whole
+        Whether the column is never narrowed.
+    """
     from rich.table import Column
 
     return Column(
@@ -131,7 +165,19 @@ def print_table(
     title: str = "",
     console: "Console | None" = None,
 ) -> None:
-    """Print a table; a cell is a string on one line, or what `make_cell` made of one on several."""
+    """Print a table.
+
+    Parameters
+    ----------
+    headings
+        Headings, or columns from `make_column`.
+    rows
+        Cells; strings are printed on one line, cells from `make_cell` may have several.
+    title
+        Title above the table.
+    console
+        Console to print to; standard output if None.
+    """
     from rich.table import Table
 
     columns = [make_column(heading) if isinstance(heading, str) else heading for heading in headings]
@@ -144,7 +190,7 @@ def print_table(
 
 
 def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
-    """Print headings, each with its text beside it."""
+    """Print pairs of a heading and the text next to it."""
     from rich.table import Table
 
     table = Table.grid(padding=(0, 2))

@@ -1,20 +1,20 @@
-"""Every error labkit raises on purpose.
+"""All errors that labkit raises deliberately.
 
-LabkitError                 anything below; the command line prints it without a traceback
-├── ParamsError             a params file, an override or a command line word is wrong
-├── DataError               a table is not what was declared
-│   ├── MissingDataError    a file that a stage reads is not there
-│   └── ContractError       a table breaks its contract
+LabkitError                 base of all; the command line prints it without a traceback
+├── ParamsError             a params file, an override or a command-line argument is not valid
+├── DataError               a table is not as declared
+│   ├── MissingDataError    a file that a stage reads does not exist
+│   └── ContractError       a table violates its contract
 ├── StageError              a stage failed while it ran
 ├── DiskError               a file cannot be written
 ├── TrackingError           the MLflow store cannot be used
-│   └── LostStoreError      the MLflow store failed while something ran
+│   └── LostStoreError      the MLflow store failed while it was in use
 └── ModelError              a model cannot be built, converted or loaded
     ├── BudgetError         the time for comparing candidates is over
     └── ChampionError       the published model cannot be verified, so nothing can be compared with it
 
-A message says what was found, where, and what to do. `exit_code` is 2 where the user's input is at fault and 1
-where a stage failed. Nothing here prints; see `labkit.cli.main`.
+A message describes what was found, where, and what to do. `exit_code` is 2 if the user's input is not valid and 1 if a
+stage failed. Errors are printed in `labkit.cli.main`.
 """
 
 import difflib
@@ -22,25 +22,25 @@ from collections.abc import Iterable
 
 
 class LabkitError(Exception):
-    """Base of all errors that labkit raises on purpose."""
+    """Base of all errors that labkit raises deliberately."""
 
     exit_code = 2
 
 
 class ParamsError(LabkitError):
-    """A params file, an override or a command line word is wrong."""
+    """A params file, an override or a command-line argument is not valid."""
 
 
 class DataError(LabkitError):
-    """A table is not what was declared."""
+    """A table is not as declared."""
 
 
 class MissingDataError(DataError):
-    """A file that a stage reads is not there."""
+    """A file that a stage reads does not exist."""
 
 
 class ContractError(DataError):
-    """A table breaks its contract."""
+    """A table violates its contract."""
 
 
 class StageError(LabkitError):
@@ -50,7 +50,7 @@ class StageError(LabkitError):
 
 
 class DiskError(LabkitError):
-    """A file cannot be written: the disk is full, broken or may not be written to."""
+    """A file cannot be written: the disk is full or broken, or permission is missing."""
 
     exit_code = 1
 
@@ -60,7 +60,7 @@ class TrackingError(LabkitError):
 
 
 class LostStoreError(TrackingError):
-    """The MLflow store failed while something ran."""
+    """The MLflow store failed while it was in use."""
 
     exit_code = 1
 
@@ -82,8 +82,17 @@ class ChampionError(ModelError):
 
 
 def name_nearest(word: str, known: Iterable[str]) -> str:
-    """Return a hint that names the known word nearest to a mistyped one, or all of them.
+    """Return a hint that names the known word nearest to a mistyped one, or else all known words.
 
+    Parameters
+    ----------
+    word
+        The mistyped word.
+    known
+        Valid words; at most 12 are listed.
+
+    Examples
+    --------
     >>> name_nearest("trainig", ["training", "features"])
     "did you mean 'training'?"
     >>> name_nearest("xyz", ["training", "features"])
@@ -101,8 +110,17 @@ def name_nearest(word: str, known: Iterable[str]) -> str:
 
 
 def list_briefly(lines: Iterable[str], most: int = 5) -> str:
-    """Join lines with "; ", the first `most` of them, and count the rest.
+    """Join lines with "; ", listing the first `most` and counting the rest.
 
+    Parameters
+    ----------
+    lines
+        Lines to join.
+    most
+        Maximum number of lines listed.
+
+    Examples
+    --------
     >>> list_briefly(["a", "b", "c"], most=2)
     'a; b; … and 1 more'
     """
@@ -112,8 +130,17 @@ def list_briefly(lines: Iterable[str], most: int = 5) -> str:
 
 
 def shorten(message: str, most: int = 300) -> str:
-    """Return the beginning of a long message.
+    """Return a message, truncated if it is long.
 
+    Parameters
+    ----------
+    message
+        Any string.
+    most
+        Maximum number of characters, without the ellipsis.
+
+    Examples
+    --------
     >>> shorten("unknown columns: a, b, c", most=16)
     'unknown columns: …'
     """
@@ -121,5 +148,5 @@ def shorten(message: str, most: int = 300) -> str:
 
 
 def get_first_line(error: BaseException) -> str:
-    """Return the first line of an error's message; some have none."""
+    """Return the first line of an error's message; it may be empty."""
     return str(error).partition("\n")[0]

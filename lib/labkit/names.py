@@ -1,16 +1,23 @@
-"""Names: what an experiment may be called, and how tables and params spell columns."""
+"""Rules for names: valid names of experiments, and how column names are normalized in tables and params."""
 
 EXPERIMENT_NAME = r"[a-z][a-z0-9_]{0,62}"
-"""Pattern of an experiment's whole name; it becomes part of paths and commands, and holds nothing that either obeys."""
+"""Pattern of a whole experiment name, which is safe in paths and commands."""
 
 SPACES = "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
-"""Spaces of Unicode besides the ordinary one; they look the same, and most cannot be typed."""
+"""Unicode spaces other than the ordinary one; they look the same, and most cannot be typed."""
 TO_SPACE = str.maketrans(dict.fromkeys(SPACES, " "))
 
 
 def normalize_spaces(name: str) -> str:
-    r"""Return a name with every kind of space as an ordinary one.
+    r"""Replace every kind of space in a name with an ordinary one.
 
+    Parameters
+    ----------
+    name
+        Name of a column.
+
+    Examples
+    --------
     >>> normalize_spaces("knowledge\u00a0of\u3000cuisines")
     'knowledge of cuisines'
     """

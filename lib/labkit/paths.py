@@ -1,7 +1,6 @@
-"""Where everything lives, and the only reader of environment variables.
+"""Paths of the checkout; this is also the only module that reads environment variables.
 
-Not a place for reading or writing the files themselves. Read next: `labkit.artifacts`, the files that pass from
-stage to stage.
+Files themselves are read and written elsewhere. Read next: `labkit.artifacts`, the files that stages pass on.
 """
 
 import os
@@ -24,18 +23,18 @@ TRACKING_PATIENCE = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
-"""How long MLflow tries to reach a tracking server that was lost: pauses of 0, 4, 8 and 16 seconds."""
+"""How long MLflow tries to reach a lost tracking server: pauses of 0, 4, 8 and 16 seconds."""
 KERNELS_DIR = Path(__file__).parent / "run" / "kernels" / "jupyter"
-"""Where Jupyter finds the kernel that starts warm."""
+"""Folder in which Jupyter finds the kernel that starts warm."""
 
 
 def find_root() -> Path:
-    """Return the checkout's folder: `LABKIT_ROOT`, or the nearest folder upwards with `dvc.yaml` and `params/`.
+    """Return the root of the checkout: `LABKIT_ROOT`, or the nearest folder upwards with `dvc.yaml` and `params/`.
 
     Raises
     ------
     ParamsError
-        Neither this folder nor any above it is a labkit checkout.
+        Neither the current folder nor any folder above it is a labkit checkout.
     """
     named = os.environ.get("LABKIT_ROOT")
     start = Path(named).resolve() if named else Path.cwd()
@@ -51,7 +50,7 @@ def find_params_dir() -> Path:
 
 
 def find_params_path(experiment: str) -> Path:
-    """Return the params file of an experiment, whether or not it exists; in a trial, its own copy."""
+    """Return the params file of an experiment, whether or not it exists; a sample run with settings has a copy."""
     named = os.environ.get(PARAMS_VARIABLE)
     return (Path(named) if named else find_params_dir()) / f"{experiment}.yaml"
 
@@ -67,12 +66,12 @@ def find_data_dir(experiment: str) -> Path:
 
 
 def find_scratch_dir(experiment: str) -> Path:
-    """Return the folder where runs by hand and sample runs write: ignored by git and by DVC."""
+    """Return the folder for output of runs by hand and sample runs, which git and DVC ignore."""
     return find_data_dir(experiment) / "scratch"
 
 
 def find_work_dir() -> Path:
-    """Return the folder for work in progress, on the same disk as the data, made if it is not there."""
+    """Return the folder for work in progress, on the same disk as the data; it is created if missing."""
     folder = find_root() / ".labkit" / "work"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -85,12 +84,12 @@ def find_reports_dir(experiment: str | None = None) -> Path:
 
 
 def get_variable(name: str) -> str | None:
-    """Return what an environment variable holds that the params name, or None if it is not set or empty."""
+    """Return the value of an environment variable named in the params; None if it is not set or empty."""
     return os.environ.get(name) or None
 
 
 def get_run_dir() -> Path | None:
-    """Return the work folder of the run this process belongs to, or None in a notebook run by hand."""
+    """Return the work folder of the run that this process belongs to; None in a notebook run by hand."""
     named = os.environ.get(RUN_DIR_VARIABLE)
     return Path(named) if named else None
 
@@ -101,24 +100,24 @@ def get_runner_address() -> str | None:
 
 
 def get_warm_address() -> str | None:
-    """Return the socket of the process that kernels are forks of, empty for none; None leaves it to be looked for."""
+    """Return the socket of the process from which kernels are forked; empty: do not fork, None: the checkout's own."""
     return os.environ.get(WARM_VARIABLE)
 
 
 def get_parent_run_id() -> str | None:
-    """Return the MLflow run that the pipeline run opened, or None outside of one."""
+    """Return the MLflow run id of the pipeline run, or None outside a pipeline run."""
     return os.environ.get("LABKIT_PARENT_RUN_ID") or None
 
 
 def is_sample_run() -> bool:
-    """Return whether this process belongs to a run on a sample, which lives in scratch."""
+    """Return whether this process belongs to a sample run, which writes to scratch only."""
     return bool(os.environ.get("LABKIT_SAMPLE_ROWS"))
 
 
 def get_tracking_uri() -> str:
-    """Return the MLflow store: `MLFLOW_TRACKING_URI`, or the SQLite file at the root that `mlflow ui` looks for.
+    """Return the URI of the MLflow store: `MLFLOW_TRACKING_URI`, or the SQLite file that `mlflow ui` opens by default.
 
-    The path of a SQLite file is made absolute, from the checkout's root on, and PostgreSQL is spoken to by psycopg 3.
+    A relative path of a SQLite file is resolved from the root of the checkout. PostgreSQL is accessed with psycopg 3.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or make_sqlite_uri(find_own_store())
     if file := find_sqlite_file(uri):
@@ -133,11 +132,18 @@ def find_own_store() -> Path:
 
 
 def make_sqlite_uri(path: Path) -> str:
-    """Return the address of a SQLite file.
+    """Return the URI of a SQLite file.
 
-    A path of ordinary characters stands in it as it is. Others have to be quoted, and the driver is then named: MLflow
-    takes what follows `sqlite:///` for the path as it is, and makes folders of that name.
+    A path without special characters is used literally. Otherwise it has to be quoted and the driver named: MLflow
+    takes what follows `sqlite:///` for the literal path, and creates folders of that name.
 
+    Parameters
+    ----------
+    path
+        Absolute path of the file.
+
+    Examples
+    --------
     >>> make_sqlite_uri(Path("/work/kit/mlflow.db"))
     'sqlite:////work/kit/mlflow.db'
     >>> make_sqlite_uri(Path("/work/50%/mlflow.db"))
@@ -148,8 +154,15 @@ def make_sqlite_uri(path: Path) -> str:
 
 
 def find_sqlite_file(uri: str) -> Path | None:
-    """Return the file of a SQLite address; None if it is another address, or one of a database in memory.
+    """Return the file of a SQLite URI; None for any other URI and for a database in memory.
 
+    Parameters
+    ----------
+    uri
+        URI of a database or server.
+
+    Examples
+    --------
     >>> find_sqlite_file("sqlite+pysqlite:////work/50%25/mlflow.db")
     PosixPath('/work/50%/mlflow.db')
     """
@@ -159,13 +172,20 @@ def find_sqlite_file(uri: str) -> Path | None:
 
 
 def get_artifact_root() -> str | None:
-    """Return where a team's artifacts are kept, by the variable of `mlflow server`; None if it is not set."""
+    """Return the root of a team's artifacts, from the variable of `mlflow server`; None if it is not set."""
     return os.environ.get("MLFLOW_DEFAULT_ARTIFACT_ROOT") or None
 
 
 def show_address(uri: str) -> str:
-    """Return an address as it may be shown: without user and password, and without options, which may hold one.
+    """Return a URI that is safe to show: without user and password, and without options, which may contain them.
 
+    Parameters
+    ----------
+    uri
+        URI of a database or server.
+
+    Examples
+    --------
     >>> show_address("http://me:hidden@host:5000/x")
     'http://host:5000/x'
     >>> show_address("postgresql://host/runs?user=me&password=hidden")
@@ -178,7 +198,7 @@ def show_address(uri: str) -> str:
 
 
 def copy_environment() -> dict[str, str]:
-    """Return this process's environment as it is."""
+    """Return a copy of this process's environment."""
     return dict(os.environ)
 
 
@@ -188,9 +208,14 @@ def reads_environment(value: object) -> bool:
 
 
 def watch_environment(note: Callable[[str | None, FrameType | None], None]) -> None:
-    """Have `note` called with each variable that Python code of this process asks for from now on, and who asks.
+    """Call `note` with each environment variable that Python code of this process reads from now on.
 
-    With None in place of a name when all names are listed. What a library in C asks for is not seen.
+    Accesses by C libraries are not noticed.
+
+    Parameters
+    ----------
+    note
+        Called with the name of the variable, None if all names are listed, and with the frame that reads it.
     """
 
     class Watched(type(os.environ)):  # type: ignore[misc]
@@ -206,24 +231,29 @@ def watch_environment(note: Callable[[str | None, FrameType | None], None]) -> N
 
 
 def make_environment(**extra: str) -> dict[str, str]:
-    """Return this process's environment with what every stage process needs, and `extra` on top.
+    """Return this process's environment with the variables that every stage process needs.
 
-    Hash seed and thread counts are fixed so that results are the same from run to run; MLflow's and DVC's telemetry
-    is off. How long a lost tracking server is looked for is bounded, unless the environment sets another bound.
+    The hash seed and thread counts are fixed, so that results are reproducible; telemetry of MLflow and DVC is off. The
+    time spent looking for a lost tracking server is limited, unless the environment sets another limit.
+
+    Parameters
+    ----------
+    **extra
+        Further variables, which take precedence.
     """
     fixed = {
         "PYTHONHASHSEED": "0",
         "OMP_NUM_THREADS": "2",
-        # One thread, so that a process that has only imported is single-threaded and can be forked.
+        # One thread, so that a process that has only imported modules is single-threaded and can be forked.
         "OPENBLAS_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
-        # Waiting threads sleep: on a busy machine, spinning ones made gradient boosting thirty times slower.
+        # Waiting threads sleep: on a busy machine, spinning threads made gradient boosting thirty times slower.
         "OMP_WAIT_POLICY": "PASSIVE",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "DO_NOT_TRACK": "1",
-        # The commands of this environment come first, also where it has not been activated.
+        # Commands of this environment come first, even if it has not been activated.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "JUPYTER_PATH": os.pathsep.join(filter(None, [str(KERNELS_DIR), os.environ.get("JUPYTER_PATH")])),
         "LABKIT_ROOT": str(find_root()),
@@ -233,7 +263,7 @@ def make_environment(**extra: str) -> dict[str, str]:
 
 
 def show(path: Path) -> str:
-    """Return a path as the user would type it in the checkout."""
+    """Return a path relative to the root of the checkout; unchanged if it is outside."""
     try:
         return str(path.relative_to(find_root()))
     except (ValueError, ParamsError):

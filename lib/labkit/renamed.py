@@ -1,6 +1,6 @@
-"""Old names of modules whose types stand in models that are published already: they import as before.
+"""Old module names of types in published models, which can still be imported.
 
-A model file names each type by its module. Everything else uses the modules' own names.
+A model file names each type by its module. All other code uses the current names.
 """
 
 import importlib
@@ -19,7 +19,7 @@ RENAMED = {
 
 
 class RenamedModules(MetaPathFinder, Loader):
-    """Finds a module by its old name, and gives it what the one of the new name holds."""
+    """Finds a module by its old name, and fills it with the content of the module with the new name."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -28,19 +28,25 @@ class RenamedModules(MetaPathFinder, Loader):
         return ModuleSpec(fullname, self) if fullname in RENAMED else None
 
     def exec_module(self, module: ModuleType) -> None:
-        """Fill the module with the public names of the one that took its place."""
+        """Fill the module with the public names of its replacement."""
         content = vars(importlib.import_module(RENAMED[module.__name__]))
         module.__dict__.update({name: value for name, value in content.items() if not name.startswith("_")})
 
 
 def accept_old_names() -> None:
-    """Let old names be imported, in this process."""
+    """Allow imports by old names in this process."""
     if not any(isinstance(finder, RenamedModules) for finder in sys.meta_path):
         sys.meta_path.append(RenamedModules())
 
 
 def list_old_types(types: Sequence[str]) -> list[str]:
-    """Return the old names of types that have one."""
+    """Return the old names of types that have one.
+
+    Parameters
+    ----------
+    types
+        Current names, with their modules.
+    """
     old = {new: name for name, new in RENAMED.items()}
     parts = [one.rpartition(".") for one in types]
     return [f"{old[module]}.{name}" for module, _, name in parts if module in old]

@@ -1,15 +1,22 @@
-"""Numbers with their unit, in words: `1 row`, `2,000 rows`, `1.5 GB`."""
+"""Formatting of numbers with their units: `1 row`, `2,000 rows`, `1.5 GB`."""
 
 
 def shorten_value(value: object) -> str:
-    """Return a value as a short string on one line."""
+    """Return a value as a short string, of about 40 characters at most."""
     shown = repr(value) if isinstance(value, str) else str(value)
     return shown if len(shown) <= 40 else shown[:37] + "…" + shown[-1]
 
 
 def format_bytes(n_bytes: int) -> str:
-    """Return a number of bytes for people, and exactly.
+    """Format a number of bytes, rounded and exact.
 
+    Parameters
+    ----------
+    n_bytes
+        Number of bytes.
+
+    Examples
+    --------
     >>> format_bytes(1), format_bytes(2_097_152)
     ('1 byte', '2.1 MB (2,097,152 bytes)')
     """
@@ -21,13 +28,17 @@ def format_bytes(n_bytes: int) -> str:
 
 
 def format_count(n: int, noun: str, plural: str = "") -> str:
-    """Return a number with its noun, singular for one.
+    """Format a number with its noun, singular for one.
 
     Parameters
     ----------
+    n
+        Number of things.
     noun, plural
         The noun for one and for any other number; the plural is the noun with an s unless given.
 
+    Examples
+    --------
     >>> format_count(1, "row"), format_count(2000, "row"), format_count(0, "class", "classes")
     ('1 row', '2,000 rows', '0 classes')
     """

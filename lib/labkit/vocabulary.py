@@ -1,6 +1,6 @@
-"""The words and spellings that tables share: for a missing value, for yes and no, and for dates.
+"""Words and spellings shared by tables: of missing values, of yes and no, and of dates.
 
-One list of each; what a word means for a column is decided where the column is looked at.
+There is one list of each; what a word means in a column is decided by the code that inspects the column.
 """
 
 import re
@@ -14,7 +14,7 @@ USUAL_MISSING = (
 MISSING = {word.lower() for word in USUAL_MISSING} | {
     "?", "-", "--", ".", "nil", "missing", "unknown", "not available",
 }  # fmt: skip
-"""Words for a missing value in any column, in lower case; the empty string is one of them."""
+"""Words for a missing value in any column, in lower case, including the empty string."""
 
 
 MISSING_AMONG_NUMBERS = MISSING | {
@@ -22,19 +22,19 @@ MISSING_AMONG_NUMBERS = MISSING | {
     "don't know", "k.a.", "k. a.", "keine angabe", "ohne angabe", "unbekannt", "weiß nicht", "entfällt", "n.v.", "n.b.",
     "n/v", "n/d", "s/d", "nc", "inconnu", "desconocido", "sconosciuto",
 }  # fmt: skip
-"""Words for a missing value where all other values are numbers; in a column of words they may be a category."""
+"""Words for a missing value in a column of numbers, in lower case; in a column of words they may be a category."""
 
 
 LEVELS = {"None", "NA", "N/A", "n/a"}
-"""Of the words that are read as missing those that people also write for a class, such as no damage or not applicable;
-the others, such as `#N/A` and `NULL`, are written by programs only."""
+"""Words read as missing that people also use for a class, such as no damage or not applicable; the others, such as
+`#N/A` and `NULL`, are written by programs only."""
 
 
 YES_NO = (
     ("yes", "no"), ("y", "n"), ("true", "false"), ("t", "f"), ("1", "0"), ("1.0", "0.0"), ("on", "off"),
     ("ja", "nein"), ("oui", "non"), ("si", "no"), ("sí", "no"),
 )  # fmt: skip
-"""Yes and no in their spellings, in lower case."""
+"""Spellings of yes and no, in lower case."""
 
 
 YES = tuple(yes for yes, _ in YES_NO)
@@ -60,7 +60,7 @@ OFFSETS = (" %H:%M %z", " %H:%M:%S %z", " %H:%M:%S.%f %z")
 
 
 DATE_FORMATS = tuple(day + clock for day in DAYS for clock in (*CLOCKS, *OFFSETS))
-"""How dates and times are written, as `datetime.strptime` takes it."""
+"""Formats of dates and times, for `datetime.strptime`."""
 
 
 COMPACT_DATE_FORMATS = {
@@ -70,14 +70,14 @@ COMPACT_DATE_FORMATS = {
     12: ("%Y%m%d%H%M",),
     14: ("%Y%m%d%H%M%S",),
 }
-"""How dates of so many digits are written, the likeliest first; in other tables they are numbers."""
+"""Date formats by number of digits, the most likely first; in other tables such digits are numbers."""
 
 
 DATE_LIKE = re.compile(
     r"[0-9]{1,4}[-/. ][0-9]{1,2}[-/. ][0-9]{1,4}(?![0-9]).*|[0-9]{1,2}[ -][A-Za-z]{3,9}[ -][0-9]{2,4}.*"
     r"|[A-Za-z]{3,9} [0-9]{1,2}, [0-9]{4}.*"
 )
-"""What looks like a date with separators between day, month and year, and what may follow it."""
+"""Pattern of a date with separators between day, month and year, and of anything after it."""
 
 
 TIME_WORDS = {
@@ -88,8 +88,15 @@ TIME_WORDS = {
 
 
 def list_words(name: str) -> list[str]:
-    """Return the words that a column's name is made of, in lower case.
+    """Return the words of a column's name, in lower case.
 
+    Parameters
+    ----------
+    name
+        Name of a column, with words separated by case, spaces or punctuation.
+
+    Examples
+    --------
     >>> list_words("orderDate"), list_words("Order Date"), list_words("order_date2"), list_words("PatientID")
     (['order', 'date'], ['order', 'date'], ['order', 'date'], ['patient', 'id'])
     """
@@ -97,13 +104,24 @@ def list_words(name: str) -> list[str]:
 
 
 def names_time(name: str) -> bool:
-    """Return whether the name of a column looks like one of times."""
+    """Return whether the name of a column suggests times."""
     return not TIME_WORDS.isdisjoint(list_words(name))
 
 
 def tidy(string: str, *, trim: bool, case: str | None) -> str:
-    """Return a string trimmed, and in lower or upper case, as a rule for a column asks.
+    """Return a string trimmed and in lower or upper case, as a column's rule specifies.
 
+    Parameters
+    ----------
+    string
+        Any string.
+    trim
+        Whether to remove whitespace at both ends.
+    case
+        `lower`, `upper` or None.
+
+    Examples
+    --------
     >>> tidy(" Yes ", trim=True, case="lower")
     'yes'
     """
