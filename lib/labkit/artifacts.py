@@ -47,6 +47,25 @@ def load_artifact(name: str, path: Path, params: Params) -> Any:
     """Read and validate an artifact; see `labkit.run.notebook.step.Step.load`.
 
     The bytes of files written by a stage are verified before they are opened; those of files written by hand are not.
+
+    Parameters
+    ----------
+    name
+        Name of the artifact, a key of `PLACES`.
+    path
+        Its file or folder.
+    params
+        Params of the experiment.
+
+    Returns
+    -------
+    object
+        A table, a model, row features or plain data; for `raw`, a dict of tables; for `release`, its path.
+
+    Raises
+    ------
+    DataError
+        The artifact is damaged, was changed after it was written, or violates the contract.
     """
     check_outputs(params.experiment, list_parts(name, path))
     if name == "raw":
@@ -102,7 +121,24 @@ def load_json(path: Path) -> Any:
 
 
 def save_artifact(name: str, path: Path, obj: Any, params: Params) -> None:
-    """Validate and write an artifact; see `labkit.run.notebook.step.Step.save`."""
+    """Validate and write an artifact; see `labkit.run.notebook.step.Step.save`.
+
+    Parameters
+    ----------
+    name
+        Name of the artifact, a key of `PLACES`.
+    path
+        The file to write.
+    obj
+        A table, a model, row features or plain data.
+    params
+        Params of the experiment.
+
+    Raises
+    ------
+    DataError
+        A clean table violates the contract.
+    """
     if path.suffix == ".parquet":
         from labkit.data.table_files import save_table
 

@@ -79,7 +79,27 @@ def learn(columns: Columns, spec: Spec) -> dict[str, Any]:
 
 
 def learn_bounds(values: np.ndarray, rule: Mapping[str, Any], name: str) -> list[float]:
-    """Return the bounds outside which a number is an outlier."""
+    """Return the bounds outside which a number is an outlier.
+
+    Parameters
+    ----------
+    values
+        Values of the column, shape (n_rows,).
+    rule
+        Fields of `labkit.params.wrangling.Outliers`.
+    name
+        Name of the column, for error messages.
+
+    Returns
+    -------
+    list of float
+        Lower and upper bound: quantiles, or the quartiles extended by `factor` interquartile ranges.
+
+    Raises
+    ------
+    DataError
+        The column does not hold numbers, or all of them are missing.
+    """
     if values.dtype.kind not in "iufb":
         raise DataError(f"wrangling.outliers.{name}: holds no numbers: read them with wrangling.rules, type number")
     numbers = values.astype("float64")

@@ -89,7 +89,7 @@ class RowComputation:
         return {name: unseen for name, unseen in found.items() if unseen}
 
     def make_keys(self, columns: Columns) -> dict[str, np.ndarray]:
-        """Return the key of every row, by history."""
+        """Return the key of every row, by history, each of shape (n_rows,)."""
         n_rows = len(columns[PREDICT_AT]) if self.histories else 0
         return {
             name: outcome_rates.make_keys([columns[key] for key in spec["keys"]], n_rows)
@@ -132,7 +132,18 @@ class RowComputation:
             ) from error
 
     def compute_columns(self, columns: Mapping[str, np.ndarray]) -> Columns:
-        """Return the cleaned raw columns and computed columns that the model sees, not yet converted to features."""
+        """Compute the columns that the model sees, not yet converted to features.
+
+        Parameters
+        ----------
+        columns
+            Raw columns, arrays of shape (n_rows,).
+
+        Returns
+        -------
+        dict of numpy.ndarray
+            Cleaned raw columns, computed columns and histories, shape (n_rows,).
+        """
         made = self.compute_raw(columns)
         for name, keys in self.make_keys(made).items():
             days = (self.histories or {})[name]["days"]
@@ -140,7 +151,18 @@ class RowComputation:
         return {name: values for name, values in made.items() if not self.is_hidden(name)}
 
     def compute_raw(self, columns: Mapping[str, np.ndarray]) -> Columns:
-        """Return the cleaned raw columns and everything computed from them without the outcomes of other rows."""
+        """Clean raw columns and compute everything that does not depend on the outcomes of other rows.
+
+        Parameters
+        ----------
+        columns
+            Raw columns, arrays of shape (n_rows,).
+
+        Returns
+        -------
+        dict of numpy.ndarray
+            Cleaned raw columns and computed columns, shape (n_rows,).
+        """
         clean = imputation.apply_learnt(self.clean(columns), self.learnt_, self.columns or {})
         made = {name: expressions.compute(text, clean) for name, text in (self.expressions or {}).items()}
         for name, spec in self.get_declared("dates").items():

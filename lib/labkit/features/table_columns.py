@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 def find_column_kind(values: "pd.Series") -> str:
     """Return the kind of a column: `number`, `boolean`, `time` or `category`.
 
+    Parameters
+    ----------
+    values
+        The column, shape (n_rows,); a categorical column is a category unless its categories are booleans.
+
+    Examples
+    --------
     >>> import pandas as pd
     >>> find_column_kind(pd.Series([1.5, 2.0]))
     'number'

@@ -195,7 +195,18 @@ def parse_dates(values: pd.Series, style: str) -> pd.Series:
 
 
 def find_markers(facts: Mapping[str, Facts]) -> list[str]:
-    """Return the words that stand for a missing value in numeric columns."""
+    """Return the words that stand for a missing value in numeric columns.
+
+    Parameters
+    ----------
+    facts
+        Statistics of all values, by column.
+
+    Returns
+    -------
+    list of str
+        Words, sorted, from columns whose only words are known markers.
+    """
     found = [
         word
         for column in facts.values()

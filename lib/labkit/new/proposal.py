@@ -365,7 +365,13 @@ def offer_groups(survey: Survey, drop: Mapping[str, str], choices: Choices) -> l
 
 
 def list_kinds(kinds: Mapping[str, ColumnKind]) -> dict[str, list[str]]:
-    """Return the columns of each kind, most frequent kind first."""
+    """Return the columns of each kind, most frequent kind first.
+
+    Parameters
+    ----------
+    kinds
+        Kind by column.
+    """
     found: dict[str, list[str]] = {}
     for column, kind in kinds.items():
         found.setdefault(kind.kind, []).append(column)

@@ -66,7 +66,18 @@ class ParamsFile:
 
 
 def load_params(experiment: str) -> Params:
-    """Return the validated params of an experiment; see `load_file`."""
+    """Return the validated params of an experiment.
+
+    Parameters
+    ----------
+    experiment
+        Name of the experiment.
+
+    Raises
+    ------
+    ParamsError
+        The experiment is unknown, or its params file is not valid; see `load_file`.
+    """
     return load_file(experiment).params
 
 

@@ -103,7 +103,20 @@ def override_file(file: ParamsFile, settings: Sequence[str]) -> ParamsFile:
 
 
 def parse_value(source: str, setting: str) -> Any:
-    """Parse the value of one setting as YAML; a bare comma-separated list becomes a list."""
+    """Parse the value of one setting as YAML; a bare comma-separated list becomes a list.
+
+    Parameters
+    ----------
+    source
+        The value.
+    setting
+        The whole setting, for error messages.
+
+    Raises
+    ------
+    ParamsError
+        It is not YAML, or more than one value.
+    """
     if "," in source and not source.startswith(("[", "{", '"', "'")):
         source = f"[{source}]"
     where = make_printable(setting if setting.startswith("-") else f"-S {setting}")

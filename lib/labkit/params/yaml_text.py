@@ -65,7 +65,18 @@ def load_yaml(path: Path) -> YamlMap:
 
 
 def read_yaml(path: Path) -> str:
-    """Return the content of a YAML file without parsing it; see `load_yaml`."""
+    """Return the content of a YAML file without parsing it.
+
+    Parameters
+    ----------
+    path
+        Path of the file.
+
+    Raises
+    ------
+    ParamsError
+        The file is too large, not UTF-8, or begins with a byte-order mark.
+    """
     if path.stat().st_size > LARGEST_FILE_BYTES:
         raise ParamsError(
             f"{show(path)}: {format_count(path.stat().st_size, 'byte')}; a params file has at most 1,000,000"

@@ -172,7 +172,13 @@ class Mask:
         return value
 
     def clean_text(self, string: str) -> str:
-        """Redact declared secrets and everything in a known token format in a string."""
+        """Redact declared secrets and everything in a known token format in a string.
+
+        Parameters
+        ----------
+        string
+            String to redact.
+        """
         cleaned, n_found = TOKENS.subn(REDACTED, mask(string, self.secrets))
         self.n_redacted += n_found
         return cleaned

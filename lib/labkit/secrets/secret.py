@@ -85,5 +85,18 @@ def read_secret(name: str, declared: Mapping[str, str], *, where: str) -> Secret
 
 
 def read_secrets(declared: Mapping[str, str], *, where: str) -> dict[str, str]:
-    """Return the values of all declared secrets by name; see `read_secret`."""
+    """Return the values of all declared secrets, by name.
+
+    Parameters
+    ----------
+    declared
+        The section `secrets` of the params: environment variable by name.
+    where
+        The file that declares them, for error messages.
+
+    Raises
+    ------
+    ParamsError
+        A variable is not set, or its value is too short to be masked.
+    """
     return {name: read_secret(name, declared, where=where).reveal() for name in declared}

@@ -82,12 +82,38 @@ def find_writer(path: Path) -> int | None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write a text file in UTF-8 atomically; see `atomic_write`."""
+    """Write a text file in UTF-8 atomically.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    content
+        Its content.
+
+    Raises
+    ------
+    DiskError
+        See `atomic_write`.
+    """
     write_bytes(path, content.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically; see `atomic_write`."""
+    """Write a file atomically.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    content
+        Its content.
+
+    Raises
+    ------
+    DiskError
+        See `atomic_write`.
+    """
     with atomic_write(path, n_bytes=len(content)) as beside:
         beside.write_bytes(content)
 
@@ -112,18 +138,59 @@ def parse_json(content: bytes) -> Any:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write plain data as JSON atomically, with sorted keys; infinite numbers and NaN are refused."""
+    """Write plain data as JSON atomically, with sorted keys.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    content
+        Plain data.
+
+    Raises
+    ------
+    ValueError
+        A number is infinite or NaN.
+    DiskError
+        See `atomic_write`.
+    """
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False, sort_keys=True) + "\n")
 
 
 def copy_file(source: Path, path: Path) -> None:
-    """Copy a file atomically; see `atomic_write`."""
+    """Copy a file atomically.
+
+    Parameters
+    ----------
+    source
+        The file to copy.
+    path
+        The file to write.
+
+    Raises
+    ------
+    DiskError
+        See `atomic_write`.
+    """
     with atomic_write(path, n_bytes=source.stat().st_size) as beside:
         shutil.copyfile(source, beside)
 
 
 def move(source: Path, path: Path) -> None:
-    """Rename a file or a folder on the same disk."""
+    """Rename a file or a folder on the same disk.
+
+    Parameters
+    ----------
+    source
+        Current path.
+    path
+        New path; missing folders above it are created.
+
+    Raises
+    ------
+    DiskError
+        The file system refuses it.
+    """
     with explain_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         source.rename(path)
@@ -132,7 +199,18 @@ def move(source: Path, path: Path) -> None:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder to write to; it replaces `path` on success, and is removed on any error."""
+    """Yield an empty folder to write to; it replaces `path` on success, and is removed on any error.
+
+    Parameters
+    ----------
+    path
+        The folder to write or replace.
+
+    Raises
+    ------
+    DiskError
+        The disk is full or broken, or the folder cannot be written.
+    """
     beside = name_beside(path)
     try:
         with explain_faults(path, beside):
@@ -141,7 +219,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         yield beside
         place_folder(beside, path)
     finally:
-        # A second attempt if a call was interrupted. What remains even then is removed later: its name has the process.
+        # A second attempt if a call was interrupted. What remains even then is removed later, as its name has the
+        # process id.
         for _ in range(2):
             shutil.rmtree(beside, ignore_errors=True)
 

@@ -48,14 +48,30 @@ def take_lock(handle: int, *, is_waiting: bool = True) -> bool:
 
 @contextmanager
 def hold_lock(path: Path) -> Iterator[None]:
-    """Run the block in one process at a time, waiting for others."""
+    """Run the block in one process at a time, waiting for others.
+
+    Parameters
+    ----------
+    path
+        The lock file; it is created if missing and not removed.
+    """
     with open_lock(path) as handle:
         take_lock(handle)
         yield
 
 
 def note_holder(handle: int, path: Path, content: bytes) -> None:
-    """Write the holder of a lock to its file; not flushed, as it need not outlive the holder."""
+    """Write the holder of a lock to its file; not flushed, as it need not outlive the holder.
+
+    Parameters
+    ----------
+    handle
+        File descriptor of the lock file.
+    path
+        Its path, for error messages.
+    content
+        Description of the holder.
+    """
     with explain_faults(path, n_bytes=len(content)):
         os.ftruncate(handle, 0)
         os.pwrite(handle, content, 0)

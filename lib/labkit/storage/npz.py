@@ -11,7 +11,22 @@ from labkit.storage.atomic import atomic_write
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays of numbers, strings or times, by name; arrays of Python objects are refused."""
+    """Write arrays by name, atomically.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    arrays
+        Arrays of numbers, strings or times.
+
+    Raises
+    ------
+    ValueError
+        An array holds Python objects.
+    DiskError
+        The disk is full or broken, or the file cannot be written.
+    """
     ordered = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
     # A stream, because numpy appends .npz to a path with another ending.
     with atomic_write(path) as beside, beside.open("wb") as stream:
