@@ -63,7 +63,7 @@ def learn(columns: Columns, spec: Spec) -> dict[str, Any]:
         for name, rule in (spec.get("outliers") or {}).items()
         if rule["action"] != "drop"
     }
-    # Outliers are excluded or clipped before fills are learned.
+    # Outliers are clipped or removed, as declared, before fills are learned.
     bounded = apply_bounds(columns, bounds, spec)
     limit = spec.get("most_missing")
     return {
