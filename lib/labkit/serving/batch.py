@@ -1,6 +1,6 @@
-"""Batch prediction with the published model: a table in, a table out.
+"""Batch prediction with the published model, from one table file to another.
 
-Not a service; rows go through the same release as there.
+This is not the service, but rows go through the same release as there.
 """
 
 import tempfile
@@ -30,33 +30,41 @@ from labkit.storage.atomic import atomic_write
 from labkit.units import format_count
 
 FORMATS = (".csv", ".parquet")
-"""Endings of files that predictions are written to."""
+"""File suffixes of the formats in which predictions are written."""
 PREDICTION, PROBABILITY = "prediction", "probability_"
-"""Name of the column of predictions, and how those of probabilities begin."""
+"""Name of the prediction column, and prefix of the names of the probability columns."""
 MOST_REMARKS = 20
 
 
 def predict_file(experiment: str, source: Path, destination: Path, *, overwrite: bool = False) -> str:
-    """Predict every row of a file with the champion and return what came of it, a line for each thing to know.
+    """Predict every row of a file with the champion and return a summary, one line per remark.
 
     Parameters
     ----------
     source
-        A file with the joined raw columns the model was trained on, written as the main table is; more columns are
-        passed over, but for the answers: where they are known, the predictions are scored.
+        A file with the joined raw columns that the model was trained on, in the format of the main table. Other columns
+        are ignored except for the target: where its true values are known, the predictions are scored.
     destination
-        CSV or Parquet by its ending: `prediction`, and for classes the `probability_<class>` of each.
+        CSV or Parquet, by its suffix: column `prediction`, and for classification a column `probability_<class>` for
+        each class.
     overwrite
         Whether a file that labkit did not write may be replaced; the source never is.
+
+    Returns
+    -------
+    str
+        Number of rows predicted, remarks on the inputs, and the score where true values are known.
 
     Raises
     ------
     ParamsError
-        Unknown experiment, no champion yet, a file of another kind, or one that is not to be replaced.
+        The experiment is unknown or has no champion yet, a file has an unsupported format, or the destination may not
+        be replaced.
     MissingDataError
-        There is no such file.
+        The source does not exist.
     DataError
-        It is not as the params say that the main table is read, or a column is missing or not of its kind.
+        The source cannot be read in the way that the params specify for the main table, or a column is missing or of
+        the wrong kind.
     """
     params = load_params(experiment)
     check_source(source)
@@ -84,7 +92,7 @@ def predict_file(experiment: str, source: Path, destination: Path, *, overwrite:
 
 
 def check_destination(destination: Path, source: Path, *, overwrite: bool) -> None:
-    """Refuse a destination that is not CSV or Parquet, cannot be written to, or holds what is not to be lost."""
+    """Refuse a destination that is not CSV or Parquet, cannot be written to, or would lose existing content."""
     if destination.suffix not in FORMATS:
         raise ParamsError(f"{destination}: {destination.suffix or 'no ending'}: use .csv or .parquet")
     if not destination.parent.is_dir():
@@ -103,7 +111,7 @@ def check_destination(destination: Path, source: Path, *, overwrite: bool) -> No
 
 
 def is_written_here(path: Path) -> bool:
-    """Return whether a file holds nothing but predictions, or nothing at all."""
+    """Return whether a file holds only predictions or is empty."""
     if not path.stat().st_size:
         return True
     try:
@@ -117,7 +125,7 @@ def is_written_here(path: Path) -> bool:
 
 
 def describe_inputs(rows: pd.DataFrame, row_features: RowFeatures) -> list[str]:
-    """Return a line for each column with values that the model has never seen, or with none at all."""
+    """Return a line for each column that has values unseen by the model, or no values at all."""
     lines = []
     unseen = row_features.count_unseen(take_columns(rows, row_features.inputs_))
     for name in row_features.inputs_:
@@ -132,10 +140,7 @@ def describe_inputs(rows: pd.DataFrame, row_features: RowFeatures) -> list[str]:
 
 
 def make_prediction_table(predicted: np.ndarray, facts: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the predictions of all rows as a table.
-
-    Where a threshold was chosen by costs, it decides between the two classes; else the likeliest class is named.
-    """
+    """Return all predictions as a table: classes by the threshold chosen from costs, else the most probable class."""
     classes = facts["classes"]
     if not classes:
         return pd.DataFrame({PREDICTION: predicted})
@@ -148,7 +153,7 @@ def make_prediction_table(predicted: np.ndarray, facts: Mapping[str, Any]) -> pd
 
 
 def describe_score(rows: pd.DataFrame, predicted: np.ndarray, facts: Mapping[str, Any], params: Params) -> str:
-    """Say how good predictions are where the rows hold the answers, beside the holdout; empty where they do not."""
+    """Describe the score beside that on the holdout; empty unless all rows have a true value."""
     target = params.data.target.column
     if target not in rows.columns or rows[target].isna().any():
         return ""
@@ -166,7 +171,7 @@ def describe_score(rows: pd.DataFrame, predicted: np.ndarray, facts: Mapping[str
     if not np.isfinite(found):
         return f"\nThe rows have true values that cannot be scored: {metric} is not defined for them"
     then = facts["metrics"][metric]
-    # Whole numbers from a thousand on: 190,912 and not 1.909e+05.
+    # From one thousand on, numbers are rounded to integers: 190,912 rather than 1.909e+05.
     here, there, gap = (
         f"{value:,.0f}" if abs(then) >= 1000 else f"{value:.4g}" for value in (found, then, found - then)
     )

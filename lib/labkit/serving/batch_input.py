@@ -1,7 +1,7 @@
-"""The rows of a file that are to be predicted, read by the rules by which the experiment's main table is read.
+"""Reading of the rows to predict, by the rules that apply to the experiment's main table.
 
-Only columns that the model needs are read, and the answers where they are known: what stands beside them may be
-anything. Not how a file is read by such rules: that is `labkit.data.reading.raw_table`.
+Only the columns that the model needs are read, and the target where it is known; other columns may hold anything. See
+`labkit.data.reading.raw_table` for how a file is read by these rules.
 """
 
 import tempfile
@@ -24,7 +24,7 @@ from labkit.params.tables import Table
 
 
 def check_source(source: Path) -> None:
-    """Refuse a file that is not there, or of a format that is not read."""
+    """Refuse a file that does not exist or has an unsupported format."""
     if not source.is_file():
         names = [path.name for path in source.parent.glob("*")] if source.parent.is_dir() else []
         raise MissingDataError(f"{source}: no such file: {name_nearest(source.name, names)}")
@@ -33,7 +33,7 @@ def check_source(source: Path) -> None:
 
 @contextmanager
 def name_by_format(source: Path) -> Iterator[Path]:
-    """Yield a path to a file whose ending says what is in it, as the file that `labkit new` copies has one."""
+    """Yield a path to the file with a suffix that shows its format, like that of a file copied by `labkit new`."""
     ending = find_ending(source, str(source))
     if source.name.lower().endswith(ending):
         yield source
@@ -54,21 +54,21 @@ def load_rows(
     inputs
         Kind of each raw column that the model needs: `number`, `boolean`, `time` or `category`.
     labels
-        Categories of columns that the model knows, and its classes by the target's name: where they are yes and no,
-        these are read in any spelling.
+        Categories that the model knows by column, and its classes under the target's name. Where these are yes and no,
+        the values of the column are accepted in any spelling.
 
     Returns
     -------
     pandas.DataFrame
-        Shape (n_rows, needed columns): the inputs, computed ones as the params say where the file lacks them, and the
-        answers if the file has them.
+        Shape (n_rows, n_needed_columns): the inputs, and the target if the file has it. Computed columns that the file
+        lacks are computed as the params specify.
 
     Raises
     ------
     ParamsError, MissingDataError
-        The file is not there, or of no kind that tables come in.
+        The file does not exist, or its format is not supported.
     DataError
-        It is not as the params say that the main table is read, or a column is missing.
+        The file cannot be read in the way that the params specify for the main table, or a column is missing.
     """
     check_source(source)
     with name_by_format(source) as path:
@@ -79,7 +79,7 @@ def load_source(
     source: Source, params: Params, inputs: Mapping[str, str], labels: Mapping[str, Sequence[object]]
 ) -> pd.DataFrame:
     """Read the rows to predict; see `load_rows`."""
-    # What a rule turns into another type is read as it was written: the model begins with the rules.
+    # Columns that a rule converts to another type are read as written: the model itself applies the rules first.
     typed = {name for name, rule in params.wrangling.rules.items() if rule.type is not None}
     as_read = {name: kind for name, kind in inputs.items() if name not in typed}
     spec = follow_ending(params.data.tables[params.data.main_table], source.path)
@@ -107,7 +107,7 @@ def load_source(
 
 
 def list_needed(params: Params, inputs: Mapping[str, str], names: list[str]) -> list[str]:
-    """Return the columns that the file must have: a computed one that it lacks is computed from others."""
+    """Return the columns that the file must have; a computed column that it lacks is computed from other columns."""
     needed = list(inputs)
     for name, text in reversed(list_computed(params.data).items()):
         if name in needed and name not in names:
@@ -117,10 +117,8 @@ def list_needed(params: Params, inputs: Mapping[str, str], names: list[str]) -> 
 
 
 def restrict(table: Table, names: list[str], inputs: Mapping[str, str], *, skip: list[str] | None = None) -> Table:
-    """Return how a table is read, for a file that has these of its columns.
-
-    What the model takes as texts is read as texts, times as times, whatever the values of a few new rows look like.
-    """
+    """Return the reading rules of a table restricted to the named columns."""
+    # The model's text columns are read as text and its times as times, whatever the values in a few new rows look like.
     fields = table.model_dump(exclude={"dataset", "path", "paths", "package"})
     times = [name for name in names if name in table.times or inputs.get(name) == "time"]
     texts = [name for name in names if name in table.texts or inputs.get(name) == "category"]
@@ -138,14 +136,14 @@ def restrict(table: Table, names: list[str], inputs: Mapping[str, str], *, skip:
 
 
 def follow_ending(table: Table, source: Path) -> Table:
-    """Return how a table is read, with tabs between cells where the name of the file says so, as .tsv does."""
+    """Return the reading rules of a table, tab-separated if the file name says so, as .tsv does."""
     if not {".tsv", ".tab"} & {suffix.lower() for suffix in source.suffixes}:
         return table
     return table.model_copy(update={"delimiter": "\t"})
 
 
 def describe_delimiter(names: list[str], table: Table) -> str:
-    """Say which other character divides the cells of the first row; empty if none does."""
+    """Describe which other character separates the cells of the first row; empty if none does."""
     found = [mark for mark in DELIMITERS if mark != table.delimiter and mark in names[0]] if len(names) == 1 else []
     if not found:
         return ""
@@ -154,7 +152,7 @@ def describe_delimiter(names: list[str], table: Table) -> str:
 
 
 def describe_reading(source: Source, params: Params, spec: Table) -> str:
-    """Say how a file of texts was read, where that is not the usual way."""
+    """Describe how a text file was read, where that differs from the defaults; empty if it does not."""
     fields = {name: getattr(spec, name) for name in ("encoding", "delimiter", "header", "skip_lines")}
     unusual = [f"{name} {value!r}" for name, value in fields.items() if value != Table.model_fields[name].default]
     if name_format(source.path) or not unusual:
@@ -163,13 +161,8 @@ def describe_reading(source: Source, params: Params, spec: Table) -> str:
 
 
 def match_spelling(values: pd.Series, kind: str, labels: Sequence[object], where: str) -> pd.Series:
-    """Return yes and no in the spelling that the model knows, and numbers that are categories as they were written.
-
-    Raises
-    ------
-    DataError
-        The column holds True and False, and the model knows other categories.
-    """
+    """Return yes and no in the spelling that the model knows, and numeric categories as they were written."""
+    # DataError: the column holds True and False, and the model knows other categories.
     if kind == "boolean" and not pd.api.types.is_numeric_dtype(values):
         truths = values.map(lambda value: read_yes_no(str(value)), na_action="ignore")
         return truths if truths.notna().equals(values.notna()) else values
@@ -192,7 +185,7 @@ def match_spelling(values: pd.Series, kind: str, labels: Sequence[object], where
 
 
 def check_numbers(rows: pd.DataFrame, inputs: Mapping[str, str], source: Source) -> None:
-    """Refuse words where the model needs numbers."""
+    """Refuse non-numeric values where the model needs numbers."""
     for name, kind in inputs.items():
         values = rows[name].dropna()
         if kind in ("number", "boolean") and len(values) and not pd.api.types.is_numeric_dtype(values.infer_objects()):

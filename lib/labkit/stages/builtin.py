@@ -1,6 +1,6 @@
-"""The stages without a notebook: what `labkit run` calls in their place.
+"""Functions that `labkit run` calls for the stages without a notebook.
 
-Each imports what it needs when called: the fingerprint is taken on every run and has to be quick.
+Each function imports what it needs when called, because the fingerprint is computed on every run and has to be fast.
 """
 
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ def perform_source(params: "Params", sample_rows: int | None) -> str:
 
 
 def perform_fingerprint(params: "Params", sample_rows: int | None) -> str:
-    """Write down what every stage's code means, and the digests of params and of the files that they name."""
+    """Write the fingerprint of every stage's code, and the digests of the params and of the files that they name."""
     from labkit.data.reading.locate import compute_digests
     from labkit.run.dvc_yaml import compute_section_digests
     from labkit.run.fingerprint.stage_key import write_fingerprints
@@ -55,6 +55,6 @@ PLAIN: dict[str, "PlainStage"] = {
     "publish": perform_publish,
 }
 LATER_MODULES = ("labkit.stages.publish", "labkit.model.release.skops_file")
-"""What `perform_publish` needs, which takes seconds to import."""
+"""Modules that `perform_publish` needs; importing them takes seconds."""
 PLAIN_MODULES = {"source": "labkit.stages.source"}
-"""The module that does a plain stage's work; the other plain stages are called each time, whatever their code."""
+"""Module that implements each plain stage; stages not listed here run every time, whether or not their code changed."""

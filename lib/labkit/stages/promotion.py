@@ -1,7 +1,7 @@
-"""Making a version the champion by hand, and whether the champions can be verified.
+"""Promoting a version to champion by hand, and verifying the champions.
 
-A promotion by hand is a person's decision: it is not compared with the champion, but it is recorded with who decided,
-when and why. What is promoted has to be verified in any case.
+A manual promotion is a person's decision: the version is not compared with the champion, but who decided, when and why
+is recorded. The promoted version has to be verified in any case.
 """
 
 import getpass
@@ -24,23 +24,24 @@ from labkit.storage.digests import compute_digest
 
 
 def promote(params: Params, number: int | None, *, reason: str, accept_unverified: bool = False) -> str:
-    """Make a version the champion and return a sentence on it.
+    """Promote a version to champion and return a sentence that describes the result.
 
     Parameters
     ----------
     number
-        Version to promote; None for the release in this checkout, which has to have passed the gate.
+        Version to promote; None for the release in this checkout, which must have passed the gate.
     reason
-        Why, for the record.
+        Reason for the promotion, stored with the version.
     accept_unverified
-        Whether a champion whose files are gone or changed may be replaced.
+        Whether a champion whose files are missing or changed may be replaced.
 
     Raises
     ------
     ParamsError
-        No reason is given.
+        The reason is empty.
     ChampionError
-        The present champion cannot be verified and `accept_unverified` is not set, or the version to promote cannot.
+        The current champion cannot be verified and `accept_unverified` is not set, or the version to promote cannot be
+        verified.
     ModelError
         The release in this checkout did not pass the gate.
     """
@@ -63,7 +64,7 @@ def promote(params: Params, number: int | None, *, reason: str, accept_unverifie
 
 
 def register_release(params: Params) -> registry.Version:
-    """Return the version made from the release in this checkout, which has to have passed the gate."""
+    """Return the version made from the release in this checkout, which must have passed the gate."""
     data = paths.find_data_dir(params.experiment)
     folder, gate_path = data / PLACES["release"], data / PLACES["gate"]
     if not gate_path.is_file() or not folder.is_dir():
@@ -77,13 +78,7 @@ def register_release(params: Params) -> registry.Version:
 
 
 def verify_champion(name: str, champion: registry.Version | None, *, accept_unverified: bool) -> str:
-    """Return whether the present champion could be verified, in a word or two.
-
-    Raises
-    ------
-    ChampionError
-        It could not, and that is not accepted.
-    """
+    """Return in a few words whether the champion could be verified; raise ChampionError if not, unless accepted."""
     if champion is None:
         return ""
     try:
@@ -97,7 +92,7 @@ def verify_champion(name: str, champion: registry.Version | None, *, accept_unve
 
 
 def check_champions() -> CheckResult:
-    """Look whether the files of every champion are there and are those that were published."""
+    """Check that the files of every champion exist and are the ones that were published."""
     file = paths.find_sqlite_file(paths.get_tracking_uri())
     if file is not None and not file.exists():
         return CheckResult("champions", "nothing is published yet")
@@ -124,7 +119,7 @@ def check_champions() -> CheckResult:
 
 
 def find_remedy(name: str, champion: registry.Version) -> str:
-    """Return what brings back a champion whose files are lost: this checkout, if it has the same release."""
+    """Return how to restore a champion whose files are lost: from this checkout, if it has the same release."""
     folder = paths.find_data_dir(name) / PLACES["release"]
     if folder.is_dir() and compute_digest(folder) == champion.digest:
         return f"`labkit run {name}` uploads them again from this checkout"

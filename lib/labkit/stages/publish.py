@@ -1,7 +1,7 @@
 """Publishing a release: gate, comparison with the champion, registry, alias.
 
-The last stage of the pipeline and the only one that reads the registry. It is called every time and may be: it names
-a release by its digest, so publishing the same one twice changes nothing.
+The last stage of the pipeline and the only one that reads the registry. It runs every time, which is safe: a release
+is identified by its digest, so publishing the same one twice changes nothing.
 """
 
 import json
@@ -40,12 +40,12 @@ from labkit.storage.digests import compute_digest
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 MOST_ATTEMPTS = 10
-"""Times that a release is compared again because somebody else moved the alias meanwhile."""
+"""Maximum number of comparisons of a release; it is compared again each time someone else changes the champion."""
 
 
 @dataclass(frozen=True)
 class Publication:
-    """What was decided: `published`, `kept champion` or `refused`, and why."""
+    """The decision, one of `published`, `kept champion` or `refused`, and the reasons for it."""
 
     decision: str
     reasons: list[str]
@@ -54,16 +54,16 @@ class Publication:
 
 
 def publish(params: Params) -> str:
-    """Publish the experiment's release if gate and champion allow it, and return a headline.
+    """Publish the experiment's release if the gate and the champion allow it, and return a headline.
 
     Raises
     ------
     MissingDataError
-        The release or the gate's decision is not there.
+        The release or the gate's decision does not exist.
     DataError
-        A file is not what its stage wrote.
+        A file differs from what its stage wrote.
     ModelError
-        The release is not what its manifest says.
+        The release does not match its manifest.
     TrackingError
         The registry cannot be used.
     """
@@ -89,7 +89,7 @@ def decide(params: Params, opened: bundle.Release, gate: Decision, digest: str) 
     Raises
     ------
     ChampionError
-        The champion's files cannot be fetched or are not those that were published: nothing is compared or moved.
+        The champion's files cannot be fetched or are not those that were published; nothing is compared or promoted.
     """
     checks = list_checks(params, opened, gate)
     reasons = list(map(str, checks))
@@ -108,7 +108,7 @@ def decide(params: Params, opened: bundle.Release, gate: Decision, digest: str) 
 
 
 def list_checks(params: Params, opened: bundle.Release, gate: Decision) -> list[Check]:
-    """Return the gate's checks and those of the release itself."""
+    """Return the gate's checks followed by the checks of the release itself."""
     sizes = {path.name: path.stat().st_size for path in sorted(opened.folder.iterdir())}
     return [*gate.checks, check_parity(opened.facts["onnx"]), check_size(sizes, params.evaluation.gate)]
 
@@ -116,7 +116,7 @@ def list_checks(params: Params, opened: bundle.Release, gate: Decision) -> list[
 def compete(
     params: Params, opened: bundle.Release, champion: registry.Version | None, checks: Sequence[Check], *, digest: str
 ) -> Publication | None:
-    """Compare a release with a champion and move the alias if it wins; None if the champion changed meanwhile."""
+    """Compare a release with a champion and promote it if it wins; None if the champion changed in the meantime."""
     name, checks = params.experiment, list(checks)
     if champion is not None and champion.digest == digest:
         headline, reasons = f"version {champion.number} is the champion already", list(map(str, checks))
@@ -128,7 +128,7 @@ def compete(
         checks.append(compare_with_champion(params, opened, champion))
     reasons = list(map(str, checks))
     version = register(params, opened, digest)
-    # There is no lock over a registry: the alias is read again before and after it moves.
+    # A registry cannot be locked, so the alias is read again before and after it is set.
     if registry.find_version(name, alias=CHAMPION) != champion:
         return None
     if champion is not None and not checks[-1].passed:
@@ -145,7 +145,7 @@ def compete(
 
 
 def register(params: Params, opened: bundle.Release, digest: str) -> registry.Version:
-    """Return the version made from a release, its files in place, registering it if there is none yet."""
+    """Return the version made from a release, with its files in place; register it if there is none yet."""
     known = registry.find_version(params.experiment, digest=digest)
     if known is not None:
         restore_files(params, opened, known)
@@ -157,20 +157,9 @@ def register(params: Params, opened: bundle.Release, digest: str) -> registry.Ve
 
 
 def restore_files(params: Params, opened: bundle.Release, version: registry.Version) -> str:
-    """Upload the files of a version again if the store lost or changed them, and return what was wrong, else "".
-
-    Parameters
-    ----------
-    opened
-        The same release: its digest is that of the version.
-
-    Raises
-    ------
-    ChampionError
-        The files are not those of the version even then.
-    LostStoreError
-        The store does not answer.
-    """
+    """Upload a version's files again if the store lost or changed them; return what was wrong, empty if nothing was."""
+    # `opened` has the digest of the version. ChampionError: the files are wrong even after the upload. LostStoreError:
+    # the store does not respond.
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
         problem = find_problem(version, Path(scratch) / "before")
         if problem:
@@ -182,7 +171,7 @@ def restore_files(params: Params, opened: bundle.Release, version: registry.Vers
 
 
 def find_problem(version: registry.Version, folder: Path) -> str:
-    """Return what is wrong with the files that the store has of a version, fetched into a new folder; "" if nothing."""
+    """Fetch the stored files of a version into a new folder and return what is wrong with them; "" if nothing is."""
     folder.mkdir()
     try:
         fetch_release(version, folder)
@@ -207,22 +196,16 @@ def save_model(opened: bundle.Release, folder: Path) -> Path:
 
 
 def load_example(opened: bundle.Release) -> pd.DataFrame:
-    """Return the release's example rows, numbers as real ones: a column whole by chance need not stay so."""
+    """Return the release's example rows with numbers as float64: a column may hold only integers by coincidence."""
     rows = pd.read_json(opened.folder / runtime.EXAMPLE, orient="split", convert_dates=False)
     kinds = opened.row_features.inputs_
     return rows[list(kinds)].astype({name: "float64" for name, kind in kinds.items() if kind == "number"})
 
 
 def compare_with_champion(params: Params, opened: bundle.Release, champion: registry.Version) -> Check:
-    """Compare the release with the champion on today's holdout rows, resampled alike for both.
-
-    Only a champion whose files were fetched and are those that were published can lose for not predicting these rows.
-
-    Raises
-    ------
-    ChampionError
-        Its files cannot be fetched, or are not those that were published.
-    """
+    """Compare the release with the champion on the current holdout rows, with the same resamples for both."""
+    # A champion that cannot predict these rows loses, but only if its files were fetched and are those that were
+    # published; if they are not, ChampionError is raised.
     target, evaluation = params.data.target, params.evaluation
     holdout = load_table(paths.find_data_dir(params.experiment) / PLACES["clean_holdout"])
     named = f"version {champion.number}"
@@ -259,12 +242,12 @@ def compare_with_champion(params: Params, opened: bundle.Release, champion: regi
 
 
 def fetch_champion(experiment: str, champion: registry.Version, folder: Path) -> Path:
-    """Download the champion's release to compare another one with it.
+    """Download the champion's release so that another one can be compared with it.
 
     Raises
     ------
     ChampionError
-        It cannot be verified, so it cannot lose either.
+        The champion cannot be verified, so it cannot be beaten either.
     """
     try:
         return fetch_release(champion, folder)
@@ -277,12 +260,12 @@ def fetch_champion(experiment: str, champion: registry.Version, folder: Path) ->
 
 
 def fetch_release(version: registry.Version, folder: Path) -> Path:
-    """Download the release a version was made from and return its place, verified against its recorded digest.
+    """Download the release that a version was made from, verify its digest, and return its path.
 
     Raises
     ------
     ChampionError
-        It is not there any more, cannot be reached, or is not what was published.
+        The release no longer exists, cannot be reached, or is not what was published.
     """
     try:
         place = tracking.download_file(version.run_id, "release", folder)
@@ -297,7 +280,7 @@ def fetch_release(version: registry.Version, folder: Path) -> Path:
 
 
 def write_decision(params: Params, done: Publication) -> None:
-    """Leave the decision beside the reports, for people and for programs."""
+    """Write the decision next to the reports, as an HTML page for people and as JSON for programs."""
     pages = paths.find_reports_dir(params.experiment)
     content = {
         "decision": done.decision,
@@ -308,7 +291,7 @@ def write_decision(params: Params, done: Publication) -> None:
     write_text(pages / "publish.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     card = paths.find_data_dir(params.experiment) / PLACES["release"] / runtime.CARD
     text = [f"**{done.headline.capitalize()}.**", "", *(f"- {reason}." for reason in done.reasons), ""]
-    # The page has a title of its own: the card's headings go one level down.
+    # The page has its own title, so the card's headings move down one level.
     lines = [f"#{line}" if line.startswith("#") else line for line in card.read_text(encoding="utf-8").splitlines()]
     page = "\n".join([*text, *lines, ""])
     render.render_page(pages / "publish.html", title=f"{params.experiment}: publication", markdown=page)

@@ -1,8 +1,8 @@
-"""Where raw tables come from, and the stage `source`, which puts them in place.
+"""Sources of raw tables, and the stage `source`, which puts the tables in place.
 
-Opens what `data.tables` of the params names. Not where a named file lies: that is `labkit.data.reading.locate`. Not how
-one is read: that is `labkit.data.reading.raw_table`. Not whether the columns are there that the params speak of: that
-is `labkit.data.column_references`. Not how tables are joined: that is `labkit.data.joins`.
+Opens the tables that `data.tables` of the params names. See `labkit.data.reading.locate` for how files are found,
+`labkit.data.reading.raw_table` for how they are read, `labkit.data.column_references` for the check that the columns
+named by the params exist, and `labkit.data.joins` for how tables are joined.
 """
 
 import json
@@ -28,25 +28,25 @@ from labkit.units import format_count
 
 FEWEST_ROWS = 2
 NOTES = "notes.json"
-"""File beside the raw tables: what was noticed while reading them."""
+"""File next to the raw tables that holds the notes made while reading them."""
 
 
 class Readable(Protocol):
-    """A raw table that can be read in batches, as often as needed."""
+    """A raw table that can be read in batches, any number of times."""
 
     columns: list[str]
     n_rows: int
 
     @property
     def notes(self) -> list[Note]:
-        """What was noticed."""
+        """Notes made while reading."""
 
     def read(self) -> Iterator[pa.Table]:
-        """Yield the rows in batches of the same columns and types."""
+        """Yield the rows in batches that share the same columns and types."""
 
 
 class BundledTable:
-    """One of scikit-learn's bundled tables, as `RawTable` is."""
+    """One of scikit-learn's bundled datasets, with the interface of `RawTable`."""
 
     def __init__(self, name: str, table: Table) -> None:
         self.name, self.table = name, table
@@ -62,14 +62,14 @@ class BundledTable:
 
 
 def load_tables(data: Data) -> dict[str, pd.DataFrame]:
-    """Read all raw tables, whole.
+    """Read all raw tables into memory.
 
     Raises
     ------
     MissingDataError
-        A file or package is not there.
+        A file or package is missing.
     DataError
-        A file is not a table, or a value is not of its column's type.
+        A file is not a table, or a value does not have its column's type.
     """
     opened = open_tables(data)
     return {name: pa.concat_tables(raw.read()).combine_chunks().to_pandas() for name, raw in opened.items()}
@@ -81,7 +81,7 @@ def open_tables(data: Data) -> dict[str, Readable]:
 
 
 def open_table(name: str, table: Table) -> Readable:
-    """Open one raw table from where its params say."""
+    """Open one raw table from the location that its params give."""
     if table.dataset:
         return BundledTable(name, table)
     files = find_files(name, table)
@@ -91,7 +91,7 @@ def open_table(name: str, table: Table) -> Readable:
 
 
 def load_bundled(name: str, dataset: str) -> pd.DataFrame:
-    """Read one of scikit-learn's bundled tables in its original units, classes by their names."""
+    """Read one of scikit-learn's bundled datasets in its original units, with class names as labels."""
     import sklearn.datasets
 
     bundled = {
@@ -111,14 +111,14 @@ def load_bundled(name: str, dataset: str) -> pd.DataFrame:
 
 
 def place_tables(params: Params, folder: Path, contract_path: Path, *, sample_rows: int | None = None) -> str:
-    """Read the raw tables, hold them against the contract, and write them as Parquet: the stage `source`.
+    """Read the raw tables, check them against the contract, and write them as Parquet: the stage `source`.
 
     Parameters
     ----------
     folder
-        Where one Parquet file per table goes, and `NOTES`.
+        Destination of one Parquet file per table, and of `NOTES`.
     contract_path
-        The contract; tables it does not know are added to it.
+        Path of the contract; tables that it does not describe yet are added to it.
 
     Returns
     -------
@@ -128,7 +128,7 @@ def place_tables(params: Params, folder: Path, contract_path: Path, *, sample_ro
     Raises
     ------
     ParamsError, MissingDataError, DataError, ContractError
-        A table, file or column is not there, not readable, or not as agreed.
+        A table, file or column is missing, cannot be read, or violates the contract.
     """
     states = find_states(params.data)
     opened = open_tables(params.data)
@@ -142,7 +142,7 @@ def place_tables(params: Params, folder: Path, contract_path: Path, *, sample_ro
     agreed = contract.load_contract(contract_path) if contract_path.is_file() else {}
     seen: dict[str, contract.Inference] = {}
     n_rows = opened[main].n_rows if sample_rows is None else min(sample_rows, opened[main].n_rows)
-    # The whole folder is put in place at the end, or none of it.
+    # The folder is put in place at the end, either complete or not at all.
     with atomic_folder(folder) as beside:
         for name, raw in opened.items():
             chosen = choose_rows(raw.n_rows, n_rows, params.seed) if name == main and n_rows < raw.n_rows else None
@@ -162,13 +162,13 @@ def place_tables(params: Params, folder: Path, contract_path: Path, *, sample_ro
 
 
 def find_states(data: Data) -> list[tuple[int, ...]]:
-    """Return what tells whether a file changes while it is read."""
+    """Return the state of each file, by which a change while it is being read is detected."""
     found = [path.stat() for name, table in data.tables.items() for path in find_files(name, table)]
     return [(state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns) for state in found]
 
 
 def choose_rows(n_rows: int, n_chosen: int, seed: int) -> np.ndarray:
-    """Return whether each row is in a sample of so many."""
+    """Return a mask of the rows in a random sample of `n_chosen` rows, shape (n_rows,)."""
     chosen = np.zeros(n_rows, bool)
     chosen[pd.Series(range(n_rows)).sample(n_chosen, random_state=seed).to_numpy()] = True
     return chosen
@@ -177,15 +177,7 @@ def choose_rows(n_rows: int, n_chosen: int, seed: int) -> np.ndarray:
 def write_table(
     path: Path, name: str, raw: Readable, agreed: contract.Schema | None, *, chosen: np.ndarray | None
 ) -> contract.Inference:
-    """Write one raw table batch by batch, each checked against the contract, and return what was seen of it.
-
-    Raises
-    ------
-    DataError
-        A value is not of its column's type.
-    ContractError
-        A batch is not as agreed.
-    """
+    """Write one raw table batch by batch, each checked against the contract, and return the inferred contract."""
     inference, n_before = contract.Inference(), 0
     with atomic_write(path) as beside, ExitStack() as files:
         writer: pq.ParquetWriter | None = None
@@ -206,13 +198,7 @@ def write_table(
 
 
 def check_usable(params: Params, seen: Mapping[str, contract.Inference]) -> None:
-    """Refuse tables in which no column is left that differs from row to row.
-
-    Raises
-    ------
-    DataError
-        Every column that is not left out holds one value only.
-    """
+    """Raise DataError if every column that is not left out holds a single value."""
     main, target = params.data.main_table, params.data.target.column
     left = [name for name in seen[main].list_varied() if name != target and name not in params.wrangling.drop]
     joined = [name for join in params.data.joins for name in seen[join.table].list_varied()]
@@ -224,7 +210,7 @@ def check_usable(params: Params, seen: Mapping[str, contract.Inference]) -> None
 
 
 def check_gaps(rows: pa.Table, name: str) -> None:
-    """Refuse whole numbers that gaps would turn into real ones that cannot hold them."""
+    """Refuse integers that missing values would turn into floats too imprecise to hold them."""
     for column in rows.column_names:
         if has_huge_gaps(rows.column(column)):
             raise DataError(
