@@ -1,1 +1,1 @@
-"""Models: candidates, figures, the gate, and what a release is made of."""
+"""Models: estimators, training, evaluation and the gate, ONNX conversion, and releases."""

@@ -1,1 +1,1 @@
-"""Candidates: estimators with what prepares their columns."""
+"""Candidates: estimators together with the preprocessing of their columns."""

@@ -6,16 +6,18 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 SMALLEST = 1e-6
-"""Probabilities are kept this far from 0 and 1 before their log odds are taken."""
+"""Distance that probabilities keep from 0 and 1 before their log odds are computed."""
 
 
 class Calibrated(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A two-class estimator whose log odds are stretched and shifted: `slope * log_odds + intercept`.
+    """A binary classifier whose log odds are scaled and shifted: `slope * log_odds + intercept`.
 
-    Attributes
+    Parameters
     ----------
     estimator
-        Fitted again by `fit`; the two numbers stay as they are.
+        The classifier; `fit` fits it again.
+    slope, intercept
+        Calibration parameters; `fit` does not change them.
     """
 
     def __init__(self, estimator: Any, slope: float = 1.0, intercept: float = 0.0) -> None:
@@ -24,7 +26,7 @@ class Calibrated(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.intercept = intercept
 
     def fit(self, X: Any, y: Any) -> "Calibrated":
-        """Fit the estimator inside, in place."""
+        """Fit the inner estimator in place."""
         self.estimator.fit(X, y)
         self.classes_ = self.estimator.classes_
         return self
@@ -40,7 +42,7 @@ class Calibrated(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def calibrate(chance: np.ndarray, slope: float, intercept: float) -> np.ndarray:
-    """Return probabilities whose log odds are stretched and shifted, shape (n_rows,).
+    """Return probabilities whose log odds are scaled by `slope` and shifted by `intercept`, shape (n_rows,).
 
     >>> calibrate(np.array([0.2, 0.5]), 1.0, 0.0).round(6).tolist()
     [0.2, 0.5]

@@ -1,6 +1,7 @@
-"""Candidates of our own: estimators with fixed seeds and threads, each behind the preparation that fits it.
+"""labkit's own candidates: estimators with fixed seeds and thread counts, each behind suitable preprocessing.
 
-Not how they are compared, nor those that PyCaret proposes: that is `labkit.model.training.comparison`.
+See `labkit.model.training.comparison` for how they are compared, and `labkit.model.training.pycaret` for the
+candidates that PyCaret proposes.
 """
 
 from collections.abc import Callable, Mapping
@@ -59,11 +60,14 @@ FIXED: dict[str, dict[str, Any]] = {
     "KNeighborsClassifier": NEIGHBOURS_FIXED,
     "KNeighborsRegressor": NEIGHBOURS_FIXED,
 }
-"""What is set on an estimator whatever its source: the same answers on every run, quiet, and no search tree saved."""
+"""Settings of an estimator whatever its source: reproducible predictions, no output, and no search tree saved."""
 
 
 MOST_LEAVES = 2000
-"""Of a tree whose leaves may hold one row each, as rare far answers need it: a long table makes no huge model."""
+"""Maximum leaves of a tree whose leaves may hold a single row, as rare extreme targets require.
+
+It keeps a model that was fitted on many rows from becoming huge.
+"""
 
 
 Make = Callable[[int], BaseEstimator]
@@ -72,9 +76,9 @@ Make = Callable[[int], BaseEstimator]
 Estimators = dict[str, tuple[Make, Make | None]]
 
 
-# One line per model: the classifier, the regressor. All seeds and thread counts are fixed.
+# One entry per model: the classifier and the regressor. All seeds and thread counts are fixed.
 ESTIMATORS: Estimators = {
-    # In a comparison the constant is the best for its metric instead: see `make_dummy`.
+    # A comparison uses the best constant prediction for its metric instead; see `make_dummy`.
     DUMMY: (lambda seed: DummyClassifier(strategy="prior"), lambda seed: DummyRegressor(strategy="mean")),
     "linear": (lambda seed: LogisticRegression(max_iter=2000), lambda seed: Ridge(alpha=1.0)),
     "random_forest": (
@@ -110,7 +114,7 @@ ESTIMATORS: Estimators = {
         lambda seed: KNeighborsClassifier(5, **NEIGHBOURS_FIXED, n_jobs=N_JOBS),
         lambda seed: KNeighborsRegressor(5, **NEIGHBOURS_FIXED, n_jobs=N_JOBS),
     ),
-    # Its output has to stay one array per class for the graph.
+    # For the ONNX graph, the output has to stay one array per class.
     "blend": (
         lambda seed: VotingClassifier(make_members(seed, "classification"), voting="soft", flatten_transform=False),
         lambda seed: VotingRegressor(make_members(seed, "regression")),
@@ -119,11 +123,11 @@ ESTIMATORS: Estimators = {
 
 
 BLENDED = ("linear", "extra_trees", "lightgbm")
-"""Unlike each other in what they get wrong, so that their mean is seldom far from the best of them and often better."""
+"""Models whose errors differ, so that their mean is rarely much worse than the best of them and often better."""
 
 
 def make_members(seed: int, task: str) -> list[tuple[str, BaseEstimator]]:
-    """Return the unfitted estimators whose mean the blend gives, each with the scaling it needs."""
+    """Return the unfitted estimators whose predictions the blend averages, each with the scaling it needs."""
     place = 0 if task == "classification" else 1
     made = {name: make(seed) for name in BLENDED if (make := ESTIMATORS[name][place])}
     scaled = {name: Pipeline([("scale", StandardScaler()), ("model", made[name])]) for name in made if name in SCALED}
@@ -131,7 +135,7 @@ def make_members(seed: int, task: str) -> list[tuple[str, BaseEstimator]]:
 
 
 def make_lightgbm_options(seed: int) -> dict[str, Any]:
-    """Return LightGBM's options: reproducible and quiet."""
+    """Return options that make LightGBM reproducible and silent."""
     return {
         "n_estimators": 200,
         "learning_rate": 0.05,
@@ -144,17 +148,17 @@ def make_lightgbm_options(seed: int) -> dict[str, Any]:
 
 
 def make_dummy(metric: str, target: Target, kinds: Mapping[str, str], *, seed: int) -> Pipeline:
-    """Return the candidate that every other one has to beat: the best constant prediction for the metric."""
+    """Return the candidate that all others have to beat: the best constant prediction for the metric."""
     return put_behind_preparation(DUMMY, make_constant(metric, target), kinds, task=target.task, seed=seed)
 
 
 def make_candidate(model: str, target: Target, kinds: Mapping[str, str], *, seed: int) -> Pipeline:
-    """Return one unfitted candidate: preparation, then estimator, with our own settings.
+    """Return an unfitted candidate with labkit's own settings: preprocessing followed by an estimator.
 
     Raises
     ------
     ModelError
-        There is no model of that name for the task.
+        The model does not support the task.
     """
     make = ESTIMATORS[model][0 if target.task == "classification" else 1]
     if make is None:
@@ -163,9 +167,9 @@ def make_candidate(model: str, target: Target, kinds: Mapping[str, str], *, seed
 
 
 def adjust(candidate: Pipeline, target: Target, training: Training, *, seed: int) -> Pipeline:
-    """Return a candidate with what the params ask for: class weights, fewer features, another scale of the target.
+    """Return a candidate adjusted as the params specify: class weights, feature selection, target transform.
 
-    An estimator that cannot weigh classes stays as it is.
+    Class weights are ignored by an estimator that does not support them.
     """
     preparation, estimator = candidate[0], candidate[-1]
     if training.class_weight != "none":
@@ -183,11 +187,11 @@ def adjust(candidate: Pipeline, target: Target, training: Training, *, seed: int
 
 
 def set_threads(estimator: Any, number: int) -> None:
-    """Let an estimator, and whatever fitted ones it holds, work with so many threads."""
+    """Set the number of threads of an estimator and of the fitted estimators inside it."""
     names = [name for name in estimator.get_params() if name.rpartition("__")[2] == "n_jobs"]
     estimator.set_params(**dict.fromkeys(names, number))
     inner = getattr(estimator, "estimator", estimator)
     if isinstance(inner, VotingClassifier | VotingRegressor):
-        inner.set_params(n_jobs=1)  # its members one after another, each with the threads it is given
+        inner.set_params(n_jobs=1)  # members run one after another, each with its own threads
         for member in getattr(inner, "estimators_", ()):
             set_threads(member, number)

@@ -1,8 +1,8 @@
-"""The best constant prediction for each metric: what any model has to beat.
+"""The best constant prediction for each metric, which any model has to beat.
 
-Which constant is best depends on the metric: the median for the absolute error, the mean for the squared one, the
-class shares for the log loss. A model must not pass as better than "the same for every row" only because the constant
-was chosen for another metric.
+Which constant is best depends on the metric: the median for the absolute error, the mean for the squared error, the
+class frequencies for the log loss. A model must not count as better than a constant prediction only because the
+constant was chosen for another metric.
 """
 
 from typing import Any
@@ -15,19 +15,19 @@ from labkit.params.tables import Target
 
 
 class BestClassForF1(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Predict one class with certainty: the class of interest of two, the most frequent one of more.
+    """Predict one class with certainty: the class of interest of two classes, the most frequent of more than two.
 
     Parameters
     ----------
     positive
-        The class of interest; the last one if None.
+        The class of interest; the last class if None.
     """
 
     def __init__(self, positive: Any = None) -> None:
         self.positive = positive
 
     def fit(self, X: Any, y: Any) -> "BestClassForF1":
-        """Learn which classes there are."""
+        """Learn the classes."""
         self.classes_, counts = np.unique(y, return_counts=True)
         labels = self.classes_.tolist()
         of_interest = labels.index(self.positive) if self.positive in labels else len(labels) - 1
@@ -35,22 +35,22 @@ class BestClassForF1(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Return 1 for the class, 0 for the others, shape (n_rows, n_classes)."""
+        """Return 1 for the predicted class and 0 for the others, shape (n_rows, n_classes)."""
         return np.tile(np.eye(len(self.classes_))[self.code_], (len(X), 1))
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the class, shape (n_rows,)."""
+        """Return the predicted class, shape (n_rows,)."""
         return np.full(len(X), self.classes_[self.code_])
 
 
 class ShortestHalf(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """Predict the midpoint of the shortest interval that holds half of the values.
+    """Predict the midpoint of the shortest interval that contains half of the values.
 
-    It is the constant with the smallest median absolute error (least median of squares, Rousseeuw, JASA 1984).
+    This constant minimises the median absolute error (least median of squares, Rousseeuw, JASA 1984).
     """
 
     def fit(self, X: Any, y: Any) -> "ShortestHalf":
-        """Find the midpoint."""
+        """Compute the midpoint."""
         values = np.sort(np.asarray(y, dtype="float64"))
         n_half = len(values) // 2 + 1
         start = int(np.argmin(values[n_half - 1 :] - values[: len(values) - n_half + 1]))
@@ -68,7 +68,7 @@ def make_constant(metric: str, target: Target) -> BaseEstimator:
     Parameters
     ----------
     metric
-        One of `labkit.params.CLASSIFICATION_METRICS` or `REGRESSION_METRICS`, by the target's task.
+        One of `labkit.params.CLASSIFICATION_METRICS` or `REGRESSION_METRICS`, depending on the target's task.
     """
     if target.task == "classification":
         return BestClassForF1(target.positive) if metric == "f1" else DummyClassifier(strategy="prior")

@@ -1,4 +1,4 @@
-"""What prepares columns for an estimator: encoding, scaling, missing values."""
+"""Preprocessing of columns for an estimator: imputation, encoding, scaling."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ FEWEST_ALIKE = 8
 
 
 MOST_ONE_HOT = 50
-"""Categories of a column up to which each becomes a feature of its own; of more, their mean target is the feature."""
+"""Maximum categories of a one-hot encoded column; a column with more is target-encoded."""
 
 
 SCALED = {"linear", "nearest_neighbours"}
@@ -27,12 +27,12 @@ SCALED = {"linear", "nearest_neighbours"}
 
 @dataclass(frozen=True)
 class AtMost:
-    """A number of columns, or all where there are fewer."""
+    """A number of columns, or all columns if there are fewer."""
 
     number: int
 
     def __call__(self, X: np.ndarray) -> int:
-        """Return how many of these columns are kept."""
+        """Return how many of the columns of X are kept."""
         return min(self.number, X.shape[1])
 
 
@@ -44,25 +44,31 @@ def make_preparation(
     task: str = "classification",
     seed: int = 0,
 ) -> ColumnTransformer:
-    """Return the unfitted preparation: gaps filled, categories encoded, numbers clipped and scaled where needed.
+    """Return unfitted preprocessing: missing values imputed, categories encoded, numbers clipped and scaled if needed.
 
     Parameters
     ----------
     kinds
-        Feature name: `number`, `alike` (a number of the one unit of the table), `category` (one-hot) or `many` (the
-        mean target of each category, fitted crosswise so that no row sees its own answer).
-    is_scaled, is_clipped
-        Whether the model adds up numbers of unlike units, and whether it measures distances.
+        Kind of each feature, by name: `number`, `alike` (a number in the one unit that all columns share), `category`
+        (one-hot encoded) or `many` (target-encoded with cross-fitting, so that no row sees its own target).
+    is_scaled
+        Whether to standardise, for models that add up numbers in different units.
+    is_clipped
+        Whether to clip outliers, for models that measure distances.
+    task
+        `classification` or `regression`.
+    seed
+        Seed of the cross-fitting.
     """
     names = {kind: [name for name, own in kinds.items() if own == kind] for kind in ("category", "many")}
     names["number"] = [name for name, own in kinds.items() if own in ("number", "alike")]
     fill: Any = SimpleImputer(strategy="median", keep_empty_features=True)
-    # Rare categories are one already, see RowFeatures: the encoder's own way of joining them does not convert.
+    # RowFeatures has merged rare categories already; the encoder's own grouping does not convert to ONNX.
     encode = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
     is_number = task == "regression"
     folds = (KFold if is_number else StratifiedKFold)(5, shuffle=True, random_state=seed)
     average: Any = Float32TargetEncoder(target_type="continuous" if is_number else "auto", cv=folds)
-    # Trees are not scaled: it would change nothing but the last digits, and those decide at thresholds in float32.
+    # Inputs of trees are not scaled: only the last digits would change, and those matter at float32 thresholds.
     changes = [("clip", RangeClipper())] * is_clipped + [("scale", StandardScaler())] * is_scaled
     if changes:
         fill = Pipeline([("fill", fill), *changes])
@@ -76,8 +82,8 @@ def make_preparation(
 def put_behind_preparation(
     model: str, estimator: BaseEstimator, kinds: Mapping[str, str], *, task: str, seed: int
 ) -> Pipeline:
-    """Return an unfitted estimator behind the preparation that fits its model."""
-    # Distances in one unit mean something as they are: scaled one by one, nearly empty columns would count as much.
+    """Return a pipeline of the preprocessing that suits the model and the unfitted estimator."""
+    # Distances in a single unit are meaningful unscaled; scaling each column would give nearly empty ones equal weight.
     is_clipped = model == "nearest_neighbours"
     is_alike = is_clipped and set(kinds.values()) == {"alike"}
     is_scaled = model in SCALED and not is_alike
@@ -86,9 +92,9 @@ def put_behind_preparation(
 
 
 def find_kinds(features: pd.DataFrame) -> dict[str, str]:
-    """Return the kind of each feature column: `number`, `category`, or `many` for one of very many categories.
+    """Return the kind of each feature column: `number`, `category`, or `many` for a column with very many categories.
 
-    All are `alike` where all are numbers of one unit.
+    All columns are `alike` if all are numbers in one unit.
     """
     numbers = {str(name): pd.api.types.is_numeric_dtype(features[name]) for name in features.columns}
     if all(numbers.values()) and are_alike(features):
@@ -100,9 +106,7 @@ def find_kinds(features: pd.DataFrame) -> dict[str, str]:
 
 
 def are_alike(numbers: pd.DataFrame) -> bool:
-    """Return whether numbers seem to be of one unit: most columns, and more than a few, end at the same two values.
-
-    Pixels of a picture do, and answers on one scale.
-    """
+    """Return whether numbers, such as pixels, seem to share one unit: enough columns have the same range."""
+    # Enough are half of the columns, and at least `FEWEST_ALIKE`. Ratings on one scale are another example.
     bounds = pd.Series(zip(numbers.min(), numbers.max(), strict=True)).value_counts()
     return len(bounds) > 0 and int(bounds.iloc[0]) >= max(FEWEST_ALIKE, numbers.shape[1] / 2)

@@ -1,8 +1,8 @@
-"""Regressors that learn a skewed target on another scale and predict in its own unit.
+"""Regressors that learn a skewed target on a transformed scale and predict in the target's own unit.
 
-`log` is log(1 + y), for answers above -1; `yeo_johnson` a power that makes the answers nearly normal, for any answers
-(Yeo and Johnson, A new family of power transformations, Biometrika 2000). What is learnt is the mean on the new scale:
-back in the target's unit that is nearer to the median than to the mean.
+`log` is log(1 + y), for targets above -1; `yeo_johnson` is a power transform that makes any target approximately
+normal (Yeo and Johnson, A new family of power transformations, Biometrika 2000). The regressor learns the mean on the
+transformed scale; transformed back to the target's unit, it is closer to the median than to the mean.
 """
 
 from typing import Any
@@ -14,20 +14,27 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from labkit.errors import ModelError
 
 SMALLEST = 1e-6
-"""Bases of powers are kept this far above 0."""
+"""Lower bound of the base of a power, and of the absolute exponent below which the logarithmic limit is used."""
 
 
 class OnScale(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """A regressor fitted to transformed answers.
+    """A regressor fitted to a transformed target.
+
+    Parameters
+    ----------
+    estimator
+        The regressor, fitted in place.
+    kind
+        `log` or `yeo_johnson`.
 
     Attributes
     ----------
     power_
-        Exponent of `yeo_johnson`; 0 for `log`, which it then is for answers above 0.
+        Exponent of `yeo_johnson`; 0 for `log`, because with 0 the two are the same for targets above 0.
     center_, spread_
-        Mean and standard deviation of the transformed answers.
+        Mean and standard deviation of the transformed target.
     low_, high_
-        Ends of what is predicted on the new scale: half its span beyond the answers seen.
+        Limits of predictions on the transformed scale: half the range of the training target beyond its ends.
     """
 
     def __init__(self, estimator: Any, kind: str = "log") -> None:
@@ -35,12 +42,12 @@ class OnScale(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.kind = kind
 
     def fit(self, X: Any, y: Any) -> "OnScale":
-        """Fit the estimator inside, in place.
+        """Fit the inner estimator in place.
 
         Raises
         ------
         ModelError
-            The answers are not all on the scale.
+            The transform is `log` and a target value is not above -1.
         """
         answers = np.asarray(y, dtype="float64")
         if self.kind == "log" and answers.min() <= -1:
@@ -61,7 +68,7 @@ class OnScale(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return self.invert(np.clip(scaled, self.low_, self.high_))
 
     def invert(self, scaled: np.ndarray) -> np.ndarray:
-        """Return numbers of the new scale in the target's unit, shape (n_rows,)."""
+        """Transform numbers back to the target's unit, shape (n_rows,)."""
         if self.kind == "log":
             return np.expm1(scaled)
         power, other = self.power_, 2 - self.power_
@@ -72,5 +79,5 @@ class OnScale(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def find_core(estimator: Any) -> Any:
-    """Return the estimator inside, which has the settings; the estimator itself if there is none inside."""
+    """Return the inner estimator, which has the hyperparameters; the estimator itself if it wraps none."""
     return estimator.estimator if isinstance(estimator, OnScale) else estimator

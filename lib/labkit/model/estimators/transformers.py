@@ -1,4 +1,4 @@
-"""Steps of the preparation that scikit-learn lacks, so that a model and its ONNX graph see the same numbers."""
+"""Preprocessing steps that scikit-learn lacks; with them a model and its ONNX graph see the same numbers."""
 
 from typing import Any
 
@@ -7,14 +7,19 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.preprocessing import TargetEncoder
 
 REACH = 10.0
-"""Ranges of a column beyond its ends from which on a number counts as no farther away."""
+"""Distance beyond a column's minimum and maximum, in multiples of its range, at which values are clipped."""
 
 
 class RangeClipper(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Clip each column to `reach` times its range beyond its ends.
+    """Clip each column to `reach` times its range beyond its minimum and maximum.
 
-    For models that measure distances: the square of one absurd number leaves no digits for all others, so that which
-    rows are nearest would be left to rounding.
+    For models that measure distances: next to the square of one huge outlier, all other differences fall below the
+    floating-point precision, and rounding would decide which rows are nearest.
+
+    Parameters
+    ----------
+    reach
+        Multiple of the column's range.
 
     Attributes
     ----------
@@ -45,14 +50,14 @@ class RangeClipper(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
 
 
 class Float32TargetEncoder(TargetEncoder):  # type: ignore[misc]
-    """scikit-learn's target encoder with means rounded to what float32 holds.
+    """scikit-learn's target encoder with means rounded to float32 precision.
 
-    Trees put thresholds between means that may be very close; where only the graph rounded them, some would fall on
-    the other side.
+    Trees place thresholds between means that may be very close. If only the ONNX graph rounded the means, some would
+    fall on the other side of a threshold.
     """
 
     def fit_transform(self, X: Any, y: Any, **params: Any) -> np.ndarray:
-        """Fit, and return the means of each row's categories, each learnt from other rows than its own."""
+        """Fit, and return the means of each row's categories, cross-fitted so that a row's own target is not used."""
         return round_to_float32(super().fit_transform(X, y, **params))
 
     def transform(self, X: Any) -> np.ndarray:
@@ -61,5 +66,5 @@ class Float32TargetEncoder(TargetEncoder):  # type: ignore[misc]
 
 
 def round_to_float32(numbers: np.ndarray) -> np.ndarray:
-    """Return the nearest numbers that float32 holds exactly, as float64."""
+    """Round numbers to the nearest float32 and return them as float64."""
     return np.asarray(numbers, dtype="float32").astype("float64")
