@@ -1,1 +1,1 @@
-"""How good a model is: metrics with intervals, baselines, slices, thresholds and the gate."""
+"""Model evaluation: metrics with confidence intervals, baselines, slices, thresholds and the gate."""

@@ -1,7 +1,7 @@
-"""What the model is compared with: the best constant prediction, and plain LightGBM on the raw columns as they are.
+"""Baselines of the evaluation: the best constant prediction, and plain LightGBM on the unchanged raw columns.
 
-Not candidates: neither becomes the model. The one shows what was learnt, the other what features, comparison and tuning
-were worth.
+They are not candidates: neither becomes the model. The constant shows how much the model has learnt, and plain LightGBM
+how much feature engineering, comparison and tuning have gained.
 """
 
 from collections.abc import Mapping
@@ -22,14 +22,14 @@ from labkit.params.training import CLASSIFICATION_METRICS, REGRESSION_METRICS
 
 @dataclass(frozen=True)
 class PlainLightGBM:
-    """LightGBM in its default settings behind nothing but types it takes.
+    """LightGBM with default settings and no preprocessing except conversion to types that it accepts.
 
     Attributes
     ----------
     kinds
-        Kind of each raw column it was fitted on.
+        Kind of each raw column that it was fitted on.
     categories
-        Labels of each category column that the training rows have.
+        Categories of each categorical column in the training rows.
     """
 
     estimator: Any
@@ -38,7 +38,7 @@ class PlainLightGBM:
 
     @property
     def classes_(self) -> np.ndarray:
-        """Labels in the order of the probabilities' columns."""
+        """Class labels in the order of the probability columns."""
         return np.asarray(self.estimator.classes_)
 
     def predict(self, frame: pd.DataFrame) -> np.ndarray:
@@ -46,7 +46,7 @@ class PlainLightGBM:
         return np.asarray(self.estimator.predict(make_columns(frame, self.kinds, self.categories)))
 
     def predict_proba(self, frame: pd.DataFrame) -> np.ndarray:
-        """Predict the chances of raw rows, shape (n_rows, n_classes)."""
+        """Predict the class probabilities of raw rows, shape (n_rows, n_classes)."""
         return np.asarray(self.estimator.predict_proba(make_columns(frame, self.kinds, self.categories)))
 
 
@@ -61,7 +61,7 @@ def fit_dummies(frame: pd.DataFrame, *, target: Target) -> dict[str, Any]:
     Returns
     -------
     dict
-        Fitted estimator by metric.
+        Fitted estimator of each metric.
     """
     names = CLASSIFICATION_METRICS if target.task == "classification" else REGRESSION_METRICS
     nothing, y_true = np.zeros((len(frame), 1)), frame[target.column].to_numpy()
@@ -71,16 +71,16 @@ def fit_dummies(frame: pd.DataFrame, *, target: Target) -> dict[str, Any]:
 def compute_dummy_intervals(
     dummies: Mapping[str, Any], y_true: pd.Series, *, target: Target, **draws: Any
 ) -> dict[str, Interval]:
-    """Compute each metric of the constant that is best for it, with its interval.
+    """Compute each metric for the constant prediction that is best for it, with its confidence interval.
 
     Parameters
     ----------
     dummies
-        As `fit_dummies` gives them.
+        As returned by `fit_dummies`.
     y_true
-        The target's values of the rows to judge on, shape (n_rows,).
+        Target values of the rows to evaluate on, shape (n_rows,).
     draws
-        As for `labkit.model.evaluation.bootstrap.compute_intervals`.
+        Keyword arguments of `labkit.model.evaluation.bootstrap.compute_intervals`.
     """
     nothing = np.zeros((len(y_true), 1))
     predictions = {name: compute_predictions(y_true, dummy, nothing, target) for name, dummy in dummies.items()}
@@ -88,14 +88,14 @@ def compute_dummy_intervals(
 
 
 def fit_plain_lightgbm(frame: pd.DataFrame, names: list[str], *, target: Target, seed: int) -> PlainLightGBM | None:
-    """Fit LightGBM on raw columns; times, which it does not take, are left out. None if no column is left.
+    """Fit LightGBM on raw columns without times, which it does not accept; return None if no column is left.
 
     Parameters
     ----------
     frame
         Clean rows with the target.
     names
-        Raw columns to use, those that the chosen model is given.
+        Raw columns to use, the same as the inputs of the chosen model.
     """
     kinds = {name: kind for name in names if (kind := find_column_kind(frame[name])) != "time"}
     if not kinds:
@@ -109,7 +109,7 @@ def fit_plain_lightgbm(frame: pd.DataFrame, names: list[str], *, target: Target,
 
 
 def make_columns(frame: pd.DataFrame, kinds: dict[str, str], categories: dict[str, pd.Index]) -> pd.DataFrame:
-    """Return raw columns as LightGBM takes them: numbers and pandas categories, under names it does not refuse."""
+    """Return raw columns in the form that LightGBM accepts: numbers and pandas categories, under permitted names."""
     made: dict[str, Any] = {}
     for place, (name, kind) in enumerate(kinds.items()):
         values = frame[name]

@@ -1,10 +1,10 @@
-"""Rows that are resampled together, because they are not independent of each other.
+"""Blocks of rows that are resampled together because they are not independent of each other.
 
-All flights of one day share its weather, and all visits of one patient share the patient. An interval that draws rows
-one by one takes such rows for as many independent observations and comes out several times too narrow. So the
-bootstrap draws whole blocks: days where rows have a time, groups where the split keeps them together, else single rows.
-Days that resemble the days before them are drawn in runs, whose length follows from their correlation (Politis and
-White, Automatic block-length selection for the dependent bootstrap, 2004; Patton, Politis and White, 2009).
+All flights of one day share its weather, and all visits of one patient share the patient. A bootstrap that draws rows
+one by one treats them as independent observations, and its intervals can be several times too narrow. The bootstrap
+therefore draws whole blocks: days where rows have a time, groups where the split keeps them together, else single rows.
+Days that are correlated with the days before them are drawn in runs, whose length follows from the correlation (Politis
+and White, Automatic block-length selection for the dependent bootstrap, 2004; Patton, Politis and White, 2009).
 """
 
 from collections.abc import Iterator
@@ -19,21 +19,21 @@ from labkit.params.tables import Data
 
 DAY, ROW = "day", "row"
 FEWEST_DAYS_FOR_RUNS = 8
-"""With fewer days their correlation cannot be estimated, and they are drawn one by one."""
+"""Minimum number of days to estimate their correlation; fewer days are drawn one by one."""
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """Which rows are drawn together.
+    """Assignment of rows to the blocks that are drawn together.
 
     Attributes
     ----------
     codes
-        Number of each row's block, 0 to n_blocks - 1, in the order of time where `unit` is `day`; shape (n_rows,).
+        Number of each row's block, 0 to n_blocks - 1, in chronological order if `unit` is `day`; shape (n_rows,).
     unit
         `row`, `day`, or the name of the column whose equal values form a block.
     length
-        How many successive blocks are drawn as one run; 1 unless `unit` is `day`.
+        Number of consecutive blocks that are drawn as one run; 1 unless `unit` is `day`.
     """
 
     codes: np.ndarray
@@ -42,39 +42,39 @@ class Blocks:
 
     @property
     def n_blocks(self) -> int:
-        """How many blocks there are."""
+        """Number of blocks."""
         return int(self.codes.max()) + 1 if len(self.codes) else 0
 
     @property
     def n_independent(self) -> float:
-        """How many independent observations the blocks are worth: runs, not days, where days are correlated."""
+        """Effective number of independent observations: runs rather than days where days are correlated."""
         return self.n_blocks / self.length
 
     def take(self, rows: np.ndarray) -> "Blocks":
-        """Return the blocks of some rows, numbered without holes.
+        """Return the blocks of a subset of rows, renumbered consecutively.
 
         Parameters
         ----------
         rows
-            Their positions.
+            Positions of the rows.
         """
         _, codes = np.unique(self.codes[rows], return_inverse=True)
         return replace(self, codes=codes)
 
     def fit_length(self, losses: np.ndarray) -> "Blocks":
-        """Return the blocks with the run length that the correlation from day to day asks for.
+        """Return the blocks with the run length that the correlation between successive days requires.
 
         Parameters
         ----------
         losses
-            One number per row, shape (n_rows,); what the intervals are about should follow from it.
+            One number per row, shape (n_rows,); the statistic that the intervals are computed for should depend on it.
         """
         if self.unit != DAY or self.n_blocks < FEWEST_DAYS_FOR_RUNS:
             return self
         means = np.bincount(self.codes, losses) / np.bincount(self.codes)
         if not np.isfinite(means).all() or np.ptp(means) < 1e-12 * max(1.0, float(np.abs(means).max())):
             return self
-        # Independent days have a correlation that is normal with an error of 1 / sqrt(n): one in twenty exceeds this.
+        # The correlation of independent days is normal with standard error 1 / sqrt(n): one in twenty exceeds this.
         if np.corrcoef(means[:-1], means[1:])[0, 1] < 1.645 / np.sqrt(self.n_blocks):
             return self
         from arch.bootstrap import optimal_block_length
@@ -83,7 +83,7 @@ class Blocks:
         return replace(self, length=int(np.clip(round(length), 1, self.n_blocks // 3)))
 
     def merge_runs(self) -> np.ndarray:
-        """Return a number per row for blocks as long as the runs, shape (n_rows,): they are nearly independent."""
+        """Return the number of each row's run of blocks, shape (n_rows,); such runs are nearly independent."""
         return self.codes // self.length
 
     def compute_error(self, values: np.ndarray) -> float:
@@ -92,22 +92,22 @@ class Blocks:
         Parameters
         ----------
         values
-            Shape (n_rows,).
+            One number per row, shape (n_rows,).
         """
         sums = np.bincount(self.merge_runs(), values - values.mean())
         n_runs = len(sums)
         return float(np.sqrt((sums**2).sum() * n_runs / (n_runs - 1)) / len(values)) if n_runs > 1 else np.nan
 
     def draw_weights(self, *, seed: int) -> Iterator[np.ndarray]:
-        """Draw as many blocks as there are, with replacement, again and again, and yield how often each row was drawn.
+        """Yield an infinite sequence of bootstrap draws of `n_blocks` blocks each, with replacement.
 
-        Runs of days are drawn as from a circle, so that each day is drawn equally often (circular block bootstrap,
-        Politis and Romano, 1992).
+        Days are treated as a circle when runs are drawn, so that each day is equally likely to be drawn (circular block
+        bootstrap, Politis and Romano, 1992).
 
         Yields
         ------
         numpy.ndarray
-            Whole numbers of shape (n_rows,).
+            How often each row was drawn, integers of shape (n_rows,).
         """
         random, n_blocks = np.random.default_rng(seed), self.n_blocks
         n_runs = -(-n_blocks // self.length)
@@ -118,7 +118,7 @@ class Blocks:
             yield np.bincount(drawn, minlength=n_blocks)[self.codes]
 
     def __str__(self) -> str:
-        """Return what is drawn, in words.
+        """Return a description of the blocks.
 
         >>> str(Blocks(np.arange(1200))), str(Blocks(np.arange(61), "day", 3)), str(Blocks(np.arange(40), "patient"))
         ('1,200 rows', '61 days, in runs of 3', '40 values of patient')
@@ -130,12 +130,12 @@ class Blocks:
 
 
 def make_rows(n_rows: int) -> Blocks:
-    """Return a block for every row, for rows that are independent."""
+    """Return one block per row, for independent rows."""
     return Blocks(np.arange(n_rows))
 
 
 def find_blocks(rows: pd.DataFrame, data: Data) -> Blocks:
-    """Return which rows are to be drawn together.
+    """Return the blocks of rows that have to be drawn together.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Confidence intervals of metrics, and of the difference between two models on the same rows.
 
-The percentile bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13), widened for small
-samples (Hesterberg, What Teachers Should Know about the Bootstrap, The American Statistician, 2015, section 5.3). What
-is resampled are the blocks of `labkit.model.evaluation.blocks`: single rows only where rows are independent.
+The method is the percentile bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13), widened
+for small samples (Hesterberg, What Teachers Should Know about the Bootstrap, The American Statistician, 2015, section
+5.3). It resamples the blocks of `labkit.model.evaluation.blocks`, which are single rows only if rows are independent.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,27 +18,28 @@ from labkit.model.evaluation.predictions import Predictions
 
 @dataclass(frozen=True)
 class Interval:
-    """A metric and the ends of its confidence interval; NaN where they are not defined on these rows."""
+    """A metric and the limits of its confidence interval; NaN where they are undefined on these rows."""
 
     value: float
     low: float
     high: float
 
     def to_dict(self) -> dict[str, float | None]:
-        """Return it as plain data, None for what is not defined."""
+        """Return the interval as plain data, with None for undefined values."""
         return {name: None if np.isnan(end) else end for name, end in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, float | None]) -> "Interval":
-        """Return an interval from what `to_dict` gave."""
+        """Return an interval from the result of `to_dict`."""
         return cls(**{name: np.nan if end is None else end for name, end in content.items()})
 
 
 def summarise(predictions: Predictions) -> dict[str, float]:
     """Return the mean true value, `true`, and the mean prediction, `prediction`, of all rows.
 
-    Two classes: the fraction of rows of the class of interest, and its mean probability. More classes: the fraction of
-    rows whose most probable class is the true one, and the mean probability of the most probable class.
+    With two classes, these are the fraction of rows in the class of interest and its mean probability. With more
+    classes, they are the fraction of rows whose most probable class is the true class, and the mean probability of the
+    most probable class.
     """
     if not predictions.classes:
         return {"true": float(predictions.y_true.mean()), "prediction": float(predictions.y_pred.mean())}
@@ -60,14 +61,14 @@ def draw_weights(predictions: Predictions, n_samples: int, *, seed: int, blocks:
     Yields
     ------
     numpy.ndarray
-        Whole numbers of shape (n_rows,).
+        Integers of shape (n_rows,).
     """
     n_classes = min(2, len(np.unique(predictions.y_true))) if predictions.classes else 0
     draws = blocks.draw_weights(seed=seed)
     n_drawn = 0
     while n_drawn < n_samples:
         weights = next(draws)
-        # A draw of a single class has no area under its curve; it is drawn again.
+        # The area under the curve is undefined for a draw of a single class, so it is drawn again.
         if not n_classes or len(np.unique(predictions.y_true[weights > 0])) >= n_classes:
             n_drawn += 1
             yield weights
@@ -82,7 +83,7 @@ def compute_intervals(
     blocks: Blocks,
     names: Sequence[str] = (),
 ) -> dict[str, Interval]:
-    """Compute every metric of the task, or the named ones, with its bootstrap interval."""
+    """Compute every metric of the task, or the named metrics, with bootstrap intervals."""
     scores = {name: make_score(name, predictions) for name in (names or list_metrics(predictions))}
     samples: dict[str, list[float]] = {name: [] for name in scores}
     for weights in draw_weights(predictions, n_samples, seed=seed, blocks=blocks):
@@ -98,7 +99,7 @@ def compare_paired(
 ) -> Interval:
     """Return by how much the first predictions are better than the second on the same rows; positive is better.
 
-    Both are scored on the same draws, so what makes a draw easy or hard for both cancels out.
+    Both are scored on the same bootstrap draws, so effects that make a draw easy or hard for both cancel out.
     """
     sign = 1.0 if is_greater_better(name) else -1.0
     ours, theirs = make_score(name, first), make_score(name, second)
@@ -112,8 +113,8 @@ def make_interval(value: float, samples: list[float], confidence: float, blocks:
     """Return the percentile interval of bootstrap samples, widened for the number of independent blocks.
 
     A percentile interval is too narrow by a factor of sqrt((n - 1) / n) and by the difference between the normal and
-    Student's distribution; so its two quantiles are taken further out. Of a single block there is no interval: its
-    ends are NaN.
+    Student's t distribution, so more extreme quantiles are used. With a single block there is no interval: its limits
+    are NaN.
     """
     n_independent = blocks.n_independent
     if n_independent < 2 or np.isnan(samples).any():

@@ -1,6 +1,6 @@
-"""How good the model is from one period to the next, where rows have a time.
+"""Model performance by period, where rows have a time.
 
-Not drift of the columns: this looks at predictions and their answers only.
+It does not measure drift of the columns: it considers only predictions and true values.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,9 @@ FEWEST_ROWS = 30
 
 
 def find_unit(times: pd.Series, *, fewest: int = 2) -> str:
-    """Return the calendar unit that cuts the times into so many periods or more: `month`, else the largest one.
+    """Return the calendar unit that divides the times into at least `fewest` periods, but not too many.
+
+    This is `month` if possible, otherwise the largest suitable unit.
 
     >>> find_unit(pd.Series(pd.to_datetime(["2013-09-03", "2013-09-09", "2013-09-30"])))
     'week'
@@ -31,7 +33,7 @@ def find_unit(times: pd.Series, *, fewest: int = 2) -> str:
 
 
 def name_periods(times: pd.Series, unit: str = "month") -> pd.Series:
-    """Return the name of each row's period, such as `2013-09`, in UTC; names sort as the periods do."""
+    """Return the name of each row's period in UTC, such as `2013-09`; names sort chronologically."""
     periods = times.dt.tz_convert("UTC").dt.tz_localize(None) if times.dt.tz is not None else times
     starts = periods.dt.to_period(UNITS[unit])
     return starts.dt.start_time.dt.strftime("%Y-%m-%d") if unit in ("week", "day") else starts.astype(str)
@@ -52,18 +54,18 @@ def compute_by_period(
     Parameters
     ----------
     predictions
-        Of the same rows by each model; the first one is given its interval.
+        Predictions of each model for the same rows; the interval is computed for the first model.
     periods
         Name of each row's period, shape (n_rows,).
     blocks
-        What is drawn for the interval. A period of a single block has none.
+        Blocks to resample for the interval. A period of a single block has no interval.
 
     Returns
     -------
     pandas.DataFrame
-        One row per period that has enough rows, and rows of at least two classes: `period`, `rows`, `true` and
-        `prediction` as in `labkit.model.evaluation.bootstrap.summarise`, `low` and `high` (of the first model), and the
-        metric of each model under its name. Without a column if there is no such period.
+        One row per period that has enough rows and, for classification, at least two classes: `period`, `rows`, `true`
+        and `prediction` as in `labkit.model.evaluation.bootstrap.summarise`, `low` and `high` (of the first model), and
+        the metric of each model under its name. Without columns if there is no such period.
     """
     lines = []
     for period in sorted(set(periods)):

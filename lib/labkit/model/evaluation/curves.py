@@ -1,6 +1,6 @@
-"""The curves of an evaluation as small tables, one CSV file each, for `dvc plots` and for other programs.
+"""Curves of an evaluation as small tables, one CSV file each, for `dvc plots` and for other programs.
 
-Not the pictures in the notebooks: those are in `labkit.view`. A curve that a task lacks is a table without rows.
+See `labkit.view` for the plots in the notebooks. A curve that does not apply to the task is a table without rows.
 """
 
 from pathlib import Path
@@ -22,7 +22,8 @@ def write_curves(folder: Path, predictions: Predictions, by_period: pd.DataFrame
     Parameters
     ----------
     by_period
-        As `labkit.model.evaluation.by_period.compute_by_period` gives it; the first model's figure is under `model`.
+        As returned by `labkit.model.evaluation.by_period.compute_by_period`; column `model` is the first model's
+        metric.
     """
     periods = by_period.reindex(columns=["period", "rows", "true", "prediction", "low", "high", "model"])
     tables = {
@@ -37,10 +38,8 @@ def write_curves(folder: Path, predictions: Predictions, by_period: pd.DataFrame
 
 
 def find_positives(predictions: Predictions) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return which rows are of the class of interest, and their predicted probabilities of it, shape (n_rows,).
-
-    None unless there are two classes, both occur, and every probability is a number: then there is no curve.
-    """
+    """Return a mask of the class of interest and its predicted probabilities, each (n_rows,); None without a curve."""
+    # A curve needs two classes that both occur, and finite probabilities.
     if len(predictions.classes) != 2:
         return None
     is_hit, probabilities = predictions.y_true == predictions.positive, predictions.y_proba[:, predictions.positive]
@@ -49,7 +48,7 @@ def find_positives(predictions: Predictions) -> tuple[np.ndarray, np.ndarray] | 
 
 
 def make_roc(predictions: Predictions) -> pd.DataFrame:
-    """Return `false_positive_rate` and `true_positive_rate` of a two-class model."""
+    """Return `false_positive_rate` and `true_positive_rate` of a binary classifier."""
     names, found = ["false_positive_rate", "true_positive_rate"], find_positives(predictions)
     if found is None:
         return pd.DataFrame(columns=names)
@@ -58,7 +57,7 @@ def make_roc(predictions: Predictions) -> pd.DataFrame:
 
 
 def make_precision_recall(predictions: Predictions) -> pd.DataFrame:
-    """Return `recall` and `precision` of a two-class model, by rising recall."""
+    """Return `recall` and `precision` of a binary classifier, in ascending order of recall."""
     found = find_positives(predictions)
     if found is None:
         return pd.DataFrame(columns=["recall", "precision"])
@@ -67,9 +66,9 @@ def make_precision_recall(predictions: Predictions) -> pd.DataFrame:
 
 
 def make_calibration(predictions: Predictions) -> pd.DataFrame:
-    """Return means of `prediction` and `true` and the number of `rows` in groups of like predictions.
+    """Return the means of `prediction` and `true` and the number of `rows` in groups of similar predictions.
 
-    Rows whose prediction or true value is no finite number are left out.
+    Rows whose prediction or true value is not finite are left out.
     """
     if predictions.classes:
         code = predictions.positive
@@ -84,7 +83,7 @@ def make_calibration(predictions: Predictions) -> pd.DataFrame:
 
 
 def group_alike(values: np.ndarray) -> np.ndarray:
-    """Return a group number per row: at most ten groups of about equally many rows, equal values together.
+    """Return a group number per row: at most ten groups of about equal size, with equal values in the same group.
 
     Parameters
     ----------
@@ -99,6 +98,6 @@ def group_alike(values: np.ndarray) -> np.ndarray:
 
 
 def thin(curve: pd.DataFrame) -> pd.DataFrame:
-    """Return at most so many points of a curve, both ends among them."""
+    """Return at most `MOST_POINTS` points of a curve, including both ends."""
     places = np.unique(np.linspace(0, len(curve) - 1, MOST_POINTS).round().astype(int))
     return curve.iloc[places].reset_index(drop=True)

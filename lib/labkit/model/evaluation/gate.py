@@ -1,6 +1,6 @@
-"""The gate: whether a model may be published, and why.
+"""The gate, which decides whether a model may be published, and gives the reasons.
 
-Pure decisions on metrics that others computed. Read next: `labkit.stages.publish`, which acts on them.
+It makes decisions on metrics that were computed elsewhere. See `labkit.stages.publish`, which acts on them.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -18,9 +18,9 @@ from labkit.params.evaluation import Gate
 from labkit.units import format_bytes, format_count, shorten_value
 
 NEARLY_PERFECT = 0.995
-"""Share of the way from the best constant prediction to a perfect one from which a metric is suspicious.
+"""Skill score (0: best constant prediction, 1: perfect prediction) from which a metric is suspiciously good.
 
-Errors are squared first, as in r2, so that all metrics of a regression call the same model suspicious.
+Errors are squared first, as in r2, so that all regression metrics find the same model suspicious.
 """
 
 SQUARED_FIRST = ("mae", "rmse")
@@ -28,12 +28,12 @@ SQUARED_FIRST = ("mae", "rmse")
 
 @dataclass(frozen=True)
 class Check:
-    """One question to a model, with the answer in words for people who did not train it.
+    """The result of one check of a model, with evidence in words for people who did not train it.
 
     Attributes
     ----------
     warning
-        What to look at before the model is used, in a few words, though the check passed; empty if nothing.
+        What to examine before the model is used although the check passed, in a few words; may be empty.
     """
 
     name: str
@@ -42,20 +42,20 @@ class Check:
     warning: str = ""
 
     def __str__(self) -> str:
-        """Return the answer, the question and what shows it."""
+        """Return the result, the name of the check and the evidence."""
         mark = "✗ not shown:" if not self.passed else "⚠" if self.warning else "✓"
         return f"{mark} {self.name}: {self.evidence}"
 
 
 @dataclass(frozen=True)
 class Decision:
-    """All checks together: a model passes if there are any and every one passes."""
+    """All checks together: a model passes if there is at least one check and every check passes."""
 
     checks: tuple[Check, ...]
 
     @property
     def passed(self) -> bool:
-        """Whether every check passed; a decision without checks shows nothing and does not pass."""
+        """Whether every check passed; a decision without checks has no evidence and does not pass."""
         return bool(self.checks) and all(check.passed for check in self.checks)
 
     def to_dict(self) -> dict[str, Any]:
@@ -63,18 +63,18 @@ class Decision:
         return {"passed": self.passed, "checks": [asdict(check) for check in self.checks]}
 
     def list_concerns(self) -> list[str]:
-        """Return what did not pass and what to look at, in a few words each."""
+        """Return the failed checks and the warnings, in a few words each."""
         failed = [f"not shown: {check.name}" for check in self.checks if not check.passed]
         return failed + [check.warning for check in self.checks if check.passed and check.warning]
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Decision":
-        """Return a decision from what `to_dict` gave.
+        """Return a decision from the result of `to_dict`.
 
         Raises
         ------
         DataError
-            It is not of that form, or says that it passed though its checks do not.
+            The content has another structure, or its `passed` contradicts its checks.
         """
         try:
             found = cls(tuple(Check(**check) for check in content["checks"]))
@@ -87,9 +87,9 @@ class Decision:
 
 
 def check_days(blocks: Blocks, gate: Gate) -> list[Check]:
-    """Ask whether the holdout spans enough days to judge by; no check at all where rows have no time.
+    """Check whether the holdout spans enough days for an evaluation; no check if rows have no time.
 
-    Rows of one day share what the day brought, so a few days are a few observations, however many rows they hold.
+    Rows of one day share the effects of that day, so a few days are a few observations, however many rows they contain.
     """
     name = "enough days to judge by"
     if blocks.unit != DAY:
@@ -103,14 +103,14 @@ def check_days(blocks: Blocks, gate: Gate) -> list[Check]:
 
 
 def check_dummy(metric: str, gain: Interval, gate: Gate, *, confidence: float, blocks: Blocks, n_classes: int) -> Check:
-    """Ask whether the model is better than the best constant prediction.
+    """Check whether the model is better than the best constant prediction.
 
     Parameters
     ----------
     gain
-        Paired gain over the dummy on the holdout, positive is better.
+        Paired gain over the dummy on the holdout; positive is better.
     n_classes
-        Of the target, 0 for numbers: by it and the metric, the page names the constant.
+        Number of classes of the target, 0 for regression; with the metric, it determines the name of the constant.
     """
     passed, constant = gain.low > gate.minimum_gain, name_constant(metric, n_classes=n_classes)
     verdict = "is above" if passed else "is not above"
@@ -125,12 +125,14 @@ def check_dummy(metric: str, gain: Interval, gate: Gate, *, confidence: float, b
 def check_champion(
     metric: str, gain: Interval, gate: Gate, *, confidence: float, blocks: Blocks, champion: str
 ) -> Check:
-    """Ask whether the model is at least about as good as the published one.
+    """Check whether the model is at least about as good as the champion.
 
     Parameters
     ----------
     gain
-        Paired gain over the champion on the same holdout, positive is better.
+        Paired gain over the champion on the same holdout; positive is better.
+    champion
+        Name of the champion in the evidence.
     """
     passed = gain.low >= -gate.champion_tolerance
     verdict = "is within" if passed else "is beyond"
@@ -143,16 +145,17 @@ def check_champion(
 
 
 def check_too_good(metric: str, value: float, dummy: float, *, relies_on: Sequence[str]) -> Check:
-    """Ask whether the metric is so close to perfect that a leak is likelier than such a good model.
+    """Check whether the metric is so close to perfect that a leak is more likely than such a good model.
 
-    Passes in any case: some questions are easy. But nobody should use the model before having looked.
+    The check always passes, because some problems are easy, but the model should not be used before its inputs have
+    been examined.
 
     Parameters
     ----------
     value, dummy
         The metric of the model and of the best constant prediction.
     relies_on
-        Raw columns that the model relies on most, the most important one first.
+        Raw columns that the model relies on most, in descending order of importance.
     """
     perfect = 1.0 if is_greater_better(metric) else 0.0
     skill = (value - dummy) / (perfect - dummy) if perfect != dummy else 0.0
@@ -172,9 +175,9 @@ def check_too_good(metric: str, value: float, dummy: float, *, relies_on: Sequen
 
 
 def check_classes(learnt: Collection[Any], judged: Collection[Any]) -> list[Check]:
-    """Ask whether the holdout has the classes that the model learnt, and no others; no check if it does.
+    """Check whether the holdout has exactly the classes that the model was fitted on; no check if it does.
 
-    Passes in any case: rows of a class that was never learnt count as mistakes already.
+    The check always passes: rows of an unknown class already count as errors.
 
     Parameters
     ----------
@@ -191,13 +194,13 @@ def check_classes(learnt: Collection[Any], judged: Collection[Any]) -> list[Chec
 
 
 def check_parity(parity: Mapping[str, Any]) -> Check:
-    """Ask whether what serves gives the answers that were judged.
+    """Check whether the served model makes the predictions that were evaluated.
 
     Parameters
     ----------
     parity
-        As `labkit.model.onnx.graph.Parity.to_dict` gives it. A release without a graph serves the pipeline itself, so
-        a recorded reason passes; a graph passes only with its proof.
+        As returned by `labkit.model.onnx.graph.Parity.to_dict`. A release without an ONNX graph serves the pipeline
+        itself, so it passes with the recorded reason; a graph passes only if its parity was proved.
     """
     name = "serves the answers that were judged"
     if parity["reason"]:
@@ -212,12 +215,12 @@ def check_parity(parity: Mapping[str, Any]) -> Check:
 
 
 def check_size(files: Mapping[str, int], gate: Gate) -> Check:
-    """Ask whether a release is small enough to be published.
+    """Check whether a release is small enough to be published.
 
     Parameters
     ----------
     files
-        Bytes of each file of the release.
+        Size of each file of the release, in bytes.
     """
     total, largest = sum(files.values()), max(files, key=lambda name: files[name])
     passed = total <= gate.most_bytes
@@ -231,7 +234,7 @@ def check_size(files: Mapping[str, int], gate: Gate) -> Check:
 
 
 def write_figure(value: float) -> str:
-    """Return a figure of merit as people read it: four digits, thousands separated and whole.
+    """Return a metric formatted for people: four digits; from one thousand on, an integer with separators.
 
     >>> write_figure(0.76123), write_figure(121748.2), write_figure(-4022.1)
     ('0.7612', '121,748', '-4,022')
@@ -240,7 +243,7 @@ def write_figure(value: float) -> str:
 
 
 def describe_paired(metric: str, other: str, gain: Interval, confidence: float) -> str:
-    """Say in words whether a model is better than another on the same rows, or whether the rows cannot show it.
+    """Describe whether a model is better than another on the same rows, or whether the rows cannot show it.
 
     >>> describe_paired("mae", "dummy", Interval(5.0, 3.0, 7.0), 0.95)
     'better than dummy in mae by 5, 95 % interval 3 to 7'
@@ -258,7 +261,7 @@ def describe_paired(metric: str, other: str, gain: Interval, confidence: float) 
 
 
 def describe_gain(metric: str, gain: Interval, confidence: float, blocks: Blocks) -> str:
-    """Say a gain and its interval in words."""
+    """Describe a gain and its interval."""
     kind = "gain" if is_greater_better(metric) else "reduction"
     if np.isnan([gain.low, gain.high]).any():
         return f"{metric} {kind} of {write_figure(gain.value)}, without an interval (resampling {blocks})"

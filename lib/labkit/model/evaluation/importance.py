@@ -1,7 +1,7 @@
-"""What the model relies on: how much worse it gets when one raw column is shuffled.
+"""Permutation importance: how much worse the model gets when one raw column is shuffled.
 
-Not why one row is predicted as it is. After Breiman, Random Forests (2001), section 10. Columns that say the same hide
-each other: shuffled alone, neither is missed.
+It does not explain individual predictions. After Breiman, Random Forests (2001), section 10. Columns with the same
+information mask each other: when only one is shuffled, the model can still rely on the other.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from labkit.params.tables import Target
 
 N_SHUFFLES = 5
 MOST_COLUMNS = 100
-"""Columns that are shuffled; of more, those that the predictions follow most closely."""
+"""Maximum number of columns to shuffle; if there are more, those that best explain the predictions are shuffled."""
 PROBED_ROWS = 1000
 
 
@@ -33,25 +33,25 @@ def compute_importance(
     seed: int,
     fixed: tuple[str, ...] = (),
 ) -> pd.DataFrame:
-    """Return how much the figure gets worse when each raw column is shuffled, the most important first.
+    """Return how much the metric gets worse when each raw column is shuffled, the most important column first.
 
     Parameters
     ----------
     model
-        From joined raw columns to prediction; its first step names the columns it takes.
+        Fitted pipeline from joined raw columns to predictions; its first step names the columns that it uses.
     rows
         Clean rows with the target.
     most_rows
-        If there are more, so many are drawn.
+        Maximum number of rows; if there are more, a random sample of this size is used.
     fixed
-        Columns that stay as they are, such as the time of the prediction.
+        Columns that are not shuffled, such as the time of the prediction.
 
     Returns
     -------
     pandas.DataFrame
-        `column`, `loss` (in the metric's unit, positive: worse without it), `low`, `high` (interval of the mean over
-        the shuffles of these rows, not over other rows), one row per column; of very many, only of those that the
-        predictions follow.
+        One row per column: `column`, `loss` (in the metric's unit; positive if the metric is worse without the column),
+        `low` and `high` (interval of the mean over the shuffles of these rows; it does not extend to other rows). Of
+        very many columns, only those that best explain the predictions.
     """
     names = [str(name) for name in model[0].inputs_]
     drawn = rows.sample(most_rows, random_state=seed).sort_index() if len(rows) > most_rows else rows
@@ -80,7 +80,7 @@ def compute_importance(
 
 
 def choose_followed(model: Any, rows: pd.DataFrame, names: list[str], *, target: Target, seed: int) -> list[str]:
-    """Return the columns, in order, that by themselves explain most of what is predicted."""
+    """Return, in their original order, the columns that individually explain the predictions best."""
     few = rows.head(PROBED_ROWS)
     predictions = compute_predictions(few[target.column], model, few, target)
     output = predictions.y_proba if predictions.classes else predictions.y_pred[:, None]

@@ -1,7 +1,7 @@
-"""Metrics: how good predictions are.
+"""Metrics of predictions.
 
-Not how sure one can be of it, nor whether that is good enough: see `labkit.model.evaluation.bootstrap` and
-`labkit.model.evaluation.gate`.
+See `labkit.model.evaluation.bootstrap` for their confidence intervals, and `labkit.model.evaluation.gate` for whether
+they are good enough.
 """
 
 from collections.abc import Callable
@@ -12,39 +12,39 @@ import numpy as np
 from labkit.model.evaluation.predictions import Predictions
 
 SMALLEST_PROBABILITY = 1e-6
-"""Losses of single rows are limited, so that one row that was thought impossible does not decide alone."""
+"""Lower bound of probabilities in the losses of single rows, so that one row predicted as impossible cannot dominate."""
 GREATER_IS_BETTER = {"roc_auc", "average_precision", "accuracy", "balanced_accuracy", "f1", "r2"}
 
 
 Score = Callable[[np.ndarray], float]
-"""A figure as a function of how often each row counts, whole numbers of shape (n_rows,)."""
+"""A metric as a function of the weight of each row, integers of shape (n_rows,)."""
 
 
 def compute_metric(name: str, predictions: Predictions) -> float:
-    """Compute one figure.
+    """Compute one metric.
 
-    With more than two classes, areas are averaged one against the rest, each class alike, and F1 likewise; classes
-    that do not occur in the truth are left out of the average.
+    With more than two classes, areas under curves are one-vs-rest macro averages, and so is F1; classes that do not
+    occur among the true classes are left out of the average.
 
     Raises
     ------
     KeyError
-        The figure is not one of `labkit.params`.
+        The metric is not one of `labkit.params`.
     """
     return make_score(name, predictions)(np.ones(len(predictions.y_true), dtype=np.int64))
 
 
 def make_score(name: str, predictions: Predictions) -> Score:
-    """Return a function that computes one figure of the same rows under any weights.
+    """Return a function that computes one metric of the same rows for any weights.
 
-    A bootstrap draw is the rows weighted by how often each was drawn. What does not depend on the weights, such as
-    the order of the predictions, is computed once here; that makes a thousand draws of 60,000 rows affordable.
+    A bootstrap draw weights each row by how often it was drawn. Everything that does not depend on the weights, such
+    as the order of the predictions, is computed only once, which makes a thousand draws of 60,000 rows affordable.
     """
     return (CLASSIFICATION if predictions.classes else REGRESSION)[name](predictions)
 
 
 def compute_losses(predictions: Predictions) -> np.ndarray:
-    """Return each row's loss, shape (n_rows,): the absolute error, or the log loss, at most 13.8."""
+    """Return each row's loss, shape (n_rows,): absolute error for regression, log loss of at most 13.8 for classes."""
     if not predictions.classes:
         return np.abs(predictions.y_true - predictions.y_pred)
     probabilities = predictions.y_proba[np.arange(len(predictions.y_true)), predictions.y_true]
@@ -52,23 +52,18 @@ def compute_losses(predictions: Predictions) -> np.ndarray:
 
 
 def divide(part: Any, whole: Any) -> Any:
-    """Divide, with 0 where there is nothing to divide by."""
+    """Divide, with a result of 0 where the divisor is 0."""
     return np.divide(part, whole, out=np.zeros(np.shape(whole)), where=np.asarray(whole) != 0)
 
 
 def make_mean_score(values: np.ndarray) -> Score:
-    """Return the mean of one number per row, shape (n_rows,)."""
+    """Return a score that is the weighted mean of one number per row, shape (n_rows,)."""
     return lambda weights: float((weights * values).sum() / weights.sum())
 
 
 def make_area_score(predictions: Predictions, compute: Callable[[np.ndarray, np.ndarray], float]) -> Score:
-    """Return an area under a curve, of the class of interest or averaged over the classes that occur.
-
-    Parameters
-    ----------
-    compute
-        From the weights of hits and of misses at each distinct prediction, largest prediction first.
-    """
+    """Return an area under a curve, of the class of interest or averaged over the classes that occur."""
+    # `compute` takes the weights of hits and of misses at each distinct prediction, in descending order of predictions.
     curves = []
     for code in [predictions.positive] if len(predictions.classes) == 2 else range(len(predictions.classes)):
         y_proba = predictions.y_proba[:, code]
@@ -90,19 +85,19 @@ def make_area_score(predictions: Predictions, compute: Callable[[np.ndarray, np.
 
 
 def compute_roc_area(hits: np.ndarray, misses: np.ndarray) -> float:
-    """Compute the chance that a hit ranks above a miss, ties counted half."""
+    """Compute the probability that a hit ranks above a miss, with ties counted as one half."""
     below = misses.sum() - np.cumsum(misses)
     return float((hits * (below + misses / 2)).sum() / (hits.sum() * misses.sum()))
 
 
 def compute_average_precision(hits: np.ndarray, misses: np.ndarray) -> float:
-    """Compute precision at each distinct prediction, averaged over the hits found there."""
+    """Compute the precision at each distinct prediction, averaged over the hits found there."""
     found = np.cumsum(hits)
     return float((hits * divide(found, found + np.cumsum(misses))).sum() / hits.sum())
 
 
 def make_log_loss_score(predictions: Predictions) -> Score:
-    """Return the mean of minus the logarithm of the chance given to the true class."""
+    """Return the mean negative logarithm of the probability predicted for the true class."""
     smallest = np.finfo("float64").eps
     probabilities = predictions.y_proba[np.arange(len(predictions.y_true)), predictions.y_true]
     return make_mean_score(-np.log(np.clip(probabilities, smallest, 1 - smallest)))
@@ -111,15 +106,8 @@ def make_log_loss_score(predictions: Predictions) -> Score:
 def make_count_score(
     predictions: Predictions, compute: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], *, is_one: bool
 ) -> Score:
-    """Return a figure per class, of the class of interest or averaged over the classes that occur.
-
-    Parameters
-    ----------
-    compute
-        From the counts per class of rows right, rows truly in it and rows said to be in it.
-    is_one
-        Whether only the class of interest of a two-class target counts.
-    """
+    """Return a per-class metric of the class of interest if `is_one`, else averaged over the classes that occur."""
+    # `compute` takes counts per class: rows predicted correctly, rows truly in the class, rows predicted to be in it.
     n_classes = len(predictions.classes)
     is_right = predictions.y_pred == predictions.y_true
 
@@ -133,7 +121,7 @@ def make_count_score(
 
 
 def make_r2_score(predictions: Predictions) -> Score:
-    """Return the share of variance explained; without variance 1 if all is right, else 0."""
+    """Return the fraction of variance explained; without variance, 1 if all predictions are correct, else 0."""
     squares = (predictions.y_true - predictions.y_pred) ** 2
 
     def score(weights: np.ndarray) -> float:
@@ -146,7 +134,7 @@ def make_r2_score(predictions: Predictions) -> Score:
 
 
 def make_median_score(values: np.ndarray) -> Score:
-    """Return the median of one number per row, shape (n_rows,)."""
+    """Return a score that is the weighted median of one number per row, shape (n_rows,)."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]
 
@@ -197,7 +185,7 @@ def compute_metrics(predictions: Predictions) -> dict[str, float]:
 
 
 def is_greater_better(name: str) -> bool:
-    """Return whether a larger figure is a better one.
+    """Return whether a larger value of a metric is better.
 
     >>> is_greater_better("roc_auc"), is_greater_better("mae")
     (True, False)

@@ -1,4 +1,4 @@
-"""True values beside what a model predicts for the same rows."""
+"""True values and predictions of the same rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -43,20 +43,20 @@ class Predictions:
     def from_proba(
         cls, y_true: np.ndarray, y_proba: np.ndarray, classes: tuple[Any, ...], positive: int = 1
     ) -> "Predictions":
-        """Return classification predictions from probabilities; of equally probable classes the first is predicted."""
+        """Return classification predictions from probabilities; among equally probable classes, the first is chosen."""
         return cls(y_true, np.argmax(y_proba, axis=1), y_proba, classes, positive)
 
     def take(self, rows: np.ndarray) -> "Predictions":
-        """Return the predictions of some rows."""
+        """Return the predictions of a subset of rows."""
         y_proba = self.y_proba[rows] if self.classes else self.y_proba
         return Predictions(self.y_true[rows], self.y_pred[rows], y_proba, self.classes, self.positive)
 
 
 def compute_predictions(y_true: Any, model: Any, features: Any, target: Target) -> Predictions:
-    """Predict rows with a fitted model and keep their true values beside the predictions.
+    """Predict rows with a fitted model and return the predictions with their true values.
 
-    Classes that the model has never seen come after those it knows, with a probability of 0 in every row, so their rows
-    count as mistakes, as they would in service.
+    Classes that the model has never seen follow those it knows and have a probability of 0 in every row, so their rows
+    count as errors, as they would in production.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def compute_predictions(y_true: Any, model: Any, features: Any, target: Target) 
     model
         A fitted estimator or pipeline.
     features
-        The model's input, n_rows rows of it.
+        The model's input, with n_rows rows.
     """
     if target.task == "regression":
         return Predictions(np.asarray(y_true, dtype="float64"), np.asarray(model.predict(features), dtype="float64"))
@@ -81,7 +81,7 @@ def compute_predictions(y_true: Any, model: Any, features: Any, target: Target) 
 
 
 def make_predictions(y_true: Any, output: np.ndarray, classes: Sequence[Any], target: Target) -> Predictions:
-    """Return what a released model predicted beside the true values.
+    """Combine the output of a released model with the true values.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def make_predictions(y_true: Any, output: np.ndarray, classes: Sequence[Any], ta
     output
         Probabilities, shape (n_rows, n_classes), or numbers, shape (n_rows,).
     classes
-        Labels in the order of the probabilities' columns; empty for regression.
+        Labels in the order of the probability columns; empty for regression.
 
     Raises
     ------
@@ -112,5 +112,5 @@ def encode_labels(labels: Sequence[Any], classes: tuple[Any, ...]) -> np.ndarray
 
 
 def find_positive(classes: tuple[Any, ...], target: Target) -> int:
-    """Return the code of the class of interest: the declared one, or the last."""
+    """Return the code of the class of interest: the class declared in the params, or else the last class."""
     return classes.index(target.positive) if target.positive in classes else len(classes) - 1

@@ -1,4 +1,4 @@
-"""Metrics as the plain data of `metrics.json`."""
+"""Metrics in the layout of `metrics.json`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,21 +11,21 @@ from labkit.model.evaluation.bootstrap import Interval
 def make_record(
     found: Mapping[str, Mapping[str, Interval]], gains: Mapping[str, Interval], by_period: Any
 ) -> dict[str, Any]:
-    """Return the figures of an evaluation in the layout of `metrics.json`, which does not change from run to run.
+    """Return the metrics of an evaluation in the layout of `metrics.json`, which does not change from run to run.
 
     Parameters
     ----------
     found
-        Metrics by model: `model`, and those it is compared with.
+        Metrics by model: `model`, and the models that it is compared with.
     gains
-        Paired gain of the model over each of those.
+        Paired gain of the model over each of the other models.
     by_period
-        As `labkit.model.evaluation.by_period.compute_by_period` gives it.
+        As returned by `labkit.model.evaluation.by_period.compute_by_period`.
 
     Returns
     -------
     dict
-        `holdout`, one entry per other model with its figures, `paired`, `by_period`.
+        `holdout`, one entry for each other model with its metrics, `paired`, `by_period`.
     """
     others = {name_key(name): one for name, one in found.items() if name != "model"}
     lines = by_period.rename(columns={"model": "value"}).rename(columns=name_key).to_dict("records")
@@ -38,7 +38,7 @@ def make_record(
 
 
 def name_key(title: str) -> str:
-    """Return a title as a key.
+    """Convert a title to a key.
 
     >>> name_key("plain LightGBM")
     'plain_lightgbm'
@@ -47,9 +47,9 @@ def name_key(title: str) -> str:
 
 
 def round_all(content: Any) -> Any:
-    """Return plain data with every real number rounded to nine digits, below what two machines may differ by.
+    """Return plain data with every float rounded to nine digits, so that differences between machines disappear.
 
-    What is not a finite number becomes None: JSON has no other.
+    NaN and infinity become None, because JSON cannot represent them.
     """
     if isinstance(content, Mapping):
         return {key: round_all(value) for key, value in content.items()}

@@ -1,10 +1,11 @@
-"""The worst slices: groups of rows, found rather than listed, on which the model errs more than elsewhere.
+"""Search for the worst slices: groups of rows on which the model has larger errors than elsewhere.
 
-Every value range of every raw column and every pair of them is tried; of very many columns, only pairs of those that
-stand out alone. So many are tried that chance alone makes some look bad: only what stands after Benjamini and
-Hochberg's correction (JRSS B, 1995) is reported, with intervals widened for the choice (Benjamini and Yekutieli, JASA
-2005). Where rows of one day or group are not independent, errors of means are those of whole blocks (Liang and Zeger,
-Biometrika 1986). A slice may be hard without being the model's fault: see what was said and what came.
+Every value range of every raw column and every pair of ranges is tested; of very many columns, only pairs of those that
+stand out individually. With so many tests some slices look bad by chance, so only slices that remain significant after
+the Benjamini-Hochberg correction (JRSS B, 1995) are reported, with intervals adjusted for the selection (Benjamini and
+Yekutieli, JASA 2005). Where rows of one day or group are not independent, standard errors of means are computed from
+whole blocks (Liang and Zeger, Biometrika 1986). A slice may be hard to predict without any fault of the model: compare
+its predictions with the true values.
 """
 
 from dataclasses import dataclass
@@ -24,23 +25,23 @@ from labkit.model.evaluation.predictions import Predictions
 
 MOST_BINS = 6
 MOST_PAIRED = 40
-"""Columns whose pairs are tried; of more, those that stand out most by themselves."""
+"""Maximum number of columns whose pairs are tested; if there are more, those that stand out most individually."""
 MOST_CATEGORIES = 25
 FEWEST_ROWS = 25
 SMALLEST_SHARE = 0.01
 MOST_BLOCKS = 200
-"""Blocks that are told apart; of more, neighbouring ones are put together, which is slightly cautious."""
+"""Maximum number of blocks to distinguish; if there are more, neighbours are merged, which is slightly conservative."""
 NONE_FOUND = "No group of rows stands out beyond random variation."
 
 
 @dataclass(frozen=True)
 class Bins:
-    """One raw column cut into conditions.
+    """One raw column divided into conditions.
 
     Attributes
     ----------
     codes
-        Number of the condition that holds for each row, or the number of conditions where none does; shape (n_rows,).
+        Index of the condition that each row meets, or the number of conditions if it meets none; shape (n_rows,).
     texts
         The conditions in words.
     """
@@ -58,28 +59,31 @@ def find_worst_slices(
     blocks: Blocks,
     columns: list[str] | None = None,
 ) -> pd.DataFrame:
-    """Find the groups of rows with the largest loss beyond the other rows' that is no work of chance.
+    """Find the groups of rows whose loss exceeds that of the other rows most, beyond random variation.
 
-    After each slice the search goes on among the rows in none so far, so that one fault is not told five times.
+    After each slice the search continues among the rows that are in no slice yet, so that one problem is not reported
+    several times.
 
     Parameters
     ----------
     frame
-        Raw rows, shape (n_rows, n_columns); columns of times are passed over.
+        Raw rows, shape (n_rows, n_columns); time columns are ignored.
     predictions
-        Truth and predictions of the same rows.
+        True values and predictions of the same rows.
     most
-        Most slices to return.
+        Maximum number of slices to return.
     confidence
-        One minus the share of false alarms that is accepted.
+        One minus the accepted false discovery rate.
     blocks
-        Which rows are not independent of each other.
+        Blocks of rows that are not independent of each other.
+    columns
+        Raw columns to search; all if None.
 
     Returns
     -------
     pandas.DataFrame
-        Worst first: `slice` in words, its `rows`, `loss` and `elsewhere` (mean of them and of the others), `low` and
-        `high` (interval of the difference), `true` and `prediction` as in
+        Worst first: `slice` in words, number of `rows`, `loss` and `elsewhere` (mean loss inside the slice and in the
+        other rows), `low` and `high` (interval of the difference), `true` and `prediction` as in
         `labkit.model.evaluation.bootstrap.summarise`.
     """
     losses, runs = compute_losses(predictions), number_runs(blocks)
@@ -94,7 +98,7 @@ def find_worst_slices(
         found = [measure((place,), left, losses[rest], fewest, shared) for place in range(len(bins))]
         paired = choose_paired(found)
         pairs = [measure(place, left, losses[rest], fewest, shared) for place in combinations(paired, 2)]
-        # Which pairs are tried follows from the same rows: chance had all pairs to choose from.
+        # The pairs to test were selected on the same rows, so the correction has to count the untested pairs too.
         share = comb(len(bins), 2) / max(comb(len(paired), 2), 1)
         n_untried = round((share - 1) * sum(map(len, pairs))) if pairs else 0
         tried = pd.concat([*found, *pairs], ignore_index=True)
@@ -108,19 +112,13 @@ def find_worst_slices(
 
 
 def choose_paired(found: list[pd.DataFrame]) -> list[int]:
-    """Return the places of the columns whose pairs are tried: all, or those with the least likely excess alone.
-
-    Parameters
-    ----------
-    found
-        What single columns gave, in order.
-    """
+    """Return the positions of the columns whose pairs are tested: all, or those with the smallest p-values alone."""
     p_values = [float(one["p_value"].min()) if len(one) else 1.0 for one in found]
     return sorted(np.argsort(p_values, kind="stable")[:MOST_PAIRED].tolist())
 
 
 def cut_column(name: str, values: pd.Series) -> Bins:
-    """Cut one raw column into conditions: ranges of about equally many rows, or its most frequent values."""
+    """Divide one raw column into conditions: ranges with about the same number of rows, or the most frequent values."""
     kind = find_column_kind(values)
     gaps = values.isna().to_numpy()
     if kind == "time":
@@ -128,7 +126,7 @@ def cut_column(name: str, values: pd.Series) -> Bins:
     if kind == "number" and values.nunique() > MOST_BINS:
         numbers = pd.to_numeric(values).to_numpy(dtype="float64", na_value=np.nan)
         inner = np.nanquantile(np.where(np.isfinite(numbers), numbers, np.nan), np.arange(1, MOST_BINS) / MOST_BINS)
-        # Edges that can be said in words without changing the rows they part.
+        # Edges are rounded first, so that the printed conditions describe exactly the rows that they select.
         edges = np.unique([float(f"{edge:.3g}") for edge in inner])
         codes = np.searchsorted(edges, numbers, side="right")
         texts = [f"{name} < {edges[0]:g}"]
@@ -146,7 +144,7 @@ def cut_column(name: str, values: pd.Series) -> Bins:
 
 
 def combine(place: tuple[int, ...], bins: list[Bins]) -> tuple[np.ndarray, int]:
-    """Return a number per row for the conditions of one or two columns together, and how many numbers there are."""
+    """Return a code per row for the combined conditions of one or two columns, and the number of codes."""
     codes, size = bins[place[0]].codes, len(bins[place[0]].texts) + 1
     if len(place) > 1:
         other = len(bins[place[1]].texts) + 1
@@ -155,12 +153,12 @@ def combine(place: tuple[int, ...], bins: list[Bins]) -> tuple[np.ndarray, int]:
 
 
 def split_code(place: tuple[int, ...], code: int, bins: list[Bins]) -> tuple[int, ...]:
-    """Return the number of the condition in each column."""
+    """Return the number of the condition in each column of a combined code."""
     return (code,) if len(place) == 1 else divmod(code, len(bins[place[1]].texts) + 1)
 
 
 def number_runs(blocks: Blocks) -> np.ndarray | None:
-    """Return the number of each row's run of blocks, shape (n_rows,); None where every row is independent."""
+    """Return the number of each row's run of blocks, shape (n_rows,); None if all rows are independent."""
     if blocks.unit == ROW:
         return None
     runs = blocks.merge_runs()
@@ -171,10 +169,8 @@ def number_runs(blocks: Blocks) -> np.ndarray | None:
 def measure(
     place: tuple[int, ...], bins: list[Bins], losses: np.ndarray, fewest: int, runs: np.ndarray | None
 ) -> pd.DataFrame:
-    """Return size, excess loss, its standard error and its chance without any excess, per condition with enough rows.
-
-    A one-sided t test of the slice's mean against that of all other rows: Welch's, or with errors by runs of rows.
-    """
+    """Return the size, excess loss, standard error and p-value of each condition with enough rows."""
+    # A one-sided t-test of the slice's mean against that of all other rows: Welch's, or with standard errors by runs.
     codes, size = combine(place, bins)
     rows = np.bincount(codes, minlength=size).astype(float)
     sums, squares = np.bincount(codes, losses, size), np.bincount(codes, losses**2, size)
@@ -203,11 +199,9 @@ def measure(
 def measure_by_runs(
     codes: np.ndarray, size: int, losses: np.ndarray, runs: np.ndarray, kept: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the variance of each slice's excess and its degrees of freedom where rows of one run are not independent.
-
-    What each run adds to the difference of the two means is one observation. Few runs that dominate count as few
-    (Satterthwaite): a slice of a single day says nothing about other days.
-    """
+    """Return the variance of each slice's excess and its degrees of freedom if rows of one run are not independent."""
+    # Each run's contribution to the difference of the two means is one observation. If a few runs dominate, there are
+    # few degrees of freedom (Satterthwaite): a slice of a single day is no evidence about other days.
     n_runs = int(runs.max()) + 1
     cells = codes * n_runs + runs
     rows = np.bincount(cells, minlength=size * n_runs).reshape(size, n_runs)[kept].astype(float)
@@ -226,15 +220,13 @@ def measure_by_runs(
 
 
 def is_listed(place: tuple[int, ...], code: int, bins: list[Bins]) -> bool:
-    """Return whether every column's number stands for a condition."""
+    """Return whether the code stands for a condition in every column."""
     return all(part < len(bins[one].texts) for one, part in zip(place, split_code(place, code, bins), strict=True))
 
 
 def choose_worst(found: pd.DataFrame, bins: list[Bins], *, alpha: float, n_untried: int = 0) -> Any:
-    """Return the slice whose excess is surely the largest, or None if chance explains all of them.
-
-    A pair of conditions must err surely more than either of them alone, else the simpler one says it.
-    """
+    """Return the significant slice with the largest lower bound of its excess loss, or None if none is significant."""
+    # The lower bound of a pair of conditions must exceed the excess of either alone, else the simpler slice suffices.
     ordered = found.sort_values("p_value", kind="stable").reset_index(drop=True)
     n_tests = max(len(ordered) + n_untried, 1)
     passed = np.flatnonzero(ordered["p_value"] <= alpha * np.arange(1, len(ordered) + 1) / n_tests)
@@ -265,7 +257,7 @@ def find_rows(line: Any, bins: list[Bins]) -> np.ndarray:
 
 
 def describe(line: Any, bins: list[Bins], predictions: Predictions) -> dict[str, Any]:
-    """Return one slice in words and figures, from the answers of its rows."""
+    """Return the description and statistics of one slice, from the predictions of its rows."""
     return {
         "slice": " and ".join(bins[one].texts[part] for one, part in list_parts(line, bins)),
         "rows": int(line.rows),

@@ -1,8 +1,8 @@
-"""What a random split would have claimed, beside what the declared split says.
+"""Comparison of the metric under a random split with that under the declared split.
 
-A plain LightGBM on the clean columns as they are, fitted and scored under both. For the report on the split only:
-nothing that is chosen later sees it. The interval of the difference resamples the blocks of
-`labkit.model.evaluation.blocks`, those of each holdout for itself.
+A plain LightGBM on the unchanged clean columns is fitted and scored under both. The result is only reported; no later
+choice depends on it. The interval of the difference resamples the blocks of `labkit.model.evaluation.blocks`,
+separately for each holdout.
 """
 
 from collections.abc import Mapping
@@ -35,18 +35,18 @@ class SplitComparison:
     Attributes
     ----------
     metric
-        `roc_auc` (of several classes: the mean over them, each against the rest) or `r2`.
+        `roc_auc` (with several classes, the one-vs-rest mean over them) or `r2`.
     random, declared
-        The metric on rows drawn at random, and on the holdout of the declared split; NaN where nothing is compared.
+        The metric on rows drawn at random, and on the holdout of the declared split; NaN if nothing is compared.
     rows
-        Rows that the model was fitted on.
+        Number of rows that the model was fitted on.
     reason
-        Why nothing is compared; empty if it is.
+        Why nothing is compared; empty if there is a comparison.
     difference
-        `random - declared`, positive where the random split is the better one, with its bootstrap interval; the ends
-        are NaN where there are too few independent rows.
+        `random - declared`, positive if the metric is higher under the random split, with its bootstrap interval; the
+        limits are NaN if there are too few independent rows.
     resampled
-        The blocks of the declared holdout that the interval resamples, in words.
+        Description of the blocks of the declared holdout that the interval resamples.
     """
 
     metric: str
@@ -60,23 +60,23 @@ class SplitComparison:
 
     @property
     def is_compared(self) -> bool:
-        """Whether there are two values to compare."""
+        """Whether two values were compared."""
         return not self.reason
 
 
 def compare_splits(parts: Mapping[str, pd.DataFrame], data: Data, *, seed: int) -> SplitComparison:
-    """Fit and score one plain model under a random split and under the declared one, on equally many rows.
+    """Fit and score one plain model under a random split and under the declared split, on the same number of rows.
 
     Parameters
     ----------
     parts
-        Clean rows by part, as `labkit.data.split.split_rows` gives them.
+        Clean rows by part, as returned by `labkit.data.split.split_rows`.
 
     Returns
     -------
     SplitComparison
-        With a reason instead of values where the declared split is random itself, or where there is nothing to fit or
-        to judge.
+        It has a reason instead of values if the declared split is itself random, or if there is nothing to fit or to
+        evaluate.
     """
     metric, method = "roc_auc" if data.target.task == "classification" else "r2", data.split.method
     if method == "random":
@@ -91,7 +91,7 @@ def compare_splits(parts: Mapping[str, pd.DataFrame], data: Data, *, seed: int) 
     random = np.random.default_rng(seed)
     mixed, everything = random.permutation(len(rows)), np.arange(len(rows))
     blocks, judged = find_blocks(rows, data), []
-    # The parts follow each other in the table: training first, the holdout last.
+    # The parts are in order in the table: training first, holdout last.
     for fitted_on, judged_on in ((mixed[:n_learn], mixed[-n_judge:]), (everything[:n_learn], everything[-n_judge:])):
         chosen = np.sort(random.permutation(fitted_on)[:MOST_ROWS])
         tested = np.sort(random.permutation(judged_on)[:MOST_ROWS])
@@ -112,7 +112,7 @@ def compare_splits(parts: Mapping[str, pd.DataFrame], data: Data, *, seed: int) 
 def compute_difference(
     metric: str, first: tuple[Predictions, Blocks], second: tuple[Predictions, Blocks], *, seed: int
 ) -> Interval:
-    """Return by how much a metric is larger on the first rows than on the second, each resampled for itself."""
+    """Return by how much a metric is larger on the first rows than on the second, resampled separately."""
     samples = []
     for number, (predictions, blocks) in enumerate((first, second)):
         score = make_score(metric, predictions)
@@ -125,18 +125,18 @@ def compute_difference(
 
 
 def make_columns(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return columns as LightGBM takes them: numbers, and categories by code; times left out."""
+    """Return columns in the form that LightGBM accepts: numbers and pandas categories, without times."""
     kinds = {name: find_column_kind(rows[name]) for name in rows.columns}
     types = {name: "category" if kind == "category" else "float64" for name, kind in kinds.items() if kind != "time"}
     columns = rows[list(types)].astype(types)
-    # LightGBM refuses some characters in names.
+    # LightGBM rejects some characters in column names.
     return columns.set_axis([f"column{number}" for number in range(len(types))], axis=1)
 
 
 def predict(
     columns: pd.DataFrame, y_true: pd.Series, learn: np.ndarray, judge: np.ndarray, *, target: Target, seed: int
 ) -> Predictions:
-    """Return what a plain LightGBM fitted on some rows predicts for others."""
+    """Return the predictions of a plain LightGBM, fitted on some rows, for other rows."""
     options: dict[str, Any] = {
         "n_estimators": 150,
         "num_leaves": 31,

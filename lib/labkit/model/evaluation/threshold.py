@@ -1,8 +1,8 @@
-"""The threshold of a two-class model: the predicted probability from which one acts, given what mistakes cost.
+"""The decision threshold of a binary classifier: the predicted probability from which to act, given the error costs.
 
-Not how good the probabilities are: that is `labkit.model.evaluation.metrics`. After Elkan, The Foundations of
+See `labkit.model.evaluation.metrics` for the quality of the probabilities. After Elkan, The Foundations of
 Cost-Sensitive Learning (IJCAI 2001): for calibrated probabilities the threshold follows from the costs; a threshold
-that is chosen on labelled rows makes up for probabilities that are not.
+chosen on labelled rows compensates for probabilities that are not calibrated.
 """
 
 from dataclasses import asdict, dataclass
@@ -24,22 +24,22 @@ from labkit.params.tables import Target
 
 @dataclass(frozen=True)
 class Outcome:
-    """What acting from a threshold on costs and catches on some rows.
+    """Costs and metrics of a decision threshold on some rows.
 
     Attributes
     ----------
     threshold
-        One acts on a row whose chance of the class of interest is at least this.
+        Rows whose probability of the class of interest is at least this are acted on.
     cost, always_yes, always_no
-        Cost per row, in the unit of the params: of the threshold, of acting on every row, of acting on none.
+        Cost per row, in the unit of the params: of the threshold, of acting on every row, of acting on no row.
     saving
-        How much cheaper per row the threshold is than the cheaper of the two others; positive is better.
+        How much cheaper per row the threshold is than the cheaper of the other two policies; positive is better.
     recall
-        Share of the class of interest that is acted on; 0 without such rows.
+        Fraction of the class of interest that is acted on; 0 without such rows.
     precision
-        Share of the rows acted on that are of the class; 0 if none is acted on.
+        Fraction of the rows acted on that belong to the class of interest; 0 if none is acted on.
     acted
-        Share of all rows that are acted on.
+        Fraction of all rows that are acted on.
     """
 
     threshold: float
@@ -52,33 +52,33 @@ class Outcome:
     acted: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return the outcome as plain data."""
         return asdict(self)
 
 
 def predict_apart(model: Pipeline, training: pd.DataFrame, validation: pd.DataFrame, *, target: Target) -> Predictions:
-    """Return predictions for validation rows of the same pipeline fitted without them.
+    """Predict the validation rows with the same pipeline fitted without them.
 
-    The chosen model has been fitted on the validation rows too, so what it says of them is too good to choose by. Row
-    features keep their state: they look at nothing that was not known at the time of the row.
+    The chosen model has been fitted on the validation rows too, so its predictions for them are too optimistic to
+    choose a threshold by. Row features keep their state, because they use only what was known at the time of the row.
 
     Parameters
     ----------
     model
-        The chosen model, fitted on training and validation rows; it stays as it is.
+        The chosen model, fitted on training and validation rows; it is not modified.
     training, validation
         Clean rows with the target.
     """
     row_features, rest = model[0], clone(model[1:])
     set_threads(rest[-1], N_JOBS)
     rest.fit(row_features.transform(training), training[target.column])
-    # A forest adds its trees' votes in the order in which threads finish: with one, always in the same.
+    # A forest sums its trees' votes in the order in which threads finish; with one thread the order is always the same.
     set_threads(rest[-1], 1)
     return compute_predictions(validation[target.column], rest, row_features.transform(validation), target)
 
 
 def compute_fair_threshold(costs: Costs) -> float:
-    """Return the cheapest threshold where chances can be taken at their word (Elkan 2001, eq. 2).
+    """Return the threshold with the lowest cost if probabilities are calibrated (Elkan 2001, eq. 2).
 
     >>> compute_fair_threshold(Costs(false_positive=1, false_negative=4))
     0.2
@@ -87,19 +87,19 @@ def compute_fair_threshold(costs: Costs) -> float:
 
 
 def compute_costs(predictions: Predictions, threshold: float, costs: Costs) -> np.ndarray:
-    """Return what each row costs if one acts from a threshold on, shape (n_rows,)."""
+    """Return the cost of each row at a threshold, shape (n_rows,)."""
     is_hit = predictions.y_true == predictions.positive
     acts = predictions.y_proba[:, predictions.positive] >= threshold
     return np.where(acts & ~is_hit, costs.false_positive, np.where(~acts & is_hit, costs.false_negative, 0.0))
 
 
 def compute_cost_curve(predictions: Predictions, costs: Costs) -> pd.DataFrame:
-    """Return the cost per row of every threshold that makes a difference.
+    """Return the cost per row of every threshold that leads to different decisions.
 
     Returns
     -------
     pandas.DataFrame
-        `threshold`, rising, and `cost`: acting on all rows comes first, acting on none last.
+        `threshold`, ascending, and `cost`: the first row acts on all rows, the last on none.
     """
     levels, place = np.unique(predictions.y_proba[:, predictions.positive], return_inverse=True)
     is_hit = predictions.y_true == predictions.positive
@@ -110,10 +110,11 @@ def compute_cost_curve(predictions: Predictions, costs: Costs) -> pd.DataFrame:
 
 
 def choose_threshold(predictions: Predictions, costs: Costs) -> float:
-    """Return the cheapest threshold on rows of known answer.
+    """Return the threshold with the lowest cost on labelled rows.
 
-    Between two neighbouring chances every threshold costs the same: of those the one that follows from the costs
-    alone is taken if it is among them, else the middle. Of equally cheap places the one nearest to it is taken.
+    All thresholds between two neighbouring probabilities cost the same. Among them, the threshold that follows from the
+    costs alone is chosen if it lies in the interval, else the midpoint. Among intervals with the same cost, the one
+    nearest to the threshold that follows from the costs alone is chosen.
     """
     curve, fair = compute_cost_curve(predictions, costs), compute_fair_threshold(costs)
     ends, cost = curve["threshold"].to_numpy(copy=True), curve["cost"].to_numpy()
@@ -134,7 +135,7 @@ def judge_threshold(
     seed: int,
     blocks: Blocks,
 ) -> Outcome:
-    """Return what a threshold costs and catches on rows that had no part in choosing it."""
+    """Return the costs and metrics of a threshold on rows that were not used to choose it."""
     each = {"own": compute_costs(predictions, threshold, costs)}
     each |= {"yes": compute_costs(predictions, -np.inf, costs), "no": compute_costs(predictions, np.inf, costs)}
     scores = {name: make_mean_score(values) for name, values in each.items()}
