@@ -12,7 +12,7 @@ import numpy as np
 from labkit.model.evaluation.predictions import Predictions
 
 SMALLEST_PROBABILITY = 1e-6
-"""Lower bound of probabilities in the losses of single rows, so that one row predicted as impossible cannot dominate."""
+"""Lower bound of probabilities in the losses of single rows, so that a row predicted as impossible cannot dominate."""
 GREATER_IS_BETTER = {"roc_auc", "average_precision", "accuracy", "balanced_accuracy", "f1", "r2"}
 
 
