@@ -1,1 +1,1 @@
-"""Conversion to ONNX, and the proof that the graph predicts what the pipeline predicts."""
+"""Conversion to ONNX, and the verification that the graph and the pipeline make the same predictions."""

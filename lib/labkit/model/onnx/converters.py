@@ -1,8 +1,8 @@
-"""Fitted pipelines as ONNX graphs, and the converters that skl2onnx lacks or that lose precision there.
+"""Conversion of fitted pipelines to ONNX, with converters that skl2onnx lacks or that lose precision there.
 
-Owner of skl2onnx and onnxmltools and, with `labkit.model.onnx.tree_thresholds`, of onnx. A graph covers preparation and
-estimator; the row features before it are numpy in either case. Not whether a graph predicts as the pipeline does: that
-is `labkit.model.onnx.graph`.
+No other module uses skl2onnx and onnxmltools; onnx is used here and in `labkit.model.onnx.tree_thresholds` only. A
+graph covers preprocessing and estimator; the row features before it are computed with numpy in either case. See
+`labkit.model.onnx.graph` for the verification that a graph makes the same predictions as the pipeline.
 """
 
 from collections.abc import Callable, Iterator
@@ -54,8 +54,8 @@ CLASSIFIER_OPTIONS = {"nocl": [True, False], "zipmap": [True, False, "columns"]}
 def is_single(estimator: Any) -> bool:
     """Return whether scikit-learn itself computes in single precision, as in its own decision trees.
 
-    Such an estimator gets float32 in the graph, any other one float64: what adds, multiplies, measures distances or
-    compares with thresholds in double precision must see the same numbers there.
+    In the graph, such an estimator gets float32 and any other estimator float64: one that adds, multiplies, measures
+    distances or compares with thresholds in double precision must see the same numbers there.
     """
     inner = estimator.estimator if isinstance(estimator, Calibrated | OnScale) else estimator
     return isinstance(inner, TREES)
@@ -67,24 +67,25 @@ def convert(model: Any) -> bytes:
     Parameters
     ----------
     model
-        Row features, preparation and estimator.
+        Pipeline of row features, preprocessing and estimator.
 
     Returns
     -------
     bytes
-        A graph with one input of shape (n_rows, 1) per feature; numbers are float32 or float64, see `is_single`.
+        Serialised graph with one input of shape (n_rows, 1) per feature; numbers are float32 or float64, see
+        `is_single`.
 
     Raises
     ------
     ModelError
-        The converter does not know a part of it, or fails on it.
+        A part of the pipeline is not supported by the converters, or its conversion fails.
     """
     from skl2onnx import to_onnx
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
 
     register_converters()
     pipeline, outputs = model[1:], model[0].outputs_
-    # The types of a graph follow from its first input: without numbers all is float32, as encoded categories are.
+    # The first input determines the types of a graph: without numbers, all is float32, as encoded categories are.
     in_double = not is_single(pipeline[-1]) and "number" in outputs.values()
     number = DoubleTensorType if in_double else FloatTensorType
     types = [(name, (number if kind == "number" else StringTensorType)([None, 1])) for name, kind in outputs.items()]
@@ -95,13 +96,13 @@ def convert(model: Any) -> bytes:
         options[id(pipeline[-1])] = {"zipmap": False}
     try:
         graph = to_onnx(pipeline, initial_types=types, options=options or None, target_opset=OPSET, name="labkit")
-    except Exception as error:  # a converter may fail with anything; the release then says so
+    except Exception as error:  # converters raise errors of any type; the release reports it
         raise ModelError(f"{type(pipeline[-1]).__name__} does not convert: {get_first_line(error)}") from error
     return bytes(graph.SerializeToString())
 
 
 def find_parts(model: Any) -> Iterator[BaseEstimator]:
-    """Yield the steps of a fitted pipeline, and of the pipelines and column transformers among them."""
+    """Yield the steps of a fitted pipeline, including those of nested pipelines and column transformers."""
     if isinstance(model, Pipeline | ColumnTransformer):
         steps = model.steps if isinstance(model, Pipeline) else model.transformers_
         for step in steps:
@@ -112,7 +113,7 @@ def find_parts(model: Any) -> Iterator[BaseEstimator]:
 
 @cache
 def register_converters() -> None:
-    """Register with skl2onnx how LightGBM and labkit's estimators convert; replace converters that fall short."""
+    """Register converters of LightGBM and of labkit's estimators with skl2onnx, and replace inadequate converters."""
     from lightgbm import LGBMClassifier, LGBMRegressor
     from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
     from skl2onnx import update_registered_converter
@@ -152,7 +153,7 @@ def register_converters() -> None:
 
 
 def in_single(calculate: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Return a calculator of shapes for estimators whose operator gives float32 whatever it takes."""
+    """Return a shape calculator for estimators whose operator returns float32 whatever its input type."""
 
     def calculate_single(operator: Any) -> None:
         from skl2onnx.common.data_types import FloatTensorType
@@ -166,13 +167,8 @@ def in_single(calculate: Callable[[Any], None]) -> Callable[[Any], None]:
 def change_trees(
     convert_trees: Callable[..., None], find_thresholds: Callable[[Any, dict[str, Any]], list[float]]
 ) -> Callable[..., None]:
-    """Return a converter of trees that keeps the thresholds of trees that compare in double precision.
-
-    Parameters
-    ----------
-    find_thresholds
-        From the estimator and the attributes of a node of trees to all of its thresholds, in their order.
-    """
+    """Return a tree converter that preserves the thresholds of trees that compare in double precision."""
+    # `find_thresholds` returns all thresholds, in order, from the estimator and the attributes of a tree-ensemble node.
 
     def convert_changed(scope: Any, operator: Any, container: Any) -> None:
         def add_node(*arguments: Any, **attributes: Any) -> None:
@@ -191,17 +187,15 @@ def change_trees(
 
 
 def is_double(variable: Any) -> bool:
-    """Return whether a variable of a graph holds float64."""
+    """Return whether a variable of a graph has type float64."""
     from skl2onnx.common.data_types import DoubleTensorType
 
     return isinstance(variable.type, DoubleTensorType)
 
 
 def make_adders(scope: Any, container: Any, *, in_double: bool) -> tuple[Callable[..., str], Callable[..., str]]:
-    """Return what adds a node, and what adds a constant, to a graph; both return the name of the result.
-
-    Constants are of the graph's number type unless another one is given.
-    """
+    """Return functions that add a node and a constant to a graph; both return the name of the result."""
+    # Constants have the graph's number type unless another type is given.
     from onnx import TensorProto
 
     number = TensorProto.DOUBLE if in_double else TensorProto.FLOAT
@@ -221,7 +215,7 @@ def make_adders(scope: Any, container: Any, *, in_double: bool) -> tuple[Callabl
 
 
 def choose_imputer(convert_single: Callable[..., None]) -> Callable[..., None]:
-    """Return a converter of imputers that also takes float64, which onnxruntime's own operator does not."""
+    """Return an imputer converter that also supports float64, which onnxruntime's own operator does not."""
 
     def convert_imputer(scope: Any, operator: Any, container: Any) -> None:
         if not is_double(operator.inputs[0]):
@@ -237,7 +231,7 @@ def choose_imputer(convert_single: Callable[..., None]) -> Callable[..., None]:
 
 
 def calculate_same_shape(operator: Any) -> None:
-    """Give a transformer's output the type and shape of its input."""
+    """Set the type and shape of a transformer's output to those of its input."""
     operator.outputs[0].type = type(operator.inputs[0].type)(operator.inputs[0].type.shape)
 
 
@@ -250,7 +244,7 @@ def convert_clipper(scope: Any, operator: Any, container: Any) -> None:
 
 
 def calculate_encoded_shape(operator: Any) -> None:
-    """Give a target encoder's output its type and shape: a column per category column, and per class of several."""
+    """Set the type and shape of a target encoder's output: one column per input column, and per class if several."""
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 
     options = operator.scope_inst.get_options(operator.raw_operator, {"double": False})
@@ -260,10 +254,8 @@ def calculate_encoded_shape(operator: Any) -> None:
 
 
 def convert_target_encoder(scope: Any, operator: Any, container: Any) -> None:
-    """Add the nodes of a target encoder: the place of each category, then what is kept at that place, per class.
-
-    A category never seen has a place of its own, where the means of all rows are.
-    """
+    """Add the nodes of a target encoder: the index of each category, then the value stored at that index, per class."""
+    # Unseen categories have an index of their own, at which the means of all rows are stored.
     from onnx import TensorProto
 
     encoder, output = operator.raw_operator, operator.outputs[0]
@@ -299,10 +291,8 @@ def convert_target_encoder(scope: Any, operator: Any, container: Any) -> None:
 
 
 def add_estimator(scope: Any, operator: Any, estimator: Any, add: Callable[..., str]) -> str:
-    """Add an estimator inside of another one and return the name of what it predicts, in the outer one's type.
-
-    An estimator that computes in single precision gets its numbers so.
-    """
+    """Add an estimator nested in another and return the name of its predictions, cast to the outer estimator's type."""
+    # An estimator that computes in single precision gets float32 inputs.
     from onnx import TensorProto
     from skl2onnx._supported_operators import sklearn_operator_name_map
     from skl2onnx.common.data_types import FloatTensorType, Int64TensorType
@@ -321,7 +311,7 @@ def add_estimator(scope: Any, operator: Any, estimator: Any, add: Callable[..., 
 
 
 def convert_voting(scope: Any, operator: Any, container: Any) -> None:
-    """Add the nodes of a blend: its members', then their mean."""
+    """Add the nodes of a blend: those of its members, then their mean."""
     model, output = operator.raw_operator, operator.outputs[-1]
     add, constant = make_adders(scope, container, in_double=is_double(output))
     found = [add_estimator(scope, operator, member, add) for member in model.estimators_]
@@ -333,7 +323,7 @@ def convert_voting(scope: Any, operator: Any, container: Any) -> None:
 def add_labels(
     add: Callable[..., str], constant: Callable[..., str], chances: str, classes: np.ndarray, *, output: str
 ) -> None:
-    """Add the nodes that name the likeliest class of each row."""
+    """Add the nodes that return the most probable class of each row."""
     from onnx import TensorProto
 
     labels = classes.tolist()
@@ -343,7 +333,7 @@ def add_labels(
 
 
 def convert_on_scale(scope: Any, operator: Any, container: Any) -> None:
-    """Add the nodes of a regressor on another scale: its own, then the way back to the target's unit."""
+    """Add the nodes of a regressor with a transformed target: its own, then the inverse transform."""
     model = operator.raw_operator
     add, constant = make_adders(scope, container, in_double=is_double(operator.outputs[0]))
     on_scale = add_estimator(scope, operator, model.estimator, add)
@@ -367,7 +357,7 @@ def convert_on_scale(scope: Any, operator: Any, container: Any) -> None:
 
 
 def convert_calibrated(scope: Any, operator: Any, container: Any) -> None:
-    """Add the nodes of a calibrated estimator: the estimator's own, then its log odds stretched and shifted."""
+    """Add the nodes of a calibrated estimator: the estimator's own, then the scaling and shift of its log odds."""
     from onnx import TensorProto
 
     model = operator.raw_operator

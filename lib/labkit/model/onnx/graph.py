@@ -1,9 +1,9 @@
-"""Models as ONNX graphs: converted, and proved equal on real rows.
+"""Conversion of models to ONNX graphs, verified to make the same predictions on real rows.
 
-A graph covers preparation and estimator; the row features before it are numpy in either
-case. Conversion is not trusted: without proof on real rows there is no graph. How a model is converted:
-`labkit.model.onnx.converters`; the rows that no table has yet: `labkit.model.onnx.hard_rows`; how a graph is
-run: `labkit.model.onnx.session`.
+A graph covers preprocessing and estimator; the row features before it are computed with numpy in either case.
+Conversion is not trusted: a graph is kept only if it was verified on real rows. See `labkit.model.onnx.converters` for
+how a model is converted, `labkit.model.onnx.hard_rows` for test rows with values that no table contains yet, and
+`labkit.model.onnx.session` for how a graph is run.
 """
 
 from dataclasses import asdict, dataclass
@@ -20,15 +20,15 @@ from labkit.model.onnx.session import Graph
 
 @dataclass(frozen=True)
 class Parity:
-    """How far the graph's predictions are from the pipeline's, on the same raw rows.
+    """Difference between the predictions of the graph and of the pipeline, on the same raw rows.
 
     Attributes
     ----------
     largest_difference
-        Of probabilities, or of predictions divided by the largest absolute prediction of a real row, or by the row's
-        own if that is larger.
+        Largest absolute difference of probabilities, or of predictions divided by the largest absolute prediction for a
+        real row, or by the row's own absolute prediction if that is larger.
     reason
-        Why there is no graph; empty if there is one and it is equal.
+        Why there is no graph; empty if there is a graph and it is equal.
     """
 
     rows: int
@@ -38,27 +38,27 @@ class Parity:
 
     @property
     def is_equal(self) -> bool:
-        """Whether the graph may stand in for the pipeline."""
+        """Whether the graph may replace the pipeline."""
         return not self.reason
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return the result as plain data."""
         return asdict(self)
 
 
 def prove_parity(
     model: Any, graph: Graph, frame: pd.DataFrame, *, tolerance: float, hard: pd.DataFrame | None = None
 ) -> Parity:
-    """Compare the graph's predictions with the pipeline's, from raw columns.
+    """Compare the graph's predictions from raw columns with those of the pipeline.
 
     Parameters
     ----------
     frame
         Real raw rows, shape (n_rows, n_columns).
     tolerance
-        Largest accepted difference, see `Parity`.
+        Largest accepted difference; see `Parity`.
     hard
-        Rows as `labkit.model.onnx.hard_rows` makes them.
+        Rows made by `labkit.model.onnx.hard_rows`.
     """
     real = frame[list(model[0].inputs_)]
     rows = real if hard is None else pd.concat([real, hard[list(real)]], ignore_index=True)
@@ -67,7 +67,7 @@ def prove_parity(
         if hard is not None:
             expected = np.concatenate([expected, predict(model, hard)])
         found = graph.predict(take_columns(rows, model[0].inputs_))
-    except Exception as error:  # onnxruntime and the estimators raise errors of many kinds
+    except Exception as error:  # onnxruntime and the estimators raise errors of many types
         return Parity(len(rows), None, tolerance, f"fails on rows that may come: {get_first_line(error)}")
     if found.shape != expected.shape or not (np.isfinite(found) & np.isfinite(expected)).all():
         return Parity(len(rows), None, tolerance, "the graph's predictions have another shape, or some are not finite")
@@ -80,21 +80,21 @@ def prove_parity(
 
 
 def predict(model: Any, frame: pd.DataFrame) -> np.ndarray:
-    """Return a pipeline's probabilities, shape (n_rows, n_classes), or numbers, shape (n_rows,)."""
+    """Return a pipeline's probabilities, shape (n_rows, n_classes), or predicted numbers, shape (n_rows,)."""
     is_classifier = hasattr(model[-1], "classes_")
-    with np.errstate(all="ignore"):  # sums of extreme numbers, by which scikit-learn looks for infinite ones
+    with np.errstate(all="ignore"):  # scikit-learn sums extreme numbers in its check for infinity
         return np.asarray(model.predict_proba(frame) if is_classifier else model.predict(frame))
 
 
 def make_graph(
     model: Any, frame: pd.DataFrame, *, tolerance: float, hard: pd.DataFrame | None = None
 ) -> tuple[bytes | None, Parity]:
-    """Convert a model and prove the graph equal; without proof there is no graph, and the reason says why.
+    """Convert a model and verify the graph; if it fails, return no graph, and a `Parity` with the reason.
 
     Parameters
     ----------
     frame, tolerance, hard
-        As `prove_parity` takes them.
+        See `prove_parity`.
     """
     n_rows = len(frame) + (0 if hard is None else len(hard))
     try:

@@ -1,4 +1,4 @@
-"""Raw rows such as no table has yet but a request may bring: a model and its ONNX graph must agree on them too."""
+"""Raw rows with values that no table contains yet but a request may; model and ONNX graph must agree on them too."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,12 +8,12 @@ import pandas as pd
 
 NEVER_SEEN = "a category never seen"
 SPOILT = 0.1
-"""Share of a column's values that are taken away, and of those that are replaced."""
+"""Fraction of a column's values that are removed, and fraction of the values that are replaced."""
 MOST_EXTREMES = 2000
-"""Rows with one extreme value each; of more columns and values, so many are drawn."""
+"""Maximum number of rows with one extreme value each; if there are more combinations, a sample is drawn."""
 EXTREMES: dict[str, tuple[Any, ...]] = {
-    # Around 2^24 float32 loses whole numbers, around 2^53 float64; 1e30 has no square in float32, and what lies beyond
-    # 3.4e38 no place. The smallest ones are subnormal in float32 and in float64.
+    # Above 2^24 float32 cannot represent all integers, above 2^53 float64 cannot. In float32 the square of 1e30
+    # overflows, and so does any number above 3.4e38. The smallest values are subnormal in float32 and in float64.
     "number": (
         *(sign * (2.0**power + step) for power in (24, 53) for step in (1, 2) for sign in (1, -1)),
         *(sign * value for value in (1e7, 1e15, 1e30, 3e38, 1e39, 1e300, np.inf) for sign in (1, -1)),
@@ -21,7 +21,7 @@ EXTREMES: dict[str, tuple[Any, ...]] = {
     ),
     "boolean": (0.0, 1.0),
     "category": ("", " ", "x" * 100_000, "\n\t", "\0", 'quote " and \\', "ﷺ\u202e😀", "NaN", "None", "0", "-0.0"),
-    # The ends of ISO 8601, of nanoseconds in 64 bits, of seconds in 32 bits, and the epoch.
+    # The limits of ISO 8601, of 64-bit nanoseconds and of 32-bit seconds, and the epoch.
     "time": tuple(
         pd.Timestamp(text)
         for text in (
@@ -30,40 +30,33 @@ EXTREMES: dict[str, tuple[Any, ...]] = {
         )
     ),
 }  # fmt: skip
-"""Values at the ends of what can be written, by kind of column."""
+"""Values at the limits of what can be represented, by kind of column."""
 
 
 def make_hard_rows(frame: pd.DataFrame, kinds: Mapping[str, str], *, n_rows: int, seed: int) -> pd.DataFrame:
-    """Return spoilt rows and rows with extreme values.
+    """Return corrupted rows and rows with extreme values.
 
     Parameters
     ----------
     frame
         Raw rows, shape (n_rows, n_columns).
     kinds
-        Kind of each raw column, as `RowFeatures.inputs_` has them.
+        Kind of each raw column, as in `RowFeatures.inputs_`.
     n_rows
-        Number of spoilt rows.
+        Number of corrupted rows.
 
     Returns
     -------
     pandas.DataFrame
-        Shape (n_rows and the rows of `make_extreme_rows`, n_columns).
+        Shape (n_rows + n_extreme_rows, n_columns); see `make_extreme_rows`.
     """
     spoilt = make_spoilt_rows(frame, kinds, n_rows=n_rows, seed=seed)
     return pd.concat([spoilt, make_extreme_rows(frame, kinds, seed=seed)], ignore_index=True)
 
 
 def make_spoilt_rows(frame: pd.DataFrame, kinds: Mapping[str, str], *, n_rows: int, seed: int) -> pd.DataFrame:
-    """Return rows drawn from real ones, with missing values and categories never seen.
-
-    Parameters
-    ----------
-    frame, kinds
-        As `make_hard_rows` takes them; times stay as they are.
-    n_rows
-        Rows to return; drawn repeatedly if there are fewer, and changed differently each time.
-    """
+    """Return `n_rows` rows sampled from real rows, with missing values and unseen categories; times are unchanged."""
+    # If there are fewer rows, they are drawn repeatedly and changed differently each time.
     random = np.random.default_rng(seed)
     drawn = random.choice(len(frame), n_rows, replace=len(frame) < n_rows)
     hard = frame.iloc[np.sort(drawn)].reset_index(drop=True)
@@ -78,13 +71,7 @@ def make_spoilt_rows(frame: pd.DataFrame, kinds: Mapping[str, str], *, n_rows: i
 
 
 def make_extreme_rows(frame: pd.DataFrame, kinds: Mapping[str, str], *, seed: int) -> pd.DataFrame:
-    """Return rows drawn from real ones: each has one extreme value, and the last ones have one in every column.
-
-    Parameters
-    ----------
-    frame, kinds
-        As `make_hard_rows` takes them.
-    """
+    """Return rows sampled from real rows, each with one extreme value; the last rows have one in every column."""
     random = np.random.default_rng(seed)
     single = [(name, value) for name, kind in kinds.items() for value in EXTREMES[kind]]
     if len(single) > MOST_EXTREMES:
@@ -101,7 +88,7 @@ def make_extreme_rows(frame: pd.DataFrame, kinds: Mapping[str, str], *, seed: in
 
 
 def loosen(values: pd.Series, kind: str) -> pd.Series:
-    """Return a column in a type that holds every value of its kind, missing ones too."""
+    """Return a column converted to a type that can hold every value of its kind and missing values."""
     if kind == "time":
         return values.dt.as_unit("us")
     if kind == "category":
@@ -110,7 +97,7 @@ def loosen(values: pd.Series, kind: str) -> pd.Series:
 
 
 def replace(values: pd.Series, places: Sequence[int], others: Sequence[Any]) -> pd.Series:
-    """Return a column with other values at some places; times are in its zone."""
+    """Return a column with other values at some positions; times are localised to the column's time zone."""
     changed = values.copy()
     zone = getattr(values.dtype, "tz", None)
     changed.iloc[list(places)] = [other.tz_localize(zone) for other in others] if zone is not None else list(others)

@@ -1,4 +1,7 @@
-"""An ONNX graph at work: needs numpy and onnxruntime, neither pandas nor scikit-learn. Sole owner of onnxruntime."""
+"""Inference with ONNX graphs; needs numpy and onnxruntime but not pandas or scikit-learn.
+
+No other module uses onnxruntime.
+"""
 
 from collections.abc import Mapping
 
@@ -9,11 +12,11 @@ from labkit.errors import ModelError, get_first_line
 from labkit.features.row_computation import RowComputation
 
 TYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}
-"""Type of an array by the type of the graph's input that it is for; all others are strings."""
+"""Array type for each type of graph input; inputs of any other type are strings."""
 
 
 class Graph:
-    """An ONNX graph behind its row features: raw columns in, predictions out, numpy only."""
+    """An ONNX graph with its row features, from raw columns to predictions with numpy only."""
 
     def __init__(self, content: bytes, row_features: RowComputation) -> None:
         options = ort.SessionOptions()
@@ -21,7 +24,7 @@ class Graph:
         options.log_severity_level = 3
         try:
             self.session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises plain exceptions of its C++ side
+        except Exception as error:  # onnxruntime raises various exceptions from its C++ code
             raise ModelError(f"not an ONNX graph that can be run: {get_first_line(error)}") from error
         self.row_features = row_features
         self.inputs = {node.name: TYPES.get(node.type, "object") for node in self.session.get_inputs()}
@@ -31,7 +34,7 @@ class Graph:
             )
 
     def predict(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Predict rows given as raw columns of shape (n_rows,).
+        """Predict rows given as raw columns, each of shape (n_rows,).
 
         Returns
         -------
@@ -41,7 +44,7 @@ class Graph:
         Raises
         ------
         DataError
-            A column is missing or not of its kind.
+            A column is missing or of the wrong kind.
         """
         features = self.row_features.transform_columns(columns)
         feeds = {}

@@ -1,6 +1,6 @@
-"""Thresholds of trees in ONNX graphs, kept as exact as the model's own.
+"""Tree thresholds in ONNX graphs, kept as exact as those of the model.
 
-Converters write them as float32. Not the converters themselves: those are registered in `labkit.model.onnx.converters`.
+Converters write thresholds as float32. The converters themselves are registered in `labkit.model.onnx.converters`.
 """
 
 from typing import Any
@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 
 OPSET = {"": 17, "ai.onnx.ml": 3}
-"""Versions of the operators that graphs use, by domain."""
+"""Versions of the operator sets that graphs use, by domain."""
 
 
 def list_thresholds(model: Any, attributes: dict[str, Any]) -> list[float]:
-    """Return the thresholds of histogram gradient boosting: its converter adds nodes tree by tree, but rounds them."""
+    """Return the exact thresholds of histogram gradient boosting, in the tree order of its converter, which rounds."""
     nodes = [node for trees in model._predictors for tree in trees for node in tree.nodes]
     return [0.0 if node["is_leaf"] else float(node["num_threshold"]) for node in nodes]
 
 
 def set_thresholds(attributes: dict[str, Any], thresholds: list[float], *, in_double: bool) -> dict[str, Any]:
-    """Return the attributes of a node of trees with other thresholds, as float64 or as float32 that divide the same.
+    """Return the attributes of a tree-ensemble node with other thresholds, as float64 or as float32 with equal splits.
 
-    Booleans become 0 and 1: onnx takes nothing else.
+    Booleans become 0 and 1, because onnx does not accept them.
     """
     from onnx import numpy_helper
 
@@ -29,7 +29,7 @@ def set_thresholds(attributes: dict[str, Any], thresholds: list[float], *, in_do
     if not in_double:
         return {**changed, "nodes_values": round_down(thresholds)}
     del changed["nodes_values"]
-    # The weights have to be of the same type.
+    # The weights must have the same type.
     numbers = {"nodes_values": thresholds}
     for key in ("base_values", "class_weights", "target_weights", "nodes_hitrates"):
         if len(given := changed.pop(key, [])):
@@ -42,11 +42,9 @@ def set_thresholds(attributes: dict[str, Any], thresholds: list[float], *, in_do
 
 
 def round_down(thresholds: list[float]) -> list[float]:
-    """Return the largest float32 not above each threshold.
-
-    Features are float32, so `feature <= threshold` stays as it is. Rounded to the nearest, a threshold between two
-    neighbouring float32 could reach the upper one.
-    """
+    """Return the largest float32 not above each threshold."""
+    # Features are float32, so the result of `feature <= threshold` does not change. Rounding to the nearest could move
+    # a threshold between two adjacent float32 numbers to the upper one.
     exact = np.asarray(thresholds, dtype="float64")
     nearest = exact.astype("float32")
     lower = np.nextafter(nearest, np.float32(-np.inf))
