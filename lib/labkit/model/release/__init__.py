@@ -1,1 +1,1 @@
-"""What is released: pipeline, ONNX graph, contract, model card."""
+"""Releases: pipeline, ONNX graph, contract and model card."""

@@ -1,7 +1,7 @@
-"""A release: the folder of files that a model is published as, written and opened for all that labkit does with it.
+"""Writing and opening of releases, the folders of files in which models are published.
 
-Deterministic: the same run gives the same release, byte for byte. What a service needs of a release:
-`labkit.model.release.runtime`.
+A release is deterministic: the same run gives the same release, byte for byte. See `labkit.model.release.runtime` for
+the part that a service needs.
 """
 
 import json
@@ -58,18 +58,18 @@ class Release:
     graph: Graph | None
 
     def load_pipeline(self) -> Any:
-        """Read the scikit-learn pipeline."""
+        """Load the scikit-learn pipeline."""
         return skops_file.load_model(self.folder / PIPELINE)
 
     def predict(self, frame: pd.DataFrame) -> np.ndarray:
         """Predict raw rows: probabilities, shape (n_rows, n_classes), or numbers, shape (n_rows,).
 
-        Runs the ONNX graph if the release has one, else the pipeline.
+        The ONNX graph is run if the release has one, else the pipeline.
 
         Raises
         ------
         DataError
-            A column is missing or not of its kind.
+            A column is missing or of the wrong kind.
         """
         if self.graph is not None:
             from labkit.features.table_columns import take_columns
@@ -90,12 +90,12 @@ def write_release(
     card: str,
     example: pd.DataFrame,
 ) -> str:
-    """Write a release into a folder, in place of an earlier one, and return its digest.
+    """Write a release to a folder, replacing an earlier release, and return its digest.
 
     Parameters
     ----------
     graph
-        The ONNX graph, proved equal, or None.
+        The verified ONNX graph, or None.
     facts
         See `Release`.
     contract
@@ -108,7 +108,7 @@ def write_release(
     Raises
     ------
     ModelError
-        The folder holds what is no part of a release, or the model holds a type that may not be released.
+        The folder contains a file that is not part of a release, or the model contains a type that may not be released.
     """
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.name not in FILES:
@@ -128,7 +128,7 @@ def write_files(
     card: str,
     example: pd.DataFrame,
 ) -> None:
-    """Write the files of a release into an empty folder, the manifest last."""
+    """Write the files of a release to an empty folder, the manifest last."""
     skops_file.save_model(folder / PIPELINE, model)
     if graph is not None:
         write_bytes(folder / GRAPH, graph)
@@ -147,16 +147,16 @@ def write_files(
 
 
 def list_requirements() -> list[str]:
-    """Return the pins of what a model needs to be loaded, besides labkit itself.
+    """Return the pinned requirements for loading a model, except labkit itself.
 
     Raises
     ------
     ModelError
-        The version of one cannot be read.
+        The version of a package cannot be read.
     """
     versions = {name: version(name) for name in REQUIRED}
     for name, found in versions.items():
-        if not found:  # of a package whose description may not be read, Python says neither this nor why
+        if not found:  # Python reports no version, and no error, if a package's metadata is unreadable
             raise ModelError(f"{name}: its version cannot be read from what is installed: install it again")
     return [f"{name}=={found}" for name, found in versions.items()]
 
@@ -167,7 +167,7 @@ def load_release(folder: Path, *, digest: str | None = None) -> Release:
     Parameters
     ----------
     digest
-        As recorded when it was published; None where the folder itself is trusted.
+        Digest recorded when the release was published; None if the folder itself is trusted.
 
     Raises
     ------

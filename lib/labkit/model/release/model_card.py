@@ -1,7 +1,7 @@
-"""The model card: what a model is for, what it was made of, how good it is and where it is not.
+"""The model card: purpose, training data, performance and limitations of a model.
 
-Computed from the run; only purpose and owner are words from the params. After Mitchell et al., Model Cards for Model
-Reporting, 2019.
+It is computed from the run; only purpose and owner are text from the params. After Mitchell et al., Model Cards for
+Model Reporting, 2019.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ SMALL_HOLDOUT = 200
 
 
 def name_estimator(estimator: Any) -> str:
-    """Return what predicts, in words: the class of the estimator, and what was put around it."""
+    """Return the name of an estimator: its class, and the calibration or target transform around it."""
     if isinstance(estimator, Calibrated):
         return f"{name_estimator(estimator.estimator)}, calibrated"
     if isinstance(estimator, OnScale):
@@ -48,20 +48,20 @@ def make_card(
     Parameters
     ----------
     estimator
-        What predicts, see `name_estimator`.
+        Name of the estimator; see `name_estimator`.
     metrics
-        As in `evaluation/metrics.json`.
+        Content of `evaluation/metrics.json`.
     split
-        As in `clean/split.json`.
+        Content of `clean/split.json`.
     gate
-        As in `evaluation/gate.json`.
+        Content of `evaluation/gate.json`.
     holdout
         The clean holdout rows.
     parity
-        As `labkit.model.onnx.graph.Parity.to_dict` gives it.
+        As returned by `labkit.model.onnx.graph.Parity.to_dict`.
     sizes
-        Compressed bytes of each part of the model, as `labkit.model.release.skops_file.measure_parts` gives them, and
-        of the ONNX graph.
+        Compressed size in bytes of each part of the model, as returned by
+        `labkit.model.release.skops_file.measure_parts`, and of the ONNX graph.
     """
     target = params.data.target
     purpose = params.deploy.intended_use or "Not stated: set `deploy.intended_use`."
@@ -113,7 +113,7 @@ def make_card(
 
 
 def list_performance(metrics: Mapping[str, Any]) -> list[str]:
-    """Return every metric with its interval, beside those of the models it was compared with."""
+    """Return every metric with its interval, next to the metrics of the models that it was compared with."""
     others = {title: metrics[name] for name, title in BASELINES.items() if name in metrics}
     lines = [
         f"| figure | model | {metrics['confidence']:.0%} interval | {' | '.join(others)} |",
@@ -137,7 +137,7 @@ def list_performance(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def write_span(interval: Mapping[str, float | None]) -> str:
-    """Return the ends of an interval in words, or that there is none."""
+    """Return the limits of an interval in words, or a note that there is no interval."""
     low, high = interval["low"], interval["high"]
     return (
         "none: too few independent rows"
@@ -147,7 +147,7 @@ def write_span(interval: Mapping[str, float | None]) -> str:
 
 
 def list_threshold(metrics: Mapping[str, Any], costs: Costs | None) -> list[str]:
-    """Return from which chance on to act and what that costs, if costs are stated."""
+    """Return the probability from which to act and the resulting costs, if costs are specified."""
     found = metrics.get("threshold")
     if not found or costs is None:
         return []
@@ -166,7 +166,7 @@ def list_threshold(metrics: Mapping[str, Any], costs: Costs | None) -> list[str]
 
 
 def list_periods(metrics: Mapping[str, Any]) -> list[str]:
-    """Return the figure period by period, if rows have a time."""
+    """Return the metric by period, if rows have a time."""
     periods = metrics.get("by_period") or {}
     if not periods:
         return []
@@ -185,13 +185,13 @@ def list_periods(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def list_sizes(sizes: Mapping[str, int]) -> list[str]:
-    """Return how many bytes each part of the model takes."""
+    """Return the size of each part of the model."""
     rows = [f"| {name.replace('_', ' ')} | {n_bytes:,} |" for name, n_bytes in sizes.items()]
     return ["## Size", "", "| part | bytes, compressed |", "|---|---:|", *rows, ""]
 
 
 def describe_largest(sizes: Mapping[str, int]) -> str:
-    """Return what makes a release large; empty if no part has a megabyte.
+    """Return which part makes a release large; empty if no part is as large as a megabyte.
 
     >>> describe_largest({"random_forest": 38_400_000, "lightgbm": 300_000}), describe_largest({"estimator": 300})
     (', mostly random forest', '')
@@ -201,7 +201,7 @@ def describe_largest(sizes: Mapping[str, int]) -> str:
 
 
 def list_slices(metrics: Mapping[str, Any]) -> list[str]:
-    """Return the groups of rows on which the model errs more than elsewhere."""
+    """Return the groups of rows on which the model has larger errors than elsewhere."""
     if "worst_slices" not in metrics:
         return []
     slices = metrics["worst_slices"]
@@ -217,7 +217,7 @@ def list_slices(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def write_code(text: str) -> str:
-    """Return a text from the data as Markdown code, so that nothing in it is taken for markup."""
+    """Return a string from the data as Markdown code, so that nothing in it is interpreted as markup."""
     return "`" + text.replace("`", "ˋ").replace("|", "¦").replace("\n", " ") + "`"
 
 
@@ -233,7 +233,7 @@ USES = {
 def list_limits(
     params: Params, metrics: Mapping[str, Any], holdout: pd.DataFrame, parity: Mapping[str, Any]
 ) -> list[str]:
-    """Return what the data themselves say about where the model is weak."""
+    """Return the limitations of the model that follow from the data."""
     target = params.data.target
     limits = []
     if len(holdout) < SMALL_HOLDOUT:

@@ -1,7 +1,7 @@
-"""A released model that predicts: needs numpy and onnxruntime, neither pandas nor scikit-learn.
+"""Inference with a released model; needs numpy and onnxruntime but not pandas or scikit-learn.
 
-Every file's digest stands in the manifest and is checked before the file is opened; a file that is not listed, or is
-a link, is refused. How a release is written: `labkit.model.release.bundle`.
+The manifest contains the digest of every file, which is verified before the file is opened; a file that is not listed,
+or that is a link, is rejected. See `labkit.model.release.bundle` for how a release is written.
 """
 
 import hashlib
@@ -31,12 +31,12 @@ Computation = TypeVar("Computation", bound=RowComputation)
 
 @dataclass(frozen=True)
 class Runtime:
-    """An opened release that has an ONNX graph, see `load_runtime`.
+    """An opened release that has an ONNX graph; see `load_runtime`.
 
     Attributes
     ----------
     facts
-        As `labkit.model.release.bundle.Release` has them.
+        See `labkit.model.release.bundle.Release`.
     """
 
     facts: dict[str, Any]
@@ -44,7 +44,7 @@ class Runtime:
     graph: Graph
 
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        """Predict rows given as plain dictionaries; a column that a row does not name is an error, None is missing.
+        """Predict rows given as dictionaries; an absent column is an error, None is a missing value.
 
         Returns
         -------
@@ -55,7 +55,7 @@ class Runtime:
         Raises
         ------
         DataError
-            A column is missing, or a value is not of its kind.
+            A column is missing, or a value is of the wrong kind.
         """
         for number, row in enumerate(rows, start=1):
             if missing := [name for name in self.row_features.inputs_ if name not in row]:
@@ -65,12 +65,17 @@ class Runtime:
 
 
 def load_runtime(folder: Path, *, digest: str | None = None) -> Runtime:
-    """Check a release and open it to predict by its ONNX graph.
+    """Verify a release and open it for prediction with its ONNX graph.
+
+    Parameters
+    ----------
+    digest
+        Digest recorded when the release was published; None if the folder itself is trusted.
 
     Raises
     ------
     ModelError
-        See `check_release`; or the release has no graph.
+        The release fails `check_release`, or it has no graph.
     """
     check_release(folder, digest=digest)
     if not (folder / GRAPH).is_file():
@@ -81,23 +86,23 @@ def load_runtime(folder: Path, *, digest: str | None = None) -> Runtime:
 
 
 def load_row_features(folder: Path, kind: type[Computation]) -> Computation:
-    """Read the row features of a release that has been checked."""
+    """Load the row features of a release that has been verified."""
     content = json.loads((folder / FEATURES).read_text(encoding="utf-8"))
     return kind.from_json(content, load_arrays(folder / STATE) if (folder / STATE).is_file() else None)
 
 
 def compute_release_digest(folder: Path) -> str:
-    """Return the digest that names a release: that of its manifest, which holds those of all files."""
+    """Return the digest that identifies a release: that of its manifest, which contains the digests of all files."""
     return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
 
 
 def check_release(folder: Path, *, digest: str | None = None) -> Path:
-    """Return the folder if every file is as the manifest says, and the manifest as the digest says.
+    """Return the folder if every file matches the manifest, and the manifest matches the digest if one is given.
 
     Raises
     ------
     ModelError
-        A file is missing, changed, a link, or not listed; nothing has been opened then.
+        A file is missing, changed, a link, or not listed. No file has been loaded at that point.
     """
     manifest = folder / MANIFEST
     if manifest.is_symlink() or not manifest.is_file() or manifest.stat().st_nlink > 1:
@@ -118,13 +123,7 @@ def check_release(folder: Path, *, digest: str | None = None) -> Path:
 
 
 def load_manifest(path: Path) -> dict[str, str]:
-    """Read a manifest: the SHA-256 of each file by its name, at least of those that every release has.
-
-    Raises
-    ------
-    ModelError
-        It is not a manifest.
-    """
+    """Load a manifest, the SHA-256 of each file by name; raise ModelError unless it lists all that a release needs."""
     try:
         listed = {str(name): str(entry["sha256"]) for name, entry in parse_json(path.read_bytes()).items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:

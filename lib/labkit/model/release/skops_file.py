@@ -1,7 +1,7 @@
-"""Models as files: skops, the same bytes for the same model, and nothing run on loading.
+"""Model files in the skops format: the same model gives the same bytes, and loading runs no code from the file.
 
-Sole owner of skops. A skops file is an archive of arrays and a JSON tree that names types; only the types listed
-here are accepted, so opening a file cannot run code of its maker's.
+No other module uses skops. A skops file is an archive of arrays and a JSON tree that names types. Only the types listed
+here are accepted, so opening a file cannot run code written by its author.
 """
 
 import io
@@ -35,14 +35,14 @@ TYPES = (
     "sklearn.tree._tree.Tree",
     "sklearn.utils._bunch.Bunch",
 )
-"""Types that a model of ours may hold besides those that skops trusts by itself."""
+"""Types that a labkit model may contain in addition to those that skops trusts by default."""
 TRUSTED = (*TYPES, *list_old_types(TYPES))
 SCHEMA = "schema.json"
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def prepare() -> None:
-    """Import what takes a second, while there is time for it; what only names models needs none of it."""
+    """Import skops ahead of its use, because it takes a second; code that only refers to models does not need it."""
     import skops.io  # noqa: F401
 
 
@@ -52,7 +52,7 @@ def save_model(path: Path, model: Any) -> None:
     Raises
     ------
     ModelError
-        It holds a type that `load_model` would refuse.
+        The pipeline contains a type that `load_model` would reject.
     """
     import skops.io
 
@@ -62,9 +62,9 @@ def save_model(path: Path, model: Any) -> None:
 
 
 def measure_parts(model: Any) -> dict[str, int]:
-    """Return the compressed bytes that each part of a fitted pipeline takes, the largest first.
+    """Return the compressed size in bytes of each part of a fitted pipeline, the largest first.
 
-    Parts are the steps of the pipeline; a blend counts each of its members.
+    Parts are the steps of the pipeline and, for a blend, each of its members.
     """
     import skops.io
     from sklearn.ensemble import VotingClassifier, VotingRegressor
@@ -79,14 +79,14 @@ def measure_parts(model: Any) -> dict[str, int]:
 
 
 def load_model(path: Path) -> Any:
-    """Read a fitted pipeline.
+    """Load a fitted pipeline.
 
     Raises
     ------
     MissingDataError
-        There is no such file.
+        The file does not exist.
     ModelError
-        It is damaged, or holds a type that is not on the list.
+        The file is damaged, or contains a type that is not on the list.
     """
     if not path.is_file():
         raise MissingDataError(f"{path}: not there: run the stage that writes it")
@@ -98,23 +98,21 @@ def load_model(path: Path) -> Any:
         return skops.io.loads(content, trusted=list(TRUSTED))
     except ModelError:
         raise
-    except Exception as error:  # what a damaged archive raises depends on where the damage is
+    except Exception as error:  # the error of a damaged archive depends on where the damage is
         raise ModelError(f"{path}: not a model file, or damaged ({error}): run the stage that writes it") from error
 
 
 def check_types(types: list[str], path: Path) -> None:
-    """Refuse types that are not on the list."""
+    """Raise ModelError if a type is not on the list."""
     foreign = sorted(set(types) - set(TRUSTED))
     if foreign:
         raise ModelError(f"{path}: holds types that are not trusted: {list_briefly(foreign)}: do not use the file")
 
 
 def clear_padding(content: bytes, ending: str) -> bytes:
-    """Return a saved array with zeros between the fields of its records.
-
-    The nodes of a tree have padding. scikit-learn clears it when it grows a tree but not when it reads one, so a
-    forest that was loaded holds there whatever the memory held before.
-    """
+    """Return a saved array with the padding between the fields of its records set to zero."""
+    # The nodes of a tree have padding. scikit-learn clears it when it grows a tree but not when it loads one, so the
+    # padding of a loaded forest contains arbitrary memory.
     if ending != "npy":
         return content
     array = np.load(io.BytesIO(content), allow_pickle=False)
@@ -129,10 +127,8 @@ def clear_padding(content: bytes, ending: str) -> bytes:
 
 
 def make_canonical(archived: bytes) -> bytes:
-    """Return a skops archive with its random parts, addresses, times and padding, replaced by fixed ones.
-
-    skops writes an array once for each place that refers to it, all members of a blend twice; here equal files are one.
-    """
+    """Return a skops archive with fixed values in place of its varying parts: addresses, times and padding."""
+    # skops writes an array once per reference, and all members of a blend twice; here equal files are stored only once.
     names: dict[str, str] = {}
     same: dict[str, str] = {}
 
