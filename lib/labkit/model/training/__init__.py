@@ -1,1 +1,1 @@
-"""How a model is found: cross-validation, comparison of candidates, tuning, calibration, selection."""
+"""Model training: cross-validation, comparison of candidates, tuning, calibration and selection."""

@@ -1,8 +1,9 @@
-"""Probabilities of a two-class model, calibrated where they are systematically too high or too low.
+"""Calibration of binary classifiers whose probabilities are systematically too high or too low.
 
-The calibration is Platt's sigmoid (Probabilistic outputs for support vector machines, 1999) on the log odds: two
-numbers, learnt on rows later than those the model was fitted on, kept only if they help on rows later still. Isotonic
-steps are not offered: their jumps magnify the last digits of float32, so the ONNX graph would not agree with the model.
+The method is Platt's sigmoid (Probabilistic outputs for support vector machines, 1999) on the log odds. Its two
+parameters are learnt on rows later than those that the model was fitted on, and kept only if they help on rows that are
+later still. Isotonic regression is not offered: its steps amplify differences in the last digits of float32, so the
+ONNX graph would not agree with the model.
 """
 
 from dataclasses import asdict, dataclass
@@ -32,11 +33,11 @@ class Calibration:
     Attributes
     ----------
     reason
-        One sentence for people.
+        Explanation in one sentence.
     log_loss_before, log_loss_after
-        On the second half of the validation rows; None where nothing was tried.
+        Log loss on the second half of the validation rows; None if calibration was not tried.
     before, after
-        The answers there without and with it, for pictures.
+        Predictions for these rows without and with calibration, for plots.
     """
 
     is_used: bool
@@ -49,11 +50,11 @@ class Calibration:
     after: Predictions | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as plain data, without the answers."""
+        """Return the result as plain data, without the predictions."""
         return {name: value for name, value in asdict(self).items() if name not in ("before", "after")}
 
     def apply(self, candidate: Pipeline) -> Pipeline:
-        """Return a candidate with the calibration around its estimator, if it is used."""
+        """Return a candidate with the calibration around its estimator if calibration is used."""
         if not self.is_used:
             return candidate
         wrapped = Calibrated(clone(candidate[-1]), self.slope, self.intercept)
@@ -70,23 +71,23 @@ def try_calibration(
     timeline: Timeline | None = None,
     is_wanted: bool = True,
 ) -> Calibration:
-    """Learn the calibration on one half of the check rows and judge it on the other, in time the later half.
+    """Learn the calibration on one half of the validation rows and evaluate it on the other, the later half in time.
 
-    It is used if the mean log loss falls by more than one standard error of that fall (paired over the rows, by blocks
-    of them), if it keeps the order of the rows, and if an ONNX graph of it agrees with it.
+    It is used if the mean log loss falls by more than one standard error of that decrease (paired over rows, computed
+    from blocks of rows), if it preserves the order of the rows, and if its ONNX graph agrees with it.
 
     Parameters
     ----------
     fitted
-        Preparation and estimator, fitted on training rows alone.
+        Preprocessing and estimator, fitted on training rows only.
     check
-        Features and answers of the validation rows.
+        Features and true values of the validation rows.
     blocks
-        Which of the validation rows are not independent of each other.
+        Blocks of validation rows that are not independent of each other.
     timeline
-        Of the validation rows, where they have times.
+        Timeline of the validation rows, if they have times.
     is_wanted
-        What `training.calibrate` says.
+        Value of `training.calibrate`.
     """
     if not is_wanted:
         return Calibration(is_used=False, reason="training.calibrate is off")
@@ -120,13 +121,14 @@ def try_calibration(
 
 
 def fit_sigmoid(y_proba: np.ndarray, y_true: np.ndarray) -> tuple[float, float]:
-    """Return slope and intercept of the log odds that make the true classes most likely."""
+    """Return the maximum-likelihood slope and intercept for the log odds."""
     fitted = LogisticRegression(C=1e6, max_iter=1000).fit(compute_log_odds(y_proba)[:, None], y_true)
     return float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
 
 
 def find_fault(fitted: Pipeline, features: pd.DataFrame, slope: float, intercept: float) -> str:
-    """Return what is wrong with an ONNX graph of the calibrated model; empty if it agrees, or never would."""
+    """Return what is wrong with the ONNX graph of the calibrated model; empty if it agrees."""
+    # It is also empty if the graph of the uncalibrated model does not agree either: then calibration is not the cause.
     from labkit.model.onnx.graph import make_graph
 
     rows = features.head(1000)

@@ -1,9 +1,9 @@
-"""Candidates, how they are compared, and which one is chosen.
+"""Comparison of candidates by cross-validation.
 
-Every candidate is a whole pipeline, preparation and estimator, and is cross-validated as one: imputation and encoding
-are learnt again in each fold. Row features come before it and are not refitted, because they look at one row at a time
-and never at the target. Sole owner of PyCaret, which proposes estimators and does nothing else; what it proposes are
-plain scikit-learn and LightGBM estimators, so a model loads and predicts without it.
+Every candidate is a whole pipeline of preprocessing and estimator and is cross-validated as such: imputation and
+encoding are learnt again in each fold. Row features come before it and are not refitted, because they are computed from
+one row at a time and never from the target. PyCaret, used in `labkit.model.training.pycaret` only, does nothing but
+propose estimators. These are plain scikit-learn and LightGBM estimators, so a model loads and predicts without PyCaret.
 """
 
 import time
@@ -39,26 +39,26 @@ from labkit.params.training import Training
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison of candidates gave.
+    """Results of a comparison of candidates.
 
     Attributes
     ----------
     frame
-        The leaderboard, best first: `rank`, `model`, `source`, mean and standard deviation of each figure
-        over the folds (`mae`, `mae_std`, …), `error` (empty, or why the candidate failed). No times: it is the same
-        from run to run.
+        The leaderboard, best first: `rank`, `model`, `source`, mean and standard deviation of each metric over the
+        folds (`mae`, `mae_std`, …), `error` (empty, or why the candidate failed). It contains no times, so it is the
+        same in every run.
     seconds
-        Fit and score time of each candidate.
+        Time to fit and score each candidate, in seconds.
     best
-        Name of the first candidate that is not the dummy.
+        Name of the best candidate other than the dummy.
     candidates
         The unfitted pipelines by name.
     n_rows
-        Rows on which candidates were compared.
+        Number of rows on which candidates were compared.
     n_folds
-        Folds in which each was judged.
+        Number of folds in which each candidate was evaluated.
     budget
-        What is left of it is for tuning.
+        Time budget; what remains of it is used for tuning.
     """
 
     frame: pd.DataFrame
@@ -85,14 +85,14 @@ def compare(
     Parameters
     ----------
     features
-        Shape (n_rows, n_features), as `RowFeatures` gives them; in the order of time if there is a `timeline`.
+        Output of `RowFeatures`, shape (n_rows, n_features); in chronological order if there is a `timeline`.
     y_true
-        Shape (n_rows,).
+        True values, shape (n_rows,).
     timeline
-        When the rows were asked for and their outcomes known, where they have times: see
+        When the prediction of each row was requested and its outcome became known, if rows have times; see
         `labkit.model.training.cross_validation`.
     on_candidate
-        Called after each candidate with its name and its figure or error.
+        Called after each candidate with its name and its metric or error.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def compare(
         started = time.monotonic()
         line: dict[str, Any] = {"model": model, "source": find_engine(model, target, training.engine)}
         try:
-            # The first candidate that has learnt something is always judged to the end: there must be one to choose.
+            # The budget never interrupts the first candidate that is fitted besides the dummy: one must be available.
             limit = budget if any(not one["error"] and one["model"] != DUMMY for one in lines) else None
             if limit is not None:
                 limit.check()
@@ -123,7 +123,7 @@ def compare(
                 raise ModelError(f"{training.metric} is not defined on any fold: each holds rows of one class alone")
             line |= {**scores, "error": ""}
             on_candidate(model, f"{training.metric} {scores[training.metric]:.4g}")
-        except Exception as error:  # whatever a library raises, the candidate stays in the leaderboard with it
+        except Exception as error:  # whatever a library raises is recorded with the candidate
             line["error"] = describe_error(error)
             on_candidate(model, line["error"])
         lines.append(line)
@@ -133,13 +133,7 @@ def compare(
 
 
 def find_best(frame: pd.DataFrame) -> str:
-    """Return the name of the first candidate that is not the dummy.
-
-    Raises
-    ------
-    ModelError
-        There is none.
-    """
+    """Return the name of the best candidate other than the dummy; raise ModelError if there is none."""
     ranked = frame[(frame["error"] == "") & (frame["model"] != DUMMY)]
     if ranked.empty:
         reasons = list_briefly(
@@ -167,21 +161,21 @@ def fit_model(
     target: Target,
     seed: int,
 ) -> Pipeline:
-    """Fit a candidate on parts of the rows and put the row features before it.
+    """Fit a candidate on parts of the rows and prepend the row features.
 
     Parameters
     ----------
     model
-        Name of a candidate with our own settings, or an unfitted candidate.
+        Name of a candidate with labkit's own settings, or an unfitted candidate.
     row_features
-        Fitted.
+        Fitted row features.
     parts
-        Features and answers, e.g. of training and of validation rows.
+        Features and true values of each part, e.g. of the training and the validation rows.
 
     Returns
     -------
     Pipeline
-        `row_features`, `preparation`, `estimator`: from joined raw columns to prediction.
+        Steps `row_features`, `preparation` and `estimator`, from joined raw columns to predictions.
     """
     features = pd.concat([part[0] for part in parts])
     y_true = pd.concat([part[1] for part in parts])

@@ -1,7 +1,7 @@
-"""Folds of the training rows, and candidates judged on them.
+"""Cross-validation of candidates on folds of the training rows.
 
-Every candidate and every trial of one comparison sees the same folds. Where rows have times, a fold is judged on rows
-later than all it was fitted on, and fitted only on outcomes that were known by then; elsewhere rows are shuffled.
+All candidates and trials of a comparison use the same folds. If rows have times, the test rows of a fold are later than
+all its training rows, and only outcomes known by then are used for fitting; otherwise rows are shuffled.
 """
 
 import warnings
@@ -23,13 +23,13 @@ from labkit.params.tables import Target
 from labkit.params.training import Training
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
-"""Positions of the rows to fit on and of the rows to judge on, per fold."""
+"""Positions of the training rows and of the test rows of each fold."""
 FEW_ROWS, FEW_REPEATS = 200, 3
-"""With fewer rows one cut of the folds is much of a lottery, so they are cut so many times."""
+"""With fewer than `FEW_ROWS` rows a single split depends too much on chance, so it is repeated `FEW_REPEATS` times."""
 
 
 def choose_rows(n_rows: int, most_rows: int | None, *, seed: int, is_ordered: bool) -> np.ndarray:
-    """Return positions of the rows to compare on, rising: the latest ones in time, else drawn at random.
+    """Return sorted positions of the rows for the comparison: the latest rows if ordered in time, else a random sample.
 
     >>> choose_rows(5, 2, seed=0, is_ordered=True)
     array([3, 4])
@@ -42,7 +42,7 @@ def choose_rows(n_rows: int, most_rows: int | None, *, seed: int, is_ordered: bo
 
 
 def plan_folds(y_true: pd.Series, *, target: Target, training: Training, seed: int, timeline: Timeline | None) -> Folds:
-    """Return the folds that the params ask for: cut several times where rows are few, once where they have times."""
+    """Return the folds that the params specify: repeated if there are few rows, never repeated if rows have times."""
     few = FEW_REPEATS if len(y_true) < FEW_ROWS else 1
     repeats = 1 if timeline is not None else training.repeats or few
     options = {"target": target, "n_folds": training.folds, "timeline": timeline}
@@ -58,18 +58,10 @@ def plan_folds(y_true: pd.Series, *, target: Target, training: Training, seed: i
 def make_folds(
     y_true: pd.Series, *, target: Target, n_folds: int, seed: int, timeline: Timeline | None = None
 ) -> Folds:
-    """Return the folds: expanding in time if the rows have times, else shuffled, with classes in equal shares.
-
-    Rows of a class that is not among those fitted on cannot be judged and are left out of the fold; so are rows whose
-    outcome was not known when the first row to judge was asked for, and a fold of which nothing is left.
-
-    Parameters
-    ----------
-    y_true
-        Shape (n_rows,).
-    timeline
-        Of the same rows, which then stand in the order of time.
-    """
+    """Return the folds: an expanding window if the rows have times, else shuffled and stratified by class."""
+    # Test rows of a class that is not among the training rows cannot be evaluated and are left out; so are training
+    # rows whose outcome was not known when the first test row was requested, and folds without rows. With a timeline,
+    # the rows have to be in chronological order.
     is_classes = target.task == "classification"
     if timeline is not None:
         split = TimeSeriesSplit(n_folds).split(y_true)
@@ -79,7 +71,7 @@ def make_folds(
         most = int(y_true.value_counts().iloc[0]) if is_classes else len(y_true)
         splitter = (StratifiedKFold if is_classes else KFold)(min(n_folds, most), shuffle=True, random_state=seed)
         with warnings.catch_warnings():
-            # A class of fewer rows than folds is missing in some of them, which is seen to below.
+            # A class with fewer rows than folds is missing in some of them, which is handled below.
             warnings.filterwarnings("ignore", message="The least populated class")
             folds = list(splitter.split(y_true, y_true))
     if not is_classes:
@@ -98,12 +90,12 @@ def cross_validate(
     folds: Folds,
     budget: Budget | None = None,
 ) -> dict[str, float]:
-    """Return mean and standard deviation of every figure over the folds.
+    """Return the mean and standard deviation of every metric over the folds.
 
     Raises
     ------
     BudgetError
-        The budget was used up before the last fold.
+        The time budget was used up before the last fold.
     """
     scores = []
     for score in score_folds(candidate, features, y_true, target=target, folds=folds):
@@ -116,7 +108,7 @@ def cross_validate(
 def score_folds(
     candidate: Pipeline, features: pd.DataFrame, y_true: pd.Series, *, target: Target, folds: Folds
 ) -> Iterator[dict[str, float]]:
-    """Yield the figures of one fold after the other; whoever has seen enough stops asking."""
+    """Yield the metrics fold by fold, so that the caller may stop early."""
     for train, test in folds:
         fitted = fit_candidate(clone(candidate), features.iloc[train], y_true.iloc[train])
         predictions = compute_predictions(y_true.iloc[test], fitted, features.iloc[test], target)
@@ -124,9 +116,10 @@ def score_folds(
 
 
 def summarise(scores: list[dict[str, float]]) -> dict[str, float]:
-    """Return mean and standard deviation (`<name>_std`) of each figure over the folds that have it; NaN if none has.
+    """Return the mean and standard deviation (`<name>_std`) of each metric over the folds in which it is defined.
 
-    A fold of few rows may hold one class alone, on which some figures are not defined.
+    The mean is NaN if the metric is defined in no fold. A fold of few rows may contain a single class, for which some
+    metrics are undefined.
     """
     summary: dict[str, float] = {}
     for name in scores[0]:
@@ -138,10 +131,10 @@ def summarise(scores: list[dict[str, float]]) -> dict[str, float]:
 
 
 def fit_candidate(candidate: Pipeline, features: pd.DataFrame, y_true: pd.Series) -> Pipeline:
-    """Fit a candidate with all threads, and leave it predicting with one.
+    """Fit a candidate with all threads, and set it to predict with one thread.
 
-    A forest adds its trees' votes in the order in which threads finish: with several, the last digits change from
-    run to run.
+    A forest sums its trees' votes in the order in which threads finish; with several threads, the last digits change
+    from run to run.
     """
     candidate.fit(features, y_true)
     set_threads(candidate[-1], 1)
@@ -149,5 +142,5 @@ def fit_candidate(candidate: Pipeline, features: pd.DataFrame, y_true: pd.Series
 
 
 def describe_error(error: Exception) -> str:
-    """Return an error's kind and the first line of what it says, for a table."""
+    """Return an error's type and the first line of its message, for a table."""
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

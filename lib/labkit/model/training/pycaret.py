@@ -1,4 +1,4 @@
-"""PyCaret as the source of candidates, where it is installed."""
+"""PyCaret as an optional source of candidates."""
 
 import logging
 import os
@@ -29,7 +29,7 @@ PYCARET_NAMES = {
     "gradient_boosting": {"classification": "gbc", "regression": "gbr"},
     "nearest_neighbours": {"classification": "knn", "regression": "knn"},
 }
-"""PyCaret's name of each model it has, by task; the others come from the list above."""
+"""PyCaret's name of each model that it has, by task; other models are made by `make_candidate`."""
 
 
 PYCARET_TARGET = "target"
@@ -41,9 +41,9 @@ SAMPLE_ROWS = 50
 def make_source(
     features: pd.DataFrame, y_true: pd.Series, *, target: Target, training: Training, seed: int
 ) -> Callable[[str], Pipeline]:
-    """Return what makes a candidate of a model's name, with estimators as the engine proposes them.
+    """Return a function that makes a candidate from a model's name, with the estimator proposed by the engine.
 
-    The dummy is always the best constant prediction for the metric, and stays as it is.
+    The dummy is always the best constant prediction for the metric, whatever the engine, and is never adjusted.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def make_source(
 
 
 def find_engine(model: str, target: Target, engine: str) -> str:
-    """Return where a model's estimator comes from: PyCaret does not have all of them."""
+    """Return the engine that provides a model's estimator, because PyCaret does not have all models."""
     has_it = target.task in PYCARET_NAMES.get(model, {})
     return engine if engine == "sklearn" or has_it else "sklearn"
 
@@ -75,20 +75,13 @@ def find_engine(model: str, target: Target, engine: str) -> str:
 def start_pycaret(
     features: pd.DataFrame, y_true: pd.Series, *, target: Target, seed: int
 ) -> Callable[[str], BaseEstimator]:
-    """Return what asks PyCaret for an estimator by PyCaret's name for it, unfitted and with our seed and threads.
-
-    PyCaret proposes estimators and does nothing else: it prepares and judges on rows that it has looked at as a
-    whole. So it is shown a few rows, and what it fitted to them is thrown away.
-
-    Raises
-    ------
-    ParamsError
-        PyCaret is not installed.
-    """
+    """Return a function that returns an unfitted estimator by its PyCaret name, with labkit's seed and threads."""
+    # PyCaret only proposes estimators, because it preprocesses all rows before it splits them for the evaluation. It is
+    # given a few rows, and what it fits to them is discarded. ParamsError: PyCaret is not installed.
     sample = make_pycaret_sample(features, y_true, target)
     with undo_side_effects():
         experiment = import_pycaret(target.task)(target=PYCARET_TARGET, session_id=seed, n_jobs=1).fit(sample)
-        # LightGBM otherwise prints a line for every split that is not found.
+        # Otherwise LightGBM prints a line for every split that it does not find.
         experiment.get_config("model_registry")["lightgbm"].args["verbosity"] = -1
 
     def propose(name: str) -> BaseEstimator:
@@ -103,13 +96,7 @@ def start_pycaret(
 
 
 def import_pycaret(task: str) -> Any:
-    """Return PyCaret's experiment class for a task.
-
-    Raises
-    ------
-    ParamsError
-        It is not installed.
-    """
+    """Return PyCaret's experiment class for a task; raise ParamsError if PyCaret is not installed."""
     try:
         if task == "classification":
             from pycaret.classification import ClassificationExperiment as Experiment
@@ -125,7 +112,7 @@ def import_pycaret(task: str) -> Any:
 
 @contextmanager
 def undo_side_effects() -> Iterator[None]:
-    """Keep PyCaret from writing logs.log into the working folder and from swallowing warnings."""
+    """Prevent PyCaret from writing logs.log to the working directory and from suppressing warnings."""
     os.environ.update(PYCARET_CUSTOM_LOGGING_PATH=os.devnull)
     try:
         with warnings.catch_warnings():
@@ -136,7 +123,7 @@ def undo_side_effects() -> Iterator[None]:
 
 
 def make_pycaret_sample(features: pd.DataFrame, y_true: pd.Series, target: Target) -> pd.DataFrame:
-    """Return a few prepared rows of each class, or of all rows, as numbers with codes for classes."""
+    """Return a few preprocessed rows of each class, or of all rows for regression, with classes encoded as numbers."""
     codes = pd.factorize(y_true, sort=True)[0] if target.task == "classification" else np.zeros(len(y_true), int)
     rows = np.concatenate([np.resize(np.flatnonzero(codes == code), SAMPLE_ROWS) for code in np.unique(codes)])
     answers = codes if target.task == "classification" else y_true.to_numpy(dtype="float64")

@@ -1,4 +1,4 @@
-"""Which candidate becomes the model, with which settings, and why."""
+"""Selection of the candidate that becomes the model, its hyperparameters, and the reason."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,15 +20,15 @@ class Choice:
     Attributes
     ----------
     pipeline
-        Unfitted: preparation and estimator.
+        Unfitted pipeline of preprocessing and estimator.
     figure, deviation
         Mean and standard deviation of the metric over the folds.
     settings
-        What tuning found; empty if the candidate stays as it was.
+        Hyperparameters found by tuning; empty if the candidate was not changed.
     reason
-        One sentence for people.
+        Explanation in one sentence.
     dummy
-        Mean of the metric that the best constant prediction has in the same folds; None if it was no candidate.
+        Mean of the metric for the best constant prediction in the same folds; None if it was not a candidate or failed.
     """
 
     model: str
@@ -43,13 +43,13 @@ class Choice:
 
     @property
     def beats_dummy(self) -> bool:
-        """Whether the mean is better than that of the best constant prediction, as far as that was a candidate."""
+        """Whether the mean is better than that of the best constant prediction; True if that mean is unknown."""
         if self.dummy is None:
             return True
         return self.figure > self.dummy if metrics.is_greater_better(self.metric) else self.figure < self.dummy
 
     def to_dict(self, calibration: Calibration, training: Training) -> dict[str, Any]:
-        """Return it as plain data, with what became of the calibration, and whether another run must find the same."""
+        """Return the choice as plain data, with the result of the calibration and whether the run is reproducible."""
         figures = {self.metric: self.figure, f"{self.metric}_std": self.deviation}
         return {
             "model": self.model,
@@ -64,7 +64,7 @@ class Choice:
 
 
 def choose(comparison: Comparison, tuning: Tuning, metric: str) -> Choice:
-    """Return the candidate with the best mean in the folds, as it was or tuned; never the dummy."""
+    """Return the candidate with the best mean over the folds, tuned or not; never the dummy."""
     board = comparison.frame.set_index("model")
     best: dict[Any, Any] = board.loc[comparison.best].to_dict()
     as_it_was = Choice(
@@ -88,13 +88,13 @@ def choose(comparison: Comparison, tuning: Tuning, metric: str) -> Choice:
 
 
 def find_dummy(comparison: Comparison, metric: str) -> float | None:
-    """Return the dummy's mean in the folds; None if it was no candidate or failed."""
+    """Return the dummy's mean over the folds; None if it was not a candidate or failed."""
     rows = comparison.frame[(comparison.frame["model"] == DUMMY) & (comparison.frame["error"] == "")]
     return float(rows[metric].iloc[0]) if len(rows) else None
 
 
 def choose_settings(as_it_was: Choice, comparison: Comparison, tuning: Tuning, metric: str) -> Choice:
-    """Return the best candidate as it was, or with the settings of the best trial if that has a better mean."""
+    """Return the best candidate unchanged, or the result of the best trial if that has a better mean."""
     if tuning.frame.empty:
         return as_it_was
     board = comparison.frame.set_index("model")

@@ -1,4 +1,4 @@
-"""A budget of time for comparing and tuning: what is over when it is used up, and what then is not reproducible."""
+"""A time budget for comparison and tuning; results under a budget are not reproducible."""
 
 import time
 from dataclasses import dataclass, field
@@ -8,23 +8,23 @@ from labkit.errors import BudgetError
 
 @dataclass(frozen=True)
 class Budget:
-    """Seconds from now on; without a limit if None."""
+    """A number of seconds from now; unlimited if None."""
 
     seconds: float | None = None
     started: float = field(default_factory=time.monotonic)
 
     @property
     def is_used_up(self) -> bool:
-        """Whether the time is over."""
+        """Whether the time is used up."""
         return self.seconds is not None and time.monotonic() - self.started >= self.seconds
 
     def check(self) -> None:
-        """Refuse to go on when the time is over.
+        """Raise an error if the time is used up.
 
         Raises
         ------
         BudgetError
-            It is.
+            The time is used up.
         """
         if self.is_used_up:
             raise BudgetError(f"the budget of {self.seconds:g} s was used up")

@@ -1,7 +1,7 @@
-"""The best candidate's settings, searched for under the folds it was ranked in.
+"""Hyperparameter tuning of the best candidate, on the folds in which it was ranked.
 
-Sole owner of Optuna. The first trial is the candidate as it is, so tuning never ends worse than it began. Trials that
-look bad after the first fold are not followed to the end.
+No other module uses Optuna. The first trial is the unchanged candidate, so tuning never makes the result worse.
+Unpromising trials are pruned from the first fold on.
 """
 
 import time
@@ -67,26 +67,26 @@ SPACES: dict[str, Space] = {
         "subsample": FloatDistribution(0.5, 1.0),
     },
 }
-"""What is searched, by model; settings that an estimator does not have are passed over."""
+"""Search space of each model; hyperparameters that an estimator does not have are ignored."""
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """What the trials gave.
+    """Results of the trials.
 
     Attributes
     ----------
     frame
-        One row per trial: `trial`, `state` (complete, pruned, failed), `folds` it was judged in, the metric and its
-        standard deviation over them, `best` so far, each setting, `error`. No times.
+        One row per trial: `trial`, `state` (complete, pruned, failed), number of `folds` evaluated, the metric and its
+        standard deviation over them, `best` so far, each hyperparameter, `error`. It contains no times.
     best
-        Trial with the best figure; 0 is the candidate as it was.
+        Number of the trial with the best metric; 0 is the unchanged candidate.
     candidate
-        Unfitted, with the best trial's settings.
+        Unfitted candidate with the best trial's hyperparameters.
     settings
-        The best trial's.
+        Hyperparameters of the best trial.
     seconds
-        Of each trial.
+        Duration of each trial, in seconds.
     """
 
     model: str
@@ -98,7 +98,7 @@ class Tuning:
 
 
 def find_tunable(comparison: Comparison) -> str | None:
-    """Return the best candidate that has a search space; None if none has."""
+    """Return the best candidate that has a search space; None if there is no such candidate."""
     board = comparison.frame
     names = board.loc[(board["error"] == "") & (board["model"] != DUMMY), "model"]
     return next((str(name) for name in names if name in SPACES), None)
@@ -115,19 +115,20 @@ def tune(
     timeline: Timeline | None = None,
     on_trial: Callable[[int, str], None] = lambda trial, result: None,
 ) -> Tuning:
-    """Search the settings of the best candidate that has any, under the folds of the comparison.
+    """Search the hyperparameters of the best candidate that has a search space, on the folds of the comparison.
 
     Parameters
     ----------
     features, y_true, timeline
-        As they were given to `labkit.model.training.comparison.compare`.
+        The same as for `labkit.model.training.comparison.compare`.
     on_trial
-        Called after each trial with its number and its figure or error.
+        Called after each trial with its number and its metric or error.
 
     Returns
     -------
     Tuning
-        Of the best candidate as it is and of no trials, if none are asked for or no candidate can be tuned.
+        The best candidate unchanged and no trials, if no trials are requested, no candidate can be tuned, or the time
+        budget is used up.
     """
     model = find_tunable(comparison)
     if model is None or not training.tuning_trials or comparison.budget.is_used_up:
@@ -143,7 +144,7 @@ def tune(
     study = make_study(training.metric, seed)
     lines, seconds = [], []
     for number in range(training.tuning_trials):
-        # Trial 0 gives what the others are compared with.
+        # Trial 0 always runs, because the others are compared with it.
         if number and comparison.budget.is_used_up:
             break
         started = time.monotonic()
@@ -164,13 +165,13 @@ def tune(
 
 
 def make_space(model: str, estimator: BaseEstimator) -> Space:
-    """Return the part of a model's space that this estimator has settings for."""
+    """Return the part of a model's search space for which this estimator has hyperparameters."""
     known = estimator.get_params()
     return {name: part for name, part in SPACES[model].items() if name in known}
 
 
 def make_study(metric: str, seed: int) -> optuna.Study:
-    """Return a seeded study in memory that gives up trials below the median of the first fold."""
+    """Return a seeded in-memory study that prunes trials worse than the median, from the first fold on."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -184,7 +185,7 @@ def make_study(metric: str, seed: int) -> optuna.Study:
 
 
 def ask(study: optuna.Study, estimator: BaseEstimator, space: Space, *, is_first: bool) -> optuna.Trial:
-    """Return the next trial; the first has the estimator's own settings, as far as the space holds them."""
+    """Return the next trial; the first has the estimator's own hyperparameters, as far as the space contains them."""
     if is_first:
         own = estimator.get_params()
         study.enqueue_trial({name: own[name] for name, part in space.items() if contains(part, own[name])})
@@ -209,7 +210,7 @@ def judge(
     metric: str,
     budget: Budget,
 ) -> dict[str, Any]:
-    """Judge one trial in the folds, tell the study, and return the trial's line."""
+    """Evaluate one trial on the folds, report the result to the study, and return the trial's row."""
     scores: list[dict[str, float]] = []
     state = optuna.trial.TrialState.COMPLETE
     try:
@@ -221,7 +222,7 @@ def judge(
             if len(scores) < len(folds) and trial.should_prune():
                 state = optuna.trial.TrialState.PRUNED
                 break
-    except Exception as error:  # whatever a library raises, the trial stays in the list with it
+    except Exception as error:  # whatever a library raises is recorded with the trial
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
         return {"state": "failed", "folds": len(scores), metric: np.nan, f"{metric}_std": np.nan} | {
             "error": describe_error(error)
@@ -234,7 +235,7 @@ def judge(
 
 
 def add_best(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return the trials with the best figure of complete ones so far, `best`, and whose it is, `best_trial`."""
+    """Return the trials with the best metric of all complete trials so far, `best`, and its trial, `best_trial`."""
     sign = 1 if metrics.is_greater_better(metric) else -1
     best, best_trial, bests, holders = -np.inf, 0, [], []
     for number, (state, value) in enumerate(zip(frame["state"], frame[metric], strict=True)):
