@@ -57,4 +57,4 @@ PLAIN: dict[str, "PlainStage"] = {
 LATER_MODULES = ("labkit.stages.publish", "labkit.model.release.skops_file")
 """Modules that `perform_publish` needs; importing them takes seconds."""
 PLAIN_MODULES = {"source": "labkit.stages.source"}
-"""Module that implements each plain stage; stages not listed here run every time, whether or not their code changed."""
+"""Module of each plain stage; plain stages not listed here run every time, whether or not their code changed."""

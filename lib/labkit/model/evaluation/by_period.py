@@ -19,9 +19,10 @@ FEWEST_ROWS = 30
 
 
 def find_unit(times: pd.Series, *, fewest: int = 2) -> str:
-    """Return the calendar unit that divides the times into at least `fewest` periods, but not too many.
+    """Return the calendar unit that divides the times into `fewest` to `MOST_PERIODS` periods.
 
-    This is `month` if possible, otherwise the largest suitable unit.
+    This is `month` if possible, otherwise the largest suitable unit. If no unit is suitable, it is `year` if even the
+    years are too many, else `day`.
 
     >>> find_unit(pd.Series(pd.to_datetime(["2013-09-03", "2013-09-09", "2013-09-30"])))
     'week'

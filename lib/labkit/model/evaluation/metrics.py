@@ -62,7 +62,7 @@ def make_mean_score(values: np.ndarray) -> Score:
 
 
 def make_area_score(predictions: Predictions, compute: Callable[[np.ndarray, np.ndarray], float]) -> Score:
-    """Return an area under a curve, of the class of interest or averaged over the classes that occur."""
+    """Return a score that is an area under a curve, of the class of interest or averaged over classes that occur."""
     # `compute` takes the weights of hits and of misses at each distinct prediction, in descending order of predictions.
     curves = []
     for code in [predictions.positive] if len(predictions.classes) == 2 else range(len(predictions.classes)):
@@ -97,7 +97,7 @@ def compute_average_precision(hits: np.ndarray, misses: np.ndarray) -> float:
 
 
 def make_log_loss_score(predictions: Predictions) -> Score:
-    """Return the mean negative logarithm of the probability predicted for the true class."""
+    """Return a score that is the mean negative logarithm of the probability predicted for the true class."""
     smallest = np.finfo("float64").eps
     probabilities = predictions.y_proba[np.arange(len(predictions.y_true)), predictions.y_true]
     return make_mean_score(-np.log(np.clip(probabilities, smallest, 1 - smallest)))
@@ -106,7 +106,7 @@ def make_log_loss_score(predictions: Predictions) -> Score:
 def make_count_score(
     predictions: Predictions, compute: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], *, is_one: bool
 ) -> Score:
-    """Return a per-class metric of the class of interest if `is_one`, else averaged over the classes that occur."""
+    """Return a score per class, of the class of interest if `is_one`, else averaged over the classes that occur."""
     # `compute` takes counts per class: rows predicted correctly, rows truly in the class, rows predicted to be in it.
     n_classes = len(predictions.classes)
     is_right = predictions.y_pred == predictions.y_true
@@ -121,7 +121,7 @@ def make_count_score(
 
 
 def make_r2_score(predictions: Predictions) -> Score:
-    """Return the fraction of variance explained; without variance, 1 if all predictions are correct, else 0."""
+    """Return a score that is the fraction of variance explained; without variance, 1 if all is correct, else 0."""
     squares = (predictions.y_true - predictions.y_pred) ** 2
 
     def score(weights: np.ndarray) -> float:
@@ -147,7 +147,7 @@ def make_median_score(values: np.ndarray) -> Score:
 
 
 def make_rmse_score(predictions: Predictions) -> Score:
-    """Return the root of the mean squared error."""
+    """Return a score that is the root mean squared error."""
     mean = make_mean_score((predictions.y_true - predictions.y_pred) ** 2)
     return lambda weights: mean(weights) ** 0.5
 

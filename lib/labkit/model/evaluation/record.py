@@ -47,7 +47,7 @@ def name_key(title: str) -> str:
 
 
 def round_all(content: Any) -> Any:
-    """Return plain data with every float rounded to nine digits, so that differences between machines disappear.
+    """Return plain data with every float rounded to nine significant digits; machines may differ in the digits beyond.
 
     NaN and infinity become None, because JSON cannot represent them.
     """

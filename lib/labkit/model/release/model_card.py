@@ -185,7 +185,7 @@ def list_periods(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def list_sizes(sizes: Mapping[str, int]) -> list[str]:
-    """Return the size of each part of the model."""
+    """Return the compressed size of each part of the model, in bytes."""
     rows = [f"| {name.replace('_', ' ')} | {n_bytes:,} |" for name, n_bytes in sizes.items()]
     return ["## Size", "", "| part | bytes, compressed |", "|---|---:|", *rows, ""]
 
