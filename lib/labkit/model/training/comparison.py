@@ -2,8 +2,9 @@
 
 Every candidate is a whole pipeline of preprocessing and estimator and is cross-validated as such: imputation and
 encoding are learnt again in each fold. Row features come before it and are not refitted, because they are computed from
-one row at a time and never from the target. PyCaret, used in `labkit.model.training.pycaret` only, does nothing but
-propose estimators. These are plain scikit-learn and LightGBM estimators, so a model loads and predicts without PyCaret.
+the row itself and from outcomes that were known at its time, never from its own target. PyCaret, used in
+`labkit.model.training.pycaret` only, does nothing but propose estimators. These are plain scikit-learn and LightGBM
+estimators, so a model loads and predicts without PyCaret.
 """
 
 import time
@@ -98,8 +99,10 @@ def compare(
     ------
     ParamsError
         The engine is not installed.
+    DataError
+        There is no fold in which candidates can be evaluated.
     ModelError
-        Every candidate failed.
+        Every candidate other than the dummy failed.
     """
     budget = Budget(training.budget_seconds)
     rows = choose_rows(len(features), training.most_rows, seed=seed, is_ordered=timeline is not None)
