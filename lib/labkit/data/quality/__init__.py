@@ -1,1 +1,1 @@
-"""What looks wrong in a table: leaks, placeholders, copies, identifiers."""
+"""Data-quality checks for a table: leaks, placeholders, copies, identifiers."""

@@ -1,6 +1,6 @@
-"""What a leak of the target is, and when rows are enough to be sure of one.
+"""What a target leak is, and how many rows it takes to be sure of one.
 
-Bounds are exact (Clopper and Pearson, 1934), at a level that is divided by the number of columns and groups tried.
+Bounds are exact (Clopper and Pearson, 1934), at a level divided by the number of columns and groups tried.
 """
 
 from collections.abc import Sequence
@@ -12,25 +12,25 @@ import pandas as pd
 from scipy import stats
 
 ALPHA = 0.01
-"""Probability with which at most one honest column of a table is called a sure leak by coincidence."""
+"""Significance level per table: the probability of calling a legitimate column a sure leak by coincidence."""
 FEW_ERRORS = 1 / 6
-"""Errors of a column by itself, as a share of those of always naming the largest class, that rows have to make sure."""
+"""Upper bound of a column's errors for a sure leak, relative to always predicting the largest class."""
 SMOOTH = 0.9
-"""Share of the variance of changes, and of a series explained by its order, from which both go together."""
+"""Minimum share of variance explained for a series to be smooth in its order, and for changes to agree."""
 
 
 @dataclass(frozen=True)
 class Leak:
-    """Why a column leaks the target, or may do so.
+    """Why a column leaks the target, or may leak it.
 
     Attributes
     ----------
     kind
-        What it is, in a few words.
+        The kind of leak, in a few words.
     evidence
-        What was seen in the rows looked at.
+        What was found in the rows examined.
     is_sure
-        Whether an honest column would hardly look like this.
+        Whether a legitimate column is very unlikely to look like this.
     """
 
     kind: str
@@ -45,7 +45,7 @@ class Leak:
 
 @dataclass(frozen=True)
 class Rows:
-    """The target of the rows looked at: codes of its classes, or numbers, where it is known."""
+    """The target of the rows examined: class codes, or numbers, where it is known."""
 
     is_known: np.ndarray
     values: np.ndarray
@@ -54,12 +54,12 @@ class Rows:
 
     @cached_property
     def is_series(self) -> bool:
-        """Whether neighbours in the table have nearly the same number, as those of a series in order of time have."""
+        """Whether neighbouring rows have similar target values, as in a time series in order."""
         return not self.classes and compute_smoothness(np.arange(len(self.values)), self.values) >= SMOOTH
 
 
 def make_target_rows(target: pd.Series, task: str, n_columns: int) -> Rows:
-    """Return the target as the rules take it."""
+    """Return the target in the form that the leak detectors use."""
     is_known = target.notna().to_numpy(copy=True)
     alpha = ALPHA / max(n_columns, 1)
     if task == "regression":
@@ -71,11 +71,11 @@ def make_target_rows(target: pd.Series, task: str, n_columns: int) -> Rows:
 
 
 def compute_smoothness(values: np.ndarray, y_true: np.ndarray) -> float:
-    """Return the share of the target's variance that a curve through a column explains, from neighbours alone.
+    """Return the share of the target's variance that a curve through a column explains, using neighbours only.
 
-    Each row is compared with the straight line between its two neighbours in order of the column; the estimator of the
-    variance left over is that of Gasser, Sroka and Jennen-Steinmetz (Biometrika, 1986). Below 0 is taken as 0.
-    Rows with the same value come in random order, because their order in the table is nothing that the column says.
+    Each row is compared with the straight line between its two neighbours in the order of the column; the residual
+    variance is estimated as in Gasser, Sroka and Jennen-Steinmetz (Biometrika, 1986). Negative results are clipped to
+    0. Ties are put in random order, because the order of rows in the table is not information from the column.
 
     >>> bool(compute_smoothness(np.arange(50), np.arange(50) ** 2.0) > 0.9999)
     True
@@ -92,7 +92,7 @@ def compute_smoothness(values: np.ndarray, y_true: np.ndarray) -> float:
 
 
 def bound_share(n_hits: int, n_rows: int, alpha: float) -> tuple[float, float]:
-    """Return the exact bounds of a share, each missed with a probability of at most `alpha`.
+    """Return exact confidence bounds of a proportion, each violated with a probability of at most `alpha`.
 
     >>> [round(bound, 3) for bound in bound_share(0, 30, 0.05)]
     [0.0, 0.095]
@@ -103,13 +103,13 @@ def bound_share(n_hits: int, n_rows: int, alpha: float) -> tuple[float, float]:
 
 
 def bound_errors(n_wrong: int, codes: np.ndarray, alpha: float) -> float:
-    """Return an upper bound of the share of errors, as a multiple of that of always naming the most frequent code."""
+    """Return an upper bound of the error rate, relative to that of always predicting the most frequent code."""
     guessing = 1 - np.bincount(codes).max(initial=0) / max(len(codes), 1)
     return float(bound_share(n_wrong, len(codes), alpha)[1] / guessing) if guessing > 0 else np.inf
 
 
 def floor_percent(share: float) -> str:
-    """Return a share in percent, cut off and never rounded up.
+    """Return a share as a percentage, truncated and never rounded up.
 
     >>> floor_percent(0.9649), floor_percent(0.99996), floor_percent(0.5)
     ('96.4 %', '99.99 %', '50 %')

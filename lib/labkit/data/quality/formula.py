@@ -1,6 +1,6 @@
-"""A numeric target that follows from other columns by a formula: their sum, another linear function, or a product.
+"""Detect a numeric target that follows from other columns by a formula: a sum, another linear function or a product.
 
-Such a target needs no model, or its parts are known only together with it. One column alone is for
+Such a target needs no model, or its parts become known only together with it. For a single column, see
 `labkit.data.quality.copies`.
 """
 
@@ -21,13 +21,13 @@ FEWEST_ROWS = 20
 ROWS_PER_TERM = 3
 MOSTLY_FILLED = 0.5
 EXACT = 0.9999
-"""Share of the target's variance that a formula explains."""
+"""Minimum share of the target's variance that a formula must explain."""
 WORSE, NOTHING = 1.5, 1e-8
-"""How much more may be left unexplained without a term, or with rounded factors; and what counts as nothing left."""
+"""Allowed increase of the unexplained share without a term or with rounded factors; and the share taken as zero."""
 TYPICALLY = 0.01
-"""What a formula leaves unexplained of a typical row, as a share of the typical deviation."""
+"""Maximum residual of a typical row, as a fraction of the typical deviation (both median absolute deviations)."""
 DIGITS = (0, 1, 2, 3, 4, 6)
-"""Decimal places, of small factors significant digits, that factors are rounded to, the fewest first."""
+"""Decimal places (significant digits for small factors) that factors are rounded to, fewest first."""
 POWERS = {1.0, -1.0, 2.0, -2.0}
 
 
@@ -38,11 +38,11 @@ class Formula:
     Attributes
     ----------
     text
-        As an expression over columns, e.g. `aroma + body + taste`.
+        The formula as an expression over columns, e.g. `aroma + body + taste`.
     columns
-        The columns that it names.
+        The columns that it uses.
     explained
-        Share of the target's variance that it explains, as it is written.
+        Share of the target's variance that the formula explains as written, with rounded factors.
     """
 
     text: str
@@ -76,16 +76,14 @@ def find_formula(frame: pd.DataFrame, inputs: Sequence[str], target: str) -> For
 
 
 def is_usable(values: pd.Series) -> bool:
-    """Return whether a column holds different numbers in enough rows."""
+    """Return whether a column is numeric, varies, and has values in enough rows."""
     is_number = find_column_kind(values) == "number"
     return is_number and bool(values.isna().mean() <= MOSTLY_FILLED) and values.nunique() > 1
 
 
 def choose_columns(columns: np.ndarray, y_true: np.ndarray, most: int) -> list[int]:
-    """Return the columns that a formula would name: each in turn the one nearest to what is left unexplained.
-
-    Orthogonal matching pursuit (Pati, Rezaiifar and Krishnaprasad, 1993); a missing value counts as the mean.
-    """
+    """Return the columns that a formula would use, chosen one at a time by correlation with the residual."""
+    # Orthogonal matching pursuit (Pati, Rezaiifar and Krishnaprasad, 1993); missing values are replaced by the mean.
     centred = np.nan_to_num(columns - np.nanmean(columns, axis=0))
     unit = centred / np.sqrt((centred**2).sum(axis=0)).clip(min=1e-300)
     goal = y_true - y_true.mean()
@@ -105,7 +103,7 @@ def choose_columns(columns: np.ndarray, y_true: np.ndarray, most: int) -> list[i
 
 
 def find_sum(columns: np.ndarray, y_true: np.ndarray, chosen: list[int], names: list[str]) -> Formula | None:
-    """Return the linear function of few columns that the target is, or None."""
+    """Return the target as a linear function of a few columns, or None."""
     fitted = find_terms(columns, y_true, chosen)
     if fitted is None:
         return None
@@ -125,7 +123,7 @@ def find_sum(columns: np.ndarray, y_true: np.ndarray, chosen: list[int], names: 
 
 
 def find_product(columns: np.ndarray, y_true: np.ndarray, chosen: list[int], names: list[str]) -> Formula | None:
-    """Return the product of few columns, or of their powers, that the target is, or None."""
+    """Return the target as a product of a few columns or of their powers, or None."""
     logs = np.log(columns[:, chosen])
     fitted = find_terms(logs, np.log(y_true), list(range(len(chosen))))
     if fitted is None:
@@ -146,10 +144,8 @@ def find_product(columns: np.ndarray, y_true: np.ndarray, chosen: list[int], nam
 def find_terms(
     columns: np.ndarray, y_true: np.ndarray, chosen: list[int]
 ) -> tuple[list[int], np.ndarray, float] | None:
-    """Return the columns a target follows from, the rows that have all of them, and the share unexplained, or None.
-
-    Backward elimination: a column goes as long as hardly more is left unexplained without it.
-    """
+    """Return the columns a target follows from, the rows without missing values, and the unexplained share, or None."""
+    # Backward elimination: columns are removed as long as the unexplained share hardly grows.
     rows = np.isfinite(columns[:, chosen]).all(axis=1)
     goal = y_true[rows]
     if len(goal) < max(FEWEST_ROWS, ROWS_PER_TERM * (len(chosen) + 1)) or goal.std() == 0:
@@ -158,7 +154,7 @@ def find_terms(
     def compute_left(places: list[int]) -> float:
         part = columns[rows][:, places]
         factors, constant = solve(part, goal)
-        # As many fewer rows as there are terms: the adjusted share.
+        # Adjusted for the degrees of freedom, as in the adjusted R².
         return compute_unexplained(part @ factors + constant, goal) * (len(goal) - 1) / (len(goal) - len(places) - 1)
 
     kept, left = list(chosen), compute_left(list(chosen))
@@ -175,7 +171,7 @@ def find_terms(
 
 
 def is_followed(part: np.ndarray, goal: np.ndarray) -> bool:
-    """Return whether a fit follows the typical rows of a target with some huge ones too, and changes of a series."""
+    """Return whether a fit holds for typical rows, not only extreme ones, and for the changes of a time series."""
     factors, constant = solve(part, goal)
     fitted = part @ factors + constant
     if compute_spread(goal - fitted) > TYPICALLY * compute_spread(goal):
@@ -185,7 +181,7 @@ def is_followed(part: np.ndarray, goal: np.ndarray) -> bool:
 
 
 def solve(part: np.ndarray, goal: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the factors and the constant of the linear function nearest to a target (least squares)."""
+    """Return the coefficients and the intercept of a least-squares fit to the target."""
     centre = part.mean(axis=0)
     scale = part.std(axis=0)
     scale = np.where(scale > 0, scale, 1.0)
@@ -199,7 +195,7 @@ def compute_unexplained(fitted: np.ndarray, goal: np.ndarray) -> float:
 
 
 def round_factor(factor: float, digits: int) -> float:
-    """Return a factor with few digits: decimal places of one from 1 on, significant digits of one below.
+    """Return a factor rounded to decimal places, or to significant digits if it is below 0.5 in absolute value.
 
     >>> round_factor(0.99999, 0), round_factor(-1.2034, 1), round_factor(0.00123456, 2)
     (1.0, -1.2, 0.0012)
@@ -209,7 +205,7 @@ def round_factor(factor: float, digits: int) -> float:
 
 
 def write_sum(terms: Sequence[tuple[float, str]], constant: float) -> str:
-    """Return a linear function as an expression, a term with a plus sign first where there is one.
+    """Return a linear function as an expression, with positive terms first if there are any.
 
     >>> write_sum([(-1.0, "cost"), (1.0, "sales"), (0.5, "fee")], 3.0)
     'sales + 0.5 * fee + 3 - cost'

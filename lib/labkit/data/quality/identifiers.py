@@ -1,6 +1,6 @@
-"""Columns that name rows, or what rows are about: an index, a key, the number of a patient or a customer.
+"""Detect columns that identify rows or entities: an index, a key, a patient or customer number.
 
-A model can only learn such a column by heart. Rows of the same patient belong into the same part of a split.
+A model can only memorise such a column. Rows of the same patient belong in the same part of a split.
 """
 
 import re
@@ -15,26 +15,26 @@ from labkit.vocabulary import list_words, names_time
 
 FEWEST_ROWS = 20
 FIRST_COUNTED, DEEP_WITHIN = 1, 1000
-"""Row numbers begin with 0 or 1, or deep within a larger table; between both, doses and wavelengths count up, too."""
+"""Row numbers start at 0 or 1, or deep within a larger table; in between, doses and wavelengths count up too."""
 MOSTLY_DIFFERENT, OFTEN_DIFFERENT, HALF_DIFFERENT = 0.95, 0.8, 0.5
 FEWEST_NUMBERS = 10
-"""Different numbers from which a column that is called like the number of patients or customers holds such numbers."""
+"""Minimum number of distinct values for a numeric column named like a patient or customer number to be one."""
 MANY_NAMES, MOST_ROWS_EACH = 50, 100
 FEWEST_NAMES, FEW_ROWS_EACH = 20, 5
-"""Different texts that name whom rows are about, and the rows that each may have; else they are categories."""
+"""Minimum number of distinct strings that name entities, and maximum rows for each; otherwise they are categories."""
 UNNAMED = re.compile(r"unnamed: ?[0-9]+|__index_level_[0-9]+__|index|row[ _.]?(name|number|num|no|nr|id)s?", re.I)
-"""Names that programs give to a column without one, and to numbers of rows."""
+"""Names that programs give to unnamed columns and to row numbers."""
 ID_WORDS = {"id", "uid", "pid", "uuid", "guid"}
 NUMBER_WORDS = {*ID_WORDS, "key", "nr", "no", "number", "num", "code"}
 WHOM = ("patient", "subject", "participant", "respondent", "person", "customer", "client", "proband", "kunde")
-"""Words for those whom rows are about; their number may be called like this alone."""
+"""Words for entities whose identifier may be named by the word alone."""
 WHOSE = ("user", "member", "student", "pupil", "employee", "household", "account", "policy", "mitarbeiter")
-"""Words whose number is one only where the name says so: `employees` is how many there are."""
+"""Words for entities that need an identifier word in the name: `employees` alone is a count."""
 WHAT = (
     *WHOM, *WHOSE, "case", "order", "item", "ticket", "record", "unit", "visit", "trip", "session", "event",
     "transaction", "invoice", "product", "sample", "obs", "kunden", "auftrag", "rechnung", "fall",
 )  # fmt: skip
-"""Words whose number rows may be called after."""
+"""Words for entities that rows may be numbered by."""
 WORDS_LOOKED_AT = 1000
 
 
@@ -47,12 +47,12 @@ class Identifier:
 
 
 def find_identifier(values: pd.Series, *, is_unnamed: bool = False) -> Identifier | None:
-    """Return why a column is an identifier, or None.
+    """Return why a column is an identifier, or None if it is not one.
 
     Parameters
     ----------
     values
-        All values of the column or a sample of them, missing ones included.
+        All values of the column or a sample of them, including missing values, shape (n_rows,).
     is_unnamed
         Whether the column had no name in the file.
     """
@@ -67,7 +67,7 @@ def find_identifier(values: pd.Series, *, is_unnamed: bool = False) -> Identifie
 
 
 def find_numeric_identifier(known: pd.Series, name: str, *, is_unnamed: bool) -> Identifier | None:
-    """Return why whole numbers are an identifier, or None: an index, called like one, or the numbers of patients."""
+    """Return why integers are an identifier, or None: an index, a matching name, or repeated entity numbers."""
     if not (known % 1 == 0).all():
         return None
     n_distinct = known.nunique()
@@ -87,7 +87,7 @@ def find_numeric_identifier(known: pd.Series, name: str, *, is_unnamed: bool) ->
 
 
 def find_string_identifier(known: pd.Series, name: str) -> Identifier | None:
-    """Return why texts are an identifier, or None: nearly all different, or names of whom; no prose, numbers, dates."""
+    """Return why strings are an identifier, or None: mostly distinct (not prose, numbers or dates) or entity names."""
     n_distinct = known.nunique()
     share = n_distinct / len(known)
     if share > MOSTLY_DIFFERENT or (share > OFTEN_DIFFERENT and names_number(name)):
@@ -99,7 +99,7 @@ def find_string_identifier(known: pd.Series, name: str) -> Identifier | None:
 
 
 def find_repeated(known: pd.Series, name: str, n_distinct: int) -> Identifier | None:
-    """Return that values name whom rows are about, by the column's name and the number of values, or None."""
+    """Return an identifier of repeated entities, judged by the name and the number of distinct values, or None."""
     each = len(known) / max(n_distinct, 1)
     if find_column_kind(known) == "number":
         is_enough = n_distinct >= FEWEST_NUMBERS
@@ -112,7 +112,7 @@ def find_repeated(known: pd.Series, name: str, n_distinct: int) -> Identifier | 
 
 
 def names_number(name: str) -> bool:
-    """Return whether a column is called like a number that something has.
+    """Return whether a column is named like an identifier of rows or entities.
 
     >>> [names_number(name) for name in ("order_no", "ticketId", "caseid", "paid", "bid", "price index")]
     [True, True, True, False, False, False]
@@ -122,12 +122,12 @@ def names_number(name: str) -> bool:
 
 
 def is_compound(word: str, stems: tuple[str, ...]) -> bool:
-    """Return whether a word is one of the stems and a number in one, such as patientid and kundennummer."""
+    """Return whether a word is a stem followed by an identifier word, such as patientid or kundennummer."""
     return re.fullmatch(rf"({'|'.join(stems)})n?(id|no|nr|num|number|nummer|key|code)", word) is not None
 
 
 def names_thing(name: str) -> bool:
-    """Return whether a column is called like the number of something, whatever it is.
+    """Return whether a column is named like the identifier of any kind of entity.
 
     >>> names_thing("store_id"), names_thing("postal code"), names_thing("altitude")
     (True, False, False)
@@ -137,7 +137,7 @@ def names_thing(name: str) -> bool:
 
 
 def names_whom(name: str) -> bool:
-    """Return whether a column is called like the number or the name of those whom rows are about.
+    """Return whether a column is named like the number or the name of the entities that rows describe.
 
     >>> [names_whom(name) for name in ("patient_id", "CustomerNumber", "id", "Subject", "kundennummer")]
     [True, True, True, True, True]
@@ -153,5 +153,5 @@ def names_whom(name: str) -> bool:
 
 
 def list_unnamed(columns: list[str], table: Table) -> set[str]:
-    """Return the columns that had no name in the file and are called after their place."""
+    """Return the columns that had no name in the file and are named by their position."""
     return {name for name in columns if re.fullmatch(r"column_[0-9]+", name)} if table.name_unnamed else set()

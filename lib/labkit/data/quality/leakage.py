@@ -1,8 +1,8 @@
-"""Columns that leak the target: filled only once it is known, the target in another form, or nearly it.
+"""Detect columns that leak the target: filled only once it is known, the target in another form, or close to it.
 
-The one rule for it: `labkit new` leaves such columns out, and notebook 01 lists them. A sentence is given only where it
-is true of the rows looked at, and a column is called a sure leak only where enough rows rule out coincidence. What an
-honest column may do as well is a suspicion, and the column stays.
+This is the only leakage detector: `labkit new` leaves such columns out, and notebook 01 lists them. A finding is
+reported only if it holds for the rows examined, and a column counts as a sure leak only if there are enough rows to
+rule out coincidence. A pattern that a legitimate column could also show is only a suspicion, and the column stays.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,17 +23,17 @@ from labkit.features.row_rules import RowRule, apply_rule
 from labkit.features.table_columns import find_column_kind, to_array
 
 MOST_LOOKED_AT, MOST_ROWS = 50_000, 5_000
-"""Rows that are looked at, and those on which a column's predictions are made."""
+"""Maximum number of rows examined, and of rows used for the predictions from a single column."""
 MOST_SCORED = 300
 MOSTLY_SHARED = 0.5
-"""Share of a column's values whose rows agree in another column, from which they may be about the same thing."""
+"""Fraction of a column's values constant in another column, from which their rows may describe one entity."""
 SEPARABLE = 1 / 12
-"""Errors of all other columns together, as a multiple of those of always naming the largest class, up to which an
-honest column may separate the classes as well."""
+"""Largest error rate of all other columns together, relative to always predicting the largest class, at which a
+legitimate column may separate the classes as well."""
 N_TREES = 50
 CODES = "the codes of the target"
 ABLE = 0.7
-"""Rank correlation with the target from which one of many columns is worth scoring."""
+"""Minimum rank correlation with the target for a column to be scored when there are many columns."""
 
 
 def find_leaks(
@@ -47,20 +47,25 @@ def find_leaks(
     n_rows: int | None = None,
     placeholders: Mapping[str, list[Placeholder]] | None = None,
 ) -> dict[str, Leak]:
-    """Return the columns that leak the target, or may do so, each with the reason.
+    """Return the columns that leak the target, or may leak it, each with the reason.
 
     Parameters
     ----------
     frame
         The table or a sample of it, shape (n_rows, n_columns).
     inputs
-        Columns to look at.
+        Columns to examine.
     scores
-        What each column alone explains, where `labkit.data.quality.profile.profile_table` has computed it.
+        Score of each column alone, if `labkit.data.quality.profile.profile_table` has already computed it.
     n_rows
-        Rows of the table that `frame` is a sample of.
+        Number of rows of the table that `frame` is a sample of; defaults to `len(frame)`.
     placeholders
-        Numbers that stand for a missing value, by column, where they are known already.
+        Numbers that stand for a missing value, by column, if already known.
+
+    Returns
+    -------
+    dict
+        Leaks and suspicions by column; empty if the target has fewer than two distinct values.
     """
     n_rows = n_rows or len(frame)
     if len(frame) > MOST_LOOKED_AT:
@@ -82,7 +87,7 @@ def find_leaks(
     found |= {column: leak for column, leak in telling.items() if leak.is_sure or column not in found}
     found = doubt_groups(found, frame, inputs, rows)
     found = doubt_separable(found, frame, inputs, rows, seed=seed)
-    # Where nothing else is left, an honest strong predictor is more likely than a leak.
+    # If no other column would be left, a legitimate strong predictor is more likely than a leak.
     if all(column in found and found[column].is_sure for column in inputs):
         found = {name: replace(leak, is_sure=leak.kind != EXPLAINS) for name, leak in found.items()}
     if len(frame) == n_rows:
@@ -92,11 +97,9 @@ def find_leaks(
 
 
 def doubt_groups(found: Mapping[str, Leak], frame: pd.DataFrame, inputs: Sequence[str], rows: Rows) -> dict[str, Leak]:
-    """Make finer classes a suspicion where rows with the same value also agree in another column.
-
-    Such rows may be about the same thing, such as a patient with one diagnosis, and count only once. Other finer
-    classes, unless they are measurements, do not speak against it: a code and its label agree as well.
-    """
+    """Downgrade finer classes to a suspicion if rows with the same value also agree in another column."""
+    # Such rows may describe one entity, such as a patient with one diagnosis, and count only once. Other columns found
+    # to leak are not evidence against it unless they are measurements: a code and its label agree as well.
     finer = [name for name, leak in found.items() if leak.kind == FINER and leak.is_sure]
     if not finer:
         return dict(found)
@@ -114,12 +117,12 @@ def doubt_groups(found: Mapping[str, Leak], frame: pd.DataFrame, inputs: Sequenc
 
 
 def has_fractions_of(values: pd.Series) -> bool:
-    """Return whether a column holds numbers that are not whole."""
+    """Return whether a column is numeric and has non-integer values."""
     return find_column_kind(values) == "number" and has_fractions(values)
 
 
 def is_shared(codes: np.ndarray, others: np.ndarray) -> bool:
-    """Return whether rows with the same value have one value of another column too often for coincidence."""
+    """Return whether rows with the same value share a value of another column more often than by coincidence."""
     sizes, shares = np.bincount(codes), np.bincount(others) / len(others)
     pairs = np.unique(codes * np.int64(len(shares)) + others)
     is_constant = (np.bincount(pairs // len(shares), minlength=len(sizes)) == 1)[sizes > 1]
@@ -131,7 +134,7 @@ def is_shared(codes: np.ndarray, others: np.ndarray) -> bool:
 def doubt_separable(
     found: Mapping[str, Leak], frame: pd.DataFrame, inputs: Sequence[str], rows: Rows, *, seed: int
 ) -> dict[str, Leak]:
-    """Make columns that explain the classes a suspicion where all other columns together predict them about as well."""
+    """Downgrade columns that explain the classes to a suspicion if all others together predict them about as well."""
     others = [name for name in inputs if not (name in found and found[name].is_sure)]
     doubted = {name: replace(leak, is_sure=False) for name, leak in found.items() if leak.kind == EXPLAINS}
     if not (rows.classes and others and any(found[name].is_sure for name in doubted)):
@@ -145,7 +148,7 @@ def doubt_separable(
 
 
 def count_forest_errors(frame: pd.DataFrame, codes: np.ndarray, *, seed: int) -> int:
-    """Return the rows that a random forest predicts wrong, each by trees that were fitted without it."""
+    """Return the number of rows that a cross-validated random forest misclassifies."""
     columns = [
         frame[name] if pd.api.types.is_numeric_dtype(frame[name]) else pd.factorize(frame[name], sort=True)[0]
         for name in frame.columns
@@ -159,7 +162,7 @@ def count_forest_errors(frame: pd.DataFrame, codes: np.ndarray, *, seed: int) ->
 
 
 def read_numbers(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a table in which columns of texts that are all numbers, such as amounts in dollars, are numbers."""
+    """Return the table with string columns of numbers, such as amounts in dollars, converted to numbers."""
     read = {}
     for name in frame.columns:
         if pd.api.types.is_string_dtype(frame[name]) and frame[name].nunique() > text_issues.MANY_AMOUNTS:
@@ -178,11 +181,9 @@ def find_strong_predictors(
     seed: int,
     scores: Mapping[str, float] | None,
 ) -> dict[str, Leak]:
-    """Return the columns that explain nearly all of the target by themselves, times left out.
-
-    Classes that no other column separates like this are hardly foretold by an honest one. Of a number, an honest column
-    may explain nearly all, as the opening price does of the closing price: it is a suspicion only.
-    """
+    """Return the columns that explain nearly all of the target by themselves, except times."""
+    # A legitimate column rarely separates classes this well unless others do too. For a numeric target it may explain
+    # nearly everything, as the opening price explains the closing price, so there it is only a suspicion.
     task = "classification" if rows.classes else "regression"
     known = frame[rows.is_known]
     if len(known) > MOST_ROWS:
@@ -201,10 +202,8 @@ def find_strong_predictors(
 
 
 def drop_copies(frame: pd.DataFrame) -> pd.DataFrame:
-    """Leave out copies of rows, which a prediction would know; rows that are equal by coincidence stay.
-
-    They are copies if some column has a value of its own in most of the different rows.
-    """
+    """Drop duplicated rows, which leak between folds; keep rows that are equal by coincidence."""
+    # They are duplicates if some column has a different value in most of the distinct rows.
     distinct = frame[~frame.duplicated()]
     if len(distinct) == len(frame):
         return frame
@@ -213,7 +212,7 @@ def drop_copies(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def is_surely_predictive(values: pd.Series, classes: pd.Series, alpha: float, seed: int) -> bool:
-    """Return whether a column surely makes few errors beside always naming the largest class."""
+    """Return whether a column surely makes few errors compared with always predicting the largest class."""
     held_out = predict_held_out(values, classes, "classification", seed=seed)
     if held_out is None:
         return False
@@ -225,7 +224,7 @@ def is_surely_predictive(values: pd.Series, classes: pd.Series, alpha: float, se
 
 
 def choose_scored(frame: pd.DataFrame, inputs: Sequence[str], target: str, task: str) -> Sequence[str]:
-    """Return the columns worth scoring: all of a few, of many only those whose ranks go with the target's."""
+    """Return the columns to score: all if there are few, else numeric ones rank-correlated with the target."""
     if len(inputs) <= MOST_SCORED:
         return inputs
     answers = frame[target]
@@ -238,7 +237,7 @@ def choose_scored(frame: pd.DataFrame, inputs: Sequence[str], target: str, task:
 
 
 def compute_ranks(values: np.ndarray) -> np.ndarray:
-    """Return the ranks of values, missing ones last."""
+    """Return the ranks of the values, missing values last."""
     ranks = np.empty(len(values))
     ranks[np.argsort(values, kind="stable")] = np.arange(len(values))
     return ranks
