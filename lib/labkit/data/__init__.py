@@ -1,1 +1,1 @@
-"""Tables: where they come from, what they must look like, how they are cleaned, split and turned into features."""
+"""Tables: reading, contracts, data quality, joining, cleaning and splitting."""

@@ -1,8 +1,9 @@
-"""How the joined table is cleaned: rules applied, rows and columns left out.
+"""Clean the joined table: apply rules, drop rows and columns.
 
-Stateless: a row comes out the same whatever other rows there are; only where repeated rows are left out does it matter
-which came first. What is learnt lives in the model; `describe_learnt` shows it. The rules themselves are in
-`labkit.features.row_rules`, because live requests need them too.
+Cleaning is stateless: the result for a row does not depend on other rows, except when duplicates are dropped, where
+their order matters, and when rare classes are handled, where counts do. Anything learnt from the data is part of the
+model; `describe_learnt` shows it. The rules themselves are in `labkit.features.row_rules`, because live requests need
+them too.
 """
 
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from labkit.params.wrangling import Rule, Wrangling
 
 STEP = ["filter", "rows_before", "rows_after"]
 OTHER = "other"
-"""The class that rare classes are put together as."""
+"""Name of the class that rare classes are merged into."""
 
 
 def apply_rules_to(frame: pd.DataFrame, rules: Mapping[str, Rule]) -> pd.DataFrame:
@@ -37,24 +38,24 @@ def apply_rules_to(frame: pd.DataFrame, rules: Mapping[str, Rule]) -> pd.DataFra
 
 
 def is_text(values: pd.Series, rule: Rule) -> bool:
-    """Return whether a column holds texts and its rule reads nothing else from them."""
+    """Return whether a column holds strings and its rule does not parse them as another type."""
     return rule.type is None and pd.api.types.is_string_dtype(values)
 
 
 def apply_filters(frame: pd.DataFrame, filters: tuple[str, ...]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Leave out the rows for which a filter is false or cannot be told.
+    """Drop the rows for which a filter is false or undefined.
 
-    It cannot be told where a column that it names is missing, unless it asks for just that by `missing(column)`.
+    A filter is undefined where a column that it uses is missing, unless it contains `missing(column)`.
 
     Returns
     -------
     tuple of pandas.DataFrame
-        The rows that stay, and one line per filter: `filter`, `rows_before`, `rows_after`.
+        The remaining rows, and one row per filter: `filter`, `rows_before`, `rows_after`.
 
     Raises
     ------
     ParamsError
-        A filter does not say yes or no, or leaves no row.
+        A filter is not a boolean expression, or leaves no rows.
     """
     steps = []
     for text in filters:
@@ -75,26 +76,26 @@ def apply_filters(frame: pd.DataFrame, filters: tuple[str, ...]) -> tuple[pd.Dat
 def clean_table(
     frame: pd.DataFrame, wrangling: Wrangling, target: Target | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Apply the rules to a joined table, leave rows and columns out.
+    """Apply the rules to a joined table, then drop rows and columns.
 
-    Rows go in this order: repeated ones, those that a filter is false for, those without a value that must be there,
-    those with too many gaps, those of rare classes.
+    Rows are dropped in this order: duplicates, rows for which a filter is false or undefined, rows without a required
+    value, rows with too many missing values, rows of rare classes.
 
     Parameters
     ----------
     target
-        If given, classes without missing values and fractions become whole numbers, and rare ones are left out or put
-        together as declared.
+        If given, rows without a computed target are dropped and its integer class codes become integers (see
+        `settle_target`), and rare classes are dropped or merged as declared.
 
     Returns
     -------
     tuple of pandas.DataFrame
-        The clean table, and one line per step that leaves rows out: `filter`, `rows_before`, `rows_after`.
+        The clean table, and one row per step that drops rows: `filter`, `rows_before`, `rows_after`.
 
     Raises
     ------
     ParamsError
-        A step leaves no row.
+        A step leaves no rows, a filter is not a boolean expression, or classes to be merged are not strings.
     """
     cleaned = apply_rules_to(frame, wrangling.rules)
     lines: list[dict[Any, Any]] = []
@@ -119,7 +120,7 @@ def clean_table(
 
 
 def leave_out(frame: pd.DataFrame, is_out: pd.Series, text: str) -> tuple[pd.DataFrame, list[dict[Any, Any]]]:
-    """Return the rows that stay, and the line that tells of it."""
+    """Return the remaining rows, and the row that reports the step."""
     kept = frame[~is_out]
     if not len(kept):
         place = "" if text.startswith("data.") else "wrangling."
@@ -128,7 +129,7 @@ def leave_out(frame: pd.DataFrame, is_out: pd.Series, text: str) -> tuple[pd.Dat
 
 
 def settle_rare_classes(frame: pd.DataFrame, target: Target) -> tuple[pd.DataFrame, list[dict[Any, Any]]]:
-    """Return the rows with rare classes left out or put together, and the line that tells of it."""
+    """Return the rows with rare classes dropped or merged, and the row that reports the step."""
     if target.rare is None:
         return frame, []
     classes, fewest = frame[target.column], target.rare.fewest_rows
@@ -149,7 +150,7 @@ def settle_rare_classes(frame: pd.DataFrame, target: Target) -> tuple[pd.DataFra
 
 
 def list_rare_classes(classes: pd.Series, fewest_rows: int) -> list[Any]:
-    """Return the classes with fewer rows than that, in the order of their names.
+    """Return the classes with fewer than `fewest_rows` rows, sorted by name.
 
     >>> list_rare_classes(pd.Series(["a", "b", "b", "c"]), 2)
     ['a', 'c']
@@ -159,18 +160,18 @@ def list_rare_classes(classes: pd.Series, fewest_rows: int) -> list[Any]:
 
 
 def count_gaps(frame: pd.DataFrame, wrangling: Wrangling, target: Target | None) -> pd.Series:
-    """Return the share of missing values of each row, shape (n_rows,), over the columns that stay."""
+    """Return the fraction of missing values in each row, shape (n_rows,), over the columns that are kept."""
     left_out = {*wrangling.drop, *([target.column] if target else [])}
     return frame[[name for name in frame.columns if name not in left_out]].isna().mean(axis=1)
 
 
 def drop_outliers(training: pd.DataFrame, wrangling: Wrangling) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Leave out training rows with a number too far out, where that is declared; a live row always gets its answer.
+    """Drop training rows with outliers where declared; live rows are never dropped and always get a prediction.
 
     Returns
     -------
     tuple of pandas.DataFrame
-        The rows that stay, and one line per column: `filter`, `rows_before`, `rows_after`.
+        The remaining rows, and one row per column: `filter`, `rows_before`, `rows_after`.
     """
     lines: list[dict[Any, Any]] = []
     for name, rule in wrangling.outliers.items():
@@ -185,9 +186,14 @@ def drop_outliers(training: pd.DataFrame, wrangling: Wrangling) -> tuple[pd.Data
 
 
 def describe_learnt(training: pd.DataFrame, params: Params) -> pd.DataFrame:
-    """Return what the training rows teach of outliers, gaps and empty columns: `column`, `choice`, `learnt`, `rows`.
+    """Return what is learnt from the training rows about outliers, missing values and empty columns.
 
-    The model learns the same again; here it can be seen, with the training rows that it concerns.
+    The model learns the same again; this table makes it visible, with the number of training rows concerned.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per outlier rule, fill and mostly missing column: `column`, `choice`, `learnt`, `rows`.
     """
     spec = {**make_spec(params), "text": {}}
     names = [name for name in training.columns if name != params.data.target.column]
@@ -207,7 +213,7 @@ def describe_learnt(training: pd.DataFrame, params: Params) -> pd.DataFrame:
 
 
 def to_plain(values: pd.Series) -> np.ndarray:
-    """Return a column as row features have it: texts with None, others as they are."""
+    """Return a column in the form that row features use: missing strings as None, other types unchanged."""
     array = to_array(values)
     if array.dtype != object:
         return array
@@ -216,13 +222,13 @@ def to_plain(values: pd.Series) -> np.ndarray:
 
 
 def describe_rules(before: pd.DataFrame, rules: Mapping[str, Rule]) -> pd.DataFrame:
-    """Return how many values each rule changed, read as another type, or lost.
+    """Return how many values each rule changed, parsed as another type, or turned into missing values.
 
     Returns
     -------
     pandas.DataFrame
-        One row per rule: `column`, `rule`, `changed` (to another value of the same type), `read` (the same value as
-        another type), `lost` (now missing), `missing_before`, `missing_after`.
+        One row per rule: `column`, `rule`, `changed` (to another value of the same type), `read` (parsed as another
+        type), `lost` (now missing), `missing_before`, `missing_after`.
     """
     after = apply_rules_to(before, rules)
     lines = []

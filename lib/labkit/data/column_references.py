@@ -1,6 +1,6 @@
-"""Whether the params speak of columns that are there.
+"""Check that the columns named in the params exist.
 
-Run before any kernel starts, on the raw tables. Not whether the values are as agreed: that is `labkit.data.contract`.
+Runs on the raw tables, before any kernel starts. For checks of the values, see `labkit.data.contract`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,12 +21,12 @@ Tables = Mapping[str, pd.DataFrame]
 
 
 def check_columns(params: Params, tables: Tables) -> None:
-    """Refuse params that name a table or column that is not there.
+    """Raise an error if the params name a table or column that does not exist.
 
     Raises
     ------
     ParamsError
-        Naming the params field, the column and the nearest column there is.
+        A name does not exist or cannot be used there; names the params field, the column and the closest match.
     """
     data, target = params.data, params.data.target.column
     known = check_data(data, tables)
@@ -44,7 +44,7 @@ def check_columns(params: Params, tables: Tables) -> None:
 
 
 def check_wrangling(params: Params, known: list[str]) -> None:
-    """Refuse wrangling of columns that are not there, are dropped, or are the answer."""
+    """Reject wrangling of columns that do not exist, are dropped, or are the target."""
     wrangling, target = params.wrangling, params.data.target.column
     kept = [name for name in known if name not in wrangling.drop]
     require(wrangling.rules, known, "wrangling.rules")
@@ -58,7 +58,7 @@ def check_wrangling(params: Params, known: list[str]) -> None:
 
 
 def check_data(data: Data, tables: Tables) -> list[str]:
-    """Return the columns of the joined table, refusing what `data` names and is not there."""
+    """Return the columns of the joined table, rejecting names in `data` that do not exist."""
     known = [str(name) for name in tables[data.main_table].columns]
     for name, expression in list_computed(data).items():
         where = f"data.time.{name}" if data.time and name in (PREDICT_AT, OUTCOME_KNOWN_AT) else f"data.derived.{name}"
@@ -76,7 +76,7 @@ def check_data(data: Data, tables: Tables) -> list[str]:
 
 
 def check_join(join: Join, known: list[str], tables: Tables, where: str) -> list[str]:
-    """Return the columns that a join brings, refusing what it names and is not there."""
+    """Return the columns that a join adds, rejecting names that do not exist."""
     require([join.table], tables, f"{where}.table", "table")
     columns = [str(name) for name in tables[join.table].columns]
     require(join.keys, known, f"{where}.keys")
@@ -92,7 +92,7 @@ def check_join(join: Join, known: list[str], tables: Tables, where: str) -> list
 
 
 def check_features(params: Params, known: list[str]) -> None:
-    """Refuse features that name a column that is not there or not known when a prediction is asked for."""
+    """Reject features of columns that do not exist or are not known at prediction time."""
     target, features = params.data.target.column, params.features
     later = {target: "the target", OUTCOME_KNOWN_AT: OUTCOME_KNOWN_AT}
     inputs = [name for name in known if name not in params.wrangling.drop and name not in later]
@@ -139,7 +139,7 @@ def check_features(params: Params, known: list[str]) -> None:
 
 
 def check_answers(params: Params) -> None:
-    """Refuse histories where nothing says when answers are known, or which class is counted."""
+    """Reject history features without outcome times, without a positive class, or with a window below one day."""
     if not params.features.history:
         return
     if params.data.time is None:
@@ -152,13 +152,19 @@ def check_answers(params: Params) -> None:
 
 
 def check_new(name: str, known: Iterable[str], where: str) -> None:
-    """Refuse a new column whose name is taken."""
+    """Reject a new column whose name is already taken."""
     if name in known:
         raise ParamsError(f"{where}: there is a column of that name: choose another")
 
 
 def require(names: Iterable[str], known: Iterable[str], where: str, kind: str = "column") -> None:
-    """Refuse the first name that is not among the known ones."""
+    """Raise an error for the first name that is not among the known ones.
+
+    Raises
+    ------
+    ParamsError
+        With the place in the params and the closest match.
+    """
     found = [str(name) for name in known]
     for name in names:
         if name not in found:

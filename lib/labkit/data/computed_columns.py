@@ -1,4 +1,4 @@
-"""Columns computed from others: the target by its rule, times and declared expressions."""
+"""Compute columns from others: the target by its rule, times and declared expressions."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ from labkit.params.tables import Data, Target
 
 
 def read_target(frame: pd.DataFrame, target: Target) -> pd.DataFrame:
-    """Return the table with the target read by its rule, where there is one and the table has the target."""
+    """Return the table with the target parsed by its rule, if both the rule and the column exist."""
     if target.rule is None or target.column not in frame:
         return frame
     values = apply_rule(to_array(frame[target.column]), RowRule(**target.rule.model_dump()))
@@ -23,7 +23,7 @@ def read_target(frame: pd.DataFrame, target: Target) -> pd.DataFrame:
 
 
 def list_computed(data: Data) -> dict[str, str]:
-    """Return the columns computed before anything is joined: name and expression, in order."""
+    """Return the columns that are computed before any join, as expressions by name, in order."""
     if data.time is None:
         return dict(data.derived)
     times = {PREDICT_AT: data.time.predict_at, OUTCOME_KNOWN_AT: data.time.outcome_known_at}
@@ -36,7 +36,14 @@ def add_column(frame: pd.DataFrame, name: str, text: str, *, needs_all: bool = F
     Parameters
     ----------
     needs_all
-        Whether the value is missing where any column that the expression names is missing.
+        Whether the result is missing wherever any column used by the expression is missing.
+
+    Raises
+    ------
+    DataError
+        A column of that name already exists.
+    ParamsError
+        The expression cannot be computed, or yields a duration.
     """
     if name in frame:
         raise DataError(f"{name}: there is a column of that name: choose another for what is computed")
@@ -52,7 +59,13 @@ def add_column(frame: pd.DataFrame, name: str, text: str, *, needs_all: bool = F
 
 
 def compute_column(text: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return what an expression gives, in a type that a table can hold."""
+    """Return the values of an expression, in a type that a table can hold.
+
+    Raises
+    ------
+    ParamsError
+        The expression cannot be computed, or yields a duration.
+    """
     values = expressions.compute(text, columns)
     if values.dtype.kind == "m":
         raise ParamsError(f"expression {text!r} gives a length of time: divide by hours(1) to have it as a number")
@@ -65,16 +78,16 @@ def is_time(values: pd.Series) -> bool:
 
 
 def check_times(frame: pd.DataFrame) -> None:
-    """Refuse expressions for `data.time` that give no times."""
+    """Raise a DataError if an expression of `data.time` does not yield times."""
     for name in (PREDICT_AT, OUTCOME_KNOWN_AT):
         if not is_time(frame[name]):
             raise DataError(f"data.time.{name} gives {frame[name].dtype}, not times: name their columns in `times`")
 
 
 def settle_target(frame: pd.DataFrame, target: Target) -> pd.DataFrame:
-    """Return the rows that have an answer, whole numbers as such: yes and no are 1 and 0, not 1.0 and 0.0.
+    """Drop rows without a computed target, and store integer class codes as integers: 1 and 0, not 1.0 and 0.0.
 
-    Rows without an answer are left out only where the answer is computed; otherwise they are for a filter to name.
+    Does nothing unless the target is computed by an expression; otherwise, filters have to name the rows to drop.
     """
     if target.expression is None:
         return frame

@@ -1,7 +1,7 @@
-"""What a table must look like: columns, types, missing values and plausible ranges.
+"""Data contracts: the columns, types, missing values and plausible ranges that a table must have.
 
 The contract of the raw tables is inferred once, from the first data seen, kept in git as
-`data/<experiment>/contract.json`, and checked ever after. Sole owner of pandera.
+`data/<experiment>/contract.json`, and checked on every later run. This is the only module that uses pandera.
 """
 
 import json
@@ -28,15 +28,15 @@ from labkit.storage.atomic import write_text
 
 Schema = pandera.DataFrameSchema
 READ_TYPES = {"number": "float64", "boolean": "float64", "category": "str", "date": "datetime64[us]"}
-"""Type of a clean column by the type that its rule reads."""
+"""Type of a cleaned column by the type that its rule parses."""
 Contract = dict[str, Schema]
 
 
 @dataclass
 class Seen:
-    """What was seen of one column, batch by batch: its type, whether values miss, smallest and largest number.
+    """Summary of one column, collected batch by batch: its type, whether values are missing, its range.
 
-    `values` are different values, missing ones included, up to two of them.
+    `values` holds up to two distinct values, including a missing one.
     """
 
     dtype: str
@@ -47,14 +47,14 @@ class Seen:
 
     @property
     def varies(self) -> bool:
-        """Whether there are two different values, of which one may be missing."""
+        """Whether there are two distinct values, one of which may be a missing value."""
         return len(self.values) > 1
 
     def add(self, values: pa.ChunkedArray) -> None:
-        """Add the values of one batch."""
+        """Update the summary with one batch, shape (n_rows,)."""
         self.has_gaps = self.has_gaps or values.null_count > 0
         if not self.varies:
-            # Most columns vary within their first rows.
+            # Most columns already vary within their first rows.
             few = pc.unique(values.slice(0, 1000))
             found = few if len(few) > 1 else pc.unique(values)
             self.values = list(dict.fromkeys([*self.values, *found.slice(0, 2).to_pylist()]))[:2]
@@ -65,8 +65,8 @@ class Seen:
     def make_column(self) -> pandera.Column:
         """Return the schema of the column.
 
-        A number may lie outside of what was seen by as much as the whole span seen, on either side, but not below
-        zero where nothing negative was seen: a new record passes, another unit does not.
+        A number may lie outside the observed range by the width of that range on either side, but not below zero if
+        no negative value was seen: a new extreme passes, a change of unit does not.
         """
         checks = []
         if self.high >= self.low:
@@ -84,7 +84,7 @@ class Inference:
         self.seen: dict[str, Seen] = {}
 
     def add(self, rows: pa.Table) -> None:
-        """Add the rows of one batch."""
+        """Update the summaries with the rows of one batch, shape (n_rows, n_columns)."""
         if not self.seen:
             dtypes = rows.schema.empty_table().to_pandas().dtypes
             self.seen = {str(name): Seen(str(dtype)) for name, dtype in dtypes.items()}
@@ -92,19 +92,19 @@ class Inference:
             seen.add(rows.column(name))
 
     def list_varied(self) -> list[str]:
-        """Return the columns in which not all rows so far are alike."""
+        """Return the columns that have varied so far."""
         return [name for name, seen in self.seen.items() if seen.varies]
 
     def make_schema(self) -> pandera.DataFrameSchema:
-        """Return the schema of all rows so far."""
+        """Return the schema inferred from all rows so far."""
         return pandera.DataFrameSchema({name: seen.make_column() for name, seen in self.seen.items()}, strict=True)
 
 
 def join_schemas(contract: Contract, data: Data, drop: Mapping[str, str]) -> pandera.DataFrameSchema:
     """Return the schema of the joined table, without the dropped columns.
 
-    A joined column may be missing, because a left join finds no partner for some rows; so may a computed one, but for
-    the time of the question and the target, which no row is without.
+    A joined column may have missing values, because a left join may find no match. So may a computed column, except for
+    the prediction time and the target, which every row must have.
     """
     columns = {str(name): column for name, column in contract[data.main_table].columns.items()}
     for name, text in list_computed(data).items():
@@ -123,13 +123,13 @@ def join_schemas(contract: Contract, data: Data, drop: Mapping[str, str]) -> pan
 
 
 def list_schema_columns(schema: pandera.DataFrameSchema) -> pd.DataFrame:
-    """Return what a schema says of each column, one row for each: `column`, `dtype`, `nullable` and its checks."""
+    """Return a schema as a table, one row per column: `column`, `dtype`, `nullable` and the checks."""
     columns = json.loads(schema.to_json())["columns"]
     return pd.DataFrame(columns).T.rename_axis("column").reset_index()
 
 
 def infer_computed(text: str, columns: Mapping[str, pandera.Column], *, nullable: bool) -> pandera.Column:
-    """Return the schema of a computed column: its type is what the expression gives for one row of the right types."""
+    """Return the schema of a computed column; its type is that of the expression on one row of the right types."""
     row = {name: make_example(str(columns[name].dtype)) for name in expressions.find_names(text)}
     values = compute_column(text, row)
     dtype = {"M": "datetime64[us, UTC]", "b": "bool", "i": "int64", "f": "float64"}.get(values.dtype.kind)
@@ -137,14 +137,14 @@ def infer_computed(text: str, columns: Mapping[str, pandera.Column], *, nullable
 
 
 def make_example(dtype: str) -> np.ndarray:
-    """Return one value of a type, as expressions take it."""
+    """Return one value of a type, in the form that expressions accept."""
     if dtype.startswith("datetime64"):
         return np.zeros(1, "datetime64[us]")
     return np.zeros(1, dtype) if dtype.startswith(("int", "uint", "float", "bool")) else np.array([""], object)
 
 
 def allow_missing(schema: pandera.DataFrameSchema, rules: Mapping[str, Rule]) -> pandera.DataFrameSchema:
-    """Return a schema in which rules may have turned values into missing ones, or into another type."""
+    """Return a schema adapted to rules that may turn values into missing values or into another type."""
     changed = {
         name: change_column(column, rules[name]) if name in rules else column for name, column in schema.columns.items()
     }
@@ -152,7 +152,7 @@ def allow_missing(schema: pandera.DataFrameSchema, rules: Mapping[str, Rule]) ->
 
 
 def change_column(column: pandera.Column, rule: Rule) -> pandera.Column:
-    """Return what a column looks like after its rule."""
+    """Return the schema of a column after its rule."""
     if rule.type is None:
         return pandera.Column(loosen_type(str(column.dtype)), column.checks, nullable=True)
     return pandera.Column(READ_TYPES[rule.type], nullable=True)
@@ -170,19 +170,19 @@ def loosen_type(dtype: str) -> str:
 
 
 def check_table(frame: pd.DataFrame, schema: pandera.DataFrameSchema, name: str) -> pd.DataFrame:
-    """Return the table if it keeps its contract.
+    """Return the table if it satisfies its contract.
 
     Raises
     ------
     ContractError
-        Naming table, columns, what was agreed and what was found, five faults at most.
+        It does not; names the table, the columns, what was agreed and what was found; at most five faults.
     """
     expected, found = set(schema.columns), {str(column) for column in frame.columns}
     faults = [f"column {column!r} is gone" for column in schema.columns if column not in found]
     faults += [f"column {str(column)!r} is new" for column in frame.columns if str(column) not in expected]
     shared = {column: rule for column, rule in schema.columns.items() if column in found}
     try:
-        # Whole numbers pass where real ones were agreed: a left join without a miss keeps integers.
+        # Integers pass where floats were agreed: a left join in which every row finds a match keeps integers.
         pandera.DataFrameSchema(shared).validate(widen_integers(frame[list(shared)], shared), lazy=True)
     except SchemaErrors as error:
         faults += describe_failures(error.failure_cases, frame, shared)
@@ -195,7 +195,7 @@ def check_table(frame: pd.DataFrame, schema: pandera.DataFrameSchema, name: str)
 
 
 def widen_integers(frame: pd.DataFrame, columns: Mapping[str, pandera.Column]) -> pd.DataFrame:
-    """Turn integer columns into real ones where the contract says so."""
+    """Convert integer columns to float, and boolean columns to object, where the contract requires it."""
     wanted = {
         name: "float64"
         for name, column in columns.items()
@@ -215,7 +215,7 @@ def describe_failures(cases: pd.DataFrame, frame: pd.DataFrame, columns: Mapping
     retyped = set(cases.loc[cases["check"].astype(str).str.startswith("dtype"), "column"])
     for (name, check), group in cases.groupby(["column", "check"], sort=False):
         column = str(name)
-        # Of a column of another type only that is told: its values fail every check.
+        # For a column of the wrong type, only the type is reported: its values would fail every check.
         if column in retyped and not str(check).startswith("dtype"):
             continue
         first = group.iloc[0]
@@ -232,7 +232,7 @@ def describe_failures(cases: pd.DataFrame, frame: pd.DataFrame, columns: Mapping
 
 
 def save_contract(path: Path, contract: Contract) -> None:
-    """Write a contract as JSON, laid out for reading and for diffs."""
+    """Write a contract as JSON, formatted for reading and for diffs."""
     tables = {name: json.loads(schema.to_json()) for name, schema in contract.items()}
     write_text(path, json.dumps(tables, indent=1, ensure_ascii=False) + "\n")
 
@@ -243,9 +243,9 @@ def load_contract(path: Path) -> Contract:
     Raises
     ------
     MissingDataError
-        There is none yet.
+        The file does not exist yet.
     ContractError
-        The file is not a contract.
+        The file is not a valid contract.
     """
     if not path.is_file():
         raise MissingDataError(f"{path}: not there: run the stage `source`, which infers it")

@@ -1,6 +1,6 @@
-"""How tables are read, written and joined.
+"""Join the raw tables as declared.
 
-Not what they should hold: that is `labkit.data.contract`. Read next: `labkit.stages.source`.
+For what tables should contain, see `labkit.data.contract`. Read next: `labkit.stages.source`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,18 +15,18 @@ from labkit.params.tables import Data, Join
 
 
 def join_tables(tables: Mapping[str, pd.DataFrame], data: Data) -> pd.DataFrame:
-    """Join the raw tables as declared; every row of the main table stays exactly once.
+    """Join the raw tables as declared; every row of the main table is kept exactly once.
 
     Returns
     -------
     pandas.DataFrame
-        Shape (rows of the main table, joined columns), indexed by `ROW`: the main table, the derived columns,
+        Shape (n_rows of the main table, n_columns), indexed by `ROW`: the main table, the derived columns,
         `PREDICT_AT` and `OUTCOME_KNOWN_AT` where times are declared, the joined columns, and the target.
 
     Raises
     ------
     DataError
-        A join would multiply rows or bring a column that is already there.
+        A join would multiply rows or add a column that already exists.
     ParamsError
         An expression cannot be computed.
     """
@@ -43,7 +43,7 @@ def join_tables(tables: Mapping[str, pd.DataFrame], data: Data) -> pd.DataFrame:
 
 
 def list_brought(columns: Iterable[str], join: Join) -> dict[str, str]:
-    """Return the columns that a join brings: their names in the joined table and in the result."""
+    """Return the columns that a join adds: names in the result by names in the joined table."""
     left_out = {*join.keys.values(), join.as_of}
     chosen = join.columns or [str(name) for name in columns if name not in left_out]
     return {name: join.prefix + name for name in chosen}
@@ -60,7 +60,7 @@ def join_table(frame: pd.DataFrame, other: pd.DataFrame, join: Join) -> pd.DataF
 
 
 def take_right(frame: pd.DataFrame, other: pd.DataFrame, join: Join) -> pd.DataFrame:
-    """Return the columns of a table that a join needs, renamed, refusing names that are taken."""
+    """Return the columns of a table that a join needs, renamed, rejecting names that already exist."""
     brought = list_brought(other.columns, join)
     clash = sorted(set(brought.values()) & set(frame.columns))
     if clash:
@@ -69,12 +69,12 @@ def take_right(frame: pd.DataFrame, other: pd.DataFrame, join: Join) -> pd.DataF
 
 
 def join_as_of(frame: pd.DataFrame, other: pd.DataFrame, join: Join) -> pd.DataFrame:
-    """Left-join the latest row that was there at `PREDICT_AT`, at most `within_hours` old; never a later one."""
+    """Left-join the latest row available at `PREDICT_AT`, at most `within_hours` old; never a later one."""
     keys, at = list(join.keys.values()), str(join.as_of)
     if not is_time(other[at]):
         raise DataError(f"join with {join.table}: {at} holds {other[at].dtype}, not times: name it in `times`")
     check_unique(other, [*keys, at], join.table)
-    # Names of their own, so that no key or time of one table is taken for a column of the other.
+    # Unique names, so that no key or time of one table is mistaken for a column of the other.
     places = [f"key {number}" for number in range(len(keys))]
     right = take_right(frame, other, join).set_axis([*places, *list_brought(other.columns, join).values()], axis=1)
     right = right.assign(**{"as of": to_utc(other[at])}).dropna(subset=["as of", *places])
@@ -91,13 +91,13 @@ def join_as_of(frame: pd.DataFrame, other: pd.DataFrame, join: Join) -> pd.DataF
 
 
 def to_utc(times: pd.Series) -> pd.Series:
-    """Return times in UTC and microseconds; those without a zone are UTC."""
+    """Return times in UTC with microsecond precision; times without a zone are taken as UTC."""
     zoned = times.dt.tz_localize("UTC") if times.dt.tz is None else times.dt.tz_convert("UTC")
     return zoned.dt.as_unit("us")
 
 
 def check_unique(frame: pd.DataFrame, keys: list[str], name: str) -> None:
-    """Refuse a table in which two rows share a join key."""
+    """Raise an error if two rows of a table share a join key; missing keys are ignored."""
     repeated = frame.dropna(subset=keys)
     repeated = repeated[repeated.duplicated(keys, keep=False)]
     if len(repeated):

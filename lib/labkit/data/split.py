@@ -1,7 +1,7 @@
-"""Which rows train, choose and judge.
+"""Split the rows into training, validation and holdout.
 
-The split is made once, before anything is fitted, and frozen: every later stage reads its part from a file of its
-own. Not how folds are cut inside the training rows: that is `labkit.model.training.comparison`.
+The split is made once, before anything is fitted, and frozen: every later stage reads its part from a separate file.
+For cross-validation within the training rows, see `labkit.model.training.comparison`.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from labkit.params.yaml_lines import write_filter
 
 PARTS = ("training", "validation", "holdout")
 ASIDE = "aside"
-"""Rows that are kept for after the release: no stage before it reads them."""
+"""Rows set aside until after the release: no earlier stage reads them."""
 Rows = dict[str, np.ndarray]
 FEWEST_ROWS = 20
 
@@ -37,14 +37,15 @@ def split_rows(frame: pd.DataFrame, data: Data, *, seed: int) -> dict[str, pd.Da
     Returns
     -------
     dict
-        Rows by part, with `ASIDE` if days are kept aside; each in order of time where times are declared, else in
-        the table's. A row whose outcome became known only after the next part had begun is in none of them: see
-        `count_embargoed`.
+        Rows by part, including `ASIDE` if days are set aside; each in order of time if times are declared, otherwise
+        in the order of the table. In a split by time, rows of training and validation whose outcome became known only
+        after the next part had begun are in no part: see `count_embargoed`.
 
     Raises
     ------
     DataError
-        Too few rows, a missing target or time, an empty part, or a class too small to stand in every part.
+        Too few rows, a missing, infinite or constant target, a missing or wrong time, a missing group, an empty part
+        or one with a single class, a class too small to occur in every part, or no such positive class.
     """
     check_target(frame[data.target.column], data)
     if data.time is not None:
@@ -56,7 +57,7 @@ def split_rows(frame: pd.DataFrame, data: Data, *, seed: int) -> dict[str, pd.Da
 
 
 def split_at_random(frame: pd.DataFrame, data: Data, seed: int) -> Rows:
-    """Return each part's rows, drawn by chance."""
+    """Return the positions of each part's rows, drawn at random."""
     target = frame[data.target.column]
     by_class = target if find_strata(data) else None
     rows = np.arange(len(frame))
@@ -73,10 +74,9 @@ def split_at_random(frame: pd.DataFrame, data: Data, seed: int) -> Rows:
 
 
 def split_by_time(frame: pd.DataFrame, data: Data, seed: int) -> Rows:
-    """Return each part's rows: a part ends where the next one's first day begins, in UTC.
-
-    What trains or chooses must have been known by then, so later outcomes are under embargo; the holdout only judges.
-    """
+    """Return the positions of each part's rows; a part ends when the first day of the next begins, in UTC."""
+    # Outcomes used for training or selection must be known by then, so later ones are under embargo. The holdout is
+    # only used for evaluation.
     days = list_days(data)
     numbers, is_late = number_parts(frame, data)
     names = ["training", *days]
@@ -92,7 +92,7 @@ def split_by_time(frame: pd.DataFrame, data: Data, seed: int) -> Rows:
 
 
 def number_parts(frame: pd.DataFrame, data: Data) -> tuple[np.ndarray, np.ndarray]:
-    """Return the number of each row's part in time, and whether its outcome came too late for it; shape (n_rows,)."""
+    """Return the part number of each row, and whether its outcome was known too late for it; shapes (n_rows,)."""
     starts = pd.to_datetime(list(list_days(data).values()), utc=True).as_unit("us")
     numbers = np.asarray(starts.searchsorted(pd.DatetimeIndex(frame[PREDICT_AT]), side="right"))
     known = pd.DatetimeIndex(frame[OUTCOME_KNOWN_AT])
@@ -102,12 +102,12 @@ def number_parts(frame: pd.DataFrame, data: Data) -> tuple[np.ndarray, np.ndarra
 
 
 def count_embargoed(frame: pd.DataFrame, data: Data) -> dict[str, int]:
-    """Return how many rows of each part are left out because their outcome came after the next part had begun.
+    """Return how many rows of each part are left out because their outcome became known after the next part began.
 
     Parameters
     ----------
     frame
-        As it was given to `split_rows`.
+        The table as passed to `split_rows`, shape (n_rows, n_columns).
 
     Returns
     -------
@@ -121,14 +121,14 @@ def count_embargoed(frame: pd.DataFrame, data: Data) -> dict[str, int]:
 
 
 def split_by_group(frame: pd.DataFrame, data: Data, seed: int) -> Rows:
-    """Return each part's rows, equal values of the group column together; parts fill up in a drawn order."""
+    """Return the positions of each part's rows, keeping groups together; groups fill the parts in random order."""
     groups = frame[str(data.split.group)]
     if groups.isna().any():
         raise DataError(f"split.group {groups.name!r} is missing in {groups.isna().sum():,} rows: filter them out")
     codes, values = pd.factorize(groups, sort=True)
     sizes = np.bincount(codes)
     drawn = np.random.default_rng(seed).permutation(len(values))
-    # A group goes where its middle row falls.
+    # A group is assigned to the part in which its middle row falls.
     middles = (np.cumsum(sizes[drawn]) - sizes[drawn] / 2) / len(frame)
     ends = [data.split.holdout, data.split.holdout + data.split.validation]
     part_of = np.empty(len(values), int)
@@ -138,14 +138,14 @@ def split_by_group(frame: pd.DataFrame, data: Data, seed: int) -> Rows:
 
 
 def list_days(data: Data) -> dict[str, date]:
-    """Return the first day of every part after training, with method time."""
+    """Return the first day of every part after training, for splits by time; empty for other methods."""
     split = data.split
     days = {"validation": split.validation_from, "holdout": split.holdout_from, ASIDE: split.aside_from}
     return {name: day for name, day in days.items() if day is not None}
 
 
 def check_order(frame: pd.DataFrame) -> None:
-    """Refuse rows that have no time, or whose answer would be known before the question is asked."""
+    """Reject rows that have no prediction time, or whose outcome is known by that time."""
     asked, known = frame[PREDICT_AT], frame[OUTCOME_KNOWN_AT]
     missing = frame.index[asked.isna()]
     if len(missing):
@@ -162,7 +162,7 @@ def check_order(frame: pd.DataFrame) -> None:
 
 
 def check_parts(parts: dict[str, pd.DataFrame], data: Data) -> dict[str, pd.DataFrame]:
-    """Return the parts, refusing an empty one and one with a single class, which can neither teach nor judge."""
+    """Return the parts; reject an empty one, and one with a single class, useless for training and evaluation."""
     for name, rows in parts.items():
         if not len(rows):
             raise DataError(f"the part {name!r} has no rows: change data.split ({data.split.method})")
@@ -173,12 +173,12 @@ def check_parts(parts: dict[str, pd.DataFrame], data: Data) -> dict[str, pd.Data
 
 
 def find_lacking_classes(parts: Mapping[str, pd.DataFrame], data: Data) -> dict[str, list[str]]:
-    """Return the classes that other parts have and one has not, by part; parts that have all are left out.
+    """Return the classes that each part lacks but another part has; parts with all classes are left out.
 
     Parameters
     ----------
     parts
-        As `split_rows` gives them.
+        As returned by `split_rows`; `ASIDE` is ignored.
     """
     if data.target.task != "classification":
         return {}
@@ -189,7 +189,7 @@ def find_lacking_classes(parts: Mapping[str, pd.DataFrame], data: Data) -> dict[
 
 
 def check_target(target: pd.Series, data: Data) -> None:
-    """Refuse a target that cannot be learnt from or split by."""
+    """Reject a target that cannot be learnt or split by."""
     name = target.name
     if len(target) < FEWEST_ROWS:
         raise DataError(f"{len(target)} rows are left: at least {FEWEST_ROWS} are needed to train, choose and judge")
@@ -233,12 +233,12 @@ def check_target(target: pd.Series, data: Data) -> None:
 def describe_split(
     parts: dict[str, pd.DataFrame], data: Data, *, seed: int, embargoed: Mapping[str, int]
 ) -> dict[str, Any]:
-    """Return what a split is made of, with a digest of each part's rows.
+    """Return a description of a split as plain data, with a digest of each part's rows.
 
     Parameters
     ----------
     embargoed
-        As `count_embargoed` gives it.
+        As returned by `count_embargoed`.
     """
     total = sum(len(part) for part in parts.values())
     method = data.split.method
@@ -254,7 +254,7 @@ def describe_split(
 
 
 def describe_part(part: pd.DataFrame, total: int) -> dict[str, Any]:
-    """Return size, digest and, where there are times, the reach of one part."""
+    """Return the size, the digest and, if times are declared, the first and last time of one part."""
     described: dict[str, Any] = {
         "rows": len(part),
         "share": round(len(part) / total, 6),
@@ -266,6 +266,6 @@ def describe_part(part: pd.DataFrame, total: int) -> dict[str, Any]:
 
 
 def find_strata(data: Data) -> str | None:
-    """Return the column whose shares are equal in all parts, if any."""
+    """Return the column that the split is stratified by, or None."""
     is_stratified = data.split.method == "random" and data.split.stratify and data.target.task == "classification"
     return data.target.column if is_stratified else None

@@ -1,6 +1,6 @@
-"""How a table changes with time, and what is missing together.
+"""How the target and the columns of a table change over time.
 
-Finds; changes nothing. Pictures of it are in `labkit.view.time_plots`.
+Nothing is changed here. The plots are in `labkit.view.time_plots`.
 """
 
 from collections.abc import Sequence
@@ -29,18 +29,21 @@ COUNTS_TIME = 0.95
 
 
 MANY_VALUES = 0.2
-"""Different texts by row above which they name rows: those of a later time are new ones, whatever happens."""
+"""Distinct strings per row above which a column identifies rows: later values are new even without drift."""
 
 
 NOTABLE_DRIFT = 0.1
 
 
 LARGE_DRIFT = 0.25
-"""Usual readings of the population stability index: below 0.1 stable, above 0.25 another population (Siddiqi, 2006)."""
+"""Common thresholds of the population stability index: below 0.1 stable, above 0.25 a shift (Siddiqi, 2006)."""
 
 
 def compute_outcome(frame: pd.DataFrame, target: Target) -> pd.Series:
-    """Return what is averaged: the number itself, or whether it is the class of interest, else the commonest one."""
+    """Return the quantity that is averaged: the target itself, or an indicator of one class.
+
+    The class is `target.positive`, or the most frequent one. Shape (n_rows,); NaN where the target is missing.
+    """
     answers = frame[target.column]
     if target.task == "regression":
         return answers.astype("float64")
@@ -55,12 +58,12 @@ def compute_over_time(frame: pd.DataFrame, target: Target, *, span_days: int | N
     Parameters
     ----------
     span_days
-        Length of the whole table where `frame` is a part of it, so that all parts are cut alike.
+        Time span in days of the whole table if `frame` is a part of it, so that all parts use the same period.
 
     Returns
     -------
     pandas.DataFrame
-        `start` (first day of the period), `rows` with an answer, `mean`; no rows where no times are declared.
+        `start` (first day of the period), `rows` (with a known target), `mean`; empty if no times are declared.
     """
     if PREDICT_AT not in frame or frame[PREDICT_AT].notna().sum() == 0:
         return pd.DataFrame({"start": [], "rows": [], "mean": []})
@@ -74,9 +77,18 @@ def compute_over_time(frame: pd.DataFrame, target: Target, *, span_days: int | N
 
 @np.errstate(over="ignore", invalid="ignore")
 def compute_by_key(frame: pd.DataFrame, target: Target, key: str, *, period: str = "M", most: int = 10) -> pd.DataFrame:
-    """Return the mean target of a column's most frequent values by month, quarter or year; values down, periods across.
+    """Return the mean target by period for a column's most frequent values: one row per value, one column per period.
 
-    A mean of fewer than `FEWEST_ROWS` rows is missing; values and periods without any mean are left out.
+    Means of fewer than `FEWEST_ROWS` rows are NaN; values and periods without any mean are left out.
+
+    Parameters
+    ----------
+    key
+        Column whose values are compared.
+    period
+        pandas period: "M" for months, "Q" for quarters, "Y" for years.
+    most
+        Maximum number of values.
     """
     common = frame[key].value_counts().index[:most]
     chosen = frame[frame[key].isin(common) & frame[PREDICT_AT].notna()]
@@ -87,7 +99,7 @@ def compute_by_key(frame: pd.DataFrame, target: Target, key: str, *, period: str
 
 
 def is_later(frame: pd.DataFrame, data: Data) -> pd.Series:
-    """Tell which rows come after training: from the split's first day on, else the last two fifths in time."""
+    """Return which rows come after training: from the first day after it in the split, else the last 40 % in time."""
     times, days = frame[PREDICT_AT], list(list_days(data).values())
     start = pd.Timestamp(days[0], tz="UTC") if days else times.quantile(1 - LATER_SHARE)
     return times >= start
@@ -95,15 +107,15 @@ def is_later(frame: pd.DataFrame, data: Data) -> pd.Series:
 
 @np.errstate(over="ignore", invalid="ignore")
 def compute_drift(frame: pd.DataFrame, data: Data, columns: Sequence[str]) -> pd.DataFrame:
-    """Return how far each column's values after training are spread otherwise than before.
+    """Return how much the distribution of each column differs after training.
 
     Returns
     -------
     pandas.DataFrame
-        `column`, `drift` (population stability index over ten slices, or categories, and the gaps), `earlier` and
-        `later` (means of numbers), largest drift first; times, what counts them, such as a month, and
-        texts that are nearly all different are left out;
-        no rows where no times are declared or all fall on one side.
+        `column`, `drift` (population stability index over ten slices, or categories, and missing values), `earlier`
+        and `later` (means of numeric columns), largest drift first. Times, numeric columns that follow time, such as a
+        month, and strings with many distinct values are left out. Empty if no times are declared or all rows fall on
+        one side.
     """
     names = ["column", "drift", "earlier", "later"]
     later = is_later(frame, data) if PREDICT_AT in frame else pd.Series(False, index=frame.index)
@@ -124,7 +136,7 @@ def compute_drift(frame: pd.DataFrame, data: Data, columns: Sequence[str]) -> pd
 
 
 def counts_time(values: pd.Series, times: pd.Series) -> bool:
-    """Return whether a column of numbers only rises, or falls, with time."""
+    """Return whether a numeric column rises or falls almost monotonically with time."""
     if values.nunique() < 2 or times.nunique() < 2:
         return False
     return bool(abs(values.corr(times.astype("int64"), method="spearman")) >= COUNTS_TIME)
@@ -143,6 +155,6 @@ def compute_stability(before: pd.Series, after: pd.Series) -> float:
         numbers = [part.to_numpy(dtype="float64", na_value=np.nan) for part in (before, after)]
         slices = [np.where(np.isnan(part), -1, np.searchsorted(inner, part)) for part in numbers]
     shares = pd.DataFrame({number: pd.Series(part).value_counts(normalize=True) for number, part in enumerate(slices)})
-    # A share of nothing would weigh infinitely.
+    # A share of zero would make the index infinite.
     kept = shares.fillna(0).clip(lower=1e-4)
     return float(((kept[1] - kept[0]) * np.log(kept[1] / kept[0])).sum())

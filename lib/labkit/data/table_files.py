@@ -1,4 +1,4 @@
-"""Tables as Parquet files between stages."""
+"""Save and load the tables that stages exchange, as Parquet files."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from labkit.errors import DataError, MissingDataError, list_briefly
 from labkit.storage.atomic import atomic_write
 
 ROW = "row"
-"""Name of the index that leads back from any table to the row of the main raw table, counted from 0."""
+"""Name of the index: the row number in the main raw table, counted from 0, in every table derived from it."""
 
 
 def load_table(path: Path) -> pd.DataFrame:
@@ -19,7 +19,7 @@ def load_table(path: Path) -> pd.DataFrame:
     Raises
     ------
     MissingDataError
-        There is no such file.
+        The file does not exist.
     DataError
         The file is damaged.
     """
@@ -27,7 +27,7 @@ def load_table(path: Path) -> pd.DataFrame:
         raise MissingDataError(f"{path}: not there: run the stage that writes it")
     try:
         return pq.read_table(path, page_checksum_verification=True).to_pandas()
-    except Exception as error:  # what a damaged file raises depends on where the damage is
+    except Exception as error:  # the exception depends on where the file is damaged
         raise DataError(f"{path}: damaged: remove it and run the stage again") from error
 
 
@@ -51,7 +51,7 @@ def save_table(path: Path, frame: pd.DataFrame) -> None:
 
 
 def describe_mixture(frame: pd.DataFrame) -> str:
-    """Return which column of a table mixes types, and which ones."""
+    """Describe which column of a table mixes types, and which types."""
     for name, values in frame.items():
         kinds = list(dict.fromkeys(type(value).__name__ for value in values.dropna().head(100_000)))
         if values.dtype == object and len(kinds) > 1:

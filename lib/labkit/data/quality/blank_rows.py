@@ -1,4 +1,4 @@
-"""Blank rows: those that have no value but in columns that name them, such as a key, a date or a constant."""
+"""Blank rows: rows whose only values are in key columns, such as an identifier, a date or a constant."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class BlankRows:
     filled: tuple[str, ...]
 
     def describe(self) -> str:
-        """Say what they hold, in a sentence.
+        """Describe the rows in one sentence.
 
         >>> BlankRows(1, 200, ("day",)).describe()
         "1 row has no value but in 'day', first row 200"
@@ -31,7 +31,7 @@ class BlankRows:
 
 
 def find_blank_rows(frame: pd.DataFrame, keys: Collection[str]) -> BlankRows | None:
-    """Return the rows without a value in any column but `keys`, or None.
+    """Return the rows without a value in any column except `keys`, or None if there are none.
 
     >>> find_blank_rows(pd.DataFrame({"day": [1, 2], "x": [1.0, None], "y": ["a", None]}), ["day"])
     BlankRows(n_rows=1, first=2, filled=('day',))

@@ -1,6 +1,6 @@
-"""Columns that are the target in another form: re-coded, in another unit, in finer classes or in ranges.
+"""Detect columns that are the target in another form: recoded, in another unit, in finer classes or in ranges.
 
-Of a column alone; a target that follows from several columns is for `labkit.data.quality.formula`.
+Columns are examined one at a time; for a target that follows from several columns, see `labkit.data.quality.formula`.
 """
 
 from collections.abc import Iterator
@@ -24,23 +24,23 @@ from labkit.units import format_count
 
 FEWEST_ROWS = 20
 FEW_ERRORS_OF_CODE, ENOUGH_OF_CLASS = 1 / 4, 30
-"""As `FEW_ERRORS`, of a column with just as many values as the target has classes; or so many rows of each of them."""
+"""As `FEW_ERRORS`, for a column with as many values as the target has classes; or the rows required in each class."""
 COVERED = 0.8
-"""Share of rows whose value occurs at least twice, from which single occurrences do not matter."""
+"""Minimum share of rows whose value occurs at least twice, so that single occurrences do not matter."""
 ROUNDED, TYPICALLY = 1e-5, 0.003
-"""Of a copy, the share of the variance and of the typical deviation that rounding may leave unexplained."""
+"""Largest shares of the variance and of the typical deviation that rounding may leave unexplained in a copy."""
 NEARLY_ALIKE = 0.999
-"""Share of the variance that a near copy explains."""
+"""Minimum share of the variance that a near copy explains."""
 MOST_RANGES = 50
 NEIGHBOURS = 10
-"""Distances between values of the target, on each side of a border, that its own is compared with."""
+"""Number of distances between target values, on each side of a border, that the one at the border is compared with."""
 COPY, NEAR_COPY = "copy of the target", "near copy of the target"
 FINER, RANGES = "finer classes of the target", "ranges of the target"
 EXPLAINS = "explains the target by itself"
 
 
 def find_target_copy(values: pd.Series, rows: Rows) -> Leak | None:
-    """Return that a column is the target in another form, or None."""
+    """Return a leak if a column is the target in another form, or None."""
     known = values[rows.is_known]
     if find_column_kind(values) == "time":
         return None
@@ -60,7 +60,7 @@ def find_target_copy(values: pd.Series, rows: Rows) -> Leak | None:
 
 
 def has_fractions(values: pd.Series) -> bool:
-    """Return whether some numbers are not whole: measurements, and no codes."""
+    """Return whether some numbers are not integers, which indicates measurements rather than codes."""
     numbers = values.to_numpy(dtype="float64", na_value=np.nan)
     return bool((numbers[np.isfinite(numbers)] % 1 != 0).any())
 
@@ -68,18 +68,16 @@ def has_fractions(values: pd.Series) -> bool:
 def find_class_copy(
     codes: np.ndarray, y_true: np.ndarray, rows: Rows, n_rows: int, *, is_continuous: bool = False
 ) -> Leak | None:
-    """Return that each value of a column goes with one class of the target, or None.
-
-    As many values as classes are the target under another name; more of them are finer classes if nearly all values
-    come again and again, because a value that occurs once always goes with one class. Consecutive rows with the same
-    value may be about the same thing, so they count once.
-    """
+    """Return a leak if each value of a column belongs to a single class of the target, or None."""
+    # With as many values as classes, it is the target under another name. With more, they are finer classes if nearly
+    # all values repeat, because a value that occurs once always belongs to one class. Consecutive rows with the same
+    # value may describe one entity, so they count once.
     n_values, n_classes = int(codes.max()) + 1, len(np.unique(y_true))
     if n_classes < 2 or len(np.unique(codes * len(rows.classes) + y_true)) > n_values:
         return None
     sizes = np.bincount(y_true)
     if n_values == n_classes:
-        # All ways to deal out the values among the rows, of which so many look like this.
+        # Log of the number of ways to assign the values to the rows, per assignment that matches the classes.
         log_ways = special.gammaln(len(y_true) + 1) - special.gammaln(sizes + 1).sum() - special.gammaln(n_classes + 1)
         if log_ways <= -np.log(rows.alpha):
             return None
@@ -100,7 +98,7 @@ def find_class_copy(
 
 
 def find_separation(values: np.ndarray, y_true: np.ndarray, rows: Rows) -> Leak | None:
-    """Return that each class of the target has a range of a column of numbers of its own, or None."""
+    """Return a leak if each class of the target has its own range of a numeric column, or None."""
     order = np.lexsort((y_true, values))
     is_border = np.diff(y_true[order]) != 0
     n_classes = len(np.unique(y_true))
@@ -116,21 +114,19 @@ def find_separation(values: np.ndarray, y_true: np.ndarray, rows: Rows) -> Leak 
 
 
 def is_counter(values: np.ndarray, codes: np.ndarray) -> bool:
-    """Return whether numbers only rise, or only fall, in a table in order of its classes: whatever counts rows does."""
+    """Return whether numbers only rise or only fall in a table sorted by class, as any row counter does."""
     steps = np.diff(values)
     return count_equal_runs(codes) == len(np.unique(codes)) and bool((steps > 0).all() or (steps < 0).all())
 
 
 def find_number_copy(values: np.ndarray, y_true: np.ndarray, rows: Rows) -> Leak | None:
-    """Return that the target is a function of a column of numbers, exactly or nearly, or None.
-
-    Nearly is a suspicion: an honest column may be as near, such as the population of last year.
-    """
+    """Return a leak if the target is a function of a numeric column, exactly or nearly, or None."""
+    # A near copy is only a suspicion: a legitimate column may be as close, such as the population of the year before.
     is_finite = np.isfinite(values)
     values, y_true = values[is_finite], y_true[is_finite]
     if len(values) < FEWEST_ROWS or values.std() == 0 or y_true.std() == 0:
         return None
-    # In a series in order of time, whatever only rises with time goes with the target: changes have to agree, too.
+    # In a time series, anything that rises with time correlates with the target, so the changes have to agree too.
     if rows.is_series and correlate(np.diff(values), np.diff(y_true)) ** 2 < SMOOTH:
         return None
     for named, transformed, goal in list_scales(values, y_true):
@@ -145,7 +141,7 @@ def find_number_copy(values: np.ndarray, y_true: np.ndarray, rows: Rows) -> Leak
 
 
 def list_scales(values: np.ndarray, y_true: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Yield the scales on which a column may be the target in another unit: name, the column and the target on it."""
+    """Yield the scales on which a column may be the target in another unit: name, transformed column and target."""
     yield "target and column", values, y_true
     if (values > 0).all():
         yield "the target and its logarithm", np.log(values), y_true
@@ -157,7 +153,7 @@ def list_scales(values: np.ndarray, y_true: np.ndarray) -> Iterator[tuple[str, n
 
 
 def is_exact(values: np.ndarray, y_true: np.ndarray) -> bool:
-    """Return whether the target is a column's straight line but for rounding, and not in extreme rows only."""
+    """Return whether the target is linear in a column up to rounding, and not only because of extreme rows."""
     if values.std() == 0 or 1 - correlate(values, y_true) ** 2 > ROUNDED:
         return False
     slope = float(np.cov(values, y_true)[0, 1] / values.var(ddof=1))
@@ -166,15 +162,15 @@ def is_exact(values: np.ndarray, y_true: np.ndarray) -> bool:
 
 
 def compute_spread(values: np.ndarray) -> float:
-    """Return the median absolute deviation from the median, which extreme values leave as it is."""
+    """Return the median absolute deviation from the median, which is robust to extreme values."""
     return float(np.median(np.abs(values - np.median(values))))
 
 
 def find_ranges(codes: np.ndarray, y_true: np.ndarray, rows: Rows) -> Leak | None:
-    """Return that each value of a column stands for a range of the target of its own, or None."""
+    """Return a leak if each value of a column stands for its own range of the target, or None."""
     n_values = int(codes.max()) + 1
     sizes = np.bincount(codes)
-    # A column that is in order in the table as well may just count time, as the target does.
+    # A column that is also sorted in the table may only follow time, as the target does.
     if not 2 <= n_values <= MOST_RANGES or count_equal_runs(codes) <= n_values:
         return None
     order = np.lexsort((codes, y_true))
@@ -192,11 +188,9 @@ def find_ranges(codes: np.ndarray, y_true: np.ndarray, rows: Rows) -> Leak | Non
 
 
 def lie_apart(codes: np.ndarray, y_true: np.ndarray) -> bool:
-    """Return whether all ranges of the target, in its order, lie further apart than the values within them.
-
-    What the target was cut into has borders where its values are dense. An honest column, such as the species of an
-    animal whose weight is the target, may have ranges far apart. Distances between neighbours are taken as exponential.
-    """
+    """Return whether all ranges of the sorted target lie further apart than the values within them."""
+    # Binning the target puts borders where its values are dense. A legitimate column, such as the species of an animal
+    # whose weight is the target, may have ranges far apart. Distances between neighbours are assumed exponential.
     ends = np.flatnonzero(np.diff(codes) != 0)
     distinct, place = np.unique(y_true, return_inverse=True)
     steps = np.diff(distinct)
@@ -210,7 +204,7 @@ def lie_apart(codes: np.ndarray, y_true: np.ndarray) -> bool:
 
 
 def count_equal_runs(codes: np.ndarray) -> int:
-    """Return how many runs of equal values there are.
+    """Return the number of runs of equal values.
 
     >>> count_equal_runs(np.array([1, 1, 2, 1]))
     3

@@ -1,7 +1,7 @@
-"""What looks wrong with a table, each finding with its evidence and the line of the params file that fixes it.
+"""Find data-quality issues in a table, each with its evidence and the line of the params file that fixes it.
 
-Finds; changes nothing: a line takes effect when it is declared, and notebook 02 shows what it did. Bounded for tables
-of thousands of columns. What the values of texts look like is asked in `labkit.data.quality.text_issues`.
+Nothing is changed here: a fix takes effect when it is declared, and notebook 02 shows its effect. The work is bounded
+for tables with thousands of columns. Issues with the values of string columns are in `labkit.data.quality.text_issues`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,7 +30,7 @@ from labkit.units import format_count
 
 SEVERITIES = ("high", "medium", "low")
 FAR = 3.0
-"""Times the interquartile range beyond the quartiles: Tukey's far out (Exploratory Data Analysis, 1977)."""
+"""Multiple of the interquartile range beyond the quartiles: Tukey's "far out" (Exploratory Data Analysis, 1977)."""
 VERY_FAR = 10.0
 RARE_SHARE = 0.1
 FEW_ROWS = 10
@@ -41,16 +41,16 @@ SKEWED = 2.0
 
 @dataclass(frozen=True)
 class Issue:
-    """One thing that looks wrong.
+    """A data-quality issue.
 
     Attributes
     ----------
     severity
-        `high`: the model would be wrong or could not be made; `medium`: it would be worse; `low`: worth knowing.
+        `high`: the model would be wrong or could not be fitted; `medium`: it would be worse; `low`: worth knowing.
     column
-        Empty where it is about whole rows.
+        Name of the column; empty if the issue concerns whole rows.
     fix
-        A line for the params file; empty where there is nothing to declare.
+        A line for the params file; empty if there is nothing to declare.
     """
 
     severity: str
@@ -63,16 +63,16 @@ class Issue:
 def find_all(
     frame: pd.DataFrame, profile: pd.DataFrame, data: Data, *, correlation_alert: float, drift: pd.DataFrame
 ) -> pd.DataFrame:
-    """List what looks wrong with a joined table, worst first.
+    """Return the data-quality issues of a joined table, most severe first.
 
     Parameters
     ----------
     profile
-        As `labkit.data.quality.profile.profile_table` gives it.
+        As returned by `labkit.data.quality.profile.profile_table`.
     correlation_alert
-        Absolute rank correlation from which two columns are said to say the same.
+        Minimum absolute rank correlation for two columns to be reported as redundant.
     drift
-        As `labkit.data.stability.compute_drift` gives it.
+        As returned by `labkit.data.stability.compute_drift`.
 
     Returns
     -------
@@ -112,7 +112,11 @@ def find_all(
 
 
 def list_open(findings: pd.DataFrame, wrangling: Wrangling) -> pd.DataFrame:
-    """Return the findings above low that wrangling could fix and for whose column nothing is declared there."""
+    """Return findings of medium or high severity that wrangling or the target could fix, but no declaration does yet.
+
+    Findings without a fix are included. A finding counts as treated if its column appears in `wrangling.drop`, `rules`,
+    `fill` or `outliers`, or, for duplicated rows, if `wrangling.duplicates` is `drop`.
+    """
     declared = {*wrangling.drop, *wrangling.rules, *wrangling.fill, *wrangling.outliers}
     is_treated = findings["column"].isin(declared)
     if wrangling.duplicates == "drop":
@@ -122,14 +126,14 @@ def list_open(findings: pd.DataFrame, wrangling: Wrangling) -> pd.DataFrame:
 
 
 def drop(name: str, reason: str) -> str:
-    """Return the line that leaves a column out."""
+    """Return the params line that drops a column."""
     return write_line("wrangling.drop", name, reason)
 
 
 def find_in_target(
     frame: pd.DataFrame, target: Target, placeholders: Mapping[str, list[Placeholder]]
 ) -> Iterator[Issue]:
-    """Find targets that are missing, infinite, rare or skewed, and numbers that stand for a missing one."""
+    """Find missing, infinite or skewed target values, rare classes, and placeholders for missing values."""
     answers, name = frame[target.column], target.column
     if n_missing := int(answers.isna().sum()):
         fix = write_filter(f"not missing({write_name(name)})")
@@ -151,7 +155,7 @@ def find_in_target(
 
 
 def find_rare_classes(answers: pd.Series, target: Target) -> Iterator[Issue]:
-    """Find classes that are hard to learn because they are few or much fewer than others."""
+    """Find classes that are hard to learn because they have few rows or far fewer than others."""
     counts, name = answers.value_counts(), target.column
     if len(counts) < 2:
         evidence = f"only {counts.index.tolist()[0]!r}" if len(counts) else "no row has a target"
@@ -163,7 +167,7 @@ def find_rare_classes(answers: pd.Series, target: Target) -> Iterator[Issue]:
         evidence = f"{format_count(len(rare), 'class', 'classes')} with fewer than {FEWEST_OF_CLASS} rows: {named}"
         fix = f"data.target.rare: {{fewest_rows: {FEWEST_OF_CLASS}, action: drop}}"
         yield Issue("high" if counts[rare].min() < 3 else "medium", name, "rare classes", evidence, fix)
-    # What becomes of rarer classes is declared.
+    # How rarer classes are handled is already declared.
     kept = counts[counts >= target.rare.fewest_rows] if target.rare else counts
     if not len(kept):
         return
@@ -174,13 +178,13 @@ def find_rare_classes(answers: pd.Series, target: Target) -> Iterator[Issue]:
 
 
 def list_keys(inputs: pd.DataFrame, lines: pd.DataFrame, identifiers: Mapping[str, Identifier]) -> set[str]:
-    """Return the columns by which a row is named, whatever else it holds: identifiers, times and constants."""
+    """Return the columns that may have values even in a blank row: identifiers, times and constants."""
     is_key = (lines["kind"] == "time") | (lines["distinct"] <= 1)
     return {*identifiers, *(name for name in map(str, inputs.columns) if is_key[name]), PREDICT_AT, OUTCOME_KNOWN_AT}
 
 
 def find_in_rows(frame: pd.DataFrame, target: Target, keys: set[str]) -> Iterator[Issue]:
-    """Find rows that are there more than once, and rows without a value."""
+    """Find duplicated rows and blank rows."""
     if n_repeated := int(frame.duplicated().sum()):
         evidence = f"{n_repeated:,} of {format_count(len(frame), 'row')} repeat an earlier one in every column"
         yield Issue("medium", "", "duplicated rows", evidence, "wrangling.duplicates: drop")
@@ -197,7 +201,7 @@ def find_identifiers(inputs: pd.DataFrame, data: Data) -> dict[str, Identifier]:
 
 
 def find_in_column(values: pd.Series, line: pd.Series, identifier: Identifier | None) -> Iterator[Issue]:
-    """Find what one column's line of the profile shows."""
+    """Find the issues that are visible in one column's row of the profile."""
     name, share = str(values.name), line["missing_share"]
     if line["distinct"] == 0:
         yield Issue("medium", name, "empty", "no row has a value", drop(name, "empty"))
@@ -224,7 +228,7 @@ def find_leaking(
     scores: Mapping[str, float],
     placeholders: Mapping[str, list[Placeholder]],
 ) -> Iterator[Issue]:
-    """Find columns that leak the target, or may do so, and the formula by which it follows from several."""
+    """Find columns that leak the target, or may leak it, and a formula of several columns that yields it."""
     leaks = find_leaks(frame, inputs, target.column, target.task, seed=SEED, scores=scores, placeholders=placeholders)
     for name, leak in leaks.items():
         fix = drop(name, quote("known only with the target"))
@@ -237,7 +241,7 @@ def find_leaking(
 
 
 def find_in_values(values: pd.Series, line: pd.Series, placeholders: list[Placeholder]) -> Iterator[Issue]:
-    """Find what a column's values give away: markers, outliers, spellings, numbers and dates as text, prose."""
+    """Find issues in a column's values: missing-value markers, outliers, spellings, numbers or dates as text, prose."""
     name = str(values.name)
     if line["kind"] == "number":
         yield from find_in_numbers(name, values.dropna().to_numpy(dtype="float64"), placeholders)
@@ -254,7 +258,7 @@ def find_in_values(values: pd.Series, line: pd.Series, placeholders: list[Placeh
 
 
 def find_in_numbers(name: str, numbers: np.ndarray, placeholders: list[Placeholder]) -> Iterator[Issue]:
-    """Find numbers that stand for a missing one, infinite ones, and those far from all others."""
+    """Find placeholders for missing values, infinite values and outliers."""
     if infinite := int(np.isinf(numbers).sum()):
         fix = write_line("wrangling.rules", name, "{minimum: -1.0e+30, maximum: 1.0e+30}")
         yield Issue("medium", name, "infinite values", f"{infinite:,} of the rows looked at", fix)
@@ -276,7 +280,7 @@ def find_in_numbers(name: str, numbers: np.ndarray, placeholders: list[Placehold
 
 
 def find_correlated(inputs: pd.DataFrame, correlation_alert: float) -> Iterator[Issue]:
-    """Find columns that say the same as an earlier one, each told once."""
+    """Find columns that are redundant with an earlier one, each reported once."""
     told: set[str] = set()
     for first, second, correlation in find_pairs(inputs, correlation_alert):
         if second not in told:

@@ -26,7 +26,7 @@ MOST_LOOKED_AT, MOST_ROWS = 50_000, 5_000
 """Maximum number of rows examined, and of rows used for the predictions from a single column."""
 MOST_SCORED = 300
 MOSTLY_SHARED = 0.5
-"""Fraction of a column's values constant in another column, from which their rows may describe one entity."""
+"""Minimum fraction of repeated values that are constant in another column, for rows to describe one entity."""
 SEPARABLE = 1 / 12
 """Largest error rate of all other columns together, relative to always predicting the largest class, at which a
 legitimate column may separate the classes as well."""

@@ -7,13 +7,14 @@ from labkit.params.tables import Target
 
 
 def find_missing_patterns(frame: pd.DataFrame, target: Target, *, most: int = 8) -> pd.DataFrame:
-    """Return which columns are missing together, in how many rows, and how the answer differs there.
+    """Return which columns are missing together, in how many rows, and how the target differs there.
 
     Returns
     -------
     pandas.DataFrame
-        `missing`, `rows`, `share`, `target_there`, `target_elsewhere` (NaN where there are no answers); most frequent
-        first, at most `most`; only patterns of at least two columns or of one in a thousand rows.
+        `missing`, `rows`, `share` (fraction of rows), `target_there`, `target_elsewhere` (means as in
+        `labkit.data.stability.compute_outcome`; NaN where no target is known). Most frequent first, at most `most`
+        rows; only patterns of at least two columns, or in at least one of a thousand rows.
     """
     gaps = frame.drop(columns=target.column).isna()
     gaps = gaps.loc[:, gaps.any()]

@@ -1,7 +1,7 @@
-"""Whether a column is filled or not, as far as that tells the target: columns that are filled once it is known.
+"""Detect columns whose missingness leaks the target because they are filled only once it is known.
 
-A missing value may say something honestly: a test that is made of the sick more often. What is filled after the outcome
-is nearly never filled in one of the classes, and `filled or not` explains most of it.
+Missing values may be legitimately informative: the sick are tested more often. A column that is filled after the
+outcome is nearly never filled in one of the classes, and `filled or not` explains most of the target.
 """
 
 from dataclasses import dataclass, replace
@@ -13,19 +13,29 @@ from labkit.data.quality.evidence import Leak, Rows, bound_share, floor_percent
 from labkit.params.tables import FEWEST_OF_CLASS
 
 NEARLY_NEVER = 0.1
-"""Share of rows up to which a column is nearly never filled in a class; of numbers, below a threshold."""
+"""Maximum share of filled rows in a class for a column to be "nearly never filled" there."""
 NEARLY_NEVER_BELOW = 0.02
+"""The same for a numeric target, on one side of a threshold."""
 TELLING, TELLING_BY_THRESHOLD, NOTABLE = 0.5, 0.8, 0.35
-"""Shares of the target's variance that `filled or not` explains: a leak by class, by threshold, and a suspicion."""
+"""Minimum shares of the target's variance that `filled or not` explains: leak by class, by threshold, suspicion."""
 FEWEST_APART = 0.4
-"""Least informedness, which is 0 for guessing and 1 for a perfect rule, that rows have to make sure."""
+"""Minimum lower bound of the informedness, which is 0 for guessing and 1 for a perfect rule."""
 FILLED_WITH, FILLED_AFTER = "filled with the target", "filled after the outcome"
 
 
 def find_missing_leak(is_filled: np.ndarray, is_blank: np.ndarray, rows: Rows) -> Leak | None:
-    """Return how `filled or not` leaks the target, or None.
+    """Return how `filled or not` leaks the target, or None if it does not.
 
-    Rows without a target count only where they are otherwise filled: a blank row says nothing about one column.
+    Rows without a target count only if they are mostly filled otherwise: a blank row is no evidence about a column.
+
+    Parameters
+    ----------
+    is_filled
+        Whether the column has a value, shape (n_rows,).
+    is_blank
+        Whether at most half of the columns have a value in the row, shape (n_rows,).
+    rows
+        The target.
     """
     if is_filled.all() or not is_filled.any():
         return None
@@ -34,7 +44,7 @@ def find_missing_leak(is_filled: np.ndarray, is_blank: np.ndarray, rows: Rows) -
     known = FilledCounts(len(labelled), int(labelled.sum()), int(is_unknown.sum()), int(is_filled[is_unknown].sum()))
     told = None
     if known.share_low <= NEARLY_NEVER and known.compute_informedness(rows.alpha) >= FEWEST_APART:
-        # What is measured together with the target looks the same.
+        # A column that is measured together with the target looks the same.
         evidence = f"filled in {known.high} rows with a target and in {known.low} without"
         told = Leak(FILLED_WITH, evidence, is_sure=False)
     found = find_by_class(labelled, rows) if rows.classes else find_by_threshold(labelled, rows)
@@ -43,7 +53,7 @@ def find_missing_leak(is_filled: np.ndarray, is_blank: np.ndarray, rows: Rows) -
 
 @dataclass(frozen=True)
 class FilledCounts:
-    """In how many rows of two groups a column is filled."""
+    """Number of rows in two groups, and of those in which a column is filled."""
 
     n_high: int
     filled_high: int
@@ -62,31 +72,31 @@ class FilledCounts:
 
     @property
     def share_low(self) -> float:
-        """Share of rows in which it is filled in the other group."""
+        """Share of rows of the other group in which it is filled."""
         return self.filled_low / max(self.n_low, 1)
 
     def compute_explained(self) -> float:
-        """Return the share of the groups' variance that `filled or not` explains: the squared phi coefficient."""
+        """Return the share of the group indicator's variance explained by `filled or not` (squared phi coefficient)."""
         missing_high, missing_low = self.n_high - self.filled_high, self.n_low - self.filled_low
         n_filled, n_missing = self.filled_high + self.filled_low, missing_high + missing_low
         margins = float(self.n_high) * self.n_low * n_filled * n_missing
         return float(self.filled_high * missing_low - self.filled_low * missing_high) ** 2 / margins if margins else 0.0
 
     def compute_informedness(self, alpha: float) -> float:
-        """Return a lower bound of the difference of both shares (Youden's J; an AUC of (1 + J) / 2)."""
+        """Return a lower bound of the difference between both shares (Youden's J; the AUC is (1 + J) / 2)."""
         if not (self.n_high and self.n_low):
             return 0.0
         low = bound_share(self.filled_high, self.n_high, alpha / 2)[0]
         return low - bound_share(self.filled_low, self.n_low, alpha / 2)[1]
 
     def compute_coincidence(self) -> float:
-        """Return the probability that by coincidence all filled rows fall into the first group."""
+        """Return the probability that all filled rows fall into the first group by coincidence (hypergeometric)."""
         n_rows, n_filled = self.n_high + self.n_low, self.filled_high + self.filled_low
         return float(stats.hypergeom(n_rows, self.n_high, n_filled).pmf(n_filled))
 
 
 def find_by_class(is_filled: np.ndarray, rows: Rows) -> Leak | None:
-    """Return that a column is filled in some classes and nearly never in the others, or None."""
+    """Return a leak if a column is filled in some classes and nearly never in the others, or None."""
     sizes = np.bincount(rows.values, minlength=len(rows.classes))
     filled = np.bincount(rows.values, weights=is_filled, minlength=len(rows.classes)).astype(int)
     usable = np.flatnonzero(sizes >= FEWEST_OF_CLASS)
@@ -107,7 +117,7 @@ def find_by_class(is_filled: np.ndarray, rows: Rows) -> Leak | None:
 
 
 def find_by_threshold(is_filled: np.ndarray, rows: Rows) -> Leak | None:
-    """Return that a column is nearly never filled on one side of a threshold of the target, or None."""
+    """Return a leak if a column is nearly never filled on one side of a threshold of the target, or None."""
     order = np.argsort(rows.values, kind="stable")
     numbers, marks = rows.values[order], is_filled[order]
     ends = np.flatnonzero(np.diff(numbers) > 0) + 1
@@ -125,12 +135,12 @@ def find_by_threshold(is_filled: np.ndarray, rows: Rows) -> Leak | None:
     where = f"above {numbers[end - 1]:g}" if is_above else f"below {numbers[end]:g}"
     evidence = f"filled in {split.high} rows with a target {where} and in {split.low} others"
     leak = judge_split(split, evidence, rows.alpha / (2 * len(ends)), NEARLY_NEVER_BELOW, TELLING_BY_THRESHOLD)
-    # In a series in order of time, a column that begins or ends within it is filled on one side as well.
+    # In a time series, a column that starts or ends within it is also filled on one side only.
     return replace(leak, is_sure=False) if leak and rows.is_series else leak
 
 
 def judge_split(split: FilledCounts, evidence: str, alpha: float, never: float, telling: float) -> Leak | None:
-    """Return a leak or a suspicion if the column is nearly never filled in one group, and rows make it sure."""
+    """Return a leak or a suspicion if a column is nearly never filled in one group and rows suffice, or None."""
     explained = split.compute_explained()
     if split.share_low > never:
         return None

@@ -1,8 +1,8 @@
-"""Numbers that stand for a missing one: -999, a survey's 99 beside a scale of 1 to 5, a sensor's code for a fault.
+"""Detect numbers that stand for a missing value: -999, a survey's 99 on a scale of 1 to 5, a sensor's fault code.
 
-Told by their shape: a number that comes again and again at one end of a column, far from all others. Only a number of
-nines, -1 and the codes of surveys are suspicious by their digits as well; any other needs to stand in several columns
-of the same rows, or below zero where nothing else does.
+A placeholder repeats at one end of a column, far from all other values. Only numbers made of nines, -1 and survey codes
+are also suspicious by their digits; any other number has to occur in several columns of the same rows, or be negative
+in a column without other negative values.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,29 +14,29 @@ import pandas as pd
 from labkit.features.table_columns import find_column_kind
 
 CODES = (99.0, 98.0, 97.0, 88.0, 77.0, 66.0, -9.0, -8.0, -7.0)
-"""Numbers by which surveys write "no answer", "does not apply" and the like, beside a scale."""
+"""Codes that surveys use for "no answer", "does not apply" and the like, next to a scale."""
 NINES = (-99.0, *(sign * (10.0**n_digits - 1) for n_digits in range(3, 16) for sign in (1, -1)))
-"""Numbers written with nines alone, up to as many digits as a real number holds exactly."""
+"""Numbers made of nines only, up to the number of digits that a float represents exactly."""
 LONGEST_SCALE = 12
 FEWEST_TIMES, FEWEST_ALONE = 3, 10
-"""How often a placeholder occurs: at least, and where nothing but its place speaks for it."""
+"""Minimum number of occurrences: in general, and if its position is the only evidence."""
 FEWEST_OTHERS, MANY_OTHERS = 3, 10
-"""Different other numbers that there have to be, by digits and by place."""
+"""Minimum number of other distinct values: when found by digits, and by position."""
 NEAR, FAR = 0.5, 2.0
-"""How far it lies from the nearest other number, as a multiple of their span: by digits and by place."""
+"""Minimum distance to the nearest other value, as a multiple of their range: by digits, and by position."""
 MOSTLY_SHARED = 0.5
 
 
 @dataclass(frozen=True)
 class Placeholder:
-    """A number that stands for a missing one.
+    """A number that stands for a missing value.
 
     Attributes
     ----------
     n_rows
-        Rows in which it stands.
+        Number of rows in which it occurs.
     beside
-        Other columns in which it stands in the same rows.
+        Other columns in which it occurs in the same rows.
     """
 
     value: float
@@ -45,12 +45,12 @@ class Placeholder:
 
     @property
     def number(self) -> int | float:
-        """The number, whole where it is."""
+        """The value, as an int if it is an integer."""
         return int(self.value) if self.value.is_integer() else self.value
 
 
 def find_placeholders(frame: pd.DataFrame) -> dict[str, list[Placeholder]]:
-    """Return the placeholders of each column of numbers that has some.
+    """Return the placeholders of each numeric column that has any.
 
     >>> frame = pd.DataFrame({"x": [1.0, 2, 3, -999, 2, 5, -999, 1, 4, -999], "y": range(10)})
     >>> find_placeholders(frame)["x"][0].number
@@ -65,7 +65,7 @@ def find_placeholders(frame: pd.DataFrame) -> dict[str, list[Placeholder]]:
 
 
 def find_target_placeholders(frame: pd.DataFrame, target: str) -> list[Placeholder]:
-    """Return the placeholders of one column of a table; the others are looked at only if it may have some.
+    """Return the placeholders of one column; the other columns are examined only if it may have any.
 
     >>> find_target_placeholders(pd.DataFrame({"x": [1.0, 2, 3, -999, 2, 5, -999, 1, 4, -999]}), "x")[0].n_rows
     3
@@ -77,7 +77,7 @@ def find_target_placeholders(frame: pd.DataFrame, target: str) -> list[Placehold
 
 
 def list_numbers(frame: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Return the columns of numbers, missing values as NaN."""
+    """Return the numeric columns as float arrays, missing values as NaN."""
     return {
         str(name): frame[name].to_numpy(dtype="float64", na_value=np.nan)
         for name in frame.columns
@@ -86,9 +86,9 @@ def list_numbers(frame: pd.DataFrame) -> dict[str, np.ndarray]:
 
 
 def find_by_digits(column: np.ndarray) -> list[Placeholder]:
-    """Return the numbers of nines, -1 and the codes of surveys that stand apart from all others.
+    """Return numbers made of nines, -1 and survey codes that lie apart from all other values.
 
-    Two digits are enough only beside a scale of a few whole numbers, as surveys have them.
+    Survey codes of one or two digits count only next to a scale of a few integers.
 
     >>> scale = np.array([1.0, 2, 3, 4, 5, 99, -9] * 3)
     >>> [placeholder.number for placeholder in find_by_digits(scale)]
@@ -114,21 +114,18 @@ def find_by_digits(column: np.ndarray) -> list[Placeholder]:
 
 
 def is_scale(rest: np.ndarray) -> bool:
-    """Return whether numbers are a scale of a few whole ones, as surveys have them."""
+    """Return whether values are a scale of a few integers, as in surveys."""
     return bool(len(rest) <= LONGEST_SCALE and (rest % 1 == 0).all() and rest[-1] - rest[0] < LONGEST_SCALE)
 
 
 def is_apart(value: float, rest: np.ndarray, least: float) -> bool:
-    """Return whether a number lies at one end of others, in order, and by so many of their spans away from them."""
+    """Return whether a number lies below or above sorted values by more than `least` times their range."""
     span = max(rest[-1] - rest[0], 1.0)
     return bool(value < rest[0] - least * span or value > rest[-1] + least * span)
 
 
 def find_by_place(columns: dict[str, np.ndarray]) -> dict[str, list[Placeholder]]:
-    """Return the numbers, whatever their digits, that lie far off in several columns of the same rows, or below zero.
-
-    A zero is never one of them: it is what was counted or measured.
-    """
+    """Return outlying numbers, whatever their digits, shared by several columns in the same rows, or below zero."""
     far = {name: list(find_far(values)) for name, values in columns.items()}
     holders: dict[float, list[str]] = {}
     for name, placeholders in far.items():
@@ -147,23 +144,24 @@ def find_by_place(columns: dict[str, np.ndarray]) -> dict[str, list[Placeholder]
 
 
 def find_far(column: np.ndarray) -> Iterable[Placeholder]:
-    """Yield the smallest and the largest number of a column if it comes again and lies far from all others."""
+    """Yield the smallest and the largest number of a column if it repeats, is not zero and lies far from all others."""
     values, counts = np.unique(column[np.isfinite(column)], return_counts=True)
     if len(values) <= MANY_OTHERS:
         return
     for value, times, rest in ((values[0], counts[0], values[1:]), (values[-1], counts[-1], values[:-1])):
+        # Zero is usually a real count or measurement.
         if value != 0 and times >= FEWEST_TIMES and is_apart(value, rest, FAR):
             yield Placeholder(float(value), int(times))
 
 
 def share_rows(is_here: np.ndarray, is_there: np.ndarray) -> bool:
-    """Return whether a number stands in two columns in mostly the same rows."""
+    """Return whether a number occurs in two columns in mostly the same rows."""
     shared = int((is_here & is_there).sum())
     return shared >= FEWEST_TIMES and shared >= MOSTLY_SHARED * min(int(is_here.sum()), int(is_there.sum()))
 
 
 def describe_placeholder(placeholder: Placeholder) -> str:
-    """Say how often a placeholder stands in a column, and where else.
+    """Describe how often a placeholder occurs in a column, and where else.
 
     >>> describe_placeholder(Placeholder(-200.0, 10, ("humidity",)))
     "-200 stands 10 times, far from all other values, in the same rows as in 'humidity'"
@@ -175,7 +173,7 @@ def describe_placeholder(placeholder: Placeholder) -> str:
 
 
 def mask_placeholders(frame: pd.DataFrame, found: Mapping[str, list[Placeholder]]) -> pd.DataFrame:
-    """Return a table whose placeholders are missing values."""
+    """Return the table with placeholders replaced by missing values."""
     masked = {
         name: frame[name].mask(frame[name].isin([each.value for each in placeholders]))
         for name, placeholders in found.items()

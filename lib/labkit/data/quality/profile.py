@@ -1,6 +1,6 @@
-"""What a table is like, column by column.
+"""Profile a table, column by column.
 
-Describes; changes nothing. What looks wrong with it is found in `labkit.data.quality.issues`.
+Nothing is changed here. Data-quality issues are found in `labkit.data.quality.issues`.
 """
 
 import warnings
@@ -22,11 +22,11 @@ MOST_ROWS = 20_000
 
 
 MOST_VALUES = 4_000_000
-"""Values of a table that are scored against the target: fewer rows of it where there are many columns."""
+"""Maximum number of values scored against the target: wide tables are scored on fewer rows."""
 
 
 MOST_EXACT = 200
-"""Columns up to which rank correlations are computed pair by pair, each on the rows that have both values."""
+"""Maximum number of columns for pairwise rank correlations, each computed on the rows that have both values."""
 
 
 LARGEST_SQUARED = 1e150
@@ -50,13 +50,13 @@ def profile_table(frame: pd.DataFrame, target: Target, *, seed: int) -> pd.DataF
     Returns
     -------
     pandas.DataFrame
-        One row per column: `column`, `kind`, `missing_share`, `distinct`, `smallest`, `largest` (texts), `mean`,
-        `most_common`, `score` (see `score_column`; missing for the target itself).
+        One row per column: `column`, `kind`, `missing_share`, `distinct`, `smallest`, `largest` (strings), `mean`,
+        `most_common`, `score` (see `score_column`; NaN for the target itself).
 
     Raises
     ------
     DataError
-        The target of a regression holds no numbers.
+        The target of a regression is not numeric.
     """
     if target.task == "regression" and not pd.api.types.is_numeric_dtype(frame[target.column]):
         known = frame[target.column].dropna()
@@ -98,7 +98,7 @@ def profile_column(values: pd.Series) -> dict[str, Any]:
 
 
 def compute_mean(known: pd.Series) -> float:
-    """Return the mean of the finite numbers among those that are there; NaN if there are none."""
+    """Return the mean of the finite values; NaN if there are none."""
     numbers = known.to_numpy(dtype="float64")
     finite = numbers[np.isfinite(numbers)]
     with np.errstate(over="ignore", invalid="ignore"):
@@ -106,11 +106,11 @@ def compute_mean(known: pd.Series) -> float:
 
 
 def score_column(values: pd.Series, answers: pd.Series, task: str, *, seed: int) -> float:
-    """Return the share of the target's uncertainty that one column alone explains, on rows it was not fitted on.
+    """Return the share of the target's uncertainty that one column alone explains on held-out rows.
 
-    A small decision tree on that column, cross-validated in three folds: the share of variance explained (R²) for
-    regression, of log loss below that of the classes' shares for classification (McFadden's R²). At least 0; NaN where
-    there are too few rows to tell.
+    The score of a small decision tree on that column, cross-validated in three folds: R² for regression, and for
+    classification the reduction in log loss relative to predicting the class frequencies (McFadden's R²). At least 0;
+    NaN if there are too few rows.
     """
     held_out = predict_held_out(values, answers, task, seed=seed)
     if held_out is None:
@@ -120,7 +120,7 @@ def score_column(values: pd.Series, answers: pd.Series, task: str, *, seed: int)
         return max(0.0, float(r2_score(y_true, predicted)))
     shares = np.bincount(y_true) / len(y_true)
     uncertainty = -float((shares * np.log(shares)).sum())
-    # A leaf of few rows is not as sure as it looks: its probabilities are drawn a little towards the classes' shares.
+    # Leaves with few rows are overconfident, so probabilities are shrunk slightly towards the class frequencies.
     drawn = np.clip(0.95 * predicted + 0.05 * shares, 1e-3, 1)
     loss = log_loss(y_true, drawn / drawn.sum(axis=1, keepdims=True), labels=range(len(shares)))
     return max(0.0, 1 - loss / uncertainty)
@@ -129,23 +129,23 @@ def score_column(values: pd.Series, answers: pd.Series, task: str, *, seed: int)
 def predict_held_out(
     values: pd.Series, answers: pd.Series, task: str, *, seed: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Predict the target from one column, each row by a tree that was fitted without it.
+    """Predict the target from one column, each row with a tree that was fitted without it.
 
-    A category stands for the mean target of its rows in the other folds (scikit-learn's `TargetEncoder`), because the
-    order of words means nothing to a tree.
+    Categories are encoded as the mean target of their rows in the other folds (scikit-learn's `TargetEncoder`), because
+    a tree cannot use the order of words.
 
     Returns
     -------
     tuple of numpy.ndarray or None
-        True numbers, or codes of the classes, shape (n_rows,); predicted numbers, or probabilities, shape (n_rows,
-        n_classes). Rows of classes that cannot stand in every fold, and of infinite targets, are left out; None where
-        there are too few rows.
+        True values or class codes, shape (n_rows,), and predicted values, shape (n_rows,), or probabilities, shape
+        (n_rows, n_classes). Rows of classes too small for every fold, and rows with an infinite target, are left out.
+        Very large regression targets are rescaled. None if there are too few rows or only one class.
     """
     kind = find_column_kind(values)
     is_category = kind == "category"
-    # Times count in the order of their values, as numbers do.
+    # Times are ordered by value, like numbers.
     codes = values if kind == "number" else pd.Series(pd.factorize(values, sort=kind == "time")[0])
-    # Trees compute in float32 and take missing values, but no infinite ones.
+    # Trees compute in float32 and accept missing values, but not infinite ones.
     with np.errstate(over="ignore"):
         column = codes.to_numpy(dtype="float64", na_value=np.nan).astype("float32").reshape(-1, 1)
     column[np.isinf(column)] = np.nan
@@ -153,7 +153,7 @@ def predict_held_out(
     if task == "regression":
         is_finite = np.isfinite(answers.to_numpy(dtype="float64"))
         column, y_true = column[is_finite], answers.to_numpy(dtype="float64")[is_finite]
-        # The share does not depend on the unit, but squares of very large answers overflow.
+        # R² does not depend on the unit, but squares of very large targets overflow.
         largest = float(np.abs(y_true).max(initial=0))
         y_true = y_true / largest if largest > LARGEST_SQUARED else y_true
         tree = DecisionTreeRegressor(max_depth=4, min_samples_leaf=leaf, random_state=seed)
@@ -169,13 +169,13 @@ def predict_held_out(
     model = make_pipeline(TargetEncoder(cv=folds), tree) if is_category else tree
     method = "predict" if task == "regression" else "predict_proba"
     with warnings.catch_warnings():
-        # A class of a few rows may be missing from a fold of the encoder, which then takes the mean of all rows.
+        # A class with few rows may be missing from a fold of the encoder, which then uses the mean of all rows.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         return y_true, cross_val_predict(model, column, y_true, cv=folds, method=method)
 
 
 def find_pairs(frame: pd.DataFrame, least: float) -> list[tuple[str, str, float]]:
-    """Return the pairs of number columns whose absolute rank correlation is at least `least`, strongest first."""
+    """Return pairs of numeric columns with an absolute rank correlation of at least `least`, strongest first."""
     numbers = frame.select_dtypes("number")
     sample = numbers if len(numbers) <= MOST_ROWS else numbers.iloc[:: len(numbers) // MOST_ROWS + 1]
     matrix = sample.corr(method="spearman").to_numpy() if numbers.shape[1] <= MOST_EXACT else correlate_ranks(sample)
@@ -186,7 +186,7 @@ def find_pairs(frame: pd.DataFrame, least: float) -> list[tuple[str, str, float]
 
 
 def correlate_ranks(frame: pd.DataFrame) -> np.ndarray:
-    """Return rank correlations of many columns at once, shape (n_columns, n_columns); a gap counts as a middle rank."""
+    """Return rank correlations of all columns, shape (n_columns, n_columns); missing values get the mean rank."""
     ranks = frame.rank()
     centred = (ranks - ranks.mean()).fillna(0).to_numpy()
     length = np.sqrt((centred**2).sum(axis=0))

@@ -1,4 +1,4 @@
-"""What strings in a column are likely to be: numbers with units, dates, codes, prose."""
+"""Detect what the strings of a column are likely to be: numbers with units, dates, codes or prose."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ FEWEST_WITH_UNIT = 3
 
 
 MANY_AMOUNTS = 10
-"""Different texts above which texts that are all numbers are amounts, and no categories."""
+"""Number of distinct values above which strings that are all numbers are amounts rather than categories."""
 
 
 MOST_DISTINCT = 2000
@@ -28,12 +28,12 @@ WORDS_OF_PROSE = 4
 
 
 def find_string_issues(values: pd.Series) -> Iterator[tuple[str, str, str, tuple[str, str]]]:
-    """Yield what is wrong with a column of strings: what, evidence, severity, place and value of the line for it.
+    """Yield the issues of a string column: name, evidence, severity, and section and value of the params line.
 
     Parameters
     ----------
     values
-        A column, or a sample of its rows.
+        A string column, or a sample of its rows, shape (n_rows,).
     """
     counts = values.dropna().astype(str).value_counts()
     shown = sorted((str(text) for text in counts.index[:MOST_DISTINCT]), key=lambda text: (-counts[text], text))
@@ -64,7 +64,7 @@ def find_string_issues(values: pd.Series) -> Iterator[tuple[str, str, str, tuple
 
 
 def guess_string_kind(words: list[str], markers: list[str]) -> tuple[str, str, str, tuple[str, str]] | None:
-    """Return the finding that texts are numbers or dates; None if they are neither."""
+    """Return the finding that strings are codes, numbers or dates; None if they are none of these."""
     gaps = f", missing: [{', '.join(map(quote, markers))}]" if markers else ""
     if any(map(CODE.fullmatch, words)) and all(word.isdigit() for word in words):
         return LEADING_ZEROS, f"such as {words[0]!r}: codes, not numbers; kept as texts", "low", ("", "")
@@ -83,16 +83,16 @@ def guess_string_kind(words: list[str], markers: list[str]) -> tuple[str, str, s
 
 
 def write_rule_value(value: object) -> str:
-    """Write a field of a rule for numbers as YAML."""
+    """Return a field of a rule for numbers as YAML."""
     if isinstance(value, dict):
         return f"{{{', '.join(f'{quote(key)}: {quote(factor)}' for key, factor in value.items())}}}"
     return f'"{value}"' if value == "," else str(value)
 
 
 def guess_number(words: list[str], *, fewest: float = MOSTLY) -> dict[str, Any] | None:
-    """Return the rule by which texts are numbers, all with the same unit or currency if any; None if they are not.
+    """Return the rule that parses strings as numbers, all with the same unit or currency if any; None if they are not.
 
-    At least the fraction `fewest` of the different texts has to be numbers.
+    At least the fraction `fewest` of the distinct strings has to be numbers.
 
     >>> guess_number(["$1,200", "$950", "$7"]), guess_number(["1.200 €", "950 €", "7 €"])
     ({'type': 'number', 'units': {'$': 1.0}}, {'type': 'number', 'decimal': ',', 'units': {'€': 1.0}})
@@ -104,7 +104,7 @@ def guess_number(words: list[str], *, fewest: float = MOSTLY) -> dict[str, Any] 
         return None
     named = {f"{match[2] or ''}{match[5]}" for match in found} - {""}
     units = {unit: 1.0 for unit in named if len(named) == 1 and len(words) >= FEWEST_WITH_UNIT}
-    # Beside a unit, a point always before three digits parts thousands: 1.200 € are not one and a fifth.
+    # With a unit, a point that always precedes three digits separates thousands: 1.200 € is 1200, not 1.2.
     pointed = [match[3].strip() for match in found if "." in match[3]]
     is_grouped = bool(units and pointed) and all(
         re.fullmatch(r"[1-9][0-9]{0,2}(\.[0-9]{3})+", text) for text in pointed
@@ -118,7 +118,7 @@ def guess_number(words: list[str], *, fewest: float = MOSTLY) -> dict[str, Any] 
 
 
 def find_lost(counts: pd.Series, rule: Mapping[str, Any] | None) -> dict[str, int]:
-    """Return the words, with their rows, that a rule for numbers cannot read; those for a missing value are not lost.
+    """Return the number of rows by string that a number rule cannot parse, except markers for missing values.
 
     >>> find_lost(pd.Series({"0.2": 5, "T": 3, "n/a": 1}), {"type": "number"})
     {'T': 3}
@@ -131,7 +131,7 @@ def find_lost(counts: pd.Series, rule: Mapping[str, Any] | None) -> dict[str, in
 
 
 def describe_lost_words(lost: Mapping[str, int]) -> str:
-    """Return the end of a sentence that tells which words become missing; empty if none does.
+    """Return the end of a sentence listing the words that become missing; empty if there are none.
 
     >>> describe_lost_words({"T": 3})
     "; 3 × 'T' would become missing"
@@ -141,7 +141,7 @@ def describe_lost_words(lost: Mapping[str, int]) -> str:
 
 
 def guess_formats(words: list[str]) -> list[str]:
-    """Return the formats by which all texts are dates.
+    """Return the date formats that parse all strings.
 
     >>> guess_formats(["31/12/2020", "01/02/2021"]), guess_formats(["01/02/2021"]), guess_formats(["red"])
     (['%d/%m/%Y'], ['%d/%m/%Y', '%m/%d/%Y'], [])
@@ -150,7 +150,10 @@ def guess_formats(words: list[str]) -> list[str]:
 
 
 def is_prose(values: pd.Series) -> bool:
-    """Return whether texts are sentences rather than names: several words each, and nearly all different."""
+    """Return whether strings are prose rather than names.
+
+    True if the median value has at least four words, at least half of the values are distinct, and more than 20 are.
+    """
     known = values.dropna()
     if not len(known) or not all(isinstance(value, str) for value in known.head(20)):
         return False
