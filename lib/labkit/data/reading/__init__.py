@@ -1,1 +1,1 @@
-"""Raw tables in the formats people have: one class for each kind of file."""
+"""Read raw tables in common file formats, with one class per kind of file."""

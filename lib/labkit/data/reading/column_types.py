@@ -1,7 +1,7 @@
-"""What the texts of a column mean: numbers, yes and no, or texts; told from every value, never from the first few.
+"""Infer column types from strings: numbers, booleans or strings, judged by every value, never by the first few.
 
-A column is of one type from its first row to its last, or the table is refused with the first value that does not fit.
-Not how times are read: that is `labkit.stages.source`. Not what a column is for: that is `labkit.new.column_kinds`.
+A column has one type from its first row to its last; otherwise the first value that does not fit raises an error.
+For the parsing of times, see `labkit.data.reading.times`; for the role of a column, see `labkit.new.column_kinds`.
 """
 
 import re
@@ -20,9 +20,9 @@ from labkit.vocabulary import YES_NO
 
 BOOLEANS = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
 LARGEST_WHOLE = 2**53
-"""Up to here a real number holds every whole number."""
+"""Largest number up to which a float represents every integer exactly."""
 FEW_WORDS = 0.01
-"""Share of other texts up to which a column is one of numbers with faults, not one of texts."""
+"""Maximum share of other strings for a column to be numeric with errors rather than a string column."""
 KEPT_WORDS, MOST_WORDS = 200, 20
 SPELLED = {word for pair in YES_NO for word in pair if word.isalpha()}
 LOOKED_AT = 20_000
@@ -33,9 +33,9 @@ DECIMAL_POINT = re.compile(r"[+-]?([0-9]+|[0-9]{1,3}([, '\u00a0\u202f][0-9]{3})+
 
 @dataclass
 class Facts:
-    """What all values of one column are like.
+    """Summary of all values of one column.
 
-    `first_*` are a row, counted from 1, and its text; `words` are the first texts that are no numbers.
+    `first_*` are a row, counted from 1, and its string; `words` are the first strings that are not numbers.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Facts:
 
     @property
     def dtype(self) -> str:
-        """The type that holds all values: `float64`, `int64`, `bool` or `str`."""
+        """The type that can hold all values: `float64`, `int64`, `bool` or `str`."""
         if self.is_checkbox:
             return "bool"
         if not self.n_known:
@@ -70,13 +70,13 @@ class Facts:
 
     @property
     def has_few_words(self) -> bool:
-        """Whether the column is one of numbers but for a few texts."""
+        """Whether the column is numeric except for a few strings."""
         few = max(1.0, FEW_WORDS * self.n_known)
         return not self.is_hopeless and 0 < self.n_words <= few and self.n_numbers >= 10
 
 
 def find_facts(batches: Iterable[pa.RecordBatch], names: list[str], table: Table) -> dict[str, Facts]:
-    """Go through all rows and return the facts of every column that is read."""
+    """Scan all rows and return the facts of every column that is not skipped."""
     facts = {name: Facts(name) for name in names if name not in table.skip}
     places = {name: place for place, name in enumerate(names)}
     as_texts = {*table.texts, *table.times}
@@ -94,13 +94,13 @@ def find_facts(batches: Iterable[pa.RecordBatch], names: list[str], table: Table
 
 
 def check_size(n_rows: int, table: Table) -> None:
-    """Refuse more rows than the table may have."""
+    """Raise an error if there are more rows than the table allows."""
     if n_rows > table.max_rows:
         raise DataError(f"more than {table.max_rows:,} rows: raise `max_rows` of the table if that is right")
 
 
 def find_gaps(trimmed: pa.StringArray, table: Table, name: str) -> pa.BooleanArray:
-    """Return where a column's value is missing: blank, or a text that stands for a missing value there."""
+    """Return where a column has missing values, as a mask: blanks, or strings that mark a missing value there."""
     kept = table.not_missing.get(name, ())
     return pc.is_in(
         trimmed, value_set=pa.array(["", *(text for text in table.missing if text not in kept)], pa.string())
@@ -140,7 +140,7 @@ def add_values(facts: Facts, values: pa.StringArray, table: Table, n_before: int
 
 
 def add_ticks(facts: Facts, trimmed: pa.StringArray, n_before: int) -> None:
-    """Add the values of one batch to the facts of a column of checkboxes: what is blank is a value, too."""
+    """Add the values of one batch to the facts of a checkbox column, where a blank is a value too."""
     facts.n_known += len(trimmed)
     facts.is_hopeless = True
     ticks = trimmed.filter(pc.not_equal(trimmed, ""))
@@ -152,17 +152,17 @@ def add_ticks(facts: Facts, trimmed: pa.StringArray, n_before: int) -> None:
 
 
 def keep_words(facts: Facts, known: pa.StringArray) -> None:
-    """Count the values of a column of texts, and keep some of them."""
+    """Count the values that are strings, and keep some of them."""
     facts.n_words += len(known)
     if len(facts.words) < KEPT_WORDS:
-        # Different ones: the first rows of a table in order of time may all be of one day.
+        # Distinct ones: the first rows of a table in order of time may all be from one day.
         facts.words.update(pc.unique(known.slice(0, LOOKED_AT)).slice(0, KEPT_WORDS).to_pylist())
 
 
 def split_words(
     facts: Facts, known: pa.StringArray, rows: np.ndarray, table: Table
 ) -> tuple[pa.StringArray, np.ndarray]:
-    """Set aside the values that are no numbers, and return the others with their rows."""
+    """Count the values that are not numbers, and return the numbers with their rows."""
     is_number = pc.match_substring_regex(known, f"^(?:{make_number_pattern(table)})$")
     mask = is_number.to_numpy(zero_copy_only=False)
     words = known.filter(pc.invert(is_number))
@@ -170,13 +170,13 @@ def split_words(
         place = int(np.argmin(mask))
         facts.first_word = (int(rows[place]) + 1, str(known[place].as_py()))
     keep_words(facts, words)
-    # Texts in earnest: no number among them needs to be counted any more.
+    # Clearly a string column: numbers in it no longer need to be counted.
     facts.is_hopeless = len(words) > max(20, len(known) / 2)
     return known.filter(is_number), rows[mask]
 
 
 def make_number_pattern(table: Table) -> str:
-    """Return the regular expression of a number as a table writes it."""
+    """Return the regular expression of a number in the notation of a table."""
     named = "[+-]?(?i:inf|infinity|nan)"
     if table.decimal == "." and not table.thousands:
         return f"{PLAIN}|{named}"
@@ -186,7 +186,7 @@ def make_number_pattern(table: Table) -> str:
 
 
 def to_numbers(values: pa.StringArray, table: Table) -> pa.DoubleArray | None:
-    """Return texts as real numbers, or None if one of them is no number."""
+    """Return strings as floats, or None if one of them is not a number."""
     if table.decimal != "." or table.thousands:
         if not pc.all(pc.match_substring_regex(values, f"^(?:{make_number_pattern(table)})$")).as_py():
             return None
@@ -198,14 +198,14 @@ def to_numbers(values: pa.StringArray, table: Table) -> pa.DoubleArray | None:
 
 
 def strip_separators(values: pa.StringArray, table: Table) -> pa.StringArray:
-    """Return numbers as a table writes them in the way that Arrow reads."""
+    """Return numbers in the notation of a table as strings that Arrow can parse."""
     if table.thousands:
         values = pc.replace_substring(values, table.thousands, "")
     return pc.replace_substring(values, ",", ".") if table.decimal == "," else values
 
 
 def to_whole(values: pa.StringArray, table: Table) -> pa.Int64Array | None:
-    """Return texts that are numbers as whole numbers, or None if one of them is not whole or beyond 64 bits."""
+    """Return strings that are numbers as integers, or None if one is not an integer or does not fit in 64 bits."""
     plain = pc.utf8_ltrim(strip_separators(values, table), characters="+")
     try:
         return pc.cast(plain, pa.int64())
@@ -237,12 +237,12 @@ def add_numbers(facts: Facts, known: pa.StringArray, numbers: pa.DoubleArray, ro
 
 
 def check_facts(facts: Mapping[str, Facts], table: Table, where: str) -> None:
-    """Refuse columns whose values are not of one type: the first one, and all that hold a few words among numbers.
+    """Reject columns of mixed type: the first one, or all those with a few strings among numbers.
 
     Raises
     ------
     DataError
-        Naming column, row, value and remedy.
+        A column has no single type; names column, row, value and fix.
     """
     mixed = []
     for found in facts.values():
@@ -277,7 +277,7 @@ def check_facts(facts: Mapping[str, Facts], table: Table, where: str) -> None:
 
 
 def describe_words(mixed: list[Facts]) -> str:
-    """Say which words stand in columns of numbers, all of them at once, and what to do about them."""
+    """Return the message that lists the strings in numeric columns, all at once, and how to fix them."""
     parts = []
     for found in mixed:
         row, first = found.first_word or (0, "")
@@ -296,7 +296,7 @@ def describe_words(mixed: list[Facts]) -> str:
 
 
 def check_ticks(facts: Facts, lead: str) -> None:
-    """Refuse a column of checkboxes that holds more than one word."""
+    """Reject a checkbox column with more than one distinct string."""
     if facts.first_word:
         row, text = facts.first_word
         raise DataError(
@@ -306,7 +306,7 @@ def check_ticks(facts: Facts, lead: str) -> None:
 
 
 def find_separators(facts: Facts, table: Table) -> tuple[str, str] | None:
-    """Return decimal character and thousands separator by which a column of texts would be one of numbers."""
+    """Return decimal and thousands separator with which a string column would be numeric, or None."""
     if facts.dtype != "str" or not facts.words or facts.n_words + facts.n_numbers < 3:
         return None
     found = guess_separators(facts.words)
@@ -314,7 +314,7 @@ def find_separators(facts: Facts, table: Table) -> tuple[str, str] | None:
 
 
 def guess_separators(texts: Iterable[str]) -> tuple[str, str] | None:
-    """Return decimal character and thousands separator of texts that are all numbers, or None if one is not.
+    """Return decimal and thousands separator of strings that are all numbers, or None if one is not.
 
     >>> guess_separators(["1,5", "12,25"]), guess_separators(["1,234", "1,234,567"]), guess_separators(["1.234,5"])
     ((',', ''), ('.', ','), (',', '.'))
@@ -328,7 +328,7 @@ def guess_separators(texts: Iterable[str]) -> tuple[str, str] | None:
     is_comma = all(DECIMAL_COMMA.fullmatch(value) for value in values)
     if not (is_point or is_comma):
         return None
-    # 1,234 alone may be either; a comma always before three digits is taken to separate thousands.
+    # 1,234 alone is ambiguous; a comma that always precedes three digits is taken as a thousands separator.
     decimal = "." if is_point else ","
     pattern = r"[0-9]([, '\u00a0\u202f])[0-9]{3}" if is_point else r"[0-9]([. '\u00a0\u202f])[0-9]{3}"
     groups = next((found[1] for value in values if (found := re.search(pattern, value))), "")
@@ -336,7 +336,7 @@ def guess_separators(texts: Iterable[str]) -> tuple[str, str] | None:
 
 
 def describe_separators(decimal: str, thousands: str) -> str:
-    """Say in words how numbers are written."""
+    """Describe the number notation in words."""
     parts = [f"{thousands!r} between thousands"] if thousands else []
     return " and ".join([*(["a decimal comma"] if decimal == "," else []), *parts])
 
@@ -344,13 +344,13 @@ def describe_separators(decimal: str, thousands: str) -> str:
 def convert_batch(
     batch: pa.RecordBatch, places: Mapping[str, int], facts: Mapping[str, Facts], table: Table
 ) -> pa.Table:
-    """Return one batch of texts in the columns' types."""
+    """Convert one batch of strings to the columns' types."""
     columns = [convert_column(batch.column(places[name]), found, table) for name, found in facts.items()]
     return pa.Table.from_arrays(columns, names=list(facts))
 
 
 def convert_column(values: pa.StringArray, facts: Facts, table: Table) -> pa.Array:
-    """Return one column of a batch in its type."""
+    """Convert one column of a batch to its type."""
     trimmed = pc.utf8_trim_whitespace(values)
     if facts.is_checkbox:
         return pc.not_equal(trimmed, "")
@@ -368,7 +368,7 @@ def convert_column(values: pa.StringArray, facts: Facts, table: Table) -> pa.Arr
 
 
 def describe_facts(facts: Mapping[str, Facts], table: Table) -> Iterator[tuple[str, str, str, str]]:
-    """Yield what is worth a look in the EDA: column, finding, evidence and remedy."""
+    """Yield remarks for the EDA: column, finding, evidence and fix."""
     for name, found in facts.items():
         if not found.n_known:
             yield name, "empty", "no value in any row", f"wrangling.drop: {{{name}: …}}"
@@ -387,7 +387,7 @@ def describe_facts(facts: Mapping[str, Facts], table: Table) -> Iterator[tuple[s
 
 
 def list_spellings(facts: Facts) -> list[str]:
-    """Return the spellings of a column of yes and no, if a word of it is spelt in more than one way."""
+    """Return the values of a yes/no column if there are more than two spellings, else an empty list."""
     words = [word for word in facts.words if word.lower() in SPELLED]
     if len(words) < len(facts.words) or len(words) < 3:
         return []

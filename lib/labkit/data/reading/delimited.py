@@ -1,7 +1,7 @@
-"""Rows of a delimited text file as strings: every row has the header's number of cells, or the file is refused.
+"""Read a delimited text file as strings: every row must have as many cells as the header.
 
-Not what the strings mean: that is `labkit.data.reading.column_types`. Arrow parses; where it finds a
-fault, Python's csv reads the file again to find its line.
+For the conversion of strings to types, see `labkit.data.reading.column_types`. Arrow parses the file; if it reports an
+error, Python's csv module reads the file again to find the line.
 """
 
 import csv
@@ -26,12 +26,12 @@ LONGEST_CELL = 1 << 20
 
 
 class DelimitedFile:
-    """One delimited text file, looked over and ready to be read as often as needed.
+    """A delimited text file, scanned and ready to be read repeatedly.
 
     Raises
     ------
     DataError
-        It is empty, not text, not in its encoding, or its header or rows are not as they must be.
+        The file is empty, not text or not in its encoding, or its header or rows are invalid.
     """
 
     def __init__(self, path: Path, table: Table, where: str) -> None:
@@ -44,14 +44,14 @@ class DelimitedFile:
 
     @contextmanager
     def open_lines(self) -> Iterator[TextIO]:
-        """Yield the file as text from its first row on."""
+        """Yield the file as text, positioned after the skipped lines."""
         with open_text(self.path, self.table, self.where) as lines:
             for _ in range(self.table.skip_lines):
                 lines.readline()
             yield lines
 
     def read_rows(self, lines: TextIO) -> Iterator[list[str]]:
-        """Yield the rows as Python's csv reads them, blank lines left out."""
+        """Yield the rows as parsed by Python's csv module, without blank lines."""
         reader = make_reader(lines, self.table)
         while True:
             try:
@@ -65,7 +65,7 @@ class DelimitedFile:
                 yield row
 
     def describe_quote(self, error: csv.Error, line: int) -> DataError:
-        """Say in plain words what is wrong with the quotes."""
+        """Return the error that explains what is wrong with the quotes."""
         start = getattr(self, "line", self.table.skip_lines) + 1
         if "unexpected end of data" in str(error):
             return DataError(
@@ -82,7 +82,7 @@ class DelimitedFile:
         )
 
     def read_header(self) -> list[str]:
-        """Return the cells of the first row, or of the rows that hold the names."""
+        """Return the column names from the first row, or joined from several header rows."""
         with self.open_lines() as lines:
             rows = list(itertools.islice(self.read_rows(lines), self.table.header_rows))
         if not rows:
@@ -92,7 +92,7 @@ class DelimitedFile:
         return join_rows(rows)
 
     def walk(self) -> None:
-        """Read every row and refuse the first that has not as many cells as the header."""
+        """Read every row and raise an error for the first with a different number of cells than the header."""
         wanted, n_bad, bad = len(self.names), 0, (0, 0)
         n_rows, lengths = 0, set()
         with self.open_lines() as lines:
@@ -110,7 +110,7 @@ class DelimitedFile:
             raise self.describe_ragged(bad, n_bad, is_all=all_rows and n_bad > 1, is_last=last == self.scan.n_lines)
 
     def describe_ragged(self, first: tuple[int, int], n_bad: int, *, is_all: bool, is_last: bool) -> DataError:
-        """Say which rows have too few or too many cells."""
+        """Return the error that names the rows with too few or too many cells."""
         line, found = first
         wanted = len(self.names)
         if is_all:
@@ -125,7 +125,13 @@ class DelimitedFile:
         return DataError(f"{self.where}: line {line:,} has {found} fields, header {wanted}{others}: {remedy}")
 
     def read_batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the rows as texts, in batches of about the same size, columns by their places."""
+        """Yield the rows as strings, in batches of similar size, with columns named by position.
+
+        Raises
+        ------
+        DataError
+            The file cannot be divided into rows and cells as declared.
+        """
         if self.scan.n_lines <= self.table.skip_lines + count_header_rows(self.table):
             return
         if self.table.allow_short_rows:
@@ -145,7 +151,7 @@ class DelimitedFile:
             ) from error
 
     def read_slowly(self) -> Iterator[pa.RecordBatch]:
-        """Yield the rows as `read_batches`, short ones filled up with empty cells."""
+        """Yield the rows like `read_batches`, with short rows padded with empty cells."""
         width = len(self.names)
         with self.open_lines() as lines:
             rows = self.read_rows(lines)
@@ -158,7 +164,7 @@ class DelimitedFile:
 
 
 def make_reader(lines: TextIO, table: Table) -> Any:
-    """Return Python's csv reader for a table; the longest cell is bounded."""
+    """Return Python's csv reader for a table, with a limit on the length of a cell."""
     csv.field_size_limit(LONGEST_CELL)
     return csv.reader(
         lines,
@@ -172,7 +178,7 @@ def make_reader(lines: TextIO, table: Table) -> Any:
 
 
 def make_options(table: Table, n_columns: int, has_quotes: bool) -> dict[str, object]:
-    """Return Arrow's options: all columns as texts by their places, nothing taken for missing."""
+    """Return Arrow's options: all columns are strings named by position, and nothing is treated as missing."""
     places = [str(place) for place in range(n_columns)]
     return {
         "read_options": pcsv.ReadOptions(

@@ -1,6 +1,7 @@
-"""Files of SPSS, Stata and SAS: codes become their labels, and codes for missing values are missing.
+"""Read SPSS, Stata and SAS files: codes become their labels, and codes for missing values become missing.
 
-Sole owner of pyreadstat. Columns that are named in `codes` stay numbers, such as a scale with labels at its ends.
+This is the only module that uses pyreadstat. Columns named in `codes` stay numeric, such as a scale with labels at its
+ends only.
 """
 
 from collections import Counter
@@ -25,20 +26,26 @@ BLOCK_ROWS = 50_000
 
 
 class LabelledReader:
-    """One file of a statistics program, gone through once to see which codes there are.
+    """A file of a statistics program, scanned once to find the codes that occur.
 
-    `labels` holds the label of each code, for each column that has labels and is not read as codes; `unlabelled` the
-    codes without a label of such columns; `partial` the remark on each column whose codes are labelled in part.
+    Attributes
+    ----------
+    labels
+        Label by code, for each column that has labels and is not read as codes.
+    unlabelled
+        Codes without a label in these columns.
+    partial
+        Remark on each column whose codes are only partly labelled.
 
     Raises
     ------
     DataError
-        It is not of its format, cut short, or in another encoding.
+        The file is not in its format, truncated, or in another encoding.
     """
 
     def __init__(self, path: Path, table: Table, where: str) -> None:
         self.path, self.where, self.ending = path, where, path.suffix.lower()
-        # UTF-8 is only the default of a table; the file names its own encoding.
+        # UTF-8 is only the default of a table; the file declares its own encoding.
         self.encoding = None if table.encoding == "utf-8" else table.encoding
         metadata = self.load(metadataonly=True)[1]
         self.names = [str(name) for name in metadata.column_names]
@@ -69,12 +76,12 @@ class LabelledReader:
         ]
 
     def check_codes(self) -> None:
-        """Refuse codes without a label in a column that has labels.
+        """Reject codes without a label in a column that has labels.
 
         Raises
         ------
         DataError
-            Naming the column, the code and the remedy.
+            A code has no label; names the column, the code and the fix.
         """
         for name, codes in self.unlabelled.items():
             if codes:
@@ -84,7 +91,13 @@ class LabelledReader:
                 )
 
     def load(self, **options: Any) -> tuple[pd.DataFrame, Any]:
-        """Read some rows, or what is known of all of them."""
+        """Return rows and metadata; `options` are passed to pyreadstat.
+
+        Raises
+        ------
+        DataError
+            The file cannot be read.
+        """
         import pyreadstat
 
         readers: Mapping[str, Callable[..., Any]] = {
@@ -102,7 +115,7 @@ class LabelledReader:
         return loaded
 
     def read_frames(self, n_rows: int) -> Iterator[pd.DataFrame]:
-        """Yield all rows as the file holds them, in batches."""
+        """Yield all rows as stored in the file, in batches of at most `n_rows`."""
         n_before = 0
         while True:
             frame, _ = self.load(row_offset=n_before, row_limit=n_rows)
@@ -113,7 +126,13 @@ class LabelledReader:
                 return
 
     def read_batches(self, n_rows: int) -> Iterator[pa.Table]:
-        """Yield all rows, codes as their labels."""
+        """Yield all rows in batches of at most `n_rows`, codes replaced by their labels.
+
+        Raises
+        ------
+        DataError
+            A code has no label, or the file cannot be read.
+        """
         self.check_codes()
         for frame in self.read_frames(n_rows):
             columns = [
@@ -126,12 +145,12 @@ class LabelledReader:
 TYPES = {
     "": pa.float64(), "whole": pa.int64(), "number": pa.float64(), "string": pa.string(), "time": pa.timestamp("us"),
 }  # fmt: skip
-"""The types of columns by what they hold; one without any value is of numbers."""
+"""Column types by kind of content; a column without any value is float."""
 
 
 @contextmanager
 def explain_faults(where: str, ending: str) -> Iterator[None]:
-    """Refuse a file that the library cannot read, in words of our own."""
+    """Convert errors of pyreadstat into a DataError with a message of our own."""
     import pyreadstat
 
     try:
@@ -147,7 +166,7 @@ def explain_faults(where: str, ending: str) -> Iterator[None]:
 
 
 def find_kind(values: pd.Series) -> str:
-    """Return what a batch of a column holds: a kind of `TYPES`."""
+    """Return the kind of content of one batch of a column: a key of `TYPES`."""
     known = values.dropna().infer_objects()
     if pd.api.types.is_datetime64_any_dtype(values):
         return "time"
@@ -161,7 +180,7 @@ def find_kind(values: pd.Series) -> str:
 
 
 def find_common_kind(one: str, other: str) -> str:
-    """Return what the batches of a column hold together."""
+    """Return the kind that covers two batches of a column."""
     if one == other:
         return one
     if {one, other} <= {"", "whole", "number"}:
@@ -170,7 +189,7 @@ def find_common_kind(one: str, other: str) -> str:
 
 
 def make_label_array(values: pd.Series, kind: pa.DataType, labels: Mapping[float, str] | None) -> pa.Array:
-    """Return a batch of a column in its type; an empty string is a missing one, as these programs have it."""
+    """Return a batch of a column in its type; empty strings are missing values, as in these programs."""
     if labels is not None:
         values = values.map(labels)
     if pa.types.is_string(kind):
@@ -180,7 +199,7 @@ def make_label_array(values: pd.Series, kind: pa.DataType, labels: Mapping[float
 
 
 def tell_apart(labels: Mapping[float, str]) -> dict[float, str]:
-    """Return labels without blank ones, the code added where two codes have the same.
+    """Return the labels without blank ones, with the code appended where several codes share a label.
 
     >>> tell_apart({1: "yes", 2: "no", 3: "no", 4: " "})
     {1: 'yes', 2: 'no (2)', 3: 'no (3)'}
@@ -191,7 +210,7 @@ def tell_apart(labels: Mapping[float, str]) -> dict[float, str]:
 
 
 def describe_partial(name: str, codes: set[float], labels: Mapping[float, str]) -> Remark:
-    """Return the remark that some codes of a column of numbers have labels."""
+    """Return the remark that some codes of a numeric column have labels."""
     labelled = sorted(codes & {*labels})
     shown = list_briefly(f"{code:g} is {labels[code]!r}" for code in labelled)
     last = quote(int(labelled[-1]) if labelled[-1] % 1 == 0 else labelled[-1]) if labelled else ""

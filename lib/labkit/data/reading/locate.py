@@ -1,6 +1,6 @@
-"""The files that the params name as raw tables: where they lie, and their digests.
+"""Locate the files that the params declare as raw tables, and compute their digests.
 
-Not how they are read: that is `labkit.stages.source`. Imports nothing heavy, because every run begins here.
+For reading them, see `labkit.data.reading.raw_table`. Imports are kept light, because every run starts here.
 """
 
 import importlib.util
@@ -14,7 +14,7 @@ from labkit.storage.digests import compute_digest, compute_md5
 
 
 def name_path(path: Path) -> str:
-    """Return a path as it is named in the checkout."""
+    """Return a path relative to the checkout; unchanged if it lies outside."""
     root = paths.find_root().resolve()
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
@@ -25,20 +25,20 @@ def find_files(name: str, table: Table) -> list[Path]:
     Raises
     ------
     MissingDataError
-        A file or package is not there.
+        A file or package does not exist.
     ParamsError
-        A path leads out of the checkout, or to no file.
+        A path leads out of the checkout or package, or is a URL.
     """
     folder = find_package(name, table.package) if table.package else paths.find_root()
     return [find_file(name, file, folder) for file in table.files]
 
 
 def find_package(name: str, package: str) -> Path:
-    """Return the folder of an installed package."""
-    # Found, not imported: a package of data may need what is not installed.
+    """Return the directory of an installed package."""
+    # Located without importing it: a data package may have dependencies that are not installed.
     try:
         spec = importlib.util.find_spec(package)
-    except (ImportError, ValueError):  # a part of a dotted name is not there, or it is no name
+    except (ImportError, ValueError):  # part of a dotted name does not exist, or it is not a valid name
         spec = None
     if spec is None or not spec.submodule_search_locations:
         raise MissingDataError(f"data.tables.{name}: package {package} is not installed: pip install it")
@@ -46,7 +46,7 @@ def find_package(name: str, package: str) -> Path:
 
 
 def find_file(name: str, file: str, folder: Path) -> Path:
-    """Return one file of a table, inside of a folder."""
+    """Return the path of one file of a table inside a directory."""
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", file):
         raise ParamsError(f"data.tables.{name}.path: {file} is an address: download it, and name the file")
     path = (folder / file).resolve()
@@ -64,12 +64,12 @@ def find_file(name: str, file: str, folder: Path) -> Path:
 
 
 def check_pointer(path: Path) -> None:
-    """Refuse a file that is not the one that the DVC pointer beside it names: torn, or changed by accident.
+    """Reject a file that differs from the DVC pointer next to it: incomplete, or changed by accident.
 
     Raises
     ------
     DataError
-        The file's digest is another.
+        The MD5 of the file differs from that in the pointer.
     """
     pointer = path.with_name(f"{path.name}.dvc")
     if not pointer.is_file():
@@ -86,12 +86,14 @@ def check_pointer(path: Path) -> None:
 
 
 def compute_digests(data: Data) -> dict[str, str]:
-    """Return the SHA-256 of every file that the params name, by table, or by table and path if it has several.
+    """Return the SHA-256 of every declared file, by table name, or `table: path` if a table has several.
 
     Raises
     ------
     MissingDataError
-        A file or package is not there.
+        A file or package does not exist.
+    ParamsError
+        A path leads out of the checkout or package, or is a URL.
     """
     found = {}
     for name, table in data.tables.items():

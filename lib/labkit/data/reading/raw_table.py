@@ -1,7 +1,7 @@
-"""One raw table of any form, opened as its params declare and read in batches of typed columns.
+"""Read a raw table of any format as declared in the params, in batches of typed columns.
 
-Strict: what is not as declared is refused with file, column, row and remedy, never guessed. Guessing is for
-`labkit.new.dialect`, once, when an experiment is made. Where the files are is told by `labkit.stages.source`.
+Reading is strict: anything that differs from the declaration raises an error with file, column, row and fix. Nothing is
+guessed here; `labkit.new.dialect` does that once, when an experiment is created. `labkit.stages.source` lists files.
 """
 
 import copy
@@ -28,14 +28,14 @@ from labkit.params.tables import Table
 
 MOST_TEXTS = 100_000
 OFFSET = re.compile(r"[T ][0-9]{2}.*(?:[Zz]|[+-][0-9]{2}(?::?[0-9]{2})?)$")
-"""End of a time that names its offset from UTC."""
+"""End of a time that includes its offset from UTC."""
 TextTable = DelimitedFile | Spreadsheet | JsonFile
-"""A file whose cells are strings until all of them have been seen."""
+"""A file whose cells are read as strings; types are inferred once all of them have been seen."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file to read, and what to call it in messages."""
+    """A file to read, and its name in messages."""
 
     path: Path
     where: str
@@ -43,7 +43,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Note:
-    """Something that was noticed while reading, for the exploration to show."""
+    """A remark made while reading, to be shown in the EDA."""
 
     table: str
     column: str
@@ -57,21 +57,21 @@ class Note:
 
 
 def frame_notes(notes: list[dict[str, str]]) -> pd.DataFrame:
-    """Return notes as a table: `column`, `finding`, `evidence`, `remedy`; the column's name as it can be seen."""
+    """Return notes as a table: `column` (name made printable), `finding`, `evidence`, `remedy`."""
     columns = ["column", "finding", "evidence", "remedy"]
     frame = pd.DataFrame(notes, columns=columns)
     return frame.assign(column=[make_printable(name) for name in frame["column"]])
 
 
 class RawTable:
-    """One raw table: `columns` by name, `n_rows`, `notes`, and its rows in batches.
+    """A raw table: its `columns`, `n_rows`, `notes`, and its rows in batches.
 
     Raises
     ------
     DataError
-        A file is not a table, or not of one type per column.
+        A file is not a table or has no rows, or the files differ in format or columns.
     ParamsError
-        The params name a column or sheet that is not there.
+        The params name a column or sheet that does not exist.
     """
 
     def __init__(self, name: str, table: Table, sources: list[Source]) -> None:
@@ -92,7 +92,7 @@ class RawTable:
             raise DataError(f"{self.where}: 0 data rows below the header: is it the right file?")
 
     def check_names(self) -> list[str]:
-        """Return the columns' names, refusing files that differ and declarations of columns that are not there."""
+        """Return the column names; reject files that differ and declarations of columns that do not exist."""
         names = list(self.files[0].names)
         for file in self.files[1:]:
             if file.names != names:
@@ -112,26 +112,34 @@ class RawTable:
         return names
 
     def read_texts(self) -> Iterator[pa.RecordBatch]:
-        """Yield the rows of files of texts, not yet typed."""
+        """Yield the rows of untyped files as strings."""
         for file in self.files:
             if not isinstance(file, TypedTable):
                 yield from file.read_batches()
 
     def reopen(self, **fields: object) -> "RawTable":
-        """Return the table with its values read by other rules; header, encoding and delimiter stay as they are."""
+        """Return the table with some fields of its `Table` replaced; header, encoding and delimiter are not reread.
+
+        Parameters
+        ----------
+        fields
+            Fields of `Table` and their new values.
+        """
         again = copy.copy(self)
-        # Checked like a params file: `model_copy` would take anything.
+        # Validated like a params file: `model_copy` would accept anything.
         again.table = Table.model_validate({**self.table.model_dump(), **fields})
         again.facts = column_types.find_facts(self.read_texts(), self.names, again.table) if self.facts else {}
         return again
 
     def list_texts(self, column: str, *, most_rows: int | None = None) -> list[str]:
-        """Return the different texts of a column, blank ones and markers of missing ones left out.
+        """Return the distinct strings of a column, without blanks and markers for missing values.
+
+        Reading stops once more than `MOST_TEXTS` strings have been found.
 
         Parameters
         ----------
         most_rows
-            Rows to look at; all if None.
+            Number of rows to read, rounded up to whole batches; all if None.
         """
         found: dict[str, None] = {}
         n_rows = 0
@@ -146,27 +154,33 @@ class RawTable:
         return list(found)
 
     def find_type(self, column: str) -> pa.DataType:
-        """Return the type in which the file holds a column; a string where it holds none."""
+        """Return the type of a column in the file; string for files without types."""
         file = self.files[0]
         return file.schema.field(file.stored[column]).type if isinstance(file, TypedTable) else pa.string()
 
     def list_zones(self) -> dict[str, str]:
-        """Return the columns that the file holds as moments, each with the zone that it names."""
+        """Return the time zone of each column that the file stores as zoned timestamps."""
         kinds = {column: self.find_type(column) for column in self.columns}
         return {column: kind.tz for column, kind in kinds.items() if pa.types.is_timestamp(kind) and kind.tz}
 
     def check(self) -> "RawTable":
-        """Return the table if every column of texts is of one type."""
-        column_types.check_facts(self.facts, self.table, self.where)
-        return self
-
-    def read(self) -> Iterator[pa.Table]:
-        """Yield the rows in batches, columns in their types, times parsed.
+        """Return the table if every column read from strings has a single type.
 
         Raises
         ------
         DataError
-            A value is not of its column's type.
+            It has not; names column, row, value and fix.
+        """
+        column_types.check_facts(self.facts, self.table, self.where)
+        return self
+
+    def read(self) -> Iterator[pa.Table]:
+        """Yield the rows in batches, with typed columns and parsed times.
+
+        Raises
+        ------
+        DataError
+            A value does not have the type of its column.
         """
         self.check()
         n_before = 0
@@ -180,7 +194,7 @@ class RawTable:
             yield rows
 
     def read_typed(self) -> Iterator[pa.Table]:
-        """Yield the rows in batches, columns in their types."""
+        """Yield the rows in batches with typed columns; columns of times read from strings are not parsed yet."""
         for file in self.files:
             if isinstance(file, TypedTable):
                 yield from file.read_frames()
@@ -191,7 +205,7 @@ class RawTable:
 
     @property
     def notes(self) -> list[Note]:
-        """What was noticed about files, names and values."""
+        """Remarks on files, names and values."""
         found = []
         for file in self.files:
             if isinstance(file, DelimitedFile) and file.is_last_row_short:
@@ -211,7 +225,7 @@ class RawTable:
 
 
 def open_file(source: Source, table: Table) -> TextTable | TypedTable:
-    """Open one file by its ending."""
+    """Open a file with the reader for its extension."""
     ending = find_format(source.path)
     if ending in TYPED:
         return TypedTable(source.path, table, source.where)
@@ -222,15 +236,8 @@ def open_file(source: Source, table: Table) -> TextTable | TypedTable:
 def parse_times(
     values: pa.ChunkedArray, column: str, raw: RawTable, n_before: int, zones: dict[str, bool]
 ) -> pa.Array | pa.ChunkedArray:
-    """Return a column as times, in UTC if they name a zone; refuse the first value that is none.
-
-    Parameters
-    ----------
-    n_before
-        Rows before this batch, for messages.
-    zones
-        Whether a column's times name a zone, as the batches so far have shown; added to.
-    """
+    """Parse a column as times, in UTC if they include an offset; raise an error for the first invalid value."""
+    # `n_before` counts the rows before this batch; `zones`, whether times include an offset, is updated by batch.
     if pa.types.is_timestamp(values.type):
         return values
     where = f"{raw.where}: column {column}"
@@ -255,7 +262,7 @@ def parse_times(
 
 
 def check_offsets(texts: pd.Series, names_offset: pd.Series, where: str, n_before: int, is_zoned: bool | None) -> None:
-    """Refuse times of which some name an offset from UTC and others do not, in this batch or in those before it."""
+    """Reject times of which only some include an offset from UTC, in this batch or compared with earlier ones."""
     known = texts[texts.notna()]
     if not len(known):
         return
@@ -270,12 +277,12 @@ def check_offsets(texts: pd.Series, names_offset: pd.Series, where: str, n_befor
 
 
 def is_zoned(facts: column_types.Facts) -> bool:
-    """Return whether the first value of a column of times names an offset from UTC."""
+    """Return whether the first value of a time column includes an offset from UTC."""
     return OFFSET.search(next(iter(facts.words), "").strip()) is not None
 
 
 def has_huge_gaps(values: pa.ChunkedArray) -> bool:
-    """Return whether whole numbers have gaps and are too large for the real numbers that gaps make of them."""
+    """Return whether an integer column has missing values, which make it float, and numbers too large for a float."""
     if not pa.types.is_integer(values.type) or not values.null_count:
         return False
     extremes = pc.min_max(values).as_py()

@@ -1,4 +1,4 @@
-"""What reads the rows of one format, and what it remarks on."""
+"""The interface of the readers of typed formats, and of their remarks."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -6,14 +6,22 @@ from typing import Protocol
 import pyarrow as pa
 
 Remark = tuple[str, str, str, str]
-"""Column, finding, evidence and remedy of what was noticed."""
+"""Column, finding, evidence and fix of a remark."""
 
 
 class Reader(Protocol):
-    """What reads the rows of one format, as often as needed.
+    """Reads the rows of a file of one format, repeatedly if needed.
 
-    `schema` are the columns; `n_bytes` is the size unpacked, 0 where it is bounded otherwise; `remarks` is what was
-    noticed.
+    Attributes
+    ----------
+    schema
+        Names and types of the columns.
+    n_rows
+        Number of rows.
+    n_bytes
+        Decompressed size in bytes; 0 if it is limited elsewhere.
+    remarks
+        Remarks made while reading.
     """
 
     schema: pa.Schema
@@ -22,4 +30,4 @@ class Reader(Protocol):
     remarks: list[Remark]
 
     def read_batches(self, n_rows: int) -> Iterator[pa.RecordBatch | pa.Table]:
-        """Yield all rows in batches of about so many."""
+        """Yield all rows in batches of about `n_rows`."""

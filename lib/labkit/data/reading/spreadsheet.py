@@ -1,7 +1,7 @@
-"""One sheet of an Excel or OpenDocument file as rows of strings: the same rules as for CSV decide on types.
+"""Read a sheet of an Excel or OpenDocument file as rows of strings; types are inferred by the same rules as for CSV.
 
-Sole owner of python-calamine, which reads cells, and of openpyxl, which reads the .xlsx files that calamine would read
-with losses. Formulas give the value that the program last saw.
+This is the only module that uses python-calamine, which reads cells, and openpyxl, which reads the .xlsx files that
+calamine would read with losses. Formulas yield the value that the spreadsheet program last stored.
 """
 
 import itertools
@@ -29,20 +29,20 @@ MOST_TITLES = 30
 PIECE_BYTES = 1 << 20
 LONGEST_REST = 400
 LOST = re.compile(rb'<c [^<>]*\bt="e"|<v>-?[0-9]{16,}</v>')
-"""Cells of .xlsx that calamine does not give as they are: errors such as #DIV/0!, and whole numbers of many digits."""
+"""Cells of .xlsx that calamine does not return unchanged: errors such as #DIV/0!, and integers of many digits."""
 FAULTY = re.compile(rb'calcext:value-type="error"')
-"""Cells of .ods that hold an error, which calamine gives as empty ones."""
+"""Cells of .ods that hold an error, which calamine returns as empty."""
 
 
 class Spreadsheet:
-    """One sheet, its names checked, ready to be read as often as needed.
+    """A sheet with checked column names, ready to be read repeatedly.
 
     Raises
     ------
     DataError
-        It is no spreadsheet, or its header or rows are not as they must be.
+        The file is not a spreadsheet, or its header or rows are invalid.
     ParamsError
-        There is no such sheet, or several and none is named.
+        The sheet does not exist, or there are several and none is named.
     """
 
     def __init__(self, path: Path, table: Table, where: str) -> None:
@@ -58,9 +58,9 @@ class Spreadsheet:
         self.names = check_names(join_rows(rows), table, where)
 
     def read_rows(self) -> Iterator[list[str]]:
-        """Yield the rows as strings, blank ones and blank cells beyond the last name left out."""
+        """Yield the rows as strings, without blank rows and blank cells to the right of the last name."""
         cells = self.read_filled()
-        # Of several rows of names one may end before the others, as a name over several columns does.
+        # Of several header rows, one may be shorter than the others if a name spans several columns.
         head = list(itertools.islice(cells, self.table.header_rows))
         width = max((len(row) for _, row in head), default=0)
         for number, row in itertools.chain(head, cells):
@@ -74,7 +74,7 @@ class Spreadsheet:
             yield row + [""] * (width - len(row))
 
     def read_filled(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield the rows that are not blank with their numbers, blank cells at the end of the first rows left out."""
+        """Yield row number and cells of the rows that are not blank, without trailing blank cells in header rows."""
         n_rows = 0
         for number, row in enumerate(self.read_cells(), 1):
             if number <= self.table.skip_lines or not any(cell.strip() for cell in row):
@@ -85,12 +85,12 @@ class Spreadsheet:
             yield number, row
 
     def read_cells(self) -> Iterator[list[str]]:
-        """Yield every row of the sheet from its first on, as strings."""
+        """Yield every row of the sheet as strings, starting with the first."""
         read = read_lossless if self.is_lossy else read_quickly
         yield from read(self.path, self.sheet, self.where)
 
     def read_batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the rows as strings, columns by their places."""
+        """Yield the data rows as strings, in batches, with columns named by position."""
         rows = self.read_rows()
         for _ in range(count_header_rows(self.table)):
             next(rows, None)
@@ -101,14 +101,14 @@ class Spreadsheet:
 
 
 def read_quickly(path: Path, sheet: str, where: str) -> Iterator[list[str]]:
-    """Yield every row of a sheet as strings, by calamine."""
+    """Yield every row of a sheet as strings, read with calamine."""
     with open_book(path, where) as book:
         for row in book.get_sheet_by_name(sheet).iter_rows():
             yield [write_sheet_cell(cell) for cell in row]
 
 
 def read_lossless(path: Path, sheet: str, where: str) -> Iterator[list[str]]:
-    """Yield every row of a sheet of an .xlsx file as strings, by openpyxl: slowly, with errors and all digits."""
+    """Yield every row of an .xlsx sheet as strings, read with openpyxl: slower, but with errors and all digits."""
     from openpyxl import load_workbook
 
     with explain_workbook_faults(path, where):
@@ -121,18 +121,18 @@ def read_lossless(path: Path, sheet: str, where: str) -> Iterator[list[str]]:
 
 
 def has_lost_cells(path: Path) -> bool:
-    """Return whether an .xlsx file holds cells that calamine does not give as they are."""
+    """Return whether an .xlsx file holds cells that calamine does not return unchanged."""
     is_new = path.suffix.lower() in (".xlsx", ".xlsm")
     return is_new and any(True for _ in find_cells(path, r"xl/worksheets/[^/]*\.xml", LOST))
 
 
 def count_errors(path: Path) -> int:
-    """Return the number of cells with an error in an .ods file; 0 for other formats, where they are kept or unknown."""
+    """Return the number of error cells in an .ods file; 0 for other formats, where they are kept or unknown."""
     return sum(1 for _ in find_cells(path, r"content\.xml", FAULTY)) if path.suffix.lower() == ".ods" else 0
 
 
 def find_cells(path: Path, parts: str, pattern: re.Pattern[bytes]) -> Iterator[bytes]:
-    """Yield the cells of a kind in the parts of an archive; none of these is ever whole in memory."""
+    """Yield the matches of a pattern in the members of an archive, without loading any member as a whole."""
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             if not re.fullmatch(parts, name):
@@ -148,9 +148,9 @@ def find_cells(path: Path, parts: str, pattern: re.Pattern[bytes]) -> Iterator[b
 
 
 def find_title_rows(path: Path, table: Table, where: str, target: str) -> int:
-    """Return the number of rows above the one that names the target; 0 where the first row does, or none.
+    """Return the number of rows above the row that contains the target's name; 0 if it is the first row, or not found.
 
-    Titles, dates of export and blank rows stand there: rows with fewer cells than the row of names.
+    These rows are titles, export dates or blank rows: all must have fewer filled cells than the row of names.
     """
     with open_book(path, where) as book:
         sheet = choose_sheet(book, table, where)
@@ -165,7 +165,7 @@ def find_title_rows(path: Path, table: Table, where: str, target: str) -> int:
 
 
 def check_archive(path: Path, table: Table, where: str) -> None:
-    """Refuse a file that is no spreadsheet, or one that unpacks to too much."""
+    """Reject a file that is empty, not a spreadsheet, or too large when decompressed."""
     if not path.stat().st_size:
         raise DataError(f"{where} is empty (0 bytes): is it the right file?")
     n_bytes = path.stat().st_size
@@ -180,7 +180,7 @@ def check_archive(path: Path, table: Table, where: str) -> None:
 
 
 def refuse_workbook(path: Path, where: str) -> DataError:
-    """Return the error about a file that is no spreadsheet, or a damaged one."""
+    """Return the error for a file that is not a spreadsheet, or is damaged."""
     ending = path.suffix.lower()
     kind = SPREADSHEETS.get(ending, "Excel")
     return DataError(f"{where}: not an {kind} file ({ending}), or cut short or damaged: save it again, or as CSV")
@@ -188,7 +188,7 @@ def refuse_workbook(path: Path, where: str) -> DataError:
 
 @contextmanager
 def explain_workbook_faults(path: Path, where: str) -> Iterator[None]:
-    """Refuse a file that a library cannot read, in words of our own."""
+    """Convert errors of the spreadsheet libraries into a DataError with a message of our own."""
     from python_calamine import PasswordError
 
     try:
@@ -197,7 +197,7 @@ def explain_workbook_faults(path: Path, where: str) -> Iterator[None]:
         raise
     except PasswordError as error:
         raise DataError(f"{where}: protected by a password: save it without one") from error
-    # Both libraries let through whatever a damaged part of a file makes their parsers raise; calamine may even panic.
+    # Both libraries pass on any exception that a damaged part causes in their parsers; calamine may even panic.
     except BaseException as error:
         is_ours = isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit | MemoryError)
         if is_ours or (isinstance(error, OSError) and error.errno):
@@ -212,7 +212,7 @@ def open_book(path: Path, where: str) -> Iterator["CalamineWorkbook"]:
     Raises
     ------
     DataError
-        It cannot be read.
+        The file cannot be read.
     """
     from python_calamine import CalamineWorkbook
 
@@ -221,7 +221,7 @@ def open_book(path: Path, where: str) -> Iterator["CalamineWorkbook"]:
 
 
 def choose_sheet(book: "CalamineWorkbook", table: Table, where: str) -> str:
-    """Return the sheet that is meant: the one that is named, or the only one that is visible and holds cells."""
+    """Return the name of the declared sheet, or of the only sheet that is visible and not empty."""
     from python_calamine import SheetTypeEnum, SheetVisibleEnum
 
     sheets = [sheet for sheet in book.sheets_metadata if sheet.typ == SheetTypeEnum.WorkSheet]
@@ -241,7 +241,7 @@ def choose_sheet(book: "CalamineWorkbook", table: Table, where: str) -> str:
 
 
 def write_sheet_cell(cell: object) -> str:
-    """Return a cell as a string: whole numbers without a fraction, times in ISO form.
+    """Return a cell as a string: integers without a decimal point, times in ISO 8601 format.
 
     >>> write_sheet_cell(12.0), write_sheet_cell(datetime(2024, 1, 2)), write_sheet_cell(None), write_sheet_cell(True)
     ('12', '2024-01-02', '', 'True')

@@ -1,6 +1,6 @@
-"""Rows of a SQL query, written once as Parquet: an experiment keeps the rows it was made from.
+"""Save the rows of a SQL query once as Parquet, so that an experiment keeps the rows it was created from.
 
-Sole owner of SQLAlchemy. The address of the database, which may hold a password, is never written anywhere.
+This is the only module that uses SQLAlchemy. The database URL, which may contain a password, is never written anywhere.
 """
 
 from collections.abc import Collection
@@ -19,14 +19,25 @@ BLOCK_ROWS = 50_000
 
 
 def save_query(path: Path, *, sql: str, address: str, max_rows: int) -> int:
-    """Write the rows of a query as Parquet and return how many there are.
+    """Write the rows of a query as Parquet and return their number.
+
+    Parameters
+    ----------
+    path
+        Parquet file to write.
+    sql
+        Query that returns rows.
+    address
+        Database URL as for SQLAlchemy.
+    max_rows
+        Maximum number of rows.
 
     Raises
     ------
     ParamsError
-        The address is none, or the database cannot be reached.
+        The address is not a usable database URL.
     DataError
-        The query fails, gives no rows, too many, or a column of several types.
+        The database cannot be reached, or the query fails, returns no rows, too many rows, or a column of mixed types.
     """
     try:
         engine = create_engine(address)
@@ -48,7 +59,7 @@ def save_query(path: Path, *, sql: str, address: str, max_rows: int) -> int:
 
 
 def write_rows(path: Path, result: Any, *, max_rows: int) -> int:
-    """Write the rows of a result in blocks; the types are those of all rows."""
+    """Write the rows of a result, fetched in blocks; column types are inferred from all rows."""
     names = list(result.keys())
     twins = sorted({name for name in names if names.count(name) > 1})
     if twins:
@@ -73,7 +84,7 @@ def write_rows(path: Path, result: Any, *, max_rows: int) -> int:
 
 
 def make_block(names: list[str], rows: list[Any]) -> pa.Table:
-    """Return some rows as columns."""
+    """Return a block of rows as an Arrow table."""
     columns = []
     for name, values in zip(names, zip(*rows, strict=True), strict=True):
         try:
@@ -85,11 +96,11 @@ def make_block(names: list[str], rows: list[Any]) -> pa.Table:
 
 
 def describe_column(name: str, kinds: Collection[str]) -> str:
-    """Say that a column holds no values, or not values of one type, that a table can hold."""
+    """Return the message that a column has mixed types, or a type that a table cannot hold."""
     return f"--sql: column {name!r} holds values of type {' and '.join(sorted(kinds))}: cast it to one plain type"
 
 
 def describe_error(error: Exception, address: str) -> str:
-    """Return the first line of what the database says, without the address, which may hold a password."""
+    """Return the first line of the database error, without the address, which may contain a password."""
     said = str(getattr(error, "orig", None) or error)
     return next(iter(said.splitlines()), type(error).__name__).replace(address, "…")

@@ -1,7 +1,7 @@
-"""Columns of strings as times, read alike wherever they are read: in a new table, in the EDA and in every later run.
+"""Parse columns of strings as times, in the same way everywhere: in a new table, in the EDA and in every later run.
 
-What one string stands for is decided in `labkit.features.parse_text`, which serves single requests; whole columns are
-parsed by pandas, and only what pandas does not know is read one by one.
+Single strings are parsed by `labkit.features.parse_text`, which also serves single requests. Whole columns are parsed
+by pandas, and only strings that pandas cannot parse are parsed one by one.
 """
 
 import pandas as pd
@@ -10,16 +10,16 @@ from labkit.features.parse_text import read_date
 
 
 def read_times(strings: pd.Series, style: str | None, *, utc: bool = False) -> pd.Series:
-    """Return a column of strings as times.
+    """Parse a column of strings as times.
 
     Parameters
     ----------
     strings
-        Without blanks at their ends, shape (n_rows,).
+        Strings without surrounding whitespace, shape (n_rows,).
     style
-        As `datetime.strptime` takes it; ISO 8601 if None.
+        Format as for `datetime.strptime`; ISO 8601 if None.
     utc
-        Whether the times name their offset from UTC.
+        Whether the times include their offset from UTC.
 
     Returns
     -------
@@ -33,7 +33,7 @@ def read_times(strings: pd.Series, style: str | None, *, utc: bool = False) -> p
     """
     if style is not None:
         return pd.to_datetime(strings, errors="coerce", format=style, utc=utc)
-    # pandas also reads words such as "today", as another time on every day.
+    # pandas also parses words such as "today", with a result that changes every day.
     is_plain = strings.str.match("[0-9]").fillna(False).astype(bool)
     parsed = pd.to_datetime(strings.where(is_plain), errors="coerce", format="ISO8601", utc=utc)
     rest = strings[strings.notna() & parsed.isna()]
