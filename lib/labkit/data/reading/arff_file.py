@@ -1,7 +1,7 @@
-"""ARFF files, as Weka and OpenML have them: nominal attributes are categories, whatever their values look like.
+"""Read ARFF files, as used by Weka and OpenML: nominal attributes are categories, whatever their values look like.
 
-Sole owner of liac-arff, which divides lines into values; numbers are read here, whole ones to the last digit. Dates
-stay strings, for `labkit.new.column_kinds` to find out how they are written.
+This is the only module that uses liac-arff, which splits lines into values. Numbers are parsed here, integers to the
+last digit. Dates stay strings; `labkit.new.column_kinds` detects their format.
 """
 
 import itertools
@@ -27,12 +27,12 @@ DATA = re.compile(r"\s*@data\b", re.I)
 
 
 class ArffReader:
-    """One ARFF file, gone through once to see which numbers are whole.
+    """An ARFF file, scanned once to find which numeric columns are integers.
 
     Raises
     ------
     DataError
-        It is not an ARFF file, or a value is not of the type that its attribute declares.
+        The file is not ARFF, or a nominal value is not one that its attribute declares.
     """
 
     def __init__(self, path: Path, table: Table, where: str) -> None:
@@ -53,7 +53,7 @@ class ArffReader:
 
     @property
     def plain(self) -> Table:
-        """How ARFF writes numbers, whatever the table sets for delimited files."""
+        """The number notation of ARFF, whatever the table sets for delimited files."""
         return Table(path=self.path.name)
 
     def find_type(self, name: str) -> pa.DataType:
@@ -61,7 +61,7 @@ class ArffReader:
         return pa.int64() if name in self.whole else pa.float64() if name in self.numeric else pa.string()
 
     def read_lines(self, lines: Iterator[str]) -> Iterator[str]:
-        """Yield the lines, counted, with numbers and dates declared as strings."""
+        """Yield the lines, keeping count, with numeric and date attributes redeclared as strings."""
         is_header = True
         for self.line, line in enumerate(lines, 1):
             is_header = is_header and not DATA.match(line)
@@ -74,7 +74,7 @@ class ArffReader:
         Raises
         ------
         DataError
-            Naming the line at fault.
+            A line is invalid; names the line.
         """
         import arff
 
@@ -91,7 +91,7 @@ class ArffReader:
                 raise DataError(f"{self.where}: line {self.line:,}: {self.describe(error)}") from error
 
     def find_numeric(self) -> None:
-        """Note which attributes are numbers, from the header."""
+        """Find the numeric attributes in the header."""
         with open_text(self.path, self.table, self.where) as lines:
             header = itertools.takewhile(lambda line: not DATA.match(line), lines)
             kinds = [(ATTRIBUTE.fullmatch(line)) for line in header if re.match(r"\s*@attribute\b", line, re.I)]
@@ -99,7 +99,7 @@ class ArffReader:
         self.numeric = {name for name, found in pairs if found and found[2].lower() != "date"}
 
     def describe(self, error: Any) -> str:
-        """Say what is wrong with a line."""
+        """Describe what is wrong with a line."""
         import arff
 
         value = str(error).partition("Data value ")[2].partition(" not found")[0]
@@ -113,7 +113,13 @@ class ArffReader:
         return said.get(type(error), "not an ARFF file, or its quotes or header are wrong: write the file again")
 
     def read_batches(self, n_rows: int) -> Iterator[pa.Table]:
-        """Yield all rows, numbers as such."""
+        """Yield all rows in batches of at most `n_rows`, with numbers parsed.
+
+        Raises
+        ------
+        DataError
+            A value of a numeric attribute is not a number.
+        """
         n_before = 0
         for block in self.read_blocks(n_rows):
             columns = [self.convert(block.column(name), name, n_before) for name in self.names]
@@ -121,7 +127,7 @@ class ArffReader:
             yield pa.Table.from_arrays(columns, schema=self.schema)
 
     def convert(self, values: pa.StringArray, name: str, n_before: int) -> pa.Array:
-        """Return a column in its type, refusing the first value that is no number."""
+        """Convert a column to its type; raise an error for the first value that is not a number."""
         if name not in self.numeric:
             return values
         found = column_types.to_whole(values, self.plain) if name in self.whole else None

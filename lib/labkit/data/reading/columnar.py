@@ -1,6 +1,6 @@
-"""A table that holds the types of its columns, as batches of plain ones: numbers, strings, times, yes and no.
+"""Read files with typed columns, in batches of plain types: numbers, strings, times and booleans.
 
-Not files that labkit wrote itself: those are read by `labkit.data.joins`.
+Files that labkit wrote itself are read by `labkit.data.table_files`.
 """
 
 from collections.abc import Iterator
@@ -22,12 +22,12 @@ BLOCK_CELLS = 2_000_000
 
 
 class TypedTable:
-    """One file that holds its types, its columns checked, ready to be read as often as needed.
+    """A file with typed, checked columns, ready to be read repeatedly.
 
     Raises
     ------
     DataError
-        It is not of the format that its ending says, too large, or holds columns that no table has.
+        The file is empty, not of the format of its extension, too large, or has duplicate or unsupported columns.
     """
 
     def __init__(self, path: Path, table: Table, where: str) -> None:
@@ -37,7 +37,7 @@ class TypedTable:
         self.reader = open_reader(path, table, where)
         self.schema, self.n_rows, self.remarks = self.reader.schema, self.reader.n_rows, self.reader.remarks
         self.check_size(self.reader.n_bytes)
-        # What pandas keeps for the index of a table, not a column of it.
+        # Columns in which pandas stores the index of a table.
         stored = [name for name in self.schema.names if not name.startswith("__index_level_")]
         names = [normalize_spaces(name) for name in stored]
         twins = sorted({name for name in names if names.count(name) > 1}) if len({*names}) < len(names) else []
@@ -49,26 +49,26 @@ class TypedTable:
         self.check_types()
 
     def check_size(self, n_bytes: int) -> None:
-        """Refuse a table above its limits."""
+        """Reject a table that exceeds its limits."""
         for name, found in {"rows": self.n_rows, "bytes": n_bytes, "columns": len(self.schema.names)}.items():
             most = getattr(self.table, f"max_{name}")
             if found > most:
                 raise DataError(f"{self.where}: {found:,} {name}: raise `max_{name}` of the table ({most:,})")
 
     def check_types(self) -> None:
-        """Refuse columns of lists, bytes and the like."""
+        """Reject columns of lists, bytes and other nested or binary types."""
         for name, key in self.stored.items():
             kind = self.schema.field(key).type
             if to_plain_type(kind) is None:
                 raise DataError(f"{self.where}: column {name!r} holds {kind}, no plain values: name it in `skip`")
 
     def read_frames(self) -> Iterator[pa.Table]:
-        """Yield the rows in batches, columns of plain types."""
+        """Yield the rows in batches, with columns of plain types."""
         for rows in self.reader.read_batches(max(1, BLOCK_CELLS // max(1, len(self.names)))):
             yield self.make_plain(rows)
 
     def make_plain(self, rows: pa.RecordBatch | pa.Table) -> pa.Table:
-        """Return rows with every column in its plain type, infinite numbers refused or taken as missing."""
+        """Convert every column to its plain type; infinite numbers are rejected or become missing."""
         columns = []
         for name, key in self.stored.items():
             column = self.cast(rows.column(key), name)
@@ -80,10 +80,10 @@ class TypedTable:
         return pa.Table.from_arrays(columns, names=self.names)
 
     def cast(self, column: pa.Array | pa.ChunkedArray, name: str) -> pa.Array | pa.ChunkedArray:
-        """Return a column in its plain type."""
+        """Convert a column to its plain type."""
         kind = self.schema.field(self.stored[name]).type
         try:
-            # Times are kept to the microsecond.
+            # Times are truncated to microseconds.
             return column.cast(to_plain_type(kind), safe=not (pa.types.is_timestamp(kind) and kind.unit == "ns"))
         except pa.ArrowInvalid as error:
             raise DataError(
@@ -93,7 +93,7 @@ class TypedTable:
 
 
 def open_reader(path: Path, table: Table, where: str) -> Reader:
-    """Open a file by its ending; what reads formats that are rare is imported only for them."""
+    """Open a file with the reader for its extension; readers of rare formats are imported only when needed."""
     format_name = name_format(path)
     if format_name == "ARFF":
         from labkit.data.reading.arff_file import ArffReader
@@ -107,7 +107,13 @@ def open_reader(path: Path, table: Table, where: str) -> Reader:
 
 
 class ArrowReader:
-    """A Parquet, Arrow or ORC file."""
+    """A Parquet, Arrow or ORC file.
+
+    Raises
+    ------
+    DataError
+        The file is not of its format, or truncated.
+    """
 
     def __init__(self, path: Path, where: str, format_name: str) -> None:
         self.path, self.where, self.format_name = path, where, format_name
@@ -119,7 +125,13 @@ class ArrowReader:
             raise DataError(f"{where}: not {name_file(format_name)}, or cut short: copy it again") from error
 
     def read_batches(self, n_rows: int) -> Iterator[pa.RecordBatch | pa.Table]:
-        """Yield all rows in batches of about so many."""
+        """Yield all rows in batches of about `n_rows`, or as the file stores them.
+
+        Raises
+        ------
+        DataError
+            The file is damaged.
+        """
         try:
             with READERS[self.format_name](self.path) as opened:
                 yield from opened.read(n_rows)
@@ -128,7 +140,7 @@ class ArrowReader:
 
 
 class OpenedParquet(AbstractContextManager["OpenedParquet"]):
-    """A Parquet file that is open."""
+    """An open Parquet file."""
 
     def __init__(self, path: Path) -> None:
         self.file = pq.ParquetFile(path)
@@ -138,7 +150,7 @@ class OpenedParquet(AbstractContextManager["OpenedParquet"]):
 
     def read(self, n_rows: int) -> Iterator[pa.RecordBatch]:
         """Yield all rows."""
-        # All columns: a selection would take the dot in a name for a level of nesting.
+        # All columns: a selection would interpret a dot in a name as a nested field.
         yield from self.file.iter_batches(batch_size=n_rows)
 
     def __exit__(self, *error: object) -> None:
@@ -146,7 +158,7 @@ class OpenedParquet(AbstractContextManager["OpenedParquet"]):
 
 
 class OpenedArrow(AbstractContextManager["OpenedArrow"]):
-    """An Arrow (Feather) file that is open."""
+    """An open Arrow (Feather) file."""
 
     def __init__(self, path: Path) -> None:
         self.source = pa.memory_map(str(path))
@@ -157,7 +169,7 @@ class OpenedArrow(AbstractContextManager["OpenedArrow"]):
             self.n_bytes += batch.nbytes
 
     def read(self, n_rows: int) -> Iterator[pa.RecordBatch]:
-        """Yield all rows, in the batches that the file has."""
+        """Yield all rows in the batches of the file."""
         for place in range(self.file.num_record_batches):
             yield self.file.get_batch(place)
 
@@ -166,7 +178,7 @@ class OpenedArrow(AbstractContextManager["OpenedArrow"]):
 
 
 class OpenedOrc(AbstractContextManager["OpenedOrc"]):
-    """An ORC file that is open."""
+    """An open ORC file."""
 
     def __init__(self, path: Path) -> None:
         self.source = path.open("rb")
@@ -174,7 +186,7 @@ class OpenedOrc(AbstractContextManager["OpenedOrc"]):
         self.schema, self.n_rows, self.n_bytes = self.file.schema, self.file.nrows, self.file.content_length
 
     def read(self, n_rows: int) -> Iterator[pa.RecordBatch]:
-        """Yield all rows, in the stripes that the file has."""
+        """Yield all rows in the stripes of the file."""
         for place in range(self.file.nstripes):
             yield self.file.read_stripe(place)
 
@@ -186,7 +198,7 @@ READERS: dict[str, Any] = {"Parquet": OpenedParquet, "Arrow": OpenedArrow, "ORC"
 
 
 def to_plain_type(kind: pa.DataType) -> pa.DataType | None:
-    """Return the type as which a column is read, or None if there is none.
+    """Return the plain type to which a column is converted, or None if there is none.
 
     >>> to_plain_type(pa.int8()), to_plain_type(pa.date32()), to_plain_type(pa.list_(pa.int8())) is None
     (DataType(int64), TimestampType(timestamp[us]), True)

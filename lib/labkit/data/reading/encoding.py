@@ -1,6 +1,7 @@
-"""Which encoding a text is in, found by how it decodes: into words, or into symbols between letters.
+"""Detect the encoding of a text by whether it decodes to words, or to symbols between letters.
 
-Sole owner of charset-normalizer, which distinguishes scripts. Between the encodings of one script, words decide.
+This is the only module that uses charset-normalizer, which distinguishes scripts. Among the encodings of one script,
+plausible words decide.
 """
 
 import codecs
@@ -18,34 +19,34 @@ MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-"""Encodings by the first bytes of a file; the longer ones first."""
+"""Encodings by the byte-order mark of a file, longer marks first."""
 LATIN = ("cp1252", "cp1250", "cp1254", "cp1257", "mac_roman", "cp437", "cp850")
-"""Encodings of Latin letters, the most frequent first."""
+"""Encodings of Latin letters, most frequent first."""
 ENCODINGS = (
     *LATIN, "cp1251", "cp1253", "cp1255", "cp1256", "koi8_r", "cp866", "cp932", "euc_jp", "gb18030", "big5", "euc_kr",
 )  # fmt: skip
-"""Encodings that tables come in."""
+"""Encodings to choose from."""
 SINGLE_BYTE = ("cp125", "iso8859", "mac", "cp437", "cp850", "cp866", "koi8")
-"""How the names of encodings begin in which each byte is a letter, so that any bytes seem to fit."""
+"""Prefixes of the names of single-byte encodings, in which nearly any sequence of bytes is valid."""
 WESTERN = (
     "àâæçèéêëîïôœùûü", "äöüß", "áéíñóúüªº", "àáâãçéêíóôõúüªº", "åäöæøéü", "àèéìíîòóùú", "áæðéíóöúýþ", "àçèéíïòóúü",
 )  # fmt: skip
-"""Small letters beyond ASCII of French, German, Spanish, Portuguese, Nordic languages, Italian, Icelandic, Catalan."""
+"""Non-ASCII lowercase letters of French, German, Spanish, Portuguese, Nordic languages, Italian, Icelandic, Catalan."""
 ALPHABETS = {
     "cp1250": ("ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áéíóöőúüű", "ăâîşţ", "čćđšž", "áäčďéíĺľňóôŕšťúýž", "äöüß"),
     "cp1254": ("âçğıîöşûüi",),
     "cp1257": ("ąčęėįšųūž", "āčēģīķļņšūž", "äõöüšž"),
 }
-"""Small letters of the languages that an encoding is for, where these are not the western ones."""
+"""Lower-case non-ASCII letters of the languages of an encoding, where these are not the western ones."""
 ANY_WEIGHT = 0.9
-"""What a text of several languages of one encoding is worth beside a text of one."""
+"""Weight of a text in several languages of one encoding, relative to a text in a single language."""
 OPENING_CLOSING = "\u201c\u201d\u2018\u201e\u201a\u00ab\u00bb\u2039\u203a\u00bf\u00a1\u2026"
 AFTER_NUMBERS = "\u00b0\u00b2\u00b3\u00b9\u00bd\u00bc\u00be\u00b5\u2122\u00ae\u00a9\u00b1\u00d7\u2030\u00a7"
 CURRENCY = "\u20ac\u00a3\u00a5\u00a2"
 
 
 def guess_encoding(data: bytes) -> str | None:
-    """Return the encoding that bytes look like, or None if they are not text."""
+    """Return the most likely encoding of bytes, or None if they are not text."""
     if any(data.startswith(mark) for mark in MARKS):
         return next(name for mark, name in MARKS.items() if data.startswith(mark))
     sample = data[: 4 * HEAD_BYTES]
@@ -56,13 +57,13 @@ def guess_encoding(data: bytes) -> str | None:
     n_controls = sum(sample.count(code) for code in (*range(1, 9), *range(14, 27), *range(28, 32)))
     if n_controls > len(sample) / 100:
         return None
-    # Lines without accents show nothing, and a few accents among many of them would go unnoticed.
+    # ASCII-only lines are no evidence, and many of them would hide a few accented letters.
     telling = b"\n".join(line for line in sample.splitlines() if not line.isascii()) or sample
     return choose_encoding(telling)
 
 
 def choose_encoding(telling: bytes) -> str | None:
-    """Return the encoding by which the bytes beyond ASCII make the most words."""
+    """Return the encoding in which the non-ASCII bytes form the most plausible words."""
     from charset_normalizer import from_bytes
 
     best = from_bytes(telling, cp_isolation=list(ENCODINGS)).best()
@@ -77,7 +78,7 @@ def choose_encoding(telling: bytes) -> str | None:
 
 
 def rate_words(text: str, encoding: str) -> float:
-    """Return how well the characters beyond ASCII go with what is around them: 1 if all make words, -1 if none does.
+    """Return how well the non-ASCII characters fit their neighbours: 1 if all form words, -1 if none does.
 
     >>> rate_words("Málaga", "cp1252"), rate_words("M‡laga", "cp1252")
     (1.0, -1.0)
@@ -101,7 +102,7 @@ def rate_words(text: str, encoding: str) -> float:
 
 
 def rate_character(before: str, character: str, after: str, alphabet: str, weight: float) -> float:
-    """Return how well one character beyond ASCII goes with its neighbours, from -1 to 1."""
+    """Return how well one non-ASCII character fits its neighbours, from -1 to 1."""
     is_between = before.isalpha() and after.isalpha()
     if character.isalpha():
         return rate_letter(before, character, after, alphabet, weight)
@@ -117,12 +118,12 @@ def rate_character(before: str, character: str, after: str, alphabet: str, weigh
         return -1.0 if is_between or after.islower() else 1.0 if before.isalnum() or after.isdigit() else 0.3
     if character in CURRENCY:
         return -1.0 if before.isalpha() or after.isalpha() else 1.0
-    # Signs of accents, of mathematics and for frames, and what is no character at all.
+    # Stand-alone accents, mathematical symbols, box-drawing characters and non-characters.
     return -1.0
 
 
 def rate_letter(before: str, letter: str, after: str, alphabet: str, weight: float) -> float:
-    """Return how well a letter goes with its neighbours: their script, capitals at the beginning, the language."""
+    """Return how well a letter fits its neighbours, by script, position of capitals and language."""
     is_latin = "LATIN" in unicodedata.name(letter, "") or letter in "ªº"
     if not is_latin:
         neighbours = [near for near in (before, after) if near.isalpha()]
@@ -131,13 +132,13 @@ def rate_letter(before: str, letter: str, after: str, alphabet: str, weight: flo
         return -1.0
     if letter.isupper() and not (after.isalpha() or before.isupper()):
         return 0.0
-    if letter.lower()[0] not in alphabet:  # a capital I with its dot becomes two characters
+    if letter.lower()[0] not in alphabet:  # a dotted capital I becomes two characters
         return 0.3
     return weight if before.isalpha() or after.isalpha() else 0.5
 
 
 def list_sample_words(text: str, most: int = 3) -> list[str]:
-    r"""Return the first different words of a text that hold characters beyond ASCII.
+    r"""Return the first `most` distinct words of a text that contain non-ASCII characters.
 
     >>> list_sample_words("1;Köln;red\n2;Málaga;blue\n3;Köln;red")
     ['Köln', 'Málaga']

@@ -1,6 +1,6 @@
-"""The formats that tables come in: how a file shows which one it is, and the way out where it is not read.
+"""Detect the format of a table file, and suggest a conversion if the format is not supported.
 
-First bytes count before names. Not how a file of a format is read: that is `labkit.data.reading.raw_table`.
+First bytes take precedence over file names. For reading a file, see `labkit.data.reading.raw_table`.
 """
 
 import mmap
@@ -12,7 +12,7 @@ from labkit.errors import DataError
 
 
 def name_file(format_name: str) -> str:
-    """Return a format with its article.
+    """Return the name of a format with its article.
 
     >>> name_file("Parquet"), name_file("Arrow"), name_file("SPSS")
     ('a Parquet file', 'an Arrow file', 'an SPSS file')
@@ -30,7 +30,7 @@ TEXT = (".csv", ".tsv", ".txt", ".tab", ".dat", ".data")
 
 
 COMPRESSED = {".gz": b"\x1f\x8b", ".bz2": b"BZh", ".xz": b"\xfd7zXZ", ".zip": b"PK\x03\x04"}
-"""Endings of compressed files, and what such files begin with."""
+"""Extensions of compressed files, and their first bytes."""
 
 
 SPREADSHEETS = {".xlsx": "Excel", ".xlsm": "Excel", ".xlsb": "Excel", ".xls": "Excel", ".ods": "OpenDocument"}
@@ -48,15 +48,15 @@ COLUMNAR = {".parquet": "Parquet", ".pq": "Parquet", ".feather": "Arrow", ".arro
 LABELLED = {
     ".dta": "Stata", ".sav": "SPSS", ".zsav": "SPSS", ".por": "SPSS", ".sas7bdat": "SAS", ".xpt": "SAS",
 }  # fmt: skip
-"""Endings of files of statistics programs, which may hold labels for their codes."""
+"""Extensions of files of statistics programs, which may hold labels for their codes."""
 
 
 TYPED = (*COLUMNAR, *LABELLED, *ARFF)
-"""Endings of files that hold the types of their columns."""
+"""Extensions of files with typed columns."""
 
 
 ENDINGS = (*TEXT, *SPREADSHEETS, *JSON, *TYPED, *COMPRESSED)
-"""Endings of all files that are read."""
+"""Extensions of all supported files."""
 
 
 SIGNATURES = {
@@ -69,11 +69,11 @@ SIGNATURES = {
     b"HEADER RECORD*******LIB": ".xpt",
     bytes(12) + b"\xc2\xea\x81\x60\xb3\x14\x11\xcf\xbd\x92\x08\x00\x09\xc7\x31\x8c": ".sas7bdat",
 }
-"""First bytes of the binary formats that are read, and the ending of each."""
+"""First bytes of the supported binary formats, and the extension of each."""
 
 
 OLE = b"\xd0\xcf\x11\xe0"
-"""First bytes of old Office files, and of new ones that are encrypted."""
+"""First bytes of legacy Office files, and of encrypted new ones."""
 
 
 PICKLE = re.compile(rb"\x80[\x02-\x05][\x95c}\]\x8c(]")
@@ -105,7 +105,7 @@ UNREAD = {
     b"\x89PNG": ("a picture", "get the table itself as CSV or Excel"),
     b"\xff\xd8\xff": ("a picture", "get the table itself as CSV or Excel"),
 }  # fmt: skip
-"""First bytes of formats that are not read: the name of each, and the way out."""
+"""First bytes of unsupported formats, with the name of each and the fix."""
 
 
 UNREAD_ENDINGS = {
@@ -114,7 +114,7 @@ UNREAD_ENDINGS = {
     ".dbf": ("a dBASE file", "save it as CSV or Excel"),
     ".numbers": ("an Apple Numbers document", "export it as CSV or Excel"),
 }  # fmt: skip
-"""Endings of formats that are not read and cannot be recognised by their first bytes."""
+"""Extensions of unsupported formats that cannot be recognised by their first bytes."""
 
 
 PARTS = {
@@ -122,16 +122,16 @@ PARTS = {
     "ppt/": ("a PowerPoint document", "get the table itself as CSV or Excel"),
     "Index/Document.iwa": UNREAD_ENDINGS[".numbers"],
 }
-"""Members of zip archives that show what they are."""
+"""Members of zip archives by which unsupported documents are recognised."""
 
 
 def find_ending(path: Path, where: str) -> str:
-    """Return the ending that a file should have, by its first bytes and then by its name, e.g. `.csv.gz`.
+    """Return the extension that a file should have, by its first bytes and then by its name, e.g. `.csv.gz`.
 
     Raises
     ------
     DataError
-        It is of a format that is not read, with the way out.
+        The file is empty, or its format is not supported; names the fix.
     """
     with path.open("rb") as stream:
         head = stream.read(HEAD_BYTES)
@@ -146,13 +146,13 @@ def find_ending(path: Path, where: str) -> str:
     if packing:
         return find_text_ending([*path.suffixes, *list_inner(path, packing)], b"") + packing
     if (named in TYPED and named not in ARFF) or (named in SPREADSHEETS and b"\0" in head):
-        return named  # which its reader will refuse with what is wrong
+        return named  # its reader will report what is wrong
     check_head(head, path, where)
     return find_text_ending(path.suffixes, head)
 
 
 def find_binary_ending(path: Path, head: bytes, where: str) -> str:
-    """Return the ending of a binary format that is read; empty for text files."""
+    """Return the extension of a supported binary format; empty for text files and other archives."""
     if ending := find_signature(head):
         return ending
     if b"ASCII SPSS PORT FILE" in head[:600]:
@@ -169,15 +169,15 @@ def find_binary_ending(path: Path, head: bytes, where: str) -> str:
 
 
 def find_signature(head: bytes) -> str:
-    """Return the ending of the binary format that first bytes belong to; empty if they are of none that is read."""
-    # A table of text may begin with a column called PAR1 or ORCID.
+    """Return the extension of the supported binary format with these first bytes; empty if there is none."""
+    # A text table may begin with a column named PAR1 or ORCID.
     is_binary = CONTROL.search(head) is not None
     found = (ending for magic, ending in SIGNATURES.items() if head.startswith(magic) and (is_binary or len(magic) > 8))
     return next(found, "")
 
 
 def check_unread(head: bytes, where: str) -> None:
-    """Refuse a binary format that is not read, naming it and the way out."""
+    """Reject an unsupported binary format, with its name and the fix."""
     if not CONTROL.search(head):
         return
     for magic, (name, remedy) in UNREAD.items():
@@ -188,7 +188,7 @@ def check_unread(head: bytes, where: str) -> None:
 
 
 def find_archive(path: Path, where: str) -> str:
-    """Return the ending of a spreadsheet that is a zip archive; empty for any other archive."""
+    """Return the extension of a zipped spreadsheet; empty for other archives; reject other documents."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -212,7 +212,7 @@ def find_archive(path: Path, where: str) -> str:
 
 
 def find_office(path: Path, where: str) -> str:
-    """Return the ending of an old Office file that is a workbook, refusing others."""
+    """Return the extension of a legacy Office workbook; reject other legacy and encrypted files."""
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
         streams = ("EncryptedPackage", "Workbook", "Book")
         found = [name for name in streams if content.find(name.encode("utf-16-le")) >= 0]
@@ -224,7 +224,7 @@ def find_office(path: Path, where: str) -> str:
 
 
 def list_inner(path: Path, packing: str) -> list[str]:
-    """Return the ending of the only file of a zip archive; none for what else is compressed."""
+    """Return the extension of the only file in a zip archive as a list; empty for other files."""
     if packing != ".zip":
         return []
     try:
@@ -236,7 +236,7 @@ def list_inner(path: Path, packing: str) -> list[str]:
 
 
 def find_text_ending(suffixes: list[str], head: bytes) -> str:
-    """Return the ending of a text file by what it begins with, and by the endings of its name."""
+    """Return the extension of a text file by its first bytes, then by the extensions of its name."""
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     named = [suffix.lower() for suffix in suffixes]
     if looks_like_json(start) and not (start.startswith(b"{") and any(ending in TEXT[:2] for ending in named)):
@@ -247,7 +247,7 @@ def find_text_ending(suffixes: list[str], head: bytes) -> str:
 
 
 def looks_like_json(start: bytes) -> bool:
-    """Return whether a text begins like records in JSON.
+    """Return whether a text file begins like JSON records.
 
     >>> looks_like_json(b'[{"a": 1}]'), looks_like_json(b'{"a": 1}'), looks_like_json(b"[1],2")
     (True, True, False)
@@ -256,7 +256,13 @@ def looks_like_json(start: bytes) -> bool:
 
 
 def check_head(head: bytes, path: Path, where: str) -> None:
-    """Refuse a file whose first bytes show that it is no text table, saying what it is."""
+    """Raise an error if the first bytes show that a file is not a text table.
+
+    Raises
+    ------
+    DataError
+        The file is empty, binary, compressed, or text that is not a table; names what it is and the fix.
+    """
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not head:
         raise DataError(f"{where} is empty (0 bytes): is it the right file?")
@@ -274,7 +280,7 @@ def check_head(head: bytes, path: Path, where: str) -> None:
 
 
 def check_text_head(head: bytes, start: bytes, path: Path, where: str) -> None:
-    """Refuse text that is no table: a page, a pointer to another file, blanks."""
+    """Reject text that is not a table: HTML, XML, JSON, a pointer to another file, or blanks."""
     if start.startswith((b"<!doctype html", b"<html", b"<table")):
         raise DataError(
             f"{where}: this is an HTML page, perhaps an error shown instead of the file: download it again, or save "
@@ -293,12 +299,12 @@ def check_text_head(head: bytes, start: bytes, path: Path, where: str) -> None:
 
 
 def refuse_format(where: str, name: str, remedy: str) -> DataError:
-    """Return the error about a format that is not read."""
+    """Return the error for an unsupported format."""
     return DataError(f"{where}: {name}, which is not read: {remedy}")
 
 
 def find_format(path: Path) -> str:
-    """Return the ending that says how a file is read: its last one, or the one before that of a compressed file.
+    """Return the extension that determines the reader: the last one, or the one before the compression suffix.
 
     >>> [find_format(Path(name)) for name in ("a.csv", "a.JSON.gz", "a.xlsx", "a.gz")]
     ['.csv', '.json', '.xlsx', '.csv']

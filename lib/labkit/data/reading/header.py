@@ -1,6 +1,6 @@
-"""The header of a table: which rows hold the names of its columns, how several are joined, what can name none.
+"""The header of a table: which rows hold the column names, how several rows are joined, which names are invalid.
 
-Not how rows are read: that is `labkit.data.reading.delimited` and `labkit.data.reading.spreadsheet`.
+For reading rows, see `labkit.data.reading.delimited` and `labkit.data.reading.spreadsheet`.
 """
 
 import itertools
@@ -17,16 +17,16 @@ MOST_ROWS = 500
 FEWEST_ROWS, FEWEST_VOTES = 3, 2
 MOST_HEADER_ROWS = 3
 MOSTLY = 0.9
-"""Share of numbers among its values from which a column is one of numbers, so that a word above them is a name."""
+"""Minimum share of numbers or dates in a column for a word above them to be a name."""
 
 
 def check_names(first: list[str], table: Table, where: str) -> list[str]:
-    """Return the columns' names from the first row, refusing what cannot name columns.
+    """Return the column names from the first row, rejecting invalid ones.
 
     Raises
     ------
     DataError
-        Too many columns, a name twice or missing, or a first row that looks like data.
+        There are too many columns, duplicate or missing names, or the first row looks like data.
     """
     if len(first) > table.max_columns:
         raise DataError(f"{where}: {len(first):,} columns: raise `max_columns` of the table ({table.max_columns:,})")
@@ -51,12 +51,12 @@ def check_names(first: list[str], table: Table, where: str) -> list[str]:
 
 
 def count_header_rows(table: Table) -> int:
-    """Return the number of rows that hold names and no data."""
+    """Return the number of rows that hold names rather than data."""
     return 0 if table.header is False else table.header_rows
 
 
 def count_columns(names: list[str]) -> list[int]:
-    """Return for each column over how many the name of the first row stands: itself and the blank ones after it.
+    """Return for each column how many columns its name in the first row spans, including blank or equal ones after it.
 
     >>> count_columns(["Age", "Visited", "", ""]), count_columns(["", "A", "A", "B"])
     ([1, 3, 3, 3], [1, 2, 2, 1])
@@ -70,10 +70,10 @@ def count_columns(names: list[str]) -> list[int]:
 
 
 def join_rows(rows: list[list[str]]) -> list[str]:
-    """Return the names that one or several rows of a header give.
+    """Return the column names from one or several header rows.
 
-    A name over one column is enough; below a name over several, the next row tells these apart. A word that also
-    stands below names of one column, such as `Response`, names nothing.
+    A name that spans one column is complete; below a name that spans several, the next row distinguishes the columns. A
+    word that also occurs below single-column names, such as `Response`, is ignored in the first column of a span.
 
     >>> join_rows([["Age", "Visited", "", "Fan?", ""], ["Response", "Rome", "Oslo", "Response", "Why?"]])
     ['Age', 'Visited: Rome', 'Visited: Oslo', 'Fan?', 'Fan?: Why?']
@@ -85,7 +85,7 @@ def join_rows(rows: list[list[str]]) -> list[str]:
 
 
 def join_pair(upper: list[str], lower: list[str]) -> list[str]:
-    """Return the names that two rows of a header give together."""
+    """Return the column names from two header rows."""
     widths = count_columns(upper)
     plain = {lower[place].strip() for place, width in enumerate(widths) if width == 1 and upper[place].strip()}
     joined, owner = [], ""
@@ -97,7 +97,7 @@ def join_pair(upper: list[str], lower: list[str]) -> list[str]:
 
 
 def count_name_rows(rows: list[list[str]]) -> int:
-    """Return how many of the first rows hold names, 1 to `MOST_HEADER_ROWS`."""
+    """Return how many of the first rows hold names, from 1 to `MOST_HEADER_ROWS`."""
     n_rows = 1
     while n_rows < MOST_HEADER_ROWS and has_second_header([join_rows(rows[:n_rows]), *rows[n_rows:]]):
         n_rows += 1
@@ -105,11 +105,9 @@ def count_name_rows(rows: list[list[str]]) -> int:
 
 
 def has_second_header(rows: list[list[str]]) -> bool:
-    """Return whether the second row holds names too, as exports of surveys and sheets with merged cells have them.
-
-    Words above numbers or dates speak for it, and words below a name that stands over several columns; a value like
-    those below it in any column speaks against it. The same names again are no row of the table either.
-    """
+    """Return whether the second row holds names too, as in survey exports and sheets with merged cells."""
+    # Evidence for names: words above numbers or dates, and words below a name that spans several columns. Evidence
+    # against: a value like those below it in any column. A repeated row of names is not data either.
     first, second = rows[0], rows[1] if len(rows) > 1 else []
     below = [row for row in rows[2:MOST_ROWS] if len(row) == len(first)]
     if len(second) != len(first) or len(below) < FEWEST_ROWS:
@@ -124,7 +122,7 @@ def has_second_header(rows: list[list[str]]) -> bool:
 
 
 def rate_cell(cell: str, below: list[str], *, is_below_several: bool) -> int:
-    """Return 1 if a cell of the second row is a name and no value, -1 if it is a value, 0 if it may be either."""
+    """Return 1 if a cell of the second row is a name, -1 if it is a value, 0 if it may be either."""
     values = [value for value in below if value]
     distinct, n_measured = {*values}, sum(map(is_number_or_date, values))
     if not cell:
@@ -135,7 +133,7 @@ def rate_cell(cell: str, below: list[str], *, is_below_several: bool) -> int:
         return int(cell not in USUAL_MISSING)
     if cell in distinct and not (is_below_several and len(distinct) == 1):
         return -1
-    # Among strings that are all different, one more shows nothing.
+    # Among strings that are all different, another one is no evidence.
     return int(is_below_several and 0 < len(distinct) <= len(values) / 2)
 
 
@@ -145,7 +143,7 @@ def is_number_or_date(cell: str) -> bool:
 
 
 def is_data(rows: list[list[str]]) -> bool:
-    """Return whether the first row is like those below it: numbers where they have numbers."""
+    """Return whether the first row is data like the rows below it: numbers where they have numbers."""
     if not rows or looks_like_data(rows[0]):
         return bool(rows)
     first, below = rows[0], [row for row in rows[1:200] if len(row) == len(rows[0])]
@@ -158,7 +156,7 @@ def is_data(rows: list[list[str]]) -> bool:
 
 
 def looks_like_data(first: list[str]) -> bool:
-    """Return whether all names are numbers, but not years or places that count upwards.
+    """Return whether all names are numbers, except consecutive ones such as years or positions.
 
     >>> looks_like_data(["5.1", "3.5"]), looks_like_data(["0", "1", "2"]), looks_like_data(["a", "1"])
     (True, False, False)

@@ -1,7 +1,7 @@
-"""Records in JSON as rows of strings: an array of objects, one object a line, or columns by name.
+"""Read JSON records as rows of strings: an array of objects, one object per line, or columns by name.
 
-The same rules as for delimited text decide on types, so that `"7"` and `7` are the same number. Records are read one
-after another; only a file that is a single object is whole in memory.
+Types are inferred by the same rules as for delimited text, so `"7"` and `7` are the same number. Records are read one
+at a time; only a file that is a single object is loaded as a whole.
 """
 
 import itertools
@@ -21,7 +21,7 @@ from labkit.params.tables import Table
 
 PIECE = 1 << 20
 LONGEST = 1 << 27
-"""Characters of one record, or of a file that is a single object."""
+"""Maximum number of characters of one record, or of a file that is a single object."""
 LONGEST_TOKEN = 16
 BLOCK_CELLS = 500_000
 BLANK, COMMA = re.compile(r"\s*"), re.compile(r"[\s,]*")
@@ -31,12 +31,12 @@ DECODER = json.JSONDecoder(
 
 
 class JsonFile:
-    """One file of records, gone through once for the names of the columns.
+    """A file of JSON records, scanned once for the names of the columns.
 
     Raises
     ------
     DataError
-        It is no JSON, cut short, no records, or its records hold others.
+        The file is not JSON, truncated, has no records, or has nested records.
     """
 
     def __init__(self, path: Path, table: Table, where: str) -> None:
@@ -52,7 +52,7 @@ class JsonFile:
         self.names = check_names(self.keys, table.model_copy(update={"header": True}), where)
 
     def check_record(self, record: Any, number: int) -> None:
-        """Refuse what is no record of plain values."""
+        """Reject a value that is not a flat object."""
         if not isinstance(record, dict):
             raise DataError(
                 f"{self.where}: record {number:,} is {name_type(record)}: write an array of objects, one per row, or "
@@ -66,7 +66,13 @@ class JsonFile:
                 )
 
     def read_records(self) -> Iterator[Any]:
-        """Yield the records of the file, whatever its layout."""
+        """Yield the records of the file, whatever its layout.
+
+        Raises
+        ------
+        DataError
+            The file is not JSON, or truncated.
+        """
         with open_text(self.path, self.table, self.where) as stream:
             values = Values(stream, self.where)
             first = list(itertools.islice(values.read(), 2))
@@ -77,7 +83,7 @@ class JsonFile:
             yield from name_cells(Values(stream, self.where).read())
 
     def read_batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the rows as strings, columns by their places."""
+        """Yield the rows as strings, in batches, with columns named by position."""
         records, keys = self.read_records(), self.keys
         while block := list(itertools.islice(records, max(1, BLOCK_CELLS // len(keys)))):
             arrays = [pa.array([write_json_cell(record.get(key)) for record in block], pa.string()) for key in keys]
@@ -85,7 +91,7 @@ class JsonFile:
 
 
 class Values:
-    """The values of a JSON text one after another: the items of its array, or what follows each other in it."""
+    """The values of a JSON text one at a time: the items of its array, or consecutive top-level values."""
 
     def __init__(self, stream: TextIO, where: str) -> None:
         self.stream, self.where = stream, where
@@ -98,7 +104,7 @@ class Values:
         Raises
         ------
         DataError
-            The text is no JSON, or cut short; with the line.
+            The text is not JSON, or is truncated; names the line.
         """
         self.fill()
         self.skip(BLANK)
@@ -120,7 +126,7 @@ class Values:
             yield self.read_value()
 
     def skip(self, pattern: re.Pattern[str]) -> None:
-        """Go on to the next value, or to the end of the text."""
+        """Advance past the pattern to the next value, or to the end of the text."""
         while True:
             found = pattern.match(self.text, self.place)
             self.place = found.end() if found else self.place
@@ -128,7 +134,7 @@ class Values:
                 return
 
     def read_value(self) -> Any:
-        """Return the next value, reading on until it is whole."""
+        """Return the next value, reading more text until it is complete."""
         while True:
             try:
                 value, self.place = DECODER.raw_decode(self.text, self.place)
@@ -136,14 +142,14 @@ class Values:
             except json.JSONDecodeError as error:
                 fault, is_open = error.pos - self.place, error.msg.startswith("Unterminated")
                 rest = "" if is_open else self.text[error.pos + 1 :]
-                # Near the end, what follows may make sense of it.
+                # Near the end of the buffer, the text that follows may complete the token.
                 if len(rest) > LONGEST_TOKEN or not self.fill():
                     raise (self.describe(fault) if rest.strip() else self.describe_end()) from error
             except RecursionError as error:
                 raise DataError(f"{self.where}: nested too deep: flatten it") from error
 
     def fill(self) -> bool:
-        """Read on, forgetting what has been read; return whether there was more."""
+        """Read the next piece and discard parsed text; return whether there was more."""
         more = self.stream.read(PIECE)
         self.line += self.text.count("\n", 0, self.place)
         self.text, self.place = self.text[self.place :] + more, 0
@@ -155,14 +161,14 @@ class Values:
         return bool(more)
 
     def describe(self, fault: int) -> DataError:
-        """Say where the text is no JSON: in an array at the fault, else where the value begins."""
+        """Return the error for invalid JSON, with the line of the fault in an array, else of the value."""
         at = self.place + fault
         line = self.line + self.text.count("\n", 0, at if self.is_array else self.place)
         begun = " ".join(self.text[max(self.place, at - 30) : at + 1].split())
         return DataError(f"{self.where}: line {line:,}: not JSON at {begun!r}: write the file again with a library")
 
     def describe_end(self) -> DataError:
-        """Say that the text ends too early."""
+        """Return the error for truncated text."""
         line = self.line + self.text.count("\n", 0, self.place)
         begun = self.text[self.place : self.place + 30].split("\n")[0]
         shown = f" ({begun!r} …)" if begun else ""
@@ -172,7 +178,7 @@ class Values:
 
 
 def list_rows(document: Mapping[str, Any]) -> Iterator[Any]:
-    """Yield the records of a file that is a single object: columns by name, records under one name, or one record."""
+    """Yield the records of a single object: columns by name, records under one key, or the object as one record."""
     values = list(document.values())
     if isinstance(document.get("columns"), list) and isinstance(document.get("data"), list):
         yield from name_cells([document["columns"], *document["data"]])
@@ -193,17 +199,17 @@ def list_rows(document: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def is_flat(columns: list[list[Any]]) -> bool:
-    """Return whether columns hold plain values alone."""
+    """Return whether columns hold only scalar values."""
     return not any(isinstance(value, dict | list) for column in columns for value in column)
 
 
 def is_records(value: Any) -> bool:
-    """Return whether a value is an array of objects."""
+    """Return whether a value is a non-empty array of objects."""
     return isinstance(value, list) and bool(value) and all(isinstance(record, dict) for record in value)
 
 
 def name_cells(values: Iterator[Any] | list[Any]) -> Iterator[Any]:
-    """Yield records; those that are arrays are named by the first of them."""
+    """Yield records; if they are arrays, the first one names the columns."""
     names: list[str] | None = None
     for value in values:
         if not isinstance(value, list):
@@ -217,7 +223,7 @@ def name_cells(values: Iterator[Any] | list[Any]) -> Iterator[Any]:
 
 
 def name_type(value: Any) -> str:
-    """Return what a value of JSON is."""
+    """Describe the type of a JSON value, or its value if it is a scalar."""
     return "an object" if isinstance(value, dict) else "an array" if isinstance(value, list) else f"{value!r}"
 
 

@@ -1,7 +1,8 @@
 """Read a raw table of any format as declared in the params, in batches of typed columns.
 
 Reading is strict: anything that differs from the declaration raises an error with file, column, row and fix. Nothing is
-guessed here; `labkit.new.dialect` does that once, when an experiment is created. `labkit.stages.source` lists files.
+guessed here; `labkit.new.dialect` does that once, when an experiment is created. For where the files are, see
+`labkit.data.reading.locate`.
 """
 
 import copy

@@ -1,4 +1,4 @@
-"""What a text file holds, counted in one pass: lines, quotes, and cells by row."""
+"""Scan a text file in one pass: check its encoding, and count bytes, lines and quotes."""
 
 import codecs
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from labkit.params.tables import Table
 
 @dataclass(frozen=True)
 class TextScan:
-    """What a text file is like as a whole."""
+    """Properties of a whole text file."""
 
     n_bytes: int
     n_lines: int
@@ -22,12 +22,12 @@ class TextScan:
 
 
 def scan_text(path: Path, table: Table, where: str) -> TextScan:
-    """Look over a whole text file: limits, encoding, NUL bytes, quotes and the end.
+    """Scan a whole text file: size limit, encoding, NUL bytes, quotes and last line.
 
     Raises
     ------
     DataError
-        It is not text in the table's encoding, with line and byte.
+        The file is empty, too large, or not text in the table's encoding; names line and byte.
     """
     with open_bytes(path, most_bytes=table.max_bytes, where=where) as stream:
         check_head(stream.peek(HEAD_BYTES)[:HEAD_BYTES], path, where)  # type: ignore[attr-defined]
@@ -38,7 +38,7 @@ def scan_text(path: Path, table: Table, where: str) -> TextScan:
 
 
 class Counter:
-    """Counts over the pieces of one text file."""
+    """Checks and counts over the pieces of one text file."""
 
     def __init__(self, table: Table, where: str) -> None:
         self.encoding, self.quote, self.where = table.encoding, table.quote, where
@@ -51,7 +51,13 @@ class Counter:
         self.has_text = False
 
     def add(self, piece: bytes) -> None:
-        """Count one more piece."""
+        """Check and count the next piece; an empty piece ends the file.
+
+        Raises
+        ------
+        DataError
+            The piece is not text in the encoding of the table.
+        """
         if not self.n_bytes:
             self.check_mark(piece)
         try:
@@ -75,21 +81,20 @@ class Counter:
 
     @property
     def n_lines(self) -> int:
-        """Number of line ends so far: of both kinds, and of the two together as one."""
+        """Number of line ends so far: CR, LF, and CR LF counted as one."""
         return self.n_newlines + self.n_returns - self.n_pairs
 
     def check_mark(self, piece: bytes) -> None:
-        """Refuse a byte-order mark of another encoding."""
+        """Reject a byte-order mark of another encoding."""
         marked = next((name for mark, name in MARKS.items() if piece.startswith(mark)), None)
         said = codecs.lookup(self.encoding).name
         if marked and not said.startswith(marked):
             raise DataError(f"{self.where}: {marked.upper()} (byte-order mark): set `encoding: {marked}` for the table")
 
     def check_utf8(self, piece: bytes) -> None:
-        """Refuse UTF-8 where each byte should be a letter: every byte fits, and every accent would become two letters.
-
-        Chance alone never makes UTF-8 of accents, so one that fits to the end of the file is meant.
-        """
+        """Reject UTF-8 where a single-byte encoding is declared: it decodes, but garbles every accented letter."""
+        # Accented letters in a single-byte encoding practically never form valid UTF-8 by coincidence, so a file that
+        # is valid UTF-8 to its end is UTF-8.
         if self.utf8 is None:
             return
         try:
@@ -105,7 +110,7 @@ class Counter:
             )
 
     def describe(self, error: UnicodeError, piece: bytes) -> DataError:
-        """Say where the text is not in its encoding, and which other it looks like."""
+        """Return the error for text that is not in its encoding, with the place and the likely encoding."""
         place = error.start if isinstance(error, UnicodeDecodeError) else 0
         data = error.object if isinstance(error, UnicodeDecodeError) else piece
         line = self.n_lines + bytes(data[:place]).count(b"\n") + 1
@@ -118,7 +123,13 @@ class Counter:
         )
 
     def finish(self) -> TextScan:
-        """Return the counts of the whole file."""
+        """Return the counts for the whole file.
+
+        Raises
+        ------
+        DataError
+            The file is blank, or ends within a character.
+        """
         self.add(b"")
         if not self.has_text:
             raise DataError(f"{self.where} is empty (blanks only, {self.n_bytes:,} bytes): is it the right file?")

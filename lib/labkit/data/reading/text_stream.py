@@ -1,7 +1,6 @@
-"""The bytes of a text file: decompressed, bounded, decoded, and checked before anything is parsed.
+"""Open a text file as a stream: decompressed, limited in size and decoded before anything is parsed.
 
-Not how lines become rows: that is `labkit.data.reading.delimited`. A file is read in pieces; none is ever whole in
-memory.
+For splitting lines into rows, see `labkit.data.reading.delimited`. Files are read in pieces, never as a whole.
 """
 
 import bz2
@@ -26,18 +25,24 @@ PACKING_ERRORS = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip
 
 
 class BoundedStream(io.RawIOBase):
-    """A decompressed file that is refused above a number of bytes, whatever size the compressed file declares."""
+    """A decompressed file with a size limit in bytes, whatever size the compressed file declares."""
 
     def __init__(self, inner: BinaryIO, most: int, where: str) -> None:
         super().__init__()
         self.inner, self.most, self.where, self.n_bytes = inner, most, where, 0
 
     def readable(self) -> bool:
-        """Tell that it can be read."""
+        """Return True: the stream can be read."""
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Fill a buffer, refusing what is too much or cut short."""
+        """Fill a buffer and return the number of bytes.
+
+        Raises
+        ------
+        DataError
+            The file is too large, truncated or damaged.
+        """
         try:
             piece = self.inner.read(len(buffer))
         except PACKING_ERRORS as error:
@@ -52,7 +57,7 @@ class BoundedStream(io.RawIOBase):
 
 
 class Utf8Stream(io.RawIOBase):
-    """Text of any encoding as UTF-8 bytes, a byte-order mark left out."""
+    """Text in any encoding as UTF-8 bytes, without a byte-order mark."""
 
     def __init__(self, inner: BinaryIO, encoding: str) -> None:
         super().__init__()
@@ -61,11 +66,11 @@ class Utf8Stream(io.RawIOBase):
         self.is_first = True
 
     def readable(self) -> bool:
-        """Tell that it can be read."""
+        """Return True: the stream can be read."""
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Fill a buffer."""
+        """Fill a buffer and return the number of bytes."""
         while not self.rest:
             piece = self.inner.read(PIECE_BYTES)
             decoded = self.decoder.decode(piece, final=not piece)
@@ -81,12 +86,13 @@ class Utf8Stream(io.RawIOBase):
 
 @contextmanager
 def open_bytes(path: Path, *, most_bytes: int, where: str) -> Iterator[BinaryIO]:
-    """Yield a decompressed file; its ending shows how it is compressed.
+    """Yield a file as decompressed bytes; its extension determines the compression.
 
     Raises
     ------
     DataError
-        It is not compressed as its ending says, cut short, an archive of several files, or too large.
+        The file is not compressed as its extension indicates, truncated, encrypted, an archive of several files, or
+        too large.
     """
     ending = path.suffix.lower()
     openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
@@ -103,7 +109,13 @@ def open_bytes(path: Path, *, most_bytes: int, where: str) -> Iterator[BinaryIO]
 
 @contextmanager
 def open_text(path: Path, table: Table, where: str) -> Iterator[TextIO]:
-    """Yield a file as text, line ends as they are."""
+    """Yield a file as text, with unchanged line ends.
+
+    Raises
+    ------
+    DataError
+        See `open_bytes`.
+    """
     with open_bytes(path, most_bytes=table.max_bytes, where=where) as stream:
         yield io.TextIOWrapper(io.BufferedReader(Utf8Stream(stream, table.encoding)), encoding="utf-8", newline="")
 
