@@ -44,8 +44,9 @@ def split_rows(frame: pd.DataFrame, data: Data, *, seed: int) -> dict[str, pd.Da
     Raises
     ------
     DataError
-        Too few rows, a missing, infinite or constant target, a missing or wrong time, a missing group, an empty part
-        or one with a single class, a class too small to occur in every part, or no such positive class.
+        Too few rows; a missing, infinite or non-numeric target, or one with a single class; a missing or inconsistent
+        time; a missing group; an empty part or one with a single class; a class too small to occur in every part; or
+        a positive class that does not occur.
     """
     check_target(frame[data.target.column], data)
     if data.time is not None:

@@ -37,7 +37,7 @@ class TypedTable:
         self.reader = open_reader(path, table, where)
         self.schema, self.n_rows, self.remarks = self.reader.schema, self.reader.n_rows, self.reader.remarks
         self.check_size(self.reader.n_bytes)
-        # Columns in which pandas stores the index of a table.
+        # pandas stores the index of a table in such columns; they are not data.
         stored = [name for name in self.schema.names if not name.startswith("__index_level_")]
         names = [normalize_spaces(name) for name in stored]
         twins = sorted({name for name in names if names.count(name) > 1}) if len({*names}) < len(names) else []

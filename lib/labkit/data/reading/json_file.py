@@ -66,13 +66,7 @@ class JsonFile:
                 )
 
     def read_records(self) -> Iterator[Any]:
-        """Yield the records of the file, whatever its layout.
-
-        Raises
-        ------
-        DataError
-            The file is not JSON, or truncated.
-        """
+        """Yield the records of the file, whatever its layout."""
         with open_text(self.path, self.table, self.where) as stream:
             values = Values(stream, self.where)
             first = list(itertools.islice(values.read(), 2))
@@ -91,7 +85,7 @@ class JsonFile:
 
 
 class Values:
-    """The values of a JSON text one at a time: the items of its array, or consecutive top-level values."""
+    """The values of a JSON document, one at a time: the items of its array, or consecutive top-level values."""
 
     def __init__(self, stream: TextIO, where: str) -> None:
         self.stream, self.where = stream, where

@@ -91,13 +91,7 @@ class LabelledReader:
                 )
 
     def load(self, **options: Any) -> tuple[pd.DataFrame, Any]:
-        """Return rows and metadata; `options` are passed to pyreadstat.
-
-        Raises
-        ------
-        DataError
-            The file cannot be read.
-        """
+        """Return rows and metadata as read by pyreadstat, which receives the options."""
         import pyreadstat
 
         readers: Mapping[str, Callable[..., Any]] = {

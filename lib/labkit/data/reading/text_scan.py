@@ -51,13 +51,7 @@ class Counter:
         self.has_text = False
 
     def add(self, piece: bytes) -> None:
-        """Check and count the next piece; an empty piece ends the file.
-
-        Raises
-        ------
-        DataError
-            The piece is not text in the encoding of the table.
-        """
+        """Check and count the next piece; an empty piece ends the file."""
         if not self.n_bytes:
             self.check_mark(piece)
         try:
@@ -123,13 +117,7 @@ class Counter:
         )
 
     def finish(self) -> TextScan:
-        """Return the counts for the whole file.
-
-        Raises
-        ------
-        DataError
-            The file is blank, or ends within a character.
-        """
+        """Return the counts for the whole file, rejecting a blank one."""
         self.add(b"")
         if not self.has_text:
             raise DataError(f"{self.where} is empty (blanks only, {self.n_bytes:,} bytes): is it the right file?")
