@@ -109,9 +109,9 @@ def clean_table(
             filtered, more = leave_out(filtered, filtered[name].isna(), f"fill.{name}: drop")
             lines += more
     if wrangling.most_missing.rows is not None:
-        gaps = count_gaps(filtered, wrangling, target)
+        missing = count_missing(filtered, wrangling, target)
         text = f"most_missing.rows: {wrangling.most_missing.rows:g}"
-        filtered, more = leave_out(filtered, gaps > wrangling.most_missing.rows, text)
+        filtered, more = leave_out(filtered, missing > wrangling.most_missing.rows, text)
         lines += more
     if target is not None:
         filtered, more = settle_rare_classes(settle_target(filtered, target), target)
@@ -159,7 +159,7 @@ def list_rare_classes(classes: pd.Series, fewest_rows: int) -> list[Any]:
     return sorted(counts.index[counts < fewest_rows].tolist(), key=str)
 
 
-def count_gaps(frame: pd.DataFrame, wrangling: Wrangling, target: Target | None) -> pd.Series:
+def count_missing(frame: pd.DataFrame, wrangling: Wrangling, target: Target | None) -> pd.Series:
     """Return the fraction of missing values in each row, shape (n_rows,), over the columns that are kept."""
     left_out = {*wrangling.drop, *([target.column] if target else [])}
     return frame[[name for name in frame.columns if name not in left_out]].isna().mean(axis=1)
@@ -217,8 +217,8 @@ def to_plain(values: pd.Series) -> np.ndarray:
     array = to_array(values)
     if array.dtype != object:
         return array
-    gaps = expressions.is_missing(array)
-    return np.array([None if gap else value for value, gap in zip(array, gaps, strict=True)], object)
+    missing = expressions.is_missing(array)
+    return np.array([None if is_absent else value for value, is_absent in zip(array, missing, strict=True)], object)
 
 
 def describe_rules(before: pd.DataFrame, rules: Mapping[str, Rule]) -> pd.DataFrame:

@@ -44,11 +44,11 @@ def compute_outcome(frame: pd.DataFrame, target: Target) -> pd.Series:
 
     The class is `target.positive`, or the most frequent one. Shape (n_rows,); NaN where the target is missing.
     """
-    answers = frame[target.column]
+    outcomes = frame[target.column]
     if target.task == "regression":
-        return answers.astype("float64")
-    picked = target.positive if target.positive is not None else answers.mode().iloc[0]
-    return (answers == picked).astype("float64").where(answers.notna())
+        return outcomes.astype("float64")
+    picked = target.positive if target.positive is not None else outcomes.mode().iloc[0]
+    return (outcomes == picked).astype("float64").where(outcomes.notna())
 
 
 @np.errstate(over="ignore", invalid="ignore")

@@ -40,9 +40,11 @@ def make_array(values: np.ndarray, kind: str, name: str) -> np.ndarray:
     if kind == "time":
         return make_times(array, name)
     if kind == "category":
-        gaps = expressions.is_missing(array)
+        missing = expressions.is_missing(array)
         strings = [str(number_to_string(value)) for value in (array.tolist() if array.dtype.kind in "iuf" else array)]
-        return np.array([None if gap else string for string, gap in zip(strings, gaps, strict=True)], object)
+        return np.array(
+            [None if is_absent else string for string, is_absent in zip(strings, missing, strict=True)], object
+        )
     try:
         if array.dtype == object:
             array = np.where(expressions.is_missing(array), np.nan, array)
@@ -91,11 +93,14 @@ def make_times(values: np.ndarray, name: str) -> np.ndarray:
     """
     if values.dtype.kind == "M":
         return values.astype("datetime64[us]")
-    gaps = expressions.is_missing(values)
+    missing = expressions.is_missing(values)
     try:
-        known = [None if gap else convert_time(value) for value, gap in zip(values.tolist(), gaps, strict=True)]
+        known = [
+            None if is_absent else convert_time(value)
+            for value, is_absent in zip(values.tolist(), missing, strict=True)
+        ]
     except (TypeError, ValueError) as error:
-        odd = find_invalid(values[~gaps], convert_time)
+        odd = find_invalid(values[~missing], convert_time)
         raise DataError(f"column {name!r}: {odd} is not a time: give ISO 8601 times") from error
     return np.array(known, "datetime64[us]")
 
@@ -168,8 +173,10 @@ def make_feature(values: np.ndarray, kind: str) -> np.ndarray:
         `""`.
     """
     if kind == "category":
-        gaps = expressions.is_missing(values)
-        return np.array(["" if gap else str(value) for value, gap in zip(values, gaps, strict=True)], object)
+        missing = expressions.is_missing(values)
+        return np.array(
+            ["" if is_absent else str(value) for value, is_absent in zip(values, missing, strict=True)], object
+        )
     with np.errstate(over="ignore"):
         rounded = values.astype("float32").astype("float64")
     return np.where(np.isinf(rounded), np.nan, rounded)

@@ -39,8 +39,8 @@ def is_missing(values: Any) -> np.ndarray:
     if array.dtype.kind in "fmM":
         return np.isnan(array)
     if array.dtype == object:
-        gaps = [is_missing_value(value) for value in array.ravel()]
-        return np.array(gaps, bool).reshape(array.shape)
+        missing = [is_missing_value(value) for value in array.ravel()]
+        return np.array(missing, bool).reshape(array.shape)
     return np.zeros(array.shape, bool)
 
 

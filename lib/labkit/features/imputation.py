@@ -157,11 +157,11 @@ def apply_learnt(columns: Columns, learnt: Mapping[str, Any], spec: Spec) -> Col
             flags[f"{name}_{OUTLIER}"] = ((columns[name] < low) | (columns[name] > high)).astype("float64")
     made = apply_bounds(columns, learnt["bounds"], spec)
     for name, fill in (spec.get("fill") or {}).items():
-        gaps = is_missing(made[name])
+        missing = is_missing(made[name])
         if fill["indicator"]:
-            flags[f"{name}_{MISSING}"] = gaps.astype("float64")
-        if name in learnt["fills"] and gaps.any():
-            made[name] = np.where(gaps, np.array(learnt["fills"][name], made[name].dtype), made[name])
+            flags[f"{name}_{MISSING}"] = missing.astype("float64")
+        if name in learnt["fills"] and missing.any():
+            made[name] = np.where(missing, np.array(learnt["fills"][name], made[name].dtype), made[name])
     return {**made, **flags}
 
 

@@ -73,10 +73,12 @@ def make_keys(columns: Sequence[np.ndarray], n_rows: int) -> np.ndarray:
 
 def to_texts(values: np.ndarray) -> list[str | None]:
     """Return values as strings, None where a value is missing."""
-    return [None if gap else str(value) for value, gap in zip(values.tolist(), is_missing(values), strict=True)]
+    return [
+        None if is_absent else str(value) for value, is_absent in zip(values.tolist(), is_missing(values), strict=True)
+    ]
 
 
-def add_outcomes(state: State, times: np.ndarray, answers: np.ndarray, keys: Mapping[str, np.ndarray]) -> State:
+def add_outcomes(state: State, times: np.ndarray, outcomes: np.ndarray, keys: Mapping[str, np.ndarray]) -> State:
     """Return the state with more outcomes; the result does not depend on their order or grouping.
 
     Parameters
@@ -92,7 +94,7 @@ def add_outcomes(state: State, times: np.ndarray, answers: np.ndarray, keys: Map
     """
     n_old, total = len(state["times"]), len(state["times"]) + len(times)
     all_times = np.concatenate([state["times"], times])
-    all_answers = np.concatenate([state["answers"], answers])
+    all_outcomes = np.concatenate([state["answers"], outcomes])
     known, codes = {}, {}
     for name, texts in keys.items():
         before, after = state[f"{name}.keys"], texts.tolist()
@@ -102,18 +104,18 @@ def add_outcomes(state: State, times: np.ndarray, answers: np.ndarray, keys: Map
         old, places = np.divmod(state[f"{name}.places"], n_old + 1)
         codes[name][places] = np.array([number[text] for text in before.tolist()], "int64")[old]
         codes[name][n_old:] = [-1 if text is None else number[text] for text in after]
-    order = np.lexsort([*codes.values(), all_answers, all_times])
-    found = {"times": all_times[order], "answers": all_answers[order]}
+    order = np.lexsort([*codes.values(), all_outcomes, all_times])
+    found = {"times": all_times[order], "answers": all_outcomes[order]}
     for name in keys:
         found |= make_index(name, known[name], codes[name][order], found["answers"])
     return found
 
 
-def make_index(name: str, keys: list[str], codes: np.ndarray, answers: np.ndarray) -> State:
+def make_index(name: str, keys: list[str], codes: np.ndarray, outcomes: np.ndarray) -> State:
     """Return the arrays of one history for outcomes sorted by time."""
     places = np.flatnonzero(codes >= 0)
     places = places[np.argsort(codes[places], kind="stable")]
-    sums = np.concatenate([[0.0], np.cumsum(answers[places])])
+    sums = np.concatenate([[0.0], np.cumsum(outcomes[places])])
     index = codes[places] * (len(codes) + 1) + places
     return {f"{name}.keys": np.array(keys, "U"), f"{name}.places": index, f"{name}.sums": sums}
 

@@ -154,7 +154,7 @@ class RowFeatures(RowComputation, TransformerMixin, BaseEstimator):  # type: ign
         target = str((self.target or {})["column"])
         needed = [OUTCOME_KNOWN_AT] if y is not None else [OUTCOME_KNOWN_AT, target]
         taken = take_columns(X, {**self.inputs_, **dict.fromkeys(needed, "")})
-        answers = X[target] if y is None else pd.Series(y)
+        outcomes = X[target] if y is None else pd.Series(y)
         columns = self.compute_raw(taken)
         known_at = make_times(taken[OUTCOME_KNOWN_AT], OUTCOME_KNOWN_AT)
         early = np.flatnonzero(known_at <= columns[PREDICT_AT])
@@ -163,18 +163,18 @@ class RowFeatures(RowComputation, TransformerMixin, BaseEstimator):  # type: ign
                 f"{len(early):,} rows have an answer that is known when it is asked for, first row "
                 f"{X.index[early[0]]}: filter them out or fix data.time"
             )
-        is_known = ~np.isnat(known_at) & answers.notna().to_numpy()
+        is_known = ~np.isnat(known_at) & outcomes.notna().to_numpy()
         keys = {name: values[is_known] for name, values in self.make_keys(columns).items()}
         times = known_at[is_known].astype("int64")
-        self.state_ = outcome_rates.add_outcomes(self.state_, times, self.to_numbers(answers)[is_known], keys)
+        self.state_ = outcome_rates.add_outcomes(self.state_, times, self.to_numbers(outcomes)[is_known], keys)
         return self
 
-    def to_numbers(self, answers: pd.Series) -> np.ndarray:
+    def to_numbers(self, outcomes: pd.Series) -> np.ndarray:
         """Return the values that histories average: 1 for the positive class and 0 for others, or the number itself."""
         positive = (self.target or {}).get("positive")
         if positive is not None:
-            return np.asarray(answers == positive, dtype="float64")
-        return answers.to_numpy(dtype="float64", na_value=np.nan)
+            return np.asarray(outcomes == positive, dtype="float64")
+        return outcomes.to_numpy(dtype="float64", na_value=np.nan)
 
     def find_categories(self, name: str, values: np.ndarray) -> list[str]:
         """Return the categories of a column that are frequent enough to keep."""
@@ -205,15 +205,15 @@ class RowFeatures(RowComputation, TransformerMixin, BaseEstimator):  # type: ign
 
     def find_origins(self) -> dict[str, str]:
         """Return the origin of each feature that is not a raw column: an expression, or a word for its kind."""
-        said = dict(self.expressions or {})
+        origins = dict(self.expressions or {})
         for name in self.get_declared("dates"):
-            said |= {feature: "date" for feature in self.outputs_ if feature.startswith(f"{name}_")}
+            origins |= {feature: "date" for feature in self.outputs_ if feature.startswith(f"{name}_")}
         for name, weights in self.learnt_["words"].items():
-            said |= dict.fromkeys([*(f"{name}: {word}" for word in weights), f"{name}_{tfidf.LENGTH}"], "text")
-        said |= {" x ".join(pair): "interaction" for pair in self.get_declared("interactions")}
-        said |= {f"{name}_{imputation.OUTLIER}": "outliers" for name in self.learnt_["bounds"]}
-        said |= {f"{name}_{imputation.MISSING}": "gaps" for name in self.get_declared("fill")}
-        return {name: said.get(name, "history") for name in self.outputs_ if name not in self.inputs_}
+            origins |= dict.fromkeys([*(f"{name}: {word}" for word in weights), f"{name}_{tfidf.LENGTH}"], "text")
+        origins |= {" x ".join(pair): "interaction" for pair in self.get_declared("interactions")}
+        origins |= {f"{name}_{imputation.OUTLIER}": "outliers" for name in self.learnt_["bounds"]}
+        origins |= {f"{name}_{imputation.MISSING}": "gaps" for name in self.get_declared("fill")}
+        return {name: origins.get(name, "history") for name in self.outputs_ if name not in self.inputs_}
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """Return the names of the features, shape (n_features,)."""

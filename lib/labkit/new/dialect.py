@@ -252,10 +252,10 @@ def read_rows(text: str, delimiter: str, quote: str, skip: int) -> Iterator[list
 def find_dialect(text: str, target: str, choices: Choices) -> tuple[str, str, int]:
     """Return the delimiter, the quote character and the number of lines before the table."""
     first, _, _ = text.partition("\n")
-    said = re.fullmatch(r"sep=(.)\s*", first)
-    candidates = [choices.delimiter] if choices.delimiter else [said[1]] if said else list(DELIMITERS)
+    declared = re.fullmatch(r"sep=(.)\s*", first)
+    candidates = [choices.delimiter] if choices.delimiter else [declared[1]] if declared else list(DELIMITERS)
     quote = "'" if '"' not in text and len(re.findall(r"(?:^|[,;\t|])'[^'\n]*'(?=[,;\t|\r\n])", text)) > 20 else '"'
-    start = 1 if said else 0
+    start = 1 if declared else 0
     best: tuple[float, ...] = ()
     found = (candidates[0], quote, start)
     for order, delimiter in enumerate(candidates):

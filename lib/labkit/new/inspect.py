@@ -322,10 +322,10 @@ def read_table_sample(raw: RawTable, target: str) -> tuple[pd.DataFrame, dict[An
     counts: Counter[Any] | None = Counter()
     kept, n_before, n_missing = [], 0, 0
     for rows in raw.read():
-        answers = rows.column(target)
-        n_missing += answers.null_count
+        outcomes = rows.column(target)
+        n_missing += outcomes.null_count
         if counts is not None:
-            counts.update({entry["values"]: entry["counts"] for entry in answers.value_counts().to_pylist()})
+            counts.update({entry["values"]: entry["counts"] for entry in outcomes.value_counts().to_pylist()})
             counts = counts if len(counts) <= MOST_CLASSES else None
         kept.append(rows.take(pa.array(np.arange(-n_before % stride, rows.num_rows, stride))))
         n_before += rows.num_rows

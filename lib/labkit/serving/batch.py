@@ -148,8 +148,8 @@ def make_prediction_table(predicted: np.ndarray, facts: Mapping[str, Any]) -> pd
     if facts.get("threshold") is not None:
         positive = classes.index(facts["positive"])
         codes = np.where(predicted[:, positive] >= facts["threshold"], positive, 1 - positive)
-    chances = {f"{PROBABILITY}{label}": predicted[:, code] for code, label in enumerate(classes)}
-    return pd.DataFrame({PREDICTION: np.array(classes, dtype=object)[codes], **chances}).infer_objects()
+    probabilities = {f"{PROBABILITY}{label}": predicted[:, code] for code, label in enumerate(classes)}
+    return pd.DataFrame({PREDICTION: np.array(classes, dtype=object)[codes], **probabilities}).infer_objects()
 
 
 def describe_score(rows: pd.DataFrame, predicted: np.ndarray, facts: Mapping[str, Any], params: Params) -> str:

@@ -134,17 +134,17 @@ def find_in_target(
     frame: pd.DataFrame, target: Target, placeholders: Mapping[str, list[Placeholder]]
 ) -> Iterator[Issue]:
     """Find missing, infinite or skewed target values, rare classes, and placeholders for missing values."""
-    answers, name = frame[target.column], target.column
-    if n_missing := int(answers.isna().sum()):
+    outcomes, name = frame[target.column], target.column
+    if n_missing := int(outcomes.isna().sum()):
         fix = write_filter(f"not missing({write_name(name)})")
         yield Issue("high", name, "target missing", f"{format_count(n_missing, 'row')} without a target", fix)
     if target.task == "classification":
-        yield from find_rare_classes(answers.dropna(), target)
-    elif pd.api.types.is_numeric_dtype(answers):
+        yield from find_rare_classes(outcomes.dropna(), target)
+    elif pd.api.types.is_numeric_dtype(outcomes):
         for placeholder in placeholders.get(name, []):
             fix = f"data.target.rule: {{missing: [{placeholder.number}]}}"
             yield Issue("high", name, "marker for missing", describe_placeholder(placeholder), fix)
-        numbers = answers.dropna().astype("float64")
+        numbers = outcomes.dropna().astype("float64")
         if infinite := int(np.isinf(numbers).sum()):
             fix = write_filter(f"abs({write_name(name)}) < 1e300")
             yield Issue("high", name, "infinite target", format_count(infinite, "row"), fix)
@@ -154,9 +154,9 @@ def find_in_target(
             yield Issue("low", name, "skewed target", f"skewness {skew:.1f}", f"training.target_transform: {kind}")
 
 
-def find_rare_classes(answers: pd.Series, target: Target) -> Iterator[Issue]:
+def find_rare_classes(outcomes: pd.Series, target: Target) -> Iterator[Issue]:
     """Find classes that are hard to learn because they have few rows or far fewer than others."""
-    counts, name = answers.value_counts(), target.column
+    counts, name = outcomes.value_counts(), target.column
     if len(counts) < 2:
         evidence = f"only {counts.index.tolist()[0]!r}" if len(counts) else "no row has a target"
         yield Issue("high", name, "one class", evidence, "")
@@ -281,9 +281,9 @@ def find_in_numbers(name: str, numbers: np.ndarray, placeholders: list[Placehold
 
 def find_correlated(inputs: pd.DataFrame, correlation_alert: float) -> Iterator[Issue]:
     """Find columns that are redundant with an earlier one, each reported once."""
-    told: set[str] = set()
+    reported: set[str] = set()
     for first, second, correlation in find_pairs(inputs, correlation_alert):
-        if second not in told:
-            told.add(second)
+        if second not in reported:
+            reported.add(second)
             evidence = f"rank correlation {correlation:.3f} with {first}"
             yield Issue("low", second, "says the same as another", evidence, drop(second, quote(f"like {first}")))

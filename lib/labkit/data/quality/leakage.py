@@ -80,8 +80,8 @@ def find_leaks(
     found: dict[str, Leak] = {}
     for place, column in enumerate(inputs):
         leaks = [find_missing_leak(is_filled[:, place], is_blank, rows), find_target_copy(frame[column], rows)]
-        if told := [leak for leak in leaks if leak]:
-            found[column] = max(told, key=lambda leak: leak.is_sure)
+        if present := [leak for leak in leaks if leak]:
+            found[column] = max(present, key=lambda leak: leak.is_sure)
     others = [column for column in inputs if not (column in found and found[column].is_sure)]
     telling = find_strong_predictors(frame, others, target, rows, seed=seed, scores=scores)
     found |= {column: leak for column, leak in telling.items() if leak.is_sure or column not in found}
@@ -227,8 +227,8 @@ def choose_scored(frame: pd.DataFrame, inputs: Sequence[str], target: str, task:
     """Return the columns to score: all if there are few, else numeric ones rank-correlated with the target."""
     if len(inputs) <= MOST_SCORED:
         return inputs
-    answers = frame[target]
-    y_true = compute_ranks(answers.to_numpy(dtype="float64") if task == "regression" else pd.factorize(answers)[0])
+    outcomes = frame[target]
+    y_true = compute_ranks(outcomes.to_numpy(dtype="float64") if task == "regression" else pd.factorize(outcomes)[0])
     numbers = [name for name in inputs if pd.api.types.is_numeric_dtype(frame[name])]
     columns = (frame[name].to_numpy(dtype="float64", na_value=np.nan) for name in numbers)
     return [

@@ -68,12 +68,12 @@ def profile_table(frame: pd.DataFrame, target: Target, *, seed: int) -> pd.DataF
     sample = frame if len(frame) <= most_rows else frame.sample(most_rows, random_state=seed).sort_index()
     lines = [profile_column(frame[name]) for name in frame.columns]
     profile = pd.DataFrame(lines)
-    answers = sample[target.column]
-    known = answers.notna()
+    outcomes = sample[target.column]
+    known = outcomes.notna()
     profile["score"] = [
         np.nan
         if name == target.column
-        else score_column(sample.loc[known, name], answers[known], target.task, seed=seed)
+        else score_column(sample.loc[known, name], outcomes[known], target.task, seed=seed)
         for name in frame.columns
     ]
     profile.attrs["target"] = target.column
@@ -105,14 +105,14 @@ def compute_mean(known: pd.Series) -> float:
         return float(finite.mean()) if len(finite) else np.nan
 
 
-def score_column(values: pd.Series, answers: pd.Series, task: str, *, seed: int) -> float:
+def score_column(values: pd.Series, outcomes: pd.Series, task: str, *, seed: int) -> float:
     """Return the share of the target's uncertainty that one column alone explains on held-out rows.
 
     The score of a small decision tree on that column, cross-validated in three folds: R² for regression, and for
     classification the reduction in log loss relative to predicting the class frequencies (McFadden's R²). At least 0;
     NaN if there are too few rows.
     """
-    held_out = predict_held_out(values, answers, task, seed=seed)
+    held_out = predict_held_out(values, outcomes, task, seed=seed)
     if held_out is None:
         return np.nan
     y_true, predicted = held_out
@@ -127,7 +127,7 @@ def score_column(values: pd.Series, answers: pd.Series, task: str, *, seed: int)
 
 
 def predict_held_out(
-    values: pd.Series, answers: pd.Series, task: str, *, seed: int
+    values: pd.Series, outcomes: pd.Series, task: str, *, seed: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Predict the target from one column, each row with a tree that was fitted without it.
 
@@ -151,16 +151,16 @@ def predict_held_out(
     column[np.isinf(column)] = np.nan
     leaf = max(5, len(column) // 20)
     if task == "regression":
-        is_finite = np.isfinite(answers.to_numpy(dtype="float64"))
-        column, y_true = column[is_finite], answers.to_numpy(dtype="float64")[is_finite]
+        is_finite = np.isfinite(outcomes.to_numpy(dtype="float64"))
+        column, y_true = column[is_finite], outcomes.to_numpy(dtype="float64")[is_finite]
         # R² does not depend on the unit, but squares of very large targets overflow.
         largest = float(np.abs(y_true).max(initial=0))
         y_true = y_true / largest if largest > LARGEST_SQUARED else y_true
         tree = DecisionTreeRegressor(max_depth=4, min_samples_leaf=leaf, random_state=seed)
         folds = KFold(N_FOLDS, shuffle=True, random_state=seed)
     else:
-        is_common = (answers.groupby(answers, observed=True).transform("size") >= N_FOLDS).to_numpy()
-        column, y_true = column[is_common], pd.factorize(answers[is_common], sort=True)[0]
+        is_common = (outcomes.groupby(outcomes, observed=True).transform("size") >= N_FOLDS).to_numpy()
+        column, y_true = column[is_common], pd.factorize(outcomes[is_common], sort=True)[0]
         tree = DecisionTreeClassifier(max_depth=4, min_samples_leaf=leaf, random_state=seed)
         folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=seed)
     n_classes = 0 if task == "regression" else y_true.max(initial=-1) + 1

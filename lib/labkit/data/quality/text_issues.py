@@ -65,19 +65,19 @@ def find_string_issues(values: pd.Series) -> Iterator[tuple[str, str, str, tuple
 
 def guess_string_kind(words: list[str], markers: list[str]) -> tuple[str, str, str, tuple[str, str]] | None:
     """Return the finding that strings are codes, numbers or dates; None if they are none of these."""
-    gaps = f", missing: [{', '.join(map(quote, markers))}]" if markers else ""
+    missing = f", missing: [{', '.join(map(quote, markers))}]" if markers else ""
     if any(map(CODE.fullmatch, words)) and all(word.isdigit() for word in words):
         return LEADING_ZEROS, f"such as {words[0]!r}: codes, not numbers; kept as texts", "low", ("", "")
     if number := guess_number(words):
         parts = [f"{key}: {write_rule_value(value)}" for key, value in number.items()]
-        rule = ("wrangling.rules", f"{{{', '.join(parts)}{gaps}}}")
+        rule = ("wrangling.rules", f"{{{', '.join(parts)}{missing}}}")
         return NUMBER_AS_TEXT, f"such as {words[0]!r} and {words[-1]!r}", "medium", rule
     if forms := guess_formats(words):
         doubt = f"; also read by {forms[1]}" if len(forms) > 1 else ""
-        rule = ("wrangling.rules", f"{{type: date, format: {quote(forms[0])}{gaps}}}")
+        rule = ("wrangling.rules", f"{{type: date, format: {quote(forms[0])}{missing}}}")
         return "date as text", f"such as {words[0]!r}, read by {forms[0]}{doubt}", "medium", rule
     if look_like_dates(words) and all(read_date(word, None) is not None for word in words):
-        rule = ("wrangling.rules", f"{{type: date{gaps}}}")
+        rule = ("wrangling.rules", f"{{type: date{missing}}}")
         return "date as text", f"such as {words[0]!r}, read as ISO 8601", "medium", rule
     return None
 

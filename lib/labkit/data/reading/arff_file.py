@@ -103,14 +103,14 @@ class ArffReader:
         import arff
 
         value = str(error).partition("Data value ")[2].partition(" not found")[0]
-        said = {
+        messages = {
             arff.BadNominalValue: f"{value!r} is none of the values that its attribute declares: add it to the header",
             arff.BadDataFormat: f"not one value for each of the {len(getattr(self, 'names', ()))} attributes: correct "
             "the line, or its quotes",
             arff.BadAttributeType: "an attribute that is not numeric, nominal, string or date: leave it out",
             arff.BadAttributeName: "an attribute of that name is declared above: rename one",
         }
-        return said.get(type(error), "not an ARFF file, or its quotes or header are wrong: write the file again")
+        return messages.get(type(error), "not an ARFF file, or its quotes or header are wrong: write the file again")
 
     def read_batches(self, n_rows: int) -> Iterator[pa.Table]:
         """Yield all rows in batches of at most `n_rows`, with numbers parsed.

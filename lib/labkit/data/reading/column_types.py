@@ -99,7 +99,7 @@ def check_size(n_rows: int, table: Table) -> None:
         raise DataError(f"more than {table.max_rows:,} rows: raise `max_rows` of the table if that is right")
 
 
-def find_gaps(trimmed: pa.StringArray, table: Table, name: str) -> pa.BooleanArray:
+def find_missing_cells(trimmed: pa.StringArray, table: Table, name: str) -> pa.BooleanArray:
     """Return where a column has missing values, as a mask: blanks, or strings that mark a missing value there."""
     kept = table.not_missing.get(name, ())
     return pc.is_in(
@@ -113,14 +113,14 @@ def add_values(facts: Facts, values: pa.StringArray, table: Table, n_before: int
     if facts.is_checkbox:
         add_ticks(facts, trimmed, n_before)
         return
-    gaps = find_gaps(trimmed, table, facts.name)
-    n_gaps = pc.sum(gaps).as_py() or 0
-    facts.n_missing += n_gaps
-    facts.n_known += len(values) - n_gaps
-    if n_gaps:
-        counts = pc.value_counts(trimmed.filter(gaps)).to_pylist()
+    is_missing = find_missing_cells(trimmed, table, facts.name)
+    n_missing_cells = pc.sum(is_missing).as_py() or 0
+    facts.n_missing += n_missing_cells
+    facts.n_known += len(values) - n_missing_cells
+    if n_missing_cells:
+        counts = pc.value_counts(trimmed.filter(is_missing)).to_pylist()
         facts.markers.update({count["values"]: count["counts"] for count in counts if count["values"]})
-    known = trimmed.filter(pc.invert(gaps)) if n_gaps else trimmed
+    known = trimmed.filter(pc.invert(is_missing)) if n_missing_cells else trimmed
     if not len(known):
         return
     if facts.is_boolean:
@@ -129,7 +129,7 @@ def add_values(facts: Facts, values: pa.StringArray, table: Table, n_before: int
         keep_words(facts, known)
         return
     numbers = to_numbers(known, table)
-    rows = np.flatnonzero(~gaps.to_numpy(zero_copy_only=False)) if n_gaps else np.arange(len(values))
+    rows = np.flatnonzero(~is_missing.to_numpy(zero_copy_only=False)) if n_missing_cells else np.arange(len(values))
     if numbers is None:
         known, rows = split_words(facts, known, rows + n_before, table)
         numbers = to_numbers(known, table) if len(known) else None
@@ -354,11 +354,11 @@ def convert_column(values: pa.StringArray, facts: Facts, table: Table) -> pa.Arr
     trimmed = pc.utf8_trim_whitespace(values)
     if facts.is_checkbox:
         return pc.not_equal(trimmed, "")
-    gaps = find_gaps(trimmed, table, facts.name)
+    is_missing = find_missing_cells(trimmed, table, facts.name)
     missing = pa.scalar(None, pa.string())
     if facts.dtype == "str":
-        return pc.if_else(gaps, missing, values)
-    known = pc.if_else(gaps, missing, trimmed)
+        return pc.if_else(is_missing, missing, values)
+    known = pc.if_else(is_missing, missing, trimmed)
     if facts.dtype == "bool":
         return pc.equal(pc.utf8_lower(known), "true")
     if facts.dtype == "int64":

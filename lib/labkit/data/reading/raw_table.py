@@ -147,8 +147,10 @@ class RawTable:
         for rows in self.read_texts() if self.facts else self.read_typed():
             values = rows.column(self.names.index(column) if self.facts else column)
             trimmed = pc.utf8_trim_whitespace(pc.unique(values).cast(pa.string()).drop_null())
-            gaps = column_types.find_gaps(trimmed, self.table, column) if self.facts else pc.equal(trimmed, "")
-            found |= dict.fromkeys(trimmed.filter(pc.invert(gaps)).to_pylist())
+            missing = (
+                column_types.find_missing_cells(trimmed, self.table, column) if self.facts else pc.equal(trimmed, "")
+            )
+            found |= dict.fromkeys(trimmed.filter(pc.invert(missing)).to_pylist())
             n_rows += rows.num_rows
             if len(found) > MOST_TEXTS or (most_rows is not None and n_rows >= most_rows):
                 break

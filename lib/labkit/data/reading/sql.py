@@ -102,5 +102,5 @@ def describe_column(name: str, kinds: Collection[str]) -> str:
 
 def describe_error(error: Exception, address: str) -> str:
     """Return the first line of the database error, without the address, which may contain a password."""
-    said = str(getattr(error, "orig", None) or error)
-    return next(iter(said.splitlines()), type(error).__name__).replace(address, "…")
+    message = str(getattr(error, "orig", None) or error)
+    return next(iter(message.splitlines()), type(error).__name__).replace(address, "…")

@@ -81,8 +81,8 @@ class Counter:
     def check_mark(self, piece: bytes) -> None:
         """Reject a byte-order mark of another encoding."""
         marked = next((name for mark, name in MARKS.items() if piece.startswith(mark)), None)
-        said = codecs.lookup(self.encoding).name
-        if marked and not said.startswith(marked):
+        declared = codecs.lookup(self.encoding).name
+        if marked and not declared.startswith(marked):
             raise DataError(f"{self.where}: {marked.upper()} (byte-order mark): set `encoding: {marked}` for the table")
 
     def check_utf8(self, piece: bytes) -> None:

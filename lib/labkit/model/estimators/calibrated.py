@@ -33,25 +33,25 @@ class Calibrated(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return calibrated probabilities, shape (n_rows, 2)."""
-        chance = calibrate(self.estimator.predict_proba(X)[:, 1], self.slope, self.intercept)
-        return np.column_stack([1 - chance, chance])
+        probability = calibrate(self.estimator.predict_proba(X)[:, 1], self.slope, self.intercept)
+        return np.column_stack([1 - probability, probability])
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the more probable class, shape (n_rows,)."""
         return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
 
 
-def calibrate(chance: np.ndarray, slope: float, intercept: float) -> np.ndarray:
+def calibrate(probability: np.ndarray, slope: float, intercept: float) -> np.ndarray:
     """Return probabilities whose log odds are scaled by `slope` and shifted by `intercept`, shape (n_rows,).
 
     >>> calibrate(np.array([0.2, 0.5]), 1.0, 0.0).round(6).tolist()
     [0.2, 0.5]
     """
-    odds = slope * compute_log_odds(chance) + intercept
+    odds = slope * compute_log_odds(probability) + intercept
     return np.asarray(1 / (1 + np.exp(-odds)))
 
 
-def compute_log_odds(chance: np.ndarray) -> np.ndarray:
+def compute_log_odds(probability: np.ndarray) -> np.ndarray:
     """Return the log odds of probabilities, shape (n_rows,)."""
-    kept = np.clip(chance, SMALLEST, 1 - SMALLEST)
+    kept = np.clip(probability, SMALLEST, 1 - SMALLEST)
     return np.asarray(np.log(kept / (1 - kept)))

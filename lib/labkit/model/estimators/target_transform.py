@@ -49,13 +49,13 @@ class OnScale(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         ModelError
             The transform is `log` and a target value is not above -1.
         """
-        answers = np.asarray(y, dtype="float64")
-        if self.kind == "log" and answers.min() <= -1:
-            least = f"{answers.min():g}"
+        values = np.asarray(y, dtype="float64")
+        if self.kind == "log" and values.min() <= -1:
+            least = f"{values.min():g}"
             raise ModelError(f"training.target_transform: log needs answers above -1, not {least}: use yeo_johnson")
-        is_flat = np.ptp(answers) == 0
-        self.power_ = 0.0 if self.kind == "log" or is_flat else float(stats.yeojohnson_normmax(answers))
-        scaled = stats.yeojohnson(answers, self.power_) if self.kind != "log" else np.log1p(answers)
+        is_flat = np.ptp(values) == 0
+        self.power_ = 0.0 if self.kind == "log" or is_flat else float(stats.yeojohnson_normmax(values))
+        scaled = stats.yeojohnson(values, self.power_) if self.kind != "log" else np.log1p(values)
         self.center_, self.spread_ = float(scaled.mean()), float(scaled.std()) or 1.0
         span = float(np.ptp(scaled))
         self.low_, self.high_ = float(scaled.min() - span / 2), float(scaled.max() + span / 2)

@@ -120,7 +120,7 @@ def choose_paired(found: list[pd.DataFrame]) -> list[int]:
 def cut_column(name: str, values: pd.Series) -> Bins:
     """Divide one raw column into conditions: ranges with about the same number of rows, or the most frequent values."""
     kind = find_column_kind(values)
-    gaps = values.isna().to_numpy()
+    is_missing = values.isna().to_numpy()
     if kind == "time":
         return Bins(np.zeros(len(values), dtype=np.int64), [])
     if kind == "number" and values.nunique() > MOST_BINS:
@@ -138,7 +138,7 @@ def cut_column(name: str, values: pd.Series) -> Bins:
         codes = pd.Categorical(labels, categories=kept).codes.astype(np.int64)
         texts = [f"{name} = {label:g}" if kind == "number" else f"{name} = {label}" for label in kept]
         codes = np.where(codes < 0, len(texts) + 1, codes)
-    codes = np.where(gaps, len(texts), codes)
+    codes = np.where(is_missing, len(texts), codes)
     texts = [*texts, f"{name} missing"]
     return Bins(np.minimum(codes, len(texts)), texts)
 

@@ -321,7 +321,7 @@ def convert_voting(scope: Any, operator: Any, container: Any) -> None:
 
 
 def add_labels(
-    add: Callable[..., str], constant: Callable[..., str], chances: str, classes: np.ndarray, *, output: str
+    add: Callable[..., str], constant: Callable[..., str], probabilities: str, classes: np.ndarray, *, output: str
 ) -> None:
     """Add the nodes that return the most probable class of each row."""
     from onnx import TensorProto
@@ -329,7 +329,7 @@ def add_labels(
     labels = classes.tolist()
     kind = TensorProto.STRING if isinstance(labels[0], str) else TensorProto.INT64
     values = [label.encode() if isinstance(label, str) else int(label) for label in labels]
-    add("Gather", constant(values, kind), add("ArgMax", chances, axis=1, keepdims=0), output=output, axis=0)
+    add("Gather", constant(values, kind), add("ArgMax", probabilities, axis=1, keepdims=0), output=output, axis=0)
 
 
 def convert_on_scale(scope: Any, operator: Any, container: Any) -> None:
@@ -367,6 +367,8 @@ def convert_calibrated(scope: Any, operator: Any, container: Any) -> None:
     kept = add("Clip", yes, constant([SMALLEST], shape=[]), constant([1 - SMALLEST], shape=[]))
     odds = add("Log", add("Div", kept, add("Sub", constant([1.0]), kept)))
     moved = add("Add", add("Mul", odds, constant([model.slope])), constant([model.intercept]))
-    chance = add("Sigmoid", moved)
-    both = add("Concat", add("Sub", constant([1.0]), chance), chance, output=operator.outputs[1].full_name, axis=1)
+    probability = add("Sigmoid", moved)
+    both = add(
+        "Concat", add("Sub", constant([1.0]), probability), probability, output=operator.outputs[1].full_name, axis=1
+    )
     add_labels(add, constant, both, model.classes_, output=operator.outputs[0].full_name)

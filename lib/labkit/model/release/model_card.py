@@ -248,9 +248,11 @@ def list_limits(
             f"Values outside of {write_figure(low)} to {write_figure(high)} were rare; predictions there are "
             "extrapolations."
         )
-    gaps = holdout.drop(columns=target.column).isna().mean()
-    if gaps.max() > 0:
-        limits.append(f"`{gaps.idxmax()}` is missing in {gaps.max():.0%} of the rows; the model imputes them.")
+    missing_share = holdout.drop(columns=target.column).isna().mean()
+    if missing_share.max() > 0:
+        limits.append(
+            f"`{missing_share.idxmax()}` is missing in {missing_share.max():.0%} of the rows; the model imputes them."
+        )
     gain = metrics.get("paired", {}).get("plain_lightgbm")
     if gain and not (gain["low"] or 0) > 0:
         limits.append("That it is better than LightGBM as it comes, on the raw columns, is not shown.")

@@ -126,8 +126,8 @@ def make_pycaret_sample(features: pd.DataFrame, y_true: pd.Series, target: Targe
     """Return a few preprocessed rows of each class, or of all rows for regression, with classes encoded as numbers."""
     codes = pd.factorize(y_true, sort=True)[0] if target.task == "classification" else np.zeros(len(y_true), int)
     rows = np.concatenate([np.resize(np.flatnonzero(codes == code), SAMPLE_ROWS) for code in np.unique(codes)])
-    answers = codes if target.task == "classification" else y_true.to_numpy(dtype="float64")
+    outcomes = codes if target.task == "classification" else y_true.to_numpy(dtype="float64")
     preparation = make_preparation(find_kinds(features), is_scaled=False, task=target.task)
-    prepared = preparation.fit_transform(features.iloc[rows], answers[rows])
+    prepared = preparation.fit_transform(features.iloc[rows], outcomes[rows])
     sample = pd.DataFrame(prepared, columns=[f"f{number}" for number in range(prepared.shape[1])])
-    return sample.assign(**{PYCARET_TARGET: answers[rows]})
+    return sample.assign(**{PYCARET_TARGET: outcomes[rows]})
