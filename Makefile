@@ -9,7 +9,7 @@ EXPERIMENTS ?= flights
 STRIP := --keep-id --extra-keys "metadata.papermill cell.metadata.papermill metadata.widgets cell.metadata.execution"
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test bench lab check format lock clean
+.PHONY: help install run test bench lab check format lock audit clean
 
 help:  ## show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1 \t/' | expand -t 16
@@ -52,6 +52,9 @@ lock:  ## resolve the newest allowed versions into requirements.lock
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	uv pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --no-header --no-emit-index-url \
 	  --no-emit-find-links --python-version 3.11 --extra pycaret --extra s3 --extra postgresql --group dev pyproject.toml -o requirements.lock
+
+audit: install  ## look up known vulnerabilities of the locked packages; needs pypi.org
+	uvx pip-audit@2.10.1 --requirement requirements.lock --require-hashes --disable-pip
 
 clean:  ## remove everything that the targets above can make again
 	rm -rf .venv .labkit .mypy_cache .ruff_cache .pytest_cache mlruns mlflow.db .dvc/cache .dvc/tmp

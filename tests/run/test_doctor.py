@@ -361,17 +361,8 @@ def test_folder_of_warm_kernels_that_others_may_enter_is_named(checkout: Path) -
         folder.rmdir()
 
 
-@pytest.mark.parametrize("version", ["0.11.0", "0.9"])
-def test_versions_with_holes_are_named(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
-    held = doctor.find_installed_version
-    monkeypatch.setattr(doctor, "find_installed_version", lambda name: version if name == "skops" else held(name))
-    finding = doctor.check_packages()
-    assert finding.found == f"skops {version} has CVE-2025-54412"
-    assert finding.remedy == "pip install --upgrade 'skops>=0.12.0'"
-
-
-def test_this_environment_has_no_known_hole() -> None:
-    assert doctor.check_packages().remedy == ""
+def test_versions_of_the_main_packages_are_shown() -> None:
+    assert f"mlflow {doctor.find_installed_version('mlflow')}" in doctor.check_packages().found
 
 
 def test_python_that_nobody_tried_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

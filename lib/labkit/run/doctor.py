@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from packaging.version import Version
 
 from labkit import console, paths
 from labkit.errors import LabkitError, list_briefly
@@ -47,15 +46,6 @@ SHOWN_PACKAGES = (
     "scikit-learn",
     "onnxruntime",
 )
-VULNERABILITIES = {
-    "jupyter-server": ("2.20.0", "CVE-2026-44727"),
-    "mlflow": ("3.13.0", "CVE-2026-2635, CVE-2026-8147"),
-    "nbconvert": ("7.17.1", "CVE-2026-39378"),
-    "onnx": ("1.21.0", "CVE-2026-27489, CVE-2026-34447"),
-    "pyarrow": ("23.0.1", "CVE-2026-25087"),
-    "skops": ("0.12.0", "CVE-2025-54412"),
-}
-"""The version that fixed each known vulnerability. Short on purpose: a scanner of the lock file knows more."""
 LEAST_FREE_BYTES = 1_000_000_000
 OLDEST_SECONDS = 3600
 """Temporary files older than this belong to no running process."""
@@ -124,21 +114,9 @@ def check_python() -> CheckResult:
 
 
 def check_packages() -> CheckResult:
-    """Check the installed packages for known vulnerabilities."""
-    versions = {
-        name: version for name in (*SHOWN_PACKAGES, *VULNERABILITIES) if (version := find_installed_version(name))
-    }
-    holes = [
-        f"{name} {versions[name]} has {holes}"
-        for name, (fixed, holes) in VULNERABILITIES.items()
-        if name in versions and Version(versions[name]) < Version(fixed)
-    ]
-    names = [name.split()[0] for name in holes]
-    remedy = (
-        f"pip install --upgrade {shlex.join(f'{name}>={VULNERABILITIES[name][0]}' for name in names)}" if holes else ""
-    )
-    shown = ", ".join(f"{name} {versions[name]}" for name in SHOWN_PACKAGES if name in versions)
-    return CheckResult("packages", "; ".join(holes) if holes else shown, remedy)
+    """List the versions of the main packages; `check_lock_file` compares all of them with the lock."""
+    versions = {name: version for name in SHOWN_PACKAGES if (version := find_installed_version(name))}
+    return CheckResult("packages", ", ".join(f"{name} {version}" for name, version in versions.items()), "")
 
 
 def check_lock_file() -> CheckResult:
