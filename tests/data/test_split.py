@@ -156,7 +156,9 @@ def test_rows_without_a_time_are_refused() -> None:
 def test_an_answer_known_too_early_is_refused() -> None:
     frame = make_timed()
     frame.loc[3, "outcome_known_at"] = frame["predict_at"][3]
-    with pytest.raises(DataError, match=r"1 rows have an answer that is known when it is asked for \(first: row 3"):
+    with pytest.raises(
+        DataError, match=r"1 rows have an outcome that is already known at prediction time \(first: row 3"
+    ):
         split_rows(frame, make_timed_data(**TIMES), seed=0)
 
 

@@ -99,7 +99,7 @@ def test_what_predicts_is_named_with_what_was_put_around_it() -> None:
 
 
 def test_log_refuses_answers_that_have_none() -> None:
-    with pytest.raises(ModelError, match="log needs answers above -1, not -3: use yeo_johnson"):
+    with pytest.raises(ModelError, match="log needs target values above -1, not -3: use yeo_johnson"):
         OnScale(Ridge(), "log").fit(np.zeros((2, 1)), [-3.0, 1.0])
 
 

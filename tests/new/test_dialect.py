@@ -144,7 +144,7 @@ def test_failure_at_the_last_step_leaves_everything_as_it_was(root: Path, folder
 
 def test_no_leaves_nothing(root: Path, folder: Path) -> None:
     before = list_files(root)
-    with pytest.raises(LabkitError, match="shop: not made, as you said"):
+    with pytest.raises(LabkitError, match="shop: not made, as requested"):
         create_experiment("shop", [csv(PLAIN)(folder)], "y", choices=Choices(), ask=lambda survey, proposal: False)
     assert list_files(root) == before
 
@@ -261,7 +261,7 @@ def test_command_line_says_what_it_decided_and_why(root: Path, folder: Path) -> 
         "delimiter",
         "3 cells in the first row",
         "the target holds 2 different words",
-        "it says yes",
+        "it means yes",
     ):
         assert words in done.stdout
     assert "Made:      params/shop.yaml, and data/shop/source under DVC" in done.stdout

@@ -143,7 +143,7 @@ def check_answers(params: Params) -> None:
     if not params.features.history:
         return
     if params.data.time is None:
-        raise ParamsError("features.history: needs data.time, which says when an answer is known")
+        raise ParamsError("features.history: needs data.time, which states when an outcome is known")
     if params.data.target.task == "classification" and params.data.target.positive is None:
         raise ParamsError("features.history: needs data.target.positive, the class whose rate is counted")
     days = {name: min(spec.days) for name, spec in params.features.history.items() if min(spec.days) < 1}

@@ -157,8 +157,8 @@ def check_order(frame: pd.DataFrame) -> None:
     early = frame.index[known <= asked]
     if len(early):
         raise DataError(
-            f"{len(early):,} rows have an answer that is known when it is asked for (first: row {early[0]}, known "
-            f"{known[early[0]]}, asked {asked[early[0]]}): filter them out or fix data.time"
+            f"{len(early):,} rows have an outcome that is already known at prediction time (first: row {early[0]}, "
+            f"known {known[early[0]]}, asked {asked[early[0]]}): filter them out or fix data.time"
         )
 
 
@@ -216,7 +216,7 @@ def check_target(target: pd.Series, data: Data) -> None:
         return
     counts = target.value_counts()
     if len(counts) < 2:
-        raise DataError(f"target {name!r} has one class, {counts.index[0]!r}: there is nothing to tell apart")
+        raise DataError(f"target {name!r} has one class, {counts.index[0]!r}: there is nothing to classify")
     small = counts[counts < 3]
     if find_strata(data) and len(small):
         named = list_briefly(f"{label!r} with {count}" for label, count in small.items())

@@ -160,7 +160,7 @@ class RowFeatures(RowComputation, TransformerMixin, BaseEstimator):  # type: ign
         early = np.flatnonzero(known_at <= columns[PREDICT_AT])
         if len(early):
             raise DataError(
-                f"{len(early):,} rows have an answer that is known when it is asked for, first row "
+                f"{len(early):,} rows have an outcome that is already known at prediction time, first row "
                 f"{X.index[early[0]]}: filter them out or fix data.time"
             )
         is_known = ~np.isnat(known_at) & outcomes.notna().to_numpy()

@@ -84,7 +84,7 @@ def find_dates(
     Raises
     ------
     DataError
-        Day and month cannot be told apart, or dates are written in several formats.
+        Day and month cannot be distinguished, or dates are written in several formats.
     """
     found: dict[str, str | None] = {}
     for name, column in facts.items():

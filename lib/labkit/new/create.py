@@ -113,7 +113,7 @@ def create_experiment(
         path = paths.find_params_path(name)
         text = write_commented(proposal.tree, proposal.comments, describe_origin(data), path)
         if not ask(survey, proposal):
-            raise ParamsError(f"{name}: not made, as you said")
+            raise ParamsError(f"{name}: not made, as requested")
         # A run reads dvc.yaml, and DVC allows only one writing command at a time.
         with hold_checkout(name, report=report, command="labkit new"):
             put_in_place(name, Path(scratch), text)

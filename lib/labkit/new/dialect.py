@@ -201,7 +201,7 @@ def find_encoding(path: Path, where: str, choices: Choices) -> tuple[str, list[P
         head = stream.peek(HEAD_BYTES)[:HEAD_BYTES]  # type: ignore[attr-defined]
         marked = next((name for mark, name in MARKS.items() if head.startswith(mark)), None)
         if marked:
-            return marked, [ParamsDecision("encoding", marked, "a byte-order mark says so", ("encoding",))]
+            return marked, [ParamsDecision("encoding", marked, "given by a byte-order mark", ("encoding",))]
         check_head(head, path, where)
         piece = head
         try:

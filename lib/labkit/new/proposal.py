@@ -113,7 +113,7 @@ def make_proposal(name: str, survey: Survey, target: str, choices: Choices) -> P
         "features": make_features(survey, split_plan, drop, decisions),
         "training": make_training(n_rows, len(left), target_plan, decisions),
         "evaluation": make_evaluation(n_rows, len(left), survey.sample[target], target_plan, decisions),
-        "deploy": {"onnx": True, "intended_use": f"Not said yet: made from a table by labkit new {name}."},
+        "deploy": {"onnx": True, "intended_use": f"Not stated yet: made from a table by labkit new {name}."},
     }
     decisions += find_remarks(survey, drop, choices)
     return Proposal(tree, decisions)
@@ -311,7 +311,7 @@ def make_evaluation(
     if target_plan.task == "regression" and target_plan.metric != "r2":
         tolerance = float(f"{0.02 * float(y_true.std()):.1g}") or 0.0
     gate = {"minimum_gain": 0, "champion_tolerance": tolerance}
-    reason = "better than always the same answer; about as good as the model before it"
+    reason = "better than a constant prediction; about as good as the model before it"
     decisions.append(ParamsDecision("gate", f"gain > 0, within {tolerance:g}", reason, ("evaluation", "gate")))
     found: dict[str, Any] = {"bootstrap_samples": 1000 if n_rows < 100_000 else 200, "gate": gate}
     if n_columns > MANY_COLUMNS:

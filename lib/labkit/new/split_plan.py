@@ -110,7 +110,9 @@ def add_length(split_plan: SplitPlan, survey: Survey, column: str, asked: str) -
     if not is_before or name in {*survey.sample.columns, *split_plan.lengths} or len(text) > LONGEST:
         return
     split_plan.lengths[name] = text
-    split_plan.decisions.append(ParamsDecision(f"new {name!r}", f"up to {asked!r}", "an age says more than a date"))
+    split_plan.decisions.append(
+        ParamsDecision(f"new {name!r}", f"up to {asked!r}", "an age is more informative than a date")
+    )
 
 
 def warn_of_later(split_plan: SplitPlan, survey: Survey, column: str, asked: str) -> None:
@@ -163,7 +165,7 @@ def plan_time_split(
     if choices.time is not None:
         if choices.time not in days:
             raise DataError(
-                f"{survey.raw.where}: --time {choices.time}: not read as a date: say how it is written with --format "
+                f"{survey.raw.where}: --time {choices.time}: not read as a date: give its format with --format "
                 f"'{choices.time}=%d.%m.%Y'"
             )
         split_plan = cut_days(survey, target_plan, target, choices.time, "given")
@@ -176,7 +178,7 @@ def plan_time_split(
         return list_briefly(["no date to split by", *(f"{name!r} {why}" for name, why in unfit.items())], most=4)
     first = find_first(survey.sample, able)
     if first is None:
-        return f"{len(able)} dates, {list_dates(able)}, and none is the first in every row: --time says which"
+        return f"{len(able)} dates, {list_dates(able)}, and none is the first in every row: choose one with --time"
     reason = "the only date, so later rows judge"
     if len(able) > 1:
         reason = f"the first of {len(able)} dates, never later than {list_dates([n for n in able if n != first])}"
@@ -187,7 +189,7 @@ def plan_time_split(
 def find_unfit(values: pd.Series) -> str:
     """Return why a date is not fit to split by, in a few words; empty if it is."""
     if PERSONAL.search(str(values.name)):
-        return "says when somebody was born"
+        return "looks like a date of birth"
     missing = float(values.isna().mean())
     return f"is missing in {floor_percent(missing)} of the rows" if missing >= MOST_MISSING else ""
 
@@ -230,7 +232,7 @@ def cut_days(survey: Survey, target_plan: TargetPlan, target: str, column: str, 
     named = {"validation_from": f"{cuts[0]:%Y-%m-%d}", "holdout_from": f"{cuts[1]:%Y-%m-%d}"}
     decisions = [
         ParamsDecision("split", f"by time, {column!r}", reason, SPLIT),
-        ParamsDecision("answers known", "at once", "the table does not say when: set it if it is later",
+        ParamsDecision("outcome known", "at once", "the table does not state when: set it if it is later",
                  ("data", "time"), is_warning=True),
     ]  # fmt: skip
     if n_judged < FEWEST_JUDGED:

@@ -181,14 +181,14 @@ def check_counts(labels: Labels, lead: str, choices: Choices) -> Mapping[Any, in
     if counts is not None and len(counts) == 1:
         label = next(iter(counts))
         rows = format_count(n_known, "row")
-        raise DataError(f"{lead} has 1 class, {label!r}, in {rows}: there is nothing to tell apart")
+        raise DataError(f"{lead} has 1 class, {label!r}, in {rows}: there is nothing to classify")
     common = {} if counts is None else {label: n for label, n in counts.items() if n >= FEWEST_OF_CLASS}
     is_mostly_common = sum(common.values()) >= MOSTLY_COMMON * n_known
     if counts is None or len(common if is_mostly_common else counts) > MOST_CLASSES:
         found = "more than 5,000" if counts is None else f"{len(counts):,}"
         remedy = "predict a number with --task regression" if choices.task else "name another column with --target"
         raise DataError(
-            f"{lead} has {found} classes in {n_known:,} rows, at most {MOST_CLASSES} can be told apart: is it an "
+            f"{lead} has {found} classes in {n_known:,} rows, at most {MOST_CLASSES} are supported: is it an "
             f"identifier or free text? Group them in the file, or {remedy}"
         )
     return counts
@@ -205,7 +205,7 @@ def choose_positive(counts: Mapping[Any, int], lead: str, choices: Choices) -> t
         return make_label(found), "given"
     named = [label for label in counts if make_word(label) in OF_INTEREST]
     if len(named) == 1:
-        return make_label(named[0]), "it says yes"
+        return make_label(named[0]), "it means yes"
     rarer = min(counts, key=lambda label: (counts[label], str(label)))
     return make_label(rarer), "the rarer of the two"
 

@@ -48,7 +48,7 @@ def find_zones(raw: RawTable, choices: Choices) -> tuple[dict[str, str], list[Pa
     zones = raw.list_zones()
     found = {column: zone for column, zone in zones.items() if zone in zoneinfo.available_timezones() - {"UTC"}}
     decisions = [
-        ParamsDecision(f"column {column!r}", f"clock of {zone}", "the file says so") for column, zone in found.items()
+        ParamsDecision(f"column {column!r}", f"clock of {zone}", "stated in the file") for column, zone in found.items()
     ]
     offsets = {column: known for column in raw.table.times if (known := find_offsets(raw, column))}
     for column, known in offsets.items():

@@ -46,7 +46,7 @@ def promote(params: Params, number: int | None, *, reason: str, accept_unverifie
         The release in this checkout did not pass the gate.
     """
     if not reason.strip():
-        raise ParamsError("--reason is empty: say why, it is kept with the version")
+        raise ParamsError("--reason is empty: give a reason, it is kept with the version")
     name = params.experiment
     champion = registry.find_version(name, alias=CHAMPION)
     version = register_release(params) if number is None else registry.get_version(name, number)

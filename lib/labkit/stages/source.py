@@ -214,6 +214,6 @@ def check_gaps(rows: pa.Table, name: str) -> None:
     for column in rows.column_names:
         if has_huge_gaps(rows.column(column)):
             raise DataError(
-                f"data.tables.{name}: column {column!r} has gaps and whole numbers above 2^53, which would lose "
-                "digits: write it as text"
+                f"data.tables.{name}: column {column!r} has missing values and whole numbers above 2^53, which would "
+                "lose digits: write it as text"
             )

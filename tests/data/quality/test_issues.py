@@ -84,10 +84,10 @@ def test_every_fault_is_found_worst_first() -> None:
         ("high", "near", "explains the target by itself"),
         ("high", "later", "filled after the outcome"),
         ("medium", "", "duplicated rows"),
-        ("medium", "later", "many gaps"),
+        ("medium", "later", "many missing values"),
         ("medium", "same", "constant"),
         ("medium", "nothing", "empty"),
-        ("medium", "gaps", "many gaps"),
+        ("medium", "gaps", "many missing values"),
         ("medium", "marked", "marker for missing"),
         ("low", "far", "outliers"),
         ("medium", "infinite", "infinite values"),
@@ -99,7 +99,7 @@ def test_every_fault_is_found_worst_first() -> None:
         ("low", "zip", "leading zeros"),
         ("low", "city", "many categories"),
         ("medium", "note", "free text"),
-        ("low", "copy", "says the same as another"),
+        ("low", "copy", "duplicates another column"),
     }
     assert list(found["severity"]) == sorted(found["severity"], key=["high", "medium", "low"].index)
 
@@ -125,7 +125,7 @@ def test_evidence_and_fix_are_said_exactly() -> None:
         ("price", "number as text"): "wrangling.rules: {price: {type: number}}",
         ("far", "outliers"): "wrangling.outliers: {far: {method: iqr, action: clip}}",
         ("note", "free text"): "features.text: {note: {}}",
-        ("copy", "says the same as another"): "wrangling.drop: {copy: like size}",
+        ("copy", "duplicates another column"): "wrangling.drop: {copy: like size}",
         ("zip", "leading zeros"): "",
     }
     assert {key: found.loc[key, "fix"] for key in fixes} == fixes

@@ -161,7 +161,7 @@ def test_rows_of_a_later_part_change_no_feature_of_an_earlier_one() -> None:
 def test_an_answer_that_is_known_when_it_is_asked_for_is_refused() -> None:
     params, tables = make_small()
     tables["trips"].loc[7, ["delay", "duration"]] = [-110.0, -30.0]
-    with pytest.raises(DataError, match="1 rows have an answer that is known when it is asked for, first row 7"):
+    with pytest.raises(DataError, match="1 rows have an outcome that is already known at prediction time, first row 7"):
         compute_features(params, tables)
 
 

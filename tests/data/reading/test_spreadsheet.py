@@ -139,7 +139,7 @@ def test_only_visible_sheet_with_cells_is_meant(tmp_path: Path) -> None:
     path = write_sheets(tmp_path / "t.xlsx", hidden=("lists",), lists=TABLE, data=TABLE, Sheet3=[])
     assert open_sheet(path).sheet == "data"
     assert open_sheet(path, sheet="lists").sheet == "lists"
-    with pytest.raises(LabkitError, match=r"2 sheets \('data', 'more'\): say which one by `sheet`"):
+    with pytest.raises(LabkitError, match=r"2 sheets \('data', 'more'\): choose one by `sheet`"):
         open_sheet(write_sheets(tmp_path / "t.xlsx", hidden=("lists",), lists=TABLE, data=TABLE, more=TABLE))
 
 

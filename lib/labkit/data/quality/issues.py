@@ -213,7 +213,7 @@ def find_in_column(values: pd.Series, line: pd.Series, identifier: Identifier | 
         yield Issue("low", name, "one value or none", evidence, drop(name, "one value or none"))
     if share >= MANY_MISSING:
         evidence = f"{share:.0%} of the rows have no value"
-        yield Issue("medium", name, "many gaps", evidence, drop(name, "mostly missing"))
+        yield Issue("medium", name, "many missing values", evidence, drop(name, "mostly missing"))
     if line["kind"] == "time":
         fix = write_line("features.dates", name, "{parts: [hour, weekday, month]}")
         yield Issue("low", name, "time", f"from {line['smallest']} to {line['largest']}", fix)
@@ -253,7 +253,7 @@ def find_in_values(values: pd.Series, line: pd.Series, placeholders: list[Placeh
                 return
         if line["distinct"] > MANY_VALUES and line["distinct"] < 0.9 * len(values):
             fix = write_line("features.categories", name, str(min(1000, int(line["distinct"]))))
-            evidence = f"{line['distinct']:,} different values; the {MANY_VALUES} most frequent are told apart"
+            evidence = f"{line['distinct']:,} different values; the {MANY_VALUES} most frequent are distinguished"
             yield Issue("low", name, "many categories", evidence, fix)
 
 
@@ -286,4 +286,4 @@ def find_correlated(inputs: pd.DataFrame, correlation_alert: float) -> Iterator[
         if second not in reported:
             reported.add(second)
             evidence = f"rank correlation {correlation:.3f} with {first}"
-            yield Issue("low", second, "says the same as another", evidence, drop(second, quote(f"like {first}")))
+            yield Issue("low", second, "duplicates another column", evidence, drop(second, quote(f"like {first}")))

@@ -236,7 +236,7 @@ def choose_sheet(book: "CalamineWorkbook", table: Table, where: str) -> str:
     filled = [name for name in visible if book.get_sheet_by_name(name).start is not None]
     if len(filled) != 1:
         shown = ", ".join(map(repr, filled or names)) if names else "none"
-        raise ParamsError(f"{where}: {len(filled or names)} sheets ({shown}): say which one by `sheet`")
+        raise ParamsError(f"{where}: {len(filled or names)} sheets ({shown}): choose one by `sheet`")
     return filled[0]
 
 

@@ -52,7 +52,9 @@ class OnScale(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         values = np.asarray(y, dtype="float64")
         if self.kind == "log" and values.min() <= -1:
             least = f"{values.min():g}"
-            raise ModelError(f"training.target_transform: log needs answers above -1, not {least}: use yeo_johnson")
+            raise ModelError(
+                f"training.target_transform: log needs target values above -1, not {least}: use yeo_johnson"
+            )
         is_flat = np.ptp(values) == 0
         self.power_ = 0.0 if self.kind == "log" or is_flat else float(stats.yeojohnson_normmax(values))
         scaled = stats.yeojohnson(values, self.power_) if self.kind != "log" else np.log1p(values)
