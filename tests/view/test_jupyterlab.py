@@ -96,8 +96,8 @@ def test_column_explorer_is_clicked(root: Path, browser: Browser) -> None:
         before = picture.get_attribute("src")
         chooser.select_option(index=3)
         expect(picture).not_to_have_attribute("src", before or "", timeout=MINUTE)
-        expect(page.locator(".widget-html caption")).to_have_text(f"{names[3]} in figures", timeout=MINUTE)
+        expect(page.locator(".widget-html caption")).to_have_text(f"{names[3]} in numbers", timeout=MINUTE)
         page.locator("button[title='Next column']").click()
-        expect(page.locator(".widget-html caption")).to_have_text(f"{names[4]} in figures", timeout=MINUTE)
+        expect(page.locator(".widget-html caption")).to_have_text(f"{names[4]} in numbers", timeout=MINUTE)
         assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
         page.close()

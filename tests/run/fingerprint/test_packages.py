@@ -150,7 +150,7 @@ def test_other_version_is_warned_of_recorded_and_makes_its_stages_stale(root: Pa
 def test_locked_without_a_lock_is_refused(root: Path) -> None:
     (root / "requirements.lock").write_text("")
     with pytest.raises(ParamsError, match="--locked: requirements.lock pins no package"):
-        packages.check_environment([], is_locked=True, say=print)
+        packages.check_environment([], is_locked=True, warn=print)
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ def test_release_is_written_again_if_what_it_requires_is_of_another_version(
         path.write_text(text.replace(f"\n{name}=={found} ", f"\n{name}==0.1 "))
         differing = packages.find_packages(compute_fingerprints(Checkout(paths.find_root()), PLAIN_MODULES))
         assert differing["deploy"] == {name: f"{found} (locked 0.1)"}
-        assert check_lock_file().found.startswith(f"not as requirements.lock has it: {name} {found} (locked 0.1)")
+        assert check_lock_file().found.startswith(f"not those of requirements.lock: {name} {found} (locked 0.1)")
         assert check_lock_file().remedy == packages.REMEDY
     finally:
         path.write_text(text)

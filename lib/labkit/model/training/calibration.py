@@ -103,7 +103,7 @@ def try_calibration(
             is_used=False, reason=f"half the validation rows are fewer than {FEWEST_ROWS}, or all of one class"
         )
     predictions = compute_predictions(check[1], fitted, check[0], target)
-    slope, intercept = fit_sigmoid(predictions.y_pred[first, 1], predictions.y_true[first])
+    slope, intercept = fit_sigmoid(predictions.y_proba[first, 1], predictions.y_true[first])
     before = predictions.take(second)
     y_proba = calibrate(before.y_proba[:, 1], slope, intercept)
     after = Predictions.from_proba(
