@@ -295,7 +295,7 @@ def get_string(node: ast.AST) -> str | None:
 def join_strings(node: ast.AST, *, depth: int = DEEPEST_JOIN) -> str | None:
     """Return the string joined from literals by `+`, `/`, `Path(…)`, `join(…)` or an f-string, or None.
 
-    >>> join_strings(ast.parse_code("Path('..') / 'tables' / ('rates' + '.parquet')", mode="eval").body)
+    >>> join_strings(ast.parse("Path('..') / 'tables' / ('rates' + '.parquet')", mode="eval").body)
     '../tables/rates.parquet'
     """
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Div):
