@@ -22,13 +22,13 @@ from labkit.storage import digests
 from tests.run.small import make_small
 
 FACTS = {"classes": ["no", "yes"], "positive": "yes", "metric": "roc_auc", "metrics": {"roc_auc": 0.9}}
-CHANCES = np.array([[0.8, 0.2], [0.6, 0.4], [0.1, 0.9]])
+PROBABILITIES = np.array([[0.8, 0.2], [0.6, 0.4], [0.1, 0.9]])
 
 
 def test_threshold_by_costs_decides() -> None:
-    assert list(make_prediction_table(CHANCES, FACTS)["prediction"]) == ["no", "no", "yes"]
-    assert list(make_prediction_table(CHANCES, {**FACTS, "threshold": 0.3})["prediction"]) == ["no", "yes", "yes"]
-    assert list(make_prediction_table(CHANCES, {**FACTS, "threshold": 0.3})) == [
+    assert list(make_prediction_table(PROBABILITIES, FACTS)["prediction"]) == ["no", "no", "yes"]
+    assert list(make_prediction_table(PROBABILITIES, {**FACTS, "threshold": 0.3})["prediction"]) == ["no", "yes", "yes"]
+    assert list(make_prediction_table(PROBABILITIES, {**FACTS, "threshold": 0.3})) == [
         "prediction",
         "probability_no",
         "probability_yes",
@@ -41,13 +41,13 @@ def test_known_answers_are_scored_beside_the_holdout() -> None:
     tree["data"]["target"] |= {"column": "late", "positive": "yes"}
     params = type(params).model_validate_json(json.dumps(tree))
     rows = pd.DataFrame({"late": ["no", "yes", "yes"]})
-    assert describe_score(rows, CHANCES, FACTS, params) == "\nroc_auc on these rows 1, on the holdout 0.9: +0.1"
-    assert describe_score(rows.assign(late=["no", None, "yes"]), CHANCES, FACTS, params) == ""
-    assert describe_score(rows.drop(columns="late"), CHANCES, FACTS, params) == ""
-    perhaps = describe_score(rows.assign(late=["perhaps", "no", "yes"]), CHANCES, FACTS, params)
+    assert describe_score(rows, PROBABILITIES, FACTS, params) == "\nroc_auc on these rows 1, on the holdout 0.9: +0.1"
+    assert describe_score(rows.assign(late=["no", None, "yes"]), PROBABILITIES, FACTS, params) == ""
+    assert describe_score(rows.drop(columns="late"), PROBABILITIES, FACTS, params) == ""
+    perhaps = describe_score(rows.assign(late=["perhaps", "no", "yes"]), PROBABILITIES, FACTS, params)
     assert perhaps == "\nThe rows have true values that cannot be scored: class 'perhaps' is new to it"
     one = "\nThe rows have true values that cannot be scored: one class only"
-    assert describe_score(rows.assign(late="yes"), CHANCES, FACTS, params) == one
+    assert describe_score(rows.assign(late="yes"), PROBABILITIES, FACTS, params) == one
 
 
 CITIES, N = ("red", "green", "blue"), 120

@@ -140,7 +140,7 @@ class WarmProvisioner(LocalProvisioner):
             connection.connect(str(find_address()))
             self.process = await asyncio.to_thread(self.ask_server, connection, cmd, kwargs)
         except asyncio.CancelledError:
-            # The thread waits for a reply, and whoever cancels waits for the thread. The keeper sees the end as well.
+            # Cancelling waits for the thread, which waits for a reply. The keeper also notices the closed connection.
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
             raise

@@ -65,7 +65,7 @@ class Kernels:
 
         def import_all() -> None:
             for name, is_there in new.items():
-                with suppress(Exception):  # whoever needs the module will get the error
+                with suppress(Exception):  # raised again where it is needed
                     module = importlib.import_module(name)
                     getattr(module, "prepare", lambda: None)()
                 is_there.set()
