@@ -73,6 +73,24 @@ def test_text_without_end_is_cut_in_notebook_and_log(kernels: Path, monkeypatch:
     assert (kernels / "executed.ipynb").stat().st_size < 1.5 * MOST * len(SOURCES)
 
 
+def test_output_of_other_programs_is_complete_when_the_cell_ends(
+    kernels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+    slow = "import os, sys, time\nwrite = sys.stdout.write\nsys.stdout.write = lambda s: (time.sleep(0.2), write(s))[1]"
+    cells = ["os.write(1, b'y' * 3000 + b' the end')", "sys.stdout.write = write", "1"]
+    ended, _, executed = run(make_notebook(kernels / "a.ipynb", EXPERIMENT, slow, *cells))
+    assert ended.failure is None
+    assert "".join(one.get("text", "") for one in executed.cells[-3].outputs).endswith("y the end")
+
+
+def test_program_that_writes_for_ever_does_not_hold_up_a_cell(kernels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+    cells = ["import subprocess\nprogram = subprocess.Popen('yes')", "program.kill()\nprogram.wait()"]
+    ended, _, _ = run(make_notebook(kernels / "a.ipynb", EXPERIMENT, *cells))
+    assert ended.failure is None
+
+
 def test_figures_without_end_are_cut_and_counted(kernels: Path) -> None:
     source = "from IPython.display import HTML, display\nfor n in range(60): display(HTML(f'{n}' + 'h' * 9000))"
     ended, _, executed = run(make_notebook(kernels / "a.ipynb", EXPERIMENT, source + "\nprint('done')"))

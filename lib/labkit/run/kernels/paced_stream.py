@@ -1,14 +1,22 @@
 """Standard output and error of a kernel, sent in pieces of limited size and at a limited rate.
 
 ipykernel's own stream buffers what a cell prints until its thread sends it: for a cell that prints in an infinite loop
-that is hundreds of megabytes at once, in the kernel and in its client. Used by every kernel of the kernelspec in
+that is hundreds of megabytes at once, in the kernel and in its client. It also drops what other programs wrote to the
+file descriptor if its thread has not read it yet when the cell ends. Used by every kernel of the kernelspec in
 `jupyter/` beside this file.
 """
 
+import array
+import fcntl
 import os
+import select
+import sys
+import termios
+import threading
 import time
+from typing import Any
 
-from ipykernel.iostream import OutStream
+from ipykernel.iostream import PIPE_BUFFER_SIZE, OutStream
 
 MOST_UNSENT = 1_000_000
 """Characters that may be buffered."""
@@ -18,12 +26,51 @@ CHARACTERS_PER_SECOND = 20_000_000
 
 
 class PacedStream(OutStream):
-    """A kernel's stream that slows down a cell that prints too much."""
+    """A kernel's stream that slows down a cell that prints too much, and completes its output before the cell ends."""
 
     n_waiting = 0
     n_sent = 0
     request = ""
     """Id of the execute request whose output `n_sent` counts."""
+    n_passed_on = 0
+    """Bytes written to the file descriptor that have been added to the stream."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        # Before the stream starts its thread, which uses it.
+        self.passed_on = threading.Condition()
+        super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]
+
+    def _watch_pipe_fd(self) -> None:
+        """Add to the stream what is written to the file descriptor, such as by other programs."""
+        file_descriptor: Any = self._fid
+        try:
+            while True:
+                select.select([file_descriptor], [], [])
+                if not self._should_watch:
+                    return
+                with self.passed_on:
+                    content = os.read(file_descriptor, PIPE_BUFFER_SIZE)
+                    if not content:
+                        return
+                    self.write(content.decode(errors="replace"))
+                    os.write(self._original_stdstream_copy, content)
+                    self.n_passed_on += len(content)
+                    self.passed_on.notify_all()
+        except Exception:
+            self._exc = sys.exc_info()
+
+    def is_watched_elsewhere(self) -> bool:
+        """Return whether another thread of this process reads the file descriptor."""
+        is_ours = os.getpid() == self._master_pid
+        return self._should_watch and is_ours and threading.current_thread() is not self.watch_fd_thread
+
+    def flush(self) -> None:
+        """Send the buffer, and before it what the file descriptor has received so far."""
+        if self.is_watched_elsewhere():
+            with self.passed_on:
+                until = self.n_passed_on + count_unread(self._fid)
+                self.passed_on.wait_for(lambda: self.n_passed_on >= until, timeout=self.flush_timeout)
+        super().flush()  # type: ignore[no-untyped-call]
 
     def write(self, string: str) -> int:
         """Write a string, and wait for the buffer to be sent when it is full."""
@@ -39,10 +86,17 @@ class PacedStream(OutStream):
     def pace(self) -> None:
         """Send the buffer, and pause if the cell has printed too much."""
         n_characters, self.n_waiting = self.n_waiting, 0
-        self.flush()  # type: ignore[no-untyped-call]
+        super().flush()  # type: ignore[no-untyped-call]
         request = str(self.parent_header.get("msg_id", ""))
         if request != self.request:
             self.request, self.n_sent = request, 0
         self.n_sent += n_characters
         if self.n_sent > MOST_UNPACED:
             time.sleep(n_characters / CHARACTERS_PER_SECOND)
+
+
+def count_unread(file_descriptor: Any) -> int:
+    """Return how many bytes a pipe holds."""
+    size = array.array("i", [0])
+    fcntl.ioctl(file_descriptor, termios.FIONREAD, size)
+    return size[0]
