@@ -122,7 +122,7 @@ REFUSED = [
     ("round(a, n)", "round(a, n)"),
     ("isin()", "isin takes at least 1, not 0"),
     ("round(a, 1, 2)", "round takes 1 or 2 arguments, not 3"),
-    ("when - text", "its operations do not go with what when holds (times); text holds (strings): compute and compare"),
+    ("when - text", "its operations are not defined for when (times); text (strings): compute and compare"),
     ("text + 1", "expression 'text + 1': "),
     ("text < 'y'", "expression \"text < 'y'\": "),
     ("log(text)", "expression 'log(text)': "),

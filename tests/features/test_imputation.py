@@ -102,7 +102,7 @@ def test_what_later_rows_hold_changes_nothing_learnt() -> None:
             "mean is for numbers: use most_frequent or constant",
         ),
         ({"fill": {"size": Fill(strategy="constant", value="x").model_dump()}}, "value 'x' is not a number"),
-        ({"text": {"size": {"most_words": 3, "fewest_rows": 2}}}, r"features.text.size: holds no texts"),
+        ({"text": {"size": {"most_words": 3, "fewest_rows": 2}}}, r"features.text.size: does not hold text"),
     ],
 )
 def test_what_cannot_be_learnt_is_refused(columns: dict[str, Any], message: str) -> None:
@@ -184,7 +184,7 @@ def test_what_is_learnt_is_described() -> None:
     )  # fmt: skip
     described = describe_learnt(make_table(), params)
     assert described["column"].tolist() == ["size", "weight", "empty"]
-    assert described["choice"].tolist() == ["outliers: clip", "gaps: median", "left out: mostly missing"]
+    assert described["choice"].tolist() == ["outliers: clip", "missing: median", "left out: mostly missing"]
     assert described["rows"].tolist() == [1, 4, N - 1]
 
 
@@ -208,7 +208,7 @@ def test_new_features_say_where_they_come_from() -> None:
     fitted = RowFeatures(columns=spec, expressions={"half": "size / 2"}, fewest_rows=1).fit(make_table())
     assert fitted.find_origins() == {
         "size_is_outlier": "outliers",
-        "weight_is_missing": "gaps",
+        "weight_is_missing": "missing values",
         "half": "size / 2",
         "note: and": "text",
         "note: bad": "text",

@@ -55,5 +55,5 @@ def test_other_columns_are_left_alone_and_absent_ones_passed_over() -> None:
 
 
 def test_rule_for_times_is_refused() -> None:
-    with pytest.raises(DataError, match=r"wrangling\.rules\.when: holds times: rules are for numbers and texts"):
+    with pytest.raises(DataError, match=r"wrangling\.rules\.when: holds times: rules apply to numbers and strings"):
         apply_rules({"when": np.array(["2013-01-01"], "datetime64[us]")}, {"when": Rule(trim=True)})

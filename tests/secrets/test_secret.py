@@ -96,7 +96,7 @@ def test_mask_takes_the_longest_and_every_line() -> None:
 def test_known_forms_of_tokens_are_redacted(text: str, cleaned: str) -> None:
     cleaner = Mask()
     assert cleaner.clean(text) == cleaned
-    assert bool(cleaner.tell()) == (text != cleaned)
+    assert bool(cleaner.describe_redacted()) == (text != cleaned)
 
 
 def test_pictures_are_left_alone_and_types_stay() -> None:
@@ -215,7 +215,7 @@ def test_nothing_that_a_cell_puts_out_shows_the_secret(tmp_path: Path) -> None:
         texts = [output.text for output in printed if output.output_type == "stream" and output.name == "stdout"]
         assert_without("".join(texts).encode())
     assert "[redacted]" in executed.read_text()
-    assert "in the form of a known token or password became [redacted]: name it under `secrets`" in cleaner.tell()
+    assert "that looked like a token or password by [redacted]: declare it under `secrets`" in cleaner.describe_redacted()
     assert path.read_bytes() == before
 
 

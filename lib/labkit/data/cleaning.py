@@ -33,8 +33,8 @@ def apply_rules_to(frame: pd.DataFrame, rules: Mapping[str, Rule]) -> pd.DataFra
         {name: to_array(frame[name]) for name in rules},
         {name: RowRule(**rule.model_dump()) for name, rule in rules.items()},
     )
-    texts = [name for name, rule in rules.items() if rule.type == "category" or is_text(frame[name], rule)]
-    return frame.assign(**columns).astype(dict.fromkeys(texts, "str"))
+    strings = [name for name, rule in rules.items() if rule.type == "category" or is_text(frame[name], rule)]
+    return frame.assign(**columns).astype(dict.fromkeys(strings, "str"))
 
 
 def is_text(values: pd.Series, rule: Rule) -> bool:
@@ -58,17 +58,19 @@ def apply_filters(frame: pd.DataFrame, filters: tuple[str, ...]) -> tuple[pd.Dat
         A filter is not a boolean expression, or leaves no rows.
     """
     steps = []
-    for text in filters:
-        names = expressions.find_names(text)
-        keep = np.asarray(expressions.compute(text, {name: to_array(frame[name]) for name in names}))
+    for expression in filters:
+        names = expressions.find_names(expression)
+        keep = np.asarray(expressions.compute(expression, {name: to_array(frame[name]) for name in names}))
         if keep.dtype != bool:
-            raise ParamsError(f"wrangling.filters: {text!r} gives {keep.dtype}, not true or false: compare something")
-        if "missing" not in expressions.find_functions(text):
+            raise ParamsError(
+                f"wrangling.filters: {expression!r} gives {keep.dtype}, not true or false: use a comparison"
+            )
+        if "missing" not in expressions.find_functions(expression):
             keep = keep & frame[names].notna().all(axis=1).to_numpy()
         kept = frame[np.broadcast_to(keep, len(frame))]
         if not len(kept):
-            raise ParamsError(f"wrangling.filters: {text!r} leaves no row of {len(frame):,}")
-        steps.append({"filter": text, "rows_before": len(frame), "rows_after": len(kept)})
+            raise ParamsError(f"wrangling.filters: {expression!r} leaves no row of {len(frame):,}")
+        steps.append({"filter": expression, "rows_before": len(frame), "rows_after": len(kept)})
         frame = kept
     return frame, pd.DataFrame(steps, columns=STEP)
 
@@ -110,8 +112,8 @@ def clean_table(
             lines += more
     if wrangling.most_missing.rows is not None:
         missing = count_missing(filtered, wrangling, target)
-        text = f"most_missing.rows: {wrangling.most_missing.rows:g}"
-        filtered, more = leave_out(filtered, missing > wrangling.most_missing.rows, text)
+        step = f"most_missing.rows: {wrangling.most_missing.rows:g}"
+        filtered, more = leave_out(filtered, missing > wrangling.most_missing.rows, step)
         lines += more
     if target is not None:
         filtered, more = settle_rare_classes(settle_target(filtered, target), target)
@@ -119,13 +121,13 @@ def clean_table(
     return filtered.drop(columns=list(wrangling.drop)), pd.DataFrame(lines, columns=STEP)
 
 
-def leave_out(frame: pd.DataFrame, is_out: pd.Series, text: str) -> tuple[pd.DataFrame, list[dict[Any, Any]]]:
+def leave_out(frame: pd.DataFrame, is_out: pd.Series, step: str) -> tuple[pd.DataFrame, list[dict[Any, Any]]]:
     """Return the remaining rows, and the row that reports the step."""
     kept = frame[~is_out]
     if not len(kept):
-        place = "" if text.startswith("data.") else "wrangling."
-        raise ParamsError(f"{place}{text} leaves no row of {len(frame):,}")
-    return kept, [{"filter": text, "rows_before": len(frame), "rows_after": len(kept)}]
+        place = "" if step.startswith("data.") else "wrangling."
+        raise ParamsError(f"{place}{step} leaves no row of {len(frame):,}")
+    return kept, [{"filter": step, "rows_before": len(frame), "rows_after": len(kept)}]
 
 
 def settle_rare_classes(frame: pd.DataFrame, target: Target) -> tuple[pd.DataFrame, list[dict[Any, Any]]]:
@@ -139,10 +141,10 @@ def settle_rare_classes(frame: pd.DataFrame, target: Target) -> tuple[pd.DataFra
     lead, named = f"data.target.rare: {target.rare.action}", list_briefly(map(repr, rare))
     if target.rare.action == "other":
         if not pd.api.types.is_string_dtype(classes):
-            raise ParamsError(f"{lead}: the classes of {target.column!r} are no words: use drop")
+            raise ParamsError(f"{lead}: the classes of {target.column!r} are not strings: use drop")
         frame = frame.assign(**{target.column: classes.mask(classes.isin(rare), OTHER)})
-        text = f"{lead}, fewer than {fewest} rows: {named}"
-        line = {"filter": text, "rows_before": len(frame), "rows_after": len(frame)}
+        step = f"{lead}, fewer than {fewest} rows: {named}"
+        line = {"filter": step, "rows_before": len(frame), "rows_after": len(frame)}
         if (frame[target.column] == OTHER).sum() >= fewest:
             return frame, [line]
         rare = [OTHER]
@@ -179,8 +181,8 @@ def drop_outliers(training: pd.DataFrame, wrangling: Wrangling) -> tuple[pd.Data
             values = to_array(training[name])
             low, high = learn_bounds(values, rule.model_dump(), name)
             is_far = pd.Series((values < low) | (values > high), index=training.index)
-            text = f"outliers.{name}: outside of {low:.4g} to {high:.4g}"
-            training, more = leave_out(training, is_far, text)
+            step = f"outliers.{name}: outside of {low:.4g} to {high:.4g}"
+            training, more = leave_out(training, is_far, step)
             lines += more
     return training, pd.DataFrame(lines, columns=STEP)
 
@@ -206,7 +208,9 @@ def describe_learnt(training: pd.DataFrame, params: Params) -> pd.DataFrame:
         lines.append([name, f"outliers: {action}", f"{low:.4g} to {high:.4g}", rows])
     for name, value in found["fills"].items():
         shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-        lines.append([name, f"gaps: {params.wrangling.fill[name].strategy}", shown, int(training[name].isna().sum())])
+        lines.append(
+            [name, f"missing: {params.wrangling.fill[name].strategy}", shown, int(training[name].isna().sum())]
+        )
     for name in found["empty"]:
         lines.append([name, "left out: mostly missing", "", int(training[name].isna().sum())])
     return pd.DataFrame(lines, columns=["column", "choice", "learnt", "rows"])

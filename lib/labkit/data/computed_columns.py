@@ -30,7 +30,7 @@ def list_computed(data: Data) -> dict[str, str]:
     return {**data.derived, **times}
 
 
-def add_column(frame: pd.DataFrame, name: str, text: str, *, needs_all: bool = False) -> pd.DataFrame:
+def add_column(frame: pd.DataFrame, name: str, expression: str, *, needs_all: bool = False) -> pd.DataFrame:
     """Return the table with a column computed from others; times are UTC.
 
     Parameters
@@ -47,8 +47,8 @@ def add_column(frame: pd.DataFrame, name: str, text: str, *, needs_all: bool = F
     """
     if name in frame:
         raise DataError(f"{name}: there is a column of that name: choose another for what is computed")
-    names = expressions.find_names(text)
-    values = pd.Series(compute_column(text, {column: to_array(frame[column]) for column in names}))
+    names = expressions.find_names(expression)
+    values = pd.Series(compute_column(expression, {column: to_array(frame[column]) for column in names}))
     values = values.set_axis(frame.index)
     if is_time(values):
         values = values.dt.tz_localize("UTC")
@@ -58,7 +58,7 @@ def add_column(frame: pd.DataFrame, name: str, text: str, *, needs_all: bool = F
     return frame.assign(**{name: values})
 
 
-def compute_column(text: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+def compute_column(expression: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return the values of an expression, in a type that a table can hold.
 
     Raises
@@ -66,9 +66,9 @@ def compute_column(text: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
     ParamsError
         The expression cannot be computed, or yields a duration.
     """
-    values = expressions.compute(text, columns)
+    values = expressions.compute(expression, columns)
     if values.dtype.kind == "m":
-        raise ParamsError(f"expression {text!r} gives a length of time: divide by hours(1) to have it as a number")
+        raise ParamsError(f"expression {expression!r} gives a duration: divide it by hours(1) to get a number")
     return values.astype("datetime64[us]") if values.dtype.kind == "M" else values
 
 

@@ -107,8 +107,8 @@ def join_schemas(contract: Contract, data: Data, drop: Mapping[str, str]) -> pan
     the prediction time and the target, which every row must have.
     """
     columns = {str(name): column for name, column in contract[data.main_table].columns.items()}
-    for name, text in list_computed(data).items():
-        columns[name] = infer_computed(text, columns, nullable=name != PREDICT_AT)
+    for name, expression in list_computed(data).items():
+        columns[name] = infer_computed(expression, columns, nullable=name != PREDICT_AT)
     for join in data.joins:
         raw = contract[join.table].columns
         for name, new in list_brought(map(str, raw), join).items():
@@ -128,10 +128,10 @@ def list_schema_columns(schema: pandera.DataFrameSchema) -> pd.DataFrame:
     return pd.DataFrame(columns).T.rename_axis("column").reset_index()
 
 
-def infer_computed(text: str, columns: Mapping[str, pandera.Column], *, nullable: bool) -> pandera.Column:
+def infer_computed(expression: str, columns: Mapping[str, pandera.Column], *, nullable: bool) -> pandera.Column:
     """Return the schema of a computed column; its type is that of the expression on one row of the right types."""
-    row = {name: make_example(str(columns[name].dtype)) for name in expressions.find_names(text)}
-    values = compute_column(text, row)
+    row = {name: make_example(str(columns[name].dtype)) for name in expressions.find_names(expression)}
+    values = compute_column(expression, row)
     dtype = {"M": "datetime64[us, UTC]", "b": "bool", "i": "int64", "f": "float64"}.get(values.dtype.kind)
     return pandera.Column(dtype, nullable=nullable)
 

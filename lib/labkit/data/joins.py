@@ -31,8 +31,8 @@ def join_tables(tables: Mapping[str, pd.DataFrame], data: Data) -> pd.DataFrame:
         An expression cannot be computed.
     """
     frame = tables[data.main_table].reset_index(drop=True).rename_axis(index=ROW)
-    for name, text in list_computed(data).items():
-        frame = add_column(frame, name, text)
+    for name, expression in list_computed(data).items():
+        frame = add_column(frame, name, expression)
     if data.time is not None:
         check_times(frame)
     for join in data.joins:

@@ -125,12 +125,12 @@ UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
 }
 
 
-def compute(text: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+def compute(expression: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
     """Compute an expression over columns.
 
     Parameters
     ----------
-    text
+    expression
         The expression.
     columns
         Arrays of shape (n_rows,), by column.
@@ -150,14 +150,14 @@ def compute(text: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
     >>> compute("a / b", {"a": np.array([1.0, 2.0]), "b": np.array([2.0, 0.0])})
     array([0.5, nan])
     """
-    tree = parse_expression(text)
+    tree = parse_expression(expression)
     try:
         with np.errstate(all="ignore"):
-            values = np.asarray(evaluate(tree, columns, text))
+            values = np.asarray(evaluate(tree, columns, expression))
     except (TypeError, ValueError, OverflowError) as error:
         raise ParamsError(
-            f"expression {text!r}: its operations do not go with what {describe_kinds(text, columns)}: compute and "
-            "compare with values of one kind"
+            f"expression {expression!r}: its operations are not defined for {describe_kinds(expression, columns)}: "
+            "compute and compare values of one type"
         ) from error
     if values.dtype.kind == "f":
         values = np.where(np.isinf(values), np.nan, values)
@@ -167,19 +167,19 @@ def compute(text: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.broadcast_to(values, (n_rows,)).copy() if values.ndim == 0 else values
 
 
-def describe_kinds(text: str, columns: Mapping[str, np.ndarray]) -> str:
+def describe_kinds(expression: str, columns: Mapping[str, np.ndarray]) -> str:
     """Describe what the columns of an expression hold, for an error message."""
-    kinds = {name: KINDS.get(columns[name].dtype.kind, "numbers") for name in find_names(text)}
-    return list_briefly(f"{name} holds ({kind})" for name, kind in kinds.items()) or "it holds"
+    kinds = {name: KINDS.get(columns[name].dtype.kind, "numbers") for name in find_names(expression)}
+    return list_briefly(f"{name} ({kind})" for name, kind in kinds.items()) or "its constants"
 
 
-def find_names(text: str) -> list[str]:
+def find_names(expression: str) -> list[str]:
     """Return the columns that an expression names, without duplicates, in order of appearance.
 
     >>> find_names('bmi * col("mean area") + bmi')
     ['bmi', 'mean area']
     """
-    nodes = list(ast.walk(parse_expression(text)))
+    nodes = list(ast.walk(parse_expression(expression)))
     called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
     found = []
     for node in nodes:
@@ -190,13 +190,13 @@ def find_names(text: str) -> list[str]:
     return list(dict.fromkeys(name for _, _, name in sorted(found)))
 
 
-def find_functions(text: str) -> set[str]:
+def find_functions(expression: str) -> set[str]:
     """Return the functions that an expression calls.
 
     >>> find_functions("log(abs(x))") == {"log", "abs"}
     True
     """
-    calls = (node for node in ast.walk(parse_expression(text)) if isinstance(node, ast.Call))
+    calls = (node for node in ast.walk(parse_expression(expression)) if isinstance(node, ast.Call))
     return {call.func.id for call in calls if isinstance(call.func, ast.Name)}
 
 
@@ -211,25 +211,25 @@ def write_name(name: str) -> str:
 
 
 @cache
-def parse_expression(text: str) -> ast.expr:
+def parse_expression(expression: str) -> ast.expr:
     """Parse an expression; refuse everything outside the language."""
-    if len(text) > LONGEST:
-        raise ParamsError(f"expression of {len(text)} characters: at most {LONGEST}")
+    if len(expression) > LONGEST:
+        raise ParamsError(f"expression of {len(expression)} characters: at most {LONGEST}")
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        tree = ast.parse(expression.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ParamsError(f"expression {text!r}: not an expression ({type(error).__name__})") from error
-    check_node(tree, text, 0)
+        raise ParamsError(f"expression {expression!r}: not an expression ({type(error).__name__})") from error
+    check_node(tree, expression, 0)
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and is_column_call(node):
             node.args[0] = ast.copy_location(ast.Constant(normalize_spaces(node.args[0].value)), node.args[0])  # type: ignore[attr-defined]
     return tree
 
 
-def check_node(node: ast.expr, text: str, depth: int) -> None:
+def check_node(node: ast.expr, expression: str, depth: int) -> None:
     """Refuse a node that the language does not allow."""
     if depth > DEEPEST:
-        raise ParamsError(f"expression {text[:40]!r} …: nested more than {DEEPEST} deep")
+        raise ParamsError(f"expression {expression[:40]!r} …: nested more than {DEEPEST} deep")
     match node:
         case ast.Name() | ast.Constant(value=bool() | float() | str() | None):
             children: list[ast.expr] = []
@@ -248,24 +248,27 @@ def check_node(node: ast.expr, text: str, depth: int) -> None:
         case ast.Call(func=ast.Name(id="col")) if is_column_call(node):
             children = []
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in FUNCTIONS:
-            check_count(name, len(arguments), text)
+            check_count(name, len(arguments), expression)
             children = arguments
         case ast.Call(func=ast.Name(id=name)) if name not in FUNCTIONS:
-            raise ParamsError(f"expression {text!r}: no function {name!r}: {name_nearest(name, [*FUNCTIONS, 'col'])}")
+            near = name_nearest(name, [*FUNCTIONS, "col"])
+            raise ParamsError(f"expression {expression!r}: no function {name!r}: {near}")
         case _:
-            found = ast.get_source_segment(text.strip(), node) or type(node).__name__
-            raise ParamsError(f"expression {text!r}: {found[:40]!r} is not allowed: use columns, numbers and functions")
+            found = ast.get_source_segment(expression.strip(), node) or type(node).__name__
+            raise ParamsError(
+                f"expression {expression!r}: {found[:40]!r} is not allowed: use columns, numbers and functions"
+            )
     for child in children:
-        check_node(child, text, depth + 1)
+        check_node(child, expression, depth + 1)
 
 
-def check_count(name: str, n_arguments: int, text: str) -> None:
+def check_count(name: str, n_arguments: int, expression: str) -> None:
     """Refuse a call with too few or too many arguments."""
     least, most = ARGUMENTS.get(name, (1, 1))
     if not least <= n_arguments <= most:
         wanted = f"{least} argument{'s' if least > 1 else ''}" if least == most else f"at least {least}"
         wanted = f"{least} or {most} arguments" if least < most < LONGEST else wanted
-        raise ParamsError(f"expression {text!r}: {name} takes {wanted}, not {n_arguments}")
+        raise ParamsError(f"expression {expression!r}: {name} takes {wanted}, not {n_arguments}")
 
 
 def is_column_call(node: ast.Call) -> bool:
@@ -280,29 +283,30 @@ def is_column_call(node: ast.Call) -> bool:
     )
 
 
-def evaluate(node: ast.expr, columns: Mapping[str, np.ndarray], text: str) -> Any:
+def evaluate(node: ast.expr, columns: Mapping[str, np.ndarray], expression: str) -> Any:
     """Evaluate a checked node."""
     match node:
         case ast.Constant(value=value):
             return value
         case ast.Name(id=name):
-            return find_column(name, columns, text)
+            return find_column(name, columns, expression)
         case ast.BinOp(left=left, op=operator, right=right):
-            sides = [evaluate(side, columns, text) for side in (left, right)]
+            sides = [evaluate(side, columns, expression) for side in (left, right)]
             return BINARY[type(operator)](*(sides if isinstance(operator, LOGICAL) else map(make_real, sides)))
         case ast.UnaryOp(op=sign, operand=operand):
-            return UNARY[type(sign)](make_real(evaluate(operand, columns, text)))
+            return UNARY[type(sign)](make_real(evaluate(operand, columns, expression)))
         case ast.BoolOp(op=word, values=values):
             combine = np.logical_and if isinstance(word, ast.And) else np.logical_or
-            return reduce(combine, [evaluate(value, columns, text) for value in values])
+            return reduce(combine, [evaluate(value, columns, expression) for value in values])
         case ast.Compare(left=left, ops=operators, comparators=others):
-            return compare_chain(evaluate(left, columns, text), operators, [evaluate(o, columns, text) for o in others])
+            compared = [evaluate(other, columns, expression) for other in others]
+            return compare_chain(evaluate(left, columns, expression), operators, compared)
         case ast.Call(func=ast.Name(id="col"), args=[ast.Constant(value=name)]):
-            return find_column(str(name), columns, text)
+            return find_column(str(name), columns, expression)
         case ast.Call(func=ast.Name(id=name), args=arguments):
-            given = [evaluate(argument, columns, text) for argument in arguments]
+            given = [evaluate(argument, columns, expression) for argument in arguments]
             return FUNCTIONS[name](*(given if name in UNCONVERTED else map(make_real, given)))
-    raise ParamsError(f"expression {text!r}: not allowed")
+    raise ParamsError(f"expression {expression!r}: not allowed")
 
 
 def make_real(value: Any) -> Any:
@@ -332,8 +336,8 @@ def make_comparable(value: Any, *, beside: Any) -> Any:
     return np.datetime64(time, "us")
 
 
-def find_column(name: str, columns: Mapping[str, np.ndarray], text: str) -> np.ndarray:
+def find_column(name: str, columns: Mapping[str, np.ndarray], expression: str) -> np.ndarray:
     """Return a column by its name."""
     if name not in columns:
-        raise ParamsError(f"expression {text!r}: no column {name!r}: {name_nearest(name, columns)}")
+        raise ParamsError(f"expression {expression!r}: no column {name!r}: {name_nearest(name, columns)}")
     return columns[name]

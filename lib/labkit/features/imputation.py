@@ -32,7 +32,7 @@ def make_spec(params: "Params") -> dict[str, Any]:
     return {
         "fill": {name: fill.model_dump(mode="json") for name, fill in wrangling.fill.items()},
         "outliers": {name: rule.model_dump(mode="json") for name, rule in wrangling.outliers.items()},
-        "text": {name: text.model_dump(mode="json") for name, text in features.text.items()},
+        "text": {name: section.model_dump(mode="json") for name, section in features.text.items()},
         "most_missing": wrangling.most_missing.columns,
     }
 
@@ -73,7 +73,7 @@ def learn(columns: Columns, spec: Spec) -> dict[str, Any]:
             for name, fill in (spec.get("fill") or {}).items()
             if fill["strategy"] != "drop"
         },
-        "words": {name: learn_words(columns[name], text, name) for name, text in (spec.get("text") or {}).items()},
+        "words": {name: learn_words(columns[name], how, name) for name, how in (spec.get("text") or {}).items()},
         "empty": [name for name, values in columns.items() if limit and is_missing(values).mean() > limit],
     }
 
@@ -119,7 +119,7 @@ def learn_fill(values: np.ndarray, fill: Mapping[str, Any], name: str) -> Any:
     """Return the value that replaces missing values."""
     is_number, strategy = values.dtype.kind in "iufb", fill["strategy"]
     if values.dtype.kind in "mM":
-        raise DataError(f"wrangling.fill.{name}: holds times: fill numbers and texts, or leave the rows out: drop")
+        raise DataError(f"wrangling.fill.{name}: times cannot be filled: use drop to leave the rows out")
     if strategy == "constant":
         if is_number and isinstance(fill["value"], str):
             raise DataError(f"wrangling.fill.{name}: value {fill['value']!r} is not a number")

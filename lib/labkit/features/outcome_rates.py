@@ -87,7 +87,7 @@ def add_outcomes(state: State, times: np.ndarray, outcomes: np.ndarray, keys: Ma
         State so far; it is not changed.
     times
         Times at which the outcomes became known, int64 microseconds, shape (n_new,).
-    answers
+    outcomes
         Outcomes, float64, shape (n_new,).
     keys
         Keys by history, as returned by `make_keys`, shape (n_new,).
@@ -96,14 +96,14 @@ def add_outcomes(state: State, times: np.ndarray, outcomes: np.ndarray, keys: Ma
     all_times = np.concatenate([state["times"], times])
     all_outcomes = np.concatenate([state["answers"], outcomes])
     known, codes = {}, {}
-    for name, texts in keys.items():
-        before, after = state[f"{name}.keys"], texts.tolist()
+    for name, new_keys in keys.items():
+        before, after = state[f"{name}.keys"], new_keys.tolist()
         known[name] = sorted({*before.tolist(), *after} - {None})
-        number = {text: code for code, text in enumerate(known[name])}
+        number = {key: code for code, key in enumerate(known[name])}
         codes[name] = np.full(total, -1, "int64")
         old, places = np.divmod(state[f"{name}.places"], n_old + 1)
-        codes[name][places] = np.array([number[text] for text in before.tolist()], "int64")[old]
-        codes[name][n_old:] = [-1 if text is None else number[text] for text in after]
+        codes[name][places] = np.array([number[key] for key in before.tolist()], "int64")[old]
+        codes[name][n_old:] = [-1 if key is None else number[key] for key in after]
     order = np.lexsort([*codes.values(), all_outcomes, all_times])
     found = {"times": all_times[order], "answers": all_outcomes[order]}
     for name in keys:
@@ -160,11 +160,11 @@ def find_key_codes(known: np.ndarray, keys: np.ndarray) -> np.ndarray:
     """Return the index of each key, -1 for missing and unseen keys."""
     if not len(known):
         return np.full(len(keys), -1, "int64")
-    texts = keys.tolist()
+    strings = keys.tolist()
     # A numpy string array pads all strings to the longest: strings longer than any known key are excluded first.
     longest = known.dtype.itemsize // np.dtype("U1").itemsize
-    may_match = np.array([text is not None and len(text) <= longest for text in texts], bool)
-    asked = np.array([text if is_short else "" for text, is_short in zip(texts, may_match, strict=True)], "U")
+    may_match = np.array([string is not None and len(string) <= longest for string in strings], bool)
+    asked = np.array([string if is_short else "" for string, is_short in zip(strings, may_match, strict=True)], "U")
     places = np.minimum(np.searchsorted(known, asked), len(known) - 1)
     is_found = (known[places] == asked) & may_match
     return np.where(is_found, places, -1)
@@ -181,4 +181,4 @@ def list_rate_names(name: str, days: Sequence[int]) -> list[str]:
     >>> list_rate_names("plane", [7])
     ['plane_rate_7d', 'plane_count_7d']
     """
-    return [f"{name}_{figure}_{length}d" for length in days for figure in ("rate", "count")]
+    return [f"{name}_{statistic}_{length}d" for length in days for statistic in ("rate", "count")]

@@ -22,12 +22,12 @@ MOSTLY = 0.98
 MOSTLY_DATES = 0.9
 
 
-def read_number(text: str, decimal: str = ".", units: Mapping[str, float] | None = None) -> float | None:
+def read_number(string: str, decimal: str = ".", units: Mapping[str, float] | None = None) -> float | None:
     """Return the number that a string holds, or None if it holds none.
 
     Parameters
     ----------
-    text
+    string
         The string.
     decimal
         Decimal character. The other of "." and ",", as well as spaces, apostrophes and underscores, separate thousands.
@@ -42,7 +42,7 @@ def read_number(text: str, decimal: str = ".", units: Mapping[str, float] | None
     1234.0
     >>> read_number("12 apples")
     """
-    found = NUMBER.fullmatch(text)
+    found = NUMBER.fullmatch(string)
     if not found:
         return None
     sign, currency, digits, exponent, after = found.groups()
@@ -120,13 +120,13 @@ def read_iso_time(string: str) -> datetime:
     return time if offset is None else datetime.fromisoformat(f"{time.isoformat()}{offset}")
 
 
-def read_yes_no(text: str) -> float | None:
+def read_yes_no(string: str) -> float | None:
     """Return 1 for a spelling of yes, 0 for a spelling of no, None for anything else.
 
     >>> read_yes_no("Yes"), read_yes_no(" f "), read_yes_no("maybe")
     (1.0, 0.0, None)
     """
-    word = text.strip().lower()
+    word = string.strip().lower()
     return 1.0 if word in YES else 0.0 if word in NO else None
 
 

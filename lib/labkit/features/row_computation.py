@@ -164,7 +164,7 @@ class RowComputation:
             Cleaned raw columns and computed columns, shape (n_rows,).
         """
         clean = imputation.apply_learnt(self.clean(columns), self.learnt_, self.columns or {})
-        made = {name: expressions.compute(text, clean) for name, text in (self.expressions or {}).items()}
+        made = {name: expressions.compute(expression, clean) for name, expression in (self.expressions or {}).items()}
         for name, spec in self.get_declared("dates").items():
             made |= {
                 f"{name}_{part}": date_parts.compute_part(clean[name], spec["zone"], part) for part in spec["parts"]

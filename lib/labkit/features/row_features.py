@@ -112,13 +112,13 @@ class RowFeatures(RowComputation, TransformerMixin, BaseEstimator):  # type: ign
         made = self.compute_columns(take_columns(X, self.inputs_))
         self.outputs_ = {name: find_feature_kind(values) for name, values in made.items()}
         categories = [name for name, kind in self.outputs_.items() if kind == "category"]
-        texts = {name: make_feature(made[name], "category") for name in categories}
-        self.categories_ = {name: self.find_categories(name, values) for name, values in texts.items()}
+        string_columns = {name: make_feature(made[name], "category") for name in categories}
+        self.categories_ = {name: self.find_categories(name, values) for name, values in string_columns.items()}
         return self
 
     def find_inputs(self, X: pd.DataFrame) -> dict[str, str]:
         """Return the kinds of the raw columns that are needed."""
-        used = {name for text in (self.expressions or {}).values() for name in expressions.find_names(text)}
+        used = {name for expression in (self.expressions or {}).values() for name in expressions.find_names(expression)}
         used |= {*self.get_declared("dates")} | {
             key for spec in (self.histories or {}).values() for key in spec["keys"]
         }
@@ -212,7 +212,7 @@ class RowFeatures(RowComputation, TransformerMixin, BaseEstimator):  # type: ign
             origins |= dict.fromkeys([*(f"{name}: {word}" for word in weights), f"{name}_{tfidf.LENGTH}"], "text")
         origins |= {" x ".join(pair): "interaction" for pair in self.get_declared("interactions")}
         origins |= {f"{name}_{imputation.OUTLIER}": "outliers" for name in self.learnt_["bounds"]}
-        origins |= {f"{name}_{imputation.MISSING}": "gaps" for name in self.get_declared("fill")}
+        origins |= {f"{name}_{imputation.MISSING}": "missing values" for name in self.get_declared("fill")}
         return {name: origins.get(name, "history") for name in self.outputs_ if name not in self.inputs_}
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:

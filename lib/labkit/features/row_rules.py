@@ -57,7 +57,7 @@ def apply_rules(columns: Mapping[str, np.ndarray], rules: Mapping[str, RowRule])
     """
     times = [name for name, rule in rules.items() if name in columns and is_for_others(columns[name], rule)]
     if times:
-        raise DataError(f"wrangling.rules.{times[0]}: holds times: rules are for numbers and texts")
+        raise DataError(f"wrangling.rules.{times[0]}: holds times: rules apply to numbers and strings")
     return {name: apply_rule(values, rules[name]) if name in rules else values for name, values in columns.items()}
 
 

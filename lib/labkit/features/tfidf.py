@@ -14,7 +14,7 @@ LENGTH = "length"
 WORD = re.compile(r"\w\w+")
 
 
-def learn_words(values: np.ndarray, text: Mapping[str, Any], name: str) -> dict[str, float]:
+def learn_words(values: np.ndarray, options: Mapping[str, Any], name: str) -> dict[str, float]:
     """Learn the words to keep and their inverse document frequencies.
 
     The weight is log((1 + n_rows) / (1 + n_rows_with_word)) + 1, as in scikit-learn's `TfidfTransformer`.
@@ -23,7 +23,7 @@ def learn_words(values: np.ndarray, text: Mapping[str, Any], name: str) -> dict[
     ----------
     values
         Texts, None where missing, shape (n_rows,).
-    text
+    options
         `most_words` and `fewest_rows`, as in `labkit.params.features.Text`.
     name
         Name of the column, for error messages.
@@ -34,10 +34,10 @@ def learn_words(values: np.ndarray, text: Mapping[str, Any], name: str) -> dict[
         The column does not hold strings.
     """
     if values.dtype.kind != "O":
-        raise DataError(f"features.text.{name}: holds no texts")
+        raise DataError(f"features.text.{name}: does not hold text")
     n_rows = Counter(word for value in values if value is not None for word in set(find_words(value)))
-    ordered = sorted(n_rows.items(), key=lambda item: (-item[1], item[0]))[: text["most_words"]]
-    kept = sorted((word, rows) for word, rows in ordered if rows >= text["fewest_rows"])
+    ordered = sorted(n_rows.items(), key=lambda item: (-item[1], item[0]))[: options["most_words"]]
+    kept = sorted((word, rows) for word, rows in ordered if rows >= options["fewest_rows"])
     return {word: float(np.log((1 + len(values)) / (1 + rows)) + 1) for word, rows in kept}
 
 

@@ -61,7 +61,7 @@ class ColumnKind:
 
 
 def find_dates(
-    facts: Mapping[str, Facts], choices: Choices, where: str, list_texts: Callable[..., list[str]]
+    facts: Mapping[str, Facts], choices: Choices, where: str, list_strings: Callable[..., list[str]]
 ) -> dict[str, str | None]:
     """Return the date columns and the format of each.
 
@@ -73,7 +73,7 @@ def find_dates(
         Options given by the user; they take precedence.
     where
         Name of the source, for error messages.
-    list_texts
+    list_strings
         Returns the strings of a column from all rows; called where the first rows are ambiguous.
 
     Returns
@@ -94,25 +94,27 @@ def find_dates(
         elif name in choices.drop or wanted not in (None, "date"):
             continue
         elif column.dtype == "str" and column.words and (wanted or look_like_dates(column.words)):
-            style = find_date_format(list(column.words), f"{where}: column {name!r}", name, list_texts)
+            style = find_date_format(list(column.words), f"{where}: column {name!r}", name, list_strings)
             if style is not None or wanted:
                 found[name] = None if style == "ISO" else style
-        elif style := find_compact_style(column, f"{where}: column {name!r}", list_texts, is_given=wanted == "date"):
+        elif style := find_compact_style(column, f"{where}: column {name!r}", list_strings, is_given=wanted == "date"):
             found[name] = style
         elif wanted:
             found[name] = None
     return found
 
 
-def find_compact_style(facts: Facts, lead: str, list_texts: Callable[..., list[str]], *, is_given: bool) -> str | None:
+def find_compact_style(
+    facts: Facts, lead: str, list_strings: Callable[..., list[str]], *, is_given: bool
+) -> str | None:
     """Return the format of dates written as digits alone, such as 20240131; None for numbers; refuse ambiguous ones."""
     has_name = is_given or names_time(facts.name) or re.search("date|datum|fecha", facts.name, re.I) is not None
     n_digits = len(str(int(facts.largest))) if facts.n_numbers and 0 <= facts.smallest <= facts.largest < 1e14 else 0
     if not facts.is_whole or facts.n_words or n_digits + 1 < min(COMPACT_DATE_FORMATS):
         return None
     # The first rows rule out most columns; only the remaining ones are read in full.
-    fitting = fit_compact(list_texts(facts.name, most_rows=1), has_name)
-    words = list_texts(facts.name) if fitting else []
+    fitting = fit_compact(list_strings(facts.name, most_rows=1), has_name)
+    words = list_strings(facts.name) if fitting else []
     fitting = fit_compact(words, has_name) if fitting else {}
     if is_in_doubt(fitting) and len(words[0].strip()) > MOST_SHORT:
         if not has_name:
@@ -127,7 +129,7 @@ def find_compact_style(facts: Facts, lead: str, list_texts: Callable[..., list[s
 
 def fit_compact(words: list[str], has_name: bool) -> dict[str, pd.Series]:
     """Return the formats in which strings of digits, all of one length, are plausible dates, with the parsed dates."""
-    digits = [text.strip() for text in words]
+    digits = [word.strip() for word in words]
     styles = COMPACT_DATE_FORMATS.get(len(digits[0])) if digits and len({*map(len, digits)}) == 1 else None
     if styles is None or not all(map(str.isdecimal, digits)) or (len(digits[0]) <= MOST_SHORT and not has_name):
         return {}
@@ -143,9 +145,9 @@ def is_plausible(times: pd.Series, has_name: bool) -> bool:
     return has_name or (len(times) >= FEWEST_DATES and days.nunique() >= times.dt.year.nunique())
 
 
-def find_date_format(words: list[str], lead: str, name: str, list_texts: Callable[..., list[str]]) -> str | None:
+def find_date_format(words: list[str], lead: str, name: str, list_strings: Callable[..., list[str]]) -> str | None:
     """Return the format of all dates, `ISO`, or None if they are not dates; refuse ambiguous and mixed formats."""
-    values = pd.Series([text.strip() for text in words])
+    values = pd.Series([word.strip() for word in words])
     if is_iso(values):
         return "ISO"
     fitting = {style: parsed for style in list_styles(values) if (parsed := parse_dates(values, style)).notna().all()}
@@ -161,7 +163,7 @@ def find_date_format(words: list[str], lead: str, name: str, list_texts: Callabl
         return None
     styles = list(fitting)
     if is_in_doubt(fitting):
-        rest = pd.Series([text.strip() for text in list_texts(name)])
+        rest = pd.Series([word.strip() for word in list_strings(name)])
         fitting = {style: parsed for style in styles if (parsed := parse_dates(rest, style)).notna().all()} or fitting
         styles = list(fitting)
     if is_in_doubt(fitting):

@@ -63,7 +63,7 @@ def create_experiment(
     follow: bool = False,
     force: bool = False,
     ask: Ask = lambda survey, proposal: True,
-    report: Callable[[str], None] = lambda text: None,
+    report: Callable[[str], None] = lambda message: None,
 ) -> NewExperiment:
     """Create an experiment from a table.
 
@@ -111,12 +111,12 @@ def create_experiment(
         survey = survey_table(name, sources, files, target, choices)
         proposal = make_proposal(name, survey, normalize_spaces(target), choices)
         path = paths.find_params_path(name)
-        text = write_commented(proposal.tree, proposal.comments, describe_origin(data), path)
+        content = write_commented(proposal.tree, proposal.comments, describe_origin(data), path)
         if not ask(survey, proposal):
             raise ParamsError(f"{name}: not made, as requested")
         # A run reads dvc.yaml, and DVC allows only one writing command at a time.
         with hold_checkout(name, report=report, command="labkit new"):
-            put_in_place(name, Path(scratch), text)
+            put_in_place(name, Path(scratch), content)
     return NewExperiment(path, survey, proposal)
 
 
@@ -174,7 +174,7 @@ def describe_origin(data: Sequence[Path] | Query) -> str:
     return f"Made by labkit new from {', '.join(path.name for path in data)}. Correct what is wrong."
 
 
-def put_in_place(name: str, scratch: Path, text: str) -> None:
+def put_in_place(name: str, scratch: Path, content: str) -> None:
     """Move data, DVC pointers, params and the line in dvc.yaml into place; restore the previous state on any error."""
     folder, params_path = paths.find_data_dir(name), paths.find_params_path(name)
     with ExitStack() as undo:
@@ -183,7 +183,7 @@ def put_in_place(name: str, scratch: Path, text: str) -> None:
             keep_old(path, scratch / f"old-{path.name}", undo)
         place_folder(scratch / SOURCE, folder / SOURCE)
         experiments.add_files(sorted((folder / SOURCE).iterdir()))
-        write_text(params_path, text)
+        write_text(params_path, content)
         experiments.add_experiment(name)  # the last step, and atomic
         undo.pop_all()
 

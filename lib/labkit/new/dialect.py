@@ -116,11 +116,11 @@ def find_reading(
     if (ending := Path(where).suffix.lower()) in SPREADSHEETS:
         reason = f"it is one, though its name ends in {ending}"
         decisions.insert(0, ParamsDecision("format", "text", reason, is_warning=True))
-    text = normalize_spaces(read_text_sample(path, where, encoding))
-    delimiter, quote, skip = find_dialect(text, target, choices)
+    sample = normalize_spaces(read_text_sample(path, where, encoding))
+    delimiter, quote, skip = find_dialect(sample, target, choices)
     fields: dict[str, object] = {"encoding": encoding, "delimiter": delimiter, "quote": quote, "skip_lines": skip}
-    rows = list(read_rows(text, delimiter, quote, skip))
-    if r"\"" in text and quote == '"' and not re.search(r'\\"(,|;|\t|\||\r?\n)', text):
+    rows = list(read_rows(sample, delimiter, quote, skip))
+    if r"\"" in sample and quote == '"' and not re.search(r'\\"(,|;|\t|\||\r?\n)', sample):
         fields["escape"] = "\\"
     width = len(rows[0]) if rows else 0
     shown = {"\t": "tab"}.get(delimiter, delimiter)
@@ -225,18 +225,18 @@ def read_text_sample(path: Path, where: str, encoding: str) -> str:
     with open_bytes(path, most_bytes=LARGEST_BYTES, where=where) as stream:
         lines = io.TextIOWrapper(io.BufferedReader(Utf8Stream(stream, encoding)), encoding="utf-8", newline="")
         try:
-            text = lines.read(SAMPLE_CHARACTERS)
+            sample = lines.read(SAMPLE_CHARACTERS)
         except UnicodeError:
             scan_text(path, Table(path=path.name, encoding=encoding), where)  # raises an error that names the line
             raise
-    if len(text) == SAMPLE_CHARACTERS and (end := max(text.rfind("\n"), text.rfind("\r"))) > 0:
-        text = text[: end + 1]
-    return text
+    if len(sample) == SAMPLE_CHARACTERS and (end := max(sample.rfind("\n"), sample.rfind("\r"))) > 0:
+        sample = sample[: end + 1]
+    return sample
 
 
-def read_rows(text: str, delimiter: str, quote: str, skip: int) -> Iterator[list[str]]:
+def read_rows(sample: str, delimiter: str, quote: str, skip: int) -> Iterator[list[str]]:
     """Yield the rows of a sample up to the first that cannot be parsed, without blank ones."""
-    lines = io.StringIO(text, newline="")
+    lines = io.StringIO(sample, newline="")
     for _ in range(skip):
         lines.readline()
     if quote:
@@ -249,18 +249,18 @@ def read_rows(text: str, delimiter: str, quote: str, skip: int) -> Iterator[list
         return
 
 
-def find_dialect(text: str, target: str, choices: Choices) -> tuple[str, str, int]:
+def find_dialect(sample: str, target: str, choices: Choices) -> tuple[str, str, int]:
     """Return the delimiter, the quote character and the number of lines before the table."""
-    first, _, _ = text.partition("\n")
+    first, _, _ = sample.partition("\n")
     declared = re.fullmatch(r"sep=(.)\s*", first)
     candidates = [choices.delimiter] if choices.delimiter else [declared[1]] if declared else list(DELIMITERS)
-    quote = "'" if '"' not in text and len(re.findall(r"(?:^|[,;\t|])'[^'\n]*'(?=[,;\t|\r\n])", text)) > 20 else '"'
+    quote = "'" if '"' not in sample and len(re.findall(r"(?:^|[,;\t|])'[^'\n]*'(?=[,;\t|\r\n])", sample)) > 20 else '"'
     start = 1 if declared else 0
     best: tuple[float, ...] = ()
     found = (candidates[0], quote, start)
     for order, delimiter in enumerate(candidates):
-        skip = find_start(text, target, delimiter, quote, start)
-        rows = list(read_rows(text, delimiter, quote, skip))[:2000]
+        skip = find_start(sample, target, delimiter, quote, start)
+        rows = list(read_rows(sample, delimiter, quote, skip))[:2000]
         if not rows:
             continue
         width, n_alike = Counter(map(len, rows)).most_common(1)[0]
@@ -273,12 +273,12 @@ def find_dialect(text: str, target: str, choices: Choices) -> tuple[str, str, in
     return found
 
 
-def find_start(text: str, target: str, delimiter: str, quote: str, start: int) -> int:
+def find_start(sample: str, target: str, delimiter: str, quote: str, start: int) -> int:
     """Return the number of lines before the header, which is the row that names the target."""
-    first = next(read_rows(text, delimiter, quote, start), [])
+    first = next(read_rows(sample, delimiter, quote, start), [])
     if target in (cell.strip() for cell in first):
         return start
-    lines = re.split(r"\r\n|\r|\n", text)[:MOST_PREAMBLE]
+    lines = re.split(r"\r\n|\r|\n", sample)[:MOST_PREAMBLE]
     named = next((n for n, line in enumerate(lines) if has_cell(line, target, delimiter, quote)), None)
     return named if named and is_preamble(lines[:named], lines[named], delimiter, quote) else start
 
@@ -386,10 +386,10 @@ def decide_separators(raw: RawTable, choices: Choices) -> tuple[dict[str, object
     if raw.table.delimiter == ";" and decimal == "." and all(group == "," for _, group in found):
         decimal = ","  # with ; as the delimiter, 1,234 has a decimal comma, not a thousands separator
     groups = next((group for kind, group in found if kind == decimal and group and group != decimal), "")
-    name, text = examples.get((decimal, groups)) or next(iter(examples.values()))
+    name, cell = examples.get((decimal, groups)) or next(iter(examples.values()))
     decisions = (
-        [ParamsDecision("decimal", decimal, f"column {name!r} holds {text!r}", ("decimal",))] if decimal == "," else []
+        [ParamsDecision("decimal", decimal, f"column {name!r} holds {cell!r}", ("decimal",))] if decimal == "," else []
     )
     if groups:
-        decisions.append(ParamsDecision("thousands", repr(groups), f"column {name!r} holds {text!r}", ("thousands",)))
+        decisions.append(ParamsDecision("thousands", repr(groups), f"column {name!r} holds {cell!r}", ("thousands",)))
     return {"decimal": decimal, "thousands": groups}, decisions

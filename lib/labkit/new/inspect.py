@@ -188,8 +188,8 @@ def check_named(raw: RawTable, target: str, choices: Choices) -> None:
             )
     if len(raw.columns) == 1:
         raise DataError(
-            f"{raw.where}: one column found, {raw.columns[0]!r}: nothing to predict from; if there are more, say what "
-            "divides them with --delimiter"
+            f"{raw.where}: one column found, {raw.columns[0]!r}: nothing to predict from; if there are more, name "
+            "their delimiter with --delimiter"
         )
 
 
@@ -211,17 +211,17 @@ def settle_types(raw: RawTable, choices: Choices) -> tuple[RawTable, list[Params
         reason = "the only words in columns of numbers"
         decisions.append(ParamsDecision("missing values", list_briefly(map(repr, markers)), reason, ("missing",)))
         raw = raw.reopen(missing=(*raw.table.missing, *markers))
-    dates = column_kinds.find_dates(raw.facts, choices, raw.where, raw.list_texts)
-    texts = {name: why for name, why in find_code_columns(raw.facts, choices) if name not in dates}
+    dates = column_kinds.find_dates(raw.facts, choices, raw.where, raw.list_strings)
+    codes = {name: why for name, why in find_code_columns(raw.facts, choices) if name not in dates}
     formats = {name: style for name, style in dates.items() if style}
-    for name, why in texts.items():
+    for name, why in codes.items():
         decisions.append(ParamsDecision(f"column {name!r}", "kept as text", why, ("texts",)))
     for name, style in dates.items():
         decisions.append(
             ParamsDecision(f"column {name!r}", f"a date, {style or 'ISO'}", "every value fits", ("times",))
         )
-    if dates or texts:
-        raw = raw.reopen(times=tuple(dates), texts=tuple(texts), formats=formats)
+    if dates or codes:
+        raw = raw.reopen(times=tuple(dates), texts=tuple(codes), formats=formats)
     return raw.check(), decisions
 
 
@@ -235,17 +235,17 @@ def find_checkboxes(raw: RawTable, choices: Choices) -> tuple[str, ...]:
         if not (word and is_alone) or given not in (None, "boolean") or name in choices.formats:
             continue
         is_mark = word.lower() in MARKS or read_yes_no(word) == 1 or name.endswith(f": {word}") or given == "boolean"
-        if is_mark and raw.list_texts(name) == [word]:
+        if is_mark and raw.list_strings(name) == [word]:
             found.append(name)
     return tuple(found)
 
 
 def settle_times(raw: RawTable, facts: Mapping[str, Facts], choices: Choices) -> tuple[RawTable, list[ParamsDecision]]:
     """Return a table with declared types, and its strings that are dates declared: some databases have no date type."""
-    dates = column_kinds.find_dates(facts, choices, raw.where, raw.list_texts)
+    dates = column_kinds.find_dates(facts, choices, raw.where, raw.list_strings)
     formats = {name: style for name, style in dates.items() if style}
     decisions = [
-        ParamsDecision(f"column {name!r}", f"a date, {style or 'ISO'}", "every text fits", ("times",))
+        ParamsDecision(f"column {name!r}", f"a date, {style or 'ISO'}", "every value fits", ("times",))
         for name, style in dates.items()
     ]
     return (raw.reopen(times=tuple(dates), formats=formats) if dates else raw), decisions
@@ -263,7 +263,7 @@ def find_text_facts(raw: RawTable) -> dict[str, Facts]:
             n_known, ends = len(column) - column.null_count, pc.min_max(column).as_py()
             found[name] = Facts(name, n_known=n_known, n_numbers=n_known, smallest=ends["min"], largest=ends["max"])
         if pa.types.is_string(column.type) and not pc.any(pc.equal(pc.utf8_trim_whitespace(column), "")).as_py():
-            words = raw.list_texts(name, most_rows=1)[:KEPT_WORDS]
+            words = raw.list_strings(name, most_rows=1)[:KEPT_WORDS]
             n_known = len(column) - column.null_count
             found[name] = Facts(
                 name, n_known=n_known, n_words=n_known, is_boolean=False, is_hopeless=True, words=Counter(words)

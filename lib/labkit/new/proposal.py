@@ -158,7 +158,7 @@ def find_drops(
     others = [name for name in inputs if name not in drop]
     if target_plan.task == "regression" and (formula := find_formula(sample, others, target)):
         reason = f"explains {floor_percent(formula.explained)} of it: are all of these columns known before it?"
-        decisions.append(ParamsDecision(f"target {target!r}", f"= {formula.text}", reason, is_warning=True))
+        decisions.append(ParamsDecision(f"target {target!r}", f"= {formula.expression}", reason, is_warning=True))
     return drop
 
 
@@ -182,7 +182,7 @@ def make_wrangling(
         filters.append(f"not missing({write_name(split_plan.needs_filter)})")
         reason = "rows without a time stand in no part"
         decisions.append(ParamsDecision("filter", filters[-1], reason, ("wrangling", "filters"), is_warning=True))
-    if long := [text for text in filters if len(text) > LONGEST]:
+    if long := [one for one in filters if len(one) > LONGEST]:
         raise DataError(f"{survey.raw.where}: the filter {long[0][:60]!r} … is too long: shorten the name in the file")
     found: dict[str, Any] = {"filters": filters} if filters else {}
     rules = make_rules(survey, drop, placeholders, choices, decisions)
@@ -264,10 +264,10 @@ def make_features(
         found["expressions"] = dict(split_plan.lengths)
     if split_plan.dates:
         found["dates"] = split_plan.dates
-    texts = [column for column, kind in survey.kinds.items() if kind.kind == "text" and column not in drop]
-    if texts:
-        found["text"] = {column: {} for column in texts}
-        for column in texts:
+    text_columns = [column for column, kind in survey.kinds.items() if kind.kind == "text" and column not in drop]
+    if text_columns:
+        found["text"] = {column: {} for column in text_columns}
+        for column in text_columns:
             reason = survey.kinds[column].reason
             decisions.append(ParamsDecision(f"column {column!r}", "free text", reason, ("features", "text")))
     if split_plan.hidden:

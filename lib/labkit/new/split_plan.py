@@ -104,12 +104,12 @@ def add_length(split_plan: SplitPlan, survey: Survey, column: str, asked: str) -
     """Add the days from a date to the time of prediction as a feature: an age, or the duration of a contract."""
     plain = unicodedata.normalize("NFKD", column).encode("ascii", "ignore").decode().lower()
     name = "days_since_" + (re.sub(r"[^a-z0-9]+", "_", plain).strip("_")[:40] or "it")
-    text = f"({write_name(asked)} - {write_name(column)}) / days(1)"
+    expression = f"({write_name(asked)} - {write_name(column)}) / days(1)"
     # Dates after the time of prediction were not known then, even if the table holds them now.
     is_before = compute_share_before(survey.sample, column, asked) > MOSTLY_BEFORE
-    if not is_before or name in {*survey.sample.columns, *split_plan.lengths} or len(text) > LONGEST:
+    if not is_before or name in {*survey.sample.columns, *split_plan.lengths} or len(expression) > LONGEST:
         return
-    split_plan.lengths[name] = text
+    split_plan.lengths[name] = expression
     split_plan.decisions.append(
         ParamsDecision(f"new {name!r}", f"up to {asked!r}", "an age is more informative than a date")
     )

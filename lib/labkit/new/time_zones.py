@@ -91,21 +91,21 @@ def find_offsets(raw: RawTable, column: str) -> dict[datetime, timedelta]:
     """Return the UTC offset by time for strings of a column that have an offset; a selection if there are many."""
     if not pa.types.is_string(raw.find_type(column)):
         return {}
-    texts = [text for text in raw.list_texts(column) if OFFSET.search(text)]
-    stride = max(1, len(texts) // MOST_MOMENTS)
-    chosen = pd.Series(sorted(texts)[::stride])
+    strings = [string for string in raw.list_strings(column) if OFFSET.search(string)]
+    stride = max(1, len(strings) // MOST_MOMENTS)
+    chosen = pd.Series(sorted(strings)[::stride])
     times = pd.to_datetime(chosen, utc=True, format=raw.table.formats.get(column) or "ISO8601", errors="coerce")
     pairs = zip(times, chosen, strict=True)
-    return {time.to_pydatetime(): read_offset(text) for time, text in pairs if not pd.isna(time)}
+    return {time.to_pydatetime(): read_offset(string) for time, string in pairs if not pd.isna(time)}
 
 
-def read_offset(text: str) -> timedelta:
+def read_offset(string: str) -> timedelta:
     """Return the UTC offset at the end of a time.
 
     >>> read_offset("2021-01-01 00:00:00-05:30"), read_offset("2021-01-01T00:00Z")
     (datetime.timedelta(days=-1, seconds=66600), datetime.timedelta(0))
     """
-    found = re.search(r"([+-])([0-9]{2}):?([0-9]{2})?$", text)
+    found = re.search(r"([+-])([0-9]{2}):?([0-9]{2})?$", string)
     if found is None:
         return timedelta(0)
     length = timedelta(hours=int(found[2]), minutes=int(found[3] or 0))

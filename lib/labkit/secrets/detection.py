@@ -78,7 +78,7 @@ def check_files(folder: Path, secrets: Mapping[str, str]) -> None:
     for path in sorted(folder.rglob("*")) if secrets else []:
         if path.is_file():
             content = path.read_bytes()
-            for name, text in secrets.items():
-                if any(form.encode() in content for form in find_forms(text)):
+            for name, secret in secrets.items():
+                if any(form.encode() in content for form in find_forms(secret)):
                     place = path.relative_to(folder).as_posix()
                     raise StageError(f"{place} holds the value of the secret {name}: a stage may not write it")

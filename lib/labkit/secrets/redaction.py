@@ -19,7 +19,7 @@ SHORTEST_PART = 4
 REDACTED = "[redacted]"
 
 
-# Published token formats, each as its prefix and the rest. These may occur by chance in a base64-encoded image, so
+# Published token formats, each as its prefix and the rest. These may occur at random in a base64-encoded image, so
 # they count only without a base64 character on either side.
 UNSEPARATED = (
     ("A", r"[KS]IA[0-9A-Z]{16}"),  # AWS, identifier of a key
@@ -213,12 +213,12 @@ class Mask:
         pattern = make_secret_pattern(tuple(sorted(self.secrets.items())))[1] if self.secrets else {}
         return max([200, *map(len, pattern)])
 
-    def tell(self) -> str:
+    def describe_redacted(self) -> str:
         """Return a warning about redacted tokens, empty if there were none."""
         if not self.n_redacted:
             return ""
-        things = "a text" if self.n_redacted == 1 else format_count(self.n_redacted, "text")
-        return f"{things} in the form of a known token or password became {REDACTED}: name it under `secrets`"
+        strings = format_count(self.n_redacted, "string")
+        return f"replaced {strings} that looked like a token or password by {REDACTED}: declare it under `secrets`"
 
 
 def is_among(output: Any, others: Sequence[Any]) -> bool:

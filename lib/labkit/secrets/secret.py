@@ -24,15 +24,15 @@ class Secret:
     ('[secret warehouse]', 'postgresql')
     """
 
-    __slots__ = ("_text", "name")
+    __slots__ = ("_value", "name")
 
-    def __init__(self, name: str, text: str) -> None:
+    def __init__(self, name: str, value: str) -> None:
         self.name = name
-        self._text = text
+        self._value = value
 
     def reveal(self) -> str:
         """Return the value. Pass it on directly instead of assigning it to a variable."""
-        return self._text
+        return self._value
 
     def __repr__(self) -> str:
         return f"[secret {self.name}]"
@@ -43,10 +43,10 @@ class Secret:
         return format(repr(self), form)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self._text == other._text
+        return isinstance(other, Secret) and self._value == other._value
 
     def __hash__(self) -> int:
-        return hash((Secret, self._text))
+        return hash((Secret, self._value))
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"{self!r} is not written to files: ask for it again where it is needed")
@@ -72,16 +72,16 @@ def read_secret(name: str, declared: Mapping[str, str], *, where: str) -> Secret
     if name not in declared:
         raise ParamsError(f"{where}: no secret {name!r} under `secrets`: {name_nearest(name, declared)}")
     variable = declared[name]
-    text = paths.get_variable(variable)
-    if text is None:
+    value = paths.get_variable(variable)
+    if value is None:
         raise ParamsError(f"{where}: secrets.{name}: the environment variable {variable} is not set: export it first")
-    if len(text) < SHORTEST:
+    if len(value) < SHORTEST:
         raise ParamsError(
             f"{where}: secrets.{name}: the environment variable {variable} holds "
-            f"{format_count(len(text), 'character')}: a secret needs at least {SHORTEST}, "
+            f"{format_count(len(value), 'character')}: a secret needs at least {SHORTEST}, "
             "as a shorter one cannot be masked in what is written"
         )
-    return Secret(name, text)
+    return Secret(name, value)
 
 
 def read_secrets(declared: Mapping[str, str], *, where: str) -> dict[str, str]:

@@ -172,7 +172,7 @@ def describe_score(rows: pd.DataFrame, predicted: np.ndarray, facts: Mapping[str
         return f"\nThe rows have true values that cannot be scored: {metric} is not defined for them"
     then = facts["metrics"][metric]
     # From one thousand on, numbers are rounded to integers: 190,912 rather than 1.909e+05.
-    here, there, gap = (
+    here, there, difference = (
         f"{value:,.0f}" if abs(then) >= 1000 else f"{value:.4g}" for value in (found, then, found - then)
     )
-    return f"\n{metric} on these rows {here}, on the holdout {there}: {'' if found < then else '+'}{gap}"
+    return f"\n{metric} on these rows {here}, on the holdout {there}: {'' if found < then else '+'}{difference}"

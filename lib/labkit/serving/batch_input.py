@@ -95,9 +95,9 @@ def load_source(
     table = restrict(spec, kept, as_read, skip=[name for name in names if name not in kept])
     batches = list(RawTable(params.data.main_table, table, [source]).read())
     rows = pa.concat_tables(batches).to_pandas()
-    for name, text in list_computed(params.data).items():
-        if name not in rows and {*expressions.find_names(text)} <= {*rows.columns}:
-            rows = add_column(rows, name, text)
+    for name, expression in list_computed(params.data).items():
+        if name not in rows and {*expressions.find_names(expression)} <= {*rows.columns}:
+            rows = add_column(rows, name, expression)
     wanted = {**as_read, **({target: "category"} if (target := params.data.target.column) in labels else {})}
     for name, kind in wanted.items():
         if name in rows and name not in typed:
@@ -109,10 +109,10 @@ def load_source(
 def list_needed(params: Params, inputs: Mapping[str, str], names: list[str]) -> list[str]:
     """Return the columns that the file must have; a computed column that it lacks is computed from other columns."""
     needed = list(inputs)
-    for name, text in reversed(list_computed(params.data).items()):
+    for name, expression in reversed(list_computed(params.data).items()):
         if name in needed and name not in names:
             needed.remove(name)
-            needed += [other for other in expressions.find_names(text) if other not in needed]
+            needed += [other for other in expressions.find_names(expression) if other not in needed]
     return needed
 
 
@@ -121,11 +121,11 @@ def restrict(table: Table, names: list[str], inputs: Mapping[str, str], *, skip:
     # The model's text columns are read as text and its times as times, whatever the values in a few new rows look like.
     fields = table.model_dump(exclude={"dataset", "path", "paths", "package"})
     times = [name for name in names if name in table.times or inputs.get(name) == "time"]
-    texts = [name for name in names if name in table.texts or inputs.get(name) == "category"]
+    strings = [name for name in names if name in table.texts or inputs.get(name) == "category"]
     fields |= {
         "path": "rows",
         "times": tuple(times),
-        "texts": tuple(name for name in texts if name not in times),
+        "texts": tuple(name for name in strings if name not in times),
         "codes": tuple(name for name in table.codes if not names or name in names),
         "checkboxes": tuple(name for name in names if name in table.checkboxes),
         "formats": {name: style for name, style in table.formats.items() if name in times},
@@ -136,7 +136,7 @@ def restrict(table: Table, names: list[str], inputs: Mapping[str, str], *, skip:
 
 
 def follow_ending(table: Table, source: Path) -> Table:
-    """Return the reading rules of a table, tab-separated if the file name says so, as .tsv does."""
+    """Return the reading rules of a table, tab-separated if the file name has such an extension, as .tsv."""
     if not {".tsv", ".tab"} & {suffix.lower() for suffix in source.suffixes}:
         return table
     return table.model_copy(update={"delimiter": "\t"})
@@ -157,15 +157,15 @@ def describe_reading(source: Source, params: Params, spec: Table) -> str:
     unusual = [f"{name} {value!r}" for name, value in fields.items() if value != Table.model_fields[name].default]
     if name_format(source.path) or not unusual:
         return ""
-    return f" (read with {', '.join(unusual)}, as data.tables.{params.data.main_table} says)"
+    return f" (read with {', '.join(unusual)}, as declared in data.tables.{params.data.main_table})"
 
 
 def match_spelling(values: pd.Series, kind: str, labels: Sequence[object], where: str) -> pd.Series:
     """Return yes and no in the spelling that the model knows, and numeric categories as they were written."""
     # DataError: the column holds True and False, and the model knows other categories.
     if kind == "boolean" and not pd.api.types.is_numeric_dtype(values):
-        truths = values.map(lambda value: read_yes_no(str(value)), na_action="ignore")
-        return truths if truths.notna().equals(values.notna()) else values
+        booleans = values.map(lambda value: read_yes_no(str(value)), na_action="ignore")
+        return booleans if booleans.notna().equals(values.notna()) else values
     if kind != "category" or not all(isinstance(label, str) for label in labels):
         return values
     spelled = {read_yes_no(str(label)): str(label) for label in labels if label}
@@ -178,8 +178,8 @@ def match_spelling(values: pd.Series, kind: str, labels: Sequence[object], where
     known = {*map(str, labels)}
 
     def spell(value: object) -> object:
-        text = str(number_to_string(value))
-        return text if text in known else spelled.get(read_yes_no(text), text)
+        string = str(number_to_string(value))
+        return string if string in known else spelled.get(read_yes_no(string), string)
 
     return values.map(spell, na_action="ignore")
 

@@ -59,7 +59,7 @@ def promote(params: Params, number: int | None, *, reason: str, accept_unverifie
     tags = {"by": getpass.getuser(), "at": datetime.now(UTC).isoformat(timespec="seconds"), "reason": reason.strip()}
     before = "none" if champion is None else f"version {champion.number}, {state}"
     tags["replaced"] = before
-    registry.tag_version(name, version, {f"labkit.promoted.{key}": text for key, text in tags.items()})
+    registry.tag_version(name, version, {f"labkit.promoted.{key}": value for key, value in tags.items()})
     return f"{name} version {version.number} is the champion now, by hand and uncompared (before: {before})"
 
 

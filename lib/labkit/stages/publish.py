@@ -290,9 +290,9 @@ def write_decision(params: Params, done: Publication) -> None:
     }
     write_text(pages / "publish.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     card = paths.find_data_dir(params.experiment) / PLACES["release"] / runtime.CARD
-    text = [f"**{done.headline.capitalize()}.**", "", *(f"- {reason}." for reason in done.reasons), ""]
+    summary = [f"**{done.headline.capitalize()}.**", "", *(f"- {reason}." for reason in done.reasons), ""]
     # The page has its own title, so the card's headings move down one level.
     lines = [f"#{line}" if line.startswith("#") else line for line in card.read_text(encoding="utf-8").splitlines()]
-    page = "\n".join([*text, *lines, ""])
+    page = "\n".join([*summary, *lines, ""])
     render.render_page(pages / "publish.html", title=f"{params.experiment}: publication", markdown=page)
     index.render_index(paths.find_reports_dir())

@@ -35,7 +35,7 @@ HUGE = pd.DataFrame(np.exp(RANDOM.normal(14, 2.5, size=(N, 3))), columns=list("a
 def test_formula_is_found_and_can_be_computed(frame: pd.DataFrame, target: pd.Series, text: str) -> None:
     found = find_formula(frame.assign(y=target), list(frame.columns), "y")
     assert found is not None
-    assert found.text == text
+    assert found.expression == text
     assert found.explained > 0.9999
     computed = compute(text, {name: frame[name].to_numpy() for name in found.columns})
     is_there = ~np.isnan(computed)
@@ -67,4 +67,4 @@ def test_sum_is_found_among_many_columns_and_noise_is_none(n_rows: int) -> None:
     assert find_formula(wide.assign(y=RANDOM.normal(size=n_rows)), names, "y") is None
     found = find_formula(wide.assign(y=wide["x3"] + wide["x77"]), names, "y")
     assert found is not None
-    assert found.text == "x3 + x77"
+    assert found.expression == "x3 + x77"

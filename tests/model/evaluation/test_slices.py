@@ -114,7 +114,7 @@ def test_figures_are_those_of_the_rows() -> None:
 def test_words_say_which_rows() -> None:
     values = pd.Series(np.random.default_rng(0).normal(1000, 250, 500), name="size")
     bins = cut_column("size", values)
-    edges = [float(text.rpartition(" ")[2]) for text in bins.texts[:-2]]
+    edges = [float(text.rpartition(" ")[2]) for text in bins.conditions[:-2]]
     np.testing.assert_array_equal(bins.codes, np.searchsorted(edges, values, side="right"))
 
 

@@ -31,8 +31,8 @@ def test_first_trial_is_the_candidate_and_the_end_is_no_worse(model: str) -> Non
         assert tuned.frame[metric].iloc[0] == before
         assert tuned.frame["trial"].tolist() == [0, 1, 2]
         choice = choose(comparison, tuned, metric)
-        assert sign * choice.figure >= sign * before
-        assert choice.figure == tuned.frame["best"].iloc[-1]
+        assert sign * choice.score >= sign * before
+        assert choice.score == tuned.frame["best"].iloc[-1]
         assert choice.pipeline[-1].get_params().items() >= choice.settings.items()
 
 

@@ -37,7 +37,7 @@ class Formula:
 
     Attributes
     ----------
-    text
+    expression
         The formula as an expression over columns, e.g. `aroma + body + taste`.
     columns
         The columns that it uses.
@@ -45,7 +45,7 @@ class Formula:
         Share of the target's variance that the formula explains as written, with rounded factors.
     """
 
-    text: str
+    expression: str
     columns: tuple[str, ...]
     explained: float
 
@@ -55,7 +55,7 @@ def find_formula(frame: pd.DataFrame, inputs: Sequence[str], target: str) -> For
 
     >>> random = np.random.default_rng(0)
     >>> frame = pd.DataFrame(random.normal(size=(60, 3)), columns=["net", "tax", "age"])
-    >>> find_formula(frame.assign(gross=frame["net"] + frame["tax"]), ["net", "tax", "age"], "gross").text
+    >>> find_formula(frame.assign(gross=frame["net"] + frame["tax"]), ["net", "tax", "age"], "gross").expression
     'net + tax'
     """
     rows = frame[np.isfinite(frame[target].to_numpy(dtype="float64", na_value=np.nan))]
@@ -136,8 +136,8 @@ def find_product(columns: np.ndarray, y_true: np.ndarray, chosen: list[int], nam
         product = factor * np.exp(logs[rows][:, kept] @ rounded)
         unexplained = compute_unexplained(product, y_true[rows])
         if {*rounded} <= POWERS and unexplained <= 1 - EXACT:
-            text = write_product(factor, dict(zip(used, rounded, strict=True)))
-            return Formula(text, tuple(used), 1 - unexplained)
+            expression = write_product(factor, dict(zip(used, rounded, strict=True)))
+            return Formula(expression, tuple(used), 1 - unexplained)
     return None
 
 
@@ -212,8 +212,8 @@ def write_sum(terms: Sequence[tuple[float, str]], constant: float) -> str:
     """
     parts = [(factor, name if abs(factor) == 1 else f"{abs(factor):.6g} * {name}") for factor, name in terms]
     parts += [(constant, f"{abs(constant):.6g}")] if constant else []
-    added = [text for factor, text in parts if factor > 0]
-    taken = "".join(f" - {text}" for factor, text in parts if factor < 0)
+    added = [term for factor, term in parts if factor > 0]
+    taken = "".join(f" - {term}" for factor, term in parts if factor < 0)
     return " + ".join(added) + taken if added else taken.strip().replace("- ", "-", 1)
 
 

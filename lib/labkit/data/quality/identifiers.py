@@ -94,7 +94,7 @@ def find_string_identifier(known: pd.Series, name: str) -> Identifier | None:
         words = known.drop_duplicates().head(WORDS_LOOKED_AT)
         special = text_issues.guess_string_kind(words.tolist(), [])
         is_other = text_issues.is_prose(words) or (special is not None and special[0] != text_issues.LEADING_ZEROS)
-        return None if is_other else Identifier(f"texts, {share:.0%} of them different")
+        return None if is_other else Identifier(f"strings, {share:.0%} of them distinct")
     return find_repeated(known, name, n_distinct)
 
 

@@ -236,7 +236,7 @@ def find_leaking(
     if target.task == "regression":
         others = [name for name in inputs if not (name in leaks and leaks[name].is_sure)]
         if formula := find_formula(frame, others, target.column):
-            evidence = f"{formula.text} explains {floor_percent(formula.explained)} of it"
+            evidence = f"{formula.expression} explains {floor_percent(formula.explained)} of it"
             yield Issue("high", target.column, "formula of other columns", evidence, "")
 
 

@@ -83,8 +83,8 @@ def find_leaks(
         if present := [leak for leak in leaks if leak]:
             found[column] = max(present, key=lambda leak: leak.is_sure)
     others = [column for column in inputs if not (column in found and found[column].is_sure)]
-    telling = find_strong_predictors(frame, others, target, rows, seed=seed, scores=scores)
-    found |= {column: leak for column, leak in telling.items() if leak.is_sure or column not in found}
+    strong = find_strong_predictors(frame, others, target, rows, seed=seed, scores=scores)
+    found |= {column: leak for column, leak in strong.items() if leak.is_sure or column not in found}
     found = doubt_groups(found, frame, inputs, rows)
     found = doubt_separable(found, frame, inputs, rows, seed=seed)
     # If no other column would be left, a legitimate strong predictor is more likely than a leak.

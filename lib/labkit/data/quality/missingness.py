@@ -42,13 +42,13 @@ def find_missing_leak(is_filled: np.ndarray, is_blank: np.ndarray, rows: Rows) -
     is_unknown = ~rows.is_known & ~is_blank
     labelled = is_filled[rows.is_known]
     known = FilledCounts(len(labelled), int(labelled.sum()), int(is_unknown.sum()), int(is_filled[is_unknown].sum()))
-    told = None
+    suspicion = None
     if known.share_low <= NEARLY_NEVER and known.compute_informedness(rows.alpha) >= FEWEST_APART:
         # A column that is measured together with the target looks the same.
         evidence = f"filled in {known.high} rows with a target and in {known.low} without"
-        told = Leak(FILLED_WITH, evidence, is_sure=False)
+        suspicion = Leak(FILLED_WITH, evidence, is_sure=False)
     found = find_by_class(labelled, rows) if rows.classes else find_by_threshold(labelled, rows)
-    return found if found and found.is_sure else told or found
+    return found if found and found.is_sure else suspicion or found
 
 
 @dataclass(frozen=True)
@@ -139,14 +139,14 @@ def find_by_threshold(is_filled: np.ndarray, rows: Rows) -> Leak | None:
     return replace(leak, is_sure=False) if leak and rows.is_series else leak
 
 
-def judge_split(split: FilledCounts, evidence: str, alpha: float, never: float, telling: float) -> Leak | None:
+def judge_split(split: FilledCounts, evidence: str, alpha: float, never: float, sure: float) -> Leak | None:
     """Return a leak or a suspicion if a column is nearly never filled in one group and rows suffice, or None."""
     explained = split.compute_explained()
     if split.share_low > never:
         return None
     if split.compute_informedness(alpha) >= FEWEST_APART and explained >= NOTABLE:
-        told = f"{evidence}, which explains {floor_percent(explained)} of that difference"
-        return Leak(FILLED_AFTER, told, is_sure=explained >= telling)
+        evidence = f"{evidence}, which explains {floor_percent(explained)} of that difference"
+        return Leak(FILLED_AFTER, evidence, is_sure=explained >= sure)
     if not split.filled_low and split.filled_high >= FEWEST_OF_CLASS and split.compute_coincidence() < alpha:
         return Leak(FILLED_AFTER, evidence, is_sure=False)
     return None

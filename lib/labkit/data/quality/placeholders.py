@@ -14,7 +14,7 @@ import pandas as pd
 from labkit.features.table_columns import find_column_kind
 
 CODES = (99.0, 98.0, 97.0, 88.0, 77.0, 66.0, -9.0, -8.0, -7.0)
-"""Codes that surveys use for "no answer", "does not apply" and the like, next to a scale."""
+"""Codes that surveys use for "no response", "does not apply" and the like, next to a scale."""
 NINES = (-99.0, *(sign * (10.0**n_digits - 1) for n_digits in range(3, 16) for sign in (1, -1)))
 """Numbers made of nines only, up to the number of digits that a float represents exactly."""
 LONGEST_SCALE = 12

@@ -36,13 +36,13 @@ def find_string_issues(values: pd.Series) -> Iterator[tuple[str, str, str, tuple
         A string column, or a sample of its rows, shape (n_rows,).
     """
     counts = values.dropna().astype(str).value_counts()
-    shown = sorted((str(text) for text in counts.index[:MOST_DISTINCT]), key=lambda text: (-counts[text], text))
-    markers = [text for text in shown if text.strip().lower() in MISSING]
-    words = [text for text in shown if text not in markers]
+    shown = sorted((str(word) for word in counts.index[:MOST_DISTINCT]), key=lambda word: (-counts[word], word))
+    markers = [word for word in shown if word.strip().lower() in MISSING]
+    words = [word for word in shown if word not in markers]
     if markers:
         share = float(counts[markers].sum() / max(len(values), 1))
         evidence = f"{', '.join(map(repr, markers[:3]))} in {share:.1%} of the rows"
-        rule = f"{{missing: [{', '.join(map(quote, sorted({text.strip() for text in markers})))}], trim: true}}"
+        rule = f"{{missing: [{', '.join(map(quote, sorted({word.strip() for word in markers})))}], trim: true}}"
         yield "marker for missing", evidence, "medium", ("wrangling.rules", rule)
     if not words:
         return
@@ -52,7 +52,7 @@ def find_string_issues(values: pd.Series) -> Iterator[tuple[str, str, str, tuple
         yield what, f"{evidence}{describe_lost_words(lost)}", severity, line
         return
     if is_prose(pd.Series(words)):
-        evidence = f"{len(counts):,} different texts, such as {words[0][:40]!r}"
+        evidence = f"{len(counts):,} distinct values, such as {words[0][:40]!r}"
         yield "free text", evidence, "medium", ("features.text", "{}")
         return
     spellings: dict[str, list[str]] = {}
@@ -67,7 +67,7 @@ def guess_string_kind(words: list[str], markers: list[str]) -> tuple[str, str, s
     """Return the finding that strings are codes, numbers or dates; None if they are none of these."""
     missing = f", missing: [{', '.join(map(quote, markers))}]" if markers else ""
     if any(map(CODE.fullmatch, words)) and all(word.isdigit() for word in words):
-        return LEADING_ZEROS, f"such as {words[0]!r}: codes, not numbers; kept as texts", "low", ("", "")
+        return LEADING_ZEROS, f"such as {words[0]!r}: codes, not numbers; kept as text", "low", ("", "")
     if number := guess_number(words):
         parts = [f"{key}: {write_rule_value(value)}" for key, value in number.items()]
         rule = ("wrangling.rules", f"{{{', '.join(parts)}{missing}}}")
@@ -107,7 +107,7 @@ def guess_number(words: list[str], *, fewest: float = MOSTLY) -> dict[str, Any] 
     # With a unit, a point that always precedes three digits separates thousands: 1.200 € is 1200, not 1.2.
     pointed = [match[3].strip() for match in found if "." in match[3]]
     is_grouped = bool(units and pointed) and all(
-        re.fullmatch(r"[1-9][0-9]{0,2}(\.[0-9]{3})+", text) for text in pointed
+        re.fullmatch(r"[1-9][0-9]{0,2}(\.[0-9]{3})+", word) for word in pointed
     )
     for decimal in (",", ".") if is_grouped else (".", ","):
         read = [read_number(word, decimal, units) for word in words]
@@ -157,5 +157,5 @@ def is_prose(values: pd.Series) -> bool:
     known = values.dropna()
     if not len(known) or not all(isinstance(value, str) for value in known.head(20)):
         return False
-    n_words = known.map(lambda text: len(str(text).split()))
+    n_words = known.map(lambda value: len(str(value).split()))
     return bool(n_words.median() >= WORDS_OF_PROSE and known.nunique() >= 0.5 * len(known) and known.nunique() > 20)

@@ -104,7 +104,7 @@ class ArffReader:
 
         value = str(error).partition("Data value ")[2].partition(" not found")[0]
         messages = {
-            arff.BadNominalValue: f"{value!r} is none of the values that its attribute declares: add it to the header",
+            arff.BadNominalValue: f"{value!r} is not a declared value of its attribute: add it to the header",
             arff.BadDataFormat: f"not one value for each of the {len(getattr(self, 'names', ()))} attributes: correct "
             "the line, or its quotes",
             arff.BadAttributeType: "an attribute that is not numeric, nominal, string or date: leave it out",

@@ -79,11 +79,11 @@ def find_facts(batches: Iterable[pa.RecordBatch], names: list[str], table: Table
     """Scan all rows and return the facts of every column that is not skipped."""
     facts = {name: Facts(name) for name in names if name not in table.skip}
     places = {name: place for place, name in enumerate(names)}
-    as_texts = {*table.texts, *table.times}
+    as_strings = {*table.texts, *table.times}
     n_rows = 0
     for batch in batches:
         for name, found in facts.items():
-            if name in as_texts:
+            if name in as_strings:
                 found.is_whole = found.is_boolean = False
                 found.is_hopeless = True
             found.is_checkbox = name in table.checkboxes
@@ -103,7 +103,7 @@ def find_missing_cells(trimmed: pa.StringArray, table: Table, name: str) -> pa.B
     """Return where a column has missing values, as a mask: blanks, or strings that mark a missing value there."""
     kept = table.not_missing.get(name, ())
     return pc.is_in(
-        trimmed, value_set=pa.array(["", *(text for text in table.missing if text not in kept)], pa.string())
+        trimmed, value_set=pa.array(["", *(word for word in table.missing if word not in kept)], pa.string())
     )
 
 
@@ -253,9 +253,9 @@ def check_facts(facts: Mapping[str, Facts], table: Table, where: str) -> None:
             check_ticks(found, lead)
             continue
         if found.first_infinite and not table.allow_infinite and found.dtype != "str":
-            row, text = found.first_infinite
+            row, cell = found.first_infinite
             raise DataError(
-                f"{lead}, row {row:,}: {text!r} is not a finite number ({found.n_infinite:,} such rows): fix the "
+                f"{lead}, row {row:,}: {cell!r} is not a finite number ({found.n_infinite:,} such rows): fix the "
                 "file, or set `allow_infinite: true`, which takes them as missing"
             )
         if separators := find_separators(found, table):
@@ -268,9 +268,9 @@ def check_facts(facts: Mapping[str, Facts], table: Table, where: str) -> None:
         if found.has_few_words and found.first_word:
             mixed.append(found)
         if found.first_huge and found.dtype == "float64":
-            row, text = found.first_huge
+            row, cell = found.first_huge
             raise DataError(
-                f"{lead}, row {row:,}: {text} is too large to be kept to the last digit: name the column in `texts`"
+                f"{lead}, row {row:,}: {cell} is too large to be kept to the last digit: name the column in `texts`"
             )
     if mixed:
         raise DataError(f"{where}: {describe_words(mixed)}")
@@ -298,9 +298,9 @@ def describe_words(mixed: list[Facts]) -> str:
 def check_ticks(facts: Facts, lead: str) -> None:
     """Reject a checkbox column with more than one distinct string."""
     if facts.first_word:
-        row, text = facts.first_word
+        row, cell = facts.first_word
         raise DataError(
-            f"{lead}, row {row:,}: {text!r} beside {next(iter(facts.words))!r}: a checkbox holds one word or nothing: "
+            f"{lead}, row {row:,}: {cell!r} beside {next(iter(facts.words))!r}: a checkbox holds one word or nothing: "
             "take the column out of `checkboxes`"
         )
 
@@ -313,7 +313,7 @@ def find_separators(facts: Facts, table: Table) -> tuple[str, str] | None:
     return found if found and found != (table.decimal, table.thousands) else None
 
 
-def guess_separators(texts: Iterable[str]) -> tuple[str, str] | None:
+def guess_separators(strings: Iterable[str]) -> tuple[str, str] | None:
     """Return decimal and thousands separator of strings that are all numbers, or None if one is not.
 
     >>> guess_separators(["1,5", "12,25"]), guess_separators(["1,234", "1,234,567"]), guess_separators(["1.234,5"])
@@ -321,7 +321,7 @@ def guess_separators(texts: Iterable[str]) -> tuple[str, str] | None:
     >>> guess_separators(["3", "4"]), guess_separators(["a,5"])
     (None, None)
     """
-    values = [text.strip() for text in texts]
+    values = [string.strip() for string in strings]
     if not any(re.search(r"[0-9][,. '\u00a0\u202f][0-9]", value) for value in values):
         return None
     is_point = all(DECIMAL_POINT.fullmatch(value) for value in values)

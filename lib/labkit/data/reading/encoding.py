@@ -1,4 +1,4 @@
-"""Detect the encoding of a text by whether it decodes to words, or to symbols between letters.
+"""Detect the encoding of bytes by whether it decodes to words, or to symbols between letters.
 
 This is the only module that uses charset-normalizer, which distinguishes scripts. Among the encodings of one script,
 plausible words decide.
@@ -39,7 +39,7 @@ ALPHABETS = {
 }
 """Lower-case non-ASCII letters of the languages of an encoding, where these are not the western ones."""
 ANY_WEIGHT = 0.9
-"""Weight of a text in several languages of one encoding, relative to a text in a single language."""
+"""Weight of words in several languages of one encoding, relative to words in a single language."""
 OPENING_CLOSING = "\u201c\u201d\u2018\u201e\u201a\u00ab\u00bb\u2039\u203a\u00bf\u00a1\u2026"
 AFTER_NUMBERS = "\u00b0\u00b2\u00b3\u00b9\u00bd\u00bc\u00be\u00b5\u2122\u00ae\u00a9\u00b1\u00d7\u2030\u00a7"
 CURRENCY = "\u20ac\u00a3\u00a5\u00a2"
@@ -58,26 +58,26 @@ def guess_encoding(data: bytes) -> str | None:
     if n_controls > len(sample) / 100:
         return None
     # ASCII-only lines are no evidence, and many of them would hide a few accented letters.
-    telling = b"\n".join(line for line in sample.splitlines() if not line.isascii()) or sample
-    return choose_encoding(telling)
+    informative = b"\n".join(line for line in sample.splitlines() if not line.isascii()) or sample
+    return choose_encoding(informative)
 
 
-def choose_encoding(telling: bytes) -> str | None:
+def choose_encoding(informative: bytes) -> str | None:
     """Return the encoding in which the non-ASCII bytes form the most plausible words."""
     from charset_normalizer import from_bytes
 
-    best = from_bytes(telling, cp_isolation=list(ENCODINGS)).best()
+    best = from_bytes(informative, cp_isolation=list(ENCODINGS)).best()
     found = best.encoding if best is not None else None
     rated: dict[str, float] = {}
     for encoding in dict.fromkeys([*([found] if found and found not in LATIN else []), *LATIN]):
         try:
-            rated[encoding] = rate_words(telling.decode(encoding), encoding)
+            rated[encoding] = rate_words(informative.decode(encoding), encoding)
         except UnicodeDecodeError:
             continue
     return max(rated, key=lambda encoding: rated[encoding]) if rated else found
 
 
-def rate_words(text: str, encoding: str) -> float:
+def rate_words(decoded: str, encoding: str) -> float:
     """Return how well the non-ASCII characters fit their neighbours: 1 if all form words, -1 if none does.
 
     >>> rate_words("Málaga", "cp1252"), rate_words("M‡laga", "cp1252")
@@ -85,7 +85,7 @@ def rate_words(text: str, encoding: str) -> float:
     >>> rate_words("of\u00a0cuisines", "mac_roman"), rate_words("ofÊcuisines", "cp1252")
     (1.0, -1.0)
     """
-    padded = f"\n{text}\n"
+    padded = f"\n{decoded}\n"
     places = Counter(
         (padded[place - 1], character, padded[place + 1])
         for place, character in enumerate(padded)
@@ -137,11 +137,11 @@ def rate_letter(before: str, letter: str, after: str, alphabet: str, weight: flo
     return weight if before.isalpha() or after.isalpha() else 0.5
 
 
-def list_sample_words(text: str, most: int = 3) -> list[str]:
-    r"""Return the first `most` distinct words of a text that contain non-ASCII characters.
+def list_sample_words(decoded: str, most: int = 3) -> list[str]:
+    r"""Return the first `most` distinct words of a string that contain non-ASCII characters.
 
     >>> list_sample_words("1;Köln;red\n2;Málaga;blue\n3;Köln;red")
     ['Köln', 'Málaga']
     """
-    found = re.finditer(r"[\w\u2019-]*[^\x00-\x7f][\w\u2019-]*", text)
+    found = re.finditer(r"[\w\u2019-]*[^\x00-\x7f][\w\u2019-]*", decoded)
     return list(dict.fromkeys(normalize_spaces(match[0]) for match in itertools.islice(found, 200)))[:most]

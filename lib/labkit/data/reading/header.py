@@ -34,9 +34,7 @@ def check_names(first: list[str], table: Table, where: str) -> list[str]:
         return [f"column_{place}" for place in range(1, len(first) + 1)]
     if table.header is None and looks_like_data(first):
         shown = list_briefly((repr(cell) for cell in first), most=3)
-        raise DataError(
-            f"{where}: header looks like data ({shown}): set `header: false` if there is none, or `header: true`"
-        )
+        raise DataError(f"{where}: header looks like data ({shown}): set `header` to true or false")
     unnamed = [place for place, name in enumerate(first, 1) if not name.strip()]
     if unnamed and not table.name_unnamed:
         raise DataError(

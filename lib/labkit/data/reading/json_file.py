@@ -89,7 +89,7 @@ class Values:
 
     def __init__(self, stream: TextIO, where: str) -> None:
         self.stream, self.where = stream, where
-        self.text, self.place, self.line = "", 0, 1
+        self.buffer, self.place, self.line = "", 0, 1
         self.is_array = False
 
     def read(self) -> Iterator[Any]:
@@ -98,56 +98,56 @@ class Values:
         Raises
         ------
         DataError
-            The text is not JSON, or is truncated; names the line.
+            The document is not JSON, or is truncated; names the line.
         """
         self.fill()
         self.skip(BLANK)
-        if self.text.startswith("[", self.place):
+        if self.buffer.startswith("[", self.place):
             self.is_array = True
             self.place += 1
         while True:
             self.skip(COMMA if self.is_array else BLANK)
-            if self.place == len(self.text):
+            if self.place == len(self.buffer):
                 if self.is_array:
                     raise self.describe_end()
                 return
-            if self.is_array and self.text[self.place] == "]":
+            if self.is_array and self.buffer[self.place] == "]":
                 self.place += 1
                 self.skip(BLANK)
-                if self.place < len(self.text):
+                if self.place < len(self.buffer):
                     raise self.describe(0)
                 return
             yield self.read_value()
 
     def skip(self, pattern: re.Pattern[str]) -> None:
-        """Advance past the pattern to the next value, or to the end of the text."""
+        """Advance past the pattern to the next value, or to the end of the document."""
         while True:
-            found = pattern.match(self.text, self.place)
+            found = pattern.match(self.buffer, self.place)
             self.place = found.end() if found else self.place
-            if self.place < len(self.text) or not self.fill():
+            if self.place < len(self.buffer) or not self.fill():
                 return
 
     def read_value(self) -> Any:
-        """Return the next value, reading more text until it is complete."""
+        """Return the next value, reading more until it is complete."""
         while True:
             try:
-                value, self.place = DECODER.raw_decode(self.text, self.place)
+                value, self.place = DECODER.raw_decode(self.buffer, self.place)
                 return value
             except json.JSONDecodeError as error:
                 fault, is_open = error.pos - self.place, error.msg.startswith("Unterminated")
-                rest = "" if is_open else self.text[error.pos + 1 :]
-                # Near the end of the buffer, the text that follows may complete the token.
+                rest = "" if is_open else self.buffer[error.pos + 1 :]
+                # Near the end of the buffer, what follows may complete the token.
                 if len(rest) > LONGEST_TOKEN or not self.fill():
                     raise (self.describe(fault) if rest.strip() else self.describe_end()) from error
             except RecursionError as error:
                 raise DataError(f"{self.where}: nested too deep: flatten it") from error
 
     def fill(self) -> bool:
-        """Read the next piece and discard parsed text; return whether there was more."""
+        """Read the next piece and discard what was parsed; return whether there was more."""
         more = self.stream.read(PIECE)
-        self.line += self.text.count("\n", 0, self.place)
-        self.text, self.place = self.text[self.place :] + more, 0
-        if len(self.text) > LONGEST:
+        self.line += self.buffer.count("\n", 0, self.place)
+        self.buffer, self.place = self.buffer[self.place :] + more, 0
+        if len(self.buffer) > LONGEST:
             raise DataError(
                 f"{self.where}: line {self.line:,}: a value of more than {LONGEST:,} characters: write one object per "
                 "row, or Parquet"
@@ -157,14 +157,14 @@ class Values:
     def describe(self, fault: int) -> DataError:
         """Return the error for invalid JSON, with the line of the fault in an array, else of the value."""
         at = self.place + fault
-        line = self.line + self.text.count("\n", 0, at if self.is_array else self.place)
-        begun = " ".join(self.text[max(self.place, at - 30) : at + 1].split())
+        line = self.line + self.buffer.count("\n", 0, at if self.is_array else self.place)
+        begun = " ".join(self.buffer[max(self.place, at - 30) : at + 1].split())
         return DataError(f"{self.where}: line {line:,}: not JSON at {begun!r}: write the file again with a library")
 
     def describe_end(self) -> DataError:
-        """Return the error for truncated text."""
-        line = self.line + self.text.count("\n", 0, self.place)
-        begun = self.text[self.place : self.place + 30].split("\n")[0]
+        """Return the error for a truncated document."""
+        line = self.line + self.buffer.count("\n", 0, self.place)
+        begun = self.buffer[self.place : self.place + 30].split("\n")[0]
         shown = f" ({begun!r} …)" if begun else ""
         return DataError(
             f"{self.where}: line {line:,}{shown}: cut short: copy the file again, or remove what is not whole"

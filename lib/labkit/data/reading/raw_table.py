@@ -132,7 +132,7 @@ class RawTable:
         again.facts = column_types.find_facts(self.read_texts(), self.names, again.table) if self.facts else {}
         return again
 
-    def list_texts(self, column: str, *, most_rows: int | None = None) -> list[str]:
+    def list_strings(self, column: str, *, most_rows: int | None = None) -> list[str]:
         """Return the distinct strings of a column, without blanks and markers for missing values.
 
         Reading stops once more than `MOST_TEXTS` strings have been found.
@@ -244,19 +244,19 @@ def parse_times(
     if pa.types.is_timestamp(values.type):
         return values
     where = f"{raw.where}: column {column}"
-    texts = values.cast(pa.string()).to_pandas().str.strip()
+    strings = values.cast(pa.string()).to_pandas().str.strip()
     style = raw.table.formats.get(column)
-    names_offset = texts.str.contains(OFFSET) & texts.notna()
-    check_offsets(texts, names_offset, where, n_before, zones.get(column))
-    parsed = read_times(texts, style, utc=bool(names_offset.any()))
-    bad = texts.index[parsed.isna() & texts.notna()]
+    names_offset = strings.str.contains(OFFSET) & strings.notna()
+    check_offsets(strings, names_offset, where, n_before, zones.get(column))
+    parsed = read_times(strings, style, utc=bool(names_offset.any()))
+    bad = strings.index[parsed.isna() & strings.notna()]
     if len(bad):
         what = f"a time written as {style}" if style else "an ISO time"
         raise DataError(
-            f"{where}, row {n_before + bad[0] + 1}: {texts[bad[0]]!r} is not {what} ({len(bad):,} such rows): correct "
-            "the file or take the column out of `times`"
+            f"{where}, row {n_before + bad[0] + 1}: {strings[bad[0]]!r} is not {what} ({len(bad):,} such rows): "
+            "correct the file or take the column out of `times`"
         )
-    if texts.notna().any():
+    if strings.notna().any():
         zones.setdefault(column, bool(names_offset.any()))
     if zones.get(column, False):
         moments = parsed.dt.tz_convert(None) if names_offset.any() else parsed
@@ -264,9 +264,11 @@ def parse_times(
     return pa.array(parsed.dt.as_unit("us"), pa.timestamp("us"))
 
 
-def check_offsets(texts: pd.Series, names_offset: pd.Series, where: str, n_before: int, is_zoned: bool | None) -> None:
+def check_offsets(
+    strings: pd.Series, names_offset: pd.Series, where: str, n_before: int, is_zoned: bool | None
+) -> None:
     """Reject times of which only some include an offset from UTC, in this batch or compared with earlier ones."""
-    known = texts[texts.notna()]
+    known = strings[strings.notna()]
     if not len(known):
         return
     wanted = bool(names_offset[known.index[0]]) if is_zoned is None else is_zoned
@@ -274,8 +276,8 @@ def check_offsets(texts: pd.Series, names_offset: pd.Series, where: str, n_befor
     if len(odd):
         other = f", {known.iloc[0]!r} {'does' if wanted else 'does not'}" if odd[0] != known.index[0] else ""
         raise DataError(
-            f"{where}, row {n_before + odd[0] + 1}: {texts[odd[0]]!r} names {'no' if wanted else 'an'} offset from UTC"
-            f"{other}: write all times in one way, or take the column out of `times`"
+            f"{where}, row {n_before + odd[0] + 1}: {strings[odd[0]]!r} names {'no' if wanted else 'an'} offset from "
+            f"UTC{other}: write all times in one way, or take the column out of `times`"
         )
 
 

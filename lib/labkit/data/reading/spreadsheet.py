@@ -140,11 +140,11 @@ def find_cells(path: Path, parts: str, pattern: re.Pattern[bytes]) -> Iterator[b
             rest = b""
             with archive.open(name) as stream:
                 while piece := stream.read(PIECE_BYTES):
-                    text, end = rest + piece, 0
-                    for found in pattern.finditer(text):
+                    window, end = rest + piece, 0
+                    for found in pattern.finditer(window):
                         end = found.end()
                         yield found[0]
-                    rest = text[max(end, len(text) - LONGEST_REST) :]
+                    rest = window[max(end, len(window) - LONGEST_REST) :]
 
 
 def find_title_rows(path: Path, table: Table, where: str, target: str) -> int:

@@ -100,8 +100,8 @@ def fit_plain_lightgbm(frame: pd.DataFrame, names: list[str], *, target: Target,
     kinds = {name: kind for name in names if (kind := find_column_kind(frame[name])) != "time"}
     if not kinds:
         return None
-    texts = [name for name, kind in kinds.items() if kind == "category"]
-    categories = {name: pd.Index(sorted(frame[name].dropna().astype(str).unique()), dtype=object) for name in texts}
+    strings = [name for name, kind in kinds.items() if kind == "category"]
+    categories = {name: pd.Index(sorted(frame[name].dropna().astype(str).unique()), dtype=object) for name in strings}
     make = LGBMClassifier if target.task == "classification" else LGBMRegressor
     estimator = make(n_jobs=2, random_state=seed, deterministic=True, force_row_wise=True, verbosity=-1)
     estimator.fit(make_columns(frame, kinds, categories), frame[target.column].to_numpy())

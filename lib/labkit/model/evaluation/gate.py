@@ -64,7 +64,7 @@ class Decision:
 
     def list_concerns(self) -> list[str]:
         """Return the failed checks and the warnings, in a few words each."""
-        failed = [f"not shown: {check.name}" for check in self.checks if not check.passed]
+        failed = [f"failed check: {check.name}" for check in self.checks if not check.passed]
         return failed + [check.warning for check in self.checks if check.passed and check.warning]
 
     @classmethod
@@ -82,7 +82,7 @@ class Decision:
         except (KeyError, TypeError) as error:
             raise DataError(f"the gate's decision cannot be read ({error!r}): run the evaluation again") from error
         if claimed is not found.passed:
-            raise DataError(f"the gate's decision says passed: {claimed}, its checks say {found.passed}: run it again")
+            raise DataError(f"the gate's decision contradicts its checks (passed: {claimed}): run the evaluation again")
         return found
 
 
@@ -91,7 +91,7 @@ def check_days(blocks: Blocks, gate: Gate) -> list[Check]:
 
     Rows of one day share the effects of that day, so a few days are a few observations, however many rows they contain.
     """
-    name = "enough days to judge by"
+    name = "enough days to evaluate"
     if blocks.unit != DAY:
         return []
     passed = blocks.n_blocks >= gate.fewest_days
@@ -164,11 +164,11 @@ def check_too_good(metric: str, value: float, dummy: float, *, relies_on: Sequen
     name = "plausible result"
     named = ", ".join(f"`{column}`" for column in relies_on[:3])
     if not skill >= NEARLY_PERFECT:
-        return Check(name, True, f"{metric} is {write_figure(value)}; {perfect:g} would be perfect")
+        return Check(name, True, f"{metric} is {format_metric(value)}; {perfect:g} would be perfect")
     return Check(
         name,
         True,
-        f"{metric} is {write_figure(value)}, nearly perfect. Check that no input is known only after the outcome"
+        f"{metric} is {format_metric(value)}, nearly perfect. Check that no input is known only after the outcome"
         + (f"; the model relies most on {named}" if relies_on else ""),
         warning="nearly perfect, look for a leak" + (f" in {shorten_value(relies_on[0])}" if relies_on else ""),
     )
@@ -188,7 +188,7 @@ def check_classes(learnt: Collection[Any], judged: Collection[Any]) -> list[Chec
     if not new and not gone:
         return []
     found = [f"never before the holdout, so the model cannot predict them: {list_briefly(new)}"] if new else []
-    found += [f"learnt, but without a row in the holdout to judge them by: {list_briefly(gone)}"] if gone else []
+    found += [f"learned, but without a row in the holdout to evaluate them: {list_briefly(gone)}"] if gone else []
     warning = "classes that training lacks" if new else "classes that the holdout lacks"
     return [Check("same classes in training and holdout", True, ", and ".join(found), warning=warning)]
 
@@ -202,7 +202,7 @@ def check_parity(parity: Mapping[str, Any]) -> Check:
         As returned by `labkit.model.onnx.graph.Parity.to_dict`. A release without an ONNX graph serves the pipeline
         itself, so it passes with the recorded reason; a graph passes only if its parity was proved.
     """
-    name = "serves the answers that were judged"
+    name = "serves the predictions that were evaluated"
     if parity["reason"]:
         return Check(name, True, f"no ONNX graph ({parity['reason']}), so the scikit-learn pipeline itself serves")
     difference, tolerance = parity["largest_difference"], parity["tolerance"]
@@ -233,10 +233,10 @@ def check_size(files: Mapping[str, int], gate: Gate) -> Check:
     return Check("small enough to be served", passed, evidence + ("" if passed else remedy))
 
 
-def write_figure(value: float) -> str:
+def format_metric(value: float) -> str:
     """Return a metric formatted for people: four digits; from one thousand on, an integer with separators.
 
-    >>> write_figure(0.76123), write_figure(121748.2), write_figure(-4022.1)
+    >>> format_metric(0.76123), format_metric(121748.2), format_metric(-4022.1)
     ('0.7612', '121,748', '-4,022')
     """
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
@@ -251,10 +251,10 @@ def describe_paired(metric: str, other: str, gain: Interval, confidence: float) 
     'not distinguishable from plain LightGBM: 1 better in mae, but the 95 % interval, -2 to 4, includes 0'
     """
     word = "better" if gain.value >= 0 else "worse"
-    by = write_figure(abs(gain.value))
+    by = format_metric(abs(gain.value))
     if np.isnan([gain.low, gain.high]).any():
         return f"{by} {word} than {other} in {metric}, without an interval: too few independent rows"
-    sure, span = f"{confidence:.0%}".replace("%", " %"), f"{write_figure(gain.low)} to {write_figure(gain.high)}"
+    sure, span = f"{confidence:.0%}".replace("%", " %"), f"{format_metric(gain.low)} to {format_metric(gain.high)}"
     if gain.low <= 0 <= gain.high:
         return f"not distinguishable from {other}: {by} {word} in {metric}, but the {sure} interval, {span}, includes 0"
     return f"{word} than {other} in {metric} by {by}, {sure} interval {span}"
@@ -264,6 +264,6 @@ def describe_gain(metric: str, gain: Interval, confidence: float, blocks: Blocks
     """Describe a gain and its interval."""
     kind = "gain" if is_greater_better(metric) else "reduction"
     if np.isnan([gain.low, gain.high]).any():
-        return f"{metric} {kind} of {write_figure(gain.value)}, without an interval (resampling {blocks})"
-    span = f"{write_figure(gain.low)} to {write_figure(gain.high)}"
-    return f"{metric} {kind} of {write_figure(gain.value)} ({confidence:.0%} interval {span}, resampling {blocks})"
+        return f"{metric} {kind} of {format_metric(gain.value)}, without an interval (resampling {blocks})"
+    span = f"{format_metric(gain.low)} to {format_metric(gain.high)}"
+    return f"{metric} {kind} of {format_metric(gain.value)} ({confidence:.0%} interval {span}, resampling {blocks})"

@@ -114,8 +114,8 @@ def make_count_score(
     def score(weights: np.ndarray) -> float:
         true = np.bincount(predictions.y_true, weights, n_classes)
         right = np.bincount(predictions.y_true, weights * is_right, n_classes)
-        figures = compute(right, true, np.bincount(predictions.y_pred, weights, n_classes))
-        return float(figures[predictions.positive] if is_one else figures[true > 0].mean())
+        scores = compute(right, true, np.bincount(predictions.y_pred, weights, n_classes))
+        return float(scores[predictions.positive] if is_one else scores[true > 0].mean())
 
     return score
 

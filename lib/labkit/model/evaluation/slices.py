@@ -1,7 +1,7 @@
 """Search for the worst slices: groups of rows on which the model has larger errors than elsewhere.
 
 Every value range of every raw column and every pair of ranges is tested; of very many columns, only pairs of those that
-stand out individually. With so many tests some slices look bad by chance, so only slices that remain significant after
+stand out individually. With so many tests some slices look bad at random, so only slices that remain significant after
 the Benjamini-Hochberg correction (JRSS B, 1995) are reported, with intervals adjusted for the selection (Benjamini and
 Yekutieli, JASA 2005). Where rows of one day or group are not independent, standard errors of means are computed from
 whole blocks (Liang and Zeger, Biometrika 1986). A slice may be hard to predict without any fault of the model: compare
@@ -42,12 +42,12 @@ class Bins:
     ----------
     codes
         Index of the condition that each row meets, or the number of conditions if it meets none; shape (n_rows,).
-    texts
+    conditions
         The conditions in words.
     """
 
     codes: np.ndarray
-    texts: list[str]
+    conditions: list[str]
 
 
 def find_worst_slices(
@@ -88,12 +88,12 @@ def find_worst_slices(
     """
     losses, runs = compute_losses(predictions), number_runs(blocks)
     bins = [cut_column(name, frame[name]) for name in columns or list(frame.columns)]
-    bins = [one for one in bins if len(one.texts) > 1]
+    bins = [one for one in bins if len(one.conditions) > 1]
     fewest = max(FEWEST_ROWS, int(np.ceil(SMALLEST_SHARE * len(losses))))
     rest = np.arange(len(losses))
     lines: list[dict[str, Any]] = []
     while bins and len(lines) < most:
-        left = [Bins(one.codes[rest], one.texts) for one in bins]
+        left = [Bins(one.codes[rest], one.conditions) for one in bins]
         shared = None if runs is None else runs[rest]
         found = [measure((place,), left, losses[rest], fewest, shared) for place in range(len(bins))]
         paired = choose_paired(found)
@@ -129,32 +129,32 @@ def cut_column(name: str, values: pd.Series) -> Bins:
         # Edges are rounded first, so that the printed conditions describe exactly the rows that they select.
         edges = np.unique([float(f"{edge:.3g}") for edge in inner])
         codes = np.searchsorted(edges, numbers, side="right")
-        texts = [f"{name} < {edges[0]:g}"]
-        texts += [f"{name} from {low:g} to below {high:g}" for low, high in pairwise(edges)]
-        texts += [f"{name} ≥ {edges[-1]:g}"]
+        conditions = [f"{name} < {edges[0]:g}"]
+        conditions += [f"{name} from {low:g} to below {high:g}" for low, high in pairwise(edges)]
+        conditions += [f"{name} ≥ {edges[-1]:g}"]
     else:
         labels = values.astype(object).where(~values.isna(), None)
         kept = labels.value_counts().index[:MOST_CATEGORIES]
         codes = pd.Categorical(labels, categories=kept).codes.astype(np.int64)
-        texts = [f"{name} = {label:g}" if kind == "number" else f"{name} = {label}" for label in kept]
-        codes = np.where(codes < 0, len(texts) + 1, codes)
-    codes = np.where(is_missing, len(texts), codes)
-    texts = [*texts, f"{name} missing"]
-    return Bins(np.minimum(codes, len(texts)), texts)
+        conditions = [f"{name} = {label:g}" if kind == "number" else f"{name} = {label}" for label in kept]
+        codes = np.where(codes < 0, len(conditions) + 1, codes)
+    codes = np.where(is_missing, len(conditions), codes)
+    conditions = [*conditions, f"{name} missing"]
+    return Bins(np.minimum(codes, len(conditions)), conditions)
 
 
 def combine(place: tuple[int, ...], bins: list[Bins]) -> tuple[np.ndarray, int]:
     """Return a code per row for the combined conditions of one or two columns, and the number of codes."""
-    codes, size = bins[place[0]].codes, len(bins[place[0]].texts) + 1
+    codes, size = bins[place[0]].codes, len(bins[place[0]].conditions) + 1
     if len(place) > 1:
-        other = len(bins[place[1]].texts) + 1
+        other = len(bins[place[1]].conditions) + 1
         codes, size = codes * other + bins[place[1]].codes, size * other
     return codes, size
 
 
 def split_code(place: tuple[int, ...], code: int, bins: list[Bins]) -> tuple[int, ...]:
     """Return the number of the condition in each column of a combined code."""
-    return (code,) if len(place) == 1 else divmod(code, len(bins[place[1]].texts) + 1)
+    return (code,) if len(place) == 1 else divmod(code, len(bins[place[1]].conditions) + 1)
 
 
 def number_runs(blocks: Blocks) -> np.ndarray | None:
@@ -221,7 +221,7 @@ def measure_by_runs(
 
 def is_listed(place: tuple[int, ...], code: int, bins: list[Bins]) -> bool:
     """Return whether the code stands for a condition in every column."""
-    return all(part < len(bins[one].texts) for one, part in zip(place, split_code(place, code, bins), strict=True))
+    return all(part < len(bins[one].conditions) for one, part in zip(place, split_code(place, code, bins), strict=True))
 
 
 def choose_worst(found: pd.DataFrame, bins: list[Bins], *, alpha: float, n_untried: int = 0) -> Any:
@@ -259,7 +259,7 @@ def find_rows(line: Any, bins: list[Bins]) -> np.ndarray:
 def describe(line: Any, bins: list[Bins], predictions: Predictions) -> dict[str, Any]:
     """Return the description and statistics of one slice, from the predictions of its rows."""
     return {
-        "slice": " and ".join(bins[one].texts[part] for one, part in list_parts(line, bins)),
+        "slice": " and ".join(bins[one].conditions[part] for one, part in list_parts(line, bins)),
         "rows": int(line.rows),
         "loss": float(line.loss),
         "elsewhere": float(line.elsewhere),

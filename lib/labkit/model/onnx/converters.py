@@ -261,13 +261,13 @@ def convert_target_encoder(scope: Any, operator: Any, container: Any) -> None:
     encoder, output = operator.raw_operator, operator.outputs[0]
     add, constant = make_adders(scope, container, in_double=is_double(output))
     names = [variable.full_name for variable in operator.inputs]
-    texts = names[0] if len(names) == 1 else add("Concat", *names, axis=1)
+    strings = names[0] if len(names) == 1 else add("Concat", *names, axis=1)
     n_each = len(encoder.encodings_) // len(encoder.categories_)
     means, encoded = np.atleast_1d(encoder.target_mean_), []
     for number, categories in enumerate(encoder.categories_):
-        column = texts
+        column = strings
         if len(encoder.categories_) > 1:
-            column = add("Gather", texts, constant([number], TensorProto.INT64), axis=1)
+            column = add("Gather", strings, constant([number], TensorProto.INT64), axis=1)
         place = scope.get_unique_variable_name("place")
         container.add_node(
             "LabelEncoder",

@@ -23,8 +23,8 @@ EXTREMES: dict[str, tuple[Any, ...]] = {
     "category": ("", " ", "x" * 100_000, "\n\t", "\0", 'quote " and \\', "ﷺ\u202e😀", "NaN", "None", "0", "-0.0"),
     # The limits of ISO 8601, of 64-bit nanoseconds and of 32-bit seconds, and the epoch.
     "time": tuple(
-        pd.Timestamp(text)
-        for text in (
+        pd.Timestamp(time)
+        for time in (
             "0001-01-01", "1677-09-21T00:12:43", "1900-01-01", "1969-12-31T23:59:59.999999", "1970-01-01",
             "2000-02-29", "2038-01-19T03:14:08", "2262-04-11T23:47:17", "9999-12-31T23:59:59.999999",
         )

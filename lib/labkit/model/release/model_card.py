@@ -13,7 +13,7 @@ from sklearn.ensemble import VotingClassifier, VotingRegressor
 from labkit.model.estimators.calibrated import Calibrated
 from labkit.model.estimators.target_transform import OnScale
 from labkit.model.evaluation.bootstrap import Interval
-from labkit.model.evaluation.gate import describe_paired, write_figure
+from labkit.model.evaluation.gate import describe_paired, format_metric
 from labkit.params.evaluation import Costs
 from labkit.params.experiment import Params
 
@@ -116,12 +116,12 @@ def list_performance(metrics: Mapping[str, Any]) -> list[str]:
     """Return every metric with its interval, next to the metrics of the models that it was compared with."""
     others = {title: metrics[name] for name, title in BASELINES.items() if name in metrics}
     lines = [
-        f"| figure | model | {metrics['confidence']:.0%} interval | {' | '.join(others)} |",
+        f"| metric | model | {metrics['confidence']:.0%} interval | {' | '.join(others)} |",
         "|---|---:|---:|" + "---:|" * len(others),
     ]
     for name, value in metrics["holdout"].items():
-        beside = " | ".join(write_figure(figures[name]) for figures in others.values())
-        lines.append(f"| {name} | {write_figure(value['value'])} | {write_span(value)} | {beside} |")
+        beside = " | ".join(format_metric(scores[name]) for scores in others.values())
+        lines.append(f"| {name} | {format_metric(value['value'])} | {write_span(value)} | {beside} |")
     unit = [f"Intervals come from resampling {metrics['resampled']} of the holdout.", ""]
     gains, sure = metrics.get("paired", {}), metrics["confidence"]
     return [
@@ -142,7 +142,7 @@ def write_span(interval: Mapping[str, float | None]) -> str:
     return (
         "none: too few independent rows"
         if low is None or high is None
-        else f"{write_figure(low)} to {write_figure(high)}"
+        else f"{format_metric(low)} to {format_metric(high)}"
     )
 
 
@@ -177,7 +177,7 @@ def list_periods(metrics: Mapping[str, Any]) -> list[str]:
         "|---|---:|---:|---:|---:|---:|",
     ]
     rows = [
-        f"| {period} | {found['rows']:,} | {write_figure(found['value'])} | {write_span(found)} "
+        f"| {period} | {found['rows']:,} | {format_metric(found['value'])} | {write_span(found)} "
         f"| {found['prediction']:.3g} | {found['true']:.3g} |"
         for period, found in sorted(periods.items())
     ]
@@ -216,16 +216,16 @@ def list_slices(metrics: Mapping[str, Any]) -> list[str]:
     return [*head, "|---|---:|---:|---:|---:|---:|", *rows, ""]
 
 
-def write_code(text: str) -> str:
+def write_code(code: str) -> str:
     """Return a string from the data as Markdown code, so that nothing in it is interpreted as markup."""
-    return "`" + text.replace("`", "ˋ").replace("|", "¦").replace("\n", " ") + "`"
+    return "`" + code.replace("`", "ˋ").replace("|", "¦").replace("\n", " ") + "`"
 
 
 BASELINES = {"plain_lightgbm": "plain LightGBM", "dummy": "dummy"}
 USES = {
     "training": "fitting, and comparing candidates by cross-validation",
     "validation": "a second look at the chosen candidate; then fitted with the training rows",
-    "holdout": "the figures below; never seen in training",
+    "holdout": "the metrics below; never seen in training",
     "aside": "what came after; for trying out the release",
 }
 
@@ -245,7 +245,7 @@ def list_limits(
     else:
         low, high = holdout[target.column].quantile([0.01, 0.99])
         limits.append(
-            f"Values outside of {write_figure(low)} to {write_figure(high)} were rare; predictions there are "
+            f"Values outside of {format_metric(low)} to {format_metric(high)} were rare; predictions there are "
             "extrapolations."
         )
     missing_share = holdout.drop(columns=target.column).isna().mean()

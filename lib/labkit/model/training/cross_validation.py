@@ -25,7 +25,7 @@ from labkit.params.training import Training
 Folds = list[tuple[np.ndarray, np.ndarray]]
 """Positions of the training rows and of the test rows of each fold."""
 FEW_ROWS, FEW_REPEATS = 200, 3
-"""With fewer than `FEW_ROWS` rows a single split depends too much on chance, so it is repeated `FEW_REPEATS` times."""
+"""With fewer than `FEW_ROWS` rows the result of a single split is too random, so it is repeated `FEW_REPEATS` times."""
 
 
 def choose_rows(n_rows: int, most_rows: int | None, *, seed: int, is_ordered: bool) -> np.ndarray:

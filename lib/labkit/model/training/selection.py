@@ -21,7 +21,7 @@ class Choice:
     ----------
     pipeline
         Unfitted pipeline of preprocessing and estimator.
-    figure, deviation
+    score, deviation
         Mean and standard deviation of the metric over the folds.
     settings
         Hyperparameters found by tuning; empty if the candidate was not changed.
@@ -35,7 +35,7 @@ class Choice:
     source: str
     pipeline: Pipeline
     metric: str
-    figure: float
+    score: float
     deviation: float
     settings: dict[str, Any]
     reason: str
@@ -46,15 +46,15 @@ class Choice:
         """Whether the mean is better than that of the best constant prediction; True if that mean is unknown."""
         if self.dummy is None:
             return True
-        return self.figure > self.dummy if metrics.is_greater_better(self.metric) else self.figure < self.dummy
+        return self.score > self.dummy if metrics.is_greater_better(self.metric) else self.score < self.dummy
 
     def to_dict(self, calibration: Calibration, training: Training) -> dict[str, Any]:
         """Return the choice as plain data, with the result of the calibration and whether the run is reproducible."""
-        figures = {self.metric: self.figure, f"{self.metric}_std": self.deviation}
+        scores = {self.metric: self.score, f"{self.metric}_std": self.deviation}
         return {
             "model": self.model,
             "source": self.source,
-            "figures": figures,
+            "scores": scores,
             "settings": self.settings,
             "reason": self.reason,
             "beats_dummy": self.beats_dummy,
@@ -100,12 +100,12 @@ def choose_settings(as_it_was: Choice, comparison: Comparison, tuning: Tuning, m
     board = comparison.frame.set_index("model")
     found: dict[Any, Any] = tuning.frame.iloc[tuning.best].to_dict()
     sign = 1 if metrics.is_greater_better(metric) else -1
-    gain = sign * (float(found[metric]) - as_it_was.figure)
+    gain = sign * (float(found[metric]) - as_it_was.score)
     if tuning.best == 0 or gain <= 0:
         reason = f"none of {len(tuning.frame)} trials of {tuning.model} did better in the same folds"
         return replace(as_it_was, reason=reason)
-    figure, deviation = float(found[metric]), float(found[f"{metric}_std"])
+    score, deviation = float(found[metric]), float(found[f"{metric}_std"])
     reason = f"trial {tuning.best} of {len(tuning.frame)} did better by {gain:.2g} than any candidate in the same folds"
     source = str(board.loc[tuning.model, "source"])
-    tuned = (tuning.model, source, tuning.candidate, metric, figure, deviation, tuning.settings, reason)
+    tuned = (tuning.model, source, tuning.candidate, metric, score, deviation, tuning.settings, reason)
     return Choice(*tuned, dummy=as_it_was.dummy)

@@ -230,8 +230,8 @@ def judge(
     summary = summarise(scores)
     is_complete = state == optuna.trial.TrialState.COMPLETE
     study.tell(trial, summary[metric] if is_complete else None, state=state)
-    figures = {name: summary[name] for name in (metric, f"{metric}_std")}
-    return {"state": state.name.lower(), "folds": len(scores), **figures, "error": ""}
+    means = {name: summary[name] for name in (metric, f"{metric}_std")}
+    return {"state": state.name.lower(), "folds": len(scores), **means, "error": ""}
 
 
 def add_best(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -244,5 +244,5 @@ def add_best(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
         bests.append(sign * best if np.isfinite(best) else np.nan)
         holders.append(best_trial)
     error = frame.pop("error")
-    texts = {str(name): values.map(str) for name, values in frame.items() if values.dtype == object}
-    return frame.assign(**texts, best=bests, best_trial=holders, error=error)
+    strings = {str(name): values.map(str) for name, values in frame.items() if values.dtype == object}
+    return frame.assign(**strings, best=bests, best_trial=holders, error=error)

@@ -196,7 +196,9 @@ class Performance:
         sample = ""
         if self.sample_rows:
             sample = f"A sample of {format_count(self.sample_rows, 'row')}: for trying out, never published."
-        note = " ".join(part for part in (sample, self.mask.tell().capitalize(), execution.cut.capitalize()) if part)
+        note = " ".join(
+            part for part in (sample, self.mask.describe_redacted().capitalize(), execution.cut.capitalize()) if part
+        )
         notes = [note, *self.seen.untracked] if note else list(self.seen.untracked)
         if refusal:
             reason = self.mask.clean_text(str(refusal))

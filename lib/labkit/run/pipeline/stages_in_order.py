@@ -140,7 +140,7 @@ class Work:
         finally:
             # Not before the first notebook, which would have to wait for these imports.
             self.kernels.begin_importing(*self.kernels.later)
-            if warning := mask.tell():
+            if warning := mask.describe_redacted():
                 self.progress.show(f"warning: {stage}: {warning}")
             if record and entry.tracked:
                 record.begin(entry.tracked)
