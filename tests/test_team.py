@@ -67,7 +67,7 @@ def test_two_clones_work_as_one_team(team: Team) -> None:
     alice, bob = team.alice, team.bob
     settings = [word for setting in QUICK for word in ("-S", setting)]
     printed = team.call(alice, LABKIT, "run", "diabetes", *settings)
-    assert "version 1 is the champion now" in printed
+    assert "version 1 is now the champion" in printed
     assert "View run" not in printed
     team.call(alice, "dvc", "remote", "add", "-d", "team", f"s3://{BUCKET}/data")
     team.call(alice, "dvc", "push")
@@ -82,13 +82,13 @@ def test_two_clones_work_as_one_team(team: Team) -> None:
     rows.drop(columns="target").to_csv(bob / "patients.csv", index=False)
     said = team.call(bob, LABKIT, "predict", "diabetes", "patients.csv", "predictions.csv")
     assert said.startswith(f"{len(rows)} rows predicted with diabetes version 1 ")
-    assert "version 1 is the champion already" in team.call(bob, LABKIT, "run", "diabetes")
+    assert "version 1 is already the champion" in team.call(bob, LABKIT, "run", "diabetes")
     assert len(list((bob / "reports" / "diabetes").glob("0*.html"))) == 6, "pages come from the store"
 
     # Both at once, bob with a model of his own.
     running = team.start(bob, LABKIT, "run", "diabetes", "-S", "training.models=[dummy,decision_tree]")
     theirs = team.call(alice, LABKIT, "run", "diabetes")
-    assert "version 1 is the champion" in theirs
+    assert "version 1 is now the champion" in theirs
     check_records(team, theirs + finish(running))
 
 

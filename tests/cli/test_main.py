@@ -90,7 +90,7 @@ def test_experiment_that_dvc_yaml_does_not_list(checkout: Path, labkit: Labkit) 
     [
         (
             '[diabetes, "x; touch pwned"]',
-            "dvc.yaml: experiments: 'x; touch pwned' is no name: small letters, digits and _",
+            "dvc.yaml: experiments: 'x; touch pwned' is not a valid name: use lowercase letters, digits and _",
         ),
         ('[diabetes, "$(touch pwned)"]', "'$(touch pwned)' is no name"),
         ('[diabetes, "${experiments}"]', "'${experiments}' is no name"),
@@ -252,7 +252,7 @@ def test_folder_that_may_not_be_written_is_named(capsys: pytest.CaptureFixture[s
         raise PermissionError(errno.EACCES, "Permission denied", "/read_only/new.lock")
 
     assert main.call(write, []) == 2
-    assert capsys.readouterr().err == "labkit: /read_only/new.lock: Permission denied: labkit has to write there\n"
+    assert capsys.readouterr().err == "labkit: /read_only/new.lock: Permission denied: labkit needs to write there\n"
 
 
 def test_help_is_ascii() -> None:

@@ -28,13 +28,13 @@ def test_contract_survives_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
-        (FRAME.drop(columns="age"), "people breaks its contract: column 'age' is gone"),
+        (FRAME.drop(columns="age"), "people violates its contract: column 'age' is missing"),
         (FRAME.assign(extra=1), "column 'extra' is new"),
-        (FRAME.assign(age=["x", "y"]), "column 'age' is str, agreed int64"),
+        (FRAME.assign(age=["x", "y"]), "column 'age' is str, expected int64"),
         (FRAME.assign(name=["a", None]), "column 'name' misses 1 values, first in row 1"),
         (FRAME.assign(height=[1.5, 190.0]), "column 'height': 1 values fail less_than_or_equal_to"),
         (FRAME.assign(age=[20, -1]), "column 'age': 1 values fail greater_than_or_equal_to(0"),
-        (FRAME.assign(smokes=["yes", "no"]), "column 'smokes' is str, agreed bool"),
+        (FRAME.assign(smokes=["yes", "no"]), "column 'smokes' is str, expected bool"),
     ],
 )
 def test_breach_names_the_column(frame: pd.DataFrame, message: str) -> None:

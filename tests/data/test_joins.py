@@ -66,7 +66,7 @@ def test_missing_file_says_what_to_do(tmp_path: Path) -> None:
 
 def test_twin_columns_are_refused(tmp_path: Path) -> None:
     twins = pd.DataFrame([[1, 2]], columns=["a", "a"])
-    with pytest.raises(DataError, match="columns named twice: a"):
+    with pytest.raises(DataError, match="duplicate column names: a"):
         save_table(tmp_path / "a.parquet", twins)
 
 
@@ -106,7 +106,7 @@ def test_one_to_one_join_checks_both_sides() -> None:
 def test_join_that_would_overwrite_a_column_is_refused() -> None:
     flights = pd.DataFrame({"plane": ["x"], "late": [1.0], "seats": [1]})
     planes = pd.DataFrame({"id": ["x"], "seats": [100]})
-    with pytest.raises(DataError, match="already there: seats: give the join a `prefix`"):
+    with pytest.raises(DataError, match="columns already exist: seats: give the join a `prefix`"):
         join_tables({"flights": flights, "planes": planes}, make_data())
 
 

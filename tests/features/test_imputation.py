@@ -96,7 +96,10 @@ def test_what_later_rows_hold_changes_nothing_learnt() -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"outliers": {"colour": Outliers().model_dump()}}, r"wrangling.outliers.colour: holds no numbers: read them"),
+        (
+            {"outliers": {"colour": Outliers().model_dump()}},
+            r"wrangling.outliers.colour: does not hold numbers: convert it",
+        ),
         (
             {"fill": {"colour": Fill(strategy="mean").model_dump()}},
             "mean is for numbers: use most_frequent or constant",
@@ -191,8 +194,8 @@ def test_what_is_learnt_is_described() -> None:
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ({"format": "%d"}, "`format` belongs to type date"),
-        ({"units": {"kg": 1.0}}, "`units` and `decimal` belong to type number"),
+        ({"format": "%d"}, "`format` is for type date"),
+        ({"units": {"kg": 1.0}}, "`units` and `decimal` are for type number"),
         ({"type": "date", "minimum": 1.0}, "are for numbers, not for type date"),
         ({"map": {"a": "b", "b": "c"}}, "'b' would be changed again, to 'c'"),
         ({"case": "lower", "map": {"x": "USA"}}, "'USA' would be changed again, to 'usa'"),

@@ -117,9 +117,9 @@ def test_replacing_needs_force_and_leaves_no_contract_of_the_old_table(root: Pat
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("Shop", "'Shop' cannot name an experiment"),
-        ("../shop", "cannot name"),
-        ("a" * 64, "cannot name"),
+        ("Shop", "'Shop' is not a valid experiment name"),
+        ("../shop", "is not a valid experiment name"),
+        ("a" * 64, "is not a valid experiment name"),
         ("", "cannot"),
     ],
 )
@@ -144,7 +144,7 @@ def test_failure_at_the_last_step_leaves_everything_as_it_was(root: Path, folder
 
 def test_no_leaves_nothing(root: Path, folder: Path) -> None:
     before = list_files(root)
-    with pytest.raises(LabkitError, match="shop: not made, as requested"):
+    with pytest.raises(LabkitError, match="shop: not created, as requested"):
         create_experiment("shop", [csv(PLAIN)(folder)], "y", choices=Choices(), ask=lambda survey, proposal: False)
     assert list_files(root) == before
 
@@ -201,12 +201,12 @@ def test_rows_of_a_query(root: Path, folder: Path, tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("sql", "address", "message"),
     [
-        ("select * from loans", None, "--database-env WAREHOUSE_URL: not set: put the database's address into it"),
-        ("select * from loans", "no address", "the variable holds no usable address"),
+        ("select * from loans", None, "--database-env WAREHOUSE_URL: not set: set it to the database's address"),
+        ("select * from loans", "no address", "the variable does not hold a valid address"),
         ("select * from loan", "", "--sql: .*no such table: loan.*: fix the query"),
-        ("select * from loans where x > 1e9", "", "the query gives 0 rows"),
-        ("select x, x, y from loans", "", "columns named twice: 'x'"),
-        ("create table other (a integer)", "", "the statement gives no rows"),
+        ("select * from loans where x > 1e9", "", "the query returns 0 rows"),
+        ("select x, x, y from loans", "", "duplicate column names: 'x'"),
+        ("create table other (a integer)", "", "the statement returns no rows"),
         ("select colour as y, case when x > 0 then 'a' else 1 end as z from loans", "", "column 'z'"),
     ],
 )
@@ -238,7 +238,7 @@ def test_choices_override_what_is_inferred(root: Path, folder: Path) -> None:
     assert params.data.tables["shop"].texts == ("code",)
     assert params.data.tables["shop"].times == ()
     assert params.wrangling.rules["x"].missing == (0.5,)
-    assert params.wrangling.drop == {"colour": "left out by choice"}
+    assert params.wrangling.drop == {"colour": "left out as requested"}
     assert params.data.split.method == "random"
 
 
@@ -364,7 +364,7 @@ def test_new_beside_a_command_of_dvc_is_refused_and_nothing_left(
     before = list_files(root)
     with (
         open_repo().lock,
-        pytest.raises(LabkitError, match="a command of DVC works in this checkout: nothing was made"),
+        pytest.raises(LabkitError, match="a DVC command is running in this checkout: nothing was created"),
     ):
         create_experiment("shop", [path], "y", choices=Choices())
     assert list_files(root) == before

@@ -127,13 +127,13 @@ def make_band(number: int, draw: random.Random) -> Row:
 LEAKS: dict[str, tuple[list[Row], str, str]] = {
     "each word belongs to one class": (
         make_rows(200, make_film), "verdict",
-        "finer classes of the target: each of its 10 values goes with one class of the target, in 200 rows",
+        "finer classes of the target: each of its 10 values corresponds to one class of the target, in 200 rows",
     ),
     "filled for one class and 6 % of the other": (make_rows(200, make_arrest), "second", "filled after the outcome: "),
     "filled for one class only": (make_rows(200, make_refund), "refunded", "filled after the outcome: filled in "),
     "another code": (make_rows(200, make_code), "code", "copy of the target: the target under another name"),
     "another unit": (make_rows(200, make_celsius), "fahrenheit", "copy of the target: target and column lie on a"),
-    "ranges": (make_rows(200, make_band), "band", "ranges of the target: each of its 5 values stands for a range"),
+    "ranges": (make_rows(200, make_band), "band", "ranges of the target: each of its 5 values corresponds to its own range"),
 }  # fmt: skip
 
 
@@ -249,12 +249,12 @@ SAID: dict[str, tuple[list[Row], dict[str, Any], Sequence[str], Sequence[str]]] 
     "codes with leading zeros": (make_rows(120, make_branch), {}, ["column 'branch' | kept as text"], ["read as numbers"]),
     "repeated number of a patient": (
         make_rows(120, make_visit), {},
-        ["column 'patient_id' | left out | identifier: 65 different values, each in 1.8 rows, and named like one",
+        ["column 'patient_id' | left out | identifier: 65 distinct values, each in 1.8 rows, and named like an identifier",
          "! group? | --group patient_id | each value in 1.8 rows on average"], [],
     ),
     "index without a name": (
         make_rows(100, make_order), {},
-        ["column 'column_1' | left out | identifier: whole numbers, all different, without a name of their own: an index"],
+        ["column 'column_1' | left out | identifier: whole numbers, all distinct, in an unnamed column: an index"],
         [],
     ),
     "words that become missing": (

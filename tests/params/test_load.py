@@ -78,9 +78,13 @@ def test_shipped_params_are_valid(params_root: Path, experiment: str) -> None:
         (
             "onnx: true",
             "onnx: true\n  owner: ${USER}",
-            ":34: deploy holds ${USER}: nothing is filled in here: write the",
+            ":34: deploy holds ${USER}: placeholders are not filled in: write the",
         ),
-        ("onnx: true", "onnx: true\n  owner: me ${USER:-you}", "deploy holds ${USER:-you}: nothing is filled in here"),
+        (
+            "onnx: true",
+            "onnx: true\n  owner: me ${USER:-you}",
+            "deploy holds ${USER:-you}: placeholders are not filled in",
+        ),
         (
             "metric: mae",
             "metric: mae\n  api_key: hidden",
@@ -92,11 +96,11 @@ def test_shipped_params_are_valid(params_root: Path, experiment: str) -> None:
         (
             "seed: 42",
             "seed: 42\nsecrets: {warehouse: hidden}",
-            ":5: secrets.warehouse: a name in small letters and the",
+            ":5: secrets.warehouse: a name in lowercase and the",
         ),
-        ("seed: 42", "seed: 42\nsecrets: {Ware: X}", "secrets.Ware: a name in small letters and the environment"),
+        ("seed: 42", "seed: 42\nsecrets: {Ware: X}", "secrets.Ware: a name in lowercase and the environment"),
         ("seed: 42", "seed: 42\nsecrets: {a: AKIAIOSFODNN7EXAMPLE}", "secrets.a looks like a secret"),
-        ("seed: 42", "seed: 42\nsecrets: [A]", "secrets: a name in small letters and the environment variable"),
+        ("seed: 42", "seed: 42\nsecrets: [A]", "secrets: a name in lowercase and the environment variable"),
         ("seed: 42", "seed: 42\nexperiment: ghp_" + "a1" * 18, "found duplicate key"),
     ],
 )
@@ -127,7 +131,7 @@ def test_fault_is_named(params_root: Path, old: str, new: str, message: str) -> 
         (b"a:\n\tb: 1\n", ":2: while scanning"),
         (b"a: 1\n\x00", "fix the YAML"),
         (b"? [a, b]\n: 1\n", "experiment is missing: add it"),
-        ("experiment: a\n# \u2028".encode(), ":2: the line separator U+2028 would become a blank: write"),
+        ("experiment: a\n# \u2028".encode(), ":2: the line separator U+2028 would become a space: write"),
         (b"a: !!python/object/apply:os.system [touch pwned]\n", "the tag"),
         (b"a: !!binary aGVsbG8=\n", "the tag"),
     ],
@@ -212,10 +216,10 @@ def test_override_that_changes_nothing_writes_nothing(params_root: Path) -> None
         ("deploy.tolerance=1e400", "1e400 is read differently"),
         ("deploy.tolerance=1.0e+400", "deploy.tolerance is inf: use plain finite values"),
         ("training.metric=roc_auc", "not for regression: use r2, mae, rmse, median_absolute_error"),
-        ("training.folds=5\nseed: 9", "more than one value: write each as a -S of its own"),
+        ("training.folds=5\nseed: 9", "more than one value: write one -S for each"),
         ("training.folds=&a 5", "anchors and aliases"),
         ("training.folds=!!int 5", "the tag"),
-        ("deploy.owner=${USER}", "deploy holds ${USER}: nothing is filled in here"),
+        ("deploy.owner=${USER}", "deploy holds ${USER}: placeholders are not filled in"),
         ("=5", "unknown key : known: data,"),
         ("deploy.owner='a\x85b'", "the line separator U+0085 would become a blank"),
         ("deploy.owner='a\x7fb'", "unacceptable character #x007f"),
@@ -224,7 +228,7 @@ def test_override_that_changes_nothing_writes_nothing(params_root: Path) -> None
         ("training.api_key=hidden", "training.api_key looks like a secret: name it under `secrets`"),
         ("deploy.owner=mysql://me:hidden@db/x", "-S deploy.owner looks like a secret"),
         ("AKIAIOSFODNN7EXAMPLE", "looks like a secret"),
-        ("secrets.api_key=hidden", "secrets.api_key: a name in small letters"),
+        ("secrets.api_key=hidden", "secrets.api_key: a name in lowercase"),
     ],
 )
 def test_bad_override_writes_nothing(params_root: Path, setting: str, message: str) -> None:

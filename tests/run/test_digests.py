@@ -272,7 +272,7 @@ def test_damaged_object_of_the_cache_is_refused_by_name_and_made_again(
     md5 = cached.parent.name + cached.name
     assert str(refused.value) == (
         f".dvc/cache/files/md5/{md5[:2]}/{md5[2:]}: damaged, so data/diabetes/model.bin is not restored from it: "
-        f"it is in .labkit/damaged/{md5} now, and the next run makes it again"
+        f"moved to .labkit/damaged/{md5}; the next run makes it again"
     )
     assert not cached.exists()
     assert run(small, "one") == 3, "it ran again"
@@ -309,13 +309,13 @@ def put_listing(root: Path, content: bytes) -> None:
 
 
 LISTINGS = {
-    "upwards": ("../../../pwned", "leads out of its folder"),
-    "absolute": ("/tmp/pwned", "leads out of its folder"),
-    "in the middle": ("a/../../../../pwned", "leads out of its folder"),
-    "backslashes": ("..\\pwned", "leads out of its folder"),
-    "drive": ("C:pwned", "leads out of its folder"),
-    "empty": ("", "leads out of its folder"),
-    "zero byte": ("a\0b", "leads out of its folder"),
+    "upwards": ("../../../pwned", "is outside of its folder"),
+    "absolute": ("/tmp/pwned", "is outside of its folder"),
+    "in the middle": ("a/../../../../pwned", "is outside of its folder"),
+    "backslashes": ("..\\pwned", "is outside of its folder"),
+    "drive": ("C:pwned", "is outside of its folder"),
+    "empty": ("", "is outside of its folder"),
+    "zero byte": ("a\0b", "is outside of its folder"),
 }
 
 
@@ -334,11 +334,11 @@ def test_listing_that_leads_out_of_its_folder_is_refused(small: Path, case: str)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"{", "no listing of a folder"),
+        (b"{", "not a directory listing"),
         (b"{}", ""),
-        (b"7", "no listing of a folder"),
-        (b'[{"relpath": "a"}]', "no listing of a folder"),
-        (b'[{"relpath": "a", "md5": "..BAIT"}]', "is no MD5 of an object"),
+        (b"7", "not a directory listing"),
+        (b'[{"relpath": "a"}]', "not a directory listing"),
+        (b'[{"relpath": "a", "md5": "..BAIT"}]', "is not the MD5 of an object"),
     ],
 )
 def test_listing_that_is_none_is_refused_or_made_again(small: Path, content: bytes, message: str) -> None:
@@ -358,7 +358,7 @@ def test_listing_that_is_none_is_refused_or_made_again(small: Path, content: byt
 def test_lock_that_leads_out_of_the_checkout_is_refused(small: Path, place: str) -> None:
     lock = small / "dvc.lock"
     lock.write_text(lock.read_text().replace("data/diabetes/model.bin", place))
-    with pytest.raises(StageError, match=r"dvc\.lock: .* leads out of its folder: nothing is restored"):
+    with pytest.raises(StageError, match=r"dvc\.lock: .* is outside of its folder: nothing is restored"):
         run(small, "one")
 
 
@@ -477,9 +477,9 @@ LOST = ". Only the knowledge of what is up to date is lost by it: those stages r
         ),
         ("<<<<<<< HEAD\nschema: '2.0'\n", "dvc.lock:2: not YAML: restore it from git, or remove it"),
         ("\0", "dvc.lock:1: not YAML: restore it from git, or remove it"),
-        ("[]", "dvc.lock: not as DVC writes it: restore it from git, or remove it"),
-        ("stages: 7", "dvc.lock: not as DVC writes it: restore it from git, or remove it"),
-        ("", "dvc.lock: not as DVC writes it: restore it from git, or remove it"),
+        ("[]", "dvc.lock: not in DVC's format: restore it from git, or remove it"),
+        ("stages: 7", "dvc.lock: not in DVC's format: restore it from git, or remove it"),
+        ("", "dvc.lock: not in DVC's format: restore it from git, or remove it"),
     ],
 )
 def test_lock_that_cannot_be_read_names_the_experiment_and_what_to_do(checkout: Path, text: str, message: str) -> None:

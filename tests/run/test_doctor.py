@@ -32,7 +32,7 @@ def test_whole_checkout_is_well_and_told_within_two_seconds(checkout: Path, labk
     before = {path: path.stat().st_mtime_ns for path in checkout.rglob("*") if "__pycache__" not in str(path)}
     done = labkit("doctor")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "All is well." in done.stdout
+    assert "No problems found." in done.stdout
     for about in ("Python", "packages", "free disk", "file modes", "locks", "unfinished runs", "DVC remote", "warm"):
         assert about in done.stdout
     assert before == {path: path.stat().st_mtime_ns for path in checkout.rglob("*") if "__pycache__" not in str(path)}
@@ -131,25 +131,25 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     "world-writable": (
         lambda root: (root / "params/diabetes.yaml").chmod(0o666),
         "file modes",
-        "anybody may write params/diabetes.yaml",
+        "writable by everyone: params/diabetes.yaml",
         "chmod o-w params/diabetes.yaml",
     ),
     "passwords": (
         lambda root: write(root / ".dvc/config.local").chmod(0o644),
         "file modes",
-        "others may read .dvc/config.local",
+        "readable by others: .dvc/config.local",
         "chmod 600 .dvc/config.local",
     ),
     "passwords, for the group": (
         lambda root: write(root / ".dvc/config.local").chmod(0o640),
         "file modes",
-        "others may read .dvc/config.local",
+        "readable by others: .dvc/config.local",
         "chmod 600 .dvc/config.local",
     ),
     "torn lock": (
         lambda root: write(root / ".dvc/tmp/rwlock", "{"),
         "locks",
-        ".dvc/tmp/rwlock is torn",
+        ".dvc/tmp/rwlock is damaged",
         "the next `labkit run` fixes it",
     ),
     "unfinished run": (
@@ -174,7 +174,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         lambda root: write(root / "mlflow.db", "no database"),
         "unfinished runs",
         "mlflow.db: file is not a database",
-        "restore it from a copy, or move it away to begin again",
+        "restore it from a copy, or move it away to start over",
     ),
     "work folder": (
         leave_work,
@@ -197,25 +197,25 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     "half-made object": (
         lambda root: age(write(root / ".dvc/cache/files/md5/ab/x.tmp")),
         "leftovers",
-        "half-made in DVC's cache: 1",
+        "incomplete in DVC's cache: 1",
         "the next `labkit run` removes them",
     ),
     "damaged object": (
         lambda root: write(root / ".labkit/damaged/abc"),
         "damaged objects",
         "1 set aside",
-        "look at the disk's health, then rm -r .labkit/damaged",
+        "check the disk, then rm -r .labkit/damaged",
     ),
     "missing object": (
         lose_object,
         "DVC's cache",
-        "not there: data/diabetes/model",
-        "`labkit pull` if there is a remote, else `labkit run` makes them again when they are needed",
+        "missing: data/diabetes/model",
+        "`labkit pull` if there is a remote, else `labkit run` makes them again when needed",
     ),
     "name of no object": (
         name_no_object,
         "DVC's cache",
-        "'../../x' is no MD5 of an object in DVC's cache: restore dvc.lock from git, or remove it",
+        "'../../x' is not the MD5 of an object in DVC's cache: restore dvc.lock from git, or remove it",
         "restore dvc.lock from git, or remove it and run again",
     ),
     "broken configuration of DVC": (
@@ -247,8 +247,8 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     "missing object of a folder": (
         lose_inner_object,
         "DVC's cache",
-        "not there: data/diabetes/clean",
-        "`labkit pull` if there is a remote, else `labkit run` makes them again when they are needed",
+        "missing: data/diabetes/clean",
+        "`labkit pull` if there is a remote, else `labkit run` makes them again when needed",
     ),
 }
 
@@ -347,7 +347,7 @@ def test_process_of_warm_kernels_is_told_of(checkout: Path) -> None:
         servers.end_server(server)
     assert re.fullmatch(rf"process {server.pid}, [\d,]+ modules", finding.found)
     assert finding.remedy == ""
-    assert find("warm kernels") == CheckResult("warm kernels", "none kept; `labkit warm` keeps some")
+    assert find("warm kernels") == CheckResult("warm kernels", "none running; `labkit warm` starts some")
 
 
 def test_folder_of_warm_kernels_that_others_may_enter_is_named(checkout: Path) -> None:
@@ -355,7 +355,7 @@ def test_folder_of_warm_kernels_that_others_may_enter_is_named(checkout: Path) -
     folder.mkdir(mode=0o755)
     try:
         assert find("warm kernels") == CheckResult(
-            "warm kernels", str(folder), "not a private folder of yours: remove it"
+            "warm kernels", str(folder), "not a private folder of this user: remove it"
         )
     finally:
         folder.rmdir()

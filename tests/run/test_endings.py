@@ -289,7 +289,7 @@ def test_server_lost_in_mid_run_is_told_alike_everywhere_once_it_is_back(tmp_pat
             os.killpg(server.pid, signal.SIGKILL)
             server.wait()
     assert run.returncode == 1
-    assert f"{uri}: the tracking store, or where it keeps artifacts, failed: " in errors
+    assert f"{uri}: the tracking store or its artifact store failed: " in errors
     ledger = find_done(root)
     assert {line["outcome"] for line in ledger.values()} == {"failed"}
     assert not any(line["is_settled"] for line in ledger.values())
@@ -299,7 +299,7 @@ def test_server_lost_in_mid_run_is_told_alike_everywhere_once_it_is_back(tmp_pat
         assert call_labkit(root, "runs", **variables).returncode == 0
         found = find_tracked(root, uri)
         assert {status for status, _ in found.values()} == {"FAILED"}
-        assert "the tracking store, or where it keeps artifacts, failed" in found["eda"][1]
+        assert "the tracking store or its artifact store failed" in found["eda"][1]
         again = call_labkit(root, "run", "small", "--cold", **variables)
         assert again.returncode == 0, again.stdout + again.stderr
         assert find_tracked(root, uri)["eda"][0] == "FINISHED"

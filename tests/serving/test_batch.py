@@ -117,9 +117,9 @@ def test_values_never_seen_are_counted_by_column(champion: Path, tmp_path: Path)
     assert predict(champion, tmp_path, INPUTS)[0] == []
     changed = INPUTS.assign(city="purple", code=["9", "1"] * 6, flag=["yes", "no", "perhaps"] * 4)
     assert predict(champion, tmp_path, changed)[0] == [
-        "city: 12 of 12 values were never seen: 'purple'",
-        "flag: 4 of 12 values were never seen: 'perhaps'",
-        "code: 6 of 12 values were never seen: '9'",
+        "city: 12 of 12 values were never seen in training: 'purple'",
+        "flag: 4 of 12 values were never seen in training: 'perhaps'",
+        "code: 6 of 12 values were never seen in training: '9'",
     ]
 
 
@@ -148,7 +148,7 @@ def test_the_same_value_in_another_form_is_the_same(
     _, expected = predict(champion, tmp_path, INPUTS)
     said, found = predict(champion, tmp_path, INPUTS.assign(**changes), name)
     if name == "in.csv" and changes.keys() == {"code"} and changes["code"].dtype == float:
-        assert said == ["code: 12 of 12 values were never seen: '0.0'; '1.0'; '2.0'; … and 1 more"]
+        assert said == ["code: 12 of 12 values were never seen in training: '0.0'; '1.0'; '2.0'; … and 1 more"]
         return
     assert said == []
     pd.testing.assert_frame_equal(found, expected)
@@ -156,7 +156,7 @@ def test_the_same_value_in_another_form_is_the_same(
 
 def test_true_and_false_for_other_categories_are_refused(champion: Path, tmp_path: Path) -> None:
     message = (
-        r"column 'city' holds True and False, the model knows 'blue'; 'green'; 'red': write it as in the table so far"
+        r"column 'city' holds True and False, the model knows 'blue'; 'green'; 'red': write it as in the training data"
     )
     with pytest.raises(LabkitError, match=message):
         predict(champion, tmp_path, INPUTS.assign(city=INPUTS["is_new"]), "in.parquet")
@@ -210,9 +210,7 @@ def test_only_predictions_are_replaced_without_being_asked(champion: Path, tmp_p
         if content == "prediction":
             check_destination(destination, source, overwrite=False)
             continue
-        with pytest.raises(
-            LabkitError, match="there is a file that labkit predict did not write: name another one, or"
-        ):
+        with pytest.raises(LabkitError, match="exists and was not written by labkit predict: name another one, or"):
             predict_file("e", source, destination)
         assert destination.read_text() == content
     predict_file("e", source, destination, overwrite=True)

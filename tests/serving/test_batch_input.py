@@ -112,10 +112,10 @@ def test_files_of_other_forms(tmp_path: Path, ending: str) -> None:
     [
         (f"{HEADER.replace('Rabatt', 'Rabat')}\n1;31.12.2024;a;1;1;;ja\n", "cp1252",
          "missing columns 'Rabatt': for 'Rabatt', did you mean 'Rabat'? (read with encoding 'cp1252', delimiter ';', as "
-         "data.tables.kunden says)"),
+         "declared in data.tables.kunden)"),
         (f"{HEADER.replace(';', ',')}\n1,31.12.2024,a,1,1,,ja\n", "cp1252",
          "for 'Beginn', its cells are separated by ',', and not by ';' (read with"),
-        (f"{HEADER}\n1;31.12.2024;Gänseweg;1;1;;ja\n", "utf-8", "neu.csv: UTF-8, not CP1252 (4 accents would be torn)"),
+        (f"{HEADER}\n1;31.12.2024;Gänseweg;1;1;;ja\n", "utf-8", "neu.csv: UTF-8, not CP1252 (4 accented characters would be garbled)"),
         (f"{HEADER}\n1;2024-12-31;a;1;1;;ja\n", "cp1252", "column Beginn, row 1: '2024-12-31' is not a time written as"),
         (f"{HEADER}\n1;31.12.2024;a;1;viel;;ja\n", "cp1252", "column 'Betrag (€)' holds 'viel': give numbers"),
         (f"{HEADER}\n", "cp1252", "0 data rows below the header"),

@@ -158,9 +158,9 @@ def find_release(root: Path, params: Params) -> Path:
 
 def test_a_better_release_becomes_champion_and_a_worse_one_challenger(root: Path, params: Params) -> None:
     put_release(root, params, "a")
-    assert publish_release(params) == "version 1 is the champion now"
+    assert publish_release(params) == "version 1 is now the champion"
     put_release(root, params, "ab")
-    assert publish_release(params) == "version 2 is the champion now"
+    assert publish_release(params) == "version 2 is now the champion"
     put_release(root, params, "b")
     assert publish_release(params).startswith("version 2 stays champion; version 3 is the challenger")
     assert find_champion(params) == 2
@@ -168,7 +168,7 @@ def test_a_better_release_becomes_champion_and_a_worse_one_challenger(root: Path
     assert decision["decision"] == "kept champion"
     assert "resampling 100 rows) over version 2; the lower end is beyond" in decision["reasons"][-1]
     put_release(root, params, "ab")
-    assert publish_release(params) == "version 2 is the champion already"
+    assert publish_release(params) == "version 2 is already the champion"
 
 
 def lose(folder: Path) -> None:
@@ -210,7 +210,7 @@ def test_champion_that_cannot_be_verified_does_not_lose(
     with pytest.raises(ChampionError, match="accept-unverified-champion"):
         promotion.promote(params, None, reason="lost")
     said = promotion.promote(params, None, reason=" the disk was lost ", accept_unverified=True)
-    assert said.startswith(f"{params.experiment} version 2 is the champion now, by hand and uncompared")
+    assert said.startswith(f"{params.experiment} version 2 is now the champion, promoted by hand without comparison")
     assert find_champion(params) == 2
     tags = tracking_client.get_client().get_model_version(params.experiment, "2").tags
     assert tags["labkit.promoted.reason"] == "the disk was lost"
@@ -231,13 +231,13 @@ def test_lost_champion_is_uploaded_again_from_the_checkout_that_has_it(
     assert f"{params.experiment}: version 1" in finding.found
     assert f"`labkit run {params.experiment}`" in finding.remedy
     said = publish_release(params)
-    assert said == "version 1 is the champion already; its files were lost and were uploaded again from this checkout"
+    assert said == "version 1 is already the champion; its files were lost and were uploaded again from this checkout"
     assert any("uploaded again" in reason for reason in read_decision(root, params)["reasons"])
     tags = tracking_client.get_client().get_model_version(params.experiment, "1").tags
     assert "version 1" in tags["labkit.restored.reason"]
     assert tags["labkit.restored.by"]
     assert f"{params.experiment}: version 1" not in promotion.check_champions().found
-    assert publish_release(params) == "version 1 is the champion already"
+    assert publish_release(params) == "version 1 is already the champion"
     put_release(root, params, "b")
     assert publish_release(params).startswith("version 1 stays champion")
 
@@ -271,7 +271,7 @@ def test_champion_that_was_tried_and_cannot_predict_loses_and_the_page_says_so(r
     holdout = TABLE[200:].drop(columns="c").rename_axis(index="row")
     save_table(root / "data" / params.experiment / PLACES["clean_holdout"], holdout)
     put_release(root, params, "ab")
-    assert publish_release(params) == "version 2 is the champion now; version 1 could not be compared"
+    assert publish_release(params) == "version 2 is now the champion; version 1 could not be compared"
     (reason,) = [reason for reason in read_decision(root, params)["reasons"] if "champion" in reason]
     assert reason.startswith("⚠ not worse than the champion: version 1 was tried and cannot predict today's rows")
 
@@ -355,13 +355,13 @@ def test_promotion_by_hand(root: Path, params: Params) -> None:
         promotion.promote(params, 2, reason=" ")
     with pytest.raises(TrackingError, match="version 9"):
         promotion.promote(params, 9, reason="why not")
-    assert "version 1 is the champion already" in promotion.promote(params, 1, reason="again")
+    assert "version 1 is already the champion" in promotion.promote(params, 1, reason="again")
     said = promotion.promote(params, 2, reason="column a is no longer measured")
-    assert said.endswith("by hand and uncompared (before: version 1, verified)")
+    assert said.endswith("promoted by hand without comparison (before: version 1, verified)")
     assert find_champion(params) == 2
     gate = root / "data" / params.experiment / PLACES["gate"]
     write_json(gate, {"passed": False, "checks": [{"name": "good enough", "passed": False, "evidence": "by -1"}]})
-    with pytest.raises(ModelError, match="the gate refuses this release: not good enough"):
+    with pytest.raises(ModelError, match="the gate refuses this release; failed checks: good enough"):
         promotion.promote(params, None, reason="it was late")
 
 
@@ -376,9 +376,9 @@ def test_release_that_is_too_large_is_refused(root: Path, params: Params) -> Non
     put_release(root, params, "ab")
     gate = params.evaluation.gate.model_copy(update={"most_bytes": 1000})
     small = params.model_copy(update={"evaluation": params.evaluation.model_copy(update={"gate": gate})})
-    with pytest.raises(ModelError, match="the gate refuses this release: not small enough to be served"):
+    with pytest.raises(ModelError, match="the gate refuses this release; failed checks: small enough to be served"):
         promotion.promote(small, None, reason="it was late")
-    assert publish_release(small) == "refused by the gate: not small enough to be served"
+    assert publish_release(small) == "refused by the gate; failed checks: small enough to be served"
     assert "or raise `evaluation.gate.most_bytes`" in " ".join(read_decision(root, params)["reasons"])
     assert find_champion(params) is None
 

@@ -89,11 +89,11 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
         r"latin\.csv: not UTF-8 \(byte 0xFC, line 2\); looks like cp1252: set `encoding: cp1252` for the table",
     ),
     ({"path": "data/ragged.csv"}, DataError, r"ragged\.csv: quote opened on line 3 never closed"),
-    ({"path": "data/broken.csv.zip"}, DataError, r"broken\.csv\.zip: not a zip archive, or cut short: copy it again"),
+    ({"path": "data/broken.csv.zip"}, DataError, r"broken\.csv\.zip: not a zip archive, or truncated: copy it again"),
     (
         {"path": "data/two.csv.zip"},
         DataError,
-        r"two\.csv\.zip: 2 files in the archive \(a\.csv; b\.csv\): unpack the one that is meant",
+        r"two\.csv\.zip: 2 files in the archive \(a\.csv; b\.csv\): unpack the right one",
     ),
     ({"path": "data/cut.csv.gz"}, DataError, r"cut\.csv\.gz: "),
     ({"path": "data/broken.parquet"}, DataError, r"broken\.parquet: "),
@@ -181,7 +181,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
         "wrangling.filters.1: no column 'seats': did you mean 'plane_s",
     ),
     ({"wrangling": {"filters": ["late >"]}}, "expression 'late >': not an expression"),
-    ({"features": {"expressions": {"day": "late"}}}, "features.expressions.day: there is a column of that name"),
+    ({"features": {"expressions": {"day": "late"}}}, "features.expressions.day: a column of that name exists"),
     ({"features": {"expressions": {"x": "late + 1"}}}, "features.expressions.x: uses the target, which is not known"),
     ({"features": {"expressions": {"x": "dya"}}}, "features.expressions.x: no column 'dya': did you mean 'day'?"),
     (
@@ -221,6 +221,6 @@ def test_tables_are_placed_and_held_to_their_contract(root: Path, tmp_path: Path
     assert agreed.read_bytes() == before
     (root / "data" / "planes.csv").write_text("id,seats,late \nx,many,0\n")
     with pytest.raises(
-        ContractError, match="raw table planes breaks its contract: column 'seats' is str, agreed int64"
+        ContractError, match="raw table planes violates its contract: column 'seats' is str, expected int64"
     ):
         source.place_tables(params, folder, agreed)

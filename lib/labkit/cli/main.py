@@ -44,7 +44,7 @@ class Family(click.Group):
 
 @click.group(cls=Family, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="labkit")
-@click.option("--debug", is_flag=True, help="Show the whole traceback of an error.")
+@click.option("--debug", is_flag=True, help="Show the full traceback of an error.")
 @click.pass_context
 def cli(ctx: click.Context, debug: bool) -> None:
     """Run numbered notebooks as a reproducible, tracked and reported pipeline.
@@ -80,10 +80,12 @@ cli.add_command(models.predict)
 )
 @click.option("--until", metavar="STAGE", help="Stop after this stage.")
 @click.option("--force", metavar="STAGE", help="Run this stage even if nothing has changed.")
-@click.option("--sample", type=click.IntRange(20), metavar="N", help="Try on N rows, in scratch; nothing is published.")
-@click.option("--cold", is_flag=True, help="Start ordinary kernels, each of which imports everything itself.")
-@click.option("--no-wait", is_flag=True, help="Refuse if another run of this checkout is under way.")
-@click.option("--locked", is_flag=True, help="Refuse if the packages are not those of requirements.lock.")
+@click.option(
+    "--sample", type=click.IntRange(20), metavar="N", help="Run on N rows in a scratch directory; nothing is published."
+)
+@click.option("--cold", is_flag=True, help="Start ordinary kernels, without preloaded imports.")
+@click.option("--no-wait", is_flag=True, help="Fail if another run of this checkout is under way.")
+@click.option("--locked", is_flag=True, help="Fail if the packages differ from requirements.lock.")
 def run(
     experiment: str,
     *,
@@ -109,7 +111,7 @@ def run(
     # Before heavy imports, so that an invalid file or setting is reported at once.
     params_file = load_file(experiment)
     if sample and force:
-        raise click.UsageError("--sample runs every stage: --force adds nothing to it")
+        raise click.UsageError("--sample runs every stage: leave out --force")
     override_file(params_file, settings)
     from labkit.run.kernels.session import Kernels
     from labkit.run.pipeline.progress import Progress
@@ -130,7 +132,7 @@ def run(
 
 
 @cli.command()
-@click.option("--stop", is_flag=True, help="End the process that is kept.")
+@click.option("--stop", is_flag=True, help="Stop the warm process.")
 def warm(stop: bool) -> None:
     """Keep a process with all imports done, from which kernels of `labkit run` and JupyterLab are forked.
 
@@ -144,7 +146,7 @@ def warm(stop: bool) -> None:
 
     if stop:
         n_stopped = servers.stop_servers()
-        echo("stopped" if n_stopped else "no warm process was kept")
+        echo("stopped" if n_stopped else "no warm process was running")
         return
     state = servers.keep_server()
     modules = format_count(state["modules"], "module")
@@ -262,7 +264,7 @@ def pull(experiments: tuple[str, ...]) -> None:
 
 @cli.command()
 @click.argument("experiment", required=False)
-@click.option("-n", "most", type=click.IntRange(1), default=20, show_default=True, help="How many at most.")
+@click.option("-n", "most", type=click.IntRange(1), default=20, show_default=True, help="Maximum number of runs.")
 def runs(experiment: str | None, most: int) -> None:
     """List the runs of this checkout, or of EXPERIMENT, newest first, and how each ended.
 
@@ -306,7 +308,9 @@ def why(run: str) -> None:
 
 @cli.command()
 @click.argument("experiment", required=False)
-@click.option("--schema", is_flag=True, help="Write params/schema.json, by which editors complete and check.")
+@click.option(
+    "--schema", is_flag=True, help="Write params/schema.json, which editors use to complete and check params."
+)
 def params(experiment: str | None, schema: bool) -> None:
     """Show every parameter of EXPERIMENT: its value, where it is set and what it means.
 
@@ -378,7 +382,7 @@ def call(command: Callable[..., Any], arguments: list[str]) -> int:
         if "--debug" in arguments or not (is_full(error) or error.errno in NOT_ALLOWED):
             raise
         if not is_full(error):
-            echo(f"labkit: {error.filename or 'a file'}: {error.strerror}: labkit has to write there", is_error=True)
+            echo(f"labkit: {error.filename or 'a file'}: {error.strerror}: labkit needs to write there", is_error=True)
             return 2
         echo(f"labkit: {describe_full(Path(str(error.filename or '.')), 'more')}", is_error=True)
         return 1

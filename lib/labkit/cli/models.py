@@ -12,11 +12,11 @@ from labkit.console import echo
 @click.command()
 @click.argument("experiment")
 @click.argument("version", type=click.IntRange(1), required=False)
-@click.option("--reason", required=True, help="Why; it is kept with the version.")
+@click.option("--reason", required=True, help="Reason, recorded with the version.")
 @click.option(
     "--accept-unverified-champion",
     is_flag=True,
-    help="Replace a champion whose files are gone or changed, so that nothing can be compared with it.",
+    help="Replace a champion that cannot be compared because its files are missing or changed.",
 )
 def promote(experiment: str, version: int | None, reason: str, accept_unverified_champion: bool) -> None:
     """Promote VERSION of EXPERIMENT to champion by hand, or the release in this checkout if no version is given.
@@ -40,7 +40,7 @@ def promote(experiment: str, version: int | None, reason: str, accept_unverified
 @click.argument("experiment")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("destination", type=click.Path(path_type=Path))
-@click.option("--overwrite", is_flag=True, help="Replace DESTINATION though labkit predict did not write it.")
+@click.option("--overwrite", is_flag=True, help="Replace DESTINATION even if labkit predict did not write it.")
 def predict(experiment: str, source: Path, destination: Path, overwrite: bool) -> None:
     """Predict every row of SOURCE with the published model of EXPERIMENT.
 

@@ -26,26 +26,34 @@ MOST_SHOWN = 40
 @click.argument("name")
 @click.option("--data", "files", multiple=True, type=click.Path(path_type=Path), help="File of the table; repeatable.")
 @click.option("--target", required=True, metavar="COLUMN", help="Column to predict.")
-@click.option("--sql", metavar="QUERY", help="Query to take the rows from instead of a file.")
+@click.option("--sql", metavar="QUERY", help="SQL query that returns the rows, instead of a file.")
 @click.option("--database-env", metavar="VARIABLE", help="Environment variable that holds the database's address.")
 @click.option("--task", metavar="TASK", help="classification or regression.")
 @click.option("--positive", metavar="CLASS", help="Class of interest of a two-class target.")
-@click.option("--metric", metavar="METRIC", help="Figure by which models are ranked.")
+@click.option("--metric", metavar="METRIC", help="Metric by which models are ranked.")
 @click.option("--time", metavar="COLUMN", help="Column of times to split by.")
-@click.option("--group", metavar="COLUMN", help="Column whose equal values stay together.")
-@click.option("--kind", "kinds", multiple=True, metavar="COLUMN=KIND", help="number, category, boolean, date, text ...")
-@click.option("--format", "formats", multiple=True, metavar="COLUMN=FORMAT", help="How dates are written: %d.%m.%Y.")
-@click.option("--zone", "zones", multiple=True, metavar="COLUMN=ZONE", help="Clock that times with offsets are of.")
-@click.option("--missing", multiple=True, metavar="COLUMN=VALUE", help="Value that stands for a missing one.")
+@click.option("--group", metavar="COLUMN", help="Column whose equal values stay in one part.")
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    metavar="COLUMN=KIND",
+    help="Kind of a column: number, category, boolean, date, text ...",
+)
+@click.option("--format", "formats", multiple=True, metavar="COLUMN=FORMAT", help="Format of dates, e.g. %d.%m.%Y.")
+@click.option("--zone", "zones", multiple=True, metavar="COLUMN=ZONE", help="Time zone of times with UTC offsets.")
+@click.option("--missing", multiple=True, metavar="COLUMN=VALUE", help="Value that marks a missing value.")
 @click.option("--drop", multiple=True, metavar="COLUMN", help="Column to leave out.")
-@click.option("--keep", multiple=True, metavar="COLUMN", help="Column not to leave out, however suspicious.")
+@click.option("--keep", multiple=True, metavar="COLUMN", help="Column to keep, however suspicious.")
 @click.option("--encoding", metavar="NAME", help="Encoding of the file, e.g. cp1252.")
-@click.option("--delimiter", metavar="CHARACTER", help="What divides cells; tab for a tabulator.")
-@click.option("--decimal", type=click.Choice([".", ","]), help="What stands before the fraction of a number.")
-@click.option("--header/--no-header", default=None, help="Whether the first row holds the names.")
-@click.option("--header-rows", type=click.IntRange(1, 3), help="How many rows hold the names; several are joined.")
+@click.option("--delimiter", metavar="CHARACTER", help="Delimiter of cells, e.g. ; or tab.")
+@click.option("--decimal", type=click.Choice([".", ","]), help="Decimal separator.")
+@click.option("--header/--no-header", default=None, help="Whether the first row is a header.")
+@click.option("--header-rows", type=click.IntRange(1, 3), help="Number of header rows; several are joined.")
 @click.option("--sheet", metavar="NAME", help="Sheet of a spreadsheet.")
-@click.option("--read", "reading", multiple=True, metavar="FIELD=VALUE", help="How the table is read: max_rows=...")
+@click.option(
+    "--read", "reading", multiple=True, metavar="FIELD=VALUE", help="Option for reading the table: max_rows=..."
+)
 @click.option("--follow", is_flag=True, help="Follow symbolic links.")
 @click.option("--force", is_flag=True, help="Replace an experiment of that name.")
 @click.option("--ask", is_flag=True, help="On a terminal, ask before anything is written.")
@@ -132,4 +140,4 @@ def accept(survey: "Survey", proposal: "Proposal") -> bool:
 
 def confirm(survey: "Survey", proposal: "Proposal") -> bool:
     """Show the decisions and ask for confirmation."""
-    return accept(survey, proposal) and click.confirm("Make it so?", default=True)
+    return accept(survey, proposal) and click.confirm("Create it?", default=True)

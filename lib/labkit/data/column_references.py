@@ -50,7 +50,7 @@ def check_wrangling(params: Params, known: list[str]) -> None:
     require(wrangling.rules, known, "wrangling.rules")
     require(wrangling.duplicates_by, known, "wrangling.duplicates_by")
     if wrangling.duplicates_by and wrangling.duplicates == "keep":
-        raise ParamsError("wrangling.duplicates_by: set wrangling.duplicates: drop, or take it out")
+        raise ParamsError("wrangling.duplicates_by: set wrangling.duplicates: drop, or remove it")
     for place, names in (("fill", wrangling.fill), ("outliers", wrangling.outliers)):
         require(names, kept, f"wrangling.{place}")
         if target in names:
@@ -85,9 +85,11 @@ def check_join(join: Join, known: list[str], tables: Tables, where: str) -> list
     if join.as_of is not None:
         require([join.as_of], columns, f"{where}.as_of ({join.table})")
         if join.cardinality == "one_to_one":
-            raise ParamsError(f"{where}.cardinality: one_to_one does not go with as_of: several rows may find the same")
+            raise ParamsError(
+                f"{where}.cardinality: one_to_one cannot be used with as_of: several rows may match the same one"
+            )
     elif join.within_hours is not None:
-        raise ParamsError(f"{where}.within_hours: belongs to joins with as_of")
+        raise ParamsError(f"{where}.within_hours: is only for joins with as_of")
     return list(list_brought(columns, join).values())
 
 
@@ -101,7 +103,7 @@ def check_features(params: Params, known: list[str]) -> None:
     def check_inputs(names: Iterable[str], usable: list[str], where: str) -> None:
         for name in names:
             if name in later and name in known:
-                raise ParamsError(f"{where}: uses {later[name]}, which is not known when a prediction is asked for")
+                raise ParamsError(f"{where}: uses {later[name]}, which is not known at prediction time")
         require(names, usable, where)
 
     for name, expression in features.expressions.items():
@@ -127,7 +129,7 @@ def check_features(params: Params, known: list[str]) -> None:
     raw = [*inputs, *made]
     require(features.categories, raw, "features.categories")
     if not [name for name in raw if name not in features.drop and name != PREDICT_AT]:
-        raise ParamsError(f"data.tables: no column is left beside the target {target!r}: nothing to predict it from")
+        raise ParamsError(f"data.tables: no column is left besides the target {target!r}: nothing to predict it from")
     for name, spec in features.history.items():
         where = f"features.history.{name}"
         check_inputs(spec.keys, raw, f"{where}.keys")
@@ -154,7 +156,7 @@ def check_answers(params: Params) -> None:
 def check_new(name: str, known: Iterable[str], where: str) -> None:
     """Reject a new column whose name is already taken."""
     if name in known:
-        raise ParamsError(f"{where}: there is a column of that name: choose another")
+        raise ParamsError(f"{where}: a column of that name exists: choose another name")
 
 
 def require(names: Iterable[str], known: Iterable[str], where: str, kind: str = "column") -> None:
@@ -169,5 +171,5 @@ def require(names: Iterable[str], known: Iterable[str], where: str, kind: str = 
     for name in names:
         if name not in found:
             blank = next((column for column in found if column.strip() == name.strip()), None)
-            hint = f"there is {blank!r} with a blank" if blank else name_nearest(name, found)
+            hint = f"there is {blank!r}, with a space" if blank else name_nearest(name, found)
             raise ParamsError(f"{where}: no {kind} {name!r}: {hint}")

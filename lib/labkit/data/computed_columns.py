@@ -46,7 +46,7 @@ def add_column(frame: pd.DataFrame, name: str, expression: str, *, needs_all: bo
         The expression cannot be computed, or yields a duration.
     """
     if name in frame:
-        raise DataError(f"{name}: there is a column of that name: choose another for what is computed")
+        raise DataError(f"{name}: a column of that name exists: choose another name for the computed column")
     names = expressions.find_names(expression)
     values = pd.Series(compute_column(expression, {column: to_array(frame[column]) for column in names}))
     values = values.set_axis(frame.index)

@@ -178,7 +178,7 @@ def check_table(frame: pd.DataFrame, schema: pandera.DataFrameSchema, name: str)
         It does not; names the table, the columns, what was agreed and what was found; at most five faults.
     """
     expected, found = set(schema.columns), {str(column) for column in frame.columns}
-    faults = [f"column {column!r} is gone" for column in schema.columns if column not in found]
+    faults = [f"column {column!r} is missing" for column in schema.columns if column not in found]
     faults += [f"column {str(column)!r} is new" for column in frame.columns if str(column) not in expected]
     shared = {column: rule for column, rule in schema.columns.items() if column in found}
     try:
@@ -188,8 +188,8 @@ def check_table(frame: pd.DataFrame, schema: pandera.DataFrameSchema, name: str)
         faults += describe_failures(error.failure_cases, frame, shared)
     if faults:
         raise ContractError(
-            f"{name} breaks its contract: {list_briefly(faults)}: fix the data, or, if the change is wanted, "
-            "remove the contract's file and run again to agree on a new one"
+            f"{name} violates its contract: {list_briefly(faults)}: fix the data, or, if the change is intended, "
+            "remove the contract's file and run again to infer a new one"
         )
     return frame
 
@@ -220,7 +220,7 @@ def describe_failures(cases: pd.DataFrame, frame: pd.DataFrame, columns: Mapping
             continue
         first = group.iloc[0]
         if str(check).startswith("dtype"):
-            sentences.append(f"column {column!r} is {frame[column].dtype}, agreed {columns[column].dtype}")
+            sentences.append(f"column {column!r} is {frame[column].dtype}, expected {columns[column].dtype}")
         elif check == "not_nullable":
             sentences.append(f"column {column!r} misses {len(group):,} values, first in row {first['index']}")
         else:
@@ -248,7 +248,7 @@ def load_contract(path: Path) -> Contract:
         The file is not a valid contract.
     """
     if not path.is_file():
-        raise MissingDataError(f"{path}: not there: run the stage `source`, which infers it")
+        raise MissingDataError(f"{path}: not found: run the stage `source`, which infers it")
     try:
         tables = json.loads(path.read_text(encoding="utf-8"))
         return {name: pandera.DataFrameSchema.from_json(json.dumps(schema)) for name, schema in tables.items()}

@@ -64,7 +64,9 @@ def take_right(frame: pd.DataFrame, other: pd.DataFrame, join: Join) -> pd.DataF
     brought = list_brought(other.columns, join)
     clash = sorted(set(brought.values()) & set(frame.columns))
     if clash:
-        raise DataError(f"join with {join.table}: already there: {list_briefly(clash)}: give the join a `prefix`")
+        raise DataError(
+            f"join with {join.table}: columns already exist: {list_briefly(clash)}: give the join a `prefix`"
+        )
     return other[[*join.keys.values(), *brought]].rename(columns=brought)
 
 

@@ -193,7 +193,9 @@ def check_target(target: pd.Series, data: Data) -> None:
     """Reject a target that cannot be learnt or split by."""
     name = target.name
     if len(target) < FEWEST_ROWS:
-        raise DataError(f"{len(target)} rows are left: at least {FEWEST_ROWS} are needed to train, choose and judge")
+        raise DataError(
+            f"{len(target)} rows are left: at least {FEWEST_ROWS} are needed for training, validation and holdout"
+        )
     missing = target.index[target.isna()]
     if len(missing):
         rows = list_briefly(str(row) for row in missing)
@@ -222,7 +224,7 @@ def check_target(target: pd.Series, data: Data) -> None:
         named = list_briefly(f"{label!r} with {count}" for label, count in small.items())
         remedy = write_filter(f"{write_name(str(name))} != {small.index.tolist()[0]!r}")
         raise DataError(
-            f"target {name!r}: classes with fewer than 3 rows cannot stand in every part: {named}: leave them out with "
+            f"target {name!r}: classes with fewer than 3 rows cannot be in every part: {named}: leave them out with "
             f"{remedy}, or set data.split.stratify: false"
         )
     positive = data.target.positive

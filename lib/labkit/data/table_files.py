@@ -24,7 +24,7 @@ def load_table(path: Path) -> pd.DataFrame:
         The file is damaged.
     """
     if not path.is_file():
-        raise MissingDataError(f"{path}: not there: run the stage that writes it")
+        raise MissingDataError(f"{path}: not found: run the stage that writes it")
     try:
         return pq.read_table(path, page_checksum_verification=True).to_pandas()
     except Exception as error:  # the exception depends on where the file is damaged
@@ -41,7 +41,7 @@ def save_table(path: Path, frame: pd.DataFrame) -> None:
     """
     twins = sorted({str(name) for name in frame.columns[frame.columns.duplicated()]})
     if twins:
-        raise DataError(f"columns named twice: {list_briefly(twins)}: rename them before saving {path.name}")
+        raise DataError(f"duplicate column names: {list_briefly(twins)}: rename them before saving {path.name}")
     try:
         table = pa.Table.from_pandas(frame)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:

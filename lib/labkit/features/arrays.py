@@ -147,7 +147,7 @@ def find_feature_kind(values: np.ndarray) -> str:
         The values are times or durations.
     """
     if values.dtype.kind in "mM":
-        raise DataError("an expression gives times: no model takes them; divide a length of time by hours(1)")
+        raise DataError("an expression gives times, which no model accepts: divide a duration by hours(1)")
     if values.dtype != object:
         return "number"
     known = values[~expressions.is_missing(values)]

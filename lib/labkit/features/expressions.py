@@ -85,7 +85,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sqrt": np.sqrt,
     "where": lambda is_first, first, second: np.where(is_first, first, second),
 }
-KINDS = {"O": "strings", "U": "strings", "M": "times", "m": "lengths of time", "b": "yes and no"}
+KINDS = {"O": "strings", "U": "strings", "M": "times", "m": "durations", "b": "booleans"}
 # These take columns unchanged; all other functions and arithmetic convert to floats.
 UNCONVERTED = {"isin", "missing", "where"}
 ARGUMENTS = {

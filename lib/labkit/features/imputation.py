@@ -101,7 +101,9 @@ def learn_bounds(values: np.ndarray, rule: Mapping[str, Any], name: str) -> list
         The column does not hold numbers, or all of them are missing.
     """
     if values.dtype.kind not in "iufb":
-        raise DataError(f"wrangling.outliers.{name}: holds no numbers: read them with wrangling.rules, type number")
+        raise DataError(
+            f"wrangling.outliers.{name}: does not hold numbers: convert it with wrangling.rules, type number"
+        )
     numbers = values.astype("float64")
     numbers = numbers[np.isfinite(numbers)]
     if not len(numbers):

@@ -113,7 +113,7 @@ def create_experiment(
         path = paths.find_params_path(name)
         content = write_commented(proposal.tree, proposal.comments, describe_origin(data), path)
         if not ask(survey, proposal):
-            raise ParamsError(f"{name}: not made, as requested")
+            raise ParamsError(f"{name}: not created, as requested")
         # A run reads dvc.yaml, and DVC allows only one writing command at a time.
         with hold_checkout(name, report=report, command="labkit new"):
             put_in_place(name, Path(scratch), content)
@@ -124,7 +124,7 @@ def check_experiment_name(name: str, *, force: bool) -> None:
     """Refuse a name that is not valid for an experiment, or is already taken."""
     if not re.fullmatch(EXPERIMENT_NAME, name):
         raise ParamsError(
-            f"{name!r} cannot name an experiment: use small letters, digits and _, at most 63, a letter first"
+            f"{name!r} is not a valid experiment name: use lowercase letters, digits and _, at most 63, a letter first"
         )
     folder = paths.find_data_dir(name)
     is_taken = name in list_experiments() or name in dvc_repo.list_pipeline_experiments()
@@ -139,7 +139,7 @@ def gather(name: str, data: Sequence[Path] | Query, folder: Path, *, follow: boo
         path = folder / f"{name}.parquet"
         address = paths.get_variable(data.variable)
         if not address:
-            raise ParamsError(f"--database-env {data.variable}: not set: put the database's address into it")
+            raise ParamsError(f"--database-env {data.variable}: not set: set it to the database's address")
         save_query(path, sql=data.sql, address=address, max_rows=Table.model_fields["max_rows"].default)
         return [Source(path, "--sql")]
     taken: set[str] = set()
@@ -151,7 +151,7 @@ def gather(name: str, data: Sequence[Path] | Query, folder: Path, *, follow: boo
         copy_whole(path, copy, where)
         sources.append(Source(copy, where))
     if len({name_format(source.path) for source in sources}) > 1:
-        raise DataError(f"{sources[0].where}: files of one table have one format: name files of one kind")
+        raise DataError(f"{sources[0].where}: all files of a table must have the same format")
     return sources
 
 

@@ -59,7 +59,7 @@ def check_source_file(path: Path, *, follow: bool) -> Path:
     """
     if address := re.match(r"([A-Za-z][A-Za-z0-9+.-]*):/+(.*)", str(path)):
         raise ParamsError(
-            f"{address[1]}://{address[2]}: an address, not a file: download it first, or read a database with --sql"
+            f"{address[1]}://{address[2]}: a URL, not a file: download it first, or read a database with --sql"
         )
     if path.is_symlink() and not follow:
         raise ParamsError(f"{path}: a symbolic link to {path.readlink()}: name that file, or add --follow")
@@ -73,9 +73,9 @@ def check_source_file(path: Path, *, follow: bool) -> Path:
     if stat.S_ISDIR(mode):
         raise ParamsError(f"{path}: a folder: name the files in it, each with --data")
     if not stat.S_ISREG(mode):
-        raise ParamsError(f"{path}: not a regular file: write its content to one first")
+        raise ParamsError(f"{path}: not a regular file: write its content to a file first")
     if not os.access(path, os.R_OK):
-        raise MissingDataError(f"{path}: may not be read: change its mode, or whose it is")
+        raise MissingDataError(f"{path}: permission denied: change its mode or owner")
     return path
 
 
@@ -127,7 +127,7 @@ def find_reading(
     reason = "given" if choices.delimiter else f"{width} cells in the first row, and in those below it"
     decisions.append(ParamsDecision("delimiter", shown, reason, ("delimiter",)))
     if skip:
-        decisions.append(ParamsDecision("lines before it", str(skip), "come before the row of names", ("skip_lines",)))
+        decisions.append(ParamsDecision("lines before it", str(skip), "come before the header", ("skip_lines",)))
     header, header_decisions = find_header(rows, target, where, choices)
     return fields | header, decisions + header_decisions
 
@@ -160,7 +160,7 @@ def find_labelled_reading(path: Path, where: str, choices: Choices) -> tuple[dic
     named = [name for name in reader.labels if name not in codes]
     decisions = []
     if named:
-        reason = "every code has a label, which is the category's name from now on"
+        reason = "every code has a label, which becomes the name of the category"
         decisions.append(ParamsDecision("columns with labels", list_briefly(named), reason))
     if codes:
         fields["codes"] = codes
@@ -188,7 +188,7 @@ def find_sheet_reading(
     rows = [[normalize_spaces(cell) for cell in row] for row in itertools.islice(sheet.read_rows(), 50)]
     header, found = find_header(rows, target, where, choices)
     if skip and given is None:
-        found.append(ParamsDecision("rows before it", str(skip), "come before the row of names", ("skip_lines",)))
+        found.append(ParamsDecision("rows before it", str(skip), "come before the header", ("skip_lines",)))
     return {"sheet": choices.sheet, "skip_lines": skip} | header, found
 
 
@@ -213,7 +213,7 @@ def find_encoding(path: Path, where: str, choices: Choices) -> tuple[str, list[P
             if found is None:
                 raise DataError(f"{where}: not a text file: name its encoding with --encoding if it is one") from None
             shown = list_briefly(map(repr, list_sample_words((piece or head).decode(found, errors="ignore"))))
-            reason = f"not UTF-8; by this one it holds {shown}: if that is wrong, --encoding"
+            reason = f"not UTF-8; in this encoding it holds {shown}: if that is wrong, use --encoding"
             return found, [ParamsDecision("encoding", found, reason, ("encoding",), is_warning=True)]
     if head.count(0) > len(head) / 5 and (wide := guess_encoding(head)):
         return wide, [ParamsDecision("encoding", wide, "every second byte is zero", ("encoding",))]
@@ -318,7 +318,7 @@ def find_header(
                 f"{where}: no column {target!r}: the first row ({shown} …) looks like data: add --no-header, and name "
                 "the target by its place, e.g. column_5"
             )
-        return {"header": False}, [ParamsDecision("header", "no", "the target is named by its place", ("header",))]
+        return {"header": False}, [ParamsDecision("header", "no", "the target is named by its position", ("header",))]
     fields |= find_unnamed(first, True)
     if n_rows == 1:
         reason = "the first row names the target" if target in cells else "reads like names"
@@ -346,7 +346,7 @@ def find_header_rows(rows: list[list[str]], choices: Choices) -> tuple[int, list
     names = list_briefly((repr(name) for name in join_rows(rows[:n_rows]) if ": " in name), most=3)
     words = list_briefly(map(repr, dict.fromkeys(cell.strip() for cell in rows[1] if cell.strip())), most=3)
     reason = f"the second row ({words}) holds no values" + (f"; names such as {names}" if names else "")
-    reason += "" if given else ": if that is wrong, --header-rows 1"
+    reason += "" if given else ": if that is wrong, use --header-rows 1"
     return n_rows, [
         ParamsDecision("header", f"{n_rows} rows, joined", reason, ("header_rows",), is_warning=given is None)
     ]

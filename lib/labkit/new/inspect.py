@@ -178,7 +178,7 @@ def check_named(raw: RawTable, target: str, choices: Choices) -> None:
         for column in columns:
             if column not in raw.columns:
                 blank = next((name for name in raw.columns if name.strip() == column.strip()), None)
-                hint = f"there is {blank!r} with a blank" if blank else name_nearest(column, raw.columns)
+                hint = f"there is {blank!r}, with a space" if blank else name_nearest(column, raw.columns)
                 raise ParamsError(f"{raw.where}: {option}: no column {column!r}: {hint}")
     for name in (PREDICT_AT, OUTCOME_KNOWN_AT):
         if name in raw.columns:
@@ -200,7 +200,7 @@ def settle_types(raw: RawTable, choices: Choices) -> tuple[RawTable, list[Params
     fields, decisions = dialect.decide_separators(raw, choices)
     if checkboxes := find_checkboxes(raw, choices):
         fields["checkboxes"] = checkboxes
-        reason = f"hold one word where ticked and nothing where not: {list_briefly(map(repr, checkboxes))}"
+        reason = f"hold one word if ticked, else nothing: {list_briefly(map(repr, checkboxes))}"
         count = f"{len(checkboxes)} column{'s' if len(checkboxes) > 1 else ''}"
         decisions.append(ParamsDecision("checkboxes", count, reason, ("checkboxes",)))
     if fields:
@@ -286,7 +286,7 @@ def find_code_columns(facts: Mapping[str, Facts], choices: Choices) -> list[tupl
         elif column.n_leading_zeros and column.dtype != "str":
             found.append((name, f"{column.n_leading_zeros:,} numbers begin with 0, as codes do"))
         elif column.first_huge and column.dtype == "float64":
-            found.append((name, "whole numbers beyond 2^53, which no real number holds to the last digit"))
+            found.append((name, "whole numbers beyond 2^53, which no float represents exactly"))
     return found
 
 

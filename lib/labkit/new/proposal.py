@@ -80,7 +80,9 @@ def make_proposal(name: str, survey: Survey, target: str, choices: Choices) -> P
     n_rows = survey.raw.n_rows
     if n_rows < FEWEST_ROWS:
         rows = format_count(n_rows, "row") + (": cannot split" if n_rows == 1 else "")
-        raise DataError(f"{survey.raw.where}: {rows}: at least {FEWEST_ROWS} are needed to train, choose and judge")
+        raise DataError(
+            f"{survey.raw.where}: {rows}: at least {FEWEST_ROWS} are needed for training, validation and holdout"
+        )
     target_plan = plan_target(survey, target, choices)
     survey = replace(
         survey, sample=survey.sample.assign(**{target: target_plan.values}), n_target_missing=target_plan.n_missing
@@ -139,7 +141,7 @@ def find_drops(
     decisions: list[ParamsDecision],
 ) -> dict[str, str]:
     """Return the columns to leave out, each with the reason; warn about others that may leak the target."""
-    drop = dict.fromkeys(choices.drop, "left out by choice")
+    drop = dict.fromkeys(choices.drop, "left out as requested")
     for column, found in survey.kinds.items():
         if column in drop or (column in choices.keep and found.kind == "identifier"):
             continue
@@ -180,7 +182,7 @@ def make_wrangling(
         decisions.append(ParamsDecision("filter", filters[-1], reason, ("wrangling", "filters"), is_warning=True))
     if split_plan.needs_filter:
         filters.append(f"not missing({write_name(split_plan.needs_filter)})")
-        reason = "rows without a time stand in no part"
+        reason = "rows without a time are in no part"
         decisions.append(ParamsDecision("filter", filters[-1], reason, ("wrangling", "filters"), is_warning=True))
     if long := [one for one in filters if len(one) > LONGEST]:
         raise DataError(f"{survey.raw.where}: the filter {long[0][:60]!r} … is too long: shorten the name in the file")
@@ -228,7 +230,7 @@ def warn_of_lost_words(survey: Survey, column: str, found: ColumnKind) -> Params
     """Return the warning that words in a numeric column become missing, and how to give them a value."""
     word = next(iter(found.lost))
     shown = list_briefly(f"{times:,} × {word!r}" for word, times in found.lost.items())
-    of = "" if survey.is_whole else f" of {len(survey.sample):,} rows looked at"
+    of = "" if survey.is_whole else f" of {len(survey.sample):,} rows examined"
     line = write_line("wrangling.rules", column, f'{{map: {{{quote(word)}: "0"}}, …}}')
     reason = f"not numbers: give them a value with {line}, or keep all words with --kind {shlex.quote(column)}=category"
     return ParamsDecision(f"column {column!r}", f"{shown}{of} become missing", reason, is_warning=True)
@@ -311,7 +313,7 @@ def make_evaluation(
     if target_plan.task == "regression" and target_plan.metric != "r2":
         tolerance = float(f"{0.02 * float(y_true.std()):.1g}") or 0.0
     gate = {"minimum_gain": 0, "champion_tolerance": tolerance}
-    reason = "better than a constant prediction; about as good as the model before it"
+    reason = "better than a constant prediction; about as good as the previous model"
     decisions.append(ParamsDecision("gate", f"gain > 0, within {tolerance:g}", reason, ("evaluation", "gate")))
     found: dict[str, Any] = {"bootstrap_samples": 1000 if n_rows < 100_000 else 200, "gate": gate}
     if n_columns > MANY_COLUMNS:
@@ -323,7 +325,7 @@ def find_remarks(survey: Survey, drop: Mapping[str, str], choices: Choices) -> l
     """Return what is worth knowing and changes nothing: blank and duplicated rows, groups, what reading noticed."""
     remarks = []
     sample = survey.sample
-    of = "" if survey.is_whole else f", of {len(sample):,} rows looked at"
+    of = "" if survey.is_whole else f", of {len(sample):,} rows examined"
     keys = [column for column, found in survey.kinds.items() if found.kind in (*LABELS, "date")]
     if blank := find_blank_rows(sample, keys):
         remarks.append(
@@ -331,7 +333,7 @@ def find_remarks(survey: Survey, drop: Mapping[str, str], choices: Choices) -> l
         )
     n_twins = int(sample.duplicated().sum())
     if n_twins:
-        reason = "a copy of a training row in the holdout flatters the model"
+        reason = "a copy of a training row in the holdout inflates the metrics"
         remarks.append(
             ParamsDecision("duplicated rows", f"{format_count(n_twins, 'row')}{of}", reason, is_warning=True)
         )

@@ -139,10 +139,12 @@ def plan_group_split(survey: Survey, choices: Choices) -> SplitPlan | None:
         return None
     values, lead = survey.sample[choices.group], f"{survey.raw.where}: --group {choices.group}"
     if values.isna().any():
-        raise DataError(f"{lead}: {int(values.isna().sum()):,} sampled rows have none: fill them, or split at random")
+        raise DataError(
+            f"{lead}: {int(values.isna().sum()):,} sampled rows have no value: fill them, or split at random"
+        )
     if values.nunique() < FEWEST_GROUPS:
         raise DataError(f"{lead}: {values.nunique()} groups: at least {FEWEST_GROUPS} are needed for three parts")
-    decision = ParamsDecision("split", f"by {choices.group!r}", "given: its equal values stay in one part", SPLIT)
+    decision = ParamsDecision("split", f"by {choices.group!r}", "given: rows with equal values stay in one part", SPLIT)
     split = {"method": "group", "group": choices.group, "validation": 0.2, "holdout": 0.2}
     # A model can only memorize the entities that rows are about; there may be few of them.
     is_hidden = values.nunique() > 50 or survey.kinds[choices.group].kind == "identifier"
@@ -179,7 +181,7 @@ def plan_time_split(
     first = find_first(survey.sample, able)
     if first is None:
         return f"{len(able)} dates, {list_dates(able)}, and none is the first in every row: choose one with --time"
-    reason = "the only date, so later rows judge"
+    reason = "the only date, so later rows are held out"
     if len(able) > 1:
         reason = f"the first of {len(able)} dates, never later than {list_dates([n for n in able if n != first])}"
     split_plan = cut_days(survey, target_plan, target, first, reason)
@@ -236,7 +238,7 @@ def cut_days(survey: Survey, target_plan: TargetPlan, target: str, column: str, 
                  ("data", "time"), is_warning=True),
     ]  # fmt: skip
     if n_judged < FEWEST_JUDGED:
-        reason = f"the holdout has {n_judged} days, the gate asks for {FEWEST_JUDGED}: add days, or lower fewest_days"
+        reason = f"the holdout has {n_judged} days, the gate requires {FEWEST_JUDGED}: add days, or lower fewest_days"
         place = ("evaluation", "gate")
         decisions.append(ParamsDecision("publication", "refused for now", reason, place, is_warning=True))
     has_gaps = survey.raw.facts[column].n_missing > 0 if column in survey.raw.facts else rows[column].isna().any()

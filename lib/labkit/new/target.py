@@ -127,9 +127,11 @@ def plan_number(
     steps = known.diff().dropna()
     counts_up = len(known) >= 20 and steps.nunique() == 1 and steps.iloc[0] != 0 and bool((known % 1 == 0).all())
     if counts_up and choices.task is None:
-        raise DataError(f"{lead} counts up row by row: it names the rows; add --task regression if it is meant")
+        raise DataError(
+            f"{lead} increases by one per row, so it identifies the rows; add --task regression if that is intended"
+        )
     if choices.positive is not None:
-        raise ParamsError(f"--positive {choices.positive}: belongs to classification, and {target!r} is a number")
+        raise ParamsError(f"--positive {choices.positive}: is for classification, and {target!r} is a number")
     metric = choose_metric("mae", REGRESSION_METRICS, choices)
     decisions += labels.decisions
     decisions.append(ParamsDecision("metric", metric, "given" if choices.metric else "in the target's own unit",

@@ -53,7 +53,7 @@ def find_zones(raw: RawTable, choices: Choices) -> tuple[dict[str, str], list[Pa
     offsets = {column: known for column in raw.table.times if (known := find_offsets(raw, column))}
     for column, known in offsets.items():
         shown = list_briefly(dict.fromkeys(map(write_offset, known.values())), most=3)
-        reason = f"with its offset ({shown}) each time is one moment"
+        reason = f"with its offset ({shown}) each time is unambiguous"
         decisions.append(ParamsDecision(f"column {column!r}", "read as UTC", reason))
         if column not in choices.zones:
             zone, decision = propose_zone(column, known)
@@ -61,7 +61,7 @@ def find_zones(raw: RawTable, choices: Choices) -> tuple[dict[str, str], list[Pa
             decisions += decision
     for column, zone in choices.zones.items():
         if column not in {*zones, *offsets}:
-            raise ParamsError(f"--zone {column}={zone}: its times name no offset, so they are read as they are written")
+            raise ParamsError(f"--zone {column}={zone}: its times have no UTC offset, so they are read as written")
         check_zone(column, zone)
         decisions.append(ParamsDecision(f"column {column!r}", f"clock of {zone}", "given"))
     return found | dict(choices.zones), decisions
@@ -73,7 +73,7 @@ def propose_zone(column: str, offsets: Mapping[datetime, timedelta]) -> tuple[st
     if zone == "UTC" and share == 1:
         return "", []
     if share < MOSTLY:
-        reason = f"its offsets are those of no zone; to read the hour off another clock, {option}"
+        reason = f"its offsets fit no time zone; for the hours of another zone, {option}"
         return "", [ParamsDecision(f"column {column!r}", "clock of UTC", reason, is_warning=True)]
     fit = "every row" if share == 1 else f"{share:.1%} of the rows"
     reason = f"fits {fit}; if it is another, {option}"

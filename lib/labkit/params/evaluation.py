@@ -9,24 +9,26 @@ class Gate(Section):
     """When a model may be published."""
 
     minimum_gain: float = Field(
-        0.0, ge=0, description="smallest gain over the dummy that must lie below the interval, in the metric's unit"
+        0.0,
+        ge=0,
+        description="smallest accepted gain over the dummy, for the lower end of the interval, in the metric's unit",
     )
     champion_tolerance: float = Field(
-        0.0, ge=0, description="how much worse than the champion is still accepted, in the metric's unit"
+        0.0, ge=0, description="largest accepted loss against the champion, in the metric's unit"
     )
-    fewest_days: int = Field(28, ge=2, description="days the holdout must span to be judged by, where rows have a time")
+    fewest_days: int = Field(28, ge=2, description="fewest days that the holdout must span, if rows have a time")
     most_bytes: int = Field(100_000_000, gt=0, description="largest release that may be published, all files together")
 
 
 class Costs(Section):
-    """What a wrong yes and a wrong no cost, in any one unit."""
+    """What a false positive and a false negative cost, in the same unit."""
 
-    false_positive: float = Field(gt=0, description="cost of acting where there was no need")
-    false_negative: float = Field(gt=0, description="cost of not acting where there was need")
+    false_positive: float = Field(gt=0, description="cost of a false positive: acting without need")
+    false_negative: float = Field(gt=0, description="cost of a false negative: not acting when needed")
 
 
 class Evaluation(Section):
-    """How the chosen model is judged on the holdout."""
+    """How the chosen model is evaluated on the holdout."""
 
     bootstrap_samples: int = Field(1000, ge=100, le=100_000, description="resamples of the holdout per interval")
     confidence: float = Field(0.95, ge=0.5, le=0.999, description="coverage of the intervals")

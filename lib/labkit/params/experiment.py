@@ -11,25 +11,27 @@ from labkit.params.wrangling import Wrangling
 
 
 class Eda(Section):
-    """What the exploration shows."""
+    """What the exploratory data analysis shows."""
 
     most_columns: int = Field(12, ge=1, le=50, description="most columns drawn in one plot")
-    correlation_alert: float = Field(0.95, gt=0, le=1, description="absolute correlation that is called suspicious")
+    correlation_alert: float = Field(
+        0.95, gt=0, le=1, description="absolute correlation from which a pair of columns is reported"
+    )
 
 
 class Deploy(Section):
-    """What the release holds."""
+    """What the release contains."""
 
-    onnx: bool = Field(True, description="convert to ONNX and prove it equal on the holdout")
+    onnx: bool = Field(True, description="convert to ONNX and verify equal predictions on the holdout")
     tolerance: float = Field(
         1e-5, gt=0, le=0.01, description="largest accepted difference of ONNX, relative to the prediction's scale"
     )
-    owner: str = Field("", description="who is responsible for the model; stands in the model card")
-    intended_use: str = Field("", description="what the model is for; stands in the model card")
+    owner: str = Field("", description="who is responsible for the model; shown in the model card")
+    intended_use: str = Field("", description="what the model is for; shown in the model card")
 
 
 class TimeLimits(Section):
-    """How long things may take before they are ended; not part of what a stage depends on."""
+    """Time limits of cells and stages; no stage depends on them."""
 
     cell_seconds: float = Field(3600, gt=0, description="longest run of one cell, in seconds")
     stage_seconds: float = Field(4 * 3600, gt=0, description="longest run of one stage, in seconds")
@@ -39,7 +41,7 @@ class Params(Section):
     """One experiment: the whole of `params/<experiment>.yaml`."""
 
     experiment: Name = Field(description="name of the experiment, the same as the file's")
-    seed: int = Field(ge=0, lt=2**32, description="seed of everything random")
+    seed: int = Field(ge=0, lt=2**32, description="random seed")
     data: Data
     eda: Eda
     wrangling: Wrangling
@@ -47,9 +49,9 @@ class Params(Section):
     training: Training
     evaluation: Evaluation
     deploy: Deploy
-    limits: TimeLimits = Field(TimeLimits(), description="how long a cell and a stage may run")
+    limits: TimeLimits = Field(TimeLimits(), description="time limits of cells and stages")
     secrets: dict[Name, Variable] = Field(
-        {}, description="name: environment variable that holds it; a notebook asks by step.secret(name)"
+        {}, description="name: environment variable that holds it; a notebook reads it with step.secret(name)"
     )
 
     @model_validator(mode="after")
@@ -62,9 +64,9 @@ class Params(Section):
         if task == "regression" and (strange := [name for name in self.training.models if name in CLASSIFIERS]):
             raise ValueError(f"training.models: {', '.join(strange)} is for classification only")
         if task == "regression" and self.training.class_weight != "none":
-            raise ValueError("training.class_weight: belongs to classification only")
+            raise ValueError("training.class_weight: for classification only")
         if task == "classification" and self.training.target_transform != "none":
-            raise ValueError("training.target_transform: belongs to regression only")
+            raise ValueError("training.target_transform: for regression only")
         return self
 
 

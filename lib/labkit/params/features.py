@@ -8,7 +8,7 @@ from labkit.params.section import Column, Name, Section
 
 
 class DateParts(Section):
-    """Parts of one time column, read off a clock in its zone."""
+    """Parts of one time column, in its time zone."""
 
     zone: str = Field("UTC", description="time zone, e.g. America/New_York")
     parts: tuple[Literal["minute", "hour", "weekday", "day", "month", "day_of_year", "week"], ...] = Field(
@@ -24,7 +24,7 @@ class History(Section):
 
 
 class Text(Section):
-    """A column of free text: its words become features, weighed by how rare they are (TF-IDF)."""
+    """A column of free text: its words become features, weighted by their rarity (TF-IDF)."""
 
     most_words: int = Field(100, ge=1, le=500, description="words that become features, the most frequent ones")
     fewest_rows: int = Field(5, ge=1, description="training rows a word needs to be kept")
@@ -40,7 +40,7 @@ class Features(Section):
     interactions: tuple[tuple[Column, Column], ...] = Field(
         (), description="pairs of columns: products of numbers, or both categories as one"
     )
-    drop: tuple[Column, ...] = Field((), description="columns the model does not see")
+    drop: tuple[Column, ...] = Field((), description="columns that are not given to the model")
     categories: dict[Column, Annotated[int, Field(ge=2, le=1000)]] = Field(
         {}, description="column: categories kept of it; more than 50 are encoded by their mean target"
     )

@@ -161,7 +161,7 @@ def check_content(plain: Mapping[str, Any], tree: Mapping[str, Any], where: str)
         check_value(value, f"{lead}: {key}")
         if found := PLACEHOLDER.search(json.dumps(value)):
             raise ParamsError(
-                f"{lead}: {key} holds {found[0]}: nothing is filled in here: write the value, or, if it is "
+                f"{lead}: {key} holds {found[0]}: placeholders are not filled in: write the value, or, if it is "
                 "a secret, name its environment variable under `secrets`"
             )
 
@@ -182,7 +182,7 @@ def describe_fault(fault: Mapping[str, Any], tree: Mapping[str, Any]) -> str:
     if keys[:1] == ["secrets"]:
         # A value given here by mistake may be the secret itself, so the message does not repeat it.
         return (
-            f"{lead}{name}: a name in small letters and the environment variable that holds it in capitals, "
+            f"{lead}{name}: a name in lowercase and the environment variable that holds it in capitals, "
             "e.g. secrets: {warehouse: WAREHOUSE_URL}; its value stays out of this file"
         )
     match fault["type"]:

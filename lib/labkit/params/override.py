@@ -35,7 +35,7 @@ def describe_edit(params: Params) -> str:
         is_same = False
     path = show(paths.find_params_path(params.experiment))
     message = (
-        f"{path} was changed while the run was under way; what had finished is kept: labkit run {params.experiment}"
+        f"{path} was changed while the run was under way; finished stages are kept: labkit run {params.experiment}"
     )
     return "" if is_same else message
 
@@ -122,7 +122,7 @@ def parse_value(source: str, setting: str) -> Any:
     where = make_printable(setting if setting.startswith("-") else f"-S {setting}")
     tree = parse_yaml(f"value: {source}", where)
     if list(tree) != ["value"]:
-        raise ParamsError(f"{where}: more than one value: write each as a -S of its own")
+        raise ParamsError(f"{where}: more than one value: write one -S for each")
     return tree["value"]
 
 

@@ -37,7 +37,7 @@ def check_style(style: str) -> str:
         datetime.strptime("", style)
     except ValueError as error:
         if "does not match" not in str(error):
-            raise ValueError(f"{style!r} is not a format of dates: write e.g. %d.%m.%Y or %Y-%m-%d %H:%M") from error
+            raise ValueError(f"{style!r} is not a date format: write e.g. %d.%m.%Y or %Y-%m-%d %H:%M") from error
     return style
 
 

@@ -17,7 +17,7 @@ FEWEST_OF_CLASS = 8
 
 
 class Table(Section):
-    """Where one raw table comes from, exactly one of `dataset`, `path` and `paths`, and how the file is read."""
+    """The origin of one raw table (exactly one of `dataset`, `path` and `paths`), and how its file is read."""
 
     dataset: str | None = Field(None, description="scikit-learn's bundled table load_<dataset>, e.g. diabetes")
     path: str | None = Field(
@@ -28,43 +28,41 @@ class Table(Section):
     times: tuple[Column, ...] = Field(
         (), description="columns that hold times: ISO, unless `formats` names another format"
     )
-    formats: dict[Column, Style] = Field({}, description="time column: how it is written, e.g. %d.%m.%Y")
-    encoding: str = Field("utf-8", description="how characters are stored, e.g. cp1252")
-    delimiter: str = Field(",", min_length=1, max_length=1, description="character between two cells")
-    quote: Literal['"', "'", ""] = Field('"', description="character around cells; empty if there is none")
-    escape: Literal["\\", ""] = Field("", description="character before a quote inside of a cell, if not doubled")
-    decimal: Literal[".", ","] = Field(".", description="character before the fraction of a number")
-    thousands: Literal["", ",", ".", " ", "'", "\u00a0", "\u202f"] = Field(
-        "", description="character between groups of three digits"
-    )
+    formats: dict[Column, Style] = Field({}, description="time column: its format, e.g. %d.%m.%Y")
+    encoding: str = Field("utf-8", description="encoding of the file, e.g. cp1252")
+    delimiter: str = Field(",", min_length=1, max_length=1, description="delimiter of cells")
+    quote: Literal['"', "'", ""] = Field('"', description="quote character; empty for none")
+    escape: Literal["\\", ""] = Field("", description="character before a quote inside a cell, if not doubled")
+    decimal: Literal[".", ","] = Field(".", description="decimal separator")
+    thousands: Literal["", ",", ".", " ", "'", "\u00a0", "\u202f"] = Field("", description="thousands separator")
     header: bool | None = Field(
-        None, description="whether the first row holds the names; if not set, names that look like data are refused"
+        None, description="whether the first row is a header; if not set, a header that looks like data is rejected"
     )
     header_rows: int = Field(
-        1, ge=1, le=3, description="rows that hold the names; those of several are joined, as `question: option`"
+        1, ge=1, le=3, description="number of header rows; several are joined, as `question: option`"
     )
     skip_lines: int = Field(0, ge=0, le=1000, description="lines before the first row that are not part of the table")
-    name_unnamed: bool = Field(False, description="call a column without a name after its place, e.g. column_3")
+    name_unnamed: bool = Field(False, description="name an unnamed column by its position, e.g. column_3")
     sheet: str | None = Field(None, description="sheet of a spreadsheet; may be left out if only one holds cells")
     skip: tuple[Column, ...] = Field((), description="columns that are not read at all")
     texts: tuple[Column, ...] = Field(
-        (), description="columns kept as strings though they look like numbers, e.g. codes"
+        (), description="columns kept as strings although they look like numbers, e.g. codes"
     )
     checkboxes: tuple[Column, ...] = Field(
-        (), description="columns with one word where ticked and nothing where not: read as yes and no"
+        (), description="columns with one word if ticked, else nothing: read as yes and no"
     )
     codes: tuple[Column, ...] = Field(
-        (), description="columns of an SPSS or Stata file read as numbers though their codes have labels"
+        (), description="columns of an SPSS or Stata file read as numbers although their codes have labels"
     )
-    missing: tuple[str, ...] = Field(USUAL_MISSING, description="strings that stand for a missing value")
+    missing: tuple[str, ...] = Field(USUAL_MISSING, description="strings that mark a missing value")
     not_missing: dict[str, tuple[str, ...]] = Field(
-        {}, description="column: strings that are values there though `missing` names them, e.g. a class called None"
+        {}, description="column: strings that are values there although `missing` lists them, e.g. a class called None"
     )
-    allow_short_rows: bool = Field(False, description="take rows with too few cells, the rest of them missing")
-    allow_infinite: bool = Field(False, description="take infinite numbers as missing instead of refusing them")
-    max_rows: int = Field(20_000_000, ge=1, description="most rows that are read")
-    max_bytes: int = Field(4_000_000_000, ge=1, description="most bytes that are read, unpacked")
-    max_columns: int = Field(10_000, ge=1, description="most columns that are read")
+    allow_short_rows: bool = Field(False, description="accept rows with too few cells; the rest are missing")
+    allow_infinite: bool = Field(False, description="read infinite numbers as missing instead of rejecting them")
+    max_rows: int = Field(20_000_000, ge=1, description="maximum number of rows")
+    max_bytes: int = Field(4_000_000_000, ge=1, description="maximum number of bytes, uncompressed")
+    max_columns: int = Field(10_000, ge=1, description="maximum number of columns")
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -75,7 +73,7 @@ class Table(Section):
     def check_one_origin(self) -> "Table":
         """Refuse a table without exactly one origin."""
         if [self.dataset is not None, self.path is not None, bool(self.paths)].count(True) != 1:
-            raise ValueError("name either `dataset` or `path`, or `paths` for several files")
+            raise ValueError("set either `dataset` or `path`, or `paths` for several files")
         if self.package and not self.path:
             raise ValueError("`package` needs a `path` inside it")
         return self
@@ -90,7 +88,7 @@ class Table(Section):
         if self.thousands == self.decimal:
             raise ValueError(f"`thousands` and `decimal` are both {self.decimal!r}")
         if self.header is False and self.header_rows > 1:
-            raise ValueError("`header_rows` needs a header: take out `header: false`")
+            raise ValueError("`header_rows` needs a header: remove `header: false`")
         if self.delimiter in (self.quote, "\n", "\r"):
             raise ValueError(f"`delimiter` cannot be {self.delimiter!r}")
         if strange := [name for name in self.formats if name not in self.times]:
@@ -108,20 +106,22 @@ class Join(Section):
     cardinality: Literal["many_to_one", "one_to_one"] = Field(
         "many_to_one", description="how many rows may share one joined row; checked"
     )
-    prefix: str = Field("", description="put before the joined columns' names")
+    prefix: str = Field("", description="prefix of the joined columns' names")
     as_of: Column | None = Field(
         None, description="time column of the joined table: the latest row known at `predict_at` is taken"
     )
-    within_hours: float | None = Field(None, gt=0, description="oldest joined row that still counts, with `as_of`")
-    columns: tuple[Column, ...] = Field((), description="columns to bring; all if empty")
+    within_hours: float | None = Field(None, gt=0, description="maximum age of a joined row in hours, with `as_of`")
+    columns: tuple[Column, ...] = Field((), description="columns to join; all if empty")
 
 
 class RareClasses(Section):
-    """What becomes of classes with too few rows to be learnt and judged."""
+    """What happens to classes with too few rows to be learned and evaluated."""
 
-    fewest_rows: int = Field(FEWEST_OF_CLASS, ge=2, description="clean rows that a class needs to be kept")
+    fewest_rows: int = Field(
+        FEWEST_OF_CLASS, ge=2, description="fewest rows that a class needs to be kept, after cleaning"
+    )
     action: Literal["drop", "other"] = Field(
-        "drop", description="what becomes of rows of rarer classes: left out, or put together as the class `other`"
+        "drop", description="what happens to rows of rarer classes: left out, or merged into the class `other`"
     )
 
 
@@ -135,40 +135,40 @@ class Target(Section):
         None, description="how the target is computed from raw columns, if it is not one of them"
     )
     rule: Rule | None = Field(
-        None, description="how its values are read, e.g. amounts such as $1,200: as wrangling.rules"
+        None, description="how its values are read, e.g. amounts such as $1,200; as in wrangling.rules"
     )
-    rare: RareClasses | None = Field(None, description="what becomes of rare classes; all are kept if not set")
+    rare: RareClasses | None = Field(None, description="what happens to rare classes; all are kept if not set")
 
     @model_validator(mode="after")
     def check_positive(self) -> "Target":
         """Refuse options of classification for regression, and a rule for a computed target."""
         if self.task == "regression" and self.positive is not None:
-            raise ValueError("`positive` belongs to classification only")
+            raise ValueError("`positive` is for classification only")
         if self.task == "regression" and self.rare is not None:
-            raise ValueError("`rare` belongs to classification only")
+            raise ValueError("`rare` is for classification only")
         if self.rule is not None and self.expression is not None:
             raise ValueError("`rule` is for a raw column: put what it does into `expression`")
         return self
 
 
 class Time(Section):
-    """When things are known: nothing later than `predict_at` may enter a prediction."""
+    """When values are known: nothing known after `predict_at` may be used in a prediction."""
 
-    predict_at: str = Field(description="expression: when a prediction is asked for")
+    predict_at: str = Field(description="expression: when the prediction is made")
     outcome_known_at: str = Field(description="expression: when the outcome is known")
 
 
 class Split(Section):
-    """Which rows train, choose and judge."""
+    """Which rows are for training, validation and holdout."""
 
     method: Literal["random", "time", "group"] = Field("random", description="how rows are assigned to parts")
-    group: Column | None = Field(None, description="column whose equal values stay together, with method group")
+    group: Column | None = Field(None, description="column whose equal values stay in one part, with method group")
     validation_from: date | None = Field(None, description="first day (UTC) of validation, with method time")
     holdout_from: date | None = Field(None, description="first day (UTC) of the holdout, with method time")
-    aside_from: date | None = Field(None, description="first day (UTC) of rows kept for after the release")
-    validation: Fraction = Field(0.2, description="share of rows for a second look at the chosen candidate")
-    holdout: Fraction = Field(0.2, description="share of rows that judge the chosen model; training never sees them")
-    stratify: bool = Field(True, description="keep the classes' shares equal in all parts")
+    aside_from: date | None = Field(None, description="first day (UTC) of rows set aside for after the release")
+    validation: Fraction = Field(0.2, description="share of rows for a second evaluation of the chosen candidate")
+    holdout: Fraction = Field(0.2, description="share of rows for the final evaluation; never seen in training")
+    stratify: bool = Field(True, description="keep the class shares equal in all parts")
 
     @model_validator(mode="after")
     def check_training_share(self) -> "Split":
@@ -181,26 +181,28 @@ class Split(Section):
             raise ValueError("method time needs `validation_from` and `holdout_from`")
         if self.method != "time" and named:
             raise ValueError(
-                f"`validation_from`, `holdout_from` and `aside_from` belong to method time, not {self.method}"
+                f"`validation_from`, `holdout_from` and `aside_from` are for method time, not {self.method}"
             )
         if named != sorted(set(named)):
-            raise ValueError("the days must rise: validation_from < holdout_from < aside_from")
+            raise ValueError("the days must increase: validation_from < holdout_from < aside_from")
         if (self.method == "group") != (self.group is not None):
-            raise ValueError("method group needs `group`, and no other method takes it")
+            raise ValueError("`group` is for method group, which needs it")
         return self
 
 
 class Data(Section):
     """Raw tables, how they are joined, the target and the split."""
 
-    tables: dict[Name, Table] = Field(min_length=1, description="raw tables; the first one's rows are predicted")
+    tables: dict[Name, Table] = Field(
+        min_length=1, description="raw tables; predictions are made for the rows of the first"
+    )
     derived: dict[Name, str] = Field(
         {}, description="column: expression over the first table, before anything is joined"
     )
-    time: Time | None = Field(None, description="when things are known, for tables whose rows have a time")
+    time: Time | None = Field(None, description="when predictions are made and outcomes are known, if rows have a time")
     joins: tuple[Join, ...] = Field((), description="left joins onto the first table, in order")
     target: Target = Field(description="what is predicted")
-    split: Split = Field(Split(), description="which rows train, choose and judge")
+    split: Split = Field(Split(), description="which rows are for training, validation and holdout")
 
     @property
     def main_table(self) -> str:

@@ -31,24 +31,22 @@ class Training(Section):
         description="metric by which candidates are ranked"
     )
     folds: int = Field(5, ge=2, le=20, description="cross-validation folds over the training rows")
-    engine: Literal["sklearn", "pycaret"] = Field("sklearn", description="where candidates come from")
+    engine: Literal["sklearn", "pycaret"] = Field("sklearn", description="source of the candidates")
     most_rows: int | None = Field(None, ge=100, description="rows on which candidates are compared; all if not set")
-    tuning_trials: int = Field(
-        0, ge=0, le=1000, description="Optuna trials on the best candidate, under the same folds"
-    )
+    tuning_trials: int = Field(0, ge=0, le=1000, description="Optuna trials on the best candidate, in the same folds")
     repeats: int | None = Field(
-        None, ge=1, le=20, description="how often the folds are drawn; by the number of rows if not set"
+        None, ge=1, le=20, description="how many times the folds are drawn; by the number of rows if not set"
     )
     budget_seconds: float | None = Field(
-        None, gt=0, description="time for comparing and tuning; what is found then may differ from run to run"
+        None, gt=0, description="time limit of comparison and tuning; the result may then differ from run to run"
     )
     class_weight: Literal["none", "balanced"] = Field(
-        "none", description="how classes count while fitting; balanced: rare ones as much as frequent ones"
+        "none", description="weights of the classes in fitting; balanced: rare ones count as much as frequent ones"
     )
     target_transform: Literal["none", "log", "yeo_johnson"] = Field(
-        "none", description="scale on which a skewed number is learnt; predictions are in its own unit"
+        "none", description="scale on which a skewed target is learned; predictions are in its own unit"
     )
     most_features: int | None = Field(
-        None, ge=1, description="prepared features kept, chosen in each fold by a small forest; all if not set"
+        None, ge=1, description="prepared features kept, selected in each fold by a small forest; all if not set"
     )
     calibrate: bool = Field(False, description="calibrate probabilities on the validation rows, if that helps")

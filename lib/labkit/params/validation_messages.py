@@ -53,7 +53,7 @@ def describe_remedy(fault: Mapping[str, Any]) -> str:
     if kind == "string_pattern_mismatch":
         return describe_pattern(str(details["pattern"]))
     known = next((word for word in WANTED if kind == word or kind.startswith(f"{word}_")), None)
-    return WANTED[known] if known else "write a value that goes with its meaning, see `labkit params`"
+    return WANTED[known] if known else "write a value that fits its meaning, see `labkit params`"
 
 
 def describe_pattern(pattern: str) -> str:

@@ -85,7 +85,7 @@ def examine() -> list[CheckResult]:
         lambda: check_damaged(root),
         lambda: make_result("git", checkout.find_git_fault(), "the checkout is a repository"),
         check_output_folders,
-        lambda: make_result(outputs.DVC_LOCK, outputs.find_lock_fault(), "readable, or not there yet"),
+        lambda: make_result(outputs.DVC_LOCK, outputs.find_lock_fault(), "readable, or not created yet"),
         check_cache,
         lambda: check_remote(root / ".dvc"),
         lambda: check_listeners(root),
@@ -102,7 +102,7 @@ def show_results(results: Sequence[CheckResult]) -> int:
         rows.append((mark, result.about, result.found, result.remedy))
     n_bad = sum(bool(result.remedy) for result in results)
     console.print_table(("", "", "found", "what to do"), rows)
-    console.echo(f"{n_bad} of {len(results)} need{'s' * (n_bad == 1)} attention" if n_bad else "All is well.")
+    console.echo(f"{n_bad} of {len(results)} need{'s' * (n_bad == 1)} attention" if n_bad else "No problems found.")
     return 1 if n_bad else 0
 
 
@@ -165,11 +165,11 @@ def check_modes(root: Path) -> CheckResult:
     if open_ones:
         return CheckResult(
             "file modes",
-            f"anybody may write {list_briefly([*map(show, open_ones)], most=3)}",
+            f"writable by everyone: {list_briefly([*map(show, open_ones)], most=3)}",
             f"chmod o-w {shlex.join(map(show, open_ones[:9]))}",
         )
     if is_read:
-        return CheckResult("file modes", f"others may read {show(secret)}", f"chmod 600 {show(secret)}")
+        return CheckResult("file modes", f"readable by others: {show(secret)}", f"chmod 600 {show(secret)}")
     return CheckResult("file modes", "only you may write")
 
 
@@ -194,7 +194,7 @@ def check_run_lock(path: Path) -> CheckResult:
     except FileNotFoundError:
         return CheckResult(about, "none held")
     except (ValueError, TypeError, KeyError, AttributeError):
-        return CheckResult(about, f"{show(path)} is torn", "the next `labkit run` fixes it")
+        return CheckResult(about, f"{show(path)} is damaged", "the next `labkit run` fixes it")
     alive = sorted(pid for pid in pids if psutil.pid_exists(pid))
     if alive:
         return CheckResult(about, f"DVC works in process {', '.join(map(str, alive))}")
@@ -215,7 +215,7 @@ def check_ledger() -> CheckResult:
         remedy = (
             "start the tracking server, set MLFLOW_TRACKING_URI as it was then, and `labkit runs` closes them there"
         )
-        return CheckResult(about, f"{len(unreported)} ended without {list_briefly(stores)} knowing", remedy)
+        return CheckResult(about, f"{len(unreported)} ended without being recorded in {list_briefly(stores)}", remedy)
     n_alive = sum(entry.is_open for entry in entries)
     return CheckResult(
         about, f"{format_count(len(entries), 'run')}, {n_alive} of them under way" if entries else "nothing has run yet"
@@ -234,9 +234,7 @@ def check_runs(database: Path) -> CheckResult:
         ).fetchall()
         connection.close()
     except sqlite3.Error as error:
-        return CheckResult(
-            about, f"{show(database)}: {error}", "restore it from a copy, or move it away to begin again"
-        )
+        return CheckResult(about, f"{show(database)}: {error}", "restore it from a copy, or move it away to start over")
     if not found:
         return CheckResult(about, "none")
     if run_lock.find_holder() is not None:
@@ -258,7 +256,7 @@ def check_locations() -> CheckResult:
         return CheckResult(about, "in this checkout, or where a server keeps them")
     folders = list_briefly(sorted({str(one.folder) for one in moved}), most=3)
     runs = format_count(sum(one.n_runs for one in moved), "run")
-    found = f"those of {runs} are looked for in {folders}: this checkout was copied or moved"
+    found = f"those of {runs} are expected in {folders}: this checkout was copied or moved"
     return CheckResult(about, found, "the next `labkit run` or `labkit predict` corrects it")
 
 
@@ -273,12 +271,12 @@ def check_leftovers(root: Path) -> CheckResult:
     old = [path for path in found if path.exists() and path.lstat().st_mtime < eldest]
     if old:
         return CheckResult(
-            "leftovers", f"half-made: {list_briefly([*map(show, old)], most=3)}", f"rm -r {shlex.join(map(show, old))}"
+            "leftovers", f"incomplete: {list_briefly([*map(show, old)], most=3)}", f"rm -r {shlex.join(map(show, old))}"
         )
     in_cache = dvc_cache.list_leftovers(dvc_cache.find_cache())
     if in_cache:
         return CheckResult(
-            "leftovers", f"half-made in DVC's cache: {len(in_cache)}", "the next `labkit run` removes them"
+            "leftovers", f"incomplete in DVC's cache: {len(in_cache)}", "the next `labkit run` removes them"
         )
     return CheckResult("leftovers", "none")
 
@@ -287,7 +285,7 @@ def check_damaged(root: Path) -> CheckResult:
     """Check for damaged objects of DVC's cache that were set aside."""
     folder = root / ".labkit" / "damaged"
     aside = sorted(folder.iterdir()) if folder.is_dir() else []
-    remedy = f"look at the disk's health, then rm -r {show(folder)}" if aside else ""
+    remedy = f"check the disk, then rm -r {show(folder)}" if aside else ""
     return CheckResult("damaged objects", f"{len(aside)} set aside" if aside else "none", remedy)
 
 
@@ -320,10 +318,10 @@ def check_cache() -> CheckResult:
         places.add(out["path"])
     if not missing:
         return CheckResult(
-            about, f"{format_count(len(places), 'output')}, all there" if places else "nothing has run yet"
+            about, f"{format_count(len(places), 'output')}, all present" if places else "nothing has run yet"
         )
-    remedy = "`labkit pull` if there is a remote, else `labkit run` makes them again when they are needed"
-    return CheckResult(about, f"not there: {list_briefly(sorted(missing), most=3)}", remedy)
+    remedy = "`labkit pull` if there is a remote, else `labkit run` makes them again when needed"
+    return CheckResult(about, f"missing: {list_briefly(sorted(missing), most=3)}", remedy)
 
 
 def check_remote(folder: Path) -> CheckResult:
@@ -353,7 +351,7 @@ def check_listeners(root: Path) -> CheckResult:
         addresses = [one.laddr for one in connections if one.status == psutil.CONN_LISTEN]
         program = Path(command[0]).name if command else "?"
         found += [f"{program} (process {process.pid}) on {a.ip}:{a.port}" for a in addresses if not is_loopback(a.ip)]
-    remedy = "end it and start it with --host 127.0.0.1: anybody on the network can ask it" if found else ""
+    remedy = "end it and start it with --host 127.0.0.1: anyone on the network can send requests to it" if found else ""
     return CheckResult("listeners", list_briefly(found, most=3) if found else "none that others can reach", remedy)
 
 
@@ -373,5 +371,5 @@ def check_warm() -> CheckResult:
     except LabkitError as error:
         return CheckResult("warm kernels", str(error).partition(": ")[0], str(error).partition(": ")[2])
     if not state:
-        return CheckResult("warm kernels", "none kept; `labkit warm` keeps some")
+        return CheckResult("warm kernels", "none running; `labkit warm` starts some")
     return CheckResult("warm kernels", f"process {state['pid']}, {format_count(state['modules'], 'module')}")

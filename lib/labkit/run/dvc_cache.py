@@ -58,7 +58,9 @@ def find_object(md5: str, cache: Path | None = None) -> Path:
         `md5` is not an MD5.
     """
     if not MD5.fullmatch(md5):
-        raise DataError(f"{md5!r:.100} is no MD5 of an object in DVC's cache: restore dvc.lock from git, or remove it")
+        raise DataError(
+            f"{md5!r:.100} is not the MD5 of an object in DVC's cache: restore dvc.lock from git, or remove it"
+        )
     return (cache or find_cache()) / "files" / "md5" / md5[:2] / md5[2:]
 
 
@@ -95,8 +97,8 @@ def check_object(path: Path, md5: str, place: str) -> None:
     aside = paths.find_root() / ".labkit" / "damaged" / md5
     move(path, aside)
     raise DataError(
-        f"{show(path)}: damaged, so {place} is not restored from it: it is in {show(aside)} now, "
-        "and the next run makes it again"
+        f"{show(path)}: damaged, so {place} is not restored from it: moved to {show(aside)}; "
+        "the next run makes it again"
     )
 
 
@@ -117,7 +119,7 @@ def load_listing(path: Path) -> dict[str, str]:
     try:
         listed = {str(entry["relpath"]): str(entry["md5"]) for entry in parse_json(path.read_bytes())}
     except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{show(path)}: no listing of a folder ({error}): remove it and run again") from error
+        raise DataError(f"{show(path)}: not a directory listing ({error}): remove it and run again") from error
     for name in listed:
         check_relative_path(name, show(path))
     return listed
@@ -129,12 +131,12 @@ def check_relative_path(place: str, where: str) -> None:
     Raises
     ------
     DataError
-        The path leads out of its folder.
+        The path is outside of its folder.
     """
     windows = PureWindowsPath(place)
     is_rooted = place.startswith("/") or bool(windows.drive or windows.root)
     if not place or "\0" in place or is_rooted or ".." in windows.parts:
-        raise DataError(f"{where}: {place!r:.200} leads out of its folder: nothing is restored from it; remove it")
+        raise DataError(f"{where}: {place!r:.200} is outside of its folder: nothing is restored from it; remove it")
 
 
 def list_leftovers(cache: Path) -> list[Path]:

@@ -26,7 +26,7 @@ def list_notebooks() -> list[Path]:
             other = numbered.setdefault(int(found[1]), path)
             if other is not path:
                 raise ParamsError(
-                    f"notebooks/: {other.name} and {path.name} have the same number: it is the order, give one another"
+                    f"notebooks/: {other.name} and {path.name} have the same number, which sets the order: renumber one"
                 )
     return [numbered[number] for number in sorted(numbered)]
 

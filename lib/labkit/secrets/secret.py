@@ -49,7 +49,7 @@ class Secret:
         return hash((Secret, self._value))
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError(f"{self!r} is not written to files: ask for it again where it is needed")
+        raise TypeError(f"{self!r} cannot be written to files: read it again where it is needed")
 
 
 def read_secret(name: str, declared: Mapping[str, str], *, where: str) -> Secret:

@@ -94,9 +94,9 @@ def predict_file(experiment: str, source: Path, destination: Path, *, overwrite:
 def check_destination(destination: Path, source: Path, *, overwrite: bool) -> None:
     """Refuse a destination that is not CSV or Parquet, cannot be written to, or would lose existing content."""
     if destination.suffix not in FORMATS:
-        raise ParamsError(f"{destination}: {destination.suffix or 'no ending'}: use .csv or .parquet")
+        raise ParamsError(f"{destination}: {destination.suffix or 'no extension'}: use .csv or .parquet")
     if not destination.parent.is_dir():
-        raise ParamsError(f"{destination.parent}: no such folder to write to")
+        raise ParamsError(f"{destination.parent}: no such folder")
     if not destination.exists():
         return
     if destination.samefile(source):
@@ -105,7 +105,7 @@ def check_destination(destination: Path, source: Path, *, overwrite: bool) -> No
         raise ParamsError(f"{destination}: not a regular file: name another one")
     if not overwrite and not is_written_here(destination):
         raise ParamsError(
-            f"{destination}: there is a file that labkit predict did not write: name another one, or replace it with "
+            f"{destination}: exists and was not written by labkit predict: name another one, or replace it with "
             "--overwrite"
         )
 
@@ -134,7 +134,7 @@ def describe_inputs(rows: pd.DataFrame, row_features: RowFeatures) -> list[str]:
             lines.append(f"{name}: no value in any row")
         elif found := unseen.get(name):
             shown = list_briefly((repr(value) for value, _ in found.most_common()), most=3)
-            lines.append(f"{name}: {found.total():,} of {n_known:,} values were never seen: {shown}")
+            lines.append(f"{name}: {found.total():,} of {n_known:,} values were never seen in training: {shown}")
     rest = len(lines) - MOST_REMARKS
     return [*lines[:MOST_REMARKS], *([f"… and {rest} more columns of that kind"] if rest > 0 else [])]
 

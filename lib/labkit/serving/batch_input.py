@@ -172,7 +172,7 @@ def match_spelling(values: pd.Series, kind: str, labels: Sequence[object], where
     is_yes_no = {*spelled} == {0.0, 1.0} and len(spelled) == len([label for label in labels if label])
     if pd.api.types.is_bool_dtype(values) and not is_yes_no:
         shown = list_briefly(map(repr, labels), most=3) or "no categories"
-        raise DataError(f"{where} holds True and False, the model knows {shown}: write it as in the table so far")
+        raise DataError(f"{where} holds True and False, the model knows {shown}: write it as in the training data")
     if not is_yes_no:
         return values.map(number_to_string, na_action="ignore") if pd.api.types.is_numeric_dtype(values) else values
     known = {*map(str, labels)}
@@ -190,5 +190,5 @@ def check_numbers(rows: pd.DataFrame, inputs: Mapping[str, str], source: Source)
         values = rows[name].dropna()
         if kind in ("number", "boolean") and len(values) and not pd.api.types.is_numeric_dtype(values.infer_objects()):
             raise DataError(
-                f"{source.where}: column {name!r} holds {values.iloc[0]!r}: give numbers, as in the table so far"
+                f"{source.where}: column {name!r} holds {values.iloc[0]!r}: give numbers, as in the training data"
             )

@@ -51,7 +51,7 @@ def promote(params: Params, number: int | None, *, reason: str, accept_unverifie
     champion = registry.find_version(name, alias=CHAMPION)
     version = register_release(params) if number is None else registry.get_version(name, number)
     if champion is not None and champion.number == version.number:
-        return f"{name} version {version.number} is the champion already"
+        return f"{name} version {version.number} is already the champion"
     state = verify_champion(name, champion, accept_unverified=accept_unverified)
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
         bundle.load_release(fetch_release(version, Path(scratch)))
@@ -60,7 +60,9 @@ def promote(params: Params, number: int | None, *, reason: str, accept_unverifie
     before = "none" if champion is None else f"version {champion.number}, {state}"
     tags["replaced"] = before
     registry.tag_version(name, version, {f"labkit.promoted.{key}": value for key, value in tags.items()})
-    return f"{name} version {version.number} is the champion now, by hand and uncompared (before: {before})"
+    return (
+        f"{name} version {version.number} is now the champion, promoted by hand without comparison (before: {before})"
+    )
 
 
 def register_release(params: Params) -> registry.Version:
@@ -73,7 +75,7 @@ def register_release(params: Params) -> registry.Version:
     opened = bundle.load_release(folder)
     checks = list_checks(params, opened, Decision.from_dict(load_json(gate_path)))
     if failed := [check.name for check in checks if not check.passed]:
-        raise ModelError(f"{params.experiment}: the gate refuses this release: not {', not '.join(failed)}")
+        raise ModelError(f"{params.experiment}: the gate refuses this release; failed checks: {', '.join(failed)}")
     return register(params, opened, compute_digest(folder))
 
 
@@ -112,7 +114,7 @@ def check_champions() -> CheckResult:
                     bad.append(f"{name}: {error}")
                     remedies.append(find_remedy(name, champion))
     except LabkitError as error:
-        return CheckResult("champions", f"cannot be looked at: {error}", "make the tracking store reachable")
+        return CheckResult("champions", f"cannot be read: {error}", "make the tracking store reachable")
     if bad:
         return CheckResult("champions", "; ".join(bad), "; ".join(remedies))
     return CheckResult("champions", ", ".join(names) if names else "nothing is published yet")

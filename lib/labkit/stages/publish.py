@@ -95,7 +95,7 @@ def decide(params: Params, opened: bundle.Release, gate: Decision, digest: str) 
     reasons = list(map(str, checks))
     failed = [check.name for check in checks if not check.passed]
     if failed or not gate.passed:
-        return Publication("refused", reasons, None, f"refused by the gate: not {', not '.join(failed)}")
+        return Publication("refused", reasons, None, f"refused by the gate; failed checks: {', '.join(failed)}")
     for _ in range(MOST_ATTEMPTS):
         champion = registry.find_version(params.experiment, alias=CHAMPION)
         done = compete(params, opened, champion, checks, digest=digest)
@@ -119,7 +119,7 @@ def compete(
     """Compare a release with a champion and promote it if it wins; None if the champion changed in the meantime."""
     name, checks = params.experiment, list(checks)
     if champion is not None and champion.digest == digest:
-        headline, reasons = f"version {champion.number} is the champion already", list(map(str, checks))
+        headline, reasons = f"version {champion.number} is already the champion", list(map(str, checks))
         if problem := restore_files(params, opened, champion):
             headline += "; its files were lost and were uploaded again from this checkout"
             reasons.append(f"⚠ files of the champion: uploaded again from this checkout, because of {problem}")
@@ -140,7 +140,7 @@ def compete(
     if registry.find_version(name, alias=CHAMPION) != version:
         return None
     registry.tag_version(name, version, {"validation_status": "passed", "labkit.reasons": "\n".join(reasons)})
-    headline = "; ".join([f"version {version.number} is the champion now", *Decision(tuple(checks)).list_concerns()])
+    headline = "; ".join([f"version {version.number} is now the champion", *Decision(tuple(checks)).list_concerns()])
     return Publication("published", reasons, version.number, headline)
 
 
@@ -179,7 +179,7 @@ def find_problem(version: registry.Version, folder: Path) -> str:
         if isinstance(error.__cause__, LostStoreError):
             raise error.__cause__ from error
         return str(error)
-    return "" if registry.has_model(version) else f"version {version.number}: its MLflow model is gone"
+    return "" if registry.has_model(version) else f"version {version.number}: its MLflow model is missing"
 
 
 def save_model(opened: bundle.Release, folder: Path) -> Path:
@@ -255,7 +255,7 @@ def fetch_champion(experiment: str, champion: registry.Version, folder: Path) ->
         raise ChampionError(
             f"{experiment}: {error}. Nothing was compared with it and nothing is published. Restore "
             f"its files (`labkit run {experiment}` in a checkout that still has this release uploads them again), or "
-            f"replace it uncompared: `labkit promote {experiment} --accept-unverified-champion --reason …`"
+            f"replace it without comparison: `labkit promote {experiment} --accept-unverified-champion --reason …`"
         ) from error
 
 

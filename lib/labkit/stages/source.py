@@ -138,7 +138,7 @@ def place_tables(params: Params, folder: Path, contract_path: Path, *, sample_ro
         raise ParamsError(f"params/{params.experiment}.yaml: {error}") from error
     main = params.data.main_table
     if opened[main].n_rows < FEWEST_ROWS:
-        raise DataError(f"data.tables.{main}: 1 row: cannot split it into rows to train, to choose and to judge on")
+        raise DataError(f"data.tables.{main}: 1 row: cannot be split into training, validation and holdout")
     agreed = contract.load_contract(contract_path) if contract_path.is_file() else {}
     seen: dict[str, contract.Inference] = {}
     n_rows = opened[main].n_rows if sample_rows is None else min(sample_rows, opened[main].n_rows)
@@ -205,7 +205,7 @@ def check_usable(params: Params, seen: Mapping[str, contract.Inference]) -> None
     if not left and not joined:
         raise DataError(
             f"data.tables.{main}: no column is left to predict {target!r} from: those that wrangling.drop does not "
-            "leave out hold one value in every row: take some back, or bring other columns"
+            "leave out hold one value in every row: keep some of them, or add other columns"
         )
 
 

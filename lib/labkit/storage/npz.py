@@ -49,7 +49,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         The file is damaged, or contains Python objects.
     """
     if not path.is_file():
-        raise MissingDataError(f"{path}: not there: run the stage that writes it")
+        raise MissingDataError(f"{path}: not found: run the stage that writes it")
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}

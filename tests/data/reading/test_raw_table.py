@@ -44,14 +44,14 @@ REFUSED: list[tuple[str, str | bytes, dict[str, Any], str]] = [
     ("infinite", "a,b\n1,x\ninf,y\n", {}, "column 'a', row 2: 'inf' is not a finite number (1 such rows)"),
     ("huge with gaps", "a,b\n9007199254740993,x\n,y\n", {}, "row 1: 9007199254740993 is too large to be kept to the last"),
     ("beyond 64 bits", "a,b\n18446744073709551617,x\n2,y\n", {}, "is too large to be kept to the last digit: name the"),
-    ("header of numbers", "5.1,3.5\n4.9,3.0\n", {}, "header looks like data ('5.1'; '3.5'): set `header: false`"),
-    ("two names alike", "a,a\n1,2\n", {}, "columns named twice: 'a': rename them in the file"),
+    ("header of numbers", "5.1,3.5\n4.9,3.0\n", {}, "header looks like data ('5.1'; '3.5'): set `header` to true"),
+    ("two names alike", "a,a\n1,2\n", {}, "duplicate column names: 'a': rename them in the file"),
     ("no name", "a,,b\n1,2,3\n", {}, "columns without a name: 2: name them in the file, or set `name_unnamed: true`"),
     ("short row", "a,b\n1,2\n3\n4,5\n", {}, "line 3 has 1 fields, header 2: fix the line, or set `allow_short_rows: tr"),
     ("short rows, many", "a,b\n1,2\n3\n4\n5,6\n", {}, "line 3 has 1 fields, header 2 (2 such rows)"),
     ("long row, quoted", 'a,b\n"1",2\n1,2,3\n', {}, "line 3 has 3 fields, header 2: fix the line, or its quotes"),
     ("too many rows", f"a\n{NUMBERS}", {"max_rows": 40}, "more than 40 rows: raise `max_rows` of the table"),
-    ("too many bytes", f"a\n{NUMBERS}", {"max_bytes": 40}, "more than 40 bytes unpacked: raise `max_bytes`"),
+    ("too many bytes", f"a\n{NUMBERS}", {"max_bytes": 40}, "more than 40 bytes uncompressed: raise `max_bytes`"),
     ("too many columns", "a,b,c\n1,2,3\n", {"max_columns": 2}, "3 columns: raise `max_columns` of the table (2)"),
     ("utf-16 not declared", "a,b\n1,2\n".encode("utf-16"), {}, "UTF-16 (byte-order mark): set `encoding: utf-16`"),
     ("not in the encoding", "a\né\n".encode("cp1252"), {}, "not UTF-8 (byte 0xE9, line 2); looks like cp1252"),
@@ -60,8 +60,8 @@ REFUSED: list[tuple[str, str | bytes, dict[str, Any], str]] = [
      "row 2: '2.2.24' is not a time written as %d.%m.%Y"),
     ("times with and without zone", "a\n2024-01-01T00:00Z\n2024-01-02T00:00\n", {"times": ("a",)},
      "column a, row 2: '2024-01-02T00:00' names no offset from UTC, '2024-01-01T00:00Z' does: write all times in one"),
-    ("Parquet named CSV", b"PAR1" + bytes(50), {}, "not a text file (Parquet): give it the ending of what it is, .parquet"),
-    ("JSON named CSV", '[{"a": 1}]', {}, "t.csv: a JSON file: give it the ending .json"),
+    ("Parquet named CSV", b"PAR1" + bytes(50), {}, "not a text file (Parquet): rename it with its true extension, .parquet"),
+    ("JSON named CSV", '[{"a": 1}]', {}, "t.csv: a JSON file: rename it with the extension .json"),
     ("gzip named CSV", gzip.compress(b"a\n1\n"), {}, "gzip data: rename it to t.csv.gz"),
 ]  # fmt: skip
 
@@ -168,7 +168,7 @@ def test_names_match_whatever_kind_of_space_they_hold(tmp_path: Path, ending: st
 def test_only_a_last_row_that_is_short_looks_cut_short(tmp_path: Path, end: str, is_noted: bool) -> None:
     notes = open_text(tmp_path, f"a,b\n1,x\n{end}", allow_short_rows=True).notes
     evidence = "the last row of t.csv has too few cells and no newline"
-    assert notes == [Note("t", "", "perhaps cut short", evidence, "compare with where it came from")] * is_noted
+    assert notes == [Note("t", "", "perhaps truncated", evidence, "compare it with its origin")] * is_noted
 
 
 def test_notes_show_what_cannot_be_seen() -> None:
@@ -183,7 +183,7 @@ def test_bomb_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
         stream.write(b"a,b\n")
         for _ in range(50):
             stream.write(b"1,2\n" * 250_000)
-    with pytest.raises(LabkitError, match="more than 10,000,000 bytes unpacked"):
+    with pytest.raises(LabkitError, match="more than 10,000,000 bytes uncompressed"):
         RawTable("t", Table(path="t.csv.gz", max_bytes=10_000_000), [Source(path, "t.csv.gz")])
 
 
@@ -201,7 +201,7 @@ def test_encrypted_archive_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [(pa.array([2**64 - 1], pa.uint64()), "column 'a' holds uint64 that no plain number or time holds exactly"),
+    [(pa.array([2**64 - 1], pa.uint64()), "column 'a' holds uint64 that no plain number or time represents exactly"),
      (pa.array([10**17], pa.timestamp("ms")), "column 'a' holds timestamp[ms] that no plain number or time")],
     ids=["number", "time"],
 )  # fmt: skip
@@ -223,7 +223,7 @@ def test_files_of_one_table_have_one_format(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("a,b\n1,x\n")
     pq.write_table(pa.table({"a": [1], "b": ["x"]}), tmp_path / "b.parquet")
     sources = [Source(tmp_path / name, name) for name in ("a.csv", "b.parquet")]
-    with pytest.raises(LabkitError, match=r"a\.csv: files of one table have one format: name files of one kind"):
+    with pytest.raises(LabkitError, match=r"a\.csv: all files of a table must have the same format"):
         RawTable("t", Table(paths=("a.csv", "b.parquet")), sources)
 
 

@@ -151,7 +151,7 @@ def test_cells_beside_the_table_are_refused(tmp_path: Path) -> None:
 
 def test_spreadsheet_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
     path = write_sheets(tmp_path / "t.xlsx", one=TABLE)
-    with pytest.raises(LabkitError, match="bytes unpacked: raise `max_bytes` of the table"):
+    with pytest.raises(LabkitError, match="bytes uncompressed: raise `max_bytes` of the table"):
         open_sheet(path, max_bytes=100)
 
 

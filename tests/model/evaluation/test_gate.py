@@ -79,7 +79,7 @@ def test_too_few_days_cannot_be_judged_by_however_many_rows_they_hold(n_days: in
     blocks = Blocks(np.repeat(np.arange(n_days), 1000), "day")
     [check] = check_days(blocks, Gate(fewest_days=fewest))
     assert check.passed is passed
-    assert f"rows of {n_days} days, {fewest} are asked for" in check.evidence
+    assert f"rows of {n_days} days, {fewest} are required" in check.evidence
     assert ("evaluation.gate.fewest_days" in check.evidence) is not passed
     assert check_days(make_rows(20), Gate()) == [], "a check that does not apply is not shown as passed"
 
@@ -139,7 +139,7 @@ def test_decision_needs_every_check_and_survives_json() -> None:
     assert Decision((good, odd)).passed
     assert not Decision((good, bad)).passed
     assert not Decision(()).passed
-    assert Decision((good, bad, odd)).list_concerns() == ["not shown: b", "look"]
+    assert Decision((good, bad, odd)).list_concerns() == ["failed check: b", "look"]
     assert Decision.from_dict(json.loads(json.dumps(Decision((good, bad)).to_dict()))) == Decision((good, bad))
 
 
@@ -164,11 +164,11 @@ def test_classes_that_only_one_of_training_and_holdout_has_are_named() -> None:
     assert check.passed
     assert check.warning == "classes that training lacks"
     assert check.evidence == (
-        "never before the holdout, so the model cannot predict them: f; g, "
-        "and learnt, but without a row in the holdout to judge them by: b"
+        "only in the holdout, so the model cannot predict them: f; g, "
+        "and learned, but without a row in the holdout to evaluate them: b"
     )
     (check,) = check_classes({1, 2}, {1})
-    assert (check.warning, check.evidence.endswith("judge them by: 2")) == ("classes that the holdout lacks", True)
+    assert (check.warning, check.evidence.endswith("evaluate them: 2")) == ("classes that the holdout lacks", True)
 
 
 def test_release_that_is_too_large_is_refused_with_the_part_that_makes_it_large() -> None:

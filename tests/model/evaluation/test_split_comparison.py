@@ -90,8 +90,8 @@ def test_nothing_to_compare_has_a_reason(table: pd.DataFrame, changes: dict[str,
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        (lambda day: "a" if day < 60 else "b", "the rows to fit a model on are of one class"),
-        (lambda day: "ab"[day % 2] if day < 85 else "a", "the rows to judge on are of one class"),
+        (lambda day: "a" if day < 60 else "b", "the rows to fit a model on have only one class"),
+        (lambda day: "ab"[day % 2] if day < 85 else "a", "the rows to evaluate it on have only one class"),
         (lambda day: "abc"[day % 3] if day < 85 else "abcd"[day % 4], ""),
         (lambda day: "ab"[day % 2] if day < 85 else "cd"[day % 2], ""),
     ],

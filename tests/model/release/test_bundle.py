@@ -90,7 +90,7 @@ def test_release_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
     digest = write(tmp_path, "regression", has_graph=False)
     assert bundle.load_release(tmp_path, digest=digest).graph is None
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(ModelError, match=r"notes\.txt is no part of a release: remove it"):
+    with pytest.raises(ModelError, match=r"notes\.txt is not part of a release: remove it"):
         write(tmp_path)
 
 

@@ -16,10 +16,10 @@ def test_card_of_a_regression() -> None:
         "**Owner.** Ada",
         "| training | 1,200 | fitting, and comparing candidates by cross-validation |",
         "Split: random.",
-        "| figure | model | 95% interval | dummy |",
+        "| metric | model | 95% interval | dummy |",
         "| mae | 43.21 | 39 to 47 | 62.5 |",
         "- passed: better. by 1.",
-        "- **not shown**: not worse. by 2.",
+        "- **failed**: not worse. by 2.",
         "- The holdout has only 4 rows: the intervals above are wide for that reason.",
         "| random forest | 2,100,000 |",
         "- Values outside of 1.03 to 3.97 were rare; predictions there are extrapolations.",
@@ -37,7 +37,7 @@ def test_card_of_a_classification_without_a_graph() -> None:
         "**Owner.** Not stated: set `deploy.owner`.",
         "Split: random, classes of `state` in equal shares.",
         "- Of the rarest class, `ill`, the holdout has 60 rows.",
-        "- No ONNX graph: differs by 0.1. The scikit-learn pipeline serves.",
+        "- No ONNX graph: differs by 0.1. The scikit-learn pipeline is served.",
     ):
         assert line in card.splitlines()
     assert "has only" not in card
@@ -53,8 +53,8 @@ def test_card_tells_threshold_periods_and_slices() -> None:
     interval = {"value": 0.5, "low": 0.4, "high": 0.6}
     found = {"threshold": 0.2, "cost": interval, "always_yes": 0.8, "always_no": 0.9}
     lines = list_threshold({"threshold": found | {"acted": 0.3, "recall": 0.7, "precision": 0.4}}, costs)
-    assert "From a probability of **0.2** on, if acting without need costs 1" in "".join(lines)
-    assert "acts on 30.0% of the rows, catches 70.0%" in "".join(lines)
+    assert "At a probability of **0.2** or more, if a false positive costs 1" in "".join(lines)
+    assert "acts on 30.0% of the rows, with a recall of 70.0%" in "".join(lines)
     assert "the cheaper of always and never acting costs 0.8." in "".join(lines)
     assert list_threshold({"threshold": {}}, costs) == list_threshold({}, None) == []
     period = {"rows": 1200, **interval, "prediction": 0.3, "true": 0.25}

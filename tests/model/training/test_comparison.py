@@ -90,7 +90,7 @@ def test_fold_of_one_class_counts_for_nothing_and_none_left_is_told() -> None:
     )
     assert found.frame[["roc_auc", "roc_auc_std"]].notna().all(axis=None)
     training = Training(models=("linear",), metric="roc_auc", folds=2)
-    with pytest.raises(ModelError, match="roc_auc is not defined on any fold: each holds rows of one class alone"):
+    with pytest.raises(ModelError, match="roc_auc is not defined on any fold: each has rows of only one class"):
         comparison.compare(features, pd.Series(["a", "b"] * 10 + ["a"] * 40), training=training, **options)
 
 

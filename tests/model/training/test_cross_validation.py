@@ -40,7 +40,7 @@ def test_folds_of_which_nothing_is_left() -> None:
     folds = make_folds(truth, target=CLASSES, n_folds=3, seed=0, timeline=make_timeline(40, delay_days=15.5))
     assert [len(train) for train, _ in folds] == [5, 15]
     training = Training(metric="roc_auc", folds=3)
-    with pytest.raises(DataError, match="no fold of 40 training rows can be judged: .* known too late"):
+    with pytest.raises(DataError, match="no fold of 40 training rows can be scored: .* known too late"):
         plan_folds(truth, target=CLASSES, training=training, seed=0, timeline=make_timeline(40, delay_days=99))
 
 

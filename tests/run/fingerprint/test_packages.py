@@ -141,7 +141,7 @@ def test_other_version_is_warned_of_recorded_and_makes_its_stages_stale(root: Pa
     }
     assert "tiny-tool 1.1 (locked 1.0)" in call_labkit(root, "why", "small").stdout
     states = call_labkit(root, "status", "small", PYTHONPATH=str(one)).stdout
-    assert "packages changed (tiny-tool is as locked again)" in states
+    assert "packages changed (tiny-tool matches the lock again)" in states
     done = call_labkit(root, "run", "small", "--locked", PYTHONPATH=str(one))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "eda          ran" not in done.stdout, "DVC remembers what the locked version wrote"

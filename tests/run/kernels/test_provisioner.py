@@ -430,7 +430,7 @@ def test_folder_of_somebody_else_costs_warmth_and_nothing_more(bare: Path) -> No
     folder.mkdir()
     folder.chmod(0o777)
     assert servers.find_server() is None
-    with pytest.raises(LabkitError, match="not a private folder of yours"):
+    with pytest.raises(LabkitError, match="not a private folder of this user"):
         servers.keep_server()
     folder.rmdir()
 
@@ -493,7 +493,7 @@ def test_kernel_that_cannot_open_all_its_sockets_ends(server: psutil.Process, tm
         (tmp_path / "connection.json").write_text(json.dumps({**settings, "ip": place}))
         connection.connect(os.environ[paths.WARM_VARIABLE])
         request = {"argv": command, "cwd": str(tmp_path), "env": paths.copy_environment()}
-        with pytest.raises(OSError, match="it ended as it started"):
+        with pytest.raises(OSError, match="it ended during startup"):
             WarmProcess(connection).start(request, [log.fileno(), log.fileno()])
         assert list(Path(folder).iterdir()), "no socket was opened"
     assert "ZMQError" in (tmp_path / "log").read_text()

@@ -90,7 +90,7 @@ def lose_sources(notebook: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (drop_kernel, "names no kernel: open it in JupyterLab, choose Python 3 (ipykernel) and save it"),
+        (drop_kernel, "has no kernel: open it in JupyterLab, choose Python 3 (ipykernel) and save it"),
         (edit_metadata(name="ir", language="R"), "for R (kernel 'ir'): labkit runs notebooks in Python"),
         (say_r, "for R (kernel 'ir'): labkit runs notebooks in Python"),
         (edit_metadata(name="my-old-env", language="python"), "for the kernel 'my-old-env': choose 'python3'"),
@@ -150,7 +150,7 @@ def test_huge_notebook_is_refused_by_its_size_alone(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("kind", [str, Path])
 def test_address_is_never_fetched(address: str, kind: type) -> None:
-    with pytest.raises(ParamsError, match="an address, not a file: download the notebook, read it"):
+    with pytest.raises(ParamsError, match="a URL, not a file: download the notebook, read it"):
         source.read_source(kind(address))
 
 

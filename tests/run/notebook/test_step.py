@@ -40,7 +40,7 @@ def test_override_is_typed_checked_and_told(params_root: Path) -> None:
         ("training", "diabetes", {"folds": 10**5000}, r"training\.folds is an integer of more than 4,300 digits"),
         ("deploy", "diabetes", {"owner": "\ud800"}, r"deploy\.owner is not valid Unicode"),
         ("deploy", "diabetes", {"owner": "x" * 100_000}, r"deploy\.owner is a string of 100,000 bytes"),
-        ("deploy", "diabetes", {"owner": "${USER}"}, r"deploy holds \$\{USER\}: nothing is filled in here"),
+        ("deploy", "diabetes", {"owner": "${USER}"}, r"deploy holds \$\{USER\}: placeholders are not filled in"),
         ("training", "diabetes", {"api_key": "x"}, r"training\.api_key looks like a secret: name it under `secrets`"),
         ("training", "diabetes", {"f\u043elds": 3}, "unknown key training.f\u043elds: did you mean 'folds'"),
         ("training", "diabetes", ["folds"], "training is a list: write a mapping"),
@@ -90,7 +90,7 @@ def test_in_a_run_outputs_go_to_its_folder_and_scratch_is_not_read(
     assert json.loads((tmp_path / "outputs/clean/split.json").read_text()) == {"method": "run"}
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert kinds == ["metrics", "child", "finish"]
-    with pytest.raises(MissingDataError, match="data/diabetes/clean/split.json: not there yet: run `labkit run diab"):
+    with pytest.raises(MissingDataError, match="data/diabetes/clean/split.json: not written yet: run `labkit run diab"):
         step.load("split")
 
 

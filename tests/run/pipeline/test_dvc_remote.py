@@ -100,7 +100,9 @@ def assert_refused(root: Path, code: int, message: str, *words: str, **variables
 def test_what_was_not_pushed_is_named_and_nothing_is_changed(alice: Path, tmp_path: Path) -> None:
     bob = clone(alice, tmp_path / "bob")
     call(bob, "dvc", "remote", "modify", "team", "url", str(tmp_path / "empty"))
-    assert_refused(bob, 2, "not on the remote, nor here: data/small/eda; data/small/features: who made them has to")
+    assert_refused(
+        bob, 2, "neither on the remote nor here: data/small/eda; data/small/features: whoever made them has to"
+    )
     assert not (bob / "data" / "small" / "eda").exists()
 
 
@@ -123,13 +125,13 @@ def test_file_that_was_never_recorded_is_not_lost(alice: Path, tmp_path: Path) -
     path = bob / "data" / "small" / "eda" / "numbers.json"
     path.parent.mkdir(parents=True)
     path.write_text("[1]\n")
-    assert_refused(bob, 2, "data/small/eda/numbers.json: changed here and kept nowhere else: move it away")
+    assert_refused(bob, 2, "data/small/eda/numbers.json: changed here and saved nowhere else: move it away")
     assert path.read_text() == "[1]\n"
 
 
 def test_checkout_without_a_remote_or_without_a_run_is_told_what_to_do(alice: Path, tmp_path: Path) -> None:
     bob = clone(alice, tmp_path / "bob")
-    assert_refused(bob, 2, "dvc.lock names no data of other: `git pull` brings that of others", "other")
+    assert_refused(bob, 2, "dvc.lock names no data of other: `git pull` gets that of others", "other")
     call(bob, "dvc", "remote", "remove", "team")
     assert_refused(bob, 2, "no DVC remote to fetch from: dvc remote add -d team s3://bucket/path")
 

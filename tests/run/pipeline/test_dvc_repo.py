@@ -44,7 +44,7 @@ def test_closing_table_names_every_stage_and_where_to_look(finished: tuple[Path,
     table = printed.partition("┏")[2]
     for stage in ["source", *NOTEBOOKS, "publish"]:
         assert f"│ {stage} " in table
-    assert "version 1 is the champion now" in table
+    assert "version 1 is now the champion" in table
     assert "reports/index.html" in printed
     assert "mlflow ui" in printed
     assert (root / "reports" / "index.html").is_file()
@@ -103,7 +103,7 @@ def test_champion_predicts_through_mlflow_and_through_labkit_alike(root: Path, t
         ("header.csv", "age,sex,bmi,bp,s1,s2,s3,s4,s5,s6\n", "header.csv: 0 data rows below the header"),
         ("short.csv", "age,sex\n1,2\n", "missing columns 'bmi'; 'bp'; 's1'; 's2'; 's3'; … and 3 more"),
         ("text.csv", "age,sex,bmi,bp,s1,s2,s3,s4,s5,s6\nold,1,1,1,1,1,1,1,1,1\n", "column 'age'"),
-        ("rows.rds", "X", "rows.rds: an R data file, which is not read: write it with write.csv(…)"),
+        ("rows.rds", "X", "rows.rds: an R data file, which is not supported: write it with write.csv(…)"),
     ],
 )
 def test_rows_that_cannot_be_predicted(
@@ -146,7 +146,7 @@ def test_second_run_runs_no_notebook_and_publishes_nothing(root: Path) -> None:
     done = call_labkit(root, "run", "diabetes")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("│ up to date ") == 7
-    assert "version 1 is the champion already" in done.stdout
+    assert "version 1 is already the champion" in done.stdout
     assert get_champion(root) == before
     assert len(find_runs(root)) == n_runs
     assert {path: path.stat().st_mtime_ns for path in pages} == pages
@@ -224,7 +224,7 @@ def test_champion_stays_when_the_challenger_is_worse(root: Path) -> None:
     assert get_champion(root) == version
     decision = json.loads((root / "reports/diabetes/publish.json").read_text())
     assert decision["decision"] == "kept champion"
-    assert any(reason.startswith("✗ not shown: not worse than the champion") for reason in decision["reasons"])
+    assert any(reason.startswith("✗ failed: not worse than the champion") for reason in decision["reasons"])
 
 
 def test_gate_refuses_a_model_that_gains_too_little(root: Path) -> None:

@@ -154,7 +154,7 @@ def test_params_changed_under_a_run_end_it_as_dvc_would_record_what_did_not_run(
     (root / "go").touch()
     _, told = first.communicate(timeout=60)
     assert first.returncode == 1, told
-    assert "params/small.yaml was changed while the run was under way; what had finished is kept" in told
+    assert "params/small.yaml was changed while the run was under way; finished stages are kept" in told
     assert find_tracked(root)["eda"][0] == "FAILED"
     params.write_text(before + "# A comment changes nothing.\n")
     assert call_labkit(root, "run", "small", "--cold").returncode == 0

@@ -77,7 +77,7 @@ def test_artifacts_are_found_and_written_where_the_checkout_lies(
     new = tmp_path / name
     (shutil.copytree if is_copied else shutil.move)(old, new)
     enter(new, monkeypatch)
-    assert re.match(r"those of 1 run are looked for in .*/old/mlruns", check_locations().found)
+    assert re.match(r"those of 1 run are expected in .*/old/mlruns", check_locations().found)
     assert "corrects" in check_locations().remedy
     assert read_note(find_first(), tmp_path / "fetched") == "first"
     second = record_run("second")

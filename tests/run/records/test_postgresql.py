@@ -44,15 +44,15 @@ def assert_refused(root: Path, uri: str, message: str) -> None:
     [
         (
             f"postgresql://team:{PASSWORD}@127.0.0.1:{{port}}/runs",
-            "labkit: postgresql+psycopg://127.0.0.1:{port}/runs: no database can be used there",
+            "labkit: postgresql+psycopg://127.0.0.1:{port}/runs: this database cannot be used",
         ),
         (
             f"postgresql://127.0.0.1:{{port}}/runs?user=team&password={PASSWORD}",
-            "labkit: postgresql+psycopg://127.0.0.1:{port}/runs: no database can be used there",
+            "labkit: postgresql+psycopg://127.0.0.1:{port}/runs: this database cannot be used",
         ),
         (
             f"postgresql+psycopg2://team:{PASSWORD}@127.0.0.1/runs",
-            "postgresql+psycopg2://127.0.0.1/runs: the package psycopg2, which speaks to this database, is not",
+            "postgresql+psycopg2://127.0.0.1/runs: the package psycopg2, needed for this database, is not",
         ),
         (f"mysql+pymysql://team:{PASSWORD}@127.0.0.1/runs", "install pymysql; nothing was run"),
         (f"mssql://team:{PASSWORD}@127.0.0.1/runs", "install pyodbc; nothing was run"),
@@ -108,7 +108,7 @@ def test_half_made_tables_are_refused(root: Path, server: str) -> None:
     uri = make_database(server, "half")
     with psycopg.connect(uri) as connection:
         connection.execute("create table experiments (experiment_id int)")
-    assert_refused(root, uri, "its tables of MLflow were half made: drop the database and create it again, empty")
+    assert_refused(root, uri, "its MLflow tables are incomplete: drop the database and create it again, empty")
 
 
 def test_second_checkout_does_not_write_into_the_first(root: Path, server: str, tmp_path: Path) -> None:

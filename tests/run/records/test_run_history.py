@@ -87,7 +87,7 @@ def test_run_is_found_by_any_of_its_names() -> None:
         ("dddd", "mine-4-dddd"),
     ):
         assert run_history.find_run(word).run == run
-    with pytest.raises(ParamsError, match=r"^2 runs begin or end with '1111': name one whole: "):
+    with pytest.raises(ParamsError, match=r"^2 runs begin or end with '1111': name one in full: "):
         run_history.find_run("1111")
     with pytest.raises(ParamsError, match=r"^no run '222': .*`labkit runs` lists them$"):
         run_history.find_run("222")
@@ -115,7 +115,7 @@ def test_why_tells_of_each_stage_whether_it_ran_and_since_when_it_had_not_to() -
         f"eda          not run: up to date, last run as {entries[first.run, 'eda']}",
         f"features     not run: restored from the cache, last run as {entries[first.run, 'features']}",
         "training     ran: forced",
-        "publish      ran: it is called each time",
+        "publish      ran: it runs each time",
     ]
     assert (told["asked for"], told["params"]) == ("force training", "seed = 7")
     told = dict(run_history.describe_run(run_history.find_run(entries[second.run, "training"])))
@@ -123,7 +123,7 @@ def test_why_tells_of_each_stage_whether_it_ran_and_since_when_it_had_not_to() -
 
 
 def test_why_tells_what_a_run_that_stopped_had_not_come_to() -> None:
-    plan = {"eda": ["code changed"], "features": ["its outputs are not there"], "training": []}
+    plan = {"eda": ["code changed"], "features": ["its outputs are missing"], "training": []}
     run = record("mine", stages={"eda": "died"}, plan=plan)
     told = dict(run_history.describe_run(run_history.find_run(run.run)))
     assert told["why"].splitlines() == [

@@ -158,6 +158,6 @@ def test_source_that_is_too_large_is_warned_of(tmp_path: Path, store: Path) -> N
     root = make_small(tmp_path / "checkout", "eda", store=store)
     (root / "notebooks" / "helper.py").write_text("#" * 1_000_001)
     done = call_labkit(root, "run", "small")
-    said = "warning: too large to be recorded, so this run cannot be made again: notebooks/helper.py (1.0 MB"
+    said = "warning: too large to be recorded, so this run cannot be reproduced: notebooks/helper.py (1.0 MB"
     assert said in done.stdout
     assert load_records(root)[0]["code"]["left_out"] == {"notebooks/helper.py": 1_000_001}

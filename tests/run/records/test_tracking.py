@@ -173,7 +173,7 @@ def test_older_store_that_somebody_uses_is_left_alone(root: Path, monkeypatch: p
         user.execute("pragma journal_mode=wal").fetchall()
         user.execute("update experiments set name = 'kept in the log' where name = 'kept'")
         user.commit()
-        with pytest.raises(TrackingError, match=r"mlflow\.db: cannot be brought up to date .*: end what uses it"):
+        with pytest.raises(TrackingError, match=r"mlflow\.db: cannot be brought up to date .*: stop what uses it"):
             tracking_client.get_client()
         assert read_version(path) == old
         assert list(root.glob("mlflow.db.before-*")) == []
@@ -235,7 +235,7 @@ def test_what_is_no_store_is_refused_and_left_alone(root: Path, content: bytes |
         with closing(sqlite3.connect(path)) as connection:
             connection.execute(content)
     before = path.read_bytes()
-    with pytest.raises(TrackingError, match="no whole MLflow database .* move it away, and a new one is made"):
+    with pytest.raises(TrackingError, match="not a complete MLflow database .* move it away, and a new one is created"):
         tracking_client.get_client()
     assert path.read_bytes() == before
 
@@ -323,7 +323,7 @@ def test_nothing_is_altered_silently(stored: Path) -> None:
         "labkit.not_finite.none": "nan",
     }
     assert run.data.params["short"] == "a" * 6000
-    assert run.data.params["long"].endswith(" … (whole in the run's artifacts)")
+    assert run.data.params["long"].endswith(" … (complete in the run's artifacts)")
     for name, text in (("params/long", long), ("tags/long_tag", tag)):
         place = client.download_artifacts(record.run_id, f"{name}.txt")
         assert Path(place).read_text() == text

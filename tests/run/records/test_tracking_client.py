@@ -185,7 +185,7 @@ def test_server_that_is_lost_during_a_run_is_no_fault_of_the_user(
     with pytest.raises(LostStoreError) as caught:
         call_missing_store(name)
     assert caught.value.exit_code == 1
-    assert str(caught.value).startswith(f"{uri}: the tracking store, or where it keeps artifacts, failed: ")
+    assert str(caught.value).startswith(f"{uri}: the tracking store or its artifact store failed: ")
     assert "run again: finished stages are kept." in str(caught.value)
 
 
@@ -223,5 +223,5 @@ def test_broken_embedded_store_is_refused_before_anything_starts(root: Path) -> 
     (root / "mlflow.db").write_bytes(b"not a database at all")
     done = call_labkit(root, "run", "small")
     assert done.returncode == 2
-    assert "no whole MLflow database" in done.stderr
+    assert "not a complete MLflow database" in done.stderr
     assert load_ledger(root) == []

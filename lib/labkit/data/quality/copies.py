@@ -81,7 +81,7 @@ def find_class_copy(
         log_ways = special.gammaln(len(y_true) + 1) - special.gammaln(sizes + 1).sum() - special.gammaln(n_classes + 1)
         if log_ways <= -np.log(rows.alpha):
             return None
-        evidence = f"the target under another name, each of its {n_values} values goes with one class"
+        evidence = f"the target under another name, each of its {n_values} values corresponds to one class"
         is_sure = bound_errors(0, y_true, rows.alpha) <= FEW_ERRORS_OF_CODE or sizes[sizes > 0].min() >= ENOUGH_OF_CLASS
         return Leak(COPY, evidence, is_sure=bool(is_sure))
     if is_continuous:
@@ -92,7 +92,7 @@ def find_class_copy(
     if is_covered.sum() < COVERED * n_rows or bound > 0.5:
         return None
     evidence = (
-        f"each of its {n_values:,} values goes with one class of the target, in {format_count(len(y_true), 'row')}"
+        f"each of its {n_values:,} values corresponds to one class of the target, in {format_count(len(y_true), 'row')}"
     )
     return Leak(FINER, evidence, is_sure=bound <= FEW_ERRORS)
 
@@ -107,9 +107,7 @@ def find_separation(values: np.ndarray, y_true: np.ndarray, rows: Rows) -> Leak 
     bound = bound_errors(0, y_true, rows.alpha)
     if bound > 1 or is_counter(values, y_true):
         return None
-    evidence = (
-        f"each of the {n_classes} classes has a range of its values of its own, in {format_count(len(y_true), 'row')}"
-    )
+    evidence = f"each of the {n_classes} classes has its own range of values, in {format_count(len(y_true), 'row')}"
     return Leak(EXPLAINS, evidence, is_sure=bound <= FEW_ERRORS)
 
 
@@ -182,7 +180,7 @@ def find_ranges(codes: np.ndarray, y_true: np.ndarray, rows: Rows) -> Leak | Non
     log_ways = special.gammaln(len(codes) + 1) - special.gammaln(sizes + 1).sum() - special.gammaln(n_values + 1)
     if log_ways <= -np.log(rows.alpha):
         return None
-    evidence = f"each of its {n_values} values stands for a range of the target of its own"
+    evidence = f"each of its {n_values} values corresponds to its own range of the target"
     is_sure = bound_errors(0, codes, rows.alpha) <= FEW_ERRORS and not lie_apart(codes[order], y_true[order])
     return Leak(RANGES, evidence, is_sure=is_sure)
 

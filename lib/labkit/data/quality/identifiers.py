@@ -74,15 +74,13 @@ def find_numeric_identifier(known: pd.Series, name: str, *, is_unnamed: bool) ->
     if n_distinct == len(known):
         steps = known.diff().dropna()
         if is_unnamed:
-            return Identifier("whole numbers, all different, without a name of their own: an index")
+            return Identifier("whole numbers, all distinct, in an unnamed column: an index")
         if (steps == 1).all() and not names_time(name) and not FIRST_COUNTED < known.iloc[0] < DEEP_WITHIN:
-            return Identifier("whole numbers, all different, and they count up row by row")
+            return Identifier("whole numbers, all distinct, that increase by one per row")
         if names_number(name):
-            return Identifier("whole numbers, all different, and named like one")
+            return Identifier("whole numbers, all distinct, and named like an identifier")
     elif is_unnamed and n_distinct > HALF_DIFFERENT * len(known):
-        return Identifier(
-            f"whole numbers, {n_distinct / len(known):.0%} different, without a name of their own: an index"
-        )
+        return Identifier(f"whole numbers, {n_distinct / len(known):.0%} distinct, in an unnamed column: an index")
     return find_repeated(known, name, n_distinct)
 
 
@@ -108,7 +106,9 @@ def find_repeated(known: pd.Series, name: str, n_distinct: int) -> Identifier | 
         is_enough = is_many or (n_distinct >= FEWEST_NAMES and each <= FEW_ROWS_EACH)
     if not is_enough or n_distinct == len(known) or not names_whom(name):
         return None
-    return Identifier(f"{n_distinct:,} different values, each in {each:.1f} rows, and named like one", is_repeated=True)
+    return Identifier(
+        f"{n_distinct:,} distinct values, each in {each:.1f} rows, and named like an identifier", is_repeated=True
+    )
 
 
 def names_number(name: str) -> bool:

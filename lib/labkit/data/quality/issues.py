@@ -253,7 +253,7 @@ def find_in_values(values: pd.Series, line: pd.Series, placeholders: list[Placeh
                 return
         if line["distinct"] > MANY_VALUES and line["distinct"] < 0.9 * len(values):
             fix = write_line("features.categories", name, str(min(1000, int(line["distinct"]))))
-            evidence = f"{line['distinct']:,} different values; the {MANY_VALUES} most frequent are distinguished"
+            evidence = f"{line['distinct']:,} distinct values; the {MANY_VALUES} most frequent are distinguished"
             yield Issue("low", name, "many categories", evidence, fix)
 
 
@@ -261,7 +261,7 @@ def find_in_numbers(name: str, numbers: np.ndarray, placeholders: list[Placehold
     """Find placeholders for missing values, infinite values and outliers."""
     if infinite := int(np.isinf(numbers).sum()):
         fix = write_line("wrangling.rules", name, "{minimum: -1.0e+30, maximum: 1.0e+30}")
-        yield Issue("medium", name, "infinite values", f"{infinite:,} of the rows looked at", fix)
+        yield Issue("medium", name, "infinite values", f"{infinite:,} of the rows examined", fix)
     finite = numbers[np.isfinite(numbers)]
     if len(np.unique(finite)) <= 2:
         return
@@ -274,7 +274,7 @@ def find_in_numbers(name: str, numbers: np.ndarray, placeholders: list[Placehold
     low, high = np.quantile(rest, [0.25, 0.75])
     reach = np.maximum(low - rest, rest - high) / max(high - low, 1e-300)
     if high > low and reach.max() > VERY_FAR:
-        evidence = f"{np.mean(reach > FAR):.1%} of the rows lie far out, the farthest at {rest[reach.argmax()]:.4g}"
+        evidence = f"{np.mean(reach > FAR):.1%} of the rows are outliers, the farthest at {rest[reach.argmax()]:.4g}"
         fix = write_line("wrangling.outliers", name, "{method: iqr, action: clip}")
         yield Issue("low", name, "outliers", evidence, fix)
 

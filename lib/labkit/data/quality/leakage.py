@@ -92,7 +92,7 @@ def find_leaks(
         found = {name: replace(leak, is_sure=leak.kind != EXPLAINS) for name, leak in found.items()}
     if len(frame) == n_rows:
         return found
-    looked_at = f" (of {len(frame):,} rows looked at)"
+    looked_at = f" (of {len(frame):,} rows examined)"
     return {name: replace(leak, evidence=f"{leak.evidence}{looked_at}") for name, leak in found.items()}
 
 

@@ -169,7 +169,7 @@ def describe_placeholder(placeholder: Placeholder) -> str:
     shown = " and ".join(map(repr, placeholder.beside[:2]))
     more = f" and {len(placeholder.beside) - 2} more columns" if len(placeholder.beside) > 2 else ""
     beside = f", in the same rows as in {shown}{more}" if placeholder.beside else ""
-    return f"{placeholder.number} stands {placeholder.n_rows:,} times, far from all other values{beside}"
+    return f"{placeholder.number} occurs {placeholder.n_rows:,} times, far from all other values{beside}"
 
 
 def mask_placeholders(frame: pd.DataFrame, found: Mapping[str, list[Placeholder]]) -> pd.DataFrame:

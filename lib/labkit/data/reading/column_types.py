@@ -96,7 +96,7 @@ def find_facts(batches: Iterable[pa.RecordBatch], names: list[str], table: Table
 def check_size(n_rows: int, table: Table) -> None:
     """Raise an error if there are more rows than the table allows."""
     if n_rows > table.max_rows:
-        raise DataError(f"more than {table.max_rows:,} rows: raise `max_rows` of the table if that is right")
+        raise DataError(f"more than {table.max_rows:,} rows: raise `max_rows` of the table if that is expected")
 
 
 def find_missing_cells(trimmed: pa.StringArray, table: Table, name: str) -> pa.BooleanArray:

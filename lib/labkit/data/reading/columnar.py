@@ -42,7 +42,9 @@ class TypedTable:
         names = [normalize_spaces(name) for name in stored]
         twins = sorted({name for name in names if names.count(name) > 1}) if len({*names}) < len(names) else []
         if twins:
-            raise DataError(f"{where}: columns named twice: {list_briefly(map(repr, twins))}: rename them in the file")
+            raise DataError(
+                f"{where}: duplicate column names: {list_briefly(map(repr, twins))}: rename them in the file"
+            )
         self.skipped = [name for name in names if name in table.skip]
         self.stored = {name: key for name, key in zip(names, stored, strict=True) if name not in table.skip}
         self.names = list(self.stored)
@@ -60,7 +62,7 @@ class TypedTable:
         for name, key in self.stored.items():
             kind = self.schema.field(key).type
             if to_plain_type(kind) is None:
-                raise DataError(f"{self.where}: column {name!r} holds {kind}, no plain values: name it in `skip`")
+                raise DataError(f"{self.where}: column {name!r} holds {kind}, not plain values: name it in `skip`")
 
     def read_frames(self) -> Iterator[pa.Table]:
         """Yield the rows in batches, with columns of plain types."""
@@ -87,7 +89,8 @@ class TypedTable:
             return column.cast(to_plain_type(kind), safe=not (pa.types.is_timestamp(kind) and kind.unit == "ns"))
         except pa.ArrowInvalid as error:
             raise DataError(
-                f"{self.where}: column {name!r} holds {kind} that no plain number or time holds exactly: write it as "
+                f"{self.where}: column {name!r} holds {kind} that no plain number or time represents exactly: write "
+                "it as "
                 "another type, or name it in `skip`"
             ) from error
 
@@ -122,7 +125,7 @@ class ArrowReader:
             with READERS[format_name](path) as opened:
                 self.schema, self.n_rows, self.n_bytes = opened.schema, opened.n_rows, opened.n_bytes
         except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{where}: not {name_file(format_name)}, or cut short: copy it again") from error
+            raise DataError(f"{where}: not {name_file(format_name)}, or truncated: copy it again") from error
 
     def read_batches(self, n_rows: int) -> Iterator[pa.RecordBatch | pa.Table]:
         """Yield all rows in batches of about `n_rows`, or as the file stores them.

@@ -69,7 +69,8 @@ class DelimitedFile:
         start = getattr(self, "line", self.table.skip_lines) + 1
         if "unexpected end of data" in str(error):
             return DataError(
-                f"{self.where}: quote opened on line {start:,} never closed: is the file cut short, or set `quote: ''`"
+                f"{self.where}: quote opened on line {start:,} never closed: is the file truncated? If not, set "
+                "`quote: ''`"
             )
         if "field larger" in str(error):
             return DataError(
@@ -77,7 +78,8 @@ class DelimitedFile:
                 "quote not closed?"
             )
         return DataError(
-            f"{self.where}: line {line + self.table.skip_lines:,}: a cell goes on after its closing quote: double the "
+            f"{self.where}: line {line + self.table.skip_lines:,}: a cell continues after its closing quote: double "
+            "the "
             "quotes inside of a cell, or set `quote` or `escape`"
         )
 
@@ -146,8 +148,7 @@ class DelimitedFile:
                 return
             self.walk()
             raise DataError(
-                f"{self.where}: cannot be divided into rows and cells as declared: look at `quote`, `escape` and "
-                "`delimiter`"
+                f"{self.where}: cannot be parsed as declared: check `quote`, `escape` and `delimiter`"
             ) from error
 
     def read_slowly(self) -> Iterator[pa.RecordBatch]:

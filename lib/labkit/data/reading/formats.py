@@ -201,7 +201,7 @@ def find_archive(path: Path, where: str) -> str:
     if b"opendocument" in kind:
         if b"spreadsheet" not in kind:
             raise refuse_format(
-                where, "an OpenDocument file that is no spreadsheet", "get the table as CSV or a spreadsheet"
+                where, "an OpenDocument file that is not a spreadsheet", "get the table as CSV or a spreadsheet"
             )
         return ".ods"
     if any(member.endswith(".npy") for member in names):
@@ -217,9 +217,9 @@ def find_office(path: Path, where: str) -> str:
         streams = ("EncryptedPackage", "Workbook", "Book")
         found = [name for name in streams if content.find(name.encode("utf-16-le")) >= 0]
     if "EncryptedPackage" in found:
-        raise DataError(f"{where}: protected by a password: save it without one")
+        raise DataError(f"{where}: protected by a password: save it without a password")
     if not found and path.suffix.lower() not in SPREADSHEETS:
-        raise refuse_format(where, "an old Office file that is no workbook", "save the table as .xlsx or CSV")
+        raise refuse_format(where, "an old Office file that is not a workbook", "save the table as .xlsx or CSV")
     return ".xls"
 
 
@@ -272,10 +272,10 @@ def check_head(head: bytes, path: Path, where: str) -> None:
             raise DataError(f"{where}: {kind} data: rename it to {path.name}{ending}")
     if ending := find_signature(head):
         name = (COLUMNAR | LABELLED)[ending]
-        raise DataError(f"{where}: not a text file ({name}): give it the ending of what it is, {ending}")
+        raise DataError(f"{where}: not a text file ({name}): rename it with its true extension, {ending}")
     check_unread(head, where)
     if head.startswith(OLE):
-        raise DataError(f"{where}: not a text file (an old Office file): give it the ending of what it is, .xls")
+        raise DataError(f"{where}: not a text file (an old Office file): rename it with its true extension, .xls")
     check_text_head(head, start, path, where)
 
 
@@ -289,7 +289,7 @@ def check_text_head(head: bytes, start: bytes, path: Path, where: str) -> None:
     if start.startswith(b"<?xml"):
         raise refuse_format(where, "an XML file", "save the table in it as CSV or Excel, or use pandas.read_xml")
     if looks_like_json(start) and start.startswith(b"[") and find_format(path) not in JSON:
-        raise DataError(f"{where}: a JSON file: give it the ending .json")
+        raise DataError(f"{where}: a JSON file: rename it with the extension .json")
     if start.startswith(b"version https://git-lfs"):
         raise DataError(f"{where}: a Git LFS pointer, not the file: run `git lfs pull`")
     if start.startswith((b"outs:\n- md5:", b"outs:\r\n- md5:", b"outs:\n- hash:", b"md5:")) and b"path:" in head:
@@ -300,7 +300,7 @@ def check_text_head(head: bytes, start: bytes, path: Path, where: str) -> None:
 
 def refuse_format(where: str, name: str, remedy: str) -> DataError:
     """Return the error for an unsupported format."""
-    return DataError(f"{where}: {name}, which is not read: {remedy}")
+    return DataError(f"{where}: {name}, which is not supported: {remedy}")
 
 
 def find_format(path: Path) -> str:

@@ -44,7 +44,7 @@ def check_names(first: list[str], table: Table, where: str) -> list[str]:
     names = [normalize_spaces(name) if name.strip() else f"column_{place}" for place, name in enumerate(first, 1)]
     twins = list(dict.fromkeys(name for name in names if names.count(name) > 1)) if len({*names}) < len(names) else []
     if twins:
-        raise DataError(f"{where}: columns named twice: {list_briefly(map(repr, twins))}: rename them in the file")
+        raise DataError(f"{where}: duplicate column names: {list_briefly(map(repr, twins))}: rename them in the file")
     return names
 
 

@@ -56,12 +56,13 @@ class JsonFile:
         if not isinstance(record, dict):
             raise DataError(
                 f"{self.where}: record {number:,} is {name_type(record)}: write an array of objects, one per row, or "
-                "one object a line"
+                "one object per line"
             )
         for name, value in record.items():
             if isinstance(value, dict | list):
                 raise DataError(
-                    f"{self.where}: record {number:,}: {name!r} holds {name_type(value)}, no plain value: flatten it, "
+                    f"{self.where}: record {number:,}: {name!r} holds {name_type(value)}, not a plain value: flatten "
+                    "it, "
                     "e.g. with pandas.json_normalize, and write it as CSV or Parquet"
                 )
 
@@ -159,7 +160,9 @@ class Values:
         at = self.place + fault
         line = self.line + self.buffer.count("\n", 0, at if self.is_array else self.place)
         begun = " ".join(self.buffer[max(self.place, at - 30) : at + 1].split())
-        return DataError(f"{self.where}: line {line:,}: not JSON at {begun!r}: write the file again with a library")
+        return DataError(
+            f"{self.where}: line {line:,}: invalid JSON at {begun!r}: write the file again with a JSON library"
+        )
 
     def describe_end(self) -> DataError:
         """Return the error for a truncated document."""
@@ -167,7 +170,7 @@ class Values:
         begun = self.buffer[self.place : self.place + 30].split("\n")[0]
         shown = f" ({begun!r} …)" if begun else ""
         return DataError(
-            f"{self.where}: line {line:,}{shown}: cut short: copy the file again, or remove what is not whole"
+            f"{self.where}: line {line:,}{shown}: truncated: copy the file again, or remove the incomplete record"
         )
 
 

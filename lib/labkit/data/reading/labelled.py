@@ -152,10 +152,11 @@ def explain_faults(where: str, ending: str) -> Iterator[None]:
     except (pyreadstat.ReadstatError, pyreadstat.PyreadstatError, UnicodeDecodeError, ValueError) as error:
         if isinstance(error, UnicodeDecodeError) or "encoding" in str(error):
             raise DataError(
-                f"{where}: its text is not in the encoding that it names: set `encoding`, e.g. `encoding: cp1252`"
+                f"{where}: its strings are not in the encoding that it declares: set `encoding`, e.g. `encoding: "
+                "cp1252`"
             ) from error
         raise DataError(
-            f"{where}: not {name_file(LABELLED[ending])} ({ending}), or cut short: copy it again"
+            f"{where}: not {name_file(LABELLED[ending])} ({ending}), or truncated: copy it again"
         ) from error
 
 
@@ -208,5 +209,5 @@ def describe_partial(name: str, codes: set[float], labels: Mapping[float, str]) 
     labelled = sorted(codes & {*labels})
     shown = list_briefly(f"{code:g} is {labels[code]!r}" for code in labelled)
     last = quote(int(labelled[-1]) if labelled[-1] % 1 == 0 else labelled[-1]) if labelled else ""
-    remedy = f"{write_line('wrangling.rules', name, f'{{missing: [{last}]}}')}, if it is no number"
+    remedy = f"{write_line('wrangling.rules', name, f'{{missing: [{last}]}}')}, if it is not a number"
     return name, "labels for some of its numbers", shown, remedy

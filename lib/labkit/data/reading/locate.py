@@ -48,10 +48,10 @@ def find_package(name: str, package: str) -> Path:
 def find_file(name: str, file: str, folder: Path) -> Path:
     """Return the path of one file of a table inside a directory."""
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", file):
-        raise ParamsError(f"data.tables.{name}.path: {file} is an address: download it, and name the file")
+        raise ParamsError(f"data.tables.{name}.path: {file} is a URL: download it, and name the file")
     path = (folder / file).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise ParamsError(f"data.tables.{name}.path: {file} leads out of {folder}: name a file inside it")
+        raise ParamsError(f"data.tables.{name}.path: {file} is outside of {folder}: name a file inside it")
     if path.is_file():
         return path
     if path.with_name(f"{path.name}.dvc").is_file():
@@ -80,8 +80,8 @@ def check_pointer(path: Path) -> None:
     found = compute_md5(path)
     if found != agreed[1]:
         raise DataError(
-            f"{name_path(path)} is not the file that {pointer.name} names (MD5 {found[:8]}…, agreed {agreed[1][:8]}…): "
-            f"`dvc checkout {name_path(pointer)}` brings that one back, `dvc add {name_path(path)}` agrees on this one"
+            f"{name_path(path)} is not the file of {pointer.name} (MD5 {found[:8]}…, expected {agreed[1][:8]}…): "
+            f"`dvc checkout {name_path(pointer)}` restores that one, `dvc add {name_path(path)}` accepts this one"
         )
 
 

@@ -80,7 +80,7 @@ class RawTable:
         self.where = sources[0].where
         self.files = [open_file(source, table) for source in sources]
         if len({isinstance(file, TypedTable) for file in self.files}) > 1:
-            raise DataError(f"{self.where}: files of one table have one format: name files of one kind")
+            raise DataError(f"{self.where}: all files of a table must have the same format")
         self.names = self.check_names()
         self.columns = [column for column in self.names if column not in table.skip]
         self.facts: dict[str, column_types.Facts] = {}
@@ -213,7 +213,7 @@ class RawTable:
         for file in self.files:
             if isinstance(file, DelimitedFile) and file.is_last_row_short:
                 evidence = f"the last row of {Path(file.path).name} has too few cells and no newline"
-                found.append(Note(self.name, "", "perhaps cut short", evidence, "compare with where it came from"))
+                found.append(Note(self.name, "", "perhaps truncated", evidence, "compare it with its origin"))
             if isinstance(file, Spreadsheet) and file.n_errors:
                 finding, evidence = "cells with an error, read as missing", f"{file.n_errors:,}, such as #DIV/0!"
                 found.append(Note(self.name, "", finding, evidence, "correct the formulas"))
@@ -276,7 +276,7 @@ def check_offsets(
     if len(odd):
         other = f", {known.iloc[0]!r} {'does' if wanted else 'does not'}" if odd[0] != known.index[0] else ""
         raise DataError(
-            f"{where}, row {n_before + odd[0] + 1}: {strings[odd[0]]!r} names {'no' if wanted else 'an'} offset from "
+            f"{where}, row {n_before + odd[0] + 1}: {strings[odd[0]]!r} has {'no' if wanted else 'an'} offset from "
             f"UTC{other}: write all times in one way, or take the column out of `times`"
         )
 

@@ -54,7 +54,7 @@ class Spreadsheet:
             self.is_lossy, self.n_errors = has_lost_cells(path), count_errors(path)
         rows = list(itertools.islice(self.read_rows(), table.header_rows))
         if not rows:
-            raise DataError(f"{where}: the sheet {self.sheet!r} is empty: name another as `sheet`")
+            raise DataError(f"{where}: the sheet {self.sheet!r} is empty: set `sheet` to another")
         self.names = check_names(join_rows(rows), table, where)
 
     def read_rows(self) -> Iterator[list[str]]:
@@ -69,7 +69,7 @@ class Spreadsheet:
             if len(row) > width:
                 raise DataError(
                     f"{self.where}: sheet {self.sheet!r}, row {number:,} has {len(row)} cells, header {width}: "
-                    "name every column, or remove what stands beside the table"
+                    "name every column, or remove the cells beside the table"
                 )
             yield row + [""] * (width - len(row))
 
@@ -176,14 +176,14 @@ def check_archive(path: Path, table: Table, where: str) -> None:
         except (zipfile.BadZipFile, OSError) as error:
             raise refuse_workbook(path, where) from error
     if n_bytes > table.max_bytes:
-        raise DataError(f"{where}: {n_bytes:,} bytes unpacked: raise `max_bytes` of the table if that is right")
+        raise DataError(f"{where}: {n_bytes:,} bytes uncompressed: raise `max_bytes` of the table if that is expected")
 
 
 def refuse_workbook(path: Path, where: str) -> DataError:
     """Return the error for a file that is not a spreadsheet, or is damaged."""
     ending = path.suffix.lower()
     kind = SPREADSHEETS.get(ending, "Excel")
-    return DataError(f"{where}: not an {kind} file ({ending}), or cut short or damaged: save it again, or as CSV")
+    return DataError(f"{where}: not an {kind} file ({ending}), or truncated or damaged: save it again, or as CSV")
 
 
 @contextmanager
@@ -196,7 +196,7 @@ def explain_workbook_faults(path: Path, where: str) -> Iterator[None]:
     except (DataError, ParamsError):
         raise
     except PasswordError as error:
-        raise DataError(f"{where}: protected by a password: save it without one") from error
+        raise DataError(f"{where}: protected by a password: save it without a password") from error
     # Both libraries pass on any exception that a damaged part causes in their parsers; calamine may even panic.
     except BaseException as error:
         is_ours = isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit | MemoryError)

@@ -43,17 +43,17 @@ def save_query(path: Path, *, sql: str, address: str, max_rows: int) -> int:
         engine = create_engine(address)
     except (SQLAlchemyError, ImportError, ValueError) as error:
         raise ParamsError(
-            f"--database-env: {describe_error(error, address)}: the variable holds no usable address"
+            f"--database-env: {describe_error(error, address)}: the variable does not hold a valid address"
         ) from error
     try:
         with engine.connect().execution_options(stream_results=True) as connection:
             result = connection.execute(text(sql))
             if not result.returns_rows:
-                raise DataError("--sql: the statement gives no rows: write a select")
+                raise DataError("--sql: the statement returns no rows: write a select")
             return write_rows(path, result, max_rows=max_rows)
     except SQLAlchemyError as error:
-        raise DataError(f"--sql: {describe_error(error, address)}: fix the query, or look whether the database is there"
-                        ) from error  # fmt: skip
+        remedy = "fix the query, or check that the database can be reached"
+        raise DataError(f"--sql: {describe_error(error, address)}: {remedy}") from error
     finally:
         engine.dispose()
 
@@ -63,7 +63,7 @@ def write_rows(path: Path, result: Any, *, max_rows: int) -> int:
     names = list(result.keys())
     twins = sorted({name for name in names if names.count(name) > 1})
     if twins:
-        raise DataError(f"--sql: columns named twice: {list_briefly(map(repr, twins))}: name them with `as`")
+        raise DataError(f"--sql: duplicate column names: {list_briefly(map(repr, twins))}: name them with `as`")
     blocks, n_rows = [], 0
     while rows := result.fetchmany(BLOCK_ROWS):
         n_rows += len(rows)
@@ -71,7 +71,7 @@ def write_rows(path: Path, result: Any, *, max_rows: int) -> int:
             raise DataError(f"--sql: more than {max_rows:,} rows: select fewer")
         blocks.append(make_block(names, rows))
     if not blocks:
-        raise DataError("--sql: the query gives 0 rows: select more")
+        raise DataError("--sql: the query returns 0 rows: select more")
     try:
         table = pa.concat_tables(blocks, promote_options="permissive")
     except pa.ArrowException as error:

@@ -63,7 +63,7 @@ class Counter:
         if "\0" in decoded:
             line = self.n_lines + decoded.count("\n", 0, decoded.index("\0")) + 1
             raise DataError(
-                f"{self.where}: NUL byte at line {line:,}: not a text file, or one in another encoding or torn: "
+                f"{self.where}: NUL byte at line {line:,}: not a text file, or one in another encoding or damaged: "
                 "write it again"
             )
         self.n_pairs += decoded.count("\r\n") + (self.last == "\r" and decoded.startswith("\n"))
@@ -99,8 +99,9 @@ class Counter:
         self.n_accents += len(decoded) - len(decoded.encode("ascii", "ignore"))
         if not piece and self.n_accents:
             raise DataError(
-                f"{self.where}: UTF-8, not {self.encoding.upper()} ({self.n_accents:,} accents would be torn): set "
-                "`encoding: utf-8` for the table, or write the file as the others are"
+                f"{self.where}: UTF-8, not {self.encoding.upper()} ({self.n_accents:,} accented characters would be "
+                "garbled): set "
+                "`encoding: utf-8` for the table, or write it in the encoding of the others"
             )
 
     def describe(self, error: UnicodeError, piece: bytes) -> DataError:

@@ -46,11 +46,12 @@ class BoundedStream(io.RawIOBase):
         try:
             piece = self.inner.read(len(buffer))
         except PACKING_ERRORS as error:
-            raise DataError(f"{self.where}: compressed file cut short or damaged: copy it again") from error
+            raise DataError(f"{self.where}: compressed file truncated or damaged: copy it again") from error
         self.n_bytes += len(piece)
         if self.n_bytes > self.most:
             raise DataError(
-                f"{self.where}: more than {self.most:,} bytes unpacked: raise `max_bytes` of the table if that is right"
+                f"{self.where}: more than {self.most:,} bytes uncompressed: raise `max_bytes` of the table if that "
+                "is expected"
             )
         buffer[: len(piece)] = piece
         return len(piece)
@@ -126,17 +127,17 @@ def open_member(raw: BinaryIO, where: str) -> Iterator[BinaryIO]:
     try:
         archive = zipfile.ZipFile(raw)
     except zipfile.BadZipFile as error:
-        raise DataError(f"{where}: not a zip archive, or cut short: copy it again") from error
+        raise DataError(f"{where}: not a zip archive, or truncated: copy it again") from error
     with archive:
         names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
         if len(names) != 1:
             found = list_briefly(names) if names else "nothing"
-            raise DataError(f"{where}: {len(names)} files in the archive ({found}): unpack the one that is meant")
+            raise DataError(f"{where}: {len(names)} files in the archive ({found}): unpack the right one")
         try:
             member = archive.open(names[0])
         except (RuntimeError, NotImplementedError) as error:  # encrypted, or compressed in an unknown way
             is_encrypted = archive.getinfo(names[0]).flag_bits & 1
-            what = "encrypted" if is_encrypted else "compressed in a way that is not read"
+            what = "encrypted" if is_encrypted else "compressed with an unsupported method"
             raise DataError(f"{where}: the file in the archive is {what}: unpack it") from error
         with member:
             yield member  # type: ignore[misc]

@@ -43,7 +43,7 @@ class Check:
 
     def __str__(self) -> str:
         """Return the result, the name of the check and the evidence."""
-        mark = "✗ not shown:" if not self.passed else "⚠" if self.warning else "✓"
+        mark = "✗ failed:" if not self.passed else "⚠" if self.warning else "✓"
         return f"{mark} {self.name}: {self.evidence}"
 
 
@@ -95,7 +95,7 @@ def check_days(blocks: Blocks, gate: Gate) -> list[Check]:
     if blocks.unit != DAY:
         return []
     passed = blocks.n_blocks >= gate.fewest_days
-    evidence = f"the holdout has rows of {blocks.n_blocks:,} days, {gate.fewest_days:,} are asked for"
+    evidence = f"the holdout has rows of {blocks.n_blocks:,} days, {gate.fewest_days:,} are required"
     remedy = (
         "" if passed else ": move `data.split.holdout_from` to an earlier day, or set `evaluation.gate.fewest_days`"
     )
@@ -187,7 +187,7 @@ def check_classes(learnt: Collection[Any], judged: Collection[Any]) -> list[Chec
     new, gone = sorted(map(str, {*judged} - {*learnt})), sorted(map(str, {*learnt} - {*judged}))
     if not new and not gone:
         return []
-    found = [f"never before the holdout, so the model cannot predict them: {list_briefly(new)}"] if new else []
+    found = [f"only in the holdout, so the model cannot predict them: {list_briefly(new)}"] if new else []
     found += [f"learned, but without a row in the holdout to evaluate them: {list_briefly(gone)}"] if gone else []
     warning = "classes that training lacks" if new else "classes that the holdout lacks"
     return [Check("same classes in training and holdout", True, ", and ".join(found), warning=warning)]
@@ -204,7 +204,7 @@ def check_parity(parity: Mapping[str, Any]) -> Check:
     """
     name = "serves the predictions that were evaluated"
     if parity["reason"]:
-        return Check(name, True, f"no ONNX graph ({parity['reason']}), so the scikit-learn pipeline itself serves")
+        return Check(name, True, f"no ONNX graph ({parity['reason']}), so the scikit-learn pipeline itself is served")
     difference, tolerance = parity["largest_difference"], parity["tolerance"]
     if difference is None or not parity["rows"]:
         return Check(name, False, "the ONNX graph was not compared with the pipeline on any row")

@@ -80,7 +80,7 @@ def compare_splits(parts: Mapping[str, pd.DataFrame], data: Data, *, seed: int) 
     """
     metric, method = "roc_auc" if data.target.task == "classification" else "r2", data.split.method
     if method == "random":
-        return SplitComparison(metric, method, reason="the split is random: there is no other one to compare it with")
+        return SplitComparison(metric, method, reason="the split is random: there is no other split to compare it with")
     rows = pd.concat([part for name, part in parts.items() if name != ASIDE])
     columns, y_true = make_columns(rows.drop(columns=data.target.column)), rows[data.target.column]
     n_learn, n_judge = len(parts["training"]), len(parts["holdout"])
@@ -96,13 +96,13 @@ def compare_splits(parts: Mapping[str, pd.DataFrame], data: Data, *, seed: int) 
         chosen = np.sort(random.permutation(fitted_on)[:MOST_ROWS])
         tested = np.sort(random.permutation(judged_on)[:MOST_ROWS])
         if data.target.task == "classification" and y_true.iloc[chosen].nunique() < 2:
-            return SplitComparison(metric, method, reason="the rows to fit a model on are of one class")
+            return SplitComparison(metric, method, reason="the rows to fit a model on have only one class")
         predictions = predict(columns, y_true, chosen, tested, target=data.target, seed=seed)
         judged.append((predictions, blocks.take(tested).fit_length(compute_losses(predictions))))
     scores = [compute_metric(metric, predictions) for predictions, _ in judged]
     if not np.isfinite(scores).all():
         return SplitComparison(
-            metric, method, reason=f"{metric} cannot be computed: the rows to judge on are of one class"
+            metric, method, reason=f"{metric} cannot be computed: the rows to evaluate it on have only one class"
         )
     difference = compute_difference(metric, *judged, seed=seed)
     n_rows, resampled = min(n_learn, MOST_ROWS), str(judged[1][1])

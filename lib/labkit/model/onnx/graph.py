@@ -68,7 +68,7 @@ def prove_parity(
             expected = np.concatenate([expected, predict(model, hard)])
         found = graph.predict(take_columns(rows, model[0].inputs_))
     except Exception as error:  # onnxruntime and the estimators raise errors of many types
-        return Parity(len(rows), None, tolerance, f"fails on rows that may come: {get_first_line(error)}")
+        return Parity(len(rows), None, tolerance, f"fails on rows that may occur: {get_first_line(error)}")
     if found.shape != expected.shape or not (np.isfinite(found) & np.isfinite(expected)).all():
         return Parity(len(rows), None, tolerance, "the graph's predictions have another shape, or some are not finite")
     scale = 1.0

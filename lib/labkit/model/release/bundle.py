@@ -112,7 +112,7 @@ def write_release(
     """
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.name not in FILES:
-            raise ModelError(f"{folder}: {path.name} is no part of a release: remove it")
+            raise ModelError(f"{folder}: {path.name} is not part of a release: remove it")
     with atomic_folder(folder) as beside:
         write_files(beside, model, graph=graph, facts=facts, contract=contract, card=card, example=example)
     return compute_release_digest(folder)
@@ -157,7 +157,7 @@ def list_requirements() -> list[str]:
     versions = {name: version(name) for name in REQUIRED}
     for name, found in versions.items():
         if not found:  # Python reports no version, and no error, if a package's metadata is unreadable
-            raise ModelError(f"{name}: its version cannot be read from what is installed: install it again")
+            raise ModelError(f"{name}: its installed version cannot be read: install it again")
     return [f"{name}=={found}" for name, found in versions.items()]
 
 

@@ -99,7 +99,7 @@ def make_card(
         "## Gate",
         "",
         *(
-            f"- {'passed' if check['passed'] else '**not shown**'}: {check['name']}. {check['evidence']}."
+            f"- {'passed' if check['passed'] else '**failed**'}: {check['name']}. {check['evidence']}."
             for check in gate["checks"]
         ),
         "",
@@ -155,12 +155,12 @@ def list_threshold(metrics: Mapping[str, Any], costs: Costs | None) -> list[str]
     return [
         "## When to act",
         "",
-        f"From a probability of **{found['threshold']:.3g}** on, if acting without need costs {costs.false_positive:g} "
-        f"and not acting where there is need costs {costs.false_negative:g}; chosen on rows not used for fitting.",
+        f"At a probability of **{found['threshold']:.3g}** or more, if a false positive costs {costs.false_positive:g} "
+        f"and a false negative {costs.false_negative:g}; chosen on rows not used for fitting.",
         "",
-        f"On the holdout that acts on {found['acted']:.1%} of the rows, catches {found['recall']:.1%} of the class of "
-        f"interest and is right in {found['precision']:.1%} of what it raises. It costs {found['cost']['value']:.4g} "
-        f"per row; the cheaper of always and never acting costs {plain:.4g}.",
+        f"On the holdout this acts on {found['acted']:.1%} of the rows, with a recall of {found['recall']:.1%} and a "
+        f"precision of {found['precision']:.1%}. It costs {found['cost']['value']:.4g} per row; the cheaper of always "
+        f"and never acting costs {plain:.4g}.",
         "",
     ]
 
@@ -224,9 +224,9 @@ def write_code(code: str) -> str:
 BASELINES = {"plain_lightgbm": "plain LightGBM", "dummy": "dummy"}
 USES = {
     "training": "fitting, and comparing candidates by cross-validation",
-    "validation": "a second look at the chosen candidate; then fitted with the training rows",
+    "validation": "second evaluation of the chosen candidate; then fitted with the training rows",
     "holdout": "the metrics below; never seen in training",
-    "aside": "what came after; for trying out the release",
+    "aside": "later rows, for trying out the release",
 }
 
 
@@ -255,7 +255,7 @@ def list_limits(
         )
     gain = metrics.get("paired", {}).get("plain_lightgbm")
     if gain and not (gain["low"] or 0) > 0:
-        limits.append("That it is better than LightGBM as it comes, on the raw columns, is not shown.")
+        limits.append("It is not shown to be better than LightGBM with its defaults on the raw columns.")
     drifting = [found["prediction"] - found["true"] for found in metrics.get("by_period", {}).values()]
     if len(drifting) > 1 and params.data.target.task == "classification":
         worst = max(drifting, key=abs)
@@ -269,5 +269,5 @@ def list_limits(
             "this one is not reproducible."
         )
     if parity["reason"]:
-        limits.append(f"No ONNX graph: {parity['reason']}. The scikit-learn pipeline serves.")
+        limits.append(f"No ONNX graph: {parity['reason']}. The scikit-learn pipeline is served.")
     return limits

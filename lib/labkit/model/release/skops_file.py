@@ -89,7 +89,7 @@ def load_model(path: Path) -> Any:
         The file is damaged, or contains a type that is not on the list.
     """
     if not path.is_file():
-        raise MissingDataError(f"{path}: not there: run the stage that writes it")
+        raise MissingDataError(f"{path}: not found: run the stage that writes it")
     import skops.io
 
     content = path.read_bytes()

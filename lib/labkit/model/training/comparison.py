@@ -123,7 +123,7 @@ def compare(
             candidates[model] = make(model)
             scores = cross_validate(candidates[model], features, y_true, target=target, folds=folds, budget=limit)
             if np.isnan(scores[training.metric]):
-                raise ModelError(f"{training.metric} is not defined on any fold: each holds rows of one class alone")
+                raise ModelError(f"{training.metric} is not defined on any fold: each has rows of only one class")
             line |= {**scores, "error": ""}
             on_candidate(model, f"{training.metric} {scores[training.metric]:.4g}")
         except Exception as error:  # whatever a library raises is recorded with the candidate

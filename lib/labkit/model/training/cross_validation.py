@@ -49,8 +49,8 @@ def plan_folds(y_true: pd.Series, *, target: Target, training: Training, seed: i
     folds = [fold for number in range(repeats) for fold in make_folds(y_true, seed=seed + number, **options)]  # type: ignore[arg-type]
     if not folds:
         raise DataError(
-            f"no fold of {len(y_true):,} training rows can be judged: too few rows of each class, or their outcomes "
-            "are known too late (data.time.outcome_known_at): take fewer folds (training.folds) or more rows"
+            f"no fold of {len(y_true):,} training rows can be scored: too few rows of each class, or their outcomes "
+            "are known too late (data.time.outcome_known_at): use fewer folds (training.folds) or more rows"
         )
     return folds
 

@@ -272,7 +272,7 @@ def compute_file_digest(checkout: Checkout, name: str, path: Path, *, with_docs:
         if path.is_dir():
             return compute_folder_digest(checkout, path, with_docs=with_docs) if name.endswith("/") else "a folder"
         if not path.is_file():
-            return "no regular file" if path.exists() else "not there"
+            return "not a regular file" if path.exists() else "not there"
         if path.suffix in CODE_SUFFIXES:
             meaning = checkout.get_meaning(path)
             return digest([meaning.code, meaning.docs]) if with_docs else meaning.code
@@ -350,9 +350,9 @@ def is_set_by_labkit(name: str) -> bool:
 def explain_refusal(name: str, value: str, secrets: Collection[str]) -> str:
     """Return why a stage may not depend on a variable, empty if it may."""
     if name in secrets or SECRET_NAME.search(name) or TOKENS.search(value):
-        return "it holds a secret, of which nothing is kept: get it by `step.secret`"
+        return "it holds a secret, which is not recorded: get it with `step.secret`"
     if is_set_by_labkit(name):
-        return "labkit sets it for each stage, so that it differs from machine to machine"
+        return "labkit sets it for each stage, so it differs from machine to machine"
     return ""
 
 

@@ -88,7 +88,7 @@ def describe_packages(before: Mapping[str, str], after: Mapping[str, str]) -> li
     if before == after:
         return []
     changed = [f"{name} {what}" for name, what in after.items() if before.get(name) != what]
-    back = [f"{name} is as locked again" for name in before if name not in after]
+    back = [f"{name} matches the lock again" for name in before if name not in after]
     return [f"packages changed ({list_briefly(changed + back, most=3)})"]
 
 

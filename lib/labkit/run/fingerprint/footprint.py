@@ -117,15 +117,15 @@ class Footprint:
         found += describe_hosts(self.hosts)
         if self.faults:
             found.append(
-                f"Some of what it read could not be recorded ({list_briefly(self.faults, most=3)}): a change of it "
-                "runs nothing. Name it by `step.depends_on(path=…)`."
+                f"Some of what it read could not be recorded ({list_briefly(self.faults, most=3)}): changes there "
+                "do not rerun the stage. Declare it with `step.depends_on(path=…)`."
             )
         if not declared:
             found += describe_programs(self.commands)
         if self.has_workers and not declared:
             found.append(
-                "It starts worker processes: the files that these read are not recorded. Name them by "
-                "`step.depends_on(path=…)`."
+                "It starts worker processes: the files that these read are not recorded. Declare them "
+                "with `step.depends_on(path=…)`."
             )
         return found
 
@@ -134,13 +134,13 @@ class Footprint:
         if self.is_environment_read:
             n_read = format_count(len(self.variables), "variable")
             return [
-                f"It reads the whole environment ({n_read}): a change there runs nothing. Name those that matter by "
-                "`step.depends_on(variable=…)`."
+                f"It reads the whole environment ({n_read}): changes there do not rerun the stage. Declare "
+                "those that matter with `step.depends_on(variable=…)`."
             ]
         names = [name for name in self.variables if name not in self.declared_variables and not is_set_by_labkit(name)]
         reasons = {name: explain_untracked(name, secrets) for name in names}
         return [
-            f"It reads the environment variable {name}: a change of its value runs nothing. {why}"
+            f"It reads the environment variable {name}: a change of its value does not rerun the stage. {why}"
             for name, why in reasons.items()
             if why
         ]
@@ -216,7 +216,7 @@ def find_file_state(path: Path) -> tuple[int, int] | None:
 def describe_outside(path: str) -> str:
     """Report a file outside the checkout that is read."""
     return (
-        f"It reads {path}, outside of the checkout: a change there runs nothing. Name it by "
+        f"It reads {path}, outside of the checkout: changes there do not rerun the stage. Declare it with "
         f"`step.depends_on(path={path!r})`."
     )
 
@@ -224,11 +224,9 @@ def describe_outside(path: str) -> str:
 def explain_untracked(name: str, secrets: Collection[str]) -> str:
     """Return a remedy for a variable whose value is not compared, empty if it is compared."""
     if name in MACHINE_VARIABLES:
-        return (
-            f"Its value is the machine's or the user's: name it by `step.depends_on(variable={name!r})` if it matters."
-        )
+        return f"It differs between machines: declare it with `step.depends_on(variable={name!r})` if it matters."
     if explain_refusal(name, paths.get_variable(name) or "", secrets):
-        return "Name it under `secrets` in the params and get it by `step.secret`."
+        return "Declare it under `secrets` in the params and get it with `step.secret`."
     return ""
 
 
@@ -237,8 +235,8 @@ def describe_hosts(hosts: tuple[str, ...]) -> list[str]:
     if not hosts:
         return []
     return [
-        f"It connects to {list_briefly(list(hosts), most=3)}: a change of what comes from there runs nothing. Keep a "
-        "copy in the checkout and read that, or run the stage again by `--force`."
+        f"It connects to {list_briefly(list(hosts), most=3)}: changes there do not rerun the stage. Keep a "
+        "copy in the checkout and read that, or run the stage again with `--force`."
     ]
 
 
@@ -247,8 +245,8 @@ def describe_databases(packages: Collection[str]) -> list[str]:
     if not packages:
         return []
     return [
-        f"It uses {list_briefly(sorted(packages), most=3)}: a change of what is in a database runs nothing. Name its "
-        "tables under `data` in the params, or run the stage again by `--force`."
+        f"It uses {list_briefly(sorted(packages), most=3)}: changes in a database do not rerun the stage. Name its "
+        "tables under `data` in the params, or run the stage again with `--force`."
     ]
 
 
@@ -258,6 +256,6 @@ def describe_programs(commands: tuple[str, ...]) -> list[str]:
         return []
     shown = list_briefly([f"`{command}`" for command in commands], most=3)
     return [
-        f"It starts {shown}: the files that these programs read are not recorded. Name them by "
+        f"It starts {shown}: the files that these programs read are not recorded. Declare them with "
         "`step.depends_on(path=…)`."
     ]

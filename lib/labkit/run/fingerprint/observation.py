@@ -76,7 +76,9 @@ def observe(work: Path, stage: str, *, params: Params, start: Path, mask: Mask) 
     """
     footprint = load_footprint(work / TRACE_NAME)
     if footprint.began is None:
-        return Observation(untracked=("The files that it read are not recorded, as its kernel could not be watched.",))
+        return Observation(
+            untracked=("The files that it read are not recorded, because its kernel could not be observed.",)
+        )
     return Observer(footprint, stage, params, start, mask).observe()
 
 
@@ -201,7 +203,7 @@ class Observer:
         """Return the names that may be stored: those that do not hold a secret."""
         kept = [name for name in names if self.mask.clean_text(name) == name]
         if len(kept) < len(names):
-            self.untracked.append("It reads a file whose name holds a secret: a change there runs nothing.")
+            self.untracked.append("It reads a file whose name holds a secret: changes there do not rerun the stage.")
         return kept
 
     def list_outputs_of(self, stages: Collection[str]) -> list[str]:
@@ -214,7 +216,10 @@ class Observer:
             if not is_part(name, outputs):
                 continue
             if stage in self.after:
-                yield f"It reads {name}, which the stage `{stage}` writes after it: a change there runs nothing."
+                yield (
+                    f"It reads {name}, which the stage `{stage}` writes after it: changes there do not rerun the "
+                    f"stage `{self.stage}`."
+                )
             else:
                 yield (
                     f"It reads {name}, which the stage `{stage}` writes: add it to `deps` of `{self.stage}` in "

@@ -151,7 +151,7 @@ def read_request(connection: socket.socket) -> KernelRequest:
     while not line.endswith(b"\n"):
         more = connection.recv(65536)
         if not more or len(line) > LONGEST_REQUEST_BYTES:
-            raise ValueError("the request was cut short")
+            raise ValueError("the request was truncated")
         line += more
     return KernelRequest(**json.loads(line), files=list(files), connection=connection)
 

@@ -62,7 +62,7 @@ class WarmProcess:
         while message is not None and "ready" not in message:
             message = self.read()
             if message is None or "error" in message or "exit" in message:
-                raise OSError((message or {}).get("error", "it ended as it started"))
+                raise OSError((message or {}).get("error", "it ended during startup"))
             self.pid = message.get("pid", self.pid)
 
     def read(self) -> dict[str, Any] | None:
@@ -146,7 +146,7 @@ class WarmProvisioner(LocalProvisioner):
             raise
         except (OSError, ValueError, LabkitError) as error:
             connection.close()
-            self.log.warning("labkit: no warm kernel (%s); an ordinary one starts", error)
+            self.log.warning("labkit: no warm kernel (%s); starting an ordinary one", error)
         else:
             self.pid, self.pgid, self.cwd = self.process.pid, None, kwargs.get("cwd")
             return self.connection_info
@@ -186,10 +186,10 @@ def find_address() -> Path:
     """
     named = paths.get_warm_address()
     if named == "" or not process_tree.is_supported():
-        raise LabkitError("none is wanted" if named == "" else f"not on {sys.platform}")
+        raise LabkitError("none was requested" if named == "" else f"not on {sys.platform}")
     address = Path(named) if named else servers.make_address()
     if not address.exists():
-        raise LabkitError("no server is kept for this checkout: `labkit warm` starts one")
+        raise LabkitError("no server is running for this checkout: `labkit warm` starts one")
     return address
 
 

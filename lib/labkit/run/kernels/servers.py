@@ -175,7 +175,7 @@ def make_address() -> Path:
     if folder.is_symlink() or folder.exists():
         found = folder.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-            raise LabkitError(f"{folder}: not a private folder of yours: remove it")
+            raise LabkitError(f"{folder}: not a private folder of this user: remove it")
     packages = Path(sysconfig.get_path("purelib"))
     made_of = [sys.executable, sys.version, str(packages.stat().st_mtime_ns), paths.get_variable("PYTHONPATH") or ""]
     return folder / hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:12]

@@ -135,7 +135,7 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
                     pass
                 return
             if not await self.km.is_alive():
-                raise DeadKernelError("the kernel died as it started")
+                raise DeadKernelError("the kernel died during startup")
             if time.monotonic() > until:
                 raise DeadKernelError(f"the kernel did not reply within {self.startup_timeout:.0f} s")
 

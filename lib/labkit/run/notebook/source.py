@@ -94,7 +94,7 @@ def read_source(path: Path | str) -> NotebookSource:
         It is not a file, too large, not a notebook of format 4 for this Python, or its `parameters` cell is invalid.
     """
     if ADDRESS.match(str(path)):
-        raise ParamsError(f"{path}: an address, not a file: download the notebook, read it, put it into notebooks/")
+        raise ParamsError(f"{path}: a URL, not a file: download the notebook, read it, put it into notebooks/")
     path = Path(path)
     where = show(path)
     content = read_bytes(path)
@@ -121,7 +121,7 @@ def read_bytes(path: Path) -> bytes:
     if n_bytes > LARGEST_NOTEBOOK_BYTES:
         raise ParamsError(
             f"{where}: {format_count(n_bytes, 'byte')}, over {LARGEST_NOTEBOOK_BYTES:,}: clear its outputs; "
-            "data belong in files of their own"
+            "keep data in separate files"
         )
     return path.read_bytes()
 
@@ -149,7 +149,7 @@ def check_kernel(notebook: nbformat.NotebookNode, where: str) -> None:
     name = kernel.get("name", "")
     language = kernel.get("language") or notebook.metadata.get("language_info", {}).get("name", "python")
     if not name:
-        raise ParamsError(f"{where}: names no kernel: open it in JupyterLab, choose Python 3 (ipykernel) and save it")
+        raise ParamsError(f"{where}: has no kernel: open it in JupyterLab, choose Python 3 (ipykernel) and save it")
     if str(language).lower() != "python":
         raise ParamsError(f"{where}: for {language} (kernel {name!r}): labkit runs notebooks in Python")
     if name != KERNEL:

@@ -100,7 +100,7 @@ class Step:
                 print(f"{name} is loaded from {paths.show(scratch)}; delete that to load the pipeline's.")
         if not path.exists():
             raise MissingDataError(
-                f"{paths.show(path)}: not there yet: run `labkit run {self.whole.experiment}` "
+                f"{paths.show(path)}: not written yet: run `labkit run {self.whole.experiment}` "
                 "or the notebook that writes it"
             )
         return self.catalogue.load(name, path, self.whole)

@@ -41,7 +41,7 @@ def pull(experiments: Sequence[str] = ()) -> str:
         stages = find_stages(repo, experiments)
         if not stages:
             named = f" of {', '.join(experiments)}" if experiments else ""
-            raise ParamsError(f"dvc.lock names no data{named}: `git pull` brings that of others, `labkit run` makes it")
+            raise ParamsError(f"dvc.lock names no data{named}: `git pull` gets that of others, `labkit run` makes it")
         targets = [str(stage.addressing) for stage in stages]
         n_files = fetch(repo, targets)
         check_fetched(repo, stages)
@@ -116,7 +116,7 @@ def fetch(repo: Repo, targets: Sequence[str]) -> int:
         raise ParamsError(f"no DVC remote is the default one: dvc remote default {next(iter(remotes))}") from error
     except RemoteMissingDepsError as error:
         extra = "uv pip install 'labkit[s3]'" if remote.startswith("s3:") else str(error).splitlines()[0]
-        raise ParamsError(f"{remote}: what speaks to it is not installed: {extra}") from error
+        raise ParamsError(f"{remote}: the package for it is not installed: {extra}") from error
     except Exception as error:  # of DVC, or of the library that accesses the remote
         if isinstance(error, DownloadError) and not causes:
             return 0  # some files are missing; `check_fetched` names them
@@ -135,7 +135,8 @@ def check_fetched(repo: Repo, stages: Sequence[Any]) -> None:
             missing.append(name)
     if missing:
         raise MissingDataError(
-            f"not on the remote, nor here: {list_briefly(sorted(missing), most=3)}: who made them has to `dvc push`, "
+            f"neither on the remote nor here: {list_briefly(sorted(missing), most=3)}: whoever made them has to `dvc "
+            "push`, "
             "or `labkit run` makes them again; nothing was changed"
         )
 
@@ -149,6 +150,6 @@ def restore_outputs(repo: Repo, targets: Sequence[str]) -> None:
     except DvcException as error:
         lines = [line for line in str(error).splitlines() if line]
         raise DataError(
-            f"{list_briefly(lines[1:] or lines, most=3)}: changed here and kept nowhere else: move it away, "
+            f"{list_briefly(lines[1:] or lines, most=3)}: changed here and saved nowhere else: move it away, "
             "then pull again"
         ) from error

@@ -163,7 +163,7 @@ def parse_experiments(tree: Mapping[str, Any]) -> list[str]:
     Raises
     ------
     ParamsError
-        The list is invalid, or a name has other characters than small letters, digits and _.
+        The list is invalid, or a name has other characters than lowercase letters, digits and _.
     """
     entries = tree.get("vars", [])
     if not isinstance(entries, list) or not isinstance(tree.get("stages"), dict):
@@ -172,7 +172,9 @@ def parse_experiments(tree: Mapping[str, Any]) -> list[str]:
     names: list[Any] = [name for listed in lists for name in (listed if isinstance(listed, list) else [listed])]
     for name in names:
         if not isinstance(name, str) or not re.fullmatch(EXPERIMENT_NAME, name):
-            raise ParamsError(f"dvc.yaml: experiments: {name!r:.60} is no name: small letters, digits and _")
+            raise ParamsError(
+                f"dvc.yaml: experiments: {name!r:.60} is not a valid name: use lowercase letters, digits and _"
+            )
     return names
 
 
@@ -231,7 +233,7 @@ def describe_changes(changes: Iterable[Any], explain: Callable[[str], list[str]]
     mappings = [change for change in changes if isinstance(change, dict)]
     outputs = [what for change in mappings for what in change.get("changed outs", {}).values()]
     if outputs and set(outputs) == {"deleted"}:
-        return ["its outputs are not there"]
+        return ["its outputs are missing"]
     reasons = []
     for change in changes:
         if change == "always changed":
@@ -283,7 +285,7 @@ def check_output_paths(repo: Repo) -> None:
         dvc_cache.check_listing(out["md5"], Path(repo.cache.local.path).parents[1])
     for out in repo.index.outs:
         if not out.is_in_repo:
-            raise DataError(f"{out.stage.path_in_repo}: {out} leads out of the checkout: nothing is written there")
+            raise DataError(f"{out.stage.path_in_repo}: {out} is outside of the checkout: nothing is written there")
 
 
 def remove_leftovers(repo: Repo) -> None:

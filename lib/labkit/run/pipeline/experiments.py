@@ -48,9 +48,9 @@ def add_files(files: Iterable[Path]) -> None:
         repo.add([str(path) for path in files])
     except LockError as error:
         raise ParamsError(
-            "a command of DVC works in this checkout: nothing was made: run again when it has ended"
+            "a DVC command is running in this checkout: nothing was created: run again when it has ended"
         ) from error
     except DvcException as error:
-        raise ParamsError(f"dvc add: {str(error).splitlines()[0]}: nothing was made") from error
+        raise ParamsError(f"dvc add: {str(error).splitlines()[0]}: nothing was created") from error
     finally:
         repo.close()

@@ -170,7 +170,7 @@ def find_lock_fault() -> Fault | None:
         mark = getattr(error.__cause__, "problem_mark", None)
         return locate_fault(path.read_text(encoding="utf-8", errors="replace"), mark.line + 1 if mark else 1)
     is_sound = isinstance(tree, dict) and "schema" in tree and isinstance(tree.get("stages", {}), dict)
-    return None if is_sound else Fault(f"{DVC_LOCK}: not as DVC writes it", WHOLE_REMEDY)
+    return None if is_sound else Fault(f"{DVC_LOCK}: not in DVC's format", WHOLE_REMEDY)
 
 
 def locate_fault(content: str, line: int) -> Fault:

@@ -38,7 +38,7 @@ def ask_runner(stage: str, experiment: str) -> Reply | None:
         connection.connect(address)
         connection.sendall(json.dumps({"stage": stage, "experiment": experiment}).encode() + b"\n")
         line = connection.makefile(encoding="utf-8").readline()
-    return Reply(**json.loads(line)) if line else Reply(1, "the runner went away")
+    return Reply(**json.loads(line)) if line else Reply(1, "the connection to the runner was lost")
 
 
 class StageServer:

@@ -146,7 +146,7 @@ def rewrite(database: Path, found: Iterable[Moved]) -> None:
                         [moved.after, n + 1, old, n + 1, f"{old}/"],
                     )
     except sqlite3.Error as error:
-        raise TrackingError(f"{database}: cannot be corrected ({error}): end what uses it, then try again") from error
+        raise TrackingError(f"{database}: cannot be corrected ({error}): stop what uses it, then try again") from error
 
 
 def list_location_columns(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 LONGEST_VALUE = 6000
-REST = " … (whole in the run's artifacts)"
+REST = " … (complete in the run's artifacts)"
 
 
 @dataclass(frozen=True)

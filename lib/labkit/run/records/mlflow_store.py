@@ -153,7 +153,7 @@ def check_driver(uri: str) -> None:
     if package is not None and importlib.util.find_spec(package) is None:
         remedy = "uv pip install 'labkit[postgresql]'" if package == "psycopg" else f"install {package}"
         raise TrackingError(
-            f"{paths.show_address(uri)}: the package {package}, which speaks to this database, is not installed: "
+            f"{paths.show_address(uri)}: the package {package}, needed for this database, is not installed: "
             f"{remedy}; nothing was run"
         )
 
@@ -211,7 +211,7 @@ def read_version(path: Path) -> str | None:
 
 def explain_damage(path: Path, problem: str) -> str:
     """Return the message about a file that is not a complete database of MLflow."""
-    return f"{path}: no whole MLflow database ({problem}): move it away, and a new one is made in its place"
+    return f"{path}: not a complete MLflow database ({problem}): move it away, and a new one is created in its place"
 
 
 def create_database(path: Path, build: Build) -> None:
@@ -236,7 +236,7 @@ def upgrade_copy(path: Path, found: str, upgrade: Build) -> None:
                 use_log(beside)
     except sqlite3.Error as error:
         raise TrackingError(
-            f"{path}: cannot be brought up to date ({error}): end what uses it, then try again"
+            f"{path}: cannot be brought up to date ({error}): stop what uses it, then try again"
         ) from error
     logging.getLogger("labkit").warning("%s was brought up to date; the old one is kept as %s", path.name, kept.name)
 

@@ -58,7 +58,7 @@ def open_connection(uri: str) -> Iterator["Connection"]:
     except (psycopg.Error, ValueError) as error:
         problem = next(iter(mask(str(error), {"MLFLOW_TRACKING_URI": uri}).splitlines()), type(error).__name__)
         raise TrackingError(
-            f"{paths.show_address(uri)}: no database can be used there ({problem}): correct MLFLOW_TRACKING_URI, or "
+            f"{paths.show_address(uri)}: this database cannot be used ({problem}): correct MLFLOW_TRACKING_URI, or "
             "unset it to record in mlflow.db; nothing was run"
         ) from None  # the cause may contain the password
     with connection:
@@ -74,6 +74,6 @@ def check_tables(connection: "Connection", uri: str) -> None:
         has_version = connection.execute("select 1 from alembic_version").fetchone() is not None
     if has_tables and not has_version:
         raise TrackingError(
-            f"{paths.show_address(uri)}: its tables of MLflow were half made: drop the database and create it again, "
+            f"{paths.show_address(uri)}: its MLflow tables are incomplete: drop the database and create it again, "
             "empty; nothing was run"
         )

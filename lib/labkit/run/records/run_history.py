@@ -104,7 +104,7 @@ def find_run(word: str) -> Entry:
         return found[0]
     if found:
         raise ParamsError(
-            f"{format_count(len(found), 'run')} begin or end with {word!r}: name one whole: "
+            f"{format_count(len(found), 'run')} begin or end with {word!r}: name one in full: "
             f"{name_nearest(word, list_run_names(found))}"
         )
     if not entries:
@@ -157,7 +157,7 @@ def describe_provenance(facts: dict[str, Any]) -> list[tuple[str, str]]:
         pairs.append(("by", f"{facts['user']} on {facts['host']} ({facts['cpu']})"))
     if "commit" in facts:
         changed = f" ({list_briefly(facts['changed'], most=3)})" if facts.get("changed") else ""
-        pairs.append(("git commit", facts["commit"] + (f", with changes not committed{changed}" * facts["is_dirty"])))
+        pairs.append(("git commit", facts["commit"] + (f", with uncommitted changes{changed}" * facts["is_dirty"])))
     if "lock_sha256" in facts:
         pairs.append(("lock", f"requirements.lock {facts['lock_sha256'][:SHORT]}"))
     if facts.get("packages"):
@@ -207,7 +207,7 @@ def describe_plan(entry: Entry, stages: Iterable[Entry], makers: dict[str, str])
     for stage, reasons in entry.reasons.items():
         if stage in ran:
             why = "forced" if stage == forced else "; ".join(reasons) or "what it reads was written again"
-            lines.append(f"{stage:<12} ran: {'it is called each time' if stage == 'publish' else why}")
+            lines.append(f"{stage:<12} ran: {'it runs each time' if stage == 'publish' else why}")
         elif is_over or (entry.outcome not in (None, "finished") and reasons):
             lines.append(f"{stage:<12} not run: the run had stopped")
         else:

@@ -133,7 +133,7 @@ class RunRecord:
         if patch.content:
             described["patch"] = self.save_patch(patch.content)
         large = [f"{path} ({format_bytes(size)})" for path, size in patch.left_out.items()]
-        warning = f"warning: too large to be recorded, so this run cannot be made again: {list_briefly(large, most=3)}"
+        warning = f"warning: too large to be recorded, so this run cannot be reproduced: {list_briefly(large, most=3)}"
         return described, [f"{warning}: commit it"] if large else []
 
     def save_patch(self, content: bytes) -> dict[str, Any]:

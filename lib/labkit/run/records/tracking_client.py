@@ -120,9 +120,9 @@ def reach() -> Iterator[None]:
             raise
         os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
         raise LostStoreError(
-            f"{paths.show_address(uri)}: the tracking store, or where it keeps artifacts, failed: "
+            f"{paths.show_address(uri)}: the tracking store or its artifact store failed: "
             f"{describe_problem(error.__cause__ or error)}\n"
-            "The ledger holds how a run ended. When the store is there, run again: finished stages are kept."
+            "The ledger holds how a run ended. When the store is available, run again: finished stages are kept."
         ) from error
 
 
@@ -188,6 +188,6 @@ def check_experiment(name: str) -> None:
     if root and is_local and artifact_locations.make_path(place).parent != artifact_locations.make_path(root):
         raise TrackingError(
             f"the experiment {name!r} keeps its artifacts in {artifact_locations.make_path(place)}, and not below "
-            f"{artifact_locations.make_path(root)}: work in the checkout in which it was made, or set "
-            "MLFLOW_DEFAULT_ARTIFACT_ROOT to a place that all reach before its first run; nothing was run"
+            f"{artifact_locations.make_path(root)}: work in the checkout that created it, or set "
+            "MLFLOW_DEFAULT_ARTIFACT_ROOT to a place that everyone can reach before its first run; nothing was run"
         )
