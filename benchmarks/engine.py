@@ -1,4 +1,4 @@
-"""What labkit's engine costs beside the bare tools.
+"""What labkit's engine costs compared with the bare tools.
 
 python benchmarks/engine.py                 everything, about twenty minutes on two cores
 python benchmarks/engine.py notebooks       one part: notebooks, pipeline, unchanged, jupyter, parallel
@@ -144,13 +144,13 @@ def compare_pipelines() -> None:
 
 
 def describe_pipelines(timings: dict[str, Timing]) -> str:
-    """Say what each way to run six stages adds to the floor."""
+    """Describe what each way to run six stages adds to the floor."""
     floor, ours, theirs, bare = (timing.median for timing in timings.values())
     less = (theirs - bare) / max(ours - floor, 0.01)
     summary = (
         f"labkit takes **{ours / floor:.2f} times** the floor: one script with the code of all notebooks that also "
         "records the parameters and metrics of each part in MLflow and registers the model. On top of that labkit "
-        f"writes six reports. Beside a script that only computes it takes {ours / bare:.2f} times as long.\n\n"
+        f"writes six reports. Compared with a script that only computes, it takes {ours / bare:.2f} times as long.\n\n"
         f"`dvc repro` over papermill, which records nothing, takes {theirs / bare:.2f} times as long as that. "
         f"It adds {theirs - bare:.1f} s to its work, labkit {ours - floor:.1f} s, **{less:.1f} times** less.\n\n"
     )

@@ -6,10 +6,10 @@ python benchmarks/kills.py 200 --every 0.05 --busy 6    the runner, at each 50 m
 
 Each trial changes what the experiment computes, starts `labkit run`, kills one process of it (the runner, the kernels'
 server, a keeper, a kernel, a stage process) at a random moment, or several runs so one after another, and runs again.
-What is in place then, data, predictions and metrics, must be byte for byte what an undisturbed run gives, and still be
-so half a minute later; ledger and MLflow must agree on every run.
-With `--every`, kernels are warm, so that their server has seconds to import, and it is looked at every process of the
-checkout, not only at those that stood below the runner when it was killed.
+The data, predictions and metrics in place then must be byte for byte those of an undisturbed run, and still be so half
+a minute later; ledger and MLflow must agree on every run.
+With `--every`, kernels are warm, so that their server has seconds to import, and every process of the
+checkout is examined, not only those below the runner when it was killed.
 
 Prints one line per trial and a summary, which goes into RESULTS.md if there were a hundred or more; ends with 1 if
 anything was lost, doubled or left over.
@@ -57,7 +57,7 @@ SOURCES = {
 time.sleep(0.3)
 """,
 }
-"""What the cells do besides: a child that would outlive its kernel, and time to be killed in."""
+"""What the cells do in addition: a child that would outlive its kernel, and time to be killed in."""
 
 
 @dataclass
@@ -184,7 +184,7 @@ def find_processes(root: Path) -> list[psutil.Process]:
 
 @contextmanager
 def keep_busy(n: int) -> Iterator[None]:
-    """Let `n` processes do nothing but take time while the block runs."""
+    """Let `n` processes do nothing but use CPU time while the block runs."""
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n)]
     try:
         yield
@@ -303,9 +303,9 @@ def main() -> None:
     if words.n >= FEWEST_TO_TELL and not words.every:
         summary = (
             f"{words.n} runs killed at a random moment ({killed}), each run again: **{len(tally.faults)} faults**, "
-            f"{tally.n_left} processes left 2 s after a kill. Looked at each time: whether data, predictions and "
+            f"{tally.n_left} processes left 2 s after a kill. Verified each time: whether data, predictions and "
             "metrics are byte for byte those of an undisturbed run, whether ledger and MLflow agree on every run, "
-            f"whether anything is left over; and {AFTER_SECONDS} s after the last, whether all is still so."
+            f"whether anything is left over; and {AFTER_SECONDS} s after the last, whether this still holds."
         )
         write_section("7. Killed runs", "\n\n".join([machine, summary, *tally.faults]))
     print("\n".join(tally.faults))

@@ -1,10 +1,10 @@
-"""How good labkit's models are beside a well-made LightGBM pipeline and PyCaret's own default, on the same rows.
+"""How good labkit's models are compared with a well-made LightGBM pipeline and PyCaret's own default, on the same rows.
 
     python benchmarks/quality.py                     # all tables, about an hour on 2 cores
     python benchmarks/quality.py --only wine iris    # some of them
 
 Each table is split once; all three see the same training rows and are judged on the same holdout rows, by the share
-of rows put in the wrong class or by the squared error. Writes QUALITY.md beside this file; exits with 1 where labkit is
+of rows assigned a wrong class or by the squared error. Writes QUALITY.md next to this file; exits with 1 where labkit is
 worse than the best of the others by more than one standard error of the difference, paired over the rows.
 """
 
@@ -215,11 +215,11 @@ def write_page(lines: list[str]) -> None:
     """Write the comparison for readers."""
     heads = " | ".join(CONTENDERS)
     lines = [
-        "# Quality beside others",
+        "# Quality compared with others",
         "",
-        "Share of holdout rows put in the wrong class, or mean squared error; less is better. All saw the same rows.",
-        "*Behind*: labkit's loss less that of the best other one, with its standard error, paired over the rows.",
-        "Made by `python benchmarks/quality.py`.",
+        "Share of holdout rows assigned a wrong class, or mean squared error; less is better. All used the same rows.",
+        "*Behind*: labkit's loss minus that of the best other model, with its standard error, paired over the rows.",
+        "Written by `python benchmarks/quality.py`.",
         "",
         f"| table | holdout rows | {heads} | behind | within one standard error |",
         "|---|---:|" + "---|" * len(CONTENDERS) + "---:|---|",

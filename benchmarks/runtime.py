@@ -90,7 +90,8 @@ def compare_ways(folder: Path) -> str:
     slowest = list(medians)[-1]
     first_ratio, row_ratio, peak_ratio = (value / best for value, best in zip(medians[slowest], base, strict=True))
     lines = [
-        f"`{folder.parent.name}`: beside {slowest}, labkit's runtime gives its first prediction **{first_ratio:.1f} "
+        f"`{folder.parent.name}`: compared with {slowest}, labkit's runtime makes its first prediction "
+        f"**{first_ratio:.1f} "
         f"times** as fast and each further row {row_ratio:.0f} times as fast, with {peak_ratio:.1f} times less memory.",
         "",
         "| | first prediction, median (range) | ratio | one more row | ratio | peak memory | ratio |",
@@ -112,9 +113,10 @@ def main() -> None:
     lines = [
         machine,
         "",
-        f"Median of {N_ROUNDS} rounds, the ways in turn, each time in a new process: seconds from the first "
+        f"Median of {N_ROUNDS} rounds, in turn, each time in a new process: seconds from the first "
         "import until the first prediction (imports, digests, opening the model), one further row (median of 300), "
-        "and the largest resident memory. Ratios are to labkit's runtime; on a busy machine only they count.",
+        "and the largest resident memory. Ratios are relative to labkit's runtime; on a busy machine only they are "
+        "meaningful.",
         "",
         "\n\n".join(tables),
     ]

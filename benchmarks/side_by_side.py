@@ -75,7 +75,7 @@ def describe_machine() -> str:
 
 def write_section(title: str, content: str) -> None:
     """Write a section of RESULTS.md, replacing the one with the same title."""
-    head = "# Results\n\nWritten by `make bench`; every table was measured in one run, in turn.\n"
+    head = "# Results\n\nWritten by `make bench`; the rows of each table were measured in one run, in turn.\n"
     old = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else head
     parts = old.split("\n## ")
     kept = [part for part in parts[1:] if not part.startswith(f"{title}\n")]

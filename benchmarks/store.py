@@ -55,10 +55,11 @@ def main() -> None:
         found, seconds = use_together(root, n_runs)
         faults += found
     summary = (
-        f"**{len(faults)} faults.** {n_rounds} first uses by {N_PROCESSES} processes at once: one whole store each "
-        f"time, every run in it. {n_kills} kills as the store was made, {n_unmade} of them before it was there: "
-        f"the next to come made it whole. Then {N_PROCESSES} processes recorded {n_runs} runs each: one took "
-        f"{statistics.median(seconds):.2f} s, the longest, its wait for the others included, {max(seconds):.1f} s."
+        f"**{len(faults)} faults.** {n_rounds} first uses by {N_PROCESSES} processes at once: each time one "
+        f"complete store with every run in it. {n_kills} kills while the store was created, {n_unmade} of them "
+        "before it "
+        f"existed: the next process completed it. Then {N_PROCESSES} processes recorded {n_runs} runs each: one took "
+        f"{statistics.median(seconds):.2f} s, the longest, including its wait for the others, {max(seconds):.1f} s."
     )
     write_section("6. The tracking store", "\n\n".join([machine, summary, *faults]))
     print(summary, *faults, sep="\n")
