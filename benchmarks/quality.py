@@ -4,7 +4,7 @@
     python benchmarks/quality.py --only wine iris    # some of them
 
 Each table is split once; all three see the same training rows and are judged on the same holdout rows, by the share
-of rows assigned a wrong class or by the squared error. Writes QUALITY.md next to this file; exits with 1 where labkit is
+of rows assigned a wrong class or by the squared error. Writes QUALITY.md; exits with 1 where labkit is
 worse than the best of the others by more than one standard error of the difference, paired over the rows.
 """
 

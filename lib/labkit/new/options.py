@@ -84,7 +84,7 @@ class Choices:
 class ParamsDecision:
     """One decision: its subject, its value and its reason.
 
-    `place` is the path of its field in the params file, which gets the reason as a comment; empty if there is none.
+    `place` is the path of its field in the params file, which gets the reason as a comment; it may be empty.
     """
 
     subject: str

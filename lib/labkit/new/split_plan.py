@@ -163,7 +163,7 @@ def plan_random_split(target_plan: TargetPlan, why: str) -> SplitPlan:
 def plan_time_split(
     survey: Survey, target_plan: TargetPlan, target: str, days: list[str], choices: Choices
 ) -> SplitPlan | str:
-    """Return a split by time, or why there is none: by the given column, else by the date that is never later."""
+    """Return a split by time, or why it is impossible: by the given column, else by the date that is never later."""
     if choices.time is not None:
         if choices.time not in days:
             raise DataError(
@@ -215,7 +215,7 @@ def list_dates(names: list[str]) -> str:
 
 
 def cut_days(survey: Survey, target_plan: TargetPlan, target: str, column: str, reason: str) -> SplitPlan | str:
-    """Return a split by time at 60 % and 80 % of the rows, or why there is none."""
+    """Return a split by time at 60 % and 80 % of the rows, or why it is impossible."""
     rows = survey.sample[survey.sample[target].notna() & survey.sample[column].notna()]
     rows = rows[~rows[target].isin(target_plan.dropped)] if target_plan.dropped else rows
     times = rows[column].sort_values(kind="stable")

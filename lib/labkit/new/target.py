@@ -118,7 +118,7 @@ def plan_number(
 ) -> TargetPlan:
     """Decide about a numeric target."""
     if not holds_numbers(labels.values):
-        first = next(iter(labels.counts)) if labels.counts else "texts"
+        first = next(iter(labels.counts)) if labels.counts else "strings"
         raise DataError(f"{lead} holds {first!r}, not numbers: use --task classification")
     labels = leave_out_placeholders(survey, target, labels)
     if labels.counts is not None and len(labels.counts) == 1:

@@ -145,7 +145,7 @@ def compete(
 
 
 def register(params: Params, opened: bundle.Release, digest: str) -> registry.Version:
-    """Return the version made from a release, with its files in place; register it if there is none yet."""
+    """Return the version made from a release, with its files in place; register it first if needed."""
     known = registry.find_version(params.experiment, digest=digest)
     if known is not None:
         restore_files(params, opened, known)

@@ -169,7 +169,7 @@ def plot_importance(frame: pd.DataFrame, metric: str, *, n_rows: int, most: int)
 
 
 def describe_threshold(outcome: Outcome | None, predictions: Predictions) -> str:
-    """Describe what a threshold does on the holdout, or why there is none and what is done instead."""
+    """Describe what a threshold does on the holdout, or why none was chosen and what is done instead."""
     if outcome is None and len(predictions.classes) != 2:
         return "There is no threshold to choose: the target does not have two classes."
     if outcome is None:

@@ -22,7 +22,7 @@ METRICS = {
     "accuracy": "share of rows that are assigned their true class",
     "balanced_accuracy": "share of rows that are assigned their true class, averaged over the classes",
     "f1": "harmonic mean of precision and recall; 1 is perfect",
-    "r2": "share of the target's variance that is explained; 0 is none",
+    "r2": "share of the target's variance that is explained, at most 1",
     "mae": "mean absolute error, in the target's unit",
     "rmse": "root mean squared error, in the target's unit; large errors count more",
     "median_absolute_error": "median absolute error, in the target's unit",

@@ -201,7 +201,7 @@ READERS: dict[str, Any] = {"Parquet": OpenedParquet, "Arrow": OpenedArrow, "ORC"
 
 
 def to_plain_type(kind: pa.DataType) -> pa.DataType | None:
-    """Return the plain type to which a column is converted, or None if there is none.
+    """Return the plain type to which a column is converted, or None if it cannot be.
 
     >>> to_plain_type(pa.int8()), to_plain_type(pa.date32()), to_plain_type(pa.list_(pa.int8())) is None
     (DataType(int64), TimestampType(timestamp[us]), True)

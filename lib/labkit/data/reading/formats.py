@@ -169,7 +169,7 @@ def find_binary_ending(path: Path, head: bytes, where: str) -> str:
 
 
 def find_signature(head: bytes) -> str:
-    """Return the extension of the supported binary format with these first bytes; empty if there is none."""
+    """Return the extension of the supported binary format with these first bytes, or an empty string."""
     # A text table may begin with a column named PAR1 or ORCID.
     is_binary = CONTROL.search(head) is not None
     found = (ending for magic, ending in SIGNATURES.items() if head.startswith(magic) and (is_binary or len(magic) > 8))

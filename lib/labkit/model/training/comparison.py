@@ -136,7 +136,7 @@ def compare(
 
 
 def find_best(frame: pd.DataFrame) -> str:
-    """Return the name of the best candidate other than the dummy; raise ModelError if there is none."""
+    """Return the name of the best candidate other than the dummy; raise ModelError if all others failed."""
     ranked = frame[(frame["error"] == "") & (frame["model"] != DUMMY)]
     if ranked.empty:
         reasons = list_briefly(

@@ -217,7 +217,7 @@ class CodeReader:
             self.exports += found
 
     def close_typing(self) -> str:
-        """Return a digest of the code under `if TYPE_CHECKING`, empty if there is none; its imports are ignored."""
+        """Return a digest of the code under `if TYPE_CHECKING`, or an empty string; its imports are ignored."""
         if not self.typing:
             return ""
         inner = CodeReader()

@@ -126,7 +126,7 @@ def keep_server(*, seconds: float = LONGEST_START_SECONDS) -> dict[str, Any]:
 
 
 def ask_state(address: Path, *, seconds: float) -> dict[str, Any] | None:
-    """Return the state of a server, `pid` and `modules`; None if there is none or it is still importing."""
+    """Return the state of a server, `pid` and `modules`, or None if it does not run or is still importing."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(seconds)

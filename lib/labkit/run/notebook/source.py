@@ -55,7 +55,7 @@ def find_notebook(stage: str) -> Path:
     Raises
     ------
     ParamsError
-        There is none, or more than one.
+        No match, or more than one.
     """
     known = list_notebooks()
     found = [path for path in known if find_stage(path) == stage]

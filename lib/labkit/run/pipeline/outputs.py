@@ -113,7 +113,7 @@ def find_record(experiment: str, folder: str) -> Path:
 
 
 def find_recorded(experiment: str, place: str) -> RecordedFile | None:
-    """Return labkit's own record of a file, None if there is none."""
+    """Return labkit's own record of a file, or None."""
     try:
         record: Any = parse_json(find_record(experiment, place.partition("/")[0]).read_bytes())
         return RecordedFile(str(record["stage"]), sha256=str(record["files"][place]))
@@ -122,7 +122,7 @@ def find_recorded(experiment: str, place: str) -> RecordedFile | None:
 
 
 def find_locked(experiment: str, place: str) -> RecordedFile | None:
-    """Return the record of a file in dvc.lock, None if there is none."""
+    """Return the record of a file in dvc.lock, or None."""
     full = f"data/{experiment}/{place}"
     for stage, out in list_locked():
         if out["path"] == full:

@@ -57,7 +57,7 @@ class Process:
 
 
 def find_process(pid: int) -> Process | None:
-    """Return the process with a process id, None if there is none."""
+    """Return the process with a process id, or None."""
     try:
         if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
             return None

@@ -190,7 +190,7 @@ def is_ready(path: Path, head: str) -> bool:
 
 
 def read_version(path: Path) -> str | None:
-    """Return the version of a database, None if there is none yet.
+    """Return the version of a database, or None.
 
     Raises
     ------

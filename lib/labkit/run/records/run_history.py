@@ -92,7 +92,7 @@ def find_run(word: str) -> Entry:
     Raises
     ------
     ParamsError
-        There is none, or more than one.
+        No match, or more than one.
     """
     entries = ledger.load_entries()
     exact = [entry for entry in entries if word in (entry.run, entry.tracked)]

@@ -219,7 +219,7 @@ def describe_entry(entry: Entry) -> dict[str, Any]:
 def find_producer(
     entries: Iterable[Entry], experiment: str, stage: str, outputs: Mapping[str, str]
 ) -> dict[str, Any] | None:
-    """Return the latest run of a stage in this checkout that wrote exactly these outputs, None if there is none."""
+    """Return the latest run of a stage in this checkout that wrote exactly these outputs, or None."""
     found = None
     for entry in entries:
         if (entry.experiment, entry.stage, entry.outcome) == (experiment, stage, "finished") and outputs:

@@ -63,7 +63,7 @@ class ReportHeader:
     seconds
         How long the stage took.
     run_id, git_commit
-        The run in which the stage is recorded, and the commit of its code; None if there is none.
+        The run in which the stage is recorded, and the commit of its code, or None.
     is_dirty
         Whether the code had uncommitted changes.
     parameters
