@@ -3,14 +3,14 @@ import pandas as pd
 import pytest
 from labkit.model.evaluation.blocks import make_rows
 from labkit.model.evaluation.predictions import Predictions
-from labkit.model.evaluation.threshold import judge_threshold
+from labkit.model.evaluation.threshold import evaluate_threshold
 from labkit.params.evaluation import Costs
 from labkit.view import evaluation_plots, style
 
 Y_TRUE = np.array([0, 0, 1, 1])
 TWO = Predictions.from_proba(Y_TRUE, np.array([[0.9, 0.1], [0.4, 0.6], [0.6, 0.4], [0.2, 0.8]]), ("no", "yes"))
 COSTS = Costs(false_positive=1, false_negative=5)
-OUTCOME = judge_threshold(TWO, 0.3, COSTS, n_samples=100, confidence=0.9, seed=0, blocks=make_rows(4))
+OUTCOME = evaluate_threshold(TWO, 0.3, COSTS, n_samples=100, confidence=0.9, seed=0, blocks=make_rows(4))
 
 
 def make_periods(dummy: float) -> pd.DataFrame:

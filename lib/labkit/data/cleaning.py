@@ -1,7 +1,7 @@
 """Clean the joined table: apply rules, drop rows and columns.
 
 Cleaning is stateless: the result for a row does not depend on other rows, except when duplicates are dropped, where
-their order matters, and when rare classes are handled, where counts do. Anything learnt from the data is part of the
+their order matters, and when rare classes are handled, where counts do. Anything learned from the data is part of the
 model; `describe_learnt` shows it. The rules themselves are in `labkit.features.row_rules`, because live requests need
 them too.
 """
@@ -188,7 +188,7 @@ def drop_outliers(training: pd.DataFrame, wrangling: Wrangling) -> tuple[pd.Data
 
 
 def describe_learnt(training: pd.DataFrame, params: Params) -> pd.DataFrame:
-    """Return what is learnt from the training rows about outliers, missing values and empty columns.
+    """Return what is learned from the training rows about outliers, missing values and empty columns.
 
     The model learns the same again; this table makes it visible, with the number of training rows concerned.
 

@@ -190,7 +190,7 @@ def find_lacking_classes(parts: Mapping[str, pd.DataFrame], data: Data) -> dict[
 
 
 def check_target(target: pd.Series, data: Data) -> None:
-    """Reject a target that cannot be learnt or split by."""
+    """Reject a target that cannot be learned or split by."""
     name = target.name
     if len(target) < FEWEST_ROWS:
         raise DataError(

@@ -1,7 +1,7 @@
 """When predictions were requested and outcomes became known, and which outcomes were known in time.
 
 A row must not train a model that is evaluated on rows whose prediction was requested before its outcome was known: in
-production, that model could not have learnt from it. Leaving such rows out is called an embargo (López de Prado,
+production, that model could not have learned from it. Leaving such rows out is called an embargo (López de Prado,
 Advances in Financial Machine Learning, 2018, section 7.4).
 """
 

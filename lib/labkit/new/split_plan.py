@@ -21,7 +21,7 @@ from labkit.new.target import TargetPlan
 from labkit.params.evaluation import Gate
 
 FEWEST_DAYS = 20
-FEWEST_JUDGED = Gate().fewest_days
+FEWEST_HOLDOUT_DAYS = Gate().fewest_days
 FEWEST_GROUPS = 10
 MOSTLY_BEFORE, MOSTLY_AFTER = 0.99, 0.5
 MOST_MISSING = 0.05
@@ -221,7 +221,7 @@ def cut_days(survey: Survey, target_plan: TargetPlan, target: str, column: str, 
     times = rows[column].sort_values(kind="stable")
     if times.dt.floor("D").nunique() < FEWEST_DAYS:
         return f"fewer than {FEWEST_DAYS} different days"
-    cuts, n_judged = choose_cuts(times)
+    cuts, n_days = choose_cuts(times)
     bounds = [times.iloc[0], *cuts, times.iloc[-1] + pd.Timedelta(days=1)]
     parts = [rows[(rows[column] >= low) & (rows[column] < high)] for low, high in itertools.pairwise(bounds)]
     if min(map(len, parts)) < 5:
@@ -237,8 +237,10 @@ def cut_days(survey: Survey, target_plan: TargetPlan, target: str, column: str, 
         ParamsDecision("outcome known", "at once", "the table does not state when: set it if it is later",
                  ("data", "time"), is_warning=True),
     ]  # fmt: skip
-    if n_judged < FEWEST_JUDGED:
-        reason = f"the holdout has {n_judged} days, the gate requires {FEWEST_JUDGED}: add days, or lower fewest_days"
+    if n_days < FEWEST_HOLDOUT_DAYS:
+        reason = (
+            f"the holdout has {n_days} days, the gate requires {FEWEST_HOLDOUT_DAYS}: add days, or lower fewest_days"
+        )
         place = ("evaluation", "gate")
         decisions.append(ParamsDecision("publication", "refused for now", reason, place, is_warning=True))
     has_gaps = survey.raw.facts[column].n_missing > 0 if column in survey.raw.facts else rows[column].isna().any()
@@ -252,13 +254,13 @@ def choose_cuts(times: pd.Series) -> tuple[list[pd.Timestamp], int]:
     days = times.dt.floor("D")
     distinct = days.drop_duplicates().reset_index(drop=True)
     start = days.iloc[int(len(days) * 0.8)]
-    n_judged = int((distinct >= start).sum())
-    if n_judged < FEWEST_JUDGED <= len(distinct) // 3:
+    n_days = int((distinct >= start).sum())
+    if n_days < FEWEST_HOLDOUT_DAYS <= len(distinct) // 3:
         # A fifth of the rows covers fewer days than the gate needs: the holdout gets as many days as the gate needs,
         # provided that two thirds of all days are left.
-        start, n_judged = distinct.iloc[-FEWEST_JUDGED], FEWEST_JUDGED
+        start, n_days = distinct.iloc[-FEWEST_HOLDOUT_DAYS], FEWEST_HOLDOUT_DAYS
     before = days[days < start]
-    return [before.iloc[int(len(before) * 0.75)], start], n_judged
+    return [before.iloc[int(len(before) * 0.75)], start], n_days
 
 
 def add_date(split_plan: SplitPlan, survey: Survey, column: str) -> None:

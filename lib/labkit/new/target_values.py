@@ -220,9 +220,8 @@ def settle_rare(counts: Mapping[Any, int], lead: str) -> tuple[RareLabels, dict[
     if len(kept) < 2:
         named = list_briefly(f"{label!r} with {counts[label]}" for label in rare)
         raise DataError(
-            f"{lead}: classes with fewer than {FEWEST_OF_CLASS} rows cannot be learned and evaluated: {named}: bring "
-            "more "
-            "of their rows"
+            f"{lead}: classes with fewer than {FEWEST_OF_CLASS} rows cannot be learned and evaluated: {named}: add "
+            "rows of them"
         )
     if not rare:
         return RareLabels(), kept

@@ -48,7 +48,8 @@ def find_zones(raw: RawTable, choices: Choices) -> tuple[dict[str, str], list[Pa
     zones = raw.list_zones()
     found = {column: zone for column, zone in zones.items() if zone in zoneinfo.available_timezones() - {"UTC"}}
     decisions = [
-        ParamsDecision(f"column {column!r}", f"clock of {zone}", "stated in the file") for column, zone in found.items()
+        ParamsDecision(f"column {column!r}", f"time zone {zone}", "stated in the file")
+        for column, zone in found.items()
     ]
     offsets = {column: known for column in raw.table.times if (known := find_offsets(raw, column))}
     for column, known in offsets.items():
@@ -63,7 +64,7 @@ def find_zones(raw: RawTable, choices: Choices) -> tuple[dict[str, str], list[Pa
         if column not in {*zones, *offsets}:
             raise ParamsError(f"--zone {column}={zone}: its times have no UTC offset, so they are read as written")
         check_zone(column, zone)
-        decisions.append(ParamsDecision(f"column {column!r}", f"clock of {zone}", "given"))
+        decisions.append(ParamsDecision(f"column {column!r}", f"time zone {zone}", "given"))
     return found | dict(choices.zones), decisions
 
 
@@ -74,10 +75,10 @@ def propose_zone(column: str, offsets: Mapping[datetime, timedelta]) -> tuple[st
         return "", []
     if share < MOSTLY:
         reason = f"its offsets fit no time zone; for the hours of another zone, {option}"
-        return "", [ParamsDecision(f"column {column!r}", "clock of UTC", reason, is_warning=True)]
+        return "", [ParamsDecision(f"column {column!r}", "time zone UTC", reason, is_warning=True)]
     fit = "every row" if share == 1 else f"{share:.1%} of the rows"
     reason = f"fits {fit}; if it is another, {option}"
-    return zone, [ParamsDecision(f"column {column!r}", f"clock of {zone}", reason, is_warning=True)]
+    return zone, [ParamsDecision(f"column {column!r}", f"time zone {zone}", reason, is_warning=True)]
 
 
 def check_zone(column: str, zone: str) -> None:

@@ -261,7 +261,7 @@ def check_locations() -> CheckResult:
 
 
 def check_leftovers(root: Path) -> CheckResult:
-    """Look for what ended processes left half-made."""
+    """Look for incomplete files that ended processes left."""
     eldest = time.time() - OLDEST_SECONDS
     work = root / ".labkit" / "work"
     found = list(work.iterdir()) if work.is_dir() else []

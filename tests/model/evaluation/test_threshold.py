@@ -59,8 +59,8 @@ def test_chances_that_are_too_low_are_mended() -> None:
     costs = Costs(false_positive=1, false_negative=4)
     found = threshold.choose_threshold(make_two_classes(60_000, power=3), costs)
     assert found == pytest.approx(0.2**3, abs=0.01)
-    judged = threshold.judge_threshold(make_two_classes(power=3, seed=1), found, costs, **DRAWS)  # type: ignore[arg-type]
-    plain = threshold.judge_threshold(make_two_classes(power=3, seed=1), 0.2, costs, **DRAWS)  # type: ignore[arg-type]
+    judged = threshold.evaluate_threshold(make_two_classes(power=3, seed=1), found, costs, **DRAWS)  # type: ignore[arg-type]
+    plain = threshold.evaluate_threshold(make_two_classes(power=3, seed=1), 0.2, costs, **DRAWS)  # type: ignore[arg-type]
     assert judged.cost.high < plain.cost.low
     assert judged.saving.low > 0
 
@@ -70,7 +70,7 @@ def test_no_chance_separates_what_cannot_be() -> None:
     always = threshold.choose_threshold(nothing, Costs(false_positive=1, false_negative=9))
     never = threshold.choose_threshold(nothing, Costs(false_positive=9, false_negative=1))
     assert always <= 0.5 < never
-    found = threshold.judge_threshold(
+    found = threshold.evaluate_threshold(
         nothing, never, Costs(false_positive=9, false_negative=1), **{**DRAWS, "blocks": make_rows(100)}
     )  # type: ignore[arg-type]
     assert (found.acted, found.precision, found.recall, found.saving.value) == (0, 0, 0, 0)

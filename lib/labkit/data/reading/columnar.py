@@ -90,8 +90,7 @@ class TypedTable:
         except pa.ArrowInvalid as error:
             raise DataError(
                 f"{self.where}: column {name!r} holds {kind} that no plain number or time represents exactly: write "
-                "it as "
-                "another type, or name it in `skip`"
+                "it as another type, or name it in `skip`"
             ) from error
 
 

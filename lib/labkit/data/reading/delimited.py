@@ -79,8 +79,7 @@ class DelimitedFile:
             )
         return DataError(
             f"{self.where}: line {line + self.table.skip_lines:,}: a cell continues after its closing quote: double "
-            "the "
-            "quotes inside of a cell, or set `quote` or `escape`"
+            "the quotes inside of a cell, or set `quote` or `escape`"
         )
 
     def read_header(self) -> list[str]:

@@ -62,8 +62,7 @@ class JsonFile:
             if isinstance(value, dict | list):
                 raise DataError(
                     f"{self.where}: record {number:,}: {name!r} holds {name_type(value)}, not a plain value: flatten "
-                    "it, "
-                    "e.g. with pandas.json_normalize, and write it as CSV or Parquet"
+                    "it, e.g. with pandas.json_normalize, and write it as CSV or Parquet"
                 )
 
     def read_records(self) -> Iterator[Any]:

@@ -100,8 +100,7 @@ class Counter:
         if not piece and self.n_accents:
             raise DataError(
                 f"{self.where}: UTF-8, not {self.encoding.upper()} ({self.n_accents:,} accented characters would be "
-                "garbled): set "
-                "`encoding: utf-8` for the table, or write it in the encoding of the others"
+                "garbled): set `encoding: utf-8` for the table, or write it in the encoding of the others"
             )
 
     def describe(self, error: UnicodeError, piece: bytes) -> DataError:

@@ -1,7 +1,7 @@
 """Baselines of the evaluation: the best constant prediction, and plain LightGBM on the unchanged raw columns.
 
-They are not candidates: neither becomes the model. The constant shows how much the model has learnt, and plain LightGBM
-how much feature engineering, comparison and tuning have gained.
+They are not candidates: neither becomes the model. The constant shows how much the model has learned, and plain
+LightGBM how much feature engineering, comparison and tuning have gained.
 """
 
 from collections.abc import Mapping

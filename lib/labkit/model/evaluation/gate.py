@@ -174,17 +174,17 @@ def check_too_good(metric: str, value: float, dummy: float, *, relies_on: Sequen
     )
 
 
-def check_classes(learnt: Collection[Any], judged: Collection[Any]) -> list[Check]:
+def check_classes(learned: Collection[Any], evaluated: Collection[Any]) -> list[Check]:
     """Check whether the holdout has exactly the classes that the model was fitted on; no check if it does.
 
     The check always passes: rows of an unknown class already count as errors.
 
     Parameters
     ----------
-    learnt, judged
+    learned, evaluated
         Classes of the rows that the model was fitted on, and of the holdout.
     """
-    new, gone = sorted(map(str, {*judged} - {*learnt})), sorted(map(str, {*learnt} - {*judged}))
+    new, gone = sorted(map(str, {*evaluated} - {*learned})), sorted(map(str, {*learned} - {*evaluated}))
     if not new and not gone:
         return []
     found = [f"only in the holdout, so the model cannot predict them: {list_briefly(new)}"] if new else []

@@ -83,29 +83,29 @@ def compare_splits(parts: Mapping[str, pd.DataFrame], data: Data, *, seed: int) 
         return SplitComparison(metric, method, reason="the split is random: there is no other split to compare it with")
     rows = pd.concat([part for name, part in parts.items() if name != ASIDE])
     columns, y_true = make_columns(rows.drop(columns=data.target.column)), rows[data.target.column]
-    n_learn, n_judge = len(parts["training"]), len(parts["holdout"])
+    n_learn, n_test = len(parts["training"]), len(parts["holdout"])
     if not columns.shape[1]:
         return SplitComparison(metric, method, reason="there is no column besides times to fit a model on")
-    if n_judge < FEWEST_ROWS:
+    if n_test < FEWEST_ROWS:
         return SplitComparison(metric, method, reason="the holdout has fewer than two rows")
     random = np.random.default_rng(seed)
     mixed, everything = random.permutation(len(rows)), np.arange(len(rows))
-    blocks, judged = find_blocks(rows, data), []
+    blocks, evaluated = find_blocks(rows, data), []
     # The parts are in order in the table: training first, holdout last.
-    for fitted_on, judged_on in ((mixed[:n_learn], mixed[-n_judge:]), (everything[:n_learn], everything[-n_judge:])):
+    for fitted_on, evaluated_on in ((mixed[:n_learn], mixed[-n_test:]), (everything[:n_learn], everything[-n_test:])):
         chosen = np.sort(random.permutation(fitted_on)[:MOST_ROWS])
-        tested = np.sort(random.permutation(judged_on)[:MOST_ROWS])
+        tested = np.sort(random.permutation(evaluated_on)[:MOST_ROWS])
         if data.target.task == "classification" and y_true.iloc[chosen].nunique() < 2:
             return SplitComparison(metric, method, reason="the rows to fit a model on have only one class")
         predictions = predict(columns, y_true, chosen, tested, target=data.target, seed=seed)
-        judged.append((predictions, blocks.take(tested).fit_length(compute_losses(predictions))))
-    scores = [compute_metric(metric, predictions) for predictions, _ in judged]
+        evaluated.append((predictions, blocks.take(tested).fit_length(compute_losses(predictions))))
+    scores = [compute_metric(metric, predictions) for predictions, _ in evaluated]
     if not np.isfinite(scores).all():
         return SplitComparison(
             metric, method, reason=f"{metric} cannot be computed: the rows to evaluate it on have only one class"
         )
-    difference = compute_difference(metric, *judged, seed=seed)
-    n_rows, resampled = min(n_learn, MOST_ROWS), str(judged[1][1])
+    difference = compute_difference(metric, *evaluated, seed=seed)
+    n_rows, resampled = min(n_learn, MOST_ROWS), str(evaluated[1][1])
     return SplitComparison(metric, method, scores[0], scores[1], n_rows, difference=difference, resampled=resampled)
 
 
@@ -134,7 +134,7 @@ def make_columns(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def predict(
-    columns: pd.DataFrame, y_true: pd.Series, learn: np.ndarray, judge: np.ndarray, *, target: Target, seed: int
+    columns: pd.DataFrame, y_true: pd.Series, learn: np.ndarray, test: np.ndarray, *, target: Target, seed: int
 ) -> Predictions:
     """Return the predictions of a plain LightGBM, fitted on some rows, for other rows."""
     options: dict[str, Any] = {
@@ -147,4 +147,4 @@ def predict(
     options |= {"force_row_wise": True, "verbosity": -1, "learning_rate": 0.08}
     make = LGBMClassifier if target.task == "classification" else LGBMRegressor
     model = make(**options).fit(columns.iloc[learn], y_true.iloc[learn])
-    return compute_predictions(y_true.iloc[judge], model, columns.iloc[judge], target)
+    return compute_predictions(y_true.iloc[test], model, columns.iloc[test], target)

@@ -125,7 +125,7 @@ def choose_threshold(predictions: Predictions, costs: Costs) -> float:
     return float(cheapest[np.argmin(np.abs(cheapest - fair))])
 
 
-def judge_threshold(
+def evaluate_threshold(
     predictions: Predictions,
     threshold: float,
     costs: Costs,

@@ -1,8 +1,8 @@
 """Calibration of binary classifiers whose probabilities are systematically too high or too low.
 
 The method is Platt's sigmoid (Probabilistic outputs for support vector machines, 1999) on the log odds. Its two
-parameters are learnt on rows later than those that the model was fitted on, and kept only if they help on rows that are
-later still. Isotonic regression is not offered: its steps amplify differences in the last digits of float32, so the
+parameters are learned on rows later than those that the model was fitted on, and kept only if they help on rows that
+are later still. Isotonic regression is not offered: its steps amplify differences in the last digits of float32, so the
 ONNX graph would not agree with the model.
 """
 

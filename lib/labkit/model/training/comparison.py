@@ -1,8 +1,8 @@
 """Comparison of candidates by cross-validation.
 
 Every candidate is a whole pipeline of preprocessing and estimator and is cross-validated as such: imputation and
-encoding are learnt again in each fold. Row features come before it and are not refitted, because they are computed from
-the row itself and from outcomes that were known at its time, never from its own target. PyCaret, used in
+encoding are learned again in each fold. Row features come before it and are not refitted, because they are computed
+from the row itself and from outcomes that were known at its time, never from its own target. PyCaret, used in
 `labkit.model.training.pycaret` only, does nothing but propose estimators. These are plain scikit-learn and LightGBM
 estimators, so a model loads and predicts without PyCaret.
 """

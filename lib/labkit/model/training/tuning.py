@@ -152,7 +152,9 @@ def tune(
         tried = clone(candidate)
         find_core(tried[-1]).set_params(**({} if number == 0 else trial.params))
         shown, budget = (features, y_true), comparison.budget if number else Budget()
-        line = judge(study, trial, tried, shown, target=target, folds=folds, metric=training.metric, budget=budget)
+        line = evaluate_trial(
+            study, trial, tried, shown, target=target, folds=folds, metric=training.metric, budget=budget
+        )
         lines.append({"trial": number, **line, **{name: find_core(tried[-1]).get_params()[name] for name in space}})
         seconds.append(time.monotonic() - started)
         on_trial(number, line["error"] or f"{training.metric} {line[training.metric]:.4g} ({line['state']})")
@@ -199,7 +201,7 @@ def contains(part: IntDistribution | FloatDistribution | CategoricalDistribution
     return isinstance(value, int | float) and part.low <= value <= part.high
 
 
-def judge(
+def evaluate_trial(
     study: optuna.Study,
     trial: optuna.Trial,
     candidate: Pipeline,

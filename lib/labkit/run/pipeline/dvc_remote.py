@@ -136,8 +136,7 @@ def check_fetched(repo: Repo, stages: Sequence[Any]) -> None:
     if missing:
         raise MissingDataError(
             f"neither on the remote nor here: {list_briefly(sorted(missing), most=3)}: whoever made them has to `dvc "
-            "push`, "
-            "or `labkit run` makes them again; nothing was changed"
+            "push`, or `labkit run` makes them again; nothing was changed"
         )
 
 
