@@ -80,9 +80,7 @@ cli.add_command(models.predict)
 )
 @click.option("--until", metavar="STAGE", help="Stop after this stage.")
 @click.option("--force", metavar="STAGE", help="Run this stage even if nothing has changed.")
-@click.option(
-    "--sample", type=click.IntRange(20), metavar="N", help="Run on N rows in a scratch directory; nothing is published."
-)
+@click.option("--sample", type=click.IntRange(20), metavar="N", help="Run on N rows in scratch; nothing is published.")
 @click.option("--cold", is_flag=True, help="Start ordinary kernels, without preloaded imports.")
 @click.option("--no-wait", is_flag=True, help="Fail if another run of this checkout is under way.")
 @click.option("--locked", is_flag=True, help="Fail if the packages differ from requirements.lock.")
@@ -308,9 +306,7 @@ def why(run: str) -> None:
 
 @cli.command()
 @click.argument("experiment", required=False)
-@click.option(
-    "--schema", is_flag=True, help="Write params/schema.json, which editors use to complete and check params."
-)
+@click.option("--schema", is_flag=True, help="Write params/schema.json, with which editors complete and check.")
 def params(experiment: str | None, schema: bool) -> None:
     """Show every parameter of EXPERIMENT: its value, where it is set and what it means.
 
