@@ -377,7 +377,7 @@ CASES = [
     Case("zone_of_dates_without_offsets", csv(text(add(at=days("%Y-%m-%d")))), False,
          ["--zone at=Europe/Rome: its times have no UTC offset"], choices={"zones": {"at": "Europe/Rome"}}),
     Case("dates_with_and_without_offsets", csv(text(add(at=lambda n: days("%Y-%m-%d")(n) + " 08:00" + ("Z" if n % 2 else "")))),
-         False, ["column at, row 2: '2024-01-02 08:00Z' names an offset from UTC, '2024-01-01 08:00' does not: write all"]),
+         False, ["column at, row 2: '2024-01-02 08:00Z' has an offset from UTC, '2024-01-01 08:00' does not: write all"]),
     Case("dates_mixed", csv(text(add(at=lambda n: days("%d.%m.%Y" if n != 9 else "%Y-%m-%d")(n)))), False,
          ["column 'at'", "'2024-01-10' is not", "--kind at=category"]),
     Case("dates_ambiguous", csv(text(add(at=lambda n: f"{n % 5 + 1:02d}/{n % 7 + 1:02d}/2024"))), False,

@@ -106,7 +106,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     (
         {"path": "data/zones.csv", "times": ("at",)},
         DataError,
-        r"column at, row 2: '2013-01-01T00:00' names no offset from UTC",
+        r"column at, row 2: '2013-01-01T00:00' has no offset from UTC",
     ),
 ]
 

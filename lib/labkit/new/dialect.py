@@ -316,7 +316,7 @@ def find_header(
             shown = ", ".join(first[:4])
             raise ParamsError(
                 f"{where}: no column {target!r}: the first row ({shown} …) looks like data: add --no-header, and name "
-                "the target by its place, e.g. column_5"
+                "the target by its position, e.g. column_5"
             )
         return {"header": False}, [ParamsDecision("header", "no", "the target is named by its position", ("header",))]
     fields |= find_unnamed(first, True)

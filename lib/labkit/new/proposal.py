@@ -98,7 +98,7 @@ def make_proposal(name: str, survey: Survey, target: str, choices: Choices) -> P
     left = [column for column in survey.kinds if column not in drop and column not in split_plan.hidden]
     if not left:
         raise DataError(
-            f"{survey.raw.where}: no column is left to predict {target!r} from: {describe_drops(drop)}: take some back "
+            f"{survey.raw.where}: no column is left to predict {target!r} from: {describe_drops(drop)}: keep some "
             "with --keep"
         )
     tree = {

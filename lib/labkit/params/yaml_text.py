@@ -162,7 +162,7 @@ def check_events(content: str, where: str) -> None:
     if found := SEPARATORS.search(content):
         row = content.count("\n", 0, found.start()) + 1
         raise ParamsError(
-            f"{where}:{row}: the line separator U+{ord(found[0]):04X} would become a blank: "
+            f"{where}:{row}: the line separator U+{ord(found[0]):04X} would become a space: "
             f'write "\\u{ord(found[0]):04x}" within double quotes'
         )
     depth = 0

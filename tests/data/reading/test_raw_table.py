@@ -59,7 +59,7 @@ REFUSED: list[tuple[str, str | bytes, dict[str, Any], str]] = [
     ("not in the format", "a\n01.02.2024\n2.2.24\n", {"times": ("a",), "formats": {"a": "%d.%m.%Y"}},
      "row 2: '2.2.24' is not a time written as %d.%m.%Y"),
     ("times with and without zone", "a\n2024-01-01T00:00Z\n2024-01-02T00:00\n", {"times": ("a",)},
-     "column a, row 2: '2024-01-02T00:00' names no offset from UTC, '2024-01-01T00:00Z' does: write all times in one"),
+     "column a, row 2: '2024-01-02T00:00' has no offset from UTC, '2024-01-01T00:00Z' does: write all times in one"),
     ("Parquet named CSV", b"PAR1" + bytes(50), {}, "not a text file (Parquet): rename it with its true extension, .parquet"),
     ("JSON named CSV", '[{"a": 1}]', {}, "t.csv: a JSON file: rename it with the extension .json"),
     ("gzip named CSV", gzip.compress(b"a\n1\n"), {}, "gzip data: rename it to t.csv.gz"),

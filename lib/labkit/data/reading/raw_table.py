@@ -100,8 +100,8 @@ class RawTable:
                 pairs = itertools.zip_longest(names, file.names)
                 place, (first, other) = next((n, pair) for n, pair in enumerate(pairs, 1) if pair[0] != pair[1])
                 raise DataError(
-                    f"{file.where}: column {place} is {other!r}, in {self.where} {first!r}: files of one table have "
-                    "the same columns in the same order"
+                    f"{file.where}: column {place} is {other!r}, in {self.where} {first!r}: all files of a table "
+                    "must have the same columns in the same order"
                 )
         known = [*names, *(self.files[0].skipped if isinstance(self.files[0], TypedTable) else [])]
         for field in ("skip", "times", "texts", "codes", "checkboxes", "not_missing"):
