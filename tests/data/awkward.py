@@ -454,7 +454,7 @@ CASES = [
          choices={"sheet": "twoo"}),
     Case("excel_cut_short", lambda folder: cut(excel(one=frame())(folder)), False, ["not an Excel file"]),
     Case("excel_empty_sheet", excel(one=pd.DataFrame()), False, ["the sheet 'one' is empty"]),
-    Case("excel_below_a_title", titled_excel, True, ["skip_lines: 2", "rows before it 2"]),
+    Case("excel_below_a_title", titled_excel, True, ["skip_lines: 2", "skipped rows 2"]),
     Case("parquet_dates_as_texts", parquet(frame(at=[days("%Y-%m-%d")(n) for n in range(N)])), True,
          ["times: [at]", "method: time"]),
     Case("parquet_texts_that_are_no_dates", parquet(frame(at=["2024-01-01", ""] * (N // 2))), True),

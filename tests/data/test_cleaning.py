@@ -43,7 +43,7 @@ def test_no_filter_keeps_all_and_says_nothing() -> None:
     ("text", "message"),
     [
         ("age + 1", r"wrangling\.filters: 'age \+ 1' gives float64, not true or false: use a comparison"),
-        ("age > 1000", r"wrangling\.filters: 'age > 1000' leaves no row of 4"),
+        ("age > 1000", r"wrangling\.filters: 'age > 1000' leaves none of 4 rows"),
     ],
 )
 def test_filter_is_refused(text: str, message: str) -> None:

@@ -163,7 +163,7 @@ def test_rows_are_left_out_and_told(wrangling: Wrangling, filters: list[str], ro
 
 def test_a_step_that_leaves_no_row_is_refused() -> None:
     frame = pd.DataFrame({"x": [None, None], "k": [1, 2]})
-    with pytest.raises(ParamsError, match="wrangling.fill.x: drop leaves no row of 2"):
+    with pytest.raises(ParamsError, match="wrangling.fill.x: drop leaves none of 2 rows"):
         clean_table(frame, Wrangling(fill={"x": Fill(strategy="drop")}))
 
 

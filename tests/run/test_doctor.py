@@ -179,19 +179,19 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     "work folder": (
         leave_work,
         "leftovers",
-        "half-made: .labkit/work/diabetes-20260101T000000Z-ab",
+        "incomplete: .labkit/work/diabetes-20260101T000000Z-ab",
         "rm -r .labkit/work/diabetes-20260101T000000Z-ab",
     ),
     "half-written file": (
         lambda root: age(write(root / "reports/.x y.html.1a2b3c4d.part")),
         "leftovers",
-        "half-made: reports/.x y.html.1a2b3c4d.part",
+        "incomplete: reports/.x y.html.1a2b3c4d.part",
         "rm -r 'reports/.x y.html.1a2b3c4d.part'",
     ),
     "half-sent artifact": (
         lambda root: age(write(root / "mlruns/diabetes/1/artifacts/.artifact.uploading.x")),
         "leftovers",
-        "half-made: mlruns/diabetes/1/artifacts/.artifact.uploading.x",
+        "incomplete: mlruns/diabetes/1/artifacts/.artifact.uploading.x",
         "rm -r mlruns/diabetes/1/artifacts/.artifact.uploading.x",
     ),
     "half-made object": (

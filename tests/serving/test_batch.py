@@ -45,7 +45,7 @@ def test_known_answers_are_scored_beside_the_holdout() -> None:
     assert describe_score(rows.assign(late=["no", None, "yes"]), PROBABILITIES, FACTS, params) == ""
     assert describe_score(rows.drop(columns="late"), PROBABILITIES, FACTS, params) == ""
     perhaps = describe_score(rows.assign(late=["perhaps", "no", "yes"]), PROBABILITIES, FACTS, params)
-    assert perhaps == "\nThe rows have true values that cannot be scored: class 'perhaps' is new to it"
+    assert perhaps == "\nThe rows have true values that cannot be scored: class 'perhaps' is unknown to the model"
     one = "\nThe rows have true values that cannot be scored: one class only"
     assert describe_score(rows.assign(late="yes"), PROBABILITIES, FACTS, params) == one
 

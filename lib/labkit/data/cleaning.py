@@ -69,7 +69,7 @@ def apply_filters(frame: pd.DataFrame, filters: tuple[str, ...]) -> tuple[pd.Dat
             keep = keep & frame[names].notna().all(axis=1).to_numpy()
         kept = frame[np.broadcast_to(keep, len(frame))]
         if not len(kept):
-            raise ParamsError(f"wrangling.filters: {expression!r} leaves no row of {len(frame):,}")
+            raise ParamsError(f"wrangling.filters: {expression!r} leaves none of {len(frame):,} rows")
         steps.append({"filter": expression, "rows_before": len(frame), "rows_after": len(kept)})
         frame = kept
     return frame, pd.DataFrame(steps, columns=STEP)
@@ -126,7 +126,7 @@ def leave_out(frame: pd.DataFrame, is_out: pd.Series, step: str) -> tuple[pd.Dat
     kept = frame[~is_out]
     if not len(kept):
         place = "" if step.startswith("data.") else "wrangling."
-        raise ParamsError(f"{place}{step} leaves no row of {len(frame):,}")
+        raise ParamsError(f"{place}{step} leaves none of {len(frame):,} rows")
     return kept, [{"filter": step, "rows_before": len(frame), "rows_after": len(kept)}]
 
 

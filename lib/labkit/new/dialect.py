@@ -127,7 +127,7 @@ def find_reading(
     reason = "given" if choices.delimiter else f"{width} cells in the first row, and in those below it"
     decisions.append(ParamsDecision("delimiter", shown, reason, ("delimiter",)))
     if skip:
-        decisions.append(ParamsDecision("lines before it", str(skip), "come before the header", ("skip_lines",)))
+        decisions.append(ParamsDecision("skipped lines", str(skip), "come before the header", ("skip_lines",)))
     header, header_decisions = find_header(rows, target, where, choices)
     return fields | header, decisions + header_decisions
 
@@ -188,7 +188,7 @@ def find_sheet_reading(
     rows = [[normalize_spaces(cell) for cell in row] for row in itertools.islice(sheet.read_rows(), 50)]
     header, found = find_header(rows, target, where, choices)
     if skip and given is None:
-        found.append(ParamsDecision("rows before it", str(skip), "come before the header", ("skip_lines",)))
+        found.append(ParamsDecision("skipped rows", str(skip), "come before the header", ("skip_lines",)))
     return {"sheet": choices.sheet, "skip_lines": skip} | header, found
 
 

@@ -214,7 +214,7 @@ def compare_with_champion(params: Params, opened: bundle.Release, champion: regi
         try:
             theirs = bundle.load_release(folder)
             if theirs.facts["classes"] != opened.facts["classes"]:
-                raise ModelError("it knows other classes")
+                raise ModelError("it predicts other classes")
             y_true = holdout[target.column]
             predictions = [
                 make_predictions(y_true, one.predict(holdout), one.facts["classes"], target) for one in (opened, theirs)

@@ -101,7 +101,7 @@ def make_predictions(y_true: Any, output: np.ndarray, classes: Sequence[Any], ta
         return Predictions(np.asarray(y_true, dtype="float64"), output)
     labels, known = np.asarray(y_true).tolist(), tuple(classes)
     if unknown := sorted(set(labels) - set(known), key=str):
-        raise ModelError(f"class {unknown[0]!r} is new to it")
+        raise ModelError(f"class {unknown[0]!r} is unknown to the model")
     return Predictions.from_proba(encode_labels(labels, known), output, known, find_positive(known, target))
 
 
