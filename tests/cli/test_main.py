@@ -183,7 +183,7 @@ def find_statuses(root: Path) -> list[tuple[str, str, str]]:
         ("price / items", "returned + 1", "uses the target"),
         ("drop: [ordered]", "drop: [orderd]", "features.drop: no column 'orderd': did you mean 'ordered'?"),
         ("tables/orders.csv", "tables/order.csv", "no file"),
-        ("tables/orders.csv", "../../etc/passwd", "leads out of"),
+        ("tables/orders.csv", "../../etc/passwd", "is outside of"),
         ("times: [ordered]", "times: [kind]", "column kind, row 1: "),
     ],
 )

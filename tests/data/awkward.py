@@ -296,7 +296,7 @@ CASES = [
     Case("proto_name", csv(text(rename(colour="__proto__", x="constructor"))), True),
     Case("script_name", csv(text(rename(colour="<script>alert(1)</script>"))), True),
     Case("leading_blank_in_name", csv(text(rename(colour="  colour "))), True),
-    Case("target_with_blank", csv(text(rename(y="y "))), False, ["no column 'y': there is 'y ' with a blank"]),
+    Case("target_with_blank", csv(text(rename(y="y "))), False, ["no column 'y': there is 'y ', with a space"]),
     Case("target_missing", csv(PLAIN), False, ["no column 'colur': did you mean 'colour'?"], target="colur"),
     Case("keywords_and_dots", csv(text(rename(colour="class", x="a.b"))), True),
     Case("function_names", csv(text(rename(colour="missing", x="log"))), True),

@@ -221,7 +221,7 @@ def test_override_that_changes_nothing_writes_nothing(params_root: Path) -> None
         ("training.folds=!!int 5", "the tag"),
         ("deploy.owner=${USER}", "deploy holds ${USER}: placeholders are not filled in"),
         ("=5", "unknown key : known: data,"),
-        ("deploy.owner='a\x85b'", "the line separator U+0085 would become a blank"),
+        ("deploy.owner='a\x85b'", "the line separator U+0085 would become a space"),
         ("deploy.owner='a\x7fb'", "unacceptable character #x007f"),
         ("training..folds=5", "unknown key training."),
         ("__class__.x=1", "no section '__class__'"),

@@ -38,7 +38,7 @@ def test_folder_that_leads_out_is_refused(small: Path, name: str) -> None:
     with pytest.raises(ParamsError) as caught:
         check_checkout("small")
     assert str(caught.value) == (
-        f"{name} leads to {small.parent}/elsewhere/{name}, outside of the checkout, where DVC keeps no outputs: move it "
+        f"{name} points to {small.parent}/elsewhere/{name}, outside of the checkout, where DVC keeps no outputs: move it "
         f"back. If disk space is short here, move DVC's cache with `dvc cache dir PATH`, or mount the other disk at {name} "
         "(mount --bind)"
     )
@@ -91,7 +91,7 @@ def test_git_may_be_done_without_where_dvc_does(small: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda root: move_out(root, "data"), "data leads to "),
+        (lambda root: move_out(root, "data"), "data points to "),
         (lambda root: shutil.rmtree(root / ".git"), "run `git init` there"),
         (
             lambda root: (root / "notebooks/01_eda.ipynb").rename(root / "notebooks/01_explore.ipynb"),

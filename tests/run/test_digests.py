@@ -365,7 +365,7 @@ def test_lock_that_leads_out_of_the_checkout_is_refused(small: Path, place: str)
 @pytest.mark.parametrize("place", ["../pwned", "/tmp/pwned"])
 def test_pointer_that_leads_out_of_the_checkout_is_refused(small: Path, place: str) -> None:
     (small / "evil.dvc").write_text(f"outs:\n- md5: {'a' * 32}\n  hash: md5\n  path: {place}\n")
-    with pytest.raises(StageError, match="leads out of the checkout|outside of"):
+    with pytest.raises(StageError, match="is outside of"):
         run(small, "one")
     assert not list(small.parent.rglob("pwned"))
 

@@ -240,7 +240,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     "data elsewhere": (
         move_data,
         "outputs",
-        "data/breast_cancer leads to ROOT.data, outside of the checkout, where DVC keeps no outputs",
+        "data/breast_cancer points to ROOT.data, outside of the checkout, where DVC keeps no outputs",
         "move it back. If disk space is short here, move DVC's cache with `dvc cache dir PATH`, or mount the other disk at "
         "data/breast_cancer (mount --bind)",
     ),

@@ -60,7 +60,7 @@ def test_digits_and_escapes_are_kept(tmp_path: Path) -> None:
         ('{"x": 1}\n{"x": 2}\n{"x": 3, "y', 't.json: line 3 (\'{"x": 3, "y\' …): truncated'),
         ('{"x": 1}\n{"x": \n{"x": 3}\n{"x": 4}\n', "t.json: line 2: invalid JSON at"),
         ('[{"x": 1},\n{"x" 2},\n{"x": 3}]', "t.json: line 2: invalid JSON at '{\"x\" 2'"),
-        ('[{"x": 1}, {"x": 2},', "t.json: line 1: cut short"),
+        ('[{"x": 1}, {"x": 2},', "t.json: line 1: truncated"),
         ("[" * 100_000, "t.json: nested too deep"),
         ('[{"x": Infinity, "y": 1}]', "'Infinity' is not a finite number"),
         ('[{"x": 1, "": 2}]', "columns without a name: 2"),

@@ -251,7 +251,9 @@ def test_files_of_one_table_have_the_same_columns(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_text("a,c\n2,y\n")
     (tmp_path / "c.csv").write_text("a,b\n2.5,y\n")
     sources = {name: Source(tmp_path / f"{name}.csv", f"{name}.csv") for name in "abc"}
-    with pytest.raises(LabkitError, match=r"b\.csv: column 2 is 'c', in a\.csv 'b': files of one table have the same"):
+    with pytest.raises(
+        LabkitError, match=r"b\.csv: column 2 is 'c', in a\.csv 'b': all files of a table must have the same"
+    ):
         RawTable("t", Table(paths=("a.csv", "b.csv")), [sources["a"], sources["b"]])
     # The type is that of all files together.
     both = RawTable("t", Table(paths=("a.csv", "c.csv")), [sources["a"], sources["c"]])
