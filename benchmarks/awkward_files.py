@@ -18,6 +18,7 @@ from labkit.new.create import create_experiment  # noqa: E402
 from labkit.new.options import Choices  # noqa: E402
 from labkit.params.load import load_params  # noqa: E402
 from labkit.stages.source import place_tables  # noqa: E402
+from labkit.units import format_count  # noqa: E402
 
 from benchmarks.big_csv import make_checkout  # noqa: E402
 from tests.data.awkward import CASES, Case  # noqa: E402
@@ -36,7 +37,7 @@ def try_case(case: Case, scratch: Path) -> tuple[str, float]:
         headline = place_tables(params, scratch / "raw", scratch / "contract.json")
         target, drop = params.data.target, params.wrangling.drop
         warnings = sum(decision.is_warning for decision in done.proposal.decisions)
-        outcome = f"runs: {headline}; {target.task}, {len(drop)} columns left out, {warnings} warnings"
+        outcome = f"runs: {headline}; {target.task}, {format_count(len(drop), 'column')} left out, {format_count(warnings, 'warning')}"
     except LabkitError as error:
         outcome = "refused: " + str(error).replace(f"{scratch / 'files'}{os.sep}", "")
     return outcome, time.monotonic() - started
