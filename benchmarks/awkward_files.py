@@ -37,7 +37,8 @@ def try_case(case: Case, scratch: Path) -> tuple[str, float]:
         headline = place_tables(params, scratch / "raw", scratch / "contract.json")
         target, drop = params.data.target, params.wrangling.drop
         warnings = sum(decision.is_warning for decision in done.proposal.decisions)
-        outcome = f"runs: {headline}; {target.task}, {format_count(len(drop), 'column')} left out, {format_count(warnings, 'warning')}"
+        left_out, warned = format_count(len(drop), "column"), format_count(warnings, "warning")
+        outcome = f"runs: {headline}; {target.task}, {left_out} left out, {warned}"
     except LabkitError as error:
         outcome = "refused: " + str(error).replace(f"{scratch / 'files'}{os.sep}", "")
     return outcome, time.monotonic() - started

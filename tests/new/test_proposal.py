@@ -294,10 +294,10 @@ SAID: dict[str, tuple[list[Row], dict[str, Any], Sequence[str], Sequence[str]]] 
     ),
     "code for a fault": (
         make_rows(200, make_gas), {},
-        ["! target 'y' | -200 is missing | -200 stands 10 times, far from all other values, in the same rows as in 'temp' "
+        ["! target 'y' | -200 is missing | -200 occurs 10 times, far from all other values, in the same rows as in 'temp' "
          "and 'humidity'",
          "! filter | not missing(y) | 10 of 200 rows without a target",
-         "! column 'temp' | -200 is missing | -200 stands 10 times, far from all other values, in the same rows as in "],
+         "! column 'temp' | -200 is missing | -200 occurs 10 times, far from all other values, in the same rows as in "],
         [],
     ),
     "compact date": (

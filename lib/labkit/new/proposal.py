@@ -79,7 +79,7 @@ def make_proposal(name: str, survey: Survey, target: str, choices: Choices) -> P
     """
     n_rows = survey.raw.n_rows
     if n_rows < FEWEST_ROWS:
-        rows = format_count(n_rows, "row") + (": cannot split" if n_rows == 1 else "")
+        rows = format_count(n_rows, "row") + (": cannot be split" if n_rows == 1 else "")
         raise DataError(
             f"{survey.raw.where}: {rows}: at least {FEWEST_ROWS} are needed for training, validation and holdout"
         )
