@@ -164,7 +164,7 @@ def describe_placeholder(placeholder: Placeholder) -> str:
     """Describe how often a placeholder occurs in a column, and where else.
 
     >>> describe_placeholder(Placeholder(-200.0, 10, ("humidity",)))
-    "-200 stands 10 times, far from all other values, in the same rows as in 'humidity'"
+    "-200 occurs 10 times, far from all other values, in the same rows as in 'humidity'"
     """
     shown = " and ".join(map(repr, placeholder.beside[:2]))
     more = f" and {len(placeholder.beside) - 2} more columns" if len(placeholder.beside) > 2 else ""
