@@ -201,7 +201,7 @@ def plot_split_comparison(comparison: "SplitComparison") -> Figure:
     if np.isnan(values).any():
         return make_note(title, f"Not compared: {comparison.metric} is not a finite number.")
     shown = dict(zip(("random split", f"split by {comparison.method}"), values, strict=True))
-    fact = f"The same model on the same columns: {describe_split_comparison(comparison)}"
+    fact = f"The same probe LightGBM on the same columns: {describe_split_comparison(comparison)}"
     return plot_bars(shown, title=title, fact=fact, unit=comparison.metric, highlight=["random split"])
 
 

@@ -4,7 +4,7 @@ They are not candidates: neither becomes the model. The constant shows how much 
 LightGBM how much feature engineering, comparison and tuning have gained.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import pandas as pd
 from lightgbm import LGBMClassifier, LGBMRegressor
 
 from labkit.features.table_columns import find_column_kind
+from labkit.model.estimators.candidates import LIGHTGBM_FIXED, N_JOBS
 from labkit.model.estimators.constant import make_constant
 from labkit.model.evaluation.bootstrap import Interval, compute_intervals
 from labkit.model.evaluation.predictions import compute_predictions
@@ -97,15 +98,25 @@ def fit_plain_lightgbm(frame: pd.DataFrame, names: list[str], *, target: Target,
     names
         Raw columns to use, the same as the inputs of the chosen model.
     """
-    kinds = {name: kind for name in names if (kind := find_column_kind(frame[name])) != "time"}
+    kinds, categories = find_inputs(frame, names)
     if not kinds:
         return None
-    strings = [name for name, kind in kinds.items() if kind == "category"]
-    categories = {name: pd.Index(sorted(frame[name].dropna().astype(str).unique()), dtype=object) for name in strings}
-    make = LGBMClassifier if target.task == "classification" else LGBMRegressor
-    estimator = make(n_jobs=2, random_state=seed, deterministic=True, force_row_wise=True, verbosity=-1)
+    estimator = make_lightgbm(target, seed=seed)
     estimator.fit(make_columns(frame, kinds, categories), frame[target.column].to_numpy())
     return PlainLightGBM(estimator.set_params(n_jobs=1), kinds, categories)
+
+
+def make_lightgbm(target: Target, *, seed: int, **settings: Any) -> Any:
+    """Return an unfitted LightGBM for raw columns, with default settings except those given."""
+    make = LGBMClassifier if target.task == "classification" else LGBMRegressor
+    return make(n_jobs=N_JOBS, random_state=seed, **LIGHTGBM_FIXED, **settings)
+
+
+def find_inputs(frame: pd.DataFrame, names: Iterable[str]) -> tuple[dict[str, str], dict[str, pd.Index]]:
+    """Return the kinds of the columns that are not times, and the categories of each categorical column in the rows."""
+    kinds = {name: kind for name in names if (kind := find_column_kind(frame[name])) != "time"}
+    strings = [name for name, kind in kinds.items() if kind == "category"]
+    return kinds, {name: pd.Index(sorted(frame[name].dropna().astype(str).unique()), dtype=object) for name in strings}
 
 
 def make_columns(frame: pd.DataFrame, kinds: dict[str, str], categories: dict[str, pd.Index]) -> pd.DataFrame:

@@ -1,7 +1,8 @@
 """Comparison of the metric under a random split with that under the declared split.
 
-A plain LightGBM on the unchanged clean columns is fitted and scored under both. The result is only reported; no later
-choice depends on it. The interval of the difference resamples the blocks of `labkit.model.evaluation.blocks`,
+A probe LightGBM is fitted and scored under both. It sees the columns of the plain LightGBM in the evaluation, but has
+settings of its own, `PROBE`, and never stands beside the model. The result is only reported; no later choice depends
+on it. The interval of the difference resamples the blocks of `labkit.model.evaluation.blocks`,
 separately for each holdout.
 """
 
@@ -11,15 +12,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from lightgbm import LGBMClassifier, LGBMRegressor
 
 from labkit.data.split import ASIDE
-from labkit.features.table_columns import find_column_kind
+from labkit.model.evaluation.baselines import find_inputs, make_columns, make_lightgbm
 from labkit.model.evaluation.blocks import Blocks, find_blocks
 from labkit.model.evaluation.bootstrap import Interval, draw_weights, make_interval
 from labkit.model.evaluation.metrics import compute_losses, compute_metric, make_score
 from labkit.model.evaluation.predictions import Predictions, compute_predictions
 from labkit.params.tables import Data, Target
+
+PROBE: dict[str, Any] = {"n_estimators": 150, "learning_rate": 0.08}
+"""Settings in which the probe LightGBM differs from the plain one."""
+
 
 MOST_ROWS = 60_000
 FEWEST_ROWS = 2
@@ -65,7 +69,7 @@ class SplitComparison:
 
 
 def compare_splits(parts: Mapping[str, pd.DataFrame], data: Data, *, seed: int) -> SplitComparison:
-    """Fit and score one plain model under a random split and under the declared split, on the same number of rows.
+    """Fit and score the probe LightGBM under a random split and under the declared split, on the same number of rows.
 
     Parameters
     ----------
@@ -82,7 +86,8 @@ def compare_splits(parts: Mapping[str, pd.DataFrame], data: Data, *, seed: int) 
     if method == "random":
         return SplitComparison(metric, method, reason="the split is random: there is no other split to compare it with")
     rows = pd.concat([part for name, part in parts.items() if name != ASIDE])
-    columns, y_true = make_columns(rows.drop(columns=data.target.column)), rows[data.target.column]
+    kinds, categories = find_inputs(rows, rows.columns.drop(data.target.column))
+    columns, y_true = make_columns(rows, kinds, categories), rows[data.target.column]
     n_learn, n_test = len(parts["training"]), len(parts["holdout"])
     if not columns.shape[1]:
         return SplitComparison(metric, method, reason="there is no column besides times to fit a model on")
@@ -97,7 +102,7 @@ def compare_splits(parts: Mapping[str, pd.DataFrame], data: Data, *, seed: int) 
         tested = np.sort(random.permutation(evaluated_on)[:MOST_ROWS])
         if data.target.task == "classification" and y_true.iloc[chosen].nunique() < 2:
             return SplitComparison(metric, method, reason="the rows to fit a model on have only one class")
-        predictions = predict(columns, y_true, chosen, tested, target=data.target, seed=seed)
+        predictions = predict_with_probe(columns, y_true, chosen, tested, target=data.target, seed=seed)
         evaluated.append((predictions, blocks.take(tested).fit_length(compute_losses(predictions))))
     scores = [compute_metric(metric, predictions) for predictions, _ in evaluated]
     if not np.isfinite(scores).all():
@@ -124,27 +129,9 @@ def compute_difference(
     return make_interval(value, [one - other for one, other in zip(*samples, strict=True)], CONFIDENCE, fewest)
 
 
-def make_columns(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return columns in the form that LightGBM accepts: numbers and pandas categories, without times."""
-    kinds = {name: find_column_kind(rows[name]) for name in rows.columns}
-    types = {name: "category" if kind == "category" else "float64" for name, kind in kinds.items() if kind != "time"}
-    columns = rows[list(types)].astype(types)
-    # LightGBM rejects some characters in column names.
-    return columns.set_axis([f"column{number}" for number in range(len(types))], axis=1)
-
-
-def predict(
+def predict_with_probe(
     columns: pd.DataFrame, y_true: pd.Series, learn: np.ndarray, test: np.ndarray, *, target: Target, seed: int
 ) -> Predictions:
-    """Return the predictions of a plain LightGBM, fitted on some rows, for other rows."""
-    options: dict[str, Any] = {
-        "n_estimators": 150,
-        "num_leaves": 31,
-        "n_jobs": 2,
-        "random_state": seed,
-        "deterministic": True,
-    }
-    options |= {"force_row_wise": True, "verbosity": -1, "learning_rate": 0.08}
-    make = LGBMClassifier if target.task == "classification" else LGBMRegressor
-    model = make(**options).fit(columns.iloc[learn], y_true.iloc[learn])
+    """Return the predictions of a probe LightGBM, fitted on some rows, for other rows."""
+    model = make_lightgbm(target, seed=seed, **PROBE).fit(columns.iloc[learn], y_true.iloc[learn])
     return compute_predictions(y_true.iloc[test], model, columns.iloc[test], target)
