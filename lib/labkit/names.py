@@ -1,4 +1,4 @@
-"""Rules for names: valid names of experiments, and how column names are normalized in tables and params."""
+"""Rules for names: of experiments, and of columns as they are normalized in tables and shown in Markdown."""
 
 EXPERIMENT_NAME = r"[a-z][a-z0-9_]{0,62}"
 """Pattern of a whole experiment name, which is safe in paths and commands."""
@@ -22,3 +22,19 @@ def normalize_spaces(name: str) -> str:
     'knowledge of cuisines'
     """
     return name if name.isascii() else name.translate(TO_SPACE)
+
+
+def escape(name: object) -> str:
+    """Return a name as Markdown code, so that nothing in it is interpreted as markup.
+
+    Parameters
+    ----------
+    name
+        Any string from the data, such as the name of a column, a class or a slice.
+
+    Examples
+    --------
+    >>> escape("a|b`c")
+    '`a¦bˋc`'
+    """
+    return "`" + str(name).replace("`", "ˋ").replace("|", "¦").replace("\n", " ") + "`"

@@ -262,7 +262,7 @@ def make_environment(**extra: str) -> dict[str, str]:
     return {**TRACKING_PATIENCE, **os.environ, **fixed, **extra}
 
 
-def show(path: Path) -> str:
+def show_path(path: Path) -> str:
     """Return a path relative to the root of the checkout; unchanged if it is outside."""
     try:
         return str(path.relative_to(find_root()))

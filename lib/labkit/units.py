@@ -20,11 +20,27 @@ def format_bytes(n_bytes: int) -> str:
     >>> format_bytes(1), format_bytes(2_097_152)
     ('1 byte', '2.1 MB (2,097,152 bytes)')
     """
-    exact = format_count(n_bytes, "byte")
+    size, exact = format_size(n_bytes), format_count(n_bytes, "byte")
+    return exact if size == exact else f"{size} ({exact})"
+
+
+def format_size(n_bytes: int) -> str:
+    """Format a number of bytes, rounded.
+
+    Parameters
+    ----------
+    n_bytes
+        Number of bytes.
+
+    Examples
+    --------
+    >>> format_size(512), format_size(20_480), format_size(3_500_000)
+    ('512 bytes', '20.5 kB', '3.5 MB')
+    """
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if n_bytes >= size:
-            return f"{n_bytes / size:.1f} {unit} ({exact})"
-    return exact
+            return f"{n_bytes / size:.1f} {unit}"
+    return format_count(n_bytes, "byte")
 
 
 def format_count(n: int, noun: str, plural: str = "") -> str:

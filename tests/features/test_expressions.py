@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from labkit.errors import ParamsError
-from labkit.features.expressions import LONGEST, compute, find_names
+from labkit.features.expressions import LONGEST_EXPRESSION, compute, find_names
 
 COLUMNS = {
     "a": np.array([1.0, 2.0, np.nan, 4.0]),
@@ -135,7 +135,7 @@ REFUSED = [
     ("a = 1", "not an expression"),
     ("", "not an expression"),
     ("a\0b", "not an expression"),
-    ("a + " * 2500 + "a", f"expression of 10001 characters: at most {LONGEST}"),
+    ("a + " * 2500 + "a", f"expression of 10001 characters: at most {LONGEST_EXPRESSION}"),
     ("-" * 400 + "a", "nested more than 30 deep"),
     ("[" + "-" * 400 + "a]", "is not allowed"),
     ("(" * 240 + "a" + ")" * 240, "not an expression"),

@@ -11,7 +11,7 @@ def test_every_figure_of_merit_is_put_in_words() -> None:
 
 @pytest.mark.parametrize("name", ["short", "exactly twenty-six letters", "x" * 27, "a" * 500])
 def test_shortened_names_fit(name: str) -> None:
-    shown = prose.shorten(name)
+    shown = prose.shorten_name(name)
     assert len(shown) <= prose.LONGEST_NAME
     assert shown[:5] == name[:5]
     assert shown[-3:] == name[-3:]

@@ -119,7 +119,7 @@ def run(
         from labkit.run.records import mlflow_store
 
         request = RunRequest(until, force, is_waiting=not no_wait, is_locked=locked, settings=settings)
-        how: dict[str, Any] = {"plain": builtin.PLAIN, "progress": Progress(), "kernels": kernels}
+        how: dict[str, Any] = {"plain": builtin.PLAIN_STAGES, "progress": Progress(), "kernels": kernels}
         if sample:
             run_sample(experiment, rows=sample, request=request, **how)
         else:
@@ -164,7 +164,7 @@ def doctor() -> None:
     from labkit.run.doctor import examine, show_results
     from labkit.stages.promotion import check_champions
 
-    close_gone()
+    try_to_close_gone()
     sys.exit(show_results([*examine(), check_champions()]))
 
 
@@ -191,7 +191,7 @@ def stage(name: str, experiment: str) -> None:
     from labkit.run.pipeline.experiment_run import run_single_stage
     from labkit.run.pipeline.progress import Progress
 
-    run_single_stage(name, experiment, plain=builtin.PLAIN, progress=Progress())
+    run_single_stage(name, experiment, plain=builtin.PLAIN_STAGES, progress=Progress())
 
 
 @cli.command()
@@ -207,7 +207,7 @@ def status(experiments: tuple[str, ...]) -> None:
     from labkit.run.pipeline import dvc_repo, run_lock
     from labkit.run.records.stage_record import load_records
 
-    close_gone()
+    try_to_close_gone()
     holder = run_lock.find_holder()
     if holder is not None:
         echo(f"Under way now: {run_lock.describe_holder(holder)}.")
@@ -230,13 +230,12 @@ def status(experiments: tuple[str, ...]) -> None:
             console.print_table(("stage", "state", "why", "latest result"), rows, title=experiment)
 
 
-def close_gone() -> None:
+def try_to_close_gone() -> None:
     """Close the records of killed runs and print them; a store that cannot be written does not stop the command."""
     from labkit.run.records import recovery
 
     try:
-        for line in recovery.describe_closed(recovery.reconcile()):
-            echo(line)
+        recovery.close_gone(echo)
     except (StageError, DiskError) as error:
         echo(f"not closed yet: {error}")
 
@@ -255,7 +254,7 @@ def pull(experiments: tuple[str, ...]) -> None:
 
     for experiment in experiments:
         load_params(experiment)
-    close_gone()
+    try_to_close_gone()
     with run_lock.hold_checkout(", ".join(experiments) or "all experiments", report=echo):
         echo(dvc_remote.pull(experiments))
 
@@ -275,7 +274,7 @@ def runs(experiment: str | None, most: int) -> None:
 
     if experiment:
         load_params(experiment)
-    close_gone()
+    try_to_close_gone()
     rows, n_runs = run_history.list_runs(experiment, most=most)
     shown = [
         (row.run, row.end, "" if row.seconds is None else f"{row.seconds:,.0f} s", run_history.show_age(row.at))
@@ -300,7 +299,7 @@ def why(run: str) -> None:
     """
     from labkit.run.records import run_history
 
-    close_gone()
+    try_to_close_gone()
     console.print_pairs(run_history.describe_run(run_history.find_run(run)))
 
 

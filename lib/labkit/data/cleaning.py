@@ -16,6 +16,7 @@ from labkit.data.computed_columns import settle_target
 from labkit.errors import ParamsError, list_briefly
 from labkit.features import expressions
 from labkit.features.imputation import learn, learn_bounds, make_spec
+from labkit.features.row_computation import OTHER
 from labkit.features.row_rules import RowRule, apply_rules
 from labkit.features.table_columns import find_column_kind, to_array
 from labkit.params.experiment import Params
@@ -23,8 +24,6 @@ from labkit.params.tables import Target
 from labkit.params.wrangling import Rule, Wrangling
 
 STEP = ["filter", "rows_before", "rows_after"]
-OTHER = "other"
-"""Name of the class that rare classes are merged into."""
 
 
 def apply_rules_to(frame: pd.DataFrame, rules: Mapping[str, Rule]) -> pd.DataFrame:

@@ -22,8 +22,8 @@ from labkit.params.yaml_lines import write_filter
 PARTS = ("training", "validation", "holdout")
 ASIDE = "aside"
 """Rows set aside until after the release: no earlier stage reads them."""
-Rows = dict[str, np.ndarray]
-FEWEST_ROWS = 20
+RowsOfParts = dict[str, np.ndarray]
+FEWEST_ROWS_TO_SPLIT = 20
 
 
 def split_rows(frame: pd.DataFrame, data: Data, *, seed: int) -> dict[str, pd.DataFrame]:
@@ -57,7 +57,7 @@ def split_rows(frame: pd.DataFrame, data: Data, *, seed: int) -> dict[str, pd.Da
     return check_parts(parts, data)
 
 
-def split_at_random(frame: pd.DataFrame, data: Data, seed: int) -> Rows:
+def split_at_random(frame: pd.DataFrame, data: Data, seed: int) -> RowsOfParts:
     """Return the positions of each part's rows, drawn at random."""
     target = frame[data.target.column]
     by_class = target if find_strata(data) else None
@@ -74,7 +74,7 @@ def split_at_random(frame: pd.DataFrame, data: Data, seed: int) -> Rows:
     return {"training": training, "validation": validation, "holdout": holdout}
 
 
-def split_by_time(frame: pd.DataFrame, data: Data, seed: int) -> Rows:
+def split_by_time(frame: pd.DataFrame, data: Data, seed: int) -> RowsOfParts:
     """Return the positions of each part's rows; a part ends when the first day of the next begins, in UTC."""
     # Outcomes used for training or selection must be known by then, so later ones are under embargo. The holdout is
     # only used for evaluation.
@@ -121,7 +121,7 @@ def count_embargoed(frame: pd.DataFrame, data: Data) -> dict[str, int]:
     return {name: int(is_late[numbers == number].sum()) for number, name in enumerate(PARTS[:2])}
 
 
-def split_by_group(frame: pd.DataFrame, data: Data, seed: int) -> Rows:
+def split_by_group(frame: pd.DataFrame, data: Data, seed: int) -> RowsOfParts:
     """Return the positions of each part's rows, keeping groups together; groups fill the parts in random order."""
     groups = frame[str(data.split.group)]
     if groups.isna().any():
@@ -192,9 +192,10 @@ def find_lacking_classes(parts: Mapping[str, pd.DataFrame], data: Data) -> dict[
 def check_target(target: pd.Series, data: Data) -> None:
     """Reject a target that cannot be learned or split by."""
     name = target.name
-    if len(target) < FEWEST_ROWS:
+    if len(target) < FEWEST_ROWS_TO_SPLIT:
         raise DataError(
-            f"{len(target)} rows are left: at least {FEWEST_ROWS} are needed for training, validation and holdout"
+            f"{len(target)} rows are left: at least {FEWEST_ROWS_TO_SPLIT} are needed for training, validation "
+            "and holdout"
         )
     missing = target.index[target.isna()]
     if len(missing):

@@ -22,13 +22,13 @@ LONG_DAYS = 400
 SLICES = 10
 
 
-FEWEST_ROWS = 10
+FEWEST_ROWS_OF_MEAN = 10
 
 
 COUNTS_TIME = 0.95
 
 
-MANY_VALUES = 0.2
+DISTINCT_SHARE = 0.2
 """Distinct strings per row above which a column identifies rows: later values are new even without drift."""
 
 
@@ -79,7 +79,7 @@ def compute_over_time(frame: pd.DataFrame, target: Target, *, span_days: int | N
 def compute_by_key(frame: pd.DataFrame, target: Target, key: str, *, period: str = "M", most: int = 10) -> pd.DataFrame:
     """Return the mean target by period for a column's most frequent values: one row per value, one column per period.
 
-    Means of fewer than `FEWEST_ROWS` rows are NaN; values and periods without any mean are left out.
+    Means of fewer than `FEWEST_ROWS_OF_MEAN` rows are NaN; values and periods without any mean are left out.
 
     Parameters
     ----------
@@ -94,7 +94,13 @@ def compute_by_key(frame: pd.DataFrame, target: Target, key: str, *, period: str
     chosen = frame[frame[key].isin(common) & frame[PREDICT_AT].notna()]
     periods = chosen[PREDICT_AT].dt.tz_convert("UTC").dt.tz_localize(None).dt.to_period(period).astype(str)
     grouped = compute_outcome(chosen, target).groupby([chosen[key], periods], observed=True)
-    table = grouped.mean().where(grouped.count() >= FEWEST_ROWS).unstack().dropna(axis=1, how="all").dropna(how="all")
+    table = (
+        grouped.mean()
+        .where(grouped.count() >= FEWEST_ROWS_OF_MEAN)
+        .unstack()
+        .dropna(axis=1, how="all")
+        .dropna(how="all")
+    )
     return table.loc[table.mean(axis=1).sort_values(ascending=False).index]
 
 
@@ -127,7 +133,7 @@ def compute_drift(frame: pd.DataFrame, data: Data, columns: Sequence[str]) -> pd
         kind = find_column_kind(values)
         if kind == "time" or (kind == "number" and counts_time(values, frame[PREDICT_AT])):
             continue
-        if kind == "category" and values.nunique() > MANY_VALUES * values.notna().sum():
+        if kind == "category" and values.nunique() > DISTINCT_SHARE * values.notna().sum():
             continue
         halves = (values[~later], values[later])
         means = [float(half.mean()) if kind != "category" else np.nan for half in halves]

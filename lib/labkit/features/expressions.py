@@ -18,8 +18,8 @@ from labkit.errors import ParamsError, list_briefly, name_nearest
 from labkit.features.parse_text import read_date
 from labkit.names import normalize_spaces
 
-LONGEST = 500
-DEEPEST = 30
+LONGEST_EXPRESSION = 500
+DEEPEST_EXPRESSION = 30
 
 
 def is_missing(values: Any) -> np.ndarray:
@@ -85,14 +85,14 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sqrt": np.sqrt,
     "where": lambda is_first, first, second: np.where(is_first, first, second),
 }
-KINDS = {"O": "strings", "U": "strings", "M": "times", "m": "durations", "b": "booleans"}
+OPERAND_KINDS = {"O": "strings", "U": "strings", "M": "times", "m": "durations", "b": "booleans"}
 # These take columns unchanged; all other functions and arithmetic convert to floats.
 UNCONVERTED = {"isin", "missing", "where"}
 ARGUMENTS = {
     "clip": (3, 3),
-    "isin": (1, LONGEST),
-    "max": (1, LONGEST),
-    "min": (1, LONGEST),
+    "isin": (1, LONGEST_EXPRESSION),
+    "max": (1, LONGEST_EXPRESSION),
+    "min": (1, LONGEST_EXPRESSION),
     "round": (1, 2),
     "where": (3, 3),
 }
@@ -169,7 +169,7 @@ def compute(expression: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def describe_kinds(expression: str, columns: Mapping[str, np.ndarray]) -> str:
     """Describe what the columns of an expression hold, for an error message."""
-    kinds = {name: KINDS.get(columns[name].dtype.kind, "numbers") for name in find_names(expression)}
+    kinds = {name: OPERAND_KINDS.get(columns[name].dtype.kind, "numbers") for name in find_names(expression)}
     return list_briefly(f"{name} ({kind})" for name, kind in kinds.items()) or "its constants"
 
 
@@ -213,8 +213,8 @@ def write_name(name: str) -> str:
 @cache
 def parse_expression(expression: str) -> ast.expr:
     """Parse an expression; refuse everything outside the language."""
-    if len(expression) > LONGEST:
-        raise ParamsError(f"expression of {len(expression)} characters: at most {LONGEST}")
+    if len(expression) > LONGEST_EXPRESSION:
+        raise ParamsError(f"expression of {len(expression)} characters: at most {LONGEST_EXPRESSION}")
     try:
         tree = ast.parse(expression.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -228,8 +228,8 @@ def parse_expression(expression: str) -> ast.expr:
 
 def check_node(node: ast.expr, expression: str, depth: int) -> None:
     """Refuse a node that the language does not allow."""
-    if depth > DEEPEST:
-        raise ParamsError(f"expression {expression[:40]!r} …: nested more than {DEEPEST} deep")
+    if depth > DEEPEST_EXPRESSION:
+        raise ParamsError(f"expression {expression[:40]!r} …: nested more than {DEEPEST_EXPRESSION} deep")
     match node:
         case ast.Name() | ast.Constant(value=bool() | float() | str() | None):
             children: list[ast.expr] = []
@@ -267,7 +267,7 @@ def check_count(name: str, n_arguments: int, expression: str) -> None:
     least, most = ARGUMENTS.get(name, (1, 1))
     if not least <= n_arguments <= most:
         wanted = f"{least} argument{'s' if least > 1 else ''}" if least == most else f"at least {least}"
-        wanted = f"{least} or {most} arguments" if least < most < LONGEST else wanted
+        wanted = f"{least} or {most} arguments" if least < most < LONGEST_EXPRESSION else wanted
         raise ParamsError(f"expression {expression!r}: {name} takes {wanted}, not {n_arguments}")
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from labkit.vocabulary import DATE_LIKE, NO, YES
 
-NUMBER = re.compile(
+NUMBER_WITH_UNIT = re.compile(
     r"\s*([-+−]?)\s*([$€£¥₹]|[A-Z]{3}(?=\s))?\s*([0-9][0-9 ,.'_]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*(.*?)\s*"
 )
 """Sign, currency, digits, exponent, unit."""
@@ -16,7 +16,7 @@ CODE = re.compile(r"0[0-9]+")
 """Digits with a leading zero: a code, not a number."""
 
 
-MOSTLY = 0.98
+NEARLY_ALL = 0.98
 
 
 MOSTLY_DATES = 0.9
@@ -42,7 +42,7 @@ def read_number(string: str, decimal: str = ".", units: Mapping[str, float] | No
     1234.0
     >>> read_number("12 apples")
     """
-    found = NUMBER.fullmatch(string)
+    found = NUMBER_WITH_UNIT.fullmatch(string)
     if not found:
         return None
     sign, currency, digits, exponent, after = found.groups()

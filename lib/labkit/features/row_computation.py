@@ -17,6 +17,7 @@ from labkit.features.outcome_rates import PREDICT_AT
 from labkit.features.row_rules import Columns, RowRule, apply_rule, apply_rules
 
 OTHER = "other"
+"""Name of the class that rare classes, and of the category that rare or unseen values, are merged into."""
 
 
 class RowComputation:

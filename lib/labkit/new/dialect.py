@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from labkit.data.reading.column_types import guess_separators
-from labkit.data.reading.encoding import MARKS, guess_encoding, list_sample_words
+from labkit.data.reading.encoding import BYTE_ORDER_MARKS, guess_encoding, list_sample_words
 from labkit.data.reading.formats import (
     ARFF,
     DELIMITERS,
@@ -199,7 +199,7 @@ def find_encoding(path: Path, where: str, choices: Choices) -> tuple[str, list[P
     decoder = codecs.getincrementaldecoder("utf-8")()
     with open_bytes(path, most_bytes=LARGEST_BYTES, where=where) as stream:
         head = stream.peek(HEAD_BYTES)[:HEAD_BYTES]  # type: ignore[attr-defined]
-        marked = next((name for mark, name in MARKS.items() if head.startswith(mark)), None)
+        marked = next((name for mark, name in BYTE_ORDER_MARKS.items() if head.startswith(mark)), None)
         if marked:
             return marked, [ParamsDecision("encoding", marked, "given by a byte-order mark", ("encoding",))]
         check_head(head, path, where)

@@ -33,7 +33,7 @@ from labkit.params.validation_messages import describe_remedy
 from labkit.units import format_count
 from labkit.vocabulary import LEVELS
 
-MARKS = {"x", "✓", "✔", "☑", "checked", "selected", "ticked"}
+TICK_MARKS = {"x", "✓", "✔", "☑", "checked", "selected", "ticked"}
 """Values of ticked boxes besides the spellings of yes, in lower case."""
 MOST_CELLS = 4_000_000
 MOST_CLASSES = 5_000
@@ -234,7 +234,9 @@ def find_checkboxes(raw: RawTable, choices: Choices) -> tuple[str, ...]:
         is_alone = len(facts.words) + bool(facts.n_numbers) == 1 and facts.n_missing and not facts.markers
         if not (word and is_alone) or given not in (None, "boolean") or name in choices.formats:
             continue
-        is_mark = word.lower() in MARKS or read_yes_no(word) == 1 or name.endswith(f": {word}") or given == "boolean"
+        is_mark = (
+            word.lower() in TICK_MARKS or read_yes_no(word) == 1 or name.endswith(f": {word}") or given == "boolean"
+        )
         if is_mark and raw.list_strings(name) == [word]:
             found.append(name)
     return tuple(found)

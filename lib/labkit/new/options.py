@@ -12,7 +12,7 @@ from labkit.names import normalize_spaces
 from labkit.params.section import check_style
 
 Kind = Literal["number", "category", "boolean", "date", "text", "identifier", "constant", "empty"]
-KINDS: tuple[Kind, ...] = ("number", "category", "boolean", "date", "text", "identifier")
+COLUMN_KINDS: tuple[Kind, ...] = ("number", "category", "boolean", "date", "text", "identifier")
 """Kinds that can be given to a column; constant and empty are only ever detected."""
 
 
@@ -56,8 +56,8 @@ class Choices:
         for name in ("drop", "keep"):
             object.__setattr__(self, name, tuple(normalize_spaces(column) for column in getattr(self, name)))
         for column, kind in self.kinds.items():
-            if kind not in KINDS:
-                raise ParamsError(f"--kind {column}={kind}: {name_nearest(kind, KINDS)}")
+            if kind not in COLUMN_KINDS:
+                raise ParamsError(f"--kind {column}={kind}: {name_nearest(kind, COLUMN_KINDS)}")
         for column, style in self.formats.items():
             try:
                 check_style(style)

@@ -17,8 +17,9 @@ from labkit.data.quality.formula import find_formula
 from labkit.data.quality.identifiers import MANY_NAMES, MOST_ROWS_EACH, names_thing, names_whom
 from labkit.data.quality.leakage import find_leaks
 from labkit.data.quality.placeholders import Placeholder, describe_placeholder, find_placeholders
+from labkit.data.split import FEWEST_ROWS_TO_SPLIT
 from labkit.errors import DataError, list_briefly
-from labkit.features.expressions import LONGEST, write_name
+from labkit.features.expressions import LONGEST_EXPRESSION, write_name
 from labkit.new.column_kinds import ColumnKind
 from labkit.new.inspect import Survey
 from labkit.new.options import Choices, ParamsDecision
@@ -30,8 +31,7 @@ from labkit.params.yaml_lines import quote, write_line
 from labkit.units import format_count, shorten_value
 from labkit.vocabulary import names_time
 
-SEED = 42
-FEWEST_ROWS = 20
+DEFAULT_SEED = 42
 MANY_ROWS, MANY_COLUMNS = 20_000, 200
 LABELS = ("identifier", "constant", "empty")
 FEW_ROWS = 5_000
@@ -78,10 +78,11 @@ def make_proposal(name: str, survey: Survey, target: str, choices: Choices) -> P
         An option does not fit the target.
     """
     n_rows = survey.raw.n_rows
-    if n_rows < FEWEST_ROWS:
+    if n_rows < FEWEST_ROWS_TO_SPLIT:
         rows = format_count(n_rows, "row") + (": cannot be split" if n_rows == 1 else "")
         raise DataError(
-            f"{survey.raw.where}: {rows}: at least {FEWEST_ROWS} are needed for training, validation and holdout"
+            f"{survey.raw.where}: {rows}: at least {FEWEST_ROWS_TO_SPLIT} are needed for training, "
+            "validation and holdout"
         )
     target_plan = plan_target(survey, target, choices)
     survey = replace(
@@ -103,7 +104,7 @@ def make_proposal(name: str, survey: Survey, target: str, choices: Choices) -> P
         )
     tree = {
         "experiment": name,
-        "seed": SEED,
+        "seed": DEFAULT_SEED,
         "data": {
             "tables": {name: describe_table(survey.raw.table)},
             **split_plan.time,
@@ -149,7 +150,9 @@ def find_drops(
             drop[column] = f"{found.kind}: {found.reason}"
     inputs = [column for column in survey.kinds if column not in drop and column not in choices.keep]
     sample, n_rows = survey.sample, survey.raw.n_rows
-    leaks = find_leaks(sample, inputs, target, target_plan.task, seed=SEED, n_rows=n_rows, placeholders=placeholders)
+    leaks = find_leaks(
+        sample, inputs, target, target_plan.task, seed=DEFAULT_SEED, n_rows=n_rows, placeholders=placeholders
+    )
     kept = (choices.group, choices.time)
     drop |= {name: leak.reason for name, leak in leaks.items() if leak.is_sure and name not in kept}
     decisions += [ParamsDecision(f"column {column!r}", "left out", reason) for column, reason in drop.items()]
@@ -184,7 +187,7 @@ def make_wrangling(
         filters.append(f"not missing({write_name(split_plan.needs_filter)})")
         reason = "rows without a time are in no part"
         decisions.append(ParamsDecision("filter", filters[-1], reason, ("wrangling", "filters"), is_warning=True))
-    if long := [one for one in filters if len(one) > LONGEST]:
+    if long := [one for one in filters if len(one) > LONGEST_EXPRESSION]:
         raise DataError(f"{survey.raw.where}: the filter {long[0][:60]!r} … is too long: shorten the name in the file")
     found: dict[str, Any] = {"filters": filters} if filters else {}
     rules = make_rules(survey, drop, placeholders, choices, decisions)

@@ -13,7 +13,7 @@ import pandas as pd
 from labkit.data.joins import to_utc
 from labkit.data.quality.evidence import floor_percent
 from labkit.errors import DataError, list_briefly
-from labkit.features.expressions import LONGEST, write_name
+from labkit.features.expressions import LONGEST_EXPRESSION, write_name
 from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.new.inspect import Survey
 from labkit.new.options import Choices, ParamsDecision
@@ -107,7 +107,7 @@ def add_length(split_plan: SplitPlan, survey: Survey, column: str, asked: str) -
     expression = f"({write_name(asked)} - {write_name(column)}) / days(1)"
     # Dates after the time of prediction were not known then, even if the table holds them now.
     is_before = compute_share_before(survey.sample, column, asked) > MOSTLY_BEFORE
-    if not is_before or name in {*survey.sample.columns, *split_plan.lengths} or len(expression) > LONGEST:
+    if not is_before or name in {*survey.sample.columns, *split_plan.lengths} or len(expression) > LONGEST_EXPRESSION:
         return
     split_plan.lengths[name] = expression
     split_plan.decisions.append(

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from labkit.data.cleaning import OTHER
 from labkit.errors import DataError, ParamsError, list_briefly, name_nearest
+from labkit.features.row_computation import OTHER
 from labkit.features.table_columns import find_column_kind
 from labkit.new.inspect import Survey
 from labkit.new.options import Choices, ParamsDecision

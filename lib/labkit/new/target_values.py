@@ -11,12 +11,12 @@ from typing import Any
 
 import pandas as pd
 
-from labkit.data.cleaning import OTHER
 from labkit.data.quality import text_issues
 from labkit.data.quality.evidence import floor_percent
 from labkit.data.quality.placeholders import describe_placeholder, find_target_placeholders
 from labkit.errors import DataError, list_briefly
 from labkit.features import parse_text
+from labkit.features.row_computation import OTHER
 from labkit.features.row_rules import RowRule, apply_rule
 from labkit.features.table_columns import to_array
 from labkit.new import column_kinds
@@ -107,7 +107,7 @@ def read_labels(survey: Survey, target: str, choices: Choices, *, as_words: bool
     is_amount = len(words) > text_issues.MANY_AMOUNTS or choices.task == "regression"
     if as_words or choices.task == "classification" or not is_amount:
         return labels
-    fewest = column_kinds.MOSTLY_NUMBERS if choices.task == "regression" else parse_text.MOSTLY
+    fewest = column_kinds.MOSTLY_NUMBERS if choices.task == "regression" else parse_text.NEARLY_ALL
     number = text_issues.guess_number(words[: text_issues.MOST_DISTINCT], fewest=fewest)
     if not number:
         return replace(labels, decisions=remark_numbers(labels, target))

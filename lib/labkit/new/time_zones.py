@@ -18,7 +18,7 @@ from labkit.errors import ParamsError, list_briefly, name_nearest
 from labkit.new.options import Choices, ParamsDecision
 
 MOST_MOMENTS = 1_000
-MOSTLY = 0.9
+MOSTLY_IN_ZONE = 0.9
 """Least share of times that a proposed zone has to fit. Programs follow summer time exactly, people less so."""
 OFTEN = (
     "UTC", "Europe/London", "Europe/Berlin", "Europe/Athens", "Europe/Moscow", "Europe/Istanbul", "America/New_York",
@@ -73,7 +73,7 @@ def propose_zone(column: str, offsets: Mapping[datetime, timedelta]) -> tuple[st
     (zone, share), option = find_zone(offsets), f"--zone {shlex.quote(f'{column}=ZONE')}"
     if zone == "UTC" and share == 1:
         return "", []
-    if share < MOSTLY:
+    if share < MOSTLY_IN_ZONE:
         reason = f"its offsets fit no time zone; for the hours of another zone, {option}"
         return "", [ParamsDecision(f"column {column!r}", "time zone UTC", reason, is_warning=True)]
     fit = "every row" if share == 1 else f"{share:.1%} of the rows"

@@ -14,7 +14,7 @@ from labkit.console import make_printable
 from labkit.params.experiment import Params
 from labkit.params.load import ParamsFile, load_file, parse_file
 from labkit.params.yaml_text import make_commented, make_yaml
-from labkit.paths import show
+from labkit.paths import show_path
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def describe_section(section: BaseModel, keys: list[str], file: ParamsFile) -> I
             yield from describe_section(value, here, file)
             continue
         line = file.find_line(here)
-        origin = f"{show(file.path)}:{line}" if line else "default"
+        origin = f"{show_path(file.path)}:{line}" if line else "default"
         yield DescribedParam(".".join(here), make_shown(value), origin, field.description or "")
 
 

@@ -19,7 +19,7 @@ from labkit.params.experiment import Params
 from labkit.params.plain_values import check_value
 from labkit.params.validation_messages import describe_remedy, list_expected
 from labkit.params.yaml_text import YamlMap, make_plain, parse_yaml, read_yaml
-from labkit.paths import show
+from labkit.paths import show_path
 from labkit.secrets.detection import describe_secret, find_secret
 
 PLACEHOLDER = re.compile(r"\$\{[^}]*\}")
@@ -117,7 +117,7 @@ def parse_file(content: str, path: Path) -> ParamsFile:
     ParamsError
         The content is not valid.
     """
-    tree = parse_yaml(content, show(path))
+    tree = parse_yaml(content, show_path(path))
     return ParamsFile(path, content, tree, check_params(tree, path))
 
 
@@ -138,15 +138,15 @@ def check_params(tree: Mapping[str, Any], path: Path) -> Params:
     """
     try:
         plain = make_plain(tree)
-        check_content(plain, tree, show(path))
+        check_content(plain, tree, show_path(path))
         params = Params.model_validate_json(json.dumps(plain, allow_nan=False))
     except ValidationError as error:
-        faults = [f"{show(path)}{describe_fault(fault, tree)}" for fault in error.errors(include_url=False)]
+        faults = [f"{show_path(path)}{describe_fault(fault, tree)}" for fault in error.errors(include_url=False)]
         raise ParamsError(list_briefly(faults)) from error
     except (ValueError, TypeError) as error:
-        raise ParamsError(f"{show(path)}: {error}: use plain finite values") from error
+        raise ParamsError(f"{show_path(path)}: {error}: use plain finite values") from error
     if params.experiment != path.stem:
-        raise ParamsError(f"{show(path)}: experiment is {params.experiment!r}: the file's name is {path.stem!r}")
+        raise ParamsError(f"{show_path(path)}: experiment is {params.experiment!r}: the file's name is {path.stem!r}")
     return params
 
 

@@ -13,7 +13,7 @@ from labkit.params.experiment import Params
 from labkit.params.load import ParamsFile, check_params, load_file, load_params, parse_file
 from labkit.params.plain_values import check_value
 from labkit.params.yaml_text import YamlList, YamlMap, make_plain, make_yaml, parse_yaml
-from labkit.paths import show
+from labkit.paths import show_path
 from labkit.secrets.detection import describe_secret
 from labkit.secrets.redaction import TOKENS
 from labkit.storage.atomic import write_text
@@ -33,7 +33,7 @@ def describe_edit(params: Params) -> str:
         is_same = load_params(params.experiment) == params
     except ParamsError:
         is_same = False
-    path = show(paths.find_params_path(params.experiment))
+    path = show_path(paths.find_params_path(params.experiment))
     message = (
         f"{path} was changed while the run was under way; finished stages are kept: labkit run {params.experiment}"
     )
@@ -65,7 +65,7 @@ def apply_overrides(experiment: str, settings: Sequence[str]) -> str:
     if after is before:
         return ""
     write_text(after.path, after.content)
-    contents, name = (before.content.splitlines(), after.content.splitlines()), show(after.path)
+    contents, name = (before.content.splitlines(), after.content.splitlines()), show_path(after.path)
     lines = difflib.unified_diff(*contents, name, name, n=0, lineterm="")
     return "\n".join(line for line in lines if not line.startswith("@@"))
 

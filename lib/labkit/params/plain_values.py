@@ -13,7 +13,7 @@ from typing import Any
 from labkit.errors import ParamsError
 from labkit.units import format_count
 
-DEEPEST = 10
+DEEPEST_NESTING = 10
 LARGEST_STRING_BYTES = 65_536
 MOST_DIGITS = 4_300
 """Python itself refuses to convert longer integers to or from strings."""
@@ -76,8 +76,8 @@ def check_value(value: Any, name: str, *, allow_nan: bool = False, depth: int = 
     if not (is_list or is_mapping) or isinstance(value, Enum):
         kind = "Enum" if isinstance(value, Enum) else type(value).__name__
         raise ParamsError(f"{name} is a {kind}: write {INSTEAD.get(kind, 'a plain number, string, list or mapping')}")
-    if depth >= DEEPEST:
-        raise ParamsError(f"{name} is nested more than {DEEPEST} deep: flatten it")
+    if depth >= DEEPEST_NESTING:
+        raise ParamsError(f"{name} is nested more than {DEEPEST_NESTING} deep: flatten it")
     if is_list:
         return [check_value(item, f"{name}[{n}]", allow_nan=allow_nan, depth=depth + 1) for n, item in enumerate(value)]
     return {

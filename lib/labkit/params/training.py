@@ -6,7 +6,9 @@ from pydantic import Field
 
 from labkit.params.section import Section
 
-USUAL_MODELS = ("dummy", "linear", "random_forest", "extra_trees", "hist_gradient_boosting", "lightgbm", "blend")
+DUMMY = "dummy"
+"""The model that always predicts the constant that is best for the metric."""
+USUAL_MODELS = (DUMMY, "linear", "random_forest", "extra_trees", "hist_gradient_boosting", "lightgbm", "blend")
 
 
 CLASSIFIERS = ("naive_bayes",)

@@ -9,7 +9,7 @@ from typing import Any
 
 from labkit.params.plain_values import write_number
 
-PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_ ]*[A-Za-z0-9_]")
+PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_ ]*[A-Za-z0-9_]")
 # Words that YAML does not read as strings.
 WORDS = {"true", "false", "yes", "no", "on", "off", "null", "nan", "inf"}
 
@@ -20,7 +20,7 @@ def quote(value: Any) -> str:
     >>> [quote(value) for value in ("mean area", "a: b", "no", "it's", -999, True, 1e-8)]
     ['mean area', '"a: b"', '"no"', '"it\\'s"', '-999', 'true', '0.00000001']
     """
-    if isinstance(value, str) and PLAIN.fullmatch(value) and value.lower() not in WORDS:
+    if isinstance(value, str) and PLAIN_NAME.fullmatch(value) and value.lower() not in WORDS:
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
         return write_number(value)

@@ -23,7 +23,7 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from labkit.errors import ParamsError
 from labkit.params.plain_values import write_number
-from labkit.paths import show
+from labkit.paths import show_path
 from labkit.secrets.redaction import REDACTED, TOKENS
 from labkit.units import format_count
 
@@ -40,7 +40,7 @@ AMBIGUOUS = re.compile(
     r"|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?[0-9]*\.[0-9]*[eE][0-9]+)$"
 )
 # Strings that need no quotes, and words that are not read as strings without them.
-PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./%()+-]*( [A-Za-z0-9_./%()+<>=*-]+)*")
+PLAIN_SCALAR = re.compile(r"[A-Za-z_][A-Za-z0-9_./%()+-]*( [A-Za-z0-9_./%()+<>=*-]+)*")
 NOT_STRINGS = ("null", "true", "false", "none", "nan")
 
 # Line breaks in YAML 1.1 only.
@@ -61,7 +61,7 @@ def load_yaml(path: Path) -> YamlMap:
         The file is too large, not UTF-8 or not one mapping, or has an alias, a tag, a duplicate key, too deep nesting
         or a word that two parsers read differently.
     """
-    return parse_yaml(read_yaml(path), show(path))
+    return parse_yaml(read_yaml(path), show_path(path))
 
 
 def read_yaml(path: Path) -> str:
@@ -79,14 +79,14 @@ def read_yaml(path: Path) -> str:
     """
     if path.stat().st_size > LARGEST_FILE_BYTES:
         raise ParamsError(
-            f"{show(path)}: {format_count(path.stat().st_size, 'byte')}; a params file has at most 1,000,000"
+            f"{show_path(path)}: {format_count(path.stat().st_size, 'byte')}; a params file has at most 1,000,000"
         )
     try:
         content = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ParamsError(f"{show(path)}: not UTF-8 at byte {error.start}: save it as UTF-8") from error
+        raise ParamsError(f"{show_path(path)}: not UTF-8 at byte {error.start}: save it as UTF-8") from error
     if content.startswith("\ufeff"):
-        raise ParamsError(f"{show(path)}: begins with a byte order mark: save it as UTF-8 without one")
+        raise ParamsError(f"{show_path(path)}: begins with a byte order mark: save it as UTF-8 without one")
     return content
 
 
@@ -106,7 +106,9 @@ def load_written_yaml(path: Path) -> Any:
     try:
         return YAML(typ="safe").load(path)
     except (YAMLError, ValueError, RecursionError) as error:
-        raise ParamsError(f"{show(path)}: {str(error).splitlines()[0]}: restore it from git, or remove it") from error
+        raise ParamsError(
+            f"{show_path(path)}: {str(error).splitlines()[0]}: restore it from git, or remove it"
+        ) from error
 
 
 def load_plain(path: Path) -> dict[str, Any]:
@@ -122,7 +124,7 @@ def load_plain(path: Path) -> dict[str, Any]:
     ParamsError
         The content is refused by `load_yaml`.
     """
-    return parse_plain(path.read_text(encoding="utf-8"), show(path))
+    return parse_plain(path.read_text(encoding="utf-8"), show_path(path))
 
 
 @cache
@@ -196,7 +198,9 @@ def make_commented(tree: Any) -> Any:
         items = YamlList(make_commented(item) for item in tree)
         items.fa.set_flow_style()
         return items
-    if isinstance(tree, str) and (not PLAIN.fullmatch(tree) or AMBIGUOUS.match(tree) or tree.lower() in NOT_STRINGS):
+    if isinstance(tree, str) and (
+        not PLAIN_SCALAR.fullmatch(tree) or AMBIGUOUS.match(tree) or tree.lower() in NOT_STRINGS
+    ):
         return DoubleQuotedScalarString(tree)
     return tree
 
@@ -238,7 +242,7 @@ class ScalarEmitter(RoundTripEmitter):
     def process_scalar(self) -> None:
         """Write one scalar."""
         width, is_block = self.best_width, bool(self.event.style) and self.event.style in "|>"
-        if self.simple_key_context or not (is_block or PLAIN.fullmatch(self.event.value)):
+        if self.simple_key_context or not (is_block or PLAIN_SCALAR.fullmatch(self.event.value)):
             self.best_width = sys.maxsize
         super().process_scalar()
         self.best_width = width

@@ -63,9 +63,10 @@ def find_place_fault(experiments: list[str]) -> Fault | None:
         if not folder.resolve().is_relative_to(root.resolve()):
             link = next(path for path in [*reversed(folder.parents), folder] if is_leaving(path, root))
             return Fault(
-                f"{paths.show(link)} points to {link.resolve()}, outside of the checkout, where DVC keeps no outputs",
+                f"{paths.show_path(link)} points to {link.resolve()}, outside of the checkout, where DVC keeps no "
+                "outputs",
                 "move it back. If disk space is short here, move DVC's cache with `dvc cache dir PATH`, or mount the "
-                f"other disk at {paths.show(link)} (mount --bind)",
+                f"other disk at {paths.show_path(link)} (mount --bind)",
             )
     return None
 

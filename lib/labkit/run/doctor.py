@@ -23,7 +23,7 @@ import psutil
 from labkit import console, paths
 from labkit.errors import LabkitError, list_briefly
 from labkit.params.load import list_experiments
-from labkit.paths import show
+from labkit.paths import show_path
 from labkit.run import checkout, dvc_cache
 from labkit.run.checkout import Fault
 from labkit.run.dvc_yaml import make_output_patterns
@@ -32,7 +32,7 @@ from labkit.run.kernels import servers
 from labkit.run.pipeline import outputs, run_lock
 from labkit.run.records import artifact_locations, ledger
 from labkit.storage.atomic import PART, parse_json
-from labkit.units import format_bytes, format_count
+from labkit.units import format_count, format_size
 
 PYTHONS = ((3, 11), (3, 14))
 SHOWN_PACKAGES = (
@@ -154,7 +154,7 @@ def check_disk(root: Path) -> CheckResult:
     free = shutil.disk_usage(root).free
     few = free < LEAST_FREE_BYTES
     remedy = "free disk space: `dvc gc --workspace` removes what no current stage needs from DVC's cache" if few else ""
-    return CheckResult("free disk", format_bytes(free).partition(" (")[0], remedy)
+    return CheckResult("free disk", format_size(free), remedy)
 
 
 def check_modes(root: Path) -> CheckResult:
@@ -165,11 +165,11 @@ def check_modes(root: Path) -> CheckResult:
     if open_ones:
         return CheckResult(
             "file modes",
-            f"writable by everyone: {list_briefly([*map(show, open_ones)], most=3)}",
-            f"chmod o-w {shlex.join(map(show, open_ones[:9]))}",
+            f"writable by everyone: {list_briefly([*map(show_path, open_ones)], most=3)}",
+            f"chmod o-w {shlex.join(map(show_path, open_ones[:9]))}",
         )
     if is_read:
-        return CheckResult("file modes", f"readable by others: {show(secret)}", f"chmod 600 {show(secret)}")
+        return CheckResult("file modes", f"readable by others: {show_path(secret)}", f"chmod 600 {show_path(secret)}")
     return CheckResult("file modes", "only you may write")
 
 
@@ -194,7 +194,7 @@ def check_run_lock(path: Path) -> CheckResult:
     except FileNotFoundError:
         return CheckResult(about, "none held")
     except (ValueError, TypeError, KeyError, AttributeError):
-        return CheckResult(about, f"{show(path)} is damaged", "the next `labkit run` fixes it")
+        return CheckResult(about, f"{show_path(path)} is damaged", "the next `labkit run` fixes it")
     alive = sorted(pid for pid in pids if psutil.pid_exists(pid))
     if alive:
         return CheckResult(about, f"DVC works in process {', '.join(map(str, alive))}")
@@ -234,7 +234,9 @@ def check_runs(database: Path) -> CheckResult:
         ).fetchall()
         connection.close()
     except sqlite3.Error as error:
-        return CheckResult(about, f"{show(database)}: {error}", "restore it from a copy, or move it away to start over")
+        return CheckResult(
+            about, f"{show_path(database)}: {error}", "restore it from a copy, or move it away to start over"
+        )
     if not found:
         return CheckResult(about, "none")
     if run_lock.find_holder() is not None:
@@ -271,7 +273,9 @@ def check_leftovers(root: Path) -> CheckResult:
     old = [path for path in found if path.exists() and path.lstat().st_mtime < eldest]
     if old:
         return CheckResult(
-            "leftovers", f"incomplete: {list_briefly([*map(show, old)], most=3)}", f"rm -r {shlex.join(map(show, old))}"
+            "leftovers",
+            f"incomplete: {list_briefly([*map(show_path, old)], most=3)}",
+            f"rm -r {shlex.join(map(show_path, old))}",
         )
     in_cache = dvc_cache.list_leftovers(dvc_cache.find_cache())
     if in_cache:
@@ -285,7 +289,7 @@ def check_damaged(root: Path) -> CheckResult:
     """Check for damaged objects of DVC's cache that were set aside."""
     folder = root / ".labkit" / "damaged"
     aside = sorted(folder.iterdir()) if folder.is_dir() else []
-    remedy = f"check the disk, then rm -r {show(folder)}" if aside else ""
+    remedy = f"check the disk, then rm -r {show_path(folder)}" if aside else ""
     return CheckResult("damaged objects", f"{len(aside)} set aside" if aside else "none", remedy)
 
 
@@ -331,7 +335,7 @@ def check_remote(folder: Path) -> CheckResult:
         config.read([folder / "config", folder / "config.local"], encoding="utf-8")
     except (configparser.Error, UnicodeDecodeError) as error:
         return CheckResult(
-            "DVC remote", f"{show(folder / 'config')}: {str(error).splitlines()[0]}", "restore it from git"
+            "DVC remote", f"{show_path(folder / 'config')}: {str(error).splitlines()[0]}", "restore it from git"
         )
     names = re.findall(r"remote\s+\"?([\w.-]+)", " ".join(config.sections()))
     return CheckResult("DVC remote", ", ".join(names) if names else "none: the data are on this machine only")

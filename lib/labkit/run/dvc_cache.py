@@ -13,7 +13,7 @@ from pathlib import Path, PureWindowsPath
 
 from labkit import paths
 from labkit.errors import DataError
-from labkit.paths import show
+from labkit.paths import show_path
 from labkit.storage.atomic import move, parse_json
 from labkit.storage.digests import compute_md5
 
@@ -97,7 +97,7 @@ def check_object(path: Path, md5: str, place: str) -> None:
     aside = paths.find_root() / ".labkit" / "damaged" / md5
     move(path, aside)
     raise DataError(
-        f"{show(path)}: damaged, so {place} is not restored from it: moved to {show(aside)}; "
+        f"{show_path(path)}: damaged, so {place} is not restored from it: moved to {show_path(aside)}; "
         "the next run makes it again"
     )
 
@@ -119,9 +119,9 @@ def load_listing(path: Path) -> dict[str, str]:
     try:
         listed = {str(entry["relpath"]): str(entry["md5"]) for entry in parse_json(path.read_bytes())}
     except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{show(path)}: not a directory listing ({error}): remove it and run again") from error
+        raise DataError(f"{show_path(path)}: not a directory listing ({error}): remove it and run again") from error
     for name in listed:
-        check_relative_path(name, show(path))
+        check_relative_path(name, show_path(path))
     return listed
 
 

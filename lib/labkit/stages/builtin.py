@@ -49,7 +49,7 @@ def perform_publish(params: "Params", sample_rows: int | None) -> str:
     return publish(params)
 
 
-PLAIN: dict[str, "PlainStage"] = {
+PLAIN_STAGES: dict[str, "PlainStage"] = {
     "fingerprint": perform_fingerprint,
     "source": perform_source,
     "publish": perform_publish,

@@ -26,7 +26,7 @@ from labkit.errors import (
 )
 from labkit.model.evaluation.blocks import find_blocks
 from labkit.model.evaluation.bootstrap import compare_paired
-from labkit.model.evaluation.gate import Check, Decision, check_champion, check_parity, check_size
+from labkit.model.evaluation.gate import Check, Decision, check_champion, check_parity, check_release_size
 from labkit.model.evaluation.metrics import compute_losses
 from labkit.model.evaluation.predictions import make_predictions
 from labkit.model.release import bundle, runtime, skops_file
@@ -110,7 +110,7 @@ def decide(params: Params, opened: bundle.Release, gate: Decision, digest: str) 
 def list_checks(params: Params, opened: bundle.Release, gate: Decision) -> list[Check]:
     """Return the gate's checks followed by the checks of the release itself."""
     sizes = {path.name: path.stat().st_size for path in sorted(opened.folder.iterdir())}
-    return [*gate.checks, check_parity(opened.facts["onnx"]), check_size(sizes, params.evaluation.gate)]
+    return [*gate.checks, check_parity(opened.facts["onnx"]), check_release_size(sizes, params.evaluation.gate)]
 
 
 def compete(
@@ -151,7 +151,7 @@ def register(params: Params, opened: bundle.Release, digest: str) -> registry.Ve
         restore_files(params, opened, known)
         return known
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
-        model_dir = save_model(opened, Path(scratch) / "model")
+        model_dir = save_mlflow_version(opened, Path(scratch) / "model")
         run_id = tracking.find_release_run(params.experiment, digest) or tracking.make_run(params, "publish")
         return registry.register_model(params.experiment, run_id, model_dir, release_dir=opened.folder, digest=digest)
 
@@ -163,7 +163,7 @@ def restore_files(params: Params, opened: bundle.Release, version: registry.Vers
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
         problem = find_problem(version, Path(scratch) / "before")
         if problem:
-            model_dir = save_model(opened, Path(scratch) / "model")
+            model_dir = save_mlflow_version(opened, Path(scratch) / "model")
             registry.replace_files(params.experiment, version, model_dir, release_dir=opened.folder, reason=problem)
             (Path(scratch) / "after").mkdir()
             fetch_release(version, Path(scratch) / "after")
@@ -182,7 +182,7 @@ def find_problem(version: registry.Version, folder: Path) -> str:
     return "" if registry.has_model(version) else f"version {version.number}: its MLflow model is missing"
 
 
-def save_model(opened: bundle.Release, folder: Path) -> Path:
+def save_mlflow_version(opened: bundle.Release, folder: Path) -> Path:
     """Write a release's pipeline as an MLflow model and return its folder."""
     tracking.save_mlflow_model(
         folder,

@@ -26,7 +26,7 @@ from labkit.params.tables import Data, Table
 from labkit.storage.atomic import atomic_folder, atomic_write, write_text
 from labkit.units import format_count
 
-FEWEST_ROWS = 2
+FEWEST_MAIN_ROWS = 2
 NOTES = "notes.json"
 """File next to the raw tables that holds the notes made while reading them."""
 
@@ -137,7 +137,7 @@ def place_tables(params: Params, folder: Path, contract_path: Path, *, sample_ro
     except ParamsError as error:
         raise ParamsError(f"params/{params.experiment}.yaml: {error}") from error
     main = params.data.main_table
-    if opened[main].n_rows < FEWEST_ROWS:
+    if opened[main].n_rows < FEWEST_MAIN_ROWS:
         raise DataError(f"data.tables.{main}: 1 row: cannot be split into training, validation and holdout")
     agreed = contract.load_contract(contract_path) if contract_path.is_file() else {}
     seen: dict[str, contract.Inference] = {}
@@ -145,7 +145,7 @@ def place_tables(params: Params, folder: Path, contract_path: Path, *, sample_ro
     # The folder is put in place at the end, either complete or not at all.
     with atomic_folder(folder) as beside:
         for name, raw in opened.items():
-            chosen = choose_rows(raw.n_rows, n_rows, params.seed) if name == main and n_rows < raw.n_rows else None
+            chosen = draw_rows(raw.n_rows, n_rows, params.seed) if name == main and n_rows < raw.n_rows else None
             seen[name] = write_table(beside / f"{name}.parquet", name, raw, agreed.get(name), chosen=chosen)
         if find_states(params.data) != states:
             raise DataError("a file of data.tables changed while it was read: run again when it is complete")
@@ -167,7 +167,7 @@ def find_states(data: Data) -> list[tuple[int, ...]]:
     return [(state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns) for state in found]
 
 
-def choose_rows(n_rows: int, n_chosen: int, seed: int) -> np.ndarray:
+def draw_rows(n_rows: int, n_chosen: int, seed: int) -> np.ndarray:
     """Return a mask of the rows in a random sample of `n_chosen` rows, shape (n_rows,)."""
     chosen = np.zeros(n_rows, bool)
     chosen[pd.Series(range(n_rows)).sample(n_chosen, random_state=seed).to_numpy()] = True

@@ -9,7 +9,7 @@ import pandas as pd
 from labkit.data.quality.profile import MOST_ROWS
 from labkit.features.table_columns import find_column_kind
 from labkit.params.tables import Target
-from labkit.view.prose import count, format_number, format_share, join_names, shorten
+from labkit.view.prose import count, format_number, format_share, join_names, shorten_name
 from labkit.view.style import (
     BLUE,
     DIVERGING,
@@ -160,7 +160,7 @@ def plot_columns(frame: pd.DataFrame, columns: Sequence[str], target: Target, *,
         figure, panels = make_figure(title, fact, form="Small multiples", height=height, grid=grid)
         for axes, name in zip(panels, columns, strict=False):
             plot_column(axes, known, name, target=target, classes=classes)
-            axes.set_title(shorten(name, 20))
+            axes.set_title(shorten_name(name, 20))
         for axes in panels[len(columns) :]:
             axes.set_visible(False)
         if any(is_ordered):
@@ -250,7 +250,7 @@ def plot_levels(axes: Axes, values: pd.Series, labels: pd.Series, classes: Seque
         axes.axvline(outcome.mean(), color=MUTED, linewidth=1.2, linestyle="--")
     finish_bars(axes, [], "")
     for row, label in enumerate(common):
-        written = format_number(label) if isinstance(label, int | float) else shorten(label, 22)
+        written = format_number(label) if isinstance(label, int | float) else shorten_name(label, 22)
         axes.annotate(written, (0, row), (5, 0), textcoords="offset points", va="center", color=INK, size=10)
     axes.set_ylim(len(common) - 0.4, -0.6)
     set_ticks(axes, 3, as_share=bool(classes))
@@ -275,7 +275,10 @@ def plot_correlation(frame: pd.DataFrame, columns: Sequence[str]) -> Figure:
         title = f"Rank correlation of {count(size, 'number column')}"
         figure, (axes,) = make_figure(title, fact, form="Heat map", height=1.1 + 0.36 * size)
         written = [[f"{value:.2f}".replace("0.", ".").replace("-", "−") for value in line] for line in values]
-        shown = {"columns": [shorten(name, 18) for name in names[:-1]], "index": [shorten(name, 22) for name in names]}
+        shown = {
+            "columns": [shorten_name(name, 18) for name in names[:-1]],
+            "index": [shorten_name(name, 22) for name in names],
+        }
         table = pd.DataFrame(np.where(lower, values, np.nan)[:, :-1], **shown)  # type: ignore[call-overload]
         labels = np.array(written)[1:, :-1]
         plot_heat(axes, table[1:], labels=labels, span=(-1, 1), color_map=DIVERGING, size=9.5 if size <= 14 else 6.5)
@@ -364,7 +367,7 @@ def plot_shares(axes: Axes, outcomes: Mapping[str, pd.Series], classes: Sequence
         start = 0.0
         for label, color in zip(classes, PALETTE, strict=False):
             share = float((values == label).mean()) if len(values) else 0.0
-            axes.barh(row, share, left=start, color=color, height=0.6, label=shorten(label) if row == 0 else None)
+            axes.barh(row, share, left=start, color=color, height=0.6, label=shorten_name(label) if row == 0 else None)
             if share > 0.08:
                 middle = start + share / 2
                 axes.text(middle, row, format_share(share), ha="center", va="center", color="white", size=10.5)

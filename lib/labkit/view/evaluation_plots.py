@@ -13,7 +13,7 @@ from labkit.model.evaluation.predictions import Predictions
 from labkit.model.evaluation.threshold import Outcome, compute_cost_curve, compute_costs
 from labkit.params.evaluation import Costs
 from labkit.view.model_plots import COLORS, NO_PREDICTION, plot_interval, take_predicted
-from labkit.view.prose import count, escape, format_number, format_share, shorten
+from labkit.view.prose import count, escape, format_number, format_share, shorten_name
 from labkit.view.style import (
     BLUE,
     INK,
@@ -121,7 +121,7 @@ def plot_slices(frame: pd.DataFrame, *, loss: str, confidence: float) -> Figure:
     first = frame.iloc[0]
     fact = f"Worst: {first['slice']}, with {count(int(first['rows']), 'row')} and a {loss} of "
     fact += f"{format_number(first['loss'])} against {format_number(first['elsewhere'])} elsewhere."
-    names = [shorten(name, LONGEST_SLICE) for name in frame["slice"]]
+    names = [shorten_name(name, LONGEST_SLICE) for name in frame["slice"]]
     with style():
         figure, (axes,) = make_figure(title, fact, form="Interval chart", height=0.9 + 0.45 * len(frame))
         for row in range(len(frame)):
@@ -161,7 +161,7 @@ def plot_importance(frame: pd.DataFrame, metric: str, *, n_rows: int, most: int)
         axes.axvline(0, color=LINE, linewidth=1.2)
         finish_bars(
             axes,
-            [shorten(name) for name in shown["column"]],
+            [shorten_name(name) for name in shown["column"]],
             f"loss of {metric} when shuffled (line: spread over shuffles)",
         )
         set_ticks(axes, 6)

@@ -14,7 +14,8 @@ from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.curves import group_alike
 from labkit.model.evaluation.metrics import is_greater_better
 from labkit.model.evaluation.predictions import Predictions
-from labkit.view.prose import count, format_number, format_share, join_names, shorten
+from labkit.params.training import DUMMY
+from labkit.view.prose import count, format_number, format_share, join_names, shorten_name
 from labkit.view.style import (
     BLUE,
     INK,
@@ -36,14 +37,13 @@ from labkit.view.style import (
     style,
 )
 
-DUMMY = "dummy"
 NOT_COMPUTED = Interval(np.nan, np.nan, np.nan)
 COLORS = {"model": ORANGE, "plain LightGBM": BLUE, DUMMY: MUTED}
 """Colours of the model and of the baselines in every plot of an evaluation."""
 MOST_POINTS = 3000
 MOST_CLASSES = 30
 """Classes of a confusion matrix; if there are more, the least frequent ones are combined."""
-MOST_SIGNS = 60
+MOST_TICK_CHARACTERS = 60
 """Characters of all names that fit side by side below a confusion matrix."""
 NO_PREDICTION = "There is no row with a true value and a prediction that can be drawn."
 
@@ -316,7 +316,7 @@ def plot_confusion(predictions: Predictions) -> Figure:
     """Draw the confusion matrix."""
     sizes = np.bincount(np.concatenate([predictions.y_true, predictions.y_pred]), minlength=len(predictions.classes))
     shown = np.sort(np.argsort(-sizes, kind="stable")[:MOST_CLASSES])
-    classes = [shorten(predictions.classes[code], 16) for code in shown]
+    classes = [shorten_name(predictions.classes[code], 16) for code in shown]
     places = np.full(len(predictions.classes), len(shown))
     places[shown] = np.arange(len(shown))
     if len(shown) < len(predictions.classes):
@@ -337,7 +337,7 @@ def plot_confusion(predictions: Predictions) -> Figure:
         axes.text(
             column, row, label, ha="center", va="center", color=color, weight="bold" if row == column else "normal"
         )
-    is_wide = sum(map(len, classes)) > MOST_SIGNS
+    is_wide = sum(map(len, classes)) > MOST_TICK_CHARACTERS
     axes.set_xticks(range(len(classes)), classes, rotation=90 if is_wide else 0)
     axes.set_yticks(range(len(classes)), classes)
     axes.set(xlabel="predicted class", ylabel="true class")

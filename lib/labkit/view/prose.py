@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML, Markdown, display
 
+from labkit.names import escape as escape
 from labkit.units import format_count
 
 LONGEST_NAME = 26
@@ -63,18 +64,6 @@ def format_share(share: float) -> str:
     return f"{100 * share:.0f} %" if abs(share) < 10 else f"{format_number(100 * share)} %"
 
 
-def format_bytes(n_bytes: float) -> str:
-    """Return a size in a readable unit.
-
-    >>> [format_bytes(size) for size in (512, 20_480, 3_500_000)]
-    ['512 B', '20 kB', '3.5 MB']
-    """
-    if n_bytes < 1000:
-        return f"{n_bytes:.0f} B"
-    power, unit = (1e6, "MB") if n_bytes >= 1e6 else (1e3, "kB")
-    return f"{format_number(n_bytes / power, 2)} {unit}"
-
-
 def format_seconds(seconds: float) -> str:
     """Return a short time in the unit that fits.
 
@@ -84,10 +73,10 @@ def format_seconds(seconds: float) -> str:
     return f"{format_number(seconds, 2)} s" if seconds >= 1 else f"{format_number(1000 * seconds, 2)} ms"
 
 
-def shorten(name: Any, longest: int = LONGEST_NAME) -> str:
+def shorten_name(name: Any, longest: int = LONGEST_NAME) -> str:
     """Return a name, shortened in its middle if it is too long for an axis.
 
-    >>> shorten("a_column_with_quite_a_long_name_indeed", longest=15)
+    >>> shorten_name("a_column_with_quite_a_long_name_indeed", longest=15)
     'a_colum…_indeed'
     """
     full = str(name)
@@ -163,12 +152,3 @@ def demote_headings(markdown: str, levels: int = 2) -> str:
 def is_item(line: str) -> bool:
     """Return whether a line is an item of a Markdown list."""
     return line.lstrip().startswith(("- ", "* ", "1. "))
-
-
-def escape(name: Any) -> str:
-    """Return a name as Markdown code, so that nothing in it is read as markup.
-
-    >>> escape("a|b`c")
-    '`a¦bˋc`'
-    """
-    return "`" + str(name).replace("`", "ˋ").replace("|", "¦").replace("\n", " ") + "`"

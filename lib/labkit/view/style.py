@@ -23,7 +23,7 @@ from matplotlib.figure import Figure as Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, ScalarFormatter
 
-from labkit.view.prose import LARGEST_FIXED, format_number, format_share, shorten
+from labkit.view.prose import LARGEST_FIXED, format_number, format_share, shorten_name
 
 WIDTH_INCHES = 7.0
 WIDTH_PIXELS = 700
@@ -201,7 +201,7 @@ def plot_bars(
         return make_note(title, fact)
     with style():
         figure, (axes,) = make_figure(title, fact, form="Bar chart", height=0.75 + 0.3 * len(values))
-        names, numbers = [shorten(name) for name in values], keep_drawable(list(values.values()))
+        names, numbers = [shorten_name(name) for name in values], keep_drawable(list(values.values()))
         lengths = np.nan_to_num(numbers)
         axes.barh(
             range(len(names)), lengths, color=[ORANGE if name in highlight else BLUE for name in values], height=0.72
@@ -247,5 +247,5 @@ def set_time_ticks(axes: Axes) -> None:
 def add_legend(figure: Figure, colors: Mapping[str, str]) -> None:
     """Add a legend of the colours below the axes."""
     handles = [Patch(color=color) for color in colors.values()]
-    names = [shorten(name) for name in colors]
+    names = [shorten_name(name) for name in colors]
     figure.legend(handles, names, loc="outside lower left", ncols=min(4, len(names)), handlelength=1.2)

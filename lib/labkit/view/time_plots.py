@@ -16,7 +16,7 @@ from labkit.features.outcome_rates import PREDICT_AT
 from labkit.features.table_columns import find_column_kind
 from labkit.params.tables import Data, Target
 from labkit.view.data_plots import plot_heat
-from labkit.view.prose import count, format_number, format_share, join_names, shorten
+from labkit.view.prose import count, format_number, format_share, join_names, shorten_name
 from labkit.view.style import (
     BLUE,
     INK,
@@ -43,7 +43,7 @@ NO_TIMES = "This table declares no times (data.time), so changes over time canno
 NO_MEAN = "No period has a mean that can be drawn."
 MOST_LEVELS = 40
 PERIODS = {"month": "M", "quarter": "Q", "year": "Y"}
-MOST_SIGNS = 60
+MOST_ROW_CHARACTERS = 60
 """Characters that fit into a row of the heat map, with a blank after each number."""
 
 
@@ -129,7 +129,7 @@ def plot_by_key(frame: pd.DataFrame, profile: pd.DataFrame, target: Target) -> F
     low, high = find_ends(table.to_numpy())
     with style():
         figure, (axes,) = make_figure(title, fact, form="Heat map", height=0.9 + 0.32 * len(table))
-        shown = table.set_axis([shorten(name, 20) for name in table.index])
+        shown = table.set_axis([shorten_name(name, 20) for name in table.index])
         # A little above the largest mean, so that the number in its cell can be read.
         plot_heat(
             axes, shown, labels=labels, span=(low, high + 0.05 * max(high - low, abs(high))), color_map=SEQUENTIAL
@@ -146,7 +146,7 @@ def choose_period(frame: pd.DataFrame, target: Target, key: str) -> tuple[str, p
         table = table.dropna(axis=1, how="all").dropna(how="all")
         labels = [[format_outcome(value, target).removesuffix(" %") for value in line] for line in table.to_numpy()]
         found.append((period, table, np.array(labels)))
-        if sum(max(map(len, column)) + 1 for column in zip(*labels, strict=True)) <= MOST_SIGNS:
+        if sum(max(map(len, column)) + 1 for column in zip(*labels, strict=True)) <= MOST_ROW_CHARACTERS:
             break
     return found[-1]
 

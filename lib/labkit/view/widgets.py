@@ -14,7 +14,7 @@ from IPython.display import HTML, display
 from labkit import paths
 from labkit.params.tables import Target
 from labkit.view.data_plots import plot_columns, rank_columns
-from labkit.view.prose import format_number, format_share, shorten
+from labkit.view.prose import format_number, format_share, shorten_name
 from labkit.view.style import WIDTH_PIXELS, save_png, show
 
 STATIC_COLUMNS = 2
@@ -44,7 +44,7 @@ def make_explorer(frame: pd.DataFrame, profile: pd.DataFrame, target: Target) ->
     """Return a list of all columns, buttons to step through it, and the chosen column's plot and statistics."""
     scores = profile.set_index("column")["score"]
     names = rank_columns(profile, target)
-    options = [(f"{shorten(name, 40)} · {format_share(scores[name])}", name) for name in names]
+    options = [(f"{shorten_name(name, 40)} · {format_share(scores[name])}", name) for name in names]
     chosen = ipywidgets.Dropdown(
         options=options, description="Column", layout={"width": "auto", "flex": "1 1 12rem", "max_width": "28rem"}
     )
@@ -95,5 +95,5 @@ def describe_values(values: pd.Series, line: pd.Series) -> dict[str, str]:
         facts |= dict(zip(keys, map(format_number, places), strict=True))
     else:
         named = ("smallest", "largest", "most_common") if line["kind"] == "time" else ("most_common",)
-        facts |= {key.replace("_", " "): shorten(line[key], 30) for key in named}
+        facts |= {key.replace("_", " "): shorten_name(line[key], 30) for key in named}
     return facts | {"explains": format_share(line["score"])}

@@ -80,7 +80,7 @@ def test_what_is_no_table_is_refused_with_its_place(
 def test_value_without_end_is_refused_before_it_fills_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(json_file, "LONGEST", 1000)
+    monkeypatch.setattr(json_file, "LONGEST_RECORD", 1000)
     monkeypatch.setattr(json_file, "PIECE", 100)
     with pytest.raises(LabkitError, match="line 2: a value of more than 1,000 characters"):
         read(tmp_path, '{"x": 1}\n{"x": "' + "a" * 2000)

@@ -16,7 +16,7 @@ from labkit.model.evaluation.gate import (
     check_days,
     check_dummy,
     check_parity,
-    check_size,
+    check_release_size,
     check_too_good,
     describe_paired,
 )
@@ -173,8 +173,8 @@ def test_classes_that_only_one_of_training_and_holdout_has_are_named() -> None:
 
 def test_release_that_is_too_large_is_refused_with_the_part_that_makes_it_large() -> None:
     files, gate = {"model.skops": 2_000_000, "model.onnx": 500_000}, Gate(most_bytes=2_499_999)
-    assert check_size(files, Gate(most_bytes=2_500_000)).passed
-    check = check_size(files, gate)
+    assert check_release_size(files, Gate(most_bytes=2_500_000)).passed
+    check = check_release_size(files, gate)
     assert not check.passed
     assert check.evidence == (
         "2.5 MB (2,500,000 bytes) in 2 files, 2.0 MB (2,000,000 bytes) of it model.skops; at most 2.5 MB (2,499,999 "

@@ -260,7 +260,7 @@ def test_record_keeps_its_layout_rounded_to_nine_digits() -> None:
 @pytest.mark.parametrize("name", ["binary", "multiclass", "regression"])
 def test_summary_of_rows_in_two_numbers(name: str) -> None:
     predictions = PREDICTIONS[name]
-    found = bootstrap.summarise(predictions)
+    found = bootstrap.compute_means(predictions)
     if name == "multiclass":
         labels = predictions.y_proba.argmax(axis=1)
         assert found == {

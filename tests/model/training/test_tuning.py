@@ -23,7 +23,9 @@ def run(name: str, target: Target, metric: str, *, models: tuple[str, ...], tria
     return comparison, tuning.tune(comparison, features, truth, **options)
 
 
-@pytest.mark.parametrize("model", [name for name in tuning.SPACES if name not in ("random_forest", "extra_trees")])
+@pytest.mark.parametrize(
+    "model", [name for name in tuning.SEARCH_SPACES if name not in ("random_forest", "extra_trees")]
+)
 def test_first_trial_is_the_candidate_and_the_end_is_no_worse(model: str) -> None:
     for name, target, metric, sign in (("breast_cancer", CANCER, "log_loss", -1), ("diabetes", DIABETES, "r2", 1)):
         comparison, tuned = run(name, target, metric, models=(model,), trials=3)

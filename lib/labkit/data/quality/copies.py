@@ -12,6 +12,7 @@ from scipy import special
 from labkit.data.quality.evidence import (
     ALPHA,
     FEW_ERRORS,
+    FEWEST_ROWS,
     SMOOTH,
     Leak,
     Rows,
@@ -22,7 +23,6 @@ from labkit.data.quality.evidence import (
 from labkit.features.table_columns import find_column_kind
 from labkit.units import format_count
 
-FEWEST_ROWS = 20
 FEW_ERRORS_OF_CODE, ENOUGH_OF_CLASS = 1 / 4, 30
 """As `FEW_ERRORS`, for a column with as many values as the target has classes; or the rows required in each class."""
 COVERED = 0.8

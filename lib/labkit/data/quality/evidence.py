@@ -13,6 +13,8 @@ from scipy import stats
 
 ALPHA = 0.01
 """Significance level per table: the probability of calling a legitimate column a sure leak by coincidence."""
+FEWEST_ROWS = 20
+"""Minimum number of known rows for what one column shows about another, or about its rows, to be evidence."""
 FEW_ERRORS = 1 / 6
 """Upper bound of a column's errors for a sure leak, relative to always predicting the largest class."""
 SMOOTH = 0.9

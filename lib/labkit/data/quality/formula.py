@@ -11,13 +11,12 @@ import numpy as np
 import pandas as pd
 
 from labkit.data.quality.copies import compute_spread, correlate
-from labkit.data.quality.evidence import SMOOTH, compute_smoothness
+from labkit.data.quality.evidence import FEWEST_ROWS, SMOOTH, compute_smoothness
 from labkit.features.expressions import write_name
 from labkit.features.table_columns import find_column_kind
 
 MOST_ROWS = 5_000
 MOST_TERMS = 20
-FEWEST_ROWS = 20
 ROWS_PER_TERM = 3
 MOSTLY_FILLED = 0.5
 EXACT = 0.9999

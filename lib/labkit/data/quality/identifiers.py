@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from labkit.data.quality import text_issues
+from labkit.data.quality.evidence import FEWEST_ROWS
 from labkit.features.table_columns import find_column_kind
 from labkit.params.tables import Table
 from labkit.vocabulary import list_words, names_time
 
-FEWEST_ROWS = 20
 FIRST_COUNTED, DEEP_WITHIN = 1, 1000
 """Row numbers start at 0 or 1, or deep within a larger table; in between, doses and wavelengths count up too."""
 MOSTLY_DIFFERENT, OFTEN_DIFFERENT, HALF_DIFFERENT = 0.95, 0.8, 0.5

@@ -33,9 +33,9 @@ FAR = 3.0
 """Multiple of the interquartile range beyond the quartiles: Tukey's "far out" (Exploratory Data Analysis, 1977)."""
 VERY_FAR = 10.0
 RARE_SHARE = 0.1
-FEW_ROWS = 10
+FEW_ROWS_TO_SKEW = 10
 MANY_VALUES = 30
-SEED = 0
+FOREST_SEED = 0
 SKEWED = 2.0
 
 
@@ -148,7 +148,7 @@ def find_in_target(
         if infinite := int(np.isinf(numbers).sum()):
             fix = write_filter(f"abs({write_name(name)}) < 1e300")
             yield Issue("high", name, "infinite target", format_count(infinite, "row"), fix)
-        skew = float(stats.skew(numbers[np.isfinite(numbers)])) if numbers.nunique() > FEW_ROWS else 0.0
+        skew = float(stats.skew(numbers[np.isfinite(numbers)])) if numbers.nunique() > FEW_ROWS_TO_SKEW else 0.0
         if skew > SKEWED:
             kind = "log" if numbers.min() >= 0 else "yeo_johnson"
             yield Issue("low", name, "skewed target", f"skewness {skew:.1f}", f"training.target_transform: {kind}")
@@ -229,7 +229,9 @@ def find_leaking(
     placeholders: Mapping[str, list[Placeholder]],
 ) -> Iterator[Issue]:
     """Find columns that leak the target, or may leak it, and a formula of several columns that yields it."""
-    leaks = find_leaks(frame, inputs, target.column, target.task, seed=SEED, scores=scores, placeholders=placeholders)
+    leaks = find_leaks(
+        frame, inputs, target.column, target.task, seed=FOREST_SEED, scores=scores, placeholders=placeholders
+    )
     for name, leak in leaks.items():
         fix = drop(name, quote("known only with the target"))
         yield Issue("high" if leak.is_sure else "medium", name, leak.kind, leak.evidence, fix)

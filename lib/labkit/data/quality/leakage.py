@@ -25,13 +25,13 @@ from labkit.features.table_columns import find_column_kind, to_array
 MOST_LOOKED_AT, MOST_ROWS = 50_000, 5_000
 """Maximum number of rows examined, and of rows used for the predictions from a single column."""
 MOST_SCORED = 300
-MOSTLY_SHARED = 0.5
+MOSTLY_CONSTANT = 0.5
 """Minimum fraction of repeated values that are constant in another column, for rows to describe one entity."""
 SEPARABLE = 1 / 12
 """Largest error rate of all other columns together, relative to always predicting the largest class, at which a
 legitimate column may separate the classes as well."""
 N_TREES = 50
-CODES = "the codes of the target"
+TARGET_CODES = "the codes of the target"
 ABLE = 0.7
 """Minimum rank correlation with the target for a column to be scored when there are many columns."""
 
@@ -128,7 +128,7 @@ def is_shared(codes: np.ndarray, others: np.ndarray) -> bool:
     is_constant = (np.bincount(pairs // len(shares), minlength=len(sizes)) == 1)[sizes > 1]
     expected = (shares[:, None] ** sizes[sizes > 1]).sum(axis=0)
     excess = is_constant.sum() - expected.sum()
-    return bool(is_constant.mean() >= MOSTLY_SHARED and excess > 3 * np.sqrt((expected * (1 - expected)).sum()) + 1)
+    return bool(is_constant.mean() >= MOSTLY_CONSTANT and excess > 3 * np.sqrt((expected * (1 - expected)).sum()) + 1)
 
 
 def doubt_separable(
@@ -139,9 +139,9 @@ def doubt_separable(
     doubted = {name: replace(leak, is_sure=False) for name, leak in found.items() if leak.kind == EXPLAINS}
     if not (rows.classes and others and any(found[name].is_sure for name in doubted)):
         return dict(found)
-    known = frame.loc[rows.is_known, others].assign(**{CODES: rows.values})
+    known = frame.loc[rows.is_known, others].assign(**{TARGET_CODES: rows.values})
     known = known.sample(min(len(known), MOST_ROWS), random_state=seed)
-    codes = known.pop(CODES).to_numpy()
+    codes = known.pop(TARGET_CODES).to_numpy()
     n_wrong = count_forest_errors(known, codes, seed=seed)
     guessing = len(codes) - np.bincount(codes).max()
     return {**found, **doubted} if n_wrong <= SEPARABLE * guessing else dict(found)

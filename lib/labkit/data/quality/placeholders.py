@@ -13,7 +13,7 @@ import pandas as pd
 
 from labkit.features.table_columns import find_column_kind
 
-CODES = (99.0, 98.0, 97.0, 88.0, 77.0, 66.0, -9.0, -8.0, -7.0)
+SURVEY_CODES = (99.0, 98.0, 97.0, 88.0, 77.0, 66.0, -9.0, -8.0, -7.0)
 """Codes that surveys use for "no response", "does not apply" and the like, next to a scale."""
 NINES = (-99.0, *(sign * (10.0**n_digits - 1) for n_digits in range(3, 16) for sign in (1, -1)))
 """Numbers made of nines only, up to the number of digits that a float represents exactly."""
@@ -24,7 +24,7 @@ FEWEST_OTHERS, MANY_OTHERS = 3, 10
 """Minimum number of other distinct values: when found by digits, and by position."""
 NEAR, FAR = 0.5, 2.0
 """Minimum distance to the nearest other value, as a multiple of their range: by digits, and by position."""
-MOSTLY_SHARED = 0.5
+SAME_ROWS_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -98,16 +98,16 @@ def find_by_digits(column: np.ndarray) -> list[Placeholder]:
     """
     values, counts = np.unique(column[np.isfinite(column)], return_counts=True)
     found: list[Placeholder] = []
-    candidates = values[np.isin(values, (*CODES, -1.0, *NINES))]
-    for value in sorted(candidates, key=lambda value: (value in CODES, abs(value) < 100)):
+    candidates = values[np.isin(values, (*SURVEY_CODES, -1.0, *NINES))]
+    for value in sorted(candidates, key=lambda value: (value in SURVEY_CODES, abs(value) < 100)):
         times = int(counts[values == value][0])
         others = values[values != value]
-        rest = others[~np.isin(others, CODES if value in CODES else NINES)]
-        if times < FEWEST_TIMES or len(rest) < FEWEST_OTHERS or (value in CODES and not is_scale(rest)):
+        rest = others[~np.isin(others, SURVEY_CODES if value in SURVEY_CODES else NINES)]
+        if times < FEWEST_TIMES or len(rest) < FEWEST_OTHERS or (value in SURVEY_CODES and not is_scale(rest)):
             continue
         if value == -1 and (rest[0] < 0 or times < FEWEST_ALONE):
             continue
-        if is_apart(value, rest, NEAR if value not in CODES and value != -1 else 1.0):
+        if is_apart(value, rest, NEAR if value not in SURVEY_CODES and value != -1 else 1.0):
             found.append(Placeholder(float(value), times))
             values, counts = others, counts[values != value]
     return sorted(found, key=lambda placeholder: -abs(placeholder.value))
@@ -157,7 +157,7 @@ def find_far(column: np.ndarray) -> Iterable[Placeholder]:
 def share_rows(is_here: np.ndarray, is_there: np.ndarray) -> bool:
     """Return whether a number occurs in two columns in mostly the same rows."""
     shared = int((is_here & is_there).sum())
-    return shared >= FEWEST_TIMES and shared >= MOSTLY_SHARED * min(int(is_here.sum()), int(is_there.sum()))
+    return shared >= FEWEST_TIMES and shared >= SAME_ROWS_SHARE * min(int(is_here.sum()), int(is_there.sum()))
 
 
 def describe_placeholder(placeholder: Placeholder) -> str:

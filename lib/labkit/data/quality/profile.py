@@ -41,7 +41,7 @@ MANY_MISSING = 0.3
 N_FOLDS = 3
 
 
-FEWEST_ROWS = 6
+FEWEST_ROWS_TO_SCORE = 6
 
 
 def profile_table(frame: pd.DataFrame, target: Target, *, seed: int) -> pd.DataFrame:
@@ -164,7 +164,7 @@ def predict_held_out(
         tree = DecisionTreeClassifier(max_depth=4, min_samples_leaf=leaf, random_state=seed)
         folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=seed)
     n_classes = 0 if task == "regression" else y_true.max(initial=-1) + 1
-    if len(y_true) < FEWEST_ROWS or n_classes == 1:
+    if len(y_true) < FEWEST_ROWS_TO_SCORE or n_classes == 1:
         return None
     model = make_pipeline(TargetEncoder(cv=folds), tree) if is_category else tree
     method = "predict" if task == "regression" else "predict_proba"

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from labkit.errors import list_briefly
-from labkit.features.parse_text import CODE, MOSTLY, NUMBER, look_like_dates, read_date, read_number
+from labkit.features.parse_text import CODE, NEARLY_ALL, NUMBER_WITH_UNIT, look_like_dates, read_date, read_number
 from labkit.params.yaml_lines import quote
 from labkit.vocabulary import DATE_FORMATS, MISSING
 
@@ -89,7 +89,7 @@ def write_rule_value(value: object) -> str:
     return f'"{value}"' if value == "," else str(value)
 
 
-def guess_number(words: list[str], *, fewest: float = MOSTLY) -> dict[str, Any] | None:
+def guess_number(words: list[str], *, fewest: float = NEARLY_ALL) -> dict[str, Any] | None:
     """Return the rule that parses strings as numbers, all with the same unit or currency if any; None if they are not.
 
     At least the fraction `fewest` of the distinct strings has to be numbers.
@@ -99,7 +99,7 @@ def guess_number(words: list[str], *, fewest: float = MOSTLY) -> dict[str, Any] 
     >>> guess_number(["1-10", "11-50", ">50"]), guess_number(["0040", "0039", "1200"])
     (None, None)
     """
-    found = [match for match in map(NUMBER.fullmatch, words) if match]
+    found = [match for match in map(NUMBER_WITH_UNIT.fullmatch, words) if match]
     if not words or len(found) < fewest * len(words) or any(map(CODE.fullmatch, words)):
         return None
     named = {f"{match[2] or ''}{match[5]}" for match in found} - {""}

@@ -26,7 +26,7 @@ FEW_WORDS = 0.01
 KEPT_WORDS, MOST_WORDS = 200, 20
 SPELLED = {word for pair in YES_NO for word in pair if word.isalpha()}
 LOOKED_AT = 20_000
-PLAIN = r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?"
+PLAIN_NUMBER = r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?"
 DECIMAL_COMMA = re.compile(r"[+-]?([0-9]+|[0-9]{1,3}([. '\u00a0\u202f][0-9]{3})+)(,[0-9]+)?")
 DECIMAL_POINT = re.compile(r"[+-]?([0-9]+|[0-9]{1,3}([, '\u00a0\u202f][0-9]{3})+)([.][0-9]+)?")
 
@@ -89,11 +89,11 @@ def find_facts(batches: Iterable[pa.RecordBatch], names: list[str], table: Table
             found.is_checkbox = name in table.checkboxes
             add_values(found, batch.column(places[name]), table, n_rows)
         n_rows += batch.num_rows
-        check_size(n_rows, table)
+        check_n_rows(n_rows, table)
     return facts
 
 
-def check_size(n_rows: int, table: Table) -> None:
+def check_n_rows(n_rows: int, table: Table) -> None:
     """Raise an error if there are more rows than the table allows."""
     if n_rows > table.max_rows:
         raise DataError(f"more than {table.max_rows:,} rows: raise `max_rows` of the table if that is expected")
@@ -179,7 +179,7 @@ def make_number_pattern(table: Table) -> str:
     """Return the regular expression of a number in the notation of a table."""
     named = "[+-]?(?i:inf|infinity|nan)"
     if table.decimal == "." and not table.thousands:
-        return f"{PLAIN}|{named}"
+        return f"{PLAIN_NUMBER}|{named}"
     point = re.escape(table.decimal)
     groups = f"|[0-9]{{1,3}}(?:{re.escape(table.thousands)}[0-9]{{3}})+" if table.thousands else ""
     return f"[+-]?(?:[0-9]+{groups})?(?:{point}[0-9]*)?(?:[eE][+-]?[0-9]+)?|{named}"

@@ -18,7 +18,7 @@ from labkit.errors import DataError, list_briefly
 from labkit.names import normalize_spaces
 from labkit.params.tables import Table
 
-BLOCK_CELLS = 2_000_000
+ARROW_BLOCK_CELLS = 2_000_000
 
 
 class TypedTable:
@@ -66,7 +66,7 @@ class TypedTable:
 
     def read_frames(self) -> Iterator[pa.Table]:
         """Yield the rows in batches, with columns of plain types."""
-        for rows in self.reader.read_batches(max(1, BLOCK_CELLS // max(1, len(self.names)))):
+        for rows in self.reader.read_batches(max(1, ARROW_BLOCK_CELLS // max(1, len(self.names)))):
             yield self.make_plain(rows)
 
     def make_plain(self, rows: pa.RecordBatch | pa.Table) -> pa.Table:

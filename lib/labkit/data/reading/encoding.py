@@ -13,7 +13,7 @@ from collections import Counter
 from labkit.data.reading.formats import HEAD_BYTES
 from labkit.names import SPACES, normalize_spaces
 
-MARKS = {
+BYTE_ORDER_MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
@@ -47,8 +47,8 @@ CURRENCY = "\u20ac\u00a3\u00a5\u00a2"
 
 def guess_encoding(data: bytes) -> str | None:
     """Return the most likely encoding of bytes, or None if they are not text."""
-    if any(data.startswith(mark) for mark in MARKS):
-        return next(name for mark, name in MARKS.items() if data.startswith(mark))
+    if any(data.startswith(mark) for mark in BYTE_ORDER_MARKS):
+        return next(name for mark, name in BYTE_ORDER_MARKS.items() if data.startswith(mark))
     sample = data[: 4 * HEAD_BYTES]
     n_nulls = sample.count(0)
     if n_nulls:

@@ -117,7 +117,7 @@ UNREAD_ENDINGS = {
 """Extensions of unsupported formats that cannot be recognised by their first bytes."""
 
 
-PARTS = {
+OFFICE_PARTS = {
     "word/": ("a Word document", "get the table itself as CSV or Excel"),
     "ppt/": ("a PowerPoint document", "get the table itself as CSV or Excel"),
     "Index/Document.iwa": UNREAD_ENDINGS[".numbers"],
@@ -195,7 +195,7 @@ def find_archive(path: Path, where: str) -> str:
             kind = archive.read("mimetype")[:100] if "mimetype" in names else b""
     except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError):
         return path.suffix.lower() if path.suffix.lower() in SPREADSHEETS else ""
-    for part, (name, remedy) in PARTS.items():
+    for part, (name, remedy) in OFFICE_PARTS.items():
         if any(member.startswith(part) for member in names):
             raise refuse_format(where, name, remedy)
     if b"opendocument" in kind:

@@ -12,11 +12,11 @@ from labkit.names import normalize_spaces
 from labkit.params.tables import Table
 from labkit.vocabulary import DATE_LIKE, USUAL_MISSING
 
-NUMBER = re.compile(r"[+-]?([0-9]+([.,][0-9]*)*|[.,][0-9]+)([eE][+-]?[0-9]+)?")
+NUMBER_LIKE = re.compile(r"[+-]?([0-9]+([.,][0-9]*)*|[.,][0-9]+)([eE][+-]?[0-9]+)?")
 MOST_ROWS = 500
-FEWEST_ROWS, FEWEST_VOTES = 3, 2
+FEWEST_ROWS_BELOW, FEWEST_VOTES = 3, 2
 MOST_HEADER_ROWS = 3
-MOSTLY = 0.9
+MOSTLY_MEASURED = 0.9
 """Minimum share of numbers or dates in a column for a word above them to be a name."""
 
 
@@ -108,7 +108,7 @@ def has_second_header(rows: list[list[str]]) -> bool:
     # against: a value like those below it in any column. A repeated row of names is not data either.
     first, second = rows[0], rows[1] if len(rows) > 1 else []
     below = [row for row in rows[2:MOST_ROWS] if len(row) == len(first)]
-    if len(second) != len(first) or len(below) < FEWEST_ROWS:
+    if len(second) != len(first) or len(below) < FEWEST_ROWS_BELOW:
         return False
     if first == second:
         return True
@@ -127,7 +127,7 @@ def rate_cell(cell: str, below: list[str], *, is_below_several: bool) -> int:
         return int(len(values) == len(below))
     if is_number_or_date(cell):
         return -1
-    if values and n_measured >= MOSTLY * len(values):
+    if values and n_measured >= MOSTLY_MEASURED * len(values):
         return int(cell not in USUAL_MISSING)
     if cell in distinct and not (is_below_several and len(distinct) == 1):
         return -1
@@ -137,7 +137,7 @@ def rate_cell(cell: str, below: list[str], *, is_below_several: bool) -> int:
 
 def is_number_or_date(cell: str) -> bool:
     """Return whether a cell holds a number or a date."""
-    return NUMBER.fullmatch(cell) is not None or DATE_LIKE.fullmatch(cell) is not None
+    return NUMBER_LIKE.fullmatch(cell) is not None or DATE_LIKE.fullmatch(cell) is not None
 
 
 def is_data(rows: list[list[str]]) -> bool:
@@ -148,9 +148,11 @@ def is_data(rows: list[list[str]]) -> bool:
     numeric = [
         place
         for place in range(len(first))
-        if below and sum(bool(NUMBER.fullmatch(row[place].strip())) for row in below) > len(below) / 2
+        if below and sum(bool(NUMBER_LIKE.fullmatch(row[place].strip())) for row in below) > len(below) / 2
     ]
-    return bool(numeric) and sum(bool(NUMBER.fullmatch(first[place].strip())) for place in numeric) > len(numeric) / 2
+    return (
+        bool(numeric) and sum(bool(NUMBER_LIKE.fullmatch(first[place].strip())) for place in numeric) > len(numeric) / 2
+    )
 
 
 def looks_like_data(first: list[str]) -> bool:
@@ -160,7 +162,7 @@ def looks_like_data(first: list[str]) -> bool:
     (True, False, False)
     """
     cells = [cell.strip() for cell in first]
-    if not all(NUMBER.fullmatch(cell) for cell in cells):
+    if not all(NUMBER_LIKE.fullmatch(cell) for cell in cells):
         return False
     if not all(cell.isdecimal() for cell in cells):
         return True

@@ -20,7 +20,7 @@ from labkit.errors import DataError
 from labkit.params.tables import Table
 
 PIECE = 1 << 20
-LONGEST = 1 << 27
+LONGEST_RECORD = 1 << 27
 """Maximum number of characters of one record, or of a file that is a single object."""
 LONGEST_TOKEN = 16
 BLOCK_CELLS = 500_000
@@ -147,10 +147,10 @@ class Values:
         more = self.stream.read(PIECE)
         self.line += self.buffer.count("\n", 0, self.place)
         self.buffer, self.place = self.buffer[self.place :] + more, 0
-        if len(self.buffer) > LONGEST:
+        if len(self.buffer) > LONGEST_RECORD:
             raise DataError(
-                f"{self.where}: line {self.line:,}: a value of more than {LONGEST:,} characters: write one object per "
-                "row, or Parquet"
+                f"{self.where}: line {self.line:,}: a value of more than {LONGEST_RECORD:,} characters: write one "
+                "object per row, or Parquet"
             )
         return bool(more)
 

@@ -69,7 +69,7 @@ class LabelledReader:
         self.labels = {name: label for name, label in labels.items() if normalize_spaces(name) not in others}
         self.unlabelled = {name: sorted(found[name] - {*label}) for name, label in self.labels.items()}
         self.schema = pa.schema(
-            [(name, TYPES["string" if name in self.labels else kinds.get(name, "")]) for name in self.names]
+            [(name, ARROW_TYPES["string" if name in self.labels else kinds.get(name, "")]) for name in self.names]
         )
         self.remarks = [
             self.partial[name] for name in table.codes if name in self.partial and found[name] & {*labels[name]}
@@ -104,7 +104,7 @@ class LabelledReader:
         }
         if self.ending not in (".por", ".xpt") and self.encoding:
             options["encoding"] = self.encoding
-        with explain_faults(self.where, self.ending):
+        with explain_pyreadstat_errors(self.where, self.ending):
             loaded: tuple[pd.DataFrame, Any] = readers[self.ending](self.path, dates_as_pandas_datetime=True, **options)
         return loaded
 
@@ -136,14 +136,14 @@ class LabelledReader:
             yield pa.Table.from_arrays(columns, schema=self.schema)
 
 
-TYPES = {
+ARROW_TYPES = {
     "": pa.float64(), "whole": pa.int64(), "number": pa.float64(), "string": pa.string(), "time": pa.timestamp("us"),
 }  # fmt: skip
 """Column types by kind of content; a column without any value is float."""
 
 
 @contextmanager
-def explain_faults(where: str, ending: str) -> Iterator[None]:
+def explain_pyreadstat_errors(where: str, ending: str) -> Iterator[None]:
     """Convert errors of pyreadstat into a DataError with a message of our own."""
     import pyreadstat
 
@@ -161,7 +161,7 @@ def explain_faults(where: str, ending: str) -> Iterator[None]:
 
 
 def find_kind(values: pd.Series) -> str:
-    """Return the kind of content of one batch of a column: a key of `TYPES`."""
+    """Return the kind of content of one batch of a column: a key of `ARROW_TYPES`."""
     known = values.dropna().infer_objects()
     if pd.api.types.is_datetime64_any_dtype(values):
         return "time"

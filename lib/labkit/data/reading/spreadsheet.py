@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from labkit.data.reading.formats import SPREADSHEETS
 from labkit.data.reading.header import check_names, count_header_rows, join_rows
+from labkit.data.reading.text_stream import PIECE_BYTES
 from labkit.errors import DataError, ParamsError, name_nearest
 from labkit.names import normalize_spaces
 from labkit.params.tables import Table
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 BLOCK_CELLS = 500_000
 MOST_TITLES = 30
-PIECE_BYTES = 1 << 20
 LONGEST_REST = 400
 LOST = re.compile(rb'<c [^<>]*\bt="e"|<v>-?[0-9]{16,}</v>')
 """Cells of .xlsx that calamine does not return unchanged: errors such as #DIV/0!, and integers of many digits."""

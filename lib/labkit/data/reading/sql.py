@@ -43,7 +43,7 @@ def save_query(path: Path, *, sql: str, address: str, max_rows: int) -> int:
         engine = create_engine(address)
     except (SQLAlchemyError, ImportError, ValueError) as error:
         raise ParamsError(
-            f"--database-env: {describe_error(error, address)}: the variable does not hold a valid address"
+            f"--database-env: {describe_database_error(error, address)}: the variable does not hold a valid address"
         ) from error
     try:
         with engine.connect().execution_options(stream_results=True) as connection:
@@ -53,7 +53,7 @@ def save_query(path: Path, *, sql: str, address: str, max_rows: int) -> int:
             return write_rows(path, result, max_rows=max_rows)
     except SQLAlchemyError as error:
         remedy = "fix the query, or check that the database can be reached"
-        raise DataError(f"--sql: {describe_error(error, address)}: {remedy}") from error
+        raise DataError(f"--sql: {describe_database_error(error, address)}: {remedy}") from error
     finally:
         engine.dispose()
 
@@ -100,7 +100,7 @@ def describe_column(name: str, kinds: Collection[str]) -> str:
     return f"--sql: column {name!r} holds values of type {' and '.join(sorted(kinds))}: cast it to one plain type"
 
 
-def describe_error(error: Exception, address: str) -> str:
+def describe_database_error(error: Exception, address: str) -> str:
     """Return the first line of the database error, without the address, which may contain a password."""
     message = str(getattr(error, "orig", None) or error)
     return next(iter(message.splitlines()), type(error).__name__).replace(address, "…")

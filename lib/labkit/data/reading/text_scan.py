@@ -4,7 +4,7 @@ import codecs
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit.data.reading.encoding import MARKS, SINGLE_BYTE, guess_encoding
+from labkit.data.reading.encoding import BYTE_ORDER_MARKS, SINGLE_BYTE, guess_encoding
 from labkit.data.reading.formats import HEAD_BYTES, check_head
 from labkit.data.reading.text_stream import PIECE_BYTES, open_bytes
 from labkit.errors import DataError
@@ -80,7 +80,7 @@ class Counter:
 
     def check_mark(self, piece: bytes) -> None:
         """Reject a byte-order mark of another encoding."""
-        marked = next((name for mark, name in MARKS.items() if piece.startswith(mark)), None)
+        marked = next((name for mark, name in BYTE_ORDER_MARKS.items() if piece.startswith(mark)), None)
         declared = codecs.lookup(self.encoding).name
         if marked and not declared.startswith(marked):
             raise DataError(f"{self.where}: {marked.upper()} (byte-order mark): set `encoding: {marked}` for the table")

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-SMALLEST = 1e-6
+SMALLEST_DISTANCE = 1e-6
 """Distance that probabilities keep from 0 and 1 before their log odds are computed."""
 
 
@@ -53,5 +53,5 @@ def calibrate(probability: np.ndarray, slope: float, intercept: float) -> np.nda
 
 def compute_log_odds(probability: np.ndarray) -> np.ndarray:
     """Return the log odds of probabilities, shape (n_rows,)."""
-    kept = np.clip(probability, SMALLEST, 1 - SMALLEST)
+    kept = np.clip(probability, SMALLEST_DISTANCE, 1 - SMALLEST_DISTANCE)
     return np.asarray(np.log(kept / (1 - kept)))

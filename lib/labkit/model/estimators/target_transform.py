@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 
 from labkit.errors import ModelError
 
-SMALLEST = 1e-6
+SMALLEST_POWER = 1e-6
 """Lower bound of the base of a power, and of the absolute exponent below which the logarithmic limit is used."""
 
 
@@ -75,8 +75,16 @@ class OnScale(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             return np.expm1(scaled)
         power, other = self.power_, 2 - self.power_
         up, down = np.maximum(scaled, 0), np.maximum(-scaled, 0)
-        above = np.expm1(up) if abs(power) < SMALLEST else np.maximum(power * up + 1, SMALLEST) ** (1 / power) - 1
-        below = np.expm1(down) if abs(other) < SMALLEST else np.maximum(other * down + 1, SMALLEST) ** (1 / other) - 1
+        above = (
+            np.expm1(up)
+            if abs(power) < SMALLEST_POWER
+            else np.maximum(power * up + 1, SMALLEST_POWER) ** (1 / power) - 1
+        )
+        below = (
+            np.expm1(down)
+            if abs(other) < SMALLEST_POWER
+            else np.maximum(other * down + 1, SMALLEST_POWER) ** (1 / other) - 1
+        )
         return np.where(scaled >= 0, above, -below)
 
 

@@ -109,7 +109,8 @@ def fit_plain_lightgbm(frame: pd.DataFrame, names: list[str], *, target: Target,
 def make_lightgbm(target: Target, *, seed: int, **settings: Any) -> Any:
     """Return an unfitted LightGBM for raw columns, with default settings except those given."""
     make = LGBMClassifier if target.task == "classification" else LGBMRegressor
-    return make(n_jobs=N_JOBS, random_state=seed, **LIGHTGBM_FIXED, **settings)
+    fixed: dict[str, Any] = {"n_jobs": N_JOBS, "random_state": seed, **LIGHTGBM_FIXED}
+    return make(**fixed, **settings)
 
 
 def find_inputs(frame: pd.DataFrame, names: Iterable[str]) -> tuple[dict[str, str], dict[str, pd.Index]]:

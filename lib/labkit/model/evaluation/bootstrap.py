@@ -34,7 +34,7 @@ class Interval:
         return cls(**{name: np.nan if end is None else end for name, end in content.items()})
 
 
-def summarise(predictions: Predictions) -> dict[str, float]:
+def compute_means(predictions: Predictions) -> dict[str, float]:
     """Return the mean true value, `true`, and the mean prediction, `prediction`, of all rows.
 
     With two classes, these are the fraction of rows in the class of interest and its mean probability. With more

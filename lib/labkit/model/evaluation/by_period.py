@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from labkit.model.evaluation.blocks import Blocks
-from labkit.model.evaluation.bootstrap import draw_weights, make_interval, summarise
+from labkit.model.evaluation.bootstrap import compute_means, draw_weights, make_interval
 from labkit.model.evaluation.metrics import compute_metric, make_score
 from labkit.model.evaluation.predictions import Predictions
 
 UNITS = {"year": "Y", "quarter": "Q", "month": "M", "week": "W", "day": "D"}
 MOST_PERIODS = 14
-FEWEST_ROWS = 30
+FEWEST_ROWS_OF_PERIOD = 30
 
 
 def find_unit(times: pd.Series, *, fewest: int = 2) -> str:
@@ -65,20 +65,26 @@ def compute_by_period(
     -------
     pandas.DataFrame
         One row per period that has enough rows and, for classification, at least two classes: `period`, `rows`, `true`
-        and `prediction` as in `labkit.model.evaluation.bootstrap.summarise`, `low` and `high` (of the first model), and
-        the metric of each model under its name. Without columns if there is no such period.
+        and `prediction` as in `labkit.model.evaluation.bootstrap.compute_means`, `low` and `high` (of the first model),
+        and the metric of each model under its name. Without columns if there is no such period.
     """
     lines = []
     for period in sorted(set(periods)):
         place = np.flatnonzero((periods == period).to_numpy())
         part = {model: found.take(place) for model, found in predictions.items()}
         first = next(iter(part.values()))
-        if len(place) < FEWEST_ROWS or (first.classes and len(np.unique(first.y_true)) < 2):
+        if len(place) < FEWEST_ROWS_OF_PERIOD or (first.classes and len(np.unique(first.y_true)) < 2):
             continue
         score = make_score(name, first)
         own = blocks.take(place)
         draws = [score(weights) for weights in draw_weights(first, n_samples, seed=seed, blocks=own)]
         interval = make_interval(compute_metric(name, first), draws, confidence, own)
-        line = {"period": period, "rows": len(place), **summarise(first), "low": interval.low, "high": interval.high}
+        line = {
+            "period": period,
+            "rows": len(place),
+            **compute_means(first),
+            "low": interval.low,
+            "high": interval.high,
+        }
         lines.append(line | {model: compute_metric(name, found) for model, found in part.items()})
     return pd.DataFrame(lines)

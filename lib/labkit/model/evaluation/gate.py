@@ -214,7 +214,7 @@ def check_parity(parity: Mapping[str, Any]) -> Check:
     return Check(name, passed, f"{evidence}{verdict} the accepted {tolerance:.2g}")
 
 
-def check_size(files: Mapping[str, int], gate: Gate) -> Check:
+def check_release_size(files: Mapping[str, int], gate: Gate) -> Check:
     """Check whether a release is small enough to be published.
 
     Parameters

@@ -19,15 +19,15 @@ from scipy import stats
 
 from labkit.features.table_columns import find_column_kind
 from labkit.model.evaluation.blocks import ROW, Blocks
-from labkit.model.evaluation.bootstrap import summarise
+from labkit.model.evaluation.bootstrap import compute_means
 from labkit.model.evaluation.metrics import compute_losses
 from labkit.model.evaluation.predictions import Predictions
 
-MOST_BINS = 6
+MOST_VALUE_BINS = 6
 MOST_PAIRED = 40
 """Maximum number of columns whose pairs are tested; if there are more, those that stand out most individually."""
 MOST_CATEGORIES = 25
-FEWEST_ROWS = 25
+FEWEST_ROWS_OF_SLICE = 25
 SMALLEST_SHARE = 0.01
 MOST_BLOCKS = 200
 """Maximum number of blocks to distinguish; if there are more, neighbours are merged, which is slightly conservative."""
@@ -84,12 +84,12 @@ def find_worst_slices(
     pandas.DataFrame
         Worst first: `slice` in words, number of `rows`, `loss` and `elsewhere` (mean loss inside the slice and in the
         other rows), `low` and `high` (interval of the difference), `true` and `prediction` as in
-        `labkit.model.evaluation.bootstrap.summarise`.
+        `labkit.model.evaluation.bootstrap.compute_means`.
     """
     losses, runs = compute_losses(predictions), number_runs(blocks)
     bins = [cut_column(name, frame[name]) for name in columns or list(frame.columns)]
     bins = [one for one in bins if len(one.conditions) > 1]
-    fewest = max(FEWEST_ROWS, int(np.ceil(SMALLEST_SHARE * len(losses))))
+    fewest = max(FEWEST_ROWS_OF_SLICE, int(np.ceil(SMALLEST_SHARE * len(losses))))
     rest = np.arange(len(losses))
     lines: list[dict[str, Any]] = []
     while bins and len(lines) < most:
@@ -123,9 +123,11 @@ def cut_column(name: str, values: pd.Series) -> Bins:
     is_missing = values.isna().to_numpy()
     if kind == "time":
         return Bins(np.zeros(len(values), dtype=np.int64), [])
-    if kind == "number" and values.nunique() > MOST_BINS:
+    if kind == "number" and values.nunique() > MOST_VALUE_BINS:
         numbers = pd.to_numeric(values).to_numpy(dtype="float64", na_value=np.nan)
-        inner = np.nanquantile(np.where(np.isfinite(numbers), numbers, np.nan), np.arange(1, MOST_BINS) / MOST_BINS)
+        inner = np.nanquantile(
+            np.where(np.isfinite(numbers), numbers, np.nan), np.arange(1, MOST_VALUE_BINS) / MOST_VALUE_BINS
+        )
         # Edges are rounded first, so that the printed conditions describe exactly the rows that they select.
         edges = np.unique([float(f"{edge:.3g}") for edge in inner])
         codes = np.searchsorted(edges, numbers, side="right")
@@ -239,13 +241,13 @@ def choose_worst(found: pd.DataFrame, bins: list[Bins], *, alpha: float, n_untri
     lines: list[Any] = list(kept.itertuples())
     singles = {(line.place[0], line.code): line.excess for line in lines if len(line.place) == 1}
     for line in lines:
-        alone = [singles.get(part, 0.0) for part in list_parts(line, bins)]
+        alone = [singles.get(part, 0.0) for part in list_conditions(line, bins)]
         if len(line.place) == 1 or line.low > max(alone):
             return line
     return None
 
 
-def list_parts(line: Any, bins: list[Bins]) -> list[tuple[int, int]]:
+def list_conditions(line: Any, bins: list[Bins]) -> list[tuple[int, int]]:
     """Return the column and the number of each condition of a slice."""
     return list(zip(line.place, split_code(line.place, line.code, bins), strict=True))
 
@@ -259,11 +261,11 @@ def find_rows(line: Any, bins: list[Bins]) -> np.ndarray:
 def describe(line: Any, bins: list[Bins], predictions: Predictions) -> dict[str, Any]:
     """Return the description and statistics of one slice, from the predictions of its rows."""
     return {
-        "slice": " and ".join(bins[one].conditions[part] for one, part in list_parts(line, bins)),
+        "slice": " and ".join(bins[one].conditions[part] for one, part in list_conditions(line, bins)),
         "rows": int(line.rows),
         "loss": float(line.loss),
         "elsewhere": float(line.elsewhere),
         "low": float(line.low),
         "high": float(line.high),
-        **summarise(predictions),
+        **compute_means(predictions),
     }

@@ -26,7 +26,7 @@ PROBE: dict[str, Any] = {"n_estimators": 150, "learning_rate": 0.08}
 
 
 MOST_ROWS = 60_000
-FEWEST_ROWS = 2
+FEWEST_HOLDOUT_ROWS = 2
 N_SAMPLES = 200
 CONFIDENCE = 0.95
 NOT_COMPARED = Interval(np.nan, np.nan, np.nan)
@@ -91,7 +91,7 @@ def compare_splits(parts: Mapping[str, pd.DataFrame], data: Data, *, seed: int) 
     n_learn, n_test = len(parts["training"]), len(parts["holdout"])
     if not columns.shape[1]:
         return SplitComparison(metric, method, reason="there is no column besides times to fit a model on")
-    if n_test < FEWEST_ROWS:
+    if n_test < FEWEST_HOLDOUT_ROWS:
         return SplitComparison(metric, method, reason="the holdout has fewer than two rows")
     random = np.random.default_rng(seed)
     mixed, everything = random.permutation(len(rows)), np.arange(len(rows))

@@ -30,9 +30,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from labkit.errors import ModelError, get_first_line
-from labkit.model.estimators.calibrated import SMALLEST, Calibrated
-from labkit.model.estimators.target_transform import SMALLEST as SMALLEST_POWER
-from labkit.model.estimators.target_transform import OnScale
+from labkit.model.estimators.calibrated import SMALLEST_DISTANCE, Calibrated
+from labkit.model.estimators.target_transform import SMALLEST_POWER, OnScale
 from labkit.model.estimators.transformers import Float32TargetEncoder, RangeClipper, round_to_float32
 from labkit.model.onnx.tree_thresholds import OPSET, list_thresholds, set_thresholds
 
@@ -364,7 +363,7 @@ def convert_calibrated(scope: Any, operator: Any, container: Any) -> None:
     add, constant = make_adders(scope, container, in_double=is_double(operator.outputs[1]))
     uncalibrated = add_estimator(scope, operator, model.estimator, add)
     yes = add("Gather", uncalibrated, constant([1], TensorProto.INT64), axis=1)
-    kept = add("Clip", yes, constant([SMALLEST], shape=[]), constant([1 - SMALLEST], shape=[]))
+    kept = add("Clip", yes, constant([SMALLEST_DISTANCE], shape=[]), constant([1 - SMALLEST_DISTANCE], shape=[]))
     odds = add("Log", add("Div", kept, add("Sub", constant([1.0]), kept)))
     moved = add("Add", add("Mul", odds, constant([model.slope])), constant([model.intercept]))
     probability = add("Sigmoid", moved)

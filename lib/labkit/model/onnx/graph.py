@@ -62,10 +62,10 @@ def prove_parity(
     """
     real = frame[list(model[0].inputs_)]
     rows = real if hard is None else pd.concat([real, hard[list(real)]], ignore_index=True)
-    expected = predict(model, real)
+    expected = predict_with_pipeline(model, real)
     try:
         if hard is not None:
-            expected = np.concatenate([expected, predict(model, hard)])
+            expected = np.concatenate([expected, predict_with_pipeline(model, hard)])
         found = graph.predict(take_columns(rows, model[0].inputs_))
     except Exception as error:  # onnxruntime and the estimators raise errors of many types
         return Parity(len(rows), None, tolerance, f"fails on rows that may occur: {get_first_line(error)}")
@@ -79,7 +79,7 @@ def prove_parity(
     return Parity(len(rows), float(f"{difference:.3g}"), tolerance, reason)
 
 
-def predict(model: Any, frame: pd.DataFrame) -> np.ndarray:
+def predict_with_pipeline(model: Any, frame: pd.DataFrame) -> np.ndarray:
     """Return a pipeline's probabilities, shape (n_rows, n_classes), or predicted numbers, shape (n_rows,)."""
     is_classifier = hasattr(model[-1], "classes_")
     with np.errstate(all="ignore"):  # scikit-learn sums extreme numbers in its check for infinity

@@ -11,7 +11,7 @@ import onnxruntime as ort
 from labkit.errors import ModelError, get_first_line
 from labkit.features.row_computation import RowComputation
 
-TYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}
+NUMPY_TYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}
 """Array type for each type of graph input; inputs of any other type are strings."""
 
 
@@ -27,7 +27,7 @@ class Graph:
         except Exception as error:  # onnxruntime raises various exceptions from its C++ code
             raise ModelError(f"not an ONNX graph that can be run: {get_first_line(error)}") from error
         self.row_features = row_features
-        self.inputs = {node.name: TYPES.get(node.type, "object") for node in self.session.get_inputs()}
+        self.inputs = {node.name: NUMPY_TYPES.get(node.type, "object") for node in self.session.get_inputs()}
         if len(self.inputs) != len(row_features.outputs_):
             raise ModelError(
                 f"the graph takes {len(self.inputs)} columns, its features are {len(row_features.outputs_)}"

@@ -14,6 +14,7 @@ from labkit.model.estimators.calibrated import Calibrated
 from labkit.model.estimators.target_transform import OnScale
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.gate import describe_paired, format_metric
+from labkit.names import escape
 from labkit.params.evaluation import Costs
 from labkit.params.experiment import Params
 
@@ -209,16 +210,11 @@ def list_slices(metrics: Mapping[str, Any]) -> list[str]:
         return ["## Where it is weakest", "", "No group of rows stands out beyond random variation.", ""]
     head = ["## Where it is weakest", "", "| rows where | rows | loss | elsewhere | prediction | true |"]
     rows = [
-        f"| {write_code(found['slice'])} | {found['rows']:,} | {found['loss']:.3g} | {found['elsewhere']:.3g} "
+        f"| {escape(found['slice'])} | {found['rows']:,} | {found['loss']:.3g} | {found['elsewhere']:.3g} "
         f"| {found['prediction']:.3g} | {found['true']:.3g} |"
         for found in slices
     ]
     return [*head, "|---|---:|---:|---:|---:|---:|", *rows, ""]
-
-
-def write_code(code: str) -> str:
-    """Return a string from the data as Markdown code, so that nothing in it is interpreted as markup."""
-    return "`" + code.replace("`", "ˋ").replace("|", "¦").replace("\n", " ") + "`"
 
 
 BASELINES = {"plain_lightgbm": "plain LightGBM", "dummy": "dummy"}

@@ -23,7 +23,7 @@ from labkit.model.evaluation.metrics import compute_losses
 from labkit.model.evaluation.predictions import Predictions, compute_predictions
 from labkit.params.tables import Target
 
-FEWEST_ROWS = 100
+FEWEST_ROWS_TO_CHECK = 100
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,9 @@ def try_calibration(
     first, second = rows[: n_rows // 2], rows[n_rows // 2 :]
     if timeline is not None:
         first = timeline.apply_embargo(first, second)
-    if len(first) < FEWEST_ROWS or check[1].iloc[first].nunique() < 2:
+    if len(first) < FEWEST_ROWS_TO_CHECK or check[1].iloc[first].nunique() < 2:
         return Calibration(
-            is_used=False, reason=f"half the validation rows are fewer than {FEWEST_ROWS}, or all of one class"
+            is_used=False, reason=f"half the validation rows are fewer than {FEWEST_ROWS_TO_CHECK}, or all of one class"
         )
     predictions = compute_predictions(check[1], fitted, check[0], target)
     slope, intercept = fit_sigmoid(predictions.y_proba[first, 1], predictions.y_true[first])

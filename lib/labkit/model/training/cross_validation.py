@@ -102,7 +102,7 @@ def cross_validate(
         scores.append(score)
         if budget is not None and len(scores) < len(folds):
             budget.check()
-    return summarise(scores)
+    return summarise_folds(scores)
 
 
 def score_folds(
@@ -115,7 +115,7 @@ def score_folds(
         yield metrics.compute_metrics(predictions)
 
 
-def summarise(scores: list[dict[str, float]]) -> dict[str, float]:
+def summarise_folds(scores: list[dict[str, float]]) -> dict[str, float]:
     """Return the mean and standard deviation (`<name>_std`) of each metric over the folds in which it is defined.
 
     The mean is NaN if the metric is defined in no fold. A fold of few rows may contain a single class, for which some

@@ -27,7 +27,7 @@ from labkit.model.training.cross_validation import (
     describe_error,
     plan_folds,
     score_folds,
-    summarise,
+    summarise_folds,
 )
 from labkit.model.training.time_budget import Budget
 from labkit.params.tables import Target
@@ -41,7 +41,7 @@ FOREST: Space = {
     "min_samples_leaf": IntDistribution(1, 50, log=True),
     "max_features": CategoricalDistribution(("sqrt", 0.3, 0.6, 1.0)),
 }
-SPACES: dict[str, Space] = {
+SEARCH_SPACES: dict[str, Space] = {
     "lightgbm": {
         "n_estimators": IntDistribution(50, 400, log=True),
         "learning_rate": FloatDistribution(0.01, 0.3, log=True),
@@ -101,7 +101,7 @@ def find_tunable(comparison: Comparison) -> str | None:
     """Return the best candidate that has a search space; None if there is no such candidate."""
     board = comparison.frame
     names = board.loc[(board["error"] == "") & (board["model"] != DUMMY), "model"]
-    return next((str(name) for name in names if name in SPACES), None)
+    return next((str(name) for name in names if name in SEARCH_SPACES), None)
 
 
 def tune(
@@ -169,7 +169,7 @@ def tune(
 def make_space(model: str, estimator: BaseEstimator) -> Space:
     """Return the part of a model's search space for which this estimator has hyperparameters."""
     known = estimator.get_params()
-    return {name: part for name, part in SPACES[model].items() if name in known}
+    return {name: part for name, part in SEARCH_SPACES[model].items() if name in known}
 
 
 def make_study(metric: str, seed: int) -> optuna.Study:
@@ -229,7 +229,7 @@ def evaluate_trial(
         return {"state": "failed", "folds": len(scores), metric: np.nan, f"{metric}_std": np.nan} | {
             "error": describe_error(error)
         }
-    summary = summarise(scores)
+    summary = summarise_folds(scores)
     is_complete = state == optuna.trial.TrialState.COMPLETE
     study.tell(trial, summary[metric] if is_complete else None, state=state)
     means = {name: summary[name] for name in (metric, f"{metric}_std")}

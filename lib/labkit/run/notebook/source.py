@@ -16,7 +16,7 @@ from typing import Any
 import nbformat
 
 from labkit.errors import ParamsError, name_nearest
-from labkit.paths import show
+from labkit.paths import show_path
 from labkit.run.notebook.parameters import check_parameters, read_defaults
 from labkit.run.notebook_files import find_stage, list_notebooks
 from labkit.storage.digests import compute_digest
@@ -80,7 +80,7 @@ def take_snapshot(stages: Iterable[str], parameters: Mapping[str, Any]) -> dict[
     for stage in stages:
         path = find_notebook(stage)
         source = read_source(path)
-        check_parameters(source.notebook, parameters, where=show(path))
+        check_parameters(source.notebook, parameters, where=show_path(path))
         snapshot[stage] = source
     return snapshot
 
@@ -96,7 +96,7 @@ def read_source(path: Path | str) -> NotebookSource:
     if ADDRESS.match(str(path)):
         raise ParamsError(f"{path}: a URL, not a file: download the notebook, read it, put it into notebooks/")
     path = Path(path)
-    where = show(path)
+    where = show_path(path)
     content = read_bytes(path)
     tree = parse_notebook(content, where)
     try:
@@ -114,7 +114,7 @@ def read_source(path: Path | str) -> NotebookSource:
 
 def read_bytes(path: Path) -> bytes:
     """Return the content of a notebook's file, after a check of its size."""
-    where = show(path)
+    where = show_path(path)
     if not path.is_file():
         raise ParamsError(f"{where}: {'not a file' if path.exists() else 'no such notebook'}: restore it from git")
     n_bytes = path.stat().st_size

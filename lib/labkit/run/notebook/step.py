@@ -97,10 +97,10 @@ class Step:
         if self.uses_scratch and scratch.exists():
             path = scratch
             if not self.is_batch:
-                print(f"{name} is loaded from {paths.show(scratch)}; delete that to load the pipeline's.")
+                print(f"{name} is loaded from {paths.show_path(scratch)}; delete that to load the pipeline's.")
         if not path.exists():
             raise MissingDataError(
-                f"{paths.show(path)}: not written yet: run `labkit run {self.whole.experiment}` "
+                f"{paths.show_path(path)}: not written yet: run `labkit run {self.whole.experiment}` "
                 "or the notebook that writes it"
             )
         return self.catalogue.load(name, path, self.whole)
@@ -117,7 +117,7 @@ class Step:
         folder = self.run_dir / OUTPUTS_NAME if self.run_dir else paths.find_scratch_dir(self.whole.experiment)
         self.catalogue.save(name, folder / place, obj, self.whole)
         if not self.is_batch:
-            print(f"{name} written to {paths.show(folder / place)}")
+            print(f"{name} written to {paths.show_path(folder / place)}")
 
     def make_folder(self, name: str) -> Path:
         """Return the folder to write the artifact `name` into, file by file."""
@@ -182,7 +182,7 @@ class Step:
         if path is not None:
             place = Path(path).absolute()
             if not (place.is_file() or place.is_dir()):
-                raise MissingDataError(f"step.depends_on: {paths.show(place)}: no such file or folder")
+                raise MissingDataError(f"step.depends_on: {paths.show_path(place)}: no such file or folder")
             trace.declare("path", str(place.resolve() if ".." in place.parts else place))
 
     def secret(self, name: str) -> Secret:
@@ -193,7 +193,7 @@ class Step:
         ParamsError
             No secret has that name, or its environment variable is not set.
         """
-        where = paths.show(paths.find_params_path(self.whole.experiment))
+        where = paths.show_path(paths.find_params_path(self.whole.experiment))
         return read_secret(name, self.whole.secrets, where=where)
 
     def record(self, kind: str, **content: Any) -> None:

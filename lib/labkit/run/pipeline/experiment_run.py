@@ -17,7 +17,7 @@ from labkit import paths
 from labkit.params.experiment import Params
 from labkit.params.load import load_params
 from labkit.params.override import apply_overrides
-from labkit.paths import show
+from labkit.paths import show_path
 from labkit.run import checkout
 from labkit.run.fingerprint import packages
 from labkit.run.kernels.session import Kernels, seem_needed
@@ -76,7 +76,7 @@ def start_work(
         The tracking server cannot be reached.
     """
     checkout.check_checkout(params.experiment)
-    secrets = read_secrets(params.secrets, where=show(paths.find_params_path(params.experiment)))
+    secrets = read_secrets(params.secrets, where=show_path(paths.find_params_path(params.experiment)))
     mlflow_store.check_store(paths.get_tracking_uri())
     snapshot = take_snapshot([name for name in names if name not in plain], make_parameters(params))
     work = Work(params, plain, progress, ExitStack(), snapshot, secrets, kernels, sample_rows, is_alone)
@@ -110,7 +110,7 @@ def run_experiment(
     with run_lock.hold_checkout(experiment, report=progress.show, is_waiting=request.is_waiting) as has_waited:
         if write_settings(experiment, request.settings, progress) or has_waited:
             work = start_work(load_params(experiment), plain, progress, names=asked, kernels=kernels)
-        close_gone(progress)
+        recovery.close_gone(progress.show)
         if force or seem_needed(experiment):
             kernels.begin()
         repo = dvc_repo.open_repo()
@@ -183,7 +183,7 @@ def run_sample(
     ):
         if request.settings or has_waited:
             work = start_work(load_params(experiment), plain, progress, names=names, kernels=kernels, sample_rows=rows)
-        close_gone(progress)
+        recovery.close_gone(progress.show)
         os.environ.update(paths.make_environment())
         with open_pipeline(work, packages, until=until, sample_rows=rows), work.parents, work.keep_record():
             try:
@@ -249,12 +249,6 @@ def check_locked_packages(work: Work, *, is_locked: bool) -> dict[str, str]:
     return packages.check_environment(notebooks, is_locked=is_locked, warn=work.progress.show)
 
 
-def close_gone(progress: Progress) -> None:
-    """Close the runs that were killed, and report them."""
-    for line in recovery.describe_closed(recovery.reconcile()):
-        progress.show(line)
-
-
 def run_single_stage(stage: str, experiment: str, *, plain: Mapping[str, PlainStage], progress: Progress) -> None:
     """Run one stage alone, stale or not: `labkit stage` without a runner."""
     params = load_params(experiment)
@@ -265,7 +259,7 @@ def run_single_stage(stage: str, experiment: str, *, plain: Mapping[str, PlainSt
     with run_lock.hold_checkout(experiment, report=progress.show) as has_waited:
         if has_waited:
             work = start_work(load_params(experiment), plain, progress, names=[stage], kernels=kernels, is_alone=True)
-        close_gone(progress)
+        recovery.close_gone(progress.show)
         os.environ.update(paths.make_environment())
         work.check_experiment()
         with work.parents, kernels, work.keep_record():

@@ -14,7 +14,7 @@ from typing import Any
 from labkit import paths
 from labkit.errors import DataError, ParamsError
 from labkit.params.yaml_text import load_written_yaml
-from labkit.paths import show
+from labkit.paths import show_path
 from labkit.run.checkout import Fault
 from labkit.run.dvc_cache import check_object, find_object, load_listing
 from labkit.storage.atomic import parse_json, place_folder, write_json
@@ -87,14 +87,14 @@ def check_recorded_file(experiment: str, path: Path) -> None:
     known = recorded or locked
     if known is not None:
         raise DataError(
-            f"{show(path)}: changed since the stage `{known.stage}` wrote it, so it is not opened: "
+            f"{show_path(path)}: changed since the stage `{known.stage}` wrote it, so it is not opened: "
             f"make it again with `labkit run {experiment} --force {known.stage}`"
         )
     record = find_record(experiment, place.partition("/")[0])
     if record.is_file() and not is_readable(record):
         raise DataError(
-            f"{show(path)}: cannot be verified, so it is not opened: {show(record)}, which holds its digest, is "
-            f"damaged, and {DVC_LOCK} does not list it: run `labkit run {experiment} --force` with the stage that "
+            f"{show_path(path)}: cannot be verified, so it is not opened: {show_path(record)}, which holds its digest, "
+            f"is damaged, and {DVC_LOCK} does not list it: run `labkit run {experiment} --force` with the stage that "
             "writes it"
         )
 

@@ -14,7 +14,7 @@ from labkit import errors, paths
 from labkit.errors import LabkitError, LostStoreError, StageError, list_briefly, shorten
 from labkit.params.experiment import Params
 from labkit.params.override import describe_edit
-from labkit.paths import show
+from labkit.paths import show_path
 from labkit.run.dvc_yaml import compute_key, load_declarations
 from labkit.run.fingerprint.observation import Observation, add_reads, keep_reads, observe
 from labkit.run.fingerprint.stage_key import compute_code_digest
@@ -93,7 +93,7 @@ def run_notebook_stage(
         MLflow could not record the run.
     """
     path, code = source.path, compute_code_digest(source.path)
-    tags = {"labkit.stage": stage, "labkit.notebook_sha256": source.digest, "mlflow.source.name": show(path)}
+    tags = {"labkit.stage": stage, "labkit.notebook_sha256": source.digest, "mlflow.source.name": show_path(path)}
     tags |= {"labkit.code_sha256": code, **tracking.make_input_tags(entry.facts.get("inputs", {}))}
     performance = Performance(stage, params, source, entry, mask, sample_rows, code)
     try:
@@ -163,7 +163,7 @@ class Performance:
             or check_params_unchanged(self.params, notebook)
         )
         try:
-            log_results(log, record, self.params, peak_bytes=execution.peak_bytes, source=show(path))
+            log_results(log, record, self.params, peak_bytes=execution.peak_bytes, source=show_path(path))
         except LostStoreError as error:
             # Shown on the page too; an error of the notebook itself takes precedence.
             n_cells = len(notebook.cells)
@@ -368,7 +368,7 @@ def make_error(
         # Indented, so that they cannot be mistaken for lines of this message.
         *(f"    {shorten(line, LONGEST_SOURCE_LINE)}" for line in failure.error_message.splitlines()[1:4]),
         f"With {set_values}"[:LONGEST_SOURCE_LINE] if set_values else "",
-        f"Page: {show(pages / path.stem)}.html   Notebook: {show(pages / path.name)}",
+        f"Page: {show_path(pages / path.stem)}.html   Notebook: {show_path(pages / path.name)}",
         "Fix it and run again: finished stages are kept.",
     ]
     return (own if own and is_input else StageError)("\n".join(line for line in lines if line))

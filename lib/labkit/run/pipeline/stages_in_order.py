@@ -14,7 +14,7 @@ from labkit import paths
 from labkit.errors import LabkitError, StageError
 from labkit.params.experiment import Params
 from labkit.params.override import describe_edit
-from labkit.paths import show
+from labkit.paths import show_path
 from labkit.run.dvc_yaml import load_declarations
 from labkit.run.kernels.session import STAGE_MODULE, TRACKING_MODULE, Kernels
 from labkit.run.notebook.source import Snapshot
@@ -147,8 +147,8 @@ class Work:
                 self.record = record
             if not source.is_current:
                 self.progress.show(
-                    f"warning: {show(source.path)} was changed during the run, which used the version from its start; "
-                    f"to run the new one: labkit run {self.params.experiment} --force {stage}"
+                    f"warning: {show_path(source.path)} was changed during the run, which used the version from its "
+                    f"start; to run the new one: labkit run {self.params.experiment} --force {stage}"
                 )
         return done.headline
 

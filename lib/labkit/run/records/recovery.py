@@ -5,7 +5,7 @@ A run whose process is still alive is never touched.
 
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -106,6 +106,23 @@ def is_being_written(path: Path) -> bool:
         return psutil.pid_exists(writer) if writer is not None else age < OLD_SECONDS
     except OSError:
         return True
+
+
+def close_gone(report: Callable[[str], None]) -> None:
+    """Close the records of killed runs, and report each run.
+
+    Parameters
+    ----------
+    report
+        Called with one line for each run that was closed.
+
+    Raises
+    ------
+    StageError, DiskError
+        The store cannot be read or written.
+    """
+    for line in describe_closed(reconcile()):
+        report(line)
 
 
 def describe_closed(gone: Iterable[Entry]) -> list[str]:
