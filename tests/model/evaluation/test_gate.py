@@ -181,3 +181,10 @@ def test_release_that_is_too_large_is_refused_with_the_part_that_makes_it_large(
         "bytes) are allowed: leave the largest models out of `training.models` (a blend holds all its members; the "
         "model card lists the parts), or raise `evaluation.gate.most_bytes`"
     )
+
+
+def test_decision_with_the_check_names_of_earlier_releases_is_read() -> None:
+    check = {"name": "serves the answers that were judged", "passed": True, "evidence": "within 1e-05", "warning": ""}
+    decision = Decision.from_dict({"passed": True, "checks": [check]})
+    assert decision.passed
+    assert str(decision.checks[0]) == "✓ serves the answers that were judged: within 1e-05"
