@@ -131,7 +131,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Callable[..., tuple[Page, list[str]]]]:
-    """Open a page without a network; collect what its console says and what it asks for beyond itself."""
+    """Open a page without a network; collect its console messages and the requests that it makes."""
     contexts = []
 
     def open_page(path: Path, **settings: Any) -> tuple[Page, list[str]]:

@@ -30,9 +30,9 @@ HOSTILE = [
 ]
 
 
-def find_controls(text: str) -> set[str]:
+def find_controls(string: str) -> set[str]:
     """Return the characters that a terminal obeys or that cannot be seen, line breaks left out."""
-    return {letter for letter in text if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp")} - {"\n"}
+    return {letter for letter in string if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp")} - {"\n"}
 
 
 LETTERS = [" "] * 6 + list("abcXYZ019-_:#,[]{}&*!|>'\"%@`?~.=+/\\<>") + list("é漢🚗\u0301\ue000")
@@ -67,13 +67,13 @@ LENGTHS = (1, 5, 20, 60, 70, 75, 80, 100, 110, 121, 127, 128, 200, 500)
 
 def make_names(seed: int, n: int = 300) -> list[str]:
     """Return names of columns of all kinds: words of YAML, sentences of each length, and letters of any sort."""
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     names = [
         *WORDS,
         "how often do you " * 5,
         *(("on a long flight " * 40)[:length].strip() for length in range(40, 140)),
     ]
     for _ in range(n):
-        letters = chance.choice([list("abc de"), LETTERS, LETTERS + UNSEEN])
-        names.append("".join(chance.choice(letters) for _ in range(chance.choice(LENGTHS))))
+        letters = rng.choice([list("abc de"), LETTERS, LETTERS + UNSEEN])
+        names.append("".join(rng.choice(letters) for _ in range(rng.choice(LENGTHS))))
     return list(dict.fromkeys(names))

@@ -33,7 +33,7 @@ def start_server(command: list[str], *, folder: Path, environment: dict[str, str
 
 @contextmanager
 def serve(command: list[str], *, folder: Path, environment: dict[str, str], address: str) -> Iterator[None]:
-    """Start a server in a session of its own, wait until `address` answers, and end the whole session after the block."""
+    """Start a server in a session of its own, wait until `address` responds, and end the whole session after the block."""
     server = start_server(command, folder=folder, environment=environment)
     try:
         wait_until_up(address, server)
@@ -48,7 +48,7 @@ def serve(command: list[str], *, folder: Path, environment: dict[str, str], addr
 
 
 def wait_until_up(address: str, server: subprocess.Popen[bytes]) -> None:
-    """Wait until an address answers, two minutes at most."""
+    """Wait until an address responds, two minutes at most."""
     for _ in range(240):
         assert server.poll() is None, f"the server ended with {server.returncode}"
         try:

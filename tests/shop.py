@@ -55,6 +55,6 @@ def write_tables(root: Path) -> None:
 
 
 def change(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
+    content = path.read_text()
+    assert old in content
+    path.write_text(content.replace(old, new, 1))

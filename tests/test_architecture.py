@@ -1,4 +1,4 @@
-"""The house, made executable: who may import whom, and which file owns which framework."""
+"""The package layout, made executable: who may import whom, and which file owns which framework."""
 
 import ast
 import re
@@ -211,7 +211,7 @@ def test_imports_point_downwards() -> None:
 
 
 def find_cycle(imports: dict[str, set[str]]) -> list[str]:
-    """Return the modules of one cycle, none if there is none."""
+    """Return the modules of one cycle, empty without a cycle."""
     try:
         TopologicalSorter(imports).prepare()
     except CycleError as error:
@@ -288,7 +288,7 @@ TABLES = ("data", "features", "model", "new", "serving", "stages", "view")
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(LIB)))
-def test_one_of_something_is_not_told_in_the_plural(path: Path) -> None:
+def test_one_of_something_is_not_written_in_the_plural(path: Path) -> None:
     """No number stands right before a plural noun, which is wrong for one of it: `labkit.units.format_count`."""
     if path.relative_to(LIB).parts[0] in TABLES:
         return

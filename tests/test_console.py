@@ -25,19 +25,19 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
-def test_nothing_that_a_terminal_obeys_is_printed(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    echo(f"one {text} line\nand another")
-    echo(f"an error {text}", is_error=True)
-    print_table(["what", text], [["a", text], ["b", make_cell(text, "red")]], title=text)
-    print_pairs([(text, f"{text}\n{text}")])
+@pytest.mark.parametrize("string", HOSTILE, ids=ascii)
+def test_nothing_that_a_terminal_obeys_is_printed(string: str, capsys: pytest.CaptureFixture[str]) -> None:
+    echo(f"one {string} line\nand another")
+    echo(f"an error {string}", is_error=True)
+    print_table(["what", string], [["a", string], ["b", make_cell(string, "red")]], title=string)
+    print_pairs([(string, f"{string}\n{string}")])
     printed = capsys.readouterr()
     assert find_controls(printed.out + printed.err) == set()
-    assert printed.out.startswith(f"one {make_printable(text)} line\nand another\n")
+    assert printed.out.startswith(f"one {make_printable(string)} line\nand another\n")
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("string", "shown"),
     [
         ("\x1b[0m", r"\x1b[0m"),
         ("a\nb", r"a\nb"),
@@ -46,15 +46,15 @@ def test_nothing_that_a_terminal_obeys_is_printed(text: str, capsys: pytest.Capt
         ("\U000e0041", r"\U000e0041"),
     ],
 )
-def test_code_of_a_character_tells_which_it_was(text: str, shown: str) -> None:
-    assert make_printable(text) == shown
+def test_code_of_a_character_shows_which_it_was(string: str, shown: str) -> None:
+    assert make_printable(string) == shown
 
 
-@pytest.mark.parametrize("text", ["Größe [kg]", "価格", "price 🚗", "[red]x[/red]", "a  b", "50 %", "x" * 300])
-def test_what_can_be_seen_stays_as_it_is(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert make_printable(text) == text
-    echo(text)
-    assert capsys.readouterr().out == f"{text}\n"
+@pytest.mark.parametrize("string", ["Größe [kg]", "価格", "price 🚗", "[red]x[/red]", "a  b", "50 %", "x" * 300])
+def test_what_can_be_seen_stays_as_it_is(string: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert make_printable(string) == string
+    echo(string)
+    assert capsys.readouterr().out == f"{string}\n"
 
 
 def test_what_others_print_is_guarded_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,10 +82,10 @@ def test_terminal_shows_what_its_encoding_has(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     guard_streams()
     echo("20 × 'é' → 3 …")
-    print_table(["✓ what"], [["the answer…"]], title="ü")
+    print_table(["✓ what"], [["the result…"]], title="ü")
     sys.stdout.flush()
     first, *table = content.getvalue().decode("ascii").splitlines()
     assert first == r"20 x '\xe9' -> 3 ..."
     assert table[0].strip() == r"\xfc"
     assert "| + what" in table[2]
-    assert "the answer..." in table[4]
+    assert "the result..." in table[4]

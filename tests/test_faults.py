@@ -43,19 +43,19 @@ class Server:
     def read(self) -> str:
         return self.process.stdout.readline().strip()
 
-    def tell(self, line: str) -> None:
+    def send(self, line: str) -> None:
         self.process.stdin.write(f"{line}\n")
         self.process.stdin.flush()
 
     def write(self, name: str, place: Path, calls: str, fault: str) -> tuple[int, bool]:
         """Let one process write; return its exit code, negative for a signal, and whether a fault was injected."""
-        self.tell(json.dumps([name, str(place)]))
+        self.send(json.dumps([name, str(place)]))
         pid = self.read()
         log = self.folder / "calls"
         command = ["strace", "-f", "-o", str(log), "-e", f"trace={calls}", "-e", f"inject={calls}:{fault}", "-p", pid]
         tracer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert "attached" in tracer.stderr.readline()
-        self.tell("go")
+        self.send("go")
         code = int(self.read())
         tracer.wait()
         tracer.stderr.close()
@@ -95,7 +95,7 @@ def restore(source: Path, place: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_fault_at_any_call_leaves_the_old_or_the_new_and_is_told(
+def test_fault_at_any_call_leaves_the_old_or_the_new_and_is_reported(
     server: Server, versions: tuple[str, Path, dict[int, str]], tmp_path: Path, fault: str
 ) -> None:
     name, folder, digests = versions
@@ -109,11 +109,11 @@ def test_fault_at_any_call_leaves_the_old_or_the_new_and_is_told(
         found = compute_digest(place)
         assert found in digests.values(), f"torn by call {number}"
         if code == 0:
-            assert found == digests[2], f"call {number} failed and nobody said so"
+            assert found == digests[2], f"call {number} failed and nothing reported it"
         if not is_injected:
             assert code == 0
             break
-        # Where another file could not be read, that is told in its own words; a zip archive is opened in another way.
+        # Where another file could not be read, that is reported in its own words; a zip archive is opened in another way.
         assert code in ((-9,) if fault == "killed" else (0, 1, 3)), number
         n_failed += code in (1, -9)
         if fault != "killed":

@@ -1,4 +1,4 @@
-"""The notebook rules of the house style, made executable."""
+"""The notebook rules of the project's style, made executable."""
 
 import ast
 import json
@@ -67,7 +67,7 @@ def covers(declared: str, used: str) -> bool:
 
 
 def find_header(path: Path) -> list[str]:
-    """Return the cells of the table that says what a notebook reads, writes, is set by, and how long it takes."""
+    """Return the cells of the table that lists what a notebook reads, writes, is set by, and how long it takes."""
     table = re.search(
         r"\| reads \| writes \| parameters \| takes \|\n\|[-|]+\|\n\|(.+)\|", read(load(path)["cells"][0])
     )
@@ -78,7 +78,7 @@ def find_header(path: Path) -> list[str]:
 each_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 
 
-def test_notebooks_are_numbered_without_gap_and_named_by_their_stage() -> None:
+def test_notebooks_are_numbered_consecutively_and_named_by_their_stage() -> None:
     names = [re.fullmatch(r"(\d\d)_([a-z_]+)\.ipynb", path.name) for path in PATHS]
     assert all(names)
     assert [int(name[1]) for name in names if name] == list(range(1, len(PATHS) + 1))
@@ -97,7 +97,7 @@ def test_first_cell_has_the_only_title_and_a_question(path: Path) -> None:
 
 
 @each_notebook
-def test_header_says_what_the_code_reads_and_writes(path: Path) -> None:
+def test_header_lists_what_the_code_reads_and_writes(path: Path) -> None:
     reads, writes, parameters, takes = find_header(path)
     assert set(re.findall(r"`(\w+)`", reads)) == find_calls(path, "load")
     assert set(re.findall(r"`(\w+)`", writes)) == find_calls(path, "save", "make_folder")
@@ -110,7 +110,7 @@ def test_header_says_what_the_code_reads_and_writes(path: Path) -> None:
 
 
 @each_notebook
-def test_dvc_is_told_of_every_param_that_the_code_uses(path: Path) -> None:
+def test_dvc_tracks_every_param_that_the_code_uses(path: Path) -> None:
     stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     body = stages[find_stage(path)]["do"]
     declared = [name for entry in body["params"] for names in entry.values() for name in names]
@@ -120,17 +120,17 @@ def test_dvc_is_told_of_every_param_that_the_code_uses(path: Path) -> None:
 
 
 @each_notebook
-def test_dvc_is_told_of_all_that_the_code_reads_and_of_nothing_else(path: Path) -> None:
+def test_dvc_tracks_all_that_the_code_reads_and_nothing_else(path: Path) -> None:
     stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    told = {name.removeprefix("data/${item}/") for name in stages[find_stage(path)]["do"]["deps"]}
+    tracked = {name.removeprefix("data/${item}/") for name in stages[find_stage(path)]["do"]["deps"]}
     beside = {f"fingerprint/{find_stage(path)}.json", "requirements.lock"}
-    assert beside <= told
+    assert beside <= tracked
     read = {PLACES[name] for name in find_calls(path, "load")}
     read |= {"features/row_features.npz"} if "features/row_features.json" in read else set()
     checked = any(name.startswith(("raw", "clean")) for name in find_calls(path, "load", "save"))
     read |= {"contract.json"} if checked else set()
-    assert not [one for one in read if not any(one == name or one.startswith(f"{name}/") for name in told)]
-    assert not [name for name in told - beside if not any(one == name or one.startswith(f"{name}/") for one in read)]
+    assert not [one for one in read if not any(one == name or one.startswith(f"{name}/") for name in tracked)]
+    assert not [name for name in tracked - beside if not any(one == name or one.startswith(f"{name}/") for one in read)]
 
 
 @each_notebook

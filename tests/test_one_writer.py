@@ -87,10 +87,10 @@ def find_target(call: ast.Call, archives: set[str]) -> ast.AST | None:
     if is_method and call.func.attr in METHODS:
         place = METHODS[call.func.attr]
         if call.func.attr == "replace" and len(call.args) + len(call.keywords) != 1:
-            return None  # of a text, or of a dataclass
+            return None  # of a string, or of a dataclass
         if place == -1:
             return call.func.value if call.func.attr not in ("rename", "replace") else next(iter(call.args), None)
-        return call.args[place] if len(call.args) > place else None  # without a file they return a text
+        return call.args[place] if len(call.args) > place else None  # without a file they return a string
     return None
 
 

@@ -1,4 +1,4 @@
-"""README and the root files say what is true: every command in them runs."""
+"""README and the root files are true: every command in them runs."""
 
 import re
 import shlex

@@ -11,8 +11,8 @@ ROWS = re.findall(r"^\| (.+) \| (.+) \| `(tests/.+)` \|$", (ROOT / "SECURITY.md"
 
 
 def test_every_claim_has_a_row() -> None:
-    text = (ROOT / "SECURITY.md").read_text().partition("## What is checked")[2].partition("## What is not")[0]
-    assert len(ROWS) == text.count("\n| ") - 1
+    section = (ROOT / "SECURITY.md").read_text().partition("## What is checked")[2].partition("## What is not")[0]
+    assert len(ROWS) == section.count("\n| ") - 1
     assert len(ROWS) > 15
 
 

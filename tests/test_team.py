@@ -80,8 +80,8 @@ def test_two_clones_work_as_one_team(team: Team) -> None:
     assert "stale" not in states
     rows = pd.read_parquet(bob / "data" / "diabetes" / "raw" / "patients.parquet")
     rows.drop(columns="target").to_csv(bob / "patients.csv", index=False)
-    said = team.call(bob, LABKIT, "predict", "diabetes", "patients.csv", "predictions.csv")
-    assert said.startswith(f"{len(rows)} rows predicted with diabetes version 1 ")
+    output = team.call(bob, LABKIT, "predict", "diabetes", "patients.csv", "predictions.csv")
+    assert output.startswith(f"{len(rows)} rows predicted with diabetes version 1 ")
     assert "version 1 is already the champion" in team.call(bob, LABKIT, "run", "diabetes")
     assert len(list((bob / "reports" / "diabetes").glob("0*.html"))) == 6, "pages come from the store"
 

@@ -74,7 +74,7 @@ WRITERS: Mapping[str, Callable[[Path, int], None]] = {
 
 
 def serve() -> None:
-    """Fork a writer for each line read, let it go at the next line, and tell how it ended."""
+    """Fork a writer for each line read, let it go at the next line, and report how it ended."""
     for name, writer in WRITERS.items():
         place = Path(sys.argv[1]) / f"warm-{name}"
         for version in (1, 2):

@@ -36,7 +36,7 @@ from tests.shop import SHOP, list_files, write_tables
         (("run",), "Missing argument 'EXPERIMENT'"),
     ],
 )
-def test_mistyped_word_is_answered_with_the_nearest(
+def test_nearest_match_is_suggested_for_a_mistyped_word(
     checkout: Path, labkit: Labkit, arguments: tuple[str, ...], message: str
 ) -> None:
     before = list_files(checkout)
@@ -78,8 +78,8 @@ def test_outside_of_a_checkout(tmp_path: Path) -> None:
 
 
 def test_experiment_that_dvc_yaml_does_not_list(checkout: Path, labkit: Labkit) -> None:
-    text = (checkout / "params" / "diabetes.yaml").read_text()
-    (checkout / "params" / "other.yaml").write_text(text.replace("experiment: diabetes", "experiment: other"))
+    content = (checkout / "params" / "diabetes.yaml").read_text()
+    (checkout / "params" / "other.yaml").write_text(content.replace("experiment: diabetes", "experiment: other"))
     done = labkit("run", "other")
     assert done.returncode == 2
     assert "dvc.yaml does not list 'other': add it to `experiments` at its top" in done.stderr
@@ -147,7 +147,7 @@ def test_hostile_setting_changes_nothing(checkout: Path, labkit: Labkit, setting
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a checkout with an experiment of two joined CSV files, gaps and categories."""
+    """Return a checkout with an experiment of two joined CSV files, missing values and categories."""
     root = make_checkout(tmp_path_factory.mktemp("shop") / "checkout")
     (root / "params" / "shop.yaml").write_text(SHOP)
     (root / "dvc.yaml").write_text((root / "dvc.yaml").read_text().replace("experiments: [", "experiments: [shop, "))
@@ -202,7 +202,7 @@ def test_table_or_column_that_is_not_there_is_refused_before_any_kernel(
 
 
 @pytest.mark.xdist_group("shop")
-def test_rows_at_fault_exit_2_and_the_run_says_why(shop: Path) -> None:
+def test_faulty_rows_exit_2_and_the_run_explains_why(shop: Path) -> None:
     path = shop / "tables" / "customers.csv"
     path.write_text(path.read_text() + "1,Rome\n")
     done = call_labkit(shop, "run", "shop")

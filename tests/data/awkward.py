@@ -1,7 +1,7 @@
 """Awkward files, each made by the case itself: what `labkit new` and the stage `source` do with them.
 
 Shared by the tests and by `benchmarks/awkward_files.py`. A case either runs, or is refused with a message in which every
-one of `says` stands; where it runs, every one of `says` stands in the params file or among the decisions.
+one of `messages` stands; where it runs, each of `messages` stands in the params file or among the decisions.
 """
 
 import bz2
@@ -30,25 +30,25 @@ class Case:
     name: str
     make: Callable[[Path], Path | list[Path]]
     runs: bool
-    says: Sequence[str] = ()
+    messages: Sequence[str] = ()
     target: str = "y"
     choices: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
 
 
 def rows(n: int = N, seed: int = 0) -> list[dict[str, str]]:
-    """Return plain rows: a number, a category and a two-class target that the number says something about."""
+    """Return plain rows: a number, a category and a two-class target that depends on the number."""
     draw = random.Random(seed)
     made = []
     for _ in range(n):
         x = draw.gauss(0, 1)
-        answer = "yes" if x + draw.gauss(0, 1) > 0 else "no"
-        made.append({"x": f"{x:.3f}", "colour": draw.choice(["red", "green", "blue"]), "y": answer})
+        label = "yes" if x + draw.gauss(0, 1) > 0 else "no"
+        made.append({"x": f"{x:.3f}", "colour": draw.choice(["red", "green", "blue"]), "y": label})
     return made
 
 
-def text(table: list[dict[str, str]], delimiter: str = ",", end: str = "\n") -> str:
-    """Return rows as delimited text without quotes."""
+def dump(table: list[dict[str, str]], delimiter: str = ",", end: str = "\n") -> str:
+    """Return rows as a delimited string without quotes."""
     lines = [delimiter.join(table[0]), *(delimiter.join(row.values()) for row in table)]
     return end.join(lines) + end
 
@@ -78,9 +78,9 @@ def csv(content: str | bytes, name: str = "t.csv", encoding: str = "utf-8") -> C
     return make
 
 
-def packed(ending: str, pack: Callable[[bytes], bytes]) -> Callable[[Path], Path]:
+def compressed(ending: str, pack: Callable[[bytes], bytes]) -> Callable[[Path], Path]:
     """Return a maker of a compressed file."""
-    return csv(pack(text(rows()).encode()), f"t.csv{ending}")
+    return csv(pack(dump(rows()).encode()), f"t.csv{ending}")
 
 
 def zipped(*names: str) -> Callable[[Path], Path]:
@@ -89,7 +89,7 @@ def zipped(*names: str) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         with zipfile.ZipFile(folder / "t.zip", "w") as archive:
             for name in names:
-                archive.writestr(name, text(rows()))
+                archive.writestr(name, dump(rows()))
         return folder / "t.zip"
 
     return make
@@ -150,7 +150,7 @@ def several(*contents: str) -> Callable[[Path], list[Path]]:
 
 def link(folder: Path) -> Path:
     """Make a symbolic link to a good file."""
-    (folder / "real.csv").write_text(text(rows()))
+    (folder / "real.csv").write_text(dump(rows()))
     (folder / "link.csv").symlink_to(folder / "real.csv")
     return folder / "link.csv"
 
@@ -164,7 +164,7 @@ def fifo(folder: Path) -> Path:
 def folder_of_files(folder: Path) -> Path:
     """Make a folder with a file in it."""
     (folder / "many.csv").mkdir()
-    (folder / "many.csv" / "a.csv").write_text(text(rows()))
+    (folder / "many.csv" / "a.csv").write_text(dump(rows()))
     return folder / "many.csv"
 
 
@@ -183,13 +183,13 @@ def days(style: str, step: int = 1) -> Callable[[int], str]:
 
 def replace_line(number: int, line: str) -> str:
     """Return plain text with one line replaced."""
-    lines = text(rows()).splitlines()
+    lines = dump(rows()).splitlines()
     lines[number] = line
     return "\n".join(lines) + "\n"
 
 
 def survey() -> str:
-    """Return a survey whose second row says what the columns of a question stand for."""
+    """Return a survey whose second row describes the columns of a question."""
     lines = ["id,Age,Fan?,Visited,", ",Response,Response,Rome,Oslo"]
     for number, row in enumerate(rows()):
         visited = ["Rome" if number % 3 else "", "Oslo" if row["colour"] == "red" else ""]
@@ -204,7 +204,7 @@ def survey_sheet(folder: Path) -> Path:
     return folder / "t.xlsx"
 
 
-PLAIN = text(rows())
+PLAIN = dump(rows())
 BINARY = random.Random(0).randbytes(5000)
 TOO_FEW = "at least 20 are needed for training, validation and holdout"
 
@@ -215,7 +215,7 @@ CASES = [
     Case("header_only", csv("x,colour,y\n"), False, ["0 data rows"]),
     Case("header_only_no_newline", csv("x,colour,y"), False, ["0 data rows"]),
     Case("one_row", csv("x,y\n1,a\n"), False, ["1 row: cannot be split", TOO_FEW]),
-    Case("five_rows", csv(text(rows(5))), False, ["5 rows", TOO_FEW]),
+    Case("five_rows", csv(dump(rows(5))), False, ["5 rows", TOO_FEW]),
     Case("one_column", csv("y\n" + "a\nb\n" * 30), False, ["one column found, 'y'", "--delimiter"]),
     Case("directory", folder_of_files, False, ["a folder: name the files in it"]),
     Case("symbolic_link", link, False, ["a symbolic link to", "--follow"]),
@@ -229,15 +229,15 @@ CASES = [
     Case("no_newline_at_end", csv(PLAIN.rstrip("\n")), True),
     Case("no_newline_after_a_short_row", csv(PLAIN + "1.0"), True, ["perhaps truncated"],
          choices={"reading": {"allow_short_rows": True}}),
-    Case("carriage_returns", csv(text(rows(), end="\r")), True),
-    Case("windows_line_ends", csv(text(rows(), end="\r\n")), True),
+    Case("carriage_returns", csv(dump(rows(), end="\r")), True),
+    Case("windows_line_ends", csv(dump(rows(), end="\r\n")), True),
     Case("utf8_with_mark", csv(PLAIN, encoding="utf-8-sig"), True),
     Case("utf16", csv(PLAIN, encoding="utf-16"), True, ["encoding: utf-16"]),
     Case("utf16_without_mark", csv(PLAIN, encoding="utf-16-le"), True, ["encoding: utf-16-le"]),
-    Case("latin1_accents", csv(text(add(city=["Köln", "Málaga", "Orléans"])), encoding="latin-1"), True, ["cp1252"]),
-    Case("cyrillic", csv(text(add(city=["Москва", "Тула", "Омск"])), encoding="cp1251"), True, ["encoding: cp1251"]),
-    Case("japanese", csv(text(add(city=["東京", "大阪", "名古屋"])), encoding="cp932"), True, ["encoding: cp932"]),
-    Case("wrong_encoding_given", csv(text(add(c=["Ä"])), encoding="latin-1"), False,
+    Case("latin1_accents", csv(dump(add(city=["Köln", "Málaga", "Orléans"])), encoding="latin-1"), True, ["cp1252"]),
+    Case("cyrillic", csv(dump(add(city=["Москва", "Тула", "Омск"])), encoding="cp1251"), True, ["encoding: cp1251"]),
+    Case("japanese", csv(dump(add(city=["東京", "大阪", "名古屋"])), encoding="cp932"), True, ["encoding: cp932"]),
+    Case("wrong_encoding_given", csv(dump(add(c=["Ä"])), encoding="latin-1"), False,
          ["not UTF-8 (byte 0xC4, line 2)"], choices={"encoding": "utf-8"}),
     Case("nul_bytes", csv(PLAIN.replace("red", "r\0d", 1)), False, ["NUL byte at line"]),
     Case("binary_junk", csv(BINARY), False, ["not a text file"]),
@@ -249,24 +249,24 @@ CASES = [
     Case("old_office_file", csv(b"\xd0\xcf\x11\xe0" + bytes(600), "t.xls"), False, ["not an Excel file (.xls)", "save it again, or as CSV"]),
     Case("word_of_2003", csv(b"\xd0\xcf\x11\xe0" + bytes(600), "t.doc"), False, ["an old Office file that is not a workbook, which is not supported"]),
     # Packed.
-    Case("gzip", packed(".gz", gzip.compress), True),
-    Case("bzip2", packed(".bz2", bz2.compress), True),
-    Case("xz", packed(".xz", lzma.compress), True),
+    Case("gzip", compressed(".gz", gzip.compress), True),
+    Case("bzip2", compressed(".bz2", bz2.compress), True),
+    Case("xz", compressed(".xz", lzma.compress), True),
     Case("zip", zipped("inner.csv"), True),
     Case("zip_of_two", zipped("a.csv", "b.csv"), False, ["2 files in the archive (a.csv; b.csv)"]),
     Case("gzip_named_csv", csv(gzip.compress(PLAIN.encode())), True, ["t.csv.gz"]),
     Case("gzip_cut_short", csv(gzip.compress(PLAIN.encode())[:-20], "t.csv.gz"), False, ["truncated or damaged"]),
     Case("gzip_renamed_from_text", csv(PLAIN, "t.csv.gz"), True, ["path: data/gzip_renamed_from_text/source/t.csv\n"]),
     # Dialects.
-    Case("semicolons", csv(text(rows(), ";")), True, ['delimiter: ";"']),
-    Case("tabs", csv(text(rows(), "\t"), "t.tsv"), True, ['delimiter: "\\t"']),
-    Case("pipes", csv(text(rows(), "|"), "t.txt"), True, ['delimiter: "|"']),
-    Case("sep_line", csv("sep=;\n" + text(rows(), ";")), True, ["skip_lines: 1"]),
+    Case("semicolons", csv(dump(rows(), ";")), True, ['delimiter: ";"']),
+    Case("tabs", csv(dump(rows(), "\t"), "t.tsv"), True, ['delimiter: "\\t"']),
+    Case("pipes", csv(dump(rows(), "|"), "t.txt"), True, ['delimiter: "|"']),
+    Case("sep_line", csv("sep=;\n" + dump(rows(), ";")), True, ["skip_lines: 1"]),
     Case("comments_before_header", csv("# made by hand\n# in 2024\n" + PLAIN), True, ["skip_lines: 2"]),
     Case("title_before_header", csv("Sales of 2024\n\n" + PLAIN), True, ["skip_lines: 2"]),
-    Case("quotes_with_delimiters", csv(text(add(place=['"Paris, France"', '"Rome, ""old"""', '"a\nb"']))), True),
-    Case("single_quotes", csv(text(add(place=["'Paris, France'", "'Rome'"]))), True, ["quote: \"'\""]),
-    Case("inch_marks", csv(text(add(size=['5"', '7"', "9"]))), True),
+    Case("quotes_with_delimiters", csv(dump(add(place=['"Paris, France"', '"Rome, ""old"""', '"a\nb"']))), True),
+    Case("single_quotes", csv(dump(add(place=["'Paris, France'", "'Rome'"]))), True, ["quote: \"'\""]),
+    Case("inch_marks", csv(dump(add(size=['5"', '7"', "9"]))), True),
     Case("quote_never_closed", csv(replace_line(30, '1.0,"red,yes')), False, ["quote opened on line 31 never closed", "(by option: --read quote='')"]),
     Case("quotes_are_not_quotes", csv(replace_line(30, '1.0,"red,yes')), True, ['quote: ""'],
          choices={"reading": {"quote": ""}}),
@@ -277,40 +277,40 @@ CASES = [
     Case("truncated_row", csv(PLAIN + "1.0"), False, ["last line 62 has 1 of 3 fields and no newline: truncated?"]),
     Case("all_rows_longer", csv("x,y\n" + "1,a,3\n2,b,4\n" * 30), False, ["rows have 3 fields, header 2"]),
     Case("blank_lines_between", csv(PLAIN.replace("\n", "\n\n")), True),
-    Case("decimal_comma", csv(text(add(price=lambda n: f"{n},5"), ";")), True, ['decimal: ","']),
-    Case("decimal_comma_quoted", csv(text(add(price=lambda n: f'"{n},25"'))), True, ['decimal: ","']),
-    Case("thousands_comma", csv(text(add(price=lambda n: f'"{n + 1},{n:03d},500"'))), True, ['thousands: ","']),
-    Case("thousands_point", csv(text(add(price=lambda n: f"{n + 1}.{n:03d},5"), ";")), True, ['thousands: "."']),
-    Case("thousands_blank", csv(text(add(price=lambda n: f"{n + 1} {n:03d}"))), True, ['thousands: " "']),
+    Case("decimal_comma", csv(dump(add(price=lambda n: f"{n},5"), ";")), True, ['decimal: ","']),
+    Case("decimal_comma_quoted", csv(dump(add(price=lambda n: f'"{n},25"'))), True, ['decimal: ","']),
+    Case("thousands_comma", csv(dump(add(price=lambda n: f'"{n + 1},{n:03d},500"'))), True, ['thousands: ","']),
+    Case("thousands_point", csv(dump(add(price=lambda n: f"{n + 1}.{n:03d},5"), ";")), True, ['thousands: "."']),
+    Case("thousands_blank", csv(dump(add(price=lambda n: f"{n + 1} {n:03d}"))), True, ['thousands: " "']),
     # Names.
     Case("no_header", csv(PLAIN.split("\n", 1)[1]), False, ["looks like data", "--no-header"]),
     Case("no_header_by_place", csv(PLAIN.split("\n", 1)[1]), True, ["header: false"], target="column_3"),
     Case("duplicate_names", csv("x,x,y\n" + "1,2,a\n2,3,b\n" * 30), False, ["duplicate column names: 'x'"]),
-    Case("unnamed_index", csv(text([{"": str(n), **row} for n, row in enumerate(rows())])), True, ["name_unnamed: true"]),
-    Case("number_names", csv(text(rename(x="1", colour="2"))), True),
-    Case("numbers_for_names", csv(text([{"1": r["x"], "7": r["x"], "3": r["y"]} for r in rows()])), True,
+    Case("unnamed_index", csv(dump([{"": str(n), **row} for n, row in enumerate(rows())])), True, ["name_unnamed: true"]),
+    Case("number_names", csv(dump(rename(x="1", colour="2"))), True),
+    Case("numbers_for_names", csv(dump([{"1": r["x"], "7": r["x"], "3": r["y"]} for r in rows()])), True,
          ["header: true"], target="3"),
-    Case("emoji_name", csv(text(rename(colour="🎨 colour"))), True),
-    Case("newline_in_name", csv(text(rename(colour='"the\ncolour"'))), True, ["invisible characters in the name"]),
-    Case("quotes_in_name", csv(text(rename(colour='"the ""colour"" it\'s"'))), True),
-    Case("proto_name", csv(text(rename(colour="__proto__", x="constructor"))), True),
-    Case("script_name", csv(text(rename(colour="<script>alert(1)</script>"))), True),
-    Case("leading_blank_in_name", csv(text(rename(colour="  colour "))), True),
-    Case("target_with_blank", csv(text(rename(y="y "))), False, ["no column 'y': there is 'y ', with a space"]),
+    Case("emoji_name", csv(dump(rename(colour="🎨 colour"))), True),
+    Case("newline_in_name", csv(dump(rename(colour='"the\ncolour"'))), True, ["invisible characters in the name"]),
+    Case("quotes_in_name", csv(dump(rename(colour='"the ""colour"" it\'s"'))), True),
+    Case("proto_name", csv(dump(rename(colour="__proto__", x="constructor"))), True),
+    Case("script_name", csv(dump(rename(colour="<script>alert(1)</script>"))), True),
+    Case("leading_blank_in_name", csv(dump(rename(colour="  colour "))), True),
+    Case("target_with_blank", csv(dump(rename(y="y "))), False, ["no column 'y': there is 'y ', with a space"]),
     Case("target_missing", csv(PLAIN), False, ["no column 'colur': did you mean 'colour'?"], target="colur"),
-    Case("keywords_and_dots", csv(text(rename(colour="class", x="a.b"))), True),
-    Case("function_names", csv(text(rename(colour="missing", x="log"))), True),
-    Case("keyword_target", csv(text(rename(y="class"))), True, target="class"),
-    Case("yaml_words", csv(text(rename(colour="yes", x="null"))), True),
-    Case("right_to_left_name", csv(text(rename(colour="col\u202eour"))), True, ["invisible characters in the name"]),
-    Case("long_name", csv(text(rename(colour="c" * 2000))), True),
-    Case("name_with_spaces_of_other_kinds", csv(text(rename(y="level\u00a0of it", colour="the\u2009colour"), ), encoding="utf-8"),
+    Case("keywords_and_dots", csv(dump(rename(colour="class", x="a.b"))), True),
+    Case("function_names", csv(dump(rename(colour="missing", x="log"))), True),
+    Case("keyword_target", csv(dump(rename(y="class"))), True, target="class"),
+    Case("yaml_words", csv(dump(rename(colour="yes", x="null"))), True),
+    Case("right_to_left_name", csv(dump(rename(colour="col\u202eour"))), True, ["invisible characters in the name"]),
+    Case("long_name", csv(dump(rename(colour="c" * 2000))), True),
+    Case("name_with_spaces_of_other_kinds", csv(dump(rename(y="level\u00a0of it", colour="the\u2009colour"), ), encoding="utf-8"),
          True, ["column: level of it", "the colour: left out as requested"], target="level of\u202fit",
          choices={"drop": ("the colour",)}),
-    Case("names_that_differ_in_a_space", csv(text(rename(x="a b", colour="a\u00a0b"))), False, ["duplicate column names: 'a b'"]),
-    Case("mac_roman", csv(text(rename(y="level of\u00a0it")), encoding="mac_roman"), True,
+    Case("names_that_differ_in_a_space", csv(dump(rename(x="a b", colour="a\u00a0b"))), False, ["duplicate column names: 'a b'"]),
+    Case("mac_roman", csv(dump(rename(y="level of\u00a0it")), encoding="mac_roman"), True,
          ["encoding: mac_roman", "in this encoding it holds 'of it'"], target="level of it"),
-    Case("drop_odd_name", csv(text(rename(colour="a: b # c"))), True, ['"a: b # c": left out as requested'],
+    Case("drop_odd_name", csv(dump(rename(colour="a: b # c"))), True, ['"a: b # c": left out as requested'],
          choices={"drop": ("a: b # c",)}),
     Case("two_rows_of_names", csv(survey()), True, ["header_rows: 2", 'checkboxes: ["Visited: Rome", "Visited: Oslo"]',
          "header 2 rows, joined", "checkboxes 2 columns"], target="Fan?"),
@@ -321,13 +321,13 @@ CASES = [
          choices={"reading": {"header_rows": 1, "name_unnamed": True}}),
     Case("rows_of_names_given_in_words", csv(PLAIN), False, ["--header-rows two: give 1, 2 or 3"],
          choices={"reading": {"header_rows": "two"}}),
-    Case("one_word_or_nothing", csv(text(add(mark=["x", ""], kind=["old", "", ""]))), True, ["checkboxes: [mark]"]),
+    Case("one_word_or_nothing", csv(dump(add(mark=["x", ""], kind=["old", "", ""]))), True, ["checkboxes: [mark]"]),
     # Values.
-    Case("all_null", csv(text(add(gone=[""]))), True, ["empty: no value in any row"]),
-    Case("constant", csv(text(add(same=["7"]))), True, ["constant: 7"]),
-    Case("infinite", csv(text(add(z=lambda n: "inf" if n == 7 else n))), False,
+    Case("all_null", csv(dump(add(gone=[""]))), True, ["empty: no value in any row"]),
+    Case("constant", csv(dump(add(same=["7"]))), True, ["constant: 7"]),
+    Case("infinite", csv(dump(add(z=lambda n: "inf" if n == 7 else n))), False,
          ["column 'z', row 8: 'inf' is not a finite number", "(by option: --read allow_infinite=true)"]),
-    Case("infinite_made_missing", csv(text(add(z=lambda n: "inf" if n == 7 else n * 1.5))), True,
+    Case("infinite_made_missing", csv(dump(add(z=lambda n: "inf" if n == 7 else n * 1.5))), True,
          ["infinite numbers taken as missing", "allow_infinite: true"], choices={"reading": {"allow_infinite": True}}),
     Case("unknown_reading", csv(PLAIN), False, ["--read allow_infinit=…: no such field: did you mean 'allow_infinite'?"],
          choices={"reading": {"allow_infinit": True}}),
@@ -335,98 +335,98 @@ CASES = [
     Case("newlines_in_many_names", csv("\"the\nx\",b,c,\"d\ne\",y\n" + "".join(
         f"{n * 37 % 11},{n * 17 % 7},{n % 3},{n % 2 + n % 5},{'ab'[n * 7 % 5 % 2]}\n" for n in range(60))), True,
          ["invisible characters in the name"]),
-    Case("beyond_double", csv(text(add(z=lambda n: "1e309" if n == 7 else n))), False, ["row 8: '1e309'"]),
-    Case("one_word_in_numbers", csv(text(add(z=lambda n: "foo" if n == 41 else n * 1.5))), False,
+    Case("beyond_double", csv(dump(add(z=lambda n: "1e309" if n == 7 else n))), False, ["row 8: '1e309'"]),
+    Case("one_word_in_numbers", csv(dump(add(z=lambda n: "foo" if n == 41 else n * 1.5))), False,
          ["column 'z', row 42: 'foo' is not a number", "--missing COLUMN=VALUE, --kind COLUMN=category"]),
-    Case("one_word_made_missing", csv(text(add(z=lambda n: "foo" if n == 41 else n * 1.5))), True, ["foo"],
+    Case("one_word_made_missing", csv(dump(add(z=lambda n: "foo" if n == 41 else n * 1.5))), True, ["foo"],
          choices={"missing": {"z": ("foo",)}}),
-    Case("question_marks", csv(text(add(z=lambda n: "?" if n % 9 == 0 else n * 1.5))), True, ['"?"']),
-    Case("mixed_types", csv(text(add(z=["1", "a", "2.5", "b", "3"]))), True),
-    Case("lists_in_cells", csv(text(add(z=['"[1, 2]"', '"[3]"']))), True),
-    Case("formulas", csv(text(add(z=["=cmd|' /C calc'!A0", "+1+1"]))), True),
-    Case("huge_integers", csv(text(add(z=lambda n: 10**25 + n))), True, ["texts: [z]"]),
-    Case("big_integers_with_gaps", csv(text(add(z=lambda n: "" if n == 3 else 2**53 + 1 + n))), True, ["texts: [z]"]),
-    Case("leading_zeros", csv(text(add(plz=["01067", "50667", "04109"]))), True, ["texts: [plz]"]),
-    Case("minus_999", csv(text(add(z=lambda n: -999 if n % 10 == 0 else n % 7))), True, ["missing: [-999]"]),
-    Case("words_for_missing", csv(text(add(country=["NA", "DE", "FR"]))), True, ["20 × 'NA'"]),
-    Case("booleans_spelt", csv(text(add(z=["Yes", "no", "YES", "No"]))), True, ["yes and no in several spellings"]),
-    Case("true_false", csv(text(add(z=["True", "False", "true"]))), True),
-    Case("free_text", csv(text(add(z=lambda n: f"customer {n} said that it was {'not ' * (n % 3)}good"))), True,
+    Case("question_marks", csv(dump(add(z=lambda n: "?" if n % 9 == 0 else n * 1.5))), True, ['"?"']),
+    Case("mixed_types", csv(dump(add(z=["1", "a", "2.5", "b", "3"]))), True),
+    Case("lists_in_cells", csv(dump(add(z=['"[1, 2]"', '"[3]"']))), True),
+    Case("formulas", csv(dump(add(z=["=cmd|' /C calc'!A0", "+1+1"]))), True),
+    Case("huge_integers", csv(dump(add(z=lambda n: 10**25 + n))), True, ["texts: [z]"]),
+    Case("big_integers_with_missing_values", csv(dump(add(z=lambda n: "" if n == 3 else 2**53 + 1 + n))), True, ["texts: [z]"]),
+    Case("leading_zeros", csv(dump(add(plz=["01067", "50667", "04109"]))), True, ["texts: [plz]"]),
+    Case("minus_999", csv(dump(add(z=lambda n: -999 if n % 10 == 0 else n % 7))), True, ["missing: [-999]"]),
+    Case("words_for_missing", csv(dump(add(country=["NA", "DE", "FR"]))), True, ["20 × 'NA'"]),
+    Case("booleans_spelt", csv(dump(add(z=["Yes", "no", "YES", "No"]))), True, ["yes and no in several spellings"]),
+    Case("true_false", csv(dump(add(z=["True", "False", "true"]))), True),
+    Case("free_text", csv(dump(add(z=lambda n: f"customer {n} said that it was {'not ' * (n % 3)}good"))), True,
          ["free text"]),
-    Case("identifier", csv(text(add(customer_id=lambda n: n * 7 + 1000))), True, ["identifier: whole numbers"]),
+    Case("identifier", csv(dump(add(customer_id=lambda n: n * 7 + 1000))), True, ["identifier: whole numbers"]),
     # Dates.
-    Case("dates_iso", csv(text(add(at=days("%Y-%m-%d")))), True, ["method: time"]),
-    Case("dates_german", csv(text(add(at=days("%d.%m.%Y")))), True, ['at: "%d.%m.%Y"']),
-    Case("dates_american", csv(text(add(at=days("%m/%d/%Y")))), True, ['at: "%m/%d/%Y"']),
-    Case("dates_with_months", csv(text(add(at=days("%d %b %Y")))), True, ['at: "%d %b %Y"']),
-    Case("dates_compact", csv(text(add(date=days("%Y%m%d")))), True, ['date: "%Y%m%d"']),
-    Case("dates_with_clock", csv(text(add(at=lambda n: days("%Y-%m-%d")(n) + " 08:30:00"))), True, ["hour"]),
-    Case("dates_in_one_zone", csv(text(add(at=lambda n: days("%Y-%m-%d")(n) + "T08:30:00+01:00"))), True,
+    Case("dates_iso", csv(dump(add(at=days("%Y-%m-%d")))), True, ["method: time"]),
+    Case("dates_german", csv(dump(add(at=days("%d.%m.%Y")))), True, ['at: "%d.%m.%Y"']),
+    Case("dates_american", csv(dump(add(at=days("%m/%d/%Y")))), True, ['at: "%m/%d/%Y"']),
+    Case("dates_with_months", csv(dump(add(at=days("%d %b %Y")))), True, ['at: "%d %b %Y"']),
+    Case("dates_compact", csv(dump(add(date=days("%Y%m%d")))), True, ['date: "%Y%m%d"']),
+    Case("dates_with_clock", csv(dump(add(at=lambda n: days("%Y-%m-%d")(n) + " 08:30:00"))), True, ["hour"]),
+    Case("dates_in_one_zone", csv(dump(add(at=lambda n: days("%Y-%m-%d")(n) + "T08:30:00+01:00"))), True,
          ["method: time"]),
-    Case("dates_in_two_zones", csv(text(add(at=lambda n: days("%Y-%m-%d")(n) + f"T08:00:00+0{n % 2}:00"))), True,
+    Case("dates_in_two_zones", csv(dump(add(at=lambda n: days("%Y-%m-%d")(n) + f"T08:00:00+0{n % 2}:00"))), True,
          ["read as UTC", "+00:00; +01:00", "time zone UTC", "--zone at=ZONE", "method: time"]),
-    Case("dates_with_summer_time", csv(text(add(at=lambda n: f"2024-0{1 + n % 5 + (n % 5 > 1)}-{n % 28 + 1:02d} 00:00:00"
+    Case("dates_with_summer_time", csv(dump(add(at=lambda n: f"2024-0{1 + n % 5 + (n % 5 > 1)}-{n % 28 + 1:02d} 00:00:00"
                                                 + ("-05:00" if n % 5 < 2 else "-04:00")))), True,
          ["time zone America/New_York", "zone: America/New_York", "parts: [weekday]"]),
-    Case("dates_in_two_zones_with_points", csv(text(add(at=lambda n: days("%d.%m.%Y")(n) + f" 08:00 +0{n % 2}00"))), True,
+    Case("dates_in_two_zones_with_points", csv(dump(add(at=lambda n: days("%d.%m.%Y")(n) + f" 08:00 +0{n % 2}00"))), True,
          ["a date, %d.%m.%Y %H:%M %z", "read as UTC", "+00:00; +01:00", "method: time"]),
-    Case("dates_in_a_given_zone", csv(text(add(at=lambda n: days("%Y-%m-%d")(n) + "T00:00:00+01:00"))), True,
+    Case("dates_in_a_given_zone", csv(dump(add(at=lambda n: days("%Y-%m-%d")(n) + "T00:00:00+01:00"))), True,
          ["zone: Europe/Rome"], choices={"zones": {"at": "Europe/Rome"}}),
-    Case("dates_in_no_zone", csv(text(add(at=lambda n: days("%Y-%m-%d")(n) + "T00:00:00+01:00"))), False,
+    Case("dates_in_no_zone", csv(dump(add(at=lambda n: days("%Y-%m-%d")(n) + "T00:00:00+01:00"))), False,
          ["--zone at=Europe/Rom: no such time zone: did you mean 'Europe/Rome'?"], choices={"zones": {"at": "Europe/Rom"}}),
-    Case("zone_of_dates_without_offsets", csv(text(add(at=days("%Y-%m-%d")))), False,
+    Case("zone_of_dates_without_offsets", csv(dump(add(at=days("%Y-%m-%d")))), False,
          ["--zone at=Europe/Rome: its times have no UTC offset"], choices={"zones": {"at": "Europe/Rome"}}),
-    Case("dates_with_and_without_offsets", csv(text(add(at=lambda n: days("%Y-%m-%d")(n) + " 08:00" + ("Z" if n % 2 else "")))),
+    Case("dates_with_and_without_offsets", csv(dump(add(at=lambda n: days("%Y-%m-%d")(n) + " 08:00" + ("Z" if n % 2 else "")))),
          False, ["column at, row 2: '2024-01-02 08:00Z' has an offset from UTC, '2024-01-01 08:00' does not: write all"]),
-    Case("dates_mixed", csv(text(add(at=lambda n: days("%d.%m.%Y" if n != 9 else "%Y-%m-%d")(n)))), False,
+    Case("dates_mixed", csv(dump(add(at=lambda n: days("%d.%m.%Y" if n != 9 else "%Y-%m-%d")(n)))), False,
          ["column 'at'", "'2024-01-10' is not", "--kind at=category"]),
-    Case("dates_ambiguous", csv(text(add(at=lambda n: f"{n % 5 + 1:02d}/{n % 7 + 1:02d}/2024"))), False,
+    Case("dates_ambiguous", csv(dump(add(at=lambda n: f"{n % 5 + 1:02d}/{n % 7 + 1:02d}/2024"))), False,
          ["ambiguous dates", "--format 'at=%d/%m/%Y'"]),
-    Case("dates_declared", csv(text(add(at=lambda n: f"{n % 5 + 1:02d}/{n % 7 + 1:02d}/2024"))), True,
+    Case("dates_declared", csv(dump(add(at=lambda n: f"{n % 5 + 1:02d}/{n % 7 + 1:02d}/2024"))), True,
          ['at: "%d/%m/%Y"'], choices={"formats": {"at": "%d/%m/%Y"}}),
-    Case("dates_far", csv(text(add(at=["0001-01-01", "9999-12-31", "2024-02-29"]))), True),
-    Case("no_such_day", csv(text(add(at=lambda n: "2024-02-30" if n == 50 else days("%Y-%m-%d")(n)))), False,
+    Case("dates_far", csv(dump(add(at=["0001-01-01", "9999-12-31", "2024-02-29"]))), True),
+    Case("no_such_day", csv(dump(add(at=lambda n: "2024-02-30" if n == 50 else days("%Y-%m-%d")(n)))), False,
          ["'2024-02-30' is not"]),
     # Targets.
-    Case("target_gaps", csv(text([{**r, "y": "" if n % 9 == 0 else r["y"]} for n, r in enumerate(rows())])), True,
+    Case("target_with_missing_values", csv(dump([{**r, "y": "" if n % 9 == 0 else r["y"]} for n, r in enumerate(rows())])), True,
          ["not missing(y)", "7 of 60 rows without a target"]),
-    Case("target_all_missing", csv(text([{**r, "y": ""} for r in rows()])), False, ["target 'y' is missing in every row"]),
-    Case("target_one_class", csv(text([{**r, "y": "yes"} for r in rows()])), False, ["target 'y' has 1 class, 'yes'"]),
-    Case("class_with_one_row", csv(text([{**r, "y": "odd" if n == 5 else r["y"]} for n, r in enumerate(rows())])), True,
+    Case("target_all_missing", csv(dump([{**r, "y": ""} for r in rows()])), False, ["target 'y' is missing in every row"]),
+    Case("target_one_class", csv(dump([{**r, "y": "yes"} for r in rows()])), False, ["target 'y' has 1 class, 'yes'"]),
+    Case("class_with_one_row", csv(dump([{**r, "y": "odd" if n == 5 else r["y"]} for n, r in enumerate(rows())])), True,
          ["action: drop", "rare classes 1 class left out fewer than 8 rows each, 1 row in all: 'odd' with 1"]),
-    Case("two_classes_one_tiny", csv(text([{**r, "y": "yes" if n < 3 else "no"} for n, r in enumerate(rows())])), False,
+    Case("two_classes_one_tiny", csv(dump([{**r, "y": "yes" if n < 3 else "no"} for n, r in enumerate(rows())])), False,
          ["classes with fewer than 8 rows", "'yes' with 3"]),
-    Case("target_is_a_feature", csv(text([{**r, "copy": {"yes": "1", "no": "0"}[r["y"]]} for r in rows()])), True,
+    Case("target_is_a_feature", csv(dump([{**r, "copy": {"yes": "1", "no": "0"}[r["y"]]} for r in rows()])), True,
          ["copy: ", "the target under another name"]),
-    Case("filled_when_known", csv(text([{**r, "paid": "3" if r["y"] == "yes" else ""} for r in rows()])), True,
+    Case("filled_when_known", csv(dump([{**r, "paid": "3" if r["y"] == "yes" else ""} for r in rows()])), True,
          ["paid: ", "filled after the outcome: filled in 34 of 34 rows with 'yes' and in 0 of 26 others"]),
-    Case("one_percent", csv(text([{**r, "y": "yes" if n % 100 == 0 else "no"} for n, r in enumerate(rows(1500))])), True,
+    Case("one_percent", csv(dump([{**r, "y": "yes" if n % 100 == 0 else "no"} for n, r in enumerate(rows(1500))])), True,
          ["metric: average_precision", "'yes' 1.0%"]),
-    Case("target_is_an_id", csv(text([{**r, "y": str(n)} for n, r in enumerate(rows())])), False,
+    Case("target_is_an_id", csv(dump([{**r, "y": str(n)} for n, r in enumerate(rows())])), False,
          ["increases by one per row"]),
-    Case("target_of_5000_texts", csv(text([{**r, "y": f"name {n}"} for n, r in enumerate(rows(5200))])), False,
+    Case("target_of_5000_strings", csv(dump([{**r, "y": f"name {n}"} for n, r in enumerate(rows(5200))])), False,
          ["has more than 5,000 classes in 5,200 rows"]),
-    Case("target_of_200_texts", csv(text([{**r, "y": f"name {n % 200}"} for n, r in enumerate(rows(600))])), False,
+    Case("target_of_200_strings", csv(dump([{**r, "y": f"name {n % 200}"} for n, r in enumerate(rows(600))])), False,
          ["has 200 classes in 600 rows, at most 50"]),
-    Case("target_three_classes", csv(text([{**r, "y": "abc"[n % 3]} for n, r in enumerate(rows())])), True,
+    Case("target_three_classes", csv(dump([{**r, "y": "abc"[n % 3]} for n, r in enumerate(rows())])), True,
          ["metric: balanced_accuracy"]),
-    Case("target_numbers", csv(text([{**r, "y": f"{float(r['x']) * 2 + n % 5:.2f}"} for n, r in enumerate(rows())])),
+    Case("target_numbers", csv(dump([{**r, "y": f"{float(r['x']) * 2 + n % 5:.2f}"} for n, r in enumerate(rows())])),
          True, ["task: regression", "metric: mae"]),
-    Case("target_of_small_numbers", csv(text([{**r, "y": f"{(float(r['x']) + n % 5 + 9) * 1e-7:.9f}"}
+    Case("target_of_small_numbers", csv(dump([{**r, "y": f"{(float(r['x']) + n % 5 + 9) * 1e-7:.9f}"}
                                               for n, r in enumerate(rows())])), True, ["champion_tolerance: 0.000000003"]),
-    Case("target_of_huge_numbers", csv(text([{**r, "y": f"{(float(r['x']) + n % 5 + 9) * 1e20:.0f}.5"}
+    Case("target_of_huge_numbers", csv(dump([{**r, "y": f"{(float(r['x']) + n % 5 + 9) * 1e20:.0f}.5"}
                                              for n, r in enumerate(rows())])), True, ["champion_tolerance: 3000000000000000000.0"]),
-    Case("target_zero_and_one", csv(text([{**r, "y": str(n % 2)} for n, r in enumerate(rows())])), True, ["positive: 1"]),
-    Case("negative_target_log_metric", csv(text([{**r, "y": f"{n * n - 999.5}"} for n, r in enumerate(rows())])), False,
+    Case("target_zero_and_one", csv(dump([{**r, "y": str(n % 2)} for n, r in enumerate(rows())])), True, ["positive: 1"]),
+    Case("negative_target_log_metric", csv(dump([{**r, "y": f"{n * n - 999.5}"} for n, r in enumerate(rows())])), False,
          ["--metric rmsle", "did you mean 'rmse'?"], choices={"metric": "rmsle"}),
     Case("words_for_regression", csv(PLAIN), False, ["holds", "not numbers"], choices={"task": "regression"}),
     Case("no_such_class", csv(PLAIN), False, ["no class 'ja'"], choices={"positive": "ja"}),
-    Case("target_is_a_date", csv(text([{**r, "y": days("%Y-%m-%d")(n)} for n, r in enumerate(rows())])), False,
+    Case("target_is_a_date", csv(dump([{**r, "y": days("%Y-%m-%d")(n)} for n, r in enumerate(rows())])), False,
          ["target 'y' holds times"]),
     Case("nothing_left", csv("id,y\n" + "".join(f"{n},{'ab'[n % 2]}\n" for n in range(60))), False,
          ["no column is left to predict 'y' from", "'id' (identifier"]),
     Case("duplicated_rows", csv(PLAIN + PLAIN.split("\n", 1)[1]), True, ["duplicated rows"]),
-    Case("groups", csv(text(add(shop=lambda n: f"s{n % 15}"))), True, ["method: group"], choices={"group": "shop"}),
+    Case("groups", csv(dump(add(shop=lambda n: f"s{n % 15}"))), True, ["method: group"], choices={"group": "shop"}),
     Case("too_few_groups", csv(PLAIN), False, ["3 groups: at least 10"], choices={"group": "colour"}),
     Case("wrong_kind", csv(PLAIN), False, ["--kind x=catgory: did you mean 'category'?"],
          choices={"kinds": {"x": "catgory"}}),
@@ -435,7 +435,7 @@ CASES = [
     Case("parquet", parquet(frame()), True),
     Case("parquet_typed", parquet(frame(at=pd.date_range("2024-01-01", periods=N, tz="UTC"), n=range(N),
                                         kind=pd.Categorical(["a", "b"] * (N // 2)),
-                                        gaps=pd.array([1, None] * (N // 2), dtype="Int64"))), True, ["method: time"]),
+                                        sparse=pd.array([1, None] * (N // 2), dtype="Int64"))), True, ["method: time"]),
     Case("parquet_in_a_zone", parquet(frame(at=pd.date_range("2024-01-01", periods=N, tz="Asia/Tokyo"))), True,
          ["time zone Asia/Tokyo", "zone: Asia/Tokyo", "parts: [weekday]"]),
     Case("parquet_truncated", parquet(frame(), cut=50), False, ["not a Parquet file, or truncated"]),
@@ -458,21 +458,21 @@ CASES = [
     Case("parquet_dates_as_texts", parquet(frame(at=[days("%Y-%m-%d")(n) for n in range(N)])), True,
          ["times: [at]", "method: time"]),
     Case("parquet_texts_that_are_no_dates", parquet(frame(at=["2024-01-01", ""] * (N // 2))), True),
-    Case("amounts_in_dollars", csv(text(add(z=lambda n: f"${n * 37 + 20:,}".replace(",", "'")))), True,
+    Case("amounts_in_dollars", csv(dump(add(z=lambda n: f"${n * 37 + 20:,}".replace(",", "'")))), True,
          ["read as numbers", "z:", "type: number", '"$": 1.0']),
-    Case("amounts_in_euros", csv(text(add(z=lambda n: f"{n * 37 + 20:,} €".replace(",", ".")), ";")), True,
+    Case("amounts_in_euros", csv(dump(add(z=lambda n: f"{n * 37 + 20:,} €".replace(",", ".")), ";")), True,
          ["type: number", 'decimal: ","', '"€": 1.0']),
-    Case("number_given_for_amounts", csv(text(add(z=["1 kg", "2 kg", "3 kg"]))), True, ["kg: 1.0"],
+    Case("number_given_for_amounts", csv(dump(add(z=["1 kg", "2 kg", "3 kg"]))), True, ["kg: 1.0"],
          choices={"kinds": {"z": "number"}}),
     Case("number_given_for_words", csv(PLAIN), False, ["--kind colour=number: ", "is not a number"],
          choices={"kinds": {"colour": "number"}}),
-    Case("codes_of_a_survey", csv(text(add(q=[1, 2, 3, 4, 5, 99, -9], age=[30, 41, "k.A.", 52]))), True,
+    Case("codes_of_a_survey", csv(dump(add(q=[1, 2, 3, 4, 5, 99, -9], age=[30, 41, "k.A.", 52]))), True,
          ["missing: [99, -9]", "99 and -9 are missing", "'k.A.'"]),
     Case("dates_told_apart_by_later_rows_only",
-         csv(text([{**r, "at": f"0{n // 150 + 1}/01/2024"} for n, r in enumerate(rows(1200))]
+         csv(dump([{**r, "at": f"0{n // 150 + 1}/01/2024"} for n, r in enumerate(rows(1200))]
                   + [{**r, "at": f"{n % 15 + 13}/01/2024"} for n, r in enumerate(rows(300))])), True,
          ["%d/%m/%Y", "times: [at]"]),
-    Case("age_beside_a_time", csv(text(add(at=days("%Y-%m-%d"), birth=days("%d.%m.%Y", -200)))), True,
+    Case("age_beside_a_time", csv(dump(add(at=days("%Y-%m-%d"), birth=days("%d.%m.%Y", -200)))), True,
          ["expressions:", "days_since_birth: \"(at - birth) / days(1)\""], choices={"time": "at"}),
     Case("no_such_encoding", csv(PLAIN), False, ["--encoding klingon: no such encoding"], choices={"encoding": "klingon"}),
     Case("long_delimiter", csv(PLAIN), False, ["--delimiter ';;': give one character"], choices={"delimiter": ";;"}),
@@ -489,24 +489,24 @@ CASES = [
          choices={"reading": {"skip": "td"}}),
     Case("column_of_lengths_of_time", parquet(frame(td=pd.to_timedelta(range(N), unit="h"))), False,
          ["column 'td' holds duration[us], not plain values: name it in `skip` (by option: --read skip=COLUMN)"]),
-    Case("columns_left_out_by_reading", csv(text(add(a=["1", "x"], b=["2", "y"]))), True, ["skip: [a, b]"],
+    Case("columns_left_out_by_reading", csv(dump(add(a=["1", "x"], b=["2", "y"]))), True, ["skip: [a, b]"],
          choices={"reading": {"skip": ["a", "b"]}}),
-    Case("number_that_is_missing_by_reading", csv(text(add(z=lambda n: "#" if n % 9 == 0 else n * 1.5))), True, ['missing: ["#"]'],
+    Case("number_that_is_missing_by_reading", csv(dump(add(z=lambda n: "#" if n % 9 == 0 else n * 1.5))), True, ['missing: ["#"]'],
          choices={"reading": {"missing": "#"}}),
-    Case("no_format_of_dates", csv(text(add(at=days("%Y-%m-%d")))), False,
+    Case("no_format_of_dates", csv(dump(add(at=days("%Y-%m-%d")))), False,
          ["--format at=%Q: '%Q' is not a date format: write e.g. %d.%m.%Y"], choices={"formats": {"at": "%Q"}}),
     Case("wrong_field_of_reading", titled_excel, False, ["--read skip_lines=x: give a whole number"],
          choices={"reading": {"skip_lines": "x"}}),
-    Case("date_after_a_time", csv(text(add(at=days("%Y-%m-%d"), left=days("%d.%m.%Y", 2)))), True,
+    Case("date_after_a_time", csv(dump(add(at=days("%Y-%m-%d"), left=days("%d.%m.%Y", 2)))), True,
          ["column 'left' becomes weekday"], choices={"time": "at"}),
-    Case("name_of_a_computed_column", csv(text(add(predict_at=days("%Y-%m-%d")))), False,
+    Case("name_of_a_computed_column", csv(dump(add(predict_at=days("%Y-%m-%d")))), False,
          ["column 'predict_at' has the name of a column that is computed here", "--read"]),
-    Case("group_by_number", csv(text([{**r, "customer_id": str(n * 7 % 60 * 13)} for n, r in enumerate(rows(300))])),
+    Case("group_by_number", csv(dump([{**r, "customer_id": str(n * 7 % 60 * 13)} for n, r in enumerate(rows(300))])),
          True, ["customer_id: \"identifier: 60 distinct values, each in 5.0 rows, and named like an identifier\"", "--group customer_id"]),
-    Case("utf8_given_as_cp1252", csv(text(add(z=["Größe", "Maß"]))), False,
+    Case("utf8_given_as_cp1252", csv(dump(add(z=["Größe", "Maß"]))), False,
          ["UTF-8, not CP1252", "(by option: --encoding …)"], choices={"encoding": "cp1252"}),
-    Case("several_files", several(PLAIN, text(rows(seed=1))), True, ["paths: ["]),
-    Case("several_that_differ", several(PLAIN, text(rename(x="z"))), False, ["column 1 is 'z'", "'x'"]),
+    Case("several_files", several(PLAIN, dump(rows(seed=1))), True, ["paths: ["]),
+    Case("several_that_differ", several(PLAIN, dump(rename(x="z"))), False, ["column 1 is 'z'", "'x'"]),
 ]  # fmt: skip
 
 

@@ -19,7 +19,7 @@ import pyarrow.orc
 import pyreadstat
 import xlwt
 
-from tests.data.awkward import Case, N, csv, frame, rows, text
+from tests.data.awkward import Case, N, csv, dump, frame, rows
 
 Maker = Callable[[Path], Path]
 SAS = """\
@@ -226,9 +226,9 @@ CASES = [
     Case("opendocument", ODS, True, ["format OpenDocument", "method: time"]),
     Case("excel_of_2003", old_excel, True, ["format Excel", "skip_lines: 2", "method: time"]),
     Case("excel_binary", binary_excel, True, ["format Excel", "source/t.xlsb"]),
-    Case("text_named_xls", csv(text(rows(), "\t"), "t.xls"), True, ["format text", "source/t.csv"]),
+    Case("text_named_xls", csv(dump(rows(), "\t"), "t.xls"), True, ["format text", "source/t.csv"]),
     Case("excel_named_csv", named(ODS, "t.csv"), True, ["source/t.ods"]),
-    Case("column_called_like_a_format", csv(text([{"PAR1": r["x"], "ORCID": r["colour"], "y": r["y"]} for r in rows()])), True),
+    Case("column_called_like_a_format", csv(dump([{"PAR1": r["x"], "ORCID": r["colour"], "y": r["y"]} for r in rows()])), True),
     # Not read: the format is named, with the way out.
     Case("r_data", csv(lzma.compress(b"RDX3\n"), "t.rds"), False, ["t.rds: an R data file, which is not supported: write it with"]),
     Case("hdf5", csv(b"\x89HDF\r\n\x1a\n" + bytes(50), "t.h5"), False, ["an HDF5 file, which is not supported: write it as Parquet"]),
@@ -242,12 +242,12 @@ CASES = [
     Case("rar", csv(b"Rar!\x1a\x07\x00", "t.rar"), False, ["a RAR archive, which is not supported: unpack it"]),
     # Broken, in every format.
     Case("feather_cut_short", cut_short(FEATHER), False, ["t.feather: not an Arrow file, or truncated: copy it again"]),
-    Case("feather_that_is_text", csv(text(rows()), "t.feather"), False, ["not an Arrow file, or truncated"]),
+    Case("feather_that_is_text", csv(dump(rows()), "t.feather"), False, ["not an Arrow file, or truncated"]),
     Case("orc_cut_short", cut_short(ORC), False, ["t.orc: not an ORC file, or truncated: copy it again"]),
     Case("parquet_encrypted", csv(b"PARE" + bytes(50), "t.parquet"), False, ["an encrypted Parquet file"]),
     Case("spss_cut_short", cut_short(SPSS), False, ["t.sav: not an SPSS file (.sav), or truncated: copy it again"]),
     Case("spss_empty", csv(b"", "t.sav"), False, ["t.sav is empty (0 bytes)"]),
-    Case("spss_that_is_text", csv(text(rows()), "t.sav"), False, ["not an SPSS file (.sav)"]),
+    Case("spss_that_is_text", csv(dump(rows()), "t.sav"), False, ["not an SPSS file (.sav)"]),
     Case("stata_cut_short", cut_short(STATA), False, ["t.dta: not a Stata file (.dta), or truncated: copy it again"]),
     Case("sas_cut_short", cut_short(sas), False, ["t.sas7bdat: not a SAS file (.sas7bdat), or truncated: copy it again"]),
     Case("arff_word_among_numbers", arff("oops, red, yes"), False, ["column 'x', row 61: 'oops' is not a number"]),

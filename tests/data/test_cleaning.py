@@ -32,7 +32,7 @@ def test_a_comparison_with_a_missing_value_leaves_the_row_out() -> None:
     assert kept["x"].tolist() == [1.0, 3.0]
 
 
-def test_no_filter_keeps_all_and_says_nothing() -> None:
+def test_no_filter_keeps_all_rows_and_reports_nothing() -> None:
     kept, steps = apply_filters(FRAME, ())
     assert kept is FRAME
     assert list(steps) == ["filter", "rows_before", "rows_after"]
@@ -40,23 +40,23 @@ def test_no_filter_keeps_all_and_says_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("string", "message"),
     [
         ("age + 1", r"wrangling\.filters: 'age \+ 1' gives float64, not true or false: use a comparison"),
         ("age > 1000", r"wrangling\.filters: 'age > 1000' leaves none of 4 rows"),
     ],
 )
-def test_filter_is_refused(text: str, message: str) -> None:
+def test_filter_is_refused(string: str, message: str) -> None:
     with pytest.raises(ParamsError, match=message):
-        apply_filters(FRAME, (text,))
+        apply_filters(FRAME, (string,))
 
 
-def test_columns_of_truth_values_filter_by_themselves() -> None:
+def test_boolean_columns_are_filters_by_themselves() -> None:
     kept, _ = apply_filters(pd.DataFrame({"flag": [True, False]}), ("flag",))
     assert len(kept) == 1
 
 
-def test_texts_stay_texts_also_when_all_become_missing() -> None:
+def test_strings_stay_strings_even_when_all_become_missing() -> None:
     cleaned = apply_rules_to(FRAME, {"name": Rule(trim=True, missing=("a", "?", "b"))})
     assert cleaned["name"].isna().all()
     assert cleaned["name"].dtype == FRAME["name"].dtype
@@ -94,13 +94,13 @@ def test_rule_that_reads_another_type_changes_no_value() -> None:
     assert counts.loc["size"].tolist() == [1, 0, 0, 0, 0]
 
 
-def test_filter_leaves_out_rows_for_which_it_cannot_be_told() -> None:
+def test_filter_drops_rows_for_which_it_is_undecidable() -> None:
     frame = pd.DataFrame({"age": [10.0, 30.0, None], "city": ["Ulm", None, "Rom"]})
-    for text, rows in [
+    for string, rows in [
         ("not (age < 18)", [1]),
         ("age != 30", [0]),
         ("city != 'Ulm'", [2]),
         ("missing(city)", [1]),
         ("missing(age) or age > 20", [1, 2]),
     ]:
-        assert list(apply_filters(frame, (text,))[0].index) == rows, text
+        assert list(apply_filters(frame, (string,))[0].index) == rows, string

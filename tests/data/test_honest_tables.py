@@ -81,8 +81,8 @@ def simulate(seed: int, task: str) -> pd.DataFrame:
         values = random.choice([0, 0.5, 1, 2]) * codes + random.normal(size=n_rows)
         table[f"number {place}"] = np.where(random.random(n_rows) < rate, np.nan, values)
     often, seldom = random.choice([0.9, 0.8, 0.6]), random.choice([0.5, 0.3, 0.2])
-    is_told = random.random(n_rows) < np.where(codes == 0, often, seldom)
-    table["measured of some more often"] = np.where(is_told, random.normal(size=n_rows), np.nan)
+    is_reported = random.random(n_rows) < np.where(codes == 0, often, seldom)
+    table["measured of some more often"] = np.where(is_reported, random.normal(size=n_rows), np.nan)
     is_clear = random.random(n_rows) < random.choice([0.5, 0.8, 0.9])
     table["category"] = np.where(is_clear, codes, random.integers(0, n_classes, n_rows)).astype(str)
     table["nearly unique"] = [f"v{value}" for value in random.integers(0, n_rows, n_rows)]

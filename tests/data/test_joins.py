@@ -59,7 +59,7 @@ def test_flipped_bit_in_a_page_is_refused(tmp_path: Path) -> None:
             load_table(path)
 
 
-def test_missing_file_says_what_to_do(tmp_path: Path) -> None:
+def test_missing_file_error_explains_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(MissingDataError, match="run the stage that writes it"):
         load_table(tmp_path / "none.parquet")
 
@@ -144,7 +144,7 @@ def test_as_of_join_takes_the_latest_reading_that_was_there_and_not_too_old() ->
     assert joined["predict_at"].dt.tz is not None
 
 
-def test_computed_answers_miss_where_what_they_follow_from_is_missing() -> None:
+def test_computed_target_is_missing_where_its_inputs_are_missing() -> None:
     tables, data = make_as_of()
     joined = join_tables(tables, data)
     np.testing.assert_array_equal(joined["late"], [1, np.nan, 0, 0, 1])

@@ -65,7 +65,7 @@ def test_target_that_cannot_be_learnt(frame: pd.DataFrame, task: str, message: s
 
 
 def make_timed(n_days: int = 90) -> pd.DataFrame:
-    """Return two rows a day, latest first, answered a day later."""
+    """Return two rows a day, latest first, whose outcome is known a day later."""
     asked = pd.date_range("2020-01-01", periods=2 * n_days, freq="12h", tz="UTC", unit="us")[::-1]
     y = np.where(np.arange(2 * n_days) % 4 == 0, "late", "well")
     frame = pd.DataFrame({"y": y, "predict_at": asked, "outcome_known_at": asked + pd.Timedelta(days=1)})
@@ -153,7 +153,7 @@ def test_rows_without_a_time_are_refused() -> None:
         split_rows(frame, make_timed_data(**TIMES), seed=0)
 
 
-def test_an_answer_known_too_early_is_refused() -> None:
+def test_target_known_too_early_is_refused() -> None:
     frame = make_timed()
     frame.loc[3, "outcome_known_at"] = frame["predict_at"][3]
     with pytest.raises(

@@ -70,10 +70,10 @@ RESULTS = [
 ]
 
 
-@pytest.mark.parametrize(("text", "expected"), RESULTS)
-def test_expression_gives(text: str, expected: list[object]) -> None:
+@pytest.mark.parametrize(("expression", "expected"), RESULTS)
+def test_expression_gives(expression: str, expected: list[object]) -> None:
     before = {name: values.copy() for name, values in COLUMNS.items()}
-    found = compute(text, COLUMNS)
+    found = compute(expression, COLUMNS)
     if isinstance(expected[0], str):
         assert found.dtype == object
         assert found.tolist() == expected
@@ -145,15 +145,17 @@ REFUSED = [
 
 
 @pytest.mark.filterwarnings("ignore::SyntaxWarning")
-@pytest.mark.parametrize(("text", "message"), REFUSED, ids=[text[:20].replace("\0", "0") for text, _ in REFUSED])
-def test_expression_refuses(text: str, message: str) -> None:
+@pytest.mark.parametrize(
+    ("expression", "message"), REFUSED, ids=[expression[:20].replace("\0", "0") for expression, _ in REFUSED]
+)
+def test_expression_refuses(expression: str, message: str) -> None:
     with pytest.raises(ParamsError) as refused:
-        compute(text, COLUMNS)
+        compute(expression, COLUMNS)
     assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "names"),
+    ("expression", "names"),
     [
         ("abs(b) + a", ["b", "a"]),
         ('bmi * col("mean area") + bmi', ["bmi", "mean area"]),
@@ -162,13 +164,13 @@ def test_expression_refuses(text: str, message: str) -> None:
         ("1 + 2", []),
     ],
 )
-def test_names_are_found_in_order_once(text: str, names: list[str]) -> None:
-    assert find_names(text) == names
+def test_names_are_found_in_order_once(expression: str, names: list[str]) -> None:
+    assert find_names(expression) == names
 
 
 def test_one_row_gives_what_the_table_gives() -> None:
-    for text, _ in RESULTS:
-        whole = compute(text, COLUMNS)
+    for expression, _ in RESULTS:
+        whole = compute(expression, COLUMNS)
         for row in range(4):
-            one = compute(text, {name: values[row : row + 1] for name, values in COLUMNS.items()})
-            assert (one.dtype, str(one.tolist())) == (whole.dtype, str(whole[row : row + 1].tolist())), text
+            one = compute(expression, {name: values[row : row + 1] for name, values in COLUMNS.items()})
+            assert (one.dtype, str(one.tolist())) == (whole.dtype, str(whole[row : row + 1].tolist())), expression

@@ -19,7 +19,7 @@ N = 40
 
 
 def make_table() -> pd.DataFrame:
-    """Return numbers with one far out, gaps, a text column and one that is nearly empty."""
+    """Return numbers with one outlier, missing values, a text column and one that is nearly empty."""
     frame = pd.DataFrame(
         {
             "size": [*range(1, N), 1000],
@@ -47,7 +47,7 @@ SPEC: dict[str, Any] = {
 }
 
 
-def test_outliers_gaps_and_empty_columns_by_hand() -> None:
+def test_outliers_missing_values_and_empty_columns_by_hand() -> None:
     table = make_table()
     made = RowFeatures(columns=SPEC, fewest_rows=1).fit_transform(table)
     low, high = np.quantile(table["size"], [0.25, 0.75])
@@ -153,7 +153,7 @@ def test_raw_requests_are_read_as_training_rows_were() -> None:
         (Wrangling(most_missing=Limits(rows=0.4)), ["most_missing.rows: 0.4"], [0, 1, 2]),
     ],
 )
-def test_rows_are_left_out_and_told(wrangling: Wrangling, filters: list[str], rows: list[int]) -> None:
+def test_dropped_rows_are_reported(wrangling: Wrangling, filters: list[str], rows: list[int]) -> None:
     frame = pd.DataFrame({"k": ["a", "a", "a", "b"], "x": [1.0, 2.0, 1.0, None]})
     clean, steps = clean_table(frame, wrangling)
     assert clean.index.tolist() == rows
@@ -206,7 +206,7 @@ def test_rules_that_cannot_be_kept_are_refused(rule: dict[str, Any], message: st
         Rule(**rule)
 
 
-def test_new_features_say_where_they_come_from() -> None:
+def test_new_features_name_their_origin() -> None:
     spec = {**SPEC, "outliers": {"size": Outliers(action="flag").model_dump()}}
     fitted = RowFeatures(columns=spec, expressions={"half": "size / 2"}, fewest_rows=1).fit(make_table())
     assert fitted.find_origins() == {

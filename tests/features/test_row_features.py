@@ -1,4 +1,4 @@
-"""Row features: the same for a table, for arrays and for one row; nothing learnt from the answer or from other rows."""
+"""Row features: the same for a table, for arrays and for one row; nothing learnt from the target or from other rows."""
 
 import json
 from typing import Any
@@ -27,7 +27,7 @@ SPEC: dict[str, Any] = {
 
 
 def make_table() -> pd.DataFrame:
-    """Return a small table with every kind of column and of gap."""
+    """Return a small table with every kind of column and of missing value."""
     return pd.DataFrame(
         {
             "size": [1.1, -999.0, np.nan, 7.0, -3.0, 1e40],
@@ -108,8 +108,8 @@ def test_times_are_refused_unless_dropped() -> None:
     with pytest.raises(DataError, match=r"times cannot be features: when: name them in features\.drop"):
         RowFeatures().fit(table)
     assert list(RowFeatures(drop=["when"]).fit(table).inputs_) == ["x"]
-    made = RowFeatures(drop=["when"], expressions={"gap": "missing(when)"}).fit_transform(table)
-    assert made["gap"].tolist() == [0.0]
+    made = RowFeatures(drop=["when"], expressions={"no_date": "missing(when)"}).fit_transform(table)
+    assert made["no_date"].tolist() == [0.0]
     with pytest.raises(DataError, match="an expression gives times"):
         RowFeatures(drop=["when"], expressions={"later": "when + days(x)"}).fit(table)
 
@@ -150,7 +150,7 @@ def test_json_round_trip() -> None:
     pd.testing.assert_frame_equal(read.transform(make_table()), fitted.transform(make_table()))
 
 
-def test_a_row_does_not_depend_on_the_answer_or_on_other_rows() -> None:
+def test_a_row_does_not_depend_on_the_target_or_on_other_rows() -> None:
     table = make_table()
     fitted = RowFeatures(**SPEC).fit(table, [1, 2, 3, 4, 5, 6])
     assert fitted.to_json() == RowFeatures(**SPEC).fit(table, [6, 5, 4, 3, 2, 1]).to_json()

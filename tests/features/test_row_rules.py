@@ -7,7 +7,7 @@ from labkit.features.row_rules import apply_rule, apply_rules
 from labkit.params.wrangling import Rule
 
 NUMBERS = np.array([-999.0, -5.0, 0.0, 3.0, 12.0, np.nan])
-TEXTS = np.array([" a ", "?", " ? ", "", "b", None, "-999"], object)
+STRINGS = np.array([" a ", "?", " ? ", "", "b", None, "-999"], object)
 CASES = [
     (NUMBERS, Rule(), [-999.0, -5.0, 0.0, 3.0, 12.0, None]),
     (NUMBERS, Rule(missing=(-999,)), [None, -5.0, 0.0, 3.0, 12.0, None]),
@@ -18,25 +18,25 @@ CASES = [
     # A clipped value lands on a marker: it must be missing the first time already.
     (NUMBERS, Rule(missing=(0,), minimum=0.0, outside="clip"), [None, None, None, 3.0, 12.0, None]),
     (NUMBERS, Rule(missing=("?",), trim=True), [-999.0, -5.0, 0.0, 3.0, 12.0, None]),
-    (TEXTS, Rule(), [" a ", "?", " ? ", "", "b", None, "-999"]),
-    (TEXTS, Rule(trim=True), ["a", "?", "?", "", "b", None, "-999"]),
-    (TEXTS, Rule(missing=("?",)), [" a ", None, " ? ", "", "b", None, "-999"]),
-    (TEXTS, Rule(trim=True, missing=("?", "", -999)), ["a", None, None, None, "b", None, None]),
+    (STRINGS, Rule(), [" a ", "?", " ? ", "", "b", None, "-999"]),
+    (STRINGS, Rule(trim=True), ["a", "?", "?", "", "b", None, "-999"]),
+    (STRINGS, Rule(missing=("?",)), [" a ", None, " ? ", "", "b", None, "-999"]),
+    (STRINGS, Rule(trim=True, missing=("?", "", -999)), ["a", None, None, None, "b", None, None]),
 ]
 
 
-def tell(values: np.ndarray) -> list[object]:
+def to_list(values: np.ndarray) -> list[object]:
     """Return values with None for every missing one."""
     return [None if value is None or value != value else value for value in values.tolist()]
 
 
 @pytest.mark.parametrize(("values", "rule", "expected"), CASES)
-def test_rule_does_what_it_says_and_twice_is_once(values: np.ndarray, rule: Rule, expected: list[object]) -> None:
+def test_rule_does_what_it_declares_and_is_idempotent(values: np.ndarray, rule: Rule, expected: list[object]) -> None:
     before = values.copy()
     once = apply_rule(values, rule)
-    assert tell(once) == expected
-    assert tell(apply_rule(once, rule)) == expected
-    assert tell(values) == tell(before), "the input is left as it was"
+    assert to_list(once) == expected
+    assert to_list(apply_rule(once, rule)) == expected
+    assert to_list(values) == to_list(before), "the input is left as it was"
 
 
 def test_type_changes_only_where_a_rule_bites() -> None:

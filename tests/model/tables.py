@@ -17,7 +17,7 @@ CASES = [(name, task) for name in MODELS for task in TASKS if task != "regressio
 
 
 def make_table(n_rows: int = 200) -> pd.DataFrame:
-    """Return numbers, texts, truth values and gaps under names that are no identifiers."""
+    """Return numbers, strings, booleans and missing values under names that are no identifiers."""
     random = np.random.default_rng(0)
     frame = pd.DataFrame(
         {
@@ -35,7 +35,7 @@ def make_table(n_rows: int = 200) -> pd.DataFrame:
 
 def make_target(task: str) -> Target:
     """Return the target of a task."""
-    return Target(column="answer", task="regression" if task == "regression" else "classification")
+    return Target(column="outcome", task="regression" if task == "regression" else "classification")
 
 
 @cache
@@ -43,14 +43,14 @@ def make_model(name: str, task: str, columns: tuple[str, ...] = ()) -> Any:
     """Return a candidate fitted to the table, or to some of its columns."""
     frame = make_table()
     score = frame["a b"].fillna(0) + frame["a_b"] / 1000 + 2 * (frame["größe"] == "rot")
-    answers = {
+    targets = {
         "binary": pd.Series(np.where(score > 0.5, "yes", "no")),
         "multiclass": pd.Series(np.digitize(score, [0, 1.5])),
         "regression": score * 100,
     }
     raw = frame[list(columns)] if columns else frame
     row_features = RowFeatures().fit(raw)
-    parts = [(row_features.transform(raw), answers[task])]
+    parts = [(row_features.transform(raw), targets[task])]
     return comparison.fit_model(name, row_features, parts, target=make_target(task), seed=0)
 
 
@@ -61,7 +61,7 @@ def make_timeline(n_rows: int, *, delay_days: float = 0) -> Timeline:
 
 
 def make_new_rows() -> pd.DataFrame:
-    """Return rows as they may come later: unseen categories, gaps and numbers off the scale."""
+    """Return rows as they may come later: unseen categories, missing values and numbers off the scale."""
     frame = make_table(60)
     frame.loc[3:20, "größe"] = "never seen"
     frame.loc[10:30, "a b"] = np.nan

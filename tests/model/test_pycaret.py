@@ -36,9 +36,9 @@ COMPARE = """
 from tests.model.training.real_tables import CANCER, load
 from labkit.model.training import comparison
 from labkit.params.training import Training
-features, truth, _ = load("breast_cancer")
+features, y_true, _ = load("breast_cancer")
 training = Training(models=("dummy", "linear"), metric="roc_auc", folds=2, engine=sys.argv[1])
-print(comparison.compare(features, truth, target=CANCER, training=training, seed=0).best)
+print(comparison.compare(features, y_true, target=CANCER, training=training, seed=0).best)
 """
 
 
@@ -56,10 +56,10 @@ def quiet_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_candidates_come_from_pycaret_and_leave_no_trace(quiet_folder: Path) -> None:
     before = warnings.showwarning, logging.getLogger().handlers[:]
     for name, target, metric in (("breast_cancer", CANCER, "roc_auc"), ("diabetes", DIABETES, "r2")):
-        features, truth, _ = load(name)
+        features, y_true, _ = load(name)
         models = tuple(model for model in MODELS if model not in ("naive_bayes", "nearest_neighbours"))
         training = Training(models=models, metric=metric, folds=2, engine="pycaret")
-        found = comparison.compare(features, truth, target=target, training=training, seed=3)
+        found = comparison.compare(features, y_true, target=target, training=training, seed=3)
         sources = found.frame.set_index("model")["source"]
         assert (found.frame["error"] == "").all(), found.frame["error"].tolist()
         assert set(sources[sources == "sklearn"].index) == {"hist_gradient_boosting", "blend", "dummy"}
@@ -72,11 +72,13 @@ def test_candidates_come_from_pycaret_and_leave_no_trace(quiet_folder: Path) -> 
 
 
 def test_model_from_pycaret_loads_and_predicts_without_it(tmp_path: Path) -> None:
-    features, truth, row_features = load("breast_cancer")
+    features, y_true, row_features = load("breast_cancer")
     training = Training(models=("lightgbm",), metric="roc_auc", folds=2, engine="pycaret")
-    found = comparison.compare(features, truth, target=CANCER, training=training, seed=0)
+    found = comparison.compare(features, y_true, target=CANCER, training=training, seed=0)
     assert found.frame["source"].tolist() == ["pycaret"]
-    model = comparison.fit_model(found.candidates["lightgbm"], row_features, [(features, truth)], target=CANCER, seed=0)
+    model = comparison.fit_model(
+        found.candidates["lightgbm"], row_features, [(features, y_true)], target=CANCER, seed=0
+    )
     save_model(tmp_path / "model.skops", model)
     done = run_without_pycaret(PREDICT, str(tmp_path / "model.skops"))
     assert done.stdout == "LGBMClassifier 569\n", done.stderr
@@ -87,7 +89,7 @@ def test_engine_sklearn_works_without_pycaret() -> None:
     assert done.stdout == "linear\n", done.stderr
 
 
-def test_engine_pycaret_without_pycaret_says_what_to_do() -> None:
+def test_engine_pycaret_without_pycaret_explains_what_to_do() -> None:
     done = run_without_pycaret(COMPARE, "pycaret")
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]

@@ -54,7 +54,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return make_experiment(tmp_path)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who opens a file")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows who opens a file")
 def test_training_opens_no_holdout_file(data: Path, tmp_path: Path) -> None:
     with watch_opens(data / "features", data / "clean") as opened:
         done = run_notebook("04_training.ipynb", tmp_path, OVERRIDES)

@@ -21,7 +21,7 @@ from labkit.stages.source import NOTES, place_tables
 
 from tests.conftest import LABKIT, ROOT, call_labkit, make_environment
 from tests.data import awkward, format_files
-from tests.data.awkward import PLAIN, Case, csv, rows, text
+from tests.data.awkward import PLAIN, Case, csv, dump, rows
 
 CASES = [*awkward.CASES, *format_files.CASES]
 
@@ -68,11 +68,11 @@ def list_files(root: Path) -> dict[str, bytes]:
 def test_awkward_file_runs(root: Path, folder: Path, tmp_path: Path, case: Case) -> None:
     made = found_case(case, folder)
     params = load_params(case.name)
-    said = made.params_path.read_text() + "\n".join(
+    reported = made.params_path.read_text() + "\n".join(
         f"{line.subject} {line.value} {line.reason}" for line in made.proposal.decisions
     )
-    for words in case.says:
-        assert words in said
+    for words in case.messages:
+        assert words in reported
     assert case.name in list_pipeline_experiments()
     # As the stage `source` reads it: strictly, twice to the same bytes, every row.
     for place in ("once", "again"):
@@ -89,7 +89,7 @@ def test_awkward_file_is_refused_and_nothing_left(root: Path, folder: Path, case
     with pytest.raises(LabkitError) as refused:
         found_case(case, folder)
     assert refused.value.exit_code == 2
-    for words in case.says:
+    for words in case.messages:
         assert words in str(refused.value)
     assert "\n" not in str(refused.value)
     assert list_files(root) == before
@@ -107,9 +107,9 @@ def test_replacing_needs_force_and_leaves_no_contract_of_the_old_table(root: Pat
     (root / "data" / "shop" / "contract.json").write_text("{}")
     with pytest.raises(LabkitError, match="there is an experiment 'shop' already: choose another name, or replace it"):
         create_experiment("shop", [path], "y", choices=Choices())
-    path.write_text(text(rows(seed=3)))
+    path.write_text(dump(rows(seed=3)))
     create_experiment("shop", [path], "y", choices=Choices(), force=True)
-    assert (root / "data" / "shop" / "source" / "t.csv").read_text() == text(rows(seed=3))
+    assert (root / "data" / "shop" / "source" / "t.csv").read_text() == dump(rows(seed=3))
     assert not (root / "data" / "shop" / "contract.json").exists()
     assert list_pipeline_experiments() == ["other", "shop"]
 
@@ -136,7 +136,7 @@ def test_failure_at_the_last_step_leaves_everything_as_it_was(root: Path, folder
     # With a pipeline that lists nothing, the line in dvc.yaml cannot be added, after all else has been put in place.
     (root / "dvc.yaml").write_text("stages: {}\n")
     before = list_files(root)
-    path.write_text(text(rows(seed=3)))
+    path.write_text(dump(rows(seed=3)))
     with pytest.raises(LabkitError, match=r"dvc\.yaml: no `vars: \[experiments: \[\.\.\.\]\]` at its top"):
         create_experiment("shop", [path], "y", choices=Choices(), force=True)
     assert list_files(root) == before
@@ -182,7 +182,7 @@ def test_file_that_is_not_the_agreed_one_is_refused(root: Path, folder: Path, tm
 def make_database(path: Path) -> str:
     """Make a database with one table, and return its address."""
     with sqlite3.connect(path) as connection:
-        connection.execute("create table loans (x real, colour text, y text, gap integer)")
+        connection.execute("create table loans (x real, colour text, y text, blank integer)")
         values = [(float(row["x"]), row["colour"], row["y"], None) for row in rows()]
         connection.executemany("insert into loans values (?, ?, ?, ?)", values)
     return f"sqlite:///{path}"
@@ -192,7 +192,7 @@ def test_rows_of_a_query(root: Path, folder: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("WAREHOUSE_URL", make_database(folder / "secret.db"))
     made = create_experiment("loans", Query("select * from loans", "WAREHOUSE_URL"), "y", choices=Choices())
     assert made.survey.raw.n_rows == 60
-    assert 'gap: "empty: no value in any row"' in made.params_path.read_text()
+    assert 'blank: "empty: no value in any row"' in made.params_path.read_text()
     place_tables(load_params("loans"), tmp_path / "raw", tmp_path / "contract.json")
     # The address, which may hold a password, is nowhere on the disk.
     assert not [name for name, content in list_files(root).items() if b"secret.db" in content]
@@ -231,7 +231,7 @@ def test_choices_override_what_is_inferred(root: Path, folder: Path) -> None:
         positive="no", metric="accuracy", kinds={"code": "category", "at": "category"}, missing={"x": ("0.5",)},
         drop=("colour",), keep=("n",), task="classification",
     )  # fmt: skip
-    create_experiment("shop", [csv(text(table))(folder)], "y", choices=choices)
+    create_experiment("shop", [csv(dump(table))(folder)], "y", choices=choices)
     params = load_params("shop")
     assert params.data.target.positive == "no"
     assert params.training.metric == "accuracy"
@@ -243,17 +243,17 @@ def test_choices_override_what_is_inferred(root: Path, folder: Path) -> None:
 
 
 def test_large_tables_get_bounded_work(root: Path, folder: Path) -> None:
-    made = create_experiment("shop", [csv(text(rows(30_000)))(folder)], "y", choices=Choices())
+    made = create_experiment("shop", [csv(dump(rows(30_000)))(folder)], "y", choices=Choices())
     training = load_params("shop").training
     assert (training.folds, training.most_rows) == (3, None)
     assert made.survey.is_whole
     wide = [{**row, **{f"c{place}": str((place * n) % 7) for place in range(250)}} for n, row in enumerate(rows())]
-    create_experiment("wide", [csv(text(wide), "w.csv")(folder)], "y", choices=Choices())
+    create_experiment("wide", [csv(dump(wide), "w.csv")(folder)], "y", choices=Choices())
     assert load_params("wide").training.models == ("dummy", "linear", "lightgbm")
 
 
-def test_command_line_says_what_it_decided_and_why(root: Path, folder: Path) -> None:
-    path = csv(text(rows(), ";"))(folder)
+def test_command_line_explains_what_it_decided_and_why(root: Path, folder: Path) -> None:
+    path = csv(dump(rows(), ";"))(folder)
     done = call_labkit(root, "new", "shop", "--data", str(path), "--target", "y", "--kind", "colour=identifier")
     assert (done.returncode, done.stderr) == (0, "")
     for words in (
@@ -310,7 +310,7 @@ def touched_all_the_time(path: Path) -> Iterator[None]:
 
 
 def test_file_that_changes_while_it_is_read_is_refused(root: Path, folder: Path, tmp_path: Path) -> None:
-    path = csv(text(rows(20_000)))(folder)
+    path = csv(dump(rows(20_000)))(folder)
     create_experiment("shop", [path], "y", choices=Choices())
     source = root / "data" / "shop" / "source" / "t.csv"
     source.chmod(0o644)
@@ -338,21 +338,21 @@ def test_two_experiments_made_at_once_are_both_listed(root: Path, folder: Path) 
 
 
 def test_new_waits_for_the_run_of_the_checkout(root: Path, folder: Path) -> None:
-    path, said, is_waiting = csv(PLAIN)(folder), list[str](), threading.Event()
+    path, reported, is_waiting = csv(PLAIN)(folder), list[str](), threading.Event()
 
-    def say(text: str) -> None:
-        said.append(text)
+    def report(line: str) -> None:
+        reported.append(line)
         is_waiting.set()
 
-    thread = threading.Thread(target=lambda: create_experiment("shop", [path], "y", choices=Choices(), report=say))
-    with hold_checkout("other", report=said.append):
+    thread = threading.Thread(target=lambda: create_experiment("shop", [path], "y", choices=Choices(), report=report))
+    with hold_checkout("other", report=reported.append):
         before = list_files(root)
         thread.start()
         assert is_waiting.wait(60)
         assert list_files(root) == before
     thread.join(60)
-    assert said == [text for text in said if text.startswith("waiting for the run of other (process ")]
-    assert len(said) == 1
+    assert reported == [line for line in reported if line.startswith("waiting for the run of other (process ")]
+    assert len(reported) == 1
     assert sorted(list_pipeline_experiments()) == ["other", "shop"]
 
 

@@ -1,4 +1,4 @@
-"""What `labkit new` decides about columns, target and leaks, and what it says of it."""
+"""What `labkit new` decides about columns, target and leaks, and what it reports."""
 
 import json
 import random
@@ -39,7 +39,7 @@ def propose(folder: Path, rows: list[Row], **choices: Any) -> Proposal:
     return make_proposal("t", survey_table("t", [Source(path, "t.csv")], ("t.csv",), "y", chosen), "y", chosen)
 
 
-def tell(proposal: Proposal) -> list[str]:
+def describe(proposal: Proposal) -> list[str]:
     """Return the decisions as lines; warnings begin with an exclamation mark."""
     return [
         f"{'! ' if line.is_warning else ''}{line.subject} | {line.value} | {line.reason}" for line in proposal.decisions
@@ -53,14 +53,14 @@ def find_dropped(proposal: Proposal) -> dict[str, str]:
 
 def make_buyer(number: int, draw: random.Random) -> Row:
     age = draw.randint(18, 80)
-    answer = "yes" if age + draw.gauss(0, 15) > 50 else "no"
-    return {"age": None if number == 17 else age, "door": draw.choice("rgb"), "y": answer}
+    label = "yes" if age + draw.gauss(0, 15) > 50 else "no"
+    return {"age": None if number == 17 else age, "door": draw.choice("rgb"), "y": label}
 
 
 def make_customer(number: int, draw: random.Random) -> Row:
     charges = round(draw.uniform(18, 110), 2)
-    answer = "yes" if draw.random() < 0.2 + charges / 300 else "no"
-    return {"plan": draw.choice("abc"), "charges": None if number in (0, 3) else charges, "y": answer}
+    label = "yes" if draw.random() < 0.2 + charges / 300 else "no"
+    return {"plan": draw.choice("abc"), "charges": None if number in (0, 3) else charges, "y": label}
 
 
 def make_patient(number: int, draw: random.Random) -> Row:
@@ -147,8 +147,8 @@ def test_leaks_are_left_out_with_the_reason(tmp_path: Path, rows: list[Row], col
 
 def test_counts_in_a_reason_are_those_of_the_table(tmp_path: Path) -> None:
     rows = make_rows(200, make_arrest)
-    filled = {answer: sum(row["second"] is not None for row in rows if row["y"] == answer) for answer in ("yes", "no")}
-    sizes = {answer: sum(row["y"] == answer for row in rows) for answer in ("yes", "no")}
+    filled = {label: sum(row["second"] is not None for row in rows if row["y"] == label) for label in ("yes", "no")}
+    sizes = {label: sum(row["y"] == label for row in rows) for label in ("yes", "no")}
     expected = (
         f"filled in {filled['yes']} of {sizes['yes']} rows with 'yes' and in {filled['no']} of {sizes['no']} others"
     )
@@ -232,11 +232,11 @@ def make_strike(number: int, draw: random.Random) -> Row:
 
 def make_sky(number: int, draw: random.Random) -> Row:
     rare = f"Freezing Drizzle with Blowing Snow and Ice Pellets, variant number {number % 29}"
-    answer = rare if number % 10 == 0 else ("Clear" if draw.random() < 0.6 else "Cloudy")
-    return {"a": draw.gauss(0, 1), "b": draw.randint(0, 9), "y": answer}
+    label = rare if number % 10 == 0 else ("Clear" if draw.random() < 0.6 else "Cloudy")
+    return {"a": draw.gauss(0, 1), "b": draw.randint(0, 9), "y": label}
 
 
-SAID: dict[str, tuple[list[Row], dict[str, Any], Sequence[str], Sequence[str]]] = {
+REPORTED: dict[str, tuple[list[Row], dict[str, Any], Sequence[str], Sequence[str]]] = {
     "sum of other columns": (
         make_rows(80, make_points), {},
         ["! target 'y' | = aroma + body + taste | explains 100 % of it: are all of these columns known before it?"], [],
@@ -289,7 +289,7 @@ SAID: dict[str, tuple[list[Row], dict[str, Any], Sequence[str], Sequence[str]]] 
     "words among few different numbers of the target, given as classes": (
         make_rows(600, make_titre), {"task": "classification"}, ["task | classification | given"], ["are numbers"],
     ),
-    "words that were said to be missing": (
+    "words declared missing": (
         make_rows(170, make_rain), {"missing": {"rain": ("T",)}}, [], ["become missing"],
     ),
     "code for a fault": (
@@ -322,7 +322,7 @@ SAID: dict[str, tuple[list[Row], dict[str, Any], Sequence[str], Sequence[str]]] 
          "classes | 3 | 'None' 71.4%; 'Heavy' 19.0%; 'Minor' 9.5%"],
         ["not missing(y)"],
     ),
-    "class called None, said to be missing": (
+    "class called None, declared missing": (
         make_rows(105, make_strike), {"missing": {"y": ("None",)}}, ["! filter | not missing(y) | 75 of 105 rows without"],
         ["is a class"],
     ),
@@ -334,15 +334,15 @@ SAID: dict[str, tuple[list[Row], dict[str, Any], Sequence[str], Sequence[str]]] 
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("rows", "choices", "said", "unsaid"), SAID.values(), ids=SAID)
-def test_decision_is_said(
-    tmp_path: Path, rows: list[Row], choices: dict[str, Any], said: Sequence[str], unsaid: Sequence[str]
+@pytest.mark.parametrize(("rows", "choices", "reported", "unreported"), REPORTED.values(), ids=REPORTED)
+def test_decision_is_reported(
+    tmp_path: Path, rows: list[Row], choices: dict[str, Any], reported: Sequence[str], unreported: Sequence[str]
 ) -> None:
     proposal = propose(tmp_path, rows, **choices)
-    lines = "\n".join(tell(proposal))
-    for words in said:
+    lines = "\n".join(describe(proposal))
+    for words in reported:
         assert words in lines
-    for words in unsaid:
+    for words in unreported:
         assert words not in lines
     # What is proposed is within the limits of the params.
     data, wrangling = proposal.tree["data"], proposal.tree["wrangling"]

@@ -1,4 +1,4 @@
-"""Zones are told by the offsets that times name; each time itself is one moment, whatever the zone."""
+"""Zones are recognised by the offsets that times name; each time itself is one moment, whatever the zone."""
 
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo

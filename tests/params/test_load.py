@@ -13,20 +13,20 @@ from labkit.errors import ParamsError
 from labkit.params import describe, load, override, yaml_text
 from labkit.params.yaml_lines import quote
 
-from tests.hostile_strings import HOSTILE as TEXTS
+from tests.hostile_strings import HOSTILE as STRINGS
 
-HOSTILE = [text for text in TEXTS if "${" not in text and len(text) < 1000]
+HOSTILE = [string for string in STRINGS if "${" not in string and len(string) < 1000]
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{b}: &{b} [*{a},*{a},*{a},*{a},*{a},*{a},*{a},*{a},*{a}]\n" for a, b in zip("abcdef", "bcdefg", strict=True)
 )
 
 
 def edit(root: Path, old: str, new: str) -> Path:
-    """Replace a text in the diabetes params, which must be there."""
+    """Replace a string in the diabetes params, which must be there."""
     path = root / "params" / "diabetes.yaml"
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
+    string = path.read_text()
+    assert old in string
+    path.write_text(string.replace(old, new, 1))
     return path
 
 
@@ -255,7 +255,7 @@ def test_bad_override_writes_nothing(params_root: Path, setting: str, message: s
         ('wrangling.drop={customer_key: "only a number"}', "wrangling.drop", {"customer_key": "only a number"}),
     ],
 )
-def test_text_of_the_command_line_is_typed_by_the_field_alone(
+def test_command_line_value_is_typed_by_the_field_alone(
     params_root: Path, setting: str, place: str, value: object
 ) -> None:
     if setting == "deploy.tolerance=1":
@@ -270,16 +270,16 @@ def test_text_of_the_command_line_is_typed_by_the_field_alone(
     assert type(found) is type(value)
 
 
-@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
-def test_hostile_text_stays_the_same_through_the_command_line_and_the_file(params_root: Path, text: str) -> None:
+@pytest.mark.parametrize("string", HOSTILE, ids=ascii)
+def test_hostile_string_survives_the_command_line_and_the_file(params_root: Path, string: str) -> None:
     path = params_root / "params" / "diabetes.yaml"
     quoted = re.sub(
-        "[\x7f\x85\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False)
+        "[\x7f\x85\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", json.dumps(string, ensure_ascii=False)
     )
     override.apply_overrides("diabetes", [f"deploy.intended_use={quoted}"])
-    assert load.load_params("diabetes").deploy.intended_use == text
+    assert load.load_params("diabetes").deploy.intended_use == string
     assert "kg/m²" in path.read_text()
-    assert yaml.safe_load(path.read_text())["deploy"]["intended_use"] == text, "DVC and papermill read it by PyYAML"
+    assert yaml.safe_load(path.read_text())["deploy"]["intended_use"] == string, "DVC and papermill read it by PyYAML"
 
 
 def test_every_value_has_origin_and_meaning(params_root: Path) -> None:
@@ -313,8 +313,8 @@ def test_number_that_is_written_is_read_back_by_both_versions_of_yaml(number: fl
     stream = StringIO()
     yaml_text.make_yaml().dump(yaml_text.make_commented(tree), stream)
     proposed = f"list: [{quote(number)}]\n"
-    for text, expected in ((stream.getvalue(), tree), (proposed, {"list": [number]})):
-        for found in (yaml.safe_load(text), yaml_text.make_plain(yaml_text.parse_yaml(text, "t.yaml"))):
+    for string, expected in ((stream.getvalue(), tree), (proposed, {"list": [number]})):
+        for found in (yaml.safe_load(string), yaml_text.make_plain(yaml_text.parse_yaml(string, "t.yaml"))):
             assert repr(found) == repr(expected)
 
 

@@ -20,11 +20,11 @@ class Edit:
     cell
         Source of the notebook's cell.
     files
-        What is there, by name from the root on: a text, or what makes the file.
+        What is there, by name from the root on: its content, or what makes the file.
     after
-        What the edit writes; a text of None removes the file.
+        What the edit writes; None removes the file.
     warning
-        What the page says instead, where the edit cannot be seen; empty where it has to be.
+        What the page shows instead, where the edit cannot be seen; empty where it has to be.
     variables
         Of the environment, before and after.
     """
@@ -37,23 +37,23 @@ class Edit:
     variables: tuple[dict[str, str], dict[str, str]] = ({}, {})
 
 
-def write_zip(**texts: str) -> Callable[[Path], None]:
+def write_zip(**contents: str) -> Callable[[Path], None]:
     """Return what writes a zip archive."""
 
     def write(path: Path) -> None:
         with zipfile.ZipFile(path, "w") as archive:
-            for name, text in texts.items():
-                archive.writestr(zipfile.ZipInfo(name.replace("__", ".")), text)
+            for name, content in contents.items():
+                archive.writestr(zipfile.ZipInfo(name.replace("__", ".")), content)
 
     return write
 
 
-def write_compiled(text: str) -> Callable[[Path], None]:
+def write_compiled(content: str) -> Callable[[Path], None]:
     """Return what writes a module without its source."""
 
     def write(path: Path) -> None:
         source = path.with_name("gone.txt")
-        source.write_text(text)
+        source.write_text(content)
         py_compile.compile(str(source), cfile=str(path), doraise=True)
         source.unlink()
 
@@ -133,7 +133,7 @@ def code(
 
 
 DATA = [
-    data("text read by open", "open('rates.csv').read()"),
+    data("file read by open", "open('rates.csv').read()"),
     data("CSV read by pandas", "import pandas as pd\npd.read_csv('rates.csv')"),
     data(
         "by an absolute path",
@@ -178,7 +178,7 @@ DATA = [
         {"notebooks/room/words.txt": "two"},
     ),
     data(
-        "text of a query",
+        "string of a query",
         "from pathlib import Path\nPath('../sql/rates.sql').read_text()",
         {"sql/rates.sql": "select 1"},
         {"sql/rates.sql": "select 2"},
@@ -368,7 +368,7 @@ MODULES = [
     code("runpy.run_path", "import runpy\nrunpy.run_path('hel%s' % 'per.py')"),
     code("exec of a file", "exec(open('hel%s' % 'per.py').read())"),
     code(
-        "exec of a text",
+        "exec of a string",
         "exec(open('helper.txt').read())",
         {"notebooks/helper.txt": "LIMIT = 1"},
         {"notebooks/helper.txt": "LIMIT = 2"},

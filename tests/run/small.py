@@ -22,16 +22,16 @@ work = pathlib.Path(os.environ["LABKIT_RUN_DIR"])
 data = pathlib.Path(os.environ["LABKIT_ROOT"], "data", experiment)
 folder = work / "outputs" / stage
 folder.mkdir(parents=True)
-def tell(**line):
+def emit(**line):
     with open(work / "log.jsonl", "a") as stream:
         stream.write(json.dumps(line) + "\\n")
 """
 END = """
 before = sum(len(path.read_text()) for path in data.glob("*/numbers.json"))
 (folder / "numbers.json").write_text(json.dumps([stage, seed] + list(range(2000))))
-tell(kind="metrics", metrics={"n": 2000})
-tell(kind="child", name="candidate", params={"depth": 3}, metrics={"score": 0.5})
-tell(kind="finish", headline=f"{stage} done")
+emit(kind="metrics", metrics={"n": 2000})
+emit(kind="child", name="candidate", params={"depth": 3}, metrics={"score": 0.5})
+emit(kind="finish", headline=f"{stage} done")
 """
 
 
@@ -48,8 +48,8 @@ def make_small(folder: Path, *stages: str, store: Path | None = None, **sources:
     stages = stages or STAGES
     for name in ("params", "notebooks", ".dvc"):
         (folder / name).mkdir(parents=True)
-    text = (ROOT / "params" / "diabetes.yaml").read_text()
-    (folder / "params" / "small.yaml").write_text(text.replace("experiment: diabetes", "experiment: small"))
+    content = (ROOT / "params" / "diabetes.yaml").read_text()
+    (folder / "params" / "small.yaml").write_text(content.replace("experiment: diabetes", "experiment: small"))
     for name in ("config", ".gitignore"):
         (folder / ".dvc" / name).write_text((ROOT / ".dvc" / name).read_text())
     (folder / ".gitignore").write_text((ROOT / ".gitignore").read_text())
@@ -147,7 +147,7 @@ def find_done(root: Path) -> dict[str, dict[str, Any]]:
 
 
 def find_states(root: Path, page: str) -> list[str] | None:
-    """Return how the cells of an executed notebook are marked, None if there is none."""
+    """Return how the cells of an executed notebook are marked, or None."""
     path = root / "reports" / "small" / f"{page}.ipynb"
     if not path.exists():
         return None
@@ -184,7 +184,7 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def find_kernel(pid: int) -> psutil.Process | None:
-    """Return the kernel below a process that runs a notebook, None as long as there is none."""
+    """Return the kernel below a process that runs a notebook, None until there is one."""
     for process in psutil.Process(pid).children(recursive=True):
         try:
             if "ipykernel_launcher" in " ".join(process.cmdline()):

@@ -143,7 +143,7 @@ def test_scratch_is_written_by_hand_and_not_checked(data: Path, checkout: Path) 
     assert package.start("deploy", "diabetes").load("metrics") == {"by": "another hand"}
 
 
-def test_outputs_of_a_sample_say_nothing_of_those_of_the_pipeline(data: Path, checkout: Path, tmp_path: Path) -> None:
+def test_outputs_of_a_sample_do_not_count_for_the_pipeline(data: Path, checkout: Path, tmp_path: Path) -> None:
     write_json(tmp_path / "sample/evaluation/metrics.json", {"of": "a sample"})
     scratch = checkout / "data/diabetes/scratch"
     outputs.place_outputs(tmp_path / "sample", scratch, experiment="diabetes", stage="evaluation")
@@ -151,7 +151,7 @@ def test_outputs_of_a_sample_say_nothing_of_those_of_the_pipeline(data: Path, ch
 
 
 def test_outputs_that_cannot_be_recorded_are_not_put_in_place(data: Path, tmp_path: Path) -> None:
-    """Else a crash in between would leave files in place that nobody can tell from changed ones."""
+    """Else a crash in between would leave files in place that cannot be distinguished from changed ones."""
     record, path = outputs.find_record("diabetes", "evaluation"), data / PLACES["metrics"]
     before = path.read_bytes()
     record.unlink()
@@ -341,7 +341,7 @@ def test_listing_that_leads_out_of_its_folder_is_refused(small: Path, case: str)
         (b'[{"relpath": "a", "md5": "..BAIT"}]', "is not the MD5 of an object"),
     ],
 )
-def test_listing_that_is_none_is_refused_or_made_again(small: Path, content: bytes, message: str) -> None:
+def test_invalid_listing_is_refused_or_made_again(small: Path, content: bytes, message: str) -> None:
     # What follows the first two characters of an object's name is taken for a path of its own.
     bait = small / "bait"
     bait.write_text("of somebody")
@@ -420,7 +420,7 @@ def test_run_removes_old_leftovers_of_the_cache(small: Path) -> None:
     assert not old.exists()
 
 
-def test_cache_is_where_the_configuration_says(small: Path, tmp_path: Path) -> None:
+def test_cache_is_where_the_configuration_puts_it(small: Path, tmp_path: Path) -> None:
     assert dvc_cache.find_cache() == small / ".dvc/cache"
     (small / ".dvc/config.local").write_text(f"[cache]\n    dir = {tmp_path / 'elsewhere'}\n")
     assert dvc_cache.find_cache() == tmp_path / "elsewhere"
@@ -440,7 +440,7 @@ def test_whole_list_of_readers_and_writers_is_left_to_dvc(small: Path) -> None:
     assert path.read_text() == "{}"
 
 
-def test_full_disk_of_the_cache_is_told(small: Path, tmp_path: Path) -> None:
+def test_full_disk_of_the_cache_is_reported(small: Path, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", disk], check=False).returncode:
@@ -463,7 +463,7 @@ LOST = ". Only the knowledge of what is up to date is lost by it: those stages r
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("lock", "message"),
     [
         (
             "schema: '2.0'\nstages:\n  eda@seats:\n    cmd: x\n    params:\n      params/seats.yaml:\n"
@@ -482,15 +482,15 @@ LOST = ". Only the knowledge of what is up to date is lost by it: those stages r
         ("", "dvc.lock: not in DVC's format: restore it from git, or remove it"),
     ],
 )
-def test_lock_that_cannot_be_read_names_the_experiment_and_what_to_do(checkout: Path, text: str, message: str) -> None:
-    (checkout / "dvc.lock").write_text(text)
+def test_lock_that_cannot_be_read_names_the_experiment_and_what_to_do(checkout: Path, lock: str, message: str) -> None:
+    (checkout / "dvc.lock").write_text(lock)
     with pytest.raises(ParamsError) as caught:
         dvc_repo.open_repo()
     assert str(caught.value).startswith(message)
     assert str(caught.value).endswith(LOST)
 
 
-@pytest.mark.parametrize("text", ["schema: '2.0'\n", "schema: '2.0'\nstages: {}\n"])
-def test_lock_without_stages_is_no_fault(checkout: Path, text: str) -> None:
-    (checkout / "dvc.lock").write_text(text)
+@pytest.mark.parametrize("lock", ["schema: '2.0'\n", "schema: '2.0'\nstages: {}\n"])
+def test_lock_without_stages_is_no_fault(checkout: Path, lock: str) -> None:
+    (checkout / "dvc.lock").write_text(lock)
     assert outputs.find_lock_fault() is None

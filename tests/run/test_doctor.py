@@ -28,7 +28,7 @@ def find(about: str) -> CheckResult:
     return next(finding for finding in examine() if finding.about == about)
 
 
-def test_whole_checkout_is_well_and_told_within_two_seconds(checkout: Path, labkit: Labkit) -> None:
+def test_whole_checkout_passes_and_is_reported_within_two_seconds(checkout: Path, labkit: Labkit) -> None:
     before = {path: path.stat().st_mtime_ns for path in checkout.rglob("*") if "__pycache__" not in str(path)}
     done = labkit("doctor")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -57,9 +57,9 @@ def age(path: Path) -> None:
     os.utime(path, (time.time() - LONG_AGO,) * 2)
 
 
-def write(path: Path, text: str = "") -> Path:
+def write(path: Path, content: str = "") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    path.write_text(content)
     return path
 
 
@@ -262,7 +262,7 @@ def test_fault_is_found_with_its_remedy(checkout: Path, fault: str) -> None:
     assert [finding.about for finding in examine() if finding.remedy] == [about]
 
 
-def test_exit_code_is_1_and_the_count_told(checkout: Path, labkit: Labkit) -> None:
+def test_exit_code_is_1_and_the_count_is_reported(checkout: Path, labkit: Labkit) -> None:
     leave_work(checkout)
     (checkout / "dvc.yaml").chmod(0o666)
     done = labkit("doctor")
@@ -280,7 +280,7 @@ def test_killed_run_is_closed_before_anything_is_looked_at(checkout: Path, labki
     assert entry.outcome == "killed"
 
 
-def test_run_that_is_under_way_is_told_and_no_fault(checkout: Path) -> None:
+def test_run_in_progress_is_reported_and_no_fault(checkout: Path) -> None:
     leave_run(checkout)
     with run_lock.hold_checkout("x", report=print):
         found = find("locks")
@@ -289,9 +289,9 @@ def test_run_that_is_under_way_is_told_and_no_fault(checkout: Path) -> None:
     assert find("locks") == CheckResult("locks", "none held")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "stages: 7", "stages: {x: [1]}", "\0", "a: &a [*a]"])
-def test_torn_lock_file_is_no_traceback(checkout: Path, labkit: Labkit, text: str) -> None:
-    write(checkout / "dvc.lock", text)
+@pytest.mark.parametrize("content", ["", "{", "[]", "stages: 7", "stages: {x: [1]}", "\0", "a: &a [*a]"])
+def test_torn_lock_file_is_no_traceback(checkout: Path, labkit: Labkit, content: str) -> None:
+    write(checkout / "dvc.lock", content)
     done = labkit("doctor")
     assert done.returncode in (0, 1)
     assert "Traceback" not in done.stderr
@@ -303,7 +303,7 @@ def test_young_leftovers_may_be_of_a_run_that_goes_on(checkout: Path) -> None:
     assert find("leftovers") == CheckResult("leftovers", "none")
 
 
-def test_lock_of_a_process_that_ended_is_told_but_no_fault(checkout: Path) -> None:
+def test_lock_of_an_ended_process_is_reported_but_no_fault(checkout: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     path = checkout / ".dvc/tmp/rwlock"
@@ -317,7 +317,7 @@ def test_lock_of_a_process_that_ended_is_told_but_no_fault(checkout: Path) -> No
     ("host", "is_open", "is_inside"), [("127.0.0.1", False, True), ("0.0.0.0", True, True), ("0.0.0.0", True, False)]
 )
 def test_listener_that_others_can_reach_is_named(checkout: Path, host: str, is_open: bool, is_inside: bool) -> None:
-    """Of this checkout is what was started in it, and what was told of it."""
+    """A process is of this checkout if it was started in it or registered for it."""
     code = (
         f"import socket, sys; s = socket.create_server(({host!r}, 0)); "
         "print(s.getsockname()[1], flush=True); sys.stdin.read()"
@@ -337,7 +337,7 @@ def test_listener_that_others_can_reach_is_named(checkout: Path, host: str, is_o
         assert finding == CheckResult("listeners", "none that others can reach")
 
 
-def test_process_of_warm_kernels_is_told_of(checkout: Path) -> None:
+def test_process_of_warm_kernels_is_reported(checkout: Path) -> None:
     address = servers.make_address()
     address.parent.mkdir(mode=0o700)
     server = servers.start_server(address, is_cold=True, is_owned=True)
@@ -365,17 +365,19 @@ def test_versions_of_the_main_packages_are_shown() -> None:
     assert f"mlflow {doctor.find_installed_version('mlflow')}" in doctor.check_packages().found
 
 
-def test_python_that_nobody_tried_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_untested_python_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.check_python().remedy == ""
     monkeypatch.setattr(doctor, "PYTHONS", ((3, 7), (3, 8)))
     assert doctor.check_python().remedy == "use Python 3.11, 3.12 or 3.13"
 
 
-def test_missing_git_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_git_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert doctor.check_programs().remedy == ""
     monkeypatch.setenv("PATH", str(tmp_path))
-    told = "git missing, no Chromium, which only the tests need"
-    assert doctor.check_programs() == CheckResult("programs", told, "install git: without it no run knows its commit")
+    summary = "git missing, no Chromium, which only the tests need"
+    assert doctor.check_programs() == CheckResult(
+        "programs", summary, "install git: without it no run knows its commit"
+    )
 
 
 def test_run_of_the_ledger_that_is_under_way_is_no_fault(checkout: Path) -> None:
@@ -384,7 +386,7 @@ def test_run_of_the_ledger_that_is_under_way_is_no_fault(checkout: Path) -> None
     assert find("ledger") == CheckResult("ledger", "1 run, 0 of them under way")
 
 
-def test_full_disk_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_full_disk_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(doctor, "LEAST_FREE_BYTES", 10**18)
     assert "free disk space" in doctor.check_disk(tmp_path).remedy
 

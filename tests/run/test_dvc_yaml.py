@@ -68,7 +68,7 @@ def test_any_name_of_a_column_can_be_recorded_and_read_again(inside: Path, seed:
 
 
 def list_free(model: type[BaseModel], place: str) -> list[str]:
-    """Return the fields of a section that hold keys or texts of any kind."""
+    """Return the fields of a section that hold keys or strings of any kind."""
     found = []
     for name, info in model.model_fields.items():
         found += find_free(info.annotation, f"{place}.{name}")
@@ -76,7 +76,7 @@ def list_free(model: type[BaseModel], place: str) -> list[str]:
 
 
 def find_free(kind: Any, place: str) -> list[str]:
-    """Return the place of a type, or places in it, that may hold any key or text."""
+    """Return the place of a type, or places in it, that may hold any key or string."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return list_free(kind, place)
     if typing.get_origin(kind) is typing.Literal:

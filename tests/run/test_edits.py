@@ -59,7 +59,7 @@ class Shop:
         return sorted(ran, key=ALL.index)
 
     def explain(self) -> str:
-        """Return what `labkit status` says, as one line."""
+        """Return what `labkit status` shows, as one line."""
         done = call_labkit(self.root, "status", "shop", PYTHONPATH=str(self.root / "lib"), COLUMNS="300")
         assert done.returncode == 0, done.stderr
         return re.sub(r"[\s│]+", " ", done.stdout)
@@ -71,17 +71,17 @@ class Shop:
         return (self.root / "reports" / "shop" / f"{page}.html").read_bytes()
 
     def edit(self, file: str, old: str, new: str) -> None:
-        """Replace a text in a file."""
+        """Replace a string in a file."""
         change(self.root / file, old, new)
 
     def edit_cell(self, stage: str, old: str, new: str) -> None:
-        """Replace a text in a notebook's cell."""
+        """Replace a string in a notebook's cell."""
         self.edit(f"notebooks/{stage}.ipynb", json.dumps(old)[1:-1], json.dumps(new)[1:-1])
 
-    def append(self, file: str, text: str) -> None:
-        """Write a text to the end of a file, which need not be there."""
+    def append(self, file: str, content: str) -> None:
+        """Append a string to a file, which need not be there."""
         with (self.root / file).open("a") as stream:
-            stream.write(text)
+            stream.write(content)
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ EDITS: list[Edit] = [
     ("helper of the evaluation's helper", lambda shop: shop.append("lib/labkit/model/evaluation/metrics.py", "SPARE = 1\n"),        ["wrangling", "training", "evaluation", "deploy"]),
     ("helper of everybody's helper",      lambda shop: shop.append("lib/labkit/features/expressions.py", "SPARE = 1\n"),     ALL),
     ("param of one stage",                lambda shop: shop.edit("params/shop.yaml", "folds: 3", "folds: 4"),            ["training"]),
-    ("param that changes the figures",    lambda shop: shop.edit("params/shop.yaml", "samples: 100", "samples: 120"),    ["evaluation", "deploy"]),
+    ("param that changes the metrics",    lambda shop: shop.edit("params/shop.yaml", "samples: 100", "samples: 120"),    ["evaluation", "deploy"]),
     ("pin in the lock",                   lambda shop: shop.edit("requirements.lock", "==", "==1!"),                     ALL),
     ("one byte of the data",              lambda shop: shop.edit("tables/orders.csv", ",book,", ",book2,"),              ALL),
 ]
@@ -206,18 +206,18 @@ def test_edits_are_made_one_after_another_in_one_process(request: pytest.Fixture
     assert "PYTEST_XDIST_WORKER" not in os.environ or request.node.nodeid.endswith("@edits")
 
 
-def test_status_says_what_changed_before_anything_runs(twins: Twins) -> None:
+def test_status_shows_what_changed_before_anything_runs(twins: Twins) -> None:
     twins.edit(lambda shop: shop.append("lib/labkit/view/time_plots.py", "SPARE = 2\n"))
-    told = twins.first.explain()
+    shown = twins.first.explain()
     for stage in ("01_eda", "02_wrangling"):
-        assert f"stale code of {stage} changed (labkit/view/time_plots.py)" in told
+        assert f"stale code of {stage} changed (labkit/view/time_plots.py)" in shown
     # Publishing has not run here at all.
-    assert [stage for stage in re.findall(r"(\w+) stale", told) if stage != "publish"] == ["eda", "wrangling"]
+    assert [stage for stage in re.findall(r"(\w+) stale", shown) if stage != "publish"] == ["eda", "wrangling"]
     twins.edit(lambda shop: shop.append("tables/orders.csv", "0,1.0,1,book,2024-01-01,0\n"))
     twins.edit(lambda shop: shop.edit("params/shop.yaml", "folds: 4", "folds: 3"))
-    told = twins.first.explain()
-    assert "source stale data of orders changed" in told
-    assert "training stale params training.folds changed" in told
+    shown = twins.first.explain()
+    assert "source stale data of orders changed" in shown
+    assert "training stale params training.folds changed" in shown
 
 
 def test_edit_taken_back_is_restored_without_running(twins: Twins) -> None:
@@ -234,7 +234,7 @@ def test_edit_taken_back_is_restored_without_running(twins: Twins) -> None:
 
 
 def test_page_follows_an_edit_that_only_it_shows(twins: Twins) -> None:
-    """Data alone cannot tell which of two pages is that of the code in place."""
+    """Data alone cannot show which of two pages is that of the code in place."""
     shop = twins.first
     first = shop.publish("05_evaluation")
     shop.edit_cell("05_evaluation", "head(4)", "head(3)")

@@ -1,4 +1,4 @@
-"""The ways in which a run can end: exit code, ledger, marks of the cells and MLflow say the same of each."""
+"""The ways in which a run can end: exit code, ledger, marks of the cells and MLflow record the same for each."""
 
 import os
 import re
@@ -33,7 +33,7 @@ KEPT = ["finished"] * 4
 
 @dataclass(frozen=True)
 class Ending:
-    """One way to end, brought about by the source of a cell: what is then to be said of it, and in which words."""
+    """One way to end, brought about by the source of a cell: what is then reported, and in which words."""
 
     source: str
     outcome: str
@@ -84,7 +84,7 @@ ENDINGS = {
 
 
 @pytest.mark.parametrize("name", ENDINGS)
-def test_failure_is_told_alike_everywhere(tmp_path: Path, store: Path, name: str) -> None:
+def test_failure_is_recorded_consistently_everywhere(tmp_path: Path, store: Path, name: str) -> None:
     ending = ENDINGS[name]
     root = make_small(tmp_path / "checkout", "eda", "wrangling", store=store, eda=ending.source)
     if ending.limits:
@@ -109,7 +109,7 @@ def test_failure_is_told_alike_everywhere(tmp_path: Path, store: Path, name: str
     assert f"│ {ending.outcome} in eda " in listed
 
 
-def test_success_is_told_alike_everywhere(tmp_path: Path, store: Path) -> None:
+def test_success_is_recorded_consistently_everywhere(tmp_path: Path, store: Path) -> None:
     root = make_small(tmp_path / "checkout", "eda", "wrangling", store=store)
     done = call_labkit(root, "run", "small", "--cold")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -134,7 +134,7 @@ def test_success_is_told_alike_everywhere(tmp_path: Path, store: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGKILL"])
-def test_signal_to_the_runner_is_told_alike_everywhere(tmp_path: Path, store: Path, name: str) -> None:
+def test_signal_to_the_runner_is_recorded_consistently_everywhere(tmp_path: Path, store: Path, name: str) -> None:
     root = make_small(tmp_path / "checkout", "eda", store=store, eda=WAIT)
     with started(root, "run", "small", "--cold") as run:
         wait_until((root / "began").exists)
@@ -229,7 +229,7 @@ with open(data / "fill", "wb", buffering=0) as stream:
 """
 
 
-def test_full_disk_is_told_alike_everywhere(tmp_path: Path, store: Path) -> None:
+def test_full_disk_is_recorded_consistently_everywhere(tmp_path: Path, store: Path) -> None:
     """The whole checkout stands on the full disk: data, ledger, MLflow and pages."""
     with mount(tmp_path / "checkout", 24):
         root = make_small(tmp_path / "checkout", "eda", store=store)
@@ -258,7 +258,9 @@ while not pathlib.Path(os.environ["LABKIT_ROOT"], "lost").exists():
 """
 
 
-def test_server_lost_in_mid_run_is_told_alike_everywhere_once_it_is_back(tmp_path: Path, store: Path) -> None:
+def test_server_lost_in_mid_run_is_recorded_consistently_everywhere_once_it_is_back(
+    tmp_path: Path, store: Path
+) -> None:
     root = make_small(tmp_path / "checkout", "eda", store=store, eda=LOSE)
     port = find_free_port()
     uri = f"http://127.0.0.1:{port}"

@@ -29,7 +29,7 @@ COLUMNS = ["id", f"size{EVIL}", f"kind{EVIL}", "y"]
 
 
 def make_hostile(folder: Path, store: Path) -> Path:
-    """Make a checkout in which whatever may hold any text holds a hostile one."""
+    """Make a checkout in which every field that may hold any string holds a hostile one."""
     root = make_small(folder, "eda", "wrangling", store=store, **SOURCES)
     for path in (root / "notebooks").iterdir():
         notebook = nbformat.read(path, as_version=4)
@@ -37,8 +37,8 @@ def make_hostile(folder: Path, store: Path) -> Path:
         nbformat.write(notebook, path)
     params = root / "params" / "small.yaml"
     quoted = '"' + EVIL.encode("unicode_escape").decode() + '"'
-    text = params.read_text().replace("wrangling:\n", f"wrangling:\n  drop: {{{quoted}: {quoted}}}\n")
-    params.write_text(text + f"  owner: {quoted}\n")
+    content = params.read_text().replace("wrangling:\n", f"wrangling:\n  drop: {{{quoted}: {quoted}}}\n")
+    params.write_text(content + f"  owner: {quoted}\n")
     write_table(root / f"table{NAME}.csv")
     (root / "data").mkdir(exist_ok=True)
     (root / "data" / f"open{NAME}").touch()
@@ -142,6 +142,6 @@ def test_nothing_that_a_terminal_obeys_is_printed(hostile: Path, command: str, c
         if caller is call_on_terminal:
             printed = OWN_CODES.sub("", printed)
         assert find_controls(printed) == set(), printed
-        # What an exception says on further lines is quoted, and stands further in.
+        # Further lines of an exception's message are quoted, and indented further.
         lines = [line for line in printed.splitlines() if not line.startswith("    FAKE")]
         assert [line for line in lines if line.lstrip(" │┃").startswith("FAKE")] == [], printed

@@ -1,4 +1,4 @@
-"""Hostile texts in a notebook that really runs, in the publication, the card and the index: nothing runs or loads.
+"""Hostile strings in a notebook that really runs, in the publication, the card and the index: nothing runs or loads.
 
 Outputs put together by hand, one carrier each: `tests.run.reports.test_render`.
 """
@@ -54,12 +54,12 @@ PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgG
 
 @pytest.fixture(scope="module")
 def page_of_hostile_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the page of a notebook that ran and put out every hostile thing."""
+    """Return the page of a notebook that ran and displayed every hostile object."""
     folder = tmp_path_factory.mktemp("hostile")
     named = {"payload": PAYLOAD, "attack": ATTACK, "elsewhere": ELSEWHERE, "pixel": PIXEL}
     first = new_code_cell('experiment = "x"', metadata={"tags": ["parameters"]})
     cells = [new_markdown_cell(f"## {PAYLOAD}\n\n{PAYLOAD}"), first]
-    cells += [new_code_cell("\n".join(f"{name} = {text!r}" for name, text in named.items()))]
+    cells += [new_code_cell("\n".join(f"{name} = {content!r}" for name, content in named.items()))]
     cells += [new_code_cell(source) for source in SOURCES.values()]
     cells.insert(5, new_raw_cell(PAYLOAD, metadata={"raw_mimetype": "text/html"}))
     kernel = {"name": "python3", "display_name": PAYLOAD, "language": "python"}
@@ -84,9 +84,9 @@ def page_of_hostile_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def check_inert(path: Path, visit: Visit) -> Page:
     """Open a page, also without its policy, and see that nothing in it ran or asked for anything."""
     unguarded = path.with_name(f"{path.stem}-unguarded.html")
-    text = re.sub(r"<meta http-equiv[^>]*>", "", path.read_text(encoding="utf-8"))
-    assert text != path.read_text(encoding="utf-8"), "the page has a policy"
-    unguarded.write_text(text, encoding="utf-8")
+    content = re.sub(r"<meta http-equiv[^>]*>", "", path.read_text(encoding="utf-8"))
+    assert content != path.read_text(encoding="utf-8"), "the page has a policy"
+    unguarded.write_text(content, encoding="utf-8")
     for one in (unguarded, path):
         page, complaints = visit(one)
         page.wait_for_timeout(50)
@@ -104,16 +104,16 @@ def test_page_of_a_hostile_notebook_is_inert_and_keeps_tables_and_images(
     assert kept.locator("tbody td").all_inner_texts() == ["1.5", "2.5"]
     assert page.locator(f'img[src="data:image/png;base64,{PIXEL}"]').evaluate("image => image.naturalWidth") == 1
     assert page.locator("h1").count() == 1
-    assert "<script>" in page.locator("main").inner_text(), "what was said is shown as text"
+    assert "<script>" in page.locator("main").inner_text(), "what was given is shown as text"
 
 
 def test_pages_of_a_hostile_publication_are_inert(checkout: Path, visit: Visit) -> None:
     card = checkout / "data/diabetes/release/MODEL_CARD.md"
     card.parent.mkdir(parents=True)
     hostile = PAYLOAD.replace("\n", " ")
-    text = write_card("classification", reason=hostile, owner=hostile, intended_use=hostile)
-    assert text.count(ATTACK) >= 3
-    card.write_text(f"{text}\n\n| {hostile} |\n|---|\n| 1 |\n\n![x]({ELSEWHERE})\n\n[x](javascript:{ATTACK})\n")
+    content = write_card("classification", reason=hostile, owner=hostile, intended_use=hostile)
+    assert content.count(ATTACK) >= 3
+    card.write_text(f"{content}\n\n| {hostile} |\n|---|\n| 1 |\n\n![x]({ELSEWHERE})\n\n[x](javascript:{ATTACK})\n")
     done = Publication("refused", [hostile, f"[x](javascript:{ATTACK})"], None, hostile)
     write_decision(load_params("diabetes"), done)
     page = check_inert(checkout / "reports/diabetes/publish.html", visit)

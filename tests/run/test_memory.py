@@ -49,5 +49,5 @@ def test_there_is_no_more_than_the_container_may_have(
     if limit is not None:
         (tmp_path / "memory.max").write_text(f"{limit}\n")
     monkeypatch.setattr(memory, "LIMIT_FILES", (str(tmp_path / "memory.max"),))
-    said = f"peak memory 1.0 of {total or format(whole / GIGABYTE, '.1f')} GB"
-    assert Gauge(peak_bytes=GIGABYTE).describe() == said
+    described = f"peak memory 1.0 of {total or format(whole / GIGABYTE, '.1f')} GB"
+    assert Gauge(peak_bytes=GIGABYTE).describe() == described

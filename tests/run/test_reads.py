@@ -103,8 +103,8 @@ def make_kit(root: Path) -> Path:
     """Write what a checkout needs."""
     for name in ("params", "notebooks"):
         (root / name).mkdir(parents=True)
-    text = (ROOT / "params" / "diabetes.yaml").read_text()
-    (root / "params" / "small.yaml").write_text(text.replace("experiment: diabetes", "experiment: small"))
+    params = (ROOT / "params" / "diabetes.yaml").read_text()
+    (root / "params" / "small.yaml").write_text(params.replace("experiment: diabetes", "experiment: small"))
     (root / "dvc.yaml").write_text(make_pipeline(("eda",)))
     return root
 

@@ -24,7 +24,7 @@ TORN = {
     "nothing in it": b"{}",
     "a number": b"7",
     "zeros": b"\0" * 40,
-    "no text": b"\xff\xfe\x00",
+    "not UTF-8": b"\xff\xfe\x00",
     "more than we know": b'{"stage": "training", "more": 1}',
     "no names": b'{"stage": 1, "page": [], "title": "", "status": "finished", "started": "", "seconds": 1, "headline": "", "run_id": null}',
     "no seconds": b'{"stage": "training", "page": "04_training", "title": "", "status": "finished", "started": "", "seconds": 1, "headline": "", "run_id": null, "cells": "x"}',
@@ -36,7 +36,7 @@ RECORD = StageRecord(
 
 
 @pytest.mark.parametrize("content", TORN.values(), ids=TORN)
-def test_torn_record_says_so_and_the_others_are_read(tmp_path: Path, content: bytes) -> None:
+def test_torn_record_is_reported_and_the_others_are_read(tmp_path: Path, content: bytes) -> None:
     folder = tmp_path / "diabetes"
     save_record(RECORD, folder)
     (folder / "04_training.json").write_bytes(content)
@@ -49,7 +49,7 @@ def test_torn_record_says_so_and_the_others_are_read(tmp_path: Path, content: by
     assert records["training"].key == "", "it is the record of no run"
 
 
-def test_torn_records_are_told_by_the_command_line(checkout: Path, labkit: Labkit) -> None:
+def test_torn_records_are_reported_by_the_command_line(checkout: Path, labkit: Labkit) -> None:
     folder = checkout / "reports" / "diabetes"
     folder.mkdir(parents=True)
     for name in ("04_training", "05_evaluation"):
@@ -57,7 +57,7 @@ def test_torn_records_are_told_by_the_command_line(checkout: Path, labkit: Labki
     (checkout / ".labkit/outputs/diabetes").mkdir(parents=True)
     (checkout / ".labkit/outputs/diabetes/raw.json").write_bytes(TORN["zeros"])
     (checkout / "data/diabetes/fingerprint").mkdir(parents=True)
-    (checkout / "data/diabetes/fingerprint/eda.json").write_bytes(TORN["no text"])
+    (checkout / "data/diabetes/fingerprint/eda.json").write_bytes(TORN["not UTF-8"])
     done = labkit("status", "diabetes", COLUMNS="250")
     assert done.returncode == 0, done.stderr
     assert "its record 04_training.json is damaged: labkit run diabetes --force training" in done.stdout
@@ -91,11 +91,11 @@ def test_log_cut_short_by_the_kernels_end_reports_what_is_whole(tmp_path: Path) 
         assert log.n_torn == (length > 0)
 
 
-FINGERPRINTS = {**TORN, "code is none": b'{"code": 7}', "tables are none": b'{"code": {}, "tables": [1]}'}
+FINGERPRINTS = {**TORN, "code is a number": b'{"code": 7}', "tables are a list": b'{"code": {}, "tables": [1]}'}
 
 
 @pytest.mark.parametrize("content", FINGERPRINTS.values(), ids=FINGERPRINTS)
-def test_torn_fingerprint_is_as_none(checkout: Path, content: bytes) -> None:
+def test_torn_fingerprint_counts_as_missing(checkout: Path, content: bytes) -> None:
     path = find_fingerprint_dir("diabetes") / "training.json"
     path.parent.mkdir(parents=True)
     path.write_bytes(content)

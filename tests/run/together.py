@@ -65,7 +65,7 @@ def check_whole(root: Path) -> list[str]:
 
 
 def remove_parts(root: Path) -> None:
-    """Remove what killed makers left half-written, which the next command does where a ledger tells of them."""
+    """Remove what killed makers left half-written, which the next command does where a ledger records them."""
     for path in root.glob(".mlflow.db.*.part*"):
         path.unlink()
 

@@ -32,7 +32,7 @@ TOKEN = "ghp_" + "0123456789abcdefghij" * 2
 def test_secret_shows_its_name_wherever_it_is_shown() -> None:
     secret = Secret("warehouse", URL)
     shown = [repr(secret), str(secret), f"{secret}", f"{secret!r}", f"{[secret]}", secret._repr_html_()]
-    assert {text.strip("[]") for text in shown} == {"secret warehouse"}
+    assert {string.strip("[]") for string in shown} == {"secret warehouse"}
     assert f"{secret:>20}" == "  [secret warehouse]"
     assert secret.reveal() == URL
     assert secret == Secret("other", URL)
@@ -79,7 +79,7 @@ def test_mask_takes_the_longest_and_every_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "cleaned"),
+    ("string", "cleaned"),
     [
         ("key AKIAIOSFODNN7EXAMPLE.", "key [redacted]."),
         (f"token={TOKEN}", "token=[redacted]"),
@@ -93,10 +93,10 @@ def test_mask_takes_the_longest_and_every_line() -> None:
         ("see https://example.org/a:b@c", "see https://example.org/a:b@c"),
     ],
 )
-def test_known_forms_of_tokens_are_redacted(text: str, cleaned: str) -> None:
+def test_known_forms_of_tokens_are_redacted(string: str, cleaned: str) -> None:
     cleaner = Mask()
-    assert cleaner.clean(text) == cleaned
-    assert bool(cleaner.describe_redacted()) == (text != cleaned)
+    assert cleaner.clean(string) == cleaned
+    assert bool(cleaner.describe_redacted()) == (string != cleaned)
 
 
 def test_pictures_are_left_alone_and_types_stay() -> None:
@@ -212,8 +212,8 @@ def test_nothing_that_a_cell_puts_out_shows_the_secret(tmp_path: Path) -> None:
     assert json.dumps(outputs).count("[secret warehouse]") >= 20
     assert_without(executed.read_bytes())
     for printed in outputs:
-        texts = [output.text for output in printed if output.output_type == "stream" and output.name == "stdout"]
-        assert_without("".join(texts).encode())
+        streams = [output.text for output in printed if output.output_type == "stream" and output.name == "stdout"]
+        assert_without("".join(streams).encode())
     assert "[redacted]" in executed.read_text()
     assert (
         "that looked like a token or password by [redacted]: declare it under `secrets`" in cleaner.describe_redacted()
@@ -222,7 +222,7 @@ def test_nothing_that_a_cell_puts_out_shows_the_secret(tmp_path: Path) -> None:
 
 
 def assert_without(content: bytes) -> None:
-    """Assert that neither the secret nor the token nor a telling part of them is there."""
+    """Assert that neither the secret nor the token nor a revealing part of them is there."""
     for form in [*FORMS.values(), URL[:20], "s3cret", TOKEN]:
         assert form.encode() not in content
 

@@ -94,7 +94,7 @@ def test_token_is_redacted_wholly_and_refused_in_params(token: str, frame: str) 
 def test_secret_key_of_aws_is_found_by_the_name_before_it(name: str, sign: str) -> None:
     assert AWS_SECRET not in redact(f"before {name}{sign}{AWS_SECRET} after")
     assert redact(f"before {name}{sign}{AWS_SECRET} after") == f"before {REDACTED} after"
-    assert redact(AWS_SECRET) == AWS_SECRET, "alone it cannot be told from any other encoded bytes"
+    assert redact(AWS_SECRET) == AWS_SECRET, "alone it cannot be distinguished from any other encoded bytes"
 
 
 @pytest.mark.parametrize("kind", KINDS)

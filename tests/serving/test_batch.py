@@ -1,4 +1,4 @@
-"""Predictions as a table: labels by the threshold that was chosen, scores where answers are known."""
+"""Predictions as a table: labels by the threshold that was chosen, scores where true values are known."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def test_threshold_by_costs_decides() -> None:
     ]
 
 
-def test_known_answers_are_scored_beside_the_holdout() -> None:
+def test_known_true_values_are_scored_beside_the_holdout() -> None:
     params = load_params("breast_cancer")
     tree = params.model_dump(mode="json")
     tree["data"]["target"] |= {"column": "late", "positive": "yes"}
@@ -102,12 +102,12 @@ def champion(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def predict(champion: Path, folder: Path, table: pd.DataFrame, name: str = "in.csv") -> tuple[list[str], pd.DataFrame]:
-    """Return what is said of a table's predictions, and these."""
+    """Return what is reported of a table's predictions, and these."""
     save = save_table if name.endswith(".parquet") else lambda path, frame: frame.to_csv(path, index=False)
     save(folder / name, table)
-    said = predict_file("e", folder / name, folder / "out.csv", overwrite=True).splitlines()
-    assert said[0] == f"{len(table)} rows predicted with e version 1 → {folder / 'out.csv'}"
-    return said[1:], pd.read_csv(folder / "out.csv")
+    reported = predict_file("e", folder / name, folder / "out.csv", overwrite=True).splitlines()
+    assert reported[0] == f"{len(table)} rows predicted with e version 1 → {folder / 'out.csv'}"
+    return reported[1:], pd.read_csv(folder / "out.csv")
 
 
 INPUTS = TABLE.drop(columns="y").head(12)
@@ -124,8 +124,8 @@ def test_values_never_seen_are_counted_by_column(champion: Path, tmp_path: Path)
 
 
 def test_columns_without_any_value_are_named(champion: Path, tmp_path: Path) -> None:
-    said, _ = predict(champion, tmp_path, INPUTS.assign(x=None, city=None))
-    assert said == ["x: no value in any row", "city: no value in any row"]
+    reported, _ = predict(champion, tmp_path, INPUTS.assign(x=None, city=None))
+    assert reported == ["x: no value in any row", "city: no value in any row"]
 
 
 @pytest.mark.parametrize("name", ["in.csv", "in.parquet"])
@@ -146,11 +146,11 @@ def test_the_same_value_in_another_form_is_the_same(
     champion: Path, tmp_path: Path, name: str, changes: dict[str, pd.Series]
 ) -> None:
     _, expected = predict(champion, tmp_path, INPUTS)
-    said, found = predict(champion, tmp_path, INPUTS.assign(**changes), name)
+    reported, found = predict(champion, tmp_path, INPUTS.assign(**changes), name)
     if name == "in.csv" and changes.keys() == {"code"} and changes["code"].dtype == float:
-        assert said == ["code: 12 of 12 values were never seen in training: '0.0'; '1.0'; '2.0'; … and 1 more"]
+        assert reported == ["code: 12 of 12 values were never seen in training: '0.0'; '1.0'; '2.0'; … and 1 more"]
         return
-    assert said == []
+    assert reported == []
     pd.testing.assert_frame_equal(found, expected)
 
 
@@ -162,11 +162,11 @@ def test_true_and_false_for_other_categories_are_refused(champion: Path, tmp_pat
         predict(champion, tmp_path, INPUTS.assign(city=INPUTS["is_new"]), "in.parquet")
 
 
-def test_known_answers_are_scored_or_it_is_said_why_not(champion: Path, tmp_path: Path) -> None:
-    said, _ = predict(champion, tmp_path, TABLE)
-    assert said[0].startswith("roc_auc on these rows 0.9")
-    said, _ = predict(champion, tmp_path, INPUTS.assign(y="up"))
-    assert said == ["The rows have true values that cannot be scored: one class only"]
+def test_known_true_values_are_scored_or_the_reason_is_reported(champion: Path, tmp_path: Path) -> None:
+    reported, _ = predict(champion, tmp_path, TABLE)
+    assert reported[0].startswith("roc_auc on these rows 0.9")
+    reported, _ = predict(champion, tmp_path, INPUTS.assign(y="up"))
+    assert reported == ["The rows have true values that cannot be scored: one class only"]
 
 
 def link(path: Path, target: Path) -> Path:

@@ -33,9 +33,9 @@ def make_params(folder: Path) -> Params:
     return Params.model_validate_json(json.dumps(tree))
 
 
-def write(folder: Path, text: str, encoding: str = "cp1252") -> Path:
+def write(folder: Path, content: str, encoding: str = "cp1252") -> Path:
     path = folder / "neu.csv"
-    path.write_text(text, encoding=encoding, newline="")
+    path.write_text(content, encoding=encoding, newline="")
     return path
 
 
@@ -55,14 +55,14 @@ def test_new_rows_are_read_as_the_table_was(tmp_path: Path) -> None:
     ]
     assert list(rows["Beginn"]) == [pd.Timestamp("2024-12-31"), pd.Timestamp("2025-02-01")]
     assert list(rows["Betrag (€)"]) == [1234.5, 7.0]
-    assert rows["Straße"].to_list()[0] == "Größenwahn"  # a category never seen is for the model to answer
+    assert rows["Straße"].to_list()[0] == "Größenwahn"  # a category never seen is for the model to predict
     assert rows["Straße"].isna().to_list() == [False, True]
     assert rows["PLZ"].to_list() == ["01067", "1"]
     assert rows["Rabatt"].isna().to_list() == [True, False]
     assert rows["gekündigt"].to_list()[0] == "ja"
 
 
-def test_columns_in_any_order_without_the_answer_and_with_anything_beside_them(tmp_path: Path) -> None:
+def test_columns_in_any_order_without_the_target_and_with_any_others(tmp_path: Path) -> None:
     params = make_params(tmp_path)
     path = write(
         tmp_path, "mix;Rabatt;Betrag (€);PLZ;Straße;Beginn\n9;1,5;2,5;04109;Allee;05.06.2024\nx;1;3;4;a;06.06.2024\n"
@@ -101,14 +101,14 @@ def test_files_of_other_forms(tmp_path: Path, ending: str) -> None:
         expected.assign(Beginn="31.12.2024", **{"Betrag (€)": "1.234,50", "Rabatt": "2,5"}).to_excel(other, index=False)
     else:
         packing, delimiter = "gzip" if "gz" in ending else None, ";" if "csv" in ending else "\t"
-        texts = pd.read_csv(path, sep=";", dtype=str, encoding="cp1252")
-        texts.to_csv(other, sep=delimiter, index=False, encoding="cp1252", compression=packing)
+        strings = pd.read_csv(path, sep=";", dtype=str, encoding="cp1252")
+        strings.to_csv(other, sep=delimiter, index=False, encoding="cp1252", compression=packing)
     rows = load_rows(other, params, INPUTS)
     pd.testing.assert_frame_equal(rows[list(expected)], expected, check_dtype=False)
 
 
 @pytest.mark.parametrize(
-    ("text", "encoding", "message"),
+    ("content", "encoding", "message"),
     [
         (f"{HEADER.replace('Rabatt', 'Rabat')}\n1;31.12.2024;a;1;1;;ja\n", "cp1252",
          "missing columns 'Rabatt': for 'Rabatt', did you mean 'Rabat'? (read with encoding 'cp1252', delimiter ';', as "
@@ -123,9 +123,11 @@ def test_files_of_other_forms(tmp_path: Path, ending: str) -> None:
         (f"{HEADER}\n1;31.12.2024;a;1;1\n", "cp1252", "line 2 has 5 fields, header 7"),
     ],
 )  # fmt: skip
-def test_rows_at_fault_say_where_and_what_to_do(tmp_path: Path, text: str, encoding: str, message: str) -> None:
+def test_faulty_rows_are_reported_with_place_and_remedy(
+    tmp_path: Path, content: str, encoding: str, message: str
+) -> None:
     params = make_params(tmp_path)
-    path = write(tmp_path, text, encoding)
+    path = write(tmp_path, content, encoding)
     with pytest.raises(LabkitError) as caught:
         load_rows(path, params, INPUTS)
     assert message in str(caught.value)

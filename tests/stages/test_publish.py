@@ -209,8 +209,8 @@ def test_champion_that_cannot_be_verified_does_not_lose(
     assert "labkit promote" in finding.remedy
     with pytest.raises(ChampionError, match="accept-unverified-champion"):
         promotion.promote(params, None, reason="lost")
-    said = promotion.promote(params, None, reason=" the disk was lost ", accept_unverified=True)
-    assert said.startswith(f"{params.experiment} version 2 is now the champion, promoted by hand without comparison")
+    message = promotion.promote(params, None, reason=" the disk was lost ", accept_unverified=True)
+    assert message.startswith(f"{params.experiment} version 2 is now the champion, promoted by hand without comparison")
     assert find_champion(params) == 2
     tags = tracking_client.get_client().get_model_version(params.experiment, "2").tags
     assert tags["labkit.promoted.reason"] == "the disk was lost"
@@ -230,8 +230,10 @@ def test_lost_champion_is_uploaded_again_from_the_checkout_that_has_it(
     finding = promotion.check_champions()
     assert f"{params.experiment}: version 1" in finding.found
     assert f"`labkit run {params.experiment}`" in finding.remedy
-    said = publish_release(params)
-    assert said == "version 1 is already the champion; its files were lost and were uploaded again from this checkout"
+    message = publish_release(params)
+    assert (
+        message == "version 1 is already the champion; its files were lost and were uploaded again from this checkout"
+    )
     assert any("uploaded again" in reason for reason in read_decision(root, params)["reasons"])
     tags = tracking_client.get_client().get_model_version(params.experiment, "1").tags
     assert "version 1" in tags["labkit.restored.reason"]
@@ -265,7 +267,7 @@ def test_registered_release_whose_files_are_lost_is_not_promoted_without_them(ro
     assert digests.compute_digest(find_release(root, params)) == registry.get_version(params.experiment, 2).digest
 
 
-def test_champion_that_was_tried_and_cannot_predict_loses_and_the_page_says_so(root: Path, params: Params) -> None:
+def test_champion_that_was_tried_and_cannot_predict_loses_and_the_page_shows_it(root: Path, params: Params) -> None:
     put_release(root, params, "abc")
     publish.publish(params)
     holdout = TABLE[200:].drop(columns="c").rename_axis(index="row")
@@ -276,7 +278,7 @@ def test_champion_that_was_tried_and_cannot_predict_loses_and_the_page_says_so(r
     assert reason.startswith("⚠ not worse than the champion: version 1 was tried and cannot predict today's rows")
 
 
-def test_registry_that_does_not_answer_is_not_taken_for_an_empty_one(
+def test_unresponsive_registry_is_not_taken_for_an_empty_one(
     root: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_release(root, params, "ab")
@@ -356,8 +358,8 @@ def test_promotion_by_hand(root: Path, params: Params) -> None:
     with pytest.raises(TrackingError, match="version 9"):
         promotion.promote(params, 9, reason="why not")
     assert "version 1 is already the champion" in promotion.promote(params, 1, reason="again")
-    said = promotion.promote(params, 2, reason="column a is no longer measured")
-    assert said.endswith("promoted by hand without comparison (before: version 1, verified)")
+    message = promotion.promote(params, 2, reason="column a is no longer measured")
+    assert message.endswith("promoted by hand without comparison (before: version 1, verified)")
     assert find_champion(params) == 2
     gate = root / "data" / params.experiment / PLACES["gate"]
     write_json(gate, {"passed": False, "checks": [{"name": "good enough", "passed": False, "evidence": "by -1"}]})

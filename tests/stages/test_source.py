@@ -36,13 +36,13 @@ def read(**table: Any) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("dataset", "shape", "answer"),
+    ("dataset", "shape", "value"),
     [("diabetes", (442, 11), 151.0), ("breast_cancer", (569, 31), "malignant"), ("digits", (1797, 65), "0")],
 )
-def test_bundled_table(dataset: str, shape: tuple[int, int], answer: object) -> None:
+def test_bundled_table(dataset: str, shape: tuple[int, int], value: object) -> None:
     frame = read(dataset=dataset)
     assert frame.shape == shape
-    assert frame["target"].iloc[0] == answer
+    assert frame["target"].iloc[0] == value
 
 
 def test_bundled_table_is_in_original_units() -> None:
@@ -120,7 +120,7 @@ def test_table_is_refused(root: Path, table: dict[str, Any], kind: type[Exceptio
     (data / "ragged.csv").write_text('a,b\n1,2\n1,"2\n')
     (data / "zones.csv").write_text("at\n2013-01-01T00:00+01:00\n2013-01-01T00:00\n")
     for name in ("broken.csv.zip", "broken.parquet"):
-        (data / name).write_bytes(b"not what it says")
+        (data / name).write_bytes(b"not what its name implies")
     (data / "cut.csv.gz").write_bytes(__import__("gzip").compress(b"a\n1\n" * 1000)[:40])
     with zipfile.ZipFile(data / "two.csv.zip", "w") as archive:
         archive.writestr("a.csv", "a\n1\n")

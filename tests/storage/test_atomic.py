@@ -96,9 +96,11 @@ FAILING = {
 
 
 @pytest.mark.parametrize("case", FAILING)
-def test_failing_call_is_told_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+def test_failing_call_is_reported_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
     """The same as the sweep over all calls, where processes may not be traced."""
-    name, number, text = FAILING[case]
+    name, number, message = FAILING[case]
     path = tmp_path / "x"
     atomic.write_text(path, "old")
 
@@ -107,7 +109,7 @@ def test_failing_call_is_told_and_changes_nothing(tmp_path: Path, monkeypatch: p
 
     with monkeypatch.context() as patch:
         patch.setattr(os, name, fail)
-        with pytest.raises(DiskError, match=text):
+        with pytest.raises(DiskError, match=message):
             atomic.write_text(path, "new")
     assert path.read_text() == "old"
     assert [one.name for one in tmp_path.iterdir()] == ["x"]
@@ -145,7 +147,7 @@ def test_folders_exchange_their_places(tmp_path: Path) -> None:
     atomic.place_folder(tmp_path / "new", tmp_path / "old")
     assert [path.name for path in (tmp_path / "old").iterdir()] == ["new.txt"]
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["old.txt"]
-    atomic.place_folder(tmp_path / "new", tmp_path / "there" / "is none yet")
+    atomic.place_folder(tmp_path / "new", tmp_path / "there" / "is nothing yet")
     assert not (tmp_path / "new").exists()
 
 
@@ -169,7 +171,7 @@ def test_late_writer_of_an_ended_run_reaches_nothing(tmp_path: Path) -> None:
     assert (final / "x.json").read_text() == "whole"
 
 
-def test_file_is_on_the_disk_before_its_name_and_its_name_before_what_says_so(tmp_path: Path) -> None:
+def test_file_is_on_disk_before_its_name_and_its_name_before_its_record(tmp_path: Path) -> None:
     require_strace()
     program = (
         "from pathlib import Path; from labkit.storage.append import append_line; from labkit.storage.atomic import move, place_folder, write_text\n"

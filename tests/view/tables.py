@@ -1,4 +1,4 @@
-"""Small tables for the tests of this room: plain ones, and such as real life brings."""
+"""Small tables for the tests of this package: plain ones, and messy ones."""
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ MANY_CLASSES = Target(column="kind", task="classification")
 
 
 def make_table(n_rows: int = 120) -> pd.DataFrame:
-    """Return a table with every kind of column: full, gappy, constant, empty, times, texts, answers of all sorts."""
+    """Return a table with every kind of column: full, partly missing, constant, empty, times, strings, targets of all sorts."""
     random = np.random.default_rng(0)
     size = random.normal(10, 3, n_rows)
     return pd.DataFrame(

@@ -50,7 +50,7 @@ def test_words_fit_what_is_drawn() -> None:
     assert "shapes" not in bars
 
 
-def test_gaps_name_the_emptiest_column(profile: pd.DataFrame) -> None:
+def test_plot_of_missing_values_names_the_emptiest_column(profile: pd.DataFrame) -> None:
     figure = data_plots.plot_missing(profile, most=2)
     assert is_drawn(figure)
     assert "3 of 13 columns have missing values, of which the 2 emptiest are drawn; empty has the most" in str(
@@ -58,7 +58,7 @@ def test_gaps_name_the_emptiest_column(profile: pd.DataFrame) -> None:
     )
 
 
-def test_a_full_table_says_that_nothing_is_missing(profile: pd.DataFrame) -> None:
+def test_plot_of_a_full_table_shows_that_nothing_is_missing(profile: pd.DataFrame) -> None:
     figure = data_plots.plot_missing(profile[profile["missing_share"] == 0], most=5)
     assert is_drawn(figure)
     assert "Nothing is missing" in str(figure.get_label())
@@ -74,12 +74,12 @@ def test_scores_are_ranked_without_the_target(profile: pd.DataFrame) -> None:
     assert figure.axes[0].patches[0].get_facecolor() == matplotlib_color(style.ORANGE)
 
 
-def matplotlib_color(text: str) -> tuple[float, ...]:
-    return (*(int(text[place : place + 2], 16) / 255 for place in (1, 3, 5)), 1.0)
+def matplotlib_color(color: str) -> tuple[float, ...]:
+    return (*(int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)), 1.0)
 
 
 @TARGETS
-def test_answers_are_drawn_for_either_task(target: Target) -> None:
+def test_target_is_drawn_for_either_task(target: Target) -> None:
     figure = data_plots.plot_target(TABLE[target.column], task=target.task, positive=target.positive)
     assert is_drawn(figure)
     assert target.column in str(figure.get_label())
@@ -102,7 +102,7 @@ def test_correlation_survives_any_choice_of_columns(columns: list[str]) -> None:
 
 
 @TARGETS
-def test_split_is_drawn_with_sizes_and_answers(target: Target) -> None:
+def test_split_is_drawn_with_sizes_and_targets(target: Target) -> None:
     parts = {"training": TABLE[:70], "validation": TABLE[70:90], "holdout": TABLE[90:]}
     figure = data_plots.plot_split(parts, target)
     assert is_drawn(figure)

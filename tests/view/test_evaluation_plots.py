@@ -39,17 +39,17 @@ def test_costs_name_the_threshold_and_what_it_saves() -> None:
     assert "Acting from 0.3 on costs 0.25 per row; the cheaper of always and never acting costs 0.5" in str(
         figure.get_label()
     )
-    text = evaluation_plots.describe_threshold(OUTCOME, TWO)
-    assert "flags 75 % of the rows, catches 100 % of the class of interest and is right in 67 %" in text
+    description = evaluation_plots.describe_threshold(OUTCOME, TWO)
+    assert "flags 75 % of the rows, catches 100 % of the class of interest and is right in 67 %" in description
 
 
-def test_no_threshold_has_a_reason_and_says_what_is_done_instead() -> None:
+def test_missing_threshold_is_explained_with_what_is_done_instead() -> None:
     never = Predictions.from_proba(
         np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4]]), ("no", "yes"), 1
     )
-    text = evaluation_plots.describe_threshold(None, never)
-    assert "no costs are declared (`evaluation.costs`)" in text
-    assert text.endswith(
+    description = evaluation_plots.describe_threshold(None, never)
+    assert "no costs are declared (`evaluation.costs`)" in description
+    assert description.endswith(
         "Each row is assigned its most probable class: 0 of 3 rows are predicted as `yes`, 2 belong to it."
     )
     assert "does not have two classes" in evaluation_plots.describe_threshold(None, Predictions(np.ones(2), np.ones(2)))

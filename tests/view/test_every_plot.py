@@ -1,6 +1,6 @@
 """Every plot on values that tables bring: missing, infinite, one, none, one class, constant, negative, zero, huge.
 
-A plot that cannot be drawn is a sentence that says so; none fails, and none warns.
+A plot that cannot be drawn is a sentence that explains why; none fails, and none warns.
 """
 
 import inspect

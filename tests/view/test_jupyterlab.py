@@ -90,7 +90,7 @@ def test_column_explorer_is_clicked(root: Path, browser: Browser) -> None:
         page = open_notebook(browser, address, "01_eda.ipynb")
         chooser = page.locator(".jp-OutputArea-output .widget-dropdown select")
         chooser.wait_for(timeout=3 * MINUTE)
-        names = [text.split()[0] for text in chooser.locator("option").all_inner_texts()]
+        names = [option.split()[0] for option in chooser.locator("option").all_inner_texts()]
         assert len(names) == 10
         picture = page.locator(".widget-html img")
         before = picture.get_attribute("src")

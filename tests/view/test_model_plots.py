@@ -46,7 +46,7 @@ def test_roc_curve_ends_where_it_must_and_names_its_area() -> None:
     assert "ROC AUC 1:" in str(model_plots.plot_curves({"model": perfect}).get_label())
 
 
-def test_error_curve_says_how_far_off_half_of_the_rows_are() -> None:
+def test_error_curve_shows_how_far_off_half_of_the_rows_are() -> None:
     predictions = Predictions(np.zeros(4), np.array([1.0, 2.0, 3.0, 4.0]))
     label = str(
         model_plots.plot_curves({"model": predictions, "plain LightGBM": predictions, "dummy": predictions}).get_label()
@@ -60,17 +60,17 @@ def test_confusion_counts_mistakes_by_class() -> None:
     )
     figure = model_plots.plot_mistakes(predictions, "late")
     assert "1 mistake in 4 rows" in str(figure.get_label())
-    texts = [text.get_text() for text in figure.axes[0].texts]
-    assert texts == ["1  (50 %)", "1  (50 %)", "0  (0 %)", "2  (100 %)"]
+    labels = [artist.get_text() for artist in figure.axes[0].texts]
+    assert labels == ["1  (50 %)", "1  (50 %)", "0  (0 %)", "2  (100 %)"]
 
 
 @pytest.mark.parametrize(("shift", "words"), [(2.0, "2 too high"), (-3.0, "3 too low")])
-def test_residuals_say_to_which_side_predictions_lean(shift: float, words: str) -> None:
+def test_residuals_show_to_which_side_predictions_lean(shift: float, words: str) -> None:
     predictions = Predictions(np.arange(10.0), np.arange(10.0) + shift)
     assert words in str(model_plots.plot_mistakes(predictions, "price").get_label())
 
 
-def test_honest_chances_lie_on_the_line() -> None:
+def test_calibrated_probabilities_lie_on_the_line() -> None:
     probabilities = np.repeat([0.1, 0.5, 0.9], 1000)
     y_true = np.concatenate([np.arange(1000) < 1000 * probability for probability in (0.1, 0.5, 0.9)]).astype(int)
     predictions = Predictions.from_proba(y_true, np.column_stack([1 - probabilities, probabilities]), ("no", "yes"))
@@ -101,14 +101,16 @@ def test_leaderboard_names_the_best_and_the_failed() -> None:
 def test_a_far_dummy_does_not_squeeze_the_candidates() -> None:
     far = model_plots.plot_leaderboard(make_leaderboard(), "roc_auc").axes[0]
     assert far.get_xlim()[0] > 0.8
-    assert "← 0.5" in [text.get_text() for text in far.texts]
+    assert "← 0.5" in [artist.get_text() for artist in far.texts]
     near = make_leaderboard().replace({"roc_auc": {0.5: 0.88}})
-    assert not [text for text in model_plots.plot_leaderboard(near, "roc_auc").axes[0].texts if "←" in text.get_text()]
+    assert not [
+        artist for artist in model_plots.plot_leaderboard(near, "roc_auc").axes[0].texts if "←" in artist.get_text()
+    ]
 
 
 def test_intervals_stand_above_those_of_the_dummy() -> None:
-    figures = {"mae": Interval(3.0, 2.5, 3.5), "r2": Interval(0.5, 0.4, 0.6), "rmse": Interval(4.0, 3.0, 5.0)}
-    figure = model_plots.plot_intervals({"model": figures, "dummy": figures}, n_rows=80, confidence=0.9, blocks=BLOCKS)
+    metrics = {"mae": Interval(3.0, 2.5, 3.5), "r2": Interval(0.5, 0.4, 0.6), "rmse": Interval(4.0, 3.0, 5.0)}
+    figure = model_plots.plot_intervals({"model": metrics, "dummy": metrics}, n_rows=80, confidence=0.9, blocks=BLOCKS)
     assert is_drawn(figure)
     assert [axes.get_title(loc="left") for axes in figure.axes[:3]] == ["mae ↓", "r2 ↑", "rmse ↓"]
     assert "90 % intervals, resampling 2 days" in str(figure.get_label())

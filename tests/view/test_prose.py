@@ -5,7 +5,7 @@ from labkit.params.training import CLASSIFICATION_METRICS, REGRESSION_METRICS
 from labkit.view import prose
 
 
-def test_every_figure_of_merit_is_put_in_words() -> None:
+def test_every_metric_is_described_in_words() -> None:
     assert set(prose.METRICS) == set(CLASSIFICATION_METRICS + REGRESSION_METRICS)
 
 
@@ -40,10 +40,10 @@ def test_empty_table_becomes_a_sentence() -> None:
     assert page["text/markdown"] == "There is none."
 
 
-def test_numbers_are_written_for_people_and_gaps_as_dashes() -> None:
+def test_numbers_are_written_for_people_and_missing_values_as_dashes() -> None:
     (page,) = show(pd.DataFrame({"a": [0.123456, None], "b": [1, 2]}), formats={"b": lambda value: f"no. {value}"})
     cells = page["text/html"]
-    assert all(text in cells for text in ("<td>0.123</td>", "<td>–</td>", "<td>no. 1</td>"))
+    assert all(escaped in cells for escaped in ("<td>0.123</td>", "<td>–</td>", "<td>no. 1</td>"))
 
 
 def test_sentences_become_paragraphs_and_items_one_list() -> None:
@@ -54,7 +54,7 @@ def test_sentences_become_paragraphs_and_items_one_list() -> None:
 
 @pytest.mark.parametrize("name", ["a|b", "`rm`", "line\nbreak", "<script>"])
 def test_escaped_names_stay_one_piece_of_code(name: str) -> None:
-    text = prose.escape(name)
-    assert text.count("`") == 2
-    assert "|" not in text
-    assert "\n" not in text
+    escaped = prose.escape(name)
+    assert escaped.count("`") == 2
+    assert "|" not in escaped
+    assert "\n" not in escaped

@@ -31,7 +31,7 @@ def test_shown_figure_carries_its_text_and_size() -> None:
     assert picture.size == (metadata["width"] * style.SHARPNESS, metadata["height"] * style.SHARPNESS)
 
 
-def test_text_can_be_replaced() -> None:
+def test_string_can_be_replaced() -> None:
     with capture_output() as captured:
         style.show(plot(), alt="Bars that grow.")
     assert captured.outputs[0].metadata["image/png"]["alt"] == "Bars that grow."

@@ -1,4 +1,4 @@
-"""What changes with time: every part cut alike, nothing said of values that were not seen often enough."""
+"""What changes with time: every part cut alike, nothing reported about values that were not seen often enough."""
 
 import numpy as np
 import pandas as pd
@@ -7,19 +7,19 @@ from labkit.params.tables import Data, Target
 from labkit.view.time_plots import choose_period, plot_by_key
 
 
-def test_texts_that_name_rows_do_not_drift_and_short_periods_are_the_same_for_all() -> None:
+def test_identifiers_do_not_drift_and_short_periods_are_the_same_for_all() -> None:
     times = pd.date_range("2021-01-01", periods=800, freq="D", tz="UTC")
     table = pd.DataFrame(
         {
             "predict_at": times,
             "email": [f"{number}@example.com" for number in range(800)],
             "town": ["Ulm", "Bonn", "Kiel", "Jena"] * 200,
-            "answer": np.arange(800.0),
+            "outcome": np.arange(800.0),
         }
     )
-    target = Target.model_validate({"column": "answer", "task": "regression"})
+    target = Target.model_validate({"column": "outcome", "task": "regression"})
     data = Data.model_validate(
-        {"tables": {"t": {"path": "t.csv"}}, "target": {"column": "answer", "task": "regression"}}
+        {"tables": {"t": {"path": "t.csv"}}, "target": {"column": "outcome", "task": "regression"}}
     )
     assert list(compute_drift(table, data, ["email", "town"])["column"]) == ["town"]
     assert len(compute_over_time(table.head(100), target, span_days=800)) == 4  # months, as of the whole table
@@ -29,9 +29,9 @@ def test_values_without_enough_rows_in_a_period_are_not_called_lowest() -> None:
     times = pd.date_range("2021-01-01", periods=800, freq="D", tz="UTC")
     towns = pd.Series(["Ulm", "Bonn"] * 400)
     towns[::200] = "Kiel"
-    answers = towns.map({"Ulm": 1.0, "Bonn": 2.0, "Kiel": 9.0}) * 100_000
-    table = pd.DataFrame({"predict_at": times, "town": towns, "answer": answers})
-    target = Target.model_validate({"column": "answer", "task": "regression"})
+    values = towns.map({"Ulm": 1.0, "Bonn": 2.0, "Kiel": 9.0}) * 100_000
+    table = pd.DataFrame({"predict_at": times, "town": towns, "outcome": values})
+    target = Target.model_validate({"column": "outcome", "task": "regression"})
     assert list(compute_by_key(table, target, "town", period="Q").index) == ["Bonn", "Ulm"]
     period, by_period, _ = choose_period(table, target, "town")
     assert (period, by_period.shape) == ("year", (2, 3))

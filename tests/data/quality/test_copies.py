@@ -1,4 +1,4 @@
-"""Columns that are the target in another form, and honest ones that are nearly as telling."""
+"""Columns that are the target in another form, and legitimate ones that are nearly as predictive."""
 
 from collections.abc import Callable
 

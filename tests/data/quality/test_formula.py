@@ -21,7 +21,7 @@ HUGE = pd.DataFrame(np.exp(RANDOM.normal(14, 2.5, size=(N, 3))), columns=list("a
 
 
 @pytest.mark.parametrize(
-    ("frame", "target", "text"),
+    ("frame", "target", "expected"),
     [
         (PARTS, PARTS["a"] + PARTS["b"] + PARTS["c"], "a + b + c"),
         (PARTS, PARTS["a"] - PARTS["other name"], "a - col('other name')"),
@@ -32,12 +32,12 @@ HUGE = pd.DataFrame(np.exp(RANDOM.normal(14, 2.5, size=(N, 3))), columns=list("a
         (PRICES, PRICES["price"] / PRICES["quantity"], "price / quantity"),
     ],
 )
-def test_formula_is_found_and_can_be_computed(frame: pd.DataFrame, target: pd.Series, text: str) -> None:
+def test_formula_is_found_and_can_be_computed(frame: pd.DataFrame, target: pd.Series, expected: str) -> None:
     found = find_formula(frame.assign(y=target), list(frame.columns), "y")
     assert found is not None
-    assert found.expression == text
+    assert found.expression == expected
     assert found.explained > 0.9999
-    computed = compute(text, {name: frame[name].to_numpy() for name in found.columns})
+    computed = compute(expected, {name: frame[name].to_numpy() for name in found.columns})
     is_there = ~np.isnan(computed)
     assert 1 - np.var(computed[is_there] - target[is_there]) / np.var(target[is_there]) == pytest.approx(
         found.explained, abs=1e-6
@@ -56,12 +56,12 @@ def test_formula_is_found_and_can_be_computed(frame: pd.DataFrame, target: pd.Se
         (HUGE, HUGE["a"] * RANDOM.normal(1.01, 0.02, N) + HUGE["b"] * RANDOM.normal(1, 0.02, N)),
     ],
 )
-def test_what_is_only_foretold_is_no_formula(frame: pd.DataFrame, target: pd.Series) -> None:
+def test_strong_correlation_is_no_formula(frame: pd.DataFrame, target: pd.Series) -> None:
     assert find_formula(frame.assign(y=target), list(frame.columns), "y") is None
 
 
 @pytest.mark.parametrize("n_rows", [60, 400])
-def test_sum_is_found_among_many_columns_and_noise_is_none(n_rows: int) -> None:
+def test_sum_is_found_among_many_columns_and_noise_is_no_formula(n_rows: int) -> None:
     wide = pd.DataFrame(RANDOM.normal(size=(n_rows, 500)), columns=[f"x{place}" for place in range(500)])
     names = list(wide.columns)
     assert find_formula(wide.assign(y=RANDOM.normal(size=n_rows)), names, "y") is None

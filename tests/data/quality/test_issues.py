@@ -14,7 +14,7 @@ from labkit.params.wrangling import Rule, Wrangling
 from ruamel.yaml import YAML
 
 N = 240
-TARGET = Target(column="answer", task="classification", positive="yes")
+TARGET = Target(column="outcome", task="classification", positive="yes")
 WORDS = [
     "the",
     "quick",
@@ -39,19 +39,19 @@ def make_table() -> pd.DataFrame:
     """Return a table in which every kind of fault stands once."""
     random = np.random.default_rng(0)
     size = random.normal(size=N)
-    answer = np.where(size + random.normal(size=N) / 3 > 0, "yes", "no")
+    labels = np.where(size + random.normal(size=N) / 3 > 0, "yes", "no")
     table = pd.DataFrame(
         {
             "size": size,
             "copy": size * -2 + 1,
             "noise": random.normal(size=N),
-            "leak": np.where(answer == "yes", "paid", "open"),
-            "near": np.where(answer == "yes", 5.0, 1.0) + random.normal(size=N) / 100,
-            "later": np.where(answer == "yes", random.normal(size=N), np.nan),
+            "leak": np.where(labels == "yes", "paid", "open"),
+            "near": np.where(labels == "yes", 5.0, 1.0) + random.normal(size=N) / 100,
+            "later": np.where(labels == "yes", random.normal(size=N), np.nan),
             "same": "x",
             "nothing": pd.Series([None] * N, dtype="float64"),
             "key: 1": [f"id{row}" for row in range(N)],
-            "gaps": np.where(np.arange(N) % 2 == 0, np.nan, random.normal(size=N)),
+            "sparse": np.where(np.arange(N) % 2 == 0, np.nan, random.normal(size=N)),
             "marked": np.where(np.arange(N) % 9 == 0, -999.0, random.normal(size=N)),
             "far": np.where(np.arange(N) == 3, 1e6, random.normal(size=N)),
             "infinite": np.where(np.arange(N) == 3, np.inf, random.normal(size=N)),
@@ -62,7 +62,7 @@ def make_table() -> pd.DataFrame:
             "zip": [f"{value:05d}" for value in random.integers(0, 20, N)],
             "city": [f"city {value}" for value in random.integers(0, 90, N)],
             "note": [" ".join(random.choice(WORDS, 8)) for _ in range(N)],
-            "answer": answer,
+            "outcome": labels,
         }
     )
     return pd.concat([table, table.iloc[[5]]], ignore_index=True)
@@ -77,8 +77,8 @@ def find(table: pd.DataFrame, target: Target = TARGET, **options: object) -> pd.
 
 def test_every_fault_is_found_worst_first() -> None:
     found = find(make_table())
-    told = set(zip(found["severity"], found["column"], found["what"], strict=True))
-    assert told == {
+    reported = set(zip(found["severity"], found["column"], found["what"], strict=True))
+    assert reported == {
         ("high", "leak", "copy of the target"),
         ("high", "key: 1", "identifier"),
         ("high", "near", "explains the target by itself"),
@@ -87,7 +87,7 @@ def test_every_fault_is_found_worst_first() -> None:
         ("medium", "later", "many missing values"),
         ("medium", "same", "constant"),
         ("medium", "nothing", "empty"),
-        ("medium", "gaps", "many missing values"),
+        ("medium", "sparse", "many missing values"),
         ("medium", "marked", "marker for missing"),
         ("low", "far", "outliers"),
         ("medium", "infinite", "infinite values"),
@@ -113,7 +113,7 @@ def test_what_is_declared_or_for_another_stage_is_not_left_open() -> None:
     assert set(left["column"]) - set(list_open(found, declared)["column"]) == {"leak", "price", ""}
 
 
-def test_evidence_and_fix_are_said_exactly() -> None:
+def test_evidence_and_fix_are_reported_exactly() -> None:
     found = find(make_table()).set_index(["column", "what"])
     assert found.loc[("colour", "mixed spellings"), "evidence"].startswith("1 in several spellings, such as ")
     fixes = {
@@ -153,7 +153,7 @@ def test_every_fix_is_a_line_that_params_take() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answers", "task", "what", "fix"),
+    ("values", "task", "what", "fix"),
     [
         (
             ["a"] * 50 + ["b"] * 49 + [None],
@@ -173,8 +173,8 @@ def test_every_fix_is_a_line_that_params_take() -> None:
         ([1.0] * 50 + [2.0] * 49 + [np.inf], "regression", "infinite target", 'wrangling.filters: ["abs(y) < 1e300"]'),
     ],
 )
-def test_faults_of_the_answers(answers: list[object], task: str, what: str, fix: str) -> None:
-    table = pd.DataFrame({"x": np.arange(100) % 7 * 1.0, "y": answers})
+def test_faults_of_the_target_are_found(values: list[object], task: str, what: str, fix: str) -> None:
+    table = pd.DataFrame({"x": np.arange(100) % 7 * 1.0, "y": values})
     found = find(table, Target(column="y", task=task)).set_index("what")
     assert found.loc[what, "fix"] == fix
 
@@ -183,14 +183,14 @@ def test_a_clean_table_has_no_findings_and_the_target_is_never_a_leak() -> None:
     random = np.random.default_rng(0)
     size = random.normal(size=N)
     table = pd.DataFrame({"size": size, "noise": random.normal(size=N), "kind": random.choice(["a", "b"], N)})
-    table["answer"] = np.where(size + random.normal(size=N) > 0, "yes", "no")
+    table["outcome"] = np.where(size + random.normal(size=N) > 0, "yes", "no")
     assert find(table).empty
-    priced = table.assign(answer=size * 10 + random.normal(size=N) / 100)
-    assert set(find(priced, Target(column="answer", task="regression"))["column"]) == {"size"}
+    priced = table.assign(outcome=size * 10 + random.normal(size=N) / 100)
+    assert set(find(priced, Target(column="outcome", task="regression"))["column"]) == {"size"}
 
 
 def test_drift_becomes_a_finding() -> None:
-    table = make_table().head(N)[["noise", "answer"]].assign(drifting=np.arange(N) // 120 * 5.0 + np.arange(N) % 7)
+    table = make_table().head(N)[["noise", "outcome"]].assign(drifting=np.arange(N) // 120 * 5.0 + np.arange(N) % 7)
     table["predict_at"] = pd.date_range("2020-01-01", periods=N, tz="UTC").as_unit("us")
     data = Data(tables={"t": {"path": "t.csv"}}, target=TARGET)  # type: ignore[dict-item]
     drift = compute_drift(table, data, ["noise", "drifting"])
@@ -200,7 +200,7 @@ def test_drift_becomes_a_finding() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "options", "number"),
+    ("string", "options", "number"),
     [
         ("12", {}, 12.0),
         ("1,234,567.8", {}, 1234567.8),
@@ -220,8 +220,8 @@ def test_drift_becomes_a_finding() -> None:
         ("12/3", {}, None),
     ],
 )
-def test_numbers_are_read_from_texts(text: str, options: dict[str, object], number: float | None) -> None:
-    read = read_number(text, **options)  # type: ignore[arg-type]
+def test_numbers_are_read_from_strings(string: str, options: dict[str, object], number: float | None) -> None:
+    read = read_number(string, **options)  # type: ignore[arg-type]
     assert read is None if number is None else read == pytest.approx(number)
 
 
@@ -232,7 +232,7 @@ def test_dates_are_read_by_their_format_only() -> None:
     assert read_date("13/13/2020", "%d/%m/%Y") is None
 
 
-def test_prose_is_told_from_names() -> None:
+def test_prose_is_distinguished_from_names() -> None:
     assert is_prose(pd.Series([" ".join(WORDS[n % 7 : n % 7 + 6]) + str(n) for n in range(40)]))
     assert not is_prose(pd.Series([f"New York {n}" for n in range(40)]))
 

@@ -59,7 +59,7 @@ SMALL: dict[str, Any] = {
 
 
 def make_small() -> tuple[Params, Tables]:
-    """Return two tables like flights and weather, with gaps, and their params."""
+    """Return two tables like flights and weather, with missing values, and their params."""
     random = np.random.default_rng(1)
     n_rows = 600
     at = pd.Timestamp("2020-01-01", tz="UTC") + pd.to_timedelta(np.sort(random.integers(0, 60 * 24, n_rows)), "h")
@@ -91,7 +91,7 @@ def make_flights() -> tuple[Params, Tables]:
 
 
 def compute_features(params: Params, tables: Tables) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the features of all rows that have an answer, with all answers observed, and the joined rows."""
+    """Return the features of all rows that have a target, with all outcomes observed, and the joined rows."""
     joined = join_tables(tables, params.data)
     rows = settle_target(apply_filters(joined, params.wrangling.filters)[0], params.data.target)
     rows = rows.drop(columns=list(params.wrangling.drop))
@@ -158,17 +158,17 @@ def test_rows_of_a_later_part_change_no_feature_of_an_earlier_one() -> None:
     pd.testing.assert_frame_equal(features.observe(late).transform(early), before, check_exact=True)
 
 
-def test_an_answer_that_is_known_when_it_is_asked_for_is_refused() -> None:
+def test_target_known_at_prediction_time_is_refused() -> None:
     params, tables = make_small()
     tables["trips"].loc[7, ["delay", "duration"]] = [-110.0, -30.0]
     with pytest.raises(DataError, match="1 rows have an outcome that is already known at prediction time, first row 7"):
         compute_features(params, tables)
 
 
-def count_by_hand(known: np.ndarray, answers: np.ndarray, asked: np.datetime64, days: int) -> tuple[float, float]:
+def count_by_hand(known: np.ndarray, targets: np.ndarray, asked: np.datetime64, days: int) -> tuple[float, float]:
     """Return rate and number of the outcomes in one window, one by one."""
     since = asked - np.timedelta64(days, "D")
-    chosen = [answer for at, answer in zip(known, answers, strict=True) if since <= at <= asked]
+    chosen = [outcome for at, outcome in zip(known, targets, strict=True) if since <= at <= asked]
     return (sum(chosen) / len(chosen) if chosen else np.nan), float(len(chosen))
 
 
@@ -180,32 +180,32 @@ def test_histories_equal_those_counted_one_by_one(seed: int, n_pieces: int) -> N
     start = np.datetime64("2020-01-01", "us")
     # Whole hours, so that times tie with each other and with the ends of windows.
     known = start + random.integers(0, 24 * 30, n_rows).astype("timedelta64[h]")
-    answers = random.normal(size=n_rows)
+    targets = random.normal(size=n_rows)
     keys = random.choice(np.array(["a", "b", "ü", None], object), n_rows)
     state = outcome_rates.make_state(["k"])
     for piece in np.array_split(random.permutation(n_rows), n_pieces):
-        state = outcome_rates.add_outcomes(state, known[piece].astype("int64"), answers[piece], {"k": keys[piece]})
+        state = outcome_rates.add_outcomes(state, known[piece].astype("int64"), targets[piece], {"k": keys[piece]})
     asked = start + random.integers(-24, 24 * 32, 100).astype("timedelta64[h]")
     wanted = random.choice(np.array(["a", "b", "ü", "new", None], object), 100)
     found = outcome_rates.look_up(state, "k", wanted, asked, [1, 7])
     for row in range(100):
         of_key = np.array([wanted[row] is not None and key == wanted[row] for key in keys], bool)
         for days in (1, 7):
-            rate, number = count_by_hand(known[of_key], answers[of_key], asked[row], days)
+            rate, number = count_by_hand(known[of_key], targets[of_key], asked[row], days)
             assert found[f"k_count_{days}d"][row] == number
             assert found[f"k_rate_{days}d"][row] == pytest.approx(rate, nan_ok=True, abs=1e-12)
 
 
 def test_state_is_the_same_in_whatever_order_outcomes_come() -> None:
     random = np.random.default_rng(3)
-    times, answers = random.integers(0, 50, 200), random.normal(size=200)
+    times, targets = random.integers(0, 50, 200), random.normal(size=200)
     keys = {"k": random.choice(np.array(["a", "b", None], object), 200), "all": np.full(200, "", object)}
 
     def observe(pieces: list[np.ndarray]) -> outcome_rates.State:
         state = outcome_rates.make_state(keys)
         for piece in pieces:
             state = outcome_rates.add_outcomes(
-                state, times[piece], answers[piece], {n: v[piece] for n, v in keys.items()}
+                state, times[piece], targets[piece], {n: v[piece] for n, v in keys.items()}
             )
         return state
 

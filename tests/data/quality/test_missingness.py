@@ -1,4 +1,4 @@
-"""What `filled or not` says of the target: found where rows make it sure, and nothing where they do not."""
+"""What missingness reveals about the target: found where the rows are enough to be sure, and nothing where they are not."""
 
 from collections.abc import Sequence
 
@@ -68,7 +68,7 @@ def test_honest_missing_values_are_no_leak(groups: Sequence[Group]) -> None:
     assert leak is None or not leak.is_sure
 
 
-def test_never_filled_in_a_class_but_telling_little_is_a_suspicion() -> None:
+def test_never_filled_in_a_class_but_weakly_predictive_is_a_suspicion() -> None:
     leak = find_missing_leak(*split([("dead", 809, 121), ("alive", 500, 0)]))
     assert leak is not None
     assert (leak.evidence, leak.is_sure) == ("filled in 121 of 809 rows with 'dead' and in 0 of 500 others", False)

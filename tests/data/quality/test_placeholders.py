@@ -1,4 +1,4 @@
-"""Numbers that stand for a missing one, and numbers that are far from others and mean what they say."""
+"""Numbers that stand for a missing one, and numbers that are far from others and are real."""
 
 import numpy as np
 import pandas as pd

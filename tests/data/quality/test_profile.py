@@ -15,26 +15,26 @@ def make_table() -> pd.DataFrame:
     """Return a table in which every kind of fault stands once."""
     random = np.random.default_rng(0)
     size = random.normal(size=N)
-    answer = np.where(size + random.normal(size=N) / 3 > 0, "yes", "no")
+    labels = np.where(size + random.normal(size=N) / 3 > 0, "yes", "no")
     return pd.DataFrame(
         {
             "size": size,
             "copy": size * -2 + 1,
             "noise": random.normal(size=N),
-            "leak": np.where(answer == "yes", "paid", "open"),
+            "leak": np.where(labels == "yes", "paid", "open"),
             "same": "x",
             "nothing": pd.Series([None] * N, dtype="float64"),
             "key": [f"id{row}" for row in range(N)],
-            "gaps": np.where(np.arange(N) % 2 == 0, np.nan, random.normal(size=N)),
+            "sparse": np.where(np.arange(N) % 2 == 0, np.nan, random.normal(size=N)),
             "infinite": np.where(np.arange(N) == 3, np.inf, random.normal(size=N)),
             "when": pd.date_range("2013-01-01", periods=N),
             "flag": random.random(N) < 0.5,
-            "answer": answer,
+            "outcome": labels,
         }
     )
 
 
-TARGET = Target(column="answer", task="classification", positive="yes")
+TARGET = Target(column="outcome", task="classification", positive="yes")
 
 
 def test_profile_describes_every_column() -> None:
@@ -43,11 +43,11 @@ def test_profile_describes_every_column() -> None:
     assert list(profile.index) == list(table)
     kinds = {"number": 6, "category": 4, "time": 1, "boolean": 1}
     assert profile["kind"].value_counts().to_dict() == kinds
-    assert profile.loc["gaps", "missing_share"] == 0.5
+    assert profile.loc["sparse", "missing_share"] == 0.5
     assert profile.loc["key", "distinct"] == N
     assert profile.loc["when", "smallest"].startswith("2013-01-01")
     assert profile.loc["size", "mean"] == pytest.approx(table["size"].mean())
-    assert np.isnan(profile.loc["answer", "score"])
+    assert np.isnan(profile.loc["outcome", "score"])
     assert profile.loc["leak", "score"] > 0.95
     assert 0.1 < profile.loc["size", "score"] < 0.9
     assert profile.loc["noise", "score"] < 0.1
@@ -71,9 +71,9 @@ def test_score_for_regression_and_for_a_target_that_cannot_be_scored() -> None:
 
 
 def test_a_number_to_predict_must_be_a_number() -> None:
-    target = Target(column="answer", task="regression")
+    target = Target(column="outcome", task="regression")
     with pytest.raises(
-        DataError, match=r"target 'answer' holds '\w+', not numbers: set data\.target\.task: classification"
+        DataError, match=r"target 'outcome' holds '\w+', not numbers: set data\.target\.task: classification"
     ):
         profile_table(make_table(), target, seed=0)
 
@@ -95,9 +95,9 @@ def test_many_columns_are_correlated_as_few_are() -> None:
 
 def test_classes_of_a_row_or_two_do_not_keep_a_column_from_being_scored() -> None:
     size = pd.Series(np.arange(60.0))
-    answers = pd.Series(["low"] * 30 + ["high"] * 29 + ["odd"])
-    assert score_column(size, answers, "classification", seed=0) > 0.7
-    assert np.isnan(score_column(size[:5], answers[:5], "classification", seed=0))
+    classes = pd.Series(["low"] * 30 + ["high"] * 29 + ["odd"])
+    assert score_column(size, classes, "classification", seed=0) > 0.7
+    assert np.isnan(score_column(size[:5], classes[:5], "classification", seed=0))
     assert np.isnan(score_column(size[:5], size[:5], "regression", seed=0))
     assert score_column(size, size.where(size > 0, np.inf), "regression", seed=0) > 0.8
 

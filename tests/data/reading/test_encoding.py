@@ -40,9 +40,9 @@ ENCODINGS = {
 CASES = [(language, encoding) for language, encodings in ENCODINGS.items() for encoding in encodings]
 
 
-def can_hold(text: str, encoding: str) -> bool:
+def can_hold(string: str, encoding: str) -> bool:
     try:
-        text.encode(encoding)
+        string.encode(encoding)
     except UnicodeEncodeError:
         return False
     return True
@@ -51,12 +51,12 @@ def can_hold(text: str, encoding: str) -> bool:
 @pytest.mark.parametrize(("language", "encoding"), [case for case in CASES if can_hold(WORDS[case[0]], case[1])])
 def test_encoding_is_the_one_whose_letters_make_words(language: str, encoding: str) -> None:
     words = WORDS[language].split(";")
-    text = "id,name,colour\n" + "".join(f"{n},{words[n % len(words)]},red\n" for n in range(4 * len(words)))
-    found = guess_encoding(text.encode(encoding))
+    string = "id,name,colour\n" + "".join(f"{n},{words[n % len(words)]},red\n" for n in range(4 * len(words)))
+    found = guess_encoding(string.encode(encoding))
     assert found is not None
-    assert text.encode(encoding).decode(found) == text
+    assert string.encode(encoding).decode(found) == string
 
 
 @pytest.mark.parametrize("data", [bytes(range(1, 32)) * 10, b"a\0\0\0" * 9])
-def test_what_is_no_text_has_no_encoding(data: bytes) -> None:
+def test_binary_content_has_no_encoding(data: bytes) -> None:
     assert guess_encoding(data) is None

@@ -21,7 +21,7 @@ SURVEY = "id,Fly?,,Age,Visited,,\n,Response,Why,Response,Rome,Oslo,Lima\n" + "".
 NUMBERS = "".join(f"{n},{n * 7 % 11},{'abc'[n % 3]}\n" for n in range(20))
 DATES = "".join(f"2020-01-{n + 1:02d} 10:00,{n * 7 % 11},{'abc'[n % 3]}\n" for n in range(20))
 WORDS = "".join(f"{'abc'[n % 3]},{'xyz'[n % 3]},{'pq'[n % 2]}\n" for n in range(20))
-TEXTS = "".join(f"name {n},some words {n * n},more {n * 7}\n" for n in range(20))
+CONTENTS = "".join(f"name {n},some words {n * n},more {n * 7}\n" for n in range(20))
 HEADERS = {
     "survey": (SURVEY, 2),
     "one question a column": ("Age,Cars,Fan?\nResponse,Open-Ended Response,Response\n" + NUMBERS, 2),
@@ -33,25 +33,25 @@ HEADERS = {
     "two levels": (",A,A\n,x,y\n" + "".join(f"r{n},{n},{n * 3 % 7}\n" for n in range(20)), 2),
     "plain": ("a,b,c\n" + NUMBERS, 1),
     "plain words": ("a,b,c\n" + WORDS, 1),
-    "plain texts": ("a,b,c\n" + TEXTS, 1),
+    "plain strings": ("a,b,c\n" + CONTENTS, 1),
     "one odd value": ("a,b,c\nunknown,3,a\n" + NUMBERS, 1),
     "missing values": ("a,b,c\nNA,N/A,a\n" + NUMBERS, 1),
     "columns without a name": ("a,,\n" + NUMBERS, 1),
     "words without a name": ("a,,\n" + WORDS, 1),
-    "texts without a name": ("a,,\n" + TEXTS, 1),
+    "strings without a name": ("a,,\n" + CONTENTS, 1),
     "two rows": ("a,b\n1,x\n", 1),
     "one row": ("a,b\n", 1),
 }
 
 
-def parse(text: str) -> list[list[str]]:
-    return [row for row in csv.reader(io.StringIO(text)) if row]
+def parse(content: str) -> list[list[str]]:
+    return [row for row in csv.reader(io.StringIO(content)) if row]
 
 
 @pytest.mark.parametrize("name", HEADERS)
 def test_rows_of_names_are_counted(name: str) -> None:
-    text, n_rows = HEADERS[name]
-    assert count_name_rows(parse(text)) == n_rows
+    content, n_rows = HEADERS[name]
+    assert count_name_rows(parse(content)) == n_rows
 
 
 @pytest.mark.parametrize(

@@ -28,13 +28,13 @@ LAYOUTS = {
 }  # fmt: skip
 
 
-def open_json(folder: Path, text: str, **fields: Any) -> RawTable:
-    (folder / "t.json").write_text(text, encoding="utf-8")
+def open_json(folder: Path, content: str, **fields: Any) -> RawTable:
+    (folder / "t.json").write_text(content, encoding="utf-8")
     return RawTable("t", Table(path="t.json", **fields), [Source(folder / "t.json", "t.json")])
 
 
-def read(folder: Path, text: str, **fields: Any) -> dict[str, list[Any]]:
-    return pa.concat_tables(open_json(folder, text, **fields).read()).to_pydict()
+def read(folder: Path, content: str, **fields: Any) -> dict[str, list[Any]]:
+    return pa.concat_tables(open_json(folder, content, **fields).read()).to_pydict()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -48,14 +48,16 @@ def test_layouts_give_the_same_table(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_digits_and_escapes_are_kept(tmp_path: Path) -> None:
-    text = r'[{"id": 9007199254740993, "name": "a\u00e9\n\"b\"", "code": "007"}, {"id": 2, "name": "NA", "code": "1"}]'
-    assert read(tmp_path, text, texts=("code",)) == {
+    content = (
+        r'[{"id": 9007199254740993, "name": "a\u00e9\n\"b\"", "code": "007"}, {"id": 2, "name": "NA", "code": "1"}]'
+    )
+    assert read(tmp_path, content, texts=("code",)) == {
         "id": [9007199254740993, 2], "name": ['aé\n"b"', None], "code": ["007", "1"],
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("content", "message"),
     [
         ('{"x": 1}\n{"x": 2}\n{"x": 3, "y', 't.json: line 3 (\'{"x": 3, "y\' …): truncated'),
         ('{"x": 1}\n{"x": \n{"x": 3}\n{"x": 4}\n', "t.json: line 2: invalid JSON at"),
@@ -69,11 +71,11 @@ def test_digits_and_escapes_are_kept(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("piece", [3, 1 << 20])
 def test_what_is_no_table_is_refused_with_its_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int, text: str, message: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int, content: str, message: str
 ) -> None:
     monkeypatch.setattr(json_file, "PIECE", piece)
     with pytest.raises(LabkitError) as refused:
-        read(tmp_path, text)
+        read(tmp_path, content)
     assert message in str(refused.value)
 
 

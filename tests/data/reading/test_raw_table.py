@@ -42,7 +42,7 @@ REFUSED: list[tuple[str, str | bytes, dict[str, Any], str]] = [
     ("thousands", 'a,b\n"1,500",x\n"2,250",y\n"3,000",z\n', {}, "look like numbers with ',' between thousands, first '1,"),
     ("word among numbers", f"a\n{NUMBERS}foo\n", {}, "column 'a', row 51: 'foo' is not a number (1 such row of 51)"),
     ("infinite", "a,b\n1,x\ninf,y\n", {}, "column 'a', row 2: 'inf' is not a finite number (1 such rows)"),
-    ("huge with gaps", "a,b\n9007199254740993,x\n,y\n", {}, "row 1: 9007199254740993 is too large to be kept to the last"),
+    ("huge with missing values", "a,b\n9007199254740993,x\n,y\n", {}, "row 1: 9007199254740993 is too large to be kept to the last"),
     ("beyond 64 bits", "a,b\n18446744073709551617,x\n2,y\n", {}, "is too large to be kept to the last digit: name the"),
     ("header of numbers", "5.1,3.5\n4.9,3.0\n", {}, "header looks like data ('5.1'; '3.5'): set `header` to true"),
     ("two names alike", "a,a\n1,2\n", {}, "duplicate column names: 'a': rename them in the file"),
@@ -78,7 +78,7 @@ def test_what_is_not_as_declared_is_refused(
 
 READ: list[tuple[str, str | bytes, dict[str, Any], list[Any], str]] = [
     ("whole numbers", "a,b\n1,x\n+2,y\n", {}, [1, 2], "int64"),
-    ("whole numbers with gaps", "a,b\n1,x\n,y\n", {}, [1.0, None], "float64"),
+    ("whole numbers with missing values", "a,b\n1,x\n,y\n", {}, [1.0, None], "float64"),
     ("large whole numbers", "a,b\n9007199254740993,x\n1,y\n", {}, [9007199254740993, 1], "int64"),
     ("blanks around numbers", "a,b\n 1 ,x\n2.5,y\n", {}, [1.0, 2.5], "float64"),
     ("blanks alone", "a,b\n  ,x\n2,y\n", {}, [None, 2.0], "float64"),
@@ -141,7 +141,7 @@ NOTES = [
 
 
 @pytest.mark.parametrize(("content", "note"), NOTES, ids=[note.finding for _, note in NOTES])
-def test_what_is_noticed_is_told(tmp_path: Path, content: str, note: Note) -> None:
+def test_notes_on_a_table_are_reported(tmp_path: Path, content: str, note: Note) -> None:
     assert open_text(tmp_path, content).notes == [note]
 
 
@@ -261,7 +261,7 @@ def test_files_of_one_table_have_the_same_columns(tmp_path: Path) -> None:
 
 
 def test_memory_stays_bounded(tmp_path: Path) -> None:
-    """A file of 30 MB is made an experiment and placed in less memory than its cells take as Python's texts."""
+    """A file of 30 MB is made an experiment and placed in less memory than its cells take as Python strings."""
     code = f"""
         import os, resource, sys
         sys.path.insert(0, {str(ROOT)!r})

@@ -69,7 +69,7 @@ N_TABLES = 12
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(map(str, options.values())))
-def test_noise_does_not_pass_the_gate_more_often_than_by_chance(options: dict[str, object]) -> None:
+def test_noise_does_not_pass_the_gate_more_often_than_at_random(options: dict[str, object]) -> None:
     """Columns and target are independent; of 12 tables at 97.5 % each, three passing has a probability of 0.3 %."""
     target = NUMBER if options["metric"] in REGRESSION_METRICS else TWO
     passed = sum(passes(options, target, seed) for seed in range(N_TABLES))
@@ -95,7 +95,7 @@ def passes(options: dict[str, object], target: Target, seed: int) -> bool:
     return gate.check_dummy(metric, gain, Gate(), confidence=0.95, blocks=blocks, n_classes=n_classes).passed
 
 
-def test_choice_says_so_where_no_candidate_is_better_than_the_dummy() -> None:
+def test_choice_reports_that_no_candidate_is_better_than_the_dummy() -> None:
     random = np.random.default_rng(0)
     features = pd.DataFrame(random.normal(size=(120, 8)), columns=list("abcdefgh"))
     shown = {"target": NUMBER, "seed": 0}

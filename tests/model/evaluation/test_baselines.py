@@ -11,22 +11,22 @@ from tests.model.tables import TASKS, make_model, make_new_rows, make_table, mak
 
 
 def make_frame(task: str) -> pd.DataFrame:
-    """Return the mixed table with a time and an answer."""
+    """Return the mixed table with a time and a target."""
     frame = make_table().assign(when=pd.date_range("2024-01-01", periods=200, tz="UTC"))
     score = frame["a b"].fillna(0) + frame["a_b"] / 1000
     predictions = {"binary": score > 0, "multiclass": np.digitize(score, [-0.5, 0.5]), "regression": score * 100}
-    return frame.assign(answer=predictions[task])
+    return frame.assign(outcome=predictions[task])
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_plain_lightgbm_takes_raw_rows_as_they_come(task: str) -> None:
     frame, target = make_frame(task), make_target(task)
-    names = [name for name in frame if name != "answer"]
+    names = [name for name in frame if name != "outcome"]
     plain = baselines.fit_plain_lightgbm(frame, names, target=target, seed=0)
     dummy = baselines.fit_dummies(frame, target=target)["mae" if task == "regression" else "log_loss"]
     assert plain is not None
     assert "when" not in plain.kinds
-    found = [compute_predictions(frame["answer"], one, frame, target) for one in (plain, dummy)]
+    found = [compute_predictions(frame["outcome"], one, frame, target) for one in (plain, dummy)]
     metric = "mae" if task == "regression" else "log_loss"
     assert metrics.compute_metric(metric, found[0]) < metrics.compute_metric(metric, found[1])
     later = plain.predict(make_new_rows().assign(when=None))
@@ -43,14 +43,14 @@ def test_unseen_category_counts_as_missing() -> None:
     frame = make_frame("regression")
     plain = baselines.fit_plain_lightgbm(frame, ["größe", "a b"], target=make_target("regression"), seed=0)
     assert plain is not None
-    unseen, gap = frame.assign(**{"größe": "never"}), frame.assign(**{"größe": None})
-    np.testing.assert_array_equal(plain.predict(unseen), plain.predict(gap))
+    unseen, missing = frame.assign(**{"größe": "never"}), frame.assign(**{"größe": None})
+    np.testing.assert_array_equal(plain.predict(unseen), plain.predict(missing))
 
 
-def test_importance_finds_what_the_answer_is_made_of() -> None:
+def test_importance_finds_what_the_target_is_made_of() -> None:
     frame = make_table()
-    frame["answer"] = (frame["a b"].fillna(0) + frame["a_b"] / 1000 + 2 * (frame["größe"] == "rot")) * 100
-    target = Target(column="answer", task="regression")
+    frame["outcome"] = (frame["a b"].fillna(0) + frame["a_b"] / 1000 + 2 * (frame["größe"] == "rot")) * 100
+    target = Target(column="outcome", task="regression")
     model = make_model("lightgbm", "regression")
     options = {"target": target, "most_rows": 150, "confidence": 0.95, "seed": 0}
     found = importance.compute_importance(model, frame, "mae", **options)  # type: ignore[arg-type]

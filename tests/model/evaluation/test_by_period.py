@@ -26,7 +26,7 @@ def test_unit_fits_the_span(days: int, fewest: int, unit: str) -> None:
     assert by_period.find_unit(times, fewest=fewest) == unit
 
 
-def test_each_month_has_the_figure_of_its_rows() -> None:
+def test_each_month_has_the_metric_of_its_rows() -> None:
     found = by_period.compute_by_period("roc_auc", {"model": TWO, "dummy": TWO}, by_period.name_periods(TIMES), **DRAWS)  # type: ignore[arg-type]
     assert list(found["period"]) == ["2024-01", "2024-02", "2024-03"]
     rows = np.flatnonzero(TIMES.dt.month == 2)
@@ -42,7 +42,7 @@ def test_period_that_cannot_be_judged_is_left_out() -> None:
     assert list(found["period"]) == ["2024-02", "2024-03"]
 
 
-def test_curves_are_tables_also_where_there_are_none(tmp_path: Path) -> None:
+def test_curves_are_tables_even_where_there_are_none(tmp_path: Path) -> None:
     curves.write_curves(tmp_path, TWO, pd.DataFrame())
     roc = pd.read_csv(tmp_path / "roc.csv")
     assert 2 < len(roc) <= curves.MOST_POINTS

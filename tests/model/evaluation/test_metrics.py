@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 
 
 def make_binary(n_rows: int = 150, positive: int = 1) -> Predictions:
-    """Return answers of two classes with many ties among the predictions."""
+    """Return predictions of two classes with many ties among the predictions."""
     random = np.random.default_rng(0)
     y_true = (random.random(n_rows) < 0.3).astype(int)
     probability = np.round(np.clip(0.3 + 0.2 * y_true + random.normal(size=n_rows) / 5, 0, 1), 2)
@@ -25,7 +25,7 @@ def make_binary(n_rows: int = 150, positive: int = 1) -> Predictions:
 
 
 def make_multiclass(n_rows: int = 150) -> Predictions:
-    """Return answers of three classes, one of them rare."""
+    """Return predictions of three classes, one of them rare."""
     random = np.random.default_rng(1)
     y_true = random.choice(3, n_rows, p=[0.6, 0.35, 0.05])
     raw = random.random((n_rows, 3)) + np.eye(3)[y_true] / 2
@@ -33,14 +33,14 @@ def make_multiclass(n_rows: int = 150) -> Predictions:
 
 
 def make_regression(n_rows: int = 151) -> Predictions:
-    """Return answers of a regression."""
+    """Return predictions of a regression."""
     random = np.random.default_rng(2)
     y_true = random.normal(size=n_rows) * 50
     return Predictions(y_true, y_true + random.normal(size=n_rows) * 20)
 
 
 def compute_with_sklearn(predictions: Predictions) -> dict[str, float]:
-    """Return the same figures from scikit-learn."""
+    """Return the same metrics from scikit-learn."""
     y_true, y_pred, y_proba = predictions.y_true, predictions.y_pred, predictions.y_proba
     if not predictions.classes:
         return {
@@ -74,7 +74,7 @@ PREDICTIONS = {
 
 
 @pytest.mark.parametrize("predictions", PREDICTIONS.values(), ids=PREDICTIONS)
-def test_figures_equal_scikit_learns(predictions: Predictions) -> None:
+def test_metrics_equal_those_of_scikit_learn(predictions: Predictions) -> None:
     found = metrics.compute_metrics(predictions)
     assert tuple(found) == (CLASSIFICATION_METRICS if predictions.classes else REGRESSION_METRICS)
     assert found == pytest.approx(compute_with_sklearn(predictions), rel=1e-12)
@@ -105,7 +105,7 @@ def test_intervals_are_the_bootstrap_widened_for_few_rows(predictions: Predictio
     assert found != bootstrap.compute_intervals(predictions, n_samples=60, confidence=0.9, seed=6, blocks=rows)
 
 
-def test_interval_covers_the_true_value_about_as_often_as_it_says() -> None:
+def test_interval_covers_the_true_value_about_as_often_as_declared() -> None:
     random, hits = np.random.default_rng(7), 0
     for trial in range(100):
         errors = random.exponential(size=80)
@@ -145,7 +145,7 @@ def test_single_block_has_no_interval_and_json_has_no_nan() -> None:
     assert record.round_all({"a": [np.nan, np.inf, 0.1]}) == {"a": [None, None, 0.1]}
 
 
-def test_figures_by_hand() -> None:
+def test_metrics_by_hand() -> None:
     predictions = Predictions.from_proba(
         np.array([0, 0, 1, 1]), np.array([[0.9, 0.1], [0.4, 0.6], [0.6, 0.4], [0.2, 0.8]]), ("n", "y")
     )
@@ -220,7 +220,7 @@ def test_paired_gain_is_positive_for_the_better_regression(name: str) -> None:
 
 
 def check_paired(name: str, good: Predictions, bad: Predictions) -> None:
-    """Hold a comparison against its mirror image and against the figures."""
+    """Verify a comparison against its mirror image and against the metrics."""
     options = {"n_samples": 100, "confidence": 0.95, "seed": 0, "blocks": make_rows(len(good.y_true))}
     gain = bootstrap.compare_paired(name, good, bad, **options)  # type: ignore[arg-type]
     loss = bootstrap.compare_paired(name, bad, good, **options)  # type: ignore[arg-type]
@@ -232,7 +232,7 @@ def check_paired(name: str, good: Predictions, bad: Predictions) -> None:
     assert (same.value, same.low, same.high) == (0, 0, 0)
 
 
-def test_degenerate_answers() -> None:
+def test_metrics_of_degenerate_targets() -> None:
     assert metrics.compute_metric("r2", Predictions(np.ones(3), np.ones(3))) == 1
     assert metrics.compute_metric("r2", Predictions(np.ones(3), np.zeros(3))) == 0
     one = Predictions.from_proba(np.zeros(3, int), np.tile([0.5, 0.5], (3, 1)), ("a", "b"))
@@ -268,5 +268,5 @@ def test_summary_of_rows_in_two_numbers(name: str) -> None:
             "prediction": predictions.y_proba.max(axis=1).mean(),
         }
     else:
-        said = predictions.y_proba[:, 1] if name == "binary" else predictions.y_pred
-        assert found == {"true": predictions.y_true.mean(), "prediction": said.mean()}
+        predicted = predictions.y_proba[:, 1] if name == "binary" else predictions.y_pred
+        assert found == {"true": predictions.y_true.mean(), "prediction": predicted.mean()}

@@ -10,7 +10,7 @@ from labkit.model.evaluation.slices import cut_column, find_worst_slices
 
 
 def make_table(n_rows: int, seed: int = 0) -> pd.DataFrame:
-    """Return numbers, texts with gaps, truth values and times that have nothing to do with anything."""
+    """Return numbers, strings with missing values, booleans and times, all unrelated to each other."""
     random = np.random.default_rng(seed)
     frame = pd.DataFrame({f"number {i}": random.normal(size=n_rows) for i in range(5)})
     frame["month"] = random.integers(1, 5, n_rows)
@@ -70,9 +70,9 @@ def test_what_is_bad_on_every_day_is_found_among_days() -> None:
 PLANTED = {
     "a range": (lambda f: f["number 1"] >= 0.97, "number 1 ≥"),
     "a value": (lambda f: f["place"] == "B", "place = B"),
-    "a gap": (lambda f: f["number 0"].isna(), "number 0 missing"),
+    "a missing value": (lambda f: f["number 0"].isna(), "number 0 missing"),
     "a number of few": (lambda f: f["month"] == 3, "month = 3"),
-    "a truth value": (lambda f: f["flag"], "flag = True"),
+    "a boolean": (lambda f: f["flag"], "flag = True"),
 }
 
 
@@ -87,14 +87,14 @@ def test_single_condition_is_found_alone(name: str) -> None:
     assert " and " not in found[0]
 
 
-def test_pair_is_found_as_a_pair_and_told_once() -> None:
+def test_pair_is_found_as_a_pair_and_reported_once() -> None:
     frame = make_table(4000)
     is_hard = (frame["place"] == "C") & frame["flag"]
     errors = np.random.default_rng(1).exponential(size=4000) * np.where(is_hard, 3.0, 1.0)
     assert find(frame, errors) == ["place = C and flag = True"]
 
 
-def test_figures_are_those_of_the_rows() -> None:
+def test_metrics_of_a_slice_are_those_of_its_rows() -> None:
     frame = make_table(3000)
     random, is_hard = np.random.default_rng(2), (frame["place"] == "B").to_numpy()
     probability = random.beta(2, 5, 3000)
@@ -111,7 +111,7 @@ def test_figures_are_those_of_the_rows() -> None:
     assert line["prediction"] == pytest.approx(probability[is_hard].mean())
 
 
-def test_words_say_which_rows() -> None:
+def test_description_names_the_rows() -> None:
     values = pd.Series(np.random.default_rng(0).normal(1000, 250, 500), name="size")
     bins = cut_column("size", values)
     edges = [float(text.rpartition(" ")[2]) for text in bins.conditions[:-2]]

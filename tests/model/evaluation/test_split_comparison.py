@@ -27,7 +27,7 @@ def make_table(n_days: int, per_day: int, *, seed: int) -> pd.DataFrame:
 
 
 def make_data(**changes: Any) -> Data:
-    """Return params of a table split by time, or as the changes say."""
+    """Return params of a table split by time, or with the given changes."""
     content: dict[str, Any] = {
         "tables": {"t": {"path": "t.csv", "times": ("at",)}},
         "time": {"predict_at": "at", "outcome_known_at": "at + minutes(1)"},

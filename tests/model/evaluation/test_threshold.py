@@ -16,12 +16,12 @@ DRAWS = {"n_samples": 200, "confidence": 0.95, "seed": 0, "blocks": make_rows(40
 
 
 def make_two_classes(n_rows: int = 4000, *, power: float = 1.0, seed: int = 0, positive: int = 1) -> Predictions:
-    """Return answers whose chances are true with power 1, and too low with a larger one."""
+    """Return predictions that are calibrated with power 1, and too low with a larger one."""
     random = np.random.default_rng(seed)
     probability = random.beta(1, 2, n_rows)
     y_true = (random.random(n_rows) < probability).astype(int)
-    said = probability**power
-    both = np.column_stack([1 - said, said])
+    reported = probability**power
+    both = np.column_stack([1 - reported, reported])
     return (
         Predictions.from_proba(y_true, both, ("no", "yes"))
         if positive
@@ -49,13 +49,13 @@ def test_costs_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("yes", "no"), [(1.0, 4.0), (1.0, 1.0), (3.0, 1.0)])
-def test_chances_that_are_true_need_no_search(yes: float, no: float) -> None:
+def test_calibrated_probabilities_need_no_search(yes: float, no: float) -> None:
     costs = Costs(false_positive=yes, false_negative=no)
     found = threshold.choose_threshold(make_two_classes(60_000), costs)
     assert found == pytest.approx(threshold.compute_fair_threshold(costs), abs=0.05)
 
 
-def test_chances_that_are_too_low_are_mended() -> None:
+def test_probabilities_that_are_too_low_are_corrected() -> None:
     costs = Costs(false_positive=1, false_negative=4)
     found = threshold.choose_threshold(make_two_classes(60_000, power=3), costs)
     assert found == pytest.approx(0.2**3, abs=0.01)
@@ -65,7 +65,7 @@ def test_chances_that_are_too_low_are_mended() -> None:
     assert judged.saving.low > 0
 
 
-def test_no_chance_separates_what_cannot_be() -> None:
+def test_no_threshold_separates_what_cannot_be_separated() -> None:
     nothing = Predictions.from_proba(np.array([0, 1] * 50), np.tile([0.5, 0.5], (100, 1)), ("no", "yes"))
     always = threshold.choose_threshold(nothing, Costs(false_positive=1, false_negative=9))
     never = threshold.choose_threshold(nothing, Costs(false_positive=9, false_negative=1))

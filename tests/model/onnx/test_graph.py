@@ -15,7 +15,7 @@ from labkit.model.training import comparison
 from tests.model.tables import CASES, TASKS, make_model, make_new_rows, make_table, make_target
 
 CONVERTED = [(name, task) for name, task in CASES if name != "dummy"]
-# With one number filled by one median, many rows are equally near, and which of them count is left to chance.
+# With one number filled by one median, many rows are equally near, and which of them count is arbitrary.
 STEADY = [(name, task) for name, task in CONVERTED if name != "nearest_neighbours"]
 ONE_COLUMN = [("a b",), ("größe",)]
 
@@ -51,13 +51,13 @@ def test_large_whole_numbers_keep_their_differences(name: str, task: str) -> Non
         }
     )
     score = np.sin((frame["seconds"] - 1_700_000_000) / 7000) + frame["size"] + (frame["number"] - 2**53) / 2**33
-    answers = {
+    targets = {
         "binary": pd.Series(np.where(score > 0.5, "yes", "no")),
         "multiclass": pd.Series(np.digitize(score, [0, 1])),
         "regression": score,
     }
     row_features = RowFeatures().fit(frame)
-    parts = [(row_features.transform(frame), answers[task])]
+    parts = [(row_features.transform(frame), targets[task])]
     model = comparison.fit_model(name, row_features, parts, target=make_target(task), seed=0)
     _, parity = graph.make_graph(model, frame, tolerance=1e-5)
     assert parity.reason == ""

@@ -63,11 +63,11 @@ def test_same_release_twice_is_the_same_bytes(tmp_path: Path) -> None:
 def test_histories_are_released_with_their_outcomes(tmp_path: Path) -> None:
     times = pd.Series(pd.date_range("2024-01-01", periods=200, freq="h", tz="UTC"))
     frame = make_table().assign(predict_at=times, outcome_known_at=times + pd.Timedelta(minutes=30))
-    frame["answer"] = (frame["a b"].fillna(0) > 0).astype(int)
+    frame["outcome"] = (frame["a b"].fillna(0) > 0).astype(int)
     spec = {"place": {"keys": ["größe"], "days": [2]}}
-    row_features = RowFeatures(histories=spec, target={"column": "answer", "positive": 1})
-    row_features.fit(frame, frame["answer"])
-    parts = [(row_features.transform(frame), frame["answer"])]
+    row_features = RowFeatures(histories=spec, target={"column": "outcome", "positive": 1})
+    row_features.fit(frame, frame["outcome"])
+    parts = [(row_features.transform(frame), frame["outcome"])]
     model = comparison.fit_model("lightgbm", row_features, parts, target=make_target("binary"), seed=0)
     facts = {"task": "classification", "experiment": "t"}
     options = {"facts": facts, "contract": "{}", "card": "", "example": frame[list(row_features.inputs_)]}

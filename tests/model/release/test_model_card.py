@@ -1,4 +1,4 @@
-"""The model card: computed, and saying where the model is weak."""
+"""The model card: computed, and naming where the model is weak."""
 
 import numpy as np
 from labkit.model.release.model_card import list_periods, list_slices, list_threshold
@@ -48,7 +48,7 @@ def test_card_is_the_same_every_time() -> None:
     assert np.char.count(write_card("regression"), "nan") == 0
 
 
-def test_card_tells_threshold_periods_and_slices() -> None:
+def test_card_reports_threshold_periods_and_slices() -> None:
     costs = Costs(false_positive=1, false_negative=4)
     interval = {"value": 0.5, "low": 0.4, "high": 0.6}
     found = {"threshold": 0.2, "cost": interval, "always_yes": 0.8, "always_no": 0.9}

@@ -90,7 +90,7 @@ def test_damaged_file_is_refused(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read.predict_proba(make_new_rows()), expected)
 
 
-def test_missing_file_says_what_to_do(tmp_path: Path) -> None:
+def test_missing_file_error_explains_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(MissingDataError, match="run the stage that writes it"):
         load_model(tmp_path / "none.skops")
 

@@ -12,8 +12,8 @@ DIABETES = Target(column="target", task="regression")
 
 
 def load(name: str) -> tuple[pd.DataFrame, pd.Series, RowFeatures]:
-    """Return a bundled table's features, its answers and what made them."""
+    """Return a bundled table's features, its true values and the fitted row features."""
     frame = load_bundled("t", name)
-    raw, truth = frame.drop(columns="target"), frame["target"]
+    raw, y_true = frame.drop(columns="target"), frame["target"]
     row_features = RowFeatures().fit(raw)
-    return row_features.transform(raw), truth, row_features
+    return row_features.transform(raw), y_true, row_features

@@ -40,11 +40,11 @@ def make_rows(n_rows: int, labels: tuple[object, object]) -> tuple[pd.DataFrame,
 @pytest.mark.parametrize("labels", [("no", "yes"), (0, 1)])
 @pytest.mark.parametrize("model", CONVERTED)
 def test_calibrated_model_is_saved_and_converted(model: str, labels: tuple[object, object], tmp_path: Path) -> None:
-    frame, truth = make_rows(400, labels)
+    frame, y_true = make_rows(400, labels)
     features = RowFeatures().fit(frame)
     candidate = candidates.make_candidate(model, TARGET, preprocessing.find_kinds(frame), seed=0)
     calibrated = Calibration(is_used=True, reason="", slope=0.6, intercept=0.3).apply(candidate)
-    rows = [(features.transform(frame), truth)]
+    rows = [(features.transform(frame), y_true)]
     fitted = comparison.fit_model(calibrated, features, rows, target=TARGET, seed=0)
     plain = comparison.fit_model(candidate, features, rows, target=TARGET, seed=0)
     expected = calibrate(plain.predict_proba(frame)[:, 1], 0.6, 0.3)
@@ -63,7 +63,7 @@ def test_calibrated_model_is_saved_and_converted(model: str, labels: tuple[objec
     assert opened.session.run(None, feeds)[0].tolist() == fitted.predict(frame).tolist()
 
 
-def test_overconfident_model_is_mended_and_an_honest_one_left_alone() -> None:
+def test_overconfident_model_is_calibrated_and_a_calibrated_one_left_alone() -> None:
     learn, check = make_rows(500, (0, 1)), make_rows(2000, (0, 1))
     kinds = preprocessing.find_kinds(learn[0])
     wild = candidates.make_candidate("lightgbm", TARGET, kinds, seed=0).set_params(estimator__min_child_samples=1)

@@ -22,33 +22,33 @@ def test_ordered_rows_are_judged_later_than_all_that_were_learnt() -> None:
 
 
 def test_a_fold_is_fitted_only_on_outcomes_that_were_known() -> None:
-    truth = pd.Series(np.arange(40) % 2)
+    y_true = pd.Series(np.arange(40) % 2)
     timeline = make_timeline(40, delay_days=4.5)
     options = {"target": CLASSES, "n_folds": 3, "seed": 0}
-    folds = make_folds(truth, **options, timeline=timeline)
-    # A row of five days before the first one to judge was answered half a day before it.
+    folds = make_folds(y_true, **options, timeline=timeline)
+    # A row of five days before the first test row got its outcome half a day before that row.
     assert [(train.max(), test.min()) for train, test in folds] == [(5, 10), (15, 20), (25, 30)]
     timeline.known[5] = timeline.asked[11]
-    assert make_folds(truth, **options, timeline=timeline)[0][0].tolist() == [0, 1, 2, 3, 4]
+    assert make_folds(y_true, **options, timeline=timeline)[0][0].tolist() == [0, 1, 2, 3, 4]
     # What is known at the very moment of the question may be used; what never became known may not.
     timeline.known[5], timeline.known[3] = timeline.asked[10], np.datetime64("NaT")
-    assert make_folds(truth, **options, timeline=timeline)[0][0].tolist() == [0, 1, 2, 4, 5]
+    assert make_folds(y_true, **options, timeline=timeline)[0][0].tolist() == [0, 1, 2, 4, 5]
 
 
 def test_folds_of_which_nothing_is_left() -> None:
-    truth = pd.Series(np.arange(40) % 2)
-    folds = make_folds(truth, target=CLASSES, n_folds=3, seed=0, timeline=make_timeline(40, delay_days=15.5))
+    y_true = pd.Series(np.arange(40) % 2)
+    folds = make_folds(y_true, target=CLASSES, n_folds=3, seed=0, timeline=make_timeline(40, delay_days=15.5))
     assert [len(train) for train, _ in folds] == [5, 15]
     training = Training(metric="roc_auc", folds=3)
     with pytest.raises(DataError, match="no fold of 40 training rows can be scored: .* known too late"):
-        plan_folds(truth, target=CLASSES, training=training, seed=0, timeline=make_timeline(40, delay_days=99))
+        plan_folds(y_true, target=CLASSES, training=training, seed=0, timeline=make_timeline(40, delay_days=99))
 
 
 def test_shuffled_folds_hold_equal_shares_of_classes_and_every_row_once() -> None:
-    truth = pd.Series([0] * 30 + [1] * 10)
-    folds = make_folds(truth, target=CLASSES, n_folds=5, seed=0)
+    y_true = pd.Series([0] * 30 + [1] * 10)
+    folds = make_folds(y_true, target=CLASSES, n_folds=5, seed=0)
     assert sorted(np.concatenate([test for _, test in folds])) == list(range(40))
-    assert [int(truth.iloc[test].sum()) for _, test in folds] == [2] * 5
+    assert [int(y_true.iloc[test].sum()) for _, test in folds] == [2] * 5
 
 
 def test_rows_to_compare_on() -> None:

@@ -16,11 +16,11 @@ from tests.model.training.real_tables import CANCER, DIABETES, load
 
 
 def run(name: str, target: Target, metric: str, *, models: tuple[str, ...], trials: int = 6, seed: int = 0):
-    features, truth, _ = load(name)
+    features, y_true, _ = load(name)
     training = Training(models=models, metric=metric, folds=3, tuning_trials=trials)
     options = {"target": target, "training": training, "seed": seed, "timeline": make_timeline(len(features))}
-    comparison = compare(features, truth, **options)
-    return comparison, tuning.tune(comparison, features, truth, **options)
+    comparison = compare(features, y_true, **options)
+    return comparison, tuning.tune(comparison, features, y_true, **options)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is installed is compared with the lock: told of, recorded, and a reason to run a stage again."""
+"""What is installed is compared with the lock: reported, recorded, and a reason to run a stage again."""
 
 import json
 import sys
@@ -122,13 +122,13 @@ def test_other_version_is_warned_of_recorded_and_makes_its_stages_stale(root: Pa
     n_lines = len(load_ledger(root))
     done = call_labkit(root, "run", "small", "--locked", PYTHONPATH=str(two))
     assert done.returncode == 2
-    said = "the packages are not those of requirements.lock: tiny-tool 1.1 (locked 1.0)"
+    warning = "the packages are not those of requirements.lock: tiny-tool 1.1 (locked 1.0)"
     remedy = "uv pip install --require-hashes -r requirements.lock"
-    assert done.stderr == f"labkit: {said}: {remedy}; nothing was run\n"
+    assert done.stderr == f"labkit: {warning}: {remedy}; nothing was run\n"
     assert len(load_ledger(root)) == n_lines
     done = call_labkit(root, "run", "small", PYTHONPATH=str(two))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"warning: {said}; {remedy}" in done.stdout
+    assert f"warning: {warning}; {remedy}" in done.stdout
     [record] = [
         content
         for path in root.glob(".labkit/runs/*/record.json")
@@ -164,18 +164,18 @@ def test_release_is_written_again_if_what_it_requires_is_of_another_version(
 ) -> None:
     monkeypatch.setenv("LABKIT_ROOT", str(whole))
     path = whole / "requirements.lock"
-    text = path.read_text()
+    source = path.read_text()
     forget()
     found = packages.list_installed_packages()[name].version
     try:
         assert packages.find_packages(compute_fingerprints(Checkout(paths.find_root()), PLAIN_MODULES))["deploy"] == {}
-        path.write_text(text.replace(f"\n{name}=={found} ", f"\n{name}==0.1 "))
+        path.write_text(source.replace(f"\n{name}=={found} ", f"\n{name}==0.1 "))
         differing = packages.find_packages(compute_fingerprints(Checkout(paths.find_root()), PLAIN_MODULES))
         assert differing["deploy"] == {name: f"{found} (locked 0.1)"}
         assert check_lock_file().found.startswith(f"not those of requirements.lock: {name} {found} (locked 0.1)")
         assert check_lock_file().remedy == packages.REMEDY
     finally:
-        path.write_text(text)
+        path.write_text(source)
 
 
 def test_this_environment_is_that_of_the_lock(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,8 +55,8 @@ with (open(a) as b, c): x[a, *b] = 1
 NASTY_CODE = "3854c4fb9306574d117f266854cdb3ebadea0024aa145ad992603b4a15b1c9ff"
 
 
-def code(text: str) -> str:
-    return read_module(text.encode()).code
+def code(source: str) -> str:
+    return read_module(source.encode()).code
 
 
 @pytest.mark.parametrize(
@@ -232,14 +232,14 @@ def test_running_and_saving_a_notebook_is_no_change() -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"[]", b"{}", b'{"cells": [1]}', b"\xff", b'{"cells": [{"cell_type": "code"}]}']
 )
-def test_notebook_that_is_none_means_its_text(content: bytes) -> None:
+def test_invalid_notebook_counts_by_its_bytes(content: bytes) -> None:
     assert read_notebook(content) != read_notebook(content + b" ")
 
 
 @pytest.mark.parametrize(
     "content", [b"a = (", b"\xff\xfe", b"a = '\xff'", b"\0", b"-" * 100_000 + b"1", b"# coding: none\n"]
 )
-def test_module_that_is_not_python_means_its_text(content: bytes) -> None:
+def test_module_that_is_not_python_counts_by_its_bytes(content: bytes) -> None:
     assert read_module(content).code != read_module(content + b"\n1 1").code
 
 
@@ -300,10 +300,10 @@ def test_closure_is_what_python_would_import(tmp_path: Path, source: str, expect
 
 def write_tree(root: Path, source: str) -> Path:
     """Write the little modules and a notebook of one cell beside them."""
-    for name, text in PACKAGE.items():
+    for name, module in PACKAGE.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(module)
     start = root / "notebooks" / "01_eda.ipynb"
     start.write_text(nbformat.writes(make_notebook(source)))
     return start

@@ -37,7 +37,7 @@ IMPORTS = "import lightgbm, matplotlib.pyplot, numpy, pandas, sklearn.ensemble, 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Return a checkout whose one module says what is imported before any kernel starts."""
+    """Return a checkout whose one module lists what is imported before any kernel starts."""
     root = make_bare(tmp_path_factory.mktemp("warm"))
     (root / "notebooks" / "packages.py").write_text(IMPORTS)
     with pytest.MonkeyPatch.context() as patch:
@@ -154,20 +154,20 @@ def test_server_has_one_thread_where_it_forks(kernel: Kernel, server: psutil.Pro
     assert server.num_threads() == 1
 
 
-def test_each_kernel_has_chances_of_its_own(server: psutil.Process, tmp_path: Path) -> None:
+def test_each_kernel_has_random_numbers_of_its_own(server: psutil.Process, tmp_path: Path) -> None:
     asked = "import random, numpy; print(random.random(), numpy.random.random())"
     kernels = [Kernel(tmp_path), Kernel(tmp_path)]
-    answers = [kernel.ask(asked) for kernel in kernels]
+    replies = [kernel.ask(asked) for kernel in kernels]
     for kernel in kernels:
         kernel.close()
-    assert set(answers[0].split()).isdisjoint(answers[1].split())
+    assert set(replies[0].split()).isdisjoint(replies[1].split())
 
 
 def test_edited_code_is_seen_by_the_next_kernel(server: psutil.Process, tmp_path: Path) -> None:
-    for said in ("before", "after, and longer"):
-        (tmp_path / "helper.py").write_text(f"def say():\n    return {said!r}\n")
+    for returned in ("before", "after, and longer"):
+        (tmp_path / "helper.py").write_text(f"def read():\n    return {returned!r}\n")
         kernel = Kernel(tmp_path)
-        assert kernel.ask("import helper; print(helper.say())") == said
+        assert kernel.ask("import helper; print(helper.read())") == returned
         kernel.close()
 
 
@@ -225,11 +225,11 @@ print(child.pid, orphan)
 """
 
 
-def test_all_below_a_kernel_has_gone_when_its_end_is_told(server: psutil.Process, tmp_path: Path) -> None:
+def test_all_children_of_a_kernel_are_gone_when_its_end_is_reported(server: psutil.Process, tmp_path: Path) -> None:
     """What it wrote is looked at next, and nobody may write it any more."""
     kernel = Kernel(tmp_path)
     below = [psutil.Process(int(pid)) for pid in kernel.ask(BELOW).split()]
-    # The shell says its number before `setsid` has become what it starts.
+    # The shell prints its number before `setsid` has become what it starts.
     wait_until(lambda: [process.name() for process in below] == ["sleep", "sleep"])
     kernel.client.execute("os._exit(3)")
     kernel.process.connection.settimeout(30)
@@ -328,7 +328,7 @@ def test_whoever_is_killed_takes_everything_along(bare: Path, victim: str, is_co
             assert owner.stdout
             address, server_pid = owner.stdout.readline().split()
             server = psutil.Process(int(server_pid))
-            # The keeper that answered for the server's state goes at once; the one with a kernel stays.
+            # The keeper that replied for the server's state goes at once; the one with a kernel stays.
             wait_until(lambda: has_one_kernel(server))
             [keeper] = server.children()
             family = [server, *server.children(recursive=True)]
@@ -359,7 +359,7 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def test_without_a_server_an_ordinary_kernel_starts_and_a_line_says_so(
+def test_without_a_server_an_ordinary_kernel_starts_and_a_line_reports_it(
     root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = make_notebook(tmp_path / "a.ipynb", EXPERIMENT, "import sys\n'lightgbm' in sys.modules")
@@ -394,7 +394,7 @@ def test_training_in_fifty_kernels_never_hangs(server: psutil.Process, tmp_path:
             kernel.close()
 
     with ThreadPoolExecutor(4) as pool:
-        assert [told.splitlines()[0] for told in pool.map(train, range(50))] == ["trained"] * 50
+        assert [reply.splitlines()[0] for reply in pool.map(train, range(50))] == ["trained"] * 50
 
 
 def test_package_that_starts_a_thread_is_left_to_the_kernels(

@@ -34,16 +34,16 @@ class Kernel:
 
     def ask(self, code: str, timeout: float = 60) -> str:
         """Run code and return what it printed, or the name of what it raised."""
-        texts: list[str] = []
+        printed: list[str] = []
 
         def collect(message: dict[str, Any]) -> None:
             content = message["content"]
-            texts.append(
+            printed.append(
                 content.get("text", content.get("ename", "")) if message["msg_type"] != "execute_input" else ""
             )
 
         self.client.execute_interactive(code, output_hook=collect, timeout=timeout)
-        return "".join(texts).strip()
+        return "".join(printed).strip()
 
     def close(self) -> None:
         self.client.stop_channels()

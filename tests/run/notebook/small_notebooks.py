@@ -33,16 +33,16 @@ EXPERIMENT = 'experiment = "mine"'
 def run(
     path: Path, *, limits: TimeLimits | None = None, log: io.StringIO | None = None, **environment: str
 ) -> tuple[Execution, list[tuple[int, int, str]], nbformat.NotebookNode]:
-    """Execute a notebook; return how it ended, the cells told of, and the executed copy."""
-    told: list[tuple[int, int, str]] = []
+    """Execute a notebook; return how it ended, the cells reported, and the executed copy."""
+    reported: list[tuple[int, int, str]] = []
     executed = path.with_name("executed.ipynb")
     ended = run_notebook(
         read_source(path),
         executed,
         parameters={"experiment": "other"},
         environment={**os.environ, **environment},
-        on_cell=lambda *cell: told.append(cell),
+        on_cell=lambda *cell: reported.append(cell),
         limits=limits,
         live=Live(log),
     )
-    return ended, told, nbformat.read(executed, as_version=4)
+    return ended, reported, nbformat.read(executed, as_version=4)

@@ -1,4 +1,4 @@
-"""Notebooks executed by papermill: what is injected, how an end is told, what is left."""
+"""Notebooks executed by papermill: what is injected, how an end is reported, what is left."""
 
 import io
 from pathlib import Path
@@ -13,10 +13,10 @@ from tests.run.notebook.small_notebooks import EXPERIMENT, make_notebook, run
 def test_parameters_and_environment_reach_the_notebook(tmp_path: Path) -> None:
     path = make_notebook(tmp_path / "a.ipynb", EXPERIMENT, "import os", 'print(experiment, os.environ["FLAG"])')
     before = path.read_bytes()
-    ended, told, executed = run(path, FLAG="up")
+    ended, reported, executed = run(path, FLAG="up")
     assert ended.failure is None
     assert executed.cells[-1].outputs[0].text == "other up\n"
-    assert [cell[2] for cell in told] == ["Title", "Title", "Part", "Part"]
+    assert [cell[2] for cell in reported] == ["Title", "Title", "Part", "Part"]
     assert path.read_bytes() == before
 
 
@@ -69,7 +69,7 @@ await main()
         ),
     ],
 )
-def test_whatever_is_raised_is_told_with_its_line(tmp_path: Path, source: str, summary: str, line: str) -> None:
+def test_any_exception_is_reported_with_its_line(tmp_path: Path, source: str, summary: str, line: str) -> None:
     ended, _, executed = run(make_notebook(tmp_path / "a.ipynb", EXPERIMENT, source))
     assert ended.failure is not None
     assert ended.failure.summary.startswith(summary)
@@ -141,14 +141,14 @@ def test_cell_that_takes_too_long_is_ended_and_the_limit_is_named(
 def find_states(executed: nbformat.NotebookNode) -> list[str]:
     """Return how each cell is marked, which papermill's own marks must not contradict."""
     for cell in executed.cells:
-        says = {"finished": ("completed", False), "not run": ("pending", None)}
-        expected = says.get(cell.metadata.labkit.state, ("failed", True))
+        states = {"finished": ("completed", False), "not run": ("pending", None)}
+        expected = states.get(cell.metadata.labkit.state, ("failed", True))
         assert (cell.metadata.papermill.status, cell.metadata.papermill.exception) == expected
     return [cell.metadata.labkit.state for cell in executed.cells]
 
 
 @pytest.mark.parametrize("call", ["sys.exit()", "sys.exit(0)", "sys.exit('')", "raise SystemExit(3)"])
-def test_exit_in_a_cell_is_a_failure_unless_the_cell_says_that_it_may(tmp_path: Path, call: str) -> None:
+def test_exit_in_a_cell_is_a_failure_unless_the_cell_allows_it(tmp_path: Path, call: str) -> None:
     path = make_notebook(tmp_path / "a.ipynb", EXPERIMENT, f"import sys\n{call}", "print('after')")
     ended, _, executed = run(path)
     assert ended.failure is not None
@@ -162,12 +162,14 @@ def test_exit_in_a_cell_is_a_failure_unless_the_cell_says_that_it_may(tmp_path: 
     assert find_states(executed)[-2:] == ["finished", "not run"]
 
 
-def test_live_log_tells_of_cells_and_outputs_as_they_come(tmp_path: Path) -> None:
+def test_live_log_shows_cells_and_outputs_as_they_come(tmp_path: Path) -> None:
     path = make_notebook(tmp_path / "a.ipynb", EXPERIMENT, "print('first')\n1 + 1", "1 / 0")
     log = io.StringIO()
     run(path, log=log)
-    told = log.getvalue()
-    places = [told.index(text) for text in ("cell 5 of 6: Part", "first", "2\n", "cell 6 of 6", "ZeroDivisionError")]
+    reported = log.getvalue()
+    places = [
+        reported.index(string) for string in ("cell 5 of 6: Part", "first", "2\n", "cell 6 of 6", "ZeroDivisionError")
+    ]
     assert places == sorted(places)
 
 

@@ -1,4 +1,4 @@
-"""What is kept of output without end: its beginning, its end, and a line that says how much is missing."""
+"""What is kept of infinite output: its beginning, its end, and a line that counts what was cut."""
 
 import io
 import random
@@ -22,7 +22,7 @@ SECRET = "correct horse battery staple"
 
 @pytest.fixture(params=["ordinary", "cold server"])
 def kernels(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Have kernels of one kind, and cells that may put out little; those of a warm server: `tests.run.kernels.test_provisioner`."""
+    """Have kernels of one kind, and cells that may output little; those of a warm server: `tests.run.kernels.test_provisioner`."""
     monkeypatch.setenv("LABKIT_ROOT", str(make_bare(tmp_path)))
     set_limits(monkeypatch)
     if request.param == "ordinary":
@@ -52,20 +52,20 @@ SOURCES = {
 }
 
 
-def test_text_without_end_is_cut_in_notebook_and_log(kernels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_infinite_output_is_cut_in_notebook_and_log(kernels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # With it, ipykernel does not take in what is written to the file descriptors.
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
     log = io.StringIO()
     ended, _, executed = run(make_notebook(kernels / "a.ipynb", EXPERIMENT, *SOURCES.values(), "1"), log=log)
     assert ended.failure is None
-    told = log.getvalue().split("--- cell ")
+    logged = log.getvalue().split("--- cell ")
     for number, cell in list(enumerate(executed.cells, 1))[-len(SOURCES) - 1 : -1]:
-        texts = [output.get("text", "") for output in cell.outputs]
+        printed = [output.get("text", "") for output in cell.outputs]
         assert f"cell {number}: " in ended.cut
-        assert any("characters of output are left out …" in text for text in texts), cell.source
-        assert any(text.rstrip().rpartition("\n")[2].startswith("2999") for text in texts), cell.source
-        assert MOST / 8 < sum(map(len, texts)) < 1.2 * MOST, cell.source
-        (part,) = [part for part in told if part.startswith(f"{number} of ")]
+        assert any("characters of output are left out …" in string for string in printed), cell.source
+        assert any(string.rstrip().rpartition("\n")[2].startswith("2999") for string in printed), cell.source
+        assert MOST / 8 < sum(map(len, printed)) < 1.2 * MOST, cell.source
+        (part,) = [part for part in logged if part.startswith(f"{number} of ")]
         assert "further output is left out" in part
         assert "characters of output are left out …" in part
         assert "2999" in part[-2000:], cell.source
@@ -91,7 +91,7 @@ def test_program_that_writes_for_ever_does_not_hold_up_a_cell(kernels: Path, mon
     assert ended.failure is None
 
 
-def test_figures_without_end_are_cut_and_counted(kernels: Path) -> None:
+def test_infinitely_many_figures_are_cut_and_counted(kernels: Path) -> None:
     source = "from IPython.display import HTML, display\nfor n in range(60): display(HTML(f'{n}' + 'h' * 9000))"
     ended, _, executed = run(make_notebook(kernels / "a.ipynb", EXPERIMENT, source + "\nprint('done')"))
     outputs = executed.cells[-1].outputs
@@ -157,12 +157,12 @@ def make_limit(monkeypatch: pytest.MonkeyPatch) -> OutputLimit:
 @pytest.mark.parametrize("seed", range(5))
 def test_no_part_of_a_secret_is_shown_at_a_cut(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     """Wherever pieces end; what is whole is masked afterwards."""
-    chance, limit, outputs = random.Random(seed), make_limit(monkeypatch), list[Any]()
-    text = f"{SECRET}." * 40_000
-    while text:
-        size = chance.choice([1, 7, 100, 5000, 100_000])
-        send(limit, outputs, "stream", name="stdout", text=text[:size])
-        text = text[size:]
+    rng, limit, outputs = random.Random(seed), make_limit(monkeypatch), list[Any]()
+    string = f"{SECRET}." * 40_000
+    while string:
+        size = rng.choice([1, 7, 100, 5000, 100_000])
+        send(limit, outputs, "stream", name="stdout", text=string[:size])
+        string = string[size:]
     outputs += limit.end_cell(0, outputs)
     kept = "".join(output.text for output in outputs)
     begin, _, end = kept.partition("\n… ")
@@ -190,20 +190,20 @@ def test_update_larger_than_a_cell_may_be_is_left_out(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("n_lines", [0, 1, 50, 5000])
 def test_beginning_and_end_make_the_whole(n_lines: int) -> None:
-    text = "".join(f"line {n}\n" for n in range(n_lines))
+    string = "".join(f"line {n}\n" for n in range(n_lines))
     excerpt = Excerpt(300, reach=200)
-    begin = "".join(excerpt.take(text[place : place + 77]) for place in range(0, len(text), 77))
+    begin = "".join(excerpt.take(string[place : place + 77]) for place in range(0, len(string), 77))
     end = excerpt.close()
-    assert text.startswith(begin)
+    assert string.startswith(begin)
     assert len(begin) <= 300
     if excerpt.n_missing:
         missing, _, last = end.lstrip("\n").partition("\n")
         assert missing == describe_cut(excerpt.n_missing)
-        assert text.endswith(last)
-        assert len(begin) + excerpt.n_missing + len(last) == len(text)
+        assert string.endswith(last)
+        assert len(begin) + excerpt.n_missing + len(last) == len(string)
         assert last.startswith("line ")
     else:
-        assert begin + end == text
+        assert begin + end == string
 
 
 def test_file_of_the_process_is_cut_while_it_is_written() -> None:

@@ -147,7 +147,7 @@ def test_value_of_the_declared_kind_passes() -> None:
         ("training = {'db_password': 'hidden'}", "training.db_password looks like a secret"),
         ("url = 'mysql://me:hidden@db/shop'", "url looks like a secret"),
     ],
-    ids=lambda text: ascii(text)[:40],
+    ids=lambda word: ascii(word)[:40],
 )
 def test_parameters_cell_holds_plain_defaults_only(source: str, message: str) -> None:
     with pytest.raises(ParamsError) as caught:
@@ -185,34 +185,34 @@ PLAIN = [None, True, False, 0, -1, 2**63, 10**400, -0.0, 5e-324, 1.7976931348623
 ALPHABET = string.printable + "\x00\x07\x1b'\"\\\u00df\u2028\u2029\u202e\ufeff\U0001f40d\u0430"
 
 
-def draw(chance: random.Random, depth: int = 0) -> Any:
+def draw(rng: random.Random, depth: int = 0) -> Any:
     """Return a value of any kind a parameter may have."""
     kinds = ["text", "text", "integer", "float", "other"] + ["list", "mapping"] * (depth < 4)
-    match chance.choice(kinds):
+    match rng.choice(kinds):
         case "text":
-            return draw_text(chance)
+            return draw_string(rng)
         case "integer":
-            return chance.randint(-(10 ** chance.randint(1, 300)), 10 ** chance.randint(1, 300))
+            return rng.randint(-(10 ** rng.randint(1, 300)), 10 ** rng.randint(1, 300))
         case "float":
-            return math.ldexp(chance.uniform(-1, 1), chance.randint(-1074, 1023))
+            return math.ldexp(rng.uniform(-1, 1), rng.randint(-1074, 1023))
         case "list":
-            return [draw(chance, depth + 1) for _ in range(chance.randint(0, 4))]
+            return [draw(rng, depth + 1) for _ in range(rng.randint(0, 4))]
         case "mapping":
-            return {draw_text(chance): draw(chance, depth + 1) for _ in range(chance.randint(0, 4))}
-    return chance.choice([None, True, False])
+            return {draw_string(rng): draw(rng, depth + 1) for _ in range(rng.randint(0, 4))}
+    return rng.choice([None, True, False])
 
 
-def draw_text(chance: random.Random) -> str:
-    """Return a text, most of it of characters that mean something somewhere."""
-    if chance.random() < 0.3:
-        codes = (chance.choice([*range(0xD800), *range(0xE000, 0x11000)]) for _ in range(chance.randint(0, 20)))
+def draw_string(rng: random.Random) -> str:
+    """Return a string, most of it of characters that mean something somewhere."""
+    if rng.random() < 0.3:
+        codes = (rng.choice([*range(0xD800), *range(0xE000, 0x11000)]) for _ in range(rng.randint(0, 20)))
         return "".join(map(chr, codes))
-    return "".join(chance.choices(ALPHABET, k=chance.randint(0, 40)))
+    return "".join(rng.choices(ALPHABET, k=rng.randint(0, 40)))
 
 
 def test_every_value_arrives_as_it_was_given_and_none_breaks_out(tmp_path: Path) -> None:
-    chance = random.Random(20)
-    values = [*HOSTILE, *PLAIN, {text: text for text in HOSTILE}, *(draw(chance) for _ in range(500))]
+    rng = random.Random(20)
+    values = [*HOSTILE, *PLAIN, {word: word for word in HOSTILE}, *(draw(rng) for _ in range(500))]
     given = {f"value_{number}": value for number, value in enumerate(values)}
     not_finite = {"nan": float("nan"), "wide": -math.inf}
     cell = [f"{name} = None" for name in given] + ['nan = float("nan")', "wide = float('inf')", 'experiment = ""']

@@ -42,10 +42,10 @@ CASES: list[tuple[Callable[[], ExceptionGroup], str]] = [  # type: ignore[type-a
 ]
 
 
-@pytest.mark.parametrize(("make", "told"), CASES, ids=[told.split()[0] for _, told in CASES])
-def test_group_is_told_with_its_members(make: Callable[[], Exception], told: str) -> None:
+@pytest.mark.parametrize(("make", "described"), CASES, ids=[described.split()[0] for _, described in CASES])
+def test_exception_group_is_described_with_its_members(make: Callable[[], Exception], described: str) -> None:
     error = fail(make())
-    assert describe_group(str(error), "".join(traceback.format_exception(error))) == told
+    assert describe_group(str(error), "".join(traceback.format_exception(error))) == described
 
 
 def test_group_whose_traceback_is_not_there_keeps_its_message() -> None:

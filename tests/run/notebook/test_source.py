@@ -35,7 +35,7 @@ def put(folder: Path, *names: str) -> None:
         (("01_a", "scratch", "Untitled1", "02_B", "x_03"), ["01_a"]),
     ],
 )
-def test_order_is_that_of_the_numbers_and_gaps_are_fine(
+def test_order_is_that_of_the_numbers_which_may_skip_some(
     checkout: Path, names: tuple[str, ...], order: list[str]
 ) -> None:
     put(checkout / "notebooks", *names)
@@ -101,7 +101,7 @@ def lose_sources(notebook: dict[str, Any]) -> None:
         (lambda notebook: notebook.update(nbformat=5), "notebook format 5, not 4"),
     ],
 )
-def test_notebook_for_something_else_is_told_in_one_line(
+def test_notebook_of_another_kind_is_reported_in_one_line(
     tmp_path: Path, edit: Callable[[dict[str, Any]], None], message: str
 ) -> None:
     path = make_notebook(tmp_path / "a.ipynb", 'experiment = ""')
@@ -129,7 +129,7 @@ def test_notebook_for_something_else_is_told_in_one_line(
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_file_that_is_no_notebook_is_told_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+def test_file_that_is_no_notebook_is_reported_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "a.ipynb").write_bytes(content)
     with pytest.raises(ParamsError) as caught:
         source.read_source(tmp_path / "a.ipynb")
@@ -184,7 +184,7 @@ def test_snapshot_wants_what_will_be_injected_to_be_declared(checkout: Path) -> 
 
 
 @pytest.mark.parametrize("arguments", [("run", "diabetes"), ("run", "diabetes", "--sample", "100")])
-def test_broken_later_notebook_is_told_before_the_first_runs(
+def test_broken_later_notebook_is_reported_before_the_first_runs(
     checkout: Path, labkit: Labkit, arguments: tuple[str, ...]
 ) -> None:
     (checkout / "notebooks" / "05_evaluation.ipynb").write_text("{")

@@ -17,7 +17,7 @@ def test_values_injected_whole_are_no_overrides(params_root: Path) -> None:
     assert step.overrides == {}
 
 
-def test_override_is_typed_checked_and_told(params_root: Path) -> None:
+def test_override_is_typed_checked_and_reported(params_root: Path) -> None:
     step = package.start("training", "diabetes", {"folds": 3})
     assert step.params.folds == 3
     assert ("folds", 3, "this notebook", "cross-validation folds over the training rows") in step.describe()
@@ -62,10 +62,10 @@ def test_numbers_of_numpy_are_numbers(params_root: Path) -> None:
     assert step.params.models == ("linear", "dummy")
 
 
-def test_hostile_text_reaches_the_step_as_it_is(params_root: Path) -> None:
-    for text in HOSTILE:
-        if "${" not in text:
-            assert package.start("deploy", "diabetes", {"intended_use": text}).params.intended_use == text
+def test_hostile_string_reaches_the_step_as_it_is(params_root: Path) -> None:
+    for string in HOSTILE:
+        if "${" not in string:
+            assert package.start("deploy", "diabetes", {"intended_use": string}).params.intended_use == string
 
 
 def test_by_hand_everything_goes_to_scratch(params_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,6 +100,6 @@ def test_unknown_artifact_names_the_nearest(params_root: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_figure_that_is_no_number_is_refused(params_root: Path, value: float) -> None:
+def test_metric_that_is_not_a_number_is_refused(params_root: Path, value: float) -> None:
     with pytest.raises(DataError, match="not a finite number"):
         package.start("training", "diabetes").log(mae=value)

@@ -25,8 +25,8 @@ def add_experiment(root: Path, name: str) -> None:
     """List one more experiment, which nobody runs."""
     path = root / "dvc.yaml"
     path.write_text(path.read_text().replace("experiments: [small]", f"experiments: [small, {name}]"))
-    text = (root / "params" / "small.yaml").read_text()
-    (root / "params" / f"{name}.yaml").write_text(text.replace("experiment: small", f"experiment: {name}"))
+    content = (root / "params" / "small.yaml").read_text()
+    (root / "params" / f"{name}.yaml").write_text(content.replace("experiment: small", f"experiment: {name}"))
 
 
 def commit(root: Path) -> None:
@@ -129,14 +129,14 @@ def test_file_that_was_never_recorded_is_not_lost(alice: Path, tmp_path: Path) -
     assert path.read_text() == "[1]\n"
 
 
-def test_checkout_without_a_remote_or_without_a_run_is_told_what_to_do(alice: Path, tmp_path: Path) -> None:
+def test_missing_remote_or_run_is_explained_with_its_remedy(alice: Path, tmp_path: Path) -> None:
     bob = clone(alice, tmp_path / "bob")
     assert_refused(bob, 2, "dvc.lock names no data of other: `git pull` gets that of others", "other")
     call(bob, "dvc", "remote", "remove", "team")
     assert_refused(bob, 2, "no DVC remote to fetch from: dvc remote add -d team s3://bucket/path")
 
 
-def test_remote_that_is_not_there_is_told_in_one_line(alice: Path, tmp_path: Path) -> None:
+def test_unreachable_remote_is_reported_in_one_line(alice: Path, tmp_path: Path) -> None:
     bob = clone(alice, tmp_path / "bob")
     call(bob, "dvc", "remote", "modify", "team", "url", "s3://bucket/path")
     keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "hidden-word", "AWS_MAX_ATTEMPTS": "1"}

@@ -63,7 +63,7 @@ def test_one_parent_six_children_and_candidates_all_ended(root: Path) -> None:
     assert len(runs) == 1 + len(children) + len(below)
 
 
-def test_each_child_says_what_it_was_made_of(root: Path) -> None:
+def test_each_child_records_what_it_was_made_from(root: Path) -> None:
     client = get_client(root)
     for run in find_runs(root):
         stage = run.data.tags.get("labkit.stage")
@@ -133,7 +133,7 @@ def test_every_page_of_the_run_is_inert_and_fits(
         assert page.locator("h1").count() == 1, path.name
 
 
-def test_status_says_that_nothing_is_stale(root: Path) -> None:
+def test_status_shows_that_nothing_is_stale(root: Path) -> None:
     done = call_labkit(root, "status", "diabetes")
     assert done.returncode == 0
     assert "stale" not in done.stdout
@@ -171,8 +171,8 @@ def test_metrics_are_dvc_metrics(root: Path) -> None:
     shown = subprocess.run(
         ["dvc", "metrics", "show", "--json"], cwd=root, env=environment, capture_output=True, check=True
     )
-    figures = json.loads(shown.stdout)[""]["data"]["data/diabetes/evaluation/metrics.json"]["data"]
-    assert figures["holdout"]["mae"]["low"] < figures["holdout"]["mae"]["value"] < figures["dummy"]["mae"]
+    metrics = json.loads(shown.stdout)[""]["data"]["data/diabetes/evaluation/metrics.json"]["data"]
+    assert metrics["holdout"]["mae"]["low"] < metrics["holdout"]["mae"]["value"] < metrics["dummy"]["mae"]
 
 
 def test_change_and_change_back_end_on_the_right_champion_and_pages(root: Path) -> None:

@@ -6,7 +6,7 @@ from labkit.run.pipeline.progress import Line, Progress
 from rich.console import Console
 
 
-def test_texts_of_others_are_shown_as_they_are() -> None:
+def test_output_of_others_is_shown_as_it_is() -> None:
     """A column `x [kg]` or an error that names `[/data/in]` is no markup."""
     for is_terminal in (False, True):
         stream = io.StringIO()

@@ -1,4 +1,4 @@
-"""Two at once in one checkout: the second waits and says for whom, and looking is always possible."""
+"""Two runs at once in one checkout: the second waits and reports for which, and reading is always possible."""
 
 import json
 import re
@@ -37,12 +37,12 @@ def first(root: Path) -> Iterator["subprocess.Popen[str]"]:
         yield run
 
 
-def test_second_run_waits_and_says_for_whom(root: Path, first: "subprocess.Popen[str]") -> None:
+def test_second_run_waits_and_reports_for_which_run(root: Path, first: "subprocess.Popen[str]") -> None:
     with started(root, "run", "small", "--cold") as second:
         assert second.stdout
-        said = second.stdout.readline()
-        found = re.fullmatch(r"waiting for the run of small \(process (\d+), since (\S+)\) …\n", said)
-        assert found, said
+        printed = second.stdout.readline()
+        found = re.fullmatch(r"waiting for the run of small \(process (\d+), since (\S+)\) …\n", printed)
+        assert found, printed
         assert int(found[1]) == first.pid
         # To whole seconds each, the one just before the other.
         began = datetime.fromisoformat(load_ledger(root)[0]["at"])
@@ -56,7 +56,7 @@ def test_second_run_waits_and_says_for_whom(root: Path, first: "subprocess.Popen
     assert len(find_done(root)) == 2, "the second had nothing left to do"
 
 
-def test_second_run_goes_by_what_the_params_say_when_its_turn_comes(root: Path, first: "subprocess.Popen[str]") -> None:
+def test_second_run_uses_the_params_of_the_time_its_turn_comes(root: Path, first: "subprocess.Popen[str]") -> None:
     with started(root, "run", "small", "--cold", "--force", "eda") as second:
         assert second.stdout
         assert second.stdout.readline().startswith("waiting for the run of small")
@@ -64,7 +64,7 @@ def test_second_run_goes_by_what_the_params_say_when_its_turn_comes(root: Path, 
         assert "\nseed: 42\n" in path.read_text()
         path.write_text(path.read_text().replace("\nseed: 42\n", "\nseed: 7\n"))
         (root / "go").touch()
-        assert first.wait(60) == 1, "the file does not say any more what it was given"
+        assert first.wait(60) == 1, "the file does not hold what it was given any more"
         assert second.wait(60) == 0
     from mlflow import MlflowClient
 
@@ -87,21 +87,21 @@ def here(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_somebody_who_only_looks_is_nobody_to_wait_for(here: Path) -> None:
-    said: list[str] = []
-    with run_lock.hold_checkout("small", report=said.append):
+    printed: list[str] = []
+    with run_lock.hold_checkout("small", report=printed.append):
         assert run_lock.find_holder()
     assert run_lock.find_holder() is None
     with ExitStack() as looking:
         assert take_lock(looking.enter_context(open_lock(run_lock.find_lock_path())))
         timer = Timer(0.2, looking.pop_all().close)
         timer.start()
-        with run_lock.hold_checkout("small", report=said.append, is_waiting=False) as has_waited:
+        with run_lock.hold_checkout("small", report=printed.append, is_waiting=False) as has_waited:
             assert not has_waited
         timer.join()
-    assert said == []
+    assert printed == []
 
 
-def test_what_a_killed_holder_said_of_himself_is_not_believed(here: Path) -> None:
+def test_what_a_killed_holder_wrote_about_itself_is_not_believed(here: Path) -> None:
     facts = {"pid": 2**22 + 1, "experiment": "other", "since": "2026-11-24T10:11:12+00:00"}
     run_lock.find_lock_path().parent.mkdir(exist_ok=True)
     run_lock.find_lock_path().write_text(json.dumps(facts))
@@ -152,9 +152,9 @@ def test_params_changed_under_a_run_end_it_as_dvc_would_record_what_did_not_run(
     params.write_text(re.sub(r"(?m)^seed: .*$", change, before))
     assert params.read_text() != before
     (root / "go").touch()
-    _, told = first.communicate(timeout=60)
-    assert first.returncode == 1, told
-    assert "params/small.yaml was changed while the run was under way; finished stages are kept" in told
+    _, printed = first.communicate(timeout=60)
+    assert first.returncode == 1, printed
+    assert "params/small.yaml was changed while the run was under way; finished stages are kept" in printed
     assert find_tracked(root)["eda"][0] == "FAILED"
     params.write_text(before + "# A comment changes nothing.\n")
     assert call_labkit(root, "run", "small", "--cold").returncode == 0
@@ -199,20 +199,20 @@ with hold_checkout("small", report=lambda line: print(line, flush=True)):
 """
 
 
-def test_of_eight_one_works_at_a_time_and_the_others_say_for_whom_they_wait(root: Path) -> None:
+def test_of_eight_runs_one_works_at_a_time_and_the_others_report_for_which_they_wait(root: Path) -> None:
     command = [sys.executable, "-c", HOLD]
     environment = make_environment(root)
     eight = [subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(8)]
-    said = [process.communicate(timeout=60)[0] for process in eight]
+    printed = [process.communicate(timeout=60)[0] for process in eight]
     assert [process.returncode for process in eight] == [0] * 8
     assert (root / "held").read_text() == "<>" * 8
     assert all(
-        re.fullmatch(r"(waiting for (the run of small|another run of this checkout).* …\n)?", line) for line in said
+        re.fullmatch(r"(waiting for (the run of small|another run of this checkout).* …\n)?", line) for line in printed
     )
 
 
 def test_of_eight_whole_runs_one_does_the_work_and_all_end_well(root: Path) -> None:
-    """Whoever comes later finds nothing left to do, and says so truthfully."""
+    """A later run finds nothing left to do, and reports exactly that."""
     (root / "go").touch()
     command, environment = [LABKIT, "run", "small", "--cold"], make_environment(root)
     eight = [
@@ -221,10 +221,10 @@ def test_of_eight_whole_runs_one_does_the_work_and_all_end_well(root: Path) -> N
         )
         for _ in range(8)
     ]
-    said = [process.communicate(timeout=300)[0] for process in eight]
-    assert [process.returncode for process in eight] == [0] * 8, said
-    assert sum("│ ran" in text for text in said) == 1
-    assert sum("│ up to date" in text for text in said) == 7
+    printed = [process.communicate(timeout=300)[0] for process in eight]
+    assert [process.returncode for process in eight] == [0] * 8, printed
+    assert sum("│ ran" in output for output in printed) == 1
+    assert sum("│ up to date" in output for output in printed) == 7
     lines = load_ledger(root)
     started_ones = [line["stage"] for line in lines if line["kind"] == "start"]
     assert (started_ones.count("eda"), started_ones.count(None)) == (1, 8)

@@ -47,7 +47,7 @@ def test_stage_that_writes_what_nobody_expects_fails_and_leaves_nothing(tmp_path
     assert {status for name, (status, _) in find_tracked(root).items() if name != "candidate"} == {"FAILED"}
 
 
-def test_page_of_a_stage_whose_outputs_are_refused_says_that_it_failed(tmp_path: Path, store: Path) -> None:
+def test_page_of_a_stage_whose_outputs_are_refused_shows_that_it_failed(tmp_path: Path, store: Path) -> None:
     root = make_small(tmp_path / "checkout", "eda", store=store)
     page, notebook = root / "reports/small/01_eda.html", root / "notebooks/01_eda.ipynb"
     assert call_labkit(root, "run", "small", "--cold").returncode == 0

@@ -1,4 +1,4 @@
-"""What differs from the commit is told apart and made again from a patch, byte for byte."""
+"""What differs from the commit is classified and restored from a patch, byte for byte."""
 
 import subprocess
 from pathlib import Path
@@ -74,7 +74,7 @@ def read_files(root: Path, *patterns: str) -> dict[str, bytes]:
         ("dvc.lock", True, "output"),
     ],
 )
-def test_changed_files_are_told_apart(path: str, kind: str, *, is_untracked: bool) -> None:
+def test_changed_files_are_distinguished_by_kind(path: str, kind: str, *, is_untracked: bool) -> None:
     assert classify_file(path, [], is_untracked=is_untracked) == kind
 
 

@@ -63,7 +63,7 @@ def test_block_is_closed_as_it_ended(root: Path, error: BaseException | None, ou
     assert len(entry.reason) <= 300
 
 
-def test_what_was_said_first_counts(root: Path) -> None:
+def test_first_entry_counts(root: Path) -> None:
     """A run that was closed is not closed otherwise by whoever comes late."""
     with ledger.open_entry("mine", "eda", facts={}) as entry:
         pass
@@ -113,7 +113,7 @@ def test_lines_of_processes_at_once_stay_whole(root: Path) -> None:
     assert len([line for line in load_ledger(root) if line.get("text") == "y" * 5000]) == 360
 
 
-def test_process_is_told_from_a_later_one_with_its_number(root: Path) -> None:
+def test_process_is_distinguished_from_a_later_one_with_its_number(root: Path) -> None:
     mine = ledger.find_process(os.getpid())
     assert mine
     assert mine.is_alive()
@@ -163,7 +163,7 @@ def test_only_what_is_dead_is_closed_and_swept(root: Path, others: dict[str, int
     assert [path.name for path in (root / ".labkit" / "work").iterdir()] == [entries["live"].run]
     parts = [path.parent.name for path in (root / "data").rglob(".*.part")]
     assert parts == ["live"]
-    assert not (root / "mlflow.db").exists(), "nothing is made to say that something was killed"
+    assert not (root / "mlflow.db").exists(), "no store is made only to record that something was killed"
     n_lines = len(load_ledger(root))
     assert recovery.reconcile() == []
     assert len(load_ledger(root)) == n_lines
@@ -211,23 +211,23 @@ def test_of_six_at_once_one_closes_what_is_dead(root: Path) -> None:
     assert [line["run"] for line in load_ledger(root) if line["kind"] == "done"] == names
 
 
-def test_run_is_told_of_with_its_stages(root: Path) -> None:
+def test_run_is_described_with_its_stages(root: Path) -> None:
     start = make_start("gone")
     ledger.append("start", **start)
     ledger.append("start", **{**start, "run": "below", "stage": "eda", "parent": "gone"})
     gone = recovery.reconcile()
     assert [entry.run for entry in gone] == ["gone", "below"]
-    said = f"mine: a run of {start['at']} was killed (process {GONE} is gone); it is closed as such now"
-    assert recovery.describe_closed(gone) == [said]
+    expected = f"mine: a run of {start['at']} was killed (process {GONE} is gone); it is closed as such now"
+    assert recovery.describe_closed(gone) == [expected]
 
 
 @pytest.mark.parametrize("uri", ["", SERVER], ids=["another store is used now", "the server is still away"])
 def test_run_whose_server_was_away_waits_for_that_server(root: Path, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    ledger.append("start", **{**make_start("told later"), "store": SERVER})
-    ledger.append("opened", run="told later", tracked="1f")
+    ledger.append("start", **{**make_start("reported later"), "store": SERVER})
+    ledger.append("opened", run="reported later", tracked="1f")
     ended = {"reason": "", "exit_code": 1, "seconds": 1.0, "peak_bytes": 0, "is_settled": False}
-    ledger.append("done", run="told later", outcome="failed", **ended)
+    ledger.append("done", run="reported later", outcome="failed", **ended)
     n_lines = len(load_ledger(root))
     assert recovery.reconcile() == []
     assert len(load_ledger(root)) == n_lines
@@ -259,7 +259,7 @@ def make_start(run: str) -> dict[str, object]:
     return {**place, "pid": GONE, "boot": ledger.find_boot(), "process_started": 1.0, "at": ledger.make_timestamp()}
 
 
-def test_end_of_a_run_finds_room_on_a_full_disk(root: Path) -> None:
+def test_end_of_a_run_finds_space_on_a_full_disk(root: Path) -> None:
     folder = root / ".labkit"
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""What `labkit runs` and `labkit why` say of runs, from a ledger that was really written."""
+"""What `labkit runs` and `labkit why` show of runs, from a ledger that was really written."""
 
 import os
 from contextlib import suppress
@@ -93,12 +93,12 @@ def test_run_is_found_by_any_of_its_names() -> None:
         run_history.find_run("222")
 
 
-def test_run_of_nothing_is_told_what_to_do() -> None:
+def test_missing_run_is_explained_with_its_remedy() -> None:
     with pytest.raises(ParamsError, match=r"^no run 'mine': nothing has run in this checkout yet: labkit run mine$"):
         run_history.find_run("mine")
 
 
-def test_why_tells_of_each_stage_whether_it_ran_and_since_when_it_had_not_to() -> None:
+def test_why_shows_of_each_stage_whether_it_ran_and_since_when_it_is_up_to_date() -> None:
     stale = {"eda": [], "features": ["params seed changed"], "training": [], "publish": []}
     first = record("mine", stages={"eda": "finished", "features": "finished"})
     second = record(
@@ -110,26 +110,26 @@ def test_why_tells_of_each_stage_whether_it_ran_and_since_when_it_had_not_to() -
     )
     record("mine", stages={"eda": "finished", "features": "finished"})
     entries = {(entry.parent, entry.stage): entry.run for entry in ledger.load_entries()}
-    told = dict(run_history.describe_run(run_history.find_run(second.run)))
-    assert told["why"].splitlines() == [
+    described = dict(run_history.describe_run(run_history.find_run(second.run)))
+    assert described["why"].splitlines() == [
         f"eda          not run: up to date, last run as {entries[first.run, 'eda']}",
         f"features     not run: restored from the cache, last run as {entries[first.run, 'features']}",
         "training     ran: forced",
         "publish      ran: it runs each time",
     ]
-    assert (told["asked for"], told["params"]) == ("force training", "seed = 7")
-    told = dict(run_history.describe_run(run_history.find_run(entries[second.run, "training"])))
-    assert (told["part of"], told["stage"], told["params"]) == (second.run, "training", "seed = 7")
+    assert (described["asked for"], described["params"]) == ("force training", "seed = 7")
+    described = dict(run_history.describe_run(run_history.find_run(entries[second.run, "training"])))
+    assert (described["part of"], described["stage"], described["params"]) == (second.run, "training", "seed = 7")
 
 
-def test_why_tells_what_a_run_that_stopped_had_not_come_to() -> None:
+def test_why_shows_what_a_stopped_run_did_not_reach() -> None:
     plan = {"eda": ["code changed"], "features": ["its outputs are missing"], "training": []}
     run = record("mine", stages={"eda": "died"}, plan=plan)
-    told = dict(run_history.describe_run(run_history.find_run(run.run)))
-    assert told["why"].splitlines() == [
+    described = dict(run_history.describe_run(run_history.find_run(run.run)))
+    assert described["why"].splitlines() == [
         "eda          ran: code changed",
         "features     not run: the run had stopped",
         "training     not run: the run had stopped",
     ]
-    assert told["ended"].startswith("failed, exit code 1, after 0.")
-    assert told["ended"].endswith(" s: eda died")
+    assert described["ended"].startswith("failed, exit code 1, after 0.")
+    assert described["ended"].endswith(" s: eda died")

@@ -61,7 +61,7 @@ def test_record_is_an_artifact_and_in_the_ledger(root: Path, tmp_path: Path) -> 
     assert "record.json" in call_labkit(root, "why", "small").stdout
 
 
-def test_record_says_who_ran_it_on_what(root: Path) -> None:
+def test_record_names_user_and_machine(root: Path) -> None:
     record = load_records(root)[0]
     assert record["version"] == 1
     assert record["outcome"] == "finished"
@@ -126,9 +126,9 @@ def test_token_in_new_code_is_masked(root: Path, tmp_path: Path) -> None:
     record = load_records(root)[0]
     assert record["code"]["patch"]["is_masked"]
     fetched = fetch(root, record["mlflow_run_id"], tmp_path / "fetched")
-    text = (fetched / "code" / "changes.diff").read_text()
-    assert '+token = "[redacted]"' in text
-    assert TOKEN not in text
+    content = (fetched / "code" / "changes.diff").read_text()
+    assert '+token = "[redacted]"' in content
+    assert TOKEN not in content
 
 
 def test_run_that_fails_has_a_record_too(root: Path, tmp_path: Path) -> None:
@@ -158,6 +158,6 @@ def test_source_that_is_too_large_is_warned_of(tmp_path: Path, store: Path) -> N
     root = make_small(tmp_path / "checkout", "eda", store=store)
     (root / "notebooks" / "helper.py").write_text("#" * 1_000_001)
     done = call_labkit(root, "run", "small")
-    said = "warning: too large to be recorded, so this run cannot be reproduced: notebooks/helper.py (1.0 MB"
-    assert said in done.stdout
+    warning = "warning: too large to be recorded, so this run cannot be reproduced: notebooks/helper.py (1.0 MB"
+    assert warning in done.stdout
     assert load_records(root)[0]["code"]["left_out"] == {"notebooks/helper.py": 1_000_001}

@@ -1,4 +1,4 @@
-"""What MLflow is told, and its store: made once whoever comes, brought up to date with a copy kept, never lied to."""
+"""What MLflow records, and its store: made once by whoever comes first, migrated with a copy kept, never wrong."""
 
 import os
 import random
@@ -149,7 +149,7 @@ def read_version(path: Path) -> str:
         return str(connection.execute("select version_num from alembic_version").fetchone()[0])
 
 
-def test_older_store_is_copied_then_brought_up_to_date_and_told_of(
+def test_older_store_is_copied_then_brought_up_to_date_and_reported(
     root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     old = make_old_store(root / "mlflow.db")
@@ -158,8 +158,8 @@ def test_older_store_is_copied_then_brought_up_to_date_and_told_of(
     kept = root / f"mlflow.db.before-upgrade-of-{old}"
     assert read_version(kept) == old
     assert read_version(root / "mlflow.db") != old
-    said = f"mlflow.db was brought up to date; the old one is kept as {kept.name}"
-    assert [record.getMessage() for record in caplog.records if record.name == "labkit"] == [said]
+    message = f"mlflow.db was brought up to date; the old one is kept as {kept.name}"
+    assert [record.getMessage() for record in caplog.records if record.name == "labkit"] == [message]
     assert check_whole(root) == []
 
 
@@ -240,7 +240,7 @@ def test_what_is_no_store_is_refused_and_left_alone(root: Path, content: bytes |
     assert path.read_bytes() == before
 
 
-def test_server_that_is_not_there_is_told_of_before_anything_starts(root: Path) -> None:
+def test_unreachable_server_is_reported_before_anything_starts(root: Path) -> None:
     uri = f"http://me:hidden-word@127.0.0.1:{find_free_port()}"
     shown = uri.replace("me:hidden-word@", "")
     done = call_labkit(root, "run", "small", MLFLOW_TRACKING_URI=uri)
@@ -253,7 +253,7 @@ def test_server_that_is_not_there_is_told_of_before_anything_starts(root: Path) 
     assert load_ledger(root) == []
 
 
-def test_server_that_accepts_and_never_answers_is_told_of_too() -> None:
+def test_server_that_accepts_and_never_responds_is_reported_too() -> None:
     import socket
 
     with socket.socket() as listener:
@@ -264,14 +264,16 @@ def test_server_that_accepts_and_never_answers_is_told_of_too() -> None:
 
 
 @pytest.mark.parametrize(("code", "is_refused"), [(200, False), (401, False), (404, False), (500, True), (503, True)])
-def test_server_that_answers_is_there_unless_it_says_that_it_is_out_of_order(code: int, is_refused: bool) -> None:
+def test_server_that_responds_is_available_unless_it_reports_that_it_is_out_of_order(
+    code: int, is_refused: bool
+) -> None:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(code)
             self.end_headers()
 
         def log_message(self, format: str, *arguments: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
@@ -291,7 +293,7 @@ def test_server_that_answers_is_there_unless_it_says_that_it_is_out_of_order(cod
 def test_lost_server_is_looked_for_half_a_minute_in_all(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     patience = paths.make_environment()
     tries, factor = (int(patience[f"MLFLOW_HTTP_REQUEST_{name}"]) for name in ("MAX_RETRIES", "BACKOFF_FACTOR"))
-    # As urllib3 does: the first pause is none.
+    # As urllib3 does: there is no pause before the first retry.
     assert 20 <= sum(factor * 2**number for number in range(1, tries)) <= 30
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "9")
     assert paths.make_environment()["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "9"
@@ -324,9 +326,9 @@ def test_nothing_is_altered_silently(stored: Path) -> None:
     }
     assert run.data.params["short"] == "a" * 6000
     assert run.data.params["long"].endswith(" … (complete in the run's artifacts)")
-    for name, text in (("params/long", long), ("tags/long_tag", tag)):
+    for name, written in (("params/long", long), ("tags/long_tag", tag)):
         place = client.download_artifacts(record.run_id, f"{name}.txt")
-        assert Path(place).read_text() == text
+        assert Path(place).read_text() == written
     assert len(run.data.tags["labkit.sha256.long"]) == 64
 
 
@@ -360,7 +362,7 @@ def test_run_that_mlflow_takes_for_finished_and_the_ledger_does_not_never_happen
     assert (run.info.status, run.data.tags["labkit.reason"]) == ("FAILED", "process gone")
     assert run.info.end_time == before.info.end_time
     [entry] = ledger.load_entries()
-    assert entry.is_settled, "told once is enough"
+    assert entry.is_settled, "one report is enough"
 
 
 END_AMID = """

@@ -101,7 +101,7 @@ def test_candidate_takes_three_requests(root: Path, server: Server, monkeypatch:
     )
 
 
-def test_run_says_who_and_from_where_and_only_labkit_speaks(root: Path, server: Server) -> None:
+def test_run_records_user_and_place_and_prints_labkit_lines_only(root: Path, server: Server) -> None:
     done = call_labkit(root, "run", "small", "--cold", MLFLOW_TRACKING_URI=server.uri)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"Tracking:  {server.uri}\n" in done.stdout
@@ -123,7 +123,7 @@ def test_run_says_who_and_from_where_and_only_labkit_speaks(root: Path, server: 
     assert {run.data.tags["mlflow.user"] for run in runs} == {getpass.getuser()}
 
 
-def test_version_says_who_registered_and_promoted_it_and_only_labkit_speaks(
+def test_version_records_who_registered_and_promoted_it_and_prints_labkit_lines_only(
     root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = root / "model"
@@ -189,7 +189,7 @@ def test_server_that_is_lost_during_a_run_is_no_fault_of_the_user(
     assert "run again: finished stages are kept." in str(caught.value)
 
 
-def test_artifact_that_is_not_there_is_told_from_a_store_that_is_lost(root: Path, tmp_path: Path) -> None:
+def test_missing_artifact_is_distinguished_from_a_lost_store(root: Path, tmp_path: Path) -> None:
     with tracking.open_run(load_params("small"), "eda", parent_id=None, tags={}) as record:
         record.status = "FINISHED"
     place = f"{root.as_uri()}/mlruns/small/{record.run_id}/artifacts"

@@ -29,8 +29,8 @@ def show(data: dict[str, Any], metadata: dict[str, Any] | None = None) -> Notebo
     return new_code_cell("show()", execution_count=1, outputs=[output])
 
 
-def write(text: str, name: str = "stdout") -> NotebookNode:
-    return new_code_cell("print()", execution_count=1, outputs=[new_output("stream", name=name, text=text)])
+def write(printed: str, name: str = "stdout") -> NotebookNode:
+    return new_code_cell("print()", execution_count=1, outputs=[new_output("stream", name=name, text=printed)])
 
 
 def raise_error(name: str, value: str, traceback: list[str] | None = None) -> NotebookNode:
@@ -157,7 +157,7 @@ def test_the_attack_is_one(tmp_path, visit):
     assert complaints
 
 
-def test_names_and_texts_around_the_cells_are_escaped(tmp_path, visit):
+def test_names_and_strings_around_the_cells_are_escaped(tmp_path, visit):
     folder = tmp_path / "reports" / "diabetes"
     folder.mkdir(parents=True)
     header = make_header(
@@ -188,14 +188,14 @@ def test_names_and_texts_around_the_cells_are_escaped(tmp_path, visit):
         assert page.locator("h1").count() == 1
 
 
-def test_a_report_says_what_ran(tmp_path):
-    text = render(
+def test_a_report_shows_what_ran(tmp_path):
+    html = render(
         tmp_path, [new_markdown_cell("# Which model?\n\nAll of them.")], make_header(notes=("sample",))
     ).read_text()
-    assert f'content="{POLICY}"' in text
-    assert '<html lang="en">' in text
-    assert "<script" not in text
-    assert "http" not in text.replace('http-equiv="Content', "")
+    assert f'content="{POLICY}"' in html
+    assert '<html lang="en">' in html
+    assert "<script" not in html
+    assert "http" not in html.replace('http-equiv="Content', "")
     for shown in (
         "finished",
         "2026-11-24 10:11 UTC",
@@ -206,8 +206,8 @@ def test_a_report_says_what_ran(tmp_path):
         ">folds<",
         ">5<",
     ):
-        assert shown in text
-    assert text.count("Which model?</h1>") == 1
+        assert shown in html
+    assert html.count("Which model?</h1>") == 1
 
 
 def test_code_is_folded_and_there(tmp_path, visit):
@@ -257,17 +257,17 @@ def test_a_cell_that_was_ended_is_marked_with_how(tmp_path, state):
     cells = [new_code_cell(f"x = {n}", execution_count=n if n < 3 else None) for n in (1, 2, 3)]
     for cell, ended in zip(cells, ("finished", state, "not run"), strict=True):
         cell.metadata["labkit"] = {"state": ended}
-    text = render(tmp_path, cells, make_header(status="interrupted")).read_text()
-    assert "This stage was interrupted." in text
-    assert f"The stage stopped in this cell: {state}" in text
-    assert f'<section class="cell failed" id="cell-{cells[1].id}">' in text
-    assert f'<section class="cell not-run" id="cell-{cells[2].id}">' in text
+    html = render(tmp_path, cells, make_header(status="interrupted")).read_text()
+    assert "This stage was interrupted." in html
+    assert f"The stage stopped in this cell: {state}" in html
+    assert f'<section class="cell failed" id="cell-{cells[1].id}">' in html
+    assert f'<section class="cell not-run" id="cell-{cells[2].id}">' in html
 
 
 def test_a_stage_that_failed_after_its_notebook_blames_no_cell(tmp_path):
-    text = render(tmp_path, [new_code_cell("x = 1", execution_count=1)], make_header(status="failed")).read_text()
-    assert "No cell of the notebook raised an error." in text
-    assert 'id="failed"' not in text
+    html = render(tmp_path, [new_code_cell("x = 1", execution_count=1)], make_header(status="failed")).read_text()
+    assert "No cell of the notebook raised an error." in html
+    assert 'id="failed"' not in html
 
 
 def test_a_figure_is_described(tmp_path):
@@ -278,16 +278,16 @@ def test_a_figure_is_described(tmp_path):
         show({"image/png": PIXEL + "\n", "text/plain": "<Figure size 640x480>"}),
         show({"image/svg+xml": "<svg xmlns='http://www.w3.org/2000/svg'/>"}, {"image/svg+xml": {"alt": "A tree"}}),
     ]
-    text = render(tmp_path, cells).read_text()
-    assert re.findall(r'<img[^>]* alt="([^"]*)"', text) == [
+    html = render(tmp_path, cells).read_text()
+    assert re.findall(r'<img[^>]* alt="([^"]*)"', html) == [
         "Error by &#34;age&#34;",
         "Rows by month",
         "Figure: Where it errs",
         "Figure: Where it errs",
         "A tree",
     ]
-    assert base64.b64encode(b"<svg xmlns='http://www.w3.org/2000/svg'/>").decode() in text
-    assert "640x480" not in text
+    assert base64.b64encode(b"<svg xmlns='http://www.w3.org/2000/svg'/>").decode() in html
+    assert "640x480" not in html
 
 
 def test_tables_keep_their_shape(tmp_path, visit):
@@ -308,15 +308,15 @@ def test_headings_become_contents_and_anchors(tmp_path):
         new_markdown_cell("# Which model?\n\n## Data\n\n### More\n\n## Data"),
         new_markdown_cell("## <b>Last</b> & done"),
     ]
-    text = render(tmp_path, cells).read_text()
-    contents = text[text.index('class="contents"') :]
+    html = render(tmp_path, cells).read_text()
+    contents = html[html.index('class="contents"') :]
     assert re.findall(r'<a href="#([^"]+)">(.+)</a>', contents) == [
         ("Data", "Data"),
         ("Data-3", "Data"),
         ("Last-%26-done", "Last &amp; done"),
     ]
     for anchor in ("Data", "Data-3", "Last-&amp;-done"):
-        assert text.count(f'id="{anchor}"') == 1
+        assert html.count(f'id="{anchor}"') == 1
 
 
 def test_markdown_keeps_its_means(tmp_path):
@@ -324,13 +324,13 @@ def test_markdown_keeps_its_means(tmp_path):
         "Mean $\\bar{x} < 3$ and `code`.\n\n| a | b |\n|---|---:|\n| x | 1 |\n\n<details><summary>More</summary>\n\n"
         "hidden\n\n</details>\n\n```python\nx = 'y'\n```\n\nGo to [deploy](06_deploy.ipynb#Data), see [there](https://example.org/a.ipynb)."
     )
-    text = render(tmp_path, [new_markdown_cell(source)]).read_text()
-    assert '<code class="math">\\bar{x} &lt; 3</code>' in text
-    assert re.search(r'<td[^>]* class="num"[^>]*>1</td>', text)
-    assert "<details><summary>More</summary>" in text
-    assert '<span class="s1">' in text
-    assert '<a href="06_deploy.html#Data"' in text
-    assert '<a href="https://example.org/a.ipynb"' in text
+    html = render(tmp_path, [new_markdown_cell(source)]).read_text()
+    assert '<code class="math">\\bar{x} &lt; 3</code>' in html
+    assert re.search(r'<td[^>]* class="num"[^>]*>1</td>', html)
+    assert "<details><summary>More</summary>" in html
+    assert '<span class="s1">' in html
+    assert '<a href="06_deploy.html#Data"' in html
+    assert '<a href="https://example.org/a.ipynb"' in html
 
 
 def test_widgets_and_estimator_diagrams_give_way_to_text(tmp_path):
@@ -339,22 +339,22 @@ def test_widgets_and_estimator_diagrams_give_way_to_text(tmp_path):
         show({"text/html": "<style>x</style><div class='sk-top-container'>diagram</div>", "text/plain": "Ridge()"}),
         show({"text/html": "<script>plot()</script>", "image/png": PIXEL}),
     ]
-    text = render(tmp_path, cells).read_text()
-    assert "interactive(" not in text
-    assert "diagram" not in text
-    assert "Ridge()" in text
-    assert PIXEL in text
+    html = render(tmp_path, cells).read_text()
+    assert "interactive(" not in html
+    assert "diagram" not in html
+    assert "Ridge()" in html
+    assert PIXEL in html
 
 
 def test_long_outputs_lose_their_middle(tmp_path):
     cells = [write("\n".join(f"line {n}" for n in range(5_000))), write("12 %\r100 %\n"), write("x" * 20_000)]
-    text = render(tmp_path, cells).read_text()
-    assert "line 4999" in text
-    assert "line 2500" not in text
-    assert "4,400 lines left out" in text
-    assert "100 %" in text
-    assert "12 %" not in text
-    assert len(text) < 60_000
+    html = render(tmp_path, cells).read_text()
+    assert "line 4999" in html
+    assert "line 2500" not in html
+    assert "4,400 lines left out" in html
+    assert "100 %" in html
+    assert "12 %" not in html
+    assert len(html) < 60_000
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -410,11 +410,11 @@ def test_pages_lead_to_each_other(tmp_path):
         ("04 training", "04_training.html"),
         ("05 evaluation", "05_evaluation.html"),
     ]
-    text = render(folder, [], neighbours=pages).read_text()
-    assert '<a href="../index.html">All reports</a>' in text
-    assert '<a href="04_training.html" aria-current="page">' in text
-    assert 'rel="prev" href="03_features.html"' in text
-    assert 'rel="next" href="05_evaluation.html"' in text
+    html = render(folder, [], neighbours=pages).read_text()
+    assert '<a href="../index.html">All reports</a>' in html
+    assert '<a href="04_training.html" aria-current="page">' in html
+    assert 'rel="prev" href="03_features.html"' in html
+    assert 'rel="next" href="05_evaluation.html"' in html
     assert 'rel="prev"' not in render(folder, [], neighbours=pages[1:]).read_text()
 
 
@@ -454,7 +454,7 @@ def test_the_index_shows_every_stage(tmp_path, visit):
     assert "diabetes: deploy failed" in page.locator(".lead").inner_text()
 
 
-def test_an_index_of_nothing_says_what_to_do(tmp_path):
+def test_an_empty_index_explains_what_to_do(tmp_path):
     assert "labkit run &lt;experiment&gt;" in render_index(tmp_path / "reports").read_text()
 
 
