@@ -4,6 +4,8 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
@@ -308,6 +310,20 @@ def test_nothing_that_runs_code_on_loading() -> None:
     words = ("import pickle", "cloudpickle", "import joblib", "read_pickle", "allow_pickle=True", "yaml.load(")
     found = [f"{path.name}: {word}" for path in MODULES for word in words if word in path.read_text()]
     assert found == []
+
+
+def find_functions(tree: ast.Module) -> Iterator[str]:
+    """Return the functions of a module that another may import: commands, which are decorated, are not among them."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and not node.decorator_list and node.name not in ("main", "prepare"):
+            yield node.name
+
+
+def test_no_two_modules_define_the_same_function() -> None:
+    """`main` starts a process; `prepare` is called by the kernel that imports a module ahead of its use."""
+    found = Counter(name for path in MODULES for name in find_functions(ast.parse(path.read_text())))
+    assert [name for name, times in found.items() if times > 1] == []
+    assert {"compute_losses", "find_column_kind", "format_bytes", "escape"} <= set(found)
 
 
 def test_files_stay_readable() -> None:

@@ -12,6 +12,7 @@ import yaml
 from labkit.errors import ParamsError
 from labkit.params import describe, load, override, yaml_text
 from labkit.params.yaml_lines import quote
+from labkit.run.pipeline import dvc_repo
 
 from tests.hostile_strings import HOSTILE as STRINGS
 
@@ -293,6 +294,11 @@ def test_schema_for_editors_is_current() -> None:
     path = Path(__file__).parents[2] / "params" / "schema.json"
     assert path.read_text() == describe.make_schema(), "run `labkit params --schema`"
     assert json.loads(path.read_text())["additionalProperties"] is False
+
+
+def test_pipeline_has_the_experiments_that_have_params(params_root: Path) -> None:
+    assert (params_root / "dvc.yaml").is_file()
+    assert sorted(dvc_repo.list_pipeline_experiments()) == load.list_experiments()
 
 
 def test_papermill_and_labkit_read_the_same_values(params_root: Path) -> None:
