@@ -1,13 +1,13 @@
 """Whether anything is lost when runs are killed: runs of a small experiment, each killed at a random moment.
 
 python benchmarks/kills.py           200 kills, about an hour on two cores
-python benchmarks/kills.py 20 --seed 7 --in-a-row 4
+python benchmarks/kills.py 20 --seed 7 --in-a-row 4 --after 5
 python benchmarks/kills.py 200 --every 0.05 --busy 6    the runner, at each 50 ms of its first 10 s, on a busy machine
 
 Each trial changes what the experiment computes, starts `labkit run`, kills one process of it (the runner, the kernels'
 server, a keeper, a kernel, a stage process) at a random moment, or several runs so one after another, and runs again.
 The data, predictions and metrics in place then must be byte for byte those of an undisturbed run, and still be so half
-a minute later; ledger and MLflow must agree on every run.
+a minute later (`--after`); ledger and MLflow must agree on every run.
 With `--every`, kernels are warm, so that their server has seconds to import, and every process of the
 checkout is examined, not only those below the runner when it was killed.
 
@@ -43,8 +43,6 @@ sys.path.insert(0, str(ROOT))
 from tests.conftest import call_labkit  # noqa: E402
 from tests.run.small import STAGES, is_alive, load_ledger, make_small, start  # noqa: E402
 
-AFTER_SECONDS = 30
-"""Longer than anything that a kill left behind could need to come to its end and write."""
 LONGEST_SECONDS = 2
 """How long something may outlive a kill."""
 FEWEST_TO_TELL = 100
@@ -253,7 +251,7 @@ def run_again(root: Path, seed: int) -> list[str]:
     return faults
 
 
-def kill_runs(n: int, *, in_a_row: int, seed: int, folder: Path) -> Tally:
+def kill_runs(n: int, *, in_a_row: int, seed: int, after_seconds: float, folder: Path) -> Tally:
     """Kill `n` runs and return what was seen."""
     rng, tally = random.Random(seed), Tally()
     root = make_small(folder / "checkout", **SOURCES)
@@ -274,7 +272,7 @@ def kill_runs(n: int, *, in_a_row: int, seed: int, folder: Path) -> Tally:
         tally.faults += faults
         print(f"seed {changed}: killed {'; then '.join(killed)}", *faults, flush=True)
     before = digest_outputs(root)
-    time.sleep(AFTER_SECONDS)
+    time.sleep(after_seconds)
     if digest_outputs(root) != before:
         tally.faults.append("outputs changed after the last run had ended")
     return tally
@@ -288,6 +286,9 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=0.0, help="Seconds by which each kill of a runner comes later.")
     parser.add_argument("--busy", type=int, default=0, help="Processes that keep the machine busy, with --every.")
     parser.add_argument("--in-a-row", type=int, default=1, help="How many runs are killed before one may end.")
+    parser.add_argument(
+        "--after", type=float, default=30.0, help="Seconds in which what a kill left behind may still come to its end."
+    )
     words = parser.parse_args()
     begun, machine = time.monotonic(), describe_machine()
     with tempfile.TemporaryDirectory() as folder:
@@ -296,7 +297,9 @@ def main() -> None:
         if words.every:
             tally = kill_in_turn(words.n, every=words.every, n_busy=words.busy, folder=Path(folder))
         else:
-            tally = kill_runs(words.n, in_a_row=words.in_a_row, seed=words.seed, folder=Path(folder))
+            tally = kill_runs(
+                words.n, in_a_row=words.in_a_row, seed=words.seed, after_seconds=words.after, folder=Path(folder)
+            )
     killed = ", ".join(f"{role} {count}" for role, count in tally.killed.most_common())
     print(f"{words.n} kills ({killed}) in {(time.monotonic() - begun) / 60:.0f} min")
     print(f"{tally.n_left} processes left 2 s after a kill, {len(tally.faults)} faults")
@@ -305,7 +308,7 @@ def main() -> None:
             f"{words.n} runs killed at a random moment ({killed}), each run again: **{len(tally.faults)} faults**, "
             f"{tally.n_left} processes left 2 s after a kill. Verified each time: whether data, predictions and "
             "metrics are byte for byte those of an undisturbed run, whether ledger and MLflow agree on every run, "
-            f"whether anything is left over; and {AFTER_SECONDS} s after the last, whether this still holds."
+            f"whether anything is left over; and {words.after:g} s after the last, whether this still holds."
         )
         write_section("7. Killed runs", "\n\n".join([machine, summary, *tally.faults]))
     print("\n".join(tally.faults))
