@@ -9,10 +9,10 @@ EXPERIMENTS ?= flights
 STRIP := --keep-id --extra-keys "metadata.papermill cell.metadata.papermill metadata.widgets cell.metadata.execution"
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test bench lab check format lock audit clean
+.PHONY: help install run test test-quick bench lab check format lock audit clean
 
 help:  ## show this help
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1 \t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1 \t/' | expand -t 20
 
 install: .venv/installed  ## make .venv with the locked packages and this checkout
 
@@ -28,6 +28,9 @@ run: install  ## run the whole pipeline and show the results
 
 test: install  ## run every test
 	python -m pytest
+
+test-quick: install  ## run the tests without marker slow, browser or fault
+	python -m pytest -m "not slow and not browser and not fault"
 
 bench: install  ## measure the engine beside the bare tools, about half an hour
 	python benchmarks/engine.py

@@ -26,14 +26,15 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-USES_BROWSER = {"browser", "visit"}
+MARKS = {"browser": "browser", "visit": "browser", "finished": "slow"}
+"""Fixture → marker of every test that uses it."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a browser, by its fixtures."""
+    """Mark tests by the fixtures that they use."""
     for item in items:
-        if USES_BROWSER & set(getattr(item, "fixturenames", ())):
-            item.add_marker("browser")
+        for mark in {MARKS[name] for name in getattr(item, "fixturenames", ()) if name in MARKS}:
+            item.add_marker(mark)
 
 
 def make_checkout(folder: Path) -> Path:

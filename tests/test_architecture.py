@@ -233,6 +233,7 @@ def test_packages_import_each_other_one_way() -> None:
     assert find_cycle({name: set(below) for name, below in ALLOWED.items()}) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("framework", [*OWNERS, *PICTURES])
 def test_framework_has_one_owner(framework: str) -> None:
     users = {
@@ -246,6 +247,7 @@ def test_framework_has_one_owner(framework: str) -> None:
         assert users <= OWNERS[framework]
 
 
+@pytest.mark.slow
 def test_terminal_is_written_to_in_one_place() -> None:
     """A notebook's step prints into the notebook, and a server of kernels flushes what the notebook printed."""
     writers = {path.relative_to(LIB).as_posix() for path in MODULES if is_writer(ast.parse(path.read_text()))}
@@ -264,6 +266,7 @@ def is_writer(tree: ast.Module) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_environment_is_read_in_one_place() -> None:
     readers = [path.relative_to(LIB).as_posix() for path in MODULES if is_reader(ast.parse(path.read_text()))]
     assert readers == ["paths.py"]
@@ -289,6 +292,7 @@ PLURAL = re.compile(rf" ([a-z]+ )?({COUNTED.replace('class', 'classe')})s\b")
 TABLES = ("data", "features", "model", "new", "serving", "stages", "view")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(LIB)))
 def test_one_of_something_is_not_written_in_the_plural(path: Path) -> None:
     """No number stands right before a plural noun, which is wrong for one of it: `labkit.units.format_count`."""

@@ -21,7 +21,7 @@ FAULTS = {
     "broken disk": ("write,pwrite64,fsync,rename,renameat2", "error=EIO"),
     "not allowed": ("openat,rename,renameat2,chmod,fchmodat,mkdir", "error=EACCES"),
 }
-pytestmark = pytest.mark.xdist_group("faults")
+pytestmark = [pytest.mark.xdist_group("faults"), pytest.mark.slow, pytest.mark.fault]
 
 
 class Server:

@@ -37,6 +37,7 @@ def test_make_targets_exist_and_are_described(target: str) -> None:
     subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("pipeline")
 @pytest.mark.parametrize("command", RUN)
 def test_command_runs(root: Path, command: str) -> None:
@@ -52,6 +53,7 @@ def test_command_runs(root: Path, command: str) -> None:
         assert call_labkit(root, "warm", "--stop").stdout == "stopped\n"
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("pipeline")
 def test_mlflow_ui_shows_the_runs_of_the_root(root: Path) -> None:
     from mlflow import MlflowClient

@@ -29,6 +29,7 @@ def write_old_names(path: Path) -> set[str]:
     return used
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("name", ["linear", "extra_trees"])
 def test_model_with_old_names_predicts_the_same(tmp_path: Path, name: str, task: str) -> None:
@@ -38,6 +39,7 @@ def test_model_with_old_names_predicts_the_same(tmp_path: Path, name: str, task:
     np.testing.assert_array_equal(load_model(tmp_path / "m.skops").predict(rows), model.predict(rows))
 
 
+@pytest.mark.slow
 def test_every_old_name_imports_in_a_new_process() -> None:
     code = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]"
     subprocess.run([sys.executable, "-c", code, *RENAMED], check=True)

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import LABKIT, make_checkout, make_environment
 from tests.services import PASSWORD, make_database, serve_postgresql, serve_s3
 
-pytestmark = pytest.mark.xdist_group("team")
+pytestmark = [pytest.mark.xdist_group("team"), pytest.mark.slow]
 BUCKET = "team-data"
 QUICK = ("training.models=[dummy,linear]", "training.folds=2", "evaluation.bootstrap_samples=200")
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import labkit
+import pytest
 from labkit import vocabulary
 
 LIBRARY = Path(labkit.__file__).parent
@@ -60,6 +61,7 @@ def find_copies(code: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_no_module_lists_the_words_again() -> None:
     copies = {path.name: find_copies(path.read_text()) for path in LIBRARY.rglob("*.py") if path != OWNER}
     assert {name: found for name, found in copies.items() if found} == {}

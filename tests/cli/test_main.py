@@ -18,6 +18,7 @@ from tests.conftest import Labkit, call_labkit, make_checkout
 from tests.shop import SHOP, list_files, write_tables
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -166,6 +167,7 @@ def find_statuses(root: Path) -> list[tuple[str, str, str]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("shop")
 @pytest.mark.parametrize(
     ("old", "new", "message"),
@@ -201,6 +203,7 @@ def test_table_or_column_that_is_not_there_is_refused_before_any_kernel(
     assert ("eda", "FAILED", "") not in find_statuses(shop)
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("shop")
 def test_faulty_rows_exit_2_and_the_run_explains_why(shop: Path) -> None:
     path = shop / "tables" / "customers.csv"
@@ -216,6 +219,7 @@ def test_faulty_rows_exit_2_and_the_run_explains_why(shop: Path) -> None:
     assert any("join" in reason for _, status, reason in statuses if status == "FAILED")
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("shop")
 def test_strangers_tables_run_through_unedited_notebooks(shop: Path) -> None:
     done = call_labkit(shop, "run", "shop")
@@ -231,6 +235,7 @@ def test_strangers_tables_run_through_unedited_notebooks(shop: Path) -> None:
     assert list(pd.read_parquet(shop / "out.parquet")) == ["prediction", "probability_0", "probability_1"]
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("clones")
 def test_two_clean_clones_give_the_same_bytes(tmp_path: Path) -> None:
     digests = []
@@ -260,6 +265,7 @@ def test_help_is_ascii() -> None:
         assert command.get_help(click.Context(command, info_name=name)).isascii(), name
 
 
+@pytest.mark.slow
 def test_commands_work_in_a_terminal_of_ascii(checkout: Path, labkit: Labkit) -> None:
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
     (checkout / "t.csv").write_text("x,y\n" + "".join(f"{n // 2},{'aé'[n % 2]}\n" for n in range(60)))

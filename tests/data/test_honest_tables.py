@@ -95,6 +95,7 @@ def simulate(seed: int, task: str) -> pd.DataFrame:
     return frame
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["classification", "regression"])
 def test_false_alarms_on_simulated_tables_stay_below_the_nominal_rate(task: str) -> None:
     alarms = []
@@ -123,6 +124,7 @@ def plant(frame: pd.DataFrame, how: str, seed: int) -> pd.Series:
     return labels.map({str(code): float(code) for code in range(5)}) + values / 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how", ["filled after the outcome", "filled after most outcomes", "finer classes", "another code", "near copy"]
 )

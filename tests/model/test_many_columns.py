@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 from labkit.features.row_features import RowFeatures
 from labkit.model.evaluation import importance, slices
 from labkit.model.evaluation.blocks import make_rows
@@ -29,6 +30,7 @@ def test_a_bad_slice_is_found_among_many_columns() -> None:
     assert slices.find_worst_slices(table, calm, most=5, confidence=0.95, blocks=make_rows(800)).empty
 
 
+@pytest.mark.slow
 def test_few_columns_of_many_are_shuffled_and_the_ones_that_matter_are_among_them() -> None:
     table = make_table(300, importance.MOST_COLUMNS + 60)
     y_true = 5 * table["c150"] + 3 * table["c40"]

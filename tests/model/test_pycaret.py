@@ -14,6 +14,8 @@ from labkit.params.training import MODELS, Training
 
 from tests.model.training.real_tables import CANCER, DIABETES, load
 
+pytestmark = pytest.mark.slow
+
 BLOCK = """
 import sys
 

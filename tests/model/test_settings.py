@@ -63,6 +63,7 @@ def prove(model: Any, folder: Path) -> graph.Parity:
     return graph.make_graph(read, frame, tolerance=1e-5, hard=hard)[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["linear", "lightgbm", "blend"])
 @pytest.mark.parametrize("kind", ["log", "yeo_johnson"])
 def test_scale_of_the_target_travels_into_file_and_graph(model: str, kind: str, tmp_path: Path) -> None:
@@ -116,6 +117,7 @@ def test_tuning_reaches_the_estimator_on_its_scale() -> None:
     assert tuned.frame["alpha"].nunique() == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["linear", "lightgbm", "hist_gradient_boosting", "random_forest", "blend"])
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_many_categories_are_encoded_by_their_mean_target(model: str, n_classes: int, tmp_path: Path) -> None:
@@ -136,6 +138,7 @@ def test_no_row_sees_its_own_target_in_a_mean() -> None:
     assert abs(np.corrcoef(made[:, 0], y_true)[0, 1]) < 0.3, "every category is one row: its mean would leak the target"
 
 
+@pytest.mark.slow
 def test_features_are_chosen_inside_the_candidate(tmp_path: Path) -> None:
     y_true = pd.Series(np.where(make_table()["x3"] > 0, "a", "b"))
     fitted = fit(Training(metric="log_loss", most_features=2), KIND, y_true)

@@ -54,6 +54,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return make_experiment(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows who opens a file")
 def test_training_opens_no_holdout_file(data: Path, tmp_path: Path) -> None:
     with watch_opens(data / "features", data / "clean") as opened:
@@ -64,6 +65,7 @@ def test_training_opens_no_holdout_file(data: Path, tmp_path: Path) -> None:
     assert (data / "scratch" / "model" / "model.skops").is_file()
 
 
+@pytest.mark.slow
 def test_training_runs_where_there_is_no_holdout(data: Path, tmp_path: Path) -> None:
     held = list(data.rglob("*holdout*"))
     assert held

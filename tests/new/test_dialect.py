@@ -64,6 +64,7 @@ def list_files(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [case for case in CASES if case.runs], ids=lambda case: case.name)
 def test_awkward_file_runs(root: Path, folder: Path, tmp_path: Path, case: Case) -> None:
     made = found_case(case, folder)
@@ -242,6 +243,7 @@ def test_choices_override_what_is_inferred(root: Path, folder: Path) -> None:
     assert params.data.split.method == "random"
 
 
+@pytest.mark.slow
 def test_large_tables_get_bounded_work(root: Path, folder: Path) -> None:
     made = create_experiment("shop", [csv(dump(rows(30_000)))(folder)], "y", choices=Choices())
     training = load_params("shop").training
@@ -252,6 +254,7 @@ def test_large_tables_get_bounded_work(root: Path, folder: Path) -> None:
     assert load_params("wide").training.models == ("dummy", "linear", "lightgbm")
 
 
+@pytest.mark.slow
 def test_command_line_explains_what_it_decided_and_why(root: Path, folder: Path) -> None:
     path = csv(dump(rows(), ";"))(folder)
     done = call_labkit(root, "new", "shop", "--data", str(path), "--target", "y", "--kind", "colour=identifier")
@@ -268,6 +271,7 @@ def test_command_line_explains_what_it_decided_and_why(root: Path, folder: Path)
     assert load_params("shop").wrangling.drop == {"colour": "identifier: given"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -309,6 +313,7 @@ def touched_all_the_time(path: Path) -> Iterator[None]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_file_that_changes_while_it_is_read_is_refused(root: Path, folder: Path, tmp_path: Path) -> None:
     path = csv(dump(rows(20_000)))(folder)
     create_experiment("shop", [path], "y", choices=Choices())
@@ -322,6 +327,7 @@ def test_file_that_changes_while_it_is_read_is_refused(root: Path, folder: Path,
     assert not list((tmp_path / "raw").glob("*"))
 
 
+@pytest.mark.slow
 def test_two_experiments_made_at_once_are_both_listed(root: Path, folder: Path) -> None:
     path = csv(PLAIN)(folder)
     runs = [

@@ -366,6 +366,7 @@ def test_params_file_is_read_in_one_pass(
     assert len(counts["parsed"]) == n_contents, "once as it is read, once as it is written"
 
 
+@pytest.mark.slow
 def test_run_parses_its_params_once(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from labkit.cli.main import cli
     from labkit.run.pipeline import experiment_run

@@ -16,6 +16,7 @@ def write(tree: Any) -> str:
     return stream.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [1, 4])
 @pytest.mark.parametrize("seed", [3, 4])
 def test_any_string_round_trips(seed: int, depth: int) -> None:

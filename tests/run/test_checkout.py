@@ -88,6 +88,7 @@ def test_git_may_be_done_without_where_dvc_does(small: Path) -> None:
     assert find_git_fault() is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -114,6 +115,7 @@ def test_nothing_runs_where_the_checkout_is_at_fault(
     assert load_ledger(small) == []
 
 
+@pytest.mark.slow
 def test_number_of_one_digit_is_a_number(small: Path) -> None:
     (small / "notebooks" / "01_eda.ipynb").rename(small / "notebooks" / "1_eda.ipynb")
     done = call_labkit(small, "run", "small", "--cold", "--until", "eda")

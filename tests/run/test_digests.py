@@ -66,6 +66,7 @@ def flip(content: bytes, number: int) -> bytes:
     return bytes(changed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PLACES)
 def test_every_flipped_bit_is_refused(data: Path, kind: str) -> None:
     path = data / PLACES[kind]
@@ -83,6 +84,7 @@ def test_every_flipped_bit_is_refused(data: Path, kind: str) -> None:
     outputs.check_outputs("diabetes", [path])
 
 
+@pytest.mark.slow
 def test_checksums_of_pages_are_a_second_net(tmp_path: Path) -> None:
     """They cover the values; the names and types behind them are covered by the digest alone."""
     path, frame = tmp_path / "x.parquet", make_table()
@@ -105,6 +107,7 @@ def load_whole(folder: Path, content: bytes) -> pd.DataFrame:
     return load_table(folder / "whole.parquet")
 
 
+@pytest.mark.slow
 def test_release_is_refused_at_every_flipped_bit_of_its_graph_wherever_it_lies(written: Path, tmp_path: Path) -> None:
     shutil.copytree(written / "release", tmp_path / "r")
     graph = tmp_path / "r" / bundle.GRAPH
@@ -115,6 +118,7 @@ def test_release_is_refused_at_every_flipped_bit_of_its_graph_wherever_it_lies(w
             bundle.load_release(tmp_path / "r")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "place"), [("clean_holdout", "table"), ("metrics", "metrics"), ("model", "model"), ("release", "graph")]
 )
@@ -143,6 +147,7 @@ def test_scratch_is_written_by_hand_and_not_checked(data: Path, checkout: Path) 
     assert package.start("deploy", "diabetes").load("metrics") == {"by": "another hand"}
 
 
+@pytest.mark.slow
 def test_outputs_of_a_sample_do_not_count_for_the_pipeline(data: Path, checkout: Path, tmp_path: Path) -> None:
     write_json(tmp_path / "sample/evaluation/metrics.json", {"of": "a sample"})
     scratch = checkout / "data/diabetes/scratch"
@@ -261,6 +266,7 @@ def change_in_secret(path: Path) -> None:
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoil", [change, empty, change_in_secret])
 def test_damaged_object_of_the_cache_is_refused_by_name_and_made_again(
     small: Path, spoil: Callable[[Path], None]
@@ -319,6 +325,7 @@ LISTINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", LISTINGS)
 def test_listing_that_leads_out_of_its_folder_is_refused(small: Path, case: str) -> None:
     name, message = LISTINGS[case]
@@ -390,6 +397,7 @@ def test_what_dvc_restored_is_not_taken_for_changed(small: Path) -> None:
     outputs.check_outputs("diabetes", [small / "data/diabetes/raw"])
 
 
+@pytest.mark.slow
 def test_old_leftovers_in_the_cache_go_unless_somebody_writes(small: Path) -> None:
     folder = small / ".dvc/cache/files/md5/ab"
     folder.mkdir(parents=True, exist_ok=True)
@@ -427,6 +435,7 @@ def test_cache_is_where_the_configuration_puts_it(small: Path, tmp_path: Path) -
     assert dvc_cache.find_cache() == Path(dvc_repo.open_repo().cache.local.path).parents[1]
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]"], ids=["empty", "cut short", "no text", "a list"])
 def test_torn_list_of_readers_and_writers_stops_no_run(small: Path, content: bytes) -> None:
     (small / ".dvc/tmp/rwlock").write_bytes(content)
@@ -440,6 +449,7 @@ def test_whole_list_of_readers_and_writers_is_left_to_dvc(small: Path) -> None:
     assert path.read_text() == "{}"
 
 
+@pytest.mark.fault
 def test_full_disk_of_the_cache_is_reported(small: Path, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -28,6 +28,7 @@ def find(about: str) -> CheckResult:
     return next(finding for finding in examine() if finding.about == about)
 
 
+@pytest.mark.slow
 def test_whole_checkout_passes_and_is_reported_within_two_seconds(checkout: Path, labkit: Labkit) -> None:
     before = {path: path.stat().st_mtime_ns for path in checkout.rglob("*") if "__pycache__" not in str(path)}
     done = labkit("doctor")
@@ -47,6 +48,7 @@ def test_no_heavy_package_is_imported(checkout: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_outside_of_a_checkout(tmp_path: Path) -> None:
     done = call_labkit(tmp_path, "doctor")
     assert done.returncode == 2
@@ -262,6 +264,7 @@ def test_fault_is_found_with_its_remedy(checkout: Path, fault: str) -> None:
     assert [finding.about for finding in examine() if finding.remedy] == [about]
 
 
+@pytest.mark.slow
 def test_exit_code_is_1_and_the_count_is_reported(checkout: Path, labkit: Labkit) -> None:
     leave_work(checkout)
     (checkout / "dvc.yaml").chmod(0o666)
@@ -271,6 +274,8 @@ def test_exit_code_is_1_and_the_count_is_reported(checkout: Path, labkit: Labkit
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.fault
+@pytest.mark.slow
 def test_killed_run_is_closed_before_anything_is_looked_at(checkout: Path, labkit: Labkit) -> None:
     leave_entry(checkout, is_closed=False)
     done = labkit("doctor")
@@ -289,6 +294,8 @@ def test_run_in_progress_is_reported_and_no_fault(checkout: Path) -> None:
     assert find("locks") == CheckResult("locks", "none held")
 
 
+@pytest.mark.fault
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ["", "{", "[]", "stages: 7", "stages: {x: [1]}", "\0", "a: &a [*a]"])
 def test_torn_lock_file_is_no_traceback(checkout: Path, labkit: Labkit, content: str) -> None:
     write(checkout / "dvc.lock", content)
@@ -386,6 +393,7 @@ def test_run_of_the_ledger_that_is_under_way_is_no_fault(checkout: Path) -> None
     assert find("ledger") == CheckResult("ledger", "1 run, 0 of them under way")
 
 
+@pytest.mark.fault
 def test_full_disk_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(doctor, "LEAST_FREE_BYTES", 10**18)
     assert "free disk space" in doctor.check_disk(tmp_path).remedy

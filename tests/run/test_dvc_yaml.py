@@ -54,6 +54,7 @@ def inside(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return checkout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_any_name_of_a_column_can_be_recorded_and_read_again(inside: Path, seed: int) -> None:
     names = make_names(seed)

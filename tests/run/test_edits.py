@@ -193,6 +193,7 @@ EDITS: list[Edit] = [
 # fmt: on
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "edit", "expected"), EDITS, ids=[edit[0] for edit in EDITS])
 def test_edit_runs_the_stages_it_must(
     twins: Twins, name: str, edit: Callable[[Shop], None], expected: list[str]
@@ -206,6 +207,7 @@ def test_edits_are_made_one_after_another_in_one_process(request: pytest.Fixture
     assert "PYTEST_XDIST_WORKER" not in os.environ or request.node.nodeid.endswith("@edits")
 
 
+@pytest.mark.slow
 def test_status_shows_what_changed_before_anything_runs(twins: Twins) -> None:
     twins.edit(lambda shop: shop.append("lib/labkit/view/time_plots.py", "SPARE = 2\n"))
     shown = twins.first.explain()
@@ -220,6 +222,7 @@ def test_status_shows_what_changed_before_anything_runs(twins: Twins) -> None:
     assert "training stale params training.folds changed" in shown
 
 
+@pytest.mark.slow
 def test_edit_taken_back_is_restored_without_running(twins: Twins) -> None:
     twins.run()
     shop = twins.first
@@ -233,6 +236,7 @@ def test_edit_taken_back_is_restored_without_running(twins: Twins) -> None:
     assert (table.read_bytes() == rows, shop.publish("03_features") == page) == (True, True)
 
 
+@pytest.mark.slow
 def test_page_follows_an_edit_that_only_it_shows(twins: Twins) -> None:
     """Data alone cannot show which of two pages is that of the code in place."""
     shop = twins.first

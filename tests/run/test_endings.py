@@ -28,6 +28,8 @@ from tests.run.small import (
 from tests.servers import find_free_port, serve, start_server, wait_until_up
 from tests.services import skip_outside_of_ci
 
+pytestmark = [pytest.mark.slow, pytest.mark.fault]
+
 KEPT = ["finished"] * 4
 
 

@@ -133,6 +133,7 @@ def test_every_command_is_swept() -> None:
     assert set(COMMANDS) == set(main.cli.commands)
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("hostile")
 @pytest.mark.parametrize("caller", [call, call_on_terminal])
 @pytest.mark.parametrize("command", COMMANDS)

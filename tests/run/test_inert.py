@@ -22,6 +22,8 @@ from playwright.sync_api import Page
 from tests.model.release.cards import write_card
 from tests.run.reports.attacks import ATTACK, ELSEWHERE, PAYLOAD, make_header
 
+pytestmark = pytest.mark.slow
+
 Visit = Callable[..., tuple[Page, list[str]]]
 
 SOURCES = {

@@ -21,6 +21,8 @@ from tests.conftest import ROOT
 from tests.run.edits import EDITS, INERT, Content, Edit
 from tests.run.small import make_pipeline
 
+pytestmark = pytest.mark.slow
+
 EXPERIMENT = 'experiment = "small"'
 START = 'import labkit\nstep = labkit.start("eda", experiment)'
 

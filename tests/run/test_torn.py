@@ -35,6 +35,7 @@ RECORD = StageRecord(
 )
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("content", TORN.values(), ids=TORN)
 def test_torn_record_is_reported_and_the_others_are_read(tmp_path: Path, content: bytes) -> None:
     folder = tmp_path / "diabetes"
@@ -49,6 +50,8 @@ def test_torn_record_is_reported_and_the_others_are_read(tmp_path: Path, content
     assert records["training"].key == "", "it is the record of no run"
 
 
+@pytest.mark.fault
+@pytest.mark.slow
 def test_torn_records_are_reported_by_the_command_line(checkout: Path, labkit: Labkit) -> None:
     folder = checkout / "reports" / "diabetes"
     folder.mkdir(parents=True)
@@ -64,6 +67,7 @@ def test_torn_records_are_reported_by_the_command_line(checkout: Path, labkit: L
     assert "Traceback" not in done.stderr + done.stdout
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("content", [TORN[name] for name in TORN if name not in ("nothing in it",)])
 def test_torn_line_of_the_log_is_counted_and_fails_the_stage(tmp_path: Path, content: bytes) -> None:
     lines = [
@@ -94,6 +98,7 @@ def test_log_cut_short_by_the_kernels_end_reports_what_is_whole(tmp_path: Path) 
 FINGERPRINTS = {**TORN, "code is a number": b'{"code": 7}', "tables are a list": b'{"code": {}, "tables": [1]}'}
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("content", FINGERPRINTS.values(), ids=FINGERPRINTS)
 def test_torn_fingerprint_counts_as_missing(checkout: Path, content: bytes) -> None:
     path = find_fingerprint_dir("diabetes") / "training.json"

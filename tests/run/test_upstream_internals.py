@@ -68,6 +68,7 @@ def repo(tmp_path: Path) -> Iterator[Repo]:
     opened.close()
 
 
+@pytest.mark.slow
 def test_instances_have_the_attributes(repo: Repo, tmp_path: Path) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
@@ -126,6 +127,7 @@ def is_module(name: str) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_nothing_else_is_used() -> None:
     listed = {one.place for one in INTERNALS}
     names = {place.rpartition(":")[2].rpartition(".")[2] for place in listed}

@@ -186,6 +186,7 @@ LEAKS = [
 IMPORTS = "import html, logging, os, sys, time, warnings\nfrom IPython.display import HTML, JSON, display"
 
 
+@pytest.mark.slow
 def test_nothing_that_a_cell_puts_out_shows_the_secret(tmp_path: Path) -> None:
     raising = "class Refused(Exception): pass\nraise Refused(f'cannot reach {url}')"
     path = make_notebook(tmp_path / "a.ipynb", 'experiment = ""', IMPORTS, *LEAKS[:-1], raising)
@@ -260,6 +261,7 @@ def add_cells(root: Path, end: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_whole_run_leaves_the_secret_nowhere(checkout: Path, labkit: Labkit) -> None:
     add_cells(checkout, 'step.finish(f"found {url}")\nstep.finish = lambda headline: None\n')
     done = labkit("run", "diabetes", "--until", "eda", WAREHOUSE_URL=URL)
@@ -293,6 +295,7 @@ def assert_nowhere(root: Path, printed: str) -> None:
     assert find_bytes(root, *words) == []
 
 
+@pytest.mark.slow
 def test_variable_is_asked_for_before_anything_starts(checkout: Path, labkit: Labkit) -> None:
     add_cells(checkout, "")
     before = list_files(checkout)
@@ -315,6 +318,7 @@ def test_notebook_by_hand_asks_its_step(checkout: Path, monkeypatch: pytest.Monk
         step.secret("warehous")
 
 
+@pytest.mark.slow
 def test_error_of_a_stage_without_a_notebook_is_masked_too(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from io import StringIO
 

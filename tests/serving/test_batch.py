@@ -113,6 +113,7 @@ def predict(champion: Path, folder: Path, table: pd.DataFrame, name: str = "in.c
 INPUTS = TABLE.drop(columns="y").head(12)
 
 
+@pytest.mark.slow
 def test_values_never_seen_are_counted_by_column(champion: Path, tmp_path: Path) -> None:
     assert predict(champion, tmp_path, INPUTS)[0] == []
     changed = INPUTS.assign(city="purple", code=["9", "1"] * 6, flag=["yes", "no", "perhaps"] * 4)

@@ -70,6 +70,7 @@ def params(root: Path, request: pytest.FixtureRequest) -> Params:
     return Params.model_validate_json(json.dumps(content))
 
 
+@pytest.mark.slow
 def test_mlflow_model_takes_the_clean_table_of_the_experiment(root: Path, params: Params) -> None:
     """Times with a zone, whole numbers, missing values, and columns that no model uses, such as the target."""
     random, n_rows = np.random.default_rng(3), 300
@@ -156,6 +157,7 @@ def find_release(root: Path, params: Params) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_better_release_becomes_champion_and_a_worse_one_challenger(root: Path, params: Params) -> None:
     put_release(root, params, "a")
     assert publish_release(params) == "version 1 is now the champion"
@@ -190,6 +192,7 @@ def forbid(folder: Path) -> None:
     (folder / bundle.PIPELINE).symlink_to("/nowhere/at/all")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [lose, change, remove_one, forbid])
 def test_champion_that_cannot_be_verified_does_not_lose(
     root: Path, params: Params, damage: Callable[[Path], None]
@@ -219,6 +222,7 @@ def test_champion_that_cannot_be_verified_does_not_lose(
     assert tags["labkit.promoted.at"].startswith("20")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [lose, change, remove_one, forbid])
 def test_lost_champion_is_uploaded_again_from_the_checkout_that_has_it(
     root: Path, params: Params, damage: Callable[[Path], None]
@@ -244,6 +248,7 @@ def test_lost_champion_is_uploaded_again_from_the_checkout_that_has_it(
     assert publish_release(params).startswith("version 1 stays champion")
 
 
+@pytest.mark.slow
 def test_lost_run_folder_is_uploaded_again_with_the_mlflow_model(root: Path, params: Params) -> None:
     put_release(root, params, "ab")
     publish.publish(params)
@@ -256,6 +261,7 @@ def test_lost_run_folder_is_uploaded_again_with_the_mlflow_model(root: Path, par
     assert (place / "model" / "MLmodel").is_file()
 
 
+@pytest.mark.slow
 def test_registered_release_whose_files_are_lost_is_not_promoted_without_them(root: Path, params: Params) -> None:
     put_release(root, params, "ab")
     publish.publish(params)
@@ -267,6 +273,7 @@ def test_registered_release_whose_files_are_lost_is_not_promoted_without_them(ro
     assert digests.compute_digest(find_release(root, params)) == registry.get_version(params.experiment, 2).digest
 
 
+@pytest.mark.slow
 def test_champion_that_was_tried_and_cannot_predict_loses_and_the_page_shows_it(root: Path, params: Params) -> None:
     put_release(root, params, "abc")
     publish.publish(params)
@@ -278,6 +285,7 @@ def test_champion_that_was_tried_and_cannot_predict_loses_and_the_page_shows_it(
     assert reason.startswith("⚠ not worse than the champion: version 1 was tried and cannot predict today's rows")
 
 
+@pytest.mark.slow
 def test_unresponsive_registry_is_not_taken_for_an_empty_one(
     root: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,6 +299,7 @@ def test_unresponsive_registry_is_not_taken_for_an_empty_one(
         publish.publish(params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["register", "set_alias"])
 @pytest.mark.parametrize(("other", "winner"), [("ab", "ab"), ("c", "a")])
 def test_two_publications_at_once_end_with_the_better_release(
@@ -330,6 +339,7 @@ def test_two_publications_at_once_end_with_the_better_release(
     assert any("over version" in reason for reason in read_decision(root, params)["reasons"])
 
 
+@pytest.mark.slow
 def test_champion_that_never_stays_the_same_is_reported(
     root: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -348,6 +358,7 @@ def test_champion_that_never_stays_the_same_is_reported(
         publish.publish(params)
 
 
+@pytest.mark.slow
 def test_promotion_by_hand(root: Path, params: Params) -> None:
     put_release(root, params, "ab")
     publish.publish(params)
@@ -385,6 +396,7 @@ def test_release_that_is_too_large_is_refused(root: Path, params: Params) -> Non
     assert find_champion(params) is None
 
 
+@pytest.mark.slow
 def test_interval_resamples_days_where_rows_have_a_time(root: Path, params: Params) -> None:
     days = pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(np.arange(100) // 4, "D")
     holdout = TABLE[200:].assign(predict_at=days, outcome_known_at=days).rename_axis(index="row")

@@ -36,6 +36,7 @@ def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
+@pytest.mark.fault
 @pytest.mark.xdist_group("faults")
 @pytest.mark.parametrize("name", WRITERS)
 def test_full_disk_leaves_the_version_before_and_names_path_and_bytes(small_disk: Path, name: str) -> None:
@@ -65,6 +66,7 @@ def test_full_disk_leaves_the_version_before_and_names_path_and_bytes(small_disk
     shutil.rmtree(folder)
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("name", WRITERS)
 def test_size_limit_leaves_the_version_before(tmp_path: Path, name: str) -> None:
     """The same without a small disk: the system refuses files above 20 kB."""
@@ -208,6 +210,8 @@ def test_file_is_on_disk_before_its_name_and_its_name_before_its_record(tmp_path
     ]
 
 
+@pytest.mark.fault
+@pytest.mark.slow
 @pytest.mark.xdist_group("faults")
 @pytest.mark.parametrize("arguments", [("run", "diabetes"), ("status", "diabetes")], ids=" ".join)
 def test_full_disk_is_one_clear_line_on_the_command_line(tmp_path: Path, arguments: tuple[str, ...]) -> None:

@@ -20,6 +20,7 @@ def profile() -> pd.DataFrame:
     return profile_table(TABLE, REGRESSION, seed=1)
 
 
+@pytest.mark.slow
 @TARGETS
 def test_every_kind_of_column_can_be_drawn_against_every_kind_of_target(target: Target) -> None:
     columns = [name for name in TABLE.columns if name != target.column]
@@ -30,6 +31,7 @@ def test_every_kind_of_column_can_be_drawn_against_every_kind_of_target(target: 
     assert f"{columns[0]}, {columns[1]}" in str(figure.get_label())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["size", "empty", "colour", "when", "flag", "constant"])
 def test_one_column_can_be_drawn_large(name: str) -> None:
     assert is_drawn(data_plots.plot_columns(TABLE, [name], TWO_CLASSES, panel_inches=3))
@@ -50,6 +52,7 @@ def test_words_fit_what_is_drawn() -> None:
     assert "shapes" not in bars
 
 
+@pytest.mark.slow
 def test_plot_of_missing_values_names_the_emptiest_column(profile: pd.DataFrame) -> None:
     figure = data_plots.plot_missing(profile, most=2)
     assert is_drawn(figure)
@@ -78,6 +81,7 @@ def matplotlib_color(color: str) -> tuple[float, ...]:
     return (*(int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)), 1.0)
 
 
+@pytest.mark.slow
 @TARGETS
 def test_target_is_drawn_for_either_task(target: Target) -> None:
     figure = data_plots.plot_target(TABLE[target.column], task=target.task, positive=target.positive)
@@ -85,6 +89,7 @@ def test_target_is_drawn_for_either_task(target: Target) -> None:
     assert target.column in str(figure.get_label())
 
 
+@pytest.mark.slow
 def test_correlation_names_the_closest_pair_and_puts_alike_side_by_side() -> None:
     random = np.random.default_rng(1)
     first, second = random.normal(size=200), random.normal(size=200)
@@ -96,11 +101,13 @@ def test_correlation_names_the_closest_pair_and_puts_alike_side_by_side() -> Non
     assert abs(order.index("b") - order.index("B")) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [[], ["size"], ["size", "count"], ["colour", "constant"], list(TABLE.columns)])
 def test_correlation_survives_any_choice_of_columns(columns: list[str]) -> None:
     assert is_drawn(data_plots.plot_correlation(TABLE, columns))
 
 
+@pytest.mark.slow
 @TARGETS
 def test_split_is_drawn_with_sizes_and_targets(target: Target) -> None:
     parts = {"training": TABLE[:70], "validation": TABLE[70:90], "holdout": TABLE[90:]}

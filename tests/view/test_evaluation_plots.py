@@ -33,6 +33,7 @@ def is_drawn(figure: style.Figure) -> bool:
     return style.save_png(figure).startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_costs_name_the_threshold_and_what_it_saves() -> None:
     figure = evaluation_plots.plot_costs(TWO, OUTCOME, COSTS)
     assert is_drawn(figure)
@@ -55,6 +56,7 @@ def test_missing_threshold_is_explained_with_what_is_done_instead() -> None:
     assert "does not have two classes" in evaluation_plots.describe_threshold(None, Predictions(np.ones(2), np.ones(2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dummy", "lines"), [(0.5, 3), (-80.0, 2)])
 def test_periods_name_best_and_worst_and_leave_out_a_far_dummy(dummy: float, lines: int) -> None:
     figure = evaluation_plots.plot_periods(make_periods(dummy), "roc_auc", unit="month", confidence=0.9)
@@ -66,6 +68,7 @@ def test_periods_name_best_and_worst_and_leave_out_a_far_dummy(dummy: float, lin
     )
 
 
+@pytest.mark.slow
 def test_slices_and_importance_name_the_first() -> None:
     slices = pd.DataFrame(
         {"slice": ["a = 1", "b ≥ 2"], "rows": [30, 40], "loss": [2.0, 1.5], "elsewhere": [1.0, 1.0], "low": [0.5, 0.1]}

@@ -136,6 +136,7 @@ def list_predictions(name: str) -> Iterator[Predictions]:
         yield Predictions.from_proba(np.zeros(n_rows, int), spread, tuple(range(n_classes)), n_classes - 1)
 
 
+@pytest.mark.slow
 @EACH
 def test_bars(name: str) -> None:
     bars = {f"bar {row}": value for row, value in enumerate(VALUES[name])}
@@ -145,6 +146,7 @@ def test_bars(name: str) -> None:
         )
 
 
+@pytest.mark.slow
 @EACH
 def test_table_plots(name: str) -> None:
     for frame, target in list_frames(name):

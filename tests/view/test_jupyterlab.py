@@ -14,6 +14,8 @@ from tests.conftest import call_labkit, make_environment
 from tests.run.kernels.warm_kernels import wait_until
 from tests.servers import find_free_port, serve
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "only-for-this-test"
 MINUTE = 60_000
 

@@ -130,6 +130,7 @@ def pick_moments(joined: pd.DataFrame) -> list[pd.Timestamp]:
 CASES = pytest.mark.parametrize("make", [make_small, make_flights], ids=["synthetic", "flights"])
 
 
+@pytest.mark.slow
 @CASES
 def test_what_is_known_later_changes_no_feature(make: Any) -> None:
     params, tables = make()

@@ -260,6 +260,7 @@ def test_files_of_one_table_have_the_same_columns(tmp_path: Path) -> None:
     assert pa.concat_tables(both.read()).to_pandas()["a"].tolist() == [1.0, 2.5]
 
 
+@pytest.mark.slow
 def test_memory_stays_bounded(tmp_path: Path) -> None:
     """A file of 30 MB is made an experiment and placed in less memory than its cells take as Python strings."""
     code = f"""

@@ -68,6 +68,7 @@ OPTIONS = [
 N_TABLES = 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(map(str, options.values())))
 def test_noise_does_not_pass_the_gate_more_often_than_at_random(options: dict[str, object]) -> None:
     """Columns and target are independent; of 12 tables at 97.5 % each, three passing has a probability of 0.3 %."""
@@ -95,6 +96,7 @@ def passes(options: dict[str, object], target: Target, seed: int) -> bool:
     return gate.check_dummy(metric, gain, Gate(), confidence=0.95, blocks=blocks, n_classes=n_classes).passed
 
 
+@pytest.mark.slow
 def test_choice_reports_that_no_candidate_is_better_than_the_dummy() -> None:
     random = np.random.default_rng(0)
     features = pd.DataFrame(random.normal(size=(120, 8)), columns=list("abcdefgh"))

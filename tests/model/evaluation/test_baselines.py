@@ -18,6 +18,7 @@ def make_frame(task: str) -> pd.DataFrame:
     return frame.assign(outcome=predictions[task])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_plain_lightgbm_takes_raw_rows_as_they_come(task: str) -> None:
     frame, target = make_frame(task), make_target(task)
@@ -47,6 +48,7 @@ def test_unseen_category_counts_as_missing() -> None:
     np.testing.assert_array_equal(plain.predict(unseen), plain.predict(missing))
 
 
+@pytest.mark.slow
 def test_importance_finds_what_the_target_is_made_of() -> None:
     frame = make_table()
     frame["outcome"] = (frame["a b"].fillna(0) + frame["a_b"] / 1000 + 2 * (frame["größe"] == "rot")) * 100

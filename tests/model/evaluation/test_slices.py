@@ -29,6 +29,7 @@ def find(frame: pd.DataFrame, errors: np.ndarray, most: int = 5) -> list[str]:
     return list(found["slice"]) if len(found) else []
 
 
+@pytest.mark.slow
 def test_noise_is_not_reported() -> None:
     alarms = 0
     for seed in range(40):

@@ -20,6 +20,7 @@ STEADY = [(name, task) for name, task in CONVERTED if name != "nearest_neighbour
 ONE_COLUMN = [("a b",), ("größe",)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "task"), CONVERTED)
 def test_graph_equals_pipeline(name: str, task: str) -> None:
     model = make_model(name, task)
@@ -31,6 +32,7 @@ def test_graph_equals_pipeline(name: str, task: str) -> None:
     assert content is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "task"), CONVERTED)
 def test_graph_equals_pipeline_on_rows_that_may_come(name: str, task: str) -> None:
     model, frame = make_model(name, task), make_table()
@@ -39,6 +41,7 @@ def test_graph_equals_pipeline_on_rows_that_may_come(name: str, task: str) -> No
     assert (parity.reason, parity.rows, content is None) == ("", len(frame) + len(hard), False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "task"), CONVERTED)
 def test_large_whole_numbers_keep_their_differences(name: str, task: str) -> None:
     # Seconds of one day since 1970, which float32 rounds to 128, and numbers beyond what float64 counts one by one.
@@ -73,6 +76,7 @@ def test_neighbours_of_an_absurd_number_are_the_same_alone_and_together() -> Non
     np.testing.assert_array_equal(alone, together)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("name", ["linear", "lightgbm", "naive_bayes", "blend"])
 def test_categories_alone_convert(name: str, task: str) -> None:
@@ -96,6 +100,7 @@ def test_one_large_prediction_hides_no_small_one() -> None:
     assert both.largest_difference >= alone.largest_difference > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", ONE_COLUMN)
 @pytest.mark.parametrize(("name", "task"), STEADY)
 def test_graph_of_one_column_equals_pipeline(name: str, task: str, columns: tuple[str, ...]) -> None:
@@ -104,6 +109,7 @@ def test_graph_of_one_column_equals_pipeline(name: str, task: str, columns: tupl
     assert (parity.reason, content is None) == ("", False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hist_gradient_boosting", "lightgbm", "random_forest", "blend"])
 def test_trees_stay_equal_far_off_the_scale(name: str) -> None:
     content, parity = graph.make_graph(make_model(name, "binary"), make_new_rows(), tolerance=1e-5)

@@ -17,6 +17,7 @@ from sklearn.preprocessing import FunctionTransformer
 from tests.model.tables import CASES, TASKS, make_model, make_new_rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "task"), CASES)
 def test_every_candidate_comes_back_the_same(tmp_path: Path, name: str, task: str) -> None:
     model = make_model(name, task)
@@ -38,6 +39,7 @@ for name in ("linear", "random_forest", "hist_gradient_boosting", "lightgbm", "b
 """
 
 
+@pytest.mark.slow
 def test_same_bytes_in_two_processes(tmp_path: Path) -> None:
     for number in ("1", "2"):
         (tmp_path / number).mkdir()
@@ -48,6 +50,7 @@ def test_same_bytes_in_two_processes(tmp_path: Path) -> None:
         assert path.read_bytes() == (tmp_path / "2" / path.name).read_bytes(), path.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("name", ["linear", "random_forest", "extra_trees", "lightgbm", "blend"])
 def test_model_that_was_loaded_is_saved_as_the_same_bytes(tmp_path: Path, name: str, task: str) -> None:
@@ -95,6 +98,7 @@ def test_missing_file_error_explains_what_to_do(tmp_path: Path) -> None:
         load_model(tmp_path / "none.skops")
 
 
+@pytest.mark.slow
 def test_size_is_measured_by_part_and_by_member_of_a_blend(tmp_path: Path) -> None:
     model = make_model("blend", "binary")
     sizes = measure_parts(model)

@@ -37,6 +37,7 @@ def make_rows(n_rows: int, labels: tuple[object, object]) -> tuple[pd.DataFrame,
     return frame, pd.Series(np.where(is_yes, labels[1], labels[0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", [("no", "yes"), (0, 1)])
 @pytest.mark.parametrize("model", CONVERTED)
 def test_calibrated_model_is_saved_and_converted(model: str, labels: tuple[object, object], tmp_path: Path) -> None:

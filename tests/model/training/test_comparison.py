@@ -23,6 +23,7 @@ from tests.model.tables import make_timeline
 from tests.model.training.real_tables import CANCER, DIABETES, load
 
 
+@pytest.mark.slow
 def test_every_candidate_beats_the_dummy_on_real_tables() -> None:
     for name, target, metric in (("diabetes", DIABETES, "mae"), ("breast_cancer", CANCER, "log_loss")):
         features, y_true, _ = load(name)
@@ -48,6 +49,7 @@ def test_every_candidate_beats_the_dummy_on_real_tables() -> None:
         assert not [column for column in board if "second" in column]
 
 
+@pytest.mark.slow
 def test_blend_is_the_mean_of_its_members_and_predicts_with_one_thread() -> None:
     for name, target in (("diabetes", DIABETES), ("breast_cancer", CANCER)):
         features, y_true, _ = load(name)
@@ -101,6 +103,7 @@ class Failing(DummyRegressor):
         raise AssertionError
 
 
+@pytest.mark.slow
 def test_failing_candidate_stays_with_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(candidates.ESTIMATORS, "linear", (lambda seed: Failing(), lambda seed: Failing()))
     features, y_true, _ = load("diabetes")
@@ -144,6 +147,7 @@ def test_preparation_is_learnt_inside_each_fold() -> None:
     assert scores["mae"] == pytest.approx(5.0)
 
 
+@pytest.mark.slow
 def test_unseen_categories_and_missing_values_do_not_stop_any_candidate() -> None:
     random = np.random.default_rng(0)
     frame = pd.DataFrame({"k": random.choice(["a", "b", "c"], 90), "x": random.normal(size=90), "empty": np.nan})
@@ -182,6 +186,7 @@ print(board.to_csv(float_format="%r"))
 """
 
 
+@pytest.mark.slow
 def test_leaderboard_is_the_same_bytes_in_two_processes() -> None:
     environment = {**os.environ, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"}
     boards = [

@@ -23,6 +23,7 @@ def run(name: str, target: Target, metric: str, *, models: tuple[str, ...], tria
     return comparison, tuning.tune(comparison, features, y_true, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model", [name for name in tuning.SEARCH_SPACES if name not in ("random_forest", "extra_trees")]
 )
@@ -38,6 +39,7 @@ def test_first_trial_is_the_candidate_and_the_end_is_no_worse(model: str) -> Non
         assert choice.pipeline[-1].get_params().items() >= choice.settings.items()
 
 
+@pytest.mark.slow
 def test_trials_are_the_same_from_run_to_run() -> None:
     boards = [run("breast_cancer", CANCER, "roc_auc", models=("linear",), trials=12)[1].frame for _ in range(2)]
     assert boards[0].equals(boards[1])

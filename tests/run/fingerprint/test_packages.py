@@ -110,6 +110,7 @@ def test_module_of_the_checkout_is_no_package(root: Path) -> None:
     assert compare(root, "other==1\n") == {"eda": {}, "features": {}}
 
 
+@pytest.mark.slow
 def test_other_version_is_warned_of_recorded_and_makes_its_stages_stale(root: Path, tmp_path: Path) -> None:
     one, two = (install(tmp_path / version, "tiny-tool", version) for version in ("1.0", "1.1"))
     (root / "requirements.lock").write_text("tiny-tool==1.0\n")
@@ -158,6 +159,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_checkout(tmp_path_factory.mktemp("whole") / "checkout")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REQUIRED)
 def test_release_is_written_again_if_what_it_requires_is_of_another_version(
     whole: Path, monkeypatch: pytest.MonkeyPatch, name: str

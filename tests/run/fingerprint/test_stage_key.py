@@ -133,6 +133,7 @@ def test_versions_of_python_agree_on_a_sample() -> None:
     assert code(NASTY) == NASTY_CODE
 
 
+@pytest.mark.slow
 def test_versions_of_python_agree_on_all_our_code(tmp_path: Path) -> None:
     (tmp_path / "nasty.py").write_text(NASTY, encoding="utf-8")
     files = [*ROOT.glob("lib/labkit/**/*.py"), *ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("tests/**/*.py")]
@@ -364,6 +365,7 @@ def test_environment_inside_the_checkout_is_not_local(tmp_path: Path, monkeypatc
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_closure_holds_all_that_really_gets_imported(path: Path) -> None:
     """Imports and start of a notebook, in a fresh interpreter."""
@@ -372,6 +374,7 @@ def test_closure_holds_all_that_really_gets_imported(path: Path) -> None:
     assert_held(path, program)
 
 
+@pytest.mark.slow
 def test_closure_of_the_source_stage_holds_all_that_it_imports(tmp_path: Path) -> None:
     program = (
         "import json, sys\nfrom pathlib import Path\nfrom labkit.params.load import load_params\n"

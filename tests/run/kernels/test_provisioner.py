@@ -99,6 +99,7 @@ CELLS = [
 ]
 
 
+@pytest.mark.slow
 def test_outputs_are_those_of_an_ordinary_kernel(server: psutil.Process, tmp_path: Path) -> None:
     path = make_notebook(tmp_path / "a.ipynb", EXPERIMENT, *CELLS)
     found = []
@@ -126,6 +127,7 @@ def test_kernel_is_a_fork_with_everything_imported(kernel: Kernel, server: psuti
     assert server.pid in [parent.pid for parent in psutil.Process(pid).parents()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_warm", [True, False])
 def test_print_without_end_comes_in_pieces(
     server: psutil.Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_warm: bool
@@ -154,6 +156,7 @@ def test_server_has_one_thread_where_it_forks(kernel: Kernel, server: psutil.Pro
     assert server.num_threads() == 1
 
 
+@pytest.mark.slow
 def test_each_kernel_has_random_numbers_of_its_own(server: psutil.Process, tmp_path: Path) -> None:
     asked = "import random, numpy; print(random.random(), numpy.random.random())"
     kernels = [Kernel(tmp_path), Kernel(tmp_path)]
@@ -163,6 +166,7 @@ def test_each_kernel_has_random_numbers_of_its_own(server: psutil.Process, tmp_p
     assert set(replies[0].split()).isdisjoint(replies[1].split())
 
 
+@pytest.mark.slow
 def test_edited_code_is_seen_by_the_next_kernel(server: psutil.Process, tmp_path: Path) -> None:
     for returned in ("before", "after, and longer"):
         (tmp_path / "helper.py").write_text(f"def read():\n    return {returned!r}\n")
@@ -171,6 +175,7 @@ def test_edited_code_is_seen_by_the_next_kernel(server: psutil.Process, tmp_path
         kernel.close()
 
 
+@pytest.mark.slow
 def test_interrupt_restart_and_exit_codes(server: psutil.Process, tmp_path: Path) -> None:
     kernel = Kernel(tmp_path)
     timer = ThreadPoolExecutor().submit(lambda: (time.sleep(1), kernel.manager.interrupt_kernel()))
@@ -255,6 +260,7 @@ def test_server_that_ends_ends_what_a_keeper_cannot(bare: Path, monkeypatch: pyt
         kernel.close()
 
 
+@pytest.mark.fault
 def test_kernel_goes_when_keeper_and_server_are_killed_at_once(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it does, even if it cannot look whether its parent has gone."""
     with servers.open_kernel_server(is_cold=True) as address:
@@ -279,6 +285,7 @@ def end(processes: list[psutil.Process]) -> None:
             process.kill()
 
 
+@pytest.mark.slow
 def test_interrupt_reaches_the_program_that_a_cell_waits_for(server: psutil.Process, tmp_path: Path) -> None:
     """As Ctrl-C in a terminal does; the kernel itself hears nothing while it waits."""
     kernel = Kernel(tmp_path)
@@ -288,6 +295,7 @@ def test_interrupt_reaches_the_program_that_a_cell_waits_for(server: psutil.Proc
     kernel.close()
 
 
+@pytest.mark.slow
 def test_server_that_nobody_asks_ends_itself(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servers, "IDLE_SECONDS", 1)
     server = servers.start_server(bare / "kernels", is_cold=True, is_owned=False)
@@ -318,6 +326,8 @@ with servers.open_kernel_server(is_cold=%r) as address:
 """
 
 
+@pytest.mark.fault
+@pytest.mark.slow
 @pytest.mark.parametrize(("victim", "is_cold"), [("owner", False), ("owner", True), ("server", True), ("keeper", True)])
 def test_whoever_is_killed_takes_everything_along(bare: Path, victim: str, is_cold: bool) -> None:
     """A kernel that holds the interpreter's lock and a child in a session of its own are the hardest to end."""
@@ -359,6 +369,7 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_without_a_server_an_ordinary_kernel_starts_and_a_line_reports_it(
     root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -383,6 +394,7 @@ print('trained')
 """
 
 
+@pytest.mark.slow
 def test_training_in_fifty_kernels_never_hangs(server: psutil.Process, tmp_path: Path) -> None:
     """A fork of a process that has used OpenMP hangs in the first parallel loop; the server must never have."""
 
@@ -397,6 +409,7 @@ def test_training_in_fifty_kernels_never_hangs(server: psutil.Process, tmp_path:
         assert [reply.splitlines()[0] for reply in pool.map(train, range(50))] == ["trained"] * 50
 
 
+@pytest.mark.slow
 def test_package_that_starts_a_thread_is_left_to_the_kernels(
     bare: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -415,6 +428,7 @@ def test_package_that_starts_a_thread_is_left_to_the_kernels(
         assert state["modules"] > 1000
 
 
+@pytest.mark.slow
 def test_server_that_still_imports_is_waited_for_not_replaced(bare: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(servers.keep_server)

@@ -53,6 +53,7 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("place", PLACES)
 def test_server_whose_owner_is_killed_goes_wherever_it_is(bare: Path, place: str) -> None:
     name, source = PLACES[place]

@@ -41,6 +41,7 @@ await main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "summary", "line"),
     [
@@ -80,6 +81,7 @@ def test_any_exception_is_reported_with_its_line(tmp_path: Path, source: str, su
     assert [output.text for output in outputs[:-1] if "text" in output] == ["before\n"] * ("before" in source)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "source", ["import os; os._exit(0)", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
 )
@@ -113,6 +115,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limits", "source", "setting"),
     [
@@ -147,6 +150,7 @@ def find_states(executed: nbformat.NotebookNode) -> list[str]:
     return [cell.metadata.labkit.state for cell in executed.cells]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", ["sys.exit()", "sys.exit(0)", "sys.exit('')", "raise SystemExit(3)"])
 def test_exit_in_a_cell_is_a_failure_unless_the_cell_allows_it(tmp_path: Path, call: str) -> None:
     path = make_notebook(tmp_path / "a.ipynb", EXPERIMENT, f"import sys\n{call}", "print('after')")
@@ -162,6 +166,7 @@ def test_exit_in_a_cell_is_a_failure_unless_the_cell_allows_it(tmp_path: Path, c
     assert find_states(executed)[-2:] == ["finished", "not run"]
 
 
+@pytest.mark.slow
 def test_live_log_shows_cells_and_outputs_as_they_come(tmp_path: Path) -> None:
     path = make_notebook(tmp_path / "a.ipynb", EXPERIMENT, "print('first')\n1 + 1", "1 / 0")
     log = io.StringIO()
@@ -173,6 +178,7 @@ def test_live_log_shows_cells_and_outputs_as_they_come(tmp_path: Path) -> None:
     assert places == sorted(places)
 
 
+@pytest.mark.slow
 def test_seconds_of_every_cell_are_known(tmp_path: Path) -> None:
     ended = run(make_notebook(tmp_path / "a.ipynb", EXPERIMENT, "import time; time.sleep(1)"))[0]
     assert len(ended.cells) == 5

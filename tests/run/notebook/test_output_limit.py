@@ -52,6 +52,7 @@ SOURCES = {
 }
 
 
+@pytest.mark.slow
 def test_infinite_output_is_cut_in_notebook_and_log(kernels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # With it, ipykernel does not take in what is written to the file descriptors.
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
@@ -73,6 +74,7 @@ def test_infinite_output_is_cut_in_notebook_and_log(kernels: Path, monkeypatch: 
     assert (kernels / "executed.ipynb").stat().st_size < 1.5 * MOST * len(SOURCES)
 
 
+@pytest.mark.slow
 def test_output_of_other_programs_is_complete_when_the_cell_ends(
     kernels: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,6 +86,7 @@ def test_output_of_other_programs_is_complete_when_the_cell_ends(
     assert "".join(one.get("text", "") for one in executed.cells[-3].outputs).endswith("y the end")
 
 
+@pytest.mark.slow
 def test_program_that_writes_for_ever_does_not_hold_up_a_cell(kernels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
     cells = ["import subprocess\nprogram = subprocess.Popen('yes')", "program.kill()\nprogram.wait()"]
@@ -91,6 +94,7 @@ def test_program_that_writes_for_ever_does_not_hold_up_a_cell(kernels: Path, mon
     assert ended.failure is None
 
 
+@pytest.mark.slow
 def test_infinitely_many_figures_are_cut_and_counted(kernels: Path) -> None:
     source = "from IPython.display import HTML, display\nfor n in range(60): display(HTML(f'{n}' + 'h' * 9000))"
     ended, _, executed = run(make_notebook(kernels / "a.ipynb", EXPERIMENT, source + "\nprint('done')"))
@@ -103,6 +107,7 @@ def test_infinitely_many_figures_are_cut_and_counted(kernels: Path) -> None:
     assert "done\n" in [output.get("text") for output in outputs]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "source",
     [
@@ -120,6 +125,7 @@ def test_error_after_all_that_is_kept(kernels: Path, source: str) -> None:
     assert (kernels / "executed.ipynb").stat().st_size < 3 * MOST
 
 
+@pytest.mark.slow
 def test_what_a_cell_takes_back_counts_no_more(kernels: Path) -> None:
     source = (
         "from IPython.display import clear_output\nfor n in range(50): clear_output(wait=True); print(n, 'z' * 50_000)"
@@ -129,6 +135,7 @@ def test_what_a_cell_takes_back_counts_no_more(kernels: Path) -> None:
     assert [output.text[:3] for output in executed.cells[-1].outputs] == ["49 "]
 
 
+@pytest.mark.slow
 def test_whole_notebook_has_a_limit_too(kernels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output_limit, "MOST_OF_NOTEBOOK", 3 * MOST)
     monkeypatch.setattr(execution, "MOST_OF_NOTEBOOK", 3 * MOST)
@@ -223,6 +230,7 @@ def test_log_shows_nothing_that_a_terminal_obeys(kernels: Path) -> None:
     assert log.getvalue().splitlines()[-5:] == ["\\x1b]0;title\\x07 red", "10 %", "20 %", "30 %", "a\\u202eb"]
 
 
+@pytest.mark.slow
 def test_progress_bar_without_a_line_break_does_not_wait_for_one(kernels: Path) -> None:
     log = io.StringIO()
     source = (

@@ -210,6 +210,7 @@ def draw_string(rng: random.Random) -> str:
     return "".join(rng.choices(ALPHABET, k=rng.randint(0, 40)))
 
 
+@pytest.mark.slow
 def test_every_value_arrives_as_it_was_given_and_none_breaks_out(tmp_path: Path) -> None:
     rng = random.Random(20)
     values = [*HOSTILE, *PLAIN, {word: word for word in HOSTILE}, *(draw(rng) for _ in range(500))]

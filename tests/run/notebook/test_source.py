@@ -197,6 +197,7 @@ def test_broken_later_notebook_is_reported_before_the_first_runs(
     assert list_files(checkout) == before
 
 
+@pytest.mark.slow
 def test_notebook_edited_during_the_run_does_not_change_it(checkout: Path) -> None:
     path = checkout / "notebooks" / "01_eda.ipynb"
     run = subprocess.Popen(

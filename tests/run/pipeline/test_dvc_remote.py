@@ -55,6 +55,7 @@ def alice(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_s3_remote_as_readme_has_it(alice: Path, tmp_path: Path) -> None:
     root = clone(alice, tmp_path / "alice")
     shutil.copytree(alice / ".dvc" / "cache", root / ".dvc" / "cache")
@@ -73,6 +74,7 @@ def test_s3_remote_as_readme_has_it(alice: Path, tmp_path: Path) -> None:
         assert again.stdout == "0 files fetched; 2 outputs of 2 stages in place\n"
 
 
+@pytest.mark.slow
 def test_run_of_a_clone_names_the_colleagues_run_that_made_its_data(alice: Path, tmp_path: Path) -> None:
     """They record in the same store, but the ledger is each one's own."""
     bob = clone(alice, tmp_path / "bob")
@@ -97,6 +99,7 @@ def assert_refused(root: Path, code: int, message: str, *words: str, **variables
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_what_was_not_pushed_is_named_and_nothing_is_changed(alice: Path, tmp_path: Path) -> None:
     bob = clone(alice, tmp_path / "bob")
     call(bob, "dvc", "remote", "modify", "team", "url", str(tmp_path / "empty"))
@@ -106,6 +109,7 @@ def test_what_was_not_pushed_is_named_and_nothing_is_changed(alice: Path, tmp_pa
     assert not (bob / "data" / "small" / "eda").exists()
 
 
+@pytest.mark.slow
 def test_damaged_object_of_the_remote_is_refused_by_name(alice: Path, tmp_path: Path) -> None:
     bob, data = clone(alice, tmp_path / "bob"), tmp_path / "data"
     shutil.copytree(alice.parent / "data", data)
@@ -129,6 +133,7 @@ def test_file_that_was_never_recorded_is_not_lost(alice: Path, tmp_path: Path) -
     assert path.read_text() == "[1]\n"
 
 
+@pytest.mark.slow
 def test_missing_remote_or_run_is_explained_with_its_remedy(alice: Path, tmp_path: Path) -> None:
     bob = clone(alice, tmp_path / "bob")
     assert_refused(bob, 2, "dvc.lock names no data of other: `git pull` gets that of others", "other")
@@ -136,6 +141,7 @@ def test_missing_remote_or_run_is_explained_with_its_remedy(alice: Path, tmp_pat
     assert_refused(bob, 2, "no DVC remote to fetch from: dvc remote add -d team s3://bucket/path")
 
 
+@pytest.mark.slow
 def test_unreachable_remote_is_reported_in_one_line(alice: Path, tmp_path: Path) -> None:
     bob = clone(alice, tmp_path / "bob")
     call(bob, "dvc", "remote", "modify", "team", "url", "s3://bucket/path")

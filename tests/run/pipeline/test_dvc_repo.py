@@ -39,6 +39,7 @@ def get_champion(root: Path) -> tuple[str, str]:
     return version.version, version.tags["labkit.release_sha256"]
 
 
+@pytest.mark.slow
 def test_closing_table_names_every_stage_and_where_to_look(finished: tuple[Path, str]) -> None:
     root, printed = finished
     table = printed.partition("┏")[2]
@@ -82,11 +83,13 @@ def test_each_child_records_what_it_was_made_from(root: Path) -> None:
         assert files == {".html", ".ipynb", ".json"}
 
 
-def test_champion_predicts_through_mlflow_and_through_labkit_alike(root: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_champion_predicts_through_mlflow_and_through_labkit_alike(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = pd.read_parquet(root / "data/diabetes/raw/patients.parquet").drop(columns="target").head(40)
     rows.to_csv(tmp_path / "in.csv", index=False)
-    mlflow.set_tracking_uri(f"sqlite:///{root / 'mlflow.db'}")
-    mlflow.set_registry_uri(f"sqlite:///{root / 'mlflow.db'}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}")
     expected = mlflow.pyfunc.load_model("models:/diabetes@champion").predict(rows)
     done = call_labkit(root, "predict", "diabetes", str(tmp_path / "in.csv"), str(tmp_path / "out.csv"))
     assert done.returncode == 0, done.stderr
@@ -95,6 +98,7 @@ def test_champion_predicts_through_mlflow_and_through_labkit_alike(root: Path, t
     assert found.to_numpy() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -118,6 +122,7 @@ def test_rows_that_cannot_be_predicted(
     assert not (tmp_path / "out.csv").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
 def test_every_page_of_the_run_is_inert_and_fits(
     root: Path, visit: Callable[..., tuple[Page, list[str]]], width: int
@@ -133,6 +138,7 @@ def test_every_page_of_the_run_is_inert_and_fits(
         assert page.locator("h1").count() == 1, path.name
 
 
+@pytest.mark.slow
 def test_status_shows_that_nothing_is_stale(root: Path) -> None:
     done = call_labkit(root, "status", "diabetes")
     assert done.returncode == 0
@@ -140,6 +146,7 @@ def test_status_shows_that_nothing_is_stale(root: Path) -> None:
     assert done.stdout.count("up to date") == 7
 
 
+@pytest.mark.slow
 def test_second_run_runs_no_notebook_and_publishes_nothing(root: Path) -> None:
     before, n_runs = get_champion(root), len(find_runs(root))
     pages = {path: path.stat().st_mtime_ns for path in (root / "reports" / "diabetes").glob("0*")}
@@ -152,6 +159,7 @@ def test_second_run_runs_no_notebook_and_publishes_nothing(root: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in pages} == pages
 
 
+@pytest.mark.slow
 def test_plain_dvc_agrees_that_there_is_nothing_to_do(root: Path) -> None:
     done = subprocess.run(
         ["dvc", "repro", "publish@diabetes", "eda@diabetes"],
@@ -175,6 +183,7 @@ def test_metrics_are_dvc_metrics(root: Path) -> None:
     assert metrics["holdout"]["mae"]["low"] < metrics["holdout"]["mae"]["value"] < metrics["dummy"]["mae"]
 
 
+@pytest.mark.slow
 def test_change_and_change_back_end_on_the_right_champion_and_pages(root: Path) -> None:
     """DVC restores the first model without running a stage; alias and pages must follow it all the same."""
     version, digest = get_champion(root)
@@ -208,6 +217,7 @@ def test_change_and_change_back_end_on_the_right_champion_and_pages(root: Path) 
     assert compute_digest(root / "data/diabetes/release") == digest
 
 
+@pytest.mark.slow
 def test_champion_stays_when_the_challenger_is_worse(root: Path) -> None:
     version = get_champion(root)
     done = call_labkit(
@@ -227,6 +237,7 @@ def test_champion_stays_when_the_challenger_is_worse(root: Path) -> None:
     assert any(reason.startswith("✗ failed: not worse than the champion") for reason in decision["reasons"])
 
 
+@pytest.mark.slow
 def test_gate_refuses_a_model_that_gains_too_little(root: Path) -> None:
     version, n_versions = get_champion(root), len(get_client(root).search_model_versions("name = 'diabetes'"))
     params = root / "params/diabetes.yaml"
@@ -250,6 +261,7 @@ def break_notebook(root: Path, source: str) -> Callable[[], None]:
     return lambda: path.write_text(before) and None
 
 
+@pytest.mark.slow
 def test_raising_notebook_is_failed_everywhere_and_the_next_run_goes_on(root: Path) -> None:
     restore = break_notebook(root, "raise RuntimeError('broken on purpose')")
     done = call_labkit(root, "run", "diabetes")
@@ -275,6 +287,7 @@ def test_raising_notebook_is_failed_everywhere_and_the_next_run_goes_on(root: Pa
     assert again.returncode == 0, again.stderr
 
 
+@pytest.mark.slow
 def test_notebook_that_does_not_finish_is_a_failure(root: Path) -> None:
     path = root / "notebooks" / "01_eda.ipynb"
     before = path.read_text()
@@ -285,6 +298,7 @@ def test_notebook_that_does_not_finish_is_a_failure(root: Path) -> None:
     assert "the notebook has no step.finish()" in done.stderr
 
 
+@pytest.mark.slow
 def test_sample_run_stays_in_scratch(root: Path) -> None:
     before = {path: compute_digest(path) for path in (root / "data" / "diabetes").iterdir() if path.name != "scratch"}
     champion = get_champion(root)
@@ -303,6 +317,7 @@ def test_sample_run_stays_in_scratch(root: Path) -> None:
     assert "A sample of 150 rows" in (root / "reports/diabetes/sample/04_training.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_group", [True, False], ids=["terminal", "one process"])
 def test_interrupt_leaves_true_records_and_no_process(root: Path, is_group: bool) -> None:
     """Ctrl-C in a terminal reaches every process; a signal to the runner alone must end the others all the same."""
@@ -349,6 +364,8 @@ def read_command(process: psutil.Process) -> str:
         return ""
 
 
+@pytest.mark.fault
+@pytest.mark.slow
 def test_half_written_lock_of_a_killed_run_does_not_stop_the_next(root: Path) -> None:
     (root / ".dvc" / "tmp" / "rwlock").write_text("")
     done = call_labkit(root, "status", "diabetes")
@@ -357,6 +374,7 @@ def test_half_written_lock_of_a_killed_run_does_not_stop_the_next(root: Path) ->
     assert not lock.exists() or json.loads(lock.read_text()) is not None
 
 
+@pytest.mark.slow
 def test_page_that_is_lost_is_named(root: Path, tmp_path: Path) -> None:
     """Without the page and without the record in MLflow there is nothing to restore it from."""
     page = root / "reports" / "diabetes" / "01_eda.html"

@@ -37,6 +37,7 @@ def first(root: Path) -> Iterator["subprocess.Popen[str]"]:
         yield run
 
 
+@pytest.mark.slow
 def test_second_run_waits_and_reports_for_which_run(root: Path, first: "subprocess.Popen[str]") -> None:
     with started(root, "run", "small", "--cold") as second:
         assert second.stdout
@@ -56,6 +57,7 @@ def test_second_run_waits_and_reports_for_which_run(root: Path, first: "subproce
     assert len(find_done(root)) == 2, "the second had nothing left to do"
 
 
+@pytest.mark.slow
 def test_second_run_uses_the_params_of_the_time_its_turn_comes(root: Path, first: "subprocess.Popen[str]") -> None:
     with started(root, "run", "small", "--cold", "--force", "eda") as second:
         assert second.stdout
@@ -73,6 +75,7 @@ def test_second_run_uses_the_params_of_the_time_its_turn_comes(root: Path, first
     assert [run.data.params["seed"] for run in found if run.data.tags.get("labkit.stage") == "eda"] == ["7", "42"]
 
 
+@pytest.mark.slow
 def test_stage_by_hand_waits_too(root: Path, first: "subprocess.Popen[str]") -> None:
     with started(root, "stage", "eda", "small") as second:
         assert second.stdout
@@ -101,6 +104,7 @@ def test_somebody_who_only_looks_is_nobody_to_wait_for(here: Path) -> None:
     assert printed == []
 
 
+@pytest.mark.fault
 def test_what_a_killed_holder_wrote_about_itself_is_not_believed(here: Path) -> None:
     facts = {"pid": 2**22 + 1, "experiment": "other", "since": "2026-11-24T10:11:12+00:00"}
     run_lock.find_lock_path().parent.mkdir(exist_ok=True)
@@ -114,6 +118,7 @@ def test_what_a_killed_holder_wrote_about_itself_is_not_believed(here: Path) -> 
     assert run_lock.describe_holder(holder) == "labkit new b (process 7, since noon)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [(), ("--sample", "20")], ids=["run", "sample"])
 def test_second_run_that_does_not_want_to_wait_is_refused(
     root: Path, first: "subprocess.Popen[str]", words: tuple[str, ...]
@@ -127,6 +132,7 @@ def test_second_run_that_does_not_want_to_wait_is_refused(
     assert len(load_ledger(root)) == n_lines
 
 
+@pytest.mark.slow
 def test_settings_of_the_second_run_are_written_once_the_first_has_read_its_own(
     root: Path, first: "subprocess.Popen[str]"
 ) -> None:
@@ -143,6 +149,7 @@ def test_settings_of_the_second_run_are_written_once_the_first_has_read_its_own(
     assert [line["stage"] for line in load_ledger(root) if line["kind"] == "start"].count("eda") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["seed: 777", "seed: x"])
 def test_params_changed_under_a_run_end_it_as_dvc_would_record_what_did_not_run(
     root: Path, first: "subprocess.Popen[str]", change: str
@@ -160,6 +167,7 @@ def test_params_changed_under_a_run_end_it_as_dvc_would_record_what_did_not_run(
     assert call_labkit(root, "run", "small", "--cold").returncode == 0
 
 
+@pytest.mark.slow
 def test_looking_is_possible_meanwhile(root: Path, first: "subprocess.Popen[str]") -> None:
     fingerprint = root / "data" / "small" / "fingerprint" / "eda.json"
     before = fingerprint.read_bytes()
@@ -175,6 +183,8 @@ def test_looking_is_possible_meanwhile(root: Path, first: "subprocess.Popen[str]
     assert "killed" not in listed.stdout
 
 
+@pytest.mark.fault
+@pytest.mark.slow
 def test_lock_of_a_killed_run_is_free(root: Path, first: "subprocess.Popen[str]") -> None:
     first.kill()
     first.wait()
@@ -199,6 +209,7 @@ with hold_checkout("small", report=lambda line: print(line, flush=True)):
 """
 
 
+@pytest.mark.slow
 def test_of_eight_runs_one_works_at_a_time_and_the_others_report_for_which_they_wait(root: Path) -> None:
     command = [sys.executable, "-c", HOLD]
     environment = make_environment(root)
@@ -211,6 +222,7 @@ def test_of_eight_runs_one_works_at_a_time_and_the_others_report_for_which_they_
     )
 
 
+@pytest.mark.slow
 def test_of_eight_whole_runs_one_does_the_work_and_all_end_well(root: Path) -> None:
     """A later run finds nothing left to do, and reports exactly that."""
     (root / "go").touch()

@@ -36,6 +36,7 @@ def test_outputs_are_those_that_are_declared(
     assert str(refused.value).startswith(message)
 
 
+@pytest.mark.slow
 def test_stage_that_writes_what_nobody_expects_fails_and_leaves_nothing(tmp_path: Path, store: Path) -> None:
     source = "(work / 'outputs' / 'stray.txt').write_text('x')"
     root = make_small(tmp_path / "checkout", "eda", store=store, eda=source)
@@ -47,6 +48,7 @@ def test_stage_that_writes_what_nobody_expects_fails_and_leaves_nothing(tmp_path
     assert {status for name, (status, _) in find_tracked(root).items() if name != "candidate"} == {"FAILED"}
 
 
+@pytest.mark.slow
 def test_page_of_a_stage_whose_outputs_are_refused_shows_that_it_failed(tmp_path: Path, store: Path) -> None:
     root = make_small(tmp_path / "checkout", "eda", store=store)
     page, notebook = root / "reports/small/01_eda.html", root / "notebooks/01_eda.ipynb"

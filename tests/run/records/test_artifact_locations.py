@@ -138,6 +138,7 @@ def test_place_that_somebody_chose_is_left_alone(old: Path, tmp_path: Path, plac
     assert artifact_locations.find_moved(old / "mlflow.db") == []
 
 
+@pytest.mark.slow
 def test_store_elsewhere_keeps_its_artifacts_beside_itself(
     old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +156,7 @@ def test_folder_may_have_any_name(old: Path, tmp_path: Path) -> None:
     assert list_notes(old) == 1
 
 
+@pytest.mark.slow
 def test_whole_run_in_a_folder_of_any_name(tmp_path: Path) -> None:
     root = make_small(tmp_path / ODD)
     done = call_labkit(root, "run", "small")

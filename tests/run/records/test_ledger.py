@@ -91,6 +91,7 @@ def test_line_that_is_written_in_part_is_not_taken_for_written(root: Path) -> No
     ]
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("cut", [1, 20, 400])
 def test_torn_line_takes_no_other_along(root: Path, cut: int) -> None:
     run_entry("eda")
@@ -200,6 +201,7 @@ def test_half_written_is_swept_wherever_it_stands_unless_it_may_be_somebodys(roo
     assert sorted(path.name for path in folder.glob(".*.part")) == [f".mine.{os.getpid()}-0123abcd.part", ".new.part"]
 
 
+@pytest.mark.slow
 def test_of_six_at_once_one_closes_what_is_dead(root: Path) -> None:
     names = [f"gone-{number}" for number in range(300)]
     for name in names:
@@ -259,6 +261,7 @@ def make_start(run: str) -> dict[str, object]:
     return {**place, "pid": GONE, "boot": ledger.find_boot(), "process_started": 1.0, "at": ledger.make_timestamp()}
 
 
+@pytest.mark.fault
 def test_end_of_a_run_finds_space_on_a_full_disk(root: Path) -> None:
     folder = root / ".labkit"
     folder.mkdir()

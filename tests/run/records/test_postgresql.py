@@ -76,11 +76,13 @@ def test_missing_driver_is_named_with_what_installs_it(monkeypatch: pytest.Monke
         check_store(f"postgresql+psycopg://team:{PASSWORD}@127.0.0.1/runs")
 
 
+@pytest.mark.slow
 def test_wrong_password_and_unknown_database_are_refused(root: Path, server: str) -> None:
     assert_refused(root, f"{server.replace(PASSWORD, 'another-word')}/postgres", "password authentication failed")
     assert_refused(root, f"{server}/nowhere", 'database "nowhere" does not exist')
 
 
+@pytest.mark.slow
 def test_run_is_recorded_and_the_password_nowhere(root: Path, server: str) -> None:
     uri = make_database(server, "recorded")
     done = call_labkit(root, "run", "small", MLFLOW_TRACKING_URI=uri)
@@ -94,6 +96,7 @@ def test_run_is_recorded_and_the_password_nowhere(root: Path, server: str) -> No
     assert [path for path in kept if PASSWORD.encode() in path.read_bytes()] == []
 
 
+@pytest.mark.slow
 def test_tables_are_made_once_by_eight_processes_at_once(root: Path, server: str) -> None:
     uri = make_database(server, "together")
     environment = {**make_environment(root), "MLFLOW_TRACKING_URI": uri}
@@ -111,6 +114,7 @@ def test_half_made_tables_are_refused(root: Path, server: str) -> None:
     assert_refused(root, uri, "its MLflow tables are incomplete: drop the database and create it again, empty")
 
 
+@pytest.mark.slow
 def test_second_checkout_does_not_write_into_the_first(root: Path, server: str, tmp_path: Path) -> None:
     """Unless both are configured to keep artifacts in one place."""
     uri = make_database(server, "shared")

@@ -58,6 +58,7 @@ def test_runs_are_listed_newest_first_with_how_and_where_they_ended() -> None:
     assert n_runs == 3
 
 
+@pytest.mark.fault
 def test_what_has_no_end_is_running_or_was_killed() -> None:
     start("dead", pid=GONE)
     start("dead-eda", pid=GONE, stage="eda", parent="dead")

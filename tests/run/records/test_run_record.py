@@ -45,6 +45,7 @@ def fetch(root: Path, run_id: str, folder: Path) -> Path:
     return Path(MlflowClient(f"sqlite:///{root / 'mlflow.db'}").download_artifacts(run_id, "", str(folder)))
 
 
+@pytest.mark.slow
 def test_record_is_an_artifact_and_in_the_ledger(root: Path, tmp_path: Path) -> None:
     for record in load_records(root):
         fetched = fetch(root, record["mlflow_run_id"], tmp_path / record["run"])
@@ -103,6 +104,7 @@ def test_what_a_stage_read_is_in_mlflow_with_the_run_that_wrote_it(root: Path) -
     assert tags["labkit.git_dirty"] == "true"
 
 
+@pytest.mark.slow
 def test_run_is_made_again_from_its_record_alone(root: Path, tmp_path: Path) -> None:
     record = load_records(root)[0]
     fetched = fetch(root, record["mlflow_run_id"], tmp_path / "fetched")
@@ -131,6 +133,7 @@ def test_token_in_new_code_is_masked(root: Path, tmp_path: Path) -> None:
     assert TOKEN not in content
 
 
+@pytest.mark.slow
 def test_run_that_fails_has_a_record_too(root: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(root, copy, symlinks=True)
@@ -143,6 +146,7 @@ def test_run_that_fails_has_a_record_too(root: Path, tmp_path: Path) -> None:
     assert record["stages"]["features"]["status"] == "not run", "though what an earlier run wrote is there"
 
 
+@pytest.mark.slow
 def test_stage_that_runs_alone_has_a_record_of_its_own(tmp_path: Path, store: Path) -> None:
     root = make_small(tmp_path / "checkout", "eda", store=store)
     (root / "notebooks" / "helper.py").write_text("rate = 2\n")
@@ -154,6 +158,7 @@ def test_stage_that_runs_alone_has_a_record_of_its_own(tmp_path: Path, store: Pa
     assert (fetched / "code" / "changes.diff").is_file()
 
 
+@pytest.mark.slow
 def test_source_that_is_too_large_is_warned_of(tmp_path: Path, store: Path) -> None:
     root = make_small(tmp_path / "checkout", "eda", store=store)
     (root / "notebooks" / "helper.py").write_text("#" * 1_000_001)

@@ -37,6 +37,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tracking_client.get_client.cache_clear()
 
 
+@pytest.mark.slow
 def test_first_use_by_eight_processes_at_once_makes_one_whole_store(root: Path) -> None:
     """And once it is there, none of their runs is lost or doubled."""
     assert start_together(root, 8, n_runs=5).wait(120) == 0
@@ -45,6 +46,8 @@ def test_first_use_by_eight_processes_at_once_makes_one_whole_store(root: Path) 
     assert check_whole(root) == []
 
 
+@pytest.mark.fault
+@pytest.mark.slow
 def test_store_whose_making_was_killed_is_made_by_the_next(root: Path) -> None:
     """`benchmarks/store.py` does it fifty times, and the first use by eight twenty times."""
     assert sum(kill_maker(root, random.uniform(0, 0.4)) for _ in range(4))
@@ -72,6 +75,8 @@ time.sleep(600)
 """
 
 
+@pytest.mark.fault
+@pytest.mark.slow
 def test_of_24_writers_that_are_killed_nothing_acknowledged_is_lost_and_the_rest_closed(stored: Path) -> None:
     options = {"cwd": stored, "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
     with subprocess.Popen([sys.executable, "-c", WRITERS], **options) as process:  # type: ignore[call-overload]
@@ -106,6 +111,8 @@ with (
 """
 
 
+@pytest.mark.fault
+@pytest.mark.slow
 def test_half_copied_artifact_of_a_killed_run_is_removed_by_the_next_command(stored: Path, tmp_path: Path) -> None:
     big = tmp_path / "big"
     with big.open("wb") as stream:
@@ -149,6 +156,7 @@ def read_version(path: Path) -> str:
         return str(connection.execute("select version_num from alembic_version").fetchone()[0])
 
 
+@pytest.mark.slow
 def test_older_store_is_copied_then_brought_up_to_date_and_reported(
     root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -163,6 +171,7 @@ def test_older_store_is_copied_then_brought_up_to_date_and_reported(
     assert check_whole(root) == []
 
 
+@pytest.mark.slow
 def test_older_store_that_somebody_uses_is_left_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else what he writes from then on would be lost with the file that gave way."""
     path, connect = root / "mlflow.db", sqlite3.connect
@@ -216,6 +225,7 @@ prepare_database(Path("store.db"), "1", build=build, upgrade=build)
 """
 
 
+@pytest.mark.slow
 def test_store_is_made_by_one_process_and_waited_for_by_the_others(tmp_path: Path) -> None:
     four = [subprocess.Popen([sys.executable, "-c", MAKE], cwd=tmp_path) for _ in range(4)]
     assert [process.wait(60) for process in four] == [0] * 4
@@ -253,6 +263,7 @@ def test_unreachable_server_is_reported_before_anything_starts(root: Path) -> No
     assert load_ledger(root) == []
 
 
+@pytest.mark.slow
 def test_server_that_accepts_and_never_responds_is_reported_too() -> None:
     import socket
 
@@ -353,6 +364,7 @@ with ledger.open_entry("small", "eda", facts={}) as entry:
 """
 
 
+@pytest.mark.slow
 def test_run_that_mlflow_takes_for_finished_and_the_ledger_does_not_never_happened(stored: Path) -> None:
     assert subprocess.run([sys.executable, "-c", END_BEFORE_DONE], check=False).returncode == 9
     [before] = list_runs(stored)
@@ -378,6 +390,8 @@ with ledger.open_entry("small", "eda", facts={}) as entry:
 """
 
 
+@pytest.mark.fault
+@pytest.mark.slow
 def test_what_a_killed_run_left_open_below_it_is_closed_with_it(stored: Path) -> None:
     assert subprocess.run([sys.executable, "-c", END_AMID], check=False).returncode == 9
     assert [run.info.status for run in list_runs(stored)] == ["RUNNING"] * 2

@@ -80,6 +80,7 @@ def forget() -> None:
     tracking_client.find_experiment_in.cache_clear()
 
 
+@pytest.mark.slow
 def test_candidate_takes_three_requests(root: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     content = {"name": "linear", "params": {"alpha": 1, "error": "broken"}, "metrics": {"mae": 0.5}}
@@ -101,6 +102,7 @@ def test_candidate_takes_three_requests(root: Path, server: Server, monkeypatch:
     )
 
 
+@pytest.mark.slow
 def test_run_records_user_and_place_and_prints_labkit_lines_only(root: Path, server: Server) -> None:
     done = call_labkit(root, "run", "small", "--cold", MLFLOW_TRACKING_URI=server.uri)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -139,6 +141,7 @@ def test_version_records_who_registered_and_promoted_it_and_prints_labkit_lines_
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_server", [False, True], ids=["embedded", "server"])
 def test_deleted_experiment_is_refused_before_anything_starts_and_can_be_restored(
     root: Path, server: Server, *, is_server: bool
@@ -219,6 +222,7 @@ def test_search_returns_the_runs_of_all_pages_and_experiments(root: Path) -> Non
     assert len(run_search.search_runs(f"tags.`mlflow.parentRunId` = '{record.run_id}'")) == len(runs)
 
 
+@pytest.mark.slow
 def test_broken_embedded_store_is_refused_before_anything_starts(root: Path) -> None:
     (root / "mlflow.db").write_bytes(b"not a database at all")
     done = call_labkit(root, "run", "small")

@@ -131,6 +131,7 @@ CARRIERS: dict[str, Callable[[], list[NotebookNode]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("carrier", CARRIERS)
 def test_nothing_in_a_notebook_runs_or_loads(carrier, tmp_path, visit):
     proof = [show({"text/html": pd.DataFrame({"kept": [1.5]})._repr_html_()}), show({"image/png": PIXEL})]
@@ -157,6 +158,7 @@ def test_the_attack_is_one(tmp_path, visit):
     assert complaints
 
 
+@pytest.mark.slow
 def test_names_and_strings_around_the_cells_are_escaped(tmp_path, visit):
     folder = tmp_path / "reports" / "diabetes"
     folder.mkdir(parents=True)
@@ -210,6 +212,7 @@ def test_a_report_shows_what_ran(tmp_path):
     assert html.count("Which model?</h1>") == 1
 
 
+@pytest.mark.slow
 def test_code_is_folded_and_there(tmp_path, visit):
     cells = [
         new_code_cell("folds = 5\nseed = 42", execution_count=1, metadata={"tags": ["parameters"]}),
@@ -228,6 +231,7 @@ def test_code_is_folded_and_there(tmp_path, visit):
     assert page.locator(f"#cell-{cells[2].id} pre").is_visible()
 
 
+@pytest.mark.slow
 def test_a_failed_report_leads_to_the_cell(tmp_path, visit):
     cells = [
         new_markdown_cell(
@@ -290,6 +294,7 @@ def test_a_figure_is_described(tmp_path):
     assert "640x480" not in html
 
 
+@pytest.mark.slow
 def test_tables_keep_their_shape(tmp_path, visit):
     frame = pd.DataFrame(
         {"model": ["linear", "dummy"], "mae": [43.2, 64.9], "share": ["48 %", "NaN"], "on": ["1a2b", ""]}
@@ -357,6 +362,7 @@ def test_long_outputs_lose_their_middle(tmp_path):
     assert len(html) < 60_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_pages_fit_the_screen(width, scheme, tmp_path, visit):
@@ -376,6 +382,7 @@ def test_pages_fit_the_screen(width, scheme, tmp_path, visit):
     assert page.locator("nav.contents").is_visible() is (width == 1280)
 
 
+@pytest.mark.slow
 def test_print_shows_figures_and_no_folded_code(tmp_path, visit):
     page, _ = visit(render(tmp_path, [new_code_cell("hidden = 1", execution_count=1), show({"image/png": PIXEL})]))
     page.emulate_media(media="print")
@@ -418,6 +425,7 @@ def test_pages_lead_to_each_other(tmp_path):
     assert 'rel="prev"' not in render(folder, [], neighbours=pages[1:]).read_text()
 
 
+@pytest.mark.slow
 def test_the_index_shows_every_stage(tmp_path, visit):
     folder = tmp_path / "diabetes"
     folder.mkdir()

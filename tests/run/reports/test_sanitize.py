@@ -37,6 +37,7 @@ def test_colours_are_those_of_nbconvert(seed: int) -> None:
     assert merge(str(render_colours(output))) == merge(ansi2html(output))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "output",
     [
@@ -62,5 +63,6 @@ def test_nothing_invisible_is_left(output: str) -> None:
     assert {unicodedata.category(letter) for letter in shown} & {"Cc", "Cf"} == set()
 
 
+@pytest.mark.slow
 def test_tables_in_tables_are_left_alone() -> None:
     assert Outline("x").clean("<table><tr><td>" * 2000).count("<table") == 2000
