@@ -13,6 +13,7 @@ from IPython.display import HTML, Markdown, display
 
 from labkit.names import escape as escape
 from labkit.units import format_count
+from labkit.units import format_size as format_size
 
 LONGEST_NAME = 26
 MOST_LINES = 10
