@@ -93,13 +93,13 @@ def test_experiment_that_dvc_yaml_does_not_list(checkout: Path, labkit: Labkit) 
             '[diabetes, "x; touch pwned"]',
             "dvc.yaml: experiments: 'x; touch pwned' is not a valid name: use lowercase letters, digits and _",
         ),
-        ('[diabetes, "$(touch pwned)"]', "'$(touch pwned)' is no name"),
-        ('[diabetes, "${experiments}"]', "'${experiments}' is no name"),
-        ('[diabetes, "../../x"]', "'../../x' is no name"),
-        ('[diabetes, "a\\nb"]', "'a\\nb' is no name"),
-        ("[diabetes, 7]", "7 is no name"),
-        ("[diabetes, {a: b}]", "{'a': 'b'} is no name"),
-        ('"diabetes; touch pwned"', "'diabetes; touch pwned' is no name"),
+        ('[diabetes, "$(touch pwned)"]', "'$(touch pwned)' is not a valid name"),
+        ('[diabetes, "${experiments}"]', "'${experiments}' is not a valid name"),
+        ('[diabetes, "../../x"]', "'../../x' is not a valid name"),
+        ('[diabetes, "a\\nb"]', "'a\\nb' is not a valid name"),
+        ("[diabetes, 7]", "7 is not a valid name"),
+        ("[diabetes, {a: b}]", "{'a': 'b'} is not a valid name"),
+        ('"diabetes; touch pwned"', "'diabetes; touch pwned' is not a valid name"),
     ],
 )
 def test_experiment_that_a_shell_would_read_is_no_name(checkout: Path, listed: str, message: str) -> None:
@@ -121,7 +121,7 @@ def test_experiment_that_a_shell_would_read_never_reaches_dvc(checkout: Path, la
     before = list_files(checkout)
     done = labkit(command, "diabetes")
     assert done.returncode == 2
-    assert "'x; touch pwned' is no name" in done.stderr
+    assert "'x; touch pwned' is not a valid name" in done.stderr
     assert "Traceback" not in done.stderr
     assert list_files(checkout) == before
 
