@@ -4,6 +4,7 @@ python benchmarks/engine.py                 everything, about twenty minutes on 
 python benchmarks/engine.py notebooks       one part: notebooks, pipeline, unchanged, jupyter, parallel
 """
 
+import argparse
 import json
 import logging
 import os
@@ -405,8 +406,13 @@ PARTS: dict[str, Callable[[], None]] = {
 }
 
 
-def main(names: list[str]) -> None:
+def main() -> None:
     """Run the parts that are named, or all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", help=f"Parts to measure, all by default: {', '.join(PARTS)}.")
+    names = parser.parse_args().parts
+    if unknown := [name for name in names if name not in PARTS]:
+        parser.error(f"no part {unknown[0]!r}: choose from {', '.join(PARTS)}")
     # As Python is used: without compiled files, every import takes twice as long and flatters whoever avoids it.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     before = dict(os.environ)
@@ -419,4 +425,4 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
