@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
@@ -25,7 +26,7 @@ ALLOWED = {
     "data": {"features", "params", "storage"},
     "data.quality": {"data", "features", "params"},
     "data.reading": {"features", "params", "storage"},
-    "model.estimators": {"params"},
+    "model.estimators": {"features", "params"},
     "model.onnx": {"features", "model.estimators"},
     "model.evaluation": {"data", "data.quality", "features", "model.estimators", "params", "storage"},
     "model.training": {"data", "features", "model.estimators", "model.evaluation", "model.onnx", "params"},
@@ -162,10 +163,17 @@ OWNERS = {
 PICTURES = ("matplotlib", "seaborn")
 
 
+@cache
+def parse(path: Path) -> ast.Module:
+    """Return the syntax tree of a module."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def find_imports(path: Path) -> set[str]:
     """Return the dotted names a module imports, anywhere in it."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parse(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -233,7 +241,6 @@ def test_packages_import_each_other_one_way() -> None:
     assert find_cycle({name: set(below) for name, below in ALLOWED.items()}) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("framework", [*OWNERS, *PICTURES])
 def test_framework_has_one_owner(framework: str) -> None:
     users = {
@@ -247,10 +254,9 @@ def test_framework_has_one_owner(framework: str) -> None:
         assert users <= OWNERS[framework]
 
 
-@pytest.mark.slow
 def test_terminal_is_written_to_in_one_place() -> None:
     """A notebook's step prints into the notebook, and a server of kernels flushes what the notebook printed."""
-    writers = {path.relative_to(LIB).as_posix() for path in MODULES if is_writer(ast.parse(path.read_text()))}
+    writers = {path.relative_to(LIB).as_posix() for path in MODULES if is_writer(parse(path))}
     assert writers == {"console.py", "run/notebook/step.py", "run/kernels/fork_server.py"}
 
 
@@ -266,9 +272,8 @@ def is_writer(tree: ast.Module) -> bool:
     return False
 
 
-@pytest.mark.slow
 def test_environment_is_read_in_one_place() -> None:
-    readers = [path.relative_to(LIB).as_posix() for path in MODULES if is_reader(ast.parse(path.read_text()))]
+    readers = [path.relative_to(LIB).as_posix() for path in MODULES if is_reader(parse(path))]
     assert readers == ["paths.py"]
 
 
@@ -292,14 +297,13 @@ PLURAL = re.compile(rf" ([a-z]+ )?({COUNTED.replace('class', 'classe')})s\b")
 TABLES = ("data", "features", "model", "new", "serving", "stages", "view")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(LIB)))
 def test_one_of_something_is_not_written_in_the_plural(path: Path) -> None:
     """No number stands right before a plural noun, which is wrong for one of it: `labkit.units.format_count`."""
     if path.relative_to(LIB).parts[0] in TABLES:
         return
     found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parse(path)):
         if isinstance(node, ast.JoinedStr):
             for number, noun in pairwise(node.values):
                 is_share = isinstance(number, ast.FormattedValue) and "%" in ast.unparse(
@@ -325,9 +329,18 @@ def find_functions(tree: ast.Module) -> Iterator[str]:
 
 def test_no_two_modules_define_the_same_function() -> None:
     """`main` starts a process; `prepare` is called by the kernel that imports a module ahead of its use."""
-    found = Counter(name for path in MODULES for name in find_functions(ast.parse(path.read_text())))
+    found = Counter(name for path in MODULES for name in find_functions(parse(path)))
     assert [name for name, times in found.items() if times > 1] == []
     assert {"compute_losses", "find_column_kind", "format_bytes", "escape"} <= set(found)
+
+
+KIND_TESTS = re.compile(r"\b(is_numeric_dtype|is_any_real_numeric_dtype|is_categorical_dtype|select_dtypes\(\"number)")
+
+
+def test_kind_of_a_column_is_found_in_one_place() -> None:
+    """`find_column_kind` and `is_numeric` decide for proposals, EDA, wrangling, training and serving alike."""
+    found = [path.relative_to(LIB).as_posix() for path in MODULES if KIND_TESTS.search(path.read_text())]
+    assert found == ["view/prose.py"], "which formats numbers of any table"
 
 
 def test_files_stay_readable() -> None:

@@ -9,7 +9,7 @@ from labkit.errors import DataError, ParamsError
 from labkit.features import expressions
 from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.features.row_rules import RowRule, apply_rule
-from labkit.features.table_columns import find_column_kind, to_array
+from labkit.features.table_columns import find_column_kind, is_numeric, to_array
 from labkit.params.tables import Data, Target
 
 
@@ -93,5 +93,5 @@ def settle_target(frame: pd.DataFrame, target: Target) -> pd.DataFrame:
         return frame
     kept = frame[frame[target.column].notna()]
     values = kept[target.column]
-    is_code = target.task == "classification" and pd.api.types.is_numeric_dtype(values)
+    is_code = target.task == "classification" and is_numeric(values)
     return kept.assign(**{target.column: values.astype("int64")}) if is_code and (values % 1 == 0).all() else kept

@@ -16,6 +16,7 @@ from sklearn.model_selection import train_test_split
 from labkit.errors import DataError, list_briefly
 from labkit.features.expressions import write_name
 from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
+from labkit.features.table_columns import is_numeric
 from labkit.params.tables import Data
 from labkit.params.yaml_lines import write_filter
 
@@ -205,7 +206,7 @@ def check_target(target: pd.Series, data: Data) -> None:
             + write_filter(f"not missing({write_name(str(name))})")
         )
     if data.target.task == "regression":
-        if not pd.api.types.is_numeric_dtype(target):
+        if not is_numeric(target):
             raise DataError(
                 f"target {name!r} holds {target.iloc[0]!r}, not numbers: set data.target.task: classification"
             )

@@ -35,6 +35,11 @@ def find_column_kind(values: "pd.Series") -> str:
     )
 
 
+def is_numeric(values: "pd.Series") -> bool:
+    """Return whether a column contains numbers, or booleans, which count as 0 and 1."""
+    return find_column_kind(values) in ("number", "boolean")
+
+
 def to_array(values: "pd.Series") -> np.ndarray:
     """Convert a column to an array for expressions.
 

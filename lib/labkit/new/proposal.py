@@ -20,6 +20,7 @@ from labkit.data.quality.placeholders import Placeholder, describe_placeholder, 
 from labkit.data.split import FEWEST_ROWS_TO_SPLIT
 from labkit.errors import DataError, list_briefly
 from labkit.features.expressions import LONGEST_EXPRESSION, write_name
+from labkit.features.table_columns import is_numeric
 from labkit.new.column_kinds import ColumnKind
 from labkit.new.inspect import Survey
 from labkit.new.options import Choices, ParamsDecision
@@ -206,7 +207,7 @@ def make_rules(
     for column, found in survey.kinds.items():
         if column in drop:
             continue
-        is_number = pd.api.types.is_numeric_dtype(survey.sample[column])
+        is_number = is_numeric(survey.sample[column])
         given = [read_marker(word, is_number) for word in choices.missing.get(column, ())]
         markers = [marker for marker in given if marker is not None]
         place = ("wrangling", "rules", column)

@@ -19,6 +19,7 @@ from labkit.errors import DataError, MissingDataError, list_briefly, name_neares
 from labkit.features import expressions
 from labkit.features.arrays import number_to_string
 from labkit.features.parse_text import read_yes_no
+from labkit.features.table_columns import is_numeric
 from labkit.params.experiment import Params
 from labkit.params.tables import Table
 
@@ -163,7 +164,7 @@ def describe_reading(source: Source, params: Params, spec: Table) -> str:
 def match_spelling(values: pd.Series, kind: str, labels: Sequence[object], where: str) -> pd.Series:
     """Return yes and no in the spelling that the model knows, and numeric categories as they were written."""
     # DataError: the column holds True and False, and the model knows other categories.
-    if kind == "boolean" and not pd.api.types.is_numeric_dtype(values):
+    if kind == "boolean" and not is_numeric(values):
         booleans = values.map(lambda value: read_yes_no(str(value)), na_action="ignore")
         return booleans if booleans.notna().equals(values.notna()) else values
     if kind != "category" or not all(isinstance(label, str) for label in labels):
@@ -174,7 +175,7 @@ def match_spelling(values: pd.Series, kind: str, labels: Sequence[object], where
         shown = list_briefly(map(repr, labels), most=3) or "no categories"
         raise DataError(f"{where} holds True and False, the model knows {shown}: write it as in the training data")
     if not is_yes_no:
-        return values.map(number_to_string, na_action="ignore") if pd.api.types.is_numeric_dtype(values) else values
+        return values.map(number_to_string, na_action="ignore") if is_numeric(values) else values
     known = {*map(str, labels)}
 
     def spell(value: object) -> object:
@@ -188,7 +189,7 @@ def check_numbers(rows: pd.DataFrame, inputs: Mapping[str, str], source: Source)
     """Refuse non-numeric values where the model needs numbers."""
     for name, kind in inputs.items():
         values = rows[name].dropna()
-        if kind in ("number", "boolean") and len(values) and not pd.api.types.is_numeric_dtype(values.infer_objects()):
+        if kind in ("number", "boolean") and len(values) and not is_numeric(values.infer_objects()):
             raise DataError(
                 f"{source.where}: column {name!r} holds {values.iloc[0]!r}: give numbers, as in the training data"
             )

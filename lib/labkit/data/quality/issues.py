@@ -23,6 +23,7 @@ from labkit.data.stability import LARGE_DRIFT
 from labkit.errors import list_briefly
 from labkit.features.expressions import write_name
 from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
+from labkit.features.table_columns import is_numeric
 from labkit.params.tables import FEWEST_OF_CLASS, Data, Target
 from labkit.params.wrangling import Wrangling
 from labkit.params.yaml_lines import quote, write_filter, write_line
@@ -140,7 +141,7 @@ def find_in_target(
         yield Issue("high", name, "target missing", f"{format_count(n_missing, 'row')} without a target", fix)
     if target.task == "classification":
         yield from find_rare_classes(outcomes.dropna(), target)
-    elif pd.api.types.is_numeric_dtype(outcomes):
+    elif is_numeric(outcomes):
         for placeholder in placeholders.get(name, []):
             fix = f"data.target.rule: {{missing: [{placeholder.number}]}}"
             yield Issue("high", name, "marker for missing", describe_placeholder(placeholder), fix)

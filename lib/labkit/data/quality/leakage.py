@@ -20,7 +20,7 @@ from labkit.data.quality.missingness import find_missing_leak
 from labkit.data.quality.placeholders import Placeholder, find_placeholders, mask_placeholders
 from labkit.data.quality.profile import LEAK_SCORE, N_FOLDS, predict_held_out, score_column
 from labkit.features.row_rules import RowRule, apply_rule
-from labkit.features.table_columns import find_column_kind, to_array
+from labkit.features.table_columns import find_column_kind, is_numeric, to_array
 
 MOST_LOOKED_AT, MOST_ROWS = 50_000, 5_000
 """Maximum number of rows examined, and of rows used for the predictions from a single column."""
@@ -150,8 +150,7 @@ def doubt_separable(
 def count_forest_errors(frame: pd.DataFrame, codes: np.ndarray, *, seed: int) -> int:
     """Return the number of rows that a cross-validated random forest misclassifies."""
     columns = [
-        frame[name] if pd.api.types.is_numeric_dtype(frame[name]) else pd.factorize(frame[name], sort=True)[0]
-        for name in frame.columns
+        frame[name] if is_numeric(frame[name]) else pd.factorize(frame[name], sort=True)[0] for name in frame.columns
     ]
     with np.errstate(over="ignore"):
         matrix = np.column_stack([np.asarray(column, dtype="float64").astype("float32") for column in columns])
@@ -216,7 +215,7 @@ def is_surely_predictive(values: pd.Series, classes: pd.Series, alpha: float, se
     held_out = predict_held_out(values, classes, "classification", seed=seed)
     if held_out is None:
         return False
-    if pd.api.types.is_numeric_dtype(values) and is_counter(values.to_numpy(), pd.factorize(classes)[0]):
+    if is_numeric(values) and is_counter(values.to_numpy(), pd.factorize(classes)[0]):
         return False
     y_true, probabilities = held_out
     n_wrong = int((probabilities.argmax(axis=1) != y_true).sum())
@@ -229,7 +228,7 @@ def choose_scored(frame: pd.DataFrame, inputs: Sequence[str], target: str, task:
         return inputs
     outcomes = frame[target]
     y_true = compute_ranks(outcomes.to_numpy(dtype="float64") if task == "regression" else pd.factorize(outcomes)[0])
-    numbers = [name for name in inputs if pd.api.types.is_numeric_dtype(frame[name])]
+    numbers = [name for name in inputs if is_numeric(frame[name])]
     columns = (frame[name].to_numpy(dtype="float64", na_value=np.nan) for name in numbers)
     return [
         name for name, column in zip(numbers, columns, strict=True) if correlate(compute_ranks(column), y_true) >= ABLE

@@ -15,7 +15,7 @@ from sklearn.preprocessing import TargetEncoder
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from labkit.errors import DataError
-from labkit.features.table_columns import find_column_kind
+from labkit.features.table_columns import find_column_kind, is_numeric
 from labkit.params.tables import Target
 
 MOST_ROWS = 20_000
@@ -58,7 +58,7 @@ def profile_table(frame: pd.DataFrame, target: Target, *, seed: int) -> pd.DataF
     DataError
         The target of a regression is not numeric.
     """
-    if target.task == "regression" and not pd.api.types.is_numeric_dtype(frame[target.column]):
+    if target.task == "regression" and not is_numeric(frame[target.column]):
         known = frame[target.column].dropna()
         found = repr(known.iloc[0]) if len(known) else "nothing"
         raise DataError(
@@ -176,7 +176,7 @@ def predict_held_out(
 
 def find_pairs(frame: pd.DataFrame, least: float) -> list[tuple[str, str, float]]:
     """Return pairs of numeric columns with an absolute rank correlation of at least `least`, strongest first."""
-    numbers = frame.select_dtypes("number")
+    numbers = frame[[name for name in frame.columns if find_column_kind(frame[name]) == "number"]]
     sample = numbers if len(numbers) <= MOST_ROWS else numbers.iloc[:: len(numbers) // MOST_ROWS + 1]
     matrix = sample.corr(method="spearman").to_numpy() if numbers.shape[1] <= MOST_EXACT else correlate_ranks(sample)
     first, second = np.where(np.triu(np.abs(matrix) >= least, k=1))

@@ -18,6 +18,7 @@ from labkit.data.reading.column_types import LARGEST_WHOLE
 from labkit.data.reading.formats import LABELLED, name_file
 from labkit.data.reading.reader import Remark
 from labkit.errors import DataError, list_briefly
+from labkit.features.table_columns import is_numeric
 from labkit.names import normalize_spaces
 from labkit.params.tables import Table
 from labkit.params.yaml_lines import quote, write_line
@@ -167,7 +168,7 @@ def find_kind(values: pd.Series) -> str:
         return "time"
     if not len(known):
         return ""
-    if not pd.api.types.is_numeric_dtype(known):
+    if not is_numeric(known):
         return "string"
     numbers = known.to_numpy(dtype="float64")
     is_whole = bool((np.abs(numbers) < LARGEST_WHOLE).all() and (numbers % 1 == 0).all())

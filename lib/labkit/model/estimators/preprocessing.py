@@ -13,6 +13,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from labkit.features.table_columns import is_numeric
 from labkit.model.estimators.transformers import Float32TargetEncoder, RangeClipper
 
 FEWEST_ALIKE = 8
@@ -96,7 +97,7 @@ def find_kinds(features: pd.DataFrame) -> dict[str, str]:
 
     All columns are `alike` if all are numbers in one unit.
     """
-    numbers = {str(name): pd.api.types.is_numeric_dtype(features[name]) for name in features.columns}
+    numbers = {str(name): is_numeric(features[name]) for name in features.columns}
     if all(numbers.values()) and are_alike(features):
         return dict.fromkeys(numbers, "alike")
     return {
