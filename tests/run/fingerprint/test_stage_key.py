@@ -388,7 +388,7 @@ PRINT_MODULES = "print('\\n' + json.dumps([getattr(one, '__file__', None) for on
 
 
 def assert_held(start: Path, program: str) -> None:
-    """Run a program beside the notebooks and hold the local modules it imported against the closure."""
+    """Run a program beside the notebooks and compare the local modules it imported with the closure."""
     environment = {**make_environment(ROOT), "MPLBACKEND": "agg"}
     done = subprocess.run(
         [sys.executable, "-c", program],

@@ -95,7 +95,7 @@ def test_program_that_writes_for_ever_does_not_hold_up_a_cell(kernels: Path, mon
 
 
 @pytest.mark.slow
-def test_infinitely_many_figures_are_cut_and_counted(kernels: Path) -> None:
+def test_outputs_beyond_the_limit_are_cut_and_counted(kernels: Path) -> None:
     source = "from IPython.display import HTML, display\nfor n in range(60): display(HTML(f'{n}' + 'h' * 9000))"
     ended, _, executed = run(make_notebook(kernels / "a.ipynb", EXPERIMENT, source + "\nprint('done')"))
     outputs = executed.cells[-1].outputs
