@@ -22,7 +22,7 @@ HELPER = f'rate = 2\ntoken = "{TOKEN}"\n'
 def root(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
     """Return a checkout with a change of code, a new module and a setting, in which two runs were made."""
     folder = tmp_path_factory.mktemp("record") / "checkout"
-    root = make_small(folder, store=store, eda="import helper\ntell(kind='metrics', metrics={'rate': helper.rate})")
+    root = make_small(folder, store=store, eda="import helper\nemit(kind='metrics', metrics={'rate': helper.rate})")
     (root / "notebooks" / "helper.py").write_text(HELPER)
     (root / "patients.csv").write_text("name\nAda\n")
     path = root / "notebooks" / "03_features.ipynb"
