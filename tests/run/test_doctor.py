@@ -169,7 +169,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     "run that the server does not know of": (
         lambda root: leave_entry(root, is_closed=True),
         "ledger",
-        "1 ended without http://127.0.0.1:9 knowing",
+        "1 ended without being recorded in http://127.0.0.1:9",
         "start the tracking server, set MLFLOW_TRACKING_URI as it was then, and `labkit runs` closes them there",
     ),
     "no store": (

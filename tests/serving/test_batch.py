@@ -218,7 +218,7 @@ def test_only_predictions_are_replaced_without_being_asked(champion: Path, tmp_p
     assert list(pd.read_csv(destination)) == ["prediction", "probability_down", "probability_up"]
     table = tmp_path / "out.parquet"
     INPUTS.to_parquet(table)
-    with pytest.raises(LabkitError, match="labkit predict did not write"):
+    with pytest.raises(LabkitError, match="was not written by labkit predict"):
         predict_file("e", source, table)
     predict_file("e", source, table, overwrite=True)
     predict_file("e", source, table)

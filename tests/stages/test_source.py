@@ -174,7 +174,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"wrangling": {"drop": {"late": ""}}}, "wrangling.drop: late is the target: it cannot be dropped"),
     (
         {"wrangling": {"rules": {"plane_late": {}}}},
-        "wrangling.rules: no column 'plane_late': there is 'plane_late ' with",
+        "wrangling.rules: no column 'plane_late': there is 'plane_late ', with a space",
     ),
     (
         {"wrangling": {"filters": ["late > 0", "seats > 1"]}},
