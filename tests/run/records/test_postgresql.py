@@ -117,7 +117,7 @@ def test_half_made_tables_are_refused(root: Path, server: str) -> None:
 @pytest.mark.slow
 def test_second_checkout_does_not_write_into_the_first(root: Path, server: str, tmp_path: Path) -> None:
     """Unless both are configured to keep artifacts in one place."""
-    uri = make_database(server, "shared")
+    uri = make_database(server, "separate")
     assert call_labkit(root, "run", "small", "--force", "eda", MLFLOW_TRACKING_URI=uri).returncode == 0
     second = make_small(tmp_path / "second", "eda")
     assert_refused(second, uri, f"the experiment 'small' keeps its artifacts in {root}/mlruns/small, and not below")
