@@ -105,6 +105,7 @@ def test_lock_has_hashes_and_no_address() -> None:
     assert all("==" in line and line.endswith("\\") for line in pins)
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("environment")
 def test_pip_lines_of_environment_yml_install_the_lock_and_labkit(tmp_path: Path) -> None:
     """What conda would let pip do, in a plain virtual environment."""

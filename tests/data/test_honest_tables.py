@@ -36,6 +36,7 @@ def load_table(name: str) -> pd.DataFrame:
     return frame.sample(min(len(frame), 3000), random_state=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "target", "dropped"),
     [

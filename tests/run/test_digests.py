@@ -140,6 +140,7 @@ def test_arrays_beside_row_features_are_checked_too(checkout: Path, tmp_path: Pa
         package.start("training", "diabetes").load("row_features")
 
 
+@pytest.mark.slow
 def test_scratch_is_written_by_hand_and_not_checked(data: Path, checkout: Path) -> None:
     scratch = checkout / "data/diabetes/scratch/evaluation/metrics.json"
     write_json(scratch, {"by": "hand"})
@@ -155,6 +156,7 @@ def test_outputs_of_a_sample_do_not_count_for_the_pipeline(data: Path, checkout:
     outputs.check_outputs("diabetes", [data / PLACES["metrics"], scratch / PLACES["metrics"]])
 
 
+@pytest.mark.slow
 def test_outputs_that_cannot_be_recorded_are_not_put_in_place(data: Path, tmp_path: Path) -> None:
     """Else a crash in between would leave files in place that cannot be distinguished from changed ones."""
     record, path = outputs.find_record("diabetes", "evaluation"), data / PLACES["metrics"]
@@ -167,6 +169,7 @@ def test_outputs_that_cannot_be_recorded_are_not_put_in_place(data: Path, tmp_pa
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"stage": 1}', "\x00"])
 def test_damaged_record_verifies_nothing_and_dvc_lock_is_asked(data: Path, checkout: Path, content: str) -> None:
     outputs.find_record("diabetes", "evaluation").write_text(content)
@@ -286,6 +289,7 @@ def test_damaged_object_of_the_cache_is_refused_by_name_and_made_again(
     assert cached.read_bytes() == b"one" * 2000
 
 
+@pytest.mark.slow
 def test_whole_objects_are_restored_without_a_run(small: Path) -> None:
     assert run(small, "one") == 2
     assert (small / "data/diabetes/model.bin").read_text() == "one" * 2000
@@ -338,6 +342,7 @@ def test_listing_that_leads_out_of_its_folder_is_refused(small: Path, case: str)
     assert not Path("/tmp/pwned").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -255,6 +255,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_fault_is_found_with_its_remedy(checkout: Path, fault: str) -> None:
     make, about, found, remedy = FAULTS[fault]

@@ -97,6 +97,7 @@ def test_what_dvc_copies_holds_numbers_and_fixed_words_only(checkout: Path, stag
     assert set(declared.sections) >= {"data"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "stage", "reason"),
     [

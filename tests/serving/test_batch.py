@@ -124,6 +124,7 @@ def test_values_never_seen_are_counted_by_column(champion: Path, tmp_path: Path)
     ]
 
 
+@pytest.mark.slow
 def test_columns_without_any_value_are_named(champion: Path, tmp_path: Path) -> None:
     reported, _ = predict(champion, tmp_path, INPUTS.assign(x=None, city=None))
     assert reported == ["x: no value in any row", "city: no value in any row"]

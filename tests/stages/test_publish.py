@@ -378,6 +378,7 @@ def test_promotion_by_hand(root: Path, params: Params) -> None:
         promotion.promote(params, None, reason="it was late")
 
 
+@pytest.mark.slow
 def test_gate_without_checks_publishes_nothing(root: Path, params: Params) -> None:
     put_release(root, params, "ab")
     write_json(root / "data" / params.experiment / PLACES["gate"], {"passed": False, "checks": []})

@@ -25,6 +25,8 @@ from labkit.params.evaluation import Costs
 from labkit.params.tables import Data, Target
 from labkit.view import data_plots, evaluation_plots, model_plots, style, time_plots, training_plots, widgets
 
+pytestmark = pytest.mark.slow
+
 MODULES = (style, data_plots, time_plots, training_plots, model_plots, evaluation_plots)
 N = 40
 RANDOM = np.random.default_rng(0)

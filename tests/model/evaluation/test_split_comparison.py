@@ -37,6 +37,7 @@ def make_data(**changes: Any) -> Data:
     return Data.model_validate(content | changes)
 
 
+@pytest.mark.slow
 def test_interval_resamples_days_and_is_named() -> None:
     data, table = make_data(), make_table(120, 20, seed=0)
     parts = split_rows(table, data, seed=0)
@@ -87,6 +88,7 @@ def test_nothing_to_compare_has_a_reason(table: pd.DataFrame, changes: dict[str,
     assert describe_split_comparison(found) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [

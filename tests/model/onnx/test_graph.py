@@ -66,6 +66,7 @@ def test_large_whole_numbers_keep_their_differences(name: str, task: str) -> Non
     assert parity.reason == ""
 
 
+@pytest.mark.slow
 def test_neighbours_of_an_absurd_number_are_the_same_alone_and_together() -> None:
     model = make_model("nearest_neighbours", "binary")
     rows = make_table(40).assign(a_b=9007199254740993)
@@ -148,6 +149,7 @@ def test_graph_of_other_features_is_refused() -> None:
         graph.Graph(b"nonsense", make_model("linear", "regression")[0])
 
 
+@pytest.mark.slow
 def test_rows_alone_and_together_give_the_same() -> None:
     model, rows = make_model("lightgbm", "multiclass"), make_new_rows()
     opened = graph.Graph(converters.convert(model), model[0])

@@ -128,6 +128,7 @@ FAULTS_WITHOUT_DIGEST = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [*FAULTS, *FAULTS_WITHOUT_DIGEST])
 def test_release_is_refused_before_anything_is_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str

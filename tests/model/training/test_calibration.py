@@ -64,6 +64,7 @@ def test_calibrated_model_is_saved_and_converted(model: str, labels: tuple[objec
     assert opened.session.run(None, feeds)[0].tolist() == fitted.predict(frame).tolist()
 
 
+@pytest.mark.slow
 def test_overconfident_model_is_calibrated_and_a_calibrated_one_left_alone() -> None:
     learn, check = make_rows(500, (0, 1)), make_rows(2000, (0, 1))
     kinds = preprocessing.find_kinds(learn[0])

@@ -44,6 +44,7 @@ time.sleep(0.1)
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_nobody_below_is_left(family: str) -> None:
     command = [sys.executable, "-c", BEGIN + FAMILIES[family] + END]

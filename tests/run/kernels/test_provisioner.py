@@ -118,6 +118,7 @@ def drop_pids(output: nbformat.NotebookNode) -> str:
     return re.sub(r"ipykernel_\d+/\d+\.py|0x[0-9a-f]+", "", str(output))
 
 
+@pytest.mark.slow
 def test_kernel_is_a_fork_with_everything_imported(kernel: Kernel, server: psutil.Process) -> None:
     assert (
         kernel.ask("import sys; print('lightgbm' in sys.modules, 'labkit.run.kernels.preload' in sys.modules)")
@@ -245,6 +246,7 @@ def test_all_children_of_a_kernel_are_gone_when_its_end_is_reported(server: psut
     kernel.close()
 
 
+@pytest.mark.slow
 def test_server_that_ends_ends_what_a_keeper_cannot(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with servers.open_kernel_server(is_cold=True) as address:
         monkeypatch.setenv(paths.WARM_VARIABLE, str(address))

@@ -10,6 +10,7 @@ from labkit.params.experiment import TimeLimits
 from tests.run.notebook.small_notebooks import EXPERIMENT, make_notebook, run
 
 
+@pytest.mark.slow
 def test_parameters_and_environment_reach_the_notebook(tmp_path: Path) -> None:
     path = make_notebook(tmp_path / "a.ipynb", EXPERIMENT, "import os", 'print(experiment, os.environ["FLAG"])')
     before = path.read_bytes()
@@ -20,6 +21,7 @@ def test_parameters_and_environment_reach_the_notebook(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_failure_names_cell_heading_line_and_error(tmp_path: Path) -> None:
     path = make_notebook(tmp_path / "a.ipynb", EXPERIMENT, "x = 0\n1 / x", "print('never')")
     failure = run(path)[0].failure
@@ -92,6 +94,7 @@ def test_dead_kernel_is_a_failure_that_names_the_cell(tmp_path: Path, source: st
     assert failure.heading == "Part"
 
 
+@pytest.mark.slow
 def test_kernel_is_reached_through_private_sockets(tmp_path: Path) -> None:
     asking = (
         "import json, pathlib, ipykernel\n"

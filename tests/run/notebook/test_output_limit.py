@@ -223,6 +223,7 @@ def test_file_of_the_process_is_cut_while_it_is_written() -> None:
         assert raw.read() == b"x" * output_limit.MOST_OF_RAW
 
 
+@pytest.mark.slow
 def test_log_shows_nothing_that_a_terminal_obeys(kernels: Path) -> None:
     log = io.StringIO()
     source = "print('\\x1b]0;title\\x07 \\x1b[31mred\\x1b[0m')\nprint('10 %\\r20 %\\r30 %')\nprint('a\\u202eb')"

@@ -226,6 +226,7 @@ def test_every_value_arrives_as_it_was_given_and_none_breaks_out(tmp_path: Path)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.ipynb", "executed.ipynb", "found.txt"]
 
 
+@pytest.mark.slow
 def test_braces_in_the_output_path_are_a_name_like_any_other(tmp_path: Path) -> None:
     folder = tmp_path / "{experiment}"
     folder.mkdir()

@@ -27,6 +27,7 @@ def put(folder: Path, *names: str) -> None:
         make_notebook(folder / f"{name}.ipynb", 'experiment = ""')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "order"),
     [
@@ -42,6 +43,7 @@ def test_order_is_that_of_the_numbers_which_may_skip_some(
     assert [path.stem for path in notebook_files.list_notebooks()] == order
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "message"),
     [
@@ -162,6 +164,7 @@ def test_what_is_not_a_file_is_not_opened(tmp_path: Path) -> None:
         source.read_source(tmp_path / "none.ipynb")
 
 
+@pytest.mark.slow
 def test_snapshot_is_what_the_file_was(checkout: Path) -> None:
     snapshot = source.take_snapshot(["eda", "deploy"], {"experiment": "diabetes"})
     path = checkout / "notebooks" / "06_deploy.ipynb"
@@ -173,6 +176,7 @@ def test_snapshot_is_what_the_file_was(checkout: Path) -> None:
     assert not snapshot["deploy"].is_current
 
 
+@pytest.mark.slow
 def test_snapshot_wants_what_will_be_injected_to_be_declared(checkout: Path) -> None:
     path = checkout / "notebooks" / "05_evaluation.ipynb"
     path.write_text(path.read_text().replace('experiment = \\"diabetes\\"', 'experimnt = \\"diabetes\\"'))
@@ -183,6 +187,7 @@ def test_snapshot_wants_what_will_be_injected_to_be_declared(checkout: Path) -> 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [("run", "diabetes"), ("run", "diabetes", "--sample", "100")])
 def test_broken_later_notebook_is_reported_before_the_first_runs(
     checkout: Path, labkit: Labkit, arguments: tuple[str, ...]

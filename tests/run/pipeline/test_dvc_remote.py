@@ -124,6 +124,7 @@ def test_damaged_object_of_the_remote_is_refused_by_name(alice: Path, tmp_path: 
     assert not (bob / "data" / "small" / "eda" / "numbers.json").exists()
 
 
+@pytest.mark.slow
 def test_file_that_was_never_recorded_is_not_lost(alice: Path, tmp_path: Path) -> None:
     bob = clone(alice, tmp_path / "bob")
     path = bob / "data" / "small" / "eda" / "numbers.json"

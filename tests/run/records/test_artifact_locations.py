@@ -188,6 +188,7 @@ def test_tracking_address_is_made_definite(
     assert paths.get_tracking_uri() == expected.replace("{root}", str(root))
 
 
+@pytest.mark.slow
 def test_environment_may_be_in_a_folder_of_any_name(
     tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,6 +106,7 @@ def test_torn_line_takes_no_other_along(root: Path, cut: int) -> None:
     assert after == {**before, "training": "finished"}
 
 
+@pytest.mark.slow
 def test_lines_of_processes_at_once_stay_whole(root: Path) -> None:
     code = "from labkit.run.records.ledger import append\nfor number in range(60): append('output', run='x', text='y' * 5000)"
     writers = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(6)]

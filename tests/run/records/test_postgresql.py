@@ -39,6 +39,7 @@ def assert_refused(root: Path, uri: str, message: str) -> None:
     assert load_ledger(root) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
@@ -105,6 +106,7 @@ def test_tables_are_made_once_by_eight_processes_at_once(root: Path, server: str
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_half_made_tables_are_refused(root: Path, server: str) -> None:
     import psycopg
 

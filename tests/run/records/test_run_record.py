@@ -62,6 +62,7 @@ def test_record_is_an_artifact_and_in_the_ledger(root: Path, tmp_path: Path) -> 
     assert "record.json" in call_labkit(root, "why", "small").stdout
 
 
+@pytest.mark.slow
 def test_record_names_user_and_machine(root: Path) -> None:
     record = load_records(root)[0]
     assert record["version"] == 1

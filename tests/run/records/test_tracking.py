@@ -250,6 +250,7 @@ def test_what_is_no_store_is_refused_and_left_alone(root: Path, content: bytes |
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_unreachable_server_is_reported_before_anything_starts(root: Path) -> None:
     uri = f"http://me:hidden-word@127.0.0.1:{find_free_port()}"
     shown = uri.replace("me:hidden-word@", "")
@@ -317,6 +318,7 @@ def stored(root: Path, store: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_nothing_is_altered_silently(stored: Path) -> None:
     long, tag = "x" * 6001, "y" * 7000
     with tracking.open_run(load_params("small"), "eda", parent_id=None, tags={}) as record:

@@ -125,6 +125,7 @@ def test_run_records_user_and_place_and_prints_labkit_lines_only(root: Path, ser
     assert {run.data.tags["mlflow.user"] for run in runs} == {getpass.getuser()}
 
 
+@pytest.mark.slow
 def test_version_records_who_registered_and_promoted_it_and_prints_labkit_lines_only(
     root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
