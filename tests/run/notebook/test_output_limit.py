@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from labkit import paths
+from labkit.params.experiment import TimeLimits
 from labkit.run.kernels import servers
 from labkit.run.notebook import execution, output_limit
 from labkit.run.notebook.output_limit import MOST_OF_TAIL, Excerpt, OutputLimit, describe_cut, open_raw, shorten_file
@@ -95,6 +96,19 @@ def test_program_that_writes_for_ever_does_not_hold_up_a_cell(kernels: Path, mon
 
 
 @pytest.mark.slow
+def test_failure_to_read_the_file_descriptor_does_not_hold_up_a_cell(
+    kernels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+    broken = (
+        "import os, sys, time\nwrite, sys.stdout.flush_timeout = sys.stdout.write, 10_000\n"
+        "def fail(content): raise OSError('broken')\nsys.stdout.write = fail\nos.write(1, b'y' * 3000)\n"
+        "while sys.stdout._exc is None: time.sleep(0.01)\nsys.stdout.write = write"
+    )
+    ended, _, _ = run(make_notebook(kernels / "a.ipynb", EXPERIMENT, broken), limits=TimeLimits(cell_seconds=120))
+    assert ended.failure is None
+
+
 def test_outputs_beyond_the_limit_are_cut_and_counted(kernels: Path) -> None:
     source = "from IPython.display import HTML, display\nfor n in range(60): display(HTML(f'{n}' + 'h' * 9000))"
     ended, _, executed = run(make_notebook(kernels / "a.ipynb", EXPERIMENT, source + "\nprint('done')"))

@@ -42,34 +42,40 @@ class PacedStream(OutStream):
 
     def _watch_pipe_fd(self) -> None:
         """Add to the stream what is written to the file descriptor, such as by other programs."""
-        file_descriptor: Any = self._fid
         try:
-            while True:
-                select.select([file_descriptor], [], [])
-                if not self._should_watch:
-                    return
-                with self.passed_on:
-                    content = os.read(file_descriptor, PIPE_BUFFER_SIZE)
-                    if not content:
-                        return
-                    self.write(content.decode(errors="replace"))
-                    os.write(self._original_stdstream_copy, content)
-                    self.n_passed_on += len(content)
-                    self.passed_on.notify_all()
+            while self.pass_on(self._fid):
+                pass
         except Exception:
+            # Printed when the stream is closed, as by ipykernel's own method.
             self._exc = sys.exc_info()
+        with self.passed_on:
+            self.passed_on.notify_all()
+
+    def pass_on(self, file_descriptor: Any) -> bool:
+        """Add the next piece written to the file descriptor; return False when the stream is closed."""
+        select.select([file_descriptor], [], [])
+        if not self._should_watch:
+            return False
+        with self.passed_on:
+            content = os.read(file_descriptor, PIPE_BUFFER_SIZE)
+            self.write(content.decode(errors="replace"))
+            os.write(self._original_stdstream_copy, content)
+            self.n_passed_on += len(content)
+            self.passed_on.notify_all()
+        return bool(content)
 
     def is_watched_elsewhere(self) -> bool:
-        """Return whether another thread of this process reads the file descriptor."""
-        is_ours = os.getpid() == self._master_pid
-        return self._should_watch and is_ours and threading.current_thread() is not self.watch_fd_thread
+        """Return whether another thread reads the file descriptor, one that does not wait for this thread."""
+        if not self._should_watch or os.getpid() != self._master_pid or self.pub_thread is None:
+            return False
+        return threading.current_thread() not in (self.watch_fd_thread, self.pub_thread.thread)
 
     def flush(self) -> None:
         """Send the buffer, and before it what the file descriptor has received so far."""
         if self.is_watched_elsewhere():
             with self.passed_on:
                 until = self.n_passed_on + count_unread(self._fid)
-                self.passed_on.wait_for(lambda: self.n_passed_on >= until, timeout=self.flush_timeout)
+                self.passed_on.wait_for(lambda: self.n_passed_on >= until or self._exc, timeout=self.flush_timeout)
         super().flush()  # type: ignore[no-untyped-call]
 
     def write(self, string: str) -> int:
