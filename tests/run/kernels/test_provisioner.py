@@ -133,7 +133,7 @@ def test_kernel_is_a_fork_with_everything_imported(kernel: Kernel, server: psuti
 def test_print_without_end_comes_in_pieces(
     server: psutil.Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_warm: bool
 ) -> None:
-    """Otherwise the kernel, and whoever listens, held hundreds of megabytes at a time."""
+    """Otherwise the kernel and its client held hundreds of megabytes at a time."""
     if not is_warm:
         monkeypatch.setenv(paths.WARM_VARIABLE, "")
     kernel, sizes = Kernel(tmp_path), list[int]()
@@ -331,7 +331,7 @@ with servers.open_kernel_server(is_cold=%r) as address:
 @pytest.mark.fault
 @pytest.mark.slow
 @pytest.mark.parametrize(("victim", "is_cold"), [("owner", False), ("owner", True), ("server", True), ("keeper", True)])
-def test_whoever_is_killed_takes_everything_along(bare: Path, victim: str, is_cold: bool) -> None:
+def test_kill_of_any_process_ends_all_others(bare: Path, victim: str, is_cold: bool) -> None:
     """A kernel that holds the interpreter's lock and a child in a session of its own are the hardest to end."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", OWNER % is_cold]

@@ -51,7 +51,7 @@ def test_folder_is_private_and_goes_with_all_in_it(place: Path) -> None:
 
 
 @pytest.mark.fault
-def test_folder_of_a_killed_process_is_removed_by_whoever_makes_the_next(owner: "subprocess.Popen[str]") -> None:
+def test_folder_of_a_killed_process_is_removed_by_the_next_process(owner: "subprocess.Popen[str]") -> None:
     (owner.folder / "kernel-1").touch()
     owner.kill()
     owner.wait()

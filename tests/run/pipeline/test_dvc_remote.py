@@ -103,9 +103,7 @@ def assert_refused(root: Path, code: int, message: str, *words: str, **variables
 def test_what_was_not_pushed_is_named_and_nothing_is_changed(alice: Path, tmp_path: Path) -> None:
     bob = clone(alice, tmp_path / "bob")
     call(bob, "dvc", "remote", "modify", "team", "url", str(tmp_path / "empty"))
-    assert_refused(
-        bob, 2, "neither on the remote nor here: data/small/eda; data/small/features: whoever made them has to"
-    )
+    assert_refused(bob, 2, "neither on the remote nor here: data/small/eda; data/small/features: run `dvc push` in the")
     assert not (bob / "data" / "small" / "eda").exists()
 
 

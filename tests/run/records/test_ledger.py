@@ -64,7 +64,7 @@ def test_block_is_closed_as_it_ended(root: Path, error: BaseException | None, ou
 
 
 def test_first_entry_counts(root: Path) -> None:
-    """A run that was closed is not closed otherwise by whoever comes late."""
+    """A closed run keeps its outcome, even if a late process closes it differently."""
     with ledger.open_entry("mine", "eda", facts={}) as entry:
         pass
     ledger.append("start", **{**make_start(entry.run), "experiment": "another"})

@@ -1,4 +1,4 @@
-"""What MLflow records, and its store: made once by whoever comes first, migrated with a copy kept, never wrong."""
+"""What MLflow records, and its store: created once by the first process, migrated with a copy kept, never wrong."""
 
 import os
 import random

@@ -135,8 +135,8 @@ def check_fetched(repo: Repo, stages: Sequence[Any]) -> None:
             missing.append(name)
     if missing:
         raise MissingDataError(
-            f"neither on the remote nor here: {list_briefly(sorted(missing), most=3)}: whoever made them has to `dvc "
-            "push`, or `labkit run` makes them again; nothing was changed"
+            f"neither on the remote nor here: {list_briefly(sorted(missing), most=3)}: run `dvc push` in the checkout "
+            "that made them, or make them again with `labkit run`; nothing was changed"
         )
 
 
