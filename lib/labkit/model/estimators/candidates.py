@@ -38,8 +38,7 @@ from labkit.model.estimators.constant import make_constant
 from labkit.model.estimators.preprocessing import SCALED, AtMost, put_behind_preparation
 from labkit.model.estimators.target_transform import OnScale
 from labkit.params.tables import Target
-from labkit.params.training import DUMMY as DUMMY
-from labkit.params.training import Training
+from labkit.params.training import DUMMY, Training
 
 N_JOBS = 2
 

@@ -20,7 +20,6 @@ from sklearn.pipeline import Pipeline
 from labkit.data.timeline import Timeline
 from labkit.errors import ModelError, list_briefly
 from labkit.features.row_features import RowFeatures
-from labkit.model.estimators.candidates import DUMMY as DUMMY
 from labkit.model.estimators.candidates import make_candidate as make_candidate
 from labkit.model.estimators.preprocessing import find_kinds as find_kinds
 from labkit.model.estimators.preprocessing import make_preparation as make_preparation
@@ -35,7 +34,7 @@ from labkit.model.training.cross_validation import (
 from labkit.model.training.pycaret import find_engine, make_source
 from labkit.model.training.time_budget import Budget
 from labkit.params.tables import Target
-from labkit.params.training import Training
+from labkit.params.training import DUMMY, Training
 
 
 @dataclass(frozen=True)

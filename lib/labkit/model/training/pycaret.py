@@ -13,10 +13,10 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 
 from labkit.errors import ParamsError
-from labkit.model.estimators.candidates import DUMMY, FIXED, N_JOBS, adjust, make_candidate, make_dummy
+from labkit.model.estimators.candidates import FIXED, N_JOBS, adjust, make_candidate, make_dummy
 from labkit.model.estimators.preprocessing import find_kinds, make_preparation, put_behind_preparation
 from labkit.params.tables import Target
-from labkit.params.training import Training
+from labkit.params.training import DUMMY, Training
 
 PYCARET_NAMES = {
     "linear": {"classification": "lr", "regression": "ridge"},

@@ -5,12 +5,11 @@ from typing import Any
 
 from sklearn.pipeline import Pipeline
 
-from labkit.model.estimators.candidates import DUMMY
 from labkit.model.evaluation import metrics
 from labkit.model.training.calibration import Calibration
 from labkit.model.training.comparison import Comparison
 from labkit.model.training.tuning import Tuning
-from labkit.params.training import Training
+from labkit.params.training import DUMMY, Training
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 
 from labkit.data.timeline import Timeline
-from labkit.model.estimators.candidates import DUMMY
 from labkit.model.estimators.target_transform import find_core
 from labkit.model.evaluation import metrics
 from labkit.model.training.comparison import Comparison
@@ -31,7 +30,7 @@ from labkit.model.training.cross_validation import (
 )
 from labkit.model.training.time_budget import Budget
 from labkit.params.tables import Target
-from labkit.params.training import Training
+from labkit.params.training import DUMMY, Training
 
 Setting = bool | int | float | str
 
