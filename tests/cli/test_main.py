@@ -51,7 +51,7 @@ def test_nearest_match_is_suggested_for_a_mistyped_word(
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("training:", "trainig:", "params/diabetes.yaml:25: unknown key trainig: did you mean 'training'?"),
+        ("training:", "trainig:", "params/diabetes.yaml:38: unknown key trainig: did you mean 'training'?"),
         ("folds: 5", "folds: 5\n  folds: 6", "params/diabetes.yaml"),
         ("seed: 42", "seed: &a [1]\nx: [*a]", "anchors and aliases"),
         ("experiment: diabetes", "- experiment", "fix the YAML"),

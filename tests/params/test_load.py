@@ -39,8 +39,8 @@ def test_shipped_params_are_valid(params_root: Path, experiment: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("training:", "trainig:", "params/diabetes.yaml:25: unknown key trainig: did you mean 'training'?"),
-        ("  folds: 5", "  fold: 5", ":28: unknown key training.fold: did you mean 'folds'?"),
+        ("training:", "trainig:", "params/diabetes.yaml:38: unknown key trainig: did you mean 'training'?"),
+        ("  folds: 5", "  fold: 5", ":41: unknown key training.fold: did you mean 'folds'?"),
         ("folds: 5", "folds: five", "training.folds is 'five': write a whole number"),
         ("folds: 5", "folds: 5.5", "training.folds is 5.5: write a whole number"),
         ("folds: 5", "folds: true", "training.folds is True: write a whole number"),
@@ -66,12 +66,12 @@ def test_shipped_params_are_valid(params_root: Path, experiment: str) -> None:
         ("seed: 42", "seed:\t[42", "fix the YAML"),
         ("experiment: diabetes", "experiment: other", "the file's name is 'diabetes'"),
         ("eda:\n  most_columns: 12\n", "", "eda is missing: add it"),
-        ("seed: 42", "seed: 42\n# again\nseed: 43", ':6: while constructing a mapping, found duplicate key "seed"'),
-        ("folds: 5", "folds: 5\n  folds: 6", ':29: while constructing a mapping, found duplicate key "folds"'),
+        ("seed: 42", "seed: 42\n# again\nseed: 43", ':8: while constructing a mapping, found duplicate key "seed"'),
+        ("folds: 5", "folds: 5\n  folds: 6", ':42: while constructing a mapping, found duplicate key "folds"'),
         ("seed: 42", "seed: 1:30", "1:30 is read differently by YAML 1.1 and 1.2"),
-        ("seed: 42", "seed: 1.0e+400", ":4: seed is inf: use plain finite values"),
-        ("seed: 42", "seed: -.inf", ":4: seed is -inf: use plain finite values"),
-        ("seed: 42", "seed: .NaN", ":4: seed is nan: use plain finite values"),
+        ("seed: 42", "seed: 1.0e+400", ":6: seed is inf: use plain finite values"),
+        ("seed: 42", "seed: -.inf", ":6: seed is -inf: use plain finite values"),
+        ("seed: 42", "seed: .NaN", ":6: seed is nan: use plain finite values"),
         ("seed: 42", f"seed: {'9' * 5000}", "integer"),
         ("onnx: true", 'onnx: true\n  owner: "\\ud800"', "deploy.owner is not valid Unicode: a lone surrogate"),
         ("onnx: true", f"onnx: true\n  owner: {'x' * 65_537}", "deploy.owner is a string of 65,537 bytes, over 65,536"),
@@ -79,7 +79,7 @@ def test_shipped_params_are_valid(params_root: Path, experiment: str) -> None:
         (
             "onnx: true",
             "onnx: true\n  owner: ${USER}",
-            ":34: deploy holds ${USER}: placeholders are not filled in: write the",
+            ":47: deploy holds ${USER}: placeholders are not filled in: write the",
         ),
         (
             "onnx: true",
@@ -89,15 +89,15 @@ def test_shipped_params_are_valid(params_root: Path, experiment: str) -> None:
         (
             "metric: mae",
             "metric: mae\n  api_key: hidden",
-            ":28: training.api_key looks like a secret: name it under `sec",
+            ":41: training.api_key looks like a secret: name it under `sec",
         ),
-        ("seed: 42", "seed: 42\npassword: hidden", ":5: password looks like a secret: name it under `secrets`, e.g."),
-        ("onnx: true", "onnx: true\n  owner: mysql://me:hidden@db/x", ":36: deploy.owner looks like a secret: name it"),
+        ("seed: 42", "seed: 42\npassword: hidden", ":7: password looks like a secret: name it under `secrets`, e.g."),
+        ("onnx: true", "onnx: true\n  owner: mysql://me:hidden@db/x", ":49: deploy.owner looks like a secret: name it"),
         ("onnx: true", "onnx: true\n  owner: AKIAIOSFODNN7EXAMPLE", "deploy.owner looks like a secret"),
         (
             "seed: 42",
             "seed: 42\nsecrets: {warehouse: hidden}",
-            ":5: secrets.warehouse: a name in lowercase and the",
+            ":7: secrets.warehouse: a name in lowercase and the",
         ),
         ("seed: 42", "seed: 42\nsecrets: {Ware: X}", "secrets.Ware: a name in lowercase and the environment"),
         ("seed: 42", "seed: 42\nsecrets: {a: AKIAIOSFODNN7EXAMPLE}", "secrets.a looks like a secret"),
@@ -285,7 +285,7 @@ def test_hostile_string_survives_the_command_line_and_the_file(params_root: Path
 
 def test_every_value_has_origin_and_meaning(params_root: Path) -> None:
     entries = {entry.name: entry for entry in describe.describe_params("diabetes")}
-    assert entries["training.folds"].origin == "params/diabetes.yaml:28"
+    assert entries["training.folds"].origin == "params/diabetes.yaml:41"
     assert entries["evaluation.confidence"].origin == "default"
     assert [name for name, entry in entries.items() if not entry.meaning] == []
 

@@ -8,8 +8,9 @@ import pytest
 from labkit.names import normalize_spaces
 from labkit.params import load, override
 from labkit.params.experiment import Params
+from labkit.params.section import find_wordings
 from labkit.params.yaml_text import load_plain, make_commented, make_yaml
-from labkit.run.dvc_yaml import load_declarations
+from labkit.run.dvc_yaml import compute_key, compute_section_digests, load_declarations
 from labkit.run.pipeline import dvc_repo
 from labkit.stages import builtin
 from pydantic import BaseModel
@@ -97,6 +98,35 @@ def test_what_dvc_copies_holds_numbers_and_fixed_words_only(checkout: Path, stag
     assert set(declared.sections) >= {"data"}
 
 
+WORDS = ("question", "row", "data.target.labels", "data.columns")
+
+
+@pytest.mark.parametrize("stage", ["eda", "wrangling", "features", "evaluation", "deploy"])
+def test_stage_that_shows_words_runs_again_when_they_change(checkout: Path, stage: str) -> None:
+    assert tuple(find_wordings(Params)) == WORDS
+    assert set(WORDS) <= set(load_declarations("diabetes")[stage].digested)
+
+
+@pytest.mark.parametrize(
+    ("settings", "stages"),
+    [
+        (["question=How far?", "row=person"], {"eda", "wrangling", "features", "evaluation", "deploy"}),
+        (["data.columns.age.unit=months"], {"source", "eda", "wrangling", "features", "evaluation", "deploy"}),
+        (["evaluation.worst_slices=3"], {"evaluation"}),
+    ],
+)
+def test_words_leave_the_stages_that_do_not_show_them(checkout: Path, settings: list[str], stages: set[str]) -> None:
+    before, declared = load.load_params("diabetes"), load_declarations("diabetes")
+    override.apply_overrides("diabetes", settings)
+    after = load.load_params("diabetes")
+    digests = compute_section_digests(before), compute_section_digests(after)
+    assert {stage for stage in declared if digests[0][stage] != digests[1][stage]} == stages
+    keys = [
+        {stage: compute_key("", one, declared[stage].sections, {}) for stage in declared} for one in (before, after)
+    ]
+    assert {stage for stage in declared if keys[0][stage] != keys[1][stage]} == stages
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "stage", "reason"),
@@ -105,6 +135,8 @@ def test_what_dvc_copies_holds_numbers_and_fixed_words_only(checkout: Path, stag
         ("data.split.holdout=0.3", "training", "params data.split changed"),
         ("deploy.intended_use=none", "deploy", "params deploy.intended_use changed"),
         ("training.folds=4", "training", "params training.folds changed"),
+        ("evaluation.gate.minimum_gain=9", "evaluation", "params evaluation.gate changed"),
+        ("row=person", "eda", "params row changed"),
     ],
 )
 def test_change_of_a_section_is_named(inside: Path, setting: str, stage: str, reason: str) -> None:

@@ -137,6 +137,7 @@ def check_features(params: Params, known: list[str]) -> None:
             check_new(feature, [*known, *made], where)
             made.append(feature)
     check_answers(params)
+    require(params.data.columns, [*known, *made], "data.columns")
     require(features.drop, [name for name in [*inputs, *made] if name != PREDICT_AT], "features.drop")
 
 

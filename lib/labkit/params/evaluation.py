@@ -25,6 +25,7 @@ class Costs(Section):
 
     false_positive: float = Field(gt=0, description="cost of a false positive: acting without need")
     false_negative: float = Field(gt=0, description="cost of a false negative: not acting when needed")
+    unit: str = Field("", max_length=30, description="unit of both costs, e.g. EUR; shown with them")
 
 
 class Evaluation(Section):

@@ -1,13 +1,18 @@
 """All params of an experiment: `params/<experiment>.yaml` as one frozen, typed object."""
 
+from typing import Annotated
+
 from pydantic import Field, model_validator
 
 from labkit.params.evaluation import Evaluation
 from labkit.params.features import Features
-from labkit.params.section import Name, Section
+from labkit.params.section import Name, Section, Wording
 from labkit.params.tables import Data, Variable
 from labkit.params.training import CLASSIFICATION_METRICS, CLASSIFIERS, REGRESSION_METRICS, Training
 from labkit.params.wrangling import Wrangling
+
+ONE_LINE = r"^[^\r\n]*$"
+NOUN = r"^[^/\r\n]*[^/\s](/[^/\r\n]*[^/\s])?$"
 
 
 class Eda(Section):
@@ -41,6 +46,18 @@ class Params(Section):
     """One experiment: the whole of `params/<experiment>.yaml`."""
 
     experiment: Name = Field(description="name of the experiment, the same as the file's")
+    question: Annotated[str, Wording()] = Field(
+        "",
+        max_length=300,
+        pattern=ONE_LINE,
+        description="what is predicted, as one question; shown on pages, in the model card and in MLflow",
+    )
+    row: Annotated[str, Wording()] = Field(
+        "row",
+        max_length=80,
+        pattern=NOUN,
+        description="what one row is, e.g. flight; if the plural is not formed by adding s: category/categories",
+    )
     seed: int = Field(ge=0, lt=2**32, description="random seed")
     data: Data
     eda: Eda

@@ -1,5 +1,7 @@
 """Foundation of all sections of the params: strict types, and types that sections share."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
@@ -49,3 +51,25 @@ class Section(BaseModel):
     """Base class of all sections: frozen, strictly typed, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Wording:
+    """Marks a field whose value is only shown to readers: no number depends on it."""
+
+
+def find_wordings(section: type[BaseModel], place: str = "") -> Iterator[str]:
+    """Yield the dotted names of a section's fields that are only shown to readers.
+
+    Parameters
+    ----------
+    section
+        Class of the section.
+    place
+        Dotted name of the section itself, with a dot at its end.
+    """
+    for name, field in section.model_fields.items():
+        if any(isinstance(mark, Wording) for mark in field.metadata):
+            yield f"{place}{name}"
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from find_wordings(field.annotation, f"{place}{name}.")

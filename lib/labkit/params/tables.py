@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from labkit.params.section import Column, Fraction, Name, Scalar, Section, Style
+from labkit.params.section import Column, Fraction, Name, Scalar, Section, Style, Wording
 from labkit.params.wrangling import Rule
 from labkit.vocabulary import USUAL_MISSING
 
@@ -131,6 +131,9 @@ class Target(Section):
     column: Column = Field(description="column that holds the target")
     task: Literal["classification", "regression"] = Field(description="kind of prediction")
     positive: Scalar | None = Field(None, description="class of interest of a two-class target")
+    labels: Annotated[dict[str, str], Wording()] = Field(
+        {}, description='class: what readers call it, e.g. {"1": late, "0": on time}'
+    )
     expression: str | None = Field(
         None, description="how the target is computed from raw columns, if it is not one of them"
     )
@@ -138,6 +141,18 @@ class Target(Section):
         None, description="how its values are read, e.g. amounts such as $1,200; as in wrangling.rules"
     )
     rare: RareClasses | None = Field(None, description="what happens to rare classes; all are kept if not set")
+
+    @model_validator(mode="after")
+    def check_labels(self) -> "Target":
+        """Refuse labels of a regression, and labels that do not tell the classes apart."""
+        if self.task == "regression" and self.labels:
+            raise ValueError("`labels` is for classification only")
+        labels = list(self.labels.values())
+        if repeated := [label for label in labels if labels.count(label) > 1]:
+            raise ValueError(f"`labels`: two classes are called {repeated[0]!r}: give each its own")
+        if not all(label.strip() for label in labels):
+            raise ValueError("`labels`: a label is empty: remove its line to show the class itself")
+        return self
 
     @model_validator(mode="after")
     def check_positive(self) -> "Target":
@@ -190,6 +205,13 @@ class Split(Section):
         return self
 
 
+class ColumnMeaning(Section):
+    """What readers are shown of a column."""
+
+    description: str = Field("", max_length=80, description="what it holds, in a few words, e.g. departure delay")
+    unit: str = Field("", max_length=30, description="unit of its values, e.g. minutes")
+
+
 class Data(Section):
     """Raw tables, how they are joined, the target and the split."""
 
@@ -202,6 +224,9 @@ class Data(Section):
     time: Time | None = Field(None, description="when predictions are made and outcomes are known, if rows have a time")
     joins: tuple[Join, ...] = Field((), description="left joins onto the first table, in order")
     target: Target = Field(description="what is predicted")
+    columns: Annotated[dict[Column, ColumnMeaning], Wording()] = Field(
+        {}, description="column, raw or made: its description and unit, shown in tables and plots"
+    )
     split: Split = Field(Split(), description="which rows are for training, validation and holdout")
 
     @property

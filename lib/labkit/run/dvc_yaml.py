@@ -13,6 +13,7 @@ from typing import Any
 from labkit import paths
 from labkit.errors import ParamsError
 from labkit.params.experiment import Params
+from labkit.params.section import find_wordings
 from labkit.params.yaml_text import load_plain, load_written_yaml
 from labkit.storage.digests import digest
 
@@ -29,8 +30,7 @@ def compute_key(code: str, params: Params, sections: Iterable[str], outputs: Map
     outputs
         SHA-256 by place.
     """
-    tree = params.model_dump(mode="json")
-    given = {name: find_section(tree, name) for name in sections}
+    given = {name: read_section(params, name) for name in sections}
     content = json.dumps({"code": code, "params": given, "outputs": dict(outputs)}, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
@@ -101,8 +101,21 @@ def make_output_patterns(*, is_uncached: bool = False) -> list[re.Pattern[str]]:
     ]
 
 
+def read_section(params: Params, name: str) -> Any:
+    """Return the value of a dotted name in params as plain data, None if there is no such name.
+
+    Fields that are only shown to readers are left out of the sections around them: a stage that shows them names them.
+    """
+    tree = params.model_dump(mode="json")
+    for wording in find_wordings(Params):
+        if wording.startswith(f"{name}."):
+            parent, _, field = wording.rpartition(".")
+            find_section(tree, parent).pop(field)
+    return find_section(tree, name)
+
+
 def find_section(tree: Mapping[str, Any], name: str) -> Any:
-    """Return the value of a dotted name in params as plain data, None if there is no such name."""
+    """Return the value of a dotted name in plain data, None if there is no such name."""
     value: Any = tree
     for part in name.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
@@ -111,10 +124,9 @@ def find_section(tree: Mapping[str, Any], name: str) -> Any:
 
 def compute_section_digests(params: Params) -> dict[str, dict[str, str]]:
     """Return by stage the digest of each field of its `digested` sections, e.g. of `wrangling.drop`."""
-    tree = params.model_dump(mode="json")
 
     def compute_fields(section: str) -> dict[str, str]:
-        value = find_section(tree, section)
+        value = read_section(params, section)
         fields = {f"{section}.{name}": one for name, one in value.items()} if isinstance(value, dict) else {}
         return {name: digest([json.dumps(one, sort_keys=True)]) for name, one in (fields or {section: value}).items()}
 

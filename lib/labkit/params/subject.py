@@ -1,0 +1,108 @@
+"""What an experiment is about, in the words that its params declare: the question, the rows, classes and columns.
+
+Pages, plots, the model card, the terminal and MLflow take their words from here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from labkit.params.experiment import Params
+from labkit.params.section import Scalar
+from labkit.params.tables import ColumnMeaning
+from labkit.units import format_count
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What an experiment is about; words that are not declared are generic.
+
+    Attributes
+    ----------
+    question
+        What is predicted, as one question.
+    row, rows
+        What one row is, and several.
+    labels
+        What readers call a class, by the class as a string.
+    columns
+        Description and unit by column.
+
+    Examples
+    --------
+    >>> subject = Subject("Will this flight be late?", "flight", "flights", {"1": "late", "0": "on time"})
+    >>> subject.count_rows(8374, of_class=1), subject.name_class(0), subject.name_column("distance")
+    ('8,374 late flights', 'on time', 'distance')
+    >>> Subject("What is `late`?").count_rows(1, of_class=1)
+    '1 row of class 1'
+    """
+
+    question: str
+    row: str = "row"
+    rows: str = "rows"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, ColumnMeaning] = field(default_factory=dict)
+
+    @classmethod
+    def from_params(cls, params: Params) -> "Subject":
+        """Return the words that params declare; the question is made from the target if none is declared."""
+        row, _, rows = params.row.partition("/")
+        question = params.question.strip() or f"What is `{params.data.target.column}` for this {row}?"
+        return cls(question, row, rows or f"{row}s", params.data.target.labels, params.data.columns)
+
+    def count_rows(self, n_rows: int, *, kind: str = "", of_class: Scalar | None = None) -> str:
+        """Return a number of rows in words.
+
+        Parameters
+        ----------
+        n_rows
+            Number of rows.
+        kind
+            Word before the noun, e.g. the part of the split that the rows are from.
+        of_class
+            The class that they are of, if they are of one.
+
+        Examples
+        --------
+        >>> subject = Subject("", "flight", "flights")
+        >>> subject.count_rows(0), subject.count_rows(1), subject.count_rows(2000, kind="holdout")
+        ('no flights', '1 flight', '2,000 holdout flights')
+        """
+        label = None if of_class is None else self.find_label(of_class)
+        lead = "".join(f"{word} " for word in (kind, label) if word)
+        counted = format_count(n_rows, f"{lead}{self.row}", f"{lead}{self.rows}")
+        counted = counted if n_rows else f"no {lead}{self.rows}"
+        return counted if of_class is None or label else f"{counted} of class {of_class}"
+
+    def find_label(self, value: Scalar) -> str | None:
+        """Return the declared label of a class, None without one; `1.0`, as in a column with gaps, is the class 1."""
+        names = [str(value)]
+        if isinstance(value, float) and value.is_integer():
+            names.append(str(int(value)))
+        return next((self.labels[name] for name in names if name in self.labels), None)
+
+    def name_class(self, value: Scalar) -> str:
+        """Return what readers call a class: its label, or the class itself."""
+        return self.find_label(value) or str(value)
+
+    def name_column(self, name: str) -> str:
+        """Return what a column holds, with its unit: for axes.
+
+        Parameters
+        ----------
+        name
+            Name of a column, raw or made.
+
+        Examples
+        --------
+        >>> delay = ColumnMeaning(description="departure delay", unit="minutes")
+        >>> subject = Subject("", columns={"dep_delay": delay, "alt": ColumnMeaning(unit="feet")})
+        >>> subject.name_column("dep_delay"), subject.name_column("alt"), subject.name_column("carrier")
+        ('departure delay (minutes)', 'alt (feet)', 'carrier')
+        """
+        meaning = self.columns.get(name, ColumnMeaning())
+        title = meaning.description or name
+        return f"{title} ({meaning.unit})" if meaning.unit else title
+
+    def find_unit(self, name: str) -> str:
+        """Return the unit of a column's values, empty if none is declared."""
+        return self.columns[name].unit if name in self.columns else ""
