@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from labkit.data.split import count_embargoed, describe_split, find_lacking_classes, split_rows
+from labkit.data.split import count_embargoed, describe_split, find_lacking_classes, split_rows, summarise_targets
 from labkit.errors import DataError
 from labkit.params.tables import Data
 
@@ -176,3 +176,15 @@ def test_classes_that_only_some_parts_have_are_named() -> None:
     assert find_lacking_classes(parts, make_data()) == lacking
     assert find_lacking_classes(parts, make_data("regression")) == {}
     assert find_lacking_classes(dict.fromkeys(parts, parts["training"]), make_data()) == {}
+
+
+def test_classes_are_summarised_by_their_shares_and_numbers_by_their_quartiles() -> None:
+    parts = {"training": pd.DataFrame({"y": [0, 0, 1, 1]}), "holdout": pd.DataFrame({"y": [0, 0, 0, 1]})}
+    target = make_data().target
+    assert summarise_targets(parts, target.model_copy(update={"positive": 1})).to_dict("list") == {
+        "part": ["training", "holdout"],
+        "rows": [4, 4],
+        "share of 1": [0.5, 0.25],
+    }
+    assert list(summarise_targets(parts, target)) == ["part", "rows", "share of 0", "share of 1"]
+    assert {"mean", "25%", "max"} <= set(summarise_targets(parts, make_data("regression").target))

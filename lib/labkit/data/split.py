@@ -17,7 +17,7 @@ from labkit.errors import DataError, list_briefly
 from labkit.features.expressions import write_name
 from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.features.table_columns import is_numeric
-from labkit.params.tables import Data
+from labkit.params.tables import Data, Target
 from labkit.params.yaml_lines import write_filter
 
 PARTS = ("training", "validation", "holdout")
@@ -25,6 +25,7 @@ ASIDE = "aside"
 """Rows set aside until after the release: no earlier stage reads them."""
 RowsOfParts = dict[str, np.ndarray]
 FEWEST_ROWS_TO_SPLIT = 20
+MOST_CLASSES = 3
 
 
 def split_rows(frame: pd.DataFrame, data: Data, *, seed: int) -> dict[str, pd.DataFrame]:
@@ -188,6 +189,32 @@ def find_lacking_classes(parts: Mapping[str, pd.DataFrame], data: Data) -> dict[
     every = set().union(*found.values())
     lacking = {name: sorted(map(str, every - classes)) for name, classes in found.items()}
     return {name: classes for name, classes in lacking.items() if classes}
+
+
+def summarise_targets(parts: Mapping[str, pd.DataFrame], target: Target) -> pd.DataFrame:
+    """Return the target in each part: the share of a class, or mean, spread and quartiles of a number.
+
+    Parameters
+    ----------
+    parts
+        Rows by part, as returned by `split_rows`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per part: `part`, `rows`, and `share of <class>` of the class of interest, or of the three largest
+        classes if none is declared; for regression `mean`, `std`, `min`, the quartiles and `max`.
+    """
+    outcomes = {name: part[target.column] for name, part in parts.items()}
+    if target.task == "regression":
+        lines = [{"part": name, "rows": len(one), **one.describe().drop("count")} for name, one in outcomes.items()]
+        return pd.DataFrame(lines)
+    largest = pd.concat(list(outcomes.values())).value_counts().index[:MOST_CLASSES].tolist()
+    shown = largest if target.positive is None else [target.positive]
+    return pd.DataFrame(
+        {"part": name, "rows": len(one), **{f"share of {label}": float((one == label).mean()) for label in shown}}
+        for name, one in outcomes.items()
+    )
 
 
 def check_target(target: pd.Series, data: Data) -> None:

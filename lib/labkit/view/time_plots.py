@@ -194,28 +194,30 @@ def plot_split_over_time(parts: Mapping[str, pd.DataFrame], data: Data) -> Figur
 
 
 def plot_split_comparison(comparison: "SplitComparison") -> Figure:
-    """Draw the metric under a random split and under the declared split."""
+    """Draw the metric under a random split and under the declared split, if they differ beyond random variation."""
     title, values = "What a random split would have claimed", keep_drawable([comparison.random, comparison.declared])
-    if not comparison.is_compared:
-        return make_note(title, f"Not compared: {comparison.reason}.")
-    if np.isnan(values).any():
-        return make_note(title, f"Not compared: {comparison.metric} is not a finite number.")
+    if not comparison.is_different or np.isnan(values).any():
+        return make_note(title, describe_split_comparison(comparison))
     shown = dict(zip(("random split", f"split by {comparison.method}"), values, strict=True))
     fact = f"The same probe LightGBM on the same columns: {describe_split_comparison(comparison)}"
     return plot_bars(shown, title=title, fact=fact, unit=comparison.metric, highlight=["random split"])
 
 
 def describe_split_comparison(comparison: "SplitComparison") -> str:
-    """Return by how much a random split differs from the declared one, with the interval; empty if not compared."""
+    """Return by how much a random split differs from the declared one, or why these rows show no difference."""
     if not comparison.is_compared:
-        return ""
-    one, metric = comparison.difference, comparison.metric
-    claim = f"a random split has {metric} {format_number(comparison.random)}, the split by {comparison.method} "
-    claim += f"{format_number(comparison.declared)}"
+        return f"Not compared: {comparison.reason}."
+    one, metric, method = comparison.difference, comparison.metric, comparison.method
     if np.isnan(keep_drawable([one.low, one.high])).any():
-        return f"{claim}; no interval, there are too few independent rows ({comparison.resampled})."
-    by, word = format_number(abs(one.value)), "higher" if one.value >= 0 else "lower"
+        return f"Not compared: there are too few independent rows ({comparison.resampled}) for an interval."
     span = f"95 % interval of the difference {format_number(one.low)} to {format_number(one.high)}"
-    doubt = " and includes 0, so these rows cannot show a difference" if one.low <= 0 <= one.high else ""
     resampled = f"both sets of rows resampled by blocks, {comparison.resampled} in the holdout"
-    return f"{claim}: the random one is {by} {word}; the {span}{doubt} ({resampled})."
+    if not comparison.is_different:
+        return f"No difference in {metric} between a random split and the split by {method} is shown: the {span} " + (
+            f"includes 0 ({resampled})."
+        )
+    by, word = format_number(abs(one.value)), "higher" if one.value >= 0 else "lower"
+    return (
+        f"a random split has {metric} {format_number(comparison.random)}, the split by {method} "
+        f"{format_number(comparison.declared)}: the random one is {by} {word}; the {span} ({resampled})."
+    )

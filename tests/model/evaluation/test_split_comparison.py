@@ -1,5 +1,6 @@
 """The comparison of a random split with the declared one: its interval, and when there is nothing to compare."""
 
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -9,10 +10,11 @@ import pytest
 from labkit.data.split import split_rows
 from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.model.evaluation.blocks import Blocks, make_rows
+from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.predictions import Predictions
-from labkit.model.evaluation.split_comparison import compare_splits, compute_difference
+from labkit.model.evaluation.split_comparison import SplitComparison, compare_splits, compute_difference
 from labkit.params.tables import Data
-from labkit.view.time_plots import describe_split_comparison
+from labkit.view.time_plots import describe_split_comparison, plot_split_comparison
 
 
 def make_table(n_days: int, per_day: int, *, seed: int) -> pd.DataFrame:
@@ -52,6 +54,21 @@ def test_interval_resamples_days_and_is_named() -> None:
     )
 
 
+def test_noise_is_not_reported_as_a_claim() -> None:
+    blocks = "29 days"
+    noise = SplitComparison("roc_auc", "time", 0.742, 0.769, 99, "", Interval(-0.027, -0.06, 0.01), blocks)
+    assert not noise.is_different
+    assert describe_split_comparison(noise) == (
+        "No difference in roc_auc between a random split and the split by time is shown: the 95 % interval of the "
+        "difference -0.06 to 0.01 includes 0 (both sets of rows resampled by blocks, 29 days in the holdout)."
+    )
+    assert "0.742" not in str(plot_split_comparison(noise).get_label())
+    few = SplitComparison("roc_auc", "time", 0.7, 0.6, 99, "", Interval(0.1, np.nan, np.nan), "1 day")
+    assert not few.is_different
+    assert describe_split_comparison(few).startswith("Not compared: there are too few independent rows (1 day)")
+    assert replace(noise, difference=Interval(-0.027, -0.06, -0.01)).is_different
+
+
 def test_interval_by_days_is_wider_than_one_by_rows_where_rows_share_their_day() -> None:
     random = np.random.default_rng(0)
     day = np.repeat(np.arange(40), 25)
@@ -85,7 +102,8 @@ def test_nothing_to_compare_has_a_reason(table: pd.DataFrame, changes: dict[str,
     found = compare_splits(split_rows(table, data, seed=0), data, seed=0)
     assert not found.is_compared
     assert reason in found.reason
-    assert describe_split_comparison(found) == ""
+    assert not found.is_different
+    assert describe_split_comparison(found) == f"Not compared: {found.reason}."
 
 
 @pytest.mark.slow

@@ -67,6 +67,11 @@ class SplitComparison:
         """Whether two values were compared."""
         return not self.reason
 
+    @property
+    def is_different(self) -> bool:
+        """Whether the two values differ beyond random variation: the interval of the difference excludes 0."""
+        return self.difference.low > 0 or self.difference.high < 0
+
 
 def compare_splits(parts: Mapping[str, pd.DataFrame], data: Data, *, seed: int) -> SplitComparison:
     """Fit and score the probe LightGBM under a random split and under the declared split, on the same number of rows.
