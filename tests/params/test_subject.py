@@ -28,7 +28,7 @@ def test_declared_words_are_used(params_root: Path) -> None:
     assert subject.count_rows(1, of_class=1.0) == "1 late flight"
     assert subject.count_rows(0, kind="holdout", of_class=0) == "no holdout on time flights"
     assert subject.name_column("dep_delay") == "departure delay (minutes)"
-    assert subject.find_unit("dep_delay") == "minutes"
+    assert subject.add_unit("largest error", "dep_delay") == "largest error (minutes)"
     assert load.load_params("flights").evaluation.costs.unit == "false alarms"
 
 
@@ -36,7 +36,7 @@ def test_generic_words_where_none_are_declared(params_root: Path) -> None:
     question = load.load_params("flights").question
     subject = edit(params_root, (f"question: {question}\nrow: flight\n", ""), (LABELS, "labels: {}"))
     assert subject.question == "What is `late` for this row?"
-    assert subject.count_rows(2, of_class=1) == "2 rows of class 1"
+    assert subject.count_rows(2, of_class=1) == "2 rows of class `1`"
     assert (subject.name_class(1), subject.name_column("carrier")) == ("1", "carrier")
 
 

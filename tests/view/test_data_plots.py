@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from labkit.data.quality.profile import profile_table
 from labkit.params.tables import Target
-from labkit.view import data_plots, style
+from labkit.view import data_plots, split_plots, style
 
 from tests.view.tables import MANY_CLASSES, REGRESSION, TWO_CLASSES, make_table
 
@@ -111,7 +111,7 @@ def test_correlation_survives_any_choice_of_columns(columns: list[str]) -> None:
 @TARGETS
 def test_split_is_drawn_with_sizes_and_targets(target: Target) -> None:
     parts = {"training": TABLE[:70], "validation": TABLE[70:90], "holdout": TABLE[90:]}
-    figure = data_plots.plot_split(parts, target)
+    figure = split_plots.plot_split(parts, target)
     assert is_drawn(figure)
     assert "Training 58 %, validation 17 %, holdout 25 %" in str(figure.get_label())
     assert [bar.get_width() for bar in figure.axes[0].patches] == [70, 20, 30]

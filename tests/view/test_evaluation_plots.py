@@ -41,7 +41,7 @@ def test_costs_name_the_threshold_and_what_it_saves() -> None:
         figure.get_label()
     )
     description = evaluation_plots.describe_threshold(OUTCOME, TWO)
-    assert "flags 75 % of the rows, catches 100 % of the class of interest and is right in 67 %" in description
+    assert "flags 75 % of the rows, catches 100 % of the rows of class `yes` and is right in 67 %" in description
 
 
 def test_missing_threshold_is_explained_with_what_is_done_instead() -> None:

@@ -22,8 +22,18 @@ from labkit.model.evaluation.split_comparison import SplitComparison
 from labkit.model.evaluation.threshold import Outcome
 from labkit.model.training.calibration import Calibration
 from labkit.params.evaluation import Costs
+from labkit.params.subject import GENERIC
 from labkit.params.tables import Data, Target
-from labkit.view import data_plots, evaluation_plots, model_plots, style, time_plots, training_plots, widgets
+from labkit.view import (
+    data_plots,
+    evaluation_plots,
+    model_plots,
+    split_plots,
+    style,
+    time_plots,
+    training_plots,
+    widgets,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -156,7 +166,7 @@ def test_table_plots(name: str) -> None:
         columns = data_plots.rank_columns(profile, target)
         draw(data_plots.plot_target(frame[target.column], task=target.task, positive=target.positive))
         draw(data_plots.plot_columns(frame, columns, target))
-        draw(data_plots.plot_split({"training": frame, "holdout": frame.head(1), "aside": frame.head(0)}, target))
+        draw(split_plots.plot_split({"training": frame, "holdout": frame.head(1), "aside": frame.head(0)}, target))
         if target is MANY:
             continue  # The plots below show no classes, or those of two.
         draw(data_plots.plot_missing(profile, most=5))
@@ -272,7 +282,7 @@ def test_explorer(name: str) -> None:
     for frame, target in list_frames(name):
         profile = profile_table(frame, target, seed=0)
         for column in ("x", "colour", "when"):
-            assert "<img" in widgets.make_view(frame, profile, column, target)
+            assert "<img" in widgets.make_view(frame, profile, column, target, GENERIC)
 
 
 def test_every_public_plot_is_swept() -> None:

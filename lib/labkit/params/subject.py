@@ -6,8 +6,8 @@ Pages, plots, the model card, the terminal and MLflow take their words from here
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from labkit.names import escape
 from labkit.params.experiment import Params
-from labkit.params.section import Scalar
 from labkit.params.tables import ColumnMeaning
 from labkit.units import format_count
 
@@ -33,7 +33,7 @@ class Subject:
     >>> subject.count_rows(8374, of_class=1), subject.name_class(0), subject.name_column("distance")
     ('8,374 late flights', 'on time', 'distance')
     >>> Subject("What is `late`?").count_rows(1, of_class=1)
-    '1 row of class 1'
+    '1 row of class `1`'
     """
 
     question: str
@@ -49,8 +49,8 @@ class Subject:
         question = params.question.strip() or f"What is `{params.data.target.column}` for this {row}?"
         return cls(question, row, rows or f"{row}s", params.data.target.labels, params.data.columns)
 
-    def count_rows(self, n_rows: int, *, kind: str = "", of_class: Scalar | None = None) -> str:
-        """Return a number of rows in words.
+    def count_rows(self, n_rows: int, *, kind: str = "", of_class: object = None) -> str:
+        """Return a number of rows in words, in Markdown.
 
         Parameters
         ----------
@@ -67,20 +67,30 @@ class Subject:
         >>> subject.count_rows(0), subject.count_rows(1), subject.count_rows(2000, kind="holdout")
         ('no flights', '1 flight', '2,000 holdout flights')
         """
-        label = None if of_class is None else self.find_label(of_class)
-        lead = "".join(f"{word} " for word in (kind, label) if word)
-        counted = format_count(n_rows, f"{lead}{self.row}", f"{lead}{self.rows}")
-        counted = counted if n_rows else f"no {lead}{self.rows}"
-        return counted if of_class is None or label else f"{counted} of class {of_class}"
+        one, several = (self.name_rows(noun, kind=kind, of_class=of_class) for noun in (self.row, self.rows))
+        return format_count(n_rows, one, several) if n_rows else f"no {several}"
 
-    def find_label(self, value: Scalar) -> str | None:
+    def name_rows(self, noun: str = "", *, kind: str = "", of_class: object = None) -> str:
+        """Return the name of rows in Markdown, without their number; parameters as in `count_rows`.
+
+        Examples
+        --------
+        >>> subject = Subject("", "flight", "flights", {"1": "late"})
+        >>> subject.name_rows(), subject.name_rows(of_class=1), subject.name_rows(of_class=0)
+        ('flights', 'late flights', 'flights of class `0`')
+        """
+        label = None if of_class is None else self.find_label(of_class)
+        named = " ".join(word for word in (kind, label, noun or self.rows) if word)
+        return named if of_class is None or label else f"{named} of class {escape(of_class)}"
+
+    def find_label(self, value: object) -> str | None:
         """Return the declared label of a class, None without one; `1.0`, as in a column with gaps, is the class 1."""
         names = [str(value)]
         if isinstance(value, float) and value.is_integer():
             names.append(str(int(value)))
         return next((self.labels[name] for name in names if name in self.labels), None)
 
-    def name_class(self, value: Scalar) -> str:
+    def name_class(self, value: object) -> str:
         """Return what readers call a class: its label, or the class itself."""
         return self.find_label(value) or str(value)
 
@@ -99,10 +109,13 @@ class Subject:
         >>> subject.name_column("dep_delay"), subject.name_column("alt"), subject.name_column("carrier")
         ('departure delay (minutes)', 'alt (feet)', 'carrier')
         """
-        meaning = self.columns.get(name, ColumnMeaning())
-        title = meaning.description or name
-        return f"{title} ({meaning.unit})" if meaning.unit else title
+        return self.add_unit((name in self.columns and self.columns[name].description) or name, name)
 
-    def find_unit(self, name: str) -> str:
-        """Return the unit of a column's values, empty if none is declared."""
-        return self.columns[name].unit if name in self.columns else ""
+    def add_unit(self, words: str, name: str) -> str:
+        """Return words with the unit of a column after them, if one is declared."""
+        unit = self.columns[name].unit if name in self.columns else ""
+        return f"{words} ({unit})" if unit else words
+
+
+GENERIC = Subject("What is predicted?")
+"""The words where nothing is declared."""

@@ -1,6 +1,7 @@
-"""Plots of tables: missing values, the target, columns against it, correlated columns, and the parts of a split."""
+"""Plots of tables: missing values, the target, columns against it, and correlated columns."""
 
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 
 from labkit.data.quality.profile import MOST_ROWS
 from labkit.features.table_columns import find_column_kind
+from labkit.params.subject import GENERIC, Subject
 from labkit.params.tables import Target
 from labkit.view.prose import count, format_number, format_share, join_names, shorten_name
 from labkit.view.style import (
@@ -56,7 +58,7 @@ def describe_best(profile: pd.DataFrame, target: Target) -> str:
     return f"{best} alone explains {format_share(score)}"
 
 
-def plot_missing(profile: pd.DataFrame, *, most: int) -> Figure:
+def plot_missing(profile: pd.DataFrame, *, most: int, subject: Subject = GENERIC) -> Figure:
     """Draw the share of missing values of the columns that have any; one full bar shows that none has.
 
     Parameters
@@ -68,13 +70,13 @@ def plot_missing(profile: pd.DataFrame, *, most: int) -> Figure:
     title = "Missing values by column"
     if not len(incomplete):
         full = {f"all {len(profile)} columns": 1.0}
-        fact = "Nothing is missing: every row has a value in every column."
-        return plot_bars(full, title=title, fact=fact, unit="share of rows with a value", as_share=True)
+        fact = f"Nothing is missing: every {subject.row} has a value in every column."
+        return plot_bars(full, title=title, fact=fact, unit=f"share of {subject.rows} with a value", as_share=True)
     shares = dict(zip(incomplete["column"].head(most), incomplete["missing_share"].head(most), strict=True))
     rest = f", of which the {len(shares)} emptiest are drawn" if len(incomplete) > len(shares) else ""
     fact = f"{len(incomplete)} of {count(len(profile), 'column')} have missing values{rest}; "
     fact += f"{incomplete['column'].iloc[0]} has the most."
-    return plot_bars(shares, title=title, fact=fact, unit="share of rows without a value", as_share=True)
+    return plot_bars(shares, title=title, fact=fact, unit=f"share of {subject.rows} without a value", as_share=True)
 
 
 def plot_scores(
@@ -101,23 +103,23 @@ def list_classes(values: pd.Series, positive: Any = None, most: int = len(PALETT
     return classes
 
 
-def plot_target(labels: pd.Series, *, task: str, positive: Any = None) -> Figure:
+def plot_target(labels: pd.Series, *, task: str, positive: Any = None, subject: Subject = GENERIC) -> Figure:
     """Draw the distribution of the target: a histogram with mean and median, or the sizes of the classes."""
     name, known = str(labels.name), labels.dropna()
     title = f"The target: {name}"
     if task == "classification" and len(known):
         sizes = known.value_counts()
-        fact = f"{count(len(sizes), 'class', 'classes')}; the largest, {sizes.index[0]}, holds "
-        fact += f"{format_share(sizes.iloc[0] / len(known))} of {count(len(known), 'row')}."
-        shown = {str(label): float(number) for label, number in sizes.head(12).items()}
-        picked = [] if positive is None else [str(positive)]
-        return plot_bars(shown, title=title, fact=fact, unit="rows", highlight=picked)
+        fact = f"{count(len(sizes), 'class', 'classes')}; the largest, {subject.name_class(sizes.index[0])}, holds "
+        fact += f"{format_share(sizes.iloc[0] / len(known))} of {subject.count_rows(len(known))}."
+        shown = {subject.name_class(label): float(number) for label, number in sizes.head(12).items()}
+        picked = [] if positive is None else [subject.name_class(positive)]
+        return plot_bars(shown, title=title, fact=fact, unit=subject.rows, highlight=picked)
     values = keep_drawable(known) if task == "regression" else np.zeros(0)
     values = values[~np.isnan(values)]
     if not len(values):
-        return make_note(title, "No row has a value that can be drawn.")
+        return make_note(title, f"No {subject.row} has a value that can be drawn.")
     low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
-    fact = f"Nine rows of ten lie between {format_number(low)} and {format_number(high)}; half lie below "
+    fact = f"Nine {subject.rows} of ten lie between {format_number(low)} and {format_number(high)}; half lie below "
     fact += f"{format_number(middle)}.{describe_undrawn(len(known) - len(values))}"
     with style():
         figure, (axes,) = make_figure(title, fact, form="Histogram", height=2.9)
@@ -126,7 +128,7 @@ def plot_target(labels: pd.Series, *, task: str, positive: Any = None) -> Figure
         for place, label, dash in ((middle, "median", "-"), (values.mean(), "mean", ":")):
             axes.axvline(place, color=ORANGE, linestyle=dash, label=f"{label} {format_number(place)}")
         axes.legend()
-        axes.set(xlabel=name, ylabel="rows")
+        axes.set(xlabel=subject.name_column(name), ylabel=subject.rows)
         return figure
 
 
@@ -135,7 +137,14 @@ def describe_undrawn(number: int) -> str:
     return f" Not drawn: {count(number, 'value')} that {'is' if number == 1 else 'are'} infinite." if number else ""
 
 
-def plot_columns(frame: pd.DataFrame, columns: Sequence[str], target: Target, *, panel_inches: float = 1.75) -> Figure:
+def plot_columns(
+    frame: pd.DataFrame,
+    columns: Sequence[str],
+    target: Target,
+    *,
+    panel_inches: float = 1.75,
+    subject: Subject = GENERIC,
+) -> Figure:
     """Draw columns against the target, one panel each.
 
     Numbers by class as histograms, numbers against a numeric target as points with its median; categories as the
@@ -149,24 +158,31 @@ def plot_columns(frame: pd.DataFrame, columns: Sequence[str], target: Target, *,
     known = frame.dropna(subset=target.column)
     title = f"{columns[0] if len(columns) == 1 else count(len(columns), 'column')} against {target.column}"
     if not len(columns) or not len(known):
-        return make_note(title, "There is no column to draw." if len(known) else "No row has a target value.")
+        return make_note(
+            title, "There is no column to draw." if len(known) else f"No {subject.row} has a target value."
+        )
     rows, is_classes = -(-len(columns) // PANELS_PER_ROW), target.task == "classification"
     classes = list_classes(known[target.column], target.positive) if is_classes else []
     is_ordered = [has_order(known[name]) for name in columns]
-    fact = describe_panels(target, classes, has_shapes=any(is_ordered), has_bars=not all(is_ordered))
+    names = [subject.name_class(label) for label in classes]
+    fact = describe_panels(target, names, has_shapes=any(is_ordered), has_bars=not all(is_ordered))
     with style():
         grid = (rows, min(PANELS_PER_ROW, len(columns)))
-        height = panel_inches * rows + (0.35 if is_classes else 0.1)
+        axis_of = dict(zip(columns, is_ordered, strict=True))
+        labels = [subject.name_column(name) if axis_of[name] else name for name in columns]
+        height = (panel_inches + 0.4 * (labels != list(columns))) * rows + (0.35 if is_classes else 0.1)
         figure, panels = make_figure(title, fact, form="Small multiples", height=height, grid=grid)
-        for axes, name in zip(panels, columns, strict=False):
+        for axes, name, label in zip(panels, columns, labels, strict=False):
             plot_column(axes, known, name, target=target, classes=classes)
             axes.set_title(shorten_name(name, 20))
+            axes.set_xlabel("" if label == name else textwrap.fill(label, 26), size=9.5)
         for axes in panels[len(columns) :]:
             axes.set_visible(False)
         if any(is_ordered):
-            figure.supylabel("share of each class's rows" if is_classes else target.column, size=11, color=MUTED)
+            outcome = f"share of each class's {subject.rows}" if is_classes else target.column
+            figure.supylabel(outcome, size=11, color=MUTED)
         if is_classes:
-            add_legend(figure, dict(zip(map(str, classes), PALETTE, strict=False)))
+            add_legend(figure, dict(zip(names, PALETTE, strict=False)))
         figure.set_label(f"{figure.get_label()} Drawn: {join_names(columns, most=20)}.")
         return figure
 
@@ -330,59 +346,3 @@ def order_alike(matrix: pd.DataFrame) -> list[str]:
         others = [place for place in range(len(left)) if place not in chain]
         chain.append(max(others, key=lambda place: (strength[chain[-1], place], -place)))
     return [left[place] for place in chain]
-
-
-def plot_split(parts: Mapping[str, pd.DataFrame], target: Target) -> Figure:
-    """Draw the parts' sizes, and the target in each part: the classes' shares, or the middle 90 %."""
-    sizes = {name: len(part) for name, part in parts.items()}
-    total = sum(sizes.values())
-    fact = ", ".join(f"{name} {format_share(size / max(total, 1))}" for name, size in sizes.items()).capitalize()
-    outcomes = {name: part[target.column] for name, part in parts.items()}
-    with style():
-        title = f"{count(total, 'row')} in {len(parts)} parts, and {target.column} in each"
-        grid = {"width_ratios": [2, 3], "sharey": True}
-        if target.task == "regression":
-            fact += ". Right: the thick line holds 50 % of a part's rows, the thin one 90 %, the circle is the median"
-        figure, axes = make_figure(title, f"{fact}.", form="Two bar charts", height=2.3, grid=(1, 2), **grid)
-        rows = np.arange(len(sizes))
-        axes[0].barh(rows, list(sizes.values()), color=MUTED, height=0.6)
-        for row, size in zip(rows, sizes.values(), strict=True):
-            axes[0].annotate(f"{size:,}", (size, row), (5, 0), textcoords="offset points", va="center", color=INK)
-        axes[0].margins(x=0.2)
-        if target.task == "classification":
-            plot_shares(axes[1], outcomes, list_classes(pd.concat(list(outcomes.values())), target.positive))
-        else:
-            plot_spreads(axes[1], list(outcomes.values()))
-        finish_bars(axes[0], list(sizes), "rows")
-        axes[1].tick_params(axis="y", labelleft=False)
-        axes[1].grid(visible=False, axis="y")
-        axes[1].spines["left"].set_visible(False)
-        axes[1].set_xlabel("share of each part's rows" if target.task == "classification" else target.column)
-        return figure
-
-
-def plot_shares(axes: Axes, outcomes: Mapping[str, pd.Series], classes: Sequence[Any]) -> None:
-    """Draw the classes' shares of each part as one stacked bar."""
-    for row, values in enumerate(outcomes.values()):
-        start = 0.0
-        for label, color in zip(classes, PALETTE, strict=False):
-            share = float((values == label).mean()) if len(values) else 0.0
-            axes.barh(row, share, left=start, color=color, height=0.6, label=shorten_name(label) if row == 0 else None)
-            if share > 0.08:
-                middle = start + share / 2
-                axes.text(middle, row, format_share(share), ha="center", va="center", color="white", size=10.5)
-            start += share
-    axes.set_xlim(0, 1)
-    set_ticks(axes, 5, as_share=True)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0, handlelength=1)
-
-
-def plot_spreads(axes: Axes, outcomes: Sequence[pd.Series]) -> None:
-    """Draw each part's outcomes: a thin line for 90 % of them, a thick one for 50 %, a point for the median."""
-    for row, values in enumerate(map(keep_drawable, outcomes)):
-        if np.isnan(values).all():
-            continue
-        low, lower, middle, upper, high = np.nanquantile(values, [0.05, 0.25, 0.5, 0.75, 0.95])
-        axes.plot([low, high], [row, row], color=BLUE, linewidth=2)
-        axes.plot([lower, upper], [row, row], color=BLUE, linewidth=10, solid_capstyle="butt")
-        axes.plot(middle, row, "o", color="white", markeredgecolor=INK, markersize=7)

@@ -12,6 +12,7 @@ from labkit.model.evaluation.metrics import is_greater_better
 from labkit.model.evaluation.predictions import Predictions
 from labkit.model.evaluation.threshold import Outcome, compute_cost_curve, compute_costs
 from labkit.params.evaluation import Costs
+from labkit.params.subject import GENERIC, Subject
 from labkit.view.model_plots import COLORS, NO_PREDICTION, plot_interval, take_predicted
 from labkit.view.prose import count, escape, format_number, format_share, shorten_name
 from labkit.view.style import (
@@ -35,7 +36,7 @@ MOST_POINTS = 500
 LONGEST_SLICE = 44
 
 
-def plot_costs(predictions: Predictions, outcome: Outcome, costs: Costs) -> Figure:
+def plot_costs(predictions: Predictions, outcome: Outcome, costs: Costs, *, subject: Subject = GENERIC) -> Figure:
     """Draw what each threshold would have cost on these rows, and the threshold chosen before."""
     predictions, title = take_predicted(predictions), "Cost by threshold"
     if not len(predictions.y_true):
@@ -43,9 +44,10 @@ def plot_costs(predictions: Predictions, outcome: Outcome, costs: Costs) -> Figu
     full = compute_cost_curve(predictions, costs)
     curve = full.iloc[np.unique(np.linspace(0, len(full) - 1, MOST_POINTS).round().astype(int))]
     plain = min(outcome.always_yes, outcome.always_no)
-    fact = f"Acting from {format_number(outcome.threshold)} on costs {format_number(outcome.cost.value)} per row; "
-    fact += f"the cheaper of always and never acting costs {format_number(plain)}. "
-    fact += f"The lowest cost of any threshold on these rows is {format_number(full['cost'].min())}."
+    unit = f" {costs.unit}" if costs.unit else ""
+    fact = f"Acting from {format_number(outcome.threshold)} on costs {format_number(outcome.cost.value)}{unit} per "
+    fact += f"{subject.row}; the cheaper of always and never acting costs {format_number(plain)}. "
+    fact += f"The lowest cost of any threshold on these {subject.rows} is {format_number(full['cost'].min())}."
     with style():
         figure, (axes,) = make_figure(title, fact, form="Cost curve", height=3.2)
         axes.step(curve["threshold"], keep_drawable(curve["cost"]), where="pre", color=BLUE)
@@ -57,7 +59,8 @@ def plot_costs(predictions: Predictions, outcome: Outcome, costs: Costs) -> Figu
             if not np.isnan(level):
                 axes.axhline(level, color=MUTED, linestyle=":", linewidth=1.4)
                 axes.annotate(name, (1, level), (0, 3), textcoords="offset points", ha="right", color=MUTED, size=10)
-        axes.set(xlabel="threshold (predicted probability from which one acts)", ylabel="cost per row")
+        axes.set(xlabel="threshold (predicted probability from which one acts)")
+        axes.set(ylabel=f"cost per {subject.row}{f' ({costs.unit})' if costs.unit else ''}")
         axes.set(xlim=(-0.01, 1.01), ylim=(0, 1.12 * max(find_ends(levels, curve["cost"])[1], 1e-12)))
         set_ticks(axes, 6)
         return figure
@@ -105,7 +108,7 @@ def is_near(frame: pd.DataFrame, name: str) -> bool:
     return bool(frame[name].between(low - reach, high + reach).all())
 
 
-def plot_slices(frame: pd.DataFrame, *, loss: str, confidence: float) -> Figure:
+def plot_slices(frame: pd.DataFrame, *, loss: str, confidence: float, subject: Subject = GENERIC) -> Figure:
     """Draw how much larger the loss is in each slice than elsewhere, with its interval.
 
     Parameters
@@ -117,9 +120,9 @@ def plot_slices(frame: pd.DataFrame, *, loss: str, confidence: float) -> Figure:
     """
     title = "Where the error is larger than elsewhere"
     if frame.empty:
-        return make_note(title, "No group of rows stands out.")
+        return make_note(title, f"No group of {subject.rows} stands out.")
     first = frame.iloc[0]
-    fact = f"Worst: {first['slice']}, with {count(int(first['rows']), 'row')} and a {loss} of "
+    fact = f"Worst: {first['slice']}, with {subject.count_rows(int(first['rows']))} and a {loss} of "
     fact += f"{format_number(first['loss'])} against {format_number(first['elsewhere'])} elsewhere."
     names = [shorten_name(name, LONGEST_SLICE) for name in frame["slice"]]
     with style():
@@ -129,13 +132,15 @@ def plot_slices(frame: pd.DataFrame, *, loss: str, confidence: float) -> Figure:
             interval = Interval(excess, float(frame["low"].iloc[row]), float(frame["high"].iloc[row]))
             plot_interval(axes, row, interval, color=ORANGE if row == 0 else BLUE)
         axes.axvline(0, color=LINE, linewidth=1.4)
-        finish_bars(axes, names, f"{loss} beyond that of the other rows ({format_share(confidence)} interval)")
+        finish_bars(
+            axes, names, f"{loss} beyond that of the other {subject.rows} ({format_share(confidence)} interval)"
+        )
         axes.margins(x=0.1)
         set_ticks(axes, 5)
         return figure
 
 
-def plot_importance(frame: pd.DataFrame, metric: str, *, n_rows: int, most: int) -> Figure:
+def plot_importance(frame: pd.DataFrame, metric: str, *, n_rows: int, most: int, subject: Subject = GENERIC) -> Figure:
     """Draw how much the metric gets worse without each of the most important columns.
 
     Parameters
@@ -151,9 +156,9 @@ def plot_importance(frame: pd.DataFrame, metric: str, *, n_rows: int, most: int)
     fact = (
         f"Without {shown['column'].iloc[0]}, {metric} gets worse by {format_number(shown['loss'].iloc[0])}, measured "
     )
-    fact += f"on {count(n_rows, 'holdout row')}. "
+    fact += f"on {subject.count_rows(n_rows, kind='holdout')}. "
     fact += f"{count(gone, 'column')} of {len(frame)} are not distinguishable from unimportant.".capitalize()
-    fact += f" Lines show the spread over {N_SHUFFLES} shuffles of these rows only, not over other rows."
+    fact += f" Lines show the spread over {N_SHUFFLES} shuffles of these {subject.rows} only, not over others."
     with style():
         figure, (axes,) = make_figure(title, fact, form="Interval chart", height=0.8 + 0.33 * len(shown))
         axes.barh(range(len(shown)), shown["loss"].fillna(0), color=BLUE, height=0.62)
@@ -168,7 +173,9 @@ def plot_importance(frame: pd.DataFrame, metric: str, *, n_rows: int, most: int)
         return figure
 
 
-def describe_threshold(outcome: Outcome | None, predictions: Predictions) -> str:
+def describe_threshold(
+    outcome: Outcome | None, predictions: Predictions, *, subject: Subject = GENERIC, costs: Costs | None = None
+) -> str:
     """Describe what a threshold does on the holdout, or why none was chosen and what is done instead."""
     if outcome is None and len(predictions.classes) != 2:
         return "There is no threshold to choose: the target does not have two classes."
@@ -177,16 +184,19 @@ def describe_threshold(outcome: Outcome | None, predictions: Predictions) -> str
             int((codes == predictions.positive).sum()) for codes in (predictions.y_pred, predictions.y_true)
         )
         return (
-            "There is no threshold to choose: no costs are declared (`evaluation.costs`). Each row is assigned its "
-            f"most probable class: {n_taken:,} of {count(len(predictions.y_true), 'row')} are predicted as "
-            f"{escape(predictions.classes[predictions.positive])}, {n_true:,} belong to it."
+            f"There is no threshold to choose: no costs are declared (`evaluation.costs`). Each {subject.row} is "
+            f"assigned its most probable class: {n_taken:,} of {subject.count_rows(len(predictions.y_true))} are "
+            f"predicted as {escape(subject.name_class(predictions.classes[predictions.positive]))}, {n_true:,} belong "
+            "to it."
         )
-    saving = outcome.saving
+    saving, unit = outcome.saving, f" {costs.unit}" if costs and costs.unit else ""
+    wanted = subject.name_rows(of_class=predictions.classes[predictions.positive])
     return (
-        f"Acting from **{format_number(outcome.threshold)}** on flags {format_share(outcome.acted)} of the rows, "
-        f"catches {format_share(outcome.recall)} of the class of interest and is right in "
-        f"{format_share(outcome.precision)} of the rows it flags. It saves {format_number(saving.value)} per row over "
-        f"the cheaper of always and never acting, interval {format_number(saving.low)} to {format_number(saving.high)}."
+        f"Acting from **{format_number(outcome.threshold)}** on flags {format_share(outcome.acted)} of the "
+        f"{subject.rows}, catches {format_share(outcome.recall)} of the {wanted} and is right in "
+        f"{format_share(outcome.precision)} of the {subject.rows} it flags. It saves {format_number(saving.value)}"
+        f"{unit} per {subject.row} over the cheaper of always and never acting, interval {format_number(saving.low)} to "
+        f"{format_number(saving.high)}."
     )
 
 

@@ -14,6 +14,7 @@ from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.curves import group_alike
 from labkit.model.evaluation.metrics import is_greater_better
 from labkit.model.evaluation.predictions import Predictions
+from labkit.params.subject import GENERIC, Subject
 from labkit.params.training import DUMMY
 from labkit.view.prose import count, format_number, format_share, join_names, shorten_name
 from labkit.view.style import (
@@ -116,7 +117,12 @@ def plot_interval(axes: Axes, row: int, interval: Interval, *, color: str) -> No
 
 
 def plot_intervals(
-    models: Mapping[str, Mapping[str, Interval]], *, n_rows: int, confidence: float, blocks: Blocks
+    models: Mapping[str, Mapping[str, Interval]],
+    *,
+    n_rows: int,
+    confidence: float,
+    blocks: Blocks,
+    subject: Subject = GENERIC,
 ) -> Figure:
     """Draw every metric with its interval, each on its own scale.
 
@@ -131,9 +137,9 @@ def plot_intervals(
     drawable = {name: interval for name, interval in first.items() if not np.isnan(keep_drawable([interval.value]))[0]}
     title = f"The model against {join_names(list(models)[1:])}"
     if not drawable:
-        return make_note(title, f"No metric can be computed on {count(n_rows, 'holdout row')}.")
-    fact = f"Points: measured on {count(n_rows, 'holdout row')}. Lines: {format_share(confidence)} intervals, "
-    fact += f"resampling {blocks}. ↑ more is better, ↓ less."
+        return make_note(title, f"No metric can be computed on {subject.count_rows(n_rows, kind='holdout')}.")
+    fact = f"Points: measured on {subject.count_rows(n_rows, kind='holdout')}. "
+    fact += f"Lines: {format_share(confidence)} intervals, resampling {blocks}. ↑ more is better, ↓ less."
     if missing := [name for name in first if name not in drawable]:
         fact += f" Not drawn, because they cannot be computed: {join_names(missing)}."
     rows = -(-len(drawable) // 2)
@@ -155,16 +161,20 @@ def plot_intervals(
         return figure
 
 
-def plot_curves(models: Mapping[str, Predictions]) -> Figure:
+def plot_curves(models: Mapping[str, Predictions], *, name: str = "", subject: Subject = GENERIC) -> Figure:
     """Draw ROC and precision-recall curves, or the cumulative distribution of errors.
 
     Parameters
     ----------
     models
         Predictions by model, the chosen one first: names are those of `COLORS`.
+    name
+        Name of the target; errors are in its unit.
     """
     with style():
-        return plot_class_curves(models) if next(iter(models.values())).classes else plot_error_curves(models)
+        if next(iter(models.values())).classes:
+            return plot_class_curves(models, subject)
+        return plot_error_curves(models, name, subject)
 
 
 def list_codes(predictions: Predictions) -> list[int]:
@@ -191,21 +201,25 @@ def take_predicted(predictions: Predictions) -> Predictions:
     return predictions.take(np.flatnonzero(find_predicted(predictions)))
 
 
-def plot_class_curves(models: Mapping[str, Predictions]) -> Figure:
+def plot_class_curves(models: Mapping[str, Predictions], subject: Subject) -> Figure:
     """Draw ROC and precision-recall curves: of the positive class by model, or of each class against the rest."""
     models = {name: take_predicted(found) for name, found in models.items()}
     predictions = next(iter(models.values()))
     codes = list_codes(predictions)
     if not codes:
         only = (
-            f"all {len(predictions.y_true):,} rows are of one class" if len(predictions.y_true) else "there are no rows"
+            f"all {len(predictions.y_true):,} {subject.rows} are of one class"
+            if len(predictions.y_true)
+            else f"there are no {subject.rows}"
         )
         return make_note("ROC and precision-recall curves", f"There is no curve: {only}.")
-    name = predictions.classes[codes[0]] if len(codes) == 1 else "each class"
+    names = [subject.name_class(predictions.classes[code]) for code in codes]
+    title = names[0] if len(codes) == 1 else "each class"
     areas = [sk.roc_auc_score(predictions.y_true == code, predictions.y_proba[:, code]) for code in codes]
-    fact = f"ROC AUC {format_number(np.mean(areas))}: the probability that a row of the class ranks above another. "
+    fact = f"ROC AUC {format_number(np.mean(areas))}: the probability that a {subject.row} of the class ranks above "
+    fact += "another. "
     figure, axes = make_figure(
-        f"ROC and precision-recall curves of {name}",
+        f"ROC and precision-recall curves of {title}",
         f"{fact}Dashed: guessing.",
         form="Two curves",
         height=3.5,
@@ -217,7 +231,7 @@ def plot_class_curves(models: Mapping[str, Predictions]) -> Figure:
             if codes[0] in list_codes(models[model]):
                 plot_class_curve(axes, models[model], codes[0], color=color)
     else:
-        colors = {str(predictions.classes[code]): color for code, color in zip(codes, PALETTE, strict=False)}
+        colors = dict(zip(names, PALETTE, strict=False))
         for code, color in zip(codes, PALETTE, strict=False):
             plot_class_curve(axes, predictions, code, color=color)
     axes[0].plot([0, 1], [0, 1], color=LINE, linestyle="--", linewidth=1.2)
@@ -241,19 +255,19 @@ def plot_class_curve(axes: np.ndarray, predictions: Predictions, code: int, *, c
     axes[1].axhline(is_class.mean(), color=LINE, linestyle="--", linewidth=1.2)
 
 
-def plot_error_curves(models: Mapping[str, Predictions]) -> Figure:
+def plot_error_curves(models: Mapping[str, Predictions], target: str, subject: Subject) -> Figure:
     """Draw the share of rows predicted within each error, by model.
 
     The regression error characteristic of Bi and Bennett (ICML 2003).
     """
     known = {name: take_predicted(predictions) for name, predictions in models.items()}
     errors = {name: np.sort(np.abs(found.y_pred - found.y_true)) for name, found in known.items() if len(found.y_true)}
-    title = "Share of rows within an error"
+    title = f"Share of {subject.rows} within an error"
     if not errors:
         return make_note(title, NO_PREDICTION)
     middle = {name: float(np.median(values)) for name, values in errors.items()}
     first, *others = middle
-    fact = f"Half of the rows are predicted within {format_number(middle[first])}"
+    fact = f"Half of the {subject.rows} are predicted within {format_number(middle[first])}"
     fact += "".join(f", by {name} within {format_number(middle[name])}" for name in others)
     figure, (axes,) = make_figure(title, f"{fact}.", form="Curves", height=3.1)
     for name, values in reversed(errors.items()):
@@ -261,12 +275,14 @@ def plot_error_curves(models: Mapping[str, Predictions]) -> Figure:
         axes.step([0, *values], [0, *shares], where="post", color=COLORS[name])
         axes.plot(middle[name], 0.5, "o", color=COLORS[name], markersize=8)
     axes.axhline(0.5, color=LINE, linestyle="--", linewidth=1.2)
-    axes.set(xlabel="largest error (in the target's unit)", ylabel="share of rows", ylim=(0, 1.02), xlim=(0, None))
+    error = subject.add_unit("largest error", target)
+    error = error if error != "largest error" else "largest error (in the target's unit)"
+    axes.set(xlabel=error, ylabel=f"share of {subject.rows}", ylim=(0, 1.02), xlim=(0, None))
     add_legend(figure, {name: COLORS[name] for name in errors})
     return figure
 
 
-def plot_calibration(predictions: Predictions, name: str, *, blocks: Blocks) -> Figure:
+def plot_calibration(predictions: Predictions, name: str, *, blocks: Blocks, subject: Subject = GENERIC) -> Figure:
     """Draw mean true values against mean predictions, in ten groups of rows with similar predictions.
 
     Parameters
@@ -282,10 +298,14 @@ def plot_calibration(predictions: Predictions, name: str, *, blocks: Blocks) -> 
     if predictions.classes:
         code = next(iter(list_codes(predictions)), predictions.positive)
         predicted, true = predictions.y_proba[:, code], (predictions.y_true == code).astype(float)
-        predicted_name, true_name = f"predicted probability of {predictions.classes[code]}", "observed share"
+        predicted_name, true_name = (
+            f"predicted probability of {subject.name_class(predictions.classes[code])}",
+            "observed share",
+        )
     else:
         predicted, true = predictions.y_pred, predictions.y_true
-        predicted_name, true_name = f"predicted {name}", f"{name}, mean of the group"
+        title_of = subject.name_column(name)
+        predicted_name, true_name = f"predicted {title_of}", f"{title_of}, mean of the group"
     groups = pd.DataFrame({"prediction": predicted, "true": true}).groupby(group_alike(predicted))
     means, sizes = groups.mean(), groups.size()
     deviations = [blocks.take(np.asarray(rows)).compute_error(true[rows]) for rows in groups.indices.values()]
@@ -299,32 +319,32 @@ def plot_calibration(predictions: Predictions, name: str, *, blocks: Blocks) -> 
         axes.plot(ends, ends, color=LINE, linestyle="--", linewidth=1.4)
         axes.errorbar(means["prediction"], means["true"], deviations, fmt="o-", color=ORANGE, ecolor=LINE, markersize=7)
         axes.plot(predicted, np.full(len(predicted), axes.get_ylim()[0]), "|", color=BLUE, alpha=0.4, markersize=9)
-        axes.set(xlabel=f"{predicted_name} (blue: each row)", ylabel=true_name)
+        axes.set(xlabel=f"{predicted_name} (blue: each {subject.row})", ylabel=true_name)
         return figure
 
 
-def plot_mistakes(predictions: Predictions, name: str) -> Figure:
+def plot_mistakes(predictions: Predictions, name: str, *, subject: Subject = GENERIC) -> Figure:
     """Draw predictions against true values: a confusion matrix, or points and their errors."""
     known = take_predicted(predictions)
     if not len(known.y_true):
         return make_note("Predictions and true values", NO_PREDICTION)
     with style():
-        return plot_confusion(known) if known.classes else plot_residuals(known, name)
+        return plot_confusion(known, subject) if known.classes else plot_residuals(known, name, subject)
 
 
-def plot_confusion(predictions: Predictions) -> Figure:
+def plot_confusion(predictions: Predictions, subject: Subject) -> Figure:
     """Draw the confusion matrix."""
     sizes = np.bincount(np.concatenate([predictions.y_true, predictions.y_pred]), minlength=len(predictions.classes))
     shown = np.sort(np.argsort(-sizes, kind="stable")[:MOST_CLASSES])
-    classes = [shorten_name(predictions.classes[code], 16) for code in shown]
+    classes = [shorten_name(subject.name_class(predictions.classes[code]), 16) for code in shown]
     places = np.full(len(predictions.classes), len(shown))
     places[shown] = np.arange(len(shown))
     if len(shown) < len(predictions.classes):
         classes.append(f"{len(predictions.classes) - len(shown)} others")
     table = sk.confusion_matrix(places[predictions.y_true], places[predictions.y_pred], labels=range(len(classes)))
     wrong = int((predictions.y_pred != predictions.y_true).sum())
-    rows = count(len(predictions.y_pred), "row")
-    fact = f"{count(wrong, 'mistake').capitalize()} in {rows}; each row is assigned its most probable class."
+    rows = subject.count_rows(len(predictions.y_pred))
+    fact = f"{count(wrong, 'mistake').capitalize()} in {rows}; each {subject.row} is assigned its most probable class."
     height = 1.2 + max(0.45 * len(classes), 1.2)
     figure, (axes,) = make_figure("Confusion matrix", fact, form="Heat map", height=height)
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
@@ -346,7 +366,7 @@ def plot_confusion(predictions: Predictions) -> Figure:
     return figure
 
 
-def plot_residuals(predictions: Predictions, name: str) -> Figure:
+def plot_residuals(predictions: Predictions, name: str, subject: Subject) -> Figure:
     """Draw predictions against true values, and the errors as a histogram."""
     errors = predictions.y_pred - predictions.y_true
     high, lean = float((errors > 0).mean()), float(errors.mean())
@@ -361,10 +381,11 @@ def plot_residuals(predictions: Predictions, name: str) -> Figure:
     ends = find_ends(y_true, y_pred)
     axes[0].plot(ends, ends, color=LINE, linestyle="--", linewidth=1.4)
     axes[0].plot(y_true, y_pred, "o", color=BLUE, alpha=0.45, markersize=5, markeredgewidth=0)
-    axes[0].set(title="Each row", xlabel=f"true {name}", ylabel=f"predicted {name}")
+    title = subject.add_unit(name, name)
+    axes[0].set(title=f"Each {subject.row}", xlabel=f"true {title}", ylabel=f"predicted {title}")
     n_bins = min(24, max(8, round(len(errors) ** 0.5)))
     axes[1].hist(errors, list(spread_edges(*find_ends(errors), n_bins)), color=BLUE, edgecolor="white")
     axes[1].axvline(0, color=ORANGE)
-    axes[1].set(title="Errors", xlabel="predicted − true", ylabel="rows")
+    axes[1].set(title="Errors", xlabel=subject.add_unit("predicted − true", name), ylabel=subject.rows)
     set_ticks(axes[1], 4)
     return figure

@@ -14,6 +14,7 @@ from labkit.data.split import list_days
 from labkit.data.stability import LARGE_DRIFT, NOTABLE_DRIFT, compute_by_key, compute_over_time
 from labkit.features.outcome_rates import PREDICT_AT
 from labkit.features.table_columns import find_column_kind
+from labkit.params.subject import GENERIC, Subject
 from labkit.params.tables import Data, Target
 from labkit.view.data_plots import plot_heat
 from labkit.view.prose import count, format_number, format_share, join_names, shorten_name
@@ -52,10 +53,12 @@ def format_outcome(value: float, target: Target) -> str:
     return format_share(value) if target.task == "classification" else format_number(value)
 
 
-def name_outcome(target: Target) -> str:
+def name_outcome(target: Target, subject: Subject) -> str:
     """Return the axis label of the averaged target."""
     if target.task == "regression":
-        return f"mean {target.column}"
+        return f"mean {subject.name_column(target.column)}"
+    if target.positive is not None and subject.find_label(target.positive):
+        return f"share of {subject.name_rows(of_class=target.positive)}"
     return (
         f"share of {target.column} = {target.positive}"
         if target.positive is not None
@@ -63,7 +66,7 @@ def name_outcome(target: Target) -> str:
     )
 
 
-def plot_over_time(frame: pd.DataFrame, data: Data) -> Figure:
+def plot_over_time(frame: pd.DataFrame, data: Data, *, subject: Subject = GENERIC) -> Figure:
     """Draw the target over time, with the first days of the parts that come after training."""
     found, target, title = compute_over_time(frame, data.target), data.target, f"{data.target.column} over time"
     if found.empty:
@@ -80,7 +83,7 @@ def plot_over_time(frame: pd.DataFrame, data: Data) -> Figure:
         figure, (axes,) = make_figure(title, fact, form="Line chart", height=2.7)
         axes.plot(found["start"], found["mean"], "o-", color=BLUE, markersize=3.5)
         mark_parts(axes, list(list_days(data).items()), found["start"].iloc[-1] + pd.Timedelta(days=6))
-        axes.set(ylabel=name_outcome(target), ylim=(0, None) if target.task == "classification" else None)
+        axes.set(ylabel=name_outcome(target, subject), ylim=(0, None) if target.task == "classification" else None)
         axes.margins(x=0.01)
         set_time_ticks(axes)
         return figure
@@ -112,7 +115,7 @@ def find_key(frame: pd.DataFrame, profile: pd.DataFrame, target: Target) -> str 
     return None
 
 
-def plot_by_key(frame: pd.DataFrame, profile: pd.DataFrame, target: Target) -> Figure:
+def plot_by_key(frame: pd.DataFrame, profile: pd.DataFrame, target: Target, *, subject: Subject = GENERIC) -> Figure:
     """Draw the target by month for the values of the most predictive category column."""
     key = find_key(frame, profile, target)
     title = f"{target.column} by month{f' and {key}' if key else ''}"
@@ -121,9 +124,9 @@ def plot_by_key(frame: pd.DataFrame, profile: pd.DataFrame, target: Target) -> F
     period, table, labels = choose_period(frame, target, key)
     title = f"{target.column} by {period} and {key}"
     if table.empty:
-        return make_note(title, "No value of it has enough rows in any period.")
+        return make_note(title, f"No value of it has enough {subject.rows} in any period.")
     means = table.mean(axis=1)
-    fact = f"Over the {period}s, {table.index[0]} has the highest {name_outcome(target)} "
+    fact = f"Over the {period}s, {table.index[0]} has the highest {name_outcome(target, subject)} "
     fact += f"({format_outcome(means.iloc[0], target)}), {table.index[-1]} the lowest "
     fact += f"({format_outcome(means.iloc[-1], target)}). {join_names(table.index, most=10)}: the most frequent."
     low, high = find_ends(table.to_numpy())
@@ -170,7 +173,7 @@ def plot_drift(drift: pd.DataFrame, *, most: int) -> Figure:
     return plot_bars(shown, title=title, fact=fact, unit="population stability index", highlight=list(large))
 
 
-def plot_split_over_time(parts: Mapping[str, pd.DataFrame], data: Data) -> Figure:
+def plot_split_over_time(parts: Mapping[str, pd.DataFrame], data: Data, *, subject: Subject = GENERIC) -> Figure:
     """Draw the target of each part by week or month, and so where the part lies in time."""
     title = "The parts in time"
     filled = {name: part for name, part in parts.items() if PREDICT_AT in part and part[PREDICT_AT].notna().any()}
@@ -187,7 +190,9 @@ def plot_split_over_time(parts: Mapping[str, pd.DataFrame], data: Data) -> Figur
             axes.plot(
                 found["start"], keep_drawable(found["mean"]), "o-", color=colors[name], markersize=3.5, label=name
             )
-        axes.set(ylabel=name_outcome(data.target), ylim=(0, None) if data.target.task == "classification" else None)
+        axes.set(
+            ylabel=name_outcome(data.target, subject), ylim=(0, None) if data.target.task == "classification" else None
+        )
         axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
         set_time_ticks(axes)
         return figure

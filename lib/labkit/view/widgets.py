@@ -12,6 +12,7 @@ import pandas as pd
 from IPython.display import HTML, display
 
 from labkit import paths
+from labkit.params.subject import GENERIC, Subject
 from labkit.params.tables import Target
 from labkit.view.data_plots import plot_columns, rank_columns
 from labkit.view.prose import format_number, format_share, shorten_name
@@ -22,7 +23,9 @@ STATIC_COLUMNS = 2
 PANEL_INCHES = 2.9
 
 
-def explore_columns(frame: pd.DataFrame, profile: pd.DataFrame, target: Target) -> ipywidgets.VBox | None:
+def explore_columns(
+    frame: pd.DataFrame, profile: pd.DataFrame, target: Target, *, subject: Subject = GENERIC
+) -> ipywidgets.VBox | None:
     """Return the column explorer; in a batch run show its first columns instead and return None.
 
     Parameters
@@ -33,14 +36,16 @@ def explore_columns(frame: pd.DataFrame, profile: pd.DataFrame, target: Target) 
         As `labkit.data.quality.profile.profile_table` returns it.
     """
     if paths.get_run_dir() is None:
-        return make_explorer(frame, profile, target)
+        return make_explorer(frame, profile, target, subject)
     for name in rank_columns(profile, target)[:STATIC_COLUMNS]:
-        show(plot_columns(frame, [name], target, panel_inches=PANEL_INCHES))
+        show(plot_columns(frame, [name], target, panel_inches=PANEL_INCHES, subject=subject))
         display(HTML(make_table(frame, profile, name)))
     return None
 
 
-def make_explorer(frame: pd.DataFrame, profile: pd.DataFrame, target: Target) -> ipywidgets.VBox:
+def make_explorer(
+    frame: pd.DataFrame, profile: pd.DataFrame, target: Target, subject: Subject = GENERIC
+) -> ipywidgets.VBox:
     """Return a list of all columns, buttons to step through it, and the chosen column's plot and statistics."""
     scores = profile.set_index("column")["score"]
     names = rank_columns(profile, target)
@@ -51,7 +56,7 @@ def make_explorer(frame: pd.DataFrame, profile: pd.DataFrame, target: Target) ->
     view = ipywidgets.HTML()
 
     def draw(change: object = None) -> None:
-        view.value = make_view(frame, profile, chosen.value, target)
+        view.value = make_view(frame, profile, chosen.value, target, subject)
 
     def make_button(icon: str, meaning: str, step: int) -> ipywidgets.Button:
         button = ipywidgets.Button(icon=icon, tooltip=meaning, layout={"width": "3rem"})
@@ -65,9 +70,9 @@ def make_explorer(frame: pd.DataFrame, profile: pd.DataFrame, target: Target) ->
     return ipywidgets.VBox([row, view], layout={"max_width": f"{WIDTH_PIXELS + 20}px"})
 
 
-def make_view(frame: pd.DataFrame, profile: pd.DataFrame, name: str, target: Target) -> str:
+def make_view(frame: pd.DataFrame, profile: pd.DataFrame, name: str, target: Target, subject: Subject) -> str:
     """Return one column's plot and statistics as HTML that fits any width."""
-    figure = plot_columns(frame, [name], target, panel_inches=PANEL_INCHES)
+    figure = plot_columns(frame, [name], target, panel_inches=PANEL_INCHES, subject=subject)
     source = base64.b64encode(save_png(figure)).decode()
     alt = html.escape(str(figure.get_label()))
     image = f'<img alt="{alt}" src="data:image/png;base64,{source}" style="width: 100%; max-width: {WIDTH_PIXELS}px">'

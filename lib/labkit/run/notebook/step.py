@@ -17,6 +17,7 @@ from labkit.errors import DataError, MissingDataError, ParamsError, list_briefly
 from labkit.params import describe, load, override
 from labkit.params.experiment import SECTIONS, Params
 from labkit.params.section import Section
+from labkit.params.subject import Subject
 from labkit.run.tracing import trace
 from labkit.secrets.redaction import Mask
 from labkit.secrets.secret import Secret, read_secret
@@ -68,6 +69,11 @@ class Step:
     def params(self) -> Any:
         """The stage's own section of the params, frozen."""
         return getattr(self.whole, self.name)
+
+    @property
+    def subject(self) -> Subject:
+        """The words of the experiment: its question, and what rows, classes and columns are called."""
+        return Subject.from_params(self.whole)
 
     @property
     def is_batch(self) -> bool:
@@ -222,7 +228,7 @@ class Step:
 
     def __repr__(self) -> str:
         lines = [f"{name} = {value!r}  ({origin})" for name, value, origin, _ in self.describe()]
-        return "\n".join([f"Step {self.name} of {self.whole.experiment}", *lines])
+        return "\n".join([self.subject.question, f"Step {self.name} of {self.whole.experiment}", *lines])
 
     def _repr_html_(self) -> str:
         head = "<tr><th>parameter</th><th>value</th><th>from</th><th>meaning</th></tr>"
@@ -230,7 +236,8 @@ class Step:
             "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in line) + "</tr>"
             for line in self.describe()
         )
-        return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
+        question = f"<p><strong>{html.escape(self.subject.question)}</strong></p>"
+        return f"{question}<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
 
 
 def start_step(name: str, experiment: str, overrides: Mapping[str, Any] | None, catalogue: Catalogue) -> Step:
