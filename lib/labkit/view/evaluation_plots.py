@@ -195,8 +195,8 @@ def describe_threshold(
         f"Acting from **{format_number(outcome.threshold)}** on flags {format_share(outcome.acted)} of the "
         f"{subject.rows}, catches {format_share(outcome.recall)} of the {wanted} and is right in "
         f"{format_share(outcome.precision)} of the {subject.rows} it flags. It saves {format_number(saving.value)}"
-        f"{unit} per {subject.row} over the cheaper of always and never acting, interval {format_number(saving.low)} to "
-        f"{format_number(saving.high)}."
+        f"{unit} per {subject.row} over the cheaper of always and never acting, interval "
+        f"{format_number(saving.low)} to {format_number(saving.high)}."
     )
 
 
