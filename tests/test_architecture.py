@@ -143,7 +143,7 @@ OWNERS = {
     "charset_normalizer": {"data/reading/encoding.py"},
     "ipywidgets": {"view/widgets.py"},
     "ruamel": {"params/yaml_text.py"},
-    "click": {"cli/main.py", "cli/models.py", "cli/new.py"},
+    "click": {f"cli/{name}.py" for name in ("main", "models", "new", "options", "run", "show")},
     "rich": {"console.py", "run/pipeline/progress.py"},
     "pydantic": {
         f"params/{name}.py"

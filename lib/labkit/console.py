@@ -7,6 +7,7 @@ replaced by ASCII. Only this module and `labkit.run.pipeline.progress` use rich.
 
 import codecs
 import io
+import json
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
@@ -165,7 +166,7 @@ def print_table(
     title: str = "",
     console: "Console | None" = None,
 ) -> None:
-    """Print a table.
+    """Print a table: on a terminal with a line below the headings, elsewhere without any drawn line.
 
     Parameters
     ----------
@@ -178,15 +179,28 @@ def print_table(
     console
         Console to print to; standard output if None.
     """
+    from rich import box
     from rich.table import Table
 
+    console = console or make_console()
     columns = [make_column(heading) if isinstance(heading, str) else heading for heading in headings]
     table = Table(
-        *columns, title=make_cell(make_printable(title), "table.title") if title else None, title_justify="left"
+        *columns,
+        title=make_cell(make_printable(title), "table.title") if title else None,
+        title_justify="left",
+        box=box.SIMPLE_HEAD if console.is_terminal else None,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1) if console.is_terminal else (0, 2, 0, 0),
     )
     for row in rows:
         table.add_row(*(make_cell(make_printable(cell)) if isinstance(cell, str) else cell for cell in row))
-    (console or make_console()).print(table)
+    console.print(table)
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document in ASCII, with everything that has no JSON form as a string."""
+    echo(json.dumps(document, indent=2, default=str))
 
 
 def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
@@ -199,3 +213,12 @@ def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
         cell.overflow = "fold"
         table.add_row(make_cell(heading, "bold"), cell)
     make_console().print(table)
+
+
+def print_item(heading: str, string: str) -> None:
+    """Print a heading, and below it a text that is indented further; both are wrapped between words."""
+    from rich.padding import Padding
+
+    console = make_console()
+    console.print(Padding(make_cell(make_printable(heading)), (0, 0, 0, 2)))
+    console.print(Padding(make_cell(make_printable(string), "dim"), (0, 0, 0, 6)))

@@ -88,6 +88,15 @@ def get_variable(name: str) -> str | None:
     return os.environ.get(name) or None
 
 
+def has_display() -> bool:
+    """Return whether a browser could be shown: always on macOS and Windows, elsewhere if there is a graphical session.
+
+    `BROWSER` names the browser to use, and counts as one.
+    """
+    named = (os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
+    return sys.platform in ("darwin", "win32") or any(named)
+
+
 def get_run_dir() -> Path | None:
     """Return the work folder of the run that this process belongs to; None in a notebook run by hand."""
     named = os.environ.get(RUN_DIR_VARIABLE)

@@ -59,3 +59,21 @@ def format_count(n: int, noun: str, plural: str = "") -> str:
     ('1 row', '2,000 rows', '0 classes')
     """
     return f"{n:,} {noun if n == 1 else plural or f'{noun}s'}"
+
+
+def format_significant(value: float, digits: int = 3) -> str:
+    """Format a metric with a number of significant digits, or as an integer from one thousand on.
+
+    Parameters
+    ----------
+    value
+        The metric.
+    digits
+        Number of significant digits.
+
+    Examples
+    --------
+    >>> format_significant(0.81237), format_significant(190_912.4), format_significant(0.81237, 4)
+    ('0.812', '190,912', '0.8124')
+    """
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"

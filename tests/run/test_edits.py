@@ -46,7 +46,7 @@ class Shop:
     def run_labkit(self) -> list[str]:
         """Run what has changed, and return the stages that ran, in the pipeline's order."""
         printed = self.call("run", "shop", "--until", "deploy")
-        return sorted(re.findall(r"│ (\w+) +│ ran ", printed), key=ALL.index)
+        return sorted(re.findall(r"^(\w+) +ran ", printed, re.MULTILINE), key=ALL.index)
 
     def run_dvc(self) -> list[str]:
         """Let DVC reproduce, and return the stages that it ran or, knowing the result, took from its cache."""
@@ -62,7 +62,7 @@ class Shop:
         """Return what `labkit status` shows, as one line."""
         done = call_labkit(self.root, "status", "shop", PYTHONPATH=str(self.root / "lib"), COLUMNS="300")
         assert done.returncode == 0, done.stderr
-        return re.sub(r"[\s│]+", " ", done.stdout)
+        return re.sub(r"\s+", " ", done.stdout)
 
     def publish(self, page: str) -> bytes:
         """Publish, and return a page."""

@@ -108,7 +108,7 @@ def test_failure_is_recorded_consistently_everywhere(tmp_path: Path, store: Path
     assert list((root / ".labkit" / "work").iterdir()) == []
     assert not (root / "data" / "small" / "eda").exists()
     listed = call_labkit(root, "runs", "small").stdout
-    assert f"│ {ending.outcome} in eda " in listed
+    assert f"  {ending.outcome} in eda " in listed
 
 
 def test_success_is_recorded_consistently_everywhere(tmp_path: Path, store: Path) -> None:
@@ -126,10 +126,10 @@ def test_success_is_recorded_consistently_everywhere(tmp_path: Path, store: Path
     assert {status for status, _ in find_tracked(root).values()} == {"FINISHED"}
     outputs = [line for line in load_ledger(root) if line["kind"] == "output"]
     assert [line["path"] for line in outputs] == ["data/small/eda", "data/small/wrangling"]
-    asked = call_labkit(root, "why", "small").stdout
+    asked = call_labkit(root, "why", "small", "-v").stdout
     for line in outputs:
         assert line["sha256"][:12] in asked
-    assert "wrangling    ran: it has not run yet" in asked
+    assert "wrangling    ran: first run (" in asked
     mistyped = call_labkit(root, "why", "smal")
     assert mistyped.returncode == 2
     assert "no run 'smal': did you mean 'small'?" in mistyped.stderr
@@ -152,7 +152,7 @@ def test_signal_to_the_runner_is_recorded_consistently_everywhere(tmp_path: Path
         assert [status for status, _ in find_tracked(root).values()] == ["RUNNING", "RUNNING"]
     listed = call_labkit(root, "runs").stdout
     expected = "killed" if is_killed else "interrupted"
-    assert f"│ {expected} " in listed
+    assert f"  {expected} " in listed
     ledger = find_done(root)
     assert {(name, line["outcome"]) for name, line in ledger.items()} == {("run", expected), ("eda", expected)}
     assert find_states(root, "01_eda") == (None if is_killed else [*KEPT, "interrupted", "not run"])

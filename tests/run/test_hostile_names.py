@@ -121,6 +121,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "pull": [[], ["small"], [EVIL]],
     "doctor": [[]],
     "warm": [["--stop"], [EVIL]],
+    "open": [["--print"], ["small", "--print"], [EVIL], ["small", "--stage", EVIL]],
 }
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 import click
 
 from labkit import paths
+from labkit.cli.options import complete_experiment
 from labkit.console import echo
 
 
 @click.command()
-@click.argument("experiment")
+@click.argument("experiment", shell_complete=complete_experiment)
 @click.argument("version", type=click.IntRange(1), required=False)
 @click.option("--reason", required=True, help="Reason, recorded with the version.")
 @click.option(
@@ -37,7 +38,7 @@ def promote(experiment: str, version: int | None, reason: str, accept_unverified
 
 
 @click.command()
-@click.argument("experiment")
+@click.argument("experiment", shell_complete=complete_experiment)
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("destination", type=click.Path(path_type=Path))
 @click.option("--overwrite", is_flag=True, help="Replace DESTINATION even if labkit predict did not write it.")

@@ -19,12 +19,19 @@ from labkit.paths import show_path
 
 @dataclass(frozen=True)
 class DescribedParam:
-    """One value as shown by `labkit params`: its name, value, origin and meaning."""
+    """One value as shown by `labkit params`: its name, value, origin and meaning.
+
+    Attributes
+    ----------
+    is_changed
+        Whether the value differs from the default, or there is no default.
+    """
 
     name: str
     value: Any
     origin: str
     meaning: str
+    is_changed: bool
 
 
 def describe_params(experiment: str) -> list[DescribedParam]:
@@ -54,7 +61,22 @@ def describe_section(section: BaseModel, keys: list[str], file: ParamsFile) -> I
             continue
         line = file.find_line(here)
         origin = f"{show_path(file.path)}:{line}" if line else "default"
-        yield DescribedParam(".".join(here), make_shown(value), origin, field.description or "")
+        is_changed = field.is_required() or value != field.get_default(call_default_factory=True)
+        yield DescribedParam(".".join(here), make_shown(value), origin, field.description or "", is_changed)
+
+
+def list_names(section: type[BaseModel] = Params, above: str = "") -> list[str]:
+    """Return the dotted names of all parameters of a section, in order.
+
+    >>> [name for name in list_names() if name.startswith("evaluation.gate.m")]
+    ['evaluation.gate.minimum_gain', 'evaluation.gate.most_bytes']
+    """
+    names = []
+    for name, field in section.model_fields.items():
+        kind: Any = field.annotation
+        is_section = isinstance(kind, type) and issubclass(kind, BaseModel)
+        names += list_names(kind, f"{above}{name}.") if is_section else [above + name]
+    return names
 
 
 def make_shown(value: Any) -> Any:

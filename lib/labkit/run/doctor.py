@@ -14,7 +14,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,12 @@ def examine() -> list[CheckResult]:
         check_warm,
     )
     return [check() for check in checks]
+
+
+def make_results_document(results: Sequence[CheckResult]) -> dict[str, Any]:
+    """Return the results as plain data."""
+    checks = [{**asdict(result), "is_passed": not result.remedy} for result in results]
+    return {"checks": checks, "n_faults": sum(not check["is_passed"] for check in checks)}
 
 
 def show_results(results: Sequence[CheckResult]) -> int:

@@ -17,6 +17,9 @@ from labkit.params.section import find_wordings
 from labkit.params.yaml_text import load_plain, load_written_yaml
 from labkit.storage.digests import digest
 
+FINGERPRINT = "fingerprint"
+"""The stage that DVC runs every time to detect changed code and files; not shown to users."""
+
 
 def compute_key(code: str, params: Params, sections: Iterable[str], outputs: Mapping[str, str]) -> str:
     """Return a digest of a stage's code, params and outputs.
@@ -70,6 +73,12 @@ def load_declarations(experiment: str) -> dict[str, Declaration]:
         inputs = [dep.replace("${item}", experiment) for dep in body.get("deps", [])]
         found[str(name)] = Declaration((*tracked, *digested), tuple(named), tuple(inputs), tuple(digested))
     return found
+
+
+def list_stage_names() -> list[str]:
+    """Return the stages of dvc.yaml in order, without those that users never name: they run every time, unseen."""
+    stages = load_plain(paths.find_root() / paths.MARKER)["stages"]
+    return [name for name in stages if name != FINGERPRINT]
 
 
 def list_outputs(experiment: str) -> dict[str, list[str]]:

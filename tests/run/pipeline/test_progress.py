@@ -1,7 +1,9 @@
 """What a person at a terminal sees."""
 
 import io
+import time
 
+import pytest
 from labkit.run.pipeline.progress import Line, Progress
 from rich.console import Console
 
@@ -14,5 +16,44 @@ def test_output_of_others_is_shown_as_it_is() -> None:
         progress.start_stage("eda")
         progress.start_cell(1, 2, "The column [/red] x [kg]")
         progress.end_stage("failed", "nothing in [/data/in], [red]x [kg]")
-        progress.show_table("shop", [Line("eda", "failed", 1.0, "nothing in [/data/in], [red]x [kg]")])
+        progress.show_table("shop", [Line("eda", "restored", None, "nothing in [/data/in], [red]x [kg]")])
         assert stream.getvalue().count("nothing in [/data/in], [red]x [kg]") == 2
+
+
+RESULT = "336,776 rows; arr_delay alone explains 97 % of whether a flight is late"
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_line_of_a_stage_is_broken_between_words_on_a_terminal(width: int) -> None:
+    stream = io.StringIO()
+    progress = Progress(Console(file=stream, width=width, force_terminal=True, color_system=None))
+    progress.stage, progress.started = "eda", time.monotonic()
+    progress.end_stage("ran", RESULT)
+    lines = stream.getvalue().splitlines()
+    assert " ".join(
+        line[44:] if number else line.partition("0.0 s")[2] for number, line in enumerate(lines)
+    ).split() == (RESULT.split())
+    assert max(map(len, lines)) <= max(width, 64)
+
+
+def test_line_of_a_stage_stays_one_line_in_a_pipe() -> None:
+    stream = io.StringIO()
+    progress = Progress(Console(file=stream, width=80))
+    progress.stage, progress.started = "eda", time.monotonic()
+    progress.end_stage("ran", RESULT)
+    assert stream.getvalue().endswith(f"{RESULT}\n")
+    assert stream.getvalue().count("\n") == 1
+
+
+def test_closing_table_has_only_stages_that_have_no_line_yet() -> None:
+    stream = io.StringIO()
+    progress = Progress(Console(file=stream, width=80))
+    ran = Line("training", "ran", 12.0, "linear")
+    progress.show_table("shop", [ran])
+    assert stream.getvalue() == ""
+    progress.show_table("shop", [Line("eda", "up to date", None, "442 rows"), ran])
+    assert [line.rstrip() for line in stream.getvalue().splitlines()] == [
+        "shop",
+        "stage  this time   latest result",
+        "eda    up to date  442 rows",
+    ]

@@ -179,7 +179,7 @@ def test_looking_is_possible_meanwhile(root: Path, first: "subprocess.Popen[str]
     assert fingerprint.read_bytes() == before, "the run that is under way depends on it"
     listed = call_labkit(root, "runs")
     assert listed.returncode == 0
-    assert "│ running " in listed.stdout
+    assert "  running " in listed.stdout
     assert "killed" not in listed.stdout
 
 
@@ -235,8 +235,8 @@ def test_of_eight_whole_runs_one_does_the_work_and_all_end_well(root: Path) -> N
     ]
     printed = [process.communicate(timeout=300)[0] for process in eight]
     assert [process.returncode for process in eight] == [0] * 8, printed
-    assert sum("│ ran" in output for output in printed) == 1
-    assert sum("│ up to date" in output for output in printed) == 7
+    assert sum("eda          ran " in output for output in printed) == 1
+    assert sum(re.search(r"^eda +up to date", output, re.MULTILINE) is not None for output in printed) == 7
     lines = load_ledger(root)
     started_ones = [line["stage"] for line in lines if line["kind"] == "start"]
     assert (started_ones.count("eda"), started_ones.count(None)) == (1, 8)

@@ -124,7 +124,7 @@ def test_half_copied_artifact_of_a_killed_run_is_removed_by_the_next_command(sto
     assert list(stored.glob("mlruns/**/.artifact.uploading.*")), "or this has shown nothing"
     shown = call_labkit(stored, "runs")
     assert shown.returncode == 0, shown.stderr
-    assert "│ killed " in shown.stdout
+    assert "  killed " in shown.stdout
     assert list(stored.glob("mlruns/**/.artifact.uploading.*")) == []
 
 

@@ -28,7 +28,7 @@ from labkit.errors import DataError, LabkitError, ParamsError, StageError, list_
 from labkit.names import EXPERIMENT_NAME
 from labkit.params.yaml_text import load_plain
 from labkit.run import checkout, dvc_cache
-from labkit.run.dvc_yaml import load_declarations
+from labkit.run.dvc_yaml import FINGERPRINT, load_declarations
 from labkit.run.fingerprint import fingerprint_file
 from labkit.run.pipeline import outputs
 from labkit.storage.disk import describe_full, is_full
@@ -36,8 +36,8 @@ from labkit.storage.disk import describe_full, is_full
 PUBLISH = "publish"
 """The stage that DVC runs every time and that decides itself whether there is anything to do."""
 
-FINGERPRINT = "fingerprint"
-"""The stage that DVC runs every time to detect changed code and files; not shown to users."""
+FIRST_RUN = "first run"
+"""The reason of a stage that has never run."""
 
 DVC_THREAD_TIMEOUT_SECONDS = 30
 
@@ -209,7 +209,7 @@ def explain_stage(stage: Any, experiment: str, name: str) -> tuple[str, ...]:
     changes = stage.status().get(stage.addressing, [])
     before = {str(dep): dep.hash_info.value for dep in stage.deps if dep.hash_info}
     if name != FINGERPRINT and not before:
-        return ("it has not run yet",)
+        return (FIRST_RUN,)
 
     sections = {str(dep): dep for dep in stage.deps if isinstance(dep, ParamsDependency)}
 

@@ -19,6 +19,7 @@ from labkit.params.load import load_params
 from labkit.params.override import apply_overrides
 from labkit.paths import show_path
 from labkit.run import checkout
+from labkit.run.dvc_yaml import FINGERPRINT
 from labkit.run.fingerprint import packages
 from labkit.run.kernels.session import Kernels, seem_needed
 from labkit.run.notebook.parameters import make_parameters
@@ -141,10 +142,10 @@ def serve_stages(work: Work, repo: Any, *, until: str | None, force: str | None)
     """Let DVC run the stale stages while this thread does their work; without any, run only `publish`."""
     os.environ.update(paths.make_environment())
     experiment, names = work.params.experiment, dvc_repo.list_until(work.params.experiment, until)
-    work.perform(dvc_repo.FINGERPRINT)
+    work.perform(FINGERPRINT)
     states = dvc_repo.find_stage_states(repo, experiment, until=until)
     if work.entry:
-        work.entry.plan({state.name: list(state.reasons) for state in states if state.name != dvc_repo.FINGERPRINT})
+        work.entry.plan({state.name: list(state.reasons) for state in states if state.name != FINGERPRINT})
     if not force and not any(state.reasons for state in states):
         if dvc_repo.PUBLISH in names:
             work.perform(dvc_repo.PUBLISH)
@@ -172,7 +173,7 @@ def run_sample(
 ) -> list[Line]:
     """Run every stage on a sample of the main table, in scratch; pipeline outputs stay as they are."""
     params, until = load_params(experiment), request.until
-    names = [name for name in dvc_repo.list_stages(experiment) if name not in (dvc_repo.FINGERPRINT, dvc_repo.PUBLISH)]
+    names = [name for name in dvc_repo.list_stages(experiment) if name not in (FINGERPRINT, dvc_repo.PUBLISH)]
     if until:
         names = names[: names.index(dvc_repo.check_stage(until, names)) + 1]
     work = start_work(params, plain, progress, names=names, kernels=kernels, sample_rows=rows)
@@ -273,7 +274,7 @@ def close_lines(work: Work, names: list[str]) -> list[Line]:
     records = load_records(paths.find_reports_dir(work.params.experiment))
     lines: list[Line] = []
     for name in names:
-        if name == dvc_repo.FINGERPRINT:
+        if name == FINGERPRINT:
             continue
         if name in work.ran:
             lines.append(work.ran[name])

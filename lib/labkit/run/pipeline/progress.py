@@ -16,6 +16,8 @@ from labkit.errors import shorten
 from labkit.run.memory import GIGABYTE
 
 LONGEST_HEADING = 100
+FEWEST_COLUMNS = 20
+"""Fewest columns for the result of a stage, on however narrow a terminal."""
 
 
 @dataclass(frozen=True)
@@ -95,23 +97,24 @@ class Progress:
         colour = "green" if outcome == "ran" else "red"
         line = make_cell(f"{self.stage:<12}", colour)
         memory = f"{self.peak_bytes / GIGABYTE:4.1f} GB  " if self.peak_bytes else " " * 9
-        line.append(f" {outcome:<11} {seconds:6.1f} s  {memory}{make_printable(shorten(headline))}", style="default")
+        line.append(f" {outcome:<11} {seconds:6.1f} s  {memory}", style="default")
+        line.append(self.wrap(make_printable(shorten(headline)), indent=len(line)), style="default")
         self.console.print(line, soft_wrap=True)
+
+    def wrap(self, string: str, *, indent: int) -> str:
+        """Return a string broken between words to fit a terminal beside an indent; elsewhere it stays one line."""
+        width = max(self.console.width - indent, FEWEST_COLUMNS)
+        if not self.console.is_terminal:
+            return string
+        return f"\n{' ' * indent}".join(line.plain.rstrip() for line in make_cell(string).wrap(self.console, width))
 
     def show(self, line: str) -> None:
         """Print a line."""
         self.console.print(make_cell(line), soft_wrap=True)
 
     def show_table(self, experiment: str, lines: Iterable[Line]) -> None:
-        """Print the closing table."""
-        headings = ("stage", "this time", make_column("seconds", is_number=True), make_column("result", is_folded=True))
-        rows = [
-            (
-                line.stage,
-                line.outcome,
-                "" if line.seconds is None else f"{line.seconds:.1f}",
-                make_printable(line.headline),
-            )
-            for line in lines
-        ]
-        print_table(headings, rows, title=experiment, console=self.console)
+        """Print a table of the stages that did not run; each of the others has a line already."""
+        rows = [(line.stage, line.outcome, make_printable(line.headline)) for line in lines if line.seconds is None]
+        if rows:
+            headings = ("stage", "this time", make_column("latest result", is_folded=True))
+            print_table(headings, rows, title=experiment, console=self.console)

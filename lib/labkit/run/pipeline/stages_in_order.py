@@ -15,7 +15,7 @@ from labkit.errors import LabkitError, StageError
 from labkit.params.experiment import Params
 from labkit.params.override import describe_edit
 from labkit.paths import show_path
-from labkit.run.dvc_yaml import load_declarations
+from labkit.run.dvc_yaml import FINGERPRINT, load_declarations
 from labkit.run.kernels.session import STAGE_MODULE, TRACKING_MODULE, Kernels
 from labkit.run.notebook.source import Snapshot
 from labkit.run.pipeline import dvc_repo, stage_client
@@ -57,7 +57,7 @@ class Work:
 
     def perform(self, stage: str) -> str:
         """Run one stage and return its headline."""
-        if stage == dvc_repo.FINGERPRINT:
+        if stage == FINGERPRINT:
             return self.plain[stage](self.params, self.sample_rows)
         pages = paths.find_reports_dir(self.params.experiment)
         last = load_records(pages / "sample" if self.sample_rows else pages).get(stage)

@@ -17,6 +17,8 @@ from labkit.units import format_count
 
 SHORT = 12
 """Characters of a digest that are shown."""
+BRIEF = ("git commit", "packages", "asked for")
+"""Facts about the provenance of a run that are shown without -v."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +122,51 @@ def list_run_names(entries: Iterable[Entry]) -> list[str]:
     return sorted({word for entry in entries for word in (entry.run, entry.experiment)})
 
 
-def describe_run(entry: Entry) -> list[tuple[str, str]]:
-    """Return the provenance and outcome of a run as pairs of a heading and a description."""
+def make_run_document(entry: Entry) -> dict[str, Any]:
+    """Return the provenance and outcome of a run as plain data."""
+    entries = ledger.load_entries()
+    parent = next((one for one in entries if one.run == entry.parent), None)
+    stages = [one for one in entries if one.parent == entry.run]
+    return {
+        **make_entry_document(entry),
+        "experiment": entry.experiment,
+        "part_of": entry.parent,
+        "record": entry.record["path"] if entry.record else None,
+        "facts": (parent or entry).facts,
+        "stages": [make_entry_document(one) | {"inputs": one.facts.get("inputs", {})} for one in stages],
+        "plan": [
+            {"stage": stage, "outcome": outcome, "why": why}
+            for stage, outcome, why in explain_plan(entry, stages, find_producers(entries, entry))
+        ],
+    }
+
+
+def make_entry_document(entry: Entry) -> dict[str, Any]:
+    """Return how one run, of a pipeline or of a stage, ended and what it wrote, as plain data."""
+    return {
+        "run": entry.run,
+        "stage": entry.stage,
+        "started": entry.at,
+        "outcome": derive_outcome(entry),
+        "reason": entry.reason,
+        "exit_code": entry.exit_code,
+        "seconds": entry.seconds,
+        "peak_bytes": entry.peak_bytes,
+        "mlflow_run_id": entry.tracked,
+        "outputs": entry.outputs,
+    }
+
+
+def describe_run(entry: Entry, *, is_verbose: bool = True) -> list[tuple[str, str]]:
+    """Return the provenance and outcome of a run as pairs of a heading and a description.
+
+    Parameters
+    ----------
+    entry
+        The run.
+    is_verbose
+        Whether params, machine, and the digests of all that was read and written are included.
+    """
     entries = ledger.load_entries()
     parent = next((one for one in entries if one.run == entry.parent), None)
     facts = (parent or entry).facts
@@ -133,12 +178,14 @@ def describe_run(entry: Entry) -> list[tuple[str, str]]:
         ("started", f"{entry.at} ({show_age(entry.at)}), process {entry.process.pid}"),
         ("ended", describe_ending(entry)),
     ]
-    pairs += [("MLflow", entry.tracked)] if entry.tracked else []
+    pairs += [("MLflow", entry.tracked)] if entry.tracked and is_verbose else []
     pairs += [("record", entry.record["path"])] if entry.record else []
-    pairs += describe_provenance(facts)
-    for stage in stages or ([entry] if entry.stage else []):
+    provenance = describe_provenance(facts)
+    pairs += [pair for pair in provenance if is_verbose or pair[0] in BRIEF]
+    for stage in (stages or ([entry] if entry.stage else [])) if is_verbose else []:
         pairs += describe_stage(stage, is_named=bool(stages))
-    return pairs + describe_plan(entry, stages, find_producers(entries, entry))
+    pairs += describe_plan(entry, stages, find_producers(entries, entry))
+    return pairs if is_verbose else [*pairs, ("more", f"labkit why {entry.run} -v")]
 
 
 def describe_ending(entry: Entry) -> str:
@@ -197,21 +244,29 @@ def find_producers(entries: Iterable[Entry], run: Entry) -> dict[str, str]:
     return makers
 
 
-def describe_plan(entry: Entry, stages: Iterable[Entry], makers: dict[str, str]) -> list[tuple[str, str]]:
-    """Describe why each stage was run or skipped."""
-    if not entry.reasons:
-        return []
-    ran, lines, is_over = {one.stage for one in stages}, [], False
+def describe_plan(entry: Entry, stages: Sequence[Entry], makers: dict[str, str]) -> list[tuple[str, str]]:
+    """Describe why each stage was run or skipped, and how long it took."""
+    took = {one.stage: f" ({one.seconds:.1f} s)" for one in stages if one.seconds is not None}
+    lines = [
+        f"{stage:<12} {outcome}: {why}{took.get(stage, '')}"
+        for stage, outcome, why in explain_plan(entry, stages, makers)
+    ]
+    return [("why", "\n".join(lines))] if lines else []
+
+
+def explain_plan(entry: Entry, stages: Iterable[Entry], makers: dict[str, str]) -> list[tuple[str, str, str]]:
+    """Return of each planned stage whether it `ran` or was `not run`, and why."""
+    ran, plan, is_over = {one.stage for one in stages}, [], False
     failed = {one.stage for one in stages if one.outcome != "finished"}
     forced = entry.facts.get("asked", {}).get("force")
     for stage, reasons in entry.reasons.items():
         if stage in ran:
             why = "forced" if stage == forced else "; ".join(reasons) or "what it reads was written again"
-            lines.append(f"{stage:<12} ran: {'it runs each time' if stage == 'publish' else why}")
+            plan.append((stage, "ran", "it runs each time" if stage == "publish" else why))
         elif is_over or (entry.outcome not in (None, "finished") and reasons):
-            lines.append(f"{stage:<12} not run: the run had stopped")
+            plan.append((stage, "not run", "the run had stopped"))
         else:
             since = f", last run as {makers[stage]}" if stage in makers else ""
-            lines.append(f"{stage:<12} not run: {'restored from the cache' if reasons else 'up to date'}{since}")
+            plan.append((stage, "not run", f"{'restored from the cache' if reasons else 'up to date'}{since}"))
         is_over = is_over or stage in failed
-    return [("why", "\n".join(lines))]
+    return plan

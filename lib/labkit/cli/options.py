@@ -1,0 +1,64 @@
+"""Options that commands share, and the words that a shell can complete: experiments, stages, runs, parameters."""
+
+from collections.abc import Callable, Iterable
+
+import click
+
+from labkit.errors import LabkitError
+
+Complete = Callable[[click.Context, click.Parameter, str], list[str]]
+
+json_option = click.option("--json", "is_json", is_flag=True, help="Print one JSON document instead.")
+
+
+def complete(find: Callable[[], Iterable[str]]) -> Complete:
+    """Return a completion that offers those of the words that begin like the incomplete one; none outside a checkout.
+
+    Parameters
+    ----------
+    find
+        Returns all words.
+    """
+
+    def offer(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+        try:
+            return [word for word in find() if word.startswith(incomplete)]
+        except (LabkitError, OSError):
+            return []
+
+    return offer
+
+
+def offer_experiments() -> list[str]:
+    """Return the names of all experiments."""
+    from labkit.params.load import list_experiments
+
+    return list_experiments()
+
+
+def offer_stages() -> list[str]:
+    """Return the stages that users run."""
+    from labkit.run.dvc_yaml import list_stage_names
+
+    return list_stage_names()
+
+
+def offer_runs() -> list[str]:
+    """Return the experiments, whose latest run they name, and the names of the runs of the ledger, newest first."""
+    from labkit.run.records import ledger
+
+    runs = [entry.run for entry in ledger.load_entries() if entry.parent is None]
+    return [*offer_experiments(), *reversed(runs)]
+
+
+def offer_settings() -> list[str]:
+    """Return the names of all parameters, each with the equals sign of `-S`."""
+    from labkit.params.describe import list_names
+
+    return [f"{name}=" for name in list_names()]
+
+
+complete_experiment = complete(offer_experiments)
+complete_stage = complete(offer_stages)
+complete_run = complete(offer_runs)
+complete_setting = complete(offer_settings)

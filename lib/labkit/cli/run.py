@@ -1,0 +1,151 @@
+"""The commands that run stages, fetch what others ran, and keep kernels warm."""
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from labkit import paths
+from labkit.cli.options import complete_experiment, complete_setting, complete_stage
+from labkit.cli.show import try_to_close_gone
+from labkit.console import echo
+from labkit.stages import builtin
+from labkit.units import format_count
+
+
+@click.command()
+@click.argument("experiment", shell_complete=complete_experiment)
+@click.option(
+    "-S",
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="SECTION.FIELD=VALUE",
+    shell_complete=complete_setting,
+    help="Change the params file; with --sample, for that run only.",
+)
+@click.option("--until", metavar="STAGE", help="Stop after this stage.", shell_complete=complete_stage)
+@click.option(
+    "--force", metavar="STAGE", help="Run this stage even if nothing has changed.", shell_complete=complete_stage
+)
+@click.option("--sample", type=click.IntRange(20), metavar="N", help="Run on N rows in scratch; nothing is published.")
+@click.option("--cold", is_flag=True, help="Start ordinary kernels, without preloaded imports.")
+@click.option("--no-wait", is_flag=True, help="Fail if another run of this checkout is under way.")
+@click.option("--locked", is_flag=True, help="Fail if the packages differ from requirements.lock.")
+def run(
+    experiment: str,
+    *,
+    settings: tuple[str, ...],
+    until: str | None,
+    force: str | None,
+    sample: int | None,
+    cold: bool,
+    no_wait: bool,
+    locked: bool,
+) -> None:
+    """Run the stages of EXPERIMENT that have changed, from raw tables to the published model.
+
+    \b
+    labkit run diabetes
+    labkit run diabetes -S training.folds=10           change a parameter, then run what depends on it
+    labkit run diabetes --until training --force eda
+    labkit run breast_cancer --sample 200              a quick trial that does not change the pipeline
+    """
+    from labkit.params.load import load_file
+    from labkit.params.override import override_file
+
+    # Before heavy imports, so that an invalid file or setting is reported at once.
+    params_file = load_file(experiment)
+    if sample and force:
+        raise click.UsageError("--sample runs every stage: leave out --force")
+    override_file(params_file, settings)
+    from labkit.run.kernels.session import Kernels
+    from labkit.run.pipeline.progress import Progress
+
+    with Kernels(is_cold=cold, is_kept_used=not cold, later=builtin.LATER_MODULES) as kernels:
+        from labkit.run.pipeline.dvc_repo import PUBLISH
+        from labkit.run.pipeline.experiment_run import RunRequest, run_experiment, run_sample
+        from labkit.run.records import mlflow_store
+        from labkit.stages.result import find_result
+
+        request = RunRequest(until, force, is_waiting=not no_wait, is_locked=locked, settings=settings)
+        how: dict[str, Any] = {"plain": builtin.PLAIN_STAGES, "progress": Progress(), "kernels": kernels}
+        if sample:
+            run_sample(experiment, rows=sample, request=request, **how)
+            page = paths.find_reports_dir(experiment) / "sample" / "index.html"
+        else:
+            lines = run_experiment(experiment, request=request, **how)
+            page = paths.find_reports_dir() / "index.html"
+    echo(f"Report:    {os.path.relpath(page)}")
+    echo(f"Tracking:  {mlflow_store.describe_viewing()}")
+    if not sample and any(line.stage == PUBLISH for line in lines) and (result := find_result(experiment)):
+        echo(f"Result:    {result}")
+
+
+@click.command()
+@click.option("--stop", is_flag=True, help="Stop the warm process.")
+def warm(stop: bool) -> None:
+    """Keep a process with all imports done, from which kernels of `labkit run` and JupyterLab are forked.
+
+    It ends after 30 minutes without a kernel.
+
+    \b
+    labkit warm
+    labkit warm --stop
+    """
+    from labkit.run.kernels import servers
+
+    if stop:
+        n_stopped = servers.stop_servers()
+        echo("stopped" if n_stopped else "no warm process was running")
+        return
+    state = servers.keep_server()
+    modules = format_count(state["modules"], "module")
+    minutes = format_count(servers.IDLE_SECONDS // 60, "idle minute")
+    echo(f"warm: process {state['pid']}, {modules} imported; ends after {minutes}")
+
+
+@click.command()
+@click.argument("name", shell_complete=complete_stage)
+@click.argument("experiment", shell_complete=complete_experiment)
+def stage(name: str, experiment: str) -> None:
+    """Run one stage, whether or not it is stale. dvc.yaml calls this command.
+
+    \b
+    labkit stage training diabetes
+    """
+    from labkit.run.pipeline.stage_client import ask_runner
+
+    reply = ask_runner(name, experiment)
+    if reply is not None:
+        sys.exit(reply.code)
+    if name == "fingerprint":
+        # By far the most frequent call, so it imports nothing heavy.
+        from labkit.params.load import load_params
+
+        builtin.perform_fingerprint(load_params(experiment), None)
+        return
+    from labkit.run.pipeline.experiment_run import run_single_stage
+    from labkit.run.pipeline.progress import Progress
+
+    run_single_stage(name, experiment, plain=builtin.PLAIN_STAGES, progress=Progress())
+
+
+@click.command()
+@click.argument("experiments", nargs=-1, metavar="[EXPERIMENT]...", shell_complete=complete_experiment)
+def pull(experiments: tuple[str, ...]) -> None:
+    """Fetch the data of runs that others have pushed, as listed in dvc.lock, and check them out.
+
+    \b
+    labkit pull                                after `git pull`
+    labkit pull diabetes
+    """
+    from labkit.params.load import load_params
+    from labkit.run.pipeline import dvc_remote, run_lock
+
+    for experiment in experiments:
+        load_params(experiment)
+    try_to_close_gone()
+    with run_lock.hold_checkout(", ".join(experiments) or "all experiments", report=echo):
+        echo(dvc_remote.pull(experiments))

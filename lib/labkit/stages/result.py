@@ -1,0 +1,94 @@
+"""The result of an experiment: the decision about publishing, and the main metric on the holdout.
+
+Read from what the stages `evaluation` and `publish` wrote.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from labkit import paths
+from labkit.artifacts import PLACES
+from labkit.paths import show_path
+from labkit.run.records.stage_record import load_records
+from labkit.storage.atomic import parse_json
+from labkit.units import format_significant
+
+PUBLISHED, KEPT = "published", "kept champion"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run led to.
+
+    Attributes
+    ----------
+    decision
+        `published`, `kept champion` or `refused`.
+    version
+        Version of the champion; None if the release was refused.
+    headline
+        The decision in words.
+    metric, value, low, high, dummy
+        The main metric of this model on the holdout, the ends of its interval, and the value of the dummy.
+    page
+        Path of the page that shows it, relative to the root of the checkout.
+    """
+
+    experiment: str
+    decision: str
+    version: int | None
+    headline: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    dummy: float
+    page: str
+
+    @property
+    def quality(self) -> str:
+        """How good the model is on the holdout, as a phrase."""
+        value, low, high = map(format_significant, (self.value, self.low, self.high))
+        return f"holdout {self.metric} {value} [{low}, {high}]"
+
+    @property
+    def verdict(self) -> str:
+        """What was published, as a phrase."""
+        if self.decision == PUBLISHED:
+            return f"v{self.version} published"
+        return f"v{self.version} stays champion" if self.decision == KEPT else self.headline
+
+    def __str__(self) -> str:
+        """Return what was published, how good it is, compared with what, and where to look."""
+        model = "this model: " if self.decision == KEPT else ""
+        dummy = format_significant(self.dummy)
+        return f"{self.experiment} {self.verdict}: {model}{self.quality}, dummy {dummy} → {self.page}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as plain data."""
+        return asdict(self)
+
+
+def find_result(experiment: str) -> Result | None:
+    """Return the latest result of an experiment; None if nothing was decided yet or its files cannot be read."""
+    pages, data = paths.find_reports_dir(experiment), paths.find_data_dir(experiment)
+    try:
+        decision: Any = parse_json((pages / "publish.json").read_bytes())
+        metrics: Any = parse_json((data / PLACES["metrics"]).read_bytes())
+        name = metrics["metric"]
+        interval = metrics["holdout"][name]
+        record = load_records(pages).get("evaluation")
+        return Result(
+            experiment=experiment,
+            decision=decision["decision"],
+            version=decision["version"],
+            headline=decision["headline"],
+            metric=name,
+            value=float(interval["value"]),
+            low=float(interval["low"]),
+            high=float(interval["high"]),
+            dummy=float(metrics["dummy"][name]),
+            page=show_path(pages / (f"{record.page}.html" if record else "publish.html")),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
