@@ -1,6 +1,7 @@
 """Model cards of small releases."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -12,12 +13,23 @@ HOLDOUT = pd.DataFrame(
 )
 
 
-def write_card(task: str, *, reason: str = "", rows: int = 1, **deploy: str) -> str:
+def write_card(
+    task: str,
+    *,
+    reason: str = "",
+    rows: int = 1,
+    labels: Mapping[str, str] | None = None,
+    words: Mapping[str, str] | None = None,
+    **deploy: str,
+) -> str:
     """Return the card of a made-up run."""
     column = "y" if task == "regression" else "state"
-    target = {"column": column, "task": task} | ({} if task == "regression" else {"positive": "ill"})
+    target = {"column": column, "task": task} | (
+        {} if task == "regression" else {"positive": "ill", "labels": labels or {}}
+    )
     content: dict[str, Any] = {
         "experiment": "test",
+        **(words or {}),
         "seed": 0,
         "data": {"tables": {"t": {"path": "t.csv"}}, "target": target},
         "training": {"metric": "mae" if task == "regression" else "roc_auc"},

@@ -3,6 +3,7 @@
 import numpy as np
 from labkit.model.release.model_card import list_periods, list_slices, list_threshold
 from labkit.params.evaluation import Costs
+from labkit.params.subject import Subject
 
 from tests.model.release.cards import write_card
 
@@ -10,7 +11,8 @@ from tests.model.release.cards import write_card
 def test_card_of_a_regression() -> None:
     card = write_card("regression", owner="Ada", intended_use="To plan.")
     for line in (
-        "# Model card: test",
+        "# What is `y` for this row?",
+        "Model card of `test`.",
         "**Predicts** `y` (regression) with Ridge.",
         "**Intended use.** To plan.",
         "**Owner.** Ada",
@@ -41,6 +43,21 @@ def test_card_of_a_classification_without_a_graph() -> None:
     ):
         assert line in card.splitlines()
     assert "has only" not in card
+
+
+def test_card_speaks_of_what_is_declared() -> None:
+    words = {"question": "Will this patient fall ill?", "row": "patient"}
+    card = write_card("classification", rows=60, labels={"ill": "sick"}, words=words)
+    assert card.splitlines()[0] == "# Will this patient fall ill?"
+    assert "| part | patients | use |" in card
+    assert "class of interest sick (`ill`)" in card
+    assert "- Of the rarest class, sick (`ill`), the holdout has 60 patients." in card
+    costs, flights = Costs(false_positive=1, false_negative=4, unit="EUR"), Subject("", "flight", "flights")
+    found = {"threshold": 0.2, "cost": {"value": 0.5}, "always_yes": 0.8, "always_no": 0.9}
+    found |= {"acted": 0.3, "recall": 0.7, "precision": 0.4}
+    threshold = "".join(list_threshold({"threshold": found}, costs, flights))
+    assert "a false positive costs 1 and a false negative 4 EUR;" in threshold
+    assert "It costs 0.5 EUR per flight;" in threshold
 
 
 def test_card_is_the_same_every_time() -> None:

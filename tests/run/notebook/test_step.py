@@ -1,5 +1,6 @@
 """A stage as its notebook sees it."""
 
+import html
 import json
 from decimal import Decimal
 from pathlib import Path
@@ -22,6 +23,8 @@ def test_override_is_typed_checked_and_reported(params_root: Path) -> None:
     assert step.params.folds == 3
     assert ("folds", 3, "this notebook", "cross-validation folds over the training rows") in step.describe()
     assert "<td>this notebook</td>" in step._repr_html_()
+    assert step._repr_html_().startswith(f"<p><strong>{html.escape(step.subject.question)}</strong></p>")
+    assert repr(step).startswith("How far will this patient's diabetes have progressed in one year?\n")
     assert "folds = 3" in repr(step)
 
 

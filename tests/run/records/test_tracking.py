@@ -345,6 +345,25 @@ def test_nothing_is_altered_silently(stored: Path) -> None:
     assert len(run.data.tags["labkit.sha256.long"]) == 64
 
 
+def test_experiment_and_runs_are_described_by_the_question(stored: Path) -> None:
+    params = load_params("small")
+    client = tracking_client.get_client()
+    for question in ("Will it rain?", "Will it snow?"):
+        asked = params.model_copy(update={"question": question})
+        with tracking.open_run(asked, "eda", parent_id=None, tags={}) as record:
+            record.status = "FINISHED"
+        assert client.get_run(record.run_id).data.tags["mlflow.note.content"] == question
+        assert client.get_experiment_by_name("small").tags["mlflow.note.content"] == question
+    client.set_experiment_tag(client.get_experiment_by_name("small").experiment_id, "mlflow.note.content", "by hand")
+    with tracking.open_run(params, "eda", parent_id=record.run_id, tags={}) as child:
+        child.status = "FINISHED"
+    assert "mlflow.note.content" not in client.get_run(child.run_id).data.tags
+    with tracking.open_run(params, "eda", parent_id=None, tags={}) as record:
+        record.status = "FINISHED"
+    assert client.get_run(record.run_id).data.tags["mlflow.note.content"] == params.question
+    assert client.get_experiment_by_name("small").tags["mlflow.note.content"] == "by hand"
+
+
 def test_clock_that_is_set_back_turns_no_run_around(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time
     with tracking.open_run(load_params("small"), "eda", parent_id=None, tags={}) as record:

@@ -17,6 +17,7 @@ from labkit.model.evaluation.gate import describe_paired, format_metric
 from labkit.names import escape
 from labkit.params.evaluation import Costs
 from labkit.params.experiment import Params
+from labkit.params.subject import GENERIC, Subject
 
 SMALL_HOLDOUT = 200
 
@@ -64,13 +65,15 @@ def make_card(
         Compressed size in bytes of each part of the model, as returned by
         `labkit.model.release.skops_file.measure_parts`, and of the ONNX graph.
     """
-    target = params.data.target
+    target, subject = params.data.target, Subject.from_params(params)
     purpose = params.deploy.intended_use or "Not stated: set `deploy.intended_use`."
     lines = [
-        f"# Model card: {params.experiment}",
+        f"# {subject.question}",
+        "",
+        f"Model card of `{params.experiment}`.",
         "",
         f"**Predicts** `{target.column}` ({target.task}"
-        + (f", class of interest `{target.positive}`" if target.positive is not None else "")
+        + (f", class of interest {name_class(target.positive, subject)}" if target.positive is not None else "")
         + f") with {estimator}.",
         "",
         f"**Intended use.** {purpose}",
@@ -79,7 +82,7 @@ def make_card(
         "",
         "## Data",
         "",
-        "| part | rows | use |",
+        f"| part | {subject.rows} | use |",
         "|---|---:|---|",
         *(
             f"| {name} | {split['parts'][name]['rows']:,} | {use} |"
@@ -94,9 +97,9 @@ def make_card(
         "## Performance on the holdout",
         "",
         *list_performance(metrics),
-        *list_threshold(metrics, params.evaluation.costs),
-        *list_periods(metrics),
-        *list_slices(metrics),
+        *list_threshold(metrics, params.evaluation.costs, subject),
+        *list_periods(metrics, subject),
+        *list_slices(metrics, subject),
         "## Gate",
         "",
         *(
@@ -111,6 +114,12 @@ def make_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def name_class(value: object, subject: Subject) -> str:
+    """Return a class in Markdown, with its label if one is declared."""
+    label = subject.find_label(value)
+    return f"{label} ({escape(value)})" if label else escape(value)
 
 
 def list_performance(metrics: Mapping[str, Any]) -> list[str]:
@@ -147,26 +156,27 @@ def write_span(interval: Mapping[str, float | None]) -> str:
     )
 
 
-def list_threshold(metrics: Mapping[str, Any], costs: Costs | None) -> list[str]:
+def list_threshold(metrics: Mapping[str, Any], costs: Costs | None, subject: Subject = GENERIC) -> list[str]:
     """Return the probability from which to act and the resulting costs, if costs are specified."""
     found = metrics.get("threshold")
     if not found or costs is None:
         return []
-    plain = min(found["always_yes"], found["always_no"])
+    plain, unit = min(found["always_yes"], found["always_no"]), f" {costs.unit}" if costs.unit else ""
     return [
         "## When to act",
         "",
         f"At a probability of **{found['threshold']:.3g}** or more, if a false positive costs {costs.false_positive:g} "
-        f"and a false negative {costs.false_negative:g}; chosen on rows not used for fitting.",
+        f"and a false negative {costs.false_negative:g}{unit}; chosen on rows not used for fitting.",
         "",
-        f"On the holdout this acts on {found['acted']:.1%} of the rows, with a recall of {found['recall']:.1%} and a "
-        f"precision of {found['precision']:.1%}. It costs {found['cost']['value']:.4g} per row; the cheaper of always "
-        f"and never acting costs {plain:.4g}.",
+        f"On the holdout this acts on {found['acted']:.1%} of the {subject.rows}, with a recall of "
+        f"{found['recall']:.1%} and a precision of {found['precision']:.1%}. It costs "
+        f"{found['cost']['value']:.4g}{unit} per {subject.row}; the cheaper of always and never acting costs "
+        f"{plain:.4g}.",
         "",
     ]
 
 
-def list_periods(metrics: Mapping[str, Any]) -> list[str]:
+def list_periods(metrics: Mapping[str, Any], subject: Subject = GENERIC) -> list[str]:
     """Return the metric by period, if rows have a time."""
     periods = metrics.get("by_period") or {}
     if not periods:
@@ -174,7 +184,7 @@ def list_periods(metrics: Mapping[str, Any]) -> list[str]:
     head = [
         "## Over time",
         "",
-        f"| period (UTC) | rows | {metrics['metric']} | interval | prediction | true |",
+        f"| period (UTC) | {subject.rows} | {metrics['metric']} | interval | prediction | true |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     rows = [
@@ -201,14 +211,18 @@ def describe_largest(sizes: Mapping[str, int]) -> str:
     return f", mostly {largest.replace('_', ' ')}" if sizes[largest] >= 1_000_000 else ""
 
 
-def list_slices(metrics: Mapping[str, Any]) -> list[str]:
+def list_slices(metrics: Mapping[str, Any], subject: Subject = GENERIC) -> list[str]:
     """Return the groups of rows on which the model has larger errors than elsewhere."""
     if "worst_slices" not in metrics:
         return []
     slices = metrics["worst_slices"]
     if not slices:
-        return ["## Where it is weakest", "", "No group of rows stands out beyond random variation.", ""]
-    head = ["## Where it is weakest", "", "| rows where | rows | loss | elsewhere | prediction | true |"]
+        return ["## Where it is weakest", "", f"No group of {subject.rows} stands out beyond random variation.", ""]
+    head = [
+        "## Where it is weakest",
+        "",
+        f"| {subject.rows} where | {subject.rows} | loss | elsewhere | prediction | true |",
+    ]
     rows = [
         f"| {escape(found['slice'])} | {found['rows']:,} | {found['loss']:.3g} | {found['elsewhere']:.3g} "
         f"| {found['prediction']:.3g} | {found['true']:.3g} |"
@@ -230,24 +244,25 @@ def list_limits(
     params: Params, metrics: Mapping[str, Any], holdout: pd.DataFrame, parity: Mapping[str, Any]
 ) -> list[str]:
     """Return the limitations of the model that follow from the data."""
-    target = params.data.target
+    target, subject = params.data.target, Subject.from_params(params)
     limits = []
     if len(holdout) < SMALL_HOLDOUT:
-        limits.append(f"The holdout has only {len(holdout)} rows: the intervals above are wide for that reason.")
+        limits.append(
+            f"The holdout has only {subject.count_rows(len(holdout))}: the intervals above are wide for that reason."
+        )
     if target.task == "classification":
         counts = holdout[target.column].value_counts()
-        rarest = counts.index[-1]
-        limits.append(f"Of the rarest class, `{rarest}`, the holdout has {counts.iloc[-1]:,} rows.")
+        rarest, found = name_class(counts.index[-1], subject), subject.count_rows(counts.iloc[-1])
+        limits.append(f"Of the rarest class, {rarest}, the holdout has {found}.")
     else:
-        low, high = holdout[target.column].quantile([0.01, 0.99])
-        limits.append(
-            f"Values outside of {format_metric(low)} to {format_metric(high)} were rare; predictions there are "
-            "extrapolations."
-        )
+        low, high = map(format_metric, holdout[target.column].quantile([0.01, 0.99]))
+        span = subject.add_unit(f"{low} to {high}", target.column)
+        limits.append(f"Values outside of {span} were rare; predictions there are extrapolations.")
     missing_share = holdout.drop(columns=target.column).isna().mean()
     if missing_share.max() > 0:
         limits.append(
-            f"`{missing_share.idxmax()}` is missing in {missing_share.max():.0%} of the rows; the model imputes them."
+            f"`{missing_share.idxmax()}` is missing in {missing_share.max():.0%} of the {subject.rows}; the model "
+            "imputes them."
         )
     gain = metrics.get("paired", {}).get("plain_lightgbm")
     if gain and not (gain["low"] or 0) > 0:

@@ -17,6 +17,7 @@ from labkit import paths
 from labkit.params.experiment import Params
 from labkit.params.load import load_params
 from labkit.params.override import apply_overrides
+from labkit.params.subject import Subject
 from labkit.paths import show_path
 from labkit.run import checkout
 from labkit.run.dvc_yaml import FINGERPRINT
@@ -132,7 +133,7 @@ def run_stale(work: Work, repo: Any, *, until: str | None, force: str | None) ->
             raise work.error or stopped from stopped.__cause__
         finally:
             lines = close_lines(work, asked)
-            work.progress.show_table(experiment, lines)
+            work.progress.show_table(f"{experiment}: {Subject.from_params(work.params).question}", lines)
         if work.parent:
             work.parent.status = "FINISHED"
     return lines

@@ -18,11 +18,19 @@ from mlflow.entities import Metric, Param, RunTag
 from labkit import paths
 from labkit.errors import LostStoreError, TrackingError
 from labkit.params.experiment import Params
+from labkit.params.subject import Subject
 from labkit.run.records import provenance
 from labkit.run.records.ledger import Entry, find_reason, release_space
 from labkit.run.records.mlflow_limits import make_fields
 from labkit.run.records.run_search import INPUT_TAG, RUN_TAG, search_runs
-from labkit.run.records.tracking_client import describe_problem, find_experiment, get_client, reach
+from labkit.run.records.tracking_client import (
+    NOTE_TAG,
+    describe_experiment,
+    describe_problem,
+    find_experiment,
+    get_client,
+    reach,
+)
 
 MOST_PER_CALL = 100
 TAG_NAME = re.compile(r"[/\w.\- ]{1,200}")
@@ -76,9 +84,14 @@ def open_run(
     """
     links = {"mlflow.parentRunId": parent_id} if parent_id else {}
     named = {RUN_TAG: entry.run} if entry else {}
+    question = Subject.from_params(params).question
     with reach():
+        experiment_id = find_experiment(params.experiment)
+        if parent_id is None:
+            named[NOTE_TAG] = question
+            describe_experiment(experiment_id, question)
         run = get_client().create_run(
-            find_experiment(params.experiment),
+            experiment_id,
             run_name=name,
             tags={**make_tags(), **links, **named, "labkit.experiment": params.experiment, **tags},
         )

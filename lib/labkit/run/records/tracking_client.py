@@ -7,7 +7,7 @@ import importlib.util
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +22,9 @@ from labkit.run.records import artifact_locations, mlflow_store, postgresql
 from labkit.secrets.redaction import mask
 
 LONGEST_PROBLEM = 200
+NOTE_TAG = "mlflow.note.content"
+"""Tag that MLflow shows as the description of an experiment or a run."""
+QUESTION_TAG = "labkit.question"
 
 
 @cache
@@ -163,6 +166,17 @@ def find_experiment_in(name: str, uri: str) -> str:
         if known is None:
             raise
         return str(known.experiment_id)
+
+
+def describe_experiment(experiment_id: str, question: str) -> None:
+    """Set the description of an experiment, unless somebody has written another one."""
+    client = get_client()
+    tags = client.get_experiment(experiment_id).tags
+    if tags.get(NOTE_TAG) in (None, tags.get(QUESTION_TAG)) and tags.get(NOTE_TAG) != question:
+        # Of two processes that insert the same tag at once, one fails.
+        with suppress(MlflowException):
+            for tag in (QUESTION_TAG, NOTE_TAG):
+                client.set_experiment_tag(experiment_id, tag, question)
 
 
 def check_experiment(name: str) -> None:
