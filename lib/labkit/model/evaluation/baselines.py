@@ -15,8 +15,7 @@ from lightgbm import LGBMClassifier, LGBMRegressor
 from labkit.features.table_columns import find_column_kind
 from labkit.model.estimators.candidates import LIGHTGBM_FIXED, N_JOBS
 from labkit.model.estimators.constant import make_constant
-from labkit.model.evaluation.bootstrap import Interval, compute_intervals
-from labkit.model.evaluation.predictions import compute_predictions
+from labkit.model.evaluation.predictions import Predictions, compute_predictions
 from labkit.params.tables import Target
 from labkit.params.training import CLASSIFICATION_METRICS, REGRESSION_METRICS
 
@@ -69,10 +68,8 @@ def fit_dummies(frame: pd.DataFrame, *, target: Target) -> dict[str, Any]:
     return {name: make_constant(name, target).fit(nothing, y_true) for name in names}
 
 
-def compute_dummy_intervals(
-    dummies: Mapping[str, Any], y_true: pd.Series, *, target: Target, **draws: Any
-) -> dict[str, Interval]:
-    """Compute each metric for the constant prediction that is best for it, with its confidence interval.
+def predict_dummies(dummies: Mapping[str, Any], y_true: pd.Series, *, target: Target) -> dict[str, Predictions]:
+    """Return, by metric, the predictions of the constant that is best for it.
 
     Parameters
     ----------
@@ -80,12 +77,9 @@ def compute_dummy_intervals(
         As returned by `fit_dummies`.
     y_true
         Target values of the rows to evaluate on, shape (n_rows,).
-    draws
-        Keyword arguments of `labkit.model.evaluation.bootstrap.compute_intervals`.
     """
     nothing = np.zeros((len(y_true), 1))
-    predictions = {name: compute_predictions(y_true, dummy, nothing, target) for name, dummy in dummies.items()}
-    return {name: compute_intervals(one, names=[name], **draws)[name] for name, one in predictions.items()}
+    return {name: compute_predictions(y_true, dummy, nothing, target) for name, dummy in dummies.items()}
 
 
 def fit_plain_lightgbm(frame: pd.DataFrame, names: list[str], *, target: Target, seed: int) -> PlainLightGBM | None:

@@ -94,6 +94,53 @@ def compute_intervals(
     }
 
 
+Intervals = dict[str, dict[str, Interval]]
+"""Intervals by model and metric."""
+
+
+def compare_models(
+    models: Mapping[str, Mapping[str, Predictions]], *, n_samples: int, confidence: float, seed: int, blocks: Blocks
+) -> tuple[Intervals, Intervals]:
+    """Compute every metric of several models on the same rows, and the paired gain of the first over each other.
+
+    All are scored on the same bootstrap draws; see `compare_paired`.
+
+    Parameters
+    ----------
+    models
+        Predictions by model and metric: a baseline may have predictions of its own for each metric.
+
+    Returns
+    -------
+    tuple of dict
+        Intervals by model and metric, and the gains of the first model by other model and metric; positive is better.
+    """
+    first, *others = models
+    scores = {model: {name: make_score(name, one) for name, one in found.items()} for model, found in models.items()}
+    samples: dict[str, dict[str, list[float]]] = {
+        model: {name: [] for name in found} for model, found in scores.items()
+    }
+    some = next(iter(models[first].values()))
+    for weights in draw_weights(some, n_samples, seed=seed, blocks=blocks):
+        for model, by_metric in scores.items():
+            for name, score in by_metric.items():
+                samples[model][name].append(score(weights))
+    values = {model: {name: compute_metric(name, one) for name, one in found.items()} for model, found in models.items()}
+    found = {
+        model: {name: make_interval(values[model][name], drawn, confidence, blocks) for name, drawn in one.items()}
+        for model, one in samples.items()
+    }
+    gains: Intervals = {other: {} for other in others}
+    for other in others:
+        for name in values[other]:
+            sign = 1.0 if is_greater_better(name) else -1.0
+            pairs = zip(samples[first][name], samples[other][name], strict=True)
+            gain = sign * (values[first][name] - values[other][name])
+            drawn = [sign * (own - their) for own, their in pairs]
+            gains[other][name] = make_interval(gain, drawn, confidence, blocks)
+    return found, gains
+
+
 def compare_paired(
     name: str, first: Predictions, second: Predictions, *, n_samples: int, confidence: float, seed: int, blocks: Blocks
 ) -> Interval:

@@ -13,7 +13,7 @@ from labkit.errors import DataError, list_briefly
 from labkit.model.estimators.constant import name_constant
 from labkit.model.evaluation.blocks import DAY, Blocks
 from labkit.model.evaluation.bootstrap import Interval
-from labkit.model.evaluation.metrics import is_greater_better
+from labkit.model.evaluation.metrics import OF_CLASSES, is_greater_better
 from labkit.params.evaluation import Gate
 from labkit.units import format_bytes, format_count, shorten_value
 
@@ -258,6 +258,27 @@ def describe_paired(metric: str, other: str, gain: Interval, confidence: float) 
     if gain.low <= 0 <= gain.high:
         return f"not distinguishable from {other}: {by} {word} in {metric}, but the {sure} interval, {span}, includes 0"
     return f"{word} than {other} in {metric} by {by}, {sure} interval {span}"
+
+
+def list_not_better(
+    gains: Mapping[str, Mapping[str, Interval]], confidence: float, *, n_classes: int
+) -> dict[str, list[str]]:
+    """Return, by metric, why the model is not shown to be better than each baseline; metrics without doubt are absent.
+
+    Parameters
+    ----------
+    gains
+        Paired gains by baseline and metric, as returned by `labkit.model.evaluation.bootstrap.compare_models`.
+    n_classes
+        Number of classes of the target, 0 for regression: with two, metrics of predicted classes are at 0.5.
+    """
+    doubts: dict[str, list[str]] = {}
+    for other, by_metric in gains.items():
+        for metric, gain in by_metric.items():
+            if not gain.low > 0:
+                name = f"{metric} at a threshold of 0.5" if n_classes == 2 and metric in OF_CLASSES else metric
+                doubts.setdefault(metric, []).append(describe_paired(name, other, gain, confidence))
+    return doubts
 
 
 def describe_gain(metric: str, gain: Interval, confidence: float, blocks: Blocks) -> str:

@@ -1,7 +1,7 @@
 """True values and predictions of the same rows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,16 @@ class Predictions:
         """Return the predictions of a subset of rows."""
         y_proba = self.y_proba[rows] if self.classes else self.y_proba
         return Predictions(self.y_true[rows], self.y_pred[rows], y_proba, self.classes, self.positive)
+
+    def decide(self, threshold: float) -> "Predictions":
+        """Return the predictions of two classes with the class of interest predicted from a probability on.
+
+        >>> both = Predictions.from_proba(np.array([0, 1]), np.array([[0.9, 0.1], [0.7, 0.3]]), ("no", "yes"))
+        >>> both.y_pred.tolist(), both.decide(0.2).y_pred.tolist()
+        ([0, 0], [0, 1])
+        """
+        acts = self.y_proba[:, self.positive] >= threshold
+        return replace(self, y_pred=np.where(acts, self.positive, 1 - self.positive))
 
 
 def compute_predictions(y_true: Any, model: Any, features: Any, target: Target) -> Predictions:

@@ -15,11 +15,15 @@ from sklearn.pipeline import Pipeline
 
 from labkit.model.estimators.candidates import N_JOBS, set_threads
 from labkit.model.evaluation.blocks import Blocks
-from labkit.model.evaluation.bootstrap import Interval, draw_weights, make_interval
-from labkit.model.evaluation.metrics import make_mean_score
+from labkit.model.evaluation.bootstrap import Interval, compute_intervals, draw_weights, make_interval
+from labkit.model.evaluation.metrics import OF_CLASSES, make_mean_score
 from labkit.model.evaluation.predictions import Predictions, compute_predictions
 from labkit.params.evaluation import Costs
 from labkit.params.tables import Target
+
+HALF = 0.5
+"""Threshold that predicts the most probable of two classes."""
+COST = "cost per row"
 
 
 @dataclass(frozen=True)
@@ -158,3 +162,27 @@ def evaluate_threshold(
         precision=both / max(int(acts.sum()), 1),
         acted=float(acts.mean()),
     )
+
+
+def compare_thresholds(predictions: Predictions, threshold: float, costs: Costs, **draws: Any) -> pd.DataFrame:
+    """Return the metrics of the predicted classes at the threshold in force and at 0.5, the most probable class.
+
+    Parameters
+    ----------
+    draws
+        Keyword arguments of `labkit.model.evaluation.bootstrap.compute_intervals`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per metric of predicted classes, and a last one for the cost per row: `metric`, then for each of the two
+        thresholds its value and the limits of its interval.
+    """
+    lines: dict[str, dict[str, Any]] = {name: {"metric": name} for name in (*OF_CLASSES, COST)}
+    for level in (threshold, HALF):
+        decided, column = predictions.decide(level), f"at {level:.3g}"
+        found = compute_intervals(decided, names=OF_CLASSES, **draws)
+        cost = evaluate_threshold(predictions, level, costs, **draws).cost
+        for name, one in (*found.items(), (COST, cost)):
+            lines[name] |= {column: one.value, f"from, {column}": one.low, f"to, {column}": one.high}
+    return pd.DataFrame(lines.values())
