@@ -26,6 +26,7 @@ from labkit.params.subject import GENERIC
 from labkit.params.tables import Data, Target
 from labkit.view import (
     data_plots,
+    decision_plots,
     evaluation_plots,
     model_plots,
     split_plots,
@@ -37,7 +38,7 @@ from labkit.view import (
 
 pytestmark = pytest.mark.slow
 
-MODULES = (style, data_plots, time_plots, training_plots, model_plots, evaluation_plots)
+MODULES = (style, data_plots, time_plots, training_plots, model_plots, evaluation_plots, decision_plots)
 N = 40
 RANDOM = np.random.default_rng(0)
 NORMAL = RANDOM.normal(10, 3, N)
@@ -249,6 +250,7 @@ def test_model_plots(name: str) -> None:
         draw(model_plots.plot_curves({"model": predictions, "dummy": predictions}))
         draw(model_plots.plot_calibration(predictions, "price", blocks=make_rows(len(predictions.y_true))))
         draw(model_plots.plot_mistakes(predictions, "price"))
+        draw(decision_plots.plot_decisions(predictions, "price", 0.3 if len(predictions.classes) == 2 else None))
 
 
 @EACH

@@ -7,12 +7,15 @@ from sklearn import metrics as sk
 
 from labkit.model.evaluation.predictions import Predictions
 from labkit.model.evaluation.threshold import HALF
+from labkit.params.subject import GENERIC, Subject
 from labkit.view.model_plots import NO_PREDICTION, plot_mistakes, take_predicted
-from labkit.view.prose import count, escape, format_number, format_share, join_names, shorten_name
+from labkit.view.prose import escape, format_number, format_share, join_names, shorten_name
 from labkit.view.style import INK, SEQUENTIAL, Axes, Figure, make_figure, make_note, style
 
 
-def plot_decisions(predictions: Predictions, name: str, threshold: float | None) -> Figure:
+def plot_decisions(
+    predictions: Predictions, name: str, threshold: float | None, *, subject: Subject = GENERIC
+) -> Figure:
     """Draw the confusion matrix at the threshold in force beside that at 0.5; without a threshold, only the mistakes.
 
     Parameters
@@ -23,22 +26,22 @@ def plot_decisions(predictions: Predictions, name: str, threshold: float | None)
         Probability of the class of interest from which it is predicted; None if none was chosen.
     """
     if threshold is None:
-        return plot_mistakes(predictions, name)
-    title = f"Confusion matrix at the threshold in force, {format_number(threshold)}, and at {HALF:g}"
+        return plot_mistakes(predictions, name, subject=subject)
+    title = f"Confusion matrix at {format_number(threshold)} (in force) and at {HALF:g}"
     known = take_predicted(predictions)
     if not len(known.y_true):
         return make_note(title, NO_PREDICTION)
     levels = {threshold: "in force", HALF: "for comparison"}
     found = {level: known.decide(level) for level in levels}
     shares = {level: format_share(compute_recall(one)) for level, one in found.items()}
-    label = known.classes[known.positive]
-    fact = f"Of the rows of {label}, {shares[threshold]} are caught at {format_number(threshold)}, which is in force, "
-    fact += f"and {shares[HALF]} at {HALF:g}, the most probable class. {count(len(known.y_true), 'row')}; percentages "
-    fact += "are of the true class."
+    caught = subject.name_rows(of_class=known.classes[known.positive])
+    fact = f"Of the {caught}, {shares[threshold]} are caught at {format_number(threshold)}, which is in force, and "
+    fact += f"{shares[HALF]} at {HALF:g}, the most probable class. {subject.count_rows(len(known.y_true))}; "
+    fact += "percentages are of the true class."
     with style():
         figure, axes = make_figure(title, fact, form="Two heat maps", height=2.6, grid=(1, 2), sharey=True)
         for panel, (level, one) in zip(axes, found.items(), strict=True):
-            plot_counts(panel, one)
+            plot_counts(panel, one, subject)
             panel.set(title=f"threshold {format_number(level)} ({levels[level]})", xlabel="predicted class")
         axes[0].set_ylabel("true class")
         return figure
@@ -50,7 +53,7 @@ def compute_recall(predictions: Predictions) -> float:
     return float((predictions.y_pred[is_hit] == predictions.positive).mean()) if is_hit.any() else 0.0
 
 
-def plot_counts(axes: Axes, predictions: Predictions) -> None:
+def plot_counts(axes: Axes, predictions: Predictions, subject: Subject) -> None:
     """Draw how many rows of each of two classes are predicted as which."""
     table = sk.confusion_matrix(predictions.y_true, predictions.y_pred, labels=range(2))
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
@@ -59,7 +62,7 @@ def plot_counts(axes: Axes, predictions: Predictions) -> None:
         written = f"{table[row, column]:,}\n({format_share(shares[row, column])})"
         color, weight = "white" if shares[row, column] > 0.45 else INK, "bold" if row == column else "normal"
         axes.text(column, row, written, ha="center", va="center", color=color, weight=weight)
-    names = [shorten_name(label, 16) for label in predictions.classes]
+    names = [shorten_name(subject.name_class(label), 16) for label in predictions.classes]
     axes.set_xticks(range(2), names)
     axes.set_yticks(range(2), names)
     axes.grid(visible=False)
@@ -67,7 +70,7 @@ def plot_counts(axes: Axes, predictions: Predictions) -> None:
 
 
 def describe_doubts(doubts: Mapping[str, Sequence[str]], baselines: Sequence[str]) -> list[str]:
-    """Return a list item for each metric on which the model is not better than a baseline, or that there is none.
+    """Return a list item for each metric in which the model is not better than a baseline, or that there is none.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from labkit.model.estimators.constant import make_constant, name_constant
 from labkit.model.evaluation import bootstrap, gate, metrics
-from labkit.model.evaluation.baselines import compute_dummy_intervals, fit_dummies
+from labkit.model.evaluation.baselines import fit_dummies, predict_dummies
 from labkit.model.evaluation.blocks import make_rows
 from labkit.model.evaluation.predictions import Predictions, compute_predictions
 from labkit.model.training import comparison, selection
@@ -52,7 +52,8 @@ def test_constants_are_named_and_have_intervals() -> None:
     assert name_constant("f1", n_classes=3) == "the most frequent class"
     frame = pd.DataFrame({"y": np.random.default_rng(0).lognormal(size=100)})
     options = {"n_samples": 100, "confidence": 0.9, "seed": 0, "blocks": make_rows(100)}
-    found = compute_dummy_intervals(fit_dummies(frame, target=NUMBER), frame["y"], target=NUMBER, **options)
+    dummies = predict_dummies(fit_dummies(frame, target=NUMBER), frame["y"], target=NUMBER)
+    found = bootstrap.compare_models({"dummy": dummies}, **options)[0]["dummy"]  # type: ignore[arg-type]
     assert list(found) == list(REGRESSION_METRICS)
     assert found["mae"].value == pytest.approx(np.abs(frame["y"] - frame["y"].median()).mean())
     assert found["r2"].value == pytest.approx(0)

@@ -73,6 +73,19 @@ PREDICTIONS = {
 }
 
 
+def test_models_compared_together_have_the_intervals_and_gains_of_each_alone() -> None:
+    random = np.random.default_rng(3)
+    y_true, noise = random.normal(size=80), random.normal(size=(2, 80))
+    first, second = (Predictions(y_true, y_true + scale * one) for scale, one in zip((0.5, 1.0), noise, strict=True))
+    draws: dict[str, Any] = {"n_samples": 50, "confidence": 0.9, "seed": 5, "blocks": make_rows(80)}
+    names = ("r2", "mae")
+    models = {name: dict.fromkeys(names, one) for name, one in (("model", first), ("other", second))}
+    found, gains = bootstrap.compare_models(models, **draws)
+    assert found["model"] == bootstrap.compute_intervals(first, names=names, **draws)
+    assert found["other"] == bootstrap.compute_intervals(second, names=names, **draws)
+    assert gains == {"other": {name: bootstrap.compare_paired(name, first, second, **draws) for name in names}}
+
+
 @pytest.mark.parametrize("predictions", PREDICTIONS.values(), ids=PREDICTIONS)
 def test_metrics_equal_those_of_scikit_learn(predictions: Predictions) -> None:
     found = metrics.compute_metrics(predictions)

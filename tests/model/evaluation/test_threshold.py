@@ -6,6 +6,7 @@ import pytest
 from labkit.features.row_features import RowFeatures
 from labkit.model.evaluation import threshold
 from labkit.model.evaluation.blocks import make_rows
+from labkit.model.evaluation.metrics import compute_metric
 from labkit.model.evaluation.predictions import Predictions
 from labkit.params.evaluation import Costs
 from labkit.params.tables import Target
@@ -75,6 +76,18 @@ def test_no_threshold_separates_what_cannot_be_separated() -> None:
     )  # type: ignore[arg-type]
     assert (found.acted, found.precision, found.recall, found.saving.value) == (0, 0, 0, 0)
     assert (found.always_yes, found.always_no) == (4.5, 0.5)
+
+
+def test_metrics_of_the_threshold_in_force_stand_beside_those_at_one_half() -> None:
+    costs, predictions = Costs(false_positive=1, false_negative=4), make_two_classes(power=3, seed=1)
+    level = 0.2**3
+    found = threshold.compare_thresholds(predictions, level, costs, **DRAWS).set_index("metric")
+    assert list(found.index) == ["accuracy", "balanced_accuracy", "f1", "cost per row"]
+    acts = predictions.y_proba[:, 1] >= level
+    assert found.loc["accuracy", "at 0.008"] == pytest.approx((acts == predictions.y_true).mean())
+    assert found.loc["f1", "at 0.5"] == pytest.approx(compute_metric("f1", predictions))
+    assert found.loc["f1", "at 0.008"] > found.loc["f1", "at 0.5"]
+    assert found.loc["cost per row", "to, at 0.008"] < found.loc["cost per row", "from, at 0.5"]
 
 
 class Memory(ClassifierMixin, BaseEstimator):

@@ -125,7 +125,9 @@ def compare_models(
         for model, by_metric in scores.items():
             for name, score in by_metric.items():
                 samples[model][name].append(score(weights))
-    values = {model: {name: compute_metric(name, one) for name, one in found.items()} for model, found in models.items()}
+    values = {
+        model: {name: compute_metric(name, one) for name, one in found.items()} for model, found in models.items()
+    }
     found = {
         model: {name: make_interval(values[model][name], drawn, confidence, blocks) for name, drawn in one.items()}
         for model, one in samples.items()
