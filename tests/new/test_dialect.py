@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from labkit.errors import LabkitError
-from labkit.new.create import NewExperiment, Query, create_experiment
+from labkit.new.create import Ask, NewExperiment, Query, create_experiment
 from labkit.new.options import Choices
 from labkit.params.load import load_params
 from labkit.run.pipeline.dvc_repo import list_pipeline_experiments, open_repo
@@ -148,6 +148,18 @@ def test_no_leaves_nothing(root: Path, folder: Path) -> None:
     with pytest.raises(LabkitError, match="shop: not created, as requested"):
         create_experiment("shop", [csv(PLAIN)(folder)], "y", choices=Choices(), ask=lambda survey, proposal: False)
     assert list_files(root) == before
+
+
+def test_changed_words_are_written_and_checked(root: Path, folder: Path) -> None:
+    def ask(row: str) -> Ask:
+        return lambda survey, proposal: proposal.tree.update(row=row) is None
+
+    before, path = list_files(root), csv(PLAIN)(folder)
+    with pytest.raises(LabkitError, match="row: 'a/b/c' is no noun"):
+        create_experiment("shop", [path], "y", choices=Choices(), ask=ask("a/b/c"))
+    assert list_files(root) == before
+    create_experiment("shop", [path], "y", choices=Choices(), ask=ask("purchase"))
+    assert load_params("shop").row == "purchase"
 
 
 def test_dvc_yaml_keeps_its_comments(root: Path, folder: Path) -> None:

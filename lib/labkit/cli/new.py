@@ -56,7 +56,7 @@ MOST_SHOWN = 40
 )
 @click.option("--follow", is_flag=True, help="Follow symbolic links.")
 @click.option("--force", is_flag=True, help="Replace an experiment of that name.")
-@click.option("--ask", is_flag=True, help="On a terminal, ask before anything is written.")
+@click.option("--ask", is_flag=True, help="On a terminal, ask for words, and before anything is written.")
 def new(**given: Any) -> None:
     """Create the experiment NAME from a table: infer how to read it, the kinds of columns and how to evaluate models.
 
@@ -139,5 +139,12 @@ def accept(survey: "Survey", proposal: "Proposal") -> bool:
 
 
 def confirm(survey: "Survey", proposal: "Proposal") -> bool:
-    """Show the decisions and ask for confirmation."""
-    return accept(survey, proposal) and click.confirm("Create it?", default=True)
+    """Show the decisions, ask for the words on the pages and for confirmation."""
+    accept(survey, proposal)
+    echo("These words are shown on every page; press Enter to keep one.")
+    tree, labels = proposal.tree, proposal.tree["data"]["target"].get("labels", {})
+    tree["question"] = click.prompt("What is predicted, as a question", default=tree["question"])
+    tree["row"] = click.prompt("One row is one", default=tree["row"])
+    for value, label in labels.items():
+        labels[value] = click.prompt(f"Rows of class {value} are called", default=label)
+    return click.confirm("Create it?", default=True)

@@ -82,7 +82,8 @@ def create_experiment(
     force
         Whether to replace an existing experiment of that name.
     ask
-        Called with the survey and the proposal before anything is written; nothing is written if it returns False.
+        Called with the survey and the proposal before anything is written; nothing is written if it returns False. It
+        may change the proposal.
     report
         Called with a message if another run of this checkout has to finish first.
 
@@ -111,9 +112,10 @@ def create_experiment(
         survey = survey_table(name, sources, files, target, choices)
         proposal = make_proposal(name, survey, normalize_spaces(target), choices)
         path = paths.find_params_path(name)
-        content = write_commented(proposal.tree, proposal.comments, describe_origin(data), path)
+        write_commented(proposal.tree, proposal.comments, describe_origin(data), path)  # raises if it is not valid
         if not ask(survey, proposal):
             raise ParamsError(f"{name}: not created, as requested")
+        content = write_commented(proposal.tree, proposal.comments, describe_origin(data), path)
         # A run reads dvc.yaml, and DVC allows only one writing command at a time.
         with hold_checkout(name, report=report, command="labkit new"):
             put_in_place(name, Path(scratch), content)

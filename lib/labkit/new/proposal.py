@@ -26,6 +26,7 @@ from labkit.new.inspect import Survey
 from labkit.new.options import Choices, ParamsDecision
 from labkit.new.split_plan import SplitPlan, plan_split
 from labkit.new.target import TargetPlan, plan_target
+from labkit.new.words import propose_words
 from labkit.params.tables import Table
 from labkit.params.training import USUAL_MODELS
 from labkit.params.yaml_lines import quote, write_line
@@ -103,8 +104,11 @@ def make_proposal(name: str, survey: Survey, target: str, choices: Choices) -> P
             f"{survey.raw.where}: no column is left to predict {target!r} from: {describe_drops(drop)}: keep some "
             "with --keep"
         )
+    words, about_words = propose_words(survey.raw.where, target, target_plan)
+    decisions += about_words
     tree = {
         "experiment": name,
+        **words,
         "seed": DEFAULT_SEED,
         "data": {
             "tables": {name: describe_table(survey.raw.table)},

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from labkit.params.evaluation import Evaluation
 from labkit.params.features import Features
@@ -11,8 +11,22 @@ from labkit.params.tables import Data, Variable
 from labkit.params.training import CLASSIFICATION_METRICS, CLASSIFIERS, REGRESSION_METRICS, Training
 from labkit.params.wrangling import Wrangling
 
-ONE_LINE = r"^[^\r\n]*$"
-NOUN = r"^[^/\r\n]*[^/\s](/[^/\r\n]*[^/\s])?$"
+
+def check_question(question: str) -> str:
+    """Return a question if it is one line."""
+    if len(question.splitlines()) > 1:
+        raise ValueError("it has several lines: write one")
+    return question
+
+
+def check_noun(noun: str) -> str:
+    """Return a noun, or a noun and its plural, if nothing is around them."""
+    parts = noun.split("/")
+    if len(parts) > 2 or not all(part.isprintable() and part.strip() == part != "" for part in parts):
+        raise ValueError(
+            f"{noun!r} is no noun: write e.g. flight, or category/categories if the plural needs more than s"
+        )
+    return noun
 
 
 class Eda(Section):
@@ -46,16 +60,14 @@ class Params(Section):
     """One experiment: the whole of `params/<experiment>.yaml`."""
 
     experiment: Name = Field(description="name of the experiment, the same as the file's")
-    question: Annotated[str, Wording()] = Field(
+    question: Annotated[str, Wording(), AfterValidator(check_question)] = Field(
         "",
         max_length=300,
-        pattern=ONE_LINE,
         description="what is predicted, as one question; shown on pages, in the model card and in MLflow",
     )
-    row: Annotated[str, Wording()] = Field(
+    row: Annotated[str, Wording(), AfterValidator(check_noun)] = Field(
         "row",
         max_length=80,
-        pattern=NOUN,
         description="what one row is, e.g. flight; if the plural is not formed by adding s: category/categories",
     )
     seed: int = Field(ge=0, lt=2**32, description="random seed")

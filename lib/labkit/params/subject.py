@@ -46,7 +46,7 @@ class Subject:
     def from_params(cls, params: Params) -> "Subject":
         """Return the words that params declare; the question is made from the target if none is declared."""
         row, _, rows = params.row.partition("/")
-        question = params.question.strip() or f"What is `{params.data.target.column}` for this {row}?"
+        question = params.question.strip() or f"What is {escape(params.data.target.column)} for this {row}?"
         return cls(question, row, rows or f"{row}s", params.data.target.labels, params.data.columns)
 
     def count_rows(self, n_rows: int, *, kind: str = "", of_class: object = None) -> str:
