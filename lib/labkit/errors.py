@@ -101,12 +101,30 @@ def name_nearest(word: str, known: Iterable[str]) -> str:
     "did you mean 'AGE'?"
     """
     names = sorted(known)
-    folded = {name.casefold(): name for name in names}
-    near = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
-    if near:
-        return f"did you mean {folded[near[0]]!r}?"
+    if near := find_nearest(word, names):
+        return f"did you mean {near!r}?"
     shown = ", ".join(names[:12]) + (f", … and {len(names) - 12} more" if len(names) > 12 else "")
     return f"known: {shown}" if names else "none is known"
+
+
+def find_nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word nearest to a mistyped one; None if none is near.
+
+    Parameters
+    ----------
+    word
+        The mistyped word.
+    known
+        Valid words.
+
+    Examples
+    --------
+    >>> find_nearest("patients.cvs", ["patients.csv", "visits.csv"])
+    'patients.csv'
+    """
+    folded = {name.casefold(): name for name in sorted(known)}
+    near = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
+    return folded[near[0]] if near else None
 
 
 def list_briefly(lines: Iterable[str], most: int = 5) -> str:

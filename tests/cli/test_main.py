@@ -232,7 +232,12 @@ def test_strangers_tables_run_through_unedited_notebooks(shop: Path) -> None:
     rows.to_csv(shop / "in.csv", index=False)
     predicted = call_labkit(shop, "predict", "shop", "in.csv", "out.parquet")
     assert predicted.returncode == 0, predicted.stderr
-    assert list(pd.read_parquet(shop / "out.parquet")) == ["prediction", "probability_0", "probability_1"]
+    assert list(pd.read_parquet(shop / "out.parquet")) == [
+        "row",
+        "prediction",
+        "probability_0",
+        "probability_1",
+    ]
 
 
 @pytest.mark.slow

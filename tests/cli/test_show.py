@@ -78,6 +78,12 @@ def test_why_is_one_screen_and_shows_digests_only_if_asked(
     assert "seed = 42" in whole
 
 
+def find_line(root: Path, content: str) -> int:
+    """Return the number of the line of diabetes.yaml that has this content."""
+    lines = (root / "params" / "diabetes.yaml").read_text().splitlines()
+    return 1 + [line.strip() for line in lines].index(content)
+
+
 def test_params_as_json(params_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "diabetes" in parse(call(capsys, "params", "--json"))["experiments"]
     found = parse(call(capsys, "params", "diabetes", "--json"))
@@ -85,7 +91,7 @@ def test_params_as_json(params_root: Path, capsys: pytest.CaptureFixture[str]) -
     assert entries["training.folds"] == {
         "name": "training.folds",
         "value": 5,
-        "origin": "params/diabetes.yaml:28",
+        "origin": f"params/diabetes.yaml:{find_line(params_root, 'folds: 5')}",
         "meaning": "cross-validation folds over the training rows",
         "is_changed": False,
     }
@@ -98,7 +104,7 @@ def test_params_are_grouped_by_section_with_two_lines_each(
     lines = [line.rstrip() for line in call(capsys, "params", "diabetes").splitlines()]
     sections = [line for line in lines if not line.startswith(" ")]
     assert len(sections) == len(set(sections))
-    place = lines.index("  training.folds = 5  (params/diabetes.yaml:28)")
+    place = lines.index(f"  training.folds = 5  (params/diabetes.yaml:{find_line(params_root, 'folds: 5')})")
     assert lines[place + 1] == "      cross-validation folds over the training rows"
     assert "  training.tuning_trials = 0" in lines
 
@@ -211,3 +217,14 @@ def test_report_that_is_not_there_is_explained(
 ) -> None:
     assert main.call(main.cli, ["open", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_misspelt_path_is_reported_before_anything_heavy_is_imported(checkout: Path, labkit: Labkit) -> None:
+    (checkout / "patients.csv").write_text("a\n1\n")
+    done = labkit("predict", "diabetes", "patient.csv", "out.csv", "--json", PYTHONPROFILEIMPORTTIME="1")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "labkit: patient.csv: no such file: did you mean 'patients.csv'?" in done.stderr.splitlines()
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "|" in line}
+    assert "labkit.serving.batch_files" in imported
+    assert not imported & {"mlflow", "pandas", "sklearn", "pyarrow"}

@@ -15,7 +15,8 @@ from labkit.model.release import bundle
 from labkit.model.training import comparison
 from labkit.params.load import load_params
 from labkit.run.records import registry, tracking_client
-from labkit.serving.batch import check_destination, describe_score, make_prediction_table, predict_file
+from labkit.serving.batch import compute_score, make_prediction_table, predict_file
+from labkit.serving.batch_files import check_batch_files, check_destination
 from labkit.stages import publish
 from labkit.storage import digests
 
@@ -32,7 +33,9 @@ def test_threshold_by_costs_decides() -> None:
         "prediction",
         "probability_no",
         "probability_yes",
+        "threshold",
     ]
+    assert list(make_prediction_table(PROBABILITIES, FACTS)) == ["prediction", "probability_no", "probability_yes"]
 
 
 def test_known_true_values_are_scored_beside_the_holdout() -> None:
@@ -41,13 +44,14 @@ def test_known_true_values_are_scored_beside_the_holdout() -> None:
     tree["data"]["target"] |= {"column": "late", "positive": "yes"}
     params = type(params).model_validate_json(json.dumps(tree))
     rows = pd.DataFrame({"late": ["no", "yes", "yes"]})
-    assert describe_score(rows, PROBABILITIES, FACTS, params) == "\nroc_auc on these rows 1, on the holdout 0.9: +0.1"
-    assert describe_score(rows.assign(late=["no", None, "yes"]), PROBABILITIES, FACTS, params) == ""
-    assert describe_score(rows.drop(columns="late"), PROBABILITIES, FACTS, params) == ""
-    perhaps = describe_score(rows.assign(late=["perhaps", "no", "yes"]), PROBABILITIES, FACTS, params)
-    assert perhaps == "\nThe rows have true values that cannot be scored: class 'perhaps' is unknown to the model"
-    one = "\nThe rows have true values that cannot be scored: one class only"
-    assert describe_score(rows.assign(late="yes"), PROBABILITIES, FACTS, params) == one
+    score = compute_score(rows, PROBABILITIES, FACTS, params)
+    assert str(score) == "roc_auc on these rows 1, on the holdout 0.9: +0.1"
+    assert compute_score(rows.assign(late=["no", None, "yes"]), PROBABILITIES, FACTS, params) is None
+    assert compute_score(rows.drop(columns="late"), PROBABILITIES, FACTS, params) is None
+    perhaps = compute_score(rows.assign(late=["perhaps", "no", "yes"]), PROBABILITIES, FACTS, params)
+    assert str(perhaps) == "The rows have true values that cannot be scored: class 'perhaps' is unknown to the model"
+    one = "The rows have true values that cannot be scored: one class only"
+    assert str(compute_score(rows.assign(late="yes"), PROBABILITIES, FACTS, params)) == one
 
 
 CITIES, N = ("red", "green", "blue"), 120
@@ -105,7 +109,7 @@ def predict(champion: Path, folder: Path, table: pd.DataFrame, name: str = "in.c
     """Return what is reported of a table's predictions, and these."""
     save = save_table if name.endswith(".parquet") else lambda path, frame: frame.to_csv(path, index=False)
     save(folder / name, table)
-    reported = predict_file("e", folder / name, folder / "out.csv", overwrite=True).splitlines()
+    reported = str(predict_file("e", folder / name, folder / "out.csv", overwrite=True)).splitlines()
     assert reported[0] == f"{len(table)} rows predicted with e version 1 → {folder / 'out.csv'}"
     return reported[1:], pd.read_csv(folder / "out.csv")
 
@@ -216,10 +220,92 @@ def test_only_predictions_are_replaced_without_being_asked(champion: Path, tmp_p
             predict_file("e", source, destination)
         assert destination.read_text() == content
     predict_file("e", source, destination, overwrite=True)
-    assert list(pd.read_csv(destination)) == ["prediction", "probability_down", "probability_up"]
+    assert list(pd.read_csv(destination)) == ["row", "prediction", "probability_down", "probability_up"]
     table = tmp_path / "out.parquet"
     INPUTS.to_parquet(table)
     with pytest.raises(LabkitError, match="was not written by labkit predict"):
         predict_file("e", source, table)
     predict_file("e", source, table, overwrite=True)
     predict_file("e", source, table)
+
+
+IDS = [f"{n:03}" for n in range(7, 7 + len(INPUTS))]
+
+
+@pytest.fixture
+def identified(champion: Path) -> Iterator[Path]:
+    """Return a checkout whose params name `patient` as an identifier."""
+    path = champion / "params" / "e.yaml"
+    path.write_text(PARAMS.replace("wrangling: {}", 'wrangling: {drop: {patient: "identifier: all distinct"}}'))
+    yield champion
+    path.write_text(PARAMS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["in.csv", "in.parquet"])
+def test_predictions_name_their_rows(identified: Path, tmp_path: Path, name: str) -> None:
+    table = INPUTS.assign(patient=IDS if name == "in.csv" else range(len(INPUTS)), seen=["2024-01-31"] * len(INPUTS))
+    save = save_table if name.endswith(".parquet") else lambda path, frame: frame.to_csv(path, index=False)
+    save(tmp_path / name, table)
+    summary = predict_file("e", tmp_path / name, tmp_path / "out.csv", keep=["seen", "x", "patient"])
+    found = pd.read_csv(tmp_path / "out.csv", dtype={"patient": str})
+    assert tuple(found) == ("patient", "seen", "x", "prediction", "probability_down", "probability_up")
+    assert summary.columns == tuple(found)
+    assert list(found["patient"]) == list(map(str, table["patient"])), "as written, with leading zeros"
+    assert list(found["seen"]) == list(table["seen"])
+    np.testing.assert_allclose(found["x"], table["x"])
+    # Written once more without asking, because these columns are copied again; not if they would be lost.
+    predict_file("e", tmp_path / name, tmp_path / "out.csv", keep=["seen", "x"])
+    with pytest.raises(LabkitError, match="was not written by labkit predict"):
+        predict_file("e", tmp_path / name, tmp_path / "out.csv")
+
+
+@pytest.mark.slow
+def test_rows_without_an_identifier_are_numbered(identified: Path, tmp_path: Path) -> None:
+    _, found = predict(identified, tmp_path, INPUTS)
+    assert list(found["row"]) == list(range(1, len(INPUTS) + 1))
+    assert list(found)[:2] == ["row", "prediction"]
+
+
+@pytest.mark.slow
+def test_summary_of_predictions_is_plain_data(champion: Path, tmp_path: Path) -> None:
+    TABLE.to_csv(tmp_path / "in.csv", index=False)
+    found = json.loads(json.dumps(predict_file("e", tmp_path / "in.csv", tmp_path / "out.csv").to_dict()))
+    assert (found["experiment"], found["version"], found["n_rows"], found["threshold"]) == ("e", 1, N, None)
+    assert found["columns"] == ["row", "prediction", "probability_down", "probability_up"]
+    assert (found["score"]["metric"], found["score"]["holdout"], found["remarks"]) == ("roc_auc", 0.9, [])
+
+
+@pytest.mark.slow
+def test_column_to_keep_that_is_not_there_is_named(champion: Path, tmp_path: Path) -> None:
+    INPUTS.to_csv(tmp_path / "in.csv", index=False)
+    with pytest.raises(LabkitError, match=r"^--keep citty: .*in\.csv has no such column: did you mean 'city'\?$"):
+        predict_file("e", tmp_path / "in.csv", tmp_path / "out.csv", keep=["citty"])
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "keep", "message"),
+    [
+        ("patient.csv", "out.csv", [], "patient.csv: no such file: did you mean 'patients.csv'?"),
+        ("elsewhere.csv", "out.csv", [], "elsewhere.csv: no such file"),
+        ("nowhere/a.csv", "out.csv", [], "nowhere/a.csv: no such file"),
+        ("patients.csv", "out.txt", [], "out.txt: .txt: use .csv or .parquet"),
+        ("patients.csv", "nowhere/out.csv", [], "nowhere: no such folder"),
+        ("patients.csv", "out.csv", ["prediction"], "--keep prediction: the predictions have a column of that name: "
+         "rename it in patients.csv"),
+    ],
+)  # fmt: skip
+def test_paths_are_checked_without_reading_anything(
+    params_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    source: str,
+    destination: str,
+    keep: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(params_root)
+    Path("patients.csv").write_text("a\n1\n")
+    with pytest.raises(LabkitError) as refused:
+        check_batch_files(load_params("diabetes"), Path(source), Path(destination), keep=keep, overwrite=False)
+    assert str(refused.value) == message

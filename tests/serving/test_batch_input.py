@@ -44,6 +44,7 @@ def test_new_rows_are_read_as_the_table_was(tmp_path: Path) -> None:
     path = write(tmp_path, f"{HEADER}\r\n1;31.12.2024;Größenwahn;01067;1.234,50;;ja\r\n2;01.02.2025;;1;7;2,5;\r\n")
     rows = load_rows(path, params, INPUTS)
     assert list(rows) == [
+        "Nr",
         "Beginn",
         "Straße",
         "PLZ",
@@ -58,6 +59,7 @@ def test_new_rows_are_read_as_the_table_was(tmp_path: Path) -> None:
     assert rows["Straße"].to_list()[0] == "Größenwahn"  # a category never seen is for the model to predict
     assert rows["Straße"].isna().to_list() == [False, True]
     assert rows["PLZ"].to_list() == ["01067", "1"]
+    assert rows["Nr"].to_list() == ["1", "2"], "an identifier is as it was written"
     assert rows["Rabatt"].isna().to_list() == [True, False]
     assert rows["gekündigt"].to_list()[0] == "ja"
 

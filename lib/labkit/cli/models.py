@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 
 from labkit import paths
-from labkit.cli.options import complete_experiment
-from labkit.console import echo
+from labkit.cli.options import complete_experiment, json_option
+from labkit.console import echo, print_json
 
 
 @click.command()
@@ -41,17 +41,33 @@ def promote(experiment: str, version: int | None, reason: str, accept_unverified
 @click.argument("experiment", shell_complete=complete_experiment)
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("destination", type=click.Path(path_type=Path))
+@click.option("--keep", multiple=True, metavar="COLUMN", help="Copy this column of SOURCE too; repeatable.")
 @click.option("--overwrite", is_flag=True, help="Replace DESTINATION even if labkit predict did not write it.")
-def predict(experiment: str, source: Path, destination: Path, overwrite: bool) -> None:
+@json_option
+def predict(
+    experiment: str, source: Path, destination: Path, *, keep: tuple[str, ...], overwrite: bool, is_json: bool
+) -> None:
     """Predict every row of SOURCE with the published model of EXPERIMENT.
 
     SOURCE is read like the experiment's main table, as declared in its params: encoding, delimiter, decimal comma,
-    dates. DESTINATION is written as CSV or Parquet, according to its extension.
+    dates. DESTINATION is written as CSV or Parquet, according to its extension: the columns that the params leave out
+    as identifiers (row numbers if SOURCE has none), the prediction, the probability of each class, and the threshold by
+    which the prediction is decided if one was chosen by costs.
 
     \b
     labkit predict diabetes new_patients.csv predictions.csv
+    labkit predict churn customers.csv predictions.parquet --keep region --keep signup_date
     """
+    from labkit.params.load import load_params
+    from labkit.serving.batch_files import check_batch_files
+
+    # Before heavy imports, so that a misspelt path is reported at once.
+    check_batch_files(load_params(experiment), source, destination, keep=keep, overwrite=overwrite)
     from labkit.serving.batch import predict_file
 
     os.environ.update(paths.make_environment())
-    echo(predict_file(experiment, source, destination, overwrite=overwrite))
+    summary = predict_file(experiment, source, destination, keep=keep, overwrite=overwrite)
+    if is_json:
+        print_json(summary.to_dict())
+    else:
+        echo(str(summary))

@@ -4,14 +4,14 @@ This is not the service, but rows go through the same release as there.
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from labkit import paths
 from labkit.data.table_files import save_table
@@ -24,42 +24,120 @@ from labkit.model.release.bundle import load_release
 from labkit.params.experiment import Params
 from labkit.params.load import load_params
 from labkit.run.records import mlflow_store, registry
-from labkit.serving.batch_input import check_source, load_rows
+from labkit.serving.batch_files import (
+    PREDICTION,
+    PROBABILITY,
+    ROW,
+    THRESHOLD,
+    check_batch_files,
+    list_carried,
+    list_identifiers,
+)
+from labkit.serving.batch_input import load_rows
 from labkit.stages.publish import CHAMPION, fetch_release
 from labkit.storage.atomic import atomic_write
 from labkit.units import format_count
 
-FORMATS = (".csv", ".parquet")
-"""File suffixes of the formats in which predictions are written."""
-PREDICTION, PROBABILITY = "prediction", "probability_"
-"""Name of the prediction column, and prefix of the names of the probability columns."""
 MOST_REMARKS = 20
 
 
-def predict_file(experiment: str, source: Path, destination: Path, *, overwrite: bool = False) -> str:
-    """Predict every row of a file with the champion and return a summary, one line per remark.
+@dataclass(frozen=True)
+class Score:
+    """The main metric on rows whose true values are known, beside that on the holdout.
+
+    Attributes
+    ----------
+    value
+        None if the metric cannot be computed; `reason` then is why.
+    """
+
+    metric: str
+    value: float | None
+    holdout: float
+    reason: str = ""
+
+    def __str__(self) -> str:
+        """Return the score, or why there is none, as a line."""
+        if self.value is None:
+            return f"The rows have true values that cannot be scored: {self.reason}"
+        # As many decimals for the difference as for the metrics: integers from one thousand on.
+        values = (self.value, self.holdout, self.value - self.holdout)
+        is_large = abs(self.holdout) >= 1000
+        here, there, difference = (f"{value:,.0f}" if is_large else f"{value:.4g}" for value in values)
+        sign = "" if self.value < self.holdout else "+"
+        return f"{self.metric} on these rows {here}, on the holdout {there}: {sign}{difference}"
+
+
+@dataclass(frozen=True)
+class BatchSummary:
+    """What a batch prediction did.
+
+    Attributes
+    ----------
+    columns
+        Columns of the destination.
+    positive, threshold
+        The class that is predicted from this probability on, and the threshold; None without a threshold by costs.
+    remarks
+        What is unusual about the values of the source, one line each.
+    score
+        None unless all rows have a true value.
+    """
+
+    experiment: str
+    version: int
+    n_rows: int
+    destination: str
+    columns: tuple[str, ...]
+    positive: object
+    threshold: float | None
+    remarks: tuple[str, ...]
+    score: Score | None
+
+    def __str__(self) -> str:
+        """Return the summary, one line per remark."""
+        n_rows = format_count(self.n_rows, "row")
+        lines = [f"{n_rows} predicted with {self.experiment} version {self.version} → {self.destination}"]
+        if self.threshold is not None:
+            chosen = f"{self.positive!r} from a probability of {self.threshold:.3g} on"
+            lines.append(f"prediction is {chosen}: the threshold chosen by costs")
+        return "\n".join([*lines, *self.remarks, *([str(self.score)] if self.score else [])])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the summary as plain data."""
+        return asdict(self)
+
+
+def predict_file(
+    experiment: str, source: Path, destination: Path, *, keep: Sequence[str] = (), overwrite: bool = False
+) -> BatchSummary:
+    """Predict every row of a file with the champion and return a summary.
 
     Parameters
     ----------
     source
         A file with the joined raw columns that the model was trained on, in the format of the main table. Other columns
-        are ignored except for the target: where its true values are known, the predictions are scored.
+        are ignored except for declared identifiers and for the target: where its true values are known, the predictions
+        are scored.
     destination
-        CSV or Parquet, by its suffix: column `prediction`, and for classification a column `probability_<class>` for
-        each class.
+        CSV or Parquet, by its suffix: the declared identifiers that the source has, or else column `row`, its number
+        from 1 on; the columns to keep; column `prediction`; for classification a column `probability_<class>` for each
+        class, and `threshold` if one was chosen by costs, by which `prediction` is decided.
+    keep
+        Columns of the source to copy.
     overwrite
         Whether a file that labkit did not write may be replaced; the source never is.
 
     Returns
     -------
-    str
+    BatchSummary
         Number of rows predicted, remarks on the inputs, and the score where true values are known.
 
     Raises
     ------
     ParamsError
-        The experiment is unknown or has no champion yet, a file has an unsupported format, or the destination may not
-        be replaced.
+        The experiment is unknown or has no champion yet, a file has an unsupported format, a column to keep does not
+        exist, or the destination may not be replaced.
     MissingDataError
         The source does not exist.
     DataError
@@ -67,61 +145,47 @@ def predict_file(experiment: str, source: Path, destination: Path, *, overwrite:
         the wrong kind.
     """
     params = load_params(experiment)
-    check_source(source)
-    check_destination(destination, source, overwrite=overwrite)
+    check_batch_files(params, source, destination, keep=keep, overwrite=overwrite)
     mlflow_store.check_store(paths.get_tracking_uri())
     champion = registry.find_version(params.experiment, alias=CHAMPION)
     if champion is None:
         raise ParamsError(f"{experiment} has no champion yet: run `labkit run {experiment}`")
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
         opened = load_release(fetch_release(champion, Path(scratch)))
-        labels = {**opened.row_features.categories_, params.data.target.column: opened.facts["classes"]}
-        rows = load_rows(source, params, opened.row_features.inputs_, labels=labels)
+        inputs, target = opened.row_features.inputs_, params.data.target.column
+        labels = {**opened.row_features.categories_, target: opened.facts["classes"]}
+        loaded = load_rows(source, params, inputs, labels=labels, keep=keep)
+        rows = loaded[[name for name in loaded if name in inputs or name == target]]
         predicted = opened.predict(rows)
         remarks = describe_inputs(rows, opened.row_features)
-    predictions = make_prediction_table(predicted, opened.facts)
+    predictions = pd.concat(
+        [select_carried(loaded, params, keep), make_prediction_table(predicted, opened.facts)], axis="columns"
+    )
     if destination.suffix == ".parquet":
         save_table(destination, predictions)
     else:
         with atomic_write(destination) as beside:
             predictions.to_csv(beside, index=False)
-    done = (
-        f"{format_count(len(predictions), 'row')} predicted with {experiment} version {champion.number} → {destination}"
+    threshold = opened.facts.get("threshold")
+    return BatchSummary(
+        experiment=experiment,
+        version=champion.number,
+        n_rows=len(predictions),
+        destination=str(destination),
+        columns=tuple(map(str, predictions)),
+        positive=None if threshold is None else opened.facts["positive"],
+        threshold=threshold,
+        remarks=tuple(remarks),
+        score=compute_score(rows, predicted, opened.facts, params),
     )
-    return "\n".join([done, *remarks]) + describe_score(rows, predicted, opened.facts, params)
 
 
-def check_destination(destination: Path, source: Path, *, overwrite: bool) -> None:
-    """Refuse a destination that is not CSV or Parquet, cannot be written to, or would lose existing content."""
-    if destination.suffix not in FORMATS:
-        raise ParamsError(f"{destination}: {destination.suffix or 'no extension'}: use .csv or .parquet")
-    if not destination.parent.is_dir():
-        raise ParamsError(f"{destination.parent}: no such folder")
-    if not destination.exists():
-        return
-    if destination.samefile(source):
-        raise ParamsError(f"{destination}: is the file with the rows to predict, {source}: name another one")
-    if not destination.is_file():
-        raise ParamsError(f"{destination}: not a regular file: name another one")
-    if not overwrite and not is_written_here(destination):
-        raise ParamsError(
-            f"{destination}: exists and was not written by labkit predict: name another one, or replace it with "
-            "--overwrite"
-        )
-
-
-def is_written_here(path: Path) -> bool:
-    """Return whether a file holds only predictions or is empty."""
-    if not path.stat().st_size:
-        return True
-    try:
-        if path.suffix == ".parquet":
-            names = [str(name) for name in pq.read_schema(path).names]
-        else:
-            names = list(pd.read_csv(path, nrows=0).columns)
-    except (OSError, ValueError, pa.ArrowException):
-        return False
-    return names[:1] == [PREDICTION] and all(name.startswith(PROBABILITY) for name in names[1:])
+def select_carried(loaded: pd.DataFrame, params: Params, keep: Sequence[str]) -> pd.DataFrame:
+    """Return the columns that identify the rows, or their numbers from 1 on, and the columns to keep."""
+    carried = loaded[[name for name in list_carried(params, keep) if name in loaded]].reset_index(drop=True)
+    if not any(name in loaded for name in list_identifiers(params)):
+        carried.insert(0, ROW, range(1, len(carried) + 1))
+    return carried
 
 
 def describe_inputs(rows: pd.DataFrame, row_features: RowFeatures) -> list[str]:
@@ -140,7 +204,10 @@ def describe_inputs(rows: pd.DataFrame, row_features: RowFeatures) -> list[str]:
 
 
 def make_prediction_table(predicted: np.ndarray, facts: Mapping[str, Any]) -> pd.DataFrame:
-    """Return all predictions as a table: classes by the threshold chosen from costs, else the most probable class."""
+    """Return all predictions as a table: classes by the threshold chosen from costs, else the most probable class.
+
+    The threshold, if there is one, is the last column.
+    """
     classes = facts["classes"]
     if not classes:
         return pd.DataFrame({PREDICTION: predicted})
@@ -149,30 +216,28 @@ def make_prediction_table(predicted: np.ndarray, facts: Mapping[str, Any]) -> pd
         positive = classes.index(facts["positive"])
         codes = np.where(predicted[:, positive] >= facts["threshold"], positive, 1 - positive)
     probabilities = {f"{PROBABILITY}{label}": predicted[:, code] for code, label in enumerate(classes)}
-    return pd.DataFrame({PREDICTION: np.array(classes, dtype=object)[codes], **probabilities}).infer_objects()
+    threshold = {} if facts.get("threshold") is None else {THRESHOLD: facts["threshold"]}
+    labels = np.array(classes, dtype=object)[codes]
+    return pd.DataFrame({PREDICTION: labels, **probabilities, **threshold}).infer_objects()
 
 
-def describe_score(rows: pd.DataFrame, predicted: np.ndarray, facts: Mapping[str, Any], params: Params) -> str:
-    """Describe the score beside that on the holdout; empty unless all rows have a true value."""
+def compute_score(rows: pd.DataFrame, predicted: np.ndarray, facts: Mapping[str, Any], params: Params) -> Score | None:
+    """Return the score beside that on the holdout; None unless all rows have a true value."""
     target = params.data.target.column
     if target not in rows.columns or rows[target].isna().any():
-        return ""
+        return None
     metric = facts["metric"]
+    without = partial(Score, metric, None, facts["metrics"][metric])
     if facts["classes"] and rows[target].nunique() == 1:
-        return "\nThe rows have true values that cannot be scored: one class only"
+        return without("one class only")
     try:
         found = metrics.compute_metric(
             metric, make_predictions(rows[target], predicted, facts["classes"], params.data.target)
         )
     except (ModelError, DataError) as error:
-        return f"\nThe rows have true values that cannot be scored: {error}"
+        return without(str(error))
     except (ValueError, TypeError):
         found = np.nan
     if not np.isfinite(found):
-        return f"\nThe rows have true values that cannot be scored: {metric} is not defined for them"
-    then = facts["metrics"][metric]
-    # From one thousand on, numbers are rounded to integers: 190,912 rather than 1.909e+05.
-    here, there, difference = (
-        f"{value:,.0f}" if abs(then) >= 1000 else f"{value:.4g}" for value in (found, then, found - then)
-    )
-    return f"\n{metric} on these rows {here}, on the holdout {there}: {'' if found < then else '+'}{difference}"
+        return without(f"{metric} is not defined for them")
+    return Score(metric, float(found), facts["metrics"][metric])

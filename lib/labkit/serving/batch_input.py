@@ -15,21 +15,14 @@ import pyarrow as pa
 from labkit.data.computed_columns import add_column, list_computed, read_target
 from labkit.data.reading.formats import DELIMITERS, find_ending, name_format
 from labkit.data.reading.raw_table import RawTable, Source, open_file
-from labkit.errors import DataError, MissingDataError, list_briefly, name_nearest
+from labkit.errors import DataError, list_briefly, name_nearest
 from labkit.features import expressions
 from labkit.features.arrays import number_to_string
 from labkit.features.parse_text import read_yes_no
 from labkit.features.table_columns import is_numeric
 from labkit.params.experiment import Params
 from labkit.params.tables import Table
-
-
-def check_source(source: Path) -> None:
-    """Refuse a file that does not exist or has an unsupported format."""
-    if not source.is_file():
-        names = [path.name for path in source.parent.glob("*")] if source.parent.is_dir() else []
-        raise MissingDataError(f"{source}: no such file: {name_nearest(source.name, names)}")
-    find_ending(source, str(source))
+from labkit.serving.batch_files import check_carried, check_source, list_carried
 
 
 @contextmanager
@@ -46,7 +39,12 @@ def name_by_format(source: Path) -> Iterator[Path]:
 
 
 def load_rows(
-    source: Path, params: Params, inputs: Mapping[str, str], *, labels: Mapping[str, Sequence[object]] | None = None
+    source: Path,
+    params: Params,
+    inputs: Mapping[str, str],
+    *,
+    labels: Mapping[str, Sequence[object]] | None = None,
+    keep: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Read the rows to predict.
 
@@ -57,12 +55,14 @@ def load_rows(
     labels
         Categories that the model knows by column, and its classes under the target's name. Where these are yes and no,
         the values of the column are accepted in any spelling.
+    keep
+        Columns to read besides, which the file must have. Those that are no inputs are read as strings, as written.
 
     Returns
     -------
     pandas.DataFrame
-        Shape (n_rows, n_needed_columns): the inputs, and the target if the file has it. Computed columns that the file
-        lacks are computed as the params specify.
+        Shape (n_rows, n_needed_columns): the inputs, and the target and the declared identifiers if the file has them.
+        Computed columns that the file lacks are computed as the params specify.
 
     Raises
     ------
@@ -73,11 +73,15 @@ def load_rows(
     """
     check_source(source)
     with name_by_format(source) as path:
-        return load_source(Source(path, str(source)), params, inputs, labels or {})
+        return load_source(Source(path, str(source)), params, inputs, labels or {}, keep)
 
 
 def load_source(
-    source: Source, params: Params, inputs: Mapping[str, str], labels: Mapping[str, Sequence[object]]
+    source: Source,
+    params: Params,
+    inputs: Mapping[str, str],
+    labels: Mapping[str, Sequence[object]],
+    keep: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Read the rows to predict; see `load_rows`."""
     # Columns that a rule converts to another type are read as written: the model itself applies the rules first.
@@ -92,14 +96,18 @@ def load_source(
             f"{source.where}: missing columns {list_briefly(map(repr, missing))}: for {missing[0]!r}, "
             f"{hint}{describe_reading(source, params, spec)}"
         )
-    kept = [name for name in names if name in {*needed, params.data.target.column}]
-    table = restrict(spec, kept, as_read, skip=[name for name in names if name not in kept])
+    check_carried(names, keep, source.where)
+    target = params.data.target.column
+    carried = [name for name in list_carried(params, keep) if name in names and name not in (*needed, target)]
+    kept = [name for name in names if name in {*needed, target, *carried}]
+    as_written = {**as_read, **dict.fromkeys(carried, "category")}
+    table = restrict(spec, kept, as_written, skip=[name for name in names if name not in kept])
     batches = list(RawTable(params.data.main_table, table, [source]).read())
     rows = pa.concat_tables(batches).to_pandas()
     for name, expression in list_computed(params.data).items():
         if name not in rows and {*expressions.find_names(expression)} <= {*rows.columns}:
             rows = add_column(rows, name, expression)
-    wanted = {**as_read, **({target: "category"} if (target := params.data.target.column) in labels else {})}
+    wanted = {**as_read, **({target: "category"} if target in labels else {})}
     for name, kind in wanted.items():
         if name in rows and name not in typed:
             rows[name] = match_spelling(rows[name], kind, labels.get(name, ()), f"{source.where}: column {name!r}")
