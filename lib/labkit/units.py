@@ -1,4 +1,11 @@
-"""Formatting of numbers with their units: `1 row`, `2,000 rows`, `1.5 GB`."""
+"""Formatting of numbers: with their units, `2,000 rows`, `1.5 GB`, as shares, `34 %`, or with their uncertainty."""
+
+import math
+
+SHORTEST_FIXED, LARGEST_FIXED = 1e-3, 1e15
+"""Magnitudes from which on numbers are written with an exponent."""
+LEAST_DIGITS = 3
+"""Significant digits of a number, at least."""
 
 
 def shorten_value(value: object) -> str:
@@ -77,3 +84,100 @@ def format_significant(value: float, digits: int = 3) -> str:
     ('0.812', '190,912', '0.8124')
     """
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
+
+
+def format_number(value: float, digits: int = 3) -> str:
+    """Return a number with about `digits` significant digits, thousands separated; "–" if it is missing.
+
+    >>> [format_number(value) for value in (0.123456, 1234567.8, 12.0, -0.00002, 0, float("nan"))]
+    ['0.123', '1,234,568', '12', '-2e-05', '0', '–']
+    """
+    number = float(value)
+    if not math.isfinite(number):
+        return "–" if math.isnan(number) else "∞" if number > 0 else "-∞"
+    if number and not SHORTEST_FIXED <= abs(number) < LARGEST_FIXED:
+        return f"{number:.{digits}g}"
+    places = max(0, digits - 1 - find_magnitude(number)) if number else 0
+    written = f"{number:,.{places}f}"
+    return written.rstrip("0").rstrip(".") if "." in written else written
+
+
+def format_share(share: float, places: int = 0) -> str:
+    """Return a share in percent with `places` decimals, never rounded to 0 or 100 % unless it is exactly that.
+
+    >>> [format_share(share) for share in (0.3333, 0.0001, 0.99999, 1, 0)]
+    ['33 %', '< 1 %', '> 99 %', '100 %', '0 %']
+    >>> format_share(0.3333, 1), format_share(0.0001, 1), format_share(0.9, 1)
+    ('33.3 %', '< 0.1 %', '90.0 %')
+    """
+    share = float(share)
+    if not math.isfinite(share):
+        return "–"
+    least = 0.01 * 10.0**-places
+    if 0 < share < least / 2:
+        return f"< {100 * least:.{places}f} %"
+    if 1 - least / 2 <= share < 1:
+        return f"> {100 * (1 - least):.{places}f} %"
+    return f"{100 * share:.{places}f} %" if abs(share) < 10 else f"{format_number(100 * share)} %"
+
+
+def format_confidence(confidence: float) -> str:
+    """Return the coverage of an interval in percent.
+
+    >>> format_confidence(0.95), format_confidence(0.975)
+    ('95 %', '97.5 %')
+    """
+    return f"{100 * confidence:.4g} %"
+
+
+def find_magnitude(number: float) -> int:
+    """Return the power of ten of a number's first digit; 0 for 0."""
+    return math.floor(math.log10(abs(number))) if number else 0
+
+
+def format_alike(value: float, *others: float, uncertainty: float) -> list[str]:
+    """Return numbers with the same decimals: three digits of the first one, and one of the uncertainty at least.
+
+    Parameters
+    ----------
+    value, others
+        The numbers, in one unit.
+    uncertainty
+        Half the width of the interval around `value`, or its standard deviation.
+
+    Examples
+    --------
+    >>> format_alike(0.997, 0.993, 1.0, uncertainty=0.0035), format_alike(47.43, uncertainty=2.84)
+    (['0.997', '0.993', '1.000'], ['47.4'])
+    """
+    known = [abs(number) for number in (value, uncertainty) if math.isfinite(number)]
+    if not math.isfinite(value) or not SHORTEST_FIXED <= max(known) < LARGEST_FIXED:
+        return [format_number(number) for number in (value, *others)]
+    places = [LEAST_DIGITS - 1 - find_magnitude(value)]
+    if math.isfinite(uncertainty) and uncertainty > 0:
+        places.append(-find_magnitude(float(f"{uncertainty:.0e}")))
+    decimals = min(max(0, *places), 9)
+    return [
+        f"{number:,.{decimals}f}" if math.isfinite(number) else format_number(number) for number in (value, *others)
+    ]
+
+
+def format_interval(value: float, low: float, high: float) -> str:
+    """Return a number with its interval; as many decimals as its width justifies.
+
+    >>> format_interval(0.6821, 0.629, 0.7312), format_interval(1234.5, 1100.0, 1400.0)
+    ('0.682 [0.629, 0.731]', '1,234 [1,100, 1,400]')
+    >>> format_interval(0.5, float("nan"), float("nan")), format_interval(0.0, 0.0, 0.0)
+    ('0.500 [–, –]', '0 [0, 0]')
+    """
+    shown, *ends = format_alike(value, low, high, uncertainty=(high - low) / 2)
+    return f"{shown} [{ends[0]}, {ends[1]}]"
+
+
+def format_deviation(value: float, deviation: float) -> str:
+    """Return a number with its standard deviation; as many decimals as that justifies.
+
+    >>> format_deviation(0.76, 0.00693), format_deviation(47.4, 2.84)
+    ('0.760 ± 0.007', '47.4 ± 2.8')
+    """
+    return " ± ".join(format_alike(value, deviation, uncertainty=deviation))

@@ -401,7 +401,7 @@ CASES = [
     Case("filled_when_known", csv(dump([{**r, "paid": "3" if r["y"] == "yes" else ""} for r in rows()])), True,
          ["paid: ", "filled after the outcome: filled in 34 of 34 rows with 'yes' and in 0 of 26 others"]),
     Case("one_percent", csv(dump([{**r, "y": "yes" if n % 100 == 0 else "no"} for n, r in enumerate(rows(1500))])), True,
-         ["metric: average_precision", "'yes' 1.0%"]),
+         ["metric: average_precision", "'yes' 1.0 %"]),
     Case("target_is_an_id", csv(dump([{**r, "y": str(n)} for n, r in enumerate(rows())])), False,
          ["increases by one per row"]),
     Case("target_of_5000_strings", csv(dump([{**r, "y": f"name {n}"} for n, r in enumerate(rows(5200))])), False,

@@ -319,7 +319,7 @@ REPORTED: dict[str, tuple[list[Row], dict[str, Any], Sequence[str], Sequence[str
     "class called None": (
         make_rows(105, make_strike), {},
         ["! target 'y' | 'None' is a class | in 75 rows; if it stands for a missing target, add --missing y=None",
-         "classes | 3 | 'None' 71.4%; 'Heavy' 19.0%; 'Minor' 9.5%"],
+         "classes | 3 | 'None' 71.4 %; 'Heavy' 19.0 %; 'Minor' 9.5 %"],
         ["not missing(y)"],
     ),
     "class called None, declared missing": (

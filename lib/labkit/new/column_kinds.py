@@ -19,7 +19,7 @@ from labkit.features import parse_text
 from labkit.features.parse_text import look_like_dates
 from labkit.features.table_columns import find_column_kind
 from labkit.new.options import Choices, Kind
-from labkit.units import shorten_value
+from labkit.units import format_share, shorten_value
 from labkit.vocabulary import COMPACT_DATE_FORMATS, DATE_FORMATS, MISSING_AMONG_NUMBERS, YES_NO, names_time
 
 MOST_SHORT = 6
@@ -298,7 +298,7 @@ def classify_strings(known: pd.Series, n_distinct: int) -> ColumnKind:
         return ColumnKind("number", f"numbers written as {shorten_value(first)}", rule, lost)
     share, n_words = n_distinct / len(known), float(known.str.count(r"\s+").mean()) + 1
     if len(known) >= 20 and share > 0.5 and n_words >= 4:
-        return ColumnKind("text", f"{n_words:.0f} words on average, {share:.0%} of them all different")
+        return ColumnKind("text", f"{n_words:.0f} words on average, {format_share(share)} of them all different")
     if identifier := find_identifier(known):
         return ColumnKind("identifier", identifier.reason)
     common = known.value_counts()

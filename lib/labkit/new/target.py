@@ -14,7 +14,7 @@ from labkit.new.options import Choices, ParamsDecision
 from labkit.new.target_values import Labels, leave_out_placeholders, read_labels, settle_rare
 from labkit.params.tables import FEWEST_OF_CLASS
 from labkit.params.training import CLASSIFICATION_METRICS, REGRESSION_METRICS
-from labkit.units import format_count
+from labkit.units import format_count, format_share
 from labkit.vocabulary import OF_INTEREST
 
 MOST_CLASSES = 50
@@ -149,7 +149,9 @@ def plan_classes(
     decisions += [*labels.decisions, *rare.decisions]
     total = sum(kept.values())
     shares = {label: count / total for label, count in kept.items()}
-    balance = list_briefly(f"{label!r} {share:.1%}" for label, share in sorted(shares.items(), key=lambda i: -i[1]))
+    balance = list_briefly(
+        f"{label!r} {format_share(share, 1)}" for label, share in sorted(shares.items(), key=lambda i: -i[1])
+    )
     is_skewed = min(shares.values()) < RARE
     decisions.append(ParamsDecision("classes", f"{len(kept)}", balance, is_warning=is_skewed))
     fields: dict[str, Any] = {"column": target, "task": "classification"}

@@ -16,6 +16,7 @@ import pyarrow as pa
 from labkit.data.reading.raw_table import OFFSET, RawTable
 from labkit.errors import ParamsError, list_briefly, name_nearest
 from labkit.new.options import Choices, ParamsDecision
+from labkit.units import format_share
 
 MOST_MOMENTS = 1_000
 MOSTLY_IN_ZONE = 0.9
@@ -76,7 +77,7 @@ def propose_zone(column: str, offsets: Mapping[datetime, timedelta]) -> tuple[st
     if share < MOSTLY_IN_ZONE:
         reason = f"its offsets fit no time zone; for the hours of another zone, {option}"
         return "", [ParamsDecision(f"column {column!r}", "time zone UTC", reason, is_warning=True)]
-    fit = "every row" if share == 1 else f"{share:.1%} of the rows"
+    fit = "every row" if share == 1 else f"{format_share(share, 1)} of the rows"
     reason = f"fits {fit}; if it is another, {option}"
     return zone, [ParamsDecision(f"column {column!r}", f"time zone {zone}", reason, is_warning=True)]
 

@@ -14,7 +14,15 @@ from labkit.model.evaluation.threshold import Outcome, compute_cost_curve, compu
 from labkit.params.evaluation import Costs
 from labkit.params.subject import GENERIC, Subject
 from labkit.view.model_plots import COLORS, NO_PREDICTION, plot_interval, take_predicted
-from labkit.view.prose import count, escape, format_number, format_share, shorten_name
+from labkit.view.prose import (
+    count,
+    escape,
+    format_confidence,
+    format_interval,
+    format_number,
+    format_share,
+    shorten_name,
+)
 from labkit.view.style import (
     BLUE,
     INK,
@@ -83,7 +91,7 @@ def plot_periods(frame: pd.DataFrame, metric: str, *, unit: str, confidence: flo
     ranked = known.sort_values("model", ascending=not is_greater_better(metric), kind="stable")
     (best, most), (worst, least) = ranked[["period", "model"]].iloc[[0, -1]].to_numpy().tolist()
     fact = f"Best in {best} with {metric} {format_number(most)}, worst in {worst} with {format_number(least)}. "
-    fact += f"Lines to either side: {format_share(confidence)} intervals of the model."
+    fact += f"Lines to either side: {format_confidence(confidence)} intervals of the model."
     x = np.arange(len(frame))
     with style():
         figure, axes = make_figure(title, fact, form="Two line charts", height=4.6, grid=(2, 1), sharex=True)
@@ -133,7 +141,7 @@ def plot_slices(frame: pd.DataFrame, *, loss: str, confidence: float, subject: S
             plot_interval(axes, row, interval, color=ORANGE if row == 0 else BLUE)
         axes.axvline(0, color=LINE, linewidth=1.4)
         finish_bars(
-            axes, names, f"{loss} beyond that of the other {subject.rows} ({format_share(confidence)} interval)"
+            axes, names, f"{loss} beyond that of the other {subject.rows} ({format_confidence(confidence)} interval)"
         )
         axes.margins(x=0.1)
         set_ticks(axes, 5)
@@ -194,9 +202,9 @@ def describe_threshold(
     return (
         f"Acting from **{format_number(outcome.threshold)}** on flags {format_share(outcome.acted)} of the "
         f"{subject.rows}, catches {format_share(outcome.recall)} of the {wanted} and is right in "
-        f"{format_share(outcome.precision)} of the {subject.rows} it flags. It saves {format_number(saving.value)}"
-        f"{unit} per {subject.row} over the cheaper of always and never acting, interval "
-        f"{format_number(saving.low)} to {format_number(saving.high)}."
+        f"{format_share(outcome.precision)} of the {subject.rows} it flags. It saves "
+        f"{format_interval(saving.value, saving.low, saving.high)}{unit} per {subject.row} over the cheaper of always "
+        "and never acting."
     )
 
 

@@ -16,7 +16,7 @@ from labkit.model.evaluation.metrics import is_greater_better
 from labkit.model.evaluation.predictions import Predictions
 from labkit.params.subject import GENERIC, Subject
 from labkit.params.training import DUMMY
-from labkit.view.prose import count, format_number, format_share, join_names, shorten_name
+from labkit.view.prose import count, format_confidence, format_number, format_share, join_names, shorten_name
 from labkit.view.style import (
     BLUE,
     INK,
@@ -139,7 +139,7 @@ def plot_intervals(
     if not drawable:
         return make_note(title, f"No metric can be computed on {subject.count_rows(n_rows, kind='holdout')}.")
     fact = f"Points: measured on {subject.count_rows(n_rows, kind='holdout')}. "
-    fact += f"Lines: {format_share(confidence)} intervals, resampling {blocks}. ↑ more is better, ↓ less."
+    fact += f"Lines: {format_confidence(confidence)} intervals, resampling {blocks}. ↑ more is better, ↓ less."
     if missing := [name for name in first if name not in drawable]:
         fact += f" Not drawn, because they cannot be computed: {join_names(missing)}."
     rows = -(-len(drawable) // 2)

@@ -7,12 +7,17 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from IPython.display import HTML, Markdown, display
 
 from labkit.names import escape as escape
+from labkit.units import LARGEST_FIXED as LARGEST_FIXED
+from labkit.units import format_confidence as format_confidence
 from labkit.units import format_count
+from labkit.units import format_deviation as format_deviation
+from labkit.units import format_interval as format_interval
+from labkit.units import format_number as format_number
+from labkit.units import format_share as format_share
 from labkit.units import format_size as format_size
 
 LONGEST_NAME = 26
@@ -30,39 +35,6 @@ METRICS = {
     "median_absolute_error": "median absolute error, in the target's unit",
 }
 """Each metric in words."""
-SHORTEST_FIXED, LARGEST_FIXED = 1e-3, 1e15
-
-
-def format_number(value: float, digits: int = 3) -> str:
-    """Return a number with about `digits` significant digits, thousands separated; "–" if it is missing.
-
-    >>> [format_number(value) for value in (0.123456, 1234567.8, 12.0, -0.00002, 0, float("nan"))]
-    ['0.123', '1,234,568', '12', '-2e-05', '0', '–']
-    """
-    number = float(value)
-    if not np.isfinite(number):
-        return "–" if np.isnan(number) else "∞" if number > 0 else "-∞"
-    if number and not SHORTEST_FIXED <= abs(number) < LARGEST_FIXED:
-        return f"{number:.{digits}g}"
-    places = max(0, digits - 1 - int(np.floor(np.log10(abs(number))))) if number else 0
-    written = f"{number:,.{places}f}"
-    return written.rstrip("0").rstrip(".") if "." in written else written
-
-
-def format_share(share: float) -> str:
-    """Return a share in percent, never rounded to 0 or 100 % unless it is exactly that.
-
-    >>> [format_share(share) for share in (0.3333, 0.0001, 0.99999, 1, 0)]
-    ['33 %', '< 1 %', '> 99 %', '100 %', '0 %']
-    """
-    share = float(share)
-    if not np.isfinite(share):
-        return "–"
-    if 0 < share < 0.005:
-        return "< 1 %"
-    if 0.995 <= share < 1:
-        return "> 99 %"
-    return f"{100 * share:.0f} %" if abs(share) < 10 else f"{format_number(100 * share)} %"
 
 
 def format_seconds(seconds: float) -> str:

@@ -18,14 +18,14 @@ def test_card_of_a_regression() -> None:
         "**Owner.** Ada",
         "| training | 1,200 | fitting, and comparing candidates by cross-validation |",
         "Split: random.",
-        "| metric | model | 95% interval | dummy |",
+        "| metric | model | 95 % interval | dummy |",
         "| mae | 43.21 | 39 to 47 | 62.5 |",
         "- passed: better. by 1.",
         "- **failed**: not worse. by 2.",
         "- The holdout has only 4 rows: the intervals above are wide for that reason.",
         "| random forest | 2,100,000 |",
         "- Values outside of 1.03 to 3.97 were rare; predictions there are extrapolations.",
-        "- `x` is missing in 25% of the rows; the model imputes them.",
+        "- `x` is missing in 25 % of the rows; the model imputes them.",
     ):
         assert line in card.splitlines()
     assert "ONNX" not in card
@@ -71,7 +71,7 @@ def test_card_reports_threshold_periods_and_slices() -> None:
     found = {"threshold": 0.2, "cost": interval, "always_yes": 0.8, "always_no": 0.9}
     lines = list_threshold({"threshold": found | {"acted": 0.3, "recall": 0.7, "precision": 0.4}}, costs)
     assert "At a probability of **0.2** or more, if a false positive costs 1" in "".join(lines)
-    assert "acts on 30.0% of the rows, with a recall of 70.0%" in "".join(lines)
+    assert "acts on 30.0 % of the rows, with a recall of 70.0 %" in "".join(lines)
     assert "the cheaper of always and never acting costs 0.8." in "".join(lines)
     assert list_threshold({"threshold": {}}, costs) == list_threshold({}, None) == []
     period = {"rows": 1200, **interval, "prediction": 0.3, "true": 0.25}

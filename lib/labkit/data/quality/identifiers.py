@@ -12,6 +12,7 @@ from labkit.data.quality import text_issues
 from labkit.data.quality.evidence import FEWEST_ROWS
 from labkit.features.table_columns import find_column_kind
 from labkit.params.tables import Table
+from labkit.units import format_share
 from labkit.vocabulary import list_words, names_time
 
 FIRST_COUNTED, DEEP_WITHIN = 1, 1000
@@ -80,7 +81,9 @@ def find_numeric_identifier(known: pd.Series, name: str, *, is_unnamed: bool) ->
         if names_number(name):
             return Identifier("whole numbers, all distinct, and named like an identifier")
     elif is_unnamed and n_distinct > HALF_DIFFERENT * len(known):
-        return Identifier(f"whole numbers, {n_distinct / len(known):.0%} distinct, in an unnamed column: an index")
+        return Identifier(
+            f"whole numbers, {format_share(n_distinct / len(known))} distinct, in an unnamed column: an index"
+        )
     return find_repeated(known, name, n_distinct)
 
 
@@ -92,7 +95,7 @@ def find_string_identifier(known: pd.Series, name: str) -> Identifier | None:
         words = known.drop_duplicates().head(WORDS_LOOKED_AT)
         special = text_issues.guess_string_kind(words.tolist(), [])
         is_other = text_issues.is_prose(words) or (special is not None and special[0] != text_issues.LEADING_ZEROS)
-        return None if is_other else Identifier(f"strings, {share:.0%} of them distinct")
+        return None if is_other else Identifier(f"strings, {format_share(share)} of them distinct")
     return find_repeated(known, name, n_distinct)
 
 

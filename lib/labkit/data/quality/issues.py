@@ -27,7 +27,7 @@ from labkit.features.table_columns import is_numeric
 from labkit.params.tables import FEWEST_OF_CLASS, Data, Target
 from labkit.params.wrangling import Wrangling
 from labkit.params.yaml_lines import quote, write_filter, write_line
-from labkit.units import format_count
+from labkit.units import format_count, format_share
 
 SEVERITIES = ("high", "medium", "low")
 FAR = 3.0
@@ -174,7 +174,7 @@ def find_rare_classes(outcomes: pd.Series, target: Target) -> Iterator[Issue]:
         return
     smallest, share = kept.index.tolist()[-1], float(kept.iloc[-1] / counts.sum())
     if share * len(kept) < RARE_SHARE * 2:
-        evidence = f"{smallest!r} holds {share:.1%} of the rows"
+        evidence = f"{smallest!r} holds {format_share(share, 1)} of the rows"
         yield Issue("medium", name, "imbalanced classes", evidence, "training.class_weight: balanced")
 
 
@@ -210,10 +210,10 @@ def find_in_column(values: pd.Series, line: pd.Series, identifier: Identifier | 
     if line["distinct"] == 1 and share == 0:
         yield Issue("medium", name, "constant", f"every row has {line['most_common']!r}", drop(name, "constant"))
     elif line["distinct"] == 1:
-        evidence = f"{line['most_common']!r} in {1 - share:.0%} of the rows, nothing in the others"
+        evidence = f"{line['most_common']!r} in {format_share(1 - share)} of the rows, nothing in the others"
         yield Issue("low", name, "one value or none", evidence, drop(name, "one value or none"))
     if share >= MANY_MISSING:
-        evidence = f"{share:.0%} of the rows have no value"
+        evidence = f"{format_share(share)} of the rows have no value"
         yield Issue("medium", name, "many missing values", evidence, drop(name, "mostly missing"))
     if line["kind"] == "time":
         fix = write_line("features.dates", name, "{parts: [hour, weekday, month]}")
@@ -277,7 +277,8 @@ def find_in_numbers(name: str, numbers: np.ndarray, placeholders: list[Placehold
     low, high = np.quantile(rest, [0.25, 0.75])
     reach = np.maximum(low - rest, rest - high) / max(high - low, 1e-300)
     if high > low and reach.max() > VERY_FAR:
-        evidence = f"{np.mean(reach > FAR):.1%} of the rows are outliers, the farthest at {rest[reach.argmax()]:.4g}"
+        share, farthest = format_share(np.mean(reach > FAR), 1), rest[reach.argmax()]
+        evidence = f"{share} of the rows are outliers, the farthest at {farthest:.4g}"
         fix = write_line("wrangling.outliers", name, "{method: iqr, action: clip}")
         yield Issue("low", name, "outliers", evidence, fix)
 

@@ -9,6 +9,7 @@ import pandas as pd
 from labkit.errors import list_briefly
 from labkit.features.parse_text import CODE, NEARLY_ALL, NUMBER_WITH_UNIT, look_like_dates, read_date, read_number
 from labkit.params.yaml_lines import quote
+from labkit.units import format_share
 from labkit.vocabulary import DATE_FORMATS, MISSING
 
 LEADING_ZEROS, NUMBER_AS_TEXT = "leading zeros", "number as text"
@@ -41,7 +42,7 @@ def find_string_issues(values: pd.Series) -> Iterator[tuple[str, str, str, tuple
     words = [word for word in shown if word not in markers]
     if markers:
         share = float(counts[markers].sum() / max(len(values), 1))
-        evidence = f"{', '.join(map(repr, markers[:3]))} in {share:.1%} of the rows"
+        evidence = f"{', '.join(map(repr, markers[:3]))} in {format_share(share, 1)} of the rows"
         rule = f"{{missing: [{', '.join(map(quote, sorted({word.strip() for word in markers})))}], trim: true}}"
         yield "marker for missing", evidence, "medium", ("wrangling.rules", rule)
     if not words:

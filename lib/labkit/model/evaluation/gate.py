@@ -15,7 +15,7 @@ from labkit.model.evaluation.blocks import DAY, Blocks
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.metrics import OF_CLASSES, is_greater_better
 from labkit.params.evaluation import Gate
-from labkit.units import format_bytes, format_count, shorten_value
+from labkit.units import format_bytes, format_confidence, format_count, shorten_value
 
 NEARLY_PERFECT = 0.995
 """Skill score (0: best constant prediction, 1: perfect prediction) from which a metric is suspiciously good.
@@ -254,7 +254,7 @@ def describe_paired(metric: str, other: str, gain: Interval, confidence: float) 
     by = format_metric(abs(gain.value))
     if np.isnan([gain.low, gain.high]).any():
         return f"{by} {word} than {other} in {metric}, without an interval: too few independent rows"
-    sure, span = f"{confidence:.0%}".replace("%", " %"), f"{format_metric(gain.low)} to {format_metric(gain.high)}"
+    sure, span = format_confidence(confidence), f"{format_metric(gain.low)} to {format_metric(gain.high)}"
     if gain.low <= 0 <= gain.high:
         return f"not distinguishable from {other}: {by} {word} in {metric}, but the {sure} interval, {span}, includes 0"
     return f"{word} than {other} in {metric} by {by}, {sure} interval {span}"
@@ -286,5 +286,5 @@ def describe_gain(metric: str, gain: Interval, confidence: float, blocks: Blocks
     kind = "gain" if is_greater_better(metric) else "reduction"
     if np.isnan([gain.low, gain.high]).any():
         return f"{metric} {kind} of {format_metric(gain.value)}, without an interval (resampling {blocks})"
-    span = f"{format_metric(gain.low)} to {format_metric(gain.high)}"
-    return f"{metric} {kind} of {format_metric(gain.value)} ({confidence:.0%} interval {span}, resampling {blocks})"
+    span = f"{format_confidence(confidence)} interval {format_metric(gain.low)} to {format_metric(gain.high)}"
+    return f"{metric} {kind} of {format_metric(gain.value)} ({span}, resampling {blocks})"

@@ -18,6 +18,7 @@ from labkit.names import escape
 from labkit.params.evaluation import Costs
 from labkit.params.experiment import Params
 from labkit.params.subject import GENERIC, Subject
+from labkit.units import format_confidence, format_share
 
 SMALL_HOLDOUT = 200
 
@@ -126,7 +127,7 @@ def list_performance(metrics: Mapping[str, Any]) -> list[str]:
     """Return every metric with its interval, next to the metrics of the models that it was compared with."""
     others = {title: metrics[name] for name, title in BASELINES.items() if name in metrics}
     lines = [
-        f"| metric | model | {metrics['confidence']:.0%} interval | {' | '.join(others)} |",
+        f"| metric | model | {format_confidence(metrics['confidence'])} interval | {' | '.join(others)} |",
         "|---|---:|---:|" + "---:|" * len(others),
     ]
     for name, value in metrics["holdout"].items():
@@ -168,8 +169,8 @@ def list_threshold(metrics: Mapping[str, Any], costs: Costs | None, subject: Sub
         f"At a probability of **{found['threshold']:.3g}** or more, if a false positive costs {costs.false_positive:g} "
         f"and a false negative {costs.false_negative:g}{unit}; chosen on rows not used for fitting.",
         "",
-        f"On the holdout this acts on {found['acted']:.1%} of the {subject.rows}, with a recall of "
-        f"{found['recall']:.1%} and a precision of {found['precision']:.1%}. It costs "
+        f"On the holdout this acts on {format_share(found['acted'], 1)} of the {subject.rows}, with a recall of "
+        f"{format_share(found['recall'], 1)} and a precision of {format_share(found['precision'], 1)}. It costs "
         f"{found['cost']['value']:.4g}{unit} per {subject.row}; the cheaper of always and never acting costs "
         f"{plain:.4g}.",
         "",
@@ -261,8 +262,8 @@ def list_limits(
     missing_share = holdout.drop(columns=target.column).isna().mean()
     if missing_share.max() > 0:
         limits.append(
-            f"`{missing_share.idxmax()}` is missing in {missing_share.max():.0%} of the {subject.rows}; the model "
-            "imputes them."
+            f"`{missing_share.idxmax()}` is missing in {format_share(missing_share.max())} of the {subject.rows}; the "
+            "model imputes them."
         )
     gain = metrics.get("paired", {}).get("plain_lightgbm")
     if gain and not (gain["low"] or 0) > 0:
