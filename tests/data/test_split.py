@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from labkit.data.split import count_embargoed, describe_split, find_lacking_classes, split_rows, summarise_targets
 from labkit.errors import DataError
+from labkit.params.subject import Subject
 from labkit.params.tables import Data
 
 
@@ -187,4 +188,6 @@ def test_classes_are_summarised_by_their_shares_and_numbers_by_their_quartiles()
         "share of 1": [0.5, 0.25],
     }
     assert list(summarise_targets(parts, target)) == ["part", "rows", "share of 0", "share of 1"]
+    subject = Subject("", labels={"0": "on time", "1": "late"})
+    assert list(summarise_targets(parts, target, subject=subject))[2:] == ["share of on time", "share of late"]
     assert {"mean", "25%", "max"} <= set(summarise_targets(parts, make_data("regression").target))

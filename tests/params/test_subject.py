@@ -29,7 +29,7 @@ def test_declared_words_are_used(params_root: Path) -> None:
     assert subject.count_rows(0, kind="holdout", of_class=0) == "no holdout on time flights"
     assert subject.name_column("dep_delay") == "departure delay (minutes)"
     assert subject.add_unit("largest error", "dep_delay") == "largest error (minutes)"
-    assert load.load_params("flights").evaluation.costs.unit == "false alarms"
+    assert load.load_params("flights").evaluation.costs.unit == "points"
 
 
 def test_generic_words_where_none_are_declared(params_root: Path) -> None:

@@ -17,6 +17,7 @@ from labkit.errors import DataError, list_briefly
 from labkit.features.expressions import write_name
 from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.features.table_columns import is_numeric
+from labkit.params.subject import GENERIC, Subject
 from labkit.params.tables import Data, Target
 from labkit.params.yaml_lines import write_filter
 
@@ -191,7 +192,7 @@ def find_lacking_classes(parts: Mapping[str, pd.DataFrame], data: Data) -> dict[
     return {name: classes for name, classes in lacking.items() if classes}
 
 
-def summarise_targets(parts: Mapping[str, pd.DataFrame], target: Target) -> pd.DataFrame:
+def summarise_targets(parts: Mapping[str, pd.DataFrame], target: Target, *, subject: Subject = GENERIC) -> pd.DataFrame:
     """Return the target in each part: the share of a class, or mean, spread and quartiles of a number.
 
     Parameters
@@ -211,8 +212,9 @@ def summarise_targets(parts: Mapping[str, pd.DataFrame], target: Target) -> pd.D
         return pd.DataFrame(lines)
     largest = pd.concat(list(outcomes.values())).value_counts().index[:MOST_CLASSES].tolist()
     shown = largest if target.positive is None else [target.positive]
+    shares = {label: f"share of {subject.name_class(label)}" for label in shown}
     return pd.DataFrame(
-        {"part": name, "rows": len(one), **{f"share of {label}": float((one == label).mean()) for label in shown}}
+        {"part": name, "rows": len(one), **{named: float((one == label).mean()) for label, named in shares.items()}}
         for name, one in outcomes.items()
     )
 

@@ -111,6 +111,10 @@ class Subject:
         """
         return self.add_unit((name in self.columns and self.columns[name].description) or name, name)
 
+    def describe_column(self, name: str) -> str:
+        """Return what a column holds, with its unit, as in `name_column`; empty if nothing is declared."""
+        return self.name_column(name) if name in self.columns else ""
+
     def add_unit(self, words: str, name: str) -> str:
         """Return words with the unit of a column after them, if one is declared."""
         unit = self.columns[name].unit if name in self.columns else ""

@@ -140,9 +140,7 @@ def plot_slices(frame: pd.DataFrame, *, loss: str, confidence: float, subject: S
             interval = Interval(excess, float(frame["low"].iloc[row]), float(frame["high"].iloc[row]))
             plot_interval(axes, row, interval, color=ORANGE if row == 0 else BLUE)
         axes.axvline(0, color=LINE, linewidth=1.4)
-        finish_bars(
-            axes, names, f"{loss} beyond that of the other {subject.rows} ({format_confidence(confidence)} interval)"
-        )
+        finish_bars(axes, names, f"excess {loss}, with {format_confidence(confidence)} interval")
         axes.margins(x=0.1)
         set_ticks(axes, 5)
         return figure

@@ -107,7 +107,7 @@ def make_figure(
         Passed to `Figure.subplots`.
     """
     head = textwrap.wrap(title, 58)
-    lines = textwrap.wrap(fact, 84)
+    lines = textwrap.wrap(fact, 80)
     header = 0.26 * len(head) + 0.21 * len(lines) + 0.16
     total = height + header
     figure = Figure(figsize=(WIDTH_INCHES, total), label=f"{form}: {title}{'' if title.endswith('?') else '.'} {fact}")
