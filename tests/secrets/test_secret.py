@@ -323,8 +323,9 @@ def test_error_of_a_stage_without_a_notebook_is_masked_too(checkout: Path, monke
     from io import StringIO
 
     from labkit.run.kernels.session import Kernels
-    from labkit.run.pipeline.experiment_run import RunRequest, run_sample
+    from labkit.run.pipeline.experiment_run import RunRequest
     from labkit.run.pipeline.progress import Progress
+    from labkit.run.pipeline.sample_run import run_sample
     from rich.console import Console
 
     add_cells(checkout, "")

@@ -29,7 +29,12 @@ from labkit.units import format_count
 @click.option(
     "--force", metavar="STAGE", help="Run this stage even if nothing has changed.", shell_complete=complete_stage
 )
-@click.option("--sample", type=click.IntRange(20), metavar="N", help="Run on N rows in scratch; nothing is published.")
+@click.option(
+    "--sample",
+    type=click.IntRange(20),
+    metavar="N",
+    help="Try N rows with less effort, in scratch only.",
+)
 @click.option("--cold", is_flag=True, help="Start ordinary kernels, without preloaded imports.")
 @click.option("--no-wait", is_flag=True, help="Fail if another run of this checkout is under way.")
 @click.option("--locked", is_flag=True, help="Fail if the packages differ from requirements.lock.")
@@ -65,21 +70,22 @@ def run(
 
     with Kernels(is_cold=cold, is_kept_used=not cold, later=builtin.LATER_MODULES) as kernels:
         from labkit.run.pipeline.dvc_repo import PUBLISH
-        from labkit.run.pipeline.experiment_run import RunRequest, run_experiment, run_sample
+        from labkit.run.pipeline.experiment_run import RunRequest, run_experiment
+        from labkit.run.pipeline.sample_run import run_sample
         from labkit.run.records import mlflow_store
         from labkit.stages.result import find_result
 
         request = RunRequest(until, force, is_waiting=not no_wait, is_locked=locked, settings=settings)
         how: dict[str, Any] = {"plain": builtin.PLAIN_STAGES, "progress": Progress(), "kernels": kernels}
         if sample:
-            run_sample(experiment, rows=sample, request=request, **how)
+            lines = run_sample(experiment, rows=sample, request=request, **how)
             page = paths.find_reports_dir(experiment) / "sample" / "index.html"
         else:
             lines = run_experiment(experiment, request=request, **how)
             page = paths.find_reports_dir() / "index.html"
     echo(f"Report:    {os.path.relpath(page)}")
     echo(f"Tracking:  {mlflow_store.describe_viewing()}")
-    if not sample and any(line.stage == PUBLISH for line in lines) and (result := find_result(experiment)):
+    if any(line.stage == PUBLISH for line in lines) and (result := find_result(experiment)):
         echo(f"Result:    {result}")
 
 

@@ -309,10 +309,16 @@ def test_sample_run_stays_in_scratch(root: Path) -> None:
     before = {path: compute_digest(path) for path in (root / "data" / "diabetes").iterdir() if path.name != "scratch"}
     champion = get_champion(root)
     params = (root / "params/diabetes.yaml").read_bytes()
-    words = ("--sample", "150", "--until", "training", "-S", "training.folds=3")
+    words = ("--sample", "150", "--until", "training", "-S", "training.repeats=3")
     done = call_labkit(root, "run", "diabetes", *words)
     assert done.returncode == 0, done.stderr
     assert "For this sample only:\n-  folds: 5" in done.stdout
+    assert "+  bootstrap_samples: 200" in done.stdout
+    assert "Report:    reports/diabetes/sample/index.html" in done.stdout
+    index = (root / "reports/diabetes/sample/index.html").read_text()
+    assert "A sample of 150 rows" in index
+    assert 'href="04_training.html"' in index
+    assert "05_evaluation" not in index
     assert "9 shuffled folds" in (root / "reports/diabetes/sample/04_training.html").read_text()
     assert (root / "params/diabetes.yaml").read_bytes() == params
     assert "sample of 150 rows" in done.stdout

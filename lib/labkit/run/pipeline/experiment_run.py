@@ -5,11 +5,9 @@ independent of tables and models.
 """
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -31,8 +29,6 @@ from labkit.run.pipeline.stages_in_order import PlainStage, Work
 from labkit.run.records import ledger, mlflow_store, provenance, recovery
 from labkit.run.records.stage_record import load_records
 from labkit.secrets.secret import read_secrets
-from labkit.storage.atomic import copy_file
-from labkit.units import format_count
 
 
 @dataclass(frozen=True)
@@ -163,68 +159,11 @@ def serve_stages(work: Work, repo: Any, *, until: str | None, force: str | None)
         dvc_repo.reproduce_beside(reproduce, serve)
 
 
-def run_sample(
-    experiment: str,
-    *,
-    rows: int,
-    plain: Mapping[str, PlainStage],
-    progress: Progress,
-    kernels: Kernels,
-    request: RunRequest,
-) -> list[Line]:
-    """Run every stage on a sample of the main table, in scratch; pipeline outputs stay as they are."""
-    params, until = load_params(experiment), request.until
-    names = [name for name in dvc_repo.list_stages(experiment) if name not in (FINGERPRINT, dvc_repo.PUBLISH)]
-    if until:
-        names = names[: names.index(dvc_repo.check_stage(until, names)) + 1]
-    work = start_work(params, plain, progress, names=names, kernels=kernels, sample_rows=rows)
-    packages = check_locked_packages(work, is_locked=request.is_locked)
-    with (
-        run_lock.hold_checkout(experiment, report=progress.show, is_waiting=request.is_waiting) as has_waited,
-        try_settings(experiment, request.settings, progress),
-    ):
-        if request.settings or has_waited:
-            work = start_work(load_params(experiment), plain, progress, names=names, kernels=kernels, sample_rows=rows)
-        recovery.close_gone(progress.show)
-        os.environ.update(paths.make_environment())
-        with open_pipeline(work, packages, until=until, sample_rows=rows), work.parents, work.keep_record():
-            try:
-                kernels.begin()
-                for name in names:
-                    work.perform(name)
-            finally:
-                lines = close_lines(work, names)
-                progress.show_table(f"{experiment} (sample of {format_count(rows, 'row')})", lines)
-            if work.parent:
-                work.parent.status = "FINISHED"
-    return lines
-
-
 def write_settings(experiment: str, settings: Sequence[str], progress: Progress) -> bool:
     """Write settings into the params file, show the changes, and return whether there were settings."""
     if settings:
         progress.show(apply_overrides(experiment, settings) or "The params file has these values already.")
     return bool(settings)
-
-
-@contextmanager
-def try_settings(experiment: str, settings: Sequence[str], progress: Progress) -> Iterator[None]:
-    """Make this process and its kernels read a copy of the params with settings applied; the file is not changed."""
-    if not settings:
-        yield
-        return
-    before = paths.find_params_path(experiment)
-    with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as folder:
-        copy_file(before, Path(folder) / before.name)
-        os.environ[paths.PARAMS_VARIABLE] = folder
-        try:
-            changes = apply_overrides(experiment, settings).splitlines()[2:]
-            progress.show(
-                "\n".join(["For this sample only:", *changes] if changes else ["The params have these values already."])
-            )
-            yield
-        finally:
-            os.environ.pop(paths.PARAMS_VARIABLE)
 
 
 @contextmanager
