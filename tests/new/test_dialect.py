@@ -1,6 +1,8 @@
 """Awkward files: each becomes an experiment that reads, or is refused in one message and leaves nothing behind."""
 
 import os
+import re
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -280,6 +282,15 @@ def test_command_line_explains_what_it_decided_and_why(root: Path, folder: Path)
     ):
         assert words in done.stdout
     assert "Made:      params/shop.yaml, and data/shop/source under DVC" in done.stdout
+    [line] = re.findall(r"^For git: +(git add .*)$", done.stdout, re.MULTILINE)
+    subprocess.run(shlex.split(line), cwd=root, check=True)
+    staged = subprocess.run(["git", "diff", "--cached", "--name-only"], cwd=root, capture_output=True, text=True).stdout
+    assert staged.split() == [
+        "data/shop/source/.gitignore",
+        "data/shop/source/t.csv.dvc",
+        "dvc.yaml",
+        "params/shop.yaml",
+    ]
     assert load_params("shop").wrangling.drop == {"colour": "identifier: given"}
 
 

@@ -4,6 +4,7 @@ There is no logic here: experiments are created in `labkit.new.create`.
 """
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,6 +82,8 @@ def new(**given: Any) -> None:
         report=echo,
     )
     echo(f"Made:      {os.path.relpath(made.params_path)}, and data/{given['name']}/source under DVC")
+    added = (os.path.relpath(path) for path in made.git_paths)
+    echo(f"For git:   git add {shlex.join(added)}")
     echo(f"Next:      look at {os.path.relpath(made.params_path)}, then: labkit run {given['name']}")
 
 
@@ -135,12 +138,17 @@ def accept(survey: "Survey", proposal: "Proposal") -> bool:
     print_table(("what", "decided", "why"), rows, title=format_count(survey.raw.n_rows, "row"))
     if (rest := len(proposal.decisions) - MOST_SHOWN) > 0:
         echo(f"… and {rest} more, in the params file")
+    if proposal.moment:
+        echo(f"Note: {proposal.moment}.")
     return True
 
 
 def confirm(survey: "Survey", proposal: "Proposal") -> bool:
-    """Show the decisions, ask for the words on the pages and for confirmation."""
+    """Show the decisions; ask what is known when predicting, for the words on the pages and for confirmation."""
     accept(survey, proposal)
+    if proposal.moment and not click.confirm("Are all of them known then?", default=True):
+        echo("Leave out those that are known only later: run again with --drop COLUMN for each.")
+        return False
     echo("These words are shown on every page; press Enter to keep one.")
     tree, labels = proposal.tree, proposal.tree["data"]["target"].get("labels", {})
     tree["question"] = click.prompt("What is predicted, as a question", default=tree["question"])

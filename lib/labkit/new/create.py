@@ -53,6 +53,12 @@ class NewExperiment:
     survey: Survey
     proposal: Proposal
 
+    @property
+    def git_paths(self) -> list[Path]:
+        """What was made or changed and belongs in git; the table itself is ignored there, DVC keeps it."""
+        data = paths.find_data_dir(self.params_path.stem) / SOURCE
+        return [self.params_path, paths.find_root() / paths.MARKER, data]
+
 
 def create_experiment(
     name: str,

@@ -43,10 +43,17 @@ QUICK_MODELS = ("dummy", "linear", "lightgbm")
 
 @dataclass
 class Proposal:
-    """Params as plain data, and the decisions behind them."""
+    """Params as plain data, and the decisions behind them.
+
+    Attributes
+    ----------
+    moment
+        What it means for the other columns that a date is the time of prediction, in one sentence; else empty.
+    """
 
     tree: dict[str, Any]
     decisions: list[ParamsDecision] = field(default_factory=list)
+    moment: str = ""
 
     @property
     def comments(self) -> dict[tuple[str, ...], str]:
@@ -124,7 +131,7 @@ def make_proposal(name: str, survey: Survey, target: str, choices: Choices) -> P
         "deploy": {"onnx": True, "intended_use": f"Not stated yet: made from a table by labkit new {name}."},
     }
     decisions += find_remarks(survey, drop, choices)
-    return Proposal(tree, decisions)
+    return Proposal(tree, decisions, split_plan.moment)
 
 
 def describe_table(table: Table) -> dict[str, Any]:

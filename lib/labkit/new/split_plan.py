@@ -23,6 +23,7 @@ from labkit.params.evaluation import Gate
 FEWEST_DAYS = 20
 FEWEST_HOLDOUT_DAYS = Gate().fewest_days
 FEWEST_GROUPS = 10
+MOST_NAMED = 12
 MOSTLY_BEFORE, MOSTLY_AFTER = 0.99, 0.5
 MOST_MISSING = 0.05
 PERSONAL = re.compile(r"birth|born|dob|geburt|naissance|nacimiento", re.I)
@@ -49,6 +50,8 @@ class SplitPlan:
         Columns that are not inputs of the model.
     needs_filter
         Time column with missing values; rows without a time are filtered out.
+    moment
+        What a split by time means for the other columns, in one sentence; empty without such a split.
     decisions
         Decisions about all of these, each with its reason.
     """
@@ -60,6 +63,7 @@ class SplitPlan:
     lengths: dict[str, str] = field(default_factory=dict)
     hidden: list[str] = field(default_factory=list)
     needs_filter: str | None = None
+    moment: str = ""
     decisions: list[ParamsDecision] = field(default_factory=list)
 
 
@@ -97,7 +101,23 @@ def plan_split(
         if asked is not None and column != asked:
             add_length(split_plan, survey, column, asked)
             warn_of_later(split_plan, survey, column, asked)
+    if split_plan.time and split_plan.column:
+        state_moment(split_plan, [name for name in survey.kinds if name not in (*drop, *split_plan.hidden, target)])
     return split_plan
+
+
+def state_moment(split_plan: SplitPlan, inputs: list[str]) -> None:
+    """State what it means that a date is the time of prediction: all other inputs have to be known at that time."""
+    others = [name for name in inputs if name != split_plan.column]
+    if not others:
+        return
+    count = "this column" if len(others) == 1 else f"these {len(others)} columns"
+    shown = ", ".join(others[:MOST_NAMED]) + (f" and {len(others) - MOST_NAMED} more" * (len(others) > MOST_NAMED))
+    split_plan.moment = f"this model predicts at {split_plan.column}; {count} must be known then: {shown}"
+    reason = "all other columns must be known then: leave out with --drop what is known only later"
+    split_plan.decisions.append(
+        ParamsDecision("prediction", f"at {split_plan.column!r}", reason, ("data", "time"), is_warning=True)
+    )
 
 
 def add_length(split_plan: SplitPlan, survey: Survey, column: str, asked: str) -> None:
