@@ -21,6 +21,9 @@ LABKIT = str(Path(sys.executable).with_name("labkit"))
 Labkit = Callable[..., subprocess.CompletedProcess[str]]
 
 
+# As in a stage's process. Beside other tests, threads that spin while they wait take several times as long.
+os.environ |= {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_NUM_THREADS": "1"}
+
 # A shell has Ctrl-C ignored in what it starts in the background, and so would every process that is tested here.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -83,9 +83,9 @@ def test_batch_shows_pictures_and_tables_instead(
     assert forms == [{"image/png"}, {"text/html"}] * widgets.STATIC_COLUMNS
 
 
-@pytest.mark.parametrize(("run_dir", "form"), [("", "application/vnd.jupyter.widget-view+json"), (".", "image/png")])
-def test_explorer_in_a_real_kernel(run_dir: str, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LABKIT_RUN_DIR", run_dir)
+@pytest.mark.parametrize(("is_run", "form"), [(False, "application/vnd.jupyter.widget-view+json"), (True, "image/png")])
+def test_explorer_in_a_real_kernel(is_run: bool, form: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LABKIT_RUN_DIR", str(tmp_path) if is_run else "")
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
     root = Path(__file__).resolve().parents[2]
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(root)}}).execute()
