@@ -5,7 +5,14 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from labkit.data.split import count_embargoed, describe_split, find_lacking_classes, split_rows, summarise_targets
+from labkit.data.split import (
+    count_embargoed,
+    describe_split,
+    find_lacking_classes,
+    mark_explored,
+    split_rows,
+    summarise_targets,
+)
 from labkit.errors import DataError
 from labkit.params.subject import Subject
 from labkit.params.tables import Data
@@ -191,3 +198,27 @@ def test_classes_are_summarised_by_their_shares_and_numbers_by_their_quartiles()
     subject = Subject("", labels={"0": "on time", "1": "late"})
     assert list(summarise_targets(parts, target, subject=subject))[2:] == ["share of on time", "share of late"]
     assert {"mean", "25%", "max"} <= set(summarise_targets(parts, make_data("regression").target))
+
+
+def make_data_by_time(**days: str) -> Data:
+    """Return params of a split by time."""
+    content = {"tables": {"t": {"path": "t.csv", "times": ["at"]}}, "target": {"column": "y", "task": "classification"}}
+    content |= {"split": {"method": "time", **days}, "time": {"predict_at": "at", "outcome_known_at": "at + hours(1)"}}
+    return Data.model_validate_json(json.dumps(content))
+
+
+def test_exploration_describes_the_rows_before_the_first_day_after_training() -> None:
+    data = make_data_by_time(validation_from="2024-01-03", holdout_from="2024-01-05")
+    times = pd.Series(pd.to_datetime(["2024-01-01", "2024-01-02 23:59", "2024-01-03", None, "2024-02-01"], utc=True))
+    assert mark_explored(pd.DataFrame({"predict_at": times}), data).tolist() == [True, True, False, False, False]
+    late = pd.DataFrame({"predict_at": times[2:]})
+    assert mark_explored(late, data).all(), "the split is refused later, with its own message"
+    assert mark_explored(make_frame(20), make_data()).all()
+    assert mark_explored(make_frame(20), make_data(method="group", group="x")).all()
+
+
+def test_training_part_and_explored_rows_follow_one_rule() -> None:
+    times = pd.date_range("2024-01-01", periods=60, freq="12h", tz="UTC").as_unit("us")
+    frame = pd.DataFrame({"y": ["a", "b"] * 30, "predict_at": times, "outcome_known_at": times + pd.Timedelta("1h")})
+    data = make_data_by_time(validation_from="2024-01-15", holdout_from="2024-01-20")
+    assert frame.index[mark_explored(frame, data)].equals(split_rows(frame, data, seed=0)["training"].index)

@@ -95,10 +95,38 @@ def split_by_time(frame: pd.DataFrame, data: Data, seed: int) -> RowsOfParts:
     return {name: np.flatnonzero(rows) for name, rows in zip(names, kept, strict=True)}
 
 
+def find_starts(data: Data) -> pd.DatetimeIndex:
+    """Return when each part after training begins, for splits by time; empty for other methods."""
+    return pd.to_datetime(list(list_days(data).values()), utc=True).as_unit("us")
+
+
+def number_rows(frame: pd.DataFrame, data: Data) -> np.ndarray:
+    """Return the part number of each row in a split by time, 0 for training; without a time, the last part."""
+    return np.asarray(find_starts(data).searchsorted(pd.DatetimeIndex(frame[PREDICT_AT]), side="right"))
+
+
+def mark_explored(frame: pd.DataFrame, data: Data) -> np.ndarray:
+    """Return which rows of a table the exploration may describe, shape (n_rows,).
+
+    A split by time is known before the rows are cleaned, so these are the rows before the first day after training.
+    Other splits are drawn from clean rows: all rows.
+
+    Parameters
+    ----------
+    frame
+        The joined table, before or after it is cleaned.
+    """
+    everything = np.ones(len(frame), dtype=bool)
+    if data.split.method != "time":
+        return everything
+    is_training = number_rows(frame, data) == PARTS.index("training")
+    # Without any training row, the split itself is refused, and the exploration shows why.
+    return is_training if is_training.any() else everything
+
+
 def number_parts(frame: pd.DataFrame, data: Data) -> tuple[np.ndarray, np.ndarray]:
     """Return the part number of each row, and whether its outcome was known too late for it; shapes (n_rows,)."""
-    starts = pd.to_datetime(list(list_days(data).values()), utc=True).as_unit("us")
-    numbers = np.asarray(starts.searchsorted(pd.DatetimeIndex(frame[PREDICT_AT]), side="right"))
+    starts, numbers = find_starts(data), number_rows(frame, data)
     known = pd.DatetimeIndex(frame[OUTCOME_KNOWN_AT])
     n_learning = PARTS.index("holdout")
     ends = starts[np.minimum(numbers, n_learning - 1)]

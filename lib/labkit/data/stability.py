@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from labkit.data.split import list_days
+from labkit.data.split import PARTS, number_rows
 from labkit.features.outcome_rates import PREDICT_AT
 from labkit.features.table_columns import find_column_kind
 from labkit.params.tables import Data, Target
@@ -106,9 +106,10 @@ def compute_by_key(frame: pd.DataFrame, target: Target, key: str, *, period: str
 
 def is_later(frame: pd.DataFrame, data: Data) -> pd.Series:
     """Return which rows come after training: from the first day after it in the split, else the last 40 % in time."""
-    times, days = frame[PREDICT_AT], list(list_days(data).values())
-    start = pd.Timestamp(days[0], tz="UTC") if days else times.quantile(1 - LATER_SHARE)
-    return times >= start
+    times = frame[PREDICT_AT]
+    if data.split.method == "time":
+        return times.notna() & (number_rows(frame, data) > PARTS.index("training"))
+    return times >= times.quantile(1 - LATER_SHARE)
 
 
 @np.errstate(over="ignore", invalid="ignore")

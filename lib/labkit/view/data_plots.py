@@ -41,21 +41,31 @@ LEAST_PREDICTIVE = 0.01
 MOST_POINTS = 2000
 MOST_BARS = 6
 PANELS_PER_ROW = 3
+MOST_ASIDE = 4
+"""Columns that are no usable inputs but are drawn beside the usable ones."""
 
 
 def rank_columns(profile: pd.DataFrame, target: Target) -> list[str]:
-    """Return all columns except the target, the most predictive first."""
-    ranked = profile.sort_values("score", ascending=False, kind="stable", na_position="last")["column"]
-    return [name for name in ranked if name != target.column]
+    """Return all columns except the target, the most predictive first and those set aside last."""
+    ranked = profile.sort_values("score", ascending=False, kind="stable", na_position="last")
+    ranked = ranked[ranked["column"] != target.column]
+    is_aside = find_aside(ranked) != ""
+    return [*ranked.loc[~is_aside, "column"], *ranked.loc[is_aside, "column"]]
+
+
+def find_aside(profile: pd.DataFrame) -> pd.Series:
+    """Return why each column is no usable input, empty for usable ones; see `labkit.data.quality.issues.set_aside`."""
+    return profile["set_aside"] if "set_aside" in profile else pd.Series("", index=profile.index)
 
 
 def describe_best(profile: pd.DataFrame, target: Target) -> str:
-    """Return which column explains most of the target by itself, or that none does."""
-    best = next(iter(rank_columns(profile, target)), None)
-    score = 0.0 if best is None else float(profile.set_index("column")["score"].fillna(0)[best])
+    """Return which usable column explains most of the target by itself, or that none does."""
+    usable = profile[find_aside(profile) == ""]
+    best = next(iter(rank_columns(usable, target)), None)
+    score = 0.0 if best is None else float(usable.set_index("column")["score"].fillna(0)[best])
     if score < LEAST_PREDICTIVE:
-        return f"no column explains {format_share(LEAST_PREDICTIVE)} by itself"
-    return f"{best} alone explains {format_share(score)}"
+        return f"no usable column explains {format_share(LEAST_PREDICTIVE)} by itself"
+    return f"best usable column {best}, explains {format_share(score)} by itself"
 
 
 def plot_missing(profile: pd.DataFrame, *, most: int, subject: Subject = GENERIC) -> Figure:
@@ -82,17 +92,24 @@ def plot_missing(profile: pd.DataFrame, *, most: int, subject: Subject = GENERIC
 def plot_scores(
     profile: pd.DataFrame, *, most: int, highlight: Sequence[str] = (), title: str = "How much single columns explain"
 ) -> Figure:
-    """Draw how much of the target each column explains by itself, best first."""
-    ranked = profile.dropna(subset="score").sort_values("score", ascending=False, kind="stable").head(most)
-    scores = dict(zip(ranked["column"], ranked["score"], strict=True))
-    best = next(iter(scores), None)
-    fact = "There is no column to score."
-    if best is not None:
-        fact = f"The best single column, {best}, explains {format_share(scores[best])} of the target's uncertainty."
-    if shown := [name for name in highlight if name in scores]:
-        fact += f" In orange: {join_names(shown)}."
+    """Draw how much of the target each column explains by itself, best first; those set aside last and in grey."""
+    ranked = profile.dropna(subset="score").sort_values("score", ascending=False, kind="stable")
+    aside = ranked[find_aside(ranked) != ""].head(MOST_ASIDE)
+    usable = ranked[find_aside(ranked) == ""].head(max(most - len(aside), 1))
+    shown = pd.concat([usable, aside])
+    scores = dict(zip(shown["column"], shown["score"], strict=True))
+    kind, fact = "usable" if len(aside) else "single", "There is no usable column to score."
+    if len(usable):
+        best = usable["column"].iloc[0]
+        fact = f"The best {kind} column, {best}, explains {format_share(scores[best])} of the target's uncertainty."
+    reasons = dict(zip(aside["column"], find_aside(aside), strict=True))
+    if reasons:
+        named = (f"{name} ({reason})" for name, reason in reasons.items())
+        fact += f" In grey, cut at the edge: {join_names(named)}."
+    if picked := [name for name in highlight if name in scores]:
+        fact += f" In orange: {join_names(picked)}."
     unit = "share of the target's uncertainty explained"
-    return plot_bars(scores, title=title, fact=fact, unit=unit, as_share=True, highlight=highlight)
+    return plot_bars(scores, title=title, fact=fact, unit=unit, as_share=True, highlight=highlight, muted=list(reasons))
 
 
 def list_classes(values: pd.Series, positive: Any = None, most: int = len(PALETTE)) -> list[Any]:

@@ -192,10 +192,11 @@ def plot_bars(
     unit: str,
     as_share: bool = False,
     highlight: Sequence[str] = (),
+    muted: Sequence[str] = (),
 ) -> Figure:
     """Draw a horizontal bar chart of named values, each with its number; the `highlight` ones are orange.
 
-    A number that cannot be drawn has no bar.
+    A number that cannot be drawn has no bar. The `muted` ones are grey and end where the longest other bar ends.
     """
     if not values:
         return make_note(title, fact)
@@ -203,9 +204,11 @@ def plot_bars(
         figure, (axes,) = make_figure(title, fact, form="Bar chart", height=0.75 + 0.3 * len(values))
         names, numbers = [shorten_name(name) for name in values], keep_drawable(list(values.values()))
         lengths = np.nan_to_num(numbers)
-        axes.barh(
-            range(len(names)), lengths, color=[ORANGE if name in highlight else BLUE for name in values], height=0.72
-        )
+        is_muted = np.array([name in muted for name in values])
+        if is_muted.any() and not is_muted.all():
+            lengths = np.where(is_muted, np.minimum(lengths, lengths[~is_muted].max()), lengths)
+        colors = [ORANGE if name in highlight else LINE if name in muted else BLUE for name in values]
+        axes.barh(range(len(names)), lengths, color=colors, height=0.72)
         for row, (length, number) in enumerate(zip(lengths, values.values(), strict=True)):
             label = format_share(number) if as_share else format_number(number)
             place = (max(length, 0.0), row)

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from labkit.data.split import list_days
+from labkit.data.split import list_days, mark_explored
 from labkit.data.stability import LARGE_DRIFT, NOTABLE_DRIFT, compute_by_key, compute_over_time
 from labkit.features.outcome_rates import PREDICT_AT
 from labkit.features.table_columns import find_column_kind
 from labkit.params.subject import GENERIC, Subject
 from labkit.params.tables import Data, Target
-from labkit.view.data_plots import plot_heat
+from labkit.view.data_plots import plot_heat, rank_columns
 from labkit.view.prose import count, format_number, format_share, join_names, shorten_name
 from labkit.view.style import (
     BLUE,
     INK,
+    LINE,
     MUTED,
     ORANGE,
     PALE,
@@ -74,19 +75,31 @@ def plot_over_time(frame: pd.DataFrame, data: Data, *, subject: Subject = GENERI
     found = found.assign(mean=keep_drawable(found["mean"])).dropna(subset="mean").reset_index(drop=True)
     if found.empty:
         return make_note(title, NO_MEAN)
-    high, low = found.iloc[int(found["mean"].argmax())], found.iloc[int(found["mean"].argmin())]
+    known, is_all = compute_explored(frame, data), mark_explored(frame, data).all()
+    known = found if known.empty else known
+    high, low = known.iloc[int(known["mean"].argmax())], known.iloc[int(known["mean"].argmin())]
     fact = f"From {format_outcome(low['mean'], target)} in the period from {low['start']:%d %B %Y} to "
     fact += (
-        f"{format_outcome(high['mean'], target)} in that from {high['start']:%d %B %Y}; {count(len(found), 'period')}."
+        f"{format_outcome(high['mean'], target)} in that from {high['start']:%d %B %Y}; {count(len(known), 'period')}"
     )
+    fact += "." if is_all else " of training; later ones in grey."
     with style():
         figure, (axes,) = make_figure(title, fact, form="Line chart", height=2.7)
-        axes.plot(found["start"], found["mean"], "o-", color=BLUE, markersize=3.5)
+        axes.plot(found["start"], found["mean"], "o-", color=LINE, markersize=3.5)
+        axes.plot(known["start"], known["mean"], "o-", color=BLUE, markersize=3.5)
         mark_parts(axes, list(list_days(data).items()), found["start"].iloc[-1] + pd.Timedelta(days=6))
         axes.set(ylabel=name_outcome(target, subject), ylim=(0, None) if target.task == "classification" else None)
         axes.margins(x=0.01)
         set_time_ticks(axes)
         return figure
+
+
+def compute_explored(frame: pd.DataFrame, data: Data) -> pd.DataFrame:
+    """Return the target by period of the rows that the exploration may describe, in the periods of the whole table."""
+    times = frame[PREDICT_AT]
+    explored = frame[mark_explored(frame, data)]
+    found = compute_over_time(explored, data.target, span_days=(times.max() - times.min()).days)
+    return found.assign(mean=keep_drawable(found["mean"])).dropna(subset="mean").reset_index(drop=True)
 
 
 def mark_parts(axes: Axes, days: list[tuple[str, date]], last: pd.Timestamp) -> None:
@@ -104,13 +117,8 @@ def mark_parts(axes: Axes, days: list[tuple[str, date]], last: pd.Timestamp) -> 
 
 def find_key(frame: pd.DataFrame, profile: pd.DataFrame, target: Target) -> str | None:
     """Return the most predictive category column with few values."""
-    ranked = profile.sort_values("score", ascending=False, kind="stable")
-    for name in ranked["column"]:
-        if (
-            name != target.column
-            and find_column_kind(frame[name]) == "category"
-            and 2 <= frame[name].nunique() <= MOST_LEVELS
-        ):
+    for name in rank_columns(profile, target):
+        if find_column_kind(frame[name]) == "category" and 2 <= frame[name].nunique() <= MOST_LEVELS:
             return str(name)
     return None
 

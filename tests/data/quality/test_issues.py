@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from labkit.data.quality.issues import find_all, list_open
+from labkit.data.quality.issues import find_all, list_open, set_aside
 from labkit.data.quality.profile import profile_table
 from labkit.data.quality.text_issues import guess_formats, is_prose
 from labkit.data.stability import compute_drift
@@ -240,3 +240,32 @@ def test_prose_is_distinguished_from_names() -> None:
 def test_training_knows_what_findings_propose() -> None:
     assert Training(metric="log_loss", class_weight="balanced").class_weight == "balanced"
     assert Training(metric="mae", target_transform="log").target_transform == "log"
+
+
+def test_repeated_rows_and_missing_targets_are_counted_among_all_rows() -> None:
+    every = make_table()[["size", "noise", "outcome"]].assign(later=np.arange(N + 1) >= 200)
+    every.loc[220:224, "outcome"] = None
+    explored = every[~every["later"]].drop(columns="later")
+    profile, drift = profile_table(explored, TARGET, seed=0), pd.DataFrame({"column": [], "drift": []})
+    data = Data(tables={"t": Table(path="t.csv")}, target=TARGET)
+    options = {"correlation_alert": 0.95, "drift": drift}
+    alone = find_all(explored, profile, data, **options)  # type: ignore[arg-type]
+    found = find_all(explored, profile, data, **options, every=every.drop(columns="later"))  # type: ignore[arg-type]
+    assert not {"target missing", "duplicated rows"} & set(alone["what"])
+    assert {"target missing", "duplicated rows"} <= set(found["what"])
+    assert found.set_index("what").loc["target missing", "evidence"] == "5 rows without a target"
+
+
+def test_columns_that_are_no_inputs_are_set_aside_with_the_reason() -> None:
+    table = make_table()
+    profile = set_aside(profile_table(table, TARGET, seed=0), find(table), {"noise": "noise", "leak": "leak"})
+    reasons = dict(zip(profile["column"], profile["set_aside"], strict=True))
+    assert {name: reason for name, reason in reasons.items() if reason} == {
+        "noise": "dropped",
+        "leak": "dropped",
+        "key: 1": "identifier",
+        "near": "explains the target by itself",
+        "later": "filled after the outcome",
+        "same": "constant",
+        "nothing": "empty",
+    }

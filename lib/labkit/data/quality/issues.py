@@ -62,7 +62,13 @@ class Issue:
 
 
 def find_all(
-    frame: pd.DataFrame, profile: pd.DataFrame, data: Data, *, correlation_alert: float, drift: pd.DataFrame
+    frame: pd.DataFrame,
+    profile: pd.DataFrame,
+    data: Data,
+    *,
+    correlation_alert: float,
+    drift: pd.DataFrame,
+    every: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Return the data-quality issues of a joined table, most severe first.
 
@@ -74,6 +80,9 @@ def find_all(
         Minimum absolute rank correlation for two columns to be reported as redundant.
     drift
         As returned by `labkit.data.stability.compute_drift`.
+    every
+        All rows, if `frame` holds only those that may be described: duplicated and blank rows and missing targets are
+        counted among all.
 
     Returns
     -------
@@ -81,6 +90,7 @@ def find_all(
         `severity`, `column`, `what`, `evidence`, `fix`: see `Issue`.
     """
     target, never = data.target, {data.target.column, PREDICT_AT, OUTCOME_KNOWN_AT}
+    every = frame if every is None else every
     inputs = frame[[name for name in frame.columns if name not in never]]
     step = len(inputs) // MOST_ROWS + 1
     sample = frame.iloc[::step] if len(inputs) > MOST_ROWS else frame
@@ -88,8 +98,9 @@ def find_all(
     placeholders = find_placeholders(sample if target.task == "regression" else sample[list(inputs.columns)])
     identifiers = find_identifiers(inputs, data)
     found = [
+        *find_missing_target(every[target.column]),
         *find_in_target(frame, target, placeholders),
-        *find_in_rows(frame, target, list_keys(inputs, lines, identifiers)),
+        *find_in_rows(every, target, list_keys(inputs, lines, identifiers)),
     ]
     for name in inputs.columns:
         line: pd.Series = lines.loc[str(name)]  # type: ignore[assignment]
@@ -131,14 +142,40 @@ def drop(name: str, reason: str) -> str:
     return write_line("wrangling.drop", name, reason)
 
 
+def set_aside(profile: pd.DataFrame, findings: pd.DataFrame, drop: Mapping[str, str]) -> pd.DataFrame:
+    """Return the profile with the reason why a column is no usable input in its column `set_aside`, empty for others.
+
+    Set aside are columns that are dropped, leak the target, identify the row, or are constant or empty, and the times
+    of the prediction and its outcome.
+
+    Parameters
+    ----------
+    findings
+        As returned by `find_all`.
+    drop
+        `wrangling.drop`.
+    """
+    target = profile.attrs.get("target")
+    is_severe = (findings["severity"] == "high") | findings["what"].isin(["constant", "empty"])
+    found = findings[is_severe & (findings["column"] != target)]
+    reasons = dict(zip(found["column"], found["what"], strict=True))
+    reasons |= dict.fromkeys(drop, "dropped") | dict.fromkeys((PREDICT_AT, OUTCOME_KNOWN_AT), "time of the prediction")
+    return profile.assign(set_aside=[reasons.get(name, "") for name in profile["column"]])
+
+
+def find_missing_target(outcomes: pd.Series) -> Iterator[Issue]:
+    """Find rows without a target."""
+    if n_missing := int(outcomes.isna().sum()):
+        name = str(outcomes.name)
+        fix = write_filter(f"not missing({write_name(name)})")
+        yield Issue("high", name, "target missing", f"{format_count(n_missing, 'row')} without a target", fix)
+
+
 def find_in_target(
     frame: pd.DataFrame, target: Target, placeholders: Mapping[str, list[Placeholder]]
 ) -> Iterator[Issue]:
-    """Find missing, infinite or skewed target values, rare classes, and placeholders for missing values."""
+    """Find infinite or skewed target values, rare classes, and placeholders for missing values."""
     outcomes, name = frame[target.column], target.column
-    if n_missing := int(outcomes.isna().sum()):
-        fix = write_filter(f"not missing({write_name(name)})")
-        yield Issue("high", name, "target missing", f"{format_count(n_missing, 'row')} without a target", fix)
     if target.task == "classification":
         yield from find_rare_classes(outcomes.dropna(), target)
     elif is_numeric(outcomes):

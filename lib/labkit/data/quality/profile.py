@@ -51,7 +51,8 @@ def profile_table(frame: pd.DataFrame, target: Target, *, seed: int) -> pd.DataF
     -------
     pandas.DataFrame
         One row per column: `column`, `kind`, `missing_share`, `distinct`, `smallest`, `largest` (strings), `mean`,
-        `most_common`, `score` (see `score_column`; NaN for the target itself).
+        `most_common`, `score` (see `score_column`; NaN for the target itself), `set_aside` (empty, see
+        `labkit.data.quality.issues.set_aside`).
 
     Raises
     ------
@@ -76,6 +77,7 @@ def profile_table(frame: pd.DataFrame, target: Target, *, seed: int) -> pd.DataF
         else score_column(sample.loc[known, name], outcomes[known], target.task, seed=seed)
         for name in frame.columns
     ]
+    profile = profile.assign(set_aside="")
     profile.attrs["target"] = target.column
     return profile
 

@@ -1,0 +1,90 @@
+"""What the exploration says of itself: the rows it describes, the target's rate, and the columns that are left."""
+
+import json
+import re
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from labkit.params.subject import Subject
+from labkit.params.tables import Data, Target
+from labkit.view import data_plots, exploration, style, time_plots
+
+TARGET = Target(column="late", task="classification", positive=1)
+FLIGHTS = Subject("", "flight", "flights", {"1": "late", "0": "on time"})
+PROFILE = pd.DataFrame(
+    {
+        "column": ["delay", "hour", "id", "noise", "late"],
+        "score": [0.97, 0.05, 0.0, 0.001, np.nan],
+        "set_aside": ["dropped", "", "identifier", "", ""],
+    }
+)
+NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "01_eda.ipynb"
+
+
+def make_data(**split: object) -> Data:
+    """Return params with a split."""
+    content = {"tables": {"t": {"path": "t.csv", "times": ("at",)}}, "target": TARGET.model_dump(), "split": split}
+    if split.get("method") == "time":
+        content["time"] = {"predict_at": "at", "outcome_known_at": "at + hours(1)"}
+    return Data.model_validate(content)
+
+
+BY_TIME = make_data(method="time", validation_from=date(2024, 2, 1), holdout_from=date(2024, 3, 1))
+
+
+def test_columns_set_aside_come_last_and_in_grey_and_do_not_set_the_scale() -> None:
+    assert data_plots.rank_columns(PROFILE, TARGET) == ["hour", "noise", "delay", "id"]
+    figure = data_plots.plot_scores(PROFILE, most=12)
+    assert "The best usable column, hour, explains 5 %" in figure.get_label()
+    assert "In grey, cut at the edge: delay (dropped) and id (identifier)." in figure.get_label()
+    axes = figure.axes[0]
+    assert axes.get_xlim()[1] < 0.06, "scaled by the best usable column"
+    color = tuple(int(style.LINE[place : place + 2], 16) / 255 for place in (1, 3, 5))
+    assert [patch.get_facecolor()[:3] == color for patch in axes.patches] == [False, False, True, True]
+    assert "97 %" in [text.get_text() for text in axes.texts]
+
+
+def test_headline_is_the_rate_and_the_best_usable_column() -> None:
+    frame = pd.DataFrame({"late": [1, 0, 0, 0], "price": [1.0, 2.0, 3.0, 6.0]})
+    assert data_plots.describe_best(PROFILE, TARGET) == "best usable column hour, explains 5 % by itself"
+    assert exploration.describe_outcome(frame, TARGET, FLIGHTS) == "25 % late flights"
+    number = Target(column="price", task="regression")
+    assert exploration.describe_outcome(frame, number) == "mean price 3"
+    unnamed = Target(column="late", task="classification")
+    assert exploration.describe_outcome(frame, unnamed) == "75 % rows of class `0`"
+
+
+def test_identifiers_and_constants_are_not_called_weak() -> None:
+    assert exploration.list_weak(PROFILE, TARGET) == ["noise"]
+
+
+def test_page_says_which_rows_it_describes() -> None:
+    part = exploration.describe_explored(np.array([True, True, False]), BY_TIME, FLIGHTS)
+    assert part.startswith("What follows describes the **2 flights before 1 February 2024**, the training period.")
+    every = exploration.describe_explored(np.ones(3, dtype=bool), make_data(), FLIGHTS)
+    assert every.startswith("**All 3 flights are described**: the split is drawn at random from the clean flights")
+    group = exploration.describe_explored(np.ones(3, dtype=bool), make_data(method="group", group="at"))
+    assert "the split is drawn by group" in group
+
+
+def test_target_after_training_is_grey_and_not_part_of_the_fact() -> None:
+    times = pd.date_range("2024-01-01", periods=90, tz="UTC")
+    frame = pd.DataFrame({"predict_at": times, "late": (np.arange(90) >= 60).astype(int)})
+    figure = time_plots.plot_over_time(frame, BY_TIME)
+    assert "to 0 % in that" in figure.get_label()
+    assert "of training; later ones in grey." in figure.get_label()
+    later, known = figure.axes[0].lines[:2]
+    assert (later.get_color(), known.get_color()) == (style.LINE, style.BLUE)
+    assert len(known.get_xdata()) < len(later.get_xdata())
+
+
+def test_notebook_hands_all_rows_only_to_what_may_look_at_them() -> None:
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    lines = [line.strip() for cell in cells if cell["cell_type"] == "code" for line in cell["source"]]
+    uses = [line for line in lines if re.search(r"\bframe\b", line)]
+    allowed = ("join_tables(", "mark_explored(frame", "len(frame)", "frame.shape", "compute_drift(frame", "every=frame")
+    allowed += ("plot_over_time(frame",)
+    assert [line for line in uses if not any(word in line for word in allowed)] == []
+    assert {word for word in allowed if not any(word in line for line in uses)} == set()
