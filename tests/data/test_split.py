@@ -80,10 +80,10 @@ def make_timed(n_days: int = 90) -> pd.DataFrame:
     return frame.assign(g=np.arange(2 * n_days) // 6).rename_axis(index="row")
 
 
-def make_timed_data(**split: object) -> Data:
+def make_timed_data(zone: str = "UTC", **split: object) -> Data:
     """Return params with times."""
     tree = make_data().model_dump(mode="json")
-    times = {"predict_at": "a", "outcome_known_at": "b"}
+    times = {"predict_at": "a", "outcome_known_at": "b", "zone": zone}
     return Data.model_validate_json(json.dumps({**tree, "time": times, "split": split}))
 
 
@@ -106,6 +106,22 @@ def test_parts_follow_each_other_in_time_and_start_at_midnight() -> None:
     assert described["parts"]["training"]["last"] == "2020-01-31T00:00:00+00:00"
     assert described["embargoed"] == {"training": 1, "validation": 1}
     assert described["seed"] is None
+
+
+@pytest.mark.parametrize(
+    ("zone", "first"),
+    [("America/New_York", "2020-02-01 12:00"), ("Asia/Tokyo", "2020-02-01 00:00"), ("Etc/GMT-13", "2020-01-31 12:00")],
+)
+def test_days_of_the_split_begin_in_the_declared_zone(zone: str, first: str) -> None:
+    """Rows are 12 hours apart: the first one of the day follows midnight there."""
+    parts = split_rows(make_timed(), make_timed_data(zone, **TIMES), seed=0)
+    assert parts["validation"]["predict_at"].iloc[0] == pd.Timestamp(first, tz="UTC")
+
+
+@pytest.mark.parametrize("zone", ["New York", "../etc/passwd", "", "UTC+1"])
+def test_zone_that_does_not_exist_is_refused(zone: str) -> None:
+    with pytest.raises(ValueError, match="no time zone"):
+        make_timed_data(zone, **TIMES)
 
 
 def find_parts_of(row: int, known: str, data: Data) -> list[str]:
@@ -209,7 +225,8 @@ def make_data_by_time(**days: str) -> Data:
 
 def test_exploration_describes_the_rows_before_the_first_day_after_training() -> None:
     data = make_data_by_time(validation_from="2024-01-03", holdout_from="2024-01-05")
-    times = pd.Series(pd.to_datetime(["2024-01-01", "2024-01-02 23:59", "2024-01-03", None, "2024-02-01"], utc=True))
+    days = ["2024-01-01", "2024-01-02 23:59", "2024-01-03", None, "2024-02-01"]
+    times = pd.Series(pd.to_datetime(days, utc=True, format="ISO8601"))
     assert mark_explored(pd.DataFrame({"predict_at": times}), data).tolist() == [True, True, False, False, False]
     late = pd.DataFrame({"predict_at": times[2:]})
     assert mark_explored(late, data).all(), "the split is refused later, with its own message"

@@ -36,3 +36,13 @@ def test_values_without_enough_rows_in_a_period_are_not_called_lowest() -> None:
     period, by_period, _ = choose_period(table, target, "town")
     assert (period, by_period.shape) == ("year", (2, 3))
     assert "Kiel" not in plot_by_key(table, pd.DataFrame({"column": ["town"], "score": [0.5]}), target).get_label()
+
+
+def test_dates_are_shown_in_the_declared_zone() -> None:
+    times = pd.date_range("2021-01-01 00:00", "2021-03-31 23:30", freq="30min", tz="UTC")
+    table = pd.DataFrame({"predict_at": times, "y": [1.0, 2.0] * (len(times) // 2), "town": "Ulm"})
+    target = Target(column="y", task="regression")
+    assert compute_over_time(table, target, zone="America/New_York")["start"].iloc[0] == pd.Timestamp("2020-12-28")
+    months = [list(compute_by_key(table, target, "town", zone=zone).columns) for zone in ("UTC", "Asia/Tokyo")]
+    assert months[0] == ["2021-01", "2021-02", "2021-03"]
+    assert months[1] == [*months[0], "2021-04"]

@@ -78,7 +78,7 @@ def split_at_random(frame: pd.DataFrame, data: Data, seed: int) -> RowsOfParts:
 
 
 def split_by_time(frame: pd.DataFrame, data: Data, seed: int) -> RowsOfParts:
-    """Return the positions of each part's rows; a part ends when the first day of the next begins, in UTC."""
+    """Return the positions of each part's rows; a part ends when the first day of the next begins."""
     # Outcomes used for training or selection must be known by then, so later ones are under embargo. The holdout is
     # only used for evaluation.
     days = list_days(data)
@@ -96,8 +96,14 @@ def split_by_time(frame: pd.DataFrame, data: Data, seed: int) -> RowsOfParts:
 
 
 def find_starts(data: Data) -> pd.DatetimeIndex:
-    """Return when each part after training begins, for splits by time; empty for other methods."""
-    return pd.to_datetime(list(list_days(data).values()), utc=True).as_unit("us")
+    """Return when each part after training begins, for splits by time; empty for other methods.
+
+    A part begins at midnight in the zone of `data.time`; where clocks change at midnight, with the day's first moment.
+    """
+    days = pd.DatetimeIndex(list(list_days(data).values()))
+    zone = data.time.zone if data.time else "UTC"
+    starts = days.tz_localize(zone, nonexistent="shift_forward", ambiguous=np.ones(len(days), dtype=bool))
+    return starts.tz_convert("UTC").as_unit("us")
 
 
 def number_rows(frame: pd.DataFrame, data: Data) -> np.ndarray:

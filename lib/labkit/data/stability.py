@@ -52,13 +52,17 @@ def compute_outcome(frame: pd.DataFrame, target: Target) -> pd.Series:
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def compute_over_time(frame: pd.DataFrame, target: Target, *, span_days: int | None = None) -> pd.DataFrame:
+def compute_over_time(
+    frame: pd.DataFrame, target: Target, *, span_days: int | None = None, zone: str = "UTC"
+) -> pd.DataFrame:
     """Return the target by week, or by month where the table is longer than 400 days.
 
     Parameters
     ----------
     span_days
         Time span in days of the whole table if `frame` is a part of it, so that all parts use the same period.
+    zone
+        Time zone of the periods.
 
     Returns
     -------
@@ -67,7 +71,7 @@ def compute_over_time(frame: pd.DataFrame, target: Target, *, span_days: int | N
     """
     if PREDICT_AT not in frame or frame[PREDICT_AT].notna().sum() == 0:
         return pd.DataFrame({"start": [], "rows": [], "mean": []})
-    times = frame[PREDICT_AT].dt.tz_convert("UTC").dt.tz_localize(None)
+    times = frame[PREDICT_AT].dt.tz_convert(zone).dt.tz_localize(None)
     span = (times.max() - times.min()).days if span_days is None else span_days
     starts = times.dt.to_period("M" if span > LONG_DAYS else "W").dt.start_time
     grouped = compute_outcome(frame, target).groupby(starts)
@@ -76,7 +80,9 @@ def compute_over_time(frame: pd.DataFrame, target: Target, *, span_days: int | N
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def compute_by_key(frame: pd.DataFrame, target: Target, key: str, *, period: str = "M", most: int = 10) -> pd.DataFrame:
+def compute_by_key(
+    frame: pd.DataFrame, target: Target, key: str, *, period: str = "M", most: int = 10, zone: str = "UTC"
+) -> pd.DataFrame:
     """Return the mean target by period for a column's most frequent values: one row per value, one column per period.
 
     Means of fewer than `FEWEST_ROWS_OF_MEAN` rows are NaN; values and periods without any mean are left out.
@@ -89,10 +95,12 @@ def compute_by_key(frame: pd.DataFrame, target: Target, key: str, *, period: str
         pandas period: "M" for months, "Q" for quarters, "Y" for years.
     most
         Maximum number of values.
+    zone
+        Time zone of the periods.
     """
     common = frame[key].value_counts().index[:most]
     chosen = frame[frame[key].isin(common) & frame[PREDICT_AT].notna()]
-    periods = chosen[PREDICT_AT].dt.tz_convert("UTC").dt.tz_localize(None).dt.to_period(period).astype(str)
+    periods = chosen[PREDICT_AT].dt.tz_convert(zone).dt.tz_localize(None).dt.to_period(period).astype(str)
     grouped = compute_outcome(chosen, target).groupby([chosen[key], periods], observed=True)
     table = (
         grouped.mean()

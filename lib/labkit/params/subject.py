@@ -26,6 +26,8 @@ class Subject:
         What readers call a class, by the class as a string.
     columns
         Description and unit by column.
+    zone
+        Time zone of the dates shown.
 
     Examples
     --------
@@ -41,13 +43,15 @@ class Subject:
     rows: str = "rows"
     labels: Mapping[str, str] = field(default_factory=dict)
     columns: Mapping[str, ColumnMeaning] = field(default_factory=dict)
+    zone: str = "UTC"
 
     @classmethod
     def from_params(cls, params: Params) -> "Subject":
         """Return the words that params declare; the question is made from the target if none is declared."""
         row, _, rows = params.row.partition("/")
         question = params.question.strip() or f"What is {escape(params.data.target.column)} for this {row}?"
-        return cls(question, row, rows or f"{row}s", params.data.target.labels, params.data.columns)
+        zone = params.data.time.zone if params.data.time else "UTC"
+        return cls(question, row, rows or f"{row}s", params.data.target.labels, params.data.columns, zone)
 
     def count_rows(self, n_rows: int, *, kind: str = "", of_class: object = None) -> str:
         """Return a number of rows in words, in Markdown.

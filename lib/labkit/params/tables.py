@@ -2,8 +2,9 @@
 
 from datetime import date
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from labkit.params.section import Column, Fraction, Name, Scalar, Section, Style, Wording
 from labkit.params.wrangling import Rule
@@ -166,11 +167,23 @@ class Target(Section):
         return self
 
 
+def check_zone_name(zone: str) -> str:
+    """Return the name of a time zone if there is one of that name."""
+    try:
+        ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(f"no time zone {zone!r}: use a name such as Europe/Berlin or UTC") from error
+    return zone
+
+
 class Time(Section):
     """When values are known: nothing known after `predict_at` may be used in a prediction."""
 
     predict_at: str = Field(description="expression: when the prediction is made")
     outcome_known_at: str = Field(description="expression: when the outcome is known")
+    zone: Annotated[str, AfterValidator(check_zone_name)] = Field(
+        "UTC", description="time zone of the days of data.split and of the dates shown, e.g. America/New_York"
+    )
 
 
 class Split(Section):
@@ -178,9 +191,11 @@ class Split(Section):
 
     method: Literal["random", "time", "group"] = Field("random", description="how rows are assigned to parts")
     group: Column | None = Field(None, description="column whose equal values stay in one part, with method group")
-    validation_from: date | None = Field(None, description="first day (UTC) of validation, with method time")
-    holdout_from: date | None = Field(None, description="first day (UTC) of the holdout, with method time")
-    aside_from: date | None = Field(None, description="first day (UTC) of rows set aside for after the release")
+    validation_from: date | None = Field(
+        None, description="first day of validation, with method time; in the zone of data.time"
+    )
+    holdout_from: date | None = Field(None, description="first day of the holdout, with method time")
+    aside_from: date | None = Field(None, description="first day of rows set aside for after the release")
     validation: Fraction = Field(0.2, description="share of rows for a second evaluation of the chosen candidate")
     holdout: Fraction = Field(0.2, description="share of rows for the final evaluation; never seen in training")
     stratify: bool = Field(True, description="keep the class shares equal in all parts")

@@ -69,7 +69,11 @@ def name_outcome(target: Target, subject: Subject) -> str:
 
 def plot_over_time(frame: pd.DataFrame, data: Data, *, subject: Subject = GENERIC) -> Figure:
     """Draw the target over time, with the first days of the parts that come after training."""
-    found, target, title = compute_over_time(frame, data.target), data.target, f"{data.target.column} over time"
+    found, target, title = (
+        compute_over_time(frame, data.target, zone=subject.zone),
+        data.target,
+        f"{data.target.column} over time",
+    )
     if found.empty:
         return make_note(title, NO_TIMES)
     found = found.assign(mean=keep_drawable(found["mean"])).dropna(subset="mean").reset_index(drop=True)
@@ -129,7 +133,7 @@ def plot_by_key(frame: pd.DataFrame, profile: pd.DataFrame, target: Target, *, s
     title = f"{target.column} by month{f' and {key}' if key else ''}"
     if PREDICT_AT not in frame or key is None:
         return make_note(title, NO_TIMES if key else "No category column has few enough values.")
-    period, table, labels = choose_period(frame, target, key)
+    period, table, labels = choose_period(frame, target, key, subject.zone)
     title = f"{target.column} by {period} and {key}"
     if table.empty:
         return make_note(title, f"No value of it has enough {subject.rows} in any period.")
@@ -148,11 +152,13 @@ def plot_by_key(frame: pd.DataFrame, profile: pd.DataFrame, target: Target, *, s
         return figure
 
 
-def choose_period(frame: pd.DataFrame, target: Target, key: str) -> tuple[str, pd.DataFrame, np.ndarray]:
+def choose_period(
+    frame: pd.DataFrame, target: Target, key: str, zone: str = "UTC"
+) -> tuple[str, pd.DataFrame, np.ndarray]:
     """Return the shortest period whose numbers fit side by side, the means by period, and their labels."""
     found = []
     for period, code in PERIODS.items():
-        table = compute_by_key(frame, target, key, period=code)
+        table = compute_by_key(frame, target, key, period=code, zone=zone)
         table = pd.DataFrame(keep_drawable(table), index=table.index, columns=table.columns)
         table = table.dropna(axis=1, how="all").dropna(how="all")
         labels = [[format_outcome(value, target).removesuffix(" %") for value in line] for line in table.to_numpy()]
@@ -187,14 +193,15 @@ def plot_split_over_time(parts: Mapping[str, pd.DataFrame], data: Data, *, subje
     filled = {name: part for name, part in parts.items() if PREDICT_AT in part and part[PREDICT_AT].notna().any()}
     if not filled:
         return make_note(title, NO_TIMES)
-    reach = {name: (part[PREDICT_AT].min(), part[PREDICT_AT].max()) for name, part in filled.items()}
+    times = {name: part[PREDICT_AT].dt.tz_convert(subject.zone) for name, part in filled.items()}
+    reach = {name: (of_part.min(), of_part.max()) for name, of_part in times.items()}
     fact = "; ".join(f"{name} {first:%d %b %Y} to {last:%d %b %Y}" for name, (first, last) in reach.items())
     colors = dict(zip(parts, (BLUE, ORANGE, INK, MUTED), strict=False))
     span_days = (max(last for _, last in reach.values()) - min(first for first, _ in reach.values())).days
     with style():
         figure, (axes,) = make_figure(title, f"{fact[0].upper()}{fact[1:]}.", form="Line chart", height=2.1)
         for name, part in filled.items():
-            found = compute_over_time(part, data.target, span_days=span_days)
+            found = compute_over_time(part, data.target, span_days=span_days, zone=subject.zone)
             axes.plot(
                 found["start"], keep_drawable(found["mean"]), "o-", color=colors[name], markersize=3.5, label=name
             )

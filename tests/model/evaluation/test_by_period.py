@@ -11,6 +11,7 @@ from labkit.model.evaluation.metrics import compute_metric
 from labkit.model.evaluation.predictions import Predictions
 
 DRAWS = {"n_samples": 100, "confidence": 0.95, "seed": 0, "blocks": make_rows(600)}
+NEW_YEAR = pd.Series(pd.to_datetime(["2024-01-01 03:00"], utc=True))
 TIMES = pd.Series(pd.date_range("2024-01-01", "2024-03-31", periods=600, tz="UTC"))
 RANDOM = np.random.default_rng(0)
 Y_TRUE = RANDOM.integers(0, 2, 600)
@@ -50,3 +51,8 @@ def test_curves_are_tables_even_where_there_are_none(tmp_path: Path) -> None:
     assert pd.read_csv(tmp_path / "calibration.csv")["rows"].sum() == 600
     curves.write_curves(tmp_path, Predictions(np.arange(50.0), np.arange(50.0)), pd.DataFrame())
     assert len(pd.read_csv(tmp_path / "roc.csv")) == len(pd.read_csv(tmp_path / "by_period.csv")) == 0
+
+
+def test_period_is_named_in_the_zone_of_the_times() -> None:
+    assert by_period.name_periods(NEW_YEAR).tolist() == ["2024-01"]
+    assert by_period.name_periods(NEW_YEAR.dt.tz_convert("America/New_York")).tolist() == ["2023-12"]

@@ -34,9 +34,8 @@ def find_unit(times: pd.Series, *, fewest: int = 2) -> str:
 
 
 def name_periods(times: pd.Series, unit: str = "month") -> pd.Series:
-    """Return the name of each row's period in UTC, such as `2013-09`; names sort chronologically."""
-    periods = times.dt.tz_convert("UTC").dt.tz_localize(None) if times.dt.tz is not None else times
-    starts = periods.dt.to_period(UNITS[unit])
+    """Return the name of each row's period in the times' own zone, such as `2013-09`; names sort chronologically."""
+    starts = times.dt.tz_localize(None).dt.to_period(UNITS[unit])
     return starts.dt.start_time.dt.strftime("%Y-%m-%d") if unit in ("week", "day") else starts.astype(str)
 
 

@@ -185,7 +185,7 @@ def list_periods(metrics: Mapping[str, Any], subject: Subject = GENERIC) -> list
     head = [
         "## Over time",
         "",
-        f"| period (UTC) | {subject.rows} | {metrics['metric']} | interval | prediction | true |",
+        f"| period ({subject.zone}) | {subject.rows} | {metrics['metric']} | interval | prediction | true |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     rows = [
