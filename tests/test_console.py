@@ -5,7 +5,19 @@ import logging
 import sys
 
 import pytest
-from labkit.console import PrintableStream, echo, guard_streams, make_cell, make_printable, print_pairs, print_table
+from labkit.console import (
+    PrintableStream,
+    echo,
+    guard_streams,
+    make_cell,
+    make_printable,
+    print_item,
+    print_json,
+    print_pairs,
+    print_table,
+    wrap_words,
+)
+from rich.console import Console
 
 from tests.hostile_strings import find_controls
 
@@ -31,6 +43,8 @@ def test_nothing_that_a_terminal_obeys_is_printed(string: str, capsys: pytest.Ca
     echo(f"an error {string}", is_error=True)
     print_table(["what", string], [["a", string], ["b", make_cell(string, "red")]], title=string)
     print_pairs([(string, f"{string}\n{string}")])
+    print_item(string, string)
+    print_json({string: string})
     printed = capsys.readouterr()
     assert find_controls(printed.out + printed.err) == set()
     assert printed.out.startswith(f"one {make_printable(string)} line\nand another\n")
@@ -89,3 +103,10 @@ def test_terminal_shows_what_its_encoding_has(monkeypatch: pytest.MonkeyPatch) -
     assert table[0].strip() == r"\xfc"
     assert table[1].strip() == "+ what"
     assert table[2].strip() == "the result..."
+
+
+def test_words_are_kept_whole_on_a_terminal_and_lines_in_a_pipe() -> None:
+    string = "one two-and-a-half three four"
+    terminal = Console(file=io.StringIO(), width=40, force_terminal=True)
+    assert wrap_words(string, indent=20, console=terminal) == f"one two-and-a-half\n{' ' * 20}three four"
+    assert wrap_words(string, indent=20, console=Console(file=io.StringIO(), width=40)) == string

@@ -25,6 +25,8 @@ SUBSTITUTES = {
 }  # fmt: skip
 """ASCII replacements of characters that labkit prints, for terminals that cannot show them."""
 ENCODING_ERRORS = "labkit.console"
+FEWEST_COLUMNS = 20
+"""Fewest columns for a text beside its indent, on however narrow a terminal."""
 
 
 def make_printable(string: str) -> str:
@@ -198,6 +200,25 @@ def print_table(
     console.print(table)
 
 
+def wrap_words(string: str, *, indent: int, console: "Console | None" = None) -> str:
+    """Return a string broken between words to fit a terminal beside an indent; elsewhere it stays one line.
+
+    Parameters
+    ----------
+    string
+        Any string.
+    indent
+        Number of characters before it; further lines are indented by as many.
+    console
+        Console that it is printed to; standard output if None.
+    """
+    console = console or make_console()
+    if not console.is_terminal:
+        return string
+    lines = make_cell(make_printable(string)).wrap(console, max(console.width - indent, FEWEST_COLUMNS))
+    return f"\n{' ' * indent}".join(line.plain.rstrip() for line in lines)
+
+
 def print_json(document: Any) -> None:
     """Print one JSON document in ASCII, with everything that has no JSON form as a string."""
     echo(json.dumps(document, indent=2, default=str))
@@ -220,5 +241,5 @@ def print_item(heading: str, string: str) -> None:
     from rich.padding import Padding
 
     console = make_console()
-    console.print(Padding(make_cell(make_printable(heading)), (0, 0, 0, 2)))
-    console.print(Padding(make_cell(make_printable(string), "dim"), (0, 0, 0, 6)))
+    console.print(Padding(make_cell(make_printable(heading)), (0, 0, 0, 2), expand=False))
+    console.print(Padding(make_cell(make_printable(string), "dim"), (0, 0, 0, 6), expand=False))

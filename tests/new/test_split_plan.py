@@ -81,7 +81,7 @@ def test_what_is_known_then_is_asked(tmp_path: Path, answers: str, is_created: b
     found = propose(tmp_path, 2)
     asked = click.command()(lambda: click.echo(f"created: {confirm(*found)}"))
     done = CliRunner().invoke(asked, input=answers)
-    assert "Note: this model predicts at signup_date; these 2 columns must be known then" in done.output
+    assert "Note:      this model predicts at signup_date; these 2 columns must be known then" in done.output
     assert "Are all of them known then? [Y/n]: " in done.output
     assert f"created: {is_created}" in done.output
     assert ("run again with --drop COLUMN" in done.output) is not is_created

@@ -15,7 +15,7 @@ from labkit.model.release import bundle
 from labkit.model.training import comparison
 from labkit.params.load import load_params
 from labkit.run.records import registry, tracking_client
-from labkit.serving.batch import compute_score, make_prediction_table, predict_file
+from labkit.serving.batch import BatchSummary, compute_score, make_prediction_table, predict_file
 from labkit.serving.batch_files import check_batch_files, check_destination
 from labkit.stages import publish
 from labkit.storage import digests
@@ -36,6 +36,15 @@ def test_threshold_by_costs_decides() -> None:
         "threshold",
     ]
     assert list(make_prediction_table(PROBABILITIES, FACTS)) == ["prediction", "probability_no", "probability_yes"]
+
+
+def test_summary_names_the_threshold_in_force() -> None:
+    done = BatchSummary("e", 3, 2, "out.csv", ("row", "prediction"), "yes", 0.3, ("x: no value in any row",), None)
+    assert str(done).splitlines() == [
+        "2 rows predicted with e version 3 → out.csv",
+        "prediction is 'yes' from a probability of 0.3 on: the threshold chosen by costs",
+        "x: no value in any row",
+    ]
 
 
 def test_known_true_values_are_scored_beside_the_holdout() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from labkit.console import echo, make_cell, make_printable, print_table
+from labkit.console import echo, make_cell, make_printable, print_table, wrap_words
 from labkit.errors import list_briefly
 from labkit.units import format_count
 
@@ -139,7 +139,7 @@ def accept(survey: "Survey", proposal: "Proposal") -> bool:
     if (rest := len(proposal.decisions) - MOST_SHOWN) > 0:
         echo(f"… and {rest} more, in the params file")
     if proposal.moment:
-        echo(f"Note: {proposal.moment}.")
+        echo(f"Note:      {wrap_words(proposal.moment, indent=11)}.")
     return True
 
 

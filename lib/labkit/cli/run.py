@@ -9,7 +9,7 @@ import click
 from labkit import paths
 from labkit.cli.options import complete_experiment, complete_setting, complete_stage
 from labkit.cli.show import try_to_close_gone
-from labkit.console import echo
+from labkit.console import echo, wrap_words
 from labkit.stages import builtin
 from labkit.units import format_count
 
@@ -86,7 +86,7 @@ def run(
     echo(f"Report:    {os.path.relpath(page)}")
     echo(f"Tracking:  {mlflow_store.describe_viewing()}")
     if any(line.stage == PUBLISH for line in lines) and (result := find_result(experiment)):
-        echo(f"Result:    {result}")
+        echo(f"Result:    {wrap_words(str(result), indent=11)}")
 
 
 @click.command()

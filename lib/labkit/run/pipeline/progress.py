@@ -11,13 +11,11 @@ from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-from labkit.console import guard_streams, make_cell, make_column, make_console, make_printable, print_table
+from labkit.console import guard_streams, make_cell, make_column, make_console, make_printable, print_table, wrap_words
 from labkit.errors import shorten
 from labkit.run.memory import GIGABYTE
 
 LONGEST_HEADING = 100
-FEWEST_COLUMNS = 20
-"""Fewest columns for the result of a stage, on however narrow a terminal."""
 
 
 @dataclass(frozen=True)
@@ -98,15 +96,9 @@ class Progress:
         line = make_cell(f"{self.stage:<12}", colour)
         memory = f"{self.peak_bytes / GIGABYTE:4.1f} GB  " if self.peak_bytes else " " * 9
         line.append(f" {outcome:<11} {seconds:6.1f} s  {memory}", style="default")
-        line.append(self.wrap(make_printable(shorten(headline)), indent=len(line)), style="default")
+        result = wrap_words(make_printable(shorten(headline)), indent=len(line), console=self.console)
+        line.append(result, style="default")
         self.console.print(line, soft_wrap=True)
-
-    def wrap(self, string: str, *, indent: int) -> str:
-        """Return a string broken between words to fit a terminal beside an indent; elsewhere it stays one line."""
-        width = max(self.console.width - indent, FEWEST_COLUMNS)
-        if not self.console.is_terminal:
-            return string
-        return f"\n{' ' * indent}".join(line.plain.rstrip() for line in make_cell(string).wrap(self.console, width))
 
     def show(self, line: str) -> None:
         """Print a line."""
