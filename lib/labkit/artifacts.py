@@ -33,6 +33,7 @@ PLACES = {
     "trials": "model/trials.parquet",
     "choice": "model/choice.json",
     "metrics": "evaluation/metrics.json",
+    "evaluation": "evaluation/evaluation.json",
     "gate": "evaluation/gate.json",
     "predictions": "evaluation/predictions.parquet",
     "plots": "evaluation/plots",

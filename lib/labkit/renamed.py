@@ -1,11 +1,11 @@
-"""Old module names of types in published models, which can still be imported.
+"""Old names in published models, which can still be read: of modules, and of keys.
 
 A model file names each type by its module. All other code uses the current names.
 """
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -50,3 +50,21 @@ def list_old_types(types: Sequence[str]) -> list[str]:
     old = {new: name for name, new in RENAMED.items()}
     parts = [one.rpartition(".") for one in types]
     return [f"{old[module]}.{name}" for module, _, name in parts if module in old]
+
+
+def find_holdout_metric(metrics: Mapping[str, float], name: str) -> float:
+    """Return a release's metric on the holdout, which older releases name without `holdout_`.
+
+    Parameters
+    ----------
+    metrics
+        `metrics` of its facts.
+    name
+        Name of the metric, such as `mae`.
+
+    Examples
+    --------
+    >>> find_holdout_metric({"holdout_mae": 44.0}, "mae"), find_holdout_metric({"mae": 44.0}, "mae")
+    (44.0, 44.0)
+    """
+    return metrics.get(f"holdout_{name}", metrics.get(name, float("nan")))

@@ -23,6 +23,7 @@ from labkit.model.evaluation.predictions import make_predictions
 from labkit.model.release.bundle import load_release
 from labkit.params.experiment import Params
 from labkit.params.load import load_params
+from labkit.renamed import find_holdout_metric
 from labkit.run.records import mlflow_store, registry
 from labkit.serving.batch_files import (
     PREDICTION,
@@ -240,4 +241,4 @@ def compute_score(rows: pd.DataFrame, predicted: np.ndarray, facts: Mapping[str,
         found = np.nan
     if not np.isfinite(found):
         return without(f"{metric} is not defined for them")
-    return Score(metric, float(found), facts["metrics"][metric])
+    return Score(metric, float(found), find_holdout_metric(facts["metrics"], metric))

@@ -4,6 +4,7 @@ Read from what the stages `evaluation` and `publish` wrote.
 """
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from labkit import paths
@@ -11,7 +12,7 @@ from labkit.artifacts import PLACES
 from labkit.paths import show_path
 from labkit.run.records.stage_record import load_records
 from labkit.storage.atomic import parse_json
-from labkit.units import format_significant
+from labkit.units import format_interval, format_significant
 
 PUBLISHED, KEPT = "published", "kept champion"
 
@@ -48,8 +49,7 @@ class Result:
     @property
     def quality(self) -> str:
         """How good the model is on the holdout, as a phrase."""
-        value, low, high = map(format_significant, (self.value, self.low, self.high))
-        return f"holdout {self.metric} {value} [{low}, {high}]"
+        return f"holdout {self.metric} {format_interval(self.value, self.low, self.high)}"
 
     @property
     def verdict(self) -> str:
@@ -74,9 +74,9 @@ def find_result(experiment: str) -> Result | None:
     pages, data = paths.find_reports_dir(experiment), paths.find_data_dir(experiment)
     try:
         decision: Any = parse_json((pages / "publish.json").read_bytes())
-        metrics: Any = parse_json((data / PLACES["metrics"]).read_bytes())
-        name = metrics["metric"]
-        interval = metrics["holdout"][name]
+        evaluation = find_evaluation(data)
+        name = evaluation["metric"]
+        interval = evaluation["holdout"][name]
         record = load_records(pages).get("evaluation")
         return Result(
             experiment=experiment,
@@ -87,8 +87,14 @@ def find_result(experiment: str) -> Result | None:
             value=float(interval["value"]),
             low=float(interval["low"]),
             high=float(interval["high"]),
-            dummy=float(metrics["dummy"][name]),
+            dummy=float(evaluation["dummy"][name]),
             page=show_path(pages / (f"{record.page}.html" if record else "publish.html")),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def find_evaluation(data: Path) -> Any:
+    """Return the evaluation in an experiment's data folder; earlier versions kept it in `metrics.json`."""
+    path = data / PLACES["evaluation"]
+    return parse_json((path if path.is_file() else data / PLACES["metrics"]).read_bytes())

@@ -1,6 +1,7 @@
 """Curves of an evaluation as small tables, one CSV file each, for `dvc plots` and for other programs.
 
-See `labkit.view` for the plots in the notebooks. A curve that does not apply to the task is a table without rows.
+See `labkit.view` for the plots in the notebooks. Each curve has a folder, because dvc.yaml declares the same outputs
+for every experiment; the folder of a curve that does not apply is empty.
 """
 
 from pathlib import Path
@@ -17,7 +18,7 @@ N_GROUPS = 10
 
 
 def write_curves(folder: Path, predictions: Predictions, by_period: pd.DataFrame) -> None:
-    """Write `roc.csv`, `precision_recall.csv`, `calibration.csv` and `by_period.csv`.
+    """Write the curves that apply: `roc/roc.csv`, and likewise `precision_recall`, `calibration` and `by_period`.
 
     Parameters
     ----------
@@ -33,8 +34,10 @@ def write_curves(folder: Path, predictions: Predictions, by_period: pd.DataFrame
         "by_period": periods.rename(columns={"model": "value"}),
     }
     for name, table in tables.items():
-        with atomic_write(folder / f"{name}.csv") as beside:
-            table.to_csv(beside, index=False, float_format="%.9g", lineterminator="\n")
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        if len(table):
+            with atomic_write(folder / name / f"{name}.csv") as beside:
+                table.to_csv(beside, index=False, float_format="%.9g", lineterminator="\n")
 
 
 def find_positives(predictions: Predictions) -> tuple[np.ndarray, np.ndarray] | None:

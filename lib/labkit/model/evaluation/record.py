@@ -1,4 +1,4 @@
-"""Metrics in the layout of `metrics.json`."""
+"""Metrics in the layout of `evaluation.json`, which later stages read, and of `metrics.json`, the headline for DVC."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from labkit.model.evaluation.bootstrap import Interval
 def make_record(
     found: Mapping[str, Mapping[str, Interval]], gains: Mapping[str, Interval], by_period: Any
 ) -> dict[str, Any]:
-    """Return the metrics of an evaluation in the layout of `metrics.json`, which does not change from run to run.
+    """Return the metrics of an evaluation in the layout of `evaluation.json`, which does not change from run to run.
 
     Parameters
     ----------
@@ -35,6 +35,59 @@ def make_record(
         "paired": {name_key(name): gain.to_dict() for name, gain in gains.items()},
         "by_period": {line.pop("period"): line for line in lines},
     }
+
+
+def make_headline(evaluation: Mapping[str, Any], choice: Mapping[str, Any]) -> dict[str, float | int | None]:
+    """Return the few numbers that an experiment is judged by, flat, each named by the rows it was measured on.
+
+    Parameters
+    ----------
+    evaluation
+        Content of `evaluation.json`.
+    choice
+        Content of `model/choice.json`; its `scores` hold `cv_…` and `validation_…`.
+
+    Returns
+    -------
+    dict
+        `holdout_<metric>` and `gain_over_dummy`, each also with `_low` and `_high`, `validation_<metric>`,
+        `cv_<metric>`, `holdout_rows`, and `holdout_cost_per_row` if costs are declared.
+    """
+    metric = evaluation["metric"]
+    scores = {f"{place}_{metric}": choice["scores"][f"{place}_{metric}"] for place in ("validation", "cv")}
+    cost = evaluation["threshold"].get("cost")
+    return {
+        **name_ends(f"holdout_{metric}", evaluation["holdout"][metric]),
+        **name_ends("gain_over_dummy", evaluation["paired"]["dummy"]),
+        **scores,
+        "holdout_rows": evaluation["rows"],
+        **({"holdout_cost_per_row": cost["value"]} if cost else {}),
+    }
+
+
+def name_ends(name: str, interval: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Return a value under a name, and the limits of its interval under that name with `_low` and `_high`.
+
+    >>> name_ends("holdout_mae", {"value": 44.0, "low": 38.0, "high": 50.0})
+    {'holdout_mae': 44.0, 'holdout_mae_low': 38.0, 'holdout_mae_high': 50.0}
+    """
+    return {name: interval["value"], f"{name}_low": interval["low"], f"{name}_high": interval["high"]}
+
+
+def make_logged(evaluation: Mapping[str, Any], choice: Mapping[str, Any]) -> dict[str, float]:
+    """Return the metrics for MLflow: the headline, every metric on the holdout, and the gain over each model.
+
+    Values that are not defined on these rows are left out.
+    """
+    every = {f"holdout_{name}": one["value"] for name, one in evaluation["holdout"].items()}
+    gains = {key: value for name, one in evaluation["paired"].items() for key, value in name_gain(name, one).items()}
+    headline = make_headline(evaluation, choice)
+    return {name: value for name, value in {**headline, **every, **gains}.items() if value is not None}
+
+
+def name_gain(model: str, interval: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Return the gain over a model with the limits of its interval, by name."""
+    return name_ends(f"gain_over_{model}", interval)
 
 
 def name_key(title: str) -> str:

@@ -53,7 +53,7 @@ def make_card(
     estimator
         Name of the estimator; see `name_estimator`.
     metrics
-        Content of `evaluation/metrics.json`.
+        Content of `evaluation/evaluation.json`.
     split
         Content of `clean/split.json`.
     gate

@@ -47,9 +47,16 @@ class Choice:
             return True
         return self.score > self.dummy if metrics.is_greater_better(self.metric) else self.score < self.dummy
 
-    def to_dict(self, calibration: Calibration, training: Training) -> dict[str, Any]:
-        """Return the choice as plain data, with the result of the calibration and whether the run is reproducible."""
-        scores = {self.metric: self.score, f"{self.metric}_std": self.deviation}
+    def to_dict(self, calibration: Calibration, training: Training, *, validation: float) -> dict[str, Any]:
+        """Return the choice as plain data, with the result of the calibration and whether the run is reproducible.
+
+        Parameters
+        ----------
+        validation
+            The metric on the validation rows, of the candidate fitted without them.
+        """
+        name = self.metric
+        scores = {f"cv_{name}": self.score, f"cv_{name}_std": self.deviation, f"validation_{name}": validation}
         return {
             "model": self.model,
             "source": self.source,

@@ -345,7 +345,7 @@ def check_declared(outputs: Path, declared: Iterable[str], stage: str) -> None:
     written = {path.relative_to(outputs).as_posix() for path in outputs.rglob("*") if path.is_file()}
     known = tuple(declared)
     foreign = sorted(name for name in written if not any(name == out or name.startswith(f"{out}/") for out in known))
-    absent = sorted(out for out in known if not any(name == out or name.startswith(f"{out}/") for name in written))
+    absent = sorted(out for out in known if not (outputs / out).exists())
     if foreign or absent:
         parts = [f"wrote {list_briefly(foreign)}, not declared"] if foreign else []
         parts += [f"did not write {list_briefly(absent)}"] if absent else []
