@@ -80,14 +80,10 @@ def make_logged(evaluation: Mapping[str, Any], choice: Mapping[str, Any]) -> dic
     Values that are not defined on these rows are left out.
     """
     every = {f"holdout_{name}": one["value"] for name, one in evaluation["holdout"].items()}
-    gains = {key: value for name, one in evaluation["paired"].items() for key, value in name_gain(name, one).items()}
-    headline = make_headline(evaluation, choice)
-    return {name: value for name, value in {**headline, **every, **gains}.items() if value is not None}
-
-
-def name_gain(model: str, interval: Mapping[str, float | None]) -> dict[str, float | None]:
-    """Return the gain over a model with the limits of its interval, by name."""
-    return name_ends(f"gain_over_{model}", interval)
+    logged = {**make_headline(evaluation, choice), **every}
+    for name, gain in evaluation["paired"].items():
+        logged |= name_ends(f"gain_over_{name}", gain)
+    return {name: value for name, value in logged.items() if value is not None}
 
 
 def name_key(title: str) -> str:
