@@ -22,7 +22,7 @@ from labkit.storage import digests
 
 from tests.run.small import make_small
 
-FACTS = {"classes": ["no", "yes"], "positive": "yes", "metric": "roc_auc", "metrics": {"roc_auc": 0.9}}
+FACTS = {"classes": ["no", "yes"], "positive": "yes", "metric": "roc_auc", "metrics": {"holdout_roc_auc": 0.9}}
 PROBABILITIES = np.array([[0.8, 0.2], [0.6, 0.4], [0.1, 0.9]])
 
 
@@ -55,6 +55,8 @@ def test_known_true_values_are_scored_beside_the_holdout() -> None:
     rows = pd.DataFrame({"late": ["no", "yes", "yes"]})
     score = compute_score(rows, PROBABILITIES, FACTS, params)
     assert str(score) == "roc_auc on these rows 1, on the holdout 0.9: +0.1"
+    old = {**FACTS, "metrics": {"roc_auc": 0.9}}  # a release of an earlier version
+    assert compute_score(rows, PROBABILITIES, old, params) == score
     assert compute_score(rows.assign(late=["no", None, "yes"]), PROBABILITIES, FACTS, params) is None
     assert compute_score(rows.drop(columns="late"), PROBABILITIES, FACTS, params) is None
     perhaps = compute_score(rows.assign(late=["perhaps", "no", "yes"]), PROBABILITIES, FACTS, params)
@@ -102,7 +104,7 @@ def champion(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         parts = [(row_features.transform(TABLE), TABLE["y"])]
         model = comparison.fit_model("linear", row_features, parts, target=params.data.target, seed=0)
         facts = {"experiment": "e", "task": "classification", "classes": ["down", "up"], "positive": "up",
-                 "metric": "roc_auc", "metrics": {"roc_auc": 0.9}, "onnx": {"reason": "off"}}  # fmt: skip
+                 "metric": "roc_auc", "metrics": {"holdout_roc_auc": 0.9}, "onnx": {"reason": "off"}}  # fmt: skip
         folder = root / "data" / "e" / "release"
         folder.mkdir(parents=True)
         bundle.write_release(

@@ -43,14 +43,18 @@ def test_period_that_cannot_be_judged_is_left_out() -> None:
     assert list(found["period"]) == ["2024-02", "2024-03"]
 
 
-def test_curves_are_tables_even_where_there_are_none(tmp_path: Path) -> None:
+def test_curves_are_written_where_they_apply(tmp_path: Path) -> None:
     curves.write_curves(tmp_path, TWO, pd.DataFrame())
-    roc = pd.read_csv(tmp_path / "roc.csv")
+    roc = pd.read_csv(tmp_path / "roc" / "roc.csv")
     assert 2 < len(roc) <= curves.MOST_POINTS
     assert roc.iloc[[0, -1]].to_numpy().tolist() == [[0, 0], [1, 1]]
-    assert pd.read_csv(tmp_path / "calibration.csv")["rows"].sum() == 600
+    assert pd.read_csv(tmp_path / "calibration" / "calibration.csv")["rows"].sum() == 600
+
+
+def test_folder_of_a_curve_that_does_not_apply_is_empty(tmp_path: Path) -> None:
     curves.write_curves(tmp_path, Predictions(np.arange(50.0), np.arange(50.0)), pd.DataFrame())
-    assert len(pd.read_csv(tmp_path / "roc.csv")) == len(pd.read_csv(tmp_path / "by_period.csv")) == 0
+    found = {folder.name: [file.name for file in folder.iterdir()] for folder in tmp_path.iterdir()}
+    assert found == {"roc": [], "precision_recall": [], "calibration": ["calibration.csv"], "by_period": []}
 
 
 def test_period_is_named_in_the_zone_of_the_times() -> None:

@@ -283,3 +283,37 @@ def test_summary_of_rows_in_two_numbers(name: str) -> None:
     else:
         predicted = predictions.y_proba[:, 1] if name == "binary" else predictions.y_pred
         assert found == {"true": predictions.y_true.mean(), "prediction": predicted.mean()}
+
+
+EVALUATION = {
+    "metric": "mae",
+    "rows": 110,
+    "holdout": {"mae": {"value": 41.0, "low": 35.0, "high": 48.0}, "r2": {"value": 0.5, "low": None, "high": None}},
+    "paired": {
+        "dummy": {"value": 22.0, "low": 15.0, "high": 30.0},
+        "plain_lightgbm": {"value": 1.0, "low": None, "high": None},
+    },
+    "threshold": {},
+}
+CHOICE = {"scores": {"cv_mae": 47.0, "cv_mae_std": 3.0, "validation_mae": 40.0}}
+HEADLINE = {
+    "holdout_mae": 41.0,
+    "holdout_mae_low": 35.0,
+    "holdout_mae_high": 48.0,
+    "gain_over_dummy": 22.0,
+    "gain_over_dummy_low": 15.0,
+    "gain_over_dummy_high": 30.0,
+    "validation_mae": 40.0,
+    "cv_mae": 47.0,
+    "holdout_rows": 110,
+}
+
+
+def test_headline_names_each_number_by_the_rows_it_was_measured_on() -> None:
+    assert record.make_headline(EVALUATION, CHOICE) == HEADLINE
+    acted = {**EVALUATION, "threshold": {"cost": {"value": 0.49, "low": 0.4, "high": 0.6}}}
+    assert record.make_headline(acted, CHOICE) == {**HEADLINE, "holdout_cost_per_row": 0.49}
+
+
+def test_logged_metrics_are_the_headline_and_every_metric_that_is_defined() -> None:
+    assert record.make_logged(EVALUATION, CHOICE) == {**HEADLINE, "holdout_r2": 0.5, "gain_over_plain_lightgbm": 1.0}

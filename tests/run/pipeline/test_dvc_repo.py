@@ -47,9 +47,9 @@ def test_run_names_every_stage_once_and_ends_with_its_result_and_where_to_look(f
         assert len(re.findall(rf"^{stage} +ran ", printed, re.MULTILINE)) == 1
     assert "this time" not in printed, "the closing table has nothing to add"
     assert printed.count("version 1 is now the champion") == 1
-    metrics = json.loads((root / "data" / "diabetes" / "evaluation" / "metrics.json").read_text())
-    value, low, high = (f"{metrics['holdout']['mae'][name]:.3g}" for name in ("value", "low", "high"))
-    quality = f"holdout mae {value} [{low}, {high}], dummy {metrics['dummy']['mae']:.3g}"
+    evaluation = json.loads((root / "data" / "diabetes" / "evaluation" / "evaluation.json").read_text())
+    value, low, high = (f"{evaluation['holdout']['mae'][name]:.1f}" for name in ("value", "low", "high"))
+    quality = f"holdout mae {value} [{low}, {high}], dummy {evaluation['dummy']['mae']:.3g}"
     assert printed.splitlines()[-1] == (
         f"Result:    diabetes v1 published: {quality} → reports/diabetes/05_evaluation.html"
     )
@@ -187,7 +187,20 @@ def test_metrics_are_dvc_metrics(root: Path) -> None:
         ["dvc", "metrics", "show", "--json"], cwd=root, env=environment, capture_output=True, check=True
     )
     metrics = json.loads(shown.stdout)[""]["data"]["data/diabetes/evaluation/metrics.json"]["data"]
-    assert metrics["holdout"]["mae"]["low"] < metrics["holdout"]["mae"]["value"] < metrics["dummy"]["mae"]
+    assert metrics["holdout_mae_low"] < metrics["holdout_mae"] < metrics["holdout_mae_high"]
+    assert {"cv_mae", "validation_mae", "gain_over_dummy", "holdout_rows"} <= set(metrics)
+    assert 6 <= len(metrics) <= 10
+    logged = next(run for run in find_runs(root) if run.data.tags.get("labkit.stage") == "evaluation").data.metrics
+    assert {name: logged[name] for name in metrics} == metrics
+
+
+def test_no_curve_is_written_that_does_not_apply(root: Path) -> None:
+    """A regression without times has no ROC and no periods; an empty file would be an error of `dvc plots show`."""
+    folder = root / "data" / "diabetes" / "evaluation" / "plots"
+    assert [file.name for file in sorted(folder.rglob("*.csv"))] == ["calibration.csv"]
+    command = ["dvc", "plots", "show", *map(str, sorted(folder.iterdir()))]
+    done = subprocess.run(command, cwd=root, env=make_environment(root), capture_output=True, text=True, check=True)
+    assert "failed" not in done.stdout + done.stderr
 
 
 @pytest.mark.slow

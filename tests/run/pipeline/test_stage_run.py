@@ -15,6 +15,7 @@ from tests.run.small import find_done, find_tracked, make_small
     ("written", "declared", "message"),
     [
         (["clean/a", "clean/deep/b", "metrics.json"], ["clean", "metrics.json"], ""),
+        (["plots/roc/", "plots/bars/b.csv"], ["plots/roc", "plots/bars"], ""),
         (["clean/a", "cleaner/b"], ["clean"], "stage eda wrote cleaner/b, not declared: make `outs`"),
         (["clean/a"], ["clean", "model"], "stage eda did not write model: make `outs`"),
         (["x"], ["y"], "stage eda wrote x, not declared and did not write y: make `outs`"),
@@ -27,7 +28,7 @@ def test_outputs_are_those_that_are_declared(
 ) -> None:
     for name in written:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
+        (tmp_path / name).mkdir() if name.endswith("/") else (tmp_path / name).touch()
     if not message:
         check_declared(tmp_path, declared, "eda")
         return

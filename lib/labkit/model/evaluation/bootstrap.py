@@ -14,7 +14,6 @@ from scipy import stats
 from labkit.model.evaluation.blocks import Blocks
 from labkit.model.evaluation.metrics import compute_metric, is_greater_better, list_metrics, make_score
 from labkit.model.evaluation.predictions import Predictions
-from labkit.units import format_interval
 
 
 @dataclass(frozen=True)
@@ -28,10 +27,6 @@ class Interval:
     def to_dict(self) -> dict[str, float | None]:
         """Return the interval as plain data, with None for undefined values."""
         return {name: None if np.isnan(end) else end for name, end in asdict(self).items()}
-
-    def __str__(self) -> str:
-        """Return the value and the limits, with the digits that the interval leaves certain."""
-        return format_interval(self.value, self.low, self.high)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, float | None]) -> "Interval":

@@ -1,0 +1,27 @@
+"""The result of an experiment is read from what its stages wrote, now or with an earlier version."""
+
+import json
+from pathlib import Path
+
+import pytest
+from labkit.artifacts import PLACES
+from labkit.stages.result import find_result
+from labkit.storage.atomic import write_json
+
+EVALUATION = {
+    "metric": "mae",
+    "holdout": {"mae": {"value": 41.3911, "low": 35.38, "high": 47.863}},
+    "dummy": {"mae": 64.17},
+}
+
+
+@pytest.mark.parametrize("place", ["evaluation", "metrics"])
+def test_result_shows_the_metric_with_the_digits_that_are_certain(checkout: Path, place: str) -> None:
+    """Earlier versions kept the whole evaluation in metrics.json."""
+    write_json(checkout / "data" / "diabetes" / PLACES[place], EVALUATION)
+    pages = checkout / "reports" / "diabetes"
+    pages.mkdir(parents=True, exist_ok=True)
+    decision = {"decision": "published", "version": 2, "headline": "version 2 is now the champion", "reasons": []}
+    (pages / "publish.json").write_text(json.dumps(decision))
+    expected = "diabetes v2 published: holdout mae 41.4 [35.4, 47.9], dummy 64.2 → reports/diabetes/publish.html"
+    assert str(find_result("diabetes")) == expected
