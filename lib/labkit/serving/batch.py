@@ -228,7 +228,8 @@ def compute_score(rows: pd.DataFrame, predicted: np.ndarray, facts: Mapping[str,
     if target not in rows.columns or rows[target].isna().any():
         return None
     metric = facts["metric"]
-    without = partial(Score, metric, None, facts["metrics"][metric])
+    there = find_holdout_metric(facts["metrics"], metric)
+    without = partial(Score, metric, None, there)
     if facts["classes"] and rows[target].nunique() == 1:
         return without("one class only")
     try:
@@ -241,4 +242,4 @@ def compute_score(rows: pd.DataFrame, predicted: np.ndarray, facts: Mapping[str,
         found = np.nan
     if not np.isfinite(found):
         return without(f"{metric} is not defined for them")
-    return Score(metric, float(found), find_holdout_metric(facts["metrics"], metric))
+    return Score(metric, float(found), there)
