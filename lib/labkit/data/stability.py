@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from labkit.data.split import PARTS, number_rows
 from labkit.features.outcome_rates import PREDICT_AT
@@ -35,6 +36,8 @@ DISTINCT_SHARE = 0.2
 NOTABLE_DRIFT = 0.1
 
 
+BY_LUCK = 0.001
+"""Probability with which a column without drift may be reported."""
 LARGE_DRIFT = 0.25
 """Common thresholds of the population stability index: below 0.1 stable, above 0.25 a shift (Siddiqi, 2006)."""
 
@@ -136,18 +139,49 @@ def compute_drift(frame: pd.DataFrame, data: Data, columns: Sequence[str]) -> pd
     later = is_later(frame, data) if PREDICT_AT in frame else pd.Series(False, index=frame.index)
     if not later.any() or later.all():
         return pd.DataFrame({name: [] for name in names})
+    times = frame[PREDICT_AT]
+    usable = [name for name in columns if has_distribution(frame[name], times)]
+    return compute_table(frame[~later], frame[later], usable)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def compute_part_drift(before: pd.DataFrame, after: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Return the columns whose distribution differs strongly between two parts, by more than luck explains.
+
+    For two samples of one distribution, the index of k slices divided by 1 / n + 1 / m follows a chi-squared
+    distribution with k - 1 degrees of freedom (Yurdakul, "Statistical properties of population stability index", 2018).
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `compute_drift`, only the columns whose index exceeds `LARGE_DRIFT` and what luck gives once in a thousand.
+    """
+    both = pd.concat([before, after])
+    times = both.get(PREDICT_AT)
+    table = compute_table(before, after, [name for name in columns if has_distribution(both[name], times)])
+    slices = both.nunique().reindex(table["column"]).clip(upper=SLICES).to_numpy() + 1
+    by_luck = stats.chi2.ppf(1 - BY_LUCK, slices - 1) * (1 / max(len(before), 1) + 1 / max(len(after), 1))
+    return table[table["drift"] > np.maximum(LARGE_DRIFT, by_luck)].reset_index(drop=True)
+
+
+def compute_table(before: pd.DataFrame, after: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Return the population stability index and the means of each column before and after, largest drift first."""
     lines = []
     for name in columns:
-        values = frame[name]
-        kind = find_column_kind(values)
-        if kind == "time" or (kind == "number" and counts_time(values, frame[PREDICT_AT])):
-            continue
-        if kind == "category" and values.nunique() > DISTINCT_SHARE * values.notna().sum():
-            continue
-        halves = (values[~later], values[later])
-        means = [float(half.mean()) if kind != "category" else np.nan for half in halves]
+        halves = (before[name], after[name])
+        is_category = find_column_kind(halves[0]) == "category"
+        means = [np.nan if is_category else float(half.mean()) for half in halves]
         lines.append([name, compute_stability(*halves), *means])
-    return pd.DataFrame(lines, columns=names).sort_values("drift", ascending=False, kind="stable", ignore_index=True)
+    table = pd.DataFrame(lines, columns=["column", "drift", "earlier", "later"])
+    return table.sort_values("drift", ascending=False, kind="stable", ignore_index=True)
+
+
+def has_distribution(values: pd.Series, times: pd.Series | None) -> bool:
+    """Return whether a column's distribution can be compared: neither a time, nor a count of it, nor an identifier."""
+    kind = find_column_kind(values)
+    if kind == "time" or (kind == "number" and times is not None and counts_time(values, times)):
+        return False
+    return not (kind == "category" and values.nunique() > DISTINCT_SHARE * values.notna().sum())
 
 
 def counts_time(values: pd.Series, times: pd.Series) -> bool:

@@ -49,6 +49,15 @@ class Deploy(Section):
     intended_use: str = Field("", description="what the model is for; shown in the model card")
 
 
+class Checks(Section):
+    """Which results of checks are known and accepted."""
+
+    mute: dict[Annotated[str, Field(pattern="^LK[0-9]{3}$")], Annotated[str, Field(min_length=1)]] = Field(
+        {},
+        description="code of a check: why its issue or warning is accepted; shown on the index and in the model card",
+    )
+
+
 class TimeLimits(Section):
     """Time limits of cells and stages; no stage depends on them."""
 
@@ -78,6 +87,7 @@ class Params(Section):
     training: Training
     evaluation: Evaluation
     deploy: Deploy
+    checks: Checks = Field(Checks(), description="which results of checks are known and accepted")
     limits: TimeLimits = Field(TimeLimits(), description="time limits of cells and stages")
     secrets: dict[Name, Variable] = Field(
         {}, description="name: environment variable that holds it; a notebook reads it with step.secret(name)"

@@ -53,10 +53,15 @@ STYLE: dict[Any, Any] = {
 }  # fmt: skip
 
 
-def show(figure: Figure, alt: str = "") -> None:
-    """Display a figure as a PNG with its alternative text; `alt` replaces the figure's own."""
+def show(figure: Figure, alt: str = "", *, place: str = "") -> None:
+    """Display a figure as a PNG with its alternative text; `alt` replaces the figure's own.
+
+    With `place`, the figure replaces what was displayed under that display id.
+    """
     size = {"width": WIDTH_PIXELS, "height": round(figure.get_figheight() * 100), "alt": alt or figure.get_label()}
-    display(Image(save_png(figure), width=size["width"], height=size["height"]), metadata={"image/png": size})
+    options: dict[str, Any] = {"display_id": place, "update": True} if place else {}
+    image = Image(save_png(figure), width=size["width"], height=size["height"])
+    display(image, metadata={"image/png": size}, **options)
 
 
 def save_png(figure: Figure) -> bytes:

@@ -98,5 +98,5 @@ def test_conditions_of_the_notebooks_name_parameters(path: Path) -> None:
     params = load_params("diabetes").model_dump(mode="json")
     cells = nbformat.read(path, as_version=4).cells
     select_cells(cells, params)
-    tags = {tag for cell in cells for tag in list_tags(cell)} - {"parameters"}
+    tags = {tag for cell in cells for tag in list_tags(cell)} - {"parameters", "appendix"}
     assert all(tag.startswith((IF, UNLESS)) for tag in tags)

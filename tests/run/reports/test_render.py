@@ -222,8 +222,8 @@ def test_code_is_folded_and_there(tmp_path, visit):
     ]
     page, _ = visit(render(tmp_path, cells))
     assert page.locator("details.code summary").all_inner_texts() == [
-        "Injected parameters\nfolds = 7",
         "Code\nmodel = fit(rows)",
+        "Injected parameters\nfolds = 7",
     ]
     assert not page.get_by_text("model.score()").is_visible()
     page.get_by_text("model = fit(rows)").first.click()

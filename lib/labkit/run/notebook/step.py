@@ -7,7 +7,7 @@ artifacts and how they are checked.
 import html
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,9 @@ from labkit.storage.append import append_line
 
 LOG_NAME = "log.jsonl"
 OUTPUTS_NAME = "outputs"
+CHECKS_PLACE, FINDINGS_PLACE, PLOT_PLACE = "labkit-checks", "labkit-findings", "labkit-plot"
+"""Display ids under the set-up cell, which the last cells fill: a reader sees the result first."""
+WAITING = "*The findings will be shown here once the notebook has run to its end.*"
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,13 @@ class Step:
         strings = {key: str(value) for key, value in (params or {}).items()}
         self.record("child", name=name, params=strings, metrics=numbers)
 
+    def conclude(self, findings: Sequence[str], checks: Sequence[Mapping[str, str]] = ()) -> None:
+        """Record the findings of this stage, as Markdown sentences, and the results of its checks.
+
+        Notebooks call `labkit.view.summary.show_summary`, which also shows them below the set-up cell.
+        """
+        self.record("conclusion", findings=list(findings), checks=[dict(check) for check in checks])
+
     def finish(self, headline: str = "") -> None:
         """Mark the stage as complete; `headline` is the result that tables show for it."""
         self.record("finish", headline=headline)
@@ -229,6 +239,16 @@ class Step:
     def __repr__(self) -> str:
         lines = [f"{name} = {value!r}  ({origin})" for name, value, origin, _ in self.describe()]
         return "\n".join([self.subject.question, f"Step {self.name} of {self.whole.experiment}", *lines])
+
+    def _ipython_display_(self) -> None:
+        """Display the places for checks, findings and plot, and interactively the parameters, which a page has last."""
+        from IPython.display import HTML, Markdown, display
+
+        display(Markdown(""), display_id=CHECKS_PLACE)
+        display(Markdown("" if self.is_batch else WAITING), display_id=FINDINGS_PLACE)
+        display(Markdown(""), display_id=PLOT_PLACE)
+        if not self.is_batch:
+            display(HTML(self._repr_html_()))
 
     def _repr_html_(self) -> str:
         head = "<tr><th>parameter</th><th>value</th><th>from</th><th>meaning</th></tr>"

@@ -8,6 +8,7 @@ import nbformat
 from labkit import paths
 from labkit.params.experiment import Params
 from labkit.params.override import describe_edit
+from labkit.params.subject import Subject
 from labkit.run.notebook.result import find_heading
 from labkit.run.notebook.step import start_step
 from labkit.run.notebook_files import list_notebooks
@@ -36,6 +37,7 @@ def publish_page(
         status=done.status,
         started=done.started,
         seconds=done.seconds,
+        question=Subject.from_params(params).question,
         run_id=done.run_id,
         git_commit=facts.get("commit"),
         is_dirty=facts.get("is_dirty", False),

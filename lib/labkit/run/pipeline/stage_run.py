@@ -4,7 +4,7 @@ What happens inside the notebook: `labkit.run.notebook.step`. The order of stage
 """
 
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -55,6 +55,8 @@ class Log:
     headline: str
     is_finished: bool
     n_torn: int = 0
+    findings: Sequence[str] = ()
+    checks: Sequence[Mapping[str, str]] = ()
 
 
 def run_notebook_stage(
@@ -192,6 +194,9 @@ class Performance:
             html=f"{path.stem}.html",
             cells=execution.cells if not failure else find_times(self.params.experiment, self.stage, self.sample_rows),
             peak_bytes=execution.peak_bytes,
+            findings=log.findings,
+            checks=log.checks,
+            metrics=log.metrics,
         )
         sample = ""
         if self.sample_rows:
@@ -311,7 +316,9 @@ def load_log(path: Path, mask: Mask) -> Log:
     metrics = {key: value for entry in entries if entry["kind"] == "metrics" for key, value in entry["metrics"].items()}
     ends = [entry for entry in entries if entry["kind"] == "finish"]
     children = [entry for entry in entries if entry["kind"] == "child"]
-    return Log(metrics, children, ends[-1]["headline"] if ends else "", bool(ends), len(lines) - len(entries))
+    last = next((entry for entry in reversed(entries) if entry["kind"] == "conclusion"), {"findings": (), "checks": ()})
+    headline, n_torn = ends[-1]["headline"] if ends else "", len(lines) - len(entries)
+    return Log(metrics, children, headline, bool(ends), n_torn, last["findings"], last["checks"])
 
 
 def parse_entry(line: bytes, mask: Mask) -> dict[str, Any] | None:

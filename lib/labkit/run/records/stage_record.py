@@ -4,8 +4,8 @@
 time. It also shows whether a page still belongs to the current data.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +30,12 @@ class StageRecord:
         Seconds that each cell took.
     peak_bytes
         Peak memory of the kernel and its child processes.
+    findings
+        The sentences of the page's summary, as Markdown.
+    checks
+        Results of the stage's checks, as `labkit.model.evaluation.checks.CheckResult.to_dict` returns them.
+    metrics
+        What the stage logged.
     """
 
     stage: str
@@ -44,6 +50,9 @@ class StageRecord:
     html: str | None = None
     cells: Sequence[float] = ()
     peak_bytes: int = 0
+    findings: Sequence[str] = ()
+    checks: Sequence[Mapping[str, str]] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 def save_record(record: StageRecord, folder: Path) -> None:

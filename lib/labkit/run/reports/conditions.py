@@ -12,7 +12,7 @@ from nbformat import NotebookNode
 from labkit.errors import StageError
 
 IF, UNLESS = "if:", "unless:"
-DECLARED, INJECTED = "parameters", "injected-parameters"
+DECLARED, INJECTED, APPENDIX = "parameters", "injected-parameters", "appendix"
 
 
 def select_cells(cells: list[NotebookNode], params: Mapping[str, Any] | None) -> list[NotebookNode]:
@@ -47,6 +47,30 @@ def select_cells(cells: list[NotebookNode], params: Mapping[str, Any] | None) ->
         if not (has_injected and DECLARED in list_tags(cell))
         and (params is None or all(is_met(tag, params) for tag in list_tags(cell)))
     ]
+
+
+def move_to_appendix(cells: list[NotebookNode]) -> tuple[list[NotebookNode], list[NotebookNode]]:
+    """Return the cells of the body and those of the appendix: parameters, set-up and what is tagged `appendix`.
+
+    The output of a code cell stays in the body; only its source moves. A cell in which the stage stopped stays whole.
+
+    >>> from nbformat.v4 import new_code_cell
+    >>> body, appendix = move_to_appendix([new_code_cell("import labkit", metadata={"tags": ["appendix"]})])
+    >>> [cell.source for cell in body], [cell.source for cell in appendix]
+    ([''], ['import labkit'])
+    """
+    body, appendix = [], []
+    for cell in cells:
+        tags = list_tags(cell)
+        if not {DECLARED, INJECTED, APPENDIX} & set(tags) or cell.metadata.get("report_state"):
+            body.append(cell)
+            continue
+        if cell.cell_type == "code":
+            outputs = NotebookNode({**cell, "source": ""})
+            body.append(outputs)
+            cell = NotebookNode({**cell, "id": f"{cell.get('id', '')}-source", "outputs": []})
+        appendix.append(cell)
+    return body, appendix
 
 
 def list_tags(cell: NotebookNode) -> list[str]:

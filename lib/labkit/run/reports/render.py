@@ -24,7 +24,7 @@ from pygments.lexers import PythonLexer
 
 from labkit.errors import StageError
 from labkit.run.cell_states import get_state, remove_banners
-from labkit.run.reports.conditions import select_cells
+from labkit.run.reports.conditions import move_to_appendix, select_cells
 from labkit.run.reports.sanitize import CLEANER, Outline, check_base64, render_colours
 from labkit.storage.atomic import write_text
 from labkit.units import format_count
@@ -62,6 +62,8 @@ class ReportHeader:
         ISO time in UTC.
     seconds
         How long the stage took.
+    question
+        What the experiment predicts, as a question.
     run_id, git_commit
         The run in which the stage is recorded, and the commit of its code, or None.
     is_dirty
@@ -78,6 +80,7 @@ class ReportHeader:
     status: Status
     started: str
     seconds: float
+    question: str = ""
     run_id: str | None = None
     git_commit: str | None = None
     is_dirty: bool = False
@@ -115,8 +118,10 @@ def render_report(
     selected = {id(cell) for cell in select_cells(notebook.cells, params)}
     notebook.cells = [cell for cell in notebook.cells if id(cell) in selected or has_stopped(cell)]
     failure = mark_failed_cells(notebook, header.status)
-    body, resources = get_exporter().from_notebook_node(notebook, {"outline": Outline(header.title)})
-    contents = [heading for heading in resources["outline"].headings if heading.level == 2]
+    in_body, in_appendix = move_to_appendix(notebook.cells)
+    body, outline = render_cells(notebook, in_body, Outline(header.title))
+    appendix, outline = render_cells(notebook, in_appendix, outline)
+    contents = [heading for heading in outline.headings if heading.level == 2]
     addresses = [href for _, href in neighbours]
     place = addresses.index(html.name) if html.name in addresses else None
     write_page(
@@ -124,13 +129,21 @@ def render_report(
         "report.html.j2",
         header=header,
         failure=failure,
-        body=Markup(body),
+        body=body,
+        appendix=appendix,
         contents=contents if len(contents) > 1 else [],
         neighbours=neighbours,
         current=html.name,
         previous=neighbours[place - 1] if place else None,
         next=neighbours[place + 1] if place is not None and place + 1 < len(neighbours) else None,
     )
+
+
+def render_cells(notebook: NotebookNode, cells: list[NotebookNode], outline: Outline) -> tuple[Markup, Outline]:
+    """Return some cells of a notebook as HTML, and the outline with their headings; nbconvert copies what it gets."""
+    part = NotebookNode({**notebook, "cells": cells})
+    html, resources = get_exporter().from_notebook_node(part, {"outline": outline})
+    return Markup(html), resources["outline"]
 
 
 def render_page(html: Path, *, title: str, markdown: str) -> None:
@@ -170,6 +183,7 @@ def get_exporter() -> TemplateExporter:
             "base64": lambda content: base64.b64encode(content.encode()).decode(),
             "base64_only": check_base64,
             "first_line": find_first_line,
+            "inline_code": mark_code,
             "counted": format_count,
             "seconds": format_duration,
             "time": format_time,
@@ -237,6 +251,15 @@ def render_ansi(output: str) -> Markup:
 def render_python(source: str) -> Markup:
     """Return Python code as escaped HTML with the classes of pygments."""
     return Markup(highlight(source, PythonLexer(), HtmlFormatter(nowrap=True)).rstrip("\n"))
+
+
+def mark_code(sentence: str) -> Markup:
+    """Return a sentence as escaped HTML, with what is between backticks as code.
+
+    >>> mark_code("What is `late`?")
+    Markup('What is <code>late</code>?')
+    """
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(sentence))))
 
 
 def find_first_line(content: str) -> str:

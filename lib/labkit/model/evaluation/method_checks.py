@@ -1,0 +1,268 @@
+"""Checks of the method: whether the split is sound, the choice stable, and the holdout confirms it.
+
+Each function makes results of `labkit.model.evaluation.checks` from what a notebook has computed.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from labkit.data.quality.copies import COPY, EXPLAINS, FINER, NEAR_COPY, RANGES
+from labkit.data.quality.missingness import FILLED_AFTER, FILLED_WITH
+from labkit.data.split import PARTS
+from labkit.data.stability import LARGE_DRIFT, compute_part_drift
+from labkit.data.timeline import TIMES
+from labkit.errors import list_briefly
+from labkit.model.evaluation.blocks import Blocks
+from labkit.model.evaluation.bootstrap import Interval
+from labkit.model.evaluation.checks import CheckResult, from_gate, make_check
+from labkit.model.evaluation.gate import Decision, check_parity, describe_paired
+from labkit.model.evaluation.metrics import is_greater_better
+from labkit.model.evaluation.predictions import Predictions
+from labkit.params.experiment import Params
+from labkit.units import format_count
+
+LEAKS = {COPY, NEAR_COPY, FINER, RANGES, EXPLAINS, FILLED_WITH, FILLED_AFTER, "formula of other columns"}
+MOST_REPEATED = 0.01
+"""Fraction of holdout rows that may repeat a training row: in tables with few distinct values some always do."""
+FEWEST_OF_HOLDOUT = 30
+"""Rows of a class below which the 95 % interval of its recall may span more than ±0.18 (normal approximation)."""
+MOST_FITTED = 20_000
+"""Training rows, the latest ones, on which the metric of the fitted candidate is computed."""
+NOTABLE_GAP = 0.1
+"""Relative difference between the metric on training rows and on new ones that counts as overfitting (as in skore)."""
+MOST_DEVIATIONS = 2.0
+NORMAL_95 = 1.96
+
+
+def list_wrangling_checks(
+    parts: Mapping[str, pd.DataFrame],
+    params: Params,
+    *,
+    left_open: pd.DataFrame,
+    embargoed: Mapping[str, int],
+    is_whole: bool,
+    is_stable: bool,
+) -> list[CheckResult]:
+    """Check the split and the cleaned rows.
+
+    Parameters
+    ----------
+    parts
+        Clean rows by part.
+    left_open
+        Findings for which nothing is declared, as `labkit.data.quality.issues.list_open` returns them.
+    embargoed
+        Rows by part that were dropped because their outcome was known too late.
+    is_whole, is_stable
+        Whether every row is in exactly one part, and whether cleaning a clean row changes nothing.
+    """
+    target = params.data.target
+    leaking = left_open.loc[left_open["what"].isin(LEAKS), "column"].tolist()
+    others = left_open.loc[~left_open["what"].isin(LEAKS), "column"].unique().tolist()
+    drifted = compute_part_drift(parts["training"], parts["holdout"], list_inputs(parts["training"], params))
+    results = [
+        make_check("LK201", not leaking, list_or(leaking, "no column leaks the target"), failed="issue"),
+        check_repeated(parts, params),
+        check_known_in_time(params, embargoed),
+        check_groups(parts, params),
+        make_check("LK205", drifted.empty, describe_drift(drifted)),
+        make_check("LK206", is_whole, "counted by index" if is_whole else "rows are lost or repeated", failed="issue"),
+        make_check(
+            "LK207", is_stable if params.wrangling.rules else None,
+            format_count(len(params.wrangling.rules), "rule") + " applied twice", failed="issue",
+        ),
+        check_class_sizes(parts["holdout"][target.column]) if target.task == "classification" else None,
+        make_check("LK209", not others, list_or(others, "every medium or high finding is dealt with")),
+    ]  # fmt: skip
+    return [result for result in results if result is not None]
+
+
+def check_repeated(parts: Mapping[str, pd.DataFrame], params: Params) -> CheckResult:
+    """Check whether holdout rows repeat a training row in all inputs and in the target."""
+    columns = [*list_inputs(parts["training"], params), params.data.target.column]
+    known = set(pd.util.hash_pandas_object(parts["training"][columns].astype(str), index=False))
+    repeated = pd.util.hash_pandas_object(parts["holdout"][columns].astype(str), index=False).isin(known)
+    share, n_rows = float(repeated.mean()), int(repeated.sum())
+    evidence = f"{n_rows:,} of {format_count(len(repeated), 'holdout row')} repeat a training row in every column"
+    return make_check("LK202", share <= MOST_REPEATED, evidence)
+
+
+def check_known_in_time(params: Params, embargoed: Mapping[str, int]) -> CheckResult:
+    """Check that outcomes become known after the prediction, and are not used before."""
+    time = params.data.time
+    if time is None:
+        return make_check("LK203", None, "rows have no time")
+    if time.predict_at.strip() == time.outcome_known_at.strip():
+        evidence = f"the outcome is taken as known at `{time.predict_at}`, the moment of the prediction itself"
+        return make_check("LK203", False, evidence)
+    n_dropped = format_count(sum(embargoed.values()), "row")
+    return make_check("LK203", True, f"{n_dropped} dropped whose outcome was known only in the next part")
+
+
+def check_groups(parts: Mapping[str, pd.DataFrame], params: Params) -> CheckResult:
+    """Check that no group is in two parts, where a group is declared."""
+    group = params.data.split.group
+    if group is None:
+        return make_check("LK204", None, "no group is declared")
+    sets = [set(part[group].dropna()) for name, part in parts.items() if name in PARTS and group in part]
+    shared = sum(map(len, sets)) - len(set().union(*sets))
+    return make_check("LK204", shared == 0, f"{format_count(shared, 'value')} of {group} in two parts", failed="issue")
+
+
+def check_class_sizes(classes: pd.Series) -> CheckResult:
+    """Check whether the smallest class has enough rows in the holdout."""
+    counts = classes.value_counts()
+    evidence = f"the smallest class, {counts.index[-1]}, has {format_count(int(counts.iloc[-1]), 'holdout row')}"
+    return make_check("LK208", bool(counts.iloc[-1] >= FEWEST_OF_HOLDOUT), evidence)
+
+
+def list_training_checks(
+    params: Params,
+    board: pd.DataFrame,
+    trials: pd.DataFrame,
+    *,
+    chosen: tuple[float, float],
+    fitted: float,
+    checked: float,
+    n_folds: int,
+    beats_dummy: bool,
+) -> list[CheckResult]:
+    """Check the choice of the model.
+
+    Parameters
+    ----------
+    board, trials
+        Leaderboard and trials, as `labkit.model.training` returns them.
+    chosen
+        Mean and standard deviation of the chosen candidate's metric over the folds.
+    fitted, checked
+        Its metric on the rows that it was fitted on and on the validation rows.
+    n_folds
+        Number of folds.
+    beats_dummy
+        Whether its mean is better than the dummy's.
+    """
+    metric, (mean, deviation) = params.training.metric, chosen
+    sign, error = 1 if is_greater_better(metric) else -1, deviation / max(n_folds, 1) ** 0.5
+    worse = sign * (mean - checked) / max(deviation, 1e-12)
+    gap = sign * (fitted - checked) / max(abs(checked), 1e-12)
+    means = board.loc[(board["error"] == "") & (board["model"] != "dummy"), metric]
+    lead = sign * float(means.iloc[0] - means.iloc[1]) if len(means) > 1 else None
+    gain = sign * (mean - float(trials[metric].iloc[0])) if len(trials) else None
+    failed = board.loc[board["error"] != "", "model"].tolist()
+    spread = f"the standard error over {format_count(n_folds, 'fold')} is {error:.2g}"
+    return [
+        make_check(
+            "LK401", worse <= MOST_DEVIATIONS,
+            f"{metric} {checked:.4g} on validation rows, {mean:.4g} ± {deviation:.2g} in cross-validation"
+            + (f": {worse:.1f} standard deviations worse" if worse > 0 else ""),
+        ),
+        make_check(
+            "LK402", gap <= NOTABLE_GAP,
+            f"{metric} {fitted:.4g} on the rows that it was fitted on, {checked:.4g} on validation rows",
+        ),
+        make_check(
+            "LK403", None if lead is None else lead > error,
+            "only one candidate" if lead is None else f"the best leads by {lead:.2g}; {spread}",
+        ),
+        make_check(
+            "LK404", None if gain is None else gain <= 0 or gain > error,
+            "nothing was tuned" if gain is None
+            else f"the best of {format_count(len(trials), 'trial')} gains {max(gain, 0):.2g}; {spread}",
+        ),
+        make_check("LK405", beats_dummy, f"{metric} {mean:.4g} in cross-validation", failed="issue"),
+        make_check("LK406", not failed, list_or(failed, format_count(len(board), "candidate") + " fitted")),
+    ]  # fmt: skip
+
+
+def list_evaluation_checks(
+    params: Params,
+    decision: Decision,
+    *,
+    ours: Predictions,
+    value: Interval,
+    gain_over_plain: Interval | None,
+    cross_validated: float | None,
+    worst_slices: Sequence[str],
+    blocks: Blocks,
+) -> list[CheckResult]:
+    """Check the model on the holdout: the gate's checks and those that only warn.
+
+    Parameters
+    ----------
+    value, gain_over_plain
+        The metric with its interval, and the paired gain over plain LightGBM; None without that baseline.
+    cross_validated
+        Mean of the metric in cross-validation; None if it is not known.
+    worst_slices
+        Descriptions of the groups of rows that stand out as worse.
+    blocks
+        Blocks of the holdout rows that are resampled together.
+    """
+    metric, sure = params.training.metric, params.evaluation.confidence
+    results = [from_gate(check) for check in decision.checks]
+    if gain_over_plain is None:
+        results.append(make_check("LK505", None, "there is no raw column to fit plain LightGBM on"))
+    else:
+        evidence = describe_paired(metric, "plain LightGBM", gain_over_plain, sure)
+        is_worse = gain_over_plain.high < 0
+        results.append(
+            make_check("LK505", gain_over_plain.low > 0, evidence, failed="issue" if is_worse else "warning")
+        )
+    results.append(check_confirmed(metric, value, cross_validated))
+    results.append(check_bias(ours, blocks))
+    named = list_or([str(slice_) for slice_ in worst_slices], "none of the groups that were tried")
+    results.append(make_check("LK508", not len(worst_slices), named))
+    return sorted(results, key=lambda result: result.code)
+
+
+def list_release_checks(parity: Mapping[str, Any]) -> list[CheckResult]:
+    """Check whether the served model makes the predictions that were evaluated; see `gate.check_parity`."""
+    return [from_gate(check_parity(parity))]
+
+
+def check_confirmed(metric: str, value: Interval, cross_validated: float | None) -> CheckResult:
+    """Check whether the cross-validated metric lies in the holdout's interval, or is worse than it."""
+    if cross_validated is None or np.isnan([value.low, value.high]).any():
+        return CheckResult("LK506", "skipped", "no cross-validated metric, or no interval")
+    is_greater = is_greater_better(metric)
+    passed = cross_validated <= value.high if is_greater else cross_validated >= value.low
+    evidence = f"{metric} {value.value:.4g} [{value.low:.4g}, {value.high:.4g}] on the holdout, "
+    return make_check("LK506", passed, f"{evidence}{cross_validated:.4g} in cross-validation")
+
+
+def check_bias(ours: Predictions, blocks: Blocks) -> CheckResult:
+    """Check whether the mean prediction equals the mean outcome within its 95 % interval ("calibration in the large").
+
+    Source: Van Calster et al., "Calibration: the Achilles heel of predictive analytics", BMC Medicine 17 (2019).
+    """
+    if len(ours.classes) > 2:
+        return make_check("LK507", None, "more than two classes")
+    predicted = ours.y_proba[:, ours.positive] if ours.classes else ours.y_pred
+    actual = (ours.y_true == ours.positive) if ours.classes else ours.y_true
+    difference = np.asarray(predicted, dtype="float64") - np.asarray(actual, dtype="float64")
+    reach = NORMAL_95 * blocks.compute_error(difference)
+    evidence = f"mean prediction {predicted.mean():.3g}, mean outcome {actual.mean():.3g}, difference "
+    evidence += f"{difference.mean():.2g} ± {reach:.2g}"
+    if np.isnan(reach):
+        return CheckResult("LK507", "skipped", "too few independent rows for an interval")
+    return make_check("LK507", bool(abs(difference.mean()) <= reach), evidence)
+
+
+def list_inputs(frame: pd.DataFrame, params: Params) -> list[str]:
+    """Return the columns of clean rows besides the target and the times."""
+    return [str(name) for name in frame if name not in (params.data.target.column, *TIMES)]
+
+
+def describe_drift(drifted: pd.DataFrame) -> str:
+    """Return the columns that drifted, with their population stability index."""
+    named = [f"{line.column} (PSI {line.drift:.2f})" for line in drifted.itertuples()]
+    return list_or(named, f"no column's PSI exceeds {LARGE_DRIFT:g} by more than luck explains")
+
+
+def list_or(names: Sequence[str], otherwise: str) -> str:
+    """Return names as a short list, or what holds if there are none."""
+    return list_briefly(names) if len(names) else otherwise

@@ -1,0 +1,286 @@
+"""The register of checks, and what the checks of the method find."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from labkit.errors import DataError
+from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
+from labkit.model.evaluation import gate
+from labkit.model.evaluation.blocks import make_rows
+from labkit.model.evaluation.bootstrap import Interval
+from labkit.model.evaluation.checks import (
+    GATE_CODES,
+    REGISTER,
+    CheckResult,
+    describe_counts,
+    from_gate,
+    mute,
+    sort_by_weight,
+)
+from labkit.model.evaluation.gate import Check, Decision
+from labkit.model.evaluation.method_checks import (
+    check_bias,
+    check_class_sizes,
+    check_confirmed,
+    check_known_in_time,
+    check_repeated,
+    list_evaluation_checks,
+    list_training_checks,
+    list_wrangling_checks,
+)
+from labkit.model.evaluation.predictions import Predictions
+from labkit.params.experiment import Params
+from labkit.params.load import load_params
+from labkit.params.tables import Time
+from labkit.params.wrangling import Wrangling
+
+RANDOM = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    return load_params("breast_cancer")
+
+
+def change_data(params: Params, **changes: Any) -> Params:
+    return params.model_copy(update={"data": params.data.model_copy(update=changes)})
+
+
+def make_parts(params: Params, n_rows: int = 200) -> dict[str, pd.DataFrame]:
+    target = params.data.target
+    parts = {
+        name: pd.DataFrame({"a": RANDOM.normal(size=n_rows), "b": RANDOM.normal(size=n_rows)})
+        for name in ("training", "validation", "holdout")
+    }
+    return {
+        name: part.assign(**{target.column: np.where(np.arange(n_rows) % 2, "malignant", "benign")})
+        for name, part in parts.items()
+    }
+
+
+def find_status(results: list[CheckResult], code: str) -> str:
+    (status,) = [result.status for result in results if result.code == code]
+    return status
+
+
+def list_wrangling(params: Params, parts: dict[str, pd.DataFrame], **changes: Any) -> list[CheckResult]:
+    none = pd.DataFrame({"column": [], "what": []})
+    options = {"left_open": none, "embargoed": {}, "is_whole": True, "is_stable": True, **changes}
+    return list_wrangling_checks(parts, params, **options)
+
+
+def test_codes_are_unique_and_begin_with_the_number_of_their_page() -> None:
+    assert all(code[:2] == "LK" and code[2] in "123456" and len(code) == 5 for code in REGISTER)
+    titles = [definition.title for definition in REGISTER.values()]
+    assert len(set(titles)) == len(titles)
+
+
+def test_every_check_of_the_gate_has_a_code() -> None:
+    blocks, sizes = replace(make_rows(40), unit="day"), {"model.onnx": 10}
+    settings = {"confidence": 0.95, "blocks": blocks}
+    limits = load_params("diabetes").evaluation.gate
+    checks = [
+        *gate.check_days(blocks, limits),
+        gate.check_dummy("mae", Interval(1, 0.5, 2), limits, **settings, n_classes=0),  # type: ignore[arg-type]
+        gate.check_champion("mae", Interval(1, 0.5, 2), limits, **settings, champion="version 1"),  # type: ignore[arg-type]
+        gate.check_too_good("mae", 1.0, 2.0, relies_on=[]),
+        *gate.check_classes({"a"}, {"b"}),
+        gate.check_parity({"reason": "off"}),
+        gate.check_release_size(sizes, limits),
+    ]
+    assert {check.name for check in checks} == set(GATE_CODES)
+    assert set(GATE_CODES.values()) <= set(REGISTER)
+
+
+def test_a_failed_check_of_the_gate_is_an_issue_and_a_warning_stays_one() -> None:
+    name = "plausible result"
+    assert [
+        from_gate(check).status
+        for check in (Check(name, False, "…"), Check(name, True, "…", warning="look"), Check(name, True, "…"))
+    ] == ["issue", "warning", "passed"]
+
+
+def test_unknown_codes_and_statuses_are_refused() -> None:
+    with pytest.raises(DataError, match="no check 'LK2O1': did you mean 'LK201'"):
+        CheckResult("LK2O1", "passed", "")
+    with pytest.raises(DataError, match="no status 'fine'"):
+        CheckResult("LK201", "fine", "")  # type: ignore[arg-type]
+
+
+def test_results_survive_being_stored() -> None:
+    result = CheckResult("LK401", "warning", "roc_auc 0.7 on validation rows")
+    assert CheckResult.from_dict(result.to_dict()) == result
+    with pytest.raises(DataError, match="no 'evidence'"):
+        CheckResult.from_dict({"code": "LK401", "status": "passed"})
+
+
+def test_only_what_did_not_pass_is_muted_and_the_reason_is_shown() -> None:
+    results = [CheckResult("LK205", "warning", "a (PSI 0.30)"), CheckResult("LK401", "passed", "fine")]
+    muted = mute(results, {"LK205": "prices rose", "LK401": "never"})
+    assert [result.status for result in muted] == ["muted", "passed"]
+    assert muted[0].evidence == "a (PSI 0.30); muted: prices rose"
+
+
+def test_the_most_urgent_come_first() -> None:
+    results = [
+        CheckResult("LK401", "passed", ""),
+        CheckResult("LK508", "warning", ""),
+        CheckResult("LK501", "issue", ""),
+    ]
+    assert [result.code for result in sort_by_weight(results)] == ["LK501", "LK508", "LK401"]
+    assert describe_counts(results) == "1 issue, 1 warning, 1 passed"
+
+
+def test_a_sound_split_passes_every_check_that_applies(params: Params) -> None:
+    results = list_wrangling(params, make_parts(params))
+    assert {result.status for result in results} == {"passed", "not applicable"}
+    assert find_status(results, "LK203") == "not applicable"
+
+
+def test_a_leak_that_is_left_open_is_an_issue(params: Params) -> None:
+    left_open = pd.DataFrame({"column": ["paid", "age"], "what": ["copy of the target", "outliers"]})
+    results = list_wrangling(params, make_parts(params), left_open=left_open)
+    assert find_status(results, "LK201") == "issue"
+    assert [result.evidence for result in results if result.code in ("LK201", "LK209")] == ["paid", "age"]
+
+
+def test_repeated_rows_across_the_split_are_counted(params: Params) -> None:
+    parts = make_parts(params)
+    parts["holdout"] = pd.concat([parts["training"].head(10), parts["holdout"].head(90)])
+    found = check_repeated(parts, params)
+    assert found.status == "warning"
+    assert found.evidence.startswith("10 of 100 holdout rows repeat")
+
+
+def test_columns_that_drift_are_named(params: Params) -> None:
+    parts = make_parts(params)
+    parts["holdout"]["a"] += 2
+    (drift,) = [result for result in list_wrangling(params, parts) if result.code == "LK205"]
+    assert drift.status == "warning"
+    assert drift.evidence.startswith("a (PSI ")
+
+
+def test_few_rows_do_not_drift_by_luck(params: Params) -> None:
+    results = [list_wrangling(params, make_parts(params, n_rows=60)) for _ in range(20)]
+    assert sum(find_status(result, "LK205") == "warning" for result in results) <= 1
+
+
+@pytest.mark.parametrize(
+    ("predict_at", "known_at", "status"),
+    [("signup", "signup", "warning"), ("signup", "signup + days(30)", "passed")],
+)
+def test_outcomes_known_at_once_are_a_warning(params: Params, predict_at: str, known_at: str, status: str) -> None:
+    timed = change_data(params, time=Time(predict_at=predict_at, outcome_known_at=known_at))
+    assert check_known_in_time(timed, {"training": 3}).status == status
+
+
+def test_a_group_in_two_parts_is_an_issue(params: Params) -> None:
+    parts = {name: part.assign(patient=np.arange(len(part)) % 7) for name, part in make_parts(params).items()}
+    grouped = change_data(params, split=params.data.split.model_copy(update={"group": "patient"}))
+    assert find_status(list_wrangling(grouped, parts), "LK204") == "issue"
+    for number, part in enumerate(parts.values()):
+        part["patient"] += 10 * number
+    assert find_status(list_wrangling(grouped, parts), "LK204") == "passed"
+
+
+def test_rules_that_are_not_stable_are_an_issue(params: Params) -> None:
+    ruled = params.model_copy(update={"wrangling": Wrangling(rules={"a": {"minimum": 0}})})  # type: ignore[dict-item]
+    assert find_status(list_wrangling(ruled, make_parts(params), is_stable=False), "LK207") == "issue"
+
+
+def test_a_small_class_is_a_warning() -> None:
+    assert check_class_sizes(pd.Series(["a"] * 100 + ["b"] * 29)).status == "warning"
+    assert check_class_sizes(pd.Series(["a"] * 100 + ["b"] * 30)).status == "passed"
+
+
+def list_training(params: Params, **changes: Any) -> list[CheckResult]:
+    board = pd.DataFrame({"model": ["lightgbm", "linear", "dummy"], "error": "", "roc_auc": [0.8, 0.7, 0.5]})
+    options: dict[str, Any] = {
+        "chosen": (0.8, 0.02), "fitted": 0.82, "checked": 0.79, "n_folds": 5, "beats_dummy": True
+    }  # fmt: skip
+    arguments = {"board": board, "trials": pd.DataFrame({"roc_auc": []}), **options, **changes}
+    return list_training_checks(params, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "status"),
+    [
+        ({}, "LK401", "passed"),
+        ({"checked": 0.75}, "LK401", "warning"),
+        ({"fitted": 1.0}, "LK402", "warning"),
+        ({}, "LK402", "passed"),
+        ({}, "LK403", "passed"),
+        ({"chosen": (0.8, 0.5)}, "LK403", "warning"),
+        ({}, "LK404", "not applicable"),
+        ({"trials": pd.DataFrame({"roc_auc": [0.799, 0.8]})}, "LK404", "warning"),
+        ({"trials": pd.DataFrame({"roc_auc": [0.7, 0.8]})}, "LK404", "passed"),
+        ({"beats_dummy": False}, "LK405", "issue"),
+    ],
+)
+def test_the_choice_of_the_model_is_checked(params: Params, changes: Any, code: str, status: str) -> None:
+    assert find_status(list_training(params, **changes), code) == status
+
+
+def test_an_error_metric_falls_short_when_it_rises() -> None:
+    diabetes = load_params("diabetes")
+    board = pd.DataFrame({"model": ["linear"], "error": "", diabetes.training.metric: [40.0]})
+    trials = pd.DataFrame({diabetes.training.metric: []})
+    options: dict[str, Any] = {"chosen": (40.0, 2.0), "fitted": 39.0, "n_folds": 5, "beats_dummy": True}
+    worse = list_training_checks(diabetes, board, trials, checked=47.0, **options)
+    better = list_training_checks(diabetes, board, trials, checked=30.0, **options)
+    assert [find_status(results, "LK401") for results in (worse, better)] == ["warning", "passed"]
+    assert find_status(better, "LK403") == "not applicable"
+
+
+@pytest.mark.parametrize(
+    ("value", "cross_validated", "status"),
+    [
+        (Interval(0.68, 0.63, 0.73), 0.76, "warning"),
+        (Interval(0.68, 0.63, 0.73), 0.70, "passed"),
+        (Interval(0.68, 0.63, 0.73), 0.5, "passed"),
+        (Interval(0.68, np.nan, np.nan), 0.76, "skipped"),
+        (Interval(0.68, 0.63, 0.73), None, "skipped"),
+    ],
+)
+def test_the_holdout_confirms_the_folds(value: Interval, cross_validated: float | None, status: str) -> None:
+    assert check_confirmed("roc_auc", value, cross_validated).status == status
+
+
+def test_predictions_that_are_too_high_on_average_are_a_warning() -> None:
+    y_true = RANDOM.normal(size=400)
+    assert check_bias(Predictions(y_true, y_true + 0.5), make_rows(400)).status == "warning"
+    noise = RANDOM.normal(size=400)
+    assert check_bias(Predictions(y_true, y_true + noise - noise.mean()), make_rows(400)).status == "passed"
+
+
+def test_the_evaluation_lists_the_gate_and_its_own_checks_by_code(params: Params) -> None:
+    y_true = RANDOM.integers(0, 2, 300)
+    y_proba = np.column_stack([1 - 0.5 * y_true, 0.5 * y_true])
+    ours = Predictions(y_true, y_true, y_proba, ("benign", "malignant"))
+    decision = Decision((Check("better than the best constant prediction", True, "gain of 0.3"),))
+    results = list_evaluation_checks(
+        params,
+        decision,
+        ours=ours,
+        value=Interval(0.9, 0.85, 0.95),
+        gain_over_plain=Interval(-0.1, -0.2, -0.05),
+        cross_validated=0.9,
+        worst_slices=["a below 3"],
+        blocks=make_rows(300),
+    )
+    assert [(result.code, result.status) for result in results] == [
+        ("LK501", "passed"),
+        ("LK505", "issue"),
+        ("LK506", "passed"),
+        ("LK507", "warning"),
+        ("LK508", "warning"),
+    ]
+
+
+def test_times_and_target_are_no_inputs_of_the_split_checks(params: Params) -> None:
+    now = pd.Timestamp("2026-01-01", tz="UTC")
+    parts = {name: part.assign(**{PREDICT_AT: now, OUTCOME_KNOWN_AT: now}) for name, part in make_parts(params).items()}
+    assert find_status(list_wrangling(params, parts), "LK205") == "passed"
