@@ -221,7 +221,7 @@ def test_override_that_changes_nothing_writes_nothing(params_root: Path) -> None
         ("training.folds=&a 5", "anchors and aliases"),
         ("training.folds=!!int 5", "the tag"),
         ("deploy.owner=${USER}", "deploy holds ${USER}: placeholders are not filled in"),
-        ("=5", "unknown key : known: data,"),
+        ("=5", "unknown key : known: checks, data,"),
         ("deploy.owner='a\x85b'", "the line separator U+0085 would become a space"),
         ("deploy.owner='a\x7fb'", "unacceptable character #x007f"),
         ("training..folds=5", "unknown key training."),
