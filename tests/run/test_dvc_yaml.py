@@ -92,7 +92,7 @@ def find_free(kind: Any, place: str) -> list[str]:
 def test_what_dvc_copies_holds_numbers_and_fixed_words_only(checkout: Path, stage: str) -> None:
     """A name of a column as a key, or a string with a line separator, cannot be read again as it was."""
     declared = load_declarations("diabetes")[stage]
-    copied = {name.partition(".")[0] for name in declared.sections} - set(declared.digested)
+    copied = {name.partition(".")[0] for name in set(declared.sections) - set(declared.digested)}
     kinds = {name: Params.model_fields[name].annotation for name in copied}
     assert [place for name, kind in kinds.items() for place in find_free(kind, name)] == []
     assert set(declared.sections) >= {"data"}
