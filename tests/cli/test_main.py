@@ -265,9 +265,16 @@ def test_folder_that_may_not_be_written_is_named(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == "labkit: /read_only/new.lock: Permission denied: labkit needs to write there\n"
 
 
-def test_help_is_ascii() -> None:
-    for name, command in main.cli.commands.items():
-        assert command.get_help(click.Context(command, info_name=name)).isascii(), name
+def test_help_is_ascii_and_fits_into_80_columns() -> None:
+    for name, command in (*main.cli.commands.items(), ("labkit", main.cli)):
+        helped = command.get_help(click.Context(command, info_name=name))
+        assert helped.isascii(), name
+        assert [line for line in helped.splitlines() if len(line) > 80] == [], name
+
+
+def test_each_command_is_described_in_one_whole_line() -> None:
+    helped = main.cli.get_help(click.Context(main.cli, info_name="labkit"))
+    assert "..." not in helped.partition("Commands:")[2]
 
 
 @pytest.mark.slow

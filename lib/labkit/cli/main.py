@@ -40,7 +40,8 @@ class Family(click.Group):
 
 
 COMPLETION = """\b
-Completion of commands, experiments, stages, runs and parameters, for your shell's start-up file:
+Completion of commands, experiments, stages, runs and parameters; add the line
+to your shell's start-up file:
   bash  eval "$(_LABKIT_COMPLETE=bash_source labkit)"
   zsh   eval "$(_LABKIT_COMPLETE=zsh_source labkit)"
   fish  _LABKIT_COMPLETE=fish_source labkit | source
@@ -55,16 +56,14 @@ def cli(ctx: click.Context, debug: bool) -> None:
     """Run numbered notebooks as a reproducible, tracked and reported pipeline.
 
     \b
-    labkit new churn --data churn.csv --target churned   create an experiment from your own table
-    labkit run diabetes                      run what has changed, show the results
-    labkit status diabetes                   what is stale, and why
-    labkit runs diabetes                     past runs, and how they ended
-    labkit why diabetes                      what the latest run was made of, and why each stage ran
-    labkit params diabetes                   every parameter: value, where it is set, what it means
-    labkit open diabetes                     its report in the browser
-    labkit predict diabetes in.csv out.csv   predict with the published model
-    labkit pull                              fetch the data of runs that others have pushed
-    labkit warm                              keep a process that starts kernels in half a second
+    labkit new churn --data churn.csv --target churned
+    labkit run diabetes               run what has changed, and publish
+    labkit open diabetes              the report, in the browser
+    labkit status diabetes            what is stale, and why
+    labkit runs diabetes              past runs, and how they ended
+    labkit why diabetes               why each stage of the latest run ran
+    labkit params diabetes --changed  parameters that differ from their defaults
+    labkit predict diabetes in.csv out.csv
     """
     ctx.obj = debug
 

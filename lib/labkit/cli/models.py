@@ -10,7 +10,7 @@ from labkit.cli.options import complete_experiment, json_option
 from labkit.console import echo, print_json
 
 
-@click.command()
+@click.command(short_help="Promote a version to champion by hand.")
 @click.argument("experiment", shell_complete=complete_experiment)
 @click.argument("version", type=click.IntRange(1), required=False)
 @click.option("--reason", required=True, help="Reason, recorded with the version.")
@@ -27,7 +27,7 @@ def promote(experiment: str, version: int | None, reason: str, accept_unverified
 
     \b
     labkit promote diabetes 3 --reason "the new scanner is in use from Monday on"
-    labkit promote diabetes --accept-unverified-champion --reason "version 2 was lost with the old bucket"
+    labkit promote diabetes --accept-unverified-champion --reason "files lost"
     """
     from labkit.params.load import load_params
     from labkit.stages import promotion
@@ -37,7 +37,7 @@ def promote(experiment: str, version: int | None, reason: str, accept_unverified
     echo(promotion.promote(params, version, reason=reason, accept_unverified=accept_unverified_champion))
 
 
-@click.command()
+@click.command(short_help="Predict the rows of a file with the published model.")
 @click.argument("experiment", shell_complete=complete_experiment)
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("destination", type=click.Path(path_type=Path))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MOST_SHOWN = 40
 
 
-@click.command()
+@click.command(short_help="Create an experiment from your own table.")
 @click.argument("name")
 @click.option("--data", "files", multiple=True, type=click.Path(path_type=Path), help="File of the table; repeatable.")
 @click.option("--target", required=True, metavar="COLUMN", help="Column to predict.")
@@ -64,7 +64,7 @@ def new(**given: Any) -> None:
     \b
     labkit new churn --data churn.csv --target churned
     labkit new sales --data jan.csv --data feb.csv --target amount --time day
-    labkit new loans --sql "select * from loans" --database-env WAREHOUSE_URL --target default
+    labkit new loans --sql "select * from loans" --database-env DB --target paid
     """
     from labkit.new.create import Query, create_experiment
 

@@ -14,7 +14,7 @@ from labkit.stages import builtin
 from labkit.units import format_count
 
 
-@click.command()
+@click.command(short_help="Run what has changed, up to the published model.")
 @click.argument("experiment", shell_complete=complete_experiment)
 @click.option(
     "-S",
@@ -53,9 +53,9 @@ def run(
 
     \b
     labkit run diabetes
-    labkit run diabetes -S training.folds=10           change a parameter, then run what depends on it
+    labkit run diabetes -S training.folds=10       change a parameter in the file
     labkit run diabetes --until training --force eda
-    labkit run breast_cancer --sample 200              a quick trial that does not change the pipeline
+    labkit run breast_cancer --sample 200          a quick trial, in scratch
     """
     from labkit.params.load import load_file
     from labkit.params.override import override_file
@@ -83,13 +83,14 @@ def run(
         else:
             lines = run_experiment(experiment, request=request, **how)
             page = paths.find_reports_dir() / "index.html"
-    echo(f"Report:    {os.path.relpath(page)}")
+    about = f"   (sample of {format_count(sample, 'row')}, never published)" if sample else ""
+    echo(f"Report:    {os.path.relpath(page)}{about}")
     echo(f"Tracking:  {mlflow_store.describe_viewing()}")
     if any(line.stage == PUBLISH for line in lines) and (result := find_result(experiment)):
         echo(f"Result:    {wrap_words(str(result), indent=11)}")
 
 
-@click.command()
+@click.command(short_help="Keep a process that starts kernels in half a second.")
 @click.option("--stop", is_flag=True, help="Stop the warm process.")
 def warm(stop: bool) -> None:
     """Keep a process with all imports done, from which kernels of `labkit run` and JupyterLab are forked.
@@ -112,7 +113,7 @@ def warm(stop: bool) -> None:
     echo(f"warm: process {state['pid']}, {modules} imported; ends after {minutes}")
 
 
-@click.command()
+@click.command(short_help="Run one stage; dvc.yaml calls this command.")
 @click.argument("name", shell_complete=complete_stage)
 @click.argument("experiment", shell_complete=complete_experiment)
 def stage(name: str, experiment: str) -> None:
@@ -138,7 +139,7 @@ def stage(name: str, experiment: str) -> None:
     run_single_stage(name, experiment, plain=builtin.PLAIN_STAGES, progress=Progress())
 
 
-@click.command()
+@click.command(short_help="Fetch the data of runs that others have pushed.")
 @click.argument("experiments", nargs=-1, metavar="[EXPERIMENT]...", shell_complete=complete_experiment)
 def pull(experiments: tuple[str, ...]) -> None:
     """Fetch the data of runs that others have pushed, as listed in dvc.lock, and check them out.

@@ -28,7 +28,7 @@ def try_to_close_gone(*, is_json: bool = False) -> None:
         report(f"not closed yet: {error}")
 
 
-@click.command()
+@click.command(short_help="Show which experiments and stages are stale.")
 @click.argument("experiments", nargs=-1, metavar="[EXPERIMENT]...", shell_complete=complete_experiment)
 @click.option("-v", "--verbose", is_flag=True, help="Show every stage, also without naming an experiment.")
 @json_option
@@ -63,7 +63,7 @@ def status(experiments: tuple[str, ...], verbose: bool, is_json: bool) -> None:
         console.print_table((*columns, "latest result"), [(one.experiment, one.state, one.headline) for one in found])
 
 
-@click.command()
+@click.command(short_help="List past runs and how each ended.")
 @click.argument("experiment", required=False, shell_complete=complete_experiment)
 @click.option("-n", "most", type=click.IntRange(1), default=20, show_default=True, help="Maximum number of runs.")
 @json_option
@@ -95,7 +95,7 @@ def runs(experiment: str | None, most: int, is_json: bool) -> None:
         echo(f"… and {n_runs - len(rows)} more: labkit runs -n {n_runs}")
 
 
-@click.command()
+@click.command(short_help="Show what a run was made of, and why stages ran.")
 @click.argument("run", shell_complete=complete_run)
 @click.option("-v", "--verbose", is_flag=True, help="Show also params, machine, and what was read and written.")
 @json_option
@@ -118,7 +118,7 @@ def why(run: str, verbose: bool, is_json: bool) -> None:
     console.print_pairs(run_history.describe_run(entry, is_verbose=verbose))
 
 
-@click.command()
+@click.command(short_help="Show parameters, where they are set, what they mean.")
 @click.argument("experiment", required=False, shell_complete=complete_experiment)
 @click.option("--changed", is_flag=True, help="Show only what differs from the default.")
 @click.option("--schema", is_flag=True, help="Write params/schema.json, with which editors complete and check.")
@@ -158,7 +158,7 @@ def params(experiment: str | None, changed: bool, schema: bool, is_json: bool) -
             console.print_item(f"{one.name} = {one.value}{origin}", one.meaning)
 
 
-@click.command()
+@click.command(short_help="Check the checkout and its environment.")
 @json_option
 def doctor(is_json: bool) -> None:
     """Check this checkout and its environment, and show how to fix every problem.
@@ -180,7 +180,7 @@ def doctor(is_json: bool) -> None:
     sys.exit(show_results(results))
 
 
-@click.command(name="open")
+@click.command(name="open", short_help="Open a report in the browser.")
 @click.argument("experiment", required=False, shell_complete=complete_experiment)
 @click.option("--stage", metavar="STAGE", help="Open the page of this stage.", shell_complete=complete_stage)
 @click.option("--print", "is_printed", is_flag=True, help="Print the address instead.")

@@ -334,7 +334,7 @@ def test_sample_run_stays_in_scratch(root: Path) -> None:
     assert "05_evaluation" not in index
     assert "9 shuffled folds" in (root / "reports/diabetes/sample/04_training.html").read_text()
     assert (root / "params/diabetes.yaml").read_bytes() == params
-    assert "sample of 150 rows" in done.stdout
+    assert "index.html   (sample of 150 rows, never published)" in done.stdout
     assert len(pd.read_parquet(root / "data/diabetes/scratch/raw/patients.parquet")) == 150
     assert {path: compute_digest(path) for path in before} == before
     assert get_champion(root) == champion

@@ -102,7 +102,7 @@ class Progress:
 
     def show(self, line: str) -> None:
         """Print a line."""
-        self.console.print(make_cell(line), soft_wrap=True)
+        self.console.print(make_cell(line), soft_wrap=not self.console.is_terminal)
 
     def show_table(self, experiment: str, lines: Iterable[Line]) -> None:
         """Print a table of the stages that did not run; each of the others has a line already."""
