@@ -56,7 +56,7 @@ def predict(
 
     \b
     labkit predict diabetes new_patients.csv predictions.csv
-    labkit predict churn customers.csv predictions.parquet --keep region --keep signup_date
+    labkit predict churn customers.csv out.parquet --keep region --keep city
     """
     from labkit.params.load import load_params
     from labkit.serving.batch_files import check_batch_files
