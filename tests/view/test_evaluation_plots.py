@@ -75,11 +75,14 @@ def test_slices_and_importance_name_the_first() -> None:
     ).assign(high=1.2)
     figure = evaluation_plots.plot_slices(slices, loss="mean error", confidence=0.95)
     assert is_drawn(figure)
+    label = "departure_minute from 1,110 to below 1,230 and weather_visibility_in_miles from 2 to below 4"
+    (long,) = evaluation_plots.plot_slices(slices.head(1).assign(slice=label), loss="loss", confidence=0.95).axes
+    assert " ".join(long.get_yticklabels()[0].get_text().split()) == label, "not cut"
     assert "Worst: a = 1, with 30 rows and a mean error of 2 against 1 elsewhere." in str(figure.get_label())
     frame = pd.DataFrame({"column": ["x", "y"], "loss": [0.2, 0.0], "low": [0.1, -0.1], "high": [0.3, 0.1]})
     figure = evaluation_plots.plot_importance(frame, "roc_auc", n_rows=100, most=5)
     assert is_drawn(figure)
-    assert "Without x, roc_auc gets worse by 0.2, measured on 100 holdout rows. 1 column of 2" in str(
+    assert "Without x, roc_auc gets worse by 0.2, measured on 100 holdout rows. 1 feature of 2" in str(
         figure.get_label()
     )
     assert "spread over 5 shuffles of these rows only" in str(figure.get_label())

@@ -20,6 +20,7 @@ from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.predictions import Predictions
 from labkit.model.evaluation.split_comparison import SplitComparison
 from labkit.model.evaluation.threshold import Outcome
+from labkit.model.training.ablation import Ablation
 from labkit.model.training.calibration import Calibration
 from labkit.params.evaluation import Costs
 from labkit.params.subject import GENERIC
@@ -28,6 +29,7 @@ from labkit.view import (
     data_plots,
     decision_plots,
     evaluation_plots,
+    family_plots,
     model_plots,
     split_plots,
     style,
@@ -38,7 +40,7 @@ from labkit.view import (
 
 pytestmark = pytest.mark.slow
 
-MODULES = (style, data_plots, time_plots, training_plots, model_plots, evaluation_plots, decision_plots)
+MODULES = (style, data_plots, time_plots, training_plots, model_plots, evaluation_plots, decision_plots, family_plots)
 N = 40
 RANDOM = np.random.default_rng(0)
 NORMAL = RANDOM.normal(10, 3, N)
@@ -277,6 +279,10 @@ def test_holdout_plots(name: str) -> None:
     importance = pd.DataFrame({"column": [f"x{row}" for row in range(len(values))]})
     importance = importance.assign(loss=values, low=values, high=values)
     draw(evaluation_plots.plot_importance(importance, "mae", n_rows=10, most=15))
+    lines = pd.DataFrame({"family": importance["column"], "features": 2}).assign(
+        **dict.fromkeys(["with", "without", "gain", "low", "high"], values)
+    )
+    draw(family_plots.plot_ablation(Ablation("r2", 10, lines)))
 
 
 @EACH

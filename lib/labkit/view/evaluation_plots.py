@@ -3,6 +3,8 @@
 Plots of the predictions themselves are in `labkit.view.model_plots`.
 """
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 
@@ -41,7 +43,8 @@ from labkit.view.style import (
 )
 
 MOST_POINTS = 500
-LONGEST_SLICE = 44
+LONGEST_SLICE, MOST_LINES = 44, 3
+"""Characters of a line of a slice's label, and lines of one condition."""
 
 
 def plot_costs(predictions: Predictions, outcome: Outcome, costs: Costs, *, subject: Subject = GENERIC) -> Figure:
@@ -132,9 +135,10 @@ def plot_slices(frame: pd.DataFrame, *, loss: str, confidence: float, subject: S
     first = frame.iloc[0]
     fact = f"Worst: {first['slice']}, with {subject.count_rows(int(first['rows']))} and a {loss} of "
     fact += f"{format_number(first['loss'])} against {format_number(first['elsewhere'])} elsewhere."
-    names = [shorten_name(name, LONGEST_SLICE) for name in frame["slice"]]
+    names = [wrap_slice(name) for name in frame["slice"]]
+    height = 0.9 + sum(0.25 + 0.2 * len(name.splitlines()) for name in names)
     with style():
-        figure, (axes,) = make_figure(title, fact, form="Interval chart", height=0.9 + 0.45 * len(frame))
+        figure, (axes,) = make_figure(title, fact, form="Interval chart", height=height)
         for row in range(len(frame)):
             excess = float(frame["loss"].iloc[row] - frame["elsewhere"].iloc[row])
             interval = Interval(excess, float(frame["low"].iloc[row]), float(frame["high"].iloc[row]))
@@ -146,24 +150,39 @@ def plot_slices(frame: pd.DataFrame, *, loss: str, confidence: float, subject: S
         return figure
 
 
-def plot_importance(frame: pd.DataFrame, metric: str, *, n_rows: int, most: int, subject: Subject = GENERIC) -> Figure:
-    """Draw how much the metric gets worse without each of the most important columns.
+def wrap_slice(name: str) -> str:
+    """Return the conditions of a slice, one a line and none cut unless it is very long.
+
+    >>> wrap_slice("size ≥ 3 and colour = red")
+    'size ≥ 3\\nand colour = red'
+    """
+    conditions = [shorten_name(one, MOST_LINES * LONGEST_SLICE) for one in name.split(" and ")]
+    return "\nand ".join(textwrap.fill(one, LONGEST_SLICE) for one in conditions)
+
+
+def plot_importance(
+    frame: pd.DataFrame, metric: str, *, n_rows: int, most: int, noun: str = "feature", subject: Subject = GENERIC
+) -> Figure:
+    """Draw how much the metric gets worse without each of the most important features or families.
 
     Parameters
     ----------
     frame
         As `labkit.model.evaluation.importance.compute_importance` returns it.
+    noun
+        What is shuffled: `feature` or `family`.
     """
-    title = "Permutation importance"
+    several = "families" if noun == "family" else f"{noun}s"
+    title = f"Permutation importance of {several}"
     shown = frame.head(most).assign(**{name: keep_drawable(frame[name].head(most)) for name in ("loss", "low", "high")})
     if shown["loss"].isna().all():
-        return make_note(title, f"The importance for {metric} cannot be computed for any column.")
+        return make_note(title, f"The importance for {metric} cannot be computed for any {noun}.")
     gone = int((frame["low"] <= 0).sum())
     fact = (
         f"Without {shown['column'].iloc[0]}, {metric} gets worse by {format_number(shown['loss'].iloc[0])}, measured "
     )
     fact += f"on {subject.count_rows(n_rows, kind='holdout')}. "
-    fact += f"{count(gone, 'column')} of {len(frame)} are not distinguishable from unimportant.".capitalize()
+    fact += f"{count(gone, noun, several)} of {len(frame)} are not distinguishable from unimportant.".capitalize()
     fact += f" Lines show the spread over {N_SHUFFLES} shuffles of these {subject.rows} only, not over others."
     with style():
         figure, (axes,) = make_figure(title, fact, form="Interval chart", height=0.8 + 0.33 * len(shown))

@@ -124,3 +124,13 @@ def test_nothing_to_search() -> None:
     assert find(frame, np.ones(100)) == []
     assert find(make_table(30), np.ones(30)) == []
     assert find(make_table(3000), np.arange(3000.0), most=0) == []
+
+
+def test_slice_that_mostly_repeats_a_better_one_is_left_out() -> None:
+    random = np.random.default_rng(0)
+    hour = random.uniform(0, 24, 6000)
+    frame = pd.DataFrame({"hour": hour, "minute of day": 60 * hour + random.normal(0, 25, 6000)})
+    errors = random.exponential(size=6000) * np.where(hour > 17, 4.0, 1.0)
+    found = find(frame, errors)
+    evening = [name for name in found if "hour ≥" in name or "minute of day ≥" in name]
+    assert len(evening) == 1

@@ -14,6 +14,8 @@ from labkit.model.evaluation.predictions import Predictions
 SMALLEST_PROBABILITY = 1e-6
 """Lower bound of probabilities in the losses of single rows, so that a row predicted as impossible cannot dominate."""
 GREATER_IS_BETTER = {"roc_auc", "average_precision", "accuracy", "balanced_accuracy", "f1", "r2"}
+PROBE_METRICS = {"classification": "roc_auc", "regression": "r2"}
+"""Metric by task in which a LightGBM is compared with itself, on other rows or other features."""
 OF_CLASSES = ("accuracy", "balanced_accuracy", "f1")
 """Metrics of predicted classes rather than probabilities: with two classes they depend on the threshold."""
 

@@ -31,6 +31,8 @@ FEWEST_ROWS_OF_SLICE = 25
 SMALLEST_SHARE = 0.01
 MOST_BLOCKS = 200
 """Maximum number of blocks to distinguish; if there are more, neighbours are merged, which is slightly conservative."""
+MOST_SHARED, SEARCHES_PER_SLICE = 0.5, 2
+"""Largest share of a slice's rows that may be in better slices, and the most searches for each slice to return."""
 NONE_FOUND = "No group of rows stands out beyond random variation."
 
 
@@ -62,7 +64,7 @@ def find_worst_slices(
     """Find the groups of rows whose loss exceeds that of the other rows most, beyond random variation.
 
     After each slice the search continues among the rows that are in no slice yet, so that one problem is not reported
-    several times.
+    several times. A slice is left out if more than half of all rows that meet its conditions are in better slices.
 
     Parameters
     ----------
@@ -82,9 +84,9 @@ def find_worst_slices(
     Returns
     -------
     pandas.DataFrame
-        Worst first: `slice` in words, number of `rows`, `loss` and `elsewhere` (mean loss inside the slice and in the
-        other rows), `low` and `high` (interval of the difference), `true` and `prediction` as in
-        `labkit.model.evaluation.bootstrap.compute_means`.
+        Worst first: `slice` in words, number of `rows` (those in no slice above), `loss` and `elsewhere` (mean loss
+        inside the slice and in the other rows), `low` and `high` (interval of the difference), `true` and
+        `prediction` as in `labkit.model.evaluation.bootstrap.compute_means`.
     """
     losses, runs = compute_losses(predictions), number_runs(blocks)
     bins = [cut_column(name, frame[name]) for name in columns or list(frame.columns)]
@@ -92,7 +94,9 @@ def find_worst_slices(
     fewest = max(FEWEST_ROWS_OF_SLICE, int(np.ceil(SMALLEST_SHARE * len(losses))))
     rest = np.arange(len(losses))
     lines: list[dict[str, Any]] = []
-    while bins and len(lines) < most:
+    is_listed_yet, n_searches = np.zeros(len(losses), dtype=bool), 0
+    while bins and len(lines) < most and n_searches < SEARCHES_PER_SLICE * most:
+        n_searches += 1
         left = [Bins(one.codes[rest], one.conditions) for one in bins]
         shared = None if runs is None else runs[rest]
         found = [measure((place,), left, losses[rest], fewest, shared) for place in range(len(bins))]
@@ -105,8 +109,10 @@ def find_worst_slices(
         worst = choose_worst(tried, left, alpha=1 - confidence, n_untried=n_untried)
         if worst is None:
             break
-        mask = find_rows(worst, left)
-        lines.append(describe(worst, left, predictions.take(rest[mask])))
+        mask, is_met = find_rows(worst, left), find_rows(worst, bins)
+        if is_listed_yet[is_met].mean() <= MOST_SHARED:
+            lines.append(describe(worst, left, predictions.take(rest[mask])))
+            is_listed_yet |= is_met
         rest = rest[~mask]
     return pd.DataFrame(lines)
 

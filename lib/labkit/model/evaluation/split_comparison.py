@@ -17,7 +17,7 @@ from labkit.data.split import ASIDE
 from labkit.model.evaluation.baselines import find_inputs, make_columns, make_lightgbm
 from labkit.model.evaluation.blocks import Blocks, find_blocks
 from labkit.model.evaluation.bootstrap import Interval, draw_weights, make_interval
-from labkit.model.evaluation.metrics import compute_losses, compute_metric, make_score
+from labkit.model.evaluation.metrics import PROBE_METRICS, compute_losses, compute_metric, make_score
 from labkit.model.evaluation.predictions import Predictions, compute_predictions
 from labkit.params.tables import Data, Target
 
@@ -87,7 +87,7 @@ def compare_splits(parts: Mapping[str, pd.DataFrame], data: Data, *, seed: int) 
         It has a reason instead of values if the declared split is itself random, or if there is nothing to fit or to
         evaluate.
     """
-    metric, method = "roc_auc" if data.target.task == "classification" else "r2", data.split.method
+    metric, method = PROBE_METRICS[data.target.task], data.split.method
     if method == "random":
         return SplitComparison(metric, method, reason="the split is random: there is no other split to compare it with")
     rows = pd.concat([part for name, part in parts.items() if name != ASIDE])

@@ -1,0 +1,62 @@
+"""Plots and sentences of an ablation: what each family of features is worth."""
+
+import numpy as np
+
+from labkit.model.evaluation.bootstrap import Interval
+from labkit.model.training.ablation import ALL_NEW, CONFIDENCE, Ablation
+from labkit.params.subject import GENERIC, Subject
+from labkit.view.model_plots import plot_interval
+from labkit.view.prose import count, format_number, shorten_name
+from labkit.view.style import (
+    BLUE,
+    LINE,
+    MUTED,
+    Figure,
+    finish_bars,
+    keep_drawable,
+    make_figure,
+    make_note,
+    set_ticks,
+    style,
+)
+
+NOTHING = "There is no family of features to leave out."
+
+
+def plot_ablation(ablation: Ablation, subject: Subject = GENERIC) -> Figure:
+    """Draw how much better the metric is with each family than without it, with its interval."""
+    frame, metric, title = ablation.families, ablation.metric, "Gain by family of features"
+    if frame.empty or not np.isfinite(keep_drawable(frame["gain"])).any():
+        return make_note(title, NOTHING)
+    n_sure = int((frame["low"] > 0).sum())
+    rows = subject.count_rows(ablation.n_rows, kind="validation")
+    fact = f"A plain LightGBM with all features against one without each family, measured on {rows}. "
+    fact += f"{count(n_sure, 'family', 'families')} of {len(frame)} gain {metric} beyond random variation (blue)."
+    with style():
+        figure, (axes,) = make_figure(title, fact, form="Interval chart", height=0.9 + 0.42 * len(frame))
+        for row, line in enumerate(frame.itertuples()):
+            interval = Interval(*(float(getattr(line, name)) for name in ("gain", "low", "high")))
+            plot_interval(axes, row, interval, color=BLUE if interval.low > 0 else MUTED)
+        axes.axvline(0, color=LINE, linewidth=1.4)
+        names = [f"{shorten_name(line.family)} ({line.features})" for line in frame.itertuples()]
+        finish_bars(axes, names, f"gain in {metric} with the family (number of features)")
+        axes.margins(x=0.12)
+        set_ticks(axes, 5)
+        return figure
+
+
+def describe_ablation(ablation: Ablation, family: str = ALL_NEW) -> str:
+    """Return in a sentence whether a family is worth it; empty if it was not left out."""
+    frame, metric = ablation.families, ablation.metric
+    found = frame[frame["family"] == family]
+    if not len(found):
+        return ""
+    gain, low, high = (float(found[name].iloc[0]) for name in ("gain", "low", "high"))
+    lead = f"With {family} {metric} on the validation rows is"
+    word, by = "better" if gain >= 0 else "worse", format_number(abs(gain))
+    if np.isnan([low, high]).any():
+        return f"{lead} {by} {word}, without an interval: too few independent rows."
+    span = f"{CONFIDENCE:.0%}".replace("%", " %") + f" interval {format_number(low)} to {format_number(high)}"
+    if low <= 0 <= high:
+        return f"{lead} not distinguishable from that without them: {by} {word}, but the {span} includes 0."
+    return f"{lead} {word} by {by}, {span}."
