@@ -50,12 +50,15 @@ class Declaration:
         The files it writes, relative to the experiment's data folder, and those it reads, relative to the root.
     digested
         The sections that DVC does not track itself: their digests are in the stage's fingerprint.
+    metrics
+        The outputs that `dvc metrics` shows.
     """
 
     sections: tuple[str, ...]
     outputs: tuple[str, ...]
     inputs: tuple[str, ...] = ()
     digested: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
 
 
 def load_declarations(experiment: str) -> dict[str, Declaration]:
@@ -67,11 +70,20 @@ def load_declarations(experiment: str) -> dict[str, Declaration]:
         body = stage.get("do", stage)
         tracked = [key for entry in body.get("params", []) for keys in entry.values() for key in keys]
         digested = body.get("meta", {}).get("sections", [])
-        listed = [*body.get("outs", []), *body.get("metrics", []), *body.get("plots", [])]
-        outputs = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in listed]
-        named = [output.replace("${item}", experiment).removeprefix(folder) for output in outputs]
+        kinds = {kind: body.get(kind, []) for kind in ("outs", "metrics", "plots")}
+        listed = {
+            kind: [
+                str(next(iter(entry)) if isinstance(entry, dict) else entry)
+                .replace("${item}", experiment)
+                .removeprefix(folder)
+                for entry in entries
+            ]
+            for kind, entries in kinds.items()
+        }
+        named = [output for outputs in listed.values() for output in outputs]
         inputs = [dep.replace("${item}", experiment) for dep in body.get("deps", [])]
-        found[str(name)] = Declaration((*tracked, *digested), tuple(named), tuple(inputs), tuple(digested))
+        sections, metrics = (*tracked, *digested), tuple(listed["metrics"])
+        found[str(name)] = Declaration(sections, tuple(named), tuple(inputs), tuple(digested), metrics)
     return found
 
 

@@ -153,7 +153,10 @@ def register(params: Params, opened: bundle.Release, digest: str) -> registry.Ve
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
         model_dir = save_mlflow_version(opened, Path(scratch) / "model")
         run_id = tracking.find_release_run(params.experiment, digest) or tracking.make_run(params, "publish")
-        return registry.register_model(params.experiment, run_id, model_dir, release_dir=opened.folder, digest=digest)
+        card = (opened.folder / runtime.CARD).read_text(encoding="utf-8")
+        return registry.register_model(
+            params.experiment, run_id, model_dir, release_dir=opened.folder, digest=digest, description=card
+        )
 
 
 def restore_files(params: Params, opened: bundle.Release, version: registry.Version) -> str:

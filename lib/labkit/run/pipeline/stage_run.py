@@ -27,8 +27,9 @@ from labkit.run.notebook.step import LOG_NAME, OUTPUTS_NAME
 from labkit.run.notebook_files import find_stage
 from labkit.run.pipeline.outputs import place_outputs
 from labkit.run.pipeline.progress import Progress
+from labkit.run.pipeline.run_summary import make_sample_tags
 from labkit.run.pipeline.stage_page import find_pages_dir, find_title, list_parameters, publish_page
-from labkit.run.records import tracking
+from labkit.run.records import provenance, tracking
 from labkit.run.records.ledger import Entry
 from labkit.run.records.stage_record import PAGE_ENDINGS, StageRecord, compute_outputs, load_records, save_record
 from labkit.secrets.detection import check_files
@@ -95,8 +96,7 @@ def run_notebook_stage(
         MLflow could not record the run.
     """
     path, code = source.path, compute_code_digest(source.path)
-    tags = {"labkit.stage": stage, "labkit.notebook_sha256": source.digest, "mlflow.source.name": show_path(path)}
-    tags |= {"labkit.code_sha256": code, **tracking.make_input_tags(entry.facts.get("inputs", {}))}
+    tags = {"labkit.stage": stage, "mlflow.source.name": show_path(path), **make_sample_tags(sample_rows)}
     performance = Performance(stage, params, source, entry, mask, sample_rows, code)
     try:
         with (
@@ -166,6 +166,7 @@ class Performance:
         )
         try:
             log_results(log, record, self.params, peak_bytes=execution.peak_bytes, source=show_path(path))
+            tracking.log_digests(record.run_id, self.collect_digests())
         except LostStoreError as error:
             # Shown on the page too; an error of the notebook itself takes precedence.
             n_cells = len(notebook.cells)
@@ -211,6 +212,12 @@ class Performance:
         pages = publish_page(self.done, work / path.name, self.params, sample_rows=self.sample_rows, notes=notes)
         self.conclude(record, pages, failure, refusal)
         return self.done
+
+    def collect_digests(self) -> dict[str, Any]:
+        """Return the digests of all that the run was made from; those of what it wrote are tags, which are searched."""
+        lock = provenance.collect().get("lock_sha256")
+        inputs = self.entry.facts.get("inputs", {})
+        return {"notebook": self.source.digest, "code": self.code, "lock": lock, "inputs": inputs}
 
     def conclude(
         self, record: tracking.Record, pages: Path, failure: Failure | None, refusal: LabkitError | None

@@ -20,6 +20,13 @@ from labkit.run.kernels.session import STAGE_MODULE, TRACKING_MODULE, Kernels
 from labkit.run.notebook.source import Snapshot
 from labkit.run.pipeline import dvc_repo, stage_client
 from labkit.run.pipeline.progress import Line, Progress
+from labkit.run.pipeline.run_summary import (
+    describe_parent,
+    find_raw_data,
+    load_headline,
+    make_sample_tags,
+    name_run,
+)
 from labkit.run.records import ledger, mlflow_store, provenance
 from labkit.run.records.ledger import Entry
 from labkit.run.records.stage_record import compute_outputs, load_records
@@ -162,7 +169,11 @@ class Work:
             kind = "sample" if self.sample_rows else "pipeline"
             self.parent = self.parents.enter_context(
                 tracking.open_run(
-                    self.params, self.entry.run, parent_id=None, tags={"labkit.kind": kind}, entry=self.entry
+                    self.params,
+                    name_run(self.entry.run, self.sample_rows),
+                    parent_id=None,
+                    tags={"labkit.kind": kind, **make_sample_tags(self.sample_rows)},
+                    entry=self.entry,
                 )
             )
             self.record = self.prepare_record(self.entry)
@@ -184,11 +195,31 @@ class Work:
         try:
             yield
         except BaseException as error:
+            self.describe_parent()
             if self.record:
                 self.record.finish_failed(error)
             raise
+        self.describe_parent()
         if self.record:
             self.record.finish("finished")
+            self.complete_parent(self.record)
+
+    def describe_parent(self) -> None:
+        """Let the parent run show what the run was made with and what came of it so far."""
+        if self.parent and self.entry:
+            changed = self.entry.facts.get("params", {})
+            describe_parent(self.parent, self.params, changed=changed, lines=self.ran.values())
+
+    def complete_parent(self, record: "RunRecord") -> None:
+        """Let the parent run of a finished run show the headline metrics and the raw data."""
+        if self.parent:
+            from labkit.run.records import tracking
+
+            experiment = self.params.experiment
+            folder = paths.find_scratch_dir(experiment) if self.sample_rows else paths.find_data_dir(experiment)
+            self.parent.metrics |= load_headline(experiment, self.names, folder)
+            for path, digest in find_raw_data(record.content["stages"]).items():
+                tracking.log_dataset(self.parent.run_id, experiment, path=path, digest=digest)
 
     def handle_request(self, stage: str, experiment: str) -> stage_client.Reply:
         """Run the stage that a stage process requests."""

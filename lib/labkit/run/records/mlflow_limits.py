@@ -52,7 +52,7 @@ def as_string(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def fit_value(value: Any) -> str:
-    """Return a value as a string within MLflow's limit, with a note if it was truncated."""
+def fit_value(value: Any, longest: int = LONGEST_VALUE) -> str:
+    """Return a value as a string of at most `longest` characters, with a note if it was truncated."""
     string = as_string(value)
-    return string if len(string) <= LONGEST_VALUE else string[: LONGEST_VALUE - len(REST)] + REST
+    return string if len(string) <= longest else string[: longest - len(REST)] + REST

@@ -17,6 +17,8 @@ from labkit.run.records.run_search import list_pages
 from labkit.run.records.tracking_client import get_client, reach
 
 DIGEST_TAG = "labkit.release_sha256"
+LONGEST_DESCRIPTION = 5000
+"""Maximum number of characters of a version's description in MLflow."""
 MODEL, RELEASE = "model", "release"
 """Folders of a run's artifacts: the model as MLflow loads it, and the release it was made from."""
 
@@ -93,7 +95,9 @@ def get_version(name: str, number: int) -> Version:
 
 
 @reach()
-def register_model(name: str, run_id: str, model_dir: Path, *, release_dir: Path, digest: str) -> Version:
+def register_model(
+    name: str, run_id: str, model_dir: Path, *, release_dir: Path, digest: str, description: str = ""
+) -> Version:
     """Store an MLflow model and the release it was made from in a run, and register a new version.
 
     Parameters
@@ -102,6 +106,8 @@ def register_model(name: str, run_id: str, model_dir: Path, *, release_dir: Path
         As written by `save_mlflow_model`.
     digest
         SHA-256 of the release folder; kept as a tag and checked before the release is ever opened again.
+    description
+        The description of the version, as Markdown.
     """
     client = get_client()
     upload_files(run_id, model_dir, release_dir=release_dir)
@@ -110,7 +116,8 @@ def register_model(name: str, run_id: str, model_dir: Path, *, release_dir: Path
     source = f"{client.get_run(run_id).info.artifact_uri}/{MODEL}"
     tags = {DIGEST_TAG: digest, "labkit.registered_by": provenance.name_person()}
     # Do not wait: the version is complete when this returns, and waiting prints to the terminal.
-    version = client.create_model_version(name, source, run_id, tags=tags, await_creation_for=0)
+    shown = fit_value(description, LONGEST_DESCRIPTION) or None
+    version = client.create_model_version(name, source, run_id, tags=tags, description=shown, await_creation_for=0)
     return Version(int(version.version), run_id, digest)
 
 

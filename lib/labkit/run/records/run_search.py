@@ -3,15 +3,23 @@
 Uses mlflow together with `labkit.run.records.tracking` and `labkit.run.records.tracking_client`.
 """
 
+import json
+import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from mlflow.entities import ViewType
+from mlflow.exceptions import MlflowException
 
 from labkit.run.records.tracking_client import find_experiment, get_client, reach
 
 RUN_TAG = "labkit.run"
 INPUT_TAG = "labkit.input."
+"""Begin of the tags in which earlier versions kept the digests of inputs."""
+DIGESTS_NAME = "digests.json"
+"""Artifact of a stage's run: digests of its notebook, code, lock and inputs."""
 
 
 def search_runs(condition: str) -> list[Any]:
@@ -59,6 +67,18 @@ def find_producing_run(experiment: str, stage: str, outputs: Mapping[str, str]) 
     if not found:
         return None
     tags = found[0].data.tags
-    inputs = {key.removeprefix(INPUT_TAG): value for key, value in tags.items() if key.startswith(INPUT_TAG)}
     made = {"run": tags.get(RUN_TAG), "mlflow_run_id": found[0].info.run_id, "user": tags.get("mlflow.user")}
-    return {**made, "inputs": inputs}
+    return {**made, "inputs": load_inputs(found[0])}
+
+
+def load_inputs(run: Any) -> dict[str, str]:
+    """Return the digests of what a stage's run read; none if its artifact is gone."""
+    tags = run.data.tags
+    tagged = {key.removeprefix(INPUT_TAG): value for key, value in tags.items() if key.startswith(INPUT_TAG)}
+    if tagged:
+        return tagged
+    with tempfile.TemporaryDirectory() as folder, suppress(MlflowException, OSError):
+        path = Path(get_client().download_artifacts(run.info.run_id, DIGESTS_NAME, folder))
+        inputs: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["inputs"]
+        return inputs
+    return {}

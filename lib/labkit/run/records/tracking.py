@@ -5,7 +5,7 @@ kernel starts and closes it with its real status after the kernel has ended. Rea
 `labkit.run.pipeline.stage_run`, which decides what is recorded.
 """
 
-import re
+import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
 from labkit import paths
 from labkit.errors import LostStoreError, TrackingError
@@ -22,7 +22,7 @@ from labkit.params.subject import Subject
 from labkit.run.records import provenance
 from labkit.run.records.ledger import Entry, find_reason, release_space
 from labkit.run.records.mlflow_limits import make_fields
-from labkit.run.records.run_search import INPUT_TAG, RUN_TAG, search_runs
+from labkit.run.records.run_search import DIGESTS_NAME, RUN_TAG, search_runs
 from labkit.run.records.tracking_client import (
     NOTE_TAG,
     describe_experiment,
@@ -31,9 +31,11 @@ from labkit.run.records.tracking_client import (
     get_client,
     reach,
 )
+from labkit.storage.digests import list_files
 
 MOST_PER_CALL = 100
-TAG_NAME = re.compile(r"[/\w.\- ]{1,200}")
+LONGEST_DIGEST = 36
+"""Maximum number of characters of a dataset's digest in MLflow."""
 STATUSES = {"finished": "FINISHED", "interrupted": "KILLED"}
 """MLflow's status for each outcome in the ledger; all others are FAILED."""
 
@@ -46,6 +48,8 @@ class Record:
     ----------
     is_leaf
         Whether it cannot have child runs.
+    description
+        Replaces the description that it was opened with, unless empty.
     """
 
     run_id: str
@@ -54,6 +58,7 @@ class Record:
     metrics: dict[str, float] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     is_leaf: bool = False
+    description: str = ""
 
 
 def prepare() -> None:
@@ -114,7 +119,8 @@ def open_run(
 @reach()
 def close_run(record: Record, ended: int, entry: Entry | None) -> None:
     """Log the values of a run and close it; if it failed, its open child runs are closed too."""
-    log_values(record.run_id, params=record.params, metrics=record.metrics, tags=record.tags)
+    described = {NOTE_TAG: record.description} if record.description else {}
+    log_values(record.run_id, params=record.params, metrics=record.metrics, tags={**record.tags, **described})
     if record.status != "FINISHED" and not record.is_leaf:
         for below in find_open_below(record.run_id):
             close_one(below, record.status, record.tags.get("labkit.reason", ""))
@@ -214,10 +220,33 @@ def log_text(run_id: str, content: str, name: str) -> None:
     get_client().log_text(run_id, content, name)
 
 
+@reach()
+def log_dataset(run_id: str, name: str, *, path: str, digest: str) -> None:
+    """Record a folder of tables as the data that a run used; nothing is uploaded.
+
+    Parameters
+    ----------
+    path
+        The folder, relative to the root of the checkout.
+    digest
+        Its SHA-256, which MLflow shows shortened.
+    """
+    size = sum(file.stat().st_size for file in list_files(paths.find_root() / path))
+    made = Dataset(
+        name=name,
+        digest=digest[:LONGEST_DIGEST],
+        source_type="local",
+        source=json.dumps({"uri": path}),
+        profile=json.dumps({"bytes": size, "sha256": digest}),
+    )
+    tags = [InputTag("mlflow.data.context", "raw")]
+    get_client().log_inputs(run_id, [DatasetInput(made, tags)])
+
+
 def make_tags() -> dict[str, str]:
     """Return the tags common to all runs: user, code, lock file, Python, machine."""
     found = provenance.collect()
-    names = ("python", "platform", "lock_sha256", "host")
+    names = ("python", "platform", "host")
     tags = {f"labkit.{name}": found[name] for name in names if name in found}
     tags |= {"labkit.version": found["labkit"], "mlflow.user": found["user"]}
     tags |= {"mlflow.source.type": "LOCAL", "mlflow.source.name": paths.MARKER}
@@ -250,9 +279,15 @@ def download_file(run_id: str, name: str, folder: Path) -> Path:
         ) from error
 
 
-def make_input_tags(inputs: Mapping[str, str]) -> dict[str, str]:
-    """Return the digests of a stage's inputs as tags, without paths that MLflow cannot use in the name of a tag."""
-    return {f"{INPUT_TAG}{path}": digest for path, digest in inputs.items() if TAG_NAME.fullmatch(path)}
+def log_digests(run_id: str, digests: Mapping[str, Any]) -> None:
+    """Store the digests of what a run was made from as one artifact.
+
+    Parameters
+    ----------
+    digests
+        `inputs`, with a digest for each path, and others by name.
+    """
+    log_text(run_id, json.dumps(digests, indent=1, ensure_ascii=False), DIGESTS_NAME)
 
 
 @reach()
