@@ -71,6 +71,34 @@ def test_one_parent_six_children_and_candidates_all_ended(root: Path) -> None:
     assert len(runs) == 1 + len(children) + len(below)
 
 
+def test_parent_shows_what_was_run_and_what_came_of_it(root: Path) -> None:
+    parent = next(run for run in find_runs(root) if "mlflow.parentRunId" not in run.data.tags)
+    metrics = json.loads((root / "data/diabetes/evaluation/metrics.json").read_text())
+    assert parent.data.metrics == metrics
+    assert parent.data.params["training.metric"] == "mae"
+    assert parent.data.tags["labkit.result"] == "version 1 is now the champion"
+    described = parent.data.tags["mlflow.note.content"]
+    assert "- evaluation: holdout mae " in described
+    assert "- training: " in described
+    [used] = parent.inputs.dataset_inputs
+    assert json.loads(used.dataset.source) == {"uri": "data/diabetes/raw"}
+    assert json.loads(used.dataset.profile)["sha256"] == compute_digest(root / "data/diabetes/raw")
+
+
+def test_metrics_of_training_are_named_by_the_rows_they_were_measured_on(root: Path) -> None:
+    training = next(run for run in find_runs(root) if run.data.tags.get("labkit.stage") == "training")
+    assert {"cv_mae", "cv_mae_std", "validation_mae"} <= set(training.data.metrics)
+    below = [run for run in find_runs(root) if run.data.tags.get("mlflow.parentRunId") == training.info.run_id]
+    assert all(name.startswith("cv_") or name == "seconds" for run in below for name in run.data.metrics)
+
+
+def test_version_is_described_by_its_model_card(root: Path) -> None:
+    card = (root / "data/diabetes/release/MODEL_CARD.md").read_text()
+    shown = get_client(root).get_model_version_by_alias("diabetes", "champion").description
+    assert card.startswith(shown.removesuffix(" … (complete in the run's artifacts)"))
+    assert len(shown) <= 5000
+
+
 def test_each_child_records_what_it_was_made_from(root: Path) -> None:
     client = get_client(root)
     for run in find_runs(root):
@@ -78,12 +106,9 @@ def test_each_child_records_what_it_was_made_from(root: Path) -> None:
         if stage is None:
             continue
         tags = run.data.tags
-        assert {"mlflow.source.git.commit", "labkit.git_dirty", "labkit.notebook_sha256", "labkit.lock_sha256"} <= set(
-            tags
-        )
-        assert {"labkit.python", "labkit.platform", "labkit.key", "labkit.code_sha256", "mlflow.source.name"} <= set(
-            tags
-        )
+        assert {"mlflow.source.git.commit", "labkit.git_dirty", "mlflow.user", "mlflow.source.name"} <= set(tags)
+        assert {"labkit.python", "labkit.platform", "labkit.key"} <= set(tags)
+        assert "digests.json" in {entry.path for entry in client.list_artifacts(run.info.run_id)}
         assert any(name.startswith("labkit.output.") for name in tags)
         assert run.data.params["seed"] == "42"
         files = {Path(entry.path).suffix for entry in client.list_artifacts(run.info.run_id, "report")}

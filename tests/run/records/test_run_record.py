@@ -100,9 +100,13 @@ def test_what_a_stage_read_is_in_mlflow_with_the_run_that_wrote_it(root: Path) -
     locked = second["data"]["dvc_lock"]["wrangling"]
     assert {one["path"] for one in locked["deps"]} == set(wrangling["inputs"])
     client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
-    tags = client.get_run(wrangling["mlflow_run_id"]).data.tags
-    assert tags["labkit.input.data/small/eda"] == eda["outputs"]["data/small/eda"]
-    assert tags["labkit.git_dirty"] == "true"
+    run = client.get_run(wrangling["mlflow_run_id"])
+    digests = json.loads(Path(client.download_artifacts(run.info.run_id, "digests.json")).read_text())
+    assert digests["inputs"] == wrangling["inputs"]
+    assert digests["lock"] == second["environment"]["lock"]["sha256"]
+    assert {"notebook", "code"} <= set(digests)
+    assert not [name for name in run.data.tags if "sha256" in name or "input" in name]
+    assert run.data.tags["labkit.git_dirty"] == "true"
 
 
 @pytest.mark.slow

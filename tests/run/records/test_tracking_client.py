@@ -134,9 +134,13 @@ def test_version_records_who_registered_and_promoted_it_and_prints_labkit_lines_
     (model / "MLmodel").write_text("flavors: {}\n")
     with tracking.open_run(load_params("small"), "deploy", parent_id=None, tags={}) as record:
         record.status = "FINISHED"
-    version = registry.register_model("small", record.run_id, model, release_dir=model, digest="1")
+    card = "# Model card\n" + "x" * 6000
+    version = registry.register_model("small", record.run_id, model, release_dir=model, digest="1", description=card)
     registry.set_alias("small", "champion", version)
-    tags = tracking_client.get_client().get_model_version("small", "1").tags
+    made = tracking_client.get_client().get_model_version("small", "1")
+    assert made.description.startswith("# Model card\nxxx")
+    assert len(made.description) == 5000, "the limit of a database"
+    tags = made.tags
     assert tags["labkit.registered_by"] == tags["labkit.champion_by"]
     assert tags["labkit.champion_by"].startswith(f"{getpass.getuser()}@")
     assert capfd.readouterr() == ("", "")

@@ -80,7 +80,7 @@ def make_logged(evaluation: Mapping[str, Any], choice: Mapping[str, Any]) -> dic
     Values that are not defined on these rows are left out.
     """
     every = {f"holdout_{name}": one["value"] for name, one in evaluation["holdout"].items()}
-    logged = {**make_headline(evaluation, choice), **every}
+    logged: dict[str, float | None] = {**round_all(make_headline(evaluation, choice)), **every}
     for name, gain in evaluation["paired"].items():
         logged |= name_ends(f"gain_over_{name}", gain)
     return {name: value for name, value in logged.items() if value is not None}
