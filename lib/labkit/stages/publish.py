@@ -35,6 +35,7 @@ from labkit.run.pipeline.outputs import check_outputs
 from labkit.run.pipeline.restore_pages import restore_pages
 from labkit.run.records import registry, tracking
 from labkit.run.reports import index, render
+from labkit.stages.scorecard import make_scorecard
 from labkit.storage.atomic import write_text
 from labkit.storage.digests import compute_digest
 
@@ -51,6 +52,7 @@ class Publication:
     reasons: list[str]
     version: int | None
     headline: str
+    checks: Sequence[Check] = ()
 
 
 def publish(params: Params) -> str:
@@ -95,7 +97,7 @@ def decide(params: Params, opened: bundle.Release, gate: Decision, digest: str) 
     reasons = list(map(str, checks))
     failed = [check.name for check in checks if not check.passed]
     if failed or not gate.passed:
-        return Publication("refused", reasons, None, f"refused by the gate; failed checks: {', '.join(failed)}")
+        return Publication("refused", reasons, None, f"refused by the gate; failed checks: {', '.join(failed)}", checks)
     for _ in range(MOST_ATTEMPTS):
         champion = registry.find_version(params.experiment, alias=CHAMPION)
         done = compete(params, opened, champion, checks, digest=digest)
@@ -123,7 +125,7 @@ def compete(
         if problem := restore_files(params, opened, champion):
             headline += "; its files were lost and were uploaded again from this checkout"
             reasons.append(f"⚠ files of the champion: uploaded again from this checkout, because of {problem}")
-        return Publication("published", reasons, champion.number, headline)
+        return Publication("published", reasons, champion.number, headline, checks)
     if champion is not None:
         checks.append(compare_with_champion(params, opened, champion))
     reasons = list(map(str, checks))
@@ -135,13 +137,13 @@ def compete(
         registry.set_alias(name, CHALLENGER, version)
         headline = f"version {champion.number} stays champion; version {version.number} is the challenger: "
         headline += "not shown to be about as good"
-        return Publication("kept champion", reasons, champion.number, headline)
+        return Publication("kept champion", reasons, champion.number, headline, checks)
     registry.set_alias(name, CHAMPION, version)
     if registry.find_version(name, alias=CHAMPION) != version:
         return None
     registry.tag_version(name, version, {"validation_status": "passed", "labkit.reasons": "\n".join(reasons)})
     headline = "; ".join([f"version {version.number} is now the champion", *Decision(tuple(checks)).list_concerns()])
-    return Publication("published", reasons, version.number, headline)
+    return Publication("published", reasons, version.number, headline, checks)
 
 
 def register(params: Params, opened: bundle.Release, digest: str) -> registry.Version:
@@ -284,18 +286,20 @@ def fetch_release(version: registry.Version, folder: Path) -> Path:
 
 def write_decision(params: Params, done: Publication) -> None:
     """Write the decision next to the reports, as an HTML page for people and as JSON for programs."""
-    pages = paths.find_reports_dir(params.experiment)
+    path = paths.find_reports_dir(params.experiment) / "publish.json"
+    version = done.version if done.decision == "published" else None
     content = {
         "decision": done.decision,
         "reasons": done.reasons,
         "version": done.version,
         "headline": done.headline,
+        "scorecard": make_scorecard(params, done.checks, version, index.load_scorecard(path)),
     }
-    write_text(pages / "publish.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     card = paths.find_data_dir(params.experiment) / PLACES["release"] / runtime.CARD
     summary = [f"**{done.headline.capitalize()}.**", "", *(f"- {reason}." for reason in done.reasons), ""]
     # The page has its own title, so the card's headings move down one level.
     lines = [f"#{line}" if line.startswith("#") else line for line in card.read_text(encoding="utf-8").splitlines()]
     page = "\n".join([*summary, *lines, ""])
-    render.render_page(pages / "publish.html", title=f"{params.experiment}: publication", markdown=page)
+    render.render_page(path.with_suffix(".html"), title=f"{params.experiment}: publication", markdown=page)
     index.render_index(paths.find_reports_dir())

@@ -483,3 +483,105 @@ def test_the_index_shows_what_the_closing_table_knows_of_each_stage(tmp_path):
     shown = [{key: row[key] for key in asdict(record)} for row in load_experiment(tmp_path)["stages"]]
     assert shown == [asdict(known) for known in load_records(tmp_path).values()]
     assert [row["status"] for row in shown] == ["finished", "failed"]
+
+
+def make_record(stage: str, page: str, **changes: object) -> StageRecord:
+    known = {
+        "status": "finished",
+        "started": "2026-11-24T10:11:12+00:00",
+        "seconds": 1.5,
+        "headline": "",
+        "run_id": None,
+    }
+    return StageRecord(**{"stage": stage, "page": page, "title": stage, "html": f"{page}.html", **known, **changes})
+
+
+@pytest.mark.slow
+def test_the_index_shows_result_costs_and_checks_that_need_attention(tmp_path, visit):
+    folder = tmp_path / "flights"
+    for stage, page in (("training", "04_training"), ("evaluation", "05_evaluation")):
+        save_record(make_record(stage, page), folder)
+        (folder / f"{page}.html").write_text("x")
+    (folder / "publish.html").write_text("x")
+    check = {"section": "How good it is", "evidence": "0.68 <b>here</b>", "remedy": "", "consequence": ""}
+    checks = [
+        {"code": "LK506", "status": "warning", "title": "Holdout against cross-validation", **check},
+        {"code": "LK405", "status": "passed", "title": "Candidate against dummy", **check},
+        {"code": "LK603", "status": "issue", "title": "Gain over the champion", **check},
+        {"code": "LK000"},
+    ]
+    scorecard = {
+        "question": "Will `late` be 1?",
+        "result": "holdout roc_auc 0.682 [0.629, 0.731]",
+        "measured_on": "55,627 holdout flights",
+        "baselines": "best constant prediction 0.5",
+        "costs": "Acting on it costs 0.49 per flight.",
+        "checks": checks,
+        "counts": "1 issue, 1 warning, 1 passed",
+        "versions": [{"version": 1, "quality": "0.67 [0.62, 0.72]"}, {"version": 2, "quality": "0.682 [0.629, 0.731]"}],
+    }
+    decision = {
+        "decision": "published",
+        "reasons": ["good"],
+        "version": 2,
+        "headline": "version 2",
+        "scorecard": scorecard,
+    }
+    (folder / "publish.json").write_text(json.dumps(decision))
+    page, complaints = visit(render_index(tmp_path))
+    assert complaints == []
+    shown = page.locator(".card").inner_text()
+    for sentence in (scorecard["result"], scorecard["costs"], scorecard["counts"], "v1 0.67 [0.62, 0.72] · v2"):
+        assert sentence in shown
+    assert page.locator(".asked code").inner_text() == "late"
+    assert page.locator(".checks li").all_inner_texts() == [
+        "⚠ warning LK506 Holdout against cross-validation: 0.68 <b>here</b>.",
+        "✕ issue LK603 Gain over the champion: 0.68 <b>here</b>.",
+    ]
+    assert [link.get_attribute("href") for link in page.locator(".decision a").all()] == [
+        "flights/publish.html",
+        "flights/05_evaluation.html#How-good-it-is",
+        "flights/publish.html",
+    ]
+
+
+def test_stages_after_a_failure_are_of_an_earlier_run(tmp_path):
+    for stage, page, status in (
+        ("eda", "01_eda", "finished"),
+        ("wrangling", "02_wrangling", "failed"),
+        ("features", "03_features", "finished"),
+    ):
+        save_record(make_record(stage, page, status=status), tmp_path / "a")
+    assert [row["is_stale"] for row in load_experiment(tmp_path / "a")["stages"]] == [False, False, True]
+    html = render_index(tmp_path).read_text()
+    assert html.count("earlier run") == 1
+    assert html.count('<tr class="stale">') == 1
+
+
+def test_page_begins_with_the_question_and_ends_with_parameters_and_run(tmp_path):
+    cells = [
+        new_markdown_cell("# Title"),
+        new_code_cell(
+            "import labkit",
+            execution_count=1,
+            metadata={"tags": ["appendix"]},
+            outputs=[new_output("display_data", {"text/markdown": "- the finding"})],
+        ),
+        new_markdown_cell("## The rows"),
+    ]
+    path = tmp_path / "a.ipynb"
+    nbformat.write(new_notebook(cells=cells), path)
+    header = make_header(question="Will `late` be 1?", run_id="f" * 32, parameters=[("eda.most", 3, "default")])
+    render_report(path, tmp_path / "a.html", header)
+    html = (tmp_path / "a.html").read_text()
+    body = html[html.index("<main") :]
+    order = [
+        "Will <code>late</code> be 1?",
+        "the finding",
+        "The rows",
+        ">Appendix<",
+        "f" * 32,
+        "eda.<wbr>most",
+        "import",
+    ]
+    assert [body.index(part) for part in order] == sorted(body.index(part) for part in order)

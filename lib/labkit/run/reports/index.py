@@ -24,6 +24,7 @@ def load_experiment(folder: Path) -> dict[str, Any]:
     for stage in stages:
         name = str(stage.get("html") or "")
         stage["href"] = f"{folder.name}/{name}" if (folder / Path(name).name).is_file() else None
+    mark_stale(stages)
     decision = load_decision(folder / "publish.json") if (folder / "publish.json").is_file() else None
     linked = {stage["href"] for stage in stages}
     others = [(path.stem.replace("_", " "), f"{folder.name}/{path.name}") for path in sorted(folder.glob("*.html"))]
@@ -31,7 +32,9 @@ def load_experiment(folder: Path) -> dict[str, Any]:
         "name": folder.name,
         "stages": stages,
         "decision": decision,
-        "pages": [(name, href) for name, href in others if href not in linked],
+        "scorecard": link_checks(load_scorecard(folder / "publish.json"), stages, folder),
+        "decision_page": f"{folder.name}/publish.html" if (folder / "publish.html").is_file() else None,
+        "pages": [(name, href) for name, href in others if href not in linked and name != "publish"],
         "started": max((str(stage.get("started") or "") for stage in stages), default=""),
     }
 
@@ -43,3 +46,34 @@ def load_decision(path: Path) -> dict[str, Any]:
     except ValueError:
         decision = None
     return decision if isinstance(decision, dict) else {"decision": "unreadable"}
+
+
+def load_scorecard(path: Path) -> dict[str, Any]:
+    """Return the scorecard that was written beside a decision; empty if there is none."""
+    decision = load_decision(path) if path.is_file() else {}
+    scorecard = decision.get("scorecard")
+    return scorecard if isinstance(scorecard, dict) else {}
+
+
+def link_checks(scorecard: dict[str, Any], stages: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
+    """Return a scorecard whose checks link to the sections that have their details.
+
+    The first digit of a check's code is the number of its page; checks of the decision are on the page of publishing.
+    """
+    pages = {str(stage["page"])[:2]: stage["href"] for stage in stages if stage["href"]}
+    decided = f"{folder.name}/publish.html" if (folder / "publish.html").is_file() else None
+    checks = [
+        check | {"href": f"{page}#{check['section'].replace(' ', '-')}" if page else decided}
+        for check in scorecard.get("checks", [])
+        if isinstance(check, dict) and set(check) >= {"code", "section", "status", "title", "evidence"}
+        for page in [pages.get(f"0{check['code'][2:3]}")]
+    ]
+    return scorecard | {"checks": checks}
+
+
+def mark_stale(stages: list[dict[str, Any]]) -> None:
+    """Mark the stages after one that failed: their results are of an earlier run."""
+    is_stale = False
+    for stage in stages:
+        stage["is_stale"] = is_stale
+        is_stale = is_stale or stage["status"] in ("failed", "interrupted")

@@ -1,0 +1,81 @@
+"""What people who decide are shown of an experiment, from what its stages wrote."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from labkit.artifacts import PLACES
+from labkit.model.evaluation.checks import CheckResult
+from labkit.model.evaluation.gate import Check
+from labkit.params.load import load_params
+from labkit.params.override import apply_overrides
+from labkit.stages.scorecard import make_scorecard
+from labkit.storage.atomic import write_json
+
+EVALUATION: dict[str, Any] = {
+    "metric": "mae",
+    "rows": 110,
+    "confidence": 0.95,
+    "holdout": {"mae": {"value": 41.3911, "low": 35.38, "high": 47.863}},
+    "dummy": {"mae": 64.17},
+    "plain_lightgbm": {"mae": 43.6},
+    "threshold": {},
+    "checks": [CheckResult("LK505", "warning", "not distinguishable").to_dict()],
+}
+GATE = [Check("better than the best constant prediction", True, "gain of 23")]
+
+
+@pytest.fixture
+def data(checkout: Path) -> Path:
+    data = checkout / "data" / "diabetes"
+    write_json(data / PLACES["evaluation"], EVALUATION)
+    write_json(data / PLACES["split"], {"checks": [CheckResult("LK205", "warning", "a (PSI 0.40)").to_dict()]})
+    return data
+
+
+def test_it_holds_question_result_baselines_and_the_checks_of_all_stages(data: Path) -> None:
+    card = make_scorecard(load_params("diabetes"), GATE, 2, {"versions": [{"version": 1, "quality": "45"}]})
+    assert card["question"].endswith("?")
+    assert card["result"] == "holdout mae 41.4 [35.4, 47.9]"
+    assert card["measured_on"] == "110 holdout patients, with 95 % interval"
+    assert card["baselines"] == "best constant prediction 64.2, plain LightGBM 43.6"
+    assert card["costs"] == ""
+    assert [check["code"] for check in card["checks"]] == ["LK205", "LK505", "LK501"]
+    assert card["counts"] == "2 warnings, 1 passed"
+    assert card["versions"] == [{"version": 1, "quality": "45"}, {"version": 2, "quality": "41.4 [35.4, 47.9]"}]
+
+
+def test_a_version_is_listed_once_and_a_refused_one_never(data: Path) -> None:
+    params = load_params("diabetes")
+    once = make_scorecard(params, GATE, 2, {})
+    assert make_scorecard(params, GATE, 2, once)["versions"] == once["versions"]
+    assert make_scorecard(params, GATE, None, once)["versions"] == once["versions"]
+
+
+def test_a_muted_check_keeps_its_reason(data: Path) -> None:
+    apply_overrides("diabetes", ["checks.mute.LK205=prices rose"])
+    card = make_scorecard(load_params("diabetes"), GATE, 2, {})
+    assert card["counts"] == "1 warning, 1 passed, 1 muted"
+    assert [check["evidence"] for check in card["checks"] if check["status"] == "muted"] == [
+        "a (PSI 0.40); muted: prices rose"
+    ]
+
+
+def test_costs_are_compared_with_acting_on_none_and_on_all(data: Path) -> None:
+    apply_overrides("breast_cancer", ["evaluation.costs={false_positive: 1, false_negative: 4, unit: EUR}"])
+    found = {
+        "acted": 0.18, "threshold": 0.224, "always_no": 0.602, "always_yes": 0.849,
+        "cost": {"value": 0.493, "low": 0.437, "high": 0.551}, "saving": {"value": 0.109, "low": 0.023, "high": 0.211},
+    }  # fmt: skip
+    place = data.parent / "breast_cancer" / PLACES["evaluation"]
+    write_json(place, {**EVALUATION, "threshold": found})
+    card = make_scorecard(load_params("breast_cancer"), GATE, 1, {})
+    assert card["costs"] == (
+        "Acting on 18 % of tumours, those with a probability of at least 0.22, costs 0.49 EUR per tumour [0.44, 0.55]; "
+        "acting on none costs 0.60, on all 0.85. On the holdout this saves 0.11 [0.02, 0.21] EUR per tumour against the "
+        "cheaper of the two."
+    )
+
+
+def test_without_an_evaluation_only_the_question_is_shown(checkout: Path) -> None:
+    assert list(make_scorecard(load_params("diabetes"), GATE, None, {})) == ["question"]
