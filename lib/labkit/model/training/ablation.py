@@ -77,7 +77,8 @@ def compare_families(
 
     def predict(kept: Sequence[str]) -> Predictions:
         kinds, categories = find_inputs(features, kept)
-        model = make_lightgbm(target, seed=seed)
+        # Fits are short: on a busy machine, threads that wait for each other cost several times more.
+        model = make_lightgbm(target, seed=seed).set_params(n_jobs=1)
         model.fit(make_columns(features, kinds, categories), drawn[target.column].to_numpy())
         return compute_predictions(check[target.column], model, make_columns(check, kinds, categories), target)
 
