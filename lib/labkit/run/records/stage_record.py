@@ -77,7 +77,8 @@ def load_record(path: Path) -> StageRecord:
         record = StageRecord(**content)
         if not all(isinstance(getattr(record, name), str) for name in ("stage", "page", "headline", "key")):
             raise TypeError("a name is not a string")
-        return replace(record, cells=tuple(float(seconds) for seconds in record.cells))
+        cells = tuple(float(seconds) for seconds in record.cells)
+        return replace(record, cells=cells, findings=tuple(record.findings), checks=tuple(record.checks))
     except (OSError, ValueError, TypeError):
         stage = path.stem.partition("_")[2]
         headline = f"its record {path.name} is damaged: labkit run {path.parent.name} --force {stage}"
