@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
-EXPERIMENTS ?= flights
+EXPERIMENTS ?= diabetes
 # What a saved notebook carries besides its cells: outputs, counts, run times, the look of the editor.
 STRIP := --keep-id --extra-keys "metadata.papermill cell.metadata.papermill metadata.widgets cell.metadata.execution"
 
