@@ -186,10 +186,11 @@ def print_table(
 
     console = console or make_console()
     columns = [make_column(heading) if isinstance(heading, str) else heading for heading in headings]
+    if title:
+        # Not the table's own title, which wraps at the width of the table.
+        console.print(make_cell(make_printable(title), "table.title"), soft_wrap=not console.is_terminal)
     table = Table(
         *columns,
-        title=make_cell(make_printable(title), "table.title") if title else None,
-        title_justify="left",
         box=box.SIMPLE_HEAD if console.is_terminal else None,
         show_edge=False,
         pad_edge=False,

@@ -57,3 +57,12 @@ def test_closing_table_has_only_stages_that_have_no_line_yet() -> None:
         "stage  this time   latest result",
         "eda    up to date  442 rows",
     ]
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_long_title_is_not_wrapped_at_the_width_of_a_narrow_table(is_terminal: bool) -> None:
+    stream = io.StringIO()
+    progress = Progress(Console(file=stream, width=80, force_terminal=is_terminal, color_system=None))
+    title = "diabetes: How far will this patient's diabetes have progressed in one year?"
+    progress.show_table(title, [Line("eda", "up to date", None, "")])
+    assert stream.getvalue().splitlines()[0].rstrip() == title
