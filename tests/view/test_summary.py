@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from IPython.display import display
 from labkit.model.evaluation.checks import CheckResult
 from labkit.run.notebook import step
 from labkit.view import summary
@@ -37,7 +36,12 @@ def test_findings_and_checks_are_shown_and_recorded(monkeypatch: pytest.MonkeyPa
     assert "1 warning, 1 passed" in html
     assert "&lt;b&gt;0.68" in html
     assert html.index("LK506") < html.index("<details>") < html.index("LK501")
-    assert 'href="#How-it-is' not in html
+    assert 'href="#How-good-it-is"' in html
     assert recorder.findings == ["roc_auc 0.68", "No group stands out."]
     assert [check["code"] for check in recorder.checks] == ["LK506", "LK501"]
-    assert display is not keep
+
+
+def test_counts_are_shown_once_if_all_checks_passed() -> None:
+    html = summary.render_checks([CheckResult("LK501", "passed", "gain of 0.2")])
+    assert html.count("1 passed") == 1
+    assert "<ul>" not in html

@@ -49,7 +49,8 @@ def render_checks(checks: Sequence[CheckResult]) -> str:
     ordered = sort_by_weight(checks)
     loud = [check for check in ordered if check.needs_attention]
     quiet = [check for check in ordered if not check.needs_attention]
-    lines = [Markup("<p><strong>Checks:</strong> {}</p>").format(describe_counts(checks))]
+    counts = Markup("<strong>Checks:</strong> {}").format(describe_counts(checks))
+    lines = []
     if loud:
         items = [
             Markup('<li>{} <strong><a href="#{}">{} {}</a></strong>: {}. {} <em>{}</em></li>').format(
@@ -63,7 +64,7 @@ def render_checks(checks: Sequence[CheckResult]) -> str:
             )
             for check in loud
         ]
-        lines += [Markup("<ul>"), *items, Markup("</ul>")]
+        lines = [Markup("<p>{}</p><ul>").format(counts), *items, Markup("</ul>")]
     if quiet:
         rows = [
             Markup('<tr><td>{}</td><td>{} {}</td><td><a href="#{}">{}</a></td><td>{}</td></tr>').format(
@@ -74,7 +75,7 @@ def render_checks(checks: Sequence[CheckResult]) -> str:
         head = Markup("<tr><th>Code</th><th>Status</th><th>Check</th><th>Evidence</th></tr>")
         lines += [
             Markup("<details><summary>{}</summary><table><thead>{}</thead><tbody>").format(
-                describe_counts(quiet), head
+                describe_counts(quiet) if loud else counts, head
             ),
             *rows,
             Markup("</tbody></table></details>"),
