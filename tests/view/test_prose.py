@@ -23,10 +23,22 @@ def show(frame: pd.DataFrame, **options: object) -> list[dict[str, str]]:
     return [output.data for output in captured.outputs]
 
 
-def test_table_shows_ten_lines_and_counts_the_rest() -> None:
-    page, rest = show(pd.DataFrame({"a": range(1234)}))
-    assert page["text/html"].count("<tr>") + page["text/html"].count("<tr ") == 11
-    assert rest["text/markdown"] == "… and 1,224 lines more."
+def count_lines(page: str) -> int:
+    return page.count("<tr>") + page.count("<tr ") - 1
+
+
+def test_table_shows_ten_lines_and_folds_the_others() -> None:
+    page, folded = show(pd.DataFrame({"a": range(42)}))
+    assert count_lines(page["text/html"]) == 10
+    assert folded["text/html"].startswith("<details><summary>32 more lines</summary>")
+    assert count_lines(folded["text/html"]) == 32
+    assert ">41<" in folded["text/html"]
+
+
+def test_very_long_table_counts_what_it_leaves_out() -> None:
+    _, folded, rest = show(pd.DataFrame({"a": range(1234)}))
+    assert count_lines(folded["text/html"]) == 490
+    assert rest["text/markdown"] == "… and 734 lines that are not shown."
 
 
 def test_table_escapes_what_is_in_it() -> None:

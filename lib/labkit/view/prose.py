@@ -21,7 +21,8 @@ from labkit.units import format_share as format_share
 from labkit.units import format_size as format_size
 
 LONGEST_NAME = 26
-MOST_LINES = 10
+MOST_LINES, MOST_FOLDED = 10, 500
+"""Lines of a table that are shown, and lines up to which the others can be unfolded."""
 METRICS = {
     "roc_auc": "probability that a row of the class ranks above one of another class; 0.5 is guessing",
     "average_precision": "precision averaged over all levels of recall; 1 is perfect",
@@ -85,7 +86,7 @@ def count(number: int, noun: str, plural: str = "") -> str:
 def show_table(
     frame: pd.DataFrame, *, formats: Mapping[str, Callable[[Any], str]] | None = None, empty: str = ""
 ) -> None:
-    """Show a table without its index: its first ten lines, or the sentence `empty` if there are none.
+    """Show a table without its index: its first ten lines, the others folded, or the sentence `empty` without lines.
 
     Parameters
     ----------
@@ -95,12 +96,20 @@ def show_table(
     if frame.empty:
         report(empty)
         return
-    shown = frame.head(MOST_LINES)
-    formatters: dict[Any, Any] = dict.fromkeys(shown.select_dtypes("number").columns, format_number)
-    page = shown.to_html(index=False, border=0, na_rep="–", formatters={**formatters, **(formats or {})})
-    display(HTML(page))
-    if len(frame) > len(shown):
-        report(f"… and {count(len(frame) - len(shown), 'line')} more.")
+    formatters: dict[Any, Any] = dict.fromkeys(frame.select_dtypes("number").columns, format_number)
+    options: dict[str, Any] = {
+        "index": False,
+        "border": 0,
+        "na_rep": "–",
+        "formatters": {**formatters, **(formats or {})},
+    }
+    display(HTML(frame.head(MOST_LINES).to_html(**options)))
+    rest = frame.iloc[MOST_LINES:MOST_FOLDED]
+    if len(rest):
+        head = count(len(rest), "more line")
+        display(HTML(f"<details><summary>{head}</summary>{rest.to_html(**options)}</details>"))
+    if len(frame) > MOST_FOLDED:
+        report(f"… and {count(len(frame) - MOST_FOLDED, 'line')} that are not shown.")
 
 
 def report(*sentences: str) -> None:
