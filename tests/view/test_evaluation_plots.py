@@ -86,3 +86,9 @@ def test_slices_and_importance_name_the_first() -> None:
         figure.get_label()
     )
     assert "spread over 5 shuffles of these rows only" in str(figure.get_label())
+
+
+def test_range_over_periods_is_a_sentence_without_a_dash_of_its_own() -> None:
+    frame = pd.DataFrame({"model": [0.715, 0.676]})
+    assert evaluation_plots.describe_periods(frame, "roc_auc") == ["By period, its roc_auc is between 0.676 and 0.715."]
+    assert evaluation_plots.describe_periods(frame.head(1), "roc_auc") == []

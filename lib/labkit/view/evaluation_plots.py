@@ -231,4 +231,4 @@ def describe_periods(frame: pd.DataFrame, metric: str) -> list[str]:
     if (~np.isnan(known)).sum() < 2:
         return []
     low, high = map(format_number, find_ends(known))
-    return [f"- By period, its {metric} is between {low} and {high}."]
+    return [f"By period, its {metric} is between {low} and {high}."]
