@@ -49,11 +49,11 @@ def test_columns_set_aside_come_last_and_in_grey_and_do_not_set_the_scale() -> N
 def test_headline_is_the_rate_and_the_best_usable_column() -> None:
     frame = pd.DataFrame({"late": [1, 0, 0, 0], "price": [1.0, 2.0, 3.0, 6.0]})
     assert data_plots.describe_best(PROFILE, TARGET) == "best usable column hour, explains 5 % by itself"
-    assert exploration.describe_outcome(frame, TARGET, FLIGHTS) == "25 % late flights"
+    assert exploration.describe_outcome(frame, TARGET, FLIGHTS) == "25 % of flights are late"
     number = Target(column="price", task="regression")
     assert exploration.describe_outcome(frame, number) == "mean price 3"
     unnamed = Target(column="late", task="classification")
-    assert exploration.describe_outcome(frame, unnamed) == "75 % rows of class `0`"
+    assert exploration.describe_outcome(frame, unnamed) == "75 % of rows have late = 0"
 
 
 def test_identifiers_and_constants_are_not_called_weak() -> None:

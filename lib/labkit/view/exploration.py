@@ -24,7 +24,8 @@ def describe_outcome(frame: pd.DataFrame, target: Target, subject: Subject = GEN
     if target.task == "regression":
         return f"mean {target.column} {format_number(mean)}"
     picked = frame[target.column].mode().iloc[0] if target.positive is None and not np.isnan(mean) else target.positive
-    return f"{format_share(mean)} {subject.name_rows(of_class=picked)}"
+    label = subject.find_label(picked)
+    return f"{format_share(mean)} of {subject.rows} {'are ' + label if label else f'have {target.column} = {picked}'}"
 
 
 def describe_explored(is_explored: np.ndarray, data: Data, subject: Subject = GENERIC) -> str:
