@@ -110,3 +110,11 @@ def test_words_are_kept_whole_on_a_terminal_and_lines_in_a_pipe() -> None:
     terminal = Console(file=io.StringIO(), width=40, force_terminal=True)
     assert wrap_words(string, indent=20, console=terminal) == f"one two-and-a-half\n{' ' * 20}three four"
     assert wrap_words(string, indent=20, console=Console(file=io.StringIO(), width=40)) == string
+
+
+def test_end_of_colours_passes_alone_and_nothing_else_does() -> None:
+    stream = io.StringIO()
+    guarded = PrintableStream(stream)
+    for string in ("\x1b[0m", "\x1b[31m", "a\x1b[0m"):
+        guarded.write(string)
+    assert stream.getvalue() == "\x1b[0m" + r"\x1b[31m" + r"a\x1b[0m"

@@ -69,6 +69,10 @@ def echo(string: str, *, is_error: bool = False) -> None:
     print(make_printable_lines(string), file=sys.stderr if is_error else sys.stdout, flush=True)
 
 
+RESET = "\x1b[0m"
+"""What colorama writes to a terminal at exit, by itself: it ends colours, so it may pass."""
+
+
 class PrintableStream:
     """A text stream that writes non-printable characters as escape codes; other attributes are those of the stream."""
 
@@ -77,7 +81,7 @@ class PrintableStream:
 
     def write(self, string: str) -> int:
         """Write a string; return its number of characters."""
-        self.stream.write(make_printable_lines(string))
+        self.stream.write(string if string == RESET else make_printable_lines(string))
         return len(string)
 
     def writelines(self, lines: Iterable[str]) -> None:
