@@ -9,7 +9,7 @@ EXPERIMENTS ?= diabetes
 STRIP := --keep-id --extra-keys "metadata.papermill cell.metadata.papermill metadata.widgets cell.metadata.execution"
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-quick bench lab check format lock audit clean
+.PHONY: help install run test test-quick bench lab pictures check format lock audit clean
 
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1 \t/' | expand -t 20
@@ -39,15 +39,18 @@ lab: install  ## open JupyterLab on the notebooks; kernels start with everything
 	@labkit warm & \
 	JUPYTER_PATH=$(CURDIR)/lib/labkit/run/kernels/jupyter jupyter lab --ServerApp.ip=127.0.0.1 --notebook-dir=$(CURDIR) notebooks
 
+pictures: install  ## make the pictures of the README again, about two minutes
+	python .github/pictures.py
+
 check: install  ## format, lint, types, notebooks and params schema: the gate before every commit
-	ruff format --check lib tests benchmarks
-	ruff check lib tests benchmarks
+	ruff format --check lib tests benchmarks .github
+	ruff check lib tests benchmarks .github
 	mypy
 	nbstripout --verify $(STRIP) notebooks/*.ipynb
 
 format: install  ## put code and notebooks into the house style
-	ruff format lib tests benchmarks
-	ruff check --fix lib tests benchmarks
+	ruff format lib tests benchmarks .github
+	ruff check --fix lib tests benchmarks .github
 	nbstripout $(STRIP) notebooks/*.ipynb
 
 lock:  ## resolve the newest allowed versions into requirements.lock

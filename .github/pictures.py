@@ -10,6 +10,7 @@ import pty
 import subprocess
 import sys
 import tempfile
+from io import StringIO
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
@@ -55,7 +56,7 @@ def draw_terminal(printed: str) -> str:
     """Return what stood on the terminal in the end as SVG; a line that was overwritten is left out."""
     lines = [line.rsplit("\r", 1)[-1] for line in printed.replace("\r\n", "\n").split("\n")]
     shown = [line for line in lines if Text.from_ansi(line).plain.strip()]
-    console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w", encoding="utf-8"))
+    console = Console(record=True, width=COLUMNS, file=StringIO())
     console.print(Text.from_ansi("\n".join([f"$ {' '.join(COMMAND)}", *shown])))
     return console.export_svg(title="labkit run")
 
