@@ -1,6 +1,7 @@
 """Publishing: nothing is promoted uncompared, and two publications at once end with the better release."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,7 +19,7 @@ from labkit.errors import ChampionError, ModelError, ParamsError, TrackingError
 from labkit.features.outcome_rates import PREDICT_AT
 from labkit.features.row_features import RowFeatures
 from labkit.model.estimators.candidates import make_candidate
-from labkit.model.release import bundle
+from labkit.model.release import bundle, runtime
 from labkit.model.training import comparison
 from labkit.params.experiment import Params
 from labkit.params.tables import Target
@@ -407,3 +408,16 @@ def test_interval_resamples_days_where_rows_have_a_time(root: Path, params: Para
     put_release(root, params, "ab")
     publish.publish(params)
     assert "resampling 25 days" in read_decision(root, params)["reasons"][-1]
+
+
+@pytest.mark.parametrize(
+    ("decision", "named"),
+    [("published", r"; this is version 3 of <code>{}</code> in the registry\."), ("kept champion", r"\.")],
+)
+def test_page_names_the_version_and_the_time(root: Path, params: Params, decision: str, named: str) -> None:
+    card = root / "data" / params.experiment / PLACES["release"] / runtime.CARD
+    card.parent.mkdir()
+    card.write_text("# Card\n\n## Model details\n")
+    publish.write_decision(params, publish.Publication(decision, [], 3, "done"))
+    page = (root / "reports" / params.experiment / "publish.html").read_text(encoding="utf-8")
+    assert re.search(r"Decided on \d{4}-\d\d-\d\d \d\d:\d\d UTC" + named.format(params.experiment), page)

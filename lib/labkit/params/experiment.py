@@ -47,6 +47,10 @@ class Deploy(Section):
     )
     owner: str = Field("", description="who is responsible for the model; shown in the model card")
     intended_use: str = Field("", description="what the model is for; shown in the model card")
+    out_of_scope: str = Field("", description="what the model must not be used for; shown in the model card")
+    ethical_considerations: str = Field(
+        "", description="who may be harmed and how, and sensitive data; shown in the model card"
+    )
 
 
 class Checks(Section):

@@ -8,6 +8,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -297,7 +298,10 @@ def write_decision(params: Params, done: Publication) -> None:
     }
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     card = paths.find_data_dir(params.experiment) / PLACES["release"] / runtime.CARD
-    summary = [f"**{done.headline.capitalize()}.**", "", *(f"- {reason}." for reason in done.reasons), ""]
+    named = f"; this is version {version} of `{params.experiment}` in the registry" if version else ""
+    decided = f"Decided on {render.format_time(datetime.now(UTC).isoformat())}{named}."
+    headline = f"**{done.headline.capitalize()}.**"
+    summary = [headline, "", decided, "", *(f"- {reason}." for reason in done.reasons), ""]
     # The page has its own title, so the card's headings move down one level.
     lines = [f"#{line}" if line.startswith("#") else line for line in card.read_text(encoding="utf-8").splitlines()]
     page = "\n".join([*summary, *lines, ""])

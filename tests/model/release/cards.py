@@ -5,8 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+from labkit.features.row_features import RowFeatures
 from labkit.model.release.model_card import make_card
 from labkit.params.experiment import Params
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
 
 HOLDOUT = pd.DataFrame(
     {"x": [1.0, None, 3.0, 4.0], "state": ["ill", "well", "well", "well"], "y": [1.0, 2.0, 3.0, 4.0]}
@@ -19,10 +22,13 @@ def write_card(
     reason: str = "",
     rows: int = 1,
     labels: Mapping[str, str] | None = None,
-    words: Mapping[str, str] | None = None,
+    words: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
+    run: Mapping[str, Any] | None = None,
     **deploy: str,
 ) -> str:
-    """Return the card of a made-up run."""
+    """Return the card of a made-up run; `data` is added to the params, and `run` to what stages found."""
+    run = run or {}
     column = "y" if task == "regression" else "state"
     target = {"column": column, "task": task} | (
         {} if task == "regression" else {"positive": "ill", "labels": labels or {}}
@@ -31,24 +37,27 @@ def write_card(
         "experiment": "test",
         **(words or {}),
         "seed": 0,
-        "data": {"tables": {"t": {"path": "t.csv"}}, "target": target},
+        "data": {"tables": {"t": {"path": "t.csv"}}, "target": target, **(data or {})},
         "training": {"metric": "mae" if task == "regression" else "roc_auc"},
         "deploy": deploy,
         **{name: {} for name in ("eda", "wrangling", "features", "evaluation")},
     }
     return make_card(
         Params.model_validate_json(json.dumps(content)),
-        estimator="Ridge",
+        model=run.get("model") or make_pipeline(RowFeatures().fit(HOLDOUT[["x"]]), Ridge()),
         metrics={
             "confidence": 0.95,
             "resampled": "61 days",
             "holdout": {"mae": {"value": 43.21, "low": 39.0, "high": 47.0}},
             "dummy": {"mae": 62.5},
+            "metric": "mae",
+            **run.get("metrics", {}),
         },
         split={
             "method": "random",
             "stratified_by": None if task == "regression" else "state",
             "parts": {"training": {"rows": 1200}, "holdout": {"rows": 4}},
+            **run.get("split", {}),
         },
         gate={
             "checks": [

@@ -1,9 +1,14 @@
 """The model card: computed, and naming where the model is weak."""
 
 import numpy as np
-from labkit.model.release.model_card import list_periods, list_slices, list_threshold
+import pandas as pd
+from labkit.features.row_features import RowFeatures
+from labkit.model.evaluation.checks import CheckResult
+from labkit.model.release.performance import list_periods, list_slices, list_threshold
 from labkit.params.evaluation import Costs
 from labkit.params.subject import Subject
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
 
 from tests.model.release.cards import write_card
 
@@ -16,6 +21,13 @@ def test_card_of_a_regression() -> None:
         "**Predicts** `y` (regression) with Ridge.",
         "**Intended use.** To plan.",
         "**Owner.** Ada",
+        "## Quantitative analyses",
+        "| `x` | number |  |",
+        "**Out of scope.** Not stated: set `deploy.out_of_scope`.",
+        "Not stated: set `deploy.ethical_considerations`.",
+        "- Candidates were compared by **mae**: smaller is better. Reported too: no other metric.",
+        "- The 95 % intervals come from resampling the holdout: 61 days.",
+        "| holdout | 4 | the metrics of this card; never seen in training |",
         "| training | 1,200 | fitting, and comparing candidates by cross-validation |",
         "Split: random.",
         "| metric | model | 95 % interval | dummy |",
@@ -28,7 +40,7 @@ def test_card_of_a_regression() -> None:
         "- `x` is missing in 25 % of the rows; the model imputes them.",
     ):
         assert line in card.splitlines()
-    assert "ONNX" not in card
+    assert "No ONNX" not in card
 
 
 def test_card_of_a_classification_without_a_graph() -> None:
@@ -81,3 +93,92 @@ def test_card_reports_threshold_periods_and_slices() -> None:
     part = {"slice": "a = x|y", "rows": 30, "loss": 2.0, "elsewhere": 1.0, "prediction": 0.3, "true": 0.5}
     assert "| `a = x¦y` | 30 | 2 | 1 | 0.3 | 0.5 |" in list_slices({"worst_slices": [part]})
     assert "No group of rows stands out beyond random variation." in list_slices({"worst_slices": []})
+
+
+def find_section(card: str, title: str) -> list[str]:
+    """Return the lines below one heading of the second level."""
+    return card.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0].splitlines()
+
+
+def test_card_has_the_nine_sections_of_model_cards_in_order() -> None:
+    headings = [line for line in write_card("classification").splitlines() if line.startswith("## ")]
+    assert headings == [
+        "## Model details",
+        "## Intended use",
+        "## Factors",
+        "## Metrics",
+        "## Evaluation data",
+        "## Training data",
+        "## Quantitative analyses",
+        "## Ethical considerations",
+        "## Caveats and recommendations",
+    ]
+
+
+def test_card_shows_what_deploy_declares() -> None:
+    card = write_card("regression", out_of_scope="Other towns.", ethical_considerations="Rows are people.")
+    assert "**Out of scope.** Other towns." in find_section(card, "Intended use")
+    assert "Rows are people." in find_section(card, "Ethical considerations")
+
+
+def test_card_shows_the_days_of_each_part_in_the_declared_zone() -> None:
+    parts = {
+        "training": {"rows": 7, "first": "2013-01-01T08:15:00+00:00", "last": "2013-08-01T00:50:00+00:00"},
+        "holdout": {"rows": 4, "first": "2013-09-01T07:16:00+00:00", "last": "2013-11-01T01:59:00+00:00"},
+    }
+    time = {"predict_at": "asked", "outcome_known_at": "known", "zone": "America/New_York"}
+    split = {"parts": parts, "method": "time", "embargoed": {"training": 56, "validation": 31}}
+    periods = {month: {"rows": 2, "value": 1, "low": 0, "high": 2, "prediction": 1, "true": 1} for month in "ab"}
+    card = write_card("regression", data={"time": time}, run={"split": split, "metrics": {"by_period": periods}})
+    training, holdout = find_section(card, "Training data"), find_section(card, "Evaluation data")
+    assert "| part | rows | first day (America/New_York) | last day | use |" in training
+    assert any(line.startswith("| training | 7 | 2013-01-01 | 2013-07-31 | fitting") for line in training)
+    assert any(line.startswith("| holdout | 4 | 2013-09-01 | 2013-10-31 | ") for line in holdout)
+    assert "87 rows left out: the outcome was known only after the next part had begun." in training
+    assert "- Time: 2 periods, a to b (America/New_York)." in find_section(card, "Factors")
+
+
+def test_card_folds_many_inputs_and_shows_their_meaning() -> None:
+    rows = pd.DataFrame({f"x{number}": [1.0, 2.0, 3.0] for number in range(120)})
+    many = make_pipeline(RowFeatures().fit(rows), Ridge())
+    columns = {"x0": {"description": "body mass | index", "unit": "kg/m²"}}
+    details = find_section(write_card("regression", run={"model": many}, data={"columns": columns}), "Model details")
+    assert "<details><summary>120 raw columns</summary>" in details
+    assert "| `x0` | number | body mass ¦ index (kg/m²) |" in details
+    assert "… and 20 more: see `contract.json`." in details
+    few = find_section(write_card("regression"), "Model details")
+    assert "1 raw column:" in few
+    assert not any("<details>" in line for line in few)
+
+
+def test_card_names_the_groups_that_are_weaker() -> None:
+    part = {"slice": "a = x", "rows": 30, "loss": 2.0, "elsewhere": 1.0, "prediction": 0.3, "true": 0.5}
+    factors = find_section(write_card("regression", run={"metrics": {"worst_slices": [part]}}), "Factors")
+    assert "- Groups of rows, by one input or two. Weaker than elsewhere: `a = x`." in factors
+    factors = find_section(write_card("regression", run={"metrics": {"worst_slices": []}}), "Factors")
+    assert "- Groups of rows, by one input or two. Weaker than elsewhere: none beyond random variation." in factors
+
+
+def test_card_shows_checks_that_need_attention_and_why_others_are_muted() -> None:
+    results = [("LK209", "warning", "gust"), ("LK205", "warning", "temp"), ("LK206", "passed", "by index")]
+    checks = [CheckResult(code, status, evidence).to_dict() for code, status, evidence in results]
+    failed = CheckResult("LK501", "issue", "no gain").to_dict()
+    caveats = find_section(
+        write_card(
+            "regression",
+            words={"checks": {"mute": {"LK205": "seasons\nof the year"}}},
+            run={"split": {"checks": checks}, "metrics": {"checks": [failed]}},
+        ),
+        "Caveats and recommendations",
+    )
+    shown = [line for line in caveats if "(LK" in line]
+    assert shown[0].startswith("- ✕ Gain over the best constant prediction (LK501, issue): no gain. It must not be")
+    assert shown[1].startswith("- ⚠ Open findings of the exploration (LK209, warning): gust. What looked wrong")
+    assert shown[2] == "- 🔇 Drift between training and holdout (LK205): temp; muted: seasons of the year."
+    assert len(shown) == 3
+    assert "Checks of split and evaluation: 1 issue, 1 warning, 1 passed, 1 muted." in caveats
+
+
+def test_card_warns_of_a_class_only_if_it_has_few_rows() -> None:
+    assert "Of the rarest class" in write_card("classification", rows=199)
+    assert "Of the rarest class" not in write_card("classification", rows=200)

@@ -1,44 +1,52 @@
-"""The model card: purpose, training data, performance and limitations of a model.
+"""The model card: what a model is for, what it was made from, how good it is, and where it is weak.
 
-It is computed from the run; only purpose and owner are text from the params. After Mitchell et al., Model Cards for
-Model Reporting, 2019.
+Its sections are those of Mitchell et al., Model Cards for Model Reporting, 2019. It is computed from the run; only what
+`deploy` declares is text from the params. Neither a version nor a time is in it: the same run makes the same release.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 from sklearn.ensemble import VotingClassifier, VotingRegressor
+from sklearn.pipeline import Pipeline
 
 from labkit.model.estimators.calibrated import Calibrated
 from labkit.model.estimators.target_transform import OnScale
-from labkit.model.evaluation.bootstrap import Interval
-from labkit.model.evaluation.gate import describe_paired, format_metric
+from labkit.model.evaluation.checks import SIGNS, CheckResult, describe_counts, mute, sort_by_weight
+from labkit.model.evaluation.gate import format_metric
+from labkit.model.evaluation.metrics import is_greater_better
+from labkit.model.release.performance import (
+    BASELINES,
+    list_performance,
+    list_periods,
+    list_slices,
+    list_threshold,
+)
 from labkit.names import escape
-from labkit.params.evaluation import Costs
 from labkit.params.experiment import Params
-from labkit.params.subject import GENERIC, Subject
-from labkit.units import format_confidence, format_share
+from labkit.params.subject import Subject
+from labkit.units import format_confidence, format_count, format_share
 
 SMALL_HOLDOUT = 200
-
-
-def name_estimator(estimator: Any) -> str:
-    """Return the name of an estimator: its class, and the calibration or target transform around it."""
-    if isinstance(estimator, Calibrated):
-        return f"{name_estimator(estimator.estimator)}, calibrated"
-    if isinstance(estimator, OnScale):
-        return f"{name_estimator(estimator.estimator)} on a {estimator.kind.replace('_', '-')} scale"
-    if isinstance(estimator, VotingClassifier | VotingRegressor):
-        *names, last = (name.replace("_", " ") for name, _ in estimator.estimators)
-        return f"blend of {', '.join(names)} and {last}"
-    return type(estimator).__name__
+"""Rows of the holdout, or of one of its classes, below which the card warns."""
+MOST_OPEN = 12
+"""Lines of a table that are shown without unfolding it."""
+MOST_INPUTS = 100
+TRAINING_USES = {
+    "training": "fitting, and comparing candidates by cross-validation",
+    "validation": "second evaluation of the chosen candidate; then fitted with the training rows",
+}
+EVALUATION_USES = {
+    "holdout": "the metrics of this card; never seen in training",
+    "aside": "later rows, for trying out the release",
+}
 
 
 def make_card(
     params: Params,
     *,
-    estimator: str,
+    model: Pipeline,
     metrics: Mapping[str, Any],
     split: Mapping[str, Any],
     gate: Mapping[str, Any],
@@ -50,8 +58,8 @@ def make_card(
 
     Parameters
     ----------
-    estimator
-        Name of the estimator; see `name_estimator`.
+    model
+        The fitted pipeline: row features first, estimator last.
     metrics
         Content of `evaluation/evaluation.json`.
     split
@@ -66,55 +74,58 @@ def make_card(
         Compressed size in bytes of each part of the model, as returned by
         `labkit.model.release.skops_file.measure_parts`, and of the ONNX graph.
     """
-    target, subject = params.data.target, Subject.from_params(params)
-    purpose = params.deploy.intended_use or "Not stated: set `deploy.intended_use`."
-    lines = [
-        f"# {subject.question}",
-        "",
-        f"Model card of `{params.experiment}`.",
-        "",
-        f"**Predicts** `{target.column}` ({target.task}"
-        + (f", class of interest {name_class(target.positive, subject)}" if target.positive is not None else "")
-        + f") with {estimator}.",
-        "",
-        f"**Intended use.** {purpose}",
-        "",
-        f"**Owner.** {params.deploy.owner or 'Not stated: set `deploy.owner`.'}",
-        "",
-        "## Data",
-        "",
-        f"| part | {subject.rows} | use |",
-        "|---|---:|---|",
-        *(
-            f"| {name} | {split['parts'][name]['rows']:,} | {use} |"
-            for name, use in USES.items()
-            if name in split["parts"]
-        ),
-        "",
-        f"Split: {split['method']}"
-        + (f", classes of `{split['stratified_by']}` in equal shares" if split.get("stratified_by") else "")
-        + ".",
-        "",
-        "## Performance on the holdout",
-        "",
-        *list_performance(metrics),
-        *list_threshold(metrics, params.evaluation.costs, subject),
-        *list_periods(metrics, subject),
-        *list_slices(metrics, subject),
-        "## Gate",
-        "",
-        *(
-            f"- {'passed' if check['passed'] else '**failed**'}: {check['name']}. {check['evidence']}."
-            for check in gate["checks"]
-        ),
-        "",
-        *list_sizes(sizes),
-        "## Limits",
-        "",
-        *(f"- {limit}" for limit in list_limits(params, metrics, holdout, parity)),
-        "",
-    ]
-    return "\n".join(lines)
+    subject, deploy = Subject.from_params(params), params.deploy
+    sections = {
+        "Model details": [
+            *describe_model(params, name_estimator(model[-1]), parity),
+            *tabulate_inputs(model[0].inputs_, subject),
+            *list_sizes(sizes),
+        ],
+        "Intended use": [
+            f"**Intended use.** {deploy.intended_use or write_missing('intended_use')}",
+            "",
+            f"**Out of scope.** {deploy.out_of_scope or write_missing('out_of_scope')}",
+            "",
+        ],
+        "Factors": list_breakdowns(metrics, subject),
+        "Metrics": [
+            *describe_metrics(metrics, holdout, subject),
+            *list_threshold(metrics, params.evaluation.costs, subject),
+        ],
+        "Evaluation data": tabulate_parts(split, EVALUATION_USES, subject),
+        "Training data": [*tabulate_parts(split, TRAINING_USES, subject), *describe_method(split, subject)],
+        "Quantitative analyses": [
+            *list_performance(metrics),
+            *list_periods(metrics, subject),
+            *list_slices(metrics, subject),
+            *list_gate_checks(gate),
+        ],
+        "Ethical considerations": [deploy.ethical_considerations or write_missing("ethical_considerations"), ""],
+        "Caveats and recommendations": [
+            *(f"- {limit}" for limit in list_limits(params, metrics, holdout, parity)),
+            "",
+            *list_open_checks(params, split, metrics),
+        ],
+    }
+    lines = [f"# {subject.question}", "", f"Model card of `{params.experiment}`.", ""]
+    return "\n".join([*lines, *(line for title, body in sections.items() for line in (f"## {title}", "", *body))])
+
+
+def write_missing(name: str) -> str:
+    """Return the note in place of what `deploy` does not declare."""
+    return f"Not stated: set `deploy.{name}`."
+
+
+def name_estimator(estimator: Any) -> str:
+    """Return the name of an estimator: its class, and the calibration or target transform around it."""
+    if isinstance(estimator, Calibrated):
+        return f"{name_estimator(estimator.estimator)}, calibrated"
+    if isinstance(estimator, OnScale):
+        return f"{name_estimator(estimator.estimator)} on a {estimator.kind.replace('_', '-')} scale"
+    if isinstance(estimator, VotingClassifier | VotingRegressor):
+        *names, last = (name.replace("_", " ") for name, _ in estimator.estimators)
+        return f"blend of {', '.join(names)} and {last}"
+    return type(estimator).__name__
 
 
 def name_class(value: object, subject: Subject) -> str:
@@ -123,83 +134,46 @@ def name_class(value: object, subject: Subject) -> str:
     return f"{label} ({escape(value)})" if label else escape(value)
 
 
-def list_performance(metrics: Mapping[str, Any]) -> list[str]:
-    """Return every metric with its interval, next to the metrics of the models that it was compared with."""
-    others = {title: metrics[name] for name, title in BASELINES.items() if name in metrics}
-    lines = [
-        f"| metric | model | {format_confidence(metrics['confidence'])} interval | {' | '.join(others)} |",
-        "|---|---:|---:|" + "---:|" * len(others),
-    ]
-    for name, value in metrics["holdout"].items():
-        beside = " | ".join(format_metric(scores[name]) for scores in others.values())
-        lines.append(f"| {name} | {format_metric(value['value'])} | {write_span(value)} | {beside} |")
-    unit = [f"Intervals come from resampling {metrics['resampled']} of the holdout.", ""]
-    gains, sure = metrics.get("paired", {}), metrics["confidence"]
+def describe_model(params: Params, estimator: str, parity: Mapping[str, Any]) -> list[str]:
+    """Return what is predicted and with what, in which form it is served, and who is responsible."""
+    target, subject = params.data.target, Subject.from_params(params)
+    positive = "" if target.positive is None else f", class of interest {name_class(target.positive, subject)}"
+    meaning = subject.describe_column(target.column)
+    served = "the scikit-learn pipeline" if parity["reason"] else "an ONNX graph that predicts like the pipeline"
     return [
-        *lines,
+        f"**Predicts** {escape(target.column)} ({target.task}{positive}) with {estimator}."
+        + (f" The target is {meaning}." if meaning else ""),
         "",
-        *unit,
-        *(
-            f"- On the same rows it is {describe_paired(metrics['metric'], BASELINES[name], gain, sure)}."
-            for name, gain in ((name, Interval.from_dict(found)) for name, found in gains.items())
-        ),
+        f"**Served as** {served}. The registry has its versions and their dates.",
         "",
-    ]
-
-
-def write_span(interval: Mapping[str, float | None]) -> str:
-    """Return the limits of an interval in words, or a note that there is no interval."""
-    low, high = interval["low"], interval["high"]
-    return (
-        "none: too few independent rows"
-        if low is None or high is None
-        else f"{format_metric(low)} to {format_metric(high)}"
-    )
-
-
-def list_threshold(metrics: Mapping[str, Any], costs: Costs | None, subject: Subject = GENERIC) -> list[str]:
-    """Return the probability from which to act and the resulting costs, if costs are specified."""
-    found = metrics.get("threshold")
-    if not found or costs is None:
-        return []
-    plain, unit = min(found["always_yes"], found["always_no"]), f" {costs.unit}" if costs.unit else ""
-    return [
-        "## When to act",
-        "",
-        f"At a probability of **{found['threshold']:.3g}** or more, if a false positive costs {costs.false_positive:g} "
-        f"and a false negative {costs.false_negative:g}{unit}; chosen on rows not used for fitting.",
-        "",
-        f"On the holdout this acts on {format_share(found['acted'], 1)} of the {subject.rows}, with a recall of "
-        f"{format_share(found['recall'], 1)} and a precision of {format_share(found['precision'], 1)}. It costs "
-        f"{found['cost']['value']:.4g}{unit} per {subject.row}; the cheaper of always and never acting costs "
-        f"{plain:.4g}.",
+        f"**Owner.** {params.deploy.owner or write_missing('owner')}",
         "",
     ]
 
 
-def list_periods(metrics: Mapping[str, Any], subject: Subject = GENERIC) -> list[str]:
-    """Return the metric by period, if rows have a time."""
-    periods = metrics.get("by_period") or {}
-    if not periods:
-        return []
-    head = [
-        "## Over time",
-        "",
-        f"| period ({subject.zone}) | {subject.rows} | {metrics['metric']} | interval | prediction | true |",
-        "|---|---:|---:|---:|---:|---:|",
-    ]
+def tabulate_inputs(inputs: Mapping[str, str], subject: Subject) -> list[str]:
+    """Return the raw columns that the model needs, folded if they are many."""
     rows = [
-        f"| {period} | {found['rows']:,} | {format_metric(found['value'])} | {write_span(found)} "
-        f"| {found['prediction']:.3g} | {found['true']:.3g} |"
-        for period, found in sorted(periods.items())
+        f"| {escape(name)} | {kind} | {subject.describe_column(name).replace('|', '¦')} |"
+        for name, kind in list(inputs.items())[:MOST_INPUTS]
     ]
-    return [*head, *rows, ""]
+    table = ["| column | kind | description (unit) |", "|---|---|---|", *rows, ""]
+    if len(inputs) > MOST_INPUTS:
+        table += [f"… and {len(inputs) - MOST_INPUTS:,} more: see `contract.json`.", ""]
+    return ["### Inputs", "", *fold_table(table, f"{format_count(len(inputs), 'raw column')}", n_lines=len(rows))]
+
+
+def fold_table(lines: Sequence[str], summary: str, *, n_lines: int) -> list[str]:
+    """Return lines of Markdown after their summary, folded if there are more than `MOST_OPEN`."""
+    if n_lines <= MOST_OPEN:
+        return [f"{summary}:", "", *lines]
+    return [f"<details><summary>{summary}</summary>", "", *lines, "</details>", ""]
 
 
 def list_sizes(sizes: Mapping[str, int]) -> list[str]:
     """Return the compressed size of each part of the model, in bytes."""
     rows = [f"| {name.replace('_', ' ')} | {n_bytes:,} |" for name, n_bytes in sizes.items()]
-    return ["## Size", "", "| part | bytes, compressed |", "|---|---:|", *rows, ""]
+    return ["### Size", "", "| part | bytes, compressed |", "|---|---:|", *rows, ""]
 
 
 def describe_largest(sizes: Mapping[str, int]) -> str:
@@ -212,33 +186,94 @@ def describe_largest(sizes: Mapping[str, int]) -> str:
     return f", mostly {largest.replace('_', ' ')}" if sizes[largest] >= 1_000_000 else ""
 
 
-def list_slices(metrics: Mapping[str, Any], subject: Subject = GENERIC) -> list[str]:
-    """Return the groups of rows on which the model has larger errors than elsewhere."""
-    if "worst_slices" not in metrics:
-        return []
-    slices = metrics["worst_slices"]
-    if not slices:
-        return ["## Where it is weakest", "", f"No group of {subject.rows} stands out beyond random variation.", ""]
-    head = [
-        "## Where it is weakest",
+def list_breakdowns(metrics: Mapping[str, Any], subject: Subject) -> list[str]:
+    """Return by what the performance was broken down: groups of rows, and time if rows have one."""
+    lines = []
+    if (slices := metrics.get("worst_slices")) is not None:
+        found = ", ".join(escape(one["slice"]) for one in slices) or "none beyond random variation"
+        lines.append(f"- Groups of {subject.rows}, by one input or two. Weaker than elsewhere: {found}.")
+    if periods := sorted(metrics.get("by_period") or {}):
+        lines.append(f"- Time: {format_count(len(periods), 'period')}, {periods[0]} to {periods[-1]} ({subject.zone}).")
+    return [*(lines or ["The performance was not broken down."]), ""]
+
+
+def describe_metrics(metrics: Mapping[str, Any], holdout: pd.DataFrame, subject: Subject) -> list[str]:
+    """Return which metrics were computed, on what, how uncertain they are and what they are compared with."""
+    name = metrics["metric"]
+    better = "greater" if is_greater_better(name) else "smaller"
+    others = " and ".join(title for key, title in BASELINES.items() if key in metrics)
+    return [
+        f"- Candidates were compared by **{name}**: {better} is better. Reported too: "
+        f"{', '.join(one for one in metrics['holdout'] if one != name) or 'no other metric'}.",
+        f"- Measured on {subject.count_rows(len(holdout), kind='holdout')}, beside {others} on the same rows.",
+        f"- The {format_confidence(metrics['confidence'])} intervals come from resampling the holdout: "
+        f"{metrics['resampled']}.",
         "",
-        f"| {subject.rows} where | {subject.rows} | loss | elsewhere | prediction | true |",
     ]
+
+
+def tabulate_parts(split: Mapping[str, Any], uses: Mapping[str, str], subject: Subject) -> list[str]:
+    """Return the parts of the split with their size, their first and last day if rows have a time, and their use."""
+    parts = {name: split["parts"][name] for name in uses if name in split["parts"]}
+    has_time = all("first" in part for part in parts.values())
+    days = f" first day ({subject.zone}) | last day |" if has_time else ""
     rows = [
-        f"| {escape(found['slice'])} | {found['rows']:,} | {found['loss']:.3g} | {found['elsewhere']:.3g} "
-        f"| {found['prediction']:.3g} | {found['true']:.3g} |"
-        for found in slices
+        f"| {name} | {part['rows']:,} |"
+        + (f" {find_day(part['first'], subject)} | {find_day(part['last'], subject)} |" if has_time else "")
+        + f" {uses[name]} |"
+        for name, part in parts.items()
     ]
-    return [*head, "|---|---:|---:|---:|---:|---:|", *rows, ""]
+    marks = "---|---|" if has_time else ""
+    return [f"| part | {subject.rows} |{days} use |", f"|---|---:|{marks}---|", *rows, ""]
 
 
-BASELINES = {"plain_lightgbm": "plain LightGBM", "dummy": "dummy"}
-USES = {
-    "training": "fitting, and comparing candidates by cross-validation",
-    "validation": "second evaluation of the chosen candidate; then fitted with the training rows",
-    "holdout": "the metrics below; never seen in training",
-    "aside": "later rows, for trying out the release",
-}
+def find_day(time: str, subject: Subject) -> str:
+    """Return the day of an ISO time in the zone of the experiment.
+
+    >>> find_day("2013-11-01T01:59:00+00:00", Subject("", zone="America/New_York"))
+    '2013-10-31'
+    """
+    return pd.Timestamp(time).tz_convert(subject.zone).date().isoformat()
+
+
+def describe_method(split: Mapping[str, Any], subject: Subject) -> list[str]:
+    """Return how the rows were split, and how many are in no part because their outcome was known too late."""
+    by = f" by {escape(split['group'])}" if split.get("group") else ""
+    strata = f", classes of {escape(split['stratified_by'])} in equal shares" if split.get("stratified_by") else ""
+    lines = [f"Split: {split['method']}{by}{strata}.", ""]
+    if n_late := sum(split.get("embargoed", {}).values()):
+        late = f"{subject.count_rows(n_late)} left out: the outcome was known only after the next part had begun."
+        lines += [late, ""]
+    return lines
+
+
+def list_gate_checks(gate: Mapping[str, Any]) -> list[str]:
+    """Return the checks that decide whether the model may be published."""
+    checks = [
+        f"- {'passed' if check['passed'] else '**failed**'}: {check['name']}. {check['evidence']}."
+        for check in gate["checks"]
+    ]
+    return ["### Gate", "", *checks, ""]
+
+
+def list_open_checks(params: Params, split: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
+    """Return the checks of split and evaluation that need attention or are muted, and how many have which status."""
+    stored = [*split.get("checks", []), *metrics.get("checks", [])]
+    results = sort_by_weight(mute([CheckResult.from_dict(check) for check in stored], params.checks.mute))
+    if not results:
+        return []
+    lines = [describe_check(one) for one in results if one.needs_attention or one.status == "muted"]
+    counts = f"Checks of split and evaluation: {describe_counts(results)}."
+    return ["### Checks", "", *lines, *([""] if lines else []), counts, ""]
+
+
+def describe_check(result: CheckResult) -> str:
+    """Return a check as an item of a list, with consequence and remedy unless it is muted."""
+    evidence = " ".join(result.evidence.split())
+    if not result.needs_attention:
+        return f"- {SIGNS[result.status]} {result.title} ({result.code}): {evidence}."
+    named = f"{SIGNS[result.status]} {result.title} ({result.code}, {result.status})"
+    return f"- {named}: {evidence}. {result.consequence} {result.remedy}"
 
 
 def list_limits(
@@ -253,8 +288,9 @@ def list_limits(
         )
     if target.task == "classification":
         counts = holdout[target.column].value_counts()
-        rarest, found = name_class(counts.index[-1], subject), subject.count_rows(counts.iloc[-1])
-        limits.append(f"Of the rarest class, {rarest}, the holdout has {found}.")
+        if counts.iloc[-1] < SMALL_HOLDOUT:
+            rarest, found = name_class(counts.index[-1], subject), subject.count_rows(counts.iloc[-1])
+            limits.append(f"Of the rarest class, {rarest}, the holdout has {found}.")
     else:
         low, high = map(format_metric, holdout[target.column].quantile([0.01, 0.99]))
         span = subject.add_unit(f"{low} to {high}", target.column)

@@ -1,0 +1,105 @@
+"""The quantitative analyses of a model card: metrics, costs, periods and groups of rows, as Markdown tables."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from labkit.model.evaluation.bootstrap import Interval
+from labkit.model.evaluation.gate import describe_paired, format_metric
+from labkit.names import escape
+from labkit.params.evaluation import Costs
+from labkit.params.subject import GENERIC, Subject
+from labkit.units import format_confidence, format_share
+
+BASELINES = {"plain_lightgbm": "plain LightGBM", "dummy": "dummy"}
+"""Title of each model that the model is compared with."""
+
+
+def list_performance(metrics: Mapping[str, Any]) -> list[str]:
+    """Return every metric with its interval, next to the metrics of the models that it was compared with."""
+    others = {title: metrics[name] for name, title in BASELINES.items() if name in metrics}
+    lines = [
+        f"| metric | model | {format_confidence(metrics['confidence'])} interval | {' | '.join(others)} |",
+        "|---|---:|---:|" + "---:|" * len(others),
+    ]
+    for name, value in metrics["holdout"].items():
+        beside = " | ".join(format_metric(scores[name]) for scores in others.values())
+        lines.append(f"| {name} | {format_metric(value['value'])} | {write_span(value)} | {beside} |")
+    gains, sure = metrics.get("paired", {}), metrics["confidence"]
+    return [
+        *lines,
+        "",
+        *(
+            f"- On the same rows it is {describe_paired(metrics['metric'], BASELINES[name], gain, sure)}."
+            for name, gain in ((name, Interval.from_dict(found)) for name, found in gains.items())
+        ),
+        "",
+    ]
+
+
+def write_span(interval: Mapping[str, float | None]) -> str:
+    """Return the limits of an interval in words, or a note that there is no interval."""
+    low, high = interval["low"], interval["high"]
+    return (
+        "none: too few independent rows"
+        if low is None or high is None
+        else f"{format_metric(low)} to {format_metric(high)}"
+    )
+
+
+def list_threshold(metrics: Mapping[str, Any], costs: Costs | None, subject: Subject = GENERIC) -> list[str]:
+    """Return the probability from which to act and the resulting costs, if costs are specified."""
+    found = metrics.get("threshold")
+    if not found or costs is None:
+        return []
+    plain, unit = min(found["always_yes"], found["always_no"]), f" {costs.unit}" if costs.unit else ""
+    return [
+        "### When to act",
+        "",
+        f"At a probability of **{found['threshold']:.3g}** or more, if a false positive costs {costs.false_positive:g} "
+        f"and a false negative {costs.false_negative:g}{unit}; chosen on rows not used for fitting.",
+        "",
+        f"On the holdout this acts on {format_share(found['acted'], 1)} of the {subject.rows}, with a recall of "
+        f"{format_share(found['recall'], 1)} and a precision of {format_share(found['precision'], 1)}. It costs "
+        f"{found['cost']['value']:.4g}{unit} per {subject.row}; the cheaper of always and never acting costs "
+        f"{plain:.4g}.",
+        "",
+    ]
+
+
+def list_periods(metrics: Mapping[str, Any], subject: Subject = GENERIC) -> list[str]:
+    """Return the metric by period, if rows have a time."""
+    periods = metrics.get("by_period") or {}
+    if not periods:
+        return []
+    head = [
+        "### Over time",
+        "",
+        f"| period ({subject.zone}) | {subject.rows} | {metrics['metric']} | interval | prediction | true |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    rows = [
+        f"| {period} | {found['rows']:,} | {format_metric(found['value'])} | {write_span(found)} "
+        f"| {found['prediction']:.3g} | {found['true']:.3g} |"
+        for period, found in sorted(periods.items())
+    ]
+    return [*head, *rows, ""]
+
+
+def list_slices(metrics: Mapping[str, Any], subject: Subject = GENERIC) -> list[str]:
+    """Return the groups of rows on which the model has larger errors than elsewhere."""
+    if "worst_slices" not in metrics:
+        return []
+    slices = metrics["worst_slices"]
+    if not slices:
+        return ["### Where it is weakest", "", f"No group of {subject.rows} stands out beyond random variation.", ""]
+    head = [
+        "### Where it is weakest",
+        "",
+        f"| {subject.rows} where | {subject.rows} | loss | elsewhere | prediction | true |",
+    ]
+    rows = [
+        f"| {escape(found['slice'])} | {found['rows']:,} | {found['loss']:.3g} | {found['elsewhere']:.3g} "
+        f"| {found['prediction']:.3g} | {found['true']:.3g} |"
+        for found in slices
+    ]
+    return [*head, "|---|---:|---:|---:|---:|---:|", *rows, ""]
