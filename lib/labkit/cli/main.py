@@ -62,6 +62,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
     labkit status diabetes            what is stale, and why
     labkit runs diabetes              past runs, and how they ended
     labkit why diabetes               why each stage of the latest run ran
+    labkit compare diabetes           latest run against the champion's
     labkit params diabetes --changed  parameters that differ from their defaults
     labkit predict diabetes in.csv out.csv
     """
@@ -77,6 +78,7 @@ for command in (
     show.status,
     show.runs,
     show.why,
+    show.compare,
     show.params,
     show.doctor,
     show.open_report,

@@ -118,6 +118,37 @@ def why(run: str, verbose: bool, is_json: bool) -> None:
     console.print_pairs(run_history.describe_run(entry, is_verbose=verbose))
 
 
+@click.command(short_help="Compare two runs of an experiment.")
+@click.argument("experiment", shell_complete=complete_experiment)
+@click.argument("first", metavar="[RUN]", default="@last", shell_complete=complete_run)
+@click.argument("second", metavar="[RUN]", default="@champion", shell_complete=complete_run)
+@json_option
+def compare(experiment: str, first: str, second: str, is_json: bool) -> None:
+    """Compare two runs of EXPERIMENT: params, data, code, metrics, checks.
+
+    Also by how much the first is better than the second on the same holdout rows. RUN is a name listed by `labkit
+    runs`, `@last` for the latest finished run, or `@champion` for the run that made the champion; without names, these
+    two are compared. What is no longer stored of a run is listed as missing.
+
+    \b
+    labkit compare diabetes
+    labkit compare diabetes @last 7940ee42      (the end of a name is enough)
+    labkit compare diabetes --json
+    """
+    from labkit.stages.run_comparison import compare_runs
+
+    try_to_close_gone(is_json=is_json)
+    os.environ.update(paths.make_environment())
+    found = compare_runs(experiment, first, second)
+    if is_json:
+        console.print_json(found.to_dict())
+        return
+    console.print_pairs(found.describe())
+    for title, headings, rows in found.make_tables():
+        echo("")
+        console.print_table(headings, rows, title=title)
+
+
 @click.command(short_help="Show parameters, where they are set, what they mean.")
 @click.argument("experiment", required=False, shell_complete=complete_experiment)
 @click.option("--changed", is_flag=True, help="Show only what differs from the default.")

@@ -88,15 +88,22 @@ def show_age(at: str) -> str:
     return "now"
 
 
-def find_run(word: str) -> Entry:
+def find_run(word: str, experiment: str | None = None) -> Entry:
     """Return a run by its name, the beginning or end of it, its MLflow id, or the latest run of an experiment.
+
+    Parameters
+    ----------
+    word
+        What the user wrote.
+    experiment
+        The experiment that the run is of; any if None.
 
     Raises
     ------
     ParamsError
         No match, or more than one.
     """
-    entries = ledger.load_entries()
+    entries = [entry for entry in ledger.load_entries() if experiment in (None, entry.experiment)]
     exact = [entry for entry in entries if word in (entry.run, entry.tracked)]
     latest = [entry for entry in entries if entry.experiment == word and entry.parent is None][-1:]
     ending = [entry for entry in entries if len(word) >= 4 and entry.run.endswith(word)]
@@ -110,11 +117,11 @@ def find_run(word: str) -> Entry:
             f"{name_nearest(word, list_run_names(found))}"
         )
     if not entries:
-        raise ParamsError(f"no run {word!r}: nothing has run in this checkout yet: labkit run {word}")
+        what = f"{experiment} has not" if experiment else "nothing has"
+        raise ParamsError(f"no run {word!r}: {what} run in this checkout yet: labkit run {experiment or word}")
+    shown = [entry for entry in entries if experiment is None or entry.parent is None]
     # Names end in random characters, so that a mistyped name is most similar to the one meant.
-    raise ParamsError(
-        f"no run {word!r}: {name_nearest(word, list_run_names(entries[-200:]))}; `labkit runs` lists them"
-    )
+    raise ParamsError(f"no run {word!r}: {name_nearest(word, list_run_names(shown[-200:]))}; `labkit runs` lists them")
 
 
 def list_run_names(entries: Iterable[Entry]) -> list[str]:

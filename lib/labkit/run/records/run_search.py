@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from labkit.run.records.tracking_client import find_experiment, get_client, reach
 
 RUN_TAG = "labkit.run"
+PARENT_TAG = "mlflow.parentRunId"
 INPUT_TAG = "labkit.input."
 """Begin of the tags in which earlier versions kept the digests of inputs."""
 DIGESTS_NAME = "digests.json"
@@ -50,6 +51,13 @@ def find_run_of(experiment: str, key: str) -> str | None:
         max_results=1,
     )
     return str(found[0].info.run_id) if found else None
+
+
+@reach()
+def find_top_run(run_id: str) -> str:
+    """Return the run of the pipeline that a run belongs to, or the run itself if it belongs to none."""
+    tags = get_client().get_run(run_id).data.tags
+    return find_top_run(tags[PARENT_TAG]) if PARENT_TAG in tags else run_id
 
 
 @reach()

@@ -1,0 +1,347 @@
+"""Comparison of two runs of an experiment: parameters, data, code, metrics, predictions, checks.
+
+What is no longer stored of a run is named, and the rest is compared.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from labkit.artifacts import PLACES, load_json
+from labkit.data.table_files import load_table
+from labkit.errors import DataError, ParamsError
+from labkit.model.evaluation.blocks import find_blocks
+from labkit.model.evaluation.bootstrap import Interval, compare_paired
+from labkit.model.evaluation.gate import describe_paired
+from labkit.model.evaluation.metrics import compute_losses
+from labkit.model.evaluation.predictions import Predictions, make_predictions
+from labkit.params.experiment import Params
+from labkit.params.load import load_params, parse_file
+from labkit.params.tables import Target
+from labkit.params.yaml_text import make_plain, parse_yaml
+from labkit.run.records.run_history import SHORT, show_age
+from labkit.stages.past_run import PastRun, find_past_run
+from labkit.units import format_count, format_interval
+
+Found = TypeVar("Found")
+PROBABILITY = "probability_"
+CHECKED = ("split", "choice", "evaluation")
+"""Artifacts that hold results of checks."""
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """One of the two runs.
+
+    Attributes
+    ----------
+    role
+        `@last`, `@champion (version 3)`, or empty.
+    commit
+        Commit of its code; None outside of git.
+    changed
+        Files of code that differed from the commit.
+    data
+        SHA-256 of the raw data; None if the run did not get so far.
+    missing
+        What could not be compared because it is not stored.
+    """
+
+    run: str
+    role: str
+    started: str
+    commit: str | None
+    changed: Sequence[str]
+    data: str | None
+    missing: list[str] = field(default_factory=list)
+
+    def describe_code(self) -> str:
+        """Return the commit and whether there were uncommitted changes, as a phrase."""
+        commit = self.commit[:SHORT] if self.commit else "no commit"
+        return f"{commit}, {format_count(len(self.changed), 'file')} not committed" if self.changed else commit
+
+
+@dataclass(frozen=True)
+class RunComparison:
+    """Two runs and how they differ; in each pair of values, the first is of `first`.
+
+    Attributes
+    ----------
+    params
+        Name and values of each parameter that differs between the two params files, without the value of a file that
+        does not set it; None if a file is missing.
+    metrics
+        Value and interval of each metric on the holdout by run, the metric of the first run's training first.
+    gain
+        Paired gain of the first run over the second in that metric, with `rows` and `confidence`; None if there is
+        none.
+    gain_reason
+        The gain in words, or why there is none.
+    checks
+        Code, title and statuses of each check whose status differs, without that of a run that does not have it; None
+        if there is nothing to compare.
+    """
+
+    experiment: str
+    first: ComparedRun
+    second: ComparedRun
+    params: Sequence[Mapping[str, Any]] | None
+    metrics: Sequence[Mapping[str, Any]]
+    gain: Mapping[str, Any] | None
+    gain_reason: str
+    checks: Sequence[Mapping[str, str]] | None
+
+    @property
+    def is_same_run(self) -> bool:
+        """Whether both are the same run."""
+        return self.first.run == self.second.run
+
+    @property
+    def has_same_data(self) -> bool | None:
+        """Whether both used the same raw data; None if it is not known."""
+        known = self.first.data is not None and self.second.data is not None
+        return self.first.data == self.second.data if known else None
+
+    def describe(self) -> list[tuple[str, str]]:
+        """Return what is the same, what is missing and the paired gain as pairs of a heading and a description."""
+        pairs = [("experiment", self.experiment)]
+        for side, one in make_pair(self.first, self.second).items():
+            pairs.append((side, f"{one.run}{f' {one.role}' * bool(one.role)}, {show_age(one.started)}"))
+        if self.is_same_run:
+            return [*pairs, ("result", f"both are the same run: name another of `labkit runs {self.experiment}`")]
+        same = {True: "the same", False: "different", None: "not known: a run has no digest of it"}
+        codes = make_pair(self.first.describe_code(), self.second.describe_code())
+        code = "\n".join(f"{side}: {words}" for side, words in codes.items())
+        # Files that are not committed may differ although their names are the same.
+        is_same_code = codes["first"] == codes["second"] and not self.first.changed
+        pairs += [("data", same[self.has_same_data])]
+        pairs += [("code", "the same" if is_same_code else code), ("gain", self.gain_reason)]
+        pairs += [("parameters", "none differs")] if self.params == [] else []
+        pairs += [("checks", "no status differs")] if self.checks == [] else []
+        for side, one in make_pair(self.first, self.second).items():
+            pairs += [("missing", f"{side}: {what}") for what in one.missing]
+        return pairs
+
+    def make_tables(self) -> Iterator[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
+        """Yield title, headings and rows of each table that has rows: metrics, checks, parameters."""
+        tables: dict[str, tuple[str, Sequence[Mapping[str, Any]] | None, Callable[[Any], str]]] = {
+            "metrics on the holdout": ("name", self.metrics, show_interval),
+            "checks whose status differs": ("title", self.checks, str),
+            "parameters that differ": ("name", self.params, str),
+        }
+        for title, (key, lines, show) in tables.items():
+            rows = [
+                (
+                    " ".join(str(line[name]) for name in ("code", key) if name in line),
+                    *(show(line[side]) if side in line else "–" for side in ("first", "second")),
+                )
+                for line in (lines or ())
+            ]
+            if rows and not self.is_same_run:
+                yield title, ("", "first", "second"), rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the comparison as plain data."""
+        return {**asdict(self), "same_run": self.is_same_run, "same_data": self.has_same_data}
+
+
+def compare_runs(experiment: str, first: str, second: str) -> RunComparison:
+    """Compare two runs of an experiment.
+
+    Parameters
+    ----------
+    experiment
+        Name of the experiment.
+    first, second
+        Runs, as `labkit.stages.past_run.find_past_run` accepts them.
+
+    Raises
+    ------
+    ParamsError
+        There is no such experiment or run.
+    TrackingError
+        The record of a run is no longer in MLflow, or the store does not respond.
+    """
+    load_params(experiment)
+    runs = [find_past_run(experiment, word) for word in (first, second)]
+    shown = [describe_past_run(one) for one in runs]
+    contents = [try_to_load(one.load_params_content, into) for one, into in zip(runs, shown, strict=True)]
+    artifacts = {name: load_both(name, runs, shown, read=load_json) for name in CHECKED}
+    note_missing_checks(artifacts, shown)
+    checked = [pair for pair in artifacts.values() if all(content and "checks" in content for content in pair)]
+    gain, reason = compare_predictions(runs, shown, contents[0])
+    return RunComparison(
+        experiment=experiment,
+        first=shown[0],
+        second=shown[1],
+        params=list_changed_params(*contents),
+        metrics=list_metric_pairs(artifacts["evaluation"]),
+        gain=gain,
+        gain_reason=reason,
+        checks=[change for pair in checked for change in list_changed_checks(pair)] if checked else None,
+    )
+
+
+def describe_past_run(past: PastRun) -> ComparedRun:
+    """Return what is shown of one run."""
+    record, code = past.record, past.record["code"]
+    raw = record.get("stages", {}).get("source", {}).get("outputs", {})
+    data = raw.get(f"data/{record['experiment']}/{PLACES['raw']}")
+    return ComparedRun(past.name, past.role, record["started"], code["commit"], list(code["files"]), data)
+
+
+def try_to_load(load: Callable[[], Found], into: ComparedRun) -> Found | None:
+    """Return what is loaded, or None after noting in the run that it is missing."""
+    try:
+        return load()
+    except DataError as error:
+        into.missing.append(str(error))
+        return None
+
+
+def load_both(
+    artifact: str, runs: Sequence[PastRun], shown: Sequence[ComparedRun], *, read: Callable[[Path], Any]
+) -> list[Any]:
+    """Return an artifact of each run, None where it is missing."""
+    return [
+        try_to_load(lambda past=past: read(past.find_artifact(artifact)), into)  # type: ignore[misc]
+        for past, into in zip(runs, shown, strict=True)
+    ]
+
+
+def note_missing_checks(artifacts: Mapping[str, Sequence[Any]], shown: Sequence[ComparedRun]) -> None:
+    """Note in each run the artifacts that hold no checks, as those of earlier versions."""
+    for artifact, pair in artifacts.items():
+        for content, into in zip(pair, shown, strict=True):
+            if content is not None and "checks" not in content:
+                into.missing.append(f"{PLACES[artifact]} holds no checks: an earlier version of labkit wrote it")
+
+
+def list_changed_params(first: str | None, second: str | None) -> list[dict[str, Any]] | None:
+    """Return the parameters that differ between the contents of two params files, by dotted name.
+
+    None if one of the files is missing.
+
+    >>> list_changed_params("seed: 1\\ntraining: {folds: 5}", "seed: 2\\ntraining: {folds: 5}\\neda: {plots: 3}")
+    [{'name': 'seed', 'first': 1, 'second': 2}, {'name': 'eda.plots', 'second': 3}]
+    """
+    if first is None or second is None:
+        return None
+    pair = {
+        side: flatten_tree(make_plain(parse_yaml(content, side))) for side, content in make_pair(first, second).items()
+    }
+    changed = []
+    for name in dict.fromkeys([*pair["first"], *pair["second"]]):
+        values = {side: named[name] for side, named in pair.items() if name in named}
+        if len(values) < len(pair) or values["first"] != values["second"]:
+            changed.append({"name": name, **values})
+    return changed
+
+
+def show_interval(content: Mapping[str, float | None]) -> str:
+    """Return a metric with its interval.
+
+    >>> show_interval({"value": 0.6821, "low": 0.629, "high": 0.7312})
+    '0.682 [0.629, 0.731]'
+    """
+    one = Interval.from_dict(content)
+    return format_interval(one.value, one.low, one.high)
+
+
+def make_pair(first: Found, second: Found) -> dict[str, Found]:
+    """Return two values by the keys that they have in all documents."""
+    return {"first": first, "second": second}
+
+
+def flatten_tree(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Return the values of nested mappings by dotted name."""
+    named: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{above}{key}"
+        named |= flatten_tree(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
+    return named
+
+
+def list_metric_pairs(evaluations: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return value and interval of each metric on the holdout, in both runs; the metric of the training first."""
+    known = make_pair(*evaluations)
+    measured = {side: one["holdout"] for side, one in known.items() if one is not None}
+    first = [one["metric"] for one in evaluations if one is not None]
+    names = dict.fromkeys([*first, *(name for one in measured.values() for name in one)])
+    return [
+        {"name": name, **{side: one[name] for side, one in measured.items() if name in one}}
+        for name in names
+        if any(name in one for one in measured.values())
+    ]
+
+
+def list_changed_checks(pair: Sequence[Any]) -> list[dict[str, str]]:
+    """Return the checks whose status differs between two artifacts."""
+    sides = {side: {one["code"]: one for one in content["checks"]} for side, content in make_pair(*pair).items()}
+    changed = []
+    for code in sorted({*sides["first"], *sides["second"]}):
+        found = {side: results[code] for side, results in sides.items() if code in results}
+        statuses = {side: str(result["status"]) for side, result in found.items()}
+        if len({*statuses.values()}) > 1 or len(found) < len(sides):
+            changed.append({"code": code, "title": next(iter(found.values()))["title"], **statuses})
+    return changed
+
+
+def compare_predictions(
+    runs: Sequence[PastRun], shown: Sequence[ComparedRun], content: str | None
+) -> tuple[dict[str, Any] | None, str]:
+    """Return the paired gain of the first run over the second, and the gain or the reason why there is none in words.
+
+    The metric, the blocks and the number of draws are those of the first run.
+    """
+    ours, theirs = load_both("predictions", runs, shown, read=load_table)
+    holdout = try_to_load(lambda: load_table(runs[0].find_artifact("clean_holdout")), shown[0])
+    if ours is None or theirs is None or holdout is None or content is None:
+        return None, "no paired gain: not everything that it needs is stored"
+    if not has_same_rows(ours, theirs):
+        counts = f"{format_count(len(ours), 'row')} and {format_count(len(theirs), 'row')}"
+        return None, f"no paired gain: the two were evaluated on different rows ({counts})"
+    if list(ours) != list(theirs):
+        return None, "no paired gain: the two predict different classes"
+    name = runs[0].record["params"]["artifact"]
+    try:
+        params = parse_file(content, Path(name)).params
+    except ParamsError as error:
+        return None, f"no paired gain: the params of the first run are not valid in this version of labkit ({error})"
+    gain = compute_paired_gain(params, ours, theirs, holdout.loc[ours.index])
+    metric, confidence = params.training.metric, params.evaluation.confidence
+    words = describe_paired(metric, "the second", gain, confidence)
+    document = {"metric": metric, **gain.to_dict(), "confidence": confidence, "rows": len(ours)}
+    return document, f"on the same {format_count(len(ours), 'row')} the first run is {words}"
+
+
+def has_same_rows(first: pd.DataFrame, second: pd.DataFrame) -> bool:
+    """Return whether two tables of predictions are of the same rows with the same true values."""
+    return first.index.equals(second.index) and first["true"].equals(second["true"])
+
+
+def compute_paired_gain(params: Params, ours: pd.DataFrame, theirs: pd.DataFrame, rows: pd.DataFrame) -> Interval:
+    """Return the paired gain between two tables of predictions of the same clean rows."""
+    first, second = (restore_predictions(one, params.data.target) for one in (ours, theirs))
+    return compare_paired(
+        params.training.metric,
+        first,
+        second,
+        n_samples=params.evaluation.bootstrap_samples,
+        confidence=params.evaluation.confidence,
+        seed=params.seed,
+        blocks=find_blocks(rows, params.data).fit_length(compute_losses(first)),
+    )
+
+
+def restore_predictions(table: pd.DataFrame, target: Target) -> Predictions:
+    """Return the predictions in the artifact `predictions`, whose column names hold the classes as strings."""
+    columns = [name for name in table if str(name).startswith(PROBABILITY)]
+    if target.task == "regression":
+        return make_predictions(table["true"], table["prediction"].to_numpy("float64"), (), target)
+    classes = tuple(str(name).removeprefix(PROBABILITY) for name in columns)
+    named = target.model_copy(update={"positive": None if target.positive is None else str(target.positive)})
+    return make_predictions(table["true"].map(str), table[columns].to_numpy("float64"), classes, named)

@@ -1,0 +1,260 @@
+"""Two runs that were really recorded, in MLflow and in DVC's cache, and what `labkit compare` shows of them."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from labkit import paths
+from labkit.artifacts import PLACES
+from labkit.cli import main
+from labkit.data.table_files import save_table
+from labkit.model.evaluation.blocks import make_rows
+from labkit.model.evaluation.bootstrap import compare_paired
+from labkit.model.evaluation.predictions import Predictions
+from labkit.params.load import load_params
+from labkit.params.override import apply_overrides
+from labkit.params.tables import Target
+from labkit.run import dvc_cache
+from labkit.run.records import ledger, registry, tracking, tracking_client
+from labkit.run.records.run_record import RunRecord
+from labkit.secrets.redaction import Mask
+from labkit.stages import run_comparison
+from labkit.stages.publish import CHAMPION
+from labkit.storage.atomic import write_json
+
+from tests.conftest import ROOT
+
+N_ROWS = 60
+RANDOM = np.random.default_rng(0)
+TRUE = pd.Series(RANDOM.normal(150, 50, N_ROWS))
+NOISE = RANDOM.normal(0, 1, N_ROWS)
+STAGES = {"wrangling": ("split", "clean_holdout"), "training": ("choice",), "evaluation": ("evaluation", "predictions")}
+"""Stage → artifacts that DVC keeps of it here."""
+
+
+def record_run(error: float, *, status: str, n_rows: int = N_ROWS, lost: str = "") -> str:
+    """Record a finished run whose predictions are wrong by so much, and return its name.
+
+    Parameters
+    ----------
+    status
+        Status of the check LK505.
+    lost
+        The artifact that is removed from DVC's cache afterwards.
+    """
+    params = load_params("diabetes")
+    root, data = paths.find_root(), paths.find_data_dir("diabetes")
+    holdout = pd.DataFrame({"age": 1.0, "target": TRUE[:n_rows]}).rename_axis(index="row")
+    predicted = pd.DataFrame({"true": holdout["target"], "prediction": holdout["target"] + error * NOISE[:n_rows]})
+    interval = {"value": error, "low": error - 1, "high": error + 1}
+    check = {"code": "LK505", "title": "Better than LightGBM", "status": status, "evidence": "by 1"}
+    evaluation = {"metric": "mae", "holdout": {"r2": interval, "mae": interval}, "checks": [check]}
+    (data / "raw").mkdir(parents=True, exist_ok=True)
+    (data / "raw" / "patients.csv").write_text("age\n1\n")
+    save_table(data / PLACES["clean_holdout"], holdout)
+    save_table(data / PLACES["predictions"], predicted)
+    for name, content in {"evaluation": evaluation, "split": {"checks": []}, "choice": {"checks": []}}.items():
+        write_json(data / PLACES[name], content)
+    objects = commit_to_dvc(root)
+    with (
+        ledger.open_entry("diabetes", facts={"asked": {}}) as entry,
+        tracking.open_run(params, entry.run, parent_id=None, tags={}, entry=entry) as opened,
+    ):
+        record = RunRecord(entry, params, Mask(), {}, ("source", *STAGES))
+        record.prepare()
+        record.begin(opened.run_id)
+        record.finish("finished")
+        opened.status = "FINISHED"
+    if lost:
+        objects[lost].unlink()
+    return entry.run
+
+
+def commit_to_dvc(root: Path) -> dict[str, Path]:
+    """Do what `dvc commit` does: copy the artifacts into the cache and write dvc.lock; return the copies by artifact."""
+    stages, objects = {}, {}
+    for stage, artifacts in STAGES.items():
+        outs = []
+        for name in artifacts:
+            place = f"data/diabetes/{PLACES[name]}"
+            md5 = hashlib.md5((root / place).read_bytes(), usedforsecurity=False).hexdigest()
+            objects[name] = dvc_cache.find_object(md5)
+            objects[name].parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(root / place, objects[name])
+            outs.append({"path": place, "hash": "md5", "md5": md5})
+        stages[f"{stage}@diabetes"] = {"cmd": f"labkit stage {stage} diabetes", "outs": outs}
+    (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+    return objects
+
+
+def crown(run: str) -> None:
+    """Make a release below a run the champion."""
+    params = load_params("diabetes")
+    parent = next(one.tracked for one in ledger.load_entries() if one.run == run)
+    with tracking.open_run(params, "deploy", parent_id=parent, tags={}) as opened:
+        opened.status = "FINISHED"
+    files = paths.find_root() / "release"
+    write_json(files / "model.json", {})
+    version = registry.register_model("diabetes", opened.run_id, files, release_dir=files, digest="0" * 64)
+    registry.set_alias("diabetes", CHAMPION, version)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Return the names of four runs, each with other results, of a checkout that labkit finds in this process."""
+    root = tmp_path_factory.mktemp("compare") / "checkout"
+    shutil.copytree(ROOT / "params", root / "params")
+    for name in ("dvc.yaml", "requirements.lock"):
+        shutil.copy(ROOT / name, root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LABKIT_ROOT", str(root))
+        patch.setenv("COLUMNS", "80")
+        for name in ("MLFLOW_TRACKING_URI", "LABKIT_RUN_DIR"):
+            patch.delenv(name, raising=False)
+        tracking_client.get_client.cache_clear()
+        named = {"champion": record_run(20.0, status="warning")}
+        crown(named["champion"])
+        named["fewer"] = record_run(20.0, status="warning", n_rows=N_ROWS - 1)
+        named["lost"] = record_run(30.0, status="warning", lost="predictions")
+        apply_overrides("diabetes", ["seed=7", "training.tuning_trials=3"])
+        named["last"] = record_run(10.0, status="passed")
+        yield named
+        tracking_client.get_client.cache_clear()
+
+
+def call(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """Return what the command printed to standard output."""
+    assert main.call(main.cli, ["compare", "diabetes", *words]) == 0
+    return capsys.readouterr().out
+
+
+def compare(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    """Return the document that the command printed."""
+    document: dict[str, Any] = json.loads(call(capsys, *words, "--json"))
+    return document
+
+
+def test_latest_run_is_compared_with_that_of_the_champion(
+    runs: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = compare(capsys)
+    assert (found["first"]["run"], found["first"]["role"]) == (runs["last"], "@last")
+    assert (found["second"]["run"], found["second"]["role"]) == (runs["champion"], "@champion (version 1)")
+    assert (found["same_run"], found["same_data"]) == (False, True)
+    assert found["params"] == [
+        {"name": "seed", "first": 7, "second": 42},
+        {"name": "training.tuning_trials", "first": 3},
+    ]
+    assert [line["name"] for line in found["metrics"]] == ["mae", "r2"]
+    assert found["metrics"][0]["second"] == {"value": 20.0, "low": 19.0, "high": 21.0}
+    assert found["checks"] == [
+        {"code": "LK505", "title": "Better than LightGBM", "first": "passed", "second": "warning"}
+    ]
+    assert found["first"]["missing"] == found["second"]["missing"] == []
+
+
+def test_paired_gain_is_that_of_the_stored_predictions(
+    runs: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    gain = compare(capsys)["gain"]
+    params, y_true = load_params("diabetes"), TRUE.to_numpy()
+    ours, theirs = (Predictions(y_true, y_true + error * NOISE) for error in (10.0, 20.0))
+    evaluation = params.evaluation
+    expected = compare_paired(
+        "mae",
+        ours,
+        theirs,
+        n_samples=evaluation.bootstrap_samples,
+        confidence=evaluation.confidence,
+        seed=7,
+        blocks=make_rows(N_ROWS),
+    )
+    assert {name: gain[name] for name in ("value", "low", "high")} == pytest.approx(expected.to_dict())
+    assert (gain["metric"], gain["rows"], gain["confidence"]) == ("mae", N_ROWS, evaluation.confidence)
+    assert gain["low"] > 0
+
+
+def test_other_rows_have_no_paired_gain(runs: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    found = compare(capsys, "@last", runs["fewer"])
+    assert found["gain"] is None
+    assert found["gain_reason"] == "no paired gain: the two were evaluated on different rows (60 rows and 59 rows)"
+    assert found["second"]["missing"] == []
+
+
+def test_what_is_not_stored_is_named_and_the_rest_is_compared(
+    runs: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = compare(capsys, runs["lost"][-8:])
+    assert found["first"]["run"] == runs["lost"]
+    assert found["first"]["missing"] == ["data/diabetes/evaluation/predictions.parquet is no longer in DVC's cache"]
+    assert found["second"]["missing"] == []
+    assert (found["gain"], found["gain_reason"]) == (None, "no paired gain: not everything that it needs is stored")
+    assert found["metrics"][0]["first"]["value"] == 30.0
+    assert (found["params"], found["checks"]) == ([], [])
+
+
+def test_it_is_readable_in_80_columns(runs: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [line.rstrip() for line in call(capsys).splitlines()]
+    assert max(map(len, lines)) <= 80
+    printed = " ".join(" ".join(lines).split())
+    assert f"first {runs['last']} @last, " in printed
+    assert "data the same" in printed
+    assert "on the same 60 rows the first run is better than the second in mae by" in printed
+    assert "mae 10.0 [9.0, 11.0] 20.0 [19.0, 21.0]" in printed
+    assert "LK505 Better than LightGBM passed warning" in printed
+    assert "training.tuning_trials 3 –" in printed
+
+
+def test_run_is_not_compared_with_itself(runs: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    printed = call(capsys, "@champion")
+    assert "both are the same run: name another of `labkit runs diabetes`" in printed
+    assert "holdout" not in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["diabetes", "{last}x"], "labkit: no run '{last}x': did you mean '{last}'?; `labkit runs` lists them\n"),
+        (["diabetic"], "labkit: no experiment 'diabetic' in params/: did you mean 'diabetes'?\n"),
+        (
+            ["flights", "{last}"],
+            "labkit: no run '{last}': flights has not run in this checkout yet: labkit run flights\n",
+        ),
+        (["flights"], "labkit: flights: no finished run in this checkout yet: labkit run flights\n"),
+        (
+            ["flights", "@champion"],
+            "labkit: flights: nothing is published yet, so there is no @champion: name a run that `labkit runs flights` "
+            "lists\n",
+        ),
+    ],
+)
+def test_unknown_run_is_one_message(
+    runs: dict[str, str], capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert main.call(main.cli, ["compare", *(word.format(**runs) for word in words)]) == 2
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", message.format(**runs))
+
+
+@pytest.mark.parametrize(
+    ("labels", "positive", "code_of_interest"), [([0, 1], 0, 0), ([False, True], None, 1), (["no", "yes"], "no", 0)]
+)
+def test_classes_are_restored_from_the_names_of_columns(
+    labels: list[Any], positive: Any, code_of_interest: int
+) -> None:
+    proba = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+    table = pd.DataFrame({"true": [labels[0], labels[1], labels[1]], "prediction": [labels[0], labels[1], labels[0]]})
+    for code, label in enumerate(labels):
+        table[f"probability_{label}"] = proba[:, code]
+    found = run_comparison.restore_predictions(table, Target(column="y", task="classification", positive=positive))
+    assert found.y_true.tolist() == [0, 1, 1]
+    assert found.y_pred.tolist() == [0, 1, 0]
+    assert found.y_proba.tolist() == proba.tolist()
+    assert found.positive == code_of_interest
