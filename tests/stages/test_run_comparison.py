@@ -31,6 +31,7 @@ from labkit.storage.atomic import write_json
 
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.xdist_group("compare")
 N_ROWS = 60
 RANDOM = np.random.default_rng(0)
 TRUE = pd.Series(RANDOM.normal(150, 50, N_ROWS))
