@@ -159,7 +159,7 @@ def reformat(shop: Shop) -> None:
 def rename(shop: Shop) -> None:
     """Give a variable of a notebook another name."""
     path = shop.root / "notebooks" / "04_training.ipynb"
-    renamed, n_places = re.subn(r"\bchecked\b", "measured", path.read_text())
+    renamed, n_places = re.subn(r"\bin_folds\b", "over_folds", path.read_text())
     assert n_places > 3
     path.write_text(renamed)
 
