@@ -192,7 +192,7 @@ EDITS: list[Edit] = [
     ("helper that draws tables",          lambda shop: shop.append("lib/labkit/view/data_plots.py", "SPARE = 1\n"),     ["eda", "wrangling", "features"]),
     ("helper of the evaluation's helper", lambda shop: shop.append("lib/labkit/model/evaluation/metrics.py", "SPARE = 1\n"),        ["wrangling", "features", "training", "evaluation", "deploy"]),
     ("helper of everybody's helper",      lambda shop: shop.append("lib/labkit/features/expressions.py", "SPARE = 1\n"),     ALL),
-    ("param of one stage",                lambda shop: shop.edit("params/shop.yaml", "folds: 3", "folds: 4"),            ["training"]),
+    ("param of one stage",                lambda shop: shop.edit("params/shop.yaml", "folds: 3", "folds: 4"),            ["training", "evaluation", "deploy"]),
     ("param that changes the metrics",    lambda shop: shop.edit("params/shop.yaml", "samples: 100", "samples: 120"),    ["evaluation", "deploy"]),
     ("pin in the lock",                   lambda shop: shop.edit("requirements.lock", "==", "==1!"),                     ALL),
     ("one byte of the data",              lambda shop: shop.edit("tables/orders.csv", ",book,", ",book2,"),              ALL),

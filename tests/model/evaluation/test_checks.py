@@ -13,21 +13,21 @@ from labkit.model.evaluation import gate
 from labkit.model.evaluation.blocks import make_rows
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.checks import (
-    GATE_CODES,
     REGISTER,
     CheckResult,
     describe_counts,
-    from_gate,
     mute,
     sort_by_weight,
 )
 from labkit.model.evaluation.gate import Check, Decision
 from labkit.model.evaluation.method_checks import (
+    GATE_CODES,
     check_bias,
     check_class_sizes,
     check_confirmed,
     check_known_in_time,
     check_repeated,
+    from_gate,
     list_evaluation_checks,
     list_training_checks,
     list_wrangling_checks,

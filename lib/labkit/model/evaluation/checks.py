@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
 from labkit.errors import DataError, name_nearest
-from labkit.model.evaluation.gate import Check
 from labkit.units import format_count
 
 Status = Literal["issue", "warning", "passed", "not applicable", "skipped", "muted"]
@@ -252,24 +251,6 @@ def make_check(code: str, found: bool | None, evidence: str, *, failed: Status =
     'passed'
     """
     return CheckResult(code, "not applicable" if found is None else "passed" if found else failed, evidence)
-
-
-def from_gate(check: Check) -> CheckResult:
-    """Return the result of a check of the gate: an issue if it failed, a warning if it passed with one."""
-    status: Status = "issue" if not check.passed else "warning" if check.warning else "passed"
-    return CheckResult(GATE_CODES[check.name], status, check.evidence)
-
-
-GATE_CODES = {
-    "better than the best constant prediction": "LK501",
-    "enough days to evaluate": "LK502",
-    "plausible result": "LK503",
-    "same classes in training and holdout": "LK504",
-    "serves the predictions that were evaluated": "LK601",
-    "small enough to be served": "LK602",
-    "not worse than the champion": "LK603",
-}
-"""Code of each check of `labkit.model.evaluation.gate`, by its name."""
 
 
 def mute(results: Sequence[CheckResult], reasons: Mapping[str, str]) -> list[CheckResult]:

@@ -17,8 +17,8 @@ from labkit.data.timeline import TIMES
 from labkit.errors import list_briefly
 from labkit.model.evaluation.blocks import Blocks
 from labkit.model.evaluation.bootstrap import Interval
-from labkit.model.evaluation.checks import CheckResult, from_gate, make_check
-from labkit.model.evaluation.gate import Decision, check_parity, describe_paired
+from labkit.model.evaluation.checks import CheckResult, Status, make_check
+from labkit.model.evaluation.gate import Check, Decision, check_parity, describe_paired
 from labkit.model.evaluation.metrics import is_greater_better
 from labkit.model.evaluation.predictions import Predictions
 from labkit.params.experiment import Params
@@ -35,6 +35,16 @@ NOTABLE_GAP = 0.1
 """Relative difference between the metric on training rows and on new ones that counts as overfitting (as in skore)."""
 MOST_DEVIATIONS = 2.0
 NORMAL_95 = 1.96
+GATE_CODES = {
+    "better than the best constant prediction": "LK501",
+    "enough days to evaluate": "LK502",
+    "plausible result": "LK503",
+    "same classes in training and holdout": "LK504",
+    "serves the predictions that were evaluated": "LK601",
+    "small enough to be served": "LK602",
+    "not worse than the champion": "LK603",
+}
+"""Code of each check of the gate, by its name."""
 
 
 def list_wrangling_checks(
@@ -217,6 +227,12 @@ def list_evaluation_checks(
     named = list_or([str(slice_) for slice_ in worst_slices], "none of the groups that were tried")
     results.append(make_check("LK508", not len(worst_slices), named))
     return sorted(results, key=lambda result: result.code)
+
+
+def from_gate(check: Check) -> CheckResult:
+    """Return the result of a check of the gate: an issue if it failed, a warning if it passed with one."""
+    status: Status = "issue" if not check.passed else "warning" if check.warning else "passed"
+    return CheckResult(GATE_CODES[check.name], status, check.evidence)
 
 
 def list_release_checks(parity: Mapping[str, Any]) -> list[CheckResult]:
