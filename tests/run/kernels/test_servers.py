@@ -1,6 +1,7 @@
 """A server of kernels goes with the process that started it, also as long as it cannot look whether that has gone."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -88,3 +89,33 @@ def test_server_outlives_the_thread_that_started_it(bare: Path) -> None:
         assert state["pid"] == started[0].pid
     finally:
         servers.end_server(started[0])
+
+
+DEAF = """
+import json, os, signal, socket, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+    listener.bind(sys.argv[1])
+    listener.listen()
+    print("listening", flush=True)
+    while True:
+        connection, _ = listener.accept()
+        connection.sendall(json.dumps({"pid": os.getpid(), "modules": 0}).encode() + b"\\n")
+        connection.close()
+"""
+
+
+@pytest.mark.fault
+def test_server_that_loses_the_signal_to_end_is_killed(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "SERVER_STOP_SECONDS", 0.2)
+    address = servers.make_address()
+    address.parent.mkdir(mode=0o700)
+    with subprocess.Popen([sys.executable, "-c", DEAF, str(address)], stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout
+            assert server.stdout.readline() == "listening\n"
+            assert servers.stop_servers() == 1
+            assert server.wait(60) == -signal.SIGKILL
+        finally:
+            server.kill()
+    assert not address.parent.exists()

@@ -144,14 +144,24 @@ def stop_servers() -> int:
     for address in folder.iterdir() if folder.exists() else []:
         state = ask_state(address, seconds=LONGEST_START_SECONDS)
         if state is not None:
-            os.kill(state["pid"], signal.SIGTERM)
+            stop_process(state["pid"])
             n_stopped += 1
-        while state is not None and is_running(state["pid"]):
-            time.sleep(0.02)
         address.unlink(missing_ok=True)
     with suppress(OSError):
         folder.rmdir()
     return n_stopped
+
+
+def stop_process(pid: int) -> None:
+    """Ask a server to end and wait until it has; one that does not end is killed, and its keepers kill the kernels."""
+    deadline = time.monotonic() + SERVER_STOP_SECONDS
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+        while is_running(pid):
+            # The exception by which the signal ends it is lost if it arrives while a finalizer runs.
+            if time.monotonic() > deadline:
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)
 
 
 def is_running(pid: int) -> bool:
