@@ -107,6 +107,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "status": [[], ["small"], [EVIL]],
     "runs": [[], ["small"], [EVIL]],
     "why": [["small"], [EVIL]],
+    "compare": [["small"], ["small", EVIL], [EVIL]],
     "params": [["small"], [], [EVIL]],
     "predict": [["small", f"table{NAME}.csv", f"out{NAME}.csv"], [EVIL, "a", "b"]],
     "new": [

@@ -118,7 +118,8 @@ def find_run(word: str, experiment: str | None = None) -> Entry:
         )
     if not entries:
         what = f"{experiment} has not" if experiment else "nothing has"
-        raise ParamsError(f"no run {word!r}: {what} run in this checkout yet: labkit run {experiment or word}")
+        named = experiment or (word if word.isidentifier() else "EXPERIMENT")
+        raise ParamsError(f"no run {word!r}: {what} run in this checkout yet: labkit run {named}")
     shown = [entry for entry in entries if experiment is None or entry.parent is None]
     # Names end in random characters, so that a mistyped name is most similar to the one meant.
     raise ParamsError(f"no run {word!r}: {name_nearest(word, list_run_names(shown[-200:]))}; `labkit runs` lists them")
