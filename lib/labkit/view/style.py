@@ -23,6 +23,7 @@ from matplotlib.figure import Figure as Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, ScalarFormatter
 from PIL import Image as PngImage
+from PIL.PngImagePlugin import PngImageFile
 
 from labkit.view.prose import LARGEST_FIXED, format_number, format_share, shorten_name
 
@@ -79,7 +80,8 @@ def save_png(figure: Figure) -> bytes:
         warnings.filterwarnings("ignore", message="AutoDateLocator was unable to pick")
         write_large_numbers(figure)
         figure.savefig(stream, format="png", dpi=100 * SHARPNESS)
-    picture, written = PngImage.open(stream).convert("RGB"), BytesIO()
+    stream.seek(0)
+    picture, written = PngImageFile(stream).convert("RGB"), BytesIO()
     palette = picture.quantize(COLOURS, method=PngImage.Quantize.MEDIANCUT, dither=PngImage.Dither.NONE)
     palette.save(written, format="png", optimize=True)
     return written.getvalue()

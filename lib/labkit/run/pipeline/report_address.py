@@ -53,4 +53,4 @@ def check_page(path: Path, command: str) -> Path:
 
 def show_report(path: Path) -> bool:
     """Open a page in the browser; return False if there is no display or no browser."""
-    return paths.has_display() and webbrowser.open(path.as_uri())
+    return paths.has_display() and webbrowser.open_new_tab(path.as_uri())
