@@ -21,7 +21,7 @@ IRREGULAR = {
 }  # fmt: skip
 """Singular of nouns that do not follow the rules below, by their plural."""
 NO_PLURAL = {"diabetes", "news", "series", "species", "rows", "sales", "measles", "always", "has", "was"}
-"""Words that end like a plural but are none, or do not name one row."""
+"""Words that end in s but are singular, or do not name one row."""
 QUESTION_VERBS = {"is", "has", "was", "did", "will"}
 NO_NAME = {"target", "label", "class", "outcome", "response", "result", "flag", "yes", "status"}
 """Names of a target that say nothing about its classes."""

@@ -172,12 +172,25 @@ def test_few_rows_do_not_drift_by_luck(params: Params) -> None:
 
 
 @pytest.mark.parametrize(
-    ("predict_at", "known_at", "status"),
-    [("signup", "signup", "warning"), ("signup", "signup + days(30)", "passed")],
+    ("method", "known_at", "delay_days", "status"),
+    [
+        ("time", "signup", 0, "warning"),
+        ("time", "signup + days(30)", 5, "passed"),
+        ("time", "signup + days(30)", 60, "issue"),
+        ("random", "signup + days(30)", 5, "warning"),
+    ],
 )
-def test_outcomes_known_at_once_are_a_warning(params: Params, predict_at: str, known_at: str, status: str) -> None:
-    timed = change_data(params, time=Time(predict_at=predict_at, outcome_known_at=known_at))
-    assert check_known_in_time(timed, {"training": 3}).status == status
+def test_outcomes_must_be_known_before_the_next_part(
+    params: Params, method: str, known_at: str, delay_days: int, status: str
+) -> None:
+    split = params.data.split.model_copy(update={"method": method})
+    timed = change_data(params, time=Time(predict_at="signup", outcome_known_at=known_at), split=split)
+    starts = pd.to_datetime(["2026-01-01", "2026-02-01", "2026-03-01"], utc=True)
+    parts = {
+        name: part.assign(**{PREDICT_AT: start, OUTCOME_KNOWN_AT: start + pd.Timedelta(days=delay_days)})
+        for (name, part), start in zip(make_parts(params).items(), starts, strict=True)
+    }
+    assert check_known_in_time(parts, timed, {"training": 3}).status == status
 
 
 def test_a_group_in_two_parts_is_an_issue(params: Params) -> None:

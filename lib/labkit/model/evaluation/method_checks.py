@@ -4,6 +4,7 @@ Each function makes results of `labkit.model.evaluation.checks` from what a note
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from labkit.data.split import PARTS
 from labkit.data.stability import LARGE_DRIFT, compute_part_drift
 from labkit.data.timeline import TIMES
 from labkit.errors import list_briefly
+from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.model.evaluation.blocks import Blocks
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.checks import CheckResult, Status, make_check
@@ -32,7 +34,7 @@ FEWEST_OF_HOLDOUT = 30
 MOST_FITTED = 20_000
 """Training rows, the latest ones, on which the metric of the fitted candidate is computed."""
 NOTABLE_GAP = 0.1
-"""Relative difference between the metric on training rows and on new ones that counts as overfitting (as in skore)."""
+"""Relative difference between the metric on training rows and on new ones that counts as overfitting: a convention."""
 MOST_DEVIATIONS = 2.0
 NORMAL_95 = 1.96
 GATE_CODES = {
@@ -76,7 +78,7 @@ def list_wrangling_checks(
     results = [
         make_check("LK201", not leaking, list_or(leaking, "no column leaks the target"), failed="issue"),
         check_repeated(parts, params),
-        check_known_in_time(params, embargoed),
+        check_known_in_time(parts, params, embargoed),
         check_groups(parts, params),
         make_check("LK205", drifted.empty, describe_drift(drifted)),
         make_check("LK206", is_whole, "counted by index" if is_whole else "rows are lost or repeated", failed="issue"),
@@ -100,16 +102,23 @@ def check_repeated(parts: Mapping[str, pd.DataFrame], params: Params) -> CheckRe
     return make_check("LK202", share <= MOST_REPEATED, evidence)
 
 
-def check_known_in_time(params: Params, embargoed: Mapping[str, int]) -> CheckResult:
-    """Check that outcomes become known after the prediction, and are not used before."""
+def check_known_in_time(parts: Mapping[str, pd.DataFrame], params: Params, embargoed: Mapping[str, int]) -> CheckResult:
+    """Check that outcomes become known after the prediction, and before the first row of the next part."""
     time = params.data.time
     if time is None:
         return make_check("LK203", None, "rows have no time")
+    if params.data.split.method != "time":
+        return make_check("LK203", False, f"rows have a time, but the split is by {params.data.split.method}")
     if time.predict_at.strip() == time.outcome_known_at.strip():
         evidence = f"the outcome is taken as known at `{time.predict_at}`, the moment of the prediction itself"
         return make_check("LK203", False, evidence)
+    n_late = sum(
+        int((parts[name][OUTCOME_KNOWN_AT] > parts[following][PREDICT_AT].min()).sum())
+        for name, following in pairwise(PARTS)
+    )
     n_dropped = format_count(sum(embargoed.values()), "row")
-    return make_check("LK203", True, f"{n_dropped} dropped whose outcome was known only in the next part")
+    evidence = f"{format_count(n_late, 'outcome')} known only in the next part, after {n_dropped} were dropped for it"
+    return make_check("LK203", n_late == 0, evidence, failed="issue")
 
 
 def check_groups(parts: Mapping[str, pd.DataFrame], params: Params) -> CheckResult:
@@ -280,5 +289,5 @@ def describe_drift(drifted: pd.DataFrame) -> str:
 
 
 def list_or(names: Sequence[str], otherwise: str) -> str:
-    """Return names as a short list, or what holds if there are none."""
+    """Return names as a short list, or the other string for an empty list."""
     return list_briefly(names) if len(names) else otherwise
