@@ -5,6 +5,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 EXPERIMENTS ?= diabetes
+JUPYTER := $(CURDIR)/lib/labkit/run/kernels/jupyter
 # What a saved notebook carries besides its cells: outputs, counts, run times, the look of the editor.
 STRIP := --keep-id --extra-keys "metadata.papermill cell.metadata.papermill metadata.widgets cell.metadata.execution"
 
@@ -35,9 +36,10 @@ test-quick: install  ## run the tests without marker slow, browser or fault
 bench: install  ## measure the engine beside the bare tools, about half an hour
 	python benchmarks/engine.py
 
-lab: install  ## open JupyterLab on the notebooks; kernels start with everything imported
+lab: install  ## open JupyterLab on this checkout; kernels start with everything imported
 	@labkit warm & \
-	JUPYTER_PATH=$(CURDIR)/lib/labkit/run/kernels/jupyter jupyter lab --ServerApp.ip=127.0.0.1 --notebook-dir=$(CURDIR) notebooks
+	JUPYTER_PATH=$(JUPYTER) JUPYTER_CONFIG_PATH=$(JUPYTER) jupyter lab --ServerApp.ip=127.0.0.1 \
+	  --ServerApp.root_dir=$(CURDIR) --LabApp.default_url=/lab/tree/notebooks/01_eda.ipynb
 
 pictures: install  ## make the pictures of the README again, about two minutes
 	python .github/pictures.py

@@ -1,16 +1,17 @@
 """A notebook opened, run and clicked in a real JupyterLab, in a real browser."""
 
 import re
+import shlex
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
-from labkit.paths import KERNELS_DIR
 from playwright.sync_api import Browser, Page, expect
 
-from tests.conftest import call_labkit, make_environment
+from tests.conftest import ROOT, call_labkit, make_environment
 from tests.run.kernels.warm_kernels import wait_until
 from tests.servers import find_free_port, serve
 
@@ -36,11 +37,21 @@ def serve_lab(root: Path) -> Iterator[str]:
     """Serve JupyterLab on a checkout as `make lab` does, and yield its address."""
     port = find_free_port()
     address = f"http://127.0.0.1:{port}"
-    environment = {**make_environment(root), "JUPYTER_PATH": str(KERNELS_DIR)}
-    command = ["jupyter", "lab", "--allow-root", "--no-browser", "--ServerApp.ip=127.0.0.1", f"--port={port}"]
-    options = [f"--IdentityProvider.token={TOKEN}", "--ServerApp.port_retries=0", f"--notebook-dir={root}"]
+    variables, command = read_make_lab(root)
+    environment = {**make_environment(root), **variables}
+    options = ["--allow-root", "--no-browser", f"--port={port}"]
+    options += [f"--IdentityProvider.token={TOKEN}", "--ServerApp.port_retries=0"]
     with serve([*command, *options], folder=root, environment=environment, address=f"{address}/api"):
         yield address
+
+
+def read_make_lab(root: Path) -> tuple[dict[str, str], list[str]]:
+    """Return the variables and the command of `make lab` for a checkout."""
+    command = ["make", "--dry-run", "--old-file=install", "lab", f"CURDIR={root}"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    words = shlex.split(printed.replace("\\\n", " ").partition("labkit warm &")[2])
+    start = words.index("jupyter")
+    return dict(word.split("=", 1) for word in words[:start]), words[start:]
 
 
 def run_cell(page: Page, code: str) -> str:

@@ -13,7 +13,9 @@ NOTEBOOK_NAME = re.compile(r"(\d{1,4})_([a-z][a-z0-9_]*)")
 
 
 def list_notebooks() -> list[Path]:
-    """Return the notebooks in the order of their numbers, which need not be consecutive.
+    """Return the notebooks of stages in the order of their numbers, which need not be consecutive.
+
+    Number 0 is for a notebook that belongs to no stage, such as the board.
 
     Raises
     ------
@@ -22,7 +24,7 @@ def list_notebooks() -> list[Path]:
     """
     numbered: dict[int, Path] = {}
     for path in sorted(paths.find_notebooks_dir().glob("*.ipynb")):
-        if found := NOTEBOOK_NAME.fullmatch(path.stem):
+        if (found := NOTEBOOK_NAME.fullmatch(path.stem)) and int(found[1]):
             other = numbered.setdefault(int(found[1]), path)
             if other is not path:
                 raise ParamsError(

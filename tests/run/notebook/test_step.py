@@ -2,15 +2,18 @@
 
 import html
 import json
+import threading
+from _thread import interrupt_main
 from decimal import Decimal
 from pathlib import Path
 
 import labkit as package
 import numpy as np
 import pytest
-from labkit.errors import DataError, MissingDataError, ParamsError
+from labkit.errors import DataError, MissingDataError, ParamsError, StageError
 
 from tests.hostile_strings import HOSTILE
+from tests.run.small import find_done, find_states, load_ledger, make_small, wait_until
 
 
 def test_values_injected_whole_are_no_overrides(params_root: Path) -> None:
@@ -106,3 +109,51 @@ def test_unknown_artifact_names_the_nearest(params_root: Path) -> None:
 def test_metric_that_is_not_a_number_is_refused(params_root: Path, value: float) -> None:
     with pytest.raises(DataError, match="not a finite number"):
         package.start("training", "diabetes").log(mae=value)
+
+
+def test_pipeline_is_not_run_from_within_it(params_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABKIT_RUN_DIR", str(params_root))
+    with pytest.raises(
+        ParamsError, match=r"^step.run\(\): the pipeline runs this notebook already: remove it from eda"
+    ):
+        package.start("eda", "diabetes").run()
+
+
+@pytest.mark.slow
+def test_stage_and_what_follows_run_from_a_notebook(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_small(tmp_path / "checkout", "eda", "wrangling", store=store, wrangling="1 / 0")
+    monkeypatch.setenv("LABKIT_ROOT", str(root))
+    monkeypatch.delenv("LABKIT_RUN_DIR", raising=False)
+    step = package.start("eda", "small", {"most_columns": 3})
+    step.run(until="eda")
+    shown = capsys.readouterr().out
+    assert shown.startswith("Not used by the pipeline, which reads params/small.yaml: most_columns of this notebook.\n")
+    assert "labkit run small --force eda --until eda   (process " in shown
+    assert "eda          ran " in shown
+    with pytest.raises(StageError, match="^labkit run small --force eda ended with exit code 1: its message is above$"):
+        step.run()
+    assert "ZeroDivisionError" in capsys.readouterr().out
+    assert find_done(root)["wrangling"]["outcome"] == "failed"
+
+
+@pytest.mark.slow
+def test_interrupted_cell_interrupts_the_run_that_it_started(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_small(tmp_path / "checkout", "eda", store=store, eda="time.sleep(60)")
+    monkeypatch.setenv("LABKIT_ROOT", str(root))
+    monkeypatch.delenv("LABKIT_RUN_DIR", raising=False)
+    interrupt = threading.Thread(
+        target=lambda: (wait_until(lambda: find_states(root, "01_eda") or load_ledger(root)[2:]), interrupt_main())
+    )
+    interrupt.start()
+    with pytest.raises(KeyboardInterrupt):
+        package.start("eda", "small").run()
+    interrupt.join()
+    assert "labkit: interrupted; finished stages are kept" in capsys.readouterr().out
+    assert {name: done["outcome"] for name, done in find_done(root).items()} == {
+        "eda": "interrupted",
+        "run": "interrupted",
+    }

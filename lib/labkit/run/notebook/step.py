@@ -7,17 +7,19 @@ artifacts and how they are checked.
 import html
 import json
 import math
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from labkit import paths
-from labkit.errors import DataError, MissingDataError, ParamsError, list_briefly, name_nearest
+from labkit.errors import DataError, MissingDataError, ParamsError, StageError, list_briefly, name_nearest
 from labkit.params import describe, load, override
 from labkit.params.experiment import SECTIONS, Params
 from labkit.params.section import Section
 from labkit.params.subject import Subject
+from labkit.run.child_run import ChildRun
 from labkit.run.tracing import trace
 from labkit.secrets.redaction import Mask
 from labkit.secrets.secret import Secret, read_secret
@@ -27,6 +29,8 @@ LOG_NAME = "log.jsonl"
 OUTPUTS_NAME = "outputs"
 CHECKS_PLACE, FINDINGS_PLACE, PLOT_PLACE = "labkit-checks", "labkit-findings", "labkit-plot"
 """Display ids under the set-up cell, which the last cells fill: a reader sees the result first."""
+FOLLOW_SECONDS = 0.2
+"""How often the output of a run that a notebook started is shown."""
 WAITING = "*The findings will be shown here once the notebook has run to its end.*"
 
 
@@ -212,6 +216,37 @@ class Step:
         where = paths.show_path(paths.find_params_path(self.whole.experiment))
         return read_secret(name, self.whole.secrets, where=where)
 
+    def run(self, *, until: str | None = None) -> None:
+        """Run this stage in the pipeline, and what follows and is stale then, from the notebook as it is saved.
+
+        As `labkit run --force` in a terminal: in a process of its own, so that this kernel keeps its variables. The
+        output is shown while it runs; interrupting the kernel interrupts the run.
+
+        Parameters
+        ----------
+        until
+            The stage to stop after, e.g. this one; all that follow if None.
+
+        Raises
+        ------
+        ParamsError
+            The notebook is itself run by the pipeline.
+        StageError
+            The run failed.
+        """
+        experiment = self.whole.experiment
+        if self.is_batch:
+            raise ParamsError(f"step.run(): the pipeline runs this notebook already: remove it from {self.name}")
+        arguments = ["run", experiment, "--force", self.name, *(["--until", until] if until else [])]
+        if self.overrides:
+            path = paths.show_path(paths.find_params_path(experiment))
+            print(f"Not used by the pipeline, which reads {path}: {', '.join(self.overrides)} of this notebook.")
+        with trace.paused():
+            child = ChildRun(arguments)
+            print(f"{child.command}   (process {child.process.pid}; runs the saved notebook)")
+            if code := follow(child):
+                raise StageError(f"{child.command} ended with exit code {code}: its message is above")
+
     def record(self, kind: str, **content: Any) -> None:
         """Append an entry to the log that the runner reads; do nothing in an interactive session."""
         if self.run_dir is None:
@@ -285,6 +320,24 @@ def start_step(name: str, experiment: str, overrides: Mapping[str, Any] | None, 
     after: Section = getattr(overridden, name)
     changed = {key: getattr(after, key) for key in overrides if getattr(after, key) != getattr(before, key)}
     return Step(name, overridden, catalogue, changed)
+
+
+def follow(child: ChildRun) -> int:
+    """Print the output of a child process until it has ended and return its exit code; an interrupt stops it first."""
+    try:
+        while child.exit_code is None:
+            print(child.read_new(), end="", flush=True)
+            try:
+                child.wait(FOLLOW_SECONDS)
+            except subprocess.TimeoutExpired:
+                continue
+    except KeyboardInterrupt:
+        child.stop()
+        child.wait()
+        raise
+    finally:
+        print(child.read_new(), end="", flush=True)
+    return child.wait()
 
 
 def check_metric(name: str, value: float) -> float:
