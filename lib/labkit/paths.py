@@ -60,6 +60,18 @@ def find_notebooks_dir() -> Path:
     return find_root() / "notebooks"
 
 
+def find_library_dir() -> Path:
+    """Return the folder of the checkout's packages: labkit's, if it is not installed elsewhere, and the user's own."""
+    return find_root() / "lib"
+
+
+def make_library_importable() -> None:
+    """Add the checkout's packages to the end of `sys.path`, where they hide no other package."""
+    library = str(find_library_dir())
+    if library not in sys.path and Path(library).is_dir():
+        sys.path.append(library)
+
+
 def find_data_dir(experiment: str) -> Path:
     """Return the folder of an experiment's data."""
     return find_root() / "data" / experiment

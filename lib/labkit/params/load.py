@@ -101,6 +101,20 @@ def load_file(experiment: str) -> ParamsFile:
     return parse_file(read_yaml(path), path)
 
 
+def describe_key(experiment: str, keys: Sequence[str | int]) -> str:
+    """Return the place of a key of an experiment's params for messages, e.g. `params/churn.yaml:12: training.models`.
+
+    Parameters
+    ----------
+    keys
+        Path of the key, with the number of an item of a list.
+    """
+    file = load_file(experiment)
+    line = find_line(file.tree, list(keys))
+    name = ".".join(key for key in keys if isinstance(key, str))
+    return f"{show_path(file.path)}{f':{line}' if line else ''}: {name}"
+
+
 @lru_cache(maxsize=8)
 def parse_file(content: str, path: Path) -> ParamsFile:
     """Parse and validate the content of a params file; the same content is parsed only once per process.

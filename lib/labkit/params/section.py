@@ -1,6 +1,6 @@
 """Foundation of all sections of the params: strict types, and types that sections share."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from labkit.names import EXPERIMENT_NAME, normalize_spaces
+from labkit.params.import_path import parse_import_path
 
 Name = Annotated[str, Field(pattern=f"^{EXPERIMENT_NAME}$")]
 
@@ -47,6 +48,16 @@ Style = Annotated[str, Field(min_length=1), AfterValidator(check_style)]
 """Date format for `datetime.strptime`."""
 
 
+def check_import_path(text: str) -> str:
+    """Return an import path if it has the form `module:name`; nothing is imported."""
+    parse_import_path(text)
+    return text
+
+
+ImportPath = Annotated[str, AfterValidator(check_import_path)]
+"""Code of the user's own, as `module:name`; see `labkit.params.import_path`."""
+
+
 class Section(BaseModel):
     """Base class of all sections: frozen, strictly typed, without unknown keys."""
 
@@ -73,3 +84,50 @@ def find_wordings(section: type[BaseModel], place: str = "") -> Iterator[str]:
             yield f"{place}{name}"
         elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from find_wordings(field.annotation, f"{place}{name}.")
+
+
+@dataclass(frozen=True)
+class UsedBy:
+    """Marks a field that holds import paths: the stages that run this code, which is part of their fingerprints."""
+
+    stages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class OwnCode:
+    """One import path in the params.
+
+    Attributes
+    ----------
+    keys
+        Path of its key, with the number of an item of a list.
+    text
+        The import path.
+    stages
+        The stages that use it.
+    """
+
+    keys: tuple[str | int, ...]
+    text: str
+    stages: tuple[str, ...]
+
+
+def find_own_code(section: BaseModel, place: tuple[str | int, ...] = ()) -> Iterator[OwnCode]:
+    """Yield the import paths in a section and in the sections within it.
+
+    Parameters
+    ----------
+    section
+        The section.
+    place
+        Path of its key.
+    """
+    for name, field in type(section).model_fields.items():
+        value, keys = getattr(section, name), (*place, name)
+        marks = [mark for mark in field.metadata if isinstance(mark, UsedBy)]
+        if isinstance(value, BaseModel):
+            yield from find_own_code(value, keys)
+        for mark in marks:
+            items = value.items() if isinstance(value, Mapping) else enumerate(value or ())
+            listed = [(keys, value)] if isinstance(value, str) else [((*keys, key), item) for key, item in items]
+            yield from (OwnCode(path, text, mark.stages) for path, text in listed if ":" in text)

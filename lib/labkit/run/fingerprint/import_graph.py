@@ -9,10 +9,16 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from labkit.errors import ParamsError
+from labkit.params.import_path import parse_import_path
+from labkit.params.section import find_own_code
 from labkit.run.fingerprint.code_cache import CodeCache
 from labkit.run.fingerprint.python_code import Import, Meaning
+
+if TYPE_CHECKING:
+    from labkit.params.experiment import Params
 
 LABKIT = Path(__file__).resolve().parents[2]
 MACHINERY = LABKIT / "run"
@@ -69,14 +75,24 @@ class Checkout:
             raise ParamsError(f"no module {module} in {self.root}: is it a whole checkout?")
         return location.file
 
-    def find_closure(self, start: Path) -> list[Path]:
+    def list_named_files(self, params: "Params | None", stage: str) -> list[Path]:
+        """Return the files of the checkout's modules that the params name as code of a stage."""
+        if params is None:
+            return []
+        finder = Finder(list_folders(self.root))
+        modules = {parse_import_path(one.text)[0] for one in find_own_code(params) if stage in one.stages}
+        found = [finder.find(module) for module in sorted(modules)]
+        return [location.file for location in found if location and location.file]
+
+    def find_closure(self, start: Path, *more: Path) -> list[Path]:
         """Return a file followed by all local files that it imports, sorted, without those in `labkit/run`.
 
-        What `labkit/run` itself imports from elsewhere counts, because notebooks see it as well.
+        What `labkit/run` itself imports from elsewhere counts, because notebooks see it as well. Further files, such as
+        modules that the params name, are followed in the same way.
         """
         folders = list_folders(self.root)
         while True:
-            files = self.follow(start, Finder(folders))
+            files = {file for one in (start, *more) for file in self.follow(one, Finder(folders))}
             named = [folder for file in files for folder in self.list_named_folders(file)]
             wider = tuple(dict.fromkeys([*folders, *named]))
             if wider == folders:
@@ -202,13 +218,13 @@ def make_absolute(one: Import, package: str) -> str:
 
 
 def list_folders(root: Path) -> tuple[Path, ...]:
-    """Return the folders in which a kernel finds local modules: the notebook's, then local entries of `sys.path`.
+    """Return the folders in which a kernel finds local modules: the notebook's, `lib`, local entries of `sys.path`.
 
     The root comes last: programs started there have it on `sys.path`, kernels do not.
     """
     environment = Path(sys.prefix).resolve()
     is_inside = environment != root and environment.is_relative_to(root)
-    found = [root / "notebooks"]
+    found = [root / "notebooks", *([root / "lib"] if (root / "lib").is_dir() else [])]
     for entry in filter(None, sys.path):
         folder = Path(entry).resolve()
         if folder.is_relative_to(root) and not (is_inside and folder.is_relative_to(environment)):

@@ -88,7 +88,7 @@ class Observer:
     def __init__(self, footprint: Footprint, stage: str, params: Params, start: Path, mask: Mask) -> None:
         self.footprint, self.stage, self.params, self.mask = footprint, stage, params, mask
         self.checkout = Checkout(paths.find_root())
-        self.code = set(self.checkout.find_closure(start))
+        self.code = set(self.checkout.find_closure(start, *self.checkout.list_named_files(params, stage)))
         self.declared = load_declarations(params.experiment)
         self.own = self.declared.get(stage, Declaration((), ()))
         self.outputs = list_outputs(params.experiment)

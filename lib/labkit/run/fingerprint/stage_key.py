@@ -26,29 +26,45 @@ if TYPE_CHECKING:
     from labkit.params.experiment import Params
 
 
-def compute_fingerprints(checkout: Checkout, modules: Mapping[str, str]) -> dict[str, dict[str, str]]:
+def compute_fingerprints(
+    checkout: Checkout, modules: Mapping[str, str], params: "Params | None" = None
+) -> dict[str, dict[str, str]]:
     """Return the digest of every source file, by stage.
 
     Parameters
     ----------
     modules
         Module of each stage that has no notebook.
+    params
+        The experiment's params: the modules that they name are code of the stages that use them.
     """
     starts = {stage: checkout.find_file(module) for stage, module in modules.items()}
     starts |= {find_stage(path): path for path in list_notebooks()}
-    found = {stage: compute_code_digests(checkout, path) for stage, path in starts.items()}
+    found = {
+        stage: compute_code_digests(checkout, path, *checkout.list_named_files(params, stage))
+        for stage, path in starts.items()
+    }
     checkout.meanings.save()
     return found
 
 
-def compute_code_digest(start: Path, checkout: Checkout | None = None) -> str:
-    """Return one digest of the meaning of a notebook's code; a given checkout is not read again."""
-    return digest(compute_code_digests(checkout or Checkout(paths.find_root()), start).values())
+def compute_code_digest(start: Path, params: "Params", *, stage: str, checkout: Checkout | None = None) -> str:
+    """Return one digest of the meaning of a stage's code; a given checkout is not read again.
+
+    Parameters
+    ----------
+    start
+        The stage's notebook.
+    params
+        The experiment's params, which may name further modules.
+    """
+    checkout = checkout or Checkout(paths.find_root())
+    return digest(compute_code_digests(checkout, start, *checkout.list_named_files(params, stage)).values())
 
 
-def compute_code_digests(checkout: Checkout, start: Path) -> dict[str, str]:
-    """Return the digests of a file and of everything that it imports, by name, the file itself first."""
-    found = {path: checkout.get_meaning(path) for path in checkout.find_closure(start)}
+def compute_code_digests(checkout: Checkout, start: Path, *named: Path) -> dict[str, str]:
+    """Return the digests of files and of everything that they import, by name, the first file itself first."""
+    found = {path: checkout.get_meaning(path) for path in checkout.find_closure(start, *named)}
     # Docstrings, and code for type checkers only, have no effect unless some of this code reads them.
     is_read = any(meaning.reads_docs for meaning in found.values())
     is_typed = any(meaning.sets_typing for meaning in found.values())
@@ -84,7 +100,7 @@ def write_fingerprints(
     from labkit.run.fingerprint import packages
 
     folder, checkout = find_fingerprint_dir(experiment), Checkout(paths.find_root())
-    codes = compute_fingerprints(checkout, modules)
+    codes = compute_fingerprints(checkout, modules, params)
     # Packages as locked are left out: stages depend on the lock anyway.
     parts = {"tables": tables, "params": section_digests, "packages": packages.find_packages(codes)}
     reads = {}

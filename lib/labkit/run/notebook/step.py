@@ -310,6 +310,7 @@ def start_step(name: str, experiment: str, overrides: Mapping[str, Any] | None, 
     if not isinstance(experiment, str):
         raise ParamsError(f'experiment is {experiment!r:.60}: name a params file, e.g. "diabetes"')
     trace.begin_in_kernel()
+    paths.make_library_importable()
     with trace.paused():
         params = load.load_params(experiment)
     if overrides is None or overrides == {}:

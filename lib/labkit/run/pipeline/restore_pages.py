@@ -34,7 +34,8 @@ def restore_pages(params: Params) -> list[str]:
         if declared is None:
             continue
         digests = compute_outputs(paths.find_data_dir(params.experiment), declared.outputs)
-        code = add_reads(compute_code_digest(path, checkout), load_reads(params.experiment, stage))
+        digest = compute_code_digest(path, params, stage=stage, checkout=checkout)
+        code = add_reads(digest, load_reads(params.experiment, stage))
         key = compute_key(code, params, declared.sections, digests)
         if stage in records and records[stage].key == key:
             continue

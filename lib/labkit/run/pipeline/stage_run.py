@@ -95,7 +95,7 @@ def run_notebook_stage(
     LostStoreError
         MLflow could not record the run.
     """
-    path, code = source.path, compute_code_digest(source.path)
+    path, code = source.path, compute_code_digest(source.path, params, stage=stage)
     tags = {"labkit.stage": stage, "mlflow.source.name": show_path(path), **make_sample_tags(sample_rows)}
     performance = Performance(stage, params, source, entry, mask, sample_rows, code)
     try:

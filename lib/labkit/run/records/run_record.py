@@ -155,10 +155,12 @@ def find_folder_of(run: str) -> Path:
 def list_closure(root: Path) -> list[str]:
     """Return the files of the checkout that runs depend on, whether or not git knows them.
 
-    Those are the notebooks and what they import, the pipeline and the lock.
+    Those are the notebooks and what they import, the packages beside labkit, the pipeline and the lock.
     """
     checkout = Checkout(root)
     files = {file for notebook in list_notebooks() for file in checkout.find_closure(notebook)}
+    library = checkout.root / "lib"
+    files |= {file for file in library.rglob("*.py") if file.relative_to(library).parts[0] != "labkit"}
     files |= {file for name in ROOT_FILES if (file := checkout.root / name).is_file()}
     inside = [file for file in files if file.is_relative_to(checkout.root)]
     return sorted(file.relative_to(checkout.root).as_posix() for file in inside)

@@ -350,7 +350,9 @@ def begin_in_kernel() -> None:
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """Begin recording; IPython calls this when it loads the extension."""
+    """Begin recording; IPython calls this when it loads the extension. Own packages can be imported from then on."""
+    with suppress(ParamsError):  # not in a checkout
+        paths.make_library_importable()
     begin()
 
 

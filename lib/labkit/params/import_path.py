@@ -1,0 +1,162 @@
+"""Code of the user's own, named in the params as `module:name`, e.g. `churn.models:make_stack`.
+
+The module is imported like any other; packages in the checkout's `lib` folder need no installation. Fields that hold
+such strings are declared in the sections with `labkit.params.section.ImportPath` and `UsedBy`.
+"""
+
+import importlib
+import inspect
+import re
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from labkit import paths
+from labkit.errors import ParamsError, get_first_line, name_nearest
+from labkit.paths import show_path
+
+IMPORT_PATH = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)")
+
+
+def parse_import_path(text: str) -> tuple[str, str]:
+    """Return module and name of an import path, without importing anything.
+
+    Raises
+    ------
+    ValueError
+        The string is not of that form.
+
+    Examples
+    --------
+    >>> parse_import_path("churn.models:make_stack")
+    ('churn.models', 'make_stack')
+    """
+    found = IMPORT_PATH.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is no import path: write module:name, e.g. churn.models:make_stack")
+    return found[1], found[2]
+
+
+def resolve(text: str, *, where: str) -> Any:
+    """Import a module and return what has that name in it.
+
+    Parameters
+    ----------
+    text
+        Module and name, e.g. `churn.models:make_stack`.
+    where
+        Where it is named, for messages, e.g. `params/churn.yaml:12: training.models`.
+
+    Raises
+    ------
+    ParamsError
+        The string has another form, the module cannot be imported, or has nothing of that name; the message names the
+        file and line in the module.
+    """
+    try:
+        module_name, name = parse_import_path(text)
+    except ValueError as error:
+        raise ParamsError(f"{where}: {error}") from error
+    paths.make_library_importable()
+    module = import_own(module_name, where=f"{where}: {text}")
+    if not hasattr(module, name):
+        known = [one for one in vars(module) if not one.startswith("_")]
+        place = show_path(Path(str(getattr(module, "__file__", None) or module_name)))
+        raise ParamsError(f"{where}: {text}: {place} has no {name!r}: {name_nearest(name, known)}")
+    return getattr(module, name)
+
+
+def resolve_callable(text: str, *, where: str) -> Callable[..., Any]:
+    """Return the function or class of that name; see `resolve`.
+
+    Raises
+    ------
+    ParamsError
+        It cannot be resolved, or cannot be called.
+    """
+    found = resolve(text, where=where)
+    if not callable(found):
+        raise ParamsError(f"{where}: {text} is of type {type(found).__name__}, not a function: name a function")
+    return found
+
+
+def import_own(module: str, *, where: str) -> Any:
+    """Import a module; whatever stops it is reported with the file and line in which it happened."""
+    importlib.invalidate_caches()  # the file may have been written a moment ago
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        missing = str(error.name)
+        if module == missing or module.startswith(f"{missing}."):
+            near = name_nearest(module, list_own_modules())
+            raise ParamsError(f"{where}: there is no module {module} in lib/ or installed: {near}") from error
+        line = find_raising_line(error)
+        raise ParamsError(f"{where}: {line}: {missing} is not installed: install it, or import another") from error
+    except SyntaxError as error:
+        place = f"{show_path(Path(str(error.filename)))}:{error.lineno}"
+        raise ParamsError(f"{where}: {place}: SyntaxError: {error.msg}: correct it") from error
+    except (Exception, SystemExit) as error:
+        fault = f"{type(error).__name__}: {get_first_line(error)}"
+        raise ParamsError(f"{where}: {find_raising_line(error)}: {fault}: correct it") from error
+
+
+def list_own_modules() -> list[str]:
+    """Return the modules of the packages beside labkit in the checkout's `lib` folder."""
+    library = paths.find_library_dir()
+    files = [path.relative_to(library).with_suffix("").parts for path in library.rglob("*.py")]
+    names = {".".join(parts[:-1] if parts[-1] == "__init__" else parts) for parts in files if parts[0] != "labkit"}
+    return sorted(names - {""})
+
+
+def find_raising_line(error: BaseException) -> str:
+    """Return file and line of the user's code in which an error was raised, as `lib/churn/models.py:12`."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if is_own_file(frame.filename)]
+    last = (own or frames)[-1]
+    return f"{show_path(Path(last.filename))}:{last.lineno}"
+
+
+def is_own_file(name: str) -> bool:
+    """Return whether a file is neither labkit's nor an installed package's nor Python's."""
+    path = Path(name)
+    labkit, installed = Path(__file__).resolve().parents[1], Path(sys.prefix)
+    standard = Path(importlib.__file__).resolve().parents[1]
+    return path.is_file() and not any(path.is_relative_to(folder) for folder in (labkit, installed, standard))
+
+
+def locate_code(function: Any) -> str:
+    """Return the file of a function or class, and a function's line, as `lib/churn/models.py:12`; else its name."""
+    plain = inspect.unwrap(function) if callable(function) else function
+    code = getattr(plain, "__code__", None)
+    module = sys.modules.get(str(getattr(plain, "__module__", None)))
+    file = code.co_filename if code else getattr(module, "__file__", None)
+    if file is None:
+        return str(getattr(function, "__qualname__", type(function).__name__))
+    return f"{show_path(Path(file))}{f':{code.co_firstlineno}' if code else ''}"
+
+
+def choose_arguments(function: Callable[..., Any], offered: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    """Return those of the offered keyword arguments that a function takes.
+
+    Raises
+    ------
+    ParamsError
+        It needs an argument that is not offered.
+    """
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # written in C: it has no signature
+        return {}
+    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters):
+        return dict(offered)
+    named = [one for one in parameters if one.kind is not inspect.Parameter.VAR_POSITIONAL]
+    known = {one.name for one in named if one.kind is not inspect.Parameter.POSITIONAL_ONLY}
+    for one in named:
+        if one.default is inspect.Parameter.empty and one.name not in {*offered} & known:
+            raise ParamsError(
+                f"{where}: {locate_code(function)}: it needs the argument {one.name!r}: take any of "
+                f"{', '.join(offered)}, by name, or nothing"
+            )
+    return {name: value for name, value in offered.items() if name in known}
