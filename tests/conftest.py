@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.services import skip_outside_of_ci
+from tests.shared_server import SharedServer, serve_kernels
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("params", "notebooks", "lib", "dvc.yaml", ".dvcignore", "requirements.lock", "pyproject.toml")
@@ -40,8 +41,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(mark)
 
 
-def make_checkout(folder: Path) -> Path:
-    """Copy what a run needs into an empty folder, with git and DVC set up as in a fresh clone."""
+def make_checkout(folder: Path, *, store: Path | None = None) -> Path:
+    """Copy what a run needs into an empty folder, with git and DVC set up as in a fresh clone.
+
+    Parameters
+    ----------
+    store
+        Database of MLflow to begin with, see the fixture of that name.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     skip = shutil.ignore_patterns("__pycache__", "*.egg-info", ".ipynb_checkpoints")
     for name in COPIED:
@@ -57,6 +64,8 @@ def make_checkout(folder: Path) -> Path:
     commit = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "start"]
     for command in (["git", "init", "-q"], ["git", "add", "-A"], commit):
         subprocess.run(command, cwd=folder, check=True)
+    if store:
+        shutil.copy(store, folder / "mlflow.db")
     return folder
 
 
@@ -108,6 +117,22 @@ def labkit(checkout: Path) -> Labkit:
         return call_labkit(checkout, *arguments, **variables)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a database of MLflow in which nothing has been recorded: to make one takes longer than most tests."""
+    root = make_checkout(tmp_path_factory.mktemp("store") / "checkout")
+    code = "from labkit.run.records.tracking import get_client; get_client()"
+    subprocess.run([sys.executable, "-c", code], env=make_environment(root), check=True)
+    return root / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedServer]:
+    """Return the process to fork kernels from that tests of this worker lend to their checkouts."""
+    with serve_kernels(make_checkout(tmp_path_factory.mktemp("kernels") / "checkout")) as shared:
+        yield shared
 
 
 ARGUMENTS = [
@@ -162,11 +187,15 @@ def visit(browser: Browser) -> Iterator[Callable[..., tuple[Page, list[str]]]]:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Return a checkout in which diabetes has run once, and what that printed: for the xdist group `pipeline`."""
+def finished(tmp_path_factory: pytest.TempPathFactory, shared_server: SharedServer) -> tuple[Path, str]:
+    """Return a checkout in which diabetes has run once, and what that printed: for the xdist group `pipeline`.
+
+    The first run made everything itself. Later ones use the shared server.
+    """
     root = make_checkout(tmp_path_factory.mktemp("pipeline") / "checkout")
     done = call_labkit(root, "run", "diabetes")
     assert done.returncode == 0, done.stdout + done.stderr
+    shared_server.lend(root)
     return root, done.stdout
 
 

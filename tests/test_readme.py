@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,7 @@ import yaml
 
 from tests.conftest import ROOT, call_labkit, make_environment
 from tests.servers import find_free_port, serve
+from tests.shared_server import SharedServer
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
@@ -40,17 +42,18 @@ def test_make_targets_exist_and_are_described(target: str) -> None:
 @pytest.mark.slow
 @pytest.mark.xdist_group("pipeline")
 @pytest.mark.parametrize("command", RUN)
-def test_command_runs(root: Path, command: str) -> None:
+def test_command_runs(root: Path, shared_server: SharedServer, command: str) -> None:
     rows = pd.read_parquet(root / "data/diabetes/raw/patients.parquet")
     rows.drop(columns="target").to_csv(root / "patients.csv", index=False)
     rows.assign(churned=rows["target"] > 140).drop(columns="target").to_csv(root / "churn.csv", index=False)
     words = shlex.split(command)
     if words == ["dvc", "repro"]:
         words = ["dvc", "repro", "publish@diabetes"]  # the other experiment has its own tests
-    done = subprocess.run(words, cwd=root, env=make_environment(root), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    if words == ["labkit", "warm"]:
-        assert call_labkit(root, "warm", "--stop").stdout == "stopped\n"
+    with shared_server.withhold(root) if words == ["labkit", "warm"] else nullcontext():
+        done = subprocess.run(words, cwd=root, env=make_environment(root), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        if words == ["labkit", "warm"]:
+            assert call_labkit(root, "warm", "--stop").stdout == "stopped\n"
 
 
 @pytest.mark.slow

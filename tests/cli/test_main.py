@@ -15,6 +15,7 @@ from labkit.run.pipeline import dvc_repo
 from mlflow import MlflowClient
 
 from tests.conftest import Labkit, call_labkit, make_checkout
+from tests.shared_server import SharedServer
 from tests.shop import SHOP, list_files, write_tables
 
 
@@ -147,9 +148,10 @@ def test_hostile_setting_changes_nothing(checkout: Path, labkit: Labkit, setting
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shop(tmp_path_factory: pytest.TempPathFactory, shared_server: SharedServer, store: Path) -> Path:
     """Return a checkout with an experiment of two joined CSV files, missing values and categories."""
-    root = make_checkout(tmp_path_factory.mktemp("shop") / "checkout")
+    root = make_checkout(tmp_path_factory.mktemp("shop") / "checkout", store=store)
+    shared_server.lend(root)
     (root / "params" / "shop.yaml").write_text(SHOP)
     (root / "dvc.yaml").write_text((root / "dvc.yaml").read_text().replace("experiments: [", "experiments: [shop, "))
     write_tables(root)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from labkit.data.timeline import Timeline
 from labkit.features.row_features import RowFeatures
+from labkit.model.estimators import candidates, preprocessing
 from labkit.model.training import comparison
 from labkit.params.tables import Target
 from labkit.params.training import CLASSIFIERS, MODELS
@@ -41,6 +42,17 @@ def make_target(task: str) -> Target:
 @cache
 def make_model(name: str, task: str, columns: tuple[str, ...] = ()) -> Any:
     """Return a candidate fitted to the table, or to some of its columns."""
+    return fit_model(name, *make_rows(task, columns), make_target(task))
+
+
+@cache
+def make_small_model(name: str, task: str, columns: tuple[str, ...] = ()) -> Any:
+    """Return the same with few trees, where their number makes no difference but to the time."""
+    return fit_small_model(name, *make_rows(task, columns), make_target(task))
+
+
+def make_rows(task: str, columns: tuple[str, ...]) -> tuple[pd.DataFrame, pd.Series]:
+    """Return the table, or some of its columns, and the true values of a task."""
     frame = make_table()
     score = frame["a b"].fillna(0) + frame["a_b"] / 1000 + 2 * (frame["größe"] == "rot")
     targets = {
@@ -48,10 +60,25 @@ def make_model(name: str, task: str, columns: tuple[str, ...] = ()) -> Any:
         "multiclass": pd.Series(np.digitize(score, [0, 1.5])),
         "regression": score * 100,
     }
-    raw = frame[list(columns)] if columns else frame
-    row_features = RowFeatures().fit(raw)
-    parts = [(row_features.transform(raw), targets[task])]
-    return comparison.fit_model(name, row_features, parts, target=make_target(task), seed=0)
+    return (frame[list(columns)] if columns else frame), targets[task]
+
+
+def fit_small_model(name: str, frame: pd.DataFrame, y_true: pd.Series, target: Target) -> Any:
+    """Return a candidate of a few trees fitted to a table."""
+    return fit_model(name, frame, y_true, target, most_trees=30)
+
+
+def fit_model(
+    name: str, frame: pd.DataFrame, y_true: pd.Series, target: Target, *, most_trees: int | None = None
+) -> Any:
+    """Return a candidate fitted to a table; forests and boosted trees grow no more trees than that."""
+    row_features = RowFeatures().fit(frame)
+    features = row_features.transform(frame)
+    candidate = candidates.make_candidate(name, target, preprocessing.find_kinds(features), seed=0)
+    if most_trees is not None:
+        numbers = {key: n for key, n in candidate[-1].get_params().items() if key.endswith("n_estimators")}
+        candidate[-1].set_params(**{key: min(n, most_trees) for key, n in numbers.items()})
+    return comparison.fit_model(candidate, row_features, [(features, y_true)], target=target, seed=0)
 
 
 def make_timeline(n_rows: int, *, delay_days: float = 0) -> Timeline:

@@ -112,13 +112,13 @@ class Twins:
 
 
 @pytest.fixture(scope="module")
-def twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
+def twins(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Iterator[Twins]:
     """Return two checkouts in which a small experiment has run once.
 
     Each keeps a process that kernels are forks of, so that an edit would not be seen if that had imported what is edited.
     """
     folder = tmp_path_factory.mktemp("edits")
-    first, second = Shop(make_checkout(folder / "first")), Shop(folder / "second")
+    first, second = Shop(make_checkout(folder / "first", store=store)), Shop(folder / "second")
     (first.root / "params" / "shop.yaml").write_text(SHOP)
     change(first.root / "dvc.yaml", "experiments: [", "experiments: [shop, ")
     write_tables(first.root)

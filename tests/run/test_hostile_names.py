@@ -99,7 +99,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "run": [
         ["small", "--cold"],
         ["small", "--cold", "--sample", "20"],
-        ["small", "-S", f"deploy.owner={EVIL}"],
+        ["small", "--cold", "-S", f"deploy.owner={EVIL}"],
         [EVIL],
         ["small", "--until", EVIL],
     ],

@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.conftest import ROOT, call_labkit, make_environment
 from tests.run.kernels.warm_kernels import wait_until
 from tests.servers import find_free_port, serve
+from tests.shared_server import SharedServer
 
 pytestmark = pytest.mark.slow
 
@@ -30,6 +31,13 @@ def open_notebook(browser: Browser, address: str, name: str) -> Page:
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     return page
+
+
+@pytest.fixture
+def without_server(root: Path, shared_server: SharedServer) -> Iterator[None]:
+    """Leave the checkout without a server of kernels, so that the test can start and stop its own."""
+    with shared_server.withhold(root):
+        yield
 
 
 @contextmanager
@@ -67,7 +75,7 @@ def run_cell(page: Page, code: str) -> str:
 
 
 @pytest.mark.xdist_group("pipeline")
-def test_notebook_runs_and_restarts_on_a_warm_kernel(root: Path, browser: Browser) -> None:
+def test_notebook_runs_and_restarts_on_a_warm_kernel(root: Path, browser: Browser, without_server: None) -> None:
     asked = "import os, sys; print('pid', os.getpid(), 'pandas' in sys.modules, 'kept' in globals()); kept = 1"
     started = call_labkit(root, "warm")
     assert started.returncode == 0, started.stderr

@@ -6,13 +6,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from labkit.errors import DataError, ModelError
-from labkit.features.row_features import RowFeatures
 from labkit.features.table_columns import take_columns
 from labkit.model.onnx import converters, graph
 from labkit.model.onnx.hard_rows import make_hard_rows
-from labkit.model.training import comparison
 
-from tests.model.tables import CASES, TASKS, make_model, make_new_rows, make_table, make_target
+from tests.model.tables import (
+    CASES,
+    TASKS,
+    fit_small_model,
+    make_model,
+    make_new_rows,
+    make_small_model,
+    make_table,
+    make_target,
+)
 
 CONVERTED = [(name, task) for name, task in CASES if name != "dummy"]
 # With one number filled by one median, many rows are equally near, and which of them count is arbitrary.
@@ -59,9 +66,7 @@ def test_large_whole_numbers_keep_their_differences(name: str, task: str) -> Non
         "multiclass": pd.Series(np.digitize(score, [0, 1])),
         "regression": score,
     }
-    row_features = RowFeatures().fit(frame)
-    parts = [(row_features.transform(frame), targets[task])]
-    model = comparison.fit_model(name, row_features, parts, target=make_target(task), seed=0)
+    model = fit_small_model(name, frame, targets[task], make_target(task))
     _, parity = graph.make_graph(model, frame, tolerance=1e-5)
     assert parity.reason == ""
 
@@ -83,7 +88,7 @@ def test_neighbours_of_an_absurd_number_are_the_same_alone_and_together() -> Non
 def test_categories_alone_convert(name: str, task: str) -> None:
     if (name, task) not in CONVERTED:
         return
-    model = make_model(name, task, ("größe", 'text, "x"'))
+    model = make_small_model(name, task, ("größe", 'text, "x"'))
     _, parity = graph.make_graph(model, make_new_rows(), tolerance=1e-5)
     assert parity.reason == ""
 
@@ -105,7 +110,7 @@ def test_one_large_prediction_hides_no_small_one() -> None:
 @pytest.mark.parametrize("columns", ONE_COLUMN)
 @pytest.mark.parametrize(("name", "task"), STEADY)
 def test_graph_of_one_column_equals_pipeline(name: str, task: str, columns: tuple[str, ...]) -> None:
-    model = make_model(name, task, columns)
+    model = make_small_model(name, task, columns)
     content, parity = graph.make_graph(model, make_new_rows(), tolerance=1e-5)
     assert (parity.reason, content is None) == ("", False)
 

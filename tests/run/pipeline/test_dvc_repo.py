@@ -19,6 +19,7 @@ from mlflow import MlflowClient
 from playwright.sync_api import Page
 
 from tests.conftest import LABKIT, call_labkit, make_environment
+from tests.shared_server import SharedServer
 
 NOTEBOOKS = ["eda", "wrangling", "features", "training", "evaluation", "deploy"]
 pytestmark = pytest.mark.xdist_group("pipeline")
@@ -239,12 +240,12 @@ def test_change_and_change_back_end_on_the_right_champion_and_pages(root: Path) 
         "run",
         "diabetes",
         "-S",
-        "training.models=dummy,random_forest",
+        "training.models=dummy,decision_tree",
         "-S",
         "evaluation.gate.champion_tolerance=100",
     )
     assert changed.returncode == 0, changed.stderr
-    assert "+  models: [dummy, random_forest]" in changed.stdout
+    assert "+  models: [dummy, decision_tree]" in changed.stdout
     other = get_champion(root)
     assert other[1] != digest
     assert page.read_bytes() != first
@@ -270,7 +271,7 @@ def test_champion_stays_when_the_challenger_is_worse(root: Path) -> None:
         "run",
         "diabetes",
         "-S",
-        "training.models=dummy,extra_trees",
+        "training.models=dummy,decision_tree",
         "-S",
         "evaluation.gate.champion_tolerance=0.01",
     )
@@ -369,18 +370,19 @@ def test_sample_run_stays_in_scratch(root: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("is_group", [True, False], ids=["terminal", "one process"])
-def test_interrupt_leaves_true_records_and_no_process(root: Path, is_group: bool) -> None:
+def test_interrupt_leaves_true_records_and_no_process(root: Path, shared_server: SharedServer, is_group: bool) -> None:
     """Ctrl-C in a terminal reaches every process; a signal to the runner alone must end the others all the same."""
     command = [LABKIT, "run", "diabetes", "--force", "eda"]
     options = {"cwd": root, "env": make_environment(root), "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    run = subprocess.Popen(command, start_new_session=True, text=True, **options)  # type: ignore[call-overload]
-    for line in run.stdout:
-        if line.startswith("eda …"):
-            break
-    wait_for_kernel(run.pid)
-    family = psutil.Process(run.pid).children(recursive=True)
-    (os.killpg if is_group else os.kill)(run.pid, signal.SIGINT)
-    printed = run.communicate(timeout=60)[0]
+    with shared_server.withhold(root):  # the server of the run's own must end as well
+        run = subprocess.Popen(command, start_new_session=True, text=True, **options)  # type: ignore[call-overload]
+        for line in run.stdout:
+            if line.startswith("eda …"):
+                break
+        wait_for_kernel(run.pid)
+        family = psutil.Process(run.pid).children(recursive=True)
+        (os.killpg if is_group else os.kill)(run.pid, signal.SIGINT)
+        printed = run.communicate(timeout=60)[0]
     assert run.returncode == 130, printed
     assert "interrupted; finished stages are kept" in printed
     _, alive = psutil.wait_procs(family, timeout=10)

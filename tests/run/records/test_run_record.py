@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 
 from tests.conftest import call_labkit
 from tests.run.small import load_ledger, make_small
+from tests.shared_server import SharedServer
 
 pytestmark = pytest.mark.xdist_group("record")
 TOKEN = "ghp_" + "x" * 36
@@ -19,10 +20,11 @@ HELPER = f'rate = 2\ntoken = "{TOKEN}"\n'
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory, store: Path, shared_server: SharedServer) -> Path:
     """Return a checkout with a change of code, a new module and a setting, in which two runs were made."""
     folder = tmp_path_factory.mktemp("record") / "checkout"
     root = make_small(folder, store=store, eda="import helper\nemit(kind='metrics', metrics={'rate': helper.rate})")
+    shared_server.lend(root)
     (root / "notebooks" / "helper.py").write_text(HELPER)
     (root / "patients.csv").write_text("name\nAda\n")
     path = root / "notebooks" / "03_features.ipynb"
@@ -110,7 +112,7 @@ def test_what_a_stage_read_is_in_mlflow_with_the_run_that_wrote_it(root: Path) -
 
 
 @pytest.mark.slow
-def test_run_is_made_again_from_its_record_alone(root: Path, tmp_path: Path) -> None:
+def test_run_is_made_again_from_its_record_alone(root: Path, tmp_path: Path, shared_server: SharedServer) -> None:
     record = load_records(root)[0]
     fetched = fetch(root, record["mlflow_run_id"], tmp_path / "fetched")
     clone = tmp_path / "clone"
@@ -121,7 +123,7 @@ def test_run_is_made_again_from_its_record_alone(root: Path, tmp_path: Path) -> 
     subprocess.run(["git", "-C", str(clone), "apply", str(patch)], check=True)
     shutil.copy(fetched / record["params"]["artifact"], clone / "params")
     shutil.copy(root / ".dvc" / "config", clone / ".dvc" / "config")
-    done = call_labkit(clone, "run", "small")
+    done = call_labkit(shared_server.lend(clone), "run", "small")
     assert done.returncode == 0, done.stdout + done.stderr
     [again] = load_records(clone)
     written = [{name: stage["outputs"] for name, stage in one["stages"].items()} for one in (record, again)]
@@ -139,11 +141,11 @@ def test_token_in_new_code_is_masked(root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_run_that_fails_has_a_record_too(root: Path, tmp_path: Path) -> None:
+def test_run_that_fails_has_a_record_too(root: Path, tmp_path: Path, shared_server: SharedServer) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(root, copy, symlinks=True)
     (copy / "notebooks" / "helper.py").write_text("raise ValueError('broken')\n")
-    done = call_labkit(copy, "run", "small")
+    done = call_labkit(shared_server.lend(copy), "run", "small")
     assert done.returncode == 1
     record = load_records(copy)[-1]
     assert record["outcome"] == "failed"
@@ -164,8 +166,8 @@ def test_stage_that_runs_alone_has_a_record_of_its_own(tmp_path: Path, store: Pa
 
 
 @pytest.mark.slow
-def test_source_that_is_too_large_is_warned_of(tmp_path: Path, store: Path) -> None:
-    root = make_small(tmp_path / "checkout", "eda", store=store)
+def test_source_that_is_too_large_is_warned_of(tmp_path: Path, store: Path, shared_server: SharedServer) -> None:
+    root = shared_server.lend(make_small(tmp_path / "checkout", "eda", store=store))
     (root / "notebooks" / "helper.py").write_text("#" * 1_000_001)
     done = call_labkit(root, "run", "small")
     warning = "warning: too large to be recorded, so this run cannot be reproduced: notebooks/helper.py (1.0 MB"
