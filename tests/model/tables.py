@@ -76,9 +76,14 @@ def fit_model(
     features = row_features.transform(frame)
     candidate = candidates.make_candidate(name, target, preprocessing.find_kinds(features), seed=0)
     if most_trees is not None:
-        numbers = {key: n for key, n in candidate[-1].get_params().items() if key.endswith("n_estimators")}
-        candidate[-1].set_params(**{key: min(n, most_trees) for key, n in numbers.items()})
+        limit_trees(candidate[-1], most_trees)
     return comparison.fit_model(candidate, row_features, [(features, y_true)], target=target, seed=0)
+
+
+def limit_trees(estimator: Any, most: int) -> None:
+    """Let an unfitted forest or boosting, also as a member of a blend, grow no more trees than that."""
+    numbers = {key: n for key, n in estimator.get_params().items() if key.endswith("n_estimators")}
+    estimator.set_params(**{key: min(n, most) for key, n in numbers.items()})
 
 
 def make_timeline(n_rows: int, *, delay_days: float = 0) -> Timeline:

@@ -24,7 +24,7 @@ from labkit.params.tables import Target
 from labkit.params.training import Training
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from tests.model.tables import make_timeline
+from tests.model.tables import limit_trees, make_timeline
 
 PRICE = Target(column="price", task="regression")
 KIND = Target(column="kind", task="classification")
@@ -50,6 +50,7 @@ def fit(training: Training, target: Target, y_true: pd.Series, model: str = "lig
     row_features = RowFeatures(columns={"categories": {"city": 200}}, fewest_rows=1).fit(frame)
     features = row_features.transform(frame)
     candidate = candidates.make_candidate(model, target, preprocessing.find_kinds(features), seed=0)
+    limit_trees(candidate[-1], 60)
     adjusted = candidates.adjust(candidate, target, training, seed=0)
     return comparison.fit_model(adjusted, row_features, [(features, y_true)], target=target, seed=0)
 

@@ -116,7 +116,8 @@ def test_nothing_runs_where_the_checkout_is_at_fault(
 
 
 @pytest.mark.slow
-def test_number_of_one_digit_is_a_number(small: Path) -> None:
+def test_number_of_one_digit_is_a_number(small: Path, store: Path) -> None:
+    shutil.copy(store, small)
     (small / "notebooks" / "01_eda.ipynb").rename(small / "notebooks" / "1_eda.ipynb")
     done = call_labkit(small, "run", "small", "--cold", "--until", "eda")
     assert done.returncode == 0, done.stderr

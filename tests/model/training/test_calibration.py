@@ -15,7 +15,7 @@ from labkit.model.training import comparison, cross_validation
 from labkit.model.training.calibration import Calibration, try_calibration
 from labkit.params.tables import Target
 
-from tests.model.tables import make_timeline
+from tests.model.tables import limit_trees, make_timeline
 
 TARGET = Target(column="y", task="classification")
 CONVERTED = (
@@ -44,6 +44,7 @@ def test_calibrated_model_is_saved_and_converted(model: str, labels: tuple[objec
     frame, y_true = make_rows(400, labels)
     features = RowFeatures().fit(frame)
     candidate = candidates.make_candidate(model, TARGET, preprocessing.find_kinds(frame), seed=0)
+    limit_trees(candidate[-1], 30)
     calibrated = Calibration(is_used=True, reason="", slope=0.6, intercept=0.3).apply(candidate)
     rows = [(features.transform(frame), y_true)]
     fitted = comparison.fit_model(calibrated, features, rows, target=TARGET, seed=0)

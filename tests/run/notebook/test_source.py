@@ -1,6 +1,7 @@
 """Which notebooks there are, in which order, and what they must be to run."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -203,7 +204,8 @@ def test_broken_later_notebook_is_reported_before_the_first_runs(
 
 
 @pytest.mark.slow
-def test_notebook_edited_during_the_run_does_not_change_it(checkout: Path) -> None:
+def test_notebook_edited_during_the_run_does_not_change_it(checkout: Path, store: Path) -> None:
+    shutil.copy(store, checkout)
     path = checkout / "notebooks" / "01_eda.ipynb"
     run = subprocess.Popen(
         [LABKIT, "run", "diabetes", "--until", "eda"],

@@ -120,12 +120,12 @@ def test_half_made_tables_are_refused(root: Path, server: str) -> None:
 def test_second_checkout_does_not_write_into_the_first(root: Path, server: str, tmp_path: Path) -> None:
     """Unless both are configured to keep artifacts in one place."""
     uri = make_database(server, "separate")
-    assert call_labkit(root, "run", "small", "--force", "eda", MLFLOW_TRACKING_URI=uri).returncode == 0
+    assert call_labkit(root, "run", "small", "--cold", "--force", "eda", MLFLOW_TRACKING_URI=uri).returncode == 0
     second = make_small(tmp_path / "second", "eda")
     assert_refused(second, uri, f"the experiment 'small' keeps its artifacts in {root}/mlruns/small, and not below")
     uri, place = make_database(server, "shared"), f"file://{tmp_path}/artifacts"
     for checkout in (root, second):
         variables = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_DEFAULT_ARTIFACT_ROOT": place}
-        done = call_labkit(checkout, "run", "small", "--force", "eda", **variables)
+        done = call_labkit(checkout, "run", "small", "--cold", "--force", "eda", **variables)
         assert done.returncode == 0, done.stdout + done.stderr
     assert len(list(tmp_path.glob("artifacts/small/*/artifacts/record.json"))) == 2

@@ -156,7 +156,7 @@ def test_deleted_experiment_is_refused_before_anything_starts_and_can_be_restore
     known = client.get_experiment_by_name("small")
     number = known.experiment_id if known else client.create_experiment("small")
     client.delete_experiment(number)
-    for words in (["run", "small"], ["run", "small", "--sample", "50"], ["stage", "eda", "small"]):
+    for words in (["run", "small", "--cold"], ["run", "small", "--cold", "--sample", "50"], ["stage", "eda", "small"]):
         done = call_labkit(root, *words, **variables)
         assert done.returncode == 2, done.stdout + done.stderr
         assert done.stderr.startswith(
@@ -168,7 +168,7 @@ def test_deleted_experiment_is_refused_before_anything_starts_and_can_be_restore
     assert remedy == f"mlflow experiments restore --experiment-id {number}"
     environment = {**make_environment(root), **variables}
     subprocess.run(shlex.split(remedy), cwd=root, env=environment, check=True, capture_output=True)
-    done = call_labkit(root, "run", "small", **variables)
+    done = call_labkit(root, "run", "small", "--cold", **variables)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
