@@ -4,6 +4,9 @@ import errno
 import json
 import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -248,7 +251,9 @@ def test_two_clean_clones_give_the_same_bytes(tmp_path: Path) -> None:
     digests = []
     for name in ("one", "two"):
         root = make_checkout(tmp_path / name)
-        done = call_labkit(root, "run", "breast_cancer")
+        done = call_labkit(
+            root, "run", "breast_cancer", "-S", "training.folds=2", "-S", "evaluation.bootstrap_samples=200"
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         folder = root / "data" / "breast_cancer"
         files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".gitignore")
@@ -257,6 +262,17 @@ def test_two_clean_clones_give_the_same_bytes(tmp_path: Path) -> None:
     assert {"evaluation/metrics.json", "evaluation/predictions.parquet", "model/model.skops"} <= set(first)
     assert set(first) == set(second)
     assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_no_command_builds_a_grammar_of_addresses() -> None:
+    """As nbformat would at its import, for a second or more."""
+    code = (
+        "import sys; from labkit.cli.main import main\ntry: main(['--version'])\nexcept SystemExit: import nbformat\n"
+    )
+    code += "nbformat.validate(nbformat.v4.new_notebook()); assert 'rfc3987_syntax.syntax_helpers' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "version" in done.stdout
 
 
 def test_folder_that_may_not_be_written_is_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -280,11 +296,12 @@ def test_each_command_is_described_in_one_whole_line() -> None:
 
 
 @pytest.mark.slow
-def test_commands_work_in_a_terminal_of_ascii(checkout: Path, labkit: Labkit) -> None:
+def test_commands_work_in_a_terminal_of_ascii(checkout: Path, labkit: Labkit, store: Path) -> None:
+    shutil.copy(store, checkout)
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
     (checkout / "t.csv").write_text("x,y\n" + "".join(f"{n // 2},{'aé'[n % 2]}\n" for n in range(60)))
     new = ("new", "t", "--data", "t.csv", "--target", "y")
-    for words in (new, ("run", "t", "--until", "source"), ("runs",), ("why", "t")):
+    for words in (new, ("run", "t", "--cold", "--until", "source"), ("runs",), ("why", "t")):
         done = labkit(*words, **plain)
         assert (done.returncode, done.stderr) == (0, ""), words
         assert done.stdout.isascii(), words

@@ -99,6 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console.guard_streams()
     # requests disables this warning, but another thread that imports meanwhile may enable it again.
     warnings.filterwarnings("ignore", message="SOCKS support in urllib3")
+    # nbformat's validation would spend a second or more building a grammar of IRIs, which no notebook needs.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     # Modules are never freed: collecting garbage while they are imported, and at exit, takes a second.
     gc.set_threshold(100_000)
     code = call(cli, list(sys.argv[1:] if arguments is None else arguments))

@@ -41,8 +41,6 @@ class Kernels:
         self.folder: Path | None = None
         self.before = paths.get_warm_address()
         self.imported: dict[str, Event] = {}
-        # nbformat's validation would spend a second building a grammar of IRIs, which no notebook needs.
-        sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
     def begin(self) -> None:
         """Start kernels of this process as forks from now on, and begin importing; further calls do nothing."""
