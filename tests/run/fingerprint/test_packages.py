@@ -115,20 +115,20 @@ def test_module_of_the_checkout_is_no_package(root: Path) -> None:
 def test_other_version_is_warned_of_recorded_and_makes_its_stages_stale(root: Path, tmp_path: Path) -> None:
     one, two = (install(tmp_path / version, "tiny-tool", version) for version in ("1.0", "1.1"))
     (root / "requirements.lock").write_text("tiny-tool==1.0\n")
-    done = call_labkit(root, "run", "small", "--cold", PYTHONPATH=str(one))
+    done = call_labkit(root, "run", "small", PYTHONPATH=str(one))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "warning" not in done.stdout
     states = call_labkit(root, "status", "small", PYTHONPATH=str(two)).stdout
     assert "packages changed (tiny-tool 1.1 (locked 1.0))" in states
     assert re.search(r"^features +up to date", states, re.MULTILINE)
     n_lines = len(load_ledger(root))
-    done = call_labkit(root, "run", "small", "--cold", "--locked", PYTHONPATH=str(two))
+    done = call_labkit(root, "run", "small", "--locked", PYTHONPATH=str(two))
     assert done.returncode == 2
     warning = "the packages are not those of requirements.lock: tiny-tool 1.1 (locked 1.0)"
     remedy = "uv pip install --require-hashes -r requirements.lock"
     assert done.stderr == f"labkit: {warning}: {remedy}; nothing was run\n"
     assert len(load_ledger(root)) == n_lines
-    done = call_labkit(root, "run", "small", "--cold", PYTHONPATH=str(two))
+    done = call_labkit(root, "run", "small", PYTHONPATH=str(two))
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"warning: {warning}; {remedy}" in done.stdout
     [record] = [
@@ -144,7 +144,7 @@ def test_other_version_is_warned_of_recorded_and_makes_its_stages_stale(root: Pa
     assert "tiny-tool 1.1 (locked 1.0)" in call_labkit(root, "why", "small").stdout
     states = call_labkit(root, "status", "small", PYTHONPATH=str(one)).stdout
     assert "packages changed (tiny-tool matches the lock again)" in states
-    done = call_labkit(root, "run", "small", "--cold", "--locked", PYTHONPATH=str(one))
+    done = call_labkit(root, "run", "small", "--locked", PYTHONPATH=str(one))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "eda          ran" not in done.stdout, "DVC remembers what the locked version wrote"
 

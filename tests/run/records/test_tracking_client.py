@@ -230,7 +230,7 @@ def test_search_returns_the_runs_of_all_pages_and_experiments(root: Path) -> Non
 @pytest.mark.slow
 def test_broken_embedded_store_is_refused_before_anything_starts(root: Path) -> None:
     (root / "mlflow.db").write_bytes(b"not a database at all")
-    done = call_labkit(root, "run", "small")
+    done = call_labkit(root, "run", "small", "--cold")
     assert done.returncode == 2
     assert "not a complete MLflow database" in done.stderr
     assert load_ledger(root) == []
