@@ -216,17 +216,22 @@ def test_edits_are_made_one_after_another_in_one_process(request: pytest.Fixture
 
 @pytest.mark.slow
 def test_status_shows_what_changed_before_anything_runs(twins: Twins) -> None:
-    twins.edit(lambda shop: shop.append("lib/labkit/view/time_plots.py", "SPARE = 2\n"))
-    shown = twins.first.explain()
+    shop = twins.first
+    files = [shop.root / name for name in ("lib/labkit/view/time_plots.py", "tables/orders.csv", "params/shop.yaml")]
+    before = {path: path.read_bytes() for path in files}
+    shop.append("lib/labkit/view/time_plots.py", "SPARE = 2\n")
+    shown = shop.explain()
     for stage in ("01_eda", "02_wrangling"):
         assert f"stale code of {stage} changed (labkit/view/time_plots.py)" in shown
     # Publishing has not run here at all.
     assert [stage for stage in re.findall(r"(\w+) stale", shown) if stage != "publish"] == ["eda", "wrangling"]
-    twins.edit(lambda shop: shop.append("tables/orders.csv", "0,1.0,1,book,2024-01-01,0\n"))
-    twins.edit(lambda shop: shop.edit("params/shop.yaml", "folds: 4", "folds: 3"))
-    shown = twins.first.explain()
+    shop.append("tables/orders.csv", "0,1.0,1,book,2024-01-01,0\n")
+    shop.edit("params/shop.yaml", "folds: 4", "folds: 3")
+    shown = shop.explain()
     assert "source stale data of orders changed" in shown
     assert "training stale params training.folds changed" in shown
+    for path, content in before.items():
+        path.write_bytes(content)
 
 
 @pytest.mark.slow
