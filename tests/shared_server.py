@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ from labkit.run.kernels import servers
 
 
 class SharedServer:
-    """Servers of a worker's tests; to a run in a checkout it is the one that `labkit warm` keeps there.
+    """A server for the tests of one worker; to a run in a checkout it is the one that `labkit warm` keeps there.
 
     A command that stops the checkout's server would stop it for all tests: see `withhold`.
     """
@@ -22,6 +22,8 @@ class SharedServer:
     def lend(self, root: Path) -> Path:
         """Let a checkout fork its kernels from this server, and return the checkout."""
         place = find_kept_address(root)
+        # Killed tests, in a folder of the same name, may have left one.
+        shutil.rmtree(place.parent, ignore_errors=True)
         place.parent.mkdir(mode=0o700)
         place.symlink_to(self.address)
         self.lent.append(place)
@@ -52,13 +54,9 @@ def find_kept_address(root: Path) -> Path:
 @contextmanager
 def serve_kernels(root: Path) -> Iterator[SharedServer]:
     """Start a server that imports what the notebooks of a checkout do."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LABKIT_ROOT", str(root))
-        opened = servers.open_kernel_server()
-        address = opened.__enter__()
-    shared = SharedServer(address)
-    try:
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("LABKIT_ROOT", str(root))
+            shared = SharedServer(stack.enter_context(servers.open_kernel_server()))
+        stack.callback(shared.close)
         yield shared
-    finally:
-        shared.close()
-        opened.__exit__(None, None, None)

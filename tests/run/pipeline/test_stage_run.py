@@ -65,3 +65,13 @@ def test_page_of_a_stage_whose_outputs_are_refused_shows_that_it_failed(tmp_path
     assert page.read_text() != first
     assert "stage eda wrote stray.txt, not declared" in page.read_text()
     assert json.loads((root / "reports/small/01_eda.json").read_text())["status"] == "failed"
+
+
+@pytest.mark.slow
+def test_run_that_does_not_publish_imports_nothing_for_that(tmp_path: Path, store: Path) -> None:
+    root = make_small(tmp_path / "checkout", "eda", "wrangling", store=store)
+    done = call_labkit(root, "run", "small", "--cold", PYTHONPROFILEIMPORTTIME="1")
+    assert done.returncode == 0, done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "|" in line}
+    assert {"labkit.run.pipeline.stages_in_order", "papermill"} <= imported
+    assert not imported & {"labkit.stages.publish", "sklearn", "skops.io"}

@@ -146,7 +146,8 @@ class Work:
             )
         finally:
             # Not before the first notebook, which would have to wait for these imports.
-            self.kernels.begin_importing(*self.kernels.later)
+            if dvc_repo.PUBLISH in self.names:
+                self.kernels.begin_importing(*self.kernels.later)
             if warning := mask.describe_redacted():
                 self.progress.show(f"warning: {stage}: {warning}")
             if record and entry.tracked:
