@@ -1,10 +1,10 @@
 """The section `training`: candidates, folds, metric and tuning."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
-from labkit.params.section import Section
+from labkit.params.section import ImportPath, Section, UsedBy
 
 DUMMY = "dummy"
 """The model that always predicts the constant that is best for the metric."""
@@ -23,11 +23,25 @@ CLASSIFICATION_METRICS = ("roc_auc", "average_precision", "log_loss", "accuracy"
 REGRESSION_METRICS = ("r2", "mae", "rmse", "median_absolute_error")
 
 
+def find_kind_of_model(model: object) -> str:
+    """Return the tag of a model's type: one of labkit's, or an import path."""
+    return "function-import" if isinstance(model, str) and ":" in model else "literal-name"
+
+
+Model = Annotated[
+    Annotated[Literal[MODELS], Tag("literal-name")] | Annotated[ImportPath, Tag("function-import")],  # type: ignore[valid-type]
+    Discriminator(find_kind_of_model),
+]
+"""One of labkit's models, or a function of the user's own that returns a candidate."""
+
+
 class Training(Section):
     """Candidates and how they are compared."""
 
-    models: tuple[Literal[MODELS], ...] = Field(  # type: ignore[valid-type]
-        USUAL_MODELS, min_length=1, description="candidates to cross-validate"
+    models: Annotated[tuple[Model, ...], UsedBy(("training",))] = Field(
+        USUAL_MODELS,
+        min_length=1,
+        description="candidates to cross-validate; your own as module:function, e.g. churn.models:make_stack",
     )
     metric: Literal[CLASSIFICATION_METRICS + REGRESSION_METRICS] = Field(  # type: ignore[valid-type]
         description="metric by which candidates are ranked"

@@ -28,6 +28,7 @@ TYPES = (
     "lightgbm.sklearn.LGBMClassifier",
     "lightgbm.sklearn.LGBMRegressor",
     "numpy.dtype",
+    "sklearn.compose._column_transformer.make_column_selector",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.metrics._dist_metrics.EuclideanDistance64",
     "sklearn.model_selection._split.KFold",
@@ -100,6 +101,23 @@ def load_model(path: Path) -> Any:
         raise
     except Exception as error:  # the error of a damaged archive depends on where the damage is
         raise ModelError(f"{path}: not a model file, or damaged ({error}): run the stage that writes it") from error
+
+
+def find_untrusted(model: Any) -> list[str]:
+    """Return the types in a fitted estimator that `load_model` would reject, sorted.
+
+    Raises
+    ------
+    ModelError
+        skops cannot save the estimator.
+    """
+    import skops.io
+
+    try:
+        types = skops.io.get_untrusted_types(data=skops.io.dumps(model))
+    except Exception as error:  # an object that skops cannot save raises errors of many types
+        raise ModelError(f"it cannot be saved by skops: {error}") from error
+    return sorted(set(types) - set(TRUSTED))
 
 
 def check_types(types: list[str], path: Path) -> None:

@@ -8,7 +8,7 @@ estimators, so a model loads and predicts without PyCaret.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,7 @@ from labkit.model.training.cross_validation import (
     fit_candidate,
     plan_folds,
 )
+from labkit.model.training.own_candidates import Search, collect_own, make_own, name_own
 from labkit.model.training.pycaret import find_engine, make_source
 from labkit.model.training.time_budget import Budget
 from labkit.params.tables import Target
@@ -59,6 +60,8 @@ class Comparison:
         Number of folds in which each candidate was evaluated.
     budget
         Time budget; what remains of it is used for tuning.
+    searches
+        Search space of each candidate of the user's own that has one.
     """
 
     frame: pd.DataFrame
@@ -68,6 +71,7 @@ class Comparison:
     n_rows: int
     n_folds: int = 0
     budget: Budget = field(default_factory=Budget)
+    searches: dict[str, Search] = field(default_factory=dict)
 
 
 def compare(
@@ -78,6 +82,7 @@ def compare(
     training: Training,
     seed: int,
     timeline: Timeline | None = None,
+    own: Mapping[str, Any] | None = None,
     on_candidate: Callable[[str, str], None] = lambda name, result: None,
 ) -> Comparison:
     """Cross-validate every candidate on the training rows and rank them.
@@ -91,29 +96,41 @@ def compare(
     timeline
         When the prediction of each row was requested and its outcome became known, if rows have times; see
         `labkit.model.training.cross_validation`.
+    own
+        Further candidates by name: estimators, or `labkit.model.training.own_candidates.Candidate`.
     on_candidate
         Called after each candidate with its name and its metric or error.
 
     Raises
     ------
     ParamsError
-        The engine is not installed.
+        The engine is not installed, or a candidate of the user's own is no estimator.
     DataError
         There is no fold in which candidates can be evaluated.
     ModelError
         Every candidate other than the dummy failed.
     """
+    added = collect_own(own or {}, training, target, seed=seed)
     budget = Budget(training.budget_seconds)
     rows = choose_rows(len(features), training.most_rows, seed=seed, is_ordered=timeline is not None)
     features, y_true = features.iloc[rows], y_true.iloc[rows]
     times = None if timeline is None else timeline.take(rows)
     folds = plan_folds(y_true, target=target, training=training, seed=seed, timeline=times)
-    make = make_source(features, y_true, target=target, training=training, seed=seed)
+    propose = make_source(features, y_true, target=target, training=training, seed=seed)
+
+    def make(model: str) -> Pipeline:
+        return (
+            make_own(model, added[model], features, y_true, target=target, training=training, seed=seed)
+            if model in added
+            else propose(model)
+        )
+
     lines: list[dict[str, Any]] = []
     seconds, candidates = {}, {}
-    for model in training.models:
+    for model in dict.fromkeys([*map(name_own, training.models), *added]):
         started = time.monotonic()
-        line: dict[str, Any] = {"model": model, "source": find_engine(model, target, training.engine)}
+        source = "own" if model in added else find_engine(model, target, training.engine)
+        line: dict[str, Any] = {"model": model, "source": source}
         try:
             # The budget never interrupts the first candidate that is fitted besides the dummy: one must be available.
             limit = budget if any(not one["error"] and one["model"] != DUMMY for one in lines) else None
@@ -131,7 +148,8 @@ def compare(
         lines.append(line)
         seconds[model] = time.monotonic() - started
     frame = rank(pd.DataFrame(lines), training.metric)
-    return Comparison(frame, seconds, find_best(frame), candidates, len(features), len(folds), budget)
+    searches = {name: one.search for name, one in added.items() if one.search}
+    return Comparison(frame, seconds, find_best(frame), candidates, len(features), len(folds), budget, searches)
 
 
 def find_best(frame: pd.DataFrame) -> str:

@@ -100,7 +100,7 @@ def find_tunable(comparison: Comparison) -> str | None:
     """Return the best candidate that has a search space; None if there is no such candidate."""
     board = comparison.frame
     names = board.loc[(board["error"] == "") & (board["model"] != DUMMY), "model"]
-    return next((str(name) for name in names if name in SEARCH_SPACES), None)
+    return next((str(name) for name in names if name in SEARCH_SPACES or name in comparison.searches), None)
 
 
 def tune(
@@ -139,9 +139,10 @@ def tune(
     times = None if timeline is None else timeline.take(rows)
     folds = plan_folds(y_true, target=target, training=training, seed=seed, timeline=times)
     candidate = comparison.candidates[model]
-    space = make_space(model, find_core(candidate[-1]))
+    search = comparison.searches.get(model)
+    space = {} if search else make_space(model, find_core(candidate[-1]))
     study = make_study(training.metric, seed)
-    lines, seconds = [], []
+    lines, seconds, given = [], [], []
     for number in range(training.tuning_trials):
         # Trial 0 always runs, because the others are compared with it.
         if number and comparison.budget.is_used_up:
@@ -149,20 +150,27 @@ def tune(
         started = time.monotonic()
         trial = ask(study, find_core(candidate[-1]), space, is_first=number == 0)
         tried = clone(candidate)
-        find_core(tried[-1]).set_params(**({} if number == 0 else trial.params))
         shown, budget = (features, y_true), comparison.budget if number else Budget()
-        line = evaluate_trial(
-            study, trial, tried, shown, target=target, folds=folds, metric=training.metric, budget=budget
-        )
-        lines.append({"trial": number, **line, **{name: find_core(tried[-1]).get_params()[name] for name in space}})
+        try:
+            settings = {} if number == 0 else dict(search(trial)) if search else trial.params
+            find_core(tried[-1]).set_params(**settings)
+        except Exception as error:  # of the user's search space
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            settings, line = {}, describe_failed(training.metric, 0, error)
+        else:
+            line = evaluate_trial(
+                study, trial, tried, shown, target=target, folds=folds, metric=training.metric, budget=budget
+            )
+        own = find_core(tried[-1]).get_params()
+        given.append(settings if search else {name: own[name] for name in space})
+        lines.append({"trial": number, **line, **given[-1]})
         seconds.append(time.monotonic() - started)
         on_trial(number, line["error"] or f"{training.metric} {line[training.metric]:.4g} ({line['state']})")
     frame = add_best(pd.DataFrame(lines), training.metric)
     best = int(frame["best_trial"].iloc[-1])
-    settings = {name: lines[best][name] for name in space}
     chosen = clone(candidate)
-    find_core(chosen[-1]).set_params(**settings)
-    return Tuning(model, frame.drop(columns="best_trial"), best, chosen, settings, seconds)
+    find_core(chosen[-1]).set_params(**given[best])
+    return Tuning(model, frame.drop(columns="best_trial"), best, chosen, given[best], seconds)
 
 
 def make_space(model: str, estimator: BaseEstimator) -> Space:
@@ -225,14 +233,18 @@ def evaluate_trial(
                 break
     except Exception as error:  # whatever a library raises is recorded with the trial
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
-        return {"state": "failed", "folds": len(scores), metric: np.nan, f"{metric}_std": np.nan} | {
-            "error": describe_error(error)
-        }
+        return describe_failed(metric, len(scores), error)
     summary = summarise_folds(scores)
     is_complete = state == optuna.trial.TrialState.COMPLETE
     study.tell(trial, summary[metric] if is_complete else None, state=state)
     means = {name: summary[name] for name in (metric, f"{metric}_std")}
     return {"state": state.name.lower(), "folds": len(scores), **means, "error": ""}
+
+
+def describe_failed(metric: str, n_folds: int, error: Exception) -> dict[str, Any]:
+    """Return the row of a trial that failed after some folds."""
+    unknown = {metric: np.nan, f"{metric}_std": np.nan}
+    return {"state": "failed", "folds": n_folds, **unknown, "error": describe_error(error)}
 
 
 def add_best(frame: pd.DataFrame, metric: str) -> pd.DataFrame:

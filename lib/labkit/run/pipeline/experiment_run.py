@@ -13,8 +13,10 @@ from typing import Any
 
 from labkit import paths
 from labkit.params.experiment import Params
-from labkit.params.load import load_params
+from labkit.params.import_path import resolve_callable
+from labkit.params.load import describe_key, load_params
 from labkit.params.override import apply_overrides
+from labkit.params.section import find_own_code
 from labkit.params.subject import Subject
 from labkit.paths import show_path
 from labkit.run import checkout
@@ -69,17 +71,25 @@ def start_work(
     Raises
     ------
     ParamsError
-        DVC could not work in the checkout, a secret's variable is not set, or a notebook is missing or cannot run.
+        DVC could not work in the checkout, code that the params name cannot be imported, a secret's variable is not
+        set, or a notebook is missing or cannot run.
     TrackingError
         The tracking server cannot be reached.
     """
     checkout.check_checkout(params.experiment)
+    check_own_code(params)
     secrets = read_secrets(params.secrets, where=show_path(paths.find_params_path(params.experiment)))
     mlflow_store.check_store(paths.get_tracking_uri())
     snapshot = take_snapshot([name for name in names if name not in plain], make_parameters(params))
     work = Work(params, plain, progress, ExitStack(), snapshot, secrets, kernels, sample_rows, is_alone)
     work.names = tuple(names)
     return work
+
+
+def check_own_code(params: Params) -> None:
+    """Raise ParamsError if code that the params name cannot be imported, or is no function or class."""
+    for code in find_own_code(params):
+        resolve_callable(code.text, where=describe_key(params.experiment, code.keys))
 
 
 def run_experiment(

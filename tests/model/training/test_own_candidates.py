@@ -1,0 +1,228 @@
+"""Candidates of the user's own, beside labkit's on a real table: compared, tuned, calibrated, or refused with a reason."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from labkit.errors import ParamsError
+from labkit.features.row_features import RowFeatures
+from labkit.model.onnx.graph import make_graph
+from labkit.model.release.skops_file import load_model, save_model
+from labkit.model.training.comparison import compare, fit_model
+from labkit.model.training.own_candidates import Candidate, collect_own
+from labkit.model.training.selection import choose
+from labkit.model.training.tuning import tune
+from labkit.params.training import Training
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.compose import make_column_selector, make_column_transformer
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+from sklearn.tree import DecisionTreeClassifier
+from xgboost import XGBRegressor
+
+from tests.conftest import call_labkit
+from tests.model.training.real_tables import CANCER, DIABETES, load
+from tests.run.small import make_small
+
+ROOT = Path(__file__).resolve().parents[3]
+DOCS = ROOT / "docs" / "own-models.md"
+NUMBERS = Training(models=("linear",), metric="mae", folds=2)
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return the folder of the package `churn` in the lib folder of an empty checkout, with the code of the docs."""
+    (tmp_path / "dvc.yaml").write_text("")
+    (tmp_path / "params").mkdir()
+    folder = tmp_path / "lib" / "churn"
+    folder.mkdir(parents=True)
+    blocks = re.findall(r"```python\n(# lib/churn/models.py\n.*?)```", DOCS.read_text(), re.DOTALL)
+    (folder / "models.py").write_text(blocks[0])
+    monkeypatch.setenv("LABKIT_ROOT", str(tmp_path))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield folder
+    for name in [name for name in sys.modules if name.partition(".")[0] == "churn"]:
+        del sys.modules[name]
+
+
+@pytest.mark.slow
+def test_stack_of_the_docs_is_compared_tuned_saved_and_converted(library: Path, tmp_path: Path) -> None:
+    features, y_true, _ = load("breast_cancer")
+    training = Training(
+        models=("dummy", "linear", "churn.models:make_stack"), metric="log_loss", folds=2, tuning_trials=3
+    )
+    how: dict[str, Any] = {"target": CANCER, "training": training, "seed": 7}
+    compared = compare(features, y_true, **how)
+    board = compared.frame.set_index("model")
+    assert board["error"].eq("").all(), board["error"].tolist()
+    assert dict(board["source"]) == {"dummy": "sklearn", "linear": "sklearn", "make_stack": "own"}
+    assert board["log_loss"]["make_stack"] < board["log_loss"]["dummy"] / 2
+    stack = compared.candidates["make_stack"]
+    assert stack[-1].get_params()["stack__forest__random_state"] == 7
+    alone = replace(compared, frame=compared.frame[compared.frame["model"] == "make_stack"])
+    tuned = tune(alone, features, y_true, **how)
+    assert tuned.model == "make_stack"
+    assert tuned.frame["state"].isin(["complete", "pruned"]).all(), tuned.frame["error"].tolist()
+    tried = tuned.frame["stack__final_estimator__C"]
+    assert np.isnan(tried[0]), "trial 0 is the candidate as it is"
+    assert tried[1:].between(0.01, 100).all()
+    rows = RowFeatures().fit(features)
+    model = fit_model(stack, rows, [(features, y_true)], target=CANCER, seed=7)
+    save_model(tmp_path / "model.skops", model)
+    loaded = load_model(tmp_path / "model.skops")
+    assert (loaded.predict_proba(features) == model.predict_proba(features)).all()
+    graph, parity = make_graph(model, features, tolerance=1e-5)
+    assert graph or parity.reason, "either it is equal, or the release says why there is none"
+
+
+def test_candidates_of_a_notebook_join_with_their_own_preparation() -> None:
+    features, y_true, _ = load("diabetes")
+    holed = features.assign(bmi=features["bmi"].where(features["bmi"] < 30))
+    chosen = make_column_transformer((SimpleImputer(), make_column_selector(dtype_include="number")))
+    own = {
+        "ridge": Ridge(0.1),
+        "few": Candidate(make_pipeline(chosen, StandardScaler(), Ridge()), preparation="own"),
+    }
+    compared = compare(holed, y_true, target=DIABETES, training=NUMBERS, seed=1, own=own)
+    assert compared.frame["error"].eq("").all(), compared.frame["error"].tolist()
+    assert set(compared.frame["model"]) == {"linear", "ridge", "few"}
+    assert compared.candidates["few"][0] == "passthrough"
+    assert choose(compared, tune(compared, holed, y_true, target=DIABETES, training=NUMBERS, seed=1), "mae").model
+
+
+class Careless(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """A regressor that does what it should not, as told."""
+
+    def __init__(self, fault: str = "") -> None:
+        self.fault = fault
+
+    def fit(self, X: Any, y: Any) -> "Careless":
+        if self.fault == "change":
+            X["bmi"] = 0.0
+        if self.fault == "fold" and len(X) > 200:
+            raise ValueError("too many rows for me")
+        self.mean_ = float(np.mean(y))
+        return self
+
+    def predict(self, X: Any) -> Any:
+        made = {"shape": np.zeros((len(X), 2)), "missing": np.full(len(X), np.nan), "words": np.full(len(X), "a")}
+        return made.get(self.fault, np.full(len(X), self.mean_))
+
+
+@pytest.mark.parametrize(
+    ("candidate", "reason"),
+    [
+        (Candidate(Careless("change"), preparation="own"), "it changes the rows that it is given: work on a copy"),
+        (Careless("shape"), "its predictions are float64 of shape (300, 2), not numbers of (300,)"),
+        (Careless("missing"), "some of its predictions are missing or infinite"),
+        (Careless("words"), "its predictions are <U1 of shape (300,)"),
+        (Careless("fold"), "too many rows for me"),
+        (Careless(), "it cannot be saved: it holds types that are not trusted: tests.model.training"),
+        (XGBRegressor(n_estimators=5), "it cannot be saved: it holds types that are not trusted: "),
+    ],
+)
+def test_what_fails_stays_in_the_leaderboard_with_its_reason(candidate: Any, reason: str) -> None:
+    features, y_true, _ = load("diabetes")
+    compared = compare(features, y_true, target=DIABETES, training=NUMBERS, seed=1, own={"careless": candidate})
+    error = compared.frame.set_index("model").loc["careless", "error"]
+    assert reason in error
+    assert compared.best == "linear"
+
+
+def test_search_that_fails_is_a_failed_trial() -> None:
+    features, y_true, _ = load("diabetes")
+    training = NUMBERS.model_copy(update={"tuning_trials": 3})
+
+    def search(trial: Any) -> dict[str, Any]:
+        if trial.number == 1:
+            return {"alhpa": 1.0}
+        return {"alpha": trial.suggest_float("alpha", 0.5, 2.0)}
+
+    own = {"ridge": Candidate(Ridge(1.0), search=search)}
+    how: dict[str, Any] = {"target": DIABETES, "training": training, "seed": 1}
+    compared = compare(features, y_true, **how, own=own)
+    alone = replace(compared, frame=compared.frame[compared.frame["model"] == "ridge"])
+    tuned = tune(alone, features, y_true, **how)
+    assert tuned.frame["state"].tolist() == ["complete", "failed", "complete"]
+    assert "Invalid parameter 'alhpa'" in tuned.frame["error"][1]
+
+
+class Uncloneable(BaseEstimator):  # type: ignore[misc]
+    """An estimator that changes its parameter."""
+
+    def __init__(self, depth: Any = None) -> None:
+        self.depth = [depth]
+
+    def fit(self, X: Any, y: Any) -> "Uncloneable":
+        return self
+
+    def predict(self, X: Any) -> Any: ...
+
+    def predict_proba(self, X: Any) -> Any: ...
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ({"svc": LinearSVC()}, "candidates['svc']: LinearSVC has no predict_proba: give a scikit-learn estimator for it"),
+        ({"tree": DecisionTreeClassifier}, "candidates['tree']: it is the class DecisionTreeClassifier: give an instance"),
+        ({"table": 3}, "candidates['table']: int has no fit; predict; predict_proba"),
+        ({"linear": DecisionTreeClassifier()}, "a candidate is named 'linear': use a name of its own"),
+        ({"odd": Uncloneable()}, "candidates['odd']: Uncloneable cannot be cloned: "),
+        ({"tree": Candidate(DecisionTreeClassifier(), search=3)}, "search is of type int: give a function of a trial"),
+        ({"tree": Candidate(DecisionTreeClassifier(), preparation="mine")}, "preparation is 'mine': use 'labkit' or 'own'"),
+    ],
+)  # fmt: skip
+def test_what_is_no_candidate_is_refused_before_anything_is_fitted(named: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParamsError, match=re.escape(message)):
+        collect_own(named, Training(metric="log_loss"), CANCER, seed=1)
+
+
+def test_function_that_fails_is_named_with_file_and_line(library: Path) -> None:
+    (library / "broken.py").write_text("def make(seed):\n    return 1 / 0\n\n\ndef plain(rows):\n    return rows\n")
+    for name, message in (
+        ("make", "training.models: churn.broken:make: lib/churn/broken.py:1: it raised ZeroDivisionError: division by zero"),
+        ("plain", "lib/churn/broken.py:5: it needs the argument 'rows': take any of task, seed, by name, or nothing"),
+    ):  # fmt: skip
+        with pytest.raises(ParamsError, match=re.escape(message)):
+            collect_own({}, Training(models=(f"churn.broken:{name}",), metric="log_loss"), CANCER, seed=1)
+
+
+def test_seed_and_threads_are_set_where_none_are_given() -> None:
+    own = collect_own(
+        {"free": RandomForestRegressor(n_jobs=-1), "fixed": RandomForestRegressor(n_jobs=1, random_state=5)},
+        NUMBERS, DIABETES, seed=9,
+    )  # fmt: skip
+    assert {name: (one.estimator.random_state, one.estimator.n_jobs) for name, one in own.items()} == {
+        "free": (9, 2),
+        "fixed": (5, 1),
+    }
+
+
+@pytest.mark.slow
+def test_run_is_refused_before_a_kernel_starts_if_a_module_cannot_be_imported(tmp_path: Path) -> None:
+    root = make_small(tmp_path / "checkout", "eda")
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    params = root / "params" / "small.yaml"
+    text = params.read_text()
+    params.write_text(text.replace("models: [dummy,", "models: [churn.models:make_stak, dummy,"))
+    (root / "lib" / "churn").mkdir(parents=True)
+    (root / "lib" / "churn" / "models.py").write_text("def make_stack(): ...\n")
+    line = params.read_text().partition("churn.models")[0].count("\n") + 1
+    done = call_labkit(root, "run", "small")
+    assert done.returncode == 2, done.stderr
+    assert (
+        f"params/small.yaml:{line}: training.models: churn.models:make_stak: lib/churn/models.py has no" in done.stderr
+    )
+    assert "did you mean 'make_stack'?" in done.stderr
+    assert not (root / "reports").exists()
