@@ -36,10 +36,10 @@ test-quick: install  ## run the tests without marker slow, browser or fault
 bench: install  ## measure the engine beside the bare tools, about half an hour
 	python benchmarks/engine.py
 
-lab: install  ## open JupyterLab on this checkout; kernels start with everything imported
+lab: install  ## open JupyterLab on the board; kernels start with everything imported
 	@labkit warm & \
 	JUPYTER_PATH=$(JUPYTER) JUPYTER_CONFIG_PATH=$(JUPYTER) jupyter lab --ServerApp.ip=127.0.0.1 \
-	  --ServerApp.root_dir=$(CURDIR) --LabApp.default_url=/lab/tree/notebooks/01_eda.ipynb
+	  --ServerApp.root_dir=$(CURDIR) --LabApp.default_url=/lab/tree/notebooks/00_board.ipynb
 
 pictures: install  ## make the pictures of the README again, about two minutes
 	python .github/pictures.py

@@ -78,6 +78,7 @@ ALLOWED = {
         "storage",
     },
     "view": {"data", "data.quality", "features", "model.evaluation", "model.training", "params"},
+    "view.board": {"params", "run", "run.pipeline", "run.records", "stages"},
     "stages": {
         "artifacts",
         "data",
@@ -149,7 +150,7 @@ OWNERS = {
     "arff": {"data/reading/arff_file.py"},
     "sqlalchemy": {"data/reading/sql.py"},
     "charset_normalizer": {"data/reading/encoding.py"},
-    "ipywidgets": {"view/widgets.py"},
+    "ipywidgets": {"view/widgets.py", *(f"view/board/{name}.py" for name in ("app", "form_panel", "runs_panel"))},
     "ruamel": {"params/yaml_text.py"},
     "click": {f"cli/{name}.py" for name in ("main", "models", "new", "options", "run", "show")},
     "rich": {"console.py", "run/pipeline/progress.py"},

@@ -13,7 +13,9 @@ from labkit.params.experiment import SECTIONS
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
-PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+EVERY = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PATHS = [path for path in EVERY if not path.name.startswith("00_")]
+"""The notebooks of stages; number 0 is for those of none, such as the board."""
 FITTING = {"fit", "fit_model", "fit_transform", "compare", "cross_validate", "cross_val_score", "cross_val_predict"}
 DRAWING = {"matplotlib", "seaborn", "plotly", "altair", "bokeh", "pylab"}
 MOST_LINES = 12
@@ -223,7 +225,7 @@ def test_stage_finishes_and_links_to_the_next(path: Path) -> None:
     assert f"]({following.name})" in read(last)
 
 
-@each_notebook
+@pytest.mark.parametrize("path", EVERY, ids=lambda path: path.stem)
 def test_notebook_is_stripped_and_keeps_its_ids(path: Path) -> None:
     notebook = load(path)
     assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
@@ -253,3 +255,13 @@ def test_page_begins_with_the_result_and_ends_with_the_setup(path: Path) -> None
     assert {"setup-why", "setup", "saw-intro", "summary"} <= set(moved)
     titles = read(load(path)["cells"][0])
     assert len(titles.splitlines()) <= MOST_LINES
+
+
+def test_board_has_a_question_and_a_few_cells_that_call_the_library() -> None:
+    [path] = [path for path in EVERY if path not in PATHS]
+    cells = list_cells(path, "code")
+    assert re.match(r"# \w+\n\n[^.]+\?", read(load(path)["cells"][0]))
+    assert len(cells) <= 4
+    assert max(len(read(cell).splitlines()) for cell in cells) <= MOST_LINES
+    kinds = (ast.FunctionDef, ast.ClassDef, ast.Try, ast.For, ast.While, ast.With)
+    assert not [node for node in ast.walk(parse_code(path)) if isinstance(node, kinds)]

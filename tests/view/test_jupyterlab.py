@@ -122,3 +122,72 @@ def test_column_explorer_is_clicked(root: Path, browser: Browser) -> None:
         expect(page.locator(".widget-html caption")).to_have_text(f"{names[4]} in numbers", timeout=MINUTE)
         assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
         page.close()
+
+
+def click(page: Page, label: str) -> None:
+    """Press one of the board's buttons."""
+    page.locator("button.jupyter-button", has_text=label).click()
+
+
+def choose(page: Page, label: str, option: str) -> None:
+    """Choose in one of the board's lists."""
+    page.locator(".widget-dropdown", has_text=label).locator("select").select_option(option)
+
+
+@pytest.mark.xdist_group("pipeline")
+def test_board_runs_stops_and_changes_parameters(root: Path, browser: Browser) -> None:
+    params = root / "params" / "diabetes.yaml"
+    before = params.read_text()
+    try:
+        with serve_lab(root) as address:
+            page = browser.new_page(viewport={"width": 1400, "height": 1000})
+            page.goto(f"{address}/?token={TOKEN}", timeout=2 * MINUTE)
+            assert "/lab/tree/notebooks/00_board.ipynb" in page.url
+            # Without the notebooks that an earlier test left open.
+            page.goto(f"{page.url.partition('?')[0]}?reset", timeout=2 * MINUTE)
+            page.locator(".jp-Notebook").wait_for(timeout=2 * MINUTE)
+            page.locator("#jp-main-statusbar").get_by_text("| Idle").wait_for(timeout=2 * MINUTE)
+            assert page.locator(".jp-Dialog, .jp-toastContainer .Toastify__toast").count() == 0
+            expect(page.locator(".jp-BreadCrumbs")).to_contain_text("notebooks")
+            page.get_by_role("menuitem", name="Run", exact=True).click()
+            page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+            page.locator(".widget-dropdown", has_text="Experiment").wait_for(timeout=2 * MINUTE)
+            choose(page, "Experiment", "breast_cancer")
+            expect(page.locator(".jp-OutputArea-output table")).to_contain_text("never run", timeout=MINUTE)
+            choose(page, "Experiment", "diabetes")
+            board = page.locator(".jp-OutputArea-output table").first
+            expect(board).to_contain_text("checked each time", timeout=MINUTE)
+            expect(board.get_by_role("link", name="open page").first).to_have_attribute(
+                "href", re.compile("/files/reports/diabetes/")
+            )
+
+            page.get_by_role("tab", name="Parameters").click()
+            choose(page, "Section", "eda")
+            expect(page.get_by_text("eda.most_columns")).to_be_visible(timeout=MINUTE)
+            field = page.locator(".widget-text input").first
+            field.fill("500")
+            field.press("Enter")
+            message = page.get_by_role("status").filter(has_text="eda.most_columns")
+            expect(message).to_contain_text("eda.most_columns is 500: write 50 or less", timeout=MINUTE)
+            field.fill("11")
+            field.press("Enter")
+            expect(page.get_by_text("+  most_columns: 11")).to_be_visible(timeout=MINUTE)
+            page.get_by_role("tab", name="Pipeline").click()
+            expect(board).to_contain_text("params eda.most_columns changed", timeout=MINUTE)
+
+            choose(page, "Run", "eda")
+            click(page, "Run")
+            expect(page.get_by_role("log")).to_contain_text("cell ", timeout=2 * MINUTE)
+            click(page, "Stop")
+            expect(page.get_by_text("stopped; finished stages are kept").first).to_be_visible(timeout=MINUTE)
+            expect(board).to_contain_text("interrupted")
+            click(page, "Run")
+            ending = "labkit run diabetes --no-wait --until eda --force eda: finished"
+            expect(page.get_by_text(ending)).to_be_visible(timeout=3 * MINUTE)
+            expect(board).not_to_contain_text("interrupted")
+
+            page.get_by_role("tab", name="Runs").click()
+            expect(page.locator(".widget-html", has_text="on the holdout")).to_contain_text("mae ", timeout=MINUTE)
+            page.close()
+    finally:
+        params.write_text(before)

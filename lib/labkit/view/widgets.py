@@ -1,6 +1,6 @@
 """Widgets for JupyterLab, each with a static version for batch runs, whose pages hold no script.
 
-The only importer of ipywidgets. The plots are those of `labkit.view.data_plots`.
+The plots are those of `labkit.view.data_plots`.
 """
 
 import base64

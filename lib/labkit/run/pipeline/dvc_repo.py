@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -121,9 +121,12 @@ def open_repo() -> Repo:
 
 @contextmanager
 def look_at_repo() -> Iterator[Repo]:
-    """Yield the repository for reading, without taking or waiting for any lock."""
+    """Yield the repository for reading, without taking or waiting for any lock.
+
+    The current folder is the root during the block: DVC names stages and files relative to it.
+    """
     repo = open_repo()
-    with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as folder:
+    with chdir(paths.find_root()), tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as folder:
         repo.lock = LockNoop()
         # DVC keeps its list of readers and writers there.
         repo.__dict__["tmp_dir"] = folder

@@ -6,7 +6,7 @@ independent of tables and models.
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, chdir, contextmanager
 from dataclasses import dataclass
 from threading import Event
 from typing import Any
@@ -122,7 +122,8 @@ def run_experiment(
         if force or seem_needed(experiment):
             kernels.begin()
         repo = dvc_repo.open_repo()
-        with open_pipeline(work, packages, until=until, force=force):
+        # DVC names stages and files relative to the current folder.
+        with chdir(paths.find_root()), open_pipeline(work, packages, until=until, force=force):
             return run_stale(work, repo, until=until, force=force)
 
 

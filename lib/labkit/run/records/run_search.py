@@ -90,3 +90,20 @@ def load_inputs(run: Any) -> dict[str, str]:
         inputs: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["inputs"]
         return inputs
     return {}
+
+
+@reach()
+def find_holdout_metrics(experiment: str) -> dict[str, dict[str, float]]:
+    """Return the metrics on the holdout of each run of the pipeline that has some, by the run's name in the ledger."""
+    found = get_client().search_runs(
+        [find_experiment(experiment)], filter_string="tags.`labkit.kind` = 'pipeline'", order_by=["start_time DESC"]
+    )
+    measured = {
+        run.data.tags.get(RUN_TAG, ""): {
+            name.removeprefix("holdout_"): value
+            for name, value in run.data.metrics.items()
+            if name.startswith("holdout_") and name != "holdout_rows"
+        }
+        for run in found
+    }
+    return {name: metrics for name, metrics in measured.items() if metrics}
