@@ -41,7 +41,7 @@ def test_columns_set_aside_come_last_and_in_grey_and_do_not_set_the_scale() -> N
     assert "In grey, cut at the edge: delay (dropped) and id (identifier)." in figure.get_label()
     axes = figure.axes[0]
     assert axes.get_xlim()[1] < 0.06, "scaled by the best usable column"
-    color = tuple(int(style.LINE[place : place + 2], 16) / 255 for place in (1, 3, 5))
+    color = tuple(int(style.GREY[place : place + 2], 16) / 255 for place in (1, 3, 5))
     assert [patch.get_facecolor()[:3] == color for patch in axes.patches] == [False, False, True, True]
     assert "97 %" in [text.get_text() for text in axes.texts]
 

@@ -80,10 +80,11 @@ def test_batch_shows_pictures_and_tables_instead(
     with capture_output() as captured:
         assert widgets.explore_columns(TABLE, profile, TWO_CLASSES) is None
     forms = [set(output.data) - {"text/plain"} for output in captured.outputs]
-    assert forms == [{"image/png"}, {"text/html"}] * widgets.STATIC_COLUMNS
+    assert forms == [{"text/html"}, {"text/html"}] * widgets.STATIC_COLUMNS
+    assert "<figure" in captured.outputs[0].data["text/html"]
 
 
-@pytest.mark.parametrize(("is_run", "form"), [(False, "application/vnd.jupyter.widget-view+json"), (True, "image/png")])
+@pytest.mark.parametrize(("is_run", "form"), [(False, "application/vnd.jupyter.widget-view+json"), (True, "text/html")])
 def test_explorer_in_a_real_kernel(is_run: bool, form: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LABKIT_RUN_DIR", str(tmp_path) if is_run else "")
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])

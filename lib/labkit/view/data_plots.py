@@ -7,22 +7,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from labkit.data.quality.profile import MOST_ROWS
 from labkit.features.table_columns import find_column_kind
 from labkit.params.subject import GENERIC, Subject
 from labkit.params.tables import Target
+from labkit.view.heat_maps import order_alike as order_alike
+from labkit.view.heat_maps import plot_correlation as plot_correlation
 from labkit.view.prose import count, format_number, format_share, join_names, shorten_name
 from labkit.view.style import (
     BLUE,
-    DIVERGING,
+    GROUND,
     INK,
     MUTED,
     ORANGE,
     PALETTE,
     Axes,
     Figure,
-    LinearSegmentedColormap,
     add_legend,
+    find_edges,
     find_ends,
     finish_bars,
     keep_drawable,
@@ -30,6 +31,7 @@ from labkit.view.style import (
     make_figure,
     make_note,
     plot_bars,
+    plot_points,
     set_ticks,
     set_time_ticks,
     spread_edges,
@@ -41,6 +43,8 @@ LEAST_PREDICTIVE = 0.01
 MOST_POINTS = 2000
 MOST_BARS = 6
 PANELS_PER_ROW = 3
+MOST_DISTINCT = 0.9
+"""Share of distinct values above which a column names its rows."""
 MOST_ASIDE = 4
 """Columns that are no usable inputs but are drawn beside the usable ones."""
 
@@ -69,7 +73,7 @@ def describe_best(profile: pd.DataFrame, target: Target) -> str:
 
 
 def plot_missing(profile: pd.DataFrame, *, most: int, subject: Subject = GENERIC) -> Figure:
-    """Draw the share of missing values of the columns that have any; one full bar shows that none has.
+    """Draw the share of missing values of the columns that have any, or state that none has.
 
     Parameters
     ----------
@@ -79,9 +83,7 @@ def plot_missing(profile: pd.DataFrame, *, most: int, subject: Subject = GENERIC
     incomplete = profile[profile["missing_share"] > 0].sort_values("missing_share", ascending=False)
     title = "Missing values by column"
     if not len(incomplete):
-        full = {f"all {len(profile)} columns": 1.0}
-        fact = f"Nothing is missing: every {subject.row} has a value in every column."
-        return plot_bars(full, title=title, fact=fact, unit=f"share of {subject.rows} with a value", as_share=True)
+        return make_note(title, f"Nothing is missing: every {subject.row} has a value in every column.")
     shares = dict(zip(incomplete["column"].head(most), incomplete["missing_share"].head(most), strict=True))
     rest = f", of which the {len(shares)} emptiest are drawn" if len(incomplete) > len(shares) else ""
     fact = f"{len(incomplete)} of {count(len(profile), 'column')} have missing values{rest}; "
@@ -141,11 +143,12 @@ def plot_target(labels: pd.Series, *, task: str, positive: Any = None, subject: 
     with style():
         figure, (axes,) = make_figure(title, fact, form="Histogram", height=2.9)
         bins = make_bins(values) if len(np.unique(values)) > 2 else spread_edges(*find_ends(values), 2)
-        axes.hist(values, list(bins), color=BLUE, edgecolor="white")
+        sizes, edges, _ = axes.hist(values, list(bins), color=BLUE, edgecolor=GROUND)
         for place, label, dash in ((middle, "median", "-"), (values.mean(), "mean", ":")):
             axes.axvline(place, color=ORANGE, linestyle=dash, label=f"{label} {format_number(place)}")
         axes.legend()
         axes.set(xlabel=subject.name_column(name), ylabel=subject.rows)
+        figure.table = pd.DataFrame({"from": edges[:-1], "to": edges[1:], subject.rows: sizes})
         return figure
 
 
@@ -189,8 +192,10 @@ def plot_columns(
         labels = [subject.name_column(name) if axis_of[name] else name for name in columns]
         height = (panel_inches + 0.4 * (labels != list(columns))) * rows + (0.35 if is_classes else 0.1)
         figure, panels = make_figure(title, fact, form="Small multiples", height=height, grid=grid)
+        tables = []
         for axes, name, label in zip(panels, columns, labels, strict=False):
-            plot_column(axes, known, name, target=target, classes=classes)
+            drawn = plot_column(axes, known, name, target=target, classes=classes, subject=subject)
+            tables.append(drawn.astype(object).assign(column=name))
             axes.set_title(shorten_name(name, 20))
             axes.set_xlabel("" if label == name else textwrap.fill(label, 26), size=9.5)
         for axes in panels[len(columns) :]:
@@ -200,6 +205,7 @@ def plot_columns(
             figure.supylabel(outcome, size=11, color=MUTED)
         if is_classes:
             add_legend(figure, dict(zip(names, PALETTE, strict=False)))
+        figure.table = merge_tables(tables)
         figure.set_label(f"{figure.get_label()} Drawn: {join_names(columns, most=20)}.")
         return figure
 
@@ -225,30 +231,49 @@ def pick_class(classes: Sequence[Any]) -> Any:
     return classes[1] if len(classes) == 2 else classes[0]
 
 
-def plot_column(axes: Axes, frame: pd.DataFrame, name: str, *, target: Target, classes: Sequence[Any]) -> None:
-    """Draw one column against the target on given axes."""
+def merge_tables(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return the numbers of several panels as one table, the panel's column first."""
+    merged = pd.concat(tables, ignore_index=True)
+    return merged[["column", *(name for name in merged if name != "column")]]
+
+
+def plot_column(
+    axes: Axes, frame: pd.DataFrame, name: str, *, target: Target, classes: Sequence[Any], subject: Subject = GENERIC
+) -> pd.DataFrame:
+    """Draw one column against the target on given axes and return the numbers drawn, of points their medians."""
     values, labels = frame[name], frame[target.column]
     if not has_order(values):
-        plot_levels(axes, values, labels, classes)
-        return
+        return plot_levels(axes, values, labels, classes)
     places = keep_drawable(to_places(values))
     present = ~np.isnan(places)
     places = places[present]
     if target.task == "classification":
         drawn = labels[present].to_numpy()
-        bins = list(spread_edges(*find_ends(places), 24))
+        edges = find_edges(places, 24)
+        table = pd.DataFrame({"value": [name_place(edge, values) for edge in (edges[:-1] + edges[1:]) / 2]})
         for label, color in zip(classes, PALETTE, strict=False):
             chosen = places[drawn == label]
             weights = np.full(len(chosen), 1 / max(len(chosen), 1))
-            axes.hist(chosen, bins, weights=weights, color=color, alpha=0.45)
-            axes.hist(chosen, bins, weights=weights, color=color, histtype="step", linewidth=1.4)
+            axes.hist(chosen, list(edges), weights=weights, color=color, alpha=0.45)
+            shares, *_ = axes.hist(chosen, list(edges), weights=weights, color=color, histtype="step", linewidth=1.4)
+            table[f"share of {subject.name_class(label)}"] = [format_share(share, 1) for share in np.asarray(shares)]
         axes.set_yticks([])
     else:
-        plot_cloud(axes, places, keep_drawable(labels[present]))
+        middles = plot_cloud(axes, places, keep_drawable(labels[present]))
+        table = pd.DataFrame({"value": [name_place(place, values) for place in middles["place"]]})
+        table[f"median {target.column}"] = middles["outcome"].to_numpy()
     if find_column_kind(values) == "time":
         set_time_ticks(axes)
     else:
         set_ticks(axes, 3)
+    return table
+
+
+def name_place(place: float, values: pd.Series) -> str:
+    """Return a position on the axis of a column in readable form: a number or a day."""
+    if find_column_kind(values) == "time":
+        return f"{pd.Timestamp(0) + pd.Timedelta(days=place):%Y-%m-%d}"
+    return format_number(place)
 
 
 def to_places(values: pd.Series) -> np.ndarray:
@@ -258,108 +283,57 @@ def to_places(values: pd.Series) -> np.ndarray:
     return values.to_numpy(dtype=float, na_value=np.nan)
 
 
-def plot_cloud(axes: Axes, places: np.ndarray, outcomes: np.ndarray) -> None:
-    """Draw the target over a column as at most 2,000 points, and its median in ten groups of equally many rows."""
+def plot_cloud(axes: Axes, places: np.ndarray, outcomes: np.ndarray) -> pd.DataFrame:
+    """Draw the target over a column as at most 2,000 points, and return its median in ten groups of as many rows."""
     step = len(places) // MOST_POINTS + 1
-    axes.plot(places[::step], outcomes[::step], ".", color=BLUE, alpha=0.35, markersize=4, markeredgewidth=0)
+    plot_points(axes, places[::step], outcomes[::step], size=2.6)
     edges = np.unique(np.quantile(places, np.linspace(0, 1, 11))) if len(places) else np.array([])
     slices = np.clip(np.searchsorted(edges, places, side="right") - 1, 0, max(len(edges) - 2, 0))
     middles = pd.DataFrame({"place": places, "outcome": outcomes}).groupby(slices).median()
     axes.plot(middles["place"], middles["outcome"], "o-", color=ORANGE, markersize=3.5)
     axes.locator_params(axis="y", nbins=4)
+    return middles
 
 
-def plot_levels(axes: Axes, values: pd.Series, labels: pd.Series, classes: Sequence[Any]) -> None:
-    """Draw the target by category: share of one class, or the mean; the grey line is for all rows."""
+def plot_levels(axes: Axes, values: pd.Series, labels: pd.Series, classes: Sequence[Any]) -> pd.DataFrame:
+    """Draw the target by category, its name above the bar: share of one class, or the mean; dashed for all rows.
+
+    A column with a different value in nearly each row names the rows; it has no categories to draw.
+    """
     color, outcome = BLUE, labels
     if classes:
         picked = pick_class(classes)
         color, outcome = PALETTE[list(classes).index(picked)], labels == picked
     outcome = pd.Series(keep_drawable(outcome), index=outcome.index)
-    common = list(values.value_counts().index[:MOST_BARS])
-    means = outcome.groupby(values, observed=True).mean().reindex(common).fillna(0)
-    axes.barh(range(len(common)), means, color=color, height=0.8, alpha=0.4)
+    n_known = int(values.notna().sum())
+    common = [] if n_known > MOST_BARS and values.nunique() > MOST_DISTINCT * n_known else list_levels(values)
+    if not common:
+        reason = "nearly every value differs" if n_known else "no value"
+        axes.set_xticks([])
+        axes.annotate(reason, (0, 0.5), xycoords="axes fraction", va="center", color=MUTED, size=10)
+    means = outcome.groupby(values, observed=True).mean().reindex(common)
+    axes.barh(np.arange(len(common)) + 0.24, means.fillna(0), color=color, height=0.42)
     if outcome.notna().any():
         axes.axvline(outcome.mean(), color=MUTED, linewidth=1.2, linestyle="--")
     finish_bars(axes, [], "")
     for row, label in enumerate(common):
-        written = format_number(label) if isinstance(label, int | float) else shorten_name(label, 22)
-        axes.annotate(written, (0, row), (5, 0), textcoords="offset points", va="center", color=INK, size=10)
-    axes.set_ylim(len(common) - 0.4, -0.6)
-    set_ticks(axes, 3, as_share=bool(classes))
+        axes.annotate(
+            name_level(label), (0, row - 0.22), (1, 0), textcoords="offset points", va="center", color=INK, size=10
+        )
+    axes.set_ylim(max(len(common), 1) - 0.4, -0.6)
+    if common:
+        set_ticks(axes, 3, as_share=bool(classes))
+    shown = [format_share(mean) if classes else format_number(mean) for mean in means]
+    return pd.DataFrame({"value": [name_level(label) for label in common], "share" if classes else "mean": shown})
 
 
-def plot_correlation(frame: pd.DataFrame, columns: Sequence[str]) -> Figure:
-    """Draw the rank correlation of every pair of number columns, correlated columns side by side."""
-    numbers = frame[
-        [name for name in columns if find_column_kind(frame[name]) == "number" and frame[name].nunique() > 1]
-    ]
-    matrix = numbers.iloc[:: len(numbers) // MOST_ROWS + 1].corr(method="spearman").fillna(0)
-    names = [str(name) for name in order_alike(matrix)]
-    values, size = matrix.loc[names, names].to_numpy(dtype=float), len(names)
-    if size < 2:
-        fact = "There are fewer than two number columns to compare."
-        return plot_bars({}, title="Rank correlation", fact=fact, unit="")
-    lower = np.tril(np.ones((size, size), dtype=bool), k=-1)
-    first, second = divmod(int(np.where(lower, np.abs(values), -1).argmax()), size)
-    fact = f"The closest pair is {names[first]} and {names[second]} at {values[first, second]:.2f}; 1 and "
-    fact += "−1 mean that one determines the other's order, 0 that they are unrelated."
-    with style():
-        title = f"Rank correlation of {count(size, 'number column')}"
-        figure, (axes,) = make_figure(title, fact, form="Heat map", height=1.1 + 0.36 * size)
-        written = [[f"{value:.2f}".replace("0.", ".").replace("-", "−") for value in line] for line in values]
-        shown = {
-            "columns": [shorten_name(name, 18) for name in names[:-1]],
-            "index": [shorten_name(name, 22) for name in names],
-        }
-        table = pd.DataFrame(np.where(lower, values, np.nan)[:, :-1], **shown)  # type: ignore[call-overload]
-        labels = np.array(written)[1:, :-1]
-        plot_heat(axes, table[1:], labels=labels, span=(-1, 1), color_map=DIVERGING, size=9.5 if size <= 14 else 6.5)
-        return figure
+def list_levels(values: pd.Series) -> list[Any]:
+    """Return the most common values of a column."""
+    return list(values.value_counts().index[:MOST_BARS])
 
 
-def plot_heat(
-    axes: Axes,
-    table: pd.DataFrame,
-    *,
-    labels: np.ndarray,
-    span: tuple[float, float],
-    color_map: LinearSegmentedColormap,
-    size: float = 9.5,
-) -> None:
-    """Draw a table as a heat map with a label in each cell, its names along both sides.
-
-    Parameters
-    ----------
-    labels
-        Strings, shape of `table`; cells without a value stay empty.
-    span
-        Values at the two ends of the colours.
-    """
-    import seaborn  # takes seconds, and most notebooks draw no heat map
-
-    seaborn.heatmap(
-        table, ax=axes, annot=labels, fmt="", cmap=color_map, vmin=span[0], vmax=span[1], mask=table.isna().to_numpy(),
-        cbar=False, annot_kws={"size": size}, linewidths=0.5, xticklabels=True, yticklabels=True,
-    )  # fmt: skip
-    axes.tick_params(axis="x", rotation=40)
-    for label in axes.get_xticklabels():
-        label.set_horizontalalignment("right")
-    axes.tick_params(axis="y", rotation=0)
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)
-    axes.set(xlabel="", ylabel="")
-
-
-def order_alike(matrix: pd.DataFrame) -> list[str]:
-    """Return the columns of a correlation matrix with correlated ones side by side: a chain from the strongest."""
-    left = list(matrix.columns)
-    if len(left) < 3:
-        return left
-    strength = matrix.abs().to_numpy(copy=True)
-    np.fill_diagonal(strength, 0)
-    chain = [int(strength.sum(axis=0).argmax())]
-    while len(chain) < len(left):
-        others = [place for place in range(len(left)) if place not in chain]
-        chain.append(max(others, key=lambda place: (strength[chain[-1], place], -place)))
-    return [left[place] for place in chain]
+def name_level(label: Any) -> str:
+    """Return a category in readable form."""
+    if isinstance(label, int | float) and not isinstance(label, bool):
+        return format_number(label)
+    return shorten_name(label, 22) if str(label).strip() else "(empty)"

@@ -3,14 +3,16 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from sklearn import metrics as sk
 
 from labkit.model.evaluation.predictions import Predictions
 from labkit.model.evaluation.threshold import HALF
 from labkit.params.subject import GENERIC, Subject
-from labkit.view.model_plots import NO_PREDICTION, plot_mistakes, take_predicted
+from labkit.view.curve_plots import NO_PREDICTION, take_predicted
+from labkit.view.model_plots import plot_mistakes
 from labkit.view.prose import escape, format_number, format_share, join_names, shorten_name
-from labkit.view.style import INK, SEQUENTIAL, Axes, Figure, make_figure, make_note, style
+from labkit.view.style import BLACK, SEQUENTIAL, WHITE, Axes, Figure, make_figure, make_note, style
 
 
 def plot_decisions(
@@ -40,10 +42,12 @@ def plot_decisions(
     fact += "percentages are of the true class."
     with style():
         figure, axes = make_figure(title, fact, form="Two heat maps", height=2.6, grid=(1, 2), sharey=True)
+        tables = []
         for panel, (level, one) in zip(axes, found.items(), strict=True):
-            plot_counts(panel, one, subject)
+            tables.append(plot_counts(panel, one, subject).assign(threshold=format_number(level)))
             panel.set(title=f"threshold {format_number(level)} ({levels[level]})", xlabel="predicted class")
         axes[0].set_ylabel("true class")
+        figure.table = pd.concat(tables, ignore_index=True)
         return figure
 
 
@@ -53,20 +57,22 @@ def compute_recall(predictions: Predictions) -> float:
     return float((predictions.y_pred[is_hit] == predictions.positive).mean()) if is_hit.any() else 0.0
 
 
-def plot_counts(axes: Axes, predictions: Predictions, subject: Subject) -> None:
-    """Draw how many rows of each of two classes are predicted as which."""
+def plot_counts(axes: Axes, predictions: Predictions, subject: Subject) -> pd.DataFrame:
+    """Draw and return how many rows of each of two classes are predicted as which."""
     table = sk.confusion_matrix(predictions.y_true, predictions.y_pred, labels=range(2))
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap=SEQUENTIAL, vmin=0, vmax=1.25, aspect="auto")
     for row, column in np.ndindex(*table.shape):
         written = f"{table[row, column]:,}\n({format_share(shares[row, column])})"
-        color, weight = "white" if shares[row, column] > 0.45 else INK, "bold" if row == column else "normal"
+        color, weight = WHITE if shares[row, column] > 0.45 else BLACK, "bold" if row == column else "normal"
         axes.text(column, row, written, ha="center", va="center", color=color, weight=weight)
     names = [shorten_name(subject.name_class(label), 16) for label in predictions.classes]
     axes.set_xticks(range(2), names)
     axes.set_yticks(range(2), names)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
+    cells = [(names[row], names[column], int(table[row, column])) for row, column in np.ndindex(*table.shape)]
+    return pd.DataFrame(cells, columns=["true class", "predicted class", subject.rows])
 
 
 def describe_doubts(doubts: Mapping[str, Sequence[str]], baselines: Sequence[str]) -> list[str]:

@@ -15,7 +15,8 @@ from labkit.model.evaluation.predictions import Predictions
 from labkit.model.evaluation.threshold import Outcome, compute_cost_curve, compute_costs
 from labkit.params.evaluation import Costs
 from labkit.params.subject import GENERIC, Subject
-from labkit.view.model_plots import COLORS, NO_PREDICTION, plot_interval, take_predicted
+from labkit.view.curve_plots import COLORS, NO_PREDICTION, take_predicted
+from labkit.view.model_plots import plot_interval
 from labkit.view.prose import (
     count,
     escape,
@@ -36,6 +37,7 @@ from labkit.view.style import (
     find_ends,
     finish_bars,
     keep_drawable,
+    label_point,
     make_figure,
     make_note,
     set_ticks,
@@ -62,18 +64,20 @@ def plot_costs(predictions: Predictions, outcome: Outcome, costs: Costs, *, subj
     with style():
         figure, (axes,) = make_figure(title, fact, form="Cost curve", height=3.2)
         axes.step(curve["threshold"], keep_drawable(curve["cost"]), where="pre", color=BLUE)
-        axes.axvline(outcome.threshold, color=LINE, linestyle="--", linewidth=1.4)
+        axes.axvline(outcome.threshold, color=MUTED, linestyle="--", linewidth=1.4)
         cost = keep_drawable([compute_costs(predictions, outcome.threshold, costs).mean()])
         axes.plot([outcome.threshold], cost, "o", color=ORANGE, ms=9)
         levels = keep_drawable([outcome.always_yes, outcome.always_no])
         for name, level in zip(("always acting", "never acting"), levels, strict=True):
             if not np.isnan(level):
                 axes.axhline(level, color=MUTED, linestyle=":", linewidth=1.4)
-                axes.annotate(name, (1, level), (0, 3), textcoords="offset points", ha="right", color=MUTED, size=10)
+                label_point(axes, name, (1, level), ha="right", offset=(0, 3), color=MUTED)
         axes.set(xlabel="threshold (predicted probability from which one acts)")
         axes.set(ylabel=f"cost per {subject.row}{f' ({costs.unit})' if costs.unit else ''}")
         axes.set(xlim=(-0.01, 1.01), ylim=(0, 1.12 * max(find_ends(levels, curve["cost"])[1], 1e-12)))
         set_ticks(axes, 6)
+        tenths = np.searchsorted(full["threshold"], np.arange(11) / 10).clip(max=len(full) - 1)
+        figure.table = full.iloc[np.unique(tenths)][["threshold", "cost"]]
         return figure
 
 
@@ -98,7 +102,7 @@ def plot_periods(frame: pd.DataFrame, metric: str, *, unit: str, confidence: flo
     x = np.arange(len(frame))
     with style():
         figure, axes = make_figure(title, fact, form="Two line charts", height=4.6, grid=(2, 1), sharex=True)
-        axes[0].vlines(x, frame["low"], frame["high"], color=ORANGE, alpha=0.5, linewidth=3)
+        axes[0].vlines(x, frame["low"], frame["high"], color=ORANGE, linewidth=2)
         for name, color in COLORS.items():
             if name in frame and (name != "dummy" or is_near(frame, "dummy")):
                 axes[0].plot(x, frame[name], "o-", color=color, label=name, markersize=6)
@@ -108,7 +112,8 @@ def plot_periods(frame: pd.DataFrame, metric: str, *, unit: str, confidence: flo
         axes[1].set(ylabel="mean", title="Mean true value (dark) and mean prediction (orange)")
         axes[1].set_xticks(x, frame["period"], rotation=0 if len(x) <= 8 else 30)
         axes[1].margins(x=0.06, y=0.2)
-        add_legend(figure, {name: color for name, color in COLORS.items() if name in frame})
+        add_legend(figure, {name: color for name, color in COLORS.items() if name in frame}, marks={})
+        figure.table = frame
         return figure
 
 
@@ -144,6 +149,7 @@ def plot_slices(frame: pd.DataFrame, *, loss: str, confidence: float, subject: S
             interval = Interval(excess, float(frame["low"].iloc[row]), float(frame["high"].iloc[row]))
             plot_interval(axes, row, interval, color=ORANGE if row == 0 else BLUE)
         axes.axvline(0, color=LINE, linewidth=1.4)
+        figure.table = frame[["slice", "rows", "loss", "elsewhere", "low", "high"]]
         finish_bars(axes, names, f"excess {loss}, with {format_confidence(confidence)} interval")
         axes.margins(x=0.1)
         set_ticks(axes, 5)
@@ -186,6 +192,7 @@ def plot_importance(
     fact += f" Lines show the spread over {N_SHUFFLES} shuffles of these {subject.rows} only, not over others."
     with style():
         figure, (axes,) = make_figure(title, fact, form="Interval chart", height=0.8 + 0.33 * len(shown))
+        figure.table = shown[["column", "loss", "low", "high"]]
         axes.barh(range(len(shown)), shown["loss"].fillna(0), color=BLUE, height=0.62)
         axes.hlines(range(len(shown)), shown["low"], shown["high"], color=INK, linewidth=1.6)
         axes.axvline(0, color=LINE, linewidth=1.2)

@@ -9,7 +9,6 @@ from labkit.view.model_plots import plot_interval
 from labkit.view.prose import count, format_number, shorten_name
 from labkit.view.style import (
     BLUE,
-    LINE,
     MUTED,
     Figure,
     finish_bars,
@@ -31,13 +30,15 @@ def plot_ablation(ablation: Ablation, subject: Subject = GENERIC) -> Figure:
     n_sure = int((frame["low"] > 0).sum())
     rows = subject.count_rows(ablation.n_rows, kind="validation")
     fact = f"A plain LightGBM with all features against one without each family, measured on {rows}. "
-    fact += f"{count(n_sure, 'family', 'families')} of {len(frame)} gain {metric} beyond random variation (blue)."
+    sure = count(n_sure, "family", "families").capitalize()
+    fact += f"{sure} of {len(frame)} gain {metric} beyond random variation (blue)."
     with style():
         figure, (axes,) = make_figure(title, fact, form="Interval chart", height=0.9 + 0.42 * len(frame))
         for row, line in enumerate(frame.itertuples()):
             interval = Interval(*(float(getattr(line, name)) for name in ("gain", "low", "high")))
             plot_interval(axes, row, interval, color=BLUE if interval.low > 0 else MUTED)
-        axes.axvline(0, color=LINE, linewidth=1.4)
+        axes.axvline(0, color=MUTED, linewidth=1.4)
+        figure.table = frame[["family", "features", "gain", "low", "high"]]
         names = [f"{shorten_name(line.family)} ({line.features})" for line in frame.itertuples()]
         finish_bars(axes, names, f"gain in {metric} with the family (number of features)")
         axes.margins(x=0.12)

@@ -3,6 +3,7 @@
 One function serves both tasks wherever possible.
 """
 
+import textwrap
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,37 +17,46 @@ from labkit.model.evaluation.metrics import is_greater_better
 from labkit.model.evaluation.predictions import Predictions
 from labkit.params.subject import GENERIC, Subject
 from labkit.params.training import DUMMY
-from labkit.view.prose import count, format_confidence, format_number, format_share, join_names, shorten_name
+from labkit.view.curve_plots import COLORS, NO_PREDICTION, find_predicted, list_codes, take_predicted
+from labkit.view.curve_plots import plot_curves as plot_curves
+from labkit.view.prose import (
+    MOST_FOLDED,
+    count,
+    format_confidence,
+    format_number,
+    format_share,
+    join_names,
+    shorten_name,
+)
 from labkit.view.style import (
+    BLACK,
     BLUE,
-    INK,
-    LINE,
+    GREY,
+    GROUND,
     MUTED,
     ORANGE,
-    PALETTE,
     SEQUENTIAL,
+    WHITE,
     Axes,
     Figure,
-    add_legend,
+    find_edges,
     find_ends,
     finish_bars,
     keep_drawable,
+    label_point,
     make_figure,
     make_note,
+    plot_points,
     set_ticks,
-    spread_edges,
     style,
 )
 
 NOT_COMPUTED = Interval(np.nan, np.nan, np.nan)
-COLORS = {"model": ORANGE, "plain LightGBM": BLUE, DUMMY: MUTED}
-"""Colours of the model and of the baselines in every plot of an evaluation."""
 MOST_POINTS = 3000
 MOST_CLASSES = 30
 """Classes of a confusion matrix; if there are more, the least frequent ones are combined."""
 MOST_TICK_CHARACTERS = 60
 """Characters of all names that fit side by side below a confusion matrix."""
-NO_PREDICTION = "There is no row with a true value and a prediction that can be drawn."
 
 
 def plot_leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
@@ -79,6 +89,7 @@ def plot_leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
             plot_dummy(axes, names.index(DUMMY), means[names.index(DUMMY)])
         finish_bars(axes, names, metric)
         set_ticks(axes, 6, end=find_end(metric))
+        figure.table = pd.DataFrame({"candidate": names, metric: means, "standard deviation": deviations})
         return figure
 
 
@@ -111,9 +122,9 @@ def plot_interval(axes: Axes, row: int, interval: Interval, *, color: str) -> No
             format_number(interval.value), (0.01, row), xycoords=("axes fraction", "data"), va="center", color=MUTED
         )
         return
-    axes.plot(ends, [row, row], color=color, linewidth=3, solid_capstyle="round", alpha=0.5)
+    axes.plot(ends, [row, row], color=color, linewidth=2.5, solid_capstyle="round")
     axes.plot(value, row, "o", color=color, markersize=8)
-    axes.annotate(format_number(value), (value, row), (0, 8), textcoords="offset points", ha="center", size=10)
+    label_point(axes, format_number(value), (value, row))
 
 
 def plot_intervals(
@@ -156,134 +167,24 @@ def plot_intervals(
             axes.set_title(f"{name} {'↑' if is_greater_better(name) else '↓'}")
         for axes in panels[len(drawable) :]:
             axes.set_visible(False)
+        figure.table = pd.DataFrame(
+            [
+                (name, model, found[name].value, found[name].low, found[name].high)
+                for name in drawable
+                for model, found in models.items()
+                if name in found
+            ],
+            columns=["metric", "model", "value", "low", "high"],
+        )
         stated = (f"{name} {format_number(interval.value)}" for name, interval in drawable.items())
         figure.set_label(f"{figure.get_label()} {join_names(stated, most=10)}.")
         return figure
 
 
-def plot_curves(models: Mapping[str, Predictions], *, name: str = "", subject: Subject = GENERIC) -> Figure:
-    """Draw ROC and precision-recall curves, or the cumulative distribution of errors.
-
-    Parameters
-    ----------
-    models
-        Predictions by model, the chosen one first: names are those of `COLORS`.
-    name
-        Name of the target; errors are in its unit.
-    """
-    with style():
-        if next(iter(models.values())).classes:
-            return plot_class_curves(models, subject)
-        return plot_error_curves(models, name, subject)
-
-
-def list_codes(predictions: Predictions) -> list[int]:
-    """Return the classes to draw one against the rest: the positive one of two, otherwise the six most common.
-
-    Classes of no row or of all rows are left out: they have no curve.
-    """
-    sizes = np.bincount(predictions.y_true, minlength=len(predictions.classes))
-    codes = (
-        [predictions.positive] if len(predictions.classes) == 2 else np.argsort(-sizes, kind="stable")[: len(PALETTE)]
-    )
-    return [int(code) for code in codes if 0 < sizes[code] < len(predictions.y_true)]
-
-
-def find_predicted(predictions: Predictions) -> np.ndarray:
-    """Return whether the true value and the prediction of each row can be drawn, shape (n_rows,)."""
-    output = predictions.y_proba if predictions.classes else predictions.y_pred[:, None]
-    is_predicted = ~np.isnan(keep_drawable(output)).any(axis=1)
-    return is_predicted & ~np.isnan(keep_drawable(predictions.y_true))
-
-
-def take_predicted(predictions: Predictions) -> Predictions:
-    """Return the rows whose true value and prediction can be drawn."""
-    return predictions.take(np.flatnonzero(find_predicted(predictions)))
-
-
-def plot_class_curves(models: Mapping[str, Predictions], subject: Subject) -> Figure:
-    """Draw ROC and precision-recall curves: of the positive class by model, or of each class against the rest."""
-    models = {name: take_predicted(found) for name, found in models.items()}
-    predictions = next(iter(models.values()))
-    codes = list_codes(predictions)
-    if not codes:
-        only = (
-            f"all {len(predictions.y_true):,} {subject.rows} are of one class"
-            if len(predictions.y_true)
-            else f"there are no {subject.rows}"
-        )
-        return make_note("ROC and precision-recall curves", f"There is no curve: {only}.")
-    names = [subject.name_class(predictions.classes[code]) for code in codes]
-    title = names[0] if len(codes) == 1 else "each class"
-    areas = [sk.roc_auc_score(predictions.y_true == code, predictions.y_proba[:, code]) for code in codes]
-    fact = f"ROC AUC {format_number(np.mean(areas))}: the probability that a {subject.row} of the class ranks above "
-    fact += "another. "
-    figure, axes = make_figure(
-        f"ROC and precision-recall curves of {title}",
-        f"{fact}Dashed: guessing.",
-        form="Two curves",
-        height=3.5,
-        grid=(1, 2),
-    )
-    if len(codes) == 1:
-        colors = {model: COLORS[model] for model in models if model != DUMMY}
-        for model, color in reversed(colors.items()):
-            if codes[0] in list_codes(models[model]):
-                plot_class_curve(axes, models[model], codes[0], color=color)
-    else:
-        colors = dict(zip(names, PALETTE, strict=False))
-        for code, color in zip(codes, PALETTE, strict=False):
-            plot_class_curve(axes, predictions, code, color=color)
-    axes[0].plot([0, 1], [0, 1], color=LINE, linestyle="--", linewidth=1.2)
-    axes[0].set(title="ROC", xlabel="false positive rate", ylabel="true positive rate")
-    axes[1].set(title="Precision and recall", xlabel="recall", ylabel="precision")
-    for panel in axes:
-        panel.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.03))
-        set_ticks(panel, 5)
-    if len(colors) > 1:
-        add_legend(figure, colors)
-    return figure
-
-
-def plot_class_curve(axes: np.ndarray, predictions: Predictions, code: int, *, color: str) -> None:
-    """Draw the two curves of one class against the rest."""
-    is_class, probabilities = predictions.y_true == code, predictions.y_proba[:, code]
-    false, true, _ = sk.roc_curve(is_class, probabilities)
-    precision, recall, _ = sk.precision_recall_curve(is_class, probabilities)
-    axes[0].plot(false, true, color=color)
-    axes[1].step(recall, precision, where="post", color=color)
-    axes[1].axhline(is_class.mean(), color=LINE, linestyle="--", linewidth=1.2)
-
-
-def plot_error_curves(models: Mapping[str, Predictions], target: str, subject: Subject) -> Figure:
-    """Draw the share of rows predicted within each error, by model.
-
-    The regression error characteristic of Bi and Bennett (ICML 2003).
-    """
-    known = {name: take_predicted(predictions) for name, predictions in models.items()}
-    errors = {name: np.sort(np.abs(found.y_pred - found.y_true)) for name, found in known.items() if len(found.y_true)}
-    title = f"Share of {subject.rows} within an error"
-    if not errors:
-        return make_note(title, NO_PREDICTION)
-    middle = {name: float(np.median(values)) for name, values in errors.items()}
-    first, *others = middle
-    fact = f"Half of the {subject.rows} are predicted within {format_number(middle[first])}"
-    fact += "".join(f", by {name} within {format_number(middle[name])}" for name in others)
-    figure, (axes,) = make_figure(title, f"{fact}.", form="Curves", height=3.1)
-    for name, values in reversed(errors.items()):
-        shares = np.arange(1, len(values) + 1) / len(values)
-        axes.step([0, *values], [0, *shares], where="post", color=COLORS[name])
-        axes.plot(middle[name], 0.5, "o", color=COLORS[name], markersize=8)
-    axes.axhline(0.5, color=LINE, linestyle="--", linewidth=1.2)
-    error = subject.add_unit("largest error", target)
-    error = error if error != "largest error" else "largest error (in the target's unit)"
-    axes.set(xlabel=error, ylabel=f"share of {subject.rows}", ylim=(0, 1.02), xlim=(0, None))
-    add_legend(figure, {name: COLORS[name] for name in errors})
-    return figure
-
-
 def plot_calibration(predictions: Predictions, name: str, *, blocks: Blocks, subject: Subject = GENERIC) -> Figure:
     """Draw mean true values against mean predictions, in ten groups of rows with similar predictions.
+
+    Beside it, a histogram of the predictions.
 
     Parameters
     ----------
@@ -314,12 +215,22 @@ def plot_calibration(predictions: Predictions, name: str, *, blocks: Blocks, sub
     fact = f"On average a group's mean true value is {format_number(error)} away from its prediction. On the "
     fact += "dashed line they are equal; lines are one standard error."
     with style():
-        figure, (axes,) = make_figure(title, fact, form="Curve", height=3.6)
-        ends = [min(means.min()), max(means.max())]
-        axes.plot(ends, ends, color=LINE, linestyle="--", linewidth=1.4)
-        axes.errorbar(means["prediction"], means["true"], deviations, fmt="o-", color=ORANGE, ecolor=LINE, markersize=7)
-        axes.plot(predicted, np.full(len(predicted), axes.get_ylim()[0]), "|", color=BLUE, alpha=0.4, markersize=9)
-        axes.set(xlabel=f"{predicted_name} (blue: each {subject.row})", ylabel=true_name)
+        options = {"width_ratios": [3, 2]}
+        figure, axes = make_figure(title, fact, form="Curve and histogram", height=3.8, grid=(1, 2), **options)
+        margin = np.nan_to_num(keep_drawable(deviations))
+        low, high = find_ends(means["prediction"], means["true"] - margin, means["true"] + margin)
+        reach = 0.04 * (high - low) or 0.5
+        axes[0].plot([low, high], [low, high], color=MUTED, linestyle="--", linewidth=1.4)
+        axes[0].errorbar(means["prediction"], means["true"], margin, fmt="o-", color=ORANGE, ecolor=GREY, markersize=7)
+        axes[0].set(xlabel=textwrap.fill(predicted_name, 44), ylabel=true_name)
+        axes[0].set(xlim=(low - reach, high + reach), ylim=(low - reach, high + reach))
+        axes[0].set_aspect("equal", adjustable="box")
+        axes[1].hist(predicted, list(find_edges(predicted, 20)), color=BLUE, edgecolor=GROUND)
+        axes[1].set(title=f"Predictions of all {subject.rows}", xlabel="prediction", ylabel=subject.rows)
+        for panel in axes:
+            set_ticks(panel, 4)
+        figure.table = means.set_axis(["mean prediction", "mean true value"], axis=1)
+        figure.table = figure.table.assign(**{"standard error": np.array(deviations), subject.rows: sizes.to_numpy()})
         return figure
 
 
@@ -353,7 +264,7 @@ def plot_confusion(predictions: Predictions, subject: Subject) -> Figure:
         label = f"{table[row, column]:,}"
         if len(classes) <= 4:
             label += f"  ({format_share(shares[row, column])})"
-        color = "white" if shares[row, column] > 0.45 else INK
+        color = WHITE if shares[row, column] > 0.45 else BLACK
         axes.text(
             column, row, label, ha="center", va="center", color=color, weight="bold" if row == column else "normal"
         )
@@ -363,6 +274,11 @@ def plot_confusion(predictions: Predictions, subject: Subject) -> Figure:
     axes.set(xlabel="predicted class", ylabel="true class")
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
+    if table.size <= MOST_FOLDED:
+        figure.table = pd.DataFrame(
+            [(classes[row], classes[column], int(table[row, column])) for row, column in np.ndindex(*table.shape)],
+            columns=["true class", "predicted class", subject.rows],
+        )
     return figure
 
 
@@ -379,13 +295,14 @@ def plot_residuals(predictions: Predictions, name: str, subject: Subject) -> Fig
     step = len(errors) // MOST_POINTS + 1
     y_true, y_pred = predictions.y_true[::step], predictions.y_pred[::step]
     ends = find_ends(y_true, y_pred)
-    axes[0].plot(ends, ends, color=LINE, linestyle="--", linewidth=1.4)
-    axes[0].plot(y_true, y_pred, "o", color=BLUE, alpha=0.45, markersize=5, markeredgewidth=0)
+    axes[0].plot(ends, ends, color=MUTED, linestyle="--", linewidth=1.4)
+    plot_points(axes[0], y_true, y_pred, size=5)
     title = subject.add_unit(name, name)
     axes[0].set(title=f"Each {subject.row}", xlabel=f"true {title}", ylabel=f"predicted {title}")
     n_bins = min(24, max(8, round(len(errors) ** 0.5)))
-    axes[1].hist(errors, list(spread_edges(*find_ends(errors), n_bins)), color=BLUE, edgecolor="white")
+    sizes, edges, _ = axes[1].hist(errors, list(find_edges(errors, n_bins)), color=BLUE, edgecolor=GROUND)
     axes[1].axvline(0, color=ORANGE)
     axes[1].set(title="Errors", xlabel=subject.add_unit("predicted − true", name), ylabel=subject.rows)
     set_ticks(axes[1], 4)
+    figure.table = pd.DataFrame({"error from": edges[:-1], "to": edges[1:], subject.rows: sizes})
     return figure

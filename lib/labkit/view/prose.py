@@ -96,20 +96,20 @@ def show_table(
     if frame.empty:
         report(empty)
         return
-    formatters: dict[Any, Any] = dict.fromkeys(frame.select_dtypes("number").columns, format_number)
-    options: dict[str, Any] = {
-        "index": False,
-        "border": 0,
-        "na_rep": "–",
-        "formatters": {**formatters, **(formats or {})},
-    }
-    display(HTML(frame.head(MOST_LINES).to_html(**options)))
+    display(HTML(render_table(frame.head(MOST_LINES), formats)))
     rest = frame.iloc[MOST_LINES:MOST_FOLDED]
     if len(rest):
         head = count(len(rest), "more line")
-        display(HTML(f"<details><summary>{head}</summary>{rest.to_html(**options)}</details>"))
+        display(HTML(f"<details><summary>{head}</summary>{render_table(rest, formats)}</details>"))
     if len(frame) > MOST_FOLDED:
         report(f"… and {count(len(frame) - MOST_FOLDED, 'line')} that are not shown.")
+
+
+def render_table(frame: pd.DataFrame, formats: Mapping[str, Callable[[Any], str]] | None = None) -> str:
+    """Return a table without its index as HTML; numbers are formatted by `format_number` unless `formats` has one."""
+    formatters: dict[Any, Any] = dict.fromkeys(frame.select_dtypes("number").columns, format_number)
+    shown: str = frame.to_html(index=False, border=0, na_rep="–", formatters={**formatters, **(formats or {})})
+    return shown
 
 
 def report(*sentences: str) -> None:

@@ -12,11 +12,13 @@ from labkit.view.data_plots import list_classes
 from labkit.view.prose import format_share, shorten_name
 from labkit.view.style import (
     BLUE,
+    GREY,
+    GROUND,
     INK,
-    MUTED,
     PALETTE,
     Axes,
     Figure,
+    choose_ink,
     finish_bars,
     keep_drawable,
     make_figure,
@@ -39,16 +41,18 @@ def plot_split(parts: Mapping[str, pd.DataFrame], target: Target, *, subject: Su
             fact += "the median"
         figure, axes = make_figure(title, f"{fact}.", form="Two bar charts", height=2.3, grid=(1, 2), **grid)
         rows = np.arange(len(sizes))
-        axes[0].barh(rows, list(sizes.values()), color=MUTED, height=0.6)
+        axes[0].barh(rows, list(sizes.values()), color=GREY, height=0.6)
         for row, size in zip(rows, sizes.values(), strict=True):
             axes[0].annotate(f"{size:,}", (size, row), (5, 0), textcoords="offset points", va="center", color=INK)
-        axes[0].margins(x=0.2)
+        axes[0].set_xlim(0, 1.35 * max(*sizes.values(), 1))
         if target.task == "classification":
             classes = list_classes(pd.concat(list(outcomes.values())), target.positive)
-            plot_shares(axes[1], outcomes, {label: subject.name_class(label) for label in classes})
+            drawn = plot_shares(axes[1], outcomes, {label: subject.name_class(label) for label in classes})
         else:
-            plot_spreads(axes[1], list(outcomes.values()))
+            drawn = plot_spreads(axes[1], list(outcomes.values()))
         finish_bars(axes[0], list(sizes), subject.rows)
+        set_ticks(axes[0], 2)
+        figure.table = pd.DataFrame({"part": list(sizes), subject.rows: list(sizes.values())}).assign(**drawn)
         axes[1].tick_params(axis="y", labelleft=False)
         axes[1].grid(visible=False, axis="y")
         axes[1].spines["left"].set_visible(False)
@@ -57,28 +61,37 @@ def plot_split(parts: Mapping[str, pd.DataFrame], target: Target, *, subject: Su
         return figure
 
 
-def plot_shares(axes: Axes, outcomes: Mapping[str, pd.Series], classes: Mapping[Any, str]) -> None:
-    """Draw the shares of classes, given with their names, of each part as one stacked bar."""
+def plot_shares(axes: Axes, outcomes: Mapping[str, pd.Series], classes: Mapping[Any, str]) -> dict[str, list[Any]]:
+    """Draw and return the shares of classes, given with their names, of each part as one stacked bar."""
+    drawn: dict[str, list[Any]] = {name: [] for name in classes.values()}
     for row, values in enumerate(outcomes.values()):
         start = 0.0
         for (label, name), color in zip(classes.items(), PALETTE, strict=False):
             share = float((values == label).mean()) if len(values) else 0.0
             axes.barh(row, share, left=start, color=color, height=0.6, label=shorten_name(name) if row == 0 else None)
+            drawn[name].append(format_share(share))
             if share > 0.08:
                 middle = start + share / 2
-                axes.text(middle, row, format_share(share), ha="center", va="center", color="white", size=10.5)
+                ink = choose_ink(color)
+                axes.text(middle, row, format_share(share), ha="center", va="center", color=ink, size=10.5)
             start += share
     axes.set_xlim(0, 1)
     set_ticks(axes, 5, as_share=True)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0, handlelength=1)
+    return drawn
 
 
-def plot_spreads(axes: Axes, outcomes: Sequence[pd.Series]) -> None:
-    """Draw each part's outcomes: a thin line for 90 % of them, a thick one for 50 %, a point for the median."""
+def plot_spreads(axes: Axes, outcomes: Sequence[pd.Series]) -> dict[str, list[Any]]:
+    """Draw and return each part's outcomes: a thin line for 90 %, a thick one for 50 %, a point for the median."""
+    levels = {"5 %": 0.05, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95}
+    drawn: dict[str, list[Any]] = {name: [] for name in levels}
     for row, values in enumerate(map(keep_drawable, outcomes)):
-        if np.isnan(values).all():
-            continue
-        low, lower, middle, upper, high = np.nanquantile(values, [0.05, 0.25, 0.5, 0.75, 0.95])
+        known = values[~np.isnan(values)]
+        quantiles = np.quantile(known, list(levels.values())) if len(known) else np.full(len(levels), np.nan)
+        for name, quantile in zip(levels, quantiles, strict=True):
+            drawn[name].append(float(quantile))
+        low, lower, middle, upper, high = quantiles
         axes.plot([low, high], [row, row], color=BLUE, linewidth=2)
         axes.plot([lower, upper], [row, row], color=BLUE, linewidth=10, solid_capstyle="butt")
-        axes.plot(middle, row, "o", color="white", markeredgecolor=INK, markersize=7)
+        axes.plot(middle, row, "o", color=GROUND, markeredgecolor=INK, markersize=7)
+    return drawn

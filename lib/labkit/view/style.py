@@ -4,87 +4,121 @@ The only importer of matplotlib, without pyplot: nothing is global, no figure st
 same bytes. Plots of tables are in `labkit.view.data_plots`, plots of models in `labkit.view.model_plots`.
 """
 
-import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from io import BytesIO
+from io import StringIO
 from typing import Any
 
 import matplotlib
 import numpy as np
-from IPython.display import Image, display
+import pandas as pd
+from IPython.display import HTML, display
+from markupsafe import Markup
 from matplotlib.axes import Axes as Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap as LinearSegmentedColormap
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.dates import date2num as date2num
-from matplotlib.figure import Figure as Figure
+from matplotlib.figure import Figure as EmptyFigure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, ScalarFormatter
-from PIL import Image as PngImage
-from PIL.PngImagePlugin import PngImageFile
 
-from labkit.view.prose import LARGEST_FIXED, format_number, format_share, shorten_name
+from labkit.view.prose import LARGEST_FIXED, MOST_FOLDED, count, format_number, format_share, render_table, shorten_name
+from labkit.view.svg import GROUND as GROUND
+from labkit.view.svg import INK as INK
+from labkit.view.svg import LINE as LINE
+from labkit.view.svg import MUTED as MUTED
+from labkit.view.svg import PALE as PALE
+from labkit.view.svg import make_data_url, theme_svg
 
 WIDTH_INCHES = 7.0
 WIDTH_PIXELS = 700
-COLOURS = 256
-SHARPNESS = 2
-"""Pixels of the image per pixel on a standard screen."""
+DOTS_PER_INCH = 200
+"""Sharpness of clouds of points, which are drawn as pixels."""
+MOST_MARKS = 300
+"""Points from which on a cloud is drawn as pixels."""
 
-# Okabe and Ito's colours, distinguishable with any kind of colour blindness (jfly.uni-koeln.de/color, 2008).
-BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+# Okabe and Ito's colours, distinguishable with any kind of colour blindness (jfly.uni-koeln.de/color, 2008), yellow
+# and sky darker: all stand out from a light and a dark ground by 3:1, as WCAG 2.2 (1.4.11) asks of marks.
+BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B07A00", "#3D93C9"
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY)
+GREY, CLOUD = "#7A8590", "#2B84C4"
+"""Colours of what stands back and of clouds of points."""
+BLACK, WHITE = "#14181c", "white"
+"""Colours of text on a coloured ground, the same in the dark."""
 LARGE = 10_000
 LARGEST_DRAWN = 1e100
 """Magnitude above which axes overflow; larger numbers are not drawn."""
-MOST_BINS = 60
-INK, MUTED, LINE, PALE = "#1c2329", "#57616b", "#b4bdc6", "#e6eaee"
+MOST_BINS, MOST_LEVELS = 60, 32
+"""Bins of a histogram at most, and whole numbers up to which each has a bin of its own."""
 DIVERGING = LinearSegmentedColormap.from_list("labkit", [BLUE, "#8dbbdb", "#ffffff", "#eba67a", ORANGE])
 SEQUENTIAL = LinearSegmentedColormap.from_list("labkit", ["#ffffff", "#9cc7e3", BLUE, "#003a5d"])
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans", "font.size": 11, "text.color": INK, "svg.hashsalt": "labkit",
+    "svg.fonttype": "none",
     "text.parse_math": False,
     "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.titlepad": 7,
     "axes.labelsize": 11, "axes.labelcolor": MUTED, "axes.edgecolor": LINE, "axes.linewidth": 0.8,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.facecolor": "white",
+    "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.facecolor": "none",
     "axes.grid": True, "grid.color": PALE, "grid.linewidth": 0.8,
     "xtick.color": LINE, "ytick.color": LINE, "xtick.labelcolor": MUTED, "ytick.labelcolor": MUTED,
     "xtick.labelsize": 10.5, "ytick.labelsize": 10.5, "xtick.major.size": 0, "ytick.major.size": 0,
-    "legend.frameon": False, "legend.fontsize": 10.5, "figure.facecolor": "white", "lines.linewidth": 2,
+    "legend.frameon": False, "legend.fontsize": 10.5, "figure.facecolor": "none", "lines.linewidth": 2,
 }  # fmt: skip
 
 
+class Figure(EmptyFigure):
+    """A figure with what is written beside it: title, main fact, and the numbers drawn where they are a small table."""
+
+    title: str = ""
+    fact: str = ""
+    table: pd.DataFrame | None = None
+
+
 def show(figure: Figure, alt: str = "", *, place: str = "") -> None:
-    """Display a figure as a PNG with its alternative text; `alt` replaces the figure's own.
+    """Display a figure with its title, main fact, alternative text and numbers; `alt` replaces the figure's own.
 
     With `place`, the figure replaces what was displayed under that display id.
     """
-    size = {"width": WIDTH_PIXELS, "height": round(figure.get_figheight() * 100), "alt": alt or figure.get_label()}
     options: dict[str, Any] = {"display_id": place, "update": True} if place else {}
-    image = Image(save_png(figure), width=size["width"], height=size["height"])
-    display(image, metadata={"image/png": size}, **options)
+    display(HTML(render_figure(figure, alt)), **options)
 
 
-def save_png(figure: Figure) -> bytes:
-    """Return a figure as PNG in at most 256 colours: the same figure gives the same bytes.
+def render_figure(figure: Figure, alt: str = "") -> str:
+    """Return a figure as HTML, the same for JupyterLab and the page: caption, image, and its numbers folded.
 
-    Plots need no more colours, and a page with a palette is less than half as large.
+    A figure without axes is only its caption.
     """
-    stream = BytesIO()
+    caption = Markup("<strong>{}</strong><br>{}").format(figure.title, figure.fact)
+    if not figure.axes:
+        return Markup("<p>{}</p>").format(caption)
+    image = Markup('<img alt="{}" width="{}" height="{}" src="{}">').format(
+        alt or figure.get_label(), WIDTH_PIXELS, round(figure.get_figheight() * 100), make_data_url(save_svg(figure))
+    )
+    box = Markup('<div class="scroll" tabindex="0" role="group" aria-label="Plot">{}</div>').format(image)
+    data = Markup("")
+    if figure.table is not None and 0 < len(figure.table) <= MOST_FOLDED:
+        drawn = Markup(render_table(figure.table))
+        data = Markup("<details><summary>Data ({})</summary>{}</details>").format(
+            count(len(figure.table), "line"), drawn
+        )
+    return Markup('<figure style="margin: 0"><figcaption>{}</figcaption>{}{}</figure>').format(caption, box, data)
+
+
+def save_svg(figure: Figure) -> str:
+    """Return a figure as SVG in the colours of the reader's settings: the same figure gives the same string."""
+    stream = StringIO()
     with style(), warnings.catch_warnings():
-        # A name may hold characters missing from the font: a box is drawn, and the alternative text has them.
+        # A name may hold characters missing from the font that the layout is computed with.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         # The layout engine tries sizes at which no dates fit; the final size has dates.
         warnings.filterwarnings("ignore", message="AutoDateLocator was unable to pick")
         write_large_numbers(figure)
-        figure.savefig(stream, format="png", dpi=100 * SHARPNESS)
-    stream.seek(0)
-    picture, written = PngImageFile(stream).convert("RGB"), BytesIO()
-    palette = picture.quantize(COLOURS, method=PngImage.Quantize.MEDIANCUT, dither=PngImage.Dither.NONE)
-    palette.save(written, format="png", optimize=True)
-    return written.getvalue()
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(stream, format="svg", dpi=DOTS_PER_INCH, metadata=nothing)
+    return theme_svg(stream.getvalue())
 
 
 def write_large_numbers(figure: Figure) -> None:
@@ -110,6 +144,8 @@ def make_figure(
 ) -> tuple[Figure, np.ndarray]:
     """Return a figure with its title, main fact and alternative text, and its axes as a flat array.
 
+    Title and fact are written beside the drawing, as text of the page.
+
     Parameters
     ----------
     fact
@@ -117,21 +153,15 @@ def make_figure(
     form
         Kind of plot; the first words of the alternative text.
     height
-        Inches below the header.
+        Inches of the drawing.
     options
         Passed to `Figure.subplots`.
     """
-    head = textwrap.wrap(title, 58)
-    lines = textwrap.wrap(fact, 80)
-    header = 0.26 * len(head) + 0.21 * len(lines) + 0.16
-    total = height + header
-    figure = Figure(figsize=(WIDTH_INCHES, total), label=f"{form}: {title}{'' if title.endswith('?') else '.'} {fact}")
+    label = f"{form}: {title}{'' if title.endswith('?') else '.'} {fact}"
+    figure = Figure(figsize=(WIDTH_INCHES, height), label=label)
+    figure.title, figure.fact = title, fact
     FigureCanvasAgg(figure)
-    figure.set_layout_engine("constrained", rect=(0.008, 0, 0.984, height / total), h_pad=0.06, w_pad=0.06)
-    top = 1 - 0.06 / total
-    figure.text(0.012, top, "\n".join(head), size=14, weight="bold", va="top", linespacing=1.25)
-    below = top - 0.26 * len(head) / total
-    figure.text(0.012, below, "\n".join(lines), size=11, color=MUTED, va="top", linespacing=1.3)
+    figure.set_layout_engine("constrained", rect=(0.008, 0, 0.984, 1), h_pad=0.06, w_pad=0.06)
     axes = figure.subplots(*grid, squeeze=False, **options).ravel()
     return figure, axes
 
@@ -171,7 +201,7 @@ def make_bins(values: np.ndarray, most: int = MOST_BINS) -> np.ndarray:
     """Return the edges of a histogram's bins, ascending, at least two.
 
     Their number is that of numpy's `auto`, the larger of Sturges' and of Freedman and Diaconis', but limited: a
-    single distant outlier would require billions of bins.
+    single distant outlier would require billions of bins. Bins of whole numbers each hold equally many of them.
 
     Parameters
     ----------
@@ -183,7 +213,21 @@ def make_bins(values: np.ndarray, most: int = MOST_BINS) -> np.ndarray:
     quarter, three_quarters = np.quantile(values, [0.25, 0.75])
     width, (low, high) = 2 * (three_quarters - quarter) / len(values) ** (1 / 3), find_ends(values)
     wanted = max(np.log2(len(values)) + 1, (high - low) / width if width > 0 else 0)
-    return spread_edges(low, high, int(np.ceil(min(wanted, most))))
+    return find_edges(values, int(np.ceil(min(wanted, most))))
+
+
+def find_edges(values: np.ndarray, n_bins: int) -> np.ndarray:
+    """Return the edges of about `n_bins` equally wide bins, between whole numbers if all values are whole.
+
+    >>> find_edges(np.array([1.0, 2.0, 4.0]), 24), find_edges(np.array([0.0, 0.5]), 1)
+    (array([0.5, 1.5, 2.5, 3.5, 4.5]), array([0. , 0.5]))
+    """
+    low, high = find_ends(values)
+    is_whole = len(values) > 0 and high > low and max(abs(low), abs(high)) < LARGEST_FIXED
+    if not is_whole or (values != np.round(values)).any():
+        return spread_edges(low, high, n_bins)
+    step = max(1, int(np.ceil((high - low + 1) / max(n_bins, 1)))) if high - low >= MOST_LEVELS else 1
+    return low - 0.5 + step * np.arange(int(np.ceil((high - low + 1) / step)) + 1)
 
 
 def spread_edges(low: float, high: float, n_bins: int) -> np.ndarray:
@@ -208,10 +252,12 @@ def plot_bars(
     as_share: bool = False,
     highlight: Sequence[str] = (),
     muted: Sequence[str] = (),
+    limits: Sequence[float] = (),
 ) -> Figure:
     """Draw a horizontal bar chart of named values, each with its number; the `highlight` ones are orange.
 
     A number that cannot be drawn has no bar. The `muted` ones are grey and end where the longest other bar ends.
+    Dashed lines are drawn at the `limits`, which are always inside.
     """
     if not values:
         return make_note(title, fact)
@@ -222,16 +268,51 @@ def plot_bars(
         is_muted = np.array([name in muted for name in values])
         if is_muted.any() and not is_muted.all():
             lengths = np.where(is_muted, np.minimum(lengths, lengths[~is_muted].max()), lengths)
-        colors = [ORANGE if name in highlight else LINE if name in muted else BLUE for name in values]
+        colors = [ORANGE if name in highlight else GREY if name in muted else BLUE for name in values]
+        for limit in limits:
+            axes.axvline(limit, color=MUTED, linestyle="--", linewidth=1.2)
         axes.barh(range(len(names)), lengths, color=colors, height=0.72)
-        for row, (length, number) in enumerate(zip(lengths, values.values(), strict=True)):
-            label = format_share(number) if as_share else format_number(number)
-            place = (max(length, 0.0), row)
-            axes.annotate(label, place, (5, 0), textcoords="offset points", va="center", color=INK, size=10.5)
+        labels = [format_share(number) if as_share else format_number(number) for number in values.values()]
+        for row, (length, label) in enumerate(zip(lengths, labels, strict=True)):
+            label_point(axes, label, (max(length, 0.0), row), ha="left", va="center", offset=(5, 0))
         finish_bars(axes, names, unit)
-        axes.set_xlim(1.14 * min(lengths.min(), 0.0), 1.14 * max(lengths.max(), 1e-12))
+        low, high = min(lengths.min(), 0.0), max(lengths.max(), *limits, 1e-12)
+        axes.set_xlim(1.14 * low, 1.14 * high)
         set_ticks(axes, 6, as_share=as_share)
+        figure.table = pd.DataFrame({"name": list(map(str, values)), unit: labels})
         return figure
+
+
+def label_point(
+    axes: Axes,
+    label: str,
+    place: tuple[float, float],
+    *,
+    ha: str = "center",
+    va: str = "bottom",
+    offset: tuple[float, float] = (0, 7),
+    color: str = INK,
+) -> None:
+    """Write a label beside a point, offset in points, on the ground's colour so that no line strikes it through."""
+    ground = {"facecolor": GROUND, "edgecolor": "none", "pad": 1}
+    axes.annotate(
+        label, place, offset, textcoords="offset points", ha=ha, va=va, color=color, size=10.5, bbox=ground, zorder=3
+    )
+
+
+def plot_points(axes: Axes, x: np.ndarray, y: np.ndarray, *, size: float) -> None:
+    """Draw a cloud of blue points; a large one as pixels, which take less room than marks."""
+    is_large = len(x) > MOST_MARKS
+    axes.plot(x, y, "o", color=CLOUD, alpha=0.85, markersize=size, markeredgewidth=0, rasterized=is_large)
+
+
+def choose_ink(ground: str) -> str:
+    """Return the colour of text that stands out from a coloured ground: by 4.5:1 from each of the palette.
+
+    >>> choose_ink(BLUE), choose_ink(ORANGE)
+    ('white', '#14181c')
+    """
+    return WHITE if ground == BLUE else BLACK
 
 
 def finish_bars(axes: Axes, names: Sequence[str], unit: str) -> None:
@@ -262,8 +343,19 @@ def set_time_ticks(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))
 
 
-def add_legend(figure: Figure, colors: Mapping[str, str]) -> None:
-    """Add a legend of the colours below the axes."""
-    handles = [Patch(color=color) for color in colors.values()]
+def add_legend(figure: Figure, colors: Mapping[str, str], *, marks: Mapping[str, str] | None = None) -> None:
+    """Add a legend of the colours below the axes: areas, or the `marks` by name, `-` for a line, `o` for points."""
+    handles = [
+        make_handle(color, (marks or {}).get(name, "" if marks is None else "-")) for name, color in colors.items()
+    ]
     names = [shorten_name(name) for name in colors]
-    figure.legend(handles, names, loc="outside lower left", ncols=min(4, len(names)), handlelength=1.2)
+    figure.legend(handles, names, loc="outside lower left", ncols=min(4, len(names)), handlelength=1.4)
+
+
+def make_handle(color: str, mark: str) -> Patch | Line2D:
+    """Return the sample of a legend: an area, a line or a point."""
+    if not mark:
+        return Patch(color=color)
+    if mark == "-":
+        return Line2D([], [], color=color)
+    return Line2D([], [], color=color, marker=mark, linestyle="none", markersize=6)

@@ -16,7 +16,8 @@ from labkit.features.outcome_rates import PREDICT_AT
 from labkit.features.table_columns import find_column_kind
 from labkit.params.subject import GENERIC, Subject
 from labkit.params.tables import Data, Target
-from labkit.view.data_plots import plot_heat, rank_columns
+from labkit.view.data_plots import rank_columns
+from labkit.view.heat_maps import plot_heat
 from labkit.view.prose import count, format_number, format_share, join_names, shorten_name
 from labkit.view.style import (
     BLUE,
@@ -30,10 +31,13 @@ from labkit.view.style import (
     Figure,
     date2num,
     find_ends,
+    finish_bars,
     keep_drawable,
+    label_point,
     make_figure,
     make_note,
     plot_bars,
+    set_ticks,
     set_time_ticks,
     style,
 )
@@ -95,7 +99,14 @@ def plot_over_time(frame: pd.DataFrame, data: Data, *, subject: Subject = GENERI
         axes.set(ylabel=name_outcome(target, subject), ylim=(0, None) if target.task == "classification" else None)
         axes.margins(x=0.01)
         set_time_ticks(axes)
+        figure.table = list_means(found, target, subject)
         return figure
+
+
+def list_means(found: pd.DataFrame, target: Target, subject: Subject) -> pd.DataFrame:
+    """Return the drawn means by period."""
+    means = [format_outcome(mean, target) for mean in found["mean"]]
+    return pd.DataFrame({"from": found["start"].dt.strftime("%Y-%m-%d"), name_outcome(target, subject): means})
 
 
 def compute_explored(frame: pd.DataFrame, data: Data) -> pd.DataFrame:
@@ -149,6 +160,9 @@ def plot_by_key(frame: pd.DataFrame, profile: pd.DataFrame, target: Target, *, s
         plot_heat(
             axes, shown, labels=labels, span=(low, high + 0.05 * max(high - low, abs(high))), color_map=SEQUENTIAL
         )
+        outcome = [[format_outcome(value, target) for value in line] for line in table.to_numpy()]
+        figure.table = pd.DataFrame(outcome, columns=table.columns).assign(**{key: list(table.index)})
+        figure.table = figure.table[[key, *table.columns]]
         return figure
 
 
@@ -182,9 +196,16 @@ def plot_drift(drift: pd.DataFrame, *, most: int) -> Figure:
     large = drift.loc[drift["drift"] >= LARGE_DRIFT, "column"]
     notable = int(((drift["drift"] >= NOTABLE_DRIFT) & (drift["drift"] < LARGE_DRIFT)).sum())
     fact = f"{len(large)} of {count(len(drift), 'column')} drifted strongly (PSI of {LARGE_DRIFT} or more, "
-    fact += f"in orange), {notable} moderately ({NOTABLE_DRIFT} or more)."
+    fact += f"in orange), {notable} moderately ({NOTABLE_DRIFT} or more). Dashed: these two limits."
     shown = dict(zip(drift["column"].head(most), drift["drift"].head(most), strict=True))
-    return plot_bars(shown, title=title, fact=fact, unit="population stability index", highlight=list(large))
+    return plot_bars(
+        shown,
+        title=title,
+        fact=fact,
+        unit="population stability index",
+        highlight=list(large),
+        limits=(NOTABLE_DRIFT, LARGE_DRIFT),
+    )
 
 
 def plot_split_over_time(parts: Mapping[str, pd.DataFrame], data: Data, *, subject: Subject = GENERIC) -> Figure:
@@ -200,16 +221,19 @@ def plot_split_over_time(parts: Mapping[str, pd.DataFrame], data: Data, *, subje
     span_days = (max(last for _, last in reach.values()) - min(first for first, _ in reach.values())).days
     with style():
         figure, (axes,) = make_figure(title, f"{fact[0].upper()}{fact[1:]}.", form="Line chart", height=2.1)
+        tables = []
         for name, part in filled.items():
             found = compute_over_time(part, data.target, span_days=span_days, zone=subject.zone)
             axes.plot(
                 found["start"], keep_drawable(found["mean"]), "o-", color=colors[name], markersize=3.5, label=name
             )
+            tables.append(list_means(found, data.target, subject).assign(part=name))
         axes.set(
             ylabel=name_outcome(data.target, subject), ylim=(0, None) if data.target.task == "classification" else None
         )
         axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
         set_time_ticks(axes)
+        figure.table = pd.concat(tables, ignore_index=True)
         return figure
 
 
@@ -218,9 +242,18 @@ def plot_split_comparison(comparison: "SplitComparison") -> Figure:
     title, values = "What a random split would have claimed", keep_drawable([comparison.random, comparison.declared])
     if not comparison.is_different or np.isnan(values).any():
         return make_note(title, describe_split_comparison(comparison))
-    shown = dict(zip(("random split", f"split by {comparison.method}"), values, strict=True))
+    names = ("random split", f"split by {comparison.method}")
     fact = f"The same probe LightGBM on the same columns: {describe_split_comparison(comparison)}"
-    return plot_bars(shown, title=title, fact=fact, unit=comparison.metric, highlight=["random split"])
+    with style():
+        figure, (axes,) = make_figure(title, fact, form="Point chart", height=1.4)
+        for row, (value, color) in enumerate(zip(values, (ORANGE, BLUE), strict=True)):
+            axes.plot(value, row, "o", color=color, markersize=9)
+            label_point(axes, format_number(value), (value, row))
+        finish_bars(axes, names, comparison.metric)
+        axes.margins(x=0.15)
+        set_ticks(axes, 5)
+        figure.table = pd.DataFrame({"split": names, comparison.metric: values})
+        return figure
 
 
 def describe_split_comparison(comparison: "SplitComparison") -> str:

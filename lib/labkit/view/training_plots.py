@@ -13,7 +13,6 @@ from labkit.params.training import Training
 from labkit.view.prose import count, format_number
 from labkit.view.style import (
     BLUE,
-    LINE,
     MUTED,
     ORANGE,
     Figure,
@@ -41,12 +40,14 @@ def plot_trials(frame: pd.DataFrame, metric: str, model: str) -> Figure:
     first, last = frame[metric].iloc[0], frame["best"].iloc[-1]
     better = "higher" if is_greater_better(metric) else "lower"
     fact = f"From {format_number(first, 4)} to {format_number(last, 4)}; {better} is better. "
-    fact += f"{count(len(early), 'trial').capitalize()} pruned after the first folds."
+    fact += f"{count(len(early), 'trial').capitalize()} pruned after the first folds"
+    fact += f" (crosses below: their {metric} is not comparable)." if len(early) else "."
     with style():
         title = f"{count(len(frame), 'trial')} of {model}"
         figure, (axes,) = make_figure(title, fact, form="Line and points", height=3.1)
         axes.plot(done["trial"], done[metric], "o", color=BLUE, alpha=0.7, markersize=6)
-        axes.plot(early["trial"], early[metric], "x", color=MUTED, markersize=6)
+        below = axes.get_xaxis_transform()
+        axes.plot(early["trial"], np.full(len(early), 0.04), "x", color=MUTED, markersize=6, transform=below)
         axes.step(frame["trial"], frame["best"], where="post", color=ORANGE)
         axes.set(xlabel="trial (0: the candidate with its defaults)", ylabel=f"{metric}, mean over the folds")
         known = done[metric].dropna().to_numpy(dtype=float)
@@ -55,7 +56,9 @@ def plot_trials(frame: pd.DataFrame, metric: str, model: str) -> Figure:
             low, high = np.quantile(known, [0.1, 1.0] if is_greater_better(metric) else [0.0, 0.9])
         margin = 0.15 * max(high - low, 1e-6, 1e-6 * abs(high))
         axes.set_ylim(low - margin, high + margin)
-        add_legend(figure, {"trial": BLUE, "pruned": MUTED, "best so far": ORANGE})
+        colors = {"trial": BLUE, "pruned": MUTED, "best so far": ORANGE}
+        add_legend(figure, colors, marks={"trial": "o", "pruned": "x"})
+        figure.table = frame[["trial", "state", metric, "best"]]
         return figure
 
 
@@ -89,10 +92,15 @@ def plot_calibration_change(calibration: Calibration) -> Figure:
         fact += f"{format_number(calibration.log_loss_after or 0, 4)} after, on "
         fact += f"{count(len(calibration.before.y_true), 'row')}. On the dashed line, probabilities and outcomes agree."
         figure, (axes,) = make_figure(title, fact, form="Calibration curves", height=3.4)
-        axes.plot([0, 1], [0, 1], color=LINE, linestyle="--", linewidth=1.4)
+        axes.plot([0, 1], [0, 1], color=MUTED, linestyle="--", linewidth=1.4)
+        tables = []
         for predictions, color in ((calibration.before, BLUE), (calibration.after, ORANGE)):
             groups = make_calibration(predictions)
             axes.plot(groups["prediction"], groups["true"], "o-", color=color, markersize=6)
+            calibrated = "before" if predictions is calibration.before else "after"
+            tables.append(groups[["prediction", "true"]].assign(calibration=calibrated))
         axes.set(xlabel="predicted probability, mean of the group", ylabel="observed share")
-        add_legend(figure, {"before": BLUE, "after": ORANGE})
+        axes.set_aspect("equal", adjustable="box")
+        add_legend(figure, {"before": BLUE, "after": ORANGE}, marks={})
+        figure.table = pd.concat(tables, ignore_index=True)
         return figure

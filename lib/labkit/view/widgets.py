@@ -3,7 +3,6 @@
 The plots are those of `labkit.view.data_plots`.
 """
 
-import base64
 import html
 
 import ipywidgets
@@ -16,7 +15,7 @@ from labkit.params.subject import GENERIC, Subject
 from labkit.params.tables import Target
 from labkit.view.data_plots import plot_columns, rank_columns
 from labkit.view.prose import format_number, format_share, shorten_name
-from labkit.view.style import WIDTH_PIXELS, save_png, show
+from labkit.view.style import WIDTH_PIXELS, render_figure, show
 
 STATIC_COLUMNS = 2
 """Columns shown by the static version."""
@@ -73,10 +72,7 @@ def make_explorer(
 def make_view(frame: pd.DataFrame, profile: pd.DataFrame, name: str, target: Target, subject: Subject) -> str:
     """Return one column's plot and statistics as HTML that fits any width."""
     figure = plot_columns(frame, [name], target, panel_inches=PANEL_INCHES, subject=subject)
-    source = base64.b64encode(save_png(figure)).decode()
-    alt = html.escape(str(figure.get_label()))
-    image = f'<img alt="{alt}" src="data:image/png;base64,{source}" style="width: 100%; max-width: {WIDTH_PIXELS}px">'
-    return f'<div aria-live="polite">{image}{make_table(frame, profile, name)}</div>'
+    return f'<div aria-live="polite">{render_figure(figure)}{make_table(frame, profile, name)}</div>'
 
 
 def make_table(frame: pd.DataFrame, profile: pd.DataFrame, name: str) -> str:

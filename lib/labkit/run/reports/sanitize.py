@@ -257,7 +257,12 @@ CLEANER = nh3.Cleaner(
         "th": {"colspan", "rowspan", "scope", "style"},
         **{heading: {"id"} for heading in HEADINGS},
     },
-    tag_attribute_values={"div": {name: {value} for name, value in SCROLL_BOX.items() if name != "class"}},
+    tag_attribute_values={
+        "div": {
+            **{name: {value} for name, value in SCROLL_BOX.items() if name != "class"},
+            "aria-label": {"Table", "Plot"},
+        }
+    },
     allowed_classes={
         "code": {"math", "block"},
         "div": {"scroll", "highlight"},
