@@ -269,10 +269,12 @@ def find_first_line(content: str) -> str:
     'folds = 7'
     >>> find_first_line("\\n/tmp/ipykernel_7/12.py:3: UserWarning: small sample")
     'UserWarning: small sample'
+    >>> find_first_line("/home/me/.venv/lib/python3.11/site-packages/sklearn/base.py:5: FutureWarning: no effect")
+    'FutureWarning: no effect'
     """
     lines = [line for line in content.splitlines() if line.strip()]
     line = next((line for line in lines if not line.startswith("#")), lines[0] if lines else "")
-    return re.sub(r"^\S*ipykernel_\S*:\d+: ", "", line)
+    return re.sub(r"^\S.*?\.py:\d+: (?=\w*Warning\b)", "", line)
 
 
 def format_duration(seconds: float | None) -> str:
