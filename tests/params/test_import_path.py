@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Annotated
 
 import pytest
+from dvc.utils.serialize import YAMLFileCorruptedError
+from dvc.utils.serialize import parse_yaml as parse_dvc_yaml
 from labkit import paths
 from labkit.errors import ParamsError
 from labkit.params.import_path import choose_arguments, locate_code, parse_import_path, resolve, resolve_callable
 from labkit.params.section import ImportPath, OwnCode, Section, UsedBy, find_own_code
+from labkit.params.yaml_text import parse_yaml
 from labkit.run.fingerprint import stage_key
 from labkit.run.fingerprint.import_graph import Checkout
 from pydantic import Field
@@ -113,6 +116,17 @@ def test_kernels_import_packages_of_lib_without_installation(write) -> None:
     )
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "1\n"
+
+
+def test_import_path_within_brackets_needs_quotes_because_dvc_cannot_read_it() -> None:
+    for content in ("a:\n  b: [dummy, churn.models:make]\n", "a: {b: churn.models:make}\n", "a: {b: {}, c: [[x:y]]}\n"):
+        with pytest.raises(ParamsError, match="DVC cannot read (churn.models:make|x:y) within brackets: write"):
+            parse_yaml(content, "params/churn.yaml")
+        with pytest.raises(YAMLFileCorruptedError):
+            parse_dvc_yaml(content, "params.yaml")
+    for content in ("a: [x, {}]\nb: churn.models:make\n", 'a: ["churn.models:make"]\n', "a:\n- churn.models:make\n"):
+        assert parse_yaml(content, "params/churn.yaml")
+        assert parse_dvc_yaml(content, "params.yaml")
 
 
 class Part(Section):

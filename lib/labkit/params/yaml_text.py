@@ -39,6 +39,8 @@ AMBIGUOUS = re.compile(
     r"|[-+]?0[0-7]+|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?|[-+]?[0-9]+_[0-9_]*"
     r"|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?[0-9]*\.[0-9]*[eE][0-9]+)$"
 )
+# Plain words within brackets that YAML 1.1 does not read at all.
+COLON_WITHIN = re.compile(r":\S")
 # Strings that need no quotes, and words that are not read as strings without them.
 PLAIN_SCALAR = re.compile(r"[A-Za-z_][A-Za-z0-9_./%()+-]*( [A-Za-z0-9_./%()+<>=*-]+)*")
 NOT_STRINGS = ("null", "true", "false", "none", "nan")
@@ -167,10 +169,12 @@ def check_events(content: str, where: str) -> None:
             f"{where}:{row}: the line separator U+{ord(found[0]):04X} would become a space: "
             f'write "\\u{ord(found[0]):04x}" within double quotes'
         )
-    depth = 0
+    depth, flow = 0, 0
     for event in YAML(typ="safe", pure=True).parse(StringIO(content)):
         line = f"{where}:{event.start_mark.line + 1}"
         depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        flow += isinstance(event, CollectionStartEvent) and (flow > 0 or bool(event.flow_style))
+        flow -= isinstance(event, CollectionEndEvent) and flow > 0
         if depth > DEEPEST_YAML:  # the parser takes minutes for thousands of brackets
             raise ParamsError(f"{line}: nested more than {DEEPEST_YAML} deep: flatten it")
         if isinstance(event, AliasEvent) or (isinstance(event, NodeEvent) and event.anchor):
@@ -182,6 +186,8 @@ def check_events(content: str, where: str) -> None:
                 f"{line}: {event.value} is read differently by YAML 1.1 and 1.2: "
                 f'write true, false, a plain number such as 0.001, or "{event.value}" in quotes'
             )
+        if flow and isinstance(event, ScalarEvent) and event.style is None and COLON_WITHIN.search(event.value):
+            raise ParamsError(f'{line}: DVC cannot read {event.value} within brackets: write "{event.value}" in quotes')
 
 
 def make_commented(tree: Any) -> Any:

@@ -215,7 +215,7 @@ def test_run_is_refused_before_a_kernel_starts_if_a_module_cannot_be_imported(tm
     subprocess.run(["git", "init", "-q"], cwd=root, check=True)
     params = root / "params" / "small.yaml"
     text = params.read_text()
-    params.write_text(text.replace("models: [dummy,", "models: [churn.models:make_stak, dummy,"))
+    params.write_text(text.replace("models: [dummy,", "models: ['churn.models:make_stak', dummy,"))
     (root / "lib" / "churn").mkdir(parents=True)
     (root / "lib" / "churn" / "models.py").write_text("def make_stack(): ...\n")
     line = params.read_text().partition("churn.models")[0].count("\n") + 1
