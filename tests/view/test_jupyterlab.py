@@ -191,3 +191,6 @@ def test_board_runs_stops_and_changes_parameters(root: Path, browser: Browser) -
             page.close()
     finally:
         params.write_text(before)
+        # Other tests use this checkout too.
+        restored = call_labkit(root, "run", "diabetes", "--until", "eda")
+    assert restored.returncode == 0, restored.stderr
