@@ -10,7 +10,7 @@ import pandas as pd
 from labkit.data.computed_columns import list_computed
 from labkit.data.joins import list_brought
 from labkit.errors import ParamsError, name_nearest
-from labkit.features import date_parts, expressions, outcome_rates
+from labkit.features import date_parts, expressions, outcome_rates, own_functions, own_transformers
 from labkit.features.imputation import MISSING, OUTLIER
 from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.features.tfidf import LENGTH
@@ -110,6 +110,18 @@ def check_features(params: Params, known: list[str]) -> None:
         check_new(name, known, f"features.expressions.{name}")
         check_inputs(expressions.find_names(expression), inputs, f"features.expressions.{name}")
         made.append(name)
+    for name, path in features.functions.items():
+        where = f"features.functions.{name}"
+        check_new(name, [*known, *made], where)
+        check_inputs(own_functions.list_parameters(path, where=where), inputs, f"{where}: {path}")
+        made.append(name)
+    for name, transformer in features.transformers.items():
+        where = f"features.transformers.{name}"
+        own_transformers.make_transformer(name, transformer.model_dump(mode="json"))
+        check_inputs(transformer.columns, inputs, f"{where}.columns")
+        for new in transformer.names:
+            check_new(new, [*known, *made], f"{where}.names")
+            made.append(new)
     for name, parts in features.dates.items():
         check_inputs([name], inputs, f"features.dates.{name}")
         date_parts.find_clock_changes(parts.zone)

@@ -1,17 +1,28 @@
 """Computation of row features on numpy arrays from a plain spec, shared by training, batch prediction and the server.
 
-Row rules, learned outliers and fills, declared expressions, date parts, words of text columns, interactions, histories
-of known outcomes and the choice of columns. Needs numpy only. Features are fitted in `labkit.features.row_features`.
+Row rules, learned outliers and fills, declared expressions, the user's own functions and transformers, date parts,
+words of text columns, interactions, histories of known outcomes and the choice of columns. Needs numpy only, and what
+the user's own code needs. Features are fitted in `labkit.features.row_features`.
 """
 
 from collections import Counter
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
 
 from labkit.errors import DataError, list_briefly
-from labkit.features import date_parts, expressions, imputation, known_values, outcome_rates, tfidf
+from labkit.features import (
+    date_parts,
+    expressions,
+    imputation,
+    known_values,
+    outcome_rates,
+    own_functions,
+    own_transformers,
+    tfidf,
+)
 from labkit.features.arrays import find_invalid, make_array, make_feature
 from labkit.features.outcome_rates import PREDICT_AT
 from labkit.features.row_rules import Columns, RowRule, apply_rule, apply_rules
@@ -32,6 +43,7 @@ class RowComputation:
     seen_: dict[str, list[str]]
     learnt_: dict[str, Any]
     state_: outcome_rates.State
+    transformers_: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self,
@@ -88,6 +100,28 @@ class RowComputation:
         clean = self.clean(columns)
         found = {name: known_values.count_unseen(clean[name], digests) for name, digests in self.seen_.items()}
         return {name: unseen for name, unseen in found.items() if unseen}
+
+    def check_own_code(self, columns: Mapping[str, np.ndarray]) -> None:
+        """Check that the user's functions and transformers compute each row by itself.
+
+        Parameters
+        ----------
+        columns
+            Raw columns, arrays of shape (n_rows,).
+
+        Raises
+        ------
+        DataError
+            One of them does not; see `labkit.features.own_functions`.
+        """
+        functions, transformers = self.get_declared("functions"), self.get_declared("transformers")
+        if not functions and not transformers:
+            return
+        clean = imputation.apply_learnt(self.clean(columns), self.learnt_, self.columns or {})
+        for name, spec in functions.items():
+            own_functions.check_function(name, spec, clean)
+        for name, transformer in self.transformers_.items():
+            own_transformers.check_transformer(name, transformers[name], transformer, clean)
 
     def make_keys(self, columns: Columns) -> dict[str, np.ndarray]:
         """Return the key of every row, by history, each of shape (n_rows,)."""
@@ -166,6 +200,10 @@ class RowComputation:
         """
         clean = imputation.apply_learnt(self.clean(columns), self.learnt_, self.columns or {})
         made = {name: expressions.compute(expression, clean) for name, expression in (self.expressions or {}).items()}
+        for name, spec in self.get_declared("functions").items():
+            made[name] = own_functions.compute(name, spec, clean)
+        for name, transformer in self.transformers_.items():
+            made |= own_transformers.compute(name, self.get_declared("transformers")[name], transformer, clean)
         for name, spec in self.get_declared("dates").items():
             made |= {
                 f"{name}_{part}": date_parts.compute_part(clean[name], spec["zone"], part) for part in spec["parts"]

@@ -6,14 +6,14 @@ many rows, such as encoding, follow in `labkit.model.training.comparison`.
 
 import json
 from collections import Counter
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from labkit.errors import DataError, list_briefly
-from labkit.features import expressions, imputation, known_values, outcome_rates, tfidf
+from labkit.features import expressions, imputation, known_values, outcome_rates, own_functions, own_transformers, tfidf
 from labkit.features.arrays import find_feature_kind, make_feature, make_times
 from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.features.row_computation import RowComputation
@@ -40,7 +40,8 @@ class RowFeatures(RowComputation, TransformerMixin, BaseEstimator):  # type: ign
         Columns that are not inputs of the model; expressions and histories may still use them.
     columns
         Other declarations about columns, as plain data: `dates` (zone and parts), `interactions` (pairs), `categories`
-        (how many to keep per column), and what to learn from the training rows, see `labkit.features.imputation`.
+        (how many to keep per column), `functions` and `transformers` of the user's own, and what to learn from the
+        training rows, see `labkit.features.imputation`.
     most_categories, fewest_rows
         A category is kept if it is among the `most_categories` most frequent ones and occurs in at least `fewest_rows`
         training rows; all others, including those first seen later, become `other`.
@@ -57,6 +58,8 @@ class RowFeatures(RowComputation, TransformerMixin, BaseEstimator):  # type: ign
         Digests of the values of each categorical column in the training rows; see `labkit.features.known_values`.
     learnt_
         Bounds, fills, words and empty columns, as plain data; see `labkit.features.imputation`.
+    transformers_
+        Fitted transformers of the user's own, by name.
     state_
         Outcomes observed so far, for the histories: arrays, see `labkit.features.outcome_rates.State`.
 
@@ -80,7 +83,8 @@ class RowFeatures(RowComputation, TransformerMixin, BaseEstimator):  # type: ign
                 "dates": {name: parts.model_dump(mode="json") for name, parts in params.features.dates.items()},
                 "interactions": [list(pair) for pair in params.features.interactions],
                 "categories": dict(params.features.categories),
-            },
+            }
+            | make_own_spec(params),
             most_categories=params.features.most_categories,
             fewest_rows=params.features.fewest_rows,
         )
@@ -105,10 +109,14 @@ class RowFeatures(RowComputation, TransformerMixin, BaseEstimator):  # type: ign
         self.state_ = outcome_rates.make_state(self.histories or {})
         clean = self.clean(take_columns(X, self.inputs_))
         self.learnt_ = imputation.learn(clean, self.columns or {})
+        if transformers := self.get_declared("transformers"):
+            bounded = imputation.apply_learnt(clean, self.learnt_, self.columns or {})
+            self.transformers_ = own_transformers.fit_transformers(transformers, bounded)
         digests = {name: known_values.list_digests(clean[name]) for name in self.list_categories()}
         self.seen_ = {name: found for name, found in digests.items() if found is not None}
         if y is not None:
             self.observe(X, y)
+        self.check_own_code(take_columns(X, self.inputs_))
         made = self.compute_columns(take_columns(X, self.inputs_))
         self.outputs_ = {name: find_feature_kind(values) for name, values in made.items()}
         categories = [name for name, kind in self.outputs_.items() if kind == "category"]
@@ -122,6 +130,8 @@ class RowFeatures(RowComputation, TransformerMixin, BaseEstimator):  # type: ign
         used |= {*self.get_declared("dates")} | {
             key for spec in (self.histories or {}).values() for key in spec["keys"]
         }
+        for own in ("functions", "transformers"):
+            used |= {column for spec in self.get_declared(own).values() for column in spec["columns"]}
         used |= {PREDICT_AT} if self.histories else set()
         used |= {name for pair in self.get_declared("interactions") for name in pair} & {*map(str, X.columns)}
         never = {*self.drop, PREDICT_AT, OUTCOME_KNOWN_AT, (self.target or {}).get("column")}
@@ -206,6 +216,9 @@ class RowFeatures(RowComputation, TransformerMixin, BaseEstimator):  # type: ign
     def find_origins(self) -> dict[str, str]:
         """Return the origin of each feature that is not a raw column: an expression, or a word for its kind."""
         origins = dict(self.expressions or {})
+        origins |= {name: spec["path"] for name, spec in self.get_declared("functions").items()}
+        for spec in self.get_declared("transformers").values():
+            origins |= dict.fromkeys(spec["names"], spec["path"])
         for name in self.get_declared("dates"):
             origins |= {feature: "date" for feature in self.outputs_ if feature.startswith(f"{name}_")}
         for name, weights in self.learnt_["words"].items():
@@ -221,3 +234,11 @@ class RowFeatures(RowComputation, TransformerMixin, BaseEstimator):  # type: ign
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "inputs_")
+
+
+def make_own_spec(params: "Params") -> dict[str, Any]:
+    """Return the functions and transformers of the user's own as plain data; empty if there are none."""
+    functions = own_functions.make_spec(params.features.functions)
+    transformers = {name: one.model_dump(mode="json") for name, one in params.features.transformers.items()}
+    declared = {"functions": functions, "transformers": transformers}
+    return {kind: specs for kind, specs in declared.items() if specs}

@@ -4,7 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from labkit.params.section import Column, Name, Section
+from labkit.params.section import Column, ImportPath, Name, Section, UsedBy
+
+USED = UsedBy(("source", "features", "evaluation", "deploy"))
+"""The stages that import the user's own features, or compute them from raw columns."""
 
 
 class DateParts(Section):
@@ -30,10 +33,25 @@ class Text(Section):
     fewest_rows: int = Field(5, ge=1, description="training rows a word needs to be kept")
 
 
+class Transformer(Section):
+    """A scikit-learn transformer that is fitted to some columns of the training rows, without the target."""
+
+    path: Annotated[ImportPath, USED] = Field(description="its class, as module:name")
+    columns: tuple[Column, ...] = Field(min_length=1, description="columns that it takes")
+    names: tuple[Name, ...] = Field(min_length=1, description="names of the columns that it gives, in order")
+    options: dict[str, bool | int | float | str | None] = Field({}, description="arguments that it is made with")
+
+
 class Features(Section):
     """Columns computed from one row alone."""
 
     expressions: dict[Name, str] = Field({}, description="new column: expression over raw columns")
+    functions: Annotated[dict[Name, ImportPath], USED] = Field(
+        {}, description="new column: function that computes it from the columns that its parameters name"
+    )
+    transformers: dict[Name, Transformer] = Field(
+        {}, description="name: scikit-learn transformer that is fitted to training rows"
+    )
     dates: dict[Column, DateParts] = Field({}, description="time column: its parts that become features")
     history: dict[Name, History] = Field({}, description="name: rates of known outcomes per key, over trailing windows")
     text: dict[Column, Text] = Field({}, description="column of free text: how many of its words become features")

@@ -1,0 +1,253 @@
+"""Features computed by the user's own functions: column arrays in, one array out, each value from its own row alone.
+
+A function's parameters are names of columns. It gets them by name, cleaned, as read-only arrays of shape (n_rows,):
+numbers and booleans as float64 (missing: NaN), times as `datetime64[us]` in UTC (NaT), everything else as strings in an
+object array (None). A parameter with a default is not a column. Fitted steps are in `labkit.features.own_transformers`.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from labkit.errors import DataError, ParamsError, get_first_line
+from labkit.features.expressions import is_missing
+from labkit.features.row_rules import Columns
+from labkit.params.import_path import find_place, find_raising_line, resolve_callable
+
+PLACE = "features.functions"
+REMEDY = "compute each value from its own row alone; what is learned from many rows belongs in features.transformers"
+SINGLE_ROWS = 20
+"""Rows that are also computed one by one when a function is checked, evenly spaced."""
+
+Function = Callable[..., Any]
+Compute = Callable[[Columns], np.ndarray]
+
+
+def list_parameters(path: str, *, where: str) -> list[str]:
+    """Return the columns that a function takes: its parameters without a default.
+
+    Parameters
+    ----------
+    path
+        Import path of the function.
+    where
+        Place in the params, for messages.
+
+    Raises
+    ------
+    ParamsError
+        The function cannot be imported, or takes no columns by name.
+    """
+    function = resolve_callable(path, where=where)
+    lead = f"{where}: {find_place(function)}"
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError) as error:
+        raise ParamsError(f"{lead}: has no parameter names: call it in a function of your own") from error
+    for one in parameters:
+        if one.kind not in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY):
+            raise ParamsError(f"{lead}: parameter {str(one)!r} is not the name of a column: name each column")
+    names = [one.name for one in parameters if one.default is inspect.Parameter.empty]
+    if not names:
+        raise ParamsError(f"{lead}: takes no column: its parameters are the names of the columns that it needs")
+    return names
+
+
+def make_spec(functions: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return import path and columns of each function, as plain data.
+
+    Parameters
+    ----------
+    functions
+        Import path by name of the new column.
+    """
+    return {
+        name: {"path": path, "columns": list_parameters(path, where=f"{PLACE}.{name}")}
+        for name, path in functions.items()
+    }
+
+
+def compute(name: str, spec: Mapping[str, Any], columns: Columns) -> np.ndarray:
+    """Return a new column.
+
+    Parameters
+    ----------
+    name
+        Name of the new column.
+    spec
+        Its entry of `make_spec`.
+    columns
+        Cleaned columns, arrays of shape (n_rows,).
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_rows,): numbers or booleans, or strings in an object array.
+
+    Raises
+    ------
+    ParamsError
+        The function cannot be imported.
+    DataError
+        It fails, changes its input, or gives something else than one number or string per row.
+    """
+    function = resolve_callable(spec["path"], where=f"{PLACE}.{name}")
+    lead = f"{PLACE}.{name}: {find_place(function)}"
+    given = {column: columns[column] for column in spec["columns"]}
+    return call(lambda some: check_values(function(**some), count_rows(some), lead), given, lead)
+
+
+def call(function: Compute, columns: Columns, lead: str) -> np.ndarray:
+    """Call a function with read-only columns; an error names the first row for which it fails."""
+    try:
+        return function(lock(columns))
+    except DataError:
+        raise
+    except Exception as error:  # whatever the user's code raises
+        if isinstance(error, ValueError) and "read-only" in str(error):
+            raise DataError(f"{lead}: changes its input, at {find_raising_line(error)}: work on a copy") from error
+        fault = f"{type(error).__name__}: {get_first_line(error)}, at {find_raising_line(error)}"
+        raise DataError(f"{lead}: fails for {describe_failing(function, columns)}: {fault}") from error
+
+
+def describe_failing(function: Compute, columns: Columns) -> str:
+    """Return number and values of the first row for which a function fails by itself."""
+    first, last = 0, count_rows(columns)
+    while last - first > 1:
+        middle = (first + last) // 2
+        first, last = (first, middle) if is_failing(function, take(columns, slice(first, middle))) else (middle, last)
+    row = take(columns, slice(first, last))
+    if not is_failing(function, row):
+        return "all rows together, but for none of them alone"
+    return f"row {first + 1} ({describe_row(row, 0)})"
+
+
+def is_failing(function: Compute, columns: Columns) -> bool:
+    """Return whether a function raises an error."""
+    try:
+        function(lock(columns))
+    except Exception:  # whatever the user's code raises
+        return True
+    return False
+
+
+def check_values(values: Any, n_rows: int, lead: str) -> np.ndarray:
+    """Return what a function gave as an array, if it is one number or string per row."""
+    found: np.ndarray = np.asarray(values)
+    if found.ndim != 1 or len(found) != n_rows:
+        shape = " x ".join(map(str, found.shape)) + " values" if found.ndim else "a single value"
+        raise DataError(f"{lead}: gives {shape} for {n_rows} rows: return an array with one value per row, in order")
+    if found.dtype.kind in "UT":
+        return found.astype(object)
+    odd = next((value for value in found.tolist() if not is_plain(value)), None) if found.dtype.kind == "O" else None
+    if found.dtype.kind not in "biufO" or odd is not None:
+        what = f"{odd!r:.60}" if odd is not None else f"the type {found.dtype}"
+        raise DataError(f"{lead}: gives {what}, which no model takes: return numbers, booleans or strings")
+    return found
+
+
+def is_plain(value: Any) -> bool:
+    """Return whether a value is a string, a number or missing."""
+    return value is None or isinstance(value, str | int | float | np.number | np.bool_)
+
+
+def check_function(name: str, spec: Mapping[str, Any], columns: Columns) -> None:
+    """Check that a function is deterministic and computes each value from its own row.
+
+    Parameters
+    ----------
+    name, spec, columns
+        See `compute`.
+
+    Raises
+    ------
+    DataError
+        See `compute`; or the values change when the same rows are given again, permuted, without others or alone.
+    """
+    function = resolve_callable(spec["path"], where=f"{PLACE}.{name}")
+    lead = f"{PLACE}.{name}: {find_place(function)}"
+    check_row_by_row(lambda some: compute(name, spec, some), {one: columns[one] for one in spec["columns"]}, lead)
+
+
+def check_row_by_row(function: Compute, columns: Columns, lead: str) -> None:
+    """Raise DataError unless a computation gives the same values for the same rows, whichever others are with them.
+
+    Parameters
+    ----------
+    function
+        Takes columns and returns values, shape (n_rows,) or (n_rows, n_columns).
+    columns
+        Arrays of shape (n_rows,).
+    lead
+        Begins the message: what is computed, and where the code is.
+    """
+    n_rows = count_rows(columns)
+    everything = np.arange(n_rows)
+    values = function(columns)
+    if (row := find_difference(values, function(columns))) is not None:
+        raise DataError(
+            f"{lead}: gives another value for row {row + 1} ({describe_row(columns, row)}) when called again: remove "
+            "randomness and whatever it remembers between calls"
+        )
+    singles = np.unique(np.linspace(0, n_rows - 1, min(SINGLE_ROWS, n_rows)).astype(int)) if n_rows else everything
+    trials = {
+        "in another order": [np.random.default_rng(0).permutation(everything)],
+        "without the other rows": [everything[: n_rows // 2], everything[n_rows // 2 :], everything[::3]],
+        "alone": [everything[[row]] for row in singles],
+    }
+    for how, chosen in trials.items():
+        for rows in chosen:
+            found = function(take(columns, rows)) if len(rows) else values[rows]
+            if (place := find_difference(values[rows], found)) is not None:
+                row, values_here = rows[place], (values[rows[place]], found[place])
+                raise DataError(
+                    f"{lead}: looks at other rows: row {row + 1} ({describe_row(columns, row)}) gives "
+                    f"{show_value(values_here[0])} among all rows and {show_value(values_here[1])} {how}: {REMEDY}"
+                )
+
+
+def find_difference(first: np.ndarray, second: np.ndarray) -> int | None:
+    """Return the first row in which two results differ by more than rounding; None if there is none."""
+    if first.shape != second.shape:
+        return 0
+    if {first.dtype.kind, second.dtype.kind} <= {*"biuf"}:
+        same = np.isclose(first.astype("float64"), second.astype("float64"), rtol=1e-9, atol=1e-12, equal_nan=True)
+    else:
+        missing = [is_missing(values.ravel()).reshape(values.shape) for values in (first, second)]
+        same = np.where(missing[0] | missing[1], missing[0] == missing[1], first == second)
+    rows = np.flatnonzero(~np.asarray(same, bool).reshape(len(first), -1).all(axis=1))
+    return int(rows[0]) if len(rows) else None
+
+
+def lock(columns: Columns) -> Columns:
+    """Return views of arrays that cannot be written to."""
+    views = {name: values.view() for name, values in columns.items()}
+    for values in views.values():
+        values.flags.writeable = False
+    return views
+
+
+def take(columns: Columns, rows: Any) -> Columns:
+    """Return some rows of all columns."""
+    return {name: values[rows] for name, values in columns.items()}
+
+
+def count_rows(columns: Columns) -> int:
+    """Return the number of rows."""
+    return len(next(iter(columns.values())))
+
+
+def describe_row(columns: Columns, row: int) -> str:
+    """Return the values of one row, e.g. `start=2024-01-31, plan='basic'`."""
+    return ", ".join(f"{name}={show_value(values[row])}" for name, values in columns.items())
+
+
+def show_value(value: Any) -> str:
+    """Return a value as it is shown in messages."""
+    if isinstance(value, np.ndarray):
+        return f"[{', '.join(map(show_value, value))}]"[:60]
+    if isinstance(value, float | np.floating):
+        return f"{float(value):.10g}"
+    return f"{value!r:.60}" if isinstance(value, str) else str(value)

@@ -1,0 +1,206 @@
+"""Features computed by scikit-learn transformers that the user names, fitted to the training rows only.
+
+A transformer gets its columns as one array of shape (n_rows, n_columns): float64 if all are numbers or booleans, else
+objects; missing values are NaN, NaT or None. It never gets the target: what learns from the target belongs in a
+candidate, which is fitted again in every fold. A fitted transformer must compute each row by itself. Functions without
+anything to learn are in `labkit.features.own_functions`.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from labkit.errors import DataError, ParamsError, get_first_line
+from labkit.features.own_functions import (
+    call,
+    check_row_by_row,
+    check_values,
+    count_rows,
+    find_difference,
+    lock,
+)
+from labkit.features.row_rules import Columns
+from labkit.params.import_path import find_place, find_raising_line, resolve_callable
+
+PLACE = "features.transformers"
+REACH = 3.0
+"""How many times their range the numbers of perturbed rows are moved."""
+
+
+def make_transformer(name: str, spec: Mapping[str, Any]) -> Any:
+    """Return an unfitted transformer.
+
+    Parameters
+    ----------
+    name
+        Name under which it is declared.
+    spec
+        Fields of `labkit.params.features.Transformer`, as plain data.
+
+    Raises
+    ------
+    ParamsError
+        It cannot be imported or made, or has no `fit` and `transform`.
+    """
+    where = f"{PLACE}.{name}"
+    kind = resolve_callable(spec["path"], where=where)
+    lead = f"{where}: {find_place(kind)}"
+    try:
+        made = kind(**spec["options"])
+    except Exception as error:  # whatever the user's code raises
+        fault = f"{type(error).__name__}: {get_first_line(error)}"
+        raise ParamsError(f"{lead}: cannot be made with the options {spec['options']}: {fault}") from error
+    for method in ("fit", "transform"):
+        if not callable(getattr(made, method, None)):
+            raise ParamsError(f"{lead}: has no method {method}: give a scikit-learn transformer")
+    return made
+
+
+def fit_transformers(specs: Mapping[str, Mapping[str, Any]], columns: Columns) -> dict[str, Any]:
+    """Return the transformers fitted to the training rows.
+
+    Parameters
+    ----------
+    specs
+        Spec by name; see `make_transformer`.
+    columns
+        Cleaned columns of the training rows, arrays of shape (n_rows,).
+
+    Raises
+    ------
+    DataError
+        A transformer cannot be fitted, or fails `check_leaks`.
+    """
+    fitted = {name: fit(name, spec, columns) for name, spec in specs.items()}
+    for name, spec in specs.items():
+        check_leaks(name, spec, columns)
+    return fitted
+
+
+def fit(name: str, spec: Mapping[str, Any], columns: Columns) -> Any:
+    """Return one transformer, fitted."""
+    made = make_transformer(name, spec)
+    lead = describe(name, made)
+    given = stack(lock({column: columns[column] for column in spec["columns"]}))
+    given.flags.writeable = False
+    try:
+        made.fit(given)
+    except Exception as error:  # whatever the user's code raises
+        if isinstance(error, ValueError) and "read-only" in str(error):
+            raise DataError(f"{lead}: fit changes its input, at {find_raising_line(error)}: work on a copy") from error
+        fault = f"{type(error).__name__}: {get_first_line(error)}, at {find_raising_line(error)}"
+        raise DataError(
+            f"{lead}: cannot be fitted to {', '.join(spec['columns'])}: {fault}; it is fitted without a target: "
+            "what needs one belongs in a candidate of training.models"
+        ) from error
+    return made
+
+
+def compute_block(name: str, spec: Mapping[str, Any], transformer: Any, columns: Columns) -> np.ndarray:
+    """Return the new columns of a fitted transformer.
+
+    Parameters
+    ----------
+    name, spec
+        See `make_transformer`.
+    transformer
+        The fitted transformer.
+    columns
+        Cleaned columns, arrays of shape (n_rows,).
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_rows, n_names): numbers or strings.
+
+    Raises
+    ------
+    DataError
+        It fails, changes its input, or gives something else than one number or string per row and name.
+    """
+    lead = describe(name, transformer)
+
+    def transform(some: Columns) -> np.ndarray:
+        given = stack(some)
+        given.flags.writeable = False
+        made = transformer.transform(given)
+        block = np.asarray(made.toarray() if hasattr(made, "toarray") else made)
+        block = block.reshape(-1, 1) if block.ndim == 1 else block
+        if block.shape != (count_rows(some), len(spec["names"])):
+            raise DataError(
+                f"{lead}: transform gives the shape {block.shape} for {count_rows(some)} rows and "
+                f"{len(spec['names'])} names: list one name per new column in {PLACE}.{name}.names"
+            )
+        parts = [check_values(block[:, place], len(block), lead) for place in range(block.shape[1])]
+        return np.stack(parts, axis=1)
+
+    return call(transform, {column: columns[column] for column in spec["columns"]}, lead)
+
+
+def compute(name: str, spec: Mapping[str, Any], transformer: Any, columns: Columns) -> Columns:
+    """Return the new columns of a fitted transformer by name, each of shape (n_rows,); see `compute_block`."""
+    block = compute_block(name, spec, transformer, columns)
+    return {new: block[:, place] for place, new in enumerate(spec["names"])}
+
+
+def check_transformer(name: str, spec: Mapping[str, Any], transformer: Any, columns: Columns) -> None:
+    """Raise DataError unless a fitted transformer computes each row by itself, the same whenever it is called."""
+    given = {column: columns[column] for column in spec["columns"]}
+    lead = f"{describe(name, transformer)}: transform"
+    check_row_by_row(partial(compute_block, name, spec, transformer), given, lead)
+
+
+def check_leaks(name: str, spec: Mapping[str, Any], columns: Columns) -> None:
+    """Check that rows which are only transformed, such as those of the holdout, change nothing that was learned.
+
+    Perturbed rows stand for them: moved out of the range of the training rows. The transformer is fitted, transforms
+    them, and must then give the training rows as before; so must one that is fitted afterwards.
+
+    Raises
+    ------
+    DataError
+        It does not.
+    """
+    given = {column: columns[column] for column in spec["columns"]}
+    first = fit(name, spec, given)
+    lead = describe(name, first)
+    before = compute_block(name, spec, first, given)
+    compute_block(name, spec, first, perturb(given))
+    trials = {"after other rows were transformed": first, "when it is fitted again": fit(name, spec, given)}
+    for when, transformer in trials.items():
+        if find_difference(before, compute_block(name, spec, transformer, given)) is not None:
+            raise DataError(
+                f"{lead}: gives other values for the training rows {when}: learn in fit only, from the rows given "
+                "there, and without randomness that has no fixed seed"
+            )
+
+
+def perturb(columns: Columns) -> Columns:
+    """Return rows with other values: numbers and times moved out of their range, strings in reverse order."""
+    return {name: perturb_values(values) for name, values in columns.items()}
+
+
+def perturb_values(values: np.ndarray) -> np.ndarray:
+    """Return one column with other values; missing values stay missing."""
+    if values.dtype.kind == "M":
+        return values + np.timedelta64(3650, "D")
+    if values.dtype.kind not in "biuf":
+        return values[::-1]
+    numbers = values.astype("float64")
+    known = numbers[np.isfinite(numbers)]
+    return numbers + REACH * (float(np.ptp(known)) + 1.0 if len(known) else 1.0)
+
+
+def stack(columns: Columns) -> np.ndarray:
+    """Return columns as one array of shape (n_rows, n_columns), float64 if all are numbers."""
+    arrays = list(columns.values())
+    if all(values.dtype.kind in "biuf" for values in arrays):
+        return np.stack([values.astype("float64") for values in arrays], axis=1)
+    return np.stack([values.astype(object) for values in arrays], axis=1)
+
+
+def describe(name: str, transformer: Any) -> str:
+    """Return the place of a transformer in the params and in the code, for messages."""
+    return f"{PLACE}.{name}: {find_place(type(transformer))}"
