@@ -8,6 +8,7 @@ from typing import Any
 
 from labkit import paths
 from labkit.errors import DataError
+from labkit.model.release.own_code import list_named_types
 from labkit.params.experiment import Params
 from labkit.run.notebook.step import Catalogue
 from labkit.run.pipeline.outputs import check_outputs
@@ -80,7 +81,7 @@ def load_artifact(name: str, path: Path, params: Params) -> Any:
     if name == "model":
         from labkit.model.release.skops_file import load_model
 
-        return load_model(path)
+        return load_model(path, own=list_named_types(params))
     if name == "release":
         return path
     content = load_json(path)
@@ -90,9 +91,9 @@ def load_artifact(name: str, path: Path, params: Params) -> Any:
         return frame_notes(content)
     if name == "row_features":
         from labkit.features.row_features import RowFeatures
-        from labkit.storage.npz import load_arrays
+        from labkit.model.release.feature_files import load_features
 
-        return RowFeatures.from_json(content, load_arrays(path.with_suffix(ARRAYS)))
+        return load_features(content, path.with_suffix(ARRAYS), RowFeatures, own=list_named_types(params))
     return content
 
 
@@ -148,14 +149,15 @@ def save_artifact(name: str, path: Path, obj: Any, params: Params) -> None:
     elif name == "model":
         from labkit.model.release.skops_file import save_model
 
-        save_model(path, obj)
+        save_model(path, obj, own=list_named_types(params))
     else:
         content = obj
         if name == "row_features":
+            from labkit.model.release.feature_files import make_arrays
             from labkit.storage.npz import save_arrays
 
             content = obj.to_json()
-            save_arrays(path.with_suffix(ARRAYS), obj.state_arrays())
+            save_arrays(path.with_suffix(ARRAYS), make_arrays(obj, own=list_named_types(params)))
         write_json(path, content)
 
 

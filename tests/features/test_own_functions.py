@@ -52,7 +52,9 @@ def make_table(n_rows: int = 40) -> pd.DataFrame:
 def make_features(functions: dict[str, str], transformers: dict[str, Any] | None = None) -> RowFeatures:
     """Return unfitted features with functions and transformers of the package."""
     spec = own_functions.make_spec({name: f"{PACKAGE}.{path}" for name, path in functions.items()})
-    own = {name: {"options": {}, **one, "path": f"{PACKAGE}.{one['path']}"} for name, one in (transformers or {}).items()}
+    own = {
+        name: {"options": {}, **one, "path": f"{PACKAGE}.{one['path']}"} for name, one in (transformers or {}).items()
+    }
     return RowFeatures(drop=["joined", "left"], columns={"functions": spec, "transformers": own}, fewest_rows=1)
 
 
@@ -86,7 +88,13 @@ def test_declared_functions_are_kept_as_plain_data(own: Path) -> None:
     read = RowFeatures.from_json(features.to_json())
     pd.testing.assert_frame_equal(read.transform(table), features.transform(table))
     assert features.find_origins()["tenure"] == f"{PACKAGE}.features:tenure_months"
-    assert features.inputs_ == {"joined": "time", "left": "time", "email": "category", "total": "number", "visits": "number"}
+    assert features.inputs_ == {
+        "joined": "time",
+        "left": "time",
+        "email": "category",
+        "total": "number",
+        "visits": "number",
+    }
 
 
 LOOKS = "looks at other rows: row "
@@ -118,7 +126,9 @@ def test_a_function_that_may_not_be_a_feature_is_refused(own: Path, name: str) -
 def test_the_check_shows_both_values_and_the_remedy(own: Path) -> None:
     with pytest.raises(DataError, match=r"among all rows and .* in another order: compute each value from its own row"):
         make_features({"new": "mistakes:seeded"}).fit(make_table())
-    with pytest.raises(DataError, match=r"without the other rows: .*what is learned from many rows belongs in features"):
+    with pytest.raises(
+        DataError, match=r"without the other rows: .*what is learned from many rows belongs in features"
+    ):
         make_features({"new": "mistakes:centred"}).fit(make_table())
 
 
@@ -129,7 +139,10 @@ def test_the_check_shows_both_values_and_the_remedy(own: Path) -> None:
         ("mistakes:several", "parameter '*totals' is not the name of a column"),
         ("mistakes:NUMBER", "is of type int, not a function"),
         ("mistakes:centered", "has no 'centered': did you mean 'centred'?"),
-        ("mistake:centred", f"there is no module {PACKAGE}.mistake in lib/ or installed: did you mean '{PACKAGE}.mistakes'?"),
+        (
+            "mistake:centred",
+            f"there is no module {PACKAGE}.mistake in lib/ or installed: did you mean '{PACKAGE}.mistakes'?",
+        ),
     ],
 )
 def test_what_is_no_function_of_columns_is_refused_by_name(own: Path, path: str, fault: str) -> None:
@@ -152,7 +165,7 @@ def test_a_transformer_is_fitted_to_the_training_rows(own: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "fault"),
     [
-        ("BatchScaler", "transform: looks at other rows: row "),
+        ("BatchScaler", "looks at other rows: row "),
         ("Greedy", "gives other values for the training rows after other rows were transformed: learn in fit only"),
         ("Random", "gives other values for the training rows when it is fitted again: learn in fit only"),
         ("NeedsTarget", "cannot be fitted to total: TypeError: "),

@@ -7,6 +7,7 @@ object array (None). A parameter with a default is not a column. Fitted steps ar
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ SINGLE_ROWS = 20
 
 Function = Callable[..., Any]
 Compute = Callable[[Columns], np.ndarray]
+Lead = Callable[[], str]
+"""Gives what begins a message: the place in the params and in the code, which takes time to find."""
 
 
 def list_parameters(path: str, *, where: str) -> list[str]:
@@ -41,18 +44,23 @@ def list_parameters(path: str, *, where: str) -> list[str]:
         The function cannot be imported, or takes no columns by name.
     """
     function = resolve_callable(path, where=where)
-    lead = f"{where}: {find_place(function)}"
+    lead = partial(str, f"{where}: {find_place(function)}")
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError) as error:
-        raise ParamsError(f"{lead}: has no parameter names: call it in a function of your own") from error
+        raise ParamsError(f"{lead()}: has no parameter names: call it in a function of your own") from error
     for one in parameters:
         if one.kind not in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY):
-            raise ParamsError(f"{lead}: parameter {str(one)!r} is not the name of a column: name each column")
+            raise ParamsError(f"{lead()}: parameter {str(one)!r} is not the name of a column: name each column")
     names = [one.name for one in parameters if one.default is inspect.Parameter.empty]
     if not names:
-        raise ParamsError(f"{lead}: takes no column: its parameters are the names of the columns that it needs")
+        raise ParamsError(f"{lead()}: takes no column: its parameters are the names of the columns that it needs")
     return names
+
+
+def describe_place(section: str, name: str, found: Any) -> str:
+    """Return the place of a function or class in the params and in the code, for messages."""
+    return f"{section}.{name}: {find_place(found)}"
 
 
 def make_spec(functions: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -94,12 +102,12 @@ def compute(name: str, spec: Mapping[str, Any], columns: Columns) -> np.ndarray:
         It fails, changes its input, or gives something else than one number or string per row.
     """
     function = resolve_callable(spec["path"], where=f"{PLACE}.{name}")
-    lead = f"{PLACE}.{name}: {find_place(function)}"
+    lead = partial(describe_place, PLACE, name, function)
     given = {column: columns[column] for column in spec["columns"]}
     return call(lambda some: check_values(function(**some), count_rows(some), lead), given, lead)
 
 
-def call(function: Compute, columns: Columns, lead: str) -> np.ndarray:
+def call(function: Compute, columns: Columns, lead: Lead) -> np.ndarray:
     """Call a function with read-only columns; an error names the first row for which it fails."""
     try:
         return function(lock(columns))
@@ -107,9 +115,9 @@ def call(function: Compute, columns: Columns, lead: str) -> np.ndarray:
         raise
     except Exception as error:  # whatever the user's code raises
         if isinstance(error, ValueError) and "read-only" in str(error):
-            raise DataError(f"{lead}: changes its input, at {find_raising_line(error)}: work on a copy") from error
+            raise DataError(f"{lead()}: changes its input, at {find_raising_line(error)}: work on a copy") from error
         fault = f"{type(error).__name__}: {get_first_line(error)}, at {find_raising_line(error)}"
-        raise DataError(f"{lead}: fails for {describe_failing(function, columns)}: {fault}") from error
+        raise DataError(f"{lead()}: fails for {describe_failing(function, columns)}: {fault}") from error
 
 
 def describe_failing(function: Compute, columns: Columns) -> str:
@@ -133,18 +141,18 @@ def is_failing(function: Compute, columns: Columns) -> bool:
     return False
 
 
-def check_values(values: Any, n_rows: int, lead: str) -> np.ndarray:
+def check_values(values: Any, n_rows: int, lead: Lead) -> np.ndarray:
     """Return what a function gave as an array, if it is one number or string per row."""
     found: np.ndarray = np.asarray(values)
     if found.ndim != 1 or len(found) != n_rows:
         shape = " x ".join(map(str, found.shape)) + " values" if found.ndim else "a single value"
-        raise DataError(f"{lead}: gives {shape} for {n_rows} rows: return an array with one value per row, in order")
+        raise DataError(f"{lead()}: gives {shape} for {n_rows} rows: return an array with one value per row, in order")
     if found.dtype.kind in "UT":
         return found.astype(object)
     odd = next((value for value in found.tolist() if not is_plain(value)), None) if found.dtype.kind == "O" else None
     if found.dtype.kind not in "biufO" or odd is not None:
         what = f"{odd!r:.60}" if odd is not None else f"the type {found.dtype}"
-        raise DataError(f"{lead}: gives {what}, which no model takes: return numbers, booleans or strings")
+        raise DataError(f"{lead()}: gives {what}, which no model takes: return numbers, booleans or strings")
     return found
 
 
@@ -167,11 +175,11 @@ def check_function(name: str, spec: Mapping[str, Any], columns: Columns) -> None
         See `compute`; or the values change when the same rows are given again, permuted, without others or alone.
     """
     function = resolve_callable(spec["path"], where=f"{PLACE}.{name}")
-    lead = f"{PLACE}.{name}: {find_place(function)}"
+    lead = partial(describe_place, PLACE, name, function)
     check_row_by_row(lambda some: compute(name, spec, some), {one: columns[one] for one in spec["columns"]}, lead)
 
 
-def check_row_by_row(function: Compute, columns: Columns, lead: str) -> None:
+def check_row_by_row(function: Compute, columns: Columns, lead: Lead) -> None:
     """Raise DataError unless a computation gives the same values for the same rows, whichever others are with them.
 
     Parameters
@@ -181,14 +189,14 @@ def check_row_by_row(function: Compute, columns: Columns, lead: str) -> None:
     columns
         Arrays of shape (n_rows,).
     lead
-        Begins the message: what is computed, and where the code is.
+        Begins the message.
     """
     n_rows = count_rows(columns)
     everything = np.arange(n_rows)
     values = function(columns)
     if (row := find_difference(values, function(columns))) is not None:
         raise DataError(
-            f"{lead}: gives another value for row {row + 1} ({describe_row(columns, row)}) when called again: remove "
+            f"{lead()}: gives another value for row {row + 1} ({describe_row(columns, row)}) when called again: remove "
             "randomness and whatever it remembers between calls"
         )
     singles = np.unique(np.linspace(0, n_rows - 1, min(SINGLE_ROWS, n_rows)).astype(int)) if n_rows else everything
@@ -203,7 +211,7 @@ def check_row_by_row(function: Compute, columns: Columns, lead: str) -> None:
             if (place := find_difference(values[rows], found)) is not None:
                 row, values_here = rows[place], (values[rows[place]], found[place])
                 raise DataError(
-                    f"{lead}: looks at other rows: row {row + 1} ({describe_row(columns, row)}) gives "
+                    f"{lead()}: looks at other rows: row {row + 1} ({describe_row(columns, row)}) gives "
                     f"{show_value(values_here[0])} among all rows and {show_value(values_here[1])} {how}: {REMEDY}"
                 )
 

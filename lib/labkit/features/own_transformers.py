@@ -18,6 +18,7 @@ from labkit.features.own_functions import (
     check_row_by_row,
     check_values,
     count_rows,
+    describe_place,
     find_difference,
     lock,
 )
@@ -58,6 +59,12 @@ def make_transformer(name: str, spec: Mapping[str, Any]) -> Any:
     return made
 
 
+def list_types(specs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the classes of the transformers, sorted, e.g. `churn.steps.Levels`: a model may contain these types."""
+    kinds = {resolve_callable(spec["path"], where=f"{PLACE}.{name}") for name, spec in specs.items()}
+    return sorted(f"{kind.__module__}.{kind.__qualname__}" for kind in kinds)
+
+
 def fit_transformers(specs: Mapping[str, Mapping[str, Any]], columns: Columns) -> dict[str, Any]:
     """Return the transformers fitted to the training rows.
 
@@ -82,17 +89,19 @@ def fit_transformers(specs: Mapping[str, Mapping[str, Any]], columns: Columns) -
 def fit(name: str, spec: Mapping[str, Any], columns: Columns) -> Any:
     """Return one transformer, fitted."""
     made = make_transformer(name, spec)
-    lead = describe(name, made)
+    lead = partial(describe_place, PLACE, name, type(made))
     given = stack(lock({column: columns[column] for column in spec["columns"]}))
     given.flags.writeable = False
     try:
         made.fit(given)
     except Exception as error:  # whatever the user's code raises
         if isinstance(error, ValueError) and "read-only" in str(error):
-            raise DataError(f"{lead}: fit changes its input, at {find_raising_line(error)}: work on a copy") from error
+            raise DataError(
+                f"{lead()}: fit changes its input, at {find_raising_line(error)}: work on a copy"
+            ) from error
         fault = f"{type(error).__name__}: {get_first_line(error)}, at {find_raising_line(error)}"
         raise DataError(
-            f"{lead}: cannot be fitted to {', '.join(spec['columns'])}: {fault}; it is fitted without a target: "
+            f"{lead()}: cannot be fitted to {', '.join(spec['columns'])}: {fault}; it is fitted without a target: "
             "what needs one belongs in a candidate of training.models"
         ) from error
     return made
@@ -120,7 +129,7 @@ def compute_block(name: str, spec: Mapping[str, Any], transformer: Any, columns:
     DataError
         It fails, changes its input, or gives something else than one number or string per row and name.
     """
-    lead = describe(name, transformer)
+    lead = partial(describe_place, PLACE, name, type(transformer))
 
     def transform(some: Columns) -> np.ndarray:
         given = stack(some)
@@ -130,7 +139,7 @@ def compute_block(name: str, spec: Mapping[str, Any], transformer: Any, columns:
         block = block.reshape(-1, 1) if block.ndim == 1 else block
         if block.shape != (count_rows(some), len(spec["names"])):
             raise DataError(
-                f"{lead}: transform gives the shape {block.shape} for {count_rows(some)} rows and "
+                f"{lead()}: transform gives the shape {block.shape} for {count_rows(some)} rows and "
                 f"{len(spec['names'])} names: list one name per new column in {PLACE}.{name}.names"
             )
         parts = [check_values(block[:, place], len(block), lead) for place in range(block.shape[1])]
@@ -148,7 +157,7 @@ def compute(name: str, spec: Mapping[str, Any], transformer: Any, columns: Colum
 def check_transformer(name: str, spec: Mapping[str, Any], transformer: Any, columns: Columns) -> None:
     """Raise DataError unless a fitted transformer computes each row by itself, the same whenever it is called."""
     given = {column: columns[column] for column in spec["columns"]}
-    lead = f"{describe(name, transformer)}: transform"
+    lead = partial(describe_place, PLACE, name, type(transformer))
     check_row_by_row(partial(compute_block, name, spec, transformer), given, lead)
 
 
@@ -165,14 +174,14 @@ def check_leaks(name: str, spec: Mapping[str, Any], columns: Columns) -> None:
     """
     given = {column: columns[column] for column in spec["columns"]}
     first = fit(name, spec, given)
-    lead = describe(name, first)
+    lead = partial(describe_place, PLACE, name, type(first))
     before = compute_block(name, spec, first, given)
     compute_block(name, spec, first, perturb(given))
     trials = {"after other rows were transformed": first, "when it is fitted again": fit(name, spec, given)}
     for when, transformer in trials.items():
         if find_difference(before, compute_block(name, spec, transformer, given)) is not None:
             raise DataError(
-                f"{lead}: gives other values for the training rows {when}: learn in fit only, from the rows given "
+                f"{lead()}: gives other values for the training rows {when}: learn in fit only, from the rows given "
                 "there, and without randomness that has no fixed seed"
             )
 
@@ -199,8 +208,3 @@ def stack(columns: Columns) -> np.ndarray:
     if all(values.dtype.kind in "biuf" for values in arrays):
         return np.stack([values.astype("float64") for values in arrays], axis=1)
     return np.stack([values.astype(object) for values in arrays], axis=1)
-
-
-def describe(name: str, transformer: Any) -> str:
-    """Return the place of a transformer in the params and in the code, for messages."""
-    return f"{PLACE}.{name}: {find_place(type(transformer))}"

@@ -6,7 +6,7 @@ the part that a service needs.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ import pandas as pd
 
 from labkit.errors import ModelError
 from labkit.features.row_features import RowFeatures
+from labkit.features.table_columns import take_columns
 from labkit.model.onnx.session import Graph
-from labkit.model.release import skops_file
+from labkit.model.release import feature_files, skops_file
+from labkit.model.release.own_code import WHEEL, OwnCode, ReleaseCode, build_wheels
 from labkit.model.release.runtime import (
     CARD,
     CONTRACT,
@@ -32,6 +34,7 @@ from labkit.model.release.runtime import (
     STATE,
     check_release,
     compute_release_digest,
+    list_own_types,
     load_row_features,
 )
 from labkit.storage.atomic import atomic_folder, write_bytes, write_json, write_text
@@ -49,17 +52,22 @@ class Release:
     Attributes
     ----------
     facts
-        `experiment`, `task`, `classes`, `positive`, `target`, `estimator`, `metric`, `metrics`, `onnx`.
+        `experiment`, `task`, `classes`, `positive`, `target`, `estimator`, `metric`, `metrics`, `onnx`; `own_code`, if
+        the model needs code of the user's own, see `labkit.model.release.own_code.OwnCode.describe`.
+    code
+        The user's own packages that the release carries.
     """
 
     folder: Path
     facts: dict[str, Any]
     row_features: RowFeatures
     graph: Graph | None
+    code: ReleaseCode = field(default_factory=ReleaseCode)
 
     def load_pipeline(self) -> Any:
-        """Load the scikit-learn pipeline."""
-        return skops_file.load_model(self.folder / PIPELINE)
+        """Load the scikit-learn pipeline; what is the user's own in it is used within `code.active()`."""
+        with self.code.active():
+            return skops_file.load_model(self.folder / PIPELINE, own=list_own_types(self.facts))
 
     def predict(self, frame: pd.DataFrame) -> np.ndarray:
         """Predict raw rows: probabilities, shape (n_rows, n_classes), or numbers, shape (n_rows,).
@@ -71,13 +79,12 @@ class Release:
         DataError
             A column is missing or of the wrong kind.
         """
-        if self.graph is not None:
-            from labkit.features.table_columns import take_columns
-
-            return self.graph.predict(take_columns(frame, self.row_features.inputs_))
-        pipeline = self.load_pipeline()
-        is_classifier = self.facts["task"] == "classification"
-        return np.asarray(pipeline.predict_proba(frame) if is_classifier else pipeline.predict(frame))
+        with self.code.active():
+            if self.graph is not None:
+                return self.graph.predict(take_columns(frame, self.row_features.inputs_))
+            pipeline = self.load_pipeline()
+            is_classifier = self.facts["task"] == "classification"
+            return np.asarray(pipeline.predict_proba(frame) if is_classifier else pipeline.predict(frame))
 
 
 def write_release(
@@ -89,6 +96,7 @@ def write_release(
     contract: str,
     card: str,
     example: pd.DataFrame,
+    code: OwnCode | None = None,
 ) -> str:
     """Write a release to a folder, replacing an earlier release, and return its digest.
 
@@ -103,18 +111,24 @@ def write_release(
     card
         The model card, as Markdown.
     example
-        A few raw rows.
+        Raw rows; a few of them become part of the release, on all of them the user's own code is checked once more.
+    code
+        The user's own packages that the model needs; see `labkit.model.release.own_code.find_code`.
 
     Raises
     ------
     ModelError
         The folder contains a file that is not part of a release, or the model contains a type that may not be released.
+    DataError
+        The user's own code does not compute each row by itself.
     """
     for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name not in FILES:
+        if path.name not in FILES and path.suffix != WHEEL:
             raise ModelError(f"{folder}: {path.name} is not part of a release: remove it")
+    model[0].check_own_code(take_columns(example, model[0].inputs_))
     with atomic_folder(folder) as beside:
-        write_files(beside, model, graph=graph, facts=facts, contract=contract, card=card, example=example)
+        own = code or OwnCode()
+        write_files(beside, model, graph=graph, facts=facts, contract=contract, card=card, example=example, code=own)
     return compute_release_digest(folder)
 
 
@@ -127,15 +141,18 @@ def write_files(
     contract: str,
     card: str,
     example: pd.DataFrame,
+    code: OwnCode,
 ) -> None:
     """Write the files of a release to an empty folder, the manifest last."""
-    skops_file.save_model(folder / PIPELINE, model)
+    skops_file.save_model(folder / PIPELINE, model, own=code.trusted_types)
+    wheels = build_wheels(code.packages, folder)
     if graph is not None:
         write_bytes(folder / GRAPH, graph)
     write_json(folder / FEATURES, model[0].to_json())
-    if arrays := model[0].state_arrays():
+    if arrays := feature_files.make_arrays(model[0], own=code.trusted_types):
         save_arrays(folder / STATE, arrays)
-    write_json(folder / FACTS, facts)
+    own_code = code.describe(wheels)
+    write_json(folder / FACTS, {**facts, "own_code": own_code} if own_code else facts)
     write_text(folder / CONTRACT, contract)
     write_text(folder / CARD, card)
     write_text(folder / REQUIREMENTS, "".join(f"{line}\n" for line in list_requirements()))
@@ -176,7 +193,7 @@ def load_release(folder: Path, *, digest: str | None = None) -> Release:
     """
     check_release(folder, digest=digest)
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    row_features = load_row_features(folder, RowFeatures)
+    code, row_features = load_row_features(folder, RowFeatures, facts)
     path = folder / GRAPH
     session = Graph(path.read_bytes(), row_features) if path.is_file() else None
-    return Release(folder, facts, row_features, session)
+    return Release(folder, facts, row_features, session, code)

@@ -1,5 +1,8 @@
 """Inference with a released model; needs numpy and onnxruntime but not pandas or scikit-learn.
 
+If the user's own transformers are part of the features, scikit-learn and skops are needed too: `needs` of `own_code` in
+`release.json` says so.
+
 The manifest contains the digest of every file, which is verified before the file is opened; a file that is not listed,
 or that is a link, is rejected. See `labkit.model.release.bundle` for how a release is written.
 """
@@ -7,26 +10,25 @@ or that is a link, is rejected. See `labkit.model.release.bundle` for how a rele
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from labkit.errors import DataError, ModelError, list_briefly
 from labkit.features.row_computation import RowComputation
 from labkit.model.onnx.session import Graph
+from labkit.model.release.feature_files import Computation, load_features
+from labkit.model.release.own_code import ReleaseCode, list_wheels
 from labkit.storage.atomic import parse_json
 from labkit.storage.digests import compute_digest
-from labkit.storage.npz import load_arrays
 
 MANIFEST = "manifest.json"
 GRAPH, PIPELINE, FEATURES, FACTS = "model.onnx", "model.skops", "row_features.json", "release.json"
 STATE = "row_features.npz"
 CARD, CONTRACT, REQUIREMENTS, EXAMPLE = "MODEL_CARD.md", "contract.json", "requirements.txt", "input_example.json"
 FILES = (MANIFEST, GRAPH, PIPELINE, FEATURES, STATE, FACTS, CARD, CONTRACT, REQUIREMENTS, EXAMPLE)
-
-Computation = TypeVar("Computation", bound=RowComputation)
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Runtime:
     facts: dict[str, Any]
     row_features: RowComputation
     graph: Graph
+    code: ReleaseCode = field(default_factory=ReleaseCode)
 
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """Predict rows given as dictionaries; an absent column is an error, None is a missing value.
@@ -61,7 +64,8 @@ class Runtime:
             if missing := [name for name in self.row_features.inputs_ if name not in row]:
                 raise DataError(f"row {number}: columns missing: {list_briefly(missing)}")
         columns = {name: np.array([row[name] for row in rows], object) for name in self.row_features.inputs_}
-        return self.graph.predict(columns)
+        with self.code.active():
+            return self.graph.predict(columns)
 
 
 def load_runtime(folder: Path, *, digest: str | None = None) -> Runtime:
@@ -81,14 +85,23 @@ def load_runtime(folder: Path, *, digest: str | None = None) -> Runtime:
     if not (folder / GRAPH).is_file():
         raise ModelError(f"{folder}: has no {GRAPH}: open it with labkit.model.release.bundle.load_release")
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    row_features = load_row_features(folder, RowComputation)
-    return Runtime(facts, row_features, Graph((folder / GRAPH).read_bytes(), row_features))
+    code, row_features = load_row_features(folder, RowComputation, facts)
+    return Runtime(facts, row_features, Graph((folder / GRAPH).read_bytes(), row_features), code)
 
 
-def load_row_features(folder: Path, kind: type[Computation]) -> Computation:
-    """Load the row features of a release that has been verified."""
-    content = json.loads((folder / FEATURES).read_text(encoding="utf-8"))
-    return kind.from_json(content, load_arrays(folder / STATE) if (folder / STATE).is_file() else None)
+def load_row_features(
+    folder: Path, kind: type[Computation], facts: Mapping[str, Any]
+) -> tuple[ReleaseCode, Computation]:
+    """Load the row features of a release that has been verified, and the user's own packages that they need."""
+    content, code = json.loads((folder / FEATURES).read_text(encoding="utf-8")), ReleaseCode(list_wheels(folder))
+    code.check_complete(content.get("columns") or {}, folder)
+    with code.active():
+        return code, load_features(content, folder / STATE, kind, own=list_own_types(facts))
+
+
+def list_own_types(facts: Mapping[str, Any]) -> list[str]:
+    """Return the types of the user's own that a release's model may contain, because the params named them."""
+    return list((facts.get("own_code") or {}).get("trusted_types", []))
 
 
 def compute_release_digest(folder: Path) -> str:

@@ -7,12 +7,13 @@ here are accepted, so opening a file cannot run code written by its author.
 import io
 import json
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from labkit.errors import MissingDataError, ModelError, list_briefly
+from labkit.errors import MissingDataError, ModelError, get_first_line, list_briefly
 from labkit.renamed import list_old_types
 from labkit.storage.atomic import write_bytes
 
@@ -47,19 +48,34 @@ def prepare() -> None:
     import skops.io  # noqa: F401
 
 
-def save_model(path: Path, model: Any) -> None:
+def save_model(path: Path, model: Any, *, own: Collection[str] = ()) -> None:
     """Write a fitted pipeline; the same pipeline gives the same bytes, in any process.
+
+    Parameters
+    ----------
+    own
+        Types of the user's own that the params name; see `labkit.features.own_transformers.list_types`.
 
     Raises
     ------
     ModelError
         The pipeline contains a type that `load_model` would reject.
     """
+    write_bytes(path, dump_object(model, str(path), own=own))
+
+
+def dump_object(model: Any, where: str, *, own: Collection[str] = ()) -> bytes:
+    """Return the content of a skops file; see `save_model`."""
     import skops.io
 
-    content = skops.io.dumps(model)
-    check_types(skops.io.get_untrusted_types(data=content), path)
-    write_bytes(path, make_canonical(content))
+    try:
+        content = skops.io.dumps(model)
+    except Exception as error:  # the error depends on what cannot be written
+        raise ModelError(
+            f"{where}: cannot be saved by skops ({get_first_line(error)}): keep arrays and numbers"
+        ) from error
+    check_types(skops.io.get_untrusted_types(data=content), where, own)
+    return make_canonical(content)
 
 
 def measure_parts(model: Any) -> dict[str, int]:
@@ -79,8 +95,13 @@ def measure_parts(model: Any) -> dict[str, int]:
     return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 
 
-def load_model(path: Path) -> Any:
+def load_model(path: Path, *, own: Collection[str] = ()) -> Any:
     """Load a fitted pipeline.
+
+    Parameters
+    ----------
+    own
+        See `save_model`.
 
     Raises
     ------
@@ -91,16 +112,20 @@ def load_model(path: Path) -> Any:
     """
     if not path.is_file():
         raise MissingDataError(f"{path}: not found: run the stage that writes it")
+    return load_object(path.read_bytes(), str(path), own=own)
+
+
+def load_object(content: bytes, where: str, *, own: Collection[str] = ()) -> Any:
+    """Return what a skops file contains; see `load_model`."""
     import skops.io
 
-    content = path.read_bytes()
     try:
-        check_types(skops.io.get_untrusted_types(data=content), path)
-        return skops.io.loads(content, trusted=list(TRUSTED))
+        check_types(skops.io.get_untrusted_types(data=content), where, own)
+        return skops.io.loads(content, trusted=[*TRUSTED, *own])
     except ModelError:
         raise
     except Exception as error:  # the error of a damaged archive depends on where the damage is
-        raise ModelError(f"{path}: not a model file, or damaged ({error}): run the stage that writes it") from error
+        raise ModelError(f"{where}: not a model file, or damaged ({error}): run the stage that writes it") from error
 
 
 def find_untrusted(model: Any) -> list[str]:
@@ -120,11 +145,11 @@ def find_untrusted(model: Any) -> list[str]:
     return sorted(set(types) - set(TRUSTED))
 
 
-def check_types(types: list[str], path: Path) -> None:
-    """Raise ModelError if a type is not on the list."""
-    foreign = sorted(set(types) - set(TRUSTED))
+def check_types(types: list[str], where: str, own: Collection[str] = ()) -> None:
+    """Raise ModelError if a type is neither on the list nor one of the user's own that the params name."""
+    foreign = sorted({*types} - {*TRUSTED, *own})
     if foreign:
-        raise ModelError(f"{path}: holds types that are not trusted: {list_briefly(foreign)}: do not use the file")
+        raise ModelError(f"{where}: holds types that are not trusted: {list_briefly(foreign)}: do not use the file")
 
 
 def clear_padding(content: bytes, ending: str) -> bytes:
