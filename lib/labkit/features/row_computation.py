@@ -101,6 +101,11 @@ class RowComputation:
         found = {name: known_values.count_unseen(clean[name], digests) for name, digests in self.seen_.items()}
         return {name: unseen for name, unseen in found.items() if unseen}
 
+    def list_own_columns(self) -> list[str]:
+        """Return the features that the user's own functions and transformers compute."""
+        transformers = self.get_declared("transformers").values()
+        return [*self.get_declared("functions"), *(name for spec in transformers for name in spec["names"])]
+
     def check_own_code(self, columns: Mapping[str, np.ndarray]) -> None:
         """Check that the user's functions and transformers compute each row by itself.
 

@@ -189,15 +189,17 @@ def find_problem(version: registry.Version, folder: Path) -> str:
 
 
 def save_mlflow_version(opened: bundle.Release, folder: Path) -> Path:
-    """Write a release's pipeline as an MLflow model and return its folder."""
-    tracking.save_mlflow_model(
-        folder,
-        opened.load_pipeline(),
-        load_example(opened),
-        kinds=opened.row_features.inputs_,
-        requirements=bundle.list_requirements(),
-        trusted_types=list(skops_file.TRUSTED),
-    )
+    """Write a release's pipeline as an MLflow model, with the user's own packages, and return its folder."""
+    with opened.code.active():
+        tracking.save_mlflow_model(
+            folder,
+            opened.load_pipeline(),
+            load_example(opened),
+            kinds=opened.row_features.inputs_,
+            requirements=bundle.list_requirements(),
+            trusted_types=[*skops_file.TRUSTED, *runtime.list_own_types(opened.facts)],
+            packages=opened.code.list_places(),
+        )
     return folder
 
 

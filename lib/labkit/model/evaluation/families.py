@@ -15,7 +15,7 @@ KINDS = {
     "missing values": "missing-value flags",
 }
 """Family of each origin that `RowFeatures.find_origins` names; all other new columns are expressions."""
-EXPRESSIONS = "expressions"
+EXPRESSIONS, OWN = "expressions", "own features"
 
 
 def find_families(row_features: RowFeatures, data: Data) -> dict[str, list[str]]:
@@ -26,13 +26,15 @@ def find_families(row_features: RowFeatures, data: Data) -> dict[str, list[str]]
     row_features
         Fitted features.
     """
-    origins, declared = row_features.find_origins(), row_features.expressions or {}
+    origins = row_features.find_origins()
+    named = dict.fromkeys(row_features.expressions or {}, EXPRESSIONS)
+    named |= dict.fromkeys(row_features.list_own_columns(), OWN)
     families: dict[str, list[str]] = {}
     for name in row_features.outputs_:
         if name not in origins:
             family = find_table(name, data)
         else:
-            family = EXPRESSIONS if name in declared else KINDS.get(origins[name], EXPRESSIONS)
+            family = named.get(name) or KINDS.get(origins[name], EXPRESSIONS)
         families.setdefault(family, []).append(name)
     return families
 

@@ -234,6 +234,11 @@ class ReleaseCode:
         """The folder of the packages, None if there are none."""
         return None if self.folder is None else Path(self.folder.name)
 
+    def list_places(self) -> list[Path]:
+        """Return the folders of the packages, and the files of modules without a package."""
+        found = sorted(self.place.iterdir()) if self.place is not None else []
+        return [path for path in found if path.stem in self.names]
+
     @contextmanager
     def active(self) -> Iterator[None]:
         """Let the release's packages take the place of others of the same name, for the length of a `with` block."""

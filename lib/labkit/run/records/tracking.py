@@ -7,7 +7,7 @@ kernel starts and closes it with its real status after the kernel has ended. Rea
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -310,6 +310,7 @@ def save_mlflow_model(
     kinds: Mapping[str, str],
     requirements: list[str],
     trusted_types: list[str],
+    packages: Sequence[Path] = (),
 ) -> None:
     """Write a scikit-learn pipeline as an MLflow model: skops, signature, input example, explicit requirements.
 
@@ -322,6 +323,8 @@ def save_mlflow_model(
         Kind of each input column, `number`, `boolean`, `time` or `category`. MLflow's numeric types refuse whole
         numbers where real ones were declared, and its times refuse time zones, so only categories get one of its types;
         the model itself checks the others.
+    packages
+        Folders and files of the user's own packages, which MLflow copies and imports when the model is loaded.
     """
     import mlflow.sklearn
     from mlflow.models import ModelSignature, infer_signature
@@ -338,4 +341,5 @@ def save_mlflow_model(
         pip_requirements=requirements,
         serialization_format="skops",
         skops_trusted_types=trusted_types,
+        code_paths=list(map(str, packages)) or None,
     )
