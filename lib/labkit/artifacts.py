@@ -8,7 +8,6 @@ from typing import Any
 
 from labkit import paths
 from labkit.errors import DataError
-from labkit.model.release.own_code import list_named_types
 from labkit.params.experiment import Params
 from labkit.run.notebook.step import Catalogue
 from labkit.run.pipeline.outputs import check_outputs
@@ -79,6 +78,7 @@ def load_artifact(name: str, path: Path, params: Params) -> Any:
         check_clean(name, frame, params)
         return frame
     if name == "model":
+        from labkit.model.release.own_code import list_named_types
         from labkit.model.release.skops_file import load_model
 
         return load_model(path, own=list_named_types(params))
@@ -92,6 +92,7 @@ def load_artifact(name: str, path: Path, params: Params) -> Any:
     if name == "row_features":
         from labkit.features.row_features import RowFeatures
         from labkit.model.release.feature_files import load_features
+        from labkit.model.release.own_code import list_named_types
 
         return load_features(content, path.with_suffix(ARRAYS), RowFeatures, own=list_named_types(params))
     return content
@@ -147,6 +148,7 @@ def save_artifact(name: str, path: Path, obj: Any, params: Params) -> None:
         check_clean(name, obj, params)
         save_table(path, obj)
     elif name == "model":
+        from labkit.model.release.own_code import list_named_types
         from labkit.model.release.skops_file import save_model
 
         save_model(path, obj, own=list_named_types(params))
@@ -154,6 +156,7 @@ def save_artifact(name: str, path: Path, obj: Any, params: Params) -> None:
         content = obj
         if name == "row_features":
             from labkit.model.release.feature_files import make_arrays
+            from labkit.model.release.own_code import list_named_types
             from labkit.storage.npz import save_arrays
 
             content = obj.to_json()

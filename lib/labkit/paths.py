@@ -66,8 +66,11 @@ def find_library_dir() -> Path:
 
 
 def make_library_importable() -> None:
-    """Add the checkout's packages to the end of `sys.path`, where they hide no other package."""
-    library = str(find_library_dir())
+    """Add the checkout's packages to the end of `sys.path`, where they hide no other; outside a checkout do nothing."""
+    try:
+        library = str(find_library_dir())
+    except ParamsError:
+        return
     if library not in sys.path and Path(library).is_dir():
         sys.path.append(library)
 

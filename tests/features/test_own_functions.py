@@ -1,5 +1,7 @@
 """The user's own functions and transformers: computed row by row, or refused with the file and line."""
 
+import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,12 +10,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from labkit.data.column_references import check_features
 from labkit.errors import DataError, LabkitError, ParamsError
 from labkit.features import own_functions, own_transformers
 from labkit.features.row_features import RowFeatures
 from labkit.features.table_columns import take_columns
+from labkit.params.features import Features
+from labkit.params.load import load_params
+from labkit.params.section import find_own_code
+from ruamel.yaml import YAML
 
-from tests.features.own_code import MISTAKES, TRANSFORMERS, write_package
+from tests.features.own_code import MISTAKES, write_package
 
 PACKAGE = "shopfeatures"
 
@@ -177,7 +184,7 @@ def test_a_transformer_that_may_not_be_a_feature_is_refused(own: Path, kind: str
     spec = {"new": {"path": f"transformers:{kind}", "columns": ["total"], "names": ["a"]}}
     with pytest.raises(LabkitError) as caught:
         make_features({}, spec).fit(make_table())
-    place = f"lib/{PACKAGE}/transformers.py:{find_line(TRANSFORMERS, f'class {kind}')}"
+    place = f"lib/{PACKAGE}/transformers.py"
     assert str(caught.value).startswith(f"features.transformers.new: {place}: {fault}")
 
 
@@ -198,6 +205,40 @@ def test_later_rows_change_nothing_that_was_learned(own: Path) -> None:
     pd.testing.assert_frame_equal(features.transform(table.iloc[:30]), before)
     perturbed = own_transformers.perturb(take_columns(table, features.inputs_))
     assert all((perturbed["total"] != table["total"]) | table["total"].isna())
+
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "own-features.md"
+
+
+def test_the_documented_package_gives_the_documented_features(own: Path) -> None:
+    blocks = dict(re.findall(r"```(\w+)\n(.*?)```", DOCS.read_text(), re.DOTALL))
+    (own.parent / "documentedshop").mkdir()
+    (own.parent / "documentedshop" / "features.py").write_text(blocks["python"])
+    content = YAML(typ="safe").load(blocks["yaml"].replace("churn.features", "documentedshop.features"))
+    declared = Features.model_validate_json(json.dumps(content["features"]))
+    spec = {name: one.model_dump(mode="json") for name, one in declared.transformers.items()}
+    columns = {"functions": own_functions.make_spec(declared.functions), "transformers": spec}
+    table = make_table().dropna(subset="total")
+    made = RowFeatures(drop=list(declared.drop), columns=columns, fewest_rows=1).fit(table).transform(table)
+    months = (table["left"] - table["joined"]).dt.days / 30.44
+    np.testing.assert_allclose(made["tenure_months"], months, rtol=1e-6)
+    assert set(made["domain"]) == {"", "a.example", "b.example"}
+    assert set(made["total_level"]) == {0.0, 1.0, 2.0, 3.0}
+    assert [code.stages for code in find_own_code(declared)] == [("source", "features", "evaluation", "deploy")] * 3
+
+
+def test_columns_are_checked_before_anything_runs(own: Path, params_root: Path) -> None:
+    params = load_params("diabetes")
+    (params_root / "lib").symlink_to(own.parent)
+    for path, fault in {
+        "features:tenure_months": f"features.functions.new: {PACKAGE}.features:tenure_months: no column 'joined'",
+        "mistakes:of_target": f"{PACKAGE}.mistakes:of_target: uses the target, which is not known at prediction time",
+    }.items():
+        (own / "mistakes.py").write_text("def of_target(target):\n    return target\n")
+        features = params.features.model_copy(update={"functions": {"new": f"{PACKAGE}.{path}"}, "expressions": {}})
+        changed = params.model_copy(update={"features": features})
+        with pytest.raises(ParamsError, match=re.escape(fault)):
+            check_features(changed, ["total", "visits", "target"])
 
 
 def test_features_without_own_code_have_no_trace_of_it() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from labkit.errors import DataError, ParamsError, get_first_line
 from labkit.features.expressions import is_missing
 from labkit.features.row_rules import Columns
-from labkit.params.import_path import find_place, find_raising_line, resolve_callable
+from labkit.params.import_path import find_raising_line, locate_code, resolve_callable
 
 PLACE = "features.functions"
 REMEDY = "compute each value from its own row alone; what is learned from many rows belongs in features.transformers"
@@ -44,7 +44,7 @@ def list_parameters(path: str, *, where: str) -> list[str]:
         The function cannot be imported, or takes no columns by name.
     """
     function = resolve_callable(path, where=where)
-    lead = partial(str, f"{where}: {find_place(function)}")
+    lead = partial(str, f"{where}: {locate_code(function)}")
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError) as error:
@@ -60,7 +60,7 @@ def list_parameters(path: str, *, where: str) -> list[str]:
 
 def describe_place(section: str, name: str, found: Any) -> str:
     """Return the place of a function or class in the params and in the code, for messages."""
-    return f"{section}.{name}: {find_place(found)}"
+    return f"{section}.{name}: {locate_code(found)}"
 
 
 def make_spec(functions: Mapping[str, str]) -> dict[str, dict[str, Any]]:

@@ -23,7 +23,7 @@ from labkit.features.own_functions import (
     lock,
 )
 from labkit.features.row_rules import Columns
-from labkit.params.import_path import find_place, find_raising_line, resolve_callable
+from labkit.params.import_path import find_raising_line, locate_code, resolve_callable
 
 PLACE = "features.transformers"
 REACH = 3.0
@@ -47,7 +47,7 @@ def make_transformer(name: str, spec: Mapping[str, Any]) -> Any:
     """
     where = f"{PLACE}.{name}"
     kind = resolve_callable(spec["path"], where=where)
-    lead = f"{where}: {find_place(kind)}"
+    lead = f"{where}: {locate_code(kind)}"
     try:
         made = kind(**spec["options"])
     except Exception as error:  # whatever the user's code raises

@@ -127,6 +127,10 @@ def find_own_code(section: BaseModel, place: tuple[str | int, ...] = ()) -> Iter
         marks = [mark for mark in field.metadata if isinstance(mark, UsedBy)]
         if isinstance(value, BaseModel):
             yield from find_own_code(value, keys)
+        if isinstance(value, Mapping):
+            for key, one in value.items():
+                if isinstance(one, BaseModel):
+                    yield from find_own_code(one, (*keys, key))
         for mark in marks:
             items = value.items() if isinstance(value, Mapping) else enumerate(value or ())
             listed = [(keys, value)] if isinstance(value, str) else [((*keys, key), item) for key, item in items]
