@@ -58,7 +58,7 @@ def make_table(n_rows: int = 40) -> pd.DataFrame:
 
 def make_features(functions: dict[str, str], transformers: dict[str, Any] | None = None) -> RowFeatures:
     """Return unfitted features with functions and transformers of the package."""
-    spec = own_functions.make_spec({name: f"{PACKAGE}.{path}" for name, path in functions.items()})
+    spec = own_functions.make_function_specs({name: f"{PACKAGE}.{path}" for name, path in functions.items()})
     own = {
         name: {"options": {}, **one, "path": f"{PACKAGE}.{one['path']}"} for name, one in (transformers or {}).items()
     }
@@ -217,7 +217,7 @@ def test_the_documented_package_gives_the_documented_features(own: Path) -> None
     content = YAML(typ="safe").load(blocks["yaml"].replace("churn.features", "documentedshop.features"))
     declared = Features.model_validate_json(json.dumps(content["features"]))
     spec = {name: one.model_dump(mode="json") for name, one in declared.transformers.items()}
-    columns = {"functions": own_functions.make_spec(declared.functions), "transformers": spec}
+    columns = {"functions": own_functions.make_function_specs(declared.functions), "transformers": spec}
     table = make_table().dropna(subset="total")
     made = RowFeatures(drop=list(declared.drop), columns=columns, fewest_rows=1).fit(table).transform(table)
     months = (table["left"] - table["joined"]).dt.days / 30.44

@@ -113,7 +113,7 @@ def check_features(params: Params, known: list[str]) -> None:
     for name, path in features.functions.items():
         where = f"features.functions.{name}"
         check_new(name, [*known, *made], where)
-        check_inputs(own_functions.list_parameters(path, where=where), inputs, f"{where}: {path}")
+        check_inputs(own_functions.list_function_columns(path, where=where), inputs, f"{where}: {path}")
         made.append(name)
     for name, transformer in features.transformers.items():
         where = f"features.transformers.{name}"

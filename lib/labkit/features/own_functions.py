@@ -28,7 +28,7 @@ Lead = Callable[[], str]
 """Gives what begins a message: the place in the params and in the code, which takes time to find."""
 
 
-def list_parameters(path: str, *, where: str) -> list[str]:
+def list_function_columns(path: str, *, where: str) -> list[str]:
     """Return the columns that a function takes: its parameters without a default.
 
     Parameters
@@ -63,7 +63,7 @@ def describe_place(section: str, name: str, found: Any) -> str:
     return f"{section}.{name}: {locate_code(found)}"
 
 
-def make_spec(functions: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def make_function_specs(functions: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Return import path and columns of each function, as plain data.
 
     Parameters
@@ -72,12 +72,12 @@ def make_spec(functions: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         Import path by name of the new column.
     """
     return {
-        name: {"path": path, "columns": list_parameters(path, where=f"{PLACE}.{name}")}
+        name: {"path": path, "columns": list_function_columns(path, where=f"{PLACE}.{name}")}
         for name, path in functions.items()
     }
 
 
-def compute(name: str, spec: Mapping[str, Any], columns: Columns) -> np.ndarray:
+def compute_function(name: str, spec: Mapping[str, Any], columns: Columns) -> np.ndarray:
     """Return a new column.
 
     Parameters
@@ -85,7 +85,7 @@ def compute(name: str, spec: Mapping[str, Any], columns: Columns) -> np.ndarray:
     name
         Name of the new column.
     spec
-        Its entry of `make_spec`.
+        Its entry of `make_function_specs`.
     columns
         Cleaned columns, arrays of shape (n_rows,).
 
@@ -104,10 +104,10 @@ def compute(name: str, spec: Mapping[str, Any], columns: Columns) -> np.ndarray:
     function = resolve_callable(spec["path"], where=f"{PLACE}.{name}")
     lead = partial(describe_place, PLACE, name, function)
     given = {column: columns[column] for column in spec["columns"]}
-    return call(lambda some: check_values(function(**some), count_rows(some), lead), given, lead)
+    return call_locked(lambda some: check_values(function(**some), count_rows(some), lead), given, lead)
 
 
-def call(function: Compute, columns: Columns, lead: Lead) -> np.ndarray:
+def call_locked(function: Compute, columns: Columns, lead: Lead) -> np.ndarray:
     """Call a function with read-only columns; an error names the first row for which it fails."""
     try:
         return function(lock(columns))
@@ -167,16 +167,18 @@ def check_function(name: str, spec: Mapping[str, Any], columns: Columns) -> None
     Parameters
     ----------
     name, spec, columns
-        See `compute`.
+        See `compute_function`.
 
     Raises
     ------
     DataError
-        See `compute`; or the values change when the same rows are given again, permuted, without others or alone.
+        See `compute_function`; or the values change when the same rows are given again, in another order, or alone.
     """
     function = resolve_callable(spec["path"], where=f"{PLACE}.{name}")
     lead = partial(describe_place, PLACE, name, function)
-    check_row_by_row(lambda some: compute(name, spec, some), {one: columns[one] for one in spec["columns"]}, lead)
+    check_row_by_row(
+        lambda some: compute_function(name, spec, some), {one: columns[one] for one in spec["columns"]}, lead
+    )
 
 
 def check_row_by_row(function: Compute, columns: Columns, lead: Lead) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from labkit.errors import DataError, ParamsError, get_first_line
 from labkit.features.own_functions import (
-    call,
+    call_locked,
     check_row_by_row,
     check_values,
     count_rows,
@@ -145,10 +145,10 @@ def compute_block(name: str, spec: Mapping[str, Any], transformer: Any, columns:
         parts = [check_values(block[:, place], len(block), lead) for place in range(block.shape[1])]
         return np.stack(parts, axis=1)
 
-    return call(transform, {column: columns[column] for column in spec["columns"]}, lead)
+    return call_locked(transform, {column: columns[column] for column in spec["columns"]}, lead)
 
 
-def compute(name: str, spec: Mapping[str, Any], transformer: Any, columns: Columns) -> Columns:
+def compute_transformed(name: str, spec: Mapping[str, Any], transformer: Any, columns: Columns) -> Columns:
     """Return the new columns of a fitted transformer by name, each of shape (n_rows,); see `compute_block`."""
     block = compute_block(name, spec, transformer, columns)
     return {new: block[:, place] for place, new in enumerate(spec["names"])}

@@ -206,9 +206,11 @@ class RowComputation:
         clean = imputation.apply_learnt(self.clean(columns), self.learnt_, self.columns or {})
         made = {name: expressions.compute(expression, clean) for name, expression in (self.expressions or {}).items()}
         for name, spec in self.get_declared("functions").items():
-            made[name] = own_functions.compute(name, spec, clean)
+            made[name] = own_functions.compute_function(name, spec, clean)
         for name, transformer in self.transformers_.items():
-            made |= own_transformers.compute(name, self.get_declared("transformers")[name], transformer, clean)
+            made |= own_transformers.compute_transformed(
+                name, self.get_declared("transformers")[name], transformer, clean
+            )
         for name, spec in self.get_declared("dates").items():
             made |= {
                 f"{name}_{part}": date_parts.compute_part(clean[name], spec["zone"], part) for part in spec["parts"]

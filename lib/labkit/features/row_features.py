@@ -238,7 +238,7 @@ class RowFeatures(RowComputation, TransformerMixin, BaseEstimator):  # type: ign
 
 def make_own_spec(params: "Params") -> dict[str, Any]:
     """Return the functions and transformers of the user's own as plain data; empty if there are none."""
-    functions = own_functions.make_spec(params.features.functions)
+    functions = own_functions.make_function_specs(params.features.functions)
     transformers = {name: one.model_dump(mode="json") for name, one in params.features.transformers.items()}
     declared = {"functions": functions, "transformers": transformers}
     return {kind: specs for kind, specs in declared.items() if specs}

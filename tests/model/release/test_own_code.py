@@ -38,7 +38,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def make_model(*, has_transformer: bool) -> Pipeline:
     """Return a model of one own function and, if wanted, of one own transformer."""
-    functions = own_functions.make_spec({"worth": f"{PACKAGE}.features:per_visit"})
+    functions = own_functions.make_function_specs({"worth": f"{PACKAGE}.features:per_visit"})
     levels = {
         "path": f"{PACKAGE}.transformers:Levels",
         "columns": ["total"],
@@ -62,7 +62,7 @@ def write(folder: Path, own: Path, *, has_transformer: bool = False, graph: byte
         contract="{}",
         card="",
         example=TABLE,
-        code=own_code.OwnCode(own_code.find_packages([f"{PACKAGE}.features:per_visit"]), TYPES, needs),
+        code=own_code.OwnCode(own_code.find_own_packages([f"{PACKAGE}.features:per_visit"]), TYPES, needs),
     )
     return folder
 
@@ -176,5 +176,5 @@ def test_a_type_that_no_params_name_is_not_released(tmp_path: Path, own: Path) -
 def test_packages_that_a_package_imports_come_with_it(own: Path) -> None:
     (own.parent / "sharedshop.py").write_text("import labkit\nimport numpy\n")
     (own / "features.py").write_text("import sharedshop\nfrom . import mistakes\n")
-    found = own_code.find_packages([f"{PACKAGE}.features:per_visit", "numpy:log"])
+    found = own_code.find_own_packages([f"{PACKAGE}.features:per_visit", "numpy:log"])
     assert found == {PACKAGE: own, "sharedshop": own.parent / "sharedshop.py"}

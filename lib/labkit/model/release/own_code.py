@@ -7,7 +7,6 @@ own packages take the place of others of the same name.
 
 import ast
 import importlib.util
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,13 +23,14 @@ from labkit import paths
 from labkit.errors import ModelError, ParamsError, shorten
 from labkit.features.own_transformers import list_types
 from labkit.params.import_path import parse_import_path
-from labkit.storage.digests import compute_digest
+from labkit.storage.atomic import write_bytes, write_text
+from labkit.storage.digests import compute_digest, list_files
 
 if TYPE_CHECKING:
     from labkit.params.experiment import Params
 
 WHEEL = ".whl"
-SKIPPED = ("__pycache__", ".ipynb_checkpoints", "*.pyc")
+SKIPPED = ("__pycache__", ".ipynb_checkpoints")
 EPOCH = "315532800"
 """Time of all files in a wheel, 1980-01-01: the earliest that a zip file can hold."""
 BUILD = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
@@ -91,7 +91,7 @@ def find_code(params: "Params") -> OwnCode:
     # Imported here: a service that runs a release has no pydantic.
     from labkit.params.section import find_own_code
 
-    packages = find_packages(code.text for code in find_own_code(params))
+    packages = find_own_packages(code.text for code in find_own_code(params))
     needs = ("scikit-learn", "skops") if params.features.transformers else ()
     return OwnCode(packages, list_named_types(params), needs)
 
@@ -101,7 +101,7 @@ def list_named_types(params: "Params") -> list[str]:
     return list_types({name: one.model_dump(mode="json") for name, one in params.features.transformers.items()})
 
 
-def find_packages(import_paths: Iterable[str]) -> dict[str, Path]:
+def find_own_packages(import_paths: Iterable[str]) -> dict[str, Path]:
     """Return the packages in the checkout's `lib` folder that import paths name, and those that these import.
 
     Parameters
@@ -121,7 +121,7 @@ def find_packages(import_paths: Iterable[str]) -> dict[str, Path]:
         place = find_own(name)
         if name not in found and place is not None:
             found[name] = place
-            waiting |= {other for file in list_sources(place) for other in list_imported(file)} - {*found}
+            waiting |= {other for file in list_sources(place) for other in list_imported_packages(file)} - {*found}
     return dict(sorted(found.items()))
 
 
@@ -140,7 +140,7 @@ def list_sources(place: Path) -> list[Path]:
     return sorted(place.rglob("*.py")) if place.is_dir() else [place]
 
 
-def list_imported(file: Path) -> set[str]:
+def list_imported_packages(file: Path) -> set[str]:
     """Return the names of the top-level packages that a file imports."""
     found: set[str] = set()
     try:
@@ -161,7 +161,7 @@ def build_wheels(packages: Mapping[str, Path], folder: Path) -> list[Path]:
     Parameters
     ----------
     packages
-        See `find_packages`.
+        See `find_own_packages`.
     folder
         Existing folder to write to.
 
@@ -179,15 +179,16 @@ def build_wheel(name: str, place: Path, folder: Path) -> Path:
         source, built = Path(scratch) / "source", Path(scratch) / "built"
         source.mkdir()
         built.mkdir()
-        if place.is_dir():
-            shutil.copytree(place, source / name, ignore=shutil.ignore_patterns(*SKIPPED))
-        else:
-            shutil.copyfile(place, source / place.name)
+        for file in list_files(place) if place.is_dir() else [place]:
+            if not {*SKIPPED} & {*file.parts}:
+                target = source / file.relative_to(place.parent)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                write_bytes(target, file.read_bytes())
         for path in source.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)
         version = f"0.0.{int(compute_digest(source)[:12], 16)}"
         modules = "" if place.is_dir() else f'\n[tool.setuptools]\npy-modules = ["{name}"]\n'
-        (source / "pyproject.toml").write_text(PROJECT.format(name=name, version=version) + modules, encoding="utf-8")
+        write_text(source / "pyproject.toml", PROJECT.format(name=name, version=version) + modules)
         environment = {**paths.copy_environment(), "SOURCE_DATE_EPOCH": EPOCH, "PYTHONHASHSEED": "0"}
         done = subprocess.run(
             [sys.executable, "-c", BUILD, str(built)],
@@ -200,7 +201,8 @@ def build_wheel(name: str, place: Path, folder: Path) -> Path:
         wheels = sorted(built.glob(f"*{WHEEL}"))
         if done.returncode or len(wheels) != 1:
             raise ModelError(f"{place}: no wheel can be built of it: {shorten(done.stderr.strip()[-300:])}")
-        return Path(shutil.copyfile(wheels[0], folder / wheels[0].name))
+        write_bytes(folder / wheels[0].name, wheels[0].read_bytes())
+        return folder / wheels[0].name
 
 
 class ReleaseCode:
