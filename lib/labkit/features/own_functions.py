@@ -214,7 +214,7 @@ def check_row_by_row(function: Compute, columns: Columns, lead: Lead) -> None:
                 row, values_here = rows[place], (values[rows[place]], found[place])
                 raise DataError(
                     f"{lead()}: looks at other rows: row {row + 1} ({describe_row(columns, row)}) gives "
-                    f"{describe_cell(values_here[0])} among all rows and {describe_cell(values_here[1])} {how}: {REMEDY}"
+                    f"{write_value(values_here[0])} among all rows and {write_value(values_here[1])} {how}: {REMEDY}"
                 )
 
 
@@ -251,13 +251,13 @@ def count_rows(columns: Columns) -> int:
 
 def describe_row(columns: Columns, row: int) -> str:
     """Return the values of one row, e.g. `start=2024-01-31, plan='basic'`."""
-    return ", ".join(f"{name}={describe_cell(values[row])}" for name, values in columns.items())
+    return ", ".join(f"{name}={write_value(values[row])}" for name, values in columns.items())
 
 
-def describe_cell(value: Any) -> str:
+def write_value(value: Any) -> str:
     """Return a value as it is shown in messages."""
     if isinstance(value, np.ndarray):
-        return f"[{', '.join(map(describe_cell, value))}]"[:60]
+        return f"[{', '.join(map(write_value, value))}]"[:60]
     if isinstance(value, float | np.floating):
         return f"{float(value):.10g}"
     return f"{value!r:.60}" if isinstance(value, str) else str(value)
