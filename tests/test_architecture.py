@@ -152,7 +152,7 @@ OWNERS = {
     "charset_normalizer": {"data/reading/encoding.py"},
     "ipywidgets": {"view/widgets.py", *(f"view/board/{name}.py" for name in ("app", "form_panel", "runs_panel"))},
     "ruamel": {"params/yaml_text.py"},
-    "click": {f"cli/{name}.py" for name in ("main", "models", "new", "options", "run", "show")},
+    "click": {f"cli/{name}.py" for name in ("main", "models", "new", "options", "run", "serve", "show")},
     "rich": {"console.py", "run/pipeline/progress.py"},
     "pydantic": {
         f"params/{name}.py"

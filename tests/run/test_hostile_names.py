@@ -119,6 +119,7 @@ COMMANDS: dict[str, list[list[str]]] = {
         [EVIL, "--data", "a.csv", "--target", "y"],
     ],
     "promote": [["small", "--reason", EVIL], ["small", "1", "--reason", EVIL], [EVIL, "--reason", "x"]],
+    "serve": [[EVIL], ["small", "--release", EVIL], ["small", "--host", EVIL]],
     "pull": [[], ["small"], [EVIL]],
     "doctor": [[]],
     "warm": [["--stop"], [EVIL]],

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from labkit import console
-from labkit.cli import models, new, run, show
+from labkit.cli import models, new, run, serve, show
 from labkit.console import echo
 from labkit.errors import LabkitError, name_nearest, shorten
 from labkit.storage.disk import describe_full, is_full
@@ -65,6 +65,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
     labkit compare diabetes           latest run against the champion's
     labkit params diabetes --changed  parameters that differ from their defaults
     labkit predict diabetes in.csv out.csv
+    labkit serve diabetes             the champion over HTTP
     """
     ctx.obj = debug
 
@@ -84,6 +85,7 @@ for command in (
     show.open_report,
     models.promote,
     models.predict,
+    serve.serve,
 ):
     cli.add_command(command)
 

@@ -64,6 +64,10 @@ class Runtime:
             if missing := [name for name in self.row_features.inputs_ if name not in row]:
                 raise DataError(f"row {number}: columns missing: {list_briefly(missing)}")
         columns = {name: np.array([row[name] for row in rows], object) for name in self.row_features.inputs_}
+        return self.predict_columns(columns)
+
+    def predict_columns(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Predict rows given as raw columns, arrays of shape (n_rows,); otherwise as `predict`."""
         with self.code.active():
             return self.graph.predict(columns)
 

@@ -1,0 +1,263 @@
+"""The service as an ASGI application.
+
+`POST /predict` is answered here, without a framework in between, because it has to be fast; all other paths belong to
+FastAPI, see `labkit.serving.routes`. Requests that arrive in one turn of the event loop are predicted together, which
+delays none of them.
+"""
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from labkit.errors import DataError
+from labkit.serving.access import Access
+from labkit.serving.board import ANNOUNCED, CURRENT, LOADED, REFUSED, SEEN, Board, Counter
+from labkit.serving.engine import Engine, predict_each
+from labkit.serving.prediction_log import PredictionLog
+from labkit.serving.requests import Fault, RequestError
+from labkit.serving.settings import Settings
+
+MOST_INLINE_ROWS = 64
+"""Rows above this number are predicted in a thread, so that other requests do not wait for them."""
+JSON = b"application/json"
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+@dataclass
+class Waiting:
+    """The rows of a request that wait to be predicted."""
+
+    engine: Engine
+    rows: Sequence[Any]
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    done: "asyncio.Future[np.ndarray]" = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.done = self.loop.create_future()
+
+    def settle(self, result: np.ndarray | Exception) -> None:
+        """Hand out the result, unless the client has gone."""
+        if self.done.done():
+            return
+        if isinstance(result, Exception):
+            self.done.set_exception(result)
+        else:
+            self.done.set_result(result)
+
+
+class Service:
+    """The ASGI application of one worker process.
+
+    Parameters
+    ----------
+    engine
+        The model in force when the worker starts.
+    board, worker
+        The words that the processes share, and the number of this one.
+    log
+        None for no log of predictions.
+    """
+
+    def __init__(
+        self, settings: Settings, engine: Engine, board: Board, worker: int, *, access: Access,
+        log: PredictionLog | None,
+    ) -> None:  # fmt: skip
+        self.settings, self.engine, self.board, self.worker = settings, engine, board, worker
+        self.access, self.log, self.counter = access, log, Counter(board, worker)
+        self.prepared: dict[int, Engine] = {engine.generation: engine}
+        self.waiting: list[Waiting] = []
+        self.tasks: set[asyncio.Future[None]] = set()
+        self.thread = threading.get_ident()
+        self.encoder = msgspec.json.Encoder()
+        self.is_stopping = False
+        self.others: Callable[[Scope, Receive, Send], Awaitable[None]] = refuse_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            return
+        started = time.perf_counter()
+        try:
+            self.access.check(scope["path"], dict(scope["headers"]))
+            if scope["path"] == "/predict":
+                check_method(scope, "POST")
+                status, content = 200, await self.predict(scope, receive)
+            else:
+                await self.others(scope, receive, self.count_status(send, started))
+                return
+        except RequestError as error:
+            status, content = error.status, self.encoder.encode(error.to_dict())
+        except Exception:  # the client learns no more than that; the log of the process has the rest
+            logging.getLogger(__name__).exception("a request failed")
+            status, content = 500, b'{"error":"the service failed; its log says why"}'
+        await respond(send, status, content, is_closing=self.is_stopping or status in (408, 413))
+        self.counter.add_request(status, time.perf_counter() - started)
+
+    def count_status(self, send: Send, started: float) -> Send:
+        """Return a `send` that also counts the response."""
+
+        async def count_and_send(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                self.counter.add_request(message["status"], time.perf_counter() - started)
+            await send(message)
+
+        return count_and_send
+
+    def follow(self) -> Engine:
+        """Return the engine in force, which changes when the supervisor says so."""
+        generation = int(self.board.words[CURRENT])
+        if generation != self.engine.generation and generation in self.prepared:
+            self.engine = self.prepared[generation]
+            self.prepared = {generation: self.engine}
+            self.board.slots[self.worker, SEEN] = generation
+        return self.engine
+
+    async def predict(self, scope: Scope, receive: Receive) -> bytes:
+        """Return the response to a request in labkit's own form."""
+        check_json(scope)
+        body = await read_body(scope, receive, most_bytes=self.settings.most_body_bytes)
+        engine = self.follow()
+        return await self.answer(engine, engine.reader.read(body))
+
+    async def answer(self, engine: Engine, rows: Sequence[Any]) -> bytes:
+        """Predict rows, log them, and return the response."""
+        predicted = await self.score(engine, rows)
+        named, model, id = engine.name_predictions(predicted), engine.describe(), os.urandom(10).hex()
+        if self.log is not None:
+            self.log.add(id, map(engine.reader.name_values, rows), named, model)
+        return self.encoder.encode({"id": id, "model": model, **named})
+
+    async def score(self, engine: Engine, rows: Sequence[Any]) -> np.ndarray:
+        """Predict rows together with those of other requests of this turn of the event loop.
+
+        Raises
+        ------
+        RequestError
+            422 if a value cannot be used.
+        """
+        waiting = Waiting(engine, rows)
+        self.waiting.append(waiting)
+        if len(self.waiting) == 1:
+            asyncio.get_running_loop().call_soon(self.flush)
+        try:
+            return await waiting.done
+        except DataError as error:
+            raise RequestError(422, Fault(str(error))) from error
+
+    def flush(self) -> None:
+        """Predict all that is waiting, with the engine by which each request was read."""
+        waiting, self.waiting = self.waiting, []
+        for engine in {id(one.engine): one.engine for one in waiting}.values():
+            group = [one for one in waiting if one.engine is engine]
+            if sum(len(one.rows) for one in group) <= MOST_INLINE_ROWS:
+                self.predict_group(engine, group)
+            else:
+                task = asyncio.ensure_future(asyncio.to_thread(self.predict_group, engine, group))
+                self.tasks.add(task)
+                task.add_done_callback(self.tasks.discard)
+
+    def predict_group(self, engine: Engine, group: list[Waiting]) -> None:
+        """Predict the rows of several requests and hand out the results, from any thread."""
+        try:
+            results, columns = predict_each(engine, [one.rows for one in group])
+        except Exception as error:  # a fault of the model must not leave requests without a response
+            for one in group:
+                one.loop.call_soon_threadsafe(one.settle, error)
+            return
+        n_rows = sum(len(one.rows) for one in group)
+        self.counter.add("rows", n_rows)
+        self.counter.add("values", n_rows * len(columns.values))
+        self.counter.add("missing_values", columns.n_missing)
+        self.counter.add("outside_range", columns.n_outside)
+        is_here = threading.get_ident() == self.thread
+        for one, result in zip(group, results, strict=True):
+            if is_here:
+                one.settle(result)
+            else:
+                one.loop.call_soon_threadsafe(one.settle, result)
+
+    async def watch(self, load: Callable[[int], Engine]) -> None:
+        """Load each release that the supervisor announces, and follow it, also while no request comes.
+
+        Parameters
+        ----------
+        load
+            Loads the release of a generation; any error refuses it, and the engine in force goes on.
+        """
+        slot, tried = self.board.slots[self.worker], self.engine.generation
+        while True:
+            announced = int(self.board.words[ANNOUNCED])
+            if announced > tried:
+                tried = announced
+                try:
+                    self.prepared[announced] = await asyncio.to_thread(load, announced)
+                    slot[LOADED] = announced
+                except Exception:  # whatever is wrong with a release, the one in force goes on
+                    slot[REFUSED] = announced
+            self.follow()
+            await asyncio.sleep(0.02)
+
+
+async def refuse_path(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer 404: there is nothing but `/predict`."""
+    await respond(send, 404, b'{"error":"no such path"}', is_closing=False)
+
+
+def get_header(scope: Scope, name: bytes) -> bytes:
+    """Return a header of a request; empty if it is absent."""
+    return next((value for key, value in scope["headers"] if key == name), b"")
+
+
+def check_method(scope: Scope, method: str) -> None:
+    """Refuse another method."""
+    if scope["method"] != method:
+        raise RequestError(405, Fault(f"this path takes {method}: see /docs"))
+
+
+def check_json(scope: Scope) -> None:
+    """Refuse a body that is compressed, or is declared as something else than JSON in UTF-8."""
+    kind, _, options = get_header(scope, b"content-type").lower().partition(b";")
+    charset = options.strip().replace(b'"', b"")
+    if kind.strip() != JSON or charset not in (b"", b"charset=utf-8"):
+        raise RequestError(415, Fault("send JSON in UTF-8, with content-type: application/json"))
+    if get_header(scope, b"content-encoding") not in (b"", b"identity"):
+        raise RequestError(415, Fault("send the body without compression"))
+
+
+async def read_body(scope: Scope, receive: Receive, *, most_bytes: int) -> bytes:
+    """Return the body of a request; refuse one that is too large before it is read to its end."""
+    declared = get_header(scope, b"content-length")
+    if declared.isdigit() and int(declared) > most_bytes:
+        raise RequestError(413, Fault(f"the body has {int(declared):,} bytes: send at most {most_bytes:,}"))
+    parts, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise RequestError(408, Fault("the body did not arrive"))
+        part = message.get("body", b"")
+        size += len(part)
+        if size > most_bytes:
+            raise RequestError(413, Fault(f"the body is too large: send at most {most_bytes:,} bytes"))
+        parts.append(part)
+        if not message.get("more_body"):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def respond(send: Send, status: int, content: bytes, *, is_closing: bool) -> None:
+    """Send a response."""
+    headers = [(b"content-type", JSON), (b"content-length", str(len(content)).encode())]
+    headers += [(b"connection", b"close")] if is_closing else []
+    headers += [(b"www-authenticate", b"Bearer")] if status == 401 else []
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})

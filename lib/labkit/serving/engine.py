@@ -1,0 +1,125 @@
+"""A released model ready to serve: rows of requests in, predictions out; needs neither pandas nor scikit-learn."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labkit.errors import DataError, ModelError, get_first_line
+from labkit.model.release import runtime
+from labkit.serving.requests import Columns, RowReader
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A model that serves.
+
+    Attributes
+    ----------
+    generation
+        Number of the promotion that the service follows; it grows with each one.
+    version
+        Version in the registry; None for a release that was not registered.
+    """
+
+    generation: int
+    version: int | None
+    digest: str
+    folder: Path
+    opened: runtime.Runtime
+    reader: RowReader
+    card: str
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the release says of itself."""
+        return self.opened.facts
+
+    def describe(self) -> dict[str, Any]:
+        """Return which model this is, as every response names it."""
+        return {"experiment": self.facts["experiment"], "version": self.version, "digest": self.digest}
+
+    def predict(self, columns: Columns) -> np.ndarray:
+        """Predict rows as `RowReader.make_columns` returns them.
+
+        Returns
+        -------
+        numpy.ndarray
+            Classification: probabilities, shape (n_rows, n_classes). Regression: shape (n_rows,).
+
+        Raises
+        ------
+        DataError
+            A value cannot be used, such as a string that is no number for a rule that parses numbers.
+        """
+        return self.opened.predict_columns(columns.values)
+
+    def name_predictions(self, predicted: np.ndarray) -> dict[str, Any]:
+        """Return predictions as a response names them.
+
+        For classes: `predictions`, by the threshold chosen from costs if there is one, else the most probable class;
+        `probabilities`, by class; and `threshold`. For numbers: `predictions`.
+        """
+        classes = self.facts.get("classes")
+        if not classes:
+            return {"predictions": predicted.tolist()}
+        threshold = self.facts.get("threshold")
+        codes = predicted.argmax(axis=1)
+        if threshold is not None:
+            positive = classes.index(self.facts["positive"])
+            codes = np.where(predicted[:, positive] >= threshold, positive, 1 - positive)
+        names = [str(label) for label in classes]
+        made: dict[str, Any] = {
+            "predictions": [classes[code] for code in codes.tolist()],
+            "probabilities": [dict(zip(names, row, strict=True)) for row in predicted.tolist()],
+        }
+        return made if threshold is None else {**made, "threshold": threshold}
+
+    def load_example(self) -> list[dict[str, Any]]:
+        """Return the example rows of the release, as a request takes them."""
+        content = json.loads((self.folder / runtime.EXAMPLE).read_text(encoding="utf-8"))
+        rows = [dict(zip(content["columns"], row, strict=True)) for row in content["data"]]
+        return [{name: row.get(name) for name in self.reader.kinds} for row in rows]
+
+
+def load_engine(folder: Path, *, digest: str | None, version: int | None, generation: int = 0) -> Engine:
+    """Verify and open a release, and let it predict its example rows.
+
+    Parameters
+    ----------
+    digest
+        Digest of the release's manifest; None if the folder itself is trusted.
+
+    Raises
+    ------
+    ModelError
+        The release fails its checks, has no graph, or cannot predict its own example rows.
+    """
+    opened = runtime.load_runtime(folder, digest=digest)
+    contract = json.loads((folder / runtime.CONTRACT).read_text(encoding="utf-8"))
+    reader = RowReader(opened.row_features, contract if isinstance(contract, Mapping) else {})
+    card = (folder / runtime.CARD).read_text(encoding="utf-8")
+    found = digest or runtime.compute_release_digest(folder)
+    engine = Engine(generation, version, found, folder, opened, reader, card)
+    try:
+        predicted = engine.predict(reader.make_columns(reader.convert(engine.load_example())))
+    except Exception as error:  # onnxruntime raises errors of many types
+        raise ModelError(f"{folder}: cannot predict its example rows: {get_first_line(error)}") from error
+    if not np.isfinite(predicted).all():
+        raise ModelError(f"{folder}: predicts numbers that are not finite for its example rows")
+    return engine
+
+
+def predict_each(engine: Engine, batches: Sequence[Sequence[Any]]) -> tuple[list[np.ndarray | DataError], Columns]:
+    """Predict the rows of several requests at once; where that fails, one by one, so that each fails for itself."""
+    columns = engine.reader.make_columns([row for rows in batches for row in rows])
+    try:
+        predicted = engine.predict(columns)
+    except DataError as error:
+        alone = [error] if len(batches) == 1 else [predict_each(engine, [rows])[0][0] for rows in batches]
+        return list(alone), columns
+    ends = np.cumsum([len(rows) for rows in batches])[:-1]
+    return list(np.split(predicted, ends)), columns

@@ -1,0 +1,211 @@
+"""All paths of the service but `/predict`, as a FastAPI application."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+from fastapi_offline.core import _STATIC_PATH as SWAGGER_DIR
+
+from labkit.serving.app import Service, check_json, read_body
+from labkit.serving.invocations import read_invocation
+from labkit.serving.metrics_text import make_metrics_text
+from labkit.serving.requests import Fault, RequestError
+from labkit.storage.append import append_line
+
+PAGE_DIR = Path(__file__).parent / "page"
+PAGE_POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:"
+DOCS_POLICY = PAGE_POLICY.replace("-src 'self';", "-src 'self' 'unsafe-inline';")
+"""The page of the interface starts its script, and sets styles, within the document."""
+SAFE = {"x-content-type-options": "nosniff", "x-frame-options": "DENY", "referrer-policy": "no-referrer"}
+MOST_FEEDBACK = 10_000
+TEXT = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+
+
+class TrueValue(msgspec.Struct, forbid_unknown_fields=True, rename={"value": "true"}):
+    """The true value of a row that was predicted."""
+
+    id: TEXT
+    value: bool | float | Annotated[str, msgspec.Meta(max_length=1000)]
+
+
+class Feedback(msgspec.Struct, forbid_unknown_fields=True):
+    """True values that became known."""
+
+    values: Annotated[list[TrueValue], msgspec.Meta(min_length=1, max_length=MOST_FEEDBACK)]
+
+
+@dataclass(frozen=True)
+class Routes:
+    """The handlers; see `make_routes`."""
+
+    service: Service
+
+    async def show_page(self) -> Response:
+        """Page on which to try the model."""
+        content = (PAGE_DIR / "index.html").read_bytes()
+        headers = {"content-security-policy": PAGE_POLICY, **SAFE}
+        return Response(content, media_type="text/html; charset=utf-8", headers=headers)
+
+    async def show_docs(self) -> Response:
+        """Interactive documentation of the interface."""
+        page = get_swagger_ui_html(
+            openapi_url="/openapi.json",
+            title=f"{self.service.engine.facts['experiment']}: interface",
+            swagger_js_url="/swagger/swagger-ui-bundle.js",
+            swagger_css_url="/swagger/swagger-ui.css",
+            swagger_favicon_url="/swagger/favicon.png",
+        )
+        page.headers.update({"content-security-policy": DOCS_POLICY, **SAFE})
+        return page
+
+    async def ping(self) -> Response:
+        """Answer whether a model is loaded: 200, or 503 while the service stops."""
+        return Response(status_code=503 if self.service.is_stopping else 200)
+
+    async def show_health(self) -> Response:
+        """Whether the service is alive and ready, which model is in force, and whether predictions are logged."""
+        counts = self.service.board.sum_counts()
+        ready = not self.service.is_stopping
+        log = (
+            None
+            if self.service.log is None
+            else {name: counts[f"log_{name}"] for name in ("rows", "dropped", "failures")}
+        )
+        content = {"live": True, "ready": ready, "model": self.service.follow().describe(), "log": log}
+        return JSONResponse(content, status_code=200 if ready else 503)
+
+    async def show_version(self) -> dict[str, Any]:
+        """Which model answers."""
+        return self.service.follow().describe()
+
+    async def show_model(self) -> dict[str, Any]:
+        """What the model takes and returns, how good it was on the holdout, and its card."""
+        engine = self.service.follow()
+        told = ("task", "target", "classes", "positive", "threshold", "metric", "metrics", "estimator")
+        columns = [
+            {"name": name, "kind": kind, "may_be_missing": engine.reader.nullable[name]}
+            for name, kind in engine.reader.kinds.items()
+        ]
+        facts = {name: engine.facts[name] for name in told if name in engine.facts}
+        return {**engine.describe(), **facts, "columns": columns, "example": engine.load_example(), "card": engine.card}
+
+    async def show_metrics(self) -> Response:
+        """Counts of all workers for Prometheus."""
+        content = make_metrics_text(self.service.board, self.service.follow())
+        return Response(content, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def invoke(self, request: Request) -> Response:
+        """Predict in MLflow's protocol."""
+        engine = self.service.follow()
+        body = await read_body(request.scope, request.receive, most_bytes=self.service.settings.most_body_bytes)
+        rows = read_invocation(body, request.headers.get("content-type", ""), engine.reader)
+        return Response(await self.service.answer(engine, rows), media_type="application/json")
+
+    async def take_feedback(self, request: Request) -> dict[str, int]:
+        """Record true values by the ids of predicted rows; they are on disk when the response is sent."""
+        check_json(request.scope)
+        body = await read_body(request.scope, request.receive, most_bytes=self.service.settings.most_body_bytes)
+        try:
+            found = msgspec.json.decode(body, type=Feedback)
+        except ValueError as error:
+            wanted = '{"values": [{"id": "…", "true": …}]}, at most ' + f"{MOST_FEEDBACK:,} values"
+            raise RequestError(422, Fault(f"the body is not {wanted}")) from error
+        now = time.time()
+        lines = [msgspec.json.encode({"id": one.id, "true": one.value, "time": now}).decode() for one in found.values]
+        append_line(Path(self.service.settings.feedback_path), "\n".join(lines))
+        self.service.counter.add("feedback", len(lines))
+        return {"recorded": len(lines)}
+
+
+def make_routes(service: Service) -> FastAPI:
+    """Return the FastAPI application for a service."""
+    routes, name = Routes(service), service.engine.facts["experiment"]
+    app = FastAPI(
+        title=f"{name}: predictions", version=str(service.engine.version), docs_url=None, redoc_url=None,
+        openapi_url="/openapi.json",
+    )  # fmt: skip
+    app.get("/", include_in_schema=False)(routes.show_page)
+    app.get("/docs", include_in_schema=False)(routes.show_docs)
+    app.mount("/page", StaticFiles(directory=PAGE_DIR))
+    app.mount("/swagger", StaticFiles(directory=SWAGGER_DIR))
+    for path, handler in {
+        "/ping": routes.ping, "/health": routes.show_health, "/version": routes.show_version,
+        "/model": routes.show_model, "/metrics": routes.show_metrics,
+    }.items():  # fmt: skip
+        app.get(path, summary=summarize(handler))(handler)
+    app.post("/invocations", summary=summarize(routes.invoke))(routes.invoke)
+    feedback = {"requestBody": describe_body(msgspec.json.schema(Feedback), None)}
+    app.post("/feedback", summary=summarize(routes.take_feedback), openapi_extra=feedback)(routes.take_feedback)
+
+    @app.exception_handler(RequestError)
+    async def refuse(request: Request, error: Exception) -> Response:
+        """Answer with what is wrong with the request."""
+        refusal = error if isinstance(error, RequestError) else RequestError(400, Fault("refused"))
+        return JSONResponse(refusal.to_dict(), status_code=refusal.status)
+
+    @app.exception_handler(404)
+    @app.exception_handler(405)
+    async def refuse_plainly(request: Request, error: Exception) -> Response:
+        """Answer 404 and 405 in the form of all other refusals."""
+        status = getattr(error, "status_code", 404)
+        text = "no such path: see /docs" if status == 404 else "this path takes another method: see /docs"
+        return JSONResponse(RequestError(status, Fault(text)).to_dict(), status_code=status)
+
+    @app.exception_handler(Exception)
+    async def fail(request: Request, error: Exception) -> Response:
+        """Answer without a traceback; the server's log has it."""
+        return JSONResponse({"error": "the service failed; its log says why"}, status_code=500)
+
+    plain = app.openapi
+
+    def describe() -> dict[str, Any]:
+        """Return the OpenAPI document of the model in force."""
+        document = {**plain()}
+        document["paths"] = {"/predict": {"post": describe_predict(service)}, **document["paths"]}
+        return document
+
+    app.openapi = describe  # type: ignore[method-assign]
+    return app
+
+
+def summarize(handler: Any) -> str:
+    """Return the first line of a handler's docstring, without its full stop."""
+    return str(handler.__doc__).partition("\n")[0].rstrip(".")
+
+
+def describe_body(schema: Mapping[str, Any], example: Any) -> dict[str, Any]:
+    """Return the description of a JSON body for OpenAPI, with all parts of its schema in place."""
+    parts = schema.get("$defs", {})
+
+    def fill(node: Any) -> Any:
+        if isinstance(node, dict):
+            if "$ref" in node:
+                return fill(parts[str(node["$ref"]).rpartition("/")[2]])
+            return {name: fill(value) for name, value in node.items() if name != "$defs"}
+        return [fill(one) for one in node] if isinstance(node, list) else node
+
+    content: dict[str, Any] = {"schema": fill(dict(schema))}
+    if example is not None:
+        content["example"] = example
+    return {"required": True, "content": {"application/json": content}}
+
+
+def describe_predict(service: Service) -> dict[str, Any]:
+    """Return the description of `/predict`, with the columns of the model in force and rows to try."""
+    engine = service.follow()
+    body = describe_body(engine.reader.make_schema(), {"rows": engine.load_example()[:1]})
+    return {
+        "summary": "Predict rows",
+        "description": "A row has all columns; null is a missing value. Times are ISO 8601, UTC without a zone.",
+        "operationId": "predict",
+        "requestBody": body,
+        "responses": {"200": {"description": "id of the request, predictions in the order of the rows, model"},
+                      "422": {"description": "what is wrong, by row and column"}},
+    }  # fmt: skip

@@ -1,0 +1,143 @@
+"""No request fails and none is answered by a mixture while models, workers and the service change under load."""
+
+import http.client
+import os
+import re
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from labkit.errors import ParamsError
+from labkit.model.release import bundle
+from labkit.serving import prediction_log
+from labkit.serving.board import PID
+from labkit.serving.supervisor import Options, Supervisor, bind
+
+from tests.model.tables import make_table
+from tests.serving.running import Client, get_port, make_pointer, make_rows, start, wait_for, write_release
+
+pytestmark = [pytest.mark.fault, pytest.mark.xdist_group("service")]
+ROWS = make_rows(make_table(3))
+BROKEN = (ConnectionError, http.client.HTTPException, TimeoutError)
+
+
+class Load:
+    """Clients that ask without a pause; each keeps its connection."""
+
+    def __init__(self, port: int, *, n_clients: int) -> None:
+        self.port, self.is_over = port, threading.Event()
+        self.answers: list[tuple[int, str, tuple[float, ...], int]] = []
+        self.failures: list[str] = []
+        self.promoted = 1
+        self.threads = [threading.Thread(target=self.ask) for _ in range(n_clients)]
+
+    def ask(self) -> None:
+        client = Client(self.port)
+        while not self.is_over.is_set():
+            oldest = self.promoted
+            try:
+                answer = client.predict(ROWS)
+            except BROKEN as error:
+                self.failures.append(repr(error))
+                client = Client(self.port)
+                continue
+            found = tuple(row["yes"] for row in answer["probabilities"])
+            self.answers.append((answer["model"]["version"], answer["id"], found, oldest))
+
+    def __enter__(self) -> "Load":
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.is_over.set()
+        for thread in self.threads:
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def releases(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("releases")
+    return [write_release(folder / name, model=name) for name in ("lightgbm", "linear")]
+
+
+def test_swaps_under_load_lose_and_mix_nothing(tmp_path: Path, releases: list[Path]) -> None:
+    expected = [tuple(bundle.load_release(release).predict(make_table(3))[:, 1]) for release in releases]
+    tampered = write_release(tmp_path / "tampered")
+    content = bytearray((tampered / "model.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tampered / "model.onnx").write_bytes(bytes(content))
+    with start(tmp_path, releases[0], n_workers=2) as supervisor, Load(get_port(supervisor), n_clients=8) as load:
+        for generation in range(2, 22):
+            is_bad = generation % 10 == 0
+            release = tampered if is_bad else releases[generation % 2]
+            assert supervisor.promote(make_pointer(release, generation)) is not is_bad
+            load.promoted = load.promoted if is_bad else generation
+    assert load.failures == []
+    assert len(load.answers) > 100
+    used = {generation: generation % 2 for generation in range(2, 22)} | {1: 0}
+    for version, _, found, oldest in load.answers:
+        assert version % 10
+        np.testing.assert_array_equal(found, expected[used[version]])
+        assert version >= oldest  # a request sent after a promotion is answered by it
+
+
+def test_stop_under_load_answers_and_logs_what_it_took(tmp_path: Path, releases: list[Path]) -> None:
+    with start(tmp_path, releases[0], n_workers=2) as supervisor:
+        with Load(get_port(supervisor), n_clients=8) as load:
+            wait_for(lambda: len(load.answers) > 50)
+            stop_workers_one_by_one(supervisor)
+        assert load.failures == []
+        supervisor.stop()
+        logged = {str(line["id"]) for line in prediction_log.iterate_lines(tmp_path / "log")}
+    assert {f"{id}-{number}" for _, id, _, _ in load.answers for number in range(3)} <= logged
+
+
+def stop_workers_one_by_one(supervisor: Supervisor) -> None:
+    """Replace each worker while the other one serves."""
+    for worker, process in enumerate(list(supervisor.processes)):
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+        supervisor.restart_dead()
+        wait_for(lambda worker=worker: bool(supervisor.board.slots[worker, PID]))
+
+
+def test_killed_worker_is_replaced_and_its_log_is_kept(tmp_path: Path, releases: list[Path]) -> None:
+    with start(tmp_path, releases[0]) as supervisor:
+        answers = [Client(get_port(supervisor)).predict(ROWS)["id"] for _ in range(5)]
+        folder = tmp_path / "log"
+        wait_for(lambda: len(list(prediction_log.iterate_lines(folder))) == 15)
+        rows_before = supervisor.board.sum_counts()["rows"]
+        os.kill(supervisor.processes[0].pid, signal.SIGKILL)
+        supervisor.processes[0].wait()
+        (torn,) = folder.glob("*.jsonl")
+        torn.write_bytes(torn.read_bytes() + b'{"id": "torn')
+        supervisor.restart_dead()
+        client = Client(get_port(supervisor))  # waits in the socket until the new worker accepts
+        answers.append(client.predict(ROWS)["id"])
+        assert supervisor.board.sum_counts()["rows"] == rows_before + 3
+        wait_for(lambda: len(list(prediction_log.iterate_lines(folder))) == 18)
+    assert {str(line["id"])[:20] for line in prediction_log.iterate_lines(folder)} == {*answers}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"host": "no.such.host.invalid"}, "no.such.host.invalid:8000: "),
+        ({"host": "203.0.113.1"}, "203.0.113.1:8000: Cannot assign requested address"),
+        ({"host": "a" * 70 + ".x"}, ":8000: "),
+    ],
+)
+def test_address_that_cannot_be_used(options: dict[str, str], message: str) -> None:
+    with pytest.raises(ParamsError, match=re.escape(message)):
+        bind(Options(**options))  # type: ignore[arg-type]
+
+
+def test_port_in_use_is_named() -> None:
+    taken = bind(Options(port=0))
+    port = taken.getsockname()[1]
+    with pytest.raises(ParamsError, match=f"127.0.0.1:{port}: Address already in use: choose another"):
+        bind(Options(port=port))
+    taken.close()
