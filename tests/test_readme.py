@@ -1,9 +1,11 @@
 """README and the root files are true: every command in them runs."""
 
+import json
 import re
 import shlex
 import subprocess
 import sys
+import urllib.request
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -24,8 +26,8 @@ COMMANDS = [
     if re.match(r"(make|labkit|papermill|dvc|mlflow) ", line)
 ]
 TARGETS = sorted({command.split()[1] for command in COMMANDS if command.startswith("make ")})
-# `mlflow ui` serves until it is stopped, see the test of its own below.
-RUN = [command for command in COMMANDS if not command.startswith(("make ", "mlflow "))]
+# `mlflow ui` and `labkit serve` run until they are stopped, see the tests of their own below.
+RUN = [command for command in COMMANDS if not command.startswith(("make ", "mlflow ", "labkit serve"))]
 
 
 def test_readme_is_short_enough_to_be_read() -> None:
@@ -75,6 +77,29 @@ def test_mlflow_ui_shows_the_runs_of_the_root(root: Path) -> None:
         client = MlflowClient(f"http://127.0.0.1:{port}")
         assert client.get_experiment_by_name("diabetes") is not None
         assert client.get_model_version_by_alias("diabetes", "champion").name == "diabetes"
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("pipeline")
+def test_service_predicts_as_labkit_predict_does(root: Path) -> None:
+    command, port = "labkit serve diabetes", find_free_port()
+    assert command in COMMANDS
+    address, source, predicted = f"http://127.0.0.1:{port}", root / "asked.csv", root / "answered.csv"
+    with serve(
+        [*command.split(), "--port", str(port)],
+        folder=root,
+        environment=make_environment(root),
+        address=f"{address}/ping",
+    ):
+        rows = json.loads(urllib.request.urlopen(f"{address}/model").read())["example"]
+        body = json.dumps({"rows": rows}).encode()
+        request = urllib.request.Request(f"{address}/predict", body, {"content-type": "application/json"})
+        answer = json.loads(urllib.request.urlopen(request).read())
+    pd.DataFrame(rows).to_csv(source, index=False)
+    done = call_labkit(root, "predict", "diabetes", str(source), str(predicted))
+    assert done.returncode == 0, done.stderr
+    assert pd.read_csv(predicted)["prediction"].tolist() == pytest.approx(answer["predictions"], rel=1e-12)
+    assert not list((root / ".labkit/serving/diabetes").glob("run-*"))
 
 
 def test_every_command_is_in_readme_and_helps_with_an_example() -> None:

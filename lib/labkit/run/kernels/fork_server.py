@@ -16,6 +16,7 @@ import json
 import os
 import random
 import selectors
+import shutil
 import signal
 import socket
 import stat
@@ -113,6 +114,9 @@ class Server:
         if os.getpid() == self.pid:
             self.address.unlink(missing_ok=True)
             process_tree.end_descendants()
+            if self.owner is not None:
+                # The owner's own folder: if the owner was killed, nobody else removes it soon.
+                shutil.rmtree(self.address.parent, ignore_errors=True)
             with suppress(OSError):  # not empty, or already removed
                 self.address.parent.rmdir()
 
