@@ -98,7 +98,8 @@ def test_service_predicts_as_labkit_predict_does(root: Path) -> None:
     pd.DataFrame(rows).to_csv(source, index=False)
     done = call_labkit(root, "predict", "diabetes", str(source), str(predicted))
     assert done.returncode == 0, done.stderr
-    assert pd.read_csv(predicted)["prediction"].tolist() == pytest.approx(answer["predictions"], rel=1e-12)
+    # The file has the shortest digits of each float32.
+    assert pd.read_csv(predicted)["prediction"].tolist() == pytest.approx(answer["predictions"], rel=1e-6)
     assert not list((root / ".labkit/serving/diabetes").glob("run-*"))
 
 

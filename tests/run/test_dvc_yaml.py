@@ -8,7 +8,7 @@ import pytest
 from labkit.names import normalize_spaces
 from labkit.params import load, override
 from labkit.params.experiment import Params
-from labkit.params.section import find_wordings
+from labkit.params.section import check_import_path, find_wordings
 from labkit.params.yaml_text import load_plain, make_commented, make_yaml
 from labkit.run.dvc_yaml import compute_key, compute_section_digests, load_declarations
 from labkit.run.pipeline import dvc_repo
@@ -79,6 +79,8 @@ def list_free(model: type[BaseModel], place: str) -> list[str]:
 
 def find_free(kind: Any, place: str) -> list[str]:
     """Return the place of a type, or places in it, that may hold any key or string."""
+    if any(getattr(one, "func", None) is check_import_path for one in getattr(kind, "__metadata__", ())):
+        return []  # identifiers, dots and one colon
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return list_free(kind, place)
     if typing.get_origin(kind) is typing.Literal:
