@@ -1,5 +1,6 @@
 """A notebook opened, run and clicked in a real JupyterLab, in a real browser."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -55,8 +56,10 @@ def serve_lab(root: Path) -> Iterator[str]:
 
 def read_make_lab(root: Path) -> tuple[dict[str, str], list[str]]:
     """Return the variables and the command of `make lab` for a checkout."""
-    command = ["make", "--dry-run", "--old-file=install", "lab", f"CURDIR={root}"]
-    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    command = ["make", "--dry-run", "--no-print-directory", "--old-file=install", "lab", f"CURDIR={root}"]
+    # `make test` passes on its own flags.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    printed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
     words = shlex.split(printed.replace("\\\n", " ").partition("labkit warm &")[2])
     start = words.index("jupyter")
     return dict(word.split("=", 1) for word in words[:start]), words[start:]

@@ -100,6 +100,7 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
     print("listening", flush=True)
     while True:
         connection, _ = listener.accept()
+        connection.recv(100)  # closed with something unread, the connection would be reset
         connection.sendall(json.dumps({"pid": os.getpid(), "modules": 0}).encode() + b"\\n")
         connection.close()
 """
