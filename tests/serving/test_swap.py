@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from labkit.errors import ParamsError
 from labkit.model.release import bundle
+from labkit.params.load import load_params
 from labkit.serving import prediction_log
 from labkit.serving.board import PID
-from labkit.serving.supervisor import Options, Supervisor, bind
+from labkit.serving.settings import Pointer
+from labkit.serving.supervisor import Options, Supervisor, bind, serve
 
 from tests.model.tables import make_table
 from tests.serving.running import Client, get_port, make_pointer, make_rows, start, wait_for, write_release
@@ -100,8 +102,18 @@ def stop_workers_one_by_one(supervisor: Supervisor) -> None:
     for worker, process in enumerate(list(supervisor.processes)):
         process.send_signal(signal.SIGTERM)
         process.wait(30)
-        supervisor.restart_dead()
+        restart(supervisor, worker)
         wait_for(lambda worker=worker: bool(supervisor.board.slots[worker, PID]))
+
+
+def restart(supervisor: Supervisor, worker: int) -> None:
+    """Do what the supervisor does all the time, until a worker that ended runs again."""
+
+    def is_running() -> bool:
+        supervisor.restart_dead()
+        return supervisor.processes[worker].poll() is None
+
+    wait_for(is_running)
 
 
 def test_killed_worker_is_replaced_and_its_log_is_kept(tmp_path: Path, releases: list[Path]) -> None:
@@ -114,7 +126,7 @@ def test_killed_worker_is_replaced_and_its_log_is_kept(tmp_path: Path, releases:
         supervisor.processes[0].wait()
         (torn,) = folder.glob("*.jsonl")
         torn.write_bytes(torn.read_bytes() + b'{"id": "torn')
-        supervisor.restart_dead()
+        restart(supervisor, 0)
         client = Client(get_port(supervisor))  # waits in the socket until the new worker accepts
         answers.append(client.predict(ROWS)["id"])
         assert supervisor.board.sum_counts()["rows"] == rows_before + 3
@@ -141,3 +153,17 @@ def test_port_in_use_is_named() -> None:
     with pytest.raises(ParamsError, match=f"127.0.0.1:{port}: Address already in use: choose another"):
         bind(Options(port=port))
     taken.close()
+
+
+def test_release_of_another_experiment_is_refused(params_root: Path, releases: list[Path]) -> None:
+    with pytest.raises(ParamsError, match="a release of shop, not of diabetes"):
+        serve(load_params("diabetes"), Options(port=0, release=releases[0]), print)
+    assert not list((params_root / ".labkit/serving/diabetes").iterdir())
+
+
+def test_reason_of_a_refusal_is_reported(
+    tmp_path: Path, releases: list[Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with start(tmp_path, releases[0]) as supervisor:
+        assert not supervisor.promote(Pointer(2, str(releases[1]), "0" * 64, 2))
+    assert "the new release is refused: " in capfd.readouterr().err

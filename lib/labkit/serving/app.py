@@ -203,7 +203,8 @@ class Service:
                 try:
                     self.prepared[announced] = await asyncio.to_thread(load, announced)
                     slot[LOADED] = announced
-                except Exception:  # whatever is wrong with a release, the one in force goes on
+                except Exception as error:  # whatever is wrong with a release, the one in force goes on
+                    logging.getLogger(__name__).warning("the new release is refused: %s", error)
                     slot[REFUSED] = announced
             self.follow()
             await asyncio.sleep(0.02)

@@ -46,7 +46,7 @@ class Collector:
             yield CounterMetricFamily(shown, meaning, value=counts[name])
         model = self.engine.describe()
         info = GaugeMetricFamily(
-            "labkit_model", "The model in force; the value is its version.", labels=[*model][:1] + ["digest"]
+            "labkit_model", "The model in force; the value is its version.", labels=["experiment", "digest"]
         )
         info.add_metric([str(model["experiment"]), str(model["digest"])], model["version"] or 0)
         yield info

@@ -29,6 +29,8 @@ from labkit.stages.publish import CHAMPION, fetch_release
 
 LOAD_SECONDS = 120.0
 """Time for a worker to start, and for all workers to load a release."""
+RESTART_SECONDS = 1.0
+"""Shortest time between two starts of the same worker, so that one that cannot start does not take all the time."""
 POLL_SECONDS = 2.0
 """Time between two looks at the registry."""
 MOST_KEPT = 3
@@ -64,6 +66,7 @@ class Supervisor:
     listener: socket.socket
     report: Callable[[str], None]
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    started: dict[int, float] = field(default_factory=dict)
     generation: int = 1
     is_stopping: bool = False
     refused: set[str] = field(default_factory=set)
@@ -76,6 +79,7 @@ class Supervisor:
     def start_worker(self, worker: int) -> subprocess.Popen[bytes]:
         """Start a worker process, which inherits the socket."""
         self.board.slots[worker, [LOADED, REFUSED, SEEN, PID]] = 0
+        self.started[worker] = time.monotonic()
         descriptor = self.listener.fileno()
         command = [sys.executable, "-m", "labkit.serving.worker", str(self.folder / "settings.json"), str(worker)]
         return subprocess.Popen([*command, str(descriptor)], pass_fds=[descriptor], start_new_session=True)
@@ -105,14 +109,15 @@ class Supervisor:
     def restart_dead(self) -> None:
         """Start a worker again for each one that ended."""
         for worker, process in enumerate(self.processes):
-            if process.poll() is not None and not self.is_stopping:
+            is_due = time.monotonic() - self.started[worker] > RESTART_SECONDS
+            if process.poll() is not None and is_due and not self.is_stopping:
                 self.report(f"worker {worker} ended with code {process.returncode}: started again")
                 self.processes[worker] = self.start_worker(worker)
 
     def promote(self, pointer: Pointer) -> bool:
         """Let all workers load a release, then put it in force; False if one of them refused it or took too long.
 
-        Returns when every worker uses it: whoever sends a request afterwards is answered by it.
+        Returns when every worker uses it: it answers all requests sent afterwards.
         """
         pointer.save(self.folder / "next.json")
         self.board.words[ANNOUNCED] = pointer.generation
@@ -207,7 +212,9 @@ def serve(params: Params, options: Options, report: Callable[[str], None]) -> No
             else Pointer(1, str(Path(str(options.release)).resolve()), None, None)
         )
         # Here an error has a message; in a worker it would be one of many lines.
-        load_engine(Path(pointer.folder), digest=pointer.digest, version=pointer.version)
+        engine = load_engine(Path(pointer.folder), digest=pointer.digest, version=pointer.version)
+        if engine.facts["experiment"] != experiment:
+            raise ParamsError(f"{options.release}: a release of {engine.facts['experiment']}, not of {experiment}")
         pointer.save(folder / "current.json")
         settings = Settings(
             experiment=experiment,
