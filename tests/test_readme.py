@@ -103,14 +103,15 @@ def test_service_predicts_as_labkit_predict_does(root: Path) -> None:
     assert not list((root / ".labkit/serving/diabetes").glob("run-*"))
 
 
-def test_every_command_is_in_readme_and_helps_with_an_example() -> None:
+def test_every_command_is_in_readme_or_docs_and_helps_with_an_example() -> None:
     from click.testing import CliRunner
     from labkit.cli.main import cli
 
+    pages = README + "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))
     for name in cli.commands:
         helped = CliRunner().invoke(cli, [name, "--help"]).output
         assert f"labkit {name} " in helped.split("\n\n", 2)[2], f"`labkit {name} --help` has no example"
-        assert f"labkit {name} " in README or name == "stage"
+        assert f"labkit {name} " in pages or name == "stage"
 
 
 def test_every_notebook_is_in_the_table_of_readme() -> None:
