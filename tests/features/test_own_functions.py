@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from labkit.params.section import find_own_code
 from ruamel.yaml import YAML
 
 from tests.features.own_code import MISTAKES, write_package
+from tests.own_library import open_library
 
 PACKAGE = "shopfeatures"
 
@@ -28,13 +28,8 @@ PACKAGE = "shopfeatures"
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Return the folder of a package in the `lib` folder of a checkout."""
-    (tmp_path / "params").mkdir()
-    (tmp_path / "dvc.yaml").touch()
-    monkeypatch.setenv("LABKIT_ROOT", str(tmp_path))
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    yield write_package(tmp_path, PACKAGE)
-    for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
-        del sys.modules[name]
+    with open_library(tmp_path, monkeypatch, PACKAGE):
+        yield write_package(tmp_path, PACKAGE)
 
 
 def find_line(source: str, start: str) -> int:

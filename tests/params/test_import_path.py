@@ -19,26 +19,22 @@ from labkit.run.fingerprint import stage_key
 from labkit.run.fingerprint.import_graph import Checkout
 from pydantic import Field
 
+from tests.own_library import open_library
+
 WHERE = "params/churn.yaml:12: training.models"
 
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     """Return a function that writes modules of the package `churn_own` to the lib folder of an empty checkout."""
-    (tmp_path / "dvc.yaml").write_text("")
-    (tmp_path / "params").mkdir()
-    monkeypatch.setenv("LABKIT_ROOT", str(tmp_path))
-    monkeypatch.setattr(sys, "path", list(sys.path))
+    with open_library(tmp_path, monkeypatch, "churn_own") as folder:
 
-    def write_module(source: str, name: str = "models") -> Path:
-        path = tmp_path / "lib" / "churn_own" / f"{name}.py"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(source)
-        return path
+        def write_module(source: str, name: str = "models") -> Path:
+            path = folder / f"{name}.py"
+            path.write_text(source)
+            return path
 
-    yield write_module
-    for name in [name for name in sys.modules if name.partition(".")[0] == "churn_own"]:
-        del sys.modules[name]
+        yield write_module
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import Pipeline
 
 from tests.features.own_code import write_package
+from tests.own_library import open_library
 
 PACKAGE = "releasedshop"
 TYPES = [f"{PACKAGE}.transformers.Levels"]
@@ -28,12 +29,8 @@ TABLE = pd.DataFrame({"joined": pd.date_range("2020-01-31", periods=40), "total"
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Return the folder of a package in the `lib` folder of a checkout."""
-    (tmp_path / "params").mkdir()
-    (tmp_path / "dvc.yaml").touch()
-    monkeypatch.setenv("LABKIT_ROOT", str(tmp_path))
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    yield write_package(tmp_path, PACKAGE)
-    own_code.remove_modules([PACKAGE])
+    with open_library(tmp_path, monkeypatch, PACKAGE):
+        yield write_package(tmp_path, PACKAGE)
 
 
 def make_model(*, has_transformer: bool) -> Pipeline:

@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +31,7 @@ from xgboost import XGBRegressor
 
 from tests.conftest import call_labkit
 from tests.model.training.real_tables import CANCER, DIABETES, load
+from tests.own_library import open_library
 from tests.run.small import make_small
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -42,17 +42,10 @@ NUMBERS = Training(models=("linear",), metric="mae", folds=2)
 @pytest.fixture
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Return the folder of the package `churn` in the lib folder of an empty checkout, with the code of the docs."""
-    (tmp_path / "dvc.yaml").write_text("")
-    (tmp_path / "params").mkdir()
-    folder = tmp_path / "lib" / "churn"
-    folder.mkdir(parents=True)
     blocks = re.findall(r"```python\n(# lib/churn/models.py\n.*?)```", DOCS.read_text(), re.DOTALL)
-    (folder / "models.py").write_text(blocks[0])
-    monkeypatch.setenv("LABKIT_ROOT", str(tmp_path))
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    yield folder
-    for name in [name for name in sys.modules if name.partition(".")[0] == "churn"]:
-        del sys.modules[name]
+    with open_library(tmp_path, monkeypatch, "churn") as folder:
+        (folder / "models.py").write_text(blocks[0])
+        yield folder
 
 
 @pytest.mark.slow
