@@ -38,6 +38,8 @@ def complete(root: Path, shell: str, line: str) -> list[str]:
         ("labkit stage tr", ["training"]),
         ("labkit open diabetes --stage p", ["publish"]),
         ("labkit why diabetes-2026", ["diabetes-20260101T000000Z-abcd1234"]),
+        ("labkit compare diabetes @", ["@last", "@champion"]),
+        ("labkit compare diabetes @last diabetes-2026", ["diabetes-20260101T000000Z-abcd1234"]),
         ("labkit predict br", ["breast_cancer"]),
     ],
 )

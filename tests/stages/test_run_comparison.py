@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ from labkit.run import dvc_cache
 from labkit.run.records import ledger, registry, tracking, tracking_client
 from labkit.run.records.run_record import RunRecord
 from labkit.secrets.redaction import Mask
-from labkit.stages import run_comparison
+from labkit.stages import prediction_comparison
 from labkit.stages.publish import CHAMPION
 from labkit.storage.atomic import write_json
 
@@ -213,6 +214,21 @@ def test_it_is_readable_in_80_columns(runs: dict[str, str], capsys: pytest.Captu
     assert "training.tuning_trials 3 –" in printed
 
 
+def test_page_shows_metrics_with_gains_curves_and_differences(
+    runs: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = compare(capsys)
+    assert found["page"] == "reports/diabetes/comparison.html"
+    assert found["metrics"][0]["gain"]["value"] == pytest.approx(found["gain"]["value"])
+    assert call(capsys).splitlines()[-1] == "Page: reports/diabetes/comparison.html"
+    page = (paths.find_reports_dir("diabetes") / "comparison.html").read_text(encoding="utf-8")
+    for words in ("Residuals.", "Calibration.", "gain of the first", "LK505", "training.tuning_trials", runs["last"]):
+        assert words in page
+    assert page.count('<svg viewBox="0 0 420 300"') == 2
+    assert "<script" not in page
+    assert not re.search(r"(?:src|href)=.https?:", page)
+
+
 def test_run_is_not_compared_with_itself(runs: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     printed = call(capsys, "@champion")
     assert "both are the same run: name another of `labkit runs diabetes`" in printed
@@ -254,7 +270,9 @@ def test_classes_are_restored_from_the_names_of_columns(
     table = pd.DataFrame({"true": [labels[0], labels[1], labels[1]], "prediction": [labels[0], labels[1], labels[0]]})
     for code, label in enumerate(labels):
         table[f"probability_{label}"] = proba[:, code]
-    found = run_comparison.restore_predictions(table, Target(column="y", task="classification", positive=positive))
+    found = prediction_comparison.restore_predictions(
+        table, Target(column="y", task="classification", positive=positive)
+    )
     assert found.y_true.tolist() == [0, 1, 1]
     assert found.y_pred.tolist() == [0, 1, 0]
     assert found.y_proba.tolist() == proba.tolist()

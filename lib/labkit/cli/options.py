@@ -6,6 +6,8 @@ import click
 
 from labkit.errors import LabkitError
 
+MOST_RECENT = 10
+"""Runs that are offered for a comparison, at most."""
 Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
 json_option = click.option("--json", "is_json", is_flag=True, help="Print one JSON document instead.")
@@ -49,6 +51,19 @@ def offer_runs() -> list[str]:
 
     runs = [entry.run for entry in ledger.load_entries() if entry.parent is None]
     return [*offer_experiments(), *reversed(runs)]
+
+
+def complete_compared_run(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the words that name a run to compare: `@last`, `@champion`, the latest runs of the experiment."""
+    from labkit.run.records import ledger
+
+    def offer() -> list[str]:
+        experiment = context.params.get("experiment")
+        entries = [entry for entry in ledger.load_entries() if entry.parent is None and entry.stage is None]
+        runs = [entry.run for entry in entries if experiment in (None, entry.experiment)]
+        return ["@last", "@champion", *reversed(runs[-MOST_RECENT:])]
+
+    return complete(offer)(context, parameter, incomplete)
 
 
 def offer_settings() -> list[str]:

@@ -9,7 +9,7 @@ from itertools import groupby
 import click
 
 from labkit import console, paths
-from labkit.cli.options import complete_experiment, complete_run, complete_stage, json_option
+from labkit.cli.options import complete_compared_run, complete_experiment, complete_run, complete_stage, json_option
 from labkit.console import echo
 from labkit.errors import DiskError, StageError
 
@@ -120,33 +120,42 @@ def why(run: str, verbose: bool, is_json: bool) -> None:
 
 @click.command(short_help="Compare two runs of an experiment.")
 @click.argument("experiment", shell_complete=complete_experiment)
-@click.argument("first", metavar="[RUN]", default="@last", shell_complete=complete_run)
-@click.argument("second", metavar="[RUN]", default="@champion", shell_complete=complete_run)
+@click.argument("first", metavar="[RUN]", default="@last", shell_complete=complete_compared_run)
+@click.argument("second", metavar="[RUN]", default="@champion", shell_complete=complete_compared_run)
+@click.option("--open", "is_opened", is_flag=True, help="Open the page in the browser.")
 @json_option
-def compare(experiment: str, first: str, second: str, is_json: bool) -> None:
-    """Compare two runs of EXPERIMENT: params, data, code, metrics, checks.
+def compare(experiment: str, first: str, second: str, is_opened: bool, is_json: bool) -> None:
+    """Compare two runs of EXPERIMENT: params, data, code, metrics, checks, groups of rows.
 
     Also by how much the first is better than the second on the same holdout rows. RUN is a name listed by `labkit
     runs`, `@last` for the latest finished run, or `@champion` for the run that made the champion; without names, these
-    two are compared. What is no longer stored of a run is listed as missing.
+    two are compared. What is no longer stored of a run is listed as missing. A page with the curves of both is written
+    to reports/EXPERIMENT/comparison.html.
 
     \b
     labkit compare diabetes
     labkit compare diabetes @last 7940ee42      (the end of a name is enough)
+    labkit compare diabetes --open
     labkit compare diabetes --json
     """
-    from labkit.stages.run_comparison import compare_runs
+    from labkit.run.pipeline.report_address import show_report
+    from labkit.stages.run_comparison import compare_runs, write_page
 
     try_to_close_gone(is_json=is_json)
     os.environ.update(paths.make_environment())
     found = compare_runs(experiment, first, second)
+    page = None if found.is_same_run else write_page(found)
     if is_json:
-        console.print_json(found.to_dict())
-        return
-    console.print_pairs(found.describe())
-    for title, headings, rows in found.make_tables():
-        echo("")
-        console.print_table(headings, rows, title=title)
+        console.print_json(found.to_dict() | {"page": page and paths.show_path(page)})
+    else:
+        console.print_pairs(found.describe())
+        for title, headings, rows in found.make_tables():
+            echo("")
+            console.print_table(headings, rows, title=title)
+    if page and not is_json:
+        echo(f"\nPage: {paths.show_path(page)}")
+    if page and is_opened and not show_report(page):
+        echo(page.as_uri(), is_error=is_json)
 
 
 @click.command(short_help="Show parameters, where they are set, what they mean.")

@@ -307,5 +307,8 @@ def write_decision(params: Params, done: Publication) -> None:
     # The page has its own title, so the card's headings move down one level.
     lines = [f"#{line}" if line.startswith("#") else line for line in card.read_text(encoding="utf-8").splitlines()]
     page = "\n".join([*summary, *lines, ""])
-    render.render_page(path.with_suffix(".html"), title=f"{params.experiment}: publication", markdown=page)
+    html = path.with_suffix(".html")
+    pages = [(title, name) for title, name in index.list_pages(html.parent) if name != html.name]
+    neighbours = [*pages, (html.stem, html.name)]
+    render.render_page(html, title=f"{params.experiment}: publication", markdown=page, neighbours=neighbours)
     index.render_index(paths.find_reports_dir())

@@ -4,30 +4,29 @@ What is no longer stored of a run is named, and the rest is compared.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pandas as pd
-
+from labkit import paths
 from labkit.artifacts import PLACES, load_json
 from labkit.data.table_files import load_table
 from labkit.errors import DataError, ParamsError
-from labkit.model.evaluation.blocks import find_blocks
-from labkit.model.evaluation.bootstrap import Interval, compare_paired
+from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.gate import describe_paired
-from labkit.model.evaluation.metrics import compute_losses
-from labkit.model.evaluation.predictions import Predictions, make_predictions
-from labkit.params.experiment import Params
 from labkit.params.load import load_params, parse_file
-from labkit.params.tables import Target
+from labkit.params.subject import Subject
 from labkit.params.yaml_text import make_plain, parse_yaml
 from labkit.run.records.run_history import SHORT, show_age
+from labkit.run.reports import render
+from labkit.run.reports.index import list_pages
 from labkit.stages.past_run import PastRun, find_past_run
-from labkit.units import format_count, format_interval
+from labkit.stages.prediction_comparison import PredictionPair, count_won, pair_predictions
+from labkit.units import format_count, format_interval, format_number
 
 Found = TypeVar("Found")
-PROBABILITY = "probability_"
+PAGE = "comparison.html"
 CHECKED = ("split", "choice", "evaluation")
 """Artifacts that hold results of checks."""
 
@@ -74,7 +73,8 @@ class RunComparison:
         Name and values of each parameter that differs between the two params files, without the value of a file that
         does not set it; None if a file is missing.
     metrics
-        Value and interval of each metric on the holdout by run, the metric of the first run's training first.
+        Value and interval of each metric on the holdout by run, the metric of the first run's training first; with
+        `gain`, the paired gain of the first run, where both predicted the same rows.
     gain
         Paired gain of the first run over the second in that metric, with `rows` and `confidence`; None if there is
         none.
@@ -83,6 +83,10 @@ class RunComparison:
     checks
         Code, title and statuses of each check whose status differs, without that of a run that does not have it; None
         if there is nothing to compare.
+    slices
+        Groups of rows on which one run is better, as `PredictionPair.list_slices` returns them; None without a pair.
+    pair
+        The predictions of both, if they are of the same rows.
     """
 
     experiment: str
@@ -93,6 +97,8 @@ class RunComparison:
     gain: Mapping[str, Any] | None
     gain_reason: str
     checks: Sequence[Mapping[str, str]] | None
+    slices: Sequence[Mapping[str, Any]] | None
+    pair: PredictionPair | None = field(repr=False)
 
     @property
     def is_same_run(self) -> bool:
@@ -119,6 +125,7 @@ class RunComparison:
         is_same_code = codes["first"] == codes["second"] and not self.first.changed
         pairs += [("data", same[self.has_same_data])]
         pairs += [("code", "the same" if is_same_code else code), ("gain", self.gain_reason)]
+        pairs += [("slices", count_won(self.slices))] if self.slices is not None else []
         pairs += [("parameters", "none differs")] if self.params == [] else []
         pairs += [("checks", "no status differs")] if self.checks == [] else []
         for side, one in make_pair(self.first, self.second).items():
@@ -126,26 +133,31 @@ class RunComparison:
         return pairs
 
     def make_tables(self) -> Iterator[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
-        """Yield title, headings and rows of each table that has rows: metrics, checks, parameters."""
-        tables: dict[str, tuple[str, Sequence[Mapping[str, Any]] | None, Callable[[Any], str]]] = {
-            "metrics on the holdout": ("name", self.metrics, show_interval),
-            "checks whose status differs": ("title", self.checks, str),
-            "parameters that differ": ("name", self.params, str),
+        """Yield title, headings and rows of each table that has rows: metrics, slices, checks, parameters."""
+        tables: dict[str, tuple[str, Sequence[Mapping[str, Any]] | None, Callable[[Any], str], str]] = {
+            "metrics on the holdout": ("name", self.metrics, show_interval, "gain of the first"),
+            "groups of rows won or lost, mean loss": ("slice", self.slices, format_number, "gain of the first"),
+            "checks whose status differs": ("title", self.checks, str, ""),
+            "parameters that differ": ("name", self.params, str, ""),
         }
-        for title, (key, lines, show) in tables.items():
+        for title, (key, lines, show, gain) in tables.items():
+            has_gain = bool(gain) and any("gain" in line for line in (lines or ()))
             rows = [
                 (
                     " ".join(str(line[name]) for name in ("code", key) if name in line),
                     *(show(line[side]) if side in line else "–" for side in ("first", "second")),
+                    *([show_gain(line)] if has_gain else []),
                 )
                 for line in (lines or ())
             ]
             if rows and not self.is_same_run:
-                yield title, ("", "first", "second"), rows
+                yield title, ("", "first", "second", *([gain] if has_gain else [])), rows
 
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as plain data."""
-        return {**asdict(self), "same_run": self.is_same_run, "same_data": self.has_same_data}
+        document = asdict(replace(self, pair=None))
+        del document["pair"]
+        return {**document, "same_run": self.is_same_run, "same_data": self.has_same_data}
 
 
 def compare_runs(experiment: str, first: str, second: str) -> RunComparison:
@@ -172,17 +184,43 @@ def compare_runs(experiment: str, first: str, second: str) -> RunComparison:
     artifacts = {name: load_both(name, runs, shown, read=load_json) for name in CHECKED}
     note_missing_checks(artifacts, shown)
     checked = [pair for pair in artifacts.values() if all(content and "checks" in content for content in pair)]
-    gain, reason = compare_predictions(runs, shown, contents[0])
+    pair, reason = find_pair(runs, shown, contents[0])
+    gains = pair.compute_gains() if pair else {}
+    gain, reason = describe_gain(pair, gains) if pair else (None, reason)
     return RunComparison(
         experiment=experiment,
         first=shown[0],
         second=shown[1],
         params=list_changed_params(*contents),
-        metrics=list_metric_pairs(artifacts["evaluation"]),
+        metrics=[
+            line | ({"gain": gains[line["name"]].to_dict()} if line["name"] in gains else {})
+            for line in list_metric_pairs(artifacts["evaluation"])
+        ],
         gain=gain,
         gain_reason=reason,
-        checks=[change for pair in checked for change in list_changed_checks(pair)] if checked else None,
+        checks=[change for changed in checked for change in list_changed_checks(changed)] if checked else None,
+        slices=pair.list_slices() if pair else None,
+        pair=pair,
     )
+
+
+def write_page(found: RunComparison) -> Path:
+    """Write a comparison as a page beside the reports of the experiment, and return its path."""
+    subject = Subject.from_params(load_params(found.experiment))
+    path = paths.find_reports_dir(found.experiment) / PAGE
+    plots = found.pair.make_plots() if found.pair else []
+    render.write_page(
+        path,
+        "comparison.html.j2",
+        experiment=found.experiment,
+        question=subject.question,
+        written=datetime.now(UTC).isoformat(),
+        facts=found.describe()[1:],
+        tables=list(found.make_tables()),
+        plots=plots,
+        neighbours=list_pages(path.parent),
+    )
+    return path
 
 
 def describe_past_run(past: PastRun) -> ComparedRun:
@@ -251,6 +289,20 @@ def show_interval(content: Mapping[str, float | None]) -> str:
     return format_interval(one.value, one.low, one.high)
 
 
+def show_gain(line: Mapping[str, Any]) -> str:
+    """Return the gain of a metric or of a group of rows with its interval.
+
+    >>> show_gain({"gain": 0.5, "low": 0.25, "high": 0.75}), show_gain({})
+    ('0.5 [0.25, 0.75]', '–')
+    """
+    gain = line.get("gain")
+    if gain is None:
+        return "–"
+    return show_interval(
+        gain if isinstance(gain, Mapping) else {"value": gain, "low": line["low"], "high": line["high"]}
+    )
+
+
 def make_pair(first: Found, second: Found) -> dict[str, Found]:
     """Return two values by the keys that they have in all documents."""
     return {"first": first, "second": second}
@@ -290,10 +342,10 @@ def list_changed_checks(pair: Sequence[Any]) -> list[dict[str, str]]:
     return changed
 
 
-def compare_predictions(
+def find_pair(
     runs: Sequence[PastRun], shown: Sequence[ComparedRun], content: str | None
-) -> tuple[dict[str, Any] | None, str]:
-    """Return the paired gain of the first run over the second, and the gain or the reason why there is none in words.
+) -> tuple[PredictionPair | None, str]:
+    """Return the predictions of both runs of the same rows, or None and why there are none.
 
     The metric, the blocks and the number of draws are those of the first run.
     """
@@ -301,47 +353,16 @@ def compare_predictions(
     holdout = try_to_load(lambda: load_table(runs[0].find_artifact("clean_holdout")), shown[0])
     if ours is None or theirs is None or holdout is None or content is None:
         return None, "no paired gain: not everything that it needs is stored"
-    if not has_same_rows(ours, theirs):
-        counts = f"{format_count(len(ours), 'row')} and {format_count(len(theirs), 'row')}"
-        return None, f"no paired gain: the two were evaluated on different rows ({counts})"
-    if list(ours) != list(theirs):
-        return None, "no paired gain: the two predict different classes"
-    name = runs[0].record["params"]["artifact"]
     try:
-        params = parse_file(content, Path(name)).params
+        params = parse_file(content, Path(runs[0].record["params"]["artifact"])).params
     except ParamsError as error:
         return None, f"no paired gain: the params of the first run are not valid in this version of labkit ({error})"
-    gain = compute_paired_gain(params, ours, theirs, holdout.loc[ours.index])
-    metric, confidence = params.training.metric, params.evaluation.confidence
-    words = describe_paired(metric, "the second", gain, confidence)
-    document = {"metric": metric, **gain.to_dict(), "confidence": confidence, "rows": len(ours)}
-    return document, f"on the same {format_count(len(ours), 'row')} the first run is {words}"
+    return pair_predictions(params, ours, theirs, holdout)
 
 
-def has_same_rows(first: pd.DataFrame, second: pd.DataFrame) -> bool:
-    """Return whether two tables of predictions are of the same rows with the same true values."""
-    return first.index.equals(second.index) and first["true"].equals(second["true"])
-
-
-def compute_paired_gain(params: Params, ours: pd.DataFrame, theirs: pd.DataFrame, rows: pd.DataFrame) -> Interval:
-    """Return the paired gain between two tables of predictions of the same clean rows."""
-    first, second = (restore_predictions(one, params.data.target) for one in (ours, theirs))
-    return compare_paired(
-        params.training.metric,
-        first,
-        second,
-        n_samples=params.evaluation.bootstrap_samples,
-        confidence=params.evaluation.confidence,
-        seed=params.seed,
-        blocks=find_blocks(rows, params.data).fit_length(compute_losses(first)),
-    )
-
-
-def restore_predictions(table: pd.DataFrame, target: Target) -> Predictions:
-    """Return the predictions in the artifact `predictions`, whose column names hold the classes as strings."""
-    columns = [name for name in table if str(name).startswith(PROBABILITY)]
-    if target.task == "regression":
-        return make_predictions(table["true"], table["prediction"].to_numpy("float64"), (), target)
-    classes = tuple(str(name).removeprefix(PROBABILITY) for name in columns)
-    named = target.model_copy(update={"positive": None if target.positive is None else str(target.positive)})
-    return make_predictions(table["true"].map(str), table[columns].to_numpy("float64"), classes, named)
+def describe_gain(pair: PredictionPair, gains: Mapping[str, Interval]) -> tuple[dict[str, Any], str]:
+    """Return the paired gain of the first run in its metric, as plain data and in words."""
+    metric, confidence, n_rows = pair.params.training.metric, pair.params.evaluation.confidence, len(pair.rows)
+    words = describe_paired(metric, "the second", gains[metric], confidence)
+    document = {"metric": metric, **gains[metric].to_dict(), "confidence": confidence, "rows": n_rows}
+    return document, f"on the same {format_count(n_rows, 'row')} the first run is {words}"

@@ -39,6 +39,13 @@ def load_experiment(folder: Path) -> dict[str, Any]:
     }
 
 
+def list_pages(folder: Path) -> list[tuple[str, str]]:
+    """Return title and file name of each page of an experiment: its stages in order, then the decision."""
+    pages = [(record.page.replace("_", " "), f"{record.page}.html") for record in load_records(folder).values()]
+    pages = [(title, name) for title, name in pages if (folder / name).is_file()]
+    return [*pages, *((name, f"{name}.html") for name in ("publish",) if (folder / f"{name}.html").is_file())]
+
+
 def load_decision(path: Path) -> dict[str, Any]:
     """Return the latest decision about publishing; one that cannot be read is shown as such."""
     try:

@@ -27,7 +27,7 @@ from labkit.run.cell_states import get_state, remove_banners
 from labkit.run.reports.conditions import move_to_appendix, select_cells
 from labkit.run.reports.sanitize import CLEANER, Outline, check_base64, render_colours
 from labkit.storage.atomic import write_text
-from labkit.units import format_count
+from labkit.units import format_count, format_number
 
 Status = Literal["finished", "failed", "interrupted"]
 
@@ -146,9 +146,23 @@ def render_cells(notebook: NotebookNode, cells: list[NotebookNode], outline: Out
     return Markup(html), resources["outline"]
 
 
-def render_page(html: Path, *, title: str, markdown: str) -> None:
-    """Write Markdown as one self-contained page, e.g. a publish decision or a model card."""
-    write_page(html, "page.html.j2", title=title, body=render_markdown(markdown, Outline(title)))
+def render_page(html: Path, *, title: str, markdown: str, **context: Any) -> None:
+    """Write Markdown as one self-contained page, e.g. a publish decision with a model card.
+
+    Parameters
+    ----------
+    title
+        The page's only H1.
+    markdown
+        Its body; headings begin with the second level.
+    context
+        As `page.html.j2` shows it: `experiment`, `neighbours`, `started`, `run`, `question`.
+    """
+    outline = Outline(title)
+    body = render_markdown(markdown, outline)
+    contents = [heading for heading in outline.headings if heading.level == 2]
+    current = {"current": html.name, "contents": contents if len(contents) > 1 else []}
+    write_page(html, "page.html.j2", title=title, body=body, **current, **context)
 
 
 def load_notebook(path: Path) -> NotebookNode:
@@ -185,6 +199,7 @@ def get_exporter() -> TemplateExporter:
             "first_line": find_first_line,
             "inline_code": mark_code,
             "counted": format_count,
+            "number": format_number,
             "seconds": format_duration,
             "time": format_time,
         },

@@ -1,0 +1,67 @@
+"""Groups of rows on which one of two models predicts better than the other.
+
+Every value range or frequent value of every raw column is tested: the mean difference of the two losses on the same
+rows against zero, by a paired t-test whose standard error is that of whole blocks. As many tests find something by
+chance, only groups that pass the Benjamini-Hochberg correction are returned (JRSS B, 1995), with intervals adjusted for
+the selection (Benjamini and Yekutieli, JASA 2005). The model that wins a group need not be good on it.
+"""
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from labkit.model.evaluation.blocks import Blocks
+from labkit.model.evaluation.metrics import compute_losses
+from labkit.model.evaluation.predictions import Predictions
+from labkit.model.evaluation.slices import FEWEST_ROWS_OF_SLICE, cut_column
+
+
+def compare_slices(
+    frame: pd.DataFrame, first: Predictions, second: Predictions, *, confidence: float, blocks: Blocks
+) -> pd.DataFrame:
+    """Return the groups of rows on which the losses of two models differ beyond random variation.
+
+    Parameters
+    ----------
+    frame
+        Raw rows, shape (n_rows, n_columns); time columns are ignored.
+    first, second
+        Predictions of these rows.
+    confidence
+        One minus the accepted false discovery rate.
+    blocks
+        Blocks of rows that are not independent of each other.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Largest difference first: `slice` in words, number of `rows`, mean loss of the `first` and of the `second`, and
+        `gain`, `low`, `high`: by how much the loss of the first is smaller, with its interval.
+    """
+    ours, theirs = compute_losses(first), compute_losses(second)
+    columns = ["slice", "rows", "first", "second", "gain", "low", "high"]
+    lines = []
+    for name in frame:
+        bins = cut_column(str(name), frame[name])
+        for code, condition in enumerate(bins.conditions):
+            rows = np.flatnonzero(bins.codes == code)
+            found = measure(theirs[rows] - ours[rows], blocks.take(rows)) if len(rows) >= FEWEST_ROWS_OF_SLICE else None
+            if found is not None:
+                lines.append((condition, len(rows), ours[rows].mean(), theirs[rows].mean(), *found))
+    tested = pd.DataFrame(lines, columns=[*columns[:5], "error", "freedom", "p_value"]).sort_values("p_value")
+    alpha, n_tests = 1 - confidence, max(len(tested), 1)
+    passed = np.flatnonzero(tested["p_value"] <= alpha * np.arange(1, len(tested) + 1) / n_tests)
+    kept = tested.head(int(passed[-1]) + 1 if len(passed) else 0)
+    reach = kept["error"] * stats.t.isf(alpha * len(kept) / n_tests / 2, kept["freedom"])
+    kept = kept.assign(low=kept["gain"] - reach, high=kept["gain"] + reach)
+    order = kept["gain"].abs().sort_values(ascending=False, kind="stable").index
+    return kept.loc[order, columns].reset_index(drop=True)
+
+
+def measure(difference: np.ndarray, blocks: Blocks) -> tuple[float, float, float, float] | None:
+    """Return mean, standard error, degrees of freedom and p-value; None if the mean is zero or has no error."""
+    mean, error = float(difference.mean()), blocks.compute_error(difference)
+    freedom = len(np.unique(blocks.merge_runs())) - 1
+    if mean == 0 or not np.isfinite(error):
+        return None
+    return mean, error, freedom, 2 * float(stats.t.sf(abs(mean) / max(error, 1e-300), freedom))
