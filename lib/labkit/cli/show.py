@@ -139,12 +139,12 @@ def compare(experiment: str, first: str, second: str, is_opened: bool, is_json: 
     labkit compare diabetes --json
     """
     from labkit.run.pipeline.report_address import show_report
-    from labkit.stages.run_comparison import compare_runs, write_page
+    from labkit.stages.run_comparison import compare_runs, write_comparison
 
     try_to_close_gone(is_json=is_json)
     os.environ.update(paths.make_environment())
     found = compare_runs(experiment, first, second)
-    page = None if found.is_same_run else write_page(found)
+    page = None if found.is_same_run else write_comparison(found)
     if is_json:
         console.print_json(found.to_dict() | {"page": page and paths.show_path(page)})
     else:

@@ -308,7 +308,7 @@ def write_decision(params: Params, done: Publication) -> None:
     lines = [f"#{line}" if line.startswith("#") else line for line in card.read_text(encoding="utf-8").splitlines()]
     page = "\n".join([*summary, *lines, ""])
     html = path.with_suffix(".html")
-    pages = [(title, name) for title, name in index.list_pages(html.parent) if name != html.name]
+    pages = [(title, name) for title, name in index.list_page_links(html.parent) if name != html.name]
     neighbours = [*pages, (html.stem, html.name)]
     render.render_page(html, title=f"{params.experiment}: publication", markdown=page, neighbours=neighbours)
     index.render_index(paths.find_reports_dir())

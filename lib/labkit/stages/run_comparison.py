@@ -20,7 +20,7 @@ from labkit.params.subject import Subject
 from labkit.params.yaml_text import make_plain, parse_yaml
 from labkit.run.records.run_history import SHORT, show_age
 from labkit.run.reports import render
-from labkit.run.reports.index import list_pages
+from labkit.run.reports.index import list_page_links
 from labkit.stages.past_run import PastRun, find_past_run
 from labkit.stages.prediction_comparison import PredictionPair, count_won, pair_predictions
 from labkit.units import format_count, format_interval, format_number
@@ -186,7 +186,7 @@ def compare_runs(experiment: str, first: str, second: str) -> RunComparison:
     checked = [pair for pair in artifacts.values() if all(content and "checks" in content for content in pair)]
     pair, reason = find_pair(runs, shown, contents[0])
     gains = pair.compute_gains() if pair else {}
-    gain, reason = describe_gain(pair, gains) if pair else (None, reason)
+    gain, reason = describe_run_gain(pair, gains) if pair else (None, reason)
     return RunComparison(
         experiment=experiment,
         first=shown[0],
@@ -204,7 +204,7 @@ def compare_runs(experiment: str, first: str, second: str) -> RunComparison:
     )
 
 
-def write_page(found: RunComparison) -> Path:
+def write_comparison(found: RunComparison) -> Path:
     """Write a comparison as a page beside the reports of the experiment, and return its path."""
     subject = Subject.from_params(load_params(found.experiment))
     path = paths.find_reports_dir(found.experiment) / PAGE
@@ -218,7 +218,7 @@ def write_page(found: RunComparison) -> Path:
         facts=found.describe()[1:],
         tables=list(found.make_tables()),
         plots=plots,
-        neighbours=list_pages(path.parent),
+        neighbours=list_page_links(path.parent),
     )
     return path
 
@@ -360,7 +360,7 @@ def find_pair(
     return pair_predictions(params, ours, theirs, holdout)
 
 
-def describe_gain(pair: PredictionPair, gains: Mapping[str, Interval]) -> tuple[dict[str, Any], str]:
+def describe_run_gain(pair: PredictionPair, gains: Mapping[str, Interval]) -> tuple[dict[str, Any], str]:
     """Return the paired gain of the first run in its metric, as plain data and in words."""
     metric, confidence, n_rows = pair.params.training.metric, pair.params.evaluation.confidence, len(pair.rows)
     words = describe_paired(metric, "the second", gains[metric], confidence)

@@ -45,7 +45,11 @@ def compare_slices(
         bins = cut_column(str(name), frame[name])
         for code, condition in enumerate(bins.conditions):
             rows = np.flatnonzero(bins.codes == code)
-            found = measure(theirs[rows] - ours[rows], blocks.take(rows)) if len(rows) >= FEWEST_ROWS_OF_SLICE else None
+            found = (
+                measure_difference(theirs[rows] - ours[rows], blocks.take(rows))
+                if len(rows) >= FEWEST_ROWS_OF_SLICE
+                else None
+            )
             if found is not None:
                 lines.append((condition, len(rows), ours[rows].mean(), theirs[rows].mean(), *found))
     tested = pd.DataFrame(lines, columns=[*columns[:5], "error", "freedom", "p_value"]).sort_values("p_value")
@@ -58,7 +62,7 @@ def compare_slices(
     return kept.loc[order, columns].reset_index(drop=True)
 
 
-def measure(difference: np.ndarray, blocks: Blocks) -> tuple[float, float, float, float] | None:
+def measure_difference(difference: np.ndarray, blocks: Blocks) -> tuple[float, float, float, float] | None:
     """Return mean, standard error, degrees of freedom and p-value; None if the mean is zero or has no error."""
     mean, error = float(difference.mean()), blocks.compute_error(difference)
     freedom = len(np.unique(blocks.merge_runs())) - 1

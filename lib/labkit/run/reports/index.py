@@ -39,7 +39,7 @@ def load_experiment(folder: Path) -> dict[str, Any]:
     }
 
 
-def list_pages(folder: Path) -> list[tuple[str, str]]:
+def list_page_links(folder: Path) -> list[tuple[str, str]]:
     """Return title and file name of each page of an experiment: its stages in order, then the decision."""
     pages = [(record.page.replace("_", " "), f"{record.page}.html") for record in load_records(folder).values()]
     pages = [(title, name) for title, name in pages if (folder / name).is_file()]

@@ -74,13 +74,13 @@ class LinePlot:
     @property
     def x_ends(self) -> tuple[float, float]:
         """Smallest and largest number of the horizontal axis."""
-        found = find_ends([x for one in self.series for x in one.x])
+        found = find_axis_ends([x for one in self.series for x in one.x])
         return (-0.5, len(self.x_names) - 0.5) if self.x_names else found
 
     @property
     def y_ends(self) -> tuple[float, float]:
         """Smallest and largest number of the vertical axis."""
-        return find_ends([y for one in self.series for y in (*one.y, *one.low, *one.high)])
+        return find_axis_ends([y for one in self.series for y in (*one.y, *one.low, *one.high)])
 
     @property
     def x_ticks(self) -> list[tuple[float, str]]:
@@ -138,10 +138,10 @@ class LinePlot:
         return self.x_names[int(x)] if self.x_names else format_number(x)
 
 
-def find_ends(values: Sequence[float]) -> tuple[float, float]:
+def find_axis_ends(values: Sequence[float]) -> tuple[float, float]:
     """Return the smallest and the largest finite number, apart from each other; 0 and 1 if there are none.
 
-    >>> find_ends([2.0, float("nan"), 5.0]), find_ends([3.0]), find_ends([])
+    >>> find_axis_ends([2.0, float("nan"), 5.0]), find_axis_ends([3.0]), find_axis_ends([])
     ((2.0, 5.0), (2.5, 3.5), (0.0, 1.0))
     """
     known = [value for value in values if math.isfinite(value)]
