@@ -6,6 +6,9 @@ SHORTEST_FIXED, LARGEST_FIXED = 1e-3, 1e15
 """Magnitudes from which on numbers are written with an exponent."""
 LEAST_DIGITS = 3
 """Significant digits of a number, at least."""
+DIGITS_OF_UNCERTAINTY = 2
+"""Significant digits of the uncertainty of a difference, as the GUM recommends (JCGM 100:2008, 7.2.6)."""
+MOST_DECIMALS = 9
 
 
 def shorten_value(value: object) -> str:
@@ -156,7 +159,7 @@ def format_alike(value: float, *others: float, uncertainty: float) -> list[str]:
     places = [LEAST_DIGITS - 1 - find_magnitude(value)]
     if math.isfinite(uncertainty) and uncertainty > 0:
         places.append(-find_magnitude(float(f"{uncertainty:.0e}")))
-    decimals = min(max(0, *places), 9)
+    decimals = min(max(0, *places), MOST_DECIMALS)
     return [
         f"{number:,.{decimals}f}" if math.isfinite(number) else format_number(number) for number in (value, *others)
     ]
@@ -171,6 +174,22 @@ def format_interval(value: float, low: float, high: float) -> str:
     ('0.500 [–, –]', '0 [0, 0]')
     """
     shown, *ends = format_alike(value, low, high, uncertainty=(high - low) / 2)
+    return f"{shown} [{ends[0]}, {ends[1]}]"
+
+
+def format_difference(value: float, low: float, high: float) -> str:
+    """Return a difference with its interval; the width alone decides the decimals, as a difference near 0 has none.
+
+    >>> format_difference(0.000996, -0.003812, 0.0062), format_difference(10.04, 8.11, 12.3)
+    ('0.0010 [-0.0038, 0.0062]', '10.0 [8.1, 12.3]')
+    >>> format_difference(-0.0004, -0.31, 0.29), format_difference(0.5, float("nan"), float("nan"))
+    ('0.00 [-0.31, 0.29]', '0.500 [–, –]')
+    """
+    half = (high - low) / 2
+    if not (math.isfinite(value) and math.isfinite(half) and half >= 10**-MOST_DECIMALS):
+        return format_interval(value, low, high)
+    decimals = min(max(0, DIGITS_OF_UNCERTAINTY - 1 - find_magnitude(half)), MOST_DECIMALS)
+    shown, *ends = (f"{number:z,.{decimals}f}" for number in (value, low, high))
     return f"{shown} [{ends[0]}, {ends[1]}]"
 
 

@@ -151,7 +151,10 @@ def compare(experiment: str, first: str, second: str, is_opened: bool, is_json: 
         console.print_pairs(found.describe())
         for title, headings, rows in found.make_tables():
             echo("")
-            console.print_table(headings, rows, title=title)
+            # Names of metrics and parameters are one word, which cannot be wrapped; the other cells wrap instead.
+            is_word = not any(" " in row[0] for row in rows)
+            name = console.make_column(headings[0], is_whole=is_word)
+            console.print_table((name, *headings[1:]), rows, title=title)
     if page and not is_json:
         echo(f"\nPage: {paths.show_path(page)}")
     if page and is_opened and not show_report(page):

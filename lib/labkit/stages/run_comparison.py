@@ -23,7 +23,7 @@ from labkit.run.reports import render
 from labkit.run.reports.index import list_page_links
 from labkit.stages.past_run import PastRun, find_past_run
 from labkit.stages.prediction_comparison import PredictionPair, count_won, pair_predictions
-from labkit.units import format_count, format_interval, format_number
+from labkit.units import format_count, format_difference, format_interval, format_number
 
 Found = TypeVar("Found")
 PAGE = "comparison.html"
@@ -111,11 +111,17 @@ class RunComparison:
         known = self.first.data is not None and self.second.data is not None
         return self.first.data == self.second.data if known else None
 
-    def describe(self) -> list[tuple[str, str]]:
-        """Return what is the same, what is missing and the paired gain as pairs of a heading and a description."""
+    def describe(self, show_time: Callable[[str], str] = show_age) -> list[tuple[str, str]]:
+        """Return what is the same, what is missing and the paired gain as pairs of a heading and a description.
+
+        Parameters
+        ----------
+        show_time
+            Formatter of the start of a run; an age is true only where it is read at once.
+        """
         pairs = [("experiment", self.experiment)]
         for side, one in make_pair(self.first, self.second).items():
-            pairs.append((side, f"{one.run}{f' {one.role}' * bool(one.role)}, {show_age(one.started)}"))
+            pairs.append((side, f"{one.run}{f' {one.role}' * bool(one.role)}, {show_time(one.started)}"))
         if self.is_same_run:
             return [*pairs, ("result", f"both are the same run: name another of `labkit runs {self.experiment}`")]
         same = {True: "the same", False: "different", None: "not known: a run has no digest of it"}
@@ -145,13 +151,13 @@ class RunComparison:
             rows = [
                 (
                     " ".join(str(line[name]) for name in ("code", key) if name in line),
-                    *(show(line[side]) if side in line else "–" for side in ("first", "second")),
                     *([show_gain(line)] if has_gain else []),
+                    *(show(line[side]) if side in line else "–" for side in ("first", "second")),
                 )
                 for line in (lines or ())
             ]
             if rows and not self.is_same_run:
-                yield title, ("", "first", "second", *([gain] if has_gain else [])), rows
+                yield title, ("", *([gain] if has_gain else []), "first", "second"), rows
 
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as plain data."""
@@ -215,7 +221,7 @@ def write_comparison(found: RunComparison) -> Path:
         experiment=found.experiment,
         question=subject.question,
         written=datetime.now(UTC).isoformat(),
-        facts=found.describe()[1:],
+        facts=found.describe(render.format_time)[1:],
         tables=list(found.make_tables()),
         plots=plots,
         neighbours=list_page_links(path.parent),
@@ -293,14 +299,14 @@ def show_gain(line: Mapping[str, Any]) -> str:
     """Return the gain of a metric or of a group of rows with its interval.
 
     >>> show_gain({"gain": 0.5, "low": 0.25, "high": 0.75}), show_gain({})
-    ('0.5 [0.25, 0.75]', '–')
+    ('0.50 [0.25, 0.75]', '–')
     """
     gain = line.get("gain")
     if gain is None:
         return "–"
-    return show_interval(
-        gain if isinstance(gain, Mapping) else {"value": gain, "low": line["low"], "high": line["high"]}
-    )
+    named = gain if isinstance(gain, Mapping) else {"value": gain, "low": line["low"], "high": line["high"]}
+    one = Interval.from_dict(named)
+    return format_difference(one.value, one.low, one.high)
 
 
 def make_pair(first: Found, second: Found) -> dict[str, Found]:
