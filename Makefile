@@ -7,6 +7,7 @@ export DO_NOT_TRACK := 1
 EXPERIMENTS ?= diabetes
 JUPYTER := $(CURDIR)/lib/labkit/run/kernels/jupyter
 # What a saved notebook carries besides its cells: outputs, counts, run times, the look of the editor.
+NOTEBOOKS = $(wildcard notebooks/*.ipynb notebooks/*/*.ipynb)
 STRIP := --keep-id --extra-keys "metadata.papermill cell.metadata.papermill metadata.widgets cell.metadata.execution"
 
 .DEFAULT_GOAL := help
@@ -48,12 +49,12 @@ check: install  ## format, lint, types, notebooks and params schema: the gate be
 	ruff format --check lib tests benchmarks .github
 	ruff check lib tests benchmarks .github
 	mypy
-	nbstripout --verify $(STRIP) notebooks/*.ipynb
+	nbstripout --verify $(STRIP) $(NOTEBOOKS)
 
 format: install  ## put code and notebooks into the house style
 	ruff format lib tests benchmarks .github
 	ruff check --fix lib tests benchmarks .github
-	nbstripout $(STRIP) notebooks/*.ipynb
+	nbstripout $(STRIP) $(NOTEBOOKS)
 
 lock:  ## resolve the newest allowed versions into requirements.lock
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv

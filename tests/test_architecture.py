@@ -112,6 +112,7 @@ ALLOWED = {
         "run",
         "run.doctor",
         "run.kernels",
+        "run.notebook",
         "run.pipeline",
         "run.records",
         "serving",
@@ -133,6 +134,7 @@ OWNERS = {
     "jupyter_client": {"run/kernels/provisioner.py"},
     "ipykernel": {"run/kernels/fork_server.py", "run/kernels/paced_stream.py"},
     "dvc": {"run/pipeline/dvc_repo.py", "run/pipeline/dvc_remote.py", "run/pipeline/experiments.py"},
+    "nbdime": {"run/notebook/merge.py"},
     "nbconvert": {"run/reports/render.py"},
     "nh3": {"run/reports/sanitize.py"},
     "skops": {"model/release/skops_file.py"},
@@ -152,7 +154,7 @@ OWNERS = {
     "charset_normalizer": {"data/reading/encoding.py"},
     "ipywidgets": {"view/widgets.py", *(f"view/board/{name}.py" for name in ("app", "form_panel", "runs_panel"))},
     "ruamel": {"params/yaml_text.py"},
-    "click": {f"cli/{name}.py" for name in ("main", "models", "new", "options", "run", "serve", "show")},
+    "click": {f"cli/{name}.py" for name in ("main", "models", "new", "notebooks", "options", "run", "serve", "show")},
     "rich": {"console.py", "run/pipeline/progress.py"},
     "pydantic": {
         f"params/{name}.py"

@@ -55,9 +55,10 @@ def find_params_path(experiment: str) -> Path:
     return (Path(named) if named else find_params_dir()) / f"{experiment}.yaml"
 
 
-def find_notebooks_dir() -> Path:
-    """Return the folder of the source notebooks."""
-    return find_root() / "notebooks"
+def find_notebooks_dir(experiment: str | None = None) -> Path:
+    """Return the folder of the source notebooks: those that experiments share, or one experiment's own."""
+    shared = find_root() / "notebooks"
+    return shared / experiment if experiment else shared
 
 
 def find_library_dir() -> Path:

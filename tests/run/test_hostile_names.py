@@ -109,6 +109,9 @@ COMMANDS: dict[str, list[list[str]]] = {
     "why": [["small"], [EVIL]],
     "compare": [["small"], ["small", EVIL], [EVIL]],
     "params": [["small"], [], [EVIL]],
+    "eject": [["wrangling", "small"], [EVIL, "small"], ["eda", EVIL]],
+    "diff": [["small"], ["small", EVIL], [EVIL]],
+    "upgrade": [[], ["small", "--dry-run"], [EVIL]],
     "predict": [["small", f"table{NAME}.csv", f"out{NAME}.csv"], [EVIL, "a", "b"]],
     "new": [
         ["hostile", "--data", f"table{NAME}.csv", "--target", "y"],

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from labkit import console
-from labkit.cli import models, new, run, serve, show
+from labkit.cli import models, new, notebooks, run, serve, show
 from labkit.console import echo
 from labkit.errors import LabkitError, name_nearest, shorten
 from labkit.storage.disk import describe_full, is_full
@@ -83,6 +83,9 @@ for command in (
     show.params,
     show.doctor,
     show.open_report,
+    notebooks.eject,
+    notebooks.diff,
+    notebooks.upgrade,
     models.promote,
     models.predict,
     serve.serve,

@@ -4,6 +4,7 @@ Does not read the notebooks. What makes a notebook valid: `labkit.run.notebook.s
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from labkit import paths
@@ -12,16 +13,28 @@ from labkit.errors import ParamsError
 NOTEBOOK_NAME = re.compile(r"(\d{1,4})_([a-z][a-z0-9_]*)")
 
 
-def list_notebooks() -> list[Path]:
+def list_notebooks(experiment: str | None = None) -> list[Path]:
     """Return the notebooks of stages in the order of their numbers, which need not be consecutive.
 
     Number 0 is for a notebook that belongs to no stage, such as the board.
 
+    Parameters
+    ----------
+    experiment
+        Return the notebooks that this experiment runs: its own copies in place of those that experiments share.
+
     Raises
     ------
     ParamsError
-        Two have the same number.
+        Two have the same number, or an own copy has another number than the shared notebook of its stage.
     """
+    shared = list_shared()
+    own = {path.name: path for path in list_own_copies(experiment, shared)} if experiment else {}
+    return [own.get(path.name, path) for path in shared]
+
+
+def list_shared() -> list[Path]:
+    """Return the notebooks that experiments share."""
     numbered: dict[int, Path] = {}
     for path in sorted(paths.find_notebooks_dir().glob("*.ipynb")):
         if (found := NOTEBOOK_NAME.fullmatch(path.stem)) and int(found[1]):
@@ -31,6 +44,23 @@ def list_notebooks() -> list[Path]:
                     f"notebooks/: {other.name} and {path.name} have the same number, which sets the order: renumber one"
                 )
     return [numbered[number] for number in sorted(numbered)]
+
+
+def list_own_copies(experiment: str, shared: Iterable[Path]) -> list[Path]:
+    """Return the experiment's own copies of shared notebooks; other notebooks in its folder are left alone."""
+    names = {find_stage(path): path.name for path in shared}
+    own = []
+    for path in sorted(paths.find_notebooks_dir(experiment).glob("*.ipynb")):
+        if not NOTEBOOK_NAME.fullmatch(path.stem) or find_stage(path) not in names:
+            continue
+        name = names[find_stage(path)]
+        if path.name != name:
+            raise ParamsError(
+                f"notebooks/{experiment}/{path.name}: the shared notebook of its stage is now notebooks/{name}: "
+                f"rename it to {name}, and the file of its name in .base/ too"
+            )
+        own.append(path)
+    return own
 
 
 def find_stage(path: Path) -> str:

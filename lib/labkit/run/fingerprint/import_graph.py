@@ -91,6 +91,8 @@ class Checkout:
         modules that the params name, are followed in the same way.
         """
         folders = list_folders(self.root)
+        if start.suffix == ".ipynb":  # the kernel's folder, in which it looks first
+            folders = tuple(dict.fromkeys([start.parent.resolve(), *folders]))
         while True:
             files = {file for one in (start, *more) for file in self.follow(one, Finder(folders))}
             named = [folder for file in files for folder in self.list_named_folders(file)]

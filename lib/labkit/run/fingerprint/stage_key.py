@@ -39,7 +39,7 @@ def compute_fingerprints(
         The experiment's params: the modules that they name are code of the stages that use them.
     """
     starts = {stage: checkout.find_file(module) for stage, module in modules.items()}
-    starts |= {find_stage(path): path for path in list_notebooks()}
+    starts |= {find_stage(path): path for path in list_notebooks(params.experiment if params else None)}
     found = {
         stage: compute_code_digests(checkout, path, *checkout.list_named_files(params, stage))
         for stage, path in starts.items()

@@ -108,5 +108,6 @@ def seem_needed(experiment: str) -> bool:
     if not lock.is_file():
         return True
     inputs = [paths.find_params_path(experiment), root / "requirements.lock", root / paths.MARKER]
-    inputs += paths.find_notebooks_dir().glob("*.ipynb")
+    for folder in (paths.find_notebooks_dir(), paths.find_notebooks_dir(experiment)):
+        inputs += folder.glob("*.ipynb")
     return any(path.is_file() and path.stat().st_mtime > lock.stat().st_mtime for path in inputs)

@@ -49,15 +49,15 @@ Snapshot = Mapping[str, NotebookSource]
 """Stage → notebook, all read before anything runs."""
 
 
-def find_notebook(stage: str) -> Path:
-    """Return a stage's notebook: the one whose name is a number and the stage's.
+def find_notebook(stage: str, experiment: str | None = None) -> Path:
+    """Return a stage's notebook: the one whose name is a number and the stage's; the experiment's own if it has one.
 
     Raises
     ------
     ParamsError
         No match, or more than one.
     """
-    known = list_notebooks()
+    known = list_notebooks(experiment)
     found = [path for path in known if find_stage(path) == stage]
     if len(found) > 1:
         names = " and ".join(path.name for path in found)
@@ -78,7 +78,7 @@ def take_snapshot(stages: Iterable[str], parameters: Mapping[str, Any]) -> dict[
     """
     snapshot = {}
     for stage in stages:
-        path = find_notebook(stage)
+        path = find_notebook(stage, parameters.get("experiment"))
         source = read_source(path)
         check_parameters(source.notebook, parameters, where=show_path(path))
         snapshot[stage] = source

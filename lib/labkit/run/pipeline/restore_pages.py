@@ -28,7 +28,7 @@ def restore_pages(params: Params) -> list[str]:
     folder = paths.find_reports_dir(params.experiment)
     records, without = load_records(folder), []
     checkout = Checkout(paths.find_root())
-    for path in list_notebooks():
+    for path in list_notebooks(params.experiment):
         stage = find_stage(path)
         declared = load_declarations(params.experiment).get(stage)
         if declared is None:

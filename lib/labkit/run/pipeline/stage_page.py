@@ -44,7 +44,7 @@ def publish_page(
         parameters=list_parameters(done.stage, params),
         notes=notes,
     )
-    neighbours = [(path.stem.replace("_", " "), f"{path.stem}.html") for path in list_notebooks()]
+    neighbours = [(path.stem.replace("_", " "), f"{path.stem}.html") for path in list_notebooks(params.experiment)]
     html, plain = pages / f"{done.page}.html", params.model_dump(mode="json")
     render.render_report(executed, html, header, neighbours=neighbours, params=plain)
     atomic.copy_file(executed, pages / executed.name)

@@ -206,6 +206,8 @@ class Performance:
             part for part in (sample, self.mask.describe_redacted().capitalize(), execution.cut.capitalize()) if part
         )
         notes = [note, *self.seen.untracked] if note else list(self.seen.untracked)
+        if path.parent != paths.find_notebooks_dir():
+            notes = [f"The notebook that ran is this experiment's own: {show_path(path)}.", *notes]
         if refusal:
             reason = self.mask.clean_text(str(refusal))
             notes = [f"The notebook ran to its end, but nothing that it wrote is used: {reason}.", *notes]

@@ -119,7 +119,7 @@ class RunRecord:
 
     def describe_code(self, root: Path) -> tuple[dict[str, Any], list[str]]:
         """Save the code that is not in the commit; return its description, and warnings."""
-        found = changes.find_changed_files(root, list_closure(root))
+        found = changes.find_changed_files(root, list_closure(root, self.params.experiment))
         patch = changes.make_patch(root, found)
         described: dict[str, Any] = {
             "commit": provenance.find_commit(root),
@@ -152,13 +152,14 @@ def find_folder_of(run: str) -> Path:
     return paths.find_root() / ".labkit" / "runs" / run
 
 
-def list_closure(root: Path) -> list[str]:
-    """Return the files of the checkout that runs depend on, whether or not git knows them.
+def list_closure(root: Path, experiment: str | None = None) -> list[str]:
+    """Return the files of the checkout that runs of an experiment depend on, whether or not git knows them.
 
     Those are the notebooks and what they import, the packages beside labkit, the pipeline and the lock.
     """
     checkout = Checkout(root)
-    files = {file for notebook in list_notebooks() for file in checkout.find_closure(notebook)}
+    notebooks = {*list_notebooks(), *list_notebooks(experiment)}
+    files = {file for notebook in notebooks for file in checkout.find_closure(notebook)}
     library = checkout.root / "lib"
     files |= {file for file in library.rglob("*.py") if file.relative_to(library).parts[0] != "labkit"}
     files |= {file for name in ROOT_FILES if (file := checkout.root / name).is_file()}
