@@ -47,7 +47,7 @@ def diff(experiment: str, stage: str | None, is_json: bool) -> None:
         notebooks = [
             {
                 "notebook": show_path(one.own.path),
-                "shared": show_path(one.own.shared_path),
+                "shared": None if one.is_extra else show_path(one.own.shared_path),
                 "is_behind": one.is_behind,
                 "cells": [asdict(cell) for cell in one.cells],
             }
@@ -56,7 +56,8 @@ def diff(experiment: str, stage: str | None, is_json: bool) -> None:
         print_json({"experiment": experiment, "notebooks": notebooks})
         return
     for one in found:
-        echo(f"{show_path(one.own.path)}: {'differs from' if one.cells else 'same cells as'} the shared notebook")
+        state = "differs from the" if one.cells else "same cells as the"
+        echo(f"{show_path(one.own.path)}: {'no' if one.is_extra else state} shared notebook")
         if one.is_behind:
             echo(f"  The shared notebook has changed: labkit upgrade {experiment}")
         for cell in one.cells:
@@ -80,7 +81,7 @@ def upgrade(experiment: str | None, dry_run: bool, is_json: bool) -> None:
     labkit upgrade
     labkit upgrade diabetes --dry-run
     """
-    from labkit.run.notebook.own_notebooks import CONFLICT, upgrade_own
+    from labkit.run.notebook.own_notebooks import CONFLICTING, upgrade_own
 
     upgrades = upgrade_own(experiment, is_dry=dry_run)
     if is_json:
@@ -88,7 +89,7 @@ def upgrade(experiment: str | None, dry_run: bool, is_json: bool) -> None:
             {
                 "notebook": show_path(one.own.path),
                 "outcome": one.outcome,
-                "conflicts": one.conflicts,
+                "conflicts": [asdict(conflict) for conflict in one.conflicts],
                 "cells": [asdict(cell) for cell in one.cells],
             }
             for one in upgrades
@@ -96,10 +97,10 @@ def upgrade(experiment: str | None, dry_run: bool, is_json: bool) -> None:
         print_json({"is_dry_run": dry_run, "notebooks": notebooks})
     for one in upgrades if not is_json else ():
         echo(f"{show_path(one.own.path)}: {one.outcome}{' (nothing was written)' if dry_run else ''}")
-        for cell in one.cells if one.outcome != CONFLICT else ():
+        for cell in one.cells if one.outcome != CONFLICTING else ():
             echo(f"  cell {cell.id} ({cell.type}) {cell.change}")
-        for name in one.conflicts:
-            echo(f"  {'notebook metadata conflict' if name == 'metadata' else f'cell {name} conflicts'}")
+        for conflict in one.conflicts:
+            echo(f"  {one.own.conflict_path.name}: conflict in {conflict}")
         if one.conflicts:
             done = "would be merged in" if dry_run else "resolve the markers in"
             echo(f"  {done} {show_path(one.own.conflict_path)}, then: labkit upgrade {one.own.experiment}")

@@ -50,8 +50,8 @@ def list_own_copies(experiment: str, shared: Iterable[Path]) -> list[Path]:
     """Return the experiment's own copies of shared notebooks; other notebooks in its folder are left alone."""
     names = {find_stage(path): path.name for path in shared}
     own = []
-    for path in sorted(paths.find_notebooks_dir(experiment).glob("*.ipynb")):
-        if not NOTEBOOK_NAME.fullmatch(path.stem) or find_stage(path) not in names:
+    for path in list_numbered(experiment):
+        if find_stage(path) not in names:
             continue
         name = names[find_stage(path)]
         if path.name != name:
@@ -61,6 +61,18 @@ def list_own_copies(experiment: str, shared: Iterable[Path]) -> list[Path]:
             )
         own.append(path)
     return own
+
+
+def list_own_extra(experiment: str, shared: Iterable[Path]) -> list[Path]:
+    """Return the numbered notebooks in the experiment's folder that are no copies of shared ones."""
+    stages = {find_stage(path) for path in shared}
+    return [path for path in list_numbered(experiment) if find_stage(path) not in stages]
+
+
+def list_numbered(experiment: str) -> list[Path]:
+    """Return the numbered notebooks in the experiment's folder."""
+    found = sorted(paths.find_notebooks_dir(experiment).glob("*.ipynb"))
+    return [path for path in found if NOTEBOOK_NAME.fullmatch(path.stem)]
 
 
 def find_stage(path: Path) -> str:

@@ -1,6 +1,7 @@
 """An experiment's own copies of shared notebooks: ejected, run in place of the shared ones, compared and upgraded."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from labkit.run.kernels.session import seem_needed
 from labkit.run.notebook.source import take_snapshot
 from labkit.run.notebook_files import list_notebooks
 from labkit.run.records.run_record import list_closure
+from labkit.run.reports.sanitize import Outline
 
 from tests.conftest import ROOT, call_labkit
 from tests.run.small import load_ledger, make_small
@@ -92,6 +94,11 @@ def load(path: Path) -> nbformat.NotebookNode:
 
 def list_ids(path: Path) -> list[str]:
     return [cell.id for cell in load(path).cells]
+
+
+def list_conflicting(printed: str) -> set[str]:
+    """Return the cells that conflict, from the JSON of `labkit upgrade`."""
+    return {conflict["cell"] for conflict in json.loads(printed)["notebooks"][0]["conflicts"]}
 
 
 def keep_files(root: Path) -> dict[str, bytes]:
@@ -221,15 +228,18 @@ def test_a_conflict_leaves_the_notebook_and_is_closed_once_resolved(ejected: Pat
     edit(ejected / OWN, append("settings", "settled = 1"))
     edit(shared, append("load", "theirs = 2"))
     edit(shared, append("rows-intro", "New words."))
+    line = len(find(load(ejected / BASE), "load").source.splitlines()) + 1
     before = keep_files(ejected)
     assert call(ejected, "upgrade", "diabetes", "--dry-run")[0] == 1
     assert keep_files(ejected) == before
     code, printed = call(ejected, "upgrade", "diabetes")
     assert code == 1
     assert printed == (
-        f"{OWN}: conflict\n  cell load conflicts\n  resolve the markers in {CONFLICT}, then: labkit upgrade diabetes\n"
+        f"{OWN}: conflict\n  04_training.conflict.ipynb: conflict in cell load, line {line}\n"
+        f"  resolve the markers in {CONFLICT}, then: labkit upgrade diabetes\n"
     )
     merged = load(ejected / CONFLICT)
+    assert find(merged, "load").source.splitlines()[line - 1] == "<<<<<<< local"
     assert find(merged, "load").source.endswith("<<<<<<< local\nmine = 1\n=======\ntheirs = 2\n>>>>>>> remote")
     assert {name: content for name, content in keep_files(ejected).items() if name != CONFLICT} == before
     held = keep_files(ejected)
@@ -271,7 +281,7 @@ def test_cells_that_both_add_or_one_removes_conflict_and_keep_ids(ejected: Path,
     edit(shared, drop("failed"))
     code, printed = call(ejected, "upgrade", "--json")
     assert code == 1
-    assert {"mine", "theirs", "failed"} <= set(json.loads(printed)["notebooks"][0]["conflicts"])
+    assert {"mine", "theirs", "failed"} <= list_conflicting(printed)
     merged = load(ejected / CONFLICT)
     nbformat.validate(merged)
     ids = [cell.id for cell in merged.cells]
@@ -281,7 +291,7 @@ def test_cells_that_both_add_or_one_removes_conflict_and_keep_ids(ejected: Path,
     before = keep_files(ejected)
     code, printed = call(ejected, "upgrade", "--json")
     assert (code, keep_files(ejected)) == (1, before)
-    assert "failed" in json.loads(printed)["notebooks"][0]["conflicts"]
+    assert "failed" in list_conflicting(printed)
 
 
 def test_a_cell_that_only_one_removed_is_not_resolved_until_its_marker_is_gone(ejected: Path) -> None:
@@ -290,10 +300,68 @@ def test_a_cell_that_only_one_removed_is_not_resolved_until_its_marker_is_gone(e
     assert call(ejected, "upgrade", "diabetes")[0] == 1
     edit(ejected / CONFLICT, append("load", "more = 1"))
     code, printed = call(ejected, "upgrade", "diabetes")
-    assert (code, "  cell failed conflicts\n" in printed) == (1, True)
+    assert (code, "conflict in cell failed, line 1\n" in printed) == (1, True)
     edit(ejected / CONFLICT, drop("failed"))
     assert call(ejected, "upgrade", "diabetes")[0] == 0
     assert "failed" not in list_ids(ejected / OWN)
+
+
+def test_a_conflict_in_the_parameters_cell_is_closed_by_a_second_upgrade(ejected: Path) -> None:
+    shared = ejected / "notebooks" / NAME
+    edit(ejected / OWN, append("parameters", "rounds = 3"))
+    edit(shared, append("parameters", "rounds = 5"))
+    first = call(ejected, "upgrade", "diabetes")
+    assert first[0] == 1
+    assert "04_training.conflict.ipynb: conflict in cell parameters, line 3\n" in first[1]
+    # Nobody has resolved it yet.
+    before = keep_files(ejected)
+    assert (call(ejected, "upgrade", "diabetes"), keep_files(ejected)) == (first, before)
+    edit(ejected / CONFLICT, lambda notebook: find(notebook, "parameters").update(source="experiment ="))
+    code, printed = call(ejected, "upgrade", "diabetes")
+    assert (code, printed.startswith(f"{CONFLICT}, merged: `parameters` cell, line 1: ")) == (2, True)
+    edit(ejected / CONFLICT, lambda notebook: find(notebook, "parameters").update(source='experiment = "diabetes"'))
+    assert call(ejected, "upgrade", "diabetes")[1].startswith(f"{OWN}: resolved\n")
+    # The shared notebook changes again: merged with what was resolved.
+    edit(shared, append("parameters", "more = 1"))
+    edit(ejected / OWN, append("load", "mine = 1"))
+    assert call(ejected, "upgrade", "diabetes")[0] == 1
+    edit(ejected / CONFLICT, lambda notebook: find(notebook, "parameters").update(source='experiment = "diabetes"'))
+    assert call(ejected, "upgrade", "diabetes")[1].startswith(f"{OWN}: resolved\n")
+    assert find(load(ejected / OWN), "load").source.endswith("mine = 1")
+
+
+def test_links_lead_to_the_notebooks_that_the_experiment_runs(ejected: Path) -> None:
+    assert "](../05_evaluation.ipynb)" in find(load(ejected / OWN), "next").source
+    call(ejected, "eject", "features", "diabetes")
+    assert "](04_training.ipynb)" in find(load(ejected / "notebooks" / "diabetes" / "03_features.ipynb"), "next").source
+    call(ejected, "eject", "evaluation", "diabetes")
+    assert "](05_evaluation.ipynb)" in find(load(ejected / OWN), "next").source
+    for name in ("03_features.ipynb", NAME, "05_evaluation.ipynb"):
+        folder = ejected / "notebooks" / "diabetes"
+        for cell in load(folder / name).cells:
+            links = re.findall(r"\]\(([^)]*\.ipynb)", cell.source) if cell.cell_type == "markdown" else []
+            assert all((folder / link).is_file() for link in links)
+    assert call(ejected, "diff", "diabetes")[1].count("same cells") == 3
+    assert call(ejected, "upgrade", "diabetes")[1].count("up to date") == 3
+
+
+def test_a_link_to_a_shared_notebook_leads_to_its_page() -> None:
+    html = Outline("").clean('<a href="../05_evaluation.ipynb#Data">x</a><a href="../../a.ipynb">y</a>')
+    assert 'href="05_evaluation.html#Data"' in html
+    assert 'href="../../a.ipynb"' in html
+
+
+def test_an_extra_notebook_is_listed_by_diff(root: Path) -> None:
+    extra = "notebooks/diabetes/07_segments.ipynb"
+    (root / extra).parent.mkdir()
+    shutil.copy(root / "notebooks" / NAME, root / extra)
+    assert call(root, "diff", "diabetes") == (0, f"{extra}: no shared notebook\n")
+    call(root, "eject", "training", "diabetes")
+    assert call(root, "diff", "diabetes") == (
+        0,
+        f"{OWN}: same cells as the shared notebook\n{extra}: no shared notebook\n",
+    )
+    assert json.loads(call(root, "diff", "diabetes", "--json")[1])["notebooks"][1]["shared"] is None
 
 
 def break_json(path: Path) -> None:

@@ -9,15 +9,18 @@ import difflib
 import logging
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import nbformat
 
 CONFLICT_MARKER = re.compile(r"<{7}|>{7}")
+OPENING = "<" * 7
 RECORDED = "nbdime-conflicts"
 """Where nbdime keeps conflicting metadata of a cell or notebook."""
+METADATA = "metadata"
+"""Stands for a cell's id where the metadata of the notebook conflict."""
 N_CONTEXT, N_COLUMNS = 2, 76
 
 
@@ -40,8 +43,21 @@ class CellChange:
 
 
 @dataclass(frozen=True)
+class Conflict:
+    """A cell, named by id, that two notebooks conflict in; `line` is that of a marker in its source, None without."""
+
+    cell: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        if self.cell == METADATA:
+            return "metadata of the notebook"
+        return f"cell {self.cell}, line {self.line}" if self.line else f"cell {self.cell}"
+
+
+@dataclass(frozen=True)
 class Merged:
-    """The merge of two notebooks, and the cells in which they conflict, named by id."""
+    """The merge of two notebooks, and the ids of the cells in which they conflict."""
 
     notebook: nbformat.NotebookNode
     conflicts: tuple[str, ...] = ()
@@ -134,9 +150,9 @@ def restore_cell_outputs(notebook: nbformat.NotebookNode, own: nbformat.Notebook
 
 def list_conflicting(decision: Any, base: nbformat.NotebookNode) -> Iterator[str]:
     """Yield the ids of the cells that a conflict of nbdime is about; `metadata` if it is about the notebook's."""
-    kind, *rest = decision.common_path or ("metadata",)
+    kind, *rest = decision.common_path or (METADATA,)
     if kind != "cells":
-        yield "metadata"
+        yield METADATA
     elif rest:
         yield str(base.cells[rest[0]].get("id"))
     else:
@@ -155,4 +171,15 @@ def list_marked_cells(notebook: nbformat.NotebookNode) -> list[str]:
         for cell in notebook.cells
         if CONFLICT_MARKER.search(cell.source) or RECORDED in cell.metadata
     ]
-    return [*marked, *(["metadata"] if RECORDED in notebook.metadata else [])]
+    return [*marked, *([METADATA] if RECORDED in notebook.metadata else [])]
+
+
+def locate_conflicts(notebook: nbformat.NotebookNode, cells: Iterable[str]) -> tuple[Conflict, ...]:
+    """Return where a merged notebook's conflicts are, one for each marker that opens one in the given cells."""
+    sources = {str(cell.get("id")): cell.source for cell in notebook.cells}
+    found = []
+    for cell in cells:
+        lines = enumerate(sources.get(cell, "").splitlines(), 1)
+        marked = [number for number, line in lines if line.startswith(OPENING)]
+        found += [Conflict(cell, number) for number in marked] or [Conflict(cell)]
+    return tuple(found)

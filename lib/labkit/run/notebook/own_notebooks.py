@@ -18,15 +18,23 @@ from labkit.errors import ParamsError, name_nearest
 from labkit.params.load import list_experiments, load_params
 from labkit.paths import show_path
 from labkit.run.dvc_yaml import list_stage_names
-from labkit.run.notebook.merge import CellChange, compare_cells, list_marked_cells, merge_three_way
+from labkit.run.notebook.merge import (
+    CellChange,
+    Conflict,
+    compare_cells,
+    list_marked_cells,
+    locate_conflicts,
+    merge_three_way,
+)
 from labkit.run.notebook.parameters import TAG, read_defaults
-from labkit.run.notebook.source import find_notebook, read_source
-from labkit.run.notebook_files import find_stage, list_own_copies, list_shared
+from labkit.run.notebook.source import find_notebook, read_notebook, read_source
+from labkit.run.notebook_files import find_stage, list_own_copies, list_own_extra, list_shared
 from labkit.storage.atomic import write_text
 from labkit.storage.digests import digest
 
 BASES = ".base"
-UP_TO_DATE, UPGRADED, RESOLVED, CONFLICT = "up to date", "upgraded", "resolved", "conflict"
+UP_TO_DATE, UPGRADED, RESOLVED, CONFLICTING = "up to date", "upgraded", "resolved", "conflict"
+LINK = re.compile(r"\]\((?:\.\./)?(\d{1,4}_[a-z][a-z0-9_]*\.ipynb)(?=[)#])")
 DEFAULT = re.compile(r"""^experiment = (["'])\w+\1""", re.MULTILINE)
 NOTE = "labkit_merge"
 """Metadata of a notebook with conflicts: the versions that were merged, the merged one and its conflicts."""
@@ -60,12 +68,20 @@ class OwnNotebook:
         return self.path.with_suffix(".conflict.ipynb")
 
     def read(self, path: Path) -> nbformat.NotebookNode:
-        """Read one of its notebooks; a shared one has this experiment as the default."""
-        notebook = read_source(path).notebook
-        for cell in notebook.cells if path != self.path else ():
-            if TAG in cell.metadata.get("tags", ()):
+        """Read one of its notebooks; a shared one has this experiment as the default, and links that work here."""
+        # One with conflicts may have them in its `parameters` cell.
+        notebook = (read_notebook if path == self.conflict_path else read_source)(path).notebook
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":
+                cell.source = LINK.sub(self.write_link, cell.source)
+            elif path != self.path and TAG in cell.metadata.get("tags", ()):
                 cell.source = DEFAULT.sub(f'experiment = "{self.experiment}"', cell.source)
         return notebook
+
+    def write_link(self, found: re.Match[str]) -> str:
+        """Return a link to a notebook, seen from the experiment's folder."""
+        is_shared = not (self.path.parent / found[1]).exists() and (self.shared_path.parent / found[1]).exists()
+        return f"]({'../' if is_shared else ''}{found[1]}"
 
     def read_base(self) -> nbformat.NotebookNode:
         """Read the base of merges.
@@ -86,11 +102,20 @@ class OwnNotebook:
 
 @dataclass(frozen=True)
 class Difference:
-    """How an own notebook differs from the shared one, which may have `changed` since it was copied or merged."""
+    """How an own notebook differs from the shared one.
+
+    Attributes
+    ----------
+    is_behind
+        Whether the shared notebook has changed since it was copied or merged.
+    is_extra
+        Whether there is no shared notebook that it could be compared with.
+    """
 
     own: OwnNotebook
-    is_behind: bool
-    cells: Sequence[CellChange]
+    is_behind: bool = False
+    cells: Sequence[CellChange] = ()
+    is_extra: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,7 +127,7 @@ class Upgrade:
     outcome
         `up to date`, `upgraded`, `resolved` (the user resolved the conflicts of the last upgrade) or `conflict`.
     conflicts
-        Ids of the cells that conflict.
+        The cells that conflict, and the lines.
     cells
         How the own notebook changes.
     notebook, base
@@ -111,7 +136,7 @@ class Upgrade:
 
     own: OwnNotebook
     outcome: str
-    conflicts: tuple[str, ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
     cells: Sequence[CellChange] = ()
     notebook: nbformat.NotebookNode | None = None
     base: nbformat.NotebookNode | None = None
@@ -120,7 +145,7 @@ class Upgrade:
         """Write the merged notebook and its base; with conflicts only a notebook beside them."""
         if self.notebook is None:
             return
-        if self.outcome == CONFLICT:
+        if self.outcome == CONFLICTING:
             write_text(self.own.conflict_path, write_notebook(self.notebook))
             return
         assert self.base
@@ -155,7 +180,17 @@ def eject_notebook(stage: str, experiment: str) -> OwnNotebook:
     for path in (own.base_path, own.path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, write_notebook(notebook))
+    repair_links(experiment)
     return own
+
+
+def repair_links(experiment: str) -> None:
+    """Make the links of an experiment's own notebooks lead to the notebooks that it runs."""
+    for path in list_own_copies(experiment, list_shared()):
+        before = read_source(path).notebook
+        after = OwnNotebook(experiment, path.name).read(path)
+        if after != before:
+            write_text(path, write_notebook(after))
 
 
 def find_shared_notebook(word: str) -> Path:
@@ -171,13 +206,13 @@ def find_shared_notebook(word: str) -> Path:
     return find_notebook(stage)
 
 
-def list_own(experiment: str | None, stage: str | None = None) -> list[OwnNotebook]:
+def list_own(experiment: str | None, stage: str | None = None, *, may_be_empty: bool = False) -> list[OwnNotebook]:
     """Return the own notebooks of an experiment or of all, or the one of a stage.
 
     Raises
     ------
     ParamsError
-        There is no such experiment or stage, or there are no own notebooks.
+        There is no such experiment or stage, or there are no own notebooks and `may_be_empty` is false.
     """
     if experiment:
         load_params(experiment)
@@ -189,7 +224,7 @@ def list_own(experiment: str | None, stage: str | None = None) -> list[OwnNotebo
         for path in list_own_copies(one, shared)
     ]
     found = [one for one in own if named in (None, one.name)]
-    if not found:
+    if not found and not may_be_empty:
         what = f"no own notebook{f' {named}' if named else ''}"
         raise ParamsError(
             f"{experiment or 'no experiment'} has {what if experiment else 'own notebooks'}: "
@@ -206,13 +241,14 @@ def compare_own(experiment: str, stage: str | None = None) -> list[Difference]:
     ParamsError
         See `list_own`; or a notebook is not valid.
     """
-    found = []
-    for own in list_own(experiment, stage):
+    extra = [] if stage else list_own_extra(experiment, list_shared())
+    found = [Difference(OwnNotebook(experiment, path.name), is_extra=True) for path in extra]
+    for own in list_own(experiment, stage, may_be_empty=bool(extra)):
         shared = own.read(own.shared_path)
         cells = compare_cells(shared, own.read(own.path))
         is_behind = own.base_path.exists() and bool(compare_cells(own.read_base(), shared))
         found.append(Difference(own, is_behind, cells))
-    return found
+    return sorted(found, key=lambda one: one.own.name)
 
 
 def upgrade_own(experiment: str | None = None, *, is_dry: bool = False) -> list[Upgrade]:
@@ -250,7 +286,7 @@ def plan_upgrade(own: OwnNotebook) -> Upgrade:
     if merged.conflicts:
         note = {**versions, "merged": compute_version(merged.notebook), "conflicts": [*merged.conflicts]}
         merged.notebook.metadata[NOTE] = note
-        return Upgrade(own, CONFLICT, merged.conflicts, cells, merged.notebook)
+        return Upgrade(own, CONFLICTING, locate_conflicts(merged.notebook, merged.conflicts), cells, merged.notebook)
     check_merged(merged.notebook, show_path(own.path))
     return Upgrade(own, UPGRADED, (), cells, merged.notebook, shared)
 
@@ -265,7 +301,7 @@ def close_conflict(
         note.get("conflicts", ()) if note.get("merged") == compute_version(merged) else list_marked_cells(merged)
     )
     if conflicts:
-        return Upgrade(own, CONFLICT, tuple(conflicts))
+        return Upgrade(own, CONFLICTING, locate_conflicts(merged, conflicts))
     if versions != {name: note.get(name) for name in versions}:
         raise ParamsError(
             f"{where}: made from other versions of {show_path(own.path)} and {show_path(own.shared_path)} than those "

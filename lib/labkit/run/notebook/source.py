@@ -93,6 +93,21 @@ def read_source(path: Path | str) -> NotebookSource:
     ParamsError
         It is not a file, too large, not a notebook of format 4 for this Python, or its `parameters` cell is invalid.
     """
+    source = read_notebook(path)
+    where = show_path(source.path)
+    read_defaults(source.notebook, where=where)
+    check_kernel(source.notebook, where)
+    return source
+
+
+def read_notebook(path: Path | str) -> NotebookSource:
+    """Read a notebook, whether or not it can run.
+
+    Raises
+    ------
+    ParamsError
+        It is not a file, too large, or not a notebook of format 4.
+    """
     if ADDRESS.match(str(path)):
         raise ParamsError(f"{path}: a URL, not a file: download the notebook, read it, put it into notebooks/")
     path = Path(path)
@@ -107,8 +122,6 @@ def read_source(path: Path | str) -> NotebookSource:
     except Exception as error:  # nbformat raises unrelated types of errors
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ParamsError(f"{where}: not a notebook ({reason:.200}): restore it from git") from error
-    read_defaults(notebook, where=where)
-    check_kernel(notebook, where)
     return NotebookSource(path, notebook, hashlib.sha256(content).hexdigest())
 
 

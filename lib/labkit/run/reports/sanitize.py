@@ -27,6 +27,8 @@ COLOUR_CLASSES = [
     for kind in ("", "-intense")
     for colour in ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white")
 ]
+NOTEBOOK_LINK = re.compile(r"^(?:\.\./)?([\w.-]+)\.ipynb(?=$|#)")
+"""A notebook beside this one, or the shared one of an experiment's own copy: all pages are in one folder."""
 HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 
 
@@ -60,7 +62,7 @@ class Outline:
             elif tag.name == "table":
                 shape_table(soup, tag)
             elif tag.name == "a" and tag.get("href"):
-                tag["href"] = re.sub(r"^([\w.-]+)\.ipynb(?=$|#)", r"\1.html", str(tag["href"]))
+                tag["href"] = NOTEBOOK_LINK.sub(r"\1.html", str(tag["href"]))
             elif tag.name in HEADINGS:
                 self.add_heading(tag)
         return Markup(CLEANER.clean(str(soup)))
