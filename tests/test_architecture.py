@@ -55,6 +55,7 @@ ALLOWED = {
         "secrets",
         "storage",
     },
+    "run.verification": {"run", "run.fingerprint", "run.kernels", "run.notebook", "secrets"},
     "run.pipeline": {
         "params",
         "run",
@@ -115,6 +116,7 @@ ALLOWED = {
         "run.notebook",
         "run.pipeline",
         "run.records",
+        "run.verification",
         "serving",
         "stages",
         "storage",
@@ -130,7 +132,7 @@ OWNERS = {
     },
     "psycopg": {"run/records/postgresql.py"},
     "papermill": {"run/notebook/executor.py"},
-    "nbclient": {"run/notebook/executor.py"},
+    "nbclient": {"run/notebook/executor.py", "run/verification/fresh_run.py"},
     "jupyter_client": {"run/kernels/provisioner.py"},
     "ipykernel": {"run/kernels/fork_server.py", "run/kernels/paced_stream.py"},
     "dvc": {"run/pipeline/dvc_repo.py", "run/pipeline/dvc_remote.py", "run/pipeline/experiments.py"},
@@ -154,7 +156,9 @@ OWNERS = {
     "charset_normalizer": {"data/reading/encoding.py"},
     "ipywidgets": {"view/widgets.py", *(f"view/board/{name}.py" for name in ("app", "form_panel", "runs_panel"))},
     "ruamel": {"params/yaml_text.py"},
-    "click": {f"cli/{name}.py" for name in ("main", "models", "new", "notebooks", "options", "run", "serve", "show")},
+    "click": {
+        f"cli/{name}.py" for name in ("main", "models", "new", "notebooks", "options", "run", "serve", "show", "verify")
+    },
     "rich": {"console.py", "run/pipeline/progress.py"},
     "pydantic": {
         f"params/{name}.py"

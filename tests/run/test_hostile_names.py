@@ -40,6 +40,9 @@ def make_hostile(folder: Path, store: Path) -> Path:
     content = params.read_text().replace("wrangling:\n", f"wrangling:\n  drop: {{{quoted}: {quoted}}}\n")
     params.write_text(content + f"  owner: {quoted}\n")
     write_table(root / f"table{NAME}.csv")
+    own = nbformat.v4.new_code_cell(f"print({EVIL!r})\nopen('/home/{NAME}')\nraise ValueError({EVIL!r})")
+    own.update(execution_count=1, outputs=[nbformat.v4.new_output("stream", text=EVIL)])
+    nbformat.write(nbformat.v4.new_notebook(cells=[own]), root / f"open{NAME}.ipynb")
     (root / "data").mkdir(exist_ok=True)
     (root / "data" / f"open{NAME}").touch()
     (root / "data" / f"open{NAME}").chmod(0o666)
@@ -126,6 +129,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "pull": [[], ["small"], [EVIL]],
     "doctor": [[]],
     "warm": [["--stop"], [EVIL]],
+    "verify": [["--static"], [EVIL], [f"open{NAME}.ipynb"]],
     "open": [["--print"], ["small", "--print"], [EVIL], ["small", "--stage", EVIL]],
 }
 

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from labkit import console
-from labkit.cli import models, new, notebooks, run, serve, show
+from labkit.cli import models, new, notebooks, run, serve, show, verify
 from labkit.console import echo
 from labkit.errors import LabkitError, name_nearest, shorten
 from labkit.storage.disk import describe_full, is_full
@@ -66,6 +66,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
     labkit params diabetes --changed  parameters that differ from their defaults
     labkit predict diabetes in.csv out.csv
     labkit serve diabetes             the champion over HTTP
+    labkit verify scratch.ipynb       does it still show what it computes?
     """
     ctx.obj = debug
 
@@ -89,6 +90,7 @@ for command in (
     models.promote,
     models.predict,
     serve.serve,
+    verify.verify,
 ):
     cli.add_command(command)
 
