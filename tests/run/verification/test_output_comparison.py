@@ -41,7 +41,7 @@ def test_what_differs_only_by_chance_is_the_same(saved: NotebookNode, fresh: Not
     ("saved", "fresh", "message"),
     [
         (printed("a\nscore 0.52"), printed("a\nscore 0.53"), "printed line 2: saved `score 0.52`, now `score 0.53`"),
-        (printed("336776 rows"), printed("336777 rows"), "printed line 1: saved `336776 rows`, now `336777 rows`"),
+        (printed("33677600 rows"), printed("33677601 rows"), "printed line 1: saved `33677600 rows`, now `33677601 rows`"),
         (printed("a"), printed("a\nb"), "printed output of 1 line saved, of 2 now"),
         (show("'a'"), show("'b'"), "output 1 (text/plain), line 1: saved `'a'`, now `'b'`"),
         (show("2013-01-01"), show("2013-01-02"), "output 1 (text/plain), line 1: saved `2013-01-01`, now `2013-01-02`"),

@@ -110,7 +110,7 @@ def test_secrets_are_found_everywhere_and_never_shown() -> None:
         f"x = 1\nkey = '{TOKEN}'",
         "connect(password='hunter2')\nconfig['api_key'] = 'abc'\n{'token': 'abc'}".replace("connect", "print"),
         code("x = 2", 1, printed(f"token {TOKEN}")),
-        "config = {}\npassword = 'x'  # pragma: allowlist secret\ntoken = input()",
+        f"config = {{}}\npassword = 'x'  # pragma: allowlist secret\nx = '{TOKEN}'  # pragma: allowlist secret",
     )
     remedy = "read it from the environment, as step.secret does"
     assert [line for line in found if "secret" in line.partition(" is ")[0]] == [
