@@ -145,7 +145,7 @@ def verify_notebook(
         )
         ran = ran[:-1]
     compared = [cell for cell in ran if is_comparable(notebook, cell)]
-    findings += compare_cells(notebook, fresh, compared, rtol=rtol)
+    findings += find_changed_outputs(notebook, fresh, compared, rtol=rtol)
     findings.sort(key=lambda one: (one.cell, one.line or 0))
     seconds = time.monotonic() - started
     return Verification(shown, tuple(findings), order, len(ran) + bool(stop), len(compared), seconds)
@@ -157,7 +157,7 @@ def is_comparable(notebook: NotebookNode, cell: CodeCell) -> bool:
     return VARIES not in cell.tags and (cell.count is not None or bool(saved.outputs))
 
 
-def compare_cells(
+def find_changed_outputs(
     saved: NotebookNode, fresh: NotebookNode, cells: Sequence[CodeCell], *, rtol: float
 ) -> Iterator[Finding]:
     """Yield a finding for each cell whose outputs differ."""
