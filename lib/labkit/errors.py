@@ -9,6 +9,7 @@ LabkitError                 base of all; the command line prints it without a tr
 ├── DiskError               a file cannot be written
 ├── TrackingError           the MLflow store cannot be used
 │   └── LostStoreError      the MLflow store failed while it was in use
+├── PromotionError          a version cannot become the champion, and the champion stays
 └── ModelError              a model cannot be built, converted or loaded
     ├── BudgetError         the time for comparing candidates is over
     └── ChampionError       the published model cannot be verified, so nothing can be compared with it
@@ -63,6 +64,10 @@ class LostStoreError(TrackingError):
     """The MLflow store failed while it was in use."""
 
     exit_code = 1
+
+
+class PromotionError(LabkitError):
+    """A version cannot become the champion, and the champion stays."""
 
 
 class ModelError(LabkitError):

@@ -124,6 +124,8 @@ COMMANDS: dict[str, list[list[str]]] = {
         ["other", "--data", f"table{NAME}.csv", "--target", "y", "--kind", f"{EVIL}=number"],
         [EVIL, "--data", "a.csv", "--target", "y"],
     ],
+    "models": [[], ["small"], [EVIL]],
+    "rollback": [["small", "--reason", EVIL], ["small", "1", "--reason", EVIL], [EVIL, "--reason", "x"]],
     "promote": [["small", "--reason", EVIL], ["small", "1", "--reason", EVIL], [EVIL, "--reason", "x"]],
     "serve": [[EVIL], ["small", "--release", EVIL], ["small", "--host", EVIL]],
     "pull": [[], ["small"], [EVIL]],

@@ -12,12 +12,17 @@ import pytest
 from labkit.errors import ParamsError
 from labkit.model.release import bundle
 from labkit.params.load import load_params
+from labkit.run.records import registry, tracking, tracking_client
+from labkit.run.records.champion_moves import move_champion
 from labkit.serving import prediction_log
 from labkit.serving.board import PID
 from labkit.serving.settings import Pointer
 from labkit.serving.supervisor import Options, Supervisor, bind, serve
+from labkit.stages import promotion
+from labkit.storage.digests import compute_digest
 
 from tests.model.tables import make_table
+from tests.run.small import make_small
 from tests.serving.running import Client, get_port, make_pointer, make_rows, start, wait_for, write_release
 
 pytestmark = [pytest.mark.fault, pytest.mark.xdist_group("service")]
@@ -84,6 +89,34 @@ def test_swaps_under_load_lose_and_mix_nothing(tmp_path: Path, releases: list[Pa
         assert version % 10
         np.testing.assert_array_equal(found, expected[used[version]])
         assert version >= oldest  # a request sent after a promotion is answered by it
+
+
+def test_service_follows_a_promotion_and_a_rollback(
+    tmp_path: Path, releases: list[Path], store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_small(tmp_path / "checkout", "eda", store=store)
+    monkeypatch.setenv("LABKIT_ROOT", str(root))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    tracking_client.get_client.cache_clear()
+    params = load_params("small")
+    model_dir = root / "model"
+    model_dir.mkdir()
+    (model_dir / "MLmodel").write_text("flavors: {}\n")
+    versions: list[registry.Version] = []
+    for release in releases:
+        run_id, digest = tracking.make_run(params, "publish"), compute_digest(release)
+        versions.append(registry.register_model("small", run_id, model_dir, release_dir=release, digest=digest))
+        champion = versions[-2] if len(versions) > 1 else None
+        assert move_champion("small", versions[-1], before=champion, kind="published", reason="better")
+    with start(tmp_path, releases[0]) as supervisor:
+        client = Client(get_port(supervisor))
+        assert client.predict(ROWS)["model"]["version"] == 1
+        assert supervisor.follow("small", versions[0]) == versions[1]
+        assert client.predict(ROWS)["model"]["version"] == 2
+        promotion.roll_back(params, None, reason="predictions doubled")
+        assert supervisor.follow("small", versions[1]) == versions[0]
+        assert client.predict(ROWS)["model"]["version"] == 1
+    tracking_client.get_client.cache_clear()
 
 
 def test_stop_under_load_answers_and_logs_what_it_took(tmp_path: Path, releases: list[Path]) -> None:

@@ -1,11 +1,9 @@
 """Publishing: nothing is promoted uncompared, and two publications at once end with the better release."""
 
-import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,53 +20,23 @@ from labkit.model.estimators.candidates import make_candidate
 from labkit.model.release import bundle, runtime
 from labkit.model.training import comparison
 from labkit.params.experiment import Params
-from labkit.params.tables import Target
 from labkit.run.records import registry, tracking_client
+from labkit.run.records.champion_moves import CHAMPION, load_moves
 from labkit.stages import promotion, publish
 from labkit.storage import digests
 from labkit.storage.atomic import write_json
 from mlflow.exceptions import MlflowException
 
-from tests.run.small import make_small
-
-TARGET = Target(column="y", task="regression")
-PARITY = {"rows": 9, "largest_difference": 0.0, "tolerance": 1e-5, "reason": "`deploy.onnx` is off"}
-PASSED = {"passed": True, "checks": [{"name": "good enough", "passed": True, "evidence": "by 1", "warning": ""}]}
-TABLE = pd.DataFrame(np.random.default_rng(0).normal(size=(300, 3)), columns=list("abc"))
-TABLE = TABLE.assign(y=TABLE["a"] + TABLE["b"] / 2 + np.random.default_rng(1).normal(size=300) / 5)
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Return a checkout with a store of its own, which labkit finds in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        root = make_small(tmp_path_factory.mktemp("publish") / "checkout", "eda")
-        patch.setenv("LABKIT_ROOT", str(root))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        tracking_client.get_client.cache_clear()
-        yield root
-        tracking_client.get_client.cache_clear()
-
-
-@pytest.fixture
-def params(root: Path, request: pytest.FixtureRequest) -> Params:
-    """Return the params of an experiment that only this test has, with its holdout in place."""
-    name = "e" + format(abs(hash(request.node.nodeid)), "x")[:12]
-    content: dict[str, Any] = {
-        "experiment": name,
-        "seed": 0,
-        "data": {"tables": {"t": {"path": "t.csv"}}, "target": {"column": "y", "task": "regression"}},
-        "training": {"metric": "mae"},
-        "evaluation": {"bootstrap_samples": 100},
-        **{section: {} for section in ("eda", "wrangling", "features", "deploy")},
-    }
-    data = root / "data" / name
-    (data / "clean").mkdir(parents=True)
-    (data / "evaluation").mkdir()
-    (root / "reports" / name).mkdir(parents=True)
-    save_table(data / PLACES["clean_holdout"], TABLE[200:].rename_axis(index="row"))
-    write_json(data / PLACES["gate"], PASSED)
-    return Params.model_validate_json(json.dumps(content))
+from tests.stages.releases import (
+    PARITY,
+    TABLE,
+    TARGET,
+    find_champion,
+    find_release,
+    publish_release,
+    put_release,
+    read_decision,
+)
 
 
 @pytest.mark.slow
@@ -113,49 +81,6 @@ def test_mlflow_model_takes_the_clean_table_of_the_experiment(root: Path, params
     assert served.predict(whole) == pytest.approx(model.predict(whole))
     with pytest.raises(MlflowException, match="flight"):
         served.predict(clean.drop(columns="flight"))
-
-
-@cache
-def fit(columns: str) -> Any:
-    """Return a linear model on some of the columns: the fewer of them, the worse."""
-    rows = TABLE[:200]
-    row_features = RowFeatures().fit(rows[list(columns)])
-    candidate = make_candidate("linear", TARGET, dict.fromkeys(columns, "number"), seed=0)
-    return comparison.fit_model(candidate, row_features, [(rows[list(columns)], rows["y"])], target=TARGET, seed=0)
-
-
-def put_release(root: Path, params: Params, columns: str) -> str:
-    """Write the release of a model on some columns into the experiment and return its digest."""
-    facts = {"experiment": params.experiment, "task": "regression", "classes": [], "metric": "mae", "onnx": PARITY}
-    folder = root / "data" / params.experiment / PLACES["release"]
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    bundle.write_release(
-        folder, fit(columns), graph=None, facts=facts, contract="{}", card="# Card\n", example=TABLE[list(columns)]
-    )
-    return digests.compute_digest(folder)
-
-
-def publish_release(params: Params) -> str:
-    """Publish and return the headline, without the remark on pages that nobody rendered here."""
-    return publish.publish(params).partition("; no page here")[0]
-
-
-def find_champion(params: Params) -> int | None:
-    version = registry.find_version(params.experiment, alias=publish.CHAMPION)
-    return None if version is None else version.number
-
-
-def read_decision(root: Path, params: Params) -> dict[str, Any]:
-    return json.loads((root / "reports" / params.experiment / "publish.json").read_text())
-
-
-def find_release(root: Path, params: Params) -> Path:
-    """Return the folder among MLflow's artifacts that holds the champion's release."""
-    version = registry.find_version(params.experiment, alias=publish.CHAMPION)
-    assert version is not None
-    (folder,) = root.glob(f"mlruns/*/{version.run_id}/artifacts/release")
-    return folder
 
 
 @pytest.mark.slow
@@ -216,11 +141,11 @@ def test_champion_that_cannot_be_verified_does_not_lose(
     message = promotion.promote(params, None, reason=" the disk was lost ", accept_unverified=True)
     assert message.startswith(f"{params.experiment} version 2 is now the champion, promoted by hand without comparison")
     assert find_champion(params) == 2
-    tags = tracking_client.get_client().get_model_version(params.experiment, "2").tags
-    assert tags["labkit.promoted.reason"] == "the disk was lost"
-    assert "could not be verified" in tags["labkit.promoted.replaced"]
-    assert tags["labkit.promoted.by"]
-    assert tags["labkit.promoted.at"].startswith("20")
+    move = load_moves(params.experiment)[-1]
+    assert (move.before, move.after, move.kind) == (1, 2, "promoted")
+    assert move.reason.startswith("the disk was lost (replaced version 1, which could not be verified: ")
+    assert move.by
+    assert move.at.startswith("20")
 
 
 @pytest.mark.slow
@@ -319,7 +244,7 @@ def test_two_publications_at_once_end_with_the_better_release(
             is_done = True
             set_alias(
                 params.experiment,
-                publish.CHAMPION,
+                CHAMPION,
                 register(params, bundle.load_release(folder), digests[other]),
             )
 
@@ -334,7 +259,7 @@ def test_two_publications_at_once_end_with_the_better_release(
     monkeypatch.setattr(publish, "register", register_late if moment == "register" else register)
     monkeypatch.setattr(registry, "set_alias", set_alias_early if moment == "set_alias" else set_alias)
     publish.publish(params)
-    champion = registry.find_version(params.experiment, alias=publish.CHAMPION)
+    champion = registry.find_version(params.experiment, alias=CHAMPION)
     assert champion is not None
     assert champion.digest == digests[winner]
     assert any("over version" in reason for reason in read_decision(root, params)["reasons"])

@@ -24,10 +24,10 @@ from labkit.params.override import apply_overrides
 from labkit.params.tables import Target
 from labkit.run import dvc_cache
 from labkit.run.records import ledger, registry, tracking, tracking_client
+from labkit.run.records.champion_moves import CHAMPION
 from labkit.run.records.run_record import RunRecord
 from labkit.secrets.redaction import Mask
 from labkit.stages import prediction_comparison
-from labkit.stages.publish import CHAMPION
 from labkit.storage.atomic import write_json
 
 from tests.conftest import ROOT

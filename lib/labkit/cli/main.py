@@ -64,6 +64,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
     labkit why diabetes               why each stage of the latest run ran
     labkit compare diabetes           latest run against the champion's
     labkit params diabetes --changed  parameters that differ from their defaults
+    labkit models diabetes            versions: which serves, since when, and why
     labkit predict diabetes in.csv out.csv
     labkit serve diabetes             the champion over HTTP
     labkit verify scratch.ipynb       does it still show what it computes?
@@ -87,7 +88,9 @@ for command in (
     notebooks.eject,
     notebooks.diff,
     notebooks.upgrade,
+    models.models,
     models.promote,
+    models.rollback,
     models.predict,
     serve.serve,
     verify.verify,

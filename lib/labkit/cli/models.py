@@ -1,4 +1,4 @@
-"""Commands for published models: promote one by hand, predict with the champion."""
+"""Commands for registered models: list them, promote one by hand, roll back, predict with the champion."""
 
 import os
 from pathlib import Path
@@ -7,13 +7,58 @@ import click
 
 from labkit import paths
 from labkit.cli.options import complete_experiment, json_option
-from labkit.console import echo, print_json
+from labkit.console import echo, make_column, print_json, print_table
+
+LARGEST_VERSION = 2**31 - 1
+"""Largest number of a version that every database of MLflow can hold."""
+
+
+@click.command(short_help="List registered models and their versions.")
+@click.argument("experiment", required=False, shell_complete=complete_experiment)
+@json_option
+def models(experiment: str | None, is_json: bool) -> None:
+    """List the versions of EXPERIMENT, newest first, or the champion of each experiment.
+
+    With the main metric on the holdout and its interval, the size, and who made it the champion, when and why; of
+    versions that never were, who registered them and what was decided about them. --json holds also every move of the
+    champion.
+
+    \b
+    labkit models
+    labkit models diabetes
+    """
+    from labkit.params.load import list_experiments, load_params
+    from labkit.stages import model_versions
+
+    if experiment:
+        load_params(experiment)
+    os.environ.update(paths.make_environment())
+    columns = model_versions.make_columns()
+    if experiment:
+        versions = model_versions.list_versions(experiment)
+        if is_json:
+            print_json({"experiment": experiment, "versions": [one.to_dict() for one in versions]})
+        elif versions:
+            print_table(["version", *columns], [model_versions.make_row(one) for one in versions], title=experiment)
+        else:
+            echo(f"{experiment}: no version is registered yet: run `labkit run {experiment}`")
+        return
+    champions = model_versions.list_champions(list_experiments())
+    if is_json:
+        print_json({"experiments": [model_versions.make_champion_document(*one) for one in champions]})
+    else:
+        rows = [model_versions.make_champion_row(*one) for one in champions]
+        print_table([make_column("experiment", is_whole=True), "champion", *columns], rows)
+
+
+version_argument = click.argument("version", type=click.IntRange(1, LARGEST_VERSION), required=False)
+reason_option = click.option("--reason", required=True, help="Reason, kept with the move.")
 
 
 @click.command(short_help="Promote a version to champion by hand.")
 @click.argument("experiment", shell_complete=complete_experiment)
-@click.argument("version", type=click.IntRange(1), required=False)
-@click.option("--reason", required=True, help="Reason, recorded with the version.")
+@version_argument
+@reason_option
 @click.option(
     "--accept-unverified-champion",
     is_flag=True,
@@ -23,7 +68,7 @@ def promote(experiment: str, version: int | None, reason: str, accept_unverified
     """Promote VERSION of EXPERIMENT to champion by hand, or the release in this checkout if no version is given.
 
     The version is verified, but not compared with the champion; `labkit run` does that. The user, the time and the
-    reason are recorded with the version.
+    reason are recorded; `labkit models` shows them.
 
     \b
     labkit promote diabetes 3 --reason "the new scanner is in use from Monday on"
@@ -35,6 +80,27 @@ def promote(experiment: str, version: int | None, reason: str, accept_unverified
     os.environ.update(paths.make_environment())
     params = load_params(experiment)
     echo(promotion.promote(params, version, reason=reason, accept_unverified=accept_unverified_champion))
+
+
+@click.command(short_help="Return to an earlier champion.")
+@click.argument("experiment", shell_complete=complete_experiment)
+@version_argument
+@reason_option
+def rollback(experiment: str, version: int | None, reason: str) -> None:
+    """Make the version that the champion of EXPERIMENT replaced the champion again, or the earlier champion VERSION.
+
+    Its files are verified first. A running `labkit serve` follows within seconds. The user, the time and the reason are
+    recorded; `labkit models` shows them.
+
+    \b
+    labkit rollback diabetes --reason "predictions doubled since Monday"
+    labkit rollback diabetes 3 --reason "the last one before the new scanner"
+    """
+    from labkit.params.load import load_params
+    from labkit.stages import promotion
+
+    os.environ.update(paths.make_environment())
+    echo(promotion.roll_back(load_params(experiment), version, reason=reason))
 
 
 @click.command(short_help="Predict the rows of a file with the published model.")

@@ -25,6 +25,7 @@ from labkit.params.experiment import Params
 from labkit.params.load import load_params
 from labkit.renamed import find_holdout_metric
 from labkit.run.records import mlflow_store, registry
+from labkit.run.records.champion_moves import CHAMPION
 from labkit.serving.batch_files import (
     PREDICTION,
     PROBABILITY,
@@ -35,7 +36,7 @@ from labkit.serving.batch_files import (
     list_identifiers,
 )
 from labkit.serving.batch_input import load_rows
-from labkit.stages.publish import CHAMPION, fetch_release
+from labkit.stages.publish import fetch_release
 from labkit.storage.atomic import atomic_write
 from labkit.units import format_count
 

@@ -22,10 +22,11 @@ from labkit.errors import LabkitError, ModelError, ParamsError
 from labkit.model.release import runtime
 from labkit.params.experiment import Params
 from labkit.run.records import mlflow_store, registry
+from labkit.run.records.champion_moves import CHAMPION
 from labkit.serving.board import ANNOUNCED, CURRENT, LOADED, PID, REFUSED, SEEN, Board
 from labkit.serving.engine import load_engine
 from labkit.serving.settings import DRAIN_SECONDS, LOOPBACK, Pointer, Settings
-from labkit.stages.publish import CHAMPION, fetch_release
+from labkit.stages.publish import fetch_release
 
 LOAD_SECONDS = 120.0
 """Time for a worker to start, and for all workers to load a release."""

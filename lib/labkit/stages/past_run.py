@@ -15,11 +15,11 @@ from labkit.artifacts import PLACES, load_json
 from labkit.errors import LostStoreError, MissingDataError, ParamsError, TrackingError
 from labkit.run import dvc_cache
 from labkit.run.records import ledger, registry, tracking
+from labkit.run.records.champion_moves import CHAMPION
 from labkit.run.records.ledger import Entry
 from labkit.run.records.run_history import find_run
 from labkit.run.records.run_record import RECORD_NAME, find_folder_of
 from labkit.run.records.run_search import find_top_run
-from labkit.stages.publish import CHAMPION
 from labkit.storage.digests import compute_digest
 
 LATEST_RUN, CHAMPION_RUN = "@last", "@champion"

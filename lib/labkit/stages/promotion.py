@@ -1,17 +1,23 @@
-"""Promoting a version to champion by hand, and verifying the champions.
+"""Promoting a version to champion by hand, rolling back to an earlier one, and verifying the champions.
 
-A manual promotion is a person's decision: the version is not compared with the champion, but who decided, when and why
-is recorded. The promoted version has to be verified in any case.
+Both are a person's decision: the version is not compared with the champion, but who decided, when and why is recorded;
+see `labkit.run.records.champion_moves`. The version has to be verified in any case.
 """
 
-import getpass
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 
 from labkit import paths
 from labkit.artifacts import PLACES, load_json
-from labkit.errors import ChampionError, LabkitError, MissingDataError, ModelError, ParamsError
+from labkit.errors import (
+    ChampionError,
+    LabkitError,
+    LostStoreError,
+    MissingDataError,
+    ModelError,
+    ParamsError,
+    PromotionError,
+)
 from labkit.model.evaluation.gate import Decision
 from labkit.model.release import bundle
 from labkit.params.experiment import Params
@@ -19,7 +25,8 @@ from labkit.run.doctor import CheckResult
 from labkit.run.pipeline.outputs import check_outputs
 from labkit.run.records import registry
 from labkit.run.records.artifact_locations import find_moved
-from labkit.stages.publish import CHAMPION, fetch_champion, fetch_release, list_checks, register
+from labkit.run.records.champion_moves import CHAMPION, find_earlier_champion, load_moves, move_champion
+from labkit.stages.publish import fetch_champion, fetch_release, list_checks, register
 from labkit.storage.digests import compute_digest
 
 
@@ -40,29 +47,105 @@ def promote(params: Params, number: int | None, *, reason: str, accept_unverifie
     ParamsError
         The reason is empty.
     ChampionError
-        The current champion cannot be verified and `accept_unverified` is not set, or the version to promote cannot be
-        verified.
+        The current champion cannot be verified and `accept_unverified` is not set.
+    PromotionError
+        The version to promote cannot be verified, or someone else moved the champion at the same time.
     ModelError
         The release in this checkout did not pass the gate.
+    TrackingError
+        There is no such version.
     """
-    if not reason.strip():
-        raise ParamsError("--reason is empty: give a reason, it is kept with the version")
+    check_reason(reason)
     name = params.experiment
     champion = registry.find_version(name, alias=CHAMPION)
     version = register_release(params) if number is None else registry.get_version(name, number)
     if champion is not None and champion.number == version.number:
         return f"{name} version {version.number} is already the champion"
     state = verify_champion(name, champion, accept_unverified=accept_unverified)
-    with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
-        bundle.load_release(fetch_release(version, Path(scratch)))
-    registry.set_alias(name, CHAMPION, version)
-    tags = {"by": getpass.getuser(), "at": datetime.now(UTC).isoformat(timespec="seconds"), "reason": reason.strip()}
+    verify_version(name, version)
     before = "none" if champion is None else f"version {champion.number}, {state}"
-    tags["replaced"] = before
-    registry.tag_version(name, version, {f"labkit.promoted.{key}": value for key, value in tags.items()})
+    unsure = "" if state in ("", "verified") else f" (replaced version {champion.number if champion else ''}, {state})"
+    if not move_champion(name, version, before=champion, kind="promoted", reason=f"{reason.strip()}{unsure}"):
+        raise PromotionError(describe_race(name, version))
     return (
         f"{name} version {version.number} is now the champion, promoted by hand without comparison (before: {before})"
     )
+
+
+def roll_back(params: Params, number: int | None, *, reason: str) -> str:
+    """Make an earlier champion the champion again and return a sentence that describes the result.
+
+    The current champion is not verified: it may be the reason for the rollback.
+
+    Parameters
+    ----------
+    number
+        Version to return to; None for the one that the current champion replaced.
+    reason
+        Reason for the rollback, kept with the move.
+
+    Raises
+    ------
+    ParamsError
+        The reason is empty.
+    PromotionError
+        There is no earlier champion, the version was never the champion or cannot be verified, or someone else moved
+        the champion at the same time.
+    TrackingError
+        There is no such version.
+    """
+    check_reason(reason)
+    name = params.experiment
+    champion = registry.find_version(name, alias=CHAMPION)
+    if champion is None:
+        raise PromotionError(f"{name} has no champion yet, so there is nothing to roll back: run `labkit run {name}`")
+    moves = load_moves(name)
+    target = find_earlier_champion(moves, champion.number) if number is None else number
+    if target is None:
+        raise PromotionError(
+            f"{name}: no champion before version {champion.number} is recorded, and it stays the champion: name a "
+            f"version that `labkit models {name}` lists"
+        )
+    version = registry.get_version(name, target)
+    if version == champion:
+        return f"{name} version {version.number} is already the champion"
+    earlier = {one for move in moves for one in (move.before, move.after)}
+    if version.number not in earlier and not registry.has_been(name, version, CHAMPION):
+        raise PromotionError(
+            f"{name} version {version.number} was never the champion, and version {champion.number} stays it: "
+            f"`labkit promote {name} {version.number} --reason …` promotes it"
+        )
+    verify_version(name, version)
+    if not move_champion(name, version, before=champion, kind="rolled back", reason=reason.strip()):
+        raise PromotionError(describe_race(name, version))
+    return f"{name} version {version.number} is the champion again, rolled back from version {champion.number}"
+
+
+def check_reason(reason: str) -> None:
+    """Refuse a reason without words."""
+    if not reason.strip():
+        raise ParamsError("--reason is empty: give a reason, it is kept with the version")
+
+
+def describe_race(name: str, version: registry.Version) -> str:
+    """Return the message for a champion that someone else moved at the same time."""
+    now = registry.find_version(name, alias=CHAMPION)
+    champion = "there is no champion" if now is None else f"version {now.number} is the champion"
+    return (
+        f"{name}: someone else moved the champion at the same time, so version {version.number} was not promoted and "
+        f"{champion}: look at `labkit models {name}` and decide again"
+    )
+
+
+def verify_version(name: str, version: registry.Version) -> None:
+    """Raise PromotionError unless the files of a version are those that were published and can be opened."""
+    try:
+        with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
+            bundle.load_release(fetch_release(version, Path(scratch)))
+    except ModelError as error:
+        if isinstance(error.__cause__, LostStoreError):
+            raise
+        raise PromotionError(f"{name}: {error}: nothing was moved; choose a version that is intact") from error
 
 
 def register_release(params: Params) -> registry.Version:

@@ -35,12 +35,14 @@ from labkit.params.experiment import Params
 from labkit.run.pipeline.outputs import check_outputs
 from labkit.run.pipeline.restore_pages import restore_pages
 from labkit.run.records import registry, tracking
+from labkit.run.records.champion_moves import CHAMPION, move_champion
 from labkit.run.reports import index, render
+from labkit.stages import model_versions
 from labkit.stages.scorecard import make_scorecard
 from labkit.storage.atomic import write_text
 from labkit.storage.digests import compute_digest
 
-CHAMPION, CHALLENGER = "champion", "challenger"
+CHALLENGER = "challenger"
 MOST_ATTEMPTS = 10
 """Maximum number of comparisons of a release; it is compared again each time someone else changes the champion."""
 
@@ -131,16 +133,15 @@ def compete(
         checks.append(compare_with_champion(params, opened, champion))
     reasons = list(map(str, checks))
     version = register(params, opened, digest)
-    # A registry cannot be locked, so the alias is read again before and after it is set.
-    if registry.find_version(name, alias=CHAMPION) != champion:
-        return None
     if champion is not None and not checks[-1].passed:
+        if registry.find_version(name, alias=CHAMPION) != champion:
+            return None
         registry.set_alias(name, CHALLENGER, version)
         headline = f"version {champion.number} stays champion; version {version.number} is the challenger: "
         headline += "not shown to be about as good"
         return Publication("kept champion", reasons, champion.number, headline, checks)
-    registry.set_alias(name, CHAMPION, version)
-    if registry.find_version(name, alias=CHAMPION) != version:
+    reason = "the first version that passed the gate" if champion is None else checks[-1].evidence
+    if not move_champion(name, version, before=champion, kind="published", reason=reason):
         return None
     registry.tag_version(name, version, {"validation_status": "passed", "labkit.reasons": "\n".join(reasons)})
     headline = "; ".join([f"version {version.number} is now the champion", *Decision(tuple(checks)).list_concerns()])
@@ -158,7 +159,13 @@ def register(params: Params, opened: bundle.Release, digest: str) -> registry.Ve
         run_id = tracking.find_release_run(params.experiment, digest) or tracking.make_run(params, "publish")
         card = (opened.folder / runtime.CARD).read_text(encoding="utf-8")
         return registry.register_model(
-            params.experiment, run_id, model_dir, release_dir=opened.folder, digest=digest, description=card
+            params.experiment,
+            run_id,
+            model_dir,
+            release_dir=opened.folder,
+            digest=digest,
+            description=card,
+            tags=model_versions.describe_release(params, opened),
         )
 
 

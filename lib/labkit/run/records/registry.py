@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from mlflow.exceptions import MlflowException
@@ -30,6 +31,16 @@ class Version:
     number: int
     run_id: str
     digest: str
+
+
+@dataclass(frozen=True)
+class VersionRecord:
+    """What the registry holds of a version: when it was registered (UTC, ISO 8601), its aliases and its tags."""
+
+    version: Version
+    at: str
+    aliases: tuple[str, ...]
+    tags: dict[str, str]
 
 
 def find_version(name: str, *, alias: str | None = None, digest: str | None = None) -> Version | None:
@@ -63,6 +74,57 @@ def find_version_number(name: str, *, alias: str | None, digest: str | None) -> 
 
 
 @reach()
+def list_versions(name: str) -> list[VersionRecord]:
+    """Return all versions of a registered model, the earliest first; none if there is no such model."""
+    client = get_client()
+    try:
+        aliases = client.get_registered_model(name).aliases
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return []
+        raise
+    found = list_pages(lambda token: client.search_model_versions(f"name = '{name}'", page_token=token))
+    return [
+        VersionRecord(
+            Version(int(one.version), str(one.run_id), one.tags.get(DIGEST_TAG, "")),
+            datetime.fromtimestamp(one.creation_timestamp / 1000, UTC).isoformat(timespec="seconds"),
+            tuple(sorted(alias for alias, number in aliases.items() if int(number) == int(one.version))),
+            dict(one.tags),
+        )
+        for one in sorted(found, key=lambda one: int(one.version))
+    ]
+
+
+@reach()
+def load_model_tags(name: str) -> dict[str, str]:
+    """Return the tags of a registered model; none if there is no such model."""
+    try:
+        return dict(get_client().get_registered_model(name).tags)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return {}
+        raise
+
+
+@reach()
+def tag_model(name: str, key: str, value: str) -> None:
+    """Set a tag of a registered model."""
+    get_client().set_registered_model_tag(name, key, value)
+
+
+@reach()
+def find_commit(version: Version) -> str:
+    """Return the git commit of the run that made a version, empty if it is not recorded or the run is gone."""
+    try:
+        tags = get_client().get_run(version.run_id).data.tags
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return ""
+        raise
+    return str(tags.get("mlflow.source.git.commit", ""))
+
+
+@reach()
 def list_models() -> list[str]:
     """Return the names of all registered models."""
     client = get_client()
@@ -90,13 +152,20 @@ def get_version(name: str, number: int) -> Version:
                 raise
             found = None
     if found is None:
-        raise TrackingError(f"model {name}: there is no version {number}")
+        raise TrackingError(f"model {name}: there is no version {number}: `labkit models {name}` lists them")
     return Version(int(found.version), str(found.run_id), found.tags.get(DIGEST_TAG, ""))
 
 
 @reach()
 def register_model(
-    name: str, run_id: str, model_dir: Path, *, release_dir: Path, digest: str, description: str = ""
+    name: str,
+    run_id: str,
+    model_dir: Path,
+    *,
+    release_dir: Path,
+    digest: str,
+    description: str = "",
+    tags: Mapping[str, str] | None = None,
 ) -> Version:
     """Store an MLflow model and the release it was made from in a run, and register a new version.
 
@@ -108,13 +177,15 @@ def register_model(
         SHA-256 of the release folder; kept as a tag and checked before the release is ever opened again.
     description
         The description of the version, as Markdown.
+    tags
+        Further tags of the version.
     """
     client = get_client()
     upload_files(run_id, model_dir, release_dir=release_dir)
     with suppress(MlflowException):
         client.create_registered_model(name)
     source = f"{client.get_run(run_id).info.artifact_uri}/{MODEL}"
-    tags = {DIGEST_TAG: digest, "labkit.registered_by": provenance.name_person()}
+    tags = {**(tags or {}), DIGEST_TAG: digest, "labkit.registered_by": provenance.name_person()}
     # Do not wait: the version is complete when this returns, and waiting prints to the terminal.
     shown = fit_value(description, LONGEST_DESCRIPTION) or None
     version = client.create_model_version(name, source, run_id, tags=tags, description=shown, await_creation_for=0)
@@ -142,6 +213,12 @@ def replace_files(name: str, version: Version, model_dir: Path, *, release_dir: 
     tags = {"by": provenance.name_person(), "at": make_timestamp(), "reason": reason}
     for key, value in tags.items():
         client.set_model_version_tag(name, str(version.number), f"labkit.restored.{key}", fit_value(value))
+
+
+@reach()
+def has_been(name: str, version: Version, alias: str) -> bool:
+    """Return whether an alias pointed to a version at any time."""
+    return f"labkit.{alias}_by" in get_client().get_model_version(name, str(version.number)).tags
 
 
 @reach()

@@ -1,0 +1,144 @@
+"""Moves of the champion: which version replaced which, when, by whom and why.
+
+The alias `champion` of a registered model names the version in service. It is moved here only, and each move is kept
+for good as a tag of its own of the registered model, so everyone who uses the registry sees the same history.
+"""
+
+import json
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from labkit import paths
+from labkit.errors import TrackingError
+from labkit.run.records import provenance, registry
+from labkit.run.records.mlflow_limits import fit_value
+from labkit.storage.atomic import parse_json
+from labkit.storage.locks import hold_lock
+
+CHAMPION = "champion"
+PREFIX = "labkit.move."
+LONGEST_REASON = 1500
+Kind = Literal["published", "promoted", "rolled back", "found"]
+"""By the gate, by hand, back to an earlier champion; `found`: not recorded, such as a move made in MLflow's UI."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """One move of the champion.
+
+    Attributes
+    ----------
+    at
+        Time in UTC, ISO 8601; of a found move, when it was found.
+    before, after
+        Versions; `before` is None if there was no champion.
+    by
+        User and machine; empty for a found move.
+    run, commit
+        MLflow run that made the version `after`, and the git commit of that run; empty if unknown.
+    """
+
+    at: str
+    before: int | None
+    after: int
+    kind: Kind
+    reason: str
+    by: str
+    run: str
+    commit: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the move as plain data."""
+        return asdict(self)
+
+
+def move_champion(
+    name: str, version: registry.Version, *, before: registry.Version | None, kind: Kind, reason: str
+) -> bool:
+    """Make a version the champion if the champion is still the expected one, and record the move.
+
+    Parameters
+    ----------
+    before
+        The champion that the decision was made against; None if there was none.
+
+    Returns
+    -------
+    bool
+        False if someone else moved the champion in the meantime: then nothing was moved here, or it was moved again.
+
+    Raises
+    ------
+    LostStoreError
+        The registry does not respond.
+    """
+    # A registry cannot be locked: the lock is for processes of this checkout, the second look for other machines.
+    with hold_lock(paths.find_work_dir() / f"champion-{name}.lock"):
+        if registry.find_version(name, alias=CHAMPION) != before:
+            return False
+        record_found(name, before)
+        registry.set_alias(name, CHAMPION, version)
+        record(name, version, before=None if before is None else before.number, kind=kind, reason=reason)
+    return registry.find_version(name, alias=CHAMPION) == version
+
+
+def record_found(name: str, champion: registry.Version | None) -> None:
+    """Record that the champion is not the version of the latest recorded move, if so."""
+    moves = load_moves(name)
+    latest = moves[-1].after if moves else None
+    if champion is not None and champion.number != latest:
+        record(name, champion, before=latest, kind="found", reason="moved without labkit, or not recorded")
+
+
+def record(name: str, version: registry.Version, *, before: int | None, kind: Kind, reason: str) -> None:
+    """Append a move to the history of a registered model."""
+    move = Move(
+        at=datetime.now(UTC).isoformat(timespec="microseconds"),
+        before=before,
+        after=version.number,
+        kind=kind,
+        reason=fit_value(reason, LONGEST_REASON),
+        by="" if kind == "found" else provenance.name_person(),
+        run=version.run_id,
+        commit=registry.find_commit(version),
+    )
+    key = f"{PREFIX}{time.time_ns()}.{secrets.token_hex(4)}"
+    registry.tag_model(name, key, json.dumps(move.to_dict(), ensure_ascii=False))
+
+
+def load_moves(name: str) -> list[Move]:
+    """Return all recorded moves of the champion of a registered model, the earliest first.
+
+    Raises
+    ------
+    TrackingError
+        A record cannot be read.
+    LostStoreError
+        The registry does not respond.
+    """
+    tags = registry.load_model_tags(name)
+    try:
+        moves = [Move(**parse_json(value.encode())) for key, value in tags.items() if key.startswith(PREFIX)]
+    except (ValueError, TypeError) as error:
+        raise TrackingError(f"model {name}: a tag {PREFIX}… of it is no record of a move ({error})") from error
+    return sorted(moves, key=lambda move: move.at)
+
+
+def find_earlier_champion(moves: Sequence[Move], current: int) -> int | None:
+    """Return the version that the current champion replaced when it came into service, or None.
+
+    A rollback is not such a replacement: after a rollback from 3 to 2, the next one leads to the version before 2.
+
+    Parameters
+    ----------
+    moves
+        As returned by `load_moves`.
+    current
+        Number of the champion.
+    """
+    replaced = [move.before for move in moves if move.after == current and move.kind != "rolled back"]
+    return replaced[-1] if replaced else None

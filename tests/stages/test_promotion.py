@@ -1,0 +1,198 @@
+"""Promotions and rollbacks by hand: what is refused, what is recorded, and what is listed."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from labkit.artifacts import PLACES
+from labkit.cli.main import cli
+from labkit.errors import LabkitError, ParamsError, PromotionError, TrackingError
+from labkit.params.experiment import Params
+from labkit.run.records import registry
+from labkit.run.records.champion_moves import CHAMPION, Move, find_earlier_champion, load_moves
+from labkit.stages import model_versions, promotion, publish
+
+from tests.stages.releases import find_champion, find_release, put_release
+
+pytestmark = pytest.mark.slow
+
+
+def publish_three(root: Path, params: Params) -> None:
+    """Publish three releases, each better than the one before."""
+    for columns in ("c", "b", "ab"):
+        put_release(root, params, columns)
+        publish.publish(params)
+    assert find_champion(params) == 3
+
+
+def list_moves(params: Params) -> list[tuple[str, int | None, int]]:
+    return [(move.kind, move.before, move.after) for move in load_moves(params.experiment)]
+
+
+def make_move(kind: Any, before: int | None, after: int) -> Move:
+    return Move("", before, after, kind, "", "", "", "")
+
+
+@pytest.mark.parametrize(
+    ("moves", "current", "earlier"),
+    [
+        ([], 1, None),
+        ([("published", None, 1)], 1, None),
+        ([("published", None, 1), ("promoted", 1, 2)], 2, 1),
+        ([("published", None, 1), ("published", 1, 2), ("published", 2, 3), ("rolled back", 3, 2)], 2, 1),
+        ([("published", 1, 2), ("published", 2, 3), ("rolled back", 3, 2), ("published", 2, 4)], 4, 2),
+        ([("found", None, 7), ("published", 7, 8)], 8, 7),
+    ],
+)
+def test_champion_before_is_the_one_that_was_replaced(
+    moves: list[tuple[str, int | None, int]], current: int, earlier: int | None
+) -> None:
+    assert find_earlier_champion([make_move(*move) for move in moves], current) == earlier
+
+
+def test_rollbacks_lead_back_one_champion_at_a_time_and_every_move_is_recorded(root: Path, params: Params) -> None:
+    publish_three(root, params)
+    (find_release(root, params) / "MODEL_CARD.md").write_text("changed")  # why one may have to roll back
+    message = promotion.roll_back(params, None, reason=" predictions doubled ")
+    assert message == f"{params.experiment} version 2 is the champion again, rolled back from version 3"
+    promotion.roll_back(params, None, reason="still wrong")
+    assert find_champion(params) == 1
+    with pytest.raises(PromotionError, match="no champion before version 1 is recorded, and it stays the champion"):
+        promotion.roll_back(params, None, reason="wrong")
+    promotion.roll_back(params, 2, reason="repaired")
+    assert "version 2 is already the champion" in promotion.roll_back(params, 2, reason="again")
+    moves = load_moves(params.experiment)
+    assert list_moves(params) == [
+        ("published", None, 1),
+        ("published", 1, 2),
+        ("published", 2, 3),
+        ("rolled back", 3, 2),
+        ("rolled back", 2, 1),
+        ("rolled back", 1, 2),
+    ]
+    assert moves[3].reason == "predictions doubled"
+    assert "over version 1; the lower end is within" in moves[1].reason
+    assert [move.at for move in moves] == sorted(move.at for move in moves)
+    assert moves[3].by
+    assert moves[3].run == registry.get_version(params.experiment, 2).run_id
+
+
+def tamper(folder: Path) -> None:
+    path = folder / "model.skops"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+
+
+@pytest.mark.parametrize(("damage", "found"), [(shutil.rmtree, "cannot be fetched"), (tamper, "are not those that")])
+@pytest.mark.parametrize("move", [promotion.promote, promotion.roll_back])
+def test_version_whose_files_are_lost_or_changed_does_not_become_champion(
+    root: Path, params: Params, damage: Callable[[Path], None], found: str, move: Callable[..., str]
+) -> None:
+    put_release(root, params, "b")
+    publish.publish(params)
+    place = find_release(root, params)
+    put_release(root, params, "ab")
+    publish.publish(params)
+    damage(place)
+    with pytest.raises(PromotionError, match=f"version 1: .*{found}.*: nothing was moved") as caught:
+        move(params, 1, reason="it was better")
+    assert caught.value.exit_code == 2
+    assert find_champion(params) == 2
+    assert len(load_moves(params.experiment)) == 2
+
+
+def test_what_cannot_be_promoted_or_rolled_back_is_one_error_and_moves_nothing(root: Path, params: Params) -> None:
+    with pytest.raises(PromotionError, match="has no champion yet"):
+        promotion.roll_back(params, None, reason="wrong")
+    put_release(root, params, "ab")
+    publish.publish(params)
+    put_release(root, params, "b")
+    publish.publish(params)
+    refused: list[tuple[type[LabkitError], str, int | None, str]] = [
+        (TrackingError, f"there is no version 9: `labkit models {params.experiment}` lists them", 9, "why"),
+        (PromotionError, "version 2 was never the champion, and version 1 stays it", 2, "why"),
+        (PromotionError, "no champion before version 1", None, "why"),
+        (ParamsError, "--reason is empty", None, " "),
+    ]
+    for kind, message, number, reason in refused:
+        with pytest.raises(kind, match=message) as caught:
+            promotion.roll_back(params, number, reason=reason)
+        assert caught.value.exit_code == 2
+    assert list_moves(params) == [("published", None, 1)]
+
+
+def test_of_two_promotions_at_once_one_is_refused(root: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish_three(root, params)
+    verify = promotion.verify_version
+    is_first = True
+
+    def verify_late(name: str, version: registry.Version) -> None:
+        nonlocal is_first
+        verify(name, version)
+        if is_first:
+            is_first = False
+            promotion.promote(params, 2, reason="a colleague's")
+
+    monkeypatch.setattr(promotion, "verify_version", verify_late)
+    message = "someone else moved the champion at the same time, so version 1 was not promoted and version 2 is the"
+    for move in (promotion.promote, promotion.roll_back):
+        with pytest.raises(PromotionError, match=message):
+            move(params, 1, reason="ours")
+        assert find_champion(params) == 2
+        assert list_moves(params)[-1] == ("promoted", 3, 2)
+        promotion.promote(params, 3, reason="once more")
+        is_first = True
+
+
+def test_move_made_without_labkit_is_found(root: Path, params: Params) -> None:
+    publish_three(root, params)
+    registry.set_alias(params.experiment, CHAMPION, registry.get_version(params.experiment, 1))
+    promotion.roll_back(params, 2, reason="wrong")
+    assert list_moves(params)[-2:] == [("found", 3, 1), ("rolled back", 1, 2)]
+    assert load_moves(params.experiment)[-2].by == ""
+
+
+def test_models_are_listed_on_80_columns_and_as_json(root: Path, params: Params) -> None:
+    path = root / "params" / f"{params.experiment}.yaml"
+    path.write_text(params.model_dump_json(exclude_defaults=True))
+    try:
+        assert "no version is registered yet" in CliRunner().invoke(cli, ["models", params.experiment]).output
+        measured = {"value": 44.0123, "low": 38.2, "high": 50.9}
+        evaluation = root / "data" / params.experiment / PLACES["evaluation"]
+        evaluation.write_text(json.dumps({"metric": "mae", "holdout": {"mae": measured}}))
+        put_release(root, params, "b", metrics={"holdout_mae": 44.0123})
+        publish.publish(params)
+        put_release(root, params, "ab", metrics={"holdout_mae": 0.2})
+        publish.publish(params)
+        promotion.roll_back(params, 1, reason="predictions doubled since Monday, \x1b[31m said operations")
+        shown = CliRunner(env={"COLUMNS": "80"}).invoke(cli, ["models", params.experiment]).output
+        assert max(map(len, shown.splitlines())) <= 80
+        assert "\x1b" not in shown
+        words = " ".join(shown.split())
+        assert "mae 44 [38, 51]" in words
+        assert "(champion)" in words
+        found = json.loads(CliRunner().invoke(cli, ["models", params.experiment, "--json"]).output)
+        newest, oldest = found["versions"]
+        assert (newest["version"], newest["aliases"], newest["value"], newest["low"]) == (2, [], 0.2, None)
+        assert (oldest["aliases"], oldest["low"], oldest["metric"]) == (["champion"], 38.2, "mae")
+        assert [move["kind"] for move in oldest["moves"]] == ["published", "rolled back"]
+        assert oldest["n_bytes"] > 1000
+        every = json.loads(CliRunner().invoke(cli, ["models", "--json"]).output)["experiments"]
+        assert {"small": None, params.experiment: 1} == {
+            one["experiment"]: one["champion"] and one["champion"]["version"] for one in every
+        }
+        assert "1 version registered" not in CliRunner().invoke(cli, ["models"]).output
+    finally:
+        path.unlink()
+
+
+def test_metric_of_another_evaluation_has_no_interval(root: Path, params: Params) -> None:
+    evaluation = root / "data" / params.experiment / PLACES["evaluation"]
+    evaluation.write_text(json.dumps({"metric": "mae", "holdout": {"mae": {"value": 1.0, "low": 0.9, "high": 1.1}}}))
+    put_release(root, params, "b", metrics={"holdout_mae": 2.0})
+    publish.publish(params)
+    [version] = model_versions.list_versions(params.experiment)
+    assert (version.value, version.low, version.quality) == (2.0, None, "2")
