@@ -15,6 +15,7 @@ from labkit.model.release import bundle
 from labkit.model.training import comparison
 from labkit.params.load import load_params
 from labkit.run.records import registry, tracking_client
+from labkit.run.records.champion_moves import CHAMPION
 from labkit.serving.batch import BatchSummary, compute_score, make_prediction_table, predict_file
 from labkit.serving.batch_files import check_batch_files, check_destination
 from labkit.stages import publish
@@ -111,7 +112,7 @@ def champion(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             folder, model, graph=None, facts=facts, contract="{}", card="# Card\n", example=TABLE.drop(columns="y")
         )
         version = publish.register(params, bundle.load_release(folder), digests.compute_digest(folder))
-        registry.set_alias("e", publish.CHAMPION, version)
+        registry.set_alias("e", CHAMPION, version)
         yield root
         tracking_client.get_client.cache_clear()
 

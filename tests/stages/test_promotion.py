@@ -172,7 +172,7 @@ def test_models_are_listed_on_80_columns_and_as_json(root: Path, params: Params)
         assert max(map(len, shown.splitlines())) <= 80
         assert "\x1b" not in shown
         words = " ".join(shown.split())
-        assert "mae 44 [38, 51]" in words
+        assert "44.0 [38.2, 50.9]" in words
         assert "(champion)" in words
         found = json.loads(CliRunner().invoke(cli, ["models", params.experiment, "--json"]).output)
         newest, oldest = found["versions"]
