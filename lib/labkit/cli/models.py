@@ -7,7 +7,7 @@ import click
 
 from labkit import paths
 from labkit.cli.options import complete_experiment, json_option
-from labkit.console import echo, make_column, print_json, print_table
+from labkit.console import echo, make_cell, make_column, print_json, print_table
 
 LARGEST_VERSION = 2**31 - 1
 """Largest number of a version that every database of MLflow can hold."""
@@ -33,13 +33,14 @@ def models(experiment: str | None, is_json: bool) -> None:
     if experiment:
         load_params(experiment)
     os.environ.update(paths.make_environment())
-    columns = model_versions.make_columns()
+    size, since = (make_column(heading, is_whole=True) for heading in ("size", "since"))
     if experiment:
         versions = model_versions.list_versions(experiment)
         if is_json:
             print_json({"experiment": experiment, "versions": [one.to_dict() for one in versions]})
         elif versions:
-            print_table(["version", *columns], [model_versions.make_row(one) for one in versions], title=experiment)
+            rows = [list(map(make_cell, model_versions.describe_version(one))) for one in versions]
+            print_table(["version", "holdout", size, since, "by", "why"], rows, title=experiment)
         else:
             echo(f"{experiment}: no version is registered yet: run `labkit run {experiment}`")
         return
@@ -47,8 +48,9 @@ def models(experiment: str | None, is_json: bool) -> None:
     if is_json:
         print_json({"experiments": [model_versions.make_champion_document(*one) for one in champions]})
     else:
-        rows = [model_versions.make_champion_row(*one) for one in champions]
-        print_table([make_column("experiment", is_whole=True), "champion", *columns], rows)
+        rows = [list(map(make_cell, model_versions.describe_champion(*one))) for one in champions]
+        named = make_column("experiment", is_whole=True)
+        print_table([named, "champion", "holdout", size, since, "by", "why"], rows)
 
 
 version_argument = click.argument("version", type=click.IntRange(1, LARGEST_VERSION), required=False)

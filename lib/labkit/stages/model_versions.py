@@ -3,11 +3,11 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from labkit import paths
 from labkit.artifacts import PLACES
-from labkit.console import make_cell, make_column, make_printable
+from labkit.console import make_printable
 from labkit.errors import DataError
 from labkit.model.release import bundle
 from labkit.params.experiment import Params
@@ -19,10 +19,6 @@ from labkit.run.records.run_history import show_age
 from labkit.stages.result import find_evaluation
 from labkit.storage.atomic import parse_json
 from labkit.units import format_count, format_interval, format_significant, format_size
-
-if TYPE_CHECKING:
-    from rich.table import Column
-    from rich.text import Text
 
 METRIC_TAG, SIZE_TAG, DECISION_TAG = "labkit.metric", "labkit.release_bytes", "labkit.decision"
 """Tags of a version: its metric on the holdout as JSON, the size of its release, and the decision about it in words."""
@@ -159,30 +155,24 @@ def load_metric(content: str) -> dict[str, Any]:
     return dict(found) if is_known else {}
 
 
-def make_columns() -> list["str | Column"]:
-    """Return the headings of the columns that follow the version."""
-    return ["holdout", make_column("size", is_whole=True), make_column("since", is_whole=True), "by", "why"]
+def describe_version(one: ModelVersion) -> tuple[str, ...]:
+    """Return a version as the cells of a line: number and aliases, and what `describe_details` returns."""
+    return "\n".join([f"{one.version}", *(f"({alias})" for alias in one.aliases)]), *describe_details(one)
 
 
-def make_row(one: ModelVersion) -> list["str | Text"]:
-    """Return the line of a version in a table."""
-    named = [f"{one.version}", *(f"({alias})" for alias in one.aliases)]
-    return [make_cell("\n".join(named)), *make_cells(one)]
-
-
-def make_cells(one: ModelVersion) -> list["str | Text"]:
-    """Return the cells of the columns that follow the version."""
-    size = "" if one.n_bytes is None else format_size(one.n_bytes)
-    # The machine of the person is in `--json`; cells wrap, so that a terminal of 80 characters shows everything.
-    by, why = one.by.partition("@")[0], make_printable(one.why)
-    return [make_cell(" ".join(filter(None, [one.metric, one.quality]))), size, show_age(one.at), by, make_cell(why)]
-
-
-def make_champion_row(experiment: str, champion: ModelVersion | None, n_versions: int) -> list["str | Text"]:
-    """Return the line of an experiment in a table."""
+def describe_champion(experiment: str, champion: ModelVersion | None, n_versions: int) -> tuple[str, ...]:
+    """Return an experiment's champion as the cells of a line: experiment, number, `describe_details`."""
     if champion is None:
-        return [experiment, "none", "", "", "", "", f"{format_count(n_versions, 'version')} registered"]
-    return [experiment, f"{champion.version}", *make_cells(champion)]
+        return make_printable(experiment), "none", "", "", "", "", f"{format_count(n_versions, 'version')} registered"
+    return make_printable(experiment), f"{champion.version}", *describe_details(champion)
+
+
+def describe_details(one: ModelVersion) -> tuple[str, ...]:
+    """Return cells of a version: metric with interval, size, since when, by whom, why."""
+    size = "" if one.n_bytes is None else format_size(one.n_bytes)
+    # The machine of the person is in `--json`.
+    by, why = one.by.partition("@")[0], make_printable(one.why)
+    return " ".join(filter(None, [one.metric, one.quality])), size, show_age(one.at), make_printable(by), why
 
 
 def make_champion_document(experiment: str, champion: ModelVersion | None, n_versions: int) -> dict[str, Any]:
