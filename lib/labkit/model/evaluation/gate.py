@@ -13,7 +13,7 @@ from labkit.errors import DataError, list_briefly
 from labkit.model.estimators.constant import name_constant
 from labkit.model.evaluation.blocks import DAY, Blocks
 from labkit.model.evaluation.bootstrap import Interval
-from labkit.model.evaluation.metrics import OF_CLASSES, is_greater_better
+from labkit.model.evaluation.metrics import is_greater_better, name_metric
 from labkit.params.evaluation import Gate
 from labkit.units import format_bytes, format_confidence, format_count, shorten_value
 
@@ -284,7 +284,7 @@ def list_not_better(
     for other, by_metric in gains.items():
         for metric, gain in by_metric.items():
             if not gain.low > 0:
-                name = f"{metric} at a threshold of 0.5" if n_classes == 2 and metric in OF_CLASSES else metric
+                name = name_metric(metric, n_classes=n_classes)
                 doubts.setdefault(metric, []).append(describe_paired(name, other, gain, confidence))
     return doubts
 
