@@ -323,7 +323,9 @@ def test_rows_that_depend_on_each_other_widen_the_reach_of_the_confidence() -> N
     once = predict_two(y_proba[::20], y_proba[::20])
     ours = once.take(np.repeat(np.arange(50), 20))
     dependent = replace(make_rows(1000), codes=np.repeat(np.arange(50), 20), unit="day")
-    reach = [float(check_confidence(ours, one).evidence.split("± ")[1].split(":")[0]) for one in (make_rows(1000), dependent)]
+    reach = [
+        float(check_confidence(ours, one).evidence.split("± ")[1].split(":")[0]) for one in (make_rows(1000), dependent)
+    ]
     assert reach[1] > 3 * reach[0]
 
 

@@ -197,8 +197,8 @@ def test_card_names_each_metric_in_which_the_model_is_not_shown_to_be_better() -
     gains = {"plain_lightgbm": {"mae": better, "r2": doubtful, "rmse": unknown}, "dummy": {"mae": better}}
     caveats = find_section(write_card("regression", run={"metrics": {"gains": gains}}), "Caveats and recommendations")
     assert [line for line in caveats if "not shown" in line] == [
-        "- It is not shown to be better than LightGBM with its defaults on the raw columns, in r2 (95 % interval of the "
-        "gain: -1 to 5); rmse (95 % interval of the gain: none: too few independent rows)."
+        "- It is not shown to be better than LightGBM with its defaults on the raw columns, in r2 (-1 to 5); rmse (none: "
+        "too few independent rows). In brackets: 95 % interval of the gain on the same rows."
     ]
 
 

@@ -9,7 +9,10 @@ from labkit.model.evaluation.bootstrap import Interval
 
 
 def make_record(
-    found: Mapping[str, Mapping[str, Interval]], gains: Mapping[str, Mapping[str, Interval]], by_period: Any, metric: str
+    found: Mapping[str, Mapping[str, Interval]],
+    gains: Mapping[str, Mapping[str, Interval]],
+    by_period: Any,
+    metric: str,
 ) -> dict[str, Any]:
     """Return the metrics of an evaluation in the layout of `evaluation.json`, which does not change from run to run.
 

@@ -49,10 +49,7 @@ def make_card(
     params: Params,
     *,
     model: Pipeline,
-    metrics: Mapping[str, Any],
-    split: Mapping[str, Any],
-    choice: Mapping[str, Any],
-    gate: Mapping[str, Any],
+    artifacts: Mapping[str, Mapping[str, Any]],
     holdout: pd.DataFrame,
     parity: Mapping[str, Any],
     sizes: Mapping[str, int],
@@ -63,14 +60,8 @@ def make_card(
     ----------
     model
         The fitted pipeline: row features first, estimator last.
-    metrics
-        Content of `evaluation/evaluation.json`.
-    split
-        Content of `clean/split.json`.
-    choice
-        Content of `model/choice.json`.
-    gate
-        Content of `evaluation/gate.json`.
+    artifacts
+        Content of `split`, `choice`, `evaluation` and `gate`, by name.
     holdout
         The clean holdout rows.
     parity
@@ -80,6 +71,7 @@ def make_card(
         `labkit.model.release.skops_file.measure_parts`, and of the ONNX graph.
     """
     subject, deploy = Subject.from_params(params), params.deploy
+    metrics, split = artifacts["evaluation"], artifacts["split"]
     sections = {
         "Model details": [
             *describe_model(params, name_estimator(model[-1]), parity),
@@ -103,13 +95,13 @@ def make_card(
             *list_performance(metrics, n_classes=len(getattr(model[-1], "classes_", ()))),
             *list_periods(metrics, subject),
             *list_slices(metrics, subject),
-            *list_gate_checks(gate),
+            *list_gate_checks(artifacts["gate"]),
         ],
         "Ethical considerations": [deploy.ethical_considerations or write_missing("ethical_considerations"), ""],
         "Caveats and recommendations": [
             *(f"- {limit}" for limit in list_limits(params, metrics, holdout, parity)),
             "",
-            *list_open_checks(params, collect_checks(split, choice, metrics, parity)),
+            *list_open_checks(params, list_all_checks(artifacts, parity)),
         ],
     }
     lines = [f"# {subject.question}", "", f"Model card of `{params.experiment}`.", ""]
@@ -261,11 +253,9 @@ def list_gate_checks(gate: Mapping[str, Any]) -> list[str]:
     return ["### Gate", "", *checks, ""]
 
 
-def collect_checks(
-    split: Mapping[str, Any], choice: Mapping[str, Any], metrics: Mapping[str, Any], parity: Mapping[str, Any]
-) -> list[CheckResult]:
+def list_all_checks(artifacts: Mapping[str, Mapping[str, Any]], parity: Mapping[str, Any]) -> list[CheckResult]:
     """Return the results of the checks of all stages before the publication."""
-    stored = [check for content in (split, choice, metrics) for check in content.get("checks", [])]
+    stored = [check for name in ("split", "choice", "evaluation") for check in artifacts[name].get("checks", [])]
     return [*map(CheckResult.from_dict, stored), *list_release_checks(parity)]
 
 

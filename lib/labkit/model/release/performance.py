@@ -36,7 +36,8 @@ def list_performance(metrics: Mapping[str, Any], *, n_classes: int = 0) -> list[
     ]
     for name, value in metrics["holdout"].items():
         beside = " | ".join(format_metric(scores[name]) for scores in others.values())
-        lines.append(f"| {name_metric(name, n_classes=n_classes)} | {format_metric(value['value'])} | {write_span(value)} | {beside} |")
+        named = name_metric(name, n_classes=n_classes)
+        lines.append(f"| {named} | {format_metric(value['value'])} | {write_span(value)} | {beside} |")
     gains, sure = metrics.get("paired", {}), metrics["confidence"]
     return [
         *lines,
@@ -58,12 +59,13 @@ def list_not_shown(metrics: Mapping[str, Any], *, n_classes: int) -> list[str]:
     paired = {name: {metrics["metric"]: gain} for name, gain in metrics.get("paired", {}).items()}
     for name, by_metric in (metrics.get("gains") or paired).items():
         doubts = [
-            f"{name_metric(metric, n_classes=n_classes)} ({sure} interval of the gain: {write_span(gain)})"
+            f"{name_metric(metric, n_classes=n_classes)} ({write_span(gain)})"
             for metric, gain in by_metric.items()
             if not (gain["low"] or 0) > 0
         ]
         if doubts:
-            lines.append(f"It is not shown to be better than {NAMED[name]}, in {list_briefly(doubts, most=10)}.")
+            where = f"in {list_briefly(doubts, most=10)}. In brackets: {sure} interval of the gain on the same rows."
+            lines.append(f"It is not shown to be better than {NAMED[name]}, {where}")
     return lines
 
 
