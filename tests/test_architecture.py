@@ -140,7 +140,7 @@ OWNERS = {
     "nbconvert": {"run/reports/render.py"},
     "nh3": {"run/reports/sanitize.py"},
     "skops": {"model/release/skops_file.py"},
-    "onnx": {"model/onnx/converters.py", "model/onnx/tree_thresholds.py"},
+    "onnx": {f"model/onnx/{name}.py" for name in ("compact", "converters", "tree_thresholds")},
     "onnxruntime": {"model/onnx/session.py"},
     "skl2onnx": {"model/onnx/converters.py"},
     "onnxmltools": {"model/onnx/converters.py"},

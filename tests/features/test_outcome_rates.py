@@ -12,8 +12,10 @@ def test_one_long_key_does_not_make_all_others_long() -> None:
     state = outcome_rates.add_outcomes(state, times.astype("int64"), np.ones(2), {"k": np.array(["a", "b"], object)})
     keys = np.array(["a", None, "b", "x" * 100_000, "never"] * 200, object)
     tracemalloc.start()
-    found = outcome_rates.look_up(state, "k", keys, np.full(len(keys), times[1]), [7])
+    index = outcome_rates.HistoryIndex(state, {"k": [7]})
+    found = index.look_up({"k": keys.tolist()}, np.full(len(keys), times[1]))
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert found["k_count_7d"][:5].tolist() == [1, 0, 1, 0, 0]
+    assert index.names == ["k_rate_7d", "k_count_7d"]
+    assert found[1, :5].tolist() == [1, 0, 1, 0, 0]
     assert peak_bytes < 10_000_000

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 from labkit.model.onnx import converters
+from labkit.model.onnx.compact import compact
 from labkit.model.release import bundle
 from labkit.serving.board import Board
 from labkit.serving.engine import Engine, load_engine
@@ -46,7 +47,7 @@ def write_release(
     bundle.write_release(
         folder,
         fitted,
-        graph=converters.convert(fitted),
+        graph=compact(converters.convert(fitted), fitted[0]),
         facts=facts,
         contract=json.dumps(CONTRACT),
         card="# Card",

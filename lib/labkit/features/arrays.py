@@ -3,7 +3,7 @@
 The features themselves are computed in `labkit.features.row_features`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -40,17 +40,26 @@ def make_array(values: np.ndarray, kind: str, name: str) -> np.ndarray:
     if kind == "time":
         return make_times(array, name)
     if kind == "category":
-        missing = expressions.is_missing(array)
-        strings = [str(number_to_string(value)) for value in (array.tolist() if array.dtype.kind in "iuf" else array)]
-        return np.array(
-            [None if is_absent else string for string, is_absent in zip(strings, missing, strict=True)], object
-        )
+        given = array.tolist() if array.dtype.kind in "iufO" else [*array]
+        return make_objects([value if type(value) is str else make_category(value) for value in given])
     try:
         if array.dtype == object:
             array = np.where(expressions.is_missing(array), np.nan, array)
         return array.astype("float64")
     except (TypeError, ValueError) as error:
         raise DataError(f"column {name!r}: {find_invalid(array, float)} is not a number: give numbers") from error
+
+
+def make_category(value: Any) -> str | None:
+    """Return a value as a category, None if it is missing."""
+    return None if expressions.is_missing_value(value) else str(number_to_string(value))
+
+
+def make_objects(values: Sequence[Any]) -> np.ndarray:
+    """Return Python values as an object array, shape (n_rows,)."""
+    made = np.empty(len(values), object)
+    made[:] = values
+    return made
 
 
 def find_invalid(values: np.ndarray, read: Callable[[Any], object]) -> str:
@@ -93,14 +102,11 @@ def make_times(values: np.ndarray, name: str) -> np.ndarray:
     """
     if values.dtype.kind == "M":
         return values.astype("datetime64[us]")
-    missing = expressions.is_missing(values)
+    given = values.tolist()
     try:
-        known = [
-            None if is_absent else convert_time(value)
-            for value, is_absent in zip(values.tolist(), missing, strict=True)
-        ]
+        known = [None if expressions.is_missing_value(value) else convert_time(value) for value in given]
     except (TypeError, ValueError) as error:
-        odd = find_invalid(values[~missing], convert_time)
+        odd = find_invalid(values[~expressions.is_missing(values)], convert_time)
         raise DataError(f"column {name!r}: {odd} is not a time: give ISO 8601 times") from error
     return np.array(known, "datetime64[us]")
 
@@ -177,6 +183,12 @@ def make_feature(values: np.ndarray, kind: str) -> np.ndarray:
         return np.array(
             ["" if is_absent else str(value) for value, is_absent in zip(values, missing, strict=True)], object
         )
+    return round_to_single(values).astype("float64")
+
+
+def round_to_single(values: np.ndarray) -> np.ndarray:
+    """Return numbers as float32, infinite ones and those beyond its range as NaN, in the same shape."""
     with np.errstate(over="ignore"):
-        rounded = values.astype("float32").astype("float64")
-    return np.where(np.isinf(rounded), np.nan, rounded)
+        rounded = values.astype("float32")
+    rounded[np.isinf(rounded)] = np.nan
+    return rounded

@@ -3,6 +3,7 @@
 Times are UTC, in microseconds. pandas is not needed, so a server runs the same code.
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -43,11 +44,16 @@ def compute_part(times: np.ndarray, zone: str, part: str) -> np.ndarray:
     >>> compute_part(summer, "America/New_York", "hour")
     array([12.])
     """
+    return compute_parts(times, zone, [part])[part]
+
+
+def compute_parts(times: np.ndarray, zone: str, parts: Iterable[str]) -> dict[str, np.ndarray]:
+    """Compute several parts of every time; see `compute_part`."""
     changes, offsets = find_clock_changes(zone)
     is_missing = np.isnat(times)
     known = np.where(is_missing, np.datetime64(0, "us"), times)
     local = known + offsets[np.searchsorted(changes, known, side="right")]
-    return np.where(is_missing, np.nan, read_part(local, part).astype("float64"))
+    return {part: np.where(is_missing, np.nan, read_part(local, part).astype("float64")) for part in parts}
 
 
 def read_part(local: np.ndarray, part: str) -> np.ndarray:

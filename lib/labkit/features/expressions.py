@@ -8,7 +8,7 @@ imports that could reach anything else.
 import ast
 import keyword
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, reduce
 from typing import Any
 
@@ -18,6 +18,8 @@ from labkit.errors import ParamsError, list_briefly, name_nearest
 from labkit.features.parse_text import read_date
 from labkit.names import normalize_spaces
 
+Evaluation = Callable[[Mapping[str, np.ndarray]], Any]
+"""A compiled expression: columns in, values out."""
 LONGEST_EXPRESSION = 500
 DEEPEST_EXPRESSION = 30
 
@@ -39,7 +41,7 @@ def is_missing(values: Any) -> np.ndarray:
     if array.dtype.kind in "fmM":
         return np.isnan(array)
     if array.dtype == object:
-        missing = [is_missing_value(value) for value in array.ravel()]
+        missing = [type(value) is not str and is_missing_value(value) for value in array.ravel().tolist()]
         return np.array(missing, bool).reshape(array.shape)
     return np.zeros(array.shape, bool)
 
@@ -150,10 +152,10 @@ def compute(expression: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
     >>> compute("a / b", {"a": np.array([1.0, 2.0]), "b": np.array([2.0, 0.0])})
     array([0.5, nan])
     """
-    tree = parse_expression(expression)
+    evaluate = compile_expression(expression)
     try:
         with np.errstate(all="ignore"):
-            values = np.asarray(evaluate(tree, columns, expression))
+            values = np.asarray(evaluate(columns))
     except (TypeError, ValueError, OverflowError) as error:
         raise ParamsError(
             f"expression {expression!r}: its operations are not defined for {describe_kinds(expression, columns)}: "
@@ -283,30 +285,60 @@ def is_column_call(node: ast.Call) -> bool:
     )
 
 
-def evaluate(node: ast.expr, columns: Mapping[str, np.ndarray], expression: str) -> Any:
-    """Evaluate a checked node."""
+@cache
+def compile_expression(expression: str) -> Evaluation:
+    """Return the function that an expression stands for; it takes columns and returns values."""
+    return compile_node(parse_expression(expression), expression)
+
+
+def compile_node(node: ast.expr, expression: str) -> Evaluation:
+    """Return the function of a checked node."""
     match node:
         case ast.Constant(value=value):
-            return value
+            return lambda columns: value
         case ast.Name(id=name):
-            return find_column(name, columns, expression)
+            return lambda columns: find_column(name, columns, expression)
         case ast.BinOp(left=left, op=operator, right=right):
-            sides = [evaluate(side, columns, expression) for side in (left, right)]
-            return BINARY[type(operator)](*(sides if isinstance(operator, LOGICAL) else map(make_real, sides)))
+            compile_side = compile_node if isinstance(operator, LOGICAL) else compile_real
+            first, second, combine = (
+                compile_side(left, expression),
+                compile_side(right, expression),
+                BINARY[type(operator)],
+            )
+            return lambda columns: combine(first(columns), second(columns))
         case ast.UnaryOp(op=sign, operand=operand):
-            return UNARY[type(sign)](make_real(evaluate(operand, columns, expression)))
+            taken, change = compile_real(operand, expression), UNARY[type(sign)]
+            return lambda columns: change(taken(columns))
         case ast.BoolOp(op=word, values=values):
-            combine = np.logical_and if isinstance(word, ast.And) else np.logical_or
-            return reduce(combine, [evaluate(value, columns, expression) for value in values])
+            join, parts = (
+                (np.logical_and if isinstance(word, ast.And) else np.logical_or),
+                compile_all(values, expression),
+            )
+            return lambda columns: reduce(join, [part(columns) for part in parts])
         case ast.Compare(left=left, ops=operators, comparators=others):
-            compared = [evaluate(other, columns, expression) for other in others]
-            return compare_chain(evaluate(left, columns, expression), operators, compared)
-        case ast.Call(func=ast.Name(id="col"), args=[ast.Constant(value=name)]):
-            return find_column(str(name), columns, expression)
+            start, compared = compile_node(left, expression), compile_all(others, expression)
+            return lambda columns: compare_chain(start(columns), operators, [other(columns) for other in compared])
+        case ast.Call(func=ast.Name(id="col"), args=[ast.Constant(value=str(written))]):
+            return lambda columns: find_column(written, columns, expression)
         case ast.Call(func=ast.Name(id=name), args=arguments):
-            given = [evaluate(argument, columns, expression) for argument in arguments]
-            return FUNCTIONS[name](*(given if name in UNCONVERTED else map(make_real, given)))
+            compile_argument, function = (compile_node if name in UNCONVERTED else compile_real), FUNCTIONS[name]
+            given = [compile_argument(argument, expression) for argument in arguments]
+            return lambda columns: function(*[argument(columns) for argument in given])
     raise ParamsError(f"expression {expression!r}: not allowed")
+
+
+def compile_all(nodes: Sequence[ast.expr], expression: str) -> list[Evaluation]:
+    """Return the functions of several nodes."""
+    return [compile_node(node, expression) for node in nodes]
+
+
+def compile_real(node: ast.expr, expression: str) -> Evaluation:
+    """Return the function of a node whose values arithmetic takes; see `make_real`."""
+    if isinstance(node, ast.Constant):
+        number = make_real(node.value)
+        return lambda columns: number
+    evaluate = compile_node(node, expression)
+    return lambda columns: make_real(evaluate(columns))
 
 
 def make_real(value: Any) -> Any:

@@ -5,10 +5,11 @@ live requests use the same lookup on numpy arrays, so none of them can see an ou
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
-from labkit.features.expressions import is_missing
+from labkit.features.expressions import is_missing_value
 
 PREDICT_AT, OUTCOME_KNOWN_AT = "predict_at", "outcome_known_at"
 """Columns of the joined table: the time a row is predicted and the time its outcome is known, in UTC."""
@@ -47,7 +48,7 @@ def make_state(names: Iterable[str]) -> State:
     return state
 
 
-def make_keys(columns: Sequence[np.ndarray], n_rows: int) -> np.ndarray:
+def list_history_keys(columns: Sequence[np.ndarray], n_rows: int) -> list[str | None]:
     """Return the key of every row.
 
     Parameters
@@ -59,26 +60,27 @@ def make_keys(columns: Sequence[np.ndarray], n_rows: int) -> np.ndarray:
 
     Returns
     -------
-    numpy.ndarray
-        Strings, shape (n_rows,); None where a part of the key is missing.
+    list of str
+        One key per row; None where a part of the key is missing.
     """
     if not columns:
-        return np.full(n_rows, "", object)
+        return [""] * n_rows
     parts = [to_texts(values) for values in columns]
     if len(parts) == 1:
-        return np.array(parts[0], object)
-    joined = [None if None in row else SEPARATOR.join(row) for row in zip(*parts, strict=True)]
-    return np.array(joined, object)
+        return parts[0]
+    return [None if None in row else SEPARATOR.join(row) for row in zip(*parts, strict=True)]
 
 
 def to_texts(values: np.ndarray) -> list[str | None]:
     """Return values as strings, None where a value is missing."""
     return [
-        None if is_absent else str(value) for value, is_absent in zip(values.tolist(), is_missing(values), strict=True)
+        value if type(value) is str else None if is_missing_value(value) else str(value) for value in values.tolist()
     ]
 
 
-def add_outcomes(state: State, times: np.ndarray, outcomes: np.ndarray, keys: Mapping[str, np.ndarray]) -> State:
+def add_outcomes(
+    state: State, times: np.ndarray, outcomes: np.ndarray, keys: Mapping[str, Sequence[str | None]]
+) -> State:
     """Return the state with more outcomes; the result does not depend on their order or grouping.
 
     Parameters
@@ -90,14 +92,14 @@ def add_outcomes(state: State, times: np.ndarray, outcomes: np.ndarray, keys: Ma
     outcomes
         Outcomes, float64, shape (n_new,).
     keys
-        Keys by history, as returned by `make_keys`, shape (n_new,).
+        Keys by history, as returned by `list_history_keys`, one per outcome.
     """
     n_old, total = len(state["times"]), len(state["times"]) + len(times)
     all_times = np.concatenate([state["times"], times])
     all_outcomes = np.concatenate([state["answers"], outcomes])
     known, codes = {}, {}
     for name, new_keys in keys.items():
-        before, after = state[f"{name}.keys"], new_keys.tolist()
+        before, after = state[f"{name}.keys"], [*new_keys]
         known[name] = sorted({*before.tolist(), *after} - {None})
         number = {key: code for code, key in enumerate(known[name])}
         codes[name] = np.full(total, -1, "int64")
@@ -120,59 +122,84 @@ def make_index(name: str, keys: list[str], codes: np.ndarray, outcomes: np.ndarr
     return {f"{name}.keys": np.array(keys, "U"), f"{name}.places": index, f"{name}.sums": sums}
 
 
-def look_up(state: State, name: str, keys: np.ndarray, asked_at: np.ndarray, days: Sequence[int]) -> State:
-    """Return the rate and the number of outcomes known at each row's time, in each trailing window.
+class HistoryIndex:
+    """Histories arranged so that one row is looked up in all of them together.
 
     Parameters
     ----------
     state
         The outcomes.
-    name
-        Name of the history.
-    keys
-        Key of each row, shape (n_rows,).
-    asked_at
-        `datetime64[us]`, shape (n_rows,): outcomes known up to and including this time count.
     days
-        Lengths of the windows, in days.
+        Lengths of the windows in days, by name of the history.
 
-    Returns
-    -------
-    dict
-        `<name>_rate_<days>d` (NaN where there is no outcome) and `<name>_count_<days>d`, float64, shape (n_rows,).
+    Attributes
+    ----------
+    names
+        Names of the features, in the order of `look_up`.
     """
-    codes = find_key_codes(state[f"{name}.keys"], keys)
-    is_known = (codes >= 0) & ~np.isnat(asked_at)
-    now = np.where(is_known, asked_at, np.datetime64(0, "us")).astype("int64")
-    until = find_places(state, name, codes, np.searchsorted(state["times"], now, side="right"))
-    found = {}
-    for length in days:
-        since = find_places(state, name, codes, np.searchsorted(state["times"], now - length * DAY, side="left"))
-        number = np.where(is_known, until - since, 0).astype("float64")
-        sums = state[f"{name}.sums"]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found[f"{name}_rate_{length}d"] = np.where(number > 0, (sums[until] - sums[since]) / number, np.nan)
-        found[f"{name}_count_{length}d"] = number
-    return found
+
+    def __init__(self, state: State, days: Mapping[str, Sequence[int]]) -> None:
+        self.times = state["times"]
+        self.known = {name: make_codes(state[f"{name}.keys"]) for name in days}
+        self.places = [state[f"{name}.places"] for name in days]
+        self.sums = [state[f"{name}.sums"] for name in days]
+        spans = sorted({length for lengths in days.values() for length in lengths})
+        self.spans = np.array(spans, "int64").reshape(-1, 1) * DAY
+        # Each history asks for the places of the moment itself, row 0 of all moments, and of its windows' starts.
+        asked = [[0, *(1 + spans.index(length) for length in lengths)] for lengths in days.values()]
+        self.rows = np.array([row for rows in asked for row in rows], "int64")
+        self.history = np.repeat(np.arange(len(asked)), [len(rows) for rows in asked])
+        ends = np.cumsum([0, *(len(rows) for rows in asked)]).tolist()
+        self.slices = [slice(start, end) for start, end in pairwise(ends)]
+        starts = [(first, place) for first, end in pairwise(ends) for place in range(first + 1, end)]
+        self.until = np.array([first for first, _ in starts], "int64")
+        self.since = np.array([place for _, place in starts], "int64")
+        self.names = [feature for name, lengths in days.items() for feature in list_rate_names(name, lengths)]
+
+    def look_up(self, keys: Mapping[str, Sequence[str | None]], asked_at: np.ndarray) -> np.ndarray:
+        """Return the rate and the number of outcomes known at each row's time, in each trailing window.
+
+        Parameters
+        ----------
+        keys
+            Key of each row, by history; see `list_history_keys`.
+        asked_at
+            `datetime64[us]`, shape (n_rows,): outcomes known up to and including this time count.
+
+        Returns
+        -------
+        numpy.ndarray
+            float64, shape (n_features, n_rows); rates are NaN where there is no outcome.
+        """
+        codes = np.array([find_codes(keys[name], known) for name, known in self.known.items()], "int64")
+        codes = codes.reshape(len(self.known), len(asked_at))
+        is_time = ~np.isnat(asked_at)
+        now = np.where(is_time, asked_at, np.datetime64(0, "us")).astype("int64")
+        moments = np.empty((1 + len(self.spans), len(now)), "int64")
+        moments[0] = self.times.searchsorted(now, side="right")
+        moments[1:] = self.times.searchsorted(now - self.spans, side="left")
+        asked = (codes * (len(self.times) + 1))[self.history] + moments[self.rows]
+        found, totals = np.empty(asked.shape, "int64"), np.empty(asked.shape)
+        for places, sums, rows in zip(self.places, self.sums, self.slices, strict=True):
+            found[rows] = places.searchsorted(asked[rows])
+            totals[rows] = sums[found[rows]]
+        is_known = (codes[self.history[self.since]] >= 0) & is_time
+        number = np.where(is_known, found[self.until] - found[self.since], 0).astype("float64")
+        made = np.full((len(self.since), 2, len(now)), np.nan)
+        np.divide(totals[self.until] - totals[self.since], number, out=made[:, 0], where=number > 0)
+        made[:, 1] = number
+        return made.reshape(len(self.names), len(now))
 
 
-def find_key_codes(known: np.ndarray, keys: np.ndarray) -> np.ndarray:
+def make_codes(keys: np.ndarray) -> dict[str, int]:
+    """Return the index of each key of a history."""
+    return {key: code for code, key in reversed([*enumerate(keys.tolist())])}
+
+
+def find_codes(keys: Sequence[str | None], known: Mapping[str, int]) -> list[int]:
     """Return the index of each key, -1 for missing and unseen keys."""
-    if not len(known):
-        return np.full(len(keys), -1, "int64")
-    strings = keys.tolist()
-    # A numpy string array pads all strings to the longest: strings longer than any known key are excluded first.
-    longest = known.dtype.itemsize // np.dtype("U1").itemsize
-    may_match = np.array([string is not None and len(string) <= longest for string in strings], bool)
-    asked = np.array([string if is_short else "" for string, is_short in zip(strings, may_match, strict=True)], "U")
-    places = np.minimum(np.searchsorted(known, asked), len(known) - 1)
-    is_found = (known[places] == asked) & may_match
-    return np.where(is_found, places, -1)
-
-
-def find_places(state: State, name: str, codes: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Return how many entries of a history's index precede a key's outcomes at or after a position in time."""
-    return np.searchsorted(state[f"{name}.places"], codes * (len(state["times"]) + 1) + times)
+    # Keys are stored in numpy's strings, which end before the first of the zero characters at their end.
+    return [-1 if key is None else known.get(key.rstrip("\0"), -1) for key in keys]
 
 
 def list_rate_names(name: str, days: Sequence[int]) -> list[str]:

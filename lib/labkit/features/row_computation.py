@@ -128,11 +128,11 @@ class RowComputation:
         for name, transformer in self.transformers_.items():
             own_transformers.check_transformer(name, transformers[name], transformer, clean)
 
-    def make_keys(self, columns: Columns) -> dict[str, np.ndarray]:
-        """Return the key of every row, by history, each of shape (n_rows,)."""
+    def list_keys(self, columns: Columns) -> dict[str, list[str | None]]:
+        """Return the key of every row, by history."""
         n_rows = len(columns[PREDICT_AT]) if self.histories else 0
         return {
-            name: outcome_rates.make_keys([columns[key] for key in spec["keys"]], n_rows)
+            name: outcome_rates.list_history_keys([columns[key] for key in spec["keys"]], n_rows)
             for name, spec in (self.histories or {}).items()
         }
 
@@ -185,10 +185,15 @@ class RowComputation:
             Cleaned raw columns, computed columns and histories, shape (n_rows,).
         """
         made = self.compute_raw(columns)
-        for name, keys in self.make_keys(made).items():
-            days = (self.histories or {})[name]["days"]
-            made |= outcome_rates.look_up(self.state_, name, keys, made[PREDICT_AT], days)
+        if self.histories:
+            index = self.make_history_index()
+            made |= dict(zip(index.names, index.look_up(self.list_keys(made), made[PREDICT_AT]), strict=True))
         return {name: values for name, values in made.items() if not self.is_hidden(name)}
+
+    def make_history_index(self) -> outcome_rates.HistoryIndex:
+        """Return the histories arranged for looking rows up."""
+        days = {name: spec["days"] for name, spec in (self.histories or {}).items()}
+        return outcome_rates.HistoryIndex(self.state_, days)
 
     def compute_raw(self, columns: Mapping[str, np.ndarray]) -> Columns:
         """Clean raw columns and compute everything that does not depend on the outcomes of other rows.
@@ -212,9 +217,8 @@ class RowComputation:
                 name, self.get_declared("transformers")[name], transformer, clean
             )
         for name, spec in self.get_declared("dates").items():
-            made |= {
-                f"{name}_{part}": date_parts.compute_part(clean[name], spec["zone"], part) for part in spec["parts"]
-            }
+            parts = date_parts.compute_parts(clean[name], spec["zone"], spec["parts"])
+            made |= {f"{name}_{part}": values for part, values in parts.items()}
         for name, weights in self.learnt_["words"].items():
             made |= tfidf.weigh_words(clean[name], weights, name)
         for first, second in self.get_declared("interactions"):

@@ -6,6 +6,7 @@ many rows, such as encoding, follow in `labkit.model.training.comparison`.
 
 import json
 from collections import Counter
+from itertools import compress
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -174,7 +175,7 @@ class RowFeatures(RowComputation, TransformerMixin, BaseEstimator):  # type: ign
                 f"{X.index[early[0]]}: filter them out or fix data.time"
             )
         is_known = ~np.isnat(known_at) & outcomes.notna().to_numpy()
-        keys = {name: values[is_known] for name, values in self.make_keys(columns).items()}
+        keys = {name: [*compress(found, is_known)] for name, found in self.list_keys(columns).items()}
         times = known_at[is_known].astype("int64")
         self.state_ = outcome_rates.add_outcomes(self.state_, times, self.to_numbers(outcomes)[is_known], keys)
         return self

@@ -105,7 +105,9 @@ def load_engine(folder: Path, *, digest: str | None, version: int | None, genera
     found = digest or runtime.compute_release_digest(folder)
     engine = Engine(generation, version, found, folder, opened, reader, card)
     try:
-        predicted = engine.predict(reader.make_columns(reader.convert(engine.load_example())))
+        columns = reader.make_columns(reader.convert(engine.load_example()))
+        opened.check_features(columns.values)
+        predicted = engine.predict(columns)
     except Exception as error:  # onnxruntime raises errors of many types
         raise ModelError(f"{folder}: cannot predict its example rows: {get_first_line(error)}") from error
     if not np.isfinite(predicted).all():

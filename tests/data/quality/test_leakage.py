@@ -188,7 +188,8 @@ def test_histories_equal_those_counted_one_by_one(seed: int, n_pieces: int) -> N
         state = outcome_rates.add_outcomes(state, known[piece].astype("int64"), targets[piece], {"k": keys[piece]})
     asked = start + random.integers(-24, 24 * 32, 100).astype("timedelta64[h]")
     wanted = random.choice(np.array(["a", "b", "ü", "new", None], object), 100)
-    found = outcome_rates.look_up(state, "k", wanted, asked, [1, 7])
+    index = outcome_rates.HistoryIndex(state, {"k": [1, 7]})
+    found = dict(zip(index.names, index.look_up({"k": wanted.tolist()}, asked), strict=True))
     for row in range(100):
         of_key = np.array([wanted[row] is not None and key == wanted[row] for key in keys], bool)
         for days in (1, 7):

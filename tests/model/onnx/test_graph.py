@@ -8,6 +8,7 @@ import pytest
 from labkit.errors import DataError, ModelError
 from labkit.features.table_columns import take_columns
 from labkit.model.onnx import converters, graph
+from labkit.model.onnx.compact import compact
 from labkit.model.onnx.hard_rows import make_hard_rows
 
 from tests.model.tables import (
@@ -37,6 +38,7 @@ def test_graph_equals_pipeline(name: str, task: str) -> None:
     assert parity.is_equal
     assert parity.rows == len(rows)
     assert content is not None
+    assert graph.Graph(content, model[0]).compiled is not None
 
 
 @pytest.mark.slow
@@ -69,6 +71,38 @@ def test_large_whole_numbers_keep_their_differences(name: str, task: str) -> Non
     model = fit_small_model(name, frame, targets[task], make_target(task))
     _, parity = graph.make_graph(model, frame, tolerance=1e-5)
     assert parity.reason == ""
+
+
+@pytest.mark.parametrize("columns", [(), ("a b",), ("größe",), ("größe", "flag", 'text, "x"')])
+@pytest.mark.parametrize("name", ["linear", "lightgbm"])
+def test_two_inputs_predict_what_one_per_feature_predicts(name: str, columns: tuple[str, ...]) -> None:
+    model, frame = make_small_model(name, "binary", columns), make_table()[[*columns] or slice(None)]
+    content = converters.convert(model)
+    plain, small = graph.Graph(content, model[0]), graph.Graph(compact(content, model[0]) or b"", model[0])
+    assert {*small.inputs} <= {"numbers", "codes"}
+    assert small.compiled is not None
+    rows = pd.concat([frame, make_hard_rows(frame, model[0].inputs_, n_rows=50, seed=0)], ignore_index=True)
+    arrays = take_columns(rows, model[0].inputs_)
+    np.testing.assert_array_equal(small.predict(arrays), plain.predict(arrays))
+
+
+def test_columns_called_like_the_inputs_are_no_inputs() -> None:
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({"codes": random.normal(size=60), "numbers": random.choice(["a", "b"], 60)})
+    model = fit_small_model("linear", frame, pd.Series(random.normal(size=60)), make_target("regression"))
+    content = converters.convert(model)
+    plain, small = graph.Graph(content, model[0]), graph.Graph(compact(content, model[0]) or b"", model[0])
+    assert (plain.compiled is None, small.compiled is None) == (True, False)
+    arrays = take_columns(frame, model[0].inputs_)
+    np.testing.assert_array_equal(small.predict(arrays), plain.predict(arrays))
+
+
+def test_a_category_used_in_another_way_keeps_its_input() -> None:
+    content = converters.convert(make_small_model("linear", "regression"))
+    assert (
+        compact(content.replace(b"OneHotEncoder", b"OneHotDecoder"), make_small_model("linear", "regression")[0])
+        is None
+    )
 
 
 @pytest.mark.slow

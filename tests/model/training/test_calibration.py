@@ -9,7 +9,7 @@ from labkit.features.row_features import RowFeatures
 from labkit.model.estimators import candidates, preprocessing
 from labkit.model.estimators.calibrated import calibrate
 from labkit.model.evaluation import blocks
-from labkit.model.onnx import graph
+from labkit.model.onnx import converters, graph
 from labkit.model.release.skops_file import load_model, save_model
 from labkit.model.training import comparison, cross_validation
 from labkit.model.training.calibration import Calibration, try_calibration
@@ -56,7 +56,8 @@ def test_calibrated_model_is_saved_and_converted(model: str, labels: tuple[objec
     assert np.array_equal(load_model(tmp_path / "m.skops").predict_proba(frame), fitted.predict_proba(frame))
     content, parity = graph.make_graph(fitted, frame, tolerance=1e-5)
     assert parity.reason == ""
-    opened = graph.Graph(content or b"", features)
+    assert content is not None
+    opened = graph.Graph(converters.convert(fitted), features)
     taken = features.transform(frame)
     feeds = {
         node: taken[name].to_numpy(dtype).reshape(-1, 1)

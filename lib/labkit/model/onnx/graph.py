@@ -14,6 +14,7 @@ import pandas as pd
 
 from labkit.errors import ModelError, get_first_line
 from labkit.features.table_columns import take_columns
+from labkit.model.onnx.compact import compact
 from labkit.model.onnx.converters import convert as convert
 from labkit.model.onnx.session import Graph
 
@@ -99,6 +100,7 @@ def make_graph(
     n_rows = len(frame) + (0 if hard is None else len(hard))
     try:
         content = convert(model)
+        content = compact(content, model[0]) or content
         graph = Graph(content, model[0])
     except ModelError as error:
         return None, Parity(n_rows, None, tolerance, str(error))

@@ -9,14 +9,18 @@ import numpy as np
 import onnxruntime as ort
 
 from labkit.errors import ModelError, get_first_line
+from labkit.features.compiled import CODES, NUMBERS, CompiledFeatures
 from labkit.features.row_computation import RowComputation
 
-NUMPY_TYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}
+NUMPY_TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(int64)": "int64"}
 """Array type for each type of graph input; inputs of any other type are strings."""
 
 
 class Graph:
-    """An ONNX graph with its row features, from raw columns to predictions with numpy only."""
+    """An ONNX graph with its row features, from raw columns to predictions with numpy only.
+
+    Graphs with one input per feature, as older releases have, are run as well; see `labkit.model.onnx.compact`.
+    """
 
     def __init__(self, content: bytes, row_features: RowComputation) -> None:
         options = ort.SessionOptions()
@@ -27,11 +31,18 @@ class Graph:
         except Exception as error:  # onnxruntime raises various exceptions from its C++ code
             raise ModelError(f"not an ONNX graph that can be run: {get_first_line(error)}") from error
         self.row_features = row_features
-        self.inputs = {node.name: NUMPY_TYPES.get(node.type, "object") for node in self.session.get_inputs()}
-        if len(self.inputs) != len(row_features.outputs_):
-            raise ModelError(
-                f"the graph takes {len(self.inputs)} columns, its features are {len(row_features.outputs_)}"
-            )
+        nodes = self.session.get_inputs()
+        self.inputs = {node.name: NUMPY_TYPES.get(node.type, "object") for node in nodes}
+        self.outputs = [self.session.get_outputs()[-1].name]
+        kinds = [*row_features.outputs_.values()]
+        sizes = {NUMBERS: kinds.count("number"), CODES: kinds.count("category")}
+        found = {node.name: node.shape[1] for node in nodes}
+        # Features may have the names of the two inputs, but not their types.
+        is_compact = found == {name: size for name, size in sizes.items() if size}
+        is_compact &= self.inputs.get(NUMBERS) != "object" and self.inputs.get(CODES) in ("int64", None)
+        self.compiled = CompiledFeatures(row_features) if is_compact else None
+        if self.compiled is None and len(found) != len(kinds):
+            raise ModelError(f"the graph takes {sum(found.values())} columns, its features are {len(kinds)}")
 
     def predict(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Predict rows given as raw columns, each of shape (n_rows,).
@@ -46,10 +57,18 @@ class Graph:
         DataError
             A column is missing or of the wrong kind.
         """
-        features = self.row_features.transform_columns(columns)
-        feeds = {}
-        for (node, dtype), name in zip(self.inputs.items(), self.row_features.outputs_, strict=True):
-            feeds[node] = features[name].astype(dtype, copy=False).reshape(-1, 1)
-        outputs = self.session.run(None, feeds)
-        predicted: np.ndarray = np.asarray(outputs[-1])
+        outputs = self.session.run(self.outputs, self.make_feeds(columns))
+        predicted: np.ndarray = np.asarray(outputs[0])
         return predicted if predicted.shape[1:] != (1,) else predicted.ravel()
+
+    def make_feeds(self, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the inputs of the graph."""
+        if self.compiled is not None:
+            numbers, codes = self.compiled.compute(columns)
+            feeds = {NUMBERS: numbers, CODES: codes}
+            return {name: feeds[name].astype(dtype, copy=False) for name, dtype in self.inputs.items()}
+        features = self.row_features.transform_columns(columns)
+        return {
+            node: features[name].astype(dtype, copy=False).reshape(-1, 1)
+            for (node, dtype), name in zip(self.inputs.items(), self.row_features.outputs_, strict=True)
+        }

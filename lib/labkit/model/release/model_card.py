@@ -15,11 +15,9 @@ from labkit.model.estimators.calibrated import Calibrated
 from labkit.model.estimators.target_transform import OnScale
 from labkit.model.evaluation.checks import SIGNS, CheckResult, describe_counts, mute, sort_by_weight
 from labkit.model.evaluation.gate import format_metric
-from labkit.model.evaluation.method_checks import list_release_checks
 from labkit.model.evaluation.metrics import is_greater_better
 from labkit.model.release.performance import (
-    NAMED,
-    list_not_shown,
+    BASELINES,
     list_performance,
     list_periods,
     list_slices,
@@ -49,7 +47,9 @@ def make_card(
     params: Params,
     *,
     model: Pipeline,
-    artifacts: Mapping[str, Mapping[str, Any]],
+    metrics: Mapping[str, Any],
+    split: Mapping[str, Any],
+    gate: Mapping[str, Any],
     holdout: pd.DataFrame,
     parity: Mapping[str, Any],
     sizes: Mapping[str, int],
@@ -60,8 +60,12 @@ def make_card(
     ----------
     model
         The fitted pipeline: row features first, estimator last.
-    artifacts
-        Content of `split`, `choice`, `evaluation` and `gate`, by name.
+    metrics
+        Content of `evaluation/evaluation.json`.
+    split
+        Content of `clean/split.json`.
+    gate
+        Content of `evaluation/gate.json`.
     holdout
         The clean holdout rows.
     parity
@@ -71,7 +75,6 @@ def make_card(
         `labkit.model.release.skops_file.measure_parts`, and of the ONNX graph.
     """
     subject, deploy = Subject.from_params(params), params.deploy
-    metrics, split = artifacts["evaluation"], artifacts["split"]
     sections = {
         "Model details": [
             *describe_model(params, name_estimator(model[-1]), parity),
@@ -92,16 +95,16 @@ def make_card(
         "Evaluation data": tabulate_parts(split, EVALUATION_USES, subject),
         "Training data": [*tabulate_parts(split, TRAINING_USES, subject), *describe_method(split, subject)],
         "Quantitative analyses": [
-            *list_performance(metrics, n_classes=len(getattr(model[-1], "classes_", ()))),
+            *list_performance(metrics),
             *list_periods(metrics, subject),
             *list_slices(metrics, subject),
-            *list_gate_checks(artifacts["gate"]),
+            *list_gate_checks(gate),
         ],
         "Ethical considerations": [deploy.ethical_considerations or write_missing("ethical_considerations"), ""],
         "Caveats and recommendations": [
             *(f"- {limit}" for limit in list_limits(params, metrics, holdout, parity)),
             "",
-            *list_open_checks(params, list_all_checks(artifacts, parity)),
+            *list_open_checks(params, split, metrics),
         ],
     }
     lines = [f"# {subject.question}", "", f"Model card of `{params.experiment}`.", ""]
@@ -198,11 +201,11 @@ def describe_metrics(metrics: Mapping[str, Any], holdout: pd.DataFrame, subject:
     """Return which metrics were computed, on what, how uncertain they are and what they are compared with."""
     name = metrics["metric"]
     better = "greater" if is_greater_better(name) else "smaller"
-    others = " and ".join(title for key, title in NAMED.items() if key in metrics)
+    others = " and ".join(title for key, title in BASELINES.items() if key in metrics)
     return [
         f"- Candidates were compared by **{name}**: {better} is better. Reported too: "
         f"{', '.join(one for one in metrics['holdout'] if one != name) or 'no other metric'}.",
-        f"- Measured on {subject.count_rows(len(holdout), kind='holdout')}, and compared there with {others}.",
+        f"- Measured on {subject.count_rows(len(holdout), kind='holdout')}, beside {others} on the same rows.",
         f"- The {format_confidence(metrics['confidence'])} intervals come from resampling the holdout: "
         f"{metrics['resampled']}.",
         "",
@@ -253,17 +256,14 @@ def list_gate_checks(gate: Mapping[str, Any]) -> list[str]:
     return ["### Gate", "", *checks, ""]
 
 
-def list_all_checks(artifacts: Mapping[str, Mapping[str, Any]], parity: Mapping[str, Any]) -> list[CheckResult]:
-    """Return the results of the checks of all stages before the publication."""
-    stored = [check for name in ("split", "choice", "evaluation") for check in artifacts[name].get("checks", [])]
-    return [*map(CheckResult.from_dict, stored), *list_release_checks(parity)]
-
-
-def list_open_checks(params: Params, checks: Sequence[CheckResult]) -> list[str]:
-    """Return the checks that need attention or are muted, and how many have which status."""
-    results = sort_by_weight(mute(checks, params.checks.mute))
+def list_open_checks(params: Params, split: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
+    """Return the checks of split and evaluation that need attention or are muted, and how many have which status."""
+    stored = [*split.get("checks", []), *metrics.get("checks", [])]
+    results = sort_by_weight(mute([CheckResult.from_dict(check) for check in stored], params.checks.mute))
+    if not results:
+        return []
     lines = [describe_check(one) for one in results if one.needs_attention or one.status == "muted"]
-    counts = f"Checks of split, training, evaluation and release: {describe_counts(results)}."
+    counts = f"Checks of split and evaluation: {describe_counts(results)}."
     return ["### Checks", "", *lines, *([""] if lines else []), counts, ""]
 
 
@@ -301,8 +301,9 @@ def list_limits(
             f"`{missing_share.idxmax()}` is missing in {format_share(missing_share.max())} of the {subject.rows}; the "
             "model imputes them."
         )
-    n_classes = holdout[target.column].nunique() if target.task == "classification" else 0
-    limits += list_not_shown(metrics, n_classes=n_classes)
+    gain = metrics.get("paired", {}).get("plain_lightgbm")
+    if gain and not (gain["low"] or 0) > 0:
+        limits.append("It is not shown to be better than LightGBM with its defaults on the raw columns.")
     drifting = [found["prediction"] - found["true"] for found in metrics.get("by_period", {}).values()]
     if len(drifting) > 1 and params.data.target.task == "classification":
         worst = max(drifting, key=abs)

@@ -71,6 +71,12 @@ class Runtime:
         with self.code.active():
             return self.graph.predict(columns)
 
+    def check_features(self, columns: Mapping[str, np.ndarray]) -> None:
+        """Raise DataError if compiled features of some rows are not those of training."""
+        if self.graph.compiled is not None:
+            with self.code.active():
+                self.graph.compiled.check(columns)
+
 
 def load_runtime(folder: Path, *, digest: str | None = None) -> Runtime:
     """Verify a release and open it for prediction with its ONNX graph.
