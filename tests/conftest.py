@@ -1,15 +1,18 @@
 """Checkouts to test in: real copies of this one, in folders of their own."""
 
+import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
+from labkit.cli import main
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.services import skip_outside_of_ci
@@ -87,6 +90,26 @@ def call_labkit(root: Path, *arguments: str, **variables: str) -> subprocess.Com
         timeout=600,
         check=False,
     )
+
+
+def call_in_process(root: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a checkout as `call_labkit` does, without a process that first imports everything.
+
+    Not for what depends on a process of its own: signals, a terminal, standard streams, what is imported.
+    """
+    signals = (signal.SIGTERM, signal.SIGHUP)
+    handlers = [signal.getsignal(name) for name in signals]
+    output, errors = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
+        for key in os.environ.keys() - make_environment(root).keys():
+            patch.delenv(key)
+        for key, value in {**make_environment(root), **variables}.items():
+            patch.setenv(key, value)
+        patch.chdir(root)
+        code = main.call(main.cli, [*arguments])
+    for name, handler in zip(signals, handlers, strict=True):
+        signal.signal(name, handler)
+    return subprocess.CompletedProcess(arguments, code, output.getvalue(), errors.getvalue())
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from labkit.errors import ParamsError
 from labkit.run.pipeline import dvc_repo
 from mlflow import MlflowClient
 
-from tests.conftest import Labkit, call_labkit, make_checkout
+from tests.conftest import Labkit, call_in_process, call_labkit, make_checkout
 from tests.shared_server import SharedServer
 from tests.shop import SHOP, list_files, write_tables
 
@@ -42,10 +42,10 @@ from tests.shop import SHOP, list_files, write_tables
     ],
 )
 def test_nearest_match_is_suggested_for_a_mistyped_word(
-    checkout: Path, labkit: Labkit, arguments: tuple[str, ...], message: str
+    checkout: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     before = list_files(checkout)
-    done = labkit(*arguments)
+    done = call_in_process(checkout, *arguments)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -139,9 +139,9 @@ def test_experiment_that_a_shell_would_read_never_reaches_dvc(checkout: Path, la
         ("deploy.owner=ghp_0123456789012345678901234567890123456789", "-S deploy.owner looks like a secret"),
     ],
 )
-def test_hostile_setting_changes_nothing(checkout: Path, labkit: Labkit, setting: str, message: str) -> None:
+def test_hostile_setting_changes_nothing(checkout: Path, setting: str, message: str) -> None:
     before = list_files(checkout)
-    done = labkit("run", "diabetes", "-S", setting.replace("\ud800", os.fsdecode(b"\xff")))
+    done = call_in_process(checkout, "run", "diabetes", "-S", setting.replace("\ud800", os.fsdecode(b"\xff")))
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -194,15 +194,27 @@ def find_statuses(root: Path) -> list[tuple[str, str, str]]:
         ("times: [ordered]", "times: [kind]", "column kind, row 1: "),
     ],
 )
-def test_table_or_column_that_is_not_there_is_refused_before_any_kernel(
+def test_table_or_column_that_is_not_there_is_refused_by_the_first_stage(
     shop: Path, old: str, new: str, message: str
 ) -> None:
     path = shop / "params" / "shop.yaml"
     path.write_text(SHOP.replace(old, new, 1))
-    done = call_labkit(shop, "run", "shop")
+    done = call_in_process(shop, "stage", "source", "shop")
     path.write_text(SHOP)
     assert done.returncode == 2, done.stdout + done.stderr
     assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("shop")
+def test_refusal_of_the_first_stage_ends_a_run_before_any_kernel(shop: Path) -> None:
+    path = shop / "params" / "shop.yaml"
+    path.write_text(SHOP.replace("drop: [ordered]", "drop: [orderd]", 1))
+    done = call_labkit(shop, "run", "shop")
+    path.write_text(SHOP)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "features.drop: no column 'orderd': did you mean 'ordered'?" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (shop / "reports" / "shop").exists()
     assert ("eda", "FAILED", "") not in find_statuses(shop)
@@ -247,10 +259,10 @@ def test_strangers_tables_run_through_unedited_notebooks(shop: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("clones")
-def test_two_clean_clones_give_the_same_bytes(tmp_path: Path) -> None:
+def test_two_clean_clones_give_the_same_bytes(tmp_path: Path, shared_server: SharedServer, store: Path) -> None:
     digests = []
     for name in ("one", "two"):
-        root = make_checkout(tmp_path / name)
+        root = shared_server.lend(make_checkout(tmp_path / name, store=store))
         done = call_labkit(
             root, "run", "breast_cancer", "-S", "training.folds=2", "-S", "evaluation.bootstrap_samples=200"
         )

@@ -19,7 +19,7 @@ from labkit.run.kernels import servers
 from labkit.run.pipeline import run_lock
 from labkit.run.records import ledger
 
-from tests.conftest import Labkit, call_labkit
+from tests.conftest import Labkit, call_in_process
 
 LONG_AGO = 2 * 3600
 
@@ -50,7 +50,7 @@ def test_no_heavy_package_is_imported(checkout: Path) -> None:
 
 @pytest.mark.slow
 def test_outside_of_a_checkout(tmp_path: Path) -> None:
-    done = call_labkit(tmp_path, "doctor")
+    done = call_in_process(tmp_path, "doctor")
     assert done.returncode == 2
     assert "no labkit checkout here or above" in done.stderr
 

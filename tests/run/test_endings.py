@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import call_labkit
+from tests.conftest import call_in_process, call_labkit
 from tests.run.small import (
     find_done,
     find_family,
@@ -107,7 +107,7 @@ def test_failure_is_recorded_consistently_everywhere(tmp_path: Path, store: Path
     assert {status for status, _ in find_tracked(root).values()} == {"FAILED"}
     assert list((root / ".labkit" / "work").iterdir()) == []
     assert not (root / "data" / "small" / "eda").exists()
-    listed = call_labkit(root, "runs", "small").stdout
+    listed = call_in_process(root, "runs", "small").stdout
     assert f"  {ending.outcome} in eda " in listed
 
 
@@ -126,11 +126,11 @@ def test_success_is_recorded_consistently_everywhere(tmp_path: Path, store: Path
     assert {status for status, _ in find_tracked(root).values()} == {"FINISHED"}
     outputs = [line for line in load_ledger(root) if line["kind"] == "output"]
     assert [line["path"] for line in outputs] == ["data/small/eda", "data/small/wrangling"]
-    asked = call_labkit(root, "why", "small", "-v").stdout
+    asked = call_in_process(root, "why", "small", "-v").stdout
     for line in outputs:
         assert line["sha256"][:12] in asked
     assert "wrangling    ran: first run (" in asked
-    mistyped = call_labkit(root, "why", "smal")
+    mistyped = call_in_process(root, "why", "smal")
     assert mistyped.returncode == 2
     assert "no run 'smal': did you mean 'small'?" in mistyped.stderr
 
@@ -150,7 +150,7 @@ def test_signal_to_the_runner_is_recorded_consistently_everywhere(tmp_path: Path
     if is_killed:
         assert find_done(root) == {}
         assert [status for status, _ in find_tracked(root).values()] == ["RUNNING", "RUNNING"]
-    listed = call_labkit(root, "runs").stdout
+    listed = call_in_process(root, "runs").stdout
     expected = "killed" if is_killed else "interrupted"
     assert f"  {expected} " in listed
     ledger = find_done(root)
@@ -161,7 +161,7 @@ def test_signal_to_the_runner_is_recorded_consistently_everywhere(tmp_path: Path
     assert set(find_tracked(root).values()) == {(status, reason)}
     assert list((root / ".labkit" / "work").iterdir()) == []
     n_lines = len(load_ledger(root))
-    call_labkit(root, "runs")
+    call_in_process(root, "runs")
     assert len(load_ledger(root)) == n_lines, "what is closed is closed once"
 
 
@@ -204,7 +204,7 @@ def test_nothing_survives_the_runner_whatever_a_cell_has_started(tmp_path: Path,
         run.send_signal(getattr(signal, name))
         run.communicate(timeout=60)
     wait_until(lambda: not any(map(is_alive, family)), 10)
-    assert call_labkit(root, "runs").returncode == 0
+    assert call_in_process(root, "runs").returncode == 0
     assert {line["outcome"] for line in find_done(root).values()} == {"killed" if name == "SIGKILL" else "interrupted"}
     assert not (root / "data" / "small" / "eda").exists()
 
@@ -246,7 +246,7 @@ def test_full_disk_is_recorded_consistently_everywhere(tmp_path: Path, store: Pa
         ledger = find_done(root)
         assert (ledger["eda"]["outcome"], ledger["run"]["outcome"]) == ("failed", "failed")
         (root / "data" / "small" / "fill").unlink()
-        assert call_labkit(root, "runs").returncode == 0
+        assert call_in_process(root, "runs").returncode == 0
         assert find_tracked(root)["eda"][0] == find_tracked(root)["pipeline"][0] == "FAILED"
         assert find_states(root, "01_eda") == [*KEPT, "failed", "not run"]
         path.write_text(path.read_text().replace("while True", "while False"))
@@ -300,7 +300,7 @@ def test_server_lost_in_mid_run_is_recorded_consistently_everywhere_once_it_is_b
     assert {status for status, _ in find_tracked(root).values()} == {"RUNNING"}
     assert not (root / "data" / "small" / "eda").exists()
     with serve(command, folder=tmp_path, environment=environment, address=f"{uri}/health"):
-        assert call_labkit(root, "runs", **variables).returncode == 0
+        assert call_in_process(root, "runs", **variables).returncode == 0
         found = find_tracked(root, uri)
         assert {status for status, _ in found.values()} == {"FAILED"}
         assert "the tracking store or its artifact store failed" in found["eda"][1]

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from labkit.cli import main
 
-from tests.conftest import LABKIT, make_environment
+from tests.conftest import LABKIT, call_in_process, call_labkit, make_environment
 from tests.hostile_strings import find_controls
 from tests.run.small import make_small
 
@@ -84,20 +84,16 @@ def call_on_terminal(root: Path, *arguments: str) -> str:
 
 def call(root: Path, *arguments: str) -> str:
     """Run the command line as in a script and return what it printed."""
-    done = subprocess.run(
-        [LABKIT, *arguments],
-        cwd=root,
-        env={**make_environment(root), "COLUMNS": WIDE},
-        capture_output=True,
-        check=False,
-        timeout=300,
-    )
-    return (done.stdout + done.stderr).decode()
+    run = call_labkit if arguments[0] in PROCESSES else call_in_process
+    done = run(root, *arguments, COLUMNS=WIDE)
+    return done.stdout + done.stderr
 
 
 OWN_CODES = re.compile(r"\x1b\[[0-9;]*m|\x1b\[\?25[lh]|\x1b\[[0-9]*[AKG]|\r")
 """What rich itself sends to a terminal: colours, and what draws a line again."""
 
+PROCESSES = {"run", "serve", "warm"}
+"""Commands that start processes, or run until they are stopped: called as processes of their own."""
 COMMANDS: dict[str, list[list[str]]] = {
     "run": [
         ["small", "--cold"],

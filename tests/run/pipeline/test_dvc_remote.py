@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import call_labkit, make_environment
+from tests.conftest import call_in_process, call_labkit, make_environment
 from tests.run.small import make_small
 from tests.servers import find_free_port
 from tests.services import serve_s3
@@ -69,7 +69,7 @@ def test_s3_remote_as_readme_has_it(alice: Path, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert done.stdout == "4 files fetched; 2 outputs of 2 stages in place\n"
         assert done.stderr == ""
-        assert call_labkit(bob, "status", "small").stdout.count("up to date") == 2
+        assert call_in_process(bob, "status", "small").stdout.count("up to date") == 2
         again = call_labkit(bob, "pull", "small", **keys)
         assert again.stdout == "0 files fetched; 2 outputs of 2 stages in place\n"
 

@@ -18,7 +18,7 @@ from labkit.storage.digests import compute_digest
 from mlflow import MlflowClient
 from playwright.sync_api import Page
 
-from tests.conftest import LABKIT, call_labkit, make_environment
+from tests.conftest import LABKIT, call_in_process, call_labkit, make_environment
 from tests.shared_server import SharedServer
 
 NOTEBOOKS = ["eda", "wrangling", "features", "training", "evaluation", "deploy"]
@@ -124,7 +124,7 @@ def test_champion_predicts_through_mlflow_and_through_labkit_alike(
     rows.to_csv(tmp_path / "in.csv", index=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}")
     expected = mlflow.pyfunc.load_model("models:/diabetes@champion").predict(rows)
-    done = call_labkit(root, "predict", "diabetes", str(tmp_path / "in.csv"), str(tmp_path / "out.csv"))
+    done = call_in_process(root, "predict", "diabetes", str(tmp_path / "in.csv"), str(tmp_path / "out.csv"))
     assert done.returncode == 0, done.stderr
     assert "40 rows predicted with diabetes version 1" in done.stdout
     found = pd.read_csv(tmp_path / "out.csv")["prediction"]
@@ -148,7 +148,7 @@ def test_rows_that_cannot_be_predicted(
 ) -> None:
     if content is not None:
         (tmp_path / name).write_text(content)
-    done = call_labkit(root, "predict", "diabetes", str(tmp_path / name), str(tmp_path / "out.csv"))
+    done = call_in_process(root, "predict", "diabetes", str(tmp_path / name), str(tmp_path / "out.csv"))
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -173,7 +173,7 @@ def test_every_page_of_the_run_is_inert_and_fits(
 
 @pytest.mark.slow
 def test_status_shows_that_nothing_is_stale(root: Path) -> None:
-    done = call_labkit(root, "status", "diabetes")
+    done = call_in_process(root, "status", "diabetes")
     assert done.returncode == 0
     assert "stale" not in done.stdout
     assert done.stdout.count("up to date") == 7
@@ -364,7 +364,7 @@ def test_sample_run_stays_in_scratch(root: Path) -> None:
     assert len(pd.read_parquet(root / "data/diabetes/scratch/raw/patients.parquet")) == 150
     assert {path: compute_digest(path) for path in before} == before
     assert get_champion(root) == champion
-    assert "up to date" in call_labkit(root, "status", "diabetes").stdout
+    assert "up to date" in call_in_process(root, "status", "diabetes").stdout
     assert "A sample of 150 rows" in (root / "reports/diabetes/sample/04_training.html").read_text()
 
 
@@ -420,7 +420,7 @@ def read_command(process: psutil.Process) -> str:
 @pytest.mark.slow
 def test_half_written_lock_of_a_killed_run_does_not_stop_the_next(root: Path) -> None:
     (root / ".dvc" / "tmp" / "rwlock").write_text("")
-    done = call_labkit(root, "status", "diabetes")
+    done = call_in_process(root, "status", "diabetes")
     assert done.returncode == 0, done.stderr
     lock = root / ".dvc" / "tmp" / "rwlock"
     assert not lock.exists() or json.loads(lock.read_text()) is not None

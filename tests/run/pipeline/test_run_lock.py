@@ -14,7 +14,7 @@ import pytest
 from labkit.run.pipeline import run_lock
 from labkit.storage.locks import open_lock, take_lock
 
-from tests.conftest import LABKIT, call_labkit, make_environment
+from tests.conftest import LABKIT, call_in_process, call_labkit, make_environment
 from tests.run.small import find_done, find_tracked, load_ledger, make_small, started, wait_until
 
 WAIT = """
@@ -173,11 +173,11 @@ def test_looking_is_possible_meanwhile(root: Path, first: "subprocess.Popen[str]
     before = fingerprint.read_bytes()
     path = root / "notebooks" / "01_eda.ipynb"
     path.write_text(path.read_text().replace("time.sleep(0.1)", "time.sleep(0.2)"))
-    shown = call_labkit(root, "status", "small")
+    shown = call_in_process(root, "status", "small")
     assert shown.returncode == 0, shown.stderr
     assert f"Under way now: the run of small (process {first.pid}" in shown.stdout
     assert fingerprint.read_bytes() == before, "the run that is under way depends on it"
-    listed = call_labkit(root, "runs")
+    listed = call_in_process(root, "runs")
     assert listed.returncode == 0
     assert "  running " in listed.stdout
     assert "killed" not in listed.stdout

@@ -13,7 +13,7 @@ from labkit.run.doctor import check_locations
 from labkit.run.records import artifact_locations, registry, tracking, tracking_client
 from mlflow.store.db import utils as database
 
-from tests.conftest import call_labkit
+from tests.conftest import call_in_process, call_labkit
 from tests.run.small import make_small
 
 ODD = "a%20b?c#d 'e\" ü 100% [x]*;&+=@:,"
@@ -163,8 +163,8 @@ def test_whole_run_in_a_folder_of_any_name(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "mlflow ui --backend-store-uri sqlite:///mlflow.db" in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == [ODD]
-    assert call_labkit(root, "status", "small").stdout.count("up to date") == 3
-    assert call_labkit(root, "why", "small").returncode == 0
+    assert call_in_process(root, "status", "small").stdout.count("up to date") == 3
+    assert call_in_process(root, "why", "small").returncode == 0
     assert len(list(root.glob("mlruns/small/*/artifacts/report/*.html"))) == 3
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from tests.conftest import call_labkit
+from tests.conftest import call_in_process, call_labkit
 from tests.run.small import load_ledger, make_small
 from tests.shared_server import SharedServer
 
@@ -61,7 +61,7 @@ def test_record_is_an_artifact_and_in_the_ledger(root: Path, tmp_path: Path) -> 
             "path": f".labkit/runs/{record['run']}/record.json",
             "sha256": digest,
         }
-    assert "record.json" in call_labkit(root, "why", "small").stdout
+    assert "record.json" in call_in_process(root, "why", "small").stdout
 
 
 @pytest.mark.slow

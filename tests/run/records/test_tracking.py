@@ -20,7 +20,7 @@ from labkit.run.records import ledger, recovery, tracking, tracking_client
 from labkit.run.records import mlflow_store as store_module
 from labkit.run.records.mlflow_store import check_store
 
-from tests.conftest import call_labkit
+from tests.conftest import call_in_process, call_labkit
 from tests.run.small import load_ledger, make_small, wait_until
 from tests.run.together import check_whole, kill_maker, list_runs, start_together
 from tests.servers import find_free_port
@@ -84,7 +84,7 @@ def test_of_24_writers_that_are_killed_nothing_acknowledged_is_lost_and_the_rest
         os.killpg(process.pid, signal.SIGKILL)
         acknowledged += process.stdout.read().split()
     assert "RUNNING" in [run.info.status for run in list_runs(stored)], "or this has shown nothing"
-    shown = call_labkit(stored, "runs")
+    shown = call_in_process(stored, "runs")
     assert shown.returncode == 0, shown.stderr
     found = {run.data.tags["labkit.run"]: run for run in list_runs(stored)}
     assert "RUNNING" not in [run.info.status for run in found.values()]
@@ -122,7 +122,7 @@ def test_half_copied_artifact_of_a_killed_run_is_removed_by_the_next_command(sto
         process.kill()
     big.unlink()
     assert list(stored.glob("mlruns/**/.artifact.uploading.*")), "or this has shown nothing"
-    shown = call_labkit(stored, "runs")
+    shown = call_in_process(stored, "runs")
     assert shown.returncode == 0, shown.stderr
     assert "  killed " in shown.stdout
     assert list(stored.glob("mlruns/**/.artifact.uploading.*")) == []
