@@ -53,6 +53,17 @@ def format_size(n_bytes: int) -> str:
     return format_count(n_bytes, "byte")
 
 
+def format_clock(minutes: float) -> str:
+    """Return minutes after midnight as a time of the day; other numbers as they are.
+
+    >>> format_clock(1110), format_clock(0.0), format_clock(1440), format_clock(24.5), format_clock(float("nan"))
+    ('18:30', '00:00', '24:00', '24.5', 'nan')
+    """
+    if not 0 <= minutes <= 1440 or minutes % 1:
+        return f"{minutes:g}"
+    return "{:02d}:{:02d}".format(*divmod(int(minutes), 60))
+
+
 def format_count(n: int, noun: str, plural: str = "") -> str:
     """Format a number with its noun, singular for one.
 

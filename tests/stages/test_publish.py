@@ -97,6 +97,7 @@ def test_a_better_release_becomes_champion_and_a_worse_one_challenger(root: Path
     assert "resampling 100 rows) over version 2; the lower end is beyond" in decision["reasons"][-1]
     put_release(root, params, "ab")
     assert publish_release(params) == "version 2 is already the champion"
+    assert read_decision(root, params)["decision"] == "already champion"
 
 
 def lose(folder: Path) -> None:
@@ -337,7 +338,11 @@ def test_interval_resamples_days_where_rows_have_a_time(root: Path, params: Para
 
 @pytest.mark.parametrize(
     ("decision", "named"),
-    [("published", r"; this is version 3 of <code>{}</code> in the registry\."), ("kept champion", r"\.")],
+    [
+        ("published", r"; this is version 3 of <code>{}</code> in the registry\."),
+        ("already champion", r"; this is version 3 of <code>{}</code> in the registry\."),
+        ("kept champion", r"\."),
+    ],
 )
 def test_page_names_the_version_and_the_time(root: Path, params: Params, decision: str, named: str) -> None:
     card = root / "data" / params.experiment / PLACES["release"] / runtime.CARD

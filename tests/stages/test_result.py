@@ -25,3 +25,6 @@ def test_result_shows_the_metric_with_the_digits_that_are_certain(checkout: Path
     (pages / "publish.json").write_text(json.dumps(decision))
     expected = "diabetes v2 published: holdout mae 41.4 [35.4, 47.9], dummy 64.2 → reports/diabetes/publish.html"
     assert str(find_result("diabetes")) == expected
+    decision |= {"decision": "already champion", "headline": "version 2 is already the champion"}
+    (pages / "publish.json").write_text(json.dumps(decision))
+    assert str(find_result("diabetes")) == expected.replace("published:", "is already the champion:")

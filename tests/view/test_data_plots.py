@@ -117,6 +117,12 @@ def test_split_is_drawn_with_sizes_and_targets(target: Target) -> None:
     assert [bar.get_width() for bar in figure.axes[0].patches] == [70, 20, 30]
 
 
+@TARGETS
+def test_split_without_rows_is_drawn_without_a_warning(target: Target, recwarn: pytest.WarningsRecorder) -> None:
+    assert is_drawn(split_plots.plot_split({"training": TABLE[:0], "holdout": TABLE[:0]}, target))
+    assert [str(warning.message) for warning in recwarn] == []
+
+
 def test_many_points_are_thinned_and_still_all_counted_in_the_middle() -> None:
     frame = pd.DataFrame({"x": np.arange(50_000.0), "price": np.arange(50_000.0)})
     (axes,) = data_plots.plot_columns(frame, ["x"], REGRESSION).axes

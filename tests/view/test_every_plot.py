@@ -267,7 +267,7 @@ def test_holdout_plots(name: str) -> None:
         if len(predictions.classes) == 2:
             for value in [*values[:3], 0.5]:
                 level = Interval(float(value), float(value), float(value))
-                outcome = Outcome(0.5, level, float(value), 1.0, level, float(value), 0.0, 0.0)
+                outcome = Outcome(0.5, level, float(value), 1.0, level, float(value), 0.0, 0.0, {})
                 draw(evaluation_plots.plot_costs(predictions, outcome, Costs(false_positive=1, false_negative=5)))
                 assert "nan" not in evaluation_plots.describe_threshold(outcome, predictions)
         assert "nan" not in evaluation_plots.describe_threshold(None, predictions)

@@ -3,13 +3,16 @@
 Pages, plots, the model card, the terminal and MLflow take their words from here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from labkit.names import escape
 from labkit.params.experiment import Params
 from labkit.params.tables import ColumnMeaning
-from labkit.units import format_count
+from labkit.units import format_clock, format_count
+
+MINUTES_OF_DAY = ("minutes after midnight", "minutes since midnight", "minute of the day")
+"""Units of numbers that are shown as times of the day."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,25 @@ class Subject:
     def describe_column(self, name: str) -> str:
         """Return what a column holds, with its unit, as in `name_column`; empty if nothing is declared."""
         return self.name_column(name) if name in self.columns else ""
+
+    def is_clock(self, name: str) -> bool:
+        """Return whether the numbers of a column are times of a day, by its declared unit."""
+        return name in self.columns and self.columns[name].unit in MINUTES_OF_DAY
+
+    def format_value(self, name: str, value: float) -> str:
+        """Return a number of a column, as a time of the day if its unit says so.
+
+        Examples
+        --------
+        >>> subject = Subject("", columns={"departure": ColumnMeaning(unit="minutes after midnight")})
+        >>> subject.format_value("departure", 1110), subject.format_value("distance", 1110.5)
+        ('18:30', '1110.5')
+        """
+        return format_clock(value) if self.is_clock(name) else f"{value:g}"
+
+    def find_clocks(self) -> dict[str, Callable[[float], str]]:
+        """Return the formatter of each column whose numbers are times of a day, for tables."""
+        return {name: format_clock for name in self.columns if self.is_clock(name)}
 
     def add_unit(self, words: str, name: str) -> str:
         """Return words with the unit of a column after them, if one is declared."""

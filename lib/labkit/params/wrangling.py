@@ -96,6 +96,9 @@ class Limits(Section):
     rows: float | None = Field(None, gt=0, lt=1, description="largest share of a row in its columns")
 
 
+IDENTIFIER = "identifier"
+
+
 class Wrangling(Section):
     """Which columns and rows are kept, and the rules that clean them."""
 
@@ -109,3 +112,7 @@ class Wrangling(Section):
     most_missing: Limits = Field(
         Limits(), description="shares of missing values above which columns and rows are left out"
     )
+
+    def list_identifiers(self) -> list[str]:
+        """Return the columns that are left out because they identify rows, by their reason."""
+        return [name for name, reason in self.drop.items() if IDENTIFIER in reason.lower()]

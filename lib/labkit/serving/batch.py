@@ -33,7 +33,6 @@ from labkit.serving.batch_files import (
     THRESHOLD,
     check_batch_files,
     list_carried,
-    list_identifiers,
 )
 from labkit.serving.batch_input import load_rows
 from labkit.stages.publish import fetch_release
@@ -185,7 +184,7 @@ def predict_file(
 def select_carried(loaded: pd.DataFrame, params: Params, keep: Sequence[str]) -> pd.DataFrame:
     """Return the columns that identify the rows, or their numbers from 1 on, and the columns to keep."""
     carried = loaded[[name for name in list_carried(params, keep) if name in loaded]].reset_index(drop=True)
-    if not any(name in loaded for name in list_identifiers(params)):
+    if not any(name in loaded for name in params.wrangling.list_identifiers()):
         carried.insert(0, ROW, range(1, len(carried) + 1))
     return carried
 

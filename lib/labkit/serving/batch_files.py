@@ -16,17 +16,11 @@ FORMATS = (".csv", ".parquet")
 """File suffixes of the formats in which predictions are written."""
 ROW, PREDICTION, PROBABILITY, THRESHOLD = "row", "prediction", "probability_", "threshold"
 """Names of the columns of row numbers, predictions and the threshold; prefix of the names of probability columns."""
-IDENTIFIER = "identifier"
-
-
-def list_identifiers(params: Params) -> list[str]:
-    """Return the columns that the params leave out as identifiers of rows, by the reason in `wrangling.drop`."""
-    return [name for name, reason in params.wrangling.drop.items() if IDENTIFIER in reason.lower()]
 
 
 def list_carried(params: Params, keep: Iterable[str]) -> list[str]:
     """Return the columns to copy from the source beside the predictions: identifiers, then those to keep."""
-    named = [*list_identifiers(params), *map(normalize_spaces, keep)]
+    named = [*params.wrangling.list_identifiers(), *map(normalize_spaces, keep)]
     return [name for name in dict.fromkeys(named) if not is_own(name)]
 
 

@@ -38,6 +38,7 @@ from labkit.run.records import registry, tracking
 from labkit.run.records.champion_moves import CHAMPION, move_champion
 from labkit.run.reports import index, render
 from labkit.stages import model_versions
+from labkit.stages.result import KEPT, PUBLISHED, REFUSED, UNCHANGED
 from labkit.stages.scorecard import make_scorecard
 from labkit.storage.atomic import write_text
 from labkit.storage.digests import compute_digest
@@ -49,7 +50,7 @@ MOST_ATTEMPTS = 10
 
 @dataclass(frozen=True)
 class Publication:
-    """The decision, one of `published`, `kept champion` or `refused`, and the reasons for it."""
+    """The decision, one of those in `labkit.stages.result`, and the reasons for it."""
 
     decision: str
     reasons: list[str]
@@ -100,7 +101,7 @@ def decide(params: Params, opened: bundle.Release, gate: Decision, digest: str) 
     reasons = list(map(str, checks))
     failed = [check.name for check in checks if not check.passed]
     if failed or not gate.passed:
-        return Publication("refused", reasons, None, f"refused by the gate; failed checks: {', '.join(failed)}", checks)
+        return Publication(REFUSED, reasons, None, f"refused by the gate; failed checks: {', '.join(failed)}", checks)
     for _ in range(MOST_ATTEMPTS):
         champion = registry.find_version(params.experiment, alias=CHAMPION)
         done = compete(params, opened, champion, checks, digest=digest)
@@ -128,7 +129,7 @@ def compete(
         if problem := restore_files(params, opened, champion):
             headline += "; its files were lost and were uploaded again from this checkout"
             reasons.append(f"⚠ files of the champion: uploaded again from this checkout, because of {problem}")
-        return Publication("published", reasons, champion.number, headline, checks)
+        return Publication(UNCHANGED, reasons, champion.number, headline, checks)
     if champion is not None:
         checks.append(compare_with_champion(params, opened, champion))
     reasons = list(map(str, checks))
@@ -139,13 +140,13 @@ def compete(
         registry.set_alias(name, CHALLENGER, version)
         headline = f"version {champion.number} stays champion; version {version.number} is the challenger: "
         headline += "not shown to be about as good"
-        return Publication("kept champion", reasons, champion.number, headline, checks)
+        return Publication(KEPT, reasons, champion.number, headline, checks)
     reason = "the first version that passed the gate" if champion is None else checks[-1].evidence
     if not move_champion(name, version, before=champion, kind="published", reason=reason):
         return None
     registry.tag_version(name, version, {"validation_status": "passed", "labkit.reasons": "\n".join(reasons)})
     headline = "; ".join([f"version {version.number} is now the champion", *Decision(tuple(checks)).list_concerns()])
-    return Publication("published", reasons, version.number, headline, checks)
+    return Publication(PUBLISHED, reasons, version.number, headline, checks)
 
 
 def register(params: Params, opened: bundle.Release, digest: str) -> registry.Version:
@@ -297,7 +298,7 @@ def fetch_release(version: registry.Version, folder: Path) -> Path:
 def write_decision(params: Params, done: Publication) -> None:
     """Write the decision next to the reports, as an HTML page for people and as JSON for programs."""
     path = paths.find_reports_dir(params.experiment) / "publish.json"
-    version = done.version if done.decision == "published" else None
+    version = done.version if done.decision in (PUBLISHED, UNCHANGED) else None
     content = {
         "decision": done.decision,
         "reasons": done.reasons,

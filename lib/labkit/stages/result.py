@@ -14,7 +14,8 @@ from labkit.run.records.stage_record import load_records
 from labkit.storage.atomic import parse_json
 from labkit.units import format_interval, format_significant
 
-PUBLISHED, KEPT = "published", "kept champion"
+PUBLISHED, UNCHANGED, KEPT, REFUSED = "published", "already champion", "kept champion", "refused"
+"""Decisions about a release: it became the champion, is the champion, lost to the champion, or failed the gate."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Result:
     Attributes
     ----------
     decision
-        `published`, `kept champion` or `refused`.
+        `PUBLISHED`, `UNCHANGED`, `KEPT` or `REFUSED`.
     version
         Version of the champion; None if the release was refused.
     headline
@@ -53,13 +54,16 @@ class Result:
 
     @property
     def verdict(self) -> str:
-        """What was published, as a phrase."""
-        if self.decision == PUBLISHED:
-            return f"v{self.version} published"
-        return f"v{self.version} stays champion" if self.decision == KEPT else self.headline
+        """What happened to the release, as a phrase."""
+        named = {
+            PUBLISHED: f"v{self.version} published",
+            UNCHANGED: f"v{self.version} is already the champion",
+            KEPT: f"v{self.version} stays champion",
+        }
+        return named.get(self.decision, self.headline)
 
     def __str__(self) -> str:
-        """Return what was published, how good it is, compared with what, and where to look."""
+        """Return what happened to the release, how good it is, compared with what, and where to look."""
         model = "this model: " if self.decision == KEPT else ""
         dummy = format_significant(self.dummy)
         return f"{self.experiment} {self.verdict}: {model}{self.quality}, dummy {dummy} → {self.page}"

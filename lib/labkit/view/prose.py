@@ -113,8 +113,13 @@ def render_table(frame: pd.DataFrame, formats: Mapping[str, Callable[[Any], str]
 
 
 def report(*sentences: str) -> None:
-    """Show sentences as Markdown, one paragraph each, without empty ones; list items stay in one list."""
+    """Show sentences as Markdown, one paragraph each, without empty ones; list items stay in one list.
+
+    Nothing is shown if all are empty.
+    """
     kept = [sentence for sentence in sentences if sentence]
+    if not kept:
+        return
     pieces = [
         ("" if index == 0 else "\n" if is_item(kept[index - 1]) and is_item(sentence) else "\n\n") + sentence
         for index, sentence in enumerate(kept)

@@ -77,7 +77,8 @@ def plot_shares(axes: Axes, outcomes: Mapping[str, pd.Series], classes: Mapping[
             start += share
     axes.set_xlim(0, 1)
     set_ticks(axes, 5, as_share=True)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0, handlelength=1)
+    if classes and outcomes:
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0, handlelength=1)
     return drawn
 
 

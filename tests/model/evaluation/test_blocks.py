@@ -7,10 +7,11 @@ from labkit.model.evaluation.blocks import Blocks, find_blocks, make_rows
 from labkit.params.tables import Data
 
 
-def make_data(**split: object) -> Data:
-    """Return params with a target `y` and that split."""
-    tree = {"tables": {"t": {"path": "t.csv"}}, "target": {"column": "y", "task": "regression"}, "split": split}
-    return Data.model_validate(tree)
+def make_data(zone: str = "", **split: object) -> Data:
+    """Return params with a target `y`, that split, and times of that zone if there is one."""
+    time = {"predict_at": "asked", "outcome_known_at": "asked", "zone": zone} if zone else None
+    target = {"column": "y", "task": "regression"}
+    return Data.model_validate({"tables": {"t": {"path": "t.csv"}}, "target": target, "split": split, "time": time})
 
 
 TIMES = pd.to_datetime(["2024-01-02 23:00", "2024-01-01 08:00", "2024-01-02 00:00", "2024-01-05 12:00"], utc=True)
@@ -21,6 +22,8 @@ def test_rows_days_or_groups() -> None:
     assert str(find_blocks(frame, make_data())) == "4 rows"
     timed = find_blocks(frame.assign(predict_at=TIMES), make_data())
     assert (timed.codes.tolist(), str(timed)) == ([1, 0, 1, 2], "3 days")
+    evening = find_blocks(frame.assign(predict_at=TIMES), make_data("America/New_York"))
+    assert evening.codes.tolist() == [1, 0, 0, 2], "midnight in London is the evening before in New York"
     grouped = find_blocks(frame.assign(predict_at=TIMES), make_data(method="group", group="patient"))
     assert (grouped.codes.tolist(), str(grouped)) == ([1, 0, 1, 2], "3 values of patient")
     assert timed.take(np.array([0, 3])).codes.tolist() == [0, 1]

@@ -24,6 +24,7 @@ from labkit.model.evaluation.method_checks import (
     GATE_CODES,
     check_bias,
     check_class_sizes,
+    check_confidence,
     check_confirmed,
     check_known_in_time,
     check_repeated,
@@ -88,7 +89,7 @@ def test_every_check_of_the_gate_has_a_code() -> None:
         gate.check_dummy("mae", Interval(1, 0.5, 2), limits, **settings, n_classes=0),  # type: ignore[arg-type]
         gate.check_champion("mae", Interval(1, 0.5, 2), limits, **settings, champion="version 1"),  # type: ignore[arg-type]
         gate.check_too_good("mae", 1.0, 2.0, relies_on=[]),
-        *gate.check_classes({"a"}, {"b"}),
+        gate.check_classes({"a"}, {"b"}),
         gate.check_parity({"reason": "off"}),
         gate.check_release_size(sizes, limits),
     ]
@@ -207,9 +208,17 @@ def test_rules_that_are_not_stable_are_an_issue(params: Params) -> None:
     assert find_status(list_wrangling(ruled, make_parts(params), is_stable=False), "LK207") == "issue"
 
 
-def test_a_small_class_is_a_warning() -> None:
-    assert check_class_sizes(pd.Series(["a"] * 100 + ["b"] * 29)).status == "warning"
-    assert check_class_sizes(pd.Series(["a"] * 100 + ["b"] * 30)).status == "passed"
+def check_sizes(holdout: list[str]) -> CheckResult:
+    parts = {"training": ["a", "b"], "holdout": holdout}
+    return check_class_sizes({name: pd.DataFrame({"kind": part}) for name, part in parts.items()}, "kind")
+
+
+def test_a_small_class_is_a_warning_also_if_no_holdout_row_has_it() -> None:
+    assert check_sizes(["a"] * 100 + ["b"] * 29).status == "warning"
+    assert check_sizes(["a"] * 100 + ["b"] * 30).status == "passed"
+    absent = check_sizes(["a"] * 100)
+    evidence = "the smallest of 2 classes there, b, has 0 holdout rows; 30 are needed"
+    assert (absent.status, absent.evidence) == ("warning", evidence)
 
 
 def list_training(params: Params, **changes: Any) -> list[CheckResult]:
@@ -219,6 +228,10 @@ def list_training(params: Params, **changes: Any) -> list[CheckResult]:
     }  # fmt: skip
     arguments = {"board": board, "trials": pd.DataFrame({"roc_auc": []}), **options, **changes}
     return list_training_checks(params, **arguments)
+
+
+def make_trials(*values: float, states: tuple[str, ...] = ()) -> pd.DataFrame:
+    return pd.DataFrame({"state": [*states, *["complete"] * (len(values) - len(states))], "roc_auc": values})
 
 
 @pytest.mark.parametrize(
@@ -231,13 +244,21 @@ def list_training(params: Params, **changes: Any) -> list[CheckResult]:
         ({}, "LK403", "passed"),
         ({"chosen": (0.8, 0.5)}, "LK403", "warning"),
         ({}, "LK404", "not applicable"),
-        ({"trials": pd.DataFrame({"roc_auc": [0.799, 0.8]})}, "LK404", "warning"),
-        ({"trials": pd.DataFrame({"roc_auc": [0.7, 0.8]})}, "LK404", "passed"),
+        ({"trials": make_trials(0.799, 0.8)}, "LK404", "warning"),
+        ({"trials": make_trials(0.7, 0.8)}, "LK404", "passed"),
         ({"beats_dummy": False}, "LK405", "issue"),
     ],
 )
 def test_the_choice_of_the_model_is_checked(params: Params, changes: Any, code: str, status: str) -> None:
     assert find_status(list_training(params, **changes), code) == status
+
+
+def test_only_complete_trials_take_part_in_the_gain_of_tuning(params: Params) -> None:
+    # The chosen candidate, of 0.8, is another one than the tuned candidate.
+    trials = make_trials(0.7, 0.705, 0.9, np.nan, states=("complete", "complete", "pruned", "failed"))
+    (found,) = [result for result in list_training(params, trials=trials) if result.code == "LK404"]
+    assert found.status == "warning"
+    assert found.evidence.startswith("the best of 2 complete trials (1 pruned, 1 failed) gains 0.005 over the defaults")
 
 
 def test_an_error_metric_falls_short_when_it_rises() -> None:
@@ -272,6 +293,42 @@ def test_predictions_that_are_too_high_on_average_are_a_warning() -> None:
     assert check_bias(Predictions(y_true, y_true + noise - noise.mean()), make_rows(400)).status == "passed"
 
 
+def predict_two(y_proba: np.ndarray, shown: np.ndarray) -> Predictions:
+    y_true = (RANDOM.random(len(y_proba)) < y_proba).astype(int)
+    return Predictions.from_proba(y_true, np.column_stack([1 - shown, shown]), ("no", "yes"))
+
+
+def sharpen(y_proba: np.ndarray, slope: float) -> np.ndarray:
+    return np.asarray(1 / (1 + np.exp(-slope * np.log(y_proba / (1 - y_proba)))))
+
+
+@pytest.mark.parametrize(("slope", "word"), [(2.0, "too extreme"), (0.4, "too cautious")])
+def test_probabilities_must_be_as_confident_as_they_are_right(slope: float, word: str) -> None:
+    y_proba = RANDOM.beta(2, 2, 2000).clip(0.01, 0.99)
+    found = check_confidence(predict_two(y_proba, sharpen(y_proba, slope)), make_rows(2000))
+    assert (found.status, found.evidence.endswith(word)) == ("warning", True), found.evidence
+
+
+def test_true_probabilities_pass_in_nineteen_of_twenty_tables() -> None:
+    rows = make_rows(300)
+    n_failed = 0
+    for _ in range(200):
+        y_proba = RANDOM.beta(0.5, 2, 300).clip(1e-4, 1 - 1e-4)
+        n_failed += check_confidence(predict_two(y_proba, y_proba), rows).status == "warning"
+    assert 1 <= n_failed <= 22
+
+
+def test_rows_that_depend_on_each_other_widen_the_reach_of_the_confidence() -> None:
+    y_proba = np.repeat(RANDOM.beta(2, 2, 50).clip(0.01, 0.99), 20)
+    once = predict_two(y_proba[::20], y_proba[::20])
+    ours = once.take(np.repeat(np.arange(50), 20))
+    dependent = replace(make_rows(1000), codes=np.repeat(np.arange(50), 20), unit="day")
+    reach = [
+        float(check_confidence(ours, one).evidence.split("± ")[1].split(":")[0]) for one in (make_rows(1000), dependent)
+    ]
+    assert reach[1] > 3 * reach[0]
+
+
 def test_the_evaluation_lists_the_gate_and_its_own_checks_by_code(params: Params) -> None:
     y_true = RANDOM.integers(0, 2, 300)
     y_proba = np.column_stack([1 - 0.5 * y_true, 0.5 * y_true])
@@ -289,10 +346,13 @@ def test_the_evaluation_lists_the_gate_and_its_own_checks_by_code(params: Params
     )
     assert [(result.code, result.status) for result in results] == [
         ("LK501", "passed"),
+        ("LK502", "not applicable"),
+        ("LK504", "not applicable"),
         ("LK505", "issue"),
         ("LK506", "passed"),
         ("LK507", "warning"),
         ("LK508", "warning"),
+        ("LK509", "passed"),
     ]
 
 

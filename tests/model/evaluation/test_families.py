@@ -9,10 +9,11 @@ from labkit.data.timeline import take_labels
 from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.features.row_features import RowFeatures
 from labkit.model.evaluation import families, importance
-from labkit.model.evaluation.largest_errors import list_largest_errors
+from labkit.model.evaluation.largest_errors import list_largest_errors, take_identifiers
 from labkit.model.evaluation.predictions import Predictions
 from labkit.model.training import ablation, comparison
 from labkit.params.experiment import Params
+from labkit.params.wrangling import Wrangling
 from labkit.view.family_plots import describe_ablation, plot_ablation
 
 N = 900
@@ -135,3 +136,9 @@ def test_rows_with_the_largest_errors_show_what_identifies_them_and_what_mattere
     first = found.iloc[0]
     assert (found.index[0], first["ticket"], first["true"], first["prediction"]) == (7, "T00007", "yes", 0.01)
     assert (first["rate"], first["size"]) == (0.25, 10.5)
+    main = pd.DataFrame({"invoice": np.arange(len(rows)) + 70_000.0, "size": 1.0}, index=rows.index)
+    dropped = {"invoice": "an identifier", "gone": "an identifier", "size": "constant"}
+    declared = take_identifiers(main, rows, Wrangling(drop=dropped))
+    found = list_largest_errors(predictions, rows, rows[["size"]], ["size"], declared=declared, most=2)
+    assert list(found) == ["invoice", "true", "prediction", "loss", "size"]
+    assert found["invoice"].iloc[0] == "70007"

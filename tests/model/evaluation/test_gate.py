@@ -159,15 +159,17 @@ def test_decision_that_cannot_be_read_or_contradicts_itself_is_refused(content: 
 
 
 def test_classes_that_only_one_of_training_and_holdout_has_are_named() -> None:
-    assert check_classes({"a", "b"}, {"b", "a"}) == []
-    (check,) = check_classes({"a", "b"}, {"a", "f", "g"})
+    same = check_classes({"a", "b"}, {"b", "a"})
+    assert (same.passed, same.warning) == (True, "")
+    assert same.evidence == "the holdout has rows of each of the 2 classes that the model predicts"
+    check = check_classes({"a", "b"}, {"a", "f", "g"})
     assert check.passed
     assert check.warning == "classes that training lacks"
     assert check.evidence == (
         "only in the holdout, so the model cannot predict them: f; g, "
         "and learned, but without a row in the holdout to evaluate them: b"
     )
-    (check,) = check_classes({1, 2}, {1})
+    check = check_classes({1, 2}, {1})
     assert (check.warning, check.evidence.endswith("evaluate them: 2")) == ("classes that the holdout lacks", True)
 
 

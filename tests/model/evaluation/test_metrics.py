@@ -259,15 +259,17 @@ def test_metrics_of_degenerate_targets() -> None:
 def test_record_keeps_its_layout_rounded_to_nine_digits() -> None:
     one = bootstrap.Interval(0.12345678949, 0.1, 123456.7891234)
     periods = pd.DataFrame({"period": ["2024-01"], "rows": [9], "model": [0.5], "plain LightGBM": [0.4]})
-    made = record.make_record({"model": {"mae": one}, "plain LightGBM": {"mae": one}}, {"dummy": one}, periods)
+    found, gains = {"model": {"mae": one}, "plain LightGBM": {"mae": one}}, {"dummy": {"mae": one}}
+    made = record.make_record(found, gains, periods, "mae")
     rounded = {"value": 0.123456789, "low": 0.1, "high": 123456.789}
     assert record.round_all(made) == {
         "holdout": {"mae": rounded},
         "plain_lightgbm": {"mae": 0.123456789},
         "paired": {"dummy": rounded},
+        "gains": {"dummy": {"mae": rounded}},
         "by_period": {"2024-01": {"rows": 9, "value": 0.5, "plain_lightgbm": 0.4}},
     }
-    assert record.make_record({"model": {"mae": one}}, {}, pd.DataFrame())["by_period"] == {}
+    assert record.make_record({"model": {"mae": one}}, {}, pd.DataFrame(), "mae")["by_period"] == {}
 
 
 @pytest.mark.parametrize("name", ["binary", "multiclass", "regression"])

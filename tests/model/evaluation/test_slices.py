@@ -7,6 +7,8 @@ from labkit.model.evaluation.blocks import Blocks, make_rows
 from labkit.model.evaluation.metrics import compute_losses
 from labkit.model.evaluation.predictions import Predictions
 from labkit.model.evaluation.slices import cut_column, find_worst_slices
+from labkit.params.subject import Subject
+from labkit.params.tables import ColumnMeaning
 
 
 def make_table(n_rows: int, seed: int = 0) -> pd.DataFrame:
@@ -134,3 +136,12 @@ def test_slice_that_mostly_repeats_a_better_one_is_left_out() -> None:
     found = find(frame, errors)
     evening = [name for name in found if "hour ≥" in name or "minute of day ≥" in name]
     assert len(evening) == 1
+
+
+def test_minutes_of_a_day_are_shown_as_times() -> None:
+    subject = Subject("", columns={"departure": ColumnMeaning(unit="minutes after midnight")})
+    values = pd.Series(np.arange(0, 1440, 5), name="departure")
+    bins = cut_column("departure", values, subject)
+    assert bins.conditions[:2] == ["departure < 03:59", "departure from 03:59 to below 07:58"]
+    assert (bins.codes == np.searchsorted([239, 478, 718, 957, 1200], values, side="right")).mean() > 0.99
+    assert cut_column("departure", values.head(3), subject).conditions[1] == "departure = 00:05"

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from labkit.features.row_features import RowFeatures
+from labkit.model.estimators.candidates import set_threads
 from labkit.model.evaluation import threshold
 from labkit.model.evaluation.blocks import make_rows
 from labkit.model.evaluation.metrics import compute_metric
@@ -11,6 +12,8 @@ from labkit.model.evaluation.predictions import Predictions
 from labkit.params.evaluation import Costs
 from labkit.params.tables import Target
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.ensemble import RandomForestClassifier, VotingClassifier
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
 DRAWS = {"n_samples": 200, "confidence": 0.95, "seed": 0, "blocks": make_rows(4000)}
@@ -111,3 +114,15 @@ def test_validation_rows_are_predicted_without_having_been_seen() -> None:
     found = threshold.predict_apart(model, frame.iloc[:20], frame.iloc[20:], target=target)
     assert (found.y_proba == 0.5).all()
     assert len(model[-1].known_) == 40
+
+
+@pytest.mark.filterwarnings("error")
+def test_models_of_one_thread_are_fitted_without_a_warning_about_threads() -> None:
+    frame = pd.DataFrame({"x": np.arange(40.0), "y": np.arange(40) % 4 // 2})
+    target = Target(column="y", task="classification")
+    members = [("linear", LogisticRegression()), ("forest", RandomForestClassifier(5, n_jobs=2))]
+    blend = VotingClassifier(members, voting="soft", flatten_transform=False).fit(frame[["x"]], frame["y"])
+    model = Pipeline([("row_features", RowFeatures().fit(frame[["x"]])), ("estimator", blend)])
+    assert len(threshold.predict_apart(model, frame.iloc[:20], frame.iloc[20:], target=target).y_true) == 20
+    set_threads(blend, 1)
+    assert [member.n_jobs for member in blend.estimators_] == [None, 1]

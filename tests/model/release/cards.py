@@ -45,27 +45,30 @@ def write_card(
     return make_card(
         Params.model_validate_json(json.dumps(content)),
         model=run.get("model") or make_pipeline(RowFeatures().fit(HOLDOUT[["x"]]), Ridge()),
-        metrics={
-            "confidence": 0.95,
-            "resampled": "61 days",
-            "holdout": {"mae": {"value": 43.21, "low": 39.0, "high": 47.0}},
-            "dummy": {"mae": 62.5},
-            "metric": "mae",
-            **run.get("metrics", {}),
-        },
-        split={
-            "method": "random",
-            "stratified_by": None if task == "regression" else "state",
-            "parts": {"training": {"rows": 1200}, "holdout": {"rows": 4}},
-            **run.get("split", {}),
-        },
-        gate={
-            "checks": [
-                {"name": "better", "passed": True, "evidence": "by 1"},
-                {"name": "not worse", "passed": False, "evidence": "by 2"},
-            ]
+        artifacts={
+            "evaluation": {
+                "confidence": 0.95,
+                "resampled": "61 days",
+                "holdout": {"mae": {"value": 43.21, "low": 39.0, "high": 47.0}},
+                "dummy": {"mae": 62.5},
+                "metric": "mae",
+                **run.get("metrics", {}),
+            },
+            "choice": run.get("choice", {}),
+            "split": {
+                "method": "random",
+                "stratified_by": None if task == "regression" else "state",
+                "parts": {"training": {"rows": 1200}, "holdout": {"rows": 4}},
+                **run.get("split", {}),
+            },
+            "gate": {
+                "checks": [
+                    {"name": "better", "passed": True, "evidence": "by 1"},
+                    {"name": "not worse", "passed": False, "evidence": "by 2"},
+                ]
+            },
         },
         holdout=pd.concat([HOLDOUT] * rows, ignore_index=True),
-        parity={"reason": reason},
+        parity={"reason": reason, "largest_difference": 0.0, "rows": 4, "tolerance": 1e-5},
         sizes={"random_forest": 2_100_000, "preparation": 900},
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from labkit.features.row_features import RowFeatures
 from labkit.model.evaluation.checks import CheckResult
-from labkit.model.release.performance import list_periods, list_slices, list_threshold
+from labkit.model.release.performance import list_performance, list_periods, list_slices, list_threshold
 from labkit.params.evaluation import Costs
 from labkit.params.subject import Subject
 from sklearn.linear_model import Ridge
@@ -66,10 +66,12 @@ def test_card_speaks_of_what_is_declared() -> None:
     assert "- Of the rarest class, sick (`ill`), the holdout has 60 patients." in card
     costs, flights = Costs(false_positive=1, false_negative=4, unit="EUR"), Subject("", "flight", "flights")
     found = {"threshold": 0.2, "cost": {"value": 0.5}, "always_yes": 0.8, "always_no": 0.9}
+    found |= {"saving": {"value": 0.3, "low": -0.1, "high": 0.5}}
     found |= {"acted": 0.3, "recall": 0.7, "precision": 0.4}
     threshold = "".join(list_threshold({"threshold": found}, costs, flights))
     assert "a false positive costs 1 and a false negative 4 EUR;" in threshold
     assert "It costs 0.5 EUR per flight;" in threshold
+    assert "It is not shown to save anything: 0.3 EUR per flight, interval -0.1 to 0.5." in threshold
 
 
 def test_card_is_the_same_every_time() -> None:
@@ -81,10 +83,13 @@ def test_card_reports_threshold_periods_and_slices() -> None:
     costs = Costs(false_positive=1, false_negative=4)
     interval = {"value": 0.5, "low": 0.4, "high": 0.6}
     found = {"threshold": 0.2, "cost": interval, "always_yes": 0.8, "always_no": 0.9}
+    found |= {"saving": {"value": 0.3, "low": 0.2, "high": 0.4}, "metrics": {"f1": interval}}
     lines = list_threshold({"threshold": found | {"acted": 0.3, "recall": 0.7, "precision": 0.4}}, costs)
     assert "At a probability of **0.2** or more, if a false positive costs 1" in "".join(lines)
     assert "acts on 30.0 % of the rows, with a recall of 70.0 %" in "".join(lines)
     assert "the cheaper of always and never acting costs 0.8." in "".join(lines)
+    assert "So it saves 0.3 per row, interval 0.2 to 0.4." in "".join(lines)
+    assert "| f1 | 0.5 | 0.4 to 0.6 |" in lines
     assert list_threshold({"threshold": {}}, costs) == list_threshold({}, None) == []
     period = {"rows": 1200, **interval, "prediction": 0.3, "true": 0.25}
     line = "| 2013-09 | 1,200 | 0.5 | 0.4 to 0.6 | 0.3 | 0.25 |"
@@ -176,7 +181,34 @@ def test_card_shows_checks_that_need_attention_and_why_others_are_muted() -> Non
     assert shown[1].startswith("- ⚠ Open findings of the exploration (LK209, warning): gust. What looked wrong")
     assert shown[2] == "- 🔇 Drift between training and holdout (LK205): temp; muted: seasons of the year."
     assert len(shown) == 3
-    assert "Checks of split and evaluation: 1 issue, 1 warning, 1 passed, 1 muted." in caveats
+    assert "Checks of split, training, evaluation and release: 1 issue, 1 warning, 2 passed, 1 muted." in caveats
+
+
+def test_card_shows_the_checks_of_training_and_release() -> None:
+    gap = CheckResult("LK402", "warning", "mae 1 on the rows that it was fitted on").to_dict()
+    card = write_card("regression", run={"choice": {"checks": [gap]}})
+    assert "- ⚠ Overfitting (LK402, warning): mae 1 on the rows that it was fitted on. It fits" in card
+    assert "Checks of split, training, evaluation and release: 1 warning, 1 passed." in card
+
+
+def test_card_names_each_metric_in_which_the_model_is_not_shown_to_be_better() -> None:
+    better, doubtful = {"value": 2.0, "low": 1.0, "high": 3.0}, {"value": 2.0, "low": -1.0, "high": 5.0}
+    unknown = {"value": 2.0, "low": None, "high": None}
+    gains = {"plain_lightgbm": {"mae": better, "r2": doubtful, "rmse": unknown}, "dummy": {"mae": better}}
+    caveats = find_section(write_card("regression", run={"metrics": {"gains": gains}}), "Caveats and recommendations")
+    assert [line for line in caveats if "not shown" in line] == [
+        "- It is not shown to be better than LightGBM with its defaults on the raw columns, in r2 (-1 to 5); rmse (none: "
+        "too few independent rows). In brackets: 95 % interval of the gain on the same rows."
+    ]
+
+
+def test_metrics_of_classes_name_their_threshold_and_the_dummy_is_explained() -> None:
+    one = {"value": 0.9, "low": 0.8, "high": 0.95}
+    metrics = {"metric": "f1", "confidence": 0.95, "holdout": {"f1": one, "roc_auc": one}}
+    lines = list_performance(metrics | {"dummy": {"f1": 0.1, "roc_auc": 0.5}}, n_classes=2)
+    assert [line.split(" | ")[0] for line in lines[2:4]] == ["| f1 at a threshold of 0.5", "| roc_auc"]
+    described = "and compared there with the dummy, which always predicts the constant that is best for the metric."
+    assert described in write_card("regression")
 
 
 def test_card_warns_of_a_class_only_if_it_has_few_rows() -> None:

@@ -184,8 +184,12 @@ def adjust(candidate: Pipeline, target: Target, training: Training, *, seed: int
 
 
 def set_threads(estimator: Any, number: int) -> None:
-    """Set the number of threads of an estimator and of the fitted estimators inside it."""
-    names = [name for name in estimator.get_params() if name.rpartition("__")[2] == "n_jobs"]
+    """Set the number of threads of an estimator and of the fitted estimators inside it, where they have a number.
+
+    Without a number an estimator has one thread, and some warn if they are given any.
+    """
+    settings = estimator.get_params().items()
+    names = [name for name, value in settings if name.rpartition("__")[2] == "n_jobs" and isinstance(value, int)]
     estimator.set_params(**dict.fromkeys(names, number))
     inner = getattr(estimator, "estimator", estimator)
     if isinstance(inner, VotingClassifier | VotingRegressor):

@@ -135,7 +135,7 @@ def make_rows(n_rows: int) -> Blocks:
 
 
 def find_blocks(rows: pd.DataFrame, data: Data) -> Blocks:
-    """Return the blocks of rows that have to be drawn together.
+    """Return the blocks of rows that have to be drawn together; days are those of the experiment's time zone.
 
     Parameters
     ----------
@@ -146,6 +146,7 @@ def find_blocks(rows: pd.DataFrame, data: Data) -> Blocks:
         groups = rows[GROUP] if GROUP in rows else rows[data.split.group]
         return Blocks(pd.factorize(groups, sort=True)[0], data.split.group)
     if PREDICT_AT in rows:
-        days = pd.DatetimeIndex(rows[PREDICT_AT]).floor("D")
+        times = pd.DatetimeIndex(rows[PREDICT_AT])
+        days = times.tz_convert(data.time.zone if data.time else "UTC").tz_localize(None).floor("D")
         return Blocks(pd.factorize(days, sort=True)[0], DAY)
     return make_rows(len(rows))

@@ -161,6 +161,11 @@ REGISTER: dict[str, Definition] = {
         "For these rows the model is worse than its overall metric promises.",
         "Check the group with a domain expert; collect rows or features for it.",
     ),
+    "LK509": Definition(
+        "Confidence of probabilities", "Its errors",
+        "Probabilities are too extreme or too cautious: costs and thresholds computed from them are off.",
+        "Calibrate with `training.calibrate`, or compare a simpler model.",
+    ),
     "LK601": Definition(
         "Served predictions", "The ONNX graph",
         "The service would predict differently from what was evaluated.",

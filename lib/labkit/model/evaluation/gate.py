@@ -13,7 +13,7 @@ from labkit.errors import DataError, list_briefly
 from labkit.model.estimators.constant import name_constant
 from labkit.model.evaluation.blocks import DAY, Blocks
 from labkit.model.evaluation.bootstrap import Interval
-from labkit.model.evaluation.metrics import OF_CLASSES, is_greater_better
+from labkit.model.evaluation.metrics import is_greater_better, name_metric
 from labkit.params.evaluation import Gate
 from labkit.units import format_bytes, format_confidence, format_count, shorten_value
 
@@ -24,6 +24,8 @@ Errors are squared first, as in r2, so that all regression metrics find the same
 """
 
 SQUARED_FIRST = ("mae", "rmse")
+SMALLEST_DIFFERENCE = 1e-12
+"""Difference of two metrics up to which they are the same number, computed in another order."""
 
 
 @dataclass(frozen=True)
@@ -174,23 +176,24 @@ def check_too_good(metric: str, value: float, dummy: float, *, relies_on: Sequen
     )
 
 
-def check_classes(learned: Collection[Any], evaluated: Collection[Any]) -> list[Check]:
-    """Check whether the holdout has exactly the classes that the model was fitted on; no check if it does.
+def check_classes(learned: Collection[Any], evaluated: Collection[Any]) -> Check:
+    """Check whether the holdout has exactly the classes that the model predicts.
 
     The check always passes: rows of an unknown class already count as errors.
 
     Parameters
     ----------
     learned, evaluated
-        Classes of the rows that the model was fitted on, and of the holdout.
+        Classes that the model predicts, and those of the holdout.
     """
+    name = "same classes in training and holdout"
     new, gone = sorted(map(str, {*evaluated} - {*learned})), sorted(map(str, {*learned} - {*evaluated}))
     if not new and not gone:
-        return []
+        return Check(name, True, f"the holdout has rows of each of the {len(learned)} classes that the model predicts")
     found = [f"only in the holdout, so the model cannot predict them: {list_briefly(new)}"] if new else []
     found += [f"learned, but without a row in the holdout to evaluate them: {list_briefly(gone)}"] if gone else []
     warning = "classes that training lacks" if new else "classes that the holdout lacks"
-    return [Check("same classes in training and holdout", True, ", and ".join(found), warning=warning)]
+    return Check(name, True, ", and ".join(found), warning=warning)
 
 
 def check_parity(parity: Mapping[str, Any]) -> Check:
@@ -249,12 +252,17 @@ def describe_paired(metric: str, other: str, gain: Interval, confidence: float) 
     'better than dummy in mae by 5, 95 % interval 3 to 7'
     >>> describe_paired("mae", "plain LightGBM", Interval(1.0, -2.0, 4.0), 0.95)
     'not distinguishable from plain LightGBM: 1 better in mae, but the 95 % interval, -2 to 4, includes 0'
+    >>> describe_paired("mae", "plain LightGBM", Interval(0.0, -2.0, 2.0), 0.95)
+    'not distinguishable from plain LightGBM: the same mae, 95 % interval of the difference -2 to 2'
     """
-    word = "better" if gain.value >= 0 else "worse"
+    word, is_same = "better" if gain.value >= 0 else "worse", abs(gain.value) < SMALLEST_DIFFERENCE
     by = format_metric(abs(gain.value))
     if np.isnan([gain.low, gain.high]).any():
-        return f"{by} {word} than {other} in {metric}, without an interval: too few independent rows"
+        found = f"as good as {other} in {metric}" if is_same else f"{by} {word} than {other} in {metric}"
+        return f"{found}, without an interval: too few independent rows"
     sure, span = format_confidence(confidence), f"{format_metric(gain.low)} to {format_metric(gain.high)}"
+    if is_same:
+        return f"not distinguishable from {other}: the same {metric}, {sure} interval of the difference {span}"
     if gain.low <= 0 <= gain.high:
         return f"not distinguishable from {other}: {by} {word} in {metric}, but the {sure} interval, {span}, includes 0"
     return f"{word} than {other} in {metric} by {by}, {sure} interval {span}"
@@ -276,7 +284,7 @@ def list_not_better(
     for other, by_metric in gains.items():
         for metric, gain in by_metric.items():
             if not gain.low > 0:
-                name = f"{metric} at a threshold of 0.5" if n_classes == 2 and metric in OF_CLASSES else metric
+                name = name_metric(metric, n_classes=n_classes)
                 doubts.setdefault(metric, []).append(describe_paired(name, other, gain, confidence))
     return doubts
 

@@ -8,12 +8,19 @@ from labkit.data.quality.identifiers import find_identifier
 from labkit.features.outcome_rates import PREDICT_AT
 from labkit.model.evaluation.metrics import compute_losses
 from labkit.model.evaluation.predictions import Predictions
+from labkit.params.wrangling import Wrangling
 
 MOST_IDENTIFIERS = 2
 
 
 def list_largest_errors(
-    predictions: Predictions, rows: pd.DataFrame, features: pd.DataFrame, important: Sequence[str], *, most: int = 5
+    predictions: Predictions,
+    rows: pd.DataFrame,
+    features: pd.DataFrame,
+    important: Sequence[str],
+    *,
+    declared: pd.DataFrame | None = None,
+    most: int = 5,
 ) -> pd.DataFrame:
     """Return the rows with the largest loss, largest first, under their index.
 
@@ -25,19 +32,22 @@ def list_largest_errors(
         Features of these rows.
     important
         Features to show, the most important first.
+    declared
+        Columns that the params leave out as identifiers, under the index of `rows`.
 
     Returns
     -------
     pandas.DataFrame
-        The time of the prediction and at most two identifiers, if there are any, `true`, `prediction` (for two classes
-        the probability of the class of interest, for more that of the true class), `loss`, and the important features.
+        The time of the prediction and the declared identifiers, or at most two that are found, if any; `true`,
+        `prediction` (for two classes the probability of the class of interest, for more that of the true class),
+        `loss`, and the important features.
     """
     losses = pd.Series(compute_losses(predictions), index=rows.index)
     worst = losses.to_numpy().argsort(kind="stable")[::-1][:most]
-    identifiers = [
-        str(name) for name in rows if name not in important and find_identifier(rows[name], is_unnamed=False)
-    ]
-    known = [name for name in (PREDICT_AT, *identifiers[:MOST_IDENTIFIERS]) if name in rows]
+    found = [str(name) for name in rows if name not in important and find_identifier(rows[name], is_unnamed=False)]
+    if declared is None or declared.empty:
+        declared = rows[found[:MOST_IDENTIFIERS]]
+    known = pd.concat([rows[[name for name in (PREDICT_AT,) if name in rows]], declared.map(name_row)], axis=1)
     y_true, y_pred = predictions.y_true, predictions.y_pred
     if predictions.classes:
         y_true = pd.Series(list(predictions.classes)).to_numpy()[predictions.y_true]
@@ -45,4 +55,18 @@ def list_largest_errors(
         y_pred = predictions.y_proba[range(len(y_true)), code]
     made = pd.DataFrame({"true": y_true, "prediction": y_pred, "loss": losses}, index=rows.index)
     shown = [name for name in important if name in features]
-    return pd.concat([rows[known], made, features[shown]], axis=1).iloc[worst]
+    return pd.concat([known, made, features[shown]], axis=1).iloc[worst]
+
+
+def take_identifiers(main: pd.DataFrame, rows: pd.DataFrame, wrangling: Wrangling) -> pd.DataFrame:
+    """Return the columns that the params leave out as identifiers, of some rows of the main table."""
+    return main.loc[rows.index, [name for name in wrangling.list_identifiers() if name in main]]
+
+
+def name_row(value: object) -> str:
+    """Return an identifier as it is written, without separators or decimals.
+
+    >>> name_row(1545.0), name_row("T00007")
+    ('1545', 'T00007')
+    """
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

@@ -17,11 +17,11 @@ from labkit.data.stability import LARGE_DRIFT, compute_part_drift
 from labkit.data.timeline import TIMES
 from labkit.errors import list_briefly
 from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
-from labkit.model.evaluation.blocks import Blocks
+from labkit.model.evaluation.blocks import Blocks, make_rows
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.checks import CheckResult, Status, make_check
 from labkit.model.evaluation.gate import Check, Decision, check_parity, describe_paired
-from labkit.model.evaluation.metrics import is_greater_better
+from labkit.model.evaluation.metrics import SMALLEST_PROBABILITY, compute_losses, is_greater_better
 from labkit.model.evaluation.predictions import Predictions
 from labkit.params.experiment import Params
 from labkit.units import format_count
@@ -47,6 +47,8 @@ GATE_CODES = {
     "not worse than the champion": "LK603",
 }
 """Code of each check of the gate, by its name."""
+NOT_APPLICABLE = {"LK502": "rows have no time", "LK504": "the target is a number"}
+"""Why a check is absent from the decision of the gate, by its code."""
 
 
 def list_wrangling_checks(
@@ -86,7 +88,7 @@ def list_wrangling_checks(
             "LK207", is_stable if params.wrangling.rules else None,
             format_count(len(params.wrangling.rules), "rule") + " applied twice", failed="issue",
         ),
-        check_class_sizes(parts["holdout"][target.column]) if target.task == "classification" else None,
+        check_class_sizes(parts, target.column) if target.task == "classification" else None,
         make_check("LK209", not others, list_or(others, "every medium or high finding is dealt with")),
     ]  # fmt: skip
     return [result for result in results if result is not None]
@@ -131,11 +133,13 @@ def check_groups(parts: Mapping[str, pd.DataFrame], params: Params) -> CheckResu
     return make_check("LK204", shared == 0, f"{format_count(shared, 'value')} of {group} in two parts", failed="issue")
 
 
-def check_class_sizes(classes: pd.Series) -> CheckResult:
-    """Check whether the smallest class has enough rows in the holdout."""
-    counts = classes.value_counts()
-    evidence = f"the smallest class, {counts.index[-1]}, has {format_count(int(counts.iloc[-1]), 'holdout row')}"
-    return make_check("LK208", bool(counts.iloc[-1] >= FEWEST_OF_HOLDOUT), evidence)
+def check_class_sizes(parts: Mapping[str, pd.DataFrame], target: str) -> CheckResult:
+    """Check whether each class of any part has enough rows in the holdout."""
+    classes = pd.unique(pd.concat([part[target] for part in parts.values()]).dropna())
+    counts = parts["holdout"][target].value_counts().reindex(classes, fill_value=0).sort_values(kind="stable")
+    rarest, fewest = counts.index[0], int(counts.iloc[0])
+    evidence = f"the smallest of {len(counts)} classes there, {rarest}, has {format_count(fewest, 'holdout row')}; "
+    return make_check("LK208", fewest >= FEWEST_OF_HOLDOUT, f"{evidence}{FEWEST_OF_HOLDOUT} are needed")
 
 
 def list_training_checks(
@@ -170,7 +174,8 @@ def list_training_checks(
     gap = sign * (fitted - checked) / max(abs(checked), 1e-12)
     means = board.loc[(board["error"] == "") & (board["model"] != "dummy"), metric]
     lead = sign * float(means.iloc[0] - means.iloc[1]) if len(means) > 1 else None
-    gain = sign * (mean - float(trials[metric].iloc[0])) if len(trials) else None
+    complete = trials.loc[trials["state"] == "complete", metric] if len(trials) else pd.Series(dtype="float64")
+    gain = float((sign * complete).max() - sign * complete.iloc[0]) if len(complete) else None
     failed = board.loc[board["error"] != "", "model"].tolist()
     spread = f"the standard error over {format_count(n_folds, 'fold')} is {error:.2g}"
     return [
@@ -190,11 +195,23 @@ def list_training_checks(
         make_check(
             "LK404", None if gain is None else gain <= 0 or gain > error,
             "nothing was tuned" if gain is None
-            else f"the best of {format_count(len(trials), 'trial')} gains {max(gain, 0):.2g}; {spread}",
+            else f"{describe_trials(trials)} gains {gain:.2g} over the defaults; {spread}",
         ),
         make_check("LK405", beats_dummy, f"{metric} {mean:.4g} in cross-validation", failed="issue"),
         make_check("LK406", not failed, list_or(failed, format_count(len(board), "candidate") + " fitted")),
     ]  # fmt: skip
+
+
+def describe_trials(trials: pd.DataFrame) -> str:
+    """Return which trials the best one was chosen from: those that were evaluated on all folds.
+
+    >>> describe_trials(pd.DataFrame({"state": ["complete", "complete", "pruned", "failed"]}))
+    'the best of 2 complete trials (1 pruned, 1 failed)'
+    """
+    counts = trials["state"].value_counts()
+    others = [f"{counts[state]} {state}" for state in ("pruned", "failed") if state in counts]
+    noted = f" ({', '.join(others)})" if others else ""
+    return f"the best of {format_count(int(counts.get('complete', 0)), 'complete trial')}{noted}"
 
 
 def list_evaluation_checks(
@@ -223,6 +240,8 @@ def list_evaluation_checks(
     """
     metric, sure = params.training.metric, params.evaluation.confidence
     results = [from_gate(check) for check in decision.checks]
+    made = {result.code for result in results}
+    results += [make_check(code, None, why) for code, why in NOT_APPLICABLE.items() if code not in made]
     if gain_over_plain is None:
         results.append(make_check("LK505", None, "there is no raw column to fit plain LightGBM on"))
     else:
@@ -232,7 +251,7 @@ def list_evaluation_checks(
             make_check("LK505", gain_over_plain.low > 0, evidence, failed="issue" if is_worse else "warning")
         )
     results.append(check_confirmed(metric, value, cross_validated))
-    results.append(check_bias(ours, blocks))
+    results += [check_bias(ours, blocks), check_confidence(ours, blocks)]
     named = list_or([str(slice_) for slice_ in worst_slices], "none of the groups that were tried")
     results.append(make_check("LK508", not len(worst_slices), named))
     return sorted(results, key=lambda result: result.code)
@@ -275,6 +294,33 @@ def check_bias(ours: Predictions, blocks: Blocks) -> CheckResult:
     if np.isnan(reach):
         return CheckResult("LK507", "skipped", "too few independent rows for an interval")
     return make_check("LK507", bool(abs(difference.mean()) <= reach), evidence)
+
+
+def check_confidence(ours: Predictions, blocks: Blocks) -> CheckResult:
+    """Check whether log loss is what it would be if the probabilities were true, within its 95 % interval.
+
+    If outcomes are drawn with the predicted probabilities p, the expected log loss of a row is -Σ p log p and its
+    variance Σ p (log p)² - (Σ p log p)². The excess over it, divided by its standard error, is the z statistic of
+    Spiegelhalter, "Probabilistic prediction in patient management and clinical trials", Statistics in Medicine 5
+    (1986), for log loss in place of the Brier score. Positive: too extreme; negative: too cautious. Where rows depend
+    on each other, the standard error is larger by as much as that of the mean excess.
+    """
+    if not ours.classes:
+        return make_check("LK509", None, "the target is a number")
+    proba = np.clip(ours.y_proba, SMALLEST_PROBABILITY, 1.0)
+    logs = np.log(proba)
+    expected = -(proba * logs).sum(axis=1)
+    excess = compute_losses(ours) - expected
+    variance = (proba * logs**2).sum(axis=1) - expected**2
+    errors = blocks.compute_error(excess), make_rows(len(excess)).compute_error(excess)
+    if np.isnan(errors).any():
+        return CheckResult("LK509", "skipped", "too few independent rows for an interval")
+    inflation = max(1.0, errors[0] / errors[1]) if errors[1] > 0 else 1.0
+    reach = NORMAL_95 * inflation * float(np.sqrt(np.clip(variance, 0, None).sum())) / len(excess)
+    mean, passed = float(excess.mean()), bool(abs(excess.mean()) <= reach)
+    evidence = f"log loss {mean + expected.mean():.3g}, expected {expected.mean():.3g} if the probabilities were true, "
+    evidence += f"difference {mean:.2g} ± {reach:.2g}"
+    return make_check("LK509", passed, evidence + ("" if passed else f": too {'extreme' if mean > 0 else 'cautious'}"))
 
 
 def list_inputs(frame: pd.DataFrame, params: Params) -> list[str]:

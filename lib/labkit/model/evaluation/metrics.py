@@ -24,6 +24,15 @@ Score = Callable[[np.ndarray], float]
 """A metric as a function of the weight of each row, integers of shape (n_rows,)."""
 
 
+def name_metric(name: str, *, n_classes: int) -> str:
+    """Return a metric with the threshold that it depends on: for two classes, predicted classes are at 0.5.
+
+    >>> name_metric("f1", n_classes=2), name_metric("f1", n_classes=3)
+    ('f1 at a threshold of 0.5', 'f1')
+    """
+    return f"{name} at a threshold of 0.5" if n_classes == 2 and name in OF_CLASSES else name
+
+
 def compute_metric(name: str, predictions: Predictions) -> float:
     """Compute one metric.
 

@@ -9,7 +9,10 @@ from labkit.model.evaluation.bootstrap import Interval
 
 
 def make_record(
-    found: Mapping[str, Mapping[str, Interval]], gains: Mapping[str, Interval], by_period: Any
+    found: Mapping[str, Mapping[str, Interval]],
+    gains: Mapping[str, Mapping[str, Interval]],
+    by_period: Any,
+    metric: str,
 ) -> dict[str, Any]:
     """Return the metrics of an evaluation in the layout of `evaluation.json`, which does not change from run to run.
 
@@ -18,21 +21,28 @@ def make_record(
     found
         Metrics by model: `model`, and the models that it is compared with.
     gains
-        Paired gain of the model over each of the other models.
+        Paired gain of the model over each of the other models, by metric.
     by_period
         As returned by `labkit.model.evaluation.by_period.compute_by_period`.
+    metric
+        The metric by which the model was chosen.
 
     Returns
     -------
     dict
-        `holdout`, one entry for each other model with its metrics, `paired`, `by_period`.
+        `holdout`, one entry for each other model with its metrics, `paired` with the gain in the metric, `gains` with
+        those in all, `by_period`.
     """
     others = {name_key(name): one for name, one in found.items() if name != "model"}
     lines = by_period.rename(columns={"model": "value"}).rename(columns=name_key).to_dict("records")
     return {
         "holdout": {name: interval.to_dict() for name, interval in found["model"].items()},
         **{key: {name: interval.value for name, interval in one.items()} for key, one in others.items()},
-        "paired": {name_key(name): gain.to_dict() for name, gain in gains.items()},
+        "paired": {name_key(name): by_metric[metric].to_dict() for name, by_metric in gains.items()},
+        "gains": {
+            name_key(name): {one: gain.to_dict() for one, gain in by_metric.items()}
+            for name, by_metric in gains.items()
+        },
         "by_period": {line.pop("period"): line for line in lines},
     }
 

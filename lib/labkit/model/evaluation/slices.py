@@ -22,6 +22,7 @@ from labkit.model.evaluation.blocks import ROW, Blocks
 from labkit.model.evaluation.bootstrap import compute_means
 from labkit.model.evaluation.metrics import compute_losses
 from labkit.model.evaluation.predictions import Predictions
+from labkit.params.subject import GENERIC, Subject
 
 MOST_VALUE_BINS = 6
 MOST_PAIRED = 40
@@ -60,6 +61,7 @@ def find_worst_slices(
     confidence: float,
     blocks: Blocks,
     columns: list[str] | None = None,
+    subject: Subject = GENERIC,
 ) -> pd.DataFrame:
     """Find the groups of rows whose loss exceeds that of the other rows most, beyond random variation.
 
@@ -80,6 +82,8 @@ def find_worst_slices(
         Blocks of rows that are not independent of each other.
     columns
         Raw columns to search; all if None.
+    subject
+        Units of the columns: times of a day are shown as such.
 
     Returns
     -------
@@ -89,7 +93,7 @@ def find_worst_slices(
         `prediction` as in `labkit.model.evaluation.bootstrap.compute_means`.
     """
     losses, runs = compute_losses(predictions), number_runs(blocks)
-    bins = [cut_column(name, frame[name]) for name in columns or list(frame.columns)]
+    bins = [cut_column(name, frame[name], subject) for name in columns or list(frame.columns)]
     bins = [one for one in bins if len(one.conditions) > 1]
     fewest = max(FEWEST_ROWS_OF_SLICE, int(np.ceil(SMALLEST_SHARE * len(losses))))
     rest = np.arange(len(losses))
@@ -123,7 +127,7 @@ def choose_paired(found: list[pd.DataFrame]) -> list[int]:
     return sorted(np.argsort(p_values, kind="stable")[:MOST_PAIRED].tolist())
 
 
-def cut_column(name: str, values: pd.Series) -> Bins:
+def cut_column(name: str, values: pd.Series, subject: Subject = GENERIC) -> Bins:
     """Divide one raw column into conditions: ranges with about the same number of rows, or the most frequent values."""
     kind = find_column_kind(values)
     is_missing = values.isna().to_numpy()
@@ -136,15 +140,18 @@ def cut_column(name: str, values: pd.Series) -> Bins:
         )
         # Edges are rounded first, so that the printed conditions describe exactly the rows that they select.
         edges = np.unique([float(f"{edge:.3g}") for edge in inner])
+        edges = np.unique(edges.round()) if subject.is_clock(name) else edges
         codes = np.searchsorted(edges, numbers, side="right")
-        conditions = [f"{name} < {edges[0]:g}"]
-        conditions += [f"{name} from {low:g} to below {high:g}" for low, high in pairwise(edges)]
-        conditions += [f"{name} ≥ {edges[-1]:g}"]
+        shown = [subject.format_value(name, edge) for edge in edges]
+        conditions = [f"{name} < {shown[0]}"]
+        conditions += [f"{name} from {low} to below {high}" for low, high in pairwise(shown)]
+        conditions += [f"{name} ≥ {shown[-1]}"]
     else:
         labels = values.astype(object).where(~values.isna(), None)
         kept = labels.value_counts().index[:MOST_CATEGORIES]
         codes = pd.Categorical(labels, categories=kept).codes.astype(np.int64)
-        conditions = [f"{name} = {label:g}" if kind == "number" else f"{name} = {label}" for label in kept]
+        shown = [subject.format_value(name, label) if kind == "number" else str(label) for label in kept]
+        conditions = [f"{name} = {label}" for label in shown]
         codes = np.where(codes < 0, len(conditions) + 1, codes)
     codes = np.where(is_missing, len(conditions), codes)
     conditions = [*conditions, f"{name} missing"]

@@ -5,6 +5,7 @@ Cost-Sensitive Learning (IJCAI 2001): for calibrated probabilities the threshold
 chosen on labelled rows compensates for probabilities that are not calibrated.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -44,6 +45,8 @@ class Outcome:
         Fraction of the rows acted on that belong to the class of interest; 0 if none is acted on.
     acted
         Fraction of all rows that are acted on.
+    metrics
+        Metrics of the classes that the threshold predicts, by name, see `labkit.model.evaluation.metrics.OF_CLASSES`.
     """
 
     threshold: float
@@ -54,6 +57,7 @@ class Outcome:
     recall: float
     precision: float
     acted: float
+    metrics: Mapping[str, Interval]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the outcome as plain data."""
@@ -161,6 +165,14 @@ def evaluate_threshold(
         recall=both / max(int(is_hit.sum()), 1),
         precision=both / max(int(acts.sum()), 1),
         acted=float(acts.mean()),
+        metrics=compute_intervals(
+            predictions.decide(threshold),
+            names=OF_CLASSES,
+            n_samples=n_samples,
+            confidence=confidence,
+            seed=seed,
+            blocks=blocks,
+        ),
     )
 
 
@@ -170,7 +182,7 @@ def compare_thresholds(predictions: Predictions, threshold: float, costs: Costs,
     Parameters
     ----------
     draws
-        Keyword arguments of `labkit.model.evaluation.bootstrap.compute_intervals`.
+        Keyword arguments of `evaluate_threshold`.
 
     Returns
     -------
@@ -180,9 +192,7 @@ def compare_thresholds(predictions: Predictions, threshold: float, costs: Costs,
     """
     lines: dict[str, dict[str, Any]] = {name: {"metric": name} for name in (*OF_CLASSES, COST)}
     for level in (threshold, HALF):
-        decided, column = predictions.decide(level), f"at {level:.3g}"
-        found = compute_intervals(decided, names=OF_CLASSES, **draws)
-        cost = evaluate_threshold(predictions, level, costs, **draws).cost
-        for name, one in (*found.items(), (COST, cost)):
+        found, column = evaluate_threshold(predictions, level, costs, **draws), f"at {level:.3g}"
+        for name, one in (*found.metrics.items(), (COST, found.cost)):
             lines[name] |= {column: one.value, f"from, {column}": one.low, f"to, {column}": one.high}
     return pd.DataFrame(lines.values())

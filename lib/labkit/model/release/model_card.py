@@ -15,9 +15,11 @@ from labkit.model.estimators.calibrated import Calibrated
 from labkit.model.estimators.target_transform import OnScale
 from labkit.model.evaluation.checks import SIGNS, CheckResult, describe_counts, mute, sort_by_weight
 from labkit.model.evaluation.gate import format_metric
+from labkit.model.evaluation.method_checks import list_release_checks
 from labkit.model.evaluation.metrics import is_greater_better
 from labkit.model.release.performance import (
-    BASELINES,
+    NAMED,
+    list_not_shown,
     list_performance,
     list_periods,
     list_slices,
@@ -47,9 +49,7 @@ def make_card(
     params: Params,
     *,
     model: Pipeline,
-    metrics: Mapping[str, Any],
-    split: Mapping[str, Any],
-    gate: Mapping[str, Any],
+    artifacts: Mapping[str, Mapping[str, Any]],
     holdout: pd.DataFrame,
     parity: Mapping[str, Any],
     sizes: Mapping[str, int],
@@ -60,12 +60,8 @@ def make_card(
     ----------
     model
         The fitted pipeline: row features first, estimator last.
-    metrics
-        Content of `evaluation/evaluation.json`.
-    split
-        Content of `clean/split.json`.
-    gate
-        Content of `evaluation/gate.json`.
+    artifacts
+        Content of `split`, `choice`, `evaluation` and `gate`, by name.
     holdout
         The clean holdout rows.
     parity
@@ -75,6 +71,7 @@ def make_card(
         `labkit.model.release.skops_file.measure_parts`, and of the ONNX graph.
     """
     subject, deploy = Subject.from_params(params), params.deploy
+    metrics, split = artifacts["evaluation"], artifacts["split"]
     sections = {
         "Model details": [
             *describe_model(params, name_estimator(model[-1]), parity),
@@ -95,16 +92,16 @@ def make_card(
         "Evaluation data": tabulate_parts(split, EVALUATION_USES, subject),
         "Training data": [*tabulate_parts(split, TRAINING_USES, subject), *describe_method(split, subject)],
         "Quantitative analyses": [
-            *list_performance(metrics),
+            *list_performance(metrics, n_classes=len(getattr(model[-1], "classes_", ()))),
             *list_periods(metrics, subject),
             *list_slices(metrics, subject),
-            *list_gate_checks(gate),
+            *list_gate_checks(artifacts["gate"]),
         ],
         "Ethical considerations": [deploy.ethical_considerations or write_missing("ethical_considerations"), ""],
         "Caveats and recommendations": [
             *(f"- {limit}" for limit in list_limits(params, metrics, holdout, parity)),
             "",
-            *list_open_checks(params, split, metrics),
+            *list_open_checks(params, list_all_checks(artifacts, parity)),
         ],
     }
     lines = [f"# {subject.question}", "", f"Model card of `{params.experiment}`.", ""]
@@ -201,11 +198,11 @@ def describe_metrics(metrics: Mapping[str, Any], holdout: pd.DataFrame, subject:
     """Return which metrics were computed, on what, how uncertain they are and what they are compared with."""
     name = metrics["metric"]
     better = "greater" if is_greater_better(name) else "smaller"
-    others = " and ".join(title for key, title in BASELINES.items() if key in metrics)
+    others = " and ".join(title for key, title in NAMED.items() if key in metrics)
     return [
         f"- Candidates were compared by **{name}**: {better} is better. Reported too: "
         f"{', '.join(one for one in metrics['holdout'] if one != name) or 'no other metric'}.",
-        f"- Measured on {subject.count_rows(len(holdout), kind='holdout')}, beside {others} on the same rows.",
+        f"- Measured on {subject.count_rows(len(holdout), kind='holdout')}, and compared there with {others}.",
         f"- The {format_confidence(metrics['confidence'])} intervals come from resampling the holdout: "
         f"{metrics['resampled']}.",
         "",
@@ -256,14 +253,17 @@ def list_gate_checks(gate: Mapping[str, Any]) -> list[str]:
     return ["### Gate", "", *checks, ""]
 
 
-def list_open_checks(params: Params, split: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
-    """Return the checks of split and evaluation that need attention or are muted, and how many have which status."""
-    stored = [*split.get("checks", []), *metrics.get("checks", [])]
-    results = sort_by_weight(mute([CheckResult.from_dict(check) for check in stored], params.checks.mute))
-    if not results:
-        return []
+def list_all_checks(artifacts: Mapping[str, Mapping[str, Any]], parity: Mapping[str, Any]) -> list[CheckResult]:
+    """Return the results of the checks of all stages before the publication."""
+    stored = [check for name in ("split", "choice", "evaluation") for check in artifacts[name].get("checks", [])]
+    return [*map(CheckResult.from_dict, stored), *list_release_checks(parity)]
+
+
+def list_open_checks(params: Params, checks: Sequence[CheckResult]) -> list[str]:
+    """Return the checks that need attention or are muted, and how many have which status."""
+    results = sort_by_weight(mute(checks, params.checks.mute))
     lines = [describe_check(one) for one in results if one.needs_attention or one.status == "muted"]
-    counts = f"Checks of split and evaluation: {describe_counts(results)}."
+    counts = f"Checks of split, training, evaluation and release: {describe_counts(results)}."
     return ["### Checks", "", *lines, *([""] if lines else []), counts, ""]
 
 
@@ -301,9 +301,8 @@ def list_limits(
             f"`{missing_share.idxmax()}` is missing in {format_share(missing_share.max())} of the {subject.rows}; the "
             "model imputes them."
         )
-    gain = metrics.get("paired", {}).get("plain_lightgbm")
-    if gain and not (gain["low"] or 0) > 0:
-        limits.append("It is not shown to be better than LightGBM with its defaults on the raw columns.")
+    n_classes = holdout[target.column].nunique() if target.task == "classification" else 0
+    limits += list_not_shown(metrics, n_classes=n_classes)
     drifting = [found["prediction"] - found["true"] for found in metrics.get("by_period", {}).values()]
     if len(drifting) > 1 and params.data.target.task == "classification":
         worst = max(drifting, key=abs)

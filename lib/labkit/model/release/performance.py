@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from labkit.errors import list_briefly
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.gate import describe_paired, format_metric
+from labkit.model.evaluation.metrics import name_metric
 from labkit.names import escape
 from labkit.params.evaluation import Costs
 from labkit.params.subject import GENERIC, Subject
@@ -12,10 +14,21 @@ from labkit.units import format_confidence, format_share
 
 BASELINES = {"plain_lightgbm": "plain LightGBM", "dummy": "dummy"}
 """Title of each model that the model is compared with."""
+NAMED = {
+    "plain_lightgbm": "LightGBM with its defaults on the raw columns",
+    "dummy": "the dummy, which always predicts the constant that is best for the metric",
+}
+"""Each of them in a sentence."""
 
 
-def list_performance(metrics: Mapping[str, Any]) -> list[str]:
-    """Return every metric with its interval, next to the metrics of the models that it was compared with."""
+def list_performance(metrics: Mapping[str, Any], *, n_classes: int = 0) -> list[str]:
+    """Return every metric with its interval, next to the metrics of the models that it was compared with.
+
+    Parameters
+    ----------
+    n_classes
+        Number of classes of the target, 0 for regression: with two, metrics of predicted classes are at 0.5.
+    """
     others = {title: metrics[name] for name, title in BASELINES.items() if name in metrics}
     lines = [
         f"| metric | model | {format_confidence(metrics['confidence'])} interval | {' | '.join(others)} |",
@@ -23,17 +36,37 @@ def list_performance(metrics: Mapping[str, Any]) -> list[str]:
     ]
     for name, value in metrics["holdout"].items():
         beside = " | ".join(format_metric(scores[name]) for scores in others.values())
-        lines.append(f"| {name} | {format_metric(value['value'])} | {write_span(value)} | {beside} |")
+        named = name_metric(name, n_classes=n_classes)
+        lines.append(f"| {named} | {format_metric(value['value'])} | {write_span(value)} | {beside} |")
     gains, sure = metrics.get("paired", {}), metrics["confidence"]
     return [
         *lines,
         "",
         *(
-            f"- On the same rows it is {describe_paired(metrics['metric'], BASELINES[name], gain, sure)}."
+            f"- On the same rows it is {describe_paired(metrics['metric'], NAMED[name].split(',')[0], gain, sure)}."
             for name, gain in ((name, Interval.from_dict(found)) for name, found in gains.items())
         ),
         "",
     ]
+
+
+def list_not_shown(metrics: Mapping[str, Any], *, n_classes: int) -> list[str]:
+    """Return, for each model that it was compared with, the metrics in which it is not shown to be better.
+
+    It is not shown where the interval of the paired gain includes zero or lies below it, or where there is none.
+    """
+    sure, lines = format_confidence(metrics["confidence"]), []
+    paired = {name: {metrics["metric"]: gain} for name, gain in metrics.get("paired", {}).items()}
+    for name, by_metric in (metrics.get("gains") or paired).items():
+        doubts = [
+            f"{name_metric(metric, n_classes=n_classes)} ({write_span(gain)})"
+            for metric, gain in by_metric.items()
+            if not (gain["low"] or 0) > 0
+        ]
+        if doubts:
+            where = f"in {list_briefly(doubts, most=10)}. In brackets: {sure} interval of the gain on the same rows."
+            lines.append(f"It is not shown to be better than {NAMED[name]}, {where}")
+    return lines
 
 
 def write_span(interval: Mapping[str, float | None]) -> str:
@@ -61,9 +94,24 @@ def list_threshold(metrics: Mapping[str, Any], costs: Costs | None, subject: Sub
         f"On the holdout this acts on {format_share(found['acted'], 1)} of the {subject.rows}, with a recall of "
         f"{format_share(found['recall'], 1)} and a precision of {format_share(found['precision'], 1)}. It costs "
         f"{found['cost']['value']:.4g}{unit} per {subject.row}; the cheaper of always and never acting costs "
-        f"{plain:.4g}.",
+        f"{plain:.4g}. {describe_saving(found['saving'], unit, subject)}",
+        "",
+        "| metric at this threshold | model | interval |",
+        "|---|---:|---:|",
+        *(
+            f"| {name} | {format_metric(one['value'])} | {write_span(one)} |"
+            for name, one in found.get("metrics", {}).items()
+        ),
         "",
     ]
+
+
+def describe_saving(saving: Mapping[str, float | None], unit: str, subject: Subject) -> str:
+    """Return what acting from the threshold on saves against the cheaper of always and never acting, as a sentence."""
+    span = f"{saving['value']:.4g}{unit} per {subject.row}, interval {write_span(saving)}"
+    if (saving["low"] or 0) > 0:
+        return f"So it saves {span}."
+    return f"It is not shown to save anything: {span}."
 
 
 def list_periods(metrics: Mapping[str, Any], subject: Subject = GENERIC) -> list[str]:
