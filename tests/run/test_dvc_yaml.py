@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from labkit.names import normalize_spaces
+from labkit.names import EXPERIMENT_NAME, normalize_spaces
 from labkit.params import load, override
 from labkit.params.experiment import Params
 from labkit.params.section import check_import_path, find_wordings
@@ -81,6 +81,9 @@ def find_free(kind: Any, place: str) -> list[str]:
     """Return the place of a type, or places in it, that may hold any key or string."""
     if any(getattr(one, "func", None) is check_import_path for one in getattr(kind, "__metadata__", ())):
         return []  # identifiers, dots and one colon
+    marks = [mark for one in getattr(kind, "__metadata__", ()) for mark in getattr(one, "metadata", ())]
+    if f"^{EXPERIMENT_NAME}$" in [getattr(mark, "pattern", None) for mark in marks]:
+        return []  # small letters, digits and underscores
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return list_free(kind, place)
     if typing.get_origin(kind) is typing.Literal:

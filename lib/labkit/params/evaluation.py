@@ -1,8 +1,10 @@
 """The section `evaluation`: gate, costs and intervals."""
 
+from typing import Annotated
+
 from pydantic import Field
 
-from labkit.params.section import Section
+from labkit.params.section import ImportPath, Section, UsedBy
 
 
 class Gate(Section):
@@ -36,4 +38,7 @@ class Evaluation(Section):
     costs: Costs | None = Field(None, description="costs by which the threshold of a two-class model is chosen")
     worst_slices: int = Field(5, ge=0, le=20, description="groups of rows to find on which the model is worst")
     importance_rows: int = Field(5000, ge=100, description="holdout rows on which permutation importance is measured")
+    metrics: Annotated[tuple[ImportPath, ...], UsedBy(("training", "evaluation", "deploy"))] = Field(
+        (), description="metrics of your own, as module:function, e.g. churn.metrics:profit"
+    )
     gate: Gate = Field(Gate(), description="when a model may be published")

@@ -1,15 +1,26 @@
 """All params of an experiment: `params/<experiment>.yaml` as one frozen, typed object."""
 
+import re
+from collections.abc import Sequence
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from labkit.params.evaluation import Evaluation
 from labkit.params.features import Features
+from labkit.params.import_path import parse_import_path
 from labkit.params.section import Name, Section, Wording
 from labkit.params.tables import Data, Variable
-from labkit.params.training import CLASSIFICATION_METRICS, CLASSIFIERS, REGRESSION_METRICS, Training
+from labkit.params.training import BUILTIN_METRICS, CLASSIFICATION_METRICS, CLASSIFIERS, REGRESSION_METRICS, Training
 from labkit.params.wrangling import Wrangling
+
+NAME_OF_METRIC = re.compile(r"[a-z][a-z0-9_]*(?<!_std)(?<!_low)(?<!_high)")
+TAKEN = {
+    *BUILTIN_METRICS, "rank", "model", "source", "error", "seconds", "trial", "state", "folds", "best", "metric",
+    "value", "period", "rows", "true", "prediction", "low", "high", "dummy", "cost_per_row",
+}  # fmt: skip
+"""Names that stand beside metrics in tables and records."""
 
 
 def check_question(question: str) -> str:
@@ -27,6 +38,26 @@ def check_noun(noun: str) -> str:
             f"{noun!r} is no noun: write e.g. flight, or category/categories if the plural needs more than s"
         )
     return noun
+
+
+def check_metric_names(metrics: Sequence[str]) -> list[str]:
+    """Return the names of the user's own metrics if they can be told from all others that stand beside them."""
+    names = [parse_import_path(path)[1] for path in metrics]
+    for place, name in enumerate(names):
+        if not NAME_OF_METRIC.fullmatch(name) or name in TAKEN or name in names[:place]:
+            reason = f"a metric cannot be named {name!r}, or the name is taken: rename the function, e.g. profit"
+            fault = PydanticCustomError("value_error", "{error}", {"error": reason})
+            raise make_fault(fault, ("evaluation", "metrics", place), metrics[place])
+    return names
+
+
+def make_fault(
+    kind: str | PydanticCustomError, place: tuple[str | int, ...], value: object, known: Sequence[str] = ()
+) -> ValidationError:
+    """Return the error of one value of several that were checked together, at its own place."""
+    context = {"expected": ", ".join(map(repr, known))}
+    fault = InitErrorDetails(type=kind, loc=place, input=value, ctx=context)
+    return ValidationError.from_exception_data("Params", [fault])
 
 
 class Eda(Section):
@@ -101,7 +132,10 @@ class Params(Section):
     def check_metric(self) -> "Params":
         """Refuse metrics, models and options of the other task."""
         task = self.data.target.task
-        fitting = CLASSIFICATION_METRICS if task == "classification" else REGRESSION_METRICS
+        own = check_metric_names(self.evaluation.metrics)
+        fitting = (*(CLASSIFICATION_METRICS if task == "classification" else REGRESSION_METRICS), *own)
+        if self.training.metric not in (*BUILTIN_METRICS, *own):
+            raise make_fault("literal_error", ("training", "metric"), self.training.metric, known=fitting)
         if self.training.metric not in fitting:
             raise ValueError(f"training.metric {self.training.metric!r} is not for {task}: use {', '.join(fitting)}")
         if task == "regression" and (strange := [name for name in self.training.models if name in CLASSIFIERS]):

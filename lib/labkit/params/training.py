@@ -1,9 +1,11 @@
 """The section `training`: candidates, folds, metric and tuning."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
 
+from labkit.names import EXPERIMENT_NAME
 from labkit.params.section import ImportPath, Section, UsedBy
 
 DUMMY = "dummy"
@@ -23,6 +25,9 @@ CLASSIFICATION_METRICS = ("roc_auc", "average_precision", "log_loss", "accuracy"
 REGRESSION_METRICS = ("r2", "mae", "rmse", "median_absolute_error")
 
 
+BUILTIN_METRICS = CLASSIFICATION_METRICS + REGRESSION_METRICS
+
+
 def find_kind_of_model(model: object) -> str:
     """Return the tag of a model's type: one of labkit's, or an import path."""
     return "function-import" if isinstance(model, str) and ":" in model else "literal-name"
@@ -35,6 +40,20 @@ Model = Annotated[
 """One of labkit's models, or a function of the user's own that returns a candidate."""
 
 
+def find_kind_of_metric(metric: object) -> str:
+    """Return the tag of a metric's type: one of labkit's, or a name of the user's own."""
+    is_own = isinstance(metric, str) and metric not in BUILTIN_METRICS and re.fullmatch(EXPERIMENT_NAME, metric)
+    return "function-name" if is_own else "literal-name"
+
+
+Metric = Annotated[
+    Annotated[Literal[BUILTIN_METRICS], Tag("literal-name")]  # type: ignore[valid-type]
+    | Annotated[str, Field(pattern=f"^{EXPERIMENT_NAME}$"), Tag("function-name")],
+    Discriminator(find_kind_of_metric),
+]
+"""One of labkit's metrics, or the name of one of `evaluation.metrics`; `Params` checks the latter."""
+
+
 class Training(Section):
     """Candidates and how they are compared."""
 
@@ -43,9 +62,7 @@ class Training(Section):
         min_length=1,
         description="candidates to cross-validate; your own as module:function, e.g. churn.models:make_stack",
     )
-    metric: Literal[CLASSIFICATION_METRICS + REGRESSION_METRICS] = Field(  # type: ignore[valid-type]
-        description="metric by which candidates are ranked"
-    )
+    metric: Metric = Field(description="metric by which candidates are ranked; one of evaluation.metrics too")
     folds: int = Field(5, ge=2, le=20, description="cross-validation folds over the training rows")
     engine: Literal["sklearn", "pycaret"] = Field("sklearn", description="source of the candidates")
     most_rows: int | None = Field(None, ge=100, description="rows on which candidates are compared; all if not set")

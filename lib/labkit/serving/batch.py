@@ -23,6 +23,7 @@ from labkit.model.evaluation.predictions import make_predictions
 from labkit.model.release.bundle import load_release
 from labkit.params.experiment import Params
 from labkit.params.load import load_params
+from labkit.params.own_metrics import OWN_METRICS
 from labkit.renamed import find_holdout_metric
 from labkit.run.records import mlflow_store, registry
 from labkit.run.records.champion_moves import CHAMPION
@@ -230,13 +231,14 @@ def compute_score(rows: pd.DataFrame, predicted: np.ndarray, facts: Mapping[str,
     metric = facts["metric"]
     there = find_holdout_metric(facts["metrics"], metric)
     without = partial(Score, metric, None, there)
+    OWN_METRICS.use(params.evaluation.metrics)
     if facts["classes"] and rows[target].nunique() == 1:
         return without("one class only")
     try:
         found = metrics.compute_metric(
             metric, make_predictions(rows[target], predicted, facts["classes"], params.data.target)
         )
-    except (ModelError, DataError) as error:
+    except (ModelError, DataError, ParamsError) as error:
         return without(str(error))
     except (ValueError, TypeError):
         found = np.nan

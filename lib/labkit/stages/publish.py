@@ -32,6 +32,7 @@ from labkit.model.evaluation.metrics import compute_losses
 from labkit.model.evaluation.predictions import make_predictions
 from labkit.model.release import bundle, runtime, skops_file
 from labkit.params.experiment import Params
+from labkit.params.own_metrics import OWN_METRICS
 from labkit.run.pipeline.outputs import check_outputs
 from labkit.run.pipeline.restore_pages import restore_pages
 from labkit.run.records import registry, tracking
@@ -73,6 +74,7 @@ def publish(params: Params) -> str:
     TrackingError
         The registry cannot be used.
     """
+    OWN_METRICS.use(params.evaluation.metrics)
     data = paths.find_data_dir(params.experiment)
     folder, gate_path = data / PLACES["release"], data / PLACES["gate"]
     if not gate_path.is_file() or not folder.is_dir():

@@ -16,6 +16,7 @@ from labkit.errors import DataError, ParamsError
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.gate import describe_paired
 from labkit.params.load import load_params, parse_file
+from labkit.params.own_metrics import OWN_METRICS
 from labkit.params.subject import Subject
 from labkit.params.yaml_text import make_plain, parse_yaml
 from labkit.run.records.run_history import SHORT, show_age
@@ -363,6 +364,11 @@ def find_pair(
         params = parse_file(content, Path(runs[0].record["params"]["artifact"])).params
     except ParamsError as error:
         return None, f"no paired gain: the params of the first run are not valid in this version of labkit ({error})"
+    try:
+        OWN_METRICS.use(params.evaluation.metrics)
+        OWN_METRICS.find_all()
+    except ParamsError as error:
+        return None, f"no paired gain: {error}"
     return pair_predictions(params, ours, theirs, holdout)
 
 

@@ -13,7 +13,7 @@ from sklearn import metrics as sk
 from labkit.model.evaluation.blocks import Blocks
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.curves import group_alike
-from labkit.model.evaluation.metrics import is_greater_better
+from labkit.model.evaluation.metrics import GREATER_IS_BETTER, is_greater_better
 from labkit.model.evaluation.predictions import Predictions
 from labkit.params.subject import GENERIC, Subject
 from labkit.params.training import DUMMY
@@ -94,8 +94,8 @@ def plot_leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
 
 
 def find_end(metric: str) -> float:
-    """Return the upper limit of a metric: 1 if greater is better."""
-    return 1.0 if is_greater_better(metric) else np.inf
+    """Return the upper limit of a metric: 1 for those of labkit's of which greater is better."""
+    return 1.0 if metric in GREATER_IS_BETTER else np.inf
 
 
 def plot_dummy(axes: Axes, row: int, mean: float) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 from IPython.display import HTML, Markdown, display
 
 from labkit.names import escape as escape
+from labkit.params.own_metrics import OWN_METRICS
 from labkit.units import LARGEST_FIXED as LARGEST_FIXED
 from labkit.units import format_confidence as format_confidence
 from labkit.units import format_count
@@ -35,7 +36,16 @@ METRICS = {
     "rmse": "root mean squared error, in the target's unit; large errors count more",
     "median_absolute_error": "median absolute error, in the target's unit",
 }
-"""Each metric in words."""
+"""Each of labkit's metrics in words."""
+
+
+def describe_metric(name: str) -> str:
+    """Return what a metric measures in words.
+
+    >>> describe_metric("f1")
+    'harmonic mean of precision and recall; 1 is perfect'
+    """
+    return METRICS[name] if name in METRICS else OWN_METRICS.find(name).describe()
 
 
 def format_seconds(seconds: float) -> str:

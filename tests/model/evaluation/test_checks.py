@@ -88,7 +88,7 @@ def test_every_check_of_the_gate_has_a_code() -> None:
         *gate.check_days(blocks, limits),
         gate.check_dummy("mae", Interval(1, 0.5, 2), limits, **settings, n_classes=0),  # type: ignore[arg-type]
         gate.check_champion("mae", Interval(1, 0.5, 2), limits, **settings, champion="version 1"),  # type: ignore[arg-type]
-        gate.check_too_good("mae", 1.0, 2.0, relies_on=[]),
+        gate.check_too_good("mae", 1.0, 2.0, perfect=0.0, relies_on=[]),
         gate.check_classes({"a"}, {"b"}),
         gate.check_parity({"reason": "off"}),
         gate.check_release_size(sizes, limits),

@@ -20,6 +20,7 @@ from labkit.model.evaluation.gate import (
     check_too_good,
     describe_paired,
 )
+from labkit.model.evaluation.metrics import is_greater_better
 from labkit.params.evaluation import Gate
 
 SURE = {"confidence": 0.95, "blocks": make_rows(110)}
@@ -104,7 +105,9 @@ def test_too_few_days_cannot_be_judged_by_however_many_rows_they_hold(n_days: in
 def test_nearly_perfect_result_is_marked_with_what_it_relies_on(
     metric: str, value: float, dummy: float, warns: bool
 ) -> None:
-    check = check_too_good(metric, value, dummy, relies_on=["a", "b", "c", "d"])
+    check = check_too_good(
+        metric, value, dummy, perfect=float(is_greater_better(metric)), relies_on=["a", "b", "c", "d"]
+    )
     assert check.passed
     assert (check.warning == "nearly perfect, look for a leak in 'a'") is warns
     assert ("relies most on `a`, `b`, `c`" in check.evidence) is warns
@@ -112,7 +115,7 @@ def test_nearly_perfect_result_is_marked_with_what_it_relies_on(
 
 
 def test_nearly_perfect_result_without_an_important_column_is_marked() -> None:
-    assert check_too_good("roc_auc", 1.0, 0.5, relies_on=[]).warning == "nearly perfect, look for a leak"
+    assert check_too_good("roc_auc", 1.0, 0.5, perfect=1.0, relies_on=[]).warning == "nearly perfect, look for a leak"
 
 
 @pytest.mark.parametrize(

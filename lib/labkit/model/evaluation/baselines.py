@@ -16,6 +16,7 @@ from labkit.features.table_columns import find_column_kind
 from labkit.model.estimators.candidates import LIGHTGBM_FIXED, N_JOBS
 from labkit.model.estimators.constant import make_constant
 from labkit.model.evaluation.predictions import Predictions, compute_predictions
+from labkit.params.own_metrics import OWN_METRICS
 from labkit.params.tables import Target
 from labkit.params.training import CLASSIFICATION_METRICS, REGRESSION_METRICS
 
@@ -63,7 +64,8 @@ def fit_dummies(frame: pd.DataFrame, *, target: Target) -> dict[str, Any]:
     dict
         Fitted estimator of each metric.
     """
-    names = CLASSIFICATION_METRICS if target.task == "classification" else REGRESSION_METRICS
+    labkits = CLASSIFICATION_METRICS if target.task == "classification" else REGRESSION_METRICS
+    names = (*labkits, *OWN_METRICS.paths)
     nothing, y_true = np.zeros((len(frame), 1)), frame[target.column].to_numpy()
     return {name: make_constant(name, target).fit(nothing, y_true) for name in names}
 

@@ -146,7 +146,7 @@ def check_champion(
     )
 
 
-def check_too_good(metric: str, value: float, dummy: float, *, relies_on: Sequence[str]) -> Check:
+def check_too_good(metric: str, value: float, dummy: float, *, perfect: float, relies_on: Sequence[str]) -> Check:
     """Check whether the metric is so close to perfect that a leak is more likely than such a good model.
 
     The check always passes, because some problems are easy, but the model should not be used before its inputs have
@@ -156,10 +156,11 @@ def check_too_good(metric: str, value: float, dummy: float, *, relies_on: Sequen
     ----------
     value, dummy
         The metric of the model and of the best constant prediction.
+    perfect
+        The metric of predictions that equal the true values.
     relies_on
         Raw columns that the model relies on most, in descending order of importance.
     """
-    perfect = 1.0 if is_greater_better(metric) else 0.0
     skill = (value - dummy) / (perfect - dummy) if perfect != dummy else 0.0
     if metric in SQUARED_FIRST:
         skill = 1 - (1 - skill) ** 2 if skill > 0 else skill

@@ -5,11 +5,16 @@ they are good enough.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from labkit.errors import ModelError
 from labkit.model.evaluation.predictions import Predictions
+from labkit.params.own_metrics import OWN_METRICS, OwnMetric
+from labkit.params.training import BUILTIN_METRICS
+from labkit.units import format_count
 
 SMALLEST_PROBABILITY = 1e-6
 """Lower bound of probabilities in the losses of single rows, so that a row predicted as impossible cannot dominate."""
@@ -41,8 +46,10 @@ def compute_metric(name: str, predictions: Predictions) -> float:
 
     Raises
     ------
-    KeyError
-        The metric is not one of `labkit.params`.
+    ParamsError
+        There is no such metric, or it is one of the user's own and cannot be imported.
+    ModelError
+        One of the user's own fails, or returns no number.
     """
     return make_score(name, predictions)(np.ones(len(predictions.y_true), dtype=np.int64))
 
@@ -53,7 +60,58 @@ def make_score(name: str, predictions: Predictions) -> Score:
     A bootstrap draw weights each row by how often it was drawn. Everything that does not depend on the weights, such
     as the order of the predictions, is computed only once, which makes a thousand draws of 60,000 rows affordable.
     """
-    return (CLASSIFICATION if predictions.classes else REGRESSION)[name](predictions)
+    made = (CLASSIFICATION if predictions.classes else REGRESSION).get(name)
+    return made(predictions) if made else make_own_score(OWN_METRICS.find(name), predictions)
+
+
+def make_own_score(metric: OwnMetric, predictions: Predictions) -> Score:
+    """Return a score that is a metric of the user's own: it gets each row as often as its weight says.
+
+    It is undefined, like areas under curves, where all true values are of one class.
+    """
+
+    def score(weights: np.ndarray) -> float:
+        drawn = predictions.take(np.repeat(np.arange(len(weights)), weights))
+        if drawn.classes and len(np.unique(drawn.y_true)) < 2:
+            return np.nan
+        return metric.compute(drawn.y_true, drawn.y_pred, drawn.y_proba, drawn.classes, drawn.positive)
+
+    return score
+
+
+def find_perfect(name: str, predictions: Predictions) -> float:
+    """Return the value of a metric for predictions that equal the true values."""
+    if name in BUILTIN_METRICS:
+        return 1.0 if is_greater_better(name) else 0.0
+    return compute_metric(name, predict_alike(predictions, predictions.y_true))
+
+
+def predict_alike(predictions: Predictions, y_pred: np.ndarray) -> Predictions:
+    """Return certain predictions of these values, or codes of classes, for the same rows."""
+    if not predictions.classes:
+        return replace(predictions, y_pred=y_pred)
+    return replace(predictions, y_pred=y_pred, y_proba=np.eye(len(predictions.classes))[y_pred])
+
+
+def check_own_metrics(predictions: Predictions) -> None:
+    """Try each metric of the user's own twice: on the true values as predictions, and on constants.
+
+    Raises
+    ------
+    ParamsError, ModelError
+        One cannot be imported, fails, returns no number, or returns another one when it is called again.
+    """
+    true = predictions.y_true
+    constants = range(len(predictions.classes)) if predictions.classes else [true.mean()]
+    trials = [true, *(np.full_like(true, constant) for constant in constants)]
+    for name in OWN_METRICS.paths:
+        for y_pred in trials:
+            first, second = (compute_metric(name, predict_alike(predictions, y_pred)) for _ in range(2))
+            if not np.array_equal(first, second, equal_nan=True):
+                raise ModelError(
+                    f"{OWN_METRICS.find(name).lead()}: gives {first:.9g} and {second:.9g} for the same "
+                    f"{format_count(len(true), 'row')}: remove randomness and whatever it remembers between calls"
+                )
 
 
 def compute_losses(predictions: Predictions) -> np.ndarray:
@@ -188,8 +246,8 @@ REGRESSION: dict[str, Callable[[Predictions], Score]] = {
 
 
 def list_metrics(predictions: Predictions) -> list[str]:
-    """Return the names of the task's metrics."""
-    return list(CLASSIFICATION if predictions.classes else REGRESSION)
+    """Return the names of the task's metrics, the user's own last."""
+    return [*(CLASSIFICATION if predictions.classes else REGRESSION), *OWN_METRICS.paths]
 
 
 def compute_metrics(predictions: Predictions) -> dict[str, float]:
@@ -203,4 +261,6 @@ def is_greater_better(name: str) -> bool:
     >>> is_greater_better("roc_auc"), is_greater_better("mae")
     (True, False)
     """
-    return name in GREATER_IS_BETTER
+    if name in BUILTIN_METRICS:
+        return name in GREATER_IS_BETTER
+    return OWN_METRICS.find(name).declared.better == "greater"

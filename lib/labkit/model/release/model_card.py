@@ -27,6 +27,7 @@ from labkit.model.release.performance import (
 )
 from labkit.names import escape
 from labkit.params.experiment import Params
+from labkit.params.own_metrics import OWN_METRICS
 from labkit.params.subject import Subject
 from labkit.units import format_confidence, format_count, format_share
 
@@ -199,9 +200,11 @@ def describe_metrics(metrics: Mapping[str, Any], holdout: pd.DataFrame, subject:
     name = metrics["metric"]
     better = "greater" if is_greater_better(name) else "smaller"
     others = " and ".join(title for key, title in NAMED.items() if key in metrics)
+    own = [one for one in metrics["holdout"] if one in OWN_METRICS.paths]
     return [
         f"- Candidates were compared by **{name}**: {better} is better. Reported too: "
         f"{', '.join(one for one in metrics['holdout'] if one != name) or 'no other metric'}.",
+        *(f"- {one}: {OWN_METRICS.find(one).describe()}." for one in own),
         f"- Measured on {subject.count_rows(len(holdout), kind='holdout')}, and compared there with {others}.",
         f"- The {format_confidence(metrics['confidence'])} intervals come from resampling the holdout: "
         f"{metrics['resampled']}.",

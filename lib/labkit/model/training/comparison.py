@@ -24,6 +24,7 @@ from labkit.model.estimators.candidates import make_candidate as make_candidate
 from labkit.model.estimators.preprocessing import find_kinds as find_kinds
 from labkit.model.estimators.preprocessing import make_preparation as make_preparation
 from labkit.model.evaluation import metrics
+from labkit.model.evaluation.predictions import Predictions, encode_labels, find_positive
 from labkit.model.training.cross_validation import (
     choose_rows,
     cross_validate,
@@ -31,7 +32,7 @@ from labkit.model.training.cross_validation import (
     fit_candidate,
     plan_folds,
 )
-from labkit.model.training.own_candidates import Search, collect_own, make_own, name_own
+from labkit.model.training.own_candidates import ROWS_OF_TRIAL, Search, collect_own, make_own, name_own
 from labkit.model.training.pycaret import find_engine, make_source
 from labkit.model.training.time_budget import Budget
 from labkit.params.tables import Target
@@ -104,13 +105,14 @@ def compare(
     Raises
     ------
     ParamsError
-        The engine is not installed, or a candidate of the user's own is no estimator.
+        The engine is not installed, a candidate of the user's own is no estimator, or a metric cannot be imported.
     DataError
         There is no fold in which candidates can be evaluated.
     ModelError
-        Every candidate other than the dummy failed.
+        A metric of the user's own fails or is random; or every candidate other than the dummy failed.
     """
     added = collect_own(own or {}, training, target, seed=seed)
+    check_metrics(y_true, target)
     budget = Budget(training.budget_seconds)
     rows = choose_rows(len(features), training.most_rows, seed=seed, is_ordered=timeline is not None)
     features, y_true = features.iloc[rows], y_true.iloc[rows]
@@ -150,6 +152,16 @@ def compare(
     frame = rank(pd.DataFrame(lines), training.metric)
     searches = {name: one.search for name, one in added.items() if one.search}
     return Comparison(frame, seconds, find_best(frame), candidates, len(features), len(folds), budget, searches)
+
+
+def check_metrics(y_true: pd.Series, target: Target) -> None:
+    """Raise ParamsError or ModelError if a metric of the user's own cannot be computed on a few of the true values."""
+    is_classes = target.task == "classification"
+    each = max(ROWS_OF_TRIAL // max(y_true.nunique(), 1), 10)
+    few = y_true.groupby(y_true, sort=False).head(each) if is_classes else y_true.head(ROWS_OF_TRIAL)
+    classes = tuple(np.unique(few).tolist()) if is_classes else ()
+    codes = encode_labels(few.tolist(), classes) if classes else few.to_numpy("float64")
+    metrics.check_own_metrics(Predictions(codes, codes, classes=classes, positive=find_positive(classes, target)))
 
 
 def find_best(frame: pd.DataFrame) -> str:

@@ -17,6 +17,7 @@ from labkit import paths
 from labkit.errors import DataError, MissingDataError, ParamsError, StageError, list_briefly, name_nearest
 from labkit.params import describe, load, override
 from labkit.params.experiment import SECTIONS, Params
+from labkit.params.own_metrics import OWN_METRICS
 from labkit.params.section import Section
 from labkit.params.subject import Subject
 from labkit.run.child_run import ChildRun
@@ -313,10 +314,12 @@ def start_step(name: str, experiment: str, overrides: Mapping[str, Any] | None, 
     paths.make_library_importable()
     with trace.paused():
         params = load.load_params(experiment)
+    OWN_METRICS.use(params.evaluation.metrics)
     if overrides is None or overrides == {}:
         return Step(name, params, catalogue)
     with trace.paused():
         overridden = override.override_section(params, name, overrides)
+    OWN_METRICS.use(overridden.evaluation.metrics)
     before: Section = getattr(params, name)
     after: Section = getattr(overridden, name)
     changed = {key: getattr(after, key) for key in overrides if getattr(after, key) != getattr(before, key)}

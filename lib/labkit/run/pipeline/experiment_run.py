@@ -16,6 +16,7 @@ from labkit.params.experiment import Params
 from labkit.params.import_path import resolve_callable
 from labkit.params.load import describe_key, load_params
 from labkit.params.override import apply_overrides
+from labkit.params.own_metrics import load_own_metric
 from labkit.params.section import find_own_code
 from labkit.params.subject import Subject
 from labkit.paths import show_path
@@ -87,9 +88,11 @@ def start_work(
 
 
 def check_own_code(params: Params) -> None:
-    """Raise ParamsError if code that the params name cannot be imported, or is no function or class."""
+    """Raise ParamsError if code that the params name cannot be imported, or is not what the params need there."""
     for code in find_own_code(params):
         resolve_callable(code.text, where=describe_key(params.experiment, code.keys))
+    for place, path in enumerate(params.evaluation.metrics):
+        load_own_metric(path, where=describe_key(params.experiment, ("evaluation", "metrics", place)))
 
 
 def run_experiment(
