@@ -17,6 +17,7 @@ RUNNER_VARIABLE = "LABKIT_RUNNER"
 WARM_VARIABLE = "LABKIT_WARM"
 RUN_DIR_VARIABLE = "LABKIT_RUN_DIR"
 PARAMS_VARIABLE = "LABKIT_PARAMS_DIR"
+AUTORELOAD_VARIABLE = "LABKIT_AUTORELOAD"
 TRACKING_PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "2",
@@ -117,6 +118,14 @@ def get_run_dir() -> Path | None:
     """Return the work folder of the run that this process belongs to; None in a notebook run by hand."""
     named = os.environ.get(RUN_DIR_VARIABLE)
     return Path(named) if named else None
+
+
+def is_reloading() -> bool:
+    """Return whether a kernel reloads edited modules: only one of a notebook by hand, unless `LABKIT_AUTORELOAD` is 0.
+
+    The runner sets the folder of the run before it starts a kernel.
+    """
+    return get_run_dir() is None and os.environ.get(AUTORELOAD_VARIABLE) != "0"
 
 
 def get_runner_address() -> str | None:

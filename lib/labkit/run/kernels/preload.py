@@ -26,6 +26,7 @@ KERNEL_MODULES = (
     "ipykernel.debugger",
     "IPython.core.completer",
     "IPython.core.magics.basic",
+    "IPython.extensions.autoreload",
 )
 """Modules that every kernel imports when it starts."""
 RUNNER_PARTS = ("cli", "run", "serving", "stages")

@@ -127,4 +127,5 @@ def make_fresh_environment() -> dict[str, str]:
         environment = paths.make_environment()
     except ParamsError:
         environment = paths.copy_environment()
-    return {name: value for name, value in environment.items() if name not in (*OF_KERNEL, paths.RUN_DIR_VARIABLE)}
+    kept = {name: value for name, value in environment.items() if name not in (*OF_KERNEL, paths.RUN_DIR_VARIABLE)}
+    return {**kept, paths.AUTORELOAD_VARIABLE: "0"}  # one version of the code, as in a run
