@@ -23,7 +23,7 @@ def edit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Non
     (module.parent / "__init__.py").touch()
     for name, value in (("LABKIT_ROOT", str(root)), ("LABKIT_WARM", ""), ("PYTHONPATH", str(root / "lib"))):
         monkeypatch.setenv(name, value)
-
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     now = module.parent.stat().st_mtime_ns // 10**9 * 10**9
     later = count(1)
 
