@@ -6,6 +6,7 @@ replaced by ASCII. Only this module and `labkit.run.pipeline.progress` use rich.
 """
 
 import codecs
+import contextlib
 import io
 import json
 import sys
@@ -227,6 +228,11 @@ def wrap_words(string: str, *, indent: int, console: "Console | None" = None) ->
 def print_json(document: Any) -> None:
     """Print one JSON document in ASCII, with everything that has no JSON form as a string."""
     echo(json.dumps(document, indent=2, default=str))
+
+
+def divert_output(is_wanted: bool = True) -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which everything goes to standard error, so that standard output holds only a document."""
+    return contextlib.redirect_stdout(sys.stderr) if is_wanted else contextlib.nullcontext()
 
 
 def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:

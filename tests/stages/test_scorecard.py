@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from labkit.artifacts import PLACES
-from labkit.model.evaluation.checks import CheckResult
+from labkit.checks import CheckResult
 from labkit.model.evaluation.gate import Check
 from labkit.params.load import load_params
 from labkit.params.override import apply_overrides

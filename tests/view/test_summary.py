@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from labkit.model.evaluation.checks import CheckResult
+from labkit.checks import CheckResult, render_checks
 from labkit.run.notebook import step
 from labkit.view import summary
 
@@ -23,9 +23,12 @@ def test_places_are_those_of_the_step() -> None:
 def test_findings_and_checks_are_shown_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: dict[str, str] = {}
 
-    def keep(content: Any, *, display_id: str, update: bool) -> None:
+    kept: dict[str, Any] = {}
+
+    def keep(content: Any, *, display_id: str, update: bool, metadata: Any = None) -> None:
         assert update
         shown[display_id] = content.data
+        kept[display_id] = metadata
 
     monkeypatch.setattr(summary, "display", keep)
     checks = [CheckResult("LK506", "warning", "roc_auc <b>0.68</b>"), CheckResult("LK501", "passed", "gain of 0.2")]
@@ -39,9 +42,10 @@ def test_findings_and_checks_are_shown_and_recorded(monkeypatch: pytest.MonkeyPa
     assert 'href="#How-good-it-is"' in html
     assert recorder.findings == ["roc_auc 0.68", "No group stands out."]
     assert [check["code"] for check in recorder.checks] == ["LK506", "LK501"]
+    assert kept[summary.CHECKS_PLACE] == {"labkit-checks": recorder.checks}
 
 
 def test_counts_are_shown_once_if_all_checks_passed() -> None:
-    html = summary.render_checks([CheckResult("LK501", "passed", "gain of 0.2")])
+    html = render_checks([CheckResult("LK501", "passed", "gain of 0.2")])
     assert html.count("1 passed") == 1
     assert "<ul>" not in html

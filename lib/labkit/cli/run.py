@@ -2,16 +2,20 @@
 
 import os
 import sys
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from labkit import paths
 from labkit.cli.options import complete_experiment, complete_setting, complete_stage
 from labkit.cli.show import try_to_close_gone
-from labkit.console import echo, wrap_words
+from labkit.console import divert_output, echo, print_json, wrap_words
 from labkit.stages import builtin
 from labkit.units import format_count
+
+if TYPE_CHECKING:
+    from labkit.run.pipeline.progress import Line
 
 
 @click.command(short_help="Run what has changed, up to the published model.")
@@ -38,7 +42,24 @@ from labkit.units import format_count
 @click.option("--cold", is_flag=True, help="Start ordinary kernels, without preloaded imports.")
 @click.option("--no-wait", is_flag=True, help="Fail if another run of this checkout is under way.")
 @click.option("--locked", is_flag=True, help="Fail if the packages differ from requirements.lock.")
-def run(
+@click.option("--json", "is_json", is_flag=True, help="Print result and checks as one JSON document.")
+def run(experiment: str, *, is_json: bool, **options: Any) -> None:
+    """Run the stages of EXPERIMENT that have changed, from raw tables to the published model.
+
+    \b
+    labkit run diabetes
+    labkit run diabetes -S training.folds=10       change a parameter in the file
+    labkit run diabetes --until training --force eda
+    labkit run breast_cancer --sample 200          a quick trial, in scratch
+    labkit run diabetes --json > run.json          progress goes to stderr
+    """
+    # All that runs print for people, libraries included, leaves standard output to the document.
+    with divert_output(is_json):
+        lines = run_stages(experiment, **options)
+    show_run(experiment, lines, options["sample"], is_json=is_json)
+
+
+def run_stages(
     experiment: str,
     *,
     settings: tuple[str, ...],
@@ -48,15 +69,8 @@ def run(
     cold: bool,
     no_wait: bool,
     locked: bool,
-) -> None:
-    """Run the stages of EXPERIMENT that have changed, from raw tables to the published model.
-
-    \b
-    labkit run diabetes
-    labkit run diabetes -S training.folds=10       change a parameter in the file
-    labkit run diabetes --until training --force eda
-    labkit run breast_cancer --sample 200          a quick trial, in scratch
-    """
+) -> "list[Line]":
+    """Run what `labkit run` was asked for; parameters as its options."""
     from labkit.params.load import load_file
     from labkit.params.override import override_file
 
@@ -69,24 +83,34 @@ def run(
     from labkit.run.pipeline.progress import Progress
 
     with Kernels(is_cold=cold, is_kept_used=not cold, later=builtin.LATER_MODULES) as kernels:
-        from labkit.run.pipeline.dvc_repo import PUBLISH
         from labkit.run.pipeline.experiment_run import RunRequest, run_experiment
         from labkit.run.pipeline.sample_run import run_sample
-        from labkit.run.records import mlflow_store
-        from labkit.stages.result import find_result
 
         request = RunRequest(until, force, is_waiting=not no_wait, is_locked=locked, settings=settings)
         how: dict[str, Any] = {"plain": builtin.PLAIN_STAGES, "progress": Progress(), "kernels": kernels}
         if sample:
-            lines = run_sample(experiment, rows=sample, request=request, **how)
-            page = paths.find_reports_dir(experiment) / "sample" / "index.html"
-        else:
-            lines = run_experiment(experiment, request=request, **how)
-            page = paths.find_reports_dir() / "index.html"
+            return list(run_sample(experiment, rows=sample, request=request, **how))
+        return list(run_experiment(experiment, request=request, **how))
+
+
+def show_run(experiment: str, lines: "list[Line]", sample: int | None, *, is_json: bool) -> None:
+    """Print what a run led to: where to look and the result, or all of it with the checks as a JSON document."""
+    from labkit.run.pipeline.dvc_repo import PUBLISH
+    from labkit.run.records import mlflow_store
+    from labkit.stages.result import find_result, list_checks_of_pages
+
+    folder = paths.find_reports_dir()
+    page = paths.find_reports_dir(experiment) / "sample" / "index.html" if sample else folder / "index.html"
+    result = find_result(experiment) if any(line.stage == PUBLISH for line in lines) else None
+    if is_json:
+        document: dict[str, Any] = {"experiment": experiment, "sample_rows": sample, "report": os.path.relpath(page)}
+        document |= {"result": result.to_dict() if result else None, "stages": [asdict(line) for line in lines]}
+        print_json(document | {"checks": list_checks_of_pages(experiment, is_sample=bool(sample))})
+        return
     about = f"   (sample of {format_count(sample, 'row')}, never published)" if sample else ""
     echo(f"Report:    {os.path.relpath(page)}{about}")
     echo(f"Tracking:  {mlflow_store.describe_viewing()}")
-    if any(line.stage == PUBLISH for line in lines) and (result := find_result(experiment)):
+    if result:
         echo(f"Result:    {wrap_words(str(result), indent=11)}")
 
 

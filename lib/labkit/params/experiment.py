@@ -89,7 +89,7 @@ class Checks(Section):
 
     mute: dict[Annotated[str, Field(pattern="^LK[0-9]{3}$")], Annotated[str, Field(min_length=1)]] = Field(
         {},
-        description="code of a check: why its issue or warning is accepted; shown on the index and in the model card",
+        description="code of a check: why its issue or warning is accepted; shown on pages, index and model card",
     )
 
 

@@ -37,7 +37,9 @@ from labkit.run.pipeline.outputs import check_outputs
 from labkit.run.pipeline.restore_pages import restore_pages
 from labkit.run.records import registry, tracking
 from labkit.run.records.champion_moves import CHAMPION, move_champion
+from labkit.run.records.stage_record import load_records
 from labkit.run.reports import index, render
+from labkit.run.reports.checks_on_page import update_page
 from labkit.stages import model_versions
 from labkit.stages.result import KEPT, PUBLISHED, REFUSED, UNCHANGED
 from labkit.stages.scorecard import make_scorecard
@@ -84,6 +86,7 @@ def publish(params: Params) -> str:
     gate = Decision.from_dict(load_json(gate_path))
     done = decide(params, opened, gate, compute_digest(folder))
     without = restore_pages(params)
+    mute_on_pages(params)
     write_decision(params, done)
     if without:
         remedy = f"labkit run {params.experiment} --force {without[0]}"
@@ -295,6 +298,13 @@ def fetch_release(version: registry.Version, folder: Path) -> Path:
             f"({'their digest differs from the recorded one' if version.digest else 'no digest was recorded'})"
         )
     return place
+
+
+def mute_on_pages(params: Params) -> None:
+    """Show the checks on the pages of the stages as the params mute them now."""
+    pages = paths.find_reports_dir(params.experiment)
+    for record in load_records(pages).values():
+        update_page(pages / f"{record.page}.html", record.checks, params.checks.mute)
 
 
 def write_decision(params: Params, done: Publication) -> None:

@@ -9,8 +9,11 @@ from typing import Any
 
 from labkit import paths
 from labkit.artifacts import PLACES
+from labkit.checks import CheckResult, mute, sort_by_weight
+from labkit.params.load import load_params
 from labkit.paths import show_path
 from labkit.run.records.stage_record import load_records
+from labkit.run.reports import index
 from labkit.storage.atomic import parse_json
 from labkit.units import format_interval, format_significant
 
@@ -102,3 +105,19 @@ def find_evaluation(data: Path) -> Any:
     """Return the evaluation in an experiment's data folder; earlier versions kept it in `metrics.json`."""
     path = data / PLACES["evaluation"]
     return parse_json((path if path.is_file() else data / PLACES["metrics"]).read_bytes())
+
+
+def list_checks_of_pages(experiment: str, *, is_sample: bool = False) -> list[dict[str, str]]:
+    """Return the checks of the latest run of each stage, muted as the params say now, the most urgent first.
+
+    Those of the decision about publishing are among them, unless a sample was run, about which nothing is decided.
+    """
+    pages = paths.find_reports_dir(experiment)
+    found = [
+        check for record in load_records(pages / "sample" if is_sample else pages).values() for check in record.checks
+    ]
+    if not is_sample:
+        found += index.load_scorecard(pages / "publish.json").get("checks", [])
+    results = {result.code: result for result in map(CheckResult.from_dict, found)}
+    muted = mute(list(results.values()), load_params(experiment).checks.mute)
+    return [result.to_dict() for result in sort_by_weight(muted)]

@@ -9,7 +9,7 @@ from typing import Any
 
 from labkit import paths
 from labkit.artifacts import PLACES
-from labkit.model.evaluation.checks import CheckResult, describe_counts, mute, sort_by_weight
+from labkit.checks import CheckResult, describe_counts, mute, sort_by_weight
 from labkit.model.evaluation.gate import Check
 from labkit.model.evaluation.method_checks import from_gate
 from labkit.params.experiment import Params

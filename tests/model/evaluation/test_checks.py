@@ -6,19 +6,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from labkit.data.stability import LARGE_DRIFT, compute_stability
-from labkit.errors import DataError
-from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
-from labkit.model.evaluation import gate
-from labkit.model.evaluation.blocks import make_rows
-from labkit.model.evaluation.bootstrap import Interval
-from labkit.model.evaluation.checks import (
+from labkit.checks import (
     REGISTER,
     CheckResult,
     describe_counts,
     mute,
     sort_by_weight,
 )
+from labkit.data.stability import LARGE_DRIFT, compute_stability
+from labkit.errors import DataError
+from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
+from labkit.model.evaluation import gate
+from labkit.model.evaluation.blocks import make_rows
+from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.gate import Check, Decision
 from labkit.model.evaluation.method_checks import (
     GATE_CODES,

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pandas as pd
+from labkit.checks import CheckResult
 from labkit.features.row_features import RowFeatures
-from labkit.model.evaluation.checks import CheckResult
 from labkit.model.release.performance import list_performance, list_periods, list_slices, list_threshold
 from labkit.params.evaluation import Costs
 from labkit.params.subject import Subject

@@ -274,9 +274,15 @@ def test_champion_stays_when_the_challenger_is_worse(root: Path) -> None:
         "training.models=dummy,decision_tree",
         "-S",
         "evaluation.gate.champion_tolerance=0.01",
+        "--json",
     )
     assert done.returncode == 0, done.stderr
-    assert "stays champion" in done.stdout
+    document = json.loads(done.stdout)
+    assert document["result"]["decision"] == "kept champion"
+    assert [line["stage"] for line in document["stages"]][-1] == "publish"
+    assert "stays champion" in document["stages"][-1]["headline"]
+    assert {"code": "LK603", "status": "issue"}.items() <= document["checks"][0].items()
+    assert "publish" in done.stderr
     assert get_champion(root) == version
     decision = json.loads((root / "reports/diabetes/publish.json").read_text())
     assert decision["decision"] == "kept champion"

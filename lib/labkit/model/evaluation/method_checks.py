@@ -1,6 +1,6 @@
 """Checks of the method: whether the split is sound, the choice stable, and the holdout confirms it.
 
-Each function makes results of `labkit.model.evaluation.checks` from what a notebook has computed.
+Each function makes results of `labkit.checks` from what a notebook has computed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from labkit.checks import CheckResult, Status, make_check
 from labkit.data.quality.copies import COPY, EXPLAINS, FINER, NEAR_COPY, RANGES
 from labkit.data.quality.missingness import FILLED_AFTER, FILLED_WITH
 from labkit.data.split import PARTS
@@ -19,7 +20,6 @@ from labkit.errors import list_briefly
 from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.model.evaluation.blocks import Blocks, make_rows
 from labkit.model.evaluation.bootstrap import Interval
-from labkit.model.evaluation.checks import CheckResult, Status, make_check
 from labkit.model.evaluation.gate import Check, Decision, check_parity, describe_paired
 from labkit.model.evaluation.metrics import SMALLEST_PROBABILITY, compute_losses, is_greater_better
 from labkit.model.evaluation.predictions import Predictions

@@ -11,9 +11,9 @@ import pandas as pd
 from sklearn.ensemble import VotingClassifier, VotingRegressor
 from sklearn.pipeline import Pipeline
 
+from labkit.checks import SIGNS, CheckResult, describe_counts, mute, sort_by_weight
 from labkit.model.estimators.calibrated import Calibrated
 from labkit.model.estimators.target_transform import OnScale
-from labkit.model.evaluation.checks import SIGNS, CheckResult, describe_counts, mute, sort_by_weight
 from labkit.model.evaluation.gate import format_metric
 from labkit.model.evaluation.method_checks import list_release_checks
 from labkit.model.evaluation.metrics import is_greater_better

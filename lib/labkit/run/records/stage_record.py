@@ -33,7 +33,7 @@ class StageRecord:
     findings
         The sentences of the page's summary, as Markdown.
     checks
-        Results of the stage's checks, as `labkit.model.evaluation.checks.CheckResult.to_dict` returns them.
+        Results of the stage's checks, as `labkit.checks.CheckResult.to_dict` returns them.
     metrics
         What the stage logged.
     """

@@ -24,6 +24,7 @@ from pygments.lexers import PythonLexer
 
 from labkit.errors import StageError
 from labkit.run.cell_states import get_state, remove_banners
+from labkit.run.reports.checks_on_page import enclose, show_muted
 from labkit.run.reports.conditions import move_to_appendix, select_cells
 from labkit.run.reports.sanitize import CLEANER, Outline, check_base64, render_colours
 from labkit.storage.atomic import write_text
@@ -115,6 +116,8 @@ def render_report(
         `executed` is not a notebook.
     """
     notebook = load_notebook(executed)
+    if params is not None:
+        show_muted(notebook.cells, params)
     selected = {id(cell) for cell in select_cells(notebook.cells, params)}
     notebook.cells = [cell for cell in notebook.cells if id(cell) in selected or has_stopped(cell)]
     failure = mark_failed_cells(notebook, header.status)
@@ -196,6 +199,7 @@ def get_exporter() -> TemplateExporter:
             "python": render_python,
             "base64": lambda content: base64.b64encode(content.encode()).decode(),
             "base64_only": check_base64,
+            "checks": enclose,
             "first_line": find_first_line,
             "inline_code": mark_code,
             "counted": format_count,

@@ -9,9 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
+from markupsafe import Markup
+
 from labkit.errors import DataError, name_nearest
 from labkit.units import format_count
 
+CHECKS = "labkit-checks"
+"""Key of the results in the metadata of the output that shows them in a notebook."""
 Status = Literal["issue", "warning", "passed", "not applicable", "skipped", "muted"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 """All statuses, the most urgent first. `skipped` checks could not be computed; `muted` ones failed, with a reason."""
@@ -289,3 +293,42 @@ def describe_counts(results: Sequence[CheckResult]) -> str:
     counts = Counter(result.status for result in results)
     named = [format_count(counts[status], status, PLURALS[status]) for status in STATUSES if counts[status]]
     return ", ".join(named) or "none"
+
+
+def render_checks(checks: Sequence[CheckResult]) -> str:
+    """Return checks as HTML: issues and warnings in full, the others folded."""
+    ordered = sort_by_weight(checks)
+    loud = [check for check in ordered if check.needs_attention]
+    quiet = [check for check in ordered if not check.needs_attention]
+    counts = Markup("<strong>Checks:</strong> {}").format(describe_counts(checks))
+    lines = []
+    if loud:
+        items = [
+            Markup('<li>{} <strong><a href="#{}">{} {}</a></strong>: {}. {} <em>{}</em></li>').format(
+                SIGNS[check.status],
+                check.anchor,
+                check.code,
+                check.title,
+                check.evidence,
+                check.consequence,
+                check.remedy,
+            )
+            for check in loud
+        ]
+        lines = [Markup("<p>{}</p><ul>").format(counts), *items, Markup("</ul>")]
+    if quiet:
+        rows = [
+            Markup('<tr><td>{}</td><td>{} {}</td><td><a href="#{}">{}</a></td><td>{}</td></tr>').format(
+                check.code, SIGNS[check.status], check.status, check.anchor, check.title, check.evidence
+            )
+            for check in quiet
+        ]
+        head = Markup("<tr><th>Code</th><th>Status</th><th>Check</th><th>Evidence</th></tr>")
+        lines += [
+            Markup("<details><summary>{}</summary><table><thead>{}</thead><tbody>").format(
+                describe_counts(quiet) if loud else counts, head
+            ),
+            *rows,
+            Markup("</tbody></table></details>"),
+        ]
+    return str(Markup("\n").join(lines))
