@@ -11,7 +11,7 @@ NOTEBOOKS = $(wildcard notebooks/*.ipynb notebooks/*/*.ipynb)
 STRIP := --keep-id --extra-keys "metadata.papermill cell.metadata.papermill metadata.widgets cell.metadata.execution"
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-quick bench lab pictures check format lock audit clean
+.PHONY: help install run test test-quick bench lab pictures check format lock dist audit clean
 
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1 \t/' | expand -t 20
@@ -62,11 +62,14 @@ lock:  ## resolve the newest allowed versions into requirements.lock
 	uv pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --no-header --no-emit-index-url \
 	  --no-emit-find-links --python-version 3.11 --extra pycaret --extra s3 --extra postgresql --group dev pyproject.toml -o requirements.lock
 
+dist: install  ## build wheel and sdist of labkit into dist/
+	uv build --quiet --clear --no-create-gitignore --python $(BIN)/python --out-dir dist
+
 audit: install  ## look up known vulnerabilities of the locked packages; needs pypi.org
 	uvx pip-audit@2.10.1 --requirement requirements.lock --require-hashes --disable-pip
 
 clean:  ## remove everything that the targets above can make again
-	rm -rf .venv .labkit .mypy_cache .ruff_cache .pytest_cache mlruns mlflow.db .dvc/cache .dvc/tmp
+	rm -rf .venv .labkit dist build .mypy_cache .ruff_cache .pytest_cache mlruns mlflow.db .dvc/cache .dvc/tmp
 	rm -rf data/*/fingerprint data/*/raw data/*/eda data/*/clean data/*/features data/*/model data/*/evaluation data/*/release
 	rm -rf data/*/scratch reports/* dvc.lock
 	find . -name __pycache__ -prune -exec rm -rf {} +

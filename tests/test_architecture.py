@@ -107,9 +107,11 @@ ALLOWED = {
         "storage",
     },
     "new": {"data", "data.quality", "data.reading", "features", "params", "run", "run.pipeline", "storage"},
+    "project": {"new", "run.fingerprint", "storage"},
     "cli": {
         "new",
         "params",
+        "project",
         "run",
         "run.doctor",
         "run.kernels",
@@ -138,6 +140,7 @@ OWNERS = {
     "dvc": {"run/pipeline/dvc_repo.py", "run/pipeline/dvc_remote.py", "run/pipeline/experiments.py"},
     "nbdime": {"run/notebook/merge.py"},
     "nbconvert": {"run/reports/render.py"},
+    "copier": {"project/template.py"},
     "nh3": {"run/reports/sanitize.py"},
     "skops": {"model/release/skops_file.py"},
     "onnx": {f"model/onnx/{name}.py" for name in ("compact", "converters", "tree_thresholds")},
@@ -157,7 +160,8 @@ OWNERS = {
     "ipywidgets": {"view/widgets.py", *(f"view/board/{name}.py" for name in ("app", "form_panel", "runs_panel"))},
     "ruamel": {"params/yaml_text.py"},
     "click": {
-        f"cli/{name}.py" for name in ("main", "models", "new", "notebooks", "options", "run", "serve", "show", "verify")
+        f"cli/{name}.py"
+        for name in ("main", "models", "new", "notebooks", "options", "project", "run", "serve", "show", "verify")
     },
     "rich": {"console.py", "run/pipeline/progress.py"},
     "pydantic": {

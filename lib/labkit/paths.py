@@ -6,6 +6,7 @@ Files themselves are read and written elsewhere. Read next: `labkit.artifacts`, 
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from urllib.parse import quote, unquote, urlsplit
@@ -43,6 +44,25 @@ def find_root() -> Path:
         if (folder / MARKER).is_file() and (folder / "params").is_dir():
             return folder
     raise ParamsError(f"{start}: no labkit checkout here or above (no {MARKER} beside params/): change into one")
+
+
+@contextmanager
+def use_root(folder: Path) -> Iterator[None]:
+    """Make a folder the root of the checkout, in this process and in those that it starts meanwhile.
+
+    Parameters
+    ----------
+    folder
+        Absolute path of the folder.
+    """
+    before = os.environ.get("LABKIT_ROOT")
+    os.environ["LABKIT_ROOT"] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ["LABKIT_ROOT"]
+        if before is not None:
+            os.environ["LABKIT_ROOT"] = before
 
 
 def find_params_dir() -> Path:

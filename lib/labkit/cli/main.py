@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from labkit import console
-from labkit.cli import models, new, notebooks, run, serve, show, verify
+from labkit.cli import models, new, notebooks, project, run, serve, show, verify
 from labkit.console import echo
 from labkit.errors import LabkitError, name_nearest, shorten
 from labkit.storage.disk import describe_full, is_full
@@ -56,6 +56,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
     """Run numbered notebooks as a reproducible, tracked and reported pipeline.
 
     \b
+    labkit init churn                 a project of your own, in a new folder
     labkit new churn --data churn.csv --target churned
     labkit run diabetes               run what has changed, and publish
     labkit open diabetes              the report, in the browser
@@ -73,6 +74,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
 
 
 for command in (
+    project.init,
     new.new,
     run.run,
     run.stage,
