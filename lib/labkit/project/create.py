@@ -17,7 +17,7 @@ from labkit.new.create import NewExperiment, create_experiment
 from labkit.new.options import Choices
 from labkit.project.package_name import check_package_name, make_package_name
 from labkit.project.template import render_template
-from labkit.project.wheel import find_version, load_package, write_wheel
+from labkit.project.wheel import find_labkit_version, load_package, write_wheel
 from labkit.storage.atomic import atomic_folder
 
 WHEELS = "wheels"
@@ -72,15 +72,15 @@ def create_project(
     files = [Path(os.path.abspath(path)) for path in data]  # noqa: PTH100
     made = None
     with atomic_folder(folder) as beside:
-        answers = {"name": name, "version": find_version(), "has_example": not files}
+        answers: dict[str, str | bool] = {"name": name, "version": find_labkit_version(), "has_example": not files}
         render_template(beside, answers, files=load_package())
         write_wheel(beside / WHEELS)
-        call_git(beside, "init", "--quiet", "--initial-branch=main")
+        call_project_git(beside, "init", "--quiet", "--initial-branch=main")
         if files:
             with paths.use_root(beside):
                 made = create_experiment(name, files, target, choices=Choices(), report=report)
-        call_git(beside, "add", "--all")
-        uncommitted = commit(beside, f"Start {name} from labkit {find_version()}")
+        call_project_git(beside, "add", "--all")
+        uncommitted = commit(beside, f"Start {name} from labkit {find_labkit_version()}")
         shutil.rmtree(beside / ".labkit", ignore_errors=True)
         shutil.rmtree(beside / ".dvc" / "tmp", ignore_errors=True)
     return NewProject(folder, name, made, uncommitted)
@@ -101,7 +101,7 @@ def check_folder(folder: Path) -> None:
         raise ParamsError(f"{shown}: not empty: name a new folder, or an empty one")
 
 
-def call_git(folder: Path, *arguments: str) -> str:
+def call_project_git(folder: Path, *arguments: str) -> str:
     """Run git in a folder, whatever repository the environment names, and return its output."""
     done = run_git(folder, *arguments)
     if done.returncode:

@@ -36,7 +36,7 @@ def write_wheel(folder: Path) -> Path:
     DiskError
         See `labkit.storage.atomic.atomic_write`.
     """
-    version = find_version()
+    version = find_labkit_version()
     described = f"{PACKAGE_DIR.name}-{version}.dist-info"
     members = load_package()
     members |= {f"{described}/{name}": content.encode() for name, content in load_metadata().items()}
@@ -53,7 +53,7 @@ def write_wheel(folder: Path) -> Path:
     return path
 
 
-def find_version() -> str:
+def find_labkit_version() -> str:
     """Return the version of the running labkit."""
     return importlib.metadata.version(PACKAGE_DIR.name)
 
