@@ -24,16 +24,20 @@ def init(folder: Path, name: str | None, files: tuple[Path, ...], target: str | 
     labkit init churn --data customers.csv --target churned
     labkit init churn-2027 --name churn
     """
+    from labkit.cli.new import accept
     from labkit.project.create import create_project
 
     if bool(files) != bool(target):
         raise click.UsageError("name a table with --data and its column to predict with --target, or neither")
-    made = create_project(folder, name=name, data=files, target=target or "", report=echo)
+    made = create_project(folder, name=name, data=files, target=target or "", show=accept, report=echo)
     shown = os.path.relpath(made.folder)
     echo(f"Made:      {shown}, a git repository" + ("" if made.uncommitted else " with a first commit"))
+    if made.example.is_used:
+        echo(f"Example:   feature {made.example.feature}, from {' and '.join(made.example.columns)}; see lib/ and tests/")
+    else:
+        echo("Example:   no feature, as no column's name can be that of a parameter in Python")
     if made.uncommitted:
         echo(f"For git:   {made.uncommitted}")
         echo(f"           then: git -C {shlex.quote(shown)} commit -m Start")
-    experiment = made.name if made.made else "diabetes"
-    look = f"look at params/{experiment}.yaml, then: " if made.made else ""
+    look = f"look at params/{made.experiment}.yaml, then: " if files else ""
     echo(f"Next:      cd {shlex.quote(shown)}, {look}make run")

@@ -5,7 +5,6 @@ Everything is made in a folder beside, which takes the place of the project's fo
 
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,24 +12,42 @@ from pathlib import Path
 from labkit import paths
 from labkit.console import make_printable
 from labkit.errors import ParamsError
-from labkit.new.create import NewExperiment, create_experiment
+from labkit.new.create import create_experiment
+from labkit.new.inspect import Survey
 from labkit.new.options import Choices
+from labkit.new.proposal import Proposal
+from labkit.project.example import CHOLESTEROL, Example, choose_example, take_part
+from labkit.project.git import call_git, find_repository, run_git
 from labkit.project.package_name import check_package_name, make_package_name
-from labkit.project.template import render_template
-from labkit.project.wheel import find_labkit_version, load_package, write_wheel
-from labkit.storage.atomic import atomic_folder
+from labkit.project.template import list_notebooks, render_template
+from labkit.project.wheel import find_labkit_version, load_package, write_labkit_wheel
+from labkit.storage.atomic import atomic_folder, write_bytes
 
 WHEELS = "wheels"
 """Folder of a project that holds labkit."""
+EXAMPLE_EXPERIMENT = "diabetes"
+"""The experiment of a project without a table of its own."""
 
 
 @dataclass(frozen=True)
 class NewProject:
-    """A new project: its folder, its experiment if it was made from a table, and why nothing is committed, if so."""
+    """A new project.
+
+    Attributes
+    ----------
+    folder
+        Its folder.
+    experiment
+        Its first experiment.
+    example
+        The example feature.
+    uncommitted
+        Why nothing is committed, and what to do about it; empty if it is.
+    """
 
     folder: Path
-    name: str
-    made: NewExperiment | None
+    experiment: str
+    example: Example
     uncommitted: str
 
 
@@ -40,6 +57,7 @@ def create_project(
     name: str | None = None,
     data: Sequence[Path] = (),
     target: str = "",
+    show: Callable[[Survey, Proposal], bool] = lambda survey, proposal: True,
     report: Callable[[str], None] = lambda message: None,
 ) -> NewProject:
     """Create a project in a new or empty folder.
@@ -54,6 +72,8 @@ def create_project(
         Files of the table to begin with; without them, the project begins with the experiment `diabetes`.
     target
         Column of that table to predict.
+    show
+        Called with what was found out about the table and decided, see `labkit.new.create.create_experiment`.
     report
         Called with messages on the way.
 
@@ -70,20 +90,35 @@ def create_project(
     check_folder(folder)
     name = check_package_name(name or make_package_name(folder))
     files = [Path(os.path.abspath(path)) for path in data]  # noqa: PTH100
-    made = None
+    experiment, package = (name if files else EXAMPLE_EXPERIMENT), load_package()
+    example = CHOLESTEROL
     with atomic_folder(folder) as beside:
-        answers: dict[str, str | bool] = {"name": name, "version": find_labkit_version(), "has_example": not files}
-        render_template(beside, answers, files=load_package())
-        write_wheel(beside / WHEELS)
-        call_project_git(beside, "init", "--quiet", "--initial-branch=main")
+
+        def render() -> None:
+            answers = {"name": name, "version": find_labkit_version(), "has_example": not files}
+            described = {"feature": example.feature, "kind": example.kind, "columns": [*example.columns]}
+            render_template(beside, {**answers, **described}, files=package)
+
+        def take_part_in(survey: Survey, proposal: Proposal) -> bool:
+            nonlocal example
+            example = choose_example(survey, proposal)
+            take_part(example, proposal, name)
+            render()
+            return show(survey, proposal)
+
+        render()
+        for notebook, content in list_notebooks(package, experiment).items():
+            write_bytes(beside / "notebooks" / notebook, content)
+        write_labkit_wheel(beside / WHEELS)
+        call_git(beside, "init", "--quiet", "--initial-branch=main")
         if files:
             with paths.use_root(beside):
-                made = create_experiment(name, files, target, choices=Choices(), report=report)
-        call_project_git(beside, "add", "--all")
+                create_experiment(name, files, target, choices=Choices(), ask=take_part_in, report=report)
+        call_git(beside, "add", "--all")
         uncommitted = commit(beside, f"Start {name} from labkit {find_labkit_version()}")
-        shutil.rmtree(beside / ".labkit", ignore_errors=True)
-        shutil.rmtree(beside / ".dvc" / "tmp", ignore_errors=True)
-    return NewProject(folder, name, made, uncommitted)
+        for rest in (".labkit", ".dvc/tmp"):
+            shutil.rmtree(beside / rest, ignore_errors=True)
+    return NewProject(folder, experiment, example, uncommitted)
 
 
 def check_folder(folder: Path) -> None:
@@ -99,34 +134,15 @@ def check_folder(folder: Path) -> None:
         raise ParamsError(f"{make_printable(str(folder.parent))}: no permission to write there: name another folder")
     if folder.is_dir() and any(folder.iterdir()):
         raise ParamsError(f"{shown}: not empty: name a new folder, or an empty one")
-
-
-def call_project_git(folder: Path, *arguments: str) -> str:
-    """Run git in a folder, whatever repository the environment names, and return its output."""
-    done = run_git(folder, *arguments)
-    if done.returncode:
-        raise ParamsError(f"git {arguments[0]} failed: {make_printable(done.stderr.strip())}")
-    return done.stdout
-
-
-def run_git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run git in a folder and return how it ended."""
-    own = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
-    environment = {key: value for key, value in paths.copy_environment().items() if key not in own}
-    command = ["git", "-c", "user.useConfigOnly=true", "-C", str(folder), *arguments]
-    return subprocess.run(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    if repository := find_repository(folder.parent):
+        raise ParamsError(
+            f"{shown}: inside the git repository {make_printable(repository)}, and a project is a repository of its "
+            "own: name a folder outside of it, or add a table to that repository with labkit new"
+        )
 
 
 def commit(folder: Path, subject: str) -> str:
-    """Commit what is staged; return why that was not possible, empty if it was."""
+    """Commit what is staged; return why that was not possible and what to do, empty if it was."""
     if any(run_git(folder, "var", identity).returncode for identity in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT")):
         return "git does not know who you are: git config --global user.name NAME, and user.email ADDRESS"
     done = run_git(folder, "commit", "--quiet", "--message", subject)

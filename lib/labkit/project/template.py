@@ -1,18 +1,24 @@
 """Renders the template of a project with copier. The template is part of labkit, in its wheel as in the checkout."""
 
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from labkit.errors import LabkitError, ParamsError, get_first_line
+from labkit.project.wheel import PACKAGE_DIR
 from labkit.storage.atomic import write_bytes
 
-TEMPLATE = "labkit/project/template/"
+TEMPLATE = f"{PACKAGE_DIR.name}/project/template/"
 """Folder of the template in a wheel."""
+NOTEBOOKS = f"{TEMPLATE}notebooks/"
+EXPERIMENT = re.compile(rb'"experiment = \\"[a-z0-9_]+\\"')
+"""The default of a notebook run by hand, in the `parameters` cell as it is stored."""
 
 
-def render_template(folder: Path, answers: Mapping[str, str | bool], *, files: Mapping[str, bytes]) -> None:
-    """Render a template into a folder.
+def render_template(folder: Path, answers: Mapping[str, Any], *, files: Mapping[str, bytes]) -> None:
+    """Render a template into a folder, without the notebooks.
 
     Parameters
     ----------
@@ -36,11 +42,33 @@ def render_template(folder: Path, answers: Mapping[str, str | bool], *, files: M
     except ImportError as error:
         raise ParamsError(f"copier cannot be imported ({error}): uv pip install copier") from error
     with tempfile.TemporaryDirectory(prefix="labkit-") as template:
-        # copier follows no link out of the template.
-        for name, content in files.items():
-            if name.startswith(TEMPLATE):
-                write_bytes(Path(template) / name.removeprefix(TEMPLATE), content)
+        write_template(Path(template), files)
         try:
             run_copy(template, folder, dict(answers), defaults=True, overwrite=True, quiet=True)
         except CopierError as error:
             raise LabkitError(f"the template cannot be rendered: {get_first_line(error)}") from error
+
+
+def write_template(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write a template's files, as copier follows no link out of it."""
+    for name, content in files.items():
+        if name.startswith(TEMPLATE) and not name.startswith(NOTEBOOKS):
+            write_bytes(folder / name.removeprefix(TEMPLATE), content)
+
+
+def list_notebooks(files: Mapping[str, bytes], experiment: str) -> dict[str, bytes]:
+    """Return the content of a project's notebooks by file name; run by hand, they show an experiment.
+
+    Parameters
+    ----------
+    files
+        See `render_template`.
+    experiment
+        The project's first experiment.
+    """
+    default = f'"experiment = \\"{experiment}\\"'.encode()
+    return {
+        name.removeprefix(NOTEBOOKS): EXPERIMENT.sub(default.replace(b"\\", b"\\\\"), content)
+        for name, content in files.items()
+        if name.startswith(NOTEBOOKS)
+    }

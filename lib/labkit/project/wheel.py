@@ -1,27 +1,17 @@
-"""Packs the labkit that runs here into a wheel, wherever it was installed from; needs no build tool and no network.
+"""Packs the labkit that runs here into a wheel, wherever it was installed from; needs no build tool and no network."""
 
-A wheel is an archive of the package's files and of its metadata: https://packaging.python.org/specifications/binary-distribution-format/
-"""
-
-import base64
-import hashlib
 import importlib.metadata
-import io
 import os
-import zipfile
 from pathlib import Path
 
 from labkit.errors import ParamsError
-from labkit.storage.atomic import write_bytes
+from labkit.storage.wheel import WHEEL, write_wheel
 
 PACKAGE_DIR = Path(__file__).resolve().parents[1]
 METADATA_FILES = ("METADATA", "entry_points.txt", "top_level.txt", "licenses/LICENSE")
-WHEEL = "Wheel-Version: 1.0\nGenerator: labkit\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-EARLIEST = (1980, 1, 1, 0, 0, 0)
-"""Time of every file, so that equal contents make equal wheels."""
 
 
-def write_wheel(folder: Path) -> Path:
+def write_labkit_wheel(folder: Path) -> Path:
     """Write a wheel of the running labkit and return its path.
 
     Parameters
@@ -36,26 +26,18 @@ def write_wheel(folder: Path) -> Path:
     DiskError
         See `labkit.storage.atomic.atomic_write`.
     """
-    version = find_labkit_version()
-    described = f"{PACKAGE_DIR.name}-{version}.dist-info"
-    members = load_package()
-    members |= {f"{described}/{name}": content.encode() for name, content in load_metadata().items()}
-    record = [f"{name},sha256={encode_digest(content)},{len(content)}" for name, content in members.items()]
-    members[f"{described}/RECORD"] = "\n".join([*record, f"{described}/RECORD,,", ""]).encode()
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members.items():
-            entry = zipfile.ZipInfo(name, EARLIEST)
-            entry.external_attr = 0o644 << 16
-            archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
-    path = folder / f"{PACKAGE_DIR.name}-{version}-py3-none-any.whl"
-    write_bytes(path, packed.getvalue())
-    return path
+    metadata = load_metadata()
+    return write_wheel(folder, PACKAGE_DIR.name, find_labkit_version(), files=load_package(), metadata=metadata)
 
 
 def find_labkit_version() -> str:
     """Return the version of the running labkit."""
     return importlib.metadata.version(PACKAGE_DIR.name)
+
+
+def name_labkit_wheel(version: str) -> str:
+    """Return the file name of the wheel of a version."""
+    return f"{PACKAGE_DIR.name}-{version}-py3-none-any{WHEEL}"
 
 
 def load_package() -> dict[str, bytes]:
@@ -74,9 +56,4 @@ def load_metadata() -> dict[str, str]:
     found = {name: content for name in METADATA_FILES if (content := distribution.read_text(name))}
     if "METADATA" not in found:
         raise ParamsError("labkit is not installed as a package: install it with `make install` or from its wheel")
-    return {**found, "WHEEL": WHEEL}
-
-
-def encode_digest(content: bytes) -> str:
-    """Return the SHA-256 of a file as it is written in RECORD."""
-    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+    return found

@@ -19,7 +19,7 @@ from labkit.features.row_features import RowFeatures
 from labkit.features.table_columns import take_columns
 from labkit.model.onnx.session import Graph
 from labkit.model.release import feature_files, skops_file
-from labkit.model.release.own_code import WHEEL, OwnCode, ReleaseCode, build_wheels
+from labkit.model.release.own_code import OwnCode, ReleaseCode, build_wheels
 from labkit.model.release.runtime import (
     CARD,
     CONTRACT,
@@ -40,6 +40,7 @@ from labkit.model.release.runtime import (
 from labkit.storage.atomic import atomic_folder, write_bytes, write_json, write_text
 from labkit.storage.digests import compute_digest
 from labkit.storage.npz import save_arrays
+from labkit.storage.wheel import WHEEL
 
 REQUIRED = ("lightgbm", "numpy", "onnxruntime", "pandas", "scikit-learn", "skops")
 EXAMPLE_ROWS = 5

@@ -7,7 +7,6 @@ own packages take the place of others of the same name.
 
 import ast
 import importlib.util
-import subprocess
 import sys
 import tempfile
 import threading
@@ -20,34 +19,16 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from labkit import paths
-from labkit.errors import ModelError, ParamsError, shorten
+from labkit.errors import ModelError, ParamsError
 from labkit.features.own_transformers import list_types
 from labkit.params.import_path import parse_import_path
-from labkit.storage.atomic import write_bytes, write_text
-from labkit.storage.digests import compute_digest, list_files
+from labkit.storage.digests import compute_digest, digest, list_files
+from labkit.storage.wheel import WHEEL, write_wheel
 
 if TYPE_CHECKING:
     from labkit.params.experiment import Params
 
-WHEEL = ".whl"
 SKIPPED = ("__pycache__", ".ipynb_checkpoints")
-EPOCH = "315532800"
-"""Time of all files in a wheel, 1980-01-01: the earliest that a zip file can hold."""
-BUILD = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
-PROJECT = """[build-system]
-requires = ["setuptools"]
-build-backend = "setuptools.build_meta"
-
-[project]
-name = "{name}"
-version = "{version}"
-
-[tool.setuptools.packages.find]
-namespaces = true
-
-[tool.setuptools.package-data]
-"*" = ["*"]
-"""
 SWITCH = threading.RLock()
 """Held while the packages of a release take the place of others, because the modules of a process are global."""
 
@@ -156,53 +137,29 @@ def list_imported_packages(file: Path) -> set[str]:
 
 
 def build_wheels(packages: Mapping[str, Path], folder: Path) -> list[Path]:
-    """Build a wheel of each package with setuptools; the same files give the same bytes.
+    """Write a wheel of each package; the same files give the same bytes.
 
     Parameters
     ----------
     packages
         See `find_own_packages`.
     folder
-        Existing folder to write to.
+        Folder to write to.
 
     Raises
     ------
-    ModelError
-        A package cannot be built.
+    DiskError
+        See `labkit.storage.atomic.atomic_write`.
     """
     return [build_wheel(name, place, folder) for name, place in packages.items()]
 
 
 def build_wheel(name: str, place: Path, folder: Path) -> Path:
-    """Build the wheel of one package; its version is a number made from the digest of its files."""
-    with tempfile.TemporaryDirectory(prefix=".labkit-") as scratch:
-        source, built = Path(scratch) / "source", Path(scratch) / "built"
-        source.mkdir()
-        built.mkdir()
-        for file in list_files(place) if place.is_dir() else [place]:
-            if not {*SKIPPED} & {*file.parts}:
-                target = source / file.relative_to(place.parent)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                write_bytes(target, file.read_bytes())
-        for path in source.rglob("*"):
-            path.chmod(0o755 if path.is_dir() else 0o644)
-        version = f"0.0.{int(compute_digest(source)[:12], 16)}"
-        modules = "" if place.is_dir() else f'\n[tool.setuptools]\npy-modules = ["{name}"]\n'
-        write_text(source / "pyproject.toml", PROJECT.format(name=name, version=version) + modules)
-        environment = {**paths.copy_environment(), "SOURCE_DATE_EPOCH": EPOCH, "PYTHONHASHSEED": "0"}
-        done = subprocess.run(
-            [sys.executable, "-c", BUILD, str(built)],
-            cwd=source,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        wheels = sorted(built.glob(f"*{WHEEL}"))
-        if done.returncode or len(wheels) != 1:
-            raise ModelError(f"{place}: no wheel can be built of it: {shorten(done.stderr.strip()[-300:])}")
-        write_bytes(folder / wheels[0].name, wheels[0].read_bytes())
-        return folder / wheels[0].name
+    """Write the wheel of one package; its version is a number made from the digest of its files."""
+    paths_inside = {file.relative_to(place.parent): file for file in (list_files(place) if place.is_dir() else [place])}
+    kept = {path.as_posix(): file for path, file in paths_inside.items() if not {*SKIPPED} & {*path.parts}}
+    version = f"0.0.{int(digest(f'{path} {compute_digest(file)}' for path, file in kept.items())[:12], 16)}"
+    return write_wheel(folder, name, version, files={path: file.read_bytes() for path, file in kept.items()})
 
 
 class ReleaseCode:
