@@ -122,6 +122,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     ],
     "models": [[], ["small"], [EVIL]],
     "rollback": [["small", "--reason", EVIL], ["small", "1", "--reason", EVIL], [EVIL, "--reason", "x"]],
+    "init": [[f"../made{NAME}", "--name", "made"], [EVIL], ["../other", "--name", EVIL]],
     "promote": [["small", "--reason", EVIL], ["small", "1", "--reason", EVIL], [EVIL, "--reason", "x"]],
     "serve": [[EVIL], ["small", "--release", EVIL], ["small", "--host", EVIL]],
     "pull": [[], ["small"], [EVIL]],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from labkit.console import echo
+from labkit.console import echo, make_printable
 
 
 @click.command(short_help="Make a project of your own.")
@@ -30,10 +30,12 @@ def init(folder: Path, name: str | None, files: tuple[Path, ...], target: str | 
     if bool(files) != bool(target):
         raise click.UsageError("name a table with --data and its column to predict with --target, or neither")
     made = create_project(folder, name=name, data=files, target=target or "", show=accept, report=echo)
-    shown = os.path.relpath(made.folder)
+    shown = make_printable(os.path.relpath(made.folder))
     echo(f"Made:      {shown}, a git repository" + ("" if made.uncommitted else " with a first commit"))
     if made.example.is_used:
-        echo(f"Example:   feature {made.example.feature}, from {' and '.join(made.example.columns)}; see lib/ and tests/")
+        echo(
+            f"Example:   feature {made.example.feature}, from {' and '.join(made.example.columns)}; see lib/ and tests/"
+        )
     else:
         echo("Example:   no feature, as no column's name can be that of a parameter in Python")
     if made.uncommitted:

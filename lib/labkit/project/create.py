@@ -17,9 +17,9 @@ from labkit.new.inspect import Survey
 from labkit.new.options import Choices
 from labkit.new.proposal import Proposal
 from labkit.project.example import CHOLESTEROL, Example, choose_example, take_part
-from labkit.project.git import call_git, find_repository, run_git
+from labkit.project.git import call_project_git, find_repository, run_git
 from labkit.project.package_name import check_package_name, make_package_name
-from labkit.project.template import list_notebooks, render_template
+from labkit.project.template import adapt_notebooks, render_template
 from labkit.project.wheel import find_labkit_version, load_package, write_labkit_wheel
 from labkit.storage.atomic import atomic_folder, write_bytes
 
@@ -107,14 +107,14 @@ def create_project(
             return show(survey, proposal)
 
         render()
-        for notebook, content in list_notebooks(package, experiment).items():
+        for notebook, content in adapt_notebooks(package, experiment).items():
             write_bytes(beside / "notebooks" / notebook, content)
         write_labkit_wheel(beside / WHEELS)
-        call_git(beside, "init", "--quiet", "--initial-branch=main")
+        call_project_git(beside, "init", "--quiet", "--initial-branch=main")
         if files:
             with paths.use_root(beside):
                 create_experiment(name, files, target, choices=Choices(), ask=take_part_in, report=report)
-        call_git(beside, "add", "--all")
+        call_project_git(beside, "add", "--all")
         uncommitted = commit(beside, f"Start {name} from labkit {find_labkit_version()}")
         for rest in (".labkit", ".dvc/tmp"):
             shutil.rmtree(beside / rest, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The example feature of a new project: a function of real columns of the user's table, to be replaced by better ones."""
+"""The example feature of a new project: a function of real columns of the user's table."""
 
 import keyword
 import unicodedata

@@ -24,7 +24,7 @@ def run_git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def call_git(folder: Path, *arguments: str) -> str:
+def call_project_git(folder: Path, *arguments: str) -> str:
     """Run git in a folder and return its output; raise ParamsError if it fails."""
     done = run_git(folder, *arguments)
     if done.returncode:

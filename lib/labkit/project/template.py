@@ -56,7 +56,7 @@ def write_template(folder: Path, files: Mapping[str, bytes]) -> None:
             write_bytes(folder / name.removeprefix(TEMPLATE), content)
 
 
-def list_notebooks(files: Mapping[str, bytes], experiment: str) -> dict[str, bytes]:
+def adapt_notebooks(files: Mapping[str, bytes], experiment: str) -> dict[str, bytes]:
     """Return the content of a project's notebooks by file name; run by hand, they show an experiment.
 
     Parameters

@@ -1,6 +1,6 @@
 """Writes wheels, without a build tool: archives of a package's files and of its metadata.
 
-The format is https://packaging.python.org/specifications/binary-distribution-format/; the same files give the same bytes.
+Their format: https://packaging.python.org/specifications/binary-distribution-format/. Equal files give equal bytes.
 """
 
 import base64
@@ -43,9 +43,13 @@ def write_wheel(
         See `labkit.storage.atomic.atomic_write`.
     """
     described = f"{name}-{version}.dist-info"
-    known = {"METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", **(metadata or {}), "WHEEL": TAGS}
+    known = {
+        "METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        **(metadata or {}),
+        "WHEEL": TAGS,
+    }
     members = {**files, **{f"{described}/{one}": content.encode() for one, content in known.items()}}
-    members[f"{described}/RECORD"] = make_record(members, f"{described}/RECORD")
+    members[f"{described}/RECORD"] = list_record(members, f"{described}/RECORD")
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for path, content in members.items():
@@ -57,7 +61,7 @@ def write_wheel(
     return wheel
 
 
-def make_record(members: Mapping[str, bytes], itself: str) -> bytes:
+def list_record(members: Mapping[str, bytes], itself: str) -> bytes:
     """Return the list of a wheel's files with digests and sizes; its own entry, `itself`, has neither."""
     lines = io.StringIO()
     rows = [(path, f"sha256={encode_digest(content)}", len(content)) for path, content in members.items()]
