@@ -5,6 +5,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 EXPERIMENTS ?= diabetes
+DIST ?= dist
 JUPYTER := $(CURDIR)/lib/labkit/run/kernels/jupyter
 # What a saved notebook carries besides its cells: outputs, counts, run times, the look of the editor.
 NOTEBOOKS = $(wildcard notebooks/*.ipynb notebooks/*/*.ipynb)
@@ -62,8 +63,8 @@ lock:  ## resolve the newest allowed versions into requirements.lock
 	uv pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --no-header --no-emit-index-url \
 	  --no-emit-find-links --python-version 3.11 --extra pycaret --extra s3 --extra postgresql --group dev pyproject.toml -o requirements.lock
 
-dist: install  ## build wheel and sdist of labkit into dist/
-	uv build --quiet --clear --no-create-gitignore --python $(BIN)/python --out-dir dist
+dist: install  ## build wheel and sdist of labkit into dist/, which install without an index
+	uv build --quiet --clear --no-create-gitignore --no-build-isolation --offline --python $(BIN)/python --out-dir $(DIST)
 
 audit: install  ## look up known vulnerabilities of the locked packages; needs pypi.org
 	uvx pip-audit@2.10.1 --requirement requirements.lock --require-hashes --disable-pip
