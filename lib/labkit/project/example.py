@@ -45,9 +45,9 @@ def choose_example(survey: Survey, proposal: Proposal) -> Example:
     tree = proposal.tree
     hidden = {*tree["wrangling"].get("drop", ()), *tree["features"].get("drop", ())}
     by_kind: dict[str, list[str]] = {}
-    for column, found in survey.kinds.items():
+    for column, one in survey.kinds.items():
         if column not in hidden and is_parameter(column):
-            by_kind.setdefault(found.kind, []).append(column)
+            by_kind.setdefault(one.kind, []).append(column)
     numbers, times = by_kind.get("number", []), by_kind.get("date", [])
     strings = [*by_kind.get("text", []), *by_kind.get("category", [])]
     found = {
