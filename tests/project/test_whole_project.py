@@ -89,7 +89,7 @@ def test_wheel_and_sdist_hold_the_whole_package(dist: Path, tmp_path: Path) -> N
 def test_commands_of_the_page_from_a_table_to_predictions(dist: Path, tmp_path: Path) -> None:
     [wheel] = dist.glob("*.whl")
     bin_dir, folder, project = make_environment(tmp_path / "tool", wheel), tmp_path, tmp_path / "gym"
-    write_members(tmp_path / "members.csv", 400)
+    write_members(tmp_path / "members.csv", 300)
     printed = {}
     for command in COMMANDS:
         words = shlex.split(command)
@@ -102,14 +102,14 @@ def test_commands_of_the_page_from_a_table_to_predictions(dist: Path, tmp_path: 
         printed[command] = call(folder, *words, bin_dir=bin_dir)
     assert "4 passed" in printed["make test"]
     assert "gym v1 published: holdout roc_auc" in printed["make run"]
-    assert "folds: 3" in (project / "params" / "gym.yaml").read_text()
+    assert "fee_per_visits" in printed["labkit params gym --changed"]
     predicted = pd.read_csv(project / "predictions.csv")
     assert len(predicted) == 20
     # The release alone, where neither the project nor its package is.
     program = (
         "import sys, pandas as pd; from pathlib import Path; from labkit.model.release.bundle import load_release\n"
         "rows = pd.read_csv(sys.argv[2], parse_dates=['joined'])\n"
-        "print(*load_release(Path(sys.argv[1])).predict_proba(rows)[:, 1].tolist())"
+        "print(*load_release(Path(sys.argv[1])).predict(rows).tolist())"
     )
     shutil.copytree(project / "data" / "gym" / "release", tmp_path / "release")
     project.rename(tmp_path / "elsewhere")
@@ -117,4 +117,4 @@ def test_commands_of_the_page_from_a_table_to_predictions(dist: Path, tmp_path: 
         tmp_path, "python", "-c", program, tmp_path / "release", tmp_path / "elsewhere" / "new.csv",
         bin_dir=tmp_path / "tool" / "bin",
     )  # fmt: skip
-    assert [float(word) for word in again.split()] == pytest.approx(predicted["probability_yes"].tolist(), abs=1e-6)
+    assert again.split() == predicted["prediction"].tolist()
