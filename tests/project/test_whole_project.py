@@ -109,7 +109,7 @@ def test_commands_of_the_page_from_a_table_to_predictions(dist: Path, tmp_path: 
     program = (
         "import sys, pandas as pd; from pathlib import Path; from labkit.model.release.bundle import load_release\n"
         "rows = pd.read_csv(sys.argv[2], parse_dates=['joined'])\n"
-        "print(*load_release(Path(sys.argv[1])).predict(rows).tolist())"
+        "print(*load_release(Path(sys.argv[1])).predict(rows)[:, 1].tolist())"
     )
     shutil.copytree(project / "data" / "gym" / "release", tmp_path / "release")
     project.rename(tmp_path / "elsewhere")
@@ -117,4 +117,4 @@ def test_commands_of_the_page_from_a_table_to_predictions(dist: Path, tmp_path: 
         tmp_path, "python", "-c", program, tmp_path / "release", tmp_path / "elsewhere" / "new.csv",
         bin_dir=tmp_path / "tool" / "bin",
     )  # fmt: skip
-    assert again.split() == predicted["prediction"].tolist()
+    assert [float(word) for word in again.split()] == pytest.approx(predicted["probability_yes"].tolist(), abs=1e-6)
