@@ -135,6 +135,18 @@ def format_share(share: float, places: int = 0) -> str:
     return f"{100 * share:.{places}f} %" if abs(share) < 10 else f"{format_number(100 * share)} %"
 
 
+def format_time_span(seconds: float) -> str:
+    """Return a duration in the largest unit that fits, from seconds to days.
+
+    >>> [format_time_span(seconds) for seconds in (12, 95, 5400, 90_000, 864_000)]
+    ['12 s', '1.6 min', '1.5 h', '1 d', '10 d']
+    """
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{format_number(seconds / length, 2)} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def format_confidence(confidence: float) -> str:
     """Return the coverage of an interval in percent.
 
