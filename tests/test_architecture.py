@@ -108,7 +108,9 @@ ALLOWED = {
     },
     "new": {"data", "data.quality", "data.reading", "features", "params", "run", "run.pipeline", "storage"},
     "project": {"new", "run.fingerprint", "storage"},
+    "monitoring": {"params", "run.records", "run.reports"},
     "cli": {
+        "monitoring",
         "new",
         "params",
         "project",
@@ -161,7 +163,9 @@ OWNERS = {
     "ruamel": {"params/yaml_text.py"},
     "click": {
         f"cli/{name}.py"
-        for name in ("main", "models", "new", "notebooks", "options", "project", "run", "serve", "show", "verify")
+        for name in (
+            *("main", "models", "monitor", "new", "notebooks", "options", "project", "run", "serve", "show", "verify"),
+        )
     },
     "rich": {"console.py", "run/pipeline/progress.py"},
     "pydantic": {

@@ -125,6 +125,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "init": [[f"../made{NAME}", "--name", "made"], [EVIL], ["../other", "--name", EVIL]],
     "promote": [["small", "--reason", EVIL], ["small", "1", "--reason", EVIL], [EVIL, "--reason", "x"]],
     "serve": [[EVIL], ["small", "--release", EVIL], ["small", "--host", EVIL]],
+    "delivery": [["small"], [EVIL], ["small", "--since", EVIL]],
     "pull": [[], ["small"], [EVIL]],
     "doctor": [[]],
     "warm": [["--stop"], [EVIL]],

@@ -2,7 +2,7 @@
 
 The five software delivery metrics of DORA (dora.dev/guides/dora-metrics, as of 2026), for models:
 
-- A *deployment* is a move of the champion to another version, by the gate, by hand or without labkit; a rollback is not.
+- A *deployment* is a move of the champion to another version, by the gate, by hand or without labkit, but no rollback.
 - *Change lead time* is measured per commit that a deployment brought into service, from the author time of the commit.
   A deployment without a new commit has none. The lead time of data is a metric of its own, never mixed with it.
 - A deployment has *failed* if it was rolled back within `FAIL_WINDOW`, as the next move. It is judged when it has
@@ -224,7 +224,9 @@ def compute_delivery(
         data_seconds=tuple(
             sorted(measure(one.data_at, one.at) for one in (each.deployment for each in judged) if one.data_at)
         ),
-        recovery_seconds=tuple(sorted(measure(one.deployment.at, one.recovered_at) for one in failed if one.recovered_at)),
+        recovery_seconds=tuple(
+            sorted(measure(one.deployment.at, one.recovered_at) for one in failed if one.recovered_at)
+        ),
         n_failed=len(failed),
         n_judged=sum(one.has_failed is not None for one in judged),
         n_rework=sum(one.is_rework for one in judged),

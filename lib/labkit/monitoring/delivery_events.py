@@ -112,10 +112,10 @@ def find_data_arrival(entries: Sequence[Entry], run: str) -> datetime | None:
     before = [one for one in sources if one.parent == used.run or one.at <= used.at]
     if not before:
         return None
-    digests = list_digests(before[-1])
-    return min(parse_time(one.at) for one in sources if list_digests(one) == digests)
+    digests = list_output_digests(before[-1])
+    return min(parse_time(one.at) for one in sources if list_output_digests(one) == digests)
 
 
-def list_digests(entry: Entry) -> list[tuple[str, str]]:
+def list_output_digests(entry: Entry) -> list[tuple[str, str]]:
     """Return path and digest of each output of a stage."""
     return sorted((output["path"], output["sha256"]) for output in entry.outputs)

@@ -24,7 +24,7 @@ def write_delivery(found: Delivery) -> Path:
         since=found.since.isoformat(),
         until=found.until.isoformat(),
         plots=make_plots(found),
-        events=[make_row(found, place) for place in reversed(range(len(found.deployments)))],
+        events=[describe_deployment(found, place) for place in reversed(range(len(found.deployments)))],
         neighbours=list_page_links(path.parent),
     )
     return path
@@ -67,7 +67,7 @@ def make_plots(found: Delivery) -> list[LinePlot]:
     return plots
 
 
-def make_row(found: Delivery, place: int) -> dict[str, str]:
+def describe_deployment(found: Delivery, place: int) -> dict[str, str]:
     """Return what the page shows of one deployment."""
     one = found.deployments[place]
     move, made = one.deployment.move, one.deployment
