@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from labkit.artifacts import PLACES
 from labkit.cli.main import cli
 from labkit.errors import LabkitError, ParamsError, PromotionError, TrackingError
+from labkit.monitoring.delivery_events import measure_delivery
 from labkit.params.experiment import Params
 from labkit.run.records import registry
 from labkit.run.records.champion_moves import CHAMPION, Move, find_earlier_champion, load_moves
@@ -78,6 +80,13 @@ def test_rollbacks_lead_back_one_champion_at_a_time_and_every_move_is_recorded(r
     assert "over version 1; the lower end is within" in moves[1].reason
     assert [move.at for move in moves] == sorted(move.at for move in moves)
     assert moves[3].by
+    # 1, 2 and 3 went into service; 3 was rolled back at once, and 2 only after 3 had replaced it.
+    delivery = measure_delivery(params.experiment, since=None, until=datetime.now(UTC))
+    assert delivery is not None
+    assert [one.deployment.move.after for one in delivery.deployments] == [1, 2, 3]
+    assert [one.has_failed for one in delivery.deployments] == [False, False, True]
+    assert (delivery.n_registered, delivery.n_refused) == (3, 0)
+    assert delivery.per_week is None, "measured over a few seconds"
     assert moves[3].run == registry.get_version(params.experiment, 2).run_id
 
 

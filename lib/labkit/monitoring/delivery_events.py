@@ -26,7 +26,7 @@ def measure_delivery(experiment: str, *, since: datetime | None, until: datetime
     Parameters
     ----------
     since
-        Begin of the period in UTC; the first move of the champion if None.
+        Begin of the period in UTC; the first version or move of the champion if None.
     until
         End of the period in UTC.
 
@@ -43,13 +43,14 @@ def measure_delivery(experiment: str, *, since: datetime | None, until: datetime
     moves = load_moves(experiment)
     if not moves:
         return None
-    versions = registry.list_versions(experiment)
+    registered = [(parse_time(one.at), one.version.number) for one in registry.list_versions(experiment)]
+    begin = since or min(parse_time(moves[0].at), *(at for at, _ in registered))
     return compute_delivery(
         experiment,
         moves,
         list_deployments(experiment, moves),
-        [(parse_time(one.at), one.version.number) for one in versions],
-        since=since or parse_time(moves[0].at),
+        registered,
+        since=begin,
         until=until,
     )
 
