@@ -211,7 +211,7 @@ def compute_delivery(
     since, until
         The period: events at or after `since` and before `until` count.
     """
-    judged = [judge(one, moves, until=until) for one in deployments if since <= one.at < until]
+    judged = [judge_deployment(one, moves, until=until) for one in deployments if since <= one.at < until]
     failed = [one for one in judged if one.has_failed]
     served = {move.after for move in moves}
     new = [number for at, number in registered if since <= at < until]
@@ -222,17 +222,17 @@ def compute_delivery(
         deployments=tuple(judged),
         commit_seconds=tuple(sorted(span for one in judged for span in measure_commits(one.deployment))),
         data_seconds=tuple(
-            sorted(measure(one.data_at, one.at) for one in (each.deployment for each in judged) if one.data_at)
+            sorted(measure_seconds(one.data_at, one.at) for one in (each.deployment for each in judged) if one.data_at)
         ),
         recovery_seconds=tuple(
-            sorted(measure(one.deployment.at, one.recovered_at) for one in failed if one.recovered_at)
+            sorted(measure_seconds(one.deployment.at, one.recovered_at) for one in failed if one.recovered_at)
         ),
         n_failed=len(failed),
         n_judged=sum(one.has_failed is not None for one in judged),
         n_rework=sum(one.is_rework for one in judged),
         n_registered=len(new),
         n_refused=sum(number not in served for number in new),
-        champion_seconds=measure(parse_time(moves[-1].at), until) if moves else None,
+        champion_seconds=measure_seconds(parse_time(moves[-1].at), until) if moves else None,
     )
 
 
@@ -241,7 +241,7 @@ def is_deployment(move: Move) -> bool:
     return move.kind != "rolled back" and move.after != move.before
 
 
-def judge(deployment: Deployment, moves: Sequence[Move], *, until: datetime) -> Judged:
+def judge_deployment(deployment: Deployment, moves: Sequence[Move], *, until: datetime) -> Judged:
     """Return a deployment with what came of it by the end of the period."""
     place = moves.index(deployment.move)
     later = [move for move in moves[place + 1 :] if parse_time(move.at) < until]
@@ -256,10 +256,10 @@ def judge(deployment: Deployment, moves: Sequence[Move], *, until: datetime) -> 
 
 def measure_commits(deployment: Deployment) -> list[float]:
     """Return the lead time of each commit of a deployment, in seconds."""
-    return [measure(commit, deployment.at) for commit in deployment.commits or ()]
+    return [measure_seconds(commit, deployment.at) for commit in deployment.commits or ()]
 
 
-def measure(begin: datetime, end: datetime) -> float:
+def measure_seconds(begin: datetime, end: datetime) -> float:
     """Return the seconds from one time to another, not less than 0: clocks of two machines differ."""
     return max((end - begin).total_seconds(), 0.0)
 
