@@ -6,12 +6,14 @@ import shlex
 import subprocess
 import sys
 import urllib.request
+import zipfile
 from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from labkit.model.release.runtime import load_runtime
 
 from tests.conftest import ROOT, call_labkit, make_environment
 from tests.servers import find_free_port, serve
@@ -101,6 +103,30 @@ def test_service_predicts_as_labkit_predict_does(root: Path) -> None:
     # The file has the shortest digits of each float32.
     assert pd.read_csv(predicted)["prediction"].tolist() == pytest.approx(answer["predictions"], rel=1e-6)
     assert not list((root / ".labkit/serving/diabetes").glob("run-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("pipeline")
+def test_package_predicts_as_the_release(root: Path) -> None:
+    command = "labkit package diabetes --to dist"
+    assert command in (ROOT / "docs" / "serving.md").read_text(encoding="utf-8").splitlines()
+    done = call_labkit(root, *command.split()[1:])
+    assert done.returncode == 0, done.stderr
+    [wheel] = (root / "dist").glob("diabetes_model-*.whl")
+    zipfile.ZipFile(wheel).extractall(root / "dist")
+    folder = root / "data/diabetes/release"
+    release, example = load_runtime(folder), json.loads((folder / "input_example.json").read_text())
+    rows = [dict(zip(example["columns"], row, strict=True)) for row in example["data"]]
+    script = "import json, sys; import diabetes_model; print(json.dumps(diabetes_model.predict(json.load(sys.stdin))))"
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        input=json.dumps(rows),
+        cwd=root / "dist",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(found.stdout) == release.name_predictions(release.predict(rows))
 
 
 def test_every_command_is_in_readme_or_docs_and_helps_with_an_example() -> None:

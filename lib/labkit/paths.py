@@ -26,7 +26,9 @@ TRACKING_PATIENCE = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 """How long MLflow tries to reach a lost tracking server: pauses of 0, 4, 8 and 16 seconds."""
-KERNELS_DIR = Path(__file__).parent / "run" / "kernels" / "jupyter"
+PACKAGE_DIR = Path(__file__).parent
+"""Folder of labkit's modules."""
+KERNELS_DIR = PACKAGE_DIR / "run" / "kernels" / "jupyter"
 """Folder in which Jupyter finds the kernel that starts warm."""
 
 

@@ -16,6 +16,9 @@ TASKS = ("binary", "multiclass", "regression")
 CASES = [(name, task) for name in MODELS for task in TASKS if task != "regression" or name not in CLASSIFIERS]
 """Every model with every task it is for."""
 
+BLOCKED = ("pandas", "sklearn", "scipy", "pyarrow", "pydantic", "onnx", "skl2onnx", "lightgbm", "mlflow")
+"""Packages that a released model predicts without."""
+
 
 def make_table(n_rows: int = 200) -> pd.DataFrame:
     """Return numbers, strings, booleans and missing values under names that are no identifiers."""

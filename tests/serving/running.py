@@ -39,6 +39,7 @@ def write_release(
     model: str = "lightgbm",
     threshold: float = 0.3,
     columns: tuple[str, ...] = (),
+    has_graph: bool = True,
 ) -> Path:
     """Write a release of a small model of all columns, or of some."""
     fitted = make_model(model, task, columns)
@@ -47,7 +48,7 @@ def write_release(
     bundle.write_release(
         folder,
         fitted,
-        graph=compact(converters.convert(fitted), fitted[0]),
+        graph=compact(converters.convert(fitted), fitted[0]) if has_graph else None,
         facts=facts,
         contract=json.dumps(CONTRACT),
         card="# Card",

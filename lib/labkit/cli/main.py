@@ -95,6 +95,7 @@ for command in (
     models.rollback,
     models.predict,
     serve.serve,
+    serve.package,
     verify.verify,
     monitor.delivery,
 ):

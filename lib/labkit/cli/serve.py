@@ -1,4 +1,4 @@
-"""The command that starts the service."""
+"""Commands that put the published model to use: as a service, and as a package."""
 
 import os
 from pathlib import Path
@@ -50,3 +50,28 @@ def serve(
     os.environ.update(paths.make_environment())
     options = Options(host, port, workers, release, hosts, is_logging)
     serve_champion(load_params(experiment), options, echo)
+
+
+@click.command(short_help="Write the published model as a Python package.")
+@click.argument("experiment", shell_complete=complete_experiment)
+@click.option(
+    "--to", "folder", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for the wheel."
+)
+@click.option(
+    "--release",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Package the release in this folder instead of the champion.",
+)
+def package(experiment: str, *, folder: Path, release: Path | None) -> None:
+    """Write the champion of EXPERIMENT as a wheel that needs numpy and onnxruntime, and neither labkit nor pandas.
+
+    \b
+    labkit package diabetes --to dist
+    pip install dist/diabetes_model-*.whl
+    python -c "import diabetes_model; print(diabetes_model.predict([{...}]))"
+    """
+    from labkit.params.load import load_params
+    from labkit.serving.supervisor import package as package_model
+
+    os.environ.update(paths.make_environment())
+    echo(f"wrote {paths.show_path(package_model(load_params(experiment), folder, release=release))}")

@@ -58,25 +58,8 @@ class Engine:
         return self.opened.predict_columns(columns.values)
 
     def name_predictions(self, predicted: np.ndarray) -> dict[str, Any]:
-        """Return predictions as a response names them.
-
-        For classes: `predictions`, by the threshold chosen from costs if there is one, else the most probable class;
-        `probabilities`, by class; and `threshold`. For numbers: `predictions`.
-        """
-        classes = self.facts.get("classes")
-        if not classes:
-            return {"predictions": predicted.tolist()}
-        threshold = self.facts.get("threshold")
-        codes = predicted.argmax(axis=1)
-        if threshold is not None:
-            positive = classes.index(self.facts["positive"])
-            codes = np.where(predicted[:, positive] >= threshold, positive, 1 - positive)
-        names = [str(label) for label in classes]
-        made: dict[str, Any] = {
-            "predictions": [classes[code] for code in codes.tolist()],
-            "probabilities": [dict(zip(names, row, strict=True)) for row in predicted.tolist()],
-        }
-        return made if threshold is None else {**made, "threshold": threshold}
+        """Return predictions as a response names them; see `labkit.model.release.runtime.Runtime`."""
+        return self.opened.name_predictions(predicted)
 
     def load_example(self) -> list[dict[str, Any]]:
         """Return the example rows of the release, as a request takes them."""

@@ -11,11 +11,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from labkit import paths
 from labkit.errors import LabkitError, ModelError, ParamsError
@@ -24,6 +25,7 @@ from labkit.params.experiment import Params
 from labkit.run.records import mlflow_store, registry
 from labkit.run.records.champion_moves import CHAMPION
 from labkit.serving.board import ANNOUNCED, CURRENT, LOADED, PID, REFUSED, SEEN, Board
+from labkit.serving.embedded import write_model_wheel
 from labkit.serving.engine import load_engine
 from labkit.serving.settings import DRAIN_SECONDS, LOOPBACK, Pointer, Settings
 from labkit.stages.publish import fetch_release
@@ -214,8 +216,7 @@ def serve(params: Params, options: Options, report: Callable[[str], None]) -> No
         )
         # Here an error has a message; in a worker it would be one of many lines.
         engine = load_engine(Path(pointer.folder), digest=pointer.digest, version=pointer.version)
-        if engine.facts["experiment"] != experiment:
-            raise ParamsError(f"{options.release}: a release of {engine.facts['experiment']}, not of {experiment}")
+        check_release_experiment(engine.facts, experiment, Path(pointer.folder))
         pointer.save(folder / "current.json")
         settings = Settings(
             experiment=experiment,
@@ -256,6 +257,29 @@ def supervise(supervisor: Supervisor, experiment: str, champion: registry.Versio
         supervisor.stop()
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def package(params: Params, folder: Path, *, release: Path | None = None) -> Path:
+    """Write the champion of an experiment, or a release, as a wheel, and return its path.
+
+    Raises
+    ------
+    ParamsError
+        There is no champion, or the release is of another experiment.
+    ModelError
+        The release is not as it was published, or has no ONNX graph.
+    """
+    with tempfile.TemporaryDirectory(prefix=".labkit-") as scratch:
+        found = release or fetch_release(find_champion(params.experiment), Path(scratch))
+        check_release_experiment(runtime.load_runtime(found).facts, params.experiment, found)
+        folder.mkdir(parents=True, exist_ok=True)
+        return write_model_wheel(found, folder)
+
+
+def check_release_experiment(facts: Mapping[str, Any], experiment: str, release: Path) -> None:
+    """Refuse the release of another experiment."""
+    if facts["experiment"] != experiment:
+        raise ParamsError(f"{release}: a release of {facts['experiment']}, not of {experiment}")
 
 
 def find_champion(experiment: str) -> registry.Version:

@@ -13,9 +13,8 @@ from labkit.model.onnx import converters
 from labkit.model.release import bundle
 from labkit.model.release.runtime import load_runtime
 
-from tests.model.tables import TASKS, make_model, make_new_rows, make_table
+from tests.model.tables import BLOCKED, TASKS, make_model, make_new_rows, make_table
 
-BLOCKED = ("pandas", "sklearn", "scipy", "pyarrow", "pydantic", "onnx", "skl2onnx", "lightgbm", "mlflow")
 ALONE = f"""
 import importlib, json, pkgutil, sys
 

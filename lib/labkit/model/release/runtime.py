@@ -71,6 +71,27 @@ class Runtime:
         with self.code.active():
             return self.graph.predict(columns)
 
+    def name_predictions(self, predicted: np.ndarray) -> dict[str, Any]:
+        """Return predictions with names, as plain data.
+
+        For classes: `predictions`, by the threshold chosen from costs if there is one, else the most probable class;
+        `probabilities`, by class; and `threshold`. For numbers: `predictions`.
+        """
+        classes = self.facts.get("classes")
+        if not classes:
+            return {"predictions": predicted.tolist()}
+        threshold = self.facts.get("threshold")
+        codes = predicted.argmax(axis=1)
+        if threshold is not None:
+            positive = classes.index(self.facts["positive"])
+            codes = np.where(predicted[:, positive] >= threshold, positive, 1 - positive)
+        names = [str(label) for label in classes]
+        made: dict[str, Any] = {
+            "predictions": [classes[code] for code in codes.tolist()],
+            "probabilities": [dict(zip(names, row, strict=True)) for row in predicted.tolist()],
+        }
+        return made if threshold is None else {**made, "threshold": threshold}
+
     def check_features(self, columns: Mapping[str, np.ndarray]) -> None:
         """Raise DataError if compiled features of some rows are not those of training."""
         if self.graph.compiled is not None:
