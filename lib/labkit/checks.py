@@ -6,7 +6,7 @@ alike. Codes are never reused: the first digit is the number of the notebook who
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal, get_args
 
 from markupsafe import Markup
@@ -26,6 +26,10 @@ PLURALS: dict[Status, str] = {
     "issue": "issues", "warning": "warnings", "passed": "passed", "not applicable": "not applicable",
     "skipped": "skipped", "muted": "muted",
 }  # fmt: skip
+
+
+OWN_CODE = "OWN"
+"""Beginning of the codes of checks of the user's own."""
 
 
 @dataclass(frozen=True)
@@ -195,38 +199,46 @@ class CheckResult:
     ----------
     evidence
         What was measured, in a few words, with numbers; no final full stop. For muted checks it ends with the reason.
+    own
+        Words of a check of the user's own, which is not in the register.
     """
 
     code: str
     status: Status
     evidence: str
+    own: Definition | None = None
 
     def __post_init__(self) -> None:
         """Refuse codes and statuses that do not exist."""
-        if self.code not in REGISTER:
+        if self.own is None and self.code not in REGISTER:
             raise DataError(f"no check {self.code!r}: {name_nearest(self.code, REGISTER)}")
         if self.status not in STATUSES:
             raise DataError(f"check {self.code}: no status {self.status!r}: use one of {', '.join(STATUSES)}")
 
     @property
+    def definition(self) -> Definition:
+        """Its words: those of the register, or the user's own."""
+        return self.own or REGISTER[self.code]
+
+    @property
     def title(self) -> str:
         """What is checked."""
-        return REGISTER[self.code].title
+        return self.definition.title
 
     @property
     def consequence(self) -> str:
         """What follows if it does not pass."""
-        return REGISTER[self.code].consequence
+        return self.definition.consequence
 
     @property
     def remedy(self) -> str:
         """What to do if it does not pass."""
-        return REGISTER[self.code].remedy
+        return self.definition.remedy
 
     @property
     def anchor(self) -> str:
         """Anchor of the section that has the details, on the page of its notebook."""
-        return REGISTER[self.code].section.replace(" ", "-")
+        return self.definition.section.replace(" ", "-")
 
     @property
     def needs_attention(self) -> bool:
@@ -235,7 +247,7 @@ class CheckResult:
 
     def to_dict(self) -> dict[str, str]:
         """Return the result with its words as plain data, as stored in records and shown on the index."""
-        words = asdict(REGISTER[self.code])
+        words = asdict(self.definition)
         return {"code": self.code, "status": self.status, "evidence": self.evidence, **words}
 
     @classmethod
@@ -248,18 +260,22 @@ class CheckResult:
             The content has another structure, or an unknown code.
         """
         try:
-            return cls(content["code"], content["status"], content["evidence"])  # type: ignore[arg-type]
+            is_own = content["code"].startswith(OWN_CODE)
+            own = Definition(**{one.name: content[one.name] for one in fields(Definition)}) if is_own else None
+            return cls(content["code"], content["status"], content["evidence"], own)  # type: ignore[arg-type]
         except KeyError as error:
             raise DataError(f"the result of a check has no {error}: run the stage that made it again") from error
 
 
-def make_check(code: str, found: bool | None, evidence: str, *, failed: Status = "warning") -> CheckResult:
+def make_check(
+    code: str, found: bool | None, evidence: str, *, failed: Status = "warning", own: Definition | None = None
+) -> CheckResult:
     """Return the result of a check: passed if `found` is true, `failed` if it is false, not applicable if it is None.
 
     >>> make_check("LK405", True, "roc_auc 0.76, the dummy has 0.5").status
     'passed'
     """
-    return CheckResult(code, "not applicable" if found is None else "passed" if found else failed, evidence)
+    return CheckResult(code, "not applicable" if found is None else "passed" if found else failed, evidence, own)
 
 
 def mute(results: Sequence[CheckResult], reasons: Mapping[str, str]) -> list[CheckResult]:
@@ -271,7 +287,7 @@ def mute(results: Sequence[CheckResult], reasons: Mapping[str, str]) -> list[Che
         Reason by code: `checks.mute` of the params.
     """
     return [
-        CheckResult(result.code, "muted", f"{result.evidence}; muted: {reasons[result.code]}")
+        replace(result, status="muted", evidence=f"{result.evidence}; muted: {reasons[result.code]}")
         if result.needs_attention and result.code in reasons
         else result
         for result in results

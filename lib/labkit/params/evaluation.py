@@ -6,6 +6,9 @@ from pydantic import Field
 
 from labkit.params.section import ImportPath, Section, UsedBy
 
+CheckCode = Annotated[str, Field(pattern="^OWN[0-9]{2}$")]
+"""Code of a check of the user's own."""
+
 
 class Gate(Section):
     """When a model may be published."""
@@ -40,5 +43,8 @@ class Evaluation(Section):
     importance_rows: int = Field(5000, ge=100, description="holdout rows on which permutation importance is measured")
     metrics: Annotated[tuple[ImportPath, ...], UsedBy(("training", "evaluation", "deploy"))] = Field(
         (), description="metrics of your own, as module:function, e.g. churn.metrics:profit"
+    )
+    checks: Annotated[dict[CheckCode, ImportPath], UsedBy(("evaluation",))] = Field(
+        {}, description="code: check of your own, as module:function, e.g. OWN01: churn.checks:regions"
     )
     gate: Gate = Field(Gate(), description="when a model may be published")

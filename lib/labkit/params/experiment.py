@@ -84,10 +84,14 @@ class Deploy(Section):
     )
 
 
+AnyCheckCode = Annotated[str, Field(pattern="^(LK[0-9]{3}|OWN[0-9]{2})$")]
+"""Code of a check of labkit's or of the user's own."""
+
+
 class Checks(Section):
     """Which results of checks are known and accepted."""
 
-    mute: dict[Annotated[str, Field(pattern="^LK[0-9]{3}$")], Annotated[str, Field(min_length=1)]] = Field(
+    mute: dict[AnyCheckCode, Annotated[str, Field(min_length=1)]] = Field(
         {},
         description="code of a check: why its issue or warning is accepted; shown on pages, index and model card",
     )

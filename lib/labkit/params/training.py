@@ -1,7 +1,7 @@
 """The section `training`: candidates, folds, metric and tuning."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
@@ -46,6 +46,11 @@ def find_kind_of_metric(metric: object) -> str:
     return "function-name" if is_own else "literal-name"
 
 
+def allow_both(schema: dict[str, Any]) -> None:
+    """Let a value match both alternatives of a schema: labkit's names fit the pattern of the user's own too."""
+    schema["anyOf"] = schema.pop("oneOf")
+
+
 Metric = Annotated[
     Annotated[Literal[BUILTIN_METRICS], Tag("literal-name")]  # type: ignore[valid-type]
     | Annotated[str, Field(pattern=f"^{EXPERIMENT_NAME}$"), Tag("function-name")],
@@ -62,7 +67,10 @@ class Training(Section):
         min_length=1,
         description="candidates to cross-validate; your own as module:function, e.g. churn.models:make_stack",
     )
-    metric: Metric = Field(description="metric by which candidates are ranked; one of evaluation.metrics too")
+    metric: Metric = Field(
+        description="metric by which candidates are ranked; one of evaluation.metrics too",
+        json_schema_extra=allow_both,
+    )
     folds: int = Field(5, ge=2, le=20, description="cross-validation folds over the training rows")
     engine: Literal["sklearn", "pycaret"] = Field("sklearn", description="source of the candidates")
     most_rows: int | None = Field(None, ge=100, description="rows on which candidates are compared; all if not set")

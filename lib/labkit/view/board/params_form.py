@@ -66,7 +66,7 @@ def list_fields(experiment: str) -> dict[str, list[FormField]]:
                 one.name,
                 kind,
                 show_value(one.value, kind),
-                tuple(map(str, schema.get("enum", ()))),
+                list_choices(schema, one.value),
                 describe_type(schema, is_optional),
                 one.meaning,
                 one.origin,
@@ -104,9 +104,20 @@ def resolve_schema(schema: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
     return found, is_optional
 
 
+def find_enumerated(schema: Mapping[str, Any]) -> list[Any]:
+    """Return the words that a schema lists, also where it allows others besides."""
+    return list(next((one["enum"] for one in (schema, *schema.get("anyOf", ())) if "enum" in one), ()))
+
+
+def list_choices(schema: Mapping[str, Any], value: Any) -> tuple[str, ...]:
+    """Return the words to choose from, with the one that is set; none if the schema lists none."""
+    words = list(map(str, find_enumerated(schema)))
+    return tuple(dict.fromkeys([*words, str(value)])) if words and value is not None else tuple(words)
+
+
 def find_input_kind(schema: Mapping[str, Any]) -> str:
     """Return the kind of input for a schema."""
-    if "enum" in schema:
+    if find_enumerated(schema):
         return CHOICE
     kinds = {"boolean": SWITCH, "integer": NUMBER, "number": NUMBER, "string": STRING}
     items = schema.get("items", {})
@@ -121,7 +132,7 @@ def describe_type(schema: Mapping[str, Any], is_optional: bool) -> str:
     >>> describe_type(*find_schema("training.folds"))
     'whole number, at least 2, at most 20'
     """
-    parts = [] if "enum" in schema else [TYPES.get(str(schema.get("type")), "")]
+    parts = [] if find_enumerated(schema) else [TYPES.get(str(schema.get("type")), "")]
     parts += [phrase.format(schema[key]) for key, phrase in BOUNDS.items() if key in schema]
     return ", ".join(filter(None, [*parts, "empty: not set" if is_optional else ""]))
 
