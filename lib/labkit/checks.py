@@ -188,6 +188,41 @@ REGISTER: dict[str, Definition] = {
         "The champion stays in service.",
         "Improve the model, or raise `evaluation.gate.champion_tolerance` for a reason.",
     ),
+    "LK604": Definition(
+        "Groups of rows against the champion", "The gate",
+        "Some would get much worse predictions than today, although the average is better.",
+        "Look for what the group lacks in training, or raise `evaluation.gate.slice_tolerance` for a reason.",
+    ),
+    "LK605": Definition(
+        "Requests that the champion accepts", "The gate",
+        "Clients that send what they send today would be refused.",
+        "Tell the clients, then promote the version with `labkit promote`.",
+    ),
+    "LK606": Definition(
+        "Holdout rows in training", "The gate",
+        "It must not be published: its metrics are not those of unseen rows.",
+        "Fit it on the training and validation rows only.",
+    ),
+    "LK607": Definition(
+        "Time of one prediction", "The gate",
+        "Requests would take longer than is accepted.",
+        "Choose a simpler model, or raise `evaluation.gate.most_milliseconds`.",
+    ),
+    "LK608": Definition(
+        "Differences between groups", "The gate",
+        "The model treats some groups differently.",
+        "Examine the groups; see `evaluation.gate.fairness`.",
+    ),
+    "LK609": Definition(
+        "Required value", "The gate",
+        "It is not as good as is required, whatever the champion is.",
+        "Improve the model, or change `evaluation.gate.worst_value` for a reason.",
+    ),
+    "LK610": Definition(
+        "Calibration error", "The gate",
+        "Predictions are not as reliable as is required.",
+        "Calibrate with `training.calibrate`.",
+    ),
 }  # fmt: skip
 
 

@@ -34,7 +34,10 @@ def complete(root: Path, shell: str, line: str) -> list[str]:
         ("labkit status diabetes fl", ["flights"]),
         ("labkit run diabetes --until ev", ["evaluation"]),
         ("labkit run diabetes --force f", ["features"]),
-        ("labkit run diabetes -S evaluation.gate.m", ["evaluation.gate.minimum_gain=", "evaluation.gate.most_bytes="]),
+        (
+            "labkit run diabetes -S evaluation.gate.mo",
+            [f"evaluation.gate.{name}=" for name in ("mode", "most_miscalibration", "most_milliseconds", "most_bytes")],
+        ),
         ("labkit stage tr", ["training"]),
         ("labkit eject tr", ["training"]),
         ("labkit diff diabetes ev", ["evaluation"]),

@@ -41,6 +41,9 @@ def check_columns(params: Params, tables: Tables) -> None:
     if data.split.group is not None:
         require([data.split.group], [name for name in known if name not in params.wrangling.drop], "data.split.group")
     check_features(params, known)
+    if params.evaluation.gate.fairness is not None:
+        kept = [name for name in known if name not in (*params.wrangling.drop, target)]
+        require(params.evaluation.gate.fairness.columns, kept, "evaluation.gate.fairness.columns")
 
 
 def check_wrangling(params: Params, known: list[str]) -> None:

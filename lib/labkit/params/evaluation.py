@@ -1,10 +1,27 @@
 """The section `evaluation`: gate, costs and intervals."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from labkit.params.section import ImportPath, Section, UsedBy
+from labkit.params.section import Column, Fraction, ImportPath, Section, UsedBy
+
+Rate = Literal["selection", "true_positive", "false_positive"]
+
+
+class Fairness(Section):
+    """How alike a model has to treat the groups of people, or of other subjects, that columns name."""
+
+    columns: tuple[Column, ...] = Field(min_length=1, description="columns whose values are the groups")
+    most_difference: float = Field(
+        gt=0,
+        description="largest accepted difference between two groups: of rates, or of mean errors in the target's unit",
+    )
+    rates: tuple[Rate, ...] = Field(
+        ("selection", "true_positive", "false_positive"),
+        min_length=1,
+        description="rates of the class of interest that are compared if there are two classes",
+    )
 
 CheckCode = Annotated[str, Field(pattern="^OWN[0-9]{2}$")]
 """Code of a check of the user's own."""
@@ -13,6 +30,9 @@ CheckCode = Annotated[str, Field(pattern="^OWN[0-9]{2}$")]
 class Gate(Section):
     """When a model may be published."""
 
+    mode: Literal["enforce", "dry_run"] = Field(
+        "enforce", description="`dry_run` decides and records, but makes no version the champion"
+    )
     minimum_gain: float = Field(
         0.0,
         ge=0,
@@ -21,6 +41,22 @@ class Gate(Section):
     champion_tolerance: float = Field(
         0.0, ge=0, description="largest accepted loss against the champion, in the metric's unit"
     )
+    champion_tolerance_share: float = Field(
+        0.0, ge=0, lt=1, description="the same as a share of the champion's value; the larger of the two is accepted"
+    )
+    slice_tolerance: Fraction = Field(
+        0.05,
+        description="largest accepted loss against the champion on any group of rows: in points of a metric that is 1 "
+        "at best, as a share of the champion's value for errors",
+    )
+    worst_value: float | None = Field(None, description="worst accepted value of the metric on the holdout")
+    most_miscalibration: float | None = Field(
+        None, gt=0, description="largest accepted calibration error on the holdout: probability, or the target's unit"
+    )
+    most_milliseconds: float | None = Field(
+        None, gt=0, description="longest accepted time to predict one row, on the machine that publishes"
+    )
+    fairness: Fairness | None = Field(None, description="groups of rows that have to be treated alike")
     fewest_days: int = Field(28, ge=2, description="fewest days that the holdout must span, if rows have a time")
     most_bytes: int = Field(100_000_000, gt=0, description="largest release that may be published, all files together")
 

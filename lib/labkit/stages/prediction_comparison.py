@@ -71,7 +71,7 @@ class PredictionPair:
         found = compare_slices(
             inputs, self.first, self.second, confidence=self.params.evaluation.confidence, blocks=self.blocks
         )
-        lines: list[dict[str, Any]] = round_all(found.to_dict("records"))
+        lines: list[dict[str, Any]] = round_all(found.drop(columns="places").to_dict("records"))
         return [line | {"better": "first" if line["gain"] > 0 else "second"} for line in lines]
 
     def make_plots(self) -> list[LinePlot]:

@@ -21,12 +21,14 @@ from labkit.errors import (
 from labkit.model.evaluation.gate import Decision
 from labkit.model.release import bundle
 from labkit.params.experiment import Params
+from labkit.params.own_metrics import OWN_METRICS
 from labkit.run.doctor import CheckResult
 from labkit.run.pipeline.outputs import check_outputs
 from labkit.run.records import registry
 from labkit.run.records.artifact_locations import find_moved
 from labkit.run.records.champion_moves import CHAMPION, find_earlier_champion, load_moves, move_champion
-from labkit.stages.publish import fetch_champion, fetch_release, list_checks, register
+from labkit.stages.gate_checks import list_checks
+from labkit.stages.publish import fetch_champion, fetch_release, register
 from labkit.storage.digests import compute_digest
 
 
@@ -154,8 +156,9 @@ def register_release(params: Params) -> registry.Version:
     folder, gate_path = data / PLACES["release"], data / PLACES["gate"]
     if not gate_path.is_file() or not folder.is_dir():
         raise MissingDataError(f"{folder}: no release yet: run `labkit run {params.experiment}`, or name a version")
-    check_outputs(params.experiment, [folder, gate_path])
+    check_outputs(params.experiment, [folder, gate_path, data / PLACES["clean_holdout"]])
     opened = bundle.load_release(folder)
+    OWN_METRICS.use(params.evaluation.metrics)
     checks = list_checks(params, opened, Decision.from_dict(load_json(gate_path)))
     if failed := [check.name for check in checks if not check.passed]:
         raise ModelError(f"{params.experiment}: the gate refuses this release; failed checks: {', '.join(failed)}")

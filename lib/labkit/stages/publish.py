@@ -7,7 +7,7 @@ is identified by its digest, so publishing the same one twice changes nothing.
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,21 +15,14 @@ import pandas as pd
 
 from labkit import paths
 from labkit.artifacts import PLACES, load_json
-from labkit.data.table_files import load_table
 from labkit.errors import (
     ChampionError,
-    DataError,
     LabkitError,
     LostStoreError,
     MissingDataError,
-    ModelError,
     TrackingError,
 )
-from labkit.model.evaluation.blocks import find_blocks
-from labkit.model.evaluation.bootstrap import compare_paired
-from labkit.model.evaluation.gate import Check, Decision, check_champion, check_parity, check_release_size
-from labkit.model.evaluation.metrics import compute_losses
-from labkit.model.evaluation.predictions import make_predictions
+from labkit.model.evaluation.gate import CHAMPION_CHECK, Check, Decision
 from labkit.model.release import bundle, runtime, skops_file
 from labkit.params.experiment import Params
 from labkit.params.own_metrics import OWN_METRICS
@@ -41,7 +34,8 @@ from labkit.run.records.stage_record import load_records
 from labkit.run.reports import index, render
 from labkit.run.reports.checks_on_page import update_page
 from labkit.stages import model_versions
-from labkit.stages.result import KEPT, PUBLISHED, REFUSED, UNCHANGED
+from labkit.stages.gate_checks import list_checks, list_comparisons
+from labkit.stages.result import DRY_RUN, KEPT, PUBLISHED, REFUSED, UNCHANGED
 from labkit.stages.scorecard import make_scorecard
 from labkit.storage.atomic import write_text
 from labkit.storage.digests import compute_digest
@@ -53,13 +47,24 @@ MOST_ATTEMPTS = 10
 
 @dataclass(frozen=True)
 class Publication:
-    """The decision, one of those in `labkit.stages.result`, and the reasons for it."""
+    """The decision and the reasons for it.
+
+    Attributes
+    ----------
+    decision
+        One of those in `labkit.stages.result`.
+    version
+        Version of the champion; None if the release was refused, and in a dry run.
+    candidate
+        Version that was made of the release and decided about; None if none was.
+    """
 
     decision: str
     reasons: list[str]
     version: int | None
     headline: str
     checks: Sequence[Check] = ()
+    candidate: registry.Version | None = None
 
 
 def publish(params: Params) -> str:
@@ -87,7 +92,7 @@ def publish(params: Params) -> str:
     done = decide(params, opened, gate, compute_digest(folder))
     without = restore_pages(params)
     mute_on_pages(params)
-    write_decision(params, done)
+    record_decision(params, done)
     if without:
         remedy = f"labkit run {params.experiment} --force {without[0]}"
         return f"{done.headline}; no page here for {', '.join(without)}: render with `{remedy}`"
@@ -118,12 +123,6 @@ def decide(params: Params, opened: bundle.Release, gate: Decision, digest: str) 
     )
 
 
-def list_checks(params: Params, opened: bundle.Release, gate: Decision) -> list[Check]:
-    """Return the gate's checks followed by the checks of the release itself."""
-    sizes = {path.name: path.stat().st_size for path in sorted(opened.folder.iterdir())}
-    return [*gate.checks, check_parity(opened.facts["onnx"]), check_release_size(sizes, params.evaluation.gate)]
-
-
 def compete(
     params: Params, opened: bundle.Release, champion: registry.Version | None, checks: Sequence[Check], *, digest: str
 ) -> Publication | None:
@@ -135,23 +134,27 @@ def compete(
             headline += "; its files were lost and were uploaded again from this checkout"
             reasons.append(f"⚠ files of the champion: uploaded again from this checkout, because of {problem}")
         return Publication(UNCHANGED, reasons, champion.number, headline, checks)
-    if champion is not None:
-        checks.append(compare_with_champion(params, opened, champion))
+    compared = [] if champion is None else compare_with_champion(params, opened, champion)
+    checks += compared
     reasons = list(map(str, checks))
     version = register(params, opened, digest)
-    if champion is not None and not checks[-1].passed:
+    failed = [check.name for check in compared if not check.passed]
+    lacking = "not shown to be about as good" if failed == [CHAMPION_CHECK] else f"failed checks: {', '.join(failed)}"
+    if params.evaluation.gate.mode == "dry_run":
+        would = f"would not become the champion: {lacking}" if failed else "would become the champion"
+        headline = f"dry run: version {version.number} {would}; no version was promoted"
+        return Publication(DRY_RUN, reasons, None, headline, checks, version)
+    if champion is not None and failed:
         if registry.find_version(name, alias=CHAMPION) != champion:
             return None
         registry.set_alias(name, CHALLENGER, version)
-        headline = f"version {champion.number} stays champion; version {version.number} is the challenger: "
-        headline += "not shown to be about as good"
-        return Publication(KEPT, reasons, champion.number, headline, checks)
-    reason = "the first version that passed the gate" if champion is None else checks[-1].evidence
+        headline = f"version {champion.number} stays champion; version {version.number} is the challenger: {lacking}"
+        return Publication(KEPT, reasons, champion.number, headline, checks, version)
+    reason = compared[0].evidence if compared else "the first version that passed the gate"
     if not move_champion(name, version, before=champion, kind="published", reason=reason):
         return None
-    registry.tag_version(name, version, {"validation_status": "passed", "labkit.reasons": "\n".join(reasons)})
     headline = "; ".join([f"version {version.number} is now the champion", *Decision(tuple(checks)).list_concerns()])
-    return Publication(PUBLISHED, reasons, version.number, headline, checks)
+    return Publication(PUBLISHED, reasons, version.number, headline, checks, version)
 
 
 def register(params: Params, opened: bundle.Release, digest: str) -> registry.Version:
@@ -223,43 +226,11 @@ def load_example(opened: bundle.Release) -> pd.DataFrame:
     return rows[list(kinds)].astype({name: "float64" for name, kind in kinds.items() if kind == "number"})
 
 
-def compare_with_champion(params: Params, opened: bundle.Release, champion: registry.Version) -> Check:
-    """Compare the release with the champion on the current holdout rows, with the same resamples for both."""
-    # A champion that cannot predict these rows loses, but only if its files were fetched and are those that were
-    # published; if they are not, ChampionError is raised.
-    target, evaluation = params.data.target, params.evaluation
-    holdout = load_table(paths.find_data_dir(params.experiment) / PLACES["clean_holdout"])
-    named = f"version {champion.number}"
+def compare_with_champion(params: Params, opened: bundle.Release, champion: registry.Version) -> list[Check]:
+    """Fetch and verify the champion and return the checks against it; see `labkit.stages.gate_checks`."""
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
         folder = fetch_champion(params.experiment, champion, Path(scratch))
-        try:
-            theirs = bundle.load_release(folder)
-            if theirs.facts["classes"] != opened.facts["classes"]:
-                raise ModelError("it predicts other classes")
-            y_true = holdout[target.column]
-            predictions = [
-                make_predictions(y_true, one.predict(holdout), one.facts["classes"], target) for one in (opened, theirs)
-            ]
-        except (DataError, ModelError) as error:
-            evidence = f"{named} was tried and cannot predict today's rows ({error}), so it could not serve them either"
-            return Check("not worse than the champion", True, evidence, warning=f"{named} could not be compared")
-    blocks = find_blocks(holdout, params.data).fit_length(compute_losses(predictions[0]))
-    gain = compare_paired(
-        params.training.metric,
-        *predictions,
-        n_samples=evaluation.bootstrap_samples,
-        confidence=evaluation.confidence,
-        seed=params.seed,
-        blocks=blocks,
-    )
-    return check_champion(
-        params.training.metric,
-        gain,
-        evaluation.gate,
-        confidence=evaluation.confidence,
-        blocks=blocks,
-        champion=named,
-    )
+        return list_comparisons(params, opened, folder, champion=f"version {champion.number}")
 
 
 def fetch_champion(experiment: str, champion: registry.Version, folder: Path) -> Path:
@@ -307,8 +278,20 @@ def mute_on_pages(params: Params) -> None:
         update_page(pages / f"{record.page}.html", record.checks, params.checks.mute)
 
 
-def write_decision(params: Params, done: Publication) -> None:
-    """Write the decision next to the reports, as an HTML page for people and as JSON for programs."""
+def record_decision(params: Params, done: Publication) -> None:
+    """Write the decision next to the reports, and store it with the version that it is about."""
+    content = write_decision(params, done)
+    if done.candidate is None:
+        return
+    status = "passed" if Decision(tuple(done.checks)).passed else "failed"
+    tags = {"validation_status": status, "labkit.reasons": "\n".join(done.reasons)}
+    tags[model_versions.DECISION_TAG] = f"{done.decision}: {done.headline}"
+    registry.tag_version(params.experiment, done.candidate, tags)
+    tracking.log_text(done.candidate.run_id, content, "decision.json")
+
+
+def write_decision(params: Params, done: Publication) -> str:
+    """Write the decision next to the reports, as an HTML page for people and as JSON for programs; return the JSON."""
     path = paths.find_reports_dir(params.experiment) / "publish.json"
     version = done.version if done.decision in (PUBLISHED, UNCHANGED) else None
     content = {
@@ -316,9 +299,13 @@ def write_decision(params: Params, done: Publication) -> None:
         "reasons": done.reasons,
         "version": done.version,
         "headline": done.headline,
+        "mode": params.evaluation.gate.mode,
+        "candidate": None if done.candidate is None else done.candidate.number,
+        "checks": [asdict(check) for check in done.checks],
         "scorecard": make_scorecard(params, done.checks, version, index.load_scorecard(path)),
     }
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    document = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    write_text(path, document)
     card = paths.find_data_dir(params.experiment) / PLACES["release"] / runtime.CARD
     named = f"; this is version {version} of `{params.experiment}` in the registry" if version else ""
     decided = f"Decided on {render.format_time(datetime.now(UTC).isoformat())}{named}."
@@ -332,3 +319,4 @@ def write_decision(params: Params, done: Publication) -> None:
     neighbours = [*pages, (html.stem, html.name)]
     render.render_page(html, title=f"{params.experiment}: publication", markdown=page, neighbours=neighbours)
     index.render_index(paths.find_reports_dir())
+    return document

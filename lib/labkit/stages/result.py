@@ -18,7 +18,9 @@ from labkit.storage.atomic import parse_json
 from labkit.units import format_interval, format_significant
 
 PUBLISHED, UNCHANGED, KEPT, REFUSED = "published", "already champion", "kept champion", "refused"
-"""Decisions about a release: it became the champion, is the champion, lost to the champion, or failed the gate."""
+DRY_RUN = "dry run"
+"""Decisions about a release: it became the champion, is the champion, lost to the champion, or failed the gate; or
+nothing was promoted because the gate only shows what it would decide."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,9 @@ class Result:
     Attributes
     ----------
     decision
-        `PUBLISHED`, `UNCHANGED`, `KEPT` or `REFUSED`.
+        `PUBLISHED`, `UNCHANGED`, `KEPT`, `REFUSED` or `DRY_RUN`.
     version
-        Version of the champion; None if the release was refused.
+        Version of the champion; None if the release was refused, and in a dry run.
     headline
         The decision in words.
     metric, value, low, high, dummy

@@ -16,7 +16,7 @@ from labkit.checks import (
 from labkit.data.stability import LARGE_DRIFT, compute_stability
 from labkit.errors import DataError
 from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
-from labkit.model.evaluation import gate
+from labkit.model.evaluation import gate, gate_limits
 from labkit.model.evaluation.blocks import make_rows
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.gate import Check, Decision
@@ -34,6 +34,7 @@ from labkit.model.evaluation.method_checks import (
     list_wrangling_checks,
 )
 from labkit.model.evaluation.predictions import Predictions
+from labkit.params.evaluation import Fairness
 from labkit.params.experiment import Params
 from labkit.params.load import load_params
 from labkit.params.tables import Time
@@ -84,6 +85,8 @@ def test_every_check_of_the_gate_has_a_code() -> None:
     blocks, sizes = replace(make_rows(40), unit="day"), {"model.onnx": 10}
     settings = {"confidence": 0.95, "blocks": blocks}
     limits = load_params("diabetes").evaluation.gate
+    declared = limits.model_copy(update={"worst_value": 1.0, "most_miscalibration": 1.0, "most_milliseconds": 1.0})
+    errors, rows = Predictions(np.zeros(40), np.arange(40.0)), pd.DataFrame({"a": np.arange(40.0)})
     checks = [
         *gate.check_days(blocks, limits),
         gate.check_dummy("mae", Interval(1, 0.5, 2), limits, **settings, n_classes=0),  # type: ignore[arg-type]
@@ -92,6 +95,13 @@ def test_every_check_of_the_gate_has_a_code() -> None:
         gate.check_classes({"a"}, {"b"}),
         gate.check_parity({"reason": "off"}),
         gate.check_release_size(sizes, limits),
+        *gate_limits.check_required_value("mae", 1.0, declared),
+        *gate_limits.check_calibration(errors, declared),
+        *gate_limits.check_speed(1.0, declared),
+        gate_limits.check_fitted_rows(0, 40),
+        gate_limits.check_fairness([], Fairness(columns=("sex",), most_difference=0.1), confidence=0.95),
+        gate_limits.check_slices(rows, errors, errors, limits, metric="mae", **settings, champion="version 1"),  # type: ignore[arg-type]
+        gate_limits.check_contract([], champion="version 1"),
     ]
     assert {check.name for check in checks} == set(GATE_CODES)
     assert set(GATE_CODES.values()) <= set(REGISTER)

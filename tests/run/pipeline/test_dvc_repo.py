@@ -243,6 +243,8 @@ def test_change_and_change_back_end_on_the_right_champion_and_pages(root: Path) 
         "training.models=dummy,decision_tree",
         "-S",
         "evaluation.gate.champion_tolerance=100",
+        "-S",
+        "evaluation.gate.slice_tolerance=0.99",
     )
     assert changed.returncode == 0, changed.stderr
     assert "+  models: [dummy, decision_tree]" in changed.stdout

@@ -1,6 +1,7 @@
 """The gate, which decides whether a model may be published, and gives the reasons.
 
-It makes decisions on metrics that were computed elsewhere. See `labkit.stages.publish`, which acts on them.
+It makes decisions on metrics that were computed elsewhere. See `labkit.model.evaluation.gate_limits` for further checks
+of a release, and `labkit.stages.publish`, which acts on them.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -26,6 +27,7 @@ Errors are squared first, as in r2, so that all regression metrics find the same
 SQUARED_FIRST = ("mae", "rmse")
 SMALLEST_DIFFERENCE = 1e-12
 """Difference of two metrics up to which they are the same number, computed in another order."""
+CHAMPION_CHECK = "not worse than the champion"
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,14 @@ def check_dummy(metric: str, gain: Interval, gate: Gate, *, confidence: float, b
 
 
 def check_champion(
-    metric: str, gain: Interval, gate: Gate, *, confidence: float, blocks: Blocks, champion: str
+    metric: str,
+    gain: Interval,
+    gate: Gate,
+    *,
+    confidence: float,
+    blocks: Blocks,
+    champion: str,
+    value: float = 0.0,
 ) -> Check:
     """Check whether the model is at least about as good as the champion.
 
@@ -135,14 +144,17 @@ def check_champion(
         Paired gain over the champion on the same holdout; positive is better.
     champion
         Name of the champion in the evidence.
+    value
+        The champion's metric.
     """
-    passed = gain.low >= -gate.champion_tolerance
+    tolerance = max(gate.champion_tolerance, gate.champion_tolerance_share * abs(value))
+    passed = gain.low >= -tolerance
     verdict = "is within" if passed else "is beyond"
     return Check(
-        "not worse than the champion",
+        CHAMPION_CHECK,
         passed,
         f"{describe_gain(metric, gain, confidence, blocks)} over {champion}; the lower end {verdict} the accepted loss "
-        f"of {gate.champion_tolerance:g}",
+        f"of {tolerance:.4g}",
     )
 
 
@@ -203,7 +215,7 @@ def check_parity(parity: Mapping[str, Any]) -> Check:
     Parameters
     ----------
     parity
-        As returned by `labkit.model.onnx.graph.Parity.to_dict`. A release without an ONNX graph serves the pipeline
+        As returned by `labkit.model.onnx.parity.Parity.to_dict`. A release without an ONNX graph serves the pipeline
         itself, so it passes with the recorded reason; a graph passes only if its parity was proved.
     """
     name = "serves the predictions that were evaluated"

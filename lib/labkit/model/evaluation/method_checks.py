@@ -45,6 +45,13 @@ GATE_CODES = {
     "serves the predictions that were evaluated": "LK601",
     "small enough to be served": "LK602",
     "not worse than the champion": "LK603",
+    "no group of rows much worse than before": "LK604",
+    "accepts what the champion accepts": "LK605",
+    "trained without holdout rows": "LK606",
+    "predicts fast enough": "LK607",
+    "treats groups alike": "LK608",
+    "reaches the required value": "LK609",
+    "calibrated well enough": "LK610",
 }
 """Code of each check of the gate, by its name."""
 NOT_APPLICABLE = {"LK502": "rows have no time", "LK504": "the target is a number"}

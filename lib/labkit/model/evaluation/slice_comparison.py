@@ -17,7 +17,13 @@ from labkit.model.evaluation.slices import FEWEST_ROWS_OF_SLICE, cut_column
 
 
 def compare_slices(
-    frame: pd.DataFrame, first: Predictions, second: Predictions, *, confidence: float, blocks: Blocks
+    frame: pd.DataFrame,
+    first: Predictions,
+    second: Predictions,
+    *,
+    confidence: float,
+    blocks: Blocks,
+    fewest: int = FEWEST_ROWS_OF_SLICE,
 ) -> pd.DataFrame:
     """Return the groups of rows on which the losses of two models differ beyond random variation.
 
@@ -31,28 +37,26 @@ def compare_slices(
         One minus the accepted false discovery rate.
     blocks
         Blocks of rows that are not independent of each other.
+    fewest
+        Smallest number of rows of a group.
 
     Returns
     -------
     pandas.DataFrame
-        Largest difference first: `slice` in words, number of `rows`, mean loss of the `first` and of the `second`, and
-        `gain`, `low`, `high`: by how much the loss of the first is smaller, with its interval.
+        Largest difference first: `slice` in words, number of `rows` and their `places`, mean loss of the `first` and of
+        the `second`, and `gain`, `low`, `high`: by how much the loss of the first is smaller, with its interval.
     """
     ours, theirs = compute_losses(first), compute_losses(second)
-    columns = ["slice", "rows", "first", "second", "gain", "low", "high"]
+    columns = ["slice", "rows", "places", "first", "second", "gain", "low", "high"]
     lines = []
     for name in frame:
         bins = cut_column(str(name), frame[name])
         for code, condition in enumerate(bins.conditions):
             rows = np.flatnonzero(bins.codes == code)
-            found = (
-                measure_difference(theirs[rows] - ours[rows], blocks.take(rows))
-                if len(rows) >= FEWEST_ROWS_OF_SLICE
-                else None
-            )
+            found = measure_difference(theirs[rows] - ours[rows], blocks.take(rows)) if len(rows) >= fewest else None
             if found is not None:
-                lines.append((condition, len(rows), ours[rows].mean(), theirs[rows].mean(), *found))
-    tested = pd.DataFrame(lines, columns=[*columns[:5], "error", "freedom", "p_value"]).sort_values("p_value")
+                lines.append((condition, len(rows), rows, ours[rows].mean(), theirs[rows].mean(), *found))
+    tested = pd.DataFrame(lines, columns=[*columns[:6], "error", "freedom", "p_value"]).sort_values("p_value")
     alpha, n_tests = 1 - confidence, max(len(tested), 1)
     passed = np.flatnonzero(tested["p_value"] <= alpha * np.arange(1, len(tested) + 1) / n_tests)
     kept = tested.head(int(passed[-1]) + 1 if len(passed) else 0)

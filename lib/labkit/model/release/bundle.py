@@ -17,6 +17,7 @@ import pandas as pd
 from labkit.errors import ModelError
 from labkit.features.row_features import RowFeatures
 from labkit.features.table_columns import take_columns
+from labkit.model.onnx.parity import Parity, prove_parity
 from labkit.model.onnx.session import Graph
 from labkit.model.release import feature_files, skops_file
 from labkit.model.release.own_code import OwnCode, ReleaseCode, build_wheels
@@ -86,6 +87,18 @@ class Release:
             pipeline = self.load_pipeline()
             is_classifier = self.facts["task"] == "classification"
             return np.asarray(pipeline.predict_proba(frame) if is_classifier else pipeline.predict(frame))
+
+    def prove_parity(self, pipeline: Any, frame: pd.DataFrame, *, tolerance: float) -> Parity:
+        """Compare the graph's predictions with those of the pipeline on raw rows.
+
+        Raises
+        ------
+        ModelError
+            The release has no graph.
+        """
+        if self.graph is None:
+            raise ModelError(f"{self.folder}: has no {GRAPH}, so there is nothing to compare")
+        return prove_parity(pipeline, self.graph, frame, tolerance=tolerance)
 
 
 def write_release(

@@ -66,7 +66,7 @@ def make_card(
     holdout
         The clean holdout rows.
     parity
-        As returned by `labkit.model.onnx.graph.Parity.to_dict`.
+        As returned by `labkit.model.onnx.parity.Parity.to_dict`.
     sizes
         Compressed size in bytes of each part of the model, as returned by
         `labkit.model.release.skops_file.measure_parts`, and of the ONNX graph.

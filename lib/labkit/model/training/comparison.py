@@ -25,6 +25,7 @@ from labkit.model.estimators.preprocessing import find_kinds as find_kinds
 from labkit.model.estimators.preprocessing import make_preparation as make_preparation
 from labkit.model.evaluation import metrics
 from labkit.model.evaluation.predictions import Predictions, encode_labels, find_positive
+from labkit.model.evaluation.row_hashes import ATTRIBUTE, hash_rows
 from labkit.model.training.cross_validation import (
     choose_rows,
     cross_validate,
@@ -207,10 +208,13 @@ def fit_model(
     Returns
     -------
     Pipeline
-        Steps `row_features`, `preparation` and `estimator`, from joined raw columns to predictions.
+        Steps `row_features`, `preparation` and `estimator`, from joined raw columns to predictions; with the hashes of
+        the rows that it was fitted on, see `labkit.model.evaluation.row_hashes`.
     """
     features = pd.concat([part[0] for part in parts])
     y_true = pd.concat([part[1] for part in parts])
     candidate = make_candidate(model, target, find_kinds(features), seed=seed) if isinstance(model, str) else model
     fitted = fit_candidate(clone(candidate), features, y_true)
-    return Pipeline([("row_features", row_features), *fitted.steps])
+    pipeline = Pipeline([("row_features", row_features), *fitted.steps])
+    setattr(pipeline, ATTRIBUTE, hash_rows(y_true, target))
+    return pipeline

@@ -1,0 +1,121 @@
+"""Differences between groups of rows in how a model treats them.
+
+For two classes, the rates of Hardt, Price and Srebro, Equality of Opportunity in Supervised Learning (NeurIPS 2016):
+selection (demographic parity), true positives and false positives (equalized odds). For more classes, accuracy; for a
+regression, the mean error, prediction minus true value (Calders et al., Controlling Attribute Effect in Linear
+Regression, ICDM 2013). Groups with too few rows are left out: their rates are mostly luck.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import comb
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from labkit.model.evaluation.blocks import Blocks
+from labkit.model.evaluation.bootstrap import Interval, draw_weights
+from labkit.model.evaluation.predictions import Predictions
+
+FEWEST_ROWS_OF_GROUP = 50
+"""Rows below which the 95 % interval of a rate may span more than ±0.14 (normal approximation)."""
+MISSING = "missing"
+RATES: dict[str, tuple[str, Callable[[Predictions], tuple[np.ndarray, np.ndarray]]]] = {
+    "selection": ("rate of selection", lambda p: (p.y_pred == p.positive, np.ones(len(p.y_true), bool))),
+    "true_positive": ("rate of true positives", lambda p: (p.y_pred == p.positive, p.y_true == p.positive)),
+    "false_positive": ("rate of false positives", lambda p: (p.y_pred == p.positive, p.y_true != p.positive)),
+}
+"""Title of each rate, and what it is the mean of: a value per row, and the rows that count; each of shape (n_rows,)."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The largest difference between two groups.
+
+    Attributes
+    ----------
+    rate
+        What is compared, in words.
+    highest, lowest
+        The two groups, each with its value.
+    difference
+        Difference of the values, with its interval.
+    n_left_out
+        Groups with too few rows.
+    """
+
+    column: str
+    rate: str
+    highest: tuple[str, float]
+    lowest: tuple[str, float]
+    difference: Interval
+    n_left_out: int
+
+
+def compare_groups(
+    groups: pd.Series,
+    predictions: Predictions,
+    *,
+    rates: Sequence[str],
+    n_samples: int,
+    confidence: float,
+    seed: int,
+    blocks: Blocks,
+) -> list[Difference]:
+    """Return the largest difference between two groups, for each rate that has two groups with enough rows.
+
+    Parameters
+    ----------
+    groups
+        Group of each row, shape (n_rows,); a missing value is a group of its own.
+    predictions
+        Predictions of these rows, of the class of interest from the threshold in force on.
+    rates
+        Keys of `RATES`; for two classes only.
+
+    Returns
+    -------
+    list of Difference
+        With intervals adjusted for the number of pairs of groups (Bonferroni).
+    """
+    codes, names = pd.factorize(groups.astype(object).where(groups.notna(), MISSING).map(str), sort=True)
+    if len(predictions.classes) == 2:
+        measured = {RATES[rate][0]: RATES[rate][1](predictions) for rate in rates}
+    else:
+        every = np.ones(len(codes), bool)
+        is_right, errors = predictions.y_pred == predictions.y_true, predictions.y_pred - predictions.y_true
+        measured = {"accuracy": (is_right, every)} if predictions.classes else {"mean error": (errors, every)}
+    found = []
+    for title, (values, counts) in measured.items():
+        rows = np.bincount(codes, counts, len(names))
+        kept = np.flatnonzero(rows >= FEWEST_ROWS_OF_GROUP)
+        if len(kept) < 2:
+            continue
+        means = (np.bincount(codes, values * counts, len(names))[kept] / rows[kept]).astype(float)
+        high, low = kept[means.argmax()], kept[means.argmin()]
+
+        def compare(weights: np.ndarray, counts: np.ndarray = counts, values: np.ndarray = values,
+                    pair: tuple[int, int] = (high, low)) -> float:  # fmt: skip
+            first, second = (np.average(values[codes == one], weights=(weights * counts)[codes == one]) for one in pair)
+            return float(first - second)
+
+        draws = draw_weights(predictions, n_samples, seed=seed, blocks=blocks)
+        drawn = [compare(weights) for weights in draws if is_drawn(weights * counts, codes, (high, low))]
+        interval = widen(float(means.max() - means.min()), drawn, confidence, comb(len(kept), 2), blocks)
+        highest, lowest = (str(names[high]), float(means.max())), (str(names[low]), float(means.min()))
+        found.append(Difference(str(groups.name), title, highest, lowest, interval, len(names) - len(kept)))
+    return found
+
+
+def is_drawn(weights: np.ndarray, codes: np.ndarray, pair: tuple[int, int]) -> bool:
+    """Return whether a draw has rows of both groups."""
+    return all(weights[codes == one].sum() > 0 for one in pair)
+
+
+def widen(value: float, drawn: Sequence[float], confidence: float, n_pairs: int, blocks: Blocks) -> Interval:
+    """Return the interval of a difference from its standard error among the draws, adjusted for the number of pairs."""
+    if blocks.n_independent < 2 or len(drawn) < 2:
+        return Interval(value, np.nan, np.nan)
+    reach = stats.t.isf((1 - confidence) / 2 / n_pairs, blocks.n_independent - 1) * float(np.std(drawn, ddof=1))
+    return Interval(value, value - reach, value + reach)

@@ -1,0 +1,158 @@
+"""What the gate checks of a release on the holdout rows: by itself, and against the champion on the same rows."""
+
+import timeit
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from labkit import paths
+from labkit.artifacts import PLACES
+from labkit.data.table_files import load_table
+from labkit.data.timeline import TIMES
+from labkit.errors import DataError, ModelError
+from labkit.model.evaluation import gate_limits
+from labkit.model.evaluation.blocks import find_blocks
+from labkit.model.evaluation.bootstrap import compare_paired
+from labkit.model.evaluation.fairness import compare_groups
+from labkit.model.evaluation.gate import (
+    CHAMPION_CHECK,
+    Check,
+    Decision,
+    check_champion,
+    check_parity,
+    check_release_size,
+)
+from labkit.model.evaluation.metrics import compute_losses, compute_metric
+from labkit.model.evaluation.predictions import Predictions, compute_predictions, make_predictions
+from labkit.model.evaluation.row_hashes import ATTRIBUTE, count_shared, hash_rows
+from labkit.model.release import bundle
+from labkit.model.release.contract_changes import list_refusals
+from labkit.params.experiment import Params
+
+MOST_ROWS_OF_PARITY = 1000
+"""Holdout rows on which graph and pipeline are compared once more; `deploy` compares them on all."""
+
+
+def list_checks(params: Params, opened: bundle.Release, gate: Decision) -> list[Check]:
+    """Return the gate's checks followed by the checks of the release itself.
+
+    Raises
+    ------
+    MissingDataError
+        There is no holdout.
+    DataError
+        It cannot be predicted, or a column of `evaluation.gate.fairness` is missing.
+    """
+    limits, holdout = params.evaluation.gate, load_holdout(params)
+    sizes = {path.name: path.stat().st_size for path in sorted(opened.folder.iterdir())}
+    pipeline = opened.load_pipeline()
+    with opened.code.active():
+        checks = [
+            *gate.checks,
+            check_graph(params, opened, pipeline, holdout),
+            check_release_size(sizes, limits),
+            check_rows(params, pipeline, holdout),
+        ]
+        if limits.most_milliseconds is not None:
+            checks += gate_limits.check_speed(measure_milliseconds(opened, pipeline, holdout), limits)
+        if limits.worst_value is not None or limits.most_miscalibration is not None or limits.fairness is not None:
+            ours = compute_predictions(holdout[params.data.target.column], pipeline, holdout, params.data.target)
+            metric = params.training.metric
+            checks += gate_limits.check_required_value(metric, compute_metric(metric, ours), limits)
+            checks += gate_limits.check_calibration(ours, limits)
+            checks += check_fair_groups(params, holdout, ours, opened.facts.get("threshold"))
+    return checks
+
+
+def load_holdout(params: Params) -> pd.DataFrame:
+    """Return the clean holdout rows of this checkout."""
+    return load_table(paths.find_data_dir(params.experiment) / PLACES["clean_holdout"])
+
+
+def check_graph(params: Params, opened: bundle.Release, pipeline: Any, holdout: pd.DataFrame) -> Check:
+    """Check the recorded proof that the graph predicts what was evaluated, and prove it once more on holdout rows."""
+    recorded = check_parity(opened.facts["onnx"])
+    if opened.graph is None or not recorded.passed:
+        return recorded
+    places = np.unique(np.linspace(0, len(holdout) - 1, MOST_ROWS_OF_PARITY).astype(int))
+    found = opened.prove_parity(pipeline, holdout.iloc[places], tolerance=params.deploy.tolerance)
+    if found.is_equal:
+        return recorded
+    if found.largest_difference is None:
+        return Check(recorded.name, False, f"the ONNX graph: {found.reason}")
+    return check_parity({**found.to_dict(), "reason": ""})
+
+
+def check_rows(params: Params, pipeline: Any, holdout: pd.DataFrame) -> Check:
+    """Check by the hashes of its training rows that the model was fitted on no holdout row."""
+    target = params.data.target
+    fitted = getattr(pipeline, ATTRIBUTE, None)
+    shared = None if fitted is None else count_shared(fitted, hash_rows(holdout[target.column], target))
+    return gate_limits.check_fitted_rows(shared, len(holdout))
+
+
+def measure_milliseconds(opened: bundle.Release, pipeline: Any, holdout: pd.DataFrame) -> float:
+    """Return the time to predict one row, the best of several tries."""
+    row = holdout.head(1)[list(opened.row_features.inputs_)]
+    predict = opened.predict if opened.graph is not None else pipeline.predict
+    return 1000 * min(timeit.Timer(lambda: predict(row)).repeat(5, 10)) / 10
+
+
+def check_fair_groups(params: Params, holdout: pd.DataFrame, ours: Predictions, threshold: float | None) -> list[Check]:
+    """Check the differences between the groups of `evaluation.gate.fairness`; no check if none are declared."""
+    limits, evaluation = params.evaluation.gate.fairness, params.evaluation
+    if limits is None:
+        return []
+    if missing := [name for name in limits.columns if name not in holdout]:
+        raise DataError(
+            f"evaluation.gate.fairness.columns: the clean rows have no column {missing[0]!r}: "
+            "do not drop it in `wrangling.drop`, or leave it out"
+        )
+    decided = ours if threshold is None or len(ours.classes) != 2 else ours.decide(threshold)
+    settings: dict[str, Any] = {
+        "rates": limits.rates,
+        "n_samples": evaluation.bootstrap_samples,
+        "confidence": evaluation.confidence,
+        "seed": params.seed,
+        "blocks": find_blocks(holdout, params.data).fit_length(compute_losses(ours)),
+    }
+    found = [one for name in limits.columns for one in compare_groups(holdout[name], decided, **settings)]
+    return [gate_limits.check_fairness(found, limits, confidence=evaluation.confidence)]
+
+
+def list_comparisons(params: Params, opened: bundle.Release, folder: Path, *, champion: str) -> list[Check]:
+    """Return the checks of a release against the champion, on the current holdout rows, with the same resamples.
+
+    Parameters
+    ----------
+    folder
+        The champion's release, fetched and verified.
+    champion
+        Name of the champion in the evidence.
+    """
+    target, evaluation, metric = params.data.target, params.evaluation, params.training.metric
+    holdout = load_holdout(params)
+    y_true = holdout[target.column]
+    try:
+        theirs = bundle.load_release(folder)
+        if theirs.facts["classes"] != opened.facts["classes"]:
+            raise ModelError("it predicts other classes")
+        ours, others = (
+            make_predictions(y_true, one.predict(holdout), one.facts["classes"], target) for one in (opened, theirs)
+        )
+    except (DataError, ModelError) as error:
+        # Its files were fetched and are those that were published, so it was really tried.
+        evidence = f"{champion} was tried and cannot predict today's rows ({error}), so it could not serve them either"
+        return [Check(CHAMPION_CHECK, True, evidence, warning=f"{champion} could not be compared")]
+    blocks = find_blocks(holdout, params.data).fit_length(compute_losses(ours))
+    drawn: dict[str, Any] = {"confidence": evaluation.confidence, "blocks": blocks}
+    gain = compare_paired(metric, ours, others, n_samples=evaluation.bootstrap_samples, seed=params.seed, **drawn)
+    named = {**drawn, "champion": champion}
+    rows = holdout.drop(columns=[target.column, *TIMES], errors="ignore")
+    return [
+        check_champion(metric, gain, evaluation.gate, **named, value=compute_metric(metric, others)),
+        gate_limits.check_slices(rows, ours, others, evaluation.gate, metric=metric, **named),
+        gate_limits.check_contract(list_refusals(opened, theirs), champion=champion),
+    ]
