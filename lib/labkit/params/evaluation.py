@@ -23,6 +23,7 @@ class Fairness(Section):
         description="rates of the class of interest that are compared if there are two classes",
     )
 
+
 CheckCode = Annotated[str, Field(pattern="^OWN[0-9]{2}$")]
 """Code of a check of the user's own."""
 
