@@ -107,7 +107,7 @@ ALLOWED = {
         "storage",
     },
     "new": {"data", "data.quality", "data.reading", "features", "params", "run", "run.pipeline", "storage"},
-    "project": {"new", "run.fingerprint", "storage"},
+    "project": {"new", "params", "run", "run.fingerprint", "run.notebook", "storage"},
     "monitoring": {"params", "run.records", "run.reports"},
     "cli": {
         "monitoring",

@@ -103,6 +103,7 @@ def test_commands_of_the_page_from_a_table_to_predictions(dist: Path, tmp_path: 
     assert "4 passed" in printed["make test"]
     assert "gym v1 published: holdout roc_auc" in printed["make run"]
     assert "fee_per_visits" in printed["labkit params gym --changed"]
+    assert printed["labkit upgrade"].startswith("project: up to date with labkit ")
     predicted = pd.read_csv(project / "predictions.csv")
     assert len(predicted) == 20
     # The release alone, where neither the project nor its package is.

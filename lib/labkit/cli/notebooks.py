@@ -1,13 +1,20 @@
-"""Commands for an experiment's own copies of shared notebooks: make one, show its differences, upgrade it."""
+"""Commands for an experiment's own copies of shared notebooks: make one, show its differences, upgrade it.
+
+`labkit upgrade` also upgrades the project, if it was made by `labkit init`.
+"""
 
 import sys
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from labkit.cli.options import complete_experiment, complete_stage, json_option
-from labkit.console import echo, print_json
+from labkit.console import echo, make_printable, print_json
 from labkit.paths import show_path
+
+if TYPE_CHECKING:
+    from labkit.project.upgrade import ProjectUpgrade
 
 
 @click.command(short_help="Give an experiment its own copy of a notebook.")
@@ -66,7 +73,7 @@ def diff(experiment: str, stage: str | None, is_json: bool) -> None:
                 echo(f"  {line}")
 
 
-@click.command(short_help="Merge changes of shared notebooks into own ones.")
+@click.command(short_help="Merge changes of labkit and of shared notebooks.")
 @click.argument("experiment", required=False, shell_complete=complete_experiment)
 @click.option("--dry-run", is_flag=True, help="Show what would be merged, and write nothing.")
 @json_option
@@ -77,13 +84,19 @@ def upgrade(experiment: str | None, dry_run: bool, is_json: bool) -> None:
     written beside it, as 04_training.conflict.ipynb: between the markers, `local` is your cell and `remote` the shared
     one. Resolve them there, then run the command again. Exit code 1 if there are conflicts.
 
+    In a project made by labkit init, and without EXPERIMENT, what has changed in labkit's template since then is merged
+    first, and labkit's wheel replaced: the project has to be committed, and git shows what was merged.
+
     \b
     labkit upgrade
     labkit upgrade diabetes --dry-run
     """
+    from labkit.project.upgrade import is_project, upgrade_project
     from labkit.run.notebook.own_notebooks import CONFLICTING, upgrade_own
 
-    upgrades = upgrade_own(experiment, is_dry=dry_run)
+    project = upgrade_project(is_dry=dry_run) if experiment is None and is_project() else None
+    # With a dry run, what the project's upgrade would change in shared notebooks is not there yet.
+    upgrades = upgrade_own(experiment, is_dry=dry_run, may_be_empty=project is not None)
     if is_json:
         notebooks = [
             {
@@ -94,7 +107,10 @@ def upgrade(experiment: str | None, dry_run: bool, is_json: bool) -> None:
             }
             for one in upgrades
         ]
-        print_json({"is_dry_run": dry_run, "notebooks": notebooks})
+        whole = {"project": asdict(project)} if project else {}
+        print_json({"is_dry_run": dry_run, **whole, "notebooks": notebooks})
+    if project and not is_json:
+        show_project(project, is_dry=dry_run)
     for one in upgrades if not is_json else ():
         echo(f"{show_path(one.own.path)}: {one.outcome}{' (nothing was written)' if dry_run else ''}")
         for cell in one.cells if one.outcome != CONFLICTING else ():
@@ -104,4 +120,19 @@ def upgrade(experiment: str | None, dry_run: bool, is_json: bool) -> None:
         if one.conflicts:
             done = "would be merged in" if dry_run else "resolve the markers in"
             echo(f"  {done} {show_path(one.own.conflict_path)}, then: labkit upgrade {one.own.experiment}")
-    sys.exit(1 if any(one.conflicts for one in upgrades) else 0)
+    is_conflicting = any(one.conflicts for one in upgrades) or bool(project and project.conflicts)
+    sys.exit(1 if is_conflicting else 0)
+
+
+def show_project(project: "ProjectUpgrade", *, is_dry: bool) -> None:
+    """Show what the upgrade of a project came to, and what to do next."""
+    if not project.changed:
+        echo(f"project: up to date with labkit {project.after}")
+        return
+    echo(f"project: labkit {project.before} to {project.after}{' (nothing was written)' if is_dry else ''}")
+    for path in project.changed:
+        echo(f"  {make_printable(path)}{' has conflicts' if path in project.conflicts else ''}")
+    if project.conflicts and not is_dry:
+        echo("  resolve what is between <<<<<<< and >>>>>>>, and move each .conflict.ipynb over its notebook")
+    if not is_dry:
+        echo("Next:      git diff, make test, then git add --all && git commit")

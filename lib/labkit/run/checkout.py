@@ -4,12 +4,20 @@ Does not import DVC, which takes a second and reports these faults only after th
 """
 
 import configparser
+import importlib.metadata
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from packaging.version import InvalidVersion, Version
 
 from labkit import paths
 from labkit.errors import ParamsError
 from labkit.run.dvc_yaml import load_declarations
+
+PROJECT_FILE = ".copier-answers.yml"
+"""How a project was rendered from its template, in each project that `labkit init` made."""
+VERSION = re.compile(r"""^version: ["']?([^\s"']+)""", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -26,9 +34,9 @@ def check_checkout(experiment: str) -> None:
     Raises
     ------
     ParamsError
-        It is not under git, or outputs would be written outside of it.
+        It is not under git, is a project of another version of labkit, or outputs would be written outside of it.
     """
-    if fault := find_git_fault() or find_place_fault([experiment]):
+    if fault := find_git_fault() or find_version_fault() or find_place_fault([experiment]):
         raise ParamsError(f"{fault.found}: {fault.remedy}")
 
 
@@ -39,6 +47,32 @@ def find_git_fault() -> Fault | None:
     if (root / ".git").exists() or is_without_git(root / ".dvc"):
         return None
     return Fault(f"{root} is not a git repository, which DVC needs", "run `git init` there")
+
+
+def find_version_fault() -> Fault | None:
+    """Return the fault of a project, made by `labkit init`, that is of another version of labkit than the installed."""
+    path = paths.find_root() / PROJECT_FILE
+    if not path.is_file():
+        return None
+    made, installed = find_project_version(path), importlib.metadata.version("labkit")
+    if made == installed:
+        return None
+    if made is None:
+        return Fault(f"{PROJECT_FILE} names no version of labkit", "restore it from git")
+    found = f"{PROJECT_FILE}: the project is of labkit {made}, but {installed} is installed"
+    install = f"labkit {made} from wheels/ with `make -B install`"
+    if Version(made) > Version(installed):
+        return Fault(found, f"install {install}")
+    return Fault(found, f"merge what has changed with `labkit upgrade`, or return to {install}")
+
+
+def find_project_version(path: Path) -> str | None:
+    """Return the version of labkit in a project's answers, None if there is none."""
+    line = VERSION.search(path.read_text(encoding="utf-8", errors="replace"))
+    try:
+        return str(Version(line[1])) if line else None
+    except InvalidVersion:
+        return None
 
 
 def is_without_git(folder: Path) -> bool:

@@ -251,7 +251,7 @@ def compare_own(experiment: str, stage: str | None = None) -> list[Difference]:
     return sorted(found, key=lambda one: one.own.name)
 
 
-def upgrade_own(experiment: str | None = None, *, is_dry: bool = False) -> list[Upgrade]:
+def upgrade_own(experiment: str | None = None, *, is_dry: bool = False, may_be_empty: bool = False) -> list[Upgrade]:
     """Merge what has changed in the shared notebooks into an experiment's own, or into those of all experiments.
 
     A notebook is replaced only if it merges without conflict. All are read and merged before the first is written.
@@ -260,6 +260,8 @@ def upgrade_own(experiment: str | None = None, *, is_dry: bool = False) -> list[
     ----------
     is_dry
         Write nothing.
+    may_be_empty
+        See `list_own`.
 
     Raises
     ------
@@ -267,7 +269,7 @@ def upgrade_own(experiment: str | None = None, *, is_dry: bool = False) -> list[
         See `list_own`; or a notebook is not valid, its base is missing, or a notebook with resolved conflicts no longer
         belongs to the others.
     """
-    upgrades = [plan_upgrade(own) for own in list_own(experiment)]
+    upgrades = [plan_upgrade(own) for own in list_own(experiment, may_be_empty=may_be_empty)]
     for upgrade in upgrades if not is_dry else ():
         upgrade.save()
     return upgrades

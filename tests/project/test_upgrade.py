@@ -1,0 +1,193 @@
+"""`labkit upgrade` merges a newer template into a project, and keeps what the user made of it."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from labkit.cli.main import call, cli
+from labkit.errors import ParamsError
+from labkit.project.git import call_project_git
+from labkit.project.template import TEMPLATE, adapt_notebooks, render_template
+from labkit.project.wheel import find_labkit_version, load_package
+from labkit.run.checkout import check_checkout
+from labkit.storage.wheel import write_wheel
+
+Capture = pytest.CaptureFixture[str]
+NEW = find_labkit_version()
+OLD = "0.0.9"
+README, MAKEFILE = f"{TEMPLATE}project/README.md.jinja", f"{TEMPLATE}project/Makefile.jinja"
+TRAINING = f"{TEMPLATE}notebooks/04_training.ipynb"
+CANDIDATES = b"candidates = {}"
+
+
+def make_old_package() -> dict[str, bytes]:
+    """Return an older labkit: other words in two files, an older cell in a notebook, and a file that went since then."""
+    files = load_package()
+    files[README] = files[README].replace(b"a published model\n", b"a public model\n")
+    files[MAKEFILE] = files[MAKEFILE].replace(b"export DO_NOT_TRACK := 1", b"export DO_NOT_TRACK := yes")
+    assert CANDIDATES in files[TRAINING]
+    files[TRAINING] = files[TRAINING].replace(CANDIDATES, b"candidates = dict()")
+    files[f"{TEMPLATE}project/old.txt"] = b"went since then\n"
+    return files
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project that an older labkit made, in git."""
+    folder, files = tmp_path_factory.mktemp("old") / "project", make_old_package()
+    folder.mkdir()
+    example = {"feature": "ratio", "kind": "ratio", "columns": ["s1", "s3"]}
+    render_template(folder, {"name": "shop", "version": OLD, "has_example": True, **example}, files=files)
+    (folder / "notebooks").mkdir()
+    for name, content in adapt_notebooks(files, "diabetes").items():
+        (folder / "notebooks" / name).write_bytes(content)
+    write_wheel(folder / "wheels", "labkit", OLD, files=files)
+    call_project_git(folder, "init", "--quiet")
+    for key, value in (("user.name", "t"), ("user.email", "t@localhost"), ("commit.gpgsign", "false")):
+        call_project_git(folder, "config", key, value)
+    commit(folder)
+    return folder
+
+
+@pytest.fixture
+def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, which is also the checkout that labkit finds."""
+    subprocess.run(["cp", "-r", made, tmp_path / "shop"], check=True)
+    monkeypatch.setenv("LABKIT_ROOT", str(tmp_path / "shop"))
+    return tmp_path / "shop"
+
+
+def commit(folder: Path) -> None:
+    call_project_git(folder, "add", "--all")
+    call_project_git(folder, "commit", "--quiet", "--message", "Work")
+
+
+def edit(path: Path, before: str, after: str) -> None:
+    assert before in path.read_text()
+    path.write_text(path.read_text().replace(before, after))
+
+
+def edit_cell(path: Path, before: str, after: str) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    [cell] = [cell for cell in notebook.cells if cell.cell_type == "code" and before in cell.source]
+    cell.source = cell.source.replace(before, after)
+    nbformat.write(notebook, path)
+
+
+def test_changes_of_both_are_merged(project: Path, capsys: Capture) -> None:
+    edit(project / "README.md", "# shop\n", "# The shop of Ana\n")
+    edit(project / "lib/shop/features.py", "s1 / np.where", "2 * s1 / np.where")
+    edit(project / "dvc.yaml", "- experiments: [diabetes]", "- experiments: [diabetes, more]")
+    edit_cell(project / "notebooks/04_training.ipynb", 'experiment = "diabetes"', 'experiment = "more"')
+    (project / "tests/test_models.py").unlink()
+    (project / "notebooks/00_board.ipynb").unlink()
+    commit(project)
+    assert call(cli, ["upgrade"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"project: labkit {OLD} to {NEW}\n")
+    assert (project / "README.md").read_text().startswith("# The shop of Ana\n")
+    assert "a published model" in (project / "README.md").read_text()
+    assert "export DO_NOT_TRACK := 1\n" in (project / "Makefile").read_text()
+    assert "2 * s1 / np.where" in (project / "lib/shop/features.py").read_text()
+    assert "- experiments: [diabetes, more]" in (project / "dvc.yaml").read_text()
+    notebook = (project / "notebooks/04_training.ipynb").read_text()
+    assert CANDIDATES.decode() in notebook
+    assert 'experiment = \\"more\\"' in notebook
+    for gone in ("old.txt", "tests/test_models.py", "notebooks/00_board.ipynb", ".labkit/answers.json"):
+        assert not (project / gone).exists()
+    assert [path.name for path in (project / "wheels").iterdir()] == [f"labkit-{NEW}-py3-none-any.whl"]
+    assert f"version: {NEW}\n" in (project / ".copier-answers.yml").read_text()
+    changed = {line.split()[0] for line in printed.splitlines() if line.startswith("  ")}
+    assert {"README.md", "Makefile", "old.txt", ".copier-answers.yml", "notebooks/04_training.ipynb"} <= changed
+    assert not {"lib/shop/features.py", "dvc.yaml", "notebooks/01_eda.ipynb"} & changed
+    commit(project)
+    assert call(cli, ["upgrade"]) == 0
+    assert capsys.readouterr().out == f"project: up to date with labkit {NEW}\n"
+    check_checkout("diabetes")
+
+
+def test_what_both_changed_is_a_conflict(project: Path, capsys: Capture) -> None:
+    edit(project / "Makefile", "export DO_NOT_TRACK := yes", "export DO_NOT_TRACK := always")
+    edit_cell(project / "notebooks/04_training.ipynb", "candidates = dict()", 'candidates = {"mine": None}')
+    commit(project)
+    before = (project / "notebooks/04_training.ipynb").read_bytes()
+    assert call(cli, ["upgrade", "--json"]) == 1
+    shown = json.loads(capsys.readouterr().out)["project"]
+    assert shown["conflicts"] == ["Makefile", "notebooks/04_training.conflict.ipynb"]
+    assert (project / "notebooks/04_training.ipynb").read_bytes() == before
+    makefile = (project / "Makefile").read_text()
+    assert makefile.index(":= always") < makefile.index("=======") < makefile.index(":= 1\n")
+    merged = nbformat.read(project / "notebooks/04_training.conflict.ipynb", as_version=4)
+    assert [cell for cell in merged.cells if "<<<<<<<" in cell.source and '"mine"' in cell.source]
+
+
+def test_dry_run_shows_the_same_and_writes_nothing(project: Path, capsys: Capture) -> None:
+    assert call(cli, ["upgrade", "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"project: labkit {OLD} to {NEW} (nothing was written)\n  .copier-answers.yml\n")
+    assert f"  wheels/labkit-{NEW}-py3-none-any.whl\n" in printed
+    assert call_project_git(project, "status", "--porcelain") == ""
+    assert not (project / ".labkit").exists()
+
+
+def make_newer(project: Path) -> None:
+    edit(project / ".copier-answers.yml", f"version: {OLD}", "version: 99.1")
+
+
+def make_versionless(project: Path) -> None:
+    edit(project / ".copier-answers.yml", f"version: {OLD}", "version: new")
+
+
+def make_dirty(project: Path) -> None:
+    edit(project / "README.md", "# shop", "# our shop")
+
+
+def make_wheelless(project: Path) -> None:
+    (project / f"wheels/labkit-{OLD}-py3-none-any.whl").unlink()
+
+
+def make_broken(project: Path) -> None:
+    (project / f"wheels/labkit-{OLD}-py3-none-any.whl").write_text("torn")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (make_newer, f".copier-answers.yml: the project is of labkit 99.1, newer than the installed {NEW}: install it"),
+        (make_versionless, ".copier-answers.yml: names no version of labkit: restore it from git"),
+        (make_dirty, "uncommitted changes: README.md: commit or stash them first, so that git shows the upgrade"),
+        (make_wheelless, f"wheels/labkit-{OLD}-py3-none-any.whl: missing, and it holds the template to compare with"),
+        (make_broken, f"wheels/labkit-{OLD}-py3-none-any.whl: cannot be read (File is not a zip file): restore it"),
+    ],
+)
+def test_what_cannot_be_upgraded_is_refused(
+    project: Path, spoil: Callable[[Path], Any], message: str, capsys: Capture
+) -> None:
+    spoil(project)
+    before = call_project_git(project, "status", "--porcelain")
+    assert call(cli, ["upgrade"]) == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert len(printed.splitlines()) == 1
+    assert call_project_git(project, "status", "--porcelain") == before
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda project: None, f"the project is of labkit {OLD}, but {NEW} is installed: merge what has changed with"),
+        (
+            make_newer,
+            f"the project is of labkit 99.1, but {NEW} is installed: install labkit 99.1 from wheels/",
+        ),
+    ],
+)
+def test_a_project_of_another_version_does_not_run(project: Path, spoil: Callable[[Path], Any], message: str) -> None:
+    spoil(project)
+    with pytest.raises(ParamsError) as raised:
+        check_checkout("diabetes")
+    assert message in str(raised.value)
