@@ -36,6 +36,7 @@ from labkit.model.training.cross_validation import (
 from labkit.model.training.own_candidates import ROWS_OF_TRIAL, Search, collect_own, make_own, name_own
 from labkit.model.training.pycaret import find_engine, make_source
 from labkit.model.training.time_budget import Budget
+from labkit.params.own_metrics import OWN_METRICS
 from labkit.params.tables import Target
 from labkit.params.training import DUMMY, Training
 
@@ -113,7 +114,8 @@ def compare(
         A metric of the user's own fails or is random; or every candidate other than the dummy failed.
     """
     added = collect_own(own or {}, training, target, seed=seed)
-    check_metrics(y_true, target)
+    if OWN_METRICS.paths:
+        check_metrics(y_true, target)
     budget = Budget(training.budget_seconds)
     rows = choose_rows(len(features), training.most_rows, seed=seed, is_ordered=timeline is not None)
     features, y_true = features.iloc[rows], y_true.iloc[rows]
@@ -159,7 +161,7 @@ def check_metrics(y_true: pd.Series, target: Target) -> None:
     """Raise ParamsError or ModelError if a metric of the user's own cannot be computed on a few of the true values."""
     is_classes = target.task == "classification"
     each = max(ROWS_OF_TRIAL // max(y_true.nunique(), 1), 10)
-    few = y_true.groupby(y_true, sort=False).head(each) if is_classes else y_true.head(ROWS_OF_TRIAL)
+    few = y_true.groupby(y_true, sort=False, observed=True).head(each) if is_classes else y_true.head(ROWS_OF_TRIAL)
     classes = tuple(np.unique(few).tolist()) if is_classes else ()
     codes = encode_labels(few.tolist(), classes) if classes else few.to_numpy("float64")
     metrics.check_own_metrics(Predictions(codes, codes, classes=classes, positive=find_positive(classes, target)))
