@@ -6,6 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from labkit.params.experiment import TimeLimits
+from labkit.paths import find_root
 
 from tests.run.notebook.small_notebooks import EXPERIMENT, make_notebook, run
 
@@ -23,9 +24,14 @@ def test_parameters_and_environment_reach_the_notebook(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_failure_names_cell_heading_line_and_error(tmp_path: Path) -> None:
-    path = make_notebook(tmp_path / "a.ipynb", EXPERIMENT, "x = 0\n1 / x", "print('never')")
+    warned = "import labkit, sys\nprint(labkit.__file__, file=sys.stderr)"
+    path = make_notebook(tmp_path / "a.ipynb", EXPERIMENT, warned, "x = 0\n1 / x", "print('never')")
     failure = run(path)[0].failure
     assert failure is not None
+    kept = (path.parent / "executed.ipynb").read_text()
+    assert "lib/labkit/__init__.py" in kept
+    assert str(find_root()) not in kept
+    assert "/ipykernel_" not in kept
     assert failure.summary == "ZeroDivisionError: division by zero"
     assert failure.place == f"cell {failure.cell} of {failure.n_cells}, under “Part”"
     assert failure.line == "1 / x"

@@ -34,6 +34,7 @@ from labkit.run.notebook.execution import (
     find_hint,
     save_on_full_disk,
 )
+from labkit.run.notebook.local_paths import shorten_paths
 from labkit.run.notebook.output_limit import MOST_OF_RAW, open_raw, shorten_file
 from labkit.run.notebook.parameters import check_parameters
 from labkit.run.notebook.result import (
@@ -338,14 +339,14 @@ def find_notebook_outcome(
 
 
 def close_copy(executed: Path, running: RunningNotebook) -> nbformat.NotebookNode:
-    """Store in the executed copy how each cell ended, and remove secrets.
+    """Store in the executed copy how each cell ended, and remove secrets and, from the file, paths of this machine.
 
     Outputs are already clean, but sources, metadata and widgets may hold secrets.
     """
     notebook = running.mask.clean(running.notebook or nbformat.read(executed, as_version=4))
     n_cells = len(notebook.cells)
     mark_cells(notebook, running.states or ["not run"] * n_cells, running.seconds or [0.0] * n_cells)
-    write_text(executed, nbformat.writes(notebook) + "\n")
+    write_text(executed, nbformat.writes(shorten_paths(notebook)) + "\n")
     return notebook
 
 
