@@ -20,6 +20,7 @@ from mlflow import MlflowClient
 from tests.conftest import Labkit, call_in_process, call_labkit, make_checkout
 from tests.shared_server import SharedServer
 from tests.shop import SHOP, list_files, write_tables
+from tests.wording import find_wrong_words
 
 
 @pytest.mark.slow
@@ -241,6 +242,7 @@ def test_faulty_rows_exit_2_and_the_run_explains_why(shop: Path) -> None:
 def test_strangers_tables_run_through_unedited_notebooks(shop: Path) -> None:
     done = call_labkit(shop, "run", "shop")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert [word for page in sorted((shop / "reports").rglob("*.html")) for word in find_wrong_words(page)] == []
     card = (shop / "data" / "shop" / "release" / "MODEL_CARD.md").read_text()
     assert "class of interest `1`" in card
     facts = json.loads((shop / "data" / "shop" / "release" / "release.json").read_text())
@@ -268,6 +270,8 @@ def test_two_clean_clones_give_the_same_bytes(tmp_path: Path, shared_server: Sha
         )
         assert done.returncode == 0, done.stdout + done.stderr
         folder = root / "data" / "breast_cancer"
+        pages = sorted((root / "reports").rglob("*.html"))
+        assert [word for page in pages for word in find_wrong_words(page)] == []
         files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".gitignore")
         digests.append({str(path.relative_to(folder)): path.read_bytes() for path in files})
     first, second = digests

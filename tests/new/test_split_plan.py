@@ -85,3 +85,15 @@ def test_what_is_known_then_is_asked(tmp_path: Path, answers: str, is_created: b
     assert "Are all of them known then? [Y/n]: " in done.output
     assert f"created: {is_created}" in done.output
     assert ("run again with --drop COLUMN" in done.output) is not is_created
+
+
+def test_days_of_the_split_are_those_of_the_zone_that_the_times_name(tmp_path: Path) -> None:
+    """Evenings in New York are the next day in UTC."""
+    evenings = pd.date_range("2024-01-01 22:00", periods=300, freq="D", tz="America/New_York")
+    table = pd.DataFrame({"asked": [time.isoformat() for time in evenings], "size": INPUTS["column_a"]})
+    path = tmp_path / "calls.csv"
+    table.assign(late=["yes" if n % 3 else "no" for n in range(300)]).to_csv(path, index=False)
+    survey = survey_table("calls", [Source(path, str(path))], ("calls.csv",), "late", Choices())
+    data = make_proposal("calls", survey, "late", Choices()).tree["data"]
+    assert data["time"]["zone"] == "America/New_York"
+    assert (data["split"]["validation_from"], data["split"]["holdout_from"]) == ("2024-06-29", "2024-08-28")

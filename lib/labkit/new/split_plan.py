@@ -238,19 +238,20 @@ def cut_days(survey: Survey, target_plan: TargetPlan, target: str, column: str, 
     """Return a split by time at 60 % and 80 % of the rows, or why it is impossible."""
     rows = survey.sample[survey.sample[target].notna() & survey.sample[column].notna()]
     rows = rows[~rows[target].isin(target_plan.dropped)] if target_plan.dropped else rows
-    times = rows[column].sort_values(kind="stable")
+    zone, moments = survey.zones.get(column), read_clock(rows[column], survey.zones.get(column))
+    times = moments.sort_values(kind="stable")
     if times.dt.floor("D").nunique() < FEWEST_DAYS:
         return f"fewer than {FEWEST_DAYS} different days"
     cuts, n_days = choose_cuts(times)
     bounds = [times.iloc[0], *cuts, times.iloc[-1] + pd.Timedelta(days=1)]
-    parts = [rows[(rows[column] >= low) & (rows[column] < high)] for low, high in itertools.pairwise(bounds)]
+    parts = [rows[(moments >= low) & (moments < high)] for low, high in itertools.pairwise(bounds)]
     if min(map(len, parts)) < 5:
         return "a part of the rows would be empty"
     first = parts[0].sort_values(column, kind="stable").head(len(parts[0]) // 6)
     if target_plan.task == "classification" and any(part[target].nunique() < 2 for part in (*parts, first)):
         return "a part of the rows would have one class only"
     name = write_name(column)
-    time = {"time": {PREDICT_AT: name, OUTCOME_KNOWN_AT: f"{name} + minutes(1)"}}
+    time = {"time": {PREDICT_AT: name, OUTCOME_KNOWN_AT: f"{name} + minutes(1)", **({"zone": zone} if zone else {})}}
     named = {"validation_from": f"{cuts[0]:%Y-%m-%d}", "holdout_from": f"{cuts[1]:%Y-%m-%d}"}
     decisions = [
         ParamsDecision("split", f"by time, {column!r}", reason, SPLIT),
@@ -269,6 +270,11 @@ def cut_days(survey: Survey, target_plan: TargetPlan, target: str, column: str, 
     )
 
 
+def read_clock(times: pd.Series, zone: str | None) -> pd.Series:
+    """Return times as the clocks of a zone showed them; unchanged without a zone."""
+    return times.dt.tz_convert(zone).dt.tz_localize(None) if zone else times
+
+
 def choose_cuts(times: pd.Series) -> tuple[list[pd.Timestamp], int]:
     """Return the first days of validation and holdout, and the holdout's days; times are sorted and not missing."""
     days = times.dt.floor("D")
@@ -285,8 +291,8 @@ def choose_cuts(times: pd.Series) -> tuple[list[pd.Timestamp], int]:
 
 def add_date(split_plan: SplitPlan, survey: Survey, column: str) -> None:
     """Turn a date into features, or hide it if their names are taken."""
-    known, zone = survey.sample[column].dropna(), survey.zones.get(column)
-    known = known.dt.tz_convert(zone).dt.tz_localize(None) if zone else known
+    zone = survey.zones.get(column)
+    known = read_clock(survey.sample[column].dropna(), zone)
     has_clock = bool((known != known.dt.floor("D")).any())
     is_long = known.max() - known.min() > pd.Timedelta(days=365)
     parts = [*(["hour"] if has_clock else []), "weekday", *(["month"] if is_long else [])]
