@@ -139,7 +139,7 @@ def test_dvc_tracks_all_that_the_code_reads_and_nothing_else(path: Path) -> None
 def test_parameters_cell_names_experiment_and_overrides_only(path: Path) -> None:
     tagged = [cell for cell in list_cells(path, "code") if "parameters" in cell["metadata"].get("tags", [])]
     assert len(tagged) == 1
-    assert read(tagged[0]) == f'experiment = "diabetes"\n{find_stage(path)} = {{}}'
+    assert read(tagged[0]) == f'experiment = ""\n{find_stage(path)} = {{}}'
 
 
 @each_notebook

@@ -26,7 +26,7 @@ def start(name: str, experiment: str, overrides: Mapping[str, Any] | None = None
     name
         Name of the stage, e.g. `"training"`, and of its section in `params/<experiment>.yaml`.
     experiment
-        Name of the params file.
+        Name of the params file; if empty, that of `LABKIT_EXPERIMENT`, else the last one run, else the first.
     overrides
         Fields of the section to change for this notebook only, e.g. `{"folds": 3}`.
 

@@ -178,7 +178,7 @@ def load_raw(folder: Path, params: Params) -> dict[str, Any]:
 
 def check_clean(name: str, frame: Any, params: Params) -> None:
     """Validate a clean table against the contract of the joined raw tables."""
-    if not name.startswith("clean_"):
+    if name not in PLACES or not name.startswith("clean_"):
         return
     from labkit.data.contract import allow_missing, check_table, join_schemas, load_contract
 

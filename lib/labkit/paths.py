@@ -19,6 +19,7 @@ WARM_VARIABLE = "LABKIT_WARM"
 RUN_DIR_VARIABLE = "LABKIT_RUN_DIR"
 PARAMS_VARIABLE = "LABKIT_PARAMS_DIR"
 AUTORELOAD_VARIABLE = "LABKIT_AUTORELOAD"
+EXPERIMENT_VARIABLE = "LABKIT_EXPERIMENT"
 TRACKING_PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "2",
@@ -120,6 +121,11 @@ def find_reports_dir(experiment: str | None = None) -> Path:
     """Return the folder of the rendered reports, of one experiment or of all."""
     reports = find_root() / "reports"
     return reports / experiment if experiment else reports
+
+
+def get_experiment() -> str | None:
+    """Return the experiment that notebooks work on if they name none, from `LABKIT_EXPERIMENT`; None if not set."""
+    return os.environ.get(EXPERIMENT_VARIABLE) or None
 
 
 def get_variable(name: str) -> str | None:

@@ -110,6 +110,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "params": [["small"], [], [EVIL]],
     "eject": [["wrangling", "small"], [EVIL, "small"], ["eda", EVIL]],
     "diff": [["small"], ["small", EVIL], [EVIL]],
+    "stages": [[], ["--update"], ["--json"]],
     "upgrade": [[], ["small", "--dry-run"], [EVIL]],
     "predict": [["small", f"table{NAME}.csv", f"out{NAME}.csv"], [EVIL, "a", "b"]],
     "new": [

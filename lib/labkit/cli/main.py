@@ -79,6 +79,7 @@ for command in (
     run.run,
     run.stage,
     run.pull,
+    run.stages,
     run.warm,
     show.status,
     show.runs,

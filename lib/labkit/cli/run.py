@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from labkit import paths
-from labkit.cli.options import complete_experiment, complete_setting, complete_stage
+from labkit.cli.options import complete_experiment, complete_setting, complete_stage, json_option
 from labkit.cli.show import try_to_close_gone
 from labkit.console import divert_output, echo, print_json, wrap_words
 from labkit.stages import builtin
@@ -73,12 +73,13 @@ def run_stages(
     """Run what `labkit run` was asked for; parameters as its options."""
     from labkit.params.load import load_file
     from labkit.params.override import override_file
+    from labkit.stages import own_stages
 
     # Before heavy imports, so that an invalid file or setting is reported at once.
     params_file = load_file(experiment)
     if sample and force:
         raise click.UsageError("--sample runs every stage: leave out --force")
-    override_file(params_file, settings)
+    own_stages.check_own_stages(override_file(params_file, settings).params)
     from labkit.run.kernels.session import Kernels
     from labkit.run.pipeline.progress import Progress
 
@@ -157,10 +158,47 @@ def stage(name: str, experiment: str) -> None:
 
         builtin.perform_fingerprint(load_params(experiment), None)
         return
+    from labkit.params.load import load_params
     from labkit.run.pipeline.experiment_run import run_single_stage
     from labkit.run.pipeline.progress import Progress
+    from labkit.stages import own_stages
 
+    own_stages.check_own_stages(load_params(experiment))
     run_single_stage(name, experiment, plain=builtin.PLAIN_STAGES, progress=Progress())
+
+
+@click.command(short_help="Show stages of your own; bring dvc.yaml up to date.")
+@click.option("--update", is_flag=True, help="Write what their notebooks declare to dvc.yaml.")
+@json_option
+def stages(update: bool, is_json: bool) -> None:
+    """Show the stages of your own: numbered notebooks that are none of labkit's, and whether dvc.yaml has them.
+
+    Such a notebook declares what it reads and writes in its first table, and its parameters in its `parameters` cell.
+    With --update, dvc.yaml is brought up to date. Without it, exit code 1 if it is not.
+
+    \b
+    labkit stages
+    labkit stages --update
+    """
+    from labkit.run.pipeline.run_lock import hold_checkout
+    from labkit.stages import own_stages
+
+    if update:
+        with hold_checkout("all experiments", report=echo, command="labkit stages --update"):
+            plan = own_stages.update_stages()
+    else:
+        plan = own_stages.plan_stages()
+    difference = plan.describe()
+    if is_json:
+        print_json(plan.to_dict(is_updated=update))
+    else:
+        for one in plan.stages:
+            echo(f"{one.stage.name}: {paths.show_path(one.stage.path)}, of {', '.join(one.experiments)}")
+            echo(f"  reads {', '.join(one.stage.reads) or 'nothing'}; writes {', '.join(one.stage.writes.values())}")
+        if not plan.stages:
+            echo("no stages of your own: docs/own-notebooks.md shows how to add one")
+        echo(f"dvc.yaml: {('updated' if update else difference) if difference else 'up to date'}")
+    sys.exit(1 if difference and not update else 0)
 
 
 @click.command(short_help="Fetch the data of runs that others have pushed.")

@@ -10,7 +10,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from labkit.params.evaluation import Evaluation
 from labkit.params.features import Features
 from labkit.params.import_path import parse_import_path
-from labkit.params.section import Name, Section, Wording
+from labkit.params.section import Name, Scalar, Section, Wording
 from labkit.params.tables import Data, Variable
 from labkit.params.training import BUILTIN_METRICS, CLASSIFICATION_METRICS, CLASSIFIERS, REGRESSION_METRICS, Training
 from labkit.params.wrangling import Wrangling
@@ -128,6 +128,9 @@ class Params(Section):
     deploy: Deploy
     checks: Checks = Field(Checks(), description="which results of checks are known and accepted")
     limits: TimeLimits = Field(TimeLimits(), description="time limits of cells and stages")
+    stages: dict[Name, dict[Name, Scalar | tuple[Scalar, ...] | None]] = Field(
+        {}, description="stage of your own: values of the parameters that its notebook declares"
+    )
     secrets: dict[Name, Variable] = Field(
         {}, description="name: environment variable that holds it; a notebook reads it with step.secret(name)"
     )

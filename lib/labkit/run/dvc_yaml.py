@@ -67,6 +67,8 @@ def load_declarations(experiment: str) -> dict[str, Declaration]:
     folder = f"data/{experiment}/"
     found = {}
     for name, stage in stages.items():
+        if not is_of(stage, experiment):
+            continue
         body = stage.get("do", stage)
         tracked = [key for entry in body.get("params", []) for keys in entry.values() for key in keys]
         digested = body.get("meta", {}).get("sections", [])
@@ -85,6 +87,12 @@ def load_declarations(experiment: str) -> dict[str, Declaration]:
         sections, metrics = (*tracked, *digested), tuple(listed["metrics"])
         found[str(name)] = Declaration(sections, tuple(named), tuple(inputs), tuple(digested), metrics)
     return found
+
+
+def is_of(stage: Mapping[str, Any], experiment: str) -> bool:
+    """Return whether a stage of dvc.yaml is one of an experiment: its `foreach` is the list of all, or names it."""
+    named = stage.get("foreach")
+    return not isinstance(named, list) or experiment in named
 
 
 def list_stage_names() -> list[str]:

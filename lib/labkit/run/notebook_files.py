@@ -21,7 +21,8 @@ def list_notebooks(experiment: str | None = None) -> list[Path]:
     Parameters
     ----------
     experiment
-        Return the notebooks that this experiment runs: its own copies in place of those that experiments share.
+        Return the notebooks that this experiment runs: its own copies in place of those that experiments share, and
+        its own stages.
 
     Raises
     ------
@@ -29,21 +30,29 @@ def list_notebooks(experiment: str | None = None) -> list[Path]:
         Two have the same number, or an own copy has another number than the shared notebook of its stage.
     """
     shared = list_shared()
-    own = {path.name: path for path in list_own_copies(experiment, shared)} if experiment else {}
-    return [own.get(path.name, path) for path in shared]
+    if experiment is None:
+        return shared
+    own = {path.name: path for path in list_own_copies(experiment, shared)}
+    return sort_numbered([*(own.get(path.name, path) for path in shared), *list_own_extra(experiment, shared)])
 
 
 def list_shared() -> list[Path]:
     """Return the notebooks that experiments share."""
+    return sort_numbered(sorted(paths.find_notebooks_dir().glob("*.ipynb")))
+
+
+def sort_numbered(notebooks: Iterable[Path]) -> list[Path]:
+    """Return the numbered ones of some notebooks in order."""
     numbered: dict[int, Path] = {}
-    for path in sorted(paths.find_notebooks_dir().glob("*.ipynb")):
+    for path in notebooks:
         if (found := NOTEBOOK_NAME.fullmatch(path.stem)) and int(found[1]):
             other = numbered.setdefault(int(found[1]), path)
             if other is not path:
+                names = [one.relative_to(paths.find_notebooks_dir()).as_posix() for one in (other, path)]
                 raise ParamsError(
-                    f"notebooks/: {other.name} and {path.name} have the same number, which sets the order: renumber one"
+                    f"notebooks/: {names[0]} and {names[1]} have the same number, which sets the order: renumber one"
                 )
-    return [numbered[number] for number in sorted(numbered)]
+    return [numbered[place] for place in sorted(numbered)]
 
 
 def list_own_copies(experiment: str, shared: Iterable[Path]) -> list[Path]:

@@ -21,6 +21,7 @@ from labkit.run.records.run_record import list_closure
 from labkit.run.reports.sanitize import Outline
 
 from tests.conftest import ROOT, call_labkit
+from tests.own_stage import COMMANDS
 from tests.run.small import load_ledger, make_small
 from tests.shared_server import SharedServer
 
@@ -449,8 +450,8 @@ def test_a_copy_whose_shared_notebook_was_renumbered_is_named(ejected: Path) -> 
 
 
 def test_commands_of_the_documentation_work(root: Path) -> None:
-    page = (ROOT / "docs" / "own-notebooks.md").read_text()
-    commands = [line.partition("#")[0].split() for line in page.splitlines() if line.startswith("labkit ")]
+    # Those of stages of one's own: tests/stages/test_own_stages.py.
+    commands = [command.split() for command in COMMANDS[: COMMANDS.index("labkit stages --update")]]
     assert [words[1] for words in commands] == ["eject", "diff", "upgrade", "upgrade"]
     for words in commands:
         assert call(root, *words[1:])[0] == 0

@@ -180,7 +180,7 @@ def test_snapshot_is_what_the_file_was(checkout: Path) -> None:
 @pytest.mark.slow
 def test_snapshot_wants_what_will_be_injected_to_be_declared(checkout: Path) -> None:
     path = checkout / "notebooks" / "05_evaluation.ipynb"
-    path.write_text(path.read_text().replace('experiment = \\"diabetes\\"', 'experimnt = \\"diabetes\\"'))
+    path.write_text(path.read_text().replace('experiment = \\"\\"', 'experimnt = \\"\\"'))
     with pytest.raises(ParamsError) as caught:
         source.take_snapshot(["eda", "evaluation"], {"experiment": "diabetes"})
     assert str(caught.value) == (

@@ -26,7 +26,7 @@ def test_override_is_typed_checked_and_reported(params_root: Path) -> None:
     assert step.params.folds == 3
     assert ("folds", 3, "this notebook", "cross-validation folds over the training rows") in step.describe()
     assert "<td>this notebook</td>" in step._repr_html_()
-    assert step._repr_html_().startswith(f"<p><strong>{html.escape(step.subject.question)}</strong></p>")
+    assert step._repr_html_().startswith(f"<p>training of diabetes: <strong>{html.escape(step.subject.question)}<")
     assert repr(step).startswith("How far will this patient's diabetes have progressed in one year?\n")
     assert "folds = 3" in repr(step)
 

@@ -35,7 +35,7 @@ from labkit.storage.digests import digest
 BASES = ".base"
 UP_TO_DATE, UPGRADED, RESOLVED, CONFLICTING = "up to date", "upgraded", "resolved", "conflict"
 LINK = re.compile(r"\]\((?:\.\./)?(\d{1,4}_[a-z][a-z0-9_]*\.ipynb)(?=[)#])")
-DEFAULT = re.compile(r"""^experiment = (["'])\w+\1""", re.MULTILINE)
+DEFAULT = re.compile(r"""^experiment = (["'])\w*\1""", re.MULTILINE)
 NOTE = "labkit_merge"
 """Metadata of a notebook with conflicts: the versions that were merged, the merged one and its conflicts."""
 

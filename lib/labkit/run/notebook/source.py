@@ -11,9 +11,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import nbformat
+from typing import TYPE_CHECKING, Any
 
 from labkit.errors import ParamsError, name_nearest
 from labkit.paths import show_path
@@ -21,6 +19,9 @@ from labkit.run.notebook.parameters import check_parameters, read_defaults
 from labkit.run.notebook_files import find_stage, list_notebooks
 from labkit.storage.digests import compute_digest
 from labkit.units import format_count
+
+if TYPE_CHECKING:
+    import nbformat
 
 LARGEST_NOTEBOOK_BYTES = 50_000_000
 KERNEL = "python3"
@@ -33,7 +34,7 @@ class NotebookSource:
     """A notebook as it was when the run started: `digest` is the SHA-256 of the file."""
 
     path: Path
-    notebook: nbformat.NotebookNode
+    notebook: "nbformat.NotebookNode"
     digest: str
 
     @property
@@ -110,6 +111,8 @@ def read_notebook(path: Path | str) -> NotebookSource:
     """
     if ADDRESS.match(str(path)):
         raise ParamsError(f"{path}: a URL, not a file: download the notebook, read it, put it into notebooks/")
+    import nbformat  # takes seconds; kernels of stages of the user's own need only `read_cells`
+
     path = Path(path)
     where = show_path(path)
     content = read_bytes(path)
@@ -123,6 +126,38 @@ def read_notebook(path: Path | str) -> NotebookSource:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ParamsError(f"{where}: not a notebook ({reason:.200}): restore it from git") from error
     return NotebookSource(path, notebook, hashlib.sha256(content).hexdigest())
+
+
+class Node(dict[str, Any]):
+    """A part of a notebook, whose entries are also attributes."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self[name]
+
+
+def read_cells(path: Path) -> Node:
+    """Read a notebook's cells without nbformat, which is slow to import; only their types, ids, tags and sources.
+
+    Raises
+    ------
+    ParamsError
+        It is not a file, too large, or not a notebook of format 4.
+    """
+    where = show_path(path)
+    cells = parse_notebook(read_bytes(path), where).get("cells")
+    if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
+        raise ParamsError(f"{where}: not a notebook (no list of cells): restore it from git")
+    return Node(
+        cells=[
+            Node(
+                id=str(cell.get("id", "")),
+                cell_type=cell.get("cell_type"),
+                metadata=Node(cell.get("metadata") or {}),
+                source="".join(cell.get("source") or ""),
+            )
+            for cell in cells
+        ]
+    )
 
 
 def read_bytes(path: Path) -> bytes:
@@ -156,7 +191,7 @@ def parse_notebook(content: bytes, where: str) -> dict[str, Any]:
     return tree
 
 
-def check_kernel(notebook: nbformat.NotebookNode, where: str) -> None:
+def check_kernel(notebook: "nbformat.NotebookNode", where: str) -> None:
     """Raise an error for a notebook that is not for the Python that runs labkit."""
     kernel = notebook.metadata.get("kernelspec", {})
     name = kernel.get("name", "")

@@ -9,7 +9,7 @@ import json
 import math
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from labkit.params import describe, load, override
 from labkit.params.experiment import SECTIONS, Params
 from labkit.params.own_metrics import OWN_METRICS
 from labkit.params.section import Section
+from labkit.params.stage_section import STAGES, list_overridden, load_section
 from labkit.params.subject import Subject
 from labkit.run.child_run import ChildRun
+from labkit.run.records.current_experiment import choose_experiment
 from labkit.run.tracing import trace
 from labkit.secrets.redaction import Mask
 from labkit.secrets.secret import Secret, read_secret
@@ -39,17 +41,20 @@ WAITING = "*The findings will be shown here once the notebook has run to its end
 class Catalogue:
     """The artifacts that pass between stages: names, paths relative to the experiment's data folder, reading, writing.
 
-    `load(name, path, params)` returns a checked object; `save(name, path, obj, params)` checks and writes one.
+    `load(name, path, params)` returns a checked object; `save(name, path, obj, params)` checks and writes one. A stage
+    of the user's own declares its artifacts in a table, which is at `where`.
     """
 
     places: Mapping[str, str]
     load: Callable[[str, Path, Params], Any]
     save: Callable[[str, Path, Any, Params], None]
+    where: str = ""
 
     def find_place(self, name: str) -> str:
         """Return an artifact's path, relative to the experiment's data folder."""
         if name not in self.places:
-            raise DataError(f"no artifact {name!r}: {name_nearest(name, self.places)}")
+            lead = f"{self.where}: declares no artifact" if self.where else "no artifact"
+            raise DataError(f"{lead} {name!r}: {name_nearest(name, self.places)}")
         return self.places[name]
 
 
@@ -71,12 +76,13 @@ class Step:
     whole: Params
     catalogue: Catalogue
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    own: Section | None = None
     run_dir: Path | None = field(default_factory=paths.get_run_dir)
 
     @property
     def params(self) -> Any:
         """The stage's own section of the params, frozen."""
-        return getattr(self.whole, self.name)
+        return self.own if self.own is not None else getattr(self.whole, self.name)
 
     @property
     def subject(self) -> Subject:
@@ -259,8 +265,10 @@ class Step:
     def describe(self) -> list[tuple[str, Any, str, str]]:
         """Return name, value, origin and meaning of each of the stage's parameters."""
         with trace.paused():
-            entries = describe.describe_params(self.whole.experiment)
-        own = [entry for entry in entries if entry.name.startswith(f"{self.name}.")]
+            file = load.load_file(self.whole.experiment)
+        keys = [self.name] if self.own is None else [STAGES, self.name]
+        section = getattr(file.params, self.name) if self.own is None else self.own
+        entries = describe.describe_section(section, keys, file)
         return [
             (
                 short,
@@ -268,8 +276,8 @@ class Step:
                 "this notebook" if short in self.overrides else entry.origin,
                 entry.meaning,
             )
-            for entry in own
-            for short in [entry.name.removeprefix(f"{self.name}.")]
+            for entry in entries
+            for short in [entry.name.removeprefix(f"{'.'.join(keys)}.")]
         ]
 
     def __repr__(self) -> str:
@@ -292,7 +300,8 @@ class Step:
             "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in line) + "</tr>"
             for line in self.describe()
         )
-        question = f"<p><strong>{html.escape(self.subject.question)}</strong></p>"
+        place = f"{html.escape(self.name)} of {html.escape(self.whole.experiment)}"
+        question = f"<p>{place}: <strong>{html.escape(self.subject.question)}</strong></p>"
         return f"{question}<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
 
 
@@ -306,8 +315,10 @@ def start_step(name: str, experiment: str, overrides: Mapping[str, Any] | None, 
     ParamsError
         The stage, the experiment, a key or a value is not valid.
     """
-    if name not in SECTIONS:
-        raise ParamsError(f"no stage {name!r}: {name_nearest(name, SECTIONS)}")
+    if experiment == "":
+        with trace.paused():
+            experiment, reason = choose_experiment()
+        print(f"Experiment: {experiment} ({reason}). Set it in the parameters cell, or {paths.EXPERIMENT_VARIABLE}.")
     if not isinstance(experiment, str):
         raise ParamsError(f'experiment is {experiment!r:.60}: name a params file, e.g. "diabetes"')
     trace.begin_in_kernel()
@@ -315,6 +326,9 @@ def start_step(name: str, experiment: str, overrides: Mapping[str, Any] | None, 
     with trace.paused():
         params = load.load_params(experiment)
     OWN_METRICS.use(params.evaluation.metrics)
+    if name not in SECTIONS:
+        with trace.paused():
+            return start_own(name, params, overrides, catalogue)
     if overrides is None or overrides == {}:
         return Step(name, params, catalogue)
     with trace.paused():
@@ -324,6 +338,18 @@ def start_step(name: str, experiment: str, overrides: Mapping[str, Any] | None, 
     after: Section = getattr(overridden, name)
     changed = {key: getattr(after, key) for key in overrides if getattr(after, key) != getattr(before, key)}
     return Step(name, overridden, catalogue, changed)
+
+
+def start_own(name: str, params: Params, overrides: Mapping[str, Any] | None, catalogue: Catalogue) -> Step:
+    """Return the step of a stage of the user's own: its notebook declares the artifacts and parameters that it has."""
+    from labkit.run.notebook.stage_table import find_declared_places, find_own_stage
+
+    stage = find_own_stage(name, params.experiment)
+    section = load_section(params, stage.name, stage.declared, overrides)
+    declared = replace(
+        catalogue, places=find_declared_places(stage, params.experiment, catalogue.places), where=stage.where
+    )
+    return Step(stage.name, params, declared, list_overridden(stage.declared, overrides or {}), section)
 
 
 def follow(child: ChildRun) -> int:

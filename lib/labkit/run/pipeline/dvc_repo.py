@@ -28,7 +28,7 @@ from labkit.errors import DataError, LabkitError, ParamsError, StageError, list_
 from labkit.names import EXPERIMENT_NAME
 from labkit.params.yaml_text import load_plain
 from labkit.run import checkout, dvc_cache
-from labkit.run.dvc_yaml import FINGERPRINT, load_declarations
+from labkit.run.dvc_yaml import FINGERPRINT, is_of, load_declarations
 from labkit.run.fingerprint import fingerprint_file
 from labkit.run.pipeline import outputs
 from labkit.storage.disk import describe_full, is_full
@@ -157,7 +157,8 @@ def list_stages(experiment: str) -> list[str]:
     """
     if experiment not in list_pipeline_experiments():
         raise ParamsError(f"dvc.yaml does not list {experiment!r}: add it to `experiments` at its top")
-    return list(load_plain(paths.find_root() / paths.MARKER)["stages"])
+    stages = load_plain(paths.find_root() / paths.MARKER)["stages"]
+    return [name for name, stage in stages.items() if is_of(stage, experiment)]
 
 
 def parse_experiments(tree: Mapping[str, Any]) -> list[str]:

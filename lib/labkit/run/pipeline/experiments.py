@@ -1,15 +1,16 @@
-"""Adds an experiment and its tables to DVC."""
+"""Changes dvc.yaml: adds an experiment and its tables, replaces stages of the user's own."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 from dvc.exceptions import DvcException
 from dvc.lock import LockError
 
 from labkit import paths
 from labkit.errors import ParamsError
-from labkit.params.yaml_text import load_yaml, make_yaml
+from labkit.params.yaml_text import YamlMap, load_yaml, make_yaml
 from labkit.run.pipeline.dvc_repo import open_repo
 from labkit.storage.atomic import write_text
 
@@ -30,6 +31,34 @@ def add_experiment(name: str) -> None:
     if name in listed:
         return
     listed.append(name)
+    save_pipeline(path, tree)
+
+
+def replace_stages(bodies: Mapping[str, Mapping[str, Any]], *, remove: Iterable[str], order: Sequence[str]) -> None:
+    """Replace stages in dvc.yaml; comments and layout of all others are kept.
+
+    Parameters
+    ----------
+    bodies
+        The new entries by name.
+    remove
+        Stages to remove first, whether or not they are there.
+    order
+        All stages afterwards.
+    """
+    path = paths.find_root() / paths.MARKER
+    tree = load_yaml(path)
+    stages = tree["stages"]
+    for name in remove:
+        stages.pop(name, None)
+    for place, name in enumerate(order):
+        if name in bodies:
+            stages.insert(place, name, bodies[name])
+    save_pipeline(path, tree)
+
+
+def save_pipeline(path: Path, tree: YamlMap) -> None:
+    """Write dvc.yaml."""
     stream = StringIO()
     make_yaml().dump(tree, stream)
     write_text(path, stream.getvalue())

@@ -10,7 +10,8 @@ from labkit.params.experiment import Params
 from labkit.params.override import describe_edit
 from labkit.params.subject import Subject
 from labkit.run.notebook.result import find_heading
-from labkit.run.notebook.step import start_step
+from labkit.run.notebook.stage_table import is_own_stage, load_stage_section
+from labkit.run.notebook.step import Catalogue, Step
 from labkit.run.notebook_files import list_notebooks
 from labkit.run.records import provenance
 from labkit.run.records.stage_record import StageRecord, save_record
@@ -55,12 +56,11 @@ def publish_page(
 
 def list_parameters(stage: str, params: Params) -> list[tuple[str, str, str]]:
     """Return name, value and origin of each of the stage's parameters; none if the params file has changed since."""
-    from labkit.run.notebook.step import Catalogue
-
     if describe_edit(params):
         return []
 
-    step = start_step(stage, params.experiment, None, Catalogue({}, lambda *_: None, lambda *_: None))
+    own = load_stage_section(params, stage) if is_own_stage(stage) else None
+    step = Step(stage, params, Catalogue({}, lambda *_: None, lambda *_: None), own=own)
     return [(name, str(value), origin) for name, value, origin, _ in step.describe()]
 
 

@@ -23,6 +23,7 @@ from labkit.run.notebook.executor import run_notebook
 from labkit.run.notebook.parameters import make_parameters
 from labkit.run.notebook.result import Execution, Failure
 from labkit.run.notebook.source import NotebookSource
+from labkit.run.notebook.stage_table import load_stage_section
 from labkit.run.notebook.step import LOG_NAME, OUTPUTS_NAME
 from labkit.run.notebook_files import find_stage
 from labkit.run.pipeline.outputs import place_outputs
@@ -277,7 +278,7 @@ def find_times(experiment: str, stage: str, sample_rows: int | None) -> Sequence
 
 def flatten_section(params: Params, stage: str) -> dict[str, Any]:
     """Return the seed and the stage's own parameters by dotted name."""
-    section = getattr(params, stage).model_dump(mode="json")
+    section = load_stage_section(params, stage).model_dump(mode="json")
     return {"seed": params.seed, **{f"{stage}.{key}": value for key, value in section.items()}}
 
 

@@ -21,6 +21,7 @@ from labkit.params.subject import Subject
 from labkit.run.child_run import ChildRun
 from labkit.run.pipeline.report_address import find_report, show_report
 from labkit.run.records import recovery
+from labkit.run.records.current_experiment import choose_experiment
 from labkit.run.records.ledger import find_ledger_path
 from labkit.view.board import tables
 from labkit.view.board.form_panel import FormPanel
@@ -39,7 +40,7 @@ class Board:
     Parameters
     ----------
     experiment
-        The experiment to show first; the first of the checkout if empty.
+        The experiment to show first; if empty, that of `LABKIT_EXPERIMENT`, else the last one run, else the first.
     is_static
         Show tables instead of widgets, for a notebook that papermill executes.
 
@@ -63,7 +64,7 @@ class Board:
         self.log = ""
         self.seen: object = None
         self.lock = threading.RLock()
-        self.make_widgets(names, experiment or next(iter(names), ""))
+        self.make_widgets(names, experiment or (choose_experiment()[0] if names else ""))
         Board.latest = self
         self.refresh()
         if not self.is_static:
