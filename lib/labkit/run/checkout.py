@@ -17,7 +17,7 @@ from labkit.run.dvc_yaml import load_declarations
 
 PROJECT_FILE = ".copier-answers.yml"
 """How a project was rendered from its template, in each project that `labkit init` made."""
-VERSION = re.compile(r"""^version: ["']?([^\s"']+)""", re.MULTILINE)
+PROJECT_VERSION = re.compile(r"""^version: ["']?([^\s"']+)""", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def find_version_fault() -> Fault | None:
 
 def find_project_version(path: Path) -> str | None:
     """Return the version of labkit in a project's answers, None if there is none."""
-    line = VERSION.search(path.read_text(encoding="utf-8", errors="replace"))
+    line = PROJECT_VERSION.search(path.read_text(encoding="utf-8", errors="replace"))
     try:
         return str(Version(line[1])) if line else None
     except InvalidVersion:

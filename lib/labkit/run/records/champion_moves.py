@@ -21,7 +21,7 @@ from labkit.storage.locks import hold_lock
 
 CHAMPION = "champion"
 PREFIX = "labkit.move."
-LONGEST_REASON = 1500
+LONGEST_MOVE_REASON = 1500
 Kind = Literal["published", "promoted", "rolled back", "found"]
 """By the gate, by hand, back to an earlier champion; `found`: not recorded, such as a move made in MLflow's UI."""
 
@@ -101,10 +101,10 @@ def record(name: str, version: registry.Version, *, before: int | None, kind: Ki
         before=before,
         after=version.number,
         kind=kind,
-        reason=fit_value(reason, LONGEST_REASON),
+        reason=fit_value(reason, LONGEST_MOVE_REASON),
         by="" if kind == "found" else provenance.name_person(),
         run=version.run_id,
-        commit=registry.find_commit(version),
+        commit=registry.find_version_commit(version),
     )
     key = f"{PREFIX}{time.time_ns()}.{secrets.token_hex(4)}"
     registry.tag_model(name, key, json.dumps(move.to_dict(), ensure_ascii=False))

@@ -113,7 +113,7 @@ def tag_model(name: str, key: str, value: str) -> None:
 
 
 @reach()
-def find_commit(version: Version) -> str:
+def find_version_commit(version: Version) -> str:
     """Return the git commit of the run that made a version, empty if it is not recorded or the run is gone."""
     try:
         tags = get_client().get_run(version.run_id).data.tags

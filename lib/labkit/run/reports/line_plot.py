@@ -142,7 +142,7 @@ def find_axis_ends(values: Sequence[float]) -> tuple[float, float]:
     """Return the smallest and the largest finite number, apart from each other; 0 and 1 if there are none.
 
     >>> find_axis_ends([2.0, float("nan"), 5.0]), find_axis_ends([3.0]), find_axis_ends([])
-    ((2.0, 5.0), (2.5, 3.5), (0.0, 1.0))
+    ((2.0, 5.0), (1.5, 4.5), (0.0, 1.0))
     """
     known = [value for value in values if math.isfinite(value)]
     if not known:
