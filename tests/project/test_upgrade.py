@@ -82,7 +82,7 @@ def test_changes_of_both_are_merged(project: Path, capsys: Capture) -> None:
     edit(project / "README.md", "# shop\n", "# The shop of Ana\n")
     edit(project / "lib/shop/features.py", "s1 / np.where", "2 * s1 / np.where")
     edit(project / "dvc.yaml", "- experiments: [diabetes]", "- experiments: [diabetes, more]")
-    edit_cell(project / "notebooks/04_training.ipynb", 'experiment = "diabetes"', 'experiment = "more"')
+    edit_cell(project / "notebooks/04_training.ipynb", 'experiment = ""', 'experiment = "more"')
     (project / "tests/test_models.py").unlink()
     (project / "notebooks/00_board.ipynb").unlink()
     commit(project)
