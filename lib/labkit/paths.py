@@ -156,6 +156,12 @@ def is_reloading() -> bool:
     return get_run_dir() is None and os.environ.get(AUTORELOAD_VARIABLE) != "0"
 
 
+def find_session_notebook() -> Path | None:
+    """Return the file of the notebook that JupyterLab started this kernel for; None if it does not name one."""
+    named = os.environ.get("JPY_SESSION_NAME", "")
+    return Path(named) if named.endswith(".ipynb") and Path(named).is_file() else None
+
+
 def get_runner_address() -> str | None:
     """Return the socket of the `labkit run` that started this process, or None."""
     return os.environ.get(RUNNER_VARIABLE) or None

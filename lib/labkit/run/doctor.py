@@ -211,7 +211,7 @@ def check_run_lock(path: Path) -> CheckResult:
 
 def check_ledger() -> CheckResult:
     """Check for killed runs that are still open, and for runs whose end the tracking store does not have."""
-    about, entries = "ledger", ledger.load_entries()
+    about, entries = "ledger", ledger.load_entries(with_interactive=True)
     dead = [entry.run for entry in entries if entry.is_open and not entry.process.is_alive()]
     if dead:
         return CheckResult(about, f"killed and not closed: {list_briefly(dead, most=3)}", "`labkit runs` closes them")

@@ -18,7 +18,7 @@ from labkit.run.records import ledger, registry, tracking
 from labkit.run.records.champion_moves import CHAMPION
 from labkit.run.records.ledger import Entry
 from labkit.run.records.run_history import find_run
-from labkit.run.records.run_record import RECORD_NAME, find_folder_of
+from labkit.run.records.run_record import RECORD_NAME
 from labkit.run.records.run_search import find_top_run
 from labkit.storage.digests import compute_digest
 
@@ -147,7 +147,7 @@ def find_champion_run(experiment: str) -> PastRun:
 
 def load_run_record(entry: Entry) -> Mapping[str, Any]:
     """Return the content of a run's `record.json`, from the checkout or else from MLflow."""
-    path = find_folder_of(entry.run) / RECORD_NAME
+    path = ledger.find_run_folder(entry.run) / RECORD_NAME
     if path.is_file():
         return dict(load_json(path))
     if entry.tracked is None:

@@ -8,10 +8,11 @@ import html
 import json
 import math
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labkit import paths
 from labkit.errors import DataError, MissingDataError, ParamsError, StageError, list_briefly, name_nearest
@@ -27,6 +28,9 @@ from labkit.run.tracing import trace
 from labkit.secrets.redaction import Mask
 from labkit.secrets.secret import Secret, read_secret
 from labkit.storage.append import append_line
+
+if TYPE_CHECKING:
+    from labkit.run.notebook.interactive_run import InteractiveRun
 
 LOG_NAME = "log.jsonl"
 OUTPUTS_NAME = "outputs"
@@ -78,6 +82,7 @@ class Step:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     own: Section | None = None
     run_dir: Path | None = field(default_factory=paths.get_run_dir)
+    tracked: "InteractiveRun | None" = field(default=None, repr=False)
 
     @property
     def params(self) -> Any:
@@ -254,13 +259,49 @@ class Step:
             if code := follow(child):
                 raise StageError(f"{child.command} ended with exit code {code}: its message is above")
 
-    def record(self, kind: str, **content: Any) -> None:
-        """Append an entry to the log that the runner reads; do nothing in an interactive session."""
-        if self.run_dir is None:
-            return
+    def track(self, *, notebook: str | Path | None = None) -> "InteractiveRun | None":
+        """Record from here on what is executed in this notebook, as an interactive run: no run of the pipeline.
+
+        In the ledger and in MLflow, with the code as it was executed and its order; `.stop()` or the end of the kernel
+        ends it, and warns about what the saved notebook does not show. In the pipeline it does nothing.
+
+        Parameters
+        ----------
+        notebook
+            The notebook's file, where JupyterLab does not name it.
+
+        Raises
+        ------
+        ParamsError
+            This is not a notebook, or the file does not exist.
+        """
+        if self.is_batch or (self.tracked and not self.tracked.is_over):
+            return self.tracked
+        shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+        if shell is None:
+            raise ParamsError("step.track(): only in a notebook")
+        path = Path(notebook).absolute() if notebook else paths.find_session_notebook()
+        if path and not path.is_file():
+            raise ParamsError(f"step.track(notebook={str(notebook)!r}): no such file: name this notebook's file")
+        with trace.paused():
+            from labkit.run.notebook.interactive_run import InteractiveRun
+
+            self.tracked = InteractiveRun(self.whole, self.name, notebook=path, shell=shell, mask=self.make_mask())
+        print(f"{self.tracked.entry.run} records this notebook from here on; it is not a run of the pipeline.")
+        return self.tracked
+
+    def make_mask(self) -> Mask:
+        """Return what removes the values of the experiment's secrets from all that is stored."""
         held = {name: paths.get_variable(variable) for name, variable in self.whole.secrets.items()}
-        mask = Mask({name: value for name, value in held.items() if value})
-        append_line(self.run_dir / LOG_NAME, json.dumps({"kind": kind, **mask.clean(content)}, ensure_ascii=False))
+        return Mask({name: value for name, value in held.items() if value})
+
+    def record(self, kind: str, **content: Any) -> None:
+        """Append an entry to the log that the runner reads; interactively only metrics of a tracked notebook count."""
+        if self.run_dir is not None:
+            line = {"kind": kind, **self.make_mask().clean(content)}
+            append_line(self.run_dir / LOG_NAME, json.dumps(line, ensure_ascii=False))
+        elif self.tracked and kind == "metrics":
+            self.tracked.log(content["metrics"])
 
     def describe(self) -> list[tuple[str, Any, str, str]]:
         """Return name, value, origin and meaning of each of the stage's parameters."""

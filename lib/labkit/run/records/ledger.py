@@ -33,6 +33,8 @@ SPARE_NAME = "ledger.spare"
 SPARE_BYTES = 1_000_000
 """Disk space that is released when the disk is full, so that the end of a run can be recorded."""
 LONGEST_REASON = 300
+INTERACTIVE = "interactive"
+"""Kind of an entry that records work by hand; see `labkit.run.notebook.interactive_run`."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,11 @@ class Entry:
     exit_code: int | None = None
     seconds: float | None = None
     peak_bytes: int = 0
+
+    @property
+    def is_interactive(self) -> bool:
+        """Whether it records work by hand in a notebook, not a run of the pipeline."""
+        return self.facts.get("kind") == INTERACTIVE
 
     @property
     def is_open(self) -> bool:
@@ -288,14 +295,25 @@ def release_space() -> bool:
     return True
 
 
-def load_entries() -> list[Entry]:
-    """Return all runs in the order in which they started; lines damaged by a crash are skipped."""
+def find_run_folder(run: str) -> Path:
+    """Return the folder with the copies of what was recorded of a run."""
+    return paths.find_root() / ".labkit" / "runs" / run
+
+
+def load_entries(*, with_interactive: bool = False) -> list[Entry]:
+    """Return all runs of the pipeline in the order in which they started; lines damaged by a crash are skipped.
+
+    Parameters
+    ----------
+    with_interactive
+        Return interactive runs as well, which are no runs of the pipeline.
+    """
     path = find_ledger_path()
     entries: dict[str, Entry] = {}
     for line in path.read_bytes().splitlines() if path.exists() else []:
         with suppress(ValueError, KeyError, TypeError):
             read_line(json.loads(line), entries)
-    return list(entries.values())
+    return [entry for entry in entries.values() if with_interactive or not entry.is_interactive]
 
 
 def read_line(content: dict[str, Any], entries: dict[str, Entry]) -> None:

@@ -29,10 +29,10 @@ def reconcile() -> list[Entry]:
 
     If the MLflow server cannot be reached, the runs are closed there the next time.
     """
-    if not any(map(needs_closing, ledger.load_entries())):
+    if not any(map(needs_closing, ledger.load_entries(with_interactive=True))):
         return []
     with hold_lock(ledger.find_ledger_path().with_name("reconcile.lock")):
-        entries = ledger.load_entries()
+        entries = ledger.load_entries(with_interactive=True)
         gone = [entry for entry in entries if entry.is_open and not entry.process.is_alive()]
         if gone:
             remove_unfinished(entries, gone)

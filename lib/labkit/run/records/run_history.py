@@ -12,6 +12,7 @@ from labkit.console import make_printable
 from labkit.errors import ParamsError, list_briefly, name_nearest
 from labkit.run.memory import GIGABYTE
 from labkit.run.records import ledger
+from labkit.run.records.interactive import describe_interactive, make_interactive_document
 from labkit.run.records.ledger import Entry
 from labkit.units import format_count
 
@@ -36,13 +37,14 @@ class Row:
     def end(self) -> str:
         """How and where it ended, as a phrase."""
         if self.what != "run":
-            return f"{self.outcome} ({self.what})"
+            unfinished = ", unfinished" if self.what.startswith("interactive") and self.outcome == "killed" else ""
+            return f"{self.outcome} ({self.what}{unfinished})"
         return f"{self.outcome} in {self.stage}" if self.stage else self.outcome
 
 
 def list_runs(experiment: str | None = None, *, most: int) -> tuple[list[Row], int]:
     """Return the latest runs, newest first, and the total number of runs."""
-    entries = ledger.load_entries()
+    entries = ledger.load_entries(with_interactive=True)
     tops = [entry for entry in entries if entry.parent is None and experiment in (None, entry.experiment)]
     below = group(entries)
     return [make_row(entry, below.get(entry.run, [])) for entry in reversed(tops[-most:])], len(tops)
@@ -62,6 +64,7 @@ def make_row(entry: Entry, stages: Sequence[Entry]) -> Row:
     stopped = next((one.stage for one in stages if one.outcome not in (None, "finished")), None)
     running = next((one.stage for one in stages if one.is_open), None)
     what = f"stage {entry.stage}" if entry.stage else "run"
+    what = f"interactive {entry.stage}" if entry.is_interactive else what
     outcome = derive_outcome(entry)
     if outcome == "failed" and stopped:
         # The outcome of the stage is more specific: died, timed out.
@@ -103,9 +106,12 @@ def find_run(word: str, experiment: str | None = None) -> Entry:
     ParamsError
         No match, or more than one.
     """
-    entries = [entry for entry in ledger.load_entries() if experiment in (None, entry.experiment)]
+    every = ledger.load_entries(with_interactive=True)
+    entries = [entry for entry in every if experiment in (None, entry.experiment)]
     exact = [entry for entry in entries if word in (entry.run, entry.tracked)]
-    latest = [entry for entry in entries if entry.experiment == word and entry.parent is None][-1:]
+    latest = [
+        entry for entry in entries if entry.experiment == word and entry.parent is None and not entry.is_interactive
+    ][-1:]
     ending = [entry for entry in entries if len(word) >= 4 and entry.run.endswith(word)]
     ending += [entry for entry in entries if word.startswith(f"{entry.experiment}-") and entry.run.startswith(word)]
     found = exact or latest or ending
@@ -141,6 +147,7 @@ def make_run_document(entry: Entry) -> dict[str, Any]:
         "part_of": entry.parent,
         "record": entry.record["path"] if entry.record else None,
         "facts": (parent or entry).facts,
+        "interactive": make_interactive_document(entry.run) if entry.is_interactive else None,
         "stages": [make_entry_document(one) | {"inputs": one.facts.get("inputs", {})} for one in stages],
         "plan": [
             {"stage": stage, "outcome": outcome, "why": why}
@@ -186,6 +193,7 @@ def describe_run(entry: Entry, *, is_verbose: bool = True) -> list[tuple[str, st
         ("started", f"{entry.at} ({show_age(entry.at)}), process {entry.process.pid}"),
         ("ended", describe_ending(entry)),
     ]
+    pairs += describe_interactive(entry.run) if entry.is_interactive else []
     pairs += [("MLflow", entry.tracked)] if entry.tracked and is_verbose else []
     pairs += [("record", entry.record["path"])] if entry.record else []
     provenance = describe_provenance(facts)

@@ -91,7 +91,9 @@ class RunRecord:
         self.content["mlflow_run_id"] = run_id
         tracking.log_file(run_id, paths.find_params_path(self.params.experiment))
         if patch := self.content["code"].get("patch"):
-            tracking.log_file(run_id, find_folder_of(self.entry.run) / PATCH_NAME, Path(patch["artifact"]).parent.name)
+            tracking.log_file(
+                run_id, ledger.find_run_folder(self.entry.run) / PATCH_NAME, Path(patch["artifact"]).parent.name
+            )
         self.save()
 
     def finish_failed(self, error: BaseException) -> None:
@@ -112,7 +114,7 @@ class RunRecord:
 
     def save(self) -> Path:
         """Write the record to disk and log it to MLflow."""
-        path = find_folder_of(self.entry.run) / RECORD_NAME
+        path = ledger.find_run_folder(self.entry.run) / RECORD_NAME
         write_json(path, self.mask.clean(self.content))
         tracking.log_file(self.run_id, path)
         return path
@@ -141,15 +143,10 @@ class RunRecord:
         source = content.decode(errors="surrogateescape")
         cleaned = self.mask.clean_text(source)
         kept = cleaned.encode(errors="surrogateescape")
-        write_bytes(find_folder_of(self.entry.run) / PATCH_NAME, kept)
+        write_bytes(ledger.find_run_folder(self.entry.run) / PATCH_NAME, kept)
         digest = hashlib.sha256(kept).hexdigest()
         place = f"{PATCH_FOLDER}/{PATCH_NAME}"
         return {"artifact": place, "sha256": digest, "bytes": len(kept), "is_masked": cleaned != source}
-
-
-def find_folder_of(run: str) -> Path:
-    """Return the folder with the copies of what was recorded of a run."""
-    return paths.find_root() / ".labkit" / "runs" / run
 
 
 def list_closure(root: Path, experiment: str | None = None) -> list[str]:

@@ -12,8 +12,8 @@ from labkit import paths
 from labkit.console import make_printable
 from labkit.errors import ParamsError, name_nearest
 from labkit.run.notebook.source import read_notebook
-from labkit.run.verification.code_cells import CodeCell, Finding, read_code_cells
-from labkit.run.verification.static_checks import check_static
+from labkit.run.saved_cells.code_cells import CodeCell, Finding, read_code_cells
+from labkit.run.saved_cells.static_checks import check_static
 from labkit.secrets.redaction import Mask
 from labkit.units import format_count
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from labkit.run.fingerprint.python_code import find_name, get_string
-from labkit.run.verification.code_cells import CodeCell, Finding
+from labkit.run.saved_cells.code_cells import CodeCell, Finding
 
 KNOWN = frozenset({
     *dir(builtins), "In", "Out", "display", "exit", "get_ipython", "quit",

@@ -10,8 +10,8 @@ from nbformat import NotebookNode
 from labkit.errors import shorten
 from labkit.run.fingerprint.notebook_code import MAY_RAISE
 from labkit.run.fingerprint.python_code import find_name, get_string
-from labkit.run.verification.code_cells import CodeCell, Finding, read_code_cells
-from labkit.run.verification.undefined_names import find_undefined
+from labkit.run.saved_cells.code_cells import CodeCell, Finding, read_code_cells
+from labkit.run.saved_cells.undefined_names import find_undefined
 from labkit.secrets.detection import find_secret
 from labkit.secrets.redaction import Mask
 

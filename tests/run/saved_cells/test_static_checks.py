@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from labkit.run.verification.static_checks import check_static
+from labkit.run.saved_cells.static_checks import check_static
 from nbformat.v4 import new_markdown_cell
 
 from tests.run.verification.scratch import code, make_scratch, printed

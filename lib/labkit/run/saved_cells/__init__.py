@@ -1,0 +1,1 @@
+"""What the saved cells of a notebook show without running them."""
