@@ -9,6 +9,7 @@ that dies ends with the cell that killed it.
 import atexit
 import json
 import os
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit import paths
-from labkit.errors import LabkitError
+from labkit.errors import LabkitError, ParamsError
 from labkit.params.experiment import Params
 from labkit.run.notebook.hidden_state import find_hidden_state
 from labkit.run.notebook.source import read_notebook
@@ -139,6 +140,23 @@ class InteractiveRun:
         """End the record when the kernel ends; what cannot be recorded then stays marked as unfinished."""
         with suppress(LabkitError, OSError):
             self.stop()
+
+
+def start_tracking(params: Params, stage: str, *, notebook: str | Path | None, mask: Mask) -> InteractiveRun:
+    """Begin an interactive run in this kernel.
+
+    Raises
+    ------
+    ParamsError
+        This is not a notebook, or the file does not exist.
+    """
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is None:
+        raise ParamsError("step.track(): only in a notebook")
+    path = Path(notebook).absolute() if notebook else paths.find_session_notebook()
+    if path and not path.is_file():
+        raise ParamsError(f"step.track(notebook={str(notebook)!r}): no such file: name this notebook's file")
+    return InteractiveRun(params, stage, notebook=path, shell=shell, mask=mask)
 
 
 def format_code(executed: list[Executed]) -> str:

@@ -8,7 +8,6 @@ import html
 import json
 import math
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -262,31 +261,15 @@ class Step:
     def track(self, *, notebook: str | Path | None = None) -> "InteractiveRun | None":
         """Record from here on what is executed in this notebook, as an interactive run: no run of the pipeline.
 
-        In the ledger and in MLflow, with the code as it was executed and its order; `.stop()` or the end of the kernel
-        ends it, and warns about what the saved notebook does not show. In the pipeline it does nothing.
-
-        Parameters
-        ----------
-        notebook
-            The notebook's file, where JupyterLab does not name it.
-
-        Raises
-        ------
-        ParamsError
-            This is not a notebook, or the file does not exist.
+        `.stop()` or the end of the kernel ends it. `notebook` is its file, where JupyterLab does not name it; see
+        `labkit.run.notebook.interactive_run`.
         """
         if self.is_batch or (self.tracked and not self.tracked.is_over):
             return self.tracked
-        shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-        if shell is None:
-            raise ParamsError("step.track(): only in a notebook")
-        path = Path(notebook).absolute() if notebook else paths.find_session_notebook()
-        if path and not path.is_file():
-            raise ParamsError(f"step.track(notebook={str(notebook)!r}): no such file: name this notebook's file")
         with trace.paused():
-            from labkit.run.notebook.interactive_run import InteractiveRun
+            from labkit.run.notebook.interactive_run import start_tracking
 
-            self.tracked = InteractiveRun(self.whole, self.name, notebook=path, shell=shell, mask=self.make_mask())
+            self.tracked = start_tracking(self.whole, self.name, notebook=notebook, mask=self.make_mask())
         print(f"{self.tracked.entry.run} records this notebook from here on; it is not a run of the pipeline.")
         return self.tracked
 
