@@ -6,7 +6,6 @@ artifacts and how they are checked.
 
 import html
 import json
-import math
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ from labkit.params.section import Section
 from labkit.params.stage_section import STAGES, list_overridden, load_section
 from labkit.params.subject import Subject
 from labkit.run.child_run import ChildRun
+from labkit.run.notebook.parameters import check_metric
 from labkit.run.records.current_experiment import choose_experiment
 from labkit.run.tracing import trace
 from labkit.secrets.redaction import Mask
@@ -392,17 +392,3 @@ def follow(child: ChildRun) -> int:
     finally:
         print(child.read_new(), end="", flush=True)
     return child.wait()
-
-
-def check_metric(name: str, value: float) -> float:
-    """Return a metric as a float if it is finite.
-
-    Raises
-    ------
-    DataError
-        It is not finite; the store would record another number instead.
-    """
-    number = float(value)
-    if not math.isfinite(number):
-        raise DataError(f"step.log({name}={value}): not a finite number: log a finite metric instead")
-    return number
