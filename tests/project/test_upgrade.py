@@ -11,7 +11,7 @@ import pytest
 from labkit.cli.main import call, cli
 from labkit.errors import ParamsError
 from labkit.project.git import call_project_git
-from labkit.project.template import TEMPLATE, adapt_notebooks, render_template
+from labkit.project.template import TEMPLATE, list_project_notebooks, render_template
 from labkit.project.wheel import find_labkit_version, load_package
 from labkit.run.checkout import check_checkout
 from labkit.storage.wheel import write_wheel
@@ -43,7 +43,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     example = {"feature": "ratio", "kind": "ratio", "columns": ["s1", "s3"]}
     render_template(folder, {"name": "shop", "version": OLD, "has_example": True, **example}, files=files)
     (folder / "notebooks").mkdir()
-    for name, content in adapt_notebooks(files, "diabetes").items():
+    for name, content in list_project_notebooks(files).items():
         (folder / "notebooks" / name).write_bytes(content)
     write_wheel(folder / "wheels", "labkit", OLD, files=files)
     call_project_git(folder, "init", "--quiet")

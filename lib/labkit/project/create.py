@@ -19,7 +19,7 @@ from labkit.new.proposal import Proposal
 from labkit.project.example import CHOLESTEROL, Example, choose_example, take_part
 from labkit.project.git import call_project_git, find_repository, run_git
 from labkit.project.package_name import check_package_name, make_package_name
-from labkit.project.template import adapt_notebooks, render_template
+from labkit.project.template import list_project_notebooks, render_template
 from labkit.project.wheel import find_labkit_version, load_package, write_labkit_wheel
 from labkit.storage.atomic import atomic_folder, write_bytes
 
@@ -107,7 +107,7 @@ def create_project(
             return show(survey, proposal)
 
         render()
-        for notebook, content in adapt_notebooks(package, experiment).items():
+        for notebook, content in list_project_notebooks(package).items():
             write_bytes(beside / "notebooks" / notebook, content)
         write_labkit_wheel(beside / WHEELS)
         call_project_git(beside, "init", "--quiet", "--initial-branch=main")

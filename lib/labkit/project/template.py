@@ -1,7 +1,6 @@
 """Renders the template of a project with copier. The template is part of labkit, in its wheel as in the checkout."""
 
 import json
-import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -16,8 +15,6 @@ from labkit.storage.atomic import write_bytes, write_text
 TEMPLATE = f"{PACKAGE_DIR.name}/project/template/"
 """Folder of the template in a wheel."""
 NOTEBOOKS = f"{TEMPLATE}notebooks/"
-EXPERIMENT = re.compile(rb'"experiment = \\"[a-z0-9_]+\\"')
-"""The default of a notebook run by hand, in the `parameters` cell as it is stored."""
 
 ANSWERS = ".labkit/answers.json"
 """Where copier finds, while it updates, what it needs besides a project's own answers: paths of this machine."""
@@ -119,19 +116,12 @@ def write_template(folder: Path, files: Mapping[str, bytes]) -> None:
             write_bytes(folder / name.removeprefix(TEMPLATE), content)
 
 
-def adapt_notebooks(files: Mapping[str, bytes], experiment: str) -> dict[str, bytes]:
-    """Return the content of a project's notebooks by file name; run by hand, they show an experiment.
+def list_project_notebooks(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the content of a project's notebooks by file name.
 
     Parameters
     ----------
     files
         See `render_template`.
-    experiment
-        The project's first experiment.
     """
-    default = f'"experiment = \\"{experiment}\\"'.encode()
-    return {
-        name.removeprefix(NOTEBOOKS): EXPERIMENT.sub(default.replace(b"\\", b"\\\\"), content)
-        for name, content in files.items()
-        if name.startswith(NOTEBOOKS)
-    }
+    return {name.removeprefix(NOTEBOOKS): content for name, content in files.items() if name.startswith(NOTEBOOKS)}

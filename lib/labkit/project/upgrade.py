@@ -18,9 +18,9 @@ from packaging.version import Version
 from labkit import paths
 from labkit.errors import ParamsError, list_briefly
 from labkit.params.yaml_text import load_plain
-from labkit.project.create import EXAMPLE_EXPERIMENT, WHEELS
+from labkit.project.create import WHEELS
 from labkit.project.git import call_project_git
-from labkit.project.template import adapt_notebooks, update_from_template
+from labkit.project.template import list_project_notebooks, update_from_template
 from labkit.project.wheel import find_labkit_version, load_package, name_labkit_wheel, write_labkit_wheel
 from labkit.run.checkout import PROJECT_FILE, find_project_version
 from labkit.run.notebook.merge import merge_three_way
@@ -122,8 +122,7 @@ def merge_project(
     folder: Path, answers: Mapping[str, Any], *, version: str, before: Mapping[str, bytes], after: Mapping[str, bytes]
 ) -> tuple[str, ...]:
     """Merge what has changed in template and notebooks into a project; return the files with conflicts."""
-    experiment = EXAMPLE_EXPERIMENT if answers["has_example"] else answers["name"]
-    notebooks = adapt_notebooks(before, experiment), adapt_notebooks(after, experiment)
+    notebooks = list_project_notebooks(before), list_project_notebooks(after)
     update_from_template(folder, answers, version=version, before=before, after=after)
     unmerged = call_project_git(folder, "diff", "--name-only", "--diff-filter=U").splitlines()
     for name in sorted({*notebooks[0], *notebooks[1]}):
