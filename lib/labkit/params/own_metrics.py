@@ -41,18 +41,22 @@ class Declaration:
         Whether greater or smaller values are better.
     unit
         Unit of its values, e.g. `EUR per customer`; may be empty.
+    meaning
+        What it measures, in words for the pages; may be empty. Not read from the docstring, whose edits run no stage
+        again.
     """
 
     better: Direction
     unit: str = ""
+    meaning: str = ""
 
 
-def metric(*, better: Direction, unit: str = "") -> Callable[[MetricFunction], MetricFunction]:
-    """Declare the direction and the unit of a metric; the function remains as it is.
+def metric(*, better: Direction, unit: str = "", meaning: str = "") -> Callable[[MetricFunction], MetricFunction]:
+    """Declare the direction, the unit and the meaning of a metric; the function remains as it is.
 
     Parameters
     ----------
-    better, unit
+    better, unit, meaning
         See `Declaration`.
 
     Examples
@@ -65,7 +69,7 @@ def metric(*, better: Direction, unit: str = "") -> Callable[[MetricFunction], M
     """
 
     def declare(function: MetricFunction) -> MetricFunction:
-        function.labkit_metric = Declaration(better, unit)  # type: ignore[attr-defined]
+        function.labkit_metric = Declaration(better, unit, meaning)  # type: ignore[attr-defined]
         return function
 
     return declare
@@ -79,19 +83,16 @@ class OwnMetric:
     ----------
     path
         Its import path.
-    meaning
-        First line of its docstring; may be empty.
     """
 
     path: str
     function: Callable[..., Any]
     declared: Declaration
-    meaning: str
 
     def describe(self) -> str:
         """Return what it measures in words, with its unit and direction."""
         unit = f"in {self.declared.unit}" if self.declared.unit else ""
-        words = [self.meaning.rstrip("."), unit, f"{self.declared.better} is better"]
+        words = [self.declared.meaning.rstrip("."), unit, f"{self.declared.better} is better"]
         return "; ".join(filter(None, words))
 
     def compute(
@@ -186,15 +187,14 @@ def load_own_metric(path: str, *, where: str = PLACE) -> OwnMetric:
         raise ParamsError(f"{lead}: does not say whether greater or smaller values are better: {DECLARE}")
     if declared.better not in get_args(Direction):
         raise ParamsError(f"{lead}: better is {declared.better!r}: {DECLARE}")
-    meaning = (getattr(function, "__doc__", None) or "").strip().partition("\n")[0]
-    return OwnMetric(path, function, declared, meaning)
+    return OwnMetric(path, function, declared)
 
 
 def find_convention(path: str) -> Declaration | None:
     """Return the direction that a name implies in scikit-learn, None if it implies none.
 
     >>> find_convention("sklearn.metrics:mean_pinball_loss"), find_convention("churn.metrics:profit")
-    (Declaration(better='smaller', unit=''), None)
+    (Declaration(better='smaller', unit='', meaning=''), None)
     """
     return next((Declaration(better) for ending, better in ENDINGS.items() if path.endswith(ending)), None)
 

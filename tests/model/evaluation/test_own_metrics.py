@@ -110,7 +110,7 @@ def test_intervals_and_paired_gain_are_those_of_the_drawn_rows(library: Path, po
 def test_metric_is_described_with_unit_direction_and_path(library: Path) -> None:
     OWN_METRICS.use(("churn.metrics:profit",))
     assert prose.describe_metric("profit") == (
-        "Profit per customer if all with a probability of 10 % or more are called; in EUR per customer; greater is "
+        "profit per customer if all with a probability of 10 % or more are called; in EUR per customer; greater is "
         "better"
     )
     assert metrics.is_greater_better("profit")

@@ -98,7 +98,7 @@ def is_result(found: Any) -> bool:
 
 
 def describe_undeclared(path: str, function: Any) -> Definition:
-    """Return the words of a check that declares none: its documentation, and where it is."""
-    title = (getattr(function, "__doc__", None) or path).strip().partition("\n")[0].rstrip(".")
+    """Return the words of a check that declares none: its name, and where it is."""
+    title = path.rpartition(":")[2].replace("_", " ").strip().capitalize()
     where = f"`{path}`" if function is None else f"`{path}`, {locate_code(function)}"
     return Definition(title, SECTION, "What follows is not declared.", f"Read {where}.")

@@ -12,9 +12,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from labkit import paths
 from labkit.errors import TrackingError
-from labkit.run.records import provenance, registry
+from labkit.run.records import ledger, provenance, registry
 from labkit.run.records.mlflow_limits import fit_value
 from labkit.storage.atomic import parse_json
 from labkit.storage.locks import hold_lock
@@ -77,7 +76,7 @@ def move_champion(
         The registry does not respond.
     """
     # A registry cannot be locked: the lock is for processes of this checkout, the second look for other machines.
-    with hold_lock(paths.find_work_dir() / f"champion-{name}.lock"):
+    with hold_lock(ledger.find_ledger_path().with_name(f"champion-{name}.lock")):
         if registry.find_version(name, alias=CHAMPION) != before:
             return False
         record_found(name, before)
