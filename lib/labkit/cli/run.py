@@ -73,13 +73,14 @@ def run_stages(
     """Run what `labkit run` was asked for; parameters as its options."""
     from labkit.params.load import load_file
     from labkit.params.override import override_file
-    from labkit.stages import own_stages
 
     # Before heavy imports, so that an invalid file or setting is reported at once.
-    params_file = load_file(experiment)
+    params = override_file(load_file(experiment), settings).params
     if sample and force:
         raise click.UsageError("--sample runs every stage: leave out --force")
-    own_stages.check_own_stages(override_file(params_file, settings).params)
+    from labkit.stages import own_stages
+
+    own_stages.check_own_stages(params)
     from labkit.run.kernels.session import Kernels
     from labkit.run.pipeline.progress import Progress
 
