@@ -96,7 +96,7 @@ def test_git_may_be_done_without_where_dvc_does(small: Path) -> None:
         (lambda root: shutil.rmtree(root / ".git"), "run `git init` there"),
         (
             lambda root: (root / "notebooks/01_eda.ipynb").rename(root / "notebooks/01_explore.ipynb"),
-            "notebooks/: no notebook NN_eda.ipynb for the stage 'eda': ",
+            "notebooks/01_explore.ipynb: no table `| reads | writes | parameters |` that declares its stage: ",
         ),
         (
             lambda root: (root / "notebooks/01_eda.ipynb").rename(root / "notebooks/eda.ipynb"),

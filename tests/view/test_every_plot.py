@@ -25,6 +25,7 @@ from labkit.model.training.calibration import Calibration
 from labkit.params.evaluation import Costs
 from labkit.params.subject import GENERIC
 from labkit.params.tables import Data, Target
+from labkit.params.training import BUILTIN_METRICS
 from labkit.view import (
     curve_plots,
     data_plots,
@@ -238,7 +239,7 @@ def test_leaderboard_and_intervals(name: str) -> None:
     draw(model_plots.plot_leaderboard(frame, "mae"))
     draw(model_plots.plot_leaderboard(frame.assign(error="ValueError: no"), "mae"))
     blocks = make_rows(len(values))
-    found = {f"metric {row}": Interval(value, value, value) for row, value in enumerate(values[:6])}
+    found = {name: Interval(value, value, value) for name, value in zip(BUILTIN_METRICS, values[:6], strict=False)}
     draw(
         model_plots.plot_intervals({"model": found, "dummy": found}, n_rows=len(values), confidence=0.95, blocks=blocks)
     )

@@ -156,7 +156,7 @@ def test_board_runs_stops_and_changes_parameters(root: Path, browser: Browser) -
             page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
             page.locator(".widget-dropdown", has_text="Experiment").wait_for(timeout=2 * MINUTE)
             choose(page, "Experiment", "breast_cancer")
-            expect(page.locator(".jp-OutputArea-output table")).to_contain_text("never run", timeout=MINUTE)
+            expect(page.locator(".jp-OutputArea-output table").first).to_contain_text("never run", timeout=MINUTE)
             choose(page, "Experiment", "diabetes")
             board = page.locator(".jp-OutputArea-output table").first
             expect(board).to_contain_text("checked each time", timeout=MINUTE)

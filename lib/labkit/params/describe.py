@@ -68,8 +68,8 @@ def describe_section(section: BaseModel, keys: list[str], file: ParamsFile) -> I
 def list_names(section: type[BaseModel] = Params, above: str = "") -> list[str]:
     """Return the dotted names of all parameters of a section, in order.
 
-    >>> [name for name in list_names() if name.startswith("evaluation.gate.m")]
-    ['evaluation.gate.minimum_gain', 'evaluation.gate.most_bytes']
+    >>> [name for name in list_names() if name.startswith("evaluation.gate.most_m")]
+    ['evaluation.gate.most_miscalibration', 'evaluation.gate.most_milliseconds']
     """
     names = []
     for name, field in section.model_fields.items():

@@ -52,8 +52,11 @@ def load_package() -> dict[str, bytes]:
 
 def load_metadata() -> dict[str, str]:
     """Return the files of labkit's metadata, by name."""
-    distribution = importlib.metadata.distribution(PACKAGE_DIR.name)
-    found = {name: content for name in METADATA_FILES if (content := distribution.read_text(name))}
-    if "METADATA" not in found:
+    # Beside the sources of a checkout there may be metadata in setuptools' older form, which are not those of a wheel.
+    for distribution in importlib.metadata.distributions(name=PACKAGE_DIR.name):
+        found = {name: content for name in METADATA_FILES if (content := distribution.read_text(name))}
+        if "METADATA" in found:
+            break
+    else:
         raise ParamsError("labkit is not installed as a package: install it with `make install` or from its wheel")
     return found
