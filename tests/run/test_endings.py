@@ -300,7 +300,7 @@ def test_server_lost_in_mid_run_is_recorded_consistently_everywhere_once_it_is_b
     assert {status for status, _ in find_tracked(root).values()} == {"RUNNING"}
     assert not (root / "data" / "small" / "eda").exists()
     with serve(command, folder=tmp_path, environment=environment, address=f"{uri}/health"):
-        assert call_in_process(root, "runs", **variables).returncode == 0
+        assert call_labkit(root, "runs", **variables).returncode == 0
         found = find_tracked(root, uri)
         assert {status for status, _ in found.values()} == {"FAILED"}
         assert "the tracking store or its artifact store failed" in found["eda"][1]
