@@ -9,9 +9,7 @@ from pathlib import Path
 
 import labkit
 import pytest
-from click.testing import CliRunner
-from labkit.cli.main import cli
-from labkit.errors import DataError, LabkitError, ParamsError
+from labkit.errors import DataError, ParamsError
 from labkit.params.load import load_params
 from labkit.params.override import apply_overrides
 from labkit.run.dvc_yaml import compute_section_digests, load_declarations
@@ -22,7 +20,7 @@ from labkit.run.records.current_experiment import choose_experiment
 from labkit.stages.own_stages import check_own_stages
 
 from tests.conftest import ROOT, call_labkit, make_environment
-from tests.own_stage import COMMANDS, write_stage, write_table
+from tests.own_stage import COMMANDS, call_for_message, copy_notebooks, write_stage, write_table
 from tests.run.small import load_ledger
 
 OWN = "notebooks/diabetes/07_segments.ipynb"
@@ -31,37 +29,27 @@ OWN = "notebooks/diabetes/07_segments.ipynb"
 @pytest.fixture
 def root(params_root: Path) -> Path:
     """Return a checkout of params, dvc.yaml and labkit's notebooks."""
-    shutil.copytree(ROOT / "notebooks", params_root / "notebooks", ignore=shutil.ignore_patterns(".*"))
-    return params_root
+    return copy_notebooks(params_root)
 
 
 @pytest.fixture
 def own(root: Path) -> Path:
     """Return a checkout in which diabetes has the stage `segments`."""
     write_stage(root / OWN)
-    assert call("stages", "--update")[0] == 0
+    assert call_for_message("stages", "--update")[0] == 0
     return root
-
-
-def call(*arguments: str) -> tuple[int, str]:
-    """Run a command in this process; return its exit code and what it prints, or the message of its error."""
-    done = CliRunner().invoke(cli, arguments)
-    if isinstance(done.exception, LabkitError):
-        return done.exception.exit_code, str(done.exception)
-    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    return done.exit_code, done.output
 
 
 def test_notebook_becomes_a_stage_of_its_experiment_and_nothing_else_changes(root: Path) -> None:
     before = (root / "dvc.yaml").read_text()
     write_stage(root / OWN)
-    code, printed = call("stages")
+    code, printed = call_for_message("stages")
     assert (code, printed.splitlines()[-1]) == (
         1,
         f"dvc.yaml: {OWN}: dvc.yaml does not have the stage segments as declared there",
     )
     assert (root / "dvc.yaml").read_text() == before
-    assert call("stages", "--update")[1].endswith("dvc.yaml: updated\n")
+    assert call_for_message("stages", "--update")[1].endswith("dvc.yaml: updated\n")
     after = (root / "dvc.yaml").read_text()
     start, end = after.index("  segments:\n"), after.index("  publish:\n")
     assert after[:start] + after[end:] == before
@@ -72,23 +60,23 @@ def test_notebook_becomes_a_stage_of_its_experiment_and_nothing_else_changes(roo
     assert declared.inputs[2:] == ("data/diabetes/clean/training.parquet", "data/diabetes/contract.json")
     assert declared.outputs == ("segments/segments.parquet", "segments/sizes.json")
     assert declared.digested == ("data.target.column", "stages.segments")
-    assert call("stages", "--update")[1].endswith("dvc.yaml: up to date\n")
+    assert call_for_message("stages", "--update")[1].endswith("dvc.yaml: up to date\n")
     assert (root / "dvc.yaml").read_text() == after
     (root / OWN).unlink()
-    assert call("stages")[1].endswith("dvc.yaml: the stage segments has no notebook any more\n")
-    call("stages", "--update")
+    assert call_for_message("stages")[1].endswith("dvc.yaml: the stage segments has no notebook any more\n")
+    call_for_message("stages", "--update")
     assert (root / "dvc.yaml").read_text() == before
 
 
 def test_shared_notebook_is_a_stage_of_every_experiment_and_reads_from_another(own: Path) -> None:
     write_table(own / "notebooks" / "09_late.ipynb", reads="`row_features`", writes="`late.json`")
     write_table(own / "notebooks" / "diabetes" / "08_more.ipynb", reads="`sizes`", writes="`more.json`")
-    assert call("stages", "--update")[0] == 0
+    assert call_for_message("stages", "--update")[0] == 0
     assert dvc_repo.list_stages("diabetes")[-4:] == ["segments", "more", "late", "publish"]
     assert dvc_repo.list_stages("flights")[-2:] == ["late", "publish"]
     assert "data/diabetes/segments/sizes.json" in load_declarations("diabetes")["more"].inputs
     assert "data/flights/features/row_features.npz" in load_declarations("flights")["late"].inputs
-    document = json.loads(call("stages", "--json")[1])
+    document = json.loads(call_for_message("stages", "--json")[1])
     assert [one["experiments"] for one in document["stages"]] == [
         ["diabetes"],
         ["diabetes"],
@@ -206,7 +194,7 @@ def test_what_cannot_be_is_one_message_before_anything_starts(own: Path, case: s
     damage(own)
     before = (own / "dvc.yaml").read_text()
     for arguments in (["run", "diabetes"], ["stages"], ["stages", "--update"], ["stage", "segments", "diabetes"]):
-        code, printed = call(*arguments)
+        code, printed = call_for_message(*arguments)
         assert (code, printed.startswith(message)) == (2, True), printed
         assert "\n" not in printed
     assert (own / "dvc.yaml").read_text() == before
@@ -222,13 +210,13 @@ def test_what_cannot_be_is_one_message_before_anything_starts(own: Path, case: s
     ],
 )
 def test_params_of_stages_are_checked_before_anything_starts(own: Path, setting: str, message: str) -> None:
-    code, printed = call("run", "diabetes", "-S", setting)
+    code, printed = call_for_message("run", "diabetes", "-S", setting)
     assert (code, message in printed) == (2, True), printed
     assert "stages" not in (own / "params" / "diabetes.yaml").read_text()
     path = own / "params" / "diabetes.yaml"
     _, stage, rest = setting.partition("=")[0].split(".")
     path.write_text(f"{path.read_text()}stages:\n  {stage}:\n    {rest}: {setting.partition('=')[2]}\n")
-    code, printed = call("run", "diabetes")
+    code, printed = call_for_message("run", "diabetes")
     assert (code, printed.startswith("params/diabetes.yaml:")) == (2, True), printed
     assert load_ledger(own) == []
 
@@ -236,7 +224,7 @@ def test_params_of_stages_are_checked_before_anything_starts(own: Path, setting:
 def test_stage_that_dvc_yaml_does_not_have_as_declared_is_refused(own: Path) -> None:
     check_own_stages(load_params("diabetes"))
     write_stage(own / OWN, **{"`clean_training`": "`clean_holdout`"})
-    code, printed = call("run", "flights")
+    code, printed = call_for_message("run", "flights")
     assert (code, printed) == (
         2,
         f"{OWN}: dvc.yaml does not have the stage segments as declared there: labkit stages --update",

@@ -172,7 +172,7 @@ def stage(name: str, experiment: str) -> None:
 @click.option("--update", is_flag=True, help="Write what their notebooks declare to dvc.yaml.")
 @json_option
 def stages(update: bool, is_json: bool) -> None:
-    """Show the stages of your own: numbered notebooks that are none of labkit's, and whether dvc.yaml has them.
+    """Show the stages of your own: numbered notebooks other than labkit's, and whether dvc.yaml has them.
 
     Such a notebook declares what it reads and writes in its first table, and its parameters in its `parameters` cell.
     With --update, dvc.yaml is brought up to date. Without it, exit code 1 if it is not.

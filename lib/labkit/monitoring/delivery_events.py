@@ -35,12 +35,7 @@ def measure_delivery(experiment: str, *, since: datetime | None, until: datetime
     TrackingError
         The registry cannot be read.
     """
-    address = paths.get_tracking_uri()
-    file = paths.find_sqlite_file(address)
-    if file is not None and not file.exists():
-        return None  # to open it would create it
-    mlflow_store.check_store(address)
-    moves = load_moves(experiment)
+    moves = load_moves(experiment) if mlflow_store.check_existing_store() else []
     if not moves:
         return None
     registered = [(parse_time(one.at), one.version.number) for one in registry.list_versions(experiment)]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -83,14 +84,12 @@ def describe_release(params: Params, opened: bundle.Release) -> dict[str, str]:
     name = params.training.metric
     measured: dict[str, Any] = {"value": opened.facts.get("metrics", {}).get(f"holdout_{name}")}
     data = paths.find_data_dir(params.experiment)
-    try:
+    # Without an evaluation of this release (that of another model has another value) there is no interval.
+    with suppress(DataError, OSError, ValueError, KeyError, TypeError):
         check_outputs(params.experiment, [data / PLACES["evaluation"]])
         evaluation = find_evaluation(data)
-        # Only of this release: an evaluation of another model has another value.
         if evaluation["metric"] == name and evaluation["holdout"][name]["value"] == measured["value"]:
             measured = evaluation["holdout"][name]
-    except (DataError, OSError, ValueError, KeyError, TypeError):
-        pass
     return {
         METRIC_TAG: json.dumps({"name": name, **measured}),
         SIZE_TAG: str(compute_size(opened.folder)),
@@ -105,11 +104,8 @@ def list_versions(experiment: str) -> list[ModelVersion]:
     TrackingError
         The registry cannot be read.
     """
-    address = paths.get_tracking_uri()
-    file = paths.find_sqlite_file(address)
-    if file is not None and not file.exists():
-        return []  # to open it would create it
-    mlflow_store.check_store(address)
+    if not mlflow_store.check_existing_store():
+        return []
     moves = load_moves(experiment)
     return [make_version(experiment, found, moves) for found in reversed(registry.list_versions(experiment))]
 

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from click.testing import CliRunner
-from labkit.cli.main import cli
 from labkit.errors import ParamsError
 from labkit.params.load import load_params
 from labkit.run.fingerprint.import_graph import Checkout
@@ -20,8 +18,8 @@ from labkit.run.notebook_files import list_notebooks
 from labkit.run.records.run_record import list_closure
 from labkit.run.reports.sanitize import Outline
 
-from tests.conftest import ROOT, call_labkit
-from tests.own_stage import COMMANDS
+from tests.conftest import call_labkit
+from tests.own_stage import COMMANDS, call_for_message, copy_notebooks
 from tests.run.small import load_ledger, make_small
 from tests.shared_server import SharedServer
 
@@ -33,24 +31,14 @@ CONFLICT = "notebooks/diabetes/04_training.conflict.ipynb"
 @pytest.fixture
 def root(params_root: Path) -> Path:
     """Return a checkout of params, dvc.yaml and the shared notebooks."""
-    shutil.copytree(ROOT / "notebooks", params_root / "notebooks", ignore=shutil.ignore_patterns(".*"))
-    return params_root
+    return copy_notebooks(params_root)
 
 
 @pytest.fixture
 def ejected(root: Path) -> Path:
     """Return a checkout in which diabetes has its own notebook of training."""
-    assert call(root, "eject", "training", "diabetes")[0] == 0
+    assert call_for_message("eject", "training", "diabetes")[0] == 0
     return root
-
-
-def call(root: Path, *arguments: str) -> tuple[int, str]:
-    """Run a command in this process; return its exit code and what it prints, or the message of its error."""
-    done = CliRunner().invoke(cli, arguments)
-    if isinstance(done.exception, ParamsError):
-        return done.exception.exit_code, str(done.exception)
-    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    return done.exit_code, done.output
 
 
 def edit(path: Path, change: Callable[[nbformat.NotebookNode], None]) -> None:
@@ -109,13 +97,13 @@ def keep_files(root: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("word", ["training", "04_training", NAME])
 def test_ejected_notebook_is_the_shared_one_for_this_experiment(root: Path, word: str) -> None:
-    code, printed = call(root, "eject", word, "diabetes")
+    code, printed = call_for_message("eject", word, "diabetes")
     assert (code, printed) == (0, f"{OWN}: now the notebook of diabetes; commit it with {BASE}\n")
     assert (root / OWN).read_bytes() == (root / BASE).read_bytes()
     assert list_ids(root / OWN) == list_ids(root / "notebooks" / NAME)
-    call(root, "eject", word, "flights")
+    call_for_message("eject", word, "flights")
     assert 'experiment = "flights"\n' in find(load(root / "notebooks" / "flights" / NAME), "parameters").source
-    assert call(root, "diff", "flights") == (0, f"notebooks/flights/{NAME}: same cells as the shared notebook\n")
+    assert call_for_message("diff", "flights") == (0, f"notebooks/flights/{NAME}: same cells as the shared notebook\n")
 
 
 def test_only_this_experiment_runs_it(ejected: Path) -> None:
@@ -171,7 +159,7 @@ def test_diff_shows_code_and_prose_by_cell(ejected: Path) -> None:
     edit(ejected / OWN, drop("failed"))
     edit(ejected / OWN, append("table", "len(comparison.frame)"))
     edit(ejected / OWN, lambda notebook: find(notebook, "settings").update(execution_count=7))
-    code, printed = call(ejected, "diff", "diabetes")
+    code, printed = call_for_message("diff", "diabetes")
     assert code == 0
     assert [line for line in printed.splitlines() if line.startswith("  cell ")] == [
         "  cell rows-intro (markdown) changed",
@@ -184,7 +172,7 @@ def test_diff_shows_code_and_prose_by_cell(ejected: Path) -> None:
     assert "\n  +mine + 1\n" in printed
     assert "\n  +len(comparison.frame)\n" in printed
     assert max(map(len, printed.splitlines())) <= 80
-    document = json.loads(call(ejected, "diff", "diabetes", "04_training", "--json")[1])
+    document = json.loads(call_for_message("diff", "diabetes", "04_training", "--json")[1])
     [notebook] = document["notebooks"]
     assert (notebook["notebook"], notebook["is_behind"]) == (OWN, False)
     assert [cell["change"] for cell in notebook["cells"]] == ["changed", "changed", "added", "changed", "removed"]
@@ -201,11 +189,11 @@ def test_changes_on_both_sides_are_merged(ejected: Path) -> None:
     edit(shared, drop("failed"))
     edit(shared, insert("shared-cell", "theirs = 2"))
     before = keep_files(ejected)
-    assert "The shared notebook has changed: labkit upgrade diabetes" in call(ejected, "diff", "diabetes")[1]
-    code, printed = call(ejected, "upgrade", "diabetes", "--dry-run")
+    assert "The shared notebook has changed: labkit upgrade diabetes" in call_for_message("diff", "diabetes")[1]
+    code, printed = call_for_message("upgrade", "diabetes", "--dry-run")
     assert (code, keep_files(ejected)) == (0, before)
     assert printed.startswith(f"{OWN}: upgraded (nothing was written)\n")
-    code, printed = call(ejected, "upgrade")
+    code, printed = call_for_message("upgrade")
     assert code == 0
     assert printed == (
         f"{OWN}: upgraded\n  cell rows-intro (markdown) changed\n  cell shared-cell (code) added\n"
@@ -218,9 +206,9 @@ def test_changes_on_both_sides_are_merged(ejected: Path) -> None:
     assert find(merged, "settings").execution_count == 7
     assert find(merged, "rows-intro").source.endswith("\nNew words.")
     assert [
-        cell["id"] for cell in json.loads(call(ejected, "diff", "diabetes", "--json")[1])["notebooks"][0]["cells"]
+        cell["id"] for cell in json.loads(call_for_message("diff", "diabetes", "--json")[1])["notebooks"][0]["cells"]
     ] == ["load"]
-    assert call(ejected, "upgrade", "diabetes") == (0, f"{OWN}: up to date\n")
+    assert call_for_message("upgrade", "diabetes") == (0, f"{OWN}: up to date\n")
 
 
 def test_a_conflict_leaves_the_notebook_and_is_closed_once_resolved(ejected: Path) -> None:
@@ -231,9 +219,9 @@ def test_a_conflict_leaves_the_notebook_and_is_closed_once_resolved(ejected: Pat
     edit(shared, append("rows-intro", "New words."))
     line = len(find(load(ejected / BASE), "load").source.splitlines()) + 1
     before = keep_files(ejected)
-    assert call(ejected, "upgrade", "diabetes", "--dry-run")[0] == 1
+    assert call_for_message("upgrade", "diabetes", "--dry-run")[0] == 1
     assert keep_files(ejected) == before
-    code, printed = call(ejected, "upgrade", "diabetes")
+    code, printed = call_for_message("upgrade", "diabetes")
     assert code == 1
     assert printed == (
         f"{OWN}: conflict\n  04_training.conflict.ipynb: conflict in cell load, line {line}\n"
@@ -244,7 +232,7 @@ def test_a_conflict_leaves_the_notebook_and_is_closed_once_resolved(ejected: Pat
     assert find(merged, "load").source.endswith("<<<<<<< local\nmine = 1\n=======\ntheirs = 2\n>>>>>>> remote")
     assert {name: content for name, content in keep_files(ejected).items() if name != CONFLICT} == before
     held = keep_files(ejected)
-    assert (call(ejected, "upgrade", "diabetes")[0], keep_files(ejected)) == (1, held)
+    assert (call_for_message("upgrade", "diabetes")[0], keep_files(ejected)) == (1, held)
     assert list_notebooks("diabetes").count(ejected / OWN) == 1
 
     def resolve(notebook: nbformat.NotebookNode) -> None:
@@ -252,23 +240,23 @@ def test_a_conflict_leaves_the_notebook_and_is_closed_once_resolved(ejected: Pat
         find(notebook, "load").source = "\n".join(line for line in lines if line[:7] not in ("<" * 7, "=" * 7, ">" * 7))
 
     edit(ejected / CONFLICT, resolve)
-    code, printed = call(ejected, "upgrade", "diabetes")
+    code, printed = call_for_message("upgrade", "diabetes")
     assert (code, printed.splitlines()[0]) == (0, f"{OWN}: resolved")
     assert find(load(ejected / OWN), "load").source.endswith("mine = 1\ntheirs = 2")
     assert find(load(ejected / OWN), "settings").source.endswith("settled = 1")
     assert not (ejected / CONFLICT).exists()
     assert "labkit_merge" not in load(ejected / OWN).metadata
-    assert call(ejected, "upgrade", "diabetes") == (0, f"{OWN}: up to date\n")
+    assert call_for_message("upgrade", "diabetes") == (0, f"{OWN}: up to date\n")
 
 
 def test_resolved_conflicts_of_other_versions_are_refused(ejected: Path) -> None:
     edit(ejected / OWN, append("load", "mine = 1"))
     edit(ejected / "notebooks" / NAME, append("load", "theirs = 2"))
-    call(ejected, "upgrade", "diabetes")
+    call_for_message("upgrade", "diabetes")
     edit(ejected / CONFLICT, lambda notebook: find(notebook, "load").update(source="1"))
     edit(ejected / OWN, append("settings", "later = 1"))
     before = keep_files(ejected)
-    code, printed = call(ejected, "upgrade", "diabetes")
+    code, printed = call_for_message("upgrade", "diabetes")
     assert (code, keep_files(ejected)) == (2, before)
     assert printed.startswith(f"{CONFLICT}: made from other versions of {OWN} and notebooks/{NAME} than those of now: ")
 
@@ -280,7 +268,7 @@ def test_cells_that_both_add_or_one_removes_conflict_and_keep_ids(ejected: Path,
     edit(shared, insert("theirs", theirs))
     edit(ejected / OWN, append("failed", "mine = 3"))
     edit(shared, drop("failed"))
-    code, printed = call(ejected, "upgrade", "--json")
+    code, printed = call_for_message("upgrade", "--json")
     assert code == 1
     assert {"mine", "theirs", "failed"} <= list_conflicting(printed)
     merged = load(ejected / CONFLICT)
@@ -290,7 +278,7 @@ def test_cells_that_both_add_or_one_removes_conflict_and_keep_ids(ejected: Path,
     sources = "\n".join(cell.source for cell in merged.cells)
     assert all(line in sources for line in (mine, theirs, "mine = 3"))
     before = keep_files(ejected)
-    code, printed = call(ejected, "upgrade", "--json")
+    code, printed = call_for_message("upgrade", "--json")
     assert (code, keep_files(ejected)) == (1, before)
     assert "failed" in list_conflicting(printed)
 
@@ -298,12 +286,12 @@ def test_cells_that_both_add_or_one_removes_conflict_and_keep_ids(ejected: Path,
 def test_a_cell_that_only_one_removed_is_not_resolved_until_its_marker_is_gone(ejected: Path) -> None:
     edit(ejected / OWN, append("failed", "mine = 3"))
     edit(ejected / "notebooks" / NAME, drop("failed"))
-    assert call(ejected, "upgrade", "diabetes")[0] == 1
+    assert call_for_message("upgrade", "diabetes")[0] == 1
     edit(ejected / CONFLICT, append("load", "more = 1"))
-    code, printed = call(ejected, "upgrade", "diabetes")
+    code, printed = call_for_message("upgrade", "diabetes")
     assert (code, "conflict in cell failed, line 1\n" in printed) == (1, True)
     edit(ejected / CONFLICT, drop("failed"))
-    assert call(ejected, "upgrade", "diabetes")[0] == 0
+    assert call_for_message("upgrade", "diabetes")[0] == 0
     assert "failed" not in list_ids(ejected / OWN)
 
 
@@ -311,39 +299,39 @@ def test_a_conflict_in_the_parameters_cell_is_closed_by_a_second_upgrade(ejected
     shared = ejected / "notebooks" / NAME
     edit(ejected / OWN, append("parameters", "rounds = 3"))
     edit(shared, append("parameters", "rounds = 5"))
-    first = call(ejected, "upgrade", "diabetes")
+    first = call_for_message("upgrade", "diabetes")
     assert first[0] == 1
     assert "04_training.conflict.ipynb: conflict in cell parameters, line 3\n" in first[1]
     # Nobody has resolved it yet.
     before = keep_files(ejected)
-    assert (call(ejected, "upgrade", "diabetes"), keep_files(ejected)) == (first, before)
+    assert (call_for_message("upgrade", "diabetes"), keep_files(ejected)) == (first, before)
     edit(ejected / CONFLICT, lambda notebook: find(notebook, "parameters").update(source="experiment ="))
-    code, printed = call(ejected, "upgrade", "diabetes")
+    code, printed = call_for_message("upgrade", "diabetes")
     assert (code, printed.startswith(f"{CONFLICT}, merged: `parameters` cell, line 1: ")) == (2, True)
     edit(ejected / CONFLICT, lambda notebook: find(notebook, "parameters").update(source='experiment = "diabetes"'))
-    assert call(ejected, "upgrade", "diabetes")[1].startswith(f"{OWN}: resolved\n")
+    assert call_for_message("upgrade", "diabetes")[1].startswith(f"{OWN}: resolved\n")
     # The shared notebook changes again: merged with what was resolved.
     edit(shared, append("parameters", "more = 1"))
     edit(ejected / OWN, append("load", "mine = 1"))
-    assert call(ejected, "upgrade", "diabetes")[0] == 1
+    assert call_for_message("upgrade", "diabetes")[0] == 1
     edit(ejected / CONFLICT, lambda notebook: find(notebook, "parameters").update(source='experiment = "diabetes"'))
-    assert call(ejected, "upgrade", "diabetes")[1].startswith(f"{OWN}: resolved\n")
+    assert call_for_message("upgrade", "diabetes")[1].startswith(f"{OWN}: resolved\n")
     assert find(load(ejected / OWN), "load").source.endswith("mine = 1")
 
 
 def test_links_lead_to_the_notebooks_that_the_experiment_runs(ejected: Path) -> None:
     assert "](../05_evaluation.ipynb)" in find(load(ejected / OWN), "next").source
-    call(ejected, "eject", "features", "diabetes")
+    call_for_message("eject", "features", "diabetes")
     assert "](04_training.ipynb)" in find(load(ejected / "notebooks" / "diabetes" / "03_features.ipynb"), "next").source
-    call(ejected, "eject", "evaluation", "diabetes")
+    call_for_message("eject", "evaluation", "diabetes")
     assert "](05_evaluation.ipynb)" in find(load(ejected / OWN), "next").source
     for name in ("03_features.ipynb", NAME, "05_evaluation.ipynb"):
         folder = ejected / "notebooks" / "diabetes"
         for cell in load(folder / name).cells:
             links = re.findall(r"\]\(([^)]*\.ipynb)", cell.source) if cell.cell_type == "markdown" else []
             assert all((folder / link).is_file() for link in links)
-    assert call(ejected, "diff", "diabetes")[1].count("same cells") == 3
-    assert call(ejected, "upgrade", "diabetes")[1].count("up to date") == 3
+    assert call_for_message("diff", "diabetes")[1].count("same cells") == 3
+    assert call_for_message("upgrade", "diabetes")[1].count("up to date") == 3
 
 
 def test_a_link_to_a_shared_notebook_leads_to_its_page() -> None:
@@ -356,13 +344,13 @@ def test_an_extra_notebook_is_listed_by_diff(root: Path) -> None:
     extra = "notebooks/diabetes/07_segments.ipynb"
     (root / extra).parent.mkdir()
     shutil.copy(root / "notebooks" / NAME, root / extra)
-    assert call(root, "diff", "diabetes") == (0, f"{extra}: no shared notebook\n")
-    call(root, "eject", "training", "diabetes")
-    assert call(root, "diff", "diabetes") == (
+    assert call_for_message("diff", "diabetes") == (0, f"{extra}: no shared notebook\n")
+    call_for_message("eject", "training", "diabetes")
+    assert call_for_message("diff", "diabetes") == (
         0,
         f"{OWN}: same cells as the shared notebook\n{extra}: no shared notebook\n",
     )
-    assert json.loads(call(root, "diff", "diabetes", "--json")[1])["notebooks"][1]["shared"] is None
+    assert json.loads(call_for_message("diff", "diabetes", "--json")[1])["notebooks"][1]["shared"] is None
 
 
 def break_json(path: Path) -> None:
@@ -396,14 +384,17 @@ BAD = {
 def test_bad_input_is_one_message_and_changes_nothing(ejected: Path, case: str) -> None:
     arguments, message = BAD[case]
     before = keep_files(ejected)
-    code, printed = call(ejected, *arguments)
+    code, printed = call_for_message(*arguments)
     assert (code, keep_files(ejected)) == (2, before)
     assert message in printed
     assert "\n" not in printed
 
 
 def test_nothing_ejected_anywhere(root: Path) -> None:
-    assert call(root, "upgrade") == (2, "no experiment has own notebooks: labkit eject STAGE EXPERIMENT makes one")
+    assert call_for_message("upgrade") == (
+        2,
+        "no experiment has own notebooks: labkit eject STAGE EXPERIMENT makes one",
+    )
 
 
 @pytest.mark.parametrize(
@@ -420,7 +411,7 @@ def test_a_damaged_notebook_is_named_before_anything_runs(
     damage(ejected / OWN)
     before = keep_files(ejected)
     for arguments in (["diff", "diabetes"], ["upgrade", "diabetes"], ["upgrade", "--dry-run"]):
-        code, printed = call(ejected, *arguments)
+        code, printed = call_for_message(*arguments)
         assert (code, printed.startswith(f"{OWN}: {message}")) == (2, True), printed
     assert keep_files(ejected) == before
     with pytest.raises(ParamsError, match=f"^{OWN}: "):
@@ -431,18 +422,18 @@ def test_a_damaged_notebook_is_named_before_anything_runs(
 def test_a_missing_base_is_named_with_a_remedy_that_works(ejected: Path) -> None:
     (ejected / BASE).unlink()
     before = keep_files(ejected)
-    code, printed = call(ejected, "upgrade", "diabetes")
+    code, printed = call_for_message("upgrade", "diabetes")
     assert (code, keep_files(ejected)) == (2, before)
     assert printed.startswith(f"{BASE}: missing, so nothing can be merged: restore it from git, or, ")
     assert printed.endswith(f"mkdir -p notebooks/diabetes/.base && cp notebooks/{NAME} {BASE}")
-    assert call(ejected, "diff", "diabetes")[0] == 0
+    assert call_for_message("diff", "diabetes")[0] == 0
     shutil.copy(ejected / "notebooks" / NAME, ejected / BASE)
-    assert call(ejected, "upgrade", "diabetes") == (0, f"{OWN}: up to date\n")
+    assert call_for_message("upgrade", "diabetes") == (0, f"{OWN}: up to date\n")
 
 
 def test_a_copy_whose_shared_notebook_was_renumbered_is_named(ejected: Path) -> None:
     (ejected / "notebooks" / NAME).rename(ejected / "notebooks" / "07_training.ipynb")
-    assert call(ejected, "diff", "diabetes") == (
+    assert call_for_message("diff", "diabetes") == (
         2,
         f"{OWN}: the shared notebook of its stage is now notebooks/07_training.ipynb: rename it to 07_training.ipynb, "
         "and the file of its name in .base/ too",
@@ -454,7 +445,7 @@ def test_commands_of_the_documentation_work(root: Path) -> None:
     commands = [command.split() for command in COMMANDS[: COMMANDS.index("labkit stages --update")]]
     assert [words[1] for words in commands] == ["eject", "diff", "upgrade", "upgrade"]
     for words in commands:
-        assert call(root, *words[1:])[0] == 0
+        assert call_for_message(*words[1:])[0] == 0
 
 
 @pytest.mark.slow

@@ -97,6 +97,19 @@ def check_store(uri: str) -> None:
         )
 
 
+def check_existing_store() -> bool:
+    """Check the current store as `check_store` does; return False for an embedded one that does not exist yet.
+
+    To open that would create it.
+    """
+    uri = paths.get_tracking_uri()
+    file = paths.find_sqlite_file(uri)
+    if file is not None and not file.exists():
+        return False
+    check_store(uri)
+    return True
+
+
 def check_embedded_experiment(name: str) -> bool:
     """Raise an error for an experiment deleted in an embedded store; return whether the store is embedded.
 

@@ -60,10 +60,7 @@ def is_here(entry: Entry) -> bool:
 
 def settle(entry: Entry) -> None:
     """Close a run in MLflow, if it is recorded there."""
-    uri = paths.get_tracking_uri()
-    file = paths.find_sqlite_file(uri)
-    if file is None or file.exists():
-        mlflow_store.check_store(uri)
+    if mlflow_store.check_existing_store():
         # Imported here, so that MLflow is not loaded if there is nothing to close.
         from labkit.run.records import tracking
 
