@@ -85,7 +85,7 @@ def test_rollbacks_lead_back_one_champion_at_a_time_and_every_move_is_recorded(r
     assert delivery is not None
     assert [one.deployment.move.after for one in delivery.deployments] == [1, 2, 3]
     assert [one.has_failed for one in delivery.deployments] == [False, False, True]
-    assert (delivery.n_registered, delivery.n_refused) == (3, 0)
+    assert (delivery.n_registered, delivery.n_unserved) == (3, 0)
     assert delivery.per_week is None, "measured over a few seconds"
     assert moves[3].run == registry.get_version(params.experiment, 2).run_id
 

@@ -4,7 +4,8 @@ The five software delivery metrics of DORA (dora.dev/guides/dora-metrics, as of 
 
 - A *deployment* is a move of the champion to another version, by the gate, by hand or without labkit, but no rollback.
 - *Change lead time* is measured per commit that a deployment brought into service, from the author time of the commit.
-  A deployment without a new commit has none. The lead time of data is a metric of its own, never mixed with it.
+  A deployment without a new commit has none, and neither has one made without labkit, whose time is unknown. A commit
+  that was rolled back counts again when it is back. The lead time of data is a metric of its own.
 - A deployment has *failed* if it was rolled back within `FAIL_WINDOW`, as the next move. It is judged when it has
   failed, was replaced by another deployment, or is older than the window; until then it counts in neither direction.
 - *Failed deployment recovery time* is the time from a failed deployment to its rollback: nothing records when a fault
@@ -50,6 +51,15 @@ class Deployment:
 
 
 @dataclass(frozen=True)
+class Registered:
+    """A registered version; `has_served` says whether the registry remembers it as a champion."""
+
+    number: int
+    at: datetime
+    has_served: bool
+
+
+@dataclass(frozen=True)
 class Judged:
     """A deployment, and what came of it.
 
@@ -81,10 +91,12 @@ class Delivery:
         Each measured duration, ascending: lead times of commits and of data, recoveries.
     n_judged
         Deployments of which it is known whether they failed.
-    n_registered, n_refused
+    n_registered, n_unserved
         Versions registered in the period, and those of them that have never been the champion.
+    champion
+        Number of the version in service; None if there is none.
     champion_seconds
-        How long the champion has been in service; None if there is none.
+        How long it has been in service; None if that is not recorded.
     """
 
     experiment: str
@@ -98,7 +110,8 @@ class Delivery:
     n_judged: int
     n_rework: int
     n_registered: int
-    n_refused: int
+    n_unserved: int
+    champion: int | None
     champion_seconds: float | None
 
     @property
@@ -129,14 +142,14 @@ class Delivery:
             ),
             ("deployment rework rate", describe_share(self.n_rework, n), f"{self.n_rework} of {n} follow a rollback"),
             (
-                "refused challengers",
-                describe_share(self.n_refused, self.n_registered),
-                f"{self.n_refused} of {format_count(self.n_registered, 'version')} never in service",
+                "versions never promoted",
+                describe_share(self.n_unserved, self.n_registered),
+                f"{self.n_unserved} of {format_count(self.n_registered, 'version')}",
             ),
             (
                 "champion in service for",
-                "no champion" if self.champion_seconds is None else format_time_span(self.champion_seconds),
-                "",
+                "not measured" if self.champion_seconds is None else format_time_span(self.champion_seconds),
+                "no champion" if self.champion is None else f"version {self.champion}",
             ),
         ]
 
@@ -145,7 +158,7 @@ class Delivery:
 
         Months without a deployment are listed.
         """
-        months, month = [], self.since.replace(day=1)
+        months, month = [], self.since.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
         while month <= self.until:
             months.append(f"{month:%Y-%m}")
             month = (month + timedelta(days=32)).replace(day=1)
@@ -174,7 +187,8 @@ class Delivery:
             "failed_deployment_recovery_time": make_document(self.recovery_seconds),
             "deployment_rework_rate": self.n_rework / len(self.deployments) if self.deployments else None,
             "registered_versions": self.n_registered,
-            "refused_versions": self.n_refused,
+            "never_promoted_versions": self.n_unserved,
+            "champion": self.champion,
             "champion_age_seconds": self.champion_seconds,
             "events": [
                 {
@@ -193,8 +207,9 @@ def compute_delivery(
     experiment: str,
     moves: Sequence[Move],
     deployments: Sequence[Deployment],
-    registered: Sequence[tuple[datetime, int]],
+    registered: Sequence[Registered],
     *,
+    champion: int | None,
     since: datetime,
     until: datetime,
 ) -> Delivery:
@@ -208,13 +223,18 @@ def compute_delivery(
         Those of them that put a version into service, with what is known of their changes.
     registered
         Time and number of every registered version.
+    registered
+        All registered versions.
+    champion
+        Number of the version in service, if there is one.
     since, until
         The period: events at or after `since` and before `until` count.
     """
     judged = [judge_deployment(one, moves, until=until) for one in deployments if since <= one.at < until]
     failed = [one for one in judged if one.has_failed]
-    served = {move.after for move in moves}
-    new = [number for at, number in registered if since <= at < until]
+    served = {number for move in moves for number in (move.before, move.after)}
+    new = [one for one in registered if since <= one.at < until]
+    latest = moves[-1] if moves and moves[-1].after == champion and moves[-1].kind != "found" else None
     return Delivery(
         experiment=experiment,
         since=since,
@@ -231,8 +251,9 @@ def compute_delivery(
         n_judged=sum(one.has_failed is not None for one in judged),
         n_rework=sum(one.is_rework for one in judged),
         n_registered=len(new),
-        n_refused=sum(number not in served for number in new),
-        champion_seconds=measure_seconds(parse_time(moves[-1].at), until) if moves else None,
+        n_unserved=sum(not one.has_served and one.number not in served for one in new),
+        champion=champion,
+        champion_seconds=measure_seconds(parse_time(latest.at), until) if latest else None,
     )
 
 

@@ -10,12 +10,16 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from labkit import paths
-from labkit.monitoring.delivery import Delivery, Deployment, compute_delivery, is_deployment, parse_time
+from labkit.monitoring.delivery import Delivery, Deployment, Registered, compute_delivery, is_deployment, parse_time
 from labkit.run.records import ledger, mlflow_store, registry
-from labkit.run.records.champion_moves import Move, load_moves
+from labkit.run.records.champion_moves import CHAMPION, Move, load_moves
 from labkit.run.records.ledger import Entry
 
-CODE = ("lib", "notebooks", "dvc.yaml", "requirements.lock", "params/{experiment}.yaml")
+CODE = (
+    *("lib", "dvc.yaml", "requirements.lock", "params/{experiment}.yaml"),
+    # Those of all experiments, and its own.
+    *(":(glob)notebooks/*", "notebooks/{experiment}"),
+)
 """What a commit must touch to count as a change of the model, below the root of the checkout."""
 COMMIT = re.compile(r"[0-9a-f]{7,64}")
 
@@ -38,14 +42,15 @@ def measure_delivery(experiment: str, *, since: datetime | None, until: datetime
     moves = load_moves(experiment) if mlflow_store.check_existing_store() else []
     if not moves:
         return None
-    registered = [(parse_time(one.at), one.version.number) for one in registry.list_versions(experiment)]
-    begin = since or min(parse_time(moves[0].at), *(at for at, _ in registered))
+    versions = registry.list_versions(experiment)
+    registered = [Registered(one.version.number, parse_time(one.at), one.has_had(CHAMPION)) for one in versions]
     return compute_delivery(
         experiment,
         moves,
         list_deployments(experiment, moves),
         registered,
-        since=begin,
+        champion=next((one.version.number for one in versions if CHAMPION in one.aliases), None),
+        since=since or min(parse_time(moves[0].at), *(one.at for one in registered)),
         until=until,
     )
 
@@ -56,8 +61,11 @@ def list_deployments(experiment: str, moves: Sequence[Move]) -> list[Deployment]
     before, found = "", []
     for move in moves:
         if is_deployment(move):
-            commits = find_commit_times(experiment, before, move.commit)
-            found.append(Deployment(move, parse_time(move.at), commits, find_data_arrival(entries, move.run)))
+            # When a found move was made is unknown: its time is when it was found.
+            is_timed = move.kind != "found"
+            commits = find_commit_times(experiment, before, move.commit) if is_timed else None
+            data_at = find_data_arrival(entries, move.run) if is_timed else None
+            found.append(Deployment(move, parse_time(move.at), commits, data_at))
         before = move.commit or before
     return found
 
@@ -98,14 +106,14 @@ def find_data_arrival(entries: Sequence[Entry], run: str) -> datetime | None:
     entries
         Runs of the experiment, in the order in which they started.
     run
-        MLflow id of the run that made the version.
+        MLflow id of the run that made the version, that of a stage.
     """
     used = next((one for one in entries if run and one.tracked == run), None)
     if used is None:
         return None
     # The source of the run itself, or else of the latest run before it, because its tables were up to date.
     sources = [one for one in entries if one.stage == "source" and one.outcome == "finished" and one.outputs]
-    before = [one for one in sources if one.parent == used.run or one.at <= used.at]
+    before = [one for one in sources if one.parent == used.parent or one.at <= used.at]
     if not before:
         return None
     digests = list_output_digests(before[-1])

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from labkit import paths
-from labkit.monitoring.delivery import Delivery, describe_spans
+from labkit.monitoring.delivery import FAIL_WINDOW, Delivery, describe_spans, measure_commits
 from labkit.run.reports import render
 from labkit.run.reports.index import list_page_links
 from labkit.run.reports.line_plot import LinePlot, Series
@@ -25,6 +25,7 @@ def write_delivery(found: Delivery) -> Path:
         until=found.until.isoformat(),
         plots=make_plots(found),
         events=[describe_deployment(found, place) for place in reversed(range(len(found.deployments)))],
+        fail_days=FAIL_WINDOW.days,
         neighbours=list_page_links(path.parent),
     )
     return path
@@ -71,10 +72,10 @@ def describe_deployment(found: Delivery, place: int) -> dict[str, str]:
     """Return what the page shows of one deployment."""
     one = found.deployments[place]
     move, made = one.deployment.move, one.deployment
-    came = {True: "rolled back", False: "in order", None: "too early to know"}[one.has_failed]
-    spans = [(made.at - commit).total_seconds() for commit in made.commits or ()]
+    outcome = {True: "rolled back", False: "succeeded", None: "too early to know"}[one.has_failed]
+    spans = measure_commits(made)
     if made.commits is None:
-        lead = "commits not in this checkout"
+        lead = "not measured"
     else:
         lead = f"{format_count(len(spans), 'commit')}, {describe_spans(sorted(spans))}" if spans else "no new commit"
     return {
@@ -84,5 +85,5 @@ def describe_deployment(found: Delivery, place: int) -> dict[str, str]:
         "by": move.by,
         "reason": move.reason,
         "lead": lead,
-        "came": came + (" (rework)" if one.is_rework else ""),
+        "outcome": outcome + (" (rework)" if one.is_rework else ""),
     }

@@ -79,7 +79,7 @@ class PredictionPair:
         subject = Subject.from_params(self.params)
         name = self.params.data.target.column
         calibration = self.overlay(
-            make_calibration, "prediction", "true", title="Calibration.", has_diagonal=True, has_marks=True,
+            make_calibration, "prediction", "true", title="Calibration", has_diagonal=True, has_marks=True,
             fact="Mean prediction and mean true value in ten groups; on the dashed line they agree.",
             labels=("mean prediction", "mean true value"),
         )  # fmt: skip
@@ -88,11 +88,11 @@ class PredictionPair:
         named = subject.name_class(self.first.classes[self.first.positive])
         rates = ("false_positive_rate", "true_positive_rate")
         roc = self.overlay(
-            make_roc, *rates, title="ROC curve.", has_diagonal=True, fact=f"Class of interest: {named}.",
+            make_roc, *rates, title="ROC curve", has_diagonal=True, fact=f"Class of interest: {named}.",
             labels=("false positive rate", "true positive rate"),
         )  # fmt: skip
         precision = self.overlay(
-            make_precision_recall, "recall", "precision", title="Precision and recall.", fact="Higher is better.",
+            make_precision_recall, "recall", "precision", title="Precision and recall", fact="Higher is better.",
             labels=("recall", "precision"),
         )  # fmt: skip
         return [*roc, *precision, *(calibration if len(self.first.classes) == 2 else [])]
@@ -130,7 +130,7 @@ class PredictionPair:
         ]
         spread = [f"{side} {np.abs(part).mean():.3g}" for side, part in zip(SIDES, residuals, strict=True)]
         fact = f"A residual is the true value minus the prediction. Mean absolute residual: {', '.join(spread)}."
-        return LinePlot("Residuals.", fact, f"residual of {target}", "rows", series)
+        return LinePlot("Residuals", fact, f"residual of {target}", "rows", series)
 
 
 def pair_predictions(

@@ -42,6 +42,10 @@ class VersionRecord:
     aliases: tuple[str, ...]
     tags: dict[str, str]
 
+    def has_had(self, alias: str) -> bool:
+        """Return whether labkit pointed an alias to it at any time."""
+        return f"labkit.{alias}_by" in self.tags
+
 
 def find_version(name: str, *, alias: str | None = None, digest: str | None = None) -> Version | None:
     """Return the version with an alias or made from a release, or None if there is no such model, alias or release.

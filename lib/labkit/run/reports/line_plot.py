@@ -6,6 +6,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from labkit.units import format_number
 
@@ -70,6 +71,12 @@ class LinePlot:
     series: Sequence[Series]
     has_diagonal: bool = False
     x_names: Sequence[str] = ()
+    width: ClassVar[int] = WIDTH
+    height: ClassVar[int] = HEIGHT
+    left: ClassVar[int] = LEFT
+    right: ClassVar[int] = RIGHT
+    top: ClassVar[int] = TOP
+    bottom: ClassVar[int] = BOTTOM
 
     @property
     def x_ends(self) -> tuple[float, float]:
