@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 from labkit.errors import ParamsError
 from labkit.run.notebook.hidden_state import find_hidden_state
 from labkit.run.notebook.step import start_step
@@ -133,8 +134,10 @@ def test_record_of_a_kernel_that_dies_ends_with_the_cell(root: Path) -> None:
 
 def test_tracking_is_refused_outside_of_a_notebook(params_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     step = start_step("eda", "diabetes", None, None)  # type: ignore[arg-type]
-    with pytest.raises(ParamsError, match=r"step\.track\(\): only in a notebook"):
-        step.track()
+    for shell in (None, InteractiveShell()):  # without IPython, and in its terminal
+        monkeypatch.setattr("IPython.get_ipython", lambda shell=shell: shell)
+        with pytest.raises(ParamsError, match=r"step\.track\(\): only in a notebook"):
+            step.track()
     step.run_dir = params_root
     assert step.track() is None, "the pipeline records its runs itself"
     assert not (params_root / ".labkit").exists()

@@ -151,7 +151,8 @@ def start_tracking(params: Params, stage: str, *, notebook: str | Path | None, m
         This is not a notebook, or the file does not exist.
     """
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    if shell is None:
+    # IPython in a terminal has a shell, but no kernel and no notebook.
+    if not hasattr(shell, "kernel"):
         raise ParamsError("step.track(): only in a notebook")
     path = Path(notebook).absolute() if notebook else paths.find_session_notebook()
     if path and not path.is_file():
