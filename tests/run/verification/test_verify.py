@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import yaml
 from labkit.cli.main import call, cli
-from labkit.run.verification import verify
 from nbformat.v4 import new_output
 
 from tests.conftest import LABKIT, ROOT
@@ -98,18 +97,14 @@ def test_nothing_runs_with_static(folder: Path, capsys: pytest.CaptureFixture[st
     ],
 )
 def test_bad_input_is_refused_before_anything_runs(
-    folder: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    arguments: list[str],
-    message: str,
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    write_scratch(folder / "good.ipynb", "1")
+    write_scratch(folder / "good.ipynb", "open('ran', 'w').close()")
     write_scratch(folder / "r.ipynb", "1", kernelspec={"name": "ir", "display_name": "R", "language": "R"})
     (folder / "text.ipynb").write_text("no JSON")
-    monkeypatch.setattr(verify, "verify_notebook", lambda *_, **__: pytest.fail("ran"))
     assert call(cli, ["verify", *arguments]) == 2
     assert message in capsys.readouterr().err
+    assert not (folder / "ran").exists()
 
 
 def test_own_notebooks_pass(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
