@@ -100,15 +100,17 @@ def call_in_process(root: Path, *arguments: str, **variables: str) -> subprocess
     signals = (signal.SIGTERM, signal.SIGHUP)
     handlers = [signal.getsignal(name) for name in signals]
     output, errors = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
-        for key in os.environ.keys() - make_environment(root).keys():
-            patch.delenv(key)
-        for key, value in {**make_environment(root), **variables}.items():
-            patch.setenv(key, value)
-        patch.chdir(root)
-        code = main.call(main.cli, [*arguments])
-    for name, handler in zip(signals, handlers, strict=True):
-        signal.signal(name, handler)
+    try:
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
+            for key in os.environ.keys() - make_environment(root).keys():
+                patch.delenv(key)
+            for key, value in {**make_environment(root), **variables}.items():
+                patch.setenv(key, value)
+            patch.chdir(root)
+            code = main.call(main.cli, [*arguments])
+    finally:
+        for name, handler in zip(signals, handlers, strict=True):
+            signal.signal(name, handler)
     return subprocess.CompletedProcess(arguments, code, output.getvalue(), errors.getvalue())
 
 
