@@ -44,8 +44,8 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def compute_profit(predictions: Predictions, rows: np.ndarray) -> float:
     """Return the metric of the docs, by loops."""
     gains = [
-        (90 * (true == predictions.positive) - 10) * (chance >= 0.1)
-        for true, chance in zip(
+        (90 * (true == predictions.positive) - 10) * (probability >= 0.1)
+        for true, probability in zip(
             predictions.y_true[rows], predictions.y_proba[rows, predictions.positive], strict=True
         )
     ]  # fmt: skip
