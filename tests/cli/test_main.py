@@ -262,12 +262,12 @@ def test_strangers_tables_run_through_unedited_notebooks(shop: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.xdist_group("clones")
 def test_two_clean_clones_give_the_same_bytes(tmp_path: Path, shared_server: SharedServer, store: Path) -> None:
+    """The kernels of one are forks of a server, those of the other ordinary ones."""
     digests = []
-    for name in ("one", "two"):
-        root = shared_server.lend(make_checkout(tmp_path / name, store=store))
-        done = call_labkit(
-            root, "run", "breast_cancer", "-S", "training.folds=2", "-S", "evaluation.bootstrap_samples=200"
-        )
+    warm, cold = (make_checkout(tmp_path / name, store=store) for name in ("warm", "cold"))
+    settings = ("-S", "training.folds=2", "-S", "evaluation.bootstrap_samples=200")
+    for root, options in ((shared_server.lend(warm), ()), (cold, ("--cold",))):
+        done = call_labkit(root, "run", "breast_cancer", *options, *settings)
         assert done.returncode == 0, done.stdout + done.stderr
         folder = root / "data" / "breast_cancer"
         pages = sorted((root / "reports").rglob("*.html"))
