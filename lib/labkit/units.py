@@ -208,12 +208,17 @@ def format_difference(value: float, low: float, high: float) -> str:
     >>> format_difference(-0.0004, -0.31, 0.29), format_difference(0.5, float("nan"), float("nan"))
     ('0.00 [-0.31, 0.29]', '0.500 [–, –]')
     """
+    shown, *ends = format_difference_alike(value, low, high)
+    return f"{shown} [{ends[0]}, {ends[1]}]"
+
+
+def format_difference_alike(value: float, low: float, high: float) -> list[str]:
+    """Return a difference and the ends of its interval apart; see `format_difference`."""
     half = (high - low) / 2
     if not (math.isfinite(value) and math.isfinite(half) and half >= 10**-MOST_DECIMALS):
-        return format_interval(value, low, high)
+        return format_alike(value, low, high, uncertainty=half)
     decimals = min(max(0, DIGITS_OF_UNCERTAINTY - 1 - find_magnitude(half)), MOST_DECIMALS)
-    shown, *ends = (f"{number:z,.{decimals}f}" for number in (value, low, high))
-    return f"{shown} [{ends[0]}, {ends[1]}]"
+    return [f"{number:z,.{decimals}f}" for number in (value, low, high)]
 
 
 def format_deviation(value: float, deviation: float) -> str:

@@ -41,9 +41,9 @@ def test_every_metric_in_which_the_model_is_not_better_gets_a_sentence() -> None
     doubts = list_not_better(gains, 0.95, n_classes=2)
     assert describe_doubts(doubts, list(gains)) == [
         "The model is not shown to be better in every metric:",
-        "- **`accuracy`**: not distinguishable from plain LightGBM: 0.01 better in accuracy at a threshold of 0.5, but "
-        "the 95 % interval, -0.02 to 0.04, includes 0; not distinguishable from dummy: 0.01 better in accuracy at a "
-        "threshold of 0.5, but the 95 % interval, -0.02 to 0.04, includes 0.",
+        "- **`accuracy`**: not distinguishable from plain LightGBM: 0.010 better in accuracy at a threshold of 0.5, but "
+        "the 95 % interval, -0.020 to 0.040, includes 0; not distinguishable from dummy: 0.010 better in accuracy at a "
+        "threshold of 0.5, but the 95 % interval, -0.020 to 0.040, includes 0.",
         "- **`f1`**: worse than plain LightGBM in f1 at a threshold of 0.5 by 0.2, 95 % interval -0.3 to -0.1.",
         "- **`roc_auc`**: 0.2 better than dummy in roc_auc, without an interval: too few independent rows.",
     ]

@@ -16,7 +16,7 @@ from labkit.model.evaluation.blocks import DAY, Blocks
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.metrics import is_greater_better, name_metric
 from labkit.params.evaluation import Gate
-from labkit.units import format_bytes, format_confidence, format_count, shorten_value
+from labkit.units import format_bytes, format_confidence, format_count, format_difference_alike, shorten_value
 
 NEARLY_PERFECT = 0.995
 """Skill score (0: best constant prediction, 1: perfect prediction) from which a metric is suspiciously good.
@@ -262,19 +262,20 @@ def describe_paired(metric: str, other: str, gain: Interval, confidence: float) 
     """Describe whether a model is better than another on the same rows, or whether the rows cannot show it.
 
     >>> describe_paired("mae", "dummy", Interval(5.0, 3.0, 7.0), 0.95)
-    'better than dummy in mae by 5, 95 % interval 3 to 7'
+    'better than dummy in mae by 5.0, 95 % interval 3.0 to 7.0'
     >>> describe_paired("mae", "plain LightGBM", Interval(1.0, -2.0, 4.0), 0.95)
-    'not distinguishable from plain LightGBM: 1 better in mae, but the 95 % interval, -2 to 4, includes 0'
+    'not distinguishable from plain LightGBM: 1.0 better in mae, but the 95 % interval, -2.0 to 4.0, includes 0'
     >>> describe_paired("mae", "plain LightGBM", Interval(0.0, -2.0, 2.0), 0.95)
-    'not distinguishable from plain LightGBM: the same mae, 95 % interval of the difference -2 to 2'
+    'not distinguishable from plain LightGBM: the same mae, 95 % interval of the difference -2.0 to 2.0'
     """
     word, is_same = "better" if gain.value >= 0 else "worse", abs(gain.value) < SMALLEST_DIFFERENCE
-    by = format_metric(abs(gain.value))
     if np.isnan([gain.low, gain.high]).any():
+        by = format_metric(abs(gain.value))
         found = f"as good as {other} in {metric}" if is_same else f"{by} {word} than {other} in {metric}"
         return f"{found}, without an interval: too few independent rows"
-    sure, span = format_confidence(confidence), f"{format_metric(gain.low)} to {format_metric(gain.high)}"
-    if is_same:
+    shown, low, high = format_difference_alike(gain.value, gain.low, gain.high)
+    by, sure, span = shown.removeprefix("-"), format_confidence(confidence), f"{low} to {high}"
+    if is_same or not by.strip("0."):  # at the digits that the interval justifies
         return f"not distinguishable from {other}: the same {metric}, {sure} interval of the difference {span}"
     if gain.low <= 0 <= gain.high:
         return f"not distinguishable from {other}: {by} {word} in {metric}, but the {sure} interval, {span}, includes 0"
