@@ -44,7 +44,7 @@ def test_every_metric_in_which_the_model_is_not_better_gets_a_sentence() -> None
         "- **`accuracy`**: not distinguishable from plain LightGBM: 0.010 better in accuracy at a threshold of 0.5, but "
         "the 95 % interval, -0.020 to 0.040, includes 0; not distinguishable from dummy: 0.010 better in accuracy at a "
         "threshold of 0.5, but the 95 % interval, -0.020 to 0.040, includes 0.",
-        "- **`f1`**: worse than plain LightGBM in f1 at a threshold of 0.5 by 0.2, 95 % interval -0.3 to -0.1.",
+        "- **`f1`**: worse than plain LightGBM in f1 at a threshold of 0.5 by 0.20, 95 % interval -0.30 to -0.10.",
         "- **`roc_auc`**: 0.2 better than dummy in roc_auc, without an interval: too few independent rows.",
     ]
     sure = list_not_better({"dummy": {"mae": better}}, 0.95, n_classes=0)
