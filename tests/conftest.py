@@ -15,6 +15,7 @@ import pytest
 from labkit.cli import main
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.git import call_git, commit_all
 from tests.services import skip_outside_of_ci
 from tests.shared_server import SharedServer, serve_kernels
 
@@ -64,9 +65,8 @@ def make_checkout(folder: Path, *, store: Path | None = None) -> Path:
     for name in ("config", ".gitignore"):
         shutil.copy(ROOT / ".dvc" / name, folder / ".dvc" / name)
     shutil.copy(ROOT / ".gitignore", folder / ".gitignore")
-    commit = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "start"]
-    for command in (["git", "init", "-q"], ["git", "add", "-A"], commit):
-        subprocess.run(command, cwd=folder, check=True)
+    call_git(folder, "init", "-q")
+    commit_all(folder, "start")
     if store:
         shutil.copy(store, folder / "mlflow.db")
     return folder

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import LABKIT, make_checkout, make_environment
+from tests.git import commit_all
 from tests.services import PASSWORD, make_database, serve_postgresql, serve_s3
 
 pytestmark = [pytest.mark.xdist_group("team"), pytest.mark.slow]
@@ -46,12 +47,6 @@ def finish(process: "subprocess.Popen[str]") -> str:
     return printed
 
 
-def commit(root: Path) -> None:
-    """Commit everything."""
-    for words in (["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "run"]):
-        subprocess.run(["git", "-C", str(root), *words], check=True)
-
-
 @pytest.fixture(scope="module")
 def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     folder = tmp_path_factory.mktemp("team")
@@ -72,7 +67,7 @@ def test_two_clones_work_as_one_team(team: Team) -> None:
     assert "View run" not in printed
     team.call(alice, "dvc", "remote", "add", "-d", "team", f"s3://{BUCKET}/data")
     team.call(alice, "dvc", "push")
-    commit(alice)
+    commit_all(alice)
 
     subprocess.run(["git", "clone", "-q", str(alice), str(bob)], check=True)
     assert "outputs of 7 stages in place" in team.call(bob, LABKIT, "pull")

@@ -1,7 +1,6 @@
 """Delivery metrics: equal to a count by hand, with what cannot be known left out."""
 
 import re
-import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +18,8 @@ from labkit.monitoring.delivery_events import find_commit_times, find_data_arriv
 from labkit.monitoring.delivery_page import write_delivery
 from labkit.run.records.champion_moves import Kind, Move
 from labkit.run.records.ledger import Entry, Process
+
+from tests.git import call_git
 
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -124,28 +125,20 @@ def test_few_durations_have_no_quantile() -> None:
     assert describe_spans([60.0] * 9 + [7200.0]) == "1 min; 90 % within 1 min"
 
 
-def git(root: Path, *words: str, at: str = "") -> str:
-    """Run git and return what it printed."""
-    names = {"GIT_AUTHOR_DATE": at, "GIT_COMMITTER_DATE": at} if at else {}
-    command = ["git", "-C", str(root), "-c", "user.name=t", "-c", "user.email=t@localhost", *words]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=True, env={"PATH": "/usr/bin:/bin", **names}
-    ).stdout
-
-
 def test_commits_of_a_deployment_are_those_that_touch_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABKIT_ROOT", str(tmp_path))
     (tmp_path / "dvc.yaml").touch()
-    git(tmp_path, "init", "-q")
+    call_git(tmp_path, "init", "-q")
     hashes = []
     files = ("params/small.yaml", "lib/a.py", "README.md", "params/other.yaml", "notebooks/01_eda.ipynb", "lib/a.py")
     for hour, name in enumerate(files, 10):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(str(hour))
-        git(tmp_path, "add", "-A")
-        git(tmp_path, "commit", "-qm", name, at=f"2026-03-02T{hour}:00:00+01:00")
-        hashes.append(git(tmp_path, "rev-parse", "HEAD").strip())
+        at = f"2026-03-02T{hour}:00:00+01:00"
+        call_git(tmp_path, "add", "-A")
+        call_git(tmp_path, "commit", "-qm", name, GIT_AUTHOR_DATE=at, GIT_COMMITTER_DATE=at)
+        hashes.append(call_git(tmp_path, "rev-parse", "HEAD").strip())
 
     def find(before: str, commit: str) -> list[int] | None:
         found = find_commit_times("small", before, commit)

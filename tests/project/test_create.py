@@ -27,6 +27,7 @@ from labkit.project.wheel import load_package
 from labkit.run.pipeline.dvc_repo import list_pipeline_experiments
 
 from tests.conftest import ROOT
+from tests.git import call_git
 from tests.members import make_members, write_members
 
 Capture = pytest.CaptureFixture[str]
@@ -35,10 +36,6 @@ Capture = pytest.CaptureFixture[str]
 def init(*arguments: object) -> int:
     """Call `labkit init` in this process and return its exit code."""
     return call(cli, ["init", *map(str, arguments)])
-
-
-def show_git(folder: Path, *arguments: str) -> str:
-    return subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, check=True).stdout
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +67,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_project_holds_what_runs_need(gym: Path) -> None:
-    tracked = show_git(gym, "ls-files").splitlines()
+    tracked = call_git(gym, "ls-files").splitlines()
     expected = {
         *("Makefile", "README.md", "environment.yml", "requirements.lock", "pyproject.toml", "dvc.yaml"),
         *(".github/workflows/check.yml", ".gitignore", ".gitattributes", ".dvcignore", ".dvc/config"),
@@ -82,8 +79,8 @@ def test_project_holds_what_runs_need(gym: Path) -> None:
     assert expected <= {*tracked}
     assert not [name for name in tracked if name.startswith("lib/labkit") or name.endswith("diabetes.yaml")]
     assert len([name for name in tracked if name.startswith("wheels/labkit-")]) == 1
-    assert show_git(gym, "status", "--porcelain") == ""
-    assert show_git(gym, "log", "--format=%s").startswith("Start gym from labkit ")
+    assert call_git(gym, "status", "--porcelain") == ""
+    assert call_git(gym, "log", "--format=%s").startswith("Start gym from labkit ")
 
 
 def test_example_feature_and_model_use_the_columns_of_the_table(gym: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,8 @@ from labkit.project.wheel import find_labkit_version, load_package
 from labkit.run.checkout import check_checkout
 from labkit.storage.wheel import write_wheel
 
+from tests.git import commit_all
+
 Capture = pytest.CaptureFixture[str]
 NEW = find_labkit_version()
 OLD = "0.0.9"
@@ -49,7 +51,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     call_project_git(folder, "init", "--quiet")
     for key, value in (("user.name", "t"), ("user.email", "t@localhost"), ("commit.gpgsign", "false")):
         call_project_git(folder, "config", key, value)
-    commit(folder)
+    commit_all(folder)
     return folder
 
 
@@ -59,11 +61,6 @@ def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     subprocess.run(["cp", "-r", made, tmp_path / "shop"], check=True)
     monkeypatch.setenv("LABKIT_ROOT", str(tmp_path / "shop"))
     return tmp_path / "shop"
-
-
-def commit(folder: Path) -> None:
-    call_project_git(folder, "add", "--all")
-    call_project_git(folder, "commit", "--quiet", "--message", "Work")
 
 
 def edit(path: Path, before: str, after: str) -> None:
@@ -85,7 +82,7 @@ def test_changes_of_both_are_merged(project: Path, capsys: Capture) -> None:
     edit_cell(project / "notebooks/04_training.ipynb", 'experiment = ""', 'experiment = "more"')
     (project / "tests/test_models.py").unlink()
     (project / "notebooks/00_board.ipynb").unlink()
-    commit(project)
+    commit_all(project)
     assert call(cli, ["upgrade"]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith(f"project: labkit {OLD} to {NEW}\n")
@@ -104,7 +101,7 @@ def test_changes_of_both_are_merged(project: Path, capsys: Capture) -> None:
     changed = {line.split()[0] for line in printed.splitlines() if line.startswith("  ")}
     assert {"README.md", "Makefile", "old.txt", ".copier-answers.yml", "notebooks/04_training.ipynb"} <= changed
     assert not {"lib/shop/features.py", "dvc.yaml", "notebooks/01_eda.ipynb"} & changed
-    commit(project)
+    commit_all(project)
     assert call(cli, ["upgrade"]) == 0
     assert capsys.readouterr().out == f"project: up to date with labkit {NEW}\n"
     check_checkout("diabetes")
@@ -113,7 +110,7 @@ def test_changes_of_both_are_merged(project: Path, capsys: Capture) -> None:
 def test_what_both_changed_is_a_conflict(project: Path, capsys: Capture) -> None:
     edit(project / "Makefile", "export DO_NOT_TRACK := yes", "export DO_NOT_TRACK := always")
     edit_cell(project / "notebooks/04_training.ipynb", "candidates = dict()", 'candidates = {"mine": None}')
-    commit(project)
+    commit_all(project)
     before = (project / "notebooks/04_training.ipynb").read_bytes()
     assert call(cli, ["upgrade", "--json"]) == 1
     shown = json.loads(capsys.readouterr().out)["project"]

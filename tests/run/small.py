@@ -14,6 +14,7 @@ import nbformat
 import psutil
 
 from tests.conftest import LABKIT, ROOT, make_environment
+from tests.git import call_git, commit_all
 
 STAGES = ("eda", "wrangling", "features")
 BEGIN = """
@@ -59,9 +60,8 @@ def make_small(folder: Path, *stages: str, store: Path | None = None, **sources:
     (folder / "dvc.yaml").write_text(make_pipeline(stages))
     if store:
         shutil.copy(store, folder / "mlflow.db")
-    commit = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "start"]
-    for command in (["git", "init", "-q"], ["git", "add", "-A"], commit):
-        subprocess.run(command, cwd=folder, check=True)
+    call_git(folder, "init", "-q")
+    commit_all(folder, "start")
     return folder
 
 

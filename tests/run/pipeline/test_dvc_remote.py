@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import call_in_process, call_labkit, make_environment
+from tests.git import commit_all
 from tests.run.small import make_small
 from tests.servers import find_free_port
 from tests.services import serve_s3
@@ -29,12 +30,6 @@ def add_experiment(root: Path, name: str) -> None:
     (root / "params" / f"{name}.yaml").write_text(content.replace("experiment: small", f"experiment: {name}"))
 
 
-def commit(root: Path) -> None:
-    """Commit everything."""
-    for words in (["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "run"]):
-        subprocess.run(["git", "-C", str(root), *words], check=True)
-
-
 def clone(root: Path, folder: Path) -> Path:
     """Return a clone of a checkout, as a colleague has it."""
     subprocess.run(["git", "clone", "-q", str(root), str(folder)], check=True)
@@ -51,7 +46,7 @@ def alice(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
     assert done.returncode == 0, done.stdout + done.stderr
     assert call(root, "dvc", "remote", "add", "-d", "team", str(folder / "data")).returncode == 0
     assert call(root, "dvc", "push").returncode == 0
-    commit(root)
+    commit_all(root)
     return root
 
 
@@ -63,7 +58,7 @@ def test_s3_remote_as_readme_has_it(alice: Path, tmp_path: Path) -> None:
         for words in (["remote", "add", "-f", "-d", "team", "s3://bucket/path"], ["push"]):
             done = call(root, "dvc", *words, **keys)
             assert done.returncode == 0, done.stderr
-        commit(root)
+        commit_all(root)
         bob = clone(root, tmp_path / "bob")
         done = call_labkit(bob, "pull", **keys)
         assert done.returncode == 0, done.stderr

@@ -9,6 +9,7 @@ from labkit.run.records import provenance
 from labkit.run.records.changes import LARGEST_PATCHED_FILE_BYTES, classify_file, find_changed_files, make_patch
 from labkit.run.records.run_record import list_closure
 
+from tests.git import call_git
 from tests.run.small import make_small
 
 ODD_NAME = "notebooks/an [odd] 'name' \"ü\" 100%.py"
@@ -26,12 +27,6 @@ def enter(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this process work in a checkout."""
     monkeypatch.setenv("LABKIT_ROOT", str(root))
     provenance.collect_for.cache_clear()
-
-
-def call_git(root: Path, *words: str, given: bytes | None = None) -> None:
-    """Run git."""
-    named = ["-c", "user.name=t", "-c", "user.email=t@localhost"]
-    subprocess.run(["git", "-C", str(root), *named, *words], input=given, check=True, capture_output=True)
 
 
 def rebuild(root: Path, folder: Path, *, commit: bool = True) -> Path:
@@ -131,10 +126,10 @@ def test_patch_makes_the_code_again_whatever_its_bytes(root: Path, tmp_path: Pat
     (root / ODD_NAME).write_text("rate = 4\n")
     (root / "dvc.yaml").write_text((root / "dvc.yaml").read_text() + "# changed\n")
     call_git(root, "add", "dvc.yaml")
-    before = subprocess.run(["git", "-C", str(root), "status", "--porcelain"], capture_output=True, check=True).stdout
+    before = call_git(root, "status", "--porcelain")
     clone = rebuild(root, tmp_path / "clone")
     assert read_files(clone, "notebooks/*", "dvc.yaml") == read_files(root, "notebooks/*", "dvc.yaml")
-    after = subprocess.run(["git", "-C", str(root), "status", "--porcelain"], capture_output=True, check=True).stdout
+    after = call_git(root, "status", "--porcelain")
     assert after == before, "the user's own index is left alone"
 
 
