@@ -14,13 +14,14 @@ from labkit.features.row_features import RowFeatures
 from labkit.model.release import bundle
 from labkit.model.training import comparison
 from labkit.params.load import load_params
-from labkit.run.records import registry, tracking_client
+from labkit.run.records import registry
 from labkit.run.records.champion_moves import CHAMPION
 from labkit.serving.batch import BatchSummary, compute_score, make_prediction_table, predict_file
 from labkit.serving.batch_files import check_batch_files, check_destination
 from labkit.stages import publish
 from labkit.storage import digests
 
+from tests.own_store import work_in
 from tests.run.small import make_small
 
 FACTS = {"classes": ["no", "yes"], "positive": "yes", "metric": "roc_auc", "metrics": {"holdout_roc_auc": 0.9}}
@@ -94,11 +95,7 @@ deploy: {}
 @pytest.fixture(scope="module")
 def champion(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Return a checkout with a published model of the table."""
-    with pytest.MonkeyPatch.context() as patch:
-        root = make_small(tmp_path_factory.mktemp("scoring") / "checkout", "eda")
-        patch.setenv("LABKIT_ROOT", str(root))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        tracking_client.get_client.cache_clear()
+    with work_in(make_small(tmp_path_factory.mktemp("scoring") / "checkout", "eda")) as root:
         (root / "params" / "e.yaml").write_text(PARAMS)
         params = load_params("e")
         row_features = RowFeatures.from_params(params).fit(TABLE.drop(columns="y"))
@@ -114,7 +111,6 @@ def champion(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         version = publish.register(params, bundle.load_release(folder), digests.compute_digest(folder))
         registry.set_alias("e", CHAMPION, version)
         yield root
-        tracking_client.get_client.cache_clear()
 
 
 def predict(champion: Path, folder: Path, table: pd.DataFrame, name: str = "in.csv") -> tuple[list[str], pd.DataFrame]:

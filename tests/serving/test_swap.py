@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from labkit.errors import ParamsError
 from labkit.model.release import bundle
 from labkit.params.load import load_params
-from labkit.run.records import registry, tracking, tracking_client
+from labkit.run.records import registry, tracking
 from labkit.run.records.champion_moves import move_champion
 from labkit.serving import prediction_log
 from labkit.serving.board import PID
@@ -22,6 +23,7 @@ from labkit.stages import promotion
 from labkit.storage.digests import compute_digest
 
 from tests.model.tables import make_table
+from tests.own_store import work_in
 from tests.run.small import make_small
 from tests.serving.running import Client, get_port, make_pointer, make_rows, start, wait_for, write_release
 
@@ -70,6 +72,13 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [write_release(folder / name, model=name) for name in ("lightgbm", "linear")]
 
 
+@pytest.fixture
+def root(tmp_path: Path, store: Path) -> Iterator[Path]:
+    """Return a checkout with an empty store, in which this process works."""
+    with work_in(make_small(tmp_path / "checkout", "eda", store=store)) as root:
+        yield root
+
+
 def test_swaps_under_load_lose_and_mix_nothing(tmp_path: Path, releases: list[Path]) -> None:
     expected = [tuple(bundle.load_release(release).predict(make_table(3))[:, 1]) for release in releases]
     tampered = write_release(tmp_path / "tampered")
@@ -91,13 +100,7 @@ def test_swaps_under_load_lose_and_mix_nothing(tmp_path: Path, releases: list[Pa
         assert version >= oldest  # a request sent after a promotion is answered by it
 
 
-def test_service_follows_a_promotion_and_a_rollback(
-    tmp_path: Path, releases: list[Path], store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = make_small(tmp_path / "checkout", "eda", store=store)
-    monkeypatch.setenv("LABKIT_ROOT", str(root))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    tracking_client.get_client.cache_clear()
+def test_service_follows_a_promotion_and_a_rollback(tmp_path: Path, releases: list[Path], root: Path) -> None:
     params = load_params("small")
     model_dir = root / "model"
     model_dir.mkdir()
@@ -116,7 +119,6 @@ def test_service_follows_a_promotion_and_a_rollback(
         promotion.roll_back(params, None, reason="predictions doubled")
         assert supervisor.follow("small", versions[1]) == versions[0]
         assert client.predict(ROWS)["model"]["version"] == 1
-    tracking_client.get_client.cache_clear()
 
 
 def test_stop_under_load_answers_and_logs_what_it_took(tmp_path: Path, releases: list[Path]) -> None:

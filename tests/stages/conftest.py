@@ -9,9 +9,9 @@ import pytest
 from labkit.artifacts import PLACES
 from labkit.data.table_files import save_table
 from labkit.params.experiment import Params
-from labkit.run.records import tracking_client
 from labkit.storage.atomic import write_json
 
+from tests.own_store import work_in
 from tests.run.small import make_small
 from tests.stages.releases import PASSED, TABLE
 
@@ -19,13 +19,8 @@ from tests.stages.releases import PASSED, TABLE
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Iterator[Path]:
     """Return a checkout with a store of its own, which labkit finds in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        root = make_small(tmp_path_factory.mktemp("publish") / "checkout", "eda", store=store)
-        patch.setenv("LABKIT_ROOT", str(root))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        tracking_client.get_client.cache_clear()
+    with work_in(make_small(tmp_path_factory.mktemp("publish") / "checkout", "eda", store=store)) as root:
         yield root
-        tracking_client.get_client.cache_clear()
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from labkit.params.load import load_params
 from labkit.params.override import apply_overrides
 from labkit.params.tables import Target
 from labkit.run import dvc_cache
-from labkit.run.records import ledger, registry, tracking, tracking_client
+from labkit.run.records import ledger, registry, tracking
 from labkit.run.records.champion_moves import CHAMPION
 from labkit.run.records.run_record import RunRecord
 from labkit.secrets.redaction import Mask
@@ -31,6 +31,7 @@ from labkit.stages import prediction_comparison
 from labkit.storage.atomic import write_json
 
 from tests.conftest import ROOT
+from tests.own_store import work_in
 
 pytestmark = pytest.mark.xdist_group("compare")
 N_ROWS = 60
@@ -117,12 +118,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     shutil.copytree(ROOT / "params", root / "params")
     for name in ("dvc.yaml", "requirements.lock"):
         shutil.copy(ROOT / name, root)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LABKIT_ROOT", str(root))
+    with work_in(root), pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", "80")
-        for name in ("MLFLOW_TRACKING_URI", "LABKIT_RUN_DIR"):
-            patch.delenv(name, raising=False)
-        tracking_client.get_client.cache_clear()
         named = {"champion": record_run(20.0, status="warning")}
         crown(named["champion"])
         named["fewer"] = record_run(20.0, status="warning", n_rows=N_ROWS - 1)
@@ -130,7 +127,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         apply_overrides("diabetes", ["seed=7", "training.tuning_trials=3"])
         named["last"] = record_run(10.0, status="passed")
         yield named
-        tracking_client.get_client.cache_clear()
 
 
 def call(capsys: pytest.CaptureFixture[str], *words: str) -> str:

@@ -1,6 +1,7 @@
 """Work by hand in a notebook, recorded as such and never as a run of the pipeline."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,25 +13,21 @@ from labkit.run.records import ledger, recovery, run_history, run_search, tracki
 from labkit.run.records.interactive import Executed, load_executed
 from labkit.stages import past_run
 
+from tests.own_store import work_in
 from tests.run.kernels.warm_kernels import Kernel, wait_until
-from tests.run.verification.scratch import code, make_scratch, write_scratch
+from tests.run.verification.scratch import TOKEN, code, make_scratch, write_scratch
 
-TOKEN = "ghp_" + "a1B2" * 10
 START = "import labkit; step = labkit.start('eda', 'diabetes')"
 
 
 @pytest.fixture
-def root(params_root: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(params_root: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A checkout with params and an empty store, in which ordinary kernels start."""
     shutil.copy(store, params_root / "mlflow.db")
     (params_root / "notebooks").mkdir()
     monkeypatch.setenv("LABKIT_WARM", "")
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    tracking_client.get_client.cache_clear()
-    tracking_client.find_experiment_in.cache_clear()
-    yield params_root
-    tracking_client.get_client.cache_clear()
-    tracking_client.find_experiment_in.cache_clear()
+    with work_in(params_root):
+        yield params_root
 
 
 def execute(kernel: Kernel, cell_id: str, source: str) -> str:

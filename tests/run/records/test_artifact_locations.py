@@ -14,6 +14,7 @@ from labkit.run.records import artifact_locations, registry, tracking, tracking_
 from mlflow.store.db import utils as database
 
 from tests.conftest import call_in_process, call_labkit
+from tests.own_store import forget_store
 from tests.run.small import make_small
 
 ODD = "a%20b?c#d 'e\" ü 100% [x]*;&+=@:,"
@@ -23,8 +24,7 @@ def enter(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this process work in a checkout, as if it had just started."""
     monkeypatch.setenv("LABKIT_ROOT", str(root))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    tracking_client.get_client.cache_clear()
-    tracking_client.find_experiment_in.cache_clear()
+    forget_store()
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_store_elsewhere_keeps_its_artifacts_beside_itself(
 ) -> None:
     """So that checkouts which share it do not write into one another."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/shared/runs.db")
-    tracking_client.get_client.cache_clear()
+    forget_store()
     record_run("shared")
     assert list_notes(tmp_path / "shared") == 1
     assert list_notes(old) == 1

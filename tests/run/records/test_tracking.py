@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,20 +22,17 @@ from labkit.run.records import mlflow_store as store_module
 from labkit.run.records.mlflow_store import check_store
 
 from tests.conftest import call_in_process, call_labkit
+from tests.own_store import work_in
 from tests.run.small import load_ledger, make_small, wait_until
 from tests.run.together import check_whole, kill_maker, list_runs, start_together
 from tests.servers import find_free_port
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(tmp_path: Path) -> Iterator[Path]:
     """Return a checkout that labkit finds in this process, without a store."""
-    root = make_small(tmp_path / "checkout", "eda")
-    monkeypatch.setenv("LABKIT_ROOT", str(root))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    tracking_client.get_client.cache_clear()
-    yield root
-    tracking_client.get_client.cache_clear()
+    with work_in(make_small(tmp_path / "checkout", "eda")) as root:
+        yield root
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from labkit.run.records import registry, run_search, tracking, tracking_client
 from mlflow import MlflowClient
 
 from tests.conftest import call_labkit, make_environment
+from tests.own_store import work_in
 from tests.run.small import load_ledger, make_small
 from tests.servers import find_free_port, wait_until_up
 
@@ -64,20 +65,10 @@ def server(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Iterator[Se
 
 
 @pytest.fixture
-def root(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def root(tmp_path: Path, store: Path) -> Iterator[Path]:
     """Return a checkout with an empty store, in which this process works."""
-    root = make_small(tmp_path / "checkout", "eda", store=store)
-    monkeypatch.setenv("LABKIT_ROOT", str(root))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    forget()
-    yield root
-    forget()
-
-
-def forget() -> None:
-    """Let this process open the store again."""
-    tracking_client.get_client.cache_clear()
-    tracking_client.find_experiment_in.cache_clear()
+    with work_in(make_small(tmp_path / "checkout", "eda", store=store)) as root:
+        yield root
 
 
 @pytest.mark.slow

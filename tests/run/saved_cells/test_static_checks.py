@@ -6,9 +6,7 @@ import pytest
 from labkit.run.saved_cells.static_checks import check_static
 from nbformat.v4 import new_markdown_cell
 
-from tests.run.verification.scratch import code, make_scratch, printed
-
-TOKEN = "ghp_" + "a1B2" * 10
+from tests.run.verification.scratch import TOKEN, code, make_scratch, printed
 
 
 def find(*cells: object) -> list[str]:

@@ -8,6 +8,9 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
+TOKEN = "ghp_" + "a1B2" * 10
+"""What a secret in a notebook looks like."""
+
 
 def show(value: str, kind: str = "text/plain") -> NotebookNode:
     """Return the output of a cell's last expression."""
