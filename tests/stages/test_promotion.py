@@ -14,7 +14,7 @@ from labkit.cli.main import cli
 from labkit.errors import LabkitError, ParamsError, PromotionError, TrackingError
 from labkit.monitoring.delivery_events import measure_delivery
 from labkit.params.experiment import Params
-from labkit.run.records import registry
+from labkit.run.records import registry, tracking_client
 from labkit.run.records.champion_moves import CHAMPION, Move, find_earlier_champion, load_moves
 from labkit.stages import model_versions, promotion, publish
 
@@ -48,6 +48,9 @@ def make_move(kind: Any, before: int | None, after: int) -> Move:
         ([("published", None, 1), ("published", 1, 2), ("published", 2, 3), ("rolled back", 3, 2)], 2, 1),
         ([("published", 1, 2), ("published", 2, 3), ("rolled back", 3, 2), ("published", 2, 4)], 4, 2),
         ([("found", None, 7), ("published", 7, 8)], 8, 7),
+        # The last move was made without labkit.
+        ([("published", 3, 4)], 5, 4),
+        ([("published", None, 1), ("published", 1, 2), ("published", 2, 3)], 1, 3),
     ],
 )
 def test_champion_before_is_the_one_that_was_replaced(
@@ -146,7 +149,7 @@ def test_of_two_promotions_at_once_one_is_refused(root: Path, params: Params, mo
             promotion.promote(params, 2, reason="a colleague's")
 
     monkeypatch.setattr(promotion, "verify_version", verify_late)
-    message = "someone else moved the champion at the same time, so version 1 was not promoted and version 2 is the"
+    message = "someone else moved the champion at the same time, so version 1 is not the champion, but version 2"
     for move in (promotion.promote, promotion.roll_back):
         with pytest.raises(PromotionError, match=message):
             move(params, 1, reason="ours")
@@ -162,6 +165,20 @@ def test_move_made_without_labkit_is_found(root: Path, params: Params) -> None:
     promotion.roll_back(params, 2, reason="wrong")
     assert list_moves(params)[-2:] == [("found", 3, 1), ("rolled back", 1, 2)]
     assert load_moves(params.experiment)[-2].by == ""
+
+
+def test_rollback_without_a_version_undoes_a_move_made_without_labkit(root: Path, params: Params) -> None:
+    publish_three(root, params)
+    put_release(root, params, "a")
+    publish.publish(params)
+    client = tracking_client.get_client()
+    for moved in (4, 1):
+        client.set_registered_model_alias(params.experiment, CHAMPION, str(moved))
+        message = promotion.roll_back(params, None, reason="wrong")
+        assert message == f"{params.experiment} version 3 is the champion again, rolled back from version {moved}"
+        assert list_moves(params)[-2:] == [("found", 3, moved), ("rolled back", moved, 3)]
+    promotion.roll_back(params, None, reason="wrong too")
+    assert find_champion(params) == 2
 
 
 def test_models_are_listed_on_80_columns_and_as_json(root: Path, params: Params) -> None:

@@ -20,8 +20,8 @@ def models(experiment: str | None, is_json: bool) -> None:
     """List the versions of EXPERIMENT, newest first, or the champion of each experiment.
 
     With the main metric on the holdout and its interval, the size, and who made it the champion, when and why; of
-    versions that never were, who registered them and what was decided about them. --json holds also every move of the
-    champion.
+    versions that never were, who registered them and what was decided about them. --json also holds the history of
+    the champion.
 
     \b
     labkit models
@@ -54,7 +54,7 @@ def models(experiment: str | None, is_json: bool) -> None:
 
 
 version_argument = click.argument("version", type=click.IntRange(1, LARGEST_VERSION), required=False)
-reason_option = click.option("--reason", required=True, help="Reason, kept with the move.")
+reason_option = click.option("--reason", required=True, help="Reason, recorded in the history of the champion.")
 
 
 @click.command(short_help="Promote a version to champion by hand.")

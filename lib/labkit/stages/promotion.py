@@ -26,7 +26,7 @@ from labkit.run.doctor import CheckResult
 from labkit.run.pipeline.outputs import check_outputs
 from labkit.run.records import registry
 from labkit.run.records.artifact_locations import find_moved
-from labkit.run.records.champion_moves import CHAMPION, find_earlier_champion, load_moves, move_champion
+from labkit.run.records.champion_moves import CHAMPION, find_earlier_champion, load_history, move_champion
 from labkit.stages.gate_checks import list_checks
 from labkit.stages.publish import fetch_champion, fetch_release, register
 from labkit.storage.digests import compute_digest
@@ -40,7 +40,7 @@ def promote(params: Params, number: int | None, *, reason: str, accept_unverifie
     number
         Version to promote; None for the release in this checkout, which must have passed the gate.
     reason
-        Reason for the promotion, stored with the version.
+        Reason for the promotion, recorded in the history of the champion.
     accept_unverified
         Whether a champion whose files are missing or changed may be replaced.
 
@@ -84,7 +84,7 @@ def roll_back(params: Params, number: int | None, *, reason: str) -> str:
     number
         Version to return to; None for the one that the current champion replaced.
     reason
-        Reason for the rollback, kept with the move.
+        Reason for the rollback, recorded in the history of the champion.
 
     Raises
     ------
@@ -98,10 +98,9 @@ def roll_back(params: Params, number: int | None, *, reason: str) -> str:
     """
     check_reason(reason)
     name = params.experiment
-    champion = registry.find_version(name, alias=CHAMPION)
+    champion, moves = load_history(name)
     if champion is None:
         raise PromotionError(f"{name} has no champion yet, so there is nothing to roll back: run `labkit run {name}`")
-    moves = load_moves(name)
     target = find_earlier_champion(moves, champion.number) if number is None else number
     if target is None:
         raise PromotionError(
@@ -112,7 +111,7 @@ def roll_back(params: Params, number: int | None, *, reason: str) -> str:
     if version == champion:
         return f"{name} version {version.number} is already the champion"
     earlier = {one for move in moves for one in (move.before, move.after)}
-    if version.number not in earlier and not registry.has_been(name, version, CHAMPION):
+    if version.number not in earlier and not registry.has_had_alias(name, version, CHAMPION):
         raise PromotionError(
             f"{name} version {version.number} was never the champion, and version {champion.number} stays it: "
             f"`labkit promote {name} {version.number} --reason …` promotes it"
@@ -124,18 +123,22 @@ def roll_back(params: Params, number: int | None, *, reason: str) -> str:
 
 
 def check_reason(reason: str) -> None:
-    """Refuse a reason without words."""
+    """Raise ParamsError for an empty reason."""
     if not reason.strip():
-        raise ParamsError("--reason is empty: give a reason, it is kept with the version")
+        raise ParamsError("--reason is empty: give a reason, it is recorded in the history of the champion")
 
 
 def describe_race(name: str, version: registry.Version) -> str:
     """Return the message for a champion that someone else moved at the same time."""
     now = registry.find_version(name, alias=CHAMPION)
-    champion = "there is no champion" if now is None else f"version {now.number} is the champion"
+    if now == version:
+        state = f"to version {version.number} as well"
+    else:
+        champion = "and there is none" if now is None else f"but version {now.number}"
+        state = f"so version {version.number} is not the champion, {champion}"
     return (
-        f"{name}: someone else moved the champion at the same time, so version {version.number} was not promoted and "
-        f"{champion}: look at `labkit models {name}` and decide again"
+        f"{name}: someone else moved the champion at the same time, {state}: look at `labkit models {name}` and decide "
+        "again"
     )
 
 

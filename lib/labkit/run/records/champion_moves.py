@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from labkit.errors import TrackingError
@@ -76,13 +77,32 @@ def move_champion(
         The registry does not respond.
     """
     # A registry cannot be locked: the lock is for processes of this checkout, the second look for other machines.
-    with hold_lock(ledger.find_ledger_path().with_name(f"champion-{name}.lock")):
+    with hold_lock(find_champion_lock(name)):
         if registry.find_version(name, alias=CHAMPION) != before:
             return False
         record_found(name, before)
         registry.set_alias(name, CHAMPION, version)
         record(name, version, before=None if before is None else before.number, kind=kind, reason=reason)
     return registry.find_version(name, alias=CHAMPION) == version
+
+
+def load_history(name: str) -> tuple[registry.Version | None, list[Move]]:
+    """Return the champion, None if there is none, and its recorded moves, after any move that this checkout is making.
+
+    Raises
+    ------
+    TrackingError
+        A record cannot be read.
+    LostStoreError
+        The registry does not respond.
+    """
+    with hold_lock(find_champion_lock(name)):
+        return registry.find_version(name, alias=CHAMPION), load_moves(name)
+
+
+def find_champion_lock(name: str) -> Path:
+    """Return the path of the lock that a process of this checkout holds while it moves the champion."""
+    return ledger.find_ledger_path().with_name(f"champion-{name}.lock")
 
 
 def record_found(name: str, champion: registry.Version | None) -> None:
@@ -130,7 +150,8 @@ def load_moves(name: str) -> list[Move]:
 def find_earlier_champion(moves: Sequence[Move], current: int) -> int | None:
     """Return the version that the current champion replaced when it came into service, or None.
 
-    A rollback is not such a replacement: after a rollback from 3 to 2, the next one leads to the version before 2.
+    A rollback is not such a replacement: after a rollback from 3 to 2, the next one leads to the version before 2. A
+    champion that is not that of the latest move was set without labkit, and replaced the one that is.
 
     Parameters
     ----------
@@ -139,5 +160,7 @@ def find_earlier_champion(moves: Sequence[Move], current: int) -> int | None:
     current
         Number of the champion.
     """
+    if moves and moves[-1].after != current:
+        return moves[-1].after
     replaced = [move.before for move in moves if move.after == current and move.kind != "rolled back"]
     return replaced[-1] if replaced else None

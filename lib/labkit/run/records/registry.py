@@ -1,7 +1,7 @@
 """The model registry of MLflow: versions, the digests of the releases they were made from, and aliases."""
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,53 +61,54 @@ def find_version(name: str, *, alias: str | None = None, digest: str | None = No
     return get_version(name, number) if number is not None else None
 
 
+@contextmanager
+def ignore_missing() -> Iterator[None]:
+    """Suppress MLflow's error for a model, version or run that does not exist."""
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+
+
 @reach()
 def find_version_number(name: str, *, alias: str | None, digest: str | None) -> int | None:
     """Return the number of the version with an alias or made from a release, or None."""
     client = get_client()
-    try:
+    with ignore_missing():
         if alias:
             number = client.get_registered_model(name).aliases.get(alias)
             return int(number) if number is not None else None
         versions = list_pages(lambda token: client.search_model_versions(f"name = '{name}'", page_token=token))
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
-        raise
-    return max((int(one.version) for one in versions if one.tags.get(DIGEST_TAG) == digest), default=None)
+        return max((int(one.version) for one in versions if one.tags.get(DIGEST_TAG) == digest), default=None)
+    return None
 
 
 @reach()
 def list_versions(name: str) -> list[VersionRecord]:
     """Return all versions of a registered model, the earliest first; none if there is no such model."""
     client = get_client()
-    try:
+    with ignore_missing():
         aliases = client.get_registered_model(name).aliases
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return []
-        raise
-    found = list_pages(lambda token: client.search_model_versions(f"name = '{name}'", page_token=token))
-    return [
-        VersionRecord(
-            Version(int(one.version), str(one.run_id), one.tags.get(DIGEST_TAG, "")),
-            datetime.fromtimestamp(one.creation_timestamp / 1000, UTC).isoformat(timespec="seconds"),
-            tuple(sorted(alias for alias, number in aliases.items() if int(number) == int(one.version))),
-            dict(one.tags),
-        )
-        for one in sorted(found, key=lambda one: int(one.version))
-    ]
+        found = list_pages(lambda token: client.search_model_versions(f"name = '{name}'", page_token=token))
+        return [
+            VersionRecord(
+                Version(int(one.version), str(one.run_id), one.tags.get(DIGEST_TAG, "")),
+                datetime.fromtimestamp(one.creation_timestamp / 1000, UTC).isoformat(timespec="seconds"),
+                tuple(sorted(alias for alias, number in aliases.items() if int(number) == int(one.version))),
+                dict(one.tags),
+            )
+            for one in sorted(found, key=lambda one: int(one.version))
+        ]
+    return []
 
 
 @reach()
 def load_model_tags(name: str) -> dict[str, str]:
     """Return the tags of a registered model; none if there is no such model."""
-    try:
+    with ignore_missing():
         return dict(get_client().get_registered_model(name).tags)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return {}
-        raise
+    return {}
 
 
 @reach()
@@ -119,13 +120,9 @@ def tag_model(name: str, key: str, value: str) -> None:
 @reach()
 def find_version_commit(version: Version) -> str:
     """Return the git commit of the run that made a version, empty if it is not recorded or the run is gone."""
-    try:
-        tags = get_client().get_run(version.run_id).data.tags
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return ""
-        raise
-    return str(tags.get("mlflow.source.git.commit", ""))
+    with ignore_missing():
+        return str(get_client().get_run(version.run_id).data.tags.get("mlflow.source.git.commit", ""))
+    return ""
 
 
 @reach()
@@ -147,17 +144,10 @@ def get_version(name: str, number: int) -> Version:
     LostStoreError
         The registry does not respond.
     """
-    with reach():
-        client = get_client()
-        try:
-            found = client.get_model_version(name, str(number))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            found = None
-    if found is None:
-        raise TrackingError(f"model {name}: there is no version {number}: `labkit models {name}` lists them")
-    return Version(int(found.version), str(found.run_id), found.tags.get(DIGEST_TAG, ""))
+    with reach(), ignore_missing():
+        found = get_client().get_model_version(name, str(number))
+        return Version(int(found.version), str(found.run_id), found.tags.get(DIGEST_TAG, ""))
+    raise TrackingError(f"model {name}: there is no version {number}: `labkit models {name}` lists them")
 
 
 @reach()
@@ -220,7 +210,7 @@ def replace_files(name: str, version: Version, model_dir: Path, *, release_dir: 
 
 
 @reach()
-def has_been(name: str, version: Version, alias: str) -> bool:
+def has_had_alias(name: str, version: Version, alias: str) -> bool:
     """Return whether an alias pointed to a version at any time."""
     return f"labkit.{alias}_by" in get_client().get_model_version(name, str(version.number)).tags
 
