@@ -66,7 +66,7 @@ def test_wheel_predicts_what_the_service_predicts(release: Path, wheel: Path, tm
     expected = engine.name_predictions(engine.opened.predict(given))
     assert found["predictions"] == expected["predictions"]
     assert (found["probabilities"], found["threshold"]) == (expected["probabilities"], 0.3)
-    pipeline = bundle.load_release(release).load_pipeline().predict_proba(rows)[:, 1]
+    pipeline = bundle.load_release(release).pipeline.predict_proba(rows)[:, 1]
     np.testing.assert_allclose([row["yes"] for row in found["probabilities"]], pipeline, atol=1e-5)
     assert found["refusals"][0].startswith("row 1: columns missing: ")
     assert found["refusals"][1] == "column 'a_b': 'tall' is not a number: give numbers"

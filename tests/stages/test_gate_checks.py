@@ -23,6 +23,7 @@ from labkit.params.experiment import Params
 from labkit.params.tables import Target
 from labkit.run.records import registry, tracking_client
 from labkit.stages import gate_checks, model_versions, promotion
+from sklearn.pipeline import Pipeline
 
 from tests.stages.releases import find_champion, publish_release, put_release, read_decision
 
@@ -244,6 +245,21 @@ def test_declared_limit_is_enforced(
     found = lab.check(model, limits=limits)
     assert list_failed(found) == [name]
     assert words in found[name].evidence
+
+
+def test_time_is_that_of_the_prediction_that_is_served(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of probabilities, where the release has no graph, by the pipeline as it was loaded once."""
+    opened = lab.release(fit("ab"))
+    called = []
+
+    def note(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *given, **options: called.append(name) or method(*given, **options)
+
+    for name in ("predict", "predict_proba"):
+        monkeypatch.setattr(Pipeline, name, note(name, getattr(Pipeline, name)))
+    assert gate_checks.measure_milliseconds(opened, gate_checks.load_holdout(lab.make_params())) > 0
+    assert {*called} == {"predict_proba"}
+    assert opened.pipeline is opened.pipeline
 
 
 def test_fairness_needs_groups_with_enough_rows_and_a_known_column(lab: Lab) -> None:

@@ -47,7 +47,7 @@ def list_checks(params: Params, opened: bundle.Release, gate: Decision) -> list[
     """
     limits, holdout = params.evaluation.gate, load_holdout(params)
     sizes = {path.name: path.stat().st_size for path in sorted(opened.folder.iterdir())}
-    pipeline = opened.load_pipeline()
+    pipeline = opened.pipeline
     with opened.code.active():
         checks = [
             *gate.checks,
@@ -56,7 +56,7 @@ def list_checks(params: Params, opened: bundle.Release, gate: Decision) -> list[
             check_rows(params, pipeline, holdout),
         ]
         if limits.most_milliseconds is not None:
-            checks += gate_limits.check_speed(measure_milliseconds(opened, pipeline, holdout), limits)
+            checks += gate_limits.check_speed(measure_milliseconds(opened, holdout), limits)
         if limits.worst_value is not None or limits.most_miscalibration is not None or limits.fairness is not None:
             ours = compute_predictions(holdout[params.data.target.column], pipeline, holdout, params.data.target)
             metric = params.training.metric
@@ -93,11 +93,10 @@ def check_rows(params: Params, pipeline: Any, holdout: pd.DataFrame) -> Check:
     return gate_limits.check_fitted_rows(shared, len(holdout))
 
 
-def measure_milliseconds(opened: bundle.Release, pipeline: Any, holdout: pd.DataFrame) -> float:
-    """Return the time to predict one row, the best of several tries."""
+def measure_milliseconds(opened: bundle.Release, holdout: pd.DataFrame) -> float:
+    """Return the time in which an opened release predicts one row, the best of several tries."""
     row = holdout.head(1)[list(opened.row_features.inputs_)]
-    predict = opened.predict if opened.graph is not None else pipeline.predict
-    return 1000 * min(timeit.Timer(lambda: predict(row)).repeat(5, 10)) / 10
+    return 1000 * min(timeit.Timer(lambda: opened.predict(row)).repeat(5, 10)) / 10
 
 
 def check_fair_groups(params: Params, holdout: pd.DataFrame, ours: Predictions, threshold: float | None) -> list[Check]:

@@ -209,7 +209,7 @@ def save_mlflow_version(opened: bundle.Release, folder: Path) -> Path:
     with opened.code.active():
         tracking.save_mlflow_model(
             folder,
-            opened.load_pipeline(),
+            opened.pipeline,
             load_example(opened),
             kinds=opened.row_features.inputs_,
             requirements=bundle.list_requirements(),

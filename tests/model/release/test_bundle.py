@@ -42,7 +42,7 @@ def test_release_predicts_as_the_pipeline(tmp_path: Path, task: str, has_graph: 
     model = make_model("lightgbm", task)
     expected = model.predict(ROWS) if task == "regression" else model.predict_proba(ROWS)
     np.testing.assert_allclose(opened.predict(ROWS), expected, rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(opened.load_pipeline().predict(ROWS), model.predict(ROWS))
+    np.testing.assert_array_equal(opened.pipeline.predict(ROWS), model.predict(ROWS))
     with pytest.raises(DataError, match="columns missing: a b"):
         opened.predict(ROWS.drop(columns="a b"))
 

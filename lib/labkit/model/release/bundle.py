@@ -7,6 +7,7 @@ the part that a service needs.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,9 @@ class Release:
     graph: Graph | None
     code: ReleaseCode = field(default_factory=ReleaseCode)
 
-    def load_pipeline(self) -> Any:
-        """Load the scikit-learn pipeline; what is the user's own in it is used within `code.active()`."""
+    @cached_property
+    def pipeline(self) -> Any:
+        """The scikit-learn pipeline, loaded on first use; what is the user's own in it is used in `code.active()`."""
         with self.code.active():
             return skops_file.load_model(self.folder / PIPELINE, own=list_own_types(self.facts))
 
@@ -84,9 +86,8 @@ class Release:
         with self.code.active():
             if self.graph is not None:
                 return self.graph.predict(take_columns(frame, self.row_features.inputs_))
-            pipeline = self.load_pipeline()
             is_classifier = self.facts["task"] == "classification"
-            return np.asarray(pipeline.predict_proba(frame) if is_classifier else pipeline.predict(frame))
+            return np.asarray(self.pipeline.predict_proba(frame) if is_classifier else self.pipeline.predict(frame))
 
     def prove_parity(self, pipeline: Any, frame: pd.DataFrame, *, tolerance: float) -> Parity:
         """Compare the graph's predictions with those of the pipeline on raw rows.
