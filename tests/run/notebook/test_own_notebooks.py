@@ -140,6 +140,13 @@ def test_modules_beside_it_are_part_of_its_code(ejected: Path) -> None:
     assert OWN not in list_closure(ejected, "flights")
 
 
+def test_shared_notebook_that_it_replaces_is_no_part_of_its_code(ejected: Path) -> None:
+    shared = f"notebooks/{NAME}"
+    assert shared not in list_closure(ejected, "diabetes")
+    assert shared in list_closure(ejected, "flights")
+    assert shared in list_closure(ejected)
+
+
 def test_a_newer_own_notebook_starts_kernels_early(ejected: Path) -> None:
     import os
 

@@ -124,7 +124,7 @@ def list_tracked(root: Path, names: Iterable[str]) -> list[str]:
 
 
 def read_head(root: Path) -> str | None:
-    """Return the commit of a checkout, None before the first one."""
+    """Return the current commit of a checkout; None outside of git, or before the first commit."""
     found = call_git(root, ["rev-parse", "--verify", "--quiet", "HEAD"])
     return found.decode().strip() if found else None
 

@@ -9,7 +9,6 @@ import importlib.metadata
 import os
 import platform
 import socket
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from labkit.params.describe import describe_params
 from labkit.params.experiment import Params
 from labkit.run.dvc_yaml import load_declarations
 from labkit.run.records import ledger
-from labkit.run.records.changes import find_changed_files
+from labkit.run.records.changes import find_changed_files, read_head
 from labkit.storage.digests import compute_digest
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -46,7 +45,7 @@ def collect_for(root: Path) -> dict[str, Any]:
     }
     if lock.is_file():
         found["lock_sha256"] = compute_digest(lock)
-    if commit := find_commit(root):
+    if commit := read_head(root):
         changes = find_changed_files(root)
         found |= {"commit": commit, "is_dirty": changes.is_dirty, "changed": changes.list_code()}
     return found
@@ -69,15 +68,6 @@ def collect_stage(params: Params, stage: str, sample_rows: int | None) -> dict[s
 def list_params(experiment: str) -> dict[str, str]:
     """Return the parameters that are not at their defaults, as strings."""
     return {entry.name: str(entry.value) for entry in describe_params(experiment) if entry.origin != "default"}
-
-
-def find_commit(root: Path | None = None) -> str | None:
-    """Return the current commit of a checkout; None outside of git, or before the first commit."""
-    command = ["git", "-C", str(root or paths.find_root()), "rev-parse", "--verify", "--quiet", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def find_user() -> str:

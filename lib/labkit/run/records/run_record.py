@@ -5,7 +5,7 @@ One file per run, an artifact of its MLflow run, beside the patch of uncommitted
 """
 
 import hashlib
-import subprocess
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -124,7 +124,7 @@ class RunRecord:
         found = changes.find_changed_files(root, list_closure(root, self.params.experiment))
         patch = changes.make_patch(root, found)
         described: dict[str, Any] = {
-            "commit": provenance.find_commit(root),
+            "commit": found.base,
             "origin": find_origin(root),
             "is_dirty": found.is_dirty,
             "files": changes.describe_files(root, found.code),
@@ -155,8 +155,7 @@ def list_closure(root: Path, experiment: str | None = None) -> list[str]:
     Those are the notebooks and what they import, the packages beside labkit, the pipeline and the lock.
     """
     checkout = Checkout(root)
-    notebooks = {*list_notebooks(), *list_notebooks(experiment)}
-    files = {file for notebook in notebooks for file in checkout.find_closure(notebook)}
+    files = {file for notebook in list_notebooks(experiment) for file in checkout.find_closure(notebook)}
     library = checkout.root / "lib"
     files |= {file for file in library.rglob("*.py") if file.relative_to(library).parts[0] != "labkit"}
     files |= {file for name in ROOT_FILES if (file := checkout.root / name).is_file()}
@@ -166,12 +165,8 @@ def list_closure(root: Path, experiment: str | None = None) -> list[str]:
 
 def find_origin(root: Path) -> str | None:
     """Return where the checkout was cloned from, without a password; None if git has no remote."""
-    command = ["git", "-C", str(root), "remote", "get-url", "origin"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return paths.show_address(found)
+    found = changes.call_git(root, ["remote", "get-url", "origin"])
+    return None if found is None else paths.show_address(os.fsdecode(found).strip())
 
 
 def describe_params_file(root: Path, experiment: str) -> dict[str, Any]:
