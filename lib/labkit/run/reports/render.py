@@ -149,7 +149,7 @@ def render_cells(notebook: NotebookNode, cells: list[NotebookNode], outline: Out
     return Markup(html), resources["outline"]
 
 
-def render_page(html: Path, *, title: str, markdown: str, **context: Any) -> None:
+def render_page(html: Path, *, title: str, markdown: str, neighbours: Sequence[tuple[str, str]] = ()) -> None:
     """Write Markdown as one self-contained page, e.g. a publish decision with a model card.
 
     Parameters
@@ -158,14 +158,14 @@ def render_page(html: Path, *, title: str, markdown: str, **context: Any) -> Non
         The page's only H1.
     markdown
         Its body; headings begin with the second level.
-    context
-        As `page.html.j2` shows it: `experiment`, `neighbours`, `started`, `run`, `question`.
+    neighbours
+        See `render_report`.
     """
     outline = Outline(title)
     body = render_markdown(markdown, outline)
     contents = [heading for heading in outline.headings if heading.level == 2]
     current = {"current": html.name, "contents": contents if len(contents) > 1 else []}
-    write_page(html, "page.html.j2", title=title, body=body, **current, **context)
+    write_page(html, "page.html.j2", title=title, body=body, neighbours=neighbours, **current)
 
 
 def load_notebook(path: Path) -> NotebookNode:
