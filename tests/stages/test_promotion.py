@@ -3,10 +3,12 @@
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from click.testing import CliRunner
 from labkit.artifacts import PLACES
@@ -14,10 +16,12 @@ from labkit.cli.main import cli
 from labkit.errors import LabkitError, ParamsError, PromotionError, TrackingError
 from labkit.monitoring.delivery_events import measure_delivery
 from labkit.params.experiment import Params
-from labkit.run.records import registry, tracking_client
+from labkit.run.records import ledger, registry, tracking_client
 from labkit.run.records.champion_moves import CHAMPION, Move, find_earlier_champion, load_moves
 from labkit.stages import model_versions, promotion, publish
+from labkit.storage.locks import hold_lock
 
+from tests.run.small import wait_until
 from tests.stages.releases import find_champion, find_release, put_release
 
 pytestmark = pytest.mark.slow
@@ -136,27 +140,22 @@ def test_what_cannot_be_promoted_or_rolled_back_is_one_error_and_moves_nothing(r
     assert list_moves(params) == [("published", None, 1)]
 
 
-def test_of_two_promotions_at_once_one_is_refused(root: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("move", "kind"), [(promotion.promote, "promoted"), (promotion.roll_back, "rolled back")])
+def test_of_two_moves_at_once_one_is_refused(root: Path, params: Params, move: Callable[..., str], kind: str) -> None:
     publish_three(root, params)
-    verify = promotion.verify_version
-    is_first = True
-
-    def verify_late(name: str, version: registry.Version) -> None:
-        nonlocal is_first
-        verify(name, version)
-        if is_first:
-            is_first = False
-            promotion.promote(params, 2, reason="a colleague's")
-
-    monkeypatch.setattr(promotion, "verify_version", verify_late)
-    message = "someone else moved the champion at the same time, so version 1 is not the champion, but version 2"
-    for move in (promotion.promote, promotion.roll_back):
-        with pytest.raises(PromotionError, match=message):
-            move(params, 1, reason="ours")
-        assert find_champion(params) == 2
-        assert list_moves(params)[-1] == ("promoted", 3, 2)
-        promotion.promote(params, 3, reason="once more")
-        is_first = True
+    lock = ledger.find_ledger_path().with_name(f"champion-{params.experiment}.lock")
+    with ThreadPoolExecutor() as pool:
+        with hold_lock(lock):
+            moves = {number: pool.submit(move, params, number, reason="ours") for number in (1, 2)}
+            # Both have seen version 3 as the champion, and wait.
+            wait_until(lambda: [file.path for file in psutil.Process().open_files()].count(str(lock)) == 3)
+        [(number, error)] = [(number, one.exception()) for number, one in moves.items() if one.exception()]
+    champion = find_champion(params)
+    assert {number, champion} == {1, 2}
+    assert isinstance(error, PromotionError)
+    state = f"so version {number} is not the champion, but version {champion}: look at"
+    assert f"someone else moved the champion at the same time, {state}" in str(error)
+    assert list_moves(params)[3:] == [(kind, 3, champion)]
 
 
 def test_move_made_without_labkit_is_found(root: Path, params: Params) -> None:
