@@ -12,6 +12,7 @@ import pandas as pd
 from labkit.model.onnx import converters
 from labkit.model.onnx.compact import compact
 from labkit.model.release import bundle
+from labkit.model.release.own_code import OwnCode
 from labkit.serving.board import Board
 from labkit.serving.engine import Engine, load_engine
 from labkit.serving.settings import LOOPBACK, Pointer, Settings
@@ -40,6 +41,7 @@ def write_release(
     threshold: float = 0.3,
     columns: tuple[str, ...] = (),
     has_graph: bool = True,
+    code: OwnCode | None = None,
 ) -> Path:
     """Write a release of a small model of all columns, or of some."""
     fitted = make_model(model, task, columns)
@@ -53,6 +55,7 @@ def write_release(
         contract=json.dumps(CONTRACT),
         card="# Card",
         example=make_table()[list(fitted[0].inputs_)],
+        code=code,
     )
     return folder
 

@@ -13,6 +13,9 @@ import pytest
 from labkit.cli import main
 from labkit.errors import ModelError
 from labkit.model.release import bundle, runtime
+from labkit.model.release.own_code import find_code
+from labkit.params.experiment import Params
+from labkit.params.load import load_params
 from labkit.paths import PACKAGE_DIR
 from labkit.serving.embedded import write_model_wheel
 from labkit.storage.digests import compute_digest
@@ -84,15 +87,29 @@ def test_what_predicts_is_copied_verbatim(wheel: Path, tmp_path: Path) -> None:
     assert not {"data", "run", "view", "cli"} & {path.parts[0] for path in found}
 
 
-def test_wheel_requires_numpy_and_onnxruntime_and_is_the_same_each_time(
-    release: Path, wheel: Path, tmp_path: Path
-) -> None:
+def read_requirements(wheel: Path) -> list[str]:
+    """Return the names of the packages that a wheel requires."""
     with zipfile.ZipFile(wheel) as archive:
         described = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         metadata = Parser().parsestr(archive.read(described).decode())
-    assert [one.partition(">")[0] for one in metadata.get_all("Requires-Dist") or []] == ["numpy", "onnxruntime"]
+    return [one.partition(">")[0] for one in metadata.get_all("Requires-Dist") or []]
+
+
+def test_wheel_requires_numpy_and_onnxruntime_and_is_the_same_each_time(
+    release: Path, wheel: Path, tmp_path: Path
+) -> None:
+    assert read_requirements(wheel) == ["numpy", "onnxruntime"]
     again = write_model_wheel(release, tmp_path)
     assert (again.name, again.read_bytes()) == (wheel.name, wheel.read_bytes())
+
+
+def test_wheel_of_a_model_with_own_transformers_requires_what_they_need(tmp_path: Path) -> None:
+    params = load_params("diabetes").model_dump(mode="json")
+    scaled = {"path": "sklearn.preprocessing:StandardScaler", "columns": ["age"], "names": ["scaled_age"]}
+    params["features"]["transformers"] = {"scaled": scaled}
+    code = find_code(Params.model_validate_json(json.dumps(params)))
+    wheel = write_model_wheel(write_release(tmp_path / "r", code=code), tmp_path)
+    assert read_requirements(wheel) == ["numpy", "onnxruntime", "scikit-learn", "skops"]
 
 
 def test_tampered_wheel_is_refused(wheel: Path, tmp_path: Path) -> None:
