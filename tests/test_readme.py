@@ -8,25 +8,39 @@ import sys
 import urllib.request
 import zipfile
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
 from labkit.model.release.runtime import load_runtime
+from labkit.run.records.champion_moves import Move
+from labkit.stages.model_versions import list_versions
 
-from tests.conftest import ROOT, call_labkit, make_environment
+from tests.conftest import ROOT, call_in_process, call_labkit, make_environment
+from tests.own_store import work_in
 from tests.servers import find_free_port, serve
 from tests.shared_server import SharedServer
 
+
+def find_blocks(page: str, language: str = "") -> list[str]:
+    """Return the blocks of code of a page in a language."""
+    content = (ROOT / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", content, flags=re.DOTALL | re.MULTILINE)
+    return [block for named, block in blocks if named == language]
+
+
+def find_commands(page: str) -> list[str]:
+    """Return the commands in the blocks of a page."""
+    lines = [line for block in find_blocks(page) for line in block.splitlines()]
+    return [line.partition("#")[0].strip() for line in lines if re.match(r"(make|labkit|papermill|dvc|mlflow) ", line)]
+
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
-COMMANDS = [
-    line.partition("#")[0].strip()
-    for block in BLOCKS
-    for line in block.splitlines()
-    if re.match(r"(make|labkit|papermill|dvc|mlflow) ", line)
-]
+BLOCKS = find_blocks("README.md")
+COMMANDS = find_commands("README.md")
 TARGETS = sorted({command.split()[1] for command in COMMANDS if command.startswith("make ")})
 # `mlflow ui` and `labkit serve` run until they are stopped, see the tests of their own below.
 RUN = [command for command in COMMANDS if not command.startswith(("make ", "mlflow ", "labkit serve"))]
@@ -127,6 +141,27 @@ def test_package_predicts_as_the_release(root: Path) -> None:
         check=True,
     )
     assert json.loads(found.stdout) == release.name_predictions(release.predict(rows))
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("pipeline")
+def test_champion_is_moved_and_measured_as_documented(root: Path) -> None:
+    with work_in(root):
+        if len(list_versions("diabetes")) < 2:
+            other = ("-S", "training.models=dummy,decision_tree")
+            assert call_labkit(root, "run", "diabetes", *other).returncode == 0
+        commands = [*find_commands("docs/releases.md"), *find_commands("docs/delivery.md")]
+        for command in ("labkit promote diabetes 1 --reason first", *commands):
+            done = call_in_process(root, *shlex.split(command)[1:])
+            assert done.returncode == 0, done.stdout + done.stderr
+        assert json.loads(done.stdout)["experiment"] == "diabetes"
+        [block] = find_blocks("docs/releases.md", "python")
+        *lines, last = block.splitlines()
+        expression, _, described = last.partition("#")
+        names: dict[str, Any] = {"Move": Move}
+        exec("\n".join(lines), names)
+        move, shown = asdict(eval(expression, names)), asdict(eval(described.replace("…", "...").strip(), names))
+    assert {name: value if shown[name] is not ... else ... for name, value in move.items()} == shown
 
 
 def test_every_command_is_in_readme_or_docs_and_helps_with_an_example() -> None:
