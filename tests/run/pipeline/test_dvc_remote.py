@@ -1,13 +1,14 @@
 """Data go from one clone to another through a DVC remote, whichever experiments have run."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import call_in_process, call_labkit, make_environment
+from tests.conftest import ROOT, call_in_process, call_labkit, make_environment
 from tests.git import commit_all
 from tests.run.small import make_small
 from tests.servers import find_free_port
@@ -51,12 +52,15 @@ def alice(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_s3_remote_as_readme_has_it(alice: Path, tmp_path: Path) -> None:
+def test_s3_remote_as_the_page_on_teams_has_it(alice: Path, tmp_path: Path) -> None:
+    page = " ".join((ROOT / "docs" / "team.md").read_text(encoding="utf-8").split())
+    *shared, pull, fails = [words.split() for words in re.findall(r"`((?:dvc|labkit) [^`]+)`", page)]
+    assert pull == ["labkit", "pull", "diabetes"]
     root = clone(alice, tmp_path / "alice")
     shutil.copytree(alice / ".dvc" / "cache", root / ".dvc" / "cache")
     with serve_s3(tmp_path, bucket="bucket") as keys:
-        for words in (["remote", "add", "-f", "-d", "team", "s3://bucket/path"], ["push"]):
-            done = call(root, "dvc", *words, **keys)
+        for words in (["dvc", "remote", "remove", "team"], *shared):
+            done = call(root, *words, **keys)
             assert done.returncode == 0, done.stderr
         commit_all(root)
         bob = clone(root, tmp_path / "bob")
@@ -67,6 +71,9 @@ def test_s3_remote_as_readme_has_it(alice: Path, tmp_path: Path) -> None:
         assert call_in_process(bob, "status", "small").stdout.count("up to date") == 2
         again = call_labkit(bob, "pull", "small", **keys)
         assert again.stdout == "0 files fetched; 2 outputs of 2 stages in place\n"
+        failed = call(bob, *fails, **keys)
+        assert failed.returncode != 0
+        assert "data/other" in failed.stderr
 
 
 @pytest.mark.slow
