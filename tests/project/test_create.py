@@ -1,6 +1,7 @@
 """`labkit init` makes a whole project, or says what is wrong and makes nothing."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -19,6 +20,7 @@ from labkit.new.inspect import Survey
 from labkit.new.options import Kind
 from labkit.new.proposal import Proposal
 from labkit.params.load import load_params
+from labkit.project import wheel
 from labkit.project.create import commit, create_project
 from labkit.project.example import choose_example
 from labkit.project.package_name import check_package_name
@@ -127,6 +129,53 @@ def test_nothing_of_this_machine_is_in_a_project(project: str, request: pytest.F
         assert [name for name, content in found.items() if word in content] == []
     assert b"://" not in found["requirements.lock"]
     assert [name for name in found if name.startswith((".labkit", ".dvc/tmp"))] == []
+
+
+def test_gate_of_a_project_covers_own_copies_of_notebooks(plain: Path, tmp_path: Path) -> None:
+    (tmp_path / "notebooks" / "diabetes").mkdir(parents=True)
+    for name in ("notebooks/04_training.ipynb", "notebooks/diabetes/04_training.ipynb"):
+        (tmp_path / name).touch()
+    for target in ("check", "format"):
+        make = ["make", "-n", "-o", "install", "-f", plain / "Makefile", target]
+        printed = subprocess.run(make, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+        assert printed.endswith(" notebooks/04_training.ipynb notebooks/diabetes/04_training.ipynb\n")
+
+
+def test_own_notebooks_stages_and_remotes_of_a_checkout_stay_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, package = load_package(), tmp_path / "lib" / "labkit"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "lib" / "labkit", package, symlinks=True, ignore=ignored)
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    shutil.copytree(ROOT / "params", tmp_path / "params")
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore", ".gitattributes", "requirements.lock", ".dvc/config"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    shutil.copy(ROOT / ".dvc" / ".gitignore", tmp_path / ".dvc" / ".gitignore")
+    notebook = (ROOT / "notebooks" / "04_training.ipynb").read_bytes()
+    for name in ("churn/04_training", "churn/.base/04_training", "04_training.conflict", "07_score", "Untitled"):
+        path = tmp_path / "notebooks" / f"{name}.ipynb"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(notebook)
+    (tmp_path / ".dvc" / "config").write_text("[core]\n    remote = ours\n")
+    stage = "foreach: ${experiments}\n    do: {cmd: x, meta: {notebook: [notebooks/07_score.ipynb]}}\n"
+    pipeline = (tmp_path / "dvc.yaml").read_text()
+    (tmp_path / "dvc.yaml").write_text(pipeline.replace("\n  publish:\n", f"\n  score:\n    {stage}  publish:\n"))
+    monkeypatch.setattr(wheel, "PACKAGE_DIR", package)
+    assert load_package() == expected
+
+
+def test_table_without_a_suitable_column_has_no_example_feature(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.delenv("LABKIT_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{'yes' if row % 3 else 'no'},{row * 7 % 101}.5" for row in range(200)]
+    (tmp_path / "table.csv").write_text("\n".join(["is_member,spent", *rows]))
+    assert init("club", "--data", "table.csv", "--target", "spent") == 0
+    printed = capsys.readouterr().out
+    assert "Example:   no feature, because no column is suitable; see lib/\n" in printed
 
 
 def make_survey(kinds: dict[str, Kind]) -> Survey:

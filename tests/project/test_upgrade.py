@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,19 @@ NEW = find_labkit_version()
 OLD = "0.0.9"
 README, MAKEFILE = f"{TEMPLATE}project/README.md.jinja", f"{TEMPLATE}project/Makefile.jinja"
 TRAINING = f"{TEMPLATE}notebooks/04_training.ipynb"
+EDA = f"{TEMPLATE}notebooks/01_eda.ipynb"
 CANDIDATES = b"candidates = {}"
 
 
 def make_old_package() -> dict[str, bytes]:
-    """Return an older labkit: other words in two files, an older cell in a notebook, and a file that went since then."""
+    """Return an older labkit: other words in two files, an older cell in a notebook, a file that went since, no 01_eda."""
     files = load_package()
     files[README] = files[README].replace(b"a published model\n", b"a public model\n")
     files[MAKEFILE] = files[MAKEFILE].replace(b"export DO_NOT_TRACK := 1", b"export DO_NOT_TRACK := yes")
     assert CANDIDATES in files[TRAINING]
     files[TRAINING] = files[TRAINING].replace(CANDIDATES, b"candidates = dict()")
     files[f"{TEMPLATE}project/old.txt"] = b"went since then\n"
+    del files[EDA]
     return files
 
 
@@ -97,10 +100,11 @@ def test_changes_of_both_are_merged(project: Path, capsys: Capture) -> None:
     for gone in ("old.txt", "tests/test_models.py", "notebooks/00_board.ipynb", ".labkit/answers.json"):
         assert not (project / gone).exists()
     assert [path.name for path in (project / "wheels").iterdir()] == [f"labkit-{NEW}-py3-none-any.whl"]
-    assert f"version: {NEW}\n" in (project / ".copier-answers.yml").read_text()
+    assert f'version: "{NEW}"\n' in (project / ".copier-answers.yml").read_text()
     changed = {line.split()[0] for line in printed.splitlines() if line.startswith("  ")}
     assert {"README.md", "Makefile", "old.txt", ".copier-answers.yml", "notebooks/04_training.ipynb"} <= changed
-    assert not {"lib/shop/features.py", "dvc.yaml", "notebooks/01_eda.ipynb"} & changed
+    assert "notebooks/01_eda.ipynb" in changed
+    assert not {"lib/shop/features.py", "dvc.yaml", "notebooks/02_wrangling.ipynb"} & changed
     commit_all(project)
     assert call(cli, ["upgrade"]) == 0
     assert capsys.readouterr().out == f"project: up to date with labkit {NEW}\n"
@@ -122,6 +126,36 @@ def test_what_both_changed_is_a_conflict(project: Path, capsys: Capture) -> None
     assert [cell for cell in merged.cells if "<<<<<<<" in cell.source and '"mine"' in cell.source]
 
 
+def test_new_notebook_whose_name_is_taken_is_written_beside(project: Path, capsys: Capture) -> None:
+    own = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Mine")])
+    nbformat.write(own, project / "notebooks/01_eda.ipynb")
+    commit_all(project)
+    before = (project / "notebooks/01_eda.ipynb").read_bytes()
+    assert call(cli, ["upgrade"]) == 1
+    printed = capsys.readouterr().out
+    assert (project / "notebooks/01_eda.ipynb").read_bytes() == before
+    assert (project / "notebooks/01_eda.template.ipynb").read_bytes() == load_package()[EDA]
+    assert (
+        "  notebooks/01_eda.ipynb is yours, and the template has a new one of that name: take what you need from "
+        "notebooks/01_eda.template.ipynb, then delete it\n"
+    ) in printed
+    assert "<<<<<<<" not in printed
+
+
+def test_names_that_git_quotes_are_shown_as_they_are(project: Path, capsys: Capture) -> None:
+    old = project / f"wheels/labkit-{OLD}-py3-none-any.whl"
+    name = f"{TEMPLATE}project/Größe and size.txt"
+    with zipfile.ZipFile(old) as archive:
+        files = {one: archive.read(one) for one in archive.namelist() if ".dist-info/" not in one}
+    write_wheel(old.parent, "labkit", OLD, files={**files, name: b"old\n"})
+    (project / "Größe and size.txt").write_text("mine\n")
+    assert call(cli, ["upgrade"]) == 2
+    assert "uncommitted changes: Größe and size.txt; wheels/" in capsys.readouterr().err
+    commit_all(project)
+    assert call(cli, ["upgrade", "--json"]) == 0
+    assert "Größe and size.txt" in json.loads(capsys.readouterr().out)["project"]["changed"]
+
+
 def test_dry_run_shows_the_same_and_writes_nothing(project: Path, capsys: Capture) -> None:
     assert call(cli, ["upgrade", "--dry-run"]) == 0
     printed = capsys.readouterr().out
@@ -132,15 +166,25 @@ def test_dry_run_shows_the_same_and_writes_nothing(project: Path, capsys: Captur
 
 
 def make_newer(project: Path) -> None:
-    edit(project / ".copier-answers.yml", f"version: {OLD}", "version: 99.1")
+    edit(project / ".copier-answers.yml", f'version: "{OLD}"', "version: 99.1")
 
 
 def make_versionless(project: Path) -> None:
-    edit(project / ".copier-answers.yml", f"version: {OLD}", "version: new")
+    edit(project / ".copier-answers.yml", f'version: "{OLD}"', "version: new")
 
 
 def make_dirty(project: Path) -> None:
     edit(project / "README.md", "# shop", "# our shop")
+
+
+def make_no_notebook(project: Path) -> None:
+    (project / "notebooks/04_training.ipynb").write_bytes(b"\xff not JSON")
+    commit_all(project)
+
+
+def make_old_notebook(project: Path) -> None:
+    (project / "notebooks/04_training.ipynb").write_text('{"nbformat": 3, "worksheets": []}')
+    commit_all(project)
 
 
 def make_wheelless(project: Path) -> None:
@@ -154,11 +198,16 @@ def make_broken(project: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (make_newer, f".copier-answers.yml: the project is of labkit 99.1, newer than the installed {NEW}: install it"),
+        (
+            make_newer,
+            f".copier-answers.yml: the project is of labkit 99.1, newer than the installed {NEW}: install labkit 99.1 from wheels/",
+        ),
         (make_versionless, ".copier-answers.yml: names no version of labkit: restore it from git"),
         (make_dirty, "uncommitted changes: README.md: commit or stash them first, so that git shows the upgrade"),
         (make_wheelless, f"wheels/labkit-{OLD}-py3-none-any.whl: missing, and it holds the template to compare with"),
         (make_broken, f"wheels/labkit-{OLD}-py3-none-any.whl: cannot be read (File is not a zip file): restore it"),
+        (make_no_notebook, "notebooks/04_training.ipynb: not a notebook (not JSON): restore it from git"),
+        (make_old_notebook, "notebooks/04_training.ipynb: notebook format 3, not 4: open it in JupyterLab and save it"),
     ],
 )
 def test_what_cannot_be_upgraded_is_refused(
@@ -179,7 +228,7 @@ def test_what_cannot_be_upgraded_is_refused(
         (lambda project: None, f"the project is of labkit {OLD}, but {NEW} is installed: merge what has changed with"),
         (
             make_newer,
-            f"the project is of labkit 99.1, but {NEW} is installed: install labkit 99.1 from wheels/",
+            f"the project is of labkit 99.1, newer than the installed {NEW}: install labkit 99.1 from wheels/",
         ),
     ],
 )

@@ -120,12 +120,14 @@ def upgrade(experiment: str | None, dry_run: bool, is_json: bool) -> None:
         if one.conflicts:
             done = "would be merged in" if dry_run else "resolve the markers in"
             echo(f"  {done} {show_path(one.own.conflict_path)}, then: labkit upgrade {one.own.experiment}")
-    is_conflicting = any(one.conflicts for one in upgrades) or bool(project and project.conflicts)
+    is_conflicting = any(one.conflicts for one in upgrades) or bool(project and (project.conflicts or project.beside))
     sys.exit(1 if is_conflicting else 0)
 
 
 def show_project(project: "ProjectUpgrade", *, is_dry: bool) -> None:
-    """Show what the upgrade of a project came to, and what to do next."""
+    """Show the result of the upgrade of a project, and what to do next."""
+    from labkit.project.upgrade import BESIDE
+
     if not project.changed:
         echo(f"project: up to date with labkit {project.after}")
         return
@@ -134,5 +136,11 @@ def show_project(project: "ProjectUpgrade", *, is_dry: bool) -> None:
         echo(f"  {make_printable(path)}{' has conflicts' if path in project.conflicts else ''}")
     if project.conflicts and not is_dry:
         echo("  resolve what is between <<<<<<< and >>>>>>>, and move each .conflict.ipynb over its notebook")
+    for path in project.beside:
+        own = make_printable(path.removesuffix(BESIDE) + ".ipynb")
+        echo(
+            f"  {own} is yours, and the template has a new one of that name: take what you need from "
+            f"{make_printable(path)}, then delete it"
+        )
     if not is_dry:
         echo("Next:      git diff, make test, then git add --all && git commit")

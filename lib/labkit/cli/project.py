@@ -1,4 +1,4 @@
-"""The command `labkit init`: makes a project of one's own."""
+"""The command `labkit init`: makes a user's project."""
 
 import os
 import shlex
@@ -37,7 +37,7 @@ def init(folder: Path, name: str | None, files: tuple[Path, ...], target: str | 
             f"Example:   feature {made.example.feature}, from {' and '.join(made.example.columns)}; see lib/ and tests/"
         )
     else:
-        echo("Example:   no feature, as no column's name can be that of a parameter in Python")
+        echo("Example:   no feature, because no column is suitable; see lib/")
     if made.uncommitted:
         echo(f"For git:   {made.uncommitted}")
         echo(f"           then: git -C {shlex.quote(shown)} commit -m Start")

@@ -1,4 +1,4 @@
-"""A project of one's own: `labkit init` renders it from the template, with labkit as a dependency.
+"""A user's project: `labkit init` renders it from the template, with labkit as a dependency.
 
 `create` makes the repository, `template` renders, `wheel` packs labkit, `package_name` has the rules for names.
 """

@@ -16,7 +16,7 @@ from labkit.new.create import create_experiment
 from labkit.new.inspect import Survey
 from labkit.new.options import Choices
 from labkit.new.proposal import Proposal
-from labkit.project.example import CHOLESTEROL, Example, choose_example, take_part
+from labkit.project.example import CHOLESTEROL, Example, add_example, choose_example
 from labkit.project.git import call_project_git, find_repository, run_git
 from labkit.project.package_name import check_package_name, make_package_name
 from labkit.project.template import list_project_notebooks, render_template
@@ -99,10 +99,10 @@ def create_project(
             described = {"feature": example.feature, "kind": example.kind, "columns": [*example.columns]}
             render_template(beside, {**answers, **described}, files=package)
 
-        def take_part_in(survey: Survey, proposal: Proposal) -> bool:
+        def add_and_show(survey: Survey, proposal: Proposal) -> bool:
             nonlocal example
             example = choose_example(survey, proposal)
-            take_part(example, proposal, name)
+            add_example(example, proposal, name)
             render()
             return show(survey, proposal)
 
@@ -113,7 +113,7 @@ def create_project(
         call_project_git(beside, "init", "--quiet", "--initial-branch=main")
         if files:
             with paths.use_root(beside):
-                create_experiment(name, files, target, choices=Choices(), ask=take_part_in, report=report)
+                create_experiment(name, files, target, choices=Choices(), ask=add_and_show, report=report)
         call_project_git(beside, "add", "--all")
         uncommitted = commit(beside, f"Start {name} from labkit {find_labkit_version()}")
         for rest in (".labkit", ".dvc/tmp"):

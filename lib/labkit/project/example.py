@@ -95,8 +95,8 @@ def name_feature(kind: str, columns: Sequence[str], *, taken: Collection[str]) -
     return name
 
 
-def take_part(example: Example, proposal: Proposal, package: str) -> None:
-    """Let the example feature and the example model of a project's package take part in an experiment's params."""
+def add_example(example: Example, proposal: Proposal, package: str) -> None:
+    """Add the example feature and the example model of a project's package to an experiment's params."""
     if example.is_used:
         proposal.tree["features"]["functions"] = {example.feature: f"{package}.features:{example.feature}"}
     proposal.tree["training"]["models"].append(f"{package}.models:{MODEL}")

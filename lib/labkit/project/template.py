@@ -9,12 +9,8 @@ from typing import Any
 
 from labkit.errors import LabkitError, ParamsError, get_first_line
 from labkit.project.git import call_project_git
-from labkit.project.wheel import PACKAGE_DIR
+from labkit.project.wheel import NOTEBOOKS, TEMPLATE
 from labkit.storage.atomic import write_bytes, write_text
-
-TEMPLATE = f"{PACKAGE_DIR.name}/project/template/"
-"""Folder of the template in a wheel."""
-NOTEBOOKS = f"{TEMPLATE}notebooks/"
 
 ANSWERS = ".labkit/answers.json"
 """Where copier finds, while it updates, what it needs besides a project's own answers: paths of this machine."""

@@ -5,19 +5,19 @@ Does not import DVC, which takes a second and reports these faults only after th
 
 import configparser
 import importlib.metadata
-import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
 from labkit import paths
-from labkit.errors import ParamsError
+from labkit.errors import ParamsError, list_briefly
+from labkit.params.yaml_text import load_written_yaml
 from labkit.run.dvc_yaml import load_declarations
 
 PROJECT_FILE = ".copier-answers.yml"
 """How a project was rendered from its template, in each project that `labkit init` made."""
-PROJECT_VERSION = re.compile(r"""^version: ["']?([^\s"']+)""", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -54,25 +54,41 @@ def find_version_fault() -> Fault | None:
     path = paths.find_root() / PROJECT_FILE
     if not path.is_file():
         return None
-    made, installed = find_project_version(path), importlib.metadata.version("labkit")
+    made, installed = load_answers(path)["version"], importlib.metadata.version("labkit")
     if made == installed:
         return None
-    if made is None:
-        return Fault(f"{PROJECT_FILE} names no version of labkit", "restore it from git")
-    found = f"{PROJECT_FILE}: the project is of labkit {made}, but {installed} is installed"
-    install = f"labkit {made} from wheels/ with `make -B install`"
-    if Version(made) > Version(installed):
-        return Fault(found, f"install {install}")
-    return Fault(found, f"merge what has changed with `labkit upgrade`, or return to {install}")
+    return find_newer_fault(made, installed) or Fault(
+        f"{PROJECT_FILE}: the project is of labkit {made}, but {installed} is installed",
+        f"merge what has changed with `labkit upgrade`, or return to labkit {made} from wheels/ with `make -B install`",
+    )
 
 
-def find_project_version(path: Path) -> str | None:
-    """Return the version of labkit in a project's answers, None if there is none."""
-    line = PROJECT_VERSION.search(path.read_text(encoding="utf-8", errors="replace"))
-    try:
-        return str(Version(line[1])) if line else None
-    except InvalidVersion:
+def find_newer_fault(made: str, installed: str) -> Fault | None:
+    """Return the fault of a project that is of a newer labkit than the installed one, None if it is not."""
+    if Version(made) <= Version(installed):
         return None
+    return Fault(
+        f"{PROJECT_FILE}: the project is of labkit {made}, newer than the installed {installed}",
+        f"install labkit {made} from wheels/ with `make -B install`",
+    )
+
+
+def load_answers(path: Path) -> dict[str, Any]:
+    """Return the answers that a project was rendered with; `version` is labkit's.
+
+    Raises
+    ------
+    ParamsError
+        The file is not valid YAML, or lacks an answer or the version.
+    """
+    answers = load_written_yaml(path)
+    answers = answers if isinstance(answers, dict) else {}
+    if missing := {"name", "version", "has_example"} - {*answers}:
+        raise ParamsError(f"{PROJECT_FILE}: without {list_briefly(sorted(missing))}: restore it from git")
+    try:
+        return {**answers, "version": str(Version(str(answers["version"])))}
+    except InvalidVersion as error:
+        raise ParamsError(f"{PROJECT_FILE}: names no version of labkit: restore it from git") from error
 
 
 def is_without_git(folder: Path) -> bool:

@@ -95,6 +95,11 @@ def is_of(stage: Mapping[str, Any], experiment: str) -> bool:
     return not isinstance(named, list) or experiment in named
 
 
+def is_managed(stage: Mapping[str, Any]) -> bool:
+    """Return whether an entry of dvc.yaml is written from a notebook, as those of stages of the user's own are."""
+    return "notebook" in stage.get("do", stage).get("meta", {})
+
+
 def list_stage_names() -> list[str]:
     """Return the stages of dvc.yaml in order, without those that users never name: they run every time, unseen."""
     stages = load_plain(paths.find_root() / paths.MARKER)["stages"]

@@ -17,7 +17,7 @@ from labkit.params.load import describe_key
 from labkit.params.stage_section import STAGES
 from labkit.params.yaml_text import load_plain
 from labkit.paths import show_path
-from labkit.run.dvc_yaml import FINGERPRINT
+from labkit.run.dvc_yaml import FINGERPRINT, is_managed
 from labkit.run.notebook.stage_table import OwnStage, check_set_stages, find_declared_places, list_own_stages
 from labkit.run.notebook_files import find_stage, list_shared
 from labkit.run.pipeline import dvc_repo, experiments
@@ -148,11 +148,6 @@ def plan_stages() -> Plan:
         planned.append(PlannedStage(stages[name][0][1], users, body, written.get(name) == body))
     lost = tuple(name for name in written if name not in stages)
     return Plan(tuple(planned), order, lost, tuple(tree["stages"]) == order)
-
-
-def is_managed(stage: Mapping[str, Any]) -> bool:
-    """Return whether an entry of dvc.yaml is written from a notebook."""
-    return "notebook" in stage.get("do", stage).get("meta", {})
 
 
 def check_stage_names(own: list[OwnStage], fixed: Mapping[str, Any]) -> None:

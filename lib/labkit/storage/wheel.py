@@ -56,9 +56,14 @@ def write_wheel(
             entry = zipfile.ZipInfo(path, EARLIEST)
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
-    wheel = folder / f"{name}-{version}-py3-none-any{WHEEL}"
+    wheel = folder / name_wheel(name, version)
     write_bytes(wheel, packed.getvalue())
     return wheel
+
+
+def name_wheel(name: str, version: str) -> str:
+    """Return the file name of a wheel that `write_wheel` writes."""
+    return f"{name}-{version}-py3-none-any{WHEEL}"
 
 
 def list_record(members: Mapping[str, bytes], itself: str) -> bytes:

@@ -218,6 +218,18 @@ def test_changes_on_both_sides_are_merged(ejected: Path) -> None:
     assert call_for_message("upgrade", "diabetes") == (0, f"{OWN}: up to date\n")
 
 
+def test_changed_metadata_are_a_change_and_outputs_are_none(ejected: Path) -> None:
+    shared = ejected / "notebooks" / NAME
+    edit(shared, lambda notebook: find(notebook, "settings").update(execution_count=7))
+    assert "has changed" not in call_for_message("diff", "diabetes")[1]
+    assert call_for_message("upgrade", "diabetes") == (0, f"{OWN}: up to date\n")
+    edit(shared, lambda notebook: find(notebook, "settings").metadata.update(tags=["wide"]))
+    assert "The shared notebook has changed: labkit upgrade diabetes" in call_for_message("diff", "diabetes")[1]
+    assert call_for_message("upgrade", "diabetes") == (0, f"{OWN}: upgraded\n")
+    assert find(load(ejected / OWN), "settings").metadata.tags == ["wide"]
+    assert "has changed" not in call_for_message("diff", "diabetes")[1]
+
+
 def test_a_conflict_leaves_the_notebook_and_is_closed_once_resolved(ejected: Path) -> None:
     shared = ejected / "notebooks" / NAME
     edit(ejected / OWN, append("load", "mine = 1"))
@@ -265,7 +277,9 @@ def test_resolved_conflicts_of_other_versions_are_refused(ejected: Path) -> None
     before = keep_files(ejected)
     code, printed = call_for_message("upgrade", "diabetes")
     assert (code, keep_files(ejected)) == (2, before)
-    assert printed.startswith(f"{CONFLICT}: made from other versions of {OWN} and notebooks/{NAME} than those of now: ")
+    assert printed.startswith(
+        f"{CONFLICT}: made from other versions of {OWN} and notebooks/{NAME} than the current ones: "
+    )
 
 
 @pytest.mark.parametrize(("mine", "theirs"), [("mine = 1", "theirs = 2"), ("own = 1", "other = 2")])
@@ -448,7 +462,7 @@ def test_a_copy_whose_shared_notebook_was_renumbered_is_named(ejected: Path) -> 
 
 
 def test_commands_of_the_documentation_work(root: Path) -> None:
-    # Those of stages of one's own: tests/stages/test_own_stages.py.
+    # Those of the user's own stages: tests/stages/test_own_stages.py.
     commands = [command.split() for command in COMMANDS[: COMMANDS.index("labkit stages --update")]]
     assert [words[1] for words in commands] == ["eject", "diff", "upgrade", "upgrade"]
     for words in commands:

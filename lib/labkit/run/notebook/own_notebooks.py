@@ -21,6 +21,7 @@ from labkit.run.dvc_yaml import list_stage_names
 from labkit.run.notebook.merge import (
     CellChange,
     Conflict,
+    clear_outputs,
     compare_cells,
     list_marked_cells,
     locate_conflicts,
@@ -120,7 +121,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Upgrade:
-    """What an upgrade of one notebook comes to; nothing is written until `save`.
+    """The result of the upgrade of one notebook; nothing is written until `save`.
 
     Attributes
     ----------
@@ -246,7 +247,7 @@ def compare_own(experiment: str, stage: str | None = None) -> list[Difference]:
     for own in list_own(experiment, stage, may_be_empty=bool(extra)):
         shared = own.read(own.shared_path)
         cells = compare_cells(shared, own.read(own.path))
-        is_behind = own.base_path.exists() and bool(compare_cells(own.read_base(), shared))
+        is_behind = own.base_path.exists() and has_changed(own.read_base(), shared)
         found.append(Difference(own, is_behind, cells))
     return sorted(found, key=lambda one: one.own.name)
 
@@ -276,12 +277,12 @@ def upgrade_own(experiment: str | None = None, *, is_dry: bool = False, may_be_e
 
 
 def plan_upgrade(own: OwnNotebook) -> Upgrade:
-    """Return what an upgrade of one notebook comes to."""
+    """Return the result of the upgrade of one notebook."""
     mine, shared, base = own.read(own.path), own.read(own.shared_path), own.read_base()
     versions = {"own": compute_version(mine), "shared": compute_version(shared)}
     if own.conflict_path.exists():
         return close_conflict(own, mine, shared, versions)
-    if write_notebook(base) == write_notebook(shared):
+    if not has_changed(base, shared):
         return Upgrade(own, UP_TO_DATE)
     merged = merge_three_way(base, mine, shared)
     cells = compare_cells(mine, merged.notebook)
@@ -293,10 +294,15 @@ def plan_upgrade(own: OwnNotebook) -> Upgrade:
     return Upgrade(own, UPGRADED, (), cells, merged.notebook, shared)
 
 
+def has_changed(base: nbformat.NotebookNode, shared: nbformat.NotebookNode) -> bool:
+    """Return whether the shared notebook has changed since it was copied or merged; outputs do not count."""
+    return write_notebook(clear_outputs(base)) != write_notebook(clear_outputs(shared))
+
+
 def close_conflict(
     own: OwnNotebook, mine: nbformat.NotebookNode, shared: nbformat.NotebookNode, versions: dict[str, str]
 ) -> Upgrade:
-    """Return what a notebook comes to whose conflicts the user has to resolve, or has resolved."""
+    """Return the result of the upgrade of a notebook whose conflicts the user has to resolve, or has resolved."""
     merged, where = own.read(own.conflict_path), show_path(own.conflict_path)
     note = merged.metadata.pop(NOTE, {})
     conflicts = (
@@ -306,8 +312,8 @@ def close_conflict(
         return Upgrade(own, CONFLICTING, locate_conflicts(merged, conflicts))
     if versions != {name: note.get(name) for name in versions}:
         raise ParamsError(
-            f"{where}: made from other versions of {show_path(own.path)} and {show_path(own.shared_path)} than those "
-            "of now: move it out of the way, then run labkit upgrade again"
+            f"{where}: made from other versions of {show_path(own.path)} and {show_path(own.shared_path)} than the "
+            "current ones: move it out of the way, then run labkit upgrade again"
         )
     check_merged(merged, where)
     return Upgrade(own, RESOLVED, (), compare_cells(mine, merged), merged, shared)
