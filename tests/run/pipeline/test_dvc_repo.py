@@ -20,6 +20,7 @@ from mlflow import MlflowClient
 from playwright.sync_api import Page
 
 from tests.conftest import LABKIT, call_in_process, call_labkit, make_environment
+from tests.own_store import work_in
 from tests.shared_server import SharedServer
 from tests.wording import find_wrong_words
 
@@ -254,9 +255,10 @@ def test_change_and_change_back_end_on_the_right_champion_and_pages(root: Path) 
 @pytest.fixture(scope="module")
 def pages(root: Path) -> list[Path]:
     """Return every page of the checkout, with those that commands write on request."""
-    for name in ("compare", "delivery"):
-        done = call_in_process(root, name, "diabetes")
-        assert done.returncode == 0, done.stderr
+    with work_in(root):
+        for name in ("compare", "delivery"):
+            done = call_in_process(root, name, "diabetes")
+            assert done.returncode == 0, done.stderr
     return sorted((root / "reports").rglob("*.html"))
 
 
