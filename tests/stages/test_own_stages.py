@@ -13,7 +13,7 @@ from labkit.errors import DataError, ParamsError
 from labkit.params.load import load_params
 from labkit.params.override import apply_overrides
 from labkit.run.dvc_yaml import compute_section_digests, load_declarations
-from labkit.run.notebook.stage_table import load_stage_section
+from labkit.run.notebook.stage_table import load_stage_section, read_stage
 from labkit.run.pipeline import dvc_repo
 from labkit.run.records import ledger
 from labkit.run.records.current_experiment import choose_experiment
@@ -102,6 +102,19 @@ def test_parameters_are_typed_and_come_from_the_params_file(own: Path) -> None:
         labkit.start("segments", "diabetes", {"n_segments": "4"})
 
 
+def test_table_may_have_a_row_for_each_name(root: Path) -> None:
+    path = write_table(
+        root / OWN,
+        reads="`clean_training`",
+        writes="`a.json`",
+        parameters="`seed` |\n| `contract` | `b.json` | |\n|||`data`",
+    )
+    stage = read_stage(path)
+    assert stage.reads == ("clean_training", "contract")
+    assert stage.writes == {"a": "segments/a.json", "b": "segments/b.json"}
+    assert stage.sections == ("seed", "data")
+
+
 def test_step_has_the_artifacts_that_the_table_declares(own: Path) -> None:
     write_table(own / "notebooks" / "diabetes" / "08_more.ipynb", reads="`sizes`", writes="`more.json`")
     labkit.start("segments", "diabetes").save("sizes", {"0": 3})
@@ -145,6 +158,10 @@ def lose_table(root: Path) -> None:
     write_stage(root / OWN, **{"| reads |": "| in |"})
 
 
+def lose_separator(root: Path) -> None:
+    write_stage(root / OWN, **{"|---|---|---|\n": ""})
+
+
 PLACE = "notebooks/diabetes/08_more.ipynb, cell cell-0, line 7: "
 BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     "one number": (
@@ -165,6 +182,10 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
         "08_left → 09_right → 08_left: break it",
     ),
     "no table": (lose_table, f"{OWN}: no table `| reads | writes | parameters |` that declares its stage: "),
+    "no separator": (
+        lose_separator,
+        f"{OWN}, cell cell-0, line 6: write `|---|---|---|` below the table's header",
+    ),
     "no parameters cell": (lose_parameters, f"{OWN}: 0 cells are tagged `parameters`: tag exactly one"),
     "no file": (add("08_more.ipynb", writes="`more.csv`"), f"{PLACE}writes `more.csv`: name a file such as `more."),
     "two writers": (
@@ -219,6 +240,15 @@ def test_params_of_stages_are_checked_before_anything_starts(own: Path, setting:
     code, printed = call_for_message("run", "diabetes")
     assert (code, printed.startswith("params/diabetes.yaml:")) == (2, True), printed
     assert load_ledger(own) == []
+
+
+def test_unknown_stage_is_named_with_its_own_line(own: Path) -> None:
+    path = own / "params" / "diabetes.yaml"
+    content = path.read_text() + "stages:\n  segments:\n    n_segments: 2\n  segmnts:\n    n_segments: 2\n"
+    path.write_text(content)
+    line = content.splitlines().index("  segmnts:") + 1
+    with pytest.raises(ParamsError, match=f"^params/diabetes.yaml:{line}: stages.segmnts: no notebook NN_segmnts"):
+        check_own_stages(load_params("diabetes"))
 
 
 def test_stage_that_dvc_yaml_does_not_have_as_declared_is_refused(own: Path) -> None:

@@ -8,14 +8,19 @@ import click
 from labkit import console
 from labkit.cli.options import json_option
 from labkit.console import echo
+from labkit.run.verification.tolerances import CELL_SECONDS, RTOL
 
 
 @click.command(short_help="Run notebooks afresh and compare their outputs.")
 @click.argument("notebooks", nargs=-1, metavar="[NOTEBOOK]...", type=click.Path(path_type=Path))
 @click.option("--static", "is_static", is_flag=True, help="Run nothing: check only what is saved.")
-@click.option("--rtol", type=float, default=1e-6, show_default=True, help="Relative tolerance for numbers in outputs.")
+@click.option("--rtol", type=float, default=RTOL, show_default=True, help="Relative tolerance for numbers in outputs.")
 @click.option(
-    "--cell-seconds", type=click.IntRange(1), default=600, show_default=True, help="How long each cell may take."
+    "--cell-seconds",
+    type=click.IntRange(1),
+    default=CELL_SECONDS,
+    show_default=True,
+    help="Time limit per cell, in seconds.",
 )
 @json_option
 def verify(notebooks: tuple[Path, ...], *, is_static: bool, rtol: float, cell_seconds: int, is_json: bool) -> None:
@@ -26,7 +31,7 @@ def verify(notebooks: tuple[Path, ...], *, is_static: bool, rtol: float, cell_se
     names that would be undefined after a restart, absolute paths, and secrets.
 
     Cells tagged ignore-output are run but not compared, those tagged raises-exception may fail, and those tagged
-    skip-execution are passed over. The comment "pragma: allowlist secret" accepts a line.
+    skip-execution are skipped. The comment "pragma: allowlist secret" accepts a line.
 
     Exit code 1 if there are findings, 2 if a file is not a notebook.
 

@@ -13,7 +13,6 @@ from labkit import paths
 from labkit.artifacts import ARRAYS, CONTRACT, PLACES
 from labkit.errors import ParamsError
 from labkit.params.experiment import Params
-from labkit.params.load import describe_key
 from labkit.params.stage_section import STAGES
 from labkit.params.yaml_text import load_plain
 from labkit.paths import show_path
@@ -95,9 +94,7 @@ def check_own_stages(params: Params) -> None:
     if difference := plan_stages().describe():
         raise ParamsError(f"{difference}: {UPDATE}")
     if params.stages:
-        name = next(iter(params.stages))
-        where = describe_key(params.experiment, [STAGES, name])
-        check_set_stages(params, list_own_stages(params.experiment), where=where.partition(": ")[0])
+        check_set_stages(params, list_own_stages(params.experiment))
 
 
 def update_stages() -> Plan:

@@ -17,7 +17,7 @@ class Concluding(Protocol):
 
 
 # The display ids of `labkit.run.notebook.step`; the two agree by a test.
-CHECKS_PLACE, FINDINGS_PLACE, PLOT_PLACE = "labkit-checks", "labkit-findings", "labkit-plot"
+CHECKS_PLACE, FINDINGS_PLACE, PLOT_PLACE = CHECKS, "labkit-findings", "labkit-plot"
 
 
 def show_summary(

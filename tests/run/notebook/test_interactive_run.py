@@ -11,6 +11,7 @@ from labkit.run.notebook.hidden_state import find_hidden_state
 from labkit.run.notebook.step import start_step
 from labkit.run.records import ledger, recovery, run_history, run_search, tracking_client
 from labkit.run.records.interactive import Executed, load_executed
+from labkit.secrets.redaction import Mask
 from labkit.stages import past_run
 
 from tests.own_store import work_in
@@ -129,6 +130,19 @@ def test_record_of_a_kernel_that_dies_ends_with_the_cell(root: Path) -> None:
     assert (run.info.status, run.data.tags["labkit.finished"]) == ("FAILED", "false")
 
 
+@pytest.mark.slow
+def test_magics_and_secrets_of_saved_cells_are_no_hidden_state(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = [f"{START}\n%time x = 2", "step.track()", f"y = '{TOKEN}'", "print(step.tracked.stop())"]
+    path = write_scratch(root / "notebooks" / "mine.ipynb", *cells)
+    monkeypatch.setenv("JPY_SESSION_NAME", str(path))
+    kernel = Kernel(root / "notebooks")
+    try:
+        printed = [execute(kernel, f"id-{number}", source) for number, source in enumerate(cells, 1)]
+    finally:
+        kernel.close()
+    assert printed[-1] == "[]\n"
+
+
 def test_tracking_is_refused_outside_of_a_notebook(params_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     step = start_step("eda", "diabetes", None, None)  # type: ignore[arg-type]
     for shell in (None, InteractiveShell()):  # without IPython, and in its terminal
@@ -142,4 +156,4 @@ def test_tracking_is_refused_outside_of_a_notebook(params_root: Path, monkeypatc
 
 def test_a_notebook_run_from_top_to_bottom_hides_nothing() -> None:
     notebook = make_scratch("x = 1", code(""), "x")
-    assert find_hidden_state(notebook, [Executed(1, "", "x = 1"), Executed(2, "id-3", "x\n")]) == []
+    assert find_hidden_state(notebook, [Executed(1, "", "x = 1"), Executed(2, "id-3", "x\n")], mask=Mask()) == []

@@ -29,6 +29,7 @@ def find(*cells: object) -> list[str]:
         (["x += 1"], "cell 1 (id-1), line 1: undefined: x is used here and defined only further down in this cell"),
         (["def f():\n    return gone"], "cell 1 (id-1), line 2: undefined: gone is defined nowhere in the notebook"),
         (["x = 1\ndel x", "x"], "cell 2 (id-2), line 1: undefined: x is defined nowhere in the notebook"),
+        (["x, y = 1, 2\ndel (x, y)", "y"], "cell 2 (id-2), line 1: undefined: y is defined nowhere in the notebook"),
         (["\n%%time\n\ny = gone"], "cell 1 (id-1), line 4: undefined: gone is defined nowhere in the notebook"),
         (["%time y = gone"], "cell 1 (id-1), line 1: undefined: gone is defined nowhere in the notebook"),
         (["[gone for x in range(3)]"], "cell 1 (id-1), line 1: undefined: gone is defined nowhere in the notebook"),
@@ -64,6 +65,8 @@ def test_name_that_a_restart_would_not_know_is_found(cells: list[str], expected:
         ["f = lambda x, y=1: x + y + later", "later = 1"],
         ["%%bash\necho $gone"],
         ["print?", "", "# only a comment"],
+        ["x = 1\nif x > 1:\n    del x", "x"],
+        ["x = 1\nfor _ in []:\n    del x", "x"],
         [code("gone", tags=["skip-execution"])],
     ],
 )

@@ -50,8 +50,8 @@ def test_notebook_runs_afresh_in_its_folder_and_is_compared(folder: Path, capsys
     found = json.loads(capsys.readouterr().out)
     [one] = found["notebooks"]
     assert one["findings"] == [
-        {"cell": 3, "cell_id": "id-3", "line": None, "kind": "output", "message": "output 1 (text/plain), line 1: saved `7.0`, now `6.5`"},
-        {"cell": 7, "cell_id": "id-7", "line": 2, "kind": "error", "message": "TypeError: list indices must be integers or slices, not str at `numbers['a']`; later cells did not run"},
+        {"cell": 3, "cell_id": "id-3", "line": None, "kind": "output", "message": "output 1 (text/plain), line 1: saved `7.0`, now `6.5`", "name": ""},
+        {"cell": 7, "cell_id": "id-7", "line": 2, "kind": "error", "message": "TypeError: list indices must be integers or slices, not str at `numbers['a']`; later cells did not run", "name": ""},
     ]  # fmt: skip
     assert (one["n_run"], one["n_compared"], found["n_findings"]) == (6, 4, 2)
     assert one["execution_order"][:2] == [{"cell": 1, "count": 1}, {"cell": 2, "count": 2}]

@@ -98,7 +98,7 @@ def load_ipython_extension(shell: Any) -> None:
     if not paths.is_reloading():
         return
     try:
-        folders = [paths.find_library_dir(), paths.find_notebooks_dir(), Path(__file__).parents[2]]
+        folders = [paths.find_library_dir(), paths.find_notebooks_dir(), paths.PACKAGE_DIR]
     except ParamsError:
         return
     reloader = Reloader(*folders)

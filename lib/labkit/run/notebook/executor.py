@@ -8,7 +8,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty
@@ -26,6 +25,7 @@ from labkit.params.experiment import TimeLimits
 from labkit.run.cell_states import CellState
 from labkit.run.kernels.provisioner import make_kernel_specs
 from labkit.run.memory import SAMPLING_SECONDS
+from labkit.run.notebook.event_loop import run_coroutine
 from labkit.run.notebook.execution import (
     CellCallback,
     Live,
@@ -71,11 +71,7 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
     def execute(self, **_: Any) -> Any:
         """Execute every cell; on an interrupt the kernel is shut down first."""
         self.reset_execution_trackers()
-        if asyncio._get_running_loop() is None:
-            return asyncio.run(self.execute_all())
-        # Called where an event loop is already running, such as in a notebook.
-        with ThreadPoolExecutor(1) as pool:
-            return pool.submit(lambda: asyncio.run(self.execute_all())).result()
+        return run_coroutine(self.execute_all())
 
     async def execute_all(self) -> Any:
         """Start a kernel, run the cells, and shut down the kernel in any case."""

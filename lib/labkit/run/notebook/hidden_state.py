@@ -10,10 +10,11 @@ from labkit.run.records.interactive import Executed
 from labkit.run.saved_cells.code_cells import parse_cell, read_code_cells
 from labkit.run.saved_cells.static_checks import find_disorder
 from labkit.run.saved_cells.undefined_names import find_bound, find_undefined
+from labkit.secrets.redaction import Mask
 from labkit.units import format_count
 
 
-def find_hidden_state(notebook: NotebookNode, executed: Sequence[Executed]) -> list[str]:
+def find_hidden_state(notebook: NotebookNode, executed: Sequence[Executed], *, mask: Mask) -> list[str]:
     """Return warnings about what the results of a kernel rest on, and the notebook as it is saved does not show.
 
     Parameters
@@ -21,9 +22,13 @@ def find_hidden_state(notebook: NotebookNode, executed: Sequence[Executed]) -> l
     notebook
         The notebook as it is saved.
     executed
-        What the kernel has executed, in this order.
+        What the kernel has executed, in this order, without secrets.
+    mask
+        Removes secrets from cells, as from what was executed.
     """
-    known = {cell.source.strip(): cell.get("id", "") for cell in notebook.cells if cell.cell_type == "code"}
+    known = {
+        mask.clean_text(cell.source).strip(): cell.get("id", "") for cell in notebook.cells if cell.cell_type == "code"
+    }
     last: dict[str, Executed] = {}
     lost = []
     for one in executed:
@@ -42,11 +47,11 @@ def find_hidden_state(notebook: NotebookNode, executed: Sequence[Executed]) -> l
     found += [
         cell.find(None, "edited", f"was edited after it ran as [{last[cell.cell_id].count}]")
         for cell in cells
-        if cell.cell_id in last and last[cell.cell_id].source.strip() != cell.source.strip()
+        if cell.cell_id in last and last[cell.cell_id].source.strip() != mask.clean_text(cell.source).strip()
     ]
     there = {cell.cell_id for cell in cells}
     lost += [one for cell_id, one in last.items() if cell_id not in there]
-    missing = {finding.message.partition(" ")[0] for finding in undefined}
+    missing = {finding.name for finding in undefined}
     return [
         *(finding.describe() for finding in sorted(found, key=lambda one: (one.cell, one.kind))),
         *describe_lost(sorted(lost, key=lambda one: one.count), missing),

@@ -69,7 +69,8 @@ class InteractiveRun:
             self.record = stack.enter_context(opened)
             self.open = stack.pop_all()
         self.folder = ledger.find_run_folder(self.entry.run)
-        for count, source in enumerate(shell.user_ns["In"][1 : shell.execution_count], 1):
+        # As typed: `In` has the code into which IPython transforms magics.
+        for count, source in enumerate(shell.history_manager.input_hist_raw[1 : shell.execution_count], 1):
             self.write("before", count, "", source)
         shell.events.register("pre_run_cell", self.begin_cell)
         shell.events.register("post_run_cell", self.end_cell)
@@ -105,7 +106,7 @@ class InteractiveRun:
         if self.notebook is None:
             return ["not compared with the notebook, whose file is not known: step.track(notebook=…)"]
         try:
-            return find_hidden_state(read_notebook(self.notebook).notebook, executed)
+            return find_hidden_state(read_notebook(self.notebook).notebook, executed, mask=self.mask)
         except LabkitError as error:
             return [f"the notebook cannot be read: {error}"]
 

@@ -7,12 +7,11 @@ are checked here before any kernel starts. Params files are read by `labkit.para
 import ast
 import builtins
 import keyword
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from labkit.errors import DataError, ParamsError, name_nearest
+from labkit.errors import ParamsError, name_nearest
 from labkit.params.experiment import Params
 from labkit.params.load import holds_columns
 from labkit.params.plain_values import check_value
@@ -157,17 +156,3 @@ def check_open(values: Mapping[str, Any], where: str) -> None:
     """Raise an error for values that seem to be secrets."""
     for keys in find_secret(values, holds_columns=holds_columns):
         raise ParamsError(f"{where}: {describe_secret(keys)}; the notebook gets it by step.secret")
-
-
-def check_metric(name: str, value: float) -> float:
-    """Return a metric as a float if it is finite.
-
-    Raises
-    ------
-    DataError
-        It is not finite; the store would record another number instead.
-    """
-    number = float(value)
-    if not math.isfinite(number):
-        raise DataError(f"step.log({name}={value}): not a finite number: log a finite metric instead")
-    return number

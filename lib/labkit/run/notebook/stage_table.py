@@ -10,12 +10,14 @@ import re
 import tokenize
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile, zip_longest
 from pathlib import Path
 from typing import Any
 
 from labkit.errors import ParamsError, name_nearest
 from labkit.params.describe import list_names
 from labkit.params.experiment import SECTIONS, Params
+from labkit.params.load import describe_key
 from labkit.params.section import Section
 from labkit.params.stage_section import STAGES, DeclaredParam, load_section
 from labkit.paths import show_path
@@ -29,6 +31,7 @@ QUOTED = re.compile(r"`([^`]+)`")
 FILE = re.compile(r"([a-z][a-z0-9_]*)\.(parquet|json)")
 KINDS: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str, "list": list}
 FORM = "| reads | writes | parameters |"
+SEPARATOR = re.compile(r"\|(\s*:?-+:?\s*(\||$)){3,}\s*")
 
 
 @dataclass(frozen=True)
@@ -107,10 +110,15 @@ def read_table(notebook: Any, shown: str) -> tuple[tuple[str, ...], tuple[str, .
     for cell in notebook.cells:
         lines = cell.source.splitlines() if cell.cell_type == "markdown" else []
         for number, line in enumerate(lines):
-            if HEADER.match(line) and number + 2 < len(lines):
-                entries = lines[number + 2].split("|")[1:4]
-                reads, writes, parameters = (tuple(QUOTED.findall(entry)) for entry in [*entries, "", "", ""][:3])
-                return reads, writes, parameters, f"{shown}, cell {cell.get('id')}, line {number + 3}"
+            if not HEADER.match(line):
+                continue
+            where = f"{shown}, cell {cell.get('id')}, line"
+            if not SEPARATOR.fullmatch("".join(lines[number + 1 : number + 2])):
+                raise ParamsError(f"{where} {number + 2}: write `|---|---|---|` below the table's header")
+            rows = [row.split("|")[1:4] for row in takewhile(lambda row: row.startswith("|"), lines[number + 2 :])]
+            columns = [" ".join(column) for column in zip_longest(*rows, ["", "", ""], fillvalue="")]
+            reads, writes, parameters = (tuple(QUOTED.findall(column)) for column in columns)
+            return reads, writes, parameters, f"{where} {number + 3}"
     raise ParamsError(
         f"{shown}: no table `{FORM}` that declares its stage: add it, with names in backticks, or, if this is no "
         "stage, take the number from its name"
@@ -179,10 +187,11 @@ def load_stage_section(params: Params, stage: str, overrides: Mapping[str, Any] 
     return load_section(params, stage, find_own_stage(stage, params.experiment).declared, overrides)
 
 
-def check_set_stages(params: Params, stages: Sequence[OwnStage], *, where: str) -> None:
+def check_set_stages(params: Params, stages: Sequence[OwnStage]) -> None:
     """Raise ParamsError for params of a stage that there is not, or that its notebook does not declare."""
     known = {one.name: one for one in stages}
     for name in params.stages:
         if name not in known:
-            raise ParamsError(f"{where}: {STAGES}.{name}: no notebook NN_{name}.ipynb: {name_nearest(name, known)}")
+            where = describe_key(params.experiment, [STAGES, name])
+            raise ParamsError(f"{where}: no notebook NN_{name}.ipynb: {name_nearest(name, known)}")
         load_section(params, name, known[name].declared)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit import paths
+from labkit.checks import CHECKS
 from labkit.errors import DataError, MissingDataError, ParamsError, StageError, list_briefly, name_nearest
 from labkit.params import describe, load, override
 from labkit.params.experiment import SECTIONS, Params
@@ -21,7 +22,7 @@ from labkit.params.section import Section
 from labkit.params.stage_section import STAGES, list_overridden, load_section
 from labkit.params.subject import Subject
 from labkit.run.child_run import ChildRun
-from labkit.run.notebook.parameters import check_metric
+from labkit.run.notebook.metrics import check_metric
 from labkit.run.records.current_experiment import choose_experiment
 from labkit.run.tracing import trace
 from labkit.secrets.redaction import Mask
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 LOG_NAME = "log.jsonl"
 OUTPUTS_NAME = "outputs"
-CHECKS_PLACE, FINDINGS_PLACE, PLOT_PLACE = "labkit-checks", "labkit-findings", "labkit-plot"
+CHECKS_PLACE, FINDINGS_PLACE, PLOT_PLACE = CHECKS, "labkit-findings", "labkit-plot"
 """Display ids under the set-up cell, which the last cells fill: a reader sees the result first."""
 FOLLOW_SECONDS = 0.2
 """How often the output of a run that a notebook started is shown."""

@@ -18,7 +18,7 @@ OTHER_PROCESS = frozenset({"pypy", "python", "python3"})
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that a reader of a notebook, or its author tomorrow, stumbles over.
+    """A problem found in a notebook.
 
     Attributes
     ----------
@@ -30,6 +30,8 @@ class Finding:
         Line in the cell, from 1; None if it is about the whole cell.
     kind
         `order`, `undefined`, `path`, `secret`, `syntax`, `error` or `output`.
+    name
+        The undefined name; empty for other kinds.
     """
 
     cell: int
@@ -37,6 +39,7 @@ class Finding:
     line: int | None
     kind: str
     message: str
+    name: str = ""
 
     def describe(self) -> str:
         """Return place, kind and message in one line."""
@@ -81,9 +84,9 @@ class CodeCell:
         """Whether a run from top to bottom executes anything here."""
         return bool(self.source.strip()) and NOT_RUN not in self.tags
 
-    def find(self, line: int | None, kind: str, message: str) -> Finding:
+    def find(self, line: int | None, kind: str, message: str, *, name: str = "") -> Finding:
         """Return a finding in a line of the tree."""
-        return Finding(self.number, self.cell_id, None if line is None else line + self.offset, kind, message)
+        return Finding(self.number, self.cell_id, None if line is None else line + self.offset, kind, message, name)
 
 
 def read_code_cells(notebook: NotebookNode) -> Iterator[CodeCell]:

@@ -49,7 +49,7 @@ def find_syntax(cells: Sequence[CodeCell]) -> Iterator[Finding]:
 
 
 def find_disorder(cells: Sequence[CodeCell]) -> Iterator[Finding]:
-    """Yield cells that were run before one above them, and cells that were passed over."""
+    """Yield cells that were run before one above them, and cells that were skipped."""
     last = max((position for position, cell in enumerate(cells) if cell.count), default=-1)
     latest: CodeCell | None = None
     for cell in cells[: last + 1]:

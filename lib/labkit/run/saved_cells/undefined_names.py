@@ -68,14 +68,19 @@ class NameReader(ast.NodeVisitor):
         kind = type(node).__name__
         getattr(self, f"visit_{ALIKE.get(kind, kind)}", self.generic_visit)(node)
 
+    def visit_Module(self, node: ast.Module) -> None:
+        """Visit the statements; only a deletion outside of branches certainly happens."""
+        for statement in node.body:
+            self.visit(statement)
+            if isinstance(statement, ast.Delete):
+                self.scopes[0] -= find_bound(ast.walk(statement))
+
     def visit_Name(self, node: ast.Name) -> None:
-        """Note a use, a definition or a deletion."""
+        """Note a use or a definition."""
         if isinstance(node.ctx, ast.Store):
             self.bind(node.id)
         elif not any(node.id in scope for scope in self.scopes):
             self.missing.append((node.id, node.lineno))
-        elif isinstance(node.ctx, ast.Del):
-            self.scopes[-1].discard(node.id)
 
     def visit_in_order(self, *parts: ast.AST | Sequence[ast.AST | None] | None) -> None:
         """Visit nodes and lists of nodes, in the order in which Python evaluates them."""
@@ -241,14 +246,14 @@ def find_undefined(cells: Sequence[CodeCell]) -> Iterator[Finding]:
             if name not in reported and not HISTORY.fullmatch(name):
                 reported.add(name)
                 defined.add(name)
-                yield cell.find(line, "undefined", describe_undefined(name, cells[position:], cell))
+                yield cell.find(line, "undefined", describe_undefined(name, cells[position:], cell), name=name)
         for name, line in reader.deferred:
             deferred.setdefault(name, (cell, line))
         if reader.is_open:
             return
     for name, (cell, line) in deferred.items():
         if name not in defined and not HISTORY.fullmatch(name):
-            yield cell.find(line, "undefined", f"{name} is defined nowhere in the notebook")
+            yield cell.find(line, "undefined", f"{name} is defined nowhere in the notebook", name=name)
 
 
 def describe_undefined(name: str, below: Sequence[CodeCell], cell: CodeCell) -> str:

@@ -8,7 +8,6 @@ import asyncio
 import copy
 import re
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +20,7 @@ from labkit import paths
 from labkit.errors import ParamsError
 from labkit.run.child_run import OF_KERNEL
 from labkit.run.kernels.provisioner import make_kernel_specs
+from labkit.run.notebook.event_loop import run_coroutine
 from labkit.run.notebook.output_limit import OutputLimit, open_raw, shorten_file
 from labkit.run.notebook.result import find_failed_line, strip_colours
 from labkit.secrets.redaction import Mask
@@ -87,7 +87,7 @@ class FreshClient(NotebookClient):
         return None
 
     def process_message(self, msg: dict[str, Any], cell: NotebookNode, cell_index: int) -> Any:
-        """Process one message of the kernel, unless the cell has put out too much already."""
+        """Process one message of the kernel, unless the cell has produced too much output already."""
         if not self.output_limit.admit(msg, cell.get("outputs", [])):
             return None
         return super().process_message(msg, cell, cell_index)
@@ -96,29 +96,23 @@ class FreshClient(NotebookClient):
 def run_fresh(notebook: NotebookNode, folder: Path, *, cell_seconds: int) -> tuple[NotebookNode, Stop | None]:
     """Run a copy of a notebook in a fresh kernel; return it with its outputs, and where it stopped.
 
-    Cells tagged `raises-exception` may fail, and those tagged `skip-execution` are passed over.
+    Cells tagged `raises-exception` may fail, and those tagged `skip-execution` are skipped.
 
     Parameters
     ----------
     folder
         Folder in which the kernel starts.
     cell_seconds
-        How long each cell may take.
+        Time limit per cell, in seconds.
     """
     made = copy.deepcopy(notebook)
     for cell in made.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-
-    def run() -> Stop | None:
-        with open_raw() as raw:
-            options = {"kernel_name": "python3", "timeout": cell_seconds, "iopub_timeout": OUTPUT_SECONDS}
-            return asyncio.run(FreshClient(made, raw, **options).run_all(folder, make_fresh_environment()))
-
-    if asyncio._get_running_loop() is None:
-        return made, run()
-    with ThreadPoolExecutor(1) as pool:  # called in a notebook
-        return made, pool.submit(run).result()
+    options = {"kernel_name": "python3", "timeout": cell_seconds, "iopub_timeout": OUTPUT_SECONDS}
+    with open_raw() as raw:
+        client = FreshClient(made, raw, **options)
+        return made, run_coroutine(client.run_all(folder, make_fresh_environment()))
 
 
 def make_fresh_environment() -> dict[str, str]:

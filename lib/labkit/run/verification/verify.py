@@ -14,11 +14,10 @@ from labkit.errors import ParamsError, name_nearest
 from labkit.run.notebook.source import read_notebook
 from labkit.run.saved_cells.code_cells import CodeCell, Finding, read_code_cells
 from labkit.run.saved_cells.static_checks import check_static
+from labkit.run.verification.tolerances import CELL_SECONDS, RTOL
 from labkit.secrets.redaction import Mask
 from labkit.units import format_count
 
-RTOL = 1e-6
-CELL_SECONDS = 600
 VARIES = "ignore-output"
 """Tag of a cell whose output may differ from run to run."""
 
@@ -84,7 +83,7 @@ def verify_notebooks(
     rtol
         Largest relative difference of two numbers in outputs.
     cell_seconds
-        How long each cell may take.
+        Time limit per cell, in seconds.
 
     Raises
     ------
