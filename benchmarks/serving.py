@@ -79,16 +79,25 @@ class Server:
             self.process = subprocess.Popen(
                 self.command, cwd=self.folder, env=environment, stdout=stream, stderr=stream, start_new_session=True
             )
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{self.route}", body.encode(), {"content-type": "application/json"}
-        )
         while time.monotonic() < started + 180 and self.process.poll() is None:
             with suppress(OSError):
-                urllib.request.urlopen(request).read()
+                self.ask(body)
                 self.seconds = time.monotonic() - started
                 return
             time.sleep(0.1)
         raise SystemExit(f"{self.name} does not predict; see {log}: {log.read_text()[-2000:]}")
+
+    def ask(self, body: str) -> dict[str, Any]:
+        """Send one request and return the answer."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{self.route}", body.encode(), {"content-type": "application/json"}
+        )
+        found: dict[str, Any] = json.loads(urllib.request.urlopen(request).read())
+        return found
+
+    def predict(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return the answer for some rows."""
+        return self.ask(self.encode(rows))
 
     def list_processes(self) -> list[psutil.Process]:
         """Return the process and its children."""
@@ -105,6 +114,21 @@ class Server:
         for one in self.list_processes():
             with suppress(psutil.Error):
                 one.terminate()
+
+
+def check_same_model(servers: list[Server], opened: Runtime, rows: list[dict[str, Any]]) -> None:
+    """Stop unless every service predicts what the release does: probabilities, or for MLflow the likeliest class."""
+    expected = opened.name_predictions(opened.predict(rows))["probabilities"]
+    for one in servers:
+        found = one.predict(rows)
+        if "probabilities" in found:
+            pairs = zip(expected, found["probabilities"], strict=True)
+            is_same = all(abs(ours[name] - theirs[name]) < 1e-6 for ours, theirs in pairs for name in ours)
+        else:
+            likeliest = [max(row, key=row.__getitem__) for row in expected]
+            is_same = [str(label) for label in found["predictions"]] == likeliest
+        if not is_same:
+            raise SystemExit(f"{one.name} serves another model than the release")
 
 
 def measure(server: Server, case: str, bodies: Path, script: Path, seconds: int) -> None:
@@ -211,6 +235,7 @@ def main() -> None:
                 (folder / f"{one.name}-{n_rows}").write_text(content)
             one.start(one.encode(rows[:1]), folder / f"{one.name}.log")
             running.callback(one.stop)
+        check_same_model(servers, opened, rows[:200])
         for _ in range(given.rounds):
             for case, (_, n_rows) in CASES.items():
                 for one in servers:
