@@ -1,6 +1,8 @@
 """A model as a wheel: the release and verbatim copies of what predicts, with numpy and onnxruntime only."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -60,8 +62,10 @@ def wheel(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_predicts_what_the_service_predicts(release: Path, wheel: Path, tmp_path: Path) -> None:
     rows = pd.concat([make_table(), make_new_rows().drop(index=[40, 41])])
     given = make_rows(rows)
-    zipfile.ZipFile(wheel).extractall(tmp_path)
-    command = [sys.executable, "-c", ALONE, str(tmp_path), json.dumps(given[0])]
+    place = tmp_path / "installed"
+    zipfile.ZipFile(wheel).extractall(tmp_path / "cache")
+    shutil.copytree(tmp_path / "cache", place, copy_function=os.link)  # as uv installs from its cache
+    command = [sys.executable, "-c", ALONE, str(place), json.dumps(given[0])]
     done = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

@@ -42,7 +42,8 @@ def load() -> tuple[Any, type[Exception]]:
         from labkit.errors import LabkitError
         from labkit.model.release.runtime import load_runtime
 
-        return load_runtime(Path(__file__).parent / "{release}", digest=DIGEST), LabkitError
+        folder = Path(__file__).parent / "{release}"
+        return load_runtime(folder, digest=DIGEST, is_installed=True), LabkitError
     finally:
         del sys.path[0]
         remove_modules()

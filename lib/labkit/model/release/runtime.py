@@ -99,20 +99,22 @@ class Runtime:
                 self.graph.compiled.check(columns)
 
 
-def load_runtime(folder: Path, *, digest: str | None = None) -> Runtime:
+def load_runtime(folder: Path, *, digest: str | None = None, is_installed: bool = False) -> Runtime:
     """Verify a release and open it for prediction with its ONNX graph.
 
     Parameters
     ----------
     digest
         Digest recorded when the release was published; None if the folder itself is trusted.
+    is_installed
+        Whether an installer put the release in place: some link files from their cache, so hard links are accepted.
 
     Raises
     ------
     ModelError
         The release fails `check_release`, or it has no graph.
     """
-    check_release(folder, digest=digest)
+    check_release(folder, digest=digest, most_links=None if is_installed else 1)
     if not (folder / GRAPH).is_file():
         raise ModelError(f"{folder}: has no {GRAPH}: open it with labkit.model.release.bundle.load_release")
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
@@ -140,8 +142,21 @@ def compute_release_digest(folder: Path) -> str:
     return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
 
 
-def check_release(folder: Path, *, digest: str | None = None) -> Path:
+def is_unlinked_file(path: Path, most_links: int | None) -> bool:
+    """Return whether a path is a file, no link to one, with at most that many hard links."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    return most_links is None or path.stat().st_nlink <= most_links
+
+
+def check_release(folder: Path, *, digest: str | None = None, most_links: int | None = 1) -> Path:
     """Return the folder if every file matches the manifest, and the manifest matches the digest if one is given.
+
+    Parameters
+    ----------
+    most_links
+        Largest number of hard links to a file: who holds another one could change it after it was verified. None
+        accepts any.
 
     Raises
     ------
@@ -149,7 +164,7 @@ def check_release(folder: Path, *, digest: str | None = None) -> Path:
         A file is missing, changed, a link, or not listed. No file has been loaded at that point.
     """
     manifest = folder / MANIFEST
-    if manifest.is_symlink() or not manifest.is_file() or manifest.stat().st_nlink > 1:
+    if not is_unlinked_file(manifest, most_links):
         raise ModelError(f"{folder}: no {MANIFEST}: not a release; run the stage `deploy`")
     if digest is not None and compute_release_digest(folder) != digest:
         raise ModelError(f"{folder}: the manifest is not the one that was published: do not use this release")
@@ -159,7 +174,7 @@ def check_release(folder: Path, *, digest: str | None = None) -> Path:
         raise ModelError(f"{folder}: {name} is not in the manifest: do not use this release")
     for name, sha256 in sorted(listed.items()):
         path = folder / name
-        if path.parent != folder or path.is_symlink() or not path.is_file() or path.stat().st_nlink > 1:
+        if path.parent != folder or not is_unlinked_file(path, most_links):
             raise ModelError(f"{path}: missing, or a link: do not use this release")
         if compute_digest(path) != sha256:
             raise ModelError(f"{path}: changed since it was released: do not use this release")
