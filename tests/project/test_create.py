@@ -136,7 +136,7 @@ def test_gate_of_a_project_covers_own_copies_of_notebooks(plain: Path, tmp_path:
     for name in ("notebooks/04_training.ipynb", "notebooks/diabetes/04_training.ipynb"):
         (tmp_path / name).touch()
     for target in ("check", "format"):
-        make = ["make", "-n", "-o", "install", "-f", plain / "Makefile", target]
+        make = ["make", "--no-print-directory", "-n", "-o", "install", "-f", plain / "Makefile", target]
         printed = subprocess.run(make, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
         assert printed.endswith(" notebooks/04_training.ipynb notebooks/diabetes/04_training.ipynb\n")
 

@@ -16,6 +16,7 @@ from labkit.project.template import TEMPLATE, list_project_notebooks, render_tem
 from labkit.project.wheel import find_labkit_version, load_package
 from labkit.run.checkout import check_checkout
 from labkit.storage.wheel import write_wheel
+from plumbum import local
 
 from tests.git import commit_all
 
@@ -76,6 +77,14 @@ def edit_cell(path: Path, before: str, after: str) -> None:
     [cell] = [cell for cell in notebook.cells if cell.cell_type == "code" and before in cell.source]
     cell.source = cell.source.replace(before, after)
     nbformat.write(notebook, path)
+
+
+def test_project_is_updated_from_a_hook_of_another_repository(project: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    subprocess.run(["git", "init", "-q", other], check=True)
+    with local.env(GIT_DIR=str(other / ".git"), GIT_WORK_TREE=str(other)):
+        assert call(cli, ["upgrade"]) == 0
+        assert local.env["GIT_WORK_TREE"] == str(other)
 
 
 def test_changes_of_both_are_merged(project: Path, capsys: Capture) -> None:

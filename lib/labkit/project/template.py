@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.errors import LabkitError, ParamsError, get_first_line
-from labkit.project.git import call_project_git
+from labkit.project.git import REPOSITORY_VARIABLES, call_project_git
 from labkit.project.wheel import NOTEBOOKS, TEMPLATE
 from labkit.storage.atomic import write_bytes, write_text
 
@@ -97,10 +97,15 @@ def call_copier(function: str, *arguments: Any, **options: Any) -> None:
     try:
         import copier
         from copier.errors import CopierError
+        from plumbum import local
     except ImportError as error:
         raise ParamsError(f"copier cannot be imported ({error}): uv pip install copier") from error
     try:
-        getattr(copier, function)(*arguments, defaults=True, overwrite=True, quiet=True, **options)
+        # copier gives git the environment of the first import of plumbum: in a hook, one that names another repository.
+        with local.env():
+            for name in REPOSITORY_VARIABLES:
+                local.env.pop(name, "")
+            getattr(copier, function)(*arguments, defaults=True, overwrite=True, quiet=True, **options)
     except CopierError as error:
         raise LabkitError(f"the template cannot be rendered: {get_first_line(error)}") from error
 
