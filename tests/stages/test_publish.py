@@ -351,4 +351,5 @@ def test_page_names_the_version_and_the_time(root: Path, params: Params, decisio
     card.write_text("# Card\n\n## Model details\n")
     publish.write_decision(params, publish.Publication(decision, [], 3, "done"))
     page = (root / "reports" / params.experiment / "publish.html").read_text(encoding="utf-8")
+    assert "Run <code>" not in page, "nothing is under way"
     assert re.search(r"Decided on \d{4}-\d\d-\d\d \d\d:\d\d UTC" + named.format(params.experiment), page)

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from labkit import paths
 from labkit.artifacts import PLACES
 from labkit.cli import main
 from labkit.data.table_files import save_table
+from labkit.errors import StageError
 from labkit.model.evaluation.blocks import make_rows
 from labkit.model.evaluation.bootstrap import compare_paired
 from labkit.model.evaluation.predictions import Predictions
@@ -28,6 +30,9 @@ from labkit.run.records.champion_moves import CHAMPION
 from labkit.run.records.run_record import RunRecord
 from labkit.secrets.redaction import Mask
 from labkit.stages import prediction_comparison
+from labkit.stages.last_change import describe_last_change
+from labkit.stages.model_versions import METRIC_TAG
+from labkit.stages.scorecard import list_champion_versions
 from labkit.storage.atomic import write_json
 
 from tests.conftest import ROOT
@@ -53,8 +58,33 @@ def record_run(error: float, *, status: str, n_rows: int = N_ROWS, lost: str = "
     lost
         The artifact that is removed from DVC's cache afterwards.
     """
+    write_artifacts(error, status=status, n_rows=n_rows)
+    objects = commit_to_dvc(paths.find_root())
+    with open_run_here() as (entry, record):
+        record.finish("finished")
+    if lost:
+        objects[lost].unlink()
+    return entry.run
+
+
+@contextmanager
+def open_run_here() -> Iterator[tuple[ledger.Entry, RunRecord]]:
+    """Open a run of the pipeline in this process, as `labkit run` does."""
     params = load_params("diabetes")
-    root, data = paths.find_root(), paths.find_data_dir("diabetes")
+    with (
+        ledger.open_entry("diabetes", facts={"asked": {}}) as entry,
+        tracking.open_run(params, entry.run, parent_id=None, tags={}, entry=entry) as opened,
+    ):
+        record = RunRecord(entry, params, Mask(), {}, ("source", *STAGES))
+        record.prepare()
+        record.begin(opened.run_id)
+        yield entry, record
+        opened.status = "FINISHED"
+
+
+def write_artifacts(error: float, *, status: str, n_rows: int = N_ROWS) -> None:
+    """Write what the stages of a run write; parameters as in `record_run`."""
+    data = paths.find_data_dir("diabetes")
     holdout = pd.DataFrame({"age": 1.0, "target": TRUE[:n_rows]}).rename_axis(index="row")
     predicted = pd.DataFrame({"true": holdout["target"], "prediction": holdout["target"] + error * NOISE[:n_rows]})
     interval = {"value": error, "low": error - 1, "high": error + 1}
@@ -67,19 +97,6 @@ def record_run(error: float, *, status: str, n_rows: int = N_ROWS, lost: str = "
     save_table(data / PLACES["predictions"], predicted)
     for name, content in {"evaluation": evaluation, "split": {"checks": []}, "choice": {"checks": []}}.items():
         write_json(data / PLACES[name], content)
-    objects = commit_to_dvc(root)
-    with (
-        ledger.open_entry("diabetes", facts={"asked": {}}) as entry,
-        tracking.open_run(params, entry.run, parent_id=None, tags={}, entry=entry) as opened,
-    ):
-        record = RunRecord(entry, params, Mask(), {}, ("source", *STAGES))
-        record.prepare()
-        record.begin(opened.run_id)
-        record.finish("finished")
-        opened.status = "FINISHED"
-    if lost:
-        objects[lost].unlink()
-    return entry.run
 
 
 def commit_to_dvc(root: Path) -> dict[str, Path]:
@@ -107,7 +124,8 @@ def crown(run: str) -> None:
         opened.status = "FINISHED"
     files = paths.find_root() / "release"
     write_json(files / "model.json", {})
-    version = registry.register_model("diabetes", opened.run_id, files, release_dir=files, digest="0" * 64)
+    tags = {METRIC_TAG: json.dumps({"name": "mae", "value": 20.0, "low": 19.0, "high": 21.0})}
+    version = registry.register_model("diabetes", opened.run_id, files, release_dir=files, digest="0" * 64, tags=tags)
     registry.set_alias("diabetes", CHAMPION, version)
 
 
@@ -230,6 +248,33 @@ def test_page_shows_metrics_with_gains_curves_and_differences(
     assert page.count('<svg viewBox="0 0 420 300"') == 2
     assert "<script" not in page
     assert not re.search(r"(?:src|href)=.https?:", page)
+
+
+def test_change_since_the_last_run_is_described_while_a_run_is_under_way(runs: dict[str, str]) -> None:
+    before = {"run": "the one before"}
+    assert describe_last_change(load_params("diabetes"), before) == before, "nothing was stale: no run is under way"
+    apply_overrides("diabetes", ["training.tuning_trials=9"])
+    write_artifacts(20.0, status="warning")
+    (paths.find_data_dir("diabetes") / "raw" / "patients.csv").write_text("age\n2\n")
+    with suppress(StageError), open_run_here():
+        found = describe_last_change(load_params("diabetes"), before)
+        # The others are still compared with the run before.
+        raise StageError("stopped")
+    apply_overrides("diabetes", ["training.tuning_trials=3"])
+    facts = dict(found["facts"])
+    assert found["run"] == runs["last"]
+    assert facts["parameters"] == "training.tuning_trials 3 → 9"
+    assert (facts["data"], facts["code"]) == ("different", "the same")
+    assert facts["result"].startswith(
+        "holdout mae 10.0 [9.0, 11.0] → 20.0 [19.0, 21.0]; on the same 60 rows worse than "
+    )
+    assert facts["checks"] == "LK505 Better than LightGBM passed → warning"
+
+
+def test_versions_that_were_champion_have_their_metric(runs: dict[str, str]) -> None:
+    params = load_params("diabetes")
+    assert list_champion_versions(params) == [{"version": 1, "value": 20.0, "low": 19.0, "high": 21.0}]
+    assert list_champion_versions(load_params("flights")) == []
 
 
 def test_run_is_not_compared_with_itself(runs: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:

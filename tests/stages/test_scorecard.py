@@ -9,7 +9,7 @@ from labkit.checks import CheckResult
 from labkit.model.evaluation.gate import Check
 from labkit.params.load import load_params
 from labkit.params.override import apply_overrides
-from labkit.stages.scorecard import make_scorecard
+from labkit.stages.scorecard import find_unit_of, make_scorecard
 from labkit.storage.atomic import write_json
 
 EVALUATION: dict[str, Any] = {
@@ -22,6 +22,7 @@ EVALUATION: dict[str, Any] = {
     "threshold": {},
     "checks": [CheckResult("LK505", "warning", "not distinguishable").to_dict()],
 }
+FIRST = {"version": 1, "value": 45.0, "low": 39.0, "high": 50.0}
 GATE = [Check("better than the best constant prediction", True, "gain of 23")]
 
 
@@ -34,7 +35,7 @@ def data(checkout: Path) -> Path:
 
 
 def test_it_holds_question_result_baselines_and_the_checks_of_all_stages(data: Path) -> None:
-    card = make_scorecard(load_params("diabetes"), GATE, 2, {"versions": [{"version": 1, "quality": "45"}]})
+    card = make_scorecard(load_params("diabetes"), GATE, 2, [FIRST])
     assert card["question"].endswith("?")
     assert card["result"] == "holdout mae 41.4 [35.4, 47.9]"
     assert card["measured_on"] == "110 holdout patients, with 95 % interval"
@@ -42,19 +43,28 @@ def test_it_holds_question_result_baselines_and_the_checks_of_all_stages(data: P
     assert card["costs"] == ""
     assert [check["code"] for check in card["checks"]] == ["LK205", "LK505", "LK501"]
     assert card["counts"] == "2 warnings, 1 passed"
-    assert card["versions"] == [{"version": 1, "quality": "45"}, {"version": 2, "quality": "41.4 [35.4, 47.9]"}]
+    assert card["versions"] == [FIRST, {"version": 2, "value": 41.3911, "low": 35.38, "high": 47.863}]
+    assert (card["metric"], card["unit"], card["is_greater_better"]) == ("mae", "", False)
+
+
+def test_the_metric_has_the_unit_of_the_target(data: Path) -> None:
+    apply_overrides("diabetes", ["data.columns.target={unit: points}"])
+    card = make_scorecard(load_params("diabetes"), GATE, 2, [])
+    assert card["result"] == "holdout mae 41.4 [35.4, 47.9] points"
+    assert card["baselines"] == "best constant prediction 64.2 points, plain LightGBM 43.6 points"
+    assert find_unit_of("r2", load_params("diabetes")) == ""
 
 
 def test_a_version_is_listed_once_and_a_refused_one_never(data: Path) -> None:
     params = load_params("diabetes")
-    once = make_scorecard(params, GATE, 2, {})
-    assert make_scorecard(params, GATE, 2, once)["versions"] == once["versions"]
-    assert make_scorecard(params, GATE, None, once)["versions"] == once["versions"]
+    once = make_scorecard(params, GATE, 2, [FIRST])["versions"]
+    assert make_scorecard(params, GATE, 2, once)["versions"] == once
+    assert make_scorecard(params, GATE, None, once)["versions"] == once
 
 
 def test_a_muted_check_keeps_its_reason(data: Path) -> None:
     apply_overrides("diabetes", ["checks.mute.LK205=prices rose"])
-    card = make_scorecard(load_params("diabetes"), GATE, 2, {})
+    card = make_scorecard(load_params("diabetes"), GATE, 2, [])
     assert card["counts"] == "1 warning, 1 passed, 1 muted"
     assert [check["evidence"] for check in card["checks"] if check["status"] == "muted"] == [
         "a (PSI 0.40); muted: prices rose"
@@ -69,7 +79,7 @@ def test_costs_are_compared_with_acting_on_none_and_on_all(data: Path) -> None:
     }  # fmt: skip
     place = data.parent / "breast_cancer" / PLACES["evaluation"]
     write_json(place, {**EVALUATION, "threshold": found})
-    card = make_scorecard(load_params("breast_cancer"), GATE, 1, {})
+    card = make_scorecard(load_params("breast_cancer"), GATE, 1, [])
     assert card["costs"] == (
         "Acting on 18 % of tumours, those with a probability of at least 0.22, costs 0.49 EUR per tumour [0.44, 0.55]; "
         "acting on none costs 0.60, on all 0.85. On the holdout this saves 0.109 [0.023, 0.211] EUR per tumour against the "
@@ -78,4 +88,4 @@ def test_costs_are_compared_with_acting_on_none_and_on_all(data: Path) -> None:
 
 
 def test_without_an_evaluation_only_the_question_is_shown(checkout: Path) -> None:
-    assert list(make_scorecard(load_params("diabetes"), GATE, None, {})) == ["question"]
+    assert list(make_scorecard(load_params("diabetes"), GATE, None, [])) == ["question"]

@@ -20,6 +20,7 @@ from labkit.run.records.ledger import Entry
 from labkit.run.records.run_history import find_run
 from labkit.run.records.run_record import RECORD_NAME
 from labkit.run.records.run_search import find_top_run
+from labkit.run.records.stage_record import compute_outputs
 from labkit.storage.digests import compute_digest
 
 LATEST_RUN, CHAMPION_RUN = "@last", "@champion"
@@ -88,6 +89,34 @@ class PastRun:
             if compute_digest(path) != self.record["params"]["sha256"]:
                 raise MissingDataError(f"params file: {name} in MLflow is not the one that was used")
             return path.read_text(encoding="utf-8")
+
+
+class CurrentRun(PastRun):
+    """The run that this process is in: what its stages wrote is in its place, and not yet in DVC's cache."""
+
+    def find_artifact(self, artifact: str) -> Path:
+        """Return the file that holds an artifact."""
+        path = paths.find_data_dir(self.record["experiment"]) / PLACES[artifact]
+        if not path.is_file():
+            raise MissingDataError(f"no {paths.show_path(path)}: this run did not write it")
+        return path
+
+    def load_params_content(self) -> str:
+        """Return the content of the params file."""
+        return paths.find_params_path(self.record["experiment"]).read_text(encoding="utf-8")
+
+
+def find_current_run(experiment: str) -> CurrentRun | None:
+    """Return the run of the pipeline that this process is in; None without one, or if no stage was stale in it."""
+    entry = ledger.find_current(experiment)
+    if entry is None or entry.stage or is_sample(entry):
+        return None
+    path = ledger.find_run_folder(entry.run) / RECORD_NAME
+    if not path.is_file():
+        return None
+    outputs = compute_outputs(paths.find_data_dir(experiment), [PLACES["raw"]])
+    written = {f"data/{experiment}/{name}": digest for name, digest in outputs.items()}
+    return CurrentRun(entry.run, "", {**load_json(path), "stages": {"source": {"outputs": written}}})
 
 
 def find_past_run(experiment: str, word: str) -> PastRun:

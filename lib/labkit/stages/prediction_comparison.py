@@ -51,9 +51,9 @@ class PredictionPair:
         """Blocks of rows that are resampled together."""
         return find_blocks(self.rows, self.params.data).fit_length(compute_losses(self.first))
 
-    def compute_gains(self) -> dict[str, Interval]:
-        """Return the paired gain of the first over the second in each metric; positive is better."""
-        names = list_metrics(self.first)
+    def compute_gains(self, names: Sequence[str] = ()) -> dict[str, Interval]:
+        """Return the paired gain of the first over the second in some metrics, or in all; positive is better."""
+        names = names or list_metrics(self.first)
         models = {side: dict.fromkeys(names, one) for side, one in zip(SIDES, (self.first, self.second), strict=True)}
         evaluation = self.params.evaluation
         _, gains = compare_models(

@@ -6,10 +6,11 @@ is identified by its digest, so publishing the same one twice changes nothing.
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -26,17 +27,19 @@ from labkit.model.evaluation.gate import CHAMPION_CHECK, Check, Decision
 from labkit.model.release import bundle, runtime, skops_file
 from labkit.params.experiment import Params
 from labkit.params.own_metrics import OWN_METRICS
+from labkit.params.subject import Subject
 from labkit.run.pipeline.outputs import check_outputs
 from labkit.run.pipeline.restore_pages import restore_pages
-from labkit.run.records import registry, tracking
+from labkit.run.records import ledger, registry, tracking
 from labkit.run.records.champion_moves import CHAMPION, move_champion
 from labkit.run.records.stage_record import load_records
 from labkit.run.reports import index, render
 from labkit.run.reports.checks_on_page import update_page
 from labkit.stages import model_versions
 from labkit.stages.gate_checks import list_checks, list_comparisons
+from labkit.stages.last_change import describe_last_change
 from labkit.stages.result import DRY_RUN, KEPT, PUBLISHED, REFUSED, UNCHANGED
-from labkit.stages.scorecard import make_scorecard
+from labkit.stages.scorecard import list_champion_versions, make_scorecard
 from labkit.storage.atomic import write_text
 from labkit.storage.digests import compute_digest
 
@@ -92,7 +95,9 @@ def publish(params: Params) -> str:
     done = decide(params, opened, gate, compute_digest(folder))
     without = restore_pages(params)
     mute_on_pages(params)
-    record_decision(params, done)
+    before = index.load_scorecard(find_decision_path(params.experiment)).get("since") or {}
+    since = describe_last_change(params, before)
+    record_decision(params, done, versions=list_champion_versions(params), since=since)
     if without:
         remedy = f"labkit run {params.experiment} --force {without[0]}"
         return f"{done.headline}; no page here for {', '.join(without)}: render with `{remedy}`"
@@ -278,9 +283,16 @@ def mute_on_pages(params: Params) -> None:
         update_page(pages / f"{record.page}.html", record.checks, params.checks.mute)
 
 
-def record_decision(params: Params, done: Publication) -> None:
+def find_decision_path(experiment: str) -> Path:
+    """Return the path of the latest decision, whether or not it exists."""
+    return paths.find_reports_dir(experiment) / "publish.json"
+
+
+def record_decision(
+    params: Params, done: Publication, *, versions: Sequence[Mapping[str, Any]] = (), since: Mapping[str, Any]
+) -> None:
     """Write the decision next to the reports, and store it with the version that it is about."""
-    content = write_decision(params, done)
+    content = write_decision(params, done, versions=versions, since=since)
     if done.candidate is None:
         return
     status = "passed" if Decision(tuple(done.checks)).passed else "failed"
@@ -290,9 +302,23 @@ def record_decision(params: Params, done: Publication) -> None:
     tracking.log_text(done.candidate.run_id, content, "decision.json")
 
 
-def write_decision(params: Params, done: Publication) -> str:
-    """Write the decision next to the reports, as an HTML page for people and as JSON for programs; return the JSON."""
-    path = paths.find_reports_dir(params.experiment) / "publish.json"
+def write_decision(
+    params: Params,
+    done: Publication,
+    *,
+    versions: Sequence[Mapping[str, Any]] = (),
+    since: Mapping[str, Any] | None = None,
+) -> str:
+    """Write the decision next to the reports, as an HTML page for people and as JSON for programs; return the JSON.
+
+    Parameters
+    ----------
+    versions
+        Earlier versions, as `list_champion_versions` returns them.
+    since
+        What changed since the last run, as `describe_last_change` returns it.
+    """
+    path = find_decision_path(params.experiment)
     version = done.version if done.decision in (PUBLISHED, UNCHANGED) else None
     content = {
         "decision": done.decision,
@@ -302,7 +328,7 @@ def write_decision(params: Params, done: Publication) -> str:
         "mode": params.evaluation.gate.mode,
         "candidate": None if done.candidate is None else done.candidate.number,
         "checks": [asdict(check) for check in done.checks],
-        "scorecard": make_scorecard(params, done.checks, version, index.load_scorecard(path)),
+        "scorecard": {**make_scorecard(params, done.checks, version, versions), "since": dict(since or {})},
     }
     document = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     write_text(path, document)
@@ -317,6 +343,14 @@ def write_decision(params: Params, done: Publication) -> str:
     html = path.with_suffix(".html")
     pages = [(title, name) for title, name in index.list_page_links(html.parent) if name != html.name]
     neighbours = [*pages, (html.stem, html.name)]
-    render.render_page(html, title=f"{params.experiment}: publication", markdown=page, neighbours=neighbours)
+    entry = ledger.find_current(params.experiment)
+    render.render_page(
+        html,
+        title=f"{params.experiment}: publication",
+        markdown=page,
+        neighbours=neighbours,
+        question=Subject.from_params(params).question,
+        run=entry.run if entry else "",
+    )
     index.render_index(paths.find_reports_dir())
     return document

@@ -28,6 +28,7 @@ from labkit.units import format_count, format_difference, format_interval, forma
 
 Found = TypeVar("Found")
 PAGE = "comparison.html"
+SAME_DATA = {True: "the same", False: "different", None: "not known: a run has no digest of it"}
 CHECKED = ("split", "choice", "evaluation")
 """Artifacts that hold results of checks."""
 
@@ -43,7 +44,7 @@ class ComparedRun:
     commit
         Commit of its code; None outside of git.
     changed
-        Files of code that differed from the commit.
+        SHA-256 by file of code that differed from the commit; `deleted`, or empty if it is too large to be read.
     data
         SHA-256 of the raw data; None if the run did not get so far.
     missing
@@ -54,7 +55,7 @@ class ComparedRun:
     role: str
     started: str
     commit: str | None
-    changed: Sequence[str]
+    changed: Mapping[str, str]
     data: str | None
     missing: list[str] = field(default_factory=list)
 
@@ -112,6 +113,12 @@ class RunComparison:
         known = self.first.data is not None and self.second.data is not None
         return self.first.data == self.second.data if known else None
 
+    @property
+    def has_same_code(self) -> bool:
+        """Whether both are of the same commit and the same uncommitted changes, as far as these could be read."""
+        is_same = (self.first.commit, self.first.changed) == (self.second.commit, self.second.changed)
+        return is_same and all(self.first.changed.values())
+
     def describe(self, show_time: Callable[[str], str] = show_age) -> list[tuple[str, str]]:
         """Return what is the same, what is missing and the paired gain as pairs of a heading and a description.
 
@@ -125,13 +132,10 @@ class RunComparison:
             pairs.append((side, f"{one.run}{f' {one.role}' * bool(one.role)}, {show_time(one.started)}"))
         if self.is_same_run:
             return [*pairs, ("result", f"both are the same run: name another of `labkit runs {self.experiment}`")]
-        same = {True: "the same", False: "different", None: "not known: a run has no digest of it"}
         codes = make_pair(self.first.describe_code(), self.second.describe_code())
         code = "\n".join(f"{side}: {words}" for side, words in codes.items())
-        # Files that are not committed may differ although their names are the same.
-        is_same_code = codes["first"] == codes["second"] and not self.first.changed
-        pairs += [("data", same[self.has_same_data])]
-        pairs += [("code", "the same" if is_same_code else code), ("gain", self.gain_reason)]
+        pairs += [("data", SAME_DATA[self.has_same_data])]
+        pairs += [("code", "the same" if self.has_same_code else code), ("gain", self.gain_reason)]
         pairs += [("slices", count_won(self.slices))] if self.slices is not None else []
         pairs += [("parameters", "none differs")] if self.params == [] else []
         pairs += [("checks", "no status differs")] if self.checks == [] else []
@@ -185,14 +189,18 @@ def compare_runs(experiment: str, first: str, second: str) -> RunComparison:
         The record of a run is no longer in MLflow, or the store does not respond.
     """
     load_params(experiment)
-    runs = [find_past_run(experiment, word) for word in (first, second)]
+    return compare_pair(experiment, [find_past_run(experiment, word) for word in (first, second)])
+
+
+def compare_pair(experiment: str, runs: Sequence[PastRun], *, is_brief: bool = False) -> RunComparison:
+    """Compare two runs that were found; in brief, without slices, and by the gain in the main metric only."""
     shown = [describe_past_run(one) for one in runs]
     contents = [try_to_load(one.load_params_content, into) for one, into in zip(runs, shown, strict=True)]
     artifacts = {name: load_both(name, runs, shown, read=load_json) for name in CHECKED}
     note_missing_checks(artifacts, shown)
     checked = [pair for pair in artifacts.values() if all(content and "checks" in content for content in pair)]
     pair, reason = find_pair(runs, shown, contents[0])
-    gains = pair.compute_gains() if pair else {}
+    gains = pair.compute_gains([pair.params.training.metric] if is_brief else ()) if pair else {}
     gain, reason = describe_run_gain(pair, gains) if pair else (None, reason)
     return RunComparison(
         experiment=experiment,
@@ -206,7 +214,7 @@ def compare_runs(experiment: str, first: str, second: str) -> RunComparison:
         gain=gain,
         gain_reason=reason,
         checks=[change for changed in checked for change in list_changed_checks(changed)] if checked else None,
-        slices=pair.list_slices() if pair else None,
+        slices=pair.list_slices() if pair and not is_brief else None,
         pair=pair,
     )
 
@@ -235,7 +243,9 @@ def describe_past_run(past: PastRun) -> ComparedRun:
     record, code = past.record, past.record["code"]
     raw = record.get("stages", {}).get("source", {}).get("outputs", {})
     data = raw.get(f"data/{record['experiment']}/{PLACES['raw']}")
-    return ComparedRun(past.name, past.role, record["started"], code["commit"], list(code["files"]), data)
+    deleted = {"D": "deleted"}
+    changed = {path: file.get("sha256") or deleted.get(file["git"], "") for path, file in code["files"].items()}
+    return ComparedRun(past.name, past.role, record["started"], code["commit"], changed, data)
 
 
 def try_to_load(load: Callable[[], Found], into: ComparedRun) -> Found | None:

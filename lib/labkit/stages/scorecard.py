@@ -10,10 +10,14 @@ from typing import Any
 from labkit import paths
 from labkit.artifacts import PLACES
 from labkit.checks import CheckResult, describe_counts, mute, sort_by_weight
+from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.gate import Check
 from labkit.model.evaluation.method_checks import from_gate
+from labkit.model.evaluation.metrics import IN_TARGET_UNIT, is_greater_better
 from labkit.params.experiment import Params
+from labkit.params.own_metrics import OWN_METRICS
 from labkit.params.subject import Subject
+from labkit.stages.model_versions import list_versions
 from labkit.stages.result import find_evaluation
 from labkit.storage.atomic import parse_json
 from labkit.units import format_interval, format_share, format_significant
@@ -21,7 +25,21 @@ from labkit.units import format_interval, format_share, format_significant
 MOST_VERSIONS = 12
 
 
-def make_scorecard(params: Params, checks: Sequence[Check], version: int | None, before: Mapping[str, Any]) -> Any:
+def list_champion_versions(params: Params) -> list[dict[str, Any]]:
+    """Return the versions that are or were champion, oldest first: number, and main metric on the holdout of its run.
+
+    Versions of which the registry does not hold this metric are left out.
+    """
+    return [
+        {"version": one.version, "value": one.value, "low": one.low, "high": one.high}
+        for one in reversed(list_versions(params.experiment))
+        if (one.moves or one.is_champion) and one.metric == params.training.metric
+    ][-MOST_VERSIONS:]
+
+
+def make_scorecard(
+    params: Params, checks: Sequence[Check], version: int | None, versions: Sequence[Mapping[str, Any]]
+) -> Any:
     """Return what the index shows of an experiment, as plain data.
 
     Parameters
@@ -30,8 +48,8 @@ def make_scorecard(params: Params, checks: Sequence[Check], version: int | None,
         Checks of the decision about publishing.
     version
         Version that the release has in the registry; None if it was refused.
-    before
-        Content of the scorecard that this one replaces; its versions are kept.
+    versions
+        Earlier versions, as `list_champion_versions` returns them.
     """
     data, subject = paths.find_data_dir(params.experiment), Subject.from_params(params)
     try:
@@ -42,23 +60,33 @@ def make_scorecard(params: Params, checks: Sequence[Check], version: int | None,
         return {"question": subject.question}
     results = collect_checks(data, evaluation, checks)
     ordered = sort_by_weight(mute(results, params.checks.mute))
-    one = measured["holdout"]
-    quality = format_interval(*(float("nan") if one[end] is None else one[end] for end in ("value", "low", "high")))
-    past = [
-        entry for entry in before.get("versions", []) if isinstance(entry, dict) and entry.get("version") != version
-    ]
-    latest = [] if version is None else [{"version": version, "quality": quality}]
+    one = Interval.from_dict(measured["holdout"])
+    past = [entry for entry in versions if entry["version"] != version]
+    latest = [] if version is None else [{"version": version, **one.to_dict()}]
+    unit = find_unit_of(name, params)
+    after = f" {unit}" * bool(unit)
     return {
         "question": subject.question,
-        "result": f"holdout {name} {quality}",
+        "metric": name,
+        "unit": unit,
+        "is_greater_better": is_greater_better(name),
+        "result": f"holdout {name} {format_interval(one.value, one.low, one.high)}{after}",
         "measured_on": f"{subject.count_rows(evaluation['rows'], kind='holdout')}, with "
         f"{format_share(evaluation['confidence'])} interval",
-        "baselines": describe_baselines(evaluation, name),
+        "baselines": describe_baselines(evaluation, name, unit),
         "costs": describe_costs(params, evaluation, subject),
         "checks": [result.to_dict() for result in ordered],
         "counts": describe_counts(ordered),
         "versions": [*past, *latest][-MOST_VERSIONS:],
     }
+
+
+def find_unit_of(metric: str, params: Params) -> str:
+    """Return the unit of a metric; empty if it has none or none is declared, for it or for the target."""
+    if metric in OWN_METRICS.paths:
+        return OWN_METRICS.find(metric).declared.unit
+    meaning = params.data.columns.get(params.data.target.column)
+    return meaning.unit if metric in IN_TARGET_UNIT and meaning else ""
 
 
 def collect_checks(data: Path, evaluation: Mapping[str, Any], checks: Sequence[Check]) -> list[CheckResult]:
@@ -78,12 +106,13 @@ def load_checks(path: Path) -> list[CheckResult]:
     return [CheckResult.from_dict(check) for check in content.get("checks", [])]
 
 
-def describe_baselines(evaluation: Mapping[str, Any], name: str) -> str:
-    """Return the metric of the baselines, as a phrase."""
+def describe_baselines(evaluation: Mapping[str, Any], name: str, unit: str) -> str:
+    """Return the metric of the baselines with its unit, as a phrase."""
+    after = f" {unit}" * bool(unit)
     plain = (evaluation.get("plain_lightgbm") or {}).get(name)
     value = plain.get("value") if isinstance(plain, dict) else plain
-    beside = "" if value is None else f", plain LightGBM {format_significant(value)}"
-    return f"best constant prediction {format_significant(evaluation['dummy'][name])}{beside}"
+    beside = "" if value is None else f", plain LightGBM {format_significant(value)}{after}"
+    return f"best constant prediction {format_significant(evaluation['dummy'][name])}{after}{beside}"
 
 
 def describe_costs(params: Params, evaluation: Mapping[str, Any], subject: Subject) -> str:

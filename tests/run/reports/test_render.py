@@ -434,7 +434,15 @@ def test_the_index_shows_every_stage(tmp_path, visit):
         "10_deploy": {"status": "failed", "headline": "", "html": "missing.html"},
         "02_training": {"headline": "mae 44.1", "html": "02_training.html", "title": "Which model?"},
     }.items():
-        row = {"stage": name[3:], "page": name, "title": name[3:], "status": "finished", "seconds": 65, "run_id": "x"}
+        row = {
+            "stage": name[3:],
+            "page": name,
+            "title": name[3:],
+            "status": "finished",
+            "seconds": 65,
+            "run_id": "x",
+            "run": "diabetes-0123abcd",
+        }
         (folder / f"{name}.json").write_text(json.dumps({**row, "started": "2026-11-24T10:11:12+00:00", **more}))
     (folder / "11_torn.json").write_text('{"stage": "to')
     (folder / "02_training.html").write_text("x")
@@ -452,7 +460,7 @@ def test_the_index_shows_every_stage(tmp_path, visit):
     assert page.locator("tbody tr").nth(1).inner_text().split("\t")[1:] == [
         "mae 44.1",
         "✓ finished",
-        "2026-11-24 10:11 UTC",
+        "2026-11-24 10:11 UTC\n0123abcd",
         "1 min 05 s",
     ]
     links = [link.get_attribute("href") for link in page.locator(".card a").all()]
@@ -518,7 +526,15 @@ def test_the_index_shows_result_costs_and_checks_that_need_attention(tmp_path, v
         "costs": "Acting on it costs 0.49 per flight.",
         "checks": checks,
         "counts": "1 issue, 1 warning, 1 passed",
-        "versions": [{"version": 1, "quality": "0.67 [0.62, 0.72]"}, {"version": 2, "quality": "0.682 [0.629, 0.731]"}],
+        "metric": "roc_auc",
+        "unit": "",
+        "is_greater_better": True,
+        "versions": [
+            {"version": 1, "quality": "of an earlier version of labkit"},
+            {"version": 2, "value": 0.67, "low": 0.62, "high": None},
+            {"version": 3, "value": 0.682, "low": 0.629, "high": 0.731},
+        ],
+        "since": {"run": "flights-1", "started": "2026-11-24T10:11:12+00:00", "facts": [["data", "the <same>"]]},
     }
     decision = {
         "decision": "published",
@@ -531,8 +547,16 @@ def test_the_index_shows_result_costs_and_checks_that_need_attention(tmp_path, v
     page, complaints = visit(render_index(tmp_path))
     assert complaints == []
     shown = page.locator(".card").inner_text()
-    for sentence in (scorecard["result"], scorecard["costs"], scorecard["counts"], "v1 0.67 [0.62, 0.72] · v2"):
+    for sentence in (scorecard["result"], scorecard["costs"], scorecard["counts"]):
         assert sentence in shown
+    assert "Since the last run (2026-11-24 10:11 UTC, flights-1): data: the <same>" in " ".join(shown.split())
+    plot = page.locator(".card figure")
+    assert plot.locator("circle").count() == 2
+    assert plot.locator("svg[role=img] .span").count() == 1, "only one has both ends of its interval"
+    assert [cell.split() for cell in plot.locator("tbody tr").all_text_contents()] == [
+        ["holdoutv20.670.62–"],
+        ["holdoutv30.6820.6290.731"],
+    ]
     assert page.locator(".asked code").inner_text() == "late"
     assert page.locator(".checks li").all_inner_texts() == [
         "⚠ warning LK506 Holdout against cross-validation: 0.68 <b>here</b>.",

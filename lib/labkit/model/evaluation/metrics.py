@@ -21,6 +21,8 @@ SMALLEST_PROBABILITY = 1e-6
 GREATER_IS_BETTER = {"roc_auc", "average_precision", "accuracy", "balanced_accuracy", "f1", "r2"}
 PROBE_METRICS = {"classification": "roc_auc", "regression": "r2"}
 """Metric by task in which a LightGBM is compared with itself, on other rows or other features."""
+IN_TARGET_UNIT = ("mae", "rmse", "median_absolute_error")
+"""Metrics in the unit of the target; the others have none."""
 OF_CLASSES = ("accuracy", "balanced_accuracy", "f1")
 """Metrics of predicted classes rather than probabilities: with two classes they depend on the threshold."""
 

@@ -192,6 +192,7 @@ class Performance:
             seconds=round(execution.seconds, 3),
             headline=log.headline,
             run_id=record.run_id,
+            run=entry.parent or entry.run,
             key=key,
             html=f"{path.stem}.html",
             cells=execution.cells if not failure else find_times(self.params.experiment, self.stage, self.sample_rows),

@@ -316,6 +316,13 @@ def load_entries(*, with_interactive: bool = False) -> list[Entry]:
     return [entry for entry in entries.values() if with_interactive or not entry.is_interactive]
 
 
+def find_current(experiment: str) -> Entry | None:
+    """Return the run of an experiment that this process is in: of the pipeline, or else of a stage alone."""
+    own = find_process(os.getpid())
+    entries = [one for one in load_entries() if one.experiment == experiment and one.is_open and one.parent is None]
+    return next((one for one in reversed(entries) if one.process == own), None)
+
+
 def read_line(content: dict[str, Any], entries: dict[str, Entry]) -> None:
     """Apply one line to the entries."""
     kind, run = content.pop("kind"), content.pop("run")

@@ -36,6 +36,8 @@ class StageRecord:
         Results of the stage's checks, as `labkit.checks.CheckResult.to_dict` returns them.
     metrics
         What the stage logged.
+    run
+        Name in the ledger of the run of the pipeline that it was part of, or its own; empty in earlier versions.
     """
 
     stage: str
@@ -53,6 +55,7 @@ class StageRecord:
     findings: Sequence[str] = ()
     checks: Sequence[Mapping[str, str]] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
+    run: str = ""
 
 
 def save_record(record: StageRecord, folder: Path) -> None:

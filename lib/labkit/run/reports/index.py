@@ -1,10 +1,12 @@
 """The index page: every experiment with its result, its stages and their pages."""
 
 from dataclasses import asdict
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
 from labkit.run.records.stage_record import load_records
+from labkit.run.reports.line_plot import LinePlot, Series
 from labkit.run.reports.render import write_page
 from labkit.storage.atomic import parse_json
 
@@ -26,13 +28,15 @@ def load_experiment(folder: Path) -> dict[str, Any]:
         stage["href"] = f"{folder.name}/{name}" if (folder / Path(name).name).is_file() else None
     mark_stale(stages)
     decision = load_decision(folder / "publish.json") if (folder / "publish.json").is_file() else None
+    scorecard = load_scorecard(folder / "publish.json")
     linked = {stage["href"] for stage in stages}
     others = [(path.stem.replace("_", " "), f"{folder.name}/{path.name}") for path in sorted(folder.glob("*.html"))]
     return {
         "name": folder.name,
         "stages": stages,
         "decision": decision,
-        "scorecard": link_checks(load_scorecard(folder / "publish.json"), stages, folder),
+        "scorecard": link_checks(scorecard, stages, folder),
+        "trend": make_trend(scorecard),
         "decision_page": f"{folder.name}/publish.html" if (folder / "publish.html").is_file() else None,
         "pages": [(name, href) for name, href in others if href not in linked and name != "publish"],
         "started": max((str(stage.get("started") or "") for stage in stages), default=""),
@@ -60,6 +64,28 @@ def load_scorecard(path: Path) -> dict[str, Any]:
     decision = load_decision(path) if path.is_file() else {}
     scorecard = decision.get("scorecard")
     return scorecard if isinstance(scorecard, dict) else {}
+
+
+def make_trend(scorecard: dict[str, Any]) -> LinePlot | None:
+    """Return the plot of the main metric over the versions that were champion; None of fewer than two."""
+    entries = [
+        entry
+        for entry in scorecard.get("versions", [])
+        if isinstance(entry, dict) and isinstance(entry.get("value"), int | float) and isfinite(entry["value"])
+    ]
+    if len(entries) < 2:
+        return None
+    low, high = ([nan if entry[end] is None else entry[end] for entry in entries] for end in ("low", "high"))
+    better = "higher" if scorecard["is_greater_better"] else "lower"
+    values, metric, unit = [entry["value"] for entry in entries], scorecard["metric"], scorecard["unit"]
+    return LinePlot(
+        title="Published versions",
+        fact=f"Each measured on the holdout of its run; {better} is better.",
+        x_label="version",
+        y_label=f"{metric} ({unit})" if unit else metric,
+        series=[Series("holdout", [*range(len(entries))], values, low, high, has_marks=True)],
+        x_names=[f"v{entry['version']}" for entry in entries],
+    )
 
 
 def link_checks(scorecard: dict[str, Any], stages: list[dict[str, Any]], folder: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from labkit.units import format_number
 
 WIDTH, HEIGHT = 420, 300
 """Units of the drawing: narrow enough that its letters can be read on a phone."""
-LEFT, RIGHT, TOP, BOTTOM = 62, 10, 10, 44
+LEFT, RIGHT, TOP, BOTTOM = 68, 10, 10, 44
 """Margins around the axes."""
 MOST_TICKS = 5
 MOST_LISTED = 20
@@ -41,9 +41,10 @@ class Series:
     high: Sequence[float] = ()
     has_marks: bool = False
 
-    def list_points(self) -> list[tuple[float, float]]:
-        """Return at most `MOST_LISTED` of its points, including both ends."""
-        points = list(zip(self.x, self.y, strict=True))
+    def list_points(self) -> list[tuple[float, float, float, float]]:
+        """Return at most `MOST_LISTED` of its points with the ends of their intervals, including both ends."""
+        unknown = [math.nan] * len(self.x)
+        points = list(zip(self.x, self.y, self.low or unknown, self.high or unknown, strict=True))
         step = max(1, math.ceil((len(points) - 1) / (MOST_LISTED - 1)))
         return points if len(points) <= MOST_LISTED else [*points[:-1:step], points[-1]]
 
@@ -77,6 +78,11 @@ class LinePlot:
     right: ClassVar[int] = RIGHT
     top: ClassVar[int] = TOP
     bottom: ClassVar[int] = BOTTOM
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether any point has an interval."""
+        return any(one.low for one in self.series)
 
     @property
     def x_ends(self) -> tuple[float, float]:

@@ -149,7 +149,15 @@ def render_cells(notebook: NotebookNode, cells: list[NotebookNode], outline: Out
     return Markup(html), resources["outline"]
 
 
-def render_page(html: Path, *, title: str, markdown: str, neighbours: Sequence[tuple[str, str]] = ()) -> None:
+def render_page(
+    html: Path,
+    *,
+    title: str,
+    markdown: str,
+    neighbours: Sequence[tuple[str, str]] = (),
+    question: str = "",
+    run: str = "",
+) -> None:
     """Write Markdown as one self-contained page, e.g. a publish decision with a model card.
 
     Parameters
@@ -160,12 +168,23 @@ def render_page(html: Path, *, title: str, markdown: str, neighbours: Sequence[t
         Its body; headings begin with the second level.
     neighbours
         See `render_report`.
+    question, run
+        What the experiment answers, and the name of the run that wrote the page, below the title; empty leaves it out.
     """
     outline = Outline(title)
     body = render_markdown(markdown, outline)
     contents = [heading for heading in outline.headings if heading.level == 2]
-    current = {"current": html.name, "contents": contents if len(contents) > 1 else []}
-    write_page(html, "page.html.j2", title=title, body=body, neighbours=neighbours, **current)
+    write_page(
+        html,
+        "page.html.j2",
+        title=title,
+        question=question,
+        run=run,
+        body=body,
+        contents=contents if len(contents) > 1 else [],
+        neighbours=neighbours,
+        current=html.name,
+    )
 
 
 def load_notebook(path: Path) -> NotebookNode:
