@@ -38,7 +38,9 @@ def test_it_holds_question_result_baselines_and_the_checks_of_all_stages(data: P
     card = make_scorecard(load_params("diabetes"), GATE, 2, [FIRST])
     assert card["question"].endswith("?")
     assert card["result"] == "holdout mae 41.4 [35.4, 47.9]"
-    assert card["measured_on"] == "110 holdout patients, with 95 % interval"
+    assert card["measured_on"] == (
+        "110 holdout patients, with 95 % interval; in the unit of disease progression one year after baseline"
+    )
     assert card["baselines"] == "best constant prediction 64.2, plain LightGBM 43.6"
     assert card["costs"] == ""
     assert [check["code"] for check in card["checks"]] == ["LK205", "LK505", "LK501"]
@@ -51,6 +53,7 @@ def test_the_metric_has_the_unit_of_the_target(data: Path) -> None:
     apply_overrides("diabetes", ["data.columns.target={unit: points}"])
     card = make_scorecard(load_params("diabetes"), GATE, 2, [])
     assert card["result"] == "holdout mae 41.4 [35.4, 47.9] points"
+    assert card["measured_on"] == "110 holdout patients, with 95 % interval"
     assert card["baselines"] == "best constant prediction 64.2 points, plain LightGBM 43.6 points"
     assert find_unit_of("r2", load_params("diabetes")) == ""
 
@@ -60,6 +63,8 @@ def test_a_version_is_listed_once_and_a_refused_one_never(data: Path) -> None:
     once = make_scorecard(params, GATE, 2, [FIRST])["versions"]
     assert make_scorecard(params, GATE, 2, once)["versions"] == once
     assert make_scorecard(params, GATE, None, once)["versions"] == once
+    again = make_scorecard(params, GATE, 1, once)["versions"]
+    assert [entry["version"] for entry in again] == [1, 2], "an earlier release may be published again"
 
 
 def test_a_muted_check_keeps_its_reason(data: Path) -> None:

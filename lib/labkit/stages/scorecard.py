@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +73,12 @@ def make_scorecard(
         "is_greater_better": is_greater_better(name),
         "result": f"holdout {name} {format_interval(one.value, one.low, one.high)}{after}",
         "measured_on": f"{subject.count_rows(evaluation['rows'], kind='holdout')}, with "
-        f"{format_share(evaluation['confidence'])} interval",
+        f"{format_share(evaluation['confidence'])} interval{describe_scale(params, name)}",
         "baselines": describe_baselines(evaluation, name, unit),
         "costs": describe_costs(params, evaluation, subject),
         "checks": [result.to_dict() for result in ordered],
         "counts": describe_counts(ordered),
-        "versions": [*past, *latest][-MOST_VERSIONS:],
+        "versions": sorted([*past, *latest], key=itemgetter("version"))[-MOST_VERSIONS:],
     }
 
 
@@ -87,6 +88,14 @@ def find_unit_of(metric: str, params: Params) -> str:
         return OWN_METRICS.find(metric).declared.unit
     meaning = params.data.columns.get(params.data.target.column)
     return meaning.unit if metric in IN_TARGET_UNIT and meaning else ""
+
+
+def describe_scale(params: Params, metric: str) -> str:
+    """Return what a metric is in the unit of, as a clause, if it has a unit and none is declared."""
+    target = params.data.target.column
+    if metric not in IN_TARGET_UNIT or find_unit_of(metric, params):
+        return ""
+    return f"; in the unit of {Subject.from_params(params).name_column(target)}"
 
 
 def collect_checks(data: Path, evaluation: Mapping[str, Any], checks: Sequence[Check]) -> list[CheckResult]:
