@@ -79,9 +79,9 @@ ENDINGS = {
         "x = bytes(300_000_000); time.sleep(1.5)\nimport signal; os.kill(os.getpid(), signal.SIGKILL)",
         "died",
         "died",
-        "the kernel died in cell 5 (signal 9; peak memory 0.",
+        "the kernel died in cell 4 (signal 9; peak memory 0.",
     ),
-    "segfault": Ending("import ctypes; ctypes.string_at(0)", "died", "died", "the kernel died in cell 5 (signal 11)"),
+    "segfault": Ending("import ctypes; ctypes.string_at(0)", "died", "died", "the kernel died in cell 4 (signal 11)"),
 }
 
 

@@ -10,6 +10,9 @@ STATE_KEY = "labkit"
 PAPERMILL_BANNER = "papermill-error-cell-tag"
 """Tag of the cells that papermill adds above a failed cell."""
 
+INJECTED = "injected-parameters"
+"""papermill's tag of the cell of parameters that it adds."""
+
 
 def remove_banners(notebook: NotebookNode) -> None:
     """Remove the cells that papermill added to a notebook that failed."""

@@ -33,7 +33,7 @@ def test_failure_names_cell_heading_line_and_error(tmp_path: Path) -> None:
     assert str(find_root()) not in kept
     assert "/ipykernel_" not in kept
     assert failure.summary == "ZeroDivisionError: division by zero"
-    assert failure.place == f"cell {failure.cell} of {failure.n_cells}, under “Part”"
+    assert failure.place == "cell 5 of 6, under “Part”", "as in JupyterLab, without the cell that papermill adds"
     assert failure.line == "1 / x"
 
 
@@ -146,7 +146,7 @@ def test_cell_that_takes_too_long_is_ended_and_the_limit_is_named(
     assert ended.failure is not None
     assert ended.failure.summary.startswith("timed out: ")
     assert setting in ended.failure.summary
-    assert ended.failure.cell == 5
+    assert ended.failure.cell == 4
     assert find_states(executed) == ["finished", "finished", "finished", "finished", "timed out", "not run"]
 
 
@@ -182,7 +182,7 @@ def test_live_log_shows_cells_and_outputs_as_they_come(tmp_path: Path) -> None:
     run(path, log=log)
     reported = log.getvalue()
     places = [
-        reported.index(string) for string in ("cell 5 of 6: Part", "first", "2\n", "cell 6 of 6", "ZeroDivisionError")
+        reported.index(string) for string in ("cell 4 of 5: Part", "first", "2\n", "cell 5 of 5", "ZeroDivisionError")
     ]
     assert places == sorted(places)
 
@@ -190,5 +190,5 @@ def test_live_log_shows_cells_and_outputs_as_they_come(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_seconds_of_every_cell_are_known(tmp_path: Path) -> None:
     ended = run(make_notebook(tmp_path / "a.ipynb", EXPERIMENT, "import time; time.sleep(1)"))[0]
-    assert len(ended.cells) == 5
+    assert len(ended.cells) == 4
     assert ended.cells[-1] >= 1 > ended.cells[0]

@@ -12,6 +12,7 @@ from labkit.params.experiment import TimeLimits
 from labkit.run.kernels import servers
 from labkit.run.notebook import execution, output_limit
 from labkit.run.notebook.output_limit import MOST_OF_TAIL, Excerpt, OutputLimit, describe_cut, open_raw, shorten_file
+from labkit.run.notebook.result import number_cells
 from nbformat.v4 import output_from_msg
 
 from tests.run.kernels.warm_kernels import make_bare
@@ -61,7 +62,7 @@ def test_infinite_output_is_cut_in_notebook_and_log(kernels: Path, monkeypatch: 
     ended, _, executed = run(make_notebook(kernels / "a.ipynb", EXPERIMENT, *SOURCES.values(), "1"), log=log)
     assert ended.failure is None
     logged = log.getvalue().split("--- cell ")
-    for number, cell in list(enumerate(executed.cells, 1))[-len(SOURCES) - 1 : -1]:
+    for number, cell in list(zip(number_cells(executed.cells), executed.cells, strict=True))[-len(SOURCES) - 1 : -1]:
         printed = [output.get("text", "") for output in cell.outputs]
         assert f"cell {number}: " in ended.cut
         assert any("characters of output are left out …" in string for string in printed), cell.source

@@ -21,7 +21,7 @@ from labkit.params.experiment import TimeLimits
 from labkit.run.cell_states import CellState
 from labkit.run.memory import Gauge
 from labkit.run.notebook.output_limit import MOST_OF_CELL, MOST_OF_NOTEBOOK, Excerpt, OutputLimit
-from labkit.run.notebook.result import strip_colours
+from labkit.run.notebook.result import number_cells, strip_colours
 from labkit.run.notebook.step import OUTPUTS_NAME
 from labkit.run.records.ledger import release_space
 from labkit.secrets.redaction import Mask
@@ -149,8 +149,9 @@ def describe_death(running: RunningNotebook, otherwise: str) -> str:
     code = running.exit_code
     if code is None:
         return otherwise
-    cell = running.states.index("died") + 1 if "died" in running.states else 0
-    where = f" in cell {cell}" if cell else ""
+    where = ""
+    if running.notebook is not None and "died" in running.states:
+        where = f" in cell {number_cells(running.notebook.cells)[running.states.index('died')]}"
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
     if code != -signal.SIGKILL:
         return f"the kernel died{where} ({how})"

@@ -47,6 +47,7 @@ from labkit.run.notebook.result import (
     find_heading,
     make_failure,
     mark_cells,
+    number_cells,
 )
 from labkit.run.notebook.source import NotebookSource
 from labkit.secrets.redaction import Mask
@@ -142,11 +143,11 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
         started = time.monotonic()
         state: CellState = "failed"
         if cell.cell_type == "code":
-            heading = find_heading(self.nb.cells, index)
-            running.on_cell(index + 1, len(self.nb.cells), heading)
+            heading, numbers = find_heading(self.nb.cells, index), number_cells(self.nb.cells)
+            running.on_cell(numbers[index], numbers[-1], heading)
             running.start_log()
             running.output_limit.start_cell()
-            running.write(f"--- cell {index + 1} of {len(self.nb.cells)}{': ' + heading if heading else ''}\n")
+            running.write(f"--- cell {numbers[index]} of {numbers[-1]}{': ' + heading if heading else ''}\n")
         self.nb_man.cell_start(cell, index)
         try:
             await self.async_execute_cell(cell, index)
@@ -286,10 +287,15 @@ def run_notebook(
         running.log_output(raw.read(MOST_OF_RAW).decode("utf-8", "replace").replace(INTERRUPT_NOTE, ""))
         running.end_log()
     seconds = time.monotonic() - running.started
-    failure = find_failure(close_copy(executed, running), running, error)
+    notebook = close_copy(executed, running)
+    failure = find_failure(notebook, running, error)
     outcome = find_notebook_outcome(failure, running, error)
-    cut = "; ".join(f"cell {index + 1}: {what}" for index, what in running.output_limit.cut.items())
-    return Execution(seconds, failure, tuple(running.seconds), outcome, running.gauge.peak_bytes, cut)
+    numbers = number_cells(notebook.cells)
+    cut = "; ".join(f"cell {numbers[index]}: {what}" for index, what in running.output_limit.cut.items())
+    # Without the cell that papermill adds, whose number is that of the cell before it.
+    own = [index for index, number in enumerate(numbers) if number not in numbers[:index]]
+    cells = tuple(running.seconds[index] for index in own) if running.seconds else ()
+    return Execution(seconds, failure, cells, outcome, running.gauge.peak_bytes, cut)
 
 
 def execute_source(

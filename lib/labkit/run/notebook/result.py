@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import nbformat
 
-from labkit.run.cell_states import CellState, remove_banners, set_state
+from labkit.run.cell_states import INJECTED, CellState, remove_banners, set_state
 from labkit.units import format_count
 
 NotebookOutcome = Literal["finished", "failed", "interrupted", "timed out", "died"]
@@ -51,7 +51,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Execution:
-    """How a notebook ended: `failure` is None if every cell finished; `cells` holds the seconds of each.
+    """How a notebook ended: `failure` is None if every cell finished; `cells` holds the seconds of each of its own.
 
     `peak_bytes` is the largest measured memory of the kernel and its descendants. `cut` lists the cells whose output
     was shortened, and by how much.
@@ -85,11 +85,21 @@ def mark_cells(notebook: nbformat.NotebookNode, states: Sequence[CellState], sec
         notebook.metadata.papermill["exception"] = any(state not in ("finished", "not run") for state in states)
 
 
+def number_cells(cells: Sequence[nbformat.NotebookNode]) -> list[int]:
+    """Return the number of each cell as in JupyterLab; the cell that papermill adds has that of the cell before it."""
+    numbers, number = [], 0
+    for cell in cells:
+        number += INJECTED not in cell.metadata.get("tags", [])
+        numbers.append(max(number, 1))
+    return numbers
+
+
 def make_failure(notebook: nbformat.NotebookNode, index: int, name: str, message: str) -> Failure:
     """Return where a notebook stopped, and why."""
     cells = notebook.cells
     line = find_failed_line(cells[index]) if cells else ""
-    return Failure(index + 1, len(cells), find_heading(cells, index), line, name, message)
+    numbers = number_cells(cells) or [1]
+    return Failure(numbers[index], numbers[-1], find_heading(cells, index), line, name, message)
 
 
 def describe_message(message: Mapping[str, Any]) -> str:

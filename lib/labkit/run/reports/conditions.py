@@ -10,9 +10,10 @@ from typing import Any
 from nbformat import NotebookNode
 
 from labkit.errors import StageError
+from labkit.run.cell_states import INJECTED
 
 IF, UNLESS = "if:", "unless:"
-DECLARED, INJECTED, APPENDIX = "parameters", "injected-parameters", "appendix"
+DECLARED, APPENDIX = "parameters", "appendix"
 
 
 def select_cells(cells: list[NotebookNode], params: Mapping[str, Any] | None) -> list[NotebookNode]:
