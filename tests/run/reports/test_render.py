@@ -437,7 +437,7 @@ def test_the_index_shows_every_stage(tmp_path, visit):
         row = {
             "stage": name[3:],
             "page": name,
-            "title": name[3:],
+            "title": name[3:].capitalize(),
             "status": "finished",
             "seconds": 65,
             "run_id": "x",
