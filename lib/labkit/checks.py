@@ -172,7 +172,7 @@ REGISTER: dict[str, Definition] = {
     "LK509": Definition(
         "Confidence of probabilities", "Its errors",
         "Probabilities are too extreme or too cautious: costs and thresholds computed from them are off.",
-        "Calibrate with `training.calibrate`, or compare a simpler model.",
+        "With two classes, set `training.calibrate`; else compare a simpler model.",
     ),
     "LK601": Definition(
         "Served predictions", "The ONNX graph",
@@ -190,7 +190,7 @@ REGISTER: dict[str, Definition] = {
     ),
     "LK604": Definition(
         "Groups of rows against the champion", "The gate",
-        "Some would get much worse predictions than today, although the average is better.",
+        "Predictions for these rows would be much worse than today's, even if they are better on average.",
         "Look for what the group lacks in training, or raise `evaluation.gate.slice_tolerance` for a reason.",
     ),
     "LK605": Definition(
@@ -200,7 +200,7 @@ REGISTER: dict[str, Definition] = {
     ),
     "LK606": Definition(
         "Holdout rows in training", "The gate",
-        "It must not be published: its metrics are not those of unseen rows.",
+        "It must not be published: its metrics are not those of rows it has never seen.",
         "Fit it on the training and validation rows only.",
     ),
     "LK607": Definition(
@@ -215,13 +215,13 @@ REGISTER: dict[str, Definition] = {
     ),
     "LK609": Definition(
         "Required value", "The gate",
-        "It is not as good as is required, whatever the champion is.",
-        "Improve the model, or change `evaluation.gate.worst_value` for a reason.",
+        "It does not reach what the params require, whether or not it is better than the champion.",
+        "Improve the model, or change `evaluation.gate.required_value` for a reason.",
     ),
     "LK610": Definition(
         "Calibration error", "The gate",
-        "Predictions are not as reliable as is required.",
-        "Calibrate with `training.calibrate`.",
+        "Predicted values differ too much from true values to be taken literally.",
+        "With two classes, set `training.calibrate`; else compare a simpler model.",
     ),
 }  # fmt: skip
 

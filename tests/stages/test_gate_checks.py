@@ -15,10 +15,16 @@ from labkit.data.table_files import save_table
 from labkit.errors import DataError
 from labkit.features.row_features import RowFeatures
 from labkit.model.estimators.candidates import make_candidate
+from labkit.model.evaluation import gate_limits
+from labkit.model.evaluation.bootstrap import Interval
+from labkit.model.evaluation.fairness import Difference
 from labkit.model.evaluation.gate import Check, Decision
+from labkit.model.evaluation.metrics import compute_metric
+from labkit.model.evaluation.predictions import Predictions
 from labkit.model.onnx import converters
 from labkit.model.release import bundle
 from labkit.model.training import comparison
+from labkit.params.evaluation import Fairness, Gate
 from labkit.params.experiment import Params
 from labkit.params.tables import Target
 from labkit.run.records import registry, tracking_client
@@ -71,6 +77,7 @@ class Lab:
         self.numbers.append(0)
         folder.mkdir()
         facts = {"experiment": "e", "task": "classification", "classes": ["no", "yes"], "metric": "roc_auc"}
+        facts |= {"classes": options.get("classes", facts["classes"])}
         facts |= {"onnx": options.get("onnx", NO_GRAPH), "threshold": options.get("threshold")}
         bundle.write_release(
             folder,
@@ -122,7 +129,7 @@ WORSE, SLICE = "not worse than the champion", "no group of rows much worse than 
 
 
 def test_better_model_passes_every_check(lab: Lab) -> None:
-    limits = {"worst_value": 0.85, "most_miscalibration": 0.1, "most_milliseconds": 10_000}
+    limits = {"required_value": 0.85, "most_miscalibration": 0.1, "most_milliseconds": 10_000}
     limits |= {"fairness": {"columns": ["region"], "most_difference": 0.2}}
     found = lab.check(fit("ab"), limits=limits) | lab.compare(fit("ab"), fit("a"))
     assert list_failed(found) == []
@@ -161,7 +168,7 @@ def test_model_that_is_better_overall_but_ten_points_worse_on_a_slice_is_refused
     found = lab.compare(challenger, fit("a"))
     assert list_failed(found) == [SLICE]
     assert "where region = west (" in found[SLICE].evidence
-    assert "with version 1; a loss of at most 0.05 is accepted" in found[SLICE].evidence
+    assert "with version 1; a loss of at most 0.05 in roc_auc is accepted" in found[SLICE].evidence
     assert list_failed(lab.compare(challenger, fit("a"), slice_tolerance=0.6)) == []
 
 
@@ -210,6 +217,32 @@ def test_model_whose_contract_refuses_what_the_champion_accepts_is_refused(
         assert f"requests that version 1 accepts would be refused: {refusals}: tell the clients" in check.evidence
 
 
+def test_champion_without_a_contract_is_said_to_have_none(lab: Lab) -> None:
+    check = lab.compare(fit("ab"), fit("a"))["accepts what the champion accepts"]
+    assert (check.passed, check.evidence.split(",")[0]) == (True, "version 1 has no contract")
+
+
+def test_champion_that_cannot_predict_is_still_compared_in_what_it_accepts(lab: Lab) -> None:
+    champion = lab.release(fit(["a", "b", "noise"]), contract={"columns": {"noise": {"nullable": True}}})
+    rows = make_table()[N_TRAINING:].drop(columns="noise").rename_axis(index="row")
+    save_table(lab.root / "data/e" / PLACES["clean_holdout"], rows)
+    found = lab.compare(fit("ab"), champion)
+    assert found[WORSE].warning == "version 1 could not be compared"
+    assert "would be refused: noise is unknown" in found["accepts what the champion accepts"].evidence
+
+
+def test_rows_of_a_class_that_a_model_does_not_know_count_as_errors_and_the_models_are_compared(lab: Lab) -> None:
+    training, holdout = make_table()[:N_TRAINING], make_table()[N_TRAINING:].copy()
+    holdout.loc[holdout.index[:200], "y"] = "maybe"
+    save_table(lab.root / "data/e" / PLACES["clean_holdout"], holdout.rename_axis(index="row"))
+    assert list_failed(lab.compare(fit("ab"), fit("a"))) == []
+    assert WORSE in list_failed(lab.compare(fit("a"), fit("ab")))
+    three = training.copy()
+    three.loc[three.index[:400], "y"] = "maybe"
+    champion = lab.release(fit("ab", rows=three), classes=["maybe", "no", "yes"])
+    assert WORSE in list_failed(lab.compare(fit("a"), champion))
+
+
 def treat_unalike() -> Any:
     """Return a model that selects nearly everyone of the north and few others."""
     rows = make_table()[:N_TRAINING].copy()
@@ -221,7 +254,7 @@ def treat_unalike() -> Any:
 @pytest.mark.parametrize(
     ("make", "limits", "name", "words"),
     [
-        (lambda: fit("a"), {"worst_value": 0.9}, "reaches the required value", "; at least 0.9 is required"),
+        (lambda: fit("a"), {"required_value": 0.9}, "reaches the required value", "; at least 0.9 is required"),
         (
             lambda: fit("ab", rows=make_table()[:N_TRAINING].assign(y=np.tile(["yes", "yes", "yes", "no"], 500))),
             {"most_miscalibration": 0.05},
@@ -273,10 +306,51 @@ def test_fairness_needs_groups_with_enough_rows_and_a_known_column(lab: Lab) -> 
         lab.check(fit("ab"), limits={"fairness": {"columns": ["sex"], "most_difference": 0.1}})
 
 
+def test_what_fairness_could_not_compare_is_named(lab: Lab) -> None:
+    rows = make_table()[N_TRAINING:].rename_axis(index="row")
+    other = np.where(rows["y"] == "yes", "all that count", "none that counts")
+    save_table(lab.root / "data/e" / PLACES["clean_holdout"], rows.assign(other=other))
+    limits = {"fairness": {"columns": ["region", "other"], "most_difference": 1.0, "rates": ["true_positive"]}}
+    check = lab.check(fit("ab"), limits=limits)["treats groups alike"]
+    assert (check.passed, check.warning) == (True, "some groups too small to compare")
+    assert check.evidence.endswith(
+        "; not compared, as fewer than two groups have 50 rows that count: rate of true positives by other"
+    )
+
+
+def test_difference_without_an_interval_says_so() -> None:
+    differences = [Difference("sex", "accuracy", ("a", 0.9), ("b", 0.5), Interval(0.4, np.nan, np.nan), 0)]
+    check = gate_limits.check_fairness(differences, Fairness(columns=("sex",), most_difference=0.1), confidence=0.95)
+    assert "a difference of 0.4 (no interval: too few independent rows)" in check.evidence
+    assert (check.passed, check.warning) == (True, "groups differ by sex, too few independent rows to tell")
+
+
 def test_difference_that_may_be_chance_is_a_warning(lab: Lab) -> None:
     limits = {"fairness": {"columns": ["region"], "most_difference": 0.001, "rates": ["selection"]}}
     check = lab.check(fit("ab"), limits=limits)["treats groups alike"]
     assert (check.passed, check.warning) == (True, "groups differ by region, perhaps by chance")
+
+
+def test_calibration_error_of_several_classes_is_that_of_all() -> None:
+    """The last class is predicted perfectly, the others are mistaken for each other half of the time."""
+    y_true = np.repeat([0, 1, 2], 100)
+    y_proba = np.eye(3)[y_true]
+    y_proba[:100:2], y_proba[100:200:2] = [0, 1, 0], [1, 0, 0]
+    predictions = Predictions.from_proba(y_true, y_proba, ("a", "b", "c"), 2)
+    [check] = gate_limits.check_calibration(predictions, Gate(most_miscalibration=0.1))
+    assert not check.passed
+    assert "differ by 0.222 on average over the 3 classes" in check.evidence
+
+
+@pytest.mark.parametrize(
+    ("metric", "y_true", "named"),
+    [("roc_auc", [1, 1], "accuracy"), ("log_loss", [1, 1], "log_loss"), ("roc_auc", [0, 1], "roc_auc")],
+)
+def test_loss_is_measured_in_the_metric_unless_it_is_undefined(metric: str, y_true: list[int], named: str) -> None:
+    predictions = Predictions.from_proba(np.array(y_true), np.array([[0.4, 0.6], [0.3, 0.7]]), ("no", "yes"))
+    assert gate_limits.measure_loss(metric, predictions, predictions) == (
+        named, pytest.approx(compute_metric(named, predictions)), pytest.approx(compute_metric(named, predictions)), 0.0
+    )  # fmt: skip
 
 
 @pytest.mark.slow

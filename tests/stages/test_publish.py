@@ -209,8 +209,9 @@ def test_champion_that_was_tried_and_cannot_predict_loses_and_the_page_shows_it(
     save_table(root / "data" / params.experiment / PLACES["clean_holdout"], holdout)
     put_release(root, params, "ab")
     assert publish_release(params) == "version 2 is now the champion; version 1 could not be compared"
-    (reason,) = [reason for reason in read_decision(root, params)["reasons"] if "champion" in reason]
-    assert reason.startswith("⚠ not worse than the champion: version 1 was tried and cannot predict today's rows")
+    tried, contract = [reason for reason in read_decision(root, params)["reasons"] if "champion" in reason]
+    assert tried.startswith("⚠ not worse than the champion: version 1 was tried and cannot predict today's rows")
+    assert contract.startswith("✓ accepts what the champion accepts: version 1 has no contract")
 
 
 @pytest.mark.slow

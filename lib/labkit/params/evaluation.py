@@ -47,10 +47,12 @@ class Gate(Section):
     )
     slice_tolerance: Fraction = Field(
         0.05,
-        description="largest accepted loss against the champion on any group of rows: in points of a metric that is 1 "
-        "at best, as a share of the champion's value for errors",
+        description="largest accepted loss against the champion on any group of rows: in points of a built-in metric "
+        "that is 1 at best, as a share of the champion's value for errors and metrics of your own",
     )
-    worst_value: float | None = Field(None, description="worst accepted value of the metric on the holdout")
+    required_value: float | None = Field(
+        None, description="value that the metric must reach on the holdout, whatever the champion is"
+    )
     most_miscalibration: float | None = Field(
         None, gt=0, description="largest accepted calibration error on the holdout: probability, or the target's unit"
     )

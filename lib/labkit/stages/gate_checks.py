@@ -1,6 +1,7 @@
 """What the gate checks of a release on the holdout rows: by itself, and against the champion on the same rows."""
 
 import timeit
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from labkit.errors import DataError, ModelError
 from labkit.model.evaluation import gate_limits
 from labkit.model.evaluation.blocks import find_blocks
 from labkit.model.evaluation.bootstrap import compare_paired
-from labkit.model.evaluation.fairness import compare_groups
+from labkit.model.evaluation.fairness import FEWEST_ROWS_OF_GROUP, compare_groups, find_rates
 from labkit.model.evaluation.gate import (
     CHAMPION_CHECK,
     Check,
@@ -25,11 +26,20 @@ from labkit.model.evaluation.gate import (
     check_release_size,
 )
 from labkit.model.evaluation.metrics import compute_losses, compute_metric
-from labkit.model.evaluation.predictions import Predictions, compute_predictions, make_predictions
+from labkit.model.evaluation.predictions import (
+    Predictions,
+    align_proba,
+    compute_predictions,
+    extend_classes,
+    make_predictions,
+)
 from labkit.model.evaluation.row_hashes import ATTRIBUTE, count_shared, hash_rows
+from labkit.model.evaluation.slice_comparison import compare_slices
 from labkit.model.release import bundle
 from labkit.model.release.contract_changes import list_refusals
 from labkit.params.experiment import Params
+from labkit.params.subject import Subject
+from labkit.params.tables import Target
 
 MOST_ROWS_OF_PARITY = 1000
 """Holdout rows on which graph and pipeline are compared once more; `deploy` compares them on all."""
@@ -57,7 +67,7 @@ def list_checks(params: Params, opened: bundle.Release, gate: Decision) -> list[
         ]
         if limits.most_milliseconds is not None:
             checks += gate_limits.check_speed(measure_milliseconds(opened, holdout), limits)
-        if limits.worst_value is not None or limits.most_miscalibration is not None or limits.fairness is not None:
+        if limits.required_value is not None or limits.most_miscalibration is not None or limits.fairness is not None:
             ours = compute_predictions(holdout[params.data.target.column], pipeline, holdout, params.data.target)
             metric = params.training.metric
             checks += gate_limits.check_required_value(metric, compute_metric(metric, ours), limits)
@@ -118,7 +128,10 @@ def check_fair_groups(params: Params, holdout: pd.DataFrame, ours: Predictions, 
         "blocks": find_blocks(holdout, params.data).fit_length(compute_losses(ours)),
     }
     found = [one for name in limits.columns for one in compare_groups(holdout[name], decided, **settings)]
-    return [gate_limits.check_fairness(found, limits, confidence=evaluation.confidence)]
+    compared = {(one.column, one.rate) for one in found}
+    asked = [(name, rate) for name in limits.columns for rate in find_rates(decided, limits.rates)]
+    left_out = [f"{rate} by {name}" for name, rate in asked if (name, rate) not in compared]
+    return [gate_limits.check_fairness(found, limits, confidence=evaluation.confidence, left_out=left_out)]
 
 
 def list_comparisons(params: Params, opened: bundle.Release, folder: Path, *, champion: str) -> list[Check]:
@@ -134,24 +147,46 @@ def list_comparisons(params: Params, opened: bundle.Release, folder: Path, *, ch
     target, evaluation, metric = params.data.target, params.evaluation, params.training.metric
     holdout = load_holdout(params)
     y_true = holdout[target.column]
+    contract: list[Check] = []
     try:
         theirs = bundle.load_release(folder)
-        if theirs.facts["classes"] != opened.facts["classes"]:
-            raise ModelError("it predicts other classes")
-        ours, others = (
-            make_predictions(y_true, one.predict(holdout), one.facts["classes"], target) for one in (opened, theirs)
-        )
+        contract = [gate_limits.check_contract(list_refusals(opened, theirs), champion=champion)]
+        if theirs.facts["task"] != opened.facts["task"]:
+            raise ModelError(f"it is a model for {theirs.facts['task']}")
+        their_output = theirs.predict(holdout)
     except (DataError, ModelError) as error:
         # Its files were fetched and are those that were published, so it was really tried.
         evidence = f"{champion} was tried and cannot predict today's rows ({error}), so it could not serve them either"
-        return [Check(CHAMPION_CHECK, True, evidence, warning=f"{champion} could not be compared")]
+        return [Check(CHAMPION_CHECK, True, evidence, warning=f"{champion} could not be compared"), *contract]
+    ours, others = align_predictions(
+        y_true, [(opened.predict(holdout), opened.facts["classes"]), (their_output, theirs.facts["classes"])], target
+    )
     blocks = find_blocks(holdout, params.data).fit_length(compute_losses(ours))
     drawn: dict[str, Any] = {"confidence": evaluation.confidence, "blocks": blocks}
     gain = compare_paired(metric, ours, others, n_samples=evaluation.bootstrap_samples, seed=params.seed, **drawn)
-    named = {**drawn, "champion": champion}
-    rows = holdout.drop(columns=[target.column, *TIMES], errors="ignore")
+    rows, subject = holdout.drop(columns=[target.column, *TIMES], errors="ignore"), Subject.from_params(params)
+    slices = compare_slices(rows, ours, others, fewest=FEWEST_ROWS_OF_GROUP, subject=subject, **drawn)
     return [
-        check_champion(metric, gain, evaluation.gate, **named, value=compute_metric(metric, others)),
-        gate_limits.check_slices(rows, ours, others, evaluation.gate, metric=metric, **named),
-        gate_limits.check_contract(list_refusals(opened, theirs), champion=champion),
+        check_champion(metric, gain, evaluation.gate, champion=champion, **drawn, value=compute_metric(metric, others)),
+        gate_limits.check_slices(slices, ours, others, evaluation.gate, metric=metric, champion=champion),
+        *contract,
     ]
+
+
+def align_predictions(
+    y_true: pd.Series, outputs: Sequence[tuple[np.ndarray, Sequence[Any]]], target: Target
+) -> list[Predictions]:
+    """Return the predictions of several releases for the same rows, of the same classes in the same order.
+
+    A class that a release does not know has probability 0, so its rows count as errors, as they would in production.
+
+    Parameters
+    ----------
+    outputs
+        Output and classes of each release; see `labkit.model.release.bundle.Release.predict`.
+    """
+    if target.task == "regression":
+        return [make_predictions(y_true, output, (), target) for output, _ in outputs]
+    classes = extend_classes(outputs[0][1], np.asarray(y_true).tolist(), *(known for _, known in outputs[1:]))
+    aligned = [align_proba(output, known, classes) for output, known in outputs]
+    return [make_predictions(y_true, output, classes, target) for output in aligned]

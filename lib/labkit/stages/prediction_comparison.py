@@ -69,7 +69,12 @@ class PredictionPair:
         """Return the groups of rows that the first wins or loses, as plain data; see `compare_slices`."""
         inputs = self.rows.drop(columns=[self.params.data.target.column, *TIMES], errors="ignore")
         found = compare_slices(
-            inputs, self.first, self.second, confidence=self.params.evaluation.confidence, blocks=self.blocks
+            inputs,
+            self.first,
+            self.second,
+            confidence=self.params.evaluation.confidence,
+            blocks=self.blocks,
+            subject=Subject.from_params(self.params),
         )
         lines: list[dict[str, Any]] = round_all(found.drop(columns="places").to_dict("records"))
         return [line | {"better": "first" if line["gain"] > 0 else "second"} for line in lines]

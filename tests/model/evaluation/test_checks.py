@@ -34,6 +34,7 @@ from labkit.model.evaluation.method_checks import (
     list_wrangling_checks,
 )
 from labkit.model.evaluation.predictions import Predictions
+from labkit.model.evaluation.slice_comparison import compare_slices
 from labkit.params.evaluation import Fairness
 from labkit.params.experiment import Params
 from labkit.params.load import load_params
@@ -85,7 +86,7 @@ def test_every_check_of_the_gate_has_a_code() -> None:
     blocks, sizes = replace(make_rows(40), unit="day"), {"model.onnx": 10}
     settings = {"confidence": 0.95, "blocks": blocks}
     limits = load_params("diabetes").evaluation.gate
-    declared = limits.model_copy(update={"worst_value": 1.0, "most_miscalibration": 1.0, "most_milliseconds": 1.0})
+    declared = limits.model_copy(update={"required_value": 1.0, "most_miscalibration": 1.0, "most_milliseconds": 1.0})
     errors, rows = Predictions(np.zeros(40), np.arange(40.0)), pd.DataFrame({"a": np.arange(40.0)})
     checks = [
         *gate.check_days(blocks, limits),
@@ -100,7 +101,12 @@ def test_every_check_of_the_gate_has_a_code() -> None:
         *gate_limits.check_speed(1.0, declared),
         gate_limits.check_fitted_rows(0, 40),
         gate_limits.check_fairness([], Fairness(columns=("sex",), most_difference=0.1), confidence=0.95),
-        gate_limits.check_slices(rows, errors, errors, limits, metric="mae", **settings, champion="version 1"),  # type: ignore[arg-type]
+        gate_limits.check_slices(
+            compare_slices(rows, errors, errors, **settings),  # type: ignore[arg-type]
+            *(errors, errors, limits),
+            metric="mae",
+            champion="version 1",
+        ),
         gate_limits.check_contract([], champion="version 1"),
     ]
     assert {check.name for check in checks} == set(GATE_CODES)

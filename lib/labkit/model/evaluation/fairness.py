@@ -21,12 +21,15 @@ from labkit.model.evaluation.predictions import Predictions
 FEWEST_ROWS_OF_GROUP = 50
 """Rows below which the 95 % interval of a rate may span more than ±0.14 (normal approximation)."""
 MISSING = "missing"
-RATES: dict[str, tuple[str, Callable[[Predictions], tuple[np.ndarray, np.ndarray]]]] = {
+Rate = Callable[[Predictions], tuple[np.ndarray, np.ndarray]]
+"""What a rate is the mean of: a value per row, and the rows that count; each of shape (n_rows,)."""
+RATES: dict[str, tuple[str, Rate]] = {
     "selection": ("rate of selection", lambda p: (p.y_pred == p.positive, np.ones(len(p.y_true), bool))),
     "true_positive": ("rate of true positives", lambda p: (p.y_pred == p.positive, p.y_true == p.positive)),
     "false_positive": ("rate of false positives", lambda p: (p.y_pred == p.positive, p.y_true != p.positive)),
 }
-"""Title of each rate, and what it is the mean of: a value per row, and the rows that count; each of shape (n_rows,)."""
+ACCURACY: tuple[str, Rate] = ("accuracy", lambda p: (p.y_pred == p.y_true, np.ones(len(p.y_true), bool)))
+MEAN_ERROR: tuple[str, Rate] = ("mean error", lambda p: (p.y_pred - p.y_true, np.ones(len(p.y_true), bool)))
 
 
 @dataclass(frozen=True)
@@ -80,14 +83,9 @@ def compare_groups(
         With intervals adjusted for the number of pairs of groups (Bonferroni).
     """
     codes, names = pd.factorize(groups.astype(object).where(groups.notna(), MISSING).map(str), sort=True)
-    if len(predictions.classes) == 2:
-        measured = {RATES[rate][0]: RATES[rate][1](predictions) for rate in rates}
-    else:
-        every = np.ones(len(codes), bool)
-        is_right, errors = predictions.y_pred == predictions.y_true, predictions.y_pred - predictions.y_true
-        measured = {"accuracy": (is_right, every)} if predictions.classes else {"mean error": (errors, every)}
     found = []
-    for title, (values, counts) in measured.items():
+    for title, measure in find_rates(predictions, rates).items():
+        values, counts = measure(predictions)
         rows = np.bincount(codes, counts, len(names))
         kept = np.flatnonzero(rows >= FEWEST_ROWS_OF_GROUP)
         if len(kept) < 2:
@@ -106,6 +104,19 @@ def compare_groups(
         highest, lowest = (str(names[high]), float(means.max())), (str(names[low]), float(means.min()))
         found.append(Difference(str(groups.name), title, highest, lowest, interval, len(names) - len(kept)))
     return found
+
+
+def find_rates(predictions: Predictions, rates: Sequence[str]) -> dict[str, Rate]:
+    """Return what is compared between groups, by title: for two classes the rates, else accuracy or the mean error.
+
+    Parameters
+    ----------
+    rates
+        Keys of `RATES`.
+    """
+    if len(predictions.classes) == 2:
+        return dict(RATES[rate] for rate in rates)
+    return dict([ACCURACY if predictions.classes else MEAN_ERROR])
 
 
 def is_drawn(weights: np.ndarray, codes: np.ndarray, pair: tuple[int, int]) -> bool:

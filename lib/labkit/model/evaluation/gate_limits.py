@@ -4,27 +4,27 @@ Each returns a `labkit.model.evaluation.gate.Check` whose evidence names what wa
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from labkit.errors import list_briefly
-from labkit.model.evaluation.blocks import Blocks
+from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.curves import make_calibration
 from labkit.model.evaluation.fairness import FEWEST_ROWS_OF_GROUP, Difference
 from labkit.model.evaluation.gate import Check, format_metric
 from labkit.model.evaluation.metrics import GREATER_IS_BETTER, compute_metric, is_greater_better
 from labkit.model.evaluation.predictions import Predictions
-from labkit.model.evaluation.slice_comparison import compare_slices
 from labkit.params.evaluation import Fairness, Gate
 from labkit.units import format_confidence, format_count
 
 
 def check_required_value(metric: str, value: float, gate: Gate) -> list[Check]:
     """Check whether the metric reaches the required value; no check if none is required."""
-    if gate.worst_value is None:
+    if gate.required_value is None:
         return []
-    limit = gate.worst_value
+    limit = gate.required_value
     passed = value >= limit if is_greater_better(metric) else value <= limit
     bound = "at least" if is_greater_better(metric) else "at most"
     evidence = f"{metric} is {format_metric(value)} on the holdout; {bound} {format_metric(limit)} is required"
@@ -36,15 +36,24 @@ def check_calibration(predictions: Predictions, gate: Gate) -> list[Check]:
 
     The calibration error is the mean difference between mean prediction and mean true value in ten groups of similar
     predictions, weighted by rows (Naeini, Cooper and Hauskrecht, Obtaining Well Calibrated Probabilities Using Bayesian
-    Binning, AAAI 2015); for more than two classes, of the last one.
+    Binning, AAAI 2015). With more than two classes, it is the mean over the classes, each against the others (Kull et
+    al., Beyond Temperature Scaling, NeurIPS 2019).
     """
     if gate.most_miscalibration is None:
         return []
-    groups = make_calibration(predictions)
-    error = float(np.average((groups["prediction"] - groups["true"]).abs(), weights=groups["rows"]))
-    evidence = f"in {format_count(len(groups), 'group')} of similar predictions, mean prediction and mean true value "
-    evidence += f"differ by {error:.3g} on average; at most {gate.most_miscalibration:g} is accepted"
+    n_classes = len(predictions.classes)
+    each = [replace(predictions, positive=code) for code in range(n_classes)] if n_classes > 2 else [predictions]
+    error = float(np.mean([compute_calibration_error(one) for one in each]))
+    evidence = "in groups of similar predictions, mean prediction and mean true value differ by "
+    evidence += f"{error:.3g} on average{f' over the {n_classes} classes' if n_classes > 2 else ''}; "
+    evidence += f"at most {gate.most_miscalibration:g} is accepted"
     return [Check("calibrated well enough", error <= gate.most_miscalibration, evidence)]
+
+
+def compute_calibration_error(predictions: Predictions) -> float:
+    """Return the calibration error of the class of interest, or of the predicted numbers."""
+    groups = make_calibration(predictions)
+    return float(np.average((groups["prediction"] - groups["true"]).abs(), weights=groups["rows"]))
 
 
 def check_speed(milliseconds: float, gate: Gate) -> list[Check]:
@@ -76,7 +85,9 @@ def check_fitted_rows(n_shared: int | None, n_rows: int) -> Check:
     return Check(name, n_shared == 0, evidence + (remedy if n_shared else ""))
 
 
-def check_fairness(differences: Sequence[Difference], limits: Fairness, *, confidence: float) -> Check:
+def check_fairness(
+    differences: Sequence[Difference], limits: Fairness, *, confidence: float, left_out: Sequence[str] = ()
+) -> Check:
     """Check whether no difference between groups is shown to exceed the limit.
 
     A difference beyond the limit whose interval includes the limit could be chance: the check passes with a warning.
@@ -85,74 +96,84 @@ def check_fairness(differences: Sequence[Difference], limits: Fairness, *, confi
     ----------
     differences
         As returned by `labkit.model.evaluation.fairness.compare_groups`, of all columns.
+    left_out
+        What could not be compared, in words.
     """
     name, limit, sure = "treats groups alike", limits.most_difference, format_confidence(confidence)
+    small = f"fewer than two groups have {FEWEST_ROWS_OF_GROUP} rows that count"
     if not differences:
         columns = ", ".join(limits.columns)
-        return Check(
-            name,
-            True,
-            f"{columns}: fewer than two groups have {FEWEST_ROWS_OF_GROUP} rows that count, so nothing was compared",
-            warning="groups too small to compare",
-        )
+        evidence, warning = f"{columns}: {small}, so nothing was compared", "groups too small to compare"
+        return Check(name, True, evidence, warning=warning)
     shown = [one for one in differences if one.difference.low > limit]
     beyond = [one for one in differences if one.difference.value > limit]
     worst = sorted(shown or beyond or differences, key=lambda one: -one.difference.value)
     lines = [
         f"{one.rate} {one.highest[1]:.3g} where {one.column} is {one.highest[0]}, {one.lowest[1]:.3g} where it is "
-        f"{one.lowest[0]}: a difference of {one.difference.value:.3g} ({sure} interval {one.difference.low:.3g} to "
-        f"{one.difference.high:.3g})"
+        f"{one.lowest[0]}: a difference of {one.difference.value:.3g} ({describe_interval(one.difference, sure)})"
         for one in worst
     ]
     evidence = f"{list_briefly(lines, 3)}; at most {limit:g} is accepted"
-    if left_out := max(one.n_left_out for one in differences):
-        evidence += f"; {format_count(left_out, 'group')} with fewer than {FEWEST_ROWS_OF_GROUP} rows left out"
-    warning = f"groups differ by {worst[0].column}, perhaps by chance" if beyond and not shown else ""
-    return Check(name, not shown, evidence, warning=warning)
+    if n_small := max(one.n_left_out for one in differences):
+        evidence += f"; {format_count(n_small, 'group')} with fewer than {FEWEST_ROWS_OF_GROUP} rows left out"
+    if left_out:
+        evidence += f"; not compared, as {small}: {list_briefly(left_out)}"
+    doubt = "perhaps by chance" if np.isfinite(worst[0].difference.low) else "too few independent rows to tell"
+    warnings = [f"groups differ by {worst[0].column}, {doubt}"] if beyond and not shown else []
+    warnings += ["some groups too small to compare"] if left_out else []
+    return Check(name, not shown, evidence, warning="; ".join(warnings))
+
+
+def describe_interval(difference: Interval, confidence: str) -> str:
+    """Describe the interval of a difference, or why there is none."""
+    if np.isnan([difference.low, difference.high]).any():
+        return "no interval: too few independent rows"
+    return f"{confidence} interval {difference.low:.3g} to {difference.high:.3g}"
 
 
 def check_slices(
-    rows: pd.DataFrame,
-    ours: Predictions,
-    theirs: Predictions,
-    gate: Gate,
-    *,
-    metric: str,
-    confidence: float,
-    blocks: Blocks,
-    champion: str,
+    compared: pd.DataFrame, ours: Predictions, theirs: Predictions, gate: Gate, *, metric: str, champion: str
 ) -> Check:
     """Check whether the model is not much worse than the champion on any group of rows.
 
-    Groups are the value ranges and frequent values of all raw columns with at least 50 rows. One counts if the losses
-    of its rows are larger beyond random variation, see `labkit.model.evaluation.slice_comparison`, and if the metric is
-    worse by more than the accepted loss.
+    A group counts if the losses of its rows are larger beyond random variation, and if the metric is worse by more than
+    the accepted loss.
 
     Parameters
     ----------
-    rows
-        Raw columns of the holdout.
+    compared
+        As returned by `labkit.model.evaluation.slice_comparison.compare_slices`, of groups of at least 50 rows.
     ours, theirs
-        Predictions of the model and of the champion for these rows.
+        Predictions of the model and of the champion.
     champion
         Name of the champion in the evidence.
     """
-    found = compare_slices(rows, ours, theirs, confidence=confidence, blocks=blocks, fewest=FEWEST_ROWS_OF_GROUP)
     lost: list[tuple[str, str, float, float, float]] = []
-    for line in found[found["gain"] < 0].to_dict("records"):
+    for line in compared[compared["gain"] < 0].to_dict("records"):
         places = np.asarray(line["places"])
         named, own, their, loss = measure_loss(metric, ours.take(places), theirs.take(places))
         lost.append((f"{line['slice']} ({format_count(len(places), 'row')})", named, own, their, loss))
     bad = sorted((line for line in lost if line[4] > gate.slice_tolerance), key=lambda line: -line[4])
-    name, unit = "no group of rows much worse than before", "" if metric in GREATER_IS_BETTER else " of its value"
+    name = "no group of rows much worse than before"
     if not bad:
-        evidence = f"on no group of at least {FEWEST_ROWS_OF_GROUP} rows it is shown to lose more than "
-        return Check(name, True, f"{evidence}{gate.slice_tolerance:g}{unit} in {metric} against {champion}")
+        evidence = f"no group of at least {FEWEST_ROWS_OF_GROUP} rows is shown to lose more than "
+        return Check(name, True, f"{evidence}{describe_loss(metric, gate.slice_tolerance)} against {champion}")
     lines = [
         f"where {slice_} {named} is {format_metric(own)}, {format_metric(their)} with {champion}"
         for slice_, named, own, their, _ in bad
     ]
-    return Check(name, False, f"{list_briefly(lines, 3)}; a loss of at most {gate.slice_tolerance:g}{unit} is accepted")
+    accepted = " or ".join(describe_loss(one, gate.slice_tolerance) for one in dict.fromkeys(line[1] for line in bad))
+    return Check(name, False, f"{list_briefly(lines, 3)}; a loss of at most {accepted} is accepted")
+
+
+def describe_loss(metric: str, tolerance: float) -> str:
+    """Return an accepted loss with its unit.
+
+    >>> describe_loss("roc_auc", 0.05), describe_loss("mae", 0.05)
+    ('0.05 in roc_auc', '5 % of the value in mae')
+    """
+    amount = f"{tolerance:g}" if metric in GREATER_IS_BETTER else f"{100 * tolerance:g} % of the value"
+    return f"{amount} in {metric}"
 
 
 def measure_loss(metric: str, ours: Predictions, theirs: Predictions) -> tuple[str, float, float, float]:
@@ -160,23 +181,28 @@ def measure_loss(metric: str, ours: Predictions, theirs: Predictions) -> tuple[s
 
     Accuracy replaces a metric that is undefined on the rows, as the area under a curve is where one class occurs.
     """
-    named = metric if ours.classes == () or len(np.unique(ours.y_true)) > 1 else "accuracy"
+    named = metric
     own, their = (compute_metric(named, one) for one in (ours, theirs))
+    if ours.classes and np.isnan([own, their]).any():
+        named = "accuracy"
+        own, their = (compute_metric(named, one) for one in (ours, theirs))
     if named in GREATER_IS_BETTER:
         return named, own, their, their - own
     worse = their - own if is_greater_better(named) else own - their
     return named, own, their, worse / max(abs(their), 1e-12)
 
 
-def check_contract(refusals: Sequence[str], *, champion: str) -> Check:
+def check_contract(refusals: Sequence[str] | None, *, champion: str) -> Check:
     """Check whether the model accepts every request that the champion accepts.
 
     Parameters
     ----------
     refusals
-        As returned by `labkit.model.release.contract_changes.list_refusals`.
+        As returned by `labkit.model.release.contract_changes.list_refusals`; None if nothing could be compared.
     """
     name = "accepts what the champion accepts"
+    if refusals is None:
+        return Check(name, True, f"{champion} has no contract, so it is not known which requests it accepts")
     if not refusals:
         return Check(name, True, f"no request that {champion} accepts would be refused")
     evidence = f"requests that {champion} accepts would be refused: {list_briefly(refusals)}: tell the clients, then "

@@ -79,15 +79,32 @@ def compute_predictions(y_true: Any, model: Any, features: Any, target: Target) 
     """
     if target.task == "regression":
         return Predictions(np.asarray(y_true, dtype="float64"), np.asarray(model.predict(features), dtype="float64"))
-    known, labels = model.classes_.tolist(), np.asarray(y_true).tolist()
-    classes = (*known, *sorted({*labels} - {*known}, key=str))
-    y_proba = np.asarray(model.predict_proba(features), dtype="float64")
-    return Predictions.from_proba(
-        encode_labels(labels, classes),
-        np.pad(y_proba, ((0, 0), (0, len(classes) - len(known)))),
-        classes,
-        find_positive(classes, target),
-    )
+    known = model.classes_.tolist()
+    output = np.asarray(model.predict_proba(features), dtype="float64")
+    classes = extend_classes(known, np.asarray(y_true).tolist())
+    return make_predictions(y_true, align_proba(output, known, classes), classes, target)
+
+
+def extend_classes(known: Sequence[Any], *others: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the classes that a model knows, followed by the others.
+
+    >>> extend_classes(["no", "yes"], ["yes", "perhaps"], ["maybe"])
+    ('no', 'yes', 'maybe', 'perhaps')
+    """
+    return (*known, *sorted({label for labels in others for label in labels} - {*known}, key=str))
+
+
+def align_proba(output: np.ndarray, known: Sequence[Any], classes: Sequence[Any]) -> np.ndarray:
+    """Return probabilities with a column for each of `classes`; those that a model does not know have probability 0.
+
+    Parameters
+    ----------
+    output
+        Probabilities of the `known` classes, shape (n_rows, n_known).
+    """
+    aligned = np.zeros((len(output), len(classes)))
+    aligned[:, [list(classes).index(label) for label in known]] = output
+    return aligned
 
 
 def make_predictions(y_true: Any, output: np.ndarray, classes: Sequence[Any], target: Target) -> Predictions:

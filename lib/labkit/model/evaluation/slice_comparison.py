@@ -14,6 +14,7 @@ from labkit.model.evaluation.blocks import Blocks
 from labkit.model.evaluation.metrics import compute_losses
 from labkit.model.evaluation.predictions import Predictions
 from labkit.model.evaluation.slices import FEWEST_ROWS_OF_SLICE, cut_column
+from labkit.params.subject import GENERIC, Subject
 
 
 def compare_slices(
@@ -24,6 +25,7 @@ def compare_slices(
     confidence: float,
     blocks: Blocks,
     fewest: int = FEWEST_ROWS_OF_SLICE,
+    subject: Subject = GENERIC,
 ) -> pd.DataFrame:
     """Return the groups of rows on which the losses of two models differ beyond random variation.
 
@@ -39,6 +41,8 @@ def compare_slices(
         Blocks of rows that are not independent of each other.
     fewest
         Smallest number of rows of a group.
+    subject
+        Units of the columns: times of a day are shown as such.
 
     Returns
     -------
@@ -50,7 +54,7 @@ def compare_slices(
     columns = ["slice", "rows", "places", "first", "second", "gain", "low", "high"]
     lines = []
     for name in frame:
-        bins = cut_column(str(name), frame[name])
+        bins = cut_column(str(name), frame[name], subject)
         for code, condition in enumerate(bins.conditions):
             rows = np.flatnonzero(bins.codes == code)
             found = measure_difference(theirs[rows] - ours[rows], blocks.take(rows)) if len(rows) >= fewest else None

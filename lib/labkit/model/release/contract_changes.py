@@ -8,16 +8,16 @@ from labkit.model.release.bundle import Release
 from labkit.model.release.runtime import CONTRACT
 
 
-def list_refusals(ours: Release, theirs: Release) -> list[str]:
+def list_refusals(ours: Release, theirs: Release) -> list[str] | None:
     """Return why rows that a service of `theirs` accepts would be refused by a service of `ours`, in words.
 
     A service takes exactly the columns that its model uses; see `labkit.serving.requests`. Values outside the agreed
     range are counted there, not refused, so a narrower range is no refusal. Columns that the contract of `theirs` does
-    not describe were promised to nobody.
+    not describe were promised to nobody; None if it describes none.
     """
     agreed, new = load_columns(theirs), load_columns(ours)
     if not agreed:
-        return []
+        return None
     kinds, kinds_before = ours.row_features.inputs_, theirs.row_features.inputs_
     found = [f"{name} is required" for name in kinds if name not in kinds_before]
     for name, before in kinds_before.items():
