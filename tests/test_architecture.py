@@ -109,12 +109,26 @@ ALLOWED = {
         "stages",
         "storage",
     },
+    "packages": {
+        "artifacts",
+        "data",
+        "features",
+        "model.onnx",
+        "model.release",
+        "params",
+        "project",
+        "run.records",
+        "serving",
+        "stages",
+        "storage",
+    },
     "new": {"data", "data.quality", "data.reading", "features", "params", "run", "run.pipeline", "storage"},
     "project": {"new", "params", "run", "run.fingerprint", "run.notebook", "storage"},
     "monitoring": {"params", "run.records", "run.reports"},
     "cli": {
         "monitoring",
         "new",
+        "packages",
         "params",
         "project",
         "run",
@@ -132,6 +146,7 @@ ALLOWED = {
 }
 OWNERS = {
     "mlflow": {
+        "run/records/mlflow_model.py",
         "run/records/tracking.py",
         "run/records/tracking_client.py",
         "run/records/run_search.py",

@@ -117,6 +117,11 @@ def find_work_dir() -> Path:
     return folder
 
 
+def find_serving_dir(experiment: str) -> Path:
+    """Return the folder for what a service of an experiment keeps, such as its log; it need not exist."""
+    return find_root() / ".labkit" / "serving" / experiment
+
+
 def find_reports_dir(experiment: str | None = None) -> Path:
     """Return the folder of the rendered reports, of one experiment or of all."""
     reports = find_root() / "reports"
@@ -131,6 +136,12 @@ def get_experiment() -> str | None:
 def get_variable(name: str) -> str | None:
     """Return the value of an environment variable named in the params; None if it is not set or empty."""
     return os.environ.get(name) or None
+
+
+def count_passed_sockets() -> int:
+    """Return how many listening sockets systemd passes to this process; see sd_listen_fds(3)."""
+    is_meant = os.environ.get("LISTEN_PID") == str(os.getpid())
+    return int(os.environ.get("LISTEN_FDS", "0")) if is_meant else 0
 
 
 def has_display() -> bool:

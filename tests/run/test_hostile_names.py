@@ -127,7 +127,12 @@ COMMANDS: dict[str, list[list[str]]] = {
     "promote": [["small", "--reason", EVIL], ["small", "1", "--reason", EVIL], [EVIL, "--reason", "x"]],
     "serve": [[EVIL], ["small", "--release", EVIL], ["small", "--host", EVIL]],
     "delivery": [["small"], [EVIL], ["small", "--since", EVIL]],
-    "package": [[EVIL, "--to", "dist"], ["small", "--to", "dist"], ["small", "--to", "dist", "--release", EVIL]],
+    "package": [
+        [EVIL, "--to", "dist"],
+        ["small", "--to", "dist"],
+        ["small", "--to", "dist", "--form", EVIL],
+        ["small", "--to", "dist", "--release", EVIL],
+    ],
     "pull": [[], ["small"], [EVIL]],
     "doctor": [[]],
     "warm": [["--stop"], [EVIL]],

@@ -18,6 +18,7 @@ DOCUMENTED = (
     "mlflow.entities",
     "mlflow.exceptions",
     "mlflow.models",
+    "mlflow.pyfunc",
     "mlflow.sklearn",
     "mlflow.types.schema",
 )

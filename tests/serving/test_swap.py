@@ -17,8 +17,9 @@ from labkit.run.records import registry, tracking
 from labkit.run.records.champion_moves import move_champion
 from labkit.serving import prediction_log
 from labkit.serving.board import PID
+from labkit.serving.champion import Champion
 from labkit.serving.settings import Pointer
-from labkit.serving.supervisor import Options, Supervisor, bind, serve
+from labkit.serving.supervisor import Options, ReleaseFolder, Supervisor, bind, serve
 from labkit.stages import promotion
 from labkit.storage.digests import compute_digest
 
@@ -109,15 +110,18 @@ def test_service_follows_a_promotion_and_a_rollback(tmp_path: Path, releases: li
     for release in releases:
         run_id, digest = tracking.make_run(params, "publish"), compute_digest(release)
         versions.append(registry.register_model("small", run_id, model_dir, release_dir=release, digest=digest))
-        champion = versions[-2] if len(versions) > 1 else None
-        assert move_champion("small", versions[-1], before=champion, kind="published", reason="better")
+        before = versions[-2] if len(versions) > 1 else None
+        assert move_champion("small", versions[-1], before=before, kind="published", reason="better")
     with start(tmp_path, releases[0]) as supervisor:
         client = Client(get_port(supervisor))
         assert client.predict(ROWS)["model"]["version"] == 1
-        assert supervisor.follow("small", versions[0]) == versions[1]
+        champion = Champion("small", versions[0])
+        champion.follow(supervisor)
+        assert champion.in_force == versions[1]
         assert client.predict(ROWS)["model"]["version"] == 2
         promotion.roll_back(params, None, reason="predictions doubled")
-        assert supervisor.follow("small", versions[1]) == versions[0]
+        champion.follow(supervisor)
+        assert champion.in_force == versions[0]
         assert client.predict(ROWS)["model"]["version"] == 1
 
 
@@ -190,10 +194,10 @@ def test_port_in_use_is_named() -> None:
     taken.close()
 
 
-def test_release_of_another_experiment_is_refused(params_root: Path, releases: list[Path]) -> None:
+def test_release_of_another_experiment_is_refused(tmp_path: Path, releases: list[Path]) -> None:
     with pytest.raises(ParamsError, match="a release of shop, not of diabetes"):
-        serve(load_params("diabetes"), Options(port=0, release=releases[0]), print)
-    assert not list((params_root / ".labkit/serving/diabetes").iterdir())
+        serve("diabetes", ReleaseFolder(releases[0]), Options(port=0), print, state_dir=tmp_path / "state")
+    assert not list((tmp_path / "state").iterdir())
 
 
 def test_reason_of_a_refusal_is_reported(

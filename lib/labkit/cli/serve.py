@@ -9,69 +9,137 @@ from labkit import paths
 from labkit.cli.options import complete_experiment
 from labkit.console import echo
 
+FORMS = ("wheel", "service", "mlflow")
+"""Forms of a package; see `labkit.packages.package`."""
+
 
 @click.command(short_help="Serve the published model over HTTP.")
 @click.argument("experiment", shell_complete=complete_experiment)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0 takes a free one."
+    "--host",
+    default="127.0.0.1",
+    envvar="LABKIT_SERVE_HOST",
+    show_default=True,
+    show_envvar=True,
+    help="Address to listen on.",
 )
-@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes that predict.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    envvar="LABKIT_SERVE_PORT",
+    show_default=True,
+    show_envvar=True,
+    help="Port; 0 takes a free one.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    envvar="LABKIT_SERVE_WORKERS",
+    show_default=True,
+    show_envvar=True,
+    help="Processes that predict.",
+)
 @click.option(
     "--release",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Serve the release in this folder instead of the champion, and follow none.",
+    help="Serve the release in this folder instead of the champion, and follow none; needs no checkout.",
 )
-@click.option("--allow-host", "hosts", multiple=True, metavar="NAME", help="Host name clients may use; repeatable.")
+@click.option(
+    "--allow-host",
+    "hosts",
+    multiple=True,
+    metavar="NAME",
+    envvar="LABKIT_SERVE_ALLOW_HOST",
+    show_envvar=True,
+    help="Host name clients may use; repeatable, * for any.",
+)
 @click.option("--log/--no-log", "is_logging", default=True, help="Whether to keep a log of predictions (default: yes).")
+@click.option(
+    "--state",
+    "state_dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the log of predictions and for feedback (default: .labkit/serving/EXPERIMENT).",
+)
 def serve(
-    experiment: str, *, host: str, port: int, workers: int, release: Path | None, hosts: tuple[str, ...],
+    experiment: str,
+    *,
+    host: str,
+    port: int,
+    workers: int,
+    release: Path | None,
+    hosts: tuple[str, ...],
     is_logging: bool,
-) -> None:  # fmt: skip
+    state_dir: Path | None,
+) -> None:
     """Serve the champion of EXPERIMENT over HTTP and follow it: a newly promoted version takes over between requests.
 
     / is a page to try the model on, /docs describes the interface with the columns of the model. POST /predict takes
     {"rows": [{...}]}, POST /invocations the protocol of MLflow and SageMaker, POST /feedback true values by the id of a
-    prediction. GET /health, /ping, /version, /model, and /metrics for Prometheus. Predictions are logged below
-    .labkit/serving/EXPERIMENT.
+    prediction. GET /health, /ping, /version, /model, and /metrics for Prometheus.
 
     Only this machine can reach the service unless --host says otherwise. If the environment variable LABKIT_SERVE_TOKEN
-    is set, clients have to send it: Authorization: Bearer <token>.
+    is set, clients have to send it: Authorization: Bearer <token>. A socket that systemd passes is used instead of
+    --host and --port.
 
     \b
     labkit serve diabetes
     labkit serve flights --port 8080 --workers 2
     labkit serve flights --host 0.0.0.0 --allow-host flights.example.org
+    labkit serve flights --release release --state /var/lib/flights
     """
-    from labkit.params.load import load_params
-    from labkit.serving.supervisor import Options
-    from labkit.serving.supervisor import serve as serve_champion
+    from labkit.serving import supervisor
 
-    os.environ.update(paths.make_environment())
-    options = Options(host, port, workers, release, hosts, is_logging)
-    serve_champion(load_params(experiment), options, echo)
+    source: supervisor.Source
+    if release is not None:
+        source = supervisor.ReleaseFolder(release)
+    else:
+        from labkit.params.load import load_params
+        from labkit.serving.champion import open_champion
+
+        os.environ.update(paths.make_environment())
+        source = open_champion(load_params(experiment).experiment)
+    options = supervisor.Options(host, port, workers, hosts, is_logging)
+    supervisor.serve(experiment, source, options, echo, state_dir=state_dir or paths.find_serving_dir(experiment))
 
 
-@click.command(short_help="Write the published model as a Python package.")
+@click.command(short_help="Write the published model in a form for elsewhere.")
 @click.argument("experiment", shell_complete=complete_experiment)
 @click.option(
-    "--to", "folder", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for the wheel."
+    "--to", "folder", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for the package."
+)
+@click.option(
+    "--form",
+    type=click.Choice(FORMS),
+    default=FORMS[0],
+    show_default=True,
+    help="What to write.",
 )
 @click.option(
     "--release",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Package the release in this folder instead of the champion.",
 )
-def package(experiment: str, *, folder: Path, release: Path | None) -> None:
-    """Write the champion of EXPERIMENT as a wheel that needs numpy and onnxruntime, and neither labkit nor pandas.
+def package(experiment: str, *, folder: Path, form: str, release: Path | None) -> None:
+    """Write the champion of EXPERIMENT in a form that works without this checkout.
+
+    \b
+    wheel    a Python package that needs numpy and onnxruntime, and neither labkit nor pandas
+    service  a folder with all that `labkit serve` needs: release, lock, Containerfile, systemd units
+    mlflow   a model for MLflow, which takes the columns of this experiment and returns probabilities
+
+    Before anything is written, the package predicts rows of the holdout, and rows with missing values, unknown
+    categories and extreme numbers; it has to predict what the model predicts.
 
     \b
     labkit package diabetes --to dist
-    pip install dist/diabetes_model-*.whl
-    python -c "import diabetes_model; print(diabetes_model.predict([{...}]))"
+    labkit package diabetes --form service --to dist
+    labkit package diabetes --form mlflow --to dist --release data/diabetes/release
     """
+    from labkit.packages.package import write_package
     from labkit.params.load import load_params
-    from labkit.serving.supervisor import package as package_model
 
     os.environ.update(paths.make_environment())
-    echo(f"wrote {paths.show_path(package_model(load_params(experiment), folder, release=release))}")
+    made = write_package(load_params(experiment), folder, form=form, release=release)
+    echo(f"wrote {paths.show_path(made.path)}, which predicts {made.compared} as the model does")

@@ -1,7 +1,8 @@
-"""The parent process of a service: it holds the socket, starts workers and follows the champion.
+"""The parent process of a service: it holds the socket, starts workers and puts releases in force.
 
-This is the only process of a service that talks to the registry. Workers load a new release beside the one in force;
-when all have loaded it, one shared word changes, and no request fails or is answered by a mixture of both.
+Workers load a new release beside the one in force; when all have loaded it, one shared word changes, and no request
+fails or is answered by a mixture of both. Needs neither MLflow nor pandas: see `labkit.serving.champion` for the
+service that follows the registry.
 """
 
 import shutil
@@ -16,28 +17,22 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from labkit import paths
-from labkit.errors import LabkitError, ModelError, ParamsError
-from labkit.model.release import runtime
-from labkit.params.experiment import Params
-from labkit.run.records import mlflow_store, registry
-from labkit.run.records.champion_moves import CHAMPION
+from labkit.errors import ModelError, ParamsError
 from labkit.serving.board import ANNOUNCED, CURRENT, LOADED, PID, REFUSED, SEEN, Board
-from labkit.serving.embedded import write_model_wheel
 from labkit.serving.engine import load_engine
 from labkit.serving.settings import DRAIN_SECONDS, LOOPBACK, Pointer, Settings
-from labkit.stages.publish import fetch_release
 
 LOAD_SECONDS = 120.0
 """Time for a worker to start, and for all workers to load a release."""
 RESTART_SECONDS = 1.0
 """Shortest time between two starts of the same worker, so that one that cannot start does not take all the time."""
 POLL_SECONDS = 2.0
-"""Time between two looks at the registry."""
-MOST_KEPT = 3
-"""Releases of earlier champions that stay on disk."""
+"""Time between two looks for a newer release."""
+PASSED_SOCKET = 3
+"""File descriptor of a socket that systemd holds and passes on: the first one after the standard streams."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +41,6 @@ class Options:
 
     Attributes
     ----------
-    release
-        Folder of a release to serve instead of the champion.
     hosts
         Names besides those of this machine under which clients may address the service.
     """
@@ -55,7 +48,6 @@ class Options:
     host: str = "127.0.0.1"
     port: int = 8000
     workers: int = 1
-    release: Path | None = None
     hosts: tuple[str, ...] = ()
     is_logging: bool = True
 
@@ -72,7 +64,6 @@ class Supervisor:
     started: dict[int, float] = field(default_factory=dict)
     generation: int = 1
     is_stopping: bool = False
-    refused: set[str] = field(default_factory=set)
 
     @property
     def folder(self) -> Path:
@@ -145,33 +136,6 @@ class Supervisor:
             time.sleep(0.01)
         return False
 
-    def follow(self, experiment: str, in_force: registry.Version | None) -> registry.Version | None:
-        """Serve the champion of the registry if it is another one; return the version in force."""
-        try:
-            champion = registry.find_version(experiment, alias=CHAMPION)
-        except LabkitError as error:
-            self.report(f"the registry cannot be read, the model in force goes on: {error}")
-            return in_force
-        if champion is None or in_force is None or champion == in_force or champion.digest in self.refused:
-            return in_force
-        generation = max(self.generation, int(self.board.words[ANNOUNCED])) + 1
-        try:
-            pointer = fetch_pointer(experiment, champion, self.folder, generation=generation)
-        except LabkitError as error:
-            self.refuse(champion, str(error))
-            return in_force
-        if not self.promote(pointer):
-            self.refuse(champion, "a process of the service could not load it")
-            return in_force
-        self.report(f"version {champion.number} is in force, version {in_force.number} no longer")
-        remove_old_releases(self.folder)
-        return champion
-
-    def refuse(self, champion: registry.Version, reason: str) -> None:
-        """Report a champion that cannot serve, and do not try it again."""
-        self.refused.add(champion.digest)
-        self.report(f"version {champion.number} is refused, the model in force goes on: {reason}")
-
     def stop(self) -> None:
         """Let the workers finish what is on its way, and end them."""
         self.is_stopping = True
@@ -187,33 +151,57 @@ class Supervisor:
                 process.wait()
 
 
-def serve(params: Params, options: Options, report: Callable[[str], None]) -> None:
-    """Serve the champion of an experiment until SIGTERM or Ctrl-C.
+class Source(Protocol):
+    """Where the releases of a service come from."""
+
+    @property
+    def name(self) -> str:
+        """What messages call the release in force."""
+
+    def fetch(self, folder: Path) -> Pointer:
+        """Return the release to start with; `folder` is for files of this run of the service."""
+
+    def follow(self, supervisor: Supervisor) -> None:
+        """Put a newer release in force if there is one; called every few seconds."""
+
+
+@dataclass
+class ReleaseFolder:
+    """One release in a folder, which a service serves for as long as it runs."""
+
+    release: Path
+    name: str = "the release"
+
+    def fetch(self, folder: Path) -> Pointer:
+        """Return the release."""
+        return Pointer(1, str(self.release.resolve()), None, None)
+
+    def follow(self, supervisor: Supervisor) -> None:
+        """Do nothing: there is no newer one."""
+
+
+def serve(experiment: str, source: Source, options: Options, report: Callable[[str], None], *, state_dir: Path) -> None:
+    """Serve the releases of a source until SIGTERM or Ctrl-C.
 
     Parameters
     ----------
+    state_dir
+        Folder for what the service keeps: its log and the true values that it was sent.
     report
         Shows a line to the user.
 
     Raises
     ------
     ParamsError
-        There is no champion, or the address cannot be used.
+        There is no release, it is of another experiment, or the address cannot be used.
     ModelError
         The release cannot be served.
     """
-    experiment = params.experiment
     listener = bind(options)
-    place = paths.find_work_dir().parent / "serving" / experiment
-    place.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="run-", dir=place))
+    state_dir.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="run-", dir=state_dir))
     try:
-        champion = None if options.release else find_champion(experiment)
-        pointer = (
-            fetch_pointer(experiment, champion, folder, generation=1)
-            if champion is not None
-            else Pointer(1, str(Path(str(options.release)).resolve()), None, None)
-        )
+        pointer = source.fetch(folder)
         # Here an error has a message; in a worker it would be one of many lines.
         engine = load_engine(Path(pointer.folder), digest=pointer.digest, version=pointer.version)
         check_release_experiment(engine.facts, experiment, Path(pointer.folder))
@@ -221,20 +209,20 @@ def serve(params: Params, options: Options, report: Callable[[str], None]) -> No
         settings = Settings(
             experiment=experiment,
             folder=str(folder),
-            log_folder=str(place / "log") if options.is_logging else None,
-            feedback_path=str(place / "feedback.jsonl"),
+            log_folder=str(state_dir / "log") if options.is_logging else None,
+            feedback_path=str(state_dir / "feedback.jsonl"),
             n_workers=options.workers,
             hosts=(*LOOPBACK, options.host, *options.hosts),
         )
         settings.save()
         board = Board(settings.board_path, n_workers=options.workers)
-        supervise(Supervisor(settings, board, listener, report), experiment, champion)
+        supervise(Supervisor(settings, board, listener, report), source)
     finally:
         listener.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def supervise(supervisor: Supervisor, experiment: str, champion: registry.Version | None) -> None:
+def supervise(supervisor: Supervisor, source: Source) -> None:
     """Run the workers until the process is told to stop."""
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -244,36 +232,20 @@ def supervise(supervisor: Supervisor, experiment: str, champion: registry.Versio
     try:
         supervisor.start()
         host, port = supervisor.listener.getsockname()[:2]
-        named = f"version {champion.number}" if champion else "the release"
         if not supervisor.is_stopping:
-            supervisor.report(f"{experiment} {named} serves at http://{host}:{port} (interface: /docs; stop: Ctrl-C)")
+            served = f"{supervisor.settings.experiment} {source.name}"
+            supervisor.report(f"{served} serves at http://{host}:{port} (interface: /docs; stop: Ctrl-C)")
         looked = time.monotonic()
         while not supervisor.is_stopping:
             time.sleep(0.1)
             supervisor.restart_dead()
             if time.monotonic() - looked > POLL_SECONDS:
-                champion, looked = supervisor.follow(experiment, champion), time.monotonic()
+                source.follow(supervisor)
+                looked = time.monotonic()
     finally:
         supervisor.stop()
         for number, handler in handlers.items():
             signal.signal(number, handler)
-
-
-def package(params: Params, folder: Path, *, release: Path | None = None) -> Path:
-    """Write the champion of an experiment, or a release, as a wheel, and return its path.
-
-    Raises
-    ------
-    ParamsError
-        There is no champion, or the release is of another experiment.
-    ModelError
-        The release is not as it was published, or has no ONNX graph.
-    """
-    with tempfile.TemporaryDirectory(prefix=".labkit-") as scratch:
-        found = release or fetch_release(find_champion(params.experiment), Path(scratch))
-        check_release_experiment(runtime.load_runtime(found).facts, params.experiment, found)
-        folder.mkdir(parents=True, exist_ok=True)
-        return write_model_wheel(found, folder)
 
 
 def check_release_experiment(facts: Mapping[str, Any], experiment: str, release: Path) -> None:
@@ -282,32 +254,13 @@ def check_release_experiment(facts: Mapping[str, Any], experiment: str, release:
         raise ParamsError(f"{release}: a release of {facts['experiment']}, not of {experiment}")
 
 
-def find_champion(experiment: str) -> registry.Version:
-    """Return the version to serve."""
-    mlflow_store.check_store(paths.get_tracking_uri())
-    champion = registry.find_version(experiment, alias=CHAMPION)
-    if champion is None:
-        raise ParamsError(f"{experiment} has no champion yet: run `labkit run {experiment}`")
-    return champion
-
-
-def fetch_pointer(experiment: str, champion: registry.Version, folder: Path, *, generation: int) -> Pointer:
-    """Download the release of a version, verify it, and return the pointer to it."""
-    place = folder / "releases" / f"{generation}"
-    place.mkdir(parents=True)
-    release = fetch_release(champion, place)
-    return Pointer(generation, str(release), runtime.compute_release_digest(release), champion.number)
-
-
-def remove_old_releases(folder: Path) -> None:
-    """Remove all but the latest releases."""
-    kept = sorted((folder / "releases").iterdir(), key=lambda path: int(path.name))
-    for path in kept[:-MOST_KEPT]:
-        shutil.rmtree(path, ignore_errors=True)
-
-
 def bind(options: Options) -> socket.socket:
-    """Return the listening socket."""
+    """Return the listening socket: the one that systemd passes on, or else a new one."""
+    passed = paths.count_passed_sockets()
+    if passed > 1:
+        raise ParamsError(f"systemd passes {passed} sockets: declare one, with one ListenStream")
+    if passed:
+        return socket.socket(fileno=PASSED_SOCKET)
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

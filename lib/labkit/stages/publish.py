@@ -30,7 +30,7 @@ from labkit.params.own_metrics import OWN_METRICS
 from labkit.params.subject import Subject
 from labkit.run.pipeline.outputs import check_outputs
 from labkit.run.pipeline.restore_pages import restore_pages
-from labkit.run.records import ledger, registry, tracking
+from labkit.run.records import ledger, mlflow_model, registry, tracking
 from labkit.run.records.champion_moves import CHAMPION, move_champion
 from labkit.run.records.stage_record import load_records
 from labkit.run.reports import index, render
@@ -212,7 +212,7 @@ def find_problem(version: registry.Version, folder: Path) -> str:
 def save_mlflow_version(opened: bundle.Release, folder: Path) -> Path:
     """Write a release's pipeline as an MLflow model, with the user's own packages, and return its folder."""
     with opened.code.active():
-        tracking.save_mlflow_model(
+        mlflow_model.save_mlflow_model(
             folder,
             opened.pipeline,
             load_example(opened),
@@ -220,8 +220,18 @@ def save_mlflow_version(opened: bundle.Release, folder: Path) -> Path:
             requirements=bundle.list_requirements(),
             trusted_types=[*skops_file.TRUSTED, *runtime.list_own_types(opened.facts)],
             packages=opened.code.list_places(),
+            metadata=describe_model(opened),
         )
     return folder
+
+
+def describe_model(opened: bundle.Release) -> dict[str, Any]:
+    """Return what MLflow shows of a model: classes in the order of their probabilities, and the contract's columns."""
+    contract = json.loads((opened.folder / runtime.CONTRACT).read_text(encoding="utf-8"))
+    declared = contract.get("columns", {})
+    columns = {name: declared[name] for name in opened.row_features.inputs_ if name in declared}
+    facts = {name: opened.facts.get(name) for name in ("experiment", "classes", "positive", "threshold")}
+    return {**facts, "columns": columns}
 
 
 def load_example(opened: bundle.Release) -> pd.DataFrame:

@@ -64,12 +64,30 @@ def prove_parity(
         return Parity(len(rows), None, tolerance, f"fails on rows that may occur: {get_first_line(error)}")
     if found.shape != expected.shape or not (np.isfinite(found) & np.isfinite(expected)).all():
         return Parity(len(rows), None, tolerance, "the graph's predictions have another shape, or some are not finite")
-    scale = 1.0
-    if not hasattr(model[-1], "classes_"):
-        scale = np.maximum(np.abs(expected), max(float(np.abs(expected[: len(real)]).max()), 1e-12))
-    difference = float((np.abs(found - expected) / scale).max())
+    difference = float(compute_differences(expected, found, n_real=len(real)).max())
     reason = "" if difference <= tolerance else f"differs by {difference:.2g}, more than {tolerance:.2g}"
     return Parity(len(rows), float(f"{difference:.3g}"), tolerance, reason)
+
+
+def compute_differences(expected: np.ndarray, found: np.ndarray, *, n_real: int) -> np.ndarray:
+    """Return the difference of each row's predictions; see `Parity.largest_difference`.
+
+    Parameters
+    ----------
+    expected, found
+        Probabilities, shape (n_rows, n_classes), or numbers, shape (n_rows,).
+    n_real
+        Number of rows, the first ones, that are real.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_rows,).
+    """
+    difference = np.abs(found - expected)
+    if expected.ndim > 1:
+        return np.asarray(difference.max(axis=1))
+    return np.asarray(difference / np.maximum(np.abs(expected), max(float(np.abs(expected[:n_real]).max()), 1e-12)))
 
 
 def predict_with_pipeline(model: Any, frame: pd.DataFrame) -> np.ndarray:

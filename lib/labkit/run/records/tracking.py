@@ -7,7 +7,7 @@ kernel starts and closes it with its real status after the kernel has ended. Rea
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -300,46 +300,3 @@ def find_release_run(experiment: str, digest: str) -> str | None:
         max_results=1,
     )
     return str(found[0].info.run_id) if found else None
-
-
-def save_mlflow_model(
-    folder: Path,
-    model: Any,
-    example: Any,
-    *,
-    kinds: Mapping[str, str],
-    requirements: list[str],
-    trusted_types: list[str],
-    packages: Sequence[Path] = (),
-) -> None:
-    """Write a scikit-learn pipeline as an MLflow model: skops, signature, input example, explicit requirements.
-
-    The signature is made from the kinds of the columns, not from the example: five rows show neither which columns
-    may have missing values nor which whole numbers are real ones elsewhere.
-
-    Parameters
-    ----------
-    kinds
-        Kind of each input column, `number`, `boolean`, `time` or `category`. MLflow's numeric types refuse whole
-        numbers where real ones were declared, and its times refuse time zones, so only categories get one of its types;
-        the model itself checks the others.
-    packages
-        Folders and files of the user's own packages, which MLflow copies and imports when the model is loaded.
-    """
-    import mlflow.sklearn
-    from mlflow.models import ModelSignature, infer_signature
-    from mlflow.types.schema import AnyType, ColSpec, DataType, Schema
-
-    types = {name: DataType.string if kind == "category" else AnyType() for name, kind in kinds.items()}
-    inputs = Schema([ColSpec(kind, name) for name, kind in types.items()])
-    outputs = infer_signature(None, model.predict(example)).outputs
-    mlflow.sklearn.save_model(
-        model,
-        str(folder),
-        signature=ModelSignature(inputs, outputs),
-        input_example=example,
-        pip_requirements=requirements,
-        serialization_format="skops",
-        skops_trusted_types=trusted_types,
-        code_paths=list(map(str, packages)) or None,
-    )

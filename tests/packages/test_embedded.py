@@ -16,10 +16,10 @@ from labkit.cli import main
 from labkit.errors import ModelError
 from labkit.model.release import bundle, runtime
 from labkit.model.release.own_code import find_code
+from labkit.packages.embedded import write_model_wheel
 from labkit.params.experiment import Params
 from labkit.params.load import load_params
 from labkit.paths import PACKAGE_DIR
-from labkit.serving.embedded import write_model_wheel
 from labkit.storage.digests import compute_digest
 
 from tests.conftest import ROOT

@@ -6,11 +6,18 @@ They stay invisible beside an installed labkit of another version.
 
 import ast
 import hashlib
+import sys
+import tempfile
+import zipfile
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
 from labkit.model.release import runtime
+from labkit.packages.parity import Predict, call_package, decode_predictions, encode_rows
 from labkit.paths import PACKAGE_DIR
 from labkit.storage.digests import digest
 from labkit.storage.wheel import write_wheel
@@ -74,6 +81,12 @@ def predict(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     named: dict[str, Any] = RUNTIME.name_predictions(RUNTIME.predict(rows))
     return named
 '''
+PREDICT = """import importlib, json, sys
+sys.path.insert(0, sys.argv[1])
+model = importlib.import_module(sys.argv[2])
+json.dump(model.predict(json.load(sys.stdin)), sys.stdout)
+"""
+"""Program that predicts rows with a wheel that was unpacked."""
 
 
 def write_model_wheel(release: Path, folder: Path) -> Path:
@@ -155,3 +168,18 @@ def list_imported_names(nodes: Iterable[ast.AST]) -> Iterable[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def predict_with_wheel(wheel: Path) -> Predict:
+    """Return how a written wheel predicts, unpacked and in a process of its own."""
+
+    def predict(frame: pd.DataFrame) -> np.ndarray:
+        with tempfile.TemporaryDirectory(prefix=".labkit-") as folder:
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(folder)
+            name = wheel.name.partition("-")[0]
+            kinds = runtime.load_runtime(Path(folder) / name / RELEASE, is_installed=True).row_features.inputs_
+            command = [sys.executable, "-c", PREDICT, folder, name]
+            return decode_predictions(call_package(command, encode_rows(frame, kinds), wheel))
+
+    return predict

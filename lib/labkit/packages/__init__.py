@@ -1,0 +1,1 @@
+"""A released model in forms that work without this checkout."""

@@ -1,0 +1,15 @@
+"""Files that come with a package: pages, units and scripts, in which `EXPERIMENT` stands for its name."""
+
+from pathlib import Path
+
+TEMPLATES = Path(__file__).parent / "templates"
+PLACEHOLDER = "EXPERIMENT"
+
+
+def write_package_files(form: str, folder: Path, experiment: str) -> None:
+    """Write the files that come with a form of package into an existing folder; scripts can be run."""
+    for source in sorted((TEMPLATES / form).iterdir()):
+        path = folder / source.name.replace(PLACEHOLDER, experiment)
+        path.write_text(source.read_text(encoding="utf-8").replace(PLACEHOLDER, experiment), encoding="utf-8")
+        if path.read_bytes().startswith(b"#!"):
+            path.chmod(0o755)

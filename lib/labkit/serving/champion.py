@@ -1,0 +1,104 @@
+"""The champion of a registry as what a service serves: fetched, verified, and followed when another one is promoted.
+
+The process of the supervisor is the only one of a service that talks to the registry.
+"""
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from labkit import paths
+from labkit.errors import LabkitError, ParamsError
+from labkit.model.release.runtime import compute_release_digest
+from labkit.run.records import mlflow_store, registry
+from labkit.run.records.champion_moves import CHAMPION
+from labkit.serving.board import ANNOUNCED
+from labkit.serving.settings import Pointer
+from labkit.serving.supervisor import Supervisor
+from labkit.stages.publish import fetch_release
+
+MOST_KEPT = 3
+"""Releases of earlier champions that stay on disk."""
+
+
+@dataclass
+class Champion:
+    """The champion of an experiment, as the source of a service; see `labkit.serving.supervisor.Source`.
+
+    Attributes
+    ----------
+    in_force
+        The version that is served.
+    refused
+        Digests of versions that could not be served and are not tried again.
+    """
+
+    experiment: str
+    in_force: registry.Version
+    refused: set[str] = field(default_factory=set)
+
+    @property
+    def name(self) -> str:
+        """The version, for messages."""
+        return f"version {self.in_force.number}"
+
+    def fetch(self, folder: Path) -> Pointer:
+        """Download and verify the champion."""
+        return fetch_pointer(self.in_force, folder, generation=1)
+
+    def follow(self, supervisor: Supervisor) -> None:
+        """Serve the champion of the registry if it is another one."""
+        try:
+            champion = registry.find_version(self.experiment, alias=CHAMPION)
+        except LabkitError as error:
+            supervisor.report(f"the registry cannot be read, the model in force goes on: {error}")
+            return
+        if champion is None or champion == self.in_force or champion.digest in self.refused:
+            return
+        generation = max(supervisor.generation, int(supervisor.board.words[ANNOUNCED])) + 1
+        try:
+            pointer = fetch_pointer(champion, supervisor.folder, generation=generation)
+        except LabkitError as error:
+            self.refuse(champion, str(error), supervisor)
+            return
+        if not supervisor.promote(pointer):
+            self.refuse(champion, "a process of the service could not load it", supervisor)
+            return
+        supervisor.report(f"version {champion.number} is in force, {self.name} no longer")
+        self.in_force = champion
+        remove_old_releases(supervisor.folder)
+
+    def refuse(self, champion: registry.Version, reason: str, supervisor: Supervisor) -> None:
+        """Report a champion that cannot serve, and do not try it again."""
+        self.refused.add(champion.digest)
+        supervisor.report(f"version {champion.number} is refused, the model in force goes on: {reason}")
+
+
+def open_champion(experiment: str) -> Champion:
+    """Return the champion of an experiment.
+
+    Raises
+    ------
+    ParamsError
+        There is none.
+    """
+    mlflow_store.check_store(paths.get_tracking_uri())
+    champion = registry.find_version(experiment, alias=CHAMPION)
+    if champion is None:
+        raise ParamsError(f"{experiment} has no champion yet: run `labkit run {experiment}`")
+    return Champion(experiment, champion)
+
+
+def fetch_pointer(champion: registry.Version, folder: Path, *, generation: int) -> Pointer:
+    """Download the release of a version, verify it, and return the pointer to it."""
+    place = folder / "releases" / f"{generation}"
+    place.mkdir(parents=True)
+    release = fetch_release(champion, place)
+    return Pointer(generation, str(release), compute_release_digest(release), champion.number)
+
+
+def remove_old_releases(folder: Path) -> None:
+    """Remove all but the latest releases."""
+    kept = sorted((folder / "releases").iterdir(), key=lambda path: int(path.name))
+    for path in kept[:-MOST_KEPT]:
+        shutil.rmtree(path, ignore_errors=True)
