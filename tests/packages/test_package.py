@@ -62,7 +62,7 @@ def test_package_that_differs_is_refused_with_its_rows(
     root: Path, release: Path, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with use_root(root):
-        number = parity.load_rows("shop", bundle.load_release(release)).numbers[3]
+        number = parity.load_parity_rows("shop", bundle.load_release(release)).numbers[3]
 
     def shift(frame: pd.DataFrame) -> np.ndarray:
         found = bundle.load_release(release).predict(frame)
@@ -90,7 +90,7 @@ def test_numbers_that_are_not_finite_differ(release: Path) -> None:
 def test_examples_of_the_release_are_compared_without_a_holdout(root: Path, release: Path) -> None:
     (root / "data/shop" / PLACES["clean_holdout"]).unlink()
     with use_root(root):
-        rows = parity.load_rows("shop", bundle.load_release(release))
+        rows = parity.load_parity_rows("shop", bundle.load_release(release))
     assert (rows.n_real, rows.place) == (5, "the examples")
 
 

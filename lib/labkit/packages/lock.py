@@ -45,7 +45,7 @@ def select_locked(path: Path, names: Iterable[str]) -> str:
     ]
     needed = find_required(names, {name for name, _, _ in blocks})
     for name in sorted(needed):
-        locked, installed = [version for one, version, _ in blocks if one == name], find_installed_version(name)
+        locked, installed = [version for one, version, _ in blocks if one == name], get_installed_version(name)
         if installed is not None and installed not in locked:
             found = " and ".join(locked)
             raise ParamsError(f"{path.name} has {name} {found}, installed is {installed}: run `make install`")
@@ -66,7 +66,7 @@ def find_required(names: Iterable[str], locked: Collection[str]) -> set[str]:
             continue
         done.add((name, key))
         found.add(name)
-        waiting += [one for one in list_requirements(name, {*requirement.extras}) if is_locked(one, locked)]
+        waiting += [one for one in list_dependencies(name, {*requirement.extras}) if is_locked(one, locked)]
     return found
 
 
@@ -75,7 +75,7 @@ def is_locked(requirement: Requirement, locked: Collection[str]) -> bool:
     return canonicalize_name(requirement.name) in locked
 
 
-def list_requirements(name: str, extras: set[str]) -> list[Requirement]:
+def list_dependencies(name: str, extras: set[str]) -> list[Requirement]:
     """Return what an installed package requires, on any system, for the extras that are asked for."""
     try:
         lines = importlib.metadata.requires(name) or []
@@ -90,7 +90,7 @@ def is_asked(requirement: Requirement, extras: set[str]) -> bool:
     return requirement.marker is not None and any(requirement.marker.evaluate({"extra": extra}) for extra in extras)
 
 
-def find_installed_version(name: str) -> str | None:
+def get_installed_version(name: str) -> str | None:
     """Return the installed version of a package; None if it is not installed, like those of other systems."""
     try:
         return importlib.metadata.version(name)

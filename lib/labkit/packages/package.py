@@ -11,7 +11,7 @@ from labkit.model.release import runtime
 from labkit.model.release.bundle import Release, load_release
 from labkit.packages import mlflow_model, service_folder
 from labkit.packages.embedded import predict_with_wheel, write_model_wheel
-from labkit.packages.parity import Predict, check_package, load_rows
+from labkit.packages.parity import Predict, check_package, load_parity_rows
 from labkit.params.experiment import Params
 from labkit.serving.champion import open_champion
 from labkit.serving.supervisor import check_release_experiment
@@ -84,7 +84,7 @@ def write_package(params: Params, folder: Path, *, form: str, release: Path | No
         place = folder / made.name
         if made.is_dir() and place.exists():
             raise ParamsError(f"{place}: exists: remove it, or choose another folder with --to")
-        rows = load_rows(params.experiment, opened)
+        rows = load_parity_rows(params.experiment, opened)
         check_package(form, opened, rows, chosen.make_predict(made))
         put(made, place)
     return Package(place, str(rows))

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from labkit.storage.atomic import write_text
+
 TEMPLATES = Path(__file__).parent / "templates"
 PLACEHOLDER = "EXPERIMENT"
 
@@ -10,6 +12,6 @@ def write_package_files(form: str, folder: Path, experiment: str) -> None:
     """Write the files that come with a form of package into an existing folder; scripts can be run."""
     for source in sorted((TEMPLATES / form).iterdir()):
         path = folder / source.name.replace(PLACEHOLDER, experiment)
-        path.write_text(source.read_text(encoding="utf-8").replace(PLACEHOLDER, experiment), encoding="utf-8")
+        write_text(path, source.read_text(encoding="utf-8").replace(PLACEHOLDER, experiment))
         if path.read_bytes().startswith(b"#!"):
             path.chmod(0o755)

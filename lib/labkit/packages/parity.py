@@ -57,7 +57,7 @@ class Rows:
         return f"row {self.numbers[place]} of {self.place}" if is_real else f"made row {place - self.n_real}"
 
 
-def load_rows(experiment: str, opened: Release) -> Rows:
+def load_parity_rows(experiment: str, opened: Release) -> Rows:
     """Return rows of the experiment's holdout if it is in this checkout, else the examples of the release.
 
     A release without a graph is the pipeline itself, which may refuse rows that were made: it gets none.

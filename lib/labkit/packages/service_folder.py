@@ -14,7 +14,7 @@ from labkit.packages.package_files import write_package_files
 from labkit.packages.parity import Predict
 from labkit.project.wheel import write_labkit_wheel
 from labkit.serving.engine import load_engine
-from labkit.storage.atomic import write_json, write_text
+from labkit.storage.atomic import atomic_folder, write_json, write_text
 
 SERVING = (
     "click",
@@ -45,7 +45,8 @@ def write_service(opened: Release, folder: Path) -> Path:
     """
     experiment = opened.facts["experiment"]
     place = folder / f"{experiment}-service"
-    shutil.copytree(opened.folder, place / RELEASE)
+    with atomic_folder(place / RELEASE) as beside:
+        shutil.copytree(opened.folder, beside, dirs_exist_ok=True)
     needed = [*SERVING, *(opened.facts.get("own_code") or {}).get("needs", [])]
     write_text(place / LOCK, select_locked(paths.find_root() / LOCK, needed))
     write_labkit_wheel(place)

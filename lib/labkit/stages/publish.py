@@ -220,12 +220,12 @@ def save_mlflow_version(opened: bundle.Release, folder: Path) -> Path:
             requirements=bundle.list_requirements(),
             trusted_types=[*skops_file.TRUSTED, *runtime.list_own_types(opened.facts)],
             packages=opened.code.list_places(),
-            metadata=describe_model(opened),
+            metadata=describe_for_mlflow(opened),
         )
     return folder
 
 
-def describe_model(opened: bundle.Release) -> dict[str, Any]:
+def describe_for_mlflow(opened: bundle.Release) -> dict[str, Any]:
     """Return what MLflow shows of a model: classes in the order of their probabilities, and the contract's columns."""
     contract = json.loads((opened.folder / runtime.CONTRACT).read_text(encoding="utf-8"))
     declared = contract.get("columns", {})
