@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import psutil
 from labkit.model.release.runtime import Runtime, load_runtime
@@ -117,17 +118,13 @@ class Server:
 
 
 def check_same_model(servers: list[Server], opened: Runtime, rows: list[dict[str, Any]]) -> None:
-    """Stop unless every service predicts what the release does: probabilities, or for MLflow the likeliest class."""
-    expected = opened.name_predictions(opened.predict(rows))["probabilities"]
+    """Stop unless every service predicts the probabilities of the release, which MLflow gives as lists."""
+    expected = [[*row.values()] for row in opened.name_predictions(opened.predict(rows))["probabilities"]]
     for one in servers:
         found = one.predict(rows)
-        if "probabilities" in found:
-            pairs = zip(expected, found["probabilities"], strict=True)
-            is_same = all(abs(ours[name] - theirs[name]) < 1e-6 for ours, theirs in pairs for name in ours)
-        else:
-            likeliest = [max(row, key=row.__getitem__) for row in expected]
-            is_same = [str(label) for label in found["predictions"]] == likeliest
-        if not is_same:
+        named = found.get("probabilities")
+        given = found["predictions"] if named is None else [[*row.values()] for row in named]
+        if not np.allclose(given, expected, rtol=0, atol=1e-6):
             raise SystemExit(f"{one.name} serves another model than the release")
 
 
