@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from labkit.model.release.own_code import remove_modules
+from labkit.model.release.release_code import remove_modules
 
 
 @contextmanager

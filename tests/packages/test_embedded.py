@@ -89,6 +89,8 @@ def test_what_predicts_is_copied_verbatim(wheel: Path, tmp_path: Path) -> None:
     differing = [path for path in found if compute_digest(copies / path) != compute_digest(PACKAGE_DIR / path)]
     assert differing == []
     assert not {"data", "run", "view", "cli"} & {path.parts[0] for path in found}
+    needless = {"model/release/own_code.py", "params/section.py", "storage/wheel.py"}
+    assert not needless & {*map(str, found)}, "only what makes a release needs them"
 
 
 def read_requirements(wheel: Path) -> list[str]:

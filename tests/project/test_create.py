@@ -14,7 +14,7 @@ import pytest
 from labkit.cli.main import call, cli
 from labkit.errors import ParamsError
 from labkit.features import own_functions
-from labkit.model.release.own_code import remove_modules
+from labkit.model.release.release_code import remove_modules
 from labkit.new.column_kinds import ColumnKind
 from labkit.new.inspect import Survey
 from labkit.new.options import Kind

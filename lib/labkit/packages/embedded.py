@@ -4,12 +4,9 @@ The wheel holds the release as it was published and the modules of labkit that c
 They stay invisible beside an installed labkit of another version.
 """
 
-import ast
-import hashlib
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from labkit.model.release import runtime
+from labkit.model.release.own_code import list_imported_names
 from labkit.packages.parity import Predict, call_package, decode_predictions, encode_rows
 from labkit.paths import PACKAGE_DIR
-from labkit.storage.digests import digest
-from labkit.storage.wheel import write_wheel
+from labkit.storage.wheel import derive_version, write_wheel
 
 ENTRY = "labkit.model.release.runtime"
 """The module that the others are copied for."""
@@ -113,12 +110,12 @@ def write_model_wheel(release: Path, folder: Path) -> Path:
         files[f"{name}/{COPIES}/labkit/{path.relative_to(PACKAGE_DIR).as_posix()}"] = path.read_bytes()
     for path in sorted(release.iterdir()):
         files[f"{name}/{RELEASE}/{path.name}"] = path.read_bytes()
-    number = int(digest(f"{path} {hashlib.sha256(content).hexdigest()}" for path, content in files.items())[:12], 16)
+    number = derive_version(files)
     needed = [*REQUIREMENTS, *(opened.facts.get("own_code") or {}).get("needs", [])]
     # The installed versions, or later ones.
     lines = [f"Requires-Dist: {one}>={version(one)}" for one in needed]
-    described = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: 0.0.{number}", "Requires-Python: >=3.11", *lines]
-    return write_wheel(folder, name, f"0.0.{number}", files=files, metadata={"METADATA": "\n".join([*described, ""])})
+    described = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {number}", "Requires-Python: >=3.11", *lines]
+    return write_wheel(folder, name, number, files=files, metadata={"METADATA": "\n".join([*described, ""])})
 
 
 def name_model_package(experiment: str) -> str:
@@ -137,9 +134,12 @@ def list_needed_modules() -> list[Path]:
     while waiting:
         name = waiting.pop()
         found.add(name)
-        waiting |= {
-            other for other in list_own_imports(find_module_file(name)) if find_module_file(other).is_file()
-        } - found
+        own = {
+            other
+            for other in list_imported_names(find_module_file(name))
+            if other.partition(".")[0] == PACKAGE_DIR.name
+        }
+        waiting |= {other for other in own if find_module_file(other).is_file()} - found
     files = {find_module_file(name) for name in found}
     above = {folder / "__init__.py" for file in files for folder in file.parents if PACKAGE_DIR in folder.parents}
     return sorted(files | above)
@@ -148,26 +148,6 @@ def list_needed_modules() -> list[Path]:
 def find_module_file(name: str) -> Path:
     """Return where the file of a module of labkit is, if it is a module."""
     return PACKAGE_DIR.parent.joinpath(*name.split(".")).with_suffix(".py")
-
-
-def list_own_imports(file: Path) -> set[str]:
-    """Return what a module imports of labkit while it runs, anywhere in it."""
-    tree = ast.parse(file.read_bytes())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            node.body = []
-    names = set(list_imported_names(ast.walk(tree)))
-    return {name for name in names if name.partition(".")[0] == "labkit"}
-
-
-def list_imported_names(nodes: Iterable[ast.AST]) -> Iterable[str]:
-    """Yield the dotted names of all imports."""
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def predict_with_wheel(wheel: Path) -> Predict:

@@ -110,6 +110,16 @@ def list_own_modules() -> list[str]:
     return sorted(names - {""})
 
 
+def find_own_package(name: str) -> Path | None:
+    """Return the folder or file of a package in the checkout's `lib` folder; None if there is none, or no checkout."""
+    try:
+        library = paths.find_library_dir()
+    except ParamsError:
+        return None
+    places = (library / name, library / f"{name}.py") if name != "labkit" else ()
+    return next((place for place in places if place.exists()), None)
+
+
 def find_raising_line(error: BaseException) -> str:
     """Return file and line of the user's code in which an error was raised, as `lib/churn/models.py:12`."""
     frames = traceback.extract_tb(error.__traceback__)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from labkit.storage.atomic import write_bytes
+from labkit.storage.digests import digest
 
 WHEEL = ".whl"
 EARLIEST = (1980, 1, 1, 0, 0, 0)
@@ -59,6 +60,16 @@ def write_wheel(
     wheel = folder / name_wheel(name, version)
     write_bytes(wheel, packed.getvalue())
     return wheel
+
+
+def derive_version(files: Mapping[str, bytes]) -> str:
+    """Return the version of a wheel that is a number made from its files.
+
+    >>> derive_version({"shop/__init__.py": b""})
+    '0.0.238053784210914'
+    """
+    listed = (f"{path} {hashlib.sha256(content).hexdigest()}" for path, content in files.items())
+    return f"0.0.{int(digest(listed)[:12], 16)}"
 
 
 def name_wheel(name: str, version: str) -> str:

@@ -11,6 +11,7 @@ from labkit.model.evaluation.metrics import compute_metric
 from labkit.model.evaluation.predictions import Predictions
 from labkit.params.evaluation import Costs
 from labkit.params.tables import Target
+from lightgbm import LGBMClassifier
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import RandomForestClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
@@ -120,9 +121,13 @@ def test_validation_rows_are_predicted_without_having_been_seen() -> None:
 def test_models_of_one_thread_are_fitted_without_a_warning_about_threads() -> None:
     frame = pd.DataFrame({"x": np.arange(40.0), "y": np.arange(40) % 4 // 2})
     target = Target(column="y", task="classification")
-    members = [("linear", LogisticRegression()), ("forest", RandomForestClassifier(5, n_jobs=2))]
+    members = [
+        ("linear", LogisticRegression()),
+        ("forest", RandomForestClassifier(5, n_jobs=2)),
+        ("boosted", LGBMClassifier(n_estimators=2, verbosity=-1)),
+    ]
     blend = VotingClassifier(members, voting="soft", flatten_transform=False).fit(frame[["x"]], frame["y"])
     model = Pipeline([("row_features", RowFeatures().fit(frame[["x"]])), ("estimator", blend)])
     assert len(threshold.predict_apart(model, frame.iloc[:20], frame.iloc[20:], target=target).y_true) == 20
     set_threads(blend, 1)
-    assert [member.n_jobs for member in blend.estimators_] == [None, 1]
+    assert [member.n_jobs for member in blend.estimators_] == [None, 1, 1]

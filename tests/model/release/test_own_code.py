@@ -13,7 +13,7 @@ import pytest
 from labkit.errors import ModelError
 from labkit.features import own_functions
 from labkit.features.row_features import RowFeatures
-from labkit.model.release import bundle, own_code
+from labkit.model.release import bundle, own_code, release_code
 from labkit.storage.digests import compute_digest
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import Pipeline
@@ -68,7 +68,7 @@ def change(own: Path, factor: str) -> None:
     """Edit the package: what a visit is worth is multiplied."""
     path = own / "features.py"
     path.write_text(path.read_text().replace("return total / ", f"return {factor} * total / "))
-    own_code.remove_modules([PACKAGE])
+    release_code.remove_modules([PACKAGE])
 
 
 def test_a_release_carries_the_package_with_its_digest(tmp_path: Path, own: Path) -> None:
@@ -93,13 +93,13 @@ def test_the_same_package_gives_the_same_bytes(tmp_path: Path, own: Path) -> Non
     assert {path.name: path.read_bytes() for path in first.iterdir()} == {
         path.name: path.read_bytes() for path in second.iterdir()
     }
-    [wheel] = own_code.list_wheels(first)
+    [wheel] = release_code.list_wheels(first)
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert f"{PACKAGE}/table.csv" in names
     assert not [name for name in names if name.endswith("pyc")]
     change(own, "2")
-    assert own_code.list_wheels(write(tmp_path / "c", own))[0].name != wheel.name
+    assert release_code.list_wheels(write(tmp_path / "c", own))[0].name != wheel.name
 
 
 @pytest.mark.parametrize("has_transformer", [False, True])
@@ -141,7 +141,7 @@ def test_a_release_predicts_where_the_package_is_not_installed(tmp_path: Path, o
 
 def test_a_wheel_that_was_changed_is_never_opened(tmp_path: Path, own: Path) -> None:
     folder = write(tmp_path / "r", own)
-    [wheel] = own_code.list_wheels(folder)
+    [wheel] = release_code.list_wheels(folder)
     with zipfile.ZipFile(wheel, "a") as archive:
         archive.writestr(f"{PACKAGE}/more.py", "raise SystemExit('run')")
     with pytest.raises(ModelError, match=r"\.whl: changed since it was released: do not use this release"):
@@ -156,7 +156,7 @@ def test_a_release_without_its_package_is_refused(tmp_path: Path, own: Path, is_
     )
     if not is_installed:
         own.rename(tmp_path / "elsewhere")
-        own_code.remove_modules([PACKAGE])
+        release_code.remove_modules([PACKAGE])
     with pytest.raises(
         ModelError, match=f"needs the package {PACKAGE}, which it does not carry: run the stage `deploy`"
     ):
@@ -172,6 +172,8 @@ def test_a_type_that_no_params_name_is_not_released(tmp_path: Path, own: Path) -
 
 def test_packages_that_a_package_imports_come_with_it(own: Path) -> None:
     (own.parent / "sharedshop.py").write_text("import labkit\nimport numpy\n")
-    (own / "features.py").write_text("import sharedshop\nfrom . import mistakes\n")
+    (own.parent / "typeshop.py").write_text("")
+    source = "import sharedshop\nfrom . import mistakes\nif TYPE_CHECKING:\n    import typeshop\n"
+    (own / "features.py").write_text(source)
     found = own_code.find_own_packages([f"{PACKAGE}.features:per_visit", "numpy:log"])
     assert found == {PACKAGE: own, "sharedshop": own.parent / "sharedshop.py"}

@@ -192,10 +192,13 @@ def test_function_that_fails_is_named_with_file_and_line(library: Path) -> None:
 
 
 def test_seed_and_threads_are_set_where_none_are_given() -> None:
-    own = collect_own(
-        {"free": RandomForestRegressor(n_jobs=-1), "fixed": RandomForestRegressor(n_jobs=1, random_state=5)},
-        NUMBERS, DIABETES, seed=9,
-    )  # fmt: skip
+    given = {
+        "free": RandomForestRegressor(n_jobs=-1),
+        "fixed": RandomForestRegressor(n_jobs=1, random_state=5),
+        "silent": make_pipeline(XGBRegressor(n_estimators=5)),
+    }
+    own = collect_own(given, NUMBERS, DIABETES, seed=9)
+    assert own.pop("silent").estimator[-1].n_jobs == 2, "XGBoost would take all cores"
     assert {name: (one.estimator.random_state, one.estimator.n_jobs) for name, one in own.items()} == {
         "free": (9, 2),
         "fixed": (5, 1),

@@ -183,14 +183,31 @@ def adjust(candidate: Pipeline, target: Target, training: Training, *, seed: int
     return Pipeline([("preparation", preparation), ("estimator", estimator)])
 
 
-def set_threads(estimator: Any, number: int) -> None:
-    """Set the number of threads of an estimator and of the fitted estimators inside it, where they have a number.
+def find_thread_counts(estimator: Any) -> dict[str, int | None]:
+    """Return the numbers of threads of an estimator and of those inside it, by parameter; None means all cores.
 
-    Without a number an estimator has one thread, and some warn if they are given any.
+    Estimators of scikit-learn without a number have one thread, and some warn if they are given any: they are left out.
+
+    >>> find_thread_counts(LGBMRegressor()), find_thread_counts(LogisticRegression())
+    ({'n_jobs': None}, {})
     """
-    settings = estimator.get_params().items()
-    names = [name for name, value in settings if name.rpartition("__")[2] == "n_jobs" and isinstance(value, int)]
-    estimator.set_params(**dict.fromkeys(names, number))
+    settings = estimator.get_params()
+    owners = {name: settings.get(name.rpartition("__")[0], estimator) for name in settings if is_named(name, "n_jobs")}
+    return {
+        name: settings[name]
+        for name, owner in owners.items()
+        if settings[name] is not None or not type(owner).__module__.startswith("sklearn.")
+    }
+
+
+def is_named(parameter: str, word: str) -> bool:
+    """Return whether a parameter, or one of an estimator within, has that name."""
+    return parameter.rpartition("__")[2] == word
+
+
+def set_threads(estimator: Any, number: int) -> None:
+    """Set the number of threads of an estimator and of the fitted estimators inside it."""
+    estimator.set_params(**dict.fromkeys(find_thread_counts(estimator), number))
     inner = getattr(estimator, "estimator", estimator)
     if isinstance(inner, VotingClassifier | VotingRegressor):
         inner.set_params(n_jobs=1)  # members run one after another, each with its own threads

@@ -21,7 +21,8 @@ from labkit.features.table_columns import take_columns
 from labkit.model.onnx.parity import Parity, prove_parity
 from labkit.model.onnx.session import Graph
 from labkit.model.release import feature_files, skops_file
-from labkit.model.release.own_code import OwnCode, ReleaseCode, build_wheels
+from labkit.model.release.own_code import OwnCode, build_wheels
+from labkit.model.release.release_code import ReleaseCode
 from labkit.model.release.runtime import (
     CARD,
     CONTRACT,

@@ -1,36 +1,23 @@
-"""The user's own packages in a release: each a wheel, which the model is run with wherever it is loaded.
+"""The user's own packages that a model needs, and the wheels in which its release carries them.
 
-A wheel is code, and it is imported only from a release whose digests have been verified. It is used even where another
-version of the package can be imported, as when a new model is compared with the champion: while a release predicts, its
-own packages take the place of others of the same name.
+See `labkit.model.release.release_code` for how they are used where the release predicts.
 """
 
 import ast
-import importlib.util
-import sys
-import tempfile
-import threading
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from labkit import paths
-from labkit.errors import ModelError, ParamsError
 from labkit.features.own_transformers import list_types
-from labkit.params.import_path import parse_import_path
-from labkit.storage.digests import compute_digest, digest, list_files
-from labkit.storage.wheel import WHEEL, write_wheel
+from labkit.params.import_path import find_own_package, parse_import_path
+from labkit.storage.digests import compute_digest, list_files
+from labkit.storage.wheel import derive_version, write_wheel
 
 if TYPE_CHECKING:
     from labkit.params.experiment import Params
 
 SKIPPED = ("__pycache__", ".ipynb_checkpoints")
-SWITCH = threading.RLock()
-"""Held while the packages of a release take the place of others, because the modules of a process are global."""
 
 
 @dataclass(frozen=True)
@@ -99,21 +86,12 @@ def find_own_packages(import_paths: Iterable[str]) -> dict[str, Path]:
     waiting = {parse_import_path(path)[0].partition(".")[0] for path in import_paths}
     while waiting:
         name = waiting.pop()
-        place = find_own(name)
+        place = find_own_package(name)
         if name not in found and place is not None:
             found[name] = place
-            waiting |= {other for file in list_sources(place) for other in list_imported_packages(file)} - {*found}
+            imported = {other for file in list_sources(place) for other in list_imported_names(file)}
+            waiting |= {other.partition(".")[0] for other in imported} - {*found}
     return dict(sorted(found.items()))
-
-
-def find_own(name: str) -> Path | None:
-    """Return the folder or file of a package in the checkout's `lib` folder; None if there is none, or no checkout."""
-    try:
-        library = paths.find_library_dir()
-    except ParamsError:
-        return None
-    places = (library / name, library / f"{name}.py") if name != "labkit" else ()
-    return next((place for place in places if place.exists()), None)
 
 
 def list_sources(place: Path) -> list[Path]:
@@ -121,18 +99,21 @@ def list_sources(place: Path) -> list[Path]:
     return sorted(place.rglob("*.py")) if place.is_dir() else [place]
 
 
-def list_imported_packages(file: Path) -> set[str]:
-    """Return the names of the top-level packages that a file imports."""
-    found: set[str] = set()
+def list_imported_names(file: Path) -> set[str]:
+    """Return the absolute dotted names that a file imports while it runs, anywhere in it; of `from a import b` both."""
     try:
         tree = ast.parse(file.read_bytes())
     except SyntaxError:  # a file that nothing imports
-        return found
+        return set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            node.body = []
+    found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {one.name.partition(".")[0] for one in node.names}
+            found |= {one.name for one in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module.partition(".")[0])
+            found |= {node.module, *(f"{node.module}.{one.name}" for one in node.names)}
     return found
 
 
@@ -158,96 +139,5 @@ def build_wheel(name: str, place: Path, folder: Path) -> Path:
     """Write the wheel of one package; its version is a number made from the digest of its files."""
     paths_inside = {file.relative_to(place.parent): file for file in (list_files(place) if place.is_dir() else [place])}
     kept = {path.as_posix(): file for path, file in paths_inside.items() if not {*SKIPPED} & {*path.parts}}
-    version = f"0.0.{int(digest(f'{path} {compute_digest(file)}' for path, file in kept.items())[:12], 16)}"
-    return write_wheel(folder, name, version, files={path: file.read_bytes() for path, file in kept.items()})
-
-
-class ReleaseCode:
-    """The packages that a release carries, in a folder of their own for as long as this object exists.
-
-    Parameters
-    ----------
-    wheels
-        Wheels of a release that has been verified.
-
-    Attributes
-    ----------
-    names
-        Names of the packages.
-    """
-
-    def __init__(self, wheels: Sequence[Path] = ()) -> None:
-        self.folder = tempfile.TemporaryDirectory(prefix=".labkit-") if wheels else None
-        self.modules: dict[str, ModuleType] = {}
-        self.is_active = False
-        self.names: frozenset[str] = frozenset()
-        for wheel in wheels:
-            with zipfile.ZipFile(wheel) as archive:
-                archive.extractall(str(self.place))
-        if self.place is not None:
-            found = [path.name for path in self.place.iterdir() if not path.name.endswith(".dist-info")]
-            self.names = frozenset(name.removesuffix(".py") for name in found)
-
-    @property
-    def place(self) -> Path | None:
-        """The folder of the packages, None if there are none."""
-        return None if self.folder is None else Path(self.folder.name)
-
-    def list_places(self) -> list[Path]:
-        """Return the folders of the packages, and the files of modules without a package."""
-        found = sorted(self.place.iterdir()) if self.place is not None else []
-        return [path for path in found if path.stem in self.names]
-
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        """Let the release's packages take the place of others of the same name, for the length of a `with` block."""
-        if self.place is None:
-            yield
-            return
-        entry = str(self.place)
-        with SWITCH:
-            if self.is_active:
-                yield
-                return
-            others = remove_modules(self.names)
-            sys.modules.update(self.modules)
-            sys.path.insert(0, entry)
-            self.is_active = True
-            try:
-                yield
-            finally:
-                self.is_active = False
-                self.modules = remove_modules(self.names)
-                sys.path.remove(entry)
-                sys.modules.update(others)
-
-    def check_complete(self, columns: Mapping[str, Any], folder: Path) -> None:
-        """Raise ModelError if the features of a release need a package that it neither carries nor finds installed.
-
-        Parameters
-        ----------
-        columns
-            `columns` of the release's `labkit.features.row_computation.RowComputation`.
-        folder
-            The release, for the message.
-        """
-        specs = [spec for kind in ("functions", "transformers") for spec in (columns.get(kind) or {}).values()]
-        for name in sorted({spec["path"].partition(":")[0].partition(".")[0] for spec in specs} - self.names):
-            # What lies in `lib` may be another version than the one that the model was trained with.
-            if find_own(name) is not None or importlib.util.find_spec(name) is None:
-                raise ModelError(
-                    f"{folder}: needs the package {name}, which it does not carry: run the stage `deploy` again where "
-                    "the model was trained"
-                )
-
-
-def remove_modules(names: Iterable[str]) -> dict[str, ModuleType]:
-    """Remove packages from the imported modules and return what was removed."""
-    packages = {*names}
-    found = [name for name in sys.modules if name.partition(".")[0] in packages]
-    return {name: sys.modules.pop(name) for name in found}
-
-
-def list_wheels(folder: Path) -> list[Path]:
-    """Return the wheels in a release, sorted by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix == WHEEL)
+    files = {path: file.read_bytes() for path, file in kept.items()}
+    return write_wheel(folder, name, derive_version(files), files=files)

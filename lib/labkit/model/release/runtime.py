@@ -20,7 +20,7 @@ from labkit.errors import DataError, ModelError, list_briefly
 from labkit.features.row_computation import RowComputation
 from labkit.model.onnx.session import Graph
 from labkit.model.release.feature_files import Computation, load_features
-from labkit.model.release.own_code import ReleaseCode, list_wheels
+from labkit.model.release.release_code import ReleaseCode, list_wheels
 from labkit.storage.atomic import parse_json
 from labkit.storage.digests import compute_digest
 

@@ -14,7 +14,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from labkit.errors import ModelError, ParamsError, get_first_line, list_briefly
-from labkit.model.estimators.candidates import N_JOBS, adjust
+from labkit.model.estimators.candidates import N_JOBS, adjust, find_thread_counts, is_named
 from labkit.model.estimators.preprocessing import find_kinds, put_behind_preparation
 from labkit.model.release.skops_file import find_untrusted
 from labkit.params.import_path import choose_arguments, locate_code, resolve_callable
@@ -124,13 +124,8 @@ def fix(estimator: Any, *, seed: int) -> Any:
     """Return a copy with labkit's seed wherever none is given, and with its threads in place of all threads."""
     fixed, settings = clone(estimator), estimator.get_params()
     seeds = {name: seed for name, value in settings.items() if is_named(name, "random_state") and value is None}
-    threads = {name: N_JOBS for name, value in settings.items() if is_named(name, "n_jobs") and value == -1}
+    threads = {name: N_JOBS for name, count in find_thread_counts(estimator).items() if count in (None, -1)}
     return fixed.set_params(**seeds, **threads)
-
-
-def is_named(parameter: str, word: str) -> bool:
-    """Return whether a parameter, or one of an estimator within, has that name."""
-    return parameter.rpartition("__")[2] == word
 
 
 def make_own(
