@@ -31,7 +31,7 @@ class CompiledFeatures:
     Parameters
     ----------
     features
-        The fitted features; whoever changes them compiles them again.
+        The fitted features; compile them again after a change.
 
     Attributes
     ----------

@@ -287,12 +287,12 @@ def is_column_call(node: ast.Call) -> bool:
 
 @cache
 def compile_expression(expression: str) -> Evaluation:
-    """Return the function that an expression stands for; it takes columns and returns values."""
+    """Compile an expression to a function that takes columns and returns values."""
     return compile_node(parse_expression(expression), expression)
 
 
 def compile_node(node: ast.expr, expression: str) -> Evaluation:
-    """Return the function of a checked node."""
+    """Compile a checked node."""
     match node:
         case ast.Constant(value=value):
             return lambda columns: value
@@ -300,20 +300,15 @@ def compile_node(node: ast.expr, expression: str) -> Evaluation:
             return lambda columns: find_column(name, columns, expression)
         case ast.BinOp(left=left, op=operator, right=right):
             compile_side = compile_node if isinstance(operator, LOGICAL) else compile_real
-            first, second, combine = (
-                compile_side(left, expression),
-                compile_side(right, expression),
-                BINARY[type(operator)],
-            )
+            first, second = compile_side(left, expression), compile_side(right, expression)
+            combine = BINARY[type(operator)]
             return lambda columns: combine(first(columns), second(columns))
         case ast.UnaryOp(op=sign, operand=operand):
             taken, change = compile_real(operand, expression), UNARY[type(sign)]
             return lambda columns: change(taken(columns))
         case ast.BoolOp(op=word, values=values):
-            join, parts = (
-                (np.logical_and if isinstance(word, ast.And) else np.logical_or),
-                compile_all(values, expression),
-            )
+            join = np.logical_and if isinstance(word, ast.And) else np.logical_or
+            parts = compile_all(values, expression)
             return lambda columns: reduce(join, [part(columns) for part in parts])
         case ast.Compare(left=left, ops=operators, comparators=others):
             start, compared = compile_node(left, expression), compile_all(others, expression)
@@ -328,12 +323,12 @@ def compile_node(node: ast.expr, expression: str) -> Evaluation:
 
 
 def compile_all(nodes: Sequence[ast.expr], expression: str) -> list[Evaluation]:
-    """Return the functions of several nodes."""
+    """Compile several nodes."""
     return [compile_node(node, expression) for node in nodes]
 
 
 def compile_real(node: ast.expr, expression: str) -> Evaluation:
-    """Return the function of a node whose values arithmetic takes; see `make_real`."""
+    """Compile a node for use in arithmetic; see `make_real`."""
     if isinstance(node, ast.Constant):
         number = make_real(node.value)
         return lambda columns: number

@@ -1,7 +1,8 @@
 """The section `data`: tables, joins, target, time and split."""
 
+from collections.abc import Sequence
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, model_validator
@@ -165,6 +166,15 @@ class Target(Section):
         if self.rule is not None and self.expression is not None:
             raise ValueError("`rule` is for a raw column: put what it does into `expression`")
         return self
+
+
+def find_positive(classes: Sequence[Any], positive: Any) -> int:
+    """Return the code of the class of interest: of the declared one, or else of the last class.
+
+    >>> find_positive(["no", "yes"], "no"), find_positive(["no", "yes"], None)
+    (0, 1)
+    """
+    return list(classes).index(positive) if positive in classes else len(classes) - 1
 
 
 def check_zone_name(zone: str) -> str:

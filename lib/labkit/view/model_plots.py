@@ -94,7 +94,7 @@ def plot_leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
 
 
 def find_end(metric: str) -> float:
-    """Return the upper limit of a metric: 1 for those of labkit's of which greater is better."""
+    """Return the largest possible value of a metric: 1 for built-in ones of which greater is better, else infinity."""
     return 1.0 if metric in GREATER_IS_BETTER else np.inf
 
 

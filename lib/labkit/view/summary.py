@@ -38,7 +38,7 @@ def show_summary(
     display(Markdown("\n".join(f"- {finding}" for finding in kept)), display_id=FINDINGS_PLACE, update=True)
     results = [check.to_dict() for check in checks]
     if checks:
-        # The page shows them as the params of its day mute them: see `labkit.run.reports.checks_on_page`.
+        # None is muted here: `labkit.run.reports.checks_on_page` mutes them on the page.
         display(HTML(render_checks(checks)), display_id=CHECKS_PLACE, update=True, metadata={CHECKS: results})
     if figure is not None:
         show(figure, place=PLOT_PLACE)

@@ -142,3 +142,7 @@ def test_rows_with_the_largest_errors_show_what_identifies_them_and_what_mattere
     found = list_largest_errors(predictions, rows, rows[["size"]], ["size"], declared=declared, most=2)
     assert list(found) == ["invoice", "true", "prediction", "loss", "size"]
     assert found["invoice"].iloc[0] == "70007"
+    for missing in (None, np.nan, pd.NA):
+        declared = declared.astype(object).assign(invoice=missing)
+        found = list_largest_errors(predictions, rows, rows[["size"]], ["size"], declared=declared, most=2)
+        assert found["invoice"].tolist() == ["missing", "missing"]

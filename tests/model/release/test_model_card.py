@@ -7,6 +7,7 @@ from labkit.features.row_features import RowFeatures
 from labkit.model.release.performance import list_performance, list_periods, list_slices, list_threshold
 from labkit.params.evaluation import Costs
 from labkit.params.subject import Subject
+from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 
@@ -200,6 +201,16 @@ def test_card_names_each_metric_in_which_the_model_is_not_shown_to_be_better() -
         "- It is not shown to be better than LightGBM with its defaults on the raw columns, in r2 (-1 to 5); rmse (none: "
         "too few independent rows). In brackets: 95 % interval of the gain on the same rows."
     ]
+
+
+def test_a_metric_has_one_name_also_if_the_holdout_lacks_a_class() -> None:
+    three = DummyClassifier().fit([[0]] * 3, ["dead", "ill", "well"])
+    one = {"value": 2.0, "low": -1.0, "high": 5.0}
+    metrics = {"metric": "f1", "holdout": {"f1": one}, "dummy": {"f1": 0.1}, "gains": {"dummy": {"f1": one}}}
+    model = make_pipeline(RowFeatures().fit(pd.DataFrame({"x": [1.0]})), three)
+    card = write_card("classification", run={"model": model, "metrics": metrics})
+    assert "\n| f1 | 2 | -1 to 5 | 0.1 |\n" in card
+    assert ", in f1 (-1 to 5). In brackets" in card
 
 
 def test_metrics_of_classes_name_their_threshold_and_the_dummy_is_explained() -> None:

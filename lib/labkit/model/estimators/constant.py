@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.dummy import DummyClassifier, DummyRegressor
 
 from labkit.params.own_metrics import OWN_METRICS
-from labkit.params.tables import Target
+from labkit.params.tables import Target, find_positive
 from labkit.params.training import BUILTIN_METRICS
 
 
@@ -32,8 +32,7 @@ class BestClassForF1(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Learn the classes."""
         self.classes_, counts = np.unique(y, return_counts=True)
         labels = self.classes_.tolist()
-        of_interest = labels.index(self.positive) if self.positive in labels else len(labels) - 1
-        self.code_ = of_interest if len(labels) == 2 else int(counts.argmax())
+        self.code_ = find_positive(labels, self.positive) if len(labels) == 2 else int(counts.argmax())
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -67,8 +66,7 @@ class ShortestHalf(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 class BestConstant(BaseEstimator):  # type: ignore[misc]
     """Predict the constant that is best for a metric of the user's own on the training rows.
 
-    Tried are, for numbers, the mean and the hundredths of the distribution; for classes, their shares and each class
-    with certainty.
+    For numbers, it tries the mean and the percentiles; for classes, their shares and each class with certainty.
 
     Parameters
     ----------
@@ -109,7 +107,7 @@ class BestShares(ClassifierMixin, BestConstant):  # type: ignore[misc]
         """Choose the probabilities."""
         self.classes_, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
         labels, n_rows = self.classes_.tolist(), len(codes)
-        positive = labels.index(self.positive) if self.positive in labels else len(labels) - 1
+        positive = find_positive(labels, self.positive)
 
         def score(shares: np.ndarray) -> float:
             code = np.full(n_rows, shares.argmax())

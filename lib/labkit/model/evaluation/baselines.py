@@ -64,8 +64,8 @@ def fit_dummies(frame: pd.DataFrame, *, target: Target) -> dict[str, Any]:
     dict
         Fitted estimator of each metric.
     """
-    labkits = CLASSIFICATION_METRICS if target.task == "classification" else REGRESSION_METRICS
-    names = (*labkits, *OWN_METRICS.paths)
+    builtin = CLASSIFICATION_METRICS if target.task == "classification" else REGRESSION_METRICS
+    names = (*builtin, *OWN_METRICS.paths)
     nothing, y_true = np.zeros((len(frame), 1)), frame[target.column].to_numpy()
     return {name: make_constant(name, target).fit(nothing, y_true) for name in names}
 

@@ -1,6 +1,7 @@
 """The rows with the largest errors, with the values that identify them and those that the model relies on most."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -47,7 +48,7 @@ def list_largest_errors(
     found = [str(name) for name in rows if name not in important and find_identifier(rows[name], is_unnamed=False)]
     if declared is None or declared.empty:
         declared = rows[found[:MOST_IDENTIFIERS]]
-    known = pd.concat([rows[[name for name in (PREDICT_AT,) if name in rows]], declared.map(name_row)], axis=1)
+    known = pd.concat([rows[[name for name in (PREDICT_AT,) if name in rows]], declared.map(format_identifier)], axis=1)
     y_true, y_pred = predictions.y_true, predictions.y_pred
     if predictions.classes:
         y_true = pd.Series(list(predictions.classes)).to_numpy()[predictions.y_true]
@@ -63,10 +64,12 @@ def take_identifiers(main: pd.DataFrame, rows: pd.DataFrame, wrangling: Wranglin
     return main.loc[rows.index, [name for name in wrangling.list_identifiers() if name in main]]
 
 
-def name_row(value: object) -> str:
+def format_identifier(value: Any) -> str:
     """Return an identifier as it is written, without separators or decimals.
 
-    >>> name_row(1545.0), name_row("T00007")
-    ('1545', 'T00007')
+    >>> format_identifier(1545.0), format_identifier("T00007"), format_identifier(None)
+    ('1545', 'T00007', 'missing')
     """
+    if pd.isna(value):
+        return "missing"
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

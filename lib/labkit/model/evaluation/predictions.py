@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from labkit.errors import ModelError
-from labkit.params.tables import Target
+from labkit.params.tables import Target, find_positive
 
 
 @dataclass(frozen=True)
@@ -129,15 +129,10 @@ def make_predictions(y_true: Any, output: np.ndarray, classes: Sequence[Any], ta
     labels, known = np.asarray(y_true).tolist(), tuple(classes)
     if unknown := sorted(set(labels) - set(known), key=str):
         raise ModelError(f"class {unknown[0]!r} is unknown to the model")
-    return Predictions.from_proba(encode_labels(labels, known), output, known, find_positive(known, target))
+    return Predictions.from_proba(encode_labels(labels, known), output, known, find_positive(known, target.positive))
 
 
 def encode_labels(labels: Sequence[Any], classes: tuple[Any, ...]) -> np.ndarray:
     """Return the code of each label, shape (n_rows,)."""
     codes = {label: code for code, label in enumerate(classes)}
     return np.array([codes[label] for label in labels])
-
-
-def find_positive(classes: tuple[Any, ...], target: Target) -> int:
-    """Return the code of the class of interest: the class declared in the params, or else the last class."""
-    return classes.index(target.positive) if target.positive in classes else len(classes) - 1

@@ -18,7 +18,7 @@ from labkit.model.evaluation.gate import format_metric
 from labkit.model.evaluation.method_checks import list_release_checks
 from labkit.model.evaluation.metrics import is_greater_better
 from labkit.model.release.performance import (
-    NAMED,
+    BASELINES,
     list_not_shown,
     list_performance,
     list_periods,
@@ -73,6 +73,7 @@ def make_card(
     """
     subject, deploy = Subject.from_params(params), params.deploy
     metrics, split = artifacts["evaluation"], artifacts["split"]
+    n_classes = len(getattr(model[-1], "classes_", ()))
     sections = {
         "Model details": [
             *describe_model(params, name_estimator(model[-1]), parity),
@@ -93,14 +94,14 @@ def make_card(
         "Evaluation data": tabulate_parts(split, EVALUATION_USES, subject),
         "Training data": [*tabulate_parts(split, TRAINING_USES, subject), *describe_method(split, subject)],
         "Quantitative analyses": [
-            *list_performance(metrics, n_classes=len(getattr(model[-1], "classes_", ()))),
+            *list_performance(metrics, n_classes=n_classes),
             *list_periods(metrics, subject),
             *list_slices(metrics, subject),
             *list_gate_checks(artifacts["gate"]),
         ],
         "Ethical considerations": [deploy.ethical_considerations or write_missing("ethical_considerations"), ""],
         "Caveats and recommendations": [
-            *(f"- {limit}" for limit in list_limits(params, metrics, holdout, parity)),
+            *(f"- {limit}" for limit in list_limits(params, metrics, holdout, parity, n_classes)),
             "",
             *list_open_checks(params, list_all_checks(artifacts, parity)),
         ],
@@ -199,7 +200,7 @@ def describe_metrics(metrics: Mapping[str, Any], holdout: pd.DataFrame, subject:
     """Return which metrics were computed, on what, how uncertain they are and what they are compared with."""
     name = metrics["metric"]
     better = "greater" if is_greater_better(name) else "smaller"
-    others = " and ".join(title for key, title in NAMED.items() if key in metrics)
+    others = " and ".join(one.describe() for key, one in BASELINES.items() if key in metrics)
     own = [one for one in metrics["holdout"] if one in OWN_METRICS.paths]
     return [
         f"- Candidates were compared by **{name}**: {better} is better. Reported too: "
@@ -280,7 +281,7 @@ def describe_check(result: CheckResult) -> str:
 
 
 def list_limits(
-    params: Params, metrics: Mapping[str, Any], holdout: pd.DataFrame, parity: Mapping[str, Any]
+    params: Params, metrics: Mapping[str, Any], holdout: pd.DataFrame, parity: Mapping[str, Any], n_classes: int
 ) -> list[str]:
     """Return the limitations of the model that follow from the data."""
     target, subject = params.data.target, Subject.from_params(params)
@@ -304,7 +305,6 @@ def list_limits(
             f"`{missing_share.idxmax()}` is missing in {format_share(missing_share.max())} of the {subject.rows}; the "
             "model imputes them."
         )
-    n_classes = holdout[target.column].nunique() if target.task == "classification" else 0
     limits += list_not_shown(metrics, n_classes=n_classes)
     drifting = [found["prediction"] - found["true"] for found in metrics.get("by_period", {}).values()]
     if len(drifting) > 1 and params.data.target.task == "classification":

@@ -1,6 +1,7 @@
 """The quantitative analyses of a model card: metrics, costs, periods and groups of rows, as Markdown tables."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from labkit.errors import list_briefly
@@ -12,13 +13,25 @@ from labkit.params.evaluation import Costs
 from labkit.params.subject import GENERIC, Subject
 from labkit.units import format_confidence, format_share
 
-BASELINES = {"plain_lightgbm": "plain LightGBM", "dummy": "dummy"}
-"""Title of each model that the model is compared with."""
-NAMED = {
-    "plain_lightgbm": "LightGBM with its defaults on the raw columns",
-    "dummy": "the dummy, which always predicts the constant that is best for the metric",
+
+@dataclass(frozen=True)
+class Baseline:
+    """A model that the model is compared with: its heading in a table, its name in a sentence, and what it does."""
+
+    heading: str
+    name: str
+    meaning: str = ""
+
+    def describe(self) -> str:
+        """Return its name with what it does."""
+        return f"{self.name}, {self.meaning}" if self.meaning else self.name
+
+
+BASELINES = {
+    "plain_lightgbm": Baseline("plain LightGBM", "LightGBM with its defaults on the raw columns"),
+    "dummy": Baseline("dummy", "the dummy", "which always predicts the constant that is best for the metric"),
 }
-"""Each of them in a sentence."""
+"""By their keys in the record of the evaluation."""
 
 
 def list_performance(metrics: Mapping[str, Any], *, n_classes: int = 0) -> list[str]:
@@ -29,7 +42,7 @@ def list_performance(metrics: Mapping[str, Any], *, n_classes: int = 0) -> list[
     n_classes
         Number of classes of the target, 0 for regression: with two, metrics of predicted classes are at 0.5.
     """
-    others = {title: metrics[name] for name, title in BASELINES.items() if name in metrics}
+    others = {one.heading: metrics[name] for name, one in BASELINES.items() if name in metrics}
     lines = [
         f"| metric | model | {format_confidence(metrics['confidence'])} interval | {' | '.join(others)} |",
         "|---|---:|---:|" + "---:|" * len(others),
@@ -43,7 +56,7 @@ def list_performance(metrics: Mapping[str, Any], *, n_classes: int = 0) -> list[
         *lines,
         "",
         *(
-            f"- On the same rows it is {describe_paired(metrics['metric'], NAMED[name].split(',')[0], gain, sure)}."
+            f"- On the same rows it is {describe_paired(metrics['metric'], BASELINES[name].name, gain, sure)}."
             for name, gain in ((name, Interval.from_dict(found)) for name, found in gains.items())
         ),
         "",
@@ -65,7 +78,7 @@ def list_not_shown(metrics: Mapping[str, Any], *, n_classes: int) -> list[str]:
         ]
         if doubts:
             where = f"in {list_briefly(doubts, most=10)}. In brackets: {sure} interval of the gain on the same rows."
-            lines.append(f"It is not shown to be better than {NAMED[name]}, {where}")
+            lines.append(f"It is not shown to be better than {BASELINES[name].describe()}, {where}")
     return lines
 
 

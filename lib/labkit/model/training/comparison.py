@@ -24,7 +24,7 @@ from labkit.model.estimators.candidates import make_candidate as make_candidate
 from labkit.model.estimators.preprocessing import find_kinds as find_kinds
 from labkit.model.estimators.preprocessing import make_preparation as make_preparation
 from labkit.model.evaluation import metrics
-from labkit.model.evaluation.predictions import Predictions, encode_labels, find_positive
+from labkit.model.evaluation.predictions import Predictions, encode_labels
 from labkit.model.evaluation.row_hashes import ATTRIBUTE, hash_rows
 from labkit.model.training.cross_validation import (
     choose_rows,
@@ -37,7 +37,7 @@ from labkit.model.training.own_candidates import ROWS_OF_TRIAL, Search, collect_
 from labkit.model.training.pycaret import find_engine, make_source
 from labkit.model.training.time_budget import Budget
 from labkit.params.own_metrics import OWN_METRICS
-from labkit.params.tables import Target
+from labkit.params.tables import Target, find_positive
 from labkit.params.training import DUMMY, Training
 
 
@@ -164,7 +164,9 @@ def check_metrics(y_true: pd.Series, target: Target) -> None:
     few = y_true.groupby(y_true, sort=False, observed=True).head(each) if is_classes else y_true.head(ROWS_OF_TRIAL)
     classes = tuple(np.unique(few).tolist()) if is_classes else ()
     codes = encode_labels(few.tolist(), classes) if classes else few.to_numpy("float64")
-    metrics.check_own_metrics(Predictions(codes, codes, classes=classes, positive=find_positive(classes, target)))
+    metrics.check_own_metrics(
+        Predictions(codes, codes, classes=classes, positive=find_positive(classes, target.positive))
+    )
 
 
 def find_best(frame: pd.DataFrame) -> str:
