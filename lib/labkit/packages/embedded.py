@@ -106,7 +106,7 @@ def write_model_wheel(release: Path, folder: Path) -> Path:
     name = name_model_package(experiment)
     content = INIT.format(experiment=experiment, digest=found, copies=COPIES, release=RELEASE).encode()
     files = {f"{name}/__init__.py": content, f"{name}/{COPIES}/labkit/__init__.py": VENDORED}
-    for path in list_needed_modules():
+    for path in list_needed_modules(ENTRY):
         files[f"{name}/{COPIES}/labkit/{path.relative_to(PACKAGE_DIR).as_posix()}"] = path.read_bytes()
     for path in sorted(release.iterdir()):
         files[f"{name}/{RELEASE}/{path.name}"] = path.read_bytes()
@@ -127,10 +127,10 @@ def name_model_package(experiment: str) -> str:
     return f"{experiment}_model"
 
 
-def list_needed_modules() -> list[Path]:
-    """Return the files that predictions need, with the files of their packages but the topmost."""
+def list_needed_modules(*names: str) -> list[Path]:
+    """Return the files of modules and of all that they import, with the files of their packages but the topmost."""
     found: set[str] = set()
-    waiting = {ENTRY}
+    waiting = {*names}
     while waiting:
         name = waiting.pop()
         found.add(name)
