@@ -149,6 +149,19 @@ def test_package_predicts_as_the_release(root: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("pipeline")
+def test_champion_is_monitored_as_documented(root: Path) -> None:
+    rows = pd.read_parquet(root / "data/diabetes/raw/patients.parquet")
+    rows.drop(columns="target").to_csv(root / "patients.csv", index=False)
+    with work_in(root):
+        for command in find_commands("docs/monitoring.md"):
+            done = call_in_process(root, *shlex.split(command)[1:])
+            assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["verdict"] == "ok"
+    assert "drift is not judged" in " ".join(json.loads(done.stdout)["notes"])
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("pipeline")
 def test_champion_is_moved_and_measured_as_documented(root: Path) -> None:
     with work_in(root):
         if len(list_versions("diabetes")) < 2:

@@ -99,6 +99,7 @@ for command in (
     serve.package,
     verify.verify,
     monitor.delivery,
+    monitor.monitor,
 ):
     cli.add_command(command)
 

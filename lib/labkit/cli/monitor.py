@@ -1,7 +1,9 @@
 """Commands for what happens to models after their release."""
 
 import os
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 
@@ -55,3 +57,58 @@ def delivery(experiment: str, since: datetime | None, is_opened: bool, is_json: 
         echo(f"\nPage: {paths.show_path(page)}")
     if is_opened and not show_report(page):
         echo(page.as_uri(), is_error=is_json)
+
+
+@click.command(short_help="Check whether the model in service still gets the rows that it was made for.")
+@click.argument("experiment", shell_complete=complete_experiment)
+@click.option(
+    "--current",
+    type=click.Path(path_type=Path),
+    metavar="FILE|LOG",
+    help="Rows to check: a file as for `labkit predict`, or a folder with a log; default: the log of `labkit serve`.",
+)
+@click.option(
+    "--windows",
+    type=click.IntRange(0),
+    help="Judge only that many of the latest complete windows, 0 for all; default: 7 of a log, all of a file.",
+)
+@click.option("--open", "is_opened", is_flag=True, help="Open the page in the browser.")
+@json_option
+def monitor(experiment: str, current: Path | None, windows: int | None, *, is_opened: bool, is_json: bool) -> None:
+    """Check whether the champion of EXPERIMENT still gets the rows that it was made for.
+
+    Compares rows with the reference profile of the release, in windows such as a day, and gives a verdict: ok; watch,
+    if something has changed; retrain, if a quarter of the training rows has been added; stop, if the contract is
+    broken, a unit has changed, or no rows arrive. It is added to data/EXPERIMENT/monitoring/history.jsonl and shown on
+    the page reports/EXPERIMENT/monitoring.html.
+
+    Exit code: 0 for ok and watch, 3 for retrain, 4 for stop; 2 if the check could not be made.
+
+    \b
+    labkit monitor diabetes
+    labkit monitor flights --current november.parquet --json
+    """
+    from labkit.monitoring.champion_check import check_champion
+    from labkit.monitoring.health import EXIT_CODES
+    from labkit.monitoring.health_page import write_health
+    from labkit.params.load import load_params
+    from labkit.run.pipeline.report_address import show_report
+
+    params = load_params(experiment)
+    os.environ.update(paths.make_environment())
+    checked = check_champion(params, current, now=datetime.now(UTC), most_windows=windows)
+    record, page = checked.record, write_health(checked)
+    if is_json:
+        console.print_json(record | {"page": paths.show_path(page)})
+    else:
+        echo(f"{experiment} v{record['version']}: {record['verdict']}")
+        for reason in record["reasons"]:
+            echo(f"  {reason}")
+        echo(f"{record['judged_rows']:,} of {record['rows']:,} rows judged, from {record['source']}")
+        for note in record["notes"]:
+            echo(f"  {note}")
+        echo(f"\nPage: {paths.show_path(page)}")
+    if is_opened and not show_report(page):
+        echo(page.as_uri(), is_error=is_json)
+    if code := EXIT_CODES[checked.health.verdict]:
+        sys.exit(code)

@@ -242,12 +242,16 @@ class RowComputation:
         missing = [name for name in self.inputs_ if name not in columns]
         if missing:
             raise DataError(f"columns missing: {list_briefly(missing)}")
-        rules = {name: RowRule(**rule) for name, rule in (self.rules or {}).items()}
-        typed = {name: rule for name, rule in rules.items() if rule.type is not None}
-        taken = {
-            name: apply_rule(columns[name], typed[name]) if name in typed else columns[name] for name in self.inputs_
-        }
-        return apply_rules({name: make_array(taken[name], kind, name) for name, kind in self.inputs_.items()}, rules)
+        return {name: self.clean_column(name, columns[name]) for name in self.inputs_}
+
+    def clean_column(self, name: str, values: np.ndarray) -> np.ndarray:
+        """Convert one raw column to its kind and apply its rule; see `clean`."""
+        kind, declared = self.inputs_[name], (self.rules or {}).get(name)
+        if declared is None:
+            return make_array(values, kind, name)
+        rule = RowRule(**declared)
+        taken = values if rule.type is None else apply_rule(values, rule)
+        return apply_rules({name: make_array(taken, kind, name)}, {name: rule})[name]
 
     def to_json(self) -> dict[str, Any]:
         """Return the declared spec and the fitted state as plain data, without the arrays of `state_arrays`."""

@@ -76,6 +76,14 @@ def load_rows(
         return load_source(Source(path, str(source)), params, inputs, labels or {}, keep)
 
 
+def load_names(source: Path, params: Params) -> list[str]:
+    """Return the names of the columns of a file with rows, read by the rules of the main table; see `load_rows`."""
+    check_source(source)
+    with name_by_format(source) as path:
+        spec = follow_ending(params.data.tables[params.data.main_table], path)
+        return open_file(Source(path, str(source)), restrict(spec, [], {})).names
+
+
 def load_source(
     source: Source,
     params: Params,

@@ -171,10 +171,26 @@ def remove_oldest_segments(folder: Path, *, most_bytes: int) -> int:
     return n_removed
 
 
-def iterate_lines(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield the entries of a log in the order of its files; a line that a killed process left torn is skipped."""
+def iterate_lines(folder: Path, damaged: dict[str, int] | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the entries of a log in the order of its files; a line that a killed process left torn is skipped.
+
+    Parameters
+    ----------
+    damaged
+        Counts by file what cannot be read, lines or the whole file, which is then skipped; None raises an error for it.
+    """
     for path in sorted(folder.glob(f"*{SUFFIX}")):
-        with path.open("rb") as lines:
-            for line in lines:
-                if line.endswith(b"\n"):
-                    yield msgspec.json.decode(line)
+        try:
+            with path.open("rb") as lines:
+                for line in lines:
+                    try:
+                        if line.endswith(b"\n"):
+                            yield msgspec.json.decode(line, type=dict[str, Any])
+                    except (msgspec.DecodeError, UnicodeDecodeError):
+                        if damaged is None:
+                            raise
+                        damaged[path.name] = damaged.get(path.name, 0) + 1
+        except OSError:
+            if damaged is None:
+                raise
+            damaged[path.name] = damaged.get(path.name, 0) + 1

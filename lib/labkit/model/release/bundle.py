@@ -40,7 +40,7 @@ from labkit.model.release.runtime import (
     list_own_types,
     load_row_features,
 )
-from labkit.storage.atomic import atomic_folder, write_bytes, write_json, write_text
+from labkit.storage.atomic import atomic_folder, copy_file, write_bytes, write_json, write_text
 from labkit.storage.digests import compute_digest
 from labkit.storage.npz import save_arrays
 from labkit.storage.wheel import WHEEL
@@ -175,8 +175,31 @@ def write_files(
     write_json(
         folder / EXAMPLE, json.loads(example.head(EXAMPLE_ROWS).to_json(orient="split", index=False, date_format="iso"))
     )
+    write_manifest(folder)
+
+
+def write_manifest(folder: Path) -> None:
+    """Write the manifest of all files in a folder, which is the last file of a release."""
     files = {path.name: {"sha256": compute_digest(path), "bytes": path.stat().st_size} for path in folder.iterdir()}
     write_json(folder / MANIFEST, files)
+
+
+def add_profile(folder: Path, files: Mapping[str, bytes]) -> str:
+    """Add the reference profile to a release that has just been written, and return the new digest.
+
+    Parameters
+    ----------
+    files
+        Content of the files by name, see `labkit.monitoring.profile_files.make_profile_files`.
+    """
+    with atomic_folder(folder) as beside:
+        for path in folder.iterdir():
+            if path.name != MANIFEST:
+                copy_file(path, beside / path.name)
+        for name, content in files.items():
+            write_bytes(beside / name, content)
+        write_manifest(beside)
+    return compute_release_digest(folder)
 
 
 def list_requirements() -> list[str]:

@@ -28,7 +28,11 @@ MANIFEST = "manifest.json"
 GRAPH, PIPELINE, FEATURES, FACTS = "model.onnx", "model.skops", "row_features.json", "release.json"
 STATE = "row_features.npz"
 CARD, CONTRACT, REQUIREMENTS, EXAMPLE = "MODEL_CARD.md", "contract.json", "requirements.txt", "input_example.json"
-FILES = (MANIFEST, GRAPH, PIPELINE, FEATURES, STATE, FACTS, CARD, CONTRACT, REQUIREMENTS, EXAMPLE)
+PROFILE, PROFILE_ARRAYS = "reference_profile.json", "reference_profile.npz"
+"""What monitoring compares with, see `labkit.monitoring.reference_profile`; releases made earlier have none."""
+FILES = (
+    MANIFEST, GRAPH, PIPELINE, FEATURES, STATE, FACTS, CARD, CONTRACT, REQUIREMENTS, EXAMPLE, PROFILE, PROFILE_ARRAYS
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,125 @@
+"""Check of the champion: fetch its release, judge the rows, keep the result in the history, and write the page."""
+
+import json
+import tempfile
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from labkit import paths
+from labkit.errors import ParamsError
+from labkit.model.release.bundle import load_release
+from labkit.monitoring.current_rows import open_current
+from labkit.monitoring.delivery import parse_time
+from labkit.monitoring.health import Health, describe_health, judge
+from labkit.monitoring.profile_files import load_profile
+from labkit.monitoring.reference_profile import Profile
+from labkit.params.experiment import Params
+from labkit.run.records import mlflow_store, registry
+from labkit.run.records.champion_moves import CHAMPION
+from labkit.stages.publish import fetch_release
+from labkit.storage.append import append_line
+
+HISTORY = "history.jsonl"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A check of the champion.
+
+    Attributes
+    ----------
+    record
+        What is kept of it in the history, as plain data.
+    history
+        The records of earlier checks, the earliest first.
+    """
+
+    health: Health
+    profile: Profile
+    record: dict[str, Any]
+    history: list[dict[str, Any]]
+
+
+def check_champion(params: Params, source: Path | None, *, now: datetime, most_windows: int | None = None) -> Checked:
+    """Judge rows by the champion's reference profile, and add the result to the history of the experiment.
+
+    Parameters
+    ----------
+    source
+        A file or a log, see `labkit.monitoring.current_rows.open_current`.
+    now
+        Time of the check, in UTC.
+    most_windows
+        See `labkit.monitoring.health.judge`.
+
+    Raises
+    ------
+    ParamsError
+        There is no champion, or no log.
+    MissingDataError
+        The champion has no reference profile, or the file does not exist.
+    DataError
+        The file cannot be opened.
+    """
+    if source is not None and not source.exists():
+        from labkit.serving.batch_files import check_source
+
+        check_source(source)
+    mlflow_store.check_store(paths.get_tracking_uri())
+    champion = registry.find_version(params.experiment, alias=CHAMPION)
+    if champion is None:
+        raise ParamsError(f"{params.experiment} has no champion yet: run `labkit run {params.experiment}`")
+    history = load_history(params.experiment)
+    earlier = history[-1] if history else {}
+    pending = earlier.get("pending") if earlier.get("digest") == champion.digest else None
+    with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
+        release = load_release(fetch_release(champion, Path(scratch)))
+        profile = load_profile(release.folder)
+        current = open_current(params, release, source)
+        with release.code.active():
+            health = judge(
+                current,
+                profile,
+                now=now,
+                most_windows=most_windows,
+                pending=pending,
+                last_check=parse_time(earlier["at"]) if earlier else None,
+            )
+    record = {
+        "experiment": params.experiment,
+        "at": now.isoformat(timespec="seconds"),
+        "version": champion.number,
+        "digest": champion.digest,
+        "source": current.name,
+        **describe_health(health),
+        "pending": list_all_pending(health, profile),
+    }
+    append_line(find_history(params.experiment), json.dumps(record, ensure_ascii=False))
+    return Checked(health, profile, record, history)
+
+
+def list_all_pending(health: Health, profile: Profile) -> dict[str, dict[str, list[int]]]:
+    """Return the windows that alarm if the next one does the same, of inputs and predictions."""
+    pending = {} if health.drift is None else {"inputs": health.drift.list_pending()}
+    return pending if health.predictions is None else {**pending, "predictions": health.predictions.list_pending()}
+
+
+def find_history(experiment: str) -> Path:
+    """Return the file with the records of all checks of an experiment, one JSON object per line."""
+    return paths.find_data_dir(experiment) / "monitoring" / HISTORY
+
+
+def load_history(experiment: str) -> list[dict[str, Any]]:
+    """Return the records of all checks, the earliest first; lines that a crash left torn are skipped."""
+    path = find_history(experiment)
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and {"at", "verdict", "digest"} <= set(record):
+            records.append(record)
+    return records

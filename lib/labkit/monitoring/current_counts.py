@@ -1,0 +1,107 @@
+"""One pass over the rows to monitor: the counts of their windows, and what is wrong with single rows."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+
+from labkit.monitoring.current_rows import Current, load_ranges
+from labkit.monitoring.reference_profile import PREDICTION, Profile, Reference
+from labkit.monitoring.row_batches import Batch, Coded, Column
+from labkit.monitoring.window_counts import Counts, WindowCounter, Windows
+
+TOLERATED_AHEAD = np.timedelta64(1, "h")
+"""How far a clock may be ahead."""
+
+
+@dataclass
+class Counted:
+    """What one pass over the rows gives.
+
+    Attributes
+    ----------
+    n_ahead, n_timeless
+        Rows that were left out: later than now, and without a time although the reference has times.
+    n_later
+        Rows later than the reference.
+    last
+        Time of the latest row that is not of the future.
+    inputs, predictions
+        Counts by window.
+    outside, known
+        By column, values outside the plausible range and all known ones.
+    unseen
+        By column, rows by value that the reference does not have.
+    """
+
+    n_rows: int = 0
+    n_ahead: int = 0
+    n_timeless: int = 0
+    n_later: int = 0
+    last: np.datetime64 | None = None
+    inputs: Counts | None = None
+    predictions: Counts | None = None
+    outside: dict[str, int] = field(default_factory=dict)
+    known: dict[str, int] = field(default_factory=dict)
+    unseen: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+def count_current(current: Current, profile: Profile, now: datetime) -> Counted:
+    """Count the rows to monitor in one pass; rows of the future are left out."""
+    windows, found = profile.inputs.windows, Counted()
+    inputs = WindowCounter(profile.inputs.layout)
+    predictions = WindowCounter(profile.predictions.layout) if profile.predictions else None
+    ranges, latest = load_ranges(current.release), np.datetime64(now.replace(tzinfo=None), "us")
+    end = np.datetime64(profile.end[:19], "us") if profile.end else None
+    for batch in current.read():
+        numbers = windows.assign(batch, found.n_rows)
+        found.n_rows += batch.n_rows
+        if batch.times is not None:
+            is_ahead = batch.times > latest + TOLERATED_AHEAD
+            numbers = np.where(is_ahead, -1, numbers)
+            found.n_ahead += int(is_ahead.sum())
+            usable = batch.times[~is_ahead & ~np.isnat(batch.times)]
+            if len(usable):
+                found.last = max(usable.max(), found.last) if found.last is not None else usable.max()
+                found.n_later += int((usable > end).sum()) if end is not None else 0
+        if windows.days is not None:
+            found.n_timeless += batch.n_rows if batch.times is None else int(np.isnat(batch.times).sum())
+        for name, values in batch.columns.items():
+            found.known[name] = found.known.get(name, 0) + count_known(values)
+            if isinstance(values, np.ndarray) and name in ranges:
+                low, high = ranges[name]
+                found.outside[name] = found.outside.get(name, 0) + int(((values < low) | (values > high)).sum())
+        inputs.add(batch.columns, numbers)
+        if predictions is not None and batch.predictions is not None:
+            predictions.add({PREDICTION: batch.predictions}, numbers)
+    found.inputs, found.unseen = inputs.get_counts(), inputs.unseen
+    found.predictions = predictions.get_counts() if predictions is not None and predictions.windows else None
+    return found
+
+
+def count_known(values: Column) -> int:
+    """Return how many values of a column are not missing."""
+    if not isinstance(values, Coded):
+        return int(np.isfinite(values).sum())
+    is_known = np.array([*(value is not None for value in values.values), False], bool)
+    return int(is_known[values.codes].sum())
+
+
+def choose_windows_to_judge(counts: Counts, reference: Reference, current: Current, now: datetime, most: int) -> Counts:
+    """Return the windows to judge: complete ones, and of them the latest `most` if that is not 0."""
+    if reference.windows.days is None:
+        least = min(reference.windows.rows, int(counts.rows.max())) / 2 if len(counts.rows) else 0
+        chosen = counts.rows > least
+    else:
+        today = make_window_number(reference.windows, now)
+        chosen = counts.numbers < today
+        if current.is_log and len(counts.numbers) > 1:
+            chosen[0] = False  # the service started, or older files were removed, at some time of that day
+    places = np.flatnonzero(chosen)
+    return counts.take(places[-most:] if most else places)
+
+
+def make_window_number(windows: Windows, at: datetime) -> int:
+    """Return the number of the window that a time is in."""
+    times = np.array([np.datetime64(at.replace(tzinfo=None), "us")])
+    return int(windows.assign(Batch(1, {}, times), 0)[0])

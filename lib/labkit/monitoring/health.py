@@ -1,0 +1,163 @@
+"""The health of a model in service: its rows are counted and compared with the reference, and a verdict is given.
+
+The verdict is that of the most serious check that failed. Changes of the inputs alone are never more than `watch`: on a
+year of flights the weather of new months does not hurt the model, and retraining because of drift does worse than
+retraining because the table has grown by a quarter, which costs half of the trainings of a monthly schedule at the same
+quality. `stop` is for rows that the model cannot be right about: broken contract, another unit, silence.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import numpy as np
+
+from labkit.checks import CheckResult, sort_by_weight
+from labkit.monitoring.current_counts import choose_windows_to_judge, count_current
+from labkit.monitoring.current_rows import Current
+from labkit.monitoring.drift import Drift, measure_drift
+from labkit.monitoring.health_checks import (
+    check_age,
+    check_changes,
+    check_contract,
+    check_growth,
+    check_predictions,
+    check_readable,
+    check_traffic,
+    check_units,
+    list_notes,
+    list_range_breaks,
+)
+from labkit.monitoring.reference_profile import Profile
+from labkit.monitoring.unit_changes import UnitChange, find_unit_changes
+from labkit.monitoring.window_counts import Windows
+
+Verdict = Literal["ok", "watch", "retrain", "stop"]
+VERDICTS: tuple[Verdict, ...] = ("ok", "watch", "retrain", "stop")
+"""The most serious last."""
+EXIT_CODES: dict[Verdict, int] = {"ok": 0, "watch": 0, "retrain": 3, "stop": 4}
+SERIOUS: dict[str, Verdict] = {"LK701": "stop", "LK702": "stop", "LK703": "stop", "LK712": "retrain"}
+"""Verdict of a check that failed; `watch` for all others."""
+USUAL_LOG_WINDOWS = 7
+
+
+@dataclass(frozen=True)
+class Health:
+    """What was found about the rows of a model in service.
+
+    Attributes
+    ----------
+    n_rows, n_judged
+        Rows that were read, and those of the windows that were judged.
+    windows
+        How rows are divided; None without a reference profile.
+    drift, predictions
+        Comparison of inputs and of predictions with the reference; None if there is nothing to compare.
+    ranges
+        Sentences on numbers outside the range of the reference, which are only shown: the hottest day alarms for ever.
+    """
+
+    verdict: Verdict
+    checks: list[CheckResult]
+    n_rows: int
+    n_judged: int
+    windows: Windows | None
+    drift: Drift | None
+    predictions: Drift | None
+    units: Sequence[UnitChange]
+    ranges: Sequence[str]
+    notes: Sequence[str]
+
+    @property
+    def reasons(self) -> list[str]:
+        """The checks behind the verdict, the most serious first, as sentences without a full stop."""
+        loud = [check for check in self.checks if check.needs_attention]
+        ordered = sorted(loud, key=lambda check: -VERDICTS.index(SERIOUS.get(check.code, "watch")))
+        return [f"{check.title}: {check.evidence}" for check in ordered]
+
+
+def judge(
+    current: Current,
+    profile: Profile,
+    *,
+    now: datetime,
+    most_windows: int | None = None,
+    pending: Mapping[str, Mapping[str, Sequence[int]]] | None = None,
+    last_check: datetime | None = None,
+) -> Health:
+    """Compare rows with the reference profile and give a verdict.
+
+    Parameters
+    ----------
+    now
+        Time of the check, in UTC.
+    most_windows
+        Judge only that many of the latest complete windows, 0 for all; by default 7 of a log, and all of other rows.
+    pending
+        `Drift.list_pending` of the last check of the same release, by part: `inputs` and `predictions`.
+    last_check
+        Time of the last check.
+    """
+    counted = count_current(current, profile, now)
+    assert counted.inputs is not None
+    most = (USUAL_LOG_WINDOWS if current.is_log else 0) if most_windows is None else most_windows
+    chosen = choose_windows_to_judge(counted.inputs, profile.inputs, current, now, most)
+    before = pending or {}
+    drift = measure_drift(profile.inputs, chosen, profile.relations, pending=before.get("inputs"))
+    predictions = None
+    if profile.predictions is not None and counted.predictions is not None:
+        taken = counted.predictions.take(np.isin(counted.predictions.numbers, chosen.numbers))
+        predictions = measure_drift(profile.predictions, taken, pending=before.get("predictions"))
+    units = find_unit_changes(profile.inputs, profile.relations, drift)
+    checks = [
+        check_contract(current, counted, profile),
+        check_units(units, drift, profile),
+        check_traffic(current, counted, profile, now),
+        *check_changes(drift, profile, counted.unseen),
+        check_predictions(predictions, profile),
+        check_readable(current, counted),
+        check_age(profile, counted, last_check, now),
+        check_growth(counted, profile),
+    ]
+    failed = [SERIOUS.get(check.code, "watch") for check in checks if check.needs_attention]
+    verdict = max(failed, key=VERDICTS.index, default=VERDICTS[0])
+    return Health(
+        verdict=verdict,
+        checks=sort_by_weight(checks),
+        n_rows=counted.n_rows,
+        n_judged=int(chosen.rows.sum()),
+        windows=profile.inputs.windows,
+        drift=drift,
+        predictions=predictions,
+        units=units,
+        ranges=list_range_breaks(profile.inputs, chosen),
+        notes=list_notes(current, profile, drift),
+    )
+
+
+def describe_health(health: Health) -> dict[str, Any]:
+    """Return the health as plain data."""
+    drift, windows = health.drift, health.windows
+    numbers = [] if drift is None else drift.counts.numbers.tolist()
+    named = [] if windows is None else [windows.name(number) for number in numbers]
+    return {
+        "verdict": health.verdict,
+        "reasons": health.reasons,
+        "rows": health.n_rows,
+        "judged_rows": health.n_judged,
+        "windows": len(named),
+        "first_window": named[0] if named else None,
+        "last_window": named[-1] if named else None,
+        "checks": [check.to_dict() for check in health.checks],
+        "changes": [
+            {
+                "column": change.column or None, "kind": change.kind, "effect": change.effect, "z": change.score,
+                "first_window": windows.name(change.first), "last_window": windows.name(change.last),
+                "windows": change.n_windows,
+            }
+            for change in (drift.changes if drift else ()) if windows
+        ],
+        "outside_range": list(health.ranges),
+        "notes": list(health.notes),
+    }  # fmt: skip

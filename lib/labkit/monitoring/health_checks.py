@@ -1,0 +1,206 @@
+"""The checks of rows in service: what was found in words, and whether it needs attention."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from labkit.checks import CheckResult, make_check
+from labkit.errors import list_briefly
+from labkit.monitoring.current_counts import Counted
+from labkit.monitoring.current_rows import Current
+from labkit.monitoring.drift import FEWEST_KNOWN, LARGEST_SCORE, Change, Drift, Kind
+from labkit.monitoring.reference_profile import FEWEST_WINDOWS, Profile, Reference
+from labkit.monitoring.unit_changes import UnitChange
+from labkit.monitoring.window_counts import Counts
+from labkit.units import format_count, format_share, format_time_span
+
+GROWTH = 0.25
+"""Rows since the training, as a share of those of the training, from which training again is worth it."""
+IMPLAUSIBLE = 0.005
+"""Share of values outside the plausible range of the contract that breaks it; single ones are typing errors."""
+LONG_UNCHECKED = timedelta(days=30)
+CODES: dict[Kind, str] = {
+    "distribution": "LK704", "unseen values": "LK705", "missing values": "LK706", "relation": "LK707",
+    "volume": "LK708",
+}  # fmt: skip
+
+
+def check_contract(current: Current, counted: Counted, profile: Profile) -> CheckResult:
+    """Check columns, kinds, plausible ranges, and that columns with values in the reference have some."""
+    known, base = counted.known, profile.inputs.counts
+    empty = [
+        f"{name!r} has no value in any row"
+        for name, n in known.items()
+        if not n and counted.n_rows >= FEWEST_KNOWN and base.missing[name].sum() < base.rows.sum()
+    ]
+    outside = [
+        f"{name!r}: {format_share(n / known[name], 1)} of the values are not plausible"
+        for name, n in counted.outside.items()
+        if n and n >= IMPLAUSIBLE * known[name]
+    ]
+    faults = [*current.faults, *empty, *outside]
+    return make_check("LK701", not faults, list_briefly(faults) or "all columns as agreed", failed="issue")
+
+
+def check_units(units: Sequence[UnitChange], drift: Drift, profile: Profile) -> CheckResult:
+    """Check for columns with another unit."""
+    if not drift.usual:
+        return skip("LK702", profile.inputs)
+    windows = profile.inputs.windows
+    found = [f"{one.column!r} looks like {one.conversion} since {windows.name(one.window)}" for one in units]
+    return make_check("LK702", not found, list_briefly(found) or "no conversion explains a change", failed="issue")
+
+
+def check_traffic(current: Current, counted: Counted, profile: Profile, now: datetime) -> CheckResult:
+    """Check that rows arrive; a log goes on, other rows only have to be there.
+
+    A log is silent if nothing was predicted for a day and the longest pause of the reference together.
+    """
+    if not counted.n_rows and current.faults:
+        return CheckResult("LK703", "skipped", "the rows could not be read")
+    if not counted.n_rows:
+        return make_check("LK703", False, f"{current.name} has no rows", failed="issue")
+    if not current.is_log or counted.last is None or profile.quiet_hours is None:
+        return make_check("LK703", True, format_count(counted.n_rows, "row"))
+    silent = (np.datetime64(now.replace(tzinfo=None), "us") - counted.last) / np.timedelta64(1, "s")
+    allowed = 3600.0 * (24 + profile.quiet_hours)
+    evidence = f"last prediction {format_time_span(max(silent, 0))} ago; up to {format_time_span(allowed)} is usual"
+    return make_check("LK703", bool(silent <= allowed), evidence, failed="issue")
+
+
+def skip(code: str, reference: Reference) -> CheckResult:
+    """Return a check that cannot be made, because it is not known how much windows differ by themselves."""
+    n = int(reference.complete.sum())
+    evidence = f"the reference has {format_count(n, 'complete window')}, calibrated alarms need {FEWEST_WINDOWS}"
+    return CheckResult(code, "skipped", evidence)
+
+
+def check_changes(drift: Drift, profile: Profile, unseen: Mapping[str, Mapping[str, int]]) -> list[CheckResult]:
+    """Check each kind of change of the inputs."""
+    if not drift.usual:
+        return [skip(code, profile.inputs) for code in CODES.values()]
+    if not len(drift.counts.rows):
+        return [CheckResult(code, "skipped", "no complete window to judge") for code in CODES.values()]
+    made = []
+    for kind, code in CODES.items():
+        found = [describe_change(change, profile.inputs, unseen) for change in drift.changes if change.kind == kind]
+        if any(key[1] == kind for key in drift.usual):
+            n_windows = format_count(len(drift.counts.rows), "window")
+            small = f"; {drift.n_small} with too few rows" if drift.n_small else ""
+            made.append(make_check(code, not found, list_briefly(found) or f"as usual in {n_windows}{small}"))
+        else:
+            made.append(CheckResult(code, "not applicable", "the model has no such columns"))
+    return made
+
+
+def describe_change(change: Change, reference: Reference, unseen: Mapping[str, Mapping[str, int]]) -> str:
+    """Return a change as a clause: column, effect in its unit, distance in spreads, windows."""
+    windows = reference.windows
+    when = f"since {windows.name(change.first)}" if change.n_windows > 1 else f"on {windows.name(change.first)}"
+    if windows.days is None:
+        when = f"in {windows.name(change.first)}"
+    units = {
+        "distribution": "W/sd" if reference.layout.get(change.column, None) and
+        reference.layout[change.column].kind == "number" else "JS distance",
+        "relation": "sd from what the other columns predict",
+    }  # fmt: skip
+    if change.kind == "volume":
+        rows = "no rows" if change.effect >= LARGEST_SCORE else f"{np.exp(change.effect):.2g}-fold change"
+        return f"{rows} {when}"
+    if change.kind == "unseen values":
+        counts = unseen.get(change.column, {})
+        shown = list_briefly([repr(one) for one in sorted(counts, key=lambda one: -counts[one])], most=3)
+        amount = f"{format_share(change.effect, 1)} ({shown})"
+    else:
+        amount = f"{change.effect:.2g} {units.get(change.kind, 'by arcsin of the root of the share')}"
+    spreads = "outside all windows of the reference" if change.score >= LARGEST_SCORE else f"z = {change.score:.0f}"
+    return f"{change.column!r} {when}: {amount}, {spreads}"
+
+
+def check_predictions(drift: Drift | None, profile: Profile) -> CheckResult:
+    """Check the distribution of the predictions."""
+    if drift is None or profile.predictions is None:
+        return CheckResult("LK709", "not applicable", "no predictions of this release among the rows")
+    if not drift.usual:
+        return skip("LK709", profile.predictions)
+    changes = [one for one in drift.changes if one.kind == "distribution"]
+    found = [describe_change(change, profile.predictions, {}) for change in changes]
+    return make_check("LK709", not found, list_briefly(found) or "as usual")
+
+
+def check_readable(current: Current, counted: Counted) -> CheckResult:
+    """Check that all rows could be read and dated."""
+    found = []
+    if current.damaged:
+        n_damaged = sum(current.damaged.values())
+        files = list_briefly(current.damaged, most=3)
+        found.append(f"{format_count(n_damaged, 'damaged line')} skipped, in {files}")
+    if counted.n_ahead:
+        found.append(f"{format_count(counted.n_ahead, 'row')} of the future left out")
+    if counted.n_timeless:
+        found.append(f"{format_count(counted.n_timeless, 'row')} without a time left out")
+    return make_check("LK710", not found, list_briefly(found) or "all rows were read")
+
+
+def check_age(profile: Profile, counted: Counted, last_check: datetime | None, now: datetime) -> CheckResult:
+    """Check how old the reference is for the rows, and the last check.
+
+    A reference is old once the rows are further from its end than it is long: it then has at most half of what has
+    happened since its beginning.
+    """
+    checked = (
+        "first check"
+        if last_check is None
+        else f"last check {format_time_span((now - last_check).total_seconds())} ago"
+    )
+    is_unchecked = last_check is not None and now - last_check > LONG_UNCHECKED
+    if profile.begin is None or profile.end is None or counted.last is None:
+        return make_check("LK711", not is_unchecked, f"{checked}; the training rows have no times")
+    begin, end = (np.datetime64(at[:19], "us") for at in (profile.begin, profile.end))
+    age, length = ((one / np.timedelta64(1, "s")) for one in (counted.last - end, end - begin))
+    evidence = (
+        f"the latest row is {format_time_span(max(age, 0))} later than the training rows, which span "
+        f"{format_time_span(length)}; {checked}"
+    )
+    return make_check("LK711", bool(age <= length) and not is_unchecked, evidence)
+
+
+def check_growth(counted: Counted, profile: Profile) -> CheckResult:
+    """Check how many rows there are since the training."""
+    if profile.end is None:
+        return CheckResult("LK712", "not applicable", "the training rows have no times")
+    share = counted.n_later / profile.n_rows
+    evidence = f"{format_count(counted.n_later, 'row')} later than the {profile.n_rows:,} of the training"
+    return make_check("LK712", share < GROWTH, f"{evidence}, {format_share(share)} of them")
+
+
+def list_range_breaks(reference: Reference, counts: Counts) -> list[str]:
+    """Return a sentence for each number that is outside the range of the reference."""
+    found = []
+    for name, extremes in counts.extremes.items():
+        (low, high), known = (
+            (reference.counts.extremes[name][:, 0].min(), reference.counts.extremes[name][:, 1].max()),
+            [],
+        )
+        if len(extremes) and np.isfinite(low):
+            least, largest = extremes[:, 0].min(), extremes[:, 1].max()
+            known += [f"{least:.4g} below {low:.4g}"] if least < low else []
+            known += [f"{largest:.4g} above {high:.4g}"] if np.isfinite(largest) and largest > high else []
+        if known:
+            found.append(f"{name}: {', '.join(known)}")
+    return found
+
+
+def list_notes(current: Current, profile: Profile, drift: Drift) -> list[str]:
+    """Return what readers have to know to judge the result."""
+    notes = list(current.notes)
+    if not drift.usual:
+        notes.append(f"drift is not judged: {skip('LK704', profile.inputs).evidence}")
+    if profile.begin and profile.end:
+        span = (np.datetime64(profile.end[:19]) - np.datetime64(profile.begin[:19])) / np.timedelta64(365, "D")
+        if span < 1:
+            notes.append("the training rows do not span a year, so a season that they lack looks like drift")
+    if drift.n_small:
+        notes.append(f"{format_count(drift.n_small, 'window')} with too few rows to compare distributions")
+    return notes

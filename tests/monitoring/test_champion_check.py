@@ -1,0 +1,113 @@
+"""`labkit monitor`: verdict, exit code, history and page, on a published release."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from labkit.artifacts import PLACES
+from labkit.data.table_files import save_table
+from labkit.model.release import bundle
+from labkit.monitoring.champion_check import find_history, load_history
+from labkit.monitoring.profile_files import make_profile_files
+from labkit.monitoring.reference_profile import profile_release
+from labkit.params.experiment import Params
+from labkit.stages import publish
+from labkit.storage.atomic import write_json
+
+from tests.conftest import call_in_process
+from tests.own_store import work_in
+from tests.run.small import make_small
+from tests.stages.releases import PASSED, TABLE, fit, put_release
+from tests.wording import find_wrong_words
+
+pytestmark = pytest.mark.slow
+NAME = "watched"
+
+
+def make_rows(n_rows: int, seed: int) -> pd.DataFrame:
+    """Return rows of the model's columns, of which `b` follows from `a`."""
+    random = np.random.default_rng(seed)
+    first = random.normal(size=n_rows)
+    return pd.DataFrame({"a": first, "b": first + random.normal(size=n_rows) / 5})
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Iterator[Path]:
+    with work_in(make_small(tmp_path_factory.mktemp("monitor") / "checkout", "eda", store=store)) as root:
+        yield root
+
+
+@pytest.fixture(scope="module")
+def params(root: Path) -> Params:
+    content: dict[str, Any] = {
+        "experiment": NAME,
+        "seed": 0,
+        "data": {"tables": {"t": {"path": "t.csv"}}, "target": {"column": "y", "task": "regression"}},
+        "training": {"metric": "mae"},
+        "evaluation": {"bootstrap_samples": 100},
+        **{section: {} for section in ("eda", "wrangling", "features", "deploy")},
+    }
+    (root / "params" / f"{NAME}.yaml").write_text(json.dumps(content))
+    data = root / "data" / NAME
+    for folder in (data / "clean", data / "evaluation", root / "reports" / NAME):
+        folder.mkdir(parents=True)
+    save_table(data / PLACES["clean_holdout"], TABLE[200:].rename_axis(index="row"))
+    write_json(data / PLACES["gate"], PASSED)
+    return Params.model_validate_json(json.dumps(content))
+
+
+def monitor(root: Path, rows: pd.DataFrame, *options: str) -> Any:
+    rows.to_csv(root / "rows.csv", index=False)
+    return call_in_process(root, "monitor", NAME, "--current", "rows.csv", *options)
+
+
+def test_champion_is_judged_and_the_history_kept(root: Path, params: Params) -> None:
+    done = monitor(root, make_rows(700, 1))
+    assert (done.returncode, "no champion yet" in done.stderr) == (2, True)
+    put_release(root, params, "ab")
+    publish.publish(params)
+    done = monitor(root, make_rows(700, 1))
+    assert (done.returncode, "has no reference_profile.json" in done.stderr) == (2, True)
+    assert not find_history(NAME).exists()
+
+    profile = profile_release(NAME, fit("ab"), make_rows(9000, 2), make_rows(9000, 3), facts={"classes": []})
+    bundle.add_profile(root / "data" / NAME / PLACES["release"], make_profile_files(profile))
+    publish.publish(params)
+    calm = monitor(root, make_rows(700, 1))
+    assert (calm.returncode, calm.stdout.splitlines()[0]) == (0, f"{NAME} v2: ok"), calm.stdout + calm.stderr
+
+    shifted = monitor(root, make_rows(700, 1).assign(b=lambda rows: rows["b"] + 2), "--json")
+    record = json.loads(shifted.stdout)
+    assert (shifted.returncode, record["verdict"], record["version"]) == (0, "watch", 2)
+    assert {"distribution", "relation"} <= {change["kind"] for change in record["changes"]}
+    status = {one["code"]: one["status"] + one["evidence"] for one in record["checks"]}
+    assert {"LK704", "LK707", "LK709"} <= {one["code"] for one in record["checks"] if one["status"] == "warning"}, (
+        status
+    )
+
+    broken = monitor(root, make_rows(700, 1).drop(columns="a"), "--windows", "1")
+    assert broken.returncode == 4
+    assert "  Contract of the inputs: missing columns: 'a'" in broken.stdout.splitlines()
+    assert [one["verdict"] for one in load_history(NAME)] == ["ok", "watch", "stop"]
+    page = root / "reports" / NAME / "monitoring.html"
+    content = page.read_text()
+    assert content.index("Verdict: stop") < content.index("<h2") < content.index("Traffic")
+    assert find_wrong_words(page) == []
+
+    missing = call_in_process(root, "monitor", NAME)
+    assert (missing.returncode, "no log of predictions: serve the model" in missing.stderr) == (2, True)
+    gone = call_in_process(root, "monitor", NAME, "--current", "gone.csv")
+    assert (gone.returncode, gone.stderr) == (2, "labkit: gone.csv: no such file: did you mean 'rows.csv'?\n")
+    assert len(load_history(NAME)) == 3, "what could not be checked is not in the history"
+
+
+def test_torn_line_of_the_history_is_skipped(root: Path, params: Params) -> None:
+    path = root / "data" / "torn" / "monitoring" / "history.jsonl"
+    path.parent.mkdir(parents=True)
+    whole = {"at": "2026-01-01T00:00:00+00:00", "verdict": "ok", "digest": "a"}
+    path.write_text(f'{json.dumps(whole)}\n[1]\n{{"at": \n')
+    assert load_history("torn") == [whole]

@@ -1,0 +1,230 @@
+"""The health of a model in service: the verdict, and whatever the rows bring."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from labkit.model.release.bundle import Release
+from labkit.model.release.runtime import CONTRACT, MANIFEST
+from labkit.monitoring.current_rows import Current, take_frame
+from labkit.monitoring.health import Health, describe_health, judge
+from labkit.monitoring.reference_profile import Profile, make_profile
+from labkit.monitoring.row_batches import read_frame
+from labkit.storage.digests import compute_digest
+
+from tests.monitoring import streams
+
+RANGES = {"columns": {"distance": {"greater_than_or_equal_to": 0.0, "less_than_or_equal_to": 5000.0}}}
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
+    """Return what monitoring needs of a release: its contract and its row features."""
+    folder = tmp_path_factory.mktemp("release")
+    (folder / CONTRACT).write_text(json.dumps(RANGES))
+    (folder / MANIFEST).write_text("{}")
+    return Release(folder, {"classes": []}, streams.fit_features(streams.make_days(3, seed=1)), None)
+
+
+@pytest.fixture(scope="module")
+def profile(release: Release) -> Profile:
+    rows = streams.make_days(streams.REFERENCE_DAYS, seed=1)
+    predictions = np.random.default_rng(0).normal(size=len(rows))
+    return make_profile(
+        "small",
+        lambda: read_frame(rows, release.row_features),
+        release.row_features,
+        read_predictions=lambda: read_frame(rows, release.row_features, predictions=predictions),
+    )
+
+
+def make_stream(n_days: int = 12, seed: int = 21) -> pd.DataFrame:
+    return streams.make_days(n_days, seed=seed, first=streams.REFERENCE_DAYS)
+
+
+def judge_rows(release: Release, profile: Profile, rows: pd.DataFrame, **options: Any) -> Health:
+    return judge(take_frame(release, rows), profile, **{"now": streams.NOW, **options})
+
+
+def find_status(health: Health) -> dict[str, str]:
+    return {check.code: check.status for check in health.checks if check.needs_attention}
+
+
+def test_calm_rows_are_ok(release: Release, profile: Profile) -> None:
+    health = judge_rows(release, profile, make_stream())
+    assert (health.verdict, health.reasons) == ("ok", [])
+    assert "the training rows do not span a year, so a season that they lack looks like drift" in health.notes
+    assert describe_health(health)["windows"] == 12
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict", "codes"),
+    [
+        ("shift", "watch", {"LK704": "warning", "LK707": "warning"}),
+        ("new city", "watch", {"LK705": "warning"}),
+        ("missing", "watch", {"LK706": "warning"}),
+        ("related", "watch", {"LK707": "warning"}),
+        ("three times", "watch", {"LK708": "warning"}),
+        ("celsius", "stop", {"LK702": "issue"}),
+        ("thousands", "stop", {"LK701": "issue", "LK702": "issue"}),
+    ],
+)
+def test_inputs_alone_are_watched_and_units_stop(
+    release: Release, profile: Profile, name: str, verdict: str, codes: dict[str, str]
+) -> None:
+    health = judge_rows(release, profile, streams.plant(make_stream(), streams.CHANGES[name][0]))
+    assert health.verdict == verdict
+    assert codes.items() <= find_status(health).items(), health.reasons
+    assert describe_health(health)["changes"]
+
+
+def test_reason_names_column_effect_and_day(release: Release, profile: Profile) -> None:
+    health = judge_rows(release, profile, streams.plant(make_stream(), streams.CHANGES["new city"][0]))
+    [reason] = [one for one in health.reasons if one.startswith("Unseen values")]
+    assert "'city' since 2026-04-07: " in reason
+    assert "('elsewhere')" in reason
+
+
+def test_predictions_that_differ_from_those_for_the_holdout_are_watched(release: Release, profile: Profile) -> None:
+    rows = make_stream()
+    for shift, status in ((0.0, {}), (0.5, {"LK709": "warning"})):
+        predicted = rows.assign(prediction=np.random.default_rng(1).normal(shift, size=len(rows)))
+        assert find_status(judge_rows(release, profile, predicted)) == status
+
+
+def test_quarter_more_rows_are_worth_a_training(release: Release, profile: Profile) -> None:
+    health = judge_rows(release, profile, make_stream(30))
+    assert (health.verdict, find_status(health)) == ("retrain", {"LK712": "warning"})
+    assert judge_rows(release, profile, make_stream(12)).verdict == "ok"
+
+
+def list_bad_rows() -> Iterator[tuple[str, pd.DataFrame, str, dict[str, str]]]:
+    """Yield name, rows, part of the reason, and the checks that need attention."""
+    rows = make_stream()
+    yield "empty", rows.head(0), "table has no rows", {"LK703": "issue"}
+    yield "missing", rows.drop(columns="temp"), "missing columns: 'temp'", {"LK701": "issue"}
+    yield "renamed", rows.rename(columns={"temp": "Temp"}), "missing columns: 'temp'", {"LK701": "issue"}
+    yield "retyped", rows.assign(temp="warm"), "column 'temp': 'warm' is not a number", {"LK701": "issue"}
+    yield "emptied", rows.assign(temp=np.nan), "'temp' has no value in any row", {"LK701": "issue"}
+    yield "impossible", rows.assign(distance=-5.0), "'distance': 100.0 % of the values", {"LK701": "issue"}
+    ahead = rows.assign(predict_at=rows["predict_at"] + pd.Timedelta(days=3650))
+    yield "future", pd.concat([rows, ahead.head(50)]), "50 rows of the future left out", {"LK710": "warning"}
+    timeless = rows.assign(predict_at=rows["predict_at"].where(rows.index >= 9))
+    yield "undated", timeless, "9 rows without a time left out", {"LK710": "warning"}
+    yield (
+        "unseen",
+        rows.assign(city="x" + rows["city"]),
+        "'city' since 2026-03-30: 100.0 % (",
+        {"LK705": "warning", "LK704": "warning"},
+    )
+
+
+BAD = {name: given for name, *given in list_bad_rows()}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_rows_are_reported(release: Release, profile: Profile, name: str) -> None:
+    rows, reason, codes = BAD[name]
+    health = judge_rows(release, profile, rows)
+    assert codes.items() <= find_status(health).items(), health.reasons
+    assert reason in " ".join(health.reasons)
+    assert health.verdict == ("stop" if "issue" in codes.values() else "watch")
+
+
+def test_one_row_is_not_judged_by_its_distribution(release: Release, profile: Profile) -> None:
+    health = judge_rows(release, profile, make_stream().head(1))
+    assert {check.status for check in health.checks if check.code in ("LK704", "LK705", "LK706")} == {"passed"}
+    assert "1 window with too few rows to compare distributions" in health.notes
+    assert list(find_status(health)) in ([], ["LK708"])
+
+
+def test_day_that_is_not_over_is_not_judged(release: Release, profile: Profile) -> None:
+    rows = make_stream(3)
+    now = rows["predict_at"].iloc[-200].to_pydatetime()
+    health = judge_rows(release, profile, rows[rows["predict_at"] <= now], now=now)
+    assert (describe_health(health)["windows"], health.verdict) == (2, "ok")
+
+
+def test_latest_windows_are_judged_on_request(release: Release, profile: Profile) -> None:
+    rows = streams.plant(make_stream(), lambda after: after)
+    health = judge_rows(release, profile, rows, most_windows=2)
+    found = describe_health(health)
+    assert (found["windows"], found["first_window"]) == (2, "2026-04-09")
+
+
+def test_change_that_began_in_the_last_check_alarms_in_the_next(release: Release, profile: Profile) -> None:
+    rows = streams.plant(make_stream(), lambda after: after.assign(distance=after["distance"] + 95))
+    until, later = rows[rows["predict_at"] < "2026-04-09"], rows[rows["predict_at"].dt.day == 9]
+    alone = judge_rows(release, profile, until)
+    assert alone.drift is not None
+    assert (alone.drift.list_pending()["distribution: distance"], alone.drift.changes) == ([20551], ())
+    assert "LK704" not in find_status(judge_rows(release, profile, later))
+    assert "LK704" in find_status(judge_rows(release, profile, later, pending={"inputs": alone.drift.list_pending()}))
+
+
+def test_reference_without_enough_windows_is_said(release: Release) -> None:
+    short = streams.profile_rows(streams.make_days(12, seed=1), release.row_features)
+    health = judge_rows(release, short, make_stream(2))
+    assert "drift is not judged: the reference has 10 complete windows, calibrated alarms need 20" in health.notes
+    skipped = {check.code for check in health.checks if check.status == "skipped"}
+    assert {"LK702", "LK704", "LK705", "LK706", "LK707", "LK708"} <= skipped
+    broken = judge_rows(release, short, make_stream(2).drop(columns="temp"))
+    assert broken.verdict == "stop", "the contract is checked all the same"
+
+
+def write_log(folder: Path, release: Release, rows: pd.DataFrame, name: str = "1.jsonl") -> None:
+    digest = compute_digest(release.folder)
+    inputs = json.loads(rows.drop(columns="predict_at").to_json(orient="records"))
+    lines = [
+        {"id": f"{number}", "time": at.isoformat(), "version": 1, "digest": digest, "inputs": row, "prediction": 0.1}
+        for number, (at, row) in enumerate(zip(rows["predict_at"], inputs, strict=True))
+    ]
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+
+
+def judge_log(folder: Path, release: Release, profile: Profile, now: datetime) -> Health:
+    return judge(Current("log", True, release, path=folder), profile, now=now)
+
+
+def test_log_is_judged_without_its_first_day_and_damaged_parts_are_counted(
+    tmp_path: Path, release: Release, profile: Profile
+) -> None:
+    rows = make_stream(4)
+    write_log(tmp_path / "log", release, rows)
+    now = rows["predict_at"].iloc[-1].to_pydatetime() + timedelta(hours=6)
+    whole = judge_log(tmp_path / "log", release, profile, now)
+    assert describe_health(whole)["windows"] == 3
+    assert "LK710" not in find_status(whole)
+    part = tmp_path / "log" / "2.jsonl"
+    part.write_bytes(b'{"id": "torn\n\xff\xfe\n[1]\n{"id": "x", "time": "2026-04-01T00:00:00"}\n{"no end')
+    (tmp_path / "log" / "3.jsonl").mkdir()
+    damaged = judge_log(tmp_path / "log", release, profile, now)
+    [reason] = [one for one in damaged.reasons if one.startswith("Readable rows")]
+    assert "5 damaged lines skipped, in 2.jsonl; 3.jsonl; lines without inputs" in reason
+    assert damaged.n_rows == whole.n_rows
+
+
+def test_silence_of_a_log_stops(tmp_path: Path, release: Release, profile: Profile) -> None:
+    rows = make_stream(4)
+    write_log(tmp_path / "log", release, rows)
+    last = rows["predict_at"].iloc[-1].to_pydatetime()
+    assert profile.quiet_hours == 7
+    for hours, is_silent in ((30, False), (32, True)):
+        health = judge_log(tmp_path / "log", release, profile, last + timedelta(hours=hours))
+        assert ("LK703" in find_status(health)) == is_silent
+    assert health.verdict == "stop"
+
+
+def test_reference_that_is_long_over_and_checks_long_ago_are_watched(release: Release, profile: Profile) -> None:
+    rows = make_stream(2).assign(predict_at=lambda frame: frame["predict_at"] + pd.Timedelta(days=91))
+    health = judge_rows(release, profile, rows)
+    assert "LK711" in find_status(health)
+    before = datetime(2027, 4, 1, tzinfo=UTC)
+    assert "LK711" in find_status(judge_rows(release, profile, make_stream(2), last_check=before))
+    assert "LK711" not in find_status(judge_rows(release, profile, make_stream(2), last_check=streams.NOW))
