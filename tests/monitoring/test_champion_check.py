@@ -11,7 +11,7 @@ import pytest
 from labkit.artifacts import PLACES
 from labkit.data.table_files import save_table
 from labkit.model.release import bundle
-from labkit.monitoring.champion_check import find_history, load_history
+from labkit.monitoring.champion_check import find_history, load_earlier
 from labkit.monitoring.profile_files import make_profile_files
 from labkit.monitoring.reference_profile import profile_release
 from labkit.params.experiment import Params
@@ -92,7 +92,7 @@ def test_champion_is_judged_and_the_history_kept(root: Path, params: Params) -> 
     broken = monitor(root, make_rows(700, 1).drop(columns="a"), "--windows", "1")
     assert broken.returncode == 4
     assert "  Contract of the inputs: missing columns: 'a'" in broken.stdout.splitlines()
-    assert [one["verdict"] for one in load_history(NAME)] == ["ok", "watch", "stop"]
+    assert [one["verdict"] for one in load_earlier(NAME)] == ["ok", "watch", "stop"]
     page = root / "reports" / NAME / "monitoring.html"
     content = page.read_text()
     assert content.index("Verdict: stop") < content.index("<h2") < content.index("Traffic")
@@ -102,7 +102,7 @@ def test_champion_is_judged_and_the_history_kept(root: Path, params: Params) -> 
     assert (missing.returncode, "no log of predictions: serve the model" in missing.stderr) == (2, True)
     gone = call_in_process(root, "monitor", NAME, "--current", "gone.csv")
     assert (gone.returncode, gone.stderr) == (2, "labkit: gone.csv: no such file: did you mean 'rows.csv'?\n")
-    assert len(load_history(NAME)) == 3, "what could not be checked is not in the history"
+    assert len(load_earlier(NAME)) == 3, "what could not be checked is not in the history"
 
 
 def test_torn_line_of_the_history_is_skipped(root: Path, params: Params) -> None:
@@ -110,4 +110,4 @@ def test_torn_line_of_the_history_is_skipped(root: Path, params: Params) -> None
     path.parent.mkdir(parents=True)
     whole = {"at": "2026-01-01T00:00:00+00:00", "verdict": "ok", "digest": "a"}
     path.write_text(f'{json.dumps(whole)}\n[1]\n{{"at": \n')
-    assert load_history("torn") == [whole]
+    assert load_earlier("torn") == [whole]

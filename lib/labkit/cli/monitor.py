@@ -88,15 +88,16 @@ def monitor(experiment: str, current: Path | None, windows: int | None, *, is_op
     labkit monitor diabetes
     labkit monitor flights --current november.parquet --json
     """
-    from labkit.monitoring.champion_check import check_champion
+    from labkit.monitoring.champion_check import check_health
     from labkit.monitoring.health import EXIT_CODES
     from labkit.monitoring.health_page import write_health
     from labkit.params.load import load_params
     from labkit.run.pipeline.report_address import show_report
+    from labkit.units import format_count
 
     params = load_params(experiment)
     os.environ.update(paths.make_environment())
-    checked = check_champion(params, current, now=datetime.now(UTC), most_windows=windows)
+    checked = check_health(params, current, now=datetime.now(UTC), most_windows=windows)
     record, page = checked.record, write_health(checked)
     if is_json:
         console.print_json(record | {"page": paths.show_path(page)})
@@ -104,7 +105,7 @@ def monitor(experiment: str, current: Path | None, windows: int | None, *, is_op
         echo(f"{experiment} v{record['version']}: {record['verdict']}")
         for reason in record["reasons"]:
             echo(f"  {reason}")
-        echo(f"{record['judged_rows']:,} of {record['rows']:,} rows judged, from {record['source']}")
+        echo(f"judged: {record['judged_rows']:,} of {format_count(record['rows'], 'row')} in {record['source']}")
         for note in record["notes"]:
             echo(f"  {note}")
         echo(f"\nPage: {paths.show_path(page)}")

@@ -42,7 +42,7 @@ class Checked:
     history: list[dict[str, Any]]
 
 
-def check_champion(params: Params, source: Path | None, *, now: datetime, most_windows: int | None = None) -> Checked:
+def check_health(params: Params, source: Path | None, *, now: datetime, most_windows: int | None = None) -> Checked:
     """Judge rows by the champion's reference profile, and add the result to the history of the experiment.
 
     Parameters
@@ -71,7 +71,7 @@ def check_champion(params: Params, source: Path | None, *, now: datetime, most_w
     champion = registry.find_version(params.experiment, alias=CHAMPION)
     if champion is None:
         raise ParamsError(f"{params.experiment} has no champion yet: run `labkit run {params.experiment}`")
-    history = load_history(params.experiment)
+    history = load_earlier(params.experiment)
     earlier = history[-1] if history else {}
     pending = earlier.get("pending") if earlier.get("digest") == champion.digest else None
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
@@ -111,7 +111,7 @@ def find_history(experiment: str) -> Path:
     return paths.find_data_dir(experiment) / "monitoring" / HISTORY
 
 
-def load_history(experiment: str) -> list[dict[str, Any]]:
+def load_earlier(experiment: str) -> list[dict[str, Any]]:
     """Return the records of all checks, the earliest first; lines that a crash left torn are skipped."""
     path = find_history(experiment)
     records = []

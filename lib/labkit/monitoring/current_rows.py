@@ -27,7 +27,7 @@ from labkit.monitoring.reference_profile import choose_predictions
 from labkit.monitoring.row_batches import Batch, Coded, Column, clean_column, list_compared, read_frame, read_parquet
 from labkit.params.experiment import Params
 from labkit.serving.batch_files import PREDICTION, PROBABILITY
-from labkit.serving.batch_input import list_needed, load_names, load_rows
+from labkit.serving.batch_input import list_needed, load_header, load_rows
 from labkit.serving.prediction_log import SUFFIX, iterate_lines
 
 LOG_ROWS = 10_000
@@ -176,7 +176,7 @@ def find_log_dir(experiment: str) -> Path:
 
 def open_rows(params: Params, release: Release, source: Path) -> Current:
     """Open a file with rows; see `open_current`."""
-    names = load_names(source, params)
+    names = load_header(source, params)
     inputs = dict(release.row_features.inputs_)
     wanted = {**inputs, PREDICT_AT: "time"} if params.data.time is not None else inputs
     absent = [

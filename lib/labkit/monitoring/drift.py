@@ -260,14 +260,14 @@ def compute_series(
     for name, cells in reference.layout.items():
         share = counts.missing[name] / np.maximum(counts.rows, 1)
         expected = refer(base.missing[name]) / np.maximum(n_reference, 1)
-        made[name, "missing values"] = mask(compute_share_change(share, expected), has_enough)
+        made[name, "missing values"] = mask_unknown(compute_share_change(share, expected), has_enough)
         if cells.is_open or cells.n_cells < 2:
             continue
         own, other = counts.cells[name], refer(base.cells[name])
         known = has_enough & (own.sum(axis=1) >= FEWEST_KNOWN)
         if cells.kind == "category":
-            made[name, "distribution"] = mask(compute_jensen_shannon(own, other), known)
-            made[name, "unseen values"] = mask(compute_unseen_share(own, other), known)
+            made[name, "distribution"] = mask_unknown(compute_jensen_shannon(own, other), known)
+            made[name, "unseen values"] = mask_unknown(compute_unseen_share(own, other), known)
         else:
             distances = compute_wasserstein(
                 own,
@@ -278,18 +278,19 @@ def compute_series(
                 sd=cells.sd,
                 is_discrete=cells.is_discrete,
             )
-            made[name, "distribution"] = mask(distances, known)
+            made[name, "distribution"] = mask_unknown(distances, known)
     if relations is not None and len(relations.names) > 1:
         residuals = np.abs(relations.compute_residuals(counts.moments, counts.rows))
         made |= {
-            (name, "relation"): mask(residuals[:, place], has_enough) for place, name in enumerate(relations.names)
+            (name, "relation"): mask_unknown(residuals[:, place], has_enough)
+            for place, name in enumerate(relations.names)
         }
     if windows.days is not None:
         made["", "volume"] = compute_volume_change(counts.rows, expect_rows(reference, counts.numbers, is_own=is_own))
     return made
 
 
-def mask(values: np.ndarray, is_known: np.ndarray) -> np.ndarray:
+def mask_unknown(values: np.ndarray, is_known: np.ndarray) -> np.ndarray:
     """Return values with NaN where they say nothing."""
     return np.where(is_known, values, np.nan)
 

@@ -20,14 +20,14 @@ from labkit.monitoring.drift import Drift, measure_drift
 from labkit.monitoring.health_checks import (
     check_age,
     check_changes,
-    check_contract,
     check_growth,
+    check_inputs,
     check_predictions,
     check_readable,
     check_traffic,
     check_units,
-    list_notes,
     list_range_breaks,
+    list_remarks,
 )
 from labkit.monitoring.reference_profile import Profile
 from labkit.monitoring.unit_changes import UnitChange, find_unit_changes
@@ -111,7 +111,7 @@ def judge(
         predictions = measure_drift(profile.predictions, taken, pending=before.get("predictions"))
     units = find_unit_changes(profile.inputs, profile.relations, drift)
     checks = [
-        check_contract(current, counted, profile),
+        check_inputs(current, counted, profile),
         check_units(units, drift, profile),
         check_traffic(current, counted, profile, now),
         *check_changes(drift, profile, counted.unseen),
@@ -132,7 +132,7 @@ def judge(
         predictions=predictions,
         units=units,
         ranges=list_range_breaks(profile.inputs, chosen),
-        notes=list_notes(current, profile, drift),
+        notes=list_remarks(current, profile, drift),
     )
 
 

@@ -26,7 +26,7 @@ CODES: dict[Kind, str] = {
 }  # fmt: skip
 
 
-def check_contract(current: Current, counted: Counted, profile: Profile) -> CheckResult:
+def check_inputs(current: Current, counted: Counted, profile: Profile) -> CheckResult:
     """Check columns, kinds, plausible ranges, and that columns with values in the reference have some."""
     known, base = counted.known, profile.inputs.counts
     empty = [
@@ -192,7 +192,7 @@ def list_range_breaks(reference: Reference, counts: Counts) -> list[str]:
     return found
 
 
-def list_notes(current: Current, profile: Profile, drift: Drift) -> list[str]:
+def list_remarks(current: Current, profile: Profile, drift: Drift) -> list[str]:
     """Return what readers have to know to judge the result."""
     notes = list(current.notes)
     if not drift.usual:

@@ -12,7 +12,7 @@ from labkit.errors import MissingDataError, ModelError
 from labkit.model.release.runtime import PROFILE, PROFILE_ARRAYS
 from labkit.monitoring.reference_profile import Profile, Reference
 from labkit.monitoring.relations import Relations
-from labkit.monitoring.window_counts import BY_COLUMN, Cells, Counts, Windows, list_numbers
+from labkit.monitoring.window_counts import BY_COLUMN, Cells, Counts, Windows, list_varying
 from labkit.storage.atomic import parse_json
 from labkit.storage.npz import load_arrays
 
@@ -82,7 +82,7 @@ def load_profile(release: Path) -> Profile:
         arrays = load_arrays(release / PROFILE_ARRAYS)
         inputs = load_reference(content, arrays, "inputs")
         predictions = load_reference(content, arrays, "predictions") if "predictions" in content else None
-        relations = Relations(tuple(list_numbers(inputs.layout)), arrays["relations"], arrays["explained"])
+        relations = Relations(tuple(list_varying(inputs.layout)), arrays["relations"], arrays["explained"])
         meta = {name: content[name] for name in ("experiment", "n_rows", "begin", "end", "quiet_hours")}
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: not a reference profile ({error}): release the model again") from error

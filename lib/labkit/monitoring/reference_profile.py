@@ -19,7 +19,7 @@ from labkit.features.known_values import MOST_VALUES, make_digest
 from labkit.features.row_computation import RowComputation
 from labkit.monitoring.relations import Relations, fit_relations
 from labkit.monitoring.row_batches import Batch, Coded, Column, Rows, list_compared, read_frame
-from labkit.monitoring.window_counts import Cells, Counts, WindowCounter, Windows, list_numbers
+from labkit.monitoring.window_counts import Cells, Counts, WindowCounter, Windows, list_varying
 
 N_EDGES = 255
 SHARES = (np.arange(N_EDGES) + 0.5) / N_EDGES
@@ -114,11 +114,11 @@ class Scan:
     def add(self, batch: Batch, zone: str) -> None:
         """Add a batch: every `step`-th of its rows to the sample, which is thinned whenever it has become too large."""
         first = -self.n_rows % self.step
-        self.sampled.append({name: thin(values, first, self.step) for name, values in batch.columns.items()})
+        self.sampled.append({name: thin_column(values, first, self.step) for name, values in batch.columns.items()})
         self.n_rows += batch.n_rows
         if self.n_rows // self.step > 2 * MOST_SAMPLED:
             self.step *= 2
-            self.sampled = [{name: thin(values, 0, 2) for name, values in one.items()} for one in self.sampled]
+            self.sampled = [{name: thin_column(values, 0, 2) for name, values in one.items()} for one in self.sampled]
         for name, values in batch.columns.items():
             if isinstance(values, Coded):
                 seen = self.digests.setdefault(name, set())
@@ -137,7 +137,7 @@ class Scan:
         return np.concatenate([np.asarray(one[name], "float64") for one in self.sampled])
 
 
-def thin(values: Column, first: int, step: int) -> Column:
+def thin_column(values: Column, first: int, step: int) -> Column:
     """Return every `step`-th value, from the position `first` on; categories are not needed."""
     return np.zeros(0) if isinstance(values, Coded) else values[first::step]
 
@@ -202,7 +202,7 @@ def make_profile(
         There are no rows.
     """
     inputs, scan = count_reference(read, list_compared(row_features), zone)
-    numeric = list_numbers(inputs.layout)
+    numeric = list_varying(inputs.layout)
     standardized = {name: (scan.collect(name) - inputs.layout[name].mean) / inputs.layout[name].sd for name in numeric}
     quiet = None
     if scan.hours:

@@ -182,7 +182,7 @@ class WindowCounter:
 
     def __init__(self, layout: Mapping[str, Cells]) -> None:
         self.layout = dict(layout)
-        self.numeric = list_numbers(layout)
+        self.numeric = list_varying(layout)
         self.terms = list_terms(len(self.numeric))
         self.windows: dict[int, Counts] = {}
         self.index = {
@@ -245,7 +245,7 @@ class WindowCounter:
                     place = self.numeric.index(name)
                     scaled = np.clip((values - one.mean) / one.sd, -FURTHEST, FURTHEST)
                     standardized[:, place] = np.where(known, scaled, 0.0)
-                add_numbers(total, name, one, values if known.all() else values[known])
+                add_to_cells(total, name, one, values if known.all() else values[known])
                 total.missing[name] += n_rows - int(known.sum())
         total.moments += sum_terms(standardized, self.terms)
 
@@ -287,7 +287,7 @@ def take_rows(values: Column, rows: np.ndarray | slice) -> Column:
     return values.take(rows) if isinstance(values, Coded) else values[rows]
 
 
-def add_numbers(total: Counts, name: str, one: Cells, values: np.ndarray) -> None:
+def add_to_cells(total: Counts, name: str, one: Cells, values: np.ndarray) -> None:
     """Add known numbers to the cells of their column, and to the sums beyond its edges."""
     if not len(values) or not len(one.edges):
         return
@@ -302,7 +302,7 @@ def add_numbers(total: Counts, name: str, one: Cells, values: np.ndarray) -> Non
     total.extremes[name][0] = min(least, values.min()), max(largest, values.max())
 
 
-def list_numbers(layout: Mapping[str, Cells]) -> list[str]:
+def list_varying(layout: Mapping[str, Cells]) -> list[str]:
     """Return the numeric columns that vary, which are summed."""
     return [name for name, one in layout.items() if one.kind == "number" and one.sd > 0]
 

@@ -76,7 +76,7 @@ def load_rows(
         return load_source(Source(path, str(source)), params, inputs, labels or {}, keep)
 
 
-def load_names(source: Path, params: Params) -> list[str]:
+def load_header(source: Path, params: Params) -> list[str]:
     """Return the names of the columns of a file with rows, read by the rules of the main table; see `load_rows`."""
     check_source(source)
     with name_by_format(source) as path:
