@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from labkit.model.release.bundle import Release
-from labkit.model.release.runtime import CONTRACT, MANIFEST
+from labkit.model.release.runtime import CONTRACT, MANIFEST, compute_release_digest
 from labkit.monitoring.current_rows import Current, take_frame
 from labkit.monitoring.health import Health, describe_health, judge
 from labkit.monitoring.reference_profile import Profile, make_profile
 from labkit.monitoring.row_batches import read_frame
-from labkit.storage.digests import compute_digest
 
 from tests.monitoring import streams
 
@@ -178,10 +177,17 @@ def test_reference_without_enough_windows_is_said(release: Release) -> None:
 
 
 def write_log(folder: Path, release: Release, rows: pd.DataFrame, name: str = "1.jsonl") -> None:
-    digest = compute_digest(release.folder)
+    digest, predicted = compute_release_digest(release.folder), np.random.default_rng(1).normal(size=len(rows))
     inputs = json.loads(rows.drop(columns="predict_at").to_json(orient="records"))
     lines = [
-        {"id": f"{number}", "time": at.isoformat(), "version": 1, "digest": digest, "inputs": row, "prediction": 0.1}
+        {
+            "id": f"{number}",
+            "time": at.isoformat(),
+            "version": 1,
+            "digest": digest,
+            "inputs": row,
+            "prediction": predicted[number],
+        }
         for number, (at, row) in enumerate(zip(rows["predict_at"], inputs, strict=True))
     ]
     folder.mkdir(exist_ok=True)
@@ -201,6 +207,8 @@ def test_log_is_judged_without_its_first_day_and_damaged_parts_are_counted(
     whole = judge_log(tmp_path / "log", release, profile, now)
     assert describe_health(whole)["windows"] == 3
     assert "LK710" not in find_status(whole)
+    [compared] = [check for check in whole.checks if check.code == "LK709"]
+    assert (compared.status, compared.evidence) == ("passed", "as usual")
     part = tmp_path / "log" / "2.jsonl"
     part.write_bytes(b'{"id": "torn\n\xff\xfe\n[1]\n{"id": "x", "time": "2026-04-01T00:00:00"}\n{"no end')
     (tmp_path / "log" / "3.jsonl").mkdir()

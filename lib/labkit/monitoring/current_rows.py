@@ -22,7 +22,7 @@ from labkit.features.arrays import make_objects, make_times
 from labkit.features.outcome_rates import PREDICT_AT
 from labkit.features.row_computation import RowComputation
 from labkit.model.release.bundle import Release
-from labkit.model.release.runtime import CONTRACT
+from labkit.model.release.runtime import CONTRACT, compute_release_digest
 from labkit.monitoring.reference_profile import choose_predictions
 from labkit.monitoring.row_batches import Batch, Coded, Column, clean_column, list_compared, read_frame, read_parquet
 from labkit.params.experiment import Params
@@ -85,7 +85,7 @@ class Current:
         """Yield the rows of a log; a column with values of the wrong kind is missing in its batch."""
         entries = iterate_lines(folder, self.damaged)
         bad: Counter[str] = Counter()
-        digest, row_features = self.find_digest(), self.release.row_features
+        digest, row_features = compute_release_digest(self.release.folder), self.release.row_features
         while lines := list(islice(entries, LOG_ROWS)):
             whole = [line for line in lines if isinstance(line.get("inputs"), dict) and "time" in line]
             if len(whole) < len(lines):
@@ -105,12 +105,6 @@ class Current:
             predictions = choose_logged(whole, self.release.facts, digest)
             yield Batch(len(whole), columns, times, predictions)
 
-    def find_digest(self) -> str:
-        """Return the digest of the release, as the service logs it."""
-        from labkit.storage.digests import compute_digest
-
-        return compute_digest(self.release.folder)
-
 
 def read_log_times(times: list[Any]) -> np.ndarray:
     """Return the times of log lines, shape (n_rows,); NaT where one cannot be read."""
@@ -126,12 +120,17 @@ def choose_logged(lines: list[dict[str, Any]], facts: Mapping[str, Any], digest:
     own = [line if line.get("digest") == digest else {} for line in lines]
     positive = facts.get("positive")
     if not facts.get("classes"):
-        return np.array([float(line.get("prediction", np.nan)) for line in own], "float64")
+        return to_floats([line.get("prediction") for line in own])
     if positive is not None:
-        shares = [(line.get("probabilities") or {}).get(str(positive), np.nan) for line in own]
-        return np.array(shares, "float64")
+        shares = [line.get("probabilities") for line in own]
+        return to_floats([share.get(str(positive)) if isinstance(share, dict) else None for share in shares])
     codes, distinct = pd.factorize(make_objects([line.get("prediction") for line in own]))
     return Coded(codes, [str(label) for label in distinct])
+
+
+def to_floats(values: list[Any]) -> np.ndarray:
+    """Return values as numbers, shape (n_rows,); NaN where they are none."""
+    return np.asarray(pd.to_numeric(pd.Series(values, dtype=object), errors="coerce"), "float64")
 
 
 def find_predictions(frame: pd.DataFrame, facts: Mapping[str, Any]) -> Column | None:
@@ -141,7 +140,7 @@ def find_predictions(frame: pd.DataFrame, facts: Mapping[str, Any]) -> Column | 
     if names and all(name in frame for name in names):
         return choose_predictions(frame[names].to_numpy("float64"), facts)
     if not classes and PREDICTION in frame:
-        return np.asarray(pd.to_numeric(frame[PREDICTION], errors="coerce"), "float64")
+        return to_floats(frame[PREDICTION].tolist())
     return None
 
 
@@ -171,7 +170,7 @@ def open_current(params: Params, release: Release, source: Path | None) -> Curre
 
 def find_log_dir(experiment: str) -> Path:
     """Return the folder of the service's log of predictions."""
-    return paths.find_work_dir().parent / "serving" / experiment / "log"
+    return paths.find_serving_dir(experiment) / "log"
 
 
 def open_rows(params: Params, release: Release, source: Path) -> Current:
