@@ -7,6 +7,7 @@ import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from labkit.console import make_printable
 from labkit.data.reading.formats import find_ending
 from labkit.errors import MissingDataError, ParamsError, find_nearest, list_briefly
 from labkit.names import normalize_spaces
@@ -59,7 +60,8 @@ def check_source(source: Path) -> None:
     if not source.is_file():
         names = [path.name for path in source.parent.glob("*")] if source.parent.is_dir() else []
         near = find_nearest(source.name, names)
-        raise MissingDataError(f"{source}: no such file" + (f": did you mean {near!r}?" if near else ""))
+        shown = make_printable(str(source))
+        raise MissingDataError(f"{shown}: no such file" + (f": did you mean {near!r}?" if near else ""))
     find_ending(source, str(source))
 
 
