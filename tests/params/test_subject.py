@@ -1,5 +1,6 @@
 """The words of an experiment: declared in its params, generic where nothing is declared."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ def test_declared_words_are_used(params_root: Path) -> None:
     assert subject.count_rows(0, kind="holdout", of_class=0) == "no holdout on time flights"
     assert subject.name_column("dep_delay") == "departure delay (minutes)"
     assert subject.add_unit("largest error", "dep_delay") == "largest error (minutes)"
+    assert subject.format_time(datetime(2013, 10, 15, 9, tzinfo=UTC)) == "2013-10-15 05:00"
     assert load.load_params("flights").evaluation.costs.unit == "points"
 
 

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from labkit.model.evaluation.blocks import make_rows
+from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.predictions import Predictions
 from labkit.model.evaluation.threshold import evaluate_threshold
 from labkit.params.evaluation import Costs
@@ -44,6 +47,19 @@ def test_costs_name_the_threshold_and_what_it_saves() -> None:
     assert "flags 75 % of the rows, catches 100 % of the rows of class `yes` and is right in 67 %" in description
 
 
+def test_a_saving_whose_interval_includes_0_is_not_claimed() -> None:
+    sure = replace(OUTCOME, saving=Interval(0.25, 0.1, 0.75))
+    shown = evaluation_plots.describe_saving(sure, costs=COSTS)
+    assert shown.startswith("Acting from a probability of 0.3 on saves 0.250 [0.100, 0.750]")
+    doubtful = replace(OUTCOME, saving=Interval(0.1, -0.01, 0.23))
+    assert evaluation_plots.describe_saving(doubtful) == (
+        "Acting from a probability of 0.3 on is not shown to save anything: 0.100 [-0.010, 0.230] per row over the "
+        "cheaper of always and never acting."
+    )
+    assert evaluation_plots.describe_saving(doubtful) in evaluation_plots.describe_threshold(doubtful, TWO)
+    assert evaluation_plots.describe_saving(None) == ""
+
+
 def test_missing_threshold_is_explained_with_what_is_done_instead() -> None:
     never = Predictions.from_proba(
         np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4]]), ("no", "yes"), 1
@@ -66,6 +82,12 @@ def test_periods_name_best_and_worst_and_leave_out_a_far_dummy(dummy: float, lin
     assert "Best in 2020-01 with mae 0.7" in str(
         evaluation_plots.plot_periods(make_periods(dummy), "mae", unit="month", confidence=0.9).get_label()
     )
+    assert "Lines to either side: 90 % intervals" in str(figure.get_label())
+    alone = make_periods(dummy).assign(low=np.nan, high=np.nan)
+    without = evaluation_plots.plot_periods(alone, "roc_auc", unit="week", confidence=0.9)
+    assert str(without.get_label()).endswith(
+        "Within one week too few rows are independent of each other for an interval."
+    )
 
 
 @pytest.mark.slow
@@ -82,9 +104,9 @@ def test_slices_and_importance_name_the_first() -> None:
     frame = pd.DataFrame({"column": ["x", "y"], "loss": [0.2, 0.0], "low": [0.1, -0.1], "high": [0.3, 0.1]})
     figure = evaluation_plots.plot_importance(frame, "roc_auc", n_rows=100, most=5)
     assert is_drawn(figure)
-    assert "Without x, roc_auc gets worse by 0.2, measured on 100 holdout rows. 1 feature of 2" in str(
-        figure.get_label()
-    )
+    assert (
+        "Without x, roc_auc gets worse by 0.2, measured on 100 holdout rows. 1 of 2 features is not distinguishable"
+    ) in str(figure.get_label())
     assert "spread over 5 shuffles of these rows only" in str(figure.get_label())
 
 

@@ -7,6 +7,7 @@ import pytest
 from bs4 import BeautifulSoup
 from IPython.utils.capture import capture_output
 from labkit.view import style, svg
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 FACT = "The third is twice the first."
@@ -116,3 +117,13 @@ def test_large_numbers_are_written_in_full_and_small_ones_left_alone() -> None:
     assert "1,500,000" in [label.get_text() for label in axes.get_xticklabels()]
     assert axes.xaxis.get_offset_text().get_text() == ""
     assert "0.4" in [label.get_text() for label in axes.get_yticklabels()]
+
+
+@pytest.mark.parametrize("limits", [(0.743, 0.746), (0.0, 1.0), (1e6, 1e6 + 40)])
+def test_neighbouring_ticks_have_different_labels(limits: tuple[float, float]) -> None:
+    axes = Figure().add_subplot()
+    axes.set_xlim(*limits)
+    style.set_ticks(axes, 6)
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert len(labels) > 3
+    assert len({*labels}) == len(labels)

@@ -5,6 +5,8 @@ Pages, plots, the model card, the terminal and MLflow take their words from here
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 from labkit.names import escape
 from labkit.params.experiment import Params
@@ -140,6 +142,10 @@ class Subject:
     def find_clocks(self) -> dict[str, Callable[[float], str]]:
         """Return the formatter of each column whose numbers are times of a day, for tables."""
         return {name: format_clock for name in self.columns if self.is_clock(name)}
+
+    def format_time(self, time: datetime) -> str:
+        """Return a time in the zone of the dates shown; naive times as they are."""
+        return f"{time.astimezone(ZoneInfo(self.zone)) if time.tzinfo else time:%Y-%m-%d %H:%M}"
 
     def add_unit(self, words: str, name: str) -> str:
         """Return words with the unit of a column after them, if one is declared."""

@@ -159,7 +159,10 @@ def plot_error_curves(models: Mapping[str, Predictions], target: str, subject: S
     middle = {name: float(np.median(values)) for name, values in errors.items()}
     first, *others = middle
     fact = f"Half of the {subject.rows} are predicted within {format_number(middle[first])}"
-    fact += "".join(f", by {name} within {format_number(middle[name])}" for name in others)
+    for name in others:
+        constant = float(known[name].y_pred[0]) if len(set(known[name].y_pred.tolist())) == 1 else None
+        always = f" (always {format_number(constant)})" if constant is not None else ""
+        fact += f", by {name}{always} within {format_number(middle[name])}"
     figure, (axes,) = make_figure(title, f"{fact}.", form="Curves", height=3.1)
     for name, values in reversed(errors.items()):
         shares = np.arange(1, len(values) + 1) / len(values)

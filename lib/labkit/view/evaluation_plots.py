@@ -98,7 +98,10 @@ def plot_periods(frame: pd.DataFrame, metric: str, *, unit: str, confidence: flo
     ranked = known.sort_values("model", ascending=not is_greater_better(metric), kind="stable")
     (best, most), (worst, least) = ranked[["period", "model"]].iloc[[0, -1]].to_numpy().tolist()
     fact = f"Best in {best} with {metric} {format_number(most)}, worst in {worst} with {format_number(least)}. "
-    fact += f"Lines to either side: {format_confidence(confidence)} intervals of the model."
+    if known[["low", "high"]].notna().all(axis=1).any():
+        fact += f"Lines to either side: {format_confidence(confidence)} intervals of the model."
+    else:
+        fact += f"Within one {unit} too few rows are independent of each other for an interval."
     x = np.arange(len(frame))
     with style():
         figure, axes = make_figure(title, fact, form="Two line charts", height=4.6, grid=(2, 1), sharex=True)
@@ -188,8 +191,10 @@ def plot_importance(
         f"Without {shown['column'].iloc[0]}, {metric} gets worse by {format_number(shown['loss'].iloc[0])}, measured "
     )
     fact += f"on {subject.count_rows(n_rows, kind='holdout')}. "
-    fact += f"{count(gone, noun, several)} of {len(frame)} are not distinguishable from unimportant.".capitalize()
-    fact += f" Lines show the spread over {N_SHUFFLES} shuffles of these {subject.rows} only, not over others."
+    fact += f"{gone} of {count(len(frame), noun, several)} {'is' if gone == 1 else 'are'} not distinguishable from "
+    fact += (
+        f"unimportant. Lines show the spread over {N_SHUFFLES} shuffles of these {subject.rows} only, not over others."
+    )
     with style():
         figure, (axes,) = make_figure(title, fact, form="Interval chart", height=0.8 + 0.33 * len(shown))
         figure.table = shown[["column", "loss", "low", "high"]]
@@ -221,15 +226,24 @@ def describe_threshold(
             f"predicted as {escape(subject.name_class(predictions.classes[predictions.positive]))}, {n_true:,} belong "
             "to it."
         )
-    saving, unit = outcome.saving, f" {costs.unit}" if costs and costs.unit else ""
     wanted = subject.name_rows(of_class=predictions.classes[predictions.positive])
     return (
         f"Acting from **{format_number(outcome.threshold)}** on flags {format_share(outcome.acted)} of the "
         f"{subject.rows}, catches {format_share(outcome.recall)} of the {wanted} and is right in "
-        f"{format_share(outcome.precision)} of the {subject.rows} it flags. It saves "
-        f"{format_interval(saving.value, saving.low, saving.high)}{unit} per {subject.row} over the cheaper of always "
-        "and never acting."
+        f"{format_share(outcome.precision)} of the {subject.rows} it flags. "
+        f"{describe_saving(outcome, subject=subject, costs=costs)}"
     )
+
+
+def describe_saving(outcome: Outcome | None, *, subject: Subject = GENERIC, costs: Costs | None = None) -> str:
+    """Describe what acting from a threshold on saves; empty without a threshold."""
+    if outcome is None:
+        return ""
+    saving, unit = outcome.saving, f" {costs.unit}" if costs and costs.unit else ""
+    span = f"{format_interval(saving.value, saving.low, saving.high)}{unit} per {subject.row}"
+    shown = f"saves {span}" if saving.low > 0 else f"is not shown to save anything: {span}"
+    threshold = format_number(outcome.threshold)
+    return f"Acting from a probability of {threshold} on {shown} over the cheaper of always and never acting."
 
 
 def describe_periods(frame: pd.DataFrame, metric: str) -> list[str]:

@@ -222,7 +222,7 @@ def plot_calibration(predictions: Predictions, name: str, *, blocks: Blocks, sub
         reach = 0.04 * (high - low) or 0.5
         axes[0].plot([low, high], [low, high], color=MUTED, linestyle="--", linewidth=1.4)
         axes[0].errorbar(means["prediction"], means["true"], margin, fmt="o-", color=ORANGE, ecolor=GREY, markersize=7)
-        axes[0].set(xlabel=textwrap.fill(predicted_name, 44), ylabel=true_name)
+        axes[0].set(xlabel=textwrap.fill(predicted_name, 44), ylabel=textwrap.fill(true_name, 36))
         axes[0].set(xlim=(low - reach, high + reach), ylim=(low - reach, high + reach))
         axes[0].set_aspect("equal", adjustable="box")
         axes[1].hist(predicted, list(find_edges(predicted, 20)), color=BLUE, edgecolor=GROUND)

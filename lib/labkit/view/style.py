@@ -25,6 +25,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, ScalarFormatter
 
+from labkit.units import LEAST_DIGITS, find_magnitude
 from labkit.view.prose import LARGEST_FIXED, MOST_FOLDED, count, format_number, format_share, render_table, shorten_name
 from labkit.view.svg import GROUND as GROUND
 from labkit.view.svg import INK as INK
@@ -331,7 +332,10 @@ def set_ticks(axes: Axes, most: int, *, as_share: bool = False, end: float = flo
     def name(x: float, _: object) -> str:
         if x > end + 1e-9:
             return ""
-        return f"{format_number(100 * x)} %" if as_share else format_number(x)
+        low, high = axes.get_xlim()
+        # Enough digits for neighbouring ticks to differ.
+        digits = find_magnitude(max(abs(low), abs(high))) - find_magnitude((high - low) / most) + 2
+        return f"{format_number(100 * x)} %" if as_share else format_number(x, max(LEAST_DIGITS, digits))
 
     axes.xaxis.set_major_locator(MaxNLocator(most))
     axes.xaxis.set_major_formatter(FuncFormatter(name))

@@ -127,11 +127,11 @@ def test_importance_sees_a_history_without_keys_and_whole_families() -> None:
 def test_rows_with_the_largest_errors_show_what_identifies_them_and_what_mattered() -> None:
     n_rows = 60
     rows = pd.DataFrame({"ticket": [f"T{number:05d}" for number in range(n_rows)], "size": np.arange(n_rows) * 1.5})
-    rows = rows.rename_axis(index="row")
     y_proba = np.full((n_rows, 2), 0.5)
     y_proba[7] = [0.99, 0.01]
     predictions = Predictions.from_proba(np.ones(n_rows, dtype=int), y_proba, ("no", "yes"))
     found = list_largest_errors(predictions, rows, rows[["size"]].assign(rate=0.25), ["rate", "size", "gone"], most=2)
+    assert found.index.name == "row"
     assert list(found) == ["ticket", "true", "prediction", "loss", "rate", "size"]
     first = found.iloc[0]
     assert (found.index[0], first["ticket"], first["true"], first["prediction"]) == (7, "T00007", "yes", 0.01)

@@ -389,6 +389,8 @@ def test_sample_run_stays_in_scratch(root: Path) -> None:
     assert 'href="04_training.html"' in index
     assert "05_evaluation" not in index
     assert "9 shuffled folds" in (root / "reports/diabetes/sample/04_training.html").read_text()
+    pages = [root / "reports/diabetes" / folder / "04_training.html" for folder in ("", "sample")]
+    assert ['<a href="publish.html"' in page.read_text() for page in pages] == [True, False]
     assert (root / "params/diabetes.yaml").read_bytes() == params
     assert "index.html   (sample of 150 rows, never published)" in done.stdout
     assert len(pd.read_parquet(root / "data/diabetes/scratch/raw/patients.parquet")) == 150

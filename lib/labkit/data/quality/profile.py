@@ -92,11 +92,22 @@ def profile_column(values: pd.Series) -> dict[str, Any]:
         "kind": kind,
         "missing_share": float(values.isna().mean()) if len(values) else 0.0,
         "distinct": int(known.nunique()),
-        "smallest": str(known.min()) if ordered else "",
-        "largest": str(known.max()) if ordered else "",
+        "smallest": show_end(known.min()) if ordered else "",
+        "largest": show_end(known.max()) if ordered else "",
         "mean": compute_mean(known) if kind == "number" else np.nan,
         "most_common": str(common.iloc[0]) if len(common) else "",
     }
+
+
+def show_end(value: Any) -> str:
+    """Return the smallest or largest value of a column as a string.
+
+    >>> show_end(66.0), show_end(983.8), show_end(pd.Timestamp("2013-01-01 10:15", tz="UTC"))
+    ('66', '983.8', '2013-01-01 10:15 UTC')
+    """
+    if isinstance(value, pd.Timestamp):
+        return f"{value:%Y-%m-%d %H:%M}{f' {value.tzname()}' * (value.tzinfo is not None)}"
+    return f"{value:.10g}" if isinstance(value, int | float | np.number) else str(value)
 
 
 def compute_mean(known: pd.Series) -> float:

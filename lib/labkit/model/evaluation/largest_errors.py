@@ -23,7 +23,7 @@ def list_largest_errors(
     declared: pd.DataFrame | None = None,
     most: int = 5,
 ) -> pd.DataFrame:
-    """Return the rows with the largest loss, largest first, under their index.
+    """Return the rows with the largest loss, largest first, under their index, named `row`.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def list_largest_errors(
         y_pred = predictions.y_proba[range(len(y_true)), code]
     made = pd.DataFrame({"true": y_true, "prediction": y_pred, "loss": losses}, index=rows.index)
     shown = [name for name in important if name in features]
-    return pd.concat([known, made, features[shown]], axis=1).iloc[worst]
+    return pd.concat([known, made, features[shown]], axis=1).iloc[worst].rename_axis("row")
 
 
 def take_identifiers(main: pd.DataFrame, rows: pd.DataFrame, wrangling: Wrangling) -> pd.DataFrame:

@@ -259,7 +259,7 @@ def list_evaluation_checks(
         )
     results.append(check_confirmed(metric, value, cross_validated))
     results += [check_bias(ours, blocks), check_confidence(ours, blocks)]
-    named = list_or([str(slice_) for slice_ in worst_slices], "none of the groups that were tried")
+    named = list_briefly([str(slice_) for slice_ in worst_slices], most=3) or "none of the groups that were tried"
     results.append(make_check("LK508", not len(worst_slices), named))
     return sorted(results, key=lambda result: result.code)
 

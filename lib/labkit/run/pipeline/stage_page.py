@@ -46,6 +46,8 @@ def publish_page(
         notes=notes,
     )
     neighbours = [(path.stem.replace("_", " "), f"{path.stem}.html") for path in list_notebooks(params.experiment)]
+    # A sample publishes nothing.
+    neighbours += [] if sample_rows else [("publish", "publish.html")]
     html, plain = pages / f"{done.page}.html", params.model_dump(mode="json")
     render.render_report(executed, html, header, neighbours=neighbours, params=plain)
     atomic.copy_file(executed, pages / executed.name)
