@@ -68,7 +68,7 @@ def main() -> None:
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(root)], check=True)
         run_in_terminal(root, *COMMAND)
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1100, "height": 860})
+        page = browser.new_page(viewport={"width": 1100, "height": 1130})
         page.goto((root / "reports" / "diabetes" / "05_evaluation.html").as_uri())
         page.screenshot(path=HERE / "report.png")
         break_notebook(root)

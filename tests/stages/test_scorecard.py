@@ -47,6 +47,7 @@ def test_it_holds_question_result_baselines_and_the_checks_of_all_stages(data: P
     assert card["counts"] == "2 warnings, 1 passed"
     assert card["versions"] == [FIRST, {"version": 2, "value": 41.3911, "low": 35.38, "high": 47.863}]
     assert (card["metric"], card["unit"], card["is_greater_better"]) == ("mae", "", False)
+    assert card["meaning"] == "mean absolute error, in the target's unit"
 
 
 def test_the_metric_has_the_unit_of_the_target(data: Path) -> None:
@@ -90,6 +91,13 @@ def test_costs_are_compared_with_acting_on_none_and_on_all(data: Path) -> None:
         "acting on none costs 0.60, on all 0.85. On the holdout this saves 0.109 [0.023, 0.211] EUR per tumour against the "
         "cheaper of the two."
     )
+    found["saving"]["low"] = -0.023
+    write_json(place, {**EVALUATION, "threshold": found})
+    card = make_scorecard(load_params("breast_cancer"), GATE, 1, [])
+    assert "On the holdout this is not shown to save anything: 0.109 [-0.023, 0.211] EUR per tumour" in card["costs"]
+    apply_overrides("breast_cancer", ["evaluation.costs=null"])
+    card = make_scorecard(load_params("breast_cancer"), GATE, 1, [])
+    assert card["costs"] == "What acting on it saves is not known: no costs are declared (`evaluation.costs`)."
 
 
 def test_without_an_evaluation_only_the_question_is_shown(checkout: Path) -> None:

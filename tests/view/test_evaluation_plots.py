@@ -49,15 +49,15 @@ def test_costs_name_the_threshold_and_what_it_saves() -> None:
 
 def test_a_saving_whose_interval_includes_0_is_not_claimed() -> None:
     sure = replace(OUTCOME, saving=Interval(0.25, 0.1, 0.75))
-    shown = evaluation_plots.describe_saving(sure, costs=COSTS)
+    shown = evaluation_plots.describe_acting(sure, costs=COSTS)
     assert shown.startswith("Acting from a probability of 0.3 on saves 0.250 [0.100, 0.750]")
     doubtful = replace(OUTCOME, saving=Interval(0.1, -0.01, 0.23))
-    assert evaluation_plots.describe_saving(doubtful) == (
+    assert evaluation_plots.describe_acting(doubtful) == (
         "Acting from a probability of 0.3 on is not shown to save anything: 0.100 [-0.010, 0.230] per row over the "
         "cheaper of always and never acting."
     )
-    assert evaluation_plots.describe_saving(doubtful) in evaluation_plots.describe_threshold(doubtful, TWO)
-    assert evaluation_plots.describe_saving(None) == ""
+    assert evaluation_plots.describe_acting(doubtful) in evaluation_plots.describe_threshold(doubtful, TWO)
+    assert evaluation_plots.describe_acting(None) == ""
 
 
 def test_missing_threshold_is_explained_with_what_is_done_instead() -> None:

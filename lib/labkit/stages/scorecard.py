@@ -14,7 +14,7 @@ from labkit.checks import CheckResult, describe_counts, mute, sort_by_weight
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.gate import Check
 from labkit.model.evaluation.method_checks import from_gate
-from labkit.model.evaluation.metrics import IN_TARGET_UNIT, is_greater_better
+from labkit.model.evaluation.metrics import IN_TARGET_UNIT, describe_metric, is_greater_better
 from labkit.params.experiment import Params
 from labkit.params.own_metrics import OWN_METRICS
 from labkit.params.subject import Subject
@@ -69,6 +69,7 @@ def make_scorecard(
     return {
         "question": subject.question,
         "metric": name,
+        "meaning": describe_metric(name),
         "unit": unit,
         "is_greater_better": is_greater_better(name),
         "result": f"holdout {name} {format_interval(one.value, one.low, one.high)}{after}",
@@ -125,17 +126,20 @@ def describe_baselines(evaluation: Mapping[str, Any], name: str, unit: str) -> s
 
 
 def describe_costs(params: Params, evaluation: Mapping[str, Any], subject: Subject) -> str:
-    """Return what acting on the predictions costs and saves, as a sentence; empty if no costs are declared."""
+    """Return what acting on the predictions costs and saves, as sentences; empty unless the target has two classes."""
     found, costs = evaluation.get("threshold") or {}, params.evaluation.costs
+    if costs is None and params.data.target.positive is not None:
+        return "What acting on it saves is not known: no costs are declared (`evaluation.costs`)."
     if not found or costs is None:
         return ""
     unit = f" {costs.unit}" if costs.unit else ""
     cheapest, other = sorted([("none", found["always_no"]), ("all", found["always_yes"])], key=lambda pair: pair[1])
     cost, saving = found["cost"], found["saving"]
+    words = "saves" if (saving["low"] or 0) > 0 else "is not shown to save anything:"
     return (
         f"Acting on {format_share(found['acted'])} of {subject.rows}, those with a probability of at least "
         f"{found['threshold']:.2f}, costs {cost['value']:.2f}{unit} per {subject.row} "
         f"[{cost['low']:.2f}, {cost['high']:.2f}]; acting on {cheapest[0]} costs {cheapest[1]:.2f}, on {other[0]} "
-        f"{other[1]:.2f}. On the holdout this saves {format_interval(**saving)}{unit} per {subject.row} against the "
+        f"{other[1]:.2f}. On the holdout this {words} {format_interval(**saving)}{unit} per {subject.row} against the "
         "cheaper of the two."
     )

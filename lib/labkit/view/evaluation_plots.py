@@ -231,11 +231,11 @@ def describe_threshold(
         f"Acting from **{format_number(outcome.threshold)}** on flags {format_share(outcome.acted)} of the "
         f"{subject.rows}, catches {format_share(outcome.recall)} of the {wanted} and is right in "
         f"{format_share(outcome.precision)} of the {subject.rows} it flags. "
-        f"{describe_saving(outcome, subject=subject, costs=costs)}"
+        f"{describe_acting(outcome, subject=subject, costs=costs)}"
     )
 
 
-def describe_saving(outcome: Outcome | None, *, subject: Subject = GENERIC, costs: Costs | None = None) -> str:
+def describe_acting(outcome: Outcome | None, *, subject: Subject = GENERIC, costs: Costs | None = None) -> str:
     """Describe what acting from a threshold on saves; empty without a threshold."""
     if outcome is None:
         return ""

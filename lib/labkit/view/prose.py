@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 from IPython.display import HTML, Markdown, display
 
+from labkit.model.evaluation.metrics import describe_metric as describe_metric
 from labkit.names import escape as escape
-from labkit.params.own_metrics import OWN_METRICS
 from labkit.units import LARGEST_FIXED as LARGEST_FIXED
 from labkit.units import format_confidence as format_confidence
 from labkit.units import format_count
@@ -24,28 +24,6 @@ from labkit.units import format_size as format_size
 LONGEST_NAME = 26
 MOST_LINES, MOST_FOLDED = 10, 500
 """Lines of a table that are shown, and lines up to which the others can be unfolded."""
-METRICS = {
-    "roc_auc": "probability that a row of the class ranks above one of another class; 0.5 is guessing",
-    "average_precision": "precision averaged over all levels of recall; 1 is perfect",
-    "log_loss": "penalty for confident wrong probabilities; 0 is perfect",
-    "accuracy": "share of rows that are assigned their true class",
-    "balanced_accuracy": "share of rows that are assigned their true class, averaged over the classes",
-    "f1": "harmonic mean of precision and recall; 1 is perfect",
-    "r2": "share of the target's variance that is explained, at most 1",
-    "mae": "mean absolute error, in the target's unit",
-    "rmse": "root mean squared error, in the target's unit; large errors count more",
-    "median_absolute_error": "median absolute error, in the target's unit",
-}
-"""Each of labkit's metrics in words."""
-
-
-def describe_metric(name: str) -> str:
-    """Return what a metric measures in words.
-
-    >>> describe_metric("f1")
-    'harmonic mean of precision and recall; 1 is perfect'
-    """
-    return METRICS[name] if name in METRICS else OWN_METRICS.find(name).describe()
 
 
 def format_seconds(seconds: float) -> str:

@@ -527,6 +527,7 @@ def test_the_index_shows_result_costs_and_checks_that_need_attention(tmp_path, v
         "checks": checks,
         "counts": "1 issue, 1 warning, 1 passed",
         "metric": "roc_auc",
+        "meaning": "ranks <b>well</b>",
         "unit": "",
         "is_greater_better": True,
         "versions": [
@@ -547,7 +548,7 @@ def test_the_index_shows_result_costs_and_checks_that_need_attention(tmp_path, v
     page, complaints = visit(render_index(tmp_path))
     assert complaints == []
     shown = page.locator(".card").inner_text()
-    for sentence in (scorecard["result"], scorecard["costs"], scorecard["counts"]):
+    for sentence in (scorecard["result"], "roc_auc: ranks <b>well</b>.", scorecard["costs"], scorecard["counts"]):
         assert sentence in shown
     assert "Since the last run (2026-11-24 10:11 UTC, flights-1): data: the <same>" in " ".join(shown.split())
     plot = page.locator(".card figure")
