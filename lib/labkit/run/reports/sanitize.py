@@ -17,6 +17,7 @@ from pygments.token import STANDARD_TYPES
 from labkit.console import make_printable_lines
 
 TABLE_NUMBER = re.compile(r"[-+−±]?\d[\d.,'\u202f ]*(e[-+]?\d+)?\s*(%|[a-zµ]{1,2})?", re.IGNORECASE)
+TABLE_DATE = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d[\d:.+\-ZUTC ]{0,25})?")
 NOT_NUMBERS = {"", "nan", "nat", "none", "<na>", "inf", "-inf", "—", "-", "…", "..."}
 IMAGE_FORMS = {f"data:image/{form};base64" for form in ("png", "jpeg", "gif", "webp", "svg+xml")}
 COLOUR_CODE = re.compile(r"\x1b\[([0-9;]{0,100})m")
@@ -208,7 +209,7 @@ def inline_cell_styles(soup: BeautifulSoup) -> None:
 
 
 def shape_table(soup: BeautifulSoup, table: Tag) -> None:
-    """Right-align numeric columns of a table, set the scope of header cells and make the table scrollable."""
+    """Right-align numbers of a table, keep dates on one line, set the scope of headers and make it scrollable."""
     for cell in table.find_all("th"):
         cell["scope"] = "col" if cell.find_parent("thead") else "row"
     if table.find_parent("table"):
@@ -223,6 +224,9 @@ def shape_table(soup: BeautifulSoup, table: Tag) -> None:
         if values and all(len(value) < 40 and TABLE_NUMBER.fullmatch(value) for value in values):
             for cell in cells:
                 cell["class"] = "num"
+    for cell in (cell for row in rows for cell in row):
+        if TABLE_DATE.fullmatch(cell.get_text().strip()):
+            cell["class"] = "date"
     table.wrap(soup.new_tag("div", attrs=SCROLL_BOX))
 
 
@@ -270,8 +274,8 @@ CLEANER = nh3.Cleaner(
         "div": {"scroll", "highlight"},
         "span": {name for name in STANDARD_TYPES.values() if name},
         "table": {"dataframe"},
-        "td": {"num"},
-        "th": {"num"},
+        "td": {"num", "date"},
+        "th": {"num", "date"},
     },
     attribute_filter=filter_attribute,
     filter_style_properties={
