@@ -24,6 +24,7 @@ ALLOWED = {
     "params": {"secrets", "storage"},
     "features": {"params"},
     "data": {"features", "params", "storage"},
+    "data.labels": {"data", "params", "storage"},
     "data.quality": {"data", "features", "params"},
     "data.reading": {"features", "params", "storage"},
     "model.estimators": {"features", "params"},
@@ -80,7 +81,7 @@ ALLOWED = {
         "run.pipeline",
         "storage",
     },
-    "view": {"data", "data.quality", "features", "model.evaluation", "model.training", "params"},
+    "view": {"data", "data.labels", "data.quality", "features", "model.evaluation", "model.training", "params"},
     "view.board": {"params", "run", "run.pipeline", "run.records", "stages"},
     "stages": {
         "artifacts",
@@ -136,6 +137,7 @@ ALLOWED = {
         "storage",
     },
     "cli": {
+        "data.labels",
         "monitoring",
         "new",
         "packages",
@@ -192,7 +194,20 @@ OWNERS = {
     "click": {
         f"cli/{name}.py"
         for name in (
-            *("main", "models", "monitor", "new", "notebooks", "options", "project", "run", "serve", "show", "verify"),
+            *(
+                "labels",
+                "main",
+                "models",
+                "monitor",
+                "new",
+                "notebooks",
+                "options",
+                "project",
+                "run",
+                "serve",
+                "show",
+                "verify",
+            ),
         )
     },
     "rich": {"console.py", "run/pipeline/progress.py"},

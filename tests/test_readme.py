@@ -15,6 +15,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from labkit.cli.main import call, cli
+from labkit.data.labels.judgements import add_judgement, make_judgement, read_judgements
 from labkit.model.release.runtime import load_runtime
 from labkit.run.records.champion_moves import Move
 from labkit.stages.model_versions import list_versions
@@ -181,9 +183,20 @@ def test_champion_is_moved_and_measured_as_documented(root: Path) -> None:
     assert {name: value if shown[name] is not ... else ... for name, value in move.items()} == shown
 
 
+def test_labels_are_shown_and_exchanged_as_documented(params_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(params_root)
+    for key, label, annotator in (("1", "yes", "ana"), ("1", "no", "ben"), ("2", "yes", "ana")):
+        add_judgement("diabetes", make_judgement(key, label, annotator))
+    commands = find_commands("docs/labelling.md")
+    assert len(commands) == 4
+    for command in commands:
+        assert call(cli, shlex.split(command)[1:]) == 0
+    assert (params_root / "labels.csv").read_text() == "key,label,annotators,drawn\n2,yes,1,\n"
+    assert len(read_judgements("diabetes").judgements) == 3
+
+
 def test_every_command_is_in_readme_or_docs_and_helps_with_an_example() -> None:
     from click.testing import CliRunner
-    from labkit.cli.main import cli
 
     pages = README + "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))
     for name in cli.commands:

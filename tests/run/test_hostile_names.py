@@ -127,6 +127,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "promote": [["small", "--reason", EVIL], ["small", "1", "--reason", EVIL], [EVIL, "--reason", "x"]],
     "serve": [[EVIL], ["small", "--release", EVIL], ["small", "--host", EVIL]],
     "monitor": [["small"], [EVIL], ["small", "--current", f"table{NAME}.csv"], ["small", "--current", EVIL]],
+    "labels": [["small"], [EVIL], ["small", "--import", EVIL], ["small", "--referee", EVIL]],
     "delivery": [["small"], [EVIL], ["small", "--since", EVIL]],
     "package": [
         [EVIL, "--to", "dist"],

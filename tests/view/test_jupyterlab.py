@@ -1,5 +1,6 @@
 """A notebook opened, run and clicked in a real JupyterLab, in a real browser."""
 
+import json
 import os
 import re
 import shlex
@@ -197,3 +198,40 @@ def test_board_runs_stops_and_changes_parameters(root: Path, browser: Browser) -
         # Other tests use this checkout too.
         restored = call_labkit(root, "run", "diabetes", "--until", "eda")
     assert restored.returncode == 0, restored.stderr
+
+
+@pytest.mark.xdist_group("pipeline")
+def test_rows_are_labelled_by_keyboard(root: Path, browser: Browser) -> None:
+    """Twenty answers, each on disk before the next row shows; no key reaches the notebook."""
+    table, stored = root / "labelling.csv", root / "data" / "labels" / "diabetes" / "ana.jsonl"
+    notebook = json.loads((root / "notebooks" / "08_labelling.ipynb").read_text())
+    [cell] = [cell for cell in notebook["cells"] if cell["id"] == "parameters"]
+    given = {"experiment": "diabetes", "table": table.name, "key": "id", "choices": ["yes", "no"], "annotator": "ana"}
+    cell["source"] = [*cell["source"], "\n", *(f"{name} = {value!r}\n" for name, value in given.items()), "n_rows = 20"]
+    copy = root / "notebooks" / "to_label.ipynb"
+    try:
+        table.write_text("id,review\n" + "".join(f"k{number},text {number}\n" for number in range(30)))
+        copy.write_text(json.dumps(notebook))
+        with serve_lab(root) as address:
+            page = open_notebook(browser, address, copy.name)
+            box = page.locator(".labkit-labelling")
+            box.wait_for(timeout=3 * MINUTE)
+            n_cells = page.locator(".jp-Cell").count()
+            box.focus()
+            for key in "abxddm":
+                page.keyboard.press(key)
+            expect(box).to_contain_text("0 of 20 done")
+            for number in range(20):
+                before = box.get_attribute("data-key")
+                page.keyboard.press("12"[number % 2])
+                expect(box).not_to_have_attribute("data-key", before or "", timeout=MINUTE)
+                assert len(stored.read_text().splitlines()) == number + 1
+            expect(box).to_contain_text("The queue is done.")
+            assert page.locator(".jp-Cell").count() == n_cells
+            page.close()
+        lines = [json.loads(line) for line in stored.read_text().splitlines()]
+        assert [line["label"] for line in lines] == ["yes", "no"] * 10
+        assert len({line["key"] for line in lines}) == 20
+    finally:
+        for path in (table, copy, stored):
+            path.unlink(missing_ok=True)

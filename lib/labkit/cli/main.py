@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from labkit import console
-from labkit.cli import models, monitor, new, notebooks, project, run, serve, show, verify
+from labkit.cli import labels, models, monitor, new, notebooks, project, run, serve, show, verify
 from labkit.console import echo
 from labkit.errors import LabkitError, name_nearest, shorten
 from labkit.storage.disk import describe_full, is_full
@@ -98,6 +98,7 @@ for command in (
     serve.serve,
     serve.package,
     verify.verify,
+    labels.labels,
     monitor.delivery,
     monitor.monitor,
 ):

@@ -11,6 +11,8 @@ from labkit import paths
 from labkit.errors import ParamsError
 
 NOTEBOOK_NAME = re.compile(r"(\d{1,4})_([a-z][a-z0-9_]*)")
+WITHOUT_STAGE = frozenset({"labelling"})
+"""Numbered notebooks that people work in, and that no pipeline runs."""
 
 
 def list_notebooks(experiment: str | None = None) -> list[Path]:
@@ -38,7 +40,8 @@ def list_notebooks(experiment: str | None = None) -> list[Path]:
 
 def list_shared() -> list[Path]:
     """Return the notebooks that experiments share."""
-    return sort_numbered(sorted(paths.find_notebooks_dir().glob("*.ipynb")))
+    found = sorted(paths.find_notebooks_dir().glob("*.ipynb"))
+    return sort_numbered(path for path in found if find_stage(path) not in WITHOUT_STAGE)
 
 
 def sort_numbered(notebooks: Iterable[Path]) -> list[Path]:
