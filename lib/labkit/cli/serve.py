@@ -9,7 +9,7 @@ from labkit import paths
 from labkit.cli.options import complete_experiment
 from labkit.console import echo
 
-FORMS = ("wheel", "service", "mlflow", "onnx")
+FORMS = ("wheel", "service", "mlflow", "onnx", "pmml")
 """Forms of a package; see `labkit.packages.package`."""
 
 
@@ -129,6 +129,8 @@ def package(experiment: str, *, folder: Path, form: str, release: Path | None) -
     service  a folder with all that `labkit serve` needs: release, lock, Containerfile, systemd units
     mlflow   a model for MLflow, which takes the columns of this experiment and returns probabilities
     onnx     the ONNX graph, with code that computes its inputs from raw columns and needs numpy only
+    pmml     the model for programs on Java, with the same code; needs Java, and sklearn2pmml in an environment
+             whose Python LABKIT_PMML_PYTHON names, unless it is in this one
 
     Before anything is written, the package predicts rows of the holdout, and rows with missing values, unknown
     categories and extreme numbers; it has to predict what the model predicts.

@@ -3,6 +3,7 @@
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -32,21 +33,34 @@ def write_graph(opened: Release, folder: Path) -> Path:
         The release is of an earlier kind, whose graph takes one input per feature, or its features are the user's own.
     """
     experiment = opened.facts["experiment"]
-    if opened.facts.get("own_code"):
-        raise ModelError(f"{experiment} has features of your own code: choose --form wheel or --form service")
     if load_runtime(opened.folder).graph.compiled is None:
         raise ModelError(f"{opened.folder}: its graph has one input per feature: release the model again")
     place = folder / f"{experiment}-onnx"
-    for name in (GRAPH, FEATURES, FACTS, STATE):
+    write_row_features(opened, place, requirements=REQUIREMENTS)
+    copy_file(opened.folder / GRAPH, place / GRAPH)
+    write_package_files("onnx", place, experiment)
+    return place
+
+
+def write_row_features(opened: Release, place: Path, *, requirements: Sequence[str]) -> None:
+    """Write what computes row features into a folder: their files, the code that reads them, example rows.
+
+    Raises
+    ------
+    ModelError
+        The features are the user's own.
+    """
+    if opened.facts.get("own_code"):
+        own = f"{opened.facts['experiment']} has features of your own code"
+        raise ModelError(f"{own}: choose --form wheel or --form service")
+    for name in (FEATURES, FACTS, STATE):
         if (opened.folder / name).is_file():
             copy_file(opened.folder / name, place / name)
     write_bytes(place / "features" / "labkit" / "__init__.py", VENDORED)
     for path in list_needed_modules(*MODULES):
         write_bytes(place / "features" / "labkit" / path.relative_to(PACKAGE_DIR), path.read_bytes())
-    write_text(place / "requirements.txt", "".join(f"{name}=={version(name)}\n" for name in REQUIREMENTS))
+    write_text(place / "requirements.txt", "".join(f"{name}=={version(name)}\n" for name in requirements))
     write_json(place / "example.json", {"rows": load_engine(opened.folder, digest=None, version=None).load_example()})
-    write_package_files("onnx", place, experiment)
-    return place
 
 
 def predict_with_graph(place: Path) -> Predict:

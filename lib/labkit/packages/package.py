@@ -9,7 +9,7 @@ from pathlib import Path
 from labkit.errors import ModelError, ParamsError
 from labkit.model.release import runtime
 from labkit.model.release.bundle import Release, load_release
-from labkit.packages import mlflow_model, onnx_graph, service_folder
+from labkit.packages import mlflow_model, onnx_graph, pmml, service_folder
 from labkit.packages.embedded import predict_with_wheel, write_model_wheel
 from labkit.packages.parity import Predict, check_package, load_parity_rows
 from labkit.params.experiment import Params
@@ -42,6 +42,7 @@ FORMS = {
     "wheel": Form(lambda release, folder: write_model_wheel(release.folder, folder), predict_with_wheel),
     "service": Form(service_folder.write_service, service_folder.predict_with_service),
     "onnx": Form(onnx_graph.write_graph, onnx_graph.predict_with_graph),
+    "pmml": Form(pmml.write_pmml, pmml.predict_with_pmml),
     "mlflow": Form(mlflow_model.write_model, mlflow_model.predict_with_model, needs_graph=False),
 }
 
