@@ -228,19 +228,19 @@ def test_lock_has_hashes_and_no_address() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("environment")
 def test_pip_lines_of_environment_yml_install_the_lock_and_labkit(tmp_path: Path) -> None:
-    """What conda would let pip do, in a plain virtual environment."""
+    """What conda would let pip do, in a plain virtual environment; the lock by uv, which takes a tenth of the time."""
     tree = yaml.safe_load((ROOT / "environment.yml").read_text())
     lines = next(entry["pip"] for entry in tree["dependencies"] if isinstance(entry, dict))
     (tmp_path / "pip.txt").write_text("\n".join(lines).replace("requirements.lock", str(ROOT / "requirements.lock")))
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     python = str(tmp_path / "venv" / "bin" / "python")
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*install, "-r", tmp_path / "pip.txt"], check=True)
+    install = ["uv", "pip", "install", "--quiet", "--require-hashes", "--python", python]
+    subprocess.run([*install, "-r", tmp_path / "pip.txt"], env=make_environment(tmp_path), check=True)
     comment = re.search(r"#.*(pip install --no-deps -e \.)", (ROOT / "environment.yml").read_text())
     assert comment is not None
-    subprocess.run([*install, *comment[1].split()[2:]], cwd=ROOT, check=True)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--python", python]
+    subprocess.run([*pip, *comment[1].split()[1:]], cwd=ROOT, check=True)
     helped = subprocess.run(
         [tmp_path / "venv" / "bin" / "labkit", "--help"], capture_output=True, text=True, check=True
     )
