@@ -95,11 +95,13 @@ def call_labkit(root: Path, *arguments: str, **variables: str) -> subprocess.Com
 def call_in_process(root: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the command line in a checkout as `call_labkit` does, without a process that first imports everything.
 
-    Not for what depends on a process of its own: signals, a terminal, standard streams, what is imported.
+    Not for what depends on a process of its own: signals, a terminal, standard streams, what is imported, code of the
+    checkout's own; and no run where a browser is open, beside which nothing else may use asyncio.
     """
     signals = (signal.SIGTERM, signal.SIGHUP)
     handlers = [signal.getsignal(name) for name in signals]
     output, errors = io.StringIO(), io.StringIO()
+    forget_checkout()
     try:
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
             for key in os.environ.keys() - make_environment(root).keys():
@@ -109,9 +111,19 @@ def call_in_process(root: Path, *arguments: str, **variables: str) -> subprocess
             patch.chdir(root)
             code = main.call(main.cli, [*arguments])
     finally:
+        forget_checkout()
         for name, handler in zip(signals, handlers, strict=True):
             signal.signal(name, handler)
     return subprocess.CompletedProcess(arguments, code, output.getvalue(), errors.getvalue())
+
+
+def forget_checkout() -> None:
+    """Let this process look at a checkout and its store as if it had just started."""
+    # Without MLflow nothing has been looked at, and its import takes seconds.
+    if "mlflow" in sys.modules:
+        from tests.own_store import forget_store
+
+        forget_store()
 
 
 @pytest.fixture

@@ -5,13 +5,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from labkit.run.records import tracking_client
+from labkit.run.records import provenance, tracking_client
 
 
 def forget_store() -> None:
-    """Let this process open its store as if it had just started."""
+    """Let this process open its store, and look at the checkout's commit, as if it had just started."""
     tracking_client.get_client.cache_clear()
     tracking_client.find_experiment_in.cache_clear()
+    provenance.collect_for.cache_clear()
 
 
 @contextmanager

@@ -78,15 +78,15 @@ def test_bad_params_file_is_refused_before_heavy_imports(
 
 
 def test_outside_of_a_checkout(tmp_path: Path) -> None:
-    done = call_labkit(tmp_path, "run", "diabetes")
+    done = call_in_process(tmp_path, "run", "diabetes")
     assert done.returncode == 2
     assert "no labkit checkout here or above" in done.stderr
 
 
-def test_experiment_that_dvc_yaml_does_not_list(checkout: Path, labkit: Labkit) -> None:
+def test_experiment_that_dvc_yaml_does_not_list(checkout: Path) -> None:
     content = (checkout / "params" / "diabetes.yaml").read_text()
     (checkout / "params" / "other.yaml").write_text(content.replace("experiment: diabetes", "experiment: other"))
-    done = labkit("run", "other")
+    done = call_in_process(checkout, "run", "other")
     assert done.returncode == 2
     assert "dvc.yaml does not list 'other': add it to `experiments` at its top" in done.stderr
 
@@ -121,10 +121,10 @@ def list_experiments(root: Path, listed: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["run", "status"])
-def test_experiment_that_a_shell_would_read_never_reaches_dvc(checkout: Path, labkit: Labkit, command: str) -> None:
+def test_experiment_that_a_shell_would_read_never_reaches_dvc(checkout: Path, command: str) -> None:
     list_experiments(checkout, '[diabetes, "x; touch pwned"]')
     before = list_files(checkout)
-    done = labkit(command, "diabetes")
+    done = call_in_process(checkout, command, "diabetes")
     assert done.returncode == 2
     assert "'x; touch pwned' is not a valid name" in done.stderr
     assert "Traceback" not in done.stderr
@@ -212,7 +212,7 @@ def test_table_or_column_that_is_not_there_is_refused_by_the_first_stage(
 def test_refusal_of_the_first_stage_ends_a_run_before_any_kernel(shop: Path) -> None:
     path = shop / "params" / "shop.yaml"
     path.write_text(SHOP.replace("drop: [ordered]", "drop: [orderd]", 1))
-    done = call_labkit(shop, "run", "shop")
+    done = call_in_process(shop, "run", "shop")
     path.write_text(SHOP)
     assert done.returncode == 2, done.stdout + done.stderr
     assert "features.drop: no column 'orderd': did you mean 'ordered'?" in done.stderr
@@ -226,7 +226,7 @@ def test_refusal_of_the_first_stage_ends_a_run_before_any_kernel(shop: Path) -> 
 def test_faulty_rows_exit_2_and_the_run_explains_why(shop: Path) -> None:
     path = shop / "tables" / "customers.csv"
     path.write_text(path.read_text() + "1,Rome\n")
-    done = call_labkit(shop, "run", "shop")
+    done = call_in_process(shop, "run", "shop")
     write_tables(shop)
     assert done.returncode == 2, done.stdout + done.stderr
     assert "the join would multiply rows" in done.stderr
@@ -240,7 +240,7 @@ def test_faulty_rows_exit_2_and_the_run_explains_why(shop: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.xdist_group("shop")
 def test_strangers_tables_run_through_unedited_notebooks(shop: Path) -> None:
-    done = call_labkit(shop, "run", "shop")
+    done = call_in_process(shop, "run", "shop")
     assert done.returncode == 0, done.stdout + done.stderr
     assert [word for page in sorted((shop / "reports").rglob("*.html")) for word in find_wrong_words(page)] == []
     card = (shop / "data" / "shop" / "release" / "MODEL_CARD.md").read_text()
@@ -249,7 +249,7 @@ def test_strangers_tables_run_through_unedited_notebooks(shop: Path) -> None:
     assert facts["onnx"]["reason"] == ""
     rows = pd.read_csv(shop / "tables" / "orders.csv").assign(customer_city="never seen", kind="new").head(10)
     rows.to_csv(shop / "in.csv", index=False)
-    predicted = call_labkit(shop, "predict", "shop", "in.csv", "out.parquet")
+    predicted = call_in_process(shop, "predict", "shop", "in.csv", "out.parquet")
     assert predicted.returncode == 0, predicted.stderr
     assert list(pd.read_parquet(shop / "out.parquet")) == [
         "row",

@@ -10,7 +10,7 @@ from labkit.cli import main
 from labkit.run.records import ledger
 from labkit.run.records.stage_record import StageRecord, save_record
 
-from tests.conftest import Labkit
+from tests.conftest import Labkit, call_in_process
 
 DRAWN = set("│┃─━┏┓┗┛┡┩╇╋┳┻├┤")
 
@@ -119,29 +119,29 @@ def test_changed_params_differ_from_the_default(params_root: Path, capsys: pytes
 
 
 @pytest.mark.slow
-def test_status_is_one_line_for_each_experiment(checkout: Path, labkit: Labkit) -> None:
-    done = labkit("status", COLUMNS="80")
+def test_status_is_one_line_for_each_experiment(checkout: Path) -> None:
+    done = call_in_process(checkout, "status", COLUMNS="80")
     assert done.returncode == 0, done.stderr
     headings, *lines = done.stdout.splitlines()
     assert headings.split() == ["experiment", "state", "latest", "result"]
     assert [line.split(maxsplit=1) for line in map(str.rstrip, lines)] == [
         [name, "never run"] for name in ("breast_cancer", "diabetes", "flights")
     ]
-    found = json.loads(labkit("status", "diabetes", "--json").stdout)
+    found = json.loads(call_in_process(checkout, "status", "diabetes", "--json").stdout)
     assert found["under_way"] is None
     [diabetes] = found["experiments"]
     assert (diabetes["experiment"], diabetes["state"], diabetes["result"]) == ("diabetes", "never run", None)
     assert diabetes["stages"][0] == {"stage": "source", "state": "never run", "reasons": ["first run"], "headline": ""}
     for words in (("status", "diabetes"), ("status", "-v")):
-        shown = labkit(*words, COLUMNS="80").stdout
+        shown = call_in_process(checkout, *words, COLUMNS="80").stdout
         assert shown.count("training    never run") == (1 if words[1] == "diabetes" else 3)
         assert not DRAWN & set(shown), "no drawn lines in a pipe"
         assert max(map(len, shown.splitlines())) <= 80
 
 
 @pytest.mark.slow
-def test_doctor_as_json(checkout: Path, labkit: Labkit) -> None:
-    done = labkit("doctor", "--json")
+def test_doctor_as_json(checkout: Path) -> None:
+    done = call_in_process(checkout, "doctor", "--json")
     found = json.loads(done.stdout)
     assert done.returncode == (1 if found["n_faults"] else 0)
     assert found["n_faults"] == sum(not check["is_passed"] for check in found["checks"])

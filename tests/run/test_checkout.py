@@ -8,7 +8,7 @@ import pytest
 from labkit.errors import ParamsError
 from labkit.run.checkout import check_checkout, find_git_fault, find_place_fault
 
-from tests.conftest import call_labkit
+from tests.conftest import call_in_process
 from tests.run.small import load_ledger, make_small
 
 
@@ -109,7 +109,7 @@ def test_nothing_runs_where_the_checkout_is_at_fault(
     small: Path, change: Callable[[Path], object], message: str
 ) -> None:
     change(small)
-    done = call_labkit(small, "run", "small", "--cold")
+    done = call_in_process(small, "run", "small", "--cold")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert message in done.stderr
     assert load_ledger(small) == []
@@ -119,6 +119,6 @@ def test_nothing_runs_where_the_checkout_is_at_fault(
 def test_number_of_one_digit_is_a_number(small: Path, store: Path) -> None:
     shutil.copy(store, small)
     (small / "notebooks" / "01_eda.ipynb").rename(small / "notebooks" / "1_eda.ipynb")
-    done = call_labkit(small, "run", "small", "--cold", "--until", "eda")
+    done = call_in_process(small, "run", "small", "--cold", "--until", "eda")
     assert done.returncode == 0, done.stderr
     assert (small / "reports" / "small" / "1_eda.html").exists()

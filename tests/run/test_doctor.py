@@ -19,7 +19,7 @@ from labkit.run.kernels import servers
 from labkit.run.pipeline import run_lock
 from labkit.run.records import ledger
 
-from tests.conftest import Labkit, call_in_process
+from tests.conftest import call_in_process
 
 LONG_AGO = 2 * 3600
 
@@ -29,9 +29,9 @@ def find(about: str) -> CheckResult:
 
 
 @pytest.mark.slow
-def test_whole_checkout_passes_and_is_reported_within_two_seconds(checkout: Path, labkit: Labkit) -> None:
+def test_whole_checkout_passes_and_is_reported_within_two_seconds(checkout: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in checkout.rglob("*") if "__pycache__" not in str(path)}
-    done = labkit("doctor")
+    done = call_in_process(checkout, "doctor")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "No problems found." in done.stdout
     for about in ("Python", "packages", "free disk", "file modes", "locks", "unfinished runs", "DVC remote", "warm"):
@@ -266,10 +266,10 @@ def test_fault_is_found_with_its_remedy(checkout: Path, fault: str) -> None:
 
 
 @pytest.mark.slow
-def test_exit_code_is_1_and_the_count_is_reported(checkout: Path, labkit: Labkit) -> None:
+def test_exit_code_is_1_and_the_count_is_reported(checkout: Path) -> None:
     leave_work(checkout)
     (checkout / "dvc.yaml").chmod(0o666)
-    done = labkit("doctor")
+    done = call_in_process(checkout, "doctor")
     assert done.returncode == 1
     assert re.search(r"^2 of \d+ need attention$", done.stdout, re.MULTILINE)
     assert "Traceback" not in done.stderr
@@ -277,9 +277,9 @@ def test_exit_code_is_1_and_the_count_is_reported(checkout: Path, labkit: Labkit
 
 @pytest.mark.fault
 @pytest.mark.slow
-def test_killed_run_is_closed_before_anything_is_looked_at(checkout: Path, labkit: Labkit) -> None:
+def test_killed_run_is_closed_before_anything_is_looked_at(checkout: Path) -> None:
     leave_entry(checkout, is_closed=False)
-    done = labkit("doctor")
+    done = call_in_process(checkout, "doctor")
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"was killed (process {2**22 + 1} is gone); it is closed as such now" in done.stdout
     [entry] = ledger.load_entries()
@@ -298,9 +298,9 @@ def test_run_in_progress_is_reported_and_no_fault(checkout: Path) -> None:
 @pytest.mark.fault
 @pytest.mark.slow
 @pytest.mark.parametrize("content", ["", "{", "[]", "stages: 7", "stages: {x: [1]}", "\0", "a: &a [*a]"])
-def test_torn_lock_file_is_no_traceback(checkout: Path, labkit: Labkit, content: str) -> None:
+def test_torn_lock_file_is_no_traceback(checkout: Path, content: str) -> None:
     write(checkout / "dvc.lock", content)
-    done = labkit("doctor")
+    done = call_in_process(checkout, "doctor")
     assert done.returncode in (0, 1)
     assert "Traceback" not in done.stderr
 

@@ -4,7 +4,8 @@ The edits are made one after another, each on top of those before, in two checko
 must run, in the other plain `dvc repro` has to come to the same stages and the same bytes. The second shares the
 cache of the first, so that DVC takes from there what has been made already from the same code, params and data, and
 executes only what it does not find. For the last edit it executes every stage. A stage that runs again and writes the
-same bytes stops the wave: what follows it is skipped.
+same bytes stops the wave: what follows it is skipped. Edits that run nothing come first: after each of them no stage
+may be stale, and the run is that of all together.
 """
 
 import ast
@@ -70,6 +71,10 @@ class Shop:
         done = call_labkit(self.root, "status", "shop", PYTHONPATH=str(self.root / "lib"), COLUMNS="300")
         assert done.returncode == 0, done.stderr
         return re.sub(r"\s+", " ", done.stdout)
+
+    def find_stale(self) -> list[str]:
+        """Return the stages that `labkit status` shows as stale, but for publishing, which has not run here at all."""
+        return [stage for stage in re.findall(r"(\w+) stale", self.explain()) if stage != "publish"]
 
     def publish(self, page: str) -> bytes:
         """Publish, and return a page."""
@@ -170,20 +175,20 @@ def add_helper(shop: Shop) -> None:
     shop.edit_cell("06_deploy", "import timeit\n", "import timeit\nimport our_words\n")
 
 
-Edit = tuple[str, Callable[[Shop], None], list[str]]
 # fmt: off
-EDITS: list[Edit] = [
-    ("nothing",                           lambda shop: None,                                                             []),
-    ("all notebooks saved in Jupyter",    save_in_jupyter,                                                               []),
-    ("prose of a notebook",               lambda shop: shop.edit_cell("03_features", "# ", "# Our "),                    []),
-    ("comment in a notebook",             lambda shop: shop.edit_cell("03_features", "step = labkit", "# Go.\nstep = labkit"), []),
-    ("comment in a module",               lambda shop: shop.append("lib/labkit/features/row_features.py", "# The end.\n"),       []),
-    ("docstring of a module",             lambda shop: shop.edit("lib/labkit/features/row_rules.py", '"""', '"""Our own. '),     []),
-    ("other layout and quotes",           reformat,                                                                      []),
-    ("template of the reports",           lambda shop: shop.append("lib/labkit/run/reports/templates/labkit/index.html.j2", "\n"), []),
-    ("module of the machinery",           lambda shop: shop.append("lib/labkit/run/records/stage_record.py", "SPARE = 1\n"),           []),
-    ("new module that nobody imports",    lambda shop: shop.append("lib/labkit/data/spare.py", "SPARE = 1\n"),           []),
-    ("comment in the params",             lambda shop: shop.append("params/shop.yaml", "# The end.\n"),                  []),
+INERT: list[tuple[str, Callable[[Shop], None]]] = [
+    ("all notebooks saved in Jupyter",    save_in_jupyter),
+    ("prose of a notebook",               lambda shop: shop.edit_cell("03_features", "# ", "# Our ")),
+    ("comment in a notebook",             lambda shop: shop.edit_cell("03_features", "step = labkit", "# Go.\nstep = labkit")),
+    ("comment in a module",               lambda shop: shop.append("lib/labkit/features/row_features.py", "# The end.\n")),
+    ("docstring of a module",             lambda shop: shop.edit("lib/labkit/features/row_rules.py", '"""', '"""Our own. ')),
+    ("other layout and quotes",           reformat),
+    ("template of the reports",           lambda shop: shop.append("lib/labkit/run/reports/templates/labkit/index.html.j2", "\n")),
+    ("module of the machinery",           lambda shop: shop.append("lib/labkit/run/records/stage_record.py", "SPARE = 1\n")),
+    ("new module that nobody imports",    lambda shop: shop.append("lib/labkit/data/spare.py", "SPARE = 1\n")),
+    ("comment in the params",             lambda shop: shop.append("params/shop.yaml", "# The end.\n")),
+]
+EDITS: list[tuple[str, Callable[[Shop], None], list[str]]] = [
     ("variable renamed",                  rename,                                                          ["training"]),
     ("literal that only the page shows",  lambda shop: shop.edit_cell("05_evaluation", '"most": 15', '"most": 14'),      ["evaluation"]),
     ("literal that changes the features", lambda shop: shop.edit_cell("03_features", "made.drop(", "made.head(200).drop("),  ["features", "training", "evaluation", "deploy"]),
@@ -198,6 +203,24 @@ EDITS: list[Edit] = [
     ("one byte of the data",              lambda shop: shop.edit("tables/orders.csv", ",book,", ",book2,"),              ALL),
 ]
 # fmt: on
+
+
+@pytest.mark.slow
+def test_nothing_runs_where_nothing_was_edited(twins: Twins) -> None:
+    assert twins.run() == []
+    assert twins.first.find_stale() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("edit", [edit for _, edit in INERT], ids=[name for name, _ in INERT])
+def test_edit_without_effect_makes_no_stage_stale(twins: Twins, edit: Callable[[Shop], None]) -> None:
+    twins.edit(edit)
+    assert twins.first.find_stale() == []
+
+
+@pytest.mark.slow
+def test_edits_without_effect_run_nothing(twins: Twins) -> None:
+    assert twins.run() == []
 
 
 @pytest.mark.slow
@@ -223,8 +246,7 @@ def test_status_shows_what_changed_before_anything_runs(twins: Twins) -> None:
     shown = shop.explain()
     for stage in ("01_eda", "02_wrangling"):
         assert f"stale code of {stage} changed (labkit/view/time_plots.py)" in shown
-    # Publishing has not run here at all.
-    assert [stage for stage in re.findall(r"(\w+) stale", shown) if stage != "publish"] == ["eda", "wrangling"]
+    assert shop.find_stale() == ["eda", "wrangling"]
     shop.append("tables/orders.csv", "0,1.0,1,book,2024-01-01,0\n")
     shop.edit("params/shop.yaml", "folds: 4", "folds: 3")
     shown = shop.explain()
@@ -236,12 +258,12 @@ def test_status_shows_what_changed_before_anything_runs(twins: Twins) -> None:
 
 @pytest.mark.slow
 def test_edit_taken_back_is_restored_without_running(twins: Twins) -> None:
-    twins.run()
     shop = twins.first
+    shop.run_labkit()
     table = shop.root / "data/shop/features/training.parquet"
     rows, page = table.read_bytes(), shop.publish("03_features")
-    twins.edit(lambda shop: shop.edit_cell("03_features", "made.head(200)", "made.head(190)"))
-    assert twins.run() == ["features", "training", "evaluation", "deploy"]
+    shop.edit_cell("03_features", "made.head(200)", "made.head(190)")
+    assert shop.run_labkit() == ["features", "training", "evaluation", "deploy"]
     assert (table.read_bytes() == rows, shop.publish("03_features") == page) == (False, False)
     shop.edit_cell("03_features", "made.head(190)", "made.head(200)")
     assert shop.run_labkit() == []

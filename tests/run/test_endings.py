@@ -92,7 +92,7 @@ def test_failure_is_recorded_consistently_everywhere(tmp_path: Path, store: Path
     if ending.limits:
         with (root / "params" / "small.yaml").open("a") as stream:
             stream.write(f"\nlimits: {{cell_seconds: {ending.limits}}}\n")
-    done = call_labkit(root, "run", "small", "--cold")
+    done = call_in_process(root, "run", "small", "--cold")
     assert done.returncode == 1, done.stdout + done.stderr
     assert ending.words in done.stderr
     assert ending.words not in done.stdout
@@ -235,10 +235,10 @@ def test_full_disk_is_recorded_consistently_everywhere(tmp_path: Path, store: Pa
     """The whole checkout stands on the full disk: data, ledger, MLflow and pages."""
     with mount(tmp_path / "checkout", 24):
         root = make_small(tmp_path / "checkout", "eda", store=store)
-        assert call_labkit(root, "run", "small", "--cold").returncode == 0
+        assert call_in_process(root, "run", "small", "--cold").returncode == 0
         path = root / "notebooks" / "01_eda.ipynb"
         path.write_text(path.read_text().replace("1 + 1", FILL.strip().replace("\n", "\\n").replace('"', '\\"')))
-        done = call_labkit(root, "run", "small", "--cold")
+        done = call_in_process(root, "run", "small", "--cold")
         assert done.returncode == 1, done.stdout + done.stderr
         assert re.search(
             rf"disk full: needs more, 0 bytes free at {root}(/\S+)?: free disk space and run again", done.stderr
@@ -250,7 +250,7 @@ def test_full_disk_is_recorded_consistently_everywhere(tmp_path: Path, store: Pa
         assert find_tracked(root)["eda"][0] == find_tracked(root)["pipeline"][0] == "FAILED"
         assert find_states(root, "01_eda") == [*KEPT, "failed", "not run"]
         path.write_text(path.read_text().replace("while True", "while False"))
-        assert call_labkit(root, "run", "small", "--cold").returncode == 0
+        assert call_in_process(root, "run", "small", "--cold").returncode == 0
 
 
 LOSE = """
@@ -300,10 +300,10 @@ def test_server_lost_in_mid_run_is_recorded_consistently_everywhere_once_it_is_b
     assert {status for status, _ in find_tracked(root).values()} == {"RUNNING"}
     assert not (root / "data" / "small" / "eda").exists()
     with serve(command, folder=tmp_path, environment=environment, address=f"{uri}/health"):
-        assert call_labkit(root, "runs", **variables).returncode == 0
+        assert call_in_process(root, "runs", **variables).returncode == 0
         found = find_tracked(root, uri)
         assert {status for status, _ in found.values()} == {"FAILED"}
         assert "the tracking store or its artifact store failed" in found["eda"][1]
-        again = call_labkit(root, "run", "small", "--cold", **variables)
+        again = call_in_process(root, "run", "small", "--cold", **variables)
         assert again.returncode == 0, again.stdout + again.stderr
         assert find_tracked(root, uri)["eda"][0] == "FINISHED"

@@ -92,8 +92,8 @@ def call(root: Path, *arguments: str) -> str:
 OWN_CODES = re.compile(r"\x1b\[[0-9;]*m|\x1b\[\?25[lh]|\x1b\[[0-9]*[AKG]|\r")
 """What rich itself sends to a terminal: colours, and what draws a line again."""
 
-PROCESSES = {"run", "serve", "warm"}
-"""Commands that start processes, or run until they are stopped: called as processes of their own."""
+PROCESSES = {"serve", "warm"}
+"""Commands that run until they are stopped, or start what does: called as processes of their own."""
 COMMANDS: dict[str, list[list[str]]] = {
     "run": [
         ["small", "--cold"],

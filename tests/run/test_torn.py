@@ -15,7 +15,7 @@ from labkit.run.pipeline.stage_run import check_finished, load_log
 from labkit.run.records.stage_record import StageRecord, load_records, save_record
 from labkit.secrets.redaction import Mask
 
-from tests.conftest import Labkit
+from tests.conftest import call_in_process
 
 TORN = {
     "empty": b"",
@@ -52,7 +52,7 @@ def test_torn_record_is_reported_and_the_others_are_read(tmp_path: Path, content
 
 @pytest.mark.fault
 @pytest.mark.slow
-def test_torn_records_are_reported_by_the_command_line(checkout: Path, labkit: Labkit) -> None:
+def test_torn_records_are_reported_by_the_command_line(checkout: Path) -> None:
     folder = checkout / "reports" / "diabetes"
     folder.mkdir(parents=True)
     for name in ("04_training", "05_evaluation"):
@@ -61,7 +61,7 @@ def test_torn_records_are_reported_by_the_command_line(checkout: Path, labkit: L
     (checkout / ".labkit/outputs/diabetes/raw.json").write_bytes(TORN["zeros"])
     (checkout / "data/diabetes/fingerprint").mkdir(parents=True)
     (checkout / "data/diabetes/fingerprint/eda.json").write_bytes(TORN["not UTF-8"])
-    done = labkit("status", "diabetes", COLUMNS="250")
+    done = call_in_process(checkout, "status", "diabetes", COLUMNS="250")
     assert done.returncode == 0, done.stderr
     assert "its record 04_training.json is damaged: labkit run diabetes --force training" in done.stdout
     assert "Traceback" not in done.stderr + done.stdout

@@ -21,7 +21,7 @@ from labkit.secrets.detection import check_files, find_secret
 from labkit.secrets.redaction import Mask, mask
 from labkit.secrets.secret import Secret, read_secrets
 
-from tests.conftest import Labkit
+from tests.conftest import Labkit, call_in_process
 from tests.run.notebook.small_notebooks import make_notebook
 from tests.shop import list_files
 
@@ -296,17 +296,17 @@ def assert_nowhere(root: Path, printed: str) -> None:
 
 
 @pytest.mark.slow
-def test_variable_is_asked_for_before_anything_starts(checkout: Path, labkit: Labkit) -> None:
+def test_variable_is_asked_for_before_anything_starts(checkout: Path) -> None:
     add_cells(checkout, "")
     before = list_files(checkout)
-    done = labkit("run", "diabetes", WAREHOUSE_URL="")
+    done = call_in_process(checkout, "run", "diabetes", WAREHOUSE_URL="")
     assert done.returncode == 2
     assert done.stderr == (
         "labkit: params/diabetes.yaml: secrets.warehouse: the environment variable WAREHOUSE_URL is not set: "
         "export it first\n"
     )
     assert list_files(checkout) == before
-    assert labkit("params", "diabetes", WAREHOUSE_URL="").returncode == 0
+    assert call_in_process(checkout, "params", "diabetes", WAREHOUSE_URL="").returncode == 0
 
 
 def test_notebook_by_hand_asks_its_step(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from labkit.run.records import ledger
 from labkit.run.records.current_experiment import choose_experiment
 from labkit.stages.own_stages import check_own_stages
 
-from tests.conftest import ROOT, call_labkit, make_environment
+from tests.conftest import ROOT, call_in_process, make_environment
 from tests.own_stage import COMMANDS, call_for_message, copy_notebooks, write_stage, write_table
 from tests.run.small import load_ledger
 
@@ -302,14 +302,14 @@ def test_documented_stage_runs_like_any_other(finished: tuple[Path, str]) -> Non
         page = (root / "reports/diabetes/07_segments.html").read_text()
         assert "stages.segments" in page or "n_segments" in page
         assert "diabetes/07_segments.html" in (root / "reports/index.html").read_text()
-        [status] = json.loads(call_labkit(root, "status", "diabetes", "--json").stdout)["experiments"]
+        [status] = json.loads(call_in_process(root, "status", "diabetes", "--json").stdout)["experiments"]
         assert {one["stage"]: one["state"] for one in status["stages"]}["segments"] == "up to date"
         n_lines = len(load_ledger(root))
-        assert call_labkit(root, "run", "diabetes", "--until", "segments").returncode == 0
+        assert call_in_process(root, "run", "diabetes", "--until", "segments").returncode == 0
         assert "segments" not in [line.get("stage") for line in load_ledger(root)[n_lines:] if line["kind"] == "start"]
         failing = (root / OWN).read_text().replace("step.params.scaled", "step.params.scale")
         (root / OWN).write_text(failing)
-        failed = call_labkit(root, "run", "diabetes", "--until", "segments")
+        failed = call_in_process(root, "run", "diabetes", "--until", "segments")
         assert (failed.returncode, "stage segments failed: AttributeError" in failed.stderr) == (1, True), failed.stderr
         assert "n_segments=4" in failed.stderr
     finally:

@@ -29,7 +29,7 @@ from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from xgboost import XGBRegressor
 
-from tests.conftest import call_labkit
+from tests.conftest import call_in_process
 from tests.model.training.real_tables import CANCER, DIABETES, load
 from tests.own_library import open_library
 from tests.run.small import make_small
@@ -215,7 +215,7 @@ def test_run_is_refused_before_a_kernel_starts_if_a_module_cannot_be_imported(tm
     (root / "lib" / "churn").mkdir(parents=True)
     (root / "lib" / "churn" / "models.py").write_text("def make_stack(): ...\n")
     line = params.read_text().partition("churn.models")[0].count("\n") + 1
-    done = call_labkit(root, "run", "small")
+    done = call_in_process(root, "run", "small")
     assert done.returncode == 2, done.stderr
     assert (
         f"params/small.yaml:{line}: training.models: churn.models:make_stak: lib/churn/models.py has no" in done.stderr

@@ -18,7 +18,7 @@ from labkit.run.notebook_files import list_notebooks
 from labkit.run.records.run_record import list_closure
 from labkit.run.reports.sanitize import Outline
 
-from tests.conftest import call_labkit
+from tests.conftest import call_in_process
 from tests.own_stage import COMMANDS, call_for_message, copy_notebooks
 from tests.run.small import load_ledger, make_small
 from tests.shared_server import SharedServer
@@ -479,24 +479,24 @@ def test_an_ejected_notebook_runs_and_the_other_experiment_is_not_stale(
     pipeline = root / "dvc.yaml"
     pipeline.write_text(pipeline.read_text().replace("[small]", "[small, other]"))
     for experiment in ("small", "other"):
-        call_labkit(root, "run", experiment, "--cold")
+        call_in_process(root, "run", experiment, "--cold")
     assert "own_cell_ran" not in (root / "reports" / "small" / "01_eda.ipynb").read_text()
-    call_labkit(root, "eject", "eda", "small")
+    call_in_process(root, "eject", "eda", "small")
     edit(
         root / "notebooks" / "small" / "01_eda.ipynb",
         lambda notebook: notebook.cells[3].update(source='"own_cell_ran"'),
     )
     states = {
         one["experiment"]: [stage["state"] for stage in one["stages"]]
-        for one in json.loads(call_labkit(root, "status", "small", "other", "--json").stdout)["experiments"]
+        for one in json.loads(call_in_process(root, "status", "small", "other", "--json").stdout)["experiments"]
     }
     assert states["other"] == ["up to date"]
     assert states["small"] == ["stale"]
-    call_labkit(root, "run", "small", "--cold")
+    call_in_process(root, "run", "small", "--cold")
     n_runs = len(load_ledger(root))
     assert "own_cell_ran" in (root / "reports" / "small" / "01_eda.ipynb").read_text()
     page = (root / "reports" / "small" / "01_eda.html").read_text()
     assert "The notebook that ran is this experiment&#39;s own: notebooks/small/01_eda.ipynb." in page
-    call_labkit(root, "run", "other", "--cold")
+    call_in_process(root, "run", "other", "--cold")
     stages = [line["stage"] for line in load_ledger(root)[n_runs:] if line["kind"] == "start"]
     assert "eda" not in stages

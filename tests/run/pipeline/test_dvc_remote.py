@@ -43,7 +43,7 @@ def alice(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
     folder = tmp_path_factory.mktemp("remote")
     root = make_small(folder / "alice", "eda", "features", store=store)
     add_experiment(root, "other")
-    done = call_labkit(root, "run", "small", "--cold")
+    done = call_in_process(root, "run", "small", "--cold")
     assert done.returncode == 0, done.stdout + done.stderr
     assert call(root, "dvc", "remote", "add", "-d", "team", str(folder / "data")).returncode == 0
     assert call(root, "dvc", "push").returncode == 0
@@ -82,7 +82,7 @@ def test_run_of_a_clone_names_the_colleagues_run_that_made_its_data(alice: Path,
     bob = clone(alice, tmp_path / "bob")
     assert call_labkit(bob, "pull").returncode == 0
     uri = f"sqlite:///{alice / 'mlflow.db'}"
-    done = call_labkit(bob, "run", "small", "--cold", "--force", "features", MLFLOW_TRACKING_URI=uri)
+    done = call_in_process(bob, "run", "small", "--cold", "--force", "features", MLFLOW_TRACKING_URI=uri)
     assert done.returncode == 0, done.stdout + done.stderr
     [path] = bob.glob(".labkit/runs/*/record.json")
     made_by = json.loads(path.read_text())["stages"]["eda"]["made_by"]

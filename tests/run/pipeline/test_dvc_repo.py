@@ -170,7 +170,7 @@ def test_status_shows_that_nothing_is_stale(root: Path) -> None:
 def test_second_run_runs_no_notebook_and_publishes_nothing(root: Path) -> None:
     before, n_runs = get_champion(root), len(find_runs(root))
     pages = {path: path.stat().st_mtime_ns for path in (root / "reports" / "diabetes").glob("0*")}
-    done = call_labkit(root, "run", "diabetes")
+    done = call_in_process(root, "run", "diabetes")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("  up to date ") == 7
     assert "version 1 is already the champion" in done.stdout
@@ -222,7 +222,7 @@ def test_change_and_change_back_end_on_the_right_champion_and_pages(root: Path) 
     version, digest = get_champion(root)
     page = root / "reports" / "diabetes" / "04_training.html"
     first = page.read_bytes()
-    changed = call_labkit(
+    changed = call_in_process(
         root,
         "run",
         "diabetes",
@@ -238,7 +238,7 @@ def test_change_and_change_back_end_on_the_right_champion_and_pages(root: Path) 
     other = get_champion(root)
     assert other[1] != digest
     assert page.read_bytes() != first
-    back = call_labkit(
+    back = call_in_process(
         root,
         "run",
         "diabetes",

@@ -14,7 +14,7 @@ import pytest
 from labkit.run.pipeline import run_lock
 from labkit.storage.locks import open_lock, take_lock
 
-from tests.conftest import LABKIT, call_in_process, call_labkit, make_environment
+from tests.conftest import LABKIT, call_in_process, make_environment
 from tests.run.small import find_done, find_tracked, load_ledger, make_small, started, wait_until
 
 WAIT = """
@@ -124,7 +124,7 @@ def test_second_run_that_does_not_want_to_wait_is_refused(
     root: Path, first: "subprocess.Popen[str]", words: tuple[str, ...]
 ) -> None:
     n_lines = len(load_ledger(root))
-    done = call_labkit(root, "run", "small", *words, "--no-wait")
+    done = call_in_process(root, "run", "small", *words, "--no-wait")
     assert done.returncode == 2
     assert re.search(
         rf"labkit: the run of small \(process {first.pid}, since .*\) is under way: wait for it", done.stderr
@@ -164,7 +164,7 @@ def test_params_changed_under_a_run_end_it_as_dvc_would_record_what_did_not_run(
     assert "params/small.yaml was changed while the run was under way; finished stages are kept" in printed
     assert find_tracked(root)["eda"][0] == "FAILED"
     params.write_text(before + "# A comment changes nothing.\n")
-    assert call_labkit(root, "run", "small", "--cold").returncode == 0
+    assert call_in_process(root, "run", "small", "--cold").returncode == 0
 
 
 @pytest.mark.slow
@@ -189,7 +189,7 @@ def test_lock_of_a_killed_run_is_free(root: Path, first: "subprocess.Popen[str]"
     first.kill()
     first.wait()
     (root / "go").touch()
-    done = call_labkit(root, "run", "small", "--cold", "--no-wait")
+    done = call_in_process(root, "run", "small", "--cold", "--no-wait")
     assert done.returncode == 0, done.stderr
     assert "small: a run of " in done.stdout
     assert f"was killed (process {first.pid} is gone); it is closed as such now" in done.stdout

@@ -7,7 +7,7 @@ import pytest
 from labkit.errors import StageError
 from labkit.run.pipeline.stage_run import check_declared
 
-from tests.conftest import call_labkit
+from tests.conftest import call_in_process, call_labkit
 from tests.run.small import find_done, find_tracked, make_small
 
 
@@ -41,7 +41,7 @@ def test_outputs_are_those_that_are_declared(
 def test_stage_that_writes_what_nobody_expects_fails_and_leaves_nothing(tmp_path: Path, store: Path) -> None:
     source = "(work / 'outputs' / 'stray.txt').write_text('x')"
     root = make_small(tmp_path / "checkout", "eda", store=store, eda=source)
-    done = call_labkit(root, "run", "small", "--cold")
+    done = call_in_process(root, "run", "small", "--cold")
     assert done.returncode == 1
     assert "stage eda wrote stray.txt, not declared: make `outs` in dvc.yaml and the notebook agree" in done.stderr
     assert [path.name for path in (root / "data" / "small").iterdir()] == ["fingerprint"]
@@ -53,14 +53,14 @@ def test_stage_that_writes_what_nobody_expects_fails_and_leaves_nothing(tmp_path
 def test_page_of_a_stage_whose_outputs_are_refused_shows_that_it_failed(tmp_path: Path, store: Path) -> None:
     root = make_small(tmp_path / "checkout", "eda", store=store)
     page, notebook = root / "reports/small/01_eda.html", root / "notebooks/01_eda.ipynb"
-    assert call_labkit(root, "run", "small", "--cold").returncode == 0
+    assert call_in_process(root, "run", "small", "--cold").returncode == 0
     first = page.read_text()
     assert "stray.txt" not in first
     content = json.loads(notebook.read_text())
     last = [cell for cell in content["cells"] if cell["cell_type"] == "code"][-1]
     last["source"] = ["(work / 'outputs' / 'stray.txt').write_text('x')\n", *last["source"]]
     notebook.write_text(json.dumps(content))
-    done = call_labkit(root, "run", "small", "--cold")
+    done = call_in_process(root, "run", "small", "--cold")
     assert done.returncode == 1
     assert page.read_text() != first
     assert "stage eda wrote stray.txt, not declared" in page.read_text()

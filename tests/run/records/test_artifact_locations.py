@@ -159,7 +159,7 @@ def test_folder_may_have_any_name(old: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_whole_run_in_a_folder_of_any_name(tmp_path: Path) -> None:
     root = make_small(tmp_path / ODD)
-    done = call_labkit(root, "run", "small")
+    done = call_labkit(root, "run", "small", "--cold")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "mlflow ui --backend-store-uri sqlite:///mlflow.db" in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == [ODD]

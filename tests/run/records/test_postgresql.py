@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import call_labkit, make_environment
+from tests.conftest import call_in_process, make_environment
 from tests.run.small import find_tracked, load_ledger, make_small
 from tests.run.together import TOGETHER
 from tests.servers import find_free_port
@@ -30,7 +30,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def assert_refused(root: Path, uri: str, message: str) -> None:
     """Assert that a run is refused in one line, without a password and before anything has begun."""
     before = load_ledger(root)
-    done = call_labkit(root, "run", "small", MLFLOW_TRACKING_URI=uri)
+    done = call_in_process(root, "run", "small", "--cold", MLFLOW_TRACKING_URI=uri)
     assert done.returncode == 2, done.stdout + done.stderr
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
@@ -86,7 +86,7 @@ def test_wrong_password_and_unknown_database_are_refused(root: Path, server: str
 @pytest.mark.slow
 def test_run_is_recorded_and_the_password_nowhere(root: Path, server: str) -> None:
     uri = make_database(server, "recorded")
-    done = call_labkit(root, "run", "small", MLFLOW_TRACKING_URI=uri)
+    done = call_in_process(root, "run", "small", "--cold", MLFLOW_TRACKING_URI=uri)
     assert done.returncode == 0, done.stdout + done.stderr
     assert 'mlflow ui --backend-store-uri "$MLFLOW_TRACKING_URI"' in done.stdout
     found = find_tracked(root, uri.replace("postgresql:", "postgresql+psycopg:"))
@@ -120,12 +120,12 @@ def test_half_made_tables_are_refused(root: Path, server: str) -> None:
 def test_second_checkout_does_not_write_into_the_first(root: Path, server: str, tmp_path: Path) -> None:
     """Unless both are configured to keep artifacts in one place."""
     uri = make_database(server, "separate")
-    assert call_labkit(root, "run", "small", "--cold", "--force", "eda", MLFLOW_TRACKING_URI=uri).returncode == 0
+    assert call_in_process(root, "run", "small", "--cold", "--force", "eda", MLFLOW_TRACKING_URI=uri).returncode == 0
     second = make_small(tmp_path / "second", "eda")
     assert_refused(second, uri, f"the experiment 'small' keeps its artifacts in {root}/mlruns/small, and not below")
     uri, place = make_database(server, "shared"), f"file://{tmp_path}/artifacts"
     for checkout in (root, second):
         variables = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_DEFAULT_ARTIFACT_ROOT": place}
-        done = call_labkit(checkout, "run", "small", "--cold", "--force", "eda", **variables)
+        done = call_in_process(checkout, "run", "small", "--cold", "--force", "eda", **variables)
         assert done.returncode == 0, done.stdout + done.stderr
     assert len(list(tmp_path.glob("artifacts/small/*/artifacts/record.json"))) == 2

@@ -123,7 +123,7 @@ def test_run_is_made_again_from_its_record_alone(root: Path, tmp_path: Path, sha
     subprocess.run(["git", "-C", str(clone), "apply", str(patch)], check=True)
     shutil.copy(fetched / record["params"]["artifact"], clone / "params")
     shutil.copy(root / ".dvc" / "config", clone / ".dvc" / "config")
-    done = call_labkit(shared_server.lend(clone), "run", "small")
+    done = call_in_process(shared_server.lend(clone), "run", "small")
     assert done.returncode == 0, done.stdout + done.stderr
     [again] = load_records(clone)
     written = [{name: stage["outputs"] for name, stage in one["stages"].items()} for one in (record, again)]
@@ -145,7 +145,7 @@ def test_run_that_fails_has_a_record_too(root: Path, tmp_path: Path, shared_serv
     copy = tmp_path / "copy"
     shutil.copytree(root, copy, symlinks=True)
     (copy / "notebooks" / "helper.py").write_text("raise ValueError('broken')\n")
-    done = call_labkit(shared_server.lend(copy), "run", "small")
+    done = call_in_process(shared_server.lend(copy), "run", "small")
     assert done.returncode == 1
     record = load_records(copy)[-1]
     assert record["outcome"] == "failed"
@@ -157,7 +157,7 @@ def test_run_that_fails_has_a_record_too(root: Path, tmp_path: Path, shared_serv
 def test_stage_that_runs_alone_has_a_record_of_its_own(tmp_path: Path, store: Path) -> None:
     root = make_small(tmp_path / "checkout", "eda", store=store)
     (root / "notebooks" / "helper.py").write_text("rate = 2\n")
-    assert call_labkit(root, "stage", "eda", "small").returncode == 0
+    assert call_in_process(root, "stage", "eda", "small").returncode == 0
     [record] = load_records(root)
     assert list(record["code"]["files"]) == ["notebooks/helper.py"]
     assert record["stages"]["eda"]["mlflow_run_id"] == record["mlflow_run_id"]
@@ -169,7 +169,7 @@ def test_stage_that_runs_alone_has_a_record_of_its_own(tmp_path: Path, store: Pa
 def test_source_that_is_too_large_is_warned_of(tmp_path: Path, store: Path, shared_server: SharedServer) -> None:
     root = shared_server.lend(make_small(tmp_path / "checkout", "eda", store=store))
     (root / "notebooks" / "helper.py").write_text("#" * 1_000_001)
-    done = call_labkit(root, "run", "small")
+    done = call_in_process(root, "run", "small")
     warning = "warning: too large to be recorded, so this run cannot be reproduced: notebooks/helper.py (1.0 MB"
     assert warning in done.stdout
     assert load_records(root)[0]["code"]["left_out"] == {"notebooks/helper.py": 1_000_001}

@@ -21,7 +21,7 @@ from labkit.run.records import ledger, recovery, tracking, tracking_client
 from labkit.run.records import mlflow_store as store_module
 from labkit.run.records.mlflow_store import check_store
 
-from tests.conftest import call_in_process, call_labkit
+from tests.conftest import call_in_process
 from tests.own_store import work_in
 from tests.run.small import load_ledger, make_small, wait_until
 from tests.run.together import check_whole, kill_maker, list_runs, start_together
@@ -252,7 +252,7 @@ def test_what_is_no_store_is_refused_and_left_alone(root: Path, content: bytes |
 def test_unreachable_server_is_reported_before_anything_starts(root: Path) -> None:
     uri = f"http://me:hidden-word@127.0.0.1:{find_free_port()}"
     shown = uri.replace("me:hidden-word@", "")
-    done = call_labkit(root, "run", "small", MLFLOW_TRACKING_URI=uri)
+    done = call_in_process(root, "run", "small", MLFLOW_TRACKING_URI=uri)
     assert done.returncode == 2
     assert done.stderr.startswith(
         f"labkit: {shown}: no tracking server responds there ([Errno 111] Connection refused)"

@@ -20,7 +20,7 @@ from labkit.params.load import load_params
 from labkit.run.records import registry, run_search, tracking, tracking_client
 from mlflow import MlflowClient
 
-from tests.conftest import call_labkit, make_environment
+from tests.conftest import call_in_process, call_labkit, make_environment
 from tests.own_store import work_in
 from tests.run.small import load_ledger, make_small
 from tests.servers import find_free_port, wait_until_up
@@ -148,7 +148,7 @@ def test_deleted_experiment_is_refused_before_anything_starts_and_can_be_restore
     number = known.experiment_id if known else client.create_experiment("small")
     client.delete_experiment(number)
     for words in (["run", "small", "--cold"], ["run", "small", "--cold", "--sample", "50"], ["stage", "eda", "small"]):
-        done = call_labkit(root, *words, **variables)
+        done = call_in_process(root, *words, **variables)
         assert done.returncode == 2, done.stdout + done.stderr
         assert done.stderr.startswith(
             "labkit: the experiment 'small' was deleted in MLflow, so nothing can be recorded"
@@ -159,7 +159,7 @@ def test_deleted_experiment_is_refused_before_anything_starts_and_can_be_restore
     assert remedy == f"mlflow experiments restore --experiment-id {number}"
     environment = {**make_environment(root), **variables}
     subprocess.run(shlex.split(remedy), cwd=root, env=environment, check=True, capture_output=True)
-    done = call_labkit(root, "run", "small", "--cold", **variables)
+    done = call_in_process(root, "run", "small", "--cold", **variables)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -221,7 +221,7 @@ def test_search_returns_the_runs_of_all_pages_and_experiments(root: Path) -> Non
 @pytest.mark.slow
 def test_broken_embedded_store_is_refused_before_anything_starts(root: Path) -> None:
     (root / "mlflow.db").write_bytes(b"not a database at all")
-    done = call_labkit(root, "run", "small", "--cold")
+    done = call_in_process(root, "run", "small", "--cold")
     assert done.returncode == 2
     assert "not a complete MLflow database" in done.stderr
     assert load_ledger(root) == []
