@@ -4,6 +4,7 @@ Notebooks compute the evidence and make results by code; pages, the index, the m
 alike. The words of each code are in `labkit.check_register`.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -14,6 +15,7 @@ from markupsafe import Markup
 from labkit.check_register import REGISTER as REGISTER
 from labkit.check_register import Definition as Definition
 from labkit.errors import DataError, name_nearest
+from labkit.names import OWN_CHECK_CODE
 from labkit.units import format_count
 
 CHECKS = "labkit-checks"
@@ -28,10 +30,6 @@ PLURALS: dict[Status, str] = {
     "issue": "issues", "warning": "warnings", "passed": "passed", "not applicable": "not applicable",
     "skipped": "skipped", "muted": "muted",
 }  # fmt: skip
-
-
-OWN_CODE = "OWN"
-"""Beginning of the codes of checks of the user's own."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ class CheckResult:
             The content has another structure, or an unknown code.
         """
         try:
-            is_own = content["code"].startswith(OWN_CODE)
+            is_own = re.fullmatch(OWN_CHECK_CODE, content["code"]) is not None
             own = Definition(**{one.name: content[one.name] for one in fields(Definition)}) if is_own else None
             return cls(content["code"], content["status"], content["evidence"], own)  # type: ignore[arg-type]
         except KeyError as error:

@@ -1,7 +1,13 @@
-"""Rules for names: of experiments, and of columns as they are normalized in tables and shown in Markdown."""
+"""Rules for names: of experiments, metrics, checks, and columns as they are normalized and shown in Markdown."""
 
 EXPERIMENT_NAME = r"[a-z][a-z0-9_]{0,62}"
 """Pattern of a whole experiment name, which is safe in paths and commands."""
+
+METRIC_NAME = r"[a-z][a-z0-9_]*"
+"""Pattern of the whole name of a metric of the user's own."""
+
+OWN_CHECK_CODE = r"OWN[0-9]{2}"
+"""Pattern of the whole code of a check of the user's own."""
 
 SPACES = "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 """Unicode spaces other than the ordinary one; they look the same, and most cannot be typed."""

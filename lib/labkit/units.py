@@ -135,6 +135,20 @@ def format_share(share: float, places: int = 0) -> str:
     return f"{100 * share:.{places}f} %" if abs(share) < 10 else f"{format_number(100 * share)} %"
 
 
+def format_duration(seconds: float | None) -> str:
+    """Return a duration in words.
+
+    >>> [format_duration(seconds) for seconds in (0.42, 12.34, 125, 3900, None)]
+    ['0.4 s', '12.3 s', '2 min 05 s', '1 h 05 min', '']
+    """
+    if seconds is None:
+        return ""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 def format_time_span(seconds: float) -> str:
     """Return a duration in the largest unit that fits, from seconds to days.
 

@@ -32,6 +32,7 @@ def test_declared_words_are_used(params_root: Path) -> None:
     assert subject.add_unit("largest error", "dep_delay") == "largest error (minutes)"
     assert subject.format_time(datetime(2013, 10, 15, 9, tzinfo=UTC)) == "2013-10-15 05:00"
     assert load.load_params("flights").evaluation.costs.unit == "points"
+    assert set(subject.find_clocks()) == {"departure_minute", "arrival_minute"}
 
 
 def test_generic_words_where_none_are_declared(params_root: Path) -> None:

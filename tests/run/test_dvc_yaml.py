@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from labkit.names import EXPERIMENT_NAME, normalize_spaces
+from labkit.names import EXPERIMENT_NAME, METRIC_NAME, normalize_spaces
 from labkit.params import load, override
 from labkit.params.experiment import Params
 from labkit.params.section import check_import_path, find_wordings
@@ -82,7 +82,7 @@ def find_free(kind: Any, place: str) -> list[str]:
     if any(getattr(one, "func", None) is check_import_path for one in getattr(kind, "__metadata__", ())):
         return []  # identifiers, dots and one colon
     marks = [mark for one in getattr(kind, "__metadata__", ()) for mark in getattr(one, "metadata", ())]
-    if f"^{EXPERIMENT_NAME}$" in [getattr(mark, "pattern", None) for mark in marks]:
+    if {f"^{EXPERIMENT_NAME}$", f"^{METRIC_NAME}$"} & {getattr(mark, "pattern", None) for mark in marks}:
         return []  # small letters, digits and underscores
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return list_free(kind, place)

@@ -98,6 +98,9 @@ def test_parameters_are_typed_and_come_from_the_params_file(own: Path) -> None:
     assert origin.startswith("params/diabetes.yaml:")
     step = labkit.start("segments", "diabetes", {"n_segments": 4, "scaled": True})
     assert (step.params.n_segments, step.overrides) == (4, {"n_segments": 4})
+    apply_overrides("diabetes", ["stages.segments.n_segments=3"])
+    step = labkit.start("segments", "diabetes", {"n_segments": 3, "scaled": True})
+    assert step.params.n_segments == 3, "-S sets the file, also to the default"
     with pytest.raises(ParamsError, match=r"^parameter n_segments is '4': write a whole number"):
         labkit.start("segments", "diabetes", {"n_segments": "4"})
 

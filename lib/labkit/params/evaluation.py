@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from labkit.names import OWN_CHECK_CODE
 from labkit.params.section import Column, Fraction, ImportPath, Section, UsedBy
 
 Rate = Literal["selection", "true_positive", "false_positive"]
@@ -24,7 +25,7 @@ class Fairness(Section):
     )
 
 
-CheckCode = Annotated[str, Field(pattern="^OWN[0-9]{2}$")]
+CheckCode = Annotated[str, Field(pattern=f"^{OWN_CHECK_CODE}$")]
 """Code of a check of the user's own."""
 
 

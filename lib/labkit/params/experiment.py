@@ -1,12 +1,15 @@
 """All params of an experiment: `params/<experiment>.yaml` as one frozen, typed object."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from labkit.check_register import REGISTER
+from labkit.errors import name_nearest
+from labkit.names import METRIC_NAME, OWN_CHECK_CODE
 from labkit.params.evaluation import Evaluation
 from labkit.params.features import Features
 from labkit.params.import_path import parse_import_path
@@ -15,7 +18,8 @@ from labkit.params.tables import Data, Variable
 from labkit.params.training import BUILTIN_METRICS, CLASSIFICATION_METRICS, CLASSIFIERS, REGRESSION_METRICS, Training
 from labkit.params.wrangling import Wrangling
 
-NAME_OF_METRIC = re.compile(r"[a-z][a-z0-9_]*(?<!_std)(?<!_low)(?<!_high)")
+RESERVED_ENDINGS = ("_std", "_low", "_high")
+"""Endings of the names of standard deviations and of limits of intervals."""
 TAKEN = {
     *BUILTIN_METRICS, "rank", "model", "source", "error", "seconds", "trial", "state", "folds", "best", "metric",
     "value", "period", "rows", "true", "prediction", "low", "high", "dummy", "cost_per_row",
@@ -44,11 +48,31 @@ def check_metric_names(metrics: Sequence[str]) -> list[str]:
     """Return the names of the user's own metrics if they can be told from all others that stand beside them."""
     names = [parse_import_path(path)[1] for path in metrics]
     for place, name in enumerate(names):
-        if not NAME_OF_METRIC.fullmatch(name) or name in TAKEN or name in names[:place]:
-            reason = f"a metric cannot be named {name!r}, or the name is taken: rename the function, e.g. profit"
-            fault = PydanticCustomError("value_error", "{error}", {"error": reason})
-            raise make_fault(fault, ("evaluation", "metrics", place), metrics[place])
+        reason = ""
+        if name in TAKEN or name in names[:place]:
+            reason = "the name is taken"
+        elif name.endswith(RESERVED_ENDINGS):
+            reason = "names in _std, _low and _high are reserved"
+        elif not re.fullmatch(METRIC_NAME, name):
+            reason = "small letters, digits and _ are allowed, a letter first"
+        if reason:
+            message = f"a metric cannot be named {name!r}: {reason}: rename the function, e.g. profit"
+            raise make_fault(make_value_error(message), ("evaluation", "metrics", place), metrics[place])
     return names
+
+
+def make_value_error(message: str) -> PydanticCustomError:
+    """Return the type of an error that is described by a message of its own."""
+    return PydanticCustomError("value_error", "{error}", {"error": message})
+
+
+def check_muted(muted: Iterable[str], own: Iterable[str]) -> None:
+    """Refuse codes of checks that are neither in the register nor among the user's own."""
+    known = [*REGISTER, *own]
+    for code in muted:
+        if code not in known:
+            message = f"there is no check {code}: {name_nearest(code, known)}"
+            raise make_fault(make_value_error(message), ("checks", "mute", code), code)
 
 
 def make_fault(
@@ -84,7 +108,7 @@ class Deploy(Section):
     )
 
 
-AnyCheckCode = Annotated[str, Field(pattern="^(LK[0-9]{3}|OWN[0-9]{2})$")]
+AnyCheckCode = Annotated[str, Field(pattern=f"^(LK[0-9]{{3}}|{OWN_CHECK_CODE})$")]
 """Code of a check of labkit's or of the user's own."""
 
 
@@ -137,8 +161,9 @@ class Params(Section):
 
     @model_validator(mode="after")
     def check_metric(self) -> "Params":
-        """Refuse metrics, models and options of the other task."""
+        """Refuse metrics, models and options of the other task, and codes of checks that do not exist."""
         task = self.data.target.task
+        check_muted(self.checks.mute, self.evaluation.checks)
         own = check_metric_names(self.evaluation.metrics)
         fitting = (*(CLASSIFICATION_METRICS if task == "classification" else REGRESSION_METRICS), *own)
         if self.training.metric not in (*BUILTIN_METRICS, *own):

@@ -89,6 +89,11 @@ class OwnMetric:
     function: Callable[..., Any]
     declared: Declaration
 
+    @property
+    def is_of_classes(self) -> bool:
+        """Whether it takes predicted classes, which depend on the threshold if there are two."""
+        return "y_pred" in choose_arguments(self.function, dict.fromkeys(OFFERED), where=self.path)
+
     def describe(self) -> str:
         """Return what it measures in words, with its unit and direction."""
         unit = f"in {self.declared.unit}" if self.declared.unit else ""
@@ -175,7 +180,7 @@ def load_own_metric(path: str, *, where: str = PLACE) -> OwnMetric:
     Raises
     ------
     ParamsError
-        It cannot be imported, takes other arguments, or does not say which direction is better.
+        It cannot be imported, takes other arguments, or does not declare whether greater or smaller is better.
     """
     function = resolve_callable(path, where=where)
     lead = f"{where}: {path}: {locate_code(function)}"
@@ -184,7 +189,7 @@ def load_own_metric(path: str, *, where: str = PLACE) -> OwnMetric:
         raise ParamsError(f"{lead}: a metric takes y_true, and y_pred or y_proba or both, by these names")
     declared = getattr(function, "labkit_metric", None) or find_convention(path)
     if declared is None:
-        raise ParamsError(f"{lead}: does not say whether greater or smaller values are better: {DECLARE}")
+        raise ParamsError(f"{lead}: does not declare whether greater or smaller is better: {DECLARE}")
     if declared.better not in get_args(Direction):
         raise ParamsError(f"{lead}: better is {declared.better!r}: {DECLARE}")
     return OwnMetric(path, function, declared)

@@ -13,9 +13,6 @@ from labkit.params.experiment import Params
 from labkit.params.tables import ColumnMeaning
 from labkit.units import format_clock, format_count
 
-MINUTES_OF_DAY = ("minutes after midnight", "minutes since midnight", "minute of the day")
-"""Units of numbers that are shown as times of the day."""
-
 
 @dataclass(frozen=True)
 class Subject:
@@ -125,15 +122,15 @@ class Subject:
         return self.name_column(name) if name in self.columns else ""
 
     def is_clock(self, name: str) -> bool:
-        """Return whether the numbers of a column are times of a day, by its declared unit."""
-        return name in self.columns and self.columns[name].unit in MINUTES_OF_DAY
+        """Return whether the numbers of a column are declared to be times of a day."""
+        return name in self.columns and self.columns[name].format == "time_of_day"
 
     def format_value(self, name: str, value: float) -> str:
-        """Return a number of a column, as a time of the day if its unit says so.
+        """Return a number of a column, as a time of the day if that is declared.
 
         Examples
         --------
-        >>> subject = Subject("", columns={"departure": ColumnMeaning(unit="minutes after midnight")})
+        >>> subject = Subject("", columns={"departure": ColumnMeaning(format="time_of_day")})
         >>> subject.format_value("departure", 1110), subject.format_value("distance", 1110.5)
         ('18:30', '1110.5')
         """

@@ -235,6 +235,9 @@ class ColumnMeaning(Section):
 
     description: str = Field("", max_length=80, description="what it holds, in a few words, e.g. departure delay")
     unit: str = Field("", max_length=30, description="unit of its values, e.g. minutes")
+    format: Literal["time_of_day"] | None = Field(
+        None, description="`time_of_day` shows minutes after midnight as times, e.g. 18:30"
+    )
 
 
 class Data(Section):

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from labkit.names import EXPERIMENT_NAME
+from labkit.names import METRIC_NAME
 from labkit.params.section import ImportPath, Section, UsedBy
 
 DUMMY = "dummy"
@@ -42,7 +42,7 @@ Model = Annotated[
 
 def find_kind_of_metric(metric: object) -> str:
     """Return the tag of a metric's type: one of labkit's, or a name of the user's own."""
-    is_own = isinstance(metric, str) and metric not in BUILTIN_METRICS and re.fullmatch(EXPERIMENT_NAME, metric)
+    is_own = isinstance(metric, str) and metric not in BUILTIN_METRICS and re.fullmatch(METRIC_NAME, metric)
     return "function-name" if is_own else "literal-name"
 
 
@@ -53,7 +53,7 @@ def allow_both(schema: dict[str, Any]) -> None:
 
 Metric = Annotated[
     Annotated[Literal[BUILTIN_METRICS], Tag("literal-name")]  # type: ignore[valid-type]
-    | Annotated[str, Field(pattern=f"^{EXPERIMENT_NAME}$"), Tag("function-name")],
+    | Annotated[str, Field(pattern=f"^{METRIC_NAME}$"), Tag("function-name")],
     Discriminator(find_kind_of_metric),
 ]
 """One of labkit's metrics, or the name of one of `evaluation.metrics`; `Params` checks the latter."""

@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from labkit.names import OWN_CHECK_CODE
+
 WANTED = {
     "int": "write a whole number",
     "float": "write a number",
@@ -58,7 +60,7 @@ def describe_remedy(fault: Mapping[str, Any]) -> str:
 
 def describe_pattern(pattern: str) -> str:
     """Describe the strings that match a pattern of the params."""
-    if "OWN" in pattern:
+    if OWN_CHECK_CODE in pattern:
         return f"write the code of a check, e.g. {'LK205 or OWN01' if 'LK' in pattern else 'OWN01'}"
     letters = "capital" if pattern.startswith("^[A-Z]") else "small"
     return f"write {letters} letters, digits and _, a letter first"

@@ -1,1 +1,1 @@
-"""Stages without a notebook: source, fingerprint, publish."""
+"""Stages without a notebook, source and publish; promotion, status and comparison of runs."""

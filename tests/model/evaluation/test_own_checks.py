@@ -79,6 +79,11 @@ def test_check_that_cannot_be_run_is_an_issue_with_file_and_line(
         ("evaluation:\n  checks: {LK501: 'churn.checks:rows_per_region'}\n", "write the code of a check, e.g. OWN01"),
         ("evaluation:\n  checks: {OWN01: churn.checks}\n", "'churn.checks' is no import path"),
         ("checks:\n  mute: {OWN1: known}\nevaluation:\n", "write the code of a check, e.g. LK205 or OWN01"),
+        (
+            "checks:\n  mute: {LK255: known}\nevaluation:\n",
+            r"diabetes.yaml:\d+: checks.mute.LK255: there is no check LK255: did you mean 'LK[0-9]+'\?",
+        ),
+        ("checks:\n  mute: {OWN02: known}\nevaluation:\n  checks: {OWN01: 'a.b:c'}\n", "did you mean 'OWN01'"),
     ],
 )
 def test_codes_are_checked_with_the_params(library: Path, section: str, message: str) -> None:

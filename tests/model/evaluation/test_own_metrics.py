@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from labkit.errors import ModelError, ParamsError
-from labkit.model.evaluation import baselines, bootstrap, gate, metrics
+from labkit.model.evaluation import baselines, bootstrap, gate, metrics, threshold
 from labkit.model.evaluation.blocks import make_rows
 from labkit.model.evaluation.predictions import Predictions
 from labkit.model.training.comparison import compare
 from labkit.model.training.selection import choose
 from labkit.model.training.tuning import tune
-from labkit.params.evaluation import Gate
+from labkit.params.evaluation import Costs, Gate
 from labkit.params.load import load_params, parse_file
 from labkit.params.own_metrics import OWN_METRICS
 from labkit.params.training import Training
@@ -120,6 +120,19 @@ def test_metric_is_described_with_unit_direction_and_path(library: Path) -> None
         metrics.is_greater_better("profit")
 
 
+def test_metrics_of_predicted_classes_are_computed_at_the_threshold(library: Path) -> None:
+    OWN_METRICS.use(("churn.metrics:profit", "sklearn.metrics:recall_score"))
+    ours, costs = make_predictions(), Costs(false_positive=1, false_negative=4)
+    draws: dict[str, Any] = {"n_samples": 100, "confidence": 0.95, "seed": 1, "blocks": make_rows(400)}
+    found = threshold.compare_thresholds(ours, 0.2, costs, **draws).set_index("metric")
+    assert list(found.index) == ["accuracy", "balanced_accuracy", "f1", "recall_score", "cost per row"]
+    is_hit = ours.y_true == 1
+    assert found.loc["recall_score", "at 0.2"] == pytest.approx((ours.y_proba[is_hit, 1] >= 0.2).mean())
+    assert found.loc["recall_score", "at 0.5"] == pytest.approx((ours.y_proba[is_hit, 1] > 0.5).mean())
+    assert metrics.name_metric("recall_score", n_classes=2) == "recall_score at a threshold of 0.5"
+    assert metrics.name_metric("profit", n_classes=2) == "profit", "it takes probabilities only"
+
+
 def test_more_classes_come_as_labels_with_a_column_of_probabilities_each(library: Path) -> None:
     (library / "kinds.py").write_text(
         DECLARE
@@ -186,7 +199,7 @@ def test_metric_that_fails_in_a_fold_fails_the_candidate_with_the_reason(library
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("def mine(y_true, y_pred): ...\n", "lib/churn/bad.py:1: does not say whether greater or smaller values are better: declare it"),
+        ("def mine(y_true, y_pred): ...\n", "lib/churn/bad.py:1: does not declare whether greater or smaller is better: declare it: @metric(better='greater')"),
         ("def mine(truth, y_pred): ...\n", "lib/churn/bad.py:1: it needs the argument 'truth': take any of y_true, y_pred, y_proba"),
         ("def mine(y_pred): ...\n", "lib/churn/bad.py:1: a metric takes y_true, and y_pred or y_proba or both, by these names"),
         (DECLARE + "@metric(better='more')\ndef mine(y_true, y_pred): ...\n", "lib/churn/bad.py:3: better is 'more': declare it"),
@@ -216,9 +229,10 @@ def write_params(library: Path, paths: str, metric: str = "mae") -> Path:
     ("paths", "metric", "message"),
     [
         ('["churn.metrics:mae"]', "mae", r"params/churn.yaml:\d+: evaluation.metrics.0: a metric cannot be named 'mae'"),
-        ('["churn.metrics:rows"]', "mae", r"params/churn.yaml:\d+: evaluation.metrics.0: a metric cannot be named 'rows'"),
+        ('["churn.metrics:rows"]', "mae", r"params/churn.yaml:\d+: evaluation.metrics.0: a metric cannot be named 'rows': the name is taken: rename the function, e.g. profit"),
         ('["churn.a:profit", "churn.b:profit"]', "mae", r"params/churn.yaml:\d+: evaluation.metrics.1: .* the name is taken"),
-        ('["churn.metrics:profit_std"]', "mae", r"evaluation.metrics.0: a metric cannot be named 'profit_std'"),
+        ('["churn.metrics:profit_std"]', "mae", r"a metric cannot be named 'profit_std': names in _std, _low and _high are reserved: rename"),
+        ('["churn.metrics:Profit"]', "mae", r"a metric cannot be named 'Profit': small letters, digits and _ are allowed, a letter first: rename"),
         ('["churn.metrics.profit"]', "mae", "'churn.metrics.profit' is no import path"),
         ('["churn.metrics:profit"]', "profitt", r"params/churn.yaml:\d+: training.metric is 'profitt': did you mean 'profit'\?"),
         ("[]", "profit", r"params/churn.yaml:\d+: training.metric is 'profit': "),

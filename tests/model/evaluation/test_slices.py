@@ -139,9 +139,11 @@ def test_slice_that_mostly_repeats_a_better_one_is_left_out() -> None:
 
 
 def test_minutes_of_a_day_are_shown_as_times() -> None:
-    subject = Subject("", columns={"departure": ColumnMeaning(unit="minutes after midnight")})
+    subject = Subject("", columns={"departure": ColumnMeaning(format="time_of_day")})
     values = pd.Series(np.arange(0, 1440, 5), name="departure")
     bins = cut_column("departure", values, subject)
     assert bins.conditions[:2] == ["departure < 03:59", "departure from 03:59 to below 07:58"]
     assert (bins.codes == np.searchsorted([239, 478, 718, 957, 1200], values, side="right")).mean() > 0.99
     assert cut_column("departure", values.head(3), subject).conditions[1] == "departure = 00:05"
+    plain = Subject("", columns={"departure": ColumnMeaning(unit="minutes after midnight")})
+    assert plain.format_value("departure", 239) == "239", "the unit is only shown"

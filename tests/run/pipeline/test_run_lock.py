@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime, timedelta
@@ -42,12 +43,12 @@ def test_second_run_waits_and_reports_for_which_run(root: Path, first: "subproce
     with started(root, "run", "small", "--cold") as second:
         assert second.stdout
         printed = second.stdout.readline()
-        found = re.fullmatch(r"waiting for the run of small \(process (\d+), since (\S+)\) …\n", printed)
+        found = re.fullmatch(r"waiting for the run of small \(process (\d+), since (\S+ \S+)\) …\n", printed)
         assert found, printed
         assert int(found[1]) == first.pid
-        # To whole seconds each, the one just before the other.
-        began = datetime.fromisoformat(load_ledger(root)[0]["at"])
-        assert timedelta() <= began - datetime.fromisoformat(found[2]) <= timedelta(seconds=10)
+        # To the minute, in local time: the lock is taken just before the run is noted.
+        began = datetime.fromisoformat(load_ledger(root)[0]["at"]).astimezone()
+        assert found[2] in {f"{began - timedelta(seconds=earlier):%Y-%m-%d %H:%M}" for earlier in (0, 10)}
         assert second.poll() is None
         (root / "go").touch()
         assert first.wait(60) == 0
@@ -114,8 +115,16 @@ def test_what_a_killed_holder_wrote_about_itself_is_not_believed(here: Path) -> 
         assert take_lock(handle)
         assert run_lock.find_holder() == {}
     assert run_lock.describe_holder({}) == "another run of this checkout"
-    holder = {"pid": 7, "experiment": "b", "since": "noon", "command": "labkit new"}
-    assert run_lock.describe_holder(holder) == "labkit new b (process 7, since noon)"
+
+
+def test_holder_is_named_with_local_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    holder = {"pid": 7, "experiment": "b", "since": "2026-11-24T20:11:12+00:00", "command": "labkit new"}
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        shown = run_lock.describe_holder(holder)
+    time.tzset()
+    assert shown == "labkit new b (process 7, since 2026-11-25 05:11)"
 
 
 @pytest.mark.slow

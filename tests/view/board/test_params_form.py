@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from labkit.errors import LabkitError, ParamsError
 from labkit.params.load import load_params
+from labkit.params.override import apply_overrides
 from labkit.run.pipeline import run_lock
 from labkit.view.board.params_form import CHOICE, FIXED, FormField, find_schema, list_fields, write_field
 
@@ -21,6 +22,8 @@ def test_fields_have_type_range_and_meaning_of_the_schema(params_root: Path) -> 
     assert find_field("diabetes", "training.most_rows").hint == "whole number, at least 100, empty: not set"
     metric = find_field("diabetes", "training.metric")
     assert (metric.kind, metric.value, "mae" in metric.choices) == (CHOICE, "mae", True)
+    apply_overrides("diabetes", ["evaluation.metrics=['churn.metrics:profit']"])
+    assert find_field("diabetes", "training.metric").choices == (*metric.choices, "profit")
     assert find_field("diabetes", "training.calibrate").kind == "switch"
     assert find_field("diabetes", "evaluation.gate.minimum_gain").value == "5.0"
     assert find_field("diabetes", "data.tables").kind == FIXED

@@ -24,7 +24,7 @@ PROBE_METRICS = {"classification": "roc_auc", "regression": "r2"}
 IN_TARGET_UNIT = ("mae", "rmse", "median_absolute_error")
 """Metrics in the unit of the target; the others have none."""
 OF_CLASSES = ("accuracy", "balanced_accuracy", "f1")
-"""Metrics of predicted classes rather than probabilities: with two classes they depend on the threshold."""
+"""Built-in metrics of predicted classes; see `list_metrics_of_classes`."""
 MEANINGS = {
     "roc_auc": "probability that a row of the class ranks above one of another class; 0.5 is guessing",
     "average_precision": "precision averaged over all levels of recall; 1 is perfect",
@@ -50,7 +50,12 @@ def name_metric(name: str, *, n_classes: int) -> str:
     >>> name_metric("f1", n_classes=2), name_metric("f1", n_classes=3)
     ('f1 at a threshold of 0.5', 'f1')
     """
-    return f"{name} at a threshold of 0.5" if n_classes == 2 and name in OF_CLASSES else name
+    return f"{name} at a threshold of 0.5" if n_classes == 2 and name in list_metrics_of_classes() else name
+
+
+def list_metrics_of_classes() -> list[str]:
+    """Return the metrics of predicted classes, which depend on the threshold if there are two; the user's own last."""
+    return [*OF_CLASSES, *(name for name in OWN_METRICS.paths if OWN_METRICS.find(name).is_of_classes)]
 
 
 def describe_metric(name: str) -> str:

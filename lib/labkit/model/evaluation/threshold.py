@@ -17,7 +17,7 @@ from sklearn.pipeline import Pipeline
 from labkit.model.estimators.candidates import N_JOBS, set_threads
 from labkit.model.evaluation.blocks import Blocks
 from labkit.model.evaluation.bootstrap import Interval, compute_intervals, draw_weights, make_interval
-from labkit.model.evaluation.metrics import OF_CLASSES, make_mean_score
+from labkit.model.evaluation.metrics import list_metrics_of_classes, make_mean_score
 from labkit.model.evaluation.predictions import Predictions, compute_predictions
 from labkit.params.evaluation import Costs
 from labkit.params.tables import Target
@@ -46,7 +46,8 @@ class Outcome:
     acted
         Fraction of all rows that are acted on.
     metrics
-        Metrics of the classes that the threshold predicts, by name, see `labkit.model.evaluation.metrics.OF_CLASSES`.
+        Metrics of the classes that the threshold predicts, by name; see
+        `labkit.model.evaluation.metrics.list_metrics_of_classes`.
     """
 
     threshold: float
@@ -167,7 +168,7 @@ def evaluate_threshold(
         acted=float(acts.mean()),
         metrics=compute_intervals(
             predictions.decide(threshold),
-            names=OF_CLASSES,
+            names=list_metrics_of_classes(),
             n_samples=n_samples,
             confidence=confidence,
             seed=seed,
@@ -190,7 +191,7 @@ def compare_thresholds(predictions: Predictions, threshold: float, costs: Costs,
         One row per metric of predicted classes, and a last one for the cost per row: `metric`, then for each of the two
         thresholds its value and the limits of its interval.
     """
-    lines: dict[str, dict[str, Any]] = {name: {"metric": name} for name in (*OF_CLASSES, COST)}
+    lines: dict[str, dict[str, Any]] = {name: {"metric": name} for name in (*list_metrics_of_classes(), COST)}
     for level in (threshold, HALF):
         found, column = evaluate_threshold(predictions, level, costs, **draws), f"at {level:.3g}"
         for name, one in (*found.metrics.items(), (COST, found.cost)):

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,8 @@ def describe_holder(holder: dict[str, Any]) -> str:
         if (command := holder.get("command"))
         else f"the run of {holder['experiment']}"
     )
-    return f"{what} (process {holder['pid']}, since {holder['since']})"
+    since = datetime.fromisoformat(holder["since"]).astimezone()
+    return f"{what} (process {holder['pid']}, since {since:%Y-%m-%d %H:%M})"
 
 
 def find_lock_path() -> Path:

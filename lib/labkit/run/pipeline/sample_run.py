@@ -33,7 +33,7 @@ from labkit.run.records import recovery
 from labkit.run.records.stage_record import load_records
 from labkit.run.reports import render
 from labkit.storage.atomic import copy_file
-from labkit.units import format_count
+from labkit.units import format_count, format_duration
 
 MOST_EFFORT = {
     "training.folds": 3,
@@ -131,7 +131,8 @@ def write_sample_index(experiment: str, names: Sequence[str], *, rows: int, sett
         f"Set for this sample: {', '.join(map(escape, settings))}." if settings else "",
         "",
         *(
-            f"- [{record.page}]({record.page}.html): {record.status}, {record.seconds:.0f} s. {escape(record.headline)}"
+            f"- [{record.page}]({record.page}.html): {record.status}, {format_duration(record.seconds)}. "
+            f"{escape(record.headline)}"
             for name in names
             if (record := records.get(name))
         ),

@@ -36,7 +36,7 @@ from labkit.run.records.stage_record import PAGE_ENDINGS, StageRecord, compute_o
 from labkit.secrets.detection import check_files
 from labkit.secrets.redaction import Mask
 from labkit.storage import append, atomic
-from labkit.units import format_count
+from labkit.units import format_count, format_duration
 
 LONGEST_SOURCE_LINE = 160
 
@@ -381,7 +381,7 @@ def make_error(
     set_values = ", ".join(f"{name}={value}" for name, value, origin in parameters if origin != "default")
     lines = [
         f"stage {find_stage(path)} failed: {summary}",
-        f"In {path.name}, {failure.place}, after {execution.seconds:.0f} s",
+        f"In {path.name}, {failure.place}, after {format_duration(execution.seconds)}",
         f"    {shorten(failure.line, LONGEST_SOURCE_LINE)}" if failure.line else "",
         # Indented, so that they cannot be mistaken for lines of this message.
         *(f"    {shorten(line, LONGEST_SOURCE_LINE)}" for line in failure.error_message.splitlines()[1:4]),

@@ -14,7 +14,7 @@ from labkit.run.memory import GIGABYTE
 from labkit.run.records import ledger
 from labkit.run.records.interactive import describe_interactive, make_interactive_document
 from labkit.run.records.ledger import Entry
-from labkit.units import format_count
+from labkit.units import format_count, format_duration
 
 SHORT = 12
 """Characters of a digest that are shown."""
@@ -208,7 +208,7 @@ def describe_ending(entry: Entry) -> str:
     """Return a phrase about how a run ended."""
     parts = [derive_outcome(entry)]
     parts += [f"exit code {entry.exit_code}"] if entry.exit_code is not None else []
-    parts += [f"after {entry.seconds:.1f} s"] if entry.seconds is not None else []
+    parts += [f"after {format_duration(entry.seconds)}"] if entry.seconds is not None else []
     parts += [f"peak memory {entry.peak_bytes / GIGABYTE:.1f} GB"] if entry.peak_bytes else []
     return ", ".join(parts) + (f": {entry.reason}" if entry.reason else "")
 
@@ -262,7 +262,7 @@ def find_producers(entries: Iterable[Entry], run: Entry) -> dict[str, str]:
 
 def describe_plan(entry: Entry, stages: Sequence[Entry], makers: dict[str, str]) -> list[tuple[str, str]]:
     """Describe why each stage was run or skipped, and how long it took."""
-    took = {one.stage: f" ({one.seconds:.1f} s)" for one in stages if one.seconds is not None}
+    took = {one.stage: f" ({format_duration(one.seconds)})" for one in stages if one.seconds is not None}
     lines = [
         f"{stage:<12} {outcome}: {why}{took.get(stage, '')}"
         for stage, outcome, why in explain_plan(entry, stages, makers)

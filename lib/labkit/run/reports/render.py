@@ -28,7 +28,7 @@ from labkit.run.reports.checks_on_page import enclose, show_muted
 from labkit.run.reports.conditions import move_to_appendix, select_cells
 from labkit.run.reports.sanitize import CLEANER, Outline, check_base64, render_colours
 from labkit.storage.atomic import write_text
-from labkit.units import format_count, format_number
+from labkit.units import format_count, format_duration, format_number
 
 Status = Literal["finished", "failed", "interrupted"]
 
@@ -313,20 +313,6 @@ def find_first_line(content: str) -> str:
     lines = [line for line in content.splitlines() if line.strip()]
     line = next((line for line in lines if not line.startswith("#")), lines[0] if lines else "")
     return re.sub(r"^\S.*?\.py:\d+: (?=\w*Warning\b)", "", line)
-
-
-def format_duration(seconds: float | None) -> str:
-    """Return a duration in words.
-
-    >>> [format_duration(seconds) for seconds in (0.42, 12.34, 125, 3900, None)]
-    ['0.4 s', '12.3 s', '2 min 05 s', '1 h 05 min', '']
-    """
-    if seconds is None:
-        return ""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def format_time(timestamp: str | None) -> str:

@@ -16,7 +16,7 @@ from labkit.run.saved_cells.code_cells import CodeCell, Finding, read_code_cells
 from labkit.run.saved_cells.static_checks import check_static
 from labkit.run.verification.tolerances import CELL_SECONDS, RTOL
 from labkit.secrets.redaction import Mask
-from labkit.units import format_count
+from labkit.units import format_count, format_duration
 
 VARIES = "ignore-output"
 """Tag of a cell whose output may differ from run to run."""
@@ -48,7 +48,7 @@ class Verification:
             done = f"{n_cells} checked, nothing was run"
         else:
             same = f"outputs of {self.n_compared} compared" if self.n_compared else "no saved outputs to compare"
-            done = f"{self.n_run} of {n_cells} ran in {self.seconds:.1f} s, {same}"
+            done = f"{self.n_run} of {n_cells} ran in {format_duration(self.seconds)}, {same}"
         counts = [count for _, count in self.order]
         if any(one.kind == "order" for one in self.findings):
             done += f"; ran in the order {', '.join('-' if count is None else str(count) for count in counts)}"

@@ -1,15 +1,18 @@
 """The form for parameters: fields made from the schema, and writing one as `-S` does."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from labkit.params.describe import describe_params, make_schema
+from labkit.params.import_path import parse_import_path
+from labkit.params.load import load_params
 from labkit.params.override import apply_overrides
 from labkit.run.pipeline import run_lock
 
+METRIC = "training.metric"
 CHOICE, SWITCH, NUMBER, STRING, WORDS, FIXED = "choice", "switch", "number", "string", "words", "fixed"
 BOUNDS = {
     "minimum": "at least {}",
@@ -58,6 +61,7 @@ def list_fields(experiment: str) -> dict[str, list[FormField]]:
         The experiment is unknown, or its params file is not valid.
     """
     sections: dict[str, list[FormField]] = {}
+    own_metrics = [parse_import_path(path)[1] for path in load_params(experiment).evaluation.metrics]
     for one in describe_params(experiment):
         if one.name != "experiment":
             schema, is_optional = find_schema(one.name)
@@ -66,7 +70,7 @@ def list_fields(experiment: str) -> dict[str, list[FormField]]:
                 one.name,
                 kind,
                 show_value(one.value, kind),
-                list_choices(schema, one.value),
+                list_choices(schema, one.value, more=own_metrics if one.name == METRIC else ()),
                 describe_type(schema, is_optional),
                 one.meaning,
                 one.origin,
@@ -109,9 +113,9 @@ def find_enumerated(schema: Mapping[str, Any]) -> list[Any]:
     return list(next((one["enum"] for one in (schema, *schema.get("anyOf", ())) if "enum" in one), ()))
 
 
-def list_choices(schema: Mapping[str, Any], value: Any) -> tuple[str, ...]:
-    """Return the words to choose from, with the one that is set; none if the schema lists none."""
-    words = list(map(str, find_enumerated(schema)))
+def list_choices(schema: Mapping[str, Any], value: Any, more: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the words to choose from, with `more` and the one that is set; none if the schema lists none."""
+    words = [*map(str, find_enumerated(schema)), *more]
     return tuple(dict.fromkeys([*words, str(value)])) if words and value is not None else tuple(words)
 
 

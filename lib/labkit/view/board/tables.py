@@ -6,6 +6,7 @@ from html import escape
 from labkit.run.records.run_history import list_runs, show_age
 from labkit.stages.run_comparison import RunComparison
 from labkit.stages.status import ALWAYS, FRESH, NEVER, STALE
+from labkit.units import format_duration
 from labkit.view.board.state import RUNNING, BoardStage, BoardState
 
 MOST_RUNS = 10
@@ -37,24 +38,13 @@ def make_box(stage: BoardStage) -> str:
     return (
         f'<div style="border: 2px solid {colour}; border-radius: 4px; padding: .2em .6em; min-width: 6em">'
         f"<strong>{escape(stage.stage)}</strong><br>{make_badge(stage)}<br>"
-        f"<small>{show_seconds(stage.seconds)}</small></div>"
+        f"<small>{format_duration(stage.seconds)}</small></div>"
     )
 
 
 def make_badge(stage: BoardStage) -> str:
     """Return the state of a stage in its colour."""
     return f'<span style="color: {COLOURS.get(stage.state, FAILED_COLOUR)}">{escape(stage.state)}</span>'
-
-
-def show_seconds(seconds: float | None) -> str:
-    """Return a duration.
-
-    >>> show_seconds(0.31), show_seconds(83.2), show_seconds(None)
-    ('0.3 s', '83 s', '')
-    """
-    if seconds is None:
-        return ""
-    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
 def make_stage_table(state: BoardState) -> str:
@@ -64,7 +54,7 @@ def make_stage_table(state: BoardState) -> str:
         why = [escape(reason) for reason in one.reasons if one.state != NEVER]
         why += [f"latest: {escape(one.headline)}" if why else escape(one.headline)] if one.headline else []
         page = f'<a href="../{escape(one.page)}" target="_blank">open page</a>' if one.page else ""
-        cells = (escape(one.stage), escape(", ".join(one.after)), make_badge(one), show_seconds(one.seconds))
+        cells = (escape(one.stage), escape(", ".join(one.after)), make_badge(one), format_duration(one.seconds))
         rows.append((*cells, escape(one.ended), "<br>".join(why), page))
     return make_html_table(("stage", "reads from", "state", "took", "last ran", "why, and latest result", "page"), rows)
 
@@ -76,7 +66,7 @@ def make_runs_table(experiment: str, headlines: dict[str, str] | None = None) ->
         return f"<p>No run of {escape(experiment)} yet.</p>"
     cells = []
     for one in rows:
-        taken = (show_seconds(one.seconds), show_age(one.at))
+        taken = (format_duration(one.seconds), show_age(one.at))
         cells.append(tuple(map(escape, (one.run, one.end, *taken, (headlines or {}).get(one.run, "")))))
     more = f"<p>… and {n_runs - len(rows)} more: labkit runs {escape(experiment)} -n {n_runs}</p>"
     return make_html_table(("run", "ended", "took", "started", "on the holdout"), cells) + more * (n_runs > len(rows))
