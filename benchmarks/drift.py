@@ -5,11 +5,13 @@ flights. Calm streams of two kinds, 90 days of about 900 rows each: rows drawn f
 real days in a row. The reference is the odd weeks of the training rows, the blocks come from the even weeks. A stream
 is alarmed if any of its days is; a planted change is found if its series alarms on its first or second day. With
 `--cost`, the CPU time of one thread and the peak memory of counting one window of 0.2 and 2 million rows of 15 columns
-from Parquet, beside one pass of numpy that computes means, standard deviations and counts of categories.
+from Parquet, beside one pass of numpy that computes means, standard deviations and counts of categories, and
+`DataDriftPreset` of Evidently on tables in memory.
 """
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -40,12 +42,22 @@ COLUMNS = (
     "weather_dewp", "weather_humid", "weather_wind_speed", "weather_pressure", "weather_visib", "plane_manufacturer",
     "plane_seats",
 )  # fmt: skip
+EVIDENTLY = """
+import json, sys, time, pandas as pd
+from evidently import Report
+from evidently.presets import DataDriftPreset
+
+current, reference = pd.read_parquet(sys.argv[1]), pd.read_parquet(sys.argv[2])
+begin = time.process_time()
+Report([DataDriftPreset()]).run(current, reference)
+print(json.dumps({"cpu": time.process_time() - begin}))
+"""
 Change = Callable[[pd.DataFrame, np.random.Generator], pd.DataFrame]
 
 
 def shift(column: str, deviations: float) -> Change:
-    """Return a change by some standard deviations."""
-    return lambda rows, _: rows.assign(**{column: rows[column] + deviations * rows[column].std()})
+    """Return a change by some standard deviations of all training rows, not of a day."""
+    return lambda rows, _: rows.assign(**{column: rows[column] + deviations * rows.attrs["sd"][column]})
 
 
 def spoil(column: str, value: object, share: float) -> Change:
@@ -127,6 +139,8 @@ def measure_detection(data: Path, release: Path, *, n_streams: int, seed: int) -
         found = dict.fromkeys(CHANGES, 0)
         for number in range(n_streams):
             days = list(make_stream(pool, sizes, seed + number, is_drawn=is_drawn))
+            for rows in days:
+                rows.attrs["sd"] = {name: cells.sd for name, cells in profile.inputs.layout.items()}
             drift = judge_inputs(count_days(days, row_features, profile))
             alarmed += bool(drift)
             series.update((column, change) for column, change, _ in drift)
@@ -187,8 +201,8 @@ def run_count(path: Path, reference: Path) -> None:
     print(json.dumps({"cpu": time.process_time() - begin}))
 
 
-def measure_cost(data: Path) -> None:
-    """Print CPU seconds and peak memory of both passes, each in a process of its own."""
+def measure_cost(data: Path, evidently: Path | None) -> None:
+    """Print CPU seconds and peak memory of all passes, each in a process of its own with one thread."""
     rows = pd.read_parquet(data / "clean/training.parquet")[list(COLUMNS)]
     with tempfile.TemporaryDirectory() as scratch:
         reference = Path(scratch) / "reference.parquet"
@@ -197,9 +211,13 @@ def measure_cost(data: Path) -> None:
         for n_rows in (200_000, 2_000_000):
             path = Path(scratch) / f"{n_rows}.parquet"
             write_table(pd.read_parquet(reference), path, n_rows)
-            for what in ("numpy", "labkit"):
-                command = [sys.executable, __file__, "--one", what, "--file", str(path), "--reference", str(reference)]
-                done = subprocess.run(command, capture_output=True, text=True, check=True)
+            own = [sys.executable, __file__, "--file", str(path), "--reference", str(reference), "--one"]
+            commands = {"numpy": [*own, "numpy"], "labkit": [*own, "labkit"]}
+            if evidently is not None:
+                commands["Evidently"] = [str(evidently), "-W", "ignore", "-c", EVIDENTLY, str(path), str(reference)]
+            for what, command in commands.items():
+                one_thread = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+                done = subprocess.run(command, env=one_thread, capture_output=True, text=True, check=True)
                 print(f"{n_rows:,} rows, {what}: {done.stdout.strip()}", flush=True)
 
 
@@ -211,6 +229,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=20)
     parser.add_argument("--seed", type=int, default=20_261_129)
     parser.add_argument("--cost", action="store_true")
+    parser.add_argument("--evidently", type=Path, help="Python of an environment with Evidently")
     parser.add_argument("--one", choices=("numpy", "labkit"))
     parser.add_argument("--file", type=Path)
     parser.add_argument("--reference", type=Path)
@@ -222,7 +241,7 @@ def main() -> None:
     elif options.one == "labkit":
         run_count(options.file, options.reference)
     elif options.cost:
-        measure_cost(options.data)
+        measure_cost(options.data, options.evidently)
     else:
         measure_detection(options.data, options.release, n_streams=options.streams, seed=options.seed)
     if options.one:

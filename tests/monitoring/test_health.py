@@ -1,6 +1,7 @@
 """The health of a model in service: the verdict, and whatever the rows bring."""
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,8 +12,10 @@ import pandas as pd
 import pytest
 from labkit.model.release.bundle import Release
 from labkit.model.release.runtime import CONTRACT, MANIFEST, compute_release_digest
+from labkit.monitoring.champion_check import Checked
 from labkit.monitoring.current_rows import Current, take_frame
 from labkit.monitoring.health import Health, describe_health, judge
+from labkit.monitoring.health_page import make_health_plot
 from labkit.monitoring.reference_profile import Profile, make_profile
 from labkit.monitoring.row_batches import read_frame
 
@@ -87,6 +90,29 @@ def test_reason_names_column_effect_and_day(release: Release, profile: Profile) 
     [reason] = [one for one in health.reasons if one.startswith("Unseen values")]
     assert "'city' since 2026-04-07: " in reason
     assert "('elsewhere')" in reason
+
+
+def test_reason_gives_the_share_of_missing_values(release: Release, profile: Profile) -> None:
+    health = judge_rows(release, profile, streams.plant(make_stream(), streams.CHANGES["missing"][0]))
+    [reason] = [one for one in health.reasons if one.startswith("Missing values")]
+    assert re.fullmatch(
+        r"Missing values: 'distance' since 2026-04-07: (9|1\d)\.\d % missing, 0\.0 % in the reference, .+", reason
+    )
+
+
+def test_plot_shows_the_unit_or_what_alarms_longest_or_what_comes_nearest(release: Release, profile: Profile) -> None:
+    drawn = []
+    for name in ("celsius", "new city", None):
+        rows = make_stream() if name is None else streams.plant(make_stream(), streams.CHANGES[name][0])
+        health = judge_rows(release, profile, rows)
+        plot = make_health_plot(Checked(health, profile, {}, []))
+        assert plot is not None
+        assert (len(plot.series[0].y), plot.x_names[0], plot.x_label) == (12, "03-30", "window of 2026")
+        drawn.append((plot.series[0].name, plot.fact.partition(" ")[0]))
+    assert drawn[:2] == [("relation: temp", "relation:"), ("unseen values: city", "unseen")]
+    assert drawn[2][1] == "No"
+    one_day = judge_rows(release, profile, make_stream(1))
+    assert make_health_plot(Checked(one_day, profile, {}, [])) is None
 
 
 def test_predictions_that_differ_from_those_for_the_holdout_are_watched(release: Release, profile: Profile) -> None:

@@ -83,8 +83,8 @@ class Change:
     ----------
     effect, score
         The largest effect among the windows that alarm, and its distance from the median in spreads.
-    first, last
-        Numbers of the first and the last window that alarm.
+    first, last, worst
+        Numbers of the first and the last window that alarm, and of that with the largest score.
     n_windows
         How many alarm.
     """
@@ -95,6 +95,7 @@ class Change:
     score: float
     first: int
     last: int
+    worst: int
     n_windows: int
 
 
@@ -355,5 +356,5 @@ def find_changes(
             worst = alarms[np.argmax(score[alarms])]
             first, last = int(numbers[alarms[0]]), int(numbers[alarms[-1]])
             effect, largest = float(min(effects[key][worst], LARGEST_SCORE)), float(score[worst])
-            found.append(Change(*key, effect, largest, first, last, len(alarms)))
+            found.append(Change(*key, effect, largest, first, last, int(numbers[worst]), len(alarms)))
     return sorted(found, key=lambda change: (-change.score, change.column, change.kind))

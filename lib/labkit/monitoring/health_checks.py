@@ -84,7 +84,9 @@ def check_changes(drift: Drift, profile: Profile, unseen: Mapping[str, Mapping[s
         return [CheckResult(code, "skipped", "no complete window to judge") for code in CODES.values()]
     made = []
     for kind, code in CODES.items():
-        found = [describe_change(change, profile.inputs, unseen) for change in drift.changes if change.kind == kind]
+        found = [
+            describe_change(change, drift, profile.inputs, unseen) for change in drift.changes if change.kind == kind
+        ]
         if any(key[1] == kind for key in drift.usual):
             n_windows = format_count(len(drift.counts.rows), "window")
             small = f"; {drift.n_small} with too few rows" if drift.n_small else ""
@@ -94,28 +96,31 @@ def check_changes(drift: Drift, profile: Profile, unseen: Mapping[str, Mapping[s
     return made
 
 
-def describe_change(change: Change, reference: Reference, unseen: Mapping[str, Mapping[str, int]]) -> str:
-    """Return a change as a clause: column, effect in its unit, distance in spreads, windows."""
-    windows = reference.windows
+def describe_change(change: Change, drift: Drift, reference: Reference, unseen: Mapping[str, Mapping[str, int]]) -> str:
+    """Return a change as a clause: column, windows, effect in its unit, distance from the median in spreads."""
+    windows, name = reference.windows, change.column
     when = f"since {windows.name(change.first)}" if change.n_windows > 1 else f"on {windows.name(change.first)}"
     if windows.days is None:
         when = f"in {windows.name(change.first)}"
-    units = {
-        "distribution": "W/sd" if reference.layout.get(change.column, None) and
-        reference.layout[change.column].kind == "number" else "JS distance",
-        "relation": "sd from what the other columns predict",
-    }  # fmt: skip
     if change.kind == "volume":
-        rows = "no rows" if change.effect >= LARGEST_SCORE else f"{np.exp(change.effect):.2g}-fold change"
-        return f"{rows} {when}"
-    if change.kind == "unseen values":
-        counts = unseen.get(change.column, {})
-        shown = list_briefly([repr(one) for one in sorted(counts, key=lambda one: -counts[one])], most=3)
-        amount = f"{format_share(change.effect, 1)} ({shown})"
-    else:
-        amount = f"{change.effect:.2g} {units.get(change.kind, 'by arcsin of the root of the share')}"
+        amount = "no rows" if change.effect >= LARGEST_SCORE else f"{np.exp(change.effect):.2g}-fold change"
+        return f"{amount} {when}"
     spreads = "outside all windows of the reference" if change.score >= LARGEST_SCORE else f"z = {change.score:.0f}"
-    return f"{change.column!r} {when}: {amount}, {spreads}"
+    return f"{name!r} {when}: {describe_effect(change, drift, reference, unseen.get(name, {}))}, {spreads}"
+
+
+def describe_effect(change: Change, drift: Drift, reference: Reference, unseen: Mapping[str, int]) -> str:
+    """Return the effect of a change in the window in which it is largest."""
+    if change.kind == "unseen values":
+        shown = list_briefly([repr(one) for one in sorted(unseen, key=lambda one: -unseen[one])], most=3)
+        return f"{format_share(change.effect, 1)} ({shown})"
+    if change.kind == "missing values":
+        window = drift.counts.take(drift.counts.numbers == change.worst)
+        share, usual = (one.missing[change.column].sum() / one.rows.sum() for one in (window, reference.counts))
+        return f"{format_share(share, 1)} missing, {format_share(usual, 1)} in the reference"
+    if change.kind == "relation":
+        return f"{change.effect:.2g} sd from what the other columns predict"
+    return f"{change.effect:.2g} {'W/sd' if reference.layout[change.column].kind == 'number' else 'JS distance'}"
 
 
 def check_predictions(drift: Drift | None, profile: Profile) -> CheckResult:
@@ -125,7 +130,7 @@ def check_predictions(drift: Drift | None, profile: Profile) -> CheckResult:
     if not drift.usual:
         return skip("LK709", profile.predictions)
     changes = [one for one in drift.changes if one.kind == "distribution"]
-    found = [describe_change(change, profile.predictions, {}) for change in changes]
+    found = [describe_change(change, drift, profile.predictions, {}) for change in changes]
     return make_check("LK709", not found, list_briefly(found) or "as usual")
 
 

@@ -1,7 +1,7 @@
 """The page of the latest check of an experiment's champion."""
 
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -14,9 +14,9 @@ from labkit.monitoring.window_counts import Windows
 from labkit.run.reports import render
 from labkit.run.reports.index import list_page_links
 from labkit.run.reports.line_plot import LinePlot, Series
+from labkit.units import format_count
 
 PAGE = "monitoring.html"
-MOST_DRAWN = 3
 MOST_CHECKS = 20
 HIGHEST = 3 * ONCE
 """Largest z that is drawn: higher ones would flatten the thresholds."""
@@ -53,45 +53,40 @@ def make_health_plot(checked: Checked) -> LinePlot | None:
     drift, windows = checked.health.drift, checked.health.windows
     if drift is None or windows is None or not drift.usual or len(drift.counts.numbers) < 2:
         return None
-    chosen = choose_series(drift)
-    places = range(len(drift.counts.numbers))
-    lines = [
-        Series(name_series(key), places, np.minimum(drift.scores[key], HIGHEST).tolist(), has_marks=len(places) <= 60)
-        for key in chosen
-    ]
-    twice, once = scale_thresholds(len(drift.usual))
-    limits = [
-        Series(name, places, [height] * len(places))
-        for name, height in (("alarm, twice in a row", twice), ("alarm, once", once))
-    ]
+    key = choose_series(drift, {one.column for one in checked.health.units})
+    names = [windows.name(number) for number in drift.counts.numbers.tolist()]
+    places, (twice, _) = range(len(names)), scale_thresholds(len(drift.usual))
+    heights = np.minimum(drift.scores[key], HIGHEST).tolist()
+    is_one_year = windows.days is not None and len({name[:4] for name in names}) == 1
     return LinePlot(
         title="How unusual each window is",
-        fact=describe_plot(drift, windows, chosen[0]),
-        x_label="window",
-        y_label="z: distance from usual windows",
-        series=[*lines, *limits],
-        x_names=[windows.name(number) for number in drift.counts.numbers.tolist()],
+        fact=describe_plot(drift, windows, key),
+        x_label=f"window of {names[0][:4]}" if is_one_year else "window",
+        y_label=f"z, at most {HIGHEST:.0f}",
+        series=[
+            Series(name_series(key), places, heights, has_marks=len(places) <= 60),
+            Series("alarm if reached twice in a row", places, [twice] * len(places)),
+        ],
+        x_names=[name[5:] if is_one_year else name for name in names],
     )
 
 
-def choose_series(drift: Drift) -> list[Key]:
-    """Return the series to draw: those that alarm, or else the one that comes nearest to it."""
-    changed: list[Key] = [(change.column, change.kind) for change in drift.changes[:MOST_DRAWN]]
-    if changed:
-        return changed
-    heights: dict[Key, Any] = {
-        key: np.nanmax(scores, initial=0.0) * bool((drift.effects[key] >= drift.usual[key].floor).any())
+def choose_series(drift: Drift, units: Collection[str]) -> Key:
+    """Return the series to draw: that of a unit, else the one that alarms longest, else the one nearest to it."""
+    if drift.changes:
+        longest = max(drift.changes, key=lambda one: (one.column in units, one.n_windows, one.score))
+        return longest.column, longest.kind
+    heights: dict[Key, float] = {
+        key: float(np.nanmax(scores, initial=0.0)) * bool((drift.effects[key] >= drift.usual[key].floor).any())
         for key, scores in drift.scores.items()
     }
-    return [max(heights, key=lambda key: (heights[key], key))]
+    return max(heights, key=lambda key: (heights[key], key))
 
 
 def describe_plot(drift: Drift, windows: Windows, key: Key) -> str:
     """Return what the plot shows in words."""
-    n_windows = len(drift.counts.numbers)
-    if not drift.changes:
-        return f"No series alarms in {n_windows} windows; the nearest is {name_series(key)}."
-    change = drift.changes[0]
-    return (
-        f"{name_series(key)} alarms in {change.n_windows} of {n_windows} windows, first {windows.name(change.first)}."
-    )
+    n_windows = format_count(len(drift.counts.numbers), "window")
+    found = [one for one in drift.changes if (one.column, one.kind) == key]
+    if not found:
+        return f"No series alarms in {n_windows}; the nearest is {name_series(key)}."
+    return f"{name_series(key)} alarms in {found[0].n_windows} of {n_windows}, first {windows.name(found[0].first)}."

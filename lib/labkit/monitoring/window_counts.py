@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from labkit.features.known_values import make_digest
+from labkit.features.known_values import MOST_VALUES, make_digest
 from labkit.monitoring.row_batches import Batch, Coded, Column
 
 MOST_RELATED = 20
@@ -178,6 +178,8 @@ class WindowCounter:
     ----------
     unseen
         Rows by value that the reference does not have, by categorical column.
+    found
+        Cell by value, of the first `MOST_VALUES` values of each categorical column: their digests are computed once.
     """
 
     def __init__(self, layout: Mapping[str, Cells]) -> None:
@@ -191,6 +193,7 @@ class WindowCounter:
             if one.kind == "category"
         }
         self.unseen: dict[str, dict[str, int]] = {name: {} for name in self.index}
+        self.found: dict[str, dict[str, int]] = {name: {} for name in self.index}
 
     def add(self, columns: Mapping[str, Column], windows: np.ndarray) -> None:
         """Count the rows of one batch.
@@ -241,25 +244,34 @@ class WindowCounter:
                 self.add_categories(total, name, one, values)
             else:
                 known = np.isfinite(values)
+                n_known = int(np.count_nonzero(known))
+                scaled = (values - one.mean) / (one.sd or 1.0)
+                if n_known < n_rows:
+                    values, scaled = values[known], scaled[known]
+                add_to_cells(total, name, one, values)
+                # Not by BLAS, whose threads would take all cores for a moment.
+                total.sums[name][0] += (scaled.sum(), np.einsum("i,i->", scaled, scaled))
+                total.missing[name] += n_rows - n_known
                 if name in self.numeric:
-                    place = self.numeric.index(name)
-                    scaled = np.clip((values - one.mean) / one.sd, -FURTHEST, FURTHEST)
-                    standardized[:, place] = np.where(known, scaled, 0.0)
-                add_to_cells(total, name, one, values if known.all() else values[known])
-                total.missing[name] += n_rows - int(known.sum())
+                    standardized[known, self.numeric.index(name)] = np.clip(scaled, -FURTHEST, FURTHEST)
         total.moments += sum_terms(standardized, self.terms)
 
     def add_categories(self, total: Counts, name: str, one: Cells, values: Column) -> None:
         """Add the values of a categorical column to its cells."""
         coded = values if isinstance(values, Coded) else Coded(np.full(len(values), -1), ())
         index, unseen = self.index.get(name, {}), one.n_cells - 1
+        found = self.found.get(name, {})
         n_each = np.bincount(coded.codes[coded.codes >= 0], minlength=len(coded.values)).tolist()
         total.missing[name] += int((coded.codes < 0).sum())
         for value, n_rows in zip(coded.values, n_each, strict=True):
             if value is None:
                 total.missing[name] += n_rows
             elif n_rows and not one.is_open:
-                cell = index.get(make_digest(value), unseen)
+                cell = found.get(value, -1)
+                if cell < 0:
+                    cell = index.get(make_digest(value), unseen)
+                    if len(found) < MOST_VALUES:
+                        found[value] = cell
                 total.cells[name][0, cell] += n_rows
                 if cell == unseen and (value in self.unseen[name] or len(self.unseen[name]) < MOST_UNSEEN):
                     self.unseen[name][value] = self.unseen[name].get(value, 0) + n_rows
@@ -296,8 +308,6 @@ def add_to_cells(total: Counts, name: str, one: Cells, values: np.ndarray) -> No
     low, high = one.edges[0], one.edges[-1]
     below, above = values[places == 0], values[places == one.n_cells - 1]
     total.tails[name][0] += (low * len(below) - below.sum(), above.sum() - high * len(above))
-    scaled = (values - one.mean) / (one.sd or 1.0)
-    total.sums[name][0] += (scaled.sum(), scaled @ scaled)
     least, largest = total.extremes[name][0]
     total.extremes[name][0] = min(least, values.min()), max(largest, values.max())
 
