@@ -125,12 +125,13 @@ def package(experiment: str, *, folder: Path, form: str, release: Path | None) -
     """Write the champion of EXPERIMENT in a form that works without this checkout.
 
     \b
-    wheel    a Python package that needs numpy and onnxruntime, and neither labkit nor pandas
-    service  a folder with all that `labkit serve` needs: release, lock, Containerfile, systemd units
-    mlflow   a model for MLflow, which takes the columns of this experiment and returns probabilities
-    onnx     the ONNX graph, with code that computes its inputs from raw columns and needs numpy only
-    pmml     the model for programs on Java, with the same code; needs Java, and sklearn2pmml in an environment
-             whose Python LABKIT_PMML_PYTHON names, unless it is in this one
+    wheel    a Python package that needs numpy and onnxruntime only
+    service  a folder with all that `labkit serve` needs on another machine
+    mlflow   a model for MLflow, which returns probabilities
+    onnx     the ONNX graph, with numpy code that computes its inputs
+    pmml     the model for programs on Java, with the same code
+
+    pmml needs Java, and sklearn2pmml in an environment whose Python LABKIT_PMML_PYTHON names, unless it is in this one.
 
     Before anything is written, the package predicts rows of the holdout, and rows with missing values, unknown
     categories and extreme numbers; it has to predict what the model predicts.
@@ -138,7 +139,7 @@ def package(experiment: str, *, folder: Path, form: str, release: Path | None) -
     \b
     labkit package diabetes --to dist
     labkit package diabetes --form service --to dist
-    labkit package diabetes --form mlflow --to dist --release data/diabetes/release
+    labkit package diabetes --form onnx --to dist --release release
     """
     from labkit.packages.package import write_package
     from labkit.params.load import load_params
