@@ -90,10 +90,13 @@ def import_own(module: str, *, where: str) -> Any:
     except ModuleNotFoundError as error:
         missing = str(error.name)
         if module == missing or module.startswith(f"{missing}."):
-            near = name_nearest(module, list_own_modules())
+            own, top = list_own_modules(), module.partition(".")[0]
+            is_own = any(one.partition(".")[0] == top for one in own)
+            near = name_nearest(module, own) if is_own else f"`uv pip install {top}`, or correct the name"
             raise ParamsError(f"{where}: there is no module {module} in lib/ or installed: {near}") from error
         line = find_raising_line(error)
-        raise ParamsError(f"{where}: {line}: {missing} is not installed: install it, or import another") from error
+        hint = f"`uv pip install {missing.partition('.')[0]}`"
+        raise ParamsError(f"{where}: {line}: {missing} is not installed: {hint}, or import another") from error
     except SyntaxError as error:
         place = f"{show_path(Path(str(error.filename)))}:{error.lineno}"
         raise ParamsError(f"{where}: {place}: SyntaxError: {error.msg}: correct it") from error

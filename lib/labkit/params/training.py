@@ -67,6 +67,9 @@ class Training(Section):
         min_length=1,
         description="candidates to cross-validate; your own as module:function, e.g. churn.models:make_stack",
     )
+    trusted_types: Annotated[tuple[ImportPath, ...], UsedBy(("training", "evaluation", "deploy"))] = Field(
+        (), description="classes that a model may hold besides scikit-learn's and LightGBM's, as module:class"
+    )
     metric: Metric = Field(
         description="metric by which candidates are ranked; one of evaluation.metrics too",
         json_schema_extra=allow_both,

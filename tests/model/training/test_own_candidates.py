@@ -120,8 +120,14 @@ class Careless(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         (Careless("missing"), "some of its predictions are missing or infinite"),
         (Careless("words"), "its predictions are <U1 of shape (300,)"),
         (Careless("fold"), "too many rows for me"),
-        (Careless(), "it cannot be saved: it holds types that are not trusted: tests.model.training"),
-        (XGBRegressor(n_estimators=5), "it cannot be saved: it holds types that are not trusted: "),
+        (
+            Careless(),
+            f'it cannot be saved: it holds types that are not trusted: add "{__name__}:Careless" to training.trusted_types',
+        ),
+        (
+            XGBRegressor(n_estimators=5),
+            'add "xgboost.core:Booster", "xgboost.sklearn:XGBRegressor" to training.trusted_types if you trust them',
+        ),
     ],
 )
 def test_what_fails_stays_in_the_leaderboard_with_its_reason(candidate: Any, reason: str) -> None:

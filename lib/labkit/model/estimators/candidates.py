@@ -207,7 +207,8 @@ def is_named(parameter: str, word: str) -> bool:
 
 def set_threads(estimator: Any, number: int) -> None:
     """Set the number of threads of an estimator and of the fitted estimators inside it."""
-    estimator.set_params(**dict.fromkeys(find_thread_counts(estimator), number))
+    if names := find_thread_counts(estimator):  # a fitted estimator of CatBoost refuses to set anything
+        estimator.set_params(**dict.fromkeys(names, number))
     inner = getattr(estimator, "estimator", estimator)
     if isinstance(inner, VotingClassifier | VotingRegressor):
         inner.set_params(n_jobs=1)  # members run one after another, each with its own threads

@@ -27,12 +27,14 @@ from sklearn.ensemble import (
     VotingRegressor,
 )
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from labkit.errors import ModelError, get_first_line
 from labkit.model.estimators.calibrated import SMALLEST_DISTANCE, Calibrated
 from labkit.model.estimators.target_transform import SMALLEST_POWER, OnScale
 from labkit.model.estimators.transformers import Float32TargetEncoder, RangeClipper, round_to_float32
+from labkit.model.onnx.boosters import is_booster, register_boosters
 from labkit.model.onnx.tree_thresholds import OPSET, list_thresholds, set_thresholds
 
 TREES = (
@@ -57,7 +59,9 @@ def is_single(estimator: Any) -> bool:
     distances or compares with thresholds in double precision must see the same numbers there.
     """
     inner = estimator.estimator if isinstance(estimator, Calibrated | OnScale) else estimator
-    return isinstance(inner, TREES)
+    while isinstance(inner, Pipeline):
+        inner = inner[-1]
+    return isinstance(inner, TREES) or is_booster(inner)
 
 
 def convert(model: Any) -> bytes:
@@ -83,7 +87,8 @@ def convert(model: Any) -> bytes:
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
 
     register_converters()
-    pipeline, outputs = model[1:], model[0].outputs_
+    register_boosters()
+    pipeline, outputs = replace_passthrough(model[1:]), model[0].outputs_
     # The first input determines the types of a graph: without numbers, all is float32, as encoded categories are.
     in_double = not is_single(pipeline[-1]) and "number" in outputs.values()
     number = DoubleTensorType if in_double else FloatTensorType
@@ -91,13 +96,25 @@ def convert(model: Any) -> bytes:
     options: dict[int, dict[str, Any]] = {
         id(part): {"double": in_double} for part in find_parts(pipeline) if isinstance(part, Float32TargetEncoder)
     }
-    if hasattr(pipeline[-1], "classes_"):
+    if hasattr(pipeline[-1], "predict_proba"):
         options[id(pipeline[-1])] = {"zipmap": False}
     try:
         graph = to_onnx(pipeline, initial_types=types, options=options or None, target_opset=OPSET, name="labkit")
     except Exception as error:  # converters raise errors of any type; the release reports it
         raise ModelError(f"{type(pipeline[-1]).__name__} does not convert: {get_first_line(error)}") from error
     return bytes(graph.SerializeToString())
+
+
+def replace_passthrough(pipeline: Pipeline) -> Pipeline:
+    """Return a pipeline without a first step that passes the features on, which skl2onnx does not know."""
+    # A column transformer selects inputs by name; anything else takes them as one array.
+    if pipeline[0] != "passthrough":
+        return pipeline
+    first = pipeline[1]
+    while isinstance(first, Pipeline):
+        first = first[0]
+    joined = [] if isinstance(first, ColumnTransformer) else [("join", FunctionTransformer())]
+    return Pipeline([*joined, *pipeline.steps[1:]])
 
 
 def find_parts(model: Any) -> Iterator[BaseEstimator]:
@@ -302,7 +319,7 @@ def add_estimator(scope: Any, operator: Any, estimator: Any, add: Callable[..., 
         taken = scope.declare_local_variable("single", FloatTensorType([None, None]))
         add("Cast", operator.inputs[0].full_name, to=TensorProto.FLOAT, output=taken.full_name)
     inner.inputs = [taken]
-    if hasattr(estimator, "classes_"):
+    if hasattr(estimator, "predict_proba"):
         inner.outputs.append(scope.declare_local_variable("label", Int64TensorType()))
     inner.outputs.append(scope.declare_local_variable("predicted", type(taken.type)()))
     kind = TensorProto.DOUBLE if is_double(operator.outputs[-1]) else TensorProto.FLOAT
@@ -315,7 +332,7 @@ def convert_voting(scope: Any, operator: Any, container: Any) -> None:
     add, constant = make_adders(scope, container, in_double=is_double(output))
     found = [add_estimator(scope, operator, member, add) for member in model.estimators_]
     mean = add("Div", add("Sum", *found), constant([float(len(found))]), output=output.full_name)
-    if hasattr(model, "classes_"):
+    if hasattr(model, "predict_proba"):
         add_labels(add, constant, mean, model.classes_, output=operator.outputs[0].full_name)
 
 

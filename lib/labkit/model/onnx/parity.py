@@ -92,6 +92,6 @@ def compute_differences(expected: np.ndarray, found: np.ndarray, *, n_real: int)
 
 def predict_with_pipeline(model: Any, frame: pd.DataFrame) -> np.ndarray:
     """Return a pipeline's probabilities, shape (n_rows, n_classes), or predicted numbers, shape (n_rows,)."""
-    is_classifier = hasattr(model[-1], "classes_")
+    is_classifier = hasattr(model[-1], "predict_proba")
     with np.errstate(all="ignore"):  # scikit-learn sums extreme numbers in its check for infinity
         return np.asarray(model.predict_proba(frame) if is_classifier else model.predict(frame))

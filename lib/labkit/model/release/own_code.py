@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.features.own_transformers import list_types
 from labkit.params.import_path import find_own_package, parse_import_path
+from labkit.params.trusted_types import list_trusted_types
 from labkit.storage.digests import compute_digest, list_files
 from labkit.storage.wheel import derive_version, write_wheel
 
@@ -66,7 +67,8 @@ def find_code(params: "Params") -> OwnCode:
 
 def list_named_types(params: "Params") -> list[str]:
     """Return the types of the user's own that the params name, which a model may therefore contain."""
-    return list_types({name: one.model_dump(mode="json") for name, one in params.features.transformers.items()})
+    transformers = list_types({name: one.model_dump(mode="json") for name, one in params.features.transformers.items()})
+    return sorted({*transformers, *list_trusted_types(params.training.trusted_types)})
 
 
 def find_own_packages(import_paths: Iterable[str]) -> dict[str, Path]:

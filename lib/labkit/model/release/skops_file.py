@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from labkit.errors import MissingDataError, ModelError, get_first_line, list_briefly
+from labkit.params.trusted_types import is_standard
 from labkit.renamed import list_old_types
 from labkit.storage.atomic import write_bytes
 
@@ -54,7 +55,7 @@ def save_model(path: Path, model: Any, *, own: Collection[str] = ()) -> None:
     Parameters
     ----------
     own
-        Types of the user's own that the params name; see `labkit.features.own_transformers.list_types`.
+        Types of the user's own that the params name; see `labkit.model.release.own_code.list_named_types`.
 
     Raises
     ------
@@ -124,12 +125,20 @@ def load_object(content: bytes, where: str, *, own: Collection[str] = ()) -> Any
         return skops.io.loads(content, trusted=[*TRUSTED, *own])
     except ModelError:
         raise
+    except ModuleNotFoundError as error:
+        hint = f"install it, e.g. `uv pip install {error.name}`; the release's requirements.txt has its version"
+        raise ModelError(f"{where}: the model needs {error.name}, which is not installed: {hint}") from error
     except Exception as error:  # the error of a damaged archive depends on where the damage is
         raise ModelError(f"{where}: not a model file, or damaged ({error}): run the stage that writes it") from error
 
 
-def find_untrusted(model: Any) -> list[str]:
+def find_untrusted(model: Any, *, own: Collection[str] = ()) -> list[str]:
     """Return the types in a fitted estimator that `load_model` would reject, sorted.
+
+    Parameters
+    ----------
+    own
+        See `save_model`.
 
     Raises
     ------
@@ -142,12 +151,13 @@ def find_untrusted(model: Any) -> list[str]:
         types = skops.io.get_untrusted_types(data=skops.io.dumps(model))
     except Exception as error:  # an object that skops cannot save raises errors of many types
         raise ModelError(f"it cannot be saved by skops: {error}") from error
-    return sorted(set(types) - set(TRUSTED))
+    return sorted({*types} - {*TRUSTED, *own})
 
 
 def check_types(types: list[str], where: str, own: Collection[str] = ()) -> None:
     """Raise ModelError if a type is neither on the list nor one of the user's own that the params name."""
-    foreign = sorted({*types} - {*TRUSTED, *own})
+    # A changed list in a release must not make what could run a program acceptable.
+    foreign = sorted({*types} - {*TRUSTED, *(kind for kind in own if not is_standard(kind))})
     if foreign:
         raise ModelError(f"{where}: holds types that are not trusted: {list_briefly(foreign)}: do not use the file")
 

@@ -4,7 +4,7 @@ They are compared, tuned, calibrated and released like labkit's. Before a candid
 on a few rows: what cannot be cloned, predicted with or saved is reported at once, in the leaderboard.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from labkit.model.release.skops_file import find_untrusted
 from labkit.params.import_path import choose_arguments, locate_code, resolve_callable
 from labkit.params.tables import Target
 from labkit.params.training import MODELS, Training
+from labkit.params.trusted_types import PLACE, list_trusted_types, write_import_path
 
 ROWS_OF_TRIAL = 300
 """Rows on which a candidate is tried before it is compared; of classes, as many in all but evenly from each."""
@@ -152,11 +153,13 @@ def make_own(
         kinds = find_kinds(features)
         made = put_behind_preparation(name, clone(candidate.estimator), kinds, task=target.task, seed=seed)
     adjusted = adjust(made, target, training, seed=seed)
-    try_candidate(adjusted, features, y_true, target=target)
+    try_candidate(adjusted, features, y_true, target=target, trusted=training.trusted_types)
     return adjusted
 
 
-def try_candidate(candidate: Pipeline, features: pd.DataFrame, y_true: pd.Series, *, target: Target) -> None:
+def try_candidate(
+    candidate: Pipeline, features: pd.DataFrame, y_true: pd.Series, *, target: Target, trusted: Sequence[str] = ()
+) -> None:
     """Fit a candidate to a few rows, predict them, and check whether labkit can save and load it."""
     is_classes = target.task == "classification"
     each = max(ROWS_OF_TRIAL // max(y_true.nunique(), 1), 10) if is_classes else ROWS_OF_TRIAL
@@ -173,5 +176,8 @@ def try_candidate(candidate: Pipeline, features: pd.DataFrame, y_true: pd.Series
         raise ModelError(f"its predictions are {predicted.dtype} of shape {predicted.shape}, not numbers of {wanted}")
     if not np.isfinite(predicted).all():
         raise ModelError("some of its predictions are missing or infinite")
-    if foreign := find_untrusted(fitted):
-        raise ModelError(f"it cannot be saved: it holds types that are not trusted: {list_briefly(foreign)}")
+    if foreign := find_untrusted(fitted, own=list_trusted_types(trusted)):
+        shown = ", ".join(f'"{write_import_path(kind)}"' for kind in foreign)
+        raise ModelError(
+            f"it cannot be saved: it holds types that are not trusted: add {shown} to {PLACE} if you trust them"
+        )

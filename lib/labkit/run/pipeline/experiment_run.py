@@ -19,6 +19,7 @@ from labkit.params.override import apply_overrides
 from labkit.params.own_metrics import load_own_metric
 from labkit.params.section import find_own_code
 from labkit.params.subject import Subject
+from labkit.params.trusted_types import find_type
 from labkit.paths import show_path
 from labkit.run import checkout
 from labkit.run.dvc_yaml import FINGERPRINT
@@ -93,6 +94,8 @@ def check_own_code(params: Params) -> None:
         resolve_callable(code.text, where=describe_key(params.experiment, code.keys))
     for place, path in enumerate(params.evaluation.metrics):
         load_own_metric(path, where=describe_key(params.experiment, ("evaluation", "metrics", place)))
+    for place, path in enumerate(params.training.trusted_types):
+        find_type(path, where=describe_key(params.experiment, ("training", "trusted_types", place)))
 
 
 def run_experiment(

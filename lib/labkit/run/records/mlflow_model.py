@@ -42,7 +42,7 @@ def save_mlflow_model(
 
     types = {name: DataType.string if kind == "category" else AnyType() for name, kind in kinds.items()}
     inputs = Schema([ColSpec(kind, name) for name, kind in types.items()])
-    predict = "predict_proba" if hasattr(model[-1], "classes_") else "predict"
+    predict = "predict_proba" if hasattr(model[-1], "predict_proba") else "predict"
     outputs = infer_signature(None, getattr(model, predict)(example)).outputs
     mlflow.sklearn.save_model(
         model,

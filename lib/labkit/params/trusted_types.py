@@ -1,0 +1,78 @@
+"""Types that the params trust, so that a model may hold them: the user's own, or those of a library such as XGBoost.
+
+A model file names types, and opening it makes objects of them. Types of labkit, scikit-learn and LightGBM are always
+accepted; others only if `training.trusted_types` names them. Python's own modules are never accepted: they can start
+programs and delete files.
+"""
+
+import sys
+from collections.abc import Iterable
+
+from labkit.errors import ParamsError
+from labkit.params.import_path import resolve_callable
+
+PLACE = "training.trusted_types"
+
+
+def list_trusted_types(named: Iterable[str]) -> list[str]:
+    """Return the types that import paths name, as model files name them, e.g. `churn.models.Stack`; sorted.
+
+    Raises
+    ------
+    ParamsError
+        See `find_type`.
+    """
+    return sorted({find_type(text, where=PLACE) for text in named})
+
+
+def find_type(text: str, *, where: str) -> str:
+    """Return the type that an import path names, as model files name it.
+
+    Parameters
+    ----------
+    text
+        Import path, e.g. `xgboost.sklearn:XGBRegressor`.
+    where
+        Where it is named, for messages.
+
+    Raises
+    ------
+    ParamsError
+        It cannot be imported, is part of Python or no class or function, or is defined in another module.
+
+    Examples
+    --------
+    >>> find_type("labkit.model.training.own_candidates:Candidate", where="training.trusted_types")
+    'labkit.model.training.own_candidates.Candidate'
+    """
+    if is_standard(text):
+        raise ParamsError(f"{where}: {text} is part of Python, and could run anything: name types of your own")
+    found = resolve_callable(text, where=where)
+    module, name = getattr(found, "__module__", None), getattr(found, "__qualname__", None)
+    if not module or not name:
+        raise ParamsError(f"{where}: {text} is of type {type(found).__name__}: name a class or a function")
+    if is_standard(module):
+        raise ParamsError(f"{where}: {text} is {module}.{name}, a part of Python: name types of your own")
+    if f"{module}:{name}" != text:
+        raise ParamsError(f"{where}: {text} is defined elsewhere: write {module}:{name}")
+    return f"{module}.{name}"
+
+
+def is_standard(name: str) -> bool:
+    """Return whether a type, or a module, is part of Python.
+
+    >>> is_standard("os.system"), is_standard("posix:mkdir"), is_standard("churn.models.Stack")
+    (True, True, False)
+    """
+    top = name.partition(":")[0].partition(".")[0]
+    return top in sys.stdlib_module_names or top in sys.builtin_module_names
+
+
+def write_import_path(kind: str) -> str:
+    """Return a type that a model file names as the params name it.
+
+    >>> write_import_path("xgboost.core.Booster")
+    'xgboost.core:Booster'
+    """
+    module, _, name = kind.rpartition(".")
+    return f"{module}:{name}"
