@@ -161,7 +161,7 @@ def test_what_does_not_convert_has_a_reason_and_no_graph(task: str) -> None:
     content, parity = graph.make_graph(make_model("dummy", task), make_table(), tolerance=1e-5)
     assert content is None
     assert parity.largest_difference is None
-    assert "does not convert: Unable to find a shape calculator" in parity.reason
+    assert "does not convert: skl2onnx has no converter for it" in parity.reason
     assert not parity.is_equal
 
 

@@ -14,7 +14,7 @@ from labkit.features.row_features import RowFeatures
 from labkit.model.onnx.graph import make_graph
 from labkit.model.release.skops_file import load_model, save_model
 from labkit.model.training.comparison import compare, fit_model
-from labkit.model.training.own_candidates import Candidate, collect_own
+from labkit.model.training.own_candidates import Candidate, collect_own, make_own
 from labkit.model.training.selection import choose
 from labkit.model.training.tuning import tune
 from labkit.params.training import Training
@@ -22,9 +22,10 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.impute import SimpleImputer
+from sklearn.kernel_approximation import RBFSampler
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from xgboost import XGBRegressor
@@ -91,6 +92,28 @@ def test_candidates_of_a_notebook_join_with_their_own_preparation() -> None:
     assert set(compared.frame["model"]) == {"linear", "ridge", "few"}
     assert compared.candidates["few"][0] == "passthrough"
     assert choose(compared, tune(compared, holed, y_true, target=DIABETES, training=NUMBERS, seed=1), "mae").model
+
+
+@pytest.mark.parametrize(
+    ("last", "reason"),
+    [
+        ([Ridge()], ""),
+        ([RandomForestRegressor(5, random_state=1)], ""),
+        ([RBFSampler(random_state=1), Ridge()], "RBFSampler does not convert: skl2onnx has no converter for it"),
+    ],
+)
+def test_preparation_of_a_candidate_converts_or_its_transformer_is_named(last: list[Any], reason: str) -> None:
+    features, y_true, _ = load("diabetes")
+    features["bmi"] = features["bmi"].where(features["bmi"] < 30)
+    features["sex"] = np.where(features["sex"] > 1.5, "f", "m")
+    numbers = make_column_selector(dtype_include="number")
+    words = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    columns = make_column_transformer((SimpleImputer(), numbers), (words, ["sex"]))
+    own = Candidate(make_pipeline(columns, *last), preparation="own")
+    made = make_own("own", own, features, y_true, target=DIABETES, training=NUMBERS, seed=1)
+    model = fit_model(made, RowFeatures().fit(features), [(features, y_true)], target=DIABETES, seed=1)
+    graph, parity = make_graph(model, features, tolerance=1e-5)
+    assert (graph is None, parity.reason) == (bool(reason), reason)
 
 
 class Careless(RegressorMixin, BaseEstimator):  # type: ignore[misc]

@@ -30,7 +30,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from labkit.errors import ModelError, get_first_line
+from labkit.errors import ModelError, get_first_line, list_briefly
 from labkit.model.estimators.calibrated import SMALLEST_DISTANCE, Calibrated
 from labkit.model.estimators.target_transform import SMALLEST_POWER, OnScale
 from labkit.model.estimators.transformers import Float32TargetEncoder, RangeClipper, round_to_float32
@@ -84,11 +84,15 @@ def convert(model: Any) -> bytes:
         A part of the pipeline is not supported by the converters, or its conversion fails.
     """
     from skl2onnx import to_onnx
+    from skl2onnx._supported_operators import sklearn_operator_name_map as known
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
 
     register_converters()
     register_boosters()
     pipeline, outputs = replace_passthrough(model[1:]), model[0].outputs_
+    parts = {type(part) for part in find_parts(pipeline) if isinstance(part, BaseEstimator)}
+    if unknown := sorted(part.__name__ for part in parts - {*known}):
+        raise ModelError(f"{list_briefly(unknown)} does not convert: skl2onnx has no converter for it")
     # The first input determines the types of a graph: without numbers, all is float32, as encoded categories are.
     in_double = not is_single(pipeline[-1]) and "number" in outputs.values()
     number = DoubleTensorType if in_double else FloatTensorType
