@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from labkit.model.release.runtime import CONTRACT, MANIFEST, compute_release_dig
 from labkit.monitoring.champion_check import Checked
 from labkit.monitoring.current_rows import Current, take_frame
 from labkit.monitoring.health import Health, describe_health, judge
-from labkit.monitoring.health_page import make_health_plot
+from labkit.monitoring.health_page import describe_verdict, make_health_plot
 from labkit.monitoring.reference_profile import Profile, make_profile
 from labkit.monitoring.row_batches import read_frame
 
@@ -196,6 +197,7 @@ def test_reference_without_enough_windows_is_said(release: Release) -> None:
     short = streams.profile_rows(streams.make_days(12, seed=1), release.row_features)
     health = judge_rows(release, short, make_stream(2))
     assert "drift is not judged: the reference has 10 complete windows, calibrated alarms need 20" in health.notes
+    assert describe_verdict(replace(health, verdict="ok")).endswith("drifted was not judged, see the rows below.")
     skipped = {check.code for check in health.checks if check.status == "skipped"}
     assert {"LK702", "LK704", "LK705", "LK706", "LK707", "LK708"} <= skipped
     broken = judge_rows(release, short, make_stream(2).drop(columns="temp"))

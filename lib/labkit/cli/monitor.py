@@ -102,7 +102,10 @@ def monitor(experiment: str, current: Path | None, windows: int | None, *, is_op
     if is_json:
         console.print_json(record | {"page": paths.show_path(page)})
     else:
-        echo(f"{experiment} v{record['version']}: {record['verdict']}")
+        echo(
+            f"{experiment} v{record['version']}: {record['verdict']}"
+            + ("" if checked.health.is_drift_judged else ", drift not judged")
+        )
         for reason in record["reasons"]:
             echo(f"  {reason}")
         echo(f"judged: {record['judged_rows']:,} of {format_count(record['rows'], 'row')} in {record['source']}")

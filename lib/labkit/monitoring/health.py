@@ -70,6 +70,11 @@ class Health:
     notes: Sequence[str]
 
     @property
+    def is_drift_judged(self) -> bool:
+        """Whether the reference has enough windows to tell an unusual one."""
+        return self.drift is not None and bool(self.drift.usual)
+
+    @property
     def reasons(self) -> list[str]:
         """The checks behind the verdict, the most serious first, as sentences without a full stop."""
         loud = [check for check in self.checks if check.needs_attention]

@@ -10,6 +10,7 @@ from labkit import paths
 from labkit.checks import render_checks
 from labkit.monitoring.champion_check import Checked
 from labkit.monitoring.drift import ONCE, TWICE, Drift, Key, name_series, scale_thresholds
+from labkit.monitoring.health import Health
 from labkit.monitoring.window_counts import Windows
 from labkit.run.reports import render
 from labkit.run.reports.index import list_page_links
@@ -37,7 +38,7 @@ def write_health(checked: Checked) -> Path:
         "monitoring.html.j2",
         experiment=record["experiment"],
         record=record,
-        meaning=MEANING[health.verdict],
+        meaning=describe_verdict(health),
         checks=Markup(render_checks(health.checks)),
         plot=make_health_plot(checked),
         thresholds=(TWICE, ONCE),
@@ -46,6 +47,13 @@ def write_health(checked: Checked) -> Path:
         neighbours=list_page_links(path.parent),
     )
     return path
+
+
+def describe_verdict(health: Health) -> str:
+    """Return what a verdict means, and does not mean."""
+    if health.verdict == "ok" and not health.is_drift_judged:
+        return "The rows keep the contract. Whether they have drifted was not judged, see the rows below."
+    return MEANING[health.verdict]
 
 
 def make_health_plot(checked: Checked) -> LinePlot | None:
