@@ -5,23 +5,31 @@ set -euo pipefail
 
 NAME=diabetes
 SOURCE=s3://BUCKET/diabetes-service
-# SHA-256 of release/manifest.json, which has the digests of all files of the release.
+# SHA-256 of SHA256SUMS, which has the digests of all files of the folder.
 DIGEST=DIGEST
 ADDRESS=0.0.0.0:8000
 CLIENTS_CALL_IT=predictions.example.org
 
-FOLDER=/opt/labkit/$NAME
+# A folder per digest: what runs is replaced only by what has been verified.
+FOLDER=/opt/labkit/$NAME-${DIGEST:0:16}
 apt-get update
 apt-get install --yes --no-install-recommends awscli python3-venv
-mkdir -p "$FOLDER" /etc/labkit "/etc/systemd/system/labkit-$NAME.socket.d"
-aws s3 sync --exact-timestamps --delete "$SOURCE" "$FOLDER"
+mkdir -p /opt/labkit /etc/labkit "/etc/systemd/system/labkit-$NAME.socket.d"
+rm -rf "$FOLDER" "$FOLDER.part"
+aws s3 cp --recursive --only-show-errors "$SOURCE" "$FOLDER.part"
+cd "$FOLDER.part"
+echo "$DIGEST  SHA256SUMS" | sha256sum --check --strict
+sha256sum --check --strict --quiet SHA256SUMS
+# No file that is not listed.
+diff <(cut -c 67- SHA256SUMS | LC_ALL=C sort) <(find . -type f ! -path ./SHA256SUMS -printf '%P\n' | LC_ALL=C sort)
+mv "$FOLDER.part" "$FOLDER"
 cd "$FOLDER"
-echo "$DIGEST  release/manifest.json" | sha256sum --check
 # S3 keeps no permissions.
 chmod +x serve
 python3 -m venv .venv
 .venv/bin/pip install --require-hashes -r requirements.lock
 .venv/bin/pip install --no-index --no-deps labkit-*.whl
+ln -sfn "$FOLDER" "/opt/labkit/$NAME"
 
 echo "LABKIT_SERVE_ALLOW_HOST=$CLIENTS_CALL_IT" > "/etc/labkit/$NAME.env"
 printf '[Socket]\nListenStream=\nListenStream=%s\n' "$ADDRESS" \
@@ -29,3 +37,5 @@ printf '[Socket]\nListenStream=\nListenStream=%s\n' "$ADDRESS" \
 cp "labkit-$NAME.socket" "labkit-$NAME.service" /etc/systemd/system/
 systemctl daemon-reload
 systemctl enable --now "labkit-$NAME.socket" "labkit-$NAME.service"
+# Another release than before is served from now on.
+systemctl restart "labkit-$NAME.service"

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import boto3
 import pytest
 from labkit.model.release import runtime
 from labkit.packages.package_files import write_package_files
+from labkit.packages.service_folder import DIGESTS, list_digests
 from moto import mock_aws
 
 from tests.conftest import ROOT
@@ -72,4 +73,33 @@ def test_script_is_valid_and_installs_as_the_folder_describes(tmp_path: Path) ->
         if line.startswith((".venv/bin/pip", "python3 -m venv")):
             assert line in readme
     assert "ExecStart=/opt/labkit/diabetes/serve" in (tmp_path / "labkit-diabetes.service").read_text()
-    assert "FOLDER=/opt/labkit/$NAME" in commands
+    assert "FOLDER=/opt/labkit/$NAME-" in commands
+    assert 'ln -sfn "$FOLDER" "/opt/labkit/$NAME"' in commands
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda folder: None, ""),
+        (lambda folder: (folder / "serve").write_text("#!/bin/sh\nexec evil\n"), "serve: FAILED"),
+        (lambda folder: (folder / "release" / "added").touch(), "> release/added"),
+        (lambda folder: (folder / "requirements.lock").unlink(), "requirements.lock: FAILED open or read"),
+        (lambda folder: (folder / "SHA256SUMS").write_text(""), "SHA256SUMS: FAILED"),
+    ],
+)
+def test_script_installs_only_what_the_digest_covers(
+    change: Callable[[Path], object], words: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "fetched"
+    write_release(folder / "release")
+    write_package_files("service", folder, "diabetes")
+    (folder / "requirements.lock").write_text("numpy==2\n")
+    (folder / DIGESTS).write_text(list_digests(folder))
+    digest = hashlib.sha256((folder / DIGESTS).read_bytes()).hexdigest()
+    change(folder)
+    script = (AWS / "ec2-user-data.sh").read_text()
+    checks = script[script.index('echo "$DIGEST  SHA256SUMS"') : script.index('mv "$FOLDER.part"')]
+    command = ["/bin/bash", "-euo", "pipefail", "-c", f"DIGEST={digest}\n{checks}"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) is (words == "")
+    assert words in done.stdout + done.stderr

@@ -86,6 +86,7 @@ def test_every_prediction_is_logged_and_feedback_joins_it(service: Supervisor, c
         ("/predict", b"{}", {"content-encoding": "gzip"}, None, 415),
         ("/predict", b"x" * (17 * 1024 * 1024), {}, None, 413),
         ("/predict", b"{}", {"host": "evil.example"}, None, 421),
+        ("/ping", b"{}", {"host": "10.0.3.17:8000"}, None, 405),
         ("/predict", b"{}", {"origin": "http://evil.example"}, None, 403),
         ("/predict", None, {}, "GET", 405),
         ("/predict", b"{}", {}, "DELETE", 405),

@@ -7,16 +7,17 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from labkit.errors import ParamsError
+from labkit.errors import ChampionError, ParamsError
 from labkit.model.release import bundle
 from labkit.params.load import load_params
 from labkit.run.records import registry, tracking
 from labkit.run.records.champion_moves import move_champion
 from labkit.serving import prediction_log
-from labkit.serving.board import PID
+from labkit.serving.board import ANNOUNCED, PID
 from labkit.serving.champion import Champion
 from labkit.serving.settings import Pointer
 from labkit.serving.supervisor import Options, ReleaseFolder, Supervisor, bind, serve
@@ -123,6 +124,30 @@ def test_service_follows_a_promotion_and_a_rollback(tmp_path: Path, releases: li
         champion.follow(supervisor)
         assert champion.in_force == versions[0]
         assert client.predict(ROWS)["model"]["version"] == 1
+
+
+def test_champion_that_could_not_be_fetched_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    board = SimpleNamespace(words=[0] * (ANNOUNCED + 1))
+    said: list[str] = []
+    supervisor = SimpleNamespace(folder=tmp_path, board=board, generation=1, report=said.append, promote=lambda _: True)
+    first, second = registry.Version(1, "a", "1"), registry.Version(2, "b", "2")
+    fails = [ChampionError("the store does not answer")]
+
+    def fetch(version: registry.Version, folder: Path) -> Path:
+        if fails:
+            raise fails.pop()
+        return folder
+
+    monkeypatch.setattr("labkit.serving.champion.registry.find_version", lambda *_, **__: second)
+    monkeypatch.setattr("labkit.serving.champion.fetch_release", fetch)
+    monkeypatch.setattr("labkit.serving.champion.compute_release_digest", lambda _: "2")
+    champion = Champion("small", first)
+    champion.follow(supervisor)  # type: ignore[arg-type]
+    champion.follow(supervisor)  # type: ignore[arg-type]
+    assert said == ["version 2 is refused, the model in force goes on: the store does not answer"]
+    champion.refused["2"] = 0.0  # a minute later
+    champion.follow(supervisor)  # type: ignore[arg-type]
+    assert champion.in_force == second
 
 
 def test_stop_under_load_answers_and_logs_what_it_took(tmp_path: Path, releases: list[Path]) -> None:

@@ -15,6 +15,7 @@ from labkit.packages.parity import Predict
 from labkit.project.wheel import write_labkit_wheel
 from labkit.serving.engine import load_engine
 from labkit.storage.atomic import atomic_folder, write_json, write_text
+from labkit.storage.digests import compute_digest
 
 SERVING = (
     "click",
@@ -30,7 +31,7 @@ SERVING = (
     "uvloop",
 )
 """Packages that `labkit serve --release` imports."""
-RELEASE, EXAMPLE = "release", "example.json"
+RELEASE, EXAMPLE, DIGESTS = "release", "example.json", "SHA256SUMS"
 
 
 def write_service(opened: Release, folder: Path) -> Path:
@@ -52,7 +53,14 @@ def write_service(opened: Release, folder: Path) -> Path:
     write_labkit_wheel(place)
     write_json(place / EXAMPLE, {"rows": load_engine(place / RELEASE, digest=None, version=None).load_example()})
     write_package_files("service", place, experiment)
+    write_text(place / DIGESTS, list_digests(place))
     return place
+
+
+def list_digests(folder: Path) -> str:
+    """Return the SHA-256 of all files in a folder as `sha256sum --check` reads them, by name."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return "".join(f"{compute_digest(path)}  {path.relative_to(folder).as_posix()}\n" for path in files)
 
 
 def predict_with_service(place: Path) -> Predict:

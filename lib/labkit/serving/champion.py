@@ -3,12 +3,14 @@
 The process of the supervisor is the only one of a service that talks to the registry.
 """
 
+import math
 import shutil
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from labkit import paths
-from labkit.errors import LabkitError, ParamsError
+from labkit.errors import ChampionError, LabkitError, ParamsError
 from labkit.model.release.runtime import compute_release_digest
 from labkit.run.records import mlflow_store, registry
 from labkit.run.records.champion_moves import CHAMPION
@@ -17,6 +19,8 @@ from labkit.serving.settings import Pointer
 from labkit.serving.supervisor import Supervisor
 from labkit.stages.publish import fetch_release
 
+RETRY_SECONDS = 60
+"""Time after which a champion is fetched again that could not be."""
 MOST_KEPT = 3
 """Releases of earlier champions that stay on disk."""
 
@@ -30,12 +34,12 @@ class Champion:
     in_force
         The version that is served.
     refused
-        Digests of versions that could not be served and are not tried again.
+        By digest of a version that could not be served: the monotonic time at which it is tried again.
     """
 
     experiment: str
     in_force: registry.Version
-    refused: set[str] = field(default_factory=set)
+    refused: dict[str, float] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -53,11 +57,15 @@ class Champion:
         except LabkitError as error:
             supervisor.report(f"the registry cannot be read, the model in force goes on: {error}")
             return
-        if champion is None or champion == self.in_force or champion.digest in self.refused:
+        if champion is None or champion == self.in_force or time.monotonic() < self.refused.get(champion.digest, 0):
             return
         generation = max(supervisor.generation, int(supervisor.board.words[ANNOUNCED])) + 1
         try:
             pointer = fetch_pointer(champion, supervisor.folder, generation=generation)
+        except ChampionError as error:
+            # A store that cannot be reached now may be in a minute.
+            self.refuse(champion, str(error), supervisor, until=time.monotonic() + RETRY_SECONDS)
+            return
         except LabkitError as error:
             self.refuse(champion, str(error), supervisor)
             return
@@ -68,9 +76,11 @@ class Champion:
         self.in_force = champion
         remove_old_releases(supervisor.folder)
 
-    def refuse(self, champion: registry.Version, reason: str, supervisor: Supervisor) -> None:
-        """Report a champion that cannot serve, and do not try it again."""
-        self.refused.add(champion.digest)
+    def refuse(
+        self, champion: registry.Version, reason: str, supervisor: Supervisor, *, until: float = math.inf
+    ) -> None:
+        """Report a champion that cannot serve, and do not try it again before a monotonic time."""
+        self.refused[champion.digest] = until
         supervisor.report(f"version {champion.number} is refused, the model in force goes on: {reason}")
 
 
@@ -93,7 +103,11 @@ def fetch_pointer(champion: registry.Version, folder: Path, *, generation: int) 
     """Download the release of a version, verify it, and return the pointer to it."""
     place = folder / "releases" / f"{generation}"
     place.mkdir(parents=True)
-    release = fetch_release(champion, place)
+    try:
+        release = fetch_release(champion, place)
+    except LabkitError:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
     return Pointer(generation, str(release), compute_release_digest(release), champion.number)
 
 
