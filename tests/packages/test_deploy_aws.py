@@ -12,7 +12,7 @@ import boto3
 import pytest
 from labkit.model.release import runtime
 from labkit.packages.package_files import write_package_files
-from labkit.packages.service_folder import DIGESTS, list_digests
+from labkit.packages.service_folder import DIGESTS, make_digest_list
 from moto import mock_aws
 
 from tests.conftest import ROOT
@@ -94,7 +94,7 @@ def test_script_installs_only_what_the_digest_covers(
     write_release(folder / "release")
     write_package_files("service", folder, "diabetes")
     (folder / "requirements.lock").write_text("numpy==2\n")
-    (folder / DIGESTS).write_text(list_digests(folder))
+    (folder / DIGESTS).write_text(make_digest_list(folder))
     digest = hashlib.sha256((folder / DIGESTS).read_bytes()).hexdigest()
     change(folder)
     script = (AWS / "ec2-user-data.sh").read_text()

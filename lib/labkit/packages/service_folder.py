@@ -53,11 +53,11 @@ def write_service(opened: Release, folder: Path) -> Path:
     write_labkit_wheel(place)
     write_json(place / EXAMPLE, {"rows": load_engine(place / RELEASE, digest=None, version=None).load_example()})
     write_package_files("service", place, experiment)
-    write_text(place / DIGESTS, list_digests(place))
+    write_text(place / DIGESTS, make_digest_list(place))
     return place
 
 
-def list_digests(folder: Path) -> str:
+def make_digest_list(folder: Path) -> str:
     """Return the SHA-256 of all files in a folder as `sha256sum --check` reads them, by name."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return "".join(f"{compute_digest(path)}  {path.relative_to(folder).as_posix()}\n" for path in files)

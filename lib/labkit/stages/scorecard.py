@@ -14,8 +14,9 @@ from labkit.checks import CheckResult, describe_counts, mute, sort_by_weight
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.gate import Check
 from labkit.model.evaluation.method_checks import from_gate
-from labkit.model.evaluation.metrics import IN_TARGET_UNIT, describe_metric, is_greater_better
+from labkit.model.evaluation.metrics import IN_TARGET_UNIT, is_greater_better
 from labkit.params.experiment import Params
+from labkit.params.metric_meanings import describe_metric
 from labkit.params.own_metrics import OWN_METRICS
 from labkit.params.subject import Subject
 from labkit.stages.model_versions import list_versions

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 from IPython.display import HTML, Markdown, display
 
-from labkit.model.evaluation.metrics import describe_metric as describe_metric
 from labkit.names import escape as escape
+from labkit.params.metric_meanings import describe_metric as describe_metric
 from labkit.units import LARGEST_FIXED as LARGEST_FIXED
 from labkit.units import format_confidence as format_confidence
 from labkit.units import format_count

@@ -15,6 +15,7 @@ import pytest
 from labkit.run.fingerprint import code_cache, import_graph, stage_key
 from labkit.run.fingerprint.notebook_code import read_notebook
 from labkit.run.fingerprint.python_code import read_module
+from labkit.run.notebook_files import WITHOUT_STAGE, find_stage
 
 from tests.conftest import ROOT, make_environment
 
@@ -362,8 +363,12 @@ def test_environment_inside_the_checkout_is_not_local(tmp_path: Path, monkeypatc
     assert import_graph.list_folders(tmp_path) == (tmp_path / "notebooks", tmp_path / "src", tmp_path)
 
 
-# Number 0 is for notebooks of no stage, which have no closure.
-NOTEBOOKS = [path for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if not path.name.startswith("00_")]
+# Notebooks of no stage have no closure.
+NOTEBOOKS = [
+    path
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+    if not path.name.startswith("00_") and find_stage(path) not in WITHOUT_STAGE
+]
 
 
 @pytest.mark.slow

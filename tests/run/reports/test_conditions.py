@@ -8,12 +8,16 @@ import nbformat
 import pytest
 from labkit.errors import StageError
 from labkit.params.load import load_params
+from labkit.run.notebook_files import WITHOUT_STAGE, find_stage
 from labkit.run.reports.conditions import IF, UNLESS, list_tags, select_cells
 from labkit.run.reports.render import ReportHeader, render_report
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 ROOT = Path(__file__).resolve().parents[3]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+# Of notebooks without a stage no page is made by these conditions.
+NOTEBOOKS = [
+    path for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if find_stage(path) not in ("board", *WITHOUT_STAGE)
+]
 PARAMS = {"data": {"time": None, "target": {"task": "regression"}, "joins": []}, "training": {"models": ["a", "blend"]}}
 REGRESSION = r"class(es)?\b|calibrat\w*|probabilit\w*|threshold|false alarms?"
 WITHOUT_TIME = r"(?:with|over|in|have) times?\b|seasons?|\bmonths?|\bdays?\b|drift\w*|periods?|embargo"

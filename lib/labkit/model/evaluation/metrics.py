@@ -25,19 +25,6 @@ IN_TARGET_UNIT = ("mae", "rmse", "median_absolute_error")
 """Metrics in the unit of the target; the others have none."""
 OF_CLASSES = ("accuracy", "balanced_accuracy", "f1")
 """Built-in metrics of predicted classes; see `list_metrics_of_classes`."""
-MEANINGS = {
-    "roc_auc": "probability that a row of the class ranks above one of another class; 0.5 is guessing",
-    "average_precision": "precision averaged over all levels of recall; 1 is perfect",
-    "log_loss": "penalty for confident wrong probabilities; 0 is perfect",
-    "accuracy": "share of rows that are assigned their true class",
-    "balanced_accuracy": "share of rows that are assigned their true class, averaged over the classes",
-    "f1": "harmonic mean of precision and recall; 1 is perfect",
-    "r2": "share of the target's variance that is explained, at most 1",
-    "mae": "mean absolute error, in the target's unit",
-    "rmse": "root mean squared error, in the target's unit; large errors count more",
-    "median_absolute_error": "median absolute error, in the target's unit",
-}
-"""Each of labkit's metrics in words."""
 
 
 Score = Callable[[np.ndarray], float]
@@ -56,15 +43,6 @@ def name_metric(name: str, *, n_classes: int) -> str:
 def list_metrics_of_classes() -> list[str]:
     """Return the metrics of predicted classes, which depend on the threshold if there are two; the user's own last."""
     return [*OF_CLASSES, *(name for name in OWN_METRICS.paths if OWN_METRICS.find(name).is_of_classes)]
-
-
-def describe_metric(name: str) -> str:
-    """Return what a metric measures in words.
-
-    >>> describe_metric("f1")
-    'harmonic mean of precision and recall; 1 is perfect'
-    """
-    return MEANINGS[name] if name in MEANINGS else OWN_METRICS.find(name).describe()
 
 
 def compute_metric(name: str, predictions: Predictions) -> float:

@@ -1,0 +1,26 @@
+"""What metrics measure, in words for readers of a page."""
+
+from labkit.params.own_metrics import OWN_METRICS
+
+MEANINGS = {
+    "roc_auc": "probability that a row of the class ranks above one of another class; 0.5 is guessing",
+    "average_precision": "precision averaged over all levels of recall; 1 is perfect",
+    "log_loss": "penalty for confident wrong probabilities; 0 is perfect",
+    "accuracy": "share of rows that are assigned their true class",
+    "balanced_accuracy": "share of rows that are assigned their true class, averaged over the classes",
+    "f1": "harmonic mean of precision and recall; 1 is perfect",
+    "r2": "share of the target's variance that is explained, at most 1",
+    "mae": "mean absolute error, in the target's unit",
+    "rmse": "root mean squared error, in the target's unit; large errors count more",
+    "median_absolute_error": "median absolute error, in the target's unit",
+}
+"""Each of labkit's metrics in words."""
+
+
+def describe_metric(name: str) -> str:
+    """Return what a metric measures in words.
+
+    >>> describe_metric("f1")
+    'harmonic mean of precision and recall; 1 is perfect'
+    """
+    return MEANINGS[name] if name in MEANINGS else OWN_METRICS.find(name).describe()
