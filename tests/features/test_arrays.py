@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from labkit.errors import DataError
 from labkit.features import imputation, row_rules
-from labkit.features.arrays import make_array, number_to_string
+from labkit.features.arrays import make_array, make_objects, make_times, number_to_string
 from labkit.features.table_columns import to_array
 from labkit.new.column_kinds import classify_column
 from labkit.new.options import Choices
@@ -49,3 +50,14 @@ def test_a_column_is_of_one_kind_for_new_tables_and_features(values: pd.Series, 
     assert classify_column(values.rename("x"), None, Choices()).kind == kind
     assert find_column_kind(values) == {"date": "time"}.get(kind, kind)
     assert len(to_array(values)) == len(values)
+
+
+@pytest.mark.parametrize("value", [5, [1], {}, True])
+def test_value_that_is_not_a_string_is_not_a_time(value: object) -> None:
+    with pytest.raises(DataError, match="column 'at': .+ is not a time: give ISO 8601 times"):
+        make_times(make_objects([value]), "at")
+
+
+def test_number_beyond_float64_is_not_a_number() -> None:
+    with pytest.raises(DataError, match="column 'x': 1000.+ is not a number"):
+        make_array(make_objects([1.5, 10**400]), "number", "x")

@@ -46,7 +46,7 @@ def make_array(values: np.ndarray, kind: str, name: str) -> np.ndarray:
         if array.dtype == object:
             array = np.where(expressions.is_missing(array), np.nan, array)
         return array.astype("float64")
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"column {name!r}: {find_invalid(array, float)} is not a number: give numbers") from error
 
 
@@ -56,10 +56,8 @@ def make_category(value: Any) -> str | None:
 
 
 def make_objects(values: Sequence[Any]) -> np.ndarray:
-    """Return Python values as an object array, shape (n_rows,)."""
-    made = np.empty(len(values), object)
-    made[:] = values
-    return made
+    """Return Python values, which may be lists, as an object array, shape (n_rows,)."""
+    return np.fromiter(values, object, count=len(values))
 
 
 def find_invalid(values: np.ndarray, read: Callable[[Any], object]) -> str:
@@ -70,12 +68,12 @@ def find_invalid(values: np.ndarray, read: Callable[[Any], object]) -> str:
     values
         Values to try, shape (n_rows,).
     read
-        Function that raises TypeError or ValueError for invalid values.
+        Function that raises TypeError, ValueError or OverflowError for invalid values.
     """
     for value in values.tolist():
         try:
             read(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return repr(value)
     return "a value"
 
@@ -112,10 +110,16 @@ def make_times(values: np.ndarray, name: str) -> np.ndarray:
 
 
 def convert_time(value: Any) -> datetime:
-    """Return one time as naive UTC; a time without a zone is taken as UTC."""
+    """Return one time as naive UTC; a time without a zone is taken as UTC.
+
+    Raises
+    ------
+    ValueError
+        The value is neither a time nor an ISO 8601 string.
+    """
     if isinstance(value, datetime):
         return (value if value.tzinfo is None else value.astimezone(UTC)).replace(tzinfo=None)
-    found = read_date(value, None)
+    found = read_date(value, None) if isinstance(value, str) else None
     if found is None:
         raise ValueError(f"{value!r} is not a time")
     return found
