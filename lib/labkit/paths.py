@@ -347,3 +347,8 @@ def show_path(path: Path) -> str:
         return str(path.relative_to(find_root()))
     except (ValueError, ParamsError):
         return str(path)
+
+
+def make_printable_name(name: str) -> str:
+    """Return a name with bytes that are not valid UTF-8 escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -4,7 +4,6 @@ Faults of the rows are collected and reported; only a source that cannot be open
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -20,15 +19,18 @@ from labkit import paths
 from labkit.errors import DataError, ParamsError, list_briefly
 from labkit.features.arrays import make_objects, make_times
 from labkit.features.outcome_rates import PREDICT_AT
+from labkit.features.parse_text import read_date
 from labkit.features.row_computation import RowComputation
 from labkit.model.release.bundle import Release
 from labkit.model.release.runtime import CONTRACT, compute_release_digest
 from labkit.monitoring.reference_profile import choose_predictions
 from labkit.monitoring.row_batches import Batch, Coded, Column, clean_column, list_compared, read_frame, read_parquet
+from labkit.monitoring.window_counts import take_rows
 from labkit.params.experiment import Params
 from labkit.serving.batch_files import PREDICTION, PROBABILITY
 from labkit.serving.batch_input import list_needed, load_header, load_rows
 from labkit.serving.prediction_log import SUFFIX, iterate_lines
+from labkit.units import format_count
 
 LOG_ROWS = 10_000
 """Lines of a log that are read at once."""
@@ -75,35 +77,70 @@ class Current:
             yield from self.guard(read_parquet(self.path, row_features))
 
     def guard(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Yield batches until one holds a value of the wrong kind, which is a fault."""
+        """Yield batches until one cannot be read or holds a value of the wrong kind, which is a fault."""
         try:
             yield from batches
         except DataError as error:
             self.faults.append(str(error))
+        except (pa.ArrowException, OSError):
+            self.faults.append(f"{self.name}: damaged: copy it again")
 
     def read_log(self, folder: Path) -> Iterator[Batch]:
-        """Yield the rows of a log; a column with values of the wrong kind is missing in its batch."""
+        """Yield the rows of a log: values of the wrong kind are missing, and faults of the release that logged them.
+
+        Rows of another release count if they fit the columns of this one.
+        """
         entries = iterate_lines(folder, self.damaged)
-        bad: Counter[str] = Counter()
-        digest, row_features = compute_release_digest(self.release.folder), self.release.row_features
+        errors: dict[str, list[str]] = {}
+        digest, row_features, n_unfit = compute_release_digest(self.release.folder), self.release.row_features, 0
+        names = list_compared(row_features)
         while lines := list(islice(entries, LOG_ROWS)):
             whole = [line for line in lines if isinstance(line.get("inputs"), dict) and "time" in line]
             if len(whole) < len(lines):
                 self.damaged["lines without inputs"] = (
                     self.damaged.get("lines without inputs", 0) + len(lines) - len(whole)
                 )
+            is_own = np.array([line.get("digest") == digest for line in whole], bool)
+            fits = is_own | np.array([line["inputs"].keys() >= names.keys() for line in whole], bool)
             columns: dict[str, Column] = {}
-            for name in list_compared(row_features):
+            for name in names:
                 values = make_objects([line["inputs"].get(name) for line in whole])
-                try:
-                    columns[name] = clean_column(row_features, name, values)
-                except DataError as error:
-                    if not bad[name]:
-                        self.faults.append(str(error))
-                    bad[name] += len(whole)
-            times = read_log_times([line["time"] for line in whole])
-            predictions = choose_logged(whole, self.release.facts, digest)
-            yield Batch(len(whole), columns, times, predictions)
+                columns[name], found = clean_logged(row_features, name, values)
+                errors.setdefault(name, []).extend(error for row, error in found.items() if is_own[row])
+                fits[[row for row in found if not is_own[row]]] = False
+            kept = [line for line, is_fit in zip(whole, fits, strict=True) if is_fit]
+            n_unfit += len(whole) - len(kept)
+            columns = {name: take_rows(values, fits) for name, values in columns.items()}
+            times = read_log_times([line["time"] for line in kept])
+            yield Batch(len(kept), columns, times, choose_logged(kept, self.release.facts, digest))
+        self.faults += [f"{found[0]} ({format_count(len(found), 'row')})" for found in errors.values() if found]
+        if n_unfit:
+            rows = format_count(n_unfit, "row")
+            self.notes.append(f"{rows} of another release, with other columns, left out")
+
+
+def clean_logged(row_features: RowComputation, name: str, values: np.ndarray) -> tuple[Column, dict[int, str]]:
+    """Return a column of a log, values of the wrong kind as missing, and by row what is wrong with them."""
+    try:
+        return clean_column(row_features, name, values), {}
+    except DataError:
+        known: dict[str, str | None] = {}
+        for value in values.tolist():
+            if repr(value) not in known:
+                known[repr(value)] = find_value_error(row_features, name, value)
+        faults = {row: known[repr(value)] for row, value in enumerate(values.tolist())}
+        found = {row: fault for row, fault in faults.items() if fault is not None}
+        values[[*found]] = None
+        return clean_column(row_features, name, values), found
+
+
+def find_value_error(row_features: RowComputation, name: str, value: Any) -> str | None:
+    """Return what is wrong with one raw value; None if it is of the right kind."""
+    try:
+        clean_column(row_features, name, make_objects([value]))
+    except DataError as error:
+        return str(error)
+    return None
 
 
 def read_log_times(times: list[Any]) -> np.ndarray:
@@ -111,8 +148,7 @@ def read_log_times(times: list[Any]) -> np.ndarray:
     try:
         return make_times(make_objects(times), "time")
     except DataError:
-        parsed = pd.to_datetime(pd.Series(times, dtype=object), utc=True, errors="coerce", format="ISO8601")
-        return parsed.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
+        return np.array([read_date(time, None) if isinstance(time, str) else None for time in times], "datetime64[us]")
 
 
 def choose_logged(lines: list[dict[str, Any]], facts: Mapping[str, Any], digest: str) -> Column | None:
@@ -124,7 +160,8 @@ def choose_logged(lines: list[dict[str, Any]], facts: Mapping[str, Any], digest:
     if positive is not None:
         shares = [line.get("probabilities") for line in own]
         return to_floats([share.get(str(positive)) if isinstance(share, dict) else None for share in shares])
-    codes, distinct = pd.factorize(make_objects([line.get("prediction") for line in own]))
+    given = [line.get("prediction") for line in own]
+    codes, distinct = pd.factorize(make_objects([one if isinstance(one, str | int | float) else None for one in given]))
     return Coded(codes, [str(label) for label in distinct])
 
 
@@ -164,7 +201,7 @@ def open_current(params: Params, release: Release, source: Path | None) -> Curre
         if not any(folder.glob(f"*{SUFFIX}")):
             what = f"{paths.show_path(folder)}: no log of predictions"
             raise ParamsError(f"{what}: serve the model with `labkit serve`, or name a file with --current")
-        return Current(paths.show_path(folder), True, release, path=folder)
+        return Current(paths.make_printable_name(paths.show_path(folder)), True, release, path=folder)
     return open_rows(params, release, source)
 
 
@@ -183,7 +220,7 @@ def open_rows(params: Params, release: Release, source: Path) -> Current:
         for name, kind in wanted.items()
         if any(one not in names for one in list_needed(params, {name: kind}, names))
     ]
-    current = Current(str(source), False, release)
+    current = Current(paths.make_printable_name(str(source)), False, release)
     if absent:
         current.faults.append(f"missing columns: {list_briefly(map(repr, absent))}")
     known = list_known(params, release)
@@ -199,7 +236,7 @@ def open_rows(params: Params, release: Release, source: Path) -> Current:
         if not absent and 0 < len(current.frame) <= MOST_PREDICTED:
             current.predictions = choose_predictions(release.predict(current.frame), release.facts)
     except DataError as error:
-        current.faults.append(str(error))
+        current.faults.append(paths.make_printable_name(str(error)))
     return current
 
 

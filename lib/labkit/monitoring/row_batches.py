@@ -158,5 +158,6 @@ def take_arrow(values: pa.Array) -> Column:
         codes = values.indices.fill_null(-1).to_numpy(zero_copy_only=False)
         return Coded(codes, values.dictionary.to_pylist())
     if pa.types.is_boolean(values.type) or pa.types.is_floating(values.type) or pa.types.is_integer(values.type):
-        return np.asarray(values.cast(pa.float64()).to_numpy(zero_copy_only=False))
+        # Unsafe only in that whole numbers beyond 2^53 are rounded.
+        return np.asarray(values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False))
     return take_values(values.to_pandas())

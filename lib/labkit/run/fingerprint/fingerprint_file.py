@@ -73,7 +73,7 @@ def describe_fingerprint_change(experiment: str, stage: str, before_md5: str | N
     for kind, lead in READ.items():
         names = [name for name, one in after.get(kind, {}).items() if one != before.get(kind, {}).get(name, one)]
         if names:
-            reasons.append(f"{lead}{list_briefly(map(make_printable_name, names), most=3)} changed")
+            reasons.append(f"{lead}{list_briefly(map(paths.make_printable_name, names), most=3)} changed")
     return reasons or describe_sections(before, after)
 
 
@@ -114,8 +114,3 @@ def list_changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[st
     came: Iterable[str] = (f"{name} is new" for name in after if name not in before)
     went: Iterable[str] = (f"{name} is gone" for name in before if name not in after)
     return [*changed, *came, *went]
-
-
-def make_printable_name(name: str) -> str:
-    """Return a name with bytes that are not valid UTF-8 escaped."""
-    return name.encode("utf-8", "backslashreplace").decode()
