@@ -1,6 +1,7 @@
 """`labkit monitor`: verdict, exit code, history and page, on a published release."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import pytest
 from labkit.artifacts import PLACES
 from labkit.data.table_files import save_table
 from labkit.model.release import bundle
-from labkit.monitoring.champion_check import find_history, load_earlier
+from labkit.monitoring.champion_check import find_history, find_pending, load_earlier
 from labkit.monitoring.profile_files import make_profile_files
 from labkit.monitoring.reference_profile import profile_release
+from labkit.monitoring.window_counts import Windows
 from labkit.params.experiment import Params
 from labkit.stages import publish
+from labkit.storage.append import append_line
 from labkit.storage.atomic import write_json
 
 from tests.conftest import call_in_process
@@ -111,3 +114,31 @@ def test_torn_line_of_the_history_is_skipped(root: Path, params: Params) -> None
     whole = {"at": "2026-01-01T00:00:00+00:00", "verdict": "ok", "digest": "a"}
     path.write_text(f'{json.dumps(whole)}\n[1]\n{{"at": \n')
     assert load_earlier("torn") == [whole]
+    path.write_bytes(path.read_bytes() + '{"at": "°'.encode()[:-1] + f"\n{json.dumps(whole)}\n".encode())
+    assert load_earlier("torn") == [whole, whole], "torn within a character"
+
+
+def test_line_separators_within_a_value_do_not_split_a_line_of_the_history(root: Path, params: Params) -> None:
+    path = root / "data" / "separated" / "monitoring" / "history.jsonl"
+    record = {"at": "2026-01-01T00:00:00+00:00", "verdict": "ok", "digest": "a", "reasons": ["\u2028, \u2029, \u0085"]}
+    append_line(path, json.dumps(record, ensure_ascii=False))
+    assert load_earlier("separated") == [record]
+
+
+def test_pending_windows_are_those_of_the_same_rows_and_release(root: Path, params: Params) -> None:
+    history = [
+        {"digest": digest, "source": source, "pending": {"inputs": {"volume: ": [number]}}}
+        for number, (digest, source) in enumerate([("a", "log"), ("a", "log"), ("a", "x.csv"), ("b", "log")])
+    ]
+    days, rows = Windows(1, 0), Windows(None, 300)
+    assert find_pending(history, days, digest="a", source="log") == {"inputs": {"volume: ": [1]}}
+    assert find_pending(history, days, digest="b", source="x.csv") is None
+    assert find_pending(history, rows, digest="a", source="log") is None, "their numbers begin again in each file"
+
+
+def test_file_name_that_is_not_utf8_is_escaped(root: Path, params: Params) -> None:
+    name = os.fsdecode(b"r\xff.csv")
+    make_rows(700, 1).to_csv(root / name, index=False)
+    done = call_in_process(root, "monitor", NAME, "--current", name)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, f"{NAME} v2: ok"), done.stdout + done.stderr
+    assert load_earlier(NAME)[-1]["source"] == r"r\udcff.csv"

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from labkit.monitoring.delivery import parse_time
 from labkit.monitoring.health import Health, describe_health, judge
 from labkit.monitoring.profile_files import load_profile
 from labkit.monitoring.reference_profile import Profile
+from labkit.monitoring.window_counts import Windows
 from labkit.params.experiment import Params
 from labkit.run.records import mlflow_store, registry
 from labkit.run.records.champion_moves import CHAMPION
@@ -73,11 +75,11 @@ def check_health(params: Params, source: Path | None, *, now: datetime, most_win
         raise ParamsError(f"{params.experiment} has no champion yet: run `labkit run {params.experiment}`")
     history = load_earlier(params.experiment)
     earlier = history[-1] if history else {}
-    pending = earlier.get("pending") if earlier.get("digest") == champion.digest else None
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
         release = load_release(fetch_release(champion, Path(scratch)))
         profile = load_profile(release.folder)
         current = open_current(params, release, source)
+        pending = find_pending(history, profile.inputs.windows, digest=champion.digest, source=current.name)
         with release.code.active():
             health = judge(
                 current,
@@ -106,6 +108,17 @@ def list_all_pending(health: Health, profile: Profile) -> dict[str, dict[str, li
     return pending if health.predictions is None else {**pending, "predictions": health.predictions.list_pending()}
 
 
+def find_pending(
+    history: Sequence[Mapping[str, Any]], windows: Windows, *, digest: str, source: str
+) -> Mapping[str, Any] | None:
+    """Return the pending windows of the latest check of the same source by the same release; None without one.
+
+    Windows by rows have none: their numbers begin again in each file.
+    """
+    same = [one for one in history if (one["digest"], one.get("source")) == (digest, source)]
+    return same[-1].get("pending") if same and windows.days is not None else None
+
+
 def find_history(experiment: str) -> Path:
     """Return the file with the records of all checks of an experiment, one JSON object per line."""
     return paths.find_data_dir(experiment) / "monitoring" / HISTORY
@@ -115,7 +128,7 @@ def load_earlier(experiment: str) -> list[dict[str, Any]]:
     """Return the records of all checks, the earliest first; lines that a crash left torn are skipped."""
     path = find_history(experiment)
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+    for line in path.read_bytes().split(b"\n") if path.is_file() else ():
         try:
             record = json.loads(line)
         except ValueError:
