@@ -81,7 +81,16 @@ ALLOWED = {
         "run.pipeline",
         "storage",
     },
-    "view": {"data", "data.labels", "data.quality", "features", "model.evaluation", "model.training", "params"},
+    "view": {
+        "data",
+        "data.labels",
+        "data.quality",
+        "features",
+        "model.evaluation",
+        "model.training",
+        "monitoring",
+        "params",
+    },
     "view.board": {"params", "run", "run.pipeline", "run.records", "stages"},
     "stages": {
         "artifacts",

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
 EVERY = sorted((ROOT / "notebooks").glob("*.ipynb"))
-PATHS = [path for path in EVERY if path.name not in ("00_board.ipynb", "08_labelling.ipynb")]
+PATHS = [path for path in EVERY if path.name not in ("00_board.ipynb", "07_monitoring.ipynb", "08_labelling.ipynb")]
 """The notebooks of stages, without those that no pipeline runs."""
 FITTING = {"fit", "fit_model", "fit_transform", "compare", "cross_validate", "cross_val_score", "cross_val_predict"}
 DRAWING = {"matplotlib", "seaborn", "plotly", "altair", "bokeh", "pylab"}
@@ -257,7 +257,7 @@ def test_page_begins_with_the_result_and_ends_with_the_setup(path: Path) -> None
     assert len(titles.splitlines()) <= MOST_LINES
 
 
-@pytest.mark.parametrize(("name", "most_cells"), [("00_board", 4), ("08_labelling", 8)])
+@pytest.mark.parametrize(("name", "most_cells"), [("00_board", 4), ("07_monitoring", 8), ("08_labelling", 8)])
 def test_notebook_without_a_stage_has_a_question_and_a_few_cells_that_call_the_library(
     name: str, most_cells: int
 ) -> None:

@@ -19,6 +19,7 @@ from labkit.monitoring.health import Health, describe_health, judge
 from labkit.monitoring.health_page import describe_verdict, make_health_plot
 from labkit.monitoring.reference_profile import Profile, make_profile
 from labkit.monitoring.row_batches import read_frame
+from labkit.view.drift_plots import list_changed_numbers, plot_number, plot_windows
 
 from tests.monitoring import streams
 
@@ -264,3 +265,26 @@ def test_reference_that_is_long_over_and_checks_long_ago_are_watched(release: Re
     before = datetime(2027, 4, 1, tzinfo=UTC)
     assert "LK711" in find_status(judge_rows(release, profile, make_stream(2), last_check=before))
     assert "LK711" not in find_status(judge_rows(release, profile, make_stream(2), last_check=streams.NOW))
+
+
+def test_plots_show_the_series_that_alarms_and_where_its_numbers_lie(release: Release, profile: Profile) -> None:
+    rows = streams.plant(make_stream(), lambda after: after.assign(distance=after["distance"] + 500))
+    health = judge_rows(release, profile, rows)
+    scores = plot_windows(health)
+    assert "distribution: distance" in scores.table
+    assert len(scores.table) == len(health.drift.counts.numbers)  # type: ignore[union-attr]
+    assert "1 column with an alarm" in scores.fact
+    assert list_changed_numbers(profile, health)[0] == "distance"
+    shift = plot_number(profile, health, "distance")
+    reference, now = (float(number.replace(",", "")) for number in re.findall(r"up to ([\d,.]+) ", f"{shift.fact} "))
+    known = [frame["distance"] for frame in (streams.make_days(streams.REFERENCE_DAYS, seed=1), rows)]
+    assert (reference, now) == pytest.approx([one.median() for one in known], rel=0.05)
+    assert list(shift.table) == ["distance", "reference", "now"]
+
+
+def test_plots_say_why_they_are_absent(release: Release, profile: Profile) -> None:
+    short = streams.profile_rows(streams.make_days(12, seed=1), release.row_features)
+    assert "drift was not judged" in plot_windows(judge_rows(release, short, make_stream(2))).fact
+    health = judge_rows(release, profile, make_stream())
+    assert "no distribution of numbers" in plot_number(profile, health, "none").fact
+    assert list_changed_numbers(profile, health) != []

@@ -11,7 +11,7 @@ from labkit import paths
 from labkit.errors import ParamsError
 
 NOTEBOOK_NAME = re.compile(r"(\d{1,4})_([a-z][a-z0-9_]*)")
-WITHOUT_STAGE = frozenset({"labelling"})
+WITHOUT_STAGE = frozenset({"monitoring", "labelling"})
 """Numbered notebooks that people work in, and that no pipeline runs."""
 
 
