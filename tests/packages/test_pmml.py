@@ -2,7 +2,9 @@
 
 import json
 import os
+import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ from labkit.model.release import bundle
 from labkit.packages import pmml
 from labkit.packages.parity import Rows, check_package
 
+from tests.conftest import ROOT
 from tests.model.tables import make_table
+from tests.services import skip_outside_of_ci
 from tests.serving.running import write_release
 
 CONVERTER = """
@@ -72,11 +76,29 @@ def test_refusal_names_both_versions(opened: bundle.Release, tmp_path: Path, mon
         pmml.write_pmml(opened, tmp_path)
 
 
+@pytest.fixture(scope="module")
+def converter(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Make the environment as documented, which is not that of the lock, and return its Python."""
+    if shutil.which("java") is None:
+        skip_outside_of_ci("no Java on this machine: install it from the distribution")
+    folder = tmp_path_factory.mktemp("pmml")
+    page = (ROOT / "docs" / "packages.md").read_text(encoding="utf-8")
+    [block] = [block for block in page.split("```")[1::2] if f"{pmml.PYTHON_VARIABLE}=" in block]
+    *commands, last = block.replace("\\\n", " ").strip().splitlines()
+    for command in commands:
+        done = subprocess.run(shlex.split(command), cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode:
+            skip_outside_of_ci(f"{command}: {done.stderr}")
+    return str(folder / last.partition("=")[2])
+
+
 @pytest.mark.slow
+@pytest.mark.xdist_group("pmml")
 @pytest.mark.parametrize(("task", "model"), [("regression", "linear"), ("binary", "hist_gradient_boosting")])
-def test_evaluator_predicts_what_the_model_predicts(task: str, model: str, tmp_path: Path) -> None:
-    if shutil.which("java") is None or not os.environ.get(pmml.PYTHON_VARIABLE):
-        pytest.skip(f"needs Java, and {pmml.PYTHON_VARIABLE} with an environment that the lock cannot have")
+def test_evaluator_predicts_what_the_model_predicts(
+    task: str, model: str, converter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(pmml.PYTHON_VARIABLE, converter)
     opened = bundle.load_release(write_release(tmp_path / "release", task, model=model))
     place = pmml.write_pmml(opened, tmp_path)
     frame = make_table()
