@@ -23,7 +23,7 @@ from labkit.view.drift_plots import list_changed_numbers, plot_number, plot_wind
 
 from tests.monitoring import streams
 
-RANGES = {"columns": {"distance": {"greater_than_or_equal_to": 0.0, "less_than_or_equal_to": 5000.0}}}
+RANGES = {"columns": {"distance": {"nullable": True, "greater_than_or_equal_to": 0.0, "less_than_or_equal_to": 5000.0}}}
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def list_bad_rows() -> Iterator[tuple[str, pd.DataFrame, str, dict[str, str]]]:
     yield "emptied", rows.assign(temp=np.nan), "'temp' has no value in any row", {"LK701": "issue"}
     yield "impossible", rows.assign(distance=-5.0), "'distance': 100.0 % of the values", {"LK701": "issue"}
     ahead = rows.assign(predict_at=rows["predict_at"] + pd.Timedelta(days=3650))
-    yield "future", pd.concat([rows, ahead.head(50)]), "50 rows of the future left out", {"LK710": "warning"}
+    yield "future", pd.concat([rows, ahead.head(50)]), "50 rows later than now left out", {"LK710": "warning"}
     timeless = rows.assign(predict_at=rows["predict_at"].where(rows.index >= 9))
     yield "undated", timeless, "9 rows without a time left out", {"LK710": "warning"}
     yield (
@@ -163,11 +163,43 @@ def test_bad_rows_are_reported(release: Release, profile: Profile, name: str) ->
     assert health.verdict == ("stop" if "issue" in codes.values() else "watch")
 
 
+def find_skipped(health: Health) -> set[str]:
+    return {check.code for check in health.checks if check.status == "skipped"}
+
+
 def test_one_row_is_not_judged_by_its_distribution(release: Release, profile: Profile) -> None:
     health = judge_rows(release, profile, make_stream().head(1))
-    assert {check.status for check in health.checks if check.code in ("LK704", "LK705", "LK706")} == {"passed"}
-    assert "1 window with too few rows to compare distributions" in health.notes
+    assert find_skipped(health) == {"LK702", "LK704", "LK705", "LK706", "LK707"}
+    assert "drift is not judged: too few rows to compare in 1 window" in health.notes
+    assert (health.n_judged, health.is_drift_judged) == (0, False)
     assert list(find_status(health)) in ([], ["LK708"])
+
+
+def test_rows_of_today_alone_are_not_judged(release: Release, profile: Profile) -> None:
+    rows = make_stream(1).assign(city="x", prediction=99.0)
+    health = judge_rows(release, profile, rows, now=rows["predict_at"].iloc[-1].to_pydatetime())
+    assert find_skipped(health) == {"LK702", "LK704", "LK705", "LK706", "LK707", "LK708", "LK709"}
+    assert "drift is not judged: no complete window to judge" in health.notes
+    assert (health.n_judged, health.is_drift_judged) == (0, False)
+    assert "Whether they have drifted was not judged" in describe_verdict(health)
+
+
+def test_few_rows_without_times_are_not_judged(release: Release) -> None:
+    reference = streams.make_days(streams.REFERENCE_DAYS, seed=1).drop(columns="predict_at")
+    untimed = make_profile(
+        "small",
+        lambda: read_frame(reference, release.row_features),
+        release.row_features,
+        read_predictions=lambda: read_frame(
+            reference, release.row_features, predictions=np.random.default_rng(0).normal(size=len(reference))
+        ),
+    )
+    rows = make_stream(2).drop(columns="predict_at").assign(prediction=99.0)
+    few = judge_rows(release, untimed, rows.head(120))
+    assert find_skipped(few) == {"LK702", "LK704", "LK705", "LK706", "LK707", "LK709"}
+    assert (few.n_judged, few.is_drift_judged) == (0, False)
+    more = judge_rows(release, untimed, rows.head(300))
+    assert (more.n_judged, more.is_drift_judged, find_status(more)) == (300, True, {"LK709": "warning"})
 
 
 def test_day_that_is_not_over_is_not_judged(release: Release, profile: Profile) -> None:
@@ -245,6 +277,46 @@ def test_log_is_judged_without_its_first_day_and_damaged_parts_are_counted(
     [reason] = [one for one in damaged.reasons if one.startswith("Readable rows")]
     assert "5 damaged lines skipped, in 2.jsonl; 3.jsonl; lines without inputs" in reason
     assert damaged.n_rows == whole.n_rows
+
+
+@pytest.mark.parametrize(
+    ("days", "column", "value", "share", "reason"),
+    [
+        ((99, 100), "distance", -5.0, 0.4, "of the values are not plausible"),
+        ((99, 100), "temp", np.nan, 1.0, "'temp' has no value in 2026-07-07"),
+        ((0, 3), "distance", -5.0, 1.0, None),
+    ],
+)
+def test_contract_of_a_log_is_checked_on_the_latest_windows(
+    tmp_path: Path, release: Release, profile: Profile, days: tuple[int, int], column: str, value: float, share: float,
+    reason: str | None,
+) -> None:  # fmt: skip
+    rows = make_stream(100)
+    day = (rows["predict_at"] - rows["predict_at"].min().floor("D")).dt.days
+    spoilt = day.between(days[0], days[1] - 1) & (np.random.default_rng(7).uniform(size=len(rows)) < share)
+    write_log(tmp_path / "log", release, rows.assign(**{column: rows[column].mask(spoilt, value)}))
+    health = judge_log(
+        tmp_path / "log", release, profile, rows["predict_at"].iloc[-1].to_pydatetime() + timedelta(hours=12)
+    )
+    [contract] = [check for check in health.checks if check.code == "LK701"]
+    assert contract.status == ("passed" if reason is None else "issue")
+    assert (reason or "as agreed") in contract.evidence
+
+
+@pytest.mark.parametrize(("agreed", "is_fault"), [({"nullable": True}, False), ({"nullable": False}, True), ({}, True)])
+def test_missing_value_that_the_contract_does_not_allow_stops(
+    tmp_path: Path, release: Release, profile: Profile, agreed: dict[str, bool], is_fault: bool
+) -> None:
+    (tmp_path / CONTRACT).write_text(json.dumps({"columns": {"temp": agreed, "city": agreed}}))
+    (tmp_path / MANIFEST).write_text("{}")
+    rows = make_stream(1)
+    for column in ("temp", "city", "wind"):
+        health = judge_rows(
+            replace(release, folder=tmp_path), profile, rows.head(5).assign(**{column: [None, *rows[column][1:5]]})
+        )
+        reasons = [f"Contract of the inputs: {column!r} is missing in 1 row, which the contract does not allow"]
+        assert health.reasons[:1] == (reasons if is_fault and column != "wind" else health.reasons[:1])
+        assert ("LK701" in find_status(health)) == (is_fault and column != "wind")
 
 
 def test_silence_of_a_log_stops(tmp_path: Path, release: Release, profile: Profile) -> None:

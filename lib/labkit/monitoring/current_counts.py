@@ -1,5 +1,6 @@
 """One pass over the rows to monitor: the counts of their windows, and what is wrong with single rows."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -25,11 +26,12 @@ class Counted:
     n_later
         Rows later than the reference.
     last
-        Time of the latest row that is not of the future.
+        Time of the latest row that is not later than now.
     inputs, predictions
         Counts by window.
-    outside, known
-        By column, values outside the plausible range and all known ones.
+    values
+        By column and window, rows that have the column, those with a known value, and those with a value outside the
+        plausible range, shape (3,); window -1 has the rows without a window.
     unseen
         By column, rows by value that the reference does not have.
     """
@@ -41,13 +43,35 @@ class Counted:
     last: np.datetime64 | None = None
     inputs: Counts | None = None
     predictions: Counts | None = None
-    outside: dict[str, int] = field(default_factory=dict)
-    known: dict[str, int] = field(default_factory=dict)
+    values: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)
     unseen: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def add_values(
+        self, columns: Mapping[str, Column], numbers: np.ndarray, ranges: Mapping[str, tuple[float, float]]
+    ) -> None:
+        """Count the values of a batch by the window of each row."""
+        windows, places = np.unique(numbers, return_inverse=True)
+        for name, values in columns.items():
+            low, high = ranges.get(name, (-np.inf, np.inf))
+            is_known = find_known(values)
+            is_outside = np.zeros(len(numbers), bool) if isinstance(values, Coded) else (values < low) | (values > high)
+            n_each = [np.bincount(places[chosen], minlength=len(windows)) for chosen in (is_known, is_outside)]
+            counted = np.column_stack([np.bincount(places, minlength=len(windows)), *n_each])
+            total = self.values.setdefault(name, {})
+            for number, counts in zip(windows.tolist(), counted, strict=True):
+                total[number] = total.get(number, 0) + counts
+
+    def sum_values(self, first: int | None) -> dict[str, np.ndarray]:
+        """Return the counts of `values` by column, summed from a window on, or over all rows."""
+        chosen = {
+            name: [counts for number, counts in found.items() if first is None or number >= first]
+            for name, found in self.values.items()
+        }
+        return {name: np.sum(counts, axis=0) for name, counts in chosen.items() if counts}
 
 
 def count_current(current: Current, profile: Profile, now: datetime) -> Counted:
-    """Count the rows to monitor in one pass; rows of the future are left out."""
+    """Count the rows to monitor in one pass; rows later than now are left out."""
     windows, found = profile.inputs.windows, Counted()
     inputs = WindowCounter(profile.inputs.layout)
     predictions = WindowCounter(profile.predictions.layout) if profile.predictions else None
@@ -66,11 +90,7 @@ def count_current(current: Current, profile: Profile, now: datetime) -> Counted:
                 found.n_later += int((usable > end).sum()) if end is not None else 0
         if windows.days is not None:
             found.n_timeless += batch.n_rows if batch.times is None else int(np.isnat(batch.times).sum())
-        for name, values in batch.columns.items():
-            found.known[name] = found.known.get(name, 0) + count_known(values)
-            if isinstance(values, np.ndarray) and name in ranges:
-                low, high = ranges[name]
-                found.outside[name] = found.outside.get(name, 0) + int(((values < low) | (values > high)).sum())
+        found.add_values(batch.columns, numbers, ranges)
         inputs.add(batch.columns, numbers)
         if predictions is not None and batch.predictions is not None:
             predictions.add({PREDICTION: batch.predictions}, numbers)
@@ -79,12 +99,11 @@ def count_current(current: Current, profile: Profile, now: datetime) -> Counted:
     return found
 
 
-def count_known(values: Column) -> int:
-    """Return how many values of a column are not missing."""
+def find_known(values: Column) -> np.ndarray:
+    """Return a mask of the values that are not missing, shape (n_rows,)."""
     if not isinstance(values, Coded):
-        return int(np.isfinite(values).sum())
-    is_known = np.array([*(value is not None for value in values.values), False], bool)
-    return int(is_known[values.codes].sum())
+        return np.isfinite(values)
+    return np.array([*(value is not None for value in values.values), False], bool)[values.codes]
 
 
 def choose_windows_to_judge(counts: Counts, reference: Reference, current: Current, now: datetime, most: int) -> Counts:

@@ -26,6 +26,7 @@ from labkit.monitoring.health_checks import (
     check_readable,
     check_traffic,
     check_units,
+    is_compared,
     list_range_breaks,
     list_remarks,
 )
@@ -49,7 +50,7 @@ class Health:
     Attributes
     ----------
     n_rows, n_judged
-        Rows that were read, and those of the windows that were judged.
+        Rows that were read, and those of the windows that were compared with the reference.
     windows
         How rows are divided; None without a reference profile.
     drift, predictions
@@ -71,8 +72,8 @@ class Health:
 
     @property
     def is_drift_judged(self) -> bool:
-        """Whether the reference has enough windows to tell an unusual one."""
-        return self.drift is not None and bool(self.drift.usual)
+        """Whether at least one window was compared with a reference that shows how much windows differ."""
+        return self.drift is not None and is_compared(self.drift, "missing values")
 
     @property
     def reasons(self) -> list[str]:
@@ -116,7 +117,7 @@ def judge(
         predictions = measure_drift(profile.predictions, taken, pending=before.get("predictions"))
     units = find_unit_changes(profile.inputs, profile.relations, drift)
     checks = [
-        check_inputs(current, counted, profile),
+        check_inputs(current, counted, profile, judged=chosen.numbers.tolist(), is_recent=bool(most)),
         check_units(units, drift, profile),
         check_traffic(current, counted, profile, now),
         *check_changes(drift, profile, counted.unseen),
@@ -131,7 +132,7 @@ def judge(
         verdict=verdict,
         checks=sort_by_weight(checks),
         n_rows=counted.n_rows,
-        n_judged=int(chosen.rows.sum()),
+        n_judged=count_compared(drift),
         windows=profile.inputs.windows,
         drift=drift,
         predictions=predictions,
@@ -139,6 +140,12 @@ def judge(
         ranges=list_range_breaks(profile.inputs, chosen),
         notes=list_remarks(current, profile, drift),
     )
+
+
+def count_compared(drift: Drift) -> int:
+    """Return the rows of the windows that have enough of them to be compared."""
+    known = [np.isfinite(scores) for key, scores in drift.scores.items() if key[1] == "missing values"]
+    return int(drift.counts.rows[np.any(known, axis=0)].sum()) if known else 0
 
 
 def describe_health(health: Health) -> dict[str, Any]:

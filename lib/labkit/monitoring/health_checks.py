@@ -7,6 +7,7 @@ import numpy as np
 
 from labkit.checks import CheckResult, make_check
 from labkit.errors import list_briefly
+from labkit.model.release.contract_changes import allows_missing, load_columns
 from labkit.monitoring.current_counts import Counted
 from labkit.monitoring.current_rows import Current
 from labkit.monitoring.drift import FEWEST_KNOWN, LARGEST_SCORE, Change, Drift, Kind
@@ -26,27 +27,56 @@ CODES: dict[Kind, str] = {
 }  # fmt: skip
 
 
-def check_inputs(current: Current, counted: Counted, profile: Profile) -> CheckResult:
-    """Check columns, kinds, plausible ranges, and that columns with values in the reference have some."""
-    known, base = counted.known, profile.inputs.counts
-    empty = [
-        f"{name!r} has no value in any row"
-        for name, n in known.items()
-        if not n and counted.n_rows >= FEWEST_KNOWN and base.missing[name].sum() < base.rows.sum()
-    ]
-    outside = [
-        f"{name!r}: {format_share(n / known[name], 1)} of the values are not plausible"
-        for name, n in counted.outside.items()
-        if n and n >= IMPLAUSIBLE * known[name]
-    ]
-    faults = [*current.faults, *empty, *outside]
-    return make_check("LK701", not faults, list_briefly(faults) or "all columns as agreed", failed="issue")
+def check_inputs(
+    current: Current, counted: Counted, profile: Profile, *, judged: Sequence[int], is_recent: bool
+) -> CheckResult:
+    """Check the rows against the contract: columns, kinds, missing values, plausible ranges.
+
+    Parameters
+    ----------
+    judged
+        Numbers of the windows that are judged, ascending.
+    is_recent
+        Whether rows before the first of them are left out; else all rows are checked.
+    """
+    if not counted.n_rows and not current.faults:
+        return CheckResult("LK701", "skipped", "no rows")
+    agreed, sums = load_columns(current.release), counted.sum_values(judged[0] if is_recent and judged else None)
+    faults = list(current.faults)
+    for name, (n_rows, n_known, n_outside) in sums.items():
+        if not n_known and n_rows >= FEWEST_KNOWN and has_values(profile, name):
+            faults.append(f"{name!r} has no value in any row")
+        elif empty := find_empty(name, counted, profile, judged):
+            faults.append(empty)
+        elif n_known < n_rows and not allows_missing(agreed, name):
+            n_missing = format_count(int(n_rows - n_known), "row")
+            faults.append(f"{name!r} is missing in {n_missing}, which the contract does not allow")
+        if n_outside and n_outside >= IMPLAUSIBLE * n_known:
+            faults.append(f"{name!r}: {format_share(n_outside / n_known, 1)} of the values are not plausible")
+    n_checked = format_count(max((int(one[0]) for one in sums.values()), default=0), "row")
+    evidence = list_briefly(faults) or f"all columns of {n_checked} as agreed"
+    return make_check("LK701", not faults, evidence, failed="issue")
+
+
+def has_values(profile: Profile, name: str) -> bool:
+    """Return whether a column has a value in some row of the reference."""
+    base = profile.inputs.counts
+    return bool(base.missing[name].sum() < base.rows.sum())
+
+
+def find_empty(name: str, counted: Counted, profile: Profile, judged: Sequence[int]) -> str:
+    """Return in which windows a column has no value, although it has some in each of the reference; else ""."""
+    base, windows, found = profile.inputs.counts, profile.inputs.windows, counted.values[name]
+    if (base.missing[name] >= base.rows).any():
+        return ""
+    empty = [one for one in judged if one in found and found[one][0] >= FEWEST_KNOWN and not found[one][1]]
+    return f"{name!r} has no value in {list_briefly(map(windows.name, empty), most=3)}" if empty else ""
 
 
 def check_units(units: Sequence[UnitChange], drift: Drift, profile: Profile) -> CheckResult:
     """Check for columns with another unit."""
-    if not drift.usual:
-        return skip("LK702", profile.inputs)
+    if not is_compared(drift, "distribution") and not is_compared(drift, "relation"):
+        return skip("LK702", profile.inputs, drift)
     windows = profile.inputs.windows
     found = [f"{one.column!r} looks like {one.conversion} since {windows.name(one.window)}" for one in units]
     return make_check("LK702", not found, list_briefly(found) or "no conversion explains a change", failed="issue")
@@ -69,31 +99,48 @@ def check_traffic(current: Current, counted: Counted, profile: Profile, now: dat
     return make_check("LK703", bool(silent <= allowed), evidence, failed="issue")
 
 
-def skip(code: str, reference: Reference) -> CheckResult:
-    """Return a check that cannot be made, because it is not known how much windows differ by themselves."""
-    n = int(reference.complete.sum())
-    evidence = f"the reference has {format_count(n, 'complete window')}, calibrated alarms need {FEWEST_WINDOWS}"
+def is_compared(drift: Drift, kind: Kind) -> bool:
+    """Return whether at least one window was compared by this kind of change."""
+    return any(np.isfinite(scores).any() for key, scores in drift.scores.items() if key[1] == kind)
+
+
+def skip(code: str, reference: Reference, drift: Drift) -> CheckResult:
+    """Return a check that cannot be made, with the reason."""
+    n, n_windows = int(reference.complete.sum()), len(drift.counts.rows)
+    if not drift.usual:
+        evidence = f"the reference has {format_count(n, 'complete window')}, calibrated alarms need {FEWEST_WINDOWS}"
+    elif not n_windows:
+        evidence = "no complete window to judge"
+    elif drift.n_small == n_windows:
+        evidence = f"too few rows to compare in {format_count(n_windows, 'window')}"
+    else:
+        evidence = f"no window has {FEWEST_KNOWN} known values of a column"
     return CheckResult(code, "skipped", evidence)
 
 
 def check_changes(drift: Drift, profile: Profile, unseen: Mapping[str, Mapping[str, int]]) -> list[CheckResult]:
     """Check each kind of change of the inputs."""
     if not drift.usual:
-        return [skip(code, profile.inputs) for code in CODES.values()]
-    if not len(drift.counts.rows):
-        return [CheckResult(code, "skipped", "no complete window to judge") for code in CODES.values()]
+        return [skip(code, profile.inputs, drift) for code in CODES.values()]
     made = []
     for kind, code in CODES.items():
         found = [
             describe_change(change, drift, profile.inputs, unseen) for change in drift.changes if change.kind == kind
         ]
-        if any(key[1] == kind for key in drift.usual):
-            n_windows = format_count(len(drift.counts.rows), "window")
-            small = f"; {drift.n_small} with too few rows" if drift.n_small else ""
-            made.append(make_check(code, not found, list_briefly(found) or f"as usual in {n_windows}{small}"))
-        else:
+        if not any(key[1] == kind for key in drift.usual):
             made.append(CheckResult(code, "not applicable", "the model has no such columns"))
+        elif not is_compared(drift, kind):
+            made.append(skip(code, profile.inputs, drift))
+        else:
+            made.append(make_check(code, not found, list_briefly(found) or describe_usual_windows(drift, kind)))
     return made
+
+
+def describe_usual_windows(drift: Drift, kind: Kind) -> str:
+    """Return in how many windows nothing of a kind has changed, and how many could not be compared."""
+    n_windows, n_small = len(drift.counts.rows), 0 if kind == "volume" else drift.n_small
+    usual = f"as usual in {format_count(n_windows - n_small, 'window')}"
+    return f"{usual}; {n_small} with too few rows" if n_small else usual
 
 
 def describe_change(change: Change, drift: Drift, reference: Reference, unseen: Mapping[str, Mapping[str, int]]) -> str:
@@ -127,8 +174,8 @@ def check_predictions(drift: Drift | None, profile: Profile) -> CheckResult:
     """Check the distribution of the predictions."""
     if drift is None or profile.predictions is None:
         return CheckResult("LK709", "not applicable", "no predictions of this release among the rows")
-    if not drift.usual:
-        return skip("LK709", profile.predictions)
+    if not is_compared(drift, "distribution"):
+        return skip("LK709", profile.predictions, drift)
     changes = [one for one in drift.changes if one.kind == "distribution"]
     found = [describe_change(change, drift, profile.predictions, {}) for change in changes]
     return make_check("LK709", not found, list_briefly(found) or "as usual")
@@ -142,7 +189,7 @@ def check_readable(current: Current, counted: Counted) -> CheckResult:
         files = list_briefly(current.damaged, most=3)
         found.append(f"{format_count(n_damaged, 'damaged line')} skipped, in {files}")
     if counted.n_ahead:
-        found.append(f"{format_count(counted.n_ahead, 'row')} of the future left out")
+        found.append(f"{format_count(counted.n_ahead, 'row')} later than now left out")
     if counted.n_timeless:
         found.append(f"{format_count(counted.n_timeless, 'row')} without a time left out")
     return make_check("LK710", not found, list_briefly(found) or "all rows were read")
@@ -200,8 +247,8 @@ def list_range_breaks(reference: Reference, counts: Counts) -> list[str]:
 def list_remarks(current: Current, profile: Profile, drift: Drift) -> list[str]:
     """Return what readers have to know to judge the result."""
     notes = list(current.notes)
-    if not drift.usual:
-        notes.append(f"drift is not judged: {skip('LK704', profile.inputs).evidence}")
+    if not is_compared(drift, "missing values"):
+        notes.append(f"drift is not judged: {skip('LK704', profile.inputs, drift).evidence}")
     if profile.begin and profile.end:
         span = (np.datetime64(profile.end[:19]) - np.datetime64(profile.begin[:19])) / np.timedelta64(365, "D")
         if span < 1:

@@ -25,7 +25,7 @@ from labkit.view.style import (
 )
 
 MOST_SERIES = 3
-NOT_JUDGED = "The reference has too few windows to tell an unusual one, so drift was not judged."
+NOT_JUDGED = "No window could be compared with a calibrated reference, so drift was not judged."
 
 
 def plot_windows(health: Health) -> Figure:
