@@ -247,12 +247,13 @@ REGISTER: dict[str, Definition] = {
         "Check the log or the clock of the machine that wrote them.",
     ),
     "LK711": Definition(
-        "Age of model and data", "Age",
-        "The model was trained on times that are long over.", "Train on the rows up to now: `labkit run`.",
+        "Age of the data and of the last check", "Age",
+        "The model does not know the time since its training, or nobody has looked at its rows for long.",
+        "If the training rows are old, train on those up to now: `labkit run`. If the last check is, check more often.",
     ),
     "LK712": Definition(
         "Growth of the data", "Age",
-        "The model does not know a large part of the rows that there are.",
+        "The model was not trained on a large part of the rows that there are.",
         "Add the new rows to the raw tables and run `labkit run`; the gate decides.",
     ),
 }  # fmt: skip

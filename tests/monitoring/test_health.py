@@ -330,6 +330,49 @@ def test_silence_of_a_log_stops(tmp_path: Path, release: Release, profile: Profi
     assert health.verdict == "stop"
 
 
+def test_silence_is_not_judged_without_times_in_the_training_rows(tmp_path: Path, release: Release) -> None:
+    untimed = streams.profile_rows(streams.make_days(3, seed=1).drop(columns="predict_at"), release.row_features)
+    rows = make_stream(2)
+    write_log(tmp_path / "log", release, rows)
+    health = judge_log(
+        tmp_path / "log", release, untimed, rows["predict_at"].iloc[-1].to_pydatetime() + timedelta(days=400)
+    )
+    [traffic] = [check for check in health.checks if check.code == "LK703"]
+    assert traffic.status == "skipped"
+    assert re.fullmatch(r"last prediction .+ ago; the training rows have no times, so .+", traffic.evidence)
+
+
+def test_constant_that_changes_is_watched(release: Release) -> None:
+    constant = streams.make_days(streams.REFERENCE_DAYS, seed=1).assign(seats=140.1)
+    changed = replace(release, row_features=streams.fit_features(constant.head(960)))
+    reference = streams.profile_rows(constant, changed.row_features)
+    for value in (140.0, 180.0):
+        health = judge_rows(changed, reference, make_stream(6).assign(seats=value))
+        [reason] = health.reasons
+        assert "'seats' since 2026-03-30: 100.0 % differ from the only value in the reference" in reason
+    assert judge_rows(changed, reference, make_stream(6).assign(seats=140.1)).reasons == []
+
+
+def test_age_names_its_cause(release: Release, profile: Profile) -> None:
+    def find_age(rows: pd.DataFrame, last_check: datetime | None = None) -> str:
+        health = judge_rows(release, profile, rows, last_check=last_check)
+        return next(check.evidence for check in health.checks if check.code == "LK711")
+
+    long_ago = streams.NOW - timedelta(days=31)
+    assert re.match(r"last check .+ ago, more than 30 d; the latest row", find_age(make_stream(2), long_ago))
+    assert find_age(make_stream(2)).endswith("first check")
+    assert find_age(make_stream(2).drop(columns="predict_at")) == "first check; no row has a time up to now"
+
+
+def test_training_again_waits_for_open_warnings(release: Release, profile: Profile) -> None:
+    for change, is_calm in ((0.0, True), (250.0, False)):
+        rows = make_stream(30)
+        health = judge_rows(release, profile, rows.assign(distance=rows["distance"] + change))
+        assert health.verdict == "retrain"
+        assert describe_verdict(health).startswith("Train again on the rows") == is_calm
+    assert "Resolve these first" in describe_verdict(health)
+
+
 def test_reference_that_is_long_over_and_checks_long_ago_are_watched(release: Release, profile: Profile) -> None:
     rows = make_stream(2).assign(predict_at=lambda frame: frame["predict_at"] + pd.Timedelta(days=91))
     health = judge_rows(release, profile, rows)

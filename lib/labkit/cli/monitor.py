@@ -79,8 +79,9 @@ def monitor(experiment: str, current: Path | None, windows: int | None, *, is_op
 
     Compares rows with the reference profile of the release, in windows such as a day, and gives a verdict: ok; watch,
     if something has changed; retrain, if a quarter of the training rows has been added; stop, if the contract is
-    broken, a unit has changed, or no rows arrive. It is added to data/EXPERIMENT/monitoring/history.jsonl and shown on
-    the page reports/EXPERIMENT/monitoring.html.
+    broken, a unit has changed, or no rows arrive. Days that are not over are not compared; that a log has stopped is
+    only noticed if the training rows have times. The verdict is added to data/EXPERIMENT/monitoring/history.jsonl and
+    shown on the page reports/EXPERIMENT/monitoring.html.
 
     Exit code: 0 for ok and watch, 3 for retrain, 4 for stop; 2 if the check could not be made.
 

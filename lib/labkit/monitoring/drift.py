@@ -23,6 +23,7 @@ from typing import Literal
 import numpy as np
 
 from labkit.monitoring.effects import (
+    compute_changed_share,
     compute_jensen_shannon,
     compute_share_change,
     compute_unseen_share,
@@ -202,7 +203,7 @@ def find_fewest(reference: Reference) -> float:
 
 
 def fill_silent(reference: Reference, counts: Counts) -> Counts:
-    """Return the counts with a window of 0 rows for each that lies between others; only windows of time have gaps."""
+    """Return the counts with an empty window for each that is absent between others; only windows of time can be."""
     if reference.windows.days is None or len(counts.numbers) < 2:
         return counts
     every = np.arange(counts.numbers[0], counts.numbers[-1] + 1)
@@ -269,6 +270,8 @@ def compute_series(
         if cells.kind == "category":
             made[name, "distribution"] = mask_unknown(compute_jensen_shannon(own, other), known)
             made[name, "unseen values"] = mask_unknown(compute_unseen_share(own, other), known)
+        elif not cells.sd:
+            made[name, "distribution"] = mask_unknown(compute_changed_share(own), known)
         else:
             distances = compute_wasserstein(
                 own,

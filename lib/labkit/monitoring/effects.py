@@ -47,6 +47,17 @@ def compute_wasserstein(
     return np.asarray(((heights * np.diff(edges)).sum(axis=1) + beyond) / sd)
 
 
+def compute_changed_share(cells: np.ndarray) -> np.ndarray:
+    """Return the share of the known numbers that differ from the only one of the reference, shape (n_windows,).
+
+    Parameters
+    ----------
+    cells
+        Rows below, at and above that number, shape (n_windows, 3).
+    """
+    return np.asarray(1 - cells[:, 1] / np.maximum(cells.sum(axis=1), 1))
+
+
 def compute_jensen_shannon(cells: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Return the Jensen-Shannon distance of categories, 0 to 0.83, shape (n_windows,).
 

@@ -1,9 +1,8 @@
 """The health of a model in service: its rows are counted and compared with the reference, and a verdict is given.
 
-The verdict is that of the most serious check that failed. Changes of the inputs alone are never more than `watch`: on a
-year of flights the weather of new months does not hurt the model, and retraining because of drift does worse than
-retraining because the table has grown by a quarter, which costs half of the trainings of a monthly schedule at the same
-quality. `stop` is for rows that the model cannot be right about: broken contract, another unit, silence.
+The verdict is that of the most serious check that failed. Changes of the inputs alone are never more than `watch`, by
+choice: they do not show that the model got worse, and weather changes with every season. `stop` is for rows that the
+model cannot be right about: broken contract, another unit, silence.
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,7 +55,7 @@ class Health:
     drift, predictions
         Comparison of inputs and of predictions with the reference; None if there is nothing to compare.
     ranges
-        Sentences on numbers outside the range of the reference, which are only shown: the hottest day alarms for ever.
+        Sentences on numbers outside the range of the reference, only shown: the hottest day would always alarm.
     """
 
     verdict: Verdict
@@ -78,8 +77,8 @@ class Health:
     @property
     def reasons(self) -> list[str]:
         """The checks behind the verdict, the most serious first, as sentences without a full stop."""
-        loud = [check for check in self.checks if check.needs_attention]
-        ordered = sorted(loud, key=lambda check: -VERDICTS.index(SERIOUS.get(check.code, "watch")))
+        failed = [check for check in self.checks if check.needs_attention]
+        ordered = sorted(failed, key=lambda check: -VERDICTS.index(SERIOUS.get(check.code, "watch")))
         return [f"{check.title}: {check.evidence}" for check in ordered]
 
 

@@ -85,17 +85,25 @@ def check_units(units: Sequence[UnitChange], drift: Drift, profile: Profile) -> 
 def check_traffic(current: Current, counted: Counted, profile: Profile, now: datetime) -> CheckResult:
     """Check that rows arrive; a log goes on, other rows only have to be there.
 
-    A log is silent if nothing was predicted for a day and the longest pause of the reference together.
+    A log is silent if nothing was predicted for a day and the longest pause of the reference together. Without times
+    in the reference it is not known how long a pause is usual, and the check is skipped.
     """
     if not counted.n_rows and current.faults:
         return CheckResult("LK703", "skipped", "the rows could not be read")
     if not counted.n_rows:
         return make_check("LK703", False, f"{current.name} has no rows", failed="issue")
-    if not current.is_log or counted.last is None or profile.quiet_hours is None:
+    if not current.is_log:
         return make_check("LK703", True, format_count(counted.n_rows, "row"))
+    if counted.last is None:
+        return CheckResult("LK703", "skipped", "no line of the log has a time up to now")
     silent = (np.datetime64(now.replace(tzinfo=None), "us") - counted.last) / np.timedelta64(1, "s")
+    last = f"last prediction {format_time_span(max(silent, 0))} ago"
+    if profile.quiet_hours is None:
+        return CheckResult(
+            "LK703", "skipped", f"{last}; the training rows have no times, so no pause is known as usual"
+        )
     allowed = 3600.0 * (24 + profile.quiet_hours)
-    evidence = f"last prediction {format_time_span(max(silent, 0))} ago; up to {format_time_span(allowed)} is usual"
+    evidence = f"{last}; up to {format_time_span(allowed)} is usual"
     return make_check("LK703", bool(silent <= allowed), evidence, failed="issue")
 
 
@@ -114,7 +122,7 @@ def skip(code: str, reference: Reference, drift: Drift) -> CheckResult:
     elif drift.n_small == n_windows:
         evidence = f"too few rows to compare in {format_count(n_windows, 'window')}"
     else:
-        evidence = f"no window has {FEWEST_KNOWN} known values of a column"
+        evidence = f"no window has {format_count(FEWEST_KNOWN, 'known value')} of a column"
     return CheckResult(code, "skipped", evidence)
 
 
@@ -167,6 +175,8 @@ def describe_effect(change: Change, drift: Drift, reference: Reference, unseen: 
         return f"{format_share(share, 1)} missing, {format_share(usual, 1)} in the reference"
     if change.kind == "relation":
         return f"{change.effect:.2g} sd from what the other columns predict"
+    if reference.layout[change.column].kind == "number" and not reference.layout[change.column].sd:
+        return f"{format_share(change.effect, 1)} differ from the only value in the reference"
     return f"{change.effect:.2g} {'W/sd' if reference.layout[change.column].kind == 'number' else 'JS distance'}"
 
 
@@ -207,15 +217,20 @@ def check_age(profile: Profile, counted: Counted, last_check: datetime | None, n
         else f"last check {format_time_span((now - last_check).total_seconds())} ago"
     )
     is_unchecked = last_check is not None and now - last_check > LONG_UNCHECKED
+    if is_unchecked:
+        checked += f", more than {format_time_span(LONG_UNCHECKED.total_seconds())}"
     if profile.begin is None or profile.end is None or counted.last is None:
-        return make_check("LK711", not is_unchecked, f"{checked}; the training rows have no times")
+        why = "no row has a time up to now" if profile.end else "the training rows have no times"
+        return make_check("LK711", not is_unchecked, f"{checked}; {why}")
     begin, end = (np.datetime64(at[:19], "us") for at in (profile.begin, profile.end))
     age, length = ((one / np.timedelta64(1, "s")) for one in (counted.last - end, end - begin))
     evidence = (
         f"the latest row is {format_time_span(max(age, 0))} later than the training rows, which span "
-        f"{format_time_span(length)}; {checked}"
+        f"{format_time_span(length)}"
     )
-    return make_check("LK711", bool(age <= length) and not is_unchecked, evidence)
+    is_recent = bool(age <= length)
+    found = f"{checked}; {evidence}" if is_unchecked and is_recent else f"{evidence}; {checked}"
+    return make_check("LK711", is_recent and not is_unchecked, found)
 
 
 def check_growth(counted: Counted, profile: Profile) -> CheckResult:

@@ -27,6 +27,10 @@ MEANING = {
     "retrain": "Train again on the rows up to now; the gate decides whether the new model is better.",
     "stop": "Do not rely on predictions for these rows until this is corrected.",
 }
+WATCHED_RETRAIN = (
+    "There are enough new rows to train again, but some of their checks need attention. Resolve these first: a model "
+    "that is trained on faulty rows learns the faults."
+)
 
 
 def write_health(checked: Checked) -> Path:
@@ -53,6 +57,10 @@ def describe_verdict(health: Health) -> str:
     """Return what a verdict means, and does not mean."""
     if health.verdict == "ok" and not health.is_drift_judged:
         return "The rows keep the contract. Whether they have drifted was not judged, see the rows below."
+    if health.verdict == "retrain" and any(
+        one.needs_attention and one.definition.section != "Age" for one in health.checks
+    ):
+        return WATCHED_RETRAIN
     return MEANING[health.verdict]
 
 

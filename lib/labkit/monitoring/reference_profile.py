@@ -29,7 +29,7 @@ MOST_SAMPLED = 100_000
 MOST_WINDOWS = 400
 """Most windows that are kept apart, a year of days; older ones only count in their sum."""
 FEWEST_ROWS, MOST_ROWS = 300, 20_000
-"""Rows of a window at least: a Wasserstein distance below 0.16 standard deviations then arises by chance in 99.9 %."""
+"""Rows of a window at least: 99.9 % of Wasserstein distances without a change are then below 0.16 sd."""
 FEWEST_WINDOWS = 20
 """Fewer windows do not show how much windows differ by themselves."""
 LENGTHS = (1, 7, 28)
@@ -249,6 +249,9 @@ def make_cells(scan: Scan, name: str, kind: str) -> Cells:
     if not len(known):
         return Cells(kind)
     distinct = np.unique(known)
+    if len(distinct) == 1:
+        edges = np.append(distinct, np.nextafter(distinct, np.inf))
+        return Cells(kind, edges, mean=float(distinct[0]), is_discrete=True)
     is_discrete = len(distinct) <= N_EDGES
     edges = distinct if is_discrete else np.unique(np.quantile(known, SHARES, method="lower"))
     return Cells(kind, edges, (), float(known.mean()), float(known.std()), is_discrete)
