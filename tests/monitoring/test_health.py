@@ -167,6 +167,12 @@ def find_skipped(health: Health) -> set[str]:
     return {check.code for check in health.checks if check.status == "skipped"}
 
 
+def test_rows_before_1970_are_counted(release: Release, profile: Profile) -> None:
+    rows = make_stream(2)
+    health = judge_rows(release, profile, rows.assign(predict_at=rows["predict_at"] - pd.Timedelta(days=365 * 60)))
+    assert (health.n_rows, health.n_judged, describe_health(health)["windows"]) == (len(rows), len(rows), 2)
+
+
 def test_one_row_is_not_judged_by_its_distribution(release: Release, profile: Profile) -> None:
     health = judge_rows(release, profile, make_stream().head(1))
     assert find_skipped(health) == {"LK702", "LK704", "LK705", "LK706", "LK707"}

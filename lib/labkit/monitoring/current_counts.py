@@ -9,7 +9,7 @@ import numpy as np
 from labkit.monitoring.current_rows import Current, load_ranges
 from labkit.monitoring.reference_profile import PREDICTION, Profile, Reference
 from labkit.monitoring.row_batches import Batch, Coded, Column
-from labkit.monitoring.window_counts import Counts, WindowCounter, Windows
+from labkit.monitoring.window_counts import NO_WINDOW, Counts, WindowCounter, Windows
 
 TOLERATED_AHEAD = np.timedelta64(1, "h")
 """How far a clock may be ahead."""
@@ -31,7 +31,7 @@ class Counted:
         Counts by window.
     values
         By column and window, rows that have the column, those with a known value, and those with a value outside the
-        plausible range, shape (3,); window -1 has the rows without a window.
+        plausible range, shape (3,); `NO_WINDOW` has the rows without a window.
     unseen
         By column, rows by value that the reference does not have.
     """
@@ -82,7 +82,7 @@ def count_current(current: Current, profile: Profile, now: datetime) -> Counted:
         found.n_rows += batch.n_rows
         if batch.times is not None:
             is_ahead = batch.times > latest + TOLERATED_AHEAD
-            numbers = np.where(is_ahead, -1, numbers)
+            numbers = np.where(is_ahead, NO_WINDOW, numbers)
             found.n_ahead += int(is_ahead.sum())
             usable = batch.times[~is_ahead & ~np.isnat(batch.times)]
             if len(usable):

@@ -19,7 +19,7 @@ from labkit.features.known_values import MOST_VALUES, make_digest
 from labkit.features.row_computation import RowComputation
 from labkit.monitoring.relations import Relations, fit_relations
 from labkit.monitoring.row_batches import Batch, Coded, Column, Rows, list_compared, read_frame
-from labkit.monitoring.window_counts import Cells, Counts, WindowCounter, Windows, list_varying
+from labkit.monitoring.window_counts import NO_WINDOW, Cells, Counts, WindowCounter, Windows, list_varying
 
 N_EDGES = 255
 SHARES = (np.arange(N_EDGES) + 0.5) / N_EDGES
@@ -127,7 +127,7 @@ class Scan:
                     seen |= {make_digest(value) for code in present if (value := values.values[code]) is not None}
         if batch.times is not None and len(known := batch.times[~np.isnat(batch.times)]):
             numbers = Windows(1, 0, zone).assign(batch, 0)
-            self.days.update(numbers[numbers >= 0].tolist())
+            self.days.update(numbers[numbers != NO_WINDOW].tolist())
             self.hours.update(np.unique((known - np.datetime64(0, "us")) // HOUR).tolist())
             self.begin = known.min() if self.begin is None else min(self.begin, known.min())
             self.end = known.max() if self.end is None else max(self.end, known.max())
@@ -169,7 +169,7 @@ def count_reference(read: Rows, kinds: Mapping[str, str], zone: str) -> tuple[Re
     counter, n_before, has_older = WindowCounter(layout), 0, False
     for batch in read():
         numbers = windows.assign(batch, n_before)
-        is_older = (numbers >= 0) & (numbers < oldest)
+        is_older = (numbers != NO_WINDOW) & (numbers < oldest)
         has_older = has_older or bool(is_older.any())
         counter.add(batch.columns, np.where(is_older, oldest - 1, numbers))
         n_before += batch.n_rows

@@ -22,6 +22,8 @@ FURTHEST = 8.0
 MOST_UNSEEN = 1000
 """Most unseen values of a column that are remembered by name."""
 DAY = np.timedelta64(1, "D")
+NO_WINDOW = np.iinfo("int64").min
+"""Number of the window of rows that are not counted; days before 1970 have numbers below 0."""
 BY_COLUMN = ("cells", "tails", "sums", "extremes", "missing")
 """Counts that are kept by column."""
 
@@ -43,7 +45,7 @@ class Windows:
     zone: str = "UTC"
 
     def assign(self, batch: Batch, n_before: int) -> np.ndarray:
-        """Return the number of the window of each row, shape (n_rows,); -1 without a time.
+        """Return the number of the window of each row, shape (n_rows,); `NO_WINDOW` without a time.
 
         Parameters
         ----------
@@ -53,12 +55,12 @@ class Windows:
         if self.days is None:
             return (n_before + np.arange(batch.n_rows)) // self.rows
         if batch.times is None:
-            return np.full(batch.n_rows, -1)
+            return np.full(batch.n_rows, NO_WINDOW)
         is_known = ~np.isnat(batch.times)
         times = np.where(is_known, batch.times, np.datetime64(0, "us"))
         local = pd.DatetimeIndex(times).tz_localize("UTC").tz_convert(self.zone).tz_localize(None).to_numpy()
         days = (local.astype("datetime64[D]") - np.datetime64(0, "D")) // DAY
-        return np.asarray(np.where(is_known, (days + (3 if self.days > 1 else 0)) // self.days, -1), "int64")
+        return np.asarray(np.where(is_known, (days + (3 if self.days > 1 else 0)) // self.days, NO_WINDOW), "int64")
 
     def name(self, number: int) -> str:
         """Return the first day of a window as YYYY-MM-DD, or its rows.
@@ -203,7 +205,7 @@ class WindowCounter:
         columns
             Cleaned columns, shape (n_rows,); one that is absent counts as missing in every row.
         windows
-            Number of the window of each row; rows of windows below 0 are not counted.
+            Number of the window of each row; rows of `NO_WINDOW` are not counted.
         """
         if len(windows) and windows.min() == windows.max():
             parts: list[tuple[int, np.ndarray | slice, int]] = [(int(windows[0]), slice(None), len(windows))]
@@ -214,7 +216,7 @@ class WindowCounter:
             spans = zip(numbers.tolist(), starts.tolist(), ends, strict=True)
             parts = [(number, order[start:end], end - start) for number, start, end in spans]
         for number, rows, n_rows in parts:
-            if number >= 0 and n_rows:
+            if number != NO_WINDOW and n_rows:
                 total = self.windows.setdefault(number, self.make_empty(number))
                 self.add_rows(total, {name: take_rows(values, rows) for name, values in columns.items()}, n_rows)
 
