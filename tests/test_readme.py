@@ -186,7 +186,7 @@ def test_champion_is_moved_and_measured_as_documented(root: Path) -> None:
 def test_labels_are_shown_and_exchanged_as_documented(params_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(params_root)
     for key, label, annotator in (("1", "yes", "ana"), ("1", "no", "ben"), ("2", "yes", "ana")):
-        add_judgement("diabetes", make_judgement(key, label, annotator))
+        add_judgement("diabetes", make_judgement("new.csv:id", key, label, annotator=annotator))
     commands = find_commands("docs/labelling.md")
     assert len(commands) == 4
     for command in commands:

@@ -9,6 +9,9 @@ METRIC_NAME = r"[a-z][a-z0-9_]*"
 OWN_CHECK_CODE = r"OWN[0-9]{2}"
 """Pattern of the whole code of a check of the user's own."""
 
+PROBABILITY = "probability_"
+"""Prefix of the names of columns with the probability of a class in predictions."""
+
 SPACES = "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 """Unicode spaces other than the ordinary one; they look the same, and most cannot be typed."""
 TO_SPACE = str.maketrans(dict.fromkeys(SPACES, " "))

@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ from labkit.view.labelling import LabelWidget, RowView, label_rows, make_image
 ROWS = pd.DataFrame(
     {"id": ["a", "b", "c"], "review": ["<b>good</b>", "bad & ugly", "so so"], "stars": [5.0, None, 3.25]}
 )
+NAMES: dict[str, Any] = {"source": "new.csv:id", "annotator": "ana"}
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
@@ -30,9 +32,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def widget(root: Path) -> Iterator[LabelWidget]:
     queue = make_queue(ROWS["id"], n_rows=3, seed=0)
-    found = LabelWidget(
-        "e", queue, RowView(ROWS, text="review"), choices=["good", "bad"], annotator="ana", model_version=2
-    )
+    found = LabelWidget("e", queue, RowView(ROWS, text="review"), choices=["good", "bad"], model_version=2, **NAMES)
     yield found
     found.close()
 
@@ -80,6 +80,46 @@ def test_answer_that_cannot_be_stored_keeps_its_row(root: Path, widget: LabelWid
     assert widget.item["state"].startswith("not stored: ")
 
 
+def test_row_that_cannot_be_shown_is_not_labelled(root: Path) -> None:
+    rows = pd.DataFrame({"id": ["a", "b", "c"], "image": ["x.png", "y" * 300 + ".png", "z\0.png"]})
+    queue = pd.DataFrame({"key": rows["id"], "drawn": "random"})
+    widget = LabelWidget("e", queue, RowView(rows, image="image"), choices=["good", "bad"], **NAMES)
+    press(widget, "1")
+    assert widget.item["key"] == "b"
+    assert widget.item["html"].startswith("<p>This row cannot be shown: OSError: ")
+    press(widget, "1")
+    press(widget, "s")
+    press(widget, "1")
+    assert list_stored() == [("a", "good"), ("b", None)]
+    # Even if the page shows another row than the one that is asked about, no label is stored.
+    widget.item = widget.item | {"key": "a"}
+    press(widget, "s")
+    assert len(list_stored()) == 2
+    widget.close()
+    lists = RowView(pd.DataFrame({"id": [123456789], "values": [[1.0, 2.0]], "text": [None]}), text="text").make_html(0)
+    assert "<td>[1.0, 2.0]</td>" in lists
+    assert "<blockquote>–</blockquote>" in lists
+    assert "<td>123456789</td>" in RowView(pd.DataFrame({"id": [123456789], "x": [1.5]})).make_html(0)
+
+
+def test_rows_labelled_elsewhere_are_skipped_and_stay_labelled(root: Path, widget: LabelWidget) -> None:
+    order = widget.queue["key"].tolist()
+    other = LabelWidget("e", widget.queue, widget.row_view, choices=["good", "bad"], **NAMES)
+    press(widget, "1")
+    press(other, "2")
+    assert list_stored() == [(order[0], "good")]
+    press(other, "z")
+    assert list_stored() == [(order[0], "good")]
+    assert other.item["key"] == order[1]
+    press(other, "2")
+    again = LabelWidget("e", widget.queue, widget.row_view, choices=["good", "bad"], **NAMES)
+    assert again.item["key"] == order[2]
+    for one in (other, again):
+        one.close()
+    with pytest.raises(ParamsError, match="under which labels accepted in bulk are stored"):
+        LabelWidget("e", widget.queue, widget.row_view, choices=["a", "b"], **NAMES | {"annotator": "model"})
+
+
 def test_rows_are_shown_as_text_and_images_only_from_the_checkout(root: Path) -> None:
     html = RowView(ROWS, text="review").make_html(0)
     assert "<blockquote>&lt;b&gt;good&lt;/b&gt;</blockquote>" in html
@@ -97,8 +137,8 @@ def test_rows_are_shown_as_text_and_images_only_from_the_checkout(root: Path) ->
 def test_batch_run_shows_the_first_rows_instead(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("labkit.paths.get_run_dir", lambda: root)
     queue, view = make_queue(ROWS["id"], n_rows=2, seed=0), RowView(ROWS, text="review")
-    shown = label_rows("e", queue, view, choices=["good", "bad"], annotator="ana").data
+    shown = label_rows("e", queue, view, choices=["good", "bad"], **NAMES).data
     assert shown.startswith("<p>First 2 of 2 rows; labels to choose from: good, bad.</p>")
     for choices in (["good"], ["good", "good"], list("0123456789")):
         with pytest.raises(ParamsError, match="where 2 to 9 different ones fit on the keys"):
-            label_rows("e", queue, view, choices=choices, annotator="ana")
+            label_rows("e", queue, view, choices=choices, **NAMES)

@@ -26,8 +26,9 @@ from labkit.model.release.runtime import CONTRACT, compute_release_digest
 from labkit.monitoring.reference_profile import choose_predictions
 from labkit.monitoring.row_batches import Batch, Coded, Column, clean_column, list_compared, read_frame, read_parquet
 from labkit.monitoring.window_counts import take_rows
+from labkit.names import PROBABILITY
 from labkit.params.experiment import Params
-from labkit.serving.batch_files import PREDICTION, PROBABILITY
+from labkit.serving.batch_files import PREDICTION
 from labkit.serving.batch_input import list_needed, load_header, load_rows
 from labkit.serving.prediction_log import SUFFIX, iterate_lines
 from labkit.units import format_count

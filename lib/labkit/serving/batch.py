@@ -21,6 +21,7 @@ from labkit.features.table_columns import take_columns
 from labkit.model.evaluation import metrics
 from labkit.model.evaluation.predictions import make_predictions
 from labkit.model.release.bundle import load_release
+from labkit.names import PROBABILITY
 from labkit.params.experiment import Params
 from labkit.params.load import load_params
 from labkit.params.own_metrics import OWN_METRICS
@@ -29,7 +30,6 @@ from labkit.run.records import mlflow_store, registry
 from labkit.run.records.champion_moves import CHAMPION
 from labkit.serving.batch_files import (
     PREDICTION,
-    PROBABILITY,
     ROW,
     THRESHOLD,
     check_batch_files,

@@ -10,13 +10,13 @@ from pathlib import Path
 from labkit.console import make_printable
 from labkit.data.reading.formats import find_ending
 from labkit.errors import MissingDataError, ParamsError, find_nearest, list_briefly
-from labkit.names import normalize_spaces
+from labkit.names import PROBABILITY, normalize_spaces
 from labkit.params.experiment import Params
 
 FORMATS = (".csv", ".parquet")
 """File suffixes of the formats in which predictions are written."""
-ROW, PREDICTION, PROBABILITY, THRESHOLD = "row", "prediction", "probability_", "threshold"
-"""Names of the columns of row numbers, predictions and the threshold; prefix of the names of probability columns."""
+ROW, PREDICTION, THRESHOLD = "row", "prediction", "threshold"
+"""Names of the columns of row numbers, predictions and the threshold."""
 
 
 def list_carried(params: Params, keep: Iterable[str]) -> list[str]:

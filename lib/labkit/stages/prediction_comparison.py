@@ -15,13 +15,13 @@ from labkit.model.evaluation.metrics import compute_losses, list_metrics
 from labkit.model.evaluation.predictions import Predictions, make_predictions
 from labkit.model.evaluation.record import round_all
 from labkit.model.evaluation.slice_comparison import compare_slices
+from labkit.names import PROBABILITY
 from labkit.params.experiment import Params
 from labkit.params.subject import Subject
 from labkit.params.tables import Target
 from labkit.run.reports.line_plot import LinePlot, Series
 from labkit.units import format_count
 
-PROBABILITY = "probability_"
 SIDES = ("first", "second")
 N_BINS = 24
 """Bins of the histogram of residuals."""

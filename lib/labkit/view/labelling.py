@@ -14,9 +14,16 @@ import traitlets
 from IPython.display import HTML
 
 from labkit import paths
-from labkit.data.labels.judgements import UNDONE, Judgement, add_judgement, check_annotator, make_judgement
+from labkit.data.labels.judgements import (
+    Judgement,
+    add_judgement,
+    check_person,
+    make_judgement,
+    read_judgements,
+    take_back,
+)
 from labkit.data.labels.queue import DRAWN, KEY
-from labkit.errors import LabkitError, ParamsError
+from labkit.errors import LabkitError, ParamsError, get_first_line
 from labkit.params.subject import GENERIC, Subject
 
 MOST_CHOICES = 9
@@ -94,7 +101,7 @@ class RowView:
     rows
         The rows, shape (n_rows, n_columns).
     text, image
-        Column shown as a whole text, and column with paths of images below the checkout; may be empty.
+        Column shown as text in full, and column with paths of images below the checkout; may be empty.
     subject
         Names and units of the columns.
 
@@ -116,9 +123,11 @@ class RowView:
 
     def make_html(self, place: int) -> str:
         """Return the row at a position as HTML: its image, its text, and a table of the other columns."""
-        row = self.rows.iloc[place]
+        # Cell by cell: a row of numbers would turn integers into floats.
+        row = {name: self.rows[name].iloc[place] for name in self.rows}
         parts = [make_image(str(row[self.image]))] if self.image else []
-        parts += [f"<blockquote>{escape(str(row[self.text]))}</blockquote>"] if self.text else []
+        if self.text:
+            parts.append(f"<blockquote>{escape(self.format_cell(self.text, row[self.text]))}</blockquote>")
         lines = [
             f"<tr><th scope='row'>{escape(self.subject.name_column(str(name)))}</th>"
             f"<td>{escape(self.format_cell(str(name), value))}</td></tr>"
@@ -129,7 +138,7 @@ class RowView:
 
     def format_cell(self, name: str, value: Any) -> str:
         """Return one value for people; a missing one is an en dash."""
-        if pd.isna(value):
+        if pd.api.types.is_scalar(value) and pd.isna(value):
             return "–"
         return self.subject.format_value(name, value) if isinstance(value, float) else str(value)
 
@@ -137,10 +146,14 @@ class RowView:
 class LabelWidget(anywidget.AnyWidget):
     """Shows one row at a time and stores each answer before it shows the next.
 
+    Rows that the annotator has labelled elsewhere since the queue was made are skipped.
+
     Parameters
     ----------
     experiment
         Where labels are stored: `data/labels/<experiment>/<annotator>.jsonl`.
+    source
+        Table and key column, stored with each label.
     queue
         As `labkit.data.labels.queue.make_queue` returns it; its index holds positions in the rows of `view`.
     choices
@@ -153,7 +166,7 @@ class LabelWidget(anywidget.AnyWidget):
     Raises
     ------
     ParamsError
-        There are too few or too many choices, or the annotator's name cannot be a file's.
+        There are too few or too many choices, or the annotator's name is not valid.
     """
 
     _esm = SCRIPT
@@ -167,16 +180,19 @@ class LabelWidget(anywidget.AnyWidget):
         queue: pd.DataFrame,
         view: RowView,
         *,
+        source: str,
         choices: Sequence[str],
         annotator: str,
         model_version: int | None = None,
     ) -> None:
         check_choices(choices)
-        self.experiment, self.annotator = experiment, check_annotator(annotator)
+        self.experiment, self.source, self.annotator = experiment, source, check_person(annotator)
         self.queue, self.row_view, self.model_version = queue, view, model_version
-        self.place, self.answered, self.message = 0, list[Judgement](), ""
+        self.place, self.answered, self.message = 0, list[tuple[int, Judgement]](), ""
+        self.is_shown = False
         super().__init__(choices=list(choices), item={"key": "", "html": "", "state": ""})
         self.on_msg(self.receive)
+        self.skip_labelled()
         self.show()
 
     def receive(self, _widget: object, content: Mapping[str, Any], _buffers: object) -> None:
@@ -187,6 +203,7 @@ class LabelWidget(anywidget.AnyWidget):
         self.message = ""
         try:
             self.answer(press)
+            self.skip_labelled()
         except (LabkitError, OSError) as error:
             self.message = f"not stored: {error}"
         self.show()
@@ -194,37 +211,52 @@ class LabelWidget(anywidget.AnyWidget):
     def answer(self, press: str) -> None:
         """Store the answer that a key means, then move on; other keys do nothing."""
         if press == UNDO and self.answered:
-            last = self.answered[-1]
-            add_judgement(self.experiment, make_judgement(last.key, None, self.annotator, status=UNDONE))
+            place, last = self.answered[-1]
+            add_judgement(self.experiment, take_back(last))
             self.answered.pop()
-            self.place -= 1
+            self.place = place
         is_choice = press.isdecimal() and 1 <= int(press) <= len(self.choices)
-        if self.place >= len(self.queue) or not (is_choice or press == SKIP):
+        if self.place >= len(self.queue) or not ((is_choice and self.is_shown) or press == SKIP):
             return
         line = self.queue.iloc[self.place]
+        if self.item["key"] != line[KEY]:
+            raise ParamsError(f"the row {self.item['key']} is no longer the one that is asked about")
+        if line[KEY] in self.list_labelled():
+            self.message = f"{line[KEY]} has been labelled elsewhere"
+            return
         found = make_judgement(
+            self.source,
             line[KEY],
             self.choices[int(press) - 1] if is_choice else None,
-            self.annotator,
+            annotator=self.annotator,
             seconds=round(time.monotonic() - self.since, 3),
             drawn=str(line[DRAWN]),
             model_version=self.model_version,
         )
         add_judgement(self.experiment, found)
-        self.answered.append(found)
+        self.answered.append((self.place, found))
         self.place += 1
+
+    def list_labelled(self) -> set[str]:
+        """Return the keys of the rows that the annotator has labelled or skipped, here or elsewhere."""
+        return {one.key for one in read_judgements(self.experiment, self.annotator).list_current(self.source)}
+
+    def skip_labelled(self) -> None:
+        """Move on to the next row that the annotator has not labelled."""
+        labelled = self.list_labelled()
+        while self.place < len(self.queue) and self.queue[KEY].iloc[self.place] in labelled:
+            self.place += 1
 
     def show(self) -> None:
         """Show the row at the current place, or that the queue is done."""
-        n_rows, n_done = len(self.queue), self.place
-        state = self.message or f"{n_done} of {n_rows} done"
-        if n_done >= n_rows:
+        n_rows = len(self.queue)
+        state = self.message or f"{self.place} of {n_rows} done"
+        if self.place >= n_rows:
             self.item = {"key": f"end {n_rows}", "html": "<p>The queue is done.</p>", "state": state}
             return
-        line = self.queue.iloc[n_done]
-        html = self.row_view.make_html(int(self.queue.index[n_done]))
+        html, self.is_shown = show_row(self.row_view, int(self.queue.index[self.place]))
         self.since = time.monotonic()
-        self.item = {"key": str(line[KEY]), "html": html, "state": state}
+        self.item = {"key": str(self.queue[KEY].iloc[self.place]), "html": html, "state": state}
 
 
 def label_rows(
@@ -242,12 +274,21 @@ def label_rows(
     check_choices(choices)
     first = queue.head(STATIC_ROWS)
     parts = [
-        f"<h4>{escape(key)}</h4>{view.make_html(place)}"
+        f"<h4>{escape(key)}</h4>{show_row(view, place)[0]}"
         for place, key in zip(first.index.to_list(), first[KEY], strict=True)
     ]
     named = escape(", ".join(choices))
     lead = f"<p>First {len(first)} of {len(queue):,} rows; labels to choose from: {named}.</p>"
     return HTML(lead + "".join(parts))
+
+
+def show_row(view: RowView, place: int) -> tuple[str, bool]:
+    """Return the row at a position as HTML, or why it cannot be shown, and whether it is shown."""
+    try:
+        return view.make_html(place), True
+    except Exception as error:  # whatever a cell holds, the row before must not stay on the screen
+        reason = escape(f"{type(error).__name__}: {get_first_line(error)}")
+        return f"<p>This row cannot be shown: {reason}. Skip it.</p>", False
 
 
 def check_choices(choices: Sequence[str]) -> None:

@@ -1,1 +1,1 @@
-"""Labels that people give to rows: which rows to ask about, what each annotator said, how far they agree."""
+"""Labels that people give to rows: which rows to ask about, the label of each annotator, how far they agree."""

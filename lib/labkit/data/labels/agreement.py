@@ -2,7 +2,7 @@
 
 Where one class is rare, annotators agree on most rows by chance: 95 % can be no better than chance. So coefficients are
 shown beside the raw share. Only rows that several annotators labelled count; a row that one of them has not labelled,
-or has skipped, never becomes a category. Labels accepted in bulk are the model's, and nobody's judgement.
+or has skipped, never becomes a category. Labels accepted in bulk are the model's and do not count.
 """
 
 from collections import Counter, defaultdict
@@ -48,20 +48,20 @@ class Agreement:
     alpha: float | None
 
     def __str__(self) -> str:
-        """Return the figures in words."""
+        """Return the numbers in words."""
         if not self.n_shared:
             return "agreement: not measured, as no row was labelled by two annotators"
-        figures = [
+        numbers = [
             f"{self.raw:.1%} of pairs of labels equal, on {format_count(self.n_shared, 'row')} labelled by several"
         ]
-        figures += [] if self.alpha is None else [f"Krippendorff's alpha {self.alpha:.2f}"]
-        figures += (
+        numbers += [] if self.alpha is None else [f"Krippendorff's alpha {self.alpha:.2f}"]
+        numbers += (
             [] if self.fleiss is None else [f"Fleiss' kappa {self.fleiss:.2f} on the {self.n_of_all:,} labelled by all"]
         )
-        return "agreement: " + "; ".join(figures)
+        return "agreement: " + "; ".join(numbers)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the figures as plain data."""
+        """Return the numbers as plain data."""
         return asdict(self)
 
 
@@ -144,15 +144,15 @@ def resolve_labels(judgements: Iterable[Judgement], *, referee: str = "") -> tup
     Parameters
     ----------
     judgements
-        Current judgements, see `labkit.data.labels.judgements.Read.list_current`.
+        Current judgements of rows of one source, see `labkit.data.labels.judgements.JudgementLog.list_current`.
     referee
         Annotator who decides conflicts; may be empty.
 
     Returns
     -------
     labels, conflicts : pandas.DataFrame
-        `key`, `label`, number of `annotators`, and how the row was `drawn`, by the first of them; and `key` and `said`,
-        who said what.
+        `key`, `label`, number of `annotators`, and how the row was `drawn`, by the first of them; and `key` and
+        `labels`, those of each annotator.
     """
     by_key: dict[str, list[Judgement]] = defaultdict(list)
     for one in judgements:
@@ -170,5 +170,5 @@ def resolve_labels(judgements: Iterable[Judgement], *, referee: str = "") -> tup
             conflicts.append((key, "; ".join(f"{one.annotator}: {one.label}" for one in given)))
     return (
         pd.DataFrame(labels, columns=["key", "label", "annotators", "drawn"]),
-        pd.DataFrame(conflicts, columns=["key", "said"]),
+        pd.DataFrame(conflicts, columns=["key", "labels"]),
     )

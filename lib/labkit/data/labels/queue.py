@@ -1,12 +1,14 @@
 """Which rows to ask annotators about, and in which order.
 
 Rows of which the model is least sure teach it most, but tell nothing of how often it is right: on rows chosen by
-uncertainty, classes and errors are more frequent than elsewhere. So a share of every queue is drawn at random, how each
-row was drawn is stored with its label, and quality is measured on the rows drawn at random only. On flights, with 3,000
-labels, a fifth at random beside the least certain was better than either alone (Settles, Active Learning Literature
-Survey, 2009, on the methods).
+uncertainty, classes and errors are more frequent than elsewhere. So a share of every queue is drawn at random: the next
+rows in one random order of all rows. Quality is measured on the labelled rows at the beginning of that order, whether
+they were drawn at random or chosen earlier; those drawn at random alone would lack the chosen ones. On flights, with
+3,000 labels, a fifth at random beside the least certain was better than either alone (Settles, Active Learning
+Literature Survey, 2009, on the methods).
 """
 
+import hashlib
 from collections.abc import Collection
 from enum import StrEnum
 
@@ -52,15 +54,15 @@ def make_queue(
         Probabilities of a second model: rows are then chosen by how far the two differ (total variation distance), not
         by how small the margin between the two most probable classes is.
     random_share
-        Share of rows drawn at random, at least a fifth.
+        Share of rows drawn at random, at least a fifth: the first in the random order that are left.
     done
         Keys that are left out.
 
     Returns
     -------
     pandas.DataFrame
-        Random and chosen rows mixed: `key` as text, `drawn`, and `score`, the reason for which a row was chosen, from 0
-        to 1; missing where drawn at random. Its index holds the positions of the rows.
+        Random and chosen rows mixed: `key` as string, `drawn`, and `score`, the reason for which a row was chosen, from
+        0 to 1; missing where drawn at random. Its index holds the positions of the rows.
 
     Raises
     ------
@@ -77,27 +79,40 @@ def make_queue(
             "without rows drawn at random, quality could not be measured"
         )
     names, random = check_keys(keys), np.random.default_rng(seed)
-    left = np.flatnonzero(~names.isin({*map(str, done)}).to_numpy())
+    is_done = names.isin({*map(str, done)}).to_numpy()
+    in_order = order_at_random(names, seed)
+    left = in_order[~is_done[in_order]]
     n_rows = min(n_rows, len(left))
     scores = measure_uncertainty(proba, other_proba, len(names))
     n_random = n_rows if scores is None else int(np.ceil(round(random_share * n_rows, 9)))
-    drawn = random.choice(left, n_random, replace=False)
-    rest = np.setdiff1d(left, drawn)
+    drawn, rest = left[:n_random], np.sort(left[n_random:])
     reason = Drawn.UNCERTAINTY if other_proba is None else Drawn.DISAGREEMENT
     chosen = np.array([], dtype=int)
     if scores is not None:
-        # Among equal scores at random, not by position.
+        # Among equal scores at random, and independent of the random order, whose beginning would be biased otherwise.
         shuffled = random.permutation(rest)
         chosen = shuffled[np.argsort(-scores[shuffled], kind="stable")][: n_rows - n_random]
     places = np.concatenate([drawn, chosen]).astype(int)
     kinds = [Drawn.RANDOM.value] * len(drawn) + [reason.value] * len(chosen)
     found = [np.nan] * len(drawn) + ([] if scores is None else scores[chosen].tolist())
     table = pd.DataFrame({KEY: names.iloc[places].to_numpy(), DRAWN: kinds, SCORE: found}, index=places)
-    return table.iloc[random.permutation(len(table))]
+    # Mixed, but the rows drawn at random stay in their order.
+    mixed = np.argsort(random.permutation([0] * len(drawn) + [1] * len(chosen)), kind="stable")
+    return table.iloc[np.argsort(mixed)]
+
+
+def order_at_random(keys: pd.Series, seed: int) -> np.ndarray:
+    """Return the positions of rows in a random order, shape (n,); added or moved rows leave the order of others.
+
+    >>> [order_at_random(pd.Series(keys), 0).tolist() for keys in (["a", "b", "c"], ["c", "b", "a"])]
+    [[2, 0, 1], [0, 2, 1]]
+    """
+    digests = [hashlib.blake2b(f"{seed} {key}".encode(), digest_size=16).digest() for key in keys]
+    return np.array(sorted(range(len(digests)), key=digests.__getitem__), dtype=int)
 
 
 def check_keys(keys: pd.Series) -> pd.Series:
-    """Return keys as text.
+    """Return keys as strings.
 
     Raises
     ------
@@ -105,7 +120,9 @@ def check_keys(keys: pd.Series) -> pd.Series:
         One is missing or occurs twice.
     """
     if keys.isna().any():
-        raise DataError(f"key {keys.name!r}: {int(keys.isna().sum()):,} rows have none: choose a column without gaps")
+        raise DataError(
+            f"key {keys.name!r}: {int(keys.isna().sum()):,} rows have none: choose a column without missing values"
+        )
     names = pd.Series([str(key) for key in keys], name=keys.name, dtype=object)
     if twins := names[names.duplicated()].unique().tolist():
         raise DataError(f"key {keys.name!r}: not unique: {list_briefly(twins)}: a label would belong to several rows")

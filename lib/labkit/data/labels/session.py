@@ -4,15 +4,14 @@ import getpass
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import pandas as pd
 
 from labkit import paths
-from labkit.data.labels.agreement import resolve_labels
-from labkit.data.labels.bulk import ErrorRate, accept_in_bulk, measure_error, take_predictions
-from labkit.data.labels.judgements import MODEL, check_annotator, read_judgements
+from labkit.data.labels.bulk import ErrorRate, accept_in_bulk, extract_predictions, measure_error
+from labkit.data.labels.judgements import Judgement, check_person, read_judgements
 from labkit.data.labels.queue import KEY, LEAST_RANDOM_SHARE, Drawn, check_keys, make_queue
 from labkit.data.table_files import ROW, load_table
 from labkit.errors import DataError, MissingDataError, ParamsError, list_briefly, name_nearest
@@ -29,10 +28,12 @@ class Session:
 
     Attributes
     ----------
+    source
+        Table and key column, such as `new.csv:id`.
     rows
         What is shown, shape (n_rows, n_columns).
     keys
-        Key of each row as text.
+        Key of each row as string.
     queue
         As `labkit.data.labels.queue.make_queue` returns it.
     predictions
@@ -40,6 +41,7 @@ class Session:
     """
 
     params: Params
+    source: str
     rows: pd.DataFrame
     keys: pd.Series
     queue: pd.DataFrame
@@ -57,7 +59,7 @@ class Session:
 
     def show_progress(self) -> pd.DataFrame:
         """Return for each annotator the number of labels, of skipped rows, and the median seconds per row."""
-        current = read_judgements(self.params.experiment).list_current()
+        current = self.list_judgements()
         lines = []
         for name in sorted({one.annotator for one in current}):
             own = [one for one in current if one.annotator == name]
@@ -66,29 +68,32 @@ class Session:
             lines.append((name, n_labels, len(own) - n_labels, float(np.median(seconds)) if seconds else np.nan))
         return pd.DataFrame(lines, columns=["annotator", "labels", "skipped", "median seconds"])
 
-    def measure_error(self, least: float = 0.0) -> ErrorRate:
-        """Return how often the model's predictions of at least this probability are wrong, on rows drawn at random.
+    def list_judgements(self) -> list[Judgement]:
+        """Return the current judgements of rows of this table."""
+        return read_judgements(self.params.experiment).list_current(self.source)
+
+    def measure_error(self, min_probability: float = 0.0) -> ErrorRate:
+        """Return how often the model's predictions of at least this probability are wrong, on rows in random order.
 
         Raises
         ------
         ParamsError
             The session has no predictions.
         """
-        labels, _ = resolve_labels(read_judgements(self.params.experiment).list_current())
-        return measure_error(labels, self.need_predictions(), least=least)
+        judgements, predictions = self.list_judgements(), self.need_predictions()
+        return measure_error(judgements, predictions, seed=self.params.seed, min_probability=min_probability)
 
-    def accept_in_bulk(self, *, least: float, most_errors: float, model_version: int | None = None) -> str:
+    def accept_in_bulk(self, *, min_probability: float, max_error_rate: float, model_version: int | None = None) -> str:
         """Accept predictions of at least this probability as labels; see `labkit.data.labels.bulk.accept_in_bulk`."""
-        current = read_judgements(self.params.experiment).list_current()
-        labels, _ = resolve_labels(current)
         accepted, measured = accept_in_bulk(
             self.params.experiment,
-            labels,
+            self.list_judgements(),
             self.need_predictions(),
-            least=least,
-            most_errors=most_errors,
+            source=self.source,
+            seed=self.params.seed,
+            min_probability=min_probability,
+            max_error_rate=max_error_rate,
             model_version=model_version,
-            done={one.key for one in current},
         )
         return f"{format_count(len(accepted), 'label')} accepted in bulk; {measured}"
 
@@ -120,13 +125,13 @@ def start_session(
         CSV or Parquet file with the rows, relative to the checkout; if empty, the clean holdout rows of the experiment,
         without their target, to check the labels there are.
     key
-        Column that identifies a row for good; may be empty for the holdout, whose rows have their number in the main
-        table, which holds only as long as rows are added at its end.
+        Column that identifies a row for good; may be empty for the holdout without predictions, whose rows have their
+        number in the main table, from 0, which holds only as long as rows are added at its end.
     predictions
         File written by `labkit predict <experiment> <table> <file> --keep <key>`; if empty, all rows are drawn at
         random.
     choices
-        Labels to choose from; if empty, the classes of the predictions, or those of the target.
+        Labels to choose from; if empty, the classes of the predictions, or those of the target in the clean holdout.
     annotator
         Who labels; if empty, `LABKIT_ANNOTATOR`, or the name of the user.
     n_rows, random_share
@@ -138,37 +143,44 @@ def start_session(
         A name or file is missing or unsuitable.
     """
     params = load_params(params) if isinstance(params, str) else params
+    if predictions and key in ("", ROW):
+        raise ParamsError(
+            f"`predictions` with `key` {key!r}: the row numbers of `labkit predict` are those of its own file: "
+            "set `key` to a column that identifies a row, and predict with `--keep` and its name; if the holdout has "
+            "none, set `table` to the table that was predicted"
+        )
     rows, keys, classes = load_rows_to_label(params, table, key)
+    source = f"{PurePath(table).as_posix() if table else HOLDOUT.stem}:{keys.name}"
     found, proba = None, None
     if predictions:
-        read = read_file(predictions, str(keys.name))
-        found, unordered, classes = take_predictions(read, str(keys.name))
-        proba = align(keys, found, unordered)
+        unordered, unordered_proba, classes = extract_predictions(read_file(predictions, key), key)
+        places = find_places(keys, unordered)
+        found, proba = unordered.iloc[places].reset_index(drop=True), unordered_proba[places]
     chosen = tuple(map(str, choices or classes))
     if not chosen:
-        raise ParamsError("`choices` is empty, and a regression has no classes: name the labels to choose from")
-    name = check_annotator(annotator or get_annotator())
-    seen = {one.key for one in read_judgements(params.experiment).list_current() if one.annotator in (name, MODEL)}
-    queue = make_queue(keys, n_rows=n_rows, seed=params.seed, proba=proba, random_share=random_share, done=seen)
-    return Session(params, rows, keys, queue, chosen, name, found)
+        raise ParamsError("`choices` is empty, and no classes are known: name the labels to choose from")
+    name = check_person(annotator or get_annotator())
+    # Rows accepted in bulk stay in the random order: without them, its beginning would be no random sample.
+    done = {one.key for one in read_judgements(params.experiment, name).list_current(source)}
+    queue = make_queue(keys, n_rows=n_rows, seed=params.seed, proba=proba, random_share=random_share, done=done)
+    return Session(params, source, rows, keys, queue, chosen, name, found)
 
 
 def load_rows_to_label(params: Params, table: str, key: str) -> tuple[pd.DataFrame, pd.Series, list[str]]:
     """Return rows, keys and classes; see `start_session`."""
-    target = params.data.target
-    if not table:
-        path = paths.find_data_dir(params.experiment) / HOLDOUT
-        if not path.is_file():
-            raise MissingDataError(f"{paths.show_path(path)}: not there: run `labkit run {params.experiment}`")
-        frame = load_table(path)
-        is_classes = target.task == "classification"
-        classes = sorted(map(str, frame[target.column].unique())) if is_classes else []
-        shown = frame.drop(columns=target.column)
-    else:
-        frame, classes = read_file(table, key), []
-        shown = frame
+    path, target = paths.find_data_dir(params.experiment) / HOLDOUT, params.data.target
+    classes = []
+    if target.task == "classification" and path.is_file():
+        classes = sorted(map(str, load_table(path)[target.column].unique()))
+    if table:
         if not key:
             raise ParamsError("`key` is empty: name the column that identifies a row, as positions change")
+        frame = shown = read_file(table, key)
+    elif path.is_file():
+        frame = load_table(path)
+        shown = frame.drop(columns=target.column)
+    else:
+        raise MissingDataError(f"{paths.show_path(path)}: not found: run `labkit run {params.experiment}`")
     if key and key not in frame:
         raise DataError(f"key {key!r} is no column of the rows: {name_nearest(key, [*map(str, frame)])}")
     keys = frame[key] if key else pd.Series(frame.index, name=ROW)
@@ -176,7 +188,7 @@ def load_rows_to_label(params: Params, table: str, key: str) -> tuple[pd.DataFra
 
 
 def read_file(name: str, key: str) -> pd.DataFrame:
-    """Read a CSV or Parquet file of the checkout; keys in CSV are text, so that leading zeros stay."""
+    """Read a CSV or Parquet file of the checkout; keys in CSV are read as strings, so that leading zeros stay."""
     path = paths.find_root() / name
     if not path.is_file():
         raise MissingDataError(f"{name}: not found")
@@ -190,18 +202,22 @@ def read_file(name: str, key: str) -> pd.DataFrame:
         raise DataError(f"{name}: not CSV: {error}") from error
 
 
-def align(keys: pd.Series, predictions: pd.DataFrame, proba: np.ndarray) -> np.ndarray:
-    """Return probabilities in the order of the keys; raise DataError if a row has none."""
-    check_keys(predictions[KEY])
+def find_places(keys: pd.Series, predictions: pd.DataFrame) -> np.ndarray:
+    """Return the position of each key among the predictions; raise DataError if a row has no prediction."""
     places = pd.Index(predictions[KEY]).get_indexer(pd.Index(keys))
     if (places < 0).any():
         missing = keys[places < 0].tolist()
         raise DataError(
             f"the predictions lack {format_count(len(missing), 'row')}: {list_briefly(missing)}: predict again"
         )
-    return proba[places]
+    return places
 
 
 def get_annotator() -> str:
-    """Return who labels: `LABKIT_ANNOTATOR`, or the user's name in lower case."""
-    return paths.get_variable("LABKIT_ANNOTATOR") or re.sub(r"[^a-z0-9._-]", "-", getpass.getuser().lower())
+    """Return who labels: `LABKIT_ANNOTATOR`, or the user's name in lower case; raise ParamsError without either."""
+    if name := paths.get_variable("LABKIT_ANNOTATOR"):
+        return name
+    try:
+        return re.sub(r"[^a-z0-9._-]", "-", getpass.getuser().lower())
+    except (KeyError, OSError, ImportError) as error:
+        raise ParamsError("the user has no name: set `annotator`, or LABKIT_ANNOTATOR") from error
