@@ -12,7 +12,8 @@ LabkitError                 base of all; the command line prints it without a tr
 ├── PromotionError          a version cannot become the champion, and the champion stays
 └── ModelError              a model cannot be built, converted or loaded
     ├── BudgetError         the time for comparing candidates is over
-    └── ChampionError       the published model cannot be verified, so nothing can be compared with it
+    ├── MissingCodeError    a package that a model needs is not installed, and its release does not carry it
+    └── ChampionError       the published model cannot be verified or tried, so nothing can be compared with it
 
 A message describes what was found, where, and what to do. `exit_code` is 2 if the user's input is not valid and 1 if a
 stage failed. Errors are printed in `labkit.cli.main`.
@@ -80,8 +81,12 @@ class BudgetError(ModelError):
     """The time for comparing candidates is over."""
 
 
+class MissingCodeError(ModelError):
+    """A package that a model needs is not installed, and its release does not carry it."""
+
+
 class ChampionError(ModelError):
-    """The published model cannot be verified, so nothing can be compared with it."""
+    """The published model cannot be verified or tried, so nothing can be compared with it."""
 
     exit_code = 1
 

@@ -2,16 +2,25 @@
 
 A model file names types, and opening it makes objects of them. Types of labkit, scikit-learn and LightGBM are always
 accepted; others only if `training.trusted_types` names them. Python's own modules are never accepted: they can start
-programs and delete files.
+programs and delete files. Of installed libraries only estimators are, because skops calls what a file names with
+arguments from the file, and other functions and classes could do anything with these.
 """
 
 import sys
 from collections.abc import Iterable
 
 from labkit.errors import ParamsError
-from labkit.params.import_path import resolve_callable
+from labkit.params.import_path import find_own_package, resolve_callable
 
 PLACE = "training.trusted_types"
+BOOSTERS = (
+    "catboost.core.CatBoost",
+    "catboost.core.CatBoostClassifier",
+    "catboost.core.CatBoostRanker",
+    "catboost.core.CatBoostRegressor",
+    "xgboost.core.Booster",
+)
+"""Models that may be trusted although they are not derived from scikit-learn's BaseEstimator."""
 
 
 def list_trusted_types(named: Iterable[str]) -> list[str]:
@@ -38,12 +47,13 @@ def find_type(text: str, *, where: str) -> str:
     Raises
     ------
     ParamsError
-        It cannot be imported, is part of Python or no class or function, or is defined in another module.
+        It cannot be imported, is part of Python or no class or function, is defined in another module, or is neither
+        an estimator nor in a package in the checkout's `lib` folder.
 
     Examples
     --------
-    >>> find_type("labkit.model.training.own_candidates:Candidate", where="training.trusted_types")
-    'labkit.model.training.own_candidates.Candidate'
+    >>> find_type("labkit.model.estimators.calibrated:Calibrated", where="training.trusted_types")
+    'labkit.model.estimators.calibrated.Calibrated'
     """
     if is_standard(text):
         raise ParamsError(f"{where}: {text} is part of Python, and could run anything: name types of your own")
@@ -55,7 +65,20 @@ def find_type(text: str, *, where: str) -> str:
         raise ParamsError(f"{where}: {text} is {module}.{name}, a part of Python: name types of your own")
     if f"{module}:{name}" != text:
         raise ParamsError(f"{where}: {text} is defined elsewhere: write {module}:{name}")
-    return f"{module}.{name}"
+    kind = f"{module}.{name}"
+    if find_own_package(module.partition(".")[0]) is None and not is_estimator(found, kind):
+        raise ParamsError(f"{where}: {text} is no scikit-learn estimator: of installed libraries, name estimators only")
+    return kind
+
+
+def is_estimator(found: object, kind: str) -> bool:
+    """Return whether the type of that name is a class of estimators, or a model of XGBoost or CatBoost.
+
+    >>> is_estimator(print, "builtins.print")
+    False
+    """
+    bases = found.__mro__ if isinstance(found, type) else ()
+    return kind in BOOSTERS or any((one.__module__, one.__name__) == ("sklearn.base", "BaseEstimator") for one in bases)
 
 
 def is_standard(name: str) -> bool:

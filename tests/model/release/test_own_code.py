@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from labkit.errors import ModelError
+from labkit.errors import MissingCodeError, ModelError
 from labkit.features import own_functions
 from labkit.features.row_features import RowFeatures
 from labkit.model.release import bundle, own_code, release_code
@@ -158,7 +158,7 @@ def test_a_release_without_its_package_is_refused(tmp_path: Path, own: Path, is_
         own.rename(tmp_path / "elsewhere")
         release_code.remove_modules([PACKAGE])
     with pytest.raises(
-        ModelError, match=f"needs the package {PACKAGE}, which it does not carry: run the stage `deploy`"
+        MissingCodeError, match=f"needs the package {PACKAGE}, which it does not carry: run the stage `deploy`"
     ):
         bundle.load_release(folder)
 

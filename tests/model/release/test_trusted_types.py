@@ -1,14 +1,17 @@
 """Models with types that the params trust: XGBoost, CatBoost and classes of the user's own, saved, released, opened."""
 
+import io
+import json
 import re
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from catboost import CatBoostClassifier, CatBoostRegressor
-from labkit.errors import ModelError
+from labkit.errors import MissingCodeError, ModelError
 from labkit.features.row_features import RowFeatures
 from labkit.model.onnx.graph import make_graph
 from labkit.model.release import bundle, own_code, release_code, runtime, skops_file
@@ -17,6 +20,8 @@ from labkit.model.training.own_candidates import Candidate, make_own
 from labkit.params.import_path import resolve_callable
 from labkit.params.training import Training
 from labkit.params.trusted_types import list_trusted_types
+from sklearn.linear_model import Ridge
+from skops.io._protocol import PROTOCOL
 from xgboost import XGBClassifier, XGBRegressor
 
 from tests.model.training.real_tables import CANCER, DIABETES, load
@@ -136,11 +141,82 @@ def test_python_is_never_trusted_even_if_a_release_says_so(tmp_path: Path) -> No
         skops_file.check_types(kinds, "m.skops", kinds)
 
 
+def craft(function: str, argument: str) -> bytes:
+    """Return a model file that calls a function with a string and an empty dictionary."""
+    module, _, name = function.rpartition(".")
+    values = [
+        {"__class__": "str", "__module__": "builtins", "__loader__": "JsonNode", "content": one, "is_json": True}
+        for one in (json.dumps(argument), "{}")
+    ]
+    given = {"__class__": "tuple", "__module__": "builtins", "__loader__": "TupleNode", "content": values}
+    called = {"__class__": name, "__module__": module, "__loader__": "ConstructorFromReduceNode", "content": given}
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("schema.json", json.dumps({**called, "protocol": PROTOCOL, "_skops_version": "0"}))
+    return file.getvalue()
+
+
+def rewrite(folder: Path, own: Any, **files: bytes) -> None:
+    """Replace what a release says of the user's own code, and model files, as if the release had been made so."""
+    for name, content in files.items():
+        (folder / f"{name}.skops").write_bytes(content)
+    facts = json.loads((folder / "release.json").read_text())
+    (folder / "release.json").write_text(json.dumps({**facts, "own_code": own}))
+    (folder / "manifest.json").unlink()
+    bundle.write_manifest(folder)
+
+
+def test_a_release_runs_nothing_of_installed_libraries_that_it_names_itself(tmp_path: Path) -> None:
+    model, rows, _ = fit(Ridge(), "labkit", [])
+    write(tmp_path / "r", model, rows, own_code.OwnCode(), None)
+    marker, function = tmp_path / "marker", "numpy.testing._private.utils.runstring"
+    rewrite(tmp_path / "r", {"trusted_types": [function]}, model=craft(function, f"open({str(marker)!r}, 'w')"))
+    with pytest.raises(ModelError, match=r"not trusted: numpy\.testing\._private\.utils\.runstring: do not use"):
+        bundle.load_release(tmp_path / "r").predict(rows)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_accepted"),
+    [
+        ("numpy.memmap", False),
+        ("pandas.io.pytables.HDFStore", False),
+        ("labkit.storage.atomic.write_bytes", False),
+        ("xgboost.core.DMatrix", False),
+        ("xgboost.core.Booster", True),
+        ("xgboost.sklearn.XGBRanker", True),
+        ("catboost.core.CatBoostClassifier", True),
+        ("stackshop.models.log_all", True),
+    ],
+)
+def test_of_what_a_release_names_only_estimators_and_its_own_packages_are_accepted(
+    kind: str, is_accepted: bool
+) -> None:
+    if is_accepted:
+        skops_file.check_types([kind], "m.skops", [kind], ["stackshop"])
+    else:
+        with pytest.raises(ModelError, match=f"not trusted: {re.escape(kind)}: do not use the file"):
+            skops_file.check_types([kind], "m.skops", [kind], ["stackshop"])
+
+
+@pytest.mark.parametrize(
+    "own", [None, [], "x", {"trusted_types": None}, {"trusted_types": [1]}, {"needs": "numpy"}, {"packages": 1}]
+)
+def test_malformed_facts_of_own_code_are_refused(tmp_path: Path, own: Any) -> None:
+    model, rows, _ = fit(Ridge(), "labkit", [])
+    write(tmp_path / "r", model, rows, own_code.OwnCode(), None)
+    rewrite(tmp_path / "r", own)
+    with pytest.raises(ModelError, match=r"release\.json: not written by labkit, or damaged: do not use this release"):
+        bundle.load_release(tmp_path / "r")
+
+
 def test_a_library_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, _, _ = fit(XGBRegressor(n_estimators=2), "labkit", XGBOOST)
     types = list_trusted_types(XGBOOST)
     skops_file.save_model(tmp_path / "m.skops", model, own=types)
     monkeypatch.setitem(sys.modules, "xgboost.sklearn", None)
     monkeypatch.setitem(sys.modules, "xgboost.core", None)
-    with pytest.raises(ModelError, match=r"m\.skops: the model needs xgboost.*which is not installed: install it"):
+    with pytest.raises(
+        MissingCodeError, match=r"m\.skops: the model needs xgboost, which is not installed: install it"
+    ):
         skops_file.load_model(tmp_path / "m.skops", own=types)

@@ -39,6 +39,7 @@ from labkit.model.release.runtime import (
     check_release,
     compute_release_digest,
     list_own_types,
+    load_facts,
     load_row_features,
 )
 from labkit.storage.atomic import atomic_folder, copy_file, write_bytes, write_json, write_text
@@ -73,7 +74,9 @@ class Release:
     def pipeline(self) -> Any:
         """The scikit-learn pipeline, loaded on first use; what is the user's own in it is used in `code.active()`."""
         with self.code.active():
-            return skops_file.load_model(self.folder / PIPELINE, own=list_own_types(self.facts))
+            return skops_file.load_model(
+                self.folder / PIPELINE, own=list_own_types(self.facts), carried=self.code.names
+            )
 
     def predict(self, frame: pd.DataFrame) -> np.ndarray:
         """Predict raw rows: probabilities, shape (n_rows, n_classes), or numbers, shape (n_rows,).
@@ -161,12 +164,12 @@ def write_files(
     code: OwnCode,
 ) -> None:
     """Write the files of a release to an empty folder, the manifest last."""
-    skops_file.save_model(folder / PIPELINE, model, own=code.trusted_types)
+    skops_file.save_model(folder / PIPELINE, model, own=code.trusted_types, carried=code.packages)
     wheels = build_wheels(code.packages, folder)
     if graph is not None:
         write_bytes(folder / GRAPH, graph)
     write_json(folder / FEATURES, model[0].to_json())
-    if arrays := feature_files.make_arrays(model[0], own=code.trusted_types):
+    if arrays := feature_files.make_arrays(model[0], own=code.trusted_types, carried=code.packages):
         save_arrays(folder / STATE, arrays)
     own_code = code.describe(wheels)
     write_json(folder / FACTS, {**facts, "own_code": own_code} if own_code else facts)
@@ -255,10 +258,10 @@ def load_release(folder: Path, *, digest: str | None = None) -> Release:
     Raises
     ------
     ModelError
-        See `check_release`.
+        See `check_release` and `load_facts`.
     """
     check_release(folder, digest=digest)
-    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    facts = load_facts(folder)
     code, row_features = load_row_features(folder, RowFeatures, facts)
     path = folder / GRAPH
     session = Graph(path.read_bytes(), row_features) if path.is_file() else None

@@ -19,15 +19,17 @@ TRANSFORMERS = "transformers"
 Computation = TypeVar("Computation", bound=RowComputation)
 
 
-def make_arrays(features: RowComputation, *, own: Collection[str] = ()) -> dict[str, np.ndarray]:
+def make_arrays(
+    features: RowComputation, *, own: Collection[str] = (), carried: Collection[str] | None = None
+) -> dict[str, np.ndarray]:
     """Return the arrays that complete `RowComputation.to_json`.
 
     Parameters
     ----------
     features
         Fitted features.
-    own
-        Types of the user's own that the transformers may contain.
+    own, carried
+        Types of the user's own that the transformers may contain; see `labkit.model.release.skops_file.save_model`.
 
     Raises
     ------
@@ -39,13 +41,18 @@ def make_arrays(features: RowComputation, *, own: Collection[str] = ()) -> dict[
         # Imported here: features without transformers need no scikit-learn where they are only computed.
         from labkit.model.release.skops_file import dump_object
 
-        content = dump_object(dict(features.transformers_), "features.transformers", own=own)
+        content = dump_object(dict(features.transformers_), "features.transformers", own=own, carried=carried)
         arrays[TRANSFORMERS] = np.frombuffer(content, "uint8")
     return arrays
 
 
 def load_features(
-    content: Mapping[str, Any], arrays_path: Path, kind: type[Computation], *, own: Collection[str] = ()
+    content: Mapping[str, Any],
+    arrays_path: Path,
+    kind: type[Computation],
+    *,
+    own: Collection[str] = (),
+    carried: Collection[str] | None = None,
 ) -> Computation:
     """Return fitted features.
 
@@ -57,8 +64,8 @@ def load_features(
         File of the arrays; there need not be one.
     kind
         Class of the features.
-    own
-        Types of the user's own that the transformers may contain.
+    own, carried
+        See `make_arrays`.
 
     Raises
     ------
@@ -71,5 +78,5 @@ def load_features(
     if packed is not None:
         from labkit.model.release.skops_file import load_object
 
-        features.transformers_ = load_object(packed.tobytes(), str(arrays_path), own=own)
+        features.transformers_ = load_object(packed.tobytes(), str(arrays_path), own=own, carried=carried)
     return features

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from labkit.errors import ModelError
+from labkit.errors import MissingCodeError
 from labkit.params.import_path import find_own_package
 
 SWITCH = threading.RLock()
@@ -83,7 +83,7 @@ class ReleaseCode:
                 sys.modules.update(others)
 
     def check_complete(self, columns: Mapping[str, Any], folder: Path) -> None:
-        """Raise ModelError if the features of a release need a package that it neither carries nor finds installed.
+        """Raise MissingCodeError if the features need a package that the release neither carries nor finds installed.
 
         Parameters
         ----------
@@ -96,7 +96,7 @@ class ReleaseCode:
         for name in sorted({spec["path"].partition(":")[0].partition(".")[0] for spec in specs} - self.names):
             # What lies in `lib` may be another version than the one that the model was trained with.
             if find_own_package(name) is not None or importlib.util.find_spec(name) is None:
-                raise ModelError(
+                raise MissingCodeError(
                     f"{folder}: needs the package {name}, which it does not carry: run the stage `deploy` again where "
                     "the model was trained"
                 )

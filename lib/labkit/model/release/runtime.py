@@ -116,12 +116,12 @@ def load_runtime(folder: Path, *, digest: str | None = None, is_installed: bool 
     Raises
     ------
     ModelError
-        The release fails `check_release`, or it has no graph.
+        The release fails `check_release` or `load_facts`, or it has no graph.
     """
     check_release(folder, digest=digest, most_links=None if is_installed else 1)
     if not (folder / GRAPH).is_file():
         raise ModelError(f"{folder}: has no {GRAPH}: open it with labkit.model.release.bundle.load_release")
-    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    facts = load_facts(folder)
     code, row_features = load_row_features(folder, RowComputation, facts)
     return Runtime(facts, row_features, Graph((folder / GRAPH).read_bytes(), row_features), code)
 
@@ -133,11 +133,32 @@ def load_row_features(
     content, code = json.loads((folder / FEATURES).read_text(encoding="utf-8")), ReleaseCode(list_wheels(folder))
     code.check_complete(content.get("columns") or {}, folder)
     with code.active():
-        return code, load_features(content, folder / STATE, kind, own=list_own_types(facts))
+        own = list_own_types(facts)
+        return code, load_features(content, folder / STATE, kind, own=own, carried=code.names)
+
+
+def load_facts(folder: Path) -> dict[str, Any]:
+    """Return the facts of a release that has been verified.
+
+    Raises
+    ------
+    ModelError
+        They are no mapping, or what they say of the user's own code is not in the form in which labkit writes it.
+    """
+    try:
+        facts: dict[str, Any] = parse_json((folder / FACTS).read_bytes())
+        own = facts.get("own_code", {})
+        listed = [own.get("trusted_types", []), own.get("needs", []), [*own.get("packages", {})]]
+        is_valid = all(isinstance(names, list) and all(isinstance(one, str) for one in names) for names in listed)
+    except (ValueError, TypeError, AttributeError):
+        is_valid = False
+    if not is_valid:
+        raise ModelError(f"{folder / FACTS}: not written by labkit, or damaged: do not use this release")
+    return facts
 
 
 def list_own_types(facts: Mapping[str, Any]) -> list[str]:
-    """Return the types of the user's own that a release's model may contain, because the params named them."""
+    """Return the types of the user's own that a release names, which its model may contain if they are acceptable."""
     return list((facts.get("own_code") or {}).get("trusted_types", []))
 
 

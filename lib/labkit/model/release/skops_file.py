@@ -1,9 +1,11 @@
 """Model files in the skops format: the same model gives the same bytes, and loading runs no code from the file.
 
 No other module uses skops. A skops file is an archive of arrays and a JSON tree that names types. Only the types listed
-here are accepted, so opening a file cannot run code written by its author.
+here are accepted, and those that the params or the release name; if the release does, only estimators of installed
+libraries and what is in packages that it carries. So opening a file runs no code of its author but such packages.
 """
 
+import importlib
 import io
 import json
 import zipfile
@@ -13,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from labkit.errors import MissingDataError, ModelError, get_first_line, list_briefly
-from labkit.params.trusted_types import is_standard
+from labkit.errors import MissingCodeError, MissingDataError, ModelError, get_first_line, list_briefly
+from labkit.params.trusted_types import is_estimator, is_standard
 from labkit.renamed import list_old_types
 from labkit.storage.atomic import write_bytes
 
@@ -49,23 +51,25 @@ def prepare() -> None:
     import skops.io  # noqa: F401
 
 
-def save_model(path: Path, model: Any, *, own: Collection[str] = ()) -> None:
+def save_model(path: Path, model: Any, *, own: Collection[str] = (), carried: Collection[str] | None = None) -> None:
     """Write a fitted pipeline; the same pipeline gives the same bytes, in any process.
 
     Parameters
     ----------
     own
         Types of the user's own that the params name; see `labkit.model.release.own_code.list_named_types`.
+    carried
+        Packages that the release carries, where the release names the types; None where the params do.
 
     Raises
     ------
     ModelError
         The pipeline contains a type that `load_model` would reject.
     """
-    write_bytes(path, dump_object(model, str(path), own=own))
+    write_bytes(path, dump_object(model, str(path), own=own, carried=carried))
 
 
-def dump_object(model: Any, where: str, *, own: Collection[str] = ()) -> bytes:
+def dump_object(model: Any, where: str, *, own: Collection[str] = (), carried: Collection[str] | None = None) -> bytes:
     """Return the content of a skops file; see `save_model`."""
     import skops.io
 
@@ -75,7 +79,7 @@ def dump_object(model: Any, where: str, *, own: Collection[str] = ()) -> bytes:
         raise ModelError(
             f"{where}: cannot be saved by skops ({get_first_line(error)}): keep arrays and numbers"
         ) from error
-    check_types(skops.io.get_untrusted_types(data=content), where, own)
+    check_types(skops.io.get_untrusted_types(data=content), where, own, carried)
     return make_canonical(content)
 
 
@@ -96,38 +100,43 @@ def measure_parts(model: Any) -> dict[str, int]:
     return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 
 
-def load_model(path: Path, *, own: Collection[str] = ()) -> Any:
+def load_model(path: Path, *, own: Collection[str] = (), carried: Collection[str] | None = None) -> Any:
     """Load a fitted pipeline.
 
     Parameters
     ----------
-    own
+    own, carried
         See `save_model`.
 
     Raises
     ------
     MissingDataError
         The file does not exist.
+    MissingCodeError
+        A package that the model needs is not installed.
     ModelError
         The file is damaged, or contains a type that is not on the list.
     """
     if not path.is_file():
         raise MissingDataError(f"{path}: not found: run the stage that writes it")
-    return load_object(path.read_bytes(), str(path), own=own)
+    return load_object(path.read_bytes(), str(path), own=own, carried=carried)
 
 
-def load_object(content: bytes, where: str, *, own: Collection[str] = ()) -> Any:
+def load_object(
+    content: bytes, where: str, *, own: Collection[str] = (), carried: Collection[str] | None = None
+) -> Any:
     """Return what a skops file contains; see `load_model`."""
     import skops.io
 
     try:
-        check_types(skops.io.get_untrusted_types(data=content), where, own)
+        check_types(skops.io.get_untrusted_types(data=content), where, own, carried)
         return skops.io.loads(content, trusted=[*TRUSTED, *own])
     except ModelError:
         raise
     except ModuleNotFoundError as error:
-        hint = f"install it, e.g. `uv pip install {error.name}`; the release's requirements.txt has its version"
-        raise ModelError(f"{where}: the model needs {error.name}, which is not installed: {hint}") from error
+        package = str(error.name).partition(".")[0]
+        hint = f"install it, e.g. `uv pip install {package}`; the release's requirements.txt has its version"
+        raise MissingCodeError(f"{where}: the model needs {package}, which is not installed: {hint}") from error
     except Exception as error:  # the error of a damaged archive depends on where the damage is
         raise ModelError(f"{where}: not a model file, or damaged ({error}): run the stage that writes it") from error
 
@@ -154,12 +163,23 @@ def find_untrusted(model: Any, *, own: Collection[str] = ()) -> list[str]:
     return sorted({*types} - {*TRUSTED, *own})
 
 
-def check_types(types: list[str], where: str, own: Collection[str] = ()) -> None:
-    """Raise ModelError if a type is neither on the list nor one of the user's own that the params name."""
-    # A changed list in a release must not make what could run a program acceptable.
-    foreign = sorted({*types} - {*TRUSTED, *(kind for kind in own if not is_standard(kind))})
+def check_types(
+    types: Collection[str], where: str, own: Collection[str] = (), carried: Collection[str] | None = None
+) -> None:
+    """Raise ModelError if a type is neither on the list nor acceptable among the user's own; see `save_model`."""
+    named = {kind for kind in {*types} & {*own} if not is_standard(kind)}
+    if carried is not None:
+        # Whoever wrote the file may have written the release's list too, so of libraries only estimators are accepted.
+        named = {kind for kind in named if kind.partition(".")[0] in carried or is_estimator(find_named(kind), kind)}
+    foreign = sorted({*types} - {*TRUSTED, *named})
     if foreign:
         raise ModelError(f"{where}: holds types that are not trusted: {list_briefly(foreign)}: do not use the file")
+
+
+def find_named(kind: str) -> Any:
+    """Return what has that dotted name in an installed package; None if there is nothing."""
+    module, _, name = kind.rpartition(".")
+    return getattr(importlib.import_module(module), name, None)
 
 
 def clear_padding(content: bytes, ending: str) -> bytes:
