@@ -1,6 +1,7 @@
 """Challengers with one fault each, real small models: each is refused for its reason, and a better one is promoted."""
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 from labkit.artifacts import PLACES
 from labkit.data.table_files import save_table
-from labkit.errors import DataError
+from labkit.errors import ChampionError, DataError
 from labkit.features.row_features import RowFeatures
 from labkit.model.estimators.candidates import make_candidate
 from labkit.model.evaluation import gate_limits
@@ -241,6 +242,24 @@ def test_rows_of_a_class_that_a_model_does_not_know_count_as_errors_and_the_mode
     three.loc[three.index[:400], "y"] = "maybe"
     champion = lab.release(fit("ab", rows=three), classes=["maybe", "no", "yes"])
     assert WORSE in list_failed(lab.compare(fit("a"), champion))
+
+
+def test_champion_that_knows_fewer_than_two_classes_of_the_holdout_is_not_compared(lab: Lab) -> None:
+    for renamed in (["no", "sure"], ["0", "1"]):
+        check = lab.compare(fit("ab"), lab.release(fit("ab"), classes=renamed))[WORSE]
+        assert (check.passed, check.warning) == (True, "version 1 could not be compared")
+        shown = "; ".join(map(repr, renamed))
+        assert f"(it predicts the classes {shown}, where the holdout has 'no'; 'yes')" in check.evidence
+
+
+def test_champion_that_needs_a_missing_library_does_not_lose(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    challenger, champion = lab.release(fit("a")), lab.release(fit("ab", name="lightgbm"))
+    assert WORSE in list_failed(lab.compare(challenger, champion))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "lightgbm"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    refused = r"version 1 cannot be tried here \(.* needs lightgbm, which is not installed.*nothing is published"
+    with pytest.raises(ChampionError, match=refused):
+        lab.compare(challenger, champion)
 
 
 def treat_unalike() -> Any:

@@ -12,7 +12,7 @@ from labkit import paths
 from labkit.artifacts import PLACES
 from labkit.data.table_files import load_table
 from labkit.data.timeline import TIMES
-from labkit.errors import DataError, ModelError
+from labkit.errors import ChampionError, DataError, MissingCodeError, ModelError, list_briefly
 from labkit.model.evaluation import gate_limits
 from labkit.model.evaluation.blocks import find_blocks
 from labkit.model.evaluation.bootstrap import compare_paired
@@ -143,6 +143,11 @@ def list_comparisons(params: Params, opened: bundle.Release, folder: Path, *, ch
         The champion's release, fetched and verified.
     champion
         Name of the champion in the evidence.
+
+    Raises
+    ------
+    ChampionError
+        The champion needs a package that is missing here, so whether it can predict is not known.
     """
     target, evaluation, metric = params.data.target, params.evaluation, params.training.metric
     holdout = load_holdout(params)
@@ -153,7 +158,14 @@ def list_comparisons(params: Params, opened: bundle.Release, folder: Path, *, ch
         contract = [gate_limits.check_contract(list_refusals(opened, theirs), champion=champion)]
         if theirs.facts["task"] != opened.facts["task"]:
             raise ModelError(f"it is a model for {theirs.facts['task']}")
+        if target.task == "classification":
+            check_common_classes(theirs.facts["classes"], y_true)
         their_output = theirs.predict(holdout)
+    except MissingCodeError as error:
+        raise ChampionError(
+            f"{params.experiment}: {champion} cannot be tried here ({error}). Nothing was compared with it and nothing "
+            f"is published. Replace it without comparison: `labkit promote {params.experiment} --reason …`"
+        ) from error
     except (DataError, ModelError) as error:
         # Its files were fetched and are those that were published, so it was really tried.
         evidence = f"{champion} was tried and cannot predict today's rows ({error}), so it could not serve them either"
@@ -171,6 +183,17 @@ def list_comparisons(params: Params, opened: bundle.Release, folder: Path, *, ch
         gate_limits.check_slices(slices, ours, others, evaluation.gate, metric=metric, champion=champion),
         *contract,
     ]
+
+
+def check_common_classes(known: Sequence[Any], y_true: pd.Series) -> None:
+    """Raise ModelError if a champion knows fewer than two classes of the holdout, e.g. because they were renamed.
+
+    With nearly all its probabilities at 0 it would lose to any model, which would show nothing about either.
+    """
+    present = {*np.asarray(y_true).tolist()}
+    if len(present & {*known}) < min(2, len(present)):
+        theirs, ours = (list_briefly(map(repr, sorted(labels, key=str))) for labels in (known, present))
+        raise ModelError(f"it predicts the classes {theirs}, where the holdout has {ours}")
 
 
 def align_predictions(

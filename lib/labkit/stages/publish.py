@@ -110,7 +110,8 @@ def decide(params: Params, opened: bundle.Release, gate: Decision, digest: str) 
     Raises
     ------
     ChampionError
-        The champion's files cannot be fetched or are not those that were published; nothing is compared or promoted.
+        The champion's files cannot be fetched or are not those that were published, or it needs a package that is
+        missing here; nothing is compared or promoted.
     """
     checks = list_checks(params, opened, gate)
     reasons = list(map(str, checks))
