@@ -25,6 +25,7 @@ from labkit.data.labels.queue import make_queue, order_at_random
 from labkit.data.labels.summary import summarize_labels
 from labkit.errors import DataError, LabkitError, ParamsError
 from labkit.params.tables import Data
+from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 
 SOURCE = "new.csv:id"
 AT = "2026-01-01T00:00:00.000+00:00"
@@ -393,3 +394,12 @@ def test_resolved_labels_become_the_target_of_the_rows_that_have_one(tmp_path: P
     reviews = pd.DataFrame({"id": ["k1", "k2", "k3"], "stars": [1.0, 2.0, 3.0]})
     found = join_tables({"reviews": reviews, "labels": pd.read_csv(tmp_path / "labels.csv")}, data)
     assert found["label"].fillna("none").tolist() == ["yes", "none", "no"]
+
+
+def test_kappa_of_several_annotators_is_that_of_statsmodels() -> None:
+    random = np.random.default_rng(0)
+    labels = random.choice(["a", "b", "c"], size=(50, 4), p=[0.6, 0.3, 0.1])
+    labels[:30, 1:] = labels[:30, :1]
+    counts, _ = aggregate_raters(labels)
+    assert agreement.compute_fleiss(labels) == pytest.approx(fleiss_kappa(counts))
+    assert agreement.compute_fleiss(np.full((3, 2), "a")) is None

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.metrics import cohen_kappa_score
-from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 
 from labkit.data.labels.judgements import GIVEN, MODEL, Judgement
 from labkit.errors import ParamsError
@@ -89,9 +88,23 @@ def measure_agreement(table: pd.DataFrame) -> Agreement:
     equal = sum(n * (n - 1) // 2 for one in counts for n in one.values())
     fleiss = None
     if table.shape[1] >= 2 and len(complete):
-        aggregated, categories = aggregate_raters(complete.to_numpy(dtype=str))
-        fleiss = float(fleiss_kappa(aggregated)) if len(categories) > 1 else None
+        fleiss = compute_fleiss(complete.to_numpy(dtype=str))
     return Agreement(len(shared), equal / pairs if pairs else None, fleiss, len(complete), compute_alpha(counts))
+
+
+def compute_fleiss(labels: np.ndarray) -> float | None:
+    """Return Fleiss' kappa; None if there is only one class.
+
+    Parameters
+    ----------
+    labels
+        Labels of rows that all annotators labelled, shape (n_rows, n_annotators).
+    """
+    counts = (labels[:, :, None] == np.unique(labels)).sum(axis=1)
+    n_rows, n_annotators = labels.shape
+    observed = ((counts**2).sum() / n_rows - n_annotators) / (n_annotators * (n_annotators - 1))
+    expected = float(((counts.sum(axis=0) / labels.size) ** 2).sum())
+    return None if expected == 1 else float((observed - expected) / (1 - expected))
 
 
 def compute_alpha(counts: Collection[Counter[str]]) -> float | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.proportion import proportion_confint
+from scipy import stats
 
 from labkit.data.labels.agreement import resolve_labels
 from labkit.data.labels.judgements import MODEL, Judgement, add_judgement, make_judgement
@@ -85,8 +85,8 @@ def measure_error(
     n_wrong, n_unresolved = int((both["label"] != both["prediction"]).sum()), len(sure) - len(both)
     if not len(both):
         return ErrorRate(0, 0, n_unresolved, 0.0, 1.0)
-    low, high = proportion_confint(n_wrong, len(both), alpha=1 - CONFIDENCE, method="wilson")
-    return ErrorRate(len(both), n_wrong, n_unresolved, float(low), float(high))
+    interval = stats.binomtest(n_wrong, len(both)).proportion_ci(CONFIDENCE, method="wilson")
+    return ErrorRate(len(both), n_wrong, n_unresolved, float(interval.low), float(interval.high))
 
 
 def accept_in_bulk(
