@@ -324,13 +324,16 @@ def test_import_adds_no_copy_of_a_judgement_and_takes_the_last_change(root: Path
     (root / "a.csv").write_text("key,label,annotator,at\n1,yes\n")
     with pytest.raises(LabkitError, match="annotator"):
         exchange.import_labels("e", root / "a.csv", SOURCE)
+    (root / "a.csv").write_text("key,label,annotator,at\n1,yes,ana,2026-01-01T00:00:00Z,5\n")
+    with pytest.raises(DataError, match=r"a\.csv: not CSV"):
+        exchange.import_labels("e", root / "a.csv", SOURCE)
     exchange.export_labels("e", root / "a.json")
     [task] = json.loads((root / "a.json").read_text())
     task["annotations"][0]["updated_at"] = "2026-01-03T00:00:00Z"
     task["annotations"][0]["result"][0]["value"]["choices"] = ["no"]
     (root / "a.json").write_text(json.dumps([task]))
     assert [exchange.import_labels("e", root / "a.json") for _ in range(2)] == [1, 0]
-    assert [one.label for one in read_judgements("e").list_current()] == ["no"]
+    assert [(one.label, one.at) for one in read_judgements("e").list_current()] == [("no", "2026-01-03T00:00:00Z")]
     (root / "a.json").write_text("[" * 100_000)
     with pytest.raises(DataError, match="not JSON"):
         exchange.import_labels("e", root / "a.json")

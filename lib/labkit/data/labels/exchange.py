@@ -4,6 +4,7 @@ An export that is imported gives the same judgements; what is there already is n
 """
 
 import json
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, fields
 from datetime import datetime
@@ -181,8 +182,10 @@ def write_label_csv(path: Path, judgements: Iterable[Judgement]) -> None:
 def read_label_csv(path: Path, source: str) -> Iterable[Judgement]:
     """Yield the judgements in a CSV file with at least the columns `key`, `label`, `annotator` and `at`."""
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False).fillna("")
-    except (ValueError, UnicodeDecodeError) as error:
+        # pandas drops the cells of a line that has more than the header, with a warning only.
+        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
+            table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False).fillna("")
+    except (ValueError, pd.errors.ParserWarning) as error:
         raise DataError(f"{make_printable(str(path))}: not CSV: {error}") from error
     needed = ("key", "label", "annotator", "at")
     if missing := [name for name in needed if name not in table]:
