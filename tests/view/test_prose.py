@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 from IPython.utils.capture import capture_output
-from labkit.model.evaluation.metrics import MEANINGS
+from labkit.params.metric_meanings import MEANINGS
 from labkit.params.training import CLASSIFICATION_METRICS, REGRESSION_METRICS
 from labkit.view import prose
 
