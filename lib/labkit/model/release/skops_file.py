@@ -169,7 +169,7 @@ def check_types(
     """Raise ModelError if a type is neither on the list nor acceptable among the user's own; see `save_model`."""
     named = {kind for kind in {*types} & {*own} if not is_standard(kind)}
     if carried is not None:
-        # Whoever wrote the file may have written the release's list too, so of libraries only estimators are accepted.
+        # The author of the file may have written the release's list too, so of libraries only estimators are accepted.
         named = {kind for kind in named if kind.partition(".")[0] in carried or is_estimator(find_named(kind), kind)}
     foreign = sorted({*types} - {*TRUSTED, *named})
     if foreign:
