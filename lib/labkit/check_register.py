@@ -149,6 +149,10 @@ REGISTER: dict[str, Definition] = {
         "Probabilities are too extreme or too cautious: costs and thresholds computed from them are off.",
         "With two classes, set `training.calibrate`; else compare a simpler model.",
     ),
+    "LK510": Definition(
+        "Plots of your own", "Its errors",
+        "The page lacks what they would show.", "Correct the function; the evidence names file and line.",
+    ),
     "LK601": Definition(
         "Served predictions", "The ONNX graph",
         "The service would predict differently from what was evaluated.",

@@ -15,6 +15,8 @@ from labkit.features.imputation import MISSING, OUTLIER
 from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.features.tfidf import LENGTH
 from labkit.params.experiment import Params
+from labkit.params.import_path import resolve_callable
+from labkit.params.named_columns import list_named_columns
 from labkit.params.tables import Data, Join
 
 Tables = Mapping[str, pd.DataFrame]
@@ -41,9 +43,20 @@ def check_columns(params: Params, tables: Tables) -> None:
     if data.split.group is not None:
         require([data.split.group], [name for name in known if name not in params.wrangling.drop], "data.split.group")
     check_features(params, known)
+    check_own_rows(params, known)
     if params.evaluation.gate.fairness is not None:
         kept = [name for name in known if name not in (*params.wrangling.drop, target)]
         require(params.evaluation.gate.fairness.columns, kept, "evaluation.gate.fairness.columns")
+
+
+def check_own_rows(params: Params, known: list[str]) -> None:
+    """Reject columns that checks and plots of the user's own name and that their rows do not have."""
+    kept = [name for name in known if name not in params.wrangling.drop]
+    named = [(f"evaluation.checks.{code}", path) for code, path in params.evaluation.checks.items()]
+    named += [(f"evaluation.plots.{number}", path) for number, path in enumerate(params.evaluation.plots)]
+    for where, path in named:
+        for column, place in list_named_columns(resolve_callable(path, where=where)):
+            require([column], kept, f"{where}: {path}: {place}")
 
 
 def check_wrangling(params: Params, known: list[str]) -> None:

@@ -87,4 +87,7 @@ class Evaluation(Section):
     checks: Annotated[dict[CheckCode, ImportPath], UsedBy(("evaluation",))] = Field(
         {}, description="code: check of your own, as module:function, e.g. OWN01: churn.checks:regions"
     )
+    plots: Annotated[tuple[ImportPath, ...], UsedBy(("evaluation",))] = Field(
+        (), description="plots of your own on the page, as module:function, e.g. churn.plots:profit_curve"
+    )
     gate: Gate = Field(Gate(), description="when a model may be published")

@@ -1,6 +1,6 @@
 """The style of all plots, how they are displayed, and the simple bar chart.
 
-The only importer of matplotlib, without pyplot: nothing is global, no figure stays open, and the same data give the
+Matplotlib without pyplot: nothing is global, no figure stays open, and the same data give the
 same bytes. Plots of tables are in `labkit.view.data_plots`, plots of models in `labkit.view.model_plots`.
 """
 
@@ -18,6 +18,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes as Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap as LinearSegmentedColormap
+from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.dates import date2num as date2num
 from matplotlib.figure import Figure as EmptyFigure
@@ -92,23 +93,46 @@ def render_figure(figure: Figure, alt: str = "") -> str:
 
     A figure without axes is only its caption.
     """
-    caption = Markup("<strong>{}</strong><br>{}").format(figure.title, figure.fact)
     if not figure.axes:
-        return Markup("<p>{}</p>").format(caption)
+        return Markup("<p>{}</p>").format(render_caption(figure.title, figure.fact))
+    described = alt or str(figure.get_label())
+    return render_drawing(
+        save_svg(figure), figure, title=figure.title, fact=figure.fact, alt=described, table=figure.table
+    )
+
+
+def render_caption(title: str, fact: str) -> Markup:
+    """Return title and main fact as HTML."""
+    return Markup("<strong>{}</strong><br>{}").format(title, fact)
+
+
+def render_drawing(
+    svg: str, figure: EmptyFigure, *, title: str, fact: str, alt: str, table: pd.DataFrame | None
+) -> str:
+    """Return a drawing as HTML, in the size of its figure but no wider than the page, with what is beside it."""
+    width, height = figure.get_size_inches()
+    scale = min(100.0, WIDTH_PIXELS / width)
     image = Markup('<img alt="{}" width="{}" height="{}" src="{}">').format(
-        alt or figure.get_label(), WIDTH_PIXELS, round(figure.get_figheight() * 100), make_data_url(save_svg(figure))
+        alt, round(scale * width), round(scale * height), make_data_url(svg)
     )
     box = Markup('<div class="scroll" tabindex="0" role="group" aria-label="Plot">{}</div>').format(image)
     data = Markup("")
-    if figure.table is not None and 0 < len(figure.table) <= MOST_FOLDED:
-        drawn = Markup(render_table(figure.table))
-        data = Markup("<details><summary>Data ({})</summary>{}</details>").format(
-            count(len(figure.table), "line"), drawn
-        )
+    if table is not None and 0 < len(table) <= MOST_FOLDED:
+        drawn = Markup(render_table(table))
+        data = Markup("<details><summary>Data ({})</summary>{}</details>").format(count(len(table), "line"), drawn)
+    caption = render_caption(title, fact)
     return Markup('<figure style="margin: 0"><figcaption>{}</figcaption>{}{}</figure>').format(caption, box, data)
 
 
-def save_svg(figure: Figure) -> str:
+def follow_ground(figure: EmptyFigure) -> None:
+    """Paint the white areas of a figure in the colour of the ground, which follows the reader's settings."""
+    for patch in figure.findobj(Patch):
+        *color, alpha = to_rgba(patch.get_facecolor())
+        if color == [1.0, 1.0, 1.0]:
+            patch.set_facecolor((*to_rgb(GROUND), alpha))
+
+
+def save_svg(figure: EmptyFigure) -> str:
     """Return a figure as SVG in the colours of the reader's settings: the same figure gives the same string."""
     stream = StringIO()
     with style(), warnings.catch_warnings():
@@ -122,7 +146,7 @@ def save_svg(figure: Figure) -> str:
     return theme_svg(stream.getvalue())
 
 
-def write_large_numbers(figure: Figure) -> None:
+def write_large_numbers(figure: EmptyFigure) -> None:
     """Write large tick labels in full, thousands separated, instead of with an offset such as 1e6."""
     for axes in figure.axes:
         for axis, ends, most in ((axes.xaxis, axes.get_xlim(), 4), (axes.yaxis, axes.get_ylim(), 6)):

@@ -50,6 +50,17 @@ def shorten_tag(tag: str) -> str:
     return short
 
 
+def theme_black(svg: str) -> str:
+    """Return a themed SVG with black, the colour of what has none, in the colour of text.
+
+    >>> theme_black('<svg><style>:root{}</style><path/><path style="stroke: #000000"/>')
+    '<svg><style>:root{fill:var(--c0);}</style><path/><path style="stroke: var(--c0)"/>'
+    """
+    ink = f"var({VARIABLES[INK]})"
+    styled = svg.replace(":root{", f":root{{fill:{ink};", 1)
+    return TAG.sub(lambda tag: tag[0].replace("#000000", ink), styled)
+
+
 def make_data_url(svg: str) -> str:
     """Return an SVG as the data URL of an image."""
     return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"

@@ -15,8 +15,10 @@ import pandas as pd
 from labkit.checks import CheckResult, Definition, Status, make_check
 from labkit.errors import LabkitError, get_first_line
 from labkit.model.evaluation.predictions import Predictions
-from labkit.params.import_path import choose_arguments, find_raising_line, locate_code, resolve_callable
+from labkit.params.import_path import choose_arguments, find_raising_line, locate_code
+from labkit.params.named_columns import ROWS
 from labkit.params.own_metrics import OFFERED, offer_arrays, protect
+from labkit.params.own_plots import OFFERED_TO_CHECKS, load_function
 
 WARNING: Status = "warning"
 SECTION = "The gate"
@@ -65,19 +67,14 @@ def run_check(code: str, path: str, predictions: Predictions, rows: pd.DataFrame
     """Run one check."""
     where = f"evaluation.checks.{code}"
     try:
-        function = resolve_callable(path, where=where)
+        function = load_function(path, where=where, offered=OFFERED_TO_CHECKS)
         words, failed = getattr(function, "labkit_check", None) or (describe_undeclared(path, function), WARNING)
     except LabkitError as error:
         return CheckResult(code, "issue", f"it cannot be run: {error}", describe_undeclared(path, None))
     fault = partial(CheckResult, code, "issue", own=words)
-    arrays = offer_arrays(
-        predictions.y_true, predictions.y_pred, predictions.y_proba, predictions.classes, predictions.positive
-    )
-    offered = {"rows": rows.copy(), **{name: protect(one) for name, one in zip(OFFERED, arrays, strict=True)}}
+    offered = offer_predictions(predictions, rows)
     try:
         found = function(**choose_arguments(function, offered, where=path))
-    except LabkitError as error:
-        return fault(f"it cannot be run: {error}")
     except Exception as error:  # whatever the user's code raises
         return fault(f"it failed: {type(error).__name__}: {get_first_line(error)}, at {find_raising_line(error)}")
     if not is_result(found):
@@ -87,6 +84,14 @@ def run_check(code: str, path: str, predictions: Predictions, rows: pd.DataFrame
     passed, evidence = found
     result = None if passed is None else bool(passed)
     return make_check(code, result, " ".join(evidence.split()).rstrip("."), failed=failed, own=words)
+
+
+def offer_predictions(predictions: Predictions, rows: pd.DataFrame) -> dict[str, Any]:
+    """Return what checks and plots are offered: a copy of the rows, and arrays that cannot be written to."""
+    arrays = offer_arrays(
+        predictions.y_true, predictions.y_pred, predictions.y_proba, predictions.classes, predictions.positive
+    )
+    return {ROWS: rows.copy(), **{name: protect(one) for name, one in zip(OFFERED, arrays, strict=True)}}
 
 
 def is_result(found: Any) -> bool:

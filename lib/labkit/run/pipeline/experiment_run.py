@@ -17,6 +17,7 @@ from labkit.params.import_path import resolve_callable
 from labkit.params.load import describe_key, load_params
 from labkit.params.override import apply_overrides
 from labkit.params.own_metrics import load_own_metric
+from labkit.params.own_plots import OFFERED_TO_CHECKS, OFFERED_TO_PLOTS, load_function
 from labkit.params.section import find_own_code
 from labkit.params.subject import Subject
 from labkit.params.trusted_types import find_type
@@ -94,6 +95,12 @@ def check_own_code(params: Params) -> None:
         resolve_callable(code.text, where=describe_key(params.experiment, code.keys))
     for place, path in enumerate(params.evaluation.metrics):
         load_own_metric(path, where=describe_key(params.experiment, ("evaluation", "metrics", place)))
+    for name, path in params.evaluation.checks.items():
+        where = describe_key(params.experiment, ("evaluation", "checks", name))
+        load_function(path, where=where, offered=OFFERED_TO_CHECKS)
+    for place, path in enumerate(params.evaluation.plots):
+        where = describe_key(params.experiment, ("evaluation", "plots", place))
+        load_function(path, where=where, offered=OFFERED_TO_PLOTS)
     for place, path in enumerate(params.training.trusted_types):
         find_type(path, where=describe_key(params.experiment, ("training", "trusted_types", place)))
 
