@@ -78,7 +78,7 @@ def test_champion_is_judged_and_the_history_kept(root: Path, params: Params) -> 
     assert not find_history(NAME).exists()
 
     profile = profile_release(NAME, fit("ab"), make_rows(9000, 2), make_rows(9000, 3), facts={"classes": []})
-    bundle.add_profile(root / "data" / NAME / PLACES["release"], make_profile_files(profile))
+    bundle.extend_release(root / "data" / NAME / PLACES["release"], make_profile_files(profile))
     publish.publish(params)
     calm = monitor(root, make_rows(700, 1))
     assert (calm.returncode, calm.stdout.splitlines()[0]) == (0, f"{NAME} v2: ok"), calm.stdout + calm.stderr

@@ -127,7 +127,7 @@ def test_release_carries_the_profile_in_its_manifest(tmp_path: Path) -> None:
     classes = [*model[-1].classes_]
     facts = {"classes": classes, "positive": classes[1]}
     profile = profile_release("t", model, table, table, facts=facts)
-    digest = bundle.add_profile(folder, make_profile_files(profile))
+    digest = bundle.extend_release(folder, make_profile_files(profile))
     assert digest != before
     assert load_profile(bundle.load_release(folder, digest=digest).folder).n_rows == len(table)
     assert profile.predictions is not None

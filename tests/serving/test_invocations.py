@@ -41,13 +41,13 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
 )
 def test_forms_give_the_same_rows(engine: Engine, body: Any, kind: str) -> None:
     content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-    read = [tuple(msgspec.structs.astuple(row)) for row in read_invocation(content, kind, engine.reader)]
+    read = [tuple(msgspec.structs.astuple(row)) for row in read_invocation(content, kind, engine)]
     assert read == [tuple(row.values()) for row in ROWS]
 
 
 def test_column_that_may_be_missing_may_be_absent(engine: Engine) -> None:
     body = json.dumps({"instances": [{"a_b": 1, 'text, "x"': "x", "flag": True}]}).encode()
-    (row,) = read_invocation(body, "application/json", engine.reader)
+    (row,) = read_invocation(body, "application/json", engine)
     assert msgspec.structs.astuple(row) == (None, 1.0, None, "x", True)
 
 
@@ -75,7 +75,7 @@ def test_column_that_may_be_missing_may_be_absent(engine: Engine) -> None:
 )  # fmt: skip
 def test_request_is_refused(engine: Engine, body: bytes, kind: str, status: int, message: str) -> None:
     with pytest.raises(RequestError) as caught:
-        read_invocation(body, kind, engine.reader)
+        read_invocation(body, kind, engine)
     assert caught.value.status == status
     assert caught.value.faults[0].message.startswith(message)
 

@@ -110,21 +110,39 @@ def rollback(experiment: str, version: int | None, reason: str) -> None:
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("destination", type=click.Path(path_type=Path))
 @click.option("--keep", multiple=True, metavar="COLUMN", help="Copy this column of SOURCE too; repeatable.")
+@click.option(
+    "--table",
+    "tables",
+    multiple=True,
+    metavar="TABLE=FILE",
+    help="Join this file as TABLE; repeatable. Default: the rows that the release carries, or else the raw data here.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace DESTINATION even if labkit predict did not write it.")
 @json_option
 def predict(
-    experiment: str, source: Path, destination: Path, *, keep: tuple[str, ...], overwrite: bool, is_json: bool
+    experiment: str,
+    source: Path,
+    destination: Path,
+    *,
+    keep: tuple[str, ...],
+    tables: tuple[str, ...],
+    overwrite: bool,
+    is_json: bool,
 ) -> None:
     """Predict every row of SOURCE with the published model of EXPERIMENT.
 
     SOURCE is read like the experiment's main table, as declared in its params: encoding, delimiter, decimal comma,
-    dates. DESTINATION is written as CSV or Parquet, according to its extension: the columns that the params leave out
-    as identifiers (row numbers if SOURCE has none), the prediction, the probability of each class, and the threshold by
+    dates. It has the columns of the main table, which are joined with those of other tables as in training, or has the
+    joined columns already.
+
+    DESTINATION is written as CSV or Parquet, according to its extension: the columns that the params leave out as
+    identifiers (row numbers if SOURCE has none), the prediction, the probability of each class, and the threshold by
     which the prediction is decided if one was chosen by costs.
 
     \b
     labkit predict diabetes new_patients.csv predictions.csv
     labkit predict churn customers.csv out.parquet --keep region --keep city
+    labkit predict flights tomorrow.csv out.csv --table weather=forecast.csv
     """
     from labkit.params.load import load_params
     from labkit.serving.batch_files import check_batch_files
@@ -132,9 +150,11 @@ def predict(
     # Before heavy imports, so that a misspelt path is reported at once.
     check_batch_files(load_params(experiment), source, destination, keep=keep, overwrite=overwrite)
     from labkit.serving.batch import predict_file
+    from labkit.serving.batch_tables import read_table_options
 
     os.environ.update(paths.make_environment())
-    summary = predict_file(experiment, source, destination, keep=keep, overwrite=overwrite)
+    files = read_table_options(tables)
+    summary = predict_file(experiment, source, destination, keep=keep, tables=files, overwrite=overwrite)
     if is_json:
         print_json(summary.to_dict())
     else:

@@ -100,6 +100,11 @@ class Deploy(Section):
     tolerance: float = Field(
         1e-5, gt=0, le=0.01, description="largest accepted difference of ONNX, relative to the prediction's scale"
     )
+    joined_tables: bool = Field(
+        True,
+        description="carry the rows of tables joined without a time, with the columns that the model needs, so that "
+        "rows of the main table can be predicted anywhere",
+    )
     owner: str = Field("", description="who is responsible for the model; shown in the model card")
     intended_use: str = Field("", description="what the model is for; shown in the model card")
     out_of_scope: str = Field("", description="what the model must not be used for; shown in the model card")

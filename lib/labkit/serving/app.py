@@ -128,7 +128,7 @@ class Service:
         check_json(scope)
         body = await read_body(scope, receive, most_bytes=self.settings.most_body_bytes)
         engine = self.follow()
-        return await self.answer(engine, engine.reader.read(body))
+        return await self.answer(engine, engine.read(body))
 
     async def answer(self, engine: Engine, rows: Sequence[Any]) -> bytes:
         """Predict rows, log them, and return the response."""

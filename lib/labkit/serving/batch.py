@@ -5,7 +5,7 @@ This is not the service, but rows go through the same release as there.
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from labkit.serving.batch_files import (
     check_batch_files,
     list_carried,
 )
-from labkit.serving.batch_input import load_rows
+from labkit.serving.batch_tables import load_joined_rows
 from labkit.stages.publish import fetch_release
 from labkit.storage.atomic import atomic_write
 from labkit.units import format_count
@@ -84,6 +84,8 @@ class BatchSummary:
         What is unusual about the values of the source, one line each.
     score
         None unless all rows have a true value.
+    tables
+        Where the rows of each joined table came from; empty if the source has the joined columns.
     """
 
     experiment: str
@@ -95,11 +97,15 @@ class BatchSummary:
     threshold: float | None
     remarks: tuple[str, ...]
     score: Score | None
+    tables: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Return the summary, one line per remark."""
         n_rows = format_count(self.n_rows, "row")
         lines = [f"{n_rows} predicted with {self.experiment} version {self.version} → {self.destination}"]
+        if self.tables:
+            joined = ", ".join(f"{table} ({origin})" for table, origin in self.tables.items())
+            lines.append(f"rows of the main table, joined with {joined}")
         if self.threshold is not None:
             chosen = f"{self.positive!r} from a probability of {self.threshold:.3g} on"
             lines.append(f"prediction is {chosen}: the threshold chosen by costs")
@@ -111,22 +117,30 @@ class BatchSummary:
 
 
 def predict_file(
-    experiment: str, source: Path, destination: Path, *, keep: Sequence[str] = (), overwrite: bool = False
+    experiment: str,
+    source: Path,
+    destination: Path,
+    *,
+    keep: Sequence[str] = (),
+    tables: Mapping[str, Path] | None = None,
+    overwrite: bool = False,
 ) -> BatchSummary:
     """Predict every row of a file with the champion and return a summary.
 
     Parameters
     ----------
     source
-        A file with the joined raw columns that the model was trained on, in the format of the main table. Other columns
-        are ignored except for declared identifiers and for the target: where its true values are known, the predictions
-        are scored.
+        A file in the format of the main table, with its columns or with the joined raw columns that the model was
+        trained on. Other columns are ignored except for declared identifiers and for the target: where its true values
+        are known, the predictions are scored.
     destination
         CSV or Parquet, by its suffix: the declared identifiers that the source has, or else column `row`, its number
         from 1 on; the columns to keep; column `prediction`; for classification a column `probability_<class>` for each
         class, and `threshold` if one was chosen by costs, by which `prediction` is decided.
     keep
         Columns of the source to copy.
+    tables
+        Files of joined tables by name, for rows of the main table; see `labkit.serving.batch_tables`.
     overwrite
         Whether a file that labkit did not write may be replaced; the source never is.
 
@@ -156,7 +170,7 @@ def predict_file(
         opened = load_release(fetch_release(champion, Path(scratch)))
         inputs, target = opened.row_features.inputs_, params.data.target.column
         labels = {**opened.row_features.categories_, target: opened.facts["classes"]}
-        loaded = load_rows(source, params, inputs, labels=labels, keep=keep)
+        loaded, origins = load_joined_rows(source, params, opened, labels=labels, keep=keep, tables=tables or {})
         rows = loaded[[name for name in loaded if name in inputs or name == target]]
         predicted = opened.predict(rows)
         remarks = describe_inputs(rows, opened.row_features)
@@ -179,6 +193,7 @@ def predict_file(
         threshold=threshold,
         remarks=tuple(remarks),
         score=compute_score(rows, predicted, opened.facts, params),
+        tables=origins,
     )
 
 

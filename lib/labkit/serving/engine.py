@@ -10,7 +10,10 @@ import numpy as np
 
 from labkit.errors import DataError, ModelError, get_first_line
 from labkit.model.release import runtime
-from labkit.serving.requests import Columns, RowReader
+from labkit.serving.main_rows import MainRows, decode_rows
+from labkit.serving.requests import Columns, Fault, RequestError, RowReader
+
+ONLY_JOINED = "this release takes rows with the columns of the model only: see /model"
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class Engine:
         Number of the promotion that the service follows; it grows with each one.
     version
         Version in the registry; None for a release that was not registered.
+    main_rows
+        Reads rows with the columns of the main table; None if the release takes the columns of the model only.
     """
 
     generation: int
@@ -32,6 +37,7 @@ class Engine:
     opened: runtime.Runtime
     reader: RowReader
     card: str
+    main_rows: MainRows | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -41,6 +47,42 @@ class Engine:
     def describe(self) -> dict[str, Any]:
         """Return which model this is, as every response names it."""
         return {"experiment": self.facts["experiment"], "version": self.version, "digest": self.digest}
+
+    def read(self, body: bytes) -> list[Any]:
+        """Return the rows of a request, whose columns are those of the model or those of the main table.
+
+        Raises
+        ------
+        RequestError
+            See `RowReader.read` and `MainRows.read`.
+        """
+        main = self.main_rows
+        if main is not None and main.is_likely(body) and (rows := main.find_rows(body)) is not None:
+            return main.read(body, rows)
+        try:
+            return self.reader.read(body)
+        except RequestError as error:
+            if main is not None and (mixture := main.find_mixture(body)):
+                raise RequestError(error.status, mixture, *error.faults) from error
+            if main is None and self.has_other_columns(body):
+                raise RequestError(error.status, *error.faults, Fault(ONLY_JOINED)) from error
+            raise
+
+    def has_other_columns(self, body: bytes) -> bool:
+        """Return whether the first row lacks columns of the model and has others."""
+        rows = decode_rows(body)
+        names = {*rows[0]} if rows and isinstance(rows[0], Mapping) else set()
+        return bool(names - {*self.reader.kinds}) and bool({*self.reader.kinds} - names)
+
+    def convert(self, rows: Sequence[Any]) -> list[Any]:
+        """Return rows given as dictionaries, otherwise as `read`; unknown columns are ignored, as MLflow does.
+
+        Columns that may be missing may be absent.
+        """
+        main = self.main_rows
+        if main is not None and main.has_main_columns(rows):
+            return main.convert(fill_absent(rows, main.reader))
+        return self.reader.convert(fill_absent(rows, self.reader))
 
     def predict(self, columns: Columns) -> np.ndarray:
         """Predict rows as `RowReader.make_columns` returns them.
@@ -83,10 +125,12 @@ def load_engine(folder: Path, *, digest: str | None, version: int | None, genera
     """
     opened = runtime.load_runtime(folder, digest=digest)
     contract = json.loads((folder / runtime.CONTRACT).read_text(encoding="utf-8"))
-    reader = RowReader(opened.row_features, contract if isinstance(contract, Mapping) else {})
+    agreed = (contract if isinstance(contract, Mapping) else {}).get("columns") or {}
+    reader = RowReader(opened.row_features.inputs_, agreed, opened.row_features.rules)
+    main_rows = MainRows(opened.main_table, reader, opened.row_features.rules) if opened.main_table else None
     card = (folder / runtime.CARD).read_text(encoding="utf-8")
     found = digest or runtime.compute_release_digest(folder)
-    engine = Engine(generation, version, found, folder, opened, reader, card)
+    engine = Engine(generation, version, found, folder, opened, reader, card, main_rows)
     try:
         columns = reader.make_columns(reader.convert(engine.load_example()))
         opened.check_features(columns.values)
@@ -96,6 +140,12 @@ def load_engine(folder: Path, *, digest: str | None, version: int | None, genera
     if not np.isfinite(predicted).all():
         raise ModelError(f"{folder}: predicts numbers that are not finite for its example rows")
     return engine
+
+
+def fill_absent(rows: Sequence[Any], reader: RowReader) -> list[Any]:
+    """Return rows with missing values for absent columns that may be missing."""
+    optional = {name: None for name, nullable in reader.nullable.items() if nullable}
+    return [{**optional, **row} if isinstance(row, Mapping) else row for row in rows]
 
 
 def predict_each(engine: Engine, batches: Sequence[Sequence[Any]]) -> tuple[list[np.ndarray | DataError], Columns]:

@@ -8,20 +8,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from labkit.features.parse_text import read_yes_no
+from labkit.serving.engine import Engine
 from labkit.serving.requests import Fault, RequestError, RowReader, refuse_constant
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 """Forms of a body in JSON; `params` may stand beside one of them and is accepted but has no effect."""
 
 
-def read_invocation(body: bytes, content_type: str, reader: RowReader) -> list[Any]:
+def read_invocation(body: bytes, content_type: str, engine: Engine) -> list[Any]:
     """Return the rows of a request in MLflow's protocol.
 
     Parameters
     ----------
     content_type
         `application/json` or `text/csv`.
-    reader
+    engine
         Checks the rows; columns that the model does not take are ignored, as MLflow does, and absent ones are missing
         values if they may be.
 
@@ -32,14 +33,13 @@ def read_invocation(body: bytes, content_type: str, reader: RowReader) -> list[A
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "text/csv":
-        rows = read_csv(body, reader)
+        rows = read_csv(body, engine)
     elif kind == "application/json":
         rows = read_json(body)
     else:
         raise RequestError(415, Fault("send application/json or text/csv"))
-    optional = {name: None for name, nullable in reader.nullable.items() if nullable}
     try:
-        return reader.convert([{**optional, **row} if isinstance(row, Mapping) else row for row in rows])
+        return engine.convert(rows)
     except RequestError as error:
         raise RequestError(400 if error.status == 422 else error.status, *error.faults) from error
 
@@ -86,7 +86,7 @@ def read_column_form(given: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def read_csv(body: bytes, reader: RowReader) -> list[dict[str, Any]]:
+def read_csv(body: bytes, engine: Engine) -> list[dict[str, Any]]:
     """Return the rows of a CSV body with a header; an empty cell is a missing value."""
     try:
         lines = list(csv.reader(io.StringIO(body.decode("utf-8")), strict=True))
@@ -98,6 +98,8 @@ def read_csv(body: bytes, reader: RowReader) -> list[dict[str, Any]]:
     for number, row in enumerate(rows):
         if len(row) != len(header):
             raise RequestError(400, Fault(f"row {number}: {len(row)} cells, the header has {len(header)}", number))
+    main = engine.main_rows
+    reader = main.reader if main is not None and main.main_table.fits(header) else engine.reader
     return [
         {name: convert_cell(cell, name, reader) for name, cell in zip(header, row, strict=True)} for row in rows
     ]  # fmt: skip

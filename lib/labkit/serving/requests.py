@@ -6,7 +6,7 @@ repeats what the client sent, except for names of columns.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -15,7 +15,6 @@ import numpy as np
 
 from labkit.errors import LabkitError, list_briefly, name_nearest, shorten
 from labkit.features.arrays import convert_time
-from labkit.features.row_computation import RowComputation
 
 MOST_ROWS = 10_000
 """Maximum number of rows in one request."""
@@ -94,21 +93,26 @@ class Columns:
 
 
 class RowReader:
-    """Reads the rows of requests as the columns that a release's row features take.
+    """Reads the rows of requests as columns.
 
     Parameters
     ----------
-    row_features
-        The row features of the release.
-    contract
-        The contract of the release, as plain data: a column that it does not allow to be missing must not be null.
+    kinds
+        Kind of each column that a row has.
+    agreed
+        What the contract says of columns: one that it does not allow to be missing must not be null.
+    rules
+        Row rules of the release, as plain data.
     """
 
-    def __init__(self, row_features: RowComputation, contract: Mapping[str, Any]) -> None:
-        self.kinds = dict(row_features.inputs_)
-        agreed = contract.get("columns") or {}
+    def __init__(
+        self,
+        kinds: Mapping[str, str],
+        agreed: Mapping[str, Any],
+        rules: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        self.kinds, rules = dict(kinds), rules or {}
         self.nullable = {name: agreed.get(name, {"nullable": True}).get("nullable", False) for name in self.kinds}
-        rules = row_features.rules or {}
         self.parsed = {name for name in self.kinds if (rules.get(name) or {}).get("type") is not None}
         """Columns whose rule parses strings."""
         self.times = [place for place, name in enumerate(self.kinds) if self.is_time(name)]
@@ -288,10 +292,11 @@ class RowReader:
         limit = f" of at most {LONGEST_TEXT:,} characters" if kind == "category" else limit
         return f"not {WANTED[kind]}{limit}" + ("" if self.nullable[name] else ", and never null")
 
-    def make_schema(self) -> dict[str, Any]:
-        """Return the JSON schema of a request."""
+    def make_schema(self, others: Collection[str] = ()) -> dict[str, Any]:
+        """Return the JSON schema of a request; `others` are columns that are accepted and ignored."""
         types = {name: msgspec.json.schema(self.make_type(name)) for name in self.kinds}
-        row = {"type": "object", "properties": types, "required": [*types], "additionalProperties": False}
+        known = {**{name: {} for name in others}, **types}
+        row = {"type": "object", "properties": known, "required": [*types], "additionalProperties": False}
         rows = {"type": "array", "items": row, "minItems": 1, "maxItems": MOST_ROWS}
         return {"type": "object", "properties": {"rows": rows}, "required": ["rows"], "additionalProperties": False}
 

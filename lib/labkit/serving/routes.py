@@ -16,7 +16,7 @@ from fastapi_offline.core import _STATIC_PATH as SWAGGER_DIR
 from labkit.serving.app import Service, check_json, read_body
 from labkit.serving.invocations import read_invocation
 from labkit.serving.metrics_text import make_metrics_text
-from labkit.serving.requests import Fault, RequestError
+from labkit.serving.requests import Fault, RequestError, RowReader
 from labkit.storage.append import append_line
 
 PAGE_DIR = Path(__file__).parent / "page"
@@ -89,12 +89,13 @@ class Routes:
         """What the model takes and returns, how good it was on the holdout, and its card."""
         engine = self.service.follow()
         told = ("task", "target", "classes", "positive", "threshold", "metric", "metrics", "estimator")
-        columns = [
-            {"name": name, "kind": kind, "may_be_missing": engine.reader.nullable[name]}
-            for name, kind in engine.reader.kinds.items()
-        ]
+        main = engine.main_rows
+        columns = {
+            "columns": describe_columns(engine.reader),
+            "main_table_columns": None if main is None else describe_columns(main.reader),
+        }
         facts = {name: engine.facts[name] for name in told if name in engine.facts}
-        return {**engine.describe(), **facts, "columns": columns, "example": engine.load_example(), "card": engine.card}
+        return {**engine.describe(), **facts, **columns, "example": engine.load_example(), "card": engine.card}
 
     async def show_metrics(self) -> Response:
         """Counts of all workers for Prometheus."""
@@ -105,7 +106,7 @@ class Routes:
         """Predict in MLflow's protocol."""
         engine = self.service.follow()
         body = await read_body(request.scope, request.receive, most_bytes=self.service.settings.most_body_bytes)
-        rows = read_invocation(body, request.headers.get("content-type", ""), engine.reader)
+        rows = read_invocation(body, request.headers.get("content-type", ""), engine)
         return Response(await self.service.answer(engine, rows), media_type="application/json")
 
     async def take_feedback(self, request: Request) -> dict[str, int]:
@@ -175,6 +176,13 @@ def make_routes(service: Service) -> FastAPI:
     return app
 
 
+def describe_columns(reader: RowReader) -> list[dict[str, Any]]:
+    """Return what the columns of a row take, as plain data."""
+    return [
+        {"name": name, "kind": kind, "may_be_missing": reader.nullable[name]} for name, kind in reader.kinds.items()
+    ]
+
+
 def summarize(handler: Any) -> str:
     """Return the first line of a handler's docstring, without its full stop."""
     return str(handler.__doc__).partition("\n")[0].rstrip(".")
@@ -200,10 +208,14 @@ def describe_body(schema: Mapping[str, Any], example: Any) -> dict[str, Any]:
 def describe_predict(service: Service) -> dict[str, Any]:
     """Return the description of `/predict`, with the columns of the model in force and rows to try."""
     engine = service.follow()
-    body = describe_body(engine.reader.make_schema(), {"rows": engine.load_example()[:1]})
+    schema, text = engine.reader.make_schema(), "A row has all columns; null is a missing value."
+    if engine.main_rows is not None:
+        schema = {"anyOf": [schema, engine.main_rows.make_schema()]}
+        text += " Rows may also be those of the main table, which are joined as in training."
+    body = describe_body(schema, {"rows": engine.load_example()[:1]})
     return {
         "summary": "Predict rows",
-        "description": "A row has all columns; null is a missing value. Times are ISO 8601, UTC without a zone.",
+        "description": f"{text} Times are ISO 8601, UTC without a zone.",
         "operationId": "predict",
         "requestBody": body,
         "responses": {"200": {"description": "id of the request, predictions in the order of the rows, model"},

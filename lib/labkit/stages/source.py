@@ -16,6 +16,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from labkit import paths
+from labkit.artifacts import PLACES
 from labkit.data import contract
 from labkit.data.column_references import check_columns, require
 from labkit.data.reading.locate import check_pointer, find_files, name_path
@@ -159,6 +161,12 @@ def place_tables(params: Params, folder: Path, contract_path: Path, *, sample_ro
     n_columns = sum(len(raw.columns) for raw in opened.values())
     counts = (format_count(n_rows, "row"), format_count(n_columns, "column"), format_count(len(opened), "table"))
     return "{}, {} in {}".format(*counts)
+
+
+def find_raw_file(experiment: str, table: str) -> Path | None:
+    """Return the file of a raw table that the stage wrote in this checkout, if there is one."""
+    path = paths.find_data_dir(experiment) / PLACES["raw"] / f"{table}.parquet"
+    return path if path.is_file() else None
 
 
 def find_states(data: Data) -> list[tuple[int, ...]]:

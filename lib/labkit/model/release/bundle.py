@@ -17,11 +17,13 @@ import numpy as np
 import pandas as pd
 
 from labkit.errors import ModelError
+from labkit.features.main_table import MainTable
 from labkit.features.row_features import RowFeatures
 from labkit.features.table_columns import take_columns
 from labkit.model.onnx.parity import Parity, prove_parity
 from labkit.model.onnx.session import Graph
 from labkit.model.release import feature_files, skops_file
+from labkit.model.release.main_table_files import load_main_table
 from labkit.model.release.own_code import OwnCode, build_wheels
 from labkit.model.release.release_code import ReleaseCode
 from labkit.model.release.runtime import (
@@ -62,6 +64,8 @@ class Release:
         the model needs code of the user's own, see `labkit.model.release.own_code.OwnCode.describe`.
     code
         The user's own packages that the release carries.
+    main_table
+        How rows of the main table become rows with the columns of the model; None if the release does not say.
     """
 
     folder: Path
@@ -69,6 +73,7 @@ class Release:
     row_features: RowFeatures
     graph: Graph | None
     code: ReleaseCode = field(default_factory=ReleaseCode)
+    main_table: MainTable | None = None
 
     @cached_property
     def pipeline(self) -> Any:
@@ -189,13 +194,13 @@ def write_manifest(folder: Path) -> None:
     write_json(folder / MANIFEST, files)
 
 
-def add_profile(folder: Path, files: Mapping[str, bytes]) -> str:
-    """Add the reference profile to a release that has just been written, and return the new digest.
+def extend_release(folder: Path, files: Mapping[str, bytes]) -> str:
+    """Add files to a release that has just been written, and return the new digest.
 
     Parameters
     ----------
     files
-        Content of the files by name, see `labkit.monitoring.profile_files.make_profile_files`.
+        Content by name, see `labkit.monitoring.profile_files` and `labkit.model.release.main_table_files`.
     """
     with atomic_folder(folder) as beside:
         for path in folder.iterdir():
@@ -265,4 +270,4 @@ def load_release(folder: Path, *, digest: str | None = None) -> Release:
     code, row_features = load_row_features(folder, RowFeatures, facts)
     path = folder / GRAPH
     session = Graph(path.read_bytes(), row_features) if path.is_file() else None
-    return Release(folder, facts, row_features, session, code)
+    return Release(folder, facts, row_features, session, code, load_main_table(folder))

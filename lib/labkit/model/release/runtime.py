@@ -17,9 +17,12 @@ from typing import Any
 import numpy as np
 
 from labkit.errors import DataError, ModelError, list_briefly
+from labkit.features.arrays import make_objects
+from labkit.features.main_table import MainTable
 from labkit.features.row_computation import RowComputation
 from labkit.model.onnx.session import Graph
 from labkit.model.release.feature_files import Computation, load_features
+from labkit.model.release.main_table_files import MAIN_TABLE, MAIN_TABLE_ROWS, load_main_table
 from labkit.model.release.release_code import ReleaseCode, list_wheels
 from labkit.storage.atomic import parse_json
 from labkit.storage.digests import compute_digest
@@ -31,7 +34,8 @@ CARD, CONTRACT, REQUIREMENTS, EXAMPLE = "MODEL_CARD.md", "contract.json", "requi
 PROFILE, PROFILE_ARRAYS = "reference_profile.json", "reference_profile.npz"
 """What monitoring compares with, see `labkit.monitoring.reference_profile`; releases made earlier have none."""
 FILES = (
-    MANIFEST, GRAPH, PIPELINE, FEATURES, STATE, FACTS, CARD, CONTRACT, REQUIREMENTS, EXAMPLE, PROFILE, PROFILE_ARRAYS
+    MANIFEST, GRAPH, PIPELINE, FEATURES, STATE, FACTS, CARD, CONTRACT, REQUIREMENTS, EXAMPLE, PROFILE, PROFILE_ARRAYS,
+    MAIN_TABLE, MAIN_TABLE_ROWS,
 )  # fmt: skip
 
 
@@ -43,15 +47,20 @@ class Runtime:
     ----------
     facts
         See `labkit.model.release.bundle.Release`.
+    main_table
+        How rows of the main table become rows with the columns of the model; None if the release does not say.
     """
 
     facts: dict[str, Any]
     row_features: RowComputation
     graph: Graph
     code: ReleaseCode = field(default_factory=ReleaseCode)
+    main_table: MainTable | None = None
 
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """Predict rows given as dictionaries; an absent column is an error, None is a missing value.
+
+        Rows have the columns of the model or, all of them, those of the main table.
 
         Returns
         -------
@@ -64,11 +73,13 @@ class Runtime:
         DataError
             A column is missing, or a value is of the wrong kind.
         """
+        main = self.main_table if self.main_table and rows and self.main_table.fits(rows[0]) else None
+        names = main.columns if main else self.row_features.inputs_
         for number, row in enumerate(rows, start=1):
-            if missing := [name for name in self.row_features.inputs_ if name not in row]:
+            if missing := [name for name in names if name not in row]:
                 raise DataError(f"row {number}: columns missing: {list_briefly(missing)}")
-        columns = {name: np.array([row[name] for row in rows], object) for name in self.row_features.inputs_}
-        return self.predict_columns(columns)
+        columns = {name: make_objects([row[name] for row in rows]) for name in names}
+        return self.predict_columns(main.join(columns) if main else columns)
 
     def predict_columns(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Predict rows given as raw columns, arrays of shape (n_rows,); otherwise as `predict`."""
@@ -123,7 +134,8 @@ def load_runtime(folder: Path, *, digest: str | None = None, is_installed: bool 
         raise ModelError(f"{folder}: has no {GRAPH}: open it with labkit.model.release.bundle.load_release")
     facts = load_facts(folder)
     code, row_features = load_row_features(folder, RowComputation, facts)
-    return Runtime(facts, row_features, Graph((folder / GRAPH).read_bytes(), row_features), code)
+    graph = Graph((folder / GRAPH).read_bytes(), row_features)
+    return Runtime(facts, row_features, graph, code, load_main_table(folder))
 
 
 def load_row_features(
