@@ -15,19 +15,19 @@ import pytest
 from labkit.cli import main
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests import preloaded
 from tests.git import call_git, commit_all
+from tests.preloaded import LABKIT
 from tests.services import skip_outside_of_ci
 from tests.shared_server import SharedServer, serve_kernels
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("params", "notebooks", "lib", "dvc.yaml", ".dvcignore", "requirements.lock", "pyproject.toml")
-LABKIT = str(Path(sys.executable).with_name("labkit"))
 
 Labkit = Callable[..., subprocess.CompletedProcess[str]]
 
 
-# As in a stage's process. Beside other tests, threads that spin while they wait take several times as long.
-os.environ |= {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_NUM_THREADS": "1"}
+os.environ |= preloaded.FEW_THREADS
 
 # A shell has Ctrl-C ignored in what it starts in the background, and so would every process that is tested here.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -80,7 +80,13 @@ def make_environment(root: Path) -> dict[str, str]:
 
 
 def call_labkit(root: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a checkout and return how it ended."""
+    """Run the command line in a checkout and return how it ended; the process is a fork, see `tests.preloaded`."""
+    environment = {**make_environment(root), **variables}
+    return preloaded.run([LABKIT, *arguments], cwd=root, env=environment, timeout=600)
+
+
+def call_program(root: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a checkout as `call_labkit` does, as the program that users start."""
     return subprocess.run(
         [LABKIT, *arguments],
         cwd=root,
@@ -228,10 +234,10 @@ def visit(browser: Browser) -> Iterator[Callable[..., tuple[Page, list[str]]]]:
 def finished(tmp_path_factory: pytest.TempPathFactory, shared_server: SharedServer) -> tuple[Path, str]:
     """Return a checkout in which diabetes has run once, and what that printed: for the xdist group `pipeline`.
 
-    The first run made everything itself. Later ones use the shared server.
+    The first run was the installed program and made everything itself. Later ones use the shared server.
     """
     root = make_checkout(tmp_path_factory.mktemp("pipeline") / "checkout")
-    done = call_labkit(root, "run", "diabetes")
+    done = call_program(root, "run", "diabetes")
     assert done.returncode == 0, done.stdout + done.stderr
     shared_server.lend(root)
     return root, done.stdout

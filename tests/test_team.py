@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests import preloaded
 from tests.conftest import LABKIT, make_checkout, make_environment
 from tests.git import commit_all
 from tests.services import PASSWORD, make_database, serve_postgresql, serve_s3
@@ -30,7 +31,7 @@ class Team:
     def start(self, root: Path, *words: str) -> "subprocess.Popen[str]":
         """Start a command in a clone."""
         environment = {**make_environment(root), **self.variables}
-        return subprocess.Popen(
+        return preloaded.Popen(
             words, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 

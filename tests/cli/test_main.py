@@ -17,7 +17,7 @@ from labkit.errors import ParamsError
 from labkit.run.pipeline import dvc_repo
 from mlflow import MlflowClient
 
-from tests.conftest import Labkit, call_in_process, call_labkit, make_checkout
+from tests.conftest import Labkit, call_in_process, call_program, make_checkout
 from tests.shared_server import SharedServer
 from tests.shop import SHOP, list_files, write_tables
 from tests.wording import find_wrong_words
@@ -267,7 +267,7 @@ def test_two_clean_clones_give_the_same_bytes(tmp_path: Path, shared_server: Sha
     warm, cold = (make_checkout(tmp_path / name, store=store) for name in ("warm", "cold"))
     settings = ("-S", "training.folds=2", "-S", "evaluation.bootstrap_samples=200")
     for root, options in ((shared_server.lend(warm), ()), (cold, ("--cold",))):
-        done = call_labkit(root, "run", "breast_cancer", *options, *settings)
+        done = call_program(root, "run", "breast_cancer", *options, *settings)
         assert done.returncode == 0, done.stdout + done.stderr
         folder = root / "data" / "breast_cancer"
         pages = sorted((root / "reports").rglob("*.html"))

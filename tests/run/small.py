@@ -13,6 +13,7 @@ from typing import Any
 import nbformat
 import psutil
 
+from tests import preloaded
 from tests.conftest import LABKIT, ROOT, make_environment
 from tests.git import call_git, commit_all
 
@@ -100,8 +101,8 @@ def make_pipeline(stages: tuple[str, ...]) -> str:
 
 
 def start(root: Path, *arguments: str, **variables: str) -> "subprocess.Popen[str]":
-    """Start the command line in a checkout, in a session of its own."""
-    return subprocess.Popen(
+    """Start the command line in a checkout, in a session of its own; the process is a fork, see `tests.preloaded`."""
+    return preloaded.Popen(
         [LABKIT, *arguments],
         cwd=root,
         env={**make_environment(root), **variables},

@@ -15,6 +15,7 @@ from labkit.run import notebook_files
 from labkit.run.notebook import source
 from labkit.run.records.stage_record import StageRecord, load_records, save_record
 
+from tests import preloaded
 from tests.conftest import LABKIT, Labkit, make_environment
 from tests.run.notebook.small_notebooks import make_notebook
 from tests.shop import list_files
@@ -207,7 +208,7 @@ def test_broken_later_notebook_is_reported_before_the_first_runs(
 def test_notebook_edited_during_the_run_does_not_change_it(checkout: Path, store: Path) -> None:
     shutil.copy(store, checkout)
     path = checkout / "notebooks" / "01_eda.ipynb"
-    run = subprocess.Popen(
+    run = preloaded.Popen(
         [LABKIT, "run", "diabetes", "--until", "eda"],
         cwd=checkout,
         env=make_environment(checkout),

@@ -15,6 +15,7 @@ import pytest
 from labkit.run.pipeline import run_lock
 from labkit.storage.locks import open_lock, take_lock
 
+from tests import preloaded
 from tests.conftest import LABKIT, call_in_process, make_environment
 from tests.run.small import find_done, find_tracked, load_ledger, make_small, started, wait_until
 
@@ -237,9 +238,7 @@ def test_of_eight_whole_runs_one_does_the_work_and_all_end_well(root: Path) -> N
     (root / "go").touch()
     command, environment = [LABKIT, "run", "small", "--cold"], make_environment(root)
     eight = [
-        subprocess.Popen(
-            command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        preloaded.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for _ in range(8)
     ]
     printed = [process.communicate(timeout=300)[0] for process in eight]

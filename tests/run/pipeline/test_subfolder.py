@@ -1,10 +1,10 @@
 """Commands work in every folder of a checkout: DVC names stages relative to the current one."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests import preloaded
 from tests.conftest import LABKIT, make_environment
 from tests.run.small import make_small
 
@@ -16,8 +16,6 @@ def test_status_and_run_work_below_the_root(tmp_path: Path, store: Path) -> None
     del environment["LABKIT_ROOT"]
     for command, shown in (("status", "never run"), ("run", "ran "), ("status", "up to date")):
         words = [LABKIT, command, "small", *(["--cold"] if command == "run" else [])]
-        done = subprocess.run(
-            words, cwd=root / "notebooks", env=environment, capture_output=True, text=True, check=False
-        )
+        done = preloaded.run(words, cwd=root / "notebooks", env=environment, timeout=600)
         assert done.returncode == 0, done.stderr
         assert shown in done.stdout

@@ -1,0 +1,314 @@
+"""Processes of the command line that are forks of one that has imported what commands import, which takes seconds.
+
+Each is a process of its own, with its own pid, session, folder, environment and standard streams, and ends with the
+command's own exit code. What a fork cannot take over is executed as an ordinary program: see `is_forkable`. So are the
+commands of the tests of imports, hash seeds, terminals, exit at a closed pipe, services and users' installations, which
+are started by `subprocess` itself: tests/cli, tests/project, tests/packages, tests/serving, tests/new, tests/test_readme.py.
+
+Run as a program it is that process: see `serve`. It belongs to one worker of pytest and ends with it.
+"""
+
+import atexit
+import functools
+import inspect
+import json
+import os
+import random
+import select
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import types
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+from labkit import paths
+from labkit.run.fingerprint.code_cache import CodeCache
+from labkit.run.kernels import preload
+
+LABKIT = str(Path(sys.executable).with_name("labkit"))
+# Not `python FILE`: folders beside this file have names of the standard library, and would be found first.
+PROGRAM = """
+import runpy, sys
+sys.path[0] = sys.argv[1]
+runpy.run_path(sys.argv[2], run_name="__main__")
+"""
+LONGEST_REQUEST_BYTES = 100_000
+FEW_THREADS = {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_NUM_THREADS": "1"}
+"""As in a stage's process. Beside other tests, threads that spin while they wait take several times as long."""
+READ_WHEN_CALLED = ("LABKIT_", "COLUMNS", "MLFLOW_TRACKING_URI", "NO_COLOR", "PATH", "PYTEST_", "WAREHOUSE_URL")
+"""Beginnings of the names of variables that nothing reads while it is imported."""
+OF_A_PROGRAM = {
+    "preexec_fn": None, "pass_fds": (), "executable": None, "shell": False, "creationflags": 0,
+    "restore_signals": True, "close_fds": True, "umask": -1, "uid": None, "gid": None, "gids": None, "process_group": -1,
+}  # fmt: skip
+"""Options of `subprocess.Popen` with which a command can be forked: any other value needs a new program."""
+
+PARTS = ("cli", "params", "run", "stages", "storage")
+"""Parts of labkit to import."""
+THREADED = (*preload.THREADED, "onnx", "onnxmltools", "skl2onnx")
+"""Packages that start a thread when they are imported, and those that may import them."""
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")} | FEW_THREADS
+"""Of this worker, before any test."""
+QUIET = {name: preload.QUIET[name] for name in ("JE_ARROW_MALLOC_CONF", "OPENBLAS_NUM_THREADS")}
+
+
+class Preloaded:
+    """The process that has imported everything, and the connection to it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", PROGRAM, str(Path(LABKIT).parent), __file__, str(theirs.fileno())],
+                env={**ENVIRONMENT, **QUIET},
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+        # Without it every command is executed as an ordinary program.
+        self.is_ready = self.connection.recv(1) == b"1"
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """Let the process end."""
+        self.connection.close()
+        self.process.wait()
+
+    def fork(self, request: Mapping[str, Any], streams: tuple[int, int, int]) -> tuple[int, int]:
+        """Fork a command; return its pid and a file descriptor from which its exit code can be read once it has ended."""
+        reader, writer = os.pipe()
+        try:
+            with self.lock:
+                socket.send_fds(self.connection, [json.dumps(request).encode()], [*streams, writer])
+                return int(self.connection.recv(100)), reader
+        finally:
+            os.close(writer)
+
+
+@functools.cache
+def get_preloaded() -> Preloaded:
+    """Return this worker's process, started by the first command."""
+    return Preloaded()
+
+
+def is_forkable(given: Mapping[str, Any], environment: Mapping[str, str]) -> bool:
+    """Return whether a fork would behave as the program does with these arguments of `subprocess.Popen`.
+
+    Of the environment it may differ from this worker's only in what is read when a command is called.
+    """
+    command = given["args"]
+    if str(command[0]) != LABKIT or any(given[name] != value for name, value in OF_A_PROGRAM.items()):
+        return False
+    names = ENVIRONMENT.keys() | environment.keys()
+    changed = {name for name in names if ENVIRONMENT.get(name) != environment.get(name)}
+    return all(name.startswith(READ_WHEN_CALLED) for name in changed) and get_preloaded().is_ready
+
+
+class Popen(subprocess.Popen[Any]):
+    """`subprocess.Popen`, which starts commands of labkit as forks where it can."""
+
+    ended: int | None = None
+
+    def _execute_child(self, *arguments: Any) -> None:
+        """Start the child: see `subprocess.Popen`, whose method this is."""
+        begin: Any = super()._execute_child  # type: ignore[misc]
+        given = inspect.signature(begin).bind(*arguments).arguments
+        environment = {str(name): str(value) for name, value in (given["env"] or os.environ).items()}
+        command = [str(word) for word in given["args"]]
+        request = {
+            "argv": command,
+            "env": environment,
+            "cwd": os.fspath(given["cwd"] or Path.cwd()),
+            "is_session": given["start_new_session"],
+        }
+        if not is_forkable(given, environment) or len(json.dumps(request)) > LONGEST_REQUEST_BYTES:
+            begin(*arguments)
+            return
+        names = ("p2cread", "c2pwrite", "errwrite")
+        streams = tuple(number if given[name] == -1 else given[name] for number, name in enumerate(names))
+        self.pid, self.ended = get_preloaded().fork(request, streams)  # type: ignore[arg-type]
+        self._child_created = True
+        pipes = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
+        self._close_pipe_fds(*(given[name] for name in pipes))  # type: ignore[attr-defined]
+
+    def _internal_poll(self, *arguments: Any, **options: Any) -> int | None:
+        """Return how the child ended, or None; never wait."""
+        if self.ended is None:
+            return super()._internal_poll(*arguments, **options)  # type: ignore[misc,no-any-return]
+        return self.read_end(0)
+
+    def _wait(self, timeout: float | None) -> int:
+        """Wait for the child's end."""
+        if self.ended is None:
+            return super()._wait(timeout)  # type: ignore[misc,no-any-return]
+        code = self.read_end(timeout)
+        if code is None:
+            assert timeout is not None
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        return code
+
+    def read_end(self, timeout: float | None) -> int | None:
+        """Return how the child ended, None if that takes longer."""
+        if self.returncode is None and self.ended is not None and select.select([self.ended], [], [], timeout)[0]:
+            # Nothing to read: the process that forked it was killed.
+            self.returncode = int(os.read(self.ended, 10) or -signal.SIGKILL)
+            os.close(self.ended)
+        return self.returncode
+
+
+def run(command: list[str], *, timeout: float, **options: Any) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end as `subprocess.run` does, with what it printed."""
+    with Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options) as process:
+        try:
+            printed, errors = process.communicate(timeout=timeout)
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, printed, errors)
+
+
+def serve(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Fork a command for each request until the worker has ended; returns a request, in a fork only.
+
+    Reports the exit code of each. Never starts a thread: those that a process has do not survive a fork.
+    """
+    kept = list_files() - {connection.fileno()}
+    running: dict[int, tuple[int, int]] = {}
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fd != connection.fileno():
+                    selector.unregister(key.fd)
+                    pid, ended = running.pop(key.fd)
+                    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                    os.write(ended, str(code).encode())
+                    os.close(ended)
+                    os.close(key.fd)
+                    continue
+                message, files, _, _ = socket.recv_fds(connection, 2 * LONGEST_REQUEST_BYTES, 4)
+                if not message:
+                    os._exit(0)
+                *streams, ended = files
+                pid = os.fork()
+                if pid == 0:
+                    for file in list_files() - {*kept, *streams}:
+                        with suppress(OSError):  # the folder of the list
+                            os.close(file)
+                    return json.loads(message), streams
+                for file in streams:
+                    os.close(file)
+                watched = os.pidfd_open(pid)
+                running[watched] = pid, ended
+                selector.register(watched, selectors.EVENT_READ)
+                connection.send(str(pid).encode())
+
+
+def list_files() -> set[int]:
+    """Return the open file descriptors of this process."""
+    return {int(path.name) for path in Path("/proc/self/fd").iterdir()}
+
+
+def take_place(request: Mapping[str, Any], streams: list[int]) -> None:
+    """Become what the program would be at its start; see `labkit.run.kernels.fork_server.take_place`."""
+    if request["is_session"]:
+        os.setsid()
+    for number, file in enumerate(streams):
+        os.dup2(file, number)
+    for file in streams:
+        if file > 2:
+            os.close(file)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.environ.clear()
+    os.environ.update(request["env"])
+    os.chdir(request["cwd"])
+    sys.argv = list(request["argv"])
+    # The same objects as before, which loggers may hold.
+    sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
+    main = types.ModuleType("__main__")
+    main.__file__ = LABKIT
+    sys.modules["__main__"] = main
+    tempfile.tempdir = None
+    time.tzset()
+    random.seed()
+    sys.modules["numpy"].random.seed()
+
+
+def end(code: int) -> NoReturn:
+    """Exit as the interpreter does, without tearing down thousands of modules."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        code = 120
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def call_main() -> NoReturn:
+    """Run the command line and exit with its code, as the program `labkit` does."""
+    from labkit.cli.main import main
+
+    code: Any = 0
+    try:
+        main()
+    except SystemExit as exit_:
+        code = exit_.code
+    except KeyboardInterrupt:
+        traceback.print_exc()
+        code = 130
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    end(int(code or 0))
+
+
+def find_modules() -> list[str]:
+    """Return the modules of the commands, and what those import when they are called, which is most of what is heavy."""
+    library = Path(paths.__file__).parent
+    meanings = CodeCache(library)
+    files = sorted(file for part in PARTS for file in (library / part).rglob("*.py"))
+    own = [".".join(file.relative_to(library.parent).with_suffix("").parts) for file in files]
+    named = {one.module for file in files for one in meanings.get(file).imports if not one.level}
+    return [name.removesuffix(".__init__") for name in own] + sorted(named)
+
+
+def import_modules() -> str | None:
+    """Import everything that starts no thread; return the package that has started one, None if none has."""
+    # As `labkit.cli.main` does.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+    # What imports these fails here, and is imported by the command itself.
+    sys.modules.update(dict.fromkeys(THREADED))  # type: ignore[arg-type]
+    offender = preload.import_all(find_modules(), skipped=THREADED)
+    for name in THREADED:
+        del sys.modules[name]
+    return offender
+
+
+def main() -> None:
+    """Import everything and serve; a fork leaves as the command that it was asked for."""
+    connection = socket.socket(fileno=int(sys.argv[3]))
+    connection.set_inheritable(False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    offender = import_modules()
+    if offender:
+        print(f"{offender} starts a thread when it is imported: commands are not forked", file=sys.stderr)
+    connection.send(b"0" if offender else b"1")
+    if not offender:
+        take_place(*serve(connection))
+        call_main()
+
+
+if __name__ == "__main__":
+    main()
