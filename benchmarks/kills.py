@@ -40,8 +40,8 @@ from side_by_side import describe_machine, write_section
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.conftest import call_labkit  # noqa: E402
-from tests.run.small import STAGES, is_alive, load_ledger, make_small, start  # noqa: E402
+from tests.conftest import call_program  # noqa: E402
+from tests.run.small import STAGES, is_alive, load_ledger, make_small, start_program  # noqa: E402
 
 LONGEST_SECONDS = 2
 """How long something may outlive a kill."""
@@ -154,7 +154,7 @@ def expect_outputs(seed: int) -> dict[str, str]:
 
 def kill_one(root: Path, *, longest_seconds: float, rng: random.Random, tally: Tally) -> str:
     """Start a run, kill one of its processes at a random moment, and describe in a line what was killed."""
-    run = start(root, "run", "small", "--cold")
+    run = start_program(root, "run", "small", "--cold")
     time.sleep(rng.uniform(0, longest_seconds))
     parts = list_parts(run.pid)
     family = [process for processes in parts.values() for process in processes]
@@ -194,7 +194,7 @@ def keep_busy(n: int) -> Iterator[None]:
 
 def kill_at(root: Path, moment: float, tally: Tally) -> str:
     """Start a run with warm kernels, kill its runner after some seconds, and return in a line what was left."""
-    run = start(root, "run", "small")
+    run = start_program(root, "run", "small")
     time.sleep(moment)
     run.send_signal(signal.SIGKILL)
     run.wait()
@@ -214,7 +214,7 @@ def kill_in_turn(n: int, *, every: float, n_busy: int, folder: Path) -> Tally:
     """Kill the runner of `n` runs, each a little later than the one before, and return what was seen."""
     tally = Tally()
     root = make_small(folder / "checkout", **SOURCES)
-    assert call_labkit(root, "run", "small").returncode == 0
+    assert call_program(root, "run", "small").returncode == 0
     with keep_busy(n_busy):
         for number in range(n):
             set_seed(root, number)
@@ -240,7 +240,7 @@ def is_free(path: Path) -> bool:
 def run_again(root: Path, seed: int) -> list[str]:
     """Run to the end after kills, and return what differs from an undisturbed run or was left over."""
     old = time.time() - socket_dirs.YOUNGEST_SECONDS
-    again = call_labkit(root, "run", "small", "--cold")
+    again = call_program(root, "run", "small", "--cold")
     faults = check_ledger(root) + check_tracked(root)
     if again.returncode:
         faults.append(f"run again ended with {again.returncode}: {again.stderr[-500:]}")
@@ -258,7 +258,7 @@ def kill_runs(n: int, *, in_a_row: int, seed: int, after_seconds: float, folder:
     for number in range(2):  # the first makes the database
         set_seed(root, number)
         begun = time.monotonic()
-        done = call_labkit(root, "run", "small", "--cold")
+        done = call_program(root, "run", "small", "--cold")
         assert done.returncode == 0, done.stderr
         assert digest_outputs(root) == expect_outputs(number)
     longest = time.monotonic() - begun

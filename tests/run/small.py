@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -102,15 +102,19 @@ def make_pipeline(stages: tuple[str, ...]) -> str:
 
 def start(root: Path, *arguments: str, **variables: str) -> "subprocess.Popen[str]":
     """Start the command line in a checkout, in a session of its own; the process is a fork, see `tests.preloaded`."""
-    return preloaded.Popen(
-        [LABKIT, *arguments],
-        cwd=root,
-        env={**make_environment(root), **variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    return preloaded.Popen([LABKIT, *arguments], **make_options(root, variables))
+
+
+def start_program(root: Path, *arguments: str, **variables: str) -> "subprocess.Popen[str]":
+    """Start the command line as `start` does, as the program that users start."""
+    return subprocess.Popen([LABKIT, *arguments], **make_options(root, variables))
+
+
+def make_options(root: Path, variables: Mapping[str, str]) -> dict[str, Any]:
+    """Return the options of `subprocess.Popen` for a command in a checkout."""
+    environment = {**make_environment(root), **variables}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return {"cwd": root, "env": environment, "start_new_session": True, **pipes}
 
 
 @contextmanager

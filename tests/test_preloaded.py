@@ -1,0 +1,115 @@
+"""A fork of the preloaded process is to its command and to those around it what the installed program is."""
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from labkit.run.pipeline.run_lock import hold_checkout
+
+from tests import preloaded
+from tests.conftest import LABKIT, make_environment
+from tests.run.small import make_small, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("preloaded")]
+PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+START: dict[str, Callable[..., "subprocess.Popen[str]"]] = {"fork": preloaded.Popen, "program": subprocess.Popen}
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = make_small(tmp_path / "checkout", "eda")
+    monkeypatch.setenv("LABKIT_ROOT", str(root))
+    return root
+
+
+def describe(process: "subprocess.Popen[str]", root: Path) -> dict[str, Any]:
+    """Return what the system knows of a process and may not depend on how it was started."""
+    place = Path("/proc", str(process.pid))
+    status = dict(line.split(":\t", 1) for line in (place / "status").read_text().splitlines())
+    files = {int(path.name): str(path.readlink()) for path in (place / "fd").iterdir()}
+    return {
+        "signals": {name: status[name] for name in ("SigBlk", "SigIgn", "SigCgt")},
+        "umask": status["Umask"],
+        "cwd": (place / "cwd").readlink().relative_to(root),
+        "leads": os.getsid(process.pid) == os.getpgid(process.pid) == process.pid,
+        "streams": [re.sub(r"\d+", "N", files[number]) for number in range(3)],
+        "others": sorted(re.sub(r"\d+", "N", name) for number, name in files.items() if number > 2),
+    }
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_waiting_run_looks_and_ends_as_the_program_does(root: Path, number: signal.Signals) -> None:
+    seen = {}
+    with hold_checkout("small", report=print):
+        for name, start in START.items():
+            options = {**PIPES, "stdin": subprocess.DEVNULL, "start_new_session": True}
+            with start([LABKIT, "run", "small"], cwd=root / "params", env=make_environment(root), **options) as run:
+                try:
+                    wait_until(lambda run=run: "waiting for" in run.stdout.readline())
+                    found = describe(run, root)
+                    assert run.poll() is None
+                    with pytest.raises(subprocess.TimeoutExpired):
+                        run.wait(0.01)
+                finally:
+                    run.send_signal(number)
+                seen[name] = (found, run.wait(60), run.stdout.read(), run.stderr.read())
+                assert run.poll() == run.returncode
+            run.send_signal(signal.SIGINT)  # to nobody: the process has ended
+    assert seen["fork"] == seen["program"]
+    assert seen["fork"][1] == {signal.SIGKILL: -signal.SIGKILL}.get(number, 130)
+
+
+@pytest.mark.parametrize("words", [["--version"], ["staus"], ["status", "small"], ["params", "small", "--json"]])
+def test_command_prints_and_ends_as_the_program_does(root: Path, words: list[str]) -> None:
+    fork = preloaded.run([LABKIT, *words], cwd=root, env=make_environment(root), timeout=60)
+    command = [LABKIT, *words]
+    program = subprocess.run(command, cwd=root, env=make_environment(root), capture_output=True, text=True, check=False)
+    assert (fork.returncode, fork.stdout, fork.stderr) == (program.returncode, program.stdout, program.stderr)
+
+
+def test_output_that_cannot_be_written_is_reported_as_by_the_program(root: Path) -> None:
+    seen = []
+    for start in START.values():
+        with open("/dev/full", "w") as full:  # noqa: PTH123
+            options = {**PIPES, "stdout": full}
+            process = start([LABKIT, "params", "small"], cwd=root, env=make_environment(root), **options)
+            errors = process.communicate(timeout=60)[1]
+            seen.append((process.returncode, re.sub(r"[\d.,]+", "N", errors)))
+    assert seen[0] == seen[1]
+    assert seen[0][0]
+
+
+@pytest.mark.parametrize(
+    ("command", "variables", "options", "is_forked"),
+    [
+        (LABKIT, {}, {}, True),
+        (LABKIT, {"LABKIT_ROOT": "elsewhere", "COLUMNS": "300", "PATH": "/bin"}, {}, True),
+        (LABKIT, {"PYTHONPATH": "lib"}, {}, False),
+        (LABKIT, {"HOME": "/nowhere"}, {}, False),
+        (LABKIT, {"LC_ALL": "C"}, {}, False),
+        (LABKIT, {"UNHEARD_OF": "1"}, {}, False),
+        (LABKIT, {}, {"pass_fds": (0,)}, False),
+        (LABKIT, {}, {"umask": 0o077}, False),
+        (LABKIT, {}, {"preexec_fn": os.getpid}, False),
+        ("/bin/true", {}, {}, False),
+    ],
+)
+def test_what_a_fork_cannot_take_over_is_executed(
+    root: Path, command: str, variables: dict[str, str], options: dict[str, Any], is_forked: bool
+) -> None:
+    environment = {**make_environment(root), **variables}
+    with preloaded.Popen([command, "--version"], cwd=root, env=environment, **PIPES, **options) as process:
+        process.communicate(timeout=60)
+    assert (process.ended is not None) == is_forked
+    assert process.returncode == 0
+
+
+def test_what_is_preloaded_has_one_thread() -> None:
+    process = preloaded.get_preloaded().process
+    assert preloaded.get_preloaded().is_ready
+    assert len(list(Path("/proc", str(process.pid), "task").iterdir())) == 1
