@@ -142,14 +142,25 @@ def make_data(target: Target) -> Data:
     )
 
 
-def list_predictions(name: str) -> Iterator[Predictions]:
-    """Yield predictions of one kind of values, for every task; those of equal probabilities once for each length."""
+def make_probabilities(name: str) -> np.ndarray:
+    """Return the values as probabilities, which many kinds of values have in common."""
+    return np.clip(np.nan_to_num(VALUES[name], nan=0.5, posinf=1, neginf=0), 0, 1)
+
+
+def list_predictions(name: str, *, is_repeated: bool = True) -> Iterator[Predictions]:
+    """Yield predictions of one kind of values, for every task; those of equal probabilities once for each length.
+
+    Unless `is_repeated`, classes are left out where another kind of values before this one has the same probabilities.
+    """
     values = VALUES[name]
     n_rows = len(values)
     yield Predictions(values, values)
     yield Predictions(values, np.zeros(n_rows))
     yield Predictions(np.arange(float(n_rows)), values)
-    probabilities = np.clip(np.nan_to_num(values, nan=0.5, posinf=1, neginf=0), 0, 1)
+    probabilities = make_probabilities(name)
+    first = next(other for other in VALUES if np.array_equal(make_probabilities(other), probabilities))
+    if first != name and not is_repeated:
+        return
     for y_true in (np.arange(n_rows) % 2, np.zeros(n_rows, int), np.ones(n_rows, int)):
         yield Predictions.from_proba(y_true, np.column_stack([1 - probabilities, probabilities]), ("no", "yes"), 1)
         if name in LENGTHS:
@@ -191,10 +202,11 @@ def test_table_plots(name: str) -> None:
 
 @EACH
 def test_time_plots(name: str) -> None:
-    for days in (0.0, 1.0, 40.0):
-        for target in (REGRESSION, TWO, MANY) if name in LENGTHS else (REGRESSION, TWO):
+    for target in (REGRESSION, TWO, MANY) if name in LENGTHS else (REGRESSION, TWO):
+        # Only to find the column of categories, which is the same however long the time is.
+        profile = profile_table(make_frame(VALUES[name], target), target, seed=0)
+        for days in (0.0, 1.0, 40.0):
             frame, data = make_frame(VALUES[name], target, days=days), make_data(target)
-            profile = profile_table(frame, target, seed=0)
             draw(time_plots.plot_over_time(frame, data))
             draw(time_plots.plot_by_key(frame, profile, target))
             parts = {"training": frame, "validation": frame.head(1), "holdout": frame.tail(3), "aside": frame.head(0)}
@@ -205,7 +217,8 @@ def test_time_plots(name: str) -> None:
 
 @EACH
 def test_split_comparison(name: str) -> None:
-    for value in {repr(value): value for value in map(float, VALUES[name][:7])}.values():
+    # One of each sign, of those that are infinite, and of missing ones.
+    for value in {f"{np.sign(value)} {np.isfinite(value)}": value for value in map(float, VALUES[name])}.values():
         for one, other in ((value, 0.5), (0.5, value)):
             for difference in (Interval(value, value, value), Interval(0.1, np.nan, np.nan), Interval(0.0, -0.1, 0.1)):
                 comparison = SplitComparison("r2", "time", one, other, 100, "", difference, "12 days")
@@ -221,7 +234,7 @@ def test_training_plots(name: str) -> None:
             {"trial": np.arange(len(values)), "state": [state] * len(values), "mae": values, "best": values}
         )
         draw(training_plots.plot_trials(frame, "mae", "lightgbm"))
-    for predictions in list_predictions(name):
+    for predictions in list_predictions(name, is_repeated=False):
         if len(predictions.classes) == 2:
             both = {"before": predictions, "after": predictions, "log_loss_before": np.nan, "log_loss_after": 0.5}
             draw(training_plots.plot_calibration_change(Calibration(is_used=True, reason="it helps", **both)))
@@ -257,7 +270,7 @@ def test_leaderboard_and_intervals(name: str) -> None:
 
 @EACH
 def test_model_plots(name: str) -> None:
-    for predictions in list_predictions(name):
+    for predictions in list_predictions(name, is_repeated=False):
         draw(model_plots.plot_curves({"model": predictions, "dummy": predictions}))
         draw(model_plots.plot_calibration(predictions, "price", blocks=make_rows(len(predictions.y_true))))
         draw(model_plots.plot_mistakes(predictions, "price"))
