@@ -15,8 +15,9 @@ from labkit.model.release import bundle
 from labkit.model.release.own_code import OwnCode
 from labkit.serving.board import Board
 from labkit.serving.engine import Engine, load_engine
-from labkit.serving.settings import LOOPBACK, Pointer, Settings
-from labkit.serving.supervisor import Options, Supervisor, bind
+from labkit.serving.listener import bind
+from labkit.serving.settings import FEEDBACK, LOG, LOOPBACK, SHADOW, Options, Pointer, Settings
+from labkit.serving.supervisor import Supervisor
 
 from tests.model.tables import make_model, make_table
 
@@ -76,23 +77,34 @@ def make_pointer(release: Path, generation: int) -> Pointer:
 
 
 @contextmanager
-def start(folder: Path, release: Path, *, n_workers: int = 1) -> Iterator[Supervisor]:
+def start(
+    folder: Path,
+    release: Path,
+    *,
+    n_workers: int = 1,
+    has_shadow: bool = False,
+    canary_percent: float = 0,
+    canary_key: str | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> Iterator[Supervisor]:
     """Run a service with worker processes of its own, and stop it."""
-    options = Options(port=0, workers=n_workers)
-    listener = bind(options)
+    listener = bind(Options(port=0))
     run_dir = folder / "run"
     run_dir.mkdir(parents=True)
     make_pointer(release, 1).save(run_dir / "current.json")
     settings = Settings(
         experiment="shop",
         folder=str(run_dir),
-        log_folder=str(folder / "log"),
-        feedback_path=str(folder / "feedback.jsonl"),
+        log_folder=str(folder / LOG),
+        feedback_path=str(folder / FEEDBACK),
         n_workers=n_workers,
         hosts=LOOPBACK,
+        shadow_folder=str(folder / SHADOW) if has_shadow else None,
+        canary_percent=canary_percent,
+        canary_key=canary_key,
     )
     settings.save()
-    supervisor = Supervisor(settings, Board(settings.board_path, n_workers=n_workers), listener, lambda line: None)
+    supervisor = Supervisor(settings, Board(settings.board_path, n_workers=n_workers), listener, report)
     try:
         supervisor.start()
         yield supervisor

@@ -17,10 +17,11 @@ from labkit.params.load import load_params
 from labkit.run.records import registry, tracking
 from labkit.run.records.champion_moves import move_champion
 from labkit.serving import prediction_log
-from labkit.serving.board import ANNOUNCED, PID
+from labkit.serving.board import PID
 from labkit.serving.champion import Champion
-from labkit.serving.settings import Pointer
-from labkit.serving.supervisor import Options, ReleaseFolder, Supervisor, bind, serve
+from labkit.serving.listener import bind
+from labkit.serving.settings import Options, Pointer
+from labkit.serving.supervisor import ReleaseFolder, Supervisor, serve
 from labkit.stages import promotion
 from labkit.storage.digests import compute_digest
 
@@ -127,9 +128,8 @@ def test_service_follows_a_promotion_and_a_rollback(tmp_path: Path, releases: li
 
 
 def test_champion_that_could_not_be_fetched_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    board = SimpleNamespace(words=[0] * (ANNOUNCED + 1))
     said: list[str] = []
-    supervisor = SimpleNamespace(folder=tmp_path, board=board, generation=1, report=said.append, promote=lambda _: True)
+    supervisor = SimpleNamespace(folder=tmp_path, take_generation=lambda: 2, report=said.append, promote=lambda _: True)
     first, second = registry.Version(1, "a", "1"), registry.Version(2, "b", "2")
     fails = [ChampionError("the store does not answer")]
 

@@ -2,12 +2,14 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
 from labkit import paths
 from labkit.cli.options import complete_experiment
 from labkit.console import echo
+from labkit.errors import ParamsError
 
 FORMS = ("wheel", "service", "mlflow", "onnx", "pmml")
 """Forms of a package; see `labkit.packages.package`."""
@@ -62,17 +64,32 @@ FORMS = ("wheel", "service", "mlflow", "onnx", "pmml")
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for the log of predictions and for feedback (default: .labkit/serving/EXPERIMENT).",
 )
+@click.option(
+    "--shadow",
+    metavar="VERSION",
+    help="Let this challenger predict too, beside the answers: a number, @challenger or latest.",
+)
+@click.option(
+    "--canary",
+    "percent",
+    type=click.FloatRange(0, 100, min_open=True),
+    metavar="PERCENT",
+    help="Let a challenger answer this share of the requests.",
+)
+@click.option(
+    "--challenger",
+    metavar="VERSION",
+    help="Challenger for --canary: a number, @challenger or latest (default: that of --shadow, else @challenger).",
+)
+@click.option(
+    "--canary-key",
+    metavar="COLUMN",
+    help="Column whose value decides which version answers, without the header labkit-key (default: all columns).",
+)
 def serve(
-    experiment: str,
-    *,
-    host: str,
-    port: int,
-    workers: int,
-    release: Path | None,
-    hosts: tuple[str, ...],
-    is_logging: bool,
-    state_dir: Path | None,
-) -> None:
+    experiment: str, *, release: Path | None, state_dir: Path | None, shadow: str | None, percent: float | None,
+    challenger: str | None, **options: Any,
+) -> None:  # fmt: skip
     """Serve the champion of EXPERIMENT over HTTP and follow it: a newly promoted version takes over between requests.
 
     / is a page to try the model on, /docs describes the interface with the columns of the model. POST /predict takes
@@ -83,25 +100,54 @@ def serve(
     is set, clients have to send it: Authorization: Bearer <token>. A socket that systemd passes is used instead of
     --host and --port.
 
+    With --shadow, a challenger predicts the logged rows too, in a process of its own; `labkit compare EXPERIMENT
+    --shadow` compares both. With --canary, it answers a share of the requests: the same key always gets the same
+    version.
+
     \b
     labkit serve diabetes
     labkit serve flights --port 8080 --workers 2
     labkit serve flights --host 0.0.0.0 --allow-host flights.example.org
     labkit serve flights --release release --state /var/lib/flights
+    labkit serve flights --shadow 7
+    labkit serve flights --canary 10 --challenger latest
     """
     from labkit.serving import supervisor
+    from labkit.serving.settings import Options
 
+    which = check_challenge(shadow, percent, challenger, release=release, **options)
     source: supervisor.Source
+    challengers: supervisor.Challengers | None = None
     if release is not None:
         source = supervisor.ReleaseFolder(release)
     else:
         from labkit.params.load import load_params
+        from labkit.serving.challenger import open_challenger
         from labkit.serving.champion import open_champion
 
         os.environ.update(paths.make_environment())
-        source = open_champion(load_params(experiment).experiment)
-    options = supervisor.Options(host, port, workers, hosts, is_logging)
-    supervisor.serve(experiment, source, options, echo, state_dir=state_dir or paths.find_serving_dir(experiment))
+        source = champion = open_champion(load_params(experiment).experiment)
+        challengers = None if which is None else open_challenger(champion, which)
+    chosen = Options(**options, has_shadow=shadow is not None, canary_percent=percent or 0.0)
+    folder = state_dir or paths.find_serving_dir(experiment)
+    supervisor.serve(experiment, source, chosen, echo, state_dir=folder, challenger=challengers)
+
+
+def check_challenge(
+    shadow: str | None, percent: float | None, challenger: str | None, *, release: Path | None, **options: Any
+) -> str | None:
+    """Return which version is the challenger, None for none; refuse options that contradict each other."""
+    if percent is None and (challenger is not None or options["canary_key"] is not None):
+        raise ParamsError("--challenger and --canary-key are for --canary PERCENT: add it, or leave them out")
+    if shadow is None and percent is None:
+        return None
+    if release is not None:
+        raise ParamsError("--release: --shadow and --canary take their challenger from the registry: leave one out")
+    if shadow is not None and challenger not in (None, shadow):
+        raise ParamsError(f"--shadow {shadow} and --challenger {challenger}: there is one challenger: leave one out")
+    if shadow is not None and not options["is_logging"]:
+        raise ParamsError("--no-log: --shadow predicts the rows of the log: leave one out")
+    return shadow or challenger or "@challenger"
 
 
 @click.command(short_help="Write the published model in a form for elsewhere.")

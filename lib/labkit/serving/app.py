@@ -12,18 +12,21 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from labkit.errors import DataError
+from labkit.errors import DataError, ModelError
 from labkit.serving.access import Access
-from labkit.serving.board import ANNOUNCED, CURRENT, LOADED, REFUSED, SEEN, Board, Counter
+from labkit.serving.board import CHALLENGER_SEAT, CHAMPION_SEAT, Board, Counter
+from labkit.serving.canary import KEY_HEADER, Canary, check_challenger
 from labkit.serving.engine import Engine, predict_each
-from labkit.serving.prediction_log import PredictionLog
+from labkit.serving.following import Follower, load_pointed
+from labkit.serving.prediction_log import CANARY, PredictionLog
 from labkit.serving.requests import Fault, RequestError
-from labkit.serving.settings import Settings
+from labkit.serving.settings import Pointer, Settings
 
 MOST_INLINE_ROWS = 64
 """Rows above this number are predicted in a thread, so that other requests do not wait for them."""
@@ -75,7 +78,12 @@ class Service:
     ) -> None:  # fmt: skip
         self.settings, self.engine, self.board, self.worker = settings, engine, board, worker
         self.access, self.log, self.counter = access, log, Counter(board, worker)
-        self.prepared: dict[int, Engine] = {engine.generation: engine}
+        folder = Path(settings.folder)
+        self.champion = Follower(CHAMPION_SEAT, board, worker, folder, engine=engine)
+        self.canary: Canary | None = None
+        if settings.canary_percent:
+            challenger = Follower(CHALLENGER_SEAT, board, worker, folder, load=self.load_challenger)
+            self.canary = Canary(challenger, settings.canary_percent, settings.canary_key)
         self.waiting: list[Waiting] = []
         self.tasks: set[asyncio.Future[None]] = set()
         self.thread = threading.get_ident()
@@ -115,28 +123,56 @@ class Service:
         return count_and_send
 
     def follow(self) -> Engine:
-        """Return the engine in force, which changes when the supervisor says so."""
-        generation = int(self.board.words[CURRENT])
-        if generation != self.engine.generation and generation in self.prepared:
-            self.engine = self.prepared[generation]
-            self.prepared = {generation: self.engine}
-            self.board.slots[self.worker, SEEN] = generation
+        """Return the champion in force, which changes when the supervisor says so."""
+        self.engine = self.champion.follow() or self.engine
         return self.engine
+
+    def load_challenger(self, pointer: Pointer) -> Engine:
+        """Load a challenger, and refuse one that does not take what the champion takes."""
+        challenger = load_pointed(pointer)
+        check_challenger(self.engine, challenger)
+        return challenger
 
     async def predict(self, scope: Scope, receive: Receive) -> bytes:
         """Return the response to a request in labkit's own form."""
         check_json(scope)
         body = await read_body(scope, receive, most_bytes=self.settings.most_body_bytes)
         engine = self.follow()
-        return await self.answer(engine, engine.read(body))
+        return await self.answer(engine, engine.read(body), key=get_header(scope, KEY_HEADER))
 
-    async def answer(self, engine: Engine, rows: Sequence[Any]) -> bytes:
-        """Predict rows, log them, and return the response."""
-        predicted = await self.score(engine, rows)
-        named, model, id = engine.name_predictions(predicted), engine.describe(), os.urandom(10).hex()
+    async def answer(self, engine: Engine, rows: Sequence[Any], *, key: bytes = b"") -> bytes:
+        """Predict rows with the champion, or with its challenger if that takes them; log them; return the response.
+
+        Parameters
+        ----------
+        key
+            What the client named as the key of the request, see `labkit.serving.canary`; empty if it named nothing.
+        """
+        scored = await self.try_challenger(engine, rows, key) if self.canary is not None else None
+        role = None if scored is None else CANARY
+        engine, rows, predicted = scored or (engine, rows, await self.score(engine, rows))
+        named = engine.name_predictions(predicted)
+        model, id = engine.describe(), os.urandom(10).hex()
         if self.log is not None:
-            self.log.add(id, map(engine.reader.name_values, rows), named, model)
+            self.log.add(id, map(engine.reader.name_values, rows), named, model, role=role)
         return self.encoder.encode({"id": id, "model": model, **named})
+
+    async def try_challenger(
+        self, champion: Engine, rows: Sequence[Any], key: bytes
+    ) -> tuple[Engine, Sequence[Any], np.ndarray] | None:
+        """Return the challenger, the rows as it takes them and its predictions; None if the champion is to answer."""
+        try:
+            routed = self.canary.route(champion, rows, key) if self.canary is not None else None
+            if routed is None:
+                return None
+            predicted = await self.score(*routed)
+            if not np.isfinite(predicted).all():
+                raise ModelError("predicts numbers that are not finite")
+        except Exception:  # whatever is wrong with the challenger, the client gets the champion's answer
+            self.counter.add("canary_refused", len(rows))
+            return None
+        self.counter.add("canary_rows", len(rows))
+        return *routed, predicted
 
     async def score(self, engine: Engine, rows: Sequence[Any]) -> np.ndarray:
         """Predict rows together with those of other requests of this turn of the event loop.
@@ -178,6 +214,7 @@ class Service:
         n_rows = sum(len(one.rows) for one in group)
         self.counter.add("rows", n_rows)
         self.counter.add("values", n_rows * len(columns.values))
+        self.counter.add("numbers", n_rows * len(engine.reader.numbers))
         self.counter.add("missing_values", columns.n_missing)
         self.counter.add("outside_range", columns.n_outside)
         is_here = threading.get_ident() == self.thread
@@ -187,26 +224,14 @@ class Service:
             else:
                 one.loop.call_soon_threadsafe(one.settle, result)
 
-    async def watch(self, load: Callable[[int], Engine]) -> None:
-        """Load each release that the supervisor announces, and follow it, also while no request comes.
-
-        Parameters
-        ----------
-        load
-            Loads the release of a generation; any error refuses it, and the engine in force goes on.
-        """
-        slot, tried = self.board.slots[self.worker], self.engine.generation
+    async def watch(self) -> None:
+        """Load each release that the supervisor announces, and follow it, also while no request comes."""
+        followers = [self.champion, *([self.canary.follower] if self.canary is not None else [])]
         while True:
-            announced = int(self.board.words[ANNOUNCED])
-            if announced > tried:
-                tried = announced
-                try:
-                    self.prepared[announced] = await asyncio.to_thread(load, announced)
-                    slot[LOADED] = announced
-                except Exception as error:  # whatever is wrong with a release, the one in force goes on
-                    logging.getLogger(__name__).warning("the new release is refused: %s", error)
-                    slot[REFUSED] = announced
-            self.follow()
+            for follower in followers:
+                if follower.is_behind():
+                    await asyncio.to_thread(follower.prepare)
+                follower.follow()
             await asyncio.sleep(0.02)
 
 

@@ -14,7 +14,7 @@ from labkit.errors import ChampionError, LabkitError, ParamsError
 from labkit.model.release.runtime import compute_release_digest
 from labkit.run.records import mlflow_store, registry
 from labkit.run.records.champion_moves import CHAMPION
-from labkit.serving.board import ANNOUNCED
+from labkit.serving.board import CHAMPION_SEAT
 from labkit.serving.settings import Pointer
 from labkit.serving.supervisor import Supervisor
 from labkit.stages.publish import fetch_release
@@ -59,7 +59,7 @@ class Champion:
             return
         if champion is None or champion == self.in_force or time.monotonic() < self.refused.get(champion.digest, 0):
             return
-        generation = max(supervisor.generation, int(supervisor.board.words[ANNOUNCED])) + 1
+        generation = supervisor.take_generation()
         try:
             pointer = fetch_pointer(champion, supervisor.folder, generation=generation)
         except ChampionError as error:
@@ -70,7 +70,7 @@ class Champion:
             self.refuse(champion, str(error), supervisor)
             return
         if not supervisor.promote(pointer):
-            self.refuse(champion, "a process of the service could not load it", supervisor)
+            self.refuse(champion, supervisor.find_reason(CHAMPION_SEAT, generation), supervisor)
             return
         supervisor.report(f"version {champion.number} is in force, {self.name} no longer")
         self.in_force = champion

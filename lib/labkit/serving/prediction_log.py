@@ -24,6 +24,8 @@ MOST_PENDING_BYTES = 64 * 1024 * 1024
 MOST_BYTES = 2 * 1024 * 1024 * 1024
 """Largest size of all files together; the oldest are removed when it is exceeded."""
 SUFFIX = ".jsonl"
+CANARY = "canary"
+"""Role of rows that a challenger answered; absent otherwise."""
 
 
 class Line(msgspec.Struct, omit_defaults=True):
@@ -33,10 +35,11 @@ class Line(msgspec.Struct, omit_defaults=True):
     time: str
     version: int | None
     digest: str
-    inputs: Any
     prediction: Any
+    inputs: Any = None
     probabilities: dict[str, float] | None = None
     threshold: float | None = None
+    role: str | None = None
 
 
 class PredictionLog:
@@ -50,11 +53,13 @@ class PredictionLog:
         Number of the worker, part of the names of its files.
     counter
         Counts rows written and dropped.
+    counts
+        Begins the names of these counts.
     """
 
-    def __init__(self, folder: Path, *, worker: int, counter: Counter) -> None:
+    def __init__(self, folder: Path, *, worker: int, counter: Counter, counts: str = "log") -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.worker, self.counter = folder, worker, counter
+        self.folder, self.worker, self.counter, self.counts = folder, worker, counter, counts
         self.encoder = msgspec.json.Encoder()
         self.pending: list[bytes] = []
         self.n_bytes = 0
@@ -65,7 +70,9 @@ class PredictionLog:
         self.thread = threading.Thread(target=self.write_on, name="prediction log", daemon=True)
         self.thread.start()
 
-    def add(self, id: str, rows: Iterable[Any], named: dict[str, Any], model: dict[str, Any]) -> None:
+    def add(
+        self, id: str, rows: Iterable[Any], named: dict[str, Any], model: dict[str, Any], *, role: str | None = None
+    ) -> None:
         """Add the rows of one request.
 
         Parameters
@@ -78,26 +85,30 @@ class PredictionLog:
             Result of `Engine.name_predictions`.
         model
             Result of `Engine.describe`.
+        role
+            `CANARY` if a challenger answered.
         """
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         probabilities, threshold = named.get("probabilities"), named.get("threshold")
-        lines = [
-            self.encoder.encode(
-                Line(
-                    f"{id}-{number}", now, model["version"], model["digest"], row, prediction,
-                    None if probabilities is None else probabilities[number], threshold,
-                )
+        self.add_lines(
+            Line(
+                f"{id}-{number}", now, model["version"], model["digest"], prediction, row,
+                None if probabilities is None else probabilities[number], threshold, role,
             )
             for number, (row, prediction) in enumerate(zip(rows, named["predictions"], strict=True))
-        ]  # fmt: skip
-        content = b"\n".join([*lines, b""])
+        )  # fmt: skip
+
+    def add_lines(self, lines: Iterable[Line]) -> None:
+        """Add rows, encoded at once: kept as objects they would cost more than their encoding."""
+        encoded = [self.encoder.encode(line) for line in lines]
+        content = b"\n".join([*encoded, b""])
         with self.lock:
             if self.n_bytes + len(content) > MOST_PENDING_BYTES:
-                self.counter.add("log_dropped", len(lines))
+                self.counter.add(f"{self.counts}_dropped", len(encoded))
                 return
             self.pending.append(content)
             self.n_bytes += len(content)
-        self.counter.add("log_rows", len(lines))
+        self.counter.add(f"{self.counts}_rows", len(encoded))
 
     def write_on(self) -> None:
         """Write what is pending until the log is closed."""
@@ -113,7 +124,7 @@ class PredictionLog:
         try:
             self.write(content)
         except OSError:
-            self.counter.add("log_failures")
+            self.counter.add(f"{self.counts}_failures")
             self.close_segment()
             with self.lock:
                 self.pending.insert(0, content)

@@ -13,7 +13,9 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline.core import _STATIC_PATH as SWAGGER_DIR
 
-from labkit.serving.app import Service, check_json, read_body
+from labkit.serving.app import Service, check_json, get_header, read_body
+from labkit.serving.canary import KEY_HEADER
+from labkit.serving.challenger_state import describe_state, load_state
 from labkit.serving.invocations import read_invocation
 from labkit.serving.metrics_text import make_metrics_text
 from labkit.serving.requests import Fault, RequestError, RowReader
@@ -79,6 +81,8 @@ class Routes:
             else {name: counts[f"log_{name}"] for name in ("rows", "dropped", "failures")}
         )
         content = {"live": True, "ready": ready, "model": self.service.follow().describe(), "log": log}
+        if (challenger := describe_state(self.service.settings, counts)) is not None:
+            content["challenger"] = challenger
         return JSONResponse(content, status_code=200 if ready else 503)
 
     async def show_version(self) -> dict[str, Any]:
@@ -99,7 +103,7 @@ class Routes:
 
     async def show_metrics(self) -> Response:
         """Counts of all workers for Prometheus."""
-        content = make_metrics_text(self.service.board, self.service.follow())
+        content = make_metrics_text(self.service.board, self.service.follow(), load_state(self.service.settings))
         return Response(content, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def invoke(self, request: Request) -> Response:
@@ -107,7 +111,8 @@ class Routes:
         engine = self.service.follow()
         body = await read_body(request.scope, request.receive, most_bytes=self.service.settings.most_body_bytes)
         rows = read_invocation(body, request.headers.get("content-type", ""), engine)
-        return Response(await self.service.answer(engine, rows), media_type="application/json")
+        key = get_header(request.scope, KEY_HEADER)
+        return Response(await self.service.answer(engine, rows, key=key), media_type="application/json")
 
     async def take_feedback(self, request: Request) -> dict[str, int]:
         """Record true values by the ids of predicted rows; they are on disk when the response is sent."""

@@ -20,7 +20,7 @@ from labkit.serving import settings as serving_settings
 from labkit.serving.access import Access
 from labkit.serving.app import Service
 from labkit.serving.board import LOADED, PID, SEEN, Board, Counter
-from labkit.serving.engine import Engine, load_engine
+from labkit.serving.following import load_pointed
 from labkit.serving.prediction_log import PredictionLog
 from labkit.serving.routes import make_routes
 
@@ -88,18 +88,10 @@ class DrainingServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def load_current(settings: serving_settings.Settings, name: str) -> Engine:
-    """Load the release that a pointer of the service names."""
-    pointer = serving_settings.load_pointer(Path(settings.folder) / name)
-    return load_engine(
-        Path(pointer.folder), digest=pointer.digest, version=pointer.version, generation=pointer.generation
-    )
-
-
 async def serve_until_stopped(settings: serving_settings.Settings, worker: int, listener: socket.socket) -> None:
     """Serve until the process is told to stop."""
     board = Board(settings.board_path, n_workers=settings.n_workers)
-    engine = load_current(settings, "current.json")
+    engine = load_pointed(serving_settings.load_pointer(Path(settings.folder) / "current.json"))
     log = None
     if settings.log_folder is not None:
         log = PredictionLog(Path(settings.log_folder), worker=worker, counter=Counter(board, worker))
@@ -119,7 +111,7 @@ async def serve_until_stopped(settings: serving_settings.Settings, worker: int, 
     )
     server = DrainingServer(config)
     server.service = service
-    watching = asyncio.ensure_future(service.watch(lambda generation: load_current(settings, "next.json")))
+    watching = asyncio.ensure_future(service.watch())
     # What is loaded stays for good: collections need not walk it again.
     gc.collect()
     gc.freeze()
