@@ -7,15 +7,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
+from click.testing import CliRunner
+from labkit.cli.main import cli
 from labkit.errors import ChampionError, ModelError, ParamsError
 from labkit.model.release import bundle
 from labkit.run.records import registry
 from labkit.serving import prediction_log
-from labkit.serving.board import CHALLENGER_SEAT, PID, Board
+from labkit.serving.board import CHALLENGER_SEAT, PID
 from labkit.serving.canary import Canary, check_challenger, convert_rows
-from labkit.serving.challenger import Challenger, open_challenger
+from labkit.serving.challenger import open_challenger
 from labkit.serving.engine import Engine, load_engine
 from labkit.serving.settings import Pointer
 from labkit.serving.shadow import LogTail
@@ -75,16 +76,12 @@ def test_same_row_and_same_key_get_the_same_version_from_every_worker(
     by_key = {key: {a["model"]["version"] for a in ask_each(get_port(service), key)} for key in ("anna", "bo", "cy")}
     assert all(len(versions) == 1 for versions in by_key.values())
     canary = Canary(SimpleNamespace(), 30, None)  # type: ignore[arg-type]
-    assert by_key == {key: {1 + canary.takes(key.encode(), digest_of(engines[1]))} for key in by_key}
+    assert by_key == {key: {1 + canary.takes(key.encode(), engines[1].digest)} for key in by_key}
     status, content = Client(get_port(service)).ask(
         "/invocations", {"dataframe_records": ROWS[:1]}, headers={"labkit-key": "anna"}
     )
     assert status == 200
     assert {json.loads(content)["model"]["version"]} == by_key["anna"]
-
-
-def digest_of(engine: Engine) -> str:
-    return engine.digest
 
 
 def test_answers_are_those_of_the_version_that_they_name_and_so_are_log_and_shadow(
@@ -150,4 +147,176 @@ def test_end_of_the_challenge_and_a_refused_challenger_leave_all_to_the_champion
     versions = Counter(answer["model"]["version"] for answer in ask_each(get_port(service)))
     assert set(versions) == {1, 4}
     assert service.promote(make_pointer(releases[1], 5))
-    assert set(answer["model"]["version"] for answer in ask_each(get_port(service))) == {4, 5}
+    assert {answer["model"]["version"] for answer in ask_each(get_port(service))} == {4, 5}
+
+
+@pytest.mark.parametrize("percent", [1, 10, 50, 100])
+def test_share_of_keys_is_that_asked_for_and_grows_with_it(percent: float, engines: list[Engine]) -> None:
+    keys = [f"customer {number}".encode() for number in range(4000)]
+
+    def choose(share: float, digest: str) -> set[bytes]:
+        canary = Canary(SimpleNamespace(), share, None)  # type: ignore[arg-type]
+        return {key for key in keys if canary.takes(key, digest)}
+
+    taken = choose(percent, engines[1].digest)
+    assert abs(len(taken) - 40 * percent) < 4 * (4000 * percent / 100 * (1 - percent / 100)) ** 0.5 + 1
+    assert taken >= choose(percent / 2, engines[1].digest)
+    assert percent == 100 or taken != choose(percent, engines[0].digest)
+
+
+def test_column_is_the_key_of_rows_that_agree_in_it(engines: list[Engine]) -> None:
+    champion, challenger = engines
+    canary = Canary(SimpleNamespace(follow=lambda: challenger), 50, "größe")  # type: ignore[arg-type]
+    rows = champion.reader.convert(ROWS)
+    routed = {row["größe"]: set() for row in ROWS}
+    for given, row in zip(ROWS, rows, strict=True):
+        routed[given["größe"]].add(canary.route(champion, [row], b"") is None)
+    assert all(len(found) == 1 for found in routed.values())
+    assert {True, False} == set().union(*routed.values())
+
+
+def test_challenger_with_fewer_columns_takes_the_rows_and_one_with_more_is_refused(
+    engines: list[Engine], tmp_path: Path
+) -> None:
+    fewer = load_engine(write_release(tmp_path / "fewer", columns=("a b", "a_b")), digest=None, version=3)
+    rows = engines[0].reader.convert(ROWS[:2])
+    check_challenger(engines[0], fewer)
+    assert convert_rows(engines[0], fewer, rows) == fewer.reader.convert(
+        [{name: row[name] for name in ("a b", "a_b")} for row in ROWS[:2]]
+    )
+    with pytest.raises(ModelError, match="requests to the champion do not fit the challenger: row 0: größe: missing"):
+        check_challenger(fewer, engines[0])
+
+
+def test_tail_of_the_log_gives_each_whole_line_once(tmp_path: Path) -> None:
+    first, second = tmp_path / "1.jsonl", tmp_path / "2.jsonl"
+    first.write_bytes(b"before\n")
+    tail = LogTail(tmp_path)
+    assert tail.read() == []
+    with first.open("ab") as stream:
+        stream.write(b"a\nb\ntor")
+    second.write_bytes(b"c\n")
+    assert tail.read() == [b"a", b"b"]
+    first.write_bytes(first.read_bytes() + b"n\n")
+    assert sorted([tail.read(), tail.read()]) == [[b"c"], [b"torn"]]
+    second.write_bytes(second.read_bytes() + b"d\n" * 100)
+    assert tail.skip(most_bytes=500) == 0
+    assert tail.skip(most_bytes=10) == 100
+    first.unlink()
+    assert tail.read() == []
+
+
+class Registry:
+    """What a challenger asks the registry, and the supervisor to do."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.folder, self.settings = folder, SimpleNamespace(shadow_folder="shadow", canary_percent=10)
+        self.versions = {number: registry.Version(number, f"run {number}", f"digest {number}") for number in (1, 2, 3)}
+        self.alias: int | None = 2
+        self.said: list[str] = []
+        self.in_force, self.latest_challenger, self.fault = "", 0, ""
+        monkeypatch.setattr(registry, "list_versions", lambda _: list(map(self.record, self.versions.values())))
+        monkeypatch.setattr(registry, "find_version", lambda *_, **__: self.versions.get(self.alias or 0))
+        monkeypatch.setattr(registry, "get_version", lambda _, number: self.versions[number])
+        monkeypatch.setattr("labkit.serving.challenger.fetch_pointer", self.fetch)
+
+    def record(self, version: registry.Version) -> registry.VersionRecord:
+        return registry.VersionRecord(version, "", (), {})
+
+    def fetch(self, version: registry.Version, folder: Path, *, generation: int) -> Pointer:
+        if self.fault:
+            raise ChampionError(self.fault)
+        (folder / "releases" / str(generation)).mkdir(parents=True, exist_ok=True)
+        return Pointer(generation, str(folder), version.digest, version.number)
+
+    def take_generation(self) -> int:
+        self.latest_challenger += 1
+        return self.latest_challenger
+
+    def challenge(self, pointer: Pointer) -> bool:
+        self.in_force = str(pointer.version)
+        return True
+
+    def end_challenge(self) -> None:
+        self.in_force = ""
+
+    def has_refused(self, generation: int, *, seat: object) -> bool:
+        return False
+
+    def report(self, line: str) -> None:
+        self.said.append(line)
+
+
+def test_promotion_of_the_challenger_ends_the_challenge_and_a_rollback_does_not_begin_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = Registry(monkeypatch, tmp_path)
+    champion: Any = SimpleNamespace(experiment="shop", in_force=known.versions[1])
+    challenger = open_challenger(champion, "@challenger")
+
+    def follow() -> str:
+        challenger.follow(known)  # type: ignore[arg-type]
+        return known.in_force
+
+    assert follow() == "2"
+    assert known.said.pop() == (
+        "version 2 is the challenger: it answers 10 % of the requests and it predicts what the champion predicts, "
+        "beside the answers"
+    )
+    champion.in_force = known.versions[2]
+    assert follow() == follow() == ""
+    assert known.said == ["no challenger: version 2 is the champion"]
+    champion.in_force = known.versions[1]
+    assert follow() == ""
+    assert known.said[1:] == ["no challenger: version 2 was the champion before"]
+    known.alias = 3
+    assert follow() == "3"
+    known.alias = None
+    assert follow() == ""
+    assert known.said[-1] == "no challenger: the registry has none for @challenger"
+    challenger.which = "latest"
+    known.fault = "/home/ann/store: gone"
+    assert follow() == ""
+    assert known.said[-1] == ("version 3 is refused as challenger, the champion answers all: /home/ann/store: gone")
+    state = json.loads((tmp_path / "challenger.json").read_text())
+    assert (state["state"], state["version"]) == ("refused", 3)
+    assert state["reason"] == "its files cannot be fetched, or are not those that were published"
+    known.fault = ""
+    assert follow() == ""  # not before a minute has passed
+    challenger.refused["digest 3"] = 0.0
+    assert follow() == "3"
+
+
+@pytest.mark.parametrize(
+    ("which", "message"),
+    [
+        ("best", "best: not a challenger: name the number of a version, @challenger or latest"),
+        ("1", "version 1 is the champion: name another: `labkit models shop`"),
+    ],
+)
+def test_challenger_that_cannot_be_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str, message: str
+) -> None:
+    known = Registry(monkeypatch, tmp_path)
+    champion: Any = SimpleNamespace(experiment="shop", in_force=known.versions[1])
+    with pytest.raises(ParamsError) as caught:
+        open_challenger(champion, which)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--challenger", "2"], "--challenger and --canary-key are for --canary PERCENT: add it, or leave them out"),
+        (
+            ["--shadow", "2", "--release", "."],
+            "--release: --shadow and --canary take their challenger from the registry",
+        ),
+        (["--shadow", "2", "--canary", "5", "--challenger", "3"], "--shadow 2 and --challenger 3: there is one"),
+        (["--shadow", "2", "--no-log"], "--no-log: --shadow predicts the rows of the log: leave one out"),
+        (["--canary", "0"], "0.0 is not in the range 0<x<=100"),
+    ],
+)
+def test_options_that_contradict_each_other(arguments: list[str], message: str) -> None:
+    done = CliRunner().invoke(cli, ["serve", "diabetes", *arguments])
+    assert message in str(done.exception) + done.output

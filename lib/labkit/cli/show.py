@@ -11,7 +11,7 @@ import click
 from labkit import console, paths
 from labkit.cli.options import complete_compared_run, complete_experiment, complete_run, complete_stage, json_option
 from labkit.console import echo
-from labkit.errors import DiskError, StageError
+from labkit.errors import DiskError, ParamsError, StageError
 
 
 def try_to_close_gone(*, is_json: bool = False) -> None:
@@ -123,8 +123,9 @@ def why(run: str, verbose: bool, is_json: bool) -> None:
 @click.argument("first", metavar="[RUN]", default="@last", shell_complete=complete_compared_run)
 @click.argument("second", metavar="[RUN]", default="@champion", shell_complete=complete_compared_run)
 @click.option("--open", "is_opened", is_flag=True, help="Open the page in the browser.")
+@click.option("--shadow", "is_shadow", is_flag=True, help="Compare champion and challenger of `labkit serve --shadow`.")
 @json_option
-def compare(experiment: str, first: str, second: str, is_opened: bool, is_json: bool) -> None:
+def compare(experiment: str, first: str, second: str, *, is_opened: bool, is_shadow: bool, is_json: bool) -> None:
     """Compare two runs of EXPERIMENT: params, data, code, metrics, checks, groups of rows.
 
     Also by how much the first is better than the second on the same holdout rows. RUN is a name listed by `labkit
@@ -132,12 +133,18 @@ def compare(experiment: str, first: str, second: str, is_opened: bool, is_json: 
     two are compared. What is no longer stored of a run is listed as missing. A page with the curves of both is written
     to reports/EXPERIMENT/comparison.html.
 
+    With --shadow, the champion in service is compared with its challenger, on the logged rows that both predicted.
+
     \b
     labkit compare diabetes
     labkit compare diabetes @last 7940ee42      (the end of a name is enough)
     labkit compare diabetes --open
     labkit compare diabetes --json
+    labkit compare diabetes --shadow
     """
+    if is_shadow:
+        compare_served(experiment, is_named=(first, second) != ("@last", "@champion"), is_json=is_json)
+        return
     from labkit.run.pipeline.report_address import show_report
     from labkit.stages.run_comparison import compare_runs, write_comparison
 
@@ -159,6 +166,20 @@ def compare(experiment: str, first: str, second: str, is_opened: bool, is_json: 
         echo(f"\nPage: {paths.show_path(page)}")
     if page and is_opened and not show_report(page):
         echo(page.as_uri(), is_error=is_json)
+
+
+def compare_served(experiment: str, *, is_named: bool, is_json: bool) -> None:
+    """Show how a challenger in the shadow predicts beside the champion."""
+    if is_named:
+        raise ParamsError("--shadow compares the versions that were served, not runs: leave out RUN")
+    from labkit.monitoring.shadow_comparison import compare_shadow
+    from labkit.params.load import load_params
+
+    found = compare_shadow(load_params(experiment))
+    if is_json:
+        console.print_json(found.to_dict())
+    else:
+        console.print_pairs(found.describe())
 
 
 @click.command(short_help="Show parameters, where they are set, what they mean.")
