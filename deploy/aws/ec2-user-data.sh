@@ -29,6 +29,10 @@ chmod +x serve
 python3 -m venv .venv
 .venv/bin/pip install --require-hashes -r requirements.lock
 .venv/bin/pip install --no-index --no-deps labkit-*.whl
+# The token that clients send; an earlier one stays.
+mkdir -p /etc/credstore
+TOKEN=/etc/credstore/labkit-$NAME-token
+[ -s "$TOKEN" ] || (umask 077; head -c 32 /dev/urandom | base64 > "$TOKEN")
 ln -sfn "$FOLDER" "/opt/labkit/$NAME"
 
 echo "LABKIT_SERVE_ALLOW_HOST=$CLIENTS_CALL_IT" > "/etc/labkit/$NAME.env"

@@ -138,6 +138,11 @@ def get_variable(name: str) -> str | None:
     return os.environ.get(name) or None
 
 
+def is_empty_variable(name: str) -> bool:
+    """Return whether an environment variable is set, but to nothing."""
+    return os.environ.get(name) == ""
+
+
 def count_passed_sockets() -> int:
     """Return how many listening sockets systemd passes to this process; see sd_listen_fds(3)."""
     is_meant = os.environ.get("LISTEN_PID") == str(os.getpid())

@@ -409,3 +409,16 @@ def test_plots_say_why_they_are_absent(release: Release, profile: Profile) -> No
     health = judge_rows(release, profile, make_stream())
     assert "no distribution of numbers" in plot_number(profile, health, "none").fact
     assert list_changed_numbers(profile, health) != []
+
+
+def test_log_of_another_release_only_is_no_silence(tmp_path: Path, release: Release, profile: Profile) -> None:
+    write_log(tmp_path / "log", release, make_stream(2))
+    path = tmp_path / "log" / "1.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps({**line, "digest": "0", "inputs": {"old": 1}}) + "\n" for line in lines))
+    health = judge_log(tmp_path / "log", release, profile, datetime(2026, 11, 29, tzinfo=UTC))
+    [traffic] = [check for check in health.checks if check.code == "LK703"]
+    assert traffic.status == "skipped"
+    assert traffic.evidence == (
+        f"no request yet with the columns of this release; {len(lines)} rows of log are of another one"
+    )

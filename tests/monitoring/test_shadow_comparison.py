@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from labkit.errors import ParamsError
-from labkit.monitoring.shadow_comparison import compare_shadow, compute_mean
+from labkit.monitoring.shadow_comparison import compare_shadow, measure_mean
 
 from tests.conftest import ROOT
 
@@ -70,9 +70,9 @@ def test_comparison_counts_pairs_and_measures_differences(served: Path) -> None:
 
 def test_interval_counts_requests_and_not_rows() -> None:
     values = RNG.normal(size=50)
-    alone = compute_mean(values, np.arange(50))
+    alone = measure_mean(values, np.arange(50))
     assert alone.high - alone.low == pytest.approx(2 * 1.96 * values.std(ddof=1) / 50**0.5, rel=1e-3)
-    repeated = compute_mean(np.repeat(values, 10), np.repeat(np.arange(50), 10))
+    repeated = measure_mean(np.repeat(values, 10), np.repeat(np.arange(50), 10))
     assert (repeated.low, repeated.high) == pytest.approx((alone.low, alone.high))
 
 

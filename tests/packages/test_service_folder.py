@@ -128,6 +128,22 @@ def test_folder_serves_alone_as_systemd_and_sagemaker_start_it(
     assert (folder / "state" / "log").is_dir()
 
 
+def test_folder_does_not_serve_without_the_token_that_its_unit_names(folder: Path, tmp_path: Path) -> None:
+    environment = {"PATH": "/usr/bin:/bin", "CREDENTIALS_DIRECTORY": str(tmp_path)}
+    done = subprocess.run([str(folder / "serve")], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "no token: write /etc/credstore/labkit-shop-token, or remove LoadCredential from the unit\n",
+    )
+    # systemd passes over a missing file unless it is named by its whole path.
+    unit, token = (folder / "labkit-shop.service").read_text(), "/etc/credstore/labkit-shop-token"
+    assert f"\nLoadCredential=labkit_serve_token:{token}\n" in unit
+    readme, script = (folder / "README.md").read_text(), (ROOT / "deploy" / "aws" / "ec2-user-data.sh").read_text()
+    assert f"head -c 32 /dev/urandom | base64 > {token}" in readme
+    assert "TOKEN=/etc/credstore/labkit-$NAME-token" in script
+    assert readme.index("rm -rf /opt/labkit/shop") < readme.index("cp -r . /opt/labkit/shop")
+
+
 def test_folder_names_no_place_of_this_machine_and_no_index(folder: Path) -> None:
     lock = (folder / "requirements.lock").read_text()
     assert "--hash=sha256:" in lock

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -223,6 +224,32 @@ def test_release_of_another_experiment_is_refused(tmp_path: Path, releases: list
     with pytest.raises(ParamsError, match="a release of shop, not of diabetes"):
         serve("diabetes", ReleaseFolder(releases[0]), Options(port=0), print, state_dir=tmp_path / "state")
     assert not list((tmp_path / "state").iterdir())
+
+
+def test_empty_token_is_refused(tmp_path: Path, releases: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABKIT_SERVE_TOKEN", "")
+    with pytest.raises(ParamsError, match="LABKIT_SERVE_TOKEN is empty: set it to the token"):
+        serve("shop", ReleaseFolder(releases[0]), Options(port=0), print, state_dir=tmp_path / "state")
+
+
+def test_stop_does_not_wait_for_a_registry_that_does_not_respond(
+    tmp_path: Path, releases: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labkit.serving.supervisor.POLL_SECONDS", 0.1)
+    source, stopped_at = ReleaseFolder(releases[0]), []
+    with bind(Options(port=0)) as silent:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://{}:{}".format(*silent.getsockname()))
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+
+        def ask_registry(supervisor: Supervisor) -> None:
+            threading.Timer(
+                0.5, lambda: stopped_at.append(time.monotonic()) or os.kill(os.getpid(), signal.SIGTERM)
+            ).start()
+            Champion("shop", registry.Version(1, "a", "1")).follow(supervisor)
+
+        monkeypatch.setattr(source, "follow", ask_registry)
+        serve("shop", source, Options(port=0), lambda line: None, state_dir=tmp_path / "state")
+    assert time.monotonic() - stopped_at[0] < 30
 
 
 def test_reason_of_a_refusal_is_reported(

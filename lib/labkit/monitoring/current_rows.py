@@ -31,6 +31,7 @@ from labkit.params.experiment import Params
 from labkit.serving.batch_files import PREDICTION
 from labkit.serving.batch_input import list_needed, load_header, load_rows
 from labkit.serving.prediction_log import SUFFIX, iterate_lines
+from labkit.serving.settings import LOG
 from labkit.units import format_count
 
 LOG_ROWS = 10_000
@@ -55,6 +56,8 @@ class Current:
         What else is remarkable about the source.
     damaged
         Lines, or whole files, of a log that could not be read, by file.
+    n_unfit
+        Rows of a log that another release predicted and that do not have the columns of this one.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Current:
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     damaged: dict[str, int] = field(default_factory=dict)
+    n_unfit: int = 0
 
     def read(self) -> Iterator[Batch]:
         """Yield the rows in batches."""
@@ -93,7 +97,7 @@ class Current:
         """
         entries = iterate_lines(folder, self.damaged)
         errors: dict[str, list[str]] = {}
-        digest, row_features, n_unfit = compute_release_digest(self.release.folder), self.release.row_features, 0
+        digest, row_features = compute_release_digest(self.release.folder), self.release.row_features
         names = list_compared(row_features)
         while lines := list(islice(entries, LOG_ROWS)):
             whole = [line for line in lines if isinstance(line.get("inputs"), dict) and "time" in line]
@@ -110,13 +114,13 @@ class Current:
                 errors.setdefault(name, []).extend(error for row, error in found.items() if is_own[row])
                 fits[[row for row in found if not is_own[row]]] = False
             kept = [line for line, is_fit in zip(whole, fits, strict=True) if is_fit]
-            n_unfit += len(whole) - len(kept)
+            self.n_unfit += len(whole) - len(kept)
             columns = {name: take_rows(values, fits) for name, values in columns.items()}
             times = read_log_times([line["time"] for line in kept])
             yield Batch(len(kept), columns, times, choose_logged(kept, self.release.facts, digest))
         self.faults += [f"{found[0]} ({format_count(len(found), 'row')})" for found in errors.values() if found]
-        if n_unfit:
-            rows = format_count(n_unfit, "row")
+        if self.n_unfit:
+            rows = format_count(self.n_unfit, "row")
             self.notes.append(f"{rows} of another release, with other columns, left out")
 
 
@@ -198,17 +202,12 @@ def open_current(params: Params, release: Release, source: Path | None) -> Curre
         The file does not exist or cannot be opened.
     """
     if source is None or source.is_dir():
-        folder = source or find_log_dir(params.experiment)
+        folder = source or paths.find_serving_dir(params.experiment) / LOG
         if not any(folder.glob(f"*{SUFFIX}")):
             what = f"{paths.show_path(folder)}: no log of predictions"
             raise ParamsError(f"{what}: serve the model with `labkit serve`, or name a file with --current")
         return Current(paths.make_printable_name(paths.show_path(folder)), True, release, path=folder)
     return open_rows(params, release, source)
-
-
-def find_log_dir(experiment: str) -> Path:
-    """Return the folder of the service's log of predictions."""
-    return paths.find_serving_dir(experiment) / "log"
 
 
 def open_rows(params: Params, release: Release, source: Path) -> Current:

@@ -90,6 +90,10 @@ def check_traffic(current: Current, counted: Counted, profile: Profile, now: dat
     """
     if not counted.n_rows and current.faults:
         return CheckResult("LK703", "skipped", "the rows could not be read")
+    if not counted.n_rows and current.n_unfit:
+        rows = format_count(current.n_unfit, "row")
+        evidence = f"no request yet with the columns of this release; {rows} of {current.name} are of another one"
+        return CheckResult("LK703", "skipped", evidence)
     if not counted.n_rows:
         return make_check("LK703", False, f"{current.name} has no rows", failed="issue")
     if not current.is_log:

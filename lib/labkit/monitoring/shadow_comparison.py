@@ -16,6 +16,7 @@ import pandas as pd
 
 from labkit import paths
 from labkit.errors import ParamsError
+from labkit.monitoring.current_rows import to_floats
 from labkit.params.experiment import Params
 from labkit.serving.prediction_log import CANARY, iterate_lines
 from labkit.serving.settings import FEEDBACK, LOG, SHADOW
@@ -142,7 +143,7 @@ def compare_shadow(params: Params, folder: Path | None = None) -> ShadowComparis
     chosen = pairs[is_pair]
     requests = chosen["id"].str.rpartition("-")[0].to_numpy()
     is_class = bool(chosen["probabilities"].notna().any())
-    of, difference = find_difference(chosen, params.data.target.positive)
+    of, difference = find_compared(chosen, params.data.target.positive)
     true = load_true_values(folder, chosen["id"])
     errors = [compute_errors(chosen[name], true, is_class=is_class) for name in ("prediction", "prediction_shadow")]
     known = ~np.isnan(errors[0]) & ~np.isnan(errors[1])
@@ -157,13 +158,13 @@ def compare_shadow(params: Params, folder: Path | None = None) -> ShadowComparis
         first=str(chosen["time"].min()),
         last=str(chosen["time"].max()),
         n_other=len(pairs) - len(chosen),
-        agreement=compute_mean(same, requests) if is_class else None,
+        agreement=measure_mean(same, requests) if is_class else None,
         of=of,
-        difference=None if difference is None else compute_mean(difference, requests),
+        difference=None if difference is None else measure_mean(difference, requests),
         n_true=int(known.sum()),
         champion_error=float(errors[0][known].mean()) if has_true else None,
         challenger_error=float(errors[1][known].mean()) if has_true else None,
-        error_difference=compute_mean((errors[1] - errors[0])[known], requests[known]) if has_true else None,
+        error_difference=measure_mean((errors[1] - errors[0])[known], requests[known]) if has_true else None,
         n_canary=n_canary,
     )
 
@@ -196,16 +197,16 @@ def load_true_values(folder: Path, ids: pd.Series) -> list[Any]:
     return [known.get(id) for id in ids]
 
 
-def find_difference(pairs: pd.DataFrame, positive: object) -> tuple[str, np.ndarray | None]:
+def find_compared(pairs: pd.DataFrame, positive: object) -> tuple[str, np.ndarray | None]:
     """Return what is compared as a number, and the challenger's less the champion's, shape (n_rows,)."""
     if pairs["probabilities"].isna().all():
-        return "prediction", to_numbers(pairs["prediction_shadow"]) - to_numbers(pairs["prediction"])
+        return "prediction", to_floats([*pairs["prediction_shadow"]]) - to_floats([*pairs["prediction"]])
     classes = [*pairs["probabilities"].iloc[-1]]
     if len(classes) != 2 or [*pairs["probabilities_shadow"].iloc[-1]] != classes:
         return "", None
     label = str(positive) if str(positive) in classes else classes[1]
     shares = [
-        to_numbers(pd.Series([share.get(label) if isinstance(share, Mapping) else None for share in pairs[name]]))
+        to_floats([share.get(label) if isinstance(share, Mapping) else None for share in pairs[name]])
         for name in ("probabilities", "probabilities_shadow")
     ]
     return f"probability of {label}", shares[1] - shares[0]
@@ -214,18 +215,13 @@ def find_difference(pairs: pd.DataFrame, positive: object) -> tuple[str, np.ndar
 def compute_errors(predictions: pd.Series, true: list[Any], *, is_class: bool) -> np.ndarray:
     """Return the error of each row, 0 or 1 for classes; NaN without a true value, shape (n_rows,)."""
     if not is_class:
-        return np.abs(to_numbers(predictions) - to_numbers(pd.Series(true, dtype=object)))
+        return np.abs(to_floats([*predictions]) - to_floats(true))
     return np.array(
         [np.nan if one is None else float(str(one) != str(said)) for said, one in zip(predictions, true, strict=True)]
     )
 
 
-def to_numbers(values: pd.Series) -> np.ndarray:
-    """Return values as numbers, shape (n_rows,); NaN where they are none."""
-    return np.asarray(pd.to_numeric(values, errors="coerce"), "float64")
-
-
-def compute_mean(values: np.ndarray, requests: np.ndarray) -> Mean:
+def measure_mean(values: np.ndarray, requests: np.ndarray) -> Mean:
     """Return the mean of the rows that have a value, with an interval by requests.
 
     Parameters

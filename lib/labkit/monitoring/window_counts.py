@@ -207,7 +207,9 @@ class WindowCounter:
         windows
             Number of the window of each row; rows of `NO_WINDOW` are not counted.
         """
-        if len(windows) and windows.min() == windows.max():
+        if not len(windows):
+            return
+        if windows.min() == windows.max():
             parts: list[tuple[int, np.ndarray | slice, int]] = [(int(windows[0]), slice(None), len(windows))]
         else:
             order = np.argsort(windows, kind="stable")

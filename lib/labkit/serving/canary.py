@@ -50,7 +50,7 @@ class Canary:
         challenger = self.follower.follow()
         if challenger is None:
             return None
-        key = key or make_key(champion, rows, self.column)
+        key = key or make_request_key(champion, rows, self.column)
         return (challenger, convert_rows(champion, challenger, rows)) if self.takes(key, challenger.digest) else None
 
     def takes(self, key: bytes, digest: str) -> bool:
@@ -59,7 +59,7 @@ class Canary:
         return int.from_bytes(found) < self.percent / 100 * 2**64
 
 
-def make_key(engine: Engine, rows: Sequence[Any], column: str | None) -> bytes:
+def make_request_key(engine: Engine, rows: Sequence[Any], column: str | None) -> bytes:
     """Return the key of rows: their values of a column, if the model takes it, or else of all columns."""
     if column not in engine.reader.places:
         return msgspec.json.encode(list(map(msgspec.structs.astuple, rows)))

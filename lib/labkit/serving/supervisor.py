@@ -19,11 +19,22 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
+from labkit import paths
 from labkit.errors import ModelError, ParamsError, name_nearest
 from labkit.serving.board import ANNOUNCED, CHALLENGER_SEAT, CHAMPION_SEAT, CURRENT, FIRST_COUNT, SEEN, Board, Seat
 from labkit.serving.engine import Engine, load_engine
 from labkit.serving.listener import bind
-from labkit.serving.settings import DRAIN_SECONDS, FEEDBACK, LOG, LOOPBACK, SHADOW, Options, Pointer, Settings
+from labkit.serving.settings import (
+    DRAIN_SECONDS,
+    FEEDBACK,
+    LOG,
+    LOOPBACK,
+    SHADOW,
+    TOKEN_VARIABLE,
+    Options,
+    Pointer,
+    Settings,
+)
 from labkit.storage.atomic import parse_json
 
 LOAD_SECONDS = 120.0
@@ -260,10 +271,12 @@ def serve(
     Raises
     ------
     ParamsError
-        There is no release, it is of another experiment, or the address cannot be used.
+        The token is empty, there is no release, it is of another experiment, or the address cannot be used.
     ModelError
         The release cannot be served.
     """
+    if paths.is_empty_variable(TOKEN_VARIABLE):
+        raise ParamsError(f"{TOKEN_VARIABLE} is empty: set it to the token that clients are to send, or unset it")
     listener = bind(options)
     state_dir.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="run-", dir=state_dir))
@@ -315,7 +328,7 @@ def supervise(supervisor: Supervisor, source: Source, challenger: Challengers | 
             supervisor.restart_dead()
             if time.monotonic() - looked > POLL_SECONDS:
                 with suppress(StopRequest):
-                    follow(supervisor, source, challenger)
+                    follow_sources(supervisor, source, challenger)
                 looked = time.monotonic()
     finally:
         supervisor.stop()
@@ -323,7 +336,7 @@ def supervise(supervisor: Supervisor, source: Source, challenger: Challengers | 
             signal.signal(number, handler)
 
 
-def follow(supervisor: Supervisor, source: Source, challenger: Challengers | None) -> None:
+def follow_sources(supervisor: Supervisor, source: Source, challenger: Challengers | None) -> None:
     """Put newer releases in force; a request to stop ends it at once, also while a registry does not respond.
 
     Raises
